@@ -1,0 +1,182 @@
+//! Where progress lives: an ordered key-value store that says when bytes are really on the disk.
+//!
+//! The rule it keeps: a [`Ticket`] that resolves to `Ok` means that the batch and every batch
+//! submitted before it survive a power cut.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::sync::oneshot;
+
+/// The families of records. The number is part of every key on disk: never reuse one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Table {
+    /// One small summary per open or failed job.
+    Job = 1,
+    /// The entries of each job's journal, in order.
+    Journal = 2,
+    /// Deliveries whose body is about to be parsed: the poison guard.
+    Start = 3,
+    /// Events that belong to no delivery in hand and must still be published.
+    Outbox = 4,
+    /// Cancellations that came before their job, and the offset read so far.
+    Cancel = 5,
+    /// The store's own facts: version, incarnation, clean stop, proven credentials.
+    Meta = 6,
+    /// What is remembered of an ended job.
+    Ended = 7,
+    /// When what may be forgotten: due time, then key.
+    Expiry = 8,
+}
+
+/// One change: a new value, or (with `None`) a removal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Write {
+    /// The family the key belongs to.
+    pub table: Table,
+    /// The key within its table; compared as bytes.
+    pub key: Vec<u8>,
+    /// The new value; `None` removes the key.
+    pub value: Option<Vec<u8>>,
+}
+
+/// Changes that become visible and durable together, or not at all. Later writes to a key win.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Batch {
+    /// The changes in order.
+    pub writes: Vec<Write>,
+}
+
+impl Batch {
+    /// An empty batch.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a value under a key.
+    pub fn put(&mut self, table: Table, key: impl Into<Vec<u8>>, value: impl Into<Vec<u8>>) {
+        self.writes.push(Write { table, key: key.into(), value: Some(value.into()) });
+    }
+
+    /// Removes a key; removing one that is not there is no error.
+    pub fn remove(&mut self, table: Table, key: impl Into<Vec<u8>>) {
+        self.writes.push(Write { table, key: key.into(), value: None });
+    }
+
+    /// True where nothing would change.
+    pub fn is_empty(&self) -> bool {
+        self.writes.is_empty()
+    }
+}
+
+/// Why the store could not do what was asked. No variant carries a key or a value.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum StoreError {
+    /// Another process owns the folder.
+    #[error(
+        "the store in {path} is held by another process; one process owns a state directory: stop the other one or set another worker.state_dir"
+    )]
+    Held {
+        /// The folder.
+        path: String,
+    },
+    /// Written by a newer release than this one.
+    #[error(
+        "the store in {path} has version {found}, this release knows up to {known}: run the newer release, or move the folder away (the jobs come back from the broker)"
+    )]
+    Newer {
+        /// The folder.
+        path: String,
+        /// The version found.
+        found: u32,
+        /// The newest version this release reads.
+        known: u32,
+    },
+    /// Too little room on the disk; nothing of the batch was written.
+    #[error(
+        "the disk of {path} has {free} bytes free, {needed} are needed: make room; jobs stay on the broker until then"
+    )]
+    Full {
+        /// The folder.
+        path: String,
+        /// Bytes free.
+        free: u64,
+        /// Bytes that must be free.
+        needed: u64,
+    },
+    /// A write or a sync failed: the state on disk is not known any more, the process must stop.
+    #[error("the store failed and the process must stop: {0}")]
+    Broken(String),
+    /// A value could not be decoded.
+    #[error("a record of the store cannot be read: {0}")]
+    Unreadable(String),
+    /// The store was closed.
+    #[error("the store is closed")]
+    Closed,
+}
+
+impl StoreError {
+    /// True where the process must exit with 1: retrying could lie about what is durable.
+    pub fn is_fatal(&self) -> bool {
+        matches!(self, StoreError::Broken(_) | StoreError::Closed)
+    }
+}
+
+/// A receipt for a submitted batch: await it to learn that it is durable, or drop it and go on.
+#[derive(Debug)]
+pub struct Ticket(oneshot::Receiver<Result<(), StoreError>>);
+
+impl Ticket {
+    /// A ticket and the end that resolves it.
+    pub fn new() -> (oneshot::Sender<Result<(), StoreError>>, Ticket) {
+        let (sender, receiver) = oneshot::channel();
+        (sender, Ticket(receiver))
+    }
+}
+
+impl Future for Ticket {
+    type Output = Result<(), StoreError>;
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.0).poll(cx).map(|got| got.unwrap_or(Err(StoreError::Closed)))
+    }
+}
+
+/// Figures for metrics; all count from the process's start.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct StoreStats {
+    /// Batches made durable.
+    pub batches: u64,
+    /// Group commits (each one flush and one sync).
+    pub syncs: u64,
+    /// Single writes.
+    pub writes: u64,
+    /// Bytes on disk now.
+    pub bytes_on_disk: u64,
+}
+
+/// A key and its value.
+pub type Pair = (Vec<u8>, Vec<u8>);
+
+/// An ordered key-value store with durable, atomic batches.
+///
+/// Reads see every batch whose ticket has resolved, and may see submitted ones earlier.
+/// Batches become durable in the order in which they were submitted.
+pub trait Store: Send + Sync + 'static {
+    /// The value under a key.
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError>;
+
+    /// Up to `limit` pairs of a table whose key starts with `prefix`, in key order, after `after`
+    /// (exclusive) where given.
+    fn scan(&self, table: Table, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Result<Vec<Pair>, StoreError>;
+
+    /// Hands a batch to the committer. Never blocks on the disk.
+    fn submit(&self, batch: Batch) -> Ticket;
+
+    /// A test write and sync: `Ok` means that the store can take work (again).
+    fn check(&self) -> Ticket;
+
+    /// Figures for metrics.
+    fn stats(&self) -> StoreStats;
+}
