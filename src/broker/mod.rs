@@ -253,7 +253,7 @@ pub enum Verdict {
     /// Leave it where it is.
     Keep,
     /// Publish this with a confirm, then remove the dead letter.
-    Replace(Publication),
+    Replace(Box<Publication>),
     /// Remove it.
     Remove,
 }
