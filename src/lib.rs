@@ -1,4 +1,6 @@
 //! erasure-worker: carries out erasure requests from a queue, durably, and reports only what is proven.
 
 pub mod broker;
+pub mod job;
 pub mod store;
+pub mod systems;

@@ -1,0 +1,12 @@
+//! What is true: a job, its journal, and the next action that follows from them.
+//!
+//! The rule it keeps: pure. No clock, no async, no I/O, and nothing imported from the rest of the
+//! crate, so that every decision can be replayed from a job and its journal alone.
+
+pub mod model;
+pub mod outcome;
+pub mod step;
+
+pub use model::{Code, Confirmation, Field, Job, JobKey, Kind, Member, MemberKey, Mode, Spec, Target};
+pub use outcome::{InputKind, JobOutcome, Reason, Retry, StepOutcome, TargetEnd, TargetOutcome};
+pub use step::{Answer, CodeState, Entitlement, Failure, FailureKind, Identity, RowState, Step, StepName};

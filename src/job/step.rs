@@ -1,0 +1,308 @@
+//! The steps that targets are made of, what a call can answer, and how it can fail.
+//!
+//! The rule it keeps: an [`Answer`] is what the kind's client understood; no raw reply goes further.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::model::Field;
+use super::outcome::{InputKind, Reason};
+
+/// A kind of step. The same word in journal, events, metrics and docs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StepName {
+    /// Read who it is, and compare.
+    Resolve,
+    /// Cleeng: list what gives access.
+    ListEntitlements,
+    /// Cleeng: end one entitlement.
+    TerminateEntitlement,
+    /// Cleeng: anonymise.
+    DeleteCustomer,
+    /// Read whether the person is gone, or the new values stand.
+    ReadBack,
+    /// Zeta Loyalty: have a one-time password sent.
+    RequestOtp,
+    /// Zeta Loyalty: delete.
+    DeleteMember,
+    /// Zeta Loyalty: put the row into the deletion file.
+    QueueImportRow,
+    /// Zeta Loyalty: what the import's result says of the row.
+    ImportResult,
+    /// EasyCMS: delete.
+    DeleteAccount,
+    /// VitalSource: read one code's owner and state.
+    ReadCode,
+    /// VitalSource: revoke one code.
+    RevokeCode,
+    /// VitalSource: read one code again after an unclear revoke.
+    ReadBackCode,
+    /// VitalSource: look for content that no code accounts for.
+    CheckLicenses,
+    /// VitalSource: overwrite the identifiers.
+    OverwriteUser,
+    /// VitalSource: tell the requester's own endpoint to drop the account.
+    TellRequester,
+}
+
+impl StepName {
+    /// Every step.
+    pub const ALL: [StepName; 16] = [
+        StepName::Resolve,
+        StepName::ListEntitlements,
+        StepName::TerminateEntitlement,
+        StepName::DeleteCustomer,
+        StepName::ReadBack,
+        StepName::RequestOtp,
+        StepName::DeleteMember,
+        StepName::QueueImportRow,
+        StepName::ImportResult,
+        StepName::DeleteAccount,
+        StepName::ReadCode,
+        StepName::RevokeCode,
+        StepName::ReadBackCode,
+        StepName::CheckLicenses,
+        StepName::OverwriteUser,
+        StepName::TellRequester,
+    ];
+
+    /// The word.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            StepName::Resolve => "resolve",
+            StepName::ListEntitlements => "list_entitlements",
+            StepName::TerminateEntitlement => "terminate_entitlement",
+            StepName::DeleteCustomer => "delete_customer",
+            StepName::ReadBack => "read_back",
+            StepName::RequestOtp => "request_otp",
+            StepName::DeleteMember => "delete_member",
+            StepName::QueueImportRow => "queue_import_row",
+            StepName::ImportResult => "import_result",
+            StepName::DeleteAccount => "delete_account",
+            StepName::ReadCode => "read_code",
+            StepName::RevokeCode => "revoke_code",
+            StepName::ReadBackCode => "read_back_code",
+            StepName::CheckLicenses => "check_licenses",
+            StepName::OverwriteUser => "overwrite_user",
+            StepName::TellRequester => "tell_requester",
+        }
+    }
+
+    /// True where the call takes something from the person that cannot be given back: a
+    /// cancellation is refused from its checkpointed intent on.
+    pub const fn is_destructive(self) -> bool {
+        matches!(
+            self,
+            StepName::TerminateEntitlement
+                | StepName::DeleteCustomer
+                | StepName::DeleteMember
+                | StepName::QueueImportRow
+                | StepName::DeleteAccount
+                | StepName::RevokeCode
+                | StepName::OverwriteUser
+        )
+    }
+
+    /// True where a checkpointed intent must precede the call.
+    pub const fn needs_intent(self) -> bool {
+        self.is_destructive() || matches!(self, StepName::RequestOtp)
+    }
+}
+
+/// One step of one target: the kind, and which one of its kind (the code's or entitlement's index).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Step {
+    /// The kind.
+    pub name: StepName,
+    /// Which one, from 0.
+    pub item: u32,
+}
+
+impl Step {
+    /// The only one of its kind.
+    pub const fn one(name: StepName) -> Step {
+        Step { name, item: 0 }
+    }
+
+    /// One of several.
+    pub const fn item(name: StepName, item: u32) -> Step {
+        Step { name, item }
+    }
+}
+
+/// Whether what was read is the person named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Identity {
+    /// All identifiers given name this person.
+    Same,
+    /// At least one names somebody else.
+    Other,
+    /// The reply carries nothing to compare with.
+    Unreadable,
+    /// The reply is well formed and its identifying fields are empty: it reads as anonymised.
+    Blank,
+}
+
+/// An entitlement as Cleeng lists it. Only those that may give access are kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entitlement {
+    /// The offer.
+    pub offer_id: String,
+    /// The status as told.
+    pub status: String,
+    /// True while it gives access (`active`, `cancelled`, or a status unknown to us).
+    pub gives_access: bool,
+    /// True where an app store manages it.
+    pub externally_managed: bool,
+    /// True for a pass, false for a subscription or an unknown type.
+    pub is_pass: bool,
+    /// The id for termination through Core, where the row carries one.
+    pub id: Option<String>,
+}
+
+/// What a code's read says of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CodeState {
+    /// Still gives content, or can.
+    Active,
+    /// Cancelled.
+    Cancelled,
+    /// The system does not know the code.
+    Unknown,
+}
+
+/// Where a row of the deletion file stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RowState {
+    /// In a file that has no result yet.
+    Waiting,
+    /// The result says deleted.
+    Deleted,
+    /// The result says skipped: most often unknown to the platform.
+    Skipped,
+    /// The result does not name it.
+    Missing,
+}
+
+/// What a call was understood to say.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Answer {
+    /// The system says that it did it.
+    Done,
+    /// The system says that it had been done before.
+    AlreadyDone,
+    /// An answer that settles nothing by itself (an ambiguous 404, a code's 1005…): read back.
+    Unclear(Reason),
+    /// A read found somebody.
+    Found(Identity),
+    /// A read (or a delete) found nobody.
+    Missing {
+        /// True where this credential has succeeded on another call.
+        proven: bool,
+    },
+    /// Cleeng's list.
+    Entitlements(Vec<Entitlement>),
+    /// A VitalSource user.
+    User {
+        /// Compared with all identifiers given.
+        identity: Identity,
+        /// Its GUID: later calls are addressed by it.
+        guid: String,
+        /// Its e-mail, to compare code owners with.
+        email: Option<String>,
+        /// The identifier fields that read non-empty.
+        fields: Vec<Field>,
+    },
+    /// A VitalSource code.
+    Code {
+        /// Its state.
+        state: CodeState,
+        /// Whether its user is the person named.
+        owner: Identity,
+    },
+    /// How many unexpired licences are left.
+    Licenses {
+        /// The count.
+        unexpired: u32,
+    },
+    /// Where the row of the deletion file stands.
+    Row(RowState),
+    /// Whether the replacement values stand.
+    Values {
+        /// True where every overwritten field reads as written.
+        stand: bool,
+    },
+}
+
+impl Answer {
+    /// True where it carries something of the person: it is kept only sealed.
+    pub const fn is_private(&self) -> bool {
+        matches!(self, Answer::User { .. } | Answer::Entitlements(_))
+    }
+}
+
+/// The failure kinds. What follows from each is decided in one place, by the flow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FailureKind {
+    /// Surely not done: no connection, or an error of the system's own on a read.
+    Unavailable,
+    /// Told to wait: no attempt is spent.
+    RateLimited,
+    /// It may have been done: the answer was lost, or a server error came to a destructive call.
+    Ambiguous,
+    /// Our credential is refused, or our configuration is wrong: the system is held.
+    UnauthorisedOurs,
+    /// A person's proof is refused.
+    UnauthorisedTheirs(InputKind),
+    /// A precondition does not hold.
+    Refused,
+    /// The system calls the request malformed, or the person's proof wrong for good.
+    Rejected,
+    /// A reply that could not be read, or one that tells of a passing doubt.
+    Unreadable,
+}
+
+impl FailureKind {
+    /// The word used in logs, metrics and the ops API.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            FailureKind::Unavailable => "unavailable",
+            FailureKind::RateLimited => "rate_limited",
+            FailureKind::Ambiguous => "ambiguous",
+            FailureKind::UnauthorisedOurs => "unauthorised_ours",
+            FailureKind::UnauthorisedTheirs(_) => "unauthorised_theirs",
+            FailureKind::Refused => "refused",
+            FailureKind::Rejected => "rejected",
+            FailureKind::Unreadable => "unreadable",
+        }
+    }
+}
+
+/// A call that did not end in an [`Answer`]. Carries no text of the system's.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{} ({reason}){}", kind.as_str(), note.as_ref().map(|note| format!(": {note}")).unwrap_or_default())]
+pub struct Failure {
+    /// The kind.
+    pub kind: FailureKind,
+    /// The reason told if it stays so.
+    pub reason: Reason,
+    /// How long to wait, where the system said so.
+    pub retry_after: Option<Duration>,
+    /// A fixed or numeric detail for the operator (`HTTP 503`, `redirected to /x/`), never personal.
+    pub note: Option<String>,
+}
+
+impl Failure {
+    /// A failure without a wait or a note.
+    pub const fn new(kind: FailureKind, reason: Reason) -> Failure {
+        Failure { kind, reason, retry_after: None, note: None }
+    }
+
+    /// Adds a note that is safe to show.
+    pub fn with_note(mut self, note: impl Into<String>) -> Failure {
+        self.note = Some(note.into());
+        self
+    }
+}

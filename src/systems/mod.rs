@@ -1,0 +1,84 @@
+//! Where data is erased: one client a kind of system, behind one trait.
+//!
+//! The rule it keeps: a client makes exactly the call it is told, once, and says what the reply
+//! means; it never retries, never decides what comes next, and never lets a reply's text out.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use async_trait::async_trait;
+use secrecy::SecretString;
+
+use crate::job::{Answer, Entitlement, Failure, Field, Job, Kind, Step, Target};
+
+/// What earlier steps of the target found out, unsealed in memory.
+#[derive(Clone, Default)]
+pub struct Facts {
+    /// Cleeng: the entitlement that this step terminates.
+    pub entitlement: Option<Entitlement>,
+    /// VitalSource: the user's GUID.
+    pub guid: Option<SecretString>,
+    /// VitalSource: the user's e-mail as read before the overwrite.
+    pub user_email: Option<SecretString>,
+    /// VitalSource: each field to overwrite, with the fixed bytes that its new value is made of.
+    /// They depend on the job alone, so that any worker writes the same.
+    pub replacements: Vec<(Field, [u8; 32])>,
+}
+
+impl std::fmt::Debug for Facts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Facts").finish_non_exhaustive()
+    }
+}
+
+/// One call to make.
+#[derive(Debug, Clone, Copy)]
+pub struct Call<'a> {
+    /// The job.
+    pub job: &'a Job,
+    /// The target within it.
+    pub target: &'a Target,
+    /// The target's index.
+    pub index: usize,
+    /// The step.
+    pub step: Step,
+    /// What earlier steps found.
+    pub facts: &'a Facts,
+}
+
+/// Whether this system's credential has ever succeeded: only then does a "not found" count.
+#[derive(Debug, Default)]
+pub struct Credential(AtomicBool);
+
+impl Credential {
+    /// True once any authenticated call succeeded.
+    pub fn is_proven(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+
+    /// Notes a success.
+    pub fn prove(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
+/// A configured system.
+#[async_trait]
+pub trait System: Send + Sync + 'static {
+    /// The table's name in the configuration.
+    fn name(&self) -> &str;
+
+    /// Its kind.
+    fn kind(&self) -> Kind;
+
+    /// Which rate limit a step's call counts against (a stable word; most kinds have only one).
+    fn endpoint(&self, step: Step) -> &'static str;
+
+    /// Whether the credential is proven.
+    fn credential(&self) -> &Credential;
+
+    /// Makes the call that a step consists of, once.
+    async fn call(&self, call: Call<'_>) -> Result<Answer, Failure>;
+
+    /// One harmless read that shows that address and credential work.
+    async fn probe(&self) -> Result<(), Failure>;
+}
