@@ -3,10 +3,22 @@
 //! The rule it keeps: pure. No clock, no async, no I/O, and nothing imported from the rest of the
 //! crate, so that every decision can be replayed from a job and its journal alone.
 
+pub mod cancel;
+pub mod cursor;
+pub mod event;
+pub mod flow;
+pub mod journal;
 pub mod model;
 pub mod outcome;
+pub mod parse;
+pub mod record;
 pub mod step;
 
+pub use cancel::Cancel;
+pub use flow::{Next, Rules};
+pub use journal::{At, Entry, StepState, TargetState};
 pub use model::{Code, Confirmation, Field, Job, JobKey, Kind, Member, MemberKey, Mode, Spec, Target};
 pub use outcome::{InputKind, JobOutcome, Reason, Retry, StepOutcome, TargetEnd, TargetOutcome};
+pub use parse::{Accepts, Invalid};
+pub use record::{Ended, JobRecord};
 pub use step::{Answer, CodeState, Entitlement, Failure, FailureKind, Identity, RowState, Step, StepName};

@@ -43,8 +43,6 @@ words! {
         Refused = "refused",
         /// It did not work.
         Failed = "failed",
-        /// A read that said what later steps needed.
-        Read = "read",
     }
 }
 

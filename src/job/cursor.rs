@@ -1,0 +1,223 @@
+//! Reads JSON field by field and knows the path of everything that is wrong.
+//!
+//! The rule it keeps: nothing is ignored (unknown and duplicate fields are errors) and no error
+//! shows a value, because values name people.
+
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use zeroize::Zeroizing;
+
+/// What is wrong with a message: where, and what was expected there. Holds no value of the message.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{path}: {expected}")]
+pub struct Invalid {
+    /// The field's path, such as `targets[2].member.card_id`; `body` for the whole.
+    pub path: String,
+    /// What was expected.
+    pub expected: String,
+}
+
+impl Invalid {
+    /// An error at a path.
+    pub fn at(path: impl Into<String>, expected: impl Into<String>) -> Invalid {
+        Invalid { path: path.into(), expected: expected.into() }
+    }
+}
+
+/// A JSON value that keeps duplicate fields, so that they can be refused with their path.
+pub enum Node {
+    /// `null`
+    Null,
+    /// `true` or `false`
+    Bool(bool),
+    /// A number.
+    Number(serde_json::Number),
+    /// A string, wiped when dropped.
+    Text(Zeroizing<String>),
+    /// An array.
+    List(Vec<Node>),
+    /// An object's fields in order.
+    Object(Vec<(String, Node)>),
+}
+
+impl Node {
+    /// Parses a whole body. Depth is limited by the parser (128 levels).
+    pub fn parse(body: &[u8]) -> Result<Node, Invalid> {
+        if body.is_empty() {
+            return Err(Invalid::at("body", "is empty; expected a JSON object"));
+        }
+        let text = std::str::from_utf8(body)
+            .map_err(|error| Invalid::at("body", format!("is not UTF-8 (byte {})", error.valid_up_to())))?;
+        // A syntax error's text names a position and a rule, never the text at that position.
+        serde_json::from_str(text).map_err(|error| Invalid::at("body", format!("is not JSON: {error}")))
+    }
+
+    const fn noun(&self) -> &'static str {
+        match self {
+            Node::Null => "null",
+            Node::Bool(_) => "a boolean",
+            Node::Number(_) => "a number",
+            Node::Text(_) => "a string",
+            Node::List(_) => "an array",
+            Node::Object(_) => "an object",
+        }
+    }
+}
+
+struct NodeVisitor;
+
+impl<'de> Visitor<'de> for NodeVisitor {
+    type Value = Node;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("JSON")
+    }
+    fn visit_unit<E>(self) -> Result<Node, E> {
+        Ok(Node::Null)
+    }
+    fn visit_bool<E>(self, value: bool) -> Result<Node, E> {
+        Ok(Node::Bool(value))
+    }
+    fn visit_u64<E>(self, value: u64) -> Result<Node, E> {
+        Ok(Node::Number(value.into()))
+    }
+    fn visit_i64<E>(self, value: i64) -> Result<Node, E> {
+        Ok(Node::Number(value.into()))
+    }
+    fn visit_f64<E>(self, value: f64) -> Result<Node, E> {
+        Ok(serde_json::Number::from_f64(value).map_or(Node::Null, Node::Number))
+    }
+    fn visit_str<E>(self, value: &str) -> Result<Node, E> {
+        Ok(Node::Text(Zeroizing::new(value.to_owned())))
+    }
+    fn visit_string<E>(self, value: String) -> Result<Node, E> {
+        Ok(Node::Text(Zeroizing::new(value)))
+    }
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Node, A::Error> {
+        let mut list = Vec::new();
+        while let Some(item) = items.next_element()? {
+            list.push(item);
+        }
+        Ok(Node::List(list))
+    }
+    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Node, A::Error> {
+        let mut object = Vec::new();
+        while let Some(field) = fields.next_entry()? {
+            object.push(field);
+        }
+        Ok(Node::Object(object))
+    }
+}
+
+impl<'de> Deserialize<'de> for Node {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Node, D::Error> {
+        deserializer.deserialize_any(NodeVisitor)
+    }
+}
+
+/// An object's fields, taken one by one; what is left at the end is unknown.
+pub struct Object<'a> {
+    path: String,
+    fields: &'a [(String, Node)],
+    taken: Vec<&'static str>,
+}
+
+impl<'a> Object<'a> {
+    /// Opens an object; duplicate fields are refused here.
+    pub fn open(node: &'a Node, path: impl Into<String>) -> Result<Object<'a>, Invalid> {
+        let path = path.into();
+        let Node::Object(fields) = node else {
+            let at = if path.is_empty() { "body".to_owned() } else { path };
+            return Err(Invalid::at(at, format!("expected an object, found {}", node.noun())));
+        };
+        for (at, (name, _)) in fields.iter().enumerate() {
+            if fields[..at].iter().any(|(earlier, _)| earlier == name) {
+                return Err(Invalid::at(join(&path, &shown(name)), "appears twice; expected each field once"));
+            }
+        }
+        Ok(Object { path, fields, taken: Vec::new() })
+    }
+
+    /// The path of one of its fields.
+    pub fn path_of(&self, name: &str) -> String {
+        join(&self.path, name)
+    }
+
+    /// Takes a field as it is.
+    pub fn take(&mut self, name: &'static str) -> Option<&'a Node> {
+        self.taken.push(name);
+        self.fields.iter().find(|(field, _)| field == name).map(|(_, node)| node)
+    }
+
+    /// Takes a string.
+    pub fn text(&mut self, name: &'static str) -> Result<Option<&'a str>, Invalid> {
+        match self.take(name) {
+            None => Ok(None),
+            Some(Node::Text(text)) => Ok(Some(text.as_str())),
+            Some(other) => Err(Invalid::at(self.path_of(name), format!("expected a string, found {}", other.noun()))),
+        }
+    }
+
+    /// Takes a string that must be there.
+    pub fn need_text(&mut self, name: &'static str) -> Result<&'a str, Invalid> {
+        self.text(name)?.ok_or_else(|| self.missing(name))
+    }
+
+    /// Takes a boolean.
+    pub fn boolean(&mut self, name: &'static str) -> Result<Option<bool>, Invalid> {
+        match self.take(name) {
+            None => Ok(None),
+            Some(Node::Bool(value)) => Ok(Some(*value)),
+            Some(other) => {
+                Err(Invalid::at(self.path_of(name), format!("expected true or false, found {}", other.noun())))
+            }
+        }
+    }
+
+    /// Takes a number.
+    pub fn number(&mut self, name: &'static str) -> Result<Option<f64>, Invalid> {
+        match self.take(name) {
+            None => Ok(None),
+            Some(Node::Number(value)) => Ok(value.as_f64()),
+            Some(other) => Err(Invalid::at(self.path_of(name), format!("expected a number, found {}", other.noun()))),
+        }
+    }
+
+    /// Takes an array.
+    pub fn list(&mut self, name: &'static str) -> Result<Option<&'a [Node]>, Invalid> {
+        match self.take(name) {
+            None => Ok(None),
+            Some(Node::List(items)) => Ok(Some(items)),
+            Some(other) => Err(Invalid::at(self.path_of(name), format!("expected an array, found {}", other.noun()))),
+        }
+    }
+
+    /// The error for a field that must be there and is not.
+    pub fn missing(&self, name: &str) -> Invalid {
+        Invalid::at(self.path_of(name), "is missing and required")
+    }
+
+    /// Refuses whatever was not taken.
+    pub fn finish(self) -> Result<(), Invalid> {
+        match self.fields.iter().find(|(name, _)| !self.taken.contains(&name.as_str())) {
+            None => Ok(()),
+            Some((name, _)) => {
+                let mut expected = format!("is not a field here; expected one of {}", self.taken.join(", "));
+                if self.taken.is_empty() {
+                    expected = "is not a field here; expected none".to_owned();
+                }
+                Err(Invalid::at(join(&self.path, &shown(name)), expected))
+            }
+        }
+    }
+}
+
+fn join(path: &str, name: &str) -> String {
+    if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
+}
+
+/// A field's name is shown only where it looks like one: a publisher's mistake may have put an
+/// identifier in its place.
+fn shown(name: &str) -> String {
+    let plain = !name.is_empty() && name.len() <= 40 && name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+    if plain { name.to_owned() } else { format!("<a field name of {} bytes>", name.len()) }
+}

@@ -1,0 +1,296 @@
+//! The events a job publishes: CloudEvents 1.0, built once and then only repeated.
+//!
+//! The rule it keeps: no identifier, code, token or system's text; everything is a count, a word of
+//! a closed list, a time, or a keyed pseudonym.
+
+use serde_json::{Map, Value, json};
+use uuid::Uuid;
+
+use super::flow::{Ask, Rules};
+use super::journal::{At, StepState, TargetState};
+use super::model::{Job, JobKey, Kind, Mode, Spec};
+use super::outcome::{JobOutcome, Reason, StepOutcome, TargetEnd, TargetOutcome};
+use super::record::{Event, JobRecord};
+use super::step::{Answer, Identity, Step, StepName};
+
+/// The namespace of event ids.
+const NAMESPACE: Uuid = Uuid::from_u128(0x6f0c_5d3e_8a4b_4c19_9d27_3b1e_52aa_7c40);
+const SCHEMA: &str = "https://erasure-worker.example.com/schema/event/v1";
+const DAYS_FOR_REFUND: i64 = 14;
+const PERCENT_FOR_REFUND: f64 = 20.0;
+
+/// What an event needs beside the job itself.
+pub struct Frame<'a> {
+    /// The worker's environment.
+    pub environment: &'a str,
+    /// The publisher's `traceparent`, where it sent one.
+    pub traceparent: Option<&'a str>,
+    /// When the event is written.
+    pub now: At,
+}
+
+/// The id of a job's event: the same for the same run and number, on any worker.
+pub fn id(key: &JobKey, run: u32, seq: u32) -> Uuid {
+    Uuid::new_v5(&NAMESPACE, format!("{}/{}/{run}/{seq}", key.tenant, key.job_id).as_bytes())
+}
+
+/// The routing key of an event.
+pub fn routing_key(what: &str, tenant: &str) -> String {
+    format!("job.{what}.{tenant}")
+}
+
+fn envelope(frame: &Frame<'_>, key: &JobKey, what: &str, id: Uuid, data: Value) -> Event {
+    let mut event = json!({
+        "specversion": "1.0",
+        "type": format!("erasure.job.{what}.v1"),
+        "source": format!("/erasure-worker/{}/{}", frame.environment, key.tenant),
+        "id": id.to_string(),
+        "time": frame.now.to_rfc3339(),
+        "subject": key.job_id.to_string(),
+        "datacontenttype": "application/json",
+        "dataschema": SCHEMA,
+    });
+    if let (Some(traceparent), Some(object)) = (frame.traceparent, event.as_object_mut()) {
+        object.insert("traceparent".into(), traceparent.into());
+    }
+    if let Some(object) = event.as_object_mut() {
+        object.insert("data".into(), data);
+    }
+    Event { id: id.to_string(), what: what.to_owned(), body: event.to_string().into_bytes(), at: frame.now }
+}
+
+/// An event about a job's state: final (`completed`, `failed`, `cancelled`, `previewed`) or not.
+pub struct About<'a> {
+    /// The job.
+    pub job: &'a Job,
+    /// Its record; `seq` is already the event's own number.
+    pub record: &'a JobRecord,
+    /// Its targets.
+    pub targets: &'a [TargetState],
+    /// The rules of each target's system.
+    pub rules: &'a [&'a Rules],
+}
+
+impl About<'_> {
+    /// The final event of a run.
+    pub fn ended(&self, frame: &Frame<'_>, outcome: JobOutcome) -> Event {
+        let mut data = self.data(frame, outcome.as_str(), true);
+        let partial = outcome != JobOutcome::Completed && self.targets.iter().any(changed);
+        data.insert("partial".into(), partial.into());
+        self.publish(frame, outcome.as_str(), data)
+    }
+
+    /// A person must give something.
+    pub fn needs_input(&self, frame: &Frame<'_>, asks: &[(u16, Ask)]) -> Event {
+        let mut data = self.data(frame, "needs_input", false);
+        data.insert("partial".into(), self.targets.iter().any(changed).into());
+        data.insert("inputs".into(), asks.iter().map(|(target, ask)| input(*target, ask)).collect());
+        self.publish(frame, "needs_input", data)
+    }
+
+    fn publish(&self, frame: &Frame<'_>, what: &str, data: Map<String, Value>) -> Event {
+        let id = id(&self.job.key, self.record.run, self.record.seq);
+        envelope(frame, &self.job.key, what, id, Value::Object(data))
+    }
+
+    fn data(&self, frame: &Frame<'_>, outcome: &str, is_final: bool) -> Map<String, Value> {
+        let (job, record) = (self.job, self.record);
+        let mut data = Map::new();
+        data.insert("job_id".into(), job.key.job_id.to_string().into());
+        data.insert("tenant".into(), job.key.tenant.clone().into());
+        data.insert("run".into(), record.run.into());
+        data.insert("seq".into(), record.seq.into());
+        data.insert("final".into(), is_final.into());
+        data.insert("outcome".into(), outcome.into());
+        data.insert("partial".into(), false.into());
+        data.insert("subject_ref".into(), record.subject_ref.clone().into());
+        data.insert("regulation".into(), job.regulation.clone().into());
+        data.insert("requested_at".into(), record.requested_at.to_rfc3339().into());
+        data.insert("due_at".into(), record.due_at.map(At::to_rfc3339).into());
+        data.insert("finished_at".into(), if is_final { frame.now.to_rfc3339().into() } else { Value::Null });
+        let targets = (0..job.targets.len()).map(|index| self.target(index, frame.now)).collect();
+        data.insert("targets".into(), Value::Array(targets));
+        data.insert("inputs".into(), Value::Array(Vec::new()));
+        let follow_up = job.targets.iter().enumerate().filter(|(index, target)| {
+            let well = self.targets[*index].end.as_ref().is_some_and(|end| end.outcome == TargetOutcome::Anonymised);
+            target.kind == Kind::VitalSource && well
+        });
+        let follow_up = follow_up.map(|(index, _)| json!({ "target": index, "action": "abandon_account" })).collect();
+        data.insert("follow_up".into(), Value::Array(follow_up));
+        data.insert("receipt".into(), Value::Null);
+        data
+    }
+
+    fn target(&self, index: usize, now: At) -> Value {
+        let (target, state, rules) = (&self.job.targets[index], &self.targets[index], self.rules[index]);
+        let waiting = TargetEnd::well(TargetOutcome::NeedsInput);
+        let end = state.end.as_ref().unwrap_or(&waiting);
+        let steps: Vec<Value> = state.names().filter_map(|name| steps(state, name)).collect();
+        let error = end.reason.map(|reason| {
+            json!({
+                "code": reason.code(), "reason": reason.as_str(),
+                "step": end.step.map(StepName::as_str), "retry": reason.retry().as_str(),
+            })
+        });
+        let mut value = json!({
+            "target": index, "system": target.system, "kind": target.kind.as_str(),
+            "outcome": end.outcome.as_str(), "identity": if is_checked(target.kind, state) { "checked" } else { "unchecked" },
+            "steps": steps,
+            "preserved": if end.outcome == TargetOutcome::Erased { rules.preserved.clone() } else { Vec::new() },
+            "refunds": refunds(&target.spec, state, now),
+            "error": error,
+        });
+        if self.job.mode == Mode::Preview
+            && let Some(object) = value.as_object_mut()
+        {
+            object.insert("preview".into(), preview(&target.spec, state));
+        }
+        value
+    }
+}
+
+/// True where something was changed in the system.
+fn changed(state: &TargetState) -> bool {
+    state.names().filter(|name| name.is_destructive()).any(|name| state.all(name).iter().any(StepState::is_done))
+}
+
+/// Whether a read compared the identifiers given.
+fn is_checked(kind: Kind, state: &TargetState) -> bool {
+    let resolved = match state.get(Step::one(StepName::Resolve)).and_then(|state| state.answer.as_ref()) {
+        Some(Answer::Found(identity) | Answer::User { identity, .. }) => *identity == Identity::Same,
+        Some(Answer::Missing { .. }) => true,
+        _ => false,
+    };
+    let codes = state.all(StepName::ReadCode).iter().all(|code| {
+        !matches!(
+            code.answer,
+            Some(Answer::Code { owner: Identity::Unreadable | Identity::Blank, state: super::step::CodeState::Active })
+        )
+    });
+    resolved && (kind != Kind::VitalSource || codes)
+}
+
+/// One line a kind of step: how it ended, how often, and when last.
+fn steps(state: &TargetState, name: StepName) -> Option<Value> {
+    let items = state.all(name);
+    if !name.needs_intent() && name != StepName::ReadBack && name != StepName::TellRequester {
+        return None;
+    }
+    let done: Vec<_> = items.iter().filter(|item| item.is_done() || item.answer.is_some()).collect();
+    let outcome = match items.iter().map(|item| step_outcome(name, item)).max_by_key(|outcome| weight(*outcome)) {
+        Some(outcome) => outcome,
+        None => return None,
+    };
+    let at = items.iter().map(|item| item.answered_at.max(item.last_failed_at).max(item.intent_at)).max()?;
+    let count =
+        if name == StepName::ReadBack { items.iter().map(|item| item.answers as usize).sum() } else { done.len() };
+    Some(json!({ "step": name.as_str(), "outcome": outcome.as_str(), "count": count, "at": at.to_rfc3339() }))
+}
+
+/// The worst outcome speaks for all items of a kind.
+const fn weight(outcome: StepOutcome) -> u8 {
+    match outcome {
+        StepOutcome::Absent => 0,
+        StepOutcome::AlreadyErased => 1,
+        StepOutcome::Erased | StepOutcome::Anonymised => 2,
+        StepOutcome::Pending => 3,
+        StepOutcome::NeedsInput => 4,
+        StepOutcome::Refused => 5,
+        StepOutcome::Failed => 6,
+    }
+}
+
+fn step_outcome(name: StepName, state: &StepState) -> StepOutcome {
+    let overwrites = matches!(name, StepName::DeleteCustomer | StepName::OverwriteUser);
+    let done = if overwrites { StepOutcome::Anonymised } else { StepOutcome::Erased };
+    if state.settled_done {
+        let ours = state.doubted || !matches!(state.answer, Some(Answer::Unclear(_)));
+        return if ours { StepOutcome::AlreadyErased } else { StepOutcome::Absent };
+    }
+    match (&state.answer, state.failure) {
+        (Some(Answer::Done), _) => done,
+        (Some(Answer::AlreadyDone), _) if state.doubted => StepOutcome::AlreadyErased,
+        (Some(Answer::AlreadyDone), _) => StepOutcome::Absent,
+        (Some(Answer::Missing { .. }), _) => StepOutcome::Erased,
+        (Some(Answer::Found(Identity::Other | Identity::Blank)), _) => StepOutcome::Erased,
+        (Some(Answer::Values { stand: true }), _) => StepOutcome::Anonymised,
+        (Some(Answer::Found(_) | Answer::Values { .. } | Answer::Unclear(_)), _) => StepOutcome::Pending,
+        (_, Some((super::step::FailureKind::Refused, _))) => StepOutcome::Refused,
+        (_, Some((super::step::FailureKind::UnauthorisedTheirs(_), _))) => StepOutcome::NeedsInput,
+        (_, Some(_)) => StepOutcome::Failed,
+        (_, None) => StepOutcome::Pending,
+    }
+}
+
+/// Per code, by index: whether money comes back. Both facts come from the requester's records.
+fn refunds(spec: &Spec, state: &TargetState, now: At) -> Vec<Value> {
+    let Spec::VitalSource { codes, .. } = spec else { return Vec::new() };
+    let refund = |(index, code): (usize, &super::model::Code)| {
+        let revoked = state.all(StepName::RevokeCode).get(index).filter(|step| step.is_done());
+        let at = revoked.map_or(now, |step| step.answered_at.max(step.intent_at));
+        let young = code.redeemed_at.map(|redeemed| at.0 - At::from(redeemed).0 < DAYS_FOR_REFUND * 86_400_000);
+        let unread = code.percent_read.map(|percent| percent < PERCENT_FOR_REFUND);
+        let expected: Value = match (young, unread) {
+            (Some(true), Some(true)) => true.into(),
+            (Some(false), _) | (_, Some(false)) => false.into(),
+            _ => "unknown".into(),
+        };
+        json!({ "code": index, "refund_expected": expected })
+    };
+    codes.iter().enumerate().map(refund).collect()
+}
+
+fn preview(spec: &Spec, state: &TargetState) -> Value {
+    let found = match state.get(Step::one(StepName::Resolve)).and_then(|state| state.answer.as_ref()) {
+        Some(Answer::Missing { .. } | Answer::Found(Identity::Blank)) => false,
+        Some(_) => true,
+        None => false,
+    };
+    let offers: Vec<_> = state.entitlements.iter().map(entitlement).collect();
+    let codes = if let Spec::VitalSource { codes, .. } = spec { codes.len() } else { 0 };
+    let active = state
+        .all(StepName::ReadCode)
+        .iter()
+        .filter(|code| matches!(code.answer, Some(Answer::Code { state: super::step::CodeState::Active, .. })));
+    json!({
+        "found": found, "entitlements": offers, "entitlements_with_access": state.with_access.len(),
+        "codes": codes, "codes_active": active.count(),
+    })
+}
+
+fn entitlement(row: &super::step::Entitlement) -> Value {
+    json!({ "offer_id": row.offer_id, "status": row.status, "externally_managed": row.externally_managed })
+}
+
+fn input(target: u16, ask: &Ask) -> Value {
+    let mut value = json!({ "target": target, "kind": ask.kind.as_str() });
+    if let Some(object) = value.as_object_mut() {
+        object.insert("expires_at".into(), ask.expires_at.map(At::to_rfc3339).into());
+        object.insert("entitlements".into(), ask.entitlements.iter().map(entitlement).collect());
+    }
+    value
+}
+
+/// A message that was never accepted. `final` is false for a conflict: the job itself goes on.
+pub fn rejected(frame: &Frame<'_>, key: &JobKey, reason: Reason, detail: &str, body_sha256: &str) -> Event {
+    let name = format!("{}/{}/rejected/{body_sha256}", key.tenant, key.job_id);
+    let id = Uuid::new_v5(&NAMESPACE, name.as_bytes());
+    let data = json!({
+        "job_id": key.job_id.to_string(), "tenant": key.tenant, "run": 0, "seq": 0,
+        "final": reason != Reason::Conflict, "outcome": "rejected", "partial": false,
+        "body_sha256": body_sha256, "targets": [], "inputs": [], "follow_up": [],
+        "error": { "code": reason.code(), "reason": reason.as_str(), "detail": detail, "step": null, "retry": reason.retry().as_str() },
+    });
+    envelope(frame, key, "rejected", id, data)
+}
+
+/// A cancellation that came too late.
+pub fn cancel_refused(frame: &Frame<'_>, key: &JobKey, run: u32, seq: u32) -> Event {
+    let reason = Reason::CancelRefused;
+    let data = json!({
+        "job_id": key.job_id.to_string(), "tenant": key.tenant, "run": run, "seq": seq,
+        "final": false, "outcome": "cancel_refused", "partial": false,
+        "error": { "code": reason.code(), "reason": reason.as_str(), "step": null, "retry": reason.retry().as_str() },
+    });
+    envelope(frame, key, "cancel_refused", id(key, run, seq), data)
+}

@@ -1,0 +1,48 @@
+//! EasyCMS: is there an account, delete it with the customer's password, is it gone.
+//!
+//! The rule it keeps: "does not exist or your credentials do not match" is settled only by asking
+//! whether the account exists.
+
+use super::{Evidence, Flow, Go, Next, Seen};
+use crate::job::model::Spec;
+use crate::job::outcome::{InputKind, Reason, TargetEnd, TargetOutcome};
+use crate::job::step::{Answer, Step, StepName};
+
+const DELETE: Step = Step::one(StepName::DeleteAccount);
+
+pub(super) fn next(flow: &Flow<'_>) -> Go<TargetEnd> {
+    match flow.read(Step::one(StepName::Resolve))? {
+        Answer::Missing { .. } if flow.is_preview() => return Ok(flow.previewed()),
+        Answer::Missing { .. } => return Ok(TargetEnd::well(TargetOutcome::Absent)),
+        Answer::Found(identity) => flow.same_person(*identity)?,
+        _ => return flow.failed(Reason::UnreadableReply, StepName::Resolve),
+    };
+    if flow.is_preview() {
+        return Ok(flow.previewed());
+    }
+    flow.confirmed(true, StepName::DeleteAccount)?;
+    let is_done = flow.state.get(DELETE).is_some_and(|state| state.is_done());
+    if !is_done && matches!(flow.target.spec, Spec::EasyCms { customer_password: None, .. }) {
+        return Err(Next::Ask(vec![flow.ask(InputKind::CustomerPassword, StepName::DeleteAccount)]));
+    }
+    let read_back = |seq| {
+        let answer = flow.read_after(Step::one(StepName::ReadBack), seq)?;
+        shows(answer).map_or_else(|| flow.failed(Reason::Unproven, StepName::ReadBack), Ok)
+    };
+    match flow.act(DELETE, 1, read_back, |reason, _| flow.failed(reason, StepName::DeleteAccount))? {
+        Evidence::NotOurs => Ok(TargetEnd::well(TargetOutcome::Absent)),
+        Evidence::Answer | Evidence::Before => {
+            flow.verified(DELETE, shows)?;
+            Ok(TargetEnd::well(TargetOutcome::Erased))
+        }
+    }
+}
+
+/// A count of 0 comes only in a well-formed, authenticated reply, so it is proof by itself.
+fn shows(answer: &Answer) -> Option<Seen> {
+    match answer {
+        Answer::Missing { .. } => Some(Seen::Done),
+        Answer::Found(_) => Some(Seen::NotDone),
+        _ => None,
+    }
+}

@@ -1,0 +1,445 @@
+//! What a target does next: one straight-line procedure a kind, evaluated anew on its journal's
+//! state each time, leaving early with the first thing that is still to be done.
+//!
+//! The rule it keeps: a target ends as erased only on evidence (a recorded success answer or a
+//! read-back), and a call in doubt is read back before it is made again.
+
+pub mod cleeng;
+pub mod easycms;
+pub mod vitalsource;
+pub mod zeta;
+
+use std::time::Duration;
+
+use super::journal::{At, Intent, StepState, TargetState};
+use super::model::{Field, Job, Kind, MemberKey, Mode, Target};
+use super::outcome::{InputKind, Reason, TargetEnd, TargetOutcome};
+use super::step::{Answer, Entitlement, FailureKind, Identity, Step, StepName};
+
+/// When a system asks the person (or an agent) to confirm first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Confirm {
+    /// Always.
+    Always,
+    /// Where something active will be lost.
+    WhenActive,
+    /// Never.
+    #[default]
+    Never,
+}
+
+/// How a loyalty platform lets members prove themselves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum MemberProof {
+    /// By the current password.
+    #[default]
+    Password,
+    /// By a one-time password.
+    Otp,
+    /// By the token alone.
+    Token,
+}
+
+/// What the flows need to know of a configured system.
+#[derive(Debug, Clone)]
+pub struct Rules {
+    /// Its kind.
+    pub kind: Kind,
+    /// Whether to ask first.
+    pub confirm: Confirm,
+    /// Whether a reply that cannot be compared is refused.
+    pub strict_identity: bool,
+    /// The first pause before a deletion that is still visible is read back again.
+    pub verify_interval: Duration,
+    /// Zeta Loyalty: how members prove themselves.
+    pub member_proof: MemberProof,
+    /// Zeta Loyalty: how long a one-time password is valid.
+    pub otp_validity: Duration,
+    /// Zeta Loyalty: true where the Program API can be read.
+    pub program_reads: bool,
+    /// Zeta Loyalty: the key column of the deletion file, where imports are configured.
+    pub import_key: Option<MemberKey>,
+    /// What the system keeps after an erasure; told in the event.
+    pub preserved: Vec<String>,
+    /// VitalSource: look for licences that no code accounts for.
+    pub check_licenses: bool,
+    /// VitalSource: the requester's endpoint is told at the end.
+    pub tell_requester: bool,
+}
+
+impl Rules {
+    /// The defaults of a kind.
+    pub fn new(kind: Kind) -> Rules {
+        Rules {
+            kind,
+            confirm: match kind {
+                Kind::Cleeng => Confirm::WhenActive,
+                Kind::VitalSource => Confirm::Always,
+                Kind::ZetaLoyalty | Kind::EasyCms => Confirm::Never,
+            },
+            strict_identity: false,
+            verify_interval: Duration::from_secs(30),
+            member_proof: MemberProof::Password,
+            otp_validity: Duration::from_secs(300),
+            program_reads: true,
+            import_key: None,
+            preserved: Vec::new(),
+            check_licenses: true,
+            tell_requester: false,
+        }
+    }
+}
+
+/// How often and how long to try.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Limits {
+    /// Attempts per step.
+    pub max_attempts: u32,
+    /// From a step's first to its latest failed attempt.
+    pub max_elapsed: Duration,
+    /// The longest pause.
+    pub max_interval: Duration,
+    /// How long to wait for a person.
+    pub input_max: Duration,
+    /// How long a deletion may stay visible.
+    pub pending_max: Duration,
+}
+
+/// Replies that cannot be read are asked for this often before the step fails.
+const FEW: u32 = 3;
+/// A proof refused this often is not asked for again.
+const MOST_ASKS: u32 = 10;
+/// Intents that are written ahead of calls whose repeat the system itself recognises.
+const AHEAD: u32 = 16;
+/// A continuation without a code asks for a new one no sooner than this after the last.
+const OTP_PAUSE: Duration = Duration::from_secs(60);
+
+/// Something a person must give.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Ask {
+    /// What.
+    pub kind: InputKind,
+    /// When it is of no use any more; `None` where only `waits.input_max` ends it.
+    pub expires_at: Option<At>,
+    /// What will be lost, where a confirmation is asked for.
+    pub entitlements: Vec<Entitlement>,
+    /// The step that waits for it.
+    pub step: StepName,
+}
+
+/// Why a target waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Why {
+    /// A failed attempt's pause.
+    Retry,
+    /// A deletion is still visible.
+    Pending,
+}
+
+/// The next action of a target.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Next {
+    /// Make this call.
+    Call(Step),
+    /// Make these intents durable, then ask again.
+    Intend(Vec<Step>),
+    /// Note that a doubt is settled, then ask again.
+    Settle {
+        /// The step in doubt.
+        step: Step,
+        /// What the read-back shows.
+        done: bool,
+    },
+    /// Nothing before this.
+    Wait {
+        /// Until when.
+        until: At,
+        /// Why.
+        why: Why,
+    },
+    /// Wait for a person.
+    Ask(Vec<Ask>),
+    /// The target ended.
+    End(TargetEnd),
+}
+
+/// The next action of target `index` of a job.
+pub fn next(job: &Job, index: usize, state: &TargetState, rules: &Rules, limits: &Limits, now: At) -> Next {
+    if let Some(end) = &state.end {
+        return Next::End(end.clone());
+    }
+    let flow = Flow { job, target: &job.targets[index], state, rules, limits, now };
+    let next = match rules.kind {
+        Kind::Cleeng => cleeng::next(&flow),
+        Kind::ZetaLoyalty => zeta::next(&flow),
+        Kind::EasyCms => easycms::next(&flow),
+        Kind::VitalSource => vitalsource::next(&flow),
+    };
+    match next {
+        Ok(end) => Next::End(end),
+        Err(Next::Ask(asks)) => flow.unless_too_late(asks),
+        Err(next) => next,
+    }
+}
+
+/// How a step that needs an intent came to be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Evidence {
+    /// The system's own success answer.
+    Answer,
+    /// A read-back after a doubt, or an answer that it was done before.
+    Before,
+    /// A read-back shows nothing to do, and nothing of ours was in doubt.
+    NotOurs,
+}
+
+/// What a read-back shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Seen {
+    /// The effect is there: gone, revoked, overwritten.
+    Done,
+    /// It is not.
+    NotDone,
+}
+
+/// A flow's view of its target. Methods return `Err(next)` for whatever is still to be done.
+struct Flow<'a> {
+    job: &'a Job,
+    target: &'a Target,
+    state: &'a TargetState,
+    rules: &'a Rules,
+    limits: &'a Limits,
+    now: At,
+}
+
+type Go<T> = Result<T, Next>;
+
+impl<'a> Flow<'a> {
+    fn is_preview(&self) -> bool {
+        self.job.mode == Mode::Preview
+    }
+
+    /// An answer to a read, whenever it came.
+    fn read(&self, step: Step) -> Go<&'a Answer> {
+        match self.state.get(step) {
+            Some(StepState { answer: Some(answer), .. }) => Ok(answer),
+            state => Err(self.attempt(step, state)),
+        }
+    }
+
+    /// An answer to a read made after the entry `seq`.
+    fn read_after(&self, step: Step, seq: u64) -> Go<&'a Answer> {
+        match self.state.get(step) {
+            Some(StepState { answer: Some(answer), seq: answered, failure: None, .. }) if *answered > seq => Ok(answer),
+            state => Err(self.attempt(step, state)),
+        }
+    }
+
+    /// An answer made after `seq` and no longer ago than the growing verify interval; otherwise it
+    /// is read again, or waited for.
+    fn poll_after(&self, step: Step, seq: u64, is_final: impl Fn(&Answer) -> bool) -> Go<&'a Answer> {
+        let answer = self.read_after(step, seq)?;
+        if is_final(answer) {
+            return Ok(answer);
+        }
+        let Some(state) = self.state.get(step) else { return Ok(answer) };
+        if self.now.since(state.first_answered_at) >= self.limits.pending_max {
+            return Ok(answer);
+        }
+        let until = state.answered_at.plus(self.pause(state.answers));
+        if self.now < until {
+            return Err(Next::Wait { until, why: Why::Pending });
+        }
+        Err(self.attempt(step, Some(state)))
+    }
+
+    /// The pause before the read-back number `n + 1`: doubling from `verify_interval`.
+    fn pause(&self, n: u32) -> Duration {
+        let doubled = self.rules.verify_interval.saturating_mul(1_u32 << n.saturating_sub(1).min(16));
+        doubled.min(self.limits.max_interval.max(self.rules.verify_interval))
+    }
+
+    /// Another attempt at a step, unless its failures say otherwise.
+    fn attempt(&self, step: Step, state: Option<&StepState>) -> Next {
+        let Some(state) = state else { return Next::Call(step) };
+        let Some((kind, reason)) = state.failure else { return Next::Call(step) };
+        match kind {
+            FailureKind::Rejected => Next::End(TargetEnd::failed(reason, step.name)),
+            FailureKind::Refused => Next::End(TargetEnd::refused(reason, step.name)),
+            FailureKind::UnauthorisedTheirs(input) if state.attempts >= MOST_ASKS => {
+                let _ = input;
+                Next::End(TargetEnd::failed(Reason::InputRefused, step.name))
+            }
+            FailureKind::UnauthorisedTheirs(input) => Next::Ask(vec![self.ask(input, step.name)]),
+            FailureKind::Unreadable if state.unreadable >= FEW => Next::End(TargetEnd::failed(reason, step.name)),
+            FailureKind::Unavailable
+            | FailureKind::Ambiguous
+            | FailureKind::Unreadable
+            | FailureKind::RateLimited
+            | FailureKind::UnauthorisedOurs => {
+                let elapsed = state.last_failed_at.since(state.first_failed_at);
+                if state.attempts >= self.limits.max_attempts || elapsed >= self.limits.max_elapsed {
+                    return Next::End(TargetEnd::failed(reason, step.name));
+                }
+                if self.now < state.not_before {
+                    return Next::Wait { until: state.not_before, why: Why::Retry };
+                }
+                Next::Call(step)
+            }
+        }
+    }
+
+    /// Carries out a step that needs an intent. `read_back` tells, from reads made after an entry,
+    /// whether the effect is there; `unclear` is where a step ends whose answer settled nothing and
+    /// whose effect is not there.
+    fn act(
+        &self,
+        step: Step,
+        ahead: u32,
+        read_back: impl Fn(u64) -> Go<Seen>,
+        unclear: impl Fn(Reason, &StepState) -> Go<()>,
+    ) -> Go<Evidence> {
+        let Some(state) = self.state.get(step) else { return Err(Next::Intend(self.ahead(step, ahead))) };
+        if state.settled_done {
+            let ours = state.doubted || !matches!(state.answer, Some(Answer::Unclear(_)));
+            return Ok(if ours { Evidence::Before } else { Evidence::NotOurs });
+        }
+        match &state.answer {
+            Some(Answer::Done) => return Ok(Evidence::Answer),
+            Some(Answer::AlreadyDone) if state.doubted => return Ok(Evidence::Before),
+            Some(Answer::AlreadyDone) => return Ok(Evidence::NotOurs),
+            Some(Answer::Missing { .. }) | Some(Answer::Unclear(_)) => {
+                let done = match read_back(state.seq)? {
+                    Seen::Done => true,
+                    Seen::NotDone => {
+                        if let Some(Answer::Unclear(reason)) = &state.answer {
+                            unclear(*reason, state)?;
+                        }
+                        false
+                    }
+                };
+                return Err(Next::Settle { step, done });
+            }
+            _ => {}
+        }
+        match state.intent {
+            Intent::Doubt => Err(Next::Settle { step, done: read_back(state.seq)? == Seen::Done }),
+            Intent::Fresh => Err(Next::Call(step)),
+            Intent::None => match self.attempt(step, Some(state)) {
+                Next::Call(_) => Err(Next::Intend(self.ahead(step, ahead))),
+                other => Err(other),
+            },
+        }
+    }
+
+    /// This step and up to `ahead` untouched ones after it.
+    fn ahead(&self, step: Step, ahead: u32) -> Vec<Step> {
+        let untouched =
+            |item: &u32| self.state.get(Step::item(step.name, *item)).is_none_or(|s| *s == StepState::default());
+        let more = (step.item + 1..step.item.saturating_add(ahead.min(AHEAD))).take_while(untouched);
+        std::iter::once(step).chain(more.map(|item| Step::item(step.name, item))).collect()
+    }
+
+    /// Compares what the first read found with whom the job names. `Ok(true)`: somebody is there.
+    fn same_person(&self, identity: Identity) -> Go<bool> {
+        match identity {
+            Identity::Same => Ok(true),
+            Identity::Blank => Ok(false),
+            Identity::Other => Err(Next::End(TargetEnd::refused(Reason::IdentityMismatch, StepName::Resolve))),
+            Identity::Unreadable if self.rules.strict_identity => {
+                Err(Next::End(TargetEnd::refused(Reason::IdentityUnreadable, StepName::Resolve)))
+            }
+            Identity::Unreadable => Ok(true),
+        }
+    }
+
+    /// Stops for a confirmation where one is needed and not there.
+    fn confirmed(&self, is_active: bool, step: StepName) -> Go<()> {
+        let needed = match self.rules.confirm {
+            Confirm::Always => true,
+            Confirm::WhenActive => is_active,
+            Confirm::Never => false,
+        };
+        if !needed || self.job.confirmation_for(self.target).is_some() {
+            return Ok(());
+        }
+        let mut ask = self.ask(InputKind::Confirmation, step);
+        ask.entitlements.clone_from(&self.state.entitlements);
+        Err(Next::Ask(vec![ask]))
+    }
+
+    fn ask(&self, kind: InputKind, step: StepName) -> Ask {
+        Ask { kind, expires_at: None, entitlements: Vec::new(), step }
+    }
+
+    /// Ends the target where the oldest of these inputs has been waited for too long.
+    fn unless_too_late(&self, asks: Vec<Ask>) -> Next {
+        let late = asks.iter().find(|ask| {
+            self.state.asked.get(&ask.kind).is_some_and(|asked| self.now.since(*asked) >= self.limits.input_max)
+        });
+        match late {
+            Some(ask) => Next::End(TargetEnd::failed(Reason::InputNeverCame, ask.step)),
+            None => Next::Ask(asks),
+        }
+    }
+
+    fn failed<T>(&self, reason: Reason, step: StepName) -> Go<T> {
+        Err(Next::End(TargetEnd::failed(reason, step)))
+    }
+
+    fn refused<T>(&self, reason: Reason, step: StepName) -> Go<T> {
+        Err(Next::End(TargetEnd::refused(reason, step)))
+    }
+
+    fn previewed(&self) -> TargetEnd {
+        TargetEnd::well(TargetOutcome::Previewed)
+    }
+
+    /// The sequence number of a step's last entry; 0 where there is none.
+    fn seq(&self, step: Step) -> u64 {
+        self.state.get(step).map_or(0, |state| state.seq)
+    }
+
+    /// Waits until the read-back shows the effect that an accepted call promised.
+    fn verified(&self, acted: Step, shows: impl Fn(&Answer) -> Option<Seen>) -> Go<()> {
+        let step = Step::one(StepName::ReadBack);
+        // A doubt that a read-back settled as done needs no second one.
+        if self.state.get(acted).is_some_and(|state| state.settled_done) {
+            return Ok(());
+        }
+        match shows(self.poll_after(step, self.seq(acted), |answer| shows(answer) == Some(Seen::Done))?) {
+            Some(Seen::Done) => Ok(()),
+            Some(Seen::NotDone) => self.failed(Reason::NotGone, StepName::ReadBack),
+            None => self.failed(Reason::Unproven, StepName::ReadBack),
+        }
+    }
+
+    /// After a lost answer to a deletion that runs on behind the system's back: it counts as "not
+    /// done" only when a read-back made `verify_interval` or more after the call still shows it.
+    fn looked_twice(&self, acted: Step, seq: u64, shows: impl Fn(&Answer) -> Option<Seen>) -> Go<Seen> {
+        let step = Step::one(StepName::ReadBack);
+        match shows(self.read_after(step, seq)?) {
+            Some(Seen::Done) => return Ok(Seen::Done),
+            None => return self.failed(Reason::Unproven, StepName::ReadBack),
+            Some(Seen::NotDone) => {}
+        }
+        let called_at = self.state.get(acted).map_or(At::default(), |state| state.intent_at.max(state.last_failed_at));
+        let until = called_at.plus(self.rules.verify_interval);
+        match self.state.get(step) {
+            Some(state) if state.answered_at < until && self.now < until => {
+                Err(Next::Wait { until, why: Why::Pending })
+            }
+            Some(state) if state.answered_at < until => Err(self.attempt(step, Some(state))),
+            _ => Ok(Seen::NotDone),
+        }
+    }
+}
+
+/// The fields of a VitalSource user to overwrite: all that read non-empty and all asked for; the
+/// reference only where asked for.
+pub fn fields_to_overwrite(read: &[Field], asked: &std::collections::BTreeSet<Field>) -> Vec<Field> {
+    Field::ALL
+        .into_iter()
+        .filter(|field| asked.contains(field) || (*field != Field::Reference && read.contains(field)))
+        .collect()
+}

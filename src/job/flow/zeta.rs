@@ -1,0 +1,262 @@
+//! Zeta Loyalty, four ways: Program API, Member API (password, one-time password, token), deletion
+//! file, and by hand.
+//!
+//! The rule it keeps: a 404 counts as gone only with a credential that has succeeded elsewhere; a
+//! deletion whose answer was lost and that nothing can read back is `unproven`, never erased.
+
+use super::{Ask, Evidence, Flow, Go, MemberProof, Next, OTP_PAUSE, Seen, Why};
+use crate::job::model::{Member, MemberKey, Spec};
+use crate::job::outcome::{InputKind, Reason, TargetEnd, TargetOutcome};
+use crate::job::step::{Answer, FailureKind, Identity, RowState, Step, StepName};
+
+const RESOLVE: Step = Step::one(StepName::Resolve);
+const DELETE: Step = Step::one(StepName::DeleteMember);
+const QUEUE: Step = Step::one(StepName::QueueImportRow);
+const RESULT: Step = Step::one(StepName::ImportResult);
+const READ_BACK: Step = Step::one(StepName::ReadBack);
+
+pub(super) fn next(flow: &Flow<'_>) -> Go<TargetEnd> {
+    match &flow.target.spec {
+        Spec::LoyaltyMember { access_token, member, current_password, code } => {
+            let given =
+                Given { token: access_token.is_some(), password: current_password.is_some(), code: code.is_some() };
+            by_member(flow, member.as_ref(), &given)
+        }
+        Spec::LoyaltyImport { member } => by_import(flow, member),
+        Spec::LoyaltyManual { .. } => by_hand(flow),
+        _ => by_program(flow),
+    }
+}
+
+fn by_program(flow: &Flow<'_>) -> Go<TargetEnd> {
+    if !somebody(flow)? {
+        return Ok(nobody(flow));
+    }
+    if flow.is_preview() {
+        return Ok(flow.previewed());
+    }
+    flow.confirmed(true, StepName::DeleteMember)?;
+    delete(flow, true)
+}
+
+struct Given {
+    token: bool,
+    password: bool,
+    code: bool,
+}
+
+fn by_member(flow: &Flow<'_>, member: Option<&Member>, given: &Given) -> Go<TargetEnd> {
+    let reads_back = member.is_some() && flow.rules.program_reads;
+    let is_done = flow.state.get(DELETE).is_some_and(|state| state.is_done());
+    let in_doubt = flow.state.get(DELETE).is_some_and(|state| state.intent == crate::job::journal::Intent::Doubt);
+    // Nothing more is asked for once the delete was sent: what is left is to prove it.
+    if !is_done && !in_doubt {
+        if !given.token && !flow.is_preview() {
+            return Err(Next::Ask(vec![flow.ask(InputKind::AccessToken, StepName::DeleteMember)]));
+        }
+        if member.is_some() && given.token {
+            match flow.read(RESOLVE)? {
+                Answer::Found(identity) => flow.same_person(*identity)?,
+                _ => flow.same_person(Identity::Unreadable)?,
+            };
+        }
+        if flow.is_preview() {
+            return Ok(flow.previewed());
+        }
+        flow.confirmed(true, StepName::DeleteMember)?;
+        match flow.rules.member_proof {
+            MemberProof::Password if !given.password => {
+                return Err(Next::Ask(vec![flow.ask(InputKind::CurrentPassword, StepName::DeleteMember)]));
+            }
+            MemberProof::Otp => one_time_password(flow, given.code)?,
+            MemberProof::Password | MemberProof::Token => {}
+        }
+    }
+    delete(flow, reads_back)
+}
+
+/// Sees to it that a code was sent once, and that it is here. A send in doubt counts as sent: a
+/// second code would make the first one worthless in the person's hands.
+fn one_time_password(flow: &Flow<'_>, has_code: bool) -> Go<()> {
+    let sends = flow.state.all(StepName::RequestOtp);
+    let latest = u32::try_from(sends.len().saturating_sub(1)).unwrap_or(u32::MAX);
+    let mut step = Step::item(StepName::RequestOtp, latest);
+    let refused = flow
+        .state
+        .get(DELETE)
+        .is_some_and(|state| matches!(state.failure, Some((FailureKind::UnauthorisedTheirs(InputKind::Otp), _))));
+    if has_code && !refused && !sends.is_empty() {
+        return Ok(());
+    }
+    let sent_at = sends.last().map(|state| state.intent_at);
+    let asked_anew = match (flow.state.continued, sent_at) {
+        (Some((_, at)), Some(sent)) => !has_code && at.since(sent) >= OTP_PAUSE,
+        _ => false,
+    };
+    if asked_anew {
+        step = Step::item(StepName::RequestOtp, latest + 1);
+    }
+    let evidence = flow.act(step, 1, |_| Ok(Seen::Done), |_, _| Ok(()));
+    match evidence {
+        Ok(_) => {}
+        Err(other) => return Err(other),
+    }
+    let sent = flow.state.get(step).map_or(flow.now, |state| state.intent_at);
+    let ask = Ask {
+        expires_at: Some(sent.plus(flow.rules.otp_validity)),
+        ..flow.ask(InputKind::Otp, StepName::DeleteMember)
+    };
+    if has_code && !refused {
+        return Ok(());
+    }
+    Err(Next::Ask(vec![ask]))
+}
+
+/// The delete call and its proof.
+fn delete(flow: &Flow<'_>, reads_back: bool) -> Go<TargetEnd> {
+    let read_back = |seq| {
+        if !reads_back {
+            return flow.failed(Reason::Unproven, StepName::DeleteMember);
+        }
+        flow.looked_twice(DELETE, seq, |answer| shows(flow, answer))
+    };
+    let unclear = |_, state: &crate::job::journal::StepState| {
+        if state.unclear >= super::FEW { flow.failed(Reason::NotGone, StepName::DeleteMember) } else { Ok(()) }
+    };
+    match flow.act(DELETE, 1, read_back, unclear)? {
+        Evidence::NotOurs => Ok(TargetEnd::well(TargetOutcome::Absent)),
+        Evidence::Answer | Evidence::Before => {
+            if reads_back {
+                flow.verified(DELETE, |answer| shows(flow, answer))?;
+            }
+            Ok(TargetEnd::well(TargetOutcome::Erased))
+        }
+    }
+}
+
+fn by_import(flow: &Flow<'_>, member: &Member) -> Go<TargetEnd> {
+    // The Program API knows no e-mail addresses.
+    let reads_back = flow.rules.program_reads && member.key != MemberKey::Email;
+    if reads_back && !flow.state.touched && !somebody_or_unproven(flow)? {
+        return Ok(nobody(flow));
+    }
+    if flow.is_preview() {
+        return Ok(flow.previewed());
+    }
+    flow.confirmed(true, StepName::QueueImportRow)?;
+    // Queueing is ours and idempotent: a doubt is settled by queueing again.
+    flow.act(QUEUE, 1, |_| Ok(Seen::NotDone), |_, _| Ok(()))?;
+    let answer = flow.read_after(RESULT, flow.seq(QUEUE))?;
+    let Answer::Row(row) = answer else { return flow.failed(Reason::UnreadableReply, StepName::ImportResult) };
+    if *row == RowState::Waiting {
+        let Some(state) = flow.state.get(RESULT) else { return Err(Next::Call(RESULT)) };
+        // Looking is cheap and local, and only worth it after a pause: until then, wait for the file.
+        if flow.now >= state.answered_at.plus(flow.rules.verify_interval.min(std::time::Duration::from_secs(5))) {
+            return Err(Next::Call(RESULT));
+        }
+        return Err(Next::Ask(vec![flow.ask(InputKind::ImportResult, StepName::ImportResult)]));
+    }
+    if !reads_back {
+        return match row {
+            RowState::Deleted => Ok(TargetEnd::well(TargetOutcome::Erased)),
+            RowState::Missing => flow.failed(Reason::ImportRowMissing, StepName::ImportResult),
+            RowState::Skipped | RowState::Waiting => flow.failed(Reason::Unproven, StepName::ImportResult),
+        };
+    }
+    let is_gone = |answer: &Answer| shows(flow, answer) == Some(Seen::Done);
+    match row {
+        RowState::Deleted => {
+            // The result file is a success answer; a 404 whose credential is unproven contradicts nothing.
+            let answer = flow.poll_after(READ_BACK, flow.seq(RESULT), |answer| {
+                matches!(answer, Answer::Missing { .. }) || is_gone(answer)
+            })?;
+            match answer {
+                Answer::Missing { .. } => Ok(TargetEnd::well(TargetOutcome::Erased)),
+                answer if is_gone(answer) => Ok(TargetEnd::well(TargetOutcome::Erased)),
+                _ => flow.failed(Reason::NotGone, StepName::ReadBack),
+            }
+        }
+        RowState::Skipped | RowState::Missing | RowState::Waiting => {
+            let reason = if *row == RowState::Missing { Reason::ImportRowMissing } else { Reason::NotGone };
+            match shows(flow, flow.read_after(READ_BACK, flow.seq(RESULT))?) {
+                Some(Seen::Done) => Ok(TargetEnd::well(TargetOutcome::Absent)),
+                Some(Seen::NotDone) => flow.failed(reason, StepName::ImportResult),
+                None => flow.failed(Reason::Unproven, StepName::ImportResult),
+            }
+        }
+    }
+}
+
+fn by_hand(flow: &Flow<'_>) -> Go<TargetEnd> {
+    if !somebody(flow)? {
+        return Ok(nobody(flow));
+    }
+    if flow.is_preview() {
+        return Ok(flow.previewed());
+    }
+    let step = StepName::ReadBack;
+    let ask = || Next::Ask(vec![flow.ask(InputKind::ManualDeletion, step)]);
+    if !flow.state.asked.contains_key(&InputKind::ManualDeletion) {
+        return Err(ask());
+    }
+    let answer = flow.read(READ_BACK)?;
+    if shows(flow, answer) == Some(Seen::Done) {
+        return Ok(TargetEnd::well(TargetOutcome::Erased));
+    }
+    // Between two looks the target waits for a person, which has a limit of its own.
+    let Some(state) = flow.state.get(READ_BACK) else { return Err(Next::Call(READ_BACK)) };
+    if flow.now < state.answered_at.plus(flow.pause(state.answers)) {
+        return Err(ask());
+    }
+    Err(flow.attempt(READ_BACK, Some(state)))
+}
+
+/// Whether the Program API shows the member named; an unproven 404 is looked at a few times more.
+fn somebody(flow: &Flow<'_>) -> Go<bool> {
+    match flow.read(RESOLVE)? {
+        Answer::Found(identity) => flow.same_person(*identity),
+        Answer::Missing { proven: true } => Ok(false),
+        Answer::Missing { proven: false } => {
+            let Some(state) = flow.state.get(RESOLVE) else { return Err(Next::Call(RESOLVE)) };
+            if state.answers >= super::FEW {
+                return flow.failed(Reason::Unproven, StepName::Resolve);
+            }
+            let until = state.answered_at.plus(flow.pause(state.answers));
+            if flow.now < until {
+                return Err(Next::Wait { until, why: Why::Pending });
+            }
+            Err(flow.attempt(RESOLVE, Some(state)))
+        }
+        _ => flow.failed(Reason::UnreadableReply, StepName::Resolve),
+    }
+}
+
+/// As [`somebody`], for the deletion file: an unproven 404 just goes into the file.
+fn somebody_or_unproven(flow: &Flow<'_>) -> Go<bool> {
+    match flow.read(RESOLVE)? {
+        Answer::Missing { proven } => Ok(!proven),
+        Answer::Found(identity) => flow.same_person(*identity),
+        _ => flow.failed(Reason::UnreadableReply, StepName::Resolve),
+    }
+}
+
+fn nobody(flow: &Flow<'_>) -> TargetEnd {
+    if flow.is_preview() { flow.previewed() } else { TargetEnd::well(TargetOutcome::Absent) }
+}
+
+/// A Program read-back. A 404 counts where the credential is proven: by another call of this
+/// worker's, or by this target's own (its first read found the member, or its delete was accepted).
+fn shows(flow: &Flow<'_>, answer: &Answer) -> Option<Seen> {
+    let by_program = !matches!(flow.target.spec, Spec::LoyaltyMember { .. });
+    let accepted = flow.state.get(DELETE).is_some_and(|state| matches!(state.answer, Some(Answer::Done)));
+    let found = flow.state.get(RESOLVE).is_some_and(|state| matches!(state.answer, Some(Answer::Found(_))));
+    match answer {
+        Answer::Missing { proven } if *proven || (by_program && (accepted || found)) => Some(Seen::Done),
+        // Another member whose other kind of id has the same value: the one named is gone.
+        Answer::Found(Identity::Other) => Some(Seen::Done),
+        Answer::Found(_) => Some(Seen::NotDone),
+        // The Member API's own success answer stands by itself.
+        Answer::Missing { .. } if accepted => Some(Seen::Done),
+        _ => None,
+    }
+}

@@ -1,0 +1,424 @@
+//! From a message body to a [`Job`]: every limit, every required field, every exact error.
+//!
+//! The rule it keeps: a misspelt or surplus field must never mean "erase less", so it is refused.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jiff::Timestamp;
+use secrecy::SecretString;
+use uuid::Uuid;
+
+pub use super::cursor::Invalid;
+use super::cursor::{Node, Object};
+use super::flow::Rules;
+use super::model::{Code, Confirmation, Field, Job, JobKey, Kind, Member, MemberKey, Mode, Spec, Target};
+use super::outcome::Reason;
+
+/// What this worker accepts.
+#[derive(Debug, Clone, Default)]
+pub struct Accepts {
+    /// The worker's environment.
+    pub environment: String,
+    /// The configured systems by name.
+    pub systems: BTreeMap<String, Rules>,
+    /// Laws configured beside those that are always known.
+    pub regulations: BTreeSet<String>,
+}
+
+/// The laws that are always known.
+pub const REGULATIONS: [&str; 3] = ["gdpr", "uk_gdpr", "ccpa"];
+/// The schema's name.
+pub const SCHEMA: &str = "erasure.job/v1";
+/// The largest message in bytes.
+pub const MAX_BODY: usize = 1024 * 1024;
+/// The most targets in a job.
+pub const MAX_TARGETS: usize = 64;
+/// The most codes in a target.
+pub const MAX_CODES: usize = 10_000;
+const MAX_IDENTIFIER: usize = 256;
+const MAX_EMAIL: usize = 320;
+const MAX_PROOF: usize = 8 * 1024;
+
+/// A body that is not a valid job, with what is known of it all the same.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// `invalid` or `wrong_environment`.
+    pub reason: Reason,
+    /// What is wrong.
+    pub invalid: Invalid,
+    /// Tenant and id, where both could be read.
+    pub key: Option<JobKey>,
+}
+
+/// Parses a message. `message_id` serves where the body has no `job_id`.
+pub fn job(body: &[u8], message_id: Option<&str>, accepts: &Accepts) -> Result<Job, Refusal> {
+    let fallback = message_id.and_then(|id| uuid(id, "message_id").ok());
+    let refuse = |reason, invalid, key| Refusal { reason, invalid, key };
+    let unread = || fallback.map(|job_id| JobKey { tenant: "default".to_owned(), job_id });
+    if body.len() > MAX_BODY {
+        let invalid = Invalid::at("body", format!("has {} bytes; expected at most {MAX_BODY}", body.len()));
+        return Err(refuse(Reason::Invalid, invalid, unread()));
+    }
+    let node = Node::parse(body).map_err(|invalid| refuse(Reason::Invalid, invalid, unread()))?;
+    let key = peek_key(&node, fallback);
+    let job = whole(&node, fallback, accepts).map_err(|invalid| refuse(Reason::Invalid, invalid, key))?;
+    if job.environment != accepts.environment {
+        let expected = format!("expected {}, this worker's environment", accepts.environment);
+        let invalid = Invalid::at("environment", expected);
+        return Err(refuse(Reason::WrongEnvironment, invalid, Some(job.key)));
+    }
+    Ok(job)
+}
+
+/// Tenant and id of a body that may be wrong elsewhere.
+fn peek_key(node: &Node, fallback: Option<Uuid>) -> Option<JobKey> {
+    let Node::Object(fields) = node else { return fallback.map(|job_id| JobKey { tenant: "default".into(), job_id }) };
+    let text = |name: &str| {
+        fields.iter().find(|(field, _)| field == name).and_then(|(_, node)| match node {
+            Node::Text(text) => Some(text.as_str()),
+            _ => None,
+        })
+    };
+    let job_id = text("job_id").and_then(|id| uuid(id, "job_id").ok()).or(fallback)?;
+    let tenant = text("tenant").filter(|tenant| is_name(tenant)).unwrap_or("default").to_owned();
+    Some(JobKey { tenant, job_id })
+}
+
+fn whole(node: &Node, fallback: Option<Uuid>, accepts: &Accepts) -> Result<Job, Invalid> {
+    let mut object = Object::open(node, "")?;
+    if object.need_text("schema")? != SCHEMA {
+        return Err(Invalid::at("schema", format!("expected {SCHEMA}")));
+    }
+    let job_id = match object.text("job_id")? {
+        Some(id) => uuid(id, "job_id")?,
+        None => fallback.ok_or_else(|| {
+            Invalid::at("job_id", "is missing, and the AMQP message_id is no UUID; expected a UUID in either")
+        })?,
+    };
+    let tenant = name(&mut object, "tenant")?.unwrap_or("default").to_owned();
+    let environment = match object.text("environment")? {
+        None => "production".to_owned(),
+        Some(word @ ("sandbox" | "staging" | "production")) => word.to_owned(),
+        Some(_) => return Err(Invalid::at("environment", "expected sandbox, staging or production")),
+    };
+    let mode = match object.text("mode")? {
+        None | Some("erase") => Mode::Erase,
+        Some("preview") => Mode::Preview,
+        Some(_) => return Err(Invalid::at("mode", "expected erase or preview")),
+    };
+    let requested_at = time(&mut object, "requested_at")?.ok_or_else(|| object.missing("requested_at"))?;
+    let regulation = name(&mut object, "regulation")?.map(str::to_owned);
+    if let Some(law) = &regulation
+        && !REGULATIONS.contains(&law.as_str())
+        && !accepts.regulations.contains(law)
+    {
+        let known: Vec<_> = REGULATIONS.into_iter().chain(accepts.regulations.iter().map(String::as_str)).collect();
+        return Err(Invalid::at("regulation", format!("expected one of {}", known.join(", "))));
+    }
+    let due_at = time(&mut object, "due_at")?;
+    let confirmation = confirmation(&mut object)?;
+    let receipt_salt = secret(&mut object, "receipt_salt", MAX_IDENTIFIER)?;
+    let retry = object.boolean("retry")?.unwrap_or(false);
+    if let Some(extensions) = object.take("extensions")
+        && !matches!(extensions, Node::Object(_))
+    {
+        return Err(Invalid::at("extensions", "expected an object"));
+    }
+    let items = object.list("targets")?.ok_or_else(|| object.missing("targets"))?;
+    object.finish()?;
+    if items.is_empty() || items.len() > MAX_TARGETS {
+        let expected = format!("has {} entries; expected 1 to {MAX_TARGETS}", items.len());
+        return Err(Invalid::at("targets", expected));
+    }
+    let targets = items
+        .iter()
+        .enumerate()
+        .map(|(index, node)| target(node, &format!("targets[{index}]"), &accepts.systems))
+        .collect::<Result<Vec<_>, _>>()?;
+    Ok(Job {
+        key: JobKey { tenant, job_id },
+        environment,
+        mode,
+        requested_at,
+        regulation,
+        due_at,
+        confirmation,
+        receipt_salt,
+        retry,
+        targets,
+    })
+}
+
+fn target(node: &Node, path: &str, systems: &BTreeMap<String, Rules>) -> Result<Target, Invalid> {
+    let mut object = Object::open(node, path)?;
+    let system = object.need_text("system")?.to_owned();
+    let Some(rules) = systems.get(&system) else {
+        let known: Vec<_> = systems.keys().map(String::as_str).collect();
+        let expected = format!("is no configured system; expected one of {}", known.join(", "));
+        return Err(Invalid::at(object.path_of("system"), expected));
+    };
+    let confirmation = confirmation(&mut object)?;
+    let spec = match rules.kind {
+        Kind::Cleeng => cleeng(&mut object)?,
+        Kind::ZetaLoyalty => loyalty(&mut object, rules)?,
+        Kind::EasyCms => Spec::EasyCms {
+            email: need(email(&mut object, "email")?, &object, "email")?,
+            customer_password: secret(&mut object, "customer_password", MAX_PROOF)?,
+        },
+        Kind::VitalSource => vitalsource(&mut object)?,
+    };
+    object.finish()?;
+    Ok(Target { system, kind: rules.kind, confirmation, spec })
+}
+
+fn cleeng(object: &mut Object<'_>) -> Result<Spec, Invalid> {
+    match object.need_text("flow")? {
+        "backend" => {
+            let digits = object.need_text("customer_id")?;
+            if digits.is_empty() || digits.len() > 20 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+                return Err(Invalid::at(object.path_of("customer_id"), "expected a string of 1 to 20 digits"));
+            }
+            let customer_email = need(email(object, "customer_email")?, object, "customer_email")?;
+            Ok(Spec::CleengBackend { customer_id: digits.into(), customer_email })
+        }
+        "mediastore" => {
+            let token = object.need_text("customer_token")?;
+            let customer_id = jwt_customer(token).ok_or_else(|| {
+                Invalid::at(
+                    object.path_of("customer_token"),
+                    "expected a JWT whose customerId claim is a string of digits",
+                )
+            })?;
+            let customer_email = need(email(object, "customer_email")?, object, "customer_email")?;
+            Ok(Spec::CleengMediastore { customer_token: token.into(), customer_id, customer_email })
+        }
+        _ => Err(Invalid::at(object.path_of("flow"), "expected backend or mediastore")),
+    }
+}
+
+/// The `customerId` claim of a JWT, unverified: MediaStore verifies the token, we only need to
+/// know whom it names before the first destructive call.
+fn jwt_customer(token: &str) -> Option<SecretString> {
+    if token.len() > MAX_PROOF || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return None;
+    }
+    let mut parts = token.split('.');
+    let (_, payload, _) = (parts.next()?, parts.next()?, parts.next()?);
+    let payload = zeroize::Zeroizing::new(URL_SAFE_NO_PAD.decode(payload.trim_end_matches('=')).ok()?);
+    let Node::Object(claims) = Node::parse(&payload).ok()? else { return None };
+    let (_, claim) = claims.iter().find(|(name, _)| name == "customerId")?;
+    let digits = match claim {
+        Node::Text(text) => text.to_string(),
+        Node::Number(number) => number.to_string(),
+        _ => return None,
+    };
+    let well_formed = !digits.is_empty() && digits.len() <= 20 && digits.bytes().all(|byte| byte.is_ascii_digit());
+    well_formed.then(|| digits.into())
+}
+
+fn loyalty(object: &mut Object<'_>, rules: &Rules) -> Result<Spec, Invalid> {
+    const IDS: [MemberKey; 4] =
+        [MemberKey::MemberId, MemberKey::IntegrationId, MemberKey::CardId, MemberKey::DatabaseId];
+    match object.need_text("method")? {
+        "program_api" => Ok(Spec::LoyaltyProgram { member: need_member(object, &IDS)? }),
+        "manual" => Ok(Spec::LoyaltyManual { member: need_member(object, &IDS)? }),
+        "import" => {
+            let keys = [MemberKey::IntegrationId, MemberKey::MemberId, MemberKey::Email];
+            let member = need_member(object, &keys)?;
+            match rules.import_key {
+                None => Err(Invalid::at(
+                    object.path_of("method"),
+                    "import is not configured for this system; expected program_api, member_api or manual",
+                )),
+                Some(key) if key != member.key => Err(Invalid::at(
+                    object.path_of("member"),
+                    format!("expected {}, the key of this system's import file", key.as_str()),
+                )),
+                Some(_) => Ok(Spec::LoyaltyImport { member }),
+            }
+        }
+        "member_api" => {
+            let access_token = token(object, "access_token")?;
+            let member = member(object, &IDS)?;
+            if access_token.is_none() && member.is_none() {
+                return Err(Invalid::at(
+                    object.path_of("access_token"),
+                    "is missing; expected access_token, member or both",
+                ));
+            }
+            let current_password = secret(object, "current_password", MAX_PROOF)?;
+            let code = secret(object, "code", MAX_IDENTIFIER)?;
+            Ok(Spec::LoyaltyMember { access_token, member, current_password, code })
+        }
+        _ => Err(Invalid::at(object.path_of("method"), "expected program_api, member_api, import or manual")),
+    }
+}
+
+fn need_member(object: &mut Object<'_>, keys: &[MemberKey]) -> Result<Member, Invalid> {
+    member(object, keys)?.ok_or_else(|| object.missing("member"))
+}
+
+fn member(object: &mut Object<'_>, keys: &[MemberKey]) -> Result<Option<Member>, Invalid> {
+    let path = object.path_of("member");
+    let Some(node) = object.take("member") else { return Ok(None) };
+    let mut inner = Object::open(node, path.clone())?;
+    let mut found = Vec::new();
+    for key in MemberKey::ALL.into_iter().filter(|key| keys.contains(key)) {
+        let value =
+            if key == MemberKey::Email { email(&mut inner, "email")? } else { identifier(&mut inner, key.as_str())? };
+        if let Some(value) = value {
+            found.push(Member { key, value });
+        }
+    }
+    inner.finish()?;
+    match (found.pop(), found.is_empty()) {
+        (Some(member), true) => Ok(Some(member)),
+        _ => {
+            let names: Vec<_> = keys.iter().map(|key| key.as_str()).collect();
+            Err(Invalid::at(path, format!("expected exactly one of {}", names.join(", "))))
+        }
+    }
+}
+
+fn vitalsource(object: &mut Object<'_>) -> Result<Spec, Invalid> {
+    let guid = identifier(object, "guid")?;
+    let reference = identifier(object, "reference")?;
+    if guid.is_none() && reference.is_none() {
+        return Err(Invalid::at(object.path_of("guid"), "is missing; expected guid, reference or both"));
+    }
+    let path = object.path_of("codes");
+    let items = object.list("codes")?.unwrap_or_default();
+    if items.len() > MAX_CODES {
+        return Err(Invalid::at(path, format!("has {} entries; expected at most {MAX_CODES}", items.len())));
+    }
+    let mut codes = Vec::with_capacity(items.len());
+    let mut seen = BTreeSet::new();
+    for (index, node) in items.iter().enumerate() {
+        let path = format!("{path}[{index}]");
+        let mut inner = Object::open(node, path.clone())?;
+        let code = need(identifier(&mut inner, "code")?, &inner, "code")?;
+        if !seen.insert(secrecy::ExposeSecret::expose_secret(&code).to_owned()) {
+            return Err(Invalid::at(inner.path_of("code"), "appears twice; expected each code once"));
+        }
+        let redeemed_at = time(&mut inner, "redeemed_at")?;
+        let percent_read = inner.number("percent_read")?;
+        if percent_read.is_some_and(|percent| !(0.0..=100.0).contains(&percent)) {
+            return Err(Invalid::at(inner.path_of("percent_read"), "expected a number from 0 to 100"));
+        }
+        inner.finish()?;
+        codes.push(Code { code, redeemed_at, percent_read });
+    }
+    for code in seen {
+        drop(zeroize::Zeroizing::new(code));
+    }
+    let mut overwrite = BTreeSet::new();
+    let path = object.path_of("overwrite");
+    for (index, node) in object.list("overwrite")?.unwrap_or_default().iter().enumerate() {
+        let field = match node {
+            Node::Text(text) => Field::ALL.into_iter().find(|field| field.as_str() == text.as_str()),
+            _ => None,
+        };
+        let names: Vec<_> = Field::ALL.iter().map(|field| field.as_str()).collect();
+        overwrite.insert(
+            field.ok_or_else(|| {
+                Invalid::at(format!("{path}[{index}]"), format!("expected one of {}", names.join(", ")))
+            })?,
+        );
+    }
+    Ok(Spec::VitalSource { guid, reference, codes, overwrite })
+}
+
+fn confirmation(object: &mut Object<'_>) -> Result<Option<Confirmation>, Invalid> {
+    let path = object.path_of("confirmation");
+    let Some(node) = object.take("confirmation") else { return Ok(None) };
+    let mut inner = Object::open(node, path)?;
+    let confirmed_at = time(&mut inner, "confirmed_at")?.ok_or_else(|| inner.missing("confirmed_at"))?;
+    let by = match inner.text("by")? {
+        None | Some("subject") => "subject",
+        Some("agent") => "agent",
+        Some(_) => return Err(Invalid::at(inner.path_of("by"), "expected subject or agent")),
+    };
+    inner.finish()?;
+    Ok(Some(Confirmation { confirmed_at, by: by.to_owned() }))
+}
+
+fn need<T>(value: Option<T>, object: &Object<'_>, name: &str) -> Result<T, Invalid> {
+    value.ok_or_else(|| object.missing(name))
+}
+
+/// An identifier: 1 to 256 bytes without control characters.
+fn identifier(object: &mut Object<'_>, name: &'static str) -> Result<Option<SecretString>, Invalid> {
+    let Some(text) = object.text(name)? else { return Ok(None) };
+    if text.trim().is_empty() || text.len() > MAX_IDENTIFIER || text.chars().any(char::is_control) {
+        let expected = format!("expected 1 to {MAX_IDENTIFIER} bytes of text without control characters");
+        return Err(Invalid::at(object.path_of(name), expected));
+    }
+    Ok(Some(text.into()))
+}
+
+fn email(object: &mut Object<'_>, name: &'static str) -> Result<Option<SecretString>, Invalid> {
+    let Some(text) = object.text(name)? else { return Ok(None) };
+    let shaped = text.len() <= MAX_EMAIL
+        && !text.chars().any(|c| c.is_control() || c.is_whitespace())
+        && text.split_once('@').is_some_and(|(local, domain)| !local.is_empty() && !domain.is_empty());
+    if !shaped {
+        return Err(Invalid::at(object.path_of(name), "expected an e-mail address"));
+    }
+    Ok(Some(text.into()))
+}
+
+fn secret(object: &mut Object<'_>, name: &'static str, max: usize) -> Result<Option<SecretString>, Invalid> {
+    let Some(text) = object.text(name)? else { return Ok(None) };
+    if text.is_empty() || text.len() > max {
+        return Err(Invalid::at(object.path_of(name), format!("expected 1 to {max} bytes of text")));
+    }
+    Ok(Some(text.into()))
+}
+
+/// A token that goes into a header: visible ASCII only.
+fn token(object: &mut Object<'_>, name: &'static str) -> Result<Option<SecretString>, Invalid> {
+    let Some(text) = object.text(name)? else { return Ok(None) };
+    if text.is_empty() || text.len() > MAX_PROOF || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        let expected = format!("expected 1 to {MAX_PROOF} visible ASCII characters");
+        return Err(Invalid::at(object.path_of(name), expected));
+    }
+    Ok(Some(text.into()))
+}
+
+fn time(object: &mut Object<'_>, name: &'static str) -> Result<Option<Timestamp>, Invalid> {
+    let Some(text) = object.text(name)? else { return Ok(None) };
+    // The parser also knows a form with a time zone in brackets, which RFC 3339 does not.
+    let time = text.parse::<Timestamp>().ok().filter(|_| !text.contains('['));
+    time.map(Some).ok_or_else(|| {
+        Invalid::at(object.path_of(name), "expected an RFC 3339 time with an offset, such as 2026-11-22T10:00:00Z")
+    })
+}
+
+/// A tenant's or regulation's name.
+pub(super) fn name<'a>(object: &mut Object<'a>, name: &'static str) -> Result<Option<&'a str>, Invalid> {
+    match object.text(name)? {
+        Some(text) if !is_name(text) => {
+            Err(Invalid::at(object.path_of(name), "expected a name of the form [a-z0-9][a-z0-9_-]{0,62}"))
+        }
+        other => Ok(other),
+    }
+}
+
+/// True for `[a-z0-9][a-z0-9_-]{0,62}`.
+pub fn is_name(text: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    text.len() <= 63
+        && text.bytes().next().is_some_and(plain)
+        && text.bytes().all(|byte| plain(byte) || byte == b'_' || byte == b'-')
+}
+
+/// A UUID in its hyphenated form, in either case.
+pub(super) fn uuid(text: &str, path: &str) -> Result<Uuid, Invalid> {
+    let hyphenated = text.len() == 36;
+    Uuid::try_parse(text)
+        .ok()
+        .filter(|_| hyphenated)
+        .ok_or_else(|| Invalid::at(path, "expected a UUID of the form xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx"))
+}

@@ -1,0 +1,172 @@
+//! The two summaries that the store keeps of a job: while it is open, and once it has ended.
+//!
+//! The rule it keeps: no personal data; a version byte first, so that a later release can read
+//! what an earlier one wrote.
+
+use serde::{Deserialize, Serialize};
+
+use super::journal::{At, Entry};
+use super::outcome::{InputKind, JobOutcome, Reason};
+use super::step::{Answer, StepName};
+
+/// A publication that is owed: always the same id and the same bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// Its id, a UUIDv5.
+    pub id: String,
+    /// `completed`, `failed`, `needs_input`…
+    pub what: String,
+    /// The CloudEvents JSON.
+    pub body: Vec<u8>,
+    /// When it was first written.
+    pub at: At,
+}
+
+/// Why a job waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Waiting {
+    /// A failed attempt's pause.
+    Retry,
+    /// A deletion is still visible.
+    Pending,
+    /// A person.
+    Input,
+    /// A system's rate limit or slots.
+    RateLimit,
+    /// A system is held or its breaker is open.
+    Held,
+    /// It was long in hand: its delivery is renewed.
+    Renewal,
+}
+
+impl Waiting {
+    /// Every reason.
+    pub const ALL: [Waiting; 6] =
+        [Waiting::Retry, Waiting::Pending, Waiting::Input, Waiting::RateLimit, Waiting::Held, Waiting::Renewal];
+
+    /// The word.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Waiting::Retry => "retry",
+            Waiting::Pending => "pending",
+            Waiting::Input => "input",
+            Waiting::RateLimit => "rate_limit",
+            Waiting::Held => "held",
+            Waiting::Renewal => "renewal",
+        }
+    }
+}
+
+/// What is kept of an open job beside its journal.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct JobRecord {
+    /// Keyed digest of the identity part.
+    pub identity: [u8; 16],
+    /// Rises with each replay, from 1.
+    pub run: u32,
+    /// The number of the job's last event.
+    pub seq: u32,
+    /// The last park number written.
+    pub park_written: u64,
+    /// The last park number whose publish was confirmed.
+    pub park_confirmed: u64,
+    /// When it was first accepted.
+    pub opened_at: At,
+    /// When the person asked.
+    pub requested_at: At,
+    /// When it must be done.
+    pub due_at: Option<At>,
+    /// The law.
+    pub regulation: Option<String>,
+    /// The targets' systems, in order.
+    pub systems: Vec<String>,
+    /// Keyed pseudonym of the person.
+    pub subject_ref: String,
+    /// Why and until when it waits, while it is parked.
+    pub waiting: Option<(Waiting, At)>,
+    /// The inputs that were already asked for in an event.
+    pub announced: Vec<(u16, InputKind)>,
+    /// An event that is not yet confirmed.
+    pub owed: Option<Event>,
+}
+
+/// What a dead letter's headers say.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeadLetterNote {
+    /// Why.
+    pub reason: Reason,
+    /// The system, where one is to blame.
+    pub system: Option<String>,
+    /// The step, where one is to blame.
+    pub step: Option<StepName>,
+    /// Failed attempts at that step.
+    pub attempts: u32,
+}
+
+/// What is remembered of an ended job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ended {
+    /// Keyed digest of the identity part.
+    pub identity: [u8; 16],
+    /// How.
+    pub outcome: JobOutcome,
+    /// The run that ended.
+    pub run: u32,
+    /// The number of its final event.
+    pub seq: u32,
+    /// The last park number: copies below it are stale.
+    pub park: u64,
+    /// When.
+    pub at: At,
+    /// The final event.
+    pub event: Event,
+    /// For a failed job.
+    pub dead_letter: Option<DeadLetterNote>,
+    /// True once the dead letter was confirmed.
+    pub dead_lettered: bool,
+    /// The targets' systems, in order.
+    pub systems: Vec<String>,
+}
+
+/// Entries appended together, and the sealed answers among them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Appended {
+    /// The entries; a private answer is `None` here.
+    pub entries: Vec<Entry>,
+    /// Position of an entry and its sealed answer.
+    pub sealed: Vec<(u32, Vec<u8>)>,
+}
+
+/// A record that cannot be decoded.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("a {what} record cannot be decoded (version byte {version:?})")]
+pub struct Undecodable {
+    /// Which kind.
+    pub what: &'static str,
+    /// Its first byte.
+    pub version: Option<u8>,
+}
+
+const VERSION: u8 = 1;
+
+macro_rules! codec {
+    ($($type:ty => $what:literal),+ $(,)?) => {$(
+        impl $type {
+            /// The version byte and the record.
+            pub fn to_bytes(&self) -> Vec<u8> {
+                postcard::to_extend(self, vec![VERSION]).unwrap_or_default()
+            }
+            /// Reads [`Self::to_bytes`] back.
+            pub fn from_bytes(bytes: &[u8]) -> Result<Self, Undecodable> {
+                let bad = || Undecodable { what: $what, version: bytes.first().copied() };
+                match bytes.split_first() {
+                    Some((&VERSION, rest)) => postcard::from_bytes(rest).map_err(|_| bad()),
+                    _ => Err(bad()),
+                }
+            }
+        }
+    )+};
+}
+
+codec!(JobRecord => "job", Ended => "ended job", Appended => "journal", Event => "event", Answer => "answer");
