@@ -177,10 +177,7 @@ fn steps(state: &TargetState, name: StepName) -> Option<Value> {
         return None;
     }
     let done: Vec<_> = items.iter().filter(|item| item.is_done() || item.answer.is_some()).collect();
-    let outcome = match items.iter().map(|item| step_outcome(name, item)).max_by_key(|outcome| weight(*outcome)) {
-        Some(outcome) => outcome,
-        None => return None,
-    };
+    let outcome = items.iter().map(|item| step_outcome(name, item)).max_by_key(|outcome| weight(*outcome))?;
     let at = items.iter().map(|item| item.answered_at.max(item.last_failed_at).max(item.intent_at)).max()?;
     let count =
         if name == StepName::ReadBack { items.iter().map(|item| item.answers as usize).sum() } else { done.len() };

@@ -62,7 +62,7 @@ impl Waiting {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct JobRecord {
     /// Keyed digest of the identity part.
-    pub identity: [u8; 16],
+    pub identity: Vec<u8>,
     /// Rises with each replay, from 1.
     pub run: u32,
     /// The number of the job's last event.
@@ -108,7 +108,7 @@ pub struct DeadLetterNote {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ended {
     /// Keyed digest of the identity part.
-    pub identity: [u8; 16],
+    pub identity: Vec<u8>,
     /// How.
     pub outcome: JobOutcome,
     /// The run that ended.
