@@ -67,6 +67,10 @@ pub struct JobRecord {
     pub run: u32,
     /// The number of the job's last event.
     pub seq: u32,
+    /// Keyed digest of the publisher's message that was accepted last.
+    pub body: Vec<u8>,
+    /// The number that this message's copy counts as among the parked ones.
+    pub copy: u64,
     /// The last park number written.
     pub park_written: u64,
     /// The last park number whose publish was confirmed.
@@ -121,6 +125,8 @@ pub struct Ended {
     pub at: At,
     /// The final event.
     pub event: Event,
+    /// True once the final event was confirmed.
+    pub published: bool,
     /// For a failed job.
     pub dead_letter: Option<DeadLetterNote>,
     /// True once the dead letter was confirmed.

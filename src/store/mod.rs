@@ -3,11 +3,21 @@
 //! The rule it keeps: a [`Ticket`] that resolves to `Ok` means that the batch and every batch
 //! submitted before it survive a power cut.
 
+mod committer;
+mod folder;
+mod layout;
+mod memory;
+mod sled;
+
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use tokio::sync::oneshot;
+
+pub use folder::{KEEP_MOVED_ASIDE, delete_moved_aside};
+pub use memory::MemoryStore;
+pub use sled::{FreeSpace, LogFile, Opened, Options, SledStore, Syncer, VERSION, VERSION_KEY, WrapSyncer};
 
 /// The families of records. The number is part of every key on disk: never reuse one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -1,0 +1,227 @@
+//! Where a delivery comes from, and what the worker puts on the messages that it publishes itself.
+//!
+//! The rule it keeps: `x-erasure-*` headers count only on a delivery that came through the resume
+//! exchange *and* carries our MAC over them and the body; anything else is a publisher's message.
+
+use bytes::Bytes;
+use sha2::{Digest as _, Sha256};
+use uuid::Uuid;
+use zeroize::Zeroizing;
+
+use crate::broker::{Delivery, HeaderValue, Properties, Via};
+use crate::job::record::{DeadLetterNote, Event};
+use crate::job::{At, JobKey, Reason};
+use crate::seal::{DEAD_LETTER, Keyring, PARKED, SealError, looks_sealed};
+
+/// Header names, all in one place.
+pub mod header {
+    /// The job's id.
+    pub const JOB_ID: &str = "x-erasure-job-id";
+    /// The tenant.
+    pub const TENANT: &str = "x-erasure-tenant";
+    /// The run.
+    pub const RUN: &str = "x-erasure-run";
+    /// The park number.
+    pub const PARK: &str = "x-erasure-park";
+    /// Why it waits.
+    pub const WAIT: &str = "x-erasure-wait";
+    /// The MAC over the others and the body.
+    pub const MAC: &str = "x-erasure-mac";
+    /// A dead letter's code.
+    pub const CODE: &str = "x-erasure-code";
+    /// A dead letter's sentence.
+    pub const REASON: &str = "x-erasure-reason";
+    /// The system to blame.
+    pub const SYSTEM: &str = "x-erasure-system";
+    /// The step to blame.
+    pub const STEP: &str = "x-erasure-step";
+    /// Failed attempts.
+    pub const ATTEMPTS: &str = "x-erasure-attempts";
+    /// When.
+    pub const AT: &str = "x-erasure-at";
+    /// The publisher's trace.
+    pub const TRACEPARENT: &str = "traceparent";
+}
+
+const MAC_PURPOSE: &str = "resume";
+
+/// Who sent a copy of a job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// A publisher.
+    Publisher,
+    /// The worker: parked, or replayed as a new run.
+    Ours {
+        /// The job it belongs to.
+        key: JobKey,
+        /// The run it belongs to.
+        run: u32,
+        /// Its park number.
+        park: u64,
+    },
+}
+
+/// A delivery that was opened.
+pub struct Letter {
+    /// The publisher's body.
+    pub body: Zeroizing<Vec<u8>>,
+    /// Who sent this copy.
+    pub origin: Origin,
+}
+
+/// Opens a delivery. A parked copy whose seal does not open is an error; one without a valid MAC is
+/// a publisher's message like any other.
+pub fn open(delivery: &Delivery, keyring: &Keyring) -> Result<Letter, SealError> {
+    let headers = &delivery.properties.headers;
+    let ours = || -> Option<Origin> {
+        if delivery.via != Via::Resume {
+            return None;
+        }
+        let text = |name: &str| headers.get(name).and_then(HeaderValue::as_text);
+        let number = |name: &str| headers.get(name).and_then(HeaderValue::as_int);
+        let key = JobKey { tenant: text(header::TENANT)?.to_owned(), job_id: Uuid::try_parse(text(header::JOB_ID)?).ok()? };
+        let run = u32::try_from(number(header::RUN)?).ok()?;
+        let park = u64::try_from(number(header::PARK)?).ok()?;
+        let mac = hex::decode(text(header::MAC)?).ok()?;
+        let fields = mac_fields(&key, run, park, &delivery.body);
+        let parts: Vec<&[u8]> = fields.iter().map(Vec::as_slice).collect();
+        keyring.verify_mac(MAC_PURPOSE, &parts, &mac).then_some(Origin::Ours { key, run, park })
+    };
+    match ours() {
+        None => Ok(Letter { body: Zeroizing::new(delivery.body.to_vec()), origin: Origin::Publisher }),
+        Some(origin) => {
+            let Origin::Ours { key, .. } = &origin else { return Err(SealError::NotSealed) };
+            let body = keyring.open_for_master(PARKED, &key.to_bytes(), &delivery.body)?;
+            Ok(Letter { body: Zeroizing::new(body), origin })
+        }
+    }
+}
+
+fn mac_fields(key: &JobKey, run: u32, park: u64, body: &[u8]) -> [Vec<u8>; 4] {
+    [key.to_bytes(), run.to_be_bytes().to_vec(), park.to_be_bytes().to_vec(), Sha256::digest(body).to_vec()]
+}
+
+/// A copy of the job that only this worker (or one with its key) can read and vouch for.
+pub fn parked(
+    keyring: &Keyring,
+    original: &Properties,
+    key: &JobKey,
+    run: u32,
+    park: u64,
+    wait: &str,
+    body: &[u8],
+) -> Result<(Properties, Bytes), SealError> {
+    let sealed = keyring.seal_for_master(PARKED, &key.to_bytes(), body)?;
+    let fields = mac_fields(key, run, park, &sealed);
+    let parts: Vec<&[u8]> = fields.iter().map(Vec::as_slice).collect();
+    let mac = keyring.mac(MAC_PURPOSE, &parts);
+    let mut properties = carried(original);
+    let mut put = |name: &str, value: HeaderValue| properties.headers.insert(name.to_owned(), value);
+    put(header::TENANT, HeaderValue::Text(key.tenant.clone()));
+    put(header::JOB_ID, HeaderValue::Text(key.job_id.to_string()));
+    put(header::RUN, HeaderValue::Int(run.into()));
+    put(header::PARK, HeaderValue::Int(i64::try_from(park).unwrap_or(i64::MAX)));
+    put(header::WAIT, HeaderValue::Text(wait.to_owned()));
+    put(header::MAC, HeaderValue::Text(hex::encode(mac)));
+    Ok((properties, sealed.into()))
+}
+
+/// What of a publisher's properties goes on with the job. Headers of ours are dropped: they are
+/// written anew, and a publisher's have no meaning.
+fn carried(original: &Properties) -> Properties {
+    let mut properties = original.clone();
+    properties.user_id = None;
+    properties.headers.retain(|name, _| !name.starts_with("x-erasure-"));
+    properties
+}
+
+/// What a dead letter tells beside its body.
+pub struct DeadLetterHead<'a> {
+    /// The job, where it is known.
+    pub key: Option<&'a JobKey>,
+    /// The run; 0 where the message never became a job.
+    pub run: u32,
+    /// The last park number: a replay goes on from it.
+    pub park: u64,
+    /// When.
+    pub at: At,
+    /// Why.
+    pub note: &'a DeadLetterNote,
+    /// A sentence more exact than the reason's own; no personal data.
+    pub detail: Option<&'a str>,
+}
+
+/// A dead letter: the original body, sealed unless switched off, and the headers of the contract.
+pub fn dead_letter(
+    keyring: &Keyring,
+    original: &Properties,
+    head: &DeadLetterHead<'_>,
+    body: &[u8],
+    seal: bool,
+) -> Result<(Properties, Bytes), SealError> {
+    let body = if seal { keyring.seal_for_master(DEAD_LETTER, b"", body)?.into() } else { Bytes::copy_from_slice(body) };
+    let mut properties = carried(original);
+    let mut put = |name: &str, value: HeaderValue| properties.headers.insert(name.to_owned(), value);
+    let sentence = head.detail.map_or_else(|| head.note.reason.sentence().to_owned(), str::to_owned);
+    put(header::CODE, HeaderValue::Text(head.note.reason.code().to_owned()));
+    put(header::REASON, HeaderValue::Text(sentence));
+    put(header::RUN, HeaderValue::Int(head.run.into()));
+    put(header::PARK, HeaderValue::Int(i64::try_from(head.park).unwrap_or(i64::MAX)));
+    put(header::ATTEMPTS, HeaderValue::Int(head.note.attempts.into()));
+    put(header::AT, HeaderValue::Text(head.at.to_rfc3339()));
+    if let Some(key) = head.key {
+        put(header::JOB_ID, HeaderValue::Text(key.job_id.to_string()));
+        put(header::TENANT, HeaderValue::Text(key.tenant.clone()));
+    }
+    if let Some(system) = &head.note.system {
+        put(header::SYSTEM, HeaderValue::Text(system.clone()));
+    }
+    if let Some(step) = head.note.step {
+        put(header::STEP, HeaderValue::Text(step.as_str().to_owned()));
+    }
+    Ok((properties, body))
+}
+
+/// Opens a dead letter's body, sealed or not.
+pub fn open_dead_letter(keyring: &Keyring, body: &[u8]) -> Result<Zeroizing<Vec<u8>>, SealError> {
+    if looks_sealed(body) {
+        return keyring.open_for_master(DEAD_LETTER, b"", body).map(Zeroizing::new);
+    }
+    Ok(Zeroizing::new(body.to_vec()))
+}
+
+/// A replay of a dead letter: the next run, or for a message that never became a job, a first one.
+pub fn replayed(keyring: &Keyring, letter: &Properties, body: &[u8]) -> Result<Option<(Properties, Bytes)>, SealError> {
+    let text = |name: &str| letter.headers.get(name).and_then(HeaderValue::as_text);
+    let number = |name: &str| letter.headers.get(name).and_then(HeaderValue::as_int).unwrap_or(0);
+    let plain = open_dead_letter(keyring, body)?;
+    let run = u32::try_from(number(header::RUN)).unwrap_or(0);
+    let (Some(tenant), Some(id), true) = (text(header::TENANT), text(header::JOB_ID), run > 0) else { return Ok(None) };
+    let Ok(job_id) = Uuid::try_parse(id) else { return Ok(None) };
+    let key = JobKey { tenant: tenant.to_owned(), job_id };
+    let park = u64::try_from(number(header::PARK)).unwrap_or(0) + 1;
+    parked(keyring, letter, &key, run + 1, park, "replay", &plain).map(Some)
+}
+
+/// An event's properties.
+pub fn event_properties(event: &Event, key: &JobKey, correlation_id: Option<&str>) -> Properties {
+    Properties {
+        content_type: Some("application/cloudevents+json".to_owned()),
+        message_id: Some(event.id.clone()),
+        correlation_id: Some(correlation_id.map_or_else(|| key.job_id.to_string(), str::to_owned)),
+        kind: Some(format!("erasure.job.{}.v1", event.what)),
+        app_id: Some("erasure-worker".to_owned()),
+        timestamp: u64::try_from(event.at.0 / 1000).ok(),
+        ..Properties::default()
+    }
+}
+
+/// The plain SHA-256 of a body, in hex, as `rejected` events carry it.
+pub fn body_sha256(body: &[u8]) -> String {
+    hex::encode(Sha256::digest(body))
+}
+
+/// A reason as a dead letter's note, where no system is to blame.
+pub const fn note(reason: Reason) -> DeadLetterNote {
+    DeadLetterNote { reason, system: None, step: None, attempts: 0 }
+}

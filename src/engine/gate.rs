@@ -1,0 +1,315 @@
+//! A system's gate: its rate, its slots, its breaker and its hold.
+//!
+//! The rule it keeps: whoever cannot pass within the inline wait is told how long to stay away and
+//! parks; a system that is slow, limited or held stops only the jobs that need it.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
+
+use crate::job::record::Waiting;
+use crate::job::{Failure, JobKey, Rules};
+use crate::systems::System;
+
+/// A gate's settings.
+#[derive(Debug, Clone)]
+pub struct GateSettings {
+    /// Calls a minute, per endpoint; `None` for no limit.
+    pub requests_per_minute: Option<u32>,
+    /// Calls on the wire at once.
+    pub max_in_flight: usize,
+    /// How often a held system is tried with a harmless read.
+    pub hold_probe_interval: Duration,
+    /// The breaker's first pause.
+    pub breaker_pause: Duration,
+    /// Most jobs in hand that may need this system while others have work.
+    pub most_in_hand: usize,
+}
+
+const MINUTE: Duration = Duration::from_secs(60);
+/// Failures in a row that open the breaker.
+const BREAKER_FAILURES: u32 = 5;
+const BREAKER_LONGEST: Duration = Duration::from_secs(30);
+/// A release of a hold takes effect within this.
+const LONGEST_HELD_WAIT: Duration = Duration::from_secs(900);
+const UNKNOWN_WAIT: Duration = Duration::from_secs(5);
+
+/// A hold: the system is not called for now.
+#[derive(Debug, Clone)]
+pub struct Hold {
+    /// Since when.
+    pub since: Instant,
+    /// What the refusal was; fixed words and numbers only.
+    pub note: String,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    windows: HashMap<&'static str, VecDeque<Instant>>,
+    paused_until: Option<Instant>,
+    hold: Option<Hold>,
+    failures: u32,
+    open_until: Option<Instant>,
+    line: HashMap<JobKey, Instant>,
+    in_hand: HashSet<JobKey>,
+    latency: Duration,
+}
+
+/// A system behind its gate.
+pub struct Gate {
+    system: Arc<dyn System>,
+    rules: Rules,
+    settings: GateSettings,
+    slots: Arc<Semaphore>,
+    state: Mutex<State>,
+    freed: Notify,
+    calls: AtomicU64,
+}
+
+impl std::fmt::Debug for Gate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Gate").field("system", &self.system.name()).finish_non_exhaustive()
+    }
+}
+
+/// The right to make one call.
+#[derive(Debug)]
+pub struct Pass {
+    _slot: OwnedSemaphorePermit,
+    began: Instant,
+}
+
+/// Not now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StayAway {
+    /// How long.
+    pub wait: Duration,
+    /// Why.
+    pub why: Waiting,
+}
+
+/// A gate's state as shown to operators.
+#[derive(Debug, Clone)]
+pub struct GateView {
+    /// Calls made.
+    pub calls: u64,
+    /// Why it is held, if it is.
+    pub held: Option<String>,
+    /// For how long it has been held.
+    pub held_for: Option<Duration>,
+    /// True while the breaker is open.
+    pub breaker_open: bool,
+    /// How long the system asked us to pause.
+    pub paused_for: Option<Duration>,
+    /// Jobs parked for it.
+    pub line: usize,
+    /// Jobs in hand that need it.
+    pub in_hand: usize,
+    /// Its limit.
+    pub requests_per_minute: Option<u32>,
+}
+
+impl Gate {
+    /// A gate before a system.
+    pub fn new(system: Arc<dyn System>, rules: Rules, settings: GateSettings) -> Gate {
+        let slots = Arc::new(Semaphore::new(settings.max_in_flight.max(1)));
+        Gate { system, rules, settings, slots, state: Mutex::default(), freed: Notify::new(), calls: AtomicU64::new(0) }
+    }
+
+    /// The system.
+    pub fn system(&self) -> &Arc<dyn System> {
+        &self.system
+    }
+
+    /// The rules of its flows.
+    pub fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
+    /// How often a hold is probed.
+    pub fn probe_interval(&self) -> Duration {
+        self.settings.hold_probe_interval
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits up to `inline` for the right to make one call.
+    pub async fn enter(&self, job: &JobKey, endpoint: &'static str, inline: Duration) -> Result<Pass, StayAway> {
+        let deadline = Instant::now() + inline;
+        loop {
+            let freed = self.freed.notified();
+            if self.has_room(job) {
+                break;
+            }
+            if tokio::time::timeout_at(deadline, freed).await.is_err() {
+                return Err(self.join_line(job));
+            }
+        }
+        loop {
+            let until = match self.closed_until(job)? {
+                None => break,
+                Some(until) => until,
+            };
+            if until > deadline {
+                let wait = until.saturating_duration_since(Instant::now());
+                return Err(StayAway { wait, why: Waiting::RateLimit });
+            }
+            tokio::time::sleep_until(until).await;
+        }
+        let Ok(slot) = tokio::time::timeout_at(deadline, Arc::clone(&self.slots).acquire_owned()).await else {
+            return Err(self.join_line(job));
+        };
+        let Ok(slot) = slot else { return Err(StayAway { wait: UNKNOWN_WAIT, why: Waiting::RateLimit }) };
+        let start = self.reserve(job, endpoint, deadline)?;
+        tokio::time::sleep_until(start).await;
+        self.lock().line.remove(job);
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        Ok(Pass { _slot: slot, began: Instant::now() })
+    }
+
+    /// One system holds at most its share of the jobs in hand.
+    fn has_room(&self, job: &JobKey) -> bool {
+        let mut state = self.lock();
+        if state.in_hand.contains(job) {
+            return true;
+        }
+        let room = state.in_hand.len() < self.settings.most_in_hand.max(1);
+        if room {
+            state.in_hand.insert(job.clone());
+        }
+        room
+    }
+
+    /// The job is no longer in hand (or no longer needs the system).
+    pub fn leave(&self, job: &JobKey) {
+        if self.lock().in_hand.remove(job) {
+            self.freed.notify_waiters();
+        }
+    }
+
+    /// `Err`: held. `Ok(Some)`: closed until then. `Ok(None)`: open.
+    fn closed_until(&self, _job: &JobKey) -> Result<Option<Instant>, StayAway> {
+        let now = Instant::now();
+        let mut state = self.lock();
+        if let Some(hold) = &state.hold {
+            // The longer the hold, the longer the stay: a release soon after is noticed soon.
+            let wait = now.duration_since(hold.since).clamp(UNKNOWN_WAIT, LONGEST_HELD_WAIT);
+            return Err(StayAway { wait, why: Waiting::Held });
+        }
+        if let Some(until) = state.open_until {
+            if until > now {
+                return Ok(Some(until));
+            }
+            // One call goes through to try; the others wait for what becomes of it.
+            state.open_until = Some(now + self.settings.breaker_pause.min(BREAKER_LONGEST));
+        }
+        Ok(state.paused_until.filter(|until| *until > now))
+    }
+
+    /// Takes the next free moment of the endpoint's window: at most so many calls in any minute.
+    fn reserve(&self, job: &JobKey, endpoint: &'static str, deadline: Instant) -> Result<Instant, StayAway> {
+        let now = Instant::now();
+        let Some(limit) = self.settings.requests_per_minute else { return Ok(now) };
+        let limit = limit.max(1) as usize;
+        let mut state = self.lock();
+        let window = state.windows.entry(endpoint).or_default();
+        while window.len() > limit {
+            window.pop_front();
+        }
+        let start = if window.len() < limit { now } else { (window[0] + MINUTE).max(now) };
+        if start > deadline {
+            drop(state);
+            let away = self.join_line(job);
+            return Err(StayAway { wait: away.wait.max(start - now), ..away });
+        }
+        window.push_back(start);
+        Ok(start)
+    }
+
+    /// The job goes to the end of the line; the wait is about when its turn comes.
+    fn join_line(&self, job: &JobKey) -> StayAway {
+        let now = Instant::now();
+        let mut state = self.lock();
+        // A job that went to another worker never comes back to leave the line.
+        if state.line.len() > 1024 && state.line.len().is_power_of_two() {
+            state.line.retain(|_, since| now.duration_since(*since) < 2 * Duration::from_secs(3600));
+        }
+        let place = u32::try_from(state.line.len() + 1).unwrap_or(u32::MAX);
+        state.line.entry(job.clone()).or_insert(now);
+        let each = match self.settings.requests_per_minute {
+            Some(limit) => MINUTE / limit.max(1),
+            None => state.latency / u32::try_from(self.settings.max_in_flight.max(1)).unwrap_or(u32::MAX),
+        };
+        StayAway { wait: each.saturating_mul(place).max(UNKNOWN_WAIT), why: Waiting::RateLimit }
+    }
+
+    /// A call ended; its failure, if any, moves breaker, pause and hold.
+    pub fn ended(&self, pass: Pass, failure: Option<&Failure>) {
+        use crate::job::FailureKind as K;
+        let now = Instant::now();
+        let mut state = self.lock();
+        state.latency = (state.latency * 7 + now.duration_since(pass.began)) / 8;
+        match failure.map(|failure| failure.kind) {
+            Some(K::Unavailable | K::Ambiguous) => {
+                state.failures = state.failures.saturating_add(1);
+                if state.failures >= BREAKER_FAILURES {
+                    let doublings = (state.failures - BREAKER_FAILURES).min(16);
+                    let pause = self.settings.breaker_pause.saturating_mul(1 << doublings).min(BREAKER_LONGEST);
+                    state.open_until = Some(now + pause);
+                }
+            }
+            Some(K::RateLimited) => {
+                let wait = failure.and_then(|failure| failure.retry_after).unwrap_or(UNKNOWN_WAIT);
+                let until = now + wait;
+                state.paused_until = Some(state.paused_until.map_or(until, |paused| paused.max(until)));
+                state.open_until = None;
+            }
+            Some(K::UnauthorisedOurs) => {
+                if state.hold.is_none() {
+                    let note = failure.map(ToString::to_string).unwrap_or_default();
+                    tracing::error!(system = self.system.name(), %note, "system held: our credential or address is refused");
+                    state.hold = Some(Hold { since: now, note });
+                }
+            }
+            None | Some(K::UnauthorisedTheirs(_) | K::Refused | K::Rejected | K::Unreadable) => {
+                state.failures = 0;
+                state.open_until = None;
+            }
+        }
+    }
+
+    /// True while held.
+    pub fn is_held(&self) -> bool {
+        self.lock().hold.is_some()
+    }
+
+    /// Ends a hold.
+    pub fn release(&self) {
+        if self.lock().hold.take().is_some() {
+            tracing::info!(system = self.system.name(), "system released");
+        }
+    }
+
+    /// For operators.
+    pub fn view(&self) -> GateView {
+        let now = Instant::now();
+        let state = self.lock();
+        let left = |until: Option<Instant>| until.filter(|until| *until > now).map(|until| until - now);
+        GateView {
+            calls: self.calls.load(Ordering::Relaxed),
+            held: state.hold.as_ref().map(|hold| hold.note.clone()),
+            held_for: state.hold.as_ref().map(|hold| now.duration_since(hold.since)),
+            breaker_open: left(state.open_until).is_some(),
+            paused_for: left(state.paused_until),
+            line: state.line.len(),
+            in_hand: state.in_hand.len(),
+            requests_per_minute: self.settings.requests_per_minute,
+        }
+    }
+}

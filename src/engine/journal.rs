@@ -1,0 +1,231 @@
+//! What the engine keeps in the store, typed: job records, journals, endings.
+//!
+//! The rule it keeps: a private answer goes into the store only sealed with the job's own key, which
+//! is derived from the message and never stored.
+
+use std::sync::{Mutex, PoisonError};
+
+use crate::job::record::{Appended, Undecodable};
+use crate::job::{Answer, Ended, Entry, JobKey, JobRecord, TargetState};
+use crate::seal;
+use crate::store::{Batch, Store, StoreError, Table, Ticket};
+
+/// Why a job's records cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A record cannot be decoded.
+    #[error(transparent)]
+    Undecodable(#[from] Undecodable),
+    /// A sealed answer does not open, though the identity is the same.
+    #[error("a sealed answer does not open: {0}")]
+    Sealed(#[from] seal::SealError),
+}
+
+/// Purpose words of keyed digests.
+pub(crate) const IDENTITY: &str = "identity";
+pub(crate) const BODY: &str = "body";
+
+/// The key of an ended or open job's record.
+pub fn record_of(store: &dyn Store, key: &JobKey) -> Result<Option<JobRecord>, JournalError> {
+    let bytes = store.get(Table::Job, &key.to_bytes())?;
+    Ok(bytes.map(|bytes| JobRecord::from_bytes(&bytes)).transpose()?)
+}
+
+/// What is remembered of an ended job.
+pub fn ended_of(store: &dyn Store, key: &JobKey) -> Result<Option<Ended>, JournalError> {
+    let bytes = store.get(Table::Ended, &key.to_bytes())?;
+    Ok(bytes.map(|bytes| Ended::from_bytes(&bytes)).transpose()?)
+}
+
+/// A job's entries in order, without its sealed answers.
+pub fn entries_of(store: &dyn Store, key: &JobKey) -> Result<Vec<(Vec<u8>, Appended)>, JournalError> {
+    const PAGE: usize = 512;
+    let prefix = key.to_bytes();
+    let mut all = Vec::new();
+    let mut after: Option<Vec<u8>> = None;
+    loop {
+        let page = store.scan(Table::Journal, &prefix, after.as_deref(), PAGE)?;
+        let full = page.len() == PAGE;
+        for (key, value) in page {
+            after = Some(key.clone());
+            all.push((key, Appended::from_bytes(&value)?));
+        }
+        if !full {
+            return Ok(all);
+        }
+    }
+}
+
+/// A job in memory: its record and the state of its targets.
+pub struct JobState {
+    /// The record.
+    pub record: JobRecord,
+    /// The targets in order.
+    pub targets: Vec<TargetState>,
+    next_seq: u64,
+    keys: Vec<Vec<u8>>,
+    last: Option<Ticket>,
+}
+
+/// The journal of a job in hand. All its writes go through here, in order.
+pub struct Journal {
+    key: JobKey,
+    sealer: seal::JobKey,
+    state: Mutex<JobState>,
+}
+
+impl Journal {
+    /// A new job's journal.
+    pub fn new(key: JobKey, sealer: seal::JobKey, record: JobRecord, targets: usize) -> Journal {
+        let targets = vec![TargetState::default(); targets];
+        Journal { key, sealer, state: Mutex::new(JobState { record, targets, next_seq: 1, keys: Vec::new(), last: None }) }
+    }
+
+    /// A known job's journal, folded from the store. Intents without an answer become doubts.
+    pub fn load(
+        store: &dyn Store,
+        key: JobKey,
+        sealer: seal::JobKey,
+        record: JobRecord,
+        targets: usize,
+    ) -> Result<Journal, JournalError> {
+        let journal = Journal::new(key, sealer, record, targets);
+        {
+            let mut guard = journal.lock();
+            let state = &mut *guard;
+            for (row, mut appended) in entries_of(store, &journal.key)? {
+                for (position, sealed) in &appended.sealed {
+                    let plain = journal.sealer.open(&journal.key.to_bytes(), sealed)?;
+                    let answer = Answer::from_bytes(&plain)?;
+                    if let Some(Entry::Answered { answer: slot, .. }) = appended.entries.get_mut(*position as usize) {
+                        *slot = Some(answer);
+                    }
+                }
+                for entry in &appended.entries {
+                    fold(&mut state.targets, entry, state.next_seq);
+                    state.next_seq += 1;
+                }
+                state.keys.push(row);
+            }
+            for target in &mut state.targets {
+                target.doubt_open_intents();
+            }
+        }
+        Ok(journal)
+    }
+
+    /// The job.
+    pub fn key(&self) -> &JobKey {
+        &self.key
+    }
+
+    /// Looks at the state.
+    pub fn with<T>(&self, look: impl FnOnce(&JobState) -> T) -> T {
+        look(&self.lock())
+    }
+
+    /// Changes the record in memory; the next [`Journal::write`] carries it.
+    pub fn change_record<T>(&self, change: impl FnOnce(&mut JobRecord) -> T) -> T {
+        change(&mut self.lock().record)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, JobState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds entries to the state and hands them to the store. The ticket of the latest write
+    /// covers all earlier ones.
+    pub fn append(&self, store: &dyn Store, entries: Vec<Entry>) -> Result<(), JournalError> {
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        let mut batch = Batch::new();
+        self.put_entries(state, &mut batch, entries)?;
+        state.last = Some(store.submit(batch));
+        Ok(())
+    }
+
+    /// Writes the record, further entries and whatever else belongs to the same moment, as one.
+    pub fn write(&self, store: &dyn Store, entries: Vec<Entry>, mut batch: Batch) -> Result<(), JournalError> {
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        if !entries.is_empty() {
+            self.put_entries(state, &mut batch, entries)?;
+        }
+        batch.put(Table::Job, self.key.to_bytes(), state.record.to_bytes());
+        state.last = Some(store.submit(batch));
+        Ok(())
+    }
+
+    /// Writes a batch that ends the job: with `forget`, its record and journal go with it.
+    pub fn end(&self, store: &dyn Store, mut batch: Batch, forget: bool) {
+        let mut state = self.lock();
+        if forget {
+            batch.remove(Table::Job, self.key.to_bytes());
+            for row in state.keys.drain(..) {
+                batch.remove(Table::Journal, row);
+            }
+        } else {
+            batch.put(Table::Job, self.key.to_bytes(), state.record.to_bytes());
+        }
+        state.last = Some(store.submit(batch));
+    }
+
+    /// Waits until everything written so far is durable.
+    pub async fn durable(&self) -> Result<(), StoreError> {
+        let last = self.lock().last.take();
+        match last {
+            None => Ok(()),
+            Some(ticket) => ticket.await,
+        }
+    }
+
+    fn put_entries(&self, state: &mut JobState, batch: &mut Batch, entries: Vec<Entry>) -> Result<(), JournalError> {
+        let mut row = self.key.to_bytes();
+        row.extend_from_slice(&state.next_seq.to_be_bytes());
+        let mut sealed = Vec::new();
+        let mut clear = Vec::with_capacity(entries.len());
+        for (position, entry) in entries.into_iter().enumerate() {
+            fold(&mut state.targets, &entry, state.next_seq);
+            state.next_seq += 1;
+            clear.push(match entry {
+                Entry::Answered { target, step, answer: Some(answer), at } if answer.is_private() => {
+                    let plain = zeroize::Zeroizing::new(answer.to_bytes());
+                    let bytes = self.sealer.seal(&self.key.to_bytes(), &plain)?;
+                    sealed.push((u32::try_from(position).unwrap_or(u32::MAX), bytes));
+                    Entry::Answered { target, step, answer: None, at }
+                }
+                entry => entry,
+            });
+        }
+        batch.put(Table::Journal, row.clone(), Appended { entries: clear, sealed }.to_bytes());
+        state.keys.push(row);
+        Ok(())
+    }
+}
+
+fn fold(targets: &mut [TargetState], entry: &Entry, seq: u64) {
+    match entry.target() {
+        Some(target) => {
+            if let Some(state) = targets.get_mut(usize::from(target)) {
+                state.apply(entry, seq);
+            }
+        }
+        None => targets.iter_mut().for_each(|state| state.apply(entry, seq)),
+    }
+}
+
+/// The states of a job's targets without the key: what an operator may see.
+pub fn folded(store: &dyn Store, key: &JobKey, targets: usize) -> Result<Vec<TargetState>, JournalError> {
+    let mut states = vec![TargetState::default(); targets];
+    let mut seq = 0;
+    for (_, appended) in entries_of(store, key)? {
+        for entry in &appended.entries {
+            seq += 1;
+            fold(&mut states, entry, seq);
+        }
+    }
+    Ok(states)
+}

@@ -1,0 +1,189 @@
+//! What happens: moves a job from its delivery to its final event.
+//!
+//! The rule it keeps: a delivery is acknowledged last, after its outcome was made durable and its
+//! event confirmed, or after the job was parked on the broker again.
+//!
+//! In reading order: [`intake`] takes deliveries; [`envelope`] says where each comes from;
+//! [`opening`] what it means for the job; [`run`] carries the job through its targets, each
+//! call through its system's [`gate`]; [`ending`] writes outcomes, parks, publishes and acks;
+//! [`journal`] is what all of them keep in the store.
+
+pub mod cancels;
+pub mod ending;
+pub mod envelope;
+pub mod figures;
+pub mod gate;
+pub mod intake;
+pub mod journal;
+pub mod opening;
+pub mod outbox;
+pub mod retention;
+pub mod run;
+pub mod starts;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::broker::Broker;
+use crate::job::flow::Limits;
+use crate::job::{Accepts, At};
+use crate::seal::Keyring;
+use crate::store::Store;
+
+pub use figures::Figures;
+pub use gate::{Gate, GateSettings};
+
+/// The wall clock.
+pub type WallClock = Arc<dyn Fn() -> At + Send + Sync>;
+
+/// The pauses between attempts at one step.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RetryPolicy {
+    /// The first pause's upper bound.
+    pub initial_interval: Duration,
+    /// How the bound grows.
+    pub multiplier: f64,
+    /// The bound's own bound.
+    pub max_interval: Duration,
+}
+
+/// What the engine is told by the configuration.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The worker's stable name.
+    pub worker_id: String,
+    /// Jobs in hand at once.
+    pub concurrency: usize,
+    /// Longer waits are parked.
+    pub inline_wait_max: Duration,
+    /// A job longer in hand is parked for a moment.
+    pub in_hand_max: Duration,
+    /// How long a drain may take.
+    pub drain_timeout: Duration,
+    /// How long an ended job is remembered.
+    pub retain_finished: Duration,
+    /// How long a failed job keeps its checkpoints.
+    pub retain_failed: Duration,
+    /// The pauses between attempts.
+    pub retry: RetryPolicy,
+    /// How often and how long to try.
+    pub limits: Limits,
+    /// Dead letters are sealed.
+    pub seal_dead_letters: bool,
+}
+
+/// The parts that an engine is made of.
+pub struct Parts {
+    /// Its settings.
+    pub settings: Settings,
+    /// What jobs it accepts.
+    pub accepts: Accepts,
+    /// Its systems.
+    pub gates: BTreeMap<String, Arc<Gate>>,
+    /// The broker.
+    pub broker: Arc<dyn Broker>,
+    /// The store.
+    pub store: Arc<dyn Store>,
+    /// The keys.
+    pub keyring: Arc<Keyring>,
+    /// The wall clock.
+    pub now: WallClock,
+}
+
+/// The engine. One per process and store.
+pub struct Engine {
+    pub(crate) settings: Settings,
+    pub(crate) accepts: Accepts,
+    pub(crate) gates: BTreeMap<String, Arc<Gate>>,
+    pub(crate) broker: Arc<dyn Broker>,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) keyring: Arc<Keyring>,
+    pub(crate) now: WallClock,
+    pub(crate) hands: intake::Hands,
+    pub(crate) starts: starts::Starts,
+    pub(crate) outbox: outbox::Outbox,
+    pub(crate) figures: Arc<Figures>,
+    pub(crate) draining: CancellationToken,
+    pub(crate) failed: tokio::sync::watch::Sender<Option<String>>,
+    tasks: TaskTracker,
+}
+
+impl Engine {
+    /// Puts an engine together; [`Engine::run`] starts it.
+    pub fn new(parts: Parts) -> Arc<Engine> {
+        let Parts { settings, accepts, gates, broker, store, keyring, now } = parts;
+        Arc::new(Engine {
+            hands: intake::Hands::default(),
+            starts: starts::Starts::default(),
+            outbox: outbox::Outbox::default(),
+            figures: Arc::new(Figures::default()),
+            draining: CancellationToken::new(),
+            failed: tokio::sync::watch::Sender::new(None),
+            tasks: TaskTracker::new(),
+            settings,
+            accepts,
+            gates,
+            broker,
+            store,
+            keyring,
+            now,
+        })
+    }
+
+    /// Asks the engine to stop: nothing new is taken, steps in hand finish and are checkpointed.
+    pub fn drain(&self) {
+        self.draining.cancel();
+    }
+
+    /// The systems, for the ops API.
+    pub fn gates(&self) -> &BTreeMap<String, Arc<Gate>> {
+        &self.gates
+    }
+
+    /// Counters, for metrics.
+    pub fn figures(&self) -> &Figures {
+        &self.figures
+    }
+
+    /// The store, for the ops API's reads.
+    pub fn store(&self) -> &dyn Store {
+        &*self.store
+    }
+
+    /// The broker, for the ops API.
+    pub fn broker(&self) -> &Arc<dyn Broker> {
+        &self.broker
+    }
+
+    /// Why the process must stop, once it must.
+    pub fn failure(&self) -> tokio::sync::watch::Receiver<Option<String>> {
+        self.failed.subscribe()
+    }
+
+    /// True while no intake is possible because the store or the outbox cannot be written.
+    pub fn is_stalled(&self) -> bool {
+        self.outbox.is_stuck()
+    }
+
+    pub(crate) fn now(&self) -> At {
+        (self.now)()
+    }
+
+    /// A store or broker fault that only a restart can mend: nothing more is taken, exit 1 follows.
+    pub(crate) fn fail(&self, why: impl Into<String>) {
+        let why = why.into();
+        self.failed.send_if_modified(|failed| {
+            let first = failed.is_none();
+            if first {
+                tracing::error!(%why, "the worker stops");
+                *failed = Some(why);
+            }
+            first
+        });
+        self.draining.cancel();
+    }
+}

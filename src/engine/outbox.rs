@@ -1,0 +1,159 @@
+//! Publishing until it is confirmed, and the events that belong to no delivery in hand.
+//!
+//! The rule it keeps: an event is published with the same id and bytes until the broker has it; as
+//! long as it cannot be, nothing new is taken, and no job fails for it.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use backoff::ExponentialBackoff;
+use backoff::backoff::Backoff as _;
+use tokio_util::sync::CancellationToken;
+
+use super::{Engine, envelope};
+use crate::broker::{Destination, Properties, Publication};
+use crate::job::record::Event;
+use crate::job::{JobKey, event};
+use crate::store::{Batch, StoreError, Table};
+
+/// How many publishes are failing now.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    stuck: AtomicUsize,
+    paused: tokio::sync::Mutex<bool>,
+}
+
+/// The delivery's channel went away while publishing, or the worker drains.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GaveUp;
+
+/// Attempts before intake is stopped.
+const PATIENCE: u32 = 2;
+
+impl Outbox {
+    /// True while at least one publish does not get through.
+    pub fn is_stuck(&self) -> bool {
+        self.stuck.load(Ordering::Acquire) > 0
+    }
+}
+
+/// The pauses between publishes of the same message: 100 ms to 15 s, with jitter.
+fn pauses() -> ExponentialBackoff {
+    ExponentialBackoff {
+        initial_interval: Duration::from_millis(100),
+        current_interval: Duration::from_millis(100),
+        max_interval: Duration::from_secs(15),
+        max_elapsed_time: None,
+        ..ExponentialBackoff::default()
+    }
+}
+
+impl Engine {
+    /// Publishes until the broker confirms, or until `give_up`.
+    pub(crate) async fn publish(&self, publication: Publication, give_up: &CancellationToken) -> Result<(), GaveUp> {
+        let mut pauses = pauses();
+        let mut failures = 0_u32;
+        let result = loop {
+            if give_up.is_cancelled() {
+                break Err(GaveUp);
+            }
+            match self.broker.publish(publication.clone()).await {
+                Ok(()) => break Ok(()),
+                Err(error) => {
+                    failures += 1;
+                    self.figures.count(&self.figures.publish_retries);
+                    if failures == PATIENCE {
+                        tracing::warn!(%error, "a publish does not get through; intake stops until it does");
+                        self.publish_is_stuck(true).await;
+                    }
+                }
+            }
+            let pause = pauses.next_backoff().unwrap_or(Duration::from_secs(15));
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = give_up.cancelled() => break Err(GaveUp),
+            }
+        };
+        if failures >= PATIENCE {
+            self.publish_is_stuck(false).await;
+        }
+        result
+    }
+
+    async fn publish_is_stuck(&self, stuck: bool) {
+        let mut paused = self.outbox.paused.lock().await;
+        let before = if stuck {
+            self.outbox.stuck.fetch_add(1, Ordering::AcqRel)
+        } else {
+            self.outbox.stuck.fetch_sub(1, Ordering::AcqRel)
+        };
+        let should = if stuck { true } else { before > 1 };
+        if should != *paused && !self.draining.is_cancelled() {
+            *paused = should;
+            if should { self.broker.pause_intake().await } else { self.broker.resume_intake().await }
+        }
+    }
+
+    /// Publishes an event of a job until it is confirmed.
+    pub(crate) async fn publish_event(
+        &self,
+        event: &Event,
+        key: &JobKey,
+        original: &Properties,
+        give_up: &CancellationToken,
+    ) -> Result<(), GaveUp> {
+        let publication = Publication {
+            to: Destination::Event { routing_key: event::routing_key(&event.what, &key.tenant) },
+            properties: envelope::event_properties(event, key, original.correlation_id.as_deref()),
+            body: event.body.clone().into(),
+        };
+        self.publish(publication, give_up).await?;
+        self.figures.count(&self.figures.events);
+        tracing::debug!(job = %key, event = %event.what, "event published");
+        Ok(())
+    }
+
+    /// Puts an event of no delivery into the store; the loop publishes it.
+    pub(crate) fn owe(&self, batch: &mut Batch, key: &JobKey, event: &Event) {
+        let mut row = event.at.0.to_be_bytes().to_vec();
+        row.extend_from_slice(event.id.as_bytes());
+        let mut value = (key.to_bytes().len() as u32).to_be_bytes().to_vec();
+        value.extend_from_slice(&key.to_bytes());
+        value.extend_from_slice(&event.to_bytes());
+        batch.put(Table::Outbox, row, value);
+    }
+
+    /// Publishes what lies in the outbox, oldest first, until the worker drains.
+    pub(crate) async fn outbox_loop(self: std::sync::Arc<Self>) {
+        while !self.draining.is_cancelled() {
+            let page = match self.store.scan(Table::Outbox, b"", None, 64) {
+                Ok(page) => page,
+                Err(error) => return self.fail(format!("the outbox cannot be read: {error}")),
+            };
+            for (row, value) in page {
+                if let Some((key, event)) = decode(&value) {
+                    let published = self.publish_event(&event, &key, &Properties::default(), &self.draining).await;
+                    if published.is_err() {
+                        return;
+                    }
+                }
+                let mut batch = Batch::new();
+                batch.remove(Table::Outbox, row);
+                match self.store.submit(batch).await {
+                    Ok(()) | Err(StoreError::Full { .. }) => {}
+                    Err(error) => return self.fail(format!("the outbox cannot be written: {error}")),
+                }
+            }
+            tokio::select! {
+                () = tokio::time::sleep(Duration::from_millis(500)) => {}
+                () = self.draining.cancelled() => {}
+            }
+        }
+    }
+}
+
+fn decode(value: &[u8]) -> Option<(JobKey, Event)> {
+    let length = u32::from_be_bytes(value.get(..4)?.try_into().ok()?) as usize;
+    let key = JobKey::from_bytes(value.get(4..4 + length)?)?;
+    Some((key, Event::from_bytes(value.get(4 + length..)?).ok()?))
+}

@@ -1,0 +1,37 @@
+//! The key of one job: it exists only while someone holds the job's message.
+//!
+//! The rule it keeps: the key is derived from what the message says of the person, is never
+//! stored, and so what it sealed cannot be read by whoever has only the disk and the master key.
+
+use std::fmt;
+
+use zeroize::Zeroizing;
+
+use super::master::KeyId;
+use super::{SealError, envelope};
+
+/// Seals and opens one job's records. Made by [`Keyring::job_key`](super::Keyring::job_key).
+pub struct JobKey {
+    /// The current one first; never empty.
+    pub(super) current: (KeyId, Zeroizing<[u8; 32]>),
+    pub(super) previous: Vec<(KeyId, Zeroizing<[u8; 32]>)>,
+}
+
+impl fmt::Debug for JobKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JobKey").field("master", &self.current.0).finish_non_exhaustive()
+    }
+}
+
+impl JobKey {
+    /// Seals a record; `aad` says what record it is and must be given again to open it.
+    pub fn seal(&self, aad: &[u8], plain: &[u8]) -> Result<Vec<u8>, SealError> {
+        envelope::seal(self.current.0, &self.current.1, aad, plain)
+    }
+
+    /// Opens a record sealed by this job under the current or a previous master key.
+    pub fn open(&self, aad: &[u8], sealed: &[u8]) -> Result<Vec<u8>, SealError> {
+        let keys = std::iter::once(&self.current).chain(&self.previous).map(|(id, key)| (*id, &**key));
+        envelope::open(keys, aad, sealed)
+    }
+}

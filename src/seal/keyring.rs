@@ -1,0 +1,148 @@
+//! The current master key with those that a rotation has not yet retired, and all that is made with them.
+//!
+//! The rule it keeps: new bytes are made with the current key only; bytes made with a previous key
+//! are still read and recognised.
+
+use std::fmt;
+
+use hmac::Mac;
+use subtle::{Choice, ConstantTimeEq};
+use zeroize::Zeroizing;
+
+use super::job_key::JobKey;
+use super::master::{KeyError, KeyId, MasterKey, feed, keyed};
+use super::{SealError, envelope};
+
+/// Bytes of a [`Digest`].
+pub const DIGEST_LEN: usize = 36;
+
+/// A keyed digest: four bytes that name the master key, then 32 of HMAC-SHA256.
+pub type Digest = [u8; DIGEST_LEN];
+
+/// The keys in use.
+pub struct Keyring {
+    current: MasterKey,
+    previous: Vec<MasterKey>,
+}
+
+impl fmt::Debug for Keyring {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Keyring").field("current", &self.current).field("previous", &self.previous).finish()
+    }
+}
+
+impl Keyring {
+    /// The key to make things with, and those that may have made what is still about.
+    ///
+    /// A key given twice is an error: most likely the new key was not put in place.
+    pub fn new(current: MasterKey, previous: Vec<MasterKey>) -> Result<Self, KeyError> {
+        for (n, key) in previous.iter().enumerate() {
+            if key.id() == current.id() || previous[..n].iter().any(|other| other.id() == key.id()) {
+                return Err(KeyError::Repeated(key.id()));
+            }
+        }
+        Ok(Self { current, previous })
+    }
+
+    /// The id of the current key.
+    pub fn key_id(&self) -> KeyId {
+        self.current.id()
+    }
+
+    /// Seals bytes for whoever has the master key. `purpose` (such as [`PARKED`](super::PARKED))
+    /// selects the key, `aad` says what the bytes belong to; both must be given again to open.
+    pub fn seal_for_master(&self, purpose: &str, aad: &[u8], plain: &[u8]) -> Result<Vec<u8>, SealError> {
+        let key = self.current.derive(&[b"seal", purpose.as_bytes()]);
+        envelope::seal(self.current.id(), &key, aad, plain)
+    }
+
+    /// Opens what [`Keyring::seal_for_master`] sealed under the current or a previous key.
+    pub fn open_for_master(&self, purpose: &str, aad: &[u8], sealed: &[u8]) -> Result<Vec<u8>, SealError> {
+        let keys: Vec<_> = self.all().map(|key| derived(key, &[b"seal", purpose.as_bytes()])).collect();
+        envelope::open(keys.iter().map(|(id, key)| (*id, &**key)), aad, sealed)
+    }
+
+    /// The key of one job, from the master key, the tenant, the job's id (a lower-case hyphenated
+    /// UUID) and the canonical bytes of its identity. It opens what was sealed before a rotation too.
+    pub fn job_key(&self, tenant: &str, job_id: &str, identity: &[u8]) -> JobKey {
+        let parts: [&[u8]; 4] = [b"job", tenant.as_bytes(), job_id.as_bytes(), identity];
+        JobKey {
+            current: derived(&self.current, &parts),
+            previous: self.previous.iter().map(|key| derived(key, &parts)).collect(),
+        }
+    }
+
+    /// HMAC-SHA256 over the parts, each behind its length, under a key for this purpose.
+    pub fn mac(&self, purpose: &str, parts: &[&[u8]]) -> [u8; 32] {
+        mac_with(&self.current, b"mac", purpose, parts)
+    }
+
+    /// True where `tag` is the [`Keyring::mac`] of the parts under the current or a previous key.
+    /// Takes the same time wherever the first difference is.
+    pub fn verify_mac(&self, purpose: &str, parts: &[&[u8]], tag: &[u8]) -> bool {
+        self.all()
+            .map(|key| mac_with(key, b"mac", purpose, parts).ct_eq(tag))
+            .fold(Choice::from(0), |any, this| any | this)
+            .into()
+    }
+
+    /// A name for a subject that says nothing about the person: `s-` and 32 hex digits. The same
+    /// parts give another name for each tenant, and another after a rotation.
+    pub fn pseudonym(&self, tenant: &str, parts: &[&[u8]]) -> String {
+        format!("s-{}", hex::encode(&mac_with(&self.current, b"pseudonym", tenant, parts)[..16]))
+    }
+
+    /// A keyed digest to store in place of the bytes, such as a job's identity: whoever has only
+    /// the disk cannot try guesses against it.
+    pub fn digest(&self, purpose: &str, bytes: &[u8]) -> Digest {
+        digest_with(&self.current, purpose, bytes)
+    }
+
+    /// Whether a stored [`Keyring::digest`] is that of these bytes; `None` where it was made with a
+    /// key that is no longer here, so that nobody can tell.
+    pub fn matches_digest(&self, purpose: &str, bytes: &[u8], stored: &[u8]) -> Option<bool> {
+        let id = stored.get(..4)?;
+        let mut known = self.all().filter(|key| key.id().0 == id).peekable();
+        known.peek()?;
+        Some(known.any(|key| digest_with(key, purpose, bytes).ct_eq(stored).into()))
+    }
+
+    /// Thirty-two bytes to make a replacement value from, the same on every worker: HMAC over
+    /// tenant, job, target and field.
+    pub fn replacement(&self, tenant: &str, job_id: &str, target: u32, field: &str) -> [u8; 32] {
+        replacement_with(&self.current, tenant, job_id, target, field)
+    }
+
+    /// The [`Keyring::replacement`] under each key, the current one first: a read-back recognises
+    /// by it what was written before a rotation.
+    pub fn replacements(&self, tenant: &str, job_id: &str, target: u32, field: &str) -> Vec<[u8; 32]> {
+        self.all().map(|key| replacement_with(key, tenant, job_id, target, field)).collect()
+    }
+
+    fn all(&self) -> impl Iterator<Item = &MasterKey> {
+        std::iter::once(&self.current).chain(&self.previous)
+    }
+}
+
+/// A derived key next to the id of the master key it came from.
+fn derived(master: &MasterKey, parts: &[&[u8]]) -> (KeyId, Zeroizing<[u8; 32]>) {
+    (master.id(), master.derive(parts))
+}
+
+fn mac_with(master: &MasterKey, family: &[u8], purpose: &str, parts: &[&[u8]]) -> [u8; 32] {
+    let mut mac = keyed(&master.derive(&[family, purpose.as_bytes()]));
+    feed(&mut mac, parts);
+    mac.finalize().into_bytes().into()
+}
+
+fn digest_with(master: &MasterKey, purpose: &str, bytes: &[u8]) -> Digest {
+    let mut digest = [0; DIGEST_LEN];
+    digest[..4].copy_from_slice(&master.id().0);
+    digest[4..].copy_from_slice(&mac_with(master, b"digest", purpose, &[bytes]));
+    digest
+}
+
+fn replacement_with(master: &MasterKey, tenant: &str, job_id: &str, target: u32, field: &str) -> [u8; 32] {
+    let parts: [&[u8]; 4] = [tenant.as_bytes(), job_id.as_bytes(), &target.to_le_bytes(), field.as_bytes()];
+    mac_with(master, b"replacement", "value", &parts)
+}

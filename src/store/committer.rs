@@ -1,0 +1,208 @@
+//! The one thread that writes: it gathers the batches that wait, commits them as one, and resolves their tickets.
+//!
+//! The rule it keeps: a ticket resolves to `Ok` only after the commit that holds its batch has
+//! been synced; after one failed commit every ticket fails, and nothing is ever tried again.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::thread::JoinHandle;
+
+use tokio::sync::{oneshot, watch};
+
+use super::layout::{Changes, flat};
+use super::{Batch, StoreError, Ticket};
+
+/// Most batches of a group: bounds how long the first of them waits.
+const GROUP_BATCHES: usize = 4096;
+/// A group that has this many bytes takes no further batch.
+const GROUP_BYTES: usize = 4 << 20;
+
+/// Where groups go.
+pub(super) trait Sink: Send + 'static {
+    /// Errs where the disk has too little room for this many bytes more.
+    fn room(&self, bytes: u64) -> Result<(), StoreError>;
+
+    /// Makes a group visible and durable. An error means that nobody knows what is on the disk.
+    fn commit(&mut self, changes: Changes) -> Result<(), String>;
+}
+
+/// Whether the store has failed, for all who need to know.
+#[derive(Debug, Clone)]
+pub(super) struct Health(Arc<watch::Sender<Option<String>>>);
+
+impl Health {
+    pub(super) fn new() -> Self {
+        Self(Arc::new(watch::Sender::new(None)))
+    }
+
+    /// Notes the first failure; later ones are its consequences.
+    pub(super) fn fail(&self, why: &str) -> StoreError {
+        self.0.send_if_modified(|state| {
+            let first = state.is_none();
+            if first {
+                *state = Some(why.to_owned());
+            }
+            first
+        });
+        self.check().err().unwrap_or_else(|| StoreError::Broken(why.to_owned()))
+    }
+
+    pub(super) fn check(&self) -> Result<(), StoreError> {
+        match &*self.0.borrow() {
+            Some(why) => Err(StoreError::Broken(why.clone())),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn subscribe(&self) -> watch::Receiver<Option<String>> {
+        self.0.subscribe()
+    }
+}
+
+/// Figures since the start.
+#[derive(Debug, Default)]
+pub(super) struct Counts {
+    pub(super) batches: AtomicU64,
+    pub(super) groups: AtomicU64,
+    pub(super) writes: AtomicU64,
+}
+
+type Reply = oneshot::Sender<Result<(), StoreError>>;
+
+enum Order {
+    /// `must_sync` asks for a commit even where nothing changes.
+    Commit {
+        batch: Batch,
+        must_sync: bool,
+        reply: Reply,
+    },
+    Stop,
+}
+
+/// The handle of the thread; dropping it drains and joins.
+#[derive(Debug)]
+pub(super) struct Committer {
+    orders: mpsc::Sender<Order>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+    pub(super) counts: Arc<Counts>,
+}
+
+impl Committer {
+    pub(super) fn start(sink: impl Sink, health: Health) -> std::io::Result<Self> {
+        let (orders, queue) = mpsc::channel();
+        let counts = Arc::new(Counts::default());
+        let mut worker = Worker { sink, queue, health, counts: counts.clone() };
+        let thread = std::thread::Builder::new().name("store-committer".into()).spawn(move || worker.run())?;
+        Ok(Self { orders, thread: Mutex::new(Some(thread)), counts })
+    }
+
+    pub(super) fn submit(&self, batch: Batch, must_sync: bool) -> Ticket {
+        let (reply, ticket) = Ticket::new();
+        // Where the thread is gone the reply is dropped here, and the ticket says `Closed`.
+        let _ = self.orders.send(Order::Commit { batch, must_sync, reply });
+        ticket
+    }
+
+    /// Commits what was submitted before, then ends the thread. Blocks until it has ended.
+    pub(super) fn close(&self) {
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            let _ = self.orders.send(Order::Stop);
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Committer {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+#[derive(Default)]
+struct Group {
+    changes: Changes,
+    replies: Vec<Reply>,
+    bytes: usize,
+    writes: u64,
+    must_sync: bool,
+}
+
+impl Group {
+    fn add(&mut self, batch: Batch, must_sync: bool, reply: Reply) {
+        for write in batch.writes {
+            self.writes += 1;
+            self.bytes += 1 + write.key.len() + write.value.as_ref().map_or(0, Vec::len);
+            self.changes.insert(flat(write.table, &write.key), write.value);
+        }
+        self.must_sync |= must_sync;
+        self.replies.push(reply);
+    }
+
+    fn has_space(&self) -> bool {
+        self.replies.len() < GROUP_BATCHES && self.bytes < GROUP_BYTES
+    }
+}
+
+struct Worker<S> {
+    sink: S,
+    queue: mpsc::Receiver<Order>,
+    health: Health,
+    counts: Arc<Counts>,
+}
+
+impl<S: Sink> Worker<S> {
+    fn run(&mut self) {
+        let mut stop = false;
+        while !stop {
+            let mut group = Group::default();
+            let mut next = self.queue.recv().ok();
+            loop {
+                match next {
+                    Some(Order::Commit { batch, must_sync, reply }) => group.add(batch, must_sync, reply),
+                    Some(Order::Stop) => stop = true,
+                    None => break,
+                }
+                next = if stop || !group.has_space() { None } else { self.queue.try_recv().ok() };
+            }
+            // An empty group means that every handle is gone, or that only the stop came.
+            if group.replies.is_empty() {
+                break;
+            }
+            self.settle(group);
+        }
+    }
+
+    fn settle(&mut self, mut group: Group) {
+        let replies = std::mem::take(&mut group.replies);
+        let (batches, writes) = (replies.len() as u64, group.writes);
+        let answer = self.commit(group);
+        if answer.is_ok() {
+            self.counts.batches.fetch_add(batches, Ordering::Relaxed);
+            self.counts.writes.fetch_add(writes, Ordering::Relaxed);
+        }
+        for reply in replies {
+            // Whoever dropped the ticket did not want to know.
+            let _ = reply.send(answer.clone());
+        }
+    }
+
+    fn commit(&mut self, group: Group) -> Result<(), StoreError> {
+        self.health.check()?;
+        if group.changes.is_empty() && !group.must_sync {
+            // Nothing to write, and all that was submitted before is durable already.
+            return Ok(());
+        }
+        self.sink.room(group.bytes as u64)?;
+        let sink = &mut self.sink;
+        match catch_unwind(AssertUnwindSafe(move || sink.commit(group.changes))) {
+            Ok(Ok(())) => {
+                self.counts.groups.fetch_add(1, Ordering::Relaxed);
+                Ok(())
+            }
+            Ok(Err(why)) => Err(self.health.fail(&why)),
+            Err(_) => Err(self.health.fail("the commit panicked")),
+        }
+    }
+}

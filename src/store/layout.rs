@@ -1,0 +1,167 @@
+//! How tables, keys and values become the keys and values of one flat tree.
+//!
+//! The rule it keeps: no stored value is longer than [`PIECE`] and one byte. sled moves a leaf (up
+//! to 18 entries) that outgrows a quarter of a segment into a file of its own, which it never
+//! syncs, so a long value is cut into pieces that keep every leaf well below that.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound;
+
+use super::{StoreError, Table};
+
+/// Bytes of one segment of the log; part of the files, so never change it without a migration.
+pub(super) const SEGMENT: usize = 1 << 20;
+/// Longest run of value bytes kept under one key.
+pub(super) const PIECE: usize = 8 << 10;
+
+const WHOLE: u8 = 0;
+const CUT: u8 = 1;
+const PIECES: u8 = 0xfe;
+
+/// The last write to each flat key of a group.
+pub(super) type Changes = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
+
+/// Counts the committed groups; ours alone, outside every table.
+pub(super) const GROUP_KEY: &[u8] = &[0, b'g'];
+
+/// The flat key of a table's key.
+pub(super) fn flat(table: Table, key: &[u8]) -> Vec<u8> {
+    let mut flat = Vec::with_capacity(1 + key.len());
+    flat.push(table as u8);
+    flat.extend_from_slice(key);
+    flat
+}
+
+/// Where a scan starts: after `after`, or at the prefix where that lies further on.
+pub(super) fn start(table: Table, prefix: &[u8], after: Option<&[u8]>) -> Bound<Vec<u8>> {
+    match after {
+        Some(after) if after >= prefix => Bound::Excluded(flat(table, after)),
+        _ => Bound::Included(flat(table, prefix)),
+    }
+}
+
+fn piece_key(flat: &[u8], number: u32) -> Vec<u8> {
+    // The length keeps the pieces of `ab` apart from those of `a` followed by a `b`.
+    let length = (flat.len() as u32).to_be_bytes();
+    [&[PIECES], &length[..], flat, &number.to_be_bytes()].concat()
+}
+
+/// Which flat keys hold a value that was cut, and into how many pieces.
+#[derive(Debug, Default)]
+pub(super) struct Cuts(HashMap<Vec<u8>, u32>);
+
+impl Cuts {
+    /// Takes note of one stored pair, when the store is opened.
+    pub(super) fn learn(&mut self, key: &[u8], stored: &[u8]) -> Result<(), StoreError> {
+        if matches!(key.first(), Some(1..=8))
+            && let Stored::Cut(pieces) = Stored::read(stored)?
+        {
+            self.0.insert(key.to_vec(), pieces);
+        }
+        Ok(())
+    }
+
+    /// Turns a group into the writes to the tree, pieces of older values removed.
+    pub(super) fn lay_out(&mut self, changes: Changes) -> Vec<(Vec<u8>, Option<Vec<u8>>)> {
+        let mut writes = Vec::with_capacity(changes.len() + 1);
+        for (key, value) in changes {
+            let before = self.0.remove(&key).unwrap_or(0);
+            let mut pieces = 0;
+            let stored = value.map(|value| {
+                if value.len() <= PIECE {
+                    return [&[WHOLE], &value[..]].concat();
+                }
+                for piece in value.chunks(PIECE) {
+                    writes.push((piece_key(&key, pieces), Some(piece.to_vec())));
+                    pieces += 1;
+                }
+                self.0.insert(key.clone(), pieces);
+                [&[CUT], &pieces.to_be_bytes()[..]].concat()
+            });
+            writes.extend((pieces..before).map(|number| (piece_key(&key, number), None)));
+            writes.push((key, stored));
+        }
+        writes
+    }
+}
+
+enum Stored<'a> {
+    Whole(&'a [u8]),
+    Cut(u32),
+}
+
+impl<'a> Stored<'a> {
+    fn read(bytes: &'a [u8]) -> Result<Self, StoreError> {
+        match bytes.split_first() {
+            Some((&WHOLE, rest)) => Ok(Stored::Whole(rest)),
+            Some((&CUT, rest)) => match <[u8; 4]>::try_from(rest) {
+                Ok(pieces) => Ok(Stored::Cut(u32::from_be_bytes(pieces))),
+                Err(_) => Err(StoreError::Unreadable("a cut value names no number of pieces".into())),
+            },
+            _ => Err(StoreError::Unreadable("a value has an unknown form".into())),
+        }
+    }
+}
+
+/// The value that was put, from what is stored under its flat key and a way to get the pieces.
+pub(super) fn restore<P: AsRef<[u8]>>(
+    key: &[u8],
+    stored: &[u8],
+    get: impl Fn(&[u8]) -> Result<Option<P>, StoreError>,
+) -> Result<Vec<u8>, StoreError> {
+    match Stored::read(stored)? {
+        Stored::Whole(value) => Ok(value.to_vec()),
+        Stored::Cut(pieces) => {
+            let mut value = Vec::new();
+            for number in 0..pieces {
+                let piece = get(&piece_key(key, number))?;
+                let piece = piece.ok_or_else(|| StoreError::Unreadable("a piece of a value is missing".into()))?;
+                value.extend_from_slice(piece.as_ref());
+            }
+            Ok(value)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn apply(tree: &mut BTreeMap<Vec<u8>, Vec<u8>>, cuts: &mut Cuts, key: &[u8], value: Option<Vec<u8>>) {
+        for (key, value) in cuts.lay_out(Changes::from([(flat(Table::Job, key), value)])) {
+            match value {
+                Some(value) => tree.insert(key, value),
+                None => tree.remove(&key),
+            };
+        }
+    }
+
+    #[test]
+    fn values_of_every_length_come_back_and_leave_no_piece_behind() {
+        let (mut tree, mut cuts) = (BTreeMap::new(), Cuts::default());
+        for length in [0, 1, PIECE, PIECE + 1, 5 * PIECE, 2 * PIECE, 3 * PIECE + 7, PIECE] {
+            let value: Vec<u8> = (0..length).map(|n| n as u8).collect();
+            apply(&mut tree, &mut cuts, b"k", Some(value.clone()));
+            let key = flat(Table::Job, b"k");
+            let got = restore(&key, &tree[&key], |piece| Ok(tree.get(piece))).unwrap();
+            assert_eq!(got, value);
+            assert!(tree.values().all(|stored| stored.len() <= PIECE + 1));
+            let pieces = if length <= PIECE { 0 } else { length.div_ceil(PIECE) };
+            assert_eq!(tree.len(), 1 + pieces);
+        }
+        apply(&mut tree, &mut cuts, b"k", Some(vec![0; 3 * PIECE]));
+        let mut learnt = Cuts::default();
+        tree.iter().for_each(|(key, value)| learnt.learn(key, value).unwrap());
+        apply(&mut tree, &mut learnt, b"k", None);
+        assert!(tree.is_empty());
+    }
+
+    #[test]
+    fn a_missing_piece_is_an_error_and_no_shorter_value() {
+        let (mut tree, mut cuts) = (BTreeMap::new(), Cuts::default());
+        apply(&mut tree, &mut cuts, b"k", Some(vec![1; 3 * PIECE]));
+        let key = flat(Table::Job, b"k");
+        tree.remove(&piece_key(&key, 1));
+        assert!(matches!(restore(&key, &tree[&key], |piece| Ok(tree.get(piece))), Err(StoreError::Unreadable(_))));
+    }
+}

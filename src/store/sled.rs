@@ -1,0 +1,416 @@
+//! The store on disk: one sled tree, written by the committer alone.
+//!
+//! The rule it keeps: sled's own `flush` only hands pages to the disk, so every group ends with a
+//! `sync_data` of the log file before anybody is told that it is durable.
+
+use std::fmt;
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::ops::Bound;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+
+use super::committer::{Committer, Health, Sink};
+use super::folder::{Mark, StateDir, sync_dir};
+use super::layout::{self, Changes, Cuts, GROUP_KEY, SEGMENT, flat};
+use super::{Batch, Pair, Store, StoreError, StoreStats, Table, Ticket};
+
+/// The version of the records that this release writes and reads.
+pub const VERSION: u32 = 1;
+/// The key in [`Table::Meta`] that holds the version, four bytes, big-endian.
+pub const VERSION_KEY: &[u8] = b"version";
+
+/// How long to wait for the files of a store that this process has just closed.
+const CLOSING: Duration = Duration::from_secs(5);
+
+/// Makes what was written to the log durable.
+pub trait Syncer: Send {
+    /// Returns when the disk has it. Called once a group, and never again after an error.
+    fn sync(&mut self) -> io::Result<()>;
+}
+
+/// Syncs the log file through a handle of our own, opened before anything is written: the kernel
+/// reports a failed write-back once to each handle, and sled's background work may eat its own.
+#[derive(Debug)]
+pub struct LogFile(File);
+
+impl Syncer for LogFile {
+    fn sync(&mut self) -> io::Result<()> {
+        self.0.sync_data()
+    }
+}
+
+/// Free bytes of the file system that holds a path.
+pub type FreeSpace = Arc<dyn Fn(&Path) -> io::Result<u64> + Send + Sync>;
+/// Puts something between the committer and the log file.
+pub type WrapSyncer = Box<dyn FnOnce(LogFile) -> Box<dyn Syncer> + Send>;
+
+/// What may differ between a deployment and a test.
+pub struct Options {
+    /// Bytes that must stay free on the disk; default 16 MiB.
+    pub min_free: u64,
+    /// Bytes of sled's page cache; default 32 MiB.
+    pub cache: u64,
+    /// Asked before each group; default `statvfs`.
+    pub free_space: FreeSpace,
+    /// Default: the log file itself.
+    pub wrap_syncer: WrapSyncer,
+}
+
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Options").field("min_free", &self.min_free).field("cache", &self.cache).finish_non_exhaustive()
+    }
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            min_free: 16 << 20,
+            cache: 32 << 20,
+            free_space: Arc::new(|path| {
+                let figures = rustix::fs::statvfs(path)?;
+                Ok(figures.f_bavail.saturating_mul(figures.f_frsize))
+            }),
+            wrap_syncer: Box::new(|file| Box::new(file)),
+        }
+    }
+}
+
+/// An open store, and where a damaged one was put if there was one.
+#[derive(Debug)]
+pub struct Opened {
+    /// The store, ready for use.
+    pub store: SledStore,
+    /// The folder that holds the damaged store; the open one started empty.
+    pub moved_aside: Option<PathBuf>,
+}
+
+/// The store on disk. One process owns it; dropping it commits what was submitted and closes it.
+pub struct SledStore {
+    // Dropped in this order: the thread ends, sled closes its files, the directory is released.
+    committer: Committer,
+    db: sled::Db,
+    whole: Arc<RwLock<()>>,
+    health: Health,
+    _state: StateDir,
+}
+
+impl fmt::Debug for SledStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SledStore").field("committer", &self.committer).finish_non_exhaustive()
+    }
+}
+
+impl SledStore {
+    /// Opens the store in a state directory, creating both where they are missing. Reads every
+    /// record once, so that damage shows now and not in the middle of a job. Blocks.
+    ///
+    /// # Errors
+    /// [`StoreError::Held`] where another process owns the directory, [`StoreError::Newer`] where a
+    /// newer release wrote it (nothing is changed), [`StoreError::Full`] where a new store finds no
+    /// room, [`StoreError::Unreadable`] where sled itself has another format, [`StoreError::Broken`]
+    /// where the disk fails. Damage is no error: the store is moved aside and a new one opened.
+    pub fn open(state_dir: &Path, options: Options) -> Result<Opened, StoreError> {
+        let state = StateDir::take(state_dir)?;
+        let failed = |error: io::Error| StoreError::Broken(format!("the state directory failed: {error}"));
+        let mut moved_aside = None;
+        let tree = match read(&state, options.cache)? {
+            Found::Sound(tree) => tree,
+            Found::Damaged(why) => {
+                let aside = state.move_aside().map_err(failed)?;
+                tracing::error!(moved_to = %aside.display(), why, "the store was damaged and is moved aside; a new one starts empty");
+                moved_aside = Some(aside);
+                match read(&state, options.cache)? {
+                    Found::Sound(tree) => tree,
+                    Found::Damaged(why) => return Err(StoreError::Broken(format!("a new store is damaged: {why}"))),
+                }
+            }
+        };
+        let log = OpenOptions::new().read(true).write(true).open(state.store().join("db")).map_err(failed)?;
+        let db = tree.db;
+        let whole = Arc::new(RwLock::new(()));
+        let mut disk = Disk {
+            db: db.clone(),
+            cuts: tree.cuts,
+            group: tree.group,
+            mark: tree.mark,
+            syncer: (options.wrap_syncer)(LogFile(log)),
+            whole: whole.clone(),
+            path: state.store(),
+            shown: state.shown(),
+            min_free: options.min_free,
+            free_space: options.free_space,
+        };
+        if tree.fresh {
+            disk.room(0)?;
+            let version = (flat(Table::Meta, VERSION_KEY), Some(VERSION.to_be_bytes().to_vec()));
+            disk.commit(Changes::from([version])).map_err(StoreError::Broken)?;
+            File::open(state.store().join("conf")).and_then(|conf| conf.sync_all()).map_err(failed)?;
+            sync_dir(&state.store()).map_err(failed)?;
+        }
+        let health = Health::new();
+        let committer = Committer::start(disk, health.clone()).map_err(failed)?;
+        Ok(Opened { store: Self { committer, db, whole, health, _state: state }, moved_aside })
+    }
+
+    /// Says why once the store has failed; from then on the process must stop.
+    pub fn broken(&self) -> watch::Receiver<Option<String>> {
+        self.health.subscribe()
+    }
+
+    /// Commits all that was submitted and ends the committer; later tickets say
+    /// [`StoreError::Closed`]. Blocks for as long as the disk takes. Dropping the store does the
+    /// same and releases the directory.
+    pub fn close(&self) {
+        self.committer.close();
+    }
+
+    /// Runs a read that no commit cuts in two. sled panics on some kinds of damage.
+    fn read<T>(&self, read: impl FnOnce(&sled::Db) -> Result<T, Failure>) -> Result<T, StoreError> {
+        self.health.check()?;
+        let _whole = self.whole.read().unwrap_or_else(PoisonError::into_inner);
+        match catch_unwind(AssertUnwindSafe(|| read(&self.db))) {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(Failure::Store(error))) => Err(error),
+            Ok(Err(Failure::Sled(error))) => Err(self.health.fail(&format!("a read failed: {error}"))),
+            Err(_) => Err(self.health.fail("a read panicked")),
+        }
+    }
+}
+
+/// Why a read failed: sled, or the form of what it returned.
+enum Failure {
+    Sled(sled::Error),
+    Store(StoreError),
+}
+
+impl From<sled::Error> for Failure {
+    fn from(error: sled::Error) -> Self {
+        Failure::Sled(error)
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        Failure::Store(error)
+    }
+}
+
+fn whole_value(db: &sled::Db, key: &[u8], stored: &[u8]) -> Result<Vec<u8>, Failure> {
+    let get = |piece: &[u8]| {
+        db.get(piece).map_err(|error| StoreError::Unreadable(format!("a piece of a value cannot be read: {error}")))
+    };
+    Ok(layout::restore(key, stored, get)?)
+}
+
+impl Store for SledStore {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        let key = flat(table, key);
+        self.read(|db| match db.get(&key)? {
+            Some(stored) => whole_value(db, &key, &stored).map(Some),
+            None => Ok(None),
+        })
+    }
+
+    fn scan(&self, table: Table, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Result<Vec<Pair>, StoreError> {
+        let start = layout::start(table, prefix, after);
+        let prefix = flat(table, prefix);
+        self.read(|db| {
+            let mut pairs = Vec::new();
+            for pair in db.range::<Vec<u8>, _>((start, Bound::Unbounded)).take(limit) {
+                let (key, stored) = pair?;
+                if !key.starts_with(&prefix) {
+                    break;
+                }
+                pairs.push((key[1..].to_vec(), whole_value(db, &key, &stored)?));
+            }
+            Ok(pairs)
+        })
+    }
+
+    fn submit(&self, batch: Batch) -> Ticket {
+        self.committer.submit(batch, false)
+    }
+
+    fn check(&self) -> Ticket {
+        self.committer.submit(Batch::new(), true)
+    }
+
+    fn stats(&self) -> StoreStats {
+        let counts = &self.committer.counts;
+        StoreStats {
+            batches: counts.batches.load(Ordering::Relaxed),
+            syncs: counts.groups.load(Ordering::Relaxed),
+            writes: counts.writes.load(Ordering::Relaxed),
+            bytes_on_disk: self.db.size_on_disk().unwrap_or(0),
+        }
+    }
+}
+
+/// The committer's end of the store.
+struct Disk {
+    db: sled::Db,
+    cuts: Cuts,
+    group: u64,
+    mark: Mark,
+    syncer: Box<dyn Syncer>,
+    whole: Arc<RwLock<()>>,
+    path: PathBuf,
+    shown: String,
+    min_free: u64,
+    free_space: FreeSpace,
+}
+
+impl Disk {
+    fn write(&mut self, changes: Changes) -> Result<(), String> {
+        let mut batch = sled::Batch::default();
+        for (key, value) in self.cuts.lay_out(changes) {
+            match value {
+                Some(value) => batch.insert(key, value),
+                None => batch.remove(key),
+            }
+        }
+        self.group += 1;
+        batch.insert(GROUP_KEY, &self.group.to_be_bytes());
+        {
+            let _whole = self.whole.write().unwrap_or_else(PoisonError::into_inner);
+            self.db.apply_batch(batch).map_err(|error| format!("a write failed: {error}"))?;
+        }
+        self.db.flush().map_err(|error| format!("a flush failed: {error}"))?;
+        self.syncer.sync().map_err(|error| format!("a sync failed: {error}"))?;
+        self.mark.write(self.group).map_err(|error| format!("the mark could not be written: {error}"))
+    }
+}
+
+impl Sink for Disk {
+    fn room(&self, bytes: u64) -> Result<(), StoreError> {
+        let needed = self.min_free.saturating_add(bytes);
+        match (self.free_space)(&self.path) {
+            Ok(free) if free < needed => Err(StoreError::Full { path: self.shown.clone(), free, needed }),
+            // Where the file system does not say, the write itself will tell.
+            Ok(_) | Err(_) => Ok(()),
+        }
+    }
+
+    fn commit(&mut self, changes: Changes) -> Result<(), String> {
+        let answer = self.write(changes);
+        if answer.is_err() {
+            // sled syncs once more when its last handle goes: a sync that may "succeed" without the
+            // bytes that the failed one lost. The process is about to stop, so the handle stays.
+            std::mem::forget(self.db.clone());
+        }
+        answer
+    }
+}
+
+/// A tree that was read from end to end.
+struct Tree {
+    db: sled::Db,
+    cuts: Cuts,
+    group: u64,
+    mark: Mark,
+    fresh: bool,
+}
+
+enum Found {
+    Sound(Tree),
+    Damaged(String),
+}
+
+fn read(state: &StateDir, cache: u64) -> Result<Found, StoreError> {
+    let failed = |error: io::Error| StoreError::Broken(format!("the store's folder failed: {error}"));
+    state.create_store().map_err(failed)?;
+    let mark = Mark::open(&state.store()).map_err(failed)?;
+    let durable = mark.read().map_err(failed)?;
+    let began = Instant::now();
+    loop {
+        // sled panics on some kinds of damage; whatever it held then belongs to the damaged folder.
+        let error = match catch_unwind(AssertUnwindSafe(|| read_tree(&state.store(), cache))) {
+            Err(_) => return Ok(Found::Damaged("reading it panicked".into())),
+            Ok(Ok(read)) => return judge(read, mark, durable, state),
+            Ok(Err(Failure::Store(error))) => return Ok(Found::Damaged(error.to_string())),
+            Ok(Err(Failure::Sled(error))) => error,
+        };
+        match error {
+            sled::Error::Io(error) if error.to_string().starts_with("could not acquire lock") => {
+                // We hold the directory, so this is most likely a store that this process has just
+                // dropped: sled's threads let go of the file a moment later.
+                if began.elapsed() > CLOSING {
+                    return Err(StoreError::Held { path: state.shown() });
+                }
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            sled::Error::Io(error)
+                if !matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData) =>
+            {
+                return Err(failed(error));
+            }
+            sled::Error::Unsupported(why) => return Err(StoreError::Unreadable(why)),
+            error => return Ok(Found::Damaged(error.to_string())),
+        }
+    }
+}
+
+struct Read {
+    db: sled::Db,
+    cuts: Cuts,
+    empty: bool,
+    group: u64,
+    version: Option<u32>,
+}
+
+fn read_tree(path: &Path, cache: u64) -> Result<Read, Failure> {
+    let db = sled::Config::new()
+        .path(path)
+        .cache_capacity(cache)
+        .segment_size(SEGMENT)
+        .mode(sled::Mode::LowSpace)
+        // The committer flushes, and the log is cleaned as it is written: no thread of sled's own
+        // writes behind the committer's back.
+        .flush_every_ms(None)
+        .open()?;
+    let wrong = |_| StoreError::Unreadable("a number of the store has a wrong length".into());
+    let version_key = flat(Table::Meta, VERSION_KEY);
+    let version = match db.get(&version_key)? {
+        Some(stored) => {
+            let value = whole_value(&db, &version_key, &stored)?;
+            Some(u32::from_be_bytes(<[u8; 4]>::try_from(&value[..]).map_err(wrong)?))
+        }
+        None => None,
+    };
+    let mut read = Read { db, cuts: Cuts::default(), empty: true, group: 0, version };
+    if version.is_some_and(|found| found > VERSION) {
+        // The other records may have forms that look like damage from here.
+        return Ok(read);
+    }
+    for pair in read.db.iter() {
+        let (key, stored) = pair?;
+        read.empty = false;
+        read.cuts.learn(&key, &stored)?;
+    }
+    if let Some(stored) = read.db.get(GROUP_KEY)? {
+        read.group = u64::from_be_bytes(<[u8; 8]>::try_from(&stored[..]).map_err(wrong)?);
+    }
+    Ok(read)
+}
+
+fn judge(read: Read, mark: Mark, durable: u64, state: &StateDir) -> Result<Found, StoreError> {
+    let Read { db, cuts, empty, group, version } = read;
+    match version {
+        Some(found) if found > VERSION => {
+            return Err(StoreError::Newer { path: state.shown(), found, known: VERSION });
+        }
+        None if !empty => return Ok(Found::Damaged("it holds records but no version".into())),
+        _ => {}
+    }
+    if group < durable {
+        return Ok(Found::Damaged(format!("it ends at group {group}, but group {durable} was acknowledged")));
+    }
+    Ok(Found::Sound(Tree { db, cuts, group, mark, fresh: empty }))
+}

@@ -1,0 +1,31 @@
+//! What the store promises: one suite for every implementation, kills, failing disks, damage, owners.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
+
+mod conformance;
+mod crash;
+mod faults;
+mod opening;
+
+use std::path::Path;
+
+use erasure_worker::store::{Batch, Options, SledStore, Store, Table};
+
+/// Opens the store of a state directory that must be sound.
+fn open(state_dir: &Path) -> SledStore {
+    let opened = SledStore::open(state_dir, Options::default()).unwrap();
+    assert_eq!(opened.moved_aside, None);
+    opened.store
+}
+
+/// A batch of one value.
+fn put(key: &[u8], value: &[u8]) -> Batch {
+    let mut batch = Batch::new();
+    batch.put(Table::Job, key, value);
+    batch
+}
+
+/// The value under a key of the job table.
+fn job(store: &dyn Store, key: &[u8]) -> Option<Vec<u8>> {
+    store.get(Table::Job, key).unwrap()
+}
