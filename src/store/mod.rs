@@ -2,11 +2,15 @@
 //!
 //! The rule it keeps: a [`Ticket`] that resolves to `Ok` means that the batch and every batch
 //! submitted before it survive a power cut.
+//!
+//! In reading order: `sled` (the store on disk) with `options`, `committer` (its one writer),
+//! `layout` (tables and values in one tree), `folder` (the state directory); `memory` (for tests).
 
 mod committer;
 mod folder;
 mod layout;
 mod memory;
+mod options;
 mod sled;
 
 use std::future::Future;
@@ -17,7 +21,8 @@ use tokio::sync::oneshot;
 
 pub use folder::{KEEP_MOVED_ASIDE, delete_moved_aside};
 pub use memory::MemoryStore;
-pub use sled::{FreeSpace, LogFile, Opened, Options, SledStore, Syncer, VERSION, VERSION_KEY, WrapSyncer};
+pub use options::{FreeSpace, LogFile, Options, Syncer, WrapSyncer};
+pub use sled::{Opened, SledStore, VERSION, VERSION_KEY};
 
 /// The families of records. The number is part of every key on disk: never reuse one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -171,8 +176,9 @@ pub type Pair = (Vec<u8>, Vec<u8>);
 
 /// An ordered key-value store with durable, atomic batches.
 ///
-/// Reads see every batch whose ticket has resolved, and may see submitted ones earlier.
-/// Batches become durable in the order in which they were submitted.
+/// Reads see every batch whose ticket has resolved, and may see submitted ones earlier; no read
+/// sees part of a batch. Batches become durable in the order in which they were submitted. Values
+/// may have any length; keys stay below 512 bytes.
 pub trait Store: Send + Sync + 'static {
     /// The value under a key.
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError>;

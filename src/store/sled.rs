@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use super::committer::{Committer, Health, Sink};
 use super::folder::{Mark, StateDir, sync_dir};
 use super::layout::{self, Changes, Cuts, GROUP_KEY, SEGMENT, flat};
+use super::options::{FreeSpace, LogFile, Options, Syncer};
 use super::{Batch, Pair, Store, StoreError, StoreStats, Table, Ticket};
 
 /// The version of the records that this release writes and reads.
@@ -27,60 +28,6 @@ pub const VERSION_KEY: &[u8] = b"version";
 
 /// How long to wait for the files of a store that this process has just closed.
 const CLOSING: Duration = Duration::from_secs(5);
-
-/// Makes what was written to the log durable.
-pub trait Syncer: Send {
-    /// Returns when the disk has it. Called once a group, and never again after an error.
-    fn sync(&mut self) -> io::Result<()>;
-}
-
-/// Syncs the log file through a handle of our own, opened before anything is written: the kernel
-/// reports a failed write-back once to each handle, and sled's background work may eat its own.
-#[derive(Debug)]
-pub struct LogFile(File);
-
-impl Syncer for LogFile {
-    fn sync(&mut self) -> io::Result<()> {
-        self.0.sync_data()
-    }
-}
-
-/// Free bytes of the file system that holds a path.
-pub type FreeSpace = Arc<dyn Fn(&Path) -> io::Result<u64> + Send + Sync>;
-/// Puts something between the committer and the log file.
-pub type WrapSyncer = Box<dyn FnOnce(LogFile) -> Box<dyn Syncer> + Send>;
-
-/// What may differ between a deployment and a test.
-pub struct Options {
-    /// Bytes that must stay free on the disk; default 16 MiB.
-    pub min_free: u64,
-    /// Bytes of sled's page cache; default 32 MiB.
-    pub cache: u64,
-    /// Asked before each group; default `statvfs`.
-    pub free_space: FreeSpace,
-    /// Default: the log file itself.
-    pub wrap_syncer: WrapSyncer,
-}
-
-impl fmt::Debug for Options {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Options").field("min_free", &self.min_free).field("cache", &self.cache).finish_non_exhaustive()
-    }
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            min_free: 16 << 20,
-            cache: 32 << 20,
-            free_space: Arc::new(|path| {
-                let figures = rustix::fs::statvfs(path)?;
-                Ok(figures.f_bavail.saturating_mul(figures.f_frsize))
-            }),
-            wrap_syncer: Box::new(|file| Box::new(file)),
-        }
-    }
-}
 
 /// An open store, and where a damaged one was put if there was one.
 #[derive(Debug)]

@@ -70,6 +70,12 @@ impl Hooks {
     }
 }
 
+/// Waits for a sync to begin; the limit only turns a store that never syncs into a failure.
+async fn begins(began: &mut mpsc::UnboundedReceiver<()>) {
+    let limit = std::time::Duration::from_secs(20);
+    tokio::time::timeout(limit, began.recv()).await.expect("no sync began").expect("the committer is gone");
+}
+
 #[tokio::test]
 async fn a_ticket_resolves_after_one_sync_and_not_before_it() {
     let dir = tempfile::tempdir().unwrap();
@@ -78,17 +84,17 @@ async fn a_ticket_resolves_after_one_sync_and_not_before_it() {
     let (go, go_rx) = std::sync::mpsc::channel();
     go.send(()).unwrap(); // for the version record of the new store
     let store = hooks.open(dir.path(), move |watched| Watched { gate: Some((began_tx, go_rx)), ..watched });
-    began.recv().await.unwrap();
+    begins(&mut began).await;
     assert_eq!(hooks.calls(), 1);
 
     let mut first = store.submit(put(b"1", b"v"));
-    began.recv().await.unwrap();
+    begins(&mut began).await;
     assert!(futures_util::poll!(&mut first).is_pending(), "resolved before its sync was over");
     // What comes during a sync is gathered, and shares the next one.
     let mut later: Vec<_> = (0..100_u32).map(|n| store.submit(put(&n.to_be_bytes(), b"v"))).collect();
     go.send(()).unwrap();
     first.await.unwrap();
-    began.recv().await.unwrap();
+    begins(&mut began).await;
     assert!(later.iter_mut().all(|ticket| futures_util::FutureExt::now_or_never(ticket).is_none()));
     go.send(()).unwrap();
     for ticket in later {
