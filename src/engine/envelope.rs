@@ -79,7 +79,8 @@ pub fn open(delivery: &Delivery, keyring: &Keyring) -> Result<Letter, SealError>
         }
         let text = |name: &str| headers.get(name).and_then(HeaderValue::as_text);
         let number = |name: &str| headers.get(name).and_then(HeaderValue::as_int);
-        let key = JobKey { tenant: text(header::TENANT)?.to_owned(), job_id: Uuid::try_parse(text(header::JOB_ID)?).ok()? };
+        let key =
+            JobKey { tenant: text(header::TENANT)?.to_owned(), job_id: Uuid::try_parse(text(header::JOB_ID)?).ok()? };
         let run = u32::try_from(number(header::RUN)?).ok()?;
         let park = u64::try_from(number(header::PARK)?).ok()?;
         let mac = hex::decode(text(header::MAC)?).ok()?;
@@ -159,7 +160,8 @@ pub fn dead_letter(
     body: &[u8],
     seal: bool,
 ) -> Result<(Properties, Bytes), SealError> {
-    let body = if seal { keyring.seal_for_master(DEAD_LETTER, b"", body)?.into() } else { Bytes::copy_from_slice(body) };
+    let body =
+        if seal { keyring.seal_for_master(DEAD_LETTER, b"", body)?.into() } else { Bytes::copy_from_slice(body) };
     let mut properties = carried(original);
     let mut put = |name: &str, value: HeaderValue| properties.headers.insert(name.to_owned(), value);
     let sentence = head.detail.map_or_else(|| head.note.reason.sentence().to_owned(), str::to_owned);

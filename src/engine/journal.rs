@@ -81,7 +81,11 @@ impl Journal {
     /// A new job's journal.
     pub fn new(key: JobKey, sealer: seal::JobKey, record: JobRecord, targets: usize) -> Journal {
         let targets = vec![TargetState::default(); targets];
-        Journal { key, sealer, state: Mutex::new(JobState { record, targets, next_seq: 1, keys: Vec::new(), last: None }) }
+        Journal {
+            key,
+            sealer,
+            state: Mutex::new(JobState { record, targets, next_seq: 1, keys: Vec::new(), last: None }),
+        }
     }
 
     /// A known job's journal, folded from the store. Intents without an answer become doubts.

@@ -108,6 +108,7 @@ pub struct Engine {
     pub(crate) outbox: outbox::Outbox,
     pub(crate) figures: Arc<Figures>,
     pub(crate) draining: CancellationToken,
+    pub(crate) stalled: std::sync::atomic::AtomicBool,
     pub(crate) failed: tokio::sync::watch::Sender<Option<String>>,
     tasks: TaskTracker,
 }
@@ -122,6 +123,7 @@ impl Engine {
             outbox: outbox::Outbox::default(),
             figures: Arc::new(Figures::default()),
             draining: CancellationToken::new(),
+            stalled: std::sync::atomic::AtomicBool::new(false),
             failed: tokio::sync::watch::Sender::new(None),
             tasks: TaskTracker::new(),
             settings,
@@ -166,7 +168,7 @@ impl Engine {
 
     /// True while no intake is possible because the store or the outbox cannot be written.
     pub fn is_stalled(&self) -> bool {
-        self.outbox.is_stuck()
+        self.outbox.is_stuck() || self.stalled.load(std::sync::atomic::Ordering::Acquire)
     }
 
     pub(crate) fn now(&self) -> At {

@@ -76,7 +76,9 @@ impl Starts {
         let suspect = self.suspects.lock().unwrap_or_else(PoisonError::into_inner).get(digest).copied();
         let (turn, deaths, alone) = match suspect {
             Some(suspect) if suspect.deaths >= MOST_DEATHS => return Ok(Turn::Condemned),
-            Some(suspect) => (Turn::Alone(std::sync::Arc::clone(&self.alone).write_owned().await), suspect.deaths, true),
+            Some(suspect) => {
+                (Turn::Alone(std::sync::Arc::clone(&self.alone).write_owned().await), suspect.deaths, true)
+            }
             None => (Turn::Shared(std::sync::Arc::clone(&self.alone).read_owned().await), 0, false),
         };
         let mut batch = Batch::new();

@@ -407,6 +407,11 @@ impl TargetState {
         }
     }
 
+    /// True where a call may have been made whose outcome is not known.
+    pub fn has_doubt(&self) -> bool {
+        self.steps.values().flatten().any(|state| state.intent == Intent::Doubt)
+    }
+
     /// The intents whose call was not made: to be settled as not done before the job is let go.
     pub fn unsent(&self) -> Vec<Step> {
         let mut steps = Vec::new();

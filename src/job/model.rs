@@ -291,48 +291,59 @@ impl Job {
     pub fn identity_bytes(&self) -> Zeroizing<Vec<u8>> {
         let mut out = Zeroizing::new(Vec::with_capacity(256));
         for target in &self.targets {
-            put(&mut out, "system", &target.system);
-            match &target.spec {
-                Spec::CleengBackend { customer_id, customer_email } => {
-                    put(&mut out, "flow", "backend");
-                    put_secret(&mut out, "customer_id", customer_id);
-                    put_secret(&mut out, "customer_email", customer_email);
-                }
-                Spec::CleengMediastore { customer_id, customer_email, .. } => {
-                    put(&mut out, "flow", "mediastore");
-                    put_secret(&mut out, "customerId", customer_id);
-                    put_secret(&mut out, "customer_email", customer_email);
-                }
-                Spec::LoyaltyProgram { member } => put_member(&mut out, "program_api", member),
-                Spec::LoyaltyMember { access_token, member, .. } => match (member, access_token) {
-                    (Some(member), _) => put_member(&mut out, "member_api", member),
-                    (None, token) => {
-                        put(&mut out, "method", "member_api");
-                        if let Some(token) = token {
-                            put_secret(&mut out, "access_token", token);
-                        }
-                    }
-                },
-                Spec::LoyaltyImport { member } => put_member(&mut out, "import", member),
-                Spec::LoyaltyManual { member } => put_member(&mut out, "manual", member),
-                Spec::EasyCms { email, .. } => put_secret(&mut out, "email", email),
-                Spec::VitalSource { guid, reference, codes, overwrite } => {
-                    if let Some(guid) = guid {
-                        put_secret(&mut out, "guid", guid);
-                    }
-                    if let Some(reference) = reference {
-                        put_secret(&mut out, "reference", reference);
-                    }
-                    for code in codes {
-                        put_secret(&mut out, "code", &code.code);
-                    }
-                    for field in overwrite {
-                        put(&mut out, "overwrite", field.as_str());
-                    }
-                }
-            }
+            put_target(&mut out, target);
         }
         out
+    }
+
+    /// The identity part of one target.
+    pub fn target_identity(&self, index: usize) -> Zeroizing<Vec<u8>> {
+        let mut out = Zeroizing::new(Vec::new());
+        put_target(&mut out, &self.targets[index]);
+        out
+    }
+}
+
+fn put_target(out: &mut Vec<u8>, target: &Target) {
+    put(out, "system", &target.system);
+    match &target.spec {
+        Spec::CleengBackend { customer_id, customer_email } => {
+            put(out, "flow", "backend");
+            put_secret(out, "customer_id", customer_id);
+            put_secret(out, "customer_email", customer_email);
+        }
+        Spec::CleengMediastore { customer_id, customer_email, .. } => {
+            put(out, "flow", "mediastore");
+            put_secret(out, "customerId", customer_id);
+            put_secret(out, "customer_email", customer_email);
+        }
+        Spec::LoyaltyProgram { member } => put_member(out, "program_api", member),
+        Spec::LoyaltyMember { access_token, member, .. } => match (member, access_token) {
+            (Some(member), _) => put_member(out, "member_api", member),
+            (None, token) => {
+                put(out, "method", "member_api");
+                if let Some(token) = token {
+                    put_secret(out, "access_token", token);
+                }
+            }
+        },
+        Spec::LoyaltyImport { member } => put_member(out, "import", member),
+        Spec::LoyaltyManual { member } => put_member(out, "manual", member),
+        Spec::EasyCms { email, .. } => put_secret(out, "email", email),
+        Spec::VitalSource { guid, reference, codes, overwrite } => {
+            if let Some(guid) = guid {
+                put_secret(out, "guid", guid);
+            }
+            if let Some(reference) = reference {
+                put_secret(out, "reference", reference);
+            }
+            for code in codes {
+                put_secret(out, "code", &code.code);
+            }
+            for field in overwrite {
+                put(out, "overwrite", field.as_str());
+            }
+        }
     }
 }
 

@@ -1,0 +1,97 @@
+//! Cancellations: read from the control stream, remembered, and carried out at a job's next delivery.
+//!
+//! The rule it keeps: a job is cancelled only by the run that holds its delivery, and only before
+//! anything irreversible; otherwise the publisher is told that it came too late.
+
+use std::sync::Arc;
+
+use super::Engine;
+use super::intake::Interrupted;
+use super::journal::{JournalError, ended_of};
+use super::run::Run;
+use crate::job::event::{self, Frame};
+use crate::job::{Cancel, JobKey, JobOutcome};
+use crate::store::{Batch, Table};
+
+const OFFSET: &[u8] = b"control-offset";
+
+impl Engine {
+    /// True where a cancellation is remembered for the job.
+    pub(crate) fn is_cancelled(&self, key: &JobKey) -> Result<bool, JournalError> {
+        Ok(self.store.get(Table::Cancel, &key.to_bytes())?.is_some())
+    }
+
+    /// Remembers a cancellation, and tells the copy in hand. `Ok(false)`: the job has ended.
+    pub async fn cancel(&self, key: &JobKey) -> Result<bool, JournalError> {
+        self.take_cancel(key, Batch::new()).await
+    }
+
+    async fn take_cancel(&self, key: &JobKey, mut batch: Batch) -> Result<bool, JournalError> {
+        let ended = ended_of(&*self.store, key)?;
+        let open = match ended {
+            None => {
+                batch.put(Table::Cancel, key.to_bytes(), self.now().0.to_be_bytes());
+                true
+            }
+            Some(ended) if ended.outcome == JobOutcome::Cancelled => true,
+            Some(mut ended) => {
+                ended.seq += 1;
+                let frame = Frame { environment: &self.accepts.environment, traceparent: None, now: self.now() };
+                let event = event::cancel_refused(&frame, key, ended.run, ended.seq);
+                self.owe(&mut batch, key, &event);
+                batch.put(Table::Ended, key.to_bytes(), ended.to_bytes());
+                false
+            }
+        };
+        self.store.submit(batch).await?;
+        if open && self.hands.cancel(key) {
+            tracing::info!(job = %key, "a cancellation came for a job in hand");
+        }
+        Ok(open)
+    }
+
+    /// Tells the publisher that it came too late, once.
+    pub(crate) fn refuse_cancel(&self, run: &Run<'_>, traceparent: Option<&str>) -> Result<(), Interrupted> {
+        if !self.is_cancelled(&run.job.key)? {
+            return Ok(());
+        }
+        let (job_run, seq) = run.journal.change_record(|record| {
+            record.seq += 1;
+            (record.run, record.seq)
+        });
+        let frame = Frame { environment: &self.accepts.environment, traceparent, now: self.now() };
+        let event = event::cancel_refused(&frame, &run.job.key, job_run, seq);
+        let mut batch = Batch::new();
+        self.owe(&mut batch, &run.job.key, &event);
+        batch.remove(Table::Cancel, run.job.key.to_bytes());
+        run.journal.write(&*self.store, Vec::new(), batch)?;
+        tracing::info!("a cancellation came too late");
+        Ok(())
+    }
+
+    /// Reads the control stream from where this store left off.
+    pub(crate) async fn cancel_loop(self: Arc<Self>) {
+        let read = self.store.get(Table::Meta, OFFSET).ok().flatten();
+        let mut from = read.and_then(|bytes| bytes.try_into().ok()).map(|bytes| u64::from_be_bytes(bytes) + 1);
+        loop {
+            let control = tokio::select! {
+                control = self.broker.next_control(from) => control,
+                () = self.draining.cancelled() => return,
+            };
+            let Some(control) = control else { return };
+            from = Some(control.offset + 1);
+            let mut batch = Batch::new();
+            batch.put(Table::Meta, OFFSET, control.offset.to_be_bytes());
+            let result = match Cancel::parse(&control.body) {
+                Ok(cancel) => self.take_cancel(&cancel.key, batch).await.map(|_| ()),
+                Err(invalid) => {
+                    tracing::warn!(%invalid, "a cancellation cannot be read");
+                    self.store.submit(batch).await.map_err(JournalError::from)
+                }
+            };
+            if let Err(error) = result {
+                self.store_trouble(&error.into()).await;
+            }
+        }
+    }
+}

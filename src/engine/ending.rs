@@ -1,0 +1,390 @@
+//! How a delivery is settled: outcome, event and dead letter, or a park, and only then the ack.
+//!
+//! The rule it keeps: outcome and event are one write; nothing is acked before what it owes was
+//! confirmed; a run that lost its delivery writes no outcome and publishes nothing.
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use zeroize::Zeroizing;
+
+use super::envelope::{self, DeadLetterHead, Letter, Origin};
+use super::intake::{Hand, Interrupted};
+use super::journal::Journal;
+use super::run::{Rests, Run};
+use super::{Engine, retention};
+use crate::broker::{Delivery, Destination, Properties, Publication, Tier};
+use crate::job::event::{self, About, Frame};
+use crate::job::flow::Ask;
+use crate::job::parse::Refusal;
+use crate::job::record::{DeadLetterNote, Waiting};
+use crate::job::{At, Ended, Entry, Job, JobKey, JobOutcome, Reason, TargetOutcome};
+use crate::store::{Batch, Table};
+
+/// How a delivery was settled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Settled {
+    /// Acked.
+    Acked,
+    /// Given back to the queue.
+    Requeued,
+}
+
+impl Engine {
+    #[allow(clippy::too_many_arguments, reason = "one call site; each is a part of the delivery in hand")]
+    pub(crate) async fn work(
+        &self,
+        held: &mut Option<Delivery>,
+        job: Job,
+        journal: Journal,
+        body: &[u8],
+        hand: &Hand<'_>,
+        traceparent: Option<String>,
+        began: Instant,
+    ) -> Result<Settled, Interrupted> {
+        let Some(delivery) = held.as_ref() else { return Ok(Settled::Acked) };
+        let (lost, properties) = (delivery.lost.clone(), delivery.properties.clone());
+        let run = Run { job: &job, journal: &journal, lost: &lost, cancelled: &hand.cancelled, began };
+        let copy = Copy { body, properties: &properties, traceparent: traceparent.as_deref() };
+        self.publish_owed(&run, &copy).await?;
+        if self.is_cancelled(&job.key)? {
+            hand.cancelled.cancel();
+        }
+        let rests = self.targets(&run).await?;
+        if hand.cancelled.is_cancelled() && !matches!(rests, Rests::Cancelled | Rests::Lost) {
+            self.refuse_cancel(&run, copy.traceparent)?;
+        }
+        match rests {
+            Rests::Ended => self.finish(held, &run, &copy, outcome(&run)).await,
+            Rests::Cancelled => {
+                self.cancel_targets(&run)?;
+                self.finish(held, &run, &copy, JobOutcome::Cancelled).await
+            }
+            Rests::Waits { until, why, asks } => self.park(held, &run, &copy, until, why, &asks).await,
+            Rests::Lost => {
+                self.note_unsent(&run)?;
+                journal.durable().await?;
+                Err(Interrupted::Lost)
+            }
+            Rests::Drained => {
+                self.note_unsent(&run)?;
+                journal.durable().await?;
+                tracing::info!("the worker drains; the job goes back to the queue");
+                let Some(delivery) = held.take() else { return Ok(Settled::Requeued) };
+                delivery.settle.requeue().await.map_err(|_| Interrupted::Lost)?;
+                Ok(Settled::Requeued)
+            }
+        }
+    }
+
+    fn frame<'a>(&'a self, copy: &Copy<'a>) -> Frame<'a> {
+        Frame { environment: &self.accepts.environment, traceparent: copy.traceparent, now: self.now() }
+    }
+
+    fn about<T>(&self, run: &Run<'_>, say: impl FnOnce(About<'_>) -> T) -> T {
+        run.journal.with(|state| {
+            let rules: Vec<_> =
+                run.job.targets.iter().filter_map(|target| self.accepts.systems.get(&target.system)).collect();
+            say(About { job: run.job, record: &state.record, targets: &state.targets, rules: &rules })
+        })
+    }
+
+    /// An event that an earlier stop left unconfirmed.
+    async fn publish_owed(&self, run: &Run<'_>, copy: &Copy<'_>) -> Result<(), Interrupted> {
+        if let Some(owed) = run.journal.with(|state| state.record.owed.clone()) {
+            self.publish_event(&owed, &run.job.key, copy.properties, run.lost).await?;
+            run.journal.change_record(|record| record.owed = None);
+        }
+        Ok(())
+    }
+
+    /// Intents whose call was not made are no doubts: said so before the job is let go.
+    fn note_unsent(&self, run: &Run<'_>) -> Result<(), Interrupted> {
+        let entries = self.unsent(run);
+        if !entries.is_empty() {
+            run.journal.append(&*self.store, entries)?;
+        }
+        Ok(())
+    }
+
+    fn unsent(&self, run: &Run<'_>) -> Vec<Entry> {
+        let at = self.now();
+        run.journal.with(|state| {
+            let each = state.targets.iter().enumerate().flat_map(|(index, target)| {
+                let target_number = u16::try_from(index).unwrap_or(u16::MAX);
+                let settled = move |step| Entry::Settled { target: target_number, step, done: false, at };
+                target.unsent().into_iter().map(settled)
+            });
+            each.collect()
+        })
+    }
+
+    fn cancel_targets(&self, run: &Run<'_>) -> Result<(), Interrupted> {
+        let at = self.now();
+        let open: Vec<_> = run.journal.with(|state| {
+            let open = state.targets.iter().enumerate().filter(|(_, target)| target.end.is_none());
+            open.map(|(index, _)| u16::try_from(index).unwrap_or(u16::MAX)).collect()
+        });
+        let end = crate::job::TargetEnd::well(TargetOutcome::Cancelled);
+        let entries = open.into_iter().map(|target| Entry::Ended { target, end: end.clone(), at }).collect();
+        Ok(run.journal.append(&*self.store, entries)?)
+    }
+
+    /// Outcome and event in one write; then event, dead letter, ack.
+    async fn finish(
+        &self,
+        held: &mut Option<Delivery>,
+        run: &Run<'_>,
+        copy: &Copy<'_>,
+        outcome: JobOutcome,
+    ) -> Result<Settled, Interrupted> {
+        if run.lost.is_cancelled() {
+            run.journal.durable().await?;
+            return Err(Interrupted::Lost);
+        }
+        let key = &run.job.key;
+        run.journal.change_record(|record| record.seq += 1);
+        let frame = self.frame(copy);
+        let (event, note) = self.about(run, |about| (about.ended(&frame, outcome), blame(&about)));
+        let mut ended = run.journal.with(|state| Ended {
+            identity: state.record.identity.clone(),
+            outcome,
+            run: state.record.run,
+            seq: state.record.seq,
+            park: state.record.park_written,
+            at: frame.now,
+            event,
+            published: false,
+            dead_letter: (outcome == JobOutcome::Failed).then_some(note),
+            dead_lettered: false,
+            systems: state.record.systems.clone(),
+        });
+        let mut batch = Batch::new();
+        batch.put(Table::Ended, key.to_bytes(), ended.to_bytes());
+        batch.remove(Table::Cancel, key.to_bytes());
+        retention::expire(&mut batch, key, frame.now, &self.settings, outcome);
+        run.journal.end(&*self.store, batch, outcome != JobOutcome::Failed);
+        run.journal.durable().await?;
+        self.figures.label("jobs_finished", "", outcome.as_str());
+        tracing::info!(outcome = outcome.as_str(), "job ended");
+        self.settle_ended(held, key, &mut ended, copy).await
+    }
+
+    /// Publishes what an ended job owes, notes it, and acks.
+    async fn settle_ended(
+        &self,
+        held: &mut Option<Delivery>,
+        key: &JobKey,
+        ended: &mut Ended,
+        copy: &Copy<'_>,
+    ) -> Result<Settled, Interrupted> {
+        let Some(lost) = held.as_ref().map(|delivery| delivery.lost.clone()) else { return Ok(Settled::Acked) };
+        self.publish_event(&ended.event, key, copy.properties, &lost).await?;
+        if let (Some(note), false) = (&ended.dead_letter, ended.dead_lettered) {
+            let head =
+                DeadLetterHead { key: Some(key), run: ended.run, park: ended.park, at: ended.at, note, detail: None };
+            self.dead_letter(copy.properties, &head, copy.body, &lost).await?;
+            ended.dead_lettered = true;
+        }
+        ended.published = true;
+        let mut batch = Batch::new();
+        batch.put(Table::Ended, key.to_bytes(), ended.to_bytes());
+        let noted = self.store.submit(batch);
+        let settled = self.ack(held).await;
+        noted.await?;
+        settled
+    }
+
+    async fn dead_letter(
+        &self,
+        properties: &Properties,
+        head: &DeadLetterHead<'_>,
+        body: &[u8],
+        lost: &CancellationToken,
+    ) -> Result<(), Interrupted> {
+        let seal = self.settings.seal_dead_letters;
+        let (properties, body) = envelope::dead_letter(&self.keyring, properties, head, body, seal)?;
+        self.publish(Publication { to: Destination::DeadLetter, properties, body }, lost).await?;
+        self.figures.count(&self.figures.dead_letters);
+        Ok(())
+    }
+
+    pub(crate) async fn ack(&self, held: &mut Option<Delivery>) -> Result<Settled, Interrupted> {
+        if let Some(delivery) = held.take() {
+            delivery.settle.ack().await.map_err(|_| Interrupted::Lost)?;
+        }
+        Ok(Settled::Acked)
+    }
+
+    /// Puts the job on a wait queue under the next number, then acks this copy.
+    async fn park(
+        &self,
+        held: &mut Option<Delivery>,
+        run: &Run<'_>,
+        copy: &Copy<'_>,
+        until: At,
+        why: Waiting,
+        asks: &[(u16, Ask)],
+    ) -> Result<Settled, Interrupted> {
+        let key = &run.job.key;
+        let unsent = self.unsent(run);
+        let new = run
+            .journal
+            .with(|state| asks.iter().any(|(target, ask)| !state.record.announced.contains(&(*target, ask.kind))));
+        let (number, job_run) = run.journal.change_record(|record| {
+            // Written but never confirmed: the same number once more.
+            if record.park_written == record.park_confirmed {
+                record.park_written += 1;
+            }
+            record.waiting = Some((why, until));
+            if new {
+                record.seq += 1;
+                record.announced = asks.iter().map(|(target, ask)| (*target, ask.kind)).collect();
+            }
+            (record.park_written, record.run)
+        });
+        if new {
+            let frame = self.frame(copy);
+            let event = self.about(run, |about| about.needs_input(&frame, asks));
+            run.journal.change_record(|record| record.owed = Some(event));
+        }
+        run.journal.write(&*self.store, unsent, Batch::new())?;
+        run.journal.durable().await?;
+        if run.lost.is_cancelled() {
+            return Err(Interrupted::Lost);
+        }
+        self.publish_owed(run, copy).await?;
+        let (properties, body) =
+            envelope::parked(&self.keyring, copy.properties, key, job_run, number, why.as_str(), copy.body)?;
+        let tier = Tier::for_wait(until.since(self.now()));
+        self.publish(Publication { to: Destination::Wait(tier), properties, body }, run.lost).await?;
+        run.journal.change_record(|record| {
+            record.park_confirmed = number;
+            record.owed = None;
+        });
+        run.journal.write(&*self.store, Vec::new(), Batch::new())?;
+        self.figures.count(&self.figures.parked);
+        self.figures.label("jobs_parked", "", why.as_str());
+        tracing::debug!(why = why.as_str(), tier = tier.label(), number, "job parked");
+        let settled = self.ack(held).await;
+        run.journal.durable().await?;
+        settled
+    }
+
+    /// A copy of a job that ended: a publisher gets its final event again, and nothing is called.
+    pub(crate) async fn ended_again(
+        &self,
+        held: &mut Option<Delivery>,
+        key: &JobKey,
+        mut ended: Ended,
+        letter: &Letter,
+    ) -> Result<Settled, Interrupted> {
+        let owes = !ended.published || (ended.dead_letter.is_some() && !ended.dead_lettered);
+        if letter.origin != Origin::Publisher && !owes {
+            self.figures.count(&self.figures.stale);
+            return self.ack(held).await;
+        }
+        self.figures.count(&self.figures.repeated);
+        let Some(properties) = held.as_ref().map(|delivery| delivery.properties.clone()) else {
+            return Ok(Settled::Acked);
+        };
+        let copy = Copy { body: &letter.body, properties: &properties, traceparent: None };
+        self.settle_ended(held, key, &mut ended, &copy).await
+    }
+
+    /// A message that cannot become a job.
+    pub(crate) async fn reject(
+        &self,
+        held: &mut Option<Delivery>,
+        body: &[u8],
+        refusal: &Refusal,
+    ) -> Result<Settled, Interrupted> {
+        let detail = refusal.invalid.to_string();
+        tracing::warn!(reason = refusal.reason.as_str(), %detail, "message rejected");
+        self.refuse(held, body, refusal.key.as_ref(), refusal.reason, Some(&detail)).await
+    }
+
+    /// A job id that is in use for another identity. The first job goes on untouched.
+    pub(crate) async fn conflict(
+        &self,
+        held: &mut Option<Delivery>,
+        job: &Job,
+        body: &Zeroizing<Vec<u8>>,
+    ) -> Result<Settled, Interrupted> {
+        tracing::warn!("message rejected: its job id is in use for another identity");
+        self.refuse(held, body, Some(&job.key), Reason::Conflict, None).await
+    }
+
+    /// A delivery that is not opened at all: it goes to the dead letters as it came.
+    pub(crate) async fn set_aside(&self, held: &mut Option<Delivery>, reason: Reason) -> Result<Settled, Interrupted> {
+        let Some(delivery) = held.as_ref() else { return Ok(Settled::Acked) };
+        let body = delivery.body.clone();
+        let id = delivery.properties.message_id.as_deref().and_then(|id| uuid::Uuid::try_parse(id).ok());
+        let key = id.map(|job_id| JobKey { tenant: "default".to_owned(), job_id });
+        self.refuse(held, &body, key.as_ref(), reason, None).await
+    }
+
+    async fn refuse(
+        &self,
+        held: &mut Option<Delivery>,
+        body: &[u8],
+        key: Option<&JobKey>,
+        reason: Reason,
+        detail: Option<&str>,
+    ) -> Result<Settled, Interrupted> {
+        let Some(delivery) = held.as_ref() else { return Ok(Settled::Acked) };
+        let (lost, properties) = (delivery.lost.clone(), delivery.properties.clone());
+        let frame = Frame { environment: &self.accepts.environment, traceparent: None, now: self.now() };
+        if let Some(key) = key {
+            // The time is the delivery's own where it has one, so that a repeat has the same bytes.
+            let at = properties.timestamp.and_then(|seconds| i64::try_from(seconds).ok());
+            let frame = Frame { now: at.map_or(At::default(), |seconds| At(seconds.saturating_mul(1000))), ..frame };
+            let frame =
+                if at.is_some() { frame } else { Frame { now: self.first_refused_at(key, body).await?, ..frame } };
+            let told = detail.unwrap_or_else(|| reason.sentence());
+            let event = event::rejected(&frame, key, reason, told, &envelope::body_sha256(body));
+            self.publish_event(&event, key, &properties, &lost).await?;
+        }
+        let note = envelope::note(reason);
+        let head = DeadLetterHead { key, run: 0, park: 0, at: self.now(), note: &note, detail };
+        self.dead_letter(&properties, &head, body, &lost).await?;
+        self.figures.count(&self.figures.rejected);
+        self.figures.label("jobs_finished", "", "rejected");
+        self.ack(held).await
+    }
+}
+
+/// The copy of the job in hand, as its messages are made from it.
+struct Copy<'a> {
+    body: &'a [u8],
+    properties: &'a Properties,
+    traceparent: Option<&'a str>,
+}
+
+fn outcome(run: &Run<'_>) -> JobOutcome {
+    run.journal.with(|state| {
+        let ends: Vec<_> =
+            state.targets.iter().filter_map(|target| target.end.as_ref()).map(|end| end.outcome).collect();
+        let all = |test: fn(&TargetOutcome) -> bool| ends.len() == state.targets.len() && ends.iter().all(test);
+        if all(|outcome| outcome.is_erased()) {
+            JobOutcome::Completed
+        } else if all(|outcome| *outcome == TargetOutcome::Previewed) {
+            JobOutcome::Previewed
+        } else {
+            JobOutcome::Failed
+        }
+    })
+}
+
+/// The first target that did not end well, as the dead letter names it.
+fn blame(about: &About<'_>) -> DeadLetterNote {
+    for (index, state) in about.targets.iter().enumerate() {
+        let Some(end) = &state.end else { continue };
+        if let Some(reason) = end.reason {
+            let attempts =
+                end.step.map_or(0, |step| state.all(step).iter().map(|item| item.attempts).max().unwrap_or(0));
+            let system = about.job.targets.get(index).map(|target| target.system.clone());
+            return DeadLetterNote { reason, system, step: end.step, attempts };
+        }
+    }
+    envelope::note(Reason::Unproven)
+}

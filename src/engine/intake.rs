@@ -1,0 +1,305 @@
+//! Takes deliveries and gives each a task of its own, from the first byte to its settlement.
+//!
+//! The rule it keeps: one copy of a job in hand at a time; a message that cannot become a job is
+//! dead-lettered before it is acked.
+
+use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
+
+use super::Engine;
+use super::ending::Settled;
+use super::envelope::{self, Origin};
+use super::journal::{BODY, JournalError};
+use super::opening::Opened;
+use super::starts::Turn;
+use crate::broker::{Delivery, HeaderValue};
+use crate::job::{JobKey, Reason, parse};
+use crate::store::StoreError;
+
+/// The jobs in hand.
+#[derive(Debug, Default)]
+pub struct Hands {
+    jobs: Mutex<HashMap<JobKey, CancellationToken>>,
+    freed: Notify,
+}
+
+/// A job in hand; dropped, the next copy may be worked on.
+pub struct Hand<'a> {
+    hands: &'a Hands,
+    key: JobKey,
+    /// Cancelled when a cancellation for the job arrives.
+    pub cancelled: CancellationToken,
+}
+
+impl Hands {
+    /// Waits until no other copy of the job is in hand.
+    pub async fn take(&self, key: &JobKey) -> Hand<'_> {
+        loop {
+            let freed = self.freed.notified();
+            tokio::pin!(freed);
+            freed.as_mut().enable();
+            {
+                let mut jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
+                if !jobs.contains_key(key) {
+                    let cancelled = CancellationToken::new();
+                    jobs.insert(key.clone(), cancelled.clone());
+                    return Hand { hands: self, key: key.clone(), cancelled };
+                }
+            }
+            freed.await;
+        }
+    }
+
+    /// Tells the copy in hand, if there is one, of a cancellation.
+    pub fn cancel(&self, key: &JobKey) -> bool {
+        let jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
+        jobs.get(key).inspect(|cancelled| cancelled.cancel()).is_some()
+    }
+
+    /// How many jobs are in hand.
+    pub fn count(&self) -> usize {
+        self.jobs.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// True while a copy of the job is in hand.
+    pub fn holds(&self, key: &JobKey) -> bool {
+        self.jobs.lock().unwrap_or_else(PoisonError::into_inner).contains_key(key)
+    }
+}
+
+impl Drop for Hand<'_> {
+    fn drop(&mut self) {
+        self.hands.jobs.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
+        self.hands.freed.notify_waiters();
+    }
+}
+
+/// Why a delivery could not be carried to its settlement.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Interrupted {
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The job's records cannot be used.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// Sealing failed.
+    #[error(transparent)]
+    Seal(#[from] crate::seal::SealError),
+    /// The channel that brought the delivery is gone.
+    #[error("the delivery's channel is gone")]
+    Lost,
+}
+
+impl From<super::outbox::GaveUp> for Interrupted {
+    fn from(_: super::outbox::GaveUp) -> Self {
+        Interrupted::Lost
+    }
+}
+
+impl Interrupted {
+    fn store(&self) -> Option<&StoreError> {
+        match self {
+            Interrupted::Store(error) | Interrupted::Journal(JournalError::Store(error)) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+impl Engine {
+    /// Works until the broker has nothing more to give or [`Engine::drain`] is called; then finishes
+    /// the steps in hand within `drain_timeout`.
+    pub async fn run(self: &Arc<Self>) -> Result<(), StoreError> {
+        let suspects = self.starts.begin(&*self.store, self.now()).await?;
+        if suspects > 0 {
+            tracing::warn!(
+                suspects,
+                "the last run did not stop cleanly; the messages it was working on run one at a time"
+            );
+        }
+        self.recall_proven_credentials()?;
+        let background = tokio_util::task::TaskTracker::new();
+        background.spawn(Arc::clone(self).outbox_loop());
+        background.spawn(Arc::clone(self).cancel_loop());
+        background.spawn(Arc::clone(self).retention_loop());
+        for gate in self.gates.values() {
+            background.spawn(Arc::clone(self).probe_loop(Arc::clone(gate)));
+        }
+        loop {
+            let delivery = tokio::select! {
+                biased;
+                () = self.draining.cancelled() => break,
+                delivery = self.broker.next() => delivery,
+            };
+            let Some(delivery) = delivery else { break };
+            self.figures.deliveries.fetch_add(1, Ordering::Relaxed);
+            self.tasks.spawn(Arc::clone(self).guarded(delivery));
+        }
+        self.broker.stop_intake().await;
+        self.tasks.close();
+        let drained = if self.draining.is_cancelled() {
+            tokio::time::timeout(self.settings.drain_timeout, self.tasks.wait()).await.is_ok()
+        } else {
+            // An embedded queue is used up: its last jobs are still to be finished.
+            self.tasks.wait().await;
+            true
+        };
+        self.draining.cancel();
+        background.close();
+        background.wait().await;
+        if !drained {
+            tracing::warn!(
+                "the drain took longer than worker.drain_timeout; what is left comes back after the restart"
+            );
+        } else if self.failed.borrow().is_none() {
+            self.starts.end(&*self.store).await?;
+        }
+        Ok(())
+    }
+
+    /// A panic in a job's task stops the process: its start stays open, so that after the restart
+    /// it runs alone.
+    async fn guarded(self: Arc<Self>, delivery: Delivery) {
+        let engine = Arc::clone(&self);
+        if AssertUnwindSafe(engine.delivered(delivery)).catch_unwind().await.is_err() {
+            self.fail("a job's task panicked");
+        }
+    }
+
+    async fn delivered(self: Arc<Self>, delivery: Delivery) {
+        let began = Instant::now();
+        let digest = self.keyring.digest(BODY, &delivery.body).to_vec();
+        let turn = match self.starts.open(&*self.store, &digest, self.now()).await {
+            Ok(turn) => turn,
+            Err(error) => return self.give_back(delivery, Interrupted::Store(error)).await,
+        };
+        let mut held = Some(delivery);
+        let result = self.settle(&mut held, turn, began).await;
+        match result {
+            Ok(_) => {}
+            Err(Interrupted::Lost) => {
+                self.figures.count(&self.figures.lost);
+                tracing::info!("a delivery's channel is gone; the broker delivers the job again");
+            }
+            Err(error) => match held.take() {
+                Some(delivery) => self.give_back(delivery, error).await,
+                None => self.store_trouble(&error).await,
+            },
+        }
+        // Not awaited by anything that depends on it: at worst the message is a suspect once more.
+        if let Err(error) = self.starts.close(&*self.store, &digest).await {
+            self.store_trouble(&Interrupted::Store(error)).await;
+        }
+    }
+
+    async fn settle(&self, held: &mut Option<Delivery>, turn: Turn, began: Instant) -> Result<Settled, Interrupted> {
+        let Some(delivery) = held.as_ref() else { return Ok(Settled::Acked) };
+        if matches!(turn, Turn::Condemned) {
+            tracing::error!("a message stopped the worker three times while it ran alone; it is set aside");
+            return self.set_aside(held, Reason::Poison).await;
+        }
+        let letter = match envelope::open(delivery, &self.keyring) {
+            Ok(letter) => letter,
+            Err(error) => {
+                tracing::error!(%error, "a parked copy cannot be opened; it is set aside");
+                return self.set_aside(held, Reason::Unopenable).await;
+            }
+        };
+        let message_id = match &letter.origin {
+            Origin::Publisher => delivery.properties.message_id.clone(),
+            Origin::Ours { key, .. } => Some(key.job_id.to_string()),
+        };
+        let job = match parse::job(&letter.body, message_id.as_deref(), &self.accepts) {
+            Ok(job) => job,
+            Err(refusal) => return self.reject(held, &letter.body, &refusal).await,
+        };
+        let traceparent = delivery.properties.headers.get(envelope::header::TRACEPARENT).and_then(HeaderValue::as_text);
+        let traceparent = traceparent.filter(|text| is_traceparent(text)).map(str::to_owned);
+        let span =
+            tracing::info_span!("job", job_id = %job.key.job_id, tenant = %job.key.tenant, run = tracing::field::Empty);
+        async {
+            let lost = held.as_ref().map(|delivery| delivery.lost.clone()).unwrap_or_default();
+            let hand = tokio::select! {
+                hand = self.hands.take(&job.key) => hand,
+                () = lost.cancelled() => return Err(Interrupted::Lost),
+            };
+            let redelivered = held.as_ref().is_some_and(|delivery| delivery.redelivered);
+            match self.open(&job, &letter, redelivered)? {
+                Opened::Stale => {
+                    self.figures.count(&self.figures.stale);
+                    tracing::debug!("a stale copy is acked without a call");
+                    self.ack(held).await
+                }
+                Opened::Ended(ended) => self.ended_again(held, &job.key, *ended, &letter).await,
+                Opened::Conflict => self.conflict(held, &job, &letter.body).await,
+                Opened::Work(journal) => {
+                    tracing::Span::current().record("run", journal.with(|state| state.record.run));
+                    self.work(held, job, *journal, &letter.body, &hand, traceparent, began).await
+                }
+            }
+        }
+        .instrument(span)
+        .await
+    }
+
+    /// The job cannot be worked on here and now: it goes back to the broker.
+    async fn give_back(&self, delivery: Delivery, error: Interrupted) {
+        // Intake stops first, so that what goes back does not come straight in again.
+        let store_is_full = matches!(error.store(), Some(StoreError::Full { .. }));
+        if store_is_full {
+            self.broker.pause_intake().await;
+        }
+        if delivery.settle.requeue().await.is_err() {
+            tracing::debug!("the delivery's channel is gone as well");
+        }
+        self.store_trouble(&error).await;
+    }
+
+    pub(crate) async fn store_trouble(&self, error: &Interrupted) {
+        match error.store() {
+            Some(StoreError::Full { .. }) => self.store_is_full(error).await,
+            Some(fault) if fault.is_fatal() => self.fail(fault.to_string()),
+            _ => tracing::error!(%error, "a job could not be worked on; it comes back"),
+        }
+    }
+
+    /// Stops intake until a test write and sync succeed.
+    async fn store_is_full(&self, error: &Interrupted) {
+        if self.stalled.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        tracing::error!(%error, "intake stops until the store can be written");
+        self.broker.pause_intake().await;
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(Duration::from_secs(1)) => {}
+                () = self.draining.cancelled() => return,
+            }
+            match self.store.check().await {
+                Ok(()) => break,
+                Err(fault) if fault.is_fatal() => return self.fail(fault.to_string()),
+                Err(_) => {}
+            }
+        }
+        self.stalled.store(false, Ordering::Release);
+        tracing::info!("the store can be written again; intake goes on");
+        self.broker.resume_intake().await;
+    }
+}
+
+/// `00-<32 hex>-<16 hex>-<2 hex>`: anything else is not repeated in an event.
+fn is_traceparent(text: &str) -> bool {
+    let parts: Vec<_> = text.split('-').collect();
+    let shaped = |part: &str, length: usize| part.len() == length && part.bytes().all(|byte| byte.is_ascii_hexdigit());
+    matches!(parts.as_slice(), [version, trace, span, flags]
+        if shaped(version, 2) && shaped(trace, 32) && shaped(span, 16) && shaped(flags, 2))
+}

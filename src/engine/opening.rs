@@ -1,0 +1,160 @@
+//! What a copy of a job means, given what the store knows: new, the same copy again, a
+//! continuation, a new run, a stale copy, an ended job, or another person's.
+//!
+//! The rule it keeps: park numbers order the copies; only the newest is worked on.
+
+use super::Engine;
+use super::envelope::{Letter, Origin};
+use super::journal::{BODY, IDENTITY, Journal, JournalError, ended_of, record_of};
+use crate::job::{At, Ended, Entry, Job, JobOutcome, JobRecord};
+use crate::store::Batch;
+
+/// What a copy means.
+pub enum Opened {
+    /// The job is to be worked on.
+    Work(Box<Journal>),
+    /// A newer copy exists.
+    Stale,
+    /// The job ended.
+    Ended(Box<Ended>),
+    /// The id is in use for another identity.
+    Conflict,
+}
+
+impl Engine {
+    /// Opens a job for a copy of it. Nothing is durable yet when this returns.
+    pub(crate) fn open(&self, job: &Job, letter: &Letter, redelivered: bool) -> Result<Opened, JournalError> {
+        let identity = job.identity_bytes();
+        let same = |stored: &[u8]| self.keyring.matches_digest(IDENTITY, &identity, stored).unwrap_or(true);
+        let record = record_of(&*self.store, &job.key)?;
+        if let Some(ended) = ended_of(&*self.store, &job.key)? {
+            if !same(&ended.identity) {
+                return Ok(Opened::Conflict);
+            }
+            let again = match &letter.origin {
+                Origin::Publisher => {
+                    job.retry && ended.outcome == JobOutcome::Failed && ended.published && !redelivered
+                }
+                Origin::Ours { run, .. } => *run > ended.run && ended.outcome == JobOutcome::Failed,
+            };
+            if !again {
+                return Ok(Opened::Ended(Box::new(ended)));
+            }
+            return self.new_run(job, letter, record, &ended).map(|journal| Opened::Work(Box::new(journal)));
+        }
+        let Some(record) = record else {
+            return self.new_job(job, letter).map(|journal| Opened::Work(Box::new(journal)));
+        };
+        if !same(&record.identity) {
+            return Ok(Opened::Conflict);
+        }
+        let number = match &letter.origin {
+            Origin::Ours { run, park, .. } if *run == record.run => Some(*park),
+            Origin::Ours { run, .. } if *run < record.run => return Ok(Opened::Stale),
+            Origin::Ours { .. } => None,
+            Origin::Publisher => {
+                let same_body = self.keyring.matches_digest(BODY, &letter.body, &record.body) == Some(true);
+                (redelivered && same_body).then_some(record.copy)
+            }
+        };
+        if number.is_some_and(|number| number < record.park_confirmed) {
+            return Ok(Opened::Stale);
+        }
+        let journal = self.load(job, record)?;
+        if number.is_none() {
+            self.continued(&journal, letter)?;
+        }
+        Ok(Opened::Work(Box::new(journal)))
+    }
+
+    fn load(&self, job: &Job, record: JobRecord) -> Result<Journal, JournalError> {
+        let journal = Journal::load(&*self.store, job.key.clone(), self.sealer(job), record, job.targets.len())?;
+        if journal.with(|state| state.targets.iter().any(crate::job::TargetState::has_doubt)) {
+            self.figures.count(&self.figures.doubts);
+        }
+        Ok(journal)
+    }
+
+    fn sealer(&self, job: &Job) -> crate::seal::JobKey {
+        self.keyring.job_key(&job.key.tenant, &job.key.job_id.to_string(), &job.identity_bytes())
+    }
+
+    fn new_job(&self, job: &Job, letter: &Letter) -> Result<Journal, JournalError> {
+        // A parked copy whose job is unknown: the store was lost. Its number orders later copies.
+        let (run, park) = match letter.origin {
+            Origin::Ours { run, park, .. } => (run, park),
+            Origin::Publisher => (1, 0),
+        };
+        let identity = job.identity_bytes();
+        let record = JobRecord {
+            identity: self.keyring.digest(IDENTITY, &identity).to_vec(),
+            run,
+            seq: 0,
+            body: self.keyring.digest(BODY, &letter.body).to_vec(),
+            copy: park,
+            park_written: park,
+            park_confirmed: park,
+            opened_at: self.now(),
+            requested_at: job.requested_at.into(),
+            due_at: job.due_at.map(At::from),
+            regulation: job.regulation.clone(),
+            systems: job.targets.iter().map(|target| target.system.clone()).collect(),
+            subject_ref: self.keyring.pseudonym(&job.key.tenant, &[&identity]),
+            waiting: None,
+            announced: Vec::new(),
+            owed: None,
+        };
+        let journal = Journal::new(job.key.clone(), self.sealer(job), record, job.targets.len());
+        journal.write(&*self.store, Vec::new(), Batch::new())?;
+        Ok(journal)
+    }
+
+    /// The whole job again from the publisher, with added or fresher proofs: it takes the next
+    /// number, so that older copies are stale.
+    fn continued(&self, journal: &Journal, letter: &Letter) -> Result<(), JournalError> {
+        journal.change_record(|record| {
+            record.body = self.keyring.digest(BODY, &letter.body).to_vec();
+            record.park_written += 1;
+            record.copy = record.park_written;
+            record.park_confirmed = record.park_written;
+            record.waiting = None;
+            record.announced.clear();
+        });
+        journal.write(&*self.store, vec![Entry::Continued { at: self.now() }], Batch::new())
+    }
+
+    /// A failed job goes on from its checkpoints as a new run.
+    fn new_run(
+        &self,
+        job: &Job,
+        letter: &Letter,
+        record: Option<JobRecord>,
+        ended: &Ended,
+    ) -> Result<Journal, JournalError> {
+        let journal = match record {
+            Some(record) => self.load(job, record)?,
+            // Its checkpoints were forgotten: read-backs say what is already done.
+            None => self.new_job(job, letter)?,
+        };
+        let park = match letter.origin {
+            Origin::Ours { park, .. } => park.max(ended.park + 1),
+            Origin::Publisher => ended.park + 1,
+        };
+        journal.change_record(|record| {
+            record.run = ended.run + 1;
+            record.seq = ended.seq;
+            record.body = self.keyring.digest(BODY, &letter.body).to_vec();
+            record.copy = park;
+            record.park_written = park;
+            record.park_confirmed = park;
+            record.waiting = None;
+            record.announced.clear();
+            record.owed = None;
+        });
+        let mut batch = Batch::new();
+        batch.remove(crate::store::Table::Ended, job.key.to_bytes());
+        journal.write(&*self.store, vec![Entry::NewRun { at: self.now() }], batch)?;
+        tracing::info!(run = ended.run + 1, "a failed job goes on as a new run");
+        Ok(journal)
+    }
+}

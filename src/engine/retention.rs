@@ -1,0 +1,177 @@
+//! What is forgotten when, the probes of held systems, and which credentials are proven.
+//!
+//! The rule it keeps: an ended job is remembered without personal data for `retain_finished`; a
+//! failed one keeps its sealed checkpoints for `retain_failed` and no longer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sha2::{Digest as _, Sha256};
+
+use super::intake::Interrupted;
+use super::journal::{JournalError, ended_of, entries_of};
+use super::{Engine, Gate, Settings};
+use crate::job::{At, JobKey, JobOutcome};
+use crate::store::{Batch, StoreError, Table};
+
+/// Forget the checkpoints of a failed job.
+const CHECKPOINTS: u8 = 1;
+/// Forget that the job was.
+const JOB: u8 = 2;
+/// Forget when a refused message was first seen.
+const REFUSED: u8 = 3;
+const PAGE: usize = 256;
+
+/// Notes when what may be forgotten.
+pub(crate) fn expire(batch: &mut Batch, key: &JobKey, now: At, settings: &Settings, outcome: JobOutcome) {
+    if outcome == JobOutcome::Failed {
+        put(batch, now.plus(settings.retain_failed), CHECKPOINTS, &key.to_bytes());
+    }
+    put(batch, now.plus(settings.retain_finished), JOB, &key.to_bytes());
+}
+
+fn put(batch: &mut Batch, at: At, what: u8, key: &[u8]) {
+    let mut row = at.0.to_be_bytes().to_vec();
+    row.push(what);
+    row.extend_from_slice(key);
+    batch.put(Table::Expiry, row, Vec::new());
+}
+
+fn refused_key(key: &JobKey, body: &[u8]) -> Vec<u8> {
+    let mut row = b"refused/".to_vec();
+    row.extend_from_slice(&Sha256::digest([key.to_bytes().as_slice(), body].concat()));
+    row
+}
+
+impl Engine {
+    /// When a refused message was first refused: its event keeps that time on every repeat.
+    pub(crate) async fn first_refused_at(&self, key: &JobKey, body: &[u8]) -> Result<At, Interrupted> {
+        let digest = self.keyring.digest("refused", &refused_key(key, body));
+        let mut row = b"refused/".to_vec();
+        row.extend_from_slice(&digest);
+        if let Some(at) = self.store.get(Table::Meta, &row)?.and_then(|bytes| bytes.try_into().ok()) {
+            return Ok(At(i64::from_be_bytes(at)));
+        }
+        let now = self.now();
+        let mut batch = Batch::new();
+        batch.put(Table::Meta, row.clone(), now.0.to_be_bytes());
+        put(&mut batch, now.plus(self.settings.retain_failed), REFUSED, &row);
+        self.store.submit(batch).await?;
+        Ok(now)
+    }
+
+    /// Forgets what is due, a page at a time, every minute.
+    pub(crate) async fn retention_loop(self: Arc<Self>) {
+        loop {
+            match self.forget_due().await {
+                Ok(0) => {
+                    tokio::select! {
+                        () = tokio::time::sleep(Duration::from_secs(60)) => {}
+                        () = self.draining.cancelled() => return,
+                    }
+                }
+                Ok(count) => tracing::debug!(count, "forgotten"),
+                Err(error) => {
+                    self.store_trouble(&error.into()).await;
+                    tokio::select! {
+                        () = tokio::time::sleep(Duration::from_secs(60)) => {}
+                        () = self.draining.cancelled() => return,
+                    }
+                }
+            }
+            if self.draining.is_cancelled() {
+                return;
+            }
+        }
+    }
+
+    /// Forgets one page of what is due; how many rows it was.
+    pub(crate) async fn forget_due(&self) -> Result<usize, JournalError> {
+        let now = self.now();
+        let mut batch = Batch::new();
+        let mut count = 0;
+        for (row, _) in self.store.scan(Table::Expiry, b"", None, PAGE)? {
+            let Some((at, what, key)) = read(&row) else {
+                batch.remove(Table::Expiry, row);
+                continue;
+            };
+            if at > now {
+                break;
+            }
+            count += 1;
+            batch.remove(Table::Expiry, row.clone());
+            match (what, JobKey::from_bytes(key)) {
+                (REFUSED, _) => batch.remove(Table::Meta, key.to_vec()),
+                (CHECKPOINTS, Some(job)) => {
+                    // A replay may have opened the job again, or ended it later.
+                    let due =
+                        ended_of(&*self.store, &job)?.filter(|ended| ended.at.plus(self.settings.retain_failed) <= now);
+                    if due.is_some() {
+                        for (entry, _) in entries_of(&*self.store, &job)? {
+                            batch.remove(Table::Journal, entry);
+                        }
+                        batch.remove(Table::Job, key.to_vec());
+                    }
+                }
+                (JOB, Some(job)) => {
+                    let due = ended_of(&*self.store, &job)?
+                        .filter(|ended| ended.at.plus(self.settings.retain_finished) <= now);
+                    if due.is_some() {
+                        batch.remove(Table::Ended, key.to_vec());
+                    }
+                }
+                _ => {}
+            }
+        }
+        if !batch.is_empty() {
+            self.store.submit(batch).await?;
+        }
+        Ok(count)
+    }
+
+    /// Tries a held system with one harmless call now and then, and releases it when that works.
+    pub(crate) async fn probe_loop(self: Arc<Self>, gate: Arc<Gate>) {
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(gate.probe_interval()) => {}
+                () = self.draining.cancelled() => return,
+            }
+            if gate.is_held() {
+                match gate.system().probe().await {
+                    Ok(()) => gate.release(),
+                    Err(failure) => tracing::warn!(system = gate.system().name(), %failure, "still held"),
+                }
+            }
+        }
+    }
+
+    fn proven_key(gate: &Gate) -> Vec<u8> {
+        let mut row = b"proven/".to_vec();
+        row.extend_from_slice(gate.system().name().as_bytes());
+        row
+    }
+
+    /// A success of this very credential is remembered over restarts.
+    pub(crate) fn remember_proven_credential(&self, gate: &Gate) {
+        let mut batch = Batch::new();
+        let digest = self.keyring.digest("credential", &gate.system().fingerprint());
+        batch.put(Table::Meta, Self::proven_key(gate), digest.to_vec());
+        drop(self.store.submit(batch));
+    }
+
+    pub(crate) fn recall_proven_credentials(&self) -> Result<(), StoreError> {
+        for gate in self.gates.values() {
+            if let Some(stored) = self.store.get(Table::Meta, &Self::proven_key(gate))?
+                && self.keyring.matches_digest("credential", &gate.system().fingerprint(), &stored) == Some(true)
+            {
+                gate.system().credential().prove();
+            }
+        }
+        Ok(())
+    }
+}
+
+fn read(row: &[u8]) -> Option<(At, u8, &[u8])> {
+    let at = i64::from_be_bytes(row.get(..8)?.try_into().ok()?);
+    Some((At(at), *row.get(8)?, row.get(9..)?))
+}

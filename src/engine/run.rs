@@ -1,0 +1,365 @@
+//! One run of a job: its targets side by side, each doing what its flow says next.
+//!
+//! The rule it keeps: an intent is durable before its call; an answer is checkpointed before the
+//! job goes on to what depends on it; a run that lost its delivery starts no new call.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use backoff::ExponentialBackoff;
+use backoff::backoff::Backoff as _;
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
+use secrecy::SecretString;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
+
+use super::gate::{Gate, StayAway};
+use super::intake::Interrupted;
+use super::journal::Journal;
+use super::{Engine, RetryPolicy};
+use crate::job::flow::{self, Ask, Next, Why};
+use crate::job::record::Waiting;
+use crate::job::{Answer, At, Entry, Failure, FailureKind, Field, Job, Spec, Step, StepName};
+use crate::systems::{Call, Facts};
+
+/// A job being worked on.
+pub(crate) struct Run<'a> {
+    pub job: &'a Job,
+    pub journal: &'a Journal,
+    /// The delivery's channel is gone.
+    pub lost: &'a CancellationToken,
+    /// A cancellation came.
+    pub cancelled: &'a CancellationToken,
+    /// When the delivery came.
+    pub began: Instant,
+}
+
+/// Where a target rests.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Rest {
+    /// It ended.
+    Ended,
+    /// It waits until then.
+    Waits { until: At, why: Waiting },
+    /// It waits for a person.
+    Asks(Vec<Ask>),
+    /// The run was told to stop.
+    Stopped,
+}
+
+/// Where the whole job rests.
+pub(crate) enum Rests {
+    /// Every target ended.
+    Ended,
+    /// It was cancelled before anything destructive.
+    Cancelled,
+    /// It waits: until when, why, and what persons are asked for.
+    Waits { until: At, why: Waiting, asks: Vec<(u16, Ask)> },
+    /// The delivery is lost.
+    Lost,
+    /// The worker drains.
+    Drained,
+}
+
+impl Engine {
+    /// Carries all targets as far as they go.
+    pub(crate) async fn targets(&self, run: &Run<'_>) -> Result<Rests, Interrupted> {
+        loop {
+            let count = run.job.targets.len();
+            let mut working: FuturesUnordered<_> = (0..count).map(|index| self.target(run, index)).collect();
+            let mut rests = vec![Rest::Stopped; count];
+            while let Some(result) = working.next().await {
+                let (index, rest) = result?;
+                rests[index] = rest;
+            }
+            drop(working);
+            for gate in self.gates.values() {
+                gate.leave(&run.job.key);
+            }
+            if run.lost.is_cancelled() {
+                return Ok(Rests::Lost);
+            }
+            if run.cancelled.is_cancelled() && self.can_cancel(run) {
+                return Ok(Rests::Cancelled);
+            }
+            if rests.iter().all(|rest| *rest == Rest::Ended) {
+                return Ok(Rests::Ended);
+            }
+            if self.draining.is_cancelled() {
+                return Ok(Rests::Drained);
+            }
+            let (until, why, asks) = self.soonest(run, &rests);
+            let wait = until.since(self.now());
+            let inline = wait <= self.settings.inline_wait_max && why != Waiting::Input && why != Waiting::Renewal;
+            if !inline {
+                return Ok(Rests::Waits { until, why, asks });
+            }
+            self.pause(run, wait).await;
+        }
+    }
+
+    /// When the job is worth looking at again, why it waits, and whom it waits for.
+    fn soonest(&self, run: &Run<'_>, rests: &[Rest]) -> (At, Waiting, Vec<(u16, Ask)>) {
+        let now = self.now();
+        let mut asks = Vec::new();
+        let mut soonest: Option<(At, Waiting)> = None;
+        for (index, rest) in rests.iter().enumerate() {
+            match rest {
+                Rest::Ended => {}
+                Rest::Stopped => soonest = Some((now, Waiting::Renewal)),
+                Rest::Waits { until, why } => {
+                    if soonest.is_none_or(|(at, _)| *until < at) {
+                        soonest = Some((*until, *why));
+                    }
+                }
+                Rest::Asks(wanted) => {
+                    let index = u16::try_from(index).unwrap_or(u16::MAX);
+                    asks.extend(wanted.iter().cloned().map(|ask| (index, ask)));
+                }
+            }
+        }
+        let (until, why) = soonest.unwrap_or_else(|| {
+            // Nobody but a person can move it: look again after about as long as it has waited, so
+            // that what comes early is seen early and a long wait costs little.
+            let asked = run.journal.with(|state| {
+                state.targets.iter().filter(|target| target.end.is_none()).flat_map(|t| t.asked.values()).min().copied()
+            });
+            (now.plus(now.since(asked.unwrap_or(now)).max(Duration::from_secs(5))), Waiting::Input)
+        });
+        (until, why, asks)
+    }
+
+    pub(crate) fn can_cancel(&self, run: &Run<'_>) -> bool {
+        run.journal.with(|state| !state.targets.iter().any(|target| target.touched))
+    }
+
+    fn must_stop(&self, run: &Run<'_>) -> bool {
+        run.lost.is_cancelled()
+            || self.draining.is_cancelled()
+            || (run.cancelled.is_cancelled() && self.can_cancel(run))
+    }
+
+    async fn pause(&self, run: &Run<'_>, wait: Duration) {
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            () = run.lost.cancelled() => {}
+            () = self.draining.cancelled() => {}
+            () = run.cancelled.cancelled(), if !run.cancelled.is_cancelled() => {}
+        }
+    }
+
+    async fn target(&self, run: &Run<'_>, index: usize) -> Result<(usize, Rest), Interrupted> {
+        let target = &run.job.targets[index];
+        let Some(gate) = self.gates.get(&target.system) else { return Ok((index, Rest::Stopped)) };
+        let number = u16::try_from(index).unwrap_or(u16::MAX);
+        let twin = twin_before(run.job, index);
+        loop {
+            let ended = run.journal.with(|state| state.targets[index].end.is_some());
+            if ended {
+                return Ok((index, Rest::Ended));
+            }
+            if self.must_stop(run) {
+                return Ok((index, Rest::Stopped));
+            }
+            if run.began.elapsed() >= self.settings.in_hand_max {
+                return Ok((index, Rest::Waits { until: self.now(), why: Waiting::Renewal }));
+            }
+            // The same identity twice: the second one looks when the first has ended.
+            if let Some(twin) = twin
+                && run.journal.with(|state| state.targets[twin].end.is_none())
+            {
+                let until = self.now().plus(Duration::from_secs(1));
+                return Ok((index, Rest::Waits { until, why: Waiting::Pending }));
+            }
+            let now = self.now();
+            let next = run.journal.with(|state| {
+                flow::next(run.job, index, &state.targets[index], gate.rules(), &self.settings.limits, now)
+            });
+            match next {
+                Next::End(end) => {
+                    tracing::info!(target = index, system = %target.system, outcome = %end.outcome,
+                        reason = end.reason.map(crate::job::Reason::as_str), "target ended");
+                    run.journal.append(&*self.store, vec![Entry::Ended { target: number, end, at: now }])?;
+                }
+                Next::Settle { step, done } => {
+                    run.journal.append(&*self.store, vec![Entry::Settled { target: number, step, done, at: now }])?;
+                }
+                Next::Intend(steps) => {
+                    let entries =
+                        steps.into_iter().map(|step| Entry::Intent { target: number, step, at: now }).collect();
+                    run.journal.append(&*self.store, entries)?;
+                    run.journal.durable().await?;
+                }
+                Next::Wait { until, why } => {
+                    let wait = until.since(now);
+                    if wait > self.settings.inline_wait_max {
+                        let why = match why {
+                            Why::Retry => Waiting::Retry,
+                            Why::Pending => Waiting::Pending,
+                        };
+                        return Ok((index, Rest::Waits { until, why }));
+                    }
+                    self.pause(run, wait).await;
+                }
+                Next::Ask(asks) => {
+                    let new: Vec<_> = run.journal.with(|state| {
+                        let asked = &state.targets[index].asked;
+                        asks.iter().filter(|ask| !asked.contains_key(&ask.kind)).map(|ask| ask.kind).collect()
+                    });
+                    if !new.is_empty() {
+                        let entries = new.into_iter().map(|kind| Entry::Asked { target: number, kind, at: now });
+                        run.journal.append(&*self.store, entries.collect())?;
+                    }
+                    return Ok((index, Rest::Asks(asks)));
+                }
+                Next::Call(step) => {
+                    if let Some(away) = self.call(run, index, gate, step).await? {
+                        let until = self.now().plus(away.wait);
+                        return Ok((index, Rest::Waits { until, why: away.why }));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Makes one call and notes what came of it. `Some`: the gate is closed for longer than is
+    /// waited in hand.
+    async fn call(
+        &self,
+        run: &Run<'_>,
+        index: usize,
+        gate: &Arc<Gate>,
+        step: Step,
+    ) -> Result<Option<StayAway>, Interrupted> {
+        let target = &run.job.targets[index];
+        let endpoint = gate.system().endpoint(step);
+        let pass = tokio::select! {
+            pass = gate.enter(&run.job.key, endpoint, self.settings.inline_wait_max) => pass,
+            () = run.lost.cancelled() => return Ok(None),
+            () = self.draining.cancelled() => return Ok(None),
+        };
+        let pass = match pass {
+            Ok(pass) => pass,
+            Err(away) => return Ok(Some(away)),
+        };
+        // The wait for the pass may have outlasted the delivery.
+        if self.must_stop(run) {
+            gate.ended(pass, None);
+            return Ok(None);
+        }
+        let attempt = run.journal.with(|state| state.targets[index].get(step).map_or(0, |state| state.attempts)) + 1;
+        let facts = self.facts(run, index, step);
+        let span = tracing::info_span!("attempt", system = %target.system, step = step.name.as_str(), item = step.item, attempt);
+        let was_proven = gate.system().credential().is_proven();
+        let call = Call { job: run.job, target, index, step, facts: &facts };
+        let result = gate.system().call(call).instrument(span.clone()).await;
+        gate.ended(pass, result.as_ref().err());
+        if !was_proven && gate.system().credential().is_proven() {
+            self.remember_proven_credential(gate);
+        }
+        let number = u16::try_from(index).unwrap_or(u16::MAX);
+        let now = self.now();
+        let _entered = span.enter();
+        match result {
+            Ok(answer) => {
+                self.figures.label("system_requests", &target.system, "ok");
+                tracing::debug!("answered");
+                run.journal.append(
+                    &*self.store,
+                    vec![Entry::Answered { target: number, step, answer: Some(answer), at: now }],
+                )?;
+            }
+            Err(failure) => {
+                self.figures.label("system_requests", &target.system, failure.kind.as_str());
+                self.note_failure(run, number, step, attempt, &failure, now)?;
+            }
+        }
+        Ok(None)
+    }
+
+    fn note_failure(
+        &self,
+        run: &Run<'_>,
+        target: u16,
+        step: Step,
+        attempt: u32,
+        failure: &Failure,
+        now: At,
+    ) -> Result<(), Interrupted> {
+        match failure.kind {
+            // Not attempts: the gate makes everyone wait.
+            FailureKind::RateLimited | FailureKind::UnauthorisedOurs => {
+                tracing::debug!(%failure, "the system is not to be called for now");
+            }
+            _ => {
+                self.figures.count(&self.figures.failed_attempts);
+                tracing::warn!(%failure, "attempt failed");
+                let pause = pause(&self.settings.retry, attempt).max(failure.retry_after.unwrap_or_default());
+                let entry = Entry::Failed {
+                    target,
+                    step,
+                    kind: failure.kind,
+                    reason: failure.reason,
+                    at: now,
+                    not_before: now.plus(pause),
+                };
+                run.journal.append(&*self.store, vec![entry])?;
+            }
+        }
+        Ok(())
+    }
+
+    fn facts(&self, run: &Run<'_>, index: usize, step: Step) -> Facts {
+        run.journal.with(|state| {
+            let target = &state.targets[index];
+            let mut facts = Facts::default();
+            if step.name == StepName::TerminateEntitlement {
+                facts.entitlement = target.entitlements.get(step.item as usize).cloned();
+            }
+            let resolved = target.get(Step::one(StepName::Resolve)).and_then(|state| state.answer.as_ref());
+            if let (Some(Answer::User { guid, email, fields, .. }), Spec::VitalSource { overwrite, .. }) =
+                (resolved, &run.job.targets[index].spec)
+            {
+                facts.guid = Some(SecretString::from(guid.clone()));
+                facts.user_email = email.clone().map(SecretString::from);
+                let value = |field: Field| (field, self.replacement(run.job, index, field));
+                facts.replacements = flow::fields_to_overwrite(fields, overwrite).into_iter().map(value).collect();
+            }
+            facts
+        })
+    }
+
+    fn replacement(&self, job: &Job, index: usize, field: Field) -> [u8; 32] {
+        let target = u32::try_from(index).unwrap_or(u32::MAX);
+        self.keyring.replacement(&job.key.tenant, &job.key.job_id.to_string(), target, field.as_str())
+    }
+}
+
+/// An earlier target with the same identity.
+fn twin_before(job: &Job, index: usize) -> Option<usize> {
+    if job.targets.len() < 2 {
+        return None;
+    }
+    let mine = job.target_identity(index);
+    (0..index).find(|earlier| job.target_identity(*earlier) == mine)
+}
+
+/// The pause after a failed attempt: exponential with full jitter, from zero to the policy's bound.
+/// The crate spreads a value by a factor; spread by all of itself, half the bound gives 0 to 1.
+pub(crate) fn pause(policy: &RetryPolicy, attempt: u32) -> Duration {
+    let mut backoff = ExponentialBackoff {
+        initial_interval: policy.initial_interval / 2,
+        current_interval: policy.initial_interval / 2,
+        max_interval: policy.max_interval / 2,
+        multiplier: policy.multiplier,
+        randomization_factor: 1.0,
+        max_elapsed_time: None,
+        ..ExponentialBackoff::default()
+    };
+    let mut pause = Duration::ZERO;
+    for _ in 0..attempt.clamp(1, 64) {
+        pause = backoff.next_backoff().unwrap_or(policy.max_interval);
+    }
+    pause
+}
