@@ -1,6 +1,7 @@
 //! erasure-worker: carries out erasure requests from a queue, durably, and reports only what is proven.
 
 pub mod broker;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod store;
