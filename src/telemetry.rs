@@ -82,10 +82,11 @@ where
 
 /// Lets our own lines through, and caps everyone else's, whatever was asked for.
 fn cap(level: &str) -> FilterFn<impl Fn(&Metadata<'_>) -> bool + use<>> {
+    // A directive is TARGET=LEVEL, TARGET[SPAN]=LEVEL, TARGET or LEVEL; no crate is named like a level.
     let named: Vec<String> = level
         .split(',')
-        .filter_map(|directive| directive.split_once('='))
-        .map(|(target, _)| target.split('[').next().unwrap_or("").trim().to_owned())
+        .filter_map(|directive| directive.split(['=', '[']).next())
+        .map(|target| target.trim().to_owned())
         .filter(|target| !target.is_empty())
         .collect();
     FilterFn::new(move |line: &Metadata<'_>| {
@@ -158,9 +159,11 @@ mod tests {
 
     #[test]
     fn a_crate_named_explicitly_is_still_capped_at_information() {
-        let text = logged("info,hyper_util=trace,lapin=trace", Format::Json, chatter);
-        assert!(text.contains("their information"), "{text}");
-        assert!(!text.contains("members/77"), "{text}");
+        for level in ["info,hyper_util=trace,lapin=trace", "info,hyper_util,lapin"] {
+            let text = logged(level, Format::Json, chatter);
+            assert!(text.contains("their information"), "{text}");
+            assert!(!text.contains("members/77"), "{text}");
+        }
     }
 
     #[test]

@@ -495,6 +495,8 @@ fn neither_debug_nor_the_listing_shows_a_secret() {
     assert!(!shown.contains(&master[..12]) && !shown.contains("1, 2, 3, 4") && !shown.contains("000102"), "{shown}");
     assert!(config.describe().contains("systems.cleeng.publisher_token = set (from env CLEENG_PUBLISHER_TOKEN)"));
     assert_eq!(config.broker().unwrap().shown_url(), "amqps://mq.example.com:5671/%2f");
+    let broker = "amqp.url = \"amqps://mq.example.com:5671/%2f\", credentials set (from the override)";
+    assert!(config.describe().contains(broker), "{}", config.describe());
 }
 
 #[test]
@@ -542,6 +544,18 @@ fn a_system_is_found_by_kind_where_there_is_only_one() {
     let second = SMALL[SMALL.find("[systems").unwrap()..].replace("systems.shop", "systems.b2b");
     let config = parse(&format!("{SMALL}{second}"), &[]).unwrap();
     assert!(config.system("easycms", None).unwrap_err().to_string().contains("--system: b2b, shop"));
+}
+
+#[test]
+fn two_systems_never_share_an_import_folder() {
+    let loyalty = |name: &str, dir: &str| {
+        let import = format!("[systems.{name}.import]\ndir = \"{dir}\"\n");
+        format!("[systems.{name}]\nkind = \"zeta_loyalty\"\nbase_url = \"http://127.0.0.1:1\"\n{import}")
+    };
+    let both = |dir: &str| format!("{SMALL}{}{}", loyalty("a", "files"), loyalty("b", dir));
+    let fault = only_fault(&both("./files"));
+    assert!(fault.starts_with("systems.b.import.dir: is the import folder of systems.a"), "{fault}");
+    parse(&both("others"), &[]).unwrap();
 }
 
 #[test]

@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
 use jiff::Timestamp;
 use jiff::civil::{Date, Time};
 use jiff::tz::TimeZone;
@@ -185,12 +185,13 @@ pub struct DeadLettersList {
 
 /// `dead-letters replay`
 #[derive(Debug, Args)]
+#[command(group = which(&["code", "system", "tenant", "job_id", "all"]))]
 pub struct DeadLettersReplay {
     /// Which.
     #[command(flatten)]
     pub filter: DeadLetterFilter,
     /// All of them; needed where no filter is given.
-    #[arg(long, required_unless_present = "filter", conflicts_with = "filter")]
+    #[arg(long, conflicts_with = "filter")]
     pub all: bool,
     /// At most so many.
     #[arg(long, value_name = "N", value_parser = limit())]
@@ -205,7 +206,7 @@ pub struct DeadLettersReplay {
 
 /// `dead-letters discard`
 #[derive(Debug, Args)]
-#[command(group = clap::ArgGroup::new("which").required(true).multiple(true).args(["code", "system", "tenant", "job_id"]))]
+#[command(group = which(&["code", "system", "tenant", "job_id"]))]
 pub struct DeadLettersDiscard {
     /// Which; at least one filter.
     #[command(flatten)]
@@ -264,6 +265,11 @@ pub struct ReceiptExport {
     /// The worker.
     #[command(flatten)]
     pub ops: OpsClient,
+}
+
+/// At least one of these must be given.
+fn which(args: &[&'static str]) -> ArgGroup {
+    ArgGroup::new("which").required(true).multiple(true).args(args)
 }
 
 fn limit() -> clap::builder::RangedI64ValueParser<u32> {

@@ -88,6 +88,13 @@ impl<'a> Cursor<'a> {
         self.loading.listing.borrow_mut().push(Entry { key: self.full(key), value, origin });
     }
 
+    /// Says more of the key that was listed last.
+    pub fn relist(&self, say: impl FnOnce(&str) -> String) {
+        if let Some(entry) = self.loading.listing.borrow_mut().last_mut() {
+            entry.value = say(&entry.value);
+        }
+    }
+
     /// A key that may be left out. `None` also after a fault, which is recorded.
     pub fn optional<T: Setting>(&mut self, key: &str) -> Option<T> {
         let value = self.take(key)?;

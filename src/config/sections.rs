@@ -174,6 +174,9 @@ fn amqp(mut at: Cursor<'_>) -> Option<AmqpConfig> {
     if let Some(None) = parsed {
         at.fault("url", "expected amqp://USER:PASSWORD@HOST:PORT/VHOST, or amqps://");
     }
+    if let (true, Some(Some(url))) = (given, &parsed) {
+        at.relist(|value| format!("\"{}\", credentials {value}", shown_amqp_url(url.as_str())));
+    }
     let prefix: String = at.or("prefix", "erasure".to_owned());
     if !prefix.split('.').all(is_name) || prefix.len() > 100 {
         at.fault("prefix", format!("expected names of the form {NAME_FORM}, parted by dots"));

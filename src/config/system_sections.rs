@@ -4,6 +4,7 @@
 //! sandbox, where everybody is absent.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use url::Url;
@@ -31,6 +32,7 @@ const SANDBOX_HOSTS: [&str; 1] = [".sandbox.cleeng.com"];
 /// Reads `[systems.*]`; faulty ones are left out, with their faults recorded.
 pub(super) fn read(root: &mut Cursor<'_>, in_hand_max: Option<Duration>) -> BTreeMap<String, SystemConfig> {
     let mut systems = BTreeMap::new();
+    let mut import_dirs: BTreeMap<PathBuf, String> = BTreeMap::new();
     let sections = root.named_sections("systems");
     if sections.is_empty() {
         root.fault("systems", "at least one system is needed, [systems.NAME]");
@@ -50,6 +52,12 @@ pub(super) fn read(root: &mut Cursor<'_>, in_hand_max: Option<Duration>) -> BTre
         };
         at.finish();
         if let Some(kind) = kind {
+            if let SystemKind::ZetaLoyalty(ZetaLoyalty { import: Some(import), .. }) = &kind
+                && let Some(other) = import_dirs.insert(import.dir.clone(), name.clone())
+            {
+                let problem = format!("is the import folder of systems.{other}; each system needs its own");
+                root.fault(&format!("systems.{name}.import.dir"), problem);
+            }
             systems.insert(name.clone(), SystemConfig { name, kind, common });
         }
     }
