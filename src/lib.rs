@@ -1,8 +1,13 @@
 //! erasure-worker: carries out erasure requests from a queue, durably, and reports only what is proven.
 
 pub mod broker;
+pub mod cli;
+pub mod clock;
+pub mod config;
 pub mod engine;
 pub mod job;
+pub mod sandbox;
 pub mod seal;
 pub mod store;
 pub mod systems;
+pub mod telemetry;

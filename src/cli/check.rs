@@ -1,0 +1,97 @@
+//! `config check`: every fault, or every setting with its source.
+//!
+//! The rule it keeps: no secret is printed, in whatever form.
+
+use std::io::{self, Write};
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::Exit;
+use crate::config::{Config, ConfigError, Surroundings};
+
+/// Loads the configuration and prints what came of it.
+///
+/// # Errors
+/// Where `out` can't be written.
+pub fn config_check(
+    path: Option<&Path>,
+    surroundings: &Surroundings,
+    json: bool,
+    out: &mut dyn Write,
+) -> io::Result<Exit> {
+    let loaded = Config::load(path, surroundings);
+    let exit = if loaded.is_ok() { Exit::Done } else { Exit::Usage };
+    match loaded {
+        Ok(config) if json => writeln!(out, "{:#}", valid(&config))?,
+        Err(error) if json => writeln!(out, "{:#}", invalid(&error))?,
+        Ok(config) => {
+            write!(out, "{}", config.describe())?;
+            let file = config.file.unwrap_or_default();
+            writeln!(out, "\n{} is valid: {} system(s)", file.display(), config.systems.len())?;
+        }
+        Err(error) => writeln!(out, "{error}")?,
+    }
+    Ok(exit)
+}
+
+fn valid(config: &Config) -> Value {
+    let settings: Vec<Value> = config
+        .entries()
+        .iter()
+        .map(|entry| json!({ "key": entry.key, "value": entry.value, "from": entry.origin_text() }))
+        .collect();
+    json!({ "valid": true, "file": config.file, "settings": settings })
+}
+
+fn invalid(error: &ConfigError) -> Value {
+    let faults: Vec<Value> =
+        error.faults.iter().map(|fault| json!({ "key": fault.key, "problem": fault.problem })).collect();
+    json!({ "valid": false, "file": error.file, "faults": faults })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn checked(text: &str, json: bool) -> (Exit, String) {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("c.toml");
+        std::fs::write(&file, text).unwrap();
+        let surroundings = Surroundings {
+            variables: [("HOME".to_owned(), "/home/operator".to_owned())].into(),
+            host_name: Some("node".into()),
+            ..Surroundings::default()
+        };
+        let mut out = Vec::new();
+        let exit = config_check(Some(&file), &surroundings, json, &mut out).unwrap();
+        (exit, String::from_utf8(out).unwrap())
+    }
+
+    const GOOD: &str = "[worker]\nenvironment = \"sandbox\"\n\
+        master_key = \"abababababababababababababababababababababababababababababababab\"\n\
+        [systems.v]\nkind = \"vitalsource\"\nbase_url = \"http://127.0.0.1:1\"\napi_key = \"s3cret\"\n";
+
+    #[test]
+    fn a_valid_configuration_is_listed_without_its_secrets_and_exits_with_0() {
+        for json in [false, true] {
+            let (exit, text) = checked(GOOD, json);
+            assert_eq!(exit, Exit::Done);
+            assert!(text.contains("systems.v.api_key") && text.contains("set (plainly in the file)"), "{text}");
+            assert!(!text.contains("s3cret") && !text.contains("abab"), "{text}");
+        }
+    }
+
+    #[test]
+    fn faults_are_listed_and_exit_with_2() {
+        let bad = GOOD.replace("sandbox", "test").replace("api_key", "api_kee");
+        let (exit, text) = checked(&bad, false);
+        assert_eq!(exit, Exit::Usage);
+        assert!(text.contains("worker.environment: expected one of"), "{text}");
+        let (exit, text) = checked(&bad, true);
+        let answer: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!((exit, &answer["valid"]), (Exit::Usage, &json!(false)));
+        let keys: Vec<_> = answer["faults"].as_array().unwrap().iter().map(|fault| fault["key"].as_str()).collect();
+        assert_eq!(keys, [Some("worker.environment"), Some("systems.v.api_key"), Some("systems.v.api_kee")]);
+    }
+}

@@ -1,0 +1,71 @@
+//! `keys new`: a master key, on stdout or in a file of its own.
+//!
+//! The rule it keeps: a key file is readable by its owner only from the moment it exists, and none
+//! is ever overwritten.
+
+use std::fs::OpenOptions;
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+
+use zeroize::Zeroizing;
+
+use super::Exit;
+
+/// 32 random bytes as 64 hexadecimal digits.
+pub(super) fn generate() -> Zeroizing<String> {
+    let bytes = Zeroizing::new(rand::random::<[u8; 32]>());
+    Zeroizing::new(hex::encode(*bytes))
+}
+
+/// Writes a new file and makes it durable; refuses one that exists.
+pub(super) fn write_new(path: &Path, content: &str, mode: u32) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
+    file.write_all(content.as_bytes())?;
+    file.sync_all()
+}
+
+/// Makes a master key and writes it to a new file (0600), else to `out`.
+///
+/// # Errors
+/// Where the file or `out` can't be written. A file that exists is [`Exit::Usage`], said on `err`.
+pub fn new_key(file: Option<&Path>, out: &mut dyn Write, err: &mut dyn Write) -> io::Result<Exit> {
+    let key = Zeroizing::new(format!("{}\n", generate().as_str()));
+    let Some(path) = file else {
+        out.write_all(key.as_bytes())?;
+        return Ok(Exit::Done);
+    };
+    match write_new(path, &key, 0o600) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            writeln!(err, "{} exists and is not overwritten: what it sealed would be lost", path.display())?;
+            Ok(Exit::Usage)
+        }
+        written => written.map(|()| Exit::Done),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_key_file_is_its_owners_only_and_is_never_overwritten() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("master.key");
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        assert_eq!(new_key(Some(&path), &mut out, &mut err).unwrap(), Exit::Done);
+        let first = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(hex::decode(first.trim()).unwrap().len(), 32);
+        assert_eq!(new_key(Some(&path), &mut out, &mut err).unwrap(), Exit::Usage);
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), first);
+        assert!(out.is_empty() && String::from_utf8(err).unwrap().contains("master.key exists"));
+    }
+
+    #[test]
+    fn no_two_keys_are_the_same() {
+        assert_ne!(generate(), generate());
+    }
+}

@@ -1,0 +1,35 @@
+//! The command line: arguments, and the commands that need nothing but themselves.
+//!
+//! The rule it keeps: results go to the writer given as `out` (stdout), everything else to stderr;
+//! a command says how it ended with an [`Exit`].
+
+pub mod args;
+pub mod check;
+pub mod init;
+pub mod keys;
+pub mod ops_args;
+pub mod pages;
+
+#[cfg(test)]
+mod tests;
+
+pub use args::{Cli, Command};
+
+/// How a command ended; the number is the process's exit code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// All that was asked for is done.
+    Done = 0,
+    /// The work failed; for `batch`: a job did not complete.
+    Failed = 1,
+    /// The arguments or the configuration are wrong; nothing was done.
+    Usage = 2,
+    /// Input is awaited from a person.
+    Awaiting = 3,
+}
+
+impl From<Exit> for std::process::ExitCode {
+    fn from(exit: Exit) -> Self {
+        std::process::ExitCode::from(exit as u8)
+    }
+}

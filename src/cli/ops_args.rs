@@ -1,0 +1,292 @@
+//! The commands that ask a running worker's ops API.
+//!
+//! The rule it keeps: nothing is replayed or discarded without saying which dead letters are meant.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::{ArgGroup, Args, Subcommand};
+use jiff::Timestamp;
+use jiff::civil::{Date, Time};
+use jiff::tz::TimeZone;
+use uuid::Uuid;
+
+use super::args::Output;
+use crate::config::{NAME_FORM, is_name};
+
+/// Where the worker is, and how it is asked.
+#[derive(Debug, Args)]
+pub struct OpsClient {
+    /// The worker's ops API.
+    #[arg(long, value_name = "URL", env = "ERASURE_OPS_URL", default_value = "http://127.0.0.1:8460")]
+    pub url: url::Url,
+    /// A file that holds the bearer token; not needed on a loopback address without one.
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+}
+
+/// A job as typed: `TENANT/ID` or `ID`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JobRef {
+    /// The tenant, where it was typed.
+    pub tenant: Option<String>,
+    /// The job id.
+    pub job_id: Uuid,
+}
+
+impl FromStr for JobRef {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (tenant, id) = match text.split_once('/') {
+            Some((tenant, id)) => (Some(name(tenant)?), id),
+            None => (None, text),
+        };
+        let job_id = Uuid::parse_str(id).map_err(|_| "expected ID or TENANT/ID, where ID is a UUID".to_owned())?;
+        Ok(JobRef { tenant, job_id })
+    }
+}
+
+/// One job.
+#[derive(Debug, Args)]
+pub struct JobSelector {
+    /// The job: ID, or TENANT/ID.
+    #[arg(value_name = "JOB")]
+    pub job: JobRef,
+    /// The tenant, where JOB does not name it [default: default]
+    #[arg(long, value_name = "NAME", value_parser = name)]
+    pub tenant: Option<String>,
+}
+
+impl JobSelector {
+    /// Tenant and job id.
+    ///
+    /// # Errors
+    /// Where two different tenants were given; a usage error.
+    pub fn key(&self) -> Result<(&str, Uuid), String> {
+        match (&self.job.tenant, &self.tenant) {
+            (Some(typed), Some(flag)) if typed != flag => {
+                Err(format!("the job names tenant {typed}, --tenant names {flag}; give one of them"))
+            }
+            (Some(tenant), _) | (None, Some(tenant)) => Ok((tenant, self.job.job_id)),
+            (None, None) => Ok(("default", self.job.job_id)),
+        }
+    }
+}
+
+/// `jobs`
+#[derive(Debug, Subcommand)]
+pub enum JobsCommand {
+    /// List jobs.
+    #[command(after_help = "Example:\n  erasure-worker jobs list --state needs_input --json")]
+    List(JobsList),
+    /// Show one job: its targets, steps and waits, without personal data.
+    #[command(after_help = "Example:\n  erasure-worker jobs show acme/6c0b7b0e-6a4e-4a53-9a2e-0d8c6a0a7f11")]
+    Show(OneJob),
+    /// End a job before its first destructive call.
+    #[command(after_help = "Example:
+  erasure-worker jobs cancel 6c0b7b0e-6a4e-4a53-9a2e-0d8c6a0a7f11 --tenant acme")]
+    Cancel(OneJob),
+}
+
+/// `jobs list`
+#[derive(Debug, Args)]
+pub struct JobsList {
+    /// Only jobs in this state, as job events and the ops API name it.
+    #[arg(long, value_name = "STATE")]
+    pub state: Option<String>,
+    /// Only jobs that concern this system.
+    #[arg(long, value_name = "NAME", value_parser = name)]
+    pub system: Option<String>,
+    /// Only this tenant's jobs.
+    #[arg(long, value_name = "NAME", value_parser = name)]
+    pub tenant: Option<String>,
+    /// Go on after this job (the last one of the page before): ID or TENANT/ID.
+    #[arg(long, value_name = "JOB")]
+    pub after: Option<JobRef>,
+    /// At most so many.
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = limit())]
+    pub limit: u32,
+    /// The worker.
+    #[command(flatten)]
+    pub ops: OpsClient,
+    /// Printing.
+    #[command(flatten)]
+    pub output: Output,
+}
+
+/// A command about one job.
+#[derive(Debug, Args)]
+pub struct OneJob {
+    /// Which.
+    #[command(flatten)]
+    pub job: JobSelector,
+    /// The worker.
+    #[command(flatten)]
+    pub ops: OpsClient,
+    /// Printing.
+    #[command(flatten)]
+    pub output: Output,
+}
+
+/// `dead-letters`
+#[derive(Debug, Subcommand)]
+pub enum DeadLettersCommand {
+    /// List dead letters; looking changes nothing.
+    #[command(after_help = "Example:\n  erasure-worker dead-letters list --code ERS-0012")]
+    List(DeadLettersList),
+    /// Show the dead letter of one job, without its body.
+    #[command(after_help = "Example:\n  erasure-worker dead-letters show acme/6c0b7b0e-6a4e-4a53-9a2e-0d8c6a0a7f11")]
+    Show(OneJob),
+    /// Let jobs go on from their checkpoints, as a new run.
+    #[command(after_help = "Examples:\n  erasure-worker dead-letters replay --system cleeng --code ERS-0012
+  erasure-worker dead-letters replay --all --limit 100")]
+    Replay(DeadLettersReplay),
+    /// Give jobs up: the dead letter and the job's sealed data are removed, and it is written down who said so.
+    #[command(after_help = "Example:\n  erasure-worker dead-letters discard \
+        --job-id 6c0b7b0e-6a4e-4a53-9a2e-0d8c6a0a7f11 --reason \"erased by hand, ticket 7\" --by operations")]
+    Discard(DeadLettersDiscard),
+}
+
+/// Which dead letters.
+#[derive(Debug, Clone, Default, Args)]
+#[group(id = "filter", multiple = true)]
+pub struct DeadLetterFilter {
+    /// Only those with this error code.
+    #[arg(long, value_name = "ERS-NNNN")]
+    pub code: Option<String>,
+    /// Only those that failed at this system.
+    #[arg(long, value_name = "NAME", value_parser = name)]
+    pub system: Option<String>,
+    /// Only this tenant's.
+    #[arg(long, value_name = "NAME", value_parser = name)]
+    pub tenant: Option<String>,
+    /// Only this job's.
+    #[arg(long, value_name = "ID")]
+    pub job_id: Option<Uuid>,
+}
+
+/// `dead-letters list`
+#[derive(Debug, Args)]
+pub struct DeadLettersList {
+    /// Which.
+    #[command(flatten)]
+    pub filter: DeadLetterFilter,
+    /// At most so many.
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = limit())]
+    pub limit: u32,
+    /// The worker.
+    #[command(flatten)]
+    pub ops: OpsClient,
+    /// Printing.
+    #[command(flatten)]
+    pub output: Output,
+}
+
+/// `dead-letters replay`
+#[derive(Debug, Args)]
+#[command(group = which(&["code", "system", "tenant", "job_id", "all"]))]
+pub struct DeadLettersReplay {
+    /// Which.
+    #[command(flatten)]
+    pub filter: DeadLetterFilter,
+    /// All of them; needed where no filter is given.
+    #[arg(long, conflicts_with = "filter")]
+    pub all: bool,
+    /// At most so many.
+    #[arg(long, value_name = "N", value_parser = limit())]
+    pub limit: Option<u32>,
+    /// The worker.
+    #[command(flatten)]
+    pub ops: OpsClient,
+    /// Printing.
+    #[command(flatten)]
+    pub output: Output,
+}
+
+/// `dead-letters discard`
+#[derive(Debug, Args)]
+#[command(group = which(&["code", "system", "tenant", "job_id"]))]
+pub struct DeadLettersDiscard {
+    /// Which; at least one filter.
+    #[command(flatten)]
+    pub filter: DeadLetterFilter,
+    /// Why, without personal data; kept with the job.
+    #[arg(long, value_name = "TEXT")]
+    pub reason: String,
+    /// Who decided; kept with the job.
+    #[arg(long, value_name = "WHO")]
+    pub by: String,
+    /// At most so many.
+    #[arg(long, value_name = "N", value_parser = limit())]
+    pub limit: Option<u32>,
+    /// The worker.
+    #[command(flatten)]
+    pub ops: OpsClient,
+    /// Printing.
+    #[command(flatten)]
+    pub output: Output,
+}
+
+/// `receipt`
+#[derive(Debug, Subcommand)]
+pub enum ReceiptCommand {
+    /// Check signatures, and the chain between receipts given together.
+    #[command(after_help = "Example:\n  erasure-worker receipt verify --keys jwks.json receipts/*.jws")]
+    Verify(ReceiptVerify),
+    /// Print the receipts of a time span, one a line, oldest first.
+    #[command(after_help = "Example:\n  erasure-worker receipt export --from 2026-01-01 --to 2026-04-01")]
+    Export(ReceiptExport),
+}
+
+/// `receipt verify`
+#[derive(Debug, Args)]
+pub struct ReceiptVerify {
+    /// The receipts; - for stdin.
+    #[arg(value_name = "FILE", required = true)]
+    pub files: Vec<PathBuf>,
+    /// The public keys (a JWK set, as `keys public` prints); without it, those of the configuration.
+    #[arg(long, value_name = "JWKS")]
+    pub keys: Option<PathBuf>,
+    /// Printing.
+    #[command(flatten)]
+    pub output: Output,
+}
+
+/// `receipt export`
+#[derive(Debug, Args)]
+pub struct ReceiptExport {
+    /// From this time on: RFC 3339, or a date (midnight UTC).
+    #[arg(long, value_name = "TIME", value_parser = instant)]
+    pub from: Option<Timestamp>,
+    /// Before this time: RFC 3339, or a date (midnight UTC).
+    #[arg(long, value_name = "TIME", value_parser = instant)]
+    pub to: Option<Timestamp>,
+    /// The worker.
+    #[command(flatten)]
+    pub ops: OpsClient,
+}
+
+/// At least one of these must be given.
+fn which(args: &[&'static str]) -> ArgGroup {
+    ArgGroup::new("which").required(true).multiple(true).args(args)
+}
+
+fn limit() -> clap::builder::RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(1..=10_000)
+}
+
+/// Reads the name of a tenant or system.
+///
+/// # Errors
+/// Where it has another form.
+pub fn name(text: &str) -> Result<String, String> {
+    if is_name(text) { Ok(text.to_owned()) } else { Err(format!("expected a name of the form {NAME_FORM}")) }
+}
+
+fn instant(text: &str) -> Result<Timestamp, String> {
+    let midnight = |date: Date| date.to_datetime(Time::midnight()).to_zoned(TimeZone::UTC).ok();
+    let date = || text.parse::<Date>().ok().and_then(midnight).map(|zoned| zoned.timestamp());
+    let expected = "expected a time such as 2026-01-31T12:00:00Z, or a date such as 2026-01-31";
+    text.parse::<Timestamp>().ok().or_else(date).ok_or_else(|| expected.to_owned())
+}

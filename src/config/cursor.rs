@@ -1,0 +1,252 @@
+//! A walk over a TOML table that takes keys one by one.
+//!
+//! The rule it keeps: it never stops at the first fault, and every key is either taken by someone
+//! or reported as unknown.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+
+use secrecy::SecretString;
+use toml::{Table, Value};
+
+use super::fault::Fault;
+use super::listing::{Entry, Origin};
+use super::setting::{Given, Setting};
+use super::surroundings::Surroundings;
+use super::{Environment, secret};
+
+/// What all cursors over one configuration share.
+pub(super) struct Loading<'a> {
+    /// Environment and host.
+    pub surroundings: &'a Surroundings,
+    /// The file's folder.
+    pub base: PathBuf,
+    /// Full key → the variable that set it.
+    pub set_by: BTreeMap<String, String>,
+    /// `worker.environment`, once it is known.
+    pub environment: Cell<Option<Environment>>,
+    /// The faults so far.
+    pub faults: RefCell<Vec<Fault>>,
+    /// The resolved keys so far.
+    pub listing: RefCell<Vec<Entry>>,
+}
+
+/// A place in the configuration: one table, and the keys of it that are still untaken.
+pub(super) struct Cursor<'a> {
+    pub(super) loading: &'a Loading<'a>,
+    path: String,
+    table: Table,
+    known: Vec<String>,
+    /// True below something that is faulty itself: what would be missing there is no news.
+    muted: bool,
+}
+
+impl<'a> Cursor<'a> {
+    /// A cursor over the whole file.
+    pub fn root(loading: &'a Loading<'a>, table: Table) -> Self {
+        Cursor { loading, path: String::new(), table, known: Vec::new(), muted: false }
+    }
+
+    /// The full name of a key here.
+    pub fn full(&self, key: &str) -> String {
+        if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
+    }
+
+    /// Records a fault of a key here; names the variable where one set the key.
+    pub fn fault(&self, key: &str, problem: impl Into<String>) {
+        if self.muted {
+            return;
+        }
+        let key = self.full(key);
+        let mut problem = problem.into();
+        if let Some(variable) = self.loading.set_by.get(&key) {
+            problem.push_str(&format!(" (set by {variable})"));
+        }
+        self.loading.faults.borrow_mut().push(Fault { key, problem });
+    }
+
+    /// True where the key was given and not taken yet.
+    pub fn has(&self, key: &str) -> bool {
+        self.table.contains_key(key)
+    }
+
+    /// Takes a key's raw value.
+    pub(super) fn take(&mut self, key: &str) -> Option<Value> {
+        self.known.push(key.to_owned());
+        self.table.remove(key)
+    }
+
+    /// Where a key's value came from, for a key that was given.
+    fn origin(&self, key: &str) -> Origin {
+        self.loading.set_by.get(&self.full(key)).map_or(Origin::File, |name| Origin::Variable(name.clone()))
+    }
+
+    /// Lists a resolved key.
+    pub fn list(&self, key: &str, value: String, origin: Origin) {
+        self.loading.listing.borrow_mut().push(Entry { key: self.full(key), value, origin });
+    }
+
+    /// Says more of the key that was listed last.
+    pub fn relist(&self, say: impl FnOnce(&str) -> String) {
+        if let Some(entry) = self.loading.listing.borrow_mut().last_mut() {
+            entry.value = say(&entry.value);
+        }
+    }
+
+    /// A key that may be left out. `None` also after a fault, which is recorded.
+    pub fn optional<T: Setting>(&mut self, key: &str) -> Option<T> {
+        let value = self.take(key)?;
+        let overridden = self.loading.set_by.contains_key(&self.full(key));
+        match T::read(&Given { value: &value, overridden, base: &self.loading.base }) {
+            Ok(read) => {
+                self.list(key, read.show(), self.origin(key));
+                Some(read)
+            }
+            Err(problem) => {
+                self.fault(key, problem);
+                None
+            }
+        }
+    }
+
+    /// A key that must be given.
+    pub fn required<T: Setting>(&mut self, key: &str) -> Option<T> {
+        if !self.has(key) {
+            self.take(key);
+            self.fault(key, "is required");
+            return None;
+        }
+        self.optional(key)
+    }
+
+    /// A key with a default; after a recorded fault, the default too.
+    pub fn or<T: Setting>(&mut self, key: &str, default: T) -> T {
+        if !self.has(key) {
+            self.take(key);
+            self.list(key, default.show(), Origin::Default);
+            return default;
+        }
+        self.optional(key).unwrap_or(default)
+    }
+
+    /// A key with a default, and bounds that hold for what is given.
+    pub fn or_within<T: Setting + PartialOrd>(&mut self, key: &str, default: T, bounds: RangeInclusive<T>) -> T {
+        let value = self.or(key, default);
+        self.within(key, &value, &bounds);
+        value
+    }
+
+    /// Records a fault where a value lies outside its bounds.
+    pub fn within<T: Setting + PartialOrd>(&self, key: &str, value: &T, bounds: &RangeInclusive<T>) {
+        if !bounds.contains(value) {
+            let (low, high) = (bounds.start().show(), bounds.end().show());
+            self.fault(key, format!("must lie between {low} and {high}, is {}", value.show()));
+        }
+    }
+
+    /// A secret that may be left out: by `KEY_env`, `KEY_file` or `KEY`.
+    pub fn secret(&mut self, key: &str) -> Option<SecretString> {
+        let mut forms: Vec<(secret::Form, Value)> = Vec::new();
+        for form in secret::Form::ALL {
+            forms.extend(self.take(&form.key(key)).map(|value| (form, value)));
+        }
+        // An override replaces the secret, whatever form the file gave it in.
+        let overrides = |form: secret::Form| self.loading.set_by.contains_key(&self.full(&form.key(key)));
+        if forms.iter().any(|(form, _)| overrides(*form)) {
+            forms.retain(|(form, _)| overrides(*form));
+        }
+        let (form, value) = match forms.as_slice() {
+            [] => return None,
+            [one] => one,
+            _ => {
+                self.fault(key, format!("is given more than once; keep one of {key}_env, {key}_file and {key}"));
+                return None;
+            }
+        };
+        let form_key = form.key(key);
+        let overridden = overrides(*form);
+        let given = Given { value, overridden, base: &self.loading.base };
+        match secret::resolve(*form, &given, self.loading.surroundings) {
+            Ok((secret, source)) => {
+                self.list(key, format!("set ({source})"), self.origin(&form_key));
+                Some(secret)
+            }
+            Err(problem) => {
+                self.fault(&form_key, problem);
+                None
+            }
+        }
+    }
+
+    /// True where a secret was given in any form.
+    pub fn has_secret(&self, key: &str) -> bool {
+        secret::Form::ALL.iter().any(|form| self.has(&form.key(key)))
+    }
+
+    /// A secret that must be given.
+    pub fn required_secret(&mut self, key: &str) -> Option<SecretString> {
+        if !self.has_secret(key) {
+            self.fault(key, format!("is required: give {key}_env, {key}_file or (for trials) {key}"));
+        }
+        self.secret(key)
+    }
+
+    /// A section; an empty one where it was not given.
+    pub fn section(&mut self, key: &str) -> Cursor<'a> {
+        let (table, muted) = match self.take(key) {
+            None => (Table::new(), false),
+            Some(Value::Table(table)) => (table, false),
+            Some(_) => {
+                self.fault(key, "expected a section, [like this]");
+                (Table::new(), true)
+            }
+        };
+        Cursor { loading: self.loading, path: self.full(key), table, known: Vec::new(), muted: self.muted || muted }
+    }
+
+    /// A section of named sections, each checked for a proper name.
+    pub fn named_sections(&mut self, key: &str) -> Vec<(String, Cursor<'a>)> {
+        let mut sections = self.section(key);
+        let names: Vec<String> = sections.table.keys().cloned().collect();
+        for name in names.iter().filter(|name| !super::is_name(name)) {
+            sections.fault(name, format!("expected a name of the form {}", super::NAME_FORM));
+        }
+        names
+            .into_iter()
+            .map(|name| {
+                let section = sections.section(&name);
+                (name, section)
+            })
+            .collect()
+    }
+
+    /// Reports every key that nobody took.
+    pub fn finish(self) {
+        for key in self.table.keys() {
+            let nearest = self
+                .known
+                .iter()
+                .map(|known| (strsim::damerau_levenshtein(known, key), known))
+                .filter(|(distance, known)| *distance <= 1 + known.len() / 4)
+                .min();
+            match nearest {
+                Some((_, known)) => self.fault(key, format!("unknown key; did you mean {known}?")),
+                None => self.fault(key, "unknown key"),
+            }
+        }
+    }
+
+    /// True, and the key is taken, where it was given as an empty text.
+    pub fn is_blank(&mut self, key: &str) -> bool {
+        let blank = self.table.get(key).and_then(Value::as_str).is_some_and(|text| text.trim().is_empty());
+        if blank {
+            self.take(key);
+        }
+        blank
+    }
+
+    /// Gives up on this section without reporting what is left of it.
+    pub fn abandon(self) {}
+}

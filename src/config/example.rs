@@ -1,0 +1,129 @@
+//! The configuration that `init` writes, for the stand-ins of the four systems on this machine.
+//!
+//! The rule it keeps: what is written here loads as it is, and reaches nothing but the stand-ins.
+
+use std::net::SocketAddr;
+
+/// Where the sandbox listens unless told otherwise.
+pub const SANDBOX_ADDRESS: &str = "127.0.0.1:8470";
+
+/// The credentials that the stand-ins take. They open nothing else, so they stand in plain text.
+pub mod trial {
+    /// Cleeng: `X-Publisher-Token` and `params.publisherToken`.
+    pub const CLEENG_PUBLISHER_TOKEN: &str = "publisher-token";
+    /// Loyalty: `access_token` of the Program API.
+    pub const LOYALTY_PROGRAM_TOKEN: &str = "program-token";
+    /// EasyCMS: the `Authorization1` header.
+    pub const EASYCMS_AUTHORIZATION: &str = "easycms-token";
+    /// EasyCMS: `username`.
+    pub const EASYCMS_USERNAME: &str = "shop";
+    /// EasyCMS: `password`.
+    pub const EASYCMS_PASSWORD: &str = "easycms-password";
+    /// EasyCMS: `account`.
+    pub const EASYCMS_ACCOUNT: &str = "1";
+    /// VitalSource: `X-VitalSource-API-Key`.
+    pub const VITALSOURCE_API_KEY: &str = "VITALSOURCEKEY";
+    /// The person of the example job, in every system that has one: the e-mail address.
+    pub const CUSTOMER_EMAIL: &str = "ann@example.com";
+    /// Cleeng: the customer's id.
+    pub const CLEENG_CUSTOMER_ID: &str = "123456789";
+    /// Loyalty: the member's integration id.
+    pub const LOYALTY_INTEGRATION_ID: &str = "INT-42";
+    /// EasyCMS: the customer's own password.
+    pub const EASYCMS_CUSTOMER_PASSWORD: &str = "shop-password-ann";
+    /// VitalSource: the user's GUID.
+    pub const VITALSOURCE_GUID: &str = "GUID0000000000ANN";
+    /// VitalSource: the user's reference.
+    pub const VITALSOURCE_REFERENCE: &str = "shop-ann";
+    /// VitalSource: the one code that the user has redeemed.
+    pub const VITALSOURCE_CODE: &str = "ABC123";
+}
+
+/// The whole file. Its relative paths start at its own folder.
+pub fn render(sandbox: SocketAddr) -> String {
+    format!(
+        r#"# erasure-worker against the stand-ins of the four systems (`erasure-worker sandbox --listen {sandbox}`).
+# Every key can be overridden by ERASURE__SECTION__KEY. Relative paths start at this file's folder.
+# A secret is given by KEY_env = "NAME", KEY_file = "path" or, as here for trials, KEY = "...".
+
+[worker]
+environment = "sandbox"             # sandbox | staging | production; every job names the same one
+id = "worker-0"                     # stable over restarts
+concurrency = 64                    # jobs in hand at once
+state_dir = "state"                 # the store; one process owns it
+master_key_file = "keys/master.key" # 32 bytes that seal, sign and derive: keep it safe, jobs in hand need it
+inline_wait_max = "2s"              # longer waits are parked on the broker
+in_hand_max = "10m"                 # a job in hand longer than this is parked for a moment
+drain_timeout = "25s"               # how long a stop waits for the calls on the wire
+retain_finished = "800d"            # how long an ended job is remembered, without personal data
+retain_failed = "30d"               # how long a failed job can go on from where it stopped
+
+[retry]                             # per step; a wait is no attempt
+max_attempts = 8
+initial_interval = "500ms"
+multiplier = 2.0
+max_interval = "15m"
+max_elapsed = "72h"                 # from the first failed attempt to the latest
+
+[waits]
+input_max = "14d"                   # for a person's input
+pending_max = "14d"                 # for a deletion to become visible
+
+[amqp]                              # `batch` and `demo` do without
+url = "amqp://guest:guest@127.0.0.1:5672/%2f"
+prefix = "erasure"                  # what every exchange and queue name starts with
+declare_topology = true             # false where the broker's operator declares it
+
+[dead_letters]
+seal = true                         # bodies can be read with the master key only
+max_age = "90d"
+
+[ops]
+listen = "127.0.0.1:8460"           # any other than a loopback address needs token_env or token_file
+
+[systems.cleeng]
+kind = "cleeng"
+core_url = "http://{sandbox}/cleeng/core"
+rpc_url = "http://{sandbox}/cleeng/rpc"
+mediastore_url = "http://{sandbox}/cleeng/mediastore"
+publisher_token = "{publisher_token}"
+termination = "json_rpc"            # or core: by the entitlement's id
+require_confirmation = "when_active" # always | when_active | never
+
+[systems.loyalty]
+kind = "zeta_loyalty"
+base_url = "http://{sandbox}/loyalty"
+program_token = "{program_token}"
+member_proof = "password"           # password | otp | token: what the platform asks of a member
+preserved = ["offer_responses"]     # what the platform keeps; told in the event
+
+[systems.loyalty.import]            # deletion by a file that a person hands to the platform
+dir = "loyalty-import"
+key = "integration_id"              # integration_id | member_id | email
+
+[systems.easycms]
+kind = "easycms"
+base_url = "http://{sandbox}/easycms"
+authorization = "{authorization}"
+username = "{username}"
+password = "{password}"
+account = "{account}"
+
+[systems.vitalsource]
+kind = "vitalsource"
+base_url = "http://{sandbox}/vitalsource"
+api_key = "{api_key}"
+requests_per_minute = 50            # the vendor's limit for each endpoint and key
+require_confirmation = "always"     # the vendor advises to ask before anything is revoked
+check_licenses = true               # an unexpired licence that no code was given for stops the overwrite
+replacement_email_domain = "example.com"
+"#,
+        publisher_token = trial::CLEENG_PUBLISHER_TOKEN,
+        program_token = trial::LOYALTY_PROGRAM_TOKEN,
+        authorization = trial::EASYCMS_AUTHORIZATION,
+        username = trial::EASYCMS_USERNAME,
+        password = trial::EASYCMS_PASSWORD,
+        account = trial::EASYCMS_ACCOUNT,
+        api_key = trial::VITALSOURCE_API_KEY,
+    )
+}

@@ -1,0 +1,205 @@
+//! Logs: to stderr, for a person on a terminal and as JSON elsewhere.
+//!
+//! The rule it keeps: personal data stays out. Other people's code may log only warnings (or
+//! information, where it is named), because at finer levels HTTP and AMQP clients print addresses
+//! and frames, and a path can hold a member's id; and a panic tells where it was, not what it held.
+
+use std::io::IsTerminal as _;
+use std::panic::PanicHookInfo;
+
+use tracing::level_filters::LevelFilter;
+use tracing::{Metadata, Subscriber};
+use tracing_subscriber::filter::FilterFn;
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer as _};
+
+/// The variable that sets the level: `info`, `debug`, or `erasure_worker::engine=trace,info`.
+pub const LEVEL_VARIABLE: &str = "ERASURE_LOG";
+/// The target that our own code logs under.
+const OWN: &str = "erasure_worker";
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// For reading.
+    Compact {
+        /// With colours.
+        colours: bool,
+    },
+    /// One JSON object a line.
+    Json,
+}
+
+impl Format {
+    /// What suits stderr: compact on a terminal (without colours where `NO_COLOR` is set), else JSON.
+    pub fn of_stderr() -> Format {
+        let colours = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        if std::io::stderr().is_terminal() { Format::Compact { colours } } else { Format::Json }
+    }
+}
+
+/// Why logging could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum TelemetryError {
+    /// The level can't be read.
+    #[error("{LEVEL_VARIABLE} cannot be read ({0}); examples: info, debug, erasure_worker::engine=trace,info")]
+    Level(#[from] tracing_subscriber::filter::ParseError),
+    /// Something else in this process logs already.
+    #[error("logging is set up already")]
+    Twice(#[from] tracing_subscriber::util::TryInitError),
+}
+
+/// Sets up logging to stderr and the panic hook, once a process.
+///
+/// # Errors
+/// Where `$ERASURE_LOG` can't be read (a usage error), or logging is set up already.
+pub fn init() -> Result<(), TelemetryError> {
+    let level = std::env::var(LEVEL_VARIABLE).unwrap_or_default();
+    subscriber(&level, Format::of_stderr(), std::io::stderr)?.try_init()?;
+    std::panic::set_hook(Box::new(log_panic));
+    Ok(())
+}
+
+/// A subscriber with the caps that the module promises. An empty `level` means `info`.
+///
+/// # Errors
+/// Where `level` is no filter.
+pub fn subscriber<W>(level: &str, format: Format, writer: W) -> Result<impl Subscriber + Send + Sync, TelemetryError>
+where
+    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
+{
+    let level = if level.trim().is_empty() { "info" } else { level };
+    let asked: EnvFilter = EnvFilter::builder().parse(level)?;
+    let lines = tracing_subscriber::fmt::layer().with_writer(writer);
+    let lines = match format {
+        Format::Compact { colours } => lines.with_ansi(colours).compact().boxed(),
+        Format::Json => lines.json().flatten_event(true).with_span_list(false).boxed(),
+    };
+    Ok(tracing_subscriber::registry().with(asked).with(cap(level)).with(lines))
+}
+
+/// Lets our own lines through, and caps everyone else's, whatever was asked for.
+fn cap(level: &str) -> FilterFn<impl Fn(&Metadata<'_>) -> bool + use<>> {
+    // A directive is TARGET=LEVEL, TARGET[SPAN]=LEVEL, TARGET or LEVEL; no crate is named like a level.
+    let named: Vec<String> = level
+        .split(',')
+        .filter_map(|directive| directive.split(['=', '[']).next())
+        .map(|target| target.trim().to_owned())
+        .filter(|target| !target.is_empty())
+        .collect();
+    FilterFn::new(move |line: &Metadata<'_>| {
+        let is_named = named.iter().any(|target| within(line.target(), target));
+        let most = match (within(line.target(), OWN), is_named) {
+            (true, _) => LevelFilter::TRACE,
+            (false, true) => LevelFilter::INFO,
+            (false, false) => LevelFilter::WARN,
+        };
+        *line.level() <= most
+    })
+}
+
+/// True where a target is `parent` or a module below it.
+fn within(target: &str, parent: &str) -> bool {
+    target.strip_prefix(parent).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+}
+
+/// Logs where a panic was. A formatted message may hold data and is withheld; one that stands in
+/// the source as it is can't.
+fn log_panic(info: &PanicHookInfo<'_>) {
+    let place = info.location().map(ToString::to_string).unwrap_or_default();
+    let message = info.payload().downcast_ref::<&'static str>().copied().unwrap_or("withheld, it may hold data");
+    let thread = std::thread::current();
+    tracing::error!(place, thread = thread.name().unwrap_or(""), message_text = message, "panicked");
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn logged(level: &str, format: Format, log: impl FnOnce()) -> String {
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let subscriber = subscriber(level, format, move || writer.clone()).unwrap();
+        tracing::subscriber::with_default(subscriber, log);
+        String::from_utf8(lines.0.lock().unwrap().clone()).unwrap()
+    }
+
+    fn chatter() {
+        tracing::trace!(target: "erasure_worker::engine", "own trace");
+        tracing::debug!(target: "hyper_util::client", "url https://example.com/members/77");
+        tracing::info!(target: "lapin::channel", "their information");
+        tracing::warn!(target: "lapin::channel", "their warning");
+    }
+
+    #[test]
+    fn trace_for_everything_still_shows_no_more_than_warnings_of_other_crates() {
+        let text = logged("trace", Format::Json, chatter);
+        assert!(text.contains("own trace") && text.contains("their warning"), "{text}");
+        assert!(!text.contains("members/77") && !text.contains("their information"), "{text}");
+    }
+
+    #[test]
+    fn a_crate_named_explicitly_is_still_capped_at_information() {
+        for level in ["info,hyper_util=trace,lapin=trace", "info,hyper_util,lapin"] {
+            let text = logged(level, Format::Json, chatter);
+            assert!(text.contains("their information"), "{text}");
+            assert!(!text.contains("members/77"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_crate_whose_name_merely_starts_like_ours_is_capped() {
+        let text = logged("trace", Format::Json, || tracing::info!(target: "erasure_workers", "stranger"));
+        assert_eq!(text, "");
+    }
+
+    #[test]
+    fn the_level_defaults_to_info_and_nonsense_is_an_error() {
+        let text = logged("", Format::Compact { colours: false }, || {
+            tracing::debug!(target: "erasure_worker", "fine");
+            tracing::info!(target: "erasure_worker", "coarse");
+        });
+        assert!(text.contains("coarse") && !text.contains("fine"), "{text}");
+        assert!(matches!(subscriber("a=b=c", Format::Json, io::sink), Err(TelemetryError::Level(_))));
+    }
+
+    #[test]
+    fn elsewhere_than_on_a_terminal_every_line_is_one_json_object() {
+        let text = logged("info", Format::Json, || tracing::info!(target: "erasure_worker", job = "j\n1", "went on"));
+        let line: serde_json::Value = serde_json::from_str(text.trim_end()).unwrap();
+        assert_eq!((line["job"].as_str(), line["message"].as_str()), (Some("j\n1"), Some("went on")));
+    }
+
+    #[test]
+    fn a_panic_tells_its_place_and_never_a_formatted_message() {
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(log_panic));
+        let text = logged("info", Format::Json, || {
+            let held = String::from("ann@example.com");
+            let _ = std::panic::catch_unwind(|| panic!("cannot erase {held}"));
+            let _ = std::panic::catch_unwind(|| panic!("plain words"));
+        });
+        std::panic::set_hook(before);
+        assert!(text.contains("src/telemetry.rs:") && text.contains("plain words"), "{text}");
+        assert!(!text.contains("ann@"), "{text}");
+    }
+}
