@@ -1,0 +1,303 @@
+//! The stand-in of Cleeng: customers, their entitlements, and how the three interfaces are told apart.
+//!
+//! The rule it keeps: a customer is keyed by its id; an e-mail only finds it while it is not erased.
+
+mod answers;
+mod jwt;
+
+use std::collections::{BTreeMap, HashMap};
+
+use axum::http::Method;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+pub use self::jwt::mint_jwt;
+use super::call::{Call, Reply, Route, StandIn};
+use super::operation::Operation;
+
+/// How an anonymised customer reads (not documented; both are plausible).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Anonymised {
+    /// 404 `Customer not found`.
+    NotFound,
+    /// 200 with another name and e-mail.
+    Scrubbed,
+}
+
+/// The body of the entitlement list (not documented; both are plausible).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ListShape {
+    /// `{"items":[…]}`.
+    Items,
+    /// `{"success":true,"data":[…]}`.
+    Data,
+}
+
+/// The `error` member of a JSON-RPC success.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RpcError {
+    /// Left out.
+    Absent,
+    /// `null`.
+    Null,
+    /// `false`.
+    False,
+}
+
+/// What this instance is set to.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CleengSettings {
+    /// The publisher token to accept.
+    pub publisher_token: String,
+    /// How an anonymised customer reads.
+    pub anonymised: Anonymised,
+    /// The body of the entitlement list.
+    pub list_shape: ListShape,
+    /// Rows carry `subscriptionId` or `passId`.
+    pub list_ids: bool,
+    /// Every listing begins elsewhere, so that two pages may overlap and miss a row.
+    pub unstable_order: bool,
+    /// The `error` member of a JSON-RPC success.
+    pub rpc_error: RpcError,
+}
+
+impl Default for CleengSettings {
+    fn default() -> Self {
+        CleengSettings {
+            publisher_token: "publisher-token".into(),
+            anonymised: Anonymised::NotFound,
+            list_shape: ListShape::Items,
+            list_ids: true,
+            unstable_order: false,
+            rpc_error: RpcError::False,
+        }
+    }
+}
+
+/// The state of an entitlement; access follows it, not the expiry time.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EntitlementStatus {
+    /// Gives access.
+    #[default]
+    Active,
+    /// Will not renew; still gives access.
+    Cancelled,
+    /// Ran out.
+    Expired,
+    /// Ended.
+    Terminated,
+}
+
+impl EntitlementStatus {
+    /// Active or cancelled.
+    pub fn gives_access(self) -> bool {
+        matches!(self, EntitlementStatus::Active | EntitlementStatus::Cancelled)
+    }
+}
+
+/// The kind of an entitlement.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EntitlementKind {
+    /// `S`.
+    #[default]
+    Subscription,
+    /// `P`.
+    Pass,
+    /// `R`; listed only when `offerType` asks for it.
+    Rental,
+}
+
+impl EntitlementKind {
+    /// Its letter in `offerType`.
+    fn letter(self) -> &'static str {
+        match self {
+            EntitlementKind::Subscription => "S",
+            EntitlementKind::Pass => "P",
+            EntitlementKind::Rental => "R",
+        }
+    }
+}
+
+/// What a customer may use.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Entitlement {
+    /// The offer.
+    pub offer_id: String,
+    /// Its state.
+    #[serde(default)]
+    pub status: EntitlementStatus,
+    /// Its kind.
+    #[serde(default)]
+    pub kind: EntitlementKind,
+    /// The subscription's or pass's id, unique in the instance.
+    #[serde(default)]
+    pub id: Option<u64>,
+    /// An app store runs it; terminating it is refused.
+    #[serde(default)]
+    pub externally_managed: bool,
+    /// Unix seconds.
+    #[serde(default)]
+    pub expires_at: i64,
+    /// Terminating it is refused.
+    #[serde(default)]
+    pub wont_terminate: bool,
+}
+
+impl Entitlement {
+    /// An active subscription to `offer_id`, with nothing special about it.
+    pub fn active(offer_id: impl Into<String>) -> Entitlement {
+        Entitlement {
+            offer_id: offer_id.into(),
+            status: EntitlementStatus::Active,
+            kind: EntitlementKind::Subscription,
+            id: None,
+            externally_managed: false,
+            expires_at: 4_102_444_800,
+            wont_terminate: false,
+        }
+    }
+}
+
+/// A customer.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Customer {
+    /// Digits.
+    pub id: String,
+    /// The address by which JSON-RPC finds it.
+    pub email: String,
+    /// First name.
+    #[serde(default)]
+    pub first_name: String,
+    /// Last name.
+    #[serde(default)]
+    pub last_name: String,
+    /// Another broadcaster has the customer too: a delete answers the ambiguous 404.
+    #[serde(default)]
+    pub shared: bool,
+    /// What the customer may use.
+    #[serde(default)]
+    pub entitlements: Vec<Entitlement>,
+    /// Anonymised; name and e-mail are then no longer the person's.
+    #[serde(default)]
+    pub erased: bool,
+}
+
+/// One Cleeng publisher.
+#[derive(Default, Serialize)]
+pub struct Cleeng {
+    /// What it is set to.
+    pub settings: CleengSettings,
+    customers: BTreeMap<String, Customer>,
+    /// Case-folded e-mail to customer id. Kept after erasure, for the ledger's subject alone.
+    #[serde(skip)]
+    by_email: HashMap<String, String>,
+    #[serde(skip)]
+    by_entitlement: HashMap<u64, String>,
+    #[serde(skip)]
+    listings: usize,
+}
+
+impl Cleeng {
+    /// Adds a customer, or replaces the one with the same id.
+    pub fn add(&mut self, customer: Customer) {
+        self.by_email.insert(customer.email.to_lowercase(), customer.id.clone());
+        for id in customer.entitlements.iter().filter_map(|entitlement| entitlement.id) {
+            self.by_entitlement.insert(id, customer.id.clone());
+        }
+        self.customers.insert(customer.id.clone(), customer);
+    }
+
+    /// The customer, erased or not.
+    pub fn customer(&self, id: &str) -> Option<&Customer> {
+        self.customers.get(id)
+    }
+
+    fn living(&self, id: &str) -> Option<&Customer> {
+        self.customers.get(id).filter(|customer| !customer.erased)
+    }
+
+    fn owner_of(&self, entitlement: &str) -> Option<String> {
+        self.by_entitlement.get(&entitlement.parse().ok()?).cloned()
+    }
+}
+
+/// The string or the number under `name`, as text.
+fn text_of(value: &Value, name: &str) -> Option<String> {
+    match value.get(name)? {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        _ => None,
+    }
+}
+
+impl StandIn for Cleeng {
+    fn route(&self, call: &Call) -> Route {
+        use Operation::{
+            CustomerOffers, DeleteCustomer, GetCustomer, ListEntitlements, TerminatePass, TerminateSubscription,
+            UpdateSubscription,
+        };
+        let known = |id: &str| Some(id.to_owned());
+        match (&call.method, call.path().as_slice()) {
+            (&Method::GET, ["core", "entitlements"]) => {
+                Route::new(ListEntitlements, "/core/entitlements", call.query("customerId").and_then(known))
+            }
+            (&Method::GET, ["core", "customers", id]) => Route::new(GetCustomer, "/core/customers/{id}", known(id)),
+            (&Method::DELETE, ["core", "customers", id]) => {
+                Route::new(DeleteCustomer, "/core/customers/{id}", known(id))
+            }
+            (&Method::POST, ["core", "subscriptions", id, "terminate"]) => Route {
+                object: known(id),
+                ..Route::new(TerminateSubscription, "/core/subscriptions/{id}/terminate", self.owner_of(id))
+            },
+            (&Method::POST, ["core", "passes", id, "terminate"]) => Route {
+                object: known(id),
+                ..Route::new(TerminatePass, "/core/passes/{id}/terminate", self.owner_of(id))
+            },
+            (&Method::POST, ["rpc"]) => {
+                let body = call.json();
+                let params = &body["params"];
+                let email = text_of(params, "customerEmail");
+                let subject = email.map(|email| self.by_email.get(&email.to_lowercase()).cloned().unwrap_or(email));
+                Route { object: text_of(params, "offerId"), ..Route::new(UpdateSubscription, "/rpc", subject) }
+            }
+            (&Method::GET, ["mediastore", "customers", id, "offers"]) => {
+                Route::new(CustomerOffers, "/mediastore/customers/{id}/offers", known(id))
+            }
+            _ => Route::unknown(),
+        }
+    }
+
+    fn answer(&mut self, route: &Route, call: &Call, now_ms: u64) -> Reply {
+        let subject = route.subject.clone().unwrap_or_default();
+        match route.operation {
+            Operation::UpdateSubscription => self.update_subscription(call),
+            Operation::CustomerOffers => self.customer_offers(call, &subject, now_ms),
+            _ if call.header("x-publisher-token") != Some(&self.settings.publisher_token) => {
+                self.refuse(route.operation)
+            }
+            Operation::ListEntitlements => self.list_entitlements(call),
+            Operation::GetCustomer => self.get_customer(&subject),
+            Operation::DeleteCustomer => self.delete_customer(&subject),
+            Operation::TerminateSubscription => self.terminate(route, call, EntitlementKind::Subscription),
+            Operation::TerminatePass => self.terminate(route, call, EntitlementKind::Pass),
+            _ => answers::message(404, "Not found"),
+        }
+    }
+
+    fn refuse(&self, operation: Operation) -> Reply {
+        match operation {
+            Operation::UpdateSubscription => answers::rpc_error(3, "Invalid publisher token"),
+            Operation::CustomerOffers => answers::media_store_error(401, "Invalid JWT"),
+            _ => answers::message(401, "Invalid publisher token"),
+        }
+        .unauthorised()
+    }
+}

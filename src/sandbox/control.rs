@@ -1,0 +1,273 @@
+//! The control interface under `/_sandbox/`: seed people, plan faults, read the ledger.
+//!
+//! The rule it keeps: a body with an unknown field or a misspelt name is refused, never half taken.
+
+use axum::extract::{Path, Query, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post, put};
+use axum::{Json, Router};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::cleeng::mint_jwt;
+use super::faults::{FaultPlan, FaultRule};
+use super::ledger::{Entry, Summary};
+use super::loyalty::{ImportError, MemberKey};
+use super::world::kind_of;
+use super::{Person, Sandbox};
+
+/// Why a control call was refused.
+#[derive(Debug, thiserror::Error)]
+enum ControlError {
+    #[error("the body does not fit: {0}")]
+    Body(#[from] serde_json::Error),
+    #[error("there is no such system or collection")]
+    Unknown,
+    #[error("{0}")]
+    Import(#[from] ImportError),
+}
+
+impl IntoResponse for ControlError {
+    fn into_response(self) -> Response {
+        let status = match self {
+            ControlError::Body(_) => StatusCode::BAD_REQUEST,
+            ControlError::Unknown => StatusCode::NOT_FOUND,
+            ControlError::Import(_) => StatusCode::UNPROCESSABLE_ENTITY,
+        };
+        (status, Json(json!({ "error": self.to_string() }))).into_response()
+    }
+}
+
+type Answer<T> = Result<T, ControlError>;
+
+/// All control routes.
+pub(super) fn router() -> Router<Sandbox> {
+    Router::new()
+        .route("/_sandbox/reset", post(reset))
+        .route("/_sandbox/people", post(add_people))
+        .route("/_sandbox/faults", get(list_faults).put(replace_faults).post(add_faults).delete(clear_faults))
+        .route("/_sandbox/faults/misbehave", post(misbehave))
+        .route("/_sandbox/ledger", get(read_ledger).delete(clear_ledger))
+        .route("/_sandbox/summary", get(read_summary))
+        .route("/_sandbox/state", get(read_state))
+        .route("/_sandbox/jwt", get(jwt))
+        .route("/_sandbox/{system}/settings", put(change_settings))
+        .route("/_sandbox/{system}/import", post(import))
+        .route("/_sandbox/{system}/manual_deletion", post(delete_by_hand))
+        .route("/_sandbox/{system}/otp/{database_id}", get(mailbox))
+        .route("/_sandbox/{system}/{collection}", post(seed).put(seed))
+}
+
+/// One thing or a list of them.
+fn each<T: DeserializeOwned>(body: Value) -> Result<Vec<T>, serde_json::Error> {
+    serde_json::from_value(if body.is_array() { body } else { Value::Array(vec![body]) })
+}
+
+async fn reset(State(sandbox): State<Sandbox>) -> StatusCode {
+    sandbox.reset();
+    StatusCode::NO_CONTENT
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PeopleAsked {
+    #[serde(default)]
+    from: u64,
+    count: u64,
+}
+
+async fn add_people(State(sandbox): State<Sandbox>, Json(body): Json<Value>) -> Answer<Json<Vec<Person>>> {
+    let PeopleAsked { from, count } = serde_json::from_value(body)?;
+    Ok(Json(sandbox.add_people(from..from.saturating_add(count))))
+}
+
+async fn seed(
+    State(sandbox): State<Sandbox>,
+    Path((system, collection)): Path<(String, String)>,
+    Json(body): Json<Value>,
+) -> Answer<StatusCode> {
+    match (kind_of(&system), collection.as_str()) {
+        ("cleeng", "customers") => {
+            let customers = each(body)?;
+            sandbox.world(|world| customers.into_iter().for_each(|customer| world.cleeng(&system).add(customer)));
+        }
+        ("loyalty", "members") => {
+            let members = each(body)?;
+            sandbox.world(|world| members.into_iter().for_each(|member| world.loyalty(&system).add(member)));
+        }
+        ("easycms", "accounts") => {
+            let accounts = each(body)?;
+            sandbox.world(|world| accounts.into_iter().for_each(|account| world.easycms(&system).add(account)));
+        }
+        ("vitalsource", "users") => {
+            let users = each(body)?;
+            sandbox.world(|world| users.into_iter().for_each(|user| world.vitalsource(&system).add_user(user)));
+        }
+        ("vitalsource", "codes") => {
+            let codes = each(body)?;
+            sandbox.world(|world| codes.into_iter().for_each(|code| world.vitalsource(&system).add_code(code)));
+        }
+        ("vitalsource", "licenses") => {
+            let licences = each(body)?;
+            sandbox.world(|world| licences.into_iter().for_each(|one| world.vitalsource(&system).add_licence(one)));
+        }
+        _ => return Err(ControlError::Unknown),
+    }
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Puts the members of `changes` over those of `settings`; returns the whole.
+fn merge<T: Serialize + DeserializeOwned>(settings: &mut T, changes: Value) -> Result<Value, serde_json::Error> {
+    let mut whole = serde_json::to_value(&*settings)?;
+    let changes: serde_json::Map<String, Value> = serde_json::from_value(changes)?;
+    for (name, value) in changes {
+        whole[name] = value;
+    }
+    *settings = serde_json::from_value(whole.clone())?;
+    Ok(whole)
+}
+
+async fn change_settings(
+    State(sandbox): State<Sandbox>,
+    Path(system): Path<String>,
+    Json(changes): Json<Value>,
+) -> Answer<Json<Value>> {
+    let settings = sandbox.world(|world| match kind_of(&system) {
+        "cleeng" => Ok(merge(&mut world.cleeng(&system).settings, changes)?),
+        "loyalty" => Ok(merge(&mut world.loyalty(&system).settings, changes)?),
+        "easycms" => Ok(merge(&mut world.easycms(&system).settings, changes)?),
+        "vitalsource" => Ok(merge(&mut world.vitalsource(&system).settings, changes)?),
+        _ => Err(ControlError::Unknown),
+    })?;
+    Ok(Json(settings))
+}
+
+/// The name of a Loyalty program, else an error.
+fn loyalty(system: &str) -> Answer<&str> {
+    if kind_of(system) == "loyalty" { Ok(system) } else { Err(ControlError::Unknown) }
+}
+
+#[derive(Deserialize)]
+struct ImportAsked {
+    #[serde(default)]
+    leave_out: usize,
+}
+
+async fn import(
+    State(sandbox): State<Sandbox>,
+    Path(system): Path<String>,
+    Query(asked): Query<ImportAsked>,
+    file: String,
+) -> Answer<Response> {
+    let name = loyalty(&system)?;
+    let now_ms = sandbox.now_ms();
+    let result = sandbox.world(|world| world.loyalty(name).import(&file, asked.leave_out, now_ms))?;
+    Ok(([(header::CONTENT_TYPE, "text/csv; charset=utf-8")], result).into_response())
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ByHand {
+    key: MemberKey,
+    value: String,
+}
+
+async fn delete_by_hand(
+    State(sandbox): State<Sandbox>,
+    Path(system): Path<String>,
+    Json(body): Json<Value>,
+) -> Answer<Json<Value>> {
+    let name = loyalty(&system)?;
+    let ByHand { key, value } = serde_json::from_value(body)?;
+    let now_ms = sandbox.now_ms();
+    let deleted = sandbox.world(|world| world.loyalty(name).delete_by_hand(key, &value, now_ms));
+    Ok(Json(json!({ "deleted": deleted })))
+}
+
+async fn mailbox(
+    State(sandbox): State<Sandbox>,
+    Path((system, database_id)): Path<(String, String)>,
+) -> Answer<Json<Value>> {
+    let name = loyalty(&system)?;
+    sandbox.world(|world| {
+        let (code, sent) = world.loyalty(name).mailbox(&database_id).ok_or(ControlError::Unknown)?;
+        Ok(Json(json!({ "code": code, "sent": sent })))
+    })
+}
+
+async fn list_faults(State(sandbox): State<Sandbox>) -> Json<Value> {
+    let rules = sandbox.world(|world| world.faults.fired());
+    Json(rules.iter().map(|(rule, fired)| json!({ "rule": rule, "fired": fired })).collect())
+}
+
+async fn replace_faults(State(sandbox): State<Sandbox>, Json(body): Json<Value>) -> Answer<StatusCode> {
+    let plan: FaultPlan = serde_json::from_value(body)?;
+    sandbox.set_faults(plan);
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn add_faults(State(sandbox): State<Sandbox>, Json(body): Json<Value>) -> Answer<StatusCode> {
+    let rules: Vec<FaultRule> = each(body)?;
+    sandbox.world(|world| world.faults.add(rules));
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn clear_faults(State(sandbox): State<Sandbox>) -> StatusCode {
+    sandbox.clear_faults();
+    StatusCode::NO_CONTENT
+}
+
+#[derive(Deserialize)]
+struct Seed {
+    #[serde(default)]
+    seed: u64,
+}
+
+async fn misbehave(State(sandbox): State<Sandbox>, Query(Seed { seed }): Query<Seed>) -> Json<FaultPlan> {
+    let plan = FaultPlan::misbehave(seed);
+    sandbox.set_faults(plan.clone());
+    Json(plan)
+}
+
+#[derive(Deserialize)]
+struct After {
+    #[serde(default)]
+    after: u64,
+}
+
+async fn read_ledger(State(sandbox): State<Sandbox>, Query(After { after }): Query<After>) -> Json<Vec<Entry>> {
+    Json(sandbox.entries(after))
+}
+
+async fn clear_ledger(State(sandbox): State<Sandbox>) -> StatusCode {
+    sandbox.clear_ledger();
+    StatusCode::NO_CONTENT
+}
+
+async fn read_summary(State(sandbox): State<Sandbox>) -> Json<Summary> {
+    Json(sandbox.summary())
+}
+
+async fn read_state(State(sandbox): State<Sandbox>) -> Json<Value> {
+    Json(sandbox.world(|world| world.state()))
+}
+
+#[derive(Deserialize)]
+struct JwtAsked {
+    customer_id: String,
+    /// Seconds; negative for a token that has run out.
+    #[serde(default = "quarter_of_an_hour")]
+    valid_for: i64,
+}
+
+/// How long the vendor's tokens live, in seconds.
+fn quarter_of_an_hour() -> i64 {
+    900
+}
+
+async fn jwt(State(sandbox): State<Sandbox>, Query(asked): Query<JwtAsked>) -> Json<Value> {
+    let now = i64::try_from(sandbox.now_ms() / 1000).unwrap_or(i64::MAX);
+    Json(json!({ "customer_token": mint_jwt(&asked.customer_id, Some(now.saturating_add(asked.valid_for))) }))
+}

@@ -1,0 +1,57 @@
+//! The requester's own endpoint, told to drop a GUID or reference on its side.
+//!
+//! The rule it keeps: it takes every POST and keeps it as it came, for a test to check signature and body.
+
+use std::collections::BTreeMap;
+
+use axum::http::Method;
+use serde::Serialize;
+
+use super::call::{Call, Reply, Route, StandIn};
+use super::operation::Operation;
+
+/// One POST to `/requester/abandon`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Abandoned {
+    /// When it came, in milliseconds since 1970.
+    pub at_ms: u64,
+    /// Its headers, names in lower case.
+    pub headers: BTreeMap<String, String>,
+    /// Its body, as text.
+    pub body: String,
+}
+
+/// What the requester was told.
+#[derive(Default, Serialize)]
+pub struct Requester {
+    /// In order of arrival.
+    pub abandoned: Vec<Abandoned>,
+}
+
+impl StandIn for Requester {
+    fn route(&self, call: &Call) -> Route {
+        if (&call.method, call.path().as_slice()) == (&Method::POST, &["abandon"]) {
+            let job = call.json()["job_id"].as_str().map(str::to_owned);
+            Route::new(Operation::Abandon, "/abandon", job)
+        } else {
+            Route::unknown()
+        }
+    }
+
+    fn answer(&mut self, route: &Route, call: &Call, now_ms: u64) -> Reply {
+        if route.operation == Operation::Unknown {
+            return Reply::text(404, "Not found");
+        }
+        let header = |name: &axum::http::HeaderName| call.header(name.as_str()).unwrap_or_default().to_owned();
+        self.abandoned.push(Abandoned {
+            at_ms: now_ms,
+            headers: call.headers.keys().map(|name| (name.to_string(), header(name))).collect(),
+            body: String::from_utf8_lossy(&call.body).into_owned(),
+        });
+        Reply::text(204, "").effected()
+    }
+
+    fn refuse(&self, _operation: Operation) -> Reply {
+        Reply::text(401, "Unauthorized").unauthorised()
+    }
+}

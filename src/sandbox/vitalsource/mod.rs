@@ -1,0 +1,309 @@
+//! The stand-in of VitalSource: users, redemption codes, licences.
+//!
+//! The rule it keeps: a user is keyed by its GUID, whatever its reference becomes; a licence lives as
+//! long as the code that gave it.
+
+mod answers;
+mod xml;
+
+use std::collections::{BTreeMap, HashMap};
+
+use axum::http::{Method, header};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::call::{Call, Misuse, Reply, Route, StandIn};
+use super::operation::Operation;
+
+/// What a successful `PUT` answers (not documented).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UpdateReply {
+    /// The `<user>` as it now stands.
+    User,
+    /// An empty body.
+    Empty,
+}
+
+/// What reading an unknown user answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UnknownUser {
+    /// HTTP 404.
+    NotFound,
+    /// `<error-response>` on HTTP 200.
+    ErrorOnOk,
+}
+
+/// The limit per endpoint and key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RateLimit {
+    /// Calls in one window.
+    pub calls: u32,
+    /// The window, and the block that follows, in milliseconds.
+    pub window_ms: u64,
+    /// By how much a call during the block lengthens it, in milliseconds.
+    pub penalty_ms: u64,
+}
+
+impl RateLimit {
+    /// The vendor's default: 50 a minute.
+    pub const DOCUMENTED: RateLimit = RateLimit { calls: 50, window_ms: 60_000, penalty_ms: 5_000 };
+}
+
+/// What this instance is set to.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct VitalsourceSettings {
+    /// The API key to accept.
+    pub api_key: String,
+    /// Whether the key may revoke codes; if not, 403.
+    pub may_revoke: bool,
+    /// The status for a code that is already cancelled: 469, on an older page 422.
+    pub already_cancelled_status: u16,
+    /// The HTTP status under the numbered refusals (1005 and so on).
+    pub refusal_status: u16,
+    /// What a successful `PUT` answers.
+    pub update_reply: UpdateReply,
+    /// What reading an unknown user answers.
+    pub unknown_user: UnknownUser,
+    /// Off unless set.
+    pub rate_limit: Option<RateLimit>,
+}
+
+impl Default for VitalsourceSettings {
+    fn default() -> Self {
+        VitalsourceSettings {
+            api_key: "VITALSOURCEKEY".into(),
+            may_revoke: true,
+            already_cancelled_status: 469,
+            refusal_status: 422,
+            update_reply: UpdateReply::User,
+            unknown_user: UnknownUser::NotFound,
+            rate_limit: None,
+        }
+    }
+}
+
+/// A user.
+#[derive(Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct User {
+    /// The platform's own id.
+    pub guid: String,
+    /// The requester's id.
+    #[serde(default)]
+    pub reference: String,
+    /// First name.
+    #[serde(default)]
+    pub first_name: String,
+    /// Last name.
+    #[serde(default)]
+    pub last_name: String,
+    /// Address; empty for a reference user.
+    #[serde(default)]
+    pub email: String,
+    /// Affiliate.
+    #[serde(default)]
+    pub affiliate: String,
+}
+
+/// A refusal to revoke.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WontRevoke {
+    /// 1005, 1006, 1007, 1008, 1009, 1014, …
+    pub code: u16,
+    /// The content goes all the same.
+    #[serde(default)]
+    pub content_removed: bool,
+    /// How many calls are refused; without it, all.
+    #[serde(default)]
+    pub times: Option<u32>,
+}
+
+/// A redemption code.
+#[derive(Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Code {
+    /// The code.
+    pub code: String,
+    /// The GUID of the user who has it; an unassigned code refuses with 1006.
+    #[serde(default)]
+    pub owner: Option<String>,
+    /// The book.
+    #[serde(default)]
+    pub sku: String,
+    /// When it was redeemed, as the platform writes it; `None` reads `Not Redeemed`.
+    #[serde(default)]
+    pub redeemed_at: Option<String>,
+    /// Cancelled; its licence is gone.
+    #[serde(default)]
+    pub cancelled: bool,
+    /// Why it will not be revoked, if it will not.
+    #[serde(default)]
+    pub wont_revoke: Option<WontRevoke>,
+}
+
+/// A licence that no code of the sandbox gave.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Licence {
+    /// The GUID of the user.
+    pub owner: String,
+    /// The book.
+    pub sku: String,
+    /// `never`, or a date such as `Thu, 10 Mar 2016 22:14:54 GMT`.
+    pub expiration: String,
+}
+
+#[derive(Default)]
+struct Window {
+    began_ms: u64,
+    calls: u32,
+    blocked_until_ms: u64,
+}
+
+/// One VitalSource company account.
+#[derive(Default, Serialize)]
+pub struct Vitalsource {
+    /// What it is set to.
+    pub settings: VitalsourceSettings,
+    /// By GUID.
+    users: BTreeMap<String, User>,
+    codes: BTreeMap<String, Code>,
+    licences: Vec<Licence>,
+    #[serde(skip)]
+    by_reference: HashMap<String, String>,
+    #[serde(skip)]
+    by_token: HashMap<String, String>,
+    #[serde(skip)]
+    codes_of: HashMap<String, Vec<String>>,
+    #[serde(skip)]
+    windows: HashMap<(Operation, String), Window>,
+}
+
+impl Vitalsource {
+    /// Adds a user, or replaces the one with the same GUID.
+    pub fn add_user(&mut self, user: User) {
+        if !user.reference.is_empty() {
+            self.by_reference.insert(user.reference.clone(), user.guid.clone());
+        }
+        self.by_token.insert(access_token(&user.guid), user.guid.clone());
+        self.users.insert(user.guid.clone(), user);
+    }
+
+    /// Adds a code, or replaces it.
+    pub fn add_code(&mut self, code: Code) {
+        if let Some(owner) = &code.owner {
+            self.codes_of.entry(owner.clone()).or_default().push(code.code.clone());
+        }
+        self.codes.insert(code.code.clone(), code);
+    }
+
+    /// Adds a licence that no code of the sandbox gave.
+    pub fn add_licence(&mut self, licence: Licence) {
+        self.licences.push(licence);
+    }
+
+    /// The user, by GUID.
+    pub fn user(&self, guid: &str) -> Option<&User> {
+        self.users.get(guid)
+    }
+
+    /// The code.
+    pub fn code(&self, code: &str) -> Option<&Code> {
+        self.codes.get(code)
+    }
+
+    /// The GUID that a GUID or a reference names.
+    fn guid_of(&self, name: &str) -> Option<String> {
+        self.users.get(name).map(|user| user.guid.clone()).or_else(|| self.by_reference.get(name).cloned())
+    }
+
+    /// 429 while the endpoint is blocked for this key; counts the call otherwise.
+    fn limited(&mut self, operation: Operation, key: &str, now_ms: u64) -> Option<Reply> {
+        let limit = self.settings.rate_limit?;
+        let window = self.windows.entry((operation, key.to_owned())).or_default();
+        let blocked = now_ms < window.blocked_until_ms;
+        if blocked {
+            window.blocked_until_ms += limit.penalty_ms;
+        } else {
+            if now_ms >= window.began_ms + limit.window_ms || window.blocked_until_ms > window.began_ms {
+                *window = Window { began_ms: now_ms, calls: 0, blocked_until_ms: 0 };
+            }
+            window.calls += 1;
+            if window.calls <= limit.calls {
+                return None;
+            }
+            window.blocked_until_ms = now_ms + limit.window_ms;
+        }
+        let seconds = (window.blocked_until_ms - now_ms).div_ceil(1000);
+        let reply = Reply::xml(429, xml::error_response(429, "Too many requests"))
+            .with_header(header::RETRY_AFTER, seconds.to_string());
+        Some(if blocked { reply.misused(Misuse::CalledWhileBlocked) } else { reply })
+    }
+}
+
+/// The access token of a user: lower-case letters and digits.
+fn access_token(guid: &str) -> String {
+    hex::encode(&Sha256::digest(guid.as_bytes())[..16])
+}
+
+impl StandIn for Vitalsource {
+    fn route(&self, call: &Call) -> Route {
+        let guid = |name: &str| self.guid_of(name).or_else(|| Some(name.to_owned()));
+        match (&call.method, call.path().as_slice()) {
+            (&Method::DELETE, ["v4", "codes", code]) => {
+                Route::new(Operation::RevokeCode, "/v4/codes/{code}", Some((*code).to_owned()))
+            }
+            (&Method::GET, ["v4", "codes", code]) => {
+                Route::new(Operation::GetCode, "/v4/codes/{code}", Some((*code).to_owned()))
+            }
+            (&Method::GET, ["v3", "users.xml", name]) => {
+                Route::new(Operation::GetUser, "/v3/users.xml/{user}", guid(name))
+            }
+            (&Method::PUT, ["v3", "users.xml", name]) => {
+                Route::new(Operation::UpdateUser, "/v3/users.xml/{user}", guid(name))
+            }
+            (&Method::POST, ["v3", "credentials.xml"]) => {
+                let reference = xml::attribute_of(&call.body, "credential", "reference");
+                let subject = reference.and_then(|reference| guid(&reference));
+                Route::new(Operation::Credentials, "/v3/credentials.xml", subject)
+            }
+            (&Method::GET, ["v3", "licenses.xml"]) => {
+                let token = call.header("x-vitalsource-access-token");
+                let subject = token.and_then(|token| self.by_token.get(token).cloned());
+                Route::new(Operation::Licenses, "/v3/licenses.xml", subject)
+            }
+            _ => Route::unknown(),
+        }
+    }
+
+    fn answer(&mut self, route: &Route, call: &Call, now_ms: u64) -> Reply {
+        if route.operation == Operation::Unknown {
+            return Reply::xml(404, xml::error_response(404, "Not Found"));
+        }
+        let key = call.header("x-vitalsource-api-key").unwrap_or_default();
+        if key != self.settings.api_key {
+            return self.refuse(route.operation);
+        }
+        if let Some(limited) = self.limited(route.operation, key, now_ms) {
+            return limited;
+        }
+        let subject = route.subject.clone().unwrap_or_default();
+        match route.operation {
+            Operation::RevokeCode => self.revoke_code(&subject),
+            Operation::GetCode => self.get_code(&subject),
+            Operation::GetUser => self.get_user(&subject),
+            Operation::UpdateUser => self.update_user(call, &subject),
+            Operation::Credentials => self.credentials(&subject),
+            _ => self.licences(route.subject.as_deref()),
+        }
+    }
+
+    fn refuse(&self, _operation: Operation) -> Reply {
+        Reply::xml(401, xml::error_response(401, "Unauthorized")).unauthorised()
+    }
+}
