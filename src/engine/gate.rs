@@ -28,6 +28,9 @@ pub struct GateSettings {
     pub breaker_pause: Duration,
     /// Most jobs in hand that may need this system while others have work.
     pub most_in_hand: usize,
+    /// Address and credential: kept only as a keyed digest, to tell whether a proof of the
+    /// credential from before a restart still speaks of the same one.
+    pub fingerprint: secrecy::SecretString,
 }
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -128,6 +131,11 @@ impl Gate {
     /// The rules of its flows.
     pub fn rules(&self) -> &Rules {
         &self.rules
+    }
+
+    /// Address and credential.
+    pub fn fingerprint(&self) -> &secrecy::SecretString {
+        &self.settings.fingerprint
     }
 
     /// How often a hold is probed.

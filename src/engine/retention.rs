@@ -154,7 +154,7 @@ impl Engine {
     /// A success of this very credential is remembered over restarts.
     pub(crate) fn remember_proven_credential(&self, gate: &Gate) {
         let mut batch = Batch::new();
-        let digest = self.keyring.digest("credential", &gate.system().fingerprint());
+        let digest = self.keyring.digest("credential", fingerprint(gate));
         batch.put(Table::Meta, Self::proven_key(gate), digest.to_vec());
         drop(self.store.submit(batch));
     }
@@ -169,6 +169,10 @@ impl Engine {
         }
         Ok(())
     }
+}
+
+fn fingerprint(gate: &Gate) -> &[u8] {
+    secrecy::ExposeSecret::expose_secret(gate.fingerprint()).as_bytes()
 }
 
 fn read(row: &[u8]) -> Option<(At, u8, &[u8])> {

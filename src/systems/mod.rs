@@ -76,10 +76,6 @@ pub trait System: Send + Sync + 'static {
     /// Whether the credential is proven.
     fn credential(&self) -> &Credential;
 
-    /// Address and credential in bytes: kept only as a keyed digest, to tell whether a proof of the
-    /// credential from before a restart still speaks of the same one.
-    fn fingerprint(&self) -> zeroize::Zeroizing<Vec<u8>>;
-
     /// Makes the call that a step consists of, once.
     async fn call(&self, call: Call<'_>) -> Result<Answer, Failure>;
 
