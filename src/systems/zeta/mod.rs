@@ -3,8 +3,11 @@
 //! The rule it keeps: a member counts as found, deleted or gone only by a reply that says so in a
 //! form we know; everything else is left open for a read-back.
 
+mod client;
 pub mod import;
+mod reply;
 
+pub use client::{Clock, MemberProof, ZetaClient, ZetaError, ZetaSettings};
 pub use import::{
     BatchId, BatchStatus, ExportedBatch, ImportLedger, ImportSettings, KeyedDigest, LedgerError, SettleError,
     Settlement,
