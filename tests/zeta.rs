@@ -3,6 +3,8 @@
 //! The rule it keeps: every test names a promise, and checks what went over the wire or lies on the
 //! disk, not how it came about.
 
+#![allow(clippy::expect_used)]
+
 #[path = "zeta/client.rs"]
 mod client;
 #[path = "zeta/files.rs"]

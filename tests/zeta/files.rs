@@ -92,6 +92,21 @@ fn after_a_cut_at_any_byte_zeros_or_half_a_row_behind_it_do_no_harm() {
 }
 
 #[test]
+fn a_row_whose_bytes_changed_is_not_taken_for_another_member() {
+    let full = tempfile::tempdir().expect("a folder");
+    fill(full.path());
+    let whole = fs::read(full.path().join("batch-000001.csv")).expect("a file");
+    for changed in 0..whole.len() {
+        let dir = tempfile::tempdir().expect("a folder");
+        copy(full.path(), dir.path());
+        let mut bytes = whole.clone();
+        bytes[changed] = b'X';
+        fs::write(dir.path().join("batch-000001.csv"), bytes).expect("written");
+        is_sound(dir.path());
+    }
+}
+
+#[test]
 fn a_crash_between_the_two_files_leaves_no_row_behind() {
     let full = tempfile::tempdir().expect("a folder");
     fill(full.path());

@@ -6,9 +6,11 @@
 mod client;
 pub mod import;
 mod reply;
+mod settings;
 
-pub use client::{Clock, MemberProof, ZetaClient, ZetaError, ZetaSettings};
+pub use client::ZetaClient;
 pub use import::{
     BatchId, BatchStatus, ExportedBatch, ImportLedger, ImportSettings, KeyedDigest, LedgerError, SettleError,
     Settlement,
 };
+pub use settings::{Clock, MemberProof, ZetaError, ZetaSettings};

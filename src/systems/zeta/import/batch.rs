@@ -119,6 +119,10 @@ impl Batch {
         }
         let logged = batch.rows.len();
         let end = batch.keep_rows_that_stand_in(&csv, key, keyed);
+        if batch.rows.len() < logged {
+            let lost = logged - batch.rows.len();
+            tracing::warn!(batch = %id, lost, "rows that were never acknowledged, or whose file was damaged, are dropped");
+        }
         if batch.rows.is_empty() {
             batch.remove_csv().and_then(|()| batch.remove_log()).map_err(LedgerError::io("remove"))?;
             return Ok(None);
