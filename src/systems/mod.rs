@@ -3,6 +3,13 @@
 //! The rule it keeps: a client makes exactly the call it is told, once, and says what the reply
 //! means; it never retries, never decides what comes next, and never lets a reply's text out.
 
+pub mod cleeng;
+pub mod compare;
+pub mod easycms;
+pub mod http;
+pub mod vitalsource;
+pub mod zeta;
+
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;

@@ -1,0 +1,254 @@
+//! The one way out to the systems: a plain request in, a bounded reply or a [`Failure`] back.
+//!
+//! The rule it keeps: one request on the wire a call, never redirected, never repeated; and no
+//! address, header, body or library error text ever leaves this module in a failure.
+
+mod address;
+mod message;
+
+use std::time::Duration;
+
+use reqwest::header::{
+    ACCEPT, AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER,
+};
+use reqwest::{Client, Method, redirect};
+use secrecy::{ExposeSecret, SecretString};
+use zeroize::Zeroizing;
+
+pub use self::address::Base;
+use self::message::Body;
+pub use self::message::{Reply, Request};
+use crate::job::{Failure, FailureKind, Reason, StepName};
+
+/// How much of an ordinary reply is read: 1 MiB.
+pub const REPLY_LIMIT: usize = 1 << 20;
+/// How much of a reply that carries a list is read: 8 MiB.
+pub const LIST_LIMIT: usize = 8 << 20;
+
+/// Below the usual keep-alive of servers, so that an idle connection is rarely one just closed.
+const IDLE_CONNECTION: Duration = Duration::from_secs(4);
+
+/// Why a client could not be built from its settings. Names the key, never the value.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BuildError {
+    /// Not an address to call: it must be `http` or `https` with a host, and carry no user name,
+    /// password, query or fragment.
+    #[error("{key}: not an address that can be called (http or https, without user, query or fragment)")]
+    Address {
+        /// The configuration key.
+        key: &'static str,
+    },
+    /// A credential that is empty or cannot be sent in a header.
+    #[error("{key}: empty, or with characters that cannot be sent")]
+    Credential {
+        /// The configuration key.
+        key: &'static str,
+    },
+    /// Any other setting.
+    #[error("{key}: {problem}")]
+    Setting {
+        /// The configuration key.
+        key: &'static str,
+        /// What is wrong with it, in fixed words.
+        problem: &'static str,
+    },
+    /// TLS could not be set up: most often the host has no CA certificates.
+    #[error("TLS could not be set up: does the host have CA certificates?")]
+    Tls,
+}
+
+/// What every client's settings carry for its connections.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpSettings {
+    /// From the start of a request to the end of its reply.
+    pub timeout: Duration,
+    /// For name lookup, TCP and TLS.
+    pub connect_timeout: Duration,
+}
+
+impl Default for HttpSettings {
+    fn default() -> Self {
+        HttpSettings { timeout: Duration::from_secs(30), connect_timeout: Duration::from_secs(5) }
+    }
+}
+
+/// What a lost answer or a server error to this request leaves open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// Nothing: it may be asked again.
+    Read,
+    /// Whether the work was done.
+    Change,
+    /// Whether a one-time password was sent. A gateway that lost the answer leaves it open; a
+    /// server that says 500 or 503 did not send one.
+    OneTimePassword,
+}
+
+impl From<StepName> for Effect {
+    fn from(step: StepName) -> Effect {
+        if step == StepName::RequestOtp {
+            Effect::OneTimePassword
+        } else if step.needs_intent() {
+            Effect::Change
+        } else {
+            Effect::Read
+        }
+    }
+}
+
+/// Checks that a configured credential is not empty and can be sent in a header.
+///
+/// # Errors
+/// [`BuildError::Credential`] with the key.
+pub fn check_credential(key: &'static str, secret: &SecretString) -> Result<(), BuildError> {
+    let text = secret.expose_secret();
+    if text.is_empty() || HeaderValue::from_str(text).is_err() {
+        return Err(BuildError::Credential { key });
+    }
+    Ok(())
+}
+
+fn unsendable(note: &'static str) -> Failure {
+    Failure::new(FailureKind::Rejected, Reason::RequestRejected).with_note(note)
+}
+
+/// What a lost answer means.
+fn lost(effect: Effect) -> FailureKind {
+    match effect {
+        Effect::Read => FailureKind::Unavailable,
+        Effect::Change | Effect::OneTimePassword => FailureKind::Ambiguous,
+    }
+}
+
+/// What an answer means that came and could not be understood.
+fn unread(effect: Effect) -> FailureKind {
+    match effect {
+        Effect::Read => FailureKind::Unreadable,
+        Effect::Change | Effect::OneTimePassword => FailureKind::Ambiguous,
+    }
+}
+
+/// A pool of connections for one configured system.
+#[derive(Clone)]
+pub struct Http {
+    client: Client,
+}
+
+impl std::fmt::Debug for Http {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Http").finish_non_exhaustive()
+    }
+}
+
+impl Http {
+    /// Builds the pool for the addresses of one system: TLS by rustls with ring and the host's CA
+    /// certificates (not loaded where no address is `https`), no redirects, no proxy, no
+    /// cookies, no repeated sending.
+    ///
+    /// # Errors
+    /// [`BuildError::Tls`].
+    pub fn new(settings: &HttpSettings, bases: &[&Base]) -> Result<Http, BuildError> {
+        // An error says that a provider is installed already, which is all that is needed.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let mut builder = Client::builder()
+            .user_agent(concat!("erasure-worker/", env!("CARGO_PKG_VERSION")))
+            .redirect(redirect::Policy::none())
+            .retry(reqwest::retry::never())
+            .referer(false)
+            .no_proxy()
+            .tcp_nodelay(true)
+            .pool_idle_timeout(IDLE_CONNECTION)
+            .connect_timeout(settings.connect_timeout)
+            .timeout(settings.timeout);
+        if !bases.iter().any(|base| base.is_https()) {
+            builder = builder.tls_certs_only([]);
+        }
+        Ok(Http { client: builder.build().map_err(|_| BuildError::Tls)? })
+    }
+
+    /// Sends once and reads the whole reply, whatever its status. For systems whose body must be
+    /// read before the status: see [`Reply::failure`] for what remains.
+    ///
+    /// # Errors
+    /// `Unavailable` where surely nothing was sent, or on a read; `Ambiguous` where a change may
+    /// have been done; `RateLimited` on 429; `Rejected` where the request cannot be written;
+    /// a reply over the limit is `Unreadable` on a read and `Ambiguous` on a change.
+    pub async fn exchange(&self, request: Request, effect: Effect) -> Result<Reply, Failure> {
+        if request.broken {
+            return Err(unsendable("a value that cannot be sent in a header"));
+        }
+        let url = request.url.clone();
+        let limit = request.limit;
+        let mut builder = self.client.request(request.method, request.url).headers(request.headers);
+        builder = match request.body {
+            Body::Empty => builder,
+            Body::Typed(content_type, bytes) => builder.header(CONTENT_TYPE, content_type).body(bytes.to_vec()),
+            Body::Multipart(fields) => {
+                builder.multipart(fields.iter().fold(reqwest::multipart::Form::new(), |form, (name, value)| {
+                    form.text(name.clone(), value.to_string())
+                }))
+            }
+        };
+        let mut response = builder.send().await.map_err(|error| transport(&error, effect))?;
+        let mut reply = Reply {
+            status: response.status().as_u16(),
+            retry_after: message::retry_after(response.headers()),
+            location: message::location(response.headers(), &url),
+            body: Zeroizing::new(Vec::new()),
+        };
+        let read = read_body(&mut response, &mut reply.body, limit, effect).await;
+        if reply.status == 429 {
+            return Err(reply.failure(effect));
+        }
+        read.map(|()| reply)
+    }
+
+    /// As [`Http::exchange`], for systems whose status can be trusted on 5xx: such a reply is the
+    /// failure of [`Reply::failure`] already. Every other status (but 429) is a [`Reply`].
+    ///
+    /// # Errors
+    /// As [`Http::exchange`], and 5xx.
+    pub async fn send(&self, request: Request, effect: Effect) -> Result<Reply, Failure> {
+        let reply = self.exchange(request, effect).await?;
+        if reply.status >= 500 { Err(reply.failure(effect)) } else { Ok(reply) }
+    }
+}
+
+/// Never shows the library's error: its text carries the address.
+fn transport(error: &reqwest::Error, effect: Effect) -> Failure {
+    let (kind, note) = if error.is_builder() {
+        (FailureKind::Rejected, "a request that cannot be written")
+    } else if error.is_connect() || error.is_dns() {
+        (FailureKind::Unavailable, "no connection")
+    } else if error.is_timeout() {
+        (lost(effect), "timed out")
+    } else {
+        (lost(effect), "connection lost")
+    };
+    let reason = if kind == FailureKind::Rejected { Reason::RequestRejected } else { Reason::SystemUnavailable };
+    Failure::new(kind, reason).with_note(note)
+}
+
+async fn read_body(
+    response: &mut reqwest::Response,
+    body: &mut Vec<u8>,
+    limit: usize,
+    effect: Effect,
+) -> Result<(), Failure> {
+    let too_long = || Failure::new(unread(effect), Reason::UnreadableReply).with_note("a reply over the size limit");
+    if response.content_length().is_some_and(|length| length > limit as u64) {
+        return Err(too_long());
+    }
+    loop {
+        let chunk = response.chunk().await.map_err(|error| {
+            // The head of a reply came, so this is never "surely nothing sent".
+            let note = if error.is_timeout() { "timed out" } else { "connection lost" };
+            Failure::new(lost(effect), Reason::SystemUnavailable).with_note(note)
+        })?;
+        match chunk {
+            None => return Ok(()),
+            Some(chunk) if body.len() + chunk.len() > limit => return Err(too_long()),
+            Some(chunk) => body.extend_from_slice(&chunk),
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! Addresses: a configured one, checked once, and those of resources below it.
+//!
+//! The rule it keeps: an id is one path segment, whatever characters it holds.
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use url::Url;
+use zeroize::Zeroizing;
+
+use super::{BuildError, unsendable};
+use crate::job::Failure;
+
+/// RFC 3986 unreserved characters stay as they are; all others are encoded, `%` and `/` among them.
+const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// A configured address, checked once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Base {
+    text: String,
+    url: Url,
+}
+
+impl Base {
+    /// Checks the value of a configuration key. A last slash makes no difference to [`Base::join`].
+    ///
+    /// # Errors
+    /// [`BuildError::Address`] with the key.
+    pub fn new(key: &'static str, value: &str) -> Result<Base, BuildError> {
+        let wrong = BuildError::Address { key };
+        let url = Url::parse(value).map_err(|_| wrong.clone())?;
+        let plain = matches!(url.scheme(), "http" | "https")
+            && url.has_host()
+            && url.username().is_empty()
+            && url.password().is_none()
+            && url.query().is_none()
+            && url.fragment().is_none();
+        if !plain {
+            return Err(wrong);
+        }
+        Ok(Base { text: url.as_str().trim_end_matches('/').to_owned(), url })
+    }
+
+    /// The address exactly as configured.
+    pub fn itself(&self) -> Url {
+        self.url.clone()
+    }
+
+    /// The address with further path segments, each percent-encoded as a whole, so that an id can
+    /// neither add a segment nor a query.
+    ///
+    /// # Errors
+    /// `Rejected` for an empty segment, `.` or `..`: an address written with one names something
+    /// else than the id does.
+    pub fn join(&self, segments: &[&str]) -> Result<Url, Failure> {
+        let mut text = Zeroizing::new(self.text.clone());
+        for segment in segments {
+            if matches!(*segment, "" | "." | "..") {
+                return Err(unsendable("an id that cannot stand in an address"));
+            }
+            text.push('/');
+            text.extend(utf8_percent_encode(segment, SEGMENT));
+        }
+        Url::parse(&text).map_err(|_| unsendable("an id that cannot stand in an address"))
+    }
+
+    pub(super) fn is_https(&self) -> bool {
+        self.url.scheme() == "https"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::job::FailureKind;
+
+    #[test]
+    fn an_id_is_one_segment_whatever_it_holds() {
+        let base = Base::new("base_url", "http://127.0.0.1:1/3.1/").expect("base");
+        let url = base.join(&["customers", "a/b?c#d%2e\\é\tf@g"]).expect("url");
+        assert_eq!(url.path(), "/3.1/customers/a%2Fb%3Fc%23d%252e%5C%C3%A9%09f%40g");
+        assert_eq!((url.query(), url.fragment()), (None, None));
+    }
+
+    #[test]
+    fn an_id_that_would_name_another_resource_is_rejected() {
+        let base = Base::new("base_url", "http://127.0.0.1:1").expect("base");
+        for id in ["", ".", ".."] {
+            assert_eq!(base.join(&["customers", id]).expect_err("rejected").kind, FailureKind::Rejected);
+        }
+    }
+
+    #[test]
+    fn an_address_with_a_user_a_query_or_another_scheme_is_refused_by_its_key() {
+        for value in [
+            "",
+            "x",
+            "ftp://example.com",
+            "http://u@example.com",
+            "http://u:p@example.com",
+            "https://example.com/?a=1",
+            "https://example.com/#a",
+        ] {
+            assert_eq!(Base::new("core_url", value), Err(BuildError::Address { key: "core_url" }));
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! What licences a VitalSource user still holds.
+//!
+//! The rule it keeps: a licence counts as expired only where its date was read and has passed.
+
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
+use jiff::{Span, Timestamp};
+use secrecy::{ExposeSecret, SecretString};
+
+use super::super::Facts;
+use super::super::http::{Effect, Request};
+use super::users::Lookup;
+use super::xml::{Element, credentials_document};
+use super::{Account, Told, VitalSource, key_refused};
+use crate::job::{Answer, Failure, FailureKind, Field, Reason};
+
+impl VitalSource {
+    /// `POST v3/credentials.xml` by reference for an access token, then `GET v3/licenses.xml` with
+    /// it. The interface gives a token by reference only: where the job names none, the user is
+    /// read for it first, and a user without one cannot be checked.
+    pub(super) async fn check_licenses(&self, account: &Account<'_>, facts: &Facts) -> Result<Answer, Failure> {
+        let reference = match account.reference {
+            Some(reference) => reference.clone(),
+            None => self.reference_of(account, facts).await?,
+        };
+        let token = self.access_token(&reference, account, facts).await?;
+        let request = Request::get(self.base.join(&["v3", "licenses.xml"])?);
+        let request = self.with_key(request).secret_header("X-VitalSource-Access-Token", &token).long_reply();
+        let reply = self.http.send(request, Effect::Read).await?;
+        let unreadable = || reply.unreadable(Effect::Read);
+        match reply.status() {
+            200 => {
+                let root = Element::parse(reply.body()).ok_or_else(unreadable)?;
+                if root.name() != "licenses" || Told::read(&root).is_some() {
+                    return Err(unreadable());
+                }
+                let unexpired = count_unexpired(&root, Timestamp::now()).ok_or_else(unreadable)?;
+                self.credential.prove();
+                Ok(Answer::Licenses { unexpired })
+            }
+            404 => Err(unreadable()),
+            _ => Err(reply.failure(Effect::Read)),
+        }
+    }
+
+    async fn reference_of(&self, account: &Account<'_>, facts: &Facts) -> Result<SecretString, Failure> {
+        let guid = facts.guid.as_ref().or(account.guid).ok_or_else(super::misfit)?;
+        let uncheckable = |note: &'static str| Failure::new(FailureKind::Refused, Reason::Unproven).with_note(note);
+        match self.user(guid).await? {
+            Lookup::Found(user) => match user.field(Field::Reference) {
+                Some(reference) => Ok(reference.to_owned().into()),
+                None => Err(uncheckable("a user without a reference: its licences cannot be listed")),
+            },
+            Lookup::Missing { .. } => Err(uncheckable("the user is not found: its licences cannot be listed")),
+        }
+    }
+
+    /// 200 with `<credentials><credential access-token guid reference/></credentials>`, or with
+    /// `<error>` in its place.
+    async fn access_token(
+        &self,
+        reference: &SecretString,
+        account: &Account<'_>,
+        facts: &Facts,
+    ) -> Result<SecretString, Failure> {
+        let request = Request::post(self.base.join(&["v3", "credentials.xml"])?)
+            .body("text/xml", credentials_document(reference.expose_secret()));
+        let reply = self.http.send(self.with_key(request), Effect::Read).await?;
+        let unreadable = || reply.unreadable(Effect::Read);
+        if !matches!(reply.status(), 200 | 201 | 404) {
+            return Err(reply.failure(Effect::Read));
+        }
+        let root = Element::parse(reply.body()).ok_or_else(unreadable)?;
+        match Told::read(&root) {
+            Some(told) if told.refuses_key() => return Err(key_refused()),
+            Some(_) => return Err(unreadable()),
+            None if reply.status() == 404 || root.name() != "credentials" => return Err(unreadable()),
+            None => {}
+        }
+        let mut credentials = root.all("credential");
+        let (Some(credential), None) = (credentials.next(), credentials.next()) else { return Err(unreadable()) };
+        let guid = facts.guid.as_ref().or(account.guid);
+        if let (Some(shown), Some(guid)) = (credential.value("guid").filter(|guid| !guid.is_empty()), guid)
+            && !shown.eq_ignore_ascii_case(guid.expose_secret())
+        {
+            return Err(Failure::new(FailureKind::Refused, Reason::IdentityMismatch));
+        }
+        let token = credential.value("access-token").filter(|token| !token.is_empty()).ok_or_else(unreadable)?;
+        Ok(token.to_owned().into())
+    }
+}
+
+/// `None` where an expiration cannot be read.
+fn count_unexpired(licenses: &Element, now: Timestamp) -> Option<u32> {
+    let mut unexpired = 0;
+    for license in licenses.all("license") {
+        if !has_expired(license.value("expiration").unwrap_or_default(), now)? {
+            unexpired += 1;
+        }
+    }
+    Some(unexpired)
+}
+
+/// `never`, nothing, an RFC 2822 date (as the vendor shows), RFC 3339, or a date with or without a
+/// time, read as UTC. A date alone lasts to the end of that day.
+fn has_expired(expiration: &str, now: Timestamp) -> Option<bool> {
+    let text = expiration.trim();
+    if text.is_empty() || ["never", "perpetual", "none", "unlimited"].iter().any(|word| text.eq_ignore_ascii_case(word))
+    {
+        return Some(false);
+    }
+    if let Ok(at) = jiff::fmt::rfc2822::parse(text) {
+        return Some(at.timestamp() <= now);
+    }
+    let text = text.replace('/', "-").replace(" UTC", "Z").replace(" GMT", "Z").replace(" +", "+").replace(" -", "-");
+    let at = match text.parse::<Timestamp>() {
+        Ok(at) => at,
+        // Civil times reach further than instants do: a licence to the end of 9999 is no error.
+        Err(_) => {
+            let civil = text.trim_end_matches('Z').parse::<DateTime>().ok()?;
+            if civil.year() >= 9000 {
+                return Some(false);
+            }
+            let end = if text.len() <= 10 { civil.checked_add(Span::new().days(1)).ok()? } else { civil };
+            end.to_zoned(TimeZone::UTC).ok()?.timestamp()
+        }
+    };
+    Some(at <= now)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_expiration_counts_as_passed_only_where_it_was_read_and_has_passed() {
+        let now: Timestamp = "2026-11-22T10:00:00Z".parse().expect("now");
+        let cases = [
+            ("never", Some(false)),
+            ("Never", Some(false)),
+            ("", Some(false)),
+            ("Thu, 10 Mar 2016 22:14:54 GMT", Some(true)),
+            ("Wed, 10 Mar 2027 22:14:54 GMT", Some(false)),
+            ("2026-11-22T09:59:59Z", Some(true)),
+            ("2026-11-22T10:00:01+00:00", Some(false)),
+            ("2026-11-22 09:00:00 UTC", Some(true)),
+            ("2026-11-22 09:00:00 -0500", Some(false)),
+            ("2026-11-22 09:00:00", Some(true)),
+            ("2026/11/23", Some(false)),
+            ("2026-11-22", Some(false)),
+            ("2026-11-21", Some(true)),
+            ("9999-12-31T23:59:59Z", Some(false)),
+            ("9999-12-31", Some(false)),
+            ("soon", None),
+            ("20271231", Some(false)),
+            ("31.12.2020", None),
+            ("1479815694", None),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(has_expired(text, now), expected, "{text}");
+        }
+    }
+}

@@ -1,0 +1,273 @@
+//! VitalSource: a user, its codes, what licences are left, the overwrite, and the read-backs.
+//!
+//! The rule it keeps: the body is read before the status, because v3 tells errors on HTTP 200;
+//! and only a code's own read says that its content is gone.
+//!
+//! Sources: the vendor's developer pages for v3 and v4 and its page on erasure requests; clients'
+//! code for errors on HTTP 200.
+
+mod codes;
+mod licenses;
+mod users;
+mod xml;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::json;
+
+pub use self::users::replacement_value;
+use self::xml::Element;
+use super::http::{Base, BuildError, Effect, Http, HttpSettings, Reply, Request, check_credential};
+use super::{Call, Credential, System};
+use crate::job::{Answer, Code, Failure, FailureKind, Kind, Reason, Spec, Step, StepName};
+
+/// A user that no key ever created.
+const PROBE_USER: &str = "erasure-worker-probe";
+
+/// Signs the bytes of a body: gives a detached compact JWS.
+pub type Signer = Arc<dyn Fn(&[u8]) -> String + Send + Sync>;
+
+/// How the requester's own side is told to drop an account.
+#[derive(Clone)]
+pub struct Abandon {
+    /// The requester's endpoint.
+    pub url: String,
+    /// Signs the body.
+    pub signer: Signer,
+}
+
+impl std::fmt::Debug for Abandon {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Abandon").finish_non_exhaustive()
+    }
+}
+
+/// Settings of one VitalSource key.
+#[derive(Debug, Clone)]
+pub struct VitalSourceSettings {
+    /// The table's name in the configuration.
+    pub name: String,
+    /// For example `https://api.vitalsource.com`.
+    pub base_url: String,
+    /// Sent as `X-VitalSource-API-Key`.
+    pub api_key: SecretString,
+    /// Of the replacement e-mail addresses; must deliver to nobody.
+    pub replacement_email_domain: String,
+    /// Where it is configured.
+    pub abandon: Option<Abandon>,
+    /// Time-outs.
+    pub common: HttpSettings,
+}
+
+/// The client of one VitalSource key.
+pub struct VitalSource {
+    name: String,
+    base: Base,
+    key: SecretString,
+    email_domain: String,
+    abandon: Option<(Base, Signer)>,
+    http: Http,
+    credential: Credential,
+}
+
+impl VitalSource {
+    /// Builds the client; nothing is called.
+    ///
+    /// # Errors
+    /// [`BuildError`] naming the key that is wrong.
+    pub fn new(settings: VitalSourceSettings) -> Result<VitalSource, BuildError> {
+        let base = Base::new("base_url", &settings.base_url)?;
+        check_credential("api_key", &settings.api_key)?;
+        let domain = &settings.replacement_email_domain;
+        let plain = domain.contains('.')
+            && domain.split('.').all(|label| {
+                !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+            });
+        if !plain {
+            return Err(BuildError::Setting { key: "replacement_email_domain", problem: "not a domain name" });
+        }
+        let abandon = match settings.abandon {
+            Some(Abandon { url, signer }) => Some((Base::new("abandon_url", &url)?, signer)),
+            None => None,
+        };
+        let bases: Vec<&Base> = [&base].into_iter().chain(abandon.as_ref().map(|(url, _)| url)).collect();
+        Ok(VitalSource {
+            http: Http::new(&settings.common, &bases)?,
+            name: settings.name,
+            base,
+            key: settings.api_key,
+            email_domain: settings.replacement_email_domain,
+            abandon,
+            credential: Credential::default(),
+        })
+    }
+
+    fn with_key(&self, request: Request) -> Request {
+        request.accept("text/xml").secret_header("X-VitalSource-API-Key", &self.key)
+    }
+
+    /// The requester's endpoint learns which account by its own records of the job: no GUID, no
+    /// reference is sent. Its refusals are not VitalSource's: they never hold the system.
+    async fn tell_requester(&self, call: &Call<'_>) -> Result<Answer, Failure> {
+        let (url, signer) = self.abandon.as_ref().ok_or_else(misfit)?;
+        let key = &call.job.key;
+        let body = json!({
+            "action": "abandon_account",
+            "tenant": key.tenant,
+            "job_id": key.job_id,
+            "target": call.index,
+            "system": self.name,
+        })
+        .to_string()
+        .into_bytes();
+        let request = Request::post(url.itself())
+            .header("X-Erasure-Signature", &signer(&body))
+            .header("Idempotency-Key", &format!("{}/{}", key.job_id, call.index))
+            .body("application/json", body);
+        let reply = self.http.send(request, Effect::Read).await?;
+        match reply.status() {
+            200..300 => Ok(Answer::Done),
+            300..=399 | 401 | 403 | 404 => Err(Failure::new(FailureKind::Unavailable, Reason::SystemUnavailable)
+                .with_note(format!("HTTP {} from abandon_url", reply.status()))),
+            _ => Err(reply.failure(Effect::Read)),
+        }
+    }
+}
+
+/// An account as a target names it.
+struct Account<'a> {
+    guid: Option<&'a SecretString>,
+    reference: Option<&'a SecretString>,
+    codes: &'a [Code],
+}
+
+impl<'a> Account<'a> {
+    fn of(spec: &'a Spec) -> Option<Account<'a>> {
+        match spec {
+            Spec::VitalSource { guid, reference, codes, .. } => {
+                Some(Account { guid: guid.as_ref(), reference: reference.as_ref(), codes })
+            }
+            _ => None,
+        }
+    }
+
+    fn code(&self, item: u32) -> Result<&'a str, Failure> {
+        let code = usize::try_from(item).ok().and_then(|item| self.codes.get(item)).ok_or_else(misfit)?;
+        Ok(code.code.expose_secret())
+    }
+}
+
+fn misfit() -> Failure {
+    Failure::new(FailureKind::Rejected, Reason::RequestRejected).with_note("not a step of VitalSource")
+}
+
+/// `<error-response><error-code>…</error-code><error-text>…</error-text></error-response>`, or
+/// `<credentials><error code="…" message="…"/></credentials>`.
+struct Told {
+    code: Option<u32>,
+    text: String,
+}
+
+impl Told {
+    fn read(root: &Element) -> Option<Told> {
+        let error = match root.name() {
+            "error-response" | "errors" | "error" | "error-code" | "error-text" => root,
+            _ => root.child("error-response").or_else(|| root.child("error"))?,
+        };
+        let own = |name: &str| (error.name() == name).then(|| error.text());
+        let code =
+            own("error-code").or_else(|| error.value_within("error-code")).or_else(|| error.value_within("code"));
+        let text =
+            own("error-text").or_else(|| error.value_within("error-text")).or_else(|| error.value_within("message"));
+        Some(Told {
+            code: code.and_then(|code| code.parse().ok()),
+            text: text.unwrap_or_default().to_ascii_lowercase(),
+        })
+    }
+
+    /// Our key is refused, told on any status.
+    fn refuses_key(&self) -> bool {
+        matches!(self.code, Some(401 | 403)) || self.text.contains("api key")
+    }
+
+    /// The user is not known.
+    fn says_unknown(&self) -> bool {
+        self.text.contains("not found") || self.text.contains("does not exist")
+    }
+
+    /// The code was cancelled before.
+    fn says_cancelled(&self) -> bool {
+        self.code == Some(469) || self.text.contains("already been cancel") || self.text.contains("already cancel")
+    }
+}
+
+fn key_refused() -> Failure {
+    Failure::new(FailureKind::UnauthorisedOurs, Reason::SystemUnavailable).with_note("the API key is refused")
+}
+
+/// A 404 of a proxy or of a wrong address is most often a page.
+fn is_page(reply: &Reply) -> bool {
+    let start: String =
+        String::from_utf8_lossy(reply.body()).trim_start().chars().take(14).collect::<String>().to_ascii_lowercase();
+    start.starts_with("<!doctype html") || start.starts_with("<html")
+}
+
+#[async_trait]
+impl System for VitalSource {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn kind(&self) -> Kind {
+        Kind::VitalSource
+    }
+
+    /// 50 requests a minute are allowed per endpoint and key. `check_licenses` calls two once each.
+    fn endpoint(&self, step: Step) -> &'static str {
+        match step.name {
+            StepName::ReadCode | StepName::ReadBackCode => "codes.read",
+            StepName::RevokeCode => "codes.revoke",
+            StepName::CheckLicenses => "licenses",
+            StepName::OverwriteUser => "users.update",
+            StepName::TellRequester => "requester",
+            _ => "users",
+        }
+    }
+
+    fn credential(&self) -> &Credential {
+        &self.credential
+    }
+
+    async fn call(&self, call: Call<'_>) -> Result<Answer, Failure> {
+        let account = Account::of(&call.target.spec).ok_or_else(misfit)?;
+        match call.step.name {
+            StepName::Resolve => self.resolve(&account, call.facts).await,
+            StepName::ReadCode | StepName::ReadBackCode => {
+                self.read_code(account.code(call.step.item)?, &account, call.facts).await
+            }
+            StepName::RevokeCode => self.revoke_code(account.code(call.step.item)?).await,
+            StepName::CheckLicenses => self.check_licenses(&account, call.facts).await,
+            StepName::OverwriteUser => self.overwrite(&account, call.facts).await,
+            StepName::ReadBack => self.read_back(&account, call.facts).await,
+            StepName::TellRequester => self.tell_requester(&call).await,
+            _ => Err(misfit()),
+        }
+    }
+
+    /// Reads a user that does not exist: "not found" in the interface's own form shows that the
+    /// key was accepted.
+    async fn probe(&self) -> Result<(), Failure> {
+        let request = self.with_key(Request::get(self.base.join(&["v3", "users.xml", PROBE_USER])?));
+        let reply = self.http.send(request, Effect::Read).await?;
+        let told = Element::parse(reply.body()).as_ref().and_then(Told::read);
+        match reply.status() {
+            200 | 404 if told.as_ref().is_some_and(Told::refuses_key) => Err(key_refused()),
+            200 | 404 if !is_page(&reply) => Ok(()),
+            404 => Err(Failure::new(FailureKind::UnauthorisedOurs, Reason::SystemUnavailable)
+                .with_note("HTTP 404 with a page: is base_url right?")),
+            _ => Err(reply.failure(Effect::Read)),
+        }
+    }
+}

@@ -1,0 +1,277 @@
+//! A VitalSource user: reading and comparing it, overwriting its identifiers, reading them back.
+//!
+//! The rule it keeps: a user is addressed by its GUID, which is never overwritten, and "overwritten"
+//! is said only where every new value reads back.
+
+use secrecy::{ExposeSecret, SecretString};
+
+use super::super::Facts;
+use super::super::compare::same_email;
+use super::super::http::{Effect, Request};
+use super::xml::{Element, user_document};
+use super::{Account, Told, VitalSource, is_page, key_refused, misfit};
+use crate::job::{Answer, Failure, FailureKind, Field, Identity, Reason};
+
+/// The new value of a field, made of bytes that depend on the job alone:
+///
+/// | field | form |
+/// |---|---|
+/// | names, affiliate | 16 letters |
+/// | e-mail | 16 letters `@` the domain, as the vendor asks (`ABCD@EFGH.COM`) |
+/// | reference | 24 letters and digits |
+pub fn replacement_value(field: Field, bytes: &[u8; 32], domain: &str) -> String {
+    let pick = |alphabet: &[u8], length: usize| -> String {
+        bytes.iter().take(length).map(|byte| char::from(alphabet[usize::from(*byte) % alphabet.len()])).collect()
+    };
+    const LETTERS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ";
+    const ALPHANUMERICS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789";
+    match field {
+        Field::FirstName | Field::LastName | Field::Affiliate => pick(LETTERS, 16),
+        Field::Email => format!("{}@{domain}", pick(LETTERS, 16)),
+        Field::Reference => pick(ALPHANUMERICS, 24),
+    }
+}
+
+const fn element_name(field: Field) -> &'static str {
+    match field {
+        Field::FirstName => "first-name",
+        Field::LastName => "last-name",
+        Field::Affiliate => "affiliate",
+        Field::Email => "email",
+        Field::Reference => "reference",
+    }
+}
+
+/// A `<user>` that carries at least one identifier.
+pub(super) struct User(Element);
+
+impl User {
+    fn read(root: Element) -> Option<User> {
+        let user = User(root);
+        let named = user.guid().is_some() || Field::ALL.iter().any(|field| user.field(*field).is_some());
+        (user.0.name() == "user" && named).then_some(user)
+    }
+
+    pub(super) fn guid(&self) -> Option<&str> {
+        self.0.value("guid").filter(|guid| !guid.is_empty())
+    }
+
+    pub(super) fn field(&self, field: Field) -> Option<&str> {
+        self.0.value(element_name(field)).filter(|value| !value.is_empty())
+    }
+}
+
+pub(super) enum Lookup {
+    Found(User),
+    Missing { proven: bool },
+}
+
+impl VitalSource {
+    /// `GET v3/users.xml/{guid|reference}`: 200 with `<user>`, 404, or an error on HTTP 200.
+    pub(super) async fn user(&self, key: &SecretString) -> Result<Lookup, Failure> {
+        let request = Request::get(self.base.join(&["v3", "users.xml", key.expose_secret()])?);
+        let reply = self.http.send(self.with_key(request), Effect::Read).await?;
+        let unreadable = || reply.unreadable(Effect::Read);
+        match reply.status() {
+            404 => Ok(Lookup::Missing { proven: self.credential.is_proven() && !is_page(&reply) }),
+            200 => {
+                let root = Element::parse(reply.body()).ok_or_else(unreadable)?;
+                if let Some(told) = Told::read(&root) {
+                    return match told.code {
+                        _ if told.refuses_key() => Err(key_refused()),
+                        _ if told.says_unknown() => Ok(Lookup::Missing { proven: self.credential.is_proven() }),
+                        // Seen for references and users that are not known, but not documented so.
+                        Some(603 | 604) => Ok(Lookup::Missing { proven: false }),
+                        _ => Err(unreadable()),
+                    };
+                }
+                let user = User::read(root).ok_or_else(unreadable)?;
+                self.credential.prove();
+                Ok(Lookup::Found(user))
+            }
+            _ => Err(reply.failure(Effect::Read)),
+        }
+    }
+
+    pub(super) async fn resolve(&self, account: &Account<'_>, facts: &Facts) -> Result<Answer, Failure> {
+        let (user, identity) = match (account.guid, account.reference) {
+            (Some(guid), None) => match self.user(guid).await? {
+                Lookup::Missing { proven } => return Ok(Answer::Missing { proven }),
+                Lookup::Found(user) => {
+                    let identity = same_guid(&user, guid);
+                    (user, identity)
+                }
+            },
+            (None, Some(reference)) => match self.user(reference).await? {
+                Lookup::Missing { proven } => return Ok(Answer::Missing { proven }),
+                Lookup::Found(user) => {
+                    let identity = same_reference(&user, reference);
+                    (user, identity)
+                }
+            },
+            (Some(guid), Some(reference)) => match (self.user(guid).await?, self.user(reference).await?) {
+                (Lookup::Missing { proven: first }, Lookup::Missing { proven: second }) => {
+                    return Ok(Answer::Missing { proven: first && second });
+                }
+                (Lookup::Missing { .. }, Lookup::Found(user)) => (user, Identity::Other),
+                (Lookup::Found(user), Lookup::Missing { .. }) => {
+                    let identity = match (same_guid(&user, guid), user.field(Field::Reference)) {
+                        (Identity::Other, _) => Identity::Other,
+                        (_, None) => Identity::Unreadable,
+                        // We wrote it: the old reference no longer finds the user.
+                        (same, Some(shown)) if self.is_replacement(facts, Field::Reference, shown) => same,
+                        (_, Some(_)) => Identity::Other,
+                    };
+                    (user, identity)
+                }
+                (Lookup::Found(user), Lookup::Found(other)) => {
+                    let one_user = match (user.guid(), other.guid()) {
+                        (Some(left), Some(right)) if left.eq_ignore_ascii_case(right) => Identity::Same,
+                        (Some(_), Some(_)) => Identity::Other,
+                        _ => Identity::Unreadable,
+                    };
+                    let by_reference = match same_reference(&other, reference) {
+                        Identity::Other => Identity::Other,
+                        _ => one_user,
+                    };
+                    let identity = worse(worse(same_guid(&user, guid), one_user), by_reference);
+                    (user, identity)
+                }
+            },
+            (None, None) => return Err(misfit()),
+        };
+        let guid = match (user.guid(), account.guid) {
+            (Some(guid), _) => guid.to_owned(),
+            (None, Some(guid)) => guid.expose_secret().to_owned(),
+            (None, None) => {
+                return Err(
+                    Failure::new(FailureKind::Unreadable, Reason::UnreadableReply).with_note("a user without a GUID")
+                );
+            }
+        };
+        Ok(Answer::User {
+            identity,
+            guid,
+            email: user.field(Field::Email).map(str::to_owned),
+            fields: Field::ALL.into_iter().filter(|field| user.field(*field).is_some()).collect(),
+        })
+    }
+
+    /// `PUT v3/users.xml/{guid}` with the elements to change: 200 with `<user>` or nothing; 603 and
+    /// 904 tell that the new reference is not accepted.
+    pub(super) async fn overwrite(&self, account: &Account<'_>, facts: &Facts) -> Result<Answer, Failure> {
+        let guid = address(account, facts)?;
+        if facts.replacements.is_empty() {
+            return Err(misfit());
+        }
+        let fields: Vec<(&str, String)> = facts
+            .replacements
+            .iter()
+            .map(|(field, bytes)| (element_name(*field), replacement_value(*field, bytes, &self.email_domain)))
+            .collect();
+        let request = Request::put(self.base.join(&["v3", "users.xml", guid.expose_secret()])?)
+            .body("text/xml", user_document(&fields));
+        let reply = self.http.exchange(self.with_key(request), Effect::Change).await?;
+        let root = Element::parse(reply.body());
+        if let Some(told) = root.as_ref().and_then(Told::read) {
+            return match (told.code, reply.status()) {
+                (_, 401 | 403) => Err(reply.failure(Effect::Change)),
+                _ if told.refuses_key() => Err(key_refused()),
+                (Some(code @ (603 | 904)), _) => {
+                    Err(Failure::new(FailureKind::Rejected, Reason::RequestRejected).with_note(format!("error {code}")))
+                }
+                _ => Err(reply.unreadable(Effect::Change)),
+            };
+        }
+        match reply.status() {
+            200 if reply.is_blank() => {}
+            200 if root.is_some_and(|root| root.name() == "user") => {}
+            404 => return Ok(Answer::Unclear(Reason::Unproven)),
+            _ => return Err(reply.failure(Effect::Change)),
+        }
+        self.credential.prove();
+        Ok(Answer::Done)
+    }
+
+    /// Whether every value that we wrote stands. With nothing to write: whether the identifiers
+    /// (but the reference) are empty.
+    pub(super) async fn read_back(&self, account: &Account<'_>, facts: &Facts) -> Result<Answer, Failure> {
+        let guid = address(account, facts)?;
+        let user = match self.user(guid).await? {
+            Lookup::Missing { proven } => return Ok(Answer::Missing { proven }),
+            Lookup::Found(user) => user,
+        };
+        if same_guid(&user, guid) == Identity::Other {
+            return Err(Failure::new(FailureKind::Unreadable, Reason::UnreadableReply).with_note("another user"));
+        }
+        let stand = if facts.replacements.is_empty() {
+            [Field::FirstName, Field::LastName, Field::Affiliate, Field::Email]
+                .iter()
+                .all(|field| user.field(*field).is_none())
+        } else {
+            facts
+                .replacements
+                .iter()
+                .all(|(field, _)| user.field(*field).is_some_and(|shown| self.is_replacement(facts, *field, shown)))
+        };
+        Ok(Answer::Values { stand })
+    }
+
+    /// Compared without case: the values are random, and a system may write names its own way.
+    fn is_replacement(&self, facts: &Facts, field: Field, shown: &str) -> bool {
+        facts
+            .replacements
+            .iter()
+            .find(|(replaced, _)| *replaced == field)
+            .is_some_and(|(_, bytes)| same_email(shown, &replacement_value(field, bytes, &self.email_domain)))
+    }
+}
+
+/// The GUID that the resolve found, else the one given.
+fn address<'a>(account: &Account<'a>, facts: &'a Facts) -> Result<&'a SecretString, Failure> {
+    facts.guid.as_ref().or(account.guid).ok_or_else(misfit)
+}
+
+pub(super) fn same_guid(user: &User, guid: &SecretString) -> Identity {
+    match user.guid() {
+        None => Identity::Unreadable,
+        Some(shown) if shown.eq_ignore_ascii_case(guid.expose_secret().trim()) => Identity::Same,
+        Some(_) => Identity::Other,
+    }
+}
+
+fn same_reference(user: &User, reference: &SecretString) -> Identity {
+    match user.field(Field::Reference) {
+        None => Identity::Unreadable,
+        Some(shown) if shown == reference.expose_secret().trim() => Identity::Same,
+        Some(_) => Identity::Other,
+    }
+}
+
+/// Somebody else outweighs an unreadable reply, which outweighs a match.
+fn worse(left: Identity, right: Identity) -> Identity {
+    let weight = |identity: Identity| match identity {
+        Identity::Same => 0,
+        Identity::Blank => 1,
+        Identity::Unreadable => 2,
+        Identity::Other => 3,
+    };
+    if weight(left) >= weight(right) { left } else { right }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn replacement_values_have_the_form_of_their_field_and_depend_on_the_bytes_alone() {
+        let bytes: [u8; 32] = std::array::from_fn(|index| (index * 7) as u8);
+        let value = |field| replacement_value(field, &bytes, "example.com");
+        assert_eq!(value(Field::FirstName), "AHOVCJQXELSZGNUB");
+        assert_eq!(value(Field::Email), "AHOVCJQXELSZGNUB@example.com");
+        assert_eq!(value(Field::Reference).len(), 24);
+        assert!(value(Field::Reference).bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit()));
+        assert_eq!(value(Field::Reference), value(Field::Reference));
+        assert_ne!(value(Field::Reference), replacement_value(Field::Reference, &[1; 32], "example.com"));
+    }
+}

@@ -1,0 +1,213 @@
+//! Reading VitalSource's XML into a small tree, and writing the few documents sent to it.
+//!
+//! The rule it keeps: bounded and literal. Depth and number of elements are limited, a document
+//! type or an entity of the document's own is refused, and nothing is ever fetched or expanded.
+
+use quick_xml::Reader;
+use quick_xml::XmlVersion;
+use quick_xml::escape::{escape, resolve_predefined_entity};
+use quick_xml::events::{BytesStart, Event};
+
+/// No reply of the interface is nested deeper than a few levels.
+const MAX_DEPTH: usize = 16;
+/// Enough for some ten thousand licences.
+const MAX_ELEMENTS: usize = 50_000;
+/// A licence has about a dozen.
+const MAX_ATTRIBUTES: usize = 64;
+
+/// An element: its name and its attributes' names without prefix, in lower case, with `-` for `_`.
+#[derive(Default)]
+pub(super) struct Element {
+    name: String,
+    attributes: Vec<(String, String)>,
+    text: String,
+    children: Vec<Element>,
+}
+
+impl Element {
+    /// Reads one document; `None` where it is anything else than one well-formed element.
+    pub(super) fn parse(bytes: &[u8]) -> Option<Element> {
+        let text = std::str::from_utf8(bytes).ok()?;
+        let mut reader = Reader::from_str(text.strip_prefix('\u{feff}').unwrap_or(text));
+        let mut open: Vec<Element> = Vec::new();
+        let mut root = None;
+        let mut count = 0;
+        loop {
+            match reader.read_event().ok()? {
+                Event::Start(start) => {
+                    count += 1;
+                    if root.is_some() || open.len() >= MAX_DEPTH || count > MAX_ELEMENTS {
+                        return None;
+                    }
+                    open.push(begin(&start)?);
+                }
+                Event::Empty(start) => {
+                    count += 1;
+                    if root.is_some() || open.len() >= MAX_DEPTH || count > MAX_ELEMENTS {
+                        return None;
+                    }
+                    close(begin(&start)?, &mut open, &mut root);
+                }
+                Event::End(_) => close(open.pop()?, &mut open, &mut root),
+                Event::Text(text) => put(&text.xml10_content(), &mut open)?,
+                Event::CData(text) => put(&text.xml10_content(), &mut open)?,
+                Event::GeneralRef(reference) => {
+                    let element = open.last_mut()?;
+                    match reference.resolve_char_ref().ok()? {
+                        Some(character) => element.text.push(character),
+                        None => element.text.push_str(resolve_predefined_entity(&reference.xml10_content())?),
+                    }
+                }
+                Event::Comment(_) | Event::Decl(_) | Event::PI(_) => {}
+                Event::DocType(_) => return None,
+                Event::Eof => return if open.is_empty() { root } else { None },
+            }
+        }
+    }
+
+    /// The name.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The element's own text, trimmed.
+    pub(super) fn text(&self) -> &str {
+        self.text.trim()
+    }
+
+    /// All children with a name.
+    pub(super) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Element> {
+        self.children.iter().filter(move |child| child.name == name)
+    }
+
+    /// The first child with a name.
+    pub(super) fn child(&self, name: &str) -> Option<&Element> {
+        self.children.iter().find(|child| child.name == name)
+    }
+
+    /// True where there is nothing in it.
+    pub(super) fn is_empty(&self) -> bool {
+        self.text().is_empty() && self.children.is_empty() && self.attributes.iter().all(|(name, _)| name == "nil")
+    }
+
+    /// A value, whether it comes as a child's text or as an attribute.
+    pub(super) fn value(&self, name: &str) -> Option<&str> {
+        let attribute = || self.attributes.iter().find(|(key, _)| key == name).map(|(_, value)| value.trim());
+        self.child(name).map(Element::text).or_else(attribute)
+    }
+
+    /// As [`Element::value`], anywhere within, the nearest first.
+    pub(super) fn value_within(&self, name: &str) -> Option<&str> {
+        self.value(name).or_else(|| self.children.iter().find_map(|child| child.value_within(name)))
+    }
+}
+
+fn begin(start: &BytesStart<'_>) -> Option<Element> {
+    let mut element = Element { name: plain(start.local_name().as_ref())?, ..Element::default() };
+    for attribute in start.attributes() {
+        let attribute = attribute.ok()?;
+        if element.attributes.len() >= MAX_ATTRIBUTES {
+            return None;
+        }
+        let value = attribute.normalized_value(XmlVersion::Implicit1_0).ok()?;
+        element.attributes.push((plain(attribute.key.local_name().as_ref())?, value.into_owned()));
+    }
+    Some(element)
+}
+
+fn plain(name: &str) -> Option<String> {
+    (!name.is_empty()).then(|| name.to_ascii_lowercase().replace('_', "-"))
+}
+
+fn close(element: Element, open: &mut [Element], root: &mut Option<Element>) {
+    match open.last_mut() {
+        Some(parent) => parent.children.push(element),
+        None => *root = Some(element),
+    }
+}
+
+/// Text outside the root must be white space.
+fn put(text: &str, open: &mut [Element]) -> Option<()> {
+    match open.last_mut() {
+        Some(element) => {
+            element.text.push_str(text);
+            Some(())
+        }
+        None => text.trim().is_empty().then_some(()),
+    }
+}
+
+/// `<user>` with an element a field.
+pub(super) fn user_document(fields: &[(&str, String)]) -> Vec<u8> {
+    let mut document = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?><user>");
+    for (name, value) in fields {
+        document.push_str(&format!("<{name}>{}</{name}>", escape(value.as_str())));
+    }
+    document.push_str("</user>");
+    document.into_bytes()
+}
+
+/// `<credentials>` that asks for one user's access token by reference.
+pub(super) fn credentials_document(reference: &str) -> Vec<u8> {
+    format!(
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?><credentials><credential reference=\"{}\"/></credentials>",
+        escape(reference)
+    )
+    .into_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read_alike_however_they_are_spelt() {
+        let root = Element::parse(b"\xef\xbb\xbf<?xml version=\"1.0\"?><!-- c --><v:User><First_Name> A &amp; &#66; <![CDATA[<C>]]></First_Name><x guid='G&lt;'/></v:User>").expect("document");
+        assert_eq!((root.name(), root.value("first-name")), ("user", Some("A & B <C>")));
+        assert_eq!(root.value_within("guid"), Some("G<"));
+    }
+
+    #[test]
+    fn a_document_that_defines_or_uses_its_own_entities_is_refused() {
+        assert!(Element::parse(b"<!DOCTYPE a [<!ENTITY b \"c\">]><a>&b;</a>").is_none());
+        assert!(Element::parse(b"<a>&b;</a>").is_none());
+        assert!(Element::parse(b"<a c='&b;'/>").is_none());
+    }
+
+    #[test]
+    fn anything_but_one_whole_element_is_refused() {
+        for document in [
+            "",
+            " ",
+            "text",
+            "<a>",
+            "<a></b>",
+            "<a/><b/>",
+            "<a/>text",
+            "</a>",
+            "<a b></a>",
+            "<a b=c/>",
+            "<a b='1' b='2'/>",
+        ] {
+            assert!(Element::parse(document.as_bytes()).is_none(), "{document}");
+        }
+    }
+
+    #[test]
+    fn depth_and_size_are_bounded() {
+        let deep = |depth: usize| format!("{}{}", "<a>".repeat(depth), "</a>".repeat(depth));
+        assert!(Element::parse(deep(MAX_DEPTH).as_bytes()).is_some());
+        assert!(Element::parse(deep(MAX_DEPTH + 1).as_bytes()).is_none());
+        let wide = |count: usize| format!("<a>{}</a>", "<b/>".repeat(count));
+        assert!(Element::parse(wide(MAX_ELEMENTS - 1).as_bytes()).is_some());
+        assert!(Element::parse(wide(MAX_ELEMENTS).as_bytes()).is_none());
+    }
+
+    #[test]
+    fn a_value_cannot_break_out_of_its_element() {
+        let document = user_document(&[("first-name", "<a>&\"'".to_owned())]);
+        assert_eq!(Element::parse(&document).expect("document").value("first-name"), Some("<a>&\"'"));
+        let document = credentials_document("\"/><x y=\"");
+        assert_eq!(Element::parse(&document).expect("document").value_within("reference"), Some("\"/><x y=\""));
+    }
+}

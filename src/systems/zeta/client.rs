@@ -1,0 +1,378 @@
+//! The calls of Zeta Loyalty: Member API, Program API, and the deletion file's rows.
+//!
+//! The rule it keeps: one step, one call; a 404 proves nothing by itself, and a 2xx whose body
+//! denies success or cannot be read is no success.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use secrecy::{ExposeSecret, SecretString};
+
+use super::import::{ImportLedger, KeyedDigest};
+use super::reply::{self, About, Body};
+use super::settings::{Clock, MemberProof, ZetaError, ZetaSettings};
+use crate::job::{
+    Answer, Failure, FailureKind, Identity, InputKind, Kind, Member, MemberKey, Reason, RowState, Spec, Step, StepName,
+};
+use crate::systems::http::{self, Base, BuildError, Effect, Http, Reply, Request};
+use crate::systems::{Call, Credential, System};
+
+const ACCEPT: &str = "application/vnd.stellar-v1+json";
+/// Names no member: it has a character that the platform's own ids do not.
+const NOBODY: &str = "erasure-worker~probe";
+
+/// A configured Loyalty platform to call.
+pub struct ZetaClient {
+    settings: ZetaSettings,
+    base: Base,
+    http: Http,
+    credential: Credential,
+    import: Option<Arc<ImportLedger>>,
+    clock: Clock,
+}
+
+impl std::fmt::Debug for ZetaClient {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ZetaClient").field("name", &self.settings.name).finish_non_exhaustive()
+    }
+}
+
+impl ZetaClient {
+    /// Builds the client and opens its import folder. Blocks. `keyed` is described at
+    /// [`ImportLedger::open`].
+    ///
+    /// # Errors
+    /// [`ZetaError`] names the setting or the folder.
+    pub fn new(settings: ZetaSettings, keyed: KeyedDigest, clock: Clock) -> Result<ZetaClient, ZetaError> {
+        let base = Base::new("base_url", &settings.base_url)?;
+        if let Some(token) = &settings.program_token {
+            http::check_credential("program_token", token)?;
+        }
+        if settings.otp_field.is_empty() || !settings.otp_field.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+        {
+            return Err(BuildError::Setting { key: "otp_field", problem: "must be letters, digits and _" }.into());
+        }
+        if let Some(id) = &settings.probe_member_id
+            && (id.expose_secret().trim().is_empty() || base.join(&[id.expose_secret()]).is_err())
+        {
+            return Err(BuildError::Setting { key: "probe_member_id", problem: "cannot stand in an address" }.into());
+        }
+        let http = Http::new(&settings.http, &[&base])?;
+        let import = settings.import.clone().map(|import| ImportLedger::open(import, keyed)).transpose()?.map(Arc::new);
+        Ok(ZetaClient { settings, base, http, credential: Credential::default(), import, clock })
+    }
+
+    /// The deletion file, where one is configured.
+    pub fn import(&self) -> Option<&Arc<ImportLedger>> {
+        self.import.as_ref()
+    }
+
+    /// Whether `import` is configured and keyed by this kind of id.
+    pub fn accepts(&self, key: MemberKey) -> bool {
+        self.import.as_ref().is_some_and(|import| import.accepts(key))
+    }
+
+    /// `GET program/api/members/{id}`. The token can be given as a query parameter only (O).
+    async fn program_get(&self, token: &SecretString, id: &str) -> Result<Reply, Failure> {
+        let url = self.member_url(id)?;
+        let request = Request::get(url).accept(ACCEPT).query(&[("access_token", token.expose_secret())]);
+        self.http.send(request, Effect::Read).await
+    }
+
+    fn member_url(&self, id: &str) -> Result<url::Url, Failure> {
+        if id.trim().is_empty() {
+            return Err(rejected("a blank member id"));
+        }
+        self.base.join(&["program", "api", "members", id])
+    }
+
+    /// Reads a member by Program API and compares. Only a reply that carries something proves the
+    /// token. 404 means gone only where it is proven (I).
+    async fn program_read(&self, token: &SecretString, member: &Member) -> Result<Answer, Failure> {
+        let reply = self.program_get(token, member.value.expose_secret()).await?;
+        match reply.status() {
+            404 => Ok(Answer::Missing { proven: self.credential.is_proven() }),
+            _ if reply.is_success() => match reply::body(&reply) {
+                Body::Object(record) => {
+                    if record.as_object().is_some_and(|fields| !fields.is_empty()) {
+                        self.credential.prove();
+                    }
+                    Ok(Answer::Found(reply::identity(&record, member)))
+                }
+                Body::Denied(About::Token) => Err(ours("HTTP 200 with an error about the token")),
+                Body::Denied(_) | Body::Blank | Body::Unreadable => Err(reply.unreadable(Effect::Read)),
+            },
+            _ => Err(reply.failure(Effect::Read)),
+        }
+    }
+
+    /// The token and the member that a Program read needs. An e-mail address is no id there: its
+    /// 404 would say nothing.
+    fn readable<'a>(&'a self, member: Option<&'a Member>) -> Option<(&'a SecretString, &'a Member)> {
+        Some((self.settings.program_token.as_ref()?, member.filter(|member| member.key != MemberKey::Email)?))
+    }
+
+    /// Without a program token the Program API cannot be read. That is no wrong credential: holding
+    /// the system would stop the Member API too. So the job is rejected, for an operator to mend.
+    async fn resolve(&self, spec: &Spec) -> Result<Answer, Failure> {
+        match spec {
+            Spec::LoyaltyProgram { member } | Spec::LoyaltyManual { member } => match self.readable(Some(member)) {
+                Some((token, member)) => self.program_read(token, member).await,
+                None => Err(rejected("no Program API read: is program_token configured?")),
+            },
+            Spec::LoyaltyImport { member } => match self.readable(Some(member)) {
+                Some((token, member)) => self.program_read(token, member).await,
+                None => Ok(Answer::Found(Identity::Unreadable)),
+            },
+            Spec::LoyaltyMember { access_token, member, .. } => {
+                self.profile_read(access_token.as_ref(), member.as_ref()).await
+            }
+            _ => Err(not_ours()),
+        }
+    }
+
+    /// `GET api/profile`: not documented, so a platform without it (404) leaves the identity open.
+    async fn profile_read(&self, token: Option<&SecretString>, member: Option<&Member>) -> Result<Answer, Failure> {
+        let token = token.ok_or_else(|| theirs(InputKind::AccessToken))?;
+        let Some(member) = member else { return Ok(Answer::Found(Identity::Unreadable)) };
+        let request = Request::get(self.base.join(&["api", "profile"])?).accept(ACCEPT).bearer(token);
+        let reply = self.http.send(request, Effect::Read).await?;
+        match reply.status() {
+            401 | 403 => Err(theirs(InputKind::AccessToken).with_note(format!("HTTP {}", reply.status()))),
+            404 => Ok(Answer::Found(Identity::Unreadable)),
+            _ if reply.is_success() => match reply::body(&reply) {
+                Body::Object(record) => Ok(Answer::Found(reply::identity(&record, member))),
+                Body::Denied(About::Token) => Err(theirs(InputKind::AccessToken)),
+                Body::Denied(_) | Body::Blank | Body::Unreadable => Err(reply.unreadable(Effect::Read)),
+            },
+            _ => Err(reply.failure(Effect::Read)),
+        }
+    }
+
+    /// `GET program/api/members/{id}` again. Where that cannot be asked nothing can be proven.
+    async fn read_back(&self, spec: &Spec) -> Result<Answer, Failure> {
+        let member = match spec {
+            Spec::LoyaltyProgram { member } | Spec::LoyaltyImport { member } | Spec::LoyaltyManual { member } => {
+                Some(member)
+            }
+            Spec::LoyaltyMember { member, .. } => member.as_ref(),
+            _ => return Err(not_ours()),
+        };
+        let nothing = || Failure::new(FailureKind::Rejected, Reason::Unproven).with_note("no read-back is possible");
+        let (token, member) = self.readable(member).ok_or_else(nothing)?;
+        self.program_read(token, member).await
+    }
+
+    /// `POST api/profile/otp` with the member's token: the platform mails a code (D).
+    async fn request_otp(&self, spec: &Spec) -> Result<Answer, Failure> {
+        let Spec::LoyaltyMember { access_token, .. } = spec else { return Err(not_ours()) };
+        let token = access_token.as_ref().ok_or_else(|| theirs(InputKind::AccessToken))?;
+        let effect = Effect::OneTimePassword;
+        let request = Request::post(self.base.join(&["api", "profile", "otp"])?).accept(ACCEPT).bearer(token);
+        let reply = self.http.send(request, effect).await?;
+        match reply.status() {
+            401 | 403 => Err(theirs(InputKind::AccessToken).with_note(format!("HTTP {}", reply.status()))),
+            400 | 422 if reply::about(&reply) == About::Token => Err(theirs(InputKind::AccessToken)),
+            _ if reply.is_success() => match reply::body(&reply) {
+                // Whether a code came the member will see: nothing is erased by believing it.
+                Body::Blank | Body::Object(_) | Body::Unreadable => Ok(Answer::Done),
+                Body::Denied(About::Token) => Err(theirs(InputKind::AccessToken)),
+                Body::Denied(_) => Err(rejected("HTTP 200 with an error")),
+            },
+            _ => Err(reply.failure(effect)),
+        }
+    }
+
+    async fn delete_member(&self, spec: &Spec) -> Result<Answer, Failure> {
+        match spec {
+            Spec::LoyaltyProgram { member } => self.program_delete(member).await,
+            Spec::LoyaltyMember { access_token, current_password, code, .. } => {
+                let token = access_token.as_ref().ok_or_else(|| theirs(InputKind::AccessToken))?;
+                let proof = match self.settings.member_proof {
+                    MemberProof::Password => Some((
+                        "current_password",
+                        current_password.as_ref().ok_or_else(|| theirs(InputKind::CurrentPassword))?,
+                    )),
+                    MemberProof::Otp => {
+                        Some((self.settings.otp_field.as_str(), code.as_ref().ok_or_else(|| theirs(InputKind::Otp))?))
+                    }
+                    MemberProof::Token => None,
+                };
+                self.profile_delete(token, proof).await
+            }
+            _ => Err(not_ours()),
+        }
+    }
+
+    /// `DELETE program/api/members/{id}`, the token as a form field, no `Authorization` (D).
+    async fn program_delete(&self, member: &Member) -> Result<Answer, Failure> {
+        let token = self.settings.program_token.as_ref().ok_or_else(|| rejected("no program_token is configured"))?;
+        let url = self.member_url(member.value.expose_secret())?;
+        let request = Request::delete(url).accept(ACCEPT).multipart(&[("access_token", token.expose_secret())]);
+        let reply = self.http.send(request, Effect::Change).await?;
+        match reply.status() {
+            404 => Ok(Answer::Unclear(Reason::Unproven)),
+            _ if reply.is_success() => match reply::body(&reply) {
+                Body::Blank | Body::Object(_) => {
+                    self.credential.prove();
+                    Ok(Answer::Done)
+                }
+                Body::Denied(About::Token) => Err(ours("HTTP 200 with an error about the token")),
+                Body::Denied(About::NotFound) => Ok(Answer::Unclear(Reason::Unproven)),
+                Body::Denied(_) => Err(rejected("HTTP 200 with an error")),
+                Body::Unreadable => Err(reply.unreadable(Effect::Change)),
+            },
+            _ => Err(reply.failure(Effect::Change)),
+        }
+    }
+
+    /// `DELETE api/profile` with the member's token and the proof that the platform is set to (D).
+    async fn profile_delete(
+        &self,
+        token: &SecretString,
+        proof: Option<(&str, &SecretString)>,
+    ) -> Result<Answer, Failure> {
+        let mut request = Request::delete(self.base.join(&["api", "profile"])?).accept(ACCEPT).bearer(token);
+        if let Some((field, secret)) = proof {
+            request = request.multipart(&[(field, secret.expose_secret())]);
+        }
+        let reply = self.http.send(request, Effect::Change).await?;
+        if reply.is_success() {
+            return match reply::body(&reply) {
+                Body::Blank | Body::Object(_) => Ok(Answer::Done),
+                Body::Denied(About::NotFound) => Ok(Answer::Unclear(Reason::Unproven)),
+                Body::Denied(about) => Err(self.denied(about).unwrap_or_else(|| rejected("HTTP 200 with an error"))),
+                Body::Unreadable => Err(reply.unreadable(Effect::Change)),
+            };
+        }
+        let denied = self.denied(reply::about(&reply));
+        let by_mode = match (reply.status(), self.settings.member_proof) {
+            (404, _) => return Ok(Answer::Unclear(Reason::Unproven)),
+            (401, _) | (403, MemberProof::Token) => theirs(InputKind::AccessToken),
+            (400 | 403 | 422, MemberProof::Password) => Failure::new(FailureKind::Rejected, Reason::WrongPassword),
+            (400 | 403 | 422, MemberProof::Otp) => theirs(InputKind::Otp),
+            _ => return Err(reply.failure(Effect::Change)),
+        };
+        Err(denied.unwrap_or(by_mode).with_note(format!("HTTP {}", reply.status())))
+    }
+
+    /// What a member's error means where it says what it is about. A password asked for where we
+    /// are set to send a code (or the reverse) is neither of them wrong: `member_proof` is.
+    fn denied(&self, about: About) -> Option<Failure> {
+        match (about, self.settings.member_proof) {
+            (About::Token, _) => Some(theirs(InputKind::AccessToken)),
+            (About::Otp, MemberProof::Otp) => Some(theirs(InputKind::Otp)),
+            (About::Password, MemberProof::Password) => {
+                Some(Failure::new(FailureKind::Rejected, Reason::WrongPassword))
+            }
+            (About::Otp | About::Password, _) => Some(rejected("the platform asks for another proof: member_proof")),
+            (About::NotFound | About::Other, _) => None,
+        }
+    }
+
+    /// A row's step, off the async threads.
+    async fn row(&self, call: Call<'_>) -> Result<Answer, Failure> {
+        let Spec::LoyaltyImport { member } = &call.target.spec else { return Err(not_ours()) };
+        let import = self.import.clone().ok_or_else(|| rejected("no import is configured"))?;
+        if !import.accepts(member.key) {
+            return Err(rejected("the deletion file is keyed by another kind of id: import.key"));
+        }
+        let (key, index, value) = (call.job.key.clone(), call.index, member.value.clone());
+        let (queues, now) = (call.step.name == StepName::QueueImportRow, (self.clock)());
+        let work = move || -> Result<Answer, Failure> {
+            if queues {
+                import.queue(&key, index, &value, now).map(|_: RowState| Answer::Done)
+            } else {
+                import.state(&key, index, &value).map(Answer::Row)
+            }
+        };
+        tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| {
+            let lost = Failure::new(FailureKind::Unavailable, Reason::SystemUnavailable);
+            Err(lost.with_note("the import folder's thread ended"))
+        })
+    }
+}
+
+#[async_trait]
+impl System for ZetaClient {
+    fn name(&self) -> &str {
+        &self.settings.name
+    }
+
+    fn kind(&self) -> Kind {
+        Kind::ZetaLoyalty
+    }
+
+    /// `program`, `member` or `import`. Reads and deletes count as `program`: a step alone does not
+    /// tell by which API it goes.
+    fn endpoint(&self, step: Step) -> &'static str {
+        match step.name {
+            StepName::QueueImportRow | StepName::ImportResult => "import",
+            StepName::RequestOtp => "member",
+            _ => "program",
+        }
+    }
+
+    fn credential(&self) -> &Credential {
+        &self.credential
+    }
+
+    async fn call(&self, call: Call<'_>) -> Result<Answer, Failure> {
+        let spec = &call.target.spec;
+        match call.step.name {
+            StepName::Resolve => self.resolve(spec).await,
+            StepName::ReadBack => self.read_back(spec).await,
+            StepName::RequestOtp => self.request_otp(spec).await,
+            StepName::DeleteMember => self.delete_member(spec).await,
+            StepName::QueueImportRow | StepName::ImportResult => self.row(call).await,
+            _ => Err(not_ours()),
+        }
+    }
+
+    /// With `probe_member_id` that member must be found, which proves the token. Without, a member
+    /// that cannot exist is read: 404 shows only that the address answers and the token is not
+    /// refused. Without a program token any answer of `api/profile` but an error of the server or a
+    /// redirect will do.
+    async fn probe(&self) -> Result<(), Failure> {
+        let Some(token) = &self.settings.program_token else {
+            let request = Request::get(self.base.join(&["api", "profile"])?).accept(ACCEPT);
+            let reply = self.http.send(request, Effect::Read).await?;
+            return if reply.is_redirect() { Err(reply.failure(Effect::Read)) } else { Ok(()) };
+        };
+        let Some(id) = &self.settings.probe_member_id else {
+            let reply = self.program_get(token, NOBODY).await?;
+            return if reply.is_success() || reply.status() == 404 { Ok(()) } else { Err(reply.failure(Effect::Read)) };
+        };
+        let reply = self.program_get(token, id.expose_secret()).await?;
+        match reply.status() {
+            404 => Err(ours("HTTP 404 for probe_member_id")),
+            _ if reply.is_success() => match reply::body(&reply) {
+                Body::Object(record) if record.as_object().is_some_and(|fields| !fields.is_empty()) => {
+                    self.credential.prove();
+                    Ok(())
+                }
+                Body::Denied(About::Token) => Err(ours("HTTP 200 with an error about the token")),
+                _ => Err(reply.unreadable(Effect::Read)),
+            },
+            _ => Err(reply.failure(Effect::Read)),
+        }
+    }
+}
+
+/// Our credential or address is wrong.
+fn ours(note: &'static str) -> Failure {
+    Failure::new(FailureKind::UnauthorisedOurs, Reason::SystemUnavailable).with_note(note)
+}
+
+/// A member's proof is refused, or was not given.
+fn theirs(proof: InputKind) -> Failure {
+    Failure::new(FailureKind::UnauthorisedTheirs(proof), Reason::InputRefused)
+}
+
+fn rejected(note: &'static str) -> Failure {
+    Failure::new(FailureKind::Rejected, Reason::RequestRejected).with_note(note)
+}
+
+fn not_ours() -> Failure {
+    rejected("not a step of this target")
+}

@@ -1,0 +1,328 @@
+//! The two files of one batch: the deletion file itself, and a log of whose rows they are.
+//!
+//! The rule it keeps: both files only grow, the log names no member, and after a cut at any byte
+//! reading them gives whole rows that stand in both files, or none.
+//!
+//! `batch-000001.csv` is what the platform takes: a header row and one column. `batch-000001.rows`
+//! holds one JSON value a line: `opened`, then `row` (keyed digest of the value, where the row ends
+//! in the deletion file, the job that asked), `shared` (another job for the same row), `closed`,
+//! `exported`, `settled` (one letter a row). Once settled only the log is left.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use zeroize::Zeroizing;
+
+use super::disk::{Appended, Failed, private, read_or_empty, remove, sync_dir};
+use super::line::{Claim, Digest, KeyedDigest, Line, Row, VERSION, digest_of, heading, record, value_of};
+use super::{BatchId, LedgerError};
+use crate::job::{MemberKey, RowState};
+
+/// A batch as its files tell it.
+pub(super) struct Batch {
+    pub id: BatchId,
+    pub opened_at: Timestamp,
+    pub closed_at: Option<Timestamp>,
+    pub exported_at: Option<Timestamp>,
+    pub settled_at: Option<Timestamp>,
+    /// How many rows it has; stays when `rows` are let go.
+    pub count: usize,
+    /// The rows; let go by the ledger once settled.
+    pub rows: Vec<Row>,
+    /// One state a row; empty until settled, let go like `rows`.
+    pub states: Vec<RowState>,
+    /// False where the log was written under another digest key: its rows cannot be recognised.
+    pub legible: bool,
+    dir: PathBuf,
+    csv: Option<Appended>,
+    log: Option<Appended>,
+}
+
+impl Batch {
+    /// Creates both files of a new batch and makes them last before any row is written; or neither.
+    pub fn create(
+        dir: &Path,
+        id: BatchId,
+        key: MemberKey,
+        keyed: &KeyedDigest,
+        opened_at: Timestamp,
+    ) -> Result<Batch, Failed> {
+        let mut batch = Batch::named(dir, id, opened_at);
+        let made = batch.make_files(key, keyed);
+        made.map_err(|failed| Failed {
+            undone: batch.remove_csv().and_then(|()| batch.remove_log()).is_ok(),
+            ..failed
+        })?;
+        Ok(batch)
+    }
+
+    fn make_files(&mut self, key: MemberKey, keyed: &KeyedDigest) -> Result<(), Failed> {
+        // The log first: a deletion file without one never held an acknowledged row.
+        let mut log = Appended::open(&self.log_path(), true)?;
+        log.append(&self.opened(key, keyed).bytes()?)?;
+        log.file.sync_all()?;
+        let mut csv = Appended::open(&self.csv_path(), true)?;
+        csv.append(&record(heading(key))?)?;
+        csv.file.sync_all()?;
+        sync_dir(&self.dir)?;
+        (self.csv, self.log) = (Some(csv), Some(log));
+        Ok(())
+    }
+
+    fn named(dir: &Path, id: BatchId, opened_at: Timestamp) -> Batch {
+        Batch {
+            id,
+            opened_at,
+            closed_at: None,
+            exported_at: None,
+            settled_at: None,
+            count: 0,
+            rows: Vec::new(),
+            states: Vec::new(),
+            legible: true,
+            dir: dir.to_owned(),
+            csv: None,
+            log: None,
+        }
+    }
+
+    /// Reads a batch back, mending what a crash cut off. `None` where no row was ever acknowledged;
+    /// its files are then removed.
+    pub fn load(dir: &Path, id: BatchId, key: MemberKey, keyed: &KeyedDigest) -> Result<Option<Batch>, LedgerError> {
+        let mut batch = Batch::named(dir, id, Timestamp::UNIX_EPOCH);
+        let corrupt = || LedgerError::Corrupt { file: id.file_name("rows") };
+        let log = read_or_empty(&batch.log_path()).map_err(LedgerError::io("read"))?;
+        let csv = Zeroizing::new(read_or_empty(&batch.csv_path()).map_err(LedgerError::io("read"))?);
+        let Some(first) = log.iter().position(|byte| *byte == b'\n') else {
+            batch.remove_csv().and_then(|()| batch.remove_log()).map_err(LedgerError::io("remove"))?;
+            return Ok(None);
+        };
+        let Some(Line::Opened { version: VERSION, key: written_for, check, opened_at }) = Line::parse(&log[..first])
+        else {
+            return Err(corrupt());
+        };
+        batch.opened_at = opened_at;
+        batch.legible = check == batch.check(keyed);
+        let whole = batch.replay(&log[first + 1..]).ok_or_else(corrupt)?;
+        if batch.settled_at.is_some() {
+            if batch.states.len() != batch.rows.len() {
+                return Err(corrupt());
+            }
+            batch.remove_csv().map_err(LedgerError::io("remove"))?;
+            return Ok(Some(batch));
+        }
+        if written_for != key.as_str() {
+            return Err(LedgerError::OtherKey { file: id.file_name("csv"), key: written_for });
+        }
+        let logged = batch.rows.len();
+        let end = batch.keep_rows_that_stand_in(&csv, key, keyed);
+        if batch.rows.len() < logged {
+            let lost = logged - batch.rows.len();
+            tracing::warn!(batch = %id, lost, "rows that were never acknowledged, or whose file was damaged, are dropped");
+        }
+        if batch.rows.is_empty() {
+            batch.remove_csv().and_then(|()| batch.remove_log()).map_err(LedgerError::io("remove"))?;
+            return Ok(None);
+        }
+        let sound = whole && batch.legible && batch.rows.len() == logged && end == csv.len() as u64;
+        batch.legible = true;
+        batch.make_last(sound, end, key, keyed).map_err(LedgerError::io("mend"))?;
+        Ok(Some(batch))
+    }
+
+    /// Applies the log's lines up to the first that is not whole. `Some(false)` where something was
+    /// left out; `None` where a line contradicts the ones before.
+    fn replay(&mut self, mut log: &[u8]) -> Option<bool> {
+        while let Some(end) = log.iter().position(|byte| *byte == b'\n') {
+            let Some(line) = Line::parse(&log[..end]) else { break };
+            log = &log[end + 1..];
+            match line {
+                Line::Opened { .. } => return None,
+                Line::Row { digest, end, job, target } => {
+                    let digest = hex::decode(digest).ok()?.try_into().ok()?;
+                    self.rows.push(Row { digest, end, claims: vec![Claim { job, target }] });
+                }
+                Line::Shared { row, job, target } => {
+                    self.rows.get_mut(row as usize)?.claims.push(Claim { job, target });
+                }
+                Line::Closed { closed_at } => self.closed_at = Some(closed_at),
+                Line::Exported { exported_at } => self.exported_at = Some(exported_at),
+                Line::Settled { settled_at, states } => {
+                    self.settled_at = Some(settled_at);
+                    self.states = super::line::states(&states)?;
+                }
+            }
+        }
+        self.count = self.rows.len();
+        Some(log.is_empty())
+    }
+
+    /// Drops every row from the first on that is not whole in the deletion file, and gives where
+    /// the last good one ends. Under another digest key the digests are made anew.
+    fn keep_rows_that_stand_in(&mut self, csv: &[u8], key: MemberKey, keyed: &KeyedDigest) -> u64 {
+        let header = record(heading(key)).unwrap_or_default();
+        let mut end = if csv.starts_with(&header) { header.len() } else { 0 };
+        let mut good = 0;
+        for row in &mut self.rows {
+            let next = usize::try_from(row.end).unwrap_or(usize::MAX);
+            let Some(value) = csv.get(end..next).filter(|_| end > 0).and_then(value_of) else { break };
+            let digest = digest_of(keyed, key, &value);
+            if self.legible && digest != row.digest {
+                break;
+            }
+            row.digest = digest;
+            (end, good) = (next, good + 1);
+        }
+        self.rows.truncate(good);
+        self.count = good;
+        end as u64
+    }
+
+    /// What was found may never have been synced: it is now, so that it may be acknowledged.
+    fn make_last(&mut self, sound: bool, end: u64, key: MemberKey, keyed: &KeyedDigest) -> io::Result<()> {
+        let csv = Appended::open(&self.csv_path(), false)?;
+        csv.file.set_len(end)?;
+        csv.file.sync_all()?;
+        if !sound {
+            let path = self.dir.join(self.id.file_name("tmp"));
+            let mut fresh = private().write(true).create(true).truncate(true).open(&path)?;
+            fresh.write_all(&self.whole_log(key, keyed)?)?;
+            fresh.sync_all()?;
+            fs::rename(&path, self.log_path())?;
+        }
+        let log = Appended::open(&self.log_path(), false)?;
+        log.file.sync_all()?;
+        sync_dir(&self.dir)?;
+        if self.closed_at.is_none() {
+            self.csv = Some(Appended { length: end, ..csv });
+            self.log = Some(log);
+        }
+        Ok(())
+    }
+
+    fn whole_log(&self, key: MemberKey, keyed: &KeyedDigest) -> io::Result<Vec<u8>> {
+        let mut bytes = self.opened(key, keyed).bytes()?;
+        for row in &self.rows {
+            if let Some(claim) = row.claims.first() {
+                bytes.extend(Line::row(row, claim).bytes()?);
+            }
+        }
+        for (index, row) in (0..).zip(&self.rows) {
+            for Claim { job, target } in row.claims.iter().skip(1) {
+                bytes.extend(Line::Shared { row: index, job: job.clone(), target: *target }.bytes()?);
+            }
+        }
+        for line in [
+            self.closed_at.map(|closed_at| Line::Closed { closed_at }),
+            self.exported_at.map(|exported_at| Line::Exported { exported_at }),
+        ] {
+            bytes.extend(line.map(|line| line.bytes()).transpose()?.unwrap_or_default());
+        }
+        Ok(bytes)
+    }
+
+    /// Adds a row to an open batch; it lasts once [`Batch::files`] are synced. After an error
+    /// either both files are as before, or it says that they may not be.
+    pub fn add_row(&mut self, value: &str, digest: Digest, claim: Claim) -> Result<(), Failed> {
+        let (Some(csv), Some(log)) = (&mut self.csv, &mut self.log) else { return Err(Failed::closed()) };
+        let bytes = Zeroizing::new(record(value)?);
+        let row = Row { digest, end: csv.length + bytes.len() as u64, claims: Vec::new() };
+        let line = Line::row(&row, &claim).bytes()?;
+        let before = csv.length;
+        csv.append(&bytes)?;
+        log.append(&line).map_err(|failed| match csv.cut(before) {
+            Ok(()) => failed,
+            Err(_) => Failed { undone: false, ..failed },
+        })?;
+        self.rows.push(Row { claims: vec![claim], ..row });
+        self.count += 1;
+        Ok(())
+    }
+
+    /// Adds another job to a row. In an open batch it lasts once [`Batch::files`] are synced, in a
+    /// closed one at once.
+    pub fn share_row(&mut self, row: u32, claim: Claim) -> Result<(), Failed> {
+        self.write(&Line::Shared { row, job: claim.job.clone(), target: claim.target })?;
+        if let Some(row) = self.rows.get_mut(row as usize) {
+            row.claims.push(claim);
+        }
+        Ok(())
+    }
+
+    /// Takes no more rows from here on. Everything written so far lasts.
+    pub fn close(&mut self, closed_at: Timestamp) -> Result<(), Failed> {
+        if let Some(csv) = &self.csv {
+            csv.file.sync_data().map_err(Failed::lasting)?;
+        }
+        self.write(&Line::Closed { closed_at })?;
+        if let Some(log) = &self.log {
+            log.file.sync_data().map_err(Failed::lasting)?;
+        }
+        (self.csv, self.log, self.closed_at) = (None, None, Some(closed_at));
+        Ok(())
+    }
+
+    /// Notes that the deletion file was handed out.
+    pub fn mark_exported(&mut self, exported_at: Timestamp) -> Result<(), Failed> {
+        self.write(&Line::Exported { exported_at })?;
+        self.exported_at = Some(exported_at);
+        Ok(())
+    }
+
+    /// Notes what became of each row, then removes the deletion file.
+    pub fn settle(&mut self, settled_at: Timestamp, states: &[RowState]) -> Result<(), Failed> {
+        self.write(&Line::Settled { settled_at, states: super::line::letters(states) })?;
+        self.settled_at = Some(settled_at);
+        self.remove_csv().map_err(Failed::lasting)
+    }
+
+    fn write(&mut self, line: &Line) -> Result<(), Failed> {
+        let bytes = line.bytes()?;
+        if let Some(log) = &mut self.log {
+            return log.append(&bytes);
+        }
+        let mut log = Appended::open(&self.log_path(), false)?;
+        log.append(&bytes)?;
+        log.file.sync_data().map_err(Failed::lasting)
+    }
+
+    /// The files of an open batch that hold rows not yet synced.
+    pub fn files(&self) -> Vec<Arc<File>> {
+        [&self.csv, &self.log].into_iter().flatten().map(|appended| appended.file.clone()).collect()
+    }
+
+    /// Removes the deletion file, and makes that last.
+    fn remove_csv(&self) -> io::Result<()> {
+        remove(&self.dir, &self.csv_path())
+    }
+
+    /// Removes the log, and makes that last.
+    pub fn remove_log(&self) -> io::Result<()> {
+        remove(&self.dir, &self.log_path())
+    }
+
+    /// The deletion file.
+    pub fn csv_path(&self) -> PathBuf {
+        self.dir.join(self.id.file_name("csv"))
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.dir.join(self.id.file_name("rows"))
+    }
+
+    fn check(&self, keyed: &KeyedDigest) -> String {
+        hex::encode(keyed(format!("batch\0{}", self.id).as_bytes()))
+    }
+
+    fn opened(&self, key: MemberKey, keyed: &KeyedDigest) -> Line {
+        Line::Opened {
+            version: VERSION,
+            key: key.as_str().to_owned(),
+            check: self.check(keyed),
+            opened_at: self.opened_at,
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! Zeta Loyalty: members deleted by Program API, by Member API, by a deletion file, or by a person.
+//!
+//! The rule it keeps: a member counts as found, deleted or gone only by a reply that says so in a
+//! form we know; everything else is left open for a read-back.
+
+mod client;
+pub mod import;
+mod reply;
+mod settings;
+
+pub use client::ZetaClient;
+pub use import::{
+    BatchId, BatchStatus, ExportedBatch, ImportLedger, ImportSettings, KeyedDigest, LedgerError, SettleError,
+    Settlement,
+};
+pub use settings::{Clock, MemberProof, ZetaError, ZetaSettings};

@@ -1,0 +1,237 @@
+//! The deletion file's ledger: one row a member, batches, settlements.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use erasure_worker::job::{FailureKind, MemberKey, RowState};
+use erasure_worker::systems::zeta::{ImportLedger, LedgerError, SettleError};
+
+use crate::parts::{at, job_key, keyed, open, secret, settings};
+
+fn exported(ledger: &ImportLedger) -> String {
+    let batch = ledger.export(None, at(100)).expect("exported").expect("a batch");
+    String::from_utf8(batch.csv.to_vec()).expect("text")
+}
+
+#[test]
+fn a_member_has_one_row_however_many_jobs_ask_at_once() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let ledger = Arc::new(open(settings(dir.path())));
+    let threads: Vec<_> = (0..8u128)
+        .map(|thread| {
+            let ledger = ledger.clone();
+            std::thread::spawn(move || {
+                for n in 0..50u128 {
+                    let value = secret(&format!("INT-{}", n % 25));
+                    let row = ledger.queue(&job_key(thread * 100 + n), 0, &value, at(0));
+                    assert_eq!(row, Ok(RowState::Waiting));
+                }
+            })
+        })
+        .collect();
+    threads.into_iter().for_each(|thread| thread.join().expect("a thread"));
+    drop(Arc::into_inner(ledger).expect("the last"));
+
+    let ledger = open(settings(dir.path()));
+    let text = exported(&ledger);
+    let mut rows: Vec<&str> = text.lines().collect();
+    assert_eq!(rows.remove(0), "Integration ID");
+    rows.sort_unstable();
+    let mut wanted: Vec<String> = (0..25).map(|n| format!("INT-{n}")).collect();
+    wanted.sort_unstable();
+    assert_eq!(rows, wanted);
+
+    let result: String = std::iter::once("Integration ID,Status\n".to_owned())
+        .chain(wanted.iter().map(|id| format!("{id},ok\n")))
+        .collect();
+    assert_eq!(ledger.settle(result.as_bytes(), at(101)).expect("settled").deleted, 25);
+    for thread in 0..8u128 {
+        for n in 0..50u128 {
+            let value = secret(&format!("INT-{}", n % 25));
+            assert_eq!(ledger.state(&job_key(thread * 100 + n), 0, &value), Ok(RowState::Deleted));
+        }
+    }
+}
+
+#[test]
+fn a_batch_is_closed_by_size_and_by_age() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut small = settings(dir.path());
+    (small.max_rows, small.max_age) = (2, Duration::from_secs(60));
+    let ledger = open(small);
+    for (n, second) in [(1, 0), (2, 1), (3, 2), (4, 62), (5, 63)] {
+        ledger.queue(&job_key(n), 0, &secret(&format!("INT-{n}")), at(second)).expect("queued");
+    }
+    let rows: Vec<_> = ledger.batches().expect("batches").iter().map(|b| (b.rows, b.closed_at.is_some())).collect();
+    assert_eq!(rows, [(2, true), (1, true), (2, true)]);
+    ledger.queue(&job_key(6), 0, &secret("INT-6"), at(64)).expect("queued");
+    ledger.close_due(at(123)).expect("not due");
+    assert!(ledger.batches().expect("batches")[3].closed_at.is_none());
+    ledger.close_due(at(124)).expect("due");
+    assert!(ledger.batches().expect("batches")[3].closed_at.is_some());
+}
+
+#[test]
+fn exports_come_oldest_first_once_each_and_again_when_asked_by_number() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut small = settings(dir.path());
+    small.max_rows = 1;
+    let ledger = open(small.clone());
+    assert!(ledger.export(None, at(0)).expect("nothing").is_none());
+    for n in 1..=2 {
+        ledger.queue(&job_key(n), 0, &secret(&format!("INT-{n}")), at(0)).expect("queued");
+    }
+    let first = ledger.export(None, at(1)).expect("exported").expect("first");
+    assert_eq!((first.rows, first.csv.as_slice()), (1, b"Integration ID\nINT-1\n".as_slice()));
+    let second = ledger.export(None, at(1)).expect("exported").expect("second");
+    assert_eq!(second.csv.as_slice(), b"Integration ID\nINT-2\n");
+    assert!(ledger.export(None, at(1)).expect("nothing").is_none());
+    drop(ledger);
+    let ledger = open(small);
+    assert!(ledger.export(None, at(2)).expect("nothing").is_none());
+    let again = ledger.export(Some(first.id), at(2)).expect("exported").expect("again");
+    assert_eq!(again.csv, first.csv);
+    assert_eq!("1".parse(), Ok(first.id));
+    assert!(!format!("{again:?}").contains("INT-1"));
+}
+
+#[test]
+fn a_settlement_tells_every_row_and_every_job() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let ledger = open(settings(dir.path()));
+    let ids = ["plain", "quo\"te", "com,ma", "not there", "unnamed", "doubtful", "both"];
+    for (n, id) in (0..).zip(ids) {
+        ledger.queue(&job_key(n), 0, &secret(id), at(0)).expect("queued");
+    }
+    ledger.queue(&job_key(50), 3, &secret("plain"), at(0)).expect("queued");
+    assert_eq!(
+        exported(&ledger),
+        "Integration ID\nplain\n\"quo\"\"te\"\n\"com,ma\"\nnot there\nunnamed\ndoubtful\nboth\n"
+    );
+    let result = "\u{feff}\"Row\",\" integration_id \",\"Import Status\"\r\n1, plain ,Deleted\r\n2,\"quo\"\"te\",SUCCESS\r\n\
+                  3,\"com,ma\",\"ok\"\r\n4,not there,Skipped: unknown\r\n5,doubtful,perhaps deleted\r\n\
+                  6,both,deleted\r\n7,both,not_found\r\n8,somebody,deleted\r\n\r\n";
+    let told = ledger.settle(result.as_bytes(), at(200)).expect("settled");
+    assert_eq!((told.deleted, told.skipped, told.missing, told.doubtful, told.unknown), (3, 2, 2, 1, 1));
+    let states = [
+        RowState::Deleted,
+        RowState::Deleted,
+        RowState::Deleted,
+        RowState::Skipped,
+        RowState::Missing,
+        RowState::Missing,
+        RowState::Skipped,
+    ];
+    let check = |ledger: &ImportLedger| {
+        for (n, (id, state)) in (0..).zip(ids.iter().zip(states)) {
+            assert_eq!(ledger.state(&job_key(n), 0, &secret(id)), Ok(state), "{id}");
+        }
+        assert_eq!(ledger.state(&job_key(50), 3, &secret("plain")), Ok(RowState::Deleted));
+        assert_eq!(ledger.state(&job_key(50), 4, &secret("plain")), Ok(RowState::Missing));
+        assert_eq!(ledger.state(&job_key(51), 3, &secret("plain")), Ok(RowState::Missing));
+    };
+    check(&ledger);
+    drop(ledger);
+    check(&open(settings(dir.path())));
+}
+
+#[test]
+fn an_e_mail_address_is_one_member_in_any_case() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut by_email = settings(dir.path());
+    by_email.key = MemberKey::Email;
+    let ledger = open(by_email);
+    ledger.queue(&job_key(1), 0, &secret("Ann@example.com"), at(0)).expect("queued");
+    ledger.queue(&job_key(2), 0, &secret("ann@example.com"), at(0)).expect("queued");
+    assert_eq!(exported(&ledger), "Email\nAnn@example.com\n");
+    ledger.settle("Result,Email\nprocessed,ANN@EXAMPLE.COM\n".as_bytes(), at(1)).expect("settled");
+    assert_eq!(ledger.state(&job_key(2), 0, &secret("ann@example.com")), Ok(RowState::Deleted));
+}
+
+#[test]
+fn a_settled_deletion_stays_and_any_other_may_be_tried_again() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let ledger = open(settings(dir.path()));
+    for (n, id) in [(1, "INT-1"), (2, "INT-2")] {
+        ledger.queue(&job_key(n), 0, &secret(id), at(0)).expect("queued");
+    }
+    exported(&ledger);
+    ledger.settle("Integration ID,Status\nINT-1,deleted\nINT-2,skipped\n".as_bytes(), at(1)).expect("settled");
+    assert_eq!(ledger.queue(&job_key(1), 0, &secret("INT-1"), at(2)), Ok(RowState::Deleted));
+    assert_eq!(ledger.queue(&job_key(2), 0, &secret("INT-2"), at(2)), Ok(RowState::Waiting));
+    assert_eq!(ledger.queue(&job_key(3), 0, &secret("INT-1"), at(2)), Ok(RowState::Waiting));
+    assert_eq!(exported(&ledger), "Integration ID\nINT-2\nINT-1\n");
+    drop(ledger);
+    let ledger = open(settings(dir.path()));
+    assert_eq!(ledger.state(&job_key(1), 0, &secret("INT-1")), Ok(RowState::Deleted));
+    assert_eq!(ledger.state(&job_key(2), 0, &secret("INT-2")), Ok(RowState::Waiting));
+}
+
+#[test]
+fn a_result_is_taken_for_the_batch_it_names_and_for_no_other() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut small = settings(dir.path());
+    small.max_rows = 1;
+    let ledger = open(small);
+    for n in 1..=3 {
+        ledger.queue(&job_key(n), 0, &secret(&format!("INT-{n}")), at(0)).expect("queued");
+    }
+    exported(&ledger);
+    let second = ledger.export(None, at(1)).expect("exported").expect("second").id;
+    let settle = |text: &str| ledger.settle(text.as_bytes(), at(2));
+    // The third was never handed out, so no result can speak of it.
+    let nothing = settle("Integration ID,Status\nINT-3,deleted\nINT-9,deleted\n");
+    assert!(matches!(nothing, Err(SettleError::NothingMatches { unknown: 2 })));
+    assert!(matches!(settle("Integration ID,Status\n"), Err(SettleError::NothingMatches { unknown: 0 })));
+    let both = settle("Integration ID,Status\nINT-1,deleted\nINT-2,deleted\n");
+    assert!(matches!(both, Err(SettleError::SeveralBatches { .. })));
+    assert_eq!(ledger.state(&job_key(1), 0, &secret("INT-1")), Ok(RowState::Waiting));
+    assert_eq!(settle("Integration ID,Status\nINT-2,deleted\n").expect("settled").batch, second);
+    assert_eq!(ledger.state(&job_key(1), 0, &secret("INT-1")), Ok(RowState::Waiting));
+    assert!(matches!(settle("Integration ID,Status\nINT-2,deleted\n"), Err(SettleError::NothingMatches { .. })));
+}
+
+#[test]
+fn what_is_forgotten_is_gone() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let ledger = open(settings(dir.path()));
+    ledger.queue(&job_key(1), 0, &secret("INT-1"), at(0)).expect("queued");
+    exported(&ledger);
+    ledger.settle("Integration ID,Status\nINT-1,deleted\n".as_bytes(), at(10)).expect("settled");
+    assert_eq!(ledger.forget(at(10)).expect("none"), 0);
+    assert_eq!(ledger.forget(at(11)).expect("one"), 1);
+    assert_eq!(ledger.state(&job_key(1), 0, &secret("INT-1")), Ok(RowState::Missing));
+    let names: Vec<_> = std::fs::read_dir(dir.path()).expect("a folder").flatten().map(|e| e.file_name()).collect();
+    assert_eq!(names, ["lock"]);
+}
+
+#[test]
+fn a_value_that_cannot_be_one_row_is_rejected() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let ledger = open(settings(dir.path()));
+    for value in ["", "  ", "two\nrows", "a\rb", "nul\0"] {
+        let failure = ledger.queue(&job_key(1), 0, &secret(value), at(0)).expect_err("rejected");
+        assert_eq!(failure.kind, FailureKind::Rejected);
+    }
+    assert!(ledger.batches().expect("batches").is_empty());
+}
+
+#[test]
+fn settings_that_cannot_work_and_a_folder_in_use_are_refused() {
+    let dir = tempfile::tempdir().expect("a folder");
+    for key in [MemberKey::CardId, MemberKey::DatabaseId] {
+        let mut wrong = settings(dir.path());
+        wrong.key = key;
+        assert!(matches!(ImportLedger::open(wrong, keyed()), Err(LedgerError::Setting { .. })));
+    }
+    let mut none = settings(dir.path());
+    none.max_rows = 0;
+    assert!(matches!(ImportLedger::open(none, keyed()), Err(LedgerError::Setting { .. })));
+    let ledger = open(settings(dir.path()));
+    assert!(matches!(ImportLedger::open(settings(dir.path()), keyed()), Err(LedgerError::Locked { .. })));
+    ledger.queue(&job_key(1), 0, &secret("INT-1"), at(0)).expect("queued");
+    drop(ledger);
+    let mut other = settings(dir.path());
+    other.key = MemberKey::MemberId;
+    assert!(matches!(ImportLedger::open(other, keyed()), Err(LedgerError::OtherKey { .. })));
+}
