@@ -1,5 +1,8 @@
 //! The AMQP broker against a real RabbitMQ.
 
+// A test ends at the first thing that is not as it should be; clippy knows that of test functions only.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 mod support;
 
 use std::collections::BTreeMap;
@@ -7,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use erasure_worker::broker::amqp::{AmqpBroker, AmqpConfig, AmqpError};
+use erasure_worker::broker::amqp::{AmqpBroker, AmqpConfig, AmqpError, Unequal};
 use erasure_worker::broker::topology::Topology;
 use erasure_worker::broker::{
     Broker, DeadLetter, Delivery, Destination, HeaderValue, Link, Lost, Properties, Publication, PublishError, Tier,
@@ -20,7 +23,7 @@ use secrecy::SecretString;
 use support::rabbit::Rabbit;
 
 /// How long anything may take before a test gives up; none relies on it passing.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, future).await.unwrap_or_else(|_| panic!("waited in vain for {what}"))
@@ -39,7 +42,9 @@ fn config(rabbit: &Rabbit) -> AmqpConfig {
 }
 
 async fn up(broker: &AmqpBroker) {
-    soon("the link", broker.link().wait_for(|link| *link == Link::Up)).await.unwrap();
+    let mut link = broker.link();
+    let up = tokio::time::timeout(PATIENCE, link.wait_for(|link| *link == Link::Up)).await;
+    assert!(up.is_ok(), "{:?}", *broker.link().borrow());
 }
 
 async fn down(broker: &AmqpBroker) {
@@ -126,7 +131,8 @@ async fn a_queue_with_other_arguments_is_an_error_that_names_queue_argument_and_
 
     let error = AmqpBroker::connect(config).await.err().expect("an error");
     assert!(error.is_permanent());
-    let AmqpError::Unequal { kind, name: named, argument, ours, theirs, .. } = &error else { panic!("{error}") };
+    let AmqpError::Unequal(unequal) = &error else { panic!("{error}") };
+    let Unequal { kind, name: named, argument, ours, theirs, .. } = &**unequal;
     assert_eq!((*kind, named, argument.as_str()), ("queue", &name, "x-message-ttl"));
     assert_eq!((ours.as_str(), theirs.as_str()), ("5000", "7000"), "{error}");
 }
@@ -222,7 +228,8 @@ async fn a_parked_job_comes_back_by_resume_with_our_headers_and_without_the_brok
 
 #[tokio::test]
 async fn an_acked_job_is_gone_and_a_requeued_one_comes_again() {
-    let broker = AmqpBroker::connect(config(Rabbit::shared())).await.unwrap();
+    let config = config(Rabbit::shared());
+    let broker = AmqpBroker::connect(config.clone()).await.unwrap();
     send(&broker, Destination::Requests, "a").await;
     let first = next(&broker).await;
     assert_eq!((first.via, first.redelivered), (Via::Requests, false));
@@ -233,8 +240,8 @@ async fn an_acked_job_is_gone_and_a_requeued_one_comes_again() {
     second.settle.ack().await.unwrap();
     broker.close().await;
     assert!(broker.next().await.is_none());
-    let after = AmqpBroker::connect(AmqpConfig::clone(&config(Rabbit::shared()))).await.unwrap();
-    drop(after);
+    let after = AmqpBroker::connect(config.publish_only()).await.unwrap();
+    assert_eq!(after.depth("jobs").await, Some(0));
 }
 
 #[tokio::test]
@@ -245,10 +252,12 @@ async fn a_job_sent_around_the_exchanges_is_not_trusted() {
     up(&broker).await;
     let channel = plain(rabbit).await.create_channel().await.unwrap();
     let queue = format!("{}.jobs", config.prefix);
-    let _ = channel
-        .basic_publish("".into(), queue.as_str().into(), Default::default(), b"x", Default::default())
-        .await
-        .unwrap();
+    drop(
+        channel
+            .basic_publish("".into(), queue.as_str().into(), Default::default(), b"x", Default::default())
+            .await
+            .unwrap(),
+    );
     assert_eq!(next(&broker).await.via, Via::Other);
 }
 
@@ -469,4 +478,67 @@ async fn work_goes_on_after_every_way_to_lose_the_broker() {
     // The control stream went on where it was.
     send(&broker, Destination::Cancel, "c1").await;
     assert_eq!(soon("control", broker.next_control(None)).await.unwrap().offset, 1);
+}
+
+#[tokio::test]
+async fn a_delivery_held_beyond_the_brokers_limit_is_lost_and_comes_again_on_a_new_channel() {
+    let rabbit = Rabbit::start_with("consumer_timeout = 1500", "-rabbit channel_tick_interval 300");
+    let broker = AmqpBroker::connect(config(&rabbit)).await.unwrap();
+    send(&broker, Destination::Requests, "a").await;
+    let held = next(&broker).await;
+    let waiting = next(&broker);
+    // The broker closes the channel, and nothing but the channel.
+    soon("the broker's patience to end", held.lost.cancelled()).await;
+    assert_eq!(held.settle.ack().await, Err(Lost));
+    let again = waiting.await;
+    assert!(again.redelivered && again.epoch > held.epoch);
+    again.settle.ack().await.unwrap();
+    up(&broker).await;
+}
+
+#[tokio::test]
+async fn amqps_trusts_the_given_authority_alone_and_shows_the_workers_certificate() {
+    let folder = tempfile::tempdir().unwrap();
+    support::certificates::make(folder.path());
+    let file = |name: &str| folder.path().join(name);
+    let rabbit = Rabbit::start_with(
+        &format!(
+            "listeners.ssl.local = 127.0.0.1:TLS_PORT\nssl_options.cacertfile = {}\nssl_options.certfile = {}\n\
+             ssl_options.keyfile = {}\nssl_options.verify = verify_peer\nssl_options.fail_if_no_peer_cert = true",
+            file("server.ca").display(),
+            file("server.crt").display(),
+            file("server.key").display(),
+        ),
+        "",
+    );
+    let url = format!("amqps://guest:guest@localhost:{}/%2f", rabbit.tls_port());
+    let good = AmqpConfig {
+        url: SecretString::from(url),
+        ca_file: Some(file("client.ca")),
+        client_cert_file: Some(file("client.crt")),
+        client_key_file: Some(file("client.key")),
+        ..config(&rabbit)
+    };
+    let broker = AmqpBroker::connect(good.clone()).await.unwrap();
+    up(&broker).await;
+    send(&broker, Destination::Requests, "a").await;
+    next(&broker).await.settle.ack().await.unwrap();
+
+    let elsewhere = tempfile::tempdir().unwrap();
+    support::certificates::make(elsewhere.path());
+    let other_authority = AmqpConfig { ca_file: Some(elsewhere.path().join("client.ca")), ..good.clone() };
+    let anonymous = AmqpConfig { client_cert_file: None, client_key_file: None, ..good.clone() };
+    for refused in [other_authority, anonymous] {
+        let broker = AmqpBroker::connect(refused).await.unwrap();
+        let link = broker.link().borrow().clone();
+        assert!(matches!(&link, Link::Down(why) if why != "not connected yet"), "{link:?}");
+    }
+    for (unusable, key) in [
+        (AmqpConfig { ca_file: Some(file("client.key")), ..good.clone() }, "amqp.ca_file"),
+        (AmqpConfig { client_key_file: Some(file("client.crt")), ..good.clone() }, "amqp.client_key_file"),
+        (AmqpConfig { client_key_file: None, ..good }, "amqp.client_cert_file"),
+    ] {
+        let error = AmqpBroker::connect(unusable).await.err().expect("an error");
+        assert!(error.is_permanent() && error.to_string().contains(key), "{error}");
+    }
 }

@@ -5,4 +5,5 @@
 // Every test binary includes this and uses its own part of it.
 #![allow(dead_code)]
 
+pub mod certificates;
 pub mod rabbit;

@@ -23,6 +23,8 @@ const BOOT_TIMEOUT: Duration = Duration::from_secs(120);
 pub struct Rabbit {
     folder: tempfile::TempDir,
     port: u16,
+    tls_port: u16,
+    erl_args: String,
     dist_port: u16,
     epmd_port: u16,
     epmd: Child,
@@ -34,13 +36,20 @@ pub struct Rabbit {
 impl Rabbit {
     /// Starts a broker and waits until it takes connections.
     pub fn start() -> Self {
+        Self::start_with("", "")
+    }
+
+    /// The same, with more lines in `rabbitmq.conf` and more arguments for Erlang.
+    pub fn start_with(conf: &str, erl_args: &str) -> Self {
         let folder = tempfile::Builder::new().prefix("rabbit-").tempdir().unwrap();
-        let [port, dist_port, epmd_port] = free_ports();
+        let [port, tls_port, dist_port, epmd_port] = free_ports();
         write_private(&folder.path().join(".erlang.cookie"), "COOKIEOFATESTBROKER");
         std::fs::write(folder.path().join("enabled_plugins"), "[].\n").unwrap();
         std::fs::write(
             folder.path().join("rabbitmq.conf"),
-            format!("listeners.tcp.local = 127.0.0.1:{port}\nloopback_users = none\nlog.console = false\n"),
+            format!("listeners.tcp.local = 127.0.0.1:{port}\nlog.console = false\n")
+                + &conf.replace("TLS_PORT", &tls_port.to_string())
+                + "\n",
         )
         .unwrap();
         // Leader of the group that everything else joins, and never restarted.
@@ -54,7 +63,18 @@ impl Rabbit {
             .spawn()
             .expect("epmd (Debian: erlang-base, rabbitmq-server)");
         let (guard, pipe) = guard(epmd.id(), folder.path());
-        let rabbit = Self { folder, port, dist_port, epmd_port, epmd, server: Mutex::new(None), guard, _pipe: pipe };
+        let rabbit = Self {
+            folder,
+            port,
+            dist_port,
+            epmd_port,
+            epmd,
+            erl_args: erl_args.to_owned(),
+            tls_port,
+            server: Mutex::new(None),
+            guard,
+            _pipe: pipe,
+        };
         rabbit.boot();
         rabbit
     }
@@ -68,6 +88,11 @@ impl Rabbit {
     /// Where it listens.
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// Where it listens for TLS, if it was started so: the `TLS_PORT` of its configuration.
+    pub fn tls_port(&self) -> u16 {
+        self.tls_port
     }
 
     /// The URL of its default virtual host.
@@ -155,7 +180,10 @@ impl Rabbit {
             .env("RABBITMQ_LOG_BASE", folder.join("log"))
             .env("RABBITMQ_CONFIG_FILE", folder.join("rabbitmq"))
             .env("RABBITMQ_ENABLED_PLUGINS_FILE", folder.join("enabled_plugins"))
-            .env("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", "-kernel inet_dist_use_interface {127,0,0,1}")
+            .env(
+                "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS",
+                format!("-kernel inet_dist_use_interface {{127,0,0,1}} {}", self.erl_args),
+            )
             .process_group(self.epmd.id().cast_signed())
             .stdin(Stdio::null())
             .stderr(Stdio::null());
@@ -201,8 +229,8 @@ fn pid(id: u32) -> Pid {
     Pid::from_raw(id.cast_signed()).unwrap()
 }
 
-fn free_ports() -> [u16; 3] {
-    let held: [TcpListener; 3] = std::array::from_fn(|_| TcpListener::bind("127.0.0.1:0").unwrap());
+fn free_ports() -> [u16; 4] {
+    let held: [TcpListener; 4] = std::array::from_fn(|_| TcpListener::bind("127.0.0.1:0").unwrap());
     held.map(|listener| listener.local_addr().unwrap().port())
 }
 

@@ -25,25 +25,8 @@ pub enum AmqpError {
         why: String,
     },
     /// An exchange or queue exists with other settings.
-    #[error(
-        "the {kind} {name} exists with other settings: {argument} is {theirs} there and {ours} here. \
-         Drain and delete it so that it is declared anew, or choose another amqp.prefix, or have the broker's \
-         operator import `erasure-worker topology export` (the broker says: {text})"
-    )]
-    Unequal {
-        /// `queue` or `exchange`.
-        kind: &'static str,
-        /// Its name.
-        name: String,
-        /// The argument that differs.
-        argument: String,
-        /// What this worker declares.
-        ours: String,
-        /// What the broker has.
-        theirs: String,
-        /// The broker's words.
-        text: String,
-    },
+    #[error(transparent)]
+    Unequal(Box<Unequal>),
     /// The user may not declare or use something.
     #[error(
         "the broker refuses access to {what}: {text}. Give the user the permission, or set \
@@ -66,6 +49,28 @@ pub enum AmqpError {
     Link(String),
 }
 
+/// An exchange or queue of ours that exists with other settings.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the {kind} {name} exists with other settings: {argument} is {theirs} there and {ours} here. \
+     Drain and delete it so that it is declared anew, or choose another amqp.prefix, or have the broker's \
+     operator import `erasure-worker topology export` (the broker says: {text})"
+)]
+pub struct Unequal {
+    /// `queue` or `exchange`.
+    pub kind: &'static str,
+    /// Its name.
+    pub name: String,
+    /// The argument that differs.
+    pub argument: String,
+    /// What this worker declares.
+    pub ours: String,
+    /// What the broker has.
+    pub theirs: String,
+    /// The broker's words.
+    pub text: String,
+}
+
 impl AmqpError {
     /// True where only a person can help; the worker should not start with it.
     pub fn is_permanent(&self) -> bool {
@@ -76,7 +81,7 @@ impl AmqpError {
     pub(super) fn of_declaration(kind: &'static str, name: &str, error: &lapin::Error) -> Self {
         let text = text(error);
         match soft(error) {
-            Some(AMQPSoftError::PRECONDITIONFAILED) => unequal(kind, name, text),
+            Some(AMQPSoftError::PRECONDITIONFAILED) => AmqpError::Unequal(Box::new(unequal(kind, name, text))),
             Some(AMQPSoftError::ACCESSREFUSED) => AmqpError::Forbidden { what: format!("the {kind} {name}"), text },
             _ => AmqpError::Link(text),
         }
@@ -115,7 +120,7 @@ pub(super) fn text(error: &lapin::Error) -> String {
 
 /// Takes the broker's sentence apart: `inequivalent arg 'A' for queue 'Q' in vhost 'V': received
 /// 'OURS' but current is 'THEIRS'`, where values other than text come with their type.
-fn unequal(kind: &'static str, name: &str, text: String) -> AmqpError {
+fn unequal(kind: &'static str, name: &str, text: String) -> Unequal {
     let after = |marker: &str, ends: &[char]| -> Option<String> {
         let rest = &text[text.find(marker)? + marker.len()..];
         Some(rest[..rest.find(ends).unwrap_or(rest.len())].trim_matches('\'').to_owned())
@@ -127,7 +132,7 @@ fn unequal(kind: &'static str, name: &str, text: String) -> AmqpError {
         Some(rest.split(" of type ").next().unwrap_or(rest).trim_matches('\'').to_owned())
     };
     let unknown = || "something else".to_owned();
-    AmqpError::Unequal {
+    Unequal {
         kind,
         name: name.to_owned(),
         argument: after("inequivalent arg '", &['\'']).unwrap_or_else(|| "a setting".to_owned()),
@@ -145,9 +150,7 @@ mod tests {
     fn the_differing_argument_and_both_values_are_named() {
         let told = "PRECONDITION_FAILED - inequivalent arg 'x-message-ttl' for queue 'p.wait.5s' in vhost '/': \
                     received the value '5000' of type 'long' but current is the value '7000' of type 'long'";
-        let AmqpError::Unequal { argument, ours, theirs, .. } = unequal("queue", "p.wait.5s", told.to_owned()) else {
-            panic!("another error");
-        };
+        let Unequal { argument, ours, theirs, .. } = unequal("queue", "p.wait.5s", told.to_owned());
         assert_eq!((argument.as_str(), ours.as_str(), theirs.as_str()), ("x-message-ttl", "5000", "7000"));
     }
 

@@ -29,7 +29,7 @@ use tokio_util::task::TaskTracker;
 
 use self::control::ControlLog;
 use self::dial::Dial;
-pub use self::error::AmqpError;
+pub use self::error::{AmqpError, Unequal};
 use self::publisher::Publisher;
 use super::inbox::Inbox;
 use super::topology::{DEFAULT_PREFIX, Topology};
