@@ -3,6 +3,11 @@
 //! The rule it keeps: a publish that returns `Ok` was taken over by the broker *and* routed to at
 //! least one queue; an ack that returns `Ok` was sent on the channel that brought the delivery.
 
+pub mod amqp;
+mod inbox;
+pub mod spool;
+pub mod topology;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 

@@ -1,0 +1,92 @@
+//! Looking at dead letters: the queue is taken unacknowledged, decided on one by one, and what is
+//! kept goes back together.
+//!
+//! The rule it keeps: a dead letter is removed only after its replacement was confirmed.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use lapin::Connection;
+use lapin::options::{BasicAckOptions, BasicGetOptions, BasicNackOptions, QueueDeclareOptions};
+use lapin::types::FieldTable;
+
+use super::error::text;
+use super::message::{from_amqp, short};
+use super::{Shared, publisher};
+use crate::broker::{DeadLetter, PublishError, Verdict};
+
+/// More than this is not taken in one look, so that a look has an end. Of a longer queue what was
+/// looked at moves behind the rest.
+const SWEEP_MAX: usize = 10_000;
+
+/// How often, and how far apart, the queue is asked whether the kept ones are back.
+const RETURN_LOOKS: usize = 100;
+const RETURN_PAUSE: Duration = Duration::from_millis(10);
+
+/// See [`crate::broker::Broker::dead_letters`].
+pub(super) async fn look(
+    shared: &Shared,
+    connection: &Connection,
+    limit: usize,
+    decide: &mut (dyn for<'a> FnMut(&'a DeadLetter) -> Verdict + Send),
+) -> Result<usize, PublishError> {
+    let down = |error: lapin::Error| PublishError::Down(text(&error));
+    let queue = short(&shared.topology.name("dead-letters"));
+    let channel = connection.create_channel().await.map_err(down)?;
+    let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+    let state = channel.queue_declare(queue.clone(), passive, FieldTable::default()).await.map_err(down)?;
+    // What arrives from now on, a replay that failed again among it, is for the next look.
+    let count = SWEEP_MAX.min(state.message_count() as usize);
+
+    let publishing = publisher::open(connection).await.map_err(down)?;
+    let mut last_kept = None;
+    let (mut looked, mut kept) = (0, 0);
+    let mut outcome = Ok(());
+    // Beyond `limit` letters are taken only to be returned with the others: the broker puts what
+    // is returned behind what was not taken, so that a look at some of them would turn the queue.
+    for _ in 0..if limit == 0 { 0 } else { count } {
+        let got = channel.basic_get(queue.clone(), BasicGetOptions::default()).await.map_err(down)?;
+        let Some(mut message) = got else { break };
+        let mut removed = false;
+        if looked < limit && outcome.is_ok() {
+            looked += 1;
+            let letter = DeadLetter {
+                properties: from_amqp(&message.properties),
+                body: Bytes::from(std::mem::take(&mut message.data)),
+            };
+            removed = match decide(&letter) {
+                Verdict::Keep => false,
+                Verdict::Remove => true,
+                Verdict::Replace(publication) => {
+                    let publish = publisher::publish_on(&publishing, &shared.topology, &publication);
+                    let timeout = shared.config.publish_timeout;
+                    outcome =
+                        tokio::time::timeout(timeout, publish).await.unwrap_or(Err(PublishError::TimedOut(timeout)));
+                    outcome.is_ok()
+                }
+            };
+        }
+        if !removed {
+            kept += 1;
+            last_kept = Some(message.delivery.acker);
+        } else if !message.ack(BasicAckOptions::default()).await.map_err(down)? {
+            return Err(PublishError::Down("the channel closed during the look".to_owned()));
+        }
+    }
+    if let Some(last) = last_kept {
+        // One frame for all of them, so that they go back together and in order.
+        let all = BasicNackOptions { multiple: true, requeue: true };
+        last.nack(all).await.map_err(down)?;
+        // The broker answers nothing to a nack and applies it a little later; a look that began
+        // before would find too few.
+        for _ in 0..RETURN_LOOKS {
+            let state = channel.queue_declare(queue.clone(), passive, FieldTable::default()).await.map_err(down)?;
+            if state.message_count() as usize >= kept {
+                break;
+            }
+            tokio::time::sleep(RETURN_PAUSE).await;
+        }
+    }
+    channel.close(200, short("done")).await.map_err(down)?;
+    outcome.map(|()| looked)
+}

@@ -1,0 +1,101 @@
+//! Opening a connection: the URL, TLS, heartbeats and a limit on how long it may take.
+//!
+//! The rule it keeps: certificates and keys are read and checked before the first connection, so
+//! that a mistake in them is a configuration error and not an endless reconnect.
+
+use std::path::{Path, PathBuf};
+
+use lapin::tcp::{AMQPUriTcpExt, RustlsConnector, RustlsConnectorConfig};
+use lapin::uri::{AMQPScheme, AMQPUri};
+use lapin::{Connection, ConnectionProperties};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use secrecy::ExposeSecret;
+
+use super::{AmqpConfig, AmqpError};
+
+/// Everything needed to connect, checked.
+pub(super) struct Dial {
+    uri: AMQPUri,
+    tls: Option<RustlsConnector>,
+}
+
+impl Dial {
+    /// Checks URL, certificates and key.
+    pub(super) fn new(config: &AmqpConfig) -> Result<Self, AmqpError> {
+        let mut uri: AMQPUri = config.url.expose_secret().parse().map_err(|_| AmqpError::Url)?;
+        if uri.query.heartbeat.is_none() {
+            uri.query.heartbeat = Some(config.heartbeat.as_secs().clamp(1, 3600) as u16);
+        }
+        let tls = match uri.scheme {
+            AMQPScheme::AMQP => None,
+            AMQPScheme::AMQPS => Some(connector(config)?),
+        };
+        Ok(Self { uri, tls })
+    }
+
+    /// Connects once.
+    pub(super) async fn connect(&self, config: &AmqpConfig) -> Result<Connection, AmqpError> {
+        let options = ConnectionProperties::default().with_connection_name(config.connection_name.as_str().into());
+        let runtime = lapin::runtime::default_runtime()?;
+        let tls = self.tls.clone();
+        let connecting = Connection::connector(
+            self.uri.clone(),
+            runtime,
+            async move |uri, runtime| {
+                let host = uri.authority.host.clone();
+                // lapin's own way to TLS would load the system's roots even where a CA is given.
+                let plain = AMQPUri { scheme: AMQPScheme::AMQP, ..uri };
+                let stream = plain.connect_async(&runtime).await?;
+                match &tls {
+                    None => Ok(stream),
+                    Some(connector) => Ok(stream.into_rustls(connector, &host).await?),
+                }
+            },
+            options,
+        );
+        match tokio::time::timeout(config.connect_timeout, connecting).await {
+            Ok(connected) => Ok(connected?),
+            Err(_) => Err(AmqpError::Link(format!("no connection within {:?}", config.connect_timeout))),
+        }
+    }
+}
+
+/// The TLS side: with `ca_file` that authority alone is trusted, without it the system's roots.
+fn connector(config: &AmqpConfig) -> Result<RustlsConnector, AmqpError> {
+    let system = || RustlsConnectorConfig::new_with_native_certs().map_err(|error| error.to_string());
+    let tls = match &config.ca_file {
+        Some(path) => {
+            let roots = certificates("amqp.ca_file", path)?;
+            RustlsConnectorConfig::default().with_parsable_certificates(roots)
+        }
+        None => system().map_err(|why| AmqpError::File { key: "amqp.ca_file", path: PathBuf::new(), why })?,
+    };
+    let (certificate, key) = match (&config.client_cert_file, &config.client_key_file) {
+        (None, None) => {
+            return tls.connector_with_no_client_auth().map_err(|error| AmqpError::Link(error.to_string()));
+        }
+        (Some(certificate), Some(key)) => (certificate, key),
+        (Some(path), None) | (None, Some(path)) => {
+            return Err(AmqpError::File {
+                key: "amqp.client_cert_file",
+                path: path.clone(),
+                why: "client_cert_file and client_key_file belong together".to_owned(),
+            });
+        }
+    };
+    let chain = certificates("amqp.client_cert_file", certificate)?;
+    let unusable = |why: String| AmqpError::File { key: "amqp.client_key_file", path: key.clone(), why };
+    let private = PrivateKeyDer::from_pem_file(key).map_err(|error| unusable(error.to_string()))?;
+    tls.connector_with_single_cert(chain, private).map_err(|error| unusable(error.to_string()))
+}
+
+fn certificates(key: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, AmqpError> {
+    let unusable = |why: String| AmqpError::File { key, path: path.to_owned(), why };
+    let found: Vec<_> =
+        CertificateDer::pem_file_iter(path).and_then(Iterator::collect).map_err(|error| unusable(error.to_string()))?;
+    if found.is_empty() {
+        return Err(unusable("no certificate in PEM format in it".to_owned()));
+    }
+    Ok(found)
+}

@@ -1,0 +1,304 @@
+//! The broker over AMQP 0-9-1: RabbitMQ by way of lapin, which is used nowhere else.
+//!
+//! The rule it keeps: connection, channels and consumers are watched here and opened anew here.
+//! The client's own recovery stays off, because it brings deliveries again while their first run
+//! still goes on, and leaves a consumer silent when its queue is deleted.
+
+mod control;
+mod dead_letters;
+mod declare;
+mod dial;
+mod error;
+mod intake;
+mod message;
+mod publisher;
+mod supervisor;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use lapin::options::QueueDeclareOptions;
+use lapin::types::FieldTable;
+use secrecy::SecretString;
+use tokio::sync::{Mutex, oneshot, watch};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
+
+use self::control::ControlLog;
+use self::dial::Dial;
+pub use self::error::{AmqpError, Unequal};
+use self::publisher::Publisher;
+use super::inbox::Inbox;
+use super::topology::{DEFAULT_PREFIX, Topology};
+use super::{Broker, Control, DeadLetter, Delivery, Link, Publication, PublishError, Verdict};
+
+/// The log filter that must always be in force, whatever the user asks for: the client writes
+/// returned messages with their bodies at `warn`, and whole frames at `trace`.
+pub const LOG_FILTER: &str = "lapin=error";
+
+/// How to reach the broker, and what to do there.
+#[derive(Debug, Clone)]
+pub struct AmqpConfig {
+    /// `amqp[s]://USER:PASSWORD@HOST:PORT/VHOST`.
+    pub url: SecretString,
+    /// For `amqps`: the only authority to trust, PEM. The system's roots where it is not given.
+    pub ca_file: Option<PathBuf>,
+    /// For `amqps`: this worker's certificate chain, PEM.
+    pub client_cert_file: Option<PathBuf>,
+    /// For `amqps`: the key to it, PEM, not encrypted.
+    pub client_key_file: Option<PathBuf>,
+    /// What all names begin with.
+    pub prefix: String,
+    /// Declare the topology, instead of only looking whether it is there.
+    pub declare_topology: bool,
+    /// How many deliveries may be in hand; also how many publishes may be under way.
+    pub prefetch: u16,
+    /// How long a publish may take, its confirm included.
+    pub publish_timeout: Duration,
+    /// The heartbeat to ask for; two missed ones end the connection. A whole number of seconds.
+    pub heartbeat: Duration,
+    /// How long one attempt to connect may take, TLS and login included.
+    pub connect_timeout: Duration,
+    /// Shown in the broker's list of connections.
+    pub connection_name: String,
+    /// Take jobs. Without it this is a plain client that publishes and looks.
+    pub consume: bool,
+    /// Read the control stream.
+    pub want_control: bool,
+    /// The first wait before connecting again.
+    pub backoff_min: Duration,
+    /// The longest wait before connecting again.
+    pub backoff_max: Duration,
+}
+
+impl AmqpConfig {
+    /// A consuming worker with the usual settings.
+    pub fn new(url: SecretString) -> Self {
+        Self {
+            url,
+            ca_file: None,
+            client_cert_file: None,
+            client_key_file: None,
+            prefix: DEFAULT_PREFIX.to_owned(),
+            declare_topology: true,
+            prefetch: 64,
+            publish_timeout: Duration::from_secs(30),
+            heartbeat: Duration::from_secs(20),
+            connect_timeout: Duration::from_secs(10),
+            connection_name: "erasure-worker".to_owned(),
+            consume: true,
+            want_control: true,
+            backoff_min: Duration::from_millis(200),
+            backoff_max: Duration::from_secs(30),
+        }
+    }
+
+    /// The same broker for a client that only publishes and looks.
+    pub fn publish_only(self) -> Self {
+        Self { consume: false, want_control: false, ..self }
+    }
+}
+
+/// What the intake should do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wanted {
+    Jobs,
+    Pause,
+    Stop,
+}
+
+/// What the supervisor and the callers share.
+struct Shared {
+    config: AmqpConfig,
+    dial: Dial,
+    topology: Topology,
+    link: watch::Sender<Link>,
+    wanted: watch::Sender<Wanted>,
+    consuming: watch::Sender<bool>,
+    jobs: Inbox<Delivery>,
+    control: ControlLog,
+    publisher: Publisher,
+    epoch: AtomicU64,
+    closing: CancellationToken,
+}
+
+impl Shared {
+    fn up(&self) {
+        let changed = self.link.send_if_modified(|link| {
+            let changed = *link != Link::Up;
+            *link = Link::Up;
+            changed
+        });
+        if changed {
+            tracing::info!(prefix = %self.config.prefix, "connected to the broker");
+        }
+    }
+
+    fn down(&self, why: &str) {
+        let was = self.link.send_replace(Link::Down(why.to_owned()));
+        if was == Link::Up {
+            tracing::warn!(prefix = %self.config.prefix, why, "the link to the broker is down");
+        }
+    }
+}
+
+/// A [`Broker`] over AMQP.
+pub struct AmqpBroker {
+    shared: Arc<Shared>,
+    tasks: TaskTracker,
+    looking: Mutex<()>,
+    _close_on_drop: DropGuard,
+}
+
+impl AmqpBroker {
+    /// Checks the configuration and makes the first attempt to connect.
+    ///
+    /// A broker that cannot be reached is no error here: it is tried again for as long as it
+    /// takes, and [`Broker::link`] tells. An error is what only a person can put right
+    /// ([`AmqpError::is_permanent`]): a bad URL or file, another queue under one of our names,
+    /// a missing permission, missing names. The same found later leaves the link down, and is
+    /// tried again at the longest interval.
+    pub async fn connect(config: AmqpConfig) -> Result<Arc<Self>, AmqpError> {
+        let closing = CancellationToken::new();
+        let shared = Arc::new(Shared {
+            dial: Dial::new(&config)?,
+            topology: Topology::new(&config.prefix),
+            link: watch::Sender::new(Link::Down("not connected yet".to_owned())),
+            wanted: watch::Sender::new(Wanted::Jobs),
+            consuming: watch::Sender::new(false),
+            jobs: Inbox::new(),
+            control: ControlLog::new(),
+            publisher: Publisher::new(usize::from(config.prefetch), config.publish_timeout),
+            epoch: AtomicU64::new(0),
+            closing: closing.clone(),
+            config,
+        });
+        let tasks = TaskTracker::new();
+        let (told, first) = oneshot::channel();
+        tasks.spawn(supervisor::supervise(Arc::clone(&shared), told));
+        tasks.close();
+        let broker = Arc::new(Self { shared, tasks, looking: Mutex::new(()), _close_on_drop: closing.drop_guard() });
+        match first.await {
+            Ok(Err(error)) => Err(error),
+            Ok(Ok(())) | Err(_) => Ok(broker),
+        }
+    }
+
+    /// Declares the topology over a connection of its own, whatever `declare_topology` says.
+    pub async fn declare_topology(config: &AmqpConfig) -> Result<(), AmqpError> {
+        let connection = Dial::new(config)?.connect(config).await?;
+        declare::declare(&connection, &Topology::new(&config.prefix)).await?;
+        // Declared is declared, however the connection ends.
+        let _ = connection.close(200, message::short("done")).await;
+        Ok(())
+    }
+
+    /// The names in use.
+    pub fn topology(&self) -> &Topology {
+        &self.shared.topology
+    }
+
+    async fn want(&self, wanted: Wanted) {
+        let mut state = self.shared.wanted.subscribe();
+        self.shared.wanted.send_if_modified(|now| {
+            let changes = *now != wanted && *now != Wanted::Stop;
+            if changes {
+                *now = wanted;
+            }
+            changes
+        });
+        if wanted != Wanted::Jobs {
+            // Until the consumer has stood back, or somebody wants jobs again meanwhile.
+            let mut consuming = self.shared.consuming.subscribe();
+            tokio::select! {
+                _ = consuming.wait_for(|consuming| !consuming) => {}
+                _ = state.wait_for(|now| *now == Wanted::Jobs) => {}
+                () = self.shared.closing.cancelled() => {}
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Broker for AmqpBroker {
+    async fn next(&self) -> Option<Delivery> {
+        if !self.shared.config.consume {
+            return None;
+        }
+        loop {
+            let delivery = self.shared.jobs.pop().await?;
+            if delivery.lost.is_cancelled() {
+                continue;
+            }
+            if *self.shared.wanted.borrow() != Wanted::Jobs {
+                // Taken in the moment between the wish to pause and the consumer's end.
+                let _ = delivery.settle.requeue().await;
+                continue;
+            }
+            return Some(delivery);
+        }
+    }
+
+    async fn next_control(&self, from: Option<u64>) -> Option<Control> {
+        if !self.shared.config.want_control {
+            return None;
+        }
+        self.shared.control.next(from).await
+    }
+
+    async fn publish(&self, publication: Publication) -> Result<(), PublishError> {
+        self.shared.publisher.publish(&self.shared.topology, &publication).await
+    }
+
+    async fn pause_intake(&self) {
+        self.want(Wanted::Pause).await;
+    }
+
+    async fn resume_intake(&self) {
+        self.want(Wanted::Jobs).await;
+    }
+
+    async fn stop_intake(&self) {
+        self.want(Wanted::Stop).await;
+        self.shared.control.close();
+        for delivery in self.shared.jobs.close() {
+            let _ = delivery.settle.requeue().await;
+        }
+    }
+
+    async fn dead_letters(
+        &self,
+        limit: usize,
+        decide: &mut (dyn for<'a> FnMut(&'a DeadLetter) -> Verdict + Send),
+    ) -> Result<usize, PublishError> {
+        // Two looks at once would hide letters from each other.
+        let _alone = self.looking.lock().await;
+        let connection = self.shared.publisher.connection()?;
+        dead_letters::look(&self.shared, &connection, limit, decide).await
+    }
+
+    async fn depth(&self, queue: &str) -> Option<u64> {
+        let connection = self.shared.publisher.connection().ok()?;
+        let asked = async {
+            // A channel of its own: a missing queue closes the one that asks.
+            let channel = connection.create_channel().await.ok()?;
+            let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+            let name = message::short(&self.shared.topology.name(queue));
+            let state = channel.queue_declare(name, passive, FieldTable::default()).await.ok()?;
+            Some(u64::from(state.message_count()))
+        };
+        tokio::time::timeout(self.shared.config.publish_timeout, asked).await.ok().flatten()
+    }
+
+    fn link(&self) -> watch::Receiver<Link> {
+        self.shared.link.subscribe()
+    }
+
+    async fn close(&self) {
+        self.shared.closing.cancel();
+        self.tasks.wait().await;
+    }
+}

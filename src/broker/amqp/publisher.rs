@@ -1,0 +1,114 @@
+//! Publishing with confirms over a pool of channels.
+//!
+//! The rule it keeps: a channel carries one publish at a time. A broker may confirm several
+//! messages in one frame, and the client then hands a returned message to whichever of them it
+//! finds first; alone on its channel a message gets its own return and its own confirm.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
+use lapin::{Channel, Confirmation, Connection};
+use tokio::sync::Semaphore;
+
+use super::error::text;
+use super::message::{short, to_amqp};
+use crate::broker::topology::Topology;
+use crate::broker::{Publication, PublishError};
+
+/// The pool. As many publishes are under way at once as it may have channels.
+pub(super) struct Publisher {
+    slots: Semaphore,
+    timeout: Duration,
+    link: Mutex<Pool>,
+}
+
+#[derive(Default)]
+struct Pool {
+    connection: Option<Arc<Connection>>,
+    idle: Vec<Channel>,
+}
+
+impl Publisher {
+    /// A pool of at most `channels`, opened as they are needed.
+    pub(super) fn new(channels: usize, timeout: Duration) -> Self {
+        Self { slots: Semaphore::new(channels.max(1)), timeout, link: Mutex::default() }
+    }
+
+    fn pool(&self) -> std::sync::MutexGuard<'_, Pool> {
+        self.link.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Publishes over this connection from now on; over none with `None`.
+    pub(super) fn attach(&self, connection: Option<Arc<Connection>>) {
+        *self.pool() = Pool { connection, idle: Vec::new() };
+    }
+
+    /// The connection, where there is one.
+    pub(super) fn connection(&self) -> Result<Arc<Connection>, PublishError> {
+        self.pool().connection.clone().ok_or_else(|| PublishError::Down("not connected".to_owned()))
+    }
+
+    /// Publishes one message and waits for its confirm.
+    pub(super) async fn publish(&self, topology: &Topology, publication: &Publication) -> Result<(), PublishError> {
+        let attempt = async {
+            let _slot = self.slots.acquire().await.map_err(down)?;
+            let (connection, channel) = self.channel().await?;
+            let done = publish_on(&channel, topology, publication).await;
+            // Only a channel with nothing outstanding goes back; any other is closed by its drop,
+            // also where this future is dropped while it waits.
+            if matches!(done, Ok(()) | Err(PublishError::Unrouted(_) | PublishError::Refused)) {
+                let mut pool = self.pool();
+                if pool.connection.as_ref().is_some_and(|now| Arc::ptr_eq(now, &connection)) {
+                    pool.idle.push(channel);
+                }
+            }
+            done
+        };
+        tokio::time::timeout(self.timeout, attempt).await.unwrap_or(Err(PublishError::TimedOut(self.timeout)))
+    }
+
+    async fn channel(&self) -> Result<(Arc<Connection>, Channel), PublishError> {
+        let connection = self.connection()?;
+        while let Some(channel) = { self.pool().idle.pop() } {
+            if channel.status().connected() {
+                return Ok((connection, channel));
+            }
+        }
+        Ok((connection.clone(), open(&connection).await.map_err(|error| PublishError::Down(text(&error)))?))
+    }
+}
+
+/// A channel in confirm mode.
+pub(super) async fn open(connection: &Connection) -> lapin::Result<Channel> {
+    let channel = connection.create_channel().await?;
+    channel.confirm_select(ConfirmSelectOptions::default()).await?;
+    Ok(channel)
+}
+
+/// One publish on a channel that carries no other.
+pub(super) async fn publish_on(
+    channel: &Channel,
+    topology: &Topology,
+    publication: &Publication,
+) -> Result<(), PublishError> {
+    let (exchange, key) = topology.address(&publication.to);
+    let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
+    let properties = to_amqp(&publication.properties);
+    let confirmed = async {
+        channel.basic_publish(short(&exchange), short(&key), options, &publication.body, properties).await?.await
+    };
+    match confirmed.await {
+        Ok(Confirmation::Ack(None)) => Ok(()),
+        Ok(Confirmation::Ack(Some(returned)) | Confirmation::Nack(Some(returned))) => {
+            Err(PublishError::Unrouted(format!("exchange {exchange:?}, key {key:?}: {}", returned.reply_text)))
+        }
+        Ok(Confirmation::Nack(None)) => Err(PublishError::Refused),
+        Ok(Confirmation::NotRequested) => Err(PublishError::Down("the channel is not in confirm mode".to_owned())),
+        Err(error) => Err(PublishError::Down(text(&error))),
+    }
+}
+
+fn down(error: impl std::fmt::Display) -> PublishError {
+    PublishError::Down(error.to_string())
+}

@@ -1,0 +1,9 @@
+//! What the tests share: a private RabbitMQ.
+//!
+//! The rule it keeps: whatever it starts ends with the test process, however that ends.
+
+// Every test binary includes this and uses its own part of it.
+#![allow(dead_code)]
+
+pub mod certificates;
+pub mod rabbit;

@@ -1,0 +1,241 @@
+//! A RabbitMQ of our own: free ports on loopback, its own data, cookie and port mapper.
+//!
+//! The rule it keeps: nothing of it outlives the test process. A shell waits at a pipe that the
+//! kernel closes when this process ends, and then ends the broker's process group.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::{Mutex, OnceLock, mpsc};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+
+/// Where the scripts are that need no user called `rabbitmq`.
+const SCRIPTS: &str = "/usr/lib/rabbitmq/bin";
+
+/// Starting takes some seconds, on a loaded machine many.
+const BOOT_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// One broker.
+pub struct Rabbit {
+    folder: tempfile::TempDir,
+    port: u16,
+    tls_port: u16,
+    erl_args: String,
+    dist_port: u16,
+    epmd_port: u16,
+    epmd: Child,
+    server: Mutex<Option<Child>>,
+    guard: Child,
+    _pipe: ChildStdin,
+}
+
+impl Rabbit {
+    /// Starts a broker and waits until it takes connections.
+    pub fn start() -> Self {
+        Self::start_with("", "")
+    }
+
+    /// The same, with more lines in `rabbitmq.conf` and more arguments for Erlang.
+    pub fn start_with(conf: &str, erl_args: &str) -> Self {
+        let folder = tempfile::Builder::new().prefix("rabbit-").tempdir().unwrap();
+        let [port, tls_port, dist_port, epmd_port] = free_ports();
+        write_private(&folder.path().join(".erlang.cookie"), "COOKIEOFATESTBROKER");
+        std::fs::write(folder.path().join("enabled_plugins"), "[].\n").unwrap();
+        std::fs::write(
+            folder.path().join("rabbitmq.conf"),
+            format!("listeners.tcp.local = 127.0.0.1:{port}\nlog.console = false\n")
+                + &conf.replace("TLS_PORT", &tls_port.to_string())
+                + "\n",
+        )
+        .unwrap();
+        // Leader of the group that everything else joins, and never restarted.
+        let epmd = Command::new("epmd")
+            .args(["-port", &epmd_port.to_string()])
+            .env("ERL_EPMD_ADDRESS", "127.0.0.1")
+            .process_group(0)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("epmd (Debian: erlang-base, rabbitmq-server)");
+        let (guard, pipe) = guard(epmd.id(), folder.path());
+        let rabbit = Self {
+            folder,
+            port,
+            dist_port,
+            epmd_port,
+            epmd,
+            erl_args: erl_args.to_owned(),
+            tls_port,
+            server: Mutex::new(None),
+            guard,
+            _pipe: pipe,
+        };
+        rabbit.boot();
+        rabbit
+    }
+
+    /// The broker that the tests of this binary share; each takes a prefix of its own.
+    pub fn shared() -> &'static Rabbit {
+        static SHARED: OnceLock<Rabbit> = OnceLock::new();
+        SHARED.get_or_init(Rabbit::start)
+    }
+
+    /// Where it listens.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Where it listens for TLS, if it was started so: the `TLS_PORT` of its configuration.
+    pub fn tls_port(&self) -> u16 {
+        self.tls_port
+    }
+
+    /// The URL of its default virtual host.
+    pub fn url(&self) -> String {
+        format!("amqp://guest:guest@127.0.0.1:{}/%2f", self.port)
+    }
+
+    /// Starts it again after [`Rabbit::stop`] or [`Rabbit::kill`], with the same data and ports.
+    pub fn boot(&self) {
+        let mut server = self.command("rabbitmq-server");
+        server.stdout(Stdio::piped());
+        let mut child = server.spawn().expect("rabbitmq-server (Debian package of that name)");
+        let output = child.stdout.take().unwrap();
+        let (told, ready) = mpsc::channel();
+        std::thread::spawn(move || {
+            for line in BufReader::new(output).lines().map_while(Result::ok) {
+                // The last line of its banner, written when the listeners are open.
+                if line.contains("completed with") {
+                    let _ = told.send(());
+                }
+            }
+        });
+        if ready.recv_timeout(BOOT_TIMEOUT).is_err() {
+            panic!("the broker did not start:\n{}", self.log());
+        }
+        *self.server.lock().unwrap() = Some(child);
+    }
+
+    /// Ends it in good order.
+    pub fn stop(&self) {
+        self.end(Signal::TERM);
+    }
+
+    /// Ends it without a word, as a power cut would.
+    pub fn kill(&self) {
+        self.end(Signal::KILL);
+    }
+
+    /// Holds it in mid-air: its sockets stay open, nothing answers.
+    pub fn freeze(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Lets a frozen one go on.
+    pub fn thaw(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    /// Runs `rabbitmqctl`; slow, so only for what AMQP cannot do.
+    pub fn ctl(&self, arguments: &[&str]) -> String {
+        let output = self.command("rabbitmqctl").args(arguments).stdout(Stdio::piped()).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "rabbitmqctl {arguments:?}: {text}");
+        text
+    }
+
+    fn signal(&self, signal: Signal) {
+        let server = self.server.lock().unwrap();
+        kill_process(pid(server.as_ref().expect("a running broker").id()), signal).unwrap();
+    }
+
+    fn end(&self, signal: Signal) {
+        self.signal(signal);
+        let mut server = self.server.lock().unwrap().take().unwrap();
+        server.wait().unwrap();
+    }
+
+    fn command(&self, script: &str) -> Command {
+        let folder = self.folder.path();
+        let mut command = Command::new(Path::new(SCRIPTS).join(script));
+        command
+            .current_dir(folder)
+            .env("HOME", folder)
+            .env("LANG", "C.UTF-8")
+            // Makes the script become the server instead of watching over it.
+            .env("RUNNING_UNDER_SYSTEMD", "true")
+            .env("ERL_EPMD_ADDRESS", "127.0.0.1")
+            .env("ERL_EPMD_PORT", self.epmd_port.to_string())
+            .env("RABBITMQ_CONF_ENV_FILE", "/dev/null")
+            .env("RABBITMQ_NODENAME", "rabbit@localhost")
+            .env("RABBITMQ_NODE_IP_ADDRESS", "127.0.0.1")
+            .env("RABBITMQ_NODE_PORT", self.port.to_string())
+            .env("RABBITMQ_DIST_PORT", self.dist_port.to_string())
+            .env("RABBITMQ_MNESIA_BASE", folder.join("data"))
+            .env("RABBITMQ_LOG_BASE", folder.join("log"))
+            .env("RABBITMQ_CONFIG_FILE", folder.join("rabbitmq"))
+            .env("RABBITMQ_ENABLED_PLUGINS_FILE", folder.join("enabled_plugins"))
+            .env(
+                "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS",
+                format!("-kernel inet_dist_use_interface {{127,0,0,1}} {}", self.erl_args),
+            )
+            .process_group(self.epmd.id().cast_signed())
+            .stdin(Stdio::null())
+            .stderr(Stdio::null());
+        command
+    }
+
+    fn log(&self) -> String {
+        let files = std::fs::read_dir(self.folder.path().join("log")).into_iter().flatten().flatten();
+        files.filter_map(|file| std::fs::read_to_string(file.path()).ok()).collect()
+    }
+}
+
+impl Drop for Rabbit {
+    fn drop(&mut self) {
+        // The guard first: once the group is gone its number is anybody's.
+        let _ = self.guard.kill();
+        let _ = self.guard.wait();
+        let _ = kill_process_group(pid(self.epmd.id()), Signal::KILL);
+        if let Some(mut server) = self.server.lock().unwrap().take() {
+            let _ = server.wait();
+        }
+        let _ = self.epmd.wait();
+    }
+}
+
+/// A shell that ends the group and removes the folder once its input is closed.
+fn guard(group: u32, folder: &Path) -> (Child, ChildStdin) {
+    let mut guard = Command::new("sh")
+        .args(["-c", r#"read -r _; kill -s KILL -- "-$1"; sleep 1; rm -rf -- "$2""#, "guard"])
+        .arg(group.to_string())
+        .arg(folder)
+        .process_group(0)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let pipe = guard.stdin.take().unwrap();
+    (guard, pipe)
+}
+
+fn pid(id: u32) -> Pid {
+    Pid::from_raw(id.cast_signed()).unwrap()
+}
+
+fn free_ports() -> [u16; 4] {
+    let held: [TcpListener; 4] = std::array::from_fn(|_| TcpListener::bind("127.0.0.1:0").unwrap());
+    held.map(|listener| listener.local_addr().unwrap().port())
+}
+
+fn write_private(path: &PathBuf, text: &str) {
+    use std::os::unix::fs::OpenOptionsExt;
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o400).open(path).unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+}
