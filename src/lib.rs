@@ -1,5 +1,6 @@
 //! erasure-worker: carries out erasure requests from a queue, durably, and reports only what is proven.
 
+pub mod app;
 pub mod broker;
 pub mod cli;
 pub mod clock;

@@ -162,7 +162,7 @@ impl Engine {
     pub(crate) fn recall_proven_credentials(&self) -> Result<(), StoreError> {
         for gate in self.gates.values() {
             if let Some(stored) = self.store.get(Table::Meta, &Self::proven_key(gate))?
-                && self.keyring.matches_digest("credential", &gate.system().fingerprint(), &stored) == Some(true)
+                && self.keyring.matches_digest("credential", fingerprint(gate), &stored) == Some(true)
             {
                 gate.system().credential().prove();
             }

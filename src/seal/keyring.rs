@@ -119,6 +119,14 @@ impl Keyring {
         self.all().map(|key| replacement_with(key, tenant, job_id, target, field)).collect()
     }
 
+    pub(super) fn current(&self) -> &MasterKey {
+        &self.current
+    }
+
+    pub(super) fn masters(&self) -> impl Iterator<Item = &MasterKey> {
+        self.all()
+    }
+
     fn all(&self) -> impl Iterator<Item = &MasterKey> {
         std::iter::once(&self.current).chain(&self.previous)
     }

@@ -20,6 +20,7 @@ mod envelope;
 mod job_key;
 mod keyring;
 mod master;
+mod sign;
 
 #[cfg(test)]
 mod tests;
