@@ -117,7 +117,7 @@ pub fn systems(config: &Config, keyring: &Arc<Keyring>) -> Result<Systems> {
     let mut built = Systems { gates: BTreeMap::new(), imports: BTreeMap::new() };
     for (name, system) in &config.systems {
         let (client, fingerprint) =
-            client(config, system, keyring, &mut built.imports).with_context(|| format!("systems.{name}"))?;
+            client(system, keyring, Some(&mut built.imports)).with_context(|| format!("systems.{name}"))?;
         let concurrency = config.worker.concurrency as usize;
         // Alone, a system may have nearly all: the rest lets other work be seen at all.
         let most_in_hand = if config.systems.len() > 1 { (concurrency / 2).max(1) } else { concurrency };
@@ -135,10 +135,9 @@ pub fn systems(config: &Config, keyring: &Arc<Keyring>) -> Result<Systems> {
 }
 
 fn client(
-    config: &Config,
     system: &SystemConfig,
     keyring: &Arc<Keyring>,
-    imports: &mut BTreeMap<String, Arc<ImportLedger>>,
+    imports: Option<&mut BTreeMap<String, Arc<ImportLedger>>>,
 ) -> Result<(Arc<dyn System>, String)> {
     let http = HttpSettings { timeout: system.common.timeout, connect_timeout: system.common.connect_timeout };
     let name = system.name.clone();
@@ -192,8 +191,8 @@ fn client(
         SystemKind::ZetaLoyalty(zeta) => {
             let token = zeta.program_token.as_ref().map_or("", |token| token.expose_secret());
             let fingerprint = format!("{}\n{token}", zeta.base_url);
-            let client = zeta_client(config, system, zeta, http, keyring)?;
-            if let Some(import) = client.import() {
+            let client = zeta_client(system, zeta, http, keyring, imports.is_some())?;
+            if let (Some(import), Some(imports)) = (client.import(), imports) {
                 imports.insert(system.name.clone(), Arc::clone(import));
             }
             (Arc::new(client), fingerprint)
@@ -202,11 +201,11 @@ fn client(
 }
 
 fn zeta_client(
-    _config: &Config,
     system: &SystemConfig,
     zeta: &config::ZetaLoyalty,
     http: HttpSettings,
     keyring: &Arc<Keyring>,
+    with_import: bool,
 ) -> Result<ZetaClient> {
     let settings = ZetaSettings {
         name: system.name.clone(),
@@ -220,7 +219,7 @@ fn zeta_client(
         otp_field: zeta.otp_field.clone(),
         probe_member_id: zeta.probe_member_id.clone(),
         http,
-        import: zeta.import.as_ref().map(|import| ImportSettings {
+        import: zeta.import.as_ref().filter(|_| with_import).map(|import| ImportSettings {
             dir: import.dir.clone(),
             key: import_key(import.key),
             max_rows: import.max_rows as usize,
@@ -234,6 +233,16 @@ fn zeta_client(
         digest
     });
     Ok(ZetaClient::new(settings, keyed, Arc::new(Timestamp::now))?)
+}
+
+/// Every system without its gate, and without touching import folders: for probes.
+pub fn probes(config: &Config, keyring: &Arc<Keyring>) -> Result<BTreeMap<String, Arc<dyn System>>> {
+    let mut clients = BTreeMap::new();
+    for (name, system) in &config.systems {
+        let (client, _) = client(system, keyring, None).with_context(|| format!("systems.{name}"))?;
+        clients.insert(name.clone(), client);
+    }
+    Ok(clients)
 }
 
 /// The engine's settings.
@@ -303,8 +312,12 @@ pub struct Worker {
 impl Worker {
     /// Puts a worker together on any broker.
     pub async fn assemble(config: &Config, broker: Arc<dyn Broker>) -> Result<Worker> {
+        Worker::with_store(config, broker, store(config).await?)
+    }
+
+    /// Puts a worker together on any broker and an open store.
+    pub fn with_store(config: &Config, broker: Arc<dyn Broker>, store: Arc<SledStore>) -> Result<Worker> {
         let keyring = Arc::new(keyring(config)?);
-        let store = store(config).await?;
         // The import folders are opened with blocking calls, at start only.
         let built = tokio::task::block_in_place(|| systems(config, &keyring))?;
         let engine = Engine::new(Parts {
@@ -317,6 +330,11 @@ impl Worker {
             now: Arc::new(now),
         });
         Ok(Worker { engine, imports: built.imports, store })
+    }
+
+    /// As [`Worker::run`], with the ops API beside it.
+    pub async fn run_with_ops(self, _config: &Config) -> Result<()> {
+        self.run().await
     }
 
     /// Works until there is nothing more, a signal asks to stop, or something fails for good.

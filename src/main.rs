@@ -1,3 +1,68 @@
-//! Arguments, command, exit code.
+//! Arguments → command → exit code.
+//!
+//! The rule it keeps: results on stdout, everything else on stderr; 0 done, 1 failed, 2 usage or
+//! configuration, 3 input awaited.
 
-fn main() {}
+use std::io::{Write, stderr, stdout};
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use erasure_worker::cli::args::{ConfigCommand, KeysCommand, SystemsCommand};
+use erasure_worker::cli::{self, Cli, Command, Exit};
+use erasure_worker::config::{Config, ConfigError, Surroundings};
+use erasure_worker::{app, telemetry};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    if let Err(error) = telemetry::init() {
+        let _ = writeln!(stderr(), "erasure-worker: {error}");
+        return Exit::Usage.into();
+    }
+    app::install_tls();
+    let result = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(anyhow::Error::from)
+        .and_then(|runtime| runtime.block_on(command(cli)));
+    match result {
+        Ok(exit) => exit.into(),
+        Err(error) => {
+            let exit = if error.is::<ConfigError>() { Exit::Usage } else { Exit::Failed };
+            let _ = writeln!(stderr(), "erasure-worker: {error:#}");
+            exit.into()
+        }
+    }
+}
+
+async fn command(cli: Cli) -> anyhow::Result<Exit> {
+    let surroundings = Surroundings::of_process();
+    let load = || Config::load(cli.config.as_deref(), &surroundings);
+    let (mut out, mut err) = (stdout(), stderr());
+    Ok(match &cli.command {
+        Command::Init(args) => cli::init::init(args, jiff::Timestamp::now(), &mut out, &mut err)?,
+        Command::Demo(args) => cli::demo::demo(args, &mut out).await?,
+        Command::Run => cli::work::run(&load()?).await?,
+        Command::Batch(args) => cli::work::batch(args, &load()?, &mut err).await?,
+        Command::Submit(args) => cli::submit::submit(args, &load()?, &mut out, &mut err).await?,
+        Command::Topology(args) => cli::topology::topology(args, &load()?, &mut out).await?,
+        Command::Systems(SystemsCommand::Check { systems, output }) => {
+            cli::systems::check(systems, output.json, &load()?, &mut out).await?
+        }
+        Command::Sandbox(args) => cli::sandbox::sandbox(args, &mut out).await?,
+        Command::Config(ConfigCommand::Check(output)) => {
+            cli::check::config_check(cli.config.as_deref(), &surroundings, output.json, &mut out)?
+        }
+        Command::Keys(KeysCommand::New { file }) => cli::keys::new_key(file.as_deref(), &mut out, &mut err)?,
+        Command::Keys(KeysCommand::Public) => {
+            writeln!(out, "{:#}", app::keyring(&load()?)?.public_keys())?;
+            Exit::Done
+        }
+        Command::Completions(args) => cli::pages::completions(args, &mut out)?,
+        Command::Man(args) => cli::pages::man(args, &mut out, &mut err)?,
+        Command::Jobs(_) | Command::DeadLetters(_) | Command::ZetaImport(_) | Command::Schema(_) => Exit::Usage,
+        Command::SubmitCsv(_) | Command::Receipt(_) => {
+            writeln!(err, "this command is not part of this release")?;
+            Exit::Usage
+        }
+    })
+}

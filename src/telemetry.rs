@@ -19,6 +19,8 @@ use tracing_subscriber::{EnvFilter, Layer as _};
 pub const LEVEL_VARIABLE: &str = "ERASURE_LOG";
 /// The target that our own code logs under.
 const OWN: &str = "erasure_worker";
+/// The AMQP client's target.
+const BODY_LOGGER: &str = "lapin";
 
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,6 +92,10 @@ fn cap(level: &str) -> FilterFn<impl Fn(&Metadata<'_>) -> bool + use<>> {
         .filter(|target| !target.is_empty())
         .collect();
     FilterFn::new(move |line: &Metadata<'_>| {
+        // At `warn` this crate logs returned messages with their bodies.
+        if within(line.target(), BODY_LOGGER) {
+            return *line.level() <= LevelFilter::ERROR;
+        }
         let is_named = named.iter().any(|target| within(line.target(), target));
         let most = match (within(line.target(), OWN), is_named) {
             (true, _) => LevelFilter::TRACE,

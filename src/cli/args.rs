@@ -123,7 +123,7 @@ pub struct Init {
 #[derive(Debug, Args)]
 pub struct Demo {
     /// How many jobs.
-    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub jobs: u32,
     /// A RabbitMQ to use instead of the embedded queue.
     #[arg(long, value_name = "URL")]

@@ -5,10 +5,16 @@
 
 pub mod args;
 pub mod check;
+pub mod demo;
 pub mod init;
 pub mod keys;
 pub mod ops_args;
 pub mod pages;
+pub mod sandbox;
+pub mod submit;
+pub mod systems;
+pub mod topology;
+pub mod work;
 
 #[cfg(test)]
 mod tests;

@@ -186,6 +186,7 @@ impl Engine {
             ended.dead_lettered = true;
         }
         ended.published = true;
+        self.figures.label("jobs_settled", "", ended.outcome.as_str());
         let mut batch = Batch::new();
         batch.put(Table::Ended, key.to_bytes(), ended.to_bytes());
         let noted = self.store.submit(batch);
@@ -349,6 +350,7 @@ impl Engine {
         self.dead_letter(&properties, &head, body, &lost).await?;
         self.figures.count(&self.figures.rejected);
         self.figures.label("jobs_finished", "", "rejected");
+        self.figures.label("jobs_settled", "", "rejected");
         self.ack(held).await
     }
 }

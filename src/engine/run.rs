@@ -317,13 +317,18 @@ impl Engine {
             if step.name == StepName::TerminateEntitlement {
                 facts.entitlement = target.entitlements.get(step.item as usize).cloned();
             }
+            let value = |field: Field| (field, self.replacement(run.job, index, field));
+            if step.name == StepName::Resolve {
+                // A user that this very job overwrote before its store was lost is still this user.
+                facts.replacements = Field::ALL.into_iter().map(value).collect();
+                return facts;
+            }
             let resolved = target.get(Step::one(StepName::Resolve)).and_then(|state| state.answer.as_ref());
             if let (Some(Answer::User { guid, email, fields, .. }), Spec::VitalSource { overwrite, .. }) =
                 (resolved, &run.job.targets[index].spec)
             {
                 facts.guid = Some(SecretString::from(guid.clone()));
                 facts.user_email = email.clone().map(SecretString::from);
-                let value = |field: Field| (field, self.replacement(run.job, index, field));
                 facts.replacements = flow::fields_to_overwrite(fields, overwrite).into_iter().map(value).collect();
             }
             facts

@@ -1,0 +1,126 @@
+//! `submit`: checks jobs as the worker would, then publishes them with confirms.
+//!
+//! The rule it keeps: either every job given is valid, or none is published.
+
+use std::io::{Read as _, Write};
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use serde_json::{Value, json};
+use zeroize::Zeroizing;
+
+use super::Exit;
+use super::args::Submit;
+use crate::app;
+use crate::broker::{Broker as _, Destination, Link, Properties, Publication};
+use crate::config::Config;
+use crate::job::{Accepts, JobKey, parse};
+
+/// How long the broker may take to be reached.
+const REACH: Duration = Duration::from_secs(15);
+
+struct Ready {
+    line: usize,
+    key: JobKey,
+    body: Zeroizing<Vec<u8>>,
+}
+
+/// Publishes one job or one a line.
+pub async fn submit(
+    args: &Submit,
+    config: &Config,
+    out: &mut (dyn Write + Send),
+    err: &mut (dyn Write + Send),
+) -> Result<Exit> {
+    let text = Zeroizing::new(read(&args.job)?);
+    let (ready, faults) = check(&text, args.preview, &app::accepts(config));
+    for fault in &faults {
+        writeln!(err, "{fault}")?;
+    }
+    if !faults.is_empty() || ready.is_empty() {
+        writeln!(err, "nothing was published: {} of {} jobs are not valid", faults.len(), faults.len() + ready.len())?;
+        return Ok(Exit::Usage);
+    }
+    let broker = app::broker(config, false).await?;
+    let mut link = broker.link();
+    if tokio::time::timeout(REACH, link.wait_for(|link| *link == Link::Up)).await.is_err() {
+        let why = match &*broker.link().borrow() {
+            Link::Down(why) => why.clone(),
+            Link::Up => String::new(),
+        };
+        writeln!(err, "the broker cannot be reached: {why}")?;
+        return Ok(Exit::Failed);
+    }
+    let mut published = Vec::new();
+    for job in &ready {
+        let properties = Properties {
+            content_type: Some("application/json".to_owned()),
+            message_id: Some(job.key.job_id.to_string()),
+            ..Properties::default()
+        };
+        let publication = Publication { to: Destination::Requests, properties, body: job.body.to_vec().into() };
+        if let Err(error) = broker.publish(publication).await {
+            writeln!(
+                err,
+                "line {}: {error}; {} of {} jobs were published, submit the rest again",
+                job.line,
+                published.len(),
+                ready.len()
+            )?;
+            return Ok(Exit::Failed);
+        }
+        if !args.output.json {
+            writeln!(out, "{}", job.key)?;
+        }
+        published.push(json!({ "tenant": job.key.tenant, "job_id": job.key.job_id }));
+    }
+    if args.output.json {
+        writeln!(out, "{:#}", json!({ "published": published }))?;
+    }
+    broker.close().await;
+    Ok(Exit::Done)
+}
+
+fn read(path: &Path) -> Result<Vec<u8>> {
+    if path == Path::new("-") {
+        let mut text = Vec::new();
+        std::io::stdin().read_to_end(&mut text).context("stdin")?;
+        return Ok(text);
+    }
+    std::fs::read(path).with_context(|| path.display().to_string())
+}
+
+/// A file is one job, or one a line.
+fn check(text: &[u8], preview: bool, accepts: &Accepts) -> (Vec<Ready>, Vec<String>) {
+    let is_one = serde_json::from_slice::<serde::de::IgnoredAny>(text).is_ok();
+    let lines: Vec<(usize, &[u8])> = if is_one {
+        vec![(1, text)]
+    } else {
+        text.split(|byte| *byte == b'\n')
+            .enumerate()
+            .map(|(index, line)| (index + 1, line.trim_ascii()))
+            .filter(|(_, line)| !line.is_empty())
+            .collect()
+    };
+    let (mut ready, mut faults) = (Vec::new(), Vec::new());
+    for (line, body) in lines {
+        let body = Zeroizing::new(if preview { as_preview(body) } else { body.to_vec() });
+        match parse::job(&body, None, accepts) {
+            Ok(job) => ready.push(Ready { line, key: job.key, body }),
+            Err(refusal) => faults.push(format!("line {line}: {}", refusal.invalid)),
+        }
+    }
+    (ready, faults)
+}
+
+/// The job in preview mode; bytes that are no object stay as they are, for the parser to refuse.
+fn as_preview(body: &[u8]) -> Vec<u8> {
+    match serde_json::from_slice::<Value>(body) {
+        Ok(Value::Object(mut job)) => {
+            job.insert("mode".to_owned(), "preview".into());
+            Value::Object(job).to_string().into_bytes()
+        }
+        _ => body.to_vec(),
+    }
+}

@@ -1,0 +1,54 @@
+//! `topology`: declare the AMQP names, or write them down for the broker's operator.
+//!
+//! The rule it keeps: what differs on the broker is named, and nothing is deleted.
+
+use std::io::Write;
+
+use anyhow::Result;
+use serde_json::json;
+
+use super::Exit;
+use super::args::TopologyCommand;
+use crate::app;
+use crate::broker::amqp::AmqpBroker;
+use crate::broker::topology::Topology;
+use crate::config::Config;
+
+/// Applies or exports.
+pub async fn topology(command: &TopologyCommand, config: &Config, out: &mut (dyn Write + Send)) -> Result<Exit> {
+    let settings = app::amqp(config, false)?;
+    let topology = Topology::new(&settings.prefix);
+    match command {
+        TopologyCommand::Export => {
+            writeln!(out, "{:#}", topology.definitions(&vhost(config)))?;
+            Ok(Exit::Done)
+        }
+        TopologyCommand::Apply(output) => {
+            if let Err(error) = AmqpBroker::declare_topology(&settings).await {
+                let exit = if error.is_permanent() { Exit::Usage } else { Exit::Failed };
+                tracing::error!(%error, "the topology is not there");
+                return Ok(exit);
+            }
+            let names: Vec<_> = topology.exchanges.iter().map(|exchange| &exchange.name).collect();
+            let queues: Vec<_> = topology.queues.iter().map(|queue| &queue.name).collect();
+            if output.json {
+                writeln!(out, "{:#}", json!({ "exchanges": names, "queues": queues }))?;
+            } else {
+                writeln!(out, "declared {} exchanges and {} queues", names.len(), queues.len())?;
+                for name in names.iter().chain(&queues) {
+                    writeln!(out, "  {name}")?;
+                }
+            }
+            Ok(Exit::Done)
+        }
+    }
+}
+
+/// The virtual host in the configured URL; `/` where it names none.
+fn vhost(config: &Config) -> String {
+    let path = config.broker().ok().and_then(|amqp| {
+        let url = url::Url::parse(secrecy::ExposeSecret::expose_secret(&amqp.url)).ok()?;
+        Some(percent_encoding::percent_decode_str(url.path().trim_start_matches('/')).decode_utf8_lossy().into_owned())
+    });
+    path.filter(|path| !path.is_empty()).unwrap_or_else(|| "/".to_owned())
+}

@@ -1,0 +1,105 @@
+//! `run` and `batch`: the same engine on AMQP, and on a file.
+//!
+//! The rule it keeps: `batch` says 0 only where every job of its input ended well.
+
+use std::io::{self, Write};
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+
+use super::Exit;
+use super::args::Batch;
+use crate::app::{self, Worker};
+use crate::broker::Broker;
+use crate::broker::spool::{EventFile, Events, Source, SpoolBroker, SpoolConfig};
+use crate::config::Config;
+use crate::job::record::Waiting;
+use crate::job::{JobKey, JobRecord};
+use crate::store::{Store, Table};
+
+/// Works on AMQP until a signal asks to stop.
+pub async fn run(config: &Config) -> Result<Exit> {
+    let broker = match app::broker(config, true).await {
+        Ok(broker) => broker,
+        Err(error) => {
+            // Only what a person must mend ends up here; an absent broker is waited for.
+            tracing::error!(error = format!("{error:#}"), "the broker cannot be used as configured");
+            return Ok(Exit::Usage);
+        }
+    };
+    let worker = Worker::assemble(config, Arc::clone(&broker) as Arc<dyn Broker>).await?;
+    tracing::info!(worker = %config.worker.id, concurrency = config.worker.concurrency, "working");
+    worker.run_with_ops(config).await?;
+    broker.close().await;
+    tracing::info!("drained");
+    Ok(Exit::Done)
+}
+
+/// Works through a file of jobs.
+pub async fn batch(args: &Batch, config: &Config, err: &mut (dyn Write + Send)) -> Result<Exit> {
+    let source = if args.input == Path::new("-") {
+        Source::stdin()
+    } else {
+        Source::file(&args.input).await.context("--input")?
+    };
+    let events = if args.events == Path::new("-") {
+        Events::Stdout
+    } else {
+        Events::File(EventFile::open(&args.events).context("--events")?)
+    };
+    let letters = config.worker.state_dir.join("dead-letters.ndjson");
+    let settings = SpoolConfig {
+        in_hand: config.worker.concurrency as usize,
+        dead_letters: Some(letters),
+        ..SpoolConfig::default()
+    };
+    // The state directory is made (0700) by the store, which the dead letters' file lies beside.
+    let store = app::store(config).await?;
+    let spool = SpoolBroker::open(source, events, settings)?;
+    let worker = Worker::with_store(config, Arc::clone(&spool) as Arc<dyn Broker>, store)?;
+    let engine = Arc::clone(&worker.engine);
+    worker.run().await?;
+    if let Some(error) = spool.input_error() {
+        anyhow::bail!("--input could not be read to its end: {error}");
+    }
+    let waiting = awaiting_input(engine.store())?;
+    let mut failed = 0;
+    let mut done = 0;
+    for (family, _, word, count) in engine.figures().labelled() {
+        if family == "jobs_settled" {
+            match word {
+                "completed" | "previewed" => done += count,
+                _ => failed += count,
+            }
+        }
+    }
+    summary(err, done, failed, waiting.len() as u64)?;
+    Ok(match (failed, waiting.is_empty(), spool.abandoned()) {
+        (0, true, 0) => Exit::Done,
+        (0, false, 0) => Exit::Awaiting,
+        _ => Exit::Failed,
+    })
+}
+
+fn summary(err: &mut (dyn Write + Send), done: u64, failed: u64, waiting: u64) -> io::Result<()> {
+    writeln!(err, "{done} completed, {failed} not completed, {waiting} waiting for input")
+}
+
+/// The open jobs that wait for a person.
+fn awaiting_input(store: &dyn Store) -> Result<Vec<JobKey>> {
+    let mut keys = Vec::new();
+    let mut after: Option<Vec<u8>> = None;
+    loop {
+        let page = store.scan(Table::Job, b"", after.as_deref(), 256)?;
+        let Some((last, _)) = page.last() else { return Ok(keys) };
+        after = Some(last.clone());
+        for (key, value) in page {
+            let waits = JobRecord::from_bytes(&value)?.waiting.is_some_and(|(why, _)| why == Waiting::Input);
+            let ended = store.get(Table::Ended, &key)?.is_some();
+            if let (true, false, Some(key)) = (waits, ended, JobKey::from_bytes(&key)) {
+                keys.push(key);
+            }
+        }
+    }
+}
