@@ -129,7 +129,9 @@ async fn without_a_connection_surely_nothing_was_sent() {
 #[tokio::test]
 async fn a_server_that_does_not_speak_tls_is_no_connection() {
     let stub = Stub::start().await;
-    let client = Cleeng::new(cleeng::settings(&stub.url.replace("http://", "https://"))).expect("client");
+    let settings = cleeng::settings(&stub.url.replace("http://", "https://"));
+    let common = HttpSettings { connect_timeout: Duration::from_millis(200), ..settings.common.clone() };
+    let client = Cleeng::new(CleengSettings { common, ..settings }).expect("client");
     let failure =
         ask(&client, &cleeng::backend(), one(StepName::DeleteCustomer), &Facts::default()).await.expect_err("no TLS");
     assert_eq!(failure.kind, FailureKind::Unavailable);
