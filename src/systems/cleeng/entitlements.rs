@@ -188,16 +188,14 @@ fn rpc_failure(error: &Value, entitlement: &Entitlement, reply: &Reply) -> Failu
     }
 }
 
-/// The rows of a Core list in either of the shapes known; `None` for anything else.
+/// The rows of a Core list in either of the shapes known, `{"items"}` or `{"success": true, "data"}`;
+/// `None` for anything else.
 pub(super) fn rows(reply: &Reply) -> Option<Vec<Value>> {
     let mut body: Value = reply.json()?;
-    if matches!(body.get("success"), Some(success) if success != &Value::Bool(true)) {
-        return None;
-    }
-    let (items, data) = (body.get("items").is_some(), body.get("data").is_some());
-    match (items, data) {
-        (true, false) => take_array(body.get_mut("items")),
-        (false, true) => take_array(body.get_mut("data")),
+    let success = body.get("success").map(|success| success == &Value::Bool(true));
+    match (body.get("items").is_some(), body.get("data").is_some(), success) {
+        (true, false, None | Some(true)) => take_array(body.get_mut("items")),
+        (false, true, Some(true)) => take_array(body.get_mut("data")),
         _ => None,
     }
 }

@@ -92,7 +92,9 @@ impl Cleeng {
         match reply.status() {
             200 => {
                 let verdict = read_customer(&reply, who)?;
-                self.credential.prove();
+                if matches!(verdict, Verdict::Email(Identity::Same | Identity::Other | Identity::Blank)) {
+                    self.credential.prove();
+                }
                 match verdict {
                     // After the delete another person's record would look like a changed e-mail.
                     Verdict::OtherRecord if step == StepName::ReadBack => Err(reply.unreadable(Effect::Read)),

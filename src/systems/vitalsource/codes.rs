@@ -30,7 +30,9 @@ impl VitalSource {
                 if root.name() != "code" || names_another {
                     return Err(unreadable());
                 }
-                self.credential.prove();
+                if !root.is_empty() {
+                    self.credential.prove();
+                }
                 Ok(Answer::Code { state: state(&root), owner: owner(&root, account, facts) })
             }
             404 if !is_page(&reply) => Ok(Answer::Code { state: CodeState::Unknown, owner: Identity::Unreadable }),
@@ -57,10 +59,7 @@ impl VitalSource {
             200 | 400..500 if cancelled => Ok(Answer::AlreadyDone),
             408 => Err(reply.failure(Effect::Change)),
             _ if told.is_some() => Ok(Answer::Unclear(Reason::CodeNotRevoked)),
-            200 if reply.is_blank() => {
-                self.credential.prove();
-                Ok(Answer::Done)
-            }
+            200 if reply.is_blank() => Ok(Answer::Done),
             200 => match root {
                 Some(root) if root.name() == "code" && state(&root) == CodeState::Cancelled => {
                     self.credential.prove();

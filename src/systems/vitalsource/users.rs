@@ -184,13 +184,14 @@ impl VitalSource {
             };
         }
         match reply.status() {
-            200 if reply.is_blank() => {}
-            200 if root.is_some_and(|root| root.name() == "user") => {}
-            404 => return Ok(Answer::Unclear(Reason::Unproven)),
-            _ => return Err(reply.failure(Effect::Change)),
+            200 if reply.is_blank() => Ok(Answer::Done),
+            200 if root.is_some_and(|root| root.name() == "user") => {
+                self.credential.prove();
+                Ok(Answer::Done)
+            }
+            404 => Ok(Answer::Unclear(Reason::Unproven)),
+            _ => Err(reply.failure(Effect::Change)),
         }
-        self.credential.prove();
-        Ok(Answer::Done)
     }
 
     /// Whether every value that we wrote stands. With nothing to write: whether the identifiers

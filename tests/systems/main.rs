@@ -1,0 +1,11 @@
+//! What the clients of Cleeng, EasyCMS and VitalSource put on the wire, and what they make of every
+//! reply those systems are known to give, and of some that nobody gives.
+
+#![allow(clippy::expect_used, clippy::panic, reason = "clippy's leave for tests does not reach their helpers")]
+
+mod cleeng;
+mod easycms;
+mod noise;
+mod stub;
+mod vitalsource;
+mod wire;

@@ -1,0 +1,524 @@
+//! VitalSource's replies and requests.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use erasure_worker::job::{
+    Answer, Code, CodeState, Failure, FailureKind, Field, Identity, Reason, Spec, Step, StepName,
+};
+use erasure_worker::systems::vitalsource::{Abandon, VitalSource, VitalSourceSettings, replacement_value};
+use erasure_worker::systems::{Facts, System};
+use serde_json::Value;
+
+use crate::stub::{Expect, Expect::Is, Stub, ask, assert_clean, fails, one, quick, reply, rows};
+
+const UNREADABLE: Expect = Expect::Fails(FailureKind::Unreadable, Reason::UnreadableReply);
+const AMBIGUOUS: Expect = Expect::Fails(FailureKind::Ambiguous, Reason::UnreadableReply);
+const OURS: Expect = Expect::Fails(FailureKind::UnauthorisedOurs, Reason::SystemUnavailable);
+const USER: &str = "<user><guid>GUID-1</guid><reference>REF 1</reference><first-name>Ann</first-name>\
+    <last-name/><email>ann@example.com</email></user>";
+const BYTES: [u8; 32] = [3; 32];
+
+pub fn client(stub: &Stub) -> VitalSource {
+    VitalSource::new(VitalSourceSettings {
+        name: "vitalsource".into(),
+        base_url: stub.url.clone(),
+        api_key: "tok-KEY".into(),
+        replacement_email_domain: "example.com".into(),
+        abandon: Some(Abandon {
+            url: format!("{}/drop/", stub.url),
+            signer: Arc::new(|body| format!("signed.{}.bytes", body.len())),
+        }),
+        common: quick(),
+    })
+    .expect("client")
+}
+
+pub fn account(guid: Option<&str>, reference: Option<&str>) -> Spec {
+    Spec::VitalSource {
+        guid: guid.map(Into::into),
+        reference: reference.map(Into::into),
+        codes: vec![Code { code: "CODE/1".into(), redeemed_at: None, percent_read: None }],
+        overwrite: BTreeSet::new(),
+    }
+}
+
+fn both() -> Spec {
+    account(Some("guid-1"), Some("REF 1"))
+}
+
+pub fn facts() -> Facts {
+    Facts {
+        guid: Some("GUID-1".into()),
+        user_email: Some("Ann@example.com".into()),
+        replacements: vec![(Field::FirstName, BYTES), (Field::Email, BYTES)],
+        ..Facts::default()
+    }
+}
+
+fn user(identity: Identity) -> Expect {
+    Is(Answer::User {
+        identity,
+        guid: "GUID-1".into(),
+        email: Some("ann@example.com".into()),
+        fields: vec![Field::FirstName, Field::Email, Field::Reference],
+    })
+}
+
+#[tokio::test]
+async fn a_user_is_the_one_named_only_where_the_reply_shows_the_same_identifier() {
+    let stub = Stub::start().await;
+    let client = client(&stub);
+    let missing = |proven| Is(Answer::Missing { proven });
+    let unknown =
+        "<error-response><error-code>604</error-code><error-text>User not found</error-text></error-response>";
+    let by_guid = account(Some("guid-1"), None);
+    rows(
+        &stub,
+        &client,
+        &by_guid,
+        one(StepName::Resolve),
+        &Facts::default(),
+        &[
+            (404, "", missing(false)),
+            (200, unknown, missing(false)),
+            (200, USER, user(Identity::Same)),
+            (404, "", missing(true)),
+            (404, "<error-text>Unknown</error-text>", missing(true)),
+            (404, "<!DOCTYPE html><html></html>", missing(false)),
+            (200, unknown, missing(true)),
+            (200, "<error-response><error-code>604</error-code></error-response>", missing(false)),
+            (200, "<error-response><error-code>999</error-code></error-response>", UNREADABLE),
+            (200, "<error-response><error-code>401</error-code></error-response>", OURS),
+            (200, "<user/>", UNREADABLE),
+            (200, "<html><body>secret text</body></html>", UNREADABLE),
+            (200, "{}", UNREADABLE),
+            (200, "", UNREADABLE),
+            (200, "<!DOCTYPE user [<!ENTITY a 'b'>]><user><guid>GUID-1</guid></user>", UNREADABLE),
+            (401, "", OURS),
+            (403, "", OURS),
+            (503, "", fails(FailureKind::Unavailable, Reason::SystemUnavailable)),
+        ],
+    )
+    .await;
+    let answer = |identity, guid: &str, fields| Is(Answer::User { identity, guid: guid.into(), email: None, fields });
+    rows(
+        &stub,
+        &client,
+        &by_guid,
+        one(StepName::Resolve),
+        &Facts::default(),
+        &[
+            (200, "<user><guid>GUID-2</guid></user>", answer(Identity::Other, "GUID-2", vec![])),
+            (
+                200,
+                "<user><affiliate>A</affiliate></user>",
+                answer(Identity::Unreadable, "guid-1", vec![Field::Affiliate]),
+            ),
+        ],
+    )
+    .await;
+    rows(
+        &stub,
+        &client,
+        &account(None, Some("REF 1")),
+        one(StepName::Resolve),
+        &Facts::default(),
+        &[
+            (200, USER, user(Identity::Same)),
+            (
+                200,
+                "<user><guid>REF 1</guid><reference>other</reference></user>",
+                answer(Identity::Other, "REF 1", vec![Field::Reference]),
+            ),
+            (200, "<user><guid>G</guid></user>", answer(Identity::Unreadable, "G", vec![])),
+            (200, "<user><reference>REF 1</reference></user>", UNREADABLE),
+        ],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_guid_and_a_reference_must_name_one_user() {
+    let stub = Stub::start().await;
+    let client = client(&stub);
+    let found = |guid: &str, reference: &str| {
+        reply(200, format!("<user><guid>{guid}</guid><reference>{reference}</reference></user>"))
+    };
+    let missing = || reply(404, "");
+    let ours = replacement_value(Field::Reference, &BYTES, "example.com");
+    let cases = [
+        (found("GUID-1", "REF 1"), found("GUID-1", "REF 1"), Identity::Same),
+        (found("GUID-1", "REF 1"), found("GUID-2", "REF 1"), Identity::Other),
+        (found("GUID-2", "REF 1"), found("GUID-2", "REF 1"), Identity::Other),
+        (found("GUID-1", "x"), found("GUID-1", "x"), Identity::Other),
+        (found("GUID-1", ""), found("GUID-1", ""), Identity::Same),
+        (found("GUID-1", ""), found("", "REF 1"), Identity::Unreadable),
+        (missing(), found("GUID-2", "REF 1"), Identity::Other),
+        (found("GUID-1", "x"), missing(), Identity::Other),
+        (found("GUID-1", ""), missing(), Identity::Unreadable),
+        (found("GUID-1", &ours), missing(), Identity::Same),
+    ];
+    let facts = Facts { replacements: vec![(Field::Reference, BYTES)], ..Facts::default() };
+    for (index, (first, second, expected)) in cases.into_iter().enumerate() {
+        stub.play([first, second]);
+        let answer = ask(&client, &both(), one(StepName::Resolve), &facts).await.expect("user");
+        assert!(matches!(answer, Answer::User { identity, .. } if identity == expected), "case {index}");
+        let lines: Vec<String> = stub.seen().into_iter().map(|seen| seen.line).collect();
+        assert_eq!(lines, ["GET /v3/users.xml/guid-1 HTTP/1.1", "GET /v3/users.xml/REF%201 HTTP/1.1"]);
+    }
+    stub.play([missing(), missing()]);
+    let answer = ask(&client, &both(), one(StepName::Resolve), &facts).await;
+    assert_eq!(answer, Ok(Answer::Missing { proven: true }));
+}
+
+#[tokio::test]
+async fn a_code_is_cancelled_only_where_its_read_carries_deactivation_details() {
+    let stub = Stub::start().await;
+    let client = client(&stub);
+    let is = |state, owner| Is(Answer::Code { state, owner });
+    let table = [
+        (
+            200,
+            "<code><id>code/1</id><redemption-details>x</redemption-details><user-email>ANN@example.com</user-email></code>",
+            is(CodeState::Active, Identity::Same),
+        ),
+        (
+            200,
+            "<code><redemption-details>x</redemption-details><user-email>x@example.com</user-email></code>",
+            is(CodeState::Active, Identity::Other),
+        ),
+        (
+            200,
+            "<code><redemption-details>Not Redeemed</redemption-details></code>",
+            is(CodeState::Active, Identity::Unreadable),
+        ),
+        (
+            200,
+            "<code><deactivation-details>Deactivated on</deactivation-details><user-name>ref 1</user-name></code>",
+            is(CodeState::Cancelled, Identity::Same),
+        ),
+        (
+            200,
+            "<code><deactivation_details><at>x</at></deactivation_details><user-name>Somebody</user-name></code>",
+            is(CodeState::Cancelled, Identity::Unreadable),
+        ),
+        (
+            200,
+            "<code><deactivation-details/><user-guid>GUID-2</user-guid><user-email>ann@example.com</user-email></code>",
+            is(CodeState::Active, Identity::Other),
+        ),
+        (200, "<code/>", is(CodeState::Active, Identity::Unreadable)),
+        (200, "<code><id>CODE/2</id><deactivation-details>x</deactivation-details></code>", UNREADABLE),
+        (200, "<codes/>", UNREADABLE),
+        (200, "", UNREADABLE),
+        (200, "<error-response><error-code>401</error-code></error-response>", OURS),
+        (404, "<error-text>Invalid Code</error-text>", is(CodeState::Unknown, Identity::Unreadable)),
+        (404, "<html>secret text</html>", UNREADABLE),
+        (401, "", OURS),
+        (403, "", fails(FailureKind::Refused, Reason::CodeNotRevoked)),
+    ];
+    for name in [StepName::ReadCode, StepName::ReadBackCode] {
+        rows(&stub, &client, &both(), one(name), &facts(), &table).await;
+    }
+    stub.play([reply(200, "<code/>")]);
+    let _ = ask(&client, &both(), one(StepName::ReadCode), &facts()).await;
+    let seen = stub.only();
+    assert_eq!(seen.line, "GET /v4/codes/CODE%2F1 HTTP/1.1");
+    assert_eq!(seen.header("x-vitalsource-api-key"), Some("tok-KEY"));
+    let beyond = ask(&client, &both(), Step::item(StepName::ReadCode, 1), &facts()).await.expect_err("no such code");
+    assert_eq!(beyond.kind, FailureKind::Rejected);
+    assert!(stub.seen().is_empty());
+}
+
+#[tokio::test]
+async fn a_revoke_is_done_only_where_the_answer_leaves_no_doubt() {
+    let stub = Stub::start().await;
+    let client = client(&stub);
+    let unclear = || Is(Answer::Unclear(Reason::CodeNotRevoked));
+    let told = |code: u32| {
+        format!("<error-response><error-code>{code}</error-code><error-text>x</error-text></error-response>")
+    };
+    rows(
+        &stub,
+        &client,
+        &both(),
+        one(StepName::RevokeCode),
+        &Facts::default(),
+        &[
+            (200, "", Is(Answer::Done)),
+            (200, " \r\n", Is(Answer::Done)),
+            (200, "<code><deactivation-details>x</deactivation-details></code>", Is(Answer::Done)),
+            (200, "<code><redemption-details>x</redemption-details></code>", unclear()),
+            (200, "<html>secret text</html>", unclear()),
+            (200, "OK", AMBIGUOUS),
+            (202, "", AMBIGUOUS),
+            (469, "", Is(Answer::AlreadyDone)),
+            (422, "<error-text>Code has already been canceled</error-text>", Is(Answer::AlreadyDone)),
+            (422, "Code has already been cancelled", Is(Answer::AlreadyDone)),
+            (422, "", unclear()),
+            (404, "<error-text>Invalid Code</error-text>", unclear()),
+            (400, "", unclear()),
+            (401, "", OURS),
+            (403, "", fails(FailureKind::Refused, Reason::CodeNotRevoked)),
+            (302, "", OURS),
+            (500, "", fails(FailureKind::Ambiguous, Reason::SystemUnavailable)),
+        ],
+    )
+    .await;
+    for code in [1005, 1006, 1007, 1008, 1009, 1014, 1015] {
+        let body = told(code);
+        let table: Vec<_> = [200, 400, 422, 500].map(|status| (status, body.as_str(), unclear())).into();
+        rows(&stub, &client, &both(), one(StepName::RevokeCode), &Facts::default(), &table).await;
+    }
+    let body = told(469);
+    rows(
+        &stub,
+        &client,
+        &both(),
+        one(StepName::RevokeCode),
+        &Facts::default(),
+        &[(200, body.as_str(), Is(Answer::AlreadyDone))],
+    )
+    .await;
+    stub.play([reply(200, "")]);
+    let _ = ask(&client, &both(), one(StepName::RevokeCode), &Facts::default()).await;
+    let seen = stub.only();
+    assert_eq!((seen.line.as_str(), seen.body.as_str()), ("DELETE /v4/codes/CODE%2F1 HTTP/1.1", ""));
+}
+
+fn licences(rows: &str) -> String {
+    format!("<licenses><summary total_products=\"1\"/>{rows}</licenses>")
+}
+
+const CREDENTIAL: &str =
+    "<credentials><credential access-token=\"tok-user\" guid=\"GUID-1\" reference=\"REF 1\"/></credentials>";
+
+async fn check(stub: &Stub, client: &VitalSource, credentials: &str, licenses: &str) -> Result<Answer, Failure> {
+    stub.play([reply(200, credentials), reply(200, licenses)]);
+    ask(client, &both(), one(StepName::CheckLicenses), &facts()).await
+}
+
+#[tokio::test]
+async fn only_licences_whose_date_was_read_and_has_passed_count_as_expired() {
+    let stub = Stub::start().await;
+    let client = client(&stub);
+    for (rows, unexpired) in [
+        ("", Some(0)),
+        (r#"<license sku="A" expiration="Thu, 10 Mar 2016 22:14:54 GMT"/>"#, Some(0)),
+        (r#"<license sku="A" expiration="never"/><license sku="B" expiration="2016-01-01"/>"#, Some(1)),
+        (r#"<license sku="A" expiration="9999-12-31T00:00:00Z"/><license sku="B"/>"#, Some(2)),
+        (r#"<license sku="A" expiration="soon"/>"#, None),
+    ] {
+        let answer = check(&stub, &client, CREDENTIAL, &licences(rows)).await;
+        match unexpired {
+            Some(unexpired) => assert_eq!(answer, Ok(Answer::Licenses { unexpired }), "{rows}"),
+            None => assert_eq!(answer.expect_err("unread").kind, FailureKind::Unreadable, "{rows}"),
+        }
+        let seen = stub.seen();
+        assert_eq!(seen[0].line, "POST /v3/credentials.xml HTTP/1.1");
+        assert!(seen[0].body.contains("<credentials><credential reference=\"REF 1\"/></credentials>"));
+        assert_eq!(seen[0].header("content-type"), Some("text/xml"));
+        assert_eq!(seen[1].line, "GET /v3/licenses.xml HTTP/1.1");
+        assert_eq!(seen[1].header("x-vitalsource-access-token"), Some("tok-user"));
+        assert_eq!(seen[1].header("x-vitalsource-api-key"), Some("tok-KEY"));
+    }
+    for licenses in ["", "<users/>", "{}", "<error-response><error-code>1</error-code></error-response>"] {
+        let failure = check(&stub, &client, CREDENTIAL, licenses).await.expect_err("unread");
+        assert_eq!(failure.kind, FailureKind::Unreadable, "{licenses}");
+    }
+}
+
+#[tokio::test]
+async fn licences_are_never_read_with_a_token_that_may_be_somebody_elses() {
+    let stub = Stub::start().await;
+    let client = client(&stub);
+    for (credentials, kind, reason) in [
+        (
+            "<credentials><error code=\"603\" message=\"x\"/></credentials>",
+            FailureKind::Unreadable,
+            Reason::UnreadableReply,
+        ),
+        ("<credentials/>", FailureKind::Unreadable, Reason::UnreadableReply),
+        ("<credentials><credential guid=\"GUID-1\"/></credentials>", FailureKind::Unreadable, Reason::UnreadableReply),
+        (
+            "<credentials><credential access-token=\"a\"/><credential access-token=\"b\"/></credentials>",
+            FailureKind::Unreadable,
+            Reason::UnreadableReply,
+        ),
+        (
+            "<credentials><credential access-token=\"a\" guid=\"GUID-2\"/></credentials>",
+            FailureKind::Refused,
+            Reason::IdentityMismatch,
+        ),
+    ] {
+        let failure = check(&stub, &client, credentials, "<licenses/>").await.expect_err("stops");
+        assert_eq!((failure.kind, failure.reason), (kind, reason), "{credentials}");
+        stub.only();
+    }
+}
+
+#[tokio::test]
+async fn where_only_the_guid_is_known_the_reference_is_read_for_the_licences() {
+    let stub = Stub::start().await;
+    let client = client(&stub);
+    let spec = account(Some("GUID-1"), None);
+    stub.play([reply(200, USER), reply(200, CREDENTIAL), reply(200, "<licenses/>")]);
+    let answer = ask(&client, &spec, one(StepName::CheckLicenses), &facts()).await;
+    assert_eq!(answer, Ok(Answer::Licenses { unexpired: 0 }));
+    assert_eq!(stub.seen()[0].line, "GET /v3/users.xml/GUID-1 HTTP/1.1");
+    stub.play([reply(200, "<user><guid>GUID-1</guid></user>")]);
+    let failure = ask(&client, &spec, one(StepName::CheckLicenses), &facts()).await.expect_err("uncheckable");
+    assert_eq!((failure.kind, failure.reason), (FailureKind::Refused, Reason::Unproven));
+}
+
+#[tokio::test]
+async fn an_overwrite_is_addressed_by_guid_and_an_error_on_200_is_no_success() {
+    let stub = Stub::start().await;
+    let client = client(&stub);
+    let rejected = || fails(FailureKind::Rejected, Reason::RequestRejected);
+    rows(
+        &stub,
+        &client,
+        &both(),
+        one(StepName::OverwriteUser),
+        &facts(),
+        &[
+            (200, USER, Is(Answer::Done)),
+            (200, "", Is(Answer::Done)),
+            (200, "<error-response><error-code>603</error-code></error-response>", rejected()),
+            (200, "<error-response><error-code>904</error-code></error-response>", rejected()),
+            (422, "<error-response><error-code>904</error-code></error-response>", rejected()),
+            (200, "<error-response><error-code>777</error-code></error-response>", AMBIGUOUS),
+            (200, "<html>secret text</html>", AMBIGUOUS),
+            (200, "OK", AMBIGUOUS),
+            (204, "", AMBIGUOUS),
+            (400, "", rejected()),
+            (401, "", OURS),
+            (403, "<error-response><error-code>904</error-code></error-response>", OURS),
+            (404, "", Is(Answer::Unclear(Reason::Unproven))),
+            (500, "", fails(FailureKind::Ambiguous, Reason::SystemUnavailable)),
+        ],
+    )
+    .await;
+    stub.play([reply(200, "")]);
+    let _ = ask(&client, &both(), one(StepName::OverwriteUser), &facts()).await;
+    let seen = stub.only();
+    assert_eq!(seen.line, "PUT /v3/users.xml/GUID-1 HTTP/1.1");
+    assert!(seen.body.ends_with(
+        "<user><first-name>DDDDDDDDDDDDDDDD</first-name><email>DDDDDDDDDDDDDDDD@example.com</email></user>"
+    ));
+    let nothing = Facts { replacements: Vec::new(), ..facts() };
+    let failure = ask(&client, &both(), one(StepName::OverwriteUser), &nothing).await.expect_err("nothing to write");
+    assert_eq!(failure.kind, FailureKind::Rejected);
+    assert!(stub.seen().is_empty());
+}
+
+#[tokio::test]
+async fn the_overwrite_stands_only_where_every_new_value_reads_back() {
+    let stub = Stub::start().await;
+    let client = client(&stub);
+    let stand = |stand| Is(Answer::Values { stand });
+    rows(&stub, &client, &both(), one(StepName::ReadBack), &facts(), &[
+        (200, "<user><guid>GUID-1</guid><first-name>DDDDDDDDDDDDDDDD</first-name><email>dddddddddddddddd@example.com</email></user>",
+            stand(true)),
+        (200, "<user><guid>GUID-1</guid><first-name>DDDDDDDDDDDDDDDD</first-name><email>ann@example.com</email></user>",
+            stand(false)),
+        (200, "<user><guid>GUID-1</guid><first-name>DDDDDDDDDDDDDDDD</first-name></user>", stand(false)),
+        (200, "<user><guid>GUID-2</guid><first-name>DDDDDDDDDDDDDDDD</first-name><email>dddddddddddddddd@example.com</email></user>",
+            UNREADABLE),
+        (404, "", Is(Answer::Missing { proven: true })),
+        (200, "", UNREADABLE),
+    ])
+    .await;
+    let nothing = Facts { replacements: Vec::new(), ..facts() };
+    rows(
+        &stub,
+        &client,
+        &both(),
+        one(StepName::ReadBack),
+        &nothing,
+        &[
+            (200, "<user><guid>GUID-1</guid><reference>REF 1</reference></user>", stand(true)),
+            (200, USER, stand(false)),
+        ],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn the_requester_is_told_signed_without_an_identifier_and_its_refusal_is_not_vitalsources() {
+    let stub = Stub::start().await;
+    let client = client(&stub);
+    let later = || fails(FailureKind::Unavailable, Reason::SystemUnavailable);
+    rows(
+        &stub,
+        &client,
+        &both(),
+        one(StepName::TellRequester),
+        &facts(),
+        &[
+            (200, "", Is(Answer::Done)),
+            (204, "", Is(Answer::Done)),
+            (401, "", later()),
+            (403, "", later()),
+            (302, "", later()),
+            (500, "", later()),
+            (400, "", fails(FailureKind::Rejected, Reason::RequestRejected)),
+        ],
+    )
+    .await;
+    stub.play([reply(202, "")]);
+    let _ = ask(&client, &both(), one(StepName::TellRequester), &facts()).await;
+    let seen = stub.only();
+    assert_eq!(seen.line, "POST /drop/ HTTP/1.1");
+    assert_eq!(seen.header("idempotency-key"), Some("6c0b7b0e-6a4e-4a53-9a2e-0d8c6a0a7f11/0"));
+    assert_eq!(seen.header("x-erasure-signature"), Some(format!("signed.{}.bytes", seen.body.len()).as_str()));
+    assert_eq!(seen.header("x-vitalsource-api-key"), None);
+    let body: Value = serde_json::from_str(&seen.body).expect("json");
+    assert_eq!(
+        body,
+        serde_json::json!({"action": "abandon_account", "tenant": "acme",
+            "job_id": "6c0b7b0e-6a4e-4a53-9a2e-0d8c6a0a7f11", "target": 0, "system": "vitalsource"})
+    );
+    assert!(!seen.body.contains("GUID-1") && !seen.body.contains("REF 1"));
+}
+
+#[tokio::test]
+async fn every_endpoint_has_a_limit_of_its_own() {
+    let stub = Stub::start().await;
+    let client = client(&stub);
+    let steps = [
+        StepName::Resolve,
+        StepName::ReadCode,
+        StepName::RevokeCode,
+        StepName::CheckLicenses,
+        StepName::OverwriteUser,
+        StepName::TellRequester,
+    ];
+    let words: BTreeSet<&str> = steps.iter().map(|name| client.endpoint(one(*name))).collect();
+    assert_eq!(words.len(), steps.len());
+    assert_eq!(client.endpoint(one(StepName::ReadBackCode)), client.endpoint(one(StepName::ReadCode)));
+    assert_eq!(client.endpoint(one(StepName::ReadBack)), client.endpoint(one(StepName::Resolve)));
+}
+
+#[tokio::test]
+async fn a_probe_tells_a_refused_key_and_a_wrong_address_from_a_good_one() {
+    let stub = Stub::start().await;
+    let client = client(&stub);
+    for (status, body, works) in [
+        (404, "", true),
+        (200, "<error-response><error-code>604</error-code></error-response>", true),
+        (200, "<error-response><error-text>Invalid API key</error-text></error-response>", false),
+        (404, "<html></html>", false),
+        (401, "", false),
+        (403, "", false),
+        (503, "", false),
+    ] {
+        stub.play([reply(status, body)]);
+        let result = client.probe().await;
+        assert_eq!(result.is_ok(), works, "{status} {body}");
+        result.err().iter().for_each(assert_clean);
+        assert_eq!(stub.only().line, "GET /v3/users.xml/erasure-worker-probe HTTP/1.1");
+    }
+}
