@@ -178,7 +178,7 @@ impl Engine {
             });
             match next {
                 Next::End(end) => {
-                    tracing::info!(target = index, system = %target.system, outcome = %end.outcome,
+                    tracing::info!(index, system = %target.system, outcome = %end.outcome,
                         reason = end.reason.map(crate::job::Reason::as_str), "target ended");
                     run.journal.append(&*self.store, vec![Entry::Ended { target: number, end, at: now }])?;
                 }
