@@ -11,7 +11,7 @@ use super::journal::{At, StepState, TargetState};
 use super::model::{Job, JobKey, Kind, Mode, Spec};
 use super::outcome::{JobOutcome, Reason, StepOutcome, TargetEnd, TargetOutcome};
 use super::record::{Event, JobRecord};
-use super::step::{Answer, Identity, Step, StepName};
+use super::step::{Answer, Identity, RowState, Step, StepName};
 
 /// The namespace of event ids.
 const NAMESPACE: Uuid = Uuid::from_u128(0x6f0c_5d3e_8a4b_4c19_9d27_3b1e_52aa_7c40);
@@ -125,7 +125,9 @@ impl About<'_> {
         let (target, state, rules) = (&self.job.targets[index], &self.targets[index], self.rules[index]);
         let waiting = TargetEnd::well(TargetOutcome::NeedsInput);
         let end = state.end.as_ref().unwrap_or(&waiting);
-        let steps: Vec<Value> = state.names().filter_map(|name| steps(state, name)).collect();
+        let mut steps: Vec<(At, Value)> = state.names().filter_map(|name| steps(state, name)).collect();
+        steps.sort_by_key(|(at, _)| *at);
+        let steps: Vec<Value> = steps.into_iter().map(|(_, step)| step).collect();
         let error = end.reason.map(|reason| {
             json!({
                 "code": reason.code(), "reason": reason.as_str(),
@@ -171,9 +173,11 @@ fn is_checked(kind: Kind, state: &TargetState) -> bool {
 }
 
 /// One line a kind of step: how it ended, how often, and when last.
-fn steps(state: &TargetState, name: StepName) -> Option<Value> {
+fn steps(state: &TargetState, name: StepName) -> Option<(At, Value)> {
     let items = state.all(name);
-    if !name.needs_intent() && name != StepName::ReadBack && name != StepName::TellRequester {
+    let told = name.is_destructive() || matches!(name, StepName::ReadBack | StepName::ImportResult);
+    // A row in a deletion file erases nobody by itself; what the platform's result says of it does.
+    if !told || name == StepName::QueueImportRow {
         return None;
     }
     let done: Vec<_> = items.iter().filter(|item| item.is_done() || item.answer.is_some()).collect();
@@ -181,7 +185,7 @@ fn steps(state: &TargetState, name: StepName) -> Option<Value> {
     let at = items.iter().map(|item| item.answered_at.max(item.last_failed_at).max(item.intent_at)).max()?;
     let count =
         if name == StepName::ReadBack { items.iter().map(|item| item.answers as usize).sum() } else { done.len() };
-    Some(json!({ "step": name.as_str(), "outcome": outcome.as_str(), "count": count, "at": at.to_rfc3339() }))
+    Some((at, json!({ "step": name.as_str(), "outcome": outcome.as_str(), "count": count, "at": at.to_rfc3339() })))
 }
 
 /// The worst outcome speaks for all items of a kind.
@@ -211,6 +215,12 @@ fn step_outcome(name: StepName, state: &StepState) -> StepOutcome {
         (Some(Answer::Missing { .. }), _) => StepOutcome::Erased,
         (Some(Answer::Found(Identity::Other | Identity::Blank)), _) => StepOutcome::Erased,
         (Some(Answer::Values { stand: true }), _) => StepOutcome::Anonymised,
+        (Some(Answer::Row(row)), _) => match row {
+            RowState::Waiting => StepOutcome::NeedsInput,
+            RowState::Deleted => StepOutcome::Erased,
+            RowState::Skipped => StepOutcome::Absent,
+            RowState::Missing => StepOutcome::Failed,
+        },
         (Some(Answer::Found(_) | Answer::Values { .. } | Answer::Unclear(_)), _) => StepOutcome::Pending,
         (_, Some((super::step::FailureKind::Refused, _))) => StepOutcome::Refused,
         (_, Some((super::step::FailureKind::UnauthorisedTheirs(_), _))) => StepOutcome::NeedsInput,

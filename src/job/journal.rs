@@ -386,11 +386,21 @@ impl TargetState {
     fn listed(&mut self, listed: &[Entitlement]) {
         self.with_access.clear();
         for row in listed {
-            let known = self.entitlements.iter().position(|seen| seen.offer_id == row.offer_id && seen.id == row.id);
-            let index = known.unwrap_or_else(|| {
-                self.entitlements.push(row.clone());
-                self.entitlements.len() - 1
-            });
+            // The same offer may be listed with its id by one interface and without by another.
+            let same = |seen: &Entitlement| {
+                seen.offer_id == row.offer_id && (seen.id == row.id || seen.id.is_none() || row.id.is_none())
+            };
+            let index = match self.entitlements.iter().position(same) {
+                Some(index) => {
+                    let seen = &mut self.entitlements[index];
+                    seen.id = seen.id.take().or_else(|| row.id.clone());
+                    index
+                }
+                None => {
+                    self.entitlements.push(row.clone());
+                    self.entitlements.len() - 1
+                }
+            };
             if row.gives_access {
                 self.with_access.push(u32::try_from(index).unwrap_or(u32::MAX));
             }

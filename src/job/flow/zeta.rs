@@ -10,6 +10,9 @@ use crate::job::outcome::{InputKind, Reason, TargetEnd, TargetOutcome};
 use crate::job::step::{Answer, FailureKind, Identity, RowState, Step, StepName};
 
 const RESOLVE: Step = Step::one(StepName::Resolve);
+/// Member API: the member read by the Program API as well, before the delete. A 404 afterwards is
+/// then proven, because the same credential has found the member.
+const RESOLVE_BY_PROGRAM: Step = Step::item(StepName::Resolve, 1);
 const DELETE: Step = Step::one(StepName::DeleteMember);
 const QUEUE: Step = Step::one(StepName::QueueImportRow);
 const RESULT: Step = Step::one(StepName::ImportResult);
@@ -59,6 +62,9 @@ fn by_member(flow: &Flow<'_>, member: Option<&Member>, given: &Given) -> Go<Targ
                 Answer::Found(identity) => flow.same_person(*identity)?,
                 _ => flow.same_person(Identity::Unreadable)?,
             };
+        }
+        if reads_back && let Answer::Found(identity) = flow.read(RESOLVE_BY_PROGRAM)? {
+            flow.same_person(*identity)?;
         }
         if flow.is_preview() {
             return Ok(flow.previewed());
@@ -248,10 +254,11 @@ fn nobody(flow: &Flow<'_>) -> TargetEnd {
 /// worker's, or by this target's own (its first read found the member, or its delete was accepted).
 fn shows(flow: &Flow<'_>, answer: &Answer) -> Option<Seen> {
     let by_program = !matches!(flow.target.spec, Spec::LoyaltyMember { .. });
+    let found_before = |step| flow.state.get(step).is_some_and(|state| matches!(state.answer, Some(Answer::Found(_))));
     let accepted = flow.state.get(DELETE).is_some_and(|state| matches!(state.answer, Some(Answer::Done)));
-    let found = flow.state.get(RESOLVE).is_some_and(|state| matches!(state.answer, Some(Answer::Found(_))));
+    let found = found_before(if by_program { RESOLVE } else { RESOLVE_BY_PROGRAM });
     match answer {
-        Answer::Missing { proven } if *proven || (by_program && (accepted || found)) => Some(Seen::Done),
+        Answer::Missing { proven } if *proven || found || (by_program && accepted) => Some(Seen::Done),
         // Another member whose other kind of id has the same value: the one named is gone.
         Answer::Found(Identity::Other) => Some(Seen::Done),
         Answer::Found(_) => Some(Seen::NotDone),

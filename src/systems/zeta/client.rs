@@ -320,6 +320,8 @@ impl System for ZetaClient {
     async fn call(&self, call: Call<'_>) -> Result<Answer, Failure> {
         let spec = &call.target.spec;
         match call.step.name {
+            // The second read of a Member API target goes by the Program API.
+            StepName::Resolve if call.step.item > 0 => self.read_back(spec).await,
             StepName::Resolve => self.resolve(spec).await,
             StepName::ReadBack => self.read_back(spec).await,
             StepName::RequestOtp => self.request_otp(spec).await,

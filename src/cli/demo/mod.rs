@@ -1,0 +1,231 @@
+//! `demo`: the whole story on this machine. Stand-ins that misbehave, a worker on an embedded queue
+//! that is killed twice, persons who answer when asked, and a verdict from the stand-ins' ledger.
+//!
+//! The rule it keeps: the worker is a process of its own, killed by SIGKILL; what is counted comes
+//! from the ledger and from the events, not from the worker's own word.
+
+mod jobs;
+mod report;
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::Value;
+use tokio::process::{Child, Command};
+
+use self::jobs::Case;
+use self::report::Report;
+use super::Exit;
+use super::args::Demo;
+use crate::app;
+use crate::config::{Config, Surroundings};
+use crate::sandbox::{FaultPlan, RunningSandbox, Sandbox};
+
+/// Rounds of asking persons; each answers all that is open.
+const ROUNDS: usize = 8;
+/// How long a person waits before asking for another one-time password.
+const ANOTHER_CODE: Duration = Duration::from_secs(61);
+/// A worker that gets nowhere for this long is a failure of the demonstration.
+const PATIENCE: Duration = Duration::from_secs(180);
+
+/// Runs the demonstration in a folder of its own, which is removed at the end.
+pub async fn demo(args: &Demo, out: &mut (dyn Write + Send)) -> Result<Exit> {
+    let dir = Folder::new()?;
+    let seed = args.seed.unwrap_or(1);
+    let sandbox = Sandbox::start(([127, 0, 0, 1], 0).into()).await?;
+    let mut cases: Vec<Case> = (0..u64::from(args.jobs)).map(Case::new).collect();
+    cases.iter().for_each(|case| case.add_to(sandbox.sandbox()));
+    sandbox.sandbox().set_faults(FaultPlan::misbehave(seed));
+    let stage = Stage::set(dir.0.clone(), &sandbox, args)?;
+
+    stage.say(format!("stand-ins of the four systems on {}, misbehaving (seed {seed})", sandbox.addr));
+    let began = Instant::now();
+    let mut crashes = 0;
+    stage.write_jobs(cases.iter())?;
+    for part in [4, 2] {
+        // Killed while it works, at a quarter and at half of the events.
+        if stage.killed_at(cases.len() / part).await? {
+            crashes += 1;
+            stage.say(format!("killed the worker with SIGKILL ({crashes}); starting it again on the same folder"));
+        }
+    }
+    stage.worker()?.wait().await?;
+    for _ in 0..ROUNDS {
+        let asked = stage.answer(&mut cases, &sandbox).await?;
+        if asked == 0 {
+            break;
+        }
+        stage.say(format!("{asked} persons were asked for something and have answered"));
+        stage.worker()?.wait().await?;
+    }
+    stage.bar.finish_and_clear();
+    let report = Report::draw_up(&cases, sandbox.sandbox(), &stage.events()?, crashes, began.elapsed());
+    report.print(args.output.json, out)?;
+    sandbox.stop().await;
+    if !report.holds() {
+        stage.keep_log(out)?;
+        return Ok(Exit::Failed);
+    }
+    Ok(Exit::Done)
+}
+
+/// A folder that is gone when the demonstration is over.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> Result<Folder> {
+        let path = std::env::temp_dir().join(format!("erasure-worker-demo-{}", uuid::Uuid::new_v4()));
+        std::fs::create_dir_all(&path).with_context(|| path.display().to_string())?;
+        Ok(Folder(path))
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // Left behind it would only take room; the demonstration itself is over.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Where the demonstration takes place.
+struct Stage {
+    dir: PathBuf,
+    config: PathBuf,
+    bar: ProgressBar,
+}
+
+impl Stage {
+    fn set(dir: PathBuf, sandbox: &RunningSandbox, args: &Demo) -> Result<Stage> {
+        let config = dir.join("erasure-worker.toml");
+        let text = jobs::configuration(&format!("http://{}", sandbox.addr), &dir.display().to_string());
+        std::fs::write(&config, text)?;
+        std::fs::write(dir.join("master.key"), crate::seal::MasterKey::generate().as_bytes())?;
+        // Drawn on a terminal only.
+        let bar = ProgressBar::new(u64::from(args.jobs));
+        let style = ProgressStyle::with_template("{bar:40} {pos}/{len} final events, {elapsed}")?;
+        bar.set_style(style);
+        Ok(Stage { dir, config, bar })
+    }
+
+    fn say(&self, what: String) {
+        if self.bar.is_hidden() {
+            let _ = writeln!(std::io::stderr(), "{what}");
+        } else {
+            self.bar.println(what);
+        }
+    }
+
+    fn write_jobs<'a>(&self, cases: impl Iterator<Item = &'a Case>) -> Result<()> {
+        let lines: Vec<_> = cases.map(|case| case.job().to_string()).collect();
+        Ok(std::fs::write(self.dir.join("jobs.ndjson"), lines.join("\n") + "\n")?)
+    }
+
+    /// Starts the worker as a process of its own.
+    fn worker(&self) -> Result<Child> {
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(self.dir.join("worker.log"))?;
+        let mut command = Command::new(std::env::current_exe()?);
+        command
+            .arg("batch")
+            .args([Path::new("--config"), &self.config])
+            .args([Path::new("--input"), &self.dir.join("jobs.ndjson")])
+            .args([Path::new("--events"), &self.dir.join("events.ndjson")])
+            .env_remove("ERASURE_CONFIG")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .kill_on_drop(true);
+        Ok(command.spawn()?)
+    }
+
+    /// Runs the worker until that many jobs have ended, then kills it. `false`: it was faster.
+    async fn killed_at(&self, ended: usize) -> Result<bool> {
+        let mut worker = self.worker()?;
+        let began = Instant::now();
+        let mut tick = tokio::time::interval(Duration::from_millis(5));
+        loop {
+            if self.final_events()? >= ended {
+                // SIGKILL: no handler runs, nothing is flushed.
+                worker.kill().await?;
+                return Ok(true);
+            }
+            if worker.try_wait()?.is_some() {
+                return Ok(false);
+            }
+            if began.elapsed() > PATIENCE {
+                bail!("the worker gets nowhere; its log is {}", self.dir.join("worker.log").display());
+            }
+            tick.tick().await;
+        }
+    }
+
+    fn events(&self) -> Result<Vec<Value>> {
+        let text = std::fs::read_to_string(self.dir.join("events.ndjson")).unwrap_or_default();
+        // A torn last line is one that the kill cut off; it is written anew.
+        Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
+    }
+
+    fn final_events(&self) -> Result<usize> {
+        let count = self.events()?.iter().filter(|event| event["data"]["final"] == true).count();
+        self.bar.set_position(count as u64);
+        Ok(count)
+    }
+
+    /// Does what the `needs_input` events ask for, and writes the jobs concerned once more.
+    async fn answer(&self, cases: &mut [Case], sandbox: &RunningSandbox) -> Result<usize> {
+        let mut last: BTreeMap<String, Value> = BTreeMap::new();
+        for event in self.events()? {
+            last.insert(event["subject"].as_str().unwrap_or_default().to_owned(), event);
+        }
+        self.bar.set_position(last.values().filter(|event| event["data"]["final"] == true).count() as u64);
+        let open: Vec<String> =
+            last.into_iter().filter(|(_, event)| event["data"]["final"] == false).map(|(job, _)| job).collect();
+        let mut asked: Vec<&mut Case> =
+            cases.iter_mut().filter(|case| open.contains(&case.job_id.to_string())).collect();
+        asked.iter_mut().for_each(|case| case.answer(sandbox.sandbox()));
+        self.import(sandbox.sandbox()).await?;
+        if asked.iter().any(|case| case.has_no_code()) {
+            self.say("a one-time password got lost on its way; a new one may be asked for after a minute".to_owned());
+            tokio::time::sleep(ANOTHER_CODE).await;
+        }
+        self.write_jobs(asked.iter().map(|case| &**case))?;
+        Ok(asked.len())
+    }
+
+    /// The operator takes each deletion file to the platform and brings its result back. The worker
+    /// is not running meanwhile, so its folder is free.
+    async fn import(&self, sandbox: &Sandbox) -> Result<()> {
+        let config = Config::load(Some(&self.config), &Surroundings::default())?;
+        let keyring = Arc::new(app::keyring(&config)?);
+        tokio::task::block_in_place(|| -> Result<()> {
+            let built = app::systems(&config, &keyring)?;
+            for ledger in built.imports.values() {
+                while let Some(file) = ledger.export(None, jiff::Timestamp::now())? {
+                    let csv = String::from_utf8(file.csv.to_vec())?;
+                    let result = sandbox.world(|world| world.loyalty("loyalty").import(&csv, 0, 0));
+                    ledger.settle(
+                        result.map_err(|error| anyhow::anyhow!("{error:?}"))?.as_bytes(),
+                        jiff::Timestamp::now(),
+                    )?;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// The worker's log, where something went wrong.
+    fn keep_log(&self, out: &mut (dyn Write + Send)) -> Result<()> {
+        let log = std::fs::read_to_string(self.dir.join("worker.log")).unwrap_or_default();
+        let last: Vec<_> = log.lines().rev().take(40).collect();
+        writeln!(out, "\nthe end of the worker's log:")?;
+        for line in last.into_iter().rev() {
+            writeln!(out, "  {line}")?;
+        }
+        Ok(())
+    }
+}
