@@ -310,11 +310,6 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Puts a worker together on any broker.
-    pub async fn assemble(config: &Config, broker: Arc<dyn Broker>) -> Result<Worker> {
-        Worker::with_store(config, broker, store(config).await?)
-    }
-
     /// Puts a worker together on any broker and an open store.
     pub fn with_store(config: &Config, broker: Arc<dyn Broker>, store: Arc<SledStore>) -> Result<Worker> {
         let keyring = Arc::new(keyring(config)?);

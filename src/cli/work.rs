@@ -20,6 +20,8 @@ use crate::store::{Store, Table};
 
 /// Works on AMQP until a signal asks to stop.
 pub async fn run(config: &Config) -> Result<Exit> {
+    // The store first: a worker that cannot open it must not take deliveries.
+    let store = app::store(config).await?;
     let broker = match app::broker(config, true).await {
         Ok(broker) => broker,
         Err(error) => {
@@ -28,7 +30,7 @@ pub async fn run(config: &Config) -> Result<Exit> {
             return Ok(Exit::Usage);
         }
     };
-    let worker = Worker::assemble(config, Arc::clone(&broker) as Arc<dyn Broker>).await?;
+    let worker = Worker::with_store(config, Arc::clone(&broker) as Arc<dyn Broker>, store)?;
     tracing::info!(worker = %config.worker.id, concurrency = config.worker.concurrency, "working");
     worker.run_with_ops(config).await?;
     broker.close().await;

@@ -5,10 +5,10 @@
 
 use std::sync::Arc;
 
-use super::Engine;
 use super::intake::Interrupted;
 use super::journal::{JournalError, ended_of};
 use super::run::Run;
+use super::{Engine, retention};
 use crate::job::event::{self, Frame};
 use crate::job::{Cancel, JobKey, JobOutcome};
 use crate::store::{Batch, Table};
@@ -31,6 +31,7 @@ impl Engine {
         let open = match ended {
             None => {
                 batch.put(Table::Cancel, key.to_bytes(), self.now().0.to_be_bytes());
+                retention::expire_cancel(&mut batch, key, self.now());
                 true
             }
             Some(ended) if ended.outcome == JobOutcome::Cancelled => true,

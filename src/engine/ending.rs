@@ -151,6 +151,7 @@ impl Engine {
             run: state.record.run,
             seq: state.record.seq,
             park: state.record.park_written,
+            body: state.record.body.clone(),
             at: frame.now,
             event,
             published: false,

@@ -25,6 +25,9 @@ use crate::broker::{Delivery, HeaderValue};
 use crate::job::{JobKey, Reason, parse};
 use crate::store::StoreError;
 
+/// A suspect that has been alone for this long is worked on beside the others again.
+const ALONE_MAX: Duration = Duration::from_secs(10);
+
 /// The jobs in hand.
 #[derive(Debug, Default)]
 pub struct Hands {
@@ -178,12 +181,25 @@ impl Engine {
     async fn delivered(self: Arc<Self>, delivery: Delivery) {
         let began = Instant::now();
         let digest = self.keyring.digest(BODY, &delivery.body).to_vec();
-        let turn = match self.starts.open(&*self.store, &digest, self.now()).await {
+        let mut turn = match self.starts.open(&*self.store, &digest, self.now()).await {
             Ok(turn) => turn,
             Err(error) => return self.give_back(delivery, Interrupted::Store(error)).await,
         };
         let mut held = Some(delivery);
-        let result = self.settle(&mut held, turn, began).await;
+        let result = {
+            let work = self.settle(&mut held, matches!(turn, Turn::Condemned), began);
+            tokio::pin!(work);
+            let alone_for = if matches!(turn, Turn::Alone(_)) { ALONE_MAX } else { Duration::MAX };
+            tokio::select! {
+                result = &mut work => result,
+                () = tokio::time::sleep(alone_for) => {
+                    // It did not stop the worker so far: the others need not wait any longer.
+                    turn = self.starts.survived(&*self.store, &digest, turn, self.now());
+                    work.await
+                }
+            }
+        };
+        drop(turn);
         match result {
             Ok(_) => {}
             Err(Interrupted::Lost) => {
@@ -201,9 +217,14 @@ impl Engine {
         }
     }
 
-    async fn settle(&self, held: &mut Option<Delivery>, turn: Turn, began: Instant) -> Result<Settled, Interrupted> {
+    async fn settle(
+        &self,
+        held: &mut Option<Delivery>,
+        is_condemned: bool,
+        began: Instant,
+    ) -> Result<Settled, Interrupted> {
         let Some(delivery) = held.as_ref() else { return Ok(Settled::Acked) };
-        if matches!(turn, Turn::Condemned) {
+        if is_condemned {
             tracing::error!("a message stopped the worker three times while it ran alone; it is set aside");
             return self.set_aside(held, Reason::Poison).await;
         }

@@ -5,9 +5,9 @@
 
 use super::Engine;
 use super::envelope::{Letter, Origin};
-use super::journal::{BODY, IDENTITY, Journal, JournalError, ended_of, record_of};
+use super::journal::{BODY, IDENTITY, Journal, JournalError, ended_of, entries_of, record_of};
 use crate::job::{At, Ended, Entry, Job, JobOutcome, JobRecord};
-use crate::store::Batch;
+use crate::store::{Batch, Table};
 
 /// What a copy means.
 pub enum Opened {
@@ -26,7 +26,8 @@ impl Engine {
     pub(crate) fn open(&self, job: &Job, letter: &Letter, redelivered: bool) -> Result<Opened, JournalError> {
         let identity = job.identity_bytes();
         let same = |stored: &[u8]| self.keyring.matches_digest(IDENTITY, &identity, stored).unwrap_or(true);
-        let record = record_of(&*self.store, &job.key)?;
+        let same_body = |stored: &[u8]| self.keyring.matches_digest(BODY, &letter.body, stored) == Some(true);
+        let record = self.readable_record(job)?;
         if let Some(ended) = ended_of(&*self.store, &job.key)? {
             if !same(&ended.identity) {
                 return Ok(Opened::Conflict);
@@ -52,10 +53,7 @@ impl Engine {
             Origin::Ours { run, park, .. } if *run == record.run => Some(*park),
             Origin::Ours { run, .. } if *run < record.run => return Ok(Opened::Stale),
             Origin::Ours { .. } => None,
-            Origin::Publisher => {
-                let same_body = self.keyring.matches_digest(BODY, &letter.body, &record.body) == Some(true);
-                (redelivered && same_body).then_some(record.copy)
-            }
+            Origin::Publisher => (redelivered && same_body(&record.body)).then_some(record.copy),
         };
         if number.is_some_and(|number| number < record.park_confirmed) {
             return Ok(Opened::Stale);
@@ -73,6 +71,31 @@ impl Engine {
             self.figures.count(&self.figures.doubts);
         }
         Ok(journal)
+    }
+
+    /// The job's record; one that cannot be decoded is forgotten with its journal, and read-backs
+    /// say what is already done. Giving the job back instead would turn it in circles.
+    fn readable_record(&self, job: &Job) -> Result<Option<JobRecord>, JournalError> {
+        let readable = record_of(&*self.store, &job.key).and_then(|record| {
+            if record.is_some() {
+                entries_of(&*self.store, &job.key)?;
+            }
+            Ok(record)
+        });
+        match readable {
+            Err(JournalError::Undecodable(error)) => {
+                tracing::error!(%error, "a job's records cannot be decoded and are forgotten; read-backs decide");
+                let prefix = job.key.to_bytes();
+                let mut batch = Batch::new();
+                batch.remove(Table::Job, prefix.clone());
+                for (row, _) in self.store.scan(Table::Journal, &prefix, None, usize::MAX)? {
+                    batch.remove(Table::Journal, row);
+                }
+                drop(self.store.submit(batch));
+                Ok(None)
+            }
+            other => other,
+        }
     }
 
     fn sealer(&self, job: &Job) -> crate::seal::JobKey {
@@ -152,7 +175,7 @@ impl Engine {
             record.owed = None;
         });
         let mut batch = Batch::new();
-        batch.remove(crate::store::Table::Ended, job.key.to_bytes());
+        batch.remove(Table::Ended, job.key.to_bytes());
         journal.write(&*self.store, vec![Entry::NewRun { at: self.now() }], batch)?;
         tracing::info!(run = ended.run + 1, "a failed job goes on as a new run");
         Ok(journal)

@@ -20,6 +20,10 @@ const CHECKPOINTS: u8 = 1;
 const JOB: u8 = 2;
 /// Forget when a refused message was first seen.
 const REFUSED: u8 = 3;
+/// Forget a cancellation whose job never came.
+const CANCEL: u8 = 4;
+/// As long as the control stream keeps it.
+const CANCEL_KEPT: Duration = Duration::from_secs(90 * 86_400);
 const PAGE: usize = 256;
 
 /// Notes when what may be forgotten.
@@ -28,6 +32,11 @@ pub(crate) fn expire(batch: &mut Batch, key: &JobKey, now: At, settings: &Settin
         put(batch, now.plus(settings.retain_failed), CHECKPOINTS, &key.to_bytes());
     }
     put(batch, now.plus(settings.retain_finished), JOB, &key.to_bytes());
+}
+
+/// Notes when a cancellation may be forgotten.
+pub(crate) fn expire_cancel(batch: &mut Batch, key: &JobKey, now: At) {
+    put(batch, now.plus(CANCEL_KEPT), CANCEL, &key.to_bytes());
 }
 
 fn put(batch: &mut Batch, at: At, what: u8, key: &[u8]) {
@@ -102,6 +111,7 @@ impl Engine {
             batch.remove(Table::Expiry, row.clone());
             match (what, JobKey::from_bytes(key)) {
                 (REFUSED, _) => batch.remove(Table::Meta, key.to_vec()),
+                (CANCEL, _) => batch.remove(Table::Cancel, key.to_vec()),
                 (CHECKPOINTS, Some(job)) => {
                     // A replay may have opened the job again, or ended it later.
                     let due =

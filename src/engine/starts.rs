@@ -87,6 +87,15 @@ impl Starts {
         Ok(turn)
     }
 
+    /// A suspect has run alone for long enough: what happens from here on is not counted against it.
+    pub fn survived(&self, store: &dyn Store, digest: &[u8], turn: Turn, now: At) -> Turn {
+        let Turn::Alone(guard) = turn else { return turn };
+        let mut batch = Batch::new();
+        batch.put(Table::Start, digest, encode(now.0, 0, false));
+        drop(store.submit(batch));
+        Turn::Shared(guard.downgrade())
+    }
+
     /// The message is settled, or goes back: it did not stop the worker.
     pub fn close(&self, store: &dyn Store, digest: &[u8]) -> Ticket {
         self.suspects.lock().unwrap_or_else(PoisonError::into_inner).remove(digest);

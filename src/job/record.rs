@@ -121,6 +121,8 @@ pub struct Ended {
     pub seq: u32,
     /// The last park number: copies below it are stale.
     pub park: u64,
+    /// Keyed digest of the publisher's message that the run was about.
+    pub body: Vec<u8>,
     /// When.
     pub at: At,
     /// The final event.
