@@ -9,6 +9,7 @@ pub mod init;
 pub mod keys;
 pub mod ops_args;
 pub mod pages;
+pub mod schema;
 
 #[cfg(test)]
 mod tests;
