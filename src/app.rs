@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result};
 use jiff::Timestamp;
@@ -18,7 +18,7 @@ use crate::engine::{Engine, Gate, GateSettings, Parts, RetryPolicy, Settings};
 use crate::job::flow::{Confirm, Limits, MemberProof};
 use crate::job::{Accepts, At, Kind, MemberKey, Rules};
 use crate::seal::{Keyring, MasterKey};
-use crate::store::{Options, SledStore, Store};
+use crate::store::{KEEP_MOVED_ASIDE, Options, SledStore, Store, StoreError, delete_moved_aside};
 use crate::systems::System;
 use crate::systems::cleeng::{Cleeng, CleengSettings, Termination};
 use crate::systems::easycms::{EasyCms, EasyCmsSettings};
@@ -159,7 +159,14 @@ fn client(
             (Arc::new(Cleeng::new(settings)?), fingerprint)
         }
         SystemKind::EasyCms(easycms) => {
-            let fingerprint = format!("{}\n{}", easycms.base_url, easycms.authorization.expose_secret());
+            let fingerprint = format!(
+                "{}\n{}\n{}\n{}\n{}",
+                easycms.base_url,
+                easycms.authorization.expose_secret(),
+                easycms.username,
+                easycms.password.expose_secret(),
+                easycms.account
+            );
             let settings = EasyCmsSettings {
                 name,
                 base_url: easycms.base_url.to_string(),
@@ -275,7 +282,14 @@ pub fn settings(config: &Config) -> Settings {
 /// Opens the store on disk.
 pub async fn store(config: &Config) -> Result<Arc<SledStore>> {
     let dir = config.worker.state_dir.clone();
-    let opened = tokio::task::spawn_blocking(move || SledStore::open(&dir, Options::default())).await??;
+    let opened = tokio::task::spawn_blocking(move || {
+        let opened = SledStore::open(&dir, Options::default())?;
+        if let Err(error) = delete_moved_aside(&dir, SystemTime::now(), KEEP_MOVED_ASIDE) {
+            tracing::warn!(%error, "an old damaged store that was moved aside could not be deleted");
+        }
+        Ok::<_, StoreError>(opened)
+    })
+    .await??;
     Ok(Arc::new(opened.store))
 }
 

@@ -59,7 +59,8 @@ async fn command(cli: Cli) -> anyhow::Result<Exit> {
         }
         Command::Completions(args) => cli::pages::completions(args, &mut out)?,
         Command::Man(args) => cli::pages::man(args, &mut out, &mut err)?,
-        Command::Jobs(_) | Command::DeadLetters(_) | Command::ZetaImport(_) | Command::Schema(_) => Exit::Usage,
+        Command::Jobs(_) | Command::DeadLetters(_) | Command::ZetaImport(_) => Exit::Usage,
+        Command::Schema(args) => cli::schema::schema(args, &mut out)?,
         Command::SubmitCsv(_) | Command::Receipt(_) => {
             writeln!(err, "this command is not part of this release")?;
             Exit::Usage

@@ -11,6 +11,7 @@ pub mod keys;
 pub mod ops_args;
 pub mod pages;
 pub mod sandbox;
+pub mod schema;
 pub mod submit;
 pub mod systems;
 pub mod topology;

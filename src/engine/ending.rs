@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use super::envelope::{self, DeadLetterHead, Letter, Origin};
 use super::intake::{Hand, Interrupted};
-use super::journal::Journal;
+use super::journal::{Journal, record_of};
 use super::run::{Rests, Run};
 use super::{Engine, retention};
 use crate::broker::{Delivery, Destination, Properties, Publication, Tier};
@@ -316,13 +316,52 @@ impl Engine {
         self.refuse(held, body, Some(&job.key), Reason::Conflict, None).await
     }
 
-    /// A delivery that is not opened at all: it goes to the dead letters as it came.
-    pub(crate) async fn set_aside(&self, held: &mut Option<Delivery>, reason: Reason) -> Result<Settled, Interrupted> {
+    /// A parked copy that does not open: it goes to the dead letters as it came. Its job stays open.
+    pub(crate) async fn set_aside_unopened(&self, held: &mut Option<Delivery>) -> Result<Settled, Interrupted> {
         let Some(delivery) = held.as_ref() else { return Ok(Settled::Acked) };
-        let body = delivery.body.clone();
-        let id = delivery.properties.message_id.as_deref().and_then(|id| uuid::Uuid::try_parse(id).ok());
-        let key = id.map(|job_id| JobKey { tenant: "default".to_owned(), job_id });
-        self.refuse(held, &body, key.as_ref(), reason, None).await
+        let lost = delivery.lost.clone();
+        let (properties, body) = envelope::unopened(delivery, &envelope::note(Reason::Unopenable), self.now());
+        self.publish(Publication { to: Destination::DeadLetter, properties, body }, &lost).await?;
+        self.figures.count(&self.figures.dead_letters);
+        self.ack(held).await
+    }
+
+    /// A message that stopped the worker again and again: never parsed again, it goes to the dead
+    /// letters. Where it is a copy of a job that is open here, that job ends with it.
+    pub(crate) async fn set_aside_poison(&self, held: &mut Option<Delivery>) -> Result<Settled, Interrupted> {
+        let Some(delivery) = held.as_ref() else { return Ok(Settled::Acked) };
+        let Ok(letter) = envelope::open(delivery, &self.keyring) else { return self.set_aside_unopened(held).await };
+        let properties = delivery.properties.clone();
+        let reason = Reason::Poison;
+        let Origin::Ours { key, run, park } = &letter.origin else {
+            let id = properties.message_id.as_deref().and_then(|id| uuid::Uuid::try_parse(id).ok());
+            let key = id.map(|job_id| JobKey { tenant: "default".to_owned(), job_id });
+            return self.refuse(held, &letter.body, key.as_ref(), reason, None).await;
+        };
+        let record = record_of(&*self.store, key)?;
+        let at = self.first_refused_at(key, &letter.body).await?;
+        let frame = Frame { environment: &self.accepts.environment, traceparent: None, now: at };
+        let event = event::rejected(&frame, key, reason, reason.sentence(), &envelope::body_sha256(&letter.body));
+        let mut ended = Ended {
+            identity: record.as_ref().map(|record| record.identity.clone()).unwrap_or_default(),
+            outcome: JobOutcome::Failed,
+            run: *run,
+            seq: record.as_ref().map_or(0, |record| record.seq),
+            park: *park,
+            body: record.as_ref().map(|record| record.body.clone()).unwrap_or_default(),
+            at,
+            event,
+            published: false,
+            dead_letter: Some(envelope::note(reason)),
+            dead_lettered: false,
+            systems: record.map(|record| record.systems).unwrap_or_default(),
+        };
+        let mut batch = Batch::new();
+        batch.put(Table::Ended, key.to_bytes(), ended.to_bytes());
+        retention::expire(&mut batch, key, at, &self.settings, JobOutcome::Failed);
+        self.store.submit(batch).await?;
+        let copy = Copy { body: &letter.body, properties: &properties, traceparent: None };
+        self.settle_ended(held, key, &mut ended, &copy).await
     }
 
     async fn refuse(

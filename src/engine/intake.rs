@@ -22,7 +22,7 @@ use super::journal::{BODY, JournalError};
 use super::opening::Opened;
 use super::starts::Turn;
 use crate::broker::{Delivery, HeaderValue};
-use crate::job::{JobKey, Reason, parse};
+use crate::job::{JobKey, parse};
 use crate::store::StoreError;
 
 /// A suspect that has been alone for this long is worked on beside the others again.
@@ -226,13 +226,13 @@ impl Engine {
         let Some(delivery) = held.as_ref() else { return Ok(Settled::Acked) };
         if is_condemned {
             tracing::error!("a message stopped the worker three times while it ran alone; it is set aside");
-            return self.set_aside(held, Reason::Poison).await;
+            return self.set_aside_poison(held).await;
         }
         let letter = match envelope::open(delivery, &self.keyring) {
             Ok(letter) => letter,
             Err(error) => {
                 tracing::error!(%error, "a parked copy cannot be opened; it is set aside");
-                return self.set_aside(held, Reason::Unopenable).await;
+                return self.set_aside_unopened(held).await;
             }
         };
         let message_id = match &letter.origin {

@@ -181,7 +181,17 @@ fn steps(state: &TargetState, name: StepName) -> Option<(At, Value)> {
         return None;
     }
     let done: Vec<_> = items.iter().filter(|item| item.is_done() || item.answer.is_some()).collect();
-    let outcome = items.iter().map(|item| step_outcome(name, item)).max_by_key(|outcome| weight(*outcome))?;
+    let worst = items.iter().map(|item| step_outcome(name, item)).max_by_key(|outcome| weight(*outcome))?;
+    // The step that decided a bad ending says so, however its last call was answered.
+    let outcome = match &state.end {
+        Some(TargetEnd { outcome: TargetOutcome::Failed, step: Some(step), .. }) if *step == name => {
+            StepOutcome::Failed
+        }
+        Some(TargetEnd { outcome: TargetOutcome::Refused, step: Some(step), .. }) if *step == name => {
+            StepOutcome::Refused
+        }
+        _ => worst,
+    };
     let at = items.iter().map(|item| item.answered_at.max(item.last_failed_at).max(item.intent_at)).max()?;
     let count =
         if name == StepName::ReadBack { items.iter().map(|item| item.answers as usize).sum() } else { done.len() };
