@@ -160,7 +160,9 @@ impl Engine {
             tracing::warn!(
                 "the drain took longer than worker.drain_timeout; what is left comes back after the restart"
             );
-        } else if self.failed.borrow().is_none() {
+        }
+        // A stop that was asked for is no death, also where it cut a slow call short.
+        if self.failed.borrow().is_none() {
             self.starts.end(&*self.store).await?;
         }
         Ok(())

@@ -14,6 +14,7 @@ mod rig;
 mod worker;
 
 mod broker_trouble;
+mod drain;
 mod kills;
 mod poison;
 mod sync;
