@@ -11,7 +11,7 @@ use super::envelope::{self, DeadLetterHead, Letter, Origin};
 use super::intake::{Hand, Interrupted};
 use super::journal::{Journal, record_of};
 use super::run::{Rests, Run};
-use super::{Engine, retention};
+use super::{Engine, crash, retention};
 use crate::broker::{Delivery, Destination, Properties, Publication, Tier};
 use crate::job::event::{self, About, Frame};
 use crate::job::flow::Ask;
@@ -41,6 +41,7 @@ impl Engine {
         traceparent: Option<String>,
         began: Instant,
     ) -> Result<Settled, Interrupted> {
+        crash::point("after_open");
         let Some(delivery) = held.as_ref() else { return Ok(Settled::Acked) };
         let (lost, properties) = (delivery.lost.clone(), delivery.properties.clone());
         let run = Run { job: &job, journal: &journal, lost: &lost, cancelled: &hand.cancelled, began };
@@ -142,6 +143,7 @@ impl Engine {
             return Err(Interrupted::Lost);
         }
         let key = &run.job.key;
+        crash::point("before_outcome");
         run.journal.change_record(|record| record.seq += 1);
         let frame = self.frame(copy);
         let (event, note) = self.about(run, |about| (about.ended(&frame, outcome), blame(&about)));
@@ -165,6 +167,7 @@ impl Engine {
         retention::expire(&mut batch, key, frame.now, &self.settings, outcome);
         run.journal.end(&*self.store, batch, outcome != JobOutcome::Failed);
         run.journal.durable().await?;
+        crash::point("after_outcome");
         self.figures.label("jobs_finished", "", outcome.as_str());
         tracing::info!(outcome = outcome.as_str(), "job ended");
         self.settle_ended(held, key, &mut ended, copy).await
@@ -205,14 +208,18 @@ impl Engine {
     ) -> Result<(), Interrupted> {
         let seal = self.settings.seal_dead_letters;
         let (properties, body) = envelope::dead_letter(&self.keyring, properties, head, body, seal)?;
+        crash::point("before_dead_letter");
         self.publish(Publication { to: Destination::DeadLetter, properties, body }, lost).await?;
+        crash::point("after_dead_letter");
         self.figures.count(&self.figures.dead_letters);
         Ok(())
     }
 
     pub(crate) async fn ack(&self, held: &mut Option<Delivery>) -> Result<Settled, Interrupted> {
         if let Some(delivery) = held.take() {
+            crash::point("before_ack");
             delivery.settle.ack().await.map_err(|_| Interrupted::Lost)?;
+            crash::point("after_ack");
         }
         Ok(Settled::Acked)
     }
@@ -249,8 +256,10 @@ impl Engine {
             let event = self.about(run, |about| about.needs_input(&frame, asks));
             run.journal.change_record(|record| record.owed = Some(event));
         }
+        crash::point("before_park");
         run.journal.write(&*self.store, unsent, Batch::new())?;
         run.journal.durable().await?;
+        crash::point("after_park_written");
         if run.lost.is_cancelled() {
             return Err(Interrupted::Lost);
         }
@@ -258,12 +267,15 @@ impl Engine {
         let (properties, body) =
             envelope::parked(&self.keyring, copy.properties, key, job_run, number, why.as_str(), copy.body)?;
         let tier = Tier::for_wait(until.since(self.now()));
+        crash::point("before_park_publish");
         self.publish(Publication { to: Destination::Wait(tier), properties, body }, run.lost).await?;
+        crash::point("after_park_publish");
         run.journal.change_record(|record| {
             record.park_confirmed = number;
             record.owed = None;
         });
         run.journal.write(&*self.store, Vec::new(), Batch::new())?;
+        crash::point("after_park_noted");
         self.figures.count(&self.figures.parked);
         self.figures.label("jobs_parked", "", why.as_str());
         tracing::debug!(why = why.as_str(), tier = tier.label(), number, "job parked");

@@ -15,12 +15,12 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
-use super::Engine;
 use super::ending::Settled;
 use super::envelope::{self, Origin};
 use super::journal::{BODY, JournalError};
 use super::opening::Opened;
 use super::starts::Turn;
+use super::{Engine, crash};
 use crate::broker::{Delivery, HeaderValue};
 use crate::job::{JobKey, parse};
 use crate::store::StoreError;
@@ -163,7 +163,9 @@ impl Engine {
             tracing::warn!(
                 "the drain took longer than worker.drain_timeout; what is left comes back after the restart"
             );
-        } else if self.failed.borrow().is_none() {
+        }
+        // A stop that was asked for is no death, also where it cut a slow call short.
+        if self.failed.borrow().is_none() {
             self.starts.end(&*self.store).await?;
         }
         Ok(())
@@ -173,7 +175,9 @@ impl Engine {
     /// it runs alone.
     async fn guarded(self: Arc<Self>, delivery: Delivery) {
         let engine = Arc::clone(&self);
-        if AssertUnwindSafe(engine.delivered(delivery)).catch_unwind().await.is_err() {
+        let message_id = delivery.properties.message_id.clone();
+        let work = crash::of(message_id.as_deref(), engine.delivered(delivery));
+        if AssertUnwindSafe(work).catch_unwind().await.is_err() {
             self.fail("a job's task panicked");
         }
     }
@@ -181,6 +185,7 @@ impl Engine {
     async fn delivered(self: Arc<Self>, delivery: Delivery) {
         let began = Instant::now();
         let digest = self.keyring.digest(BODY, &delivery.body).to_vec();
+        crash::point("before_start");
         let mut turn = match self.starts.open(&*self.store, &digest, self.now()).await {
             Ok(turn) => turn,
             Err(error) => return self.give_back(delivery, Interrupted::Store(error)).await,
@@ -235,6 +240,7 @@ impl Engine {
                 return self.set_aside_unopened(held).await;
             }
         };
+        crash::point("before_parse");
         let message_id = match &letter.origin {
             Origin::Publisher => delivery.properties.message_id.clone(),
             Origin::Ours { key, .. } => Some(key.job_id.to_string()),
@@ -243,6 +249,7 @@ impl Engine {
             Ok(job) => job,
             Err(refusal) => return self.reject(held, &letter.body, &refusal).await,
         };
+        crash::point("after_parse");
         let traceparent = delivery.properties.headers.get(envelope::header::TRACEPARENT).and_then(HeaderValue::as_text);
         let traceparent = traceparent.filter(|text| is_traceparent(text)).map(str::to_owned);
         let span =

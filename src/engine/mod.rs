@@ -9,6 +9,7 @@
 //! [`journal`] is what all of them keep in the store.
 
 pub mod cancels;
+mod crash;
 pub mod ending;
 pub mod envelope;
 pub mod figures;

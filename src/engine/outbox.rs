@@ -10,7 +10,7 @@ use backoff::ExponentialBackoff;
 use backoff::backoff::Backoff as _;
 use tokio_util::sync::CancellationToken;
 
-use super::{Engine, envelope};
+use super::{Engine, crash, envelope};
 use crate::broker::{Destination, Properties, Publication};
 use crate::job::record::Event;
 use crate::job::{JobKey, event};
@@ -107,7 +107,9 @@ impl Engine {
             properties: envelope::event_properties(event, key, original.correlation_id.as_deref()),
             body: event.body.clone().into(),
         };
+        crash::point("before_event");
         self.publish(publication, give_up).await?;
+        crash::point("after_event");
         self.figures.count(&self.figures.events);
         tracing::debug!(job = %key, event = %event.what, "event published");
         Ok(())
