@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use super::envelope::{self, DeadLetterHead, Letter, Origin};
 use super::intake::{Hand, Interrupted};
-use super::journal::Journal;
+use super::journal::{Journal, ended_of, record_of};
 use super::run::{Rests, Run};
 use super::{Engine, retention};
 use crate::broker::{Delivery, Destination, Properties, Publication, Tier};
@@ -342,7 +342,8 @@ impl Engine {
             let frame =
                 if at.is_some() { frame } else { Frame { now: self.first_refused_at(key, body).await?, ..frame } };
             let told = detail.unwrap_or_else(|| reason.sentence());
-            let event = event::rejected(&frame, key, reason, told, &envelope::body_sha256(body));
+            let known = record_of(&*self.store, key)?.is_some() || ended_of(&*self.store, key)?.is_some();
+            let event = event::rejected(&frame, key, reason, told, &envelope::body_sha256(body), !known);
             self.publish_event(&event, key, &properties, &lost).await?;
         }
         let note = envelope::note(reason);

@@ -19,7 +19,7 @@ pub fn correlation_of(job_id: &str) -> String {
 /// nothing of a person, and says the same each time it is published.
 pub fn events(events: &[Message], prefix: &str, planted: &[String]) {
     let mut by_id: HashMap<String, &Message> = HashMap::new();
-    let mut ends: HashMap<(String, u64), String> = HashMap::new();
+    let mut ends: HashMap<(Value, String, u64), String> = HashMap::new();
     for event in events.iter().filter(|event| !is_fence(event)) {
         envelope(event, prefix);
         holds_none_of(planted, "an event", &event.body);
@@ -29,7 +29,7 @@ pub fn events(events: &[Message], prefix: &str, planted: &[String]) {
         }
         if event.is_final() && event.data("outcome") != "rejected" {
             let run = event.data("run").as_u64().unwrap();
-            let end = ends.entry((event.job_id(), run)).or_insert_with(|| id.clone());
+            let end = ends.entry((event.data("tenant").clone(), event.job_id(), run)).or_insert_with(|| id.clone());
             assert_eq!(*end, id, "a run with two ends");
         }
     }

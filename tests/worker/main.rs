@@ -13,5 +13,8 @@ mod support;
 mod checks;
 mod client;
 mod erasing;
+mod identity;
+mod invalid;
 mod people;
+mod repeats;
 mod rig;
