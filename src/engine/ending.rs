@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use super::envelope::{self, DeadLetterHead, Letter, Origin};
 use super::intake::{Hand, Interrupted};
-use super::journal::{Journal, record_of};
+use super::journal::{Journal, ended_of, record_of};
 use super::run::{Rests, Run};
 use super::{Engine, crash, retention};
 use crate::broker::{Delivery, Destination, Properties, Publication, Tier};
@@ -353,7 +353,7 @@ impl Engine {
         let record = record_of(&*self.store, key)?;
         let at = self.first_refused_at(key, &letter.body).await?;
         let frame = Frame { environment: &self.accepts.environment, traceparent: None, now: at };
-        let event = event::rejected(&frame, key, reason, reason.sentence(), &envelope::body_sha256(&letter.body));
+        let event = event::rejected(&frame, key, reason, reason.sentence(), &envelope::body_sha256(&letter.body), true);
         let mut ended = Ended {
             identity: record.as_ref().map(|record| record.identity.clone()).unwrap_or_default(),
             outcome: JobOutcome::Failed,
@@ -394,7 +394,8 @@ impl Engine {
             let frame =
                 if at.is_some() { frame } else { Frame { now: self.first_refused_at(key, body).await?, ..frame } };
             let told = detail.unwrap_or_else(|| reason.sentence());
-            let event = event::rejected(&frame, key, reason, told, &envelope::body_sha256(body));
+            let known = record_of(&*self.store, key)?.is_some() || ended_of(&*self.store, key)?.is_some();
+            let event = event::rejected(&frame, key, reason, told, &envelope::body_sha256(body), !known);
             self.publish_event(&event, key, &properties, &lost).await?;
         }
         let note = envelope::note(reason);

@@ -288,13 +288,22 @@ fn input(target: u16, ask: &Ask) -> Value {
     value
 }
 
-/// A message that was never accepted. `final` is false for a conflict: the job itself goes on.
-pub fn rejected(frame: &Frame<'_>, key: &JobKey, reason: Reason, detail: &str, body_sha256: &str) -> Event {
-    let name = format!("{}/{}/rejected/{body_sha256}", key.tenant, key.job_id);
+/// A message that was never accepted. `is_final` is false where a job of that id was: what becomes
+/// of the job, its own events tell.
+pub fn rejected(
+    frame: &Frame<'_>,
+    key: &JobKey,
+    reason: Reason,
+    detail: &str,
+    body_sha256: &str,
+    is_final: bool,
+) -> Event {
+    let what = if is_final { "rejected" } else { "rejected-beside" };
+    let name = format!("{}/{}/{what}/{body_sha256}", key.tenant, key.job_id);
     let id = Uuid::new_v5(&NAMESPACE, name.as_bytes());
     let data = json!({
         "job_id": key.job_id.to_string(), "tenant": key.tenant, "run": 0, "seq": 0,
-        "final": reason != Reason::Conflict, "outcome": "rejected", "partial": false,
+        "final": is_final, "outcome": "rejected", "partial": false,
         "body_sha256": body_sha256, "targets": [], "inputs": [], "follow_up": [],
         "error": { "code": reason.code(), "reason": reason.as_str(), "detail": detail, "step": null, "retry": reason.retry().as_str() },
     });
