@@ -59,7 +59,9 @@ async fn command(cli: Cli) -> anyhow::Result<Exit> {
         }
         Command::Completions(args) => cli::pages::completions(args, &mut out)?,
         Command::Man(args) => cli::pages::man(args, &mut out, &mut err)?,
-        Command::Jobs(_) | Command::DeadLetters(_) | Command::ZetaImport(_) => Exit::Usage,
+        Command::Jobs(args) => cli::jobs::jobs(args, &surroundings, &mut out, &mut err).await?,
+        Command::DeadLetters(args) => cli::dead_letters::dead_letters(args, &surroundings, &mut out, &mut err).await?,
+        Command::ZetaImport(args) => cli::zeta_import::zeta_import(args, &surroundings, &mut out, &mut err).await?,
         Command::Schema(args) => cli::schema::schema(args, &mut out)?,
         Command::SubmitCsv(_) | Command::Receipt(_) => {
             writeln!(err, "this command is not part of this release")?;

@@ -20,7 +20,7 @@ pub struct OpsClient {
     /// The worker's ops API.
     #[arg(long, value_name = "URL", env = "ERASURE_OPS_URL", default_value = "http://127.0.0.1:8460")]
     pub url: url::Url,
-    /// A file that holds the bearer token; not needed on a loopback address without one.
+    /// A file that holds the bearer token [default: $ERASURE_OPS_TOKEN]; a loopback address may need none
     #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
 }
@@ -92,7 +92,7 @@ pub enum JobsCommand {
 /// `jobs list`
 #[derive(Debug, Args)]
 pub struct JobsList {
-    /// Only jobs in this state, as job events and the ops API name it.
+    /// Only jobs in this state: open, waiting, needs_input, completed, failed, cancelled or previewed.
     #[arg(long, value_name = "STATE")]
     pub state: Option<String>,
     /// Only jobs that concern this system.
@@ -101,9 +101,9 @@ pub struct JobsList {
     /// Only this tenant's jobs.
     #[arg(long, value_name = "NAME", value_parser = name)]
     pub tenant: Option<String>,
-    /// Go on after this job (the last one of the page before): ID or TENANT/ID.
-    #[arg(long, value_name = "JOB")]
-    pub after: Option<JobRef>,
+    /// Go on where the list before ended: the cursor that it printed.
+    #[arg(long, value_name = "CURSOR")]
+    pub after: Option<String>,
     /// At most so many.
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = limit())]
     pub limit: u32,

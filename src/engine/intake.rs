@@ -137,16 +137,18 @@ impl Engine {
         for gate in self.gates.values() {
             background.spawn(Arc::clone(self).probe_loop(Arc::clone(gate)));
         }
+        let heart = self.pulse.of("intake");
         loop {
             let delivery = tokio::select! {
                 biased;
                 () = self.draining.cancelled() => break,
-                delivery = self.broker.next() => delivery,
+                delivery = heart.during(self.broker.next()) => delivery,
             };
             let Some(delivery) = delivery else { break };
             self.figures.deliveries.fetch_add(1, Ordering::Relaxed);
             self.tasks.spawn(Arc::clone(self).guarded(delivery));
         }
+        drop(heart);
         self.broker.stop_intake().await;
         self.tasks.close();
         let drained = if self.draining.is_cancelled() {

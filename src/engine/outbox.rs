@@ -127,14 +127,18 @@ impl Engine {
 
     /// Publishes what lies in the outbox, oldest first, until the worker drains.
     pub(crate) async fn outbox_loop(self: std::sync::Arc<Self>) {
+        let heart = self.pulse.of("outbox");
         while !self.draining.is_cancelled() {
+            heart.beat();
             let page = match self.store.scan(Table::Outbox, b"", None, 64) {
                 Ok(page) => page,
                 Err(error) => return self.fail(format!("the outbox cannot be read: {error}")),
             };
             for (row, value) in page {
                 if let Some((key, event)) = decode(&value) {
-                    let published = self.publish_event(&event, &key, &Properties::default(), &self.draining).await;
+                    let properties = Properties::default();
+                    // A broker that takes nothing is no fault of this loop's.
+                    let published = heart.during(self.publish_event(&event, &key, &properties, &self.draining)).await;
                     if published.is_err() {
                         return;
                     }

@@ -211,7 +211,8 @@ const fn weight(outcome: StepOutcome) -> u8 {
     }
 }
 
-fn step_outcome(name: StepName, state: &StepState) -> StepOutcome {
+/// How one step stands, in the word that events use.
+pub fn step_outcome(name: StepName, state: &StepState) -> StepOutcome {
     let overwrites = matches!(name, StepName::DeleteCustomer | StepName::OverwriteUser);
     let done = if overwrites { StepOutcome::Anonymised } else { StepOutcome::Erased };
     if state.settled_done {
