@@ -8,6 +8,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use erasure_worker::cli::args::{ConfigCommand, KeysCommand, SystemsCommand};
+use erasure_worker::cli::ops_args::ReceiptCommand;
 use erasure_worker::cli::{self, Cli, Command, Exit};
 use erasure_worker::config::{Config, ConfigError, Surroundings};
 use erasure_worker::{app, telemetry};
@@ -60,6 +61,10 @@ async fn command(cli: Cli) -> anyhow::Result<Exit> {
         Command::Completions(args) => cli::pages::completions(args, &mut out)?,
         Command::Man(args) => cli::pages::man(args, &mut out, &mut err)?,
         Command::Jobs(_) | Command::DeadLetters(_) | Command::ZetaImport(_) | Command::Schema(_) => Exit::Usage,
+        Command::Receipt(ReceiptCommand::Verify(args)) => {
+            let ours = || Ok(app::keyring(&load()?)?.public_keys());
+            cli::receipt::verify(args, ours, &mut out, &mut err)?
+        }
         Command::SubmitCsv(_) | Command::Receipt(_) => {
             writeln!(err, "this command is not part of this release")?;
             Exit::Usage

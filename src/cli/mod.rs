@@ -10,6 +10,7 @@ pub mod init;
 pub mod keys;
 pub mod ops_args;
 pub mod pages;
+pub mod receipt;
 pub mod sandbox;
 pub mod submit;
 pub mod systems;

@@ -5,7 +5,7 @@
 //!
 //! In reading order: [`intake`] takes deliveries; [`envelope`] says where each comes from;
 //! [`opening`] what it means for the job; [`run`] carries the job through its targets, each
-//! call through its system's [`gate`]; [`ending`] writes outcomes, parks, publishes and acks;
+//! call through its system's [`gate`]; [`ending`] writes outcomes (each with its link of [`receipts`]), parks, publishes and acks;
 //! [`journal`] is what all of them keep in the store.
 
 pub mod cancels;
@@ -17,6 +17,7 @@ pub mod intake;
 pub mod journal;
 pub mod opening;
 pub mod outbox;
+pub mod receipts;
 pub mod retention;
 pub mod run;
 pub mod starts;
@@ -106,6 +107,7 @@ pub struct Engine {
     pub(crate) hands: intake::Hands,
     pub(crate) starts: starts::Starts,
     pub(crate) outbox: outbox::Outbox,
+    pub(crate) receipts: receipts::Receipts,
     pub(crate) figures: Arc<Figures>,
     pub(crate) draining: CancellationToken,
     pub(crate) stalled: std::sync::atomic::AtomicBool,
@@ -121,6 +123,7 @@ impl Engine {
             hands: intake::Hands::default(),
             starts: starts::Starts::default(),
             outbox: outbox::Outbox::default(),
+            receipts: receipts::Receipts::new(&keyring),
             figures: Arc::new(Figures::default()),
             draining: CancellationToken::new(),
             stalled: std::sync::atomic::AtomicBool::new(false),
