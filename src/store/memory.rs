@@ -52,6 +52,19 @@ impl MemoryStore {
         waiting
     }
 
+    /// Settles all waiting batches, the oldest first, as `decide` says of each: an error that it
+    /// gives is the batch's, and nothing of that batch is written. Tells how many waited.
+    pub fn settle(&self, mut decide: impl FnMut(&Batch) -> Result<(), StoreError>) -> usize {
+        let mut state = self.state();
+        let waiting = std::mem::take(&mut state.waiting);
+        let count = waiting.len();
+        for (batch, reply) in waiting {
+            let answer = decide(&batch).and_then(|()| state.commit(batch));
+            let _ = reply.send(answer);
+        }
+        count
+    }
+
     /// Makes all waiting batches durable, and those that come at once again.
     pub fn release(&self) {
         self.sync(usize::MAX);

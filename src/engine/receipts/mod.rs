@@ -292,3 +292,6 @@ fn read_event(event: &Event) -> Option<Map<String, Value>> {
 fn undecodable(event: &Event) -> Interrupted {
     JournalError::from(Undecodable { what: "event", version: event.body.first().copied() }).into()
 }
+
+#[cfg(test)]
+mod tests;
