@@ -4,12 +4,14 @@
 //! here (a store held by another process, a broker's topology) is one clear error.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result};
 use jiff::Timestamp;
 use secrecy::{ExposeSecret as _, SecretString};
+use tokio_util::sync::CancellationToken;
 
 use crate::broker::Broker;
 use crate::broker::amqp::{AmqpBroker, AmqpConfig};
@@ -17,8 +19,9 @@ use crate::config::{self, Config, SystemConfig, SystemKind};
 use crate::engine::{Engine, Gate, GateSettings, Parts, RetryPolicy, Settings};
 use crate::job::flow::{Confirm, Limits, MemberProof};
 use crate::job::{Accepts, At, Kind, MemberKey, Rules};
+use crate::ops::{self, DeskError, ExportedFile, ImportDesk, Ops, OpsSettings, Settled};
 use crate::seal::{Keyring, MasterKey};
-use crate::store::{Options, SledStore, Store};
+use crate::store::{KEEP_MOVED_ASIDE, Options, SledStore, Store, StoreError, delete_moved_aside};
 use crate::systems::System;
 use crate::systems::cleeng::{Cleeng, CleengSettings, Termination};
 use crate::systems::easycms::{EasyCms, EasyCmsSettings};
@@ -159,7 +162,14 @@ fn client(
             (Arc::new(Cleeng::new(settings)?), fingerprint)
         }
         SystemKind::EasyCms(easycms) => {
-            let fingerprint = format!("{}\n{}", easycms.base_url, easycms.authorization.expose_secret());
+            let fingerprint = format!(
+                "{}\n{}\n{}\n{}\n{}",
+                easycms.base_url,
+                easycms.authorization.expose_secret(),
+                easycms.username,
+                easycms.password.expose_secret(),
+                easycms.account
+            );
             let settings = EasyCmsSettings {
                 name,
                 base_url: easycms.base_url.to_string(),
@@ -272,11 +282,26 @@ pub fn settings(config: &Config) -> Settings {
     }
 }
 
+/// The store on disk.
+pub struct OpenedStore {
+    /// The store.
+    pub store: Arc<SledStore>,
+    /// Where a damaged one was moved to.
+    pub moved_aside: Option<PathBuf>,
+}
+
 /// Opens the store on disk.
-pub async fn store(config: &Config) -> Result<Arc<SledStore>> {
+pub async fn store(config: &Config) -> Result<OpenedStore> {
     let dir = config.worker.state_dir.clone();
-    let opened = tokio::task::spawn_blocking(move || SledStore::open(&dir, Options::default())).await??;
-    Ok(Arc::new(opened.store))
+    let opened = tokio::task::spawn_blocking(move || {
+        let opened = SledStore::open(&dir, Options::default())?;
+        if let Err(error) = delete_moved_aside(&dir, SystemTime::now(), KEEP_MOVED_ASIDE) {
+            tracing::warn!(%error, "an old damaged store that was moved aside could not be deleted");
+        }
+        Ok::<_, StoreError>(opened)
+    })
+    .await??;
+    Ok(OpenedStore { store: Arc::new(opened.store), moved_aside: opened.moved_aside })
 }
 
 /// The broker's settings, for a worker (`consume`) or a plain client.
@@ -307,11 +332,13 @@ pub struct Worker {
     /// The deletion files, by system.
     pub imports: BTreeMap<String, Arc<ImportLedger>>,
     store: Arc<SledStore>,
+    moved_aside: Option<PathBuf>,
 }
 
 impl Worker {
     /// Puts a worker together on any broker and an open store.
-    pub fn with_store(config: &Config, broker: Arc<dyn Broker>, store: Arc<SledStore>) -> Result<Worker> {
+    pub fn with_store(config: &Config, broker: Arc<dyn Broker>, opened: OpenedStore) -> Result<Worker> {
+        let OpenedStore { store, moved_aside } = opened;
         let keyring = Arc::new(keyring(config)?);
         // The import folders are opened with blocking calls, at start only.
         let built = tokio::task::block_in_place(|| systems(config, &keyring))?;
@@ -324,12 +351,26 @@ impl Worker {
             keyring,
             now: Arc::new(now),
         });
-        Ok(Worker { engine, imports: built.imports, store })
+        Ok(Worker { engine, imports: built.imports, store, moved_aside })
     }
 
     /// As [`Worker::run`], with the ops API beside it.
-    pub async fn run_with_ops(self, _config: &Config) -> Result<()> {
-        self.run().await
+    pub async fn run_with_ops(self, config: &Config) -> Result<()> {
+        let mut settings = OpsSettings::new(config.ops.listen, config.ops.token.clone());
+        settings.store_moved_aside.clone_from(&self.moved_aside);
+        let desks = self
+            .imports
+            .iter()
+            .map(|(name, ledger)| (name.clone(), Arc::new(Desk(Arc::clone(ledger))) as Arc<dyn ImportDesk>));
+        let ops = Ops { engine: Arc::clone(&self.engine), settings, imports: desks.collect() };
+        let shutdown = CancellationToken::new();
+        let (listen, serving) =
+            ops::serve(ops, shutdown.clone()).await.with_context(|| format!("ops.listen {}", config.ops.listen))?;
+        tracing::info!(%listen, "ops API");
+        let ran = self.run().await;
+        shutdown.cancel();
+        serving.await?;
+        ran
     }
 
     /// Works until there is nothing more, a signal asks to stop, or something fails for good.
@@ -359,6 +400,49 @@ impl Worker {
         let store = self.store;
         tokio::task::spawn_blocking(move || store.close()).await?;
         Ok(())
+    }
+}
+
+/// A deletion ledger as the ops API sees it.
+struct Desk(Arc<ImportLedger>);
+
+impl Desk {
+    /// The ledger's calls block.
+    async fn with<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&ImportLedger) -> Result<T, DeskError> + Send + 'static,
+    ) -> Result<T, DeskError> {
+        let ledger = Arc::clone(&self.0);
+        let done = tokio::task::spawn_blocking(move || work(&ledger)).await;
+        done.unwrap_or_else(|_| Err(DeskError::Unavailable("the import folder could not be used".to_owned())))
+    }
+}
+
+#[async_trait::async_trait]
+impl ImportDesk for Desk {
+    async fn export(&self) -> Result<Option<ExportedFile>, DeskError> {
+        self.with(|ledger| {
+            let file =
+                ledger.export(None, Timestamp::now()).map_err(|error| DeskError::Unavailable(error.to_string()))?;
+            Ok(file.map(|file| ExportedFile { batch: file.id.to_string(), path: file.path, rows: file.rows }))
+        })
+        .await
+    }
+
+    async fn settle(&self, result: bytes::Bytes) -> Result<Settled, DeskError> {
+        self.with(move |ledger| {
+            let settled =
+                ledger.settle(&result[..], Timestamp::now()).map_err(|error| DeskError::Refused(error.to_string()))?;
+            Ok(Settled {
+                batch: settled.batch.to_string(),
+                deleted: settled.deleted,
+                skipped: settled.skipped,
+                missing: settled.missing,
+                doubtful: settled.doubtful,
+                unknown: settled.unknown,
+            })
+        })
+        .await
     }
 }
 

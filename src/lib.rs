@@ -7,6 +7,7 @@ pub mod clock;
 pub mod config;
 pub mod engine;
 pub mod job;
+pub mod ops;
 pub mod receipt;
 pub mod sandbox;
 pub mod seal;

@@ -60,12 +60,18 @@ async fn command(cli: Cli) -> anyhow::Result<Exit> {
         }
         Command::Completions(args) => cli::pages::completions(args, &mut out)?,
         Command::Man(args) => cli::pages::man(args, &mut out, &mut err)?,
-        Command::Jobs(_) | Command::DeadLetters(_) | Command::ZetaImport(_) | Command::Schema(_) => Exit::Usage,
+        Command::Jobs(args) => cli::jobs::jobs(args, &surroundings, &mut out, &mut err).await?,
+        Command::DeadLetters(args) => cli::dead_letters::dead_letters(args, &surroundings, &mut out, &mut err).await?,
+        Command::ZetaImport(args) => cli::zeta_import::zeta_import(args, &surroundings, &mut out, &mut err).await?,
+        Command::Schema(args) => cli::schema::schema(args, &mut out)?,
         Command::Receipt(ReceiptCommand::Verify(args)) => {
             let ours = || Ok(app::keyring(&load()?)?.public_keys());
             cli::receipt::verify(args, ours, &mut out, &mut err)?
         }
-        Command::SubmitCsv(_) | Command::Receipt(_) => {
+        Command::Receipt(ReceiptCommand::Export(args)) => {
+            cli::receipt::export(args, &surroundings, &mut out, &mut err).await?
+        }
+        Command::SubmitCsv(_) => {
             writeln!(err, "this command is not part of this release")?;
             Exit::Usage
         }

@@ -92,9 +92,10 @@ fn cap(level: &str) -> FilterFn<impl Fn(&Metadata<'_>) -> bool + use<>> {
         .filter(|target| !target.is_empty())
         .collect();
     FilterFn::new(move |line: &Metadata<'_>| {
-        // At `warn` this crate logs returned messages with their bodies.
+        // At `warn` this crate logs returned messages with their bodies; its errors are ours to handle
+        // and log, and a connection that we close ourselves is none.
         if within(line.target(), BODY_LOGGER) {
-            return *line.level() <= LevelFilter::ERROR;
+            return false;
         }
         let is_named = named.iter().any(|target| within(line.target(), target));
         let most = match (within(line.target(), OWN), is_named) {

@@ -1,21 +1,27 @@
-//! The command line: arguments, and the commands that need nothing but themselves.
+//! The command line: arguments, the commands that need nothing but themselves, and those that ask a
+//! running worker.
 //!
 //! The rule it keeps: results go to the writer given as `out` (stdout), everything else to stderr;
 //! a command says how it ended with an [`Exit`].
 
 pub mod args;
 pub mod check;
+pub mod client;
+pub mod dead_letters;
 pub mod demo;
 pub mod init;
+pub mod jobs;
 pub mod keys;
 pub mod ops_args;
 pub mod pages;
 pub mod receipt;
 pub mod sandbox;
+pub mod schema;
 pub mod submit;
 pub mod systems;
 pub mod topology;
 pub mod work;
+pub mod zeta_import;
 
 #[cfg(test)]
 mod tests;

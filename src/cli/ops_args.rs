@@ -20,7 +20,7 @@ pub struct OpsClient {
     /// The worker's ops API.
     #[arg(long, value_name = "URL", env = "ERASURE_OPS_URL", default_value = "http://127.0.0.1:8460")]
     pub url: url::Url,
-    /// A file that holds the bearer token; not needed on a loopback address without one.
+    /// A file that holds the bearer token [default: $ERASURE_OPS_TOKEN]; a loopback address may need none
     #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
 }
@@ -92,7 +92,7 @@ pub enum JobsCommand {
 /// `jobs list`
 #[derive(Debug, Args)]
 pub struct JobsList {
-    /// Only jobs in this state, as job events and the ops API name it.
+    /// Only jobs in this state: open, waiting, needs_input, completed, failed, cancelled or previewed.
     #[arg(long, value_name = "STATE")]
     pub state: Option<String>,
     /// Only jobs that concern this system.
@@ -101,9 +101,9 @@ pub struct JobsList {
     /// Only this tenant's jobs.
     #[arg(long, value_name = "NAME", value_parser = name)]
     pub tenant: Option<String>,
-    /// Go on after this job (the last one of the page before): ID or TENANT/ID.
-    #[arg(long, value_name = "JOB")]
-    pub after: Option<JobRef>,
+    /// Go on where the list before ended: the cursor that it printed.
+    #[arg(long, value_name = "CURSOR")]
+    pub after: Option<String>,
     /// At most so many.
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = limit())]
     pub limit: u32,
@@ -238,8 +238,11 @@ pub enum ReceiptCommand {
 
 Exit codes: 0 all of it holds, 1 a link is missing, altered or broken, 2 the input cannot be used.")]
     Verify(ReceiptVerify),
-    /// Print the receipts of a time span, one a line, oldest first.
-    #[command(after_help = "Example:\n  erasure-worker receipt export --from 2026-01-01 --to 2026-04-01")]
+    /// Get the signed audit pack of a time span: log of requests and answers, receipts, keys.
+    #[command(
+        after_help = "Examples:\n  erasure-worker receipt export --from 2026-01-01 --to 2026-04-01 --out audit-q1
+  erasure-worker receipt export --from 2026-01-01 > pack.json"
+    )]
     Export(ReceiptExport),
 }
 
@@ -272,6 +275,9 @@ pub struct ReceiptExport {
     /// Before this time: RFC 3339, or a date (midnight UTC).
     #[arg(long, value_name = "TIME", value_parser = instant)]
     pub to: Option<Timestamp>,
+    /// A new folder for the pack's files; without it, the pack goes to stdout as one JSON document.
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
     /// The worker.
     #[command(flatten)]
     pub ops: OpsClient,

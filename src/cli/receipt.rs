@@ -9,7 +9,9 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::Exit;
-use super::ops_args::ReceiptVerify;
+use super::client::{connect, sorry};
+use super::ops_args::{ReceiptExport, ReceiptVerify};
+use crate::config::Surroundings;
 use crate::receipt::opening::Offered;
 use crate::receipt::pack::{self, Pack};
 use crate::receipt::{Checker, PublicKeys, Report, input};
@@ -81,10 +83,55 @@ fn text(path: &Path) -> Result<String, String> {
     read.map(|_| text).map_err(|error| format!("{}: cannot be read: {error}", path.display()))
 }
 
+/// Asks a running worker for the audit pack of a time span.
+///
+/// # Errors
+/// Where `out`, `err` or the folder can't be written. A folder that exists is [`Exit::Usage`].
+pub async fn export(
+    args: &ReceiptExport,
+    surroundings: &Surroundings,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> io::Result<Exit> {
+    let ask = async {
+        let time = |time: &Option<jiff::Timestamp>| time.map(|time| time.to_string());
+        let span = [("from", time(&args.from)), ("to", time(&args.to))];
+        connect(&args.ops, surroundings)?.get(&["v1", "receipts"], &span).await
+    };
+    let answer = match ask.await {
+        Ok(answer) => answer,
+        Err(error) => return sorry(&error, err),
+    };
+    let Some(dir) = &args.out else {
+        writeln!(out, "{answer}")?;
+        return Ok(Exit::Done);
+    };
+    let Some(pack) = Pack::from_json(&answer) else {
+        writeln!(err, "the worker's answer is no audit pack that this release knows")?;
+        return Ok(Exit::Failed);
+    };
+    match std::fs::create_dir(dir) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            writeln!(err, "{} exists and is not overwritten; name a new folder", dir.display())?;
+            return Ok(Exit::Usage);
+        }
+        made => made?,
+    }
+    // Only the files that a pack has: a name is never a path of the worker's choosing.
+    for name in pack::FILES {
+        std::fs::write(dir.join(name), pack.0.get(name).map_or("", String::as_str))?;
+    }
+    writeln!(out, "{}", dir.display())?;
+    Ok(Exit::Done)
+}
+
 /// A pack that lies in a folder.
 fn folder(path: &Path) -> Result<Pack, String> {
-    let names = [pack::MANIFEST, pack::SIGNATURE, pack::LOG, pack::TARGETS, pack::RECEIPTS, pack::KEYS];
-    names.into_iter().map(|name| Ok((name.to_owned(), text(&path.join(name))?))).collect::<Result<_, _>>().map(Pack)
+    pack::FILES
+        .into_iter()
+        .map(|name| Ok((name.to_owned(), text(&path.join(name))?)))
+        .collect::<Result<_, _>>()
+        .map(Pack)
 }
 
 fn print(report: &Report, out: &mut dyn Write) -> io::Result<()> {

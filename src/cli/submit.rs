@@ -114,11 +114,16 @@ fn check(text: &[u8], preview: bool, accepts: &Accepts) -> (Vec<Ready>, Vec<Stri
     (ready, faults)
 }
 
-/// The job in preview mode; bytes that are no object stay as they are, for the parser to refuse.
+/// The job in preview mode, under an id of its own: a job that ended as previewed would otherwise
+/// be the ended job that the real one repeats. Bytes that are no object stay as they are, for the
+/// parser to refuse.
 fn as_preview(body: &[u8]) -> Vec<u8> {
     match serde_json::from_slice::<Value>(body) {
         Ok(Value::Object(mut job)) => {
             job.insert("mode".to_owned(), "preview".into());
+            if let Some(id) = job.get("job_id").and_then(Value::as_str).and_then(|id| uuid::Uuid::try_parse(id).ok()) {
+                job.insert("job_id".to_owned(), uuid::Uuid::new_v5(&id, b"preview").to_string().into());
+            }
             Value::Object(job).to_string().into_bytes()
         }
         _ => body.to_vec(),

@@ -9,9 +9,9 @@ use zeroize::Zeroizing;
 
 use super::envelope::{self, DeadLetterHead, Letter, Origin};
 use super::intake::{Hand, Interrupted};
-use super::journal::Journal;
+use super::journal::{Journal, ended_of, record_of};
 use super::run::{Rests, Run};
-use super::{Engine, retention};
+use super::{Engine, crash, retention};
 use crate::broker::{Delivery, Destination, Properties, Publication, Tier};
 use crate::job::event::{self, About, Frame};
 use crate::job::flow::Ask;
@@ -41,6 +41,7 @@ impl Engine {
         traceparent: Option<String>,
         began: Instant,
     ) -> Result<Settled, Interrupted> {
+        crash::point("after_open");
         let Some(delivery) = held.as_ref() else { return Ok(Settled::Acked) };
         let (lost, properties) = (delivery.lost.clone(), delivery.properties.clone());
         let run = Run { job: &job, journal: &journal, lost: &lost, cancelled: &hand.cancelled, began };
@@ -142,6 +143,7 @@ impl Engine {
             return Err(Interrupted::Lost);
         }
         let key = &run.job.key;
+        crash::point("before_outcome");
         run.journal.change_record(|record| record.seq += 1);
         let frame = self.frame(copy);
         let (event, note) = self.about(run, |about| (about.ended(&frame, outcome), blame(&about)));
@@ -163,6 +165,7 @@ impl Engine {
         batch.remove(Table::Cancel, key.to_bytes());
         retention::expire(&mut batch, key, frame.now, &self.settings, outcome);
         self.end_with_receipt(run, &mut ended, batch).await?;
+        crash::point("after_outcome");
         self.figures.label("jobs_finished", "", outcome.as_str());
         tracing::info!(outcome = outcome.as_str(), "job ended");
         self.settle_ended(held, key, &mut ended, copy).await
@@ -203,14 +206,18 @@ impl Engine {
     ) -> Result<(), Interrupted> {
         let seal = self.settings.seal_dead_letters;
         let (properties, body) = envelope::dead_letter(&self.keyring, properties, head, body, seal)?;
+        crash::point("before_dead_letter");
         self.publish(Publication { to: Destination::DeadLetter, properties, body }, lost).await?;
+        crash::point("after_dead_letter");
         self.figures.count(&self.figures.dead_letters);
         Ok(())
     }
 
     pub(crate) async fn ack(&self, held: &mut Option<Delivery>) -> Result<Settled, Interrupted> {
         if let Some(delivery) = held.take() {
+            crash::point("before_ack");
             delivery.settle.ack().await.map_err(|_| Interrupted::Lost)?;
+            crash::point("after_ack");
         }
         Ok(Settled::Acked)
     }
@@ -247,8 +254,10 @@ impl Engine {
             let event = self.about(run, |about| about.needs_input(&frame, asks));
             run.journal.change_record(|record| record.owed = Some(event));
         }
+        crash::point("before_park");
         run.journal.write(&*self.store, unsent, Batch::new())?;
         run.journal.durable().await?;
+        crash::point("after_park_written");
         if run.lost.is_cancelled() {
             return Err(Interrupted::Lost);
         }
@@ -256,12 +265,15 @@ impl Engine {
         let (properties, body) =
             envelope::parked(&self.keyring, copy.properties, key, job_run, number, why.as_str(), copy.body)?;
         let tier = Tier::for_wait(until.since(self.now()));
+        crash::point("before_park_publish");
         self.publish(Publication { to: Destination::Wait(tier), properties, body }, run.lost).await?;
+        crash::point("after_park_publish");
         run.journal.change_record(|record| {
             record.park_confirmed = number;
             record.owed = None;
         });
         run.journal.write(&*self.store, Vec::new(), Batch::new())?;
+        crash::point("after_park_noted");
         self.figures.count(&self.figures.parked);
         self.figures.label("jobs_parked", "", why.as_str());
         tracing::debug!(why = why.as_str(), tier = tier.label(), number, "job parked");
@@ -314,13 +326,52 @@ impl Engine {
         self.refuse(held, body, Some(&job.key), Reason::Conflict, None).await
     }
 
-    /// A delivery that is not opened at all: it goes to the dead letters as it came.
-    pub(crate) async fn set_aside(&self, held: &mut Option<Delivery>, reason: Reason) -> Result<Settled, Interrupted> {
+    /// A parked copy that does not open: it goes to the dead letters as it came. Its job stays open.
+    pub(crate) async fn set_aside_unopened(&self, held: &mut Option<Delivery>) -> Result<Settled, Interrupted> {
         let Some(delivery) = held.as_ref() else { return Ok(Settled::Acked) };
-        let body = delivery.body.clone();
-        let id = delivery.properties.message_id.as_deref().and_then(|id| uuid::Uuid::try_parse(id).ok());
-        let key = id.map(|job_id| JobKey { tenant: "default".to_owned(), job_id });
-        self.refuse(held, &body, key.as_ref(), reason, None).await
+        let lost = delivery.lost.clone();
+        let (properties, body) = envelope::unopened(delivery, &envelope::note(Reason::Unopenable), self.now());
+        self.publish(Publication { to: Destination::DeadLetter, properties, body }, &lost).await?;
+        self.figures.count(&self.figures.dead_letters);
+        self.ack(held).await
+    }
+
+    /// A message that stopped the worker again and again: never parsed again, it goes to the dead
+    /// letters. Where it is a copy of a job that is open here, that job ends with it.
+    pub(crate) async fn set_aside_poison(&self, held: &mut Option<Delivery>) -> Result<Settled, Interrupted> {
+        let Some(delivery) = held.as_ref() else { return Ok(Settled::Acked) };
+        let Ok(letter) = envelope::open(delivery, &self.keyring) else { return self.set_aside_unopened(held).await };
+        let properties = delivery.properties.clone();
+        let reason = Reason::Poison;
+        let Origin::Ours { key, run, park } = &letter.origin else {
+            let id = properties.message_id.as_deref().and_then(|id| uuid::Uuid::try_parse(id).ok());
+            let key = id.map(|job_id| JobKey { tenant: "default".to_owned(), job_id });
+            return self.refuse(held, &letter.body, key.as_ref(), reason, None).await;
+        };
+        let record = record_of(&*self.store, key)?;
+        let at = self.first_refused_at(key, &letter.body).await?;
+        let frame = Frame { environment: &self.accepts.environment, traceparent: None, now: at };
+        let event = event::rejected(&frame, key, reason, reason.sentence(), &envelope::body_sha256(&letter.body), true);
+        let mut ended = Ended {
+            identity: record.as_ref().map(|record| record.identity.clone()).unwrap_or_default(),
+            outcome: JobOutcome::Failed,
+            run: *run,
+            seq: record.as_ref().map_or(0, |record| record.seq),
+            park: *park,
+            body: record.as_ref().map(|record| record.body.clone()).unwrap_or_default(),
+            at,
+            event,
+            published: false,
+            dead_letter: Some(envelope::note(reason)),
+            dead_lettered: false,
+            systems: record.map(|record| record.systems).unwrap_or_default(),
+        };
+        let mut batch = Batch::new();
+        batch.put(Table::Ended, key.to_bytes(), ended.to_bytes());
+        retention::expire(&mut batch, key, at, &self.settings, JobOutcome::Failed);
+        self.store.submit(batch).await?;
+        let copy = Copy { body: &letter.body, properties: &properties, traceparent: None };
+        self.settle_ended(held, key, &mut ended, &copy).await
     }
 
     async fn refuse(
@@ -341,7 +392,8 @@ impl Engine {
             let frame =
                 if at.is_some() { frame } else { Frame { now: self.first_refused_at(key, body).await?, ..frame } };
             let told = detail.unwrap_or_else(|| reason.sentence());
-            let event = event::rejected(&frame, key, reason, told, &envelope::body_sha256(body));
+            let known = record_of(&*self.store, key)?.is_some() || ended_of(&*self.store, key)?.is_some();
+            let event = event::rejected(&frame, key, reason, told, &envelope::body_sha256(body), !known);
             self.publish_event(&event, key, &properties, &lost).await?;
         }
         let note = envelope::note(reason);

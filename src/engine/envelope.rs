@@ -184,6 +184,19 @@ pub fn dead_letter(
     Ok((properties, body))
 }
 
+/// A dead letter of a parked copy that does not open: body and headers as they came, so that it can
+/// be replayed once the key is back.
+pub fn unopened(delivery: &Delivery, note: &DeadLetterNote, at: At) -> (Properties, Bytes) {
+    let mut properties = delivery.properties.clone();
+    properties.user_id = None;
+    let mut put =
+        |name: &str, value: &str| properties.headers.insert(name.to_owned(), HeaderValue::Text(value.to_owned()));
+    put(header::CODE, note.reason.code());
+    put(header::REASON, note.reason.sentence());
+    put(header::AT, &at.to_rfc3339());
+    (properties, delivery.body.clone())
+}
+
 /// Opens a dead letter's body, sealed or not.
 pub fn open_dead_letter(keyring: &Keyring, body: &[u8]) -> Result<Zeroizing<Vec<u8>>, SealError> {
     if looks_sealed(body) {
@@ -196,6 +209,10 @@ pub fn open_dead_letter(keyring: &Keyring, body: &[u8]) -> Result<Zeroizing<Vec<
 pub fn replayed(keyring: &Keyring, letter: &Properties, body: &[u8]) -> Result<Option<(Properties, Bytes)>, SealError> {
     let text = |name: &str| letter.headers.get(name).and_then(HeaderValue::as_text);
     let number = |name: &str| letter.headers.get(name).and_then(HeaderValue::as_int).unwrap_or(0);
+    if text(header::MAC).is_some() {
+        // A parked copy that could not be opened when it came: as it was, for the key that may be back.
+        return Ok(Some((letter.clone(), Bytes::copy_from_slice(body))));
+    }
     let plain = open_dead_letter(keyring, body)?;
     let run = u32::try_from(number(header::RUN)).unwrap_or(0);
     let (Some(tenant), Some(id), true) = (text(header::TENANT), text(header::JOB_ID), run > 0) else { return Ok(None) };

@@ -15,14 +15,14 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
-use super::Engine;
 use super::ending::Settled;
 use super::envelope::{self, Origin};
 use super::journal::{BODY, JournalError};
 use super::opening::Opened;
 use super::starts::Turn;
+use super::{Engine, crash};
 use crate::broker::{Delivery, HeaderValue};
-use crate::job::{JobKey, Reason, parse};
+use crate::job::{JobKey, parse};
 use crate::store::StoreError;
 
 /// A suspect that has been alone for this long is worked on beside the others again.
@@ -138,16 +138,18 @@ impl Engine {
         for gate in self.gates.values() {
             background.spawn(Arc::clone(self).probe_loop(Arc::clone(gate)));
         }
+        let heart = self.pulse.of("intake");
         loop {
             let delivery = tokio::select! {
                 biased;
                 () = self.draining.cancelled() => break,
-                delivery = self.broker.next() => delivery,
+                delivery = heart.during(self.broker.next()) => delivery,
             };
             let Some(delivery) = delivery else { break };
             self.figures.deliveries.fetch_add(1, Ordering::Relaxed);
             self.tasks.spawn(Arc::clone(self).guarded(delivery));
         }
+        drop(heart);
         self.broker.stop_intake().await;
         self.tasks.close();
         let drained = if self.draining.is_cancelled() {
@@ -164,7 +166,9 @@ impl Engine {
             tracing::warn!(
                 "the drain took longer than worker.drain_timeout; what is left comes back after the restart"
             );
-        } else if self.failed.borrow().is_none() {
+        }
+        // A stop that was asked for is no death, also where it cut a slow call short.
+        if self.failed.borrow().is_none() {
             self.starts.end(&*self.store).await?;
         }
         Ok(())
@@ -174,7 +178,9 @@ impl Engine {
     /// it runs alone.
     async fn guarded(self: Arc<Self>, delivery: Delivery) {
         let engine = Arc::clone(&self);
-        if AssertUnwindSafe(engine.delivered(delivery)).catch_unwind().await.is_err() {
+        let message_id = delivery.properties.message_id.clone();
+        let work = crash::of(message_id.as_deref(), engine.delivered(delivery));
+        if AssertUnwindSafe(work).catch_unwind().await.is_err() {
             self.fail("a job's task panicked");
         }
     }
@@ -182,6 +188,7 @@ impl Engine {
     async fn delivered(self: Arc<Self>, delivery: Delivery) {
         let began = Instant::now();
         let digest = self.keyring.digest(BODY, &delivery.body).to_vec();
+        crash::point("before_start");
         let mut turn = match self.starts.open(&*self.store, &digest, self.now()).await {
             Ok(turn) => turn,
             Err(error) => return self.give_back(delivery, Interrupted::Store(error)).await,
@@ -227,15 +234,16 @@ impl Engine {
         let Some(delivery) = held.as_ref() else { return Ok(Settled::Acked) };
         if is_condemned {
             tracing::error!("a message stopped the worker three times while it ran alone; it is set aside");
-            return self.set_aside(held, Reason::Poison).await;
+            return self.set_aside_poison(held).await;
         }
         let letter = match envelope::open(delivery, &self.keyring) {
             Ok(letter) => letter,
             Err(error) => {
                 tracing::error!(%error, "a parked copy cannot be opened; it is set aside");
-                return self.set_aside(held, Reason::Unopenable).await;
+                return self.set_aside_unopened(held).await;
             }
         };
+        crash::point("before_parse");
         let message_id = match &letter.origin {
             Origin::Publisher => delivery.properties.message_id.clone(),
             Origin::Ours { key, .. } => Some(key.job_id.to_string()),
@@ -244,6 +252,7 @@ impl Engine {
             Ok(job) => job,
             Err(refusal) => return self.reject(held, &letter.body, &refusal).await,
         };
+        crash::point("after_parse");
         let traceparent = delivery.properties.headers.get(envelope::header::TRACEPARENT).and_then(HeaderValue::as_text);
         let traceparent = traceparent.filter(|text| is_traceparent(text)).map(str::to_owned);
         let span =

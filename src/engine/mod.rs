@@ -5,10 +5,12 @@
 //!
 //! In reading order: [`intake`] takes deliveries; [`envelope`] says where each comes from;
 //! [`opening`] what it means for the job; [`run`] carries the job through its targets, each
-//! call through its system's [`gate`]; [`ending`] writes outcomes (each with its link of [`receipts`]), parks, publishes and acks;
-//! [`journal`] is what all of them keep in the store.
+//! call through its system's [`gate`]; [`ending`] writes outcomes (each with its link of [`receipts`]),
+//! parks, publishes and acks; [`journal`] is what all of them keep in the store; [`operators`] what
+//! people may see and do.
 
 pub mod cancels;
+mod crash;
 pub mod ending;
 pub mod envelope;
 pub mod figures;
@@ -16,6 +18,7 @@ pub mod gate;
 pub mod intake;
 pub mod journal;
 pub mod opening;
+pub mod operators;
 pub mod outbox;
 pub mod receipts;
 pub mod retention;
@@ -111,6 +114,7 @@ pub struct Engine {
     pub(crate) figures: Arc<Figures>,
     pub(crate) draining: CancellationToken,
     pub(crate) stalled: std::sync::atomic::AtomicBool,
+    pub(crate) pulse: operators::Pulse,
     pub(crate) failed: tokio::sync::watch::Sender<Option<String>>,
     tasks: TaskTracker,
 }
@@ -127,6 +131,7 @@ impl Engine {
             figures: Arc::new(Figures::default()),
             draining: CancellationToken::new(),
             stalled: std::sync::atomic::AtomicBool::new(false),
+            pulse: operators::Pulse::default(),
             failed: tokio::sync::watch::Sender::new(None),
             tasks: TaskTracker::new(),
             settings,

@@ -10,7 +10,7 @@ use backoff::ExponentialBackoff;
 use backoff::backoff::Backoff as _;
 use tokio_util::sync::CancellationToken;
 
-use super::{Engine, envelope};
+use super::{Engine, crash, envelope};
 use crate::broker::{Destination, Properties, Publication};
 use crate::job::record::Event;
 use crate::job::{JobKey, event};
@@ -107,7 +107,9 @@ impl Engine {
             properties: envelope::event_properties(event, key, original.correlation_id.as_deref()),
             body: event.body.clone().into(),
         };
+        crash::point("before_event");
         self.publish(publication, give_up).await?;
+        crash::point("after_event");
         self.figures.count(&self.figures.events);
         tracing::debug!(job = %key, event = %event.what, "event published");
         Ok(())
@@ -125,14 +127,18 @@ impl Engine {
 
     /// Publishes what lies in the outbox, oldest first, until the worker drains.
     pub(crate) async fn outbox_loop(self: std::sync::Arc<Self>) {
+        let heart = self.pulse.of("outbox");
         while !self.draining.is_cancelled() {
+            heart.beat();
             let page = match self.store.scan(Table::Outbox, b"", None, 64) {
                 Ok(page) => page,
                 Err(error) => return self.fail(format!("the outbox cannot be read: {error}")),
             };
             for (row, value) in page {
                 if let Some((key, event)) = decode(&value) {
-                    let published = self.publish_event(&event, &key, &Properties::default(), &self.draining).await;
+                    let properties = Properties::default();
+                    // A broker that takes nothing is no fault of this loop's.
+                    let published = heart.during(self.publish_event(&event, &key, &properties, &self.draining)).await;
                     if published.is_err() {
                         return;
                     }

@@ -18,7 +18,7 @@ use crate::store::{Batch, StoreError, Table};
 const CHECKPOINTS: u8 = 1;
 /// Forget that the job was.
 const JOB: u8 = 2;
-/// Forget when a refused message was first seen.
+/// Forget a fact: when a refused message was first seen, who discarded a job.
 const REFUSED: u8 = 3;
 /// Forget a cancellation whose job never came.
 const CANCEL: u8 = 4;
@@ -37,6 +37,11 @@ pub(crate) fn expire(batch: &mut Batch, key: &JobKey, now: At, settings: &Settin
 /// Notes when a cancellation may be forgotten.
 pub(crate) fn expire_cancel(batch: &mut Batch, key: &JobKey, now: At) {
     put(batch, now.plus(CANCEL_KEPT), CANCEL, &key.to_bytes());
+}
+
+/// Notes when a row of the store's facts may be forgotten.
+pub(crate) fn expire_fact(batch: &mut Batch, at: At, row: &[u8]) {
+    put(batch, at, REFUSED, row);
 }
 
 fn put(batch: &mut Batch, at: At, what: u8, key: &[u8]) {

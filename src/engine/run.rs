@@ -17,7 +17,7 @@ use tracing::Instrument as _;
 use super::gate::{Gate, StayAway};
 use super::intake::Interrupted;
 use super::journal::Journal;
-use super::{Engine, RetryPolicy};
+use super::{Engine, RetryPolicy, crash};
 use crate::job::flow::{self, Ask, Next, Why};
 use crate::job::record::Waiting;
 use crate::job::{Answer, At, Entry, Failure, FailureKind, Field, Job, Spec, Step, StepName};
@@ -190,6 +190,7 @@ impl Engine {
                         steps.into_iter().map(|step| Entry::Intent { target: number, step, at: now }).collect();
                     run.journal.append(&*self.store, entries)?;
                     run.journal.durable().await?;
+                    crash::point("after_intent");
                 }
                 Next::Wait { until, why } => {
                     let wait = until.since(now);
@@ -253,7 +254,9 @@ impl Engine {
         let span = tracing::info_span!("attempt", system = %target.system, step = step.name.as_str(), item = step.item, attempt);
         let was_proven = gate.system().credential().is_proven();
         let call = Call { job: run.job, target, index, step, facts: &facts };
+        crash::point(if step.name.needs_intent() { "before_act" } else { "before_read" });
         let result = gate.system().call(call).instrument(span.clone()).await;
+        crash::point(if step.name.needs_intent() { "after_act" } else { "after_read" });
         gate.ended(pass, result.as_ref().err());
         if !was_proven && gate.system().credential().is_proven() {
             self.remember_proven_credential(gate);
@@ -269,6 +272,7 @@ impl Engine {
                     &*self.store,
                     vec![Entry::Answered { target: number, step, answer: Some(answer), at: now }],
                 )?;
+                crash::point("after_answer");
             }
             Err(failure) => {
                 self.figures.label("system_requests", &target.system, failure.kind.as_str());

@@ -4,7 +4,7 @@
 
 use uuid::Uuid;
 
-use super::cursor::{Invalid, Node, Object};
+use super::cursor::{Invalid, Object};
 use super::model::JobKey;
 use super::parse;
 
@@ -21,7 +21,7 @@ impl Cancel {
 
     /// Parses a message body: `schema`, `job_id`, and `tenant` (default `default`).
     pub fn parse(body: &[u8]) -> Result<Cancel, Invalid> {
-        let node = Node::parse(body)?;
+        let node = parse::read(body)?;
         let mut object = Object::open(&node, "")?;
         let schema = object.need_text("schema")?;
         if schema != Self::SCHEMA {

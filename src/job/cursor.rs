@@ -3,8 +3,55 @@
 //! The rule it keeps: nothing is ignored (unknown and duplicate fields are errors) and no error
 //! shows a value, because values name people.
 
+use std::collections::HashSet;
+
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use zeroize::Zeroizing;
+
+/// Every field of a job and of a cancellation.
+const FIELDS: [&str; 41] = [
+    "schema",
+    "job_id",
+    "tenant",
+    "environment",
+    "mode",
+    "requested_at",
+    "regulation",
+    "due_at",
+    "confirmation",
+    "confirmed_at",
+    "by",
+    "receipt_salt",
+    "retry",
+    "extensions",
+    "targets",
+    "system",
+    "flow",
+    "method",
+    "customer_id",
+    "customer_email",
+    "customer_token",
+    "customer_password",
+    "member",
+    "member_id",
+    "integration_id",
+    "card_id",
+    "database_id",
+    "access_token",
+    "current_password",
+    "password",
+    "otp_code",
+    "email",
+    "guid",
+    "reference",
+    "codes",
+    "code",
+    "redeemed_at",
+    "percent_read",
+    "overwrite",
+    "first_name",
+    "last_name",
+];
 
 /// What is wrong with a message: where, and what was expected there. Holds no value of the message.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -23,7 +70,7 @@ impl Invalid {
     }
 }
 
-/// A JSON value that keeps duplicate fields, so that they can be refused with their path.
+/// A JSON value in which no object has a field twice.
 pub enum Node {
     /// `null`
     Null,
@@ -40,7 +87,8 @@ pub enum Node {
 }
 
 impl Node {
-    /// Parses a whole body. Depth is limited by the parser (128 levels).
+    /// Parses a whole body and refuses duplicate fields, wherever they are: two readers could take
+    /// different ones. Depth is limited by the parser (128 levels).
     pub fn parse(body: &[u8]) -> Result<Node, Invalid> {
         if body.is_empty() {
             return Err(Invalid::at("body", "is empty; expected a JSON object"));
@@ -48,7 +96,29 @@ impl Node {
         let text = std::str::from_utf8(body)
             .map_err(|error| Invalid::at("body", format!("is not UTF-8 (byte {})", error.valid_up_to())))?;
         // A syntax error's text names a position and a rule, never the text at that position.
-        serde_json::from_str(text).map_err(|error| Invalid::at("body", format!("is not JSON: {error}")))
+        let node: Node =
+            serde_json::from_str(text).map_err(|error| Invalid::at("body", format!("is not JSON: {error}")))?;
+        match node.duplicate() {
+            None => Ok(node),
+            Some(path) => Err(Invalid::at(path, "appears twice; expected each field once")),
+        }
+    }
+
+    /// The path of the first field that its object has twice.
+    fn duplicate(&self) -> Option<String> {
+        match self {
+            Node::Null | Node::Bool(_) | Node::Number(_) | Node::Text(_) => None,
+            Node::List(items) => {
+                let within = |(index, item): (usize, &Node)| Some(join(&format!("[{index}]"), &item.duplicate()?));
+                items.iter().enumerate().find_map(within)
+            }
+            Node::Object(fields) => {
+                let mut seen = HashSet::with_capacity(fields.len());
+                let twice = fields.iter().find(|(name, _)| !seen.insert(name.as_str()));
+                let within = |(name, node): &(String, Node)| Some(join(&shown(name), &node.duplicate()?));
+                twice.map(|(name, _)| shown(name)).or_else(|| fields.iter().find_map(within))
+            }
+        }
     }
 
     const fn noun(&self) -> &'static str {
@@ -122,18 +192,13 @@ pub struct Object<'a> {
 }
 
 impl<'a> Object<'a> {
-    /// Opens an object; duplicate fields are refused here.
+    /// Opens an object.
     pub fn open(node: &'a Node, path: impl Into<String>) -> Result<Object<'a>, Invalid> {
         let path = path.into();
         let Node::Object(fields) = node else {
             let at = if path.is_empty() { "body".to_owned() } else { path };
             return Err(Invalid::at(at, format!("expected an object, found {}", node.noun())));
         };
-        for (at, (name, _)) in fields.iter().enumerate() {
-            if fields[..at].iter().any(|(earlier, _)| earlier == name) {
-                return Err(Invalid::at(join(&path, &shown(name)), "appears twice; expected each field once"));
-            }
-        }
         Ok(Object { path, fields, taken: Vec::new() })
     }
 
@@ -212,12 +277,19 @@ impl<'a> Object<'a> {
 }
 
 fn join(path: &str, name: &str) -> String {
-    if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
+    if path.is_empty() {
+        name.to_owned()
+    } else if name.starts_with('[') {
+        format!("{path}{name}")
+    } else {
+        format!("{path}.{name}")
+    }
 }
 
-/// A field's name is shown only where it looks like one: a publisher's mistake may have put an
-/// identifier in its place.
+/// A field's name is shown only where it is one of ours or nearly: a publisher's mistake may have
+/// put an identifier in its place.
 fn shown(name: &str) -> String {
-    let plain = !name.is_empty() && name.len() <= 40 && name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
-    if plain { name.to_owned() } else { format!("<a field name of {} bytes>", name.len()) }
+    let resembles = |field: &str| strsim::damerau_levenshtein(field, name) <= field.len() / 4;
+    let ours = name.len() <= 40 && name.is_ascii() && FIELDS.iter().any(|field| resembles(field));
+    if ours { name.to_owned() } else { format!("<a field name of {} bytes>", name.len()) }
 }

@@ -181,7 +181,17 @@ fn steps(state: &TargetState, name: StepName) -> Option<(At, Value)> {
         return None;
     }
     let done: Vec<_> = items.iter().filter(|item| item.is_done() || item.answer.is_some()).collect();
-    let outcome = items.iter().map(|item| step_outcome(name, item)).max_by_key(|outcome| weight(*outcome))?;
+    let worst = items.iter().map(|item| step_outcome(name, item)).max_by_key(|outcome| weight(*outcome))?;
+    // The step that decided a bad ending says so, however its last call was answered.
+    let outcome = match &state.end {
+        Some(TargetEnd { outcome: TargetOutcome::Failed, step: Some(step), .. }) if *step == name => {
+            StepOutcome::Failed
+        }
+        Some(TargetEnd { outcome: TargetOutcome::Refused, step: Some(step), .. }) if *step == name => {
+            StepOutcome::Refused
+        }
+        _ => worst,
+    };
     let at = items.iter().map(|item| item.answered_at.max(item.last_failed_at).max(item.intent_at)).max()?;
     let count =
         if name == StepName::ReadBack { items.iter().map(|item| item.answers as usize).sum() } else { done.len() };
@@ -201,7 +211,8 @@ const fn weight(outcome: StepOutcome) -> u8 {
     }
 }
 
-fn step_outcome(name: StepName, state: &StepState) -> StepOutcome {
+/// How one step stands, in the word that events use.
+pub fn step_outcome(name: StepName, state: &StepState) -> StepOutcome {
     let overwrites = matches!(name, StepName::DeleteCustomer | StepName::OverwriteUser);
     let done = if overwrites { StepOutcome::Anonymised } else { StepOutcome::Erased };
     if state.settled_done {
@@ -278,13 +289,22 @@ fn input(target: u16, ask: &Ask) -> Value {
     value
 }
 
-/// A message that was never accepted. `final` is false for a conflict: the job itself goes on.
-pub fn rejected(frame: &Frame<'_>, key: &JobKey, reason: Reason, detail: &str, body_sha256: &str) -> Event {
-    let name = format!("{}/{}/rejected/{body_sha256}", key.tenant, key.job_id);
+/// A message that was never accepted. `is_final` is false where a job of that id was: what becomes
+/// of the job, its own events tell.
+pub fn rejected(
+    frame: &Frame<'_>,
+    key: &JobKey,
+    reason: Reason,
+    detail: &str,
+    body_sha256: &str,
+    is_final: bool,
+) -> Event {
+    let what = if is_final { "rejected" } else { "rejected-beside" };
+    let name = format!("{}/{}/{what}/{body_sha256}", key.tenant, key.job_id);
     let id = Uuid::new_v5(&NAMESPACE, name.as_bytes());
     let data = json!({
         "job_id": key.job_id.to_string(), "tenant": key.tenant, "run": 0, "seq": 0,
-        "final": reason != Reason::Conflict, "outcome": "rejected", "partial": false,
+        "final": is_final, "outcome": "rejected", "partial": false,
         "body_sha256": body_sha256, "targets": [], "inputs": [], "follow_up": [],
         "error": { "code": reason.code(), "reason": reason.as_str(), "detail": detail, "step": null, "retry": reason.retry().as_str() },
     });

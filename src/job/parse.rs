@@ -2,12 +2,12 @@
 //!
 //! The rule it keeps: a misspelt or surplus field must never mean "erase less", so it is refused.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jiff::Timestamp;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use uuid::Uuid;
 
 pub use super::cursor::Invalid;
@@ -57,11 +57,7 @@ pub fn job(body: &[u8], message_id: Option<&str>, accepts: &Accepts) -> Result<J
     let fallback = message_id.and_then(|id| uuid(id, "message_id").ok());
     let refuse = |reason, invalid, key| Refusal { reason, invalid, key };
     let unread = || fallback.map(|job_id| JobKey { tenant: "default".to_owned(), job_id });
-    if body.len() > MAX_BODY {
-        let invalid = Invalid::at("body", format!("has {} bytes; expected at most {MAX_BODY}", body.len()));
-        return Err(refuse(Reason::Invalid, invalid, unread()));
-    }
-    let node = Node::parse(body).map_err(|invalid| refuse(Reason::Invalid, invalid, unread()))?;
+    let node = read(body).map_err(|invalid| refuse(Reason::Invalid, invalid, unread()))?;
     let key = peek_key(&node, fallback);
     let job = whole(&node, fallback, accepts).map_err(|invalid| refuse(Reason::Invalid, invalid, key))?;
     if job.environment != accepts.environment {
@@ -70,6 +66,14 @@ pub fn job(body: &[u8], message_id: Option<&str>, accepts: &Accepts) -> Result<J
         return Err(refuse(Reason::WrongEnvironment, invalid, Some(job.key)));
     }
     Ok(job)
+}
+
+/// The JSON of a body that is not too large.
+pub(super) fn read(body: &[u8]) -> Result<Node, Invalid> {
+    if body.len() > MAX_BODY {
+        return Err(Invalid::at("body", format!("has {} bytes; expected at most {MAX_BODY}", body.len())));
+    }
+    Node::parse(body)
 }
 
 /// Tenant and id of a body that may be wrong elsewhere.
@@ -205,7 +209,7 @@ fn jwt_customer(token: &str) -> Option<SecretString> {
         return None;
     }
     let mut parts = token.split('.');
-    let (_, payload, _) = (parts.next()?, parts.next()?, parts.next()?);
+    let (_, payload, _, None) = (parts.next()?, parts.next()?, parts.next()?, parts.next()) else { return None };
     let payload = zeroize::Zeroizing::new(URL_SAFE_NO_PAD.decode(payload.trim_end_matches('=')).ok()?);
     let Node::Object(claims) = Node::parse(&payload).ok()? else { return None };
     let (_, claim) = claims.iter().find(|(name, _)| name == "customerId")?;
@@ -293,15 +297,11 @@ fn vitalsource(object: &mut Object<'_>) -> Result<Spec, Invalid> {
     if items.len() > MAX_CODES {
         return Err(Invalid::at(path, format!("has {} entries; expected at most {MAX_CODES}", items.len())));
     }
-    let mut codes = Vec::with_capacity(items.len());
-    let mut seen = BTreeSet::new();
+    let mut codes: Vec<Code> = Vec::with_capacity(items.len());
     for (index, node) in items.iter().enumerate() {
         let path = format!("{path}[{index}]");
         let mut inner = Object::open(node, path.clone())?;
         let code = need(identifier(&mut inner, "code")?, &inner, "code")?;
-        if !seen.insert(secrecy::ExposeSecret::expose_secret(&code).to_owned()) {
-            return Err(Invalid::at(inner.path_of("code"), "appears twice; expected each code once"));
-        }
         let redeemed_at = time(&mut inner, "redeemed_at")?;
         let percent_read = inner.number("percent_read")?;
         if percent_read.is_some_and(|percent| !(0.0..=100.0).contains(&percent)) {
@@ -310,8 +310,9 @@ fn vitalsource(object: &mut Object<'_>) -> Result<Spec, Invalid> {
         inner.finish()?;
         codes.push(Code { code, redeemed_at, percent_read });
     }
-    for code in seen {
-        drop(zeroize::Zeroizing::new(code));
+    let mut seen = HashSet::with_capacity(codes.len());
+    if let Some(twice) = codes.iter().position(|code| !seen.insert(code.code.expose_secret())) {
+        return Err(Invalid::at(format!("{path}[{twice}].code"), "appears twice; expected each code once"));
     }
     let mut overwrite = BTreeSet::new();
     let path = object.path_of("overwrite");
@@ -389,11 +390,24 @@ fn token(object: &mut Object<'_>, name: &'static str) -> Result<Option<SecretStr
 
 fn time(object: &mut Object<'_>, name: &'static str) -> Result<Option<Timestamp>, Invalid> {
     let Some(text) = object.text(name)? else { return Ok(None) };
-    // The parser also knows a form with a time zone in brackets, which RFC 3339 does not.
-    let time = text.parse::<Timestamp>().ok().filter(|_| !text.contains('['));
+    // The library also reads forms that RFC 3339 does not know, and that other readers may not.
+    let time = if is_rfc3339(text) { text.parse::<Timestamp>().ok() } else { None };
     time.map(Some).ok_or_else(|| {
         Invalid::at(object.path_of(name), "expected an RFC 3339 time with an offset, such as 2026-11-22T10:00:00Z")
     })
+}
+
+/// True for the form `2026-11-22T10:00:00`, any fraction, and `Z` or an offset of hours and minutes.
+fn is_rfc3339(text: &str) -> bool {
+    let of_form = |text: &str, form: &str| {
+        let fits = |(byte, form): (u8, u8)| if form == b'0' { byte.is_ascii_digit() } else { byte == form };
+        text.len() == form.len() && text.bytes().zip(form.bytes()).all(fits)
+    };
+    let Some((head, rest)) = text.split_at_checked(19) else { return false };
+    let digits = rest.strip_prefix('.').map_or(0, |rest| 1 + rest.bytes().take_while(u8::is_ascii_digit).count());
+    let (fraction, offset) = rest.split_at(digits);
+    let offset_fits = offset == "Z" || of_form(offset, "+00:00") || of_form(offset, "-00:00");
+    of_form(head, "0000-00-00T00:00:00") && fraction != "." && offset_fits
 }
 
 /// A tenant's or regulation's name.

@@ -27,6 +27,9 @@ pub const RECEIPTS: &str = "receipts.jws";
 /// The public keys as a JWK set.
 pub const KEYS: &str = "keys.json";
 
+/// All the files of a pack.
+pub const FILES: [&str; 6] = [MANIFEST, SIGNATURE, LOG, TARGETS, RECEIPTS, KEYS];
+
 /// A pack: names of files and their text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pack(pub BTreeMap<String, String>);

@@ -40,8 +40,8 @@ fn pairs(stand: &Stand, person: &Person) -> Vec<(Operation, RequestBuilder, Vec<
         "subscriptionData": { "status": "terminated" } });
     let rpc = json!({ "method": "updateCustomerSubscription", "params": params, "id": 1 });
     let core = |kind: &str, id: u64| {
-        call(Method::POST, format!("cleeng/core/{kind}/{id}/terminate"))
-            .json(&json!({ "terminationType": "userCancel" }))
+        let why = if kind == "passes" { "publisherCancel" } else { "userCancel" };
+        call(Method::POST, format!("cleeng/core/{kind}/{id}/terminate")).json(&json!({ "terminationType": why }))
     };
     let list = || call(Method::GET, format!("cleeng/core/entitlements?customerId={id}&offset=0&limit=9&status=all"));
     let offers =

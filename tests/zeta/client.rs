@@ -295,6 +295,21 @@ async fn program_reads_that_say_nothing_are_failures() {
 }
 
 #[tokio::test]
+async fn a_record_found_by_another_kind_of_id_is_somebody_elses() {
+    let (stub, client) = stub_and(MemberProof::Password).await;
+    for (body, identity) in [
+        (r#"{"card_id":null,"member_id":"77"}"#, Identity::Other),
+        (r#"{"data":{"member_id":"77","email":"bob@example.com"}}"#, Identity::Other),
+        (r#"{"card_id":"77","member_id":"77"}"#, Identity::Same),
+        (r#"{"card_id":null,"member_id":"78"}"#, Identity::Unreadable),
+    ] {
+        stub.replies(200, body);
+        let resolved = step(&client, program(MemberKey::CardId, "77"), StepName::Resolve).await;
+        assert_eq!(resolved, Ok(Answer::Found(identity)), "{body}");
+    }
+}
+
+#[tokio::test]
 async fn a_profile_is_read_with_the_members_own_token() {
     let (stub, client) = stub_and(MemberProof::Password).await;
     let resolve = || step(&client, own(Some("77")), StepName::Resolve);

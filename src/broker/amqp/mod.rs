@@ -13,6 +13,7 @@ mod intake;
 mod message;
 mod publisher;
 mod supervisor;
+mod tap;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -34,6 +35,7 @@ use self::publisher::Publisher;
 use super::inbox::Inbox;
 use super::topology::{DEFAULT_PREFIX, Topology};
 use super::{Broker, Control, DeadLetter, Delivery, Link, Publication, PublishError, Verdict};
+pub use tap::EventTap;
 
 /// The log filter that must always be in force, whatever the user asks for: the client writes
 /// returned messages with their bodies at `warn`, and whole frames at `trace`.

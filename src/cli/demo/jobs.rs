@@ -10,7 +10,7 @@ use crate::config::example::trial;
 use crate::sandbox::{Member, MemberKey, MemberProof, Person, Sandbox, mint_jwt};
 
 /// The configuration that the demonstration's worker runs with.
-pub(super) fn configuration(base: &str, state_dir: &str) -> String {
+pub(super) fn configuration(base: &str, state_dir: &str, amqp: Option<(&str, &str)>) -> String {
     let loyalty = |name: &str, instance: &str, proof: &str| {
         format!(
             "[systems.{name}]\nkind = \"zeta_loyalty\"\nbase_url = \"{base}/{instance}\"\nprogram_token = \"{}\"\n\
@@ -35,6 +35,9 @@ pub(super) fn configuration(base: &str, state_dir: &str) -> String {
         trial::EASYCMS_ACCOUNT,
         trial::VITALSOURCE_API_KEY,
     );
+    if let Some((url, prefix)) = amqp {
+        text.push_str(&format!("[amqp]\nurl = \"{url}\"\nprefix = \"{prefix}\"\n[ops]\nlisten = \"127.0.0.1:0\"\n"));
+    }
     text.push_str(&loyalty("loyalty", "loyalty", "password"));
     text.push_str(&format!(
         "[systems.loyalty.import]\ndir = \"{state_dir}/loyalty-import\"\nkey = \"integration_id\"\nmax_rows = 8\n"

@@ -5,9 +5,11 @@
 //! from the ledger and from the events, not from the worker's own word.
 
 mod jobs;
+mod queue;
 mod report;
 
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -20,6 +22,7 @@ use serde_json::Value;
 use tokio::process::{Child, Command};
 
 use self::jobs::Case;
+use self::queue::Queue;
 use self::report::Report;
 use super::Exit;
 use super::args::Demo;
@@ -42,12 +45,12 @@ pub async fn demo(args: &Demo, out: &mut (dyn Write + Send)) -> Result<Exit> {
     let mut cases: Vec<Case> = (0..u64::from(args.jobs)).map(Case::new).collect();
     cases.iter().for_each(|case| case.add_to(sandbox.sandbox()));
     sandbox.sandbox().set_faults(FaultPlan::misbehave(seed));
-    let stage = Stage::set(dir.0.clone(), &sandbox, args)?;
+    let stage = Stage::set(dir.0.clone(), &sandbox, args).await?;
 
     stage.say(format!("stand-ins of the four systems on {}, misbehaving (seed {seed})", sandbox.addr));
     let began = Instant::now();
     let mut crashes = 0;
-    stage.write_jobs(cases.iter())?;
+    stage.submit(cases.iter()).await?;
     for part in [4, 2] {
         // Killed while it works, at a quarter and at half of the events.
         if stage.killed_at(cases.len() / part).await? {
@@ -55,21 +58,22 @@ pub async fn demo(args: &Demo, out: &mut (dyn Write + Send)) -> Result<Exit> {
             stage.say(format!("killed the worker with SIGKILL ({crashes}); starting it again on the same folder"));
         }
     }
-    stage.worker()?.wait().await?;
+    stage.work(cases.len()).await?;
     for _ in 0..ROUNDS {
         let asked = stage.answer(&mut cases, &sandbox).await?;
         if asked == 0 {
             break;
         }
         stage.say(format!("{asked} persons were asked for something and have answered"));
-        stage.worker()?.wait().await?;
+        stage.work(cases.len()).await?;
     }
     stage.bar.finish_and_clear();
     let report = Report::draw_up(&cases, sandbox.sandbox(), &stage.events()?, crashes, began.elapsed());
     report.print(args.output.json, out)?;
     sandbox.stop().await;
+    stage.queue.close().await?;
     if !report.holds() {
-        stage.keep_log(out)?;
+        keep_log(&dir.0, out)?;
         return Ok(Exit::Failed);
     }
     Ok(Exit::Done)
@@ -95,22 +99,31 @@ impl Drop for Folder {
 
 /// Where the demonstration takes place.
 struct Stage {
+    queue: Queue,
     dir: PathBuf,
     config: PathBuf,
     bar: ProgressBar,
+    /// The `needs_input` events that were answered.
+    answered: RefCell<BTreeSet<String>>,
 }
 
 impl Stage {
-    fn set(dir: PathBuf, sandbox: &RunningSandbox, args: &Demo) -> Result<Stage> {
+    async fn set(dir: PathBuf, sandbox: &RunningSandbox, args: &Demo) -> Result<Stage> {
         let config = dir.join("erasure-worker.toml");
-        let text = jobs::configuration(&format!("http://{}", sandbox.addr), &dir.display().to_string());
+        let prefix = format!("erasure-demo-{}", uuid::Uuid::new_v4().simple());
+        let amqp = args.amqp_url.as_deref().map(|url| (url, prefix.as_str()));
+        let text = jobs::configuration(&format!("http://{}", sandbox.addr), &dir.display().to_string(), amqp);
         std::fs::write(&config, text)?;
         std::fs::write(dir.join("master.key"), crate::seal::MasterKey::generate().as_bytes())?;
         // Drawn on a terminal only.
         let bar = ProgressBar::new(u64::from(args.jobs));
         let style = ProgressStyle::with_template("{bar:40} {pos}/{len} final events, {elapsed}")?;
         bar.set_style(style);
-        Ok(Stage { dir, config, bar })
+        let queue = match amqp {
+            None => Queue::Files,
+            Some((url, prefix)) => Queue::amqp(url, prefix, dir.join("events.ndjson")).await?,
+        };
+        Ok(Stage { queue, dir, config, bar, answered: RefCell::default() })
     }
 
     fn say(&self, what: String) {
@@ -121,9 +134,42 @@ impl Stage {
         }
     }
 
-    fn write_jobs<'a>(&self, cases: impl Iterator<Item = &'a Case>) -> Result<()> {
-        let lines: Vec<_> = cases.map(|case| case.job().to_string()).collect();
-        Ok(std::fs::write(self.dir.join("jobs.ndjson"), lines.join("\n") + "\n")?)
+    async fn submit<'a>(&self, cases: impl Iterator<Item = &'a Case>) -> Result<()> {
+        let jobs: Vec<_> = cases.map(Case::job).collect();
+        self.queue.submit(&jobs, &self.dir.join("jobs.ndjson")).await
+    }
+
+    /// Lets the worker work until every job has ended or asks for something.
+    async fn work(&self, jobs: usize) -> Result<()> {
+        let mut worker = self.worker()?;
+        if matches!(self.queue, Queue::Files) {
+            worker.wait().await?;
+            return Ok(());
+        }
+        let began = Instant::now();
+        while self.at_rest()? < jobs {
+            if began.elapsed() > PATIENCE || worker.try_wait()?.is_some() {
+                bail!("the worker gets nowhere; its log is {}", self.dir.join("worker.log").display());
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        if let Some(pid) = worker.id().and_then(|pid| rustix::process::Pid::from_raw(pid.cast_signed())) {
+            rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
+        }
+        let status = worker.wait().await?;
+        self.say(format!("asked the worker to drain: it ended with {status}"));
+        Ok(())
+    }
+
+    /// Jobs that have ended, or ask for something that nobody has answered yet.
+    fn at_rest(&self) -> Result<usize> {
+        let answered = self.answered.borrow();
+        let mut last: BTreeMap<String, bool> = BTreeMap::new();
+        for event in self.events()? {
+            let open = event["data"]["final"] == true || !answered.contains(event["id"].as_str().unwrap_or_default());
+            last.insert(event["subject"].as_str().unwrap_or_default().to_owned(), open);
+        }
+        Ok(last.values().filter(|at_rest| **at_rest).count())
     }
 
     /// Starts the worker as a process of its own.
@@ -131,15 +177,17 @@ impl Stage {
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.dir.join("worker.log"))?;
         let mut command = Command::new(std::env::current_exe()?);
         command
-            .arg("batch")
+            .arg(self.queue.command())
             .args([Path::new("--config"), &self.config])
-            .args([Path::new("--input"), &self.dir.join("jobs.ndjson")])
-            .args([Path::new("--events"), &self.dir.join("events.ndjson")])
             .env_remove("ERASURE_CONFIG")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
             .kill_on_drop(true);
+        if matches!(self.queue, Queue::Files) {
+            command.args([Path::new("--input"), &self.dir.join("jobs.ndjson")]);
+            command.args([Path::new("--events"), &self.dir.join("events.ndjson")]);
+        }
         Ok(command.spawn()?)
     }
 
@@ -183,8 +231,9 @@ impl Stage {
             last.insert(event["subject"].as_str().unwrap_or_default().to_owned(), event);
         }
         self.bar.set_position(last.values().filter(|event| event["data"]["final"] == true).count() as u64);
-        let open: Vec<String> =
-            last.into_iter().filter(|(_, event)| event["data"]["final"] == false).map(|(job, _)| job).collect();
+        last.retain(|_, event| event["data"]["final"] == false);
+        self.answered.borrow_mut().extend(last.values().filter_map(|event| event["id"].as_str().map(str::to_owned)));
+        let open: Vec<String> = last.into_keys().collect();
         let mut asked: Vec<&mut Case> =
             cases.iter_mut().filter(|case| open.contains(&case.job_id.to_string())).collect();
         asked.iter_mut().for_each(|case| case.answer(sandbox.sandbox()));
@@ -193,7 +242,7 @@ impl Stage {
             self.say("a one-time password got lost on its way; a new one may be asked for after a minute".to_owned());
             tokio::time::sleep(ANOTHER_CODE).await;
         }
-        self.write_jobs(asked.iter().map(|case| &**case))?;
+        self.submit(asked.iter().map(|case| &**case)).await?;
         Ok(asked.len())
     }
 
@@ -217,15 +266,15 @@ impl Stage {
             Ok(())
         })
     }
+}
 
-    /// The worker's log, where something went wrong.
-    fn keep_log(&self, out: &mut (dyn Write + Send)) -> Result<()> {
-        let log = std::fs::read_to_string(self.dir.join("worker.log")).unwrap_or_default();
-        let last: Vec<_> = log.lines().rev().take(40).collect();
-        writeln!(out, "\nthe end of the worker's log:")?;
-        for line in last.into_iter().rev() {
-            writeln!(out, "  {line}")?;
-        }
-        Ok(())
+/// The worker's log, where something went wrong.
+fn keep_log(dir: &Path, out: &mut (dyn Write + Send)) -> Result<()> {
+    let log = std::fs::read_to_string(dir.join("worker.log")).unwrap_or_default();
+    let last: Vec<_> = log.lines().rev().take(40).collect();
+    writeln!(out, "\nthe end of the worker's log:")?;
+    for line in last.into_iter().rev() {
+        writeln!(out, "  {line}")?;
     }
+    Ok(())
 }

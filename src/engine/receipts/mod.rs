@@ -28,8 +28,8 @@ const KEY: &[u8] = b"receipt-key/";
 /// The purpose of the code that vouches for a remembered public key.
 const VOUCHED: &str = "receipt-key";
 const PAGE: usize = 256;
-/// The most receipts in one pack.
-pub const MOST_IN_A_PACK: usize = 20_000;
+/// The most bytes of receipts in one pack.
+pub const MOST_IN_A_PACK: usize = 16 << 20;
 
 /// The chain of this process.
 pub(crate) struct Receipts {
@@ -49,8 +49,9 @@ struct Chain {
 /// Why there is no pack.
 #[derive(Debug, thiserror::Error)]
 pub enum PackError {
-    /// More receipts than one pack takes.
-    #[error("the span holds more than {MOST_IN_A_PACK} receipts; ask in parts: the first part ends before {until}")]
+    /// More bytes of receipts than one pack takes.
+    #[error("the span holds more than the {} MiB of receipts that one pack takes; ask in parts: let the first end at {until}",
+        MOST_IN_A_PACK >> 20)]
     TooMany {
         /// When the first receipt beyond was finished, RFC 3339.
         until: String,
@@ -241,7 +242,7 @@ impl Engine {
     /// signed pack. Reads the whole log of receipts, so it blocks.
     ///
     /// # Errors
-    /// Where there are more than [`MOST_IN_A_PACK`], or the store fails.
+    /// Where they have more bytes than [`MOST_IN_A_PACK`], or the store fails.
     pub fn audit_pack(&self, from: Option<At>, to: Option<At>) -> Result<Pack, PackError> {
         let within = |at: At| from.is_none_or(|from| from <= at) && to.is_none_or(|to| at < to);
         let head = head(&*self.store)?;
@@ -249,6 +250,7 @@ impl Engine {
         // Neighbours may have ended in another order than their numbers say: what lies between two
         // of the span belongs to the pack, or it would look like a gap.
         let mut between = Vec::new();
+        let mut bytes = 0;
         let mut after: Option<Vec<u8>> = None;
         loop {
             let page = self.store.scan(Table::Receipt, b"", after.as_deref(), PAGE)?;
@@ -257,12 +259,17 @@ impl Engine {
             for (number, at, receipt) in page.iter().filter_map(|(key, value)| read_row(key, value)) {
                 if within(at) {
                     receipts.append(&mut between);
-                    receipts.push((number, receipt));
-                } else if !receipts.is_empty() && between.len() <= MOST_IN_A_PACK {
-                    between.push((number, receipt));
+                } else if receipts.is_empty() {
+                    continue;
                 }
-                if receipts.len() > MOST_IN_A_PACK {
+                bytes += receipt.len();
+                if within(at) && bytes > MOST_IN_A_PACK {
                     return Err(PackError::TooMany { until: at.to_rfc3339() });
+                }
+                // Beyond that the pack is refused if another one of the span comes at all.
+                if bytes <= MOST_IN_A_PACK {
+                    let list = if within(at) { &mut receipts } else { &mut between };
+                    list.push((number, receipt));
                 }
             }
         }

@@ -30,7 +30,9 @@ pub(super) fn next(flow: &Flow<'_>) -> Go<TargetEnd> {
     if flow.is_preview() {
         return Ok(flow.previewed());
     }
-    flow.confirmed(!flow.state.with_access.is_empty() || flow.state.touched, StepName::TerminateEntitlement)?;
+    if !flow.state.touched {
+        flow.confirmed(!flow.state.with_access.is_empty(), StepName::TerminateEntitlement)?;
+    }
 
     let deleted = flow.state.get(DELETE).is_some_and(|state| state.is_done());
     if !deleted {

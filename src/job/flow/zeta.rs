@@ -91,7 +91,7 @@ fn one_time_password(flow: &Flow<'_>, has_code: bool) -> Go<()> {
         .state
         .get(DELETE)
         .is_some_and(|state| matches!(state.failure, Some((FailureKind::UnauthorisedTheirs(InputKind::Otp), _))));
-    if has_code && !refused && !sends.is_empty() {
+    if has_code && !refused {
         return Ok(());
     }
     let sent_at = sends.last().map(|state| state.intent_at);
@@ -102,19 +102,12 @@ fn one_time_password(flow: &Flow<'_>, has_code: bool) -> Go<()> {
     if asked_anew {
         step = Step::item(StepName::RequestOtp, latest + 1);
     }
-    let evidence = flow.act(step, 1, |_| Ok(Seen::Done), |_, _| Ok(()));
-    match evidence {
-        Ok(_) => {}
-        Err(other) => return Err(other),
-    }
+    flow.act(step, 1, |_| Ok(Seen::Done), |_, _| Ok(()))?;
     let sent = flow.state.get(step).map_or(flow.now, |state| state.intent_at);
     let ask = Ask {
         expires_at: Some(sent.plus(flow.rules.otp_validity)),
         ..flow.ask(InputKind::Otp, StepName::DeleteMember)
     };
-    if has_code && !refused {
-        return Ok(());
-    }
     Err(Next::Ask(vec![ask]))
 }
 

@@ -144,8 +144,17 @@ impl Cleeng {
                 if kind == EntitlementKind::Pass { "Pass not found" } else { "Subscription not found" },
             );
         };
-        if !call.json()["terminationType"].is_string() {
-            return message(422, "terminationType is required").misused(Misuse::WrongParameters);
+        // Of a pass it may be left out, and a customer's own cancellation is not one of its words.
+        let body = call.json();
+        let reason = body.get("terminationType");
+        let known = match kind {
+            EntitlementKind::Pass => reason.is_none_or(|reason| {
+                ["publisherCancel", "policyViolation", "expiration"].iter().any(|known| reason == *known)
+            }),
+            EntitlementKind::Subscription | EntitlementKind::Rental => reason.is_some_and(Value::is_string),
+        };
+        if !known {
+            return message(422, "terminationType is not valid").misused(Misuse::WrongParameters);
         }
         if row.wont_terminate || row.externally_managed || !row.status.gives_access() {
             return message(422, "It cannot be terminated");

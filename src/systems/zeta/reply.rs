@@ -141,18 +141,23 @@ fn words(text: &str) -> Vec<String> {
     words
 }
 
-/// Compares the named kind of id. The innermost object that carries the kind decides: an outer `id`
-/// may be the envelope's.
-pub(super) fn identity(record: &Value, member: &Member) -> Identity {
-    let names: &[&str] = match member.key {
+/// The names under which a kind of id is shown.
+const fn names(key: MemberKey) -> &'static [&'static str] {
+    match key {
         MemberKey::MemberId => &["memberid"],
         MemberKey::IntegrationId => &["integrationid"],
         MemberKey::CardId => &["cardid", "cardnumber", "cardno"],
         // `id` only where the record does not say it more plainly.
         MemberKey::DatabaseId => &["databaseid"],
         MemberKey::Email => &["email", "emailaddress"],
-    };
-    let values = find(record, names, DEPTH).or_else(|| {
+    }
+}
+
+/// Compares the named kind of id. The innermost object that carries the kind decides: an outer `id`
+/// may be the envelope's. A record that shows the value under another kind alone was found by that
+/// one: it is somebody else's, also where it says nothing of the kind that was named.
+pub(super) fn identity(record: &Value, member: &Member) -> Identity {
+    let values = find(record, names(member.key), DEPTH).or_else(|| {
         let database = member.key == MemberKey::DatabaseId;
         database.then(|| find(record, &["id"], DEPTH)).flatten()
     });
@@ -161,10 +166,13 @@ pub(super) fn identity(record: &Value, member: &Member) -> Identity {
         MemberKey::Email => value.to_lowercase() == wanted.to_lowercase(),
         _ => value == wanted,
     };
+    let others = || MemberKey::ALL.into_iter().filter(|key| *key != member.key);
+    let shown_as = |key: MemberKey| find(record, names(key), DEPTH).is_some_and(|values| values.iter().any(same));
     match values {
-        None => Identity::Unreadable,
         Some(values) if values.iter().any(same) => Identity::Same,
         Some(_) => Identity::Other,
+        None if others().any(shown_as) => Identity::Other,
+        None => Identity::Unreadable,
     }
 }
 

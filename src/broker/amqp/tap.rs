@@ -1,0 +1,61 @@
+//! A subscriber of events, as the demonstration listens with: a queue of its own that goes with it.
+//!
+//! The rule it keeps: it looks like any other subscriber; the worker does not know it.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use lapin::options::{
+    BasicConsumeOptions, ExchangeDeleteOptions, QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions,
+};
+use lapin::types::FieldTable;
+use lapin::{Connection, Consumer};
+
+use super::dial::Dial;
+use super::message::short;
+use super::{AmqpConfig, AmqpError};
+use crate::broker::topology::Topology;
+
+/// Every event from now on.
+pub struct EventTap {
+    connection: Connection,
+    consumer: Consumer,
+    topology: Arc<Topology>,
+}
+
+impl EventTap {
+    /// Binds an exclusive queue to all events. The topology must be there.
+    pub async fn open(config: &AmqpConfig) -> Result<EventTap, AmqpError> {
+        let topology = Arc::new(Topology::new(&config.prefix));
+        let connection = Dial::new(config)?.connect(config).await?;
+        let channel = connection.create_channel().await?;
+        let exclusive = QueueDeclareOptions { exclusive: true, auto_delete: true, ..QueueDeclareOptions::default() };
+        let queue = channel.queue_declare(short(""), exclusive, FieldTable::default()).await?;
+        let exchange = short(&topology.name("events"));
+        let bind = QueueBindOptions::default();
+        channel.queue_bind(queue.name().clone(), exchange, short("#"), bind, FieldTable::default()).await?;
+        let options = BasicConsumeOptions { no_ack: true, ..BasicConsumeOptions::default() };
+        let consumer = channel.basic_consume(queue.name().clone(), short(""), options, FieldTable::default()).await?;
+        Ok(EventTap { connection, consumer, topology })
+    }
+
+    /// The next event's body; `None` once the connection is gone.
+    pub async fn next(&mut self) -> Option<Bytes> {
+        self.consumer.next().await?.ok().map(|delivery| Bytes::from(delivery.data))
+    }
+
+    /// Removes every queue and exchange of the prefix: for a demonstration's own prefix only.
+    pub async fn remove_topology(self) -> Result<(), AmqpError> {
+        let channel = self.connection.create_channel().await?;
+        for queue in &self.topology.queues {
+            channel.queue_delete(short(&queue.name), QueueDeleteOptions::default()).await?;
+        }
+        for exchange in &self.topology.exchanges {
+            channel.exchange_delete(short(&exchange.name), ExchangeDeleteOptions::default()).await?;
+        }
+        // 200: AMQP's "reply-success".
+        self.connection.close(200, short("")).await?;
+        Ok(())
+    }
+}

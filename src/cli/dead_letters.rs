@@ -1,0 +1,173 @@
+//! `dead-letters list`, `show`, `replay`, `discard`: the jobs that need a person.
+//!
+//! The rule it keeps: what was done is told by number, also where it was nothing.
+
+use std::io::{self, Write};
+
+use serde_json::{Map, Value, json};
+
+use super::Exit;
+use super::client::{connect, field, job, list, sorry, table};
+use super::jobs::ask_one;
+use super::ops_args::{
+    DeadLetterFilter, DeadLettersCommand, DeadLettersDiscard, DeadLettersList, DeadLettersReplay, OneJob,
+};
+use crate::config::Surroundings;
+use crate::ops::client::Body;
+
+/// Carries out a `dead-letters` command.
+///
+/// # Errors
+/// Where `out` or `err` can't be written.
+pub async fn dead_letters(
+    command: &DeadLettersCommand,
+    surroundings: &Surroundings,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> io::Result<Exit> {
+    match command {
+        DeadLettersCommand::List(args) => list_letters(args, surroundings, out, err).await,
+        DeadLettersCommand::Show(args) => show(args, surroundings, out, err).await,
+        DeadLettersCommand::Replay(args) => replay(args, surroundings, out, err).await,
+        DeadLettersCommand::Discard(args) => discard(args, surroundings, out, err).await,
+    }
+}
+
+fn named(filter: &DeadLetterFilter) -> [(&'static str, Option<String>); 4] {
+    [
+        ("code", filter.code.clone()),
+        ("system", filter.system.clone()),
+        ("tenant", filter.tenant.clone()),
+        ("job_id", filter.job_id.map(|id| id.to_string())),
+    ]
+}
+
+fn body(filter: &DeadLetterFilter, limit: Option<u32>) -> Map<String, Value> {
+    let mut body: Map<_, _> =
+        named(filter).into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?.into()))).collect();
+    if let Some(limit) = limit {
+        body.insert("limit".into(), limit.into());
+    }
+    body
+}
+
+async fn list_letters(
+    args: &DeadLettersList,
+    surroundings: &Surroundings,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> io::Result<Exit> {
+    let ask = async {
+        let mut query = named(&args.filter).to_vec();
+        query.push(("limit", Some(args.limit.to_string())));
+        connect(&args.ops, surroundings)?.get(&["v1", "dead-letters"], &query).await
+    };
+    let answer = match ask.await {
+        Ok(answer) => answer,
+        Err(error) => return sorry(&error, err),
+    };
+    if args.output.json {
+        writeln!(out, "{answer:#}")?;
+        return Ok(Exit::Done);
+    }
+    let rows: Vec<Vec<String>> = list(&answer, "dead_letters")
+        .iter()
+        .map(|letter| {
+            let of = |name| field(letter, name);
+            vec![of("code"), of("reason"), of("system"), of("step"), of("run"), of("at"), job(letter)]
+        })
+        .collect();
+    table(out, &["CODE", "REASON", "SYSTEM", "STEP", "RUN", "AT", "JOB"], &rows)?;
+    if answer.get("more").and_then(Value::as_bool) == Some(true) {
+        writeln!(err, "there are more: give a filter, or a higher --limit")?;
+    }
+    Ok(Exit::Done)
+}
+
+async fn show(
+    args: &OneJob,
+    surroundings: &Surroundings,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> io::Result<Exit> {
+    let answer = match ask_one(args, surroundings, "dead-letters", None).await {
+        Ok(answer) => answer,
+        Err(error) => return sorry(&error, err),
+    };
+    if args.output.json {
+        writeln!(out, "{answer:#}")?;
+        return Ok(Exit::Done);
+    }
+    for letter in list(&answer, "dead_letters") {
+        writeln!(out, "{}  {}", field(letter, "code"), job(letter))?;
+        for name in ["sentence", "system", "step", "attempts", "run", "at", "retry", "sealed", "bytes"] {
+            writeln!(out, "  {name}: {}", field(letter, name))?;
+        }
+    }
+    Ok(Exit::Done)
+}
+
+async fn replay(
+    args: &DeadLettersReplay,
+    surroundings: &Surroundings,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> io::Result<Exit> {
+    let mut asked = body(&args.filter, args.limit);
+    if args.all {
+        asked.insert("all".into(), true.into());
+    }
+    let ask = async {
+        let api = connect(&args.ops, surroundings)?;
+        api.post(&["v1", "dead-letters", "replay"], Body::Json(Value::Object(asked))).await
+    };
+    let answer = match ask.await {
+        Ok(answer) => answer,
+        Err(error) => return sorry(&error, err),
+    };
+    if args.output.json {
+        writeln!(out, "{answer:#}")?;
+    } else {
+        writeln!(out, "{} replayed", field(&answer, "replayed"))?;
+        tell_more(&answer, err)?;
+    }
+    let unopenable = answer.get("unopenable").and_then(Value::as_u64).unwrap_or(0);
+    if unopenable == 0 {
+        return Ok(Exit::Done);
+    }
+    writeln!(err, "{unopenable} cannot be opened with the worker's keys, and stay where they are")?;
+    Ok(Exit::Failed)
+}
+
+async fn discard(
+    args: &DeadLettersDiscard,
+    surroundings: &Surroundings,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> io::Result<Exit> {
+    let mut asked = body(&args.filter, args.limit);
+    asked.insert("reason".into(), json!(args.reason));
+    asked.insert("by".into(), json!(args.by));
+    let ask = async {
+        let api = connect(&args.ops, surroundings)?;
+        api.post(&["v1", "dead-letters", "discard"], Body::Json(Value::Object(asked))).await
+    };
+    let answer = match ask.await {
+        Ok(answer) => answer,
+        Err(error) => return sorry(&error, err),
+    };
+    if args.output.json {
+        writeln!(out, "{answer:#}")?;
+    } else {
+        writeln!(out, "{} discarded", field(&answer, "discarded"))?;
+        tell_more(&answer, err)?;
+    }
+    Ok(Exit::Done)
+}
+
+fn tell_more(answer: &Value, err: &mut dyn Write) -> io::Result<()> {
+    match answer.get("more").and_then(Value::as_bool) {
+        Some(true) => writeln!(err, "there are more: run it again"),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,348 @@
+//! Jobs by the page, and how many wait for what.
+//!
+//! The rule it keeps: a page costs a bounded number of rows and a bounded amount of memory, however
+//! many jobs the store holds.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use serde::Serialize;
+
+use crate::engine::Engine;
+use crate::job::record::{Undecodable, Waiting};
+use crate::job::{At, Ended, JobKey, JobOutcome, JobRecord};
+use crate::store::{Pair, Store, StoreError, Table};
+
+/// Rows read from the store at once.
+const ROWS: usize = 256;
+/// Rows looked at for one page; with a rare filter a page may hold less than was asked for.
+const LOOKED_AT: usize = 10_000;
+
+/// Where a job stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum JobStatus {
+    /// Accepted, and being worked on or next in the queue.
+    Open,
+    /// Parked: see its reason.
+    Waiting,
+    /// Parked until a person gives something.
+    NeedsInput,
+    /// Ended: every target is erased, anonymised or absent.
+    Completed,
+    /// Ended: at least one target is not.
+    Failed,
+    /// Ended before anything irreversible.
+    Cancelled,
+    /// Ended: read only, as asked.
+    Previewed,
+}
+
+impl JobStatus {
+    /// Every one.
+    pub const ALL: [JobStatus; 7] = [
+        JobStatus::Open,
+        JobStatus::Waiting,
+        JobStatus::NeedsInput,
+        JobStatus::Completed,
+        JobStatus::Failed,
+        JobStatus::Cancelled,
+        JobStatus::Previewed,
+    ];
+
+    /// The word.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            JobStatus::Open => "open",
+            JobStatus::Waiting => "waiting",
+            JobStatus::NeedsInput => "needs_input",
+            JobStatus::Completed => "completed",
+            JobStatus::Failed => "failed",
+            JobStatus::Cancelled => "cancelled",
+            JobStatus::Previewed => "previewed",
+        }
+    }
+
+    /// True where the job has ended.
+    pub const fn is_end(self) -> bool {
+        matches!(self, JobStatus::Completed | JobStatus::Failed | JobStatus::Cancelled | JobStatus::Previewed)
+    }
+
+    fn of(record: Option<&JobRecord>, ended: Option<&Ended>, in_hand: bool) -> JobStatus {
+        if let Some(ended) = ended {
+            return match ended.outcome {
+                JobOutcome::Completed => JobStatus::Completed,
+                JobOutcome::Failed => JobStatus::Failed,
+                JobOutcome::Cancelled => JobStatus::Cancelled,
+                JobOutcome::Previewed => JobStatus::Previewed,
+            };
+        }
+        match record.and_then(|record| record.waiting) {
+            // The record keeps its last wait while the job is in hand again.
+            Some(_) | None if in_hand => JobStatus::Open,
+            Some((Waiting::Input, _)) => JobStatus::NeedsInput,
+            Some(_) => JobStatus::Waiting,
+            None => JobStatus::Open,
+        }
+    }
+}
+
+/// Which jobs.
+#[derive(Debug, Clone, Default)]
+pub struct JobFilter {
+    /// Only those that stand so.
+    pub status: Option<JobStatus>,
+    /// Only those with a target in this system.
+    pub system: Option<String>,
+    /// Only this tenant's.
+    pub tenant: Option<String>,
+}
+
+/// What a parked job waits for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct WaitView {
+    /// `retry`, `pending`, `input`, `rate_limit`, `held` or `renewal`.
+    pub reason: &'static str,
+    /// When it goes on; for input, when that is looked at again.
+    pub until: String,
+}
+
+/// One line of a list of jobs.
+#[derive(Debug, Clone, Serialize)]
+pub struct JobSummary {
+    /// The tenant.
+    pub tenant: String,
+    /// The publisher's id.
+    pub job_id: String,
+    /// Where it stands.
+    pub state: JobStatus,
+    /// The run.
+    pub run: u32,
+    /// The targets' systems, in order.
+    pub systems: Vec<String>,
+    /// True while a copy of it is in hand here.
+    pub in_hand: bool,
+    /// What it waits for.
+    pub waiting: Option<WaitView>,
+    /// The law.
+    pub regulation: Option<String>,
+    /// When it was accepted; unknown once the job's checkpoints are forgotten.
+    pub opened_at: Option<String>,
+    /// When the person asked; unknown as above.
+    pub requested_at: Option<String>,
+    /// When it must be done, where the publisher said so.
+    pub due_at: Option<String>,
+    /// When it ended.
+    pub ended_at: Option<String>,
+    /// For an ended job: whether its final event was confirmed.
+    pub event_published: Option<bool>,
+}
+
+impl JobSummary {
+    pub(super) fn new(key: &JobKey, record: Option<&JobRecord>, ended: Option<&Ended>, in_hand: bool) -> JobSummary {
+        let state = JobStatus::of(record, ended, in_hand);
+        let parked = matches!(state, JobStatus::Waiting | JobStatus::NeedsInput);
+        let waiting = record.and_then(|record| record.waiting).filter(|_| parked);
+        let systems = ended.map(|ended| &ended.systems).or(record.map(|record| &record.systems));
+        JobSummary {
+            tenant: key.tenant.clone(),
+            job_id: key.job_id.to_string(),
+            state,
+            run: ended.map(|ended| ended.run).or(record.map(|record| record.run)).unwrap_or_default(),
+            systems: systems.cloned().unwrap_or_default(),
+            in_hand,
+            waiting: waiting.map(|(why, until)| WaitView { reason: why.as_str(), until: until.to_rfc3339() }),
+            regulation: record.and_then(|record| record.regulation.clone()),
+            opened_at: record.map(|record| record.opened_at.to_rfc3339()),
+            requested_at: record.map(|record| record.requested_at.to_rfc3339()),
+            due_at: record.and_then(|record| record.due_at).map(At::to_rfc3339),
+            ended_at: ended.map(|ended| ended.at.to_rfc3339()),
+            event_published: ended.map(|ended| ended.published),
+        }
+    }
+}
+
+/// A page of jobs.
+#[derive(Debug, Clone, Default)]
+pub struct JobPage {
+    /// The jobs, by tenant and id.
+    pub jobs: Vec<JobSummary>,
+    /// The last job looked at, where there may be more.
+    pub next: Option<JobKey>,
+    /// Records that could not be decoded, and are left out.
+    pub unreadable: usize,
+}
+
+/// How many jobs stand where.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Survey {
+    /// Not ended.
+    pub open: u64,
+    /// Parked, by reason.
+    pub waiting: BTreeMap<&'static str, u64>,
+    /// The earliest due time of a job that has not ended.
+    pub oldest_due_at: Option<At>,
+}
+
+impl Engine {
+    /// Up to `limit` jobs after the given one, in the order of tenant and id.
+    ///
+    /// # Errors
+    /// Where the store fails.
+    pub fn jobs(&self, filter: &JobFilter, after: Option<&JobKey>, limit: usize) -> Result<JobPage, StoreError> {
+        let prefix = filter.tenant.as_ref().map_or_else(Vec::new, |tenant| [tenant.as_bytes(), &[0]].concat());
+        let after = after.map(JobKey::to_bytes);
+        // An ended job's record stays only where it failed: each state needs one of the two tables.
+        let tables = match filter.status {
+            Some(status) if status.is_end() => (false, true),
+            Some(_) => (true, false),
+            None => (true, true),
+        };
+        let rows = |used: bool, table| used.then(|| Rows::new(&*self.store, table, &prefix, after.clone()));
+        let mut rows = Both { open: rows(tables.0, Table::Job), ended: rows(tables.1, Table::Ended) };
+        let mut page = JobPage::default();
+        let mut looked_at = 0;
+        while let Some((row, record, ended)) = rows.next()? {
+            let Some(key) = JobKey::from_bytes(&row) else { continue };
+            looked_at += 1;
+            match self.listed(&key, record, ended, filter) {
+                Ok(Some(summary)) => page.jobs.push(summary),
+                Ok(None) => {}
+                Err(Unlisted::Store(error)) => return Err(error),
+                Err(Unlisted::Undecodable) => page.unreadable += 1,
+            }
+            if page.jobs.len() == limit || looked_at == LOOKED_AT {
+                page.next = rows.next()?.map(|_| key);
+                break;
+            }
+        }
+        Ok(page)
+    }
+
+    fn listed(
+        &self,
+        key: &JobKey,
+        record: Option<Vec<u8>>,
+        ended: Option<Vec<u8>>,
+        filter: &JobFilter,
+    ) -> Result<Option<JobSummary>, Unlisted> {
+        // Where only one table is walked, the other one is asked.
+        let other = |bytes: Option<Vec<u8>>, table| match bytes {
+            Some(bytes) => Ok(Some(bytes)),
+            None => self.store.get(table, &key.to_bytes()),
+        };
+        let ended = other(ended, Table::Ended)?.map(|bytes| Ended::from_bytes(&bytes)).transpose()?;
+        let wrong_end = |ended: &Ended| {
+            filter.status.is_some_and(|status| status != JobStatus::of(None, Some(ended), false))
+                || filter.system.as_ref().is_some_and(|system| !ended.systems.contains(system))
+        };
+        if ended.as_ref().is_some_and(wrong_end) {
+            return Ok(None);
+        }
+        let record = other(record, Table::Job)?.map(|bytes| JobRecord::from_bytes(&bytes)).transpose()?;
+        let summary = JobSummary::new(key, record.as_ref(), ended.as_ref(), self.hands.holds(key));
+        let wanted = filter.status.is_none_or(|status| status == summary.state)
+            && filter.system.as_ref().is_none_or(|system| summary.systems.contains(system));
+        Ok(wanted.then_some(summary))
+    }
+
+    /// Counts the jobs that have not ended.
+    ///
+    /// # Errors
+    /// Where the store fails.
+    pub fn survey(&self) -> Result<Survey, StoreError> {
+        let mut survey = Survey::default();
+        let mut rows = Rows::new(&*self.store, Table::Job, b"", None);
+        while let Some((row, value)) = rows.next()? {
+            let (Some(key), Ok(record)) = (JobKey::from_bytes(&row), JobRecord::from_bytes(&value)) else { continue };
+            if self.store.get(Table::Ended, &row)?.is_some() {
+                continue;
+            }
+            survey.open += 1;
+            survey.oldest_due_at = match (survey.oldest_due_at, record.due_at) {
+                (Some(known), Some(due)) => Some(known.min(due)),
+                (known, due) => known.or(due),
+            };
+            if let (Some((why, _)), false) = (record.waiting, self.hands.holds(&key)) {
+                *survey.waiting.entry(why.as_str()).or_default() += 1;
+            }
+        }
+        Ok(survey)
+    }
+}
+
+/// Why a job is not listed.
+enum Unlisted {
+    Store(StoreError),
+    Undecodable,
+}
+
+impl From<StoreError> for Unlisted {
+    fn from(error: StoreError) -> Self {
+        Unlisted::Store(error)
+    }
+}
+
+impl From<Undecodable> for Unlisted {
+    fn from(_: Undecodable) -> Self {
+        Unlisted::Undecodable
+    }
+}
+
+/// The rows of a table, read a page at a time.
+struct Rows<'a> {
+    store: &'a dyn Store,
+    table: Table,
+    prefix: Vec<u8>,
+    after: Option<Vec<u8>>,
+    read: VecDeque<Pair>,
+    exhausted: bool,
+}
+
+impl<'a> Rows<'a> {
+    fn new(store: &'a dyn Store, table: Table, prefix: &[u8], after: Option<Vec<u8>>) -> Rows<'a> {
+        Rows { store, table, prefix: prefix.to_vec(), after, read: VecDeque::new(), exhausted: false }
+    }
+
+    /// Reads on where nothing is left.
+    fn peek(&mut self) -> Result<Option<&[u8]>, StoreError> {
+        if self.read.is_empty() && !self.exhausted {
+            let page = self.store.scan(self.table, &self.prefix, self.after.as_deref(), ROWS)?;
+            self.exhausted = page.len() < ROWS;
+            self.after = page.last().map(|(key, _)| key.clone()).or(self.after.take());
+            self.read = page.into();
+        }
+        Ok(self.read.front().map(|(key, _)| key.as_slice()))
+    }
+
+    fn next(&mut self) -> Result<Option<Pair>, StoreError> {
+        self.peek()?;
+        Ok(self.read.pop_front())
+    }
+}
+
+/// Open and ended jobs side by side, in the order of their keys.
+struct Both<'a> {
+    open: Option<Rows<'a>>,
+    ended: Option<Rows<'a>>,
+}
+
+type Row = (Vec<u8>, Option<Vec<u8>>, Option<Vec<u8>>);
+
+impl Both<'_> {
+    fn next(&mut self) -> Result<Option<Row>, StoreError> {
+        fn peek(rows: &mut Option<Rows<'_>>) -> Result<Option<Vec<u8>>, StoreError> {
+            rows.as_mut().map_or(Ok(None), |rows| Ok(rows.peek()?.map(<[u8]>::to_vec)))
+        }
+        fn take(rows: &mut Option<Rows<'_>>, key: &[u8], at: Option<&Vec<u8>>) -> Result<Option<Vec<u8>>, StoreError> {
+            match rows {
+                Some(rows) if at.is_some_and(|at| at == key) => Ok(rows.next()?.map(|(_, value)| value)),
+                _ => Ok(None),
+            }
+        }
+        let (open, ended) = (peek(&mut self.open)?, peek(&mut self.ended)?);
+        let Some(key) = [&open, &ended].into_iter().flatten().min().cloned() else { return Ok(None) };
+        let record = take(&mut self.open, &key, open.as_ref())?;
+        let end = take(&mut self.ended, &key, ended.as_ref())?;
+        Ok(Some((key, record, end)))
+    }
+}

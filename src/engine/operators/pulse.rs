@@ -1,0 +1,89 @@
+//! Heartbeats: whether the loops that everything depends on still turn.
+//!
+//! The rule it keeps: a loop that waits for work, or for a broker that is away, beats on; only one
+//! that is stuck falls silent.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// How often a waiting loop beats.
+const BEAT: Duration = Duration::from_secs(5);
+
+/// The last heartbeat of every loop that runs.
+#[derive(Debug, Default)]
+pub struct Pulse(Mutex<BTreeMap<&'static str, Instant>>);
+
+impl Pulse {
+    /// A loop begins; its heart is dropped when it ends.
+    pub fn of(&self, name: &'static str) -> Heart<'_> {
+        let heart = Heart { pulse: self, name };
+        heart.beat();
+        heart
+    }
+
+    /// Every running loop, and how long ago it last beat.
+    pub fn ages(&self) -> Vec<(&'static str, Duration)> {
+        let now = Instant::now();
+        self.lock().iter().map(|(name, at)| (*name, now.saturating_duration_since(*at))).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<&'static str, Instant>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One loop's heart.
+#[derive(Debug)]
+pub struct Heart<'a> {
+    pulse: &'a Pulse,
+    name: &'static str,
+}
+
+impl Heart<'_> {
+    /// The loop turns.
+    pub fn beat(&self) {
+        self.pulse.lock().insert(self.name, Instant::now());
+    }
+
+    /// Waits for something that may rightly take long, and beats meanwhile.
+    pub async fn during<F: Future>(&self, wait: F) -> F::Output {
+        tokio::pin!(wait);
+        loop {
+            self.beat();
+            if let Ok(output) = tokio::time::timeout(BEAT, &mut wait).await {
+                return output;
+            }
+        }
+    }
+}
+
+impl Drop for Heart<'_> {
+    fn drop(&mut self) {
+        self.pulse.lock().remove(self.name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_loop_that_waits_beats_on_and_a_stuck_one_grows_old() {
+        let pulse = Pulse::default();
+        let (waiting, _stuck) = (pulse.of("waiting"), pulse.of("stuck"));
+        waiting.during(tokio::time::sleep(Duration::from_secs(100))).await;
+        let ages: BTreeMap<_, _> = pulse.ages().into_iter().collect();
+        assert!(ages["waiting"] <= BEAT, "{ages:?}");
+        assert!(ages["stuck"] >= Duration::from_secs(100), "{ages:?}");
+    }
+
+    #[tokio::test]
+    async fn a_loop_that_ended_is_not_missed() {
+        let pulse = Pulse::default();
+        drop(pulse.of("done"));
+        assert!(pulse.ages().is_empty());
+    }
+}

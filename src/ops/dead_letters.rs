@@ -1,0 +1,155 @@
+//! `/v1/dead-letters`: looked at, replayed, given up.
+//!
+//! The rule it keeps: nothing is replayed or given up without saying which; what was begun goes on
+//! although the caller hangs up.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::rejection::{BytesRejection, QueryRejection};
+use axum::extract::{Path, Query, State};
+use axum::http::HeaderMap;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::problem::{Kind, Problem};
+use super::serve::{self, Shared};
+use crate::engine::operators::{Discard, LetterFilter, LetterPage, MAX_LETTERS};
+
+const USUAL: usize = 50;
+const LONGEST_REASON: usize = 500;
+const LONGEST_NAME: usize = 100;
+
+/// Which dead letters, and what is to be done.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Asked {
+    code: Option<String>,
+    system: Option<String>,
+    tenant: Option<String>,
+    job_id: Option<String>,
+    limit: Option<usize>,
+}
+
+/// `replay`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AskedReplay {
+    code: Option<String>,
+    system: Option<String>,
+    tenant: Option<String>,
+    job_id: Option<String>,
+    limit: Option<usize>,
+    #[serde(default)]
+    all: bool,
+}
+
+/// `discard`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AskedDiscard {
+    code: Option<String>,
+    system: Option<String>,
+    tenant: Option<String>,
+    job_id: Option<String>,
+    limit: Option<usize>,
+    reason: String,
+    by: String,
+}
+
+fn bad(detail: impl Into<String>) -> Problem {
+    Problem::new(Kind::BadRequest, detail)
+}
+
+impl Asked {
+    fn read(self, usual: usize) -> Result<(LetterFilter, usize), Problem> {
+        let limit = self.limit.unwrap_or(usual);
+        if !(1..=MAX_LETTERS).contains(&limit) {
+            return Err(bad(format!("limit is 1 to {MAX_LETTERS}")));
+        }
+        let job_id = self.job_id.map(|id| Uuid::try_parse(&id).map_err(|_| bad("job_id is a UUID"))).transpose()?;
+        Ok((LetterFilter { code: self.code, system: self.system, tenant: self.tenant, job_id }, limit))
+    }
+}
+
+/// Dead letters by their headers, in queue order.
+pub async fn list(
+    State(shared): State<Arc<Shared>>,
+    asked: Result<Query<Asked>, QueryRejection>,
+) -> Result<Json<LetterPage>, Problem> {
+    let (filter, limit) = serve::query(asked)?.read(USUAL)?;
+    Ok(Json(look(shared, filter, limit).await?))
+}
+
+/// The dead letters of one job.
+pub async fn show(
+    State(shared): State<Arc<Shared>>,
+    Path((tenant, job_id)): Path<(String, String)>,
+) -> Result<Json<LetterPage>, Problem> {
+    let key = serve::key(&tenant, &job_id)?;
+    let filter = LetterFilter { tenant: Some(key.tenant), job_id: Some(key.job_id), ..LetterFilter::default() };
+    let page = look(shared, filter, MAX_LETTERS).await?;
+    if page.dead_letters.is_empty() { Err(Kind::UnknownDeadLetter.into()) } else { Ok(Json(page)) }
+}
+
+/// A task of its own: a look that is broken off gives letters back late.
+async fn look(shared: Arc<Shared>, filter: LetterFilter, limit: usize) -> Result<LetterPage, Problem> {
+    let task = tokio::spawn(async move {
+        let _alone = shared.letters.lock().await;
+        shared.ops.engine.dead_letters(&filter, limit).await
+    });
+    Ok(task.await??)
+}
+
+/// Sends jobs back to the queue.
+pub async fn replay(
+    State(shared): State<Arc<Shared>>,
+    headers: HeaderMap,
+    read: Result<Bytes, BytesRejection>,
+) -> Result<Json<Value>, Problem> {
+    let AskedReplay { code, system, tenant, job_id, limit, all } = serve::body(&headers, read)?;
+    let (filter, limit) = Asked { code, system, tenant, job_id, limit }.read(MAX_LETTERS)?;
+    if all != filter.is_empty() {
+        return Err(bad("say which: at least one of code, system, tenant, job_id; or \"all\": true alone"));
+    }
+    let task = tokio::spawn(async move {
+        let _alone = shared.letters.lock().await;
+        shared.ops.engine.replay(&filter, limit).await
+    });
+    let replayed = task.await??;
+    Ok(Json(json!({
+        "replayed": replayed.swept.done, "unopenable": replayed.unopenable,
+        "looked_at": replayed.swept.looked_at, "more": replayed.swept.more,
+    })))
+}
+
+/// Gives jobs up.
+pub async fn discard(
+    State(shared): State<Arc<Shared>>,
+    headers: HeaderMap,
+    read: Result<Bytes, BytesRejection>,
+) -> Result<Json<Value>, Problem> {
+    let AskedDiscard { code, system, tenant, job_id, limit, reason, by } = serve::body(&headers, read)?;
+    let (filter, limit) = Asked { code, system, tenant, job_id, limit }.read(MAX_LETTERS)?;
+    if filter.is_empty() {
+        return Err(bad("say which: at least one of code, system, tenant, job_id"));
+    }
+    let why = Discard { reason: line("reason", &reason, LONGEST_REASON)?, by: line("by", &by, LONGEST_NAME)? };
+    let task = tokio::spawn(async move {
+        let _alone = shared.letters.lock().await;
+        shared.ops.engine.discard(&filter, limit, &why).await
+    });
+    let swept = task.await??;
+    Ok(Json(json!({ "discarded": swept.done, "looked_at": swept.looked_at, "more": swept.more })))
+}
+
+/// One line of text that stands in logs.
+fn line(name: &str, text: &str, longest: usize) -> Result<String, Problem> {
+    let text = text.trim();
+    if text.is_empty() || text.chars().count() > longest || text.chars().any(char::is_control) {
+        return Err(bad(format!("{name} is one line of 1 to {longest} characters")));
+    }
+    Ok(text.to_owned())
+}

@@ -1,0 +1,91 @@
+//! `/livez` and `/readyz`: whether to restart this worker, and whether it can work.
+//!
+//! The rule it keeps: a fault of somebody else's (a held system, a broker that is away) never asks
+//! for a restart, and a held system never takes the worker out of service.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use serde_json::{Value, json};
+
+use super::serve::Shared;
+use crate::broker::Link;
+use crate::engine::Engine;
+use crate::store::Table;
+
+/// How often the store is tried.
+const TRIED_EVERY: Duration = Duration::from_secs(20);
+
+/// Tries the store now and then, and lets its heart beat whenever it answered, with whatever.
+/// Never returns.
+pub async fn watch_store(engine: &Arc<Engine>) {
+    let heart = engine.pulse().of("store");
+    loop {
+        // A fault is met and told by the engine; here it counts only that an answer came.
+        let _ = engine.store().check().await;
+        heart.beat();
+        tokio::time::sleep(TRIED_EVERY).await;
+    }
+}
+
+/// 200 unless a loop is stuck.
+pub async fn livez(State(shared): State<Arc<Shared>>) -> (StatusCode, Json<Value>) {
+    let ages = shared.ops.engine.pulse().ages();
+    let stuck: Vec<_> =
+        ages.iter().filter(|(_, age)| *age > shared.ops.settings.stuck_after).map(|(name, _)| *name).collect();
+    let loops: Vec<_> =
+        ages.iter().map(|(name, age)| json!({ "loop": name, "last_beat_seconds_ago": age.as_secs() })).collect();
+    let status = if stuck.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(json!({ "alive": stuck.is_empty(), "stuck": stuck, "loops": loops })))
+}
+
+/// 503 only where the engine has failed, or store or broker cannot be used.
+pub async fn readyz(State(shared): State<Arc<Shared>>) -> (StatusCode, Json<Value>) {
+    let engine = &shared.ops.engine;
+    let failure = engine.failure().borrow().clone();
+    let link = engine.broker().link().borrow().clone();
+    let mut unready: Vec<Value> = Vec::new();
+    if let Some(why) = failure {
+        unready.push(json!({ "part": "engine", "detail": why }));
+    }
+    if let Link::Down(why) = link {
+        unready.push(json!({ "part": "broker", "detail": why }));
+    }
+    if let Err(error) = engine.store().get(Table::Meta, b"running") {
+        unready.push(json!({ "part": "store", "detail": error.to_string() }));
+    }
+    if engine.is_stalled() {
+        let detail = "intake is stopped: the store cannot be written, or the broker takes no publish";
+        unready.push(json!({ "part": "intake", "detail": detail }));
+    }
+    let degraded = degraded(&shared);
+    let word = match (unready.is_empty(), engine.is_draining(), degraded.is_empty()) {
+        (false, ..) => "unavailable",
+        (true, true, _) => "draining",
+        (true, false, false) => "degraded",
+        (true, false, true) => "ready",
+    };
+    let status = if unready.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(json!({ "status": word, "unavailable": unready, "degraded": degraded })))
+}
+
+fn degraded(shared: &Shared) -> Vec<Value> {
+    let mut degraded = Vec::new();
+    for (name, gate) in shared.ops.engine.gates() {
+        let view = gate.view();
+        if let Some(note) = view.held {
+            degraded.push(json!({ "what": "system_held", "system": name, "detail": note }));
+        } else if view.breaker_open {
+            let detail = "several calls in a row failed; it is tried now and then";
+            degraded.push(json!({ "what": "system_failing", "system": name, "detail": detail }));
+        }
+    }
+    if let Some(path) = &shared.ops.settings.store_moved_aside {
+        let detail = format!("the store was damaged and lies in {}; it was started empty", path.display());
+        degraded.push(json!({ "what": "store_moved_aside", "detail": detail }));
+    }
+    degraded
+}

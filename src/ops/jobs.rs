@@ -1,0 +1,117 @@
+//! `/v1/jobs`: listed, shown, cancelled.
+//!
+//! The rule it keeps: the store is read on a thread that may block, a bounded number of rows at a
+//! time.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::problem::{Kind, Problem};
+use super::serve::{self, Shared};
+use crate::config::is_name;
+use crate::engine::operators::{CancelAnswer, JobFilter, JobStatus, JobView};
+use crate::job::JobKey;
+
+/// Jobs on a page unless asked otherwise, and at most.
+const USUAL: usize = 50;
+const MOST: usize = 500;
+
+/// What of the jobs is asked for.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Asked {
+    state: Option<String>,
+    system: Option<String>,
+    tenant: Option<String>,
+    after: Option<String>,
+    limit: Option<usize>,
+}
+
+/// A cursor: opaque to callers.
+fn cursor(key: &JobKey) -> String {
+    URL_SAFE_NO_PAD.encode(key.to_bytes())
+}
+
+fn read_cursor(text: &str) -> Option<JobKey> {
+    JobKey::from_bytes(&URL_SAFE_NO_PAD.decode(text).ok()?)
+}
+
+impl Asked {
+    fn read(self) -> Result<(JobFilter, Option<JobKey>, usize), Problem> {
+        let bad = |detail: String| Problem::new(Kind::BadRequest, detail);
+        let status = match self.state {
+            None => None,
+            Some(word) => {
+                let found = JobStatus::ALL.into_iter().find(|status| status.as_str() == word);
+                let words = JobStatus::ALL.map(JobStatus::as_str).join(", ");
+                Some(found.ok_or_else(|| bad(format!("state is one of: {words}")))?)
+            }
+        };
+        if self.tenant.as_ref().is_some_and(|name| !is_name(name)) {
+            return Err(bad("tenant is no name".to_owned()));
+        }
+        let after = match self.after {
+            None => None,
+            Some(text) => {
+                Some(read_cursor(&text).ok_or_else(|| bad("after is no cursor: give a page's `next`".to_owned()))?)
+            }
+        };
+        let limit = self.limit.unwrap_or(USUAL);
+        if !(1..=MOST).contains(&limit) {
+            return Err(bad(format!("limit is 1 to {MOST}")));
+        }
+        Ok((JobFilter { status, system: self.system, tenant: self.tenant }, after, limit))
+    }
+}
+
+/// A page of jobs, in the order of tenant and id.
+pub async fn list(
+    State(shared): State<Arc<Shared>>,
+    asked: Result<Query<Asked>, QueryRejection>,
+) -> Result<Json<Value>, Problem> {
+    let (filter, after, limit) = serve::query(asked)?.read()?;
+    let engine = Arc::clone(&shared.ops.engine);
+    let page = tokio::task::spawn_blocking(move || engine.jobs(&filter, after.as_ref(), limit)).await??;
+    Ok(Json(json!({
+        "jobs": page.jobs, "next": page.next.as_ref().map(cursor), "unreadable": page.unreadable,
+    })))
+}
+
+/// One job.
+pub async fn show(
+    State(shared): State<Arc<Shared>>,
+    Path((tenant, job_id)): Path<(String, String)>,
+) -> Result<Json<JobView>, Problem> {
+    let key = serve::key(&tenant, &job_id)?;
+    let engine = Arc::clone(&shared.ops.engine);
+    let job = tokio::task::spawn_blocking(move || engine.job(&key)).await??;
+    job.map(Json).ok_or_else(|| Kind::UnknownJob.into())
+}
+
+/// Cancels a job, where that still keeps it from harm.
+pub async fn cancel(
+    State(shared): State<Arc<Shared>>,
+    Path((tenant, job_id)): Path<(String, String)>,
+) -> Result<(StatusCode, Json<Value>), Problem> {
+    let key = serve::key(&tenant, &job_id)?;
+    let answer = shared.ops.engine.cancel_for_operator(&key).await?;
+    tracing::info!(job = %key, ?answer, "an operator cancels a job");
+    match answer {
+        CancelAnswer::Remembered { known } => {
+            Ok((StatusCode::ACCEPTED, Json(json!({ "state": "cancelling", "known": known }))))
+        }
+        CancelAnswer::AlreadyCancelled => {
+            Ok((StatusCode::ACCEPTED, Json(json!({ "state": "cancelled", "known": true }))))
+        }
+        CancelAnswer::Ended(outcome) => Err(Problem::new(Kind::JobEnded, format!("it is {outcome}"))),
+        CancelAnswer::TooLate => Err(Kind::TooLate.into()),
+    }
+}

@@ -1,0 +1,259 @@
+//! `/metrics`: the figures in OpenMetrics text.
+//!
+//! The rule it keeps: base units, and labels only from closed lists or the configuration: never a
+//! tenant, a job or a person. What is not known is left out, not told as zero.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::exemplar::Exemplar;
+use prometheus_client::registry::{Registry, Unit};
+use tokio::time::Instant;
+
+use super::problem::{Kind, Problem};
+use super::serve::Shared;
+use crate::broker::Link;
+use crate::engine::operators::Survey;
+use crate::job::record::Waiting;
+use crate::job::{FailureKind, InputKind, JobOutcome};
+
+/// How long the broker may take to tell the depth of a queue.
+const DEPTH_WAIT: Duration = Duration::from_secs(2);
+const NO_EXEMPLAR: Option<&Exemplar<NoLabelSet, f64>> = None;
+
+/// The latest counts of open jobs, and when they were made.
+#[derive(Debug, Default)]
+pub struct SurveyCache(tokio::sync::Mutex<Option<(Instant, Survey)>>);
+
+type Labels = Vec<(&'static str, String)>;
+
+/// One metric with its samples.
+#[derive(Debug)]
+struct Metric {
+    /// Without unit and `_total`.
+    name: &'static str,
+    help: &'static str,
+    unit: Option<Unit>,
+    kind: MetricType,
+    samples: Vec<(Labels, f64)>,
+}
+
+/// All metrics of one scrape.
+#[derive(Debug, Default)]
+struct Snapshot(Vec<Metric>);
+
+impl Snapshot {
+    fn family(
+        &mut self,
+        kind: MetricType,
+        name: &'static str,
+        help: &'static str,
+        samples: impl IntoIterator<Item = (Labels, f64)>,
+    ) {
+        let unit = [("_seconds", Unit::Seconds), ("_bytes", Unit::Bytes)];
+        let unit = unit.into_iter().find_map(|(end, unit)| Some((name.strip_suffix(end)?, unit)));
+        let (name, unit) = unit.map_or((name, None), |(name, unit)| (name, Some(unit)));
+        self.0.push(Metric { name, help, unit, kind, samples: samples.into_iter().collect() });
+    }
+
+    fn gauge(&mut self, name: &'static str, help: &'static str, value: Option<f64>) {
+        self.family(MetricType::Gauge, name, help, value.map(|value| (Vec::new(), value)));
+    }
+
+    fn counter(&mut self, name: &'static str, help: &'static str, value: u64) {
+        self.family(MetricType::Counter, name, help, [(Vec::new(), float(value))]);
+    }
+
+    fn counted(&mut self, name: &'static str, help: &'static str, counter: &AtomicU64) {
+        self.counter(name, help, counter.load(Ordering::Relaxed));
+    }
+}
+
+#[allow(clippy::cast_precision_loss, reason = "the format's numbers are floats")]
+const fn float(value: u64) -> f64 {
+    value as f64
+}
+
+impl Collector for Snapshot {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        for metric in &self.0 {
+            let mut one = encoder.encode_descriptor(metric.name, metric.help, metric.unit.as_ref(), metric.kind)?;
+            for (labels, value) in &metric.samples {
+                match metric.kind {
+                    MetricType::Info => one.encode_info(labels)?,
+                    kind if labels.is_empty() => sample(&mut one, kind, *value)?,
+                    kind => sample(&mut one.encode_family(labels)?, kind, *value)?,
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn sample(to: &mut MetricEncoder<'_>, kind: MetricType, value: f64) -> fmt::Result {
+    match kind {
+        MetricType::Counter => to.encode_counter(&value, NO_EXEMPLAR),
+        _ => to.encode_gauge(&value),
+    }
+}
+
+/// The figures, for Prometheus.
+pub async fn metrics(State(shared): State<Arc<Shared>>) -> Result<Response, Problem> {
+    let mut snapshot = Snapshot::default();
+    jobs(&shared, &mut snapshot).await?;
+    systems(&shared, &mut snapshot);
+    messages(&shared, &mut snapshot).await;
+    process(&shared, &mut snapshot);
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(snapshot));
+    let mut text = String::new();
+    encode(&mut text, &registry).map_err(|_| Problem::from(Kind::Internal))?;
+    let media = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    Ok(([(header::CONTENT_TYPE, media)], text).into_response())
+}
+
+/// A family of one label over a closed list, from the engine's labelled counts; zeros included.
+fn over(shared: &Shared, family: &str, label: &'static str, words: Vec<&'static str>) -> Vec<(Labels, f64)> {
+    let counts = shared.ops.engine.figures().labelled();
+    let count = |word: &str| {
+        let of_word = counts.iter().filter(|(name, _, counted, _)| *name == family && *counted == word);
+        float(of_word.map(|(.., count)| count).sum())
+    };
+    words.into_iter().map(|word| (vec![(label, word.to_owned())], count(word))).collect()
+}
+
+async fn jobs(shared: &Shared, to: &mut Snapshot) -> Result<(), Problem> {
+    let engine = &shared.ops.engine;
+    let survey = survey(shared).await?;
+    let mut outcomes: Vec<_> = JobOutcome::ALL.iter().map(|outcome| outcome.as_str()).collect();
+    outcomes.push("rejected");
+    let reasons = || Waiting::ALL.map(Waiting::as_str);
+    to.family(
+        MetricType::Counter,
+        "erasure_jobs_finished",
+        "Jobs that ended, and messages that were rejected.",
+        over(shared, "jobs_finished", "outcome", outcomes),
+    );
+    to.family(
+        MetricType::Counter,
+        "erasure_jobs_parked",
+        "Times that a job was put on a wait queue.",
+        over(shared, "jobs_parked", "reason", reasons().to_vec()),
+    );
+    let waiting = reasons().map(|reason| {
+        (vec![("reason", reason.to_owned())], float(survey.waiting.get(reason).copied().unwrap_or_default()))
+    });
+    to.family(MetricType::Gauge, "erasure_jobs_waiting", "Jobs that are parked now.", waiting);
+    to.gauge("erasure_jobs_open", "Jobs that were accepted and have not ended.", Some(float(survey.open)));
+    let in_hand = float(engine.jobs_in_hand() as u64);
+    to.gauge("erasure_jobs_in_hand", "Jobs being worked on now.", Some(in_hand));
+    #[allow(clippy::cast_precision_loss, reason = "milliseconds since 1970 fit")]
+    let due = survey.oldest_due_at.map(|at| at.0 as f64 / 1000.0);
+    to.gauge("erasure_oldest_due_timestamp_seconds", "When the most urgent open job is due.", due);
+    let figures = engine.figures();
+    to.counted("erasure_attempts_failed", "Failed attempts at steps.", &figures.failed_attempts);
+    to.counted("erasure_jobs_doubtful", "Jobs taken up again with a call in doubt.", &figures.doubts);
+    Ok(())
+}
+
+async fn survey(shared: &Shared) -> Result<Survey, Problem> {
+    let mut cached = shared.survey.0.lock().await;
+    if let Some((at, survey)) = &*cached
+        && at.elapsed() < shared.ops.settings.survey_max_age
+    {
+        return Ok(survey.clone());
+    }
+    let engine = Arc::clone(&shared.ops.engine);
+    let survey = tokio::task::spawn_blocking(move || engine.survey()).await??;
+    *cached = Some((Instant::now(), survey.clone()));
+    Ok(survey)
+}
+
+/// `ok`, and every kind of failure.
+fn results() -> Vec<&'static str> {
+    let kinds = [
+        FailureKind::Unavailable,
+        FailureKind::RateLimited,
+        FailureKind::Ambiguous,
+        FailureKind::UnauthorisedOurs,
+        FailureKind::UnauthorisedTheirs(InputKind::Confirmation),
+        FailureKind::Refused,
+        FailureKind::Rejected,
+        FailureKind::Unreadable,
+    ];
+    std::iter::once("ok").chain(kinds.map(FailureKind::as_str)).collect()
+}
+
+fn systems(shared: &Shared, to: &mut Snapshot) {
+    let gates = shared.ops.engine.gates();
+    let counts = shared.ops.engine.figures().labelled();
+    let requests = gates.keys().flat_map(|system| {
+        let counts = &counts;
+        results().into_iter().map(move |result| {
+            let is = |(family, of, word, _): &&(&str, String, &str, u64)| {
+                *family == "system_requests" && of == system && *word == result
+            };
+            let count = counts.iter().find(is).map_or(0, |(.., count)| *count);
+            (vec![("system", system.clone()), ("result", result.to_owned())], float(count))
+        })
+    });
+    to.family(MetricType::Counter, "erasure_system_requests", "Calls to a system by what came of them.", requests);
+    let views: Vec<_> = gates.iter().map(|(name, gate)| (name, gate.view())).collect();
+    let each = |value: &dyn Fn(&crate::engine::gate::GateView) -> f64| -> Vec<(Labels, f64)> {
+        views.iter().map(|(name, view)| (vec![("system", (*name).clone())], value(view))).collect()
+    };
+    let held = each(&|view| f64::from(u8::from(view.held.is_some())));
+    to.family(MetricType::Gauge, "erasure_system_held", "1 while a system is held.", held);
+    let open = each(&|view| f64::from(u8::from(view.breaker_open)));
+    to.family(MetricType::Gauge, "erasure_system_breaker_open", "1 while calls in a row have failed.", open);
+    let line = each(&|view| float(view.line as u64));
+    to.family(MetricType::Gauge, "erasure_system_jobs_in_line", "Jobs parked for a system's rate or slots.", line);
+}
+
+async fn messages(shared: &Shared, to: &mut Snapshot) {
+    let engine = &shared.ops.engine;
+    let figures = engine.figures();
+    to.counted("erasure_deliveries", "Deliveries taken from the broker.", &figures.deliveries);
+    to.counted("erasure_deliveries_lost", "Deliveries whose channel went away in hand.", &figures.lost);
+    to.counted("erasure_messages_rejected", "Messages that never became a job.", &figures.rejected);
+    to.counted("erasure_copies_stale", "Older copies of a job, acked without a call.", &figures.stale);
+    to.counted("erasure_events_published", "Events published and confirmed.", &figures.events);
+    to.counted("erasure_events_repeated", "Final events repeated for a publisher.", &figures.repeated);
+    to.counted("erasure_dead_letters_published", "Dead letters published and confirmed.", &figures.dead_letters);
+    to.counted("erasure_publish_retries", "Publishes that had to be repeated.", &figures.publish_retries);
+    let broker = engine.broker();
+    let depth = async |queue: &'static str| {
+        tokio::time::timeout(DEPTH_WAIT, broker.depth(queue)).await.ok().flatten().map(float)
+    };
+    let (jobs, letters, unrouted) = tokio::join!(depth("jobs"), depth("dead-letters"), depth("events.unrouted"));
+    to.gauge("erasure_jobs_queued", "Messages in the job queue.", jobs);
+    to.gauge("erasure_dead_letters", "Messages in the dead-letter queue.", letters);
+    to.gauge("erasure_events_unrouted", "Events that nobody was bound for.", unrouted);
+    let is_up = *broker.link().borrow() == Link::Up;
+    to.gauge("erasure_broker_up", "1 while connected to the broker.", Some(f64::from(u8::from(is_up))));
+}
+
+fn process(shared: &Shared, to: &mut Snapshot) {
+    let engine = &shared.ops.engine;
+    let stats = engine.store().stats();
+    to.counter("erasure_store_batches", "Batches written to the store.", stats.batches);
+    to.counter("erasure_store_syncs", "Syncs of the store to the disk.", stats.syncs);
+    to.counter("erasure_store_writes", "Single writes to the store.", stats.writes);
+    to.gauge("erasure_store_size_bytes", "Bytes of the store on the disk.", Some(float(stats.bytes_on_disk)));
+    let moved = f64::from(u8::from(shared.ops.settings.store_moved_aside.is_some()));
+    to.gauge("erasure_store_moved_aside", "1 where a damaged store was moved aside at the start.", Some(moved));
+    let stalled = f64::from(u8::from(engine.is_stalled()));
+    to.gauge("erasure_intake_stalled", "1 while store or broker stop the intake.", Some(stalled));
+    to.gauge("erasure_start_timestamp_seconds", "When the ops API began.", Some(shared.began_at));
+    let build = vec![("version", env!("CARGO_PKG_VERSION").to_owned())];
+    to.family(MetricType::Info, "erasure_build", "The worker's version.", [(build, 1.0)]);
+}

@@ -1,0 +1,144 @@
+//! The listener and the routes.
+//!
+//! The rule it keeps: without a token it listens on loopback only; told to stop, it finishes the
+//! answers it has begun and waits no longer than a few seconds for them.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::DefaultBodyLimit;
+use axum::extract::rejection::{BytesRejection, QueryRejection};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware;
+use axum::routing::{get, post};
+use axum::serve::ListenerExt as _;
+use serde::de::DeserializeOwned;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::guard::{self, Guard};
+use super::problem::{Kind, Problem};
+use super::{Ops, dead_letters, health, imports, jobs, metrics, receipts, systems};
+use crate::config::{NAME_FORM, is_name};
+use crate::job::JobKey;
+
+/// The longest ordinary body.
+const BODY: usize = 64 * 1024;
+/// The longest result file of an import.
+const FILE: usize = 64 * 1024 * 1024;
+/// How long answers that were begun may take after the stop.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// What every route knows.
+pub struct Shared {
+    /// The engine, the settings, the desks.
+    pub ops: Ops,
+    /// One look at the dead letters at a time: two would hide letters from each other.
+    pub letters: tokio::sync::Mutex<()>,
+    /// The latest counts for the metrics.
+    pub survey: metrics::SurveyCache,
+    /// When the server began, in seconds since 1970.
+    pub began_at: f64,
+}
+
+/// Serves the ops API until `shutdown` is cancelled. Returns the address listened on and the
+/// server's task, which ends soon after the stop.
+///
+/// # Errors
+/// Where the address cannot be listened on, or is no loopback address and there is no token.
+pub async fn serve(ops: Ops, shutdown: CancellationToken) -> io::Result<(SocketAddr, JoinHandle<()>)> {
+    if ops.settings.token.is_none() && !ops.settings.listen.ip().is_loopback() {
+        let why = "the ops API needs ops.token on an address that others can reach";
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+    }
+    let listener = TcpListener::bind(ops.settings.listen).await?;
+    let addr = listener.local_addr()?;
+    let listener = listener.tap_io(|stream| {
+        // Without it answers are only slower.
+        let _ = stream.set_nodelay(true);
+    });
+    let guard = Arc::new(Guard::new(addr, ops.settings.token.as_ref()));
+    let began_at = jiff::Timestamp::now().as_duration().as_secs_f64();
+    let shared = Arc::new(Shared { ops, letters: tokio::sync::Mutex::default(), survey: Default::default(), began_at });
+    let app = router(Arc::clone(&shared)).layer(middleware::from_fn_with_state(guard, guard::watch));
+    let server = axum::serve(listener, app).with_graceful_shutdown(shutdown.clone().cancelled_owned());
+    let task = tokio::spawn(async move {
+        let late = async {
+            shutdown.cancelled().await;
+            tokio::time::sleep(FAREWELL).await;
+        };
+        tokio::select! {
+            // It handles its errors itself and ends only by the token.
+            _ = server => {}
+            () = late => {}
+            () = health::watch_store(&shared.ops.engine) => {}
+        }
+    });
+    Ok((addr, task))
+}
+
+fn router(shared: Arc<Shared>) -> Router {
+    Router::new()
+        .route("/livez", get(health::livez))
+        .route("/readyz", get(health::readyz))
+        .route("/metrics", get(metrics::metrics))
+        .route("/.well-known/jwks.json", get(receipts::keys))
+        .route("/v1/receipts", get(receipts::pack))
+        .route("/v1/jobs", get(jobs::list))
+        .route("/v1/jobs/{tenant}/{job_id}", get(jobs::show))
+        .route("/v1/jobs/{tenant}/{job_id}/cancel", post(jobs::cancel))
+        .route("/v1/systems", get(systems::list))
+        .route("/v1/systems/{name}/release", post(systems::release))
+        .route("/v1/dead-letters", get(dead_letters::list))
+        .route("/v1/dead-letters/replay", post(dead_letters::replay))
+        .route("/v1/dead-letters/discard", post(dead_letters::discard))
+        .route("/v1/dead-letters/{tenant}/{job_id}", get(dead_letters::show))
+        .route("/v1/zeta-import/{system}/export", post(imports::export))
+        .route("/v1/zeta-import/{system}/settle", post(imports::settle).layer(DefaultBodyLimit::max(FILE)))
+        .fallback(async || Problem::from(Kind::NotFound))
+        .method_not_allowed_fallback(async || Problem::from(Kind::MethodNotAllowed))
+        .layer(DefaultBodyLimit::max(BODY))
+        .with_state(shared)
+}
+
+/// The job that a path names.
+pub fn key(tenant: &str, job_id: &str) -> Result<JobKey, Problem> {
+    let bad = |detail: String| Problem::new(Kind::BadRequest, detail);
+    if !is_name(tenant) {
+        return Err(bad(format!("a tenant's name has the form {NAME_FORM}")));
+    }
+    let job_id = Uuid::try_parse(job_id).map_err(|_| bad("a job id is a UUID".to_owned()))?;
+    Ok(JobKey { tenant: tenant.to_owned(), job_id })
+}
+
+/// The parameters of a query, or a problem.
+pub fn query<T>(read: Result<axum::extract::Query<T>, QueryRejection>) -> Result<T, Problem> {
+    match read {
+        Ok(axum::extract::Query(query)) => Ok(query),
+        Err(rejection) => Err(Problem::new(Kind::BadRequest, rejection.body_text())),
+    }
+}
+
+/// A body in JSON. Another content type is refused: a web page can send only plain ones unasked.
+pub fn body<T: DeserializeOwned>(headers: &HeaderMap, read: Result<Bytes, BytesRejection>) -> Result<T, Problem> {
+    let bytes = bytes(read)?;
+    let media = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
+    if media.split(';').next().is_none_or(|media| !media.trim().eq_ignore_ascii_case("application/json")) {
+        return Err(Problem::new(Kind::UnsupportedMediaType, "expected application/json"));
+    }
+    serde_json::from_slice(&bytes).map_err(|error| Problem::new(Kind::BadRequest, error.to_string()))
+}
+
+/// A body, or why it was not read.
+pub fn bytes(read: Result<Bytes, BytesRejection>) -> Result<Bytes, Problem> {
+    read.map_err(|rejection| match rejection.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => Kind::TooLarge.into(),
+        _ => Problem::new(Kind::BadRequest, "the body could not be read"),
+    })
+}

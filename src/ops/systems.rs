@@ -1,0 +1,46 @@
+//! `/v1/systems`: how each is doing, and the end of a hold.
+//!
+//! The rule it keeps: a release only lets calls through again; were the cause still there, the next
+//! call holds the system anew.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use serde_json::{Value, json};
+
+use super::problem::{Kind, Problem};
+use super::serve::Shared;
+use crate::engine::Gate;
+
+fn view(shared: &Shared, name: &str, gate: &Gate) -> Value {
+    let view = gate.view();
+    json!({
+        "name": name,
+        "kind": gate.system().kind().as_str(),
+        "held": view.held.is_some(),
+        "hold": view.held.map(|note| json!({ "detail": note, "seconds": view.held_for.unwrap_or_default().as_secs() })),
+        "breaker_open": view.breaker_open,
+        "paused_seconds": view.paused_for.map(|left| left.as_secs_f64().ceil()),
+        "requests_per_minute": view.requests_per_minute,
+        "calls": view.calls,
+        "jobs_in_line": view.line,
+        "jobs_in_hand": view.in_hand,
+        "credential_proven": gate.system().credential().is_proven(),
+        "import": shared.ops.imports.contains_key(name),
+    })
+}
+
+/// Every configured system.
+pub async fn list(State(shared): State<Arc<Shared>>) -> Json<Value> {
+    let systems: Vec<Value> = shared.ops.engine.gates().iter().map(|(name, gate)| view(&shared, name, gate)).collect();
+    Json(json!({ "systems": systems }))
+}
+
+/// Ends a hold; without one nothing changes.
+pub async fn release(State(shared): State<Arc<Shared>>, Path(name): Path<String>) -> Result<Json<Value>, Problem> {
+    let gate = shared.ops.engine.gates().get(&name).ok_or(Kind::UnknownSystem)?;
+    tracing::info!(system = name, held = gate.is_held(), "an operator releases a system");
+    gate.release();
+    Ok(Json(view(&shared, &name, gate)))
+}

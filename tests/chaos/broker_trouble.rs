@@ -1,0 +1,116 @@
+//! The broker stopped, killed, cut off, out of patience, and its queue deleted.
+
+use std::time::Duration;
+
+use erasure_worker::sandbox::{Action, End, FaultRule, Operation};
+use lapin::options::QueueDeleteOptions;
+use lapin::types::ShortString;
+
+use crate::forms::{Case, Form, bodies, ids};
+use crate::rig::{Rig, soon};
+use crate::support::rabbit::Rabbit;
+use crate::worker::Worker;
+
+/// Every call takes a while, so that work is always in the middle of something.
+fn slow(rig: &Rig, ms: u64) {
+    let any = FaultRule::on(Operation::Unknown, Action::Delay { ms, after_work: false });
+    rig.sandbox().add_fault(FaultRule { operation: None, ..any });
+}
+
+/// Every job ended once, as completed, and completed means that nothing is left.
+async fn all_well(rig: &Rig, worker: Worker, cases: &[Case]) {
+    let heard = rig.events.all_end(ids(cases)).await;
+    worker.stop().await;
+    for case in cases {
+        let finals = heard.finals(&case.id);
+        assert_eq!(finals.values().collect::<Vec<_>>(), ["completed"], "{:?}", heard.of(&case.id));
+        assert_eq!(case.remains(rig.sandbox()), [""; 0], "{:?}", case.form);
+    }
+    rig.nothing_repeated();
+    rig.is_empty().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn five_hundred_jobs_outlast_a_broker_that_is_away_for_twenty_seconds_and_one_that_is_killed() {
+    let rabbit = tokio::task::block_in_place(Rabbit::start);
+    let rig = Rig::start(rabbit.url()).await;
+    let cases = Case::mixed(rig.sandbox(), &Form::PLAIN, 1..501);
+    slow(&rig, 20);
+    rig.publish(&bodies(&cases)).await;
+    let worker = rig.worker("state", &[]);
+
+    rig.events.until("a hundred final events", |heard| heard.ended().len() >= 100).await;
+    tokio::task::block_in_place(|| rabbit.stop());
+    worker.says("the link to the broker is down").await;
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    tokio::task::block_in_place(|| rabbit.boot());
+
+    let soon_after = rig.events.heard().ended().len() + 100;
+    assert!(soon_after < 450, "nothing was left to do when the broker went away");
+    rig.events.until("a hundred more", |heard| heard.ended().len() >= soon_after).await;
+    tokio::task::block_in_place(|| rabbit.kill());
+    tokio::task::block_in_place(|| rabbit.boot());
+    all_well(&rig, worker, &cases).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_hundred_jobs_outlast_cut_connections_and_a_deleted_queue() {
+    let rabbit = tokio::task::block_in_place(Rabbit::start);
+    let rig = Rig::start(rabbit.url()).await;
+    let cases = Case::mixed(rig.sandbox(), &Form::PLAIN, 1..201);
+    slow(&rig, 80);
+    rig.publish(&bodies(&cases)).await;
+    let worker = rig.worker("state", &[("ERASURE__WORKER__CONCURRENCY", "12")]);
+    for ended in [10, 40, 70] {
+        rig.events.until("final events", |heard| heard.ended().len() >= ended).await;
+        tokio::task::block_in_place(|| rabbit.ctl(&["close_all_connections", "cut"]));
+    }
+
+    rig.events.until("final events", |heard| heard.ended().len() >= 90).await;
+    let connection = rig.connect().await;
+    let channel = connection.create_channel().await.unwrap();
+    let queue = ShortString::from(format!("{}.jobs", rig.prefix));
+    let lost = channel.queue_delete(queue, QueueDeleteOptions::default()).await.unwrap();
+    assert!(rig.events.heard().ended().len() < 200 && lost > 0, "the queue was empty already");
+    worker.says("its queue is gone").await;
+    // What was in the queue is gone with it; the worker has declared it again when this gets through.
+    rig.publish(&bodies(&cases)).await;
+    all_well(&rig, worker, &cases).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broker_that_takes_slow_deliveries_back_causes_no_second_call() {
+    let rabbit = tokio::task::block_in_place(|| {
+        Rabbit::start_with("consumer_timeout = 1500", "-rabbit channel_tick_interval 300")
+    });
+    let rig = Rig::start(rabbit.url()).await;
+    let forms = [Form::LoyaltyProgram, Form::EasyCms, Form::CleengBackend];
+    let cases = Case::mixed(rig.sandbox(), &forms, 1..13);
+    for operation in [Operation::DeleteMember, Operation::DeleteAccount, Operation::DeleteCustomer] {
+        let slow = Action::Delay { ms: 4000, after_work: true };
+        rig.sandbox().add_fault(FaultRule::on(operation, slow).nth(1).per_subject());
+    }
+    rig.publish(&bodies(&cases)).await;
+    let worker = rig.worker("state", &[]);
+    worker.says("the link to the broker is down").await;
+    let log = worker.log();
+    assert!(log.contains("timed out") || log.contains("PRECONDITION_FAILED"), "the broker closed the channel: {log}");
+    all_well(&rig, worker, &cases).await;
+    let gone = rig.sandbox().entries(0).iter().filter(|call| call.end == End::ClientGone).count();
+    assert_eq!(gone, 0, "a call on the wire is finished, whatever becomes of its delivery");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_frozen_broker_stops_no_call_in_hand_and_loses_no_job() {
+    let rabbit = tokio::task::block_in_place(Rabbit::start);
+    let rig = Rig::start(format!("{}?heartbeat=2", rabbit.url())).await;
+    let cases = Case::mixed(rig.sandbox(), &Form::PLAIN, 1..101);
+    slow(&rig, 40);
+    rig.publish(&bodies(&cases)).await;
+    let worker = rig.worker("state", &[]);
+    soon("some calls", rig.sandbox().wait_for(|calls| calls.len() >= 100)).await;
+    rabbit.freeze();
+    worker.says("the link to the broker is down").await;
+    rabbit.thaw();
+    all_well(&rig, worker, &cases).await;
+}

@@ -1,0 +1,95 @@
+//! The worker asked to stop, and another that takes over.
+
+use std::time::Duration;
+
+use erasure_worker::sandbox::{Action, End, Entry, FaultRule, Operation};
+
+use crate::forms::{Case, Form, bodies, ids};
+use crate::rig::{Rig, soon};
+use crate::support::rabbit::Rabbit;
+
+fn on_the_wire(calls: &[Entry]) -> usize {
+    calls.iter().filter(|call| call.operation == Operation::DeleteMember && call.end == End::InHand).count()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_drain_finishes_the_calls_on_the_wire_and_another_worker_completes_the_rest() {
+    let rig = Rig::start(Rabbit::shared().url()).await;
+    let sandbox = rig.sandbox();
+    let cases = Case::mixed(sandbox, &[Form::LoyaltyProgram], 1..61);
+    sandbox.add_fault(FaultRule::on(Operation::DeleteMember, Action::Delay { ms: 3000, after_work: true }).times(30));
+    rig.publish(&bodies(&cases)).await;
+    let settings = [
+        ("ERASURE__SYSTEMS__LOYALTY__MAX_IN_FLIGHT", "30"),
+        // Long enough for the second worker's credential to prove itself on members still there.
+        ("ERASURE__SYSTEMS__LOYALTY__VERIFY_INTERVAL", "2s"),
+        ("ERASURE__WORKER__DRAIN_TIMEOUT", "15s"),
+    ];
+    let mut first = rig.worker("first", &settings);
+    soon("thirty calls on the wire", sandbox.wait_for(|calls| on_the_wire(calls) == 30)).await;
+    let before = sandbox.entries(0).len();
+    let asked = std::time::Instant::now();
+    first.ask_to_stop();
+    let status = first.ended().await;
+    assert_eq!(status.code(), Some(0), "{}", first.log());
+    assert!(asked.elapsed() < Duration::from_secs(15), "it drained within its time");
+
+    let calls = sandbox.entries(0);
+    assert_eq!(calls.len(), before, "no call was begun after the signal");
+    assert!(calls.iter().all(|call| call.end == End::Answered), "every call on the wire got its answer");
+    assert!(rig.events.heard().0.is_empty());
+    rig.holds("jobs", 60).await;
+
+    let second = rig.worker("second", &settings);
+    let heard = rig.events.all_end(ids(&cases)).await;
+    second.stop().await;
+    for case in &cases {
+        assert_eq!(heard.finals(&case.id).values().collect::<Vec<_>>(), ["completed"], "{:?}", heard.of(&case.id));
+        assert_eq!(case.remains(sandbox), [""; 0]);
+    }
+    rig.nothing_repeated();
+    rig.is_empty().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_first_worker_goes_on_from_its_checkpoints_without_reading_back() {
+    let rig = Rig::start(Rabbit::shared().url()).await;
+    let sandbox = rig.sandbox();
+    let cases = Case::mixed(sandbox, &[Form::EasyCms], 1..11);
+    sandbox.add_fault(FaultRule::on(Operation::DeleteAccount, Action::Delay { ms: 1500, after_work: true }));
+    rig.publish(&bodies(&cases)).await;
+    let worker = rig.worker("state", &[]);
+    let deletes = |calls: &[Entry]| calls.iter().filter(|call| call.operation == Operation::DeleteAccount).count();
+    soon("ten deletes", sandbox.wait_for(|calls| deletes(calls) == 10)).await;
+    worker.stop().await;
+    let before = sandbox.entries(0).len();
+    assert_eq!(before, 20, "a look and a delete each");
+
+    let worker = rig.worker("state", &[]);
+    let heard = rig.events.all_end(ids(&cases)).await;
+    worker.stop().await;
+    assert!(cases.iter().all(|case| heard.finals(&case.id).len() == 1));
+    assert_eq!(sandbox.entries(0).len(), 30, "one verifying look each is all that was left to do");
+    rig.nothing_repeated();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stop_that_had_to_cut_a_slow_call_short_is_no_death_of_its_job() {
+    let rig = Rig::start(Rabbit::shared().url()).await;
+    let sandbox = rig.sandbox();
+    let case = Case::new(sandbox, Form::EasyCms, 1);
+    // The look hangs through five restarts.
+    sandbox
+        .add_fault(FaultRule::on(Operation::CustomerExists, Action::Delay { ms: 15_000, after_work: false }).times(5));
+    rig.publish(std::slice::from_ref(&case.body)).await;
+    for looks in 1..=5 {
+        let worker = rig.worker("state", &[("ERASURE__WORKER__DRAIN_TIMEOUT", "100ms")]);
+        soon("a look", sandbox.wait_for(|calls| calls.len() == looks)).await;
+        worker.stop().await;
+    }
+    let worker = rig.worker("state", &[]);
+    let heard = rig.events.all_end([case.id.as_str()]).await;
+    worker.stop().await;
+    assert_eq!(heard.finals(&case.id).values().collect::<Vec<_>>(), ["completed"]);
+    assert!(rig.dead_letters().await.is_empty());
+}

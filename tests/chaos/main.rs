@@ -1,0 +1,20 @@
+//! Attempts to lose a job, to report an erasure that was not, and to repeat what must not be
+//! repeated: the real worker process against a real RabbitMQ and the stand-ins of the systems, with
+//! everything between them killed, cut, filled up or damaged.
+
+// A test ends at the first thing that is not as it should be; clippy knows that of test functions only.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod events;
+mod forms;
+mod rig;
+mod worker;
+
+mod broker_trouble;
+mod drain;
+mod kills;
+mod poison;
+mod sync;

@@ -1,0 +1,75 @@
+//! Messages that stop the worker.
+
+use erasure_worker::sandbox::{Action, Entry, FaultRule, Operation};
+use lapin::BasicProperties;
+use lapin::types::AMQPValue;
+
+use crate::forms::{Case, Form, bodies, ids};
+use crate::rig::{Rig, soon};
+use crate::support::rabbit::Rabbit;
+use crate::worker::Worker;
+
+/// A text header of a message.
+pub fn header(properties: &BasicProperties, name: &str) -> Option<String> {
+    match properties.headers().as_ref()?.inner().get(name)? {
+        AMQPValue::LongString(text) => Some(text.to_string()),
+        _ => None,
+    }
+}
+
+/// Starts the worker again as often as it dies, until `done`.
+pub async fn keep_alive(start: impl Fn() -> Worker, done: impl Future<Output = ()>) -> (Worker, u32) {
+    let mut done = std::pin::pin!(done);
+    let mut deaths = 0;
+    let mut worker = start();
+    loop {
+        tokio::select! {
+            () = &mut done => return (worker, deaths),
+            status = worker.ended() => {
+                assert_eq!(status.code(), None, "{status}: {}", worker.log());
+                deaths += 1;
+                assert!(deaths < 1000, "the worker dies for ever");
+                worker = start();
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_that_kills_the_worker_alone_three_times_is_set_aside_and_its_neighbours_are_not() {
+    let rig = Rig::start(Rabbit::shared().url()).await;
+    let sandbox = rig.sandbox();
+    let cases = Case::mixed(sandbox, &[Form::LoyaltyProgram, Form::EasyCms], 1..9);
+    let slow = |operation| FaultRule::on(operation, Action::Delay { ms: 4000, after_work: false });
+    // The neighbours are on the wire when the poison comes.
+    sandbox.add_fault(slow(Operation::GetMember).nth(1).per_subject());
+    sandbox.add_fault(slow(Operation::CustomerExists).nth(1).per_subject());
+    rig.publish(&bodies(&cases)).await;
+    let poison = Case::new(sandbox, Form::EasyCms, 99);
+    let place = format!("after_parse@{}", poison.id);
+    let start = || rig.worker("state", &[("ERASURE_CRASH_AT", place.as_str())]);
+    let all = async {
+        let calls = |calls: &[Entry]| calls.len() >= cases.len();
+        soon("eight slow calls", sandbox.wait_for(calls)).await;
+        rig.publish(std::slice::from_ref(&poison.body)).await;
+        rig.events.all_end(ids(&cases)).await;
+        rig.events.until("the rejection", |heard| !heard.of(&poison.id).is_empty()).await;
+        rig.holds("jobs", 0).await;
+        rig.holds("dead-letters", 1).await;
+    };
+    let (worker, deaths) = keep_alive(start, all).await;
+    assert_eq!(deaths, 4, "once among others, three times alone");
+    worker.stop().await;
+
+    let letters = rig.dead_letters().await;
+    assert_eq!(header(&letters[0].0, "x-erasure-code").as_deref(), Some("ERS-0023"));
+    assert_eq!(letters[0].0.message_id().as_ref().map(ToString::to_string), Some(poison.id.clone()));
+    let heard = rig.events.heard();
+    assert_eq!(heard.of(&poison.id)[0]["data"]["outcome"], "rejected");
+    for case in &cases {
+        assert_eq!(heard.finals(&case.id).values().collect::<Vec<_>>(), ["completed"]);
+        assert_eq!(case.remains(sandbox), [""; 0]);
+    }
+    rig.nothing_repeated();
+    rig.is_empty().await;
+}

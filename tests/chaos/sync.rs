@@ -1,0 +1,71 @@
+//! Proof that what is called durable was handed to the disk.
+
+use std::path::Path;
+
+use erasure_worker::sandbox::Operation;
+
+use crate::forms::{Case, Form, bodies, ids};
+use crate::rig::Rig;
+use crate::support::rabbit::Rabbit;
+use crate::worker::Worker;
+
+/// What strace saw, in order.
+#[derive(Debug, PartialEq, Eq)]
+enum Seen {
+    Synced,
+    /// A destructive request was sent.
+    Called,
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_destructive_call_comes_after_a_successful_fdatasync_of_its_intent() {
+    let rig = Rig::start(Rabbit::shared().url()).await;
+    let cases = Case::mixed(rig.sandbox(), &[Form::LoyaltyProgram, Form::EasyCms], 1..9);
+    rig.publish(&bodies(&cases)).await;
+    let trace = rig.folder.path().join("trace");
+    let path = trace.to_str().unwrap();
+    let calls = "trace=fdatasync,fsync,sync_file_range,write,writev,sendto,sendmsg";
+    // -D: the worker stays our own child, so that signals reach it.
+    let strace = ["strace", "-D", "-f", "-s", "80", "-y", "-e", calls, "-o", path];
+    // One after the other, so that a sync belongs to the one job that is in hand.
+    let command = rig.wrapped(&strace, "state", &[("ERASURE__WORKER__CONCURRENCY", "1")]);
+    let worker = Worker::spawn(command, &rig.folder.path().join("state.log"));
+    rig.events.all_end(ids(&cases)).await;
+    worker.stop().await;
+
+    let text = std::fs::read_to_string(&trace).unwrap();
+    let failed: Vec<&str> = text.lines().filter(|line| line.contains("sync") && line.contains(" = -1 ")).collect();
+    assert_eq!(failed, [""; 0]);
+    let seen = story(&text, &rig.state_dir("state"));
+    let syncs = seen.iter().filter(|seen| **seen == Seen::Synced).count();
+    let destructive = rig.sandbox().entries(0).iter().filter(|call| call.destructive).count();
+    assert_eq!(seen.len() - syncs, destructive, "every destructive call was seen: {seen:?}");
+    assert_eq!(destructive, 8);
+    for pair in seen.windows(2) {
+        assert_ne!(pair, [Seen::Called, Seen::Called], "no sync between two destructive calls");
+    }
+    // Start, intent, outcome, settled: each waited for.
+    assert!(syncs >= 4 * cases.len(), "{syncs} syncs");
+    assert_eq!(rig.sandbox().summary().by_operation[&Operation::DeleteMember].effects, 4);
+}
+
+/// The syncs of the store's log and the destructive requests, in order of their completion.
+fn story(text: &str, state: &Path) -> Vec<Seen> {
+    let log = format!("<{}>", state.join("store/db").display());
+    let mut syncing = std::collections::HashSet::new();
+    let mut seen = Vec::new();
+    for line in text.lines() {
+        let thread = line.split_whitespace().next().unwrap_or_default();
+        let is_sync = line.contains("fdatasync(") && line.contains(&log);
+        if is_sync && line.contains("unfinished") {
+            syncing.insert(thread);
+        } else if (is_sync && line.ends_with("= 0"))
+            || (line.contains("fdatasync resumed") && line.ends_with("= 0") && syncing.remove(thread))
+        {
+            seen.push(Seen::Synced);
+        } else if line.contains("DELETE /loyalty/") || line.contains("set_customer_delete_account") {
+            seen.push(Seen::Called);
+        }
+    }
+    seen
+}

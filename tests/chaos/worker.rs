@@ -1,0 +1,79 @@
+//! A worker process of a test.
+//!
+//! The rule it keeps: it ends with the test.
+
+use std::fs::OpenOptions;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::process::{Child, Command};
+
+use crate::rig::soon;
+
+pub struct Worker {
+    child: Child,
+    log: PathBuf,
+    /// Where this process's part of the log begins.
+    from: usize,
+}
+
+impl Worker {
+    /// Starts it; its log is appended to `log`.
+    pub fn spawn(mut command: Command, log: &Path) -> Worker {
+        let file = OpenOptions::new().create(true).append(true).open(log).unwrap();
+        let from = file.metadata().unwrap().len() as usize;
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file).kill_on_drop(true);
+        Worker { child: command.spawn().expect("setpriv (util-linux)"), log: log.to_owned(), from }
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id().expect("a running worker")
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_raw(self.id().cast_signed()).unwrap(), signal).unwrap();
+    }
+
+    /// Ends it without a word, as a power cut would.
+    pub async fn kill(mut self) {
+        self.signal(Signal::KILL);
+        self.child.wait().await.unwrap();
+    }
+
+    /// Asks it to stop.
+    pub fn ask_to_stop(&self) {
+        self.signal(Signal::TERM);
+    }
+
+    /// Waits for its end.
+    pub async fn ended(&mut self) -> ExitStatus {
+        let log = self.log.clone();
+        let waited = tokio::time::timeout(crate::rig::PATIENCE, self.child.wait()).await;
+        waited.unwrap_or_else(|_| panic!("the worker does not end; see {}", log.display())).unwrap()
+    }
+
+    /// Asks it to stop and expects that it does so in good order.
+    pub async fn stop(mut self) {
+        self.ask_to_stop();
+        let status = self.ended().await;
+        assert!(status.success(), "{status}: {}", self.log());
+    }
+
+    /// What this process has logged.
+    pub fn log(&self) -> String {
+        let bytes = std::fs::read(&self.log).unwrap();
+        String::from_utf8_lossy(&bytes[self.from..]).into_owned()
+    }
+
+    /// Waits until it has logged `text`.
+    pub async fn says(&self, text: &str) {
+        soon(&format!("the log line {text:?}"), async {
+            while !self.log().contains(text) {
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            }
+        })
+        .await;
+    }
+}

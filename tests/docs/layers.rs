@@ -1,0 +1,208 @@
+//! Who may import whom, read from the sources: every path, not only `use` lines.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use crate::{files, read, root};
+
+/// The source without comments, strings and characters: what is left is code.
+fn code(source: &str) -> String {
+    let mut out = String::with_capacity(source.len());
+    let bytes: Vec<char> = source.chars().collect();
+    let at = |index: usize| bytes.get(index).copied().unwrap_or('\0');
+    let mut i = 0;
+    while i < bytes.len() {
+        match (at(i), at(i + 1)) {
+            ('/', '/') => {
+                while i < bytes.len() && at(i) != '\n' {
+                    i += 1;
+                }
+            }
+            ('/', '*') => {
+                while i < bytes.len() && (at(i), at(i + 1)) != ('*', '/') {
+                    i += 1;
+                }
+                i += 2;
+            }
+            ('r', '"' | '#') if !is_word(at(i.wrapping_sub(1))) && raw(&bytes, i).is_some() => {
+                i = raw(&bytes, i).unwrap_or(i + 1);
+            }
+            ('"', _) => {
+                i += 1;
+                while i < bytes.len() && at(i) != '"' {
+                    i += if at(i) == '\\' { 2 } else { 1 };
+                }
+                i += 1;
+            }
+            // A character, not a lifetime.
+            ('\'', '\\') => {
+                i += 3;
+                while i < bytes.len() && at(i) != '\'' {
+                    i += 1;
+                }
+                i += 1;
+            }
+            ('\'', _) if at(i + 2) == '\'' => i += 3,
+            (c, _) => {
+                out.push(c);
+                i += 1;
+            }
+        }
+    }
+    out
+}
+
+/// Where a raw string that begins here ends.
+fn raw(bytes: &[char], start: usize) -> Option<usize> {
+    let hashes = bytes[start + 1..].iter().take_while(|c| **c == '#').count();
+    let open = start + 1 + hashes;
+    (bytes.get(open) == Some(&'"')).then_some(())?;
+    let close =
+        |at: &usize| bytes[*at] == '"' && bytes[at + 1..].iter().take(hashes).filter(|c| **c == '#').count() == hashes;
+    (open + 1..bytes.len()).find(close).map(|at| at + 1 + hashes)
+}
+
+fn is_word(c: char) -> bool {
+    c.is_alphanumeric() || c == '_'
+}
+
+/// The first names after each occurrence of `before`: one, or those of a group in braces.
+fn heads(code: &str, before: &str) -> Vec<String> {
+    let mut heads = Vec::new();
+    for (at, _) in code.match_indices(before) {
+        if code[..at].chars().next_back().is_some_and(|c| is_word(c) || c == ':') {
+            continue;
+        }
+        let rest = code[at + before.len()..].trim_start();
+        match rest.strip_prefix('{') {
+            None => heads.push(rest.chars().take_while(|c| is_word(*c)).collect()),
+            Some(group) => {
+                let mut depth = 1;
+                let mut head = String::new();
+                for c in group.chars() {
+                    match c {
+                        '{' => depth += 1,
+                        '}' => depth -= 1,
+                        _ => {}
+                    }
+                    if depth == 1 && c == ',' || depth == 0 {
+                        heads.push(head.trim().chars().take_while(|c| is_word(*c)).collect());
+                        head.clear();
+                    } else if depth == 1 {
+                        head.push(c);
+                    }
+                    if depth == 0 {
+                        break;
+                    }
+                }
+            }
+        }
+    }
+    heads
+}
+
+/// The modules of the crate's root that a file names.
+fn imports(path: &Path, code: &str, modules: &BTreeSet<String>) -> BTreeSet<String> {
+    let inside = path.strip_prefix(root().join("src")).unwrap();
+    let is_mod = inside.file_name().is_some_and(|name| name == "mod.rs");
+    let depth = inside.components().count() - usize::from(is_mod);
+    let mut found: BTreeSet<String> = heads(code, "crate::").into_iter().collect();
+    found.extend(heads(code, "erasure_worker::"));
+    // So many steps up lead to the root; one more from within an inline module.
+    for steps in depth..=depth + 1 {
+        found.extend(heads(code, &"super::".repeat(steps)));
+    }
+    found.intersection(modules).cloned().collect()
+}
+
+fn modules() -> BTreeSet<String> {
+    let entries = std::fs::read_dir(root().join("src")).unwrap();
+    entries.map(|entry| entry.unwrap().path().file_stem().unwrap().to_string_lossy().into_owned()).collect()
+}
+
+/// The sources below `src/` that lie in a folder or file, with their code.
+fn sources() -> Vec<(String, std::path::PathBuf, String)> {
+    let src = root().join("src");
+    files(&src, "rs")
+        .into_iter()
+        .map(|path| {
+            let name = path.strip_prefix(&src).unwrap().to_string_lossy().into_owned();
+            let code = code(&read(&path));
+            (name, path, code)
+        })
+        .collect()
+}
+
+#[test]
+fn each_part_imports_only_what_it_may() {
+    let rules: [(&str, &[&str]); 5] = [
+        ("job/", &["job"]),
+        ("store/", &["store", "job"]),
+        ("broker/", &["broker", "job"]),
+        ("systems/", &["systems", "job"]),
+        ("engine/", &["engine", "job", "store", "broker", "systems", "seal", "clock"]),
+    ];
+    let modules = modules();
+    let sources = sources();
+    for (folder, allowed) in rules {
+        let mut read = 0;
+        for (name, path, code) in sources.iter().filter(|(name, ..)| name.starts_with(folder)) {
+            let found = imports(path, code, &modules);
+            let foreign: Vec<_> = found.iter().filter(|module| !allowed.contains(&module.as_str())).collect();
+            assert!(foreign.is_empty(), "src/{name} imports {foreign:?}");
+            read += 1;
+        }
+        assert!(read > 0, "src/{folder} holds no source");
+    }
+}
+
+#[test]
+fn the_engine_names_no_concrete_broker_store_or_system() {
+    for (name, _, code) in sources().into_iter().filter(|(name, ..)| name.starts_with("engine/")) {
+        for concrete in [
+            "broker::amqp",
+            "broker::spool",
+            "store::SledStore",
+            "store::MemoryStore",
+            "systems::cleeng",
+            "systems::zeta",
+            "systems::easycms",
+            "systems::vitalsource",
+            "systems::http",
+        ] {
+            assert!(!code.contains(concrete), "src/{name} names {concrete}");
+        }
+    }
+}
+
+#[test]
+fn each_large_library_lives_in_one_place() {
+    let homes: [(&str, &[&str]); 4] = [
+        ("lapin", &["broker/amqp/"]),
+        ("sled", &["store/"]),
+        ("reqwest", &["systems/http.rs", "systems/http/", "ops/client.rs"]),
+        ("axum", &["ops/", "sandbox/"]),
+    ];
+    for (name, _, code) in sources() {
+        for (library, homes) in homes {
+            let is_home = homes.iter().any(|home| name.starts_with(home));
+            let is_named = code
+                .match_indices(&format!("{library}::"))
+                .any(|(at, _)| !code[..at].chars().next_back().is_some_and(is_word))
+                || code.contains(&format!("use {library};"));
+            assert!(is_home || !is_named, "src/{name} uses {library}");
+        }
+    }
+}
+
+#[test]
+fn the_reader_of_sources_sees_code_and_nothing_else() {
+    let source = "// crate::a\nuse crate::b; /* crate::c */ let s = \"crate::d\\\" crate::e\"; let r = r#\"crate::f\"#;\n\
+                  let q = '\"'; fn g<'x>() {} use crate::{h, i::{j, k}, l as m}; other_crate::n; crate::o::p()";
+    let found: BTreeSet<String> = heads(&code(source), "crate::").into_iter().collect();
+    assert_eq!(found, ["b", "h", "i", "l", "o"].map(str::to_owned).into());
+    let modules = ["store", "job"].map(str::to_owned).into();
+    let inner = root().join("src/job/flow/mod.rs");
+    assert_eq!(imports(&inner, "use super::super::store::Store;", &modules), ["store".to_owned()].into());
+    assert_eq!(imports(&inner, "use super::job;", &modules), BTreeSet::new());
+}

@@ -1,0 +1,289 @@
+//! The JSON Schemas against the code: the same closed lists, the same jobs, the same events.
+
+use std::collections::BTreeSet;
+use std::fmt::Display;
+
+use erasure_worker::cli::args::{Schema, SchemaOf};
+use erasure_worker::cli::schema;
+use erasure_worker::job::event::{self, About, Frame};
+use erasure_worker::job::flow::Ask;
+use erasure_worker::job::journal::Entry;
+use erasure_worker::job::parse::{self, Accepts, MAX_CODES, MAX_TARGETS, SCHEMA};
+use erasure_worker::job::{
+    Answer, At, Cancel, Entitlement, Field, Identity, InputKind, Job, JobKey, JobOutcome, JobRecord, Kind, MemberKey,
+    Reason, Retry, Rules, Step, StepName, StepOutcome, TargetEnd, TargetOutcome, TargetState,
+};
+use serde_json::{Value, json};
+
+use crate::validator::fault;
+use crate::{blocks, page};
+
+fn job_schema() -> Value {
+    serde_json::from_str(schema::JOB).unwrap()
+}
+
+fn event_schema() -> Value {
+    serde_json::from_str(schema::EVENT).unwrap()
+}
+
+/// The words under a pointer, and those of the code.
+fn same_words<T: Display>(schema: &Value, pointer: &str, code: impl IntoIterator<Item = T>) {
+    let words = schema.pointer(pointer).and_then(Value::as_array).unwrap_or_else(|| panic!("{pointer} is no list"));
+    let words: Vec<&str> = words.iter().map(|word| word.as_str().unwrap()).collect();
+    let code: Vec<String> = code.into_iter().map(|word| word.to_string()).collect();
+    assert_eq!(words, code, "{pointer}");
+}
+
+#[test]
+fn the_closed_lists_of_the_event_schema_are_those_of_the_code() {
+    let schema = event_schema();
+    same_words(&schema, "/$defs/reason/enum", Reason::ALL);
+    same_words(&schema, "/$defs/retry/enum", Retry::ALL);
+    same_words(&schema, "/$defs/target_outcome/enum", TargetOutcome::ALL);
+    same_words(&schema, "/$defs/step_outcome/enum", StepOutcome::ALL);
+    same_words(&schema, "/$defs/input_kind/enum", InputKind::ALL);
+    same_words(&schema, "/$defs/step_name/enum", StepName::ALL.map(StepName::as_str));
+    same_words(&schema, "/$defs/target/properties/kind/enum", Kind::ALL.map(Kind::as_str));
+    let ends = JobOutcome::ALL.iter().map(|outcome| outcome.as_str());
+    same_words(&schema, "/$defs/job_outcome/enum", ends.chain(["needs_input", "rejected", "cancel_refused"]));
+}
+
+#[test]
+fn the_limits_and_lists_of_the_job_schema_are_those_of_the_code() {
+    let schema = job_schema();
+    let at = |pointer: &str| schema.pointer(pointer).unwrap_or_else(|| panic!("no {pointer}"));
+    assert_eq!(at("/properties/schema/const"), SCHEMA);
+    assert_eq!(at("/properties/targets/maxItems"), MAX_TARGETS);
+    let forms = at("/$defs/target/oneOf").as_array().unwrap();
+    let codes: Vec<_> = forms.iter().filter_map(|form| form.pointer("/properties/codes/maxItems")).collect();
+    assert_eq!(codes, [MAX_CODES]);
+    let overwrite = forms.iter().position(|form| form.pointer("/properties/overwrite").is_some()).unwrap();
+    let pointer = format!("/$defs/target/oneOf/{overwrite}/properties/overwrite/items/enum");
+    same_words(&schema, &pointer, Field::ALL.map(Field::as_str));
+    let keys: BTreeSet<&str> = ["member", "member_in_file"]
+        .iter()
+        .flat_map(|def| at(&format!("/$defs/{def}/properties")).as_object().unwrap().keys().map(String::as_str))
+        .collect();
+    assert_eq!(keys, MemberKey::ALL.map(MemberKey::as_str).into());
+    for form in forms {
+        assert_eq!(form["additionalProperties"], false, "{}", form["title"]);
+    }
+}
+
+/// The systems of the examples.
+fn accepts() -> Accepts {
+    let mut loyalty = Rules::new(Kind::ZetaLoyalty);
+    loyalty.import_key = Some(MemberKey::IntegrationId);
+    let systems = [
+        ("cleeng", Rules::new(Kind::Cleeng)),
+        ("loyalty", loyalty),
+        ("easycms", Rules::new(Kind::EasyCms)),
+        ("vitalsource", Rules::new(Kind::VitalSource)),
+    ];
+    Accepts {
+        environment: "sandbox".into(),
+        systems: systems.map(|(name, rules)| (name.to_owned(), rules)).into(),
+        ..Accepts::default()
+    }
+}
+
+/// The JSON examples of the page on messages.
+fn examples() -> Vec<Value> {
+    let blocks = blocks(&page("docs/messages.md")).into_iter().filter(|(language, _)| language == "json");
+    blocks.map(|(_, text)| serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error} in {text}"))).collect()
+}
+
+fn parsed(job: &Value) -> Result<Job, parse::Refusal> {
+    parse::job(job.to_string().as_bytes(), None, &accepts())
+}
+
+#[test]
+fn every_example_of_a_message_is_valid_and_each_kind_of_message_has_one() {
+    let (jobs, events) = (job_schema(), event_schema());
+    let mut seen = BTreeSet::new();
+    for example in examples() {
+        match (example["schema"].as_str(), example["type"].as_str()) {
+            (Some(SCHEMA), _) => {
+                assert_eq!(fault(&jobs, &example), None);
+                let job = parsed(&example).unwrap();
+                seen.extend(job.targets.iter().map(|target| target.kind.as_str().to_owned()));
+            }
+            (Some(Cancel::SCHEMA), _) => {
+                Cancel::parse(example.to_string().as_bytes()).unwrap();
+                seen.insert("cancel".into());
+            }
+            (_, Some(kind)) => {
+                assert_eq!(fault(&events, &example), None, "{kind}");
+                let what = kind.trim_start_matches("erasure.job.").trim_end_matches(".v1");
+                assert_eq!(example["data"]["outcome"], what);
+                let error = |error: &Value| {
+                    let reason = Reason::ALL.iter().find(|reason| error["reason"] == reason.as_str()).unwrap();
+                    assert_eq!(error["code"], reason.code());
+                    assert_eq!(error["retry"], reason.retry().as_str());
+                };
+                let targets = example["data"]["targets"].as_array().unwrap().iter().map(|target| &target["error"]);
+                targets.chain(example["data"].get("error")).filter(|error| !error.is_null()).for_each(error);
+                seen.insert("event".into());
+            }
+            _ => panic!("an example that is no message"),
+        }
+    }
+    let expected = ["cancel", "event"].into_iter().chain(Kind::ALL.map(Kind::as_str));
+    assert_eq!(seen, expected.map(str::to_owned).collect());
+}
+
+#[test]
+fn what_the_parser_refuses_in_a_job_the_schema_refuses_too() {
+    let good = examples().into_iter().find(|example| example["schema"] == SCHEMA).unwrap();
+    let with = |pointer: &str, value: Value| {
+        let mut job = good.clone();
+        *job.pointer_mut(pointer).unwrap_or_else(|| panic!("no {pointer}")) = value;
+        job
+    };
+    let and = |pointer: &str, name: &str, value: Value| {
+        let mut job = good.clone();
+        job.pointer_mut(pointer).unwrap()[name] = value;
+        job
+    };
+    let without = |pointer: &str, name: &str| {
+        let mut job = good.clone();
+        job.pointer_mut(pointer).unwrap().as_object_mut().unwrap().remove(name).unwrap();
+        job
+    };
+    let bad = [
+        json!([]),
+        with("/schema", json!("erasure.job/v2")),
+        with("/job_id", json!("6c0b7b0e6a4e4a539a2e0d8c6a0a7f11")),
+        with("/tenant", json!("Acme")),
+        with("/environment", json!("test")),
+        with("/mode", json!("delete")),
+        with("/requested_at", json!("yesterday")),
+        with("/due_at", Value::Null),
+        with("/extensions", json!([])),
+        with("/targets", json!([])),
+        with("/targets", vec![good["targets"][1].clone(); MAX_TARGETS + 1].into()),
+        with("/confirmation/by", json!("shop")),
+        with("/targets/0/customer_id", json!(123_456_789)),
+        with("/targets/0/customer_id", json!("12345x")),
+        with("/targets/0/customer_email", json!("ann")),
+        with("/targets/0/flow", json!("backdoor")),
+        with("/targets/1/method", json!("program")),
+        with("/targets/1/member", json!({})),
+        with("/targets/1/member", json!({ "member_id": "1", "card_id": "2" })),
+        with("/targets/1/member", json!({ "email": "ann@example.com" })),
+        with("/targets/3/codes/0/percent_read", json!(101)),
+        with("/targets/3/overwrite/0", json!("phone")),
+        and("", "target", json!([])),
+        and("/confirmation", "reason", json!("x")),
+        and("/targets/0", "customer_token", json!("a.b.c")),
+        and("/targets/2", "password", json!("x")),
+        and("/targets/3/codes/0", "read", json!(1)),
+        and("/targets/3", "codes", vec![json!({ "code": "A" }); MAX_CODES + 1].into()),
+        without("", "requested_at"),
+        without("/confirmation", "confirmed_at"),
+        without("/targets/0", "customer_email"),
+        without("/targets/1", "member"),
+        without("/targets/2", "email"),
+        without("/targets/3/codes/0", "code"),
+    ];
+    let schema = job_schema();
+    assert!(parsed(&good).is_ok() && fault(&schema, &good).is_none());
+    for (index, job) in bad.iter().enumerate() {
+        assert!(parsed(job).is_err(), "the parser takes bad job {index}");
+        assert!(fault(&schema, job).is_some(), "the schema takes bad job {index}");
+    }
+}
+
+fn record(job: &Job) -> JobRecord {
+    JobRecord {
+        identity: Vec::new(),
+        run: 1,
+        seq: 1,
+        body: Vec::new(),
+        copy: 0,
+        park_written: 0,
+        park_confirmed: 0,
+        opened_at: At(0),
+        requested_at: At(0),
+        due_at: None,
+        regulation: None,
+        systems: job.targets.iter().map(|target| target.system.clone()).collect(),
+        subject_ref: "s-0".into(),
+        waiting: None,
+        announced: Vec::new(),
+        owed: None,
+    }
+}
+
+#[test]
+fn what_the_worker_publishes_is_valid_under_the_event_schema() {
+    let schema = event_schema();
+    let accepts = accepts();
+    let frame = Frame { environment: "sandbox", traceparent: None, now: At(1_795_000_000_000) };
+    let mut events = Vec::new();
+    for mode in ["erase", "preview"] {
+        let mut body = examples().into_iter().find(|example| example["schema"] == SCHEMA).unwrap();
+        body["mode"] = mode.into();
+        let job = parsed(&body).unwrap();
+        let rules: Vec<&Rules> = job.targets.iter().map(|target| &accepts.systems[&target.system]).collect();
+        let mut targets = vec![TargetState::default(); job.targets.len()];
+        let row = Entitlement {
+            offer_id: "S1".into(),
+            status: "active".into(),
+            gives_access: true,
+            externally_managed: false,
+            is_pass: false,
+            id: None,
+        };
+        let answered = |step, answer| Entry::Answered { target: 0, step, answer: Some(answer), at: At(5) };
+        let entries = [
+            answered(Step::one(StepName::Resolve), Answer::Found(Identity::Same)),
+            answered(Step::one(StepName::ListEntitlements), Answer::Entitlements(vec![row.clone()])),
+            Entry::Intent { target: 0, step: Step::one(StepName::TerminateEntitlement), at: At(6) },
+            answered(Step::one(StepName::TerminateEntitlement), Answer::Done),
+        ];
+        entries.iter().zip(1..).for_each(|(entry, seq)| targets[0].apply(entry, seq));
+        let ask = Ask {
+            kind: InputKind::Confirmation,
+            expires_at: Some(At(9)),
+            entitlements: vec![row],
+            step: StepName::TerminateEntitlement,
+        };
+        let record = record(&job);
+        events.push(
+            About { job: &job, record: &record, targets: &targets, rules: &rules }.needs_input(&frame, &[(0, ask)]),
+        );
+        let ends = [
+            TargetEnd::refused(Reason::ActiveEntitlement, StepName::TerminateEntitlement),
+            TargetEnd::well(TargetOutcome::Erased),
+            TargetEnd::failed(Reason::WrongCustomerPassword, StepName::DeleteAccount),
+            TargetEnd::well(TargetOutcome::Anonymised),
+        ];
+        for (target, end) in targets.iter_mut().zip(ends) {
+            target.apply(&Entry::Ended { target: 0, end, at: At(7) }, 9);
+        }
+        for outcome in JobOutcome::ALL {
+            let about = About { job: &job, record: &record, targets: &targets, rules: &rules };
+            events.push(about.ended(&frame, *outcome));
+        }
+    }
+    let key = JobKey { tenant: "acme".into(), job_id: uuid::Uuid::from_u128(7) };
+    let sha256 = "0".repeat(64);
+    events.extend(Reason::ALL.iter().map(|reason| event::rejected(&frame, &key, *reason, "detail", &sha256)));
+    events.push(event::cancel_refused(&frame, &key, 1, 2));
+    for event in events {
+        let body: Value = serde_json::from_slice(&event.body).unwrap();
+        assert_eq!(fault(&schema, &body), None, "{}", event.what);
+        assert_eq!(body["dataschema"], schema["$id"]);
+    }
+}
+
+#[test]
+fn the_schema_command_prints_each_schema_as_it_stands_in_the_source() {
+    for (of, file) in [(SchemaOf::Job, "src/job/schema/job.v1.json"), (SchemaOf::Event, "src/job/schema/event.v1.json")]
+    {
+        let mut out = Vec::new();
+        schema::schema(&Schema { of }, &mut out).unwrap();
+        assert_eq!(String::from_utf8(out).unwrap(), page(file));
+    }
+}

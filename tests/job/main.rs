@@ -1,0 +1,16 @@
+//! Jobs from their bytes to their events: the parser, the flows against model systems with faults and
+//! crashes at every point, events and records.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking, in the functions it shares too"
+)]
+#![allow(clippy::print_stderr, reason = "an enumeration says how many cases it had")]
+
+mod accepted;
+mod identity;
+mod jobs;
+mod mutated;
+mod refused;

@@ -1,0 +1,199 @@
+//! An ordinary AMQP client: publishes with confirms, and sees every event, dead letter and parked
+//! copy that comes back, in queues of its own.
+//!
+//! The rule it keeps: none of the worker's own broker code, so that a mistake cannot cancel itself out.
+
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use lapin::message::Delivery;
+use lapin::options::{BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions};
+use lapin::types::{AMQPValue, FieldTable};
+use lapin::{BasicProperties, Channel, Confirmation, Connection, ConnectionProperties};
+use serde_json::Value;
+use tokio::sync::watch;
+
+/// How long anything may take before a test gives up; none relies on it passing.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Waits for a future, and says what was waited for where it does not come.
+pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, future).await.unwrap_or_else(|_| panic!("waited in vain for {what}"))
+}
+
+/// A message as it came.
+#[derive(Clone)]
+pub struct Message {
+    pub exchange: String,
+    pub routing_key: String,
+    pub properties: BasicProperties,
+    pub body: Vec<u8>,
+    /// The body as JSON; null where it is something else.
+    pub json: Value,
+}
+
+impl Message {
+    fn of(delivery: Delivery) -> Message {
+        Message {
+            exchange: delivery.exchange.to_string(),
+            routing_key: delivery.routing_key.to_string(),
+            properties: delivery.properties,
+            json: serde_json::from_slice(&delivery.data).unwrap_or_default(),
+            body: delivery.data,
+        }
+    }
+
+    /// An event's `data.FIELD`.
+    pub fn data(&self, field: &str) -> &Value {
+        &self.json["data"][field]
+    }
+
+    /// Which job an event or a dead letter is about.
+    pub fn job_id(&self) -> String {
+        let told = self.header("x-erasure-job-id");
+        if told.is_empty() { self.data("job_id").as_str().unwrap_or_default().to_owned() } else { told }
+    }
+
+    pub fn is_final(&self) -> bool {
+        self.data("final") == true
+    }
+
+    /// A header as text; empty where there is none.
+    pub fn header(&self, name: &str) -> String {
+        let headers = self.properties.headers().as_ref();
+        match headers.and_then(|headers| headers.inner().get(name)) {
+            None => String::new(),
+            Some(AMQPValue::LongString(text)) => text.to_string(),
+            Some(AMQPValue::LongLongInt(number)) => number.to_string(),
+            Some(other) => format!("{other:?}"),
+        }
+    }
+}
+
+/// Everything that an exchange has routed since the tap was opened.
+pub struct Tap {
+    seen: watch::Sender<Vec<Message>>,
+}
+
+impl Tap {
+    /// Binds a queue of its own, which ends with the connection.
+    async fn open(connection: &Connection, exchange: &str, key: &str) -> Tap {
+        let channel = connection.create_channel().await.unwrap();
+        let options = QueueDeclareOptions { exclusive: true, auto_delete: true, ..QueueDeclareOptions::default() };
+        let queue = channel.queue_declare("".into(), options, FieldTable::default()).await.unwrap();
+        let name = queue.name().clone();
+        let nothing = FieldTable::default;
+        channel.queue_bind(name.clone(), exchange.into(), key.into(), Default::default(), nothing()).await.unwrap();
+        let options = BasicConsumeOptions { no_ack: true, ..BasicConsumeOptions::default() };
+        let mut consumer = channel.basic_consume(name, "".into(), options, nothing()).await.unwrap();
+        let seen = watch::Sender::new(Vec::new());
+        let tap = Tap { seen: seen.clone() };
+        tokio::spawn(async move {
+            let _open = channel;
+            while let Some(Ok(delivery)) = consumer.next().await {
+                seen.send_modify(|seen| seen.push(Message::of(delivery)));
+            }
+        });
+        tap
+    }
+
+    /// All so far.
+    pub fn all(&self) -> Vec<Message> {
+        self.seen.borrow().clone()
+    }
+
+    /// The first message that is as wanted.
+    pub async fn first(&self, what: &str, wanted: impl Fn(&Message) -> bool) -> Message {
+        let mut seen = self.seen.subscribe();
+        let found = soon(what, seen.wait_for(|seen| seen.iter().any(&wanted))).await.unwrap();
+        found.iter().find(|message| wanted(message)).unwrap().clone()
+    }
+
+    /// All that are as wanted, once there are `count` of them.
+    pub async fn count(&self, what: &str, count: usize, wanted: impl Fn(&Message) -> bool) -> Vec<Message> {
+        let mut seen = self.seen.subscribe();
+        let enough = |seen: &Vec<Message>| seen.iter().filter(|message| wanted(message)).count() >= count;
+        let found = soon(what, seen.wait_for(enough)).await.unwrap();
+        found.iter().filter(|message| wanted(message)).cloned().collect()
+    }
+}
+
+/// The client.
+pub struct Client {
+    pub events: Tap,
+    pub dead_letters: Tap,
+    /// What comes back from the wait queues, and whatever else is published there.
+    pub resumed: Tap,
+    prefix: String,
+    channel: Channel,
+    connection: Connection,
+}
+
+impl Client {
+    /// Connects; the topology must be there.
+    pub async fn connect(url: &str, prefix: &str) -> Client {
+        let connection = Connection::connect(url, ConnectionProperties::default()).await.unwrap();
+        let channel = connection.create_channel().await.unwrap();
+        channel.confirm_select(ConfirmSelectOptions::default()).await.unwrap();
+        Client {
+            events: Tap::open(&connection, &format!("{prefix}.events"), "#").await,
+            dead_letters: Tap::open(&connection, &format!("{prefix}.dead-letter"), "").await,
+            resumed: Tap::open(&connection, &format!("{prefix}.resume"), "job").await,
+            prefix: prefix.to_owned(),
+            channel,
+            connection,
+        }
+    }
+
+    /// Publishes to `PREFIX.EXCHANGE` and waits for the confirm.
+    pub async fn publish(&self, exchange: &str, key: &str, body: &[u8], properties: BasicProperties) {
+        let exchange = format!("{}.{exchange}", self.prefix);
+        let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
+        let properties = properties.with_delivery_mode(2);
+        let sent =
+            async { self.channel.basic_publish(exchange.into(), key.into(), options, body, properties).await?.await };
+        let confirmed = soon("a confirm", sent).await.unwrap();
+        assert!(matches!(confirmed, Confirmation::Ack(None)), "{confirmed:?}");
+    }
+
+    /// Waits until everything that was published before has been seen by the taps.
+    pub async fn fence(&self) {
+        for (exchange, tap) in [("events", &self.events), ("dead-letter", &self.dead_letters)] {
+            let mark = uuid::Uuid::new_v4().to_string();
+            let properties = BasicProperties::default().with_message_id(mark.as_str().into());
+            self.publish(exchange, "fence", b"", properties).await;
+            tap.first("a fence", |message| is_fence(message) && message_id(message) == mark).await;
+        }
+    }
+
+    /// Takes the first message off the jobs queue and gives it back, as a worker does that dies
+    /// before it has begun. There must be no worker.
+    pub async fn take_and_give_back(&self) {
+        let channel = self.connection.create_channel().await.unwrap();
+        let queue = format!("{}.jobs", self.prefix);
+        let nothing = FieldTable::default();
+        let mut consumer =
+            channel.basic_consume(queue.into(), "".into(), BasicConsumeOptions::default(), nothing).await.unwrap();
+        let _ = soon("a job in the queue", consumer.next()).await.unwrap().unwrap();
+        channel.close(200, "".into()).await.unwrap();
+    }
+
+    /// Removes the test's names from the broker.
+    pub async fn remove(&self, queues: &[String], exchanges: &[String]) {
+        for queue in queues {
+            self.channel.queue_delete(queue.as_str().into(), Default::default()).await.unwrap();
+        }
+        for exchange in exchanges {
+            self.channel.exchange_delete(exchange.as_str().into(), Default::default()).await.unwrap();
+        }
+    }
+}
+
+fn message_id(message: &Message) -> String {
+    message.properties.message_id().as_ref().map(ToString::to_string).unwrap_or_default()
+}
+
+/// A mark of [`Client::fence`].
+pub fn is_fence(message: &Message) -> bool {
+    message.routing_key == "fence"
+}

@@ -1,0 +1,133 @@
+//! Cleeng's two flows.
+//!
+//! The rule it keeps: entitlements first, the customer last, and a confirmation before either.
+
+use erasure_worker::sandbox::{Entitlement, EntitlementKind, Operation as Op};
+use serde_json::json;
+
+use super::{steps, target};
+use crate::people::{self, confirm, job, unconfirmed};
+use crate::rig::Rig;
+
+#[tokio::test]
+async fn the_backend_flow_ends_each_entitlement_lists_again_and_anonymises() {
+    let rig = Rig::start(&[]).await;
+    let person = rig.person();
+    let event = rig.runs_to(&job(&[people::backend(&person)]), "completed").await;
+    let flow = [
+        Op::GetCustomer,
+        Op::ListEntitlements,
+        Op::UpdateSubscription,
+        Op::UpdateSubscription,
+        Op::ListEntitlements,
+        Op::DeleteCustomer,
+        Op::GetCustomer,
+    ];
+    assert_eq!(rig.calls("cleeng"), flow);
+    assert_eq!(target(&event, 0)["outcome"], "anonymised");
+    assert_eq!(target(&event, 0)["identity"], "checked");
+    let told = ["terminate_entitlement: erased × 2", "delete_customer: anonymised × 1", "read_back: erased × 1"];
+    assert_eq!(steps(&event, 0), told);
+    rig.remains(&person, "cleeng", &[]);
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn the_mediastore_flow_tells_what_will_be_lost_and_goes_on_once_the_person_confirms() {
+    let rig = Rig::start(&[]).await;
+    let person = rig.person();
+    let mut job = unconfirmed(&[people::mediastore(&person)]);
+    rig.submit(&job).await;
+    let asked = rig.event(&job, "needs_input").await;
+    assert_eq!(asked.data("final"), false);
+    let input = &asked.data("inputs")[0];
+    assert_eq!((&input["target"], &input["kind"]), (&json!(0), &json!("confirmation")));
+    let told = json!([
+        { "offer_id": "S100_EX", "status": "active", "externally_managed": false },
+        { "offer_id": "P200_EX", "status": "cancelled", "externally_managed": false },
+    ]);
+    assert_eq!(input["entitlements"], told);
+    assert_eq!(target(&asked, 0)["outcome"], "needs_input");
+    assert_eq!(rig.destructive_calls(), 0);
+
+    confirm(&mut job);
+    let event = rig.runs_to(&job, "completed").await;
+    let flow = [
+        Op::GetCustomer,
+        Op::CustomerOffers,
+        Op::UpdateSubscription,
+        Op::UpdateSubscription,
+        Op::DeleteCustomer,
+        Op::GetCustomer,
+    ];
+    assert_eq!(rig.calls("cleeng"), flow);
+    assert_eq!((event.data("run"), event.data("seq")), (&json!(1), &json!(2)));
+    rig.remains(&person, "cleeng", &[]);
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn a_customer_without_access_needs_no_confirmation() {
+    let rig = Rig::start(&[]).await;
+    let person = rig.person();
+    rig.sandbox.sandbox().world(|world| {
+        let mut customer = world.cleeng("cleeng").customer(&person.customer_id).unwrap().clone();
+        customer.entitlements.clear();
+        world.cleeng("cleeng").add(customer);
+    });
+    rig.runs_to(&unconfirmed(&[people::mediastore(&person)]), "completed").await;
+    assert_eq!(rig.calls("cleeng"), [Op::GetCustomer, Op::CustomerOffers, Op::DeleteCustomer, Op::GetCustomer]);
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn with_core_termination_subscriptions_and_passes_are_ended_by_their_ids() {
+    let rig = Rig::start(&[("systems.cleeng.termination", "core")]).await;
+    let person = rig.person();
+    rig.sandbox.sandbox().world(|world| {
+        let mut customer = world.cleeng("cleeng").customer(&person.customer_id).unwrap().clone();
+        let rental = Entitlement { kind: EntitlementKind::Rental, ..Entitlement::active("R300_EX") };
+        customer.entitlements.push(rental);
+        world.cleeng("cleeng").add(customer);
+    });
+    rig.runs_to(&job(&[people::backend(&person)]), "completed").await;
+    let flow = [
+        Op::GetCustomer,
+        Op::ListEntitlements,
+        Op::TerminateSubscription,
+        Op::TerminatePass,
+        // A rental has no id to end it by.
+        Op::UpdateSubscription,
+        Op::ListEntitlements,
+        Op::DeleteCustomer,
+        Op::GetCustomer,
+    ];
+    assert_eq!(rig.calls("cleeng"), flow);
+    rig.remains(&person, "cleeng", &[]);
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn a_customer_who_reads_as_scrubbed_is_anonymised_too() {
+    let rig = Rig::start(&[]).await;
+    let person = rig.person();
+    rig.sandbox.sandbox().world(|world| {
+        world.cleeng("cleeng").settings.anonymised = erasure_worker::sandbox::Anonymised::Scrubbed;
+    });
+    let event = rig.runs_to(&job(&[people::backend(&person)]), "completed").await;
+    assert_eq!(target(&event, 0)["outcome"], "anonymised");
+    rig.remains(&person, "cleeng", &[]);
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn a_customer_nobody_knows_is_absent_and_nothing_is_destroyed() {
+    let rig = Rig::start(&[]).await;
+    let nobody = json!({
+        "system": "cleeng", "flow": "backend", "customer_id": "123123123", "customer_email": "nobody@example.com",
+    });
+    let event = rig.runs_to(&job(&[nobody]), "completed").await;
+    assert_eq!(target(&event, 0)["outcome"], "absent");
+    assert_eq!(rig.destructive_calls(), 0);
+    rig.end().await;
+}

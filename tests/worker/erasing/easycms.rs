@@ -1,0 +1,45 @@
+//! The shop's account.
+//!
+//! The rule it keeps: existence is asked before the delete and after it.
+
+use erasure_worker::sandbox::Operation as Op;
+
+use super::target;
+use crate::people::{self, unconfirmed};
+use crate::rig::Rig;
+
+#[tokio::test]
+async fn an_account_is_deleted_with_the_customers_password_and_asked_for_again() {
+    let rig = Rig::start(&[]).await;
+    let person = rig.person();
+    let event = rig.runs_to(&unconfirmed(&[people::easycms(&person)]), "completed").await;
+    assert_eq!(rig.calls("easycms"), [Op::CustomerExists, Op::DeleteAccount, Op::CustomerExists]);
+    assert_eq!(target(&event, 0)["outcome"], "erased");
+    rig.remains(&person, "easycms", &[]);
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn without_the_password_it_is_asked_for_and_the_job_goes_on_with_it() {
+    let rig = Rig::start(&[]).await;
+    let person = rig.person();
+    let mut job = unconfirmed(&[people::easycms(&person)]);
+    let password = job["targets"][0].as_object_mut().unwrap().remove("customer_password").unwrap();
+    rig.submit(&job).await;
+    let asked = rig.event(&job, "needs_input").await;
+    assert_eq!(asked.data("inputs")[0]["kind"], "customer_password");
+    job["targets"][0]["customer_password"] = password;
+    rig.runs_to(&job, "completed").await;
+    assert_eq!(rig.calls("easycms"), [Op::CustomerExists, Op::DeleteAccount, Op::CustomerExists]);
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn an_account_that_does_not_exist_is_absent_and_no_password_is_sent() {
+    let rig = Rig::start(&[]).await;
+    let nobody = serde_json::json!({ "system": "easycms", "email": "nobody@example.com", "customer_password": "x" });
+    let event = rig.runs_to(&unconfirmed(&[nobody]), "completed").await;
+    assert_eq!(target(&event, 0)["outcome"], "absent");
+    assert_eq!(rig.calls("easycms"), [Op::CustomerExists]);
+    rig.end().await;
+}

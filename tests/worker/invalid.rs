@@ -1,0 +1,203 @@
+//! Messages that are no jobs.
+//!
+//! The rule it keeps: each goes to a person as a dead letter that says what is wrong and shows
+//! nobody, and the next job is worked on.
+
+use erasure_worker::app;
+use erasure_worker::config::{Config, Surroundings};
+use erasure_worker::engine::envelope::open_dead_letter;
+use lapin::BasicProperties;
+use serde_json::{Value, json};
+use sha2::Digest as _;
+
+use crate::client::Message;
+use crate::people::{self, unconfirmed};
+use crate::rig::Rig;
+
+/// The identifier that stands in every bad message.
+const PLANTED: &str = "planted-7301599@example.com";
+
+/// A job that would be good, with the planted identifier.
+fn good() -> Value {
+    unconfirmed(&[json!({ "system": "easycms", "email": PLANTED, "customer_password": "planted-secret" })])
+}
+
+fn with(change: impl FnOnce(&mut Value)) -> Vec<u8> {
+    let mut job = good();
+    change(&mut job);
+    job.to_string().into_bytes()
+}
+
+/// What is wrong, the body, and what the dead letter's reason must name.
+fn bad_messages() -> Vec<(&'static str, Vec<u8>, &'static str)> {
+    let vitalsource = |codes: usize| {
+        let codes: Vec<_> = (0..codes).map(|number| json!({ "code": format!("C{number}") })).collect();
+        json!({ "system": "vitalsource", "guid": PLANTED, "codes": codes })
+    };
+    let nested = format!("{}1{}", "[".repeat(500), "]".repeat(500));
+    let text = good().to_string();
+    let mut not_utf8 = text.clone().into_bytes();
+    let at = text.find(PLANTED).unwrap();
+    not_utf8[at] = 0xff;
+    vec![
+        ("not JSON", format!("{PLANTED} is no JSON").into_bytes(), "body"),
+        ("cut short", text.as_bytes()[..text.len() - 5].to_vec(), "body"),
+        ("invalid UTF-8", not_utf8, "body"),
+        ("an array", format!("[\"{PLANTED}\"]").into_bytes(), "body"),
+        ("another schema", with(|job| job["schema"] = json!("erasure.job/v2")), "schema"),
+        ("no schema", with(|job| drop(job.as_object_mut().unwrap().remove("schema"))), "schema"),
+        ("an unknown field", with(|job| job["targetz"] = json!([PLANTED])), "targetz"),
+        ("a field named like a person", with(|job| job[PLANTED] = json!(1)), "field"),
+        ("a misspelt target field", with(|job| job["targets"][0]["custmer_password"] = json!(1)), "custmer_password"),
+        ("a duplicate field", text.replacen("{", "{\"tenant\":\"acme\",", 1).into_bytes(), "tenant"),
+        ("two identifiers", with(two_identifiers), "targets[0].member"),
+        ("no identifier", with(|job| drop(job["targets"][0].as_object_mut().unwrap().remove("email"))), "email"),
+        ("no target", with(|job| job["targets"] = json!([])), "targets"),
+        ("an unknown system", with(|job| job["targets"][0]["system"] = json!("elsewhere")), "targets[0].system"),
+        ("65 targets", with(|job| job["targets"] = json!(vec![job["targets"][0].clone(); 65])), "targets"),
+        ("10,001 codes", with(|job| job["targets"] = json!([vitalsource(10_001)])), "targets[0].codes"),
+        ("a time without an offset", with(|job| job["requested_at"] = json!("2026-11-22T10:00:00")), "requested_at"),
+        ("a customer id with letters", with(letters_in_customer_id), "customer_id"),
+        ("a wrong mode", with(|job| job["mode"] = json!("eraze")), "mode"),
+        ("deep nesting", with(|job| job["extensions"] = json!({ "x": "DEEP" })), "body").nest(&nested),
+        ("over 1 MiB", with(|job| job["extensions"] = json!({ "x": "y".repeat(1 << 20) })), "body"),
+    ]
+}
+
+/// Puts raw JSON in the place of `"DEEP"`.
+trait Nest {
+    fn nest(self, raw: &str) -> Self;
+}
+
+impl Nest for (&'static str, Vec<u8>, &'static str) {
+    fn nest(mut self, raw: &str) -> Self {
+        self.1 = String::from_utf8(self.1).unwrap().replace("\"DEEP\"", raw).into_bytes();
+        self
+    }
+}
+
+fn two_identifiers(job: &mut Value) {
+    job["targets"] = json!([{
+        "system": "loyalty", "method": "program_api", "member": { "member_id": PLANTED, "card_id": PLANTED },
+    }]);
+}
+
+fn letters_in_customer_id(job: &mut Value) {
+    job["targets"] = json!([{
+        "system": "cleeng", "flow": "backend", "customer_id": PLANTED, "customer_email": PLANTED,
+    }]);
+}
+
+/// Publishes a bad body with an id of its own on the message; returns its dead letter.
+async fn dead_lettered(rig: &Rig, body: &[u8]) -> Message {
+    let ticket = uuid::Uuid::new_v4().to_string();
+    // The id in the body, where it is read, is the one that counts for the correlation.
+    let read = serde_json::from_slice::<Value>(body).ok().filter(|_| body.len() <= 1 << 20);
+    let id = read.and_then(|job| job["job_id"].as_str().map(str::to_owned));
+    let correlation = crate::checks::correlation_of(id.as_deref().unwrap_or(&ticket));
+    let properties = BasicProperties::default()
+        .with_message_id(ticket.as_str().into())
+        .with_correlation_id(correlation.as_str().into());
+    rig.client.publish("requests", "job", body, properties).await;
+    let is_it = |letter: &Message| letter.properties.message_id().as_ref().is_some_and(|id| id.as_str() == ticket);
+    rig.client.dead_letters.first("a dead letter", is_it).await
+}
+
+#[tokio::test]
+async fn a_bad_message_is_dead_lettered_with_what_is_wrong_and_the_next_job_is_worked_on() {
+    let rig = Rig::start(&[]).await;
+    rig.plant([PLANTED.to_owned(), "planted-secret".to_owned(), PLANTED[1..].to_owned()]);
+    let surroundings = Surroundings { variables: rig.variables(), ..Surroundings::of_process() };
+    let config = Config::load(Some(&rig.folder.path().join("worker.toml")), &surroundings).unwrap();
+    let keyring = app::keyring(&config).unwrap();
+    for (wrong, body, names) in bad_messages() {
+        let letter = dead_lettered(&rig, &body).await;
+        assert_eq!(letter.header("x-erasure-code"), "ERS-0020", "{wrong}");
+        let reason = letter.header("x-erasure-reason");
+        assert!(reason.contains(names), "{wrong}: {reason}");
+        assert_eq!(letter.header("x-erasure-run"), "0", "{wrong}");
+        assert_eq!(letter.header("x-erasure-tenant").is_empty(), letter.job_id().is_empty(), "{wrong}");
+        let opened = open_dead_letter(&keyring, &letter.body).unwrap();
+        assert!(*opened == body, "{wrong}: the letter holds another body");
+
+        let id = letter.job_id();
+        let is_it = |event: &Message| event.job_id() == id && event.data("outcome") == "rejected";
+        let event = rig.client.events.first(wrong, is_it).await;
+        assert_eq!(event.data("body_sha256"), &json!(hex::encode(sha2::Sha256::digest(&body))), "{wrong}");
+        assert_eq!((event.data("final"), &event.data("error")["reason"]), (&json!(true), &json!("invalid")), "{wrong}");
+
+        let next = unconfirmed(&[json!({ "system": "easycms", "email": "nobody@example.com" })]);
+        rig.runs_to(&next, "completed").await;
+    }
+    assert_eq!(rig.destructive_calls(), 0);
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn a_message_without_any_id_gives_a_dead_letter_and_no_event() {
+    let rig = Rig::start(&[]).await;
+    rig.plant([PLANTED.to_owned()]);
+    for body in [format!("{PLANTED} is no JSON").into_bytes(), Vec::new()] {
+        rig.client.publish("requests", "job", &body, BasicProperties::default()).await;
+    }
+    let letters = rig.client.dead_letters.count("both letters", 2, |_| true).await;
+    assert!(letters.iter().all(|letter| letter.job_id().is_empty() && letter.header("x-erasure-code") == "ERS-0020"));
+    rig.client.fence().await;
+    assert_eq!(rig.client.events.all().iter().filter(|event| !crate::client::is_fence(event)).count(), 0);
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn a_job_for_another_environment_is_rejected_as_such() {
+    let rig = Rig::start(&[]).await;
+    let person = rig.person();
+    for environment in [json!("production"), json!("staging"), Value::Null] {
+        let mut job = unconfirmed(&[people::easycms(&person)]);
+        job["environment"] = environment.clone();
+        if environment.is_null() {
+            // Not said is production.
+            job.as_object_mut().unwrap().remove("environment");
+        }
+        rig.submit(&job).await;
+        assert_eq!(rig.dead_letter(&job, 0).await.header("x-erasure-code"), "ERS-0021");
+        assert_eq!(rig.event(&job, "rejected").await.data("error")["reason"], "wrong_environment");
+    }
+    assert_eq!(rig.sandbox.sandbox().entries(0).len(), 0);
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn a_dead_letter_is_the_plain_message_where_sealing_is_switched_off() {
+    let rig = Rig::start(&[("dead_letters.seal", "false")]).await;
+    let body = with(|job| job["schema"] = json!("erasure.job/v2"));
+    let letter = dead_lettered(&rig, &body).await;
+    assert_eq!(letter.body, body);
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn the_same_bad_message_again_repeats_the_same_event() {
+    let rig = Rig::start(&[]).await;
+    let body = with(|job| job["schema"] = json!("erasure.job/v2"));
+    dead_lettered(&rig, &body).await;
+    dead_lettered(&rig, &body).await;
+    let events = rig.client.events.count("both events", 2, |event| event.data("outcome") == "rejected").await;
+    assert_eq!(events[0].body, events[1].body);
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn a_bad_message_under_an_open_jobs_id_does_not_end_that_job() {
+    let rig = Rig::start(&[]).await;
+    let person = rig.person();
+    let mut job = unconfirmed(&[people::vitalsource(&person)]);
+    rig.submit(&job).await;
+    rig.event(&job, "needs_input").await;
+    let mut misspelt = job.clone();
+    misspelt["confirmatoin"] = json!({});
+    rig.submit(&misspelt).await;
+    assert_eq!(rig.event(&job, "rejected").await.data("final"), false);
+    people::confirm(&mut job);
+    rig.runs_to(&job, "completed").await;
+    rig.end().await;
+}

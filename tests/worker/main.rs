@@ -1,0 +1,20 @@
+//! The worker from the outside: the real binary between a real RabbitMQ and the stand-ins of the
+//! four systems, as publishers, consumers and operators see it.
+//!
+//! The rule it keeps: a test waits for what it is told (an event, a call, a dead letter), and when
+//! it ends, [`rig::Rig::end`] checks everything that holds for every job.
+
+// A test ends at the first thing that is not as it should be; clippy knows that of test functions only.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod checks;
+mod client;
+mod erasing;
+mod identity;
+mod invalid;
+mod people;
+mod repeats;
+mod rig;
