@@ -8,6 +8,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use erasure_worker::cli::args::{ConfigCommand, KeysCommand, SystemsCommand};
+use erasure_worker::cli::ops_args::ReceiptCommand;
 use erasure_worker::cli::{self, Cli, Command, Exit};
 use erasure_worker::config::{Config, ConfigError, Surroundings};
 use erasure_worker::{app, telemetry};
@@ -63,7 +64,14 @@ async fn command(cli: Cli) -> anyhow::Result<Exit> {
         Command::DeadLetters(args) => cli::dead_letters::dead_letters(args, &surroundings, &mut out, &mut err).await?,
         Command::ZetaImport(args) => cli::zeta_import::zeta_import(args, &surroundings, &mut out, &mut err).await?,
         Command::Schema(args) => cli::schema::schema(args, &mut out)?,
-        Command::SubmitCsv(_) | Command::Receipt(_) => {
+        Command::Receipt(ReceiptCommand::Verify(args)) => {
+            let ours = || Ok(app::keyring(&load()?)?.public_keys());
+            cli::receipt::verify(args, ours, &mut out, &mut err)?
+        }
+        Command::Receipt(ReceiptCommand::Export(args)) => {
+            cli::receipt::export(args, &surroundings, &mut out, &mut err).await?
+        }
+        Command::SubmitCsv(_) => {
             writeln!(err, "this command is not part of this release")?;
             Exit::Usage
         }

@@ -231,23 +231,36 @@ pub struct DeadLettersDiscard {
 /// `receipt`
 #[derive(Debug, Subcommand)]
 pub enum ReceiptCommand {
-    /// Check signatures, and the chain between receipts given together.
-    #[command(after_help = "Example:\n  erasure-worker receipt verify --keys jwks.json receipts/*.jws")]
+    /// Check signatures and the chain: events, receipts or an audit pack; nobody is asked.
+    #[command(after_help = "Examples:\n  erasure-worker receipt verify --keys jwks.json events.ndjson
+  erasure-worker receipt verify --keys jwks.json --partial --jobs job.json receipt.jws
+  erasure-worker receipt verify --keys jwks.json pack.json
+
+Exit codes: 0 all of it holds, 1 a link is missing, altered or broken, 2 the input cannot be used.")]
     Verify(ReceiptVerify),
-    /// Print the receipts of a time span, one a line, oldest first.
-    #[command(after_help = "Example:\n  erasure-worker receipt export --from 2026-01-01 --to 2026-04-01")]
+    /// Get the signed audit pack of a time span: log of requests and answers, receipts, keys.
+    #[command(
+        after_help = "Examples:\n  erasure-worker receipt export --from 2026-01-01 --to 2026-04-01 --out audit-q1
+  erasure-worker receipt export --from 2026-01-01 > pack.json"
+    )]
     Export(ReceiptExport),
 }
 
 /// `receipt verify`
 #[derive(Debug, Args)]
 pub struct ReceiptVerify {
-    /// The receipts; - for stdin.
+    /// Events or receipts, one a line, or an audit pack (its file or folder); - for stdin.
     #[arg(value_name = "FILE", required = true)]
     pub files: Vec<PathBuf>,
     /// The public keys (a JWK set, as `keys public` prints); without it, those of the configuration.
     #[arg(long, value_name = "JWKS")]
     pub keys: Option<PathBuf>,
+    /// Only some of a chain's receipts are given: absent numbers are no fault.
+    #[arg(long)]
+    pub partial: bool,
+    /// Jobs as they were published, one a line: each must open its receipt's commitment.
+    #[arg(long = "jobs", value_name = "JOBS")]
+    pub jobs: Vec<PathBuf>,
     /// Printing.
     #[command(flatten)]
     pub output: Output,
@@ -262,6 +275,9 @@ pub struct ReceiptExport {
     /// Before this time: RFC 3339, or a date (midnight UTC).
     #[arg(long, value_name = "TIME", value_parser = instant)]
     pub to: Option<Timestamp>,
+    /// A new folder for the pack's files; without it, the pack goes to stdout as one JSON document.
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
     /// The worker.
     #[command(flatten)]
     pub ops: OpsClient,

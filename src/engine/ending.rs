@@ -162,11 +162,9 @@ impl Engine {
             systems: state.record.systems.clone(),
         });
         let mut batch = Batch::new();
-        batch.put(Table::Ended, key.to_bytes(), ended.to_bytes());
         batch.remove(Table::Cancel, key.to_bytes());
         retention::expire(&mut batch, key, frame.now, &self.settings, outcome);
-        run.journal.end(&*self.store, batch, outcome != JobOutcome::Failed);
-        run.journal.durable().await?;
+        self.end_with_receipt(run, &mut ended, batch).await?;
         crash::point("after_outcome");
         self.figures.label("jobs_finished", "", outcome.as_str());
         tracing::info!(outcome = outcome.as_str(), "job ended");

@@ -130,6 +130,7 @@ impl Engine {
             );
         }
         self.recall_proven_credentials()?;
+        self.remember_keys().await?;
         let background = tokio_util::task::TaskTracker::new();
         background.spawn(Arc::clone(self).outbox_loop());
         background.spawn(Arc::clone(self).cancel_loop());

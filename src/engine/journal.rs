@@ -167,13 +167,14 @@ impl Journal {
         Ok(())
     }
 
-    /// Writes a batch that ends the job: with `forget`, its record and journal go with it.
+    /// Writes a batch that ends the job: with `forget`, its record and journal go with it. Where the
+    /// store did not take it, it may be written again with other bytes.
     pub fn end(&self, store: &dyn Store, mut batch: Batch, forget: bool) {
         let mut state = self.lock();
         if forget {
             batch.remove(Table::Job, self.key.to_bytes());
-            for row in state.keys.drain(..) {
-                batch.remove(Table::Journal, row);
+            for row in &state.keys {
+                batch.remove(Table::Journal, row.clone());
             }
         } else {
             batch.put(Table::Job, self.key.to_bytes(), state.record.to_bytes());

@@ -5,8 +5,9 @@
 //!
 //! In reading order: [`intake`] takes deliveries; [`envelope`] says where each comes from;
 //! [`opening`] what it means for the job; [`run`] carries the job through its targets, each
-//! call through its system's [`gate`]; [`ending`] writes outcomes, parks, publishes and acks;
-//! [`journal`] is what all of them keep in the store; [`operators`] what people may see and do.
+//! call through its system's [`gate`]; [`ending`] writes outcomes (each with its link of [`receipts`]),
+//! parks, publishes and acks; [`journal`] is what all of them keep in the store; [`operators`] what
+//! people may see and do.
 
 pub mod cancels;
 mod crash;
@@ -19,6 +20,7 @@ pub mod journal;
 pub mod opening;
 pub mod operators;
 pub mod outbox;
+pub mod receipts;
 pub mod retention;
 pub mod run;
 pub mod starts;
@@ -108,6 +110,7 @@ pub struct Engine {
     pub(crate) hands: intake::Hands,
     pub(crate) starts: starts::Starts,
     pub(crate) outbox: outbox::Outbox,
+    pub(crate) receipts: receipts::Receipts,
     pub(crate) figures: Arc<Figures>,
     pub(crate) draining: CancellationToken,
     pub(crate) stalled: std::sync::atomic::AtomicBool,
@@ -124,6 +127,7 @@ impl Engine {
             hands: intake::Hands::default(),
             starts: starts::Starts::default(),
             outbox: outbox::Outbox::default(),
+            receipts: receipts::Receipts::new(&keyring),
             figures: Arc::new(Figures::default()),
             draining: CancellationToken::new(),
             stalled: std::sync::atomic::AtomicBool::new(false),

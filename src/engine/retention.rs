@@ -103,7 +103,7 @@ impl Engine {
     pub(crate) async fn forget_due(&self) -> Result<usize, JournalError> {
         let now = self.now();
         let mut batch = Batch::new();
-        let mut count = 0;
+        let mut count = self.forget_receipts().await?;
         for (row, _) in self.store.scan(Table::Expiry, b"", None, PAGE)? {
             let Some((at, what, key)) = read(&row) else {
                 batch.remove(Table::Expiry, row);

@@ -19,7 +19,7 @@ use super::problem::{Kind, Problem};
 
 /// An ordinary answer.
 const ORDINARY: Duration = Duration::from_secs(30);
-/// Dead letters and import files: as long as thousands of confirms may take.
+/// Dead letters, import files and the log of receipts: as long as thousands of confirms may take.
 const LONG: Duration = Duration::from_secs(300);
 
 /// What is checked before a route is reached.
@@ -106,8 +106,8 @@ fn check_origin(request: &Request) -> Result<(), Problem> {
 /// Checks, limits the time, and adds the headers that every answer has.
 pub async fn watch(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Response {
     let path = request.uri().path();
-    let limit =
-        if path.starts_with("/v1/dead-letters") || path.starts_with("/v1/zeta-import") { LONG } else { ORDINARY };
+    let is_long = ["/v1/dead-letters", "/v1/zeta-import", "/v1/receipts"].iter().any(|long| path.starts_with(long));
+    let limit = if is_long { LONG } else { ORDINARY };
     let mut response = match guard.check(&request) {
         Err(problem) => problem.into_response(),
         Ok(()) => match tokio::time::timeout(limit, next.run(request)).await {

@@ -4,7 +4,7 @@
 //! comes from this very machine and from no other web page.
 //!
 //! In reading order: `serve` (the listener), `guard` (who may ask), then one module a group of
-//! routes: `health`, `metrics`, `jobs`, `systems`, `dead_letters`, `imports`; `problem` is how each
+//! routes: `health`, `metrics`, `jobs`, `systems`, `dead_letters`, `imports`, `receipts`; `problem` is how each
 //! says no; `client` is the other end, for the command line.
 
 pub mod client;
@@ -15,6 +15,7 @@ mod imports;
 mod jobs;
 mod metrics;
 pub mod problem;
+mod receipts;
 mod serve;
 mod systems;
 

@@ -24,7 +24,7 @@ use uuid::Uuid;
 
 use super::guard::{self, Guard};
 use super::problem::{Kind, Problem};
-use super::{Ops, dead_letters, health, imports, jobs, metrics, systems};
+use super::{Ops, dead_letters, health, imports, jobs, metrics, receipts, systems};
 use crate::config::{NAME_FORM, is_name};
 use crate::job::JobKey;
 
@@ -88,6 +88,8 @@ fn router(shared: Arc<Shared>) -> Router {
         .route("/livez", get(health::livez))
         .route("/readyz", get(health::readyz))
         .route("/metrics", get(metrics::metrics))
+        .route("/.well-known/jwks.json", get(receipts::keys))
+        .route("/v1/receipts", get(receipts::pack))
         .route("/v1/jobs", get(jobs::list))
         .route("/v1/jobs/{tenant}/{job_id}", get(jobs::show))
         .route("/v1/jobs/{tenant}/{job_id}/cancel", post(jobs::cancel))

@@ -29,6 +29,7 @@ pub use envelope::looks_sealed;
 pub use job_key::JobKey;
 pub use keyring::{DIGEST_LEN, Digest, Keyring};
 pub use master::{KeyError, KeyId, MasterKey};
+pub use sign::Signer;
 
 /// Sealed for the master key: the body of a job that waits on the broker.
 pub const PARKED: &str = "parked";

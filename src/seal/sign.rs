@@ -7,13 +7,63 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
 use ed25519_dalek::{Signer as _, SigningKey};
 
 use super::keyring::Keyring;
-use super::master::MasterKey;
+use super::master::{KeyId, MasterKey};
 
 fn signing_key(master: &MasterKey) -> SigningKey {
     SigningKey::from_bytes(&master.derive(&[b"sign"]))
 }
 
+fn jwk(master: &MasterKey) -> serde_json::Value {
+    let public = signing_key(master).verifying_key();
+    serde_json::json!({
+        "kty": "OKP", "crv": "Ed25519", "use": "sig", "alg": "EdDSA",
+        "kid": master.id().to_string(), "x": BASE64.encode(public.as_bytes()),
+    })
+}
+
+/// Signs under the current key, which is derived once.
+pub struct Signer {
+    key: SigningKey,
+    id: KeyId,
+}
+
+impl std::fmt::Debug for Signer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Signer").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+impl Signer {
+    /// A compact JWS (RFC 7515, EdDSA) over the bytes. `typ` says what they are, so that a signature
+    /// made for one kind of statement never passes for another.
+    pub fn compact(&self, typ: &str, payload: &[u8]) -> String {
+        let (mut signed, signature) = self.parts(typ, payload);
+        signed.push('.');
+        signed.push_str(&signature);
+        signed
+    }
+
+    /// As [`Signer::compact`], without the payload: `header..signature` (RFC 7515, appendix F).
+    pub fn detached(&self, typ: &str, payload: &[u8]) -> String {
+        let (signed, signature) = self.parts(typ, payload);
+        let header = signed.split('.').next().unwrap_or_default();
+        format!("{header}..{signature}")
+    }
+
+    fn parts(&self, typ: &str, payload: &[u8]) -> (String, String) {
+        let header = serde_json::json!({ "alg": "EdDSA", "kid": self.id.to_string(), "typ": typ });
+        let signed = format!("{}.{}", BASE64.encode(header.to_string()), BASE64.encode(payload));
+        let signature = BASE64.encode(self.key.sign(signed.as_bytes()).to_bytes());
+        (signed, signature)
+    }
+}
+
 impl Keyring {
+    /// A signer for many statements.
+    pub fn signer(&self) -> Signer {
+        Signer { key: signing_key(self.current()), id: self.key_id() }
+    }
+
     /// A detached compact JWS (RFC 7515, appendix F) over the bytes: `header..signature`, EdDSA.
     pub fn sign_detached(&self, body: &[u8]) -> String {
         let key = signing_key(self.current());
@@ -25,13 +75,6 @@ impl Keyring {
 
     /// The public keys, current one first, as a JWK set.
     pub fn public_keys(&self) -> serde_json::Value {
-        let jwk = |master: &MasterKey| {
-            let public = signing_key(master).verifying_key();
-            serde_json::json!({
-                "kty": "OKP", "crv": "Ed25519", "use": "sig", "alg": "EdDSA",
-                "kid": master.id().to_string(), "x": BASE64.encode(public.as_bytes()),
-            })
-        };
         serde_json::json!({ "keys": self.masters().map(jwk).collect::<Vec<_>>() })
     }
 }

@@ -23,6 +23,9 @@ pub(super) trait Sink: Send + 'static {
     /// Errs where the disk has too little room for this many bytes more.
     fn room(&self, bytes: u64) -> Result<(), StoreError>;
 
+    /// What a flat key holds now.
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError>;
+
     /// Makes a group visible and durable. An error means that nobody knows what is on the disk.
     fn commit(&mut self, changes: Changes) -> Result<(), String>;
 }
@@ -157,21 +160,48 @@ impl<S: Sink> Worker<S> {
         let mut stop = false;
         while !stop {
             let mut group = Group::default();
+            let mut outrun = Vec::new();
             let mut next = self.queue.recv().ok();
             loop {
                 match next {
-                    Some(Order::Commit { batch, must_sync, reply }) => group.add(batch, must_sync, reply),
+                    Some(Order::Commit { batch, must_sync, reply }) => match self.holds(&group, &batch) {
+                        Ok(true) => group.add(batch, must_sync, reply),
+                        Ok(false) => outrun.push((reply, StoreError::Outrun)),
+                        Err(error) => outrun.push((reply, error)),
+                    },
                     Some(Order::Stop) => stop = true,
                     None => break,
                 }
                 next = if stop || !group.has_space() { None } else { self.queue.try_recv().ok() };
             }
-            // An empty group means that every handle is gone, or that only the stop came.
-            if group.replies.is_empty() {
+            if group.replies.is_empty() && outrun.is_empty() {
+                // Every handle is gone, or only the stop came.
                 break;
             }
-            self.settle(group);
+            if !group.replies.is_empty() {
+                self.settle(group);
+            }
+            // Told last, so that tickets resolve in the order of submission as far as it matters:
+            // whoever is outrun finds the batches before settled.
+            for (reply, error) in outrun {
+                let _ = reply.send(Err(error));
+            }
         }
+    }
+
+    /// Whether what a batch expects holds once the group before it is written.
+    fn holds(&self, group: &Group, batch: &Batch) -> Result<bool, StoreError> {
+        for expected in &batch.expected {
+            let key = flat(expected.table, &expected.key);
+            let holds = match group.changes.get(&key) {
+                Some(pending) => *pending == expected.value,
+                None => self.sink.get(&key)? == expected.value,
+            };
+            if !holds {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     fn settle(&mut self, mut group: Group) {

@@ -53,7 +53,7 @@ pub(super) struct Cuts(HashMap<Vec<u8>, u32>);
 impl Cuts {
     /// Takes note of one stored pair, when the store is opened.
     pub(super) fn learn(&mut self, key: &[u8], stored: &[u8]) -> Result<(), StoreError> {
-        if matches!(key.first(), Some(1..=8))
+        if matches!(key.first(), Some(1..=9))
             && let Stored::Cut(pieces) = Stored::read(stored)?
         {
             self.0.insert(key.to_vec(), pieces);

@@ -9,7 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;
 
 use super::layout::{flat, start};
-use super::{Batch, Pair, Store, StoreError, StoreStats, Table, Ticket};
+use super::{Batch, Expected, Pair, Store, StoreError, StoreStats, Table, Ticket};
 
 #[derive(Debug, Default)]
 struct State {
@@ -46,11 +46,23 @@ impl MemoryStore {
         let waiting = state.waiting.len();
         for _ in 0..count.min(waiting) {
             if let Some((batch, reply)) = state.waiting.pop_front() {
-                state.commit(batch);
-                let _ = reply.send(Ok(()));
+                let _ = reply.send(state.commit(batch));
             }
         }
         waiting
+    }
+
+    /// Settles all waiting batches, the oldest first, as `decide` says of each: an error that it
+    /// gives is the batch's, and nothing of that batch is written. Tells how many waited.
+    pub fn settle(&self, mut decide: impl FnMut(&Batch) -> Result<(), StoreError>) -> usize {
+        let mut state = self.state();
+        let waiting = std::mem::take(&mut state.waiting);
+        let count = waiting.len();
+        for (batch, reply) in waiting {
+            let answer = decide(&batch).and_then(|()| state.commit(batch));
+            let _ = reply.send(answer);
+        }
+        count
     }
 
     /// Makes all waiting batches durable, and those that come at once again.
@@ -93,15 +105,19 @@ impl MemoryStore {
         } else if state.held {
             state.waiting.push_back((batch, reply));
         } else {
-            state.commit(batch);
-            let _ = reply.send(Ok(()));
+            let _ = reply.send(state.commit(batch));
         }
         ticket
     }
 }
 
 impl State {
-    fn commit(&mut self, batch: Batch) {
+    fn commit(&mut self, batch: Batch) -> Result<(), StoreError> {
+        let holds =
+            |expected: &Expected| self.durable.get(&flat(expected.table, &expected.key)) == expected.value.as_ref();
+        if !batch.expected.iter().all(holds) {
+            return Err(StoreError::Outrun);
+        }
         self.stats.batches += 1;
         self.stats.syncs += 1;
         self.stats.writes += batch.writes.len() as u64;
@@ -112,6 +128,7 @@ impl State {
                 None => self.durable.remove(&key),
             };
         }
+        Ok(())
     }
 
     fn alive(&self) -> Result<(), StoreError> {

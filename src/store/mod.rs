@@ -44,6 +44,8 @@ pub enum Table {
     Ended = 7,
     /// When what may be forgotten: due time, then key.
     Expiry = 8,
+    /// The receipts by their number in the chain: eight bytes, big-endian.
+    Receipt = 9,
 }
 
 /// One change: a new value, or (with `None`) a removal.
@@ -57,11 +59,25 @@ pub struct Write {
     pub value: Option<Vec<u8>>,
 }
 
+/// What a key must hold for a batch to be written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Expected {
+    /// The family the key belongs to.
+    pub table: Table,
+    /// The key within its table.
+    pub key: Vec<u8>,
+    /// Its value; `None` where it must not be there.
+    pub value: Option<Vec<u8>>,
+}
+
 /// Changes that become visible and durable together, or not at all. Later writes to a key win.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Batch {
     /// The changes in order.
     pub writes: Vec<Write>,
+    /// What must hold after all batches submitted before, else nothing of this one is written and
+    /// its ticket says [`StoreError::Outrun`].
+    pub expected: Vec<Expected>,
 }
 
 impl Batch {
@@ -78,6 +94,12 @@ impl Batch {
     /// Removes a key; removing one that is not there is no error.
     pub fn remove(&mut self, table: Table, key: impl Into<Vec<u8>>) {
         self.writes.push(Write { table, key: key.into(), value: None });
+    }
+
+    /// Makes the batch depend on what a key holds at its turn: a batch before it that failed must
+    /// not leave this one behind as if nothing had happened.
+    pub fn expect(&mut self, table: Table, key: impl Into<Vec<u8>>, value: Option<Vec<u8>>) {
+        self.expected.push(Expected { table, key: key.into(), value });
     }
 
     /// True where nothing would change.
@@ -121,6 +143,9 @@ pub enum StoreError {
         /// Bytes that must be free.
         needed: u64,
     },
+    /// A batch before this one failed, or changed what this one expected; nothing of it was written.
+    #[error("the batch was made for another state of the store; nothing of it was written")]
+    Outrun,
     /// A write or a sync failed: the state on disk is not known any more, the process must stop.
     #[error("the store failed and the process must stop: {0}")]
     Broken(String),

@@ -245,6 +245,19 @@ impl Sink for Disk {
         }
     }
 
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        let read = || match self.db.get(key)? {
+            Some(stored) => whole_value(&self.db, key, &stored).map(Some),
+            None => Ok(None),
+        };
+        match catch_unwind(AssertUnwindSafe(read)) {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(Failure::Store(error))) => Err(error),
+            Ok(Err(Failure::Sled(error))) => Err(StoreError::Broken(format!("a read failed: {error}"))),
+            Err(_) => Err(StoreError::Broken("a read panicked".into())),
+        }
+    }
+
     fn commit(&mut self, changes: Changes) -> Result<(), String> {
         let answer = self.write(changes);
         if answer.is_err() {

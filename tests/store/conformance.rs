@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use erasure_worker::store::{Batch, MemoryStore, Store, Table};
+use erasure_worker::store::{Batch, MemoryStore, Store, StoreError, Table};
 
 use crate::{job, open, put};
 
@@ -41,6 +41,8 @@ suite!(
     many_writers_all_get_what_they_wrote,
     batches_take_effect_in_the_order_of_submission,
     a_check_succeeds_and_counts_grow,
+    a_batch_that_expects_another_state_writes_nothing,
+    batches_in_one_group_expect_what_those_before_them_write,
 );
 
 async fn a_resolved_ticket_means_that_the_value_is_read<S: Store>(store: Arc<S>) {
@@ -246,4 +248,39 @@ async fn a_check_succeeds_and_counts_grow<S: Store>(store: Arc<S>) {
     assert_eq!(after.writes - before.writes, 2);
     assert!(after.bytes_on_disk > 0);
     assert_eq!(store.scan(Table::Meta, b"check", None, 9).unwrap(), vec![]);
+}
+
+async fn a_batch_that_expects_another_state_writes_nothing<S: Store>(store: Arc<S>) {
+    let expecting = |value: Option<&[u8]>, put: &[u8]| {
+        let mut batch = crate::put(b"head", put);
+        batch.put(Table::Job, b"row", put);
+        batch.expect(Table::Job, b"head", value.map(<[u8]>::to_vec));
+        batch
+    };
+    store.submit(expecting(None, b"1")).await.unwrap();
+    assert!(matches!(store.submit(expecting(None, b"other")).await, Err(StoreError::Outrun)));
+    assert!(matches!(store.submit(expecting(Some(b"2"), b"3")).await, Err(StoreError::Outrun)));
+    assert_eq!((job(&*store, b"head"), job(&*store, b"row")), (Some(b"1".to_vec()), Some(b"1".to_vec())));
+    store.submit(expecting(Some(b"1"), b"2")).await.unwrap();
+    assert_eq!(job(&*store, b"row"), Some(b"2".to_vec()));
+}
+
+async fn batches_in_one_group_expect_what_those_before_them_write<S: Store>(store: Arc<S>) {
+    // Submitted without waiting, so that many share a group; every third expects what never was.
+    let mut tickets = Vec::new();
+    let mut head: Option<Vec<u8>> = None;
+    for n in 0_u32..300 {
+        let wrong = n % 3 == 2;
+        let mut batch = Batch::new();
+        batch.expect(Table::Job, b"head", if wrong { Some(b"never".to_vec()) } else { head.clone() });
+        batch.put(Table::Job, b"head", n.to_be_bytes());
+        tickets.push((wrong, store.submit(batch)));
+        if !wrong {
+            head = Some(n.to_be_bytes().to_vec());
+        }
+    }
+    for (wrong, ticket) in tickets {
+        assert_eq!(matches!(ticket.await, Err(StoreError::Outrun)), wrong);
+    }
+    assert_eq!(job(&*store, b"head"), head);
 }

@@ -1,0 +1,304 @@
+//! The chain of receipts in the store: given out with the outcome, forgotten with a checkpoint,
+//! handed over as an audit pack.
+//!
+//! The rule it keeps: outcome, event, receipt and the chain's new head are one batch, handed to the
+//! store in the order of the numbers. Each batch expects the head that it was made for, so that one
+//! that failed takes those built on it along, and none refers to a receipt that never was durable.
+
+use std::sync::{Mutex, PoisonError};
+
+use serde_json::{Map, Value};
+use uuid::Uuid;
+
+use super::Engine;
+use super::intake::Interrupted;
+use super::journal::JournalError;
+use super::run::Run;
+use crate::job::record::{Event, Undecodable};
+use crate::job::{At, Ended, JobOutcome};
+use crate::receipt::claims::{self, Head, Link, Origin};
+use crate::receipt::pack::{Content, Pack};
+use crate::receipt::{CHECKPOINT, RECEIPT, digest};
+use crate::seal::{Keyring, Signer};
+use crate::store::{Batch, Store, StoreError, Table};
+
+const HEAD: &[u8] = b"receipt-head";
+const CHECKPOINT_ROW: &[u8] = b"receipt-checkpoint";
+const KEY: &[u8] = b"receipt-key/";
+/// The purpose of the code that vouches for a remembered public key.
+const VOUCHED: &str = "receipt-key";
+const PAGE: usize = 256;
+/// The most bytes of receipts in one pack.
+pub const MOST_IN_A_PACK: usize = 16 << 20;
+
+/// The chain of this process.
+pub(crate) struct Receipts {
+    signer: Signer,
+    chain: Mutex<Chain>,
+}
+
+/// What the last batch handed in will make of the chain.
+#[derive(Default)]
+struct Chain {
+    /// `None`: to be read from the store.
+    head: Option<Option<Head>>,
+    /// Rises when a batch failed: those made before it on the same generation fail as well.
+    generation: u64,
+}
+
+/// Why there is no pack.
+#[derive(Debug, thiserror::Error)]
+pub enum PackError {
+    /// More bytes of receipts than one pack takes.
+    #[error("the span holds more than the {} MiB of receipts that one pack takes; ask in parts: let the first end at {until}",
+        MOST_IN_A_PACK >> 20)]
+    TooMany {
+        /// When the first receipt beyond was finished, RFC 3339.
+        until: String,
+    },
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Receipts {
+    pub(crate) fn new(keyring: &Keyring) -> Receipts {
+        Receipts { signer: keyring.signer(), chain: Mutex::default() }
+    }
+
+    fn chain(&self) -> std::sync::MutexGuard<'_, Chain> {
+        self.chain.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A batch of this generation failed. All that were built on it fail too, and all before it are
+    /// settled: from here on the store's own head is the right one, once.
+    fn failed(&self, generation: u64) {
+        let mut chain = self.chain();
+        if chain.generation == generation {
+            *chain = Chain { head: None, generation: generation + 1 };
+        }
+    }
+}
+
+impl Chain {
+    fn head(&mut self, store: &dyn Store) -> Result<Option<Head>, StoreError> {
+        if let Some(head) = &self.head {
+            return Ok(head.clone());
+        }
+        let head = head(store)?;
+        self.head = Some(head.clone());
+        Ok(head)
+    }
+}
+
+fn head(store: &dyn Store) -> Result<Option<Head>, StoreError> {
+    let unreadable = || StoreError::Unreadable("the head of the receipts".into());
+    store.get(Table::Meta, HEAD)?.map(|bytes| Head::from_bytes(&bytes).ok_or_else(unreadable)).transpose()
+}
+
+/// A stored receipt: when it was given, and its text.
+fn row(at: At, receipt: &str) -> Vec<u8> {
+    [&at.0.to_be_bytes(), receipt.as_bytes()].concat()
+}
+
+fn read_row(key: &[u8], value: &[u8]) -> Option<(u64, At, String)> {
+    let number = u64::from_be_bytes(key.try_into().ok()?);
+    let at = At(i64::from_be_bytes(value.get(..8)?.try_into().ok()?));
+    Some((number, at, String::from_utf8(value.get(8..)?.to_vec()).ok()?))
+}
+
+impl Engine {
+    fn origin(&self) -> Origin {
+        Origin {
+            worker: self.settings.worker_id.clone(),
+            environment: self.accepts.environment.clone(),
+            worker_version: env!("CARGO_PKG_VERSION").to_owned(),
+        }
+    }
+
+    /// Writes the end of a run: what is in `rest`, the outcome with its event and receipt, and the
+    /// chain's new head, as one. Returns once that is durable.
+    pub(crate) async fn end_with_receipt(
+        &self,
+        run: &Run<'_>,
+        ended: &mut Ended,
+        rest: Batch,
+    ) -> Result<(), Interrupted> {
+        let forget = ended.outcome != JobOutcome::Failed;
+        let key = run.job.key.to_bytes();
+        let commitment = run.job.receipt_salt.as_ref().map(|salt| {
+            let salt = secrecy::ExposeSecret::expose_secret(salt).as_bytes();
+            digest::commitment(salt, &run.job.identity_bytes())
+        });
+        let mut event = read_event(&ended.event).ok_or_else(|| undecodable(&ended.event))?;
+        let origin = self.origin();
+        loop {
+            let generation = {
+                // Held until the batch is handed in, never for the disk.
+                let mut chain = self.receipts.chain();
+                let before = chain.head(&*self.store)?;
+                let link = Link::after(before.as_ref(), || Uuid::from_u128(rand::random()));
+                let data = event.get_mut("data").and_then(Value::as_object_mut);
+                let data = data.ok_or_else(|| undecodable(&ended.event))?;
+                let payload = claims::payload(&origin, &link, data, commitment.clone());
+                let receipt = self.receipts.signer.compact(RECEIPT, &payload);
+                data.insert("receipt".into(), receipt.clone().into());
+                ended.event.body = serde_json::to_vec(&event).map_err(|_| undecodable(&ended.event))?;
+                let head = link.head(&receipt);
+                let mut batch = rest.clone();
+                batch.put(Table::Ended, key.clone(), ended.to_bytes());
+                batch.put(Table::Receipt, link.number.to_be_bytes(), row(ended.at, &receipt));
+                batch.put(Table::Meta, HEAD, head.to_bytes());
+                batch.expect(Table::Meta, HEAD, before.as_ref().map(Head::to_bytes));
+                run.journal.end(&*self.store, batch, forget);
+                chain.head = Some(Some(head));
+                chain.generation
+            };
+            match run.journal.durable().await {
+                Ok(()) => return Ok(()),
+                Err(error) => {
+                    self.receipts.failed(generation);
+                    if !matches!(error, StoreError::Outrun) {
+                        return Err(error.into());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Forgets a page of the oldest receipts that are older than `retain_finished`; a signed
+    /// checkpoint stands for all that went. Returns how many it was.
+    pub(crate) async fn forget_receipts(&self) -> Result<usize, JournalError> {
+        let now = self.now();
+        let due = |at: &At| at.plus(self.settings.retain_finished) <= now;
+        let first = self.store.scan(Table::Receipt, b"", None, 1)?;
+        if !first.iter().filter_map(|(key, value)| read_row(key, value)).any(|(_, at, _)| due(&at)) {
+            return Ok(0);
+        }
+        let Some(head) = head(&*self.store)? else { return Ok(0) };
+        let mut batch = Batch::new();
+        let mut last = None;
+        for (key, value) in self.store.scan(Table::Receipt, b"", None, PAGE)? {
+            // Only ever from the oldest on, whatever the clock did in between.
+            let Some((number, _, receipt)) = read_row(&key, &value).filter(|(_, at, _)| due(at)) else { break };
+            batch.remove(Table::Receipt, key);
+            last = Some(Head { chain: head.chain, number, sha256: digest::sha256(receipt.as_bytes()) });
+        }
+        let count = batch.writes.len();
+        if let Some(last) = last {
+            let payload = claims::checkpoint(&self.origin(), &last, &now.to_rfc3339());
+            batch.put(Table::Meta, CHECKPOINT_ROW, self.receipts.signer.compact(CHECKPOINT, &payload));
+            self.store.submit(batch).await?;
+            tracing::info!(through = last.number, "receipts older than worker.retain_finished are forgotten");
+        }
+        Ok(count)
+    }
+
+    /// Remembers the public keys in use, so that receipts can be checked long after a rotation. A
+    /// key is kept with a code that only the master key can make.
+    pub(crate) async fn remember_keys(&self) -> Result<(), StoreError> {
+        let mut batch = Batch::new();
+        let ours = self.keyring.public_keys();
+        let ours = ours.get("keys").and_then(Value::as_array).cloned().unwrap_or_default();
+        for jwk in self.remembered_keys()?.iter().chain(&ours) {
+            let text = jwk.to_string().into_bytes();
+            let mut value = self.keyring.mac(VOUCHED, &[&text]).to_vec();
+            value.extend_from_slice(&text);
+            batch.put(Table::Meta, key_row(jwk), value);
+        }
+        self.store.submit(batch).await
+    }
+
+    fn remembered_keys(&self) -> Result<Vec<Value>, StoreError> {
+        let mut keys = Vec::new();
+        for (_, value) in self.store.scan(Table::Meta, KEY, None, usize::MAX)? {
+            let Some((code, text)) = value.split_at_checked(32) else { continue };
+            match serde_json::from_slice(text) {
+                Ok(jwk) if self.keyring.verify_mac(VOUCHED, &[text], code) => keys.push(jwk),
+                _ => tracing::warn!("a remembered public key is not vouched for by the master key; it is passed over"),
+            }
+        }
+        Ok(keys)
+    }
+
+    /// The public keys of the receipts as a JWK set: those in use, the current one first, then
+    /// those that earlier receipts of this store were signed with.
+    ///
+    /// # Errors
+    /// Where the store fails.
+    pub fn public_keys(&self) -> Result<Value, StoreError> {
+        let mut keys = self.keyring.public_keys();
+        if let Some(list) = keys.get_mut("keys").and_then(Value::as_array_mut) {
+            for jwk in self.remembered_keys()? {
+                if !list.iter().any(|known| known.get("kid") == jwk.get("kid")) {
+                    list.push(jwk);
+                }
+            }
+        }
+        Ok(keys)
+    }
+
+    /// The receipts from the first to the last whose run ended from `from` on and before `to`, as a
+    /// signed pack. Reads the whole log of receipts, so it blocks.
+    ///
+    /// # Errors
+    /// Where they have more bytes than [`MOST_IN_A_PACK`], or the store fails.
+    pub fn audit_pack(&self, from: Option<At>, to: Option<At>) -> Result<Pack, PackError> {
+        let within = |at: At| from.is_none_or(|from| from <= at) && to.is_none_or(|to| at < to);
+        let head = head(&*self.store)?;
+        let mut receipts: Vec<(u64, String)> = Vec::new();
+        // Neighbours may have ended in another order than their numbers say: what lies between two
+        // of the span belongs to the pack, or it would look like a gap.
+        let mut between = Vec::new();
+        let mut bytes = 0;
+        let mut after: Option<Vec<u8>> = None;
+        loop {
+            let page = self.store.scan(Table::Receipt, b"", after.as_deref(), PAGE)?;
+            let Some((last, _)) = page.last() else { break };
+            after = Some(last.clone());
+            for (number, at, receipt) in page.iter().filter_map(|(key, value)| read_row(key, value)) {
+                if within(at) {
+                    receipts.append(&mut between);
+                } else if receipts.is_empty() {
+                    continue;
+                }
+                bytes += receipt.len();
+                if within(at) && bytes > MOST_IN_A_PACK {
+                    return Err(PackError::TooMany { until: at.to_rfc3339() });
+                }
+                // Beyond that the pack is refused if another one of the span comes at all.
+                if bytes <= MOST_IN_A_PACK {
+                    let list = if within(at) { &mut receipts } else { &mut between };
+                    list.push((number, receipt));
+                }
+            }
+        }
+        let checkpoint = self.store.get(Table::Meta, CHECKPOINT_ROW)?.and_then(|text| String::from_utf8(text).ok());
+        let content = Content {
+            origin: &self.origin(),
+            made_at: self.now().to_rfc3339(),
+            span: (from.map(At::to_rfc3339), to.map(At::to_rfc3339)),
+            keys: &self.public_keys()?,
+            checkpoint: checkpoint.as_deref(),
+            receipts: &receipts,
+            head: head.as_ref(),
+        };
+        Ok(Pack::make(&content, |typ, bytes| self.receipts.signer.detached(typ, bytes)))
+    }
+}
+
+fn key_row(jwk: &Value) -> Vec<u8> {
+    let kid = jwk.get("kid").and_then(Value::as_str).unwrap_or_default();
+    [KEY, kid.as_bytes()].concat()
+}
+
+fn read_event(event: &Event) -> Option<Map<String, Value>> {
+    serde_json::from_slice(&event.body).ok()
+}
+
+fn undecodable(event: &Event) -> Interrupted {
+    JournalError::from(Undecodable { what: "event", version: event.body.first().copied() }).into()
+}
+
+#[cfg(test)]
+mod tests;
