@@ -86,6 +86,7 @@ fn gate(shop: &Arc<Shop>, rules: &Rules) -> Arc<Gate> {
         hold_probe_interval: Duration::from_secs(3600),
         breaker_pause: Duration::from_millis(1),
         most_in_hand: 8,
+        fingerprint: secrecy::SecretString::from("shop"),
     };
     Arc::new(Gate::new(Arc::clone(shop) as _, rules.clone(), settings))
 }

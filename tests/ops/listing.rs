@@ -55,6 +55,7 @@ fn ended(number: u128) -> (JobKey, Ended) {
     let event = Event { id: String::new(), what: outcome.as_str().to_owned(), body: b"{}".to_vec(), at: At(1) };
     let ended = Ended {
         identity: Vec::new(),
+        body: Vec::new(),
         outcome,
         run: 1,
         seq: 1,

@@ -213,10 +213,6 @@ impl System for Shop {
         &self.credential
     }
 
-    fn fingerprint(&self) -> zeroize::Zeroizing<Vec<u8>> {
-        zeroize::Zeroizing::new(b"shop".to_vec())
-    }
-
     async fn call(&self, call: Call<'_>) -> Result<Answer, Failure> {
         let email = match &call.target.spec {
             Spec::EasyCms { email, .. } => email.expose_secret().to_owned(),
