@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::cursor::{Invalid, Object};
 use super::model::JobKey;
-use super::parse;
+use super::{field, parse};
 
 /// The job to be cancelled.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,8 +27,8 @@ impl Cancel {
         if schema != Self::SCHEMA {
             return Err(Invalid::at("schema", format!("expected {}", Self::SCHEMA)));
         }
-        let tenant = parse::name(&mut object, "tenant")?.unwrap_or("default").to_owned();
-        let job_id: Uuid = parse::uuid(object.need_text("job_id")?, "job_id")?;
+        let tenant = field::name(&mut object, "tenant")?.unwrap_or("default").to_owned();
+        let job_id: Uuid = field::uuid(object.need_text("job_id")?, "job_id")?;
         object.finish()?;
         Ok(Cancel { key: JobKey { tenant, job_id } })
     }

@@ -7,10 +7,11 @@ use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use super::flow::{Ask, Rules};
-use super::journal::{At, StepState, TargetState};
+use super::journal::At;
 use super::model::{Job, JobKey, Kind, Mode, Spec};
 use super::outcome::{JobOutcome, Reason, StepOutcome, TargetEnd, TargetOutcome};
 use super::record::{Event, JobRecord};
+use super::state::{StepState, TargetState};
 use super::step::{Answer, Identity, RowState, Step, StepName};
 
 /// The namespace of event ids.

@@ -6,19 +6,22 @@
 pub mod cancel;
 pub mod cursor;
 pub mod event;
+mod field;
 pub mod flow;
 pub mod journal;
 pub mod model;
 pub mod outcome;
 pub mod parse;
 pub mod record;
+pub mod state;
 pub mod step;
 
 pub use cancel::Cancel;
 pub use flow::{Next, Rules};
-pub use journal::{At, Entry, StepState, TargetState};
+pub use journal::{At, Entry};
 pub use model::{Code, Confirmation, Field, Job, JobKey, Kind, Member, MemberKey, Mode, Spec, Target};
 pub use outcome::{InputKind, JobOutcome, Reason, Retry, StepOutcome, TargetEnd, TargetOutcome};
 pub use parse::{Accepts, Invalid};
 pub use record::{Ended, JobRecord};
+pub use state::{StepState, TargetState};
 pub use step::{Answer, CodeState, Entitlement, Failure, FailureKind, Identity, RowState, Step, StepName};

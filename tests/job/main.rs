@@ -10,7 +10,15 @@
 #![allow(clippy::print_stderr, reason = "an enumeration says how many cases it had")]
 
 mod accepted;
+mod catalogue;
+mod enumerated;
+mod executor;
 mod identity;
 mod jobs;
 mod mutated;
+mod plain;
+mod plan;
 mod refused;
+mod scenario;
+mod watch;
+mod world;

@@ -6,6 +6,7 @@
 use super::{Evidence, Flow, Go, Next, Seen};
 use crate::job::model::Spec;
 use crate::job::outcome::{Reason, TargetEnd, TargetOutcome};
+use crate::job::state::StepState;
 use crate::job::step::{Answer, FailureKind, Identity, Step, StepName};
 
 const RESOLVE: Step = Step::one(StepName::Resolve);
@@ -26,7 +27,7 @@ pub(super) fn next(flow: &Flow<'_>) -> Go<TargetEnd> {
         Answer::Missing { .. } => return absent(flow),
         _ => return flow.failed(Reason::UnreadableReply, StepName::Resolve),
     }
-    flow.read(FIRST_LIST)?;
+    list(flow.read(FIRST_LIST)?, flow)?;
     if flow.is_preview() {
         return Ok(flow.previewed());
     }
@@ -38,18 +39,26 @@ pub(super) fn next(flow: &Flow<'_>) -> Go<TargetEnd> {
     if !deleted {
         end_access(flow, is_backend)?;
     }
-    match flow.act(DELETE, 1, |seq| gone(flow, seq), |reason, _| flow.refused(reason, StepName::DeleteCustomer))? {
-        Evidence::NotOurs => Ok(TargetEnd::well(TargetOutcome::Absent)),
-        Evidence::Answer | Evidence::Before => {
-            flow.verified(DELETE, shows)?;
-            Ok(TargetEnd::well(TargetOutcome::Anonymised))
-        }
+    let evidence =
+        flow.act(DELETE, 1, |seq| gone(flow, seq), |reason, _| flow.refused(reason, StepName::DeleteCustomer))?;
+    flow.verified(DELETE, shows)?;
+    Ok(TargetEnd::well(match evidence {
+        Evidence::NotOurs => TargetOutcome::Absent,
+        Evidence::Answer | Evidence::Before => TargetOutcome::Anonymised,
+    }))
+}
+
+/// A list is a list, or nothing is known of what gives access.
+fn list(answer: &Answer, flow: &Flow<'_>) -> Go<()> {
+    match answer {
+        Answer::Entitlements(_) => Ok(()),
+        _ => flow.failed(Reason::UnreadableReply, StepName::ListEntitlements),
     }
 }
 
 /// Nobody by that id: believed once a list, made with the same credential, was answered.
 fn absent(flow: &Flow<'_>) -> Go<TargetEnd> {
-    flow.read(CORE_LIST)?;
+    list(flow.read(CORE_LIST)?, flow)?;
     if flow.state.with_access.is_empty() {
         return Ok(if flow.is_preview() { flow.previewed() } else { TargetEnd::well(TargetOutcome::Absent) });
     }
@@ -64,46 +73,53 @@ fn end_access(flow: &Flow<'_>, is_backend: bool) -> Go<()> {
         && matches!(state.failure, Some((FailureKind::Refused, Reason::ActiveEntitlement)))
         && state.refusals == 1
     {
-        flow.read_after(CORE_LIST, state.seq)?;
+        list(flow.read_after(CORE_LIST, state.seq)?, flow)?;
         return Err(Next::Settle { step: DELETE, done: false });
     }
-    let mut last = 0;
     let count = u32::try_from(flow.state.entitlements.len()).unwrap_or(u32::MAX);
     for item in flow.state.done_prefix(StepName::TerminateEntitlement)..count {
-        let step = Step::item(StepName::TerminateEntitlement, item);
-        if !flow.state.entitlements[item as usize].gives_access {
-            continue;
-        }
-        flow.act(step, 1, |seq| ended(flow, item, seq), |_, state| still_active(flow, state.unclear))?;
+        terminate(flow, item)?;
     }
-    for state in flow.state.all(StepName::TerminateEntitlement) {
-        last = last.max(state.seq);
-    }
+    let acted = flow.state.all(StepName::TerminateEntitlement).iter().zip(0..).max_by_key(|(state, _)| state.seq);
+    let Some((_, last)) = acted else { return Ok(()) };
     // The seed's MediaStore flow goes straight on to the delete, which refuses (422) if it must.
-    let list_again = last > 0 && (is_backend || flow.state.get(CORE_LIST).is_some());
-    if list_again {
-        let seen =
+    if is_backend || flow.state.get(CORE_LIST).is_some() {
+        let has_no_access =
             |answer: &Answer| matches!(answer, Answer::Entitlements(rows) if rows.iter().all(|row| !row.gives_access));
-        let answer = flow.poll_after(CORE_LIST, last, seen)?;
-        if !seen(answer) {
+        let answer = flow.poll_after(CORE_LIST, Step::item(StepName::TerminateEntitlement, last), has_no_access)?;
+        list(answer, flow)?;
+        if !has_no_access(answer) {
             return flow.refused(Reason::ActiveEntitlement, StepName::TerminateEntitlement);
         }
-        let answers = flow.state.get(CORE_LIST).map_or(0, |state| state.answers);
-        still_active(flow, if seen(answer) { 0 } else { answers })?;
     }
     Ok(())
 }
 
-fn still_active(flow: &Flow<'_>, times: u32) -> Go<()> {
-    if times >= super::FEW {
-        return flow.refused(Reason::ActiveEntitlement, StepName::TerminateEntitlement);
+/// Terminates one entitlement that gives access.
+fn terminate(flow: &Flow<'_>, item: u32) -> Go<()> {
+    let step = Step::item(StepName::TerminateEntitlement, item);
+    let state = flow.state.get(step);
+    if state.is_none() && !flow.state.entitlements[item as usize].gives_access {
+        return Ok(());
     }
-    Ok(())
+    // It may have been ended before, and the answer lost: the list says so, or the refusal stands.
+    if let Some(StepState { failure: Some((FailureKind::Refused, reason)), seq, .. }) = state
+        && *reason != Reason::IdentityMismatch
+        && ended(flow, item, *seq)? == Seen::Done
+    {
+        return Err(Next::Settle { step, done: true });
+    }
+    flow.act(step, 1, |seq| ended(flow, item, seq), |reason, state| still_active(flow, reason, state.unclear))
+        .map(|_| ())
+}
+
+fn still_active(flow: &Flow<'_>, reason: Reason, times: u32) -> Go<()> {
+    if times >= super::FEW { flow.refused(reason, StepName::TerminateEntitlement) } else { Ok(()) }
 }
 
 /// Whether entitlement `item` has lost its access, by a list made after `seq`.
 fn ended(flow: &Flow<'_>, item: u32, seq: u64) -> Go<Seen> {
-    flow.read_after(CORE_LIST, seq)?;
+    list(flow.read_after(CORE_LIST, seq)?, flow)?;
     Ok(if flow.state.with_access.contains(&item) { Seen::NotDone } else { Seen::Done })
 }
 

@@ -21,21 +21,19 @@ pub(super) fn next(flow: &Flow<'_>) -> Go<TargetEnd> {
         return Ok(flow.previewed());
     }
     flow.confirmed(true, StepName::DeleteAccount)?;
-    let is_done = flow.state.get(DELETE).is_some_and(|state| state.is_done());
-    if !is_done && matches!(flow.target.spec, Spec::EasyCms { customer_password: None, .. }) {
+    if !flow.is_sent(DELETE) && matches!(flow.target.spec, Spec::EasyCms { customer_password: None, .. }) {
         return Err(Next::Ask(vec![flow.ask(InputKind::CustomerPassword, StepName::DeleteAccount)]));
     }
     let read_back = |seq| {
         let answer = flow.read_after(Step::one(StepName::ReadBack), seq)?;
         shows(answer).map_or_else(|| flow.failed(Reason::Unproven, StepName::ReadBack), Ok)
     };
-    match flow.act(DELETE, 1, read_back, |reason, _| flow.failed(reason, StepName::DeleteAccount))? {
-        Evidence::NotOurs => Ok(TargetEnd::well(TargetOutcome::Absent)),
-        Evidence::Answer | Evidence::Before => {
-            flow.verified(DELETE, shows)?;
-            Ok(TargetEnd::well(TargetOutcome::Erased))
-        }
-    }
+    let evidence = flow.act(DELETE, 1, read_back, |reason, _| flow.failed(reason, StepName::DeleteAccount))?;
+    flow.verified(DELETE, shows)?;
+    Ok(TargetEnd::well(match evidence {
+        Evidence::NotOurs => TargetOutcome::Absent,
+        Evidence::Answer | Evidence::Before => TargetOutcome::Erased,
+    }))
 }
 
 /// A count of 0 comes only in a well-formed, authenticated reply, so it is proof by itself.

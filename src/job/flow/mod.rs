@@ -6,104 +6,18 @@
 
 pub mod cleeng;
 pub mod easycms;
+pub mod rules;
 pub mod vitalsource;
 pub mod zeta;
 
 use std::time::Duration;
 
-use super::journal::{At, Intent, StepState, TargetState};
-use super::model::{Field, Job, Kind, MemberKey, Mode, Target};
+use super::journal::At;
+use super::model::{Field, Job, Kind, Mode, Target};
 use super::outcome::{InputKind, Reason, TargetEnd, TargetOutcome};
+use super::state::{Intent, StepState, TargetState};
 use super::step::{Answer, Entitlement, FailureKind, Identity, Step, StepName};
-
-/// When a system asks the person (or an agent) to confirm first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Confirm {
-    /// Always.
-    Always,
-    /// Where something active will be lost.
-    WhenActive,
-    /// Never.
-    #[default]
-    Never,
-}
-
-/// How a loyalty platform lets members prove themselves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum MemberProof {
-    /// By the current password.
-    #[default]
-    Password,
-    /// By a one-time password.
-    Otp,
-    /// By the token alone.
-    Token,
-}
-
-/// What the flows need to know of a configured system.
-#[derive(Debug, Clone)]
-pub struct Rules {
-    /// Its kind.
-    pub kind: Kind,
-    /// Whether to ask first.
-    pub confirm: Confirm,
-    /// Whether a reply that cannot be compared is refused.
-    pub strict_identity: bool,
-    /// The first pause before a deletion that is still visible is read back again.
-    pub verify_interval: Duration,
-    /// Zeta Loyalty: how members prove themselves.
-    pub member_proof: MemberProof,
-    /// Zeta Loyalty: how long a one-time password is valid.
-    pub otp_validity: Duration,
-    /// Zeta Loyalty: true where the Program API can be read.
-    pub program_reads: bool,
-    /// Zeta Loyalty: the key column of the deletion file, where imports are configured.
-    pub import_key: Option<MemberKey>,
-    /// What the system keeps after an erasure; told in the event.
-    pub preserved: Vec<String>,
-    /// VitalSource: look for licences that no code accounts for.
-    pub check_licenses: bool,
-    /// VitalSource: the requester's endpoint is told at the end.
-    pub tell_requester: bool,
-}
-
-impl Rules {
-    /// The defaults of a kind.
-    pub fn new(kind: Kind) -> Rules {
-        Rules {
-            kind,
-            confirm: match kind {
-                Kind::Cleeng => Confirm::WhenActive,
-                Kind::VitalSource => Confirm::Always,
-                Kind::ZetaLoyalty | Kind::EasyCms => Confirm::Never,
-            },
-            strict_identity: false,
-            verify_interval: Duration::from_secs(30),
-            member_proof: MemberProof::Password,
-            otp_validity: Duration::from_secs(300),
-            program_reads: true,
-            import_key: None,
-            preserved: Vec::new(),
-            check_licenses: true,
-            tell_requester: false,
-        }
-    }
-}
-
-/// How often and how long to try.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Limits {
-    /// Attempts per step.
-    pub max_attempts: u32,
-    /// From a step's first to its latest failed attempt.
-    pub max_elapsed: Duration,
-    /// The longest pause.
-    pub max_interval: Duration,
-    /// How long to wait for a person.
-    pub input_max: Duration,
-    /// How long a deletion may stay visible.
-    pub pending_max: Duration,
-}
+pub use rules::{Confirm, Limits, MemberProof, Rules};
 
 /// Replies that cannot be read are asked for this often before the step fails.
 const FEW: u32 = 3;
@@ -235,18 +149,22 @@ impl<'a> Flow<'a> {
         }
     }
 
-    /// An answer made after `seq` and no longer ago than the growing verify interval; otherwise it
-    /// is read again, or waited for.
-    fn poll_after(&self, step: Step, seq: u64, is_final: impl Fn(&Answer) -> bool) -> Go<&'a Answer> {
-        let answer = self.read_after(step, seq)?;
+    /// An answer made after the step `acted` was: one that is final, or the last one before
+    /// `waits.pending_max`. Until then it is read again, each time after as long as it has been
+    /// waited for.
+    fn poll_after(&self, step: Step, acted: Step, is_final: impl Fn(&Answer) -> bool) -> Go<&'a Answer> {
+        let acted = self.state.get(acted);
+        let answer = self.read_after(step, acted.map_or(0, |acted| acted.seq))?;
         if is_final(answer) {
             return Ok(answer);
         }
-        let Some(state) = self.state.get(step) else { return Ok(answer) };
-        if self.now.since(state.first_answered_at) >= self.limits.pending_max {
+        let (Some(state), Some(acted)) = (self.state.get(step), acted) else { return Ok(answer) };
+        let since = acted.answered_at.max(acted.intent_at).max(acted.last_failed_at);
+        let waited = state.answered_at.since(since.max(self.state.run_began_at));
+        if waited >= self.limits.pending_max {
             return Ok(answer);
         }
-        let until = state.answered_at.plus(self.pause(state.answers));
+        let until = state.answered_at.plus(waited.max(self.rules.verify_interval).min(self.longest_pause()));
         if self.now < until {
             return Err(Next::Wait { until, why: Why::Pending });
         }
@@ -256,7 +174,11 @@ impl<'a> Flow<'a> {
     /// The pause before the read-back number `n + 1`: doubling from `verify_interval`.
     fn pause(&self, n: u32) -> Duration {
         let doubled = self.rules.verify_interval.saturating_mul(1_u32 << n.saturating_sub(1).min(16));
-        doubled.min(self.limits.max_interval.max(self.rules.verify_interval))
+        doubled.min(self.longest_pause())
+    }
+
+    fn longest_pause(&self) -> Duration {
+        self.limits.max_interval.max(self.rules.verify_interval)
     }
 
     /// Another attempt at a step, unless its failures say otherwise.
@@ -301,26 +223,22 @@ impl<'a> Flow<'a> {
     ) -> Go<Evidence> {
         let Some(state) = self.state.get(step) else { return Err(Next::Intend(self.ahead(step, ahead))) };
         if state.settled_done {
-            let ours = state.doubted || !matches!(state.answer, Some(Answer::Unclear(_)));
+            let ours = state.doubted || state.answer.is_none();
             return Ok(if ours { Evidence::Before } else { Evidence::NotOurs });
         }
         match &state.answer {
+            None => {}
             Some(Answer::Done) => return Ok(Evidence::Answer),
             Some(Answer::AlreadyDone) if state.doubted => return Ok(Evidence::Before),
             Some(Answer::AlreadyDone) => return Ok(Evidence::NotOurs),
-            Some(Answer::Missing { .. }) | Some(Answer::Unclear(_)) => {
-                let done = match read_back(state.seq)? {
-                    Seen::Done => true,
-                    Seen::NotDone => {
-                        if let Some(Answer::Unclear(reason)) = &state.answer {
-                            unclear(*reason, state)?;
-                        }
-                        false
-                    }
-                };
+            Some(answer) => {
+                let done = read_back(state.seq)? == Seen::Done;
+                if !done {
+                    let reason = if let Answer::Unclear(reason) = answer { *reason } else { Reason::UnreadableReply };
+                    unclear(reason, state)?;
+                }
                 return Err(Next::Settle { step, done });
             }
-            _ => {}
         }
         match state.intent {
             Intent::Doubt => Err(Next::Settle { step, done: read_back(state.seq)? == Seen::Done }),
@@ -364,7 +282,7 @@ impl<'a> Flow<'a> {
             return Ok(());
         }
         let mut ask = self.ask(InputKind::Confirmation, step);
-        ask.entitlements.clone_from(&self.state.entitlements);
+        ask.entitlements = self.state.entitlements.iter().filter(|row| row.gives_access).cloned().collect();
         Err(Next::Ask(vec![ask]))
     }
 
@@ -395,6 +313,14 @@ impl<'a> Flow<'a> {
         TargetEnd::well(TargetOutcome::Previewed)
     }
 
+    /// True where the call was made or may have been: nothing more is asked for, what is left is to
+    /// see what came of it.
+    fn is_sent(&self, step: Step) -> bool {
+        self.state
+            .get(step)
+            .is_some_and(|state| state.settled_done || state.answer.is_some() || state.intent == Intent::Doubt)
+    }
+
     /// The sequence number of a step's last entry; 0 where there is none.
     fn seq(&self, step: Step) -> u64 {
         self.state.get(step).map_or(0, |state| state.seq)
@@ -407,7 +333,7 @@ impl<'a> Flow<'a> {
         if self.state.get(acted).is_some_and(|state| state.settled_done) {
             return Ok(());
         }
-        match shows(self.poll_after(step, self.seq(acted), |answer| shows(answer) == Some(Seen::Done))?) {
+        match shows(self.poll_after(step, acted, |answer| shows(answer) == Some(Seen::Done))?) {
             Some(Seen::Done) => Ok(()),
             Some(Seen::NotDone) => self.failed(Reason::NotGone, StepName::ReadBack),
             None => self.failed(Reason::Unproven, StepName::ReadBack),

@@ -4,10 +4,10 @@
 //! The rule it keeps: every code is a checkpoint of its own, and the identifiers are overwritten
 //! only when no given code and no unknown licence is left.
 
-use super::{Flow, Go, Next, Seen, Why};
-use crate::job::journal::StepState;
+use super::{Flow, Go, Next, Seen, Why, fields_to_overwrite};
 use crate::job::model::Spec;
 use crate::job::outcome::{Reason, TargetEnd, TargetOutcome};
+use crate::job::state::StepState;
 use crate::job::step::{Answer, CodeState, FailureKind, Identity, Step, StepName};
 
 const RESOLVE: Step = Step::one(StepName::Resolve);
@@ -16,18 +16,22 @@ const OVERWRITE: Step = Step::one(StepName::OverwriteUser);
 const TELL: Step = Step::one(StepName::TellRequester);
 
 pub(super) fn next(flow: &Flow<'_>) -> Go<TargetEnd> {
-    let Spec::VitalSource { codes, .. } = &flow.target.spec else {
+    let Spec::VitalSource { codes, overwrite, .. } = &flow.target.spec else {
         return flow.failed(Reason::Invalid, StepName::Resolve);
     };
     let codes = u32::try_from(codes.len()).unwrap_or(u32::MAX);
-    match flow.read(RESOLVE)? {
-        Answer::User { identity, .. } => flow.same_person(*identity)?,
-        Answer::Missing { proven } => return nobody(flow, *proven, codes),
+    let resolved = flow.read(RESOLVE)?;
+    match resolved {
+        Answer::User { identity, .. } => drop(flow.same_person(*identity)?),
+        Answer::Missing { .. } => {}
         _ => return flow.failed(Reason::UnreadableReply, StepName::Resolve),
-    };
+    }
     for item in flow.state.done_prefix(StepName::ReadCode)..codes {
         flow.read(Step::item(StepName::ReadCode, item))?;
     }
+    let Answer::User { fields, .. } = resolved else {
+        return nobody(flow, matches!(resolved, Answer::Missing { proven: true }));
+    };
     if !flow.state.touched {
         owners(flow)?;
         if flow.is_preview() {
@@ -42,12 +46,16 @@ pub(super) fn next(flow: &Flow<'_>) -> Go<TargetEnd> {
     if flow.rules.check_licenses && !is_overwritten {
         licenses(flow)?;
     }
-    let values = |seq| {
-        let answer = flow.read_after(Step::one(StepName::ReadBack), seq)?;
-        shows(answer).map_or_else(|| flow.failed(Reason::Unproven, StepName::ReadBack), Ok)
-    };
-    flow.act(OVERWRITE, 1, values, |reason, _| flow.failed(reason, StepName::OverwriteUser))?;
-    flow.verified(OVERWRITE, shows)?;
+    if fields_to_overwrite(fields, overwrite).is_empty() {
+        blank(flow)?;
+    } else {
+        let values = |seq| {
+            let answer = flow.read_after(Step::one(StepName::ReadBack), seq)?;
+            shows(answer).map_or_else(|| flow.failed(Reason::Unproven, StepName::ReadBack), Ok)
+        };
+        flow.act(OVERWRITE, 1, values, |reason, _| flow.failed(reason, StepName::OverwriteUser))?;
+        flow.verified(OVERWRITE, shows)?;
+    }
     if flow.rules.tell_requester {
         told(flow)?;
     }
@@ -55,14 +63,17 @@ pub(super) fn next(flow: &Flow<'_>) -> Go<TargetEnd> {
 }
 
 /// No user by that name: with a proven credential and codes that are not active, there is nothing.
-fn nobody(flow: &Flow<'_>, proven: bool, codes: u32) -> Go<TargetEnd> {
+fn nobody(flow: &Flow<'_>, proven: bool) -> Go<TargetEnd> {
     let mut proven = proven;
-    for item in 0..codes {
-        match flow.read(Step::item(StepName::ReadCode, item))? {
-            Answer::Code { state: CodeState::Unknown, .. } => {}
-            Answer::Code { state: CodeState::Cancelled, .. } => proven = true,
+    for state in flow.state.all(StepName::ReadCode) {
+        match &state.answer {
+            Some(Answer::Code { state: CodeState::Unknown, .. }) => {}
+            Some(Answer::Code { state: CodeState::Cancelled, .. }) => proven = true,
             // A live code cannot be shown to be this person's: there is nobody to compare with.
-            _ => return flow.refused(Reason::IdentityMismatch, StepName::ReadCode),
+            Some(Answer::Code { state: CodeState::Active, .. }) => {
+                return flow.refused(Reason::IdentityMismatch, StepName::ReadCode);
+            }
+            _ => return flow.failed(Reason::UnreadableReply, StepName::ReadCode),
         }
     }
     match (proven, flow.is_preview()) {
@@ -72,17 +83,28 @@ fn nobody(flow: &Flow<'_>, proven: bool, codes: u32) -> Go<TargetEnd> {
     }
 }
 
+/// A user of whom nothing was stored that would have to be overwritten: it must still read so.
+fn blank(flow: &Flow<'_>) -> Go<()> {
+    match flow.read(Step::one(StepName::ReadBack))? {
+        Answer::Values { stand: true } => Ok(()),
+        Answer::Values { stand: false } => flow.failed(Reason::NotGone, StepName::ReadBack),
+        _ => flow.failed(Reason::Unproven, StepName::ReadBack),
+    }
+}
+
 /// No code of somebody else's, before the first revoke.
 fn owners(flow: &Flow<'_>) -> Go<()> {
     for state in flow.state.all(StepName::ReadCode) {
-        if let Some(Answer::Code { state: CodeState::Active, owner }) = &state.answer {
-            match owner {
+        match &state.answer {
+            Some(Answer::Code { state: CodeState::Cancelled | CodeState::Unknown, .. }) => {}
+            Some(Answer::Code { state: CodeState::Active, owner }) => match owner {
                 Identity::Other => return flow.refused(Reason::IdentityMismatch, StepName::ReadCode),
                 Identity::Unreadable | Identity::Blank if flow.rules.strict_identity => {
                     return flow.refused(Reason::IdentityUnreadable, StepName::ReadCode);
                 }
                 Identity::Same | Identity::Unreadable | Identity::Blank => {}
-            }
+            },
+            _ => return flow.failed(Reason::UnreadableReply, StepName::ReadCode),
         }
     }
     Ok(())

@@ -4,9 +4,10 @@
 //! The rule it keeps: a 404 counts as gone only with a credential that has succeeded elsewhere; a
 //! deletion whose answer was lost and that nothing can read back is `unproven`, never erased.
 
-use super::{Ask, Evidence, Flow, Go, MemberProof, Next, OTP_PAUSE, Seen, Why};
+use super::{Ask, Evidence, Flow, Go, MOST_ASKS, MemberProof, Next, OTP_PAUSE, Seen, Why};
 use crate::job::model::{Member, MemberKey, Spec};
 use crate::job::outcome::{InputKind, Reason, TargetEnd, TargetOutcome};
+use crate::job::state::StepState;
 use crate::job::step::{Answer, FailureKind, Identity, RowState, Step, StepName};
 
 const RESOLVE: Step = Step::one(StepName::Resolve);
@@ -42,6 +43,27 @@ fn by_program(flow: &Flow<'_>) -> Go<TargetEnd> {
     delete(flow, true)
 }
 
+/// A proof that is refused after a lost answer: the token may have died with the member. So it is
+/// looked for now and then, while a fresh one is asked for.
+fn died_with_member(flow: &Flow<'_>) -> Go<bool> {
+    let Some(state) = flow.state.get(DELETE).filter(|state| state.doubted && !state.is_done()) else {
+        return Ok(false);
+    };
+    if !matches!(state.failure, Some((FailureKind::UnauthorisedTheirs(_), _))) {
+        return Ok(false);
+    }
+    match shows(flow, flow.read_after(READ_BACK, state.seq)?) {
+        Some(Seen::Done) => Ok(true),
+        Some(Seen::NotDone) => match flow.state.get(READ_BACK) {
+            Some(state) if flow.now >= state.answered_at.plus(flow.pause(state.answers)) => {
+                Err(flow.attempt(READ_BACK, Some(state)))
+            }
+            _ => Ok(false),
+        },
+        None => Ok(false),
+    }
+}
+
 struct Given {
     token: bool,
     password: bool,
@@ -50,17 +72,17 @@ struct Given {
 
 fn by_member(flow: &Flow<'_>, member: Option<&Member>, given: &Given) -> Go<TargetEnd> {
     let reads_back = member.is_some() && flow.rules.program_reads;
-    let is_done = flow.state.get(DELETE).is_some_and(|state| state.is_done());
-    let in_doubt = flow.state.get(DELETE).is_some_and(|state| state.intent == crate::job::journal::Intent::Doubt);
-    // Nothing more is asked for once the delete was sent: what is left is to prove it.
-    if !is_done && !in_doubt {
+    if reads_back && died_with_member(flow)? {
+        return Err(Next::Settle { step: DELETE, done: true });
+    }
+    if !flow.is_sent(DELETE) {
         if !given.token && !flow.is_preview() {
             return Err(Next::Ask(vec![flow.ask(InputKind::AccessToken, StepName::DeleteMember)]));
         }
         if member.is_some() && given.token {
             match flow.read(RESOLVE)? {
                 Answer::Found(identity) => flow.same_person(*identity)?,
-                _ => flow.same_person(Identity::Unreadable)?,
+                _ => return flow.failed(Reason::UnreadableReply, StepName::Resolve),
             };
         }
         if reads_back && let Answer::Found(identity) = flow.read(RESOLVE_BY_PROGRAM)? {
@@ -87,11 +109,14 @@ fn one_time_password(flow: &Flow<'_>, has_code: bool) -> Go<()> {
     let sends = flow.state.all(StepName::RequestOtp);
     let latest = u32::try_from(sends.len().saturating_sub(1)).unwrap_or(u32::MAX);
     let mut step = Step::item(StepName::RequestOtp, latest);
-    let refused = flow
-        .state
-        .get(DELETE)
-        .is_some_and(|state| matches!(state.failure, Some((FailureKind::UnauthorisedTheirs(InputKind::Otp), _))));
-    if has_code && !refused {
+    let delete = flow.state.get(DELETE);
+    let refusal =
+        delete.filter(|state| matches!(state.failure, Some((FailureKind::UnauthorisedTheirs(InputKind::Otp), _))));
+    if refusal.is_some_and(|state| state.attempts >= MOST_ASKS) {
+        return flow.failed(Reason::InputRefused, StepName::DeleteMember);
+    }
+    // A code that came was sent by whomever: it is tried before another is sent.
+    if has_code && refusal.is_none() {
         return Ok(());
     }
     let sent_at = sends.last().map(|state| state.intent_at);
@@ -104,11 +129,10 @@ fn one_time_password(flow: &Flow<'_>, has_code: bool) -> Go<()> {
     }
     flow.act(step, 1, |_| Ok(Seen::Done), |_, _| Ok(()))?;
     let sent = flow.state.get(step).map_or(flow.now, |state| state.intent_at);
-    let ask = Ask {
+    Err(Next::Ask(vec![Ask {
         expires_at: Some(sent.plus(flow.rules.otp_validity)),
         ..flow.ask(InputKind::Otp, StepName::DeleteMember)
-    };
-    Err(Next::Ask(vec![ask]))
+    }]))
 }
 
 /// The delete call and its proof.
@@ -119,17 +143,17 @@ fn delete(flow: &Flow<'_>, reads_back: bool) -> Go<TargetEnd> {
         }
         flow.looked_twice(DELETE, seq, |answer| shows(flow, answer))
     };
-    let unclear = |_, state: &crate::job::journal::StepState| {
+    let unclear = |_, state: &StepState| {
         if state.unclear >= super::FEW { flow.failed(Reason::NotGone, StepName::DeleteMember) } else { Ok(()) }
     };
-    match flow.act(DELETE, 1, read_back, unclear)? {
-        Evidence::NotOurs => Ok(TargetEnd::well(TargetOutcome::Absent)),
-        Evidence::Answer | Evidence::Before => {
-            if reads_back {
-                flow.verified(DELETE, |answer| shows(flow, answer))?;
-            }
-            Ok(TargetEnd::well(TargetOutcome::Erased))
-        }
+    let evidence = flow.act(DELETE, 1, read_back, unclear)?;
+    if reads_back {
+        flow.verified(DELETE, |answer| shows(flow, answer))?;
+    }
+    match evidence {
+        Evidence::Answer | Evidence::Before => Ok(TargetEnd::well(TargetOutcome::Erased)),
+        Evidence::NotOurs if reads_back => Ok(TargetEnd::well(TargetOutcome::Absent)),
+        Evidence::NotOurs => flow.failed(Reason::Unproven, StepName::DeleteMember),
     }
 }
 
@@ -144,7 +168,10 @@ fn by_import(flow: &Flow<'_>, member: &Member) -> Go<TargetEnd> {
     }
     flow.confirmed(true, StepName::QueueImportRow)?;
     // Queueing is ours and idempotent: a doubt is settled by queueing again.
-    flow.act(QUEUE, 1, |_| Ok(Seen::NotDone), |_, _| Ok(()))?;
+    let unclear = |reason, state: &StepState| {
+        if state.unclear >= super::FEW { flow.failed(reason, StepName::QueueImportRow) } else { Ok(()) }
+    };
+    flow.act(QUEUE, 1, |_| Ok(Seen::NotDone), unclear)?;
     let answer = flow.read_after(RESULT, flow.seq(QUEUE))?;
     let Answer::Row(row) = answer else { return flow.failed(Reason::UnreadableReply, StepName::ImportResult) };
     if *row == RowState::Waiting {
@@ -166,9 +193,8 @@ fn by_import(flow: &Flow<'_>, member: &Member) -> Go<TargetEnd> {
     match row {
         RowState::Deleted => {
             // The result file is a success answer; a 404 whose credential is unproven contradicts nothing.
-            let answer = flow.poll_after(READ_BACK, flow.seq(RESULT), |answer| {
-                matches!(answer, Answer::Missing { .. }) || is_gone(answer)
-            })?;
+            let answer = flow
+                .poll_after(READ_BACK, RESULT, |answer| matches!(answer, Answer::Missing { .. }) || is_gone(answer))?;
             match answer {
                 Answer::Missing { .. } => Ok(TargetEnd::well(TargetOutcome::Erased)),
                 answer if is_gone(answer) => Ok(TargetEnd::well(TargetOutcome::Erased)),

@@ -1,0 +1,111 @@
+//! The leaves of a message: identifiers, addresses, proofs, times, names and ids.
+//!
+//! The rule it keeps: each has one form and one limit, told in the error instead of the value.
+
+use jiff::Timestamp;
+use secrecy::SecretString;
+use uuid::Uuid;
+
+use super::cursor::{Invalid, Object};
+
+/// The longest identifier in bytes.
+pub(super) const MAX_IDENTIFIER: usize = 256;
+const MAX_EMAIL: usize = 320;
+/// The longest token or password in bytes.
+pub(super) const MAX_PROOF: usize = 8 * 1024;
+
+/// Takes what must be there.
+pub(super) fn need<T>(value: Option<T>, object: &Object<'_>, name: &str) -> Result<T, Invalid> {
+    value.ok_or_else(|| object.missing(name))
+}
+
+/// An identifier: 1 to 256 bytes without control characters.
+pub(super) fn identifier(object: &mut Object<'_>, name: &'static str) -> Result<Option<SecretString>, Invalid> {
+    let Some(text) = object.text(name)? else { return Ok(None) };
+    if text.trim().is_empty() || text.len() > MAX_IDENTIFIER || text.chars().any(char::is_control) {
+        let expected = format!("expected 1 to {MAX_IDENTIFIER} bytes of text without control characters");
+        return Err(Invalid::at(object.path_of(name), expected));
+    }
+    Ok(Some(text.into()))
+}
+
+/// An e-mail address, by its shape alone.
+pub(super) fn email(object: &mut Object<'_>, name: &'static str) -> Result<Option<SecretString>, Invalid> {
+    let Some(text) = object.text(name)? else { return Ok(None) };
+    let shaped = text.len() <= MAX_EMAIL
+        && !text.chars().any(|c| c.is_control() || c.is_whitespace())
+        && text.split_once('@').is_some_and(|(local, domain)| !local.is_empty() && !domain.is_empty());
+    if !shaped {
+        return Err(Invalid::at(object.path_of(name), "expected an e-mail address"));
+    }
+    Ok(Some(text.into()))
+}
+
+/// A proof or salt: 1 to `max` bytes.
+pub(super) fn secret(object: &mut Object<'_>, name: &'static str, max: usize) -> Result<Option<SecretString>, Invalid> {
+    let Some(text) = object.text(name)? else { return Ok(None) };
+    if text.is_empty() || text.len() > max {
+        return Err(Invalid::at(object.path_of(name), format!("expected 1 to {max} bytes of text")));
+    }
+    Ok(Some(text.into()))
+}
+
+/// A token that goes into a header: visible ASCII only.
+pub(super) fn token(object: &mut Object<'_>, name: &'static str) -> Result<Option<SecretString>, Invalid> {
+    let Some(text) = object.text(name)? else { return Ok(None) };
+    if text.is_empty() || text.len() > MAX_PROOF || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        let expected = format!("expected 1 to {MAX_PROOF} visible ASCII characters");
+        return Err(Invalid::at(object.path_of(name), expected));
+    }
+    Ok(Some(text.into()))
+}
+
+/// A moment.
+pub(super) fn time(object: &mut Object<'_>, name: &'static str) -> Result<Option<Timestamp>, Invalid> {
+    let Some(text) = object.text(name)? else { return Ok(None) };
+    // The library also reads forms that RFC 3339 does not know, and that other readers may not.
+    let time = if is_rfc3339(text) { text.parse::<Timestamp>().ok() } else { None };
+    time.map(Some).ok_or_else(|| {
+        Invalid::at(object.path_of(name), "expected an RFC 3339 time with an offset, such as 2026-11-22T10:00:00Z")
+    })
+}
+
+/// True for the form `2026-11-22T10:00:00`, any fraction, and `Z` or an offset of hours and minutes.
+fn is_rfc3339(text: &str) -> bool {
+    let of_form = |text: &str, form: &str| {
+        let fits = |(byte, form): (u8, u8)| if form == b'0' { byte.is_ascii_digit() } else { byte == form };
+        text.len() == form.len() && text.bytes().zip(form.bytes()).all(fits)
+    };
+    let Some((head, rest)) = text.split_at_checked(19) else { return false };
+    let digits = rest.strip_prefix('.').map_or(0, |rest| 1 + rest.bytes().take_while(u8::is_ascii_digit).count());
+    let (fraction, offset) = rest.split_at(digits);
+    let offset_fits = offset == "Z" || of_form(offset, "+00:00") || of_form(offset, "-00:00");
+    of_form(head, "0000-00-00T00:00:00") && fraction != "." && offset_fits
+}
+
+/// A tenant's or regulation's name.
+pub(super) fn name<'a>(object: &mut Object<'a>, name: &'static str) -> Result<Option<&'a str>, Invalid> {
+    match object.text(name)? {
+        Some(text) if !is_name(text) => {
+            Err(Invalid::at(object.path_of(name), "expected a name of the form [a-z0-9][a-z0-9_-]{0,62}"))
+        }
+        other => Ok(other),
+    }
+}
+
+/// True for `[a-z0-9][a-z0-9_-]{0,62}`.
+pub fn is_name(text: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    text.len() <= 63
+        && text.bytes().next().is_some_and(plain)
+        && text.bytes().all(|byte| plain(byte) || byte == b'_' || byte == b'-')
+}
+
+/// A UUID in its hyphenated form, in either case.
+pub(super) fn uuid(text: &str, path: &str) -> Result<Uuid, Invalid> {
+    let hyphenated = text.len() == 36;
+    Uuid::try_parse(text)
+        .ok()
+        .filter(|_| hyphenated)
+        .ok_or_else(|| Invalid::at(path, "expected a UUID of the form xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx"))
+}

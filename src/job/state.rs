@@ -1,0 +1,366 @@
+//! What is known of a target: the state that its journal's entries add up to.
+//!
+//! The rule it keeps: state is only ever the fold of entries, so that a restarted worker knows what
+//! the crashed one knew. An intent without an answer reads as doubt, never as done.
+
+use std::collections::BTreeMap;
+
+use super::journal::{At, Entry};
+use super::outcome::{InputKind, Reason, TargetEnd};
+use super::step::{Answer, Entitlement, FailureKind, Step, StepName};
+
+/// How far a step that needs an intent has got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Intent {
+    /// None, or the last one is settled as not done.
+    #[default]
+    None,
+    /// Durable, and the call was surely not made yet (in this process).
+    Fresh,
+    /// Durable, and the call may have been made.
+    Doubt,
+}
+
+/// What is known of one step.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct StepState {
+    /// How far its intent is.
+    pub intent: Intent,
+    /// When the last intent was made.
+    pub intent_at: At,
+    /// The last answer.
+    pub answer: Option<Answer>,
+    /// When the last answer came.
+    pub answered_at: At,
+    /// How many answers came since the last reset.
+    pub answers: u32,
+    /// The number of the last entry that speaks of this step.
+    pub seq: u64,
+    /// Settled as done by a read-back.
+    pub settled_done: bool,
+    /// There was a doubt at some time: a later "was done before" is then ours.
+    pub doubted: bool,
+    /// Failed attempts since the last success.
+    pub attempts: u32,
+    /// Of these, replies that could not be read.
+    pub unreadable: u32,
+    /// Refusals of a precondition.
+    pub refusals: u32,
+    /// Answers to a step with an intent that settled nothing.
+    pub unclear: u32,
+    /// When the first of the failed attempts was.
+    pub first_failed_at: At,
+    /// When the last one was.
+    pub last_failed_at: At,
+    /// The last failure, while it stands.
+    pub failure: Option<(FailureKind, Reason)>,
+    /// The next attempt is not made before this.
+    pub not_before: At,
+}
+
+impl StepState {
+    /// True where the call is known to have taken effect.
+    pub fn is_done(&self) -> bool {
+        self.settled_done || matches!(self.answer, Some(Answer::Done | Answer::AlreadyDone))
+    }
+}
+
+/// What is known of one target.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct TargetState {
+    /// Its steps; the items of a kind side by side.
+    steps: BTreeMap<StepName, Vec<StepState>>,
+    /// Of each kind, how many leading items are done: long lists are not walked again.
+    done_prefix: BTreeMap<StepName, u32>,
+    /// How it ended.
+    pub end: Option<TargetEnd>,
+    /// What was asked for and when first.
+    pub asked: BTreeMap<InputKind, At>,
+    /// The number of the last continuation's entry, and its time.
+    pub continued: Option<(u64, At)>,
+    /// Every entitlement ever listed, in order of first appearance, as last listed: termination
+    /// items index it. One that the latest list leaves out gives no access.
+    pub entitlements: Vec<Entitlement>,
+    /// Those that the latest list shows with access.
+    pub with_access: Vec<u32>,
+    /// True once a destructive intent was made durable.
+    pub touched: bool,
+    /// When the run began, for every run but the first.
+    pub run_began_at: At,
+    /// When anything last happened.
+    pub last_at: At,
+}
+
+impl TargetState {
+    /// A step's state, where anything is known.
+    pub fn get(&self, step: Step) -> Option<&StepState> {
+        self.steps.get(&step.name)?.get(step.item as usize)
+    }
+
+    /// All steps of a kind.
+    pub fn all(&self, name: StepName) -> &[StepState] {
+        self.steps.get(&name).map_or(&[], Vec::as_slice)
+    }
+
+    /// The kinds of step that anything is known of.
+    pub fn names(&self) -> impl Iterator<Item = StepName> + '_ {
+        self.steps.keys().copied()
+    }
+
+    /// How many leading items of a kind are done.
+    pub fn done_prefix(&self, name: StepName) -> u32 {
+        self.done_prefix.get(&name).copied().unwrap_or(0)
+    }
+
+    fn step(&mut self, step: Step) -> &mut StepState {
+        let items = self.steps.entry(step.name).or_default();
+        let needed = step.item as usize + 1;
+        if items.len() < needed {
+            items.resize_with(needed, StepState::default);
+        }
+        &mut items[step.item as usize]
+    }
+
+    /// True where it was looked into whether the step, intended before, was done.
+    fn looked_since_intent(&self, step: Step) -> bool {
+        let look = match step.name {
+            // Doubted, it is just queued again.
+            StepName::QueueImportRow => return true,
+            StepName::RevokeCode => Step::item(StepName::ReadBackCode, step.item),
+            StepName::TerminateEntitlement => Step::item(StepName::ListEntitlements, 1),
+            _ => Step::one(StepName::ReadBack),
+        };
+        let intended = self.get(step).map_or(0, |state| state.seq);
+        self.get(look).is_some_and(|look| look.answer.is_some() && look.seq > intended)
+    }
+
+    fn advance(&mut self, name: StepName) {
+        let items = self.steps.get(&name).map_or(&[][..], Vec::as_slice);
+        let mut done = self.done_prefix.get(&name).copied().unwrap_or(0);
+        // Reads count as done once answered: both kinds of list are walked once.
+        while items
+            .get(done as usize)
+            .is_some_and(|state| state.is_done() || (!name.needs_intent() && state.answer.is_some()))
+        {
+            done += 1;
+        }
+        self.done_prefix.insert(name, done);
+    }
+
+    /// Adds one entry of this target (or of the whole job). `seq` rises from entry to entry.
+    pub fn apply(&mut self, entry: &Entry, seq: u64) {
+        match entry {
+            Entry::Intent { step, at, .. } => {
+                let state = self.step(*step);
+                state.intent = Intent::Fresh;
+                state.intent_at = *at;
+                state.seq = seq;
+                self.touched |= step.name.is_destructive();
+                self.last_at = *at;
+            }
+            Entry::Answered { step, answer, at, .. } => {
+                if let Some(Answer::Entitlements(listed)) = answer {
+                    self.listed(listed);
+                }
+                let state = self.step(*step);
+                state.seq = seq;
+                state.answers += 1;
+                state.answered_at = *at;
+                state.attempts = 0;
+                state.unreadable = 0;
+                state.failure = None;
+                state.not_before = At::default();
+                state.answer.clone_from(answer);
+                if step.name.needs_intent() {
+                    state.intent = Intent::None;
+                    state.unclear += u32::from(!state.is_done());
+                }
+                self.last_at = *at;
+                self.advance(step.name);
+            }
+            Entry::Failed { step, kind, reason, at, not_before, .. } => {
+                if let FailureKind::UnauthorisedTheirs(input) = kind {
+                    // It came and was not the right one: the wait for another begins anew.
+                    self.asked.remove(input);
+                }
+                let state = self.step(*step);
+                state.seq = seq;
+                // Being told to wait, or refused for our own credential's sake, is no attempt.
+                if !matches!(kind, FailureKind::RateLimited | FailureKind::UnauthorisedOurs) {
+                    state.attempts += 1;
+                    if state.attempts == 1 {
+                        state.first_failed_at = *at;
+                    }
+                    state.last_failed_at = *at;
+                }
+                state.not_before = *not_before;
+                state.failure = Some((*kind, *reason));
+                match kind {
+                    FailureKind::Unreadable => state.unreadable += 1,
+                    FailureKind::Refused => state.refusals += 1,
+                    _ => {}
+                }
+                if step.name.needs_intent() {
+                    let lost = matches!(kind, FailureKind::Ambiguous | FailureKind::Unreadable);
+                    state.intent = if lost { Intent::Doubt } else { Intent::None };
+                    state.doubted |= lost;
+                }
+                self.last_at = *at;
+            }
+            Entry::Settled { step, done, at, .. } => {
+                let looked = *done || self.looked_since_intent(*step);
+                let state = self.step(*step);
+                state.seq = seq;
+                // A restarted run doubted it, though no entry says so.
+                state.doubted |= looked && state.intent != Intent::None;
+                state.intent = Intent::None;
+                state.settled_done = *done;
+                if !*done {
+                    state.answer = None;
+                }
+                // A refusal that is settled is open again; other failures still count their attempts.
+                if matches!(state.failure, Some((FailureKind::Refused, _))) {
+                    state.failure = None;
+                }
+                self.last_at = *at;
+                self.advance(step.name);
+            }
+            Entry::Asked { kind, at, .. } => {
+                self.asked.entry(*kind).or_insert(*at);
+                self.last_at = *at;
+            }
+            Entry::Continued { at } => {
+                self.continued = Some((seq, *at));
+                for state in self.steps.values_mut().flatten() {
+                    if matches!(state.failure, Some((FailureKind::UnauthorisedTheirs(_), _))) {
+                        state.failure = None;
+                        state.not_before = At::default();
+                    }
+                }
+                self.last_at = *at;
+            }
+            Entry::Ended { end, at, .. } => {
+                self.end = Some(end.clone());
+                self.last_at = *at;
+            }
+            Entry::NewRun { at } => self.new_run(seq, *at),
+        }
+    }
+
+    /// Opens what failed again. What ended well stays; done steps stay; other reads are made anew,
+    /// except those that the destructive steps already begun were based on.
+    fn new_run(&mut self, seq: u64, at: At) {
+        self.last_at = at;
+        if self.end.as_ref().is_some_and(|end| end.outcome.is_erased()) {
+            return;
+        }
+        self.end = None;
+        self.run_began_at = at;
+        self.asked.clear();
+        // It is asked for again, as by a continuation.
+        self.continued = Some((seq, at));
+        // The run that made them is over: whether their calls were made is not known any more.
+        self.doubt_open_intents();
+        let keep_reads = self.touched;
+        for (name, items) in &mut self.steps {
+            for (item, state) in items.iter_mut().enumerate() {
+                let was = std::mem::take(state);
+                let is_first_read = match name {
+                    StepName::Resolve | StepName::ReadCode => true,
+                    StepName::ListEntitlements => item == 0,
+                    _ => false,
+                };
+                // Queueing a row again is harmless, and the only way on where the last file left it out.
+                let is_queued = *name == StepName::QueueImportRow;
+                // An answer that settled nothing leaves as much open as none.
+                let in_doubt = was.intent == Intent::Doubt
+                    || (name.needs_intent() && was.answer.is_some() && !was.is_done() && !is_queued);
+                if (was.is_done() && !is_queued) || in_doubt || (keep_reads && is_first_read) {
+                    *state = StepState {
+                        intent: if in_doubt { Intent::Doubt } else { Intent::None },
+                        answer: was.answer.filter(|_| !in_doubt),
+                        attempts: 0,
+                        unreadable: 0,
+                        refusals: 0,
+                        unclear: 0,
+                        failure: None,
+                        not_before: At::default(),
+                        ..was
+                    };
+                } else {
+                    state.seq = was.seq;
+                    state.doubted = was.doubted;
+                }
+            }
+        }
+        let names: Vec<_> = self.steps.keys().copied().collect();
+        for name in names {
+            self.done_prefix.insert(name, 0);
+            self.advance(name);
+        }
+        if !keep_reads {
+            self.entitlements.clear();
+            self.with_access.clear();
+        }
+    }
+
+    fn listed(&mut self, listed: &[Entitlement]) {
+        self.with_access.clear();
+        for known in &mut self.entitlements {
+            known.gives_access = false;
+        }
+        for row in listed {
+            // The same offer may be listed with its id by one interface and without by another.
+            let same = |seen: &Entitlement| {
+                seen.offer_id == row.offer_id && (seen.id == row.id || seen.id.is_none() || row.id.is_none())
+            };
+            let known = self.entitlements.iter().position(same);
+            let index = match known {
+                Some(index) => {
+                    let known = &mut self.entitlements[index];
+                    known.id = known.id.take().or_else(|| row.id.clone());
+                    known.status.clone_from(&row.status);
+                    known.gives_access = row.gives_access;
+                    known.externally_managed |= row.externally_managed;
+                    index
+                }
+                None => {
+                    self.entitlements.push(row.clone());
+                    self.entitlements.len() - 1
+                }
+            };
+            if row.gives_access {
+                self.with_access.push(u32::try_from(index).unwrap_or(u32::MAX));
+            }
+        }
+    }
+
+    /// After a restart: an intent that no entry settles may have been carried out.
+    pub fn doubt_open_intents(&mut self) {
+        for state in self.steps.values_mut().flatten() {
+            if state.intent == Intent::Fresh {
+                state.intent = Intent::Doubt;
+                state.doubted = true;
+            }
+        }
+    }
+
+    /// True where a call may have been made whose outcome is not known.
+    pub fn has_doubt(&self) -> bool {
+        self.steps.values().flatten().any(|state| state.intent == Intent::Doubt)
+    }
+
+    /// The intents whose call was not made: to be settled as not done before the job is let go.
+    pub fn unsent(&self) -> Vec<Step> {
+        let mut steps = Vec::new();
+        for (name, items) in &self.steps {
+            let from = self.done_prefix(*name) as usize;
+            for (item, state) in items.iter().enumerate().skip(from) {
+                if state.intent == Intent::Fresh {
+                    steps.push(Step::item(*name, u32::try_from(item).unwrap_or(u32::MAX)));
+                }
+            }
+        }
+        steps
+    }
+}

@@ -1,0 +1,87 @@
+//! What a run starts from: a job with one target, its system's rules, a model of the system, and a
+//! person who is asked.
+
+use std::time::Duration;
+
+use erasure_worker::job::flow::Limits;
+use erasure_worker::job::{InputKind, Job, Mode, Rules};
+use serde_json::Value;
+
+use crate::jobs;
+use crate::world::World;
+
+/// What a person does when asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reply {
+    /// Nothing, ever.
+    Silence,
+    /// The whole job comes again, as the person's closure left it, after this many seconds.
+    Again(u64),
+    /// An operator does it in the system.
+    Operator,
+}
+
+/// Asked for a kind of input for the n-th time (from 1): changes the job, and says what follows. Of
+/// the world a person knows only what was sent to them.
+pub type Person = fn(&mut Job, InputKind, u32, &dyn World) -> Reply;
+
+/// Where a run starts.
+pub struct Scenario {
+    pub name: &'static str,
+    pub job: Job,
+    pub rules: Rules,
+    pub limits: Limits,
+    pub world: Box<dyn World>,
+    pub person: Person,
+    /// The identifiers name two persons: nothing destructive may be called.
+    pub is_mismatch: bool,
+}
+
+/// The documented limits, with a shorter wait for persons and for deletions.
+pub fn limits() -> Limits {
+    Limits {
+        max_attempts: 8,
+        max_elapsed: Duration::from_secs(72 * 3600),
+        max_interval: Duration::from_secs(15 * 60),
+        input_max: Duration::from_secs(2 * 3600),
+        pending_max: Duration::from_secs(2 * 3600),
+    }
+}
+
+/// Nobody answers.
+pub fn silent(_: &mut Job, _: InputKind, _: u32, _: &dyn World) -> Reply {
+    Reply::Silence
+}
+
+impl Scenario {
+    /// A target, with the rules of its kind and nobody to ask.
+    pub fn new(name: &'static str, target: Value, world: impl World + 'static) -> Scenario {
+        let job = jobs::good(&jobs::one(target));
+        let rules = jobs::accepts().systems[&job.targets[0].system].clone();
+        Scenario { name, job, rules, limits: limits(), world: Box::new(world), person: silent, is_mismatch: false }
+    }
+
+    /// With other rules.
+    pub fn rules(mut self, change: impl FnOnce(&mut Rules)) -> Scenario {
+        change(&mut self.rules);
+        self
+    }
+
+    /// With a person who answers.
+    pub fn person(mut self, person: Person) -> Scenario {
+        self.person = person;
+        self
+    }
+
+    /// As a preview.
+    pub fn preview(mut self) -> Scenario {
+        self.job.mode = Mode::Preview;
+        self
+    }
+
+    /// Of identifiers that name two persons.
+    pub fn mismatch(mut self) -> Scenario {
+        self.is_mismatch = true;
+        self
+    }
+}

@@ -1,0 +1,170 @@
+//! A Cleeng customer.
+
+use std::time::Duration;
+
+use erasure_worker::job::{
+    Answer, At, Entitlement, FailureKind, Identity, InputKind, Job, Reason, Spec, Step, StepName, TargetState,
+};
+
+use super::{Change, Said, World, fails, theirs};
+
+/// How ending an entitlement goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ends {
+    /// It is ended, and said so; also when it was ended before.
+    Well,
+    /// It is ended; once ended, ending it again is an error.
+    Once,
+    /// It is ended, and the reply does not say so.
+    Vaguely,
+    /// Nothing happens, and the reply does not say so.
+    NotSaying,
+    /// An app store manages it.
+    Refused,
+}
+
+/// What gives access.
+#[derive(Debug, Clone)]
+pub struct Row {
+    pub ends: Ends,
+    pub ended: Change,
+    /// MediaStore does not list it.
+    pub hidden: bool,
+}
+
+/// The customer.
+#[derive(Debug, Clone)]
+pub struct Cleeng {
+    pub exists: bool,
+    /// What the record's e-mail is, compared.
+    pub email: Identity,
+    pub shared: bool,
+    pub rows: Vec<Row>,
+    pub deleted: Change,
+    /// How a deleted customer reads; `None` for 404.
+    pub reads_as: Option<Identity>,
+    /// The customer's own token is refused until a fresh one comes.
+    pub stale_token: bool,
+    pub proven: bool,
+}
+
+impl Cleeng {
+    /// A customer with so many entitlements.
+    pub fn with(rows: usize) -> Cleeng {
+        let row = Row { ends: Ends::Well, ended: Change::default(), hidden: false };
+        Cleeng {
+            exists: true,
+            email: Identity::Same,
+            shared: false,
+            rows: vec![row; rows],
+            deleted: Change::default(),
+            reads_as: None,
+            stale_token: false,
+            proven: false,
+        }
+    }
+
+    /// As told.
+    pub fn but(mut self, change: impl FnOnce(&mut Cleeng)) -> Cleeng {
+        change(&mut self);
+        self
+    }
+
+    /// What was ended still shows for so long.
+    pub fn slow(self, lag: Duration) -> Cleeng {
+        self.but(|world| {
+            world.deleted = Change::after(lag);
+            world.rows.iter_mut().for_each(|row| row.ended = Change::after(lag));
+        })
+    }
+
+    fn read(&mut self, now: At) -> Answer {
+        let gone = Answer::Missing { proven: self.proven };
+        if !self.exists {
+            return gone;
+        }
+        if self.deleted.shows(now) {
+            return self.reads_as.map_or(gone, Answer::Found);
+        }
+        self.proven = true;
+        Answer::Found(self.email)
+    }
+
+    fn list(&self, now: At, from_mediastore: bool) -> Answer {
+        let left_out = |row: &Row| row.ended.shows(now) || (from_mediastore && row.hidden);
+        let rows = self.rows.iter().enumerate().filter(|(_, row)| !left_out(row));
+        Answer::Entitlements(rows.map(|(index, row)| entitlement(index, row)).collect())
+    }
+
+    fn end(&mut self, now: At, offer: &str) -> Said {
+        let Some((_, row)) = self.rows.iter_mut().enumerate().find(|(index, _)| offer_of(*index) == offer) else {
+            return fails(FailureKind::Refused, Reason::ActiveEntitlement);
+        };
+        let was_ended = row.ended.is_made();
+        match row.ends {
+            Ends::Refused => return fails(FailureKind::Refused, Reason::ExternallyManaged),
+            Ends::Once if was_ended => return fails(FailureKind::Refused, Reason::ActiveEntitlement),
+            Ends::NotSaying => return Ok(Answer::Unclear(Reason::ActiveEntitlement)),
+            Ends::Well | Ends::Once | Ends::Vaguely => row.ended.make(now),
+        }
+        Ok(if row.ends == Ends::Vaguely { Answer::Unclear(Reason::ActiveEntitlement) } else { Answer::Done })
+    }
+}
+
+fn offer_of(index: usize) -> String {
+    format!("S{index}_offer")
+}
+
+fn entitlement(index: usize, row: &Row) -> Entitlement {
+    Entitlement {
+        offer_id: offer_of(index),
+        status: "active".to_owned(),
+        gives_access: true,
+        externally_managed: row.ends == Ends::Refused,
+        is_pass: false,
+        id: None,
+    }
+}
+
+impl World for Cleeng {
+    fn call(&mut self, now: At, job: &Job, step: Step, state: &TargetState) -> Said {
+        let by_token = matches!(job.targets[0].spec, Spec::CleengMediastore { .. });
+        match step.name {
+            StepName::Resolve | StepName::ReadBack => Ok(self.read(now)),
+            StepName::ListEntitlements if by_token && step.item == 0 => {
+                if self.stale_token {
+                    theirs(InputKind::CustomerToken)
+                } else {
+                    Ok(self.list(now, true))
+                }
+            }
+            StepName::ListEntitlements => {
+                self.proven = true;
+                Ok(self.list(now, false))
+            }
+            StepName::TerminateEntitlement => {
+                let offer = state.entitlements[step.item as usize].offer_id.clone();
+                self.end(now, &offer)
+            }
+            StepName::DeleteCustomer => {
+                if !self.exists || self.shared || self.deleted.is_made() {
+                    return Ok(Answer::Unclear(Reason::SharedCustomer));
+                }
+                if self.rows.iter().any(|row| !row.ended.is_made()) {
+                    return fails(FailureKind::Refused, Reason::ActiveEntitlement);
+                }
+                self.deleted.make(now);
+                Ok(Answer::Done)
+            }
+            _ => panic!("not a step of Cleeng"),
+        }
+    }
+
+    fn is_gone(&self) -> bool {
+        (!self.exists || self.deleted.is_made()) && self.rows.iter().all(|row| row.ended.is_made())
+    }
+
+    fn copy(&self) -> Box<dyn World> {
+        Box::new(self.clone())
+    }
+}

@@ -1,0 +1,65 @@
+//! A shop account at EasyCMS.
+
+use erasure_worker::job::{Answer, At, FailureKind, Identity, Job, Reason, Spec, Step, StepName, TargetState};
+use secrecy::ExposeSecret;
+
+use super::{Change, Said, World, fails};
+
+/// The password that is right.
+pub const PASSWORD: &str = "right";
+
+/// The account.
+#[derive(Debug, Clone)]
+pub struct EasyCms {
+    pub exists: bool,
+    pub deleted: Change,
+    /// The shop's mail check fails so often.
+    pub mail_trouble: u32,
+}
+
+impl EasyCms {
+    /// An account.
+    pub fn account() -> EasyCms {
+        EasyCms { exists: true, deleted: Change::default(), mail_trouble: 0 }
+    }
+
+    /// As told.
+    pub fn but(mut self, change: impl FnOnce(&mut EasyCms)) -> EasyCms {
+        change(&mut self);
+        self
+    }
+}
+
+impl World for EasyCms {
+    fn call(&mut self, now: At, job: &Job, step: Step, _: &TargetState) -> Said {
+        let Spec::EasyCms { customer_password, .. } = &job.targets[0].spec else { panic!("not of EasyCMS") };
+        match step.name {
+            StepName::Resolve | StepName::ReadBack => Ok(if self.exists && !self.deleted.shows(now) {
+                Answer::Found(Identity::Same)
+            } else {
+                Answer::Missing { proven: true }
+            }),
+            StepName::DeleteAccount => {
+                if self.mail_trouble > 0 {
+                    self.mail_trouble -= 1;
+                    return fails(FailureKind::Unreadable, Reason::EmailNotValid);
+                }
+                let password = customer_password.as_ref().expect("never called without a password").expose_secret();
+                if !self.exists || self.deleted.is_made() || password != PASSWORD {
+                    return Ok(Answer::Unclear(Reason::WrongCustomerPassword));
+                }
+                self.deleted.make(now);
+                Ok(Answer::Done)
+            }
+            _ => panic!("not a step of EasyCMS"),
+        }
+    }
+
+    fn is_gone(&self) -> bool {
+        !self.exists || self.deleted.is_made()
+    }
+
+    fn copy(&self) -> Box<dyn World> {
+        Box::new(self.clone())
+    }
+}

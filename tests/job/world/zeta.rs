@@ -1,0 +1,175 @@
+//! A member of a loyalty platform: profile, one-time passwords, and a row of a deletion file.
+
+use erasure_worker::job::{
+    Answer, At, FailureKind, Identity, InputKind, Job, Reason, RowState, Spec, Step, StepName, TargetState,
+    flow::MemberProof,
+};
+use secrecy::{ExposeSecret, SecretString};
+
+use super::{Change, Said, World, fails, theirs};
+
+/// The token that is accepted, and the password.
+pub const TOKEN: &str = "good";
+pub const PASSWORD: &str = "right";
+
+/// The member.
+#[derive(Debug, Clone)]
+pub struct Zeta {
+    pub exists: bool,
+    pub shown_as: Identity,
+    pub deleted: Change,
+    /// The program token has succeeded in this worker before.
+    pub proven: bool,
+    /// Every Program call gives 404: the address is wrong.
+    pub wrong_address: bool,
+    /// Another member's other kind of id has the same value.
+    pub namesake: bool,
+    pub proof: MemberProof,
+    /// One-time passwords sent so far.
+    pub sent: u32,
+    /// The member's token dies with the member.
+    pub token_dies: bool,
+    pub row: Option<RowState>,
+    /// What the platform's result will say, and whether the import deletes.
+    pub result: RowState,
+    pub import_deletes: bool,
+}
+
+impl Zeta {
+    /// A member.
+    pub fn member() -> Zeta {
+        Zeta {
+            exists: true,
+            shown_as: Identity::Same,
+            deleted: Change::default(),
+            proven: false,
+            wrong_address: false,
+            namesake: false,
+            proof: MemberProof::Password,
+            sent: 0,
+            token_dies: false,
+            row: None,
+            result: RowState::Deleted,
+            import_deletes: true,
+        }
+    }
+
+    /// As told.
+    pub fn but(mut self, change: impl FnOnce(&mut Zeta)) -> Zeta {
+        change(&mut self);
+        self
+    }
+
+    /// The code that the latest message to the member holds.
+    pub fn code(sent: u32) -> String {
+        format!("code-{sent}")
+    }
+
+    fn is_there(&self) -> bool {
+        self.exists && !self.deleted.is_made()
+    }
+
+    fn program_read(&mut self, now: At) -> Answer {
+        let visible = self.exists && !self.deleted.shows(now);
+        match (self.wrong_address, visible, self.namesake) {
+            (true, ..) => Answer::Missing { proven: false },
+            (false, true, _) => {
+                self.proven = true;
+                Answer::Found(self.shown_as)
+            }
+            (false, false, true) => {
+                self.proven = true;
+                Answer::Found(Identity::Other)
+            }
+            (false, false, false) => Answer::Missing { proven: self.proven },
+        }
+    }
+
+    fn accepts(&self, token: Option<&SecretString>) -> bool {
+        token.is_some_and(|token| token.expose_secret() == TOKEN) && (self.is_there() || !self.token_dies)
+    }
+
+    fn delete_by_member(&mut self, now: At, spec: &Spec) -> Said {
+        let Spec::LoyaltyMember { access_token, current_password, code, .. } = spec else { panic!("not by member") };
+        if !self.accepts(access_token.as_ref()) {
+            return theirs(InputKind::AccessToken);
+        }
+        let is = |given: &Option<SecretString>, right: &str| {
+            given.as_ref().expect("never called without its proof").expose_secret() == right
+        };
+        match self.proof {
+            MemberProof::Password if !is(current_password, PASSWORD) => {
+                return fails(FailureKind::Rejected, Reason::WrongPassword);
+            }
+            MemberProof::Otp if !is(code, &Zeta::code(self.sent)) => return theirs(InputKind::Otp),
+            MemberProof::Password | MemberProof::Otp | MemberProof::Token => {}
+        }
+        if !self.is_there() {
+            return Ok(Answer::Unclear(Reason::Unproven));
+        }
+        self.deleted.make(now);
+        Ok(Answer::Done)
+    }
+}
+
+impl World for Zeta {
+    fn call(&mut self, now: At, job: &Job, step: Step, _: &TargetState) -> Said {
+        let spec = &job.targets[0].spec;
+        match (step.name, spec) {
+            (StepName::Resolve, Spec::LoyaltyMember { access_token, .. }) => {
+                let accepted = self.accepts(access_token.as_ref());
+                if accepted { Ok(Answer::Found(self.shown_as)) } else { theirs(InputKind::AccessToken) }
+            }
+            (StepName::Resolve | StepName::ReadBack, _) => Ok(self.program_read(now)),
+            (StepName::RequestOtp, Spec::LoyaltyMember { access_token, .. }) => {
+                if !self.accepts(access_token.as_ref()) {
+                    return theirs(InputKind::AccessToken);
+                }
+                self.sent += 1;
+                Ok(Answer::Done)
+            }
+            (StepName::DeleteMember, Spec::LoyaltyMember { .. }) => self.delete_by_member(now, spec),
+            (StepName::DeleteMember, _) => {
+                if self.wrong_address || !self.is_there() {
+                    return Ok(Answer::Unclear(Reason::Unproven));
+                }
+                self.proven = true;
+                self.deleted.make(now);
+                Ok(Answer::Done)
+            }
+            (StepName::QueueImportRow, _) => {
+                if self.row != Some(RowState::Deleted) {
+                    self.row = Some(RowState::Waiting);
+                }
+                Ok(Answer::Done)
+            }
+            (StepName::ImportResult, _) => Ok(Answer::Row(self.row.unwrap_or(RowState::Missing))),
+            _ => panic!("not a step of Loyalty"),
+        }
+    }
+
+    fn is_gone(&self) -> bool {
+        !self.is_there()
+    }
+
+    fn operator(&mut self, now: At, kind: InputKind) {
+        match kind {
+            InputKind::ManualDeletion => self.deleted.make(now),
+            InputKind::ImportResult if self.row == Some(RowState::Waiting) => {
+                self.row = Some(self.result);
+                if self.import_deletes {
+                    self.deleted.make(now);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn latest_code(&self) -> Option<String> {
+        (self.sent > 0).then(|| Zeta::code(self.sent))
+    }
+
+    fn copy(&self) -> Box<dyn World> {
+        Box::new(self.clone())
+    }
+}
