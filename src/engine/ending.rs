@@ -51,7 +51,9 @@ impl Engine {
             hand.cancelled.cancel();
         }
         let rests = self.targets(&run).await?;
-        if hand.cancelled.is_cancelled() && !matches!(rests, Rests::Cancelled | Rests::Lost) {
+        // One that came after the last look at it, while nothing was begun, is carried out at the next delivery.
+        let too_late = matches!(rests, Rests::Ended) || !self.can_cancel(&run);
+        if hand.cancelled.is_cancelled() && too_late && !matches!(rests, Rests::Cancelled | Rests::Lost) {
             self.refuse_cancel(&run, copy.traceparent)?;
         }
         match rests {

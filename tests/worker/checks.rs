@@ -84,7 +84,7 @@ pub fn dead_letters(letters: &[Message], planted: &[String], sealed: bool) {
 
 /// A copy of a job that lies on the broker shows nothing of the person.
 pub fn parked(copies: &[Message], planted: &[String]) {
-    for copy in copies.iter().filter(|copy| !copy.header("x-erasure-mac").is_empty()) {
+    for copy in copies.iter().filter(|copy| !copy.header("x-erasure-wait").is_empty()) {
         holds_none_of(planted, "a parked copy", &copy.body);
         holds_none_of(planted, "a parked copy's headers", format!("{:?}", copy.properties).as_bytes());
     }

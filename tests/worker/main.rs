@@ -10,11 +10,15 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod cancelling;
 mod checks;
 mod client;
 mod erasing;
+mod failing;
+mod holding;
 mod identity;
 mod invalid;
+mod parking;
 mod people;
 mod repeats;
 mod rig;

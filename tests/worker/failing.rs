@@ -1,0 +1,290 @@
+//! Systems that refuse, break, lie or never come to an end.
+//!
+//! The rule it keeps: nothing counts as erased that was not; what is not erased fails with the reason
+//! that the contract names, and a person is told in a dead letter.
+
+use erasure_worker::sandbox::{Action, Code, Entitlement, FaultRule, Licence, Operation as Op, Output, WontRevoke};
+use serde_json::{Value, json};
+
+use crate::client::Message;
+use crate::people::{self, job};
+use crate::rig::Rig;
+
+/// Runs a job to its failure; its only target must have ended so.
+async fn fails(rig: &Rig, target: Value, outcome: &str, reason: &str) -> (Message, Message) {
+    let job = job(&[target]);
+    let event = rig.runs_to(&job, "failed").await;
+    let ended = &event.data("targets")[0];
+    assert_eq!((&ended["outcome"], &ended["error"]["reason"]), (&json!(outcome), &json!(reason)), "{ended}");
+    let letter = rig.dead_letter(&job, 1).await;
+    assert_eq!(letter.header("x-erasure-code"), ended["error"]["code"].as_str().unwrap());
+    assert_eq!(letter.header("x-erasure-step"), ended["error"]["step"].as_str().unwrap());
+    (event, letter)
+}
+
+fn breaks(rig: &Rig, operation: Op, action: Action) {
+    rig.sandbox.sandbox().add_fault(FaultRule::on(operation, action));
+}
+
+fn status(status: u16) -> Action {
+    Action::Status { status, body: "try again".into(), after_work: false }
+}
+
+#[tokio::test]
+async fn a_customer_shared_with_another_broadcaster_is_refused_not_erased() {
+    let rig = Rig::start(&[]).await;
+    let person = rig.person();
+    rig.sandbox.sandbox().world(|world| {
+        let mut customer = world.cleeng("cleeng").customer(&person.customer_id).unwrap().clone();
+        customer.shared = true;
+        world.cleeng("cleeng").add(customer);
+    });
+    let (event, _) = fails(&rig, people::backend(&person), "refused", "shared_customer").await;
+    // The entitlements were ended before the vendor said so.
+    assert_eq!(event.data("partial"), true);
+    rig.remains(&person, "cleeng", &["cleeng: customer"]);
+    rig.end().await;
+}
+
+async fn customer_is_left(change: impl FnOnce(&mut Entitlement), reason: &str) {
+    let rig = Rig::start(&[]).await;
+    let person = rig.person();
+    rig.sandbox.sandbox().world(|world| {
+        let mut customer = world.cleeng("cleeng").customer(&person.customer_id).unwrap().clone();
+        change(&mut customer.entitlements[0]);
+        world.cleeng("cleeng").add(customer);
+    });
+    fails(&rig, people::mediastore(&person), "refused", reason).await;
+    assert!(!rig.calls("cleeng").contains(&Op::DeleteCustomer));
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn a_subscription_of_an_app_store_is_refused_and_the_customer_left() {
+    customer_is_left(|entitlement| entitlement.externally_managed = true, "externally_managed").await;
+}
+
+#[tokio::test]
+async fn an_entitlement_that_cannot_be_ended_is_refused_and_the_customer_left() {
+    customer_is_left(|entitlement| entitlement.wont_terminate = true, "active_entitlement").await;
+}
+
+#[tokio::test]
+async fn a_wrong_shop_password_fails_and_asks_for_another() {
+    let rig = Rig::start(&[]).await;
+    let person = rig.person();
+    let mut target = people::easycms(&person);
+    target["customer_password"] = json!("not-the-password");
+    let (event, _) = fails(&rig, target, "failed", "wrong_customer_password").await;
+    assert_eq!(event.data("targets")[0]["error"]["retry"], "new_input");
+    assert_eq!(event.data("partial"), false);
+    assert_eq!(rig.calls("easycms"), [Op::CustomerExists, Op::DeleteAccount, Op::CustomerExists]);
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn a_wrong_member_password_fails_at_once() {
+    let rig = Rig::start(&[]).await;
+    let person = rig.person();
+    let mut target = people::member_api(&person);
+    target["current_password"] = json!("not-the-password");
+    fails(&rig, target, "failed", "wrong_password").await;
+    assert_eq!(rig.calls("loyalty"), [Op::GetProfile, Op::DeleteProfile]);
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn an_email_that_the_shop_cannot_check_fails_after_a_few_attempts() {
+    let rig = Rig::start(&[]).await;
+    let person = rig.person();
+    rig.sandbox.sandbox().world(|world| world.easycms("easycms").settings.mail_server_answers = false);
+    fails(&rig, people::easycms(&person), "failed", "email_not_valid").await;
+    rig.remains(&person, "easycms", &["easycms: account"]);
+    rig.end().await;
+}
+
+fn wont_revoke(rig: &Rig, person: &erasure_worker::sandbox::Person, refusal: WontRevoke) {
+    rig.sandbox.sandbox().world(|world| {
+        let code = world.vitalsource("vitalsource").code(&person.codes[1]).unwrap().clone();
+        world.vitalsource("vitalsource").add_code(Code { wont_revoke: Some(refusal), ..code });
+    });
+}
+
+#[tokio::test]
+async fn a_code_that_stays_active_is_refused_and_the_user_not_overwritten() {
+    let rig = Rig::start(&[]).await;
+    let person = rig.person();
+    wont_revoke(&rig, &person, WontRevoke { code: 1005, content_removed: false, times: None });
+    let (event, _) = fails(&rig, people::vitalsource(&person), "refused", "code_not_revoked").await;
+    assert_eq!(event.data("partial"), true);
+    assert!(!rig.calls("vitalsource").contains(&Op::UpdateUser));
+    rig.remains(&person, "vitalsource", &["vitalsource: code", "vitalsource: user"]);
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn a_refused_revoke_whose_content_is_gone_counts_as_revoked() {
+    let rig = Rig::start(&[]).await;
+    let person = rig.person();
+    wont_revoke(&rig, &person, WontRevoke { code: 1009, content_removed: true, times: None });
+    rig.runs_to(&job(&[people::vitalsource(&person)]), "completed").await;
+    rig.remains(&person, "vitalsource", &[]);
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn a_licence_that_no_code_accounts_for_stops_the_overwrite() {
+    let rig = Rig::start(&[]).await;
+    let person = rig.person();
+    rig.sandbox.sandbox().world(|world| {
+        let licence = Licence { owner: person.guid.clone(), sku: "GIFT".into(), expiration: "never".into() };
+        world.vitalsource("vitalsource").add_licence(licence);
+    });
+    fails(&rig, people::vitalsource(&person), "refused", "unknown_content").await;
+    assert!(!rig.calls("vitalsource").contains(&Op::UpdateUser));
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn a_system_that_never_recovers_is_given_up_after_the_configured_attempts() {
+    let rig = Rig::start(&[("retry.max_attempts", "6")]).await;
+    let person = rig.person();
+    breaks(&rig, Op::GetMember, status(503));
+    let (_, letter) = fails(&rig, people::program(&person, "member_id"), "failed", "system_unavailable").await;
+    assert_eq!(letter.header("x-erasure-attempts"), "6");
+    assert_eq!(rig.calls("loyalty"), [Op::GetMember; 6]);
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn a_delete_that_only_gives_server_errors_is_read_back_before_each_further_attempt() {
+    let rig = Rig::start(&[("retry.max_attempts", "3")]).await;
+    let person = rig.person();
+    breaks(&rig, Op::DeleteCustomer, status(503));
+    fails(&rig, people::backend(&person), "failed", "system_unavailable").await;
+    let deletes = rig.calls("cleeng").iter().filter(|call| **call == Op::DeleteCustomer).count();
+    assert_eq!(deletes, 3);
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn a_passing_failure_of_every_call_only_delays_the_job() {
+    let rig = Rig::start(&[]).await;
+    let person = rig.person();
+    let all = [Op::GetCustomer, Op::ListEntitlements, Op::GetUser, Op::GetCode, Op::CustomerExists, Op::Licenses];
+    for operation in all {
+        rig.sandbox.sandbox().add_fault(FaultRule::on(operation, status(503)).nth(1).times(2));
+    }
+    let targets = [people::backend(&person), people::easycms(&person), people::vitalsource(&person)];
+    rig.runs_to(&job(&targets), "completed").await;
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn replies_that_cannot_be_read_are_asked_for_a_few_times_and_never_believed() {
+    let rig = Rig::start(&[]).await;
+    let person = rig.person();
+    breaks(&rig, Op::CustomerExists, Action::Garbage);
+    fails(&rig, people::easycms(&person), "failed", "unreadable_reply").await;
+    assert_eq!(rig.calls("easycms"), [Op::CustomerExists; 3]);
+    assert_eq!(rig.destructive_calls(), 0);
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn a_destructive_call_whose_answer_is_lost_is_settled_by_a_read_back() {
+    let destructive = [
+        Op::UpdateSubscription,
+        Op::DeleteCustomer,
+        Op::DeleteMember,
+        Op::DeleteAccount,
+        Op::RevokeCode,
+        Op::UpdateUser,
+    ];
+    let after_work = Action::Status { status: 502, body: "bad gateway".into(), after_work: true };
+    for action in [Action::DropAfter, Action::Garbage, after_work] {
+        let rig = Rig::start(&[]).await;
+        let person = rig.person();
+        for operation in destructive {
+            rig.sandbox.sandbox().add_fault(FaultRule::on(operation, action.clone()).nth(1));
+        }
+        let targets = [
+            people::backend(&person),
+            people::program(&person, "member_id"),
+            people::easycms(&person),
+            people::vitalsource(&person),
+        ];
+        let event = rig.runs_to(&job(&targets), "completed").await;
+        let found = |step: &Value| step["outcome"] == "already_erased";
+        for target in event.data("targets").as_array().unwrap() {
+            assert!(target["steps"].as_array().unwrap().iter().any(found) || target["system"] != "easycms", "{target}");
+        }
+        assert_eq!(rig.sandbox.sandbox().remains(&person), Vec::<&str>::new());
+        // Each took effect the first time, and none was repeated: the codes and entitlements are two.
+        let calls = rig.sandbox.sandbox().summary().by_operation;
+        let counts: Vec<_> = destructive.iter().map(|operation| calls[operation].calls).collect();
+        assert_eq!(counts, [2, 1, 1, 1, 2, 1]);
+        rig.end().await;
+    }
+}
+
+#[tokio::test]
+async fn a_destructive_call_that_never_arrived_is_made_again_after_a_read_back() {
+    let rig = Rig::start(&[]).await;
+    let person = rig.person();
+    let destructive = [Op::UpdateSubscription, Op::DeleteCustomer, Op::DeleteMember, Op::DeleteAccount, Op::RevokeCode];
+    for operation in destructive {
+        rig.sandbox.sandbox().add_fault(FaultRule::on(operation, Action::DropBefore).nth(1));
+    }
+    let targets = [
+        people::backend(&person),
+        people::program(&person, "member_id"),
+        people::easycms(&person),
+        people::vitalsource(&person),
+    ];
+    rig.runs_to(&job(&targets), "completed").await;
+    assert_eq!(rig.sandbox.sandbox().remains(&person), Vec::<&str>::new());
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn a_success_that_is_not_said_in_the_shops_envelope_is_read_back() {
+    let rig = Rig::start(&[]).await;
+    let person = rig.person();
+    rig.sandbox.sandbox().world(|world| world.easycms("easycms").settings.output = Output::Missing);
+    rig.runs_to(&job(&[people::easycms(&person)]), "completed").await;
+    assert_eq!(rig.calls("easycms"), [Op::CustomerExists, Op::DeleteAccount, Op::CustomerExists]);
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn a_delete_that_says_done_and_did_nothing_is_found_out() {
+    let rig = Rig::start(&[("waits.pending_max", "300ms")]).await;
+    let person = rig.person();
+    let lie = r#"{"data":[],"success":true,"message":"User deleted successfully"}"#;
+    breaks(&rig, Op::DeleteCustomer, Action::Status { status: 200, body: lie.into(), after_work: false });
+    fails(&rig, people::backend(&person), "failed", "not_gone").await;
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn a_deletion_that_never_shows_fails_once_it_was_waited_for_long_enough() {
+    let rig = Rig::start(&[("waits.pending_max", "500ms")]).await;
+    let person = rig.person();
+    rig.sandbox.sandbox().world(|world| world.loyalty("loyalty").settings.visible_reads = u32::MAX);
+    let (event, _) = fails(&rig, people::program(&person, "member_id"), "failed", "not_gone").await;
+    assert_eq!(event.data("partial"), true);
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn an_input_that_never_comes_ends_the_job() {
+    let rig = Rig::start(&[("waits.input_max", "1s")]).await;
+    let person = rig.person();
+    let job = people::unconfirmed(&[people::vitalsource(&person)]);
+    let event = rig.runs_to(&job, "failed").await;
+    assert_eq!(event.data("targets")[0]["error"]["reason"], "input_never_came");
+    assert_eq!(rig.dead_letter(&job, 1).await.header("x-erasure-code"), "ERS-0016");
+    assert_eq!(rig.destructive_calls(), 0);
+    rig.end().await;
+}

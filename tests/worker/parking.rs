@@ -1,0 +1,194 @@
+//! Jobs that lie on the broker, copies of them, and messages that pretend to be such copies.
+//!
+//! The rule it keeps: only the newest copy is worked on, and only the worker's own headers count.
+
+use erasure_worker::sandbox::{Action, FaultRule, MemberProof, Operation as Op};
+use lapin::BasicProperties;
+use lapin::types::{AMQPValue, FieldTable};
+use serde_json::{Value, json};
+
+use crate::client::Message;
+use crate::people::{self, id, unconfirmed};
+use crate::rig::Rig;
+
+/// A job that waits for its one-time password, and its parked copy as the broker brought it back.
+async fn parked_job(rig: &Rig) -> (Value, Message) {
+    rig.sandbox.sandbox().world(|world| world.loyalty("loyalty").settings.member_proof = MemberProof::Otp);
+    let person = rig.person();
+    let job = unconfirmed(&[people::member_api(&person)]);
+    rig.submit(&job).await;
+    let copy = rig.client.resumed.first("the parked copy", |copy| copy.job_id() == id(&job)).await;
+    (job, copy)
+}
+
+async fn complete(rig: &Rig, job: &mut Value) {
+    let number = job["targets"][0]["member"]["integration_id"].as_str().unwrap().trim_start_matches("INT-").to_owned();
+    let code = rig.sandbox.sandbox().world(|world| {
+        let (code, sent) = world.loyalty("loyalty").mailbox(&format!("db-{number}")).unwrap();
+        assert_eq!(sent, 1, "one password, whatever was copied");
+        code.to_owned()
+    });
+    job["targets"][0]["code"] = json!(code);
+    rig.runs_to(job, "completed").await;
+    assert_eq!(rig.calls("loyalty"), [Op::GetProfile, Op::RequestOtp, Op::DeleteProfile, Op::GetMember]);
+}
+
+#[tokio::test]
+async fn copies_of_a_parked_job_make_one_run_and_send_no_second_password() {
+    let rig = Rig::start(&[("systems.loyalty.member_proof", "otp")]).await;
+    let (mut job, copy) = parked_job(&rig).await;
+    for _ in 0..5 {
+        rig.client.publish("resume", "job", &copy.body, copy.properties.clone()).await;
+    }
+    complete(&rig, &mut job).await;
+    // Nor do they move anything once the job has ended.
+    for _ in 0..5 {
+        rig.client.publish("resume", "job", &copy.body, copy.properties.clone()).await;
+    }
+    let next = unconfirmed(&[json!({ "system": "easycms", "email": "nobody@example.com" })]);
+    rig.runs_to(&next, "completed").await;
+    rig.client.fence().await;
+    let ends = rig.client.events.all().iter().filter(|event| event.job_id() == id(&job) && event.is_final()).count();
+    assert_eq!(ends, 1);
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn a_copy_with_changed_headers_is_no_copy_and_does_not_touch_the_job() {
+    let rig = Rig::start(&[("systems.loyalty.member_proof", "otp")]).await;
+    let (mut job, copy) = parked_job(&rig).await;
+    let changed = |name: &str, value: AMQPValue| {
+        let mut headers = copy.properties.headers().clone().unwrap();
+        headers.insert(name.into(), value);
+        copy.properties.clone().with_headers(headers)
+    };
+    let forgeries = [
+        changed("x-erasure-run", AMQPValue::LongLongInt(2)),
+        changed("x-erasure-park", AMQPValue::LongLongInt(1 << 40)),
+        changed("x-erasure-tenant", AMQPValue::LongString("other".into())),
+        changed("x-erasure-mac", AMQPValue::LongString("00".repeat(32).into())),
+    ];
+    let count = forgeries.len();
+    for forgery in forgeries {
+        rig.client.publish("resume", "job", &copy.body, forgery).await;
+    }
+    // As a publisher's message a sealed body is no job.
+    let letters = rig.client.dead_letters.count("the forgeries", count, |_| true).await;
+    assert!(letters.iter().all(|letter| letter.header("x-erasure-code") == "ERS-0020"));
+    assert!(letters.iter().all(|letter| letter.header("x-erasure-run") == "0"));
+    complete(&rig, &mut job).await;
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn a_publishers_own_headers_of_ours_mean_nothing() {
+    let rig = Rig::start(&[]).await;
+    let (ann, bob) = (rig.person(), rig.person());
+    let victim = unconfirmed(&[people::program(&ann, "member_id")]);
+    for exchange in ["requests", "resume"] {
+        let person = if exchange == "requests" { &ann } else { &bob };
+        let job = unconfirmed(&[people::program(person, "member_id")]);
+        let mut headers = FieldTable::default();
+        headers.insert("x-erasure-tenant".into(), AMQPValue::LongString("acme".into()));
+        headers.insert("x-erasure-job-id".into(), AMQPValue::LongString(id(&victim).into()));
+        headers.insert("x-erasure-run".into(), AMQPValue::LongLongInt(7));
+        headers.insert("x-erasure-park".into(), AMQPValue::LongLongInt(99));
+        headers.insert("x-erasure-mac".into(), AMQPValue::LongString("ff".repeat(32).into()));
+        headers.insert("x-erasure-code".into(), AMQPValue::LongString("ERS-0001".into()));
+        let properties = BasicProperties::default()
+            .with_correlation_id(crate::checks::correlation_of(&id(&job)).as_str().into())
+            .with_headers(headers);
+        rig.client.publish(exchange, "job", job.to_string().as_bytes(), properties).await;
+        let event = rig.ended(&job, "completed", 1).await;
+        assert_eq!((event.data("run"), event.data("seq")), (&json!(1), &json!(1)));
+        assert_eq!(event.header("x-erasure-run"), "");
+    }
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn a_job_long_in_hand_is_parked_for_a_moment_and_goes_on() {
+    let rig = Rig::start(&[
+        ("worker.in_hand_max", "1s"),
+        ("worker.inline_wait_max", "500ms"),
+        ("systems.cleeng.timeout", "900ms"),
+        ("systems.cleeng.connect_timeout", "500ms"),
+        ("systems.loyalty.timeout", "900ms"),
+        ("systems.loyalty.connect_timeout", "500ms"),
+        ("systems.easycms.timeout", "900ms"),
+        ("systems.easycms.connect_timeout", "500ms"),
+        ("systems.vitalsource.timeout", "900ms"),
+        ("systems.vitalsource.connect_timeout", "500ms"),
+    ])
+    .await;
+    let person = rig.person();
+    for operation in [Op::GetCustomer, Op::ListEntitlements, Op::UpdateSubscription] {
+        let slow = Action::Delay { ms: 400, after_work: false };
+        rig.sandbox.sandbox().add_fault(FaultRule::on(operation, slow));
+    }
+    let job = people::job(&[people::backend(&person)]);
+    rig.submit(&job).await;
+    let copy = rig.client.resumed.first("the parked copy", |copy| copy.job_id() == id(&job)).await;
+    assert_eq!(copy.header("x-erasure-wait"), "renewal");
+    rig.ended(&job, "completed", 1).await;
+    assert_eq!(rig.calls("cleeng").len(), 7, "what was done is not done again");
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn a_worker_that_is_stopped_finishes_the_call_on_the_wire_and_another_goes_on() {
+    let mut rig = Rig::start(&[]).await;
+    let person = rig.person();
+    let slow = Action::Delay { ms: 700, after_work: false };
+    rig.sandbox.sandbox().add_fault(FaultRule::on(Op::DeleteMember, slow).nth(1));
+    let job = people::job(&[people::program(&person, "member_id")]);
+    rig.submit(&job).await;
+    rig.sandbox.sandbox().wait_for(|calls| calls.iter().any(|call| call.operation == Op::DeleteMember)).await;
+    rig.stop_worker().await;
+    assert_eq!(rig.calls("loyalty"), [Op::GetMember, Op::DeleteMember]);
+    assert!(rig.client.events.all().is_empty());
+    rig.start_worker();
+    rig.ended(&job, "completed", 1).await;
+    assert_eq!(rig.calls("loyalty"), [Op::GetMember, Op::DeleteMember, Op::GetMember]);
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn a_worker_that_is_killed_in_a_call_is_followed_by_one_that_reads_back() {
+    let mut rig = Rig::start(&[]).await;
+    let person = rig.person();
+    let slow = Action::Delay { ms: 300, after_work: false };
+    rig.sandbox.sandbox().add_fault(FaultRule::on(Op::DeleteMember, slow).nth(1));
+    let job = people::job(&[people::program(&person, "member_id")]);
+    rig.submit(&job).await;
+    rig.sandbox.sandbox().wait_for(|calls| calls.iter().any(|call| call.operation == Op::DeleteMember)).await;
+    rig.kill_worker().await;
+    rig.sandbox.sandbox().wait_for(|calls| calls.iter().any(|call| call.effect)).await;
+    rig.start_worker();
+    rig.ended(&job, "completed", 1).await;
+    assert_eq!(rig.calls("loyalty"), [Op::GetMember, Op::DeleteMember, Op::GetMember]);
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn the_publishers_trace_is_told_in_the_events_and_survives_a_wait() {
+    let rig = Rig::start(&[]).await;
+    let person = rig.person();
+    let mut job = unconfirmed(&[people::vitalsource(&person)]);
+    let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let properties = || {
+        let mut headers = FieldTable::default();
+        headers.insert("traceparent".into(), AMQPValue::LongString(trace.into()));
+        BasicProperties::default()
+            .with_correlation_id(crate::checks::correlation_of(&id(&job)).as_str().into())
+            .with_headers(headers)
+    };
+    let publish = properties();
+    rig.client.publish("requests", "job", job.to_string().as_bytes(), publish).await;
+    assert_eq!(rig.event(&job, "needs_input").await.json["traceparent"], trace);
+    let copy = rig.client.resumed.first("the parked copy", |copy| copy.job_id() == id(&job)).await;
+    assert_eq!(copy.header("traceparent"), trace);
+    people::confirm(&mut job);
+    rig.runs_to(&job, "completed").await;
+    rig.end().await;
+}
