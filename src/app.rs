@@ -27,7 +27,7 @@ use crate::systems::cleeng::{Cleeng, CleengSettings, Termination};
 use crate::systems::easycms::{EasyCms, EasyCmsSettings};
 use crate::systems::http::HttpSettings;
 use crate::systems::vitalsource::{Abandon, VitalSource, VitalSourceSettings};
-use crate::systems::zeta::import::{ImportLedger, ImportSettings};
+use crate::systems::zeta::import::{ImportLedger, ImportSettings, LedgerError};
 use crate::systems::zeta::{self, ZetaClient, ZetaSettings};
 
 /// How much faster than a failed attempt's own pause the breaker reopens.
@@ -422,8 +422,15 @@ impl Desk {
 impl ImportDesk for Desk {
     async fn export(&self) -> Result<Option<ExportedFile>, DeskError> {
         self.with(|ledger| {
-            let file =
-                ledger.export(None, Timestamp::now()).map_err(|error| DeskError::Unavailable(error.to_string()))?;
+            let failed = |error: LedgerError| DeskError::Unavailable(error.to_string());
+            let mut file = ledger.export(None, Timestamp::now()).map_err(failed)?;
+            if file.is_none() {
+                // Handed out before, and no result yet: the same one again.
+                let mut batches = ledger.batches().map_err(failed)?.into_iter();
+                if let Some(open) = batches.find(|batch| batch.exported_at.is_some() && batch.settled_at.is_none()) {
+                    file = ledger.export(Some(open.id), Timestamp::now()).map_err(failed)?;
+                }
+            }
             Ok(file.map(|file| ExportedFile { batch: file.id.to_string(), path: file.path, rows: file.rows }))
         })
         .await

@@ -3,9 +3,10 @@
 //! The rule it keeps: they exist in debug builds only; a release has none of it.
 //!
 //! `ERASURE_CRASH_AT` lists places, parted by commas: `POINT`, `POINT@MESSAGE` (the message id) or
-//! either with `#N` (only the Nth time that this process comes by). Where `ERASURE_CRASH_LOG` names
-//! a file, a place at which the process ends is written there first, and one that stands there
-//! already is passed. `ERASURE_CRASH_TRACE` names a file that every place passed is written to.
+//! either with `#N` (only the Nth time that somebody comes by). Where `ERASURE_CRASH_LOG` names a
+//! file, a place at which the process ends is written there first, and one that stands there
+//! already is passed; times are then counted over all processes that share the file.
+//! `ERASURE_CRASH_TRACE` names a file that every point passed is written to.
 
 #[cfg(debug_assertions)]
 pub(crate) use armed::{of, point};
@@ -25,7 +26,7 @@ pub(crate) fn of<F: Future>(_message_id: Option<&str>, work: F) -> F {
 #[cfg(debug_assertions)]
 mod armed {
     use std::collections::HashMap;
-    use std::fs::{File, OpenOptions};
+    use std::fs::OpenOptions;
     use std::io::Write as _;
     use std::path::{Path, PathBuf};
     use std::sync::{Mutex, OnceLock, PoisonError};
@@ -51,8 +52,8 @@ mod armed {
     struct Plan {
         places: Vec<Place>,
         log: Option<PathBuf>,
-        trace: Option<Mutex<File>>,
-        seen: Mutex<HashMap<(&'static str, String), u32>>,
+        trace: Option<PathBuf>,
+        seen: Mutex<HashMap<String, u32>>,
     }
 
     struct Place {
@@ -66,26 +67,25 @@ mod armed {
         static PLAN: OnceLock<Option<Plan>> = OnceLock::new();
         let read = || {
             let places = std::env::var("ERASURE_CRASH_AT").unwrap_or_default();
-            let trace = std::env::var_os("ERASURE_CRASH_TRACE");
+            let file = |name| std::env::var_os(name).map(PathBuf::from);
+            let (log, trace) = (file("ERASURE_CRASH_LOG"), file("ERASURE_CRASH_TRACE"));
             if places.is_empty() && trace.is_none() {
                 return None;
             }
-            let log = std::env::var_os("ERASURE_CRASH_LOG").map(PathBuf::from);
-            let gone = log.as_deref().and_then(|log| std::fs::read_to_string(log).ok()).unwrap_or_default();
-            let is_open = |text: &&str| !text.is_empty() && !gone.lines().any(|line| line == *text);
-            Some(Plan {
-                places: places.split(',').filter(is_open).map(Place::read).collect(),
-                trace: trace.and_then(|path| append(Path::new(&path)).map(Mutex::new)),
-                log,
-                seen: Mutex::default(),
-            })
+            let before = log.as_deref().and_then(|log| std::fs::read_to_string(log).ok()).unwrap_or_default();
+            let is_open = |text: &&str| !text.is_empty() && !before.lines().any(|line| line == *text);
+            let places = places.split(',').filter(is_open).map(Place::read).collect();
+            let mut seen = HashMap::new();
+            for passed in before.lines().filter_map(|line| line.strip_prefix(PASSED)) {
+                *seen.entry(passed.to_owned()).or_default() += 1;
+            }
+            Some(Plan { places, log, trace, seen: Mutex::new(seen) })
         };
         PLAN.get_or_init(read).as_ref()
     }
 
-    fn append(path: &Path) -> Option<File> {
-        OpenOptions::new().create(true).append(true).open(path).ok()
-    }
+    /// Before a point in the log that was passed, and will be passed again.
+    const PASSED: &str = "passed ";
 
     impl Place {
         fn read(text: &str) -> Place {
@@ -93,33 +93,39 @@ mod armed {
             let (point, message) = rest.split_once('@').map_or((rest, None), |(point, id)| (point, Some(id)));
             Place { text: text.to_owned(), point: point.to_owned(), message: message.map(str::to_owned), nth }
         }
+
+        fn is_at(&self, name: &str, message: &str) -> bool {
+            self.point == name && self.message.as_deref().is_none_or(|wanted| wanted == message)
+        }
     }
 
     impl Plan {
         fn is_last(&self, name: &'static str, message: &str) -> bool {
-            if let Some(trace) = &self.trace {
-                // One write a line: lines of several tasks do not mix.
-                let _ = trace
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .write_all(format!("{name}@{message}\n").as_bytes());
+            let here = format!("{name}@{message}");
+            note(self.trace.as_deref(), &here);
+            let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+            let times = seen.entry(here.clone()).or_default();
+            *times += 1;
+            let mut places = self.places.iter().filter(|place| place.is_at(name, message)).peekable();
+            if places.peek().is_none() {
+                return false;
             }
-            let times = {
-                let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-                let times = seen.entry((name, message.to_owned())).or_default();
-                *times += 1;
-                *times
-            };
-            let hit = self.places.iter().find(|place| {
-                place.point == name
-                    && place.message.as_deref().is_none_or(|wanted| wanted == message)
-                    && place.nth.is_none_or(|nth| nth == times)
-            });
-            let Some(place) = hit else { return false };
-            if let Some(mut log) = self.log.as_deref().and_then(append) {
-                let _ = log.write_all(format!("{}\n", place.text).as_bytes());
+            match places.find(|place| place.nth.is_none_or(|nth| nth == *times)) {
+                Some(place) => note(self.log.as_deref(), &place.text),
+                None => {
+                    note(self.log.as_deref(), &format!("{PASSED}{here}"));
+                    return false;
+                }
             }
             true
+        }
+    }
+
+    /// One write a line: lines of several tasks do not mix.
+    fn note(file: Option<&Path>, line: &str) {
+        let open = |path| OpenOptions::new().create(true).append(true).open(path).ok();
+        if let Some(mut file) = file.and_then(open) {
+            let _ = file.write_all(format!("{line}\n").as_bytes());
         }
     }
 }

@@ -72,6 +72,12 @@ impl Events {
         self.heard.borrow().clone()
     }
 
+    /// As [`Events::until`], for as long as it takes.
+    pub async fn followed(&self, enough: impl Fn(&Heard) -> bool) -> Heard {
+        let mut heard = self.heard.clone();
+        heard.wait_for(enough).await.unwrap().clone()
+    }
+
     /// Waits until what was heard satisfies `enough`.
     pub async fn until(&self, what: &str, enough: impl Fn(&Heard) -> bool) -> Heard {
         let mut heard = self.heard.clone();
@@ -88,7 +94,10 @@ impl Events {
         };
         let all = tokio::time::timeout(crate::rig::PATIENCE, heard.wait_for(|heard| open(heard) == 0)).await;
         if all.is_err() {
-            panic!("{} of {} jobs have no final event", open(&self.heard()), ids.len());
+            let heard = self.heard();
+            let ended = heard.ended();
+            let open: Vec<_> = ids.iter().filter(|id| !ended.contains(**id)).map(|id| (id, heard.of(id))).collect();
+            panic!("{} of {} jobs have no final event: {open:#?}", open.len(), ids.len());
         }
         self.heard()
     }

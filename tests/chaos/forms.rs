@@ -20,6 +20,8 @@ pub enum Form {
     Unconfirmed,
     /// Asks for a one-time password.
     OneTimePassword,
+    /// Shows that the token for read-backs of one-time-password members is good.
+    Proof,
     /// Asks for a deletion by hand.
     ByHand,
     /// Goes into the deletion file.
@@ -50,7 +52,7 @@ impl Form {
             Form::EasyCms => &["easycms"],
             Form::VitalSource => &["vitalsource"],
             Form::Everything => &["cleeng", "loyalty", "easycms", "vitalsource"],
-            Form::OneTimePassword | Form::WrongPassword | Form::Preview => &[],
+            Form::OneTimePassword | Form::Proof | Form::WrongPassword | Form::Preview => &[],
         }
     }
 }
@@ -68,7 +70,7 @@ impl Case {
     /// Adds the person with this number to the stand-ins and makes the job.
     pub fn new(sandbox: &Sandbox, form: Form, number: u64) -> Case {
         let person = sandbox.add_people(number..number + 1).remove(0);
-        if form == Form::OneTimePassword {
+        if matches!(form, Form::OneTimePassword | Form::Proof) {
             sandbox.world(|world| {
                 let program = world.loyalty("loyalty@codes");
                 program.settings.member_proof = MemberProof::Otp;
@@ -113,7 +115,7 @@ impl Case {
     pub fn remains(&self, sandbox: &Sandbox) -> Vec<&'static str> {
         let mut left = sandbox.remains(&self.person);
         left.retain(|what| self.form.systems().iter().any(|system| what.starts_with(system)));
-        if self.form == Form::OneTimePassword {
+        if matches!(self.form, Form::OneTimePassword | Form::Proof) {
             let is_there = |member: &Member| member.deleted.is_none();
             let id = &self.person.database_id;
             if sandbox.world(|world| world.loyalty("loyalty@codes").member(id).is_some_and(is_there)) {
@@ -155,6 +157,7 @@ fn targets(form: Form, person: &Person) -> Value {
             "access_token": person.access_token, "current_password": person.current_password }]),
         Form::OneTimePassword => json!([{ "system": "codes", "method": "member_api", "member": member,
             "access_token": person.access_token }]),
+        Form::Proof => json!([{ "system": "codes", "method": "program_api", "member": member }]),
         Form::ByHand => json!([{ "system": "loyalty", "method": "manual", "member": member }]),
         Form::Import => json!([{ "system": "loyalty", "method": "import", "member": member }]),
         Form::EasyCms => json!([easycms]),

@@ -14,6 +14,7 @@ mod rig;
 mod worker;
 
 mod broker_trouble;
+mod crash_points;
 mod drain;
 mod kills;
 mod poison;

@@ -106,7 +106,7 @@ impl Rig {
 
     /// Sends a cancellation.
     pub async fn cancel(&self, job_id: &str) {
-        let body = serde_json::json!({ "schema": "erasure.cancel/v1", "job_id": job_id });
+        let body = serde_json::json!({ "schema": "erasure.cancel/v1", "tenant": "acme", "job_id": job_id });
         self.send("cancel", &[body]).await;
     }
 

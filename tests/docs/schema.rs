@@ -269,7 +269,7 @@ fn what_the_worker_publishes_is_valid_under_the_event_schema() {
     }
     let key = JobKey { tenant: "acme".into(), job_id: uuid::Uuid::from_u128(7) };
     let sha256 = "0".repeat(64);
-    events.extend(Reason::ALL.iter().map(|reason| event::rejected(&frame, &key, *reason, "detail", &sha256)));
+    events.extend(Reason::ALL.iter().map(|reason| event::rejected(&frame, &key, *reason, "detail", &sha256, true)));
     events.push(event::cancel_refused(&frame, &key, 1, 2));
     for event in events {
         let body: Value = serde_json::from_slice(&event.body).unwrap();

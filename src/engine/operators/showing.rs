@@ -33,7 +33,7 @@ pub struct JobView {
     pub cancel_requested: bool,
     /// Each target: `target`, `system`, `kind`, `outcome` (null while open), `error`, `steps`.
     pub targets: Vec<Value>,
-    /// What persons were asked for and have not given: `target`, `kind`, `asked_at`.
+    /// What persons were asked for since the job last came, by targets that are open: `target`, `kind`, `asked_at`.
     pub inputs: Vec<Value>,
     /// The latest failed attempt or, for a failed job, what it failed by.
     pub last_error: Option<Value>,
@@ -137,7 +137,10 @@ fn inputs(record: Option<&JobRecord>, states: &[TargetState]) -> Vec<Value> {
         let at = states.get(usize::from(*target)).and_then(|state| state.asked.get(kind)).copied();
         json!({ "target": target, "kind": kind.as_str(), "asked_at": at.and_then(time) })
     };
-    announced.iter().map(asked).collect()
+    let is_open = |(target, _): &&(u16, crate::job::InputKind)| {
+        states.get(usize::from(*target)).is_some_and(|state| state.end.is_none())
+    };
+    announced.iter().filter(is_open).map(asked).collect()
 }
 
 fn ended_error(ended: &Ended) -> Option<Value> {

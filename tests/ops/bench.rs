@@ -1,0 +1,168 @@
+//! A worker on the bench: engine, store, broker, systems, and the ops API on a free port.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use erasure_worker::broker::Properties;
+use erasure_worker::engine::{Engine, Gate, GateSettings, Parts, RetryPolicy, Settings};
+use erasure_worker::job::flow::Limits;
+use erasure_worker::job::{Accepts, At, Kind, Rules};
+use erasure_worker::ops::{ImportDesk, Ops, OpsSettings, serve};
+use erasure_worker::seal::{Keyring, MasterKey};
+use erasure_worker::store::{MemoryStore, Store};
+use secrecy::SecretString;
+use serde_json::{Value, json};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::stand_ins::{Shop, TestBroker};
+
+pub const KEY: &str = "8f0e6c2b5d4a39281706f5e4d3c2b1a09f8e7d6c5b4a39281706f5e4d3c2b1a0";
+
+pub struct Bench {
+    pub addr: SocketAddr,
+    pub broker: Arc<TestBroker>,
+    pub shop: Arc<Shop>,
+    pub engine: Arc<Engine>,
+    pub stop: CancellationToken,
+    pub server: Option<JoinHandle<()>>,
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        self.engine.drain();
+        self.stop.cancel();
+    }
+}
+
+/// How the bench is set up.
+pub struct Setup {
+    pub store: Arc<dyn Store>,
+    pub token: Option<SecretString>,
+    pub imports: BTreeMap<String, Arc<dyn ImportDesk>>,
+    pub change: fn(&mut OpsSettings),
+    pub runs: bool,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        let store = Arc::new(MemoryStore::new());
+        Setup { store, token: None, imports: BTreeMap::new(), change: |_| {}, runs: true }
+    }
+}
+
+pub fn settings() -> Settings {
+    Settings {
+        worker_id: "worker-0".to_owned(),
+        concurrency: 8,
+        inline_wait_max: Duration::from_millis(20),
+        in_hand_max: Duration::from_secs(600),
+        drain_timeout: Duration::from_secs(1),
+        retain_finished: Duration::from_secs(86_400),
+        retain_failed: Duration::from_secs(86_400),
+        retry: RetryPolicy {
+            initial_interval: Duration::from_millis(1),
+            multiplier: 2.0,
+            max_interval: Duration::from_millis(2),
+        },
+        limits: Limits {
+            max_attempts: 3,
+            max_elapsed: Duration::from_secs(60),
+            max_interval: Duration::from_secs(60),
+            input_max: Duration::from_secs(86_400),
+            pending_max: Duration::from_secs(86_400),
+        },
+        seal_dead_letters: true,
+    }
+}
+
+fn gate(shop: &Arc<Shop>, rules: &Rules) -> Arc<Gate> {
+    let settings = GateSettings {
+        requests_per_minute: None,
+        max_in_flight: 8,
+        hold_probe_interval: Duration::from_secs(3600),
+        breaker_pause: Duration::from_millis(1),
+        most_in_hand: 8,
+    };
+    Arc::new(Gate::new(Arc::clone(shop) as _, rules.clone(), settings))
+}
+
+pub async fn bench() -> Bench {
+    bench_with(Setup::default()).await
+}
+
+pub async fn bench_with(setup: Setup) -> Bench {
+    let broker = TestBroker::new();
+    let (shop, library) = (Shop::new("shop", Kind::EasyCms), Shop::new("library", Kind::VitalSource));
+    let rules: BTreeMap<String, Rules> =
+        [("shop".to_owned(), Rules::new(Kind::EasyCms)), ("library".to_owned(), Rules::new(Kind::VitalSource))].into();
+    let gates = [&shop, &library].map(|shop| (shop.name.to_owned(), gate(shop, &rules[shop.name])));
+    let engine = Engine::new(Parts {
+        settings: settings(),
+        accepts: Accepts { environment: "sandbox".to_owned(), systems: rules, regulations: BTreeSet::new() },
+        gates: gates.into(),
+        broker: Arc::clone(&broker) as _,
+        store: setup.store,
+        keyring: Arc::new(Keyring::new(MasterKey::parse(KEY).unwrap(), Vec::new()).unwrap()),
+        now: Arc::new(|| At::from(jiff::Timestamp::now())),
+    });
+    let mut settings = OpsSettings::new(SocketAddr::from(([127, 0, 0, 1], 0)), setup.token);
+    settings.survey_max_age = Duration::ZERO;
+    (setup.change)(&mut settings);
+    let stop = CancellationToken::new();
+    let ops = Ops { engine: Arc::clone(&engine), settings, imports: setup.imports };
+    let (addr, server) = serve(ops, stop.clone()).await.unwrap();
+    if setup.runs {
+        let engine = Arc::clone(&engine);
+        tokio::spawn(async move {
+            let _ = engine.run().await;
+        });
+    }
+    Bench { addr, broker, shop, engine, stop, server: Some(server) }
+}
+
+pub fn id(number: u128) -> String {
+    Uuid::from_u128(number).to_string()
+}
+
+/// A job for the shop, which does what the first word of the e-mail says.
+pub fn shop_job(job_id: &str, word: &str) -> Value {
+    json!({
+        "schema": "erasure.job/v1", "job_id": job_id, "tenant": "acme", "environment": "sandbox",
+        "requested_at": "2026-01-02T03:04:05Z", "due_at": "2026-02-02T03:04:05Z", "regulation": "gdpr",
+        "targets": [{ "system": "shop", "email": format!("{word}@example.com"), "customer_password": "planted" }],
+    })
+}
+
+impl Bench {
+    pub fn send(&self, job: &Value) {
+        self.broker.send(Properties::default(), job.to_string());
+    }
+
+    /// Sends a job for the shop and waits for this event of it.
+    pub async fn job(&self, number: u128, word: &str, what: &str) -> String {
+        let job_id = id(number);
+        self.send(&shop_job(&job_id, word));
+        self.broker.event(what, &job_id).await;
+        job_id
+    }
+
+    /// Asks until the answer fits: the engine notes some things just after it has told them.
+    pub async fn until(&self, path: &str, fits: impl Fn(&Value) -> bool) -> Value {
+        let asked = async {
+            loop {
+                let answer = crate::http::get(self.addr, path).await.json();
+                if fits(&answer) {
+                    return answer;
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        // Only so that a promise broken for good does not hang the run.
+        let asked = tokio::time::timeout(crate::stand_ins::HANGS, asked).await;
+        asked.unwrap_or_else(|_| panic!("{path} never fits"))
+    }
+}

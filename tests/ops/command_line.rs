@@ -1,0 +1,154 @@
+//! The commands that ask a running worker.
+
+use std::sync::Arc;
+
+use clap::Parser as _;
+use erasure_worker::cli::{Cli, Command, Exit, dead_letters, jobs, zeta_import};
+use erasure_worker::config::Surroundings;
+use secrecy::SecretString;
+use serde_json::Value;
+
+use crate::bench::{Bench, Setup, bench, bench_with, id, shop_job};
+use crate::imports::{Desk, bench_with_desk};
+
+struct Said {
+    exit: Exit,
+    out: String,
+    err: String,
+}
+
+async fn run(url: &str, line: &str, surroundings: &Surroundings) -> Said {
+    let words = line.split(' ').chain(["--url", url]);
+    let cli = Cli::try_parse_from(["erasure-worker"].into_iter().chain(words)).unwrap();
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let exit = match &cli.command {
+        Command::Jobs(command) => jobs::jobs(command, surroundings, &mut out, &mut err).await,
+        Command::DeadLetters(command) => dead_letters::dead_letters(command, surroundings, &mut out, &mut err).await,
+        Command::ZetaImport(command) => zeta_import::zeta_import(command, surroundings, &mut out, &mut err).await,
+        other => panic!("{other:?}"),
+    };
+    Said { exit: exit.unwrap(), out: String::from_utf8(out).unwrap(), err: String::from_utf8(err).unwrap() }
+}
+
+async fn say(bench: &Bench, line: &str) -> Said {
+    run(&format!("http://{}", bench.addr), line, &Surroundings::default()).await
+}
+
+#[tokio::test]
+async fn jobs_are_listed_shown_and_cancelled() {
+    let bench = bench().await;
+    bench.job(1, "ann", "completed").await;
+    bench.job(2, "rejected", "failed").await;
+    bench.send(&shop_job(&id(3), "visible"));
+    bench.until(&format!("/v1/jobs/acme/{}", id(3)), |job| job["state"] == "waiting").await;
+
+    let said = say(&bench, "jobs list").await;
+    assert_eq!((said.exit, said.err.as_str()), (Exit::Done, ""));
+    let lines: Vec<_> = said.out.lines().collect();
+    assert!(lines.len() == 4 && lines[0].starts_with("JOB"), "{}", said.out);
+    assert!(lines[3].contains("pending until"), "{}", said.out);
+
+    let said = say(&bench, "jobs list --limit 1 --json").await;
+    let page: Value = serde_json::from_str(&said.out).unwrap();
+    assert_eq!(page["jobs"].as_array().unwrap().len(), 1);
+    let said = say(&bench, &format!("jobs list --after {} --json", page["next"].as_str().unwrap())).await;
+    let rest: Value = serde_json::from_str(&said.out).unwrap();
+    assert_eq!((rest["jobs"].as_array().unwrap().len(), &rest["next"]), (2, &Value::Null));
+    let said = say(&bench, "jobs list --limit 2").await;
+    assert!(said.err.contains("--after "), "{}", said.err);
+
+    let said = say(&bench, &format!("jobs show acme/{}", id(2))).await;
+    assert_eq!(said.exit, Exit::Done);
+    for part in ["failed", "last error: ERS-0015", "delete_account", "0 shop", "rejected"] {
+        assert!(said.out.contains(part), "{part}: {}", said.out);
+    }
+    let said = say(&bench, &format!("jobs show acme/{} --json", id(2))).await;
+    assert_eq!(serde_json::from_str::<Value>(&said.out).unwrap()["state"], "failed");
+
+    let said = say(&bench, &format!("jobs cancel acme/{}", id(3))).await;
+    assert_eq!((said.exit, said.out.as_str()), (Exit::Failed, ""));
+    assert!(said.err.contains("cannot be taken back") && said.err.contains("409"), "{}", said.err);
+    let said = say(&bench, &format!("jobs cancel acme/{}", id(9))).await;
+    assert!(said.exit == Exit::Done && said.out.contains("when it comes"), "{}", said.out);
+}
+
+#[tokio::test]
+async fn dead_letters_are_listed_shown_replayed_and_discarded() {
+    let bench = bench().await;
+    for number in 1..=3 {
+        let job_id = bench.job(number, "rejected", "failed").await;
+        bench.until(&format!("/v1/jobs/acme/{job_id}"), |job| job["event_published"] == true).await;
+    }
+    let said = say(&bench, "dead-letters list --system shop --limit 2").await;
+    assert_eq!((said.exit, said.out.lines().count()), (Exit::Done, 3));
+    assert!(said.out.contains("ERS-0015") && said.err.contains("there are more"), "{}{}", said.out, said.err);
+    let said = say(&bench, &format!("dead-letters show acme/{}", id(1))).await;
+    assert!(said.exit == Exit::Done && said.out.contains("retry: operator"), "{}", said.out);
+    let said = say(&bench, &format!("dead-letters show acme/{}", id(9))).await;
+    assert_eq!(said.exit, Exit::Failed);
+
+    let said = say(&bench, &format!("dead-letters discard --job-id {} --reason done --by operations", id(1))).await;
+    assert_eq!((said.exit, said.out.as_str()), (Exit::Done, "1 discarded\n"));
+    *bench.shop.mended.lock().unwrap() = true;
+    let said = say(&bench, "dead-letters replay --code ERS-0015 --limit 1").await;
+    assert_eq!((said.exit, said.out.as_str()), (Exit::Done, "1 replayed\n"));
+    assert!(said.err.contains("there are more"), "{}", said.err);
+    let said = say(&bench, "dead-letters replay --all --json").await;
+    assert_eq!(serde_json::from_str::<Value>(&said.out).unwrap()["replayed"], 1);
+    bench.broker.event("completed", &id(2)).await;
+    bench.broker.event("completed", &id(3)).await;
+}
+
+#[tokio::test]
+async fn the_deletion_file_is_exported_and_settled() {
+    let bench = bench_with_desk(&Arc::new(Desk::default())).await;
+    let said = say(&bench, "zeta-import export").await;
+    assert_eq!((said.exit, said.out.lines().next()), (Exit::Done, Some("/imports/batch-000001.csv")));
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("result.csv");
+    std::fs::write(&file, "four").unwrap();
+    let said = say(&bench, &format!("zeta-import settle {} --system shop", file.display())).await;
+    assert!(said.exit == Exit::Done && said.out.contains("4 deleted, 1 skipped"), "{}", said.out);
+    std::fs::write(&file, "no headers").unwrap();
+    let said = say(&bench, &format!("zeta-import settle {}", file.display())).await;
+    assert!(said.exit == Exit::Failed && said.err.contains("missing headers"), "{}", said.err);
+    let said = say(&bench, "zeta-import settle missing.csv").await;
+    assert_eq!(said.exit, Exit::Usage);
+    let none = crate::bench::bench().await;
+    let said = say(&none, "zeta-import export").await;
+    assert!(said.exit == Exit::Usage && said.err.contains("works by import"), "{}", said.err);
+}
+
+#[tokio::test]
+async fn the_token_comes_from_its_file_or_else_the_environment() {
+    let bench = bench_with(Setup { token: Some(SecretString::from("right-token")), ..Setup::default() }).await;
+    let url = format!("http://{}/", bench.addr);
+    let said = run(&url, "jobs list", &Surroundings::default()).await;
+    assert!(said.exit == Exit::Usage && said.err.contains("401"), "{}", said.err);
+    let variables = [("ERASURE_OPS_TOKEN".to_owned(), "right-token".to_owned())].into();
+    let surroundings = Surroundings { variables, ..Surroundings::default() };
+    assert_eq!(run(&url, "jobs list", &surroundings).await.exit, Exit::Done);
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("token");
+    let line = format!("jobs list --token-file {}", file.display());
+    assert_eq!(run(&url, &line, &surroundings).await.exit, Exit::Usage);
+    std::fs::write(&file, "right-token\n").unwrap();
+    assert_eq!(run(&url, &line, &Surroundings::default()).await.exit, Exit::Done);
+}
+
+#[tokio::test]
+async fn nobody_there_and_somebody_else_there_are_told_apart_and_arguments_are_usage() {
+    let bench = bench().await;
+    let said = say(&bench, "jobs list --state done").await;
+    assert!(said.exit == Exit::Usage && said.err.contains("state is one of"), "{}", said.err);
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    drop(listener);
+    let said = run(&format!("http://{addr}"), "jobs list", &Surroundings::default()).await;
+    assert!(said.exit == Exit::Failed && said.err.contains("no connection"), "{}", said.err);
+    let sandbox = erasure_worker::sandbox::Sandbox::start("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let said = run(&format!("http://{}", sandbox.addr), "jobs list", &Surroundings::default()).await;
+    assert!(said.exit == Exit::Failed && said.err.contains("does not answer as"), "{}", said.err);
+    let said = run("ftp://127.0.0.1", "jobs list", &Surroundings::default()).await;
+    assert_eq!(said.exit, Exit::Usage);
+}

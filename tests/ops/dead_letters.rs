@@ -1,0 +1,197 @@
+//! Dead letters looked at, replayed and given up.
+
+use erasure_worker::broker::{Destination, Properties};
+use erasure_worker::store::Table;
+use serde_json::{Value, json};
+
+use crate::bench::{Bench, bench, id, shop_job};
+use crate::http::{get, post};
+
+async fn letters(bench: &Bench, query: &str) -> Vec<Value> {
+    let page = get(bench.addr, &format!("/v1/dead-letters{query}")).await;
+    assert_eq!(page.status, 200, "{}", page.text);
+    page.json()["dead_letters"].as_array().unwrap().clone()
+}
+
+/// Jobs that failed, and are surely noted as such.
+async fn failed(bench: &Bench, numbers: std::ops::RangeInclusive<u128>) {
+    for number in numbers {
+        let job_id = bench.job(number, "rejected", "failed").await;
+        bench.until(&format!("/v1/jobs/acme/{job_id}"), |job| job["event_published"] == true).await;
+    }
+}
+
+#[tokio::test]
+async fn dead_letters_are_listed_by_their_headers_and_looking_changes_nothing() {
+    let bench = bench().await;
+    failed(&bench, 1..=2).await;
+    let properties = Properties { message_id: Some(id(3)), ..Properties::default() };
+    bench.broker.send(properties, "{\"schema\": 1}");
+    bench.broker.event("rejected", &id(3)).await;
+    bench.until("/v1/dead-letters", |page| page["dead_letters"].as_array().is_some_and(|all| all.len() == 3)).await;
+
+    let all = letters(&bench, "").await;
+    let codes: Vec<_> = all.iter().map(|letter| letter["code"].as_str().unwrap()).collect();
+    assert_eq!(codes, ["ERS-0015", "ERS-0015", "ERS-0020"]);
+    let first = &all[0];
+    assert_eq!((first["tenant"].as_str(), first["job_id"].as_str()), (Some("acme"), Some(&*id(1))));
+    assert_eq!((first["system"].as_str(), first["step"].as_str()), (Some("shop"), Some("delete_account")));
+    assert_eq!((first["run"].as_i64(), first["attempts"].as_i64()), (Some(1), Some(1)));
+    assert_eq!((first["reason"].as_str(), first["retry"].as_str()), (Some("request_rejected"), Some("operator")));
+    assert_eq!(first["sealed"], true);
+    assert!(first.get("body").is_none());
+
+    for (query, count) in [
+        ("?code=ERS-0020", 1),
+        ("?system=shop", 2),
+        ("?tenant=acme", 2),
+        ("?tenant=default", 1),
+        (&*format!("?job_id={}", id(2)), 1),
+        ("?code=ERS-0020&system=shop", 0),
+    ] {
+        assert_eq!(letters(&bench, query).await.len(), count, "{query}");
+    }
+    let page = get(bench.addr, "/v1/dead-letters?limit=1").await.json();
+    assert_eq!((page["dead_letters"].as_array().unwrap().len(), page["more"].as_bool()), (1, Some(true)));
+    let one = get(bench.addr, &format!("/v1/dead-letters/acme/{}", id(2))).await.json();
+    assert_eq!(one["dead_letters"].as_array().unwrap().len(), 1);
+    let none = get(bench.addr, &format!("/v1/dead-letters/acme/{}", id(9))).await;
+    assert_eq!(none.problem(404), "unknown-dead-letter");
+    assert_eq!(letters(&bench, "").await, all);
+}
+
+#[tokio::test]
+async fn a_replay_goes_on_as_the_next_run_and_takes_only_what_was_named() {
+    let bench = bench().await;
+    failed(&bench, 1..=3).await;
+    *bench.shop.mended.lock().unwrap() = true;
+    let answer = post(bench.addr, "/v1/dead-letters/replay", &json!({ "job_id": id(2) })).await;
+    assert_eq!(answer.json(), json!({ "replayed": 1, "unopenable": 0, "looked_at": 3, "more": false }));
+    let event = bench.broker.event("completed", &id(2)).await;
+    assert_eq!((event["data"]["run"].as_u64(), event["data"]["seq"].as_u64()), (Some(2), Some(2)));
+    assert_eq!(letters(&bench, "").await.len(), 2);
+
+    let answer = post(bench.addr, "/v1/dead-letters/replay", &json!({ "all": true, "limit": 1 })).await;
+    assert_eq!(answer.json(), json!({ "replayed": 1, "unopenable": 0, "looked_at": 2, "more": true }));
+    bench.broker.event("completed", &id(1)).await;
+    let answer = post(bench.addr, "/v1/dead-letters/replay", &json!({ "code": "ERS-0015" })).await;
+    assert_eq!(answer.json()["replayed"], 1);
+    bench.broker.event("completed", &id(3)).await;
+    assert_eq!(letters(&bench, "").await.len(), 0);
+}
+
+#[tokio::test]
+async fn a_message_that_never_became_a_job_goes_back_as_its_publisher_sent_it() {
+    let bench = bench().await;
+    let body = "{\"schema\": 1}";
+    let properties = Properties {
+        message_id: Some(id(3)),
+        correlation_id: Some("order-7".to_owned()),
+        user_id: Some("shop".to_owned()),
+        ..Properties::default()
+    };
+    bench.broker.send(properties, body);
+    bench.until("/v1/dead-letters", |page| page["dead_letters"].as_array().is_some_and(|all| all.len() == 1)).await;
+    let answer = post(bench.addr, "/v1/dead-letters/replay", &json!({ "code": "ERS-0020" })).await;
+    assert_eq!(answer.json()["replayed"], 1);
+    let back = bench.broker.published(|publication| publication.to == Destination::Requests).await;
+    assert_eq!(&back.body[..], body.as_bytes());
+    assert_eq!(back.properties.message_id, Some(id(3)));
+    assert_eq!(back.properties.correlation_id.as_deref(), Some("order-7"));
+    assert_eq!(back.properties.user_id, None);
+    assert!(back.properties.headers.keys().all(|name| !name.starts_with("x-erasure-")));
+}
+
+#[tokio::test]
+async fn nothing_is_replayed_or_discarded_without_saying_which_why_and_who() {
+    let bench = bench().await;
+    failed(&bench, 1..=1).await;
+    for body in [json!({}), json!({ "limit": 5 }), json!({ "all": false }), json!({ "all": true, "code": "ERS-0015" })]
+    {
+        assert_eq!(post(bench.addr, "/v1/dead-letters/replay", &body).await.problem(400), "bad-request", "{body}");
+    }
+    let long = "x".repeat(501);
+    for body in [
+        json!({ "code": "ERS-0015" }),
+        json!({ "code": "ERS-0015", "reason": "done" }),
+        json!({ "code": "ERS-0015", "by": "operations" }),
+        json!({ "reason": "done", "by": "operations" }),
+        json!({ "all": true, "reason": "done", "by": "operations" }),
+        json!({ "code": "ERS-0015", "reason": " ", "by": "operations" }),
+        json!({ "code": "ERS-0015", "reason": "two\nlines", "by": "operations" }),
+        json!({ "code": "ERS-0015", "reason": long, "by": "operations" }),
+        json!({ "job_id": "7", "reason": "done", "by": "operations" }),
+    ] {
+        assert_eq!(post(bench.addr, "/v1/dead-letters/discard", &body).await.problem(400), "bad-request", "{body}");
+    }
+    assert_eq!(letters(&bench, "").await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_discarded_job_keeps_its_end_and_who_gave_it_up_but_no_checkpoints() {
+    let bench = bench().await;
+    failed(&bench, 1..=2).await;
+    let rows = |table| bench.engine.store().scan(table, b"", None, 100).unwrap().len();
+    assert!(rows(Table::Job) == 2 && rows(Table::Journal) >= 2);
+    let body = json!({ "job_id": id(1), "reason": "erased by hand", "by": "operations" });
+    let answer = post(bench.addr, "/v1/dead-letters/discard", &body).await;
+    assert_eq!(answer.json(), json!({ "discarded": 1, "looked_at": 2, "more": false }));
+    assert_eq!(letters(&bench, "").await.len(), 1);
+    let job = get(bench.addr, &format!("/v1/jobs/acme/{}", id(1))).await.json();
+    assert_eq!((job["state"].as_str(), &job["timeline"]), (Some("failed"), &json!([])));
+    assert_eq!(
+        (job["discarded"]["by"].as_str(), job["discarded"]["reason"].as_str()),
+        (Some("operations"), Some("erased by hand"))
+    );
+    let other = get(bench.addr, &format!("/v1/jobs/acme/{}", id(2))).await.json();
+    assert!(!other["timeline"].as_array().unwrap().is_empty() && other["discarded"].is_null());
+    assert_eq!(rows(Table::Job), 1);
+}
+
+#[tokio::test]
+async fn discarding_an_old_dead_letter_leaves_a_later_run_its_checkpoints() {
+    let bench = bench().await;
+    failed(&bench, 1..=1).await;
+    // The publisher sends it once more: a second run, which ends up waiting.
+    let mut again = shop_job(&id(1), "rejected");
+    again["retry"] = json!(true);
+    again["targets"][0].as_object_mut().unwrap().remove("customer_password");
+    bench.send(&again);
+    let path = format!("/v1/jobs/acme/{}", id(1));
+    bench.until(&path, |job| job["state"] == "needs_input").await;
+    let body = json!({ "job_id": id(1), "reason": "an old one", "by": "operations" });
+    let answer = post(bench.addr, "/v1/dead-letters/discard", &body).await;
+    assert_eq!(answer.json()["discarded"], 1);
+    let job = get(bench.addr, &path).await.json();
+    assert_eq!((job["state"].as_str(), job["run"].as_u64()), (Some("needs_input"), Some(2)));
+    assert!(!job["timeline"].as_array().unwrap().is_empty() && job["discarded"].is_null());
+}
+
+#[tokio::test]
+async fn a_broker_that_refuses_a_replay_keeps_the_dead_letter() {
+    let bench = bench().await;
+    failed(&bench, 1..=2).await;
+    *bench.broker.refuses.lock().unwrap() = true;
+    let answer = post(bench.addr, "/v1/dead-letters/replay", &json!({ "all": true })).await;
+    assert_eq!(answer.problem(503), "unavailable");
+    assert!(answer.json()["detail"].as_str().unwrap().contains("0 dead letters"), "{}", answer.text);
+    assert_eq!(letters(&bench, "").await.len(), 2);
+}
+
+#[tokio::test]
+async fn a_dead_letter_that_cannot_be_opened_stays_and_is_counted() {
+    let bench = bench().await;
+    failed(&bench, 1..=2).await;
+    *bench.shop.mended.lock().unwrap() = true;
+    {
+        let mut letters = bench.broker.letters.lock().unwrap();
+        let mut body = letters[0].body.to_vec();
+        let last = body.len() - 1;
+        body[last] ^= 1;
+        letters[0].body = body.into();
+    }
+    let answer = post(bench.addr, "/v1/dead-letters/replay", &json!({ "all": true })).await;
+    assert_eq!(answer.json(), json!({ "replayed": 1, "unopenable": 1, "looked_at": 2, "more": false }));
+    bench.broker.event("completed", &id(2)).await;
+    assert_eq!(letters(&bench, "").await[0]["job_id"], id(1));
+}

@@ -1,0 +1,25 @@
+//! The ops API and its command line, against an engine with a store in memory and a broker in the
+//! test itself.
+
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "helpers of a test binary: a failure is the test's"
+)]
+
+mod bench;
+mod command_line;
+mod dead_letters;
+mod docs;
+mod guard;
+mod health;
+mod http;
+mod imports;
+mod jobs;
+mod listing;
+mod metrics;
+mod privacy;
+mod stand_ins;
+mod systems;

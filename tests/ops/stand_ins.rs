@@ -1,0 +1,259 @@
+//! A broker and two systems that live in the test.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use erasure_worker::broker::{
+    Broker, Control, DeadLetter, Delivery, Destination, Link, Lost, Properties, Publication, PublishError, Settle,
+    Verdict, Via,
+};
+use erasure_worker::job::{Answer, CodeState, Failure, FailureKind, Identity, Kind, Reason, Spec, Step, StepName};
+use erasure_worker::systems::{Call, Credential, System};
+use secrecy::ExposeSecret as _;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+/// Longer than anything takes on a busy machine.
+pub const HANGS: std::time::Duration = std::time::Duration::from_secs(60);
+
+pub struct TestBroker {
+    sender: mpsc::UnboundedSender<(Publication, Via)>,
+    receiver: tokio::sync::Mutex<mpsc::UnboundedReceiver<(Publication, Via)>>,
+    pub letters: Mutex<Vec<DeadLetter>>,
+    published: watch::Sender<Vec<Publication>>,
+    pub link: watch::Sender<Link>,
+    pub depths: Mutex<BTreeMap<String, u64>>,
+    /// Says no to every publish of a verdict.
+    pub refuses: Mutex<bool>,
+    stopped: CancellationToken,
+}
+
+struct NothingToSettle;
+
+#[async_trait]
+impl Settle for NothingToSettle {
+    async fn ack(self: Box<Self>) -> Result<(), Lost> {
+        Ok(())
+    }
+    async fn requeue(self: Box<Self>) -> Result<(), Lost> {
+        Ok(())
+    }
+}
+
+impl TestBroker {
+    pub fn new() -> Arc<TestBroker> {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        Arc::new(TestBroker {
+            sender,
+            receiver: tokio::sync::Mutex::new(receiver),
+            letters: Mutex::default(),
+            published: watch::Sender::new(Vec::new()),
+            link: watch::Sender::new(Link::Up),
+            depths: Mutex::default(),
+            refuses: Mutex::new(false),
+            stopped: CancellationToken::new(),
+        })
+    }
+
+    /// Sends a message as a publisher does.
+    pub fn send(&self, properties: Properties, body: impl Into<Bytes>) {
+        let publication = Publication { to: Destination::Requests, properties, body: body.into() };
+        self.sender.send((publication, Via::Requests)).unwrap();
+    }
+
+    /// Waits until something was published that fits.
+    pub async fn published(&self, mut fits: impl FnMut(&Publication) -> bool) -> Publication {
+        let mut all = self.published.subscribe();
+        // Only so that a promise broken for good does not hang the run.
+        let waited = tokio::time::timeout(HANGS, all.wait_for(|all| all.iter().any(&mut fits))).await;
+        let all = waited.expect("it is never published").unwrap();
+        all.iter().rfind(|publication| fits(publication)).unwrap().clone()
+    }
+
+    /// Waits for an event of a job.
+    pub async fn event(&self, what: &str, job_id: &str) -> serde_json::Value {
+        let fits = |publication: &Publication| {
+            matches!(&publication.to, Destination::Event { routing_key } if routing_key.starts_with(&format!("job.{what}.")))
+                && String::from_utf8_lossy(&publication.body).contains(job_id)
+        };
+        serde_json::from_slice(&self.published(fits).await.body).unwrap()
+    }
+}
+
+#[async_trait]
+impl Broker for TestBroker {
+    async fn next(&self) -> Option<Delivery> {
+        let mut receiver = self.receiver.lock().await;
+        let (publication, via) = tokio::select! {
+            next = receiver.recv() => next?,
+            () = self.stopped.cancelled() => return None,
+        };
+        Some(Delivery {
+            body: publication.body,
+            properties: publication.properties,
+            via,
+            redelivered: false,
+            lost: CancellationToken::new(),
+            epoch: 1,
+            settle: Box::new(NothingToSettle),
+        })
+    }
+
+    async fn next_control(&self, _from: Option<u64>) -> Option<Control> {
+        None
+    }
+
+    async fn publish(&self, publication: Publication) -> Result<(), PublishError> {
+        match &publication.to {
+            Destination::DeadLetter => {
+                let letter = DeadLetter { properties: publication.properties.clone(), body: publication.body.clone() };
+                self.letters.lock().unwrap().push(letter);
+            }
+            Destination::Resume => self.sender.send((publication.clone(), Via::Resume)).unwrap(),
+            Destination::Requests => self.sender.send((publication.clone(), Via::Requests)).unwrap(),
+            _ => {}
+        }
+        self.published.send_modify(|all| all.push(publication));
+        Ok(())
+    }
+
+    async fn pause_intake(&self) {}
+    async fn resume_intake(&self) {}
+
+    async fn stop_intake(&self) {
+        self.stopped.cancel();
+    }
+
+    async fn dead_letters(
+        &self,
+        limit: usize,
+        decide: &mut (dyn for<'a> FnMut(&'a DeadLetter) -> Verdict + Send),
+    ) -> Result<usize, PublishError> {
+        let letters = std::mem::take(&mut *self.letters.lock().unwrap());
+        let mut kept = Vec::new();
+        let mut outcome = Ok(());
+        let looked_at = letters.len().min(limit);
+        for (place, letter) in letters.into_iter().enumerate() {
+            let verdict = if place < looked_at && outcome.is_ok() { decide(&letter) } else { Verdict::Keep };
+            match verdict {
+                Verdict::Keep => kept.push(letter),
+                Verdict::Remove => {}
+                Verdict::Replace(_) if *self.refuses.lock().unwrap() => {
+                    outcome = Err(PublishError::Refused);
+                    kept.push(letter);
+                }
+                Verdict::Replace(publication) => self.publish(*publication).await?,
+            }
+        }
+        // What came in the meantime lies behind.
+        self.letters.lock().unwrap().splice(0..0, kept);
+        outcome.map(|()| looked_at)
+    }
+
+    async fn depth(&self, queue: &str) -> Option<u64> {
+        if queue == "dead-letters" {
+            return Some(self.letters.lock().unwrap().len() as u64);
+        }
+        self.depths.lock().unwrap().get(queue).copied()
+    }
+
+    fn link(&self) -> watch::Receiver<Link> {
+        self.link.subscribe()
+    }
+
+    async fn close(&self) {}
+}
+
+/// A system that does what the first word of the e-mail says.
+pub struct Shop {
+    pub name: &'static str,
+    pub kind: Kind,
+    credential: Credential,
+    /// How many calls wait at the door of `slow` ones.
+    pub waiting: watch::Sender<usize>,
+    pub door: CancellationToken,
+    /// The word `rejected` fails until this is set.
+    pub mended: Mutex<bool>,
+}
+
+impl Shop {
+    pub fn new(name: &'static str, kind: Kind) -> Arc<Shop> {
+        Arc::new(Shop {
+            name,
+            kind,
+            credential: Credential::default(),
+            waiting: watch::Sender::new(0),
+            door: CancellationToken::new(),
+            mended: Mutex::new(false),
+        })
+    }
+}
+
+fn failure(kind: FailureKind, reason: Reason) -> Failure {
+    Failure::new(kind, reason).with_note("HTTP 401")
+}
+
+#[async_trait]
+impl System for Shop {
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    fn endpoint(&self, _step: Step) -> &'static str {
+        "all"
+    }
+
+    fn credential(&self) -> &Credential {
+        &self.credential
+    }
+
+    fn fingerprint(&self) -> zeroize::Zeroizing<Vec<u8>> {
+        zeroize::Zeroizing::new(b"shop".to_vec())
+    }
+
+    async fn call(&self, call: Call<'_>) -> Result<Answer, Failure> {
+        let email = match &call.target.spec {
+            Spec::EasyCms { email, .. } => email.expose_secret().to_owned(),
+            Spec::VitalSource { .. } if call.step.name == StepName::ReadCode => {
+                return Ok(Answer::Code { state: CodeState::Active, owner: Identity::Same });
+            }
+            Spec::VitalSource { guid, .. } => {
+                let guid = guid.as_ref().unwrap().expose_secret().to_owned();
+                let email = Some("planted.private@example.com".to_owned());
+                return Ok(Answer::User { identity: Identity::Same, guid, email, fields: Vec::new() });
+            }
+            other => panic!("{other:?}"),
+        };
+        self.credential.prove();
+        let is = |word: &str| email.starts_with(word);
+        match call.step.name {
+            StepName::Resolve if is("absent") => Ok(Answer::Missing { proven: true }),
+            StepName::Resolve if is("held") => Err(failure(FailureKind::UnauthorisedOurs, Reason::SystemUnavailable)),
+            StepName::Resolve if is("flaky") => Err(failure(FailureKind::Unavailable, Reason::SystemUnavailable)),
+            StepName::Resolve => {
+                if is("slow") {
+                    self.waiting.send_modify(|count| *count += 1);
+                    self.door.cancelled().await;
+                }
+                Ok(Answer::Found(Identity::Same))
+            }
+            StepName::DeleteAccount if is("rejected") && !*self.mended.lock().unwrap() => {
+                Err(failure(FailureKind::Rejected, Reason::RequestRejected))
+            }
+            StepName::DeleteAccount => Ok(Answer::Done),
+            StepName::ReadBack if is("visible") => Ok(Answer::Found(Identity::Same)),
+            StepName::ReadBack => Ok(Answer::Missing { proven: true }),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn probe(&self) -> Result<(), Failure> {
+        Err(failure(FailureKind::UnauthorisedOurs, Reason::SystemUnavailable))
+    }
+}
