@@ -163,6 +163,13 @@ impl<'a> Checker<'a> {
         self.faults.push(Fault { chain: None, number: None, through: None, kind, place, detail: detail.into() });
     }
 
+    /// Notes a receipt that stands behind a later one in a list that is in chain order.
+    pub fn out_of_order(&mut self, place: &str, (chain, number): (Uuid, u64)) {
+        let (chain, number, place) = (Some(chain), Some(number), Some(place.to_owned()));
+        let detail = "it stands behind a later receipt".to_owned();
+        self.faults.push(Fault { chain, number, through: None, kind: FaultKind::OutOfOrder, place, detail });
+    }
+
     /// Takes a receipt, with the event that carried it. Returns its chain and number where its
     /// signature holds.
     pub fn receipt(&mut self, place: &str, token: &str, event: Option<&Map<String, Value>>) -> Option<(Uuid, u64)> {

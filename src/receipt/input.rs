@@ -36,8 +36,7 @@ pub fn read(place: &str, text: &str, checker: &mut Checker<'_>) {
         } else if let Some(link) = checker.receipt(&place, line, None) {
             // A bare list of receipts is in chain order; events come in the order of their delivery.
             if before.is_some_and(|(chain, number)| chain == link.0 && number > link.1) {
-                let detail = format!("receipt {} stands after a later one", link.1);
-                checker.fault(FaultKind::OutOfOrder, &place, detail);
+                checker.out_of_order(&place, link);
             }
             before = Some(link);
         }

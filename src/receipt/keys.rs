@@ -92,11 +92,11 @@ impl PublicKeys {
         if text("alg") != "EdDSA" || text("typ") != typ || head.contains_key("crit") {
             return Err(TokenError::Header);
         }
-        let signature = BASE64.decode(signature).ok().and_then(|bytes| Signature::from_slice(&bytes).ok());
-        let signature = signature.ok_or(TokenError::NotAToken)?;
+        let signature = BASE64.decode(signature).map_err(|_| TokenError::NotAToken)?;
         let key = self.0.get(text("kid")).ok_or_else(|| {
             TokenError::UnknownKey(text("kid").chars().filter(|c| !c.is_control()).take(64).collect())
         })?;
+        let signature = Signature::from_slice(&signature).map_err(|_| TokenError::Signature)?;
         key.verify_strict(signed, &signature).map_err(|_| TokenError::Signature)
     }
 }

@@ -127,10 +127,9 @@ impl Pack {
                 checker.checkpoint(&place, token);
                 continue;
             }
-            let Some((_, number, claims)) = checker.packed(&place, token) else { continue };
+            let Some((chain, number, claims)) = checker.packed(&place, token) else { continue };
             if number <= before {
-                let detail = format!("receipt {number} comes after receipt {before}");
-                checker.fault(FaultKind::OutOfOrder, &place, detail);
+                checker.out_of_order(&place, (chain, number));
             }
             before = number;
             said.push(claims);

@@ -137,7 +137,7 @@ impl Engine {
                 // Held until the batch is handed in, never for the disk.
                 let mut chain = self.receipts.chain();
                 let before = chain.head(&*self.store)?;
-                let link = Link::after(before.as_ref(), || Uuid::from_u128(rand::random()));
+                let link = Link::after(before.as_ref(), Uuid::new_v4);
                 let data = event.get_mut("data").and_then(Value::as_object_mut);
                 let data = data.ok_or_else(|| undecodable(&ended.event))?;
                 let payload = claims::payload(&origin, &link, data, commitment.clone());

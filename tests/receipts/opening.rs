@@ -1,0 +1,69 @@
+//! Commitments: the salt and the identities open them, and nothing else does.
+
+use serde_json::{Value, json};
+
+use crate::rig::{Rig, faults, write_lines};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commitment_opens_with_its_salt_and_identities_only() {
+    let rig = Rig::start().await;
+    let jobs = rig.jobs(0..14);
+    rig.batch(&jobs).await;
+    let file = rig.path("offered.ndjson");
+    let events = rig.path("events.ndjson");
+    let arguments = ["--jobs", file.to_str().unwrap(), events.to_str().unwrap()];
+    write_lines(&file, &jobs.iter().map(Value::to_string).collect::<Vec<_>>());
+    let report = rig.verify(&arguments).await;
+    assert_eq!((&report["valid"], &report["opened"]), (&json!(true), &json!(14)), "{report:#}");
+
+    // What is no identity may differ: proofs, times, confirmations.
+    let mut other_proofs = jobs.clone();
+    for job in &mut other_proofs {
+        job["requested_at"] = "2026-11-02T09:00:00Z".into();
+        for target in job["targets"].as_array_mut().unwrap().iter_mut().filter(|target| target["system"] == "easycms") {
+            target["customer_password"] = "another".into();
+        }
+    }
+    write_lines(&file, &other_proofs.iter().map(Value::to_string).collect::<Vec<_>>());
+    assert_eq!(rig.verify(&arguments).await["opened"], 14);
+
+    // Each part of the identity, and the salt, must be the same.
+    let whole = jobs.iter().find(|job| job["targets"].as_array().unwrap().len() == 4).unwrap();
+    let changes: [(&str, Value); 9] = [
+        ("/receipt_salt", json!("another salt")),
+        ("/targets/0/customer_id", json!("7301507")),
+        ("/targets/0/customer_email", json!("another@example.com")),
+        ("/targets/1/member", json!({ "member_id": whole["targets"][1]["member"]["integration_id"] })),
+        ("/targets/2/email", json!("another@example.com")),
+        ("/targets/3/guid", json!("GUID")),
+        ("/targets/3/reference", json!("another")),
+        ("/targets/3/codes/1/code", json!("another")),
+        ("/targets/3/overwrite", json!(["email"])),
+    ];
+    for (path, value) in changes {
+        let mut changed = whole.clone();
+        *changed.pointer_mut(path).unwrap() = value;
+        write_lines(&file, &[changed.to_string()]);
+        let report = rig.verify(&arguments).await;
+        assert_eq!(report["opened"], 0, "{path}");
+        assert_eq!(faults(&report).len(), 1, "{path}: {report:#}");
+        assert_eq!(faults(&report)[0].0, "not_opened", "{path}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_without_a_salt_has_a_receipt_without_a_commitment() {
+    let rig = Rig::start().await;
+    let mut jobs = rig.jobs(20..22);
+    for job in &mut jobs {
+        job.as_object_mut().unwrap().remove("receipt_salt");
+    }
+    rig.batch(&jobs).await;
+    let events = rig.path("events.ndjson");
+    assert_eq!(rig.verify(&[events.to_str().unwrap()]).await["valid"], true);
+    assert!(
+        rig.final_events()
+            .iter()
+            .all(|line| crate::rig::claims(&crate::rig::receipt(line)).get("commitment").is_none())
+    );
+}
