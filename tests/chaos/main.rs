@@ -16,6 +16,7 @@ mod worker;
 mod broker_trouble;
 mod crash_points;
 mod drain;
+mod journal;
 mod kills;
 mod poison;
 mod sync;
