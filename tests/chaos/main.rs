@@ -19,4 +19,5 @@ mod drain;
 mod journal;
 mod kills;
 mod poison;
+mod store_trouble;
 mod sync;
