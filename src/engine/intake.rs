@@ -25,6 +25,9 @@ use crate::broker::{Delivery, HeaderValue};
 use crate::job::{JobKey, Reason, parse};
 use crate::store::StoreError;
 
+/// How long a job is kept from coming back whose records or seals cannot be used.
+const UNUSABLE_PAUSE: Duration = Duration::from_secs(5);
+
 /// The jobs in hand.
 #[derive(Debug, Default)]
 pub struct Hands {
@@ -264,6 +267,14 @@ impl Engine {
         let store_is_full = matches!(error.store(), Some(StoreError::Full { .. }));
         if store_is_full {
             self.broker.pause_intake().await;
+        }
+        if error.store().is_none() {
+            // Nothing has changed by the time it comes back, and it comes back at once.
+            tokio::select! {
+                () = tokio::time::sleep(UNUSABLE_PAUSE) => {}
+                () = delivery.lost.cancelled() => {}
+                () = self.draining.cancelled() => {}
+            }
         }
         if delivery.settle.requeue().await.is_err() {
             tracing::debug!("the delivery's channel is gone as well");

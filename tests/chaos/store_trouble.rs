@@ -127,6 +127,32 @@ async fn a_full_disk_stops_the_intake_and_loses_neither_a_job_nor_a_cancellation
     rig.is_empty().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_record_that_cannot_be_read_holds_up_its_own_job_alone_and_not_the_processor() {
+    let rig = Rig::start(Rabbit::shared().url()).await;
+    let sandbox = rig.sandbox();
+    let case = Case::new(sandbox, Form::EasyCms, 1);
+    let state = rig.state_dir("state");
+    let store = tokio::task::block_in_place(|| SledStore::open(&state, Options::default())).unwrap().store;
+    let key = erasure_worker::job::JobKey { tenant: "acme".to_owned(), job_id: case.id.parse().unwrap() };
+    let mut batch = Batch::new();
+    batch.put(Table::Job, key.to_bytes(), b"\xffof a form that nobody knows".to_vec());
+    store.submit(batch).await.unwrap();
+    drop(store);
+    let others = Case::mixed(sandbox, &Form::PLAIN, 2..22);
+    rig.publish(std::slice::from_ref(&case.body)).await;
+    rig.publish(&bodies(&others)).await;
+    let worker = rig.worker("state", &[]);
+    rig.events.all_end(ids(&others)).await;
+    worker.says("a job could not be worked on").await;
+    let tries = worker.log().matches("a job could not be worked on").count();
+    assert!(tries < 10, "tried {tries} times while twenty jobs ended");
+    worker.stop().await;
+    rig.holds("jobs", 1).await;
+    assert!(rig.events.heard().of(&case.id).is_empty());
+    assert!(!case.remains(sandbox).is_empty());
+}
+
 /// A file system of its own that can be filled up.
 struct Disk(PathBuf);
 
