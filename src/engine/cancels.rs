@@ -4,14 +4,16 @@
 //! anything irreversible; otherwise the publisher is told that it came too late.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::intake::Interrupted;
 use super::journal::{JournalError, ended_of};
 use super::run::Run;
 use super::{Engine, retention};
+use crate::broker::Control;
 use crate::job::event::{self, Frame};
 use crate::job::{Cancel, JobKey, JobOutcome};
-use crate::store::{Batch, Table};
+use crate::store::{Batch, StoreError, Table};
 
 const OFFSET: &[u8] = b"control-offset";
 
@@ -81,17 +83,29 @@ impl Engine {
             };
             let Some(control) = control else { return };
             from = Some(control.offset + 1);
-            let mut batch = Batch::new();
-            batch.put(Table::Meta, OFFSET, control.offset.to_be_bytes());
-            let result = match Cancel::parse(&control.body) {
-                Ok(cancel) => self.take_cancel(&cancel.key, batch).await.map(|_| ()),
-                Err(invalid) => {
-                    tracing::warn!(%invalid, "a cancellation cannot be read");
-                    self.store.submit(batch).await.map_err(JournalError::from)
-                }
-            };
-            if let Err(error) = result {
+            // Again until it is kept: the offset of the next one would leave this one behind.
+            while let Err(error) = self.take_control(&control).await {
+                let passes = matches!(error, JournalError::Store(StoreError::Full { .. }));
                 self.store_trouble(&error.into()).await;
+                if !passes {
+                    break;
+                }
+                tokio::select! {
+                    () = tokio::time::sleep(Duration::from_secs(1)) => {}
+                    () = self.draining.cancelled() => return,
+                }
+            }
+        }
+    }
+
+    async fn take_control(&self, control: &Control) -> Result<(), JournalError> {
+        let mut batch = Batch::new();
+        batch.put(Table::Meta, OFFSET, control.offset.to_be_bytes());
+        match Cancel::parse(&control.body) {
+            Ok(cancel) => self.take_cancel(&cancel.key, batch).await.map(|_| ()),
+            Err(invalid) => {
+                tracing::warn!(%invalid, "a cancellation cannot be read");
+                Ok(self.store.submit(batch).await?)
             }
         }
     }

@@ -27,6 +27,8 @@ use crate::store::StoreError;
 
 /// A suspect that has been alone for this long is worked on beside the others again.
 const ALONE_MAX: Duration = Duration::from_secs(10);
+/// How long a job is kept from coming back whose records or seals cannot be used.
+const UNUSABLE_PAUSE: Duration = Duration::from_secs(5);
 
 /// The jobs in hand.
 #[derive(Debug, Default)]
@@ -288,6 +290,14 @@ impl Engine {
         let store_is_full = matches!(error.store(), Some(StoreError::Full { .. }));
         if store_is_full {
             self.broker.pause_intake().await;
+        }
+        if error.store().is_none() {
+            // Nothing has changed by the time it comes back, and it comes back at once.
+            tokio::select! {
+                () = tokio::time::sleep(UNUSABLE_PAUSE) => {}
+                () = delivery.lost.cancelled() => {}
+                () = self.draining.cancelled() => {}
+            }
         }
         if delivery.settle.requeue().await.is_err() {
             tracing::debug!("the delivery's channel is gone as well");

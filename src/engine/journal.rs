@@ -67,7 +67,9 @@ pub struct JobState {
     pub targets: Vec<TargetState>,
     next_seq: u64,
     keys: Vec<Vec<u8>>,
-    last: Option<Ticket>,
+    /// What was written and not yet known to be durable: on a full disk a later write may find the
+    /// room that an earlier one did not.
+    pending: Vec<Ticket>,
 }
 
 /// The journal of a job in hand. All its writes go through here, in order.
@@ -84,7 +86,7 @@ impl Journal {
         Journal {
             key,
             sealer,
-            state: Mutex::new(JobState { record, targets, next_seq: 1, keys: Vec::new(), last: None }),
+            state: Mutex::new(JobState { record, targets, next_seq: 1, keys: Vec::new(), pending: Vec::new() }),
         }
     }
 
@@ -101,6 +103,8 @@ impl Journal {
             let mut guard = journal.lock();
             let state = &mut *guard;
             for (row, mut appended) in entries_of(store, &journal.key)? {
+                // The row's own number: a full disk may have refused one before it.
+                state.next_seq = number_of(&row).unwrap_or(state.next_seq).max(state.next_seq);
                 for (position, sealed) in &appended.sealed {
                     // Sealed under a master key that is retired: what it said is read anew.
                     let opened = journal.sealer.open(&journal.key.to_bytes(), sealed).map(zeroize::Zeroizing::new);
@@ -144,14 +148,13 @@ impl Journal {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds entries to the state and hands them to the store. The ticket of the latest write
-    /// covers all earlier ones.
+    /// Adds entries to the state and hands them to the store.
     pub fn append(&self, store: &dyn Store, entries: Vec<Entry>) -> Result<(), JournalError> {
         let mut guard = self.lock();
         let state = &mut *guard;
         let mut batch = Batch::new();
         self.put_entries(state, &mut batch, entries)?;
-        state.last = Some(store.submit(batch));
+        state.pending.push(store.submit(batch));
         Ok(())
     }
 
@@ -163,7 +166,7 @@ impl Journal {
             self.put_entries(state, &mut batch, entries)?;
         }
         batch.put(Table::Job, self.key.to_bytes(), state.record.to_bytes());
-        state.last = Some(store.submit(batch));
+        state.pending.push(store.submit(batch));
         Ok(())
     }
 
@@ -179,16 +182,16 @@ impl Journal {
         } else {
             batch.put(Table::Job, self.key.to_bytes(), state.record.to_bytes());
         }
-        state.last = Some(store.submit(batch));
+        state.pending.push(store.submit(batch));
     }
 
     /// Waits until everything written so far is durable.
     pub async fn durable(&self) -> Result<(), StoreError> {
-        let last = self.lock().last.take();
-        match last {
-            None => Ok(()),
-            Some(ticket) => ticket.await,
+        let pending = std::mem::take(&mut self.lock().pending);
+        for ticket in pending {
+            ticket.await?;
         }
+        Ok(())
     }
 
     fn put_entries(&self, state: &mut JobState, batch: &mut Batch, entries: Vec<Entry>) -> Result<(), JournalError> {
@@ -213,6 +216,10 @@ impl Journal {
         state.keys.push(row);
         Ok(())
     }
+}
+
+fn number_of(row: &[u8]) -> Option<u64> {
+    row.last_chunk().map(|number| u64::from_be_bytes(*number))
 }
 
 fn fold(targets: &mut [TargetState], entry: &Entry, seq: u64) {

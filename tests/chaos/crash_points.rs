@@ -194,7 +194,7 @@ async fn answer_everybody(rig: &Rig, cases: &[Case]) {
                         world.loyalty("loyalty").delete_by_hand(MemberKey::IntegrationId, id, 0)
                     };
                     assert!(rig.sandbox().world(delete));
-                    rig.publish(&[case.body.clone()]).await;
+                    rig.publish(std::slice::from_ref(&case.body)).await;
                 }
                 _ => {}
             }

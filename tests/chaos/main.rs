@@ -16,6 +16,8 @@ mod worker;
 mod broker_trouble;
 mod crash_points;
 mod drain;
+mod journal;
 mod kills;
 mod poison;
+mod store_trouble;
 mod sync;

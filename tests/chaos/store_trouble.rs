@@ -1,0 +1,189 @@
+//! The state directory held, from the future, damaged, and without room.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use erasure_worker::sandbox::Entry;
+use erasure_worker::store::{Batch, Options, SledStore, Store, Table, VERSION, VERSION_KEY};
+
+use crate::forms::{Case, Form, bodies, ids};
+use crate::rig::{Rig, soon};
+use crate::support::rabbit::Rabbit;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_worker_on_the_same_state_directory_says_so_and_ends() {
+    let rig = Rig::start(Rabbit::shared().url()).await;
+    let first = rig.worker("state", &[]);
+    first.says("working").await;
+    let mut second = rig.worker("state", &[]);
+    let status = second.ended().await;
+    assert_eq!(status.code(), Some(1));
+    assert!(second.log().contains("is held by another process"), "{}", second.log());
+    first.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_of_a_newer_release_is_left_alone() {
+    let rig = Rig::start(Rabbit::shared().url()).await;
+    let state = rig.state_dir("state");
+    let open = || tokio::task::block_in_place(|| SledStore::open(&state, Options::default())).unwrap().store;
+    let store = open();
+    let mut batch = Batch::new();
+    batch.put(Table::Meta, VERSION_KEY, (VERSION + 1).to_be_bytes());
+    batch.put(Table::Job, b"theirs", b"of another form");
+    store.submit(batch).await.unwrap();
+    drop(store);
+    let mut worker = rig.worker("state", &[]);
+    let status = worker.ended().await;
+    assert_eq!(status.code(), Some(1));
+    assert!(worker.log().contains("run the newer release"), "{}", worker.log());
+    let held: Vec<_> = std::fs::read_dir(&state).unwrap().flatten().map(|entry| entry.file_name()).collect();
+    assert!(held.iter().all(|name| name == "lock" || name == "store"), "nothing is moved aside: {held:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_store_is_moved_aside_and_the_jobs_end_by_reading_back() {
+    let rig = Rig::start(Rabbit::shared().url()).await;
+    let sandbox = rig.sandbox();
+    let waiting = Case::new(sandbox, Form::Unconfirmed, 1);
+    let half = Case::mixed(sandbox, &Form::PLAIN, 2..37);
+    rig.publish(std::slice::from_ref(&waiting.body)).await;
+    let worker = rig.worker("state", &[]);
+    rig.events.until("the question", |heard| !heard.of(&waiting.id).is_empty()).await;
+    worker.says("job parked").await;
+    rig.publish(&bodies(&half)).await;
+    let destroyed = |calls: &[Entry]| calls.iter().filter(|call| call.effect).count();
+    soon("some erasures", sandbox.wait_for(|calls| destroyed(calls) >= 25)).await;
+    worker.kill().await;
+    assert!(rig.events.heard().ended().len() < 36, "nothing is half done");
+
+    damage(&rig.state_dir("state").join("store/db"));
+    let worker = rig.worker("state", &[]);
+    worker.says("the store was damaged and is moved aside").await;
+    rig.events.all_end(ids(&half)).await;
+    // The parked copy came back to a store that knows nothing of it, and waits again.
+    rig.publish(&[waiting.answered(None)]).await;
+    let heard = rig.events.all_end([waiting.id.as_str()]).await;
+    rig.is_empty().await;
+    worker.stop().await;
+
+    for case in half.iter().chain([&waiting]) {
+        let finals = heard.finals(&case.id);
+        assert!(finals.values().all(|outcome| outcome == "completed"), "{:?}: {:#?}", case.form, heard.of(&case.id));
+        assert_eq!(case.remains(sandbox), [""; 0], "{:?}", case.form);
+    }
+    rig.nothing_repeated();
+    assert!(rig.dead_letters().await.is_empty());
+    let aside = std::fs::read_dir(rig.state_dir("state")).unwrap().flatten();
+    assert_eq!(aside.filter(|entry| entry.file_name().to_string_lossy().starts_with("store.corrupt-")).count(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk_stops_the_intake_and_loses_neither_a_job_nor_a_cancellation() {
+    let rig = Rig::start(Rabbit::shared().url()).await;
+    let sandbox = rig.sandbox();
+    // 16 MiB must stay free: 8 MiB are left to the store.
+    let disk = Disk::mount(&rig.state_dir("disk"));
+    let state = disk.0.join("state");
+    let settings = [("ERASURE__WORKER__STATE_DIR", state.to_str().unwrap())];
+    let cases = Case::mixed(sandbox, &Form::PLAIN, 1..141);
+    let cancelled = Case::new(sandbox, Form::LoyaltyProgram, 999);
+    let worker = rig.worker("worker", &settings);
+    rig.publish(&bodies(&cases)).await;
+    soon("work in hand", sandbox.wait_for(|calls| calls.len() >= 40)).await;
+    disk.fill();
+    worker.says("intake stops until the store can be written").await;
+    // Whatever was in hand comes to rest.
+    soon("rest", async {
+        let mut before = usize::MAX;
+        while before != sandbox.entries(0).len() {
+            before = sandbox.entries(0).len();
+            tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        }
+    })
+    .await;
+    let ended = rig.events.heard().ended().len();
+    assert!(ended < cases.len(), "the disk was filled too late");
+    let waiting = rig.depth("jobs").await as usize;
+    assert!(ended + waiting >= cases.len(), "{ended} ended, {waiting} on the broker");
+    // A cancellation that comes while nothing can be written, for a job that comes later.
+    rig.cancel(&cancelled.id).await;
+    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+
+    disk.free();
+    worker.says("the store can be written again").await;
+    rig.events.all_end(ids(&cases)).await;
+    rig.publish(std::slice::from_ref(&cancelled.body)).await;
+    let heard = rig.events.all_end([cancelled.id.as_str()]).await;
+    worker.stop().await;
+    for case in &cases {
+        let finals = heard.finals(&case.id);
+        assert_eq!(finals.values().collect::<Vec<_>>(), ["completed"], "{:?}", heard.of(&case.id));
+        assert_eq!(case.remains(sandbox), [""; 0], "{:?}", case.form);
+    }
+    assert_eq!(heard.finals(&cancelled.id).values().collect::<Vec<_>>(), ["cancelled"]);
+    rig.nothing_repeated();
+    rig.is_empty().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_record_that_cannot_be_read_holds_up_its_own_job_alone_and_not_the_processor() {
+    let rig = Rig::start(Rabbit::shared().url()).await;
+    let sandbox = rig.sandbox();
+    let case = Case::new(sandbox, Form::EasyCms, 1);
+    let state = rig.state_dir("state");
+    let store = tokio::task::block_in_place(|| SledStore::open(&state, Options::default())).unwrap().store;
+    let key = erasure_worker::job::JobKey { tenant: "acme".to_owned(), job_id: case.id.parse().unwrap() };
+    let mut batch = Batch::new();
+    batch.put(Table::Job, key.to_bytes(), b"\xffof a form that nobody knows".to_vec());
+    store.submit(batch).await.unwrap();
+    drop(store);
+    let others = Case::mixed(sandbox, &Form::PLAIN, 2..22);
+    rig.publish(std::slice::from_ref(&case.body)).await;
+    rig.publish(&bodies(&others)).await;
+    let worker = rig.worker("state", &[]);
+    rig.events.all_end(ids(&others)).await;
+    worker.says("a job could not be worked on").await;
+    let tries = worker.log().matches("a job could not be worked on").count();
+    assert!(tries < 10, "tried {tries} times while twenty jobs ended");
+    worker.stop().await;
+    rig.holds("jobs", 1).await;
+    assert!(rig.events.heard().of(&case.id).is_empty());
+    assert!(!case.remains(sandbox).is_empty());
+}
+
+/// A file system of its own that can be filled up.
+struct Disk(PathBuf);
+
+impl Disk {
+    fn mount(at: &Path) -> Disk {
+        std::fs::create_dir_all(at).unwrap();
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=24m", "none"]).arg(at).status().unwrap();
+        assert!(mounted.success(), "this test mounts a small tmpfs, which needs root");
+        Disk(at.to_owned())
+    }
+
+    fn fill(&self) {
+        let mut file = std::fs::File::create(self.0.join("ballast")).unwrap();
+        file.write_all(&vec![1; 9 << 20]).unwrap();
+    }
+
+    fn free(&self) {
+        std::fs::remove_file(self.0.join("ballast")).unwrap();
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        // Lazily: a failed test may leave its worker in it for a moment.
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+/// Turns bytes over in every part of a file.
+fn damage(file: &Path) {
+    let mut bytes = std::fs::read(file).unwrap();
+    bytes.iter_mut().skip(64).step_by(61).for_each(|byte| *byte = !*byte);
+    std::fs::write(file, bytes).unwrap();
+}
