@@ -16,12 +16,15 @@ const OVERWRITE: Step = Step::one(StepName::OverwriteUser);
 const TELL: Step = Step::one(StepName::TellRequester);
 
 pub(super) fn next(flow: &Flow<'_>) -> Go<TargetEnd> {
-    let Spec::VitalSource { codes, .. } = &flow.target.spec else {
+    let Spec::VitalSource { codes, overwrite, .. } = &flow.target.spec else {
         return flow.failed(Reason::Invalid, StepName::Resolve);
     };
     let codes = u32::try_from(codes.len()).unwrap_or(u32::MAX);
-    match flow.read(RESOLVE)? {
-        Answer::User { identity, .. } => flow.same_person(*identity)?,
+    let has_values = match flow.read(RESOLVE)? {
+        Answer::User { identity, fields, .. } => {
+            flow.same_person(*identity)?;
+            !super::fields_to_overwrite(fields, overwrite).is_empty()
+        }
         Answer::Missing { proven } => return nobody(flow, *proven, codes),
         _ => return flow.failed(Reason::UnreadableReply, StepName::Resolve),
     };
@@ -46,7 +49,10 @@ pub(super) fn next(flow: &Flow<'_>) -> Go<TargetEnd> {
         let answer = flow.read_after(Step::one(StepName::ReadBack), seq)?;
         shows(answer).map_or_else(|| flow.failed(Reason::Unproven, StepName::ReadBack), Ok)
     };
-    flow.act(OVERWRITE, 1, values, |reason, _| flow.failed(reason, StepName::OverwriteUser))?;
+    // A user without any identifier has none to overwrite; that it has none is read back all the same.
+    if has_values {
+        flow.act(OVERWRITE, 1, values, |reason, _| flow.failed(reason, StepName::OverwriteUser))?;
+    }
     flow.verified(OVERWRITE, shows)?;
     if flow.rules.tell_requester {
         told(flow)?;
