@@ -10,6 +10,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod batching;
 mod cancelling;
 mod checks;
 mod client;

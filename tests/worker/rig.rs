@@ -84,6 +84,13 @@ impl Rig {
         self.worker = Some(child);
     }
 
+    /// Runs another command of the binary to its end; its log goes to the worker's.
+    pub async fn run(&self, arguments: &[&str]) -> std::process::ExitStatus {
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(self.log_file()).unwrap();
+        let mut command = command(self.folder.path(), &self.settings, arguments);
+        soon("the command's end", command.stderr(log).status()).await.unwrap()
+    }
+
     /// Ends the worker as an operator does; it must end well.
     pub async fn stop_worker(&mut self) {
         self.signal(Signal::TERM);

@@ -6,6 +6,7 @@
 mod cleeng;
 mod easycms;
 mod import;
+mod inputs;
 mod loyalty;
 mod together;
 mod vitalsource;
