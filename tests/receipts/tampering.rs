@@ -37,6 +37,9 @@ fn named(wanted: &[(&str, u64)]) -> Vec<(String, Option<u64>)> {
     wanted.iter().map(|(kind, number)| ((*kind).to_owned(), Some(*number))).collect()
 }
 
+/// What was done to the receipts, the lines that are left, and the faults to be named.
+type Case = (&'static str, Vec<String>, Vec<(String, Option<u64>)>);
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn events_that_are_missing_or_altered_are_named_with_their_number() {
     let rig = Rig::start().await;
@@ -58,7 +61,7 @@ async fn events_that_are_missing_or_altered_are_named_with_their_number() {
     };
     let stranger = Keyring::new(MasterKey::parse(&MasterKey::generate()).unwrap(), Vec::new()).unwrap();
     let forged = signed_anew(&stranger, &receipt(&lines[2]), |_| {});
-    let cases: Vec<(&str, Vec<String>, Vec<(String, Option<u64>)>)> = vec![
+    let cases: Vec<Case> = vec![
         ("untouched", lines.clone(), named(&[])),
         ("in another order, and twice", [lines.clone(), lines.iter().rev().cloned().collect()].concat(), named(&[])),
         ("one is missing", without(&[4]), named(&[("missing", 5)])),
