@@ -153,8 +153,9 @@ mod tests {
     fn chatter() {
         tracing::trace!(target: "erasure_worker::engine", "own trace");
         tracing::debug!(target: "hyper_util::client", "url https://example.com/members/77");
-        tracing::info!(target: "lapin::channel", "their information");
-        tracing::warn!(target: "lapin::channel", "their warning");
+        tracing::info!(target: "hyper_util::client", "their information");
+        tracing::warn!(target: "hyper_util::client", "their warning");
+        tracing::error!(target: "lapin::channel", "a returned message's body");
     }
 
     #[test]
@@ -170,6 +171,14 @@ mod tests {
             let text = logged(level, Format::Json, chatter);
             assert!(text.contains("their information"), "{text}");
             assert!(!text.contains("members/77"), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_client_that_logs_bodies_is_silent_at_every_level() {
+        for level in ["trace", "lapin=trace"] {
+            let text = logged(level, Format::Json, chatter);
+            assert!(!text.contains("returned message"), "{text}");
         }
     }
 
