@@ -3,12 +3,11 @@
 //! The rule it keeps: outcome and event are one write; nothing is acked before what it owes was
 //! confirmed; a run that lost its delivery writes no outcome and publishes nothing.
 
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
 use super::envelope::{self, DeadLetterHead, Letter, Origin};
-use super::intake::{Hand, Interrupted};
+use super::intake::{Arrived, Hand, Interrupted};
 use super::journal::{Journal, ended_of, record_of};
 use super::run::{Rests, Run};
 use super::{Engine, crash, retention};
@@ -39,12 +38,12 @@ impl Engine {
         body: &[u8],
         hand: &Hand<'_>,
         traceparent: Option<String>,
-        began: Instant,
+        arrived: &Arrived,
     ) -> Result<Settled, Interrupted> {
         crash::point("after_open");
         let Some(delivery) = held.as_ref() else { return Ok(Settled::Acked) };
         let (lost, properties) = (delivery.lost.clone(), delivery.properties.clone());
-        let run = Run { job: &job, journal: &journal, lost: &lost, cancelled: &hand.cancelled, began };
+        let run = Run { job: &job, journal: &journal, lost: &lost, cancelled: &hand.cancelled, arrived };
         let copy = Copy { body, properties: &properties, traceparent: traceparent.as_deref() };
         self.publish_owed(&run, &copy).await?;
         if self.is_cancelled(&job.key)? {

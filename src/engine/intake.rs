@@ -25,8 +25,17 @@ use crate::broker::{Delivery, HeaderValue};
 use crate::job::{JobKey, parse};
 use crate::store::StoreError;
 
-/// A suspect that has been alone for this long is worked on beside the others again.
+/// A suspect that has been alone for this long is worked on beside the others again; one that gets
+/// on with its work, at once.
 const ALONE_MAX: Duration = Duration::from_secs(10);
+
+/// A delivery's arrival.
+pub(crate) struct Arrived {
+    /// When.
+    pub at: Instant,
+    /// Told once a step that cannot be repeated blindly was answered.
+    pub progress: Notify,
+}
 /// How long a job is kept from coming back whose records or seals cannot be used.
 const UNUSABLE_PAUSE: Duration = Duration::from_secs(5);
 
@@ -188,7 +197,7 @@ impl Engine {
     }
 
     async fn delivered(self: Arc<Self>, delivery: Delivery) {
-        let began = Instant::now();
+        let arrived = Arrived { at: Instant::now(), progress: Notify::new() };
         let digest = self.keyring.digest(BODY, &delivery.body).to_vec();
         crash::point("before_start");
         let mut turn = match self.starts.open(&*self.store, &digest, self.now()).await {
@@ -197,12 +206,18 @@ impl Engine {
         };
         let mut held = Some(delivery);
         let result = {
-            let work = self.settle(&mut held, matches!(turn, Turn::Condemned), began);
+            let work = self.settle(&mut held, matches!(turn, Turn::Condemned), &arrived);
             tokio::pin!(work);
-            let alone_for = if matches!(turn, Turn::Alone(_)) { ALONE_MAX } else { Duration::MAX };
+            let is_alone = matches!(turn, Turn::Alone(_));
+            let survived = async {
+                tokio::select! {
+                    () = tokio::time::sleep(ALONE_MAX) => {}
+                    () = arrived.progress.notified() => {}
+                }
+            };
             tokio::select! {
                 result = &mut work => result,
-                () = tokio::time::sleep(alone_for) => {
+                () = survived, if is_alone => {
                     // It did not stop the worker so far: the others need not wait any longer.
                     turn = self.starts.survived(&*self.store, &digest, turn, self.now());
                     work.await
@@ -231,7 +246,7 @@ impl Engine {
         &self,
         held: &mut Option<Delivery>,
         is_condemned: bool,
-        began: Instant,
+        arrived: &Arrived,
     ) -> Result<Settled, Interrupted> {
         let Some(delivery) = held.as_ref() else { return Ok(Settled::Acked) };
         if is_condemned {
@@ -276,7 +291,7 @@ impl Engine {
                 Opened::Conflict => self.conflict(held, &job, &letter.body).await,
                 Opened::Work(journal) => {
                     tracing::Span::current().record("run", journal.with(|state| state.record.run));
-                    self.work(held, job, *journal, &letter.body, &hand, traceparent, began).await
+                    self.work(held, job, *journal, &letter.body, &hand, traceparent, arrived).await
                 }
             }
         }

@@ -10,12 +10,11 @@ use backoff::ExponentialBackoff;
 use backoff::backoff::Backoff as _;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use secrecy::SecretString;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use super::gate::{Gate, StayAway};
-use super::intake::Interrupted;
+use super::intake::{Arrived, Interrupted};
 use super::journal::Journal;
 use super::{Engine, RetryPolicy, crash};
 use crate::job::flow::{self, Ask, Next, Why};
@@ -31,8 +30,8 @@ pub(crate) struct Run<'a> {
     pub lost: &'a CancellationToken,
     /// A cancellation came.
     pub cancelled: &'a CancellationToken,
-    /// When the delivery came.
-    pub began: Instant,
+    /// Its delivery's arrival.
+    pub arrived: &'a Arrived,
 }
 
 /// Where a target rests.
@@ -162,7 +161,7 @@ impl Engine {
             if self.must_stop(run) {
                 return Ok((index, Rest::Stopped));
             }
-            if run.began.elapsed() >= self.settings.in_hand_max {
+            if run.arrived.at.elapsed() >= self.settings.in_hand_max {
                 return Ok((index, Rest::Waits { until: self.now(), why: Waiting::Renewal }));
             }
             // The same identity twice: the second one looks when the first has ended.
@@ -268,6 +267,9 @@ impl Engine {
             Ok(answer) => {
                 self.figures.label("system_requests", &target.system, "ok");
                 tracing::debug!("answered");
+                if step.name.needs_intent() {
+                    run.arrived.progress.notify_one();
+                }
                 run.journal.append(
                     &*self.store,
                     vec![Entry::Answered { target: number, step, answer: Some(answer), at: now }],

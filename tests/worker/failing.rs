@@ -89,7 +89,7 @@ async fn a_wrong_member_password_fails_at_once() {
     let mut target = people::member_api(&person);
     target["current_password"] = json!("not-the-password");
     fails(&rig, target, "failed", "wrong_password").await;
-    assert_eq!(rig.calls("loyalty"), [Op::GetProfile, Op::DeleteProfile]);
+    assert_eq!(rig.calls("loyalty"), [Op::GetMember, Op::GetProfile, Op::DeleteProfile]);
     rig.end().await;
 }
 

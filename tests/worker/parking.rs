@@ -30,7 +30,7 @@ async fn complete(rig: &Rig, job: &mut Value) {
     });
     job["targets"][0]["code"] = json!(code);
     rig.runs_to(job, "completed").await;
-    assert_eq!(rig.calls("loyalty"), [Op::GetProfile, Op::RequestOtp, Op::DeleteProfile, Op::GetMember]);
+    assert_eq!(rig.calls("loyalty"), [Op::GetMember, Op::GetProfile, Op::RequestOtp, Op::DeleteProfile, Op::GetMember]);
 }
 
 #[tokio::test]

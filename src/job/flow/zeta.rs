@@ -11,7 +11,7 @@ use crate::job::state::StepState;
 use crate::job::step::{Answer, FailureKind, Identity, RowState, Step, StepName};
 
 const RESOLVE: Step = Step::one(StepName::Resolve);
-/// Member API: the member read by the Program API as well, before the delete. A 404 afterwards is
+/// Member API: the member read by the Program API as well, before anything else. A 404 afterwards is
 /// then proven, because the same credential has found the member.
 const RESOLVE_BY_PROGRAM: Step = Step::item(StepName::Resolve, 1);
 const DELETE: Step = Step::one(StepName::DeleteMember);
@@ -79,14 +79,14 @@ fn by_member(flow: &Flow<'_>, member: Option<&Member>, given: &Given) -> Go<Targ
         if !given.token && !flow.is_preview() {
             return Err(Next::Ask(vec![flow.ask(InputKind::AccessToken, StepName::DeleteMember)]));
         }
+        if reads_back && gone_before(flow)? {
+            return Ok(nobody(flow));
+        }
         if member.is_some() && given.token {
             match flow.read(RESOLVE)? {
                 Answer::Found(identity) => flow.same_person(*identity)?,
                 _ => return flow.failed(Reason::UnreadableReply, StepName::Resolve),
             };
-        }
-        if reads_back && let Answer::Found(identity) = flow.read(RESOLVE_BY_PROGRAM)? {
-            flow.same_person(*identity)?;
         }
         if flow.is_preview() {
             return Ok(flow.previewed());
@@ -101,6 +101,28 @@ fn by_member(flow: &Flow<'_>, member: Option<&Member>, given: &Given) -> Go<Targ
         }
     }
     delete(flow, reads_back)
+}
+
+/// Whether the Program API proves that there is no such member: their token would be dead as well,
+/// and nobody need be asked for another. A 404 that is not proven is looked at a few times, then
+/// left to the Member API.
+fn gone_before(flow: &Flow<'_>) -> Go<bool> {
+    match flow.read(RESOLVE_BY_PROGRAM)? {
+        Answer::Found(identity) => flow.same_person(*identity).map(|_| false),
+        Answer::Missing { proven: true } => Ok(true),
+        Answer::Missing { proven: false } => {
+            let Some(state) = flow.state.get(RESOLVE_BY_PROGRAM) else { return Ok(false) };
+            if state.answers >= super::FEW {
+                return Ok(false);
+            }
+            let until = state.answered_at.plus(flow.pause(state.answers));
+            if flow.now < until {
+                return Err(Next::Wait { until, why: Why::Pending });
+            }
+            Err(flow.attempt(RESOLVE_BY_PROGRAM, Some(state)))
+        }
+        _ => Ok(false),
+    }
 }
 
 /// Sees to it that a code was sent once, and that it is here. A send in doubt counts as sent: a

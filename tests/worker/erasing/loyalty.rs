@@ -83,7 +83,7 @@ async fn a_member_is_deleted_with_the_own_password() {
     let mut target = people::member_api(&person);
     target["current_password"] = json!(person.current_password);
     rig.runs_to(&unconfirmed(&[target]), "completed").await;
-    assert_eq!(rig.calls("loyalty"), [Op::GetProfile, Op::DeleteProfile, Op::GetMember]);
+    assert_eq!(rig.calls("loyalty"), [Op::GetMember, Op::GetProfile, Op::DeleteProfile, Op::GetMember]);
     rig.remains(&person, "loyalty", &[]);
     rig.end().await;
 }
@@ -108,7 +108,7 @@ async fn a_member_is_deleted_with_the_token_alone_where_the_platform_is_set_so()
     set_proof(&rig, MemberProof::Token);
     let person = rig.person();
     rig.runs_to(&unconfirmed(&[people::member_api(&person)]), "completed").await;
-    assert_eq!(rig.calls("loyalty"), [Op::GetProfile, Op::DeleteProfile, Op::GetMember]);
+    assert_eq!(rig.calls("loyalty"), [Op::GetMember, Op::GetProfile, Op::DeleteProfile, Op::GetMember]);
     rig.remains(&person, "loyalty", &[]);
     rig.end().await;
 }
@@ -141,7 +141,7 @@ async fn a_one_time_password_is_sent_once_and_the_job_goes_on_with_the_whole_mes
 
     job["targets"][0]["code"] = json!(mailed_code(&rig, &person).await);
     rig.runs_to(&job, "completed").await;
-    assert_eq!(rig.calls("loyalty"), [Op::GetProfile, Op::RequestOtp, Op::DeleteProfile, Op::GetMember]);
+    assert_eq!(rig.calls("loyalty"), [Op::GetMember, Op::GetProfile, Op::RequestOtp, Op::DeleteProfile, Op::GetMember]);
     rig.remains(&person, "loyalty", &[]);
     rig.end().await;
 }
@@ -164,7 +164,7 @@ async fn a_wrong_one_time_password_is_asked_for_again_and_no_second_one_is_sent(
 
     job["targets"][0]["code"] = json!(code);
     rig.runs_to(&job, "completed").await;
-    let flow = [Op::GetProfile, Op::RequestOtp, Op::DeleteProfile, Op::DeleteProfile, Op::GetMember];
+    let flow = [Op::GetMember, Op::GetProfile, Op::RequestOtp, Op::DeleteProfile, Op::DeleteProfile, Op::GetMember];
     assert_eq!(rig.calls("loyalty"), flow);
     rig.end().await;
 }
