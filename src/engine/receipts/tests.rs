@@ -10,6 +10,7 @@ use tokio::sync::mpsc::unbounded_channel;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::super::intake::Arrived;
 use super::*;
 use crate::broker::spool::{Events, Source, SpoolBroker, SpoolConfig};
 use crate::engine::journal::Journal;
@@ -131,7 +132,8 @@ impl Stage {
         };
         let journal = Journal::new(job.key.clone(), sealer, record, 1);
         let (lost, cancelled) = (CancellationToken::new(), CancellationToken::new());
-        let run = Run { job: &job, journal: &journal, lost: &lost, cancelled: &cancelled, began: Instant::now() };
+        let arrived = Arrived { at: Instant::now(), progress: tokio::sync::Notify::new() };
+        let run = Run { job: &job, journal: &journal, lost: &lost, cancelled: &cancelled, arrived: &arrived };
         self.engine.end_with_receipt(&run, &mut ended, Batch::new()).await?;
         // A store that was killed says nothing any more.
         if let Ok(stored) = self.store.get(Table::Ended, &job.key.to_bytes()) {
