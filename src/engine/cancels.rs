@@ -4,6 +4,7 @@
 //! anything irreversible; otherwise the publisher is told that it came too late.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::intake::Interrupted;
@@ -85,16 +86,20 @@ impl Engine {
             from = Some(control.offset + 1);
             // Again until it is kept: the offset of the next one would leave this one behind.
             while let Err(error) = self.take_control(&control).await {
-                let passes = matches!(error, JournalError::Store(StoreError::Full { .. }));
-                self.store_trouble(&error.into()).await;
-                if !passes {
+                if !matches!(error, JournalError::Store(StoreError::Full { .. })) {
+                    self.store_trouble(&error.into()).await;
                     break;
                 }
+                // Intake goes on only after this cancellation is kept: its job may be the next.
+                self.cancel_waits.store(true, Ordering::Release);
+                let engine = Arc::clone(&self);
+                tokio::spawn(async move { engine.store_trouble(&error.into()).await });
                 tokio::select! {
-                    () = tokio::time::sleep(Duration::from_secs(1)) => {}
+                    () = tokio::time::sleep(Duration::from_millis(100)) => {}
                     () = self.draining.cancelled() => return,
                 }
             }
+            self.cancel_waits.store(false, Ordering::Release);
         }
     }
 

@@ -341,6 +341,7 @@ impl Engine {
                 () = self.draining.cancelled() => return,
             }
             match self.store.check().await {
+                Ok(()) if self.cancel_waits.load(Ordering::Acquire) => {}
                 Ok(()) => break,
                 Err(fault) if fault.is_fatal() => return self.fail(fault.to_string()),
                 Err(_) => {}
