@@ -90,16 +90,26 @@ impl Node {
     /// Parses a whole body and refuses duplicate fields, wherever they are: two readers could take
     /// different ones. Depth is limited by the parser (128 levels).
     pub fn parse(body: &[u8]) -> Result<Node, Invalid> {
+        let node = Node::parse_any(body)?;
+        node.refuse_duplicates()?;
+        Ok(node)
+    }
+
+    /// As [`Node::parse`], duplicate fields left in.
+    pub fn parse_any(body: &[u8]) -> Result<Node, Invalid> {
         if body.is_empty() {
             return Err(Invalid::at("body", "is empty; expected a JSON object"));
         }
         let text = std::str::from_utf8(body)
             .map_err(|error| Invalid::at("body", format!("is not UTF-8 (byte {})", error.valid_up_to())))?;
         // A syntax error's text names a position and a rule, never the text at that position.
-        let node: Node =
-            serde_json::from_str(text).map_err(|error| Invalid::at("body", format!("is not JSON: {error}")))?;
-        match node.duplicate() {
-            None => Ok(node),
+        serde_json::from_str(text).map_err(|error| Invalid::at("body", format!("is not JSON: {error}")))
+    }
+
+    /// Refuses duplicate fields, wherever they are.
+    pub fn refuse_duplicates(&self) -> Result<(), Invalid> {
+        match self.duplicate() {
+            None => Ok(()),
             Some(path) => Err(Invalid::at(path, "appears twice; expected each field once")),
         }
     }

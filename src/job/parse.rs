@@ -55,8 +55,10 @@ pub fn job(body: &[u8], message_id: Option<&str>, accepts: &Accepts) -> Result<J
     let fallback = message_id.and_then(|id| uuid(id, "message_id").ok());
     let refuse = |reason, invalid, key| Refusal { reason, invalid, key };
     let unread = || fallback.map(|job_id| JobKey { tenant: "default".to_owned(), job_id });
-    let node = read(body).map_err(|invalid| refuse(Reason::Invalid, invalid, unread()))?;
+    let node = sized(body).and_then(|()| Node::parse_any(body));
+    let node = node.map_err(|invalid| refuse(Reason::Invalid, invalid, unread()))?;
     let key = peek_key(&node, fallback);
+    node.refuse_duplicates().map_err(|invalid| refuse(Reason::Invalid, invalid, key.clone()))?;
     let job = whole(&node, fallback, accepts).map_err(|invalid| refuse(Reason::Invalid, invalid, key))?;
     if job.environment != accepts.environment {
         let expected = format!("expected {}, this worker's environment", accepts.environment);
@@ -68,10 +70,15 @@ pub fn job(body: &[u8], message_id: Option<&str>, accepts: &Accepts) -> Result<J
 
 /// The JSON of a body that is not too large.
 pub(super) fn read(body: &[u8]) -> Result<Node, Invalid> {
+    sized(body)?;
+    Node::parse(body)
+}
+
+fn sized(body: &[u8]) -> Result<(), Invalid> {
     if body.len() > MAX_BODY {
         return Err(Invalid::at("body", format!("has {} bytes; expected at most {MAX_BODY}", body.len())));
     }
-    Node::parse(body)
+    Ok(())
 }
 
 /// Tenant and id of a body that may be wrong elsewhere.
