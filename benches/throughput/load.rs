@@ -40,7 +40,7 @@ pub const CALLS: u64 = 7;
 
 /// What job `number` is.
 pub fn kind_of(number: u64) -> Kind {
-    if number % 2 == 0 { Kind::VitalSource } else { Kind::Cleeng }
+    if number.is_multiple_of(2) { Kind::VitalSource } else { Kind::Cleeng }
 }
 
 /// The GUID of a job's user.

@@ -76,11 +76,11 @@ async fn connection(mut stream: TcpStream, memory: Arc<Mutex<Memory>>) {
 
 fn content_length(head: &[u8]) -> usize {
     let lines = head.split(|byte| *byte == b'\n');
-    let named = lines.filter_map(|line| {
+    let mut named = lines.filter_map(|line| {
         let colon = line.iter().position(|byte| *byte == b':')?;
         line[..colon].eq_ignore_ascii_case(b"content-length").then(|| &line[colon + 1..])
     });
-    named.last().and_then(|value| std::str::from_utf8(value).ok()?.trim().parse().ok()).unwrap_or(0)
+    named.next_back().and_then(|value| std::str::from_utf8(value).ok()?.trim().parse().ok()).unwrap_or(0)
 }
 
 /// `METHOD TARGET HTTP/1.1` and a body to a status and a body.
