@@ -44,6 +44,9 @@ pub use gate::{Gate, GateSettings};
 /// The wall clock.
 pub type WallClock = Arc<dyn Fn() -> At + Send + Sync>;
 
+/// Where jitter comes from: a number from 0 up to 1, another one each time.
+pub type Chance = Arc<dyn Fn() -> f64 + Send + Sync>;
+
 /// The pauses between attempts at one step.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RetryPolicy {
@@ -96,6 +99,8 @@ pub struct Parts {
     pub keyring: Arc<Keyring>,
     /// The wall clock.
     pub now: WallClock,
+    /// Where jitter comes from.
+    pub chance: Chance,
 }
 
 /// The engine. One per process and store.
@@ -107,6 +112,7 @@ pub struct Engine {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) keyring: Arc<Keyring>,
     pub(crate) now: WallClock,
+    pub(crate) chance: Chance,
     pub(crate) hands: intake::Hands,
     pub(crate) starts: starts::Starts,
     pub(crate) outbox: outbox::Outbox,
@@ -123,7 +129,7 @@ pub struct Engine {
 impl Engine {
     /// Puts an engine together; [`Engine::run`] starts it.
     pub fn new(parts: Parts) -> Arc<Engine> {
-        let Parts { settings, accepts, gates, broker, store, keyring, now } = parts;
+        let Parts { settings, accepts, gates, broker, store, keyring, now, chance } = parts;
         Arc::new(Engine {
             hands: intake::Hands::default(),
             starts: starts::Starts::default(),
@@ -143,6 +149,7 @@ impl Engine {
             store,
             keyring,
             now,
+            chance,
         })
     }
 
