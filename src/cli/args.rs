@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use super::ops_args::{DeadLettersCommand, JobsCommand, OpsClient, ReceiptCommand};
+use super::ops_args::{AskOnly, DeadLettersCommand, JobsCommand, OpsClient, ReceiptCommand};
 use crate::config::example::SANDBOX_ADDRESS;
 
 /// Carries out erasure requests (GDPR, CCPA) from a queue, durably, and reports only what is proven.
@@ -77,7 +77,7 @@ pub enum Command {
     /// Declare the exchanges and queues, or write them down for the broker's operator.
     #[command(subcommand, after_help = "Example:\n  erasure-worker topology export > definitions.json")]
     Topology(TopologyCommand),
-    /// Try the configured systems.
+    /// Try the configured systems; or ask how they are doing, and end a hold.
     #[command(subcommand, after_help = "Example:\n  erasure-worker systems check cleeng")]
     Systems(SystemsCommand),
     /// Serve stand-ins of the four systems, with faults on request.
@@ -291,6 +291,22 @@ pub enum SystemsCommand {
         /// Only these systems.
         #[arg(value_name = "NAME")]
         systems: Vec<String>,
+        /// Printing.
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Ask the running worker how each system is doing.
+    #[command(after_help = "Example:\n  erasure-worker systems list")]
+    List(AskOnly),
+    /// End a hold at once, once its cause is mended.
+    #[command(after_help = "Example:\n  erasure-worker systems release cleeng")]
+    Release {
+        /// The system.
+        #[arg(value_name = "NAME", value_parser = super::ops_args::name)]
+        system: String,
+        /// The worker.
+        #[command(flatten)]
+        ops: OpsClient,
         /// Printing.
         #[command(flatten)]
         output: Output,

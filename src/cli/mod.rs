@@ -14,6 +14,7 @@ pub mod jobs;
 pub mod keys;
 pub mod ops_args;
 pub mod pages;
+pub mod pausing;
 pub mod receipt;
 pub mod sandbox;
 pub mod schema;
