@@ -74,9 +74,6 @@ async fn command(cli: Cli) -> anyhow::Result<Exit> {
         Command::Receipt(ReceiptCommand::Export(args)) => {
             cli::receipt::export(args, &surroundings, &mut out, &mut err).await?
         }
-        Command::SubmitCsv(_) => {
-            writeln!(err, "this command is not part of this release")?;
-            Exit::Usage
-        }
+        Command::SubmitCsv(args) => cli::members::run(args, load, &surroundings, &mut out, &mut err).await?,
     })
 }

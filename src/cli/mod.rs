@@ -12,6 +12,7 @@ pub mod demo;
 pub mod init;
 pub mod jobs;
 pub mod keys;
+pub mod members;
 pub mod ops_args;
 pub mod pages;
 pub mod pausing;

@@ -348,7 +348,11 @@ fn age(text: &str) -> Result<Duration, String> {
     Ok(Duration::from_secs(u64::from(number) * seconds))
 }
 
-fn instant(text: &str) -> Result<Timestamp, String> {
+/// Reads a time, or a date as its midnight in UTC.
+///
+/// # Errors
+/// Where it is neither.
+pub fn instant(text: &str) -> Result<Timestamp, String> {
     let midnight = |date: Date| date.to_datetime(Time::midnight()).to_zoned(TimeZone::UTC).ok();
     let date = || text.parse::<Date>().ok().and_then(midnight).map(|zoned| zoned.timestamp());
     let expected = "expected a time such as 2026-01-31T12:00:00Z, or a date such as 2026-01-31";

@@ -106,6 +106,7 @@ fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/codes/{code}", get(codes::show))
         .route("/v1/overview", get(overview::overview))
         .route("/v1/jobs", get(jobs::list))
+        .route("/v1/jobs/{tenant}/states", post(jobs::states))
         .route("/v1/jobs/{tenant}/{job_id}", get(jobs::show))
         .route("/v1/jobs/{tenant}/{job_id}/cancel", post(jobs::cancel))
         .route("/v1/systems", get(systems::list))

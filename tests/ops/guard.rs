@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use crate::bench::{Bench, Setup, bench, bench_with};
 use crate::http::{ask, get};
 
-const ROUTES: [(&str, &str); 21] = [
+const ROUTES: [(&str, &str); 22] = [
     ("GET", "/console/no-such-file"),
     ("GET", "/console/../v1/jobs"),
     ("GET", "/v1/overview"),
@@ -17,6 +17,7 @@ const ROUTES: [(&str, &str); 21] = [
     ("GET", "/v1/jobs"),
     ("GET", "/v1/jobs/acme/00000000-0000-0000-0000-000000000001"),
     ("POST", "/v1/jobs/acme/00000000-0000-0000-0000-000000000001/cancel"),
+    ("POST", "/v1/jobs/acme/states"),
     ("GET", "/v1/systems"),
     ("POST", "/v1/systems/shop/release"),
     ("POST", "/v1/systems/shop/pause"),

@@ -105,7 +105,7 @@ async fn a_system_and_a_tenant_are_paused_and_resumed_and_their_jobs_wait_meanwh
 const MANY: u128 = 100_000;
 
 fn ended(number: u128) -> (JobKey, Ended) {
-    let outcome = if number % 5_000 == 0 { JobOutcome::Failed } else { JobOutcome::Completed };
+    let outcome = if number.is_multiple_of(5_000) { JobOutcome::Failed } else { JobOutcome::Completed };
     let key = JobKey { tenant: format!("tenant-{}", number % 10), job_id: Uuid::from_u128(number) };
     let event =
         Event { id: Uuid::nil().to_string(), what: outcome.to_string(), body: b"{}".to_vec(), at: At(number as i64) };

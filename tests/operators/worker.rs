@@ -26,8 +26,9 @@ pub struct Rig {
     pub sandbox: RunningSandbox,
     pub engine: Arc<Engine>,
     pub addr: SocketAddr,
+    pub folder: tempfile::TempDir,
+    pub config: Config,
     broker: Arc<dyn Broker>,
-    folder: tempfile::TempDir,
     ran: JoinHandle<()>,
     stop: CancellationToken,
 }
@@ -56,8 +57,8 @@ impl Rig {
         let settings = OpsSettings::new("127.0.0.1:0".parse().unwrap(), token);
         let ops = Ops { engine: Arc::clone(&engine), settings, imports: Default::default() };
         let (addr, _) = serve(ops, stop.clone()).await.unwrap();
-        let ran = tokio::spawn(async move { worker.run().await.unwrap() });
-        Rig { sandbox, engine, addr, broker, folder, ran, stop }
+        let ran = tokio::spawn(async move { worker.run(CancellationToken::new()).await.unwrap() });
+        Rig { sandbox, engine, addr, config, broker, folder, ran, stop }
     }
 
     pub fn url(&self) -> String {
@@ -99,7 +100,9 @@ impl Rig {
 
 fn configuration(sandbox: &RunningSandbox, amqp_url: &str, prefix: &str, folder: &std::path::Path) -> String {
     let master_key = hex::encode([Uuid::new_v4().into_bytes(), Uuid::new_v4().into_bytes()].concat());
-    let (easycms, vitalsource) = (sandbox.url("easycms"), sandbox.url("vitalsource"));
+    let url = |path: &str| sandbox.url(path);
+    let (core, rpc, mediastore) = (url("cleeng/core"), url("cleeng/rpc"), url("cleeng/mediastore"));
+    let (easycms, vitalsource, loyalty) = (url("easycms"), url("vitalsource"), url("loyalty"));
     format!(
         r#"
 [worker]
@@ -131,6 +134,22 @@ requests_per_minute = 6000
 kind = "vitalsource"
 base_url = "{vitalsource}"
 api_key = "VITALSOURCEKEY"
+verify_interval = "50ms"
+requests_per_minute = 6000
+
+[systems.cleeng]
+kind = "cleeng"
+core_url = "{core}"
+rpc_url = "{rpc}"
+mediastore_url = "{mediastore}"
+publisher_token = "publisher-token"
+verify_interval = "50ms"
+
+[systems.loyalty]
+kind = "zeta_loyalty"
+base_url = "{loyalty}"
+program_token = "program-token"
+verify_interval = "50ms"
 "#,
         folder.display()
     )
