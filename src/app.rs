@@ -18,7 +18,8 @@ use crate::broker::amqp::{AmqpBroker, AmqpConfig};
 use crate::config::{self, Config, SystemConfig, SystemKind};
 use crate::engine::{Engine, Gate, GateSettings, Parts, RetryPolicy, Settings};
 use crate::job::flow::{Confirm, Limits, MemberProof};
-use crate::job::{Accepts, At, Kind, MemberKey, Rules};
+use crate::job::due::Length;
+use crate::job::{Accepts, At, Kind, MemberKey, Rules, Term};
 use crate::ops::{self, DeskError, ExportedFile, ImportDesk, Ops, OpsSettings, Settled};
 use crate::seal::{Keyring, MasterKey};
 use crate::store::{KEEP_MOVED_ASIDE, Options, SledStore, Store, StoreError, delete_moved_aside};
@@ -52,8 +53,18 @@ pub fn accepts(config: &Config) -> Accepts {
     Accepts {
         environment: config::Choice::as_str(config.worker.environment).to_owned(),
         systems: config.systems.iter().map(|(name, system)| (name.clone(), rules(system))).collect(),
-        regulations: config.regulations.keys().cloned().collect::<BTreeSet<_>>(),
+        regulations: config.regulations.iter().map(|(name, law)| (name.clone(), term(name, law))).collect(),
     }
+}
+
+fn term(name: &str, law: &config::RegulationConfig) -> Term {
+    let configured = law.term.map(|term| {
+        let length = if term.months > 0 { Length::Months(term.months) } else { Length::Days(term.days) };
+        Term { length, working_day: term.next_working_day, holidays: BTreeSet::new() }
+    });
+    // A law without a term of its own in the configuration is a built-in one.
+    let term = configured.or_else(|| Term::built_in(name));
+    Term { holidays: law.holidays.iter().copied().collect(), ..term.unwrap_or(Term::days(0)) }
 }
 
 fn rules(system: &SystemConfig) -> Rules {
@@ -288,6 +299,7 @@ pub fn settings(config: &Config) -> Settings {
             input_max: waits.input_max,
             pending_max: waits.pending_max,
         },
+        at_risk_before: config.deadlines.at_risk_before,
         seal_dead_letters: config.dead_letters.seal,
     }
 }

@@ -78,6 +78,17 @@ impl Hands {
         }
     }
 
+    /// The job, where no copy of it is in hand.
+    pub fn try_take(&self, key: &JobKey) -> Option<Hand<'_>> {
+        let mut jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
+        let cancelled = CancellationToken::new();
+        let is_free = !jobs.contains_key(key);
+        is_free.then(|| {
+            jobs.insert(key.clone(), cancelled.clone());
+            Hand { hands: self, key: key.clone(), cancelled }
+        })
+    }
+
     /// Tells the copy in hand, if there is one, of a cancellation.
     pub fn cancel(&self, key: &JobKey) -> bool {
         let jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);

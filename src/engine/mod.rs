@@ -7,16 +7,18 @@
 //! [`opening`] what it means for the job; [`run`] carries the job through its targets, each
 //! call through its system's [`gate`]; [`ending`] writes outcomes (each with its link of [`receipts`]),
 //! parks, publishes and acks; [`journal`] is what all of them keep in the store; [`operators`] what
-//! people may see and do, [`pauses`] what they have stopped.
+//! people may see and do, [`pauses`] what they have stopped; `deadlines` tells of terms that run out.
 
 pub mod cancels;
 mod crash;
+mod deadlines;
 pub mod ending;
 pub mod envelope;
 pub mod figures;
 pub mod gate;
 pub mod intake;
 pub mod journal;
+mod line;
 pub mod opening;
 pub mod operators;
 pub mod outbox;
@@ -80,6 +82,8 @@ pub struct Settings {
     pub retry: RetryPolicy,
     /// How often and how long to try.
     pub limits: Limits,
+    /// This long before a job is due, it is said to be at risk.
+    pub at_risk_before: Duration,
     /// Dead letters are sealed.
     pub seal_dead_letters: bool,
 }

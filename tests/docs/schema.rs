@@ -45,7 +45,7 @@ fn the_closed_lists_of_the_event_schema_are_those_of_the_code() {
     same_words(&schema, "/$defs/step_name/enum", StepName::ALL.map(StepName::as_str));
     same_words(&schema, "/$defs/target/properties/kind/enum", Kind::ALL.map(Kind::as_str));
     let ends = JobOutcome::ALL.iter().map(|outcome| outcome.as_str());
-    same_words(&schema, "/$defs/job_outcome/enum", ends.chain(["needs_input", "rejected", "cancel_refused"]));
+    same_words(&schema, "/$defs/job_outcome/enum", ends.chain(["needs_input", "rejected", "cancel_refused", "at_risk", "overdue"]));
 }
 
 #[test]
@@ -271,6 +271,10 @@ fn what_the_worker_publishes_is_valid_under_the_event_schema() {
     let sha256 = "0".repeat(64);
     events.extend(Reason::ALL.iter().map(|reason| event::rejected(&frame, &key, *reason, "detail", &sha256, true)));
     events.push(event::cancel_refused(&frame, &key, 1, 2));
+    let example = examples().into_iter().find(|example| example["schema"] == SCHEMA).unwrap();
+    let open = record(&parsed(&example).unwrap());
+    let deadline = |which| event::deadline(&frame, &key, &open, &[], which);
+    events.extend(event::Deadline::ALL.map(deadline));
     for event in events {
         let body: Value = serde_json::from_slice(&event.body).unwrap();
         assert_eq!(fault(&schema, &body), None, "{}", event.what);
