@@ -17,11 +17,12 @@ use crate::broker::Broker;
 use crate::broker::amqp::{AmqpBroker, AmqpConfig};
 use crate::config::{self, Config, SystemConfig, SystemKind};
 use crate::engine::{Engine, Gate, GateSettings, Parts, RetryPolicy, Settings};
-use crate::job::flow::{Confirm, Limits, MemberProof};
 use crate::job::due::Length;
+use crate::job::flow::{Confirm, Limits, MemberProof};
 use crate::job::{Accepts, At, Kind, MemberKey, Rules, Term};
 use crate::ops::{self, DeskError, ExportedFile, ImportDesk, Ops, OpsSettings, Settled};
 use crate::seal::{Keyring, MasterKey};
+use crate::service;
 use crate::store::{KEEP_MOVED_ASIDE, Options, SledStore, Store, StoreError, delete_moved_aside};
 use crate::systems::System;
 use crate::systems::cleeng::{Cleeng, CleengSettings, Termination};
@@ -390,7 +391,10 @@ impl Worker {
         let (listen, serving) =
             ops::serve(ops, shutdown.clone()).await.with_context(|| format!("ops.listen {}", config.ops.listen))?;
         tracing::info!(%listen, "ops API");
+        let alive = tokio::spawn(service::lives(Arc::clone(&self.engine)));
+        service::ready();
         let ran = self.run(stop).await;
+        alive.abort();
         shutdown.cancel();
         serving.await?;
         ran
@@ -413,6 +417,7 @@ impl Worker {
             async move {
                 stop.cancelled().await;
                 tracing::info!("draining: nothing new is taken, steps in hand finish");
+                service::stopping();
                 engine.drain();
             }
         });

@@ -11,6 +11,7 @@ pub mod ops;
 pub mod receipt;
 pub mod sandbox;
 pub mod seal;
+pub mod service;
 pub mod store;
 pub mod systems;
 pub mod telemetry;
