@@ -13,8 +13,8 @@ use super::cursor::Cursor;
 use super::listing::Origin;
 use super::secret::MasterKey;
 use super::{
-    AmqpConfig, Config, DeadLettersConfig, DeadlinesConfig, Environment, NAME_FORM, OpsConfig, RetryConfig, WaitsConfig, WorkerConfig,
-    is_name, regulations, system_sections,
+    AmqpConfig, Config, DeadLettersConfig, DeadlinesConfig, Environment, NAME_FORM, OpsConfig, RetryConfig,
+    WaitsConfig, WorkerConfig, is_name, regulations, system_sections,
 };
 
 /// A local broker as it comes.

@@ -163,6 +163,7 @@ impl Engine {
         background.spawn(Arc::clone(self).outbox_loop());
         background.spawn(Arc::clone(self).cancel_loop());
         background.spawn(Arc::clone(self).retention_loop());
+        background.spawn(Arc::clone(self).undelivered_loop());
         for gate in self.gates.values() {
             background.spawn(Arc::clone(self).probe_loop(Arc::clone(gate)));
         }

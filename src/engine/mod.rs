@@ -27,6 +27,7 @@ pub mod receipts;
 pub mod retention;
 pub mod run;
 pub mod starts;
+mod undelivered;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -13,7 +13,9 @@ pub use super::cursor::Invalid;
 use super::cursor::{Node, Object};
 use super::due::Term;
 pub use super::field::is_name;
-use super::field::{MAX_IDENTIFIER, MAX_PROOF, email, identifier, name, need, secret, time, time_and_offset, token, uuid};
+use super::field::{
+    MAX_IDENTIFIER, MAX_PROOF, email, identifier, name, need, secret, time, time_and_offset, token, uuid,
+};
 use super::flow::Rules;
 use super::model::{Code, Confirmation, Field, Job, JobKey, Kind, Member, MemberKey, Mode, Spec, Target};
 use super::outcome::Reason;

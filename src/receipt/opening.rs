@@ -91,6 +91,11 @@ fn accepts(receipt: &Map<String, Value>, import_key: MemberKey) -> Accepts {
     Accepts {
         environment: receipt.get("environment").and_then(Value::as_str).unwrap_or_default().to_owned(),
         systems: targets.filter_map(system).collect(),
-        regulations: receipt.get("regulation").and_then(Value::as_str).map(|law| (law.to_owned(), Term::days(0))).into_iter().collect(),
+        regulations: receipt
+            .get("regulation")
+            .and_then(Value::as_str)
+            .map(|law| (law.to_owned(), Term::days(0)))
+            .into_iter()
+            .collect(),
     }
 }

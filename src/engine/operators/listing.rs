@@ -265,8 +265,7 @@ impl Engine {
     pub fn survey(&self) -> Result<Survey, StoreError> {
         let mut survey = Survey::default();
         let now = self.now();
-        let systems: Vec<_> =
-            self.gates.iter().map(|(name, gate)| (name.clone(), gate.targets_per_minute())).collect();
+        let systems: Vec<_> = self.gates.iter().map(|(name, gate)| (name.clone(), gate.targets_per_minute())).collect();
         let index = |name: &String| systems.binary_search_by(|(known, _)| known.cmp(name)).ok();
         let mut waits = Vec::new();
         let mut rows = Rows::new(&*self.store, Table::Job, b"", None);
