@@ -289,7 +289,10 @@ fn every_bad_value_is_a_fault_of_its_key() {
         (section("[regulations.lgpd]\ndays = 0"), "regulations.lgpd.days: must lie between 1 and 3650"),
         (section("[regulations.lgpd]\ndays = 15\nmonths = 1"), "regulations.lgpd.days: give days or months, not both"),
         (section("[regulations.lgpd]\nmonths = 121"), "regulations.lgpd.months: must lie between 1 and 120"),
-        (section("[regulations.gdpr]\nholidays = [\"25.12.2026\"]"), "regulations.gdpr.holidays: expected dates such as"),
+        (
+            section("[regulations.gdpr]\nholidays = [\"25.12.2026\"]"),
+            "regulations.gdpr.holidays: expected dates such as",
+        ),
         (section("[regulations.lgpd]"), "regulations.lgpd.days: is required"),
         (SMALL.replace("base_url = \"http://127.0.0.1:1\"\n", ""), "systems.shop.base_url: is required"),
         (with_base("easycms.fi"), "systems.shop.base_url: expected a URL"),
@@ -566,7 +569,8 @@ fn other_regulations_can_be_added() {
     let config = parse(&format!("{SMALL}[regulations.lgpd]\ndays = 15"), &[]).unwrap();
     let term = RegulationTerm { months: 0, days: 15, next_working_day: false };
     assert_eq!(config.regulations["lgpd"].term, Some(term));
-    let text = "[regulations.gdpr]\nholidays = [\"2026-12-25\"]\n[regulations.appi]\nmonths = 2\nnext_working_day = true";
+    let text =
+        "[regulations.gdpr]\nholidays = [\"2026-12-25\"]\n[regulations.appi]\nmonths = 2\nnext_working_day = true";
     let config = parse(&format!("{SMALL}{text}"), &[]).unwrap();
     assert_eq!(config.regulations["gdpr"].term, None);
     assert_eq!(config.regulations["gdpr"].holidays[0].to_string(), "2026-12-25");

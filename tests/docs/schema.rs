@@ -45,7 +45,11 @@ fn the_closed_lists_of_the_event_schema_are_those_of_the_code() {
     same_words(&schema, "/$defs/step_name/enum", StepName::ALL.map(StepName::as_str));
     same_words(&schema, "/$defs/target/properties/kind/enum", Kind::ALL.map(Kind::as_str));
     let ends = JobOutcome::ALL.iter().map(|outcome| outcome.as_str());
-    same_words(&schema, "/$defs/job_outcome/enum", ends.chain(["needs_input", "rejected", "cancel_refused", "at_risk", "overdue"]));
+    same_words(
+        &schema,
+        "/$defs/job_outcome/enum",
+        ends.chain(["needs_input", "rejected", "cancel_refused", "at_risk", "overdue"]),
+    );
 }
 
 #[test]
@@ -71,7 +75,7 @@ fn the_limits_and_lists_of_the_job_schema_are_those_of_the_code() {
 }
 
 /// The systems of the examples.
-fn accepts() -> Accepts {
+pub fn accepts() -> Accepts {
     let mut loyalty = Rules::new(Kind::ZetaLoyalty);
     loyalty.import_key = Some(MemberKey::IntegrationId);
     let systems = [
