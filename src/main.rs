@@ -55,7 +55,7 @@ async fn command(cli: Cli) -> anyhow::Result<Exit> {
         }
         Command::Keys(KeysCommand::New { file }) => cli::keys::new_key(file.as_deref(), &mut out, &mut err)?,
         Command::Keys(KeysCommand::Public) => {
-            writeln!(out, "{:#}", app::keyring(&load()?)?.public_keys())?;
+            writeln!(out, "{:#}", app::keyring(&load()?)?.all_public_keys())?;
             Exit::Done
         }
         Command::Completions(args) => cli::pages::completions(args, &mut out)?,

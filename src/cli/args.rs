@@ -71,7 +71,7 @@ pub enum Command {
     /// Check or export the signed receipts.
     #[command(subcommand, after_help = "Example:\n  erasure-worker receipt verify receipt.jws")]
     Receipt(ReceiptCommand),
-    /// Make a master key, or show the public keys of the receipts.
+    /// Make a master key, or show the public keys: of the receipts, and to seal proofs for.
     #[command(subcommand, after_help = "Example:\n  erasure-worker keys new master.key")]
     Keys(KeysCommand),
     /// Declare the exchanges and queues, or write them down for the broker's operator.
@@ -266,7 +266,7 @@ pub enum KeysCommand {
         #[arg(value_name = "FILE")]
         file: Option<PathBuf>,
     },
-    /// Print the public keys of the receipts as a JWK set.
+    /// Print the public keys as a JWK set: those of the receipts (use: sig), and the one to seal proofs for (use: enc).
     #[command(after_help = "Example:\n  erasure-worker keys public > jwks.json")]
     Public,
 }
