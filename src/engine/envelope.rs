@@ -39,6 +39,8 @@ pub mod header {
     pub const ATTEMPTS: &str = "x-erasure-attempts";
     /// When.
     pub const AT: &str = "x-erasure-at";
+    /// A publisher's detached JWS over the body.
+    pub const SIGNATURE: &str = "x-signature";
     /// The publisher's trace.
     pub const TRACEPARENT: &str = "traceparent";
 }
@@ -67,6 +69,8 @@ pub struct Letter {
     pub body: Zeroizing<Vec<u8>>,
     /// Who sent this copy.
     pub origin: Origin,
+    /// What the copy waited for, where we sent it.
+    pub wait: Option<String>,
 }
 
 /// Opens a delivery. A parked copy whose seal does not open is an error; one without a valid MAC is
@@ -84,22 +88,24 @@ pub fn open(delivery: &Delivery, keyring: &Keyring) -> Result<Letter, SealError>
         let run = u32::try_from(number(header::RUN)?).ok()?;
         let park = u64::try_from(number(header::PARK)?).ok()?;
         let mac = hex::decode(text(header::MAC)?).ok()?;
-        let fields = mac_fields(&key, run, park, &delivery.body);
+        let fields = mac_fields(&key, run, park, text(header::WAIT)?, &delivery.body);
         let parts: Vec<&[u8]> = fields.iter().map(Vec::as_slice).collect();
         keyring.verify_mac(MAC_PURPOSE, &parts, &mac).then_some(Origin::Ours { key, run, park })
     };
     match ours() {
-        None => Ok(Letter { body: Zeroizing::new(delivery.body.to_vec()), origin: Origin::Publisher }),
+        None => Ok(Letter { body: Zeroizing::new(delivery.body.to_vec()), origin: Origin::Publisher, wait: None }),
         Some(origin) => {
             let Origin::Ours { key, .. } = &origin else { return Err(SealError::NotSealed) };
             let body = keyring.open_for_master(PARKED, &key.to_bytes(), &delivery.body)?;
-            Ok(Letter { body: Zeroizing::new(body), origin })
+            let wait = headers.get(header::WAIT).and_then(HeaderValue::as_text).map(str::to_owned);
+            Ok(Letter { body: Zeroizing::new(body), origin, wait })
         }
     }
 }
 
-fn mac_fields(key: &JobKey, run: u32, park: u64, body: &[u8]) -> [Vec<u8>; 4] {
-    [key.to_bytes(), run.to_be_bytes().to_vec(), park.to_be_bytes().to_vec(), Sha256::digest(body).to_vec()]
+fn mac_fields(key: &JobKey, run: u32, park: u64, wait: &str, body: &[u8]) -> [Vec<u8>; 5] {
+    let (run, park) = (run.to_be_bytes().to_vec(), park.to_be_bytes().to_vec());
+    [key.to_bytes(), run, park, wait.as_bytes().to_vec(), Sha256::digest(body).to_vec()]
 }
 
 /// A copy of the job that only this worker (or one with its key) can read and vouch for.
@@ -113,7 +119,7 @@ pub fn parked(
     body: &[u8],
 ) -> Result<(Properties, Bytes), SealError> {
     let sealed = keyring.seal_for_master(PARKED, &key.to_bytes(), body)?;
-    let fields = mac_fields(key, run, park, &sealed);
+    let fields = mac_fields(key, run, park, wait, &sealed);
     let parts: Vec<&[u8]> = fields.iter().map(Vec::as_slice).collect();
     let mac = keyring.mac(MAC_PURPOSE, &parts);
     let mut properties = carried(original);

@@ -16,13 +16,13 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use super::ending::Settled;
-use super::envelope::{self, Origin};
+use super::envelope;
 use super::journal::{BODY, JournalError};
 use super::opening::Opened;
 use super::starts::Turn;
 use super::{Engine, crash};
 use crate::broker::{Delivery, HeaderValue};
-use crate::job::{JobKey, parse};
+use crate::job::JobKey;
 use crate::store::StoreError;
 
 /// A suspect that has been alone for this long is worked on beside the others again; one that gets
@@ -146,6 +146,7 @@ impl Engine {
         background.spawn(Arc::clone(self).outbox_loop());
         background.spawn(Arc::clone(self).cancel_loop());
         background.spawn(Arc::clone(self).retention_loop());
+        background.spawn(Arc::clone(self).letters_loop());
         for gate in self.gates.values() {
             background.spawn(Arc::clone(self).probe_loop(Arc::clone(gate)));
         }
@@ -261,13 +262,9 @@ impl Engine {
             }
         };
         crash::point("before_parse");
-        let message_id = match &letter.origin {
-            Origin::Publisher => delivery.properties.message_id.clone(),
-            Origin::Ours { key, .. } => Some(key.job_id.to_string()),
-        };
-        let job = match parse::job(&letter.body, message_id.as_deref(), &self.accepts) {
+        let job = match self.admit(delivery, &letter)? {
             Ok(job) => job,
-            Err(refusal) => return self.reject(held, &letter.body, &refusal).await,
+            Err(refusal) => return self.reject(held, &letter, &refusal).await,
         };
         crash::point("after_parse");
         let traceparent = delivery.properties.headers.get(envelope::header::TRACEPARENT).and_then(HeaderValue::as_text);

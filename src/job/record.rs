@@ -38,12 +38,21 @@ pub enum Waiting {
     Held,
     /// It was long in hand: its delivery is renewed.
     Renewal,
+    /// More jobs came than a ceiling allows: an operator releases or discards it.
+    Guard,
 }
 
 impl Waiting {
     /// Every reason.
-    pub const ALL: [Waiting; 6] =
-        [Waiting::Retry, Waiting::Pending, Waiting::Input, Waiting::RateLimit, Waiting::Held, Waiting::Renewal];
+    pub const ALL: [Waiting; 7] = [
+        Waiting::Retry,
+        Waiting::Pending,
+        Waiting::Input,
+        Waiting::RateLimit,
+        Waiting::Held,
+        Waiting::Renewal,
+        Waiting::Guard,
+    ];
 
     /// The word.
     pub const fn as_str(self) -> &'static str {
@@ -54,6 +63,7 @@ impl Waiting {
             Waiting::RateLimit => "rate_limit",
             Waiting::Held => "held",
             Waiting::Renewal => "renewal",
+            Waiting::Guard => "guard",
         }
     }
 }

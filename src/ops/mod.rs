@@ -4,9 +4,10 @@
 //! comes from this very machine and from no other web page.
 //!
 //! In reading order: `serve` (the listener), `guard` (who may ask), then one module a group of
-//! routes: `health`, `metrics`, `jobs`, `systems`, `dead_letters`, `imports`, `receipts`; `problem` is how each
+//! routes: `health`, `metrics`, `jobs`, `systems`, `ceilings`, `dead_letters`, `imports`, `receipts`; `problem` is how each
 //! says no; `client` is the other end, for the command line.
 
+mod ceilings;
 pub mod client;
 mod dead_letters;
 mod guard;

@@ -24,7 +24,7 @@ use uuid::Uuid;
 
 use super::guard::{self, Guard};
 use super::problem::{Kind, Problem};
-use super::{Ops, dead_letters, health, imports, jobs, metrics, receipts, systems};
+use super::{Ops, ceilings, dead_letters, health, imports, jobs, metrics, receipts, systems};
 use crate::config::{NAME_FORM, is_name};
 use crate::job::JobKey;
 
@@ -95,6 +95,9 @@ fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/jobs/{tenant}/{job_id}/cancel", post(jobs::cancel))
         .route("/v1/systems", get(systems::list))
         .route("/v1/systems/{name}/release", post(systems::release))
+        .route("/v1/guard", get(ceilings::list))
+        .route("/v1/guard/{scope}/{name}/release", post(ceilings::release))
+        .route("/v1/guard/{scope}/{name}/discard", post(ceilings::discard))
         .route("/v1/dead-letters", get(dead_letters::list))
         .route("/v1/dead-letters/replay", post(dead_letters::replay))
         .route("/v1/dead-letters/discard", post(dead_letters::discard))

@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use crate::bench::{Bench, Setup, bench, bench_with};
 use crate::http::{ask, get};
 
-const ROUTES: [(&str, &str); 14] = [
+const ROUTES: [(&str, &str); 17] = [
     ("GET", "/"),
     ("GET", "/metrics"),
     ("GET", "/v1/jobs"),
@@ -15,6 +15,9 @@ const ROUTES: [(&str, &str); 14] = [
     ("POST", "/v1/jobs/acme/00000000-0000-0000-0000-000000000001/cancel"),
     ("GET", "/v1/systems"),
     ("POST", "/v1/systems/shop/release"),
+    ("GET", "/v1/guard"),
+    ("POST", "/v1/guard/tenant/acme/release"),
+    ("POST", "/v1/guard/system/shop/discard"),
     ("GET", "/v1/dead-letters"),
     ("GET", "/v1/dead-letters/acme/00000000-0000-0000-0000-000000000001"),
     ("POST", "/v1/dead-letters/replay"),
