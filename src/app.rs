@@ -369,7 +369,7 @@ impl Worker {
     }
 
     /// As [`Worker::run`], with the ops API beside it.
-    pub async fn run_with_ops(self, config: &Config) -> Result<()> {
+    pub async fn run_with_ops(self, config: &Config, stop: CancellationToken) -> Result<()> {
         let mut settings = OpsSettings::new(config.ops.listen, config.ops.token.clone());
         settings.store_moved_aside.clone_from(&self.moved_aside);
         let desks = self
@@ -381,14 +381,14 @@ impl Worker {
         let (listen, serving) =
             ops::serve(ops, shutdown.clone()).await.with_context(|| format!("ops.listen {}", config.ops.listen))?;
         tracing::info!(%listen, "ops API");
-        let ran = self.run().await;
+        let ran = self.run(stop).await;
         shutdown.cancel();
         serving.await?;
         ran
     }
 
-    /// Works until there is nothing more, a signal asks to stop, or something fails for good.
-    pub async fn run(self) -> Result<()> {
+    /// Works until there is nothing more, `stop` asks to drain, or something fails for good.
+    pub async fn run(self, stop: CancellationToken) -> Result<()> {
         let mut broken = self.store.broken();
         let engine = Arc::clone(&self.engine);
         let watch = tokio::spawn(async move {
@@ -399,13 +399,20 @@ impl Worker {
             };
             why.unwrap_or_default()
         });
-        let signals = tokio::spawn(drain_on_signal(Arc::clone(&self.engine)));
+        let drain = tokio::spawn({
+            let engine = Arc::clone(&self.engine);
+            async move {
+                stop.cancelled().await;
+                tracing::info!("draining: nothing new is taken, steps in hand finish");
+                engine.drain();
+            }
+        });
         let imports = tokio::spawn(close_imports(self.imports.values().cloned().collect()));
         let ran = tokio::select! {
             ran = self.engine.run() => ran.map_err(anyhow::Error::from),
             why = watch => Err(anyhow::anyhow!("{}", why.unwrap_or_default())),
         };
-        signals.abort();
+        drain.abort();
         imports.abort();
         ran?;
         if let Some(why) = self.engine.failure().borrow().clone() {
@@ -482,16 +489,19 @@ async fn close_imports(ledgers: Vec<Arc<ImportLedger>>) {
     }
 }
 
-async fn drain_on_signal(engine: Arc<Engine>) {
+/// Cancelled by SIGTERM or SIGINT. To be called before anything else is done: an earlier signal ends
+/// the process on the spot.
+pub fn stop_signal() -> Result<CancellationToken> {
     use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
-        tracing::error!("signals cannot be watched; stop the worker with SIGKILL only");
-        return;
-    };
-    tokio::select! {
-        _ = term.recv() => {}
-        _ = int.recv() => {}
-    }
-    tracing::info!("draining: nothing new is taken, steps in hand finish");
-    engine.drain();
+    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let stop = CancellationToken::new();
+    let told = stop.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = int.recv() => {}
+        }
+        told.cancel();
+    });
+    Ok(stop)
 }

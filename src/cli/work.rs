@@ -12,6 +12,7 @@ use super::Exit;
 use super::args::Batch;
 use crate::app::{self, Worker};
 use crate::broker::Broker;
+use crate::broker::amqp::AmqpBroker;
 use crate::broker::spool::{EventFile, Events, Source, SpoolBroker, SpoolConfig};
 use crate::config::Config;
 use crate::engine::Policy;
@@ -21,6 +22,22 @@ use crate::store::{Store, Table};
 
 /// Works on AMQP until a signal asks to stop.
 pub async fn run(config: &Config) -> Result<Exit> {
+    let stop = app::stop_signal()?;
+    let prepared = tokio::select! {
+        prepared = prepare(config) => prepared?,
+        // Nothing was taken yet: there is nothing to drain.
+        () = stop.cancelled() => return Ok(Exit::Done),
+    };
+    let Some((broker, worker)) = prepared else { return Ok(Exit::Usage) };
+    tracing::info!(worker = %config.worker.id, concurrency = config.worker.concurrency, "working");
+    worker.run_with_ops(config, stop).await?;
+    broker.close().await;
+    tracing::info!("drained");
+    Ok(Exit::Done)
+}
+
+/// Opens the store and connects; `None` where the broker cannot be used as configured.
+async fn prepare(config: &Config) -> Result<Option<(Arc<AmqpBroker>, Worker)>> {
     // The store first: a worker that cannot open it must not take deliveries.
     let store = app::store(config).await?;
     let broker = match app::broker(config, true).await {
@@ -28,15 +45,11 @@ pub async fn run(config: &Config) -> Result<Exit> {
         Err(error) => {
             // Only what a person must mend ends up here; an absent broker is waited for.
             tracing::error!(error = format!("{error:#}"), "the broker cannot be used as configured");
-            return Ok(Exit::Usage);
+            return Ok(None);
         }
     };
     let worker = Worker::with_store(config, Arc::clone(&broker) as Arc<dyn Broker>, store)?;
-    tracing::info!(worker = %config.worker.id, concurrency = config.worker.concurrency, "working");
-    worker.run_with_ops(config).await?;
-    broker.close().await;
-    tracing::info!("drained");
-    Ok(Exit::Done)
+    Ok(Some((broker, worker)))
 }
 
 /// Works through a file of jobs.
@@ -57,6 +70,7 @@ pub async fn batch(args: &Batch, config: &Config, err: &mut (dyn Write + Send)) 
         dead_letters: Some(letters),
         ..SpoolConfig::default()
     };
+    let stop = app::stop_signal()?;
     // The state directory is made (0700) by the store, which the dead letters' file lies beside.
     let store = app::store(config).await?;
     let spool = SpoolBroker::open(source, events, settings)?;
@@ -64,7 +78,7 @@ pub async fn batch(args: &Batch, config: &Config, err: &mut (dyn Write + Send)) 
     let policy = Policy { has_senders: false, ..app::policy(config) };
     let worker = Worker::with_policy(config, Arc::clone(&spool) as Arc<dyn Broker>, store, policy)?;
     let engine = Arc::clone(&worker.engine);
-    worker.run().await?;
+    worker.run(stop).await?;
     if let Some(error) = spool.input_error() {
         anyhow::bail!("--input could not be read to its end: {error}");
     }

@@ -28,14 +28,19 @@ use crate::store::StoreError;
 /// A suspect that has been alone for this long is worked on beside the others again; one that gets
 /// on with its work, at once.
 const ALONE_MAX: Duration = Duration::from_secs(10);
+/// A suspect that has been alone for this long did not stop the worker at once.
+const ALIVE_AFTER: Duration = Duration::from_millis(250);
 
 /// A delivery's arrival.
 pub(crate) struct Arrived {
     /// When.
     pub at: Instant,
+    /// Told once a call came back.
+    pub life: Notify,
     /// Told once a step that cannot be repeated blindly was answered.
     pub progress: Notify,
 }
+
 /// How long a job is kept from coming back whose records or seals cannot be used.
 const UNUSABLE_PAUSE: Duration = Duration::from_secs(5);
 
@@ -198,7 +203,7 @@ impl Engine {
     }
 
     async fn delivered(self: Arc<Self>, delivery: Delivery) {
-        let arrived = Arrived { at: Instant::now(), progress: Notify::new() };
+        let arrived = Arrived { at: Instant::now(), life: Notify::new(), progress: Notify::new() };
         let digest = self.keyring.digest(BODY, &delivery.body).to_vec();
         crash::point("before_start");
         let mut turn = match self.starts.open(&*self.store, &digest, self.now()).await {
@@ -210,17 +215,25 @@ impl Engine {
             let work = self.settle(&mut held, matches!(turn, Turn::Condemned), &arrived);
             tokio::pin!(work);
             let is_alone = matches!(turn, Turn::Alone(_));
-            let survived = async {
+            let lives = async {
                 tokio::select! {
-                    () = tokio::time::sleep(ALONE_MAX) => {}
-                    () = arrived.progress.notified() => {}
+                    () = tokio::time::sleep(ALIVE_AFTER) => {}
+                    () = arrived.life.notified() => {}
+                }
+                self.starts.lives(&*self.store, &digest, self.now());
+            };
+            let survived = async {
+                lives.await;
+                tokio::select! {
+                    () = tokio::time::sleep(ALONE_MAX) => false,
+                    () = arrived.progress.notified() => true,
                 }
             };
             tokio::select! {
                 result = &mut work => result,
-                () = survived, if is_alone => {
+                got_on = survived, if is_alone => {
                     // It did not stop the worker so far: the others need not wait any longer.
-                    turn = self.starts.survived(&*self.store, &digest, turn, self.now());
+                    turn = self.starts.survived(&*self.store, &digest, turn, got_on, self.now());
                     work.await
                 }
             }
@@ -251,7 +264,7 @@ impl Engine {
     ) -> Result<Settled, Interrupted> {
         let Some(delivery) = held.as_ref() else { return Ok(Settled::Acked) };
         if is_condemned {
-            tracing::error!("a message stopped the worker three times while it ran alone; it is set aside");
+            tracing::error!("a message stopped the worker too often while it ran alone; it is set aside");
             return self.set_aside_poison(held).await;
         }
         let letter = match envelope::open(delivery, &self.keyring) {

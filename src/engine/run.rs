@@ -257,6 +257,7 @@ impl Engine {
         let result = gate.system().call(call).instrument(span.clone()).await;
         crash::point(if step.name.needs_intent() { "after_act" } else { "after_read" });
         gate.ended(pass, result.as_ref().err());
+        run.arrived.life.notify_one();
         if !was_proven && gate.system().credential().is_proven() {
             self.remember_proven_credential(gate);
         }

@@ -2,6 +2,10 @@
 //!
 //! The rule it keeps: a start is durable before the body is parsed; after an unclean stop those with
 //! an open start run one at a time, and only a death while one runs alone counts against it.
+//!
+//! Nobody can tell a worker that was killed from one that a message stopped. What can be told is how
+//! far it got: a message that stops the worker does so at once, every time. So a death before any
+//! sign of life weighs as much as four deaths after one.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -11,8 +15,12 @@ use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
 use crate::job::At;
 use crate::store::{Batch, Store, StoreError, Table, Ticket};
 
-/// Deaths of a message alone before it is set aside.
-const MOST_DEATHS: u8 = 3;
+/// The weight of deaths at which a message is set aside.
+const MOST_WEIGHT: u8 = 12;
+/// A death alone before any sign of life: three of them are too many.
+const DEATH_AT_ONCE: u8 = 4;
+/// A death alone after a call came back or a while had passed: twelve are too many.
+const DEATH_LATER: u8 = 1;
 const RUNNING: &[u8] = b"running";
 /// A suspect whose delivery went to another worker is forgotten after this.
 const FORGET_AFTER_MS: i64 = 24 * 3_600_000;
@@ -20,7 +28,28 @@ const FORGET_AFTER_MS: i64 = 24 * 3_600_000;
 /// What is known of a message whose start was open at an unclean stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Suspect {
-    deaths: u8,
+    weight: u8,
+}
+
+/// How far a message has got since its start was noted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// It runs beside others.
+    Shared = 0,
+    /// It runs alone and has shown no sign of life.
+    Alone = 1,
+    /// It runs alone; a call of it came back, or a while has passed.
+    Alive = 2,
+}
+
+impl Stage {
+    fn weight(self) -> u8 {
+        match self {
+            Stage::Shared => 0,
+            Stage::Alone => DEATH_AT_ONCE,
+            Stage::Alive => DEATH_LATER,
+        }
+    }
 }
 
 /// Permission to work on a message.
@@ -30,7 +59,7 @@ pub enum Turn {
     Shared(#[allow(dead_code, reason = "held for its Drop")] OwnedRwLockReadGuard<()>),
     /// Alone.
     Alone(#[allow(dead_code, reason = "held for its Drop")] OwnedRwLockWriteGuard<()>),
-    /// It stopped the worker three times while it ran alone.
+    /// It stopped the worker too often while it ran alone.
     Condemned,
 }
 
@@ -48,14 +77,14 @@ impl Starts {
         let mut batch = Batch::new();
         let mut found = HashMap::new();
         for (digest, value) in store.scan(Table::Start, b"", None, usize::MAX)? {
-            let (at, deaths, alone) = decode(&value);
+            let (at, weight, stage) = decode(&value);
             if !unclean || now.0 - at > FORGET_AFTER_MS {
                 batch.remove(Table::Start, digest);
                 continue;
             }
-            let deaths = deaths.saturating_add(u8::from(alone));
-            batch.put(Table::Start, digest.clone(), encode(at, deaths, false));
-            found.insert(digest, Suspect { deaths });
+            let weight = weight.saturating_add(stage.weight());
+            batch.put(Table::Start, digest.clone(), encode(at, weight, Stage::Shared));
+            found.insert(digest, Suspect { weight });
         }
         batch.put(Table::Meta, RUNNING, now.0.to_be_bytes());
         let count = found.len();
@@ -73,27 +102,43 @@ impl Starts {
 
     /// Waits for the message's turn and makes its start durable.
     pub async fn open(&self, store: &dyn Store, digest: &[u8], now: At) -> Result<Turn, StoreError> {
-        let suspect = self.suspects.lock().unwrap_or_else(PoisonError::into_inner).get(digest).copied();
-        let (turn, deaths, alone) = match suspect {
-            Some(suspect) if suspect.deaths >= MOST_DEATHS => return Ok(Turn::Condemned),
+        let (turn, weight, stage) = match self.suspect(digest) {
+            Some(suspect) if suspect.weight >= MOST_WEIGHT => return Ok(Turn::Condemned),
             Some(suspect) => {
-                (Turn::Alone(std::sync::Arc::clone(&self.alone).write_owned().await), suspect.deaths, true)
+                (Turn::Alone(std::sync::Arc::clone(&self.alone).write_owned().await), suspect.weight, Stage::Alone)
             }
-            None => (Turn::Shared(std::sync::Arc::clone(&self.alone).read_owned().await), 0, false),
+            None => (Turn::Shared(std::sync::Arc::clone(&self.alone).read_owned().await), 0, Stage::Shared),
         };
         let mut batch = Batch::new();
-        batch.put(Table::Start, digest, encode(now.0, deaths, alone));
+        batch.put(Table::Start, digest, encode(now.0, weight, stage));
         store.submit(batch).await?;
         Ok(turn)
     }
 
-    /// A suspect has run alone for long enough: what happens from here on is not counted against it.
-    pub fn survived(&self, store: &dyn Store, digest: &[u8], turn: Turn, now: At) -> Turn {
+    /// A suspect that runs alone has shown a sign of life.
+    pub fn lives(&self, store: &dyn Store, digest: &[u8], now: At) {
+        let weight = self.suspect(digest).map_or(0, |suspect| suspect.weight);
+        self.note(store, digest, now, weight, Stage::Alive);
+    }
+
+    /// A suspect has been alone for long enough: what happens from here on is not counted against
+    /// it, and where it `got_on` with its work, nothing of what happened before is either.
+    pub fn survived(&self, store: &dyn Store, digest: &[u8], turn: Turn, got_on: bool, now: At) -> Turn {
         let Turn::Alone(guard) = turn else { return turn };
-        let mut batch = Batch::new();
-        batch.put(Table::Start, digest, encode(now.0, 0, false));
-        drop(store.submit(batch));
+        let weight = if got_on { 0 } else { self.suspect(digest).map_or(0, |suspect| suspect.weight) };
+        self.note(store, digest, now, weight, Stage::Shared);
         Turn::Shared(guard.downgrade())
+    }
+
+    fn suspect(&self, digest: &[u8]) -> Option<Suspect> {
+        self.suspects.lock().unwrap_or_else(PoisonError::into_inner).get(digest).copied()
+    }
+
+    /// Nothing waits for it: a note that is lost makes a death weigh more, not less.
+    fn note(&self, store: &dyn Store, digest: &[u8], now: At, weight: u8, stage: Stage) {
+        let mut batch = Batch::new();
+        batch.put(Table::Start, digest, encode(now.0, weight, stage));
+        drop(store.submit(batch));
     }
 
     /// The message is settled, or goes back: it did not stop the worker.
@@ -105,13 +150,86 @@ impl Starts {
     }
 }
 
-fn encode(at: i64, deaths: u8, alone: bool) -> Vec<u8> {
+fn encode(at: i64, weight: u8, stage: Stage) -> Vec<u8> {
     let mut bytes = at.to_be_bytes().to_vec();
-    bytes.extend_from_slice(&[deaths, u8::from(alone)]);
+    bytes.extend_from_slice(&[weight, stage as u8]);
     bytes
 }
 
-fn decode(bytes: &[u8]) -> (i64, u8, bool) {
+fn decode(bytes: &[u8]) -> (i64, u8, Stage) {
     let at = bytes.get(..8).and_then(|at| at.try_into().ok()).map_or(0, i64::from_be_bytes);
-    (at, bytes.get(8).copied().unwrap_or(0), bytes.get(9).is_some_and(|alone| *alone == 1))
+    let stage = match bytes.get(9) {
+        Some(1) => Stage::Alone,
+        Some(2) => Stage::Alive,
+        _ => Stage::Shared,
+    };
+    (at, bytes.get(8).copied().unwrap_or(0), stage)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::MemoryStore;
+
+    const NOW: At = At(1_000);
+
+    /// One life of a worker that is killed while the message runs; true: the message was set aside.
+    async fn killed(store: &MemoryStore, while_it_runs: impl FnOnce(&Starts, Turn)) -> bool {
+        let starts = Starts::default();
+        starts.begin(store, NOW).await.unwrap();
+        let turn = starts.open(store, b"message", NOW).await.unwrap();
+        let condemned = matches!(turn, Turn::Condemned);
+        while_it_runs(&starts, turn);
+        condemned
+    }
+
+    #[tokio::test]
+    async fn a_message_that_stops_the_worker_at_once_is_set_aside_after_three_deaths_alone() {
+        let store = MemoryStore::default();
+        let mut lives = Vec::new();
+        for _ in 0..5 {
+            lives.push(killed(&store, |_, _| {}).await);
+        }
+        assert_eq!(lives, [false, false, false, false, true], "once beside others, three times alone");
+    }
+
+    #[tokio::test]
+    async fn a_message_that_showed_signs_of_life_is_set_aside_only_after_twelve_deaths_alone() {
+        let store = MemoryStore::default();
+        let mut lives = 0;
+        while !killed(&store, |starts, turn| {
+            if matches!(turn, Turn::Alone(_)) {
+                starts.lives(&store, b"message", NOW);
+            }
+        })
+        .await
+        {
+            lives += 1;
+        }
+        assert_eq!(lives, 13);
+    }
+
+    #[tokio::test]
+    async fn a_message_that_gets_on_or_is_long_at_work_is_never_set_aside_for_restarts() {
+        for got_on in [true, false] {
+            let store = MemoryStore::default();
+            for _ in 0..40 {
+                let condemned = killed(&store, |starts, turn| {
+                    drop(starts.survived(&store, b"message", turn, got_on, NOW));
+                });
+                assert!(!condemned.await);
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_message_that_ended_is_no_suspect() {
+        let store = MemoryStore::default();
+        for _ in 0..10 {
+            let starts = Starts::default();
+            starts.begin(&store, NOW).await.unwrap();
+            assert!(matches!(starts.open(&store, b"message", NOW).await.unwrap(), Turn::Shared(_)));
+            starts.close(&store, b"message").await.unwrap();
+        }
+    }
 }

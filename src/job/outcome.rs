@@ -271,7 +271,7 @@ impl Reason {
             Reason::Invalid => "The message is not a valid job.",
             Reason::WrongEnvironment => "The job is meant for another environment.",
             Reason::Unauthorised => "The publisher may not order this erasure.",
-            Reason::Poison => "The message stopped the worker three times.",
+            Reason::Poison => "The message stopped the worker again and again.",
             Reason::Unopenable => "The parked copy cannot be opened with the keys at hand.",
             Reason::CancelRefused => "The job can no longer be cancelled.",
         }

@@ -56,6 +56,8 @@ impl Worker {
 
     /// Asks it to stop and expects that it does so in good order.
     pub async fn stop(mut self) {
+        // A process that has only just begun does not watch for signals yet.
+        self.says("\"working\"").await;
         self.ask_to_stop();
         let status = self.ended().await;
         assert!(status.success(), "{status}: {}", self.log());

@@ -132,7 +132,8 @@ impl Stage {
         };
         let journal = Journal::new(job.key.clone(), sealer, record, 1);
         let (lost, cancelled) = (CancellationToken::new(), CancellationToken::new());
-        let arrived = Arrived { at: Instant::now(), progress: tokio::sync::Notify::new() };
+        let arrived =
+            Arrived { at: Instant::now(), life: tokio::sync::Notify::new(), progress: tokio::sync::Notify::new() };
         let run = Run { job: &job, journal: &journal, lost: &lost, cancelled: &cancelled, arrived: &arrived };
         self.engine.end_with_receipt(&run, &mut ended, Batch::new()).await?;
         // A store that was killed says nothing any more.
