@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::guard_args::GuardCommand;
 use super::ops_args::{DeadLettersCommand, JobsCommand, OpsClient, ReceiptCommand};
 use crate::config::example::SANDBOX_ADDRESS;
 
@@ -68,6 +69,9 @@ pub enum Command {
     /// Look at the jobs that need a person, and decide.
     #[command(subcommand, after_help = "Example:\n  erasure-worker dead-letters list --system cleeng")]
     DeadLetters(DeadLettersCommand),
+    /// Look at the jobs above a ceiling, and let them go on or end them.
+    #[command(subcommand, after_help = "Example:\n  erasure-worker guard list")]
+    Guard(GuardCommand),
     /// Check or export the signed receipts.
     #[command(subcommand, after_help = "Example:\n  erasure-worker receipt verify receipt.jws")]
     Receipt(ReceiptCommand),

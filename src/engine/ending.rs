@@ -388,9 +388,9 @@ impl Engine {
             systems: record.map(|record| record.systems).unwrap_or_default(),
         };
         let mut batch = Batch::new();
-        batch.put(Table::Ended, key.to_bytes(), ended.to_bytes());
+        self.guard.turn(&*self.store)?.forget(key, &mut batch);
         retention::expire(&mut batch, key, at, &self.settings, JobOutcome::Failed);
-        self.store.submit(batch).await?;
+        self.end_unread(key, &mut ended, batch).await?;
         let copy = Copy { body: &letter.body, properties: &properties, traceparent: None };
         self.settle_ended(held, key, &mut ended, &copy).await
     }
@@ -416,6 +416,7 @@ impl Engine {
             let told = detail.unwrap_or_else(|| reason.sentence());
             let known = record_of(&*self.store, key)?.is_some() || ended_of(&*self.store, key)?.is_some();
             let event = event::rejected(&frame, key, reason, told, &envelope::body_sha256(body), !known);
+            let event = if known { event } else { self.refusal(key, body, event).await? };
             self.publish_event(&event, key, &properties, &lost).await?;
         }
         let note = envelope::note(reason);

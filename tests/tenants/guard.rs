@@ -3,6 +3,9 @@
 
 use std::time::Duration;
 
+use clap::Parser as _;
+use erasure_worker::cli::{self, Cli, Command, Exit};
+use erasure_worker::config::Surroundings;
 use erasure_worker::engine::Scope;
 use erasure_worker::ops::{Ops, OpsSettings, serve};
 use erasure_worker::sandbox::Person;
@@ -259,8 +262,26 @@ async fn a_parked_copy_cannot_be_relabelled_as_one_that_waits_for_something_else
     bench.end().await;
 }
 
+/// What a command line says that must succeed.
+async fn command(addr: std::net::SocketAddr, line: &str) -> String {
+    let url = format!("http://{addr}");
+    let words = ["erasure-worker"].into_iter().chain(line.split(' ')).chain(["--url", &url]);
+    let Command::Guard(command) = Cli::try_parse_from(words).unwrap().command else { panic!("{line}") };
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let exit = cli::guard::guard(&command, &Surroundings::default(), &mut out, &mut err).await.unwrap();
+    assert_eq!((exit, String::from_utf8(err).unwrap().as_str()), (Exit::Done, ""));
+    String::from_utf8(out).unwrap()
+}
+
+#[test]
+fn a_decision_names_one_tenant_or_one_system() {
+    for line in ["guard release", "guard discard --tenant acme --system shop", "guard release --tenant Acme"] {
+        assert!(Cli::try_parse_from(["erasure-worker"].into_iter().chain(line.split(' '))).is_err(), "{line}");
+    }
+}
+
 #[tokio::test]
-async fn an_operator_sees_releases_and_discards_over_the_ops_api() {
+async fn an_operator_sees_releases_and_discards_by_command_and_over_the_ops_api() {
     let bench = Bench::with(KEPT).await;
     let stop = tokio_util::sync::CancellationToken::new();
     let ops = Ops {
@@ -288,7 +309,10 @@ async fn an_operator_sees_releases_and_discards_over_the_ops_api() {
     for path in ["/v1/guard/tenant/other/release", "/v1/guard/system/shop/discard", "/v1/guard/all/acme/release"] {
         assert_eq!(post(path).await.0, 404, "{path}");
     }
-    assert_eq!(post("/v1/guard/tenant/acme/release").await, (200, json!({ "released": 1 })));
+    let said = command(addr, "guard list").await;
+    assert!(said.lines().count() == 2 && said.contains("acme"), "{said}");
+    let said = command(addr, "guard release --tenant acme").await;
+    assert!(said.starts_with("1 released"), "{said}");
     come_back(&bench).await;
     bench.post.event(id(&sent[3].1), "completed").await;
     let sent = send(&bench, "acme", 5..6).await;
