@@ -238,12 +238,17 @@ impl Engine {
                 }
             }
         };
+        let is_condemned = matches!(turn, Turn::Condemned);
         drop(turn);
         match result {
             Ok(_) => {}
             Err(Interrupted::Lost) => {
                 self.figures.count(&self.figures.lost);
                 tracing::info!("a delivery's channel is gone; the broker delivers the job again");
+                if is_condemned {
+                    // Still here, and still condemned when it comes again.
+                    return;
+                }
             }
             Err(error) => match held.take() {
                 Some(delivery) => self.give_back(delivery, error).await,

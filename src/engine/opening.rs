@@ -152,15 +152,25 @@ impl Engine {
     /// The whole job again from the publisher, with added or fresher proofs: it takes the next
     /// number, so that older copies are stale.
     fn continued(&self, journal: &Journal, letter: &Letter) -> Result<(), JournalError> {
-        journal.change_record(|record| {
+        let at = self.now();
+        let entry = journal.change_record(|record| {
+            let (copy, entry) = match letter.origin {
+                Origin::Publisher => (record.park_written + 1, Entry::Continued { at }),
+                // A later run that another worker began: its numbers count from here on.
+                Origin::Ours { run, park, .. } => {
+                    record.run = run;
+                    (park, Entry::NewRun { at })
+                }
+            };
             record.body = self.keyring.digest(BODY, &letter.body).to_vec();
-            record.park_written += 1;
-            record.copy = record.park_written;
-            record.park_confirmed = record.park_written;
+            record.copy = copy;
+            record.park_written = copy;
+            record.park_confirmed = copy;
             record.waiting = None;
             record.announced.clear();
+            entry
         });
-        journal.write(&*self.store, vec![Entry::Continued { at: self.now() }], Batch::new())
+        journal.write(&*self.store, vec![entry], Batch::new())
     }
 
     /// A failed job goes on from its checkpoints as a new run.
@@ -181,12 +191,20 @@ impl Engine {
             Origin::Publisher => ended.park + 1,
         };
         journal.change_record(|record| {
-            record.run = ended.run + 1;
+            record.run = match letter.origin {
+                // Another worker may have seen more runs than this store.
+                Origin::Ours { run, .. } => run.max(ended.run + 1),
+                Origin::Publisher => ended.run + 1,
+            };
             record.seq = ended.seq;
             record.body = self.keyring.digest(BODY, &letter.body).to_vec();
             record.copy = park;
             record.park_written = park;
-            record.park_confirmed = park;
+            // This copy must not count as stale when it is delivered once more, whatever its number.
+            record.park_confirmed = match letter.origin {
+                Origin::Ours { park: number, .. } => number.min(park),
+                Origin::Publisher => park,
+            };
             record.waiting = None;
             record.announced.clear();
             record.owed = None;
@@ -194,7 +212,8 @@ impl Engine {
         let mut batch = Batch::new();
         batch.remove(Table::Ended, job.key.to_bytes());
         journal.write(&*self.store, vec![Entry::NewRun { at: self.now() }], batch)?;
-        tracing::info!(run = ended.run + 1, "a failed job goes on as a new run");
+        let run = journal.with(|state| state.record.run);
+        tracing::info!(run, "a failed job goes on as a new run");
         Ok(journal)
     }
 }

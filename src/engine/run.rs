@@ -68,14 +68,19 @@ impl Engine {
             let count = run.job.targets.len();
             let mut working: FuturesUnordered<_> = (0..count).map(|index| self.target(run, index)).collect();
             let mut rests = vec![Rest::Stopped; count];
-            while let Some(result) = working.next().await {
-                let (index, rest) = result?;
-                rests[index] = rest;
-            }
+            let result = loop {
+                match working.next().await {
+                    Some(Ok((index, rest))) => rests[index] = rest,
+                    Some(Err(error)) => break Err(error),
+                    None => break Ok(()),
+                }
+            };
             drop(working);
+            // Also where it failed: the job may come back to another worker, and never leave here.
             for gate in self.gates.values() {
                 gate.leave(&run.job.key);
             }
+            result?;
             if run.lost.is_cancelled() {
                 return Ok(Rests::Lost);
             }

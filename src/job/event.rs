@@ -11,8 +11,8 @@ use super::journal::At;
 use super::model::{Job, JobKey, Kind, Mode, Spec};
 use super::outcome::{JobOutcome, Reason, StepOutcome, TargetEnd, TargetOutcome};
 use super::record::{Event, JobRecord};
-use super::state::{StepState, TargetState};
-use super::step::{Answer, Identity, RowState, Step, StepName};
+use super::state::{Intent, StepState, TargetState};
+use super::step::{Answer, CodeState, FailureKind, Identity, RowState, Step, StepName};
 
 /// The namespace of event ids.
 const NAMESPACE: Uuid = Uuid::from_u128(0x6f0c_5d3e_8a4b_4c19_9d27_3b1e_52aa_7c40);
@@ -140,10 +140,18 @@ impl About<'_> {
         steps.sort_by_key(|(at, _)| *at);
         let steps: Vec<Value> = steps.into_iter().map(|(_, step)| step).collect();
         let error = end.reason.map(|reason| {
-            json!({
+            let mut error = json!({
                 "code": reason.code(), "reason": reason.as_str(),
                 "step": end.step.map(StepName::as_str), "retry": reason.retry().as_str(),
-            })
+            });
+            // Named, so that they can be ended where they are managed.
+            if matches!(reason, Reason::ActiveEntitlement | Reason::ExternallyManaged)
+                && let Some(object) = error.as_object_mut()
+            {
+                let left = state.entitlements.iter().filter(|row| row.gives_access).map(entitlement);
+                object.insert("entitlements".into(), left.collect());
+            }
+            error
         });
         let mut value = json!({
             "target": index, "system": target.system, "kind": target.kind.as_str(),
@@ -162,9 +170,15 @@ impl About<'_> {
     }
 }
 
-/// True where something was changed in the system.
+/// True where something was changed in the system by us, or may have been: a call in doubt, or a
+/// row of a deletion file, which cannot be taken back.
 fn changed(state: &TargetState) -> bool {
-    state.names().filter(|name| name.is_destructive()).any(|name| state.all(name).iter().any(StepState::is_done))
+    let by_us = |name, step: &StepState| match step_outcome(name, step) {
+        StepOutcome::Erased | StepOutcome::Anonymised | StepOutcome::AlreadyErased => true,
+        _ => step.intent == Intent::Doubt || (name == StepName::QueueImportRow && step.is_done()),
+    };
+    let destructive = state.names().filter(|name| name.is_destructive());
+    destructive.into_iter().any(|name| state.all(name).iter().any(|step| by_us(name, step)))
 }
 
 /// Whether a read compared the identifiers given.
@@ -177,7 +191,7 @@ fn is_checked(kind: Kind, state: &TargetState) -> bool {
     let codes = state.all(StepName::ReadCode).iter().all(|code| {
         !matches!(
             code.answer,
-            Some(Answer::Code { owner: Identity::Unreadable | Identity::Blank, state: super::step::CodeState::Active })
+            Some(Answer::Code { owner: Identity::Unreadable | Identity::Blank, state: CodeState::Active })
         )
     });
     resolved && (kind != Kind::VitalSource || codes)
@@ -224,15 +238,18 @@ const fn weight(outcome: StepOutcome) -> u8 {
 
 /// How one step stands, in the word that events use.
 pub fn step_outcome(name: StepName, state: &StepState) -> StepOutcome {
-    let overwrites = matches!(name, StepName::DeleteCustomer | StepName::OverwriteUser);
-    let done = if overwrites { StepOutcome::Anonymised } else { StepOutcome::Erased };
+    let done = match name {
+        StepName::DeleteCustomer | StepName::OverwriteUser => StepOutcome::Anonymised,
+        // Waiting in a file is not being deleted.
+        StepName::QueueImportRow => StepOutcome::Pending,
+        _ => StepOutcome::Erased,
+    };
     if state.settled_done {
-        let ours = state.doubted || !matches!(state.answer, Some(Answer::Unclear(_)));
-        return if ours { StepOutcome::AlreadyErased } else { StepOutcome::Absent };
+        return if state.is_ours() { StepOutcome::AlreadyErased } else { StepOutcome::Absent };
     }
     match (&state.answer, state.failure) {
         (Some(Answer::Done), _) => done,
-        (Some(Answer::AlreadyDone), _) if state.doubted => StepOutcome::AlreadyErased,
+        (Some(Answer::AlreadyDone), _) if state.is_ours() => StepOutcome::AlreadyErased,
         (Some(Answer::AlreadyDone), _) => StepOutcome::Absent,
         (Some(Answer::Missing { .. }), _) => StepOutcome::Erased,
         (Some(Answer::Found(Identity::Other | Identity::Blank)), _) => StepOutcome::Erased,
@@ -244,8 +261,8 @@ pub fn step_outcome(name: StepName, state: &StepState) -> StepOutcome {
             RowState::Missing => StepOutcome::Failed,
         },
         (Some(Answer::Found(_) | Answer::Values { .. } | Answer::Unclear(_)), _) => StepOutcome::Pending,
-        (_, Some((super::step::FailureKind::Refused, _))) => StepOutcome::Refused,
-        (_, Some((super::step::FailureKind::UnauthorisedTheirs(_), _))) => StepOutcome::NeedsInput,
+        (_, Some((FailureKind::Refused, _))) => StepOutcome::Refused,
+        (_, Some((FailureKind::UnauthorisedTheirs(_), _))) => StepOutcome::NeedsInput,
         (_, Some(_)) => StepOutcome::Failed,
         (_, None) => StepOutcome::Pending,
     }
@@ -270,17 +287,18 @@ fn refunds(spec: &Spec, state: &TargetState, now: At) -> Vec<Value> {
 }
 
 fn preview(spec: &Spec, state: &TargetState) -> Value {
+    // Unknown where the system was not asked, as for a member named by a token alone.
     let found = match state.get(Step::one(StepName::Resolve)).and_then(|state| state.answer.as_ref()) {
-        Some(Answer::Missing { .. } | Answer::Found(Identity::Blank)) => false,
-        Some(_) => true,
-        None => false,
+        Some(Answer::Missing { .. } | Answer::Found(Identity::Blank)) => Some(false),
+        Some(_) => Some(true),
+        None => None,
     };
     let offers: Vec<_> = state.entitlements.iter().map(entitlement).collect();
     let codes = if let Spec::VitalSource { codes, .. } = spec { codes.len() } else { 0 };
     let active = state
         .all(StepName::ReadCode)
         .iter()
-        .filter(|code| matches!(code.answer, Some(Answer::Code { state: super::step::CodeState::Active, .. })));
+        .filter(|code| matches!(code.answer, Some(Answer::Code { state: CodeState::Active, .. })));
     json!({
         "found": found, "entitlements": offers, "entitlements_with_access": state.with_access.len(),
         "codes": codes, "codes_active": active.count(),

@@ -178,8 +178,10 @@ macro_rules! codec {
             /// Reads [`Self::to_bytes`] back.
             pub fn from_bytes(bytes: &[u8]) -> Result<Self, Undecodable> {
                 let bad = || Undecodable { what: $what, version: bytes.first().copied() };
-                match bytes.split_first() {
-                    Some((&VERSION, rest)) => postcard::from_bytes(rest).map_err(|_| bad()),
+                let Some((&VERSION, rest)) = bytes.split_first() else { return Err(bad()) };
+                // Bytes left over are of some other record.
+                match postcard::take_from_bytes(rest) {
+                    Ok((record, [])) => Ok(record),
                     _ => Err(bad()),
                 }
             }

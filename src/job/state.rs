@@ -63,6 +63,12 @@ impl StepState {
     pub fn is_done(&self) -> bool {
         self.settled_done || matches!(self.answer, Some(Answer::Done | Answer::AlreadyDone))
     }
+
+    /// True where an effect that is there is of our making: our only answer does not say that it was
+    /// there before, or an earlier call of ours may have made it.
+    pub fn is_ours(&self) -> bool {
+        self.doubted || matches!(self.answer, None | Some(Answer::Done))
+    }
 }
 
 /// What is known of one target.

@@ -2,7 +2,7 @@
 //!
 //! The rule it keeps: what a form leaves behind can be asked of the stand-ins afterwards.
 
-use erasure_worker::sandbox::{EntitlementKind, Member, MemberProof, Person, Sandbox, mint_jwt};
+use erasure_worker::sandbox::{Member, MemberProof, Person, Sandbox, mint_jwt};
 use serde_json::{Value, json};
 
 /// The kinds of job that need nothing but a system.
@@ -80,14 +80,6 @@ impl Case {
                     access_tokens: vec![person.access_token.clone()],
                     ..Member::default()
                 });
-            });
-        }
-        if form == Form::CleengMediastore {
-            sandbox.world(|world| {
-                let customer = world.cleeng("cleeng").customer(&person.customer_id).cloned();
-                let mut customer = customer.unwrap();
-                customer.entitlements.retain(|row| row.kind == EntitlementKind::Subscription);
-                world.cleeng("cleeng").add(customer);
             });
         }
         let id = uuid::Uuid::new_v4().to_string();

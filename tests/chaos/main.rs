@@ -16,6 +16,7 @@ mod worker;
 mod broker_trouble;
 mod crash_points;
 mod drain;
+mod handover;
 mod journal;
 mod kills;
 mod poison;

@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use erasure_worker::sandbox::Entry;
+use erasure_worker::sandbox::{Action, Entry, FaultRule, Operation};
 use erasure_worker::store::{Batch, Options, SledStore, Store, Table, VERSION, VERSION_KEY};
 
 use crate::forms::{Case, Form, bodies, ids};
@@ -146,6 +146,42 @@ async fn a_record_that_cannot_be_read_is_forgotten_and_its_job_ends_by_reading_b
     worker.stop().await;
     assert_eq!(heard.finals(&case.id).values().collect::<Vec<_>>(), ["completed"]);
     assert_eq!(case.remains(sandbox), [""; 0]);
+    rig.is_empty().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_worker_takes_over_from_a_full_disk_and_gives_the_turn_back_once_there_is_room() {
+    let rig = Rig::start(Rabbit::shared().url()).await;
+    let sandbox = rig.sandbox();
+    let disk = Disk::mount(&rig.state_dir("disk"));
+    let state = disk.0.join("state");
+    // Two jobs at a time may need the system: a place that is not given back is missed at once.
+    let four = ("ERASURE__WORKER__CONCURRENCY", "4");
+    let looks = Action::Delay { ms: 50, after_work: false };
+    sandbox.add_fault(FaultRule::on(Operation::GetMember, looks));
+    let cases = Case::mixed(sandbox, &[Form::LoyaltyProgram], 1..61);
+    rig.publish(&bodies(&cases)).await;
+    let first = rig.worker("first", &[("ERASURE__WORKER__STATE_DIR", state.to_str().unwrap()), four]);
+    soon("work in hand", sandbox.wait_for(|calls| calls.len() >= 20)).await;
+    disk.fill();
+    first.says("intake stops until the store can be written").await;
+    let elsewhere = rig.folder.path().join("import-of-second");
+    let second = rig.worker("second", &[("ERASURE__SYSTEMS__LOYALTY__IMPORT__DIR", elsewhere.to_str().unwrap()), four]);
+    second.says("working").await;
+    rig.events.all_end(ids(&cases)).await;
+    disk.free();
+    first.says("the store can be written again").await;
+    second.stop().await;
+
+    let more = Case::mixed(sandbox, &[Form::LoyaltyProgram], 61..81);
+    rig.publish(&bodies(&more)).await;
+    let heard = rig.events.all_end(ids(&more)).await;
+    first.stop().await;
+    for case in cases.iter().chain(&more) {
+        assert_eq!(heard.finals(&case.id).values().collect::<Vec<_>>(), ["completed"], "{:?}", heard.of(&case.id));
+        assert_eq!(case.remains(sandbox), [""; 0]);
+    }
+    rig.nothing_repeated();
     rig.is_empty().await;
 }
 

@@ -1,6 +1,6 @@
 //! What the parser accepts: every form of a target, every default, every limit's last good value.
 
-use erasure_worker::job::{Cancel, Field, MemberKey, Mode, Spec, parse};
+use erasure_worker::job::{Field, MemberKey, Mode, Spec, parse};
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 
@@ -157,13 +157,4 @@ fn the_last_good_value_of_every_limit_is_accepted() {
     }
     good(&with(&one(jobs::cleeng()), "/targets/0/customer_id", Some("1".repeat(20).into())));
     good(&with(&one(jobs::cleeng()), "/tenant", Some("a".repeat(63).into())));
-}
-
-#[test]
-fn a_cancellation_names_one_job() {
-    let tenant = json!({ "schema": "erasure.cancel/v1", "tenant": "acme", "job_id": JOB_ID.to_uppercase() });
-    let cancel = Cancel::parse(tenant.to_string().as_bytes()).unwrap();
-    assert_eq!(cancel.key.to_string(), format!("acme/{JOB_ID}"));
-    let without = json!({ "schema": "erasure.cancel/v1", "job_id": JOB_ID });
-    assert_eq!(Cancel::parse(without.to_string().as_bytes()).unwrap().key.tenant, "default");
 }

@@ -134,6 +134,9 @@ impl<'a> Run<'a> {
         if end.outcome.is_erased() && !self.world.is_gone() {
             return Err(self.story(&format!("ended {} though the person is there", end.outcome)));
         }
+        if let Some(harm) = self.world.harm() {
+            return Err(self.story(harm));
+        }
         match self.watch.last_word(self.scenario, &self.batches) {
             Some(what) => Err(self.story(&what)),
             None => Ok(()),

@@ -10,15 +10,23 @@
 #![allow(clippy::print_stderr, reason = "an enumeration says how many cases it had")]
 
 mod accepted;
+mod cancel;
 mod catalogue;
+mod chance;
+mod cost;
 mod enumerated;
+mod events;
 mod executor;
+mod hand;
 mod identity;
 mod jobs;
 mod mutated;
 mod plain;
 mod plan;
+mod promises;
+mod records;
 mod refused;
 mod scenario;
+mod telling;
 mod watch;
 mod world;

@@ -26,6 +26,7 @@ pub enum Reply {
 pub type Person = fn(&mut Job, InputKind, u32, &dyn World) -> Reply;
 
 /// Where a run starts.
+#[derive(Debug)]
 pub struct Scenario {
     pub name: &'static str,
     pub job: Job,

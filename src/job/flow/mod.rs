@@ -222,15 +222,10 @@ impl<'a> Flow<'a> {
         unclear: impl Fn(Reason, &StepState) -> Go<()>,
     ) -> Go<Evidence> {
         let Some(state) = self.state.get(step) else { return Err(Next::Intend(self.ahead(step, ahead))) };
-        if state.settled_done {
-            let ours = state.doubted || state.answer.is_none();
-            return Ok(if ours { Evidence::Before } else { Evidence::NotOurs });
-        }
         match &state.answer {
-            None => {}
             Some(Answer::Done) => return Ok(Evidence::Answer),
-            Some(Answer::AlreadyDone) if state.doubted => return Ok(Evidence::Before),
-            Some(Answer::AlreadyDone) => return Ok(Evidence::NotOurs),
+            _ if state.is_done() => return Ok(if state.is_ours() { Evidence::Before } else { Evidence::NotOurs }),
+            None => {}
             Some(answer) => {
                 let done = read_back(state.seq)? == Seen::Done;
                 if !done {

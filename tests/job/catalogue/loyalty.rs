@@ -42,14 +42,14 @@ pub fn by_program() -> Vec<Known> {
     ]
 }
 
-fn imports(_: &mut Job, _: InputKind, times: u32, _: &dyn World) -> Reply {
+pub fn operator_acts(_: &mut Job, _: InputKind, times: u32, _: &dyn World) -> Reply {
     if times < 3 { Reply::Silence } else { Reply::Operator }
 }
 
 pub fn by_file() -> Vec<Known> {
-    let flow = |name, world: Zeta| Scenario::new(name, jobs::import(), world).person(imports);
+    let flow = |name, world: Zeta| Scenario::new(name, jobs::import(), world).person(operator_acts);
     let by_mail = json!({ "system": "loyalty_mail", "method": "import", "member": { "email": "ann@example.com" } });
-    let mail = |name, world: Zeta| Scenario::new(name, by_mail.clone(), world).person(imports);
+    let mail = |name, world: Zeta| Scenario::new(name, by_mail.clone(), world).person(operator_acts);
     let says = |result, deletes| move |world: &mut Zeta| (world.result, world.import_deletes) = (result, deletes);
     vec![
         (flow("a row that is deleted", Zeta::member()), "erased"),
@@ -111,7 +111,7 @@ pub fn by_file() -> Vec<Known> {
 }
 
 pub fn by_hand() -> Vec<Known> {
-    let flow = |name, world: Zeta| Scenario::new(name, jobs::manual(), world).person(imports);
+    let flow = |name, world: Zeta| Scenario::new(name, jobs::manual(), world).person(operator_acts);
     vec![
         (flow("a deletion by hand", Zeta::member()), "erased"),
         (

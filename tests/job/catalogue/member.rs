@@ -10,7 +10,7 @@ use crate::world::zeta::{PASSWORD, TOKEN, Zeta};
 use crate::world::{Change, World};
 
 /// Gives whatever proof is asked for; the second one-time password is the right one.
-fn member_gives(job: &mut Job, kind: InputKind, times: u32, world: &dyn World) -> Reply {
+pub fn member_gives(job: &mut Job, kind: InputKind, times: u32, world: &dyn World) -> Reply {
     let Spec::LoyaltyMember { access_token, current_password, code, .. } = &mut job.targets[0].spec else {
         return Reply::Silence;
     };

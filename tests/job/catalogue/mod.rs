@@ -11,6 +11,8 @@ use std::time::Duration;
 use erasure_worker::job::{InputKind, Job};
 use serde_json::json;
 
+pub use self::loyalty::operator_acts;
+pub use self::member::member_gives;
 pub use self::vitalsource::reader;
 use crate::jobs;
 use crate::scenario::{Reply, Scenario};

@@ -15,11 +15,15 @@ use erasure_worker::job::{Answer, At, Failure, FailureKind, InputKind, Job, Reas
 pub type Said = Result<Answer, Failure>;
 
 /// A vendor's side of one target.
-pub trait World {
+pub trait World: std::fmt::Debug {
     /// Makes a call. `state` is where the engine takes its facts from.
     fn call(&mut self, now: At, job: &Job, step: Step, state: &TargetState) -> Said;
     /// True where the person is gone, or will be by a request that was accepted.
     fn is_gone(&self) -> bool;
+    /// What was done to it that no order of calls may do.
+    fn harm(&self) -> Option<&'static str> {
+        None
+    }
     /// An operator does what was asked for.
     fn operator(&mut self, _now: At, _kind: InputKind) {}
     /// The one-time password that was sent last.

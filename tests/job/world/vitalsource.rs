@@ -45,6 +45,8 @@ pub struct VitalSource {
     pub overwritten: Change,
     /// The requester's endpoint is deaf.
     pub deaf: bool,
+    /// The identifiers went while content was left.
+    pub orphaned: bool,
 }
 
 impl VitalSource {
@@ -62,6 +64,7 @@ impl VitalSource {
             fields: vec![Field::FirstName, Field::Email],
             overwritten: Change::default(),
             deaf: false,
+            orphaned: false,
         }
     }
 
@@ -119,6 +122,7 @@ impl World for VitalSource {
                 if to_write(&self.fields).is_empty() {
                     return fails(FailureKind::Rejected, Reason::RequestRejected);
                 }
+                self.orphaned |= self.unknown_licence || self.codes.iter().any(VitalSource::is_active);
                 self.overwritten.make(now);
                 Ok(Answer::Done)
             }
@@ -138,6 +142,10 @@ impl World for VitalSource {
         let nothing_left = !self.codes.iter().any(VitalSource::is_active) && !self.unknown_licence;
         let anonymous = self.fields.iter().all(|field| *field == Field::Reference) || self.overwritten.is_made();
         nothing_left && (!self.exists || anonymous)
+    }
+
+    fn harm(&self) -> Option<&'static str> {
+        self.orphaned.then_some("the user was overwritten while content was left that nobody finds any more")
     }
 
     fn copy(&self) -> Box<dyn World> {

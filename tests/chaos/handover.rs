@@ -1,0 +1,101 @@
+//! Jobs that another worker has had in hand before, with a store of its own.
+
+use erasure_worker::app;
+use erasure_worker::broker::amqp::AmqpBroker;
+use erasure_worker::broker::{Broker as _, Destination, Properties, Publication};
+use erasure_worker::engine::envelope;
+use erasure_worker::job::JobKey;
+use erasure_worker::sandbox::{Action, FaultRule, Operation};
+
+use crate::forms::{Case, Form, bodies, ids};
+use crate::poison::keep_alive;
+use crate::rig::{Rig, soon};
+use crate::support::rabbit::Rabbit;
+
+/// Puts a replay on the queue as another worker would have numbered it.
+async fn replay(rig: &Rig, case: &Case, run: u32, park: u64) {
+    let config = rig.config("elsewhere");
+    let keyring = app::keyring(&config).unwrap();
+    let key = JobKey { tenant: "acme".to_owned(), job_id: case.id.parse().unwrap() };
+    let original = Properties { message_id: Some(case.id.clone()), ..Properties::default() };
+    let body = case.body.to_string();
+    let (properties, body) = envelope::parked(&keyring, &original, &key, run, park, "replay", body.as_bytes()).unwrap();
+    let broker = AmqpBroker::connect(app::amqp(&config, false).unwrap()).await.unwrap();
+    let mut link = broker.link();
+    link.wait_for(|link| *link == erasure_worker::broker::Link::Up).await.unwrap();
+    broker.publish(Publication { to: Destination::Resume, properties, body }).await.unwrap();
+    broker.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replay_numbered_by_another_worker_keeps_its_run_and_is_never_taken_for_stale() {
+    let rig = Rig::start(Rabbit::shared().url()).await;
+    let case = Case::new(rig.sandbox(), Form::WrongPassword, 1);
+    rig.publish(std::slice::from_ref(&case.body)).await;
+    let log = rig.folder.path().join("ended-at");
+    let place = format!("after_intent@{}#2", case.id);
+    let settings = [("ERASURE_CRASH_AT", place.as_str()), ("ERASURE_CRASH_LOG", log.to_str().unwrap())];
+    let start = || rig.worker("state", &settings);
+    let all = async {
+        rig.events.all_end([case.id.as_str()]).await;
+        // The other one counted fewer parks and more runs than this one's store.
+        replay(&rig, &case, 5, 0).await;
+        rig.events.until("a second ending", |heard| heard.finals(&case.id).len() == 2).await;
+        rig.is_empty().await;
+    };
+    let (worker, deaths) = keep_alive(start, all).await;
+    worker.stop().await;
+    assert_eq!(deaths, 1, "the replay was delivered twice");
+    let heard = rig.events.heard();
+    let runs: Vec<_> = heard.of(&case.id).iter().map(|event| event["data"]["run"].as_u64().unwrap()).collect();
+    assert!(runs.iter().all(|run| [1, 5].contains(run)) && runs.last() == Some(&5), "{runs:?}");
+    rig.nothing_repeated();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_later_run_of_another_worker_goes_on_where_this_ones_store_left_off() {
+    let rig = Rig::start(Rabbit::shared().url()).await;
+    let case = Case::new(rig.sandbox(), Form::Unconfirmed, 1);
+    rig.publish(std::slice::from_ref(&case.body)).await;
+    let worker = rig.worker("state", &[]);
+    rig.events.until("the question", |heard| !heard.of(&case.id).is_empty()).await;
+    // Elsewhere the job failed meanwhile, for want of an answer, and is replayed with the answer.
+    let answered = Case { body: case.answered(None), ..case.clone() };
+    replay(&rig, &answered, 2, 1).await;
+    let heard = rig.events.all_end([case.id.as_str()]).await;
+    rig.is_empty().await;
+    worker.stop().await;
+    assert_eq!(heard.finals(&case.id).values().collect::<Vec<_>>(), ["completed"]);
+    assert_eq!(heard.of(&case.id).last().unwrap()["data"]["run"], 2);
+    assert_eq!(case.remains(rig.sandbox()), [""; 0]);
+    rig.nothing_repeated();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_standby_takes_over_from_a_worker_that_is_killed_without_its_disk() {
+    let rig = Rig::start(Rabbit::shared().url()).await;
+    let sandbox = rig.sandbox();
+    let forms = [Form::CleengBackend, Form::CleengMediastore, Form::EasyCms, Form::VitalSource];
+    let cases = Case::mixed(sandbox, &forms, 1..61);
+    let slow = FaultRule::on(Operation::Unknown, Action::Delay { ms: 20, after_work: true });
+    sandbox.add_fault(FaultRule { operation: None, ..slow });
+    let first = rig.worker("first", &[]);
+    first.says("working").await;
+    let elsewhere = rig.folder.path().join("import-of-second");
+    let import = ("ERASURE__SYSTEMS__LOYALTY__IMPORT__DIR", elsewhere.to_str().unwrap());
+    let second = rig.worker("second", &[import]);
+    second.says("working").await;
+    rig.publish(&bodies(&cases)).await;
+    let effects = |calls: &[erasure_worker::sandbox::Entry]| calls.iter().filter(|call| call.effect).count();
+    soon("some erasures", sandbox.wait_for(|calls| effects(calls) >= 40)).await;
+    first.kill().await;
+    let heard = rig.events.all_end(ids(&cases)).await;
+    second.stop().await;
+    for case in &cases {
+        let finals = heard.finals(&case.id);
+        assert_eq!(finals.values().collect::<Vec<_>>(), ["completed"], "{:?}: {:#?}", case.form, heard.of(&case.id));
+        assert_eq!(case.remains(sandbox), [""; 0], "{:?}", case.form);
+    }
+    rig.nothing_repeated();
+    rig.is_empty().await;
+}

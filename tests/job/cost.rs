@@ -1,0 +1,88 @@
+//! What a target with the most codes costs: calls, entries and intents, and that the flow's own work
+//! does not grow with the square of the codes.
+
+use erasure_worker::job::flow::{self, Next};
+use erasure_worker::job::{At, CodeState, Entry, StepName, TargetState};
+
+use crate::catalogue::reader;
+use crate::executor::Run;
+use crate::plan::{Plan, Survives};
+use crate::scenario::Scenario;
+use crate::world::vitalsource::VitalSource;
+
+const CODES: usize = 10_000;
+
+/// Runs without trouble; counts turns, entries and writes that are waited for.
+fn run(scenario: &Scenario) -> (TargetState, Vec<StepName>, usize, usize) {
+    let (mut state, mut world) = (TargetState::default(), scenario.world.copy());
+    let (mut made, mut entries, mut waits) = (Vec::new(), 0_u64, 0);
+    let mut now = At(1_795_341_600_000);
+    loop {
+        let written = match flow::next(&scenario.job, 0, &state, &scenario.rules, &scenario.limits, now) {
+            Next::Intend(steps) => {
+                waits += 1;
+                steps.into_iter().map(|step| Entry::Intent { target: 0, step, at: now }).collect()
+            }
+            Next::Settle { step, done } => vec![Entry::Settled { target: 0, step, done, at: now }],
+            Next::Wait { until, .. } => {
+                now = until;
+                Vec::new()
+            }
+            Next::End(end) => {
+                assert!(end.outcome.is_erased(), "{end:?}");
+                return (state, made, entries as usize, waits);
+            }
+            Next::Ask(asks) => panic!("{asks:?}"),
+            Next::Call(step) => {
+                made.push(step.name);
+                let answer = Some(world.call(now, &scenario.job, step, &state).unwrap());
+                vec![Entry::Answered { target: 0, step, answer, at: now }]
+            }
+        };
+        for entry in written {
+            entries += 1;
+            state.apply(&entry, entries);
+        }
+    }
+}
+
+fn count(made: &[StepName], name: StepName) -> usize {
+    made.iter().filter(|made| **made == name).count()
+}
+
+// A walk over all codes for every call would be 200 million steps here, which nobody waits for.
+#[test]
+fn ten_thousand_codes_are_read_and_revoked_once_each_with_sixteen_intents_a_write() {
+    let scenario = Scenario::new("the most codes", reader(CODES), VitalSource::with(CODES));
+    let (state, made, entries, waits) = run(&scenario);
+    assert_eq!((count(&made, StepName::ReadCode), count(&made, StepName::RevokeCode)), (CODES, CODES));
+    assert_eq!(count(&made, StepName::ReadBackCode), 0);
+    // Resolve, licences, overwrite and read-back beside the codes; the overwrite's intent.
+    assert_eq!((made.len(), entries), (2 * CODES + 4, 3 * CODES + 5));
+    assert_eq!(waits, CODES / 16 + 1);
+    assert_eq!(state.done_prefix(StepName::RevokeCode) as usize, CODES);
+    assert!(state.unsent().is_empty());
+}
+
+#[test]
+fn ten_thousand_codes_of_nobody_are_read_once_each() {
+    let mut world = VitalSource::with(CODES);
+    world.exists = false;
+    world.codes.iter_mut().for_each(|code| code.state = CodeState::Cancelled);
+    let (_, made, entries, waits) = run(&Scenario::new("the most codes of nobody", reader(CODES), world));
+    assert_eq!((made.len(), entries, waits), (CODES + 1, CODES + 1, 0));
+}
+
+#[test]
+fn after_a_crash_no_more_than_the_sixteen_intents_in_doubt_are_looked_into() {
+    let scenario = Scenario::new("forty codes", reader(40), VitalSource::with(40));
+    let mut plain = Run::new(&scenario, Plan::none());
+    plain.finish().unwrap();
+    let mut most = 0;
+    for point in 0..plain.points {
+        let mut run = Run::new(&scenario, Plan::none().crash(point, Survives::Durable));
+        run.finish().unwrap();
+        most = most.max(count(&run.watch.made, StepName::ReadBackCode));
+    }
+    assert_eq!(most, 16);
+}

@@ -1,0 +1,373 @@
+//! Events as they are built from runs: their frame, their words, and nothing of the person.
+
+use std::collections::BTreeSet;
+
+use erasure_worker::job::event::{self, Frame};
+use erasure_worker::job::flow::MemberProof;
+use erasure_worker::job::{CodeState, Identity, JobKey, JobOutcome, Reason};
+use serde_json::{Value, json};
+
+use crate::catalogue;
+use crate::jobs;
+use crate::plan::{Fault, Plan};
+use crate::scenario::Scenario;
+use crate::telling::{about, asking, confirmed, ended, finished, frame, parsed, shop};
+use crate::world::cleeng::{Cleeng, Ends};
+use crate::world::easycms::EasyCms;
+use crate::world::vitalsource::VitalSource;
+use crate::world::zeta::Zeta;
+
+/// What the examples hold of a person.
+const PERSONAL: [&str; 15] = [
+    "ann@",
+    "example.com\"",
+    "123456789",
+    "INT-42",
+    "9DDB",
+    "shop-77",
+    "ABC123",
+    "DEF456",
+    "token-1",
+    "pass 1",
+    "G-1",
+    "right",
+    "code-1",
+    "customer_token",
+    "C0",
+];
+
+#[test]
+fn every_event_has_the_fields_of_cloud_events_and_of_the_contract() {
+    let scenario = Scenario::new("an account", shop(), EasyCms::account());
+    let event = ended(&finished(&scenario, Plan::none()), &scenario);
+    assert_eq!(
+        event.as_object().unwrap().keys().map(String::as_str).collect::<Vec<_>>(),
+        [
+            "specversion",
+            "type",
+            "source",
+            "id",
+            "time",
+            "subject",
+            "datacontenttype",
+            "dataschema",
+            "traceparent",
+            "data"
+        ]
+    );
+    assert_eq!(event["specversion"], "1.0");
+    assert_eq!(event["type"], "erasure.job.completed.v1");
+    assert_eq!(event["source"], "/erasure-worker/production/default");
+    assert_eq!(event["subject"], jobs::JOB_ID);
+    assert_eq!(event["time"], "2026-11-22T11:00:00.000Z");
+    let data = &event["data"];
+    let expected = json!({
+        "job_id": jobs::JOB_ID, "tenant": "default", "run": 1, "seq": 1, "final": true, "outcome": "completed",
+        "partial": false, "subject_ref": "s-0123", "regulation": null, "requested_at": "2026-11-22T10:00:00.000Z",
+        "due_at": null, "finished_at": "2026-11-22T11:00:00.000Z", "inputs": [], "follow_up": [], "receipt": null,
+    });
+    for (name, value) in expected.as_object().unwrap() {
+        assert_eq!(&data[name], value, "{name}");
+    }
+    let target = &data["targets"][0];
+    for (name, value) in [
+        ("target", json!(0)),
+        ("system", json!("easycms")),
+        ("kind", json!("easycms")),
+        ("outcome", json!("erased")),
+        ("identity", json!("checked")),
+        ("preserved", json!([])),
+        ("refunds", json!([])),
+        ("error", Value::Null),
+    ] {
+        assert_eq!(target[name], value, "{name}");
+    }
+    let steps: Vec<_> = target["steps"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|step| (&step["step"], &step["outcome"], &step["count"]))
+        .collect();
+    assert_eq!(
+        steps,
+        [(&json!("delete_account"), &json!("erased"), &json!(1)), (&json!("read_back"), &json!("erased"), &json!(1))]
+    );
+}
+
+#[test]
+fn no_event_of_any_run_holds_anything_of_the_person_and_every_outcome_is_a_word_of_the_list() {
+    let mut seen = BTreeSet::new();
+    let mut count = 0;
+    for (scenario, _) in catalogue::all() {
+        for (call, fault) in (0..8).flat_map(|call| [Fault::Lost, Fault::Rejected].map(|fault| (call, fault))) {
+            let run = finished(&scenario, Plan::none().fault(call, fault));
+            let event = ended(&run, &scenario);
+            let text = event.to_string();
+            for personal in PERSONAL {
+                assert!(!text.contains(personal), "{}: {personal} in {text}", scenario.name);
+            }
+            let data = &event["data"];
+            assert_eq!(data["final"], true);
+            let target = &data["targets"][0];
+            seen.insert(target["outcome"].as_str().unwrap().to_owned());
+            let error = &target["error"];
+            assert_eq!(
+                error.is_null(),
+                ["erased", "anonymised", "absent", "previewed"].contains(&target["outcome"].as_str().unwrap())
+            );
+            if !error.is_null() {
+                let reason = Reason::ALL.iter().find(|reason| error["reason"] == reason.as_str()).unwrap();
+                assert_eq!((&error["code"], &error["retry"]), (&json!(reason.code()), &json!(reason.retry().as_str())));
+                assert!(error["step"].is_string());
+            }
+            count += 1;
+        }
+    }
+    eprintln!("{count} events");
+    assert_eq!(
+        seen.into_iter().collect::<Vec<_>>(),
+        ["absent", "anonymised", "erased", "failed", "previewed", "refused"]
+    );
+}
+
+#[test]
+fn an_event_says_partial_where_a_job_that_did_not_complete_changed_something_or_may_have() {
+    let two = Scenario::new("two entitlements", confirmed(jobs::cleeng()), Cleeng::with(2));
+    // Resolve, list, terminate, terminate, list, delete, read back.
+    for (call, fault, partial) in [
+        (0, Fault::Rejected, false),
+        (2, Fault::Rejected, false),
+        (3, Fault::Rejected, true),
+        (5, Fault::Rejected, true),
+    ] {
+        let event = ended(&finished(&two, Plan::none().fault(call, fault)), &two);
+        assert_eq!(event["data"]["partial"], partial, "{call}");
+        assert_eq!(event["data"]["outcome"], "failed");
+    }
+    let done = ended(&finished(&two, Plan::none()), &two);
+    assert_eq!((&done["data"]["partial"], &done["data"]["outcome"]), (&json!(false), &json!("completed")));
+
+    // Nobody knows: it may have been deleted.
+    let token =
+        json!({ "system": "loyalty", "method": "member_api", "access_token": "good", "current_password": "right" });
+    let member = Scenario::new("a lost answer and no read-back", token, Zeta::member());
+    let event = ended(&finished(&member, Plan::none().fault(0, Fault::Lost)), &member);
+    assert_eq!(event["data"]["targets"][0]["error"]["reason"], "unproven");
+    assert_eq!(event["data"]["partial"], true);
+
+    // It had been cancelled before: nothing of it is ours.
+    let mut world = VitalSource::with(1);
+    world.codes[0].state = CodeState::Cancelled;
+    world.unknown_licence = true;
+    let cancelled = Scenario::new("a code cancelled before", catalogue::reader(1), world);
+    let event = ended(&finished(&cancelled, Plan::none()), &cancelled);
+    assert_eq!(event["data"]["targets"][0]["error"]["reason"], "unknown_content");
+    assert_eq!(event["data"]["partial"], false);
+}
+
+#[test]
+fn the_id_of_an_event_depends_on_tenant_job_run_and_number_alone() {
+    let key = |tenant: &str| JobKey { tenant: tenant.to_owned(), job_id: jobs::JOB_ID.parse().unwrap() };
+    let ids = [
+        event::id(&key("a"), 1, 1),
+        event::id(&key("b"), 1, 1),
+        event::id(&key("a"), 2, 1),
+        event::id(&key("a"), 1, 2),
+        event::id(&key("a"), 1, 11),
+        event::id(&key("a"), 11, 1),
+    ];
+    assert_eq!(ids.iter().collect::<BTreeSet<_>>().len(), ids.len());
+    assert_eq!(event::id(&key("a"), 1, 1), ids[0]);
+    assert_eq!(ids[0].get_version_num(), 5);
+    // Written down by earlier releases: it must never change.
+    assert_eq!(event::id(&key("acme"), 1, 1).to_string(), "a926dca7-cd15-55f7-9162-44314ccad1da");
+    assert_eq!(event::routing_key("completed", "acme"), "job.completed.acme");
+}
+
+#[test]
+fn money_comes_back_for_less_than_a_fifth_read_and_less_than_fourteen_days() {
+    let day = |days: i64, seconds: i64| {
+        let time = jiff::Timestamp::from_millisecond(1_795_341_600_000 - days * 86_400_000 - seconds * 1000).unwrap();
+        json!(time.to_string())
+    };
+    let cases = [
+        (json!({ "redeemed_at": day(1, 0), "percent_read": 19.99 }), json!(true)),
+        (json!({ "redeemed_at": day(1, 0), "percent_read": 20 }), json!(false)),
+        (json!({ "redeemed_at": day(13, 86_000), "percent_read": 0 }), json!(true)),
+        (json!({ "redeemed_at": day(14, 1), "percent_read": 0 }), json!(false)),
+        (json!({ "redeemed_at": day(40, 0) }), json!(false)),
+        (json!({ "percent_read": 50 }), json!(false)),
+        (json!({ "redeemed_at": day(1, 0) }), json!("unknown")),
+        (json!({ "percent_read": 3 }), json!("unknown")),
+        (json!({}), json!("unknown")),
+    ];
+    let codes: Vec<_> = cases
+        .iter()
+        .enumerate()
+        .map(|(n, (code, _))| jobs::with(code, "/code", Some(format!("C{n}").into())))
+        .collect();
+    let target = confirmed(json!({ "system": "vitalsource", "guid": "G-1", "codes": codes }));
+    let scenario = Scenario::new("codes of every age", target, VitalSource::with(cases.len()));
+    let event = ended(&finished(&scenario, Plan::none()), &scenario);
+    let refunds = event["data"]["targets"][0]["refunds"].as_array().unwrap();
+    for (index, (_, expected)) in cases.iter().enumerate() {
+        assert_eq!(refunds[index], json!({ "code": index, "refund_expected": expected }), "{index}");
+    }
+}
+
+#[test]
+fn only_an_overwritten_user_gives_a_follow_up_and_only_an_erasure_tells_what_is_kept() {
+    let user = Scenario::new("a user", catalogue::reader(1), VitalSource::with(1));
+    let event = ended(&finished(&user, Plan::none()), &user);
+    assert_eq!(event["data"]["follow_up"], json!([{ "target": 0, "action": "abandon_account" }]));
+    let failed = ended(&finished(&user, Plan::none().fault(0, Fault::Rejected)), &user);
+    assert_eq!(failed["data"]["follow_up"], json!([]));
+
+    let member = Scenario::new("a member", jobs::program(), Zeta::member())
+        .rules(|rules| rules.preserved = vec!["offer_responses".into()]);
+    let event = ended(&finished(&member, Plan::none()), &member);
+    assert_eq!(event["data"]["targets"][0]["preserved"], json!(["offer_responses"]));
+    assert_eq!(event["data"]["follow_up"], json!([]));
+    let failed = ended(&finished(&member, Plan::none().fault(0, Fault::Rejected)), &member);
+    assert_eq!(failed["data"]["targets"][0]["preserved"], json!([]));
+}
+
+#[test]
+fn identity_is_checked_only_where_a_read_compared_it() {
+    let told = |scenario: Scenario| {
+        ended(&finished(&scenario, Plan::none()), &scenario)["data"]["targets"][0]["identity"].clone()
+    };
+    let customer = |email| {
+        Scenario::new("a customer", confirmed(jobs::cleeng()), Cleeng::with(0).but(|world| world.email = email))
+    };
+    assert_eq!(told(customer(Identity::Same)), "checked");
+    assert_eq!(told(customer(Identity::Unreadable)), "unchecked");
+    assert_eq!(told(customer(Identity::Other)), "unchecked");
+    let token =
+        json!({ "system": "loyalty", "method": "member_api", "access_token": "good", "current_password": "right" });
+    assert_eq!(told(Scenario::new("a token alone", token, Zeta::member())), "unchecked");
+    let mut world = VitalSource::with(2);
+    world.codes[1].owner = Identity::Unreadable;
+    assert_eq!(told(Scenario::new("a code that names nobody", catalogue::reader(2), world)), "unchecked");
+    assert_eq!(told(Scenario::new("a user", catalogue::reader(2), VitalSource::with(2))), "checked");
+}
+
+#[test]
+fn a_question_names_its_kind_when_it_lapses_and_what_will_be_lost() {
+    let customer = Scenario::new("a customer", jobs::cleeng(), Cleeng::with(2));
+    let (_, event) = asking(&customer);
+    assert_eq!((&event["type"], &event["data"]["final"]), (&json!("erasure.job.needs_input.v1"), &json!(false)));
+    assert_eq!((&event["data"]["outcome"], &event["data"]["finished_at"]), (&json!("needs_input"), &Value::Null));
+    assert_eq!(event["data"]["targets"][0]["outcome"], "needs_input");
+    let row = |offer| json!({ "offer_id": offer, "status": "active", "externally_managed": false });
+    assert_eq!(
+        event["data"]["inputs"],
+        json!([{ "target": 0, "kind": "confirmation", "expires_at": null, "entitlements": [row("S0_offer"), row("S1_offer")] }])
+    );
+
+    let otp = json!({ "system": "loyalty", "method": "member_api", "access_token": "good" });
+    let member = Scenario::new("a member", otp, Zeta::member()).rules(|rules| rules.member_proof = MemberProof::Otp);
+    let (_, event) = asking(&member);
+    assert_eq!(event["data"]["partial"], false);
+    assert_eq!(
+        event["data"]["inputs"],
+        json!([{ "target": 0, "kind": "otp", "expires_at": "2026-11-22T11:05:00.000Z", "entitlements": [] }])
+    );
+}
+
+#[test]
+fn a_refusal_for_an_entitlement_names_the_offers_that_still_give_access() {
+    let mut world = Cleeng::with(2);
+    world.rows[1].ends = Ends::Refused;
+    let scenario = Scenario::new("an app store's subscription", confirmed(jobs::cleeng()), world);
+    let event = ended(&finished(&scenario, Plan::none()), &scenario);
+    let error = &event["data"]["targets"][0]["error"];
+    assert_eq!(error["reason"], "externally_managed");
+    assert_eq!(
+        error["entitlements"],
+        json!([{ "offer_id": "S1_offer", "status": "active", "externally_managed": true }])
+    );
+    let other = ended(&finished(&scenario, Plan::none().fault(0, Fault::Rejected)), &scenario);
+    assert!(other["data"]["targets"][0]["error"].get("entitlements").is_none());
+}
+
+#[test]
+fn a_preview_counts_what_there_is_and_does_not_guess_what_was_not_read() {
+    let preview = |scenario: Scenario| {
+        let scenario = scenario.preview();
+        let event = ended(&finished(&scenario, Plan::none()), &scenario);
+        assert_eq!((&event["type"], &event["data"]["partial"]), (&json!("erasure.job.previewed.v1"), &json!(false)));
+        event["data"]["targets"][0].clone()
+    };
+    let customer = preview(Scenario::new("a customer", jobs::cleeng(), Cleeng::with(2)));
+    assert_eq!(
+        (&customer["preview"]["found"], &customer["preview"]["entitlements_with_access"]),
+        (&json!(true), &json!(2))
+    );
+    assert_eq!(customer["preview"]["entitlements"][1]["offer_id"], "S1_offer");
+    let mut world = VitalSource::with(3);
+    world.codes[0].state = CodeState::Cancelled;
+    let user = preview(Scenario::new("a user", catalogue::reader(3), world));
+    assert_eq!((&user["preview"]["codes"], &user["preview"]["codes_active"]), (&json!(3), &json!(2)));
+    assert_eq!(user["refunds"].as_array().unwrap().len(), 3);
+    let nobody = preview(Scenario::new("no account", shop(), EasyCms::account().but(|world| world.exists = false)));
+    assert_eq!(nobody["preview"]["found"], false);
+    let token = json!({ "system": "loyalty", "method": "member_api", "access_token": "good" });
+    assert_eq!(preview(Scenario::new("a token", token, Zeta::member()))["preview"]["found"], Value::Null);
+}
+
+#[test]
+fn a_rejection_names_its_cause_and_is_final_unless_a_job_of_that_id_was_accepted() {
+    let key = JobKey { tenant: "acme".to_owned(), job_id: jobs::JOB_ID.parse().unwrap() };
+    let refusal =
+        jobs::parse(&jobs::with(&jobs::one(jobs::easycms()), "/targets/0/email", Some("ann".into()))).unwrap_err();
+    let told = |reason, digest: &str, is_final| {
+        parsed(&event::rejected(&frame(), &key, reason, &refusal.invalid.to_string(), digest, is_final))
+    };
+    let invalid = told(Reason::Invalid, "aa", true);
+    assert_eq!((&invalid["type"], &invalid["subject"]), (&json!("erasure.job.rejected.v1"), &json!(jobs::JOB_ID)));
+    assert_eq!((&invalid["data"]["final"], &invalid["data"]["body_sha256"]), (&json!(true), &json!("aa")));
+    assert_eq!((&invalid["data"]["outcome"], &invalid["data"]["partial"]), (&json!("rejected"), &json!(false)));
+    assert_eq!(
+        invalid["data"]["error"],
+        json!({
+            "code": "ERS-0020", "reason": "invalid", "detail": "targets[0].email: expected an e-mail address",
+            "step": null, "retry": "new_input",
+        })
+    );
+    assert_eq!(told(Reason::Invalid, "aa", true)["id"], invalid["id"]);
+    assert_ne!(told(Reason::Invalid, "bb", true)["id"], invalid["id"]);
+    assert_eq!(told(Reason::Conflict, "aa", false)["data"]["final"], false);
+    assert_eq!(told(Reason::WrongEnvironment, "aa", true)["data"]["error"]["code"], "ERS-0021");
+}
+
+#[test]
+fn a_cancellation_that_came_too_late_is_told_without_ending_the_job() {
+    let key = JobKey { tenant: "acme".to_owned(), job_id: jobs::JOB_ID.parse().unwrap() };
+    let event = event::cancel_refused(&frame(), &key, 2, 5);
+    assert_eq!((event.what.as_str(), event.id), ("cancel_refused", event::id(&key, 2, 5).to_string()));
+    let told = parsed(&event::cancel_refused(&frame(), &key, 2, 5));
+    assert_eq!(
+        (&told["data"]["final"], &told["data"]["run"], &told["data"]["seq"]),
+        (&json!(false), &json!(2), &json!(5))
+    );
+    assert_eq!(told["data"]["error"]["reason"], "cancel_refused");
+}
+
+#[test]
+fn codes_of_reasons_are_unique_and_every_reason_has_a_sentence() {
+    let codes: BTreeSet<_> = Reason::ALL.iter().map(|reason| reason.code()).collect();
+    let words: BTreeSet<_> = Reason::ALL.iter().map(|reason| reason.as_str()).collect();
+    assert_eq!((codes.len(), words.len()), (Reason::ALL.len(), Reason::ALL.len()));
+    assert!(codes.iter().all(|code| code.len() == 8 && code.starts_with("ERS-")));
+    assert!(Reason::ALL.iter().all(|reason| reason.sentence().ends_with('.')));
+}
+
+#[test]
+fn an_event_without_a_trace_has_no_field_for_it() {
+    let scenario = Scenario::new("an account", shop(), EasyCms::account());
+    let run = finished(&scenario, Plan::none());
+    let plain = Frame { traceparent: None, ..frame() };
+    let event = about(&run, &scenario, |about| about.ended(&plain, JobOutcome::Completed));
+    assert!(parsed(&event).get("traceparent").is_none());
+}

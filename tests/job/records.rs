@@ -1,0 +1,279 @@
+//! What the store keeps: read back as written, and never a panic on bytes that are none.
+
+use std::time::Duration;
+
+use erasure_worker::job::record::{Appended, DeadLetterNote, Event, Undecodable, Waiting};
+use erasure_worker::job::{
+    Answer, At, CodeState, Ended, Entitlement, Entry, FailureKind, Field, Identity, InputKind, JobKey, JobOutcome,
+    JobRecord, Reason, RowState, Step, StepName, TargetEnd, TargetOutcome,
+};
+use proptest::prelude::*;
+use proptest::sample::select;
+
+fn at() -> impl Strategy<Value = At> {
+    any::<i64>().prop_map(At)
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    (select(StepName::ALL.to_vec()), any::<u32>()).prop_map(|(name, item)| Step::item(name, item))
+}
+
+fn reason() -> impl Strategy<Value = Reason> {
+    select(Reason::ALL.to_vec())
+}
+
+fn identity() -> impl Strategy<Value = Identity> {
+    select(vec![Identity::Same, Identity::Other, Identity::Unreadable, Identity::Blank])
+}
+
+fn entitlement() -> impl Strategy<Value = Entitlement> {
+    (".{0,9}", ".{0,9}", any::<[bool; 3]>(), proptest::option::of(".{0,9}")).prop_map(
+        |(offer_id, status, [gives_access, externally_managed, is_pass], id)| Entitlement {
+            offer_id,
+            status,
+            gives_access,
+            externally_managed,
+            is_pass,
+            id,
+        },
+    )
+}
+
+fn answer() -> impl Strategy<Value = Answer> {
+    let states = select(vec![CodeState::Active, CodeState::Cancelled, CodeState::Unknown]);
+    let rows = select(vec![RowState::Waiting, RowState::Deleted, RowState::Skipped, RowState::Missing]);
+    let fields = proptest::sample::subsequence(Field::ALL.to_vec(), 0..=5);
+    prop_oneof![
+        Just(Answer::Done),
+        Just(Answer::AlreadyDone),
+        reason().prop_map(Answer::Unclear),
+        identity().prop_map(Answer::Found),
+        any::<bool>().prop_map(|proven| Answer::Missing { proven }),
+        proptest::collection::vec(entitlement(), 0..3).prop_map(Answer::Entitlements),
+        (identity(), ".{0,9}", proptest::option::of(".{0,9}"), fields)
+            .prop_map(|(identity, guid, email, fields)| Answer::User { identity, guid, email, fields }),
+        (states, identity()).prop_map(|(state, owner)| Answer::Code { state, owner }),
+        any::<u32>().prop_map(|unexpired| Answer::Licenses { unexpired }),
+        rows.prop_map(Answer::Row),
+        any::<bool>().prop_map(|stand| Answer::Values { stand }),
+    ]
+}
+
+fn kind() -> impl Strategy<Value = FailureKind> {
+    prop_oneof![
+        select(vec![
+            FailureKind::Unavailable,
+            FailureKind::RateLimited,
+            FailureKind::Ambiguous,
+            FailureKind::UnauthorisedOurs,
+            FailureKind::Refused,
+            FailureKind::Rejected,
+            FailureKind::Unreadable,
+        ]),
+        select(InputKind::ALL.to_vec()).prop_map(FailureKind::UnauthorisedTheirs),
+    ]
+}
+
+fn end() -> impl Strategy<Value = TargetEnd> {
+    let steps = proptest::option::of(select(StepName::ALL.to_vec()));
+    (select(TargetOutcome::ALL.to_vec()), proptest::option::of(reason()), steps)
+        .prop_map(|(outcome, reason, step)| TargetEnd { outcome, reason, step })
+}
+
+fn entry() -> impl Strategy<Value = Entry> {
+    let target = any::<u16>();
+    prop_oneof![
+        (target, step(), at()).prop_map(|(target, step, at)| Entry::Intent { target, step, at }),
+        (target, step(), proptest::option::of(answer()), at()).prop_map(|(target, step, answer, at)| Entry::Answered {
+            target,
+            step,
+            answer,
+            at
+        }),
+        (target, step(), kind(), reason(), at(), at()).prop_map(|(target, step, kind, reason, at, not_before)| {
+            Entry::Failed { target, step, kind, reason, at, not_before }
+        }),
+        (target, step(), any::<bool>(), at()).prop_map(|(target, step, done, at)| Entry::Settled {
+            target,
+            step,
+            done,
+            at
+        }),
+        (target, select(InputKind::ALL.to_vec()), at()).prop_map(|(target, kind, at)| Entry::Asked {
+            target,
+            kind,
+            at
+        }),
+        at().prop_map(|at| Entry::Continued { at }),
+        (target, end(), at()).prop_map(|(target, end, at)| Entry::Ended { target, end, at }),
+        at().prop_map(|at| Entry::NewRun { at }),
+    ]
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    (".{0,9}", ".{0,9}", proptest::collection::vec(any::<u8>(), 0..40), at()).prop_map(|(id, what, body, at)| Event {
+        id,
+        what,
+        body,
+        at,
+    })
+}
+
+fn bytes() -> impl Strategy<Value = Vec<u8>> {
+    proptest::collection::vec(any::<u8>(), 0..40)
+}
+
+fn systems() -> impl Strategy<Value = Vec<String>> {
+    proptest::collection::vec("[a-z]{1,9}", 0..4)
+}
+
+fn record() -> impl Strategy<Value = JobRecord> {
+    let numbers = (any::<[u32; 2]>(), any::<[u64; 3]>(), at(), at(), proptest::option::of(at()));
+    let words = (bytes(), bytes(), proptest::option::of(".{0,9}"), systems(), ".{0,9}");
+    let announced = proptest::collection::vec((any::<u16>(), select(InputKind::ALL.to_vec())), 0..3);
+    let rest = (proptest::option::of((select(Waiting::ALL.to_vec()), at())), announced, proptest::option::of(event()));
+    (numbers, words, rest).prop_map(
+        |(
+            ([run, seq], [copy, park_written, park_confirmed], opened_at, requested_at, due_at),
+            (identity, body, regulation, systems, subject_ref),
+            (waiting, announced, owed),
+        )| JobRecord {
+            identity,
+            run,
+            seq,
+            body,
+            copy,
+            park_written,
+            park_confirmed,
+            opened_at,
+            requested_at,
+            due_at,
+            regulation,
+            systems,
+            subject_ref,
+            waiting,
+            announced,
+            owed,
+        },
+    )
+}
+
+fn ended() -> impl Strategy<Value = Ended> {
+    let steps = proptest::option::of(select(StepName::ALL.to_vec()));
+    let note = (reason(), proptest::option::of("[a-z]{1,9}"), steps, any::<u32>())
+        .prop_map(|(reason, system, step, attempts)| DeadLetterNote { reason, system, step, attempts });
+    let numbers = (any::<[u32; 2]>(), any::<u64>(), at(), any::<[bool; 2]>());
+    let digests = (bytes(), bytes());
+    (digests, select(JobOutcome::ALL.to_vec()), numbers, event(), proptest::option::of(note), systems()).prop_map(
+        |(
+            (identity, body),
+            outcome,
+            ([run, seq], park, at, [published, dead_lettered]),
+            event,
+            dead_letter,
+            systems,
+        )| Ended {
+            identity,
+            body,
+            outcome,
+            run,
+            seq,
+            park,
+            at,
+            event,
+            published,
+            dead_letter,
+            dead_lettered,
+            systems,
+        },
+    )
+}
+
+/// Reads back what was written; refuses every other version, every shorter and every longer form.
+fn holds<T: PartialEq + std::fmt::Debug>(
+    value: &T,
+    bytes: &[u8],
+    read: impl Fn(&[u8]) -> Result<T, Undecodable>,
+    cut: &prop::sample::Index,
+    flip: (prop::sample::Index, u8),
+) -> Result<(), TestCaseError> {
+    let back = read(bytes);
+    prop_assert_eq!(back.as_ref(), Ok(value));
+    prop_assert_eq!(bytes[0], 1);
+    for version in [0, 2, 255] {
+        let mut other = bytes.to_vec();
+        other[0] = version;
+        prop_assert_eq!(read(&other).map_err(|error| error.version), Err(Some(version)));
+    }
+    prop_assert!(read(&bytes[..cut.index(bytes.len())]).is_err());
+    let mut longer = bytes.to_vec();
+    longer.push(0);
+    prop_assert!(read(&longer).is_err());
+    let mut flipped = bytes.to_vec();
+    let position = flip.0.index(flipped.len());
+    flipped[position] ^= flip.1;
+    let _ = read(&flipped);
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1500))]
+
+    #[test]
+    fn every_record_is_read_back_as_written_and_no_other_bytes_are(
+        record in record(),
+        ended in ended(),
+        entries in proptest::collection::vec(entry(), 0..6),
+        sealed in proptest::collection::vec((any::<u32>(), bytes()), 0..3),
+        (event, answer) in (event(), answer()),
+        cut in any::<prop::sample::Index>(),
+        flip in (any::<prop::sample::Index>(), 1_u8..),
+    ) {
+        let appended = Appended { entries, sealed };
+        holds(&record, &record.to_bytes(), JobRecord::from_bytes, &cut, flip)?;
+        holds(&ended, &ended.to_bytes(), Ended::from_bytes, &cut, flip)?;
+        holds(&appended, &appended.to_bytes(), Appended::from_bytes, &cut, flip)?;
+        holds(&event, &event.to_bytes(), Event::from_bytes, &cut, flip)?;
+        holds(&answer, &answer.to_bytes(), Answer::from_bytes, &cut, flip)?;
+    }
+
+    #[test]
+    fn random_bytes_never_panic_a_reader(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        let mut first = bytes.clone();
+        if let Some(version) = first.first_mut() {
+            *version = 1;
+        }
+        for bytes in [&bytes, &first] {
+            let _ = JobRecord::from_bytes(bytes);
+            let _ = Ended::from_bytes(bytes);
+            let _ = Appended::from_bytes(bytes);
+            let _ = Event::from_bytes(bytes);
+            let _ = Answer::from_bytes(bytes);
+            let _ = JobKey::from_bytes(bytes);
+        }
+    }
+
+    #[test]
+    fn a_jobs_key_is_read_back_as_written(tenant in "[a-z0-9][a-z0-9_-]{0,62}", id in any::<u128>()) {
+        let key = JobKey { tenant, job_id: uuid::Uuid::from_u128(id) };
+        let bytes = key.to_bytes();
+        prop_assert_eq!(JobKey::from_bytes(&bytes), Some(key));
+        prop_assert_eq!(JobKey::from_bytes(&bytes[..16]), None);
+    }
+}
+
+#[test]
+fn an_empty_record_cannot_be_decoded_and_the_error_shows_no_content() {
+    assert_eq!(JobRecord::from_bytes(&[]), Err(Undecodable { what: "job", version: None }));
+    let error = Answer::from_bytes(b"\x07planted").unwrap_err().to_string();
+    assert_eq!(error, "a answer record cannot be decoded (version byte Some(7))");
+}
+
+#[test]
+fn a_moment_is_told_as_rfc_3339_in_utc_with_milliseconds() {
+    assert_eq!(At(1_795_341_600_007).to_rfc3339(), "2026-11-22T10:00:00.007Z");
+    assert_eq!(At(i64::MAX).to_rfc3339(), "");
+    assert_eq!(At(i64::MAX).plus(Duration::MAX), At(i64::MAX));
+    assert_eq!((At(5).since(At(9)), At(9).since(At(5))), (Duration::ZERO, Duration::from_millis(4)));
+    assert_eq!(At(i64::MIN).since(At(i64::MAX)), Duration::ZERO);
+}
