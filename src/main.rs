@@ -11,13 +11,16 @@ use erasure_worker::cli::args::{ConfigCommand, KeysCommand, SystemsCommand};
 use erasure_worker::cli::ops_args::ReceiptCommand;
 use erasure_worker::cli::{self, Cli, Command, Exit};
 use erasure_worker::config::{Config, ConfigError, Surroundings};
-use erasure_worker::{app, telemetry};
+use erasure_worker::{app, process, telemetry};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
     if let Err(error) = telemetry::init() {
         let _ = writeln!(stderr(), "erasure-worker: {error}");
         return Exit::Usage.into();
+    }
+    if let Err(error) = process::keep_memory_private() {
+        tracing::warn!(%error, "this process could leave an image of its memory behind");
     }
     app::install_tls();
     let result = tokio::runtime::Builder::new_multi_thread()

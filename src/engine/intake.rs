@@ -286,7 +286,7 @@ impl Engine {
         };
         crash::point("after_parse");
         let traceparent = delivery.properties.headers.get(envelope::header::TRACEPARENT).and_then(HeaderValue::as_text);
-        let traceparent = traceparent.filter(|text| is_traceparent(text)).map(str::to_owned);
+        let traceparent = traceparent.filter(|text| envelope::is_traceparent(text)).map(str::to_owned);
         let span =
             tracing::info_span!("job", job_id = %job.key.job_id, tenant = %job.key.tenant, run = tracing::field::Empty);
         async {
@@ -366,12 +366,4 @@ impl Engine {
         tracing::info!("the store can be written again; intake goes on");
         self.broker.resume_intake().await;
     }
-}
-
-/// `00-<32 hex>-<16 hex>-<2 hex>`: anything else is not repeated in an event.
-fn is_traceparent(text: &str) -> bool {
-    let parts: Vec<_> = text.split('-').collect();
-    let shaped = |part: &str, length: usize| part.len() == length && part.bytes().all(|byte| byte.is_ascii_hexdigit());
-    matches!(parts.as_slice(), [version, trace, span, flags]
-        if shaped(version, 2) && shaped(trace, 32) && shaped(span, 16) && shaped(flags, 2))
 }

@@ -130,6 +130,35 @@ async fn a_sealed_proof_whose_key_is_gone_sets_the_parked_job_aside_and_its_repl
 }
 
 #[tokio::test]
+async fn a_refused_message_cannot_be_made_a_run_of_an_accepted_job_in_the_dead_letters() {
+    let bench = Bench::with("[tenants.acme]\namqp_users = [\"acme-publisher\"]").await;
+    let person = bench.person(1);
+    bench.send(&shop_job("acme", &person));
+    let refused = bench.post.until("the dead letter", |seen| seen.letters.len() == 1).await.letters.remove(0);
+    // A letter that may say so: the shop cannot be asked, and the job fails.
+    bench.let_time_pass();
+    bench.sandbox.sandbox().world(|world| world.easycms("easycms").settings.mail_server_answers = false);
+    let job = shop_job("acme", &bench.person(2));
+    bench.post.deliver(crate::bench::sent(None, Some("acme-publisher")), job.to_string(), false);
+    let failed = bench.post.until("the dead letter", |seen| seen.letters.len() == 2).await.letters.remove(1);
+    let replayed = |letter: &erasure_worker::broker::DeadLetter| {
+        envelope::replayed(&bench.keyring, &letter.properties, &letter.body).unwrap()
+    };
+    assert!(replayed(&failed).is_some() && replayed(&refused).is_none());
+    // Whoever can write to the queue gives the refused one the other's headers, or makes one up.
+    let mut dressed = refused.clone();
+    dressed.properties.headers = failed.properties.headers.clone();
+    let mut plain = failed.clone();
+    plain.body = shop_job("acme", &person).to_string().into();
+    let mut later = failed.clone();
+    later.properties.headers.insert("x-erasure-run".into(), erasure_worker::broker::HeaderValue::Int(7));
+    for forged in [dressed, plain, later] {
+        assert!(replayed(&forged).is_none());
+    }
+    bench.end().await;
+}
+
+#[tokio::test]
 async fn headers_of_ours_on_a_publishers_message_change_nothing() {
     let bench = Bench::with("[tenants.acme]\namqp_users = [\"acme-publisher\"]").await;
     let person = bench.person(1);
