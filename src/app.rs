@@ -189,7 +189,11 @@ fn client(
             let fingerprint = format!("{}\n{}", vitalsource.base_url, vitalsource.api_key.expose_secret());
             let abandon = vitalsource.abandon_url.as_ref().map(|url| {
                 let keyring = Arc::clone(keyring);
-                Abandon { url: url.to_string(), signer: Arc::new(move |body| keyring.sign_detached(body)) }
+                Abandon {
+                    url: url.to_string(),
+                    may_be_private: vitalsource.abandon_private,
+                    signer: Arc::new(move |body| keyring.sign_detached(body)),
+                }
             });
             let settings = VitalSourceSettings {
                 name,

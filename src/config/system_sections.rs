@@ -195,7 +195,16 @@ fn vitalsource(at: &mut Cursor<'_>) -> Option<VitalSource> {
         at.fault("replacement_email_domain", "expected a domain such as \"example.com\"");
     }
     let abandon_url = if at.is_blank("abandon_url") { None } else { optional_url(at, "abandon_url") };
-    Some(VitalSource { base_url: base_url?, api_key: api_key?, check_licenses, replacement_email_domain, abandon_url })
+    let is_production = at.loading.environment.get() == Some(Environment::Production);
+    let abandon_private = at.or("abandon_private", !is_production);
+    Some(VitalSource {
+        base_url: base_url?,
+        api_key: api_key?,
+        check_licenses,
+        replacement_email_domain,
+        abandon_url,
+        abandon_private,
+    })
 }
 
 /// A system's URL: https in production, and a host of the right world.

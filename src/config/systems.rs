@@ -222,4 +222,6 @@ pub struct VitalSource {
     pub replacement_email_domain: String,
     /// The requester's endpoint that is told to drop the account.
     pub abandon_url: Option<Url>,
+    /// Whether that endpoint may lie in a private network or on this machine.
+    pub abandon_private: bool,
 }

@@ -5,7 +5,9 @@
 
 mod address;
 mod message;
+mod public;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::header::{
@@ -18,6 +20,8 @@ use zeroize::Zeroizing;
 pub use self::address::Base;
 use self::message::Body;
 pub use self::message::{Reply, Request};
+use self::public::PublicOnly;
+pub use self::public::is_public;
 use crate::job::{Failure, FailureKind, Reason, StepName};
 
 /// How much of an ordinary reply is read: 1 MiB.
@@ -148,6 +152,19 @@ impl Http {
     /// # Errors
     /// [`BuildError::Tls`].
     pub fn new(settings: &HttpSettings, bases: &[&Base]) -> Result<Http, BuildError> {
+        Http::build(settings, bases, false)
+    }
+
+    /// As [`Http::new`], for an address whose name must not lead to a private network. An address
+    /// without a name is to be judged before, with [`Base::is_private`].
+    ///
+    /// # Errors
+    /// [`BuildError::Tls`].
+    pub fn public_only(settings: &HttpSettings, base: &Base) -> Result<Http, BuildError> {
+        Http::build(settings, &[base], true)
+    }
+
+    fn build(settings: &HttpSettings, bases: &[&Base], public_only: bool) -> Result<Http, BuildError> {
         // An error says that a provider is installed already, which is all that is needed.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let mut builder = Client::builder()
@@ -162,6 +179,9 @@ impl Http {
             .timeout(settings.timeout);
         if !bases.iter().any(|base| base.is_https()) {
             builder = builder.tls_certs_only([]);
+        }
+        if public_only {
+            builder = builder.dns_resolver(Arc::new(PublicOnly));
         }
         Ok(Http { client: builder.build().map_err(|_| BuildError::Tls)? })
     }

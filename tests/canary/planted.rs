@@ -9,6 +9,9 @@ use crate::forms::{Case, Form};
 /// The first person's number: so long that no identifier is part of anything else by chance.
 const FIRST: u64 = 7_301_500;
 
+/// A message as it is sent: its id, its headers, its body.
+pub type Raw = (String, Vec<(&'static str, String)>, String);
+
 /// Every form of job.
 pub const FORMS: [Form; 14] = [
     Form::Proof,
@@ -119,7 +122,7 @@ impl<'a> Planter<'a> {
     }
 
     /// Messages that are no jobs, each with a person in another wrong place: id, headers, body.
-    pub fn nonsense(&mut self) -> Vec<(String, Vec<(&'static str, String)>, String)> {
+    pub fn nonsense(&mut self) -> Vec<Raw> {
         let mut messages = Vec::new();
         let fresh = || uuid::Uuid::new_v4().to_string();
         let easycms = |planter: &mut Self| {

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::forms::{Case, Form, bodies, ids};
 use crate::kept::Kept;
 use crate::persons::answer_everybody;
-use crate::planted::Planter;
+use crate::planted::{Planter, Raw};
 use crate::rig::Rig;
 use crate::search::Search;
 use crate::support::rabbit::Rabbit;
@@ -116,7 +116,7 @@ async fn keep_events(connection: &Connection, prefix: &str) {
 }
 
 /// Publishes messages with ids and headers of their own.
-async fn publish_raw(rig: &Rig, messages: &[(String, Vec<(&'static str, String)>, String)]) {
+async fn publish_raw(rig: &Rig, messages: &[Raw]) {
     let connection = rig.connect().await;
     let channel = connection.create_channel().await.unwrap();
     channel.confirm_select(ConfirmSelectOptions::default()).await.unwrap();

@@ -6,5 +6,6 @@
 #![allow(dead_code)]
 
 pub mod certificates;
+pub mod mutate;
 pub mod python;
 pub mod rabbit;
