@@ -1,0 +1,200 @@
+//! The jobs, and the broker's side of a round: filling the queue, pacing it, and looking at what came out.
+//!
+//! The rule it keeps: a round counts only where every job ended as completed, and nothing is left.
+
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt as _;
+use lapin::options::{
+    BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions, QueueBindOptions, QueueDeclareOptions,
+    QueuePurgeOptions,
+};
+use lapin::types::{AMQPValue, FieldTable};
+use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
+
+/// What the bare loop publishes: about as long as the worker's own event.
+pub const EVENT: &str = concat!(
+    r#"{"specversion":"1.0","type":"erasure.job.completed.v1","source":"/erasure-worker/sandbox/default","id":"#,
+    r#""6c0b7b0e-6a4e-5a53-9a2e-0d8c6a0a7f11","time":"2026-11-22T10:00:00.000Z","subject":"6c0b7b0e-6a4e-4a53-9a2e-0d8c6a0a7f11","#,
+    r#""datacontenttype":"application/json","dataschema":"https://example.com/schemas/erasure.event.v1.json","data":{"job_id":"#,
+    r#""6c0b7b0e-6a4e-4a53-9a2e-0d8c6a0a7f11","tenant":"default","run":1,"seq":1,"final":true,"outcome":"completed","partial":false,"#,
+    r#""subject_ref":"0123456789abcdef0123456789abcdef","regulation":"gdpr","requested_at":"2026-11-22T10:00:00Z","due_at":null,"#,
+    r#""finished_at":"2026-11-22T10:00:01.000Z","targets":[{"target":0,"system":"vitalsource","kind":"vitalsource","outcome":"anonymised","#,
+    r#""identity":"checked","steps":[{"step":"revoke_code","outcome":"erased","count":2,"at":"2026-11-22T10:00:00.500Z"},"#,
+    r#"{"step":"overwrite_user","outcome":"anonymised","count":1,"at":"2026-11-22T10:00:00.700Z"},"#,
+    r#"{"step":"read_back","outcome":"erased","count":1,"at":"2026-11-22T10:00:00.900Z"}],"preserved":[],"refunds":[],"error":null}],"#,
+    r#""inputs":[],"follow_up":[{"target":0,"action":"abandon_account"}],"receipt":null}}"#,
+);
+
+/// The two kinds of job, in turn. Each needs seven calls.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Resolve, read two codes, revoke both, overwrite, read back.
+    VitalSource,
+    /// Compare, list, end two entitlements, list, delete, read back.
+    Cleeng,
+}
+
+/// Calls to a system that each job needs.
+pub const CALLS: u64 = 7;
+
+/// What job `number` is.
+pub fn kind_of(number: u64) -> Kind {
+    if number.is_multiple_of(2) { Kind::VitalSource } else { Kind::Cleeng }
+}
+
+/// The GUID of a job's user.
+pub fn guid(number: &str) -> String {
+    format!("GUID{number}X")
+}
+
+/// One of the user's codes; it names its owner to the stand-in.
+pub fn code(number: &str, item: u8) -> String {
+    format!("{}{item}", guid(number))
+}
+
+/// The id of a job's customer.
+pub fn customer(number: &str) -> String {
+    format!("7{number}")
+}
+
+fn body(number: u64) -> String {
+    let text = number.to_string();
+    let target = match kind_of(number) {
+        Kind::VitalSource => format!(
+            r#"{{"system":"vitalsource","guid":"{}","codes":[{{"code":"{}"}},{{"code":"{}"}}],"overwrite":[]}}"#,
+            guid(&text),
+            code(&text, 0),
+            code(&text, 1)
+        ),
+        Kind::Cleeng => format!(
+            r#"{{"system":"cleeng","flow":"backend","customer_id":"{0}","customer_email":"c{0}@example.com"}}"#,
+            customer(&text)
+        ),
+    };
+    let id = uuid::Uuid::new_v4();
+    format!(
+        r#"{{"schema":"erasure.job/v1","job_id":"{id}","environment":"sandbox","requested_at":"2026-11-22T10:00:00Z","regulation":"gdpr","confirmation":{{"confirmed_at":"2026-11-22T09:58:00Z","by":"subject"}},"targets":[{target}]}}"#
+    )
+}
+
+/// A publisher and consumer beside the loops.
+pub struct Load {
+    channel: Channel,
+    prefix: String,
+    _connection: Connection,
+}
+
+impl Load {
+    /// Connects, and binds a queue for the events of this prefix (whose topology is declared).
+    pub async fn connect(url: &str, prefix: &str) -> Load {
+        let connection = Connection::connect(url, ConnectionProperties::default()).await.unwrap();
+        let channel = connection.create_channel().await.unwrap();
+        channel.confirm_select(ConfirmSelectOptions::default()).await.unwrap();
+        let mut quorum = FieldTable::default();
+        quorum.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
+        let durable = QueueDeclareOptions { durable: true, ..Default::default() };
+        let load = Load { channel, prefix: prefix.to_owned(), _connection: connection };
+        load.channel.queue_declare(load.events().into(), durable, quorum).await.unwrap();
+        let (queue, exchange) = (load.events(), format!("{prefix}.events"));
+        let (options, none) = (QueueBindOptions::default(), FieldTable::default());
+        load.channel.queue_bind(queue.into(), exchange.into(), "job.#".into(), options, none).await.unwrap();
+        load
+    }
+
+    fn events(&self) -> String {
+        format!("{}.bench", self.prefix)
+    }
+
+    async fn publish(&self, number: u64) -> lapin::Result<lapin::PublisherConfirm> {
+        let properties = BasicProperties::default()
+            .with_delivery_mode(2)
+            .with_content_type("application/json".into())
+            .with_correlation_id(number.to_string().into());
+        let exchange = format!("{}.requests", self.prefix);
+        let options = BasicPublishOptions::default();
+        self.channel.basic_publish(exchange.into(), "job".into(), options, body(number).as_bytes(), properties).await
+    }
+
+    /// Puts jobs into the queue.
+    pub async fn fill(&self, jobs: u64) {
+        let mut open = std::collections::VecDeque::new();
+        for number in 0..jobs {
+            open.push_back(self.publish(number).await.unwrap());
+            if open.len() == 1000
+                && let Some(confirm) = open.pop_front()
+            {
+                confirm.await.unwrap();
+            }
+        }
+        for confirm in open {
+            confirm.await.unwrap();
+        }
+    }
+
+    async fn depth(&self, queue: &str) -> u64 {
+        let passive = QueueDeclareOptions { passive: true, ..Default::default() };
+        let queue = self.channel.queue_declare(queue.into(), passive, FieldTable::default()).await.unwrap();
+        queue.message_count().into()
+    }
+
+    /// Waits for the round's last event, and says what went wrong if anything did.
+    pub async fn judge(&self, jobs: u64, completed_only: bool) {
+        let began = Instant::now();
+        while self.depth(&self.events()).await < jobs {
+            assert!(began.elapsed() < Duration::from_secs(30), "not every job has its event");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert_eq!(self.depth(&self.events()).await, jobs, "more events than jobs");
+        for queue in ["jobs", "dead-letters", "wait.5s", "wait.30s"] {
+            // A quorum queue's count follows its acks after a moment.
+            while self.depth(&format!("{}.{queue}", self.prefix)).await > 0 {
+                assert!(began.elapsed() < Duration::from_secs(30), "messages are left in {queue}");
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+        if completed_only {
+            let mut events = self.consume("judge").await;
+            for _ in 0..jobs {
+                let event = events.next().await.unwrap().unwrap();
+                let kind = event.properties.kind().as_ref().map(ToString::to_string).unwrap_or_default();
+                assert_eq!(kind, "erasure.job.completed.v1", "{}", String::from_utf8_lossy(&event.data));
+            }
+            self.channel.basic_cancel("judge".into(), Default::default()).await.unwrap();
+        }
+        self.channel.queue_purge(self.events().into(), QueuePurgeOptions::default()).await.unwrap();
+    }
+
+    async fn consume(&self, tag: &str) -> lapin::Consumer {
+        let options = BasicConsumeOptions { no_ack: true, ..Default::default() };
+        self.channel.basic_consume(self.events().into(), tag.into(), options, FieldTable::default()).await.unwrap()
+    }
+
+    /// Publishes `jobs` jobs at an even pace; the times from publish to event, sorted. The first
+    /// `unheard` of them are left out: they pay for connections.
+    pub async fn pace(&self, jobs: u64, each: Duration, unheard: usize) -> Vec<Duration> {
+        let mut events = self.consume("pace").await;
+        let heard = tokio::spawn(async move {
+            let mut at = Vec::new();
+            for _ in 0..jobs {
+                let event = events.next().await.unwrap().unwrap();
+                let number: usize = event.properties.correlation_id().as_ref().unwrap().as_str().parse().unwrap();
+                at.push((number, Instant::now()));
+            }
+            at
+        });
+        let mut sent = Vec::new();
+        let mut tick = tokio::time::interval(each);
+        for number in 0..jobs {
+            tick.tick().await;
+            sent.push(Instant::now());
+            drop(self.publish(number).await.unwrap());
+        }
+        let heard = tokio::time::timeout(Duration::from_secs(30), heard).await.unwrap().unwrap();
+        let mut took: Vec<Duration> =
+            heard.into_iter().filter(|(number, _)| *number >= unheard).map(|(number, at)| at - sent[number]).collect();
+        took.sort();
+        self.channel.basic_cancel("pace".into(), Default::default()).await.unwrap();
+        took
+    }
+}

@@ -1,0 +1,197 @@
+//! How fast the worker is, as a share of what the broker and the calls alone would allow.
+//!
+//! The rule it keeps: the two loops run in turn, each in a process of its own, on the same queue,
+//! the same jobs, the same stand-in; only ratios of one run count.
+//!
+//! `cargo bench --bench throughput` prints tables and, last, one line for programs. `-- --quick`
+//! takes under two minutes; `-- --jobs N` sets the size of a round; `-- --write` puts the tables
+//! into `docs/performance.md`.
+
+// A bench ends at the first thing that is not as it should be.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)]
+#![allow(missing_docs)]
+
+mod bare;
+mod load;
+mod meter;
+mod report;
+mod stand_in;
+#[path = "../../tests/support/mod.rs"]
+mod support;
+mod worker;
+
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use erasure_worker::app;
+use erasure_worker::broker::amqp::{AmqpBroker, AmqpConfig};
+use load::Load;
+use meter::Meter;
+use report::{Paced, Pair, Report};
+use secrecy::SecretString;
+use support::rabbit::Rabbit;
+
+const PREFETCHES: [u16; 2] = [64, 256];
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    let flag = |name: &str| arguments.iter().any(|argument| argument == name);
+    let value = |name: &str| arguments.iter().skip_while(|argument| *argument != name).nth(1).cloned();
+    if flag("--role") {
+        return child(&value("--role").unwrap(), |name| value(name).unwrap());
+    }
+    app::install_tls();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let quick = flag("--quick");
+    let number = |name: &str, default: u64| value(name).map_or(default, |text| text.parse().unwrap());
+    let plan = Plan {
+        jobs: number("--jobs", if quick { 5_000 } else { 20_000 }),
+        rounds: number("--rounds", if quick { 2 } else { 3 }),
+        paced: number("--paced", if quick { 400 } else { 1_000 }),
+    };
+    let report = runtime.block_on(measure(&plan));
+    println!("{}", report.tables());
+    if flag("--write") {
+        report.write(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/performance.md").as_path());
+    }
+    println!("{}", report.line());
+}
+
+struct Plan {
+    jobs: u64,
+    rounds: u64,
+    paced: u64,
+}
+
+async fn measure(plan: &Plan) -> Report {
+    let rabbit = Rabbit::start();
+    let stand_in = StandIn::start();
+    let mut pairs = Vec::new();
+    for prefetch in PREFETCHES {
+        let mut pair = Pair { prefetch, bare: Vec::new(), worker: Vec::new() };
+        for _ in 0..plan.rounds {
+            pair.bare.push(round("bare", &rabbit, &stand_in, prefetch, plan.jobs).await);
+            pair.worker.push(round("worker", &rabbit, &stand_in, prefetch, plan.jobs).await);
+        }
+        pairs.push(pair);
+    }
+    let mut paced = Paced::default();
+    for _ in 0..2 {
+        paced.bare.extend(pace("bare", &rabbit, &stand_in, plan.paced / 2).await);
+        paced.worker.extend(pace("worker", &rabbit, &stand_in, plan.paced / 2).await);
+    }
+    Report { jobs: plan.jobs, pairs, paced }
+}
+
+/// A full queue, emptied by one of the loops.
+async fn round(role: &str, rabbit: &Rabbit, stand_in: &StandIn, prefetch: u16, jobs: u64) -> Meter {
+    let prefix = names(rabbit).await;
+    let load = Load::connect(&rabbit.url(), &prefix).await;
+    load.fill(jobs).await;
+    let meter = Loop::start(role, rabbit, stand_in, &prefix, prefetch, jobs).end().await;
+    load.judge(jobs, role == "worker").await;
+    eprintln!("{role:6} {prefetch:3}: {meter:.0?}");
+    meter
+}
+
+/// Fifty jobs a second, one after the other.
+async fn pace(role: &str, rabbit: &Rabbit, stand_in: &StandIn, jobs: u64) -> Vec<Duration> {
+    const UNHEARD: u64 = 50;
+    let prefix = names(rabbit).await;
+    let load = Load::connect(&rabbit.url(), &prefix).await;
+    let jobs = jobs + UNHEARD;
+    let running = Loop::start(role, rabbit, stand_in, &prefix, 64, jobs);
+    let took = load.pace(jobs, Duration::from_millis(20), UNHEARD as usize).await;
+    running.end().await;
+    took
+}
+
+/// Fresh names for each round, so that no queue has a past.
+async fn names(rabbit: &Rabbit) -> String {
+    let prefix = format!("b{}", uuid::Uuid::new_v4().simple());
+    let config = AmqpConfig { prefix: prefix.clone(), ..AmqpConfig::new(SecretString::from(rabbit.url())) };
+    AmqpBroker::declare_topology(&config).await.unwrap();
+    prefix
+}
+
+/// A loop in a process of its own.
+struct Loop {
+    process: Child,
+    _dir: tempfile::TempDir,
+}
+
+impl Loop {
+    fn start(role: &str, rabbit: &Rabbit, stand_in: &StandIn, prefix: &str, prefetch: u16, jobs: u64) -> Loop {
+        let dir = tempfile::Builder::new().prefix("throughput-").tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        let log = std::fs::File::create(dir.path().join("log")).unwrap();
+        let process = Command::new(std::env::current_exe().unwrap())
+            .args(["--role", role, "--url", &rabbit.url(), "--prefix", prefix, "--systems", &stand_in.address])
+            .args(["--prefetch", &prefetch.to_string(), "--jobs", &jobs.to_string(), "--dir"])
+            .arg(dir.path())
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        Loop { process, _dir: dir }
+    }
+
+    async fn end(self) -> Meter {
+        let output = tokio::task::spawn_blocking(move || self.process.wait_with_output().unwrap()).await.unwrap();
+        if !output.status.success() {
+            let log = std::fs::read_to_string(self._dir.path().join("log")).unwrap_or_default();
+            let end: Vec<&str> = log.lines().rev().take(20).collect();
+            panic!("a loop ended with {}:\n{}", output.status, end.join("\n"));
+        }
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+}
+
+fn child(role: &str, value: impl Fn(&str) -> String) {
+    if role == "stand-in" {
+        return stand_in::serve();
+    }
+    let (url, prefix, systems, dir) = (value("--url"), value("--prefix"), value("--systems"), value("--dir"));
+    let (prefetch, jobs) = (value("--prefetch").parse().unwrap(), value("--jobs").parse().unwrap());
+    app::install_tls();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let meter = runtime.block_on(async {
+        match role {
+            "bare" => bare::run(&url, &prefix, prefetch, jobs, &systems).await,
+            "worker" => {
+                erasure_worker::telemetry::init().unwrap();
+                worker::run(&url, &prefix, prefetch, jobs, &systems, Path::new(&dir)).await
+            }
+            _ => panic!("no such role"),
+        }
+    });
+    println!("{}", serde_json::to_string(&meter).unwrap());
+}
+
+/// The stand-in in a process of its own; it ends when its input does.
+struct StandIn {
+    process: Child,
+    address: String,
+}
+
+impl StandIn {
+    fn start() -> StandIn {
+        let mut process = Command::new(std::env::current_exe().unwrap())
+            .args(["--role", "stand-in"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut address = String::new();
+        BufReader::new(process.stdout.take().unwrap()).read_line(&mut address).unwrap();
+        StandIn { process, address: address.trim().to_owned() }
+    }
+}
+
+impl Drop for StandIn {
+    fn drop(&mut self) {
+        drop(self.process.stdin.take());
+        let _ = self.process.wait();
+    }
+}

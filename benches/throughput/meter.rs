@@ -1,0 +1,92 @@
+//! What a loop's process used between its first tenth and its last job.
+//!
+//! The rule it keeps: figures of the process are the kernel's, read from `/proc/self`.
+
+use std::time::{Duration, Instant};
+
+use erasure_worker::store::StoreStats;
+use serde::{Deserialize, Serialize};
+
+/// `/proc/self/stat` counts in these, on every Linux.
+const TICKS_A_SECOND: f64 = 100.0;
+
+/// Figures per job, and the process's peak.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Meter {
+    /// Jobs a second.
+    pub rate: f64,
+    /// Processor time a job, user and kernel.
+    pub cpu_us: f64,
+    /// Group commits a job.
+    pub syncs: f64,
+    /// Batches a job.
+    pub batches: f64,
+    /// Writes of single keys a job.
+    pub writes: f64,
+    /// Bytes a job that went to the disk.
+    pub disk_bytes: f64,
+    /// Bytes of the store a job at the end.
+    pub store_bytes: f64,
+    /// Peak resident memory.
+    pub peak_mib: f64,
+}
+
+struct Reading {
+    at: Instant,
+    jobs: u64,
+    cpu: f64,
+    disk: u64,
+    store: StoreStats,
+}
+
+impl Meter {
+    /// Watches until `jobs` are done.
+    pub async fn watch(jobs: u64, done: impl Fn() -> u64, store: impl Fn() -> StoreStats) -> Meter {
+        let read = |jobs| Reading { at: Instant::now(), jobs, cpu: cpu(), disk: disk_bytes(), store: store() };
+        let until = async |least: u64| {
+            loop {
+                let now = done();
+                if now >= least {
+                    return now;
+                }
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        let first = read(until(jobs / 10).await);
+        let last = read(until(jobs).await);
+        let count = (last.jobs - first.jobs).max(1) as f64;
+        let per_job = |first: u64, last: u64| (last - first) as f64 / count;
+        Meter {
+            rate: count / (last.at - first.at).as_secs_f64(),
+            cpu_us: (last.cpu - first.cpu) * 1e6 / count,
+            syncs: per_job(first.store.syncs, last.store.syncs),
+            batches: per_job(first.store.batches, last.store.batches),
+            writes: per_job(first.store.writes, last.store.writes),
+            disk_bytes: per_job(first.disk, last.disk),
+            store_bytes: last.store.bytes_on_disk as f64 / last.jobs as f64,
+            peak_mib: status("VmHWM:") / 1024.0,
+        }
+    }
+}
+
+/// Seconds of processor time so far.
+pub fn cpu() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+    // The second field is the program's name in parentheses and may hold spaces.
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    let ticks = |field: usize| fields[field].parse::<f64>().unwrap();
+    (ticks(11) + ticks(12)) / TICKS_A_SECOND
+}
+
+fn disk_bytes() -> u64 {
+    let io = std::fs::read_to_string("/proc/self/io").unwrap_or_default();
+    let line = io.lines().find_map(|line| line.strip_prefix("write_bytes: "));
+    line.and_then(|bytes| bytes.parse().ok()).unwrap_or(0)
+}
+
+/// A line of `/proc/self/status`, in KiB.
+pub fn status(name: &str) -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or("0");
+    line.split_whitespace().next().and_then(|kib| kib.parse().ok()).unwrap_or(0.0)
+}

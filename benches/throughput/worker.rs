@@ -1,0 +1,67 @@
+//! The worker itself, put together from a configuration as `erasure-worker run` does, with every promise on.
+//!
+//! The rule it keeps: nothing is switched off: disk syncs, seals, confirms and logs are as shipped.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use erasure_worker::app::{self, Worker};
+use erasure_worker::broker::Broker;
+use erasure_worker::config::{Config, Surroundings};
+use tokio_util::sync::CancellationToken;
+
+use crate::meter::Meter;
+
+/// A configuration against the stand-in: no system's own limits, everything else at its default.
+pub fn config(url: &str, prefix: &str, prefetch: u16, systems: &str, dir: &Path) -> Config {
+    let text = format!(
+        r#"
+[worker]
+environment = "sandbox"
+id = "bench"
+concurrency = {prefetch}
+state_dir = "state"
+master_key = "{}"
+[amqp]
+url = "{url}"
+prefix = "{prefix}"
+[ops]
+listen = "127.0.0.1:0"
+[systems.vitalsource]
+kind = "vitalsource"
+base_url = "http://{systems}/vs"
+api_key = "KEY"
+requests_per_minute = 600000
+max_in_flight = {prefetch}
+check_licenses = false
+replacement_email_domain = "example.com"
+[systems.cleeng]
+kind = "cleeng"
+core_url = "http://{systems}/core"
+rpc_url = "http://{systems}/rpc"
+mediastore_url = "http://{systems}/mediastore"
+publisher_token = "TOKEN"
+max_in_flight = {prefetch}
+"#,
+        "0123456789abcdef".repeat(4)
+    );
+    Config::parse(&text, dir, &Surroundings::default()).unwrap()
+}
+
+/// Does `jobs` jobs and returns what they took.
+pub async fn run(url: &str, prefix: &str, prefetch: u16, jobs: u64, systems: &str, dir: &Path) -> Meter {
+    let config = config(url, prefix, prefetch, systems, dir);
+    let store = app::store(&config).await.unwrap();
+    let broker = app::broker(&config, true).await.unwrap();
+    let worker = Worker::with_store(&config, Arc::clone(&broker) as Arc<dyn Broker>, store).unwrap();
+    let engine = Arc::clone(&worker.engine);
+    let stop = CancellationToken::new();
+    let asked = stop.clone();
+    let working = tokio::spawn(async move { worker.run_with_ops(&config, asked).await });
+    let meter = Meter::watch(jobs, || engine.figures().events.load(Ordering::Relaxed), || engine.store().stats()).await;
+    stop.cancel();
+    working.await.unwrap().unwrap();
+    broker.close().await;
+    meter
+}
