@@ -3,13 +3,15 @@
 //! The rule it keeps: no answer carries personal data; what changes anything needs the token, or
 //! comes from this very machine and from no other web page.
 //!
-//! In reading order: `serve` (the listener), `guard` (who may ask), then one module a group of
-//! routes: `health`, `metrics`, `jobs`, `systems`, `ceilings`, `dead_letters`, `imports`, `receipts`; `problem` is how each
-//! says no; `client` is the other end, for the command line.
+//! In reading order: `serve` (the routes), `doorway` (the connections), `guard` (who may ask), then
+//! one module a group of routes: `health`, `metrics`, `jobs`, `systems`, `ceilings`, `dead_letters`,
+//! `imports`, `receipts`; `problem` is how each says no; `client` is the other end, for the command
+//! line.
 
 mod ceilings;
 pub mod client;
 mod dead_letters;
+mod doorway;
 mod guard;
 mod health;
 mod imports;
@@ -28,6 +30,7 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 
+pub use doorway::CONNECTIONS;
 pub use imports::{DeskError, ExportedFile, ImportDesk, Settled};
 pub use serve::serve;
 

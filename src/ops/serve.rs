@@ -15,13 +15,13 @@ use axum::extract::rejection::{BytesRejection, QueryRejection};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware;
 use axum::routing::{get, post};
-use axum::serve::ListenerExt as _;
 use serde::de::DeserializeOwned;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::doorway::Doorway;
 use super::guard::{self, Guard};
 use super::problem::{Kind, Problem};
 use super::{Ops, ceilings, dead_letters, health, imports, jobs, metrics, receipts, systems};
@@ -59,15 +59,11 @@ pub async fn serve(ops: Ops, shutdown: CancellationToken) -> io::Result<(SocketA
     }
     let listener = TcpListener::bind(ops.settings.listen).await?;
     let addr = listener.local_addr()?;
-    let listener = listener.tap_io(|stream| {
-        // Without it answers are only slower.
-        let _ = stream.set_nodelay(true);
-    });
     let guard = Arc::new(Guard::new(addr, ops.settings.token.as_ref()));
     let began_at = jiff::Timestamp::now().as_duration().as_secs_f64();
     let shared = Arc::new(Shared { ops, letters: tokio::sync::Mutex::default(), survey: Default::default(), began_at });
     let app = router(Arc::clone(&shared)).layer(middleware::from_fn_with_state(guard, guard::watch));
-    let server = axum::serve(listener, app).with_graceful_shutdown(shutdown.clone().cancelled_owned());
+    let server = axum::serve(Doorway::new(listener), app).with_graceful_shutdown(shutdown.clone().cancelled_owned());
     let task = tokio::spawn(async move {
         let late = async {
             shutdown.cancelled().await;
