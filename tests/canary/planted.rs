@@ -2,6 +2,7 @@
 //! not come out anywhere.
 
 use erasure_worker::sandbox::{Action, FaultRule, Operation, Person, Sandbox};
+use erasure_worker::seal::jwe::seal_proof;
 use serde_json::{Value, json};
 
 use crate::forms::{Case, Form};
@@ -99,6 +100,14 @@ impl<'a> Planter<'a> {
                 self.plant("customer token", &token);
             }
         }
+    }
+
+    /// A job whose password comes sealed, and is opened on its way.
+    pub fn sealed(&mut self, key: &Value) -> Case {
+        let mut case = self.case(Form::EasyCms);
+        let sealed = seal_proof(key, &case.person.customer_password, Some(&case.id)).unwrap();
+        case.body["targets"][0]["customer_password"] = json!(sealed);
+        case
     }
 
     /// A job whose system answers with everything it knows about the person.

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::TcpListener;
 
+use erasure_worker::app;
 use erasure_worker::sandbox::FaultPlan;
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions, QueueBindOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
@@ -146,7 +147,9 @@ async fn nothing_about_a_person_is_written_or_said_but_to_the_systems() {
 
     let mut planter = Planter::new(rig.sandbox());
     let wrong_code = planter.plant("one-time password", "OTP-7301500-WRONG");
-    let plain = planter.one_of_each();
+    let mut plain = planter.one_of_each();
+    let sealing_key = app::keyring(&rig.config("state")).unwrap().sealing_key();
+    plain.push(planter.sealed(&sealing_key));
     let shaken = planter.one_of_each();
     let betrayed = [
         planter.betrayed(Form::EasyCms, 400),
