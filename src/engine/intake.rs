@@ -217,6 +217,7 @@ impl Engine {
             let is_alone = matches!(turn, Turn::Alone(_));
             let lives = async {
                 tokio::select! {
+                    biased;
                     () = tokio::time::sleep(ALIVE_AFTER) => {}
                     () = arrived.life.notified() => {}
                 }
@@ -225,11 +226,13 @@ impl Engine {
             let survived = async {
                 lives.await;
                 tokio::select! {
+                    biased;
                     () = tokio::time::sleep(ALONE_MAX) => false,
                     () = arrived.progress.notified() => true,
                 }
             };
             tokio::select! {
+                biased;
                 result = &mut work => result,
                 got_on = survived, if is_alone => {
                     // It did not stop the worker so far: the others need not wait any longer.
@@ -292,6 +295,7 @@ impl Engine {
         async {
             let lost = held.as_ref().map(|delivery| delivery.lost.clone()).unwrap_or_default();
             let hand = tokio::select! {
+                biased;
                 hand = self.hands.take(&job.key) => hand,
                 () = lost.cancelled() => return Err(Interrupted::Lost),
             };
@@ -324,6 +328,7 @@ impl Engine {
         if error.store().is_none() {
             // Nothing has changed by the time it comes back, and it comes back at once.
             tokio::select! {
+                biased;
                 () = tokio::time::sleep(UNUSABLE_PAUSE) => {}
                 () = delivery.lost.cancelled() => {}
                 () = self.draining.cancelled() => {}
@@ -352,6 +357,7 @@ impl Engine {
         self.broker.pause_intake().await;
         loop {
             tokio::select! {
+                biased;
                 () = tokio::time::sleep(Duration::from_secs(1)) => {}
                 () = self.draining.cancelled() => return,
             }

@@ -49,6 +49,9 @@ pub use guard::{Ceiling, GuardView, Scope};
 /// The wall clock.
 pub type WallClock = Arc<dyn Fn() -> At + Send + Sync>;
 
+/// Where jitter comes from: a number from 0 up to 1, another one each time.
+pub type Chance = Arc<dyn Fn() -> f64 + Send + Sync>;
+
 /// The pauses between attempts at one step.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RetryPolicy {
@@ -101,6 +104,8 @@ pub struct Parts {
     pub keyring: Arc<Keyring>,
     /// The wall clock.
     pub now: WallClock,
+    /// Where jitter comes from.
+    pub chance: Chance,
 }
 
 /// The engine. One per process and store.
@@ -112,6 +117,7 @@ pub struct Engine {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) keyring: Arc<Keyring>,
     pub(crate) now: WallClock,
+    pub(crate) chance: Chance,
     pub(crate) hands: intake::Hands,
     pub(crate) starts: starts::Starts,
     pub(crate) outbox: outbox::Outbox,
@@ -135,7 +141,7 @@ impl Engine {
 
     /// Puts an engine together; [`Engine::run`] starts it.
     pub fn with_policy(parts: Parts, policy: admission::Policy) -> Arc<Engine> {
-        let Parts { settings, accepts, gates, broker, store, keyring, now } = parts;
+        let Parts { settings, accepts, gates, broker, store, keyring, now, chance } = parts;
         Arc::new(Engine {
             hands: intake::Hands::default(),
             starts: starts::Starts::default(),
@@ -157,6 +163,7 @@ impl Engine {
             store,
             keyring,
             now,
+            chance,
         })
     }
 

@@ -146,6 +146,7 @@ impl Engine {
 
     async fn pause(&self, run: &Run<'_>, wait: Duration) {
         tokio::select! {
+            biased;
             () = tokio::time::sleep(wait) => {}
             () = run.lost.cancelled() => {}
             () = self.draining.cancelled() => {}
@@ -240,6 +241,7 @@ impl Engine {
         let target = &run.job.targets[index];
         let endpoint = gate.system().endpoint(step);
         let pass = tokio::select! {
+            biased;
             pass = gate.enter(&run.job.key, endpoint, self.settings.inline_wait_max) => pass,
             () = run.lost.cancelled() => return Ok(None),
             () = self.draining.cancelled() => return Ok(None),
@@ -307,7 +309,8 @@ impl Engine {
             _ => {
                 self.figures.count(&self.figures.failed_attempts);
                 tracing::warn!(%failure, "attempt failed");
-                let pause = pause(&self.settings.retry, attempt).max(failure.retry_after.unwrap_or_default());
+                let pause =
+                    pause(&self.settings.retry, attempt, (self.chance)()).max(failure.retry_after.unwrap_or_default());
                 let entry = Entry::Failed {
                     target,
                     step,
@@ -363,20 +366,20 @@ fn twin_before(job: &Job, index: usize) -> Option<usize> {
 }
 
 /// The pause after a failed attempt: exponential with full jitter, from zero to the policy's bound.
-/// The crate spreads a value by a factor; spread by all of itself, half the bound gives 0 to 1.
-pub(crate) fn pause(policy: &RetryPolicy, attempt: u32) -> Duration {
+pub(crate) fn pause(policy: &RetryPolicy, attempt: u32, chance: f64) -> Duration {
     let mut backoff = ExponentialBackoff {
-        initial_interval: policy.initial_interval / 2,
-        current_interval: policy.initial_interval / 2,
-        max_interval: policy.max_interval / 2,
+        initial_interval: policy.initial_interval,
+        current_interval: policy.initial_interval,
+        max_interval: policy.max_interval,
         multiplier: policy.multiplier,
-        randomization_factor: 1.0,
+        // Its own spread starts at half of the bound.
+        randomization_factor: 0.0,
         max_elapsed_time: None,
         ..ExponentialBackoff::default()
     };
-    let mut pause = Duration::ZERO;
+    let mut bound = Duration::ZERO;
     for _ in 0..attempt.clamp(1, 64) {
-        pause = backoff.next_backoff().unwrap_or(policy.max_interval);
+        bound = backoff.next_backoff().unwrap_or(policy.max_interval);
     }
-    pause
+    bound.mul_f64(chance)
 }

@@ -119,6 +119,7 @@ fn start(
         store: store as Arc<dyn Store>,
         keyring: Arc::clone(&keyring),
         now: Arc::new(move || At(clock.lock().unwrap().now())),
+        chance: Arc::new(rand::random),
     };
     let engine = Engine::with_policy(parts, policy);
     let working = Arc::clone(&engine);

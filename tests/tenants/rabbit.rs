@@ -111,6 +111,7 @@ async fn the_brokers_word_and_the_signature_decide_for_jobs_and_cancellations() 
         store: Arc::new(MemoryStore::new()) as Arc<dyn Store>,
         keyring,
         now: Arc::new(app::now),
+        chance: Arc::new(rand::random),
     };
     let engine = Engine::with_policy(parts, app::policy(&config));
     let working = Arc::clone(&engine);

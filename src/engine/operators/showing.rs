@@ -210,6 +210,7 @@ fn told(entry: &Entry) -> Value {
             ("asked", at)
         }
         Entry::Continued { at } => ("continued", at),
+        Entry::OfferedAgain { at } => ("offered_again", at),
         Entry::Ended { end, at, .. } => {
             line.insert("outcome", end.outcome.as_str().into());
             line.insert("reason", end.reason.map(Reason::as_str).into());
