@@ -146,6 +146,7 @@ impl Engine {
             );
         }
         self.recall_proven_credentials()?;
+        self.recall_pauses()?;
         self.remember_keys().await?;
         let background = tokio_util::task::TaskTracker::new();
         background.spawn(Arc::clone(self).outbox_loop());

@@ -7,7 +7,7 @@
 //! [`opening`] what it means for the job; [`run`] carries the job through its targets, each
 //! call through its system's [`gate`]; [`ending`] writes outcomes (each with its link of [`receipts`]),
 //! parks, publishes and acks; [`journal`] is what all of them keep in the store; [`operators`] what
-//! people may see and do.
+//! people may see and do, [`pauses`] what they have stopped.
 
 pub mod admission;
 pub mod cancels;
@@ -23,6 +23,7 @@ pub mod letters;
 pub mod opening;
 pub mod operators;
 pub mod outbox;
+pub mod pauses;
 pub mod receipts;
 pub mod retention;
 pub mod run;
@@ -127,6 +128,7 @@ pub struct Engine {
     pub(crate) stalled: std::sync::atomic::AtomicBool,
     pub(crate) cancel_waits: std::sync::atomic::AtomicBool,
     pub(crate) pulse: operators::Pulse,
+    pub(crate) pauses: pauses::Pauses,
     pub(crate) failed: tokio::sync::watch::Sender<Option<String>>,
     pub(crate) policy: admission::Policy,
     pub(crate) guard: guard::Guard,
@@ -152,6 +154,7 @@ impl Engine {
             stalled: std::sync::atomic::AtomicBool::new(false),
             cancel_waits: std::sync::atomic::AtomicBool::new(false),
             pulse: operators::Pulse::default(),
+            pauses: pauses::Pauses::default(),
             failed: tokio::sync::watch::Sender::new(None),
             tasks: TaskTracker::new(),
             guard: guard::Guard::new(policy.ceilings.clone()),

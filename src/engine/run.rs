@@ -239,6 +239,9 @@ impl Engine {
         step: Step,
     ) -> Result<Option<StayAway>, Interrupted> {
         let target = &run.job.targets[index];
+        if let Some(wait) = self.pauses.stay_away(&run.job.key.tenant, &target.system, self.now()) {
+            return Ok(Some(StayAway { wait, why: Waiting::Paused }));
+        }
         let endpoint = gate.system().endpoint(step);
         let pass = tokio::select! {
             biased;

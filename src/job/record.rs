@@ -38,19 +38,22 @@ pub enum Waiting {
     Held,
     /// It was long in hand: its delivery is renewed.
     Renewal,
+    /// An operator paused the system or the tenant.
+    Paused,
     /// More jobs came than a ceiling allows: an operator releases or discards it.
     Guard,
 }
 
 impl Waiting {
     /// Every reason.
-    pub const ALL: [Waiting; 7] = [
+    pub const ALL: [Waiting; 8] = [
         Waiting::Retry,
         Waiting::Pending,
         Waiting::Input,
         Waiting::RateLimit,
         Waiting::Held,
         Waiting::Renewal,
+        Waiting::Paused,
         Waiting::Guard,
     ];
 
@@ -63,6 +66,7 @@ impl Waiting {
             Waiting::RateLimit => "rate_limit",
             Waiting::Held => "held",
             Waiting::Renewal => "renewal",
+            Waiting::Paused => "paused",
             Waiting::Guard => "guard",
         }
     }

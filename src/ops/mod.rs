@@ -4,12 +4,15 @@
 //! comes from this very machine and from no other web page.
 //!
 //! In reading order: `serve` (the routes), `doorway` (the connections), `guard` (who may ask), then
-//! one module a group of routes: `health`, `metrics`, `jobs`, `systems`, `ceilings`, `dead_letters`,
-//! `imports`, `receipts`; `problem` is how each says no; `client` is the other end, for the command
+//! one module a group of routes: `health`, `metrics`, `overview` (with `rates`), `jobs`, `systems`,
+//! `pauses`, `ceilings`, `dead_letters`, `codes`, `imports`, `receipts`; `console` is the page for
+//! people that asks them; `problem` is how each says no; `client` is the other end, for the command
 //! line.
 
 mod ceilings;
 pub mod client;
+mod codes;
+mod console;
 mod dead_letters;
 mod doorway;
 mod guard;
@@ -17,7 +20,10 @@ mod health;
 mod imports;
 mod jobs;
 mod metrics;
+mod overview;
+mod pauses;
 pub mod problem;
+mod rates;
 mod receipts;
 mod serve;
 mod systems;

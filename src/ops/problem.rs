@@ -30,6 +30,8 @@ pub enum Kind {
     UnknownScope,
     /// No dead letter of that job.
     UnknownDeadLetter,
+    /// No such code.
+    UnknownCode,
     /// The route does not take this method.
     MethodNotAllowed,
     /// The job has ended.
@@ -56,7 +58,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind, as the documentation lists them.
-    pub const ALL: [Kind; 19] = [
+    pub const ALL: [Kind; 20] = [
         Kind::BadRequest,
         Kind::Unauthorised,
         Kind::ForeignOrigin,
@@ -65,6 +67,7 @@ impl Kind {
         Kind::UnknownSystem,
         Kind::UnknownScope,
         Kind::UnknownDeadLetter,
+        Kind::UnknownCode,
         Kind::MethodNotAllowed,
         Kind::JobEnded,
         Kind::TooLate,
@@ -93,6 +96,7 @@ impl Kind {
             Kind::UnknownDeadLetter => {
                 (StatusCode::NOT_FOUND, "unknown-dead-letter", "There is no dead letter of that job")
             }
+            Kind::UnknownCode => (StatusCode::NOT_FOUND, "unknown-code", "There is no such code"),
             Kind::MethodNotAllowed => {
                 (StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "The route does not take this method")
             }

@@ -67,10 +67,20 @@ impl Stage {
 
     /// Asks every route of the ops API that only looks.
     async fn ask_everything(&self, kept: &mut Kept, ids: &[String]) {
-        let mut paths: Vec<String> =
-            ["livez", "readyz", "metrics", "v1/jobs?limit=500", "v1/systems", "v1/guard", "v1/dead-letters"]
-                .map(str::to_owned)
-                .into();
+        let mut paths: Vec<String> = [
+            "livez",
+            "readyz",
+            "metrics",
+            "v1/jobs?limit=500",
+            "v1/systems",
+            "v1/guard",
+            "v1/dead-letters",
+            "v1/overview",
+            "v1/paused",
+            "",
+        ]
+        .map(str::to_owned)
+        .into();
         paths.extend(["v1/receipts", ".well-known/jwks.json", "nothing", "v1/jobs?state=nonsense"].map(str::to_owned));
         for id in ids {
             paths.push(format!("v1/jobs/acme/{id}"));

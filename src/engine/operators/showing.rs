@@ -101,6 +101,7 @@ fn error(reason: Reason, step: Option<StepName>) -> Value {
     json!({
         "code": reason.code(), "reason": reason.as_str(), "sentence": reason.sentence(),
         "step": step.map(StepName::as_str), "retry": reason.retry().as_str(),
+        "runbook": reason.runbook(),
     })
 }
 
