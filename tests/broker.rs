@@ -3,6 +3,8 @@
 // A test ends at the first thing that is not as it should be; clippy knows that of test functions only.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "broker/conformance.rs"]
+mod conformance;
 mod support;
 
 use std::collections::BTreeMap;

@@ -38,6 +38,9 @@ max_elapsed = "72h"
 input_max = "14d"
 pending_max = "14d"
 
+[deadlines]
+at_risk_before = "7d"
+
 [amqp]
 url = "amqp://guest:guest@127.0.0.1:5672/%2f"
 prefix = "erasure"

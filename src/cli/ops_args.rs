@@ -100,7 +100,7 @@ pub enum JobsCommand {
     /// Tell which open jobs will be late at the present pace, and because of which system.
     #[command(after_help = "Example:\n  erasure-worker jobs forecast
 
-Exit codes: 0 none will be late, 1 some are or will be, 2 the worker cannot be asked.")]
+Exit codes: 0 none will be late; 1 some are or will be, or the worker cannot be reached; 2 usage.")]
     Forecast(AskOnly),
     /// End a job before its first destructive call.
     #[command(after_help = "Example:

@@ -15,6 +15,7 @@ mod setting;
 mod surroundings;
 mod system_sections;
 mod systems;
+mod tenants;
 pub mod units;
 
 use std::cell::{Cell, RefCell};
@@ -37,6 +38,7 @@ pub use systems::{
     Cleeng, CommonSystem, Confirmation, EasyCms, IdentityCheck, ImportConfig, ImportKey, MemberProof, SystemConfig,
     SystemKind, Termination, VitalSource, ZetaLoyalty,
 };
+pub use tenants::{GuardConfig, SignatureKey, TenantConfig};
 
 /// How names of tenants, systems and workers look.
 pub const NAME_FORM: &str = "[a-z0-9][a-z0-9_-]{0,62}";
@@ -202,6 +204,8 @@ pub struct Config {
     pub ops: OpsConfig,
     /// The configured systems by name; at least one.
     pub systems: BTreeMap<String, SystemConfig>,
+    /// The tenants by name. Where there is none, whoever may publish may order everything.
+    pub tenants: BTreeMap<String, TenantConfig>,
     /// What the publishers are told of terms that run out.
     pub deadlines: DeadlinesConfig,
     /// Regulations beside the built-in ones, and holidays for these.

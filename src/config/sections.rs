@@ -14,7 +14,7 @@ use super::listing::Origin;
 use super::secret::MasterKey;
 use super::{
     AmqpConfig, Config, DeadLettersConfig, DeadlinesConfig, Environment, NAME_FORM, OpsConfig, RetryConfig,
-    WaitsConfig, WorkerConfig, is_name, regulations, system_sections,
+    WaitsConfig, WorkerConfig, is_name, regulations, system_sections, tenants,
 };
 
 /// A local broker as it comes.
@@ -39,9 +39,11 @@ pub(super) fn read(mut root: Cursor<'_>) -> Option<Config> {
     let dead_letters = dead_letters(root.section("dead_letters"));
     let ops = ops(root.section("ops"));
     let in_hand_max = worker.as_ref().map(|worker| worker.in_hand_max);
+    let system_names = root.names_in("systems");
     let systems = system_sections::read(&mut root, in_hand_max);
     let deadlines = deadlines(root.section("deadlines"));
     let regulations = regulations::read(&mut root);
+    let tenants = tenants::read(&mut root, &system_names);
     root.finish();
     Some(Config {
         file: None,
@@ -53,6 +55,7 @@ pub(super) fn read(mut root: Cursor<'_>) -> Option<Config> {
         ops,
         systems,
         deadlines,
+        tenants,
         regulations,
         entries: Vec::new(),
     })

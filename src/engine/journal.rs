@@ -170,9 +170,10 @@ impl Journal {
         Ok(())
     }
 
-    /// Writes a batch that ends the job: with `forget`, its record and journal go with it. Where the
-    /// store did not take it, it may be written again with other bytes.
-    pub fn end(&self, store: &dyn Store, mut batch: Batch, forget: bool) {
+    /// Writes a batch that ends the job: with `forget`, its record and journal go with it. The tickets
+    /// are those of all that is not known to be durable yet, this batch last. Where the store did not
+    /// take it, it may be written again with other bytes.
+    pub fn end(&self, store: &dyn Store, mut batch: Batch, forget: bool) -> Vec<Ticket> {
         let mut state = self.lock();
         if forget {
             batch.remove(Table::Job, self.key.to_bytes());
@@ -182,7 +183,9 @@ impl Journal {
         } else {
             batch.put(Table::Job, self.key.to_bytes(), state.record.to_bytes());
         }
-        state.pending.push(store.submit(batch));
+        let mut tickets = std::mem::take(&mut state.pending);
+        tickets.push(store.submit(batch));
+        tickets
     }
 
     /// Waits until everything written so far is durable.

@@ -4,17 +4,19 @@
 //! The rule it keeps: the event is confirmed before the letter has its code, so that a stop in between
 //! repeats it, with the same id, and forgets nothing.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use zeroize::Zeroizing;
 
 use super::Engine;
-use super::envelope::{self, DeadLetterHead, Letter, Origin, header};
+use super::envelope::{self, DeadLetterHead, Origin, header};
 use super::intake::Interrupted;
+use super::journal::JournalError;
 use crate::broker::{DeadLetter, Destination, HeaderValue, Properties, Publication, PublishError, Verdict, Via};
-use crate::job::{JobKey, Reason, parse};
+use crate::job::{JobKey, Reason};
 
 /// How often the number of dead letters is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
@@ -64,20 +66,20 @@ impl Engine {
             Verdict::Keep
         };
         self.broker.dead_letters(MOST, &mut note).await?;
-        let mut told = HashSet::new();
+        let mut told = HashMap::new();
         for letter in found {
-            let detail = detail(&letter.properties);
-            if let Some((key, body)) = self.of_job(&letter) {
-                let event = self.refusal(&key, &letter.properties, &body, Reason::Undelivered, Some(&detail)).await?;
-                self.publish_event(&event, &key, &letter.properties, &self.draining)
-                    .await
-                    .map_err(Interrupted::from)?;
+            let Some(it) = self.identified(&letter)? else { continue };
+            if let Some(key) = &it.key {
+                let original = &letter.properties;
+                let event = self.refusal_event(key, original, &it.body, it.reason, Some(&it.detail)).await?;
+                self.publish_event(&event, key, original, &self.draining).await.map_err(Interrupted::from)?;
             }
-            told.insert(letter.body);
+            told.insert(letter.body, it);
         }
         let mut count = 0;
         let mut code = |letter: &DeadLetter| {
-            let coded = (is_bare(letter) && told.contains(&letter.body)).then(|| self.coded(letter)).flatten();
+            let it = told.get(&letter.body).filter(|_| is_bare(letter));
+            let coded = it.and_then(|it| self.coded(letter, it));
             coded.map_or(Verdict::Keep, |(properties, body)| {
                 count += 1;
                 Verdict::Replace(Box::new(Publication { to: Destination::DeadLetter, properties, body }))
@@ -89,33 +91,40 @@ impl Engine {
         Ok(count)
     }
 
-    /// The job that the letter belongs to, and its body as its publisher sent it.
-    fn of_job(&self, letter: &DeadLetter) -> Option<(JobKey, Vec<u8>)> {
-        let Letter { body, origin } =
-            envelope::open_as(Via::Resume, &letter.properties, &letter.body, &self.keyring).ok()?;
-        let key = match origin {
-            Origin::Ours { key, .. } => Some(key),
-            Origin::Publisher => match parse::job(&body, letter.properties.message_id.as_deref(), &self.accepts) {
-                Ok(job) => Some(job.key),
-                Err(refusal) => refusal.key,
-            },
+    /// Whose the letter is, and why it lies there; `None` where it cannot be opened. What the worker
+    /// would have refused has that reason: an event is for those who may order something.
+    fn identified(&self, letter: &DeadLetter) -> Result<Option<Identified>, JournalError> {
+        let Ok(opened) = envelope::open_as(Via::Resume, &letter.properties, &letter.body, &self.keyring) else {
+            return Ok(None);
         };
-        Some((key?, body.to_vec()))
+        let admitted = self.admit(&letter.properties, true, &opened)?;
+        let (key, reason, detail) = match (admitted, &opened.origin) {
+            (_, Origin::Ours { key, .. }) => (Some(key.clone()), Reason::Undelivered, detail(&letter.properties)),
+            (Ok(job), _) => (Some(job.key), Reason::Undelivered, detail(&letter.properties)),
+            (Err(refusal), _) => (refusal.key, refusal.reason, refusal.invalid.to_string()),
+        };
+        Ok(Some(Identified { key, body: opened.body, reason, detail }))
     }
 
     /// The letter with its code. A parked copy keeps its seal and its headers, and can be replayed.
-    fn coded(&self, letter: &DeadLetter) -> Option<(Properties, Bytes)> {
-        let note = envelope::note(Reason::Undelivered);
+    fn coded(&self, letter: &DeadLetter, it: &Identified) -> Option<(Properties, Bytes)> {
+        let note = envelope::note(it.reason);
         if letter.properties.headers.contains_key(header::MAC) {
             return Some(envelope::unopened(&letter.properties, &letter.body, &note, self.now()));
         }
-        let of_job = self.of_job(letter);
-        let key = of_job.as_ref().map(|(key, _)| key);
-        let detail = detail(&letter.properties);
-        let head = DeadLetterHead { key, run: 0, park: 0, at: self.now(), note: &note, detail: Some(&detail) };
+        let (key, detail) = (it.key.as_ref(), Some(it.detail.as_str()));
+        let head = DeadLetterHead { key, run: 0, park: 0, at: self.now(), note: &note, detail };
         let seal = self.settings.seal_dead_letters;
         envelope::dead_letter(&self.keyring, &letter.properties, &head, &letter.body, seal).ok()
     }
+}
+
+/// Whose a letter is.
+struct Identified {
+    key: Option<JobKey>,
+    body: Zeroizing<Vec<u8>>,
+    reason: Reason,
+    detail: String,
 }
 
 /// Why the code could not be given; the letters stay as they are.
@@ -125,6 +134,12 @@ enum Trouble {
     Broker(#[from] PublishError),
     #[error(transparent)]
     Engine(#[from] Interrupted),
+}
+
+impl From<JournalError> for Trouble {
+    fn from(error: JournalError) -> Self {
+        Trouble::Engine(error.into())
+    }
 }
 
 fn is_bare(letter: &DeadLetter) -> bool {

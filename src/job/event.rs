@@ -93,6 +93,16 @@ impl About<'_> {
         self.publish(frame, "needs_input", data)
     }
 
+    /// The job waits for an operator: more came than these tenants and systems may be sent.
+    pub fn held_by_guard<'s>(&self, frame: &Frame<'_>, scopes: impl Iterator<Item = (&'s str, &'s str)>) -> Event {
+        let mut data = self.data(frame, "held_by_guard", false);
+        // Nothing was looked at yet, so there is nothing to be said of a target.
+        data.insert("targets".into(), Value::Array(Vec::new()));
+        let scopes = scopes.map(|(kind, name)| json!({ "scope": kind, "name": name })).collect();
+        data.insert("guard".into(), Value::Array(scopes));
+        self.publish(frame, "held_by_guard", data)
+    }
+
     fn publish(&self, frame: &Frame<'_>, what: &str, data: Map<String, Value>) -> Event {
         let id = id(&self.job.key, self.record.run, self.record.seq);
         envelope(frame, &self.job.key, what, id, Value::Object(data))
@@ -343,4 +353,43 @@ pub fn cancel_refused(frame: &Frame<'_>, key: &JobKey, run: u32, seq: u32) -> Ev
         "error": { "code": reason.code(), "reason": reason.as_str(), "step": null, "retry": reason.retry().as_str() },
     });
     envelope(frame, key, "cancel_refused", id(key, run, seq), data)
+}
+
+/// A cancellation from somebody who may not send it; it was not carried out.
+pub fn cancel_unauthorised(frame: &Frame<'_>, key: &JobKey, detail: &str, body_sha256: &str) -> Event {
+    let reason = Reason::Unauthorised;
+    let name = format!("{}/{}/cancel_refused/{body_sha256}", key.tenant, key.job_id);
+    let data = json!({
+        "job_id": key.job_id.to_string(), "tenant": key.tenant, "run": 0, "seq": 0,
+        "final": false, "outcome": "cancel_refused", "partial": false, "body_sha256": body_sha256,
+        "error": { "code": reason.code(), "reason": reason.as_str(), "detail": detail, "step": null, "retry": reason.retry().as_str() },
+    });
+    envelope(frame, key, "cancel_refused", Uuid::new_v5(&NAMESPACE, name.as_bytes()), data)
+}
+
+/// A dead letter that will be removed.
+pub struct Expiring {
+    /// The run that it is of; 0 where the message never became a job.
+    pub run: u32,
+    /// When it was written.
+    pub letter_at: At,
+    /// Not before this is it removed.
+    pub expires_at: At,
+    /// Why it lies there.
+    pub reason: Option<Reason>,
+}
+
+/// Nobody has dealt with a job's dead letter, and it will soon be too late: with it goes the last
+/// copy of what was asked for. The same letter gives the same event on every worker.
+pub fn dead_letter_expires(frame: &Frame<'_>, key: &JobKey, letter: &Expiring) -> Event {
+    let name = format!("{}/{}/{}/dead-letter/{}", key.tenant, key.job_id, letter.run, letter.letter_at.0);
+    let error = letter.reason.map(|reason| {
+        json!({ "code": reason.code(), "reason": reason.as_str(), "step": null, "retry": reason.retry().as_str() })
+    });
+    let data = json!({
+        "job_id": key.job_id.to_string(), "tenant": key.tenant, "run": letter.run, "seq": 0,
+        "final": false, "outcome": "at_risk", "cause": "dead_letter_expires",
+        "expires_at": letter.expires_at.to_rfc3339(), "error": error,
+    });
+    envelope(frame, key, "at_risk", Uuid::new_v5(&NAMESPACE, name.as_bytes()), data)
 }

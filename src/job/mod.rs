@@ -5,6 +5,7 @@
 
 pub mod cancel;
 pub mod cursor;
+pub mod draft;
 pub mod due;
 pub mod event;
 mod field;
@@ -18,6 +19,7 @@ pub mod state;
 pub mod step;
 
 pub use cancel::Cancel;
+pub use draft::Draft;
 pub use due::Term;
 pub use flow::{Next, Rules};
 pub use journal::{At, Entry};

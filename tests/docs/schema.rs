@@ -48,7 +48,7 @@ fn the_closed_lists_of_the_event_schema_are_those_of_the_code() {
     same_words(
         &schema,
         "/$defs/job_outcome/enum",
-        ends.chain(["needs_input", "rejected", "cancel_refused", "at_risk", "overdue"]),
+        ends.chain(["needs_input", "rejected", "cancel_refused", "held_by_guard", "at_risk", "overdue"]),
     );
 }
 
@@ -254,9 +254,9 @@ fn what_the_worker_publishes_is_valid_under_the_event_schema() {
             step: StepName::TerminateEntitlement,
         };
         let record = record(&job);
-        events.push(
-            About { job: &job, record: &record, targets: &targets, rules: &rules }.needs_input(&frame, &[(0, ask)]),
-        );
+        let about = About { job: &job, record: &record, targets: &targets, rules: &rules };
+        events.push(about.needs_input(&frame, &[(0, ask)]));
+        events.push(about.held_by_guard(&frame, [("tenant", "acme"), ("system", "cleeng")].into_iter()));
         let ends = [
             TargetEnd::refused(Reason::ActiveEntitlement, StepName::TerminateEntitlement),
             TargetEnd::well(TargetOutcome::Erased),
@@ -279,6 +279,11 @@ fn what_the_worker_publishes_is_valid_under_the_event_schema() {
     let open = record(&parsed(&example).unwrap());
     let deadline = |which| event::deadline(&frame, &key, &open, &[], which);
     events.extend(event::Deadline::ALL.map(deadline));
+    events.push(event::cancel_unauthorised(&frame, &key, "detail", &sha256));
+    for reason in [Some(Reason::Unproven), None] {
+        let letter = event::Expiring { run: 1, letter_at: At(7), expires_at: At(9), reason };
+        events.push(event::dead_letter_expires(&frame, &key, &letter));
+    }
     for event in events {
         let body: Value = serde_json::from_slice(&event.body).unwrap();
         assert_eq!(fault(&schema, &body), None, "{}", event.what);

@@ -76,7 +76,7 @@ impl Stage {
         body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         let body = body.to_string().into_bytes();
         let job = parse::job(&body, None, &self.engine.accepts).unwrap();
-        let letter = Letter { body: Zeroizing::new(body), origin: Origin::Publisher };
+        let letter = Letter { body: Zeroizing::new(body), origin: Origin::Publisher, wait: None };
         let Ok(Opened::Work(journal)) = self.engine.open(&job, &letter, false) else { unreachable!("a new job") };
         journal.durable().await.unwrap();
         job

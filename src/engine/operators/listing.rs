@@ -287,7 +287,7 @@ impl Engine {
                 }
             }
             // What a person holds up, no pace will hasten.
-            if !matches!(record.waiting, Some((Waiting::Input, _))) {
+            if !matches!(record.waiting, Some((Waiting::Input | Waiting::Guard, _))) {
                 let systems = record.systems.iter().filter_map(index).filter_map(|index| u16::try_from(index).ok());
                 waits.push(Waits { due: record.due_at, systems: systems.collect() });
             }

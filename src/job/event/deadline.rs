@@ -48,6 +48,7 @@ pub fn deadline(
         ("seq", json!(record.seq)),
         ("final", json!(false)),
         ("outcome", json!(what)),
+        ("cause", json!("due_at")),
         ("partial", json!(targets.iter().any(changed))),
         ("subject_ref", json!(record.subject_ref)),
         ("regulation", json!(record.regulation)),
