@@ -21,9 +21,6 @@ fn is_the_brokers(name: &str) -> bool {
         || name == "x-stream-offset"
 }
 
-/// Of these, what is read: how often a message came, and why the broker gave it up.
-const READ: [&str; 2] = ["x-delivery-count", "x-first-death-reason"];
-
 /// Foreign headers beyond this many bytes are not carried on: they would not fit into one frame
 /// together with ours, and the broker closes the connection over that.
 const FOREIGN_HEADERS_MAX: usize = 32 * 1024;
@@ -97,7 +94,7 @@ pub(super) fn from_amqp(properties: &BasicProperties) -> Properties {
         priority: *properties.priority(),
         reply_to: text(properties.reply_to()),
         headers: headers
-            .filter(|(name, _)| READ.contains(&name.as_str()) || !is_the_brokers(name.as_str()))
+            .filter(|(name, _)| name.as_str() == "x-delivery-count" || !is_the_brokers(name.as_str()))
             .filter_map(|(name, value)| Some((name.to_string(), header(value)?)))
             .collect(),
     }
