@@ -19,10 +19,12 @@ use crate::broker::Broker;
 use crate::broker::amqp::{AmqpBroker, AmqpConfig};
 use crate::config::{self, Config, SystemConfig, SystemKind};
 use crate::engine::{Engine, Gate, GateSettings, Parts, Policy, RetryPolicy, Settings};
+use crate::job::due::Length;
 use crate::job::flow::{Confirm, Limits, MemberProof};
-use crate::job::{Accepts, At, Kind, MemberKey, Rules};
+use crate::job::{Accepts, At, Kind, MemberKey, Rules, Term};
 use crate::ops::{self, DeskError, ExportedFile, ImportDesk, Ops, OpsSettings, Settled};
 use crate::seal::{Keyring, MasterKey};
+use crate::service;
 use crate::store::{KEEP_MOVED_ASIDE, Options, SledStore, Store, StoreError, delete_moved_aside};
 use crate::systems::System;
 use crate::systems::cleeng::{Cleeng, CleengSettings, Termination};
@@ -55,8 +57,18 @@ pub fn accepts(config: &Config) -> Accepts {
     Accepts {
         environment: config::Choice::as_str(config.worker.environment).to_owned(),
         systems: config.systems.iter().map(|(name, system)| (name.clone(), rules(system))).collect(),
-        regulations: config.regulations.keys().cloned().collect::<BTreeSet<_>>(),
+        regulations: config.regulations.iter().map(|(name, law)| (name.clone(), term(name, law))).collect(),
     }
+}
+
+fn term(name: &str, law: &config::RegulationConfig) -> Term {
+    let configured = law.term.map(|term| {
+        let length = if term.months > 0 { Length::Months(term.months) } else { Length::Days(term.days) };
+        Term { length, working_day: term.next_working_day, holidays: BTreeSet::new() }
+    });
+    // A law without a term of its own in the configuration is a built-in one.
+    let term = configured.or_else(|| Term::built_in(name));
+    Term { holidays: law.holidays.iter().copied().collect(), ..term.unwrap_or(Term::days(0)) }
 }
 
 fn rules(system: &SystemConfig) -> Rules {
@@ -295,6 +307,7 @@ pub fn settings(config: &Config) -> Settings {
             input_max: waits.input_max,
             pending_max: waits.pending_max,
         },
+        at_risk_before: config.deadlines.at_risk_before,
         seal_dead_letters: config.dead_letters.seal,
     }
 }
@@ -396,7 +409,10 @@ impl Worker {
         let (listen, serving) =
             ops::serve(ops, shutdown.clone()).await.with_context(|| format!("ops.listen {}", config.ops.listen))?;
         tracing::info!(%listen, "ops API");
+        let alive = tokio::spawn(service::lives(Arc::clone(&self.engine)));
+        service::ready();
         let ran = self.run(stop).await;
+        alive.abort();
         shutdown.cancel();
         serving.await?;
         ran
@@ -419,6 +435,7 @@ impl Worker {
             async move {
                 stop.cancelled().await;
                 tracing::info!("draining: nothing new is taken, steps in hand finish");
+                service::stopping();
                 engine.drain();
             }
         });

@@ -12,6 +12,7 @@ pub mod process;
 pub mod receipt;
 pub mod sandbox;
 pub mod seal;
+pub mod service;
 pub mod store;
 pub mod systems;
 pub mod telemetry;

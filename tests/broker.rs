@@ -544,3 +544,71 @@ async fn amqps_trusts_the_given_authority_alone_and_shows_the_workers_certificat
         assert!(error.is_permanent() && error.to_string().contains(key), "{error}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_definitions_that_are_deployed_give_each_user_what_it_needs_and_no_more() {
+    let rabbit = Rabbit::shared();
+    let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/rabbitmq/definitions.json");
+    rabbit.ctl(&["import_definitions", file.to_str().unwrap()]);
+    let url = |user: &str| {
+        rabbit.ctl(&["change_password", user, "secret"]);
+        rabbit.url().replace("guest:guest", &format!("{user}:secret"))
+    };
+    let settings = AmqpConfig { declare_topology: false, ..AmqpConfig::new(SecretString::from(url("erasure-worker"))) };
+    let worker = AmqpBroker::connect(settings).await.unwrap();
+    up(&worker).await;
+
+    let publisher = Connection::connect(&url("erasure-publisher"), ConnectionProperties::default()).await.unwrap();
+    assert!(publishes(&publisher, "erasure.requests", "job").await, "jobs");
+    assert!(publishes(&publisher, "erasure.requests", "cancel").await, "cancellations");
+    for exchange in ["erasure.resume", "erasure.events", "erasure.dead-letter", ""] {
+        assert!(!publishes(&publisher, exchange, "job").await, "the publisher may write to {exchange:?}");
+    }
+    assert!(!reads(&publisher, "erasure.jobs").await, "the publisher may read jobs");
+
+    next(&worker).await.settle.ack().await.unwrap();
+    soon("the cancellation", worker.next_control(None)).await.unwrap();
+    for to in [
+        Destination::Requests,
+        Destination::Resume,
+        Destination::Wait(Tier::S5),
+        Destination::DeadLetter,
+        Destination::Event { routing_key: "job.completed.acme".to_owned() },
+    ] {
+        worker.publish(message(to.clone(), "{}")).await.unwrap_or_else(|error| panic!("{to:?}: {error}"));
+    }
+    assert_eq!(worker.dead_letters(10, &mut |_| Verdict::Remove).await, Ok(1));
+
+    let subscriber = Connection::connect(&url("erasure-subscriber"), ConnectionProperties::default()).await.unwrap();
+    let channel = subscriber.create_channel().await.unwrap();
+    let own = lapin::types::ShortString::from("erasure-subscriber.crm");
+    let durable = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
+    channel.queue_declare(own.clone(), durable, FieldTable::default()).await.unwrap();
+    let bind =
+        channel.queue_bind(own, "erasure.events".into(), "job.#".into(), Default::default(), FieldTable::default());
+    bind.await.unwrap();
+    worker.publish(message(Destination::Event { routing_key: "job.failed.acme".to_owned() }, "{}")).await.unwrap();
+    assert!(reads(&subscriber, "erasure-subscriber.crm").await, "its own queue");
+    assert!(!reads(&subscriber, "erasure.events.unrouted").await, "the subscriber may read what is not its own");
+    assert!(!publishes(&subscriber, "erasure.requests", "job").await, "the subscriber may order erasures");
+    worker.close().await;
+}
+
+/// Whether the broker takes a message.
+async fn publishes(connection: &Connection, exchange: &str, key: &str) -> bool {
+    let channel = connection.create_channel().await.unwrap();
+    channel.confirm_select(Default::default()).await.unwrap();
+    let properties = lapin::BasicProperties::default();
+    let published = channel.basic_publish(exchange.into(), key.into(), Default::default(), b"{}", properties).await;
+    match published {
+        Ok(confirm) => confirm.await.is_ok_and(|confirm| confirm.is_ack()),
+        Err(_) => false,
+    }
+}
+
+/// Whether the broker gives a message of the queue.
+async fn reads(connection: &Connection, queue: &str) -> bool {
+    let channel = connection.create_channel().await.unwrap();
+    let got = channel.basic_get(queue.into(), lapin::options::BasicGetOptions { no_ack: true }).await;
+    got.is_ok_and(|got| got.is_some())
+}

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use erasure_worker::config::{
-    Choice, Config, ConfigError, Confirmation, Environment, IdentityCheck, ImportKey, MemberProof, Surroundings,
-    SystemKind, Termination, example,
+    Choice, Config, ConfigError, Confirmation, Environment, IdentityCheck, ImportKey, MemberProof, RegulationTerm,
+    Surroundings, SystemKind, Termination, example,
 };
 use secrecy::ExposeSecret;
 
@@ -37,6 +37,9 @@ max_elapsed = "72h"
 [waits]
 input_max = "14d"
 pending_max = "14d"
+
+[deadlines]
+at_risk_before = "7d"
 
 [amqp]
 url = "amqp://guest:guest@127.0.0.1:5672/%2f"
@@ -287,6 +290,12 @@ fn every_bad_value_is_a_fault_of_its_key() {
         (section("[ops]\nlisten = \"0.0.0.0:8460\""), "ops.token: is required, as ops.listen is not a loopback"),
         (section("[regulations.gdpr]\ndays = 30"), "regulations.gdpr.days: this regulation is built in"),
         (section("[regulations.lgpd]\ndays = 0"), "regulations.lgpd.days: must lie between 1 and 3650"),
+        (section("[regulations.lgpd]\ndays = 15\nmonths = 1"), "regulations.lgpd.days: give days or months, not both"),
+        (section("[regulations.lgpd]\nmonths = 121"), "regulations.lgpd.months: must lie between 1 and 120"),
+        (
+            section("[regulations.gdpr]\nholidays = [\"25.12.2026\"]"),
+            "regulations.gdpr.holidays: expected dates such as",
+        ),
         (section("[regulations.lgpd]"), "regulations.lgpd.days: is required"),
         (SMALL.replace("base_url = \"http://127.0.0.1:1\"\n", ""), "systems.shop.base_url: is required"),
         (with_base("easycms.fi"), "systems.shop.base_url: expected a URL"),
@@ -561,7 +570,15 @@ fn two_systems_never_share_an_import_folder() {
 #[test]
 fn other_regulations_can_be_added() {
     let config = parse(&format!("{SMALL}[regulations.lgpd]\ndays = 15"), &[]).unwrap();
-    assert_eq!(config.regulations["lgpd"], 15);
+    let term = RegulationTerm { months: 0, days: 15, next_working_day: false };
+    assert_eq!(config.regulations["lgpd"].term, Some(term));
+    let text =
+        "[regulations.gdpr]\nholidays = [\"2026-12-25\"]\n[regulations.appi]\nmonths = 2\nnext_working_day = true";
+    let config = parse(&format!("{SMALL}{text}"), &[]).unwrap();
+    assert_eq!(config.regulations["gdpr"].term, None);
+    assert_eq!(config.regulations["gdpr"].holidays[0].to_string(), "2026-12-25");
+    let term = RegulationTerm { months: 2, days: 0, next_working_day: true };
+    assert_eq!(config.regulations["appi"].term, Some(term));
 }
 
 #[test]

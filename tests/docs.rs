@@ -10,8 +10,14 @@
     reason = "a test that cannot read its documents has failed"
 )]
 
+#[path = "docs/asyncapi.rs"]
+mod asyncapi;
 #[path = "docs/commands.rs"]
 mod commands;
+#[path = "docs/deploy.rs"]
+mod deploy;
+#[path = "docs/guide.rs"]
+mod guide;
 #[path = "docs/layers.rs"]
 mod layers;
 #[path = "docs/pages.rs"]

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::Exit;
 use super::client::{cell, connect, field, job, list, sorry, table};
-use super::ops_args::{JobsCommand, JobsList, OneJob};
+use super::ops_args::{AskOnly, JobsCommand, JobsList, OneJob};
 use super::pausing;
 use crate::config::Surroundings;
 use crate::ops::client::{Body, ClientError, OpsApi};
@@ -35,7 +35,32 @@ pub async fn jobs(
         JobsCommand::Pause(args) => pausing::pause(args, surroundings, out, err).await,
         JobsCommand::Resume(args) => pausing::resume(args, surroundings, out, err).await,
         JobsCommand::Paused(args) => pausing::paused(args, surroundings, out, err).await,
+        JobsCommand::Forecast(args) => forecast(args, surroundings, out, err).await,
     }
+}
+
+async fn forecast(
+    args: &AskOnly,
+    surroundings: &Surroundings,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> io::Result<Exit> {
+    let ask = async { connect(&args.ops, surroundings)?.get(&["v1", "forecast"], &[]).await };
+    let answer = match ask.await {
+        Ok(answer) => answer,
+        Err(error) => return sorry(&error, err),
+    };
+    let of = |name: &str| answer.get(name).and_then(Value::as_u64).unwrap_or_default();
+    if args.output.json {
+        writeln!(out, "{answer:#}")?;
+    } else {
+        writeln!(out, "{} jobs will miss their due time; {} have missed it already", of("will_miss"), of("overdue"))?;
+        let names = ["name", "backlog", "targets_per_minute", "done_at", "will_miss"];
+        let row = |system: &Value| names.map(|name| field(system, name)).to_vec();
+        let rows: Vec<Vec<String>> = list(&answer, "systems").iter().map(row).collect();
+        table(out, &["SYSTEM", "BACKLOG", "A MINUTE", "DONE", "WILL MISS"], &rows)?;
+    }
+    Ok(if of("will_miss") + of("overdue") == 0 { Exit::Done } else { Exit::Failed })
 }
 
 async fn list_jobs(

@@ -97,6 +97,11 @@ pub enum JobsCommand {
     /// List what is paused, by whom and why.
     #[command(after_help = "Example:\n  erasure-worker jobs paused --json")]
     Paused(AskOnly),
+    /// Tell which open jobs will be late at the present pace, and because of which system.
+    #[command(after_help = "Example:\n  erasure-worker jobs forecast
+
+Exit codes: 0 none will be late; 1 some are or will be, or the worker cannot be reached; 2 usage.")]
+    Forecast(AskOnly),
     /// End a job before its first destructive call.
     #[command(after_help = "Example:
   erasure-worker jobs cancel 6c0b7b0e-6a4e-4a53-9a2e-0d8c6a0a7f11 --tenant acme")]

@@ -18,6 +18,7 @@ use crate::config::Config;
 use crate::engine::Policy;
 use crate::job::record::Waiting;
 use crate::job::{JobKey, JobRecord};
+use crate::service;
 use crate::store::{Store, Table};
 
 /// Works on AMQP until a signal asks to stop.
@@ -40,6 +41,7 @@ pub async fn run(config: &Config) -> Result<Exit> {
 async fn prepare(config: &Config) -> Result<Option<(Arc<AmqpBroker>, Worker)>> {
     // The store first: a worker that cannot open it must not take deliveries.
     let store = app::store(config).await?;
+    service::waits("waiting for the broker");
     let broker = match app::broker(config, true).await {
         Ok(broker) => broker,
         Err(error) => {

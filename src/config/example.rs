@@ -69,6 +69,9 @@ max_elapsed = "72h"                 # from the first failed attempt to the lates
 input_max = "14d"                   # for a person's input
 pending_max = "14d"                 # for a deletion to become visible
 
+[deadlines]
+at_risk_before = "7d"               # an open job is said to be at risk so long before it is due
+
 [amqp]                              # `batch` and `demo` do without
 url = "amqp://guest:guest@127.0.0.1:5672/%2f"
 prefix = "erasure"                  # what every exchange and queue name starts with

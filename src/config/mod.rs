@@ -8,6 +8,7 @@ pub mod example;
 mod fault;
 mod listing;
 mod overlay;
+mod regulations;
 mod secret;
 mod sections;
 mod setting;
@@ -23,6 +24,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use jiff::civil::Date;
 use secrecy::{ExposeSecret, SecretString};
 use toml::Table;
 
@@ -147,6 +149,33 @@ pub struct DeadLettersConfig {
     pub max_age: Duration,
 }
 
+/// `[deadlines]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeadlinesConfig {
+    /// This long before it is due, an open job is at risk.
+    pub at_risk_before: Duration,
+}
+
+/// `[regulations.NAME]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RegulationConfig {
+    /// The term; `None` for a built-in one, which keeps its own.
+    pub term: Option<RegulationTerm>,
+    /// Days beside Saturdays and Sundays on which nobody works.
+    pub holidays: Vec<Date>,
+}
+
+/// How long a regulation gives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RegulationTerm {
+    /// Calendar months; then `days` is 0.
+    pub months: u32,
+    /// Calendar days; then `months` is 0.
+    pub days: u32,
+    /// Whether a last day that is no working day moves to the next one.
+    pub next_working_day: bool,
+}
+
 /// `[ops]`
 #[derive(Debug)]
 pub struct OpsConfig {
@@ -177,8 +206,10 @@ pub struct Config {
     pub systems: BTreeMap<String, SystemConfig>,
     /// The tenants by name. Where there is none, whoever may publish may order everything.
     pub tenants: BTreeMap<String, TenantConfig>,
-    /// Regulations beside the built-in ones, with their term in days.
-    pub regulations: BTreeMap<String, u32>,
+    /// What the publishers are told of terms that run out.
+    pub deadlines: DeadlinesConfig,
+    /// Regulations beside the built-in ones, and holidays for these.
+    pub regulations: BTreeMap<String, RegulationConfig>,
     entries: Vec<Entry>,
 }
 

@@ -2,7 +2,6 @@
 //!
 //! The rule it keeps: a default stands only here, and a check between two keys names the one to change.
 
-use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -14,14 +13,12 @@ use super::cursor::Cursor;
 use super::listing::Origin;
 use super::secret::MasterKey;
 use super::{
-    AmqpConfig, Config, DeadLettersConfig, Environment, NAME_FORM, OpsConfig, RetryConfig, WaitsConfig, WorkerConfig,
-    is_name, system_sections, tenants,
+    AmqpConfig, Config, DeadLettersConfig, DeadlinesConfig, Environment, NAME_FORM, OpsConfig, RetryConfig,
+    WaitsConfig, WorkerConfig, is_name, regulations, system_sections, tenants,
 };
 
 /// A local broker as it comes.
 const AMQP_URL: &str = "amqp://guest:guest@127.0.0.1:5672/%2f";
-/// The regulations that need no configuration.
-const BUILT_IN_REGULATIONS: [&str; 3] = ["gdpr", "uk_gdpr", "ccpa"];
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -44,8 +41,9 @@ pub(super) fn read(mut root: Cursor<'_>) -> Option<Config> {
     let in_hand_max = worker.as_ref().map(|worker| worker.in_hand_max);
     let system_names = root.names_in("systems");
     let systems = system_sections::read(&mut root, in_hand_max);
+    let deadlines = deadlines(root.section("deadlines"));
+    let regulations = regulations::read(&mut root);
     let tenants = tenants::read(&mut root, &system_names);
-    let regulations = regulations(&mut root);
     root.finish();
     Some(Config {
         file: None,
@@ -56,6 +54,7 @@ pub(super) fn read(mut root: Cursor<'_>) -> Option<Config> {
         dead_letters,
         ops,
         systems,
+        deadlines,
         tenants,
         regulations,
         entries: Vec::new(),
@@ -231,18 +230,8 @@ fn ops(mut at: Cursor<'_>) -> OpsConfig {
     OpsConfig { listen, token }
 }
 
-fn regulations(root: &mut Cursor<'_>) -> BTreeMap<String, u32> {
-    let mut regulations = BTreeMap::new();
-    for (name, mut at) in root.named_sections("regulations") {
-        if BUILT_IN_REGULATIONS.contains(&name.as_str()) {
-            at.fault("days", "this regulation is built in; give another name");
-        }
-        let days: Option<u32> = at.required("days");
-        if let Some(days) = days {
-            at.within("days", &days, &(1..=3650));
-            regulations.insert(name, days);
-        }
-        at.finish();
-    }
-    regulations
+fn deadlines(mut at: Cursor<'_>) -> DeadlinesConfig {
+    let at_risk_before = at.or_within("at_risk_before", 7 * DAY, POSITIVE);
+    at.finish();
+    DeadlinesConfig { at_risk_before }
 }

@@ -12,7 +12,7 @@ use super::envelope::{Letter, Origin, header};
 use super::guard::{Ceiling, Scope};
 use super::journal::{BODY, JournalError, ended_of, record_of};
 use super::{Engine, envelope};
-use crate::broker::{Control, Delivery, Properties};
+use crate::broker::{Control, Properties};
 use crate::job::event::{self, Frame};
 use crate::job::parse::Refusal;
 use crate::job::{Cancel, Draft, Invalid, Job, JobKey, Reason};
@@ -83,9 +83,14 @@ struct Sent<'a> {
 
 impl Engine {
     /// A publisher's message becomes a job, or one of ours becomes it again.
-    pub(crate) fn admit(&self, delivery: &Delivery, letter: &Letter) -> Result<Result<Job, Refusal>, JournalError> {
+    pub(crate) fn admit(
+        &self,
+        properties: &Properties,
+        redelivered: bool,
+        letter: &Letter,
+    ) -> Result<Result<Job, Refusal>, JournalError> {
         let message_id = match &letter.origin {
-            Origin::Publisher => delivery.properties.message_id.clone(),
+            Origin::Publisher => properties.message_id.clone(),
             Origin::Ours { key, .. } => Some(key.job_id.to_string()),
         };
         let draft = match Draft::read(&letter.body, message_id.as_deref()) {
@@ -97,16 +102,11 @@ impl Engine {
             // Nobody's job: the parser says what is missing.
             return Ok(draft.job(&self.accepts).and_then(|_| Err(nobodys())));
         };
-        let accepted_before = from_publisher && delivery.redelivered && self.is_known(&key, &letter.body)?;
+        let accepted_before = from_publisher && redelivered && self.is_known(&key, &letter.body)?;
         let checked = from_publisher && !accepted_before;
         if checked {
-            let sent = Sent {
-                key: &key,
-                names_itself: draft.names_itself(),
-                properties: &delivery.properties,
-                body: &letter.body,
-                is_first: true,
-            };
+            let sent =
+                Sent { key: &key, names_itself: draft.names_itself(), properties, body: &letter.body, is_first: true };
             if let Err(denied) = self.believe(&sent) {
                 return Ok(Err(self.deny(denied, &key)));
             }

@@ -15,7 +15,7 @@ use crate::broker::{Delivery, Destination, Properties, Publication, Tier};
 use crate::job::event::{self, About, Frame};
 use crate::job::flow::Ask;
 use crate::job::parse::Refusal;
-use crate::job::record::{DeadLetterNote, Waiting};
+use crate::job::record::{DeadLetterNote, Event, Waiting};
 use crate::job::{At, Ended, Entry, Job, JobKey, JobOutcome, Reason, TargetOutcome};
 use crate::store::{Batch, Table};
 
@@ -351,7 +351,8 @@ impl Engine {
     pub(crate) async fn set_aside_unopened(&self, held: &mut Option<Delivery>) -> Result<Settled, Interrupted> {
         let Some(delivery) = held.as_ref() else { return Ok(Settled::Acked) };
         let lost = delivery.lost.clone();
-        let (properties, body) = envelope::unopened(delivery, &envelope::note(Reason::Unopenable), self.now());
+        let (properties, body) =
+            envelope::unopened(&delivery.properties, &delivery.body, &envelope::note(Reason::Unopenable), self.now());
         self.publish(Publication { to: Destination::DeadLetter, properties, body }, &lost).await?;
         self.figures.count(&self.figures.dead_letters);
         self.ack(held).await
@@ -406,17 +407,8 @@ impl Engine {
     ) -> Result<Settled, Interrupted> {
         let Some(delivery) = held.as_ref() else { return Ok(Settled::Acked) };
         let (lost, properties) = (delivery.lost.clone(), delivery.properties.clone());
-        let frame = Frame { environment: &self.accepts.environment, traceparent: None, now: self.now() };
         if let Some(key) = key {
-            // The time is the delivery's own where it has one, so that a repeat has the same bytes.
-            let at = properties.timestamp.and_then(|seconds| i64::try_from(seconds).ok());
-            let frame = Frame { now: at.map_or(At::default(), |seconds| At(seconds.saturating_mul(1000))), ..frame };
-            let frame =
-                if at.is_some() { frame } else { Frame { now: self.first_refused_at(key, body).await?, ..frame } };
-            let told = detail.unwrap_or_else(|| reason.sentence());
-            let known = record_of(&*self.store, key)?.is_some() || ended_of(&*self.store, key)?.is_some();
-            let event = event::rejected(&frame, key, reason, told, &envelope::body_sha256(body), !known);
-            let event = if known { event } else { self.refusal(key, body, event).await? };
+            let event = self.refusal_event(key, &properties, body, reason, detail).await?;
             self.publish_event(&event, key, &properties, &lost).await?;
         }
         let note = envelope::note(reason);
@@ -426,6 +418,28 @@ impl Engine {
         self.figures.label("jobs_finished", "", "rejected");
         self.figures.label("jobs_settled", "", "rejected");
         self.ack(held).await
+    }
+
+    /// The event of a message that never became a job: the same bytes on every repeat.
+    pub(crate) async fn refusal_event(
+        &self,
+        key: &JobKey,
+        properties: &Properties,
+        body: &[u8],
+        reason: Reason,
+        detail: Option<&str>,
+    ) -> Result<Event, Interrupted> {
+        // The time is the message's own where it has one.
+        let own = properties.timestamp.and_then(|seconds| i64::try_from(seconds).ok());
+        let now = match own {
+            Some(seconds) => At(seconds.saturating_mul(1000)),
+            None => self.first_refused_at(key, body).await?,
+        };
+        let frame = Frame { environment: &self.accepts.environment, traceparent: None, now };
+        let known = record_of(&*self.store, key)?.is_some() || ended_of(&*self.store, key)?.is_some();
+        let told = detail.unwrap_or_else(|| reason.sentence());
+        let event = event::rejected(&frame, key, reason, told, &envelope::body_sha256(body), !known);
+        if known { Ok(event) } else { self.refusal(key, body, event).await }
     }
 }
 

@@ -79,9 +79,14 @@ pub struct Letter {
 /// Opens a delivery. A parked copy whose seal does not open is an error; one without a valid MAC is
 /// a publisher's message like any other.
 pub fn open(delivery: &Delivery, keyring: &Keyring) -> Result<Letter, SealError> {
-    let headers = &delivery.properties.headers;
+    open_as(delivery.via, &delivery.properties, &delivery.body, keyring)
+}
+
+/// As [`open`], for a message that is no delivery any more.
+pub fn open_as(via: Via, properties: &Properties, body: &Bytes, keyring: &Keyring) -> Result<Letter, SealError> {
+    let headers = &properties.headers;
     let ours = || -> Option<Origin> {
-        if delivery.via != Via::Resume {
+        if via != Via::Resume {
             return None;
         }
         let text = |name: &str| headers.get(name).and_then(HeaderValue::as_text);
@@ -91,15 +96,15 @@ pub fn open(delivery: &Delivery, keyring: &Keyring) -> Result<Letter, SealError>
         let run = u32::try_from(number(header::RUN)?).ok()?;
         let park = u64::try_from(number(header::PARK)?).ok()?;
         let mac = hex::decode(text(header::MAC)?).ok()?;
-        let fields = mac_fields(&key, run, park, text(header::WAIT)?, &delivery.body);
+        let fields = mac_fields(&key, run, park, text(header::WAIT)?, body);
         let parts: Vec<&[u8]> = fields.iter().map(Vec::as_slice).collect();
         keyring.verify_mac(MAC_PURPOSE, &parts, &mac).then_some(Origin::Ours { key, run, park })
     };
     match ours() {
-        None => Ok(Letter { body: Zeroizing::new(delivery.body.to_vec()), origin: Origin::Publisher, wait: None }),
+        None => Ok(Letter { body: Zeroizing::new(body.to_vec()), origin: Origin::Publisher, wait: None }),
         Some(origin) => {
             let Origin::Ours { key, .. } = &origin else { return Err(SealError::NotSealed) };
-            let body = keyring.open_for_master(PARKED, &key.to_bytes(), &delivery.body)?;
+            let body = keyring.open_for_master(PARKED, &key.to_bytes(), body)?;
             let wait = headers.get(header::WAIT).and_then(HeaderValue::as_text).map(str::to_owned);
             Ok(Letter { body: Zeroizing::new(body), origin, wait })
         }
@@ -219,15 +224,15 @@ pub fn dead_letter(
 
 /// A dead letter of a parked copy that does not open: body and headers as they came, so that it can
 /// be replayed once the key is back.
-pub fn unopened(delivery: &Delivery, note: &DeadLetterNote, at: At) -> (Properties, Bytes) {
-    let mut properties = delivery.properties.clone();
+pub fn unopened(original: &Properties, body: &Bytes, note: &DeadLetterNote, at: At) -> (Properties, Bytes) {
+    let mut properties = original.clone();
     properties.user_id = None;
     let mut put =
         |name: &str, value: &str| properties.headers.insert(name.to_owned(), HeaderValue::Text(value.to_owned()));
     put(header::CODE, note.reason.code());
     put(header::REASON, note.reason.sentence());
     put(header::AT, &at.to_rfc3339());
-    (properties, delivery.body.clone())
+    (properties, body.clone())
 }
 
 /// Opens a dead letter's body, sealed or not.

@@ -11,8 +11,9 @@ use std::time::Duration;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
+use super::line::Line;
 use crate::job::record::Waiting;
-use crate::job::{Failure, JobKey, Rules};
+use crate::job::{At, Failure, JobKey, Rules};
 use crate::systems::System;
 
 /// A gate's settings.
@@ -57,7 +58,10 @@ struct State {
     hold: Option<Hold>,
     failures: u32,
     open_until: Option<Instant>,
-    line: HashMap<JobKey, Instant>,
+    line: Line,
+    /// Calls by endpoint, and targets that ended: what a target costs.
+    calls: HashMap<&'static str, u64>,
+    targets_ended: u64,
     in_hand: HashSet<JobKey>,
     latency: Duration,
 }
@@ -147,8 +151,14 @@ impl Gate {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits up to `inline` for the right to make one call.
-    pub async fn enter(&self, job: &JobKey, endpoint: &'static str, inline: Duration) -> Result<Pass, StayAway> {
+    /// Waits up to `inline` for the right to make one call for a job that is due then.
+    pub async fn enter(
+        &self,
+        job: &JobKey,
+        due: Option<At>,
+        endpoint: &'static str,
+        inline: Duration,
+    ) -> Result<Pass, StayAway> {
         let deadline = Instant::now() + inline;
         loop {
             let freed = self.freed.notified();
@@ -156,7 +166,7 @@ impl Gate {
                 break;
             }
             if tokio::time::timeout_at(deadline, freed).await.is_err() {
-                return Err(self.join_line(job));
+                return Err(self.join_line(job, due));
             }
         }
         loop {
@@ -171,12 +181,16 @@ impl Gate {
             tokio::time::sleep_until(until).await;
         }
         let Ok(slot) = tokio::time::timeout_at(deadline, Arc::clone(&self.slots).acquire_owned()).await else {
-            return Err(self.join_line(job));
+            return Err(self.join_line(job, due));
         };
         let Ok(slot) = slot else { return Err(StayAway { wait: UNKNOWN_WAIT, why: Waiting::RateLimit }) };
-        let start = self.reserve(job, endpoint, deadline)?;
+        let start = self.reserve(job, due, endpoint, deadline)?;
         tokio::time::sleep_until(start).await;
-        self.lock().line.remove(job);
+        {
+            let mut state = self.lock();
+            state.line.leave(job);
+            *state.calls.entry(endpoint).or_default() += 1;
+        }
         self.calls.fetch_add(1, Ordering::Relaxed);
         Ok(Pass { _slot: slot, began: Instant::now() })
     }
@@ -221,7 +235,13 @@ impl Gate {
     }
 
     /// Takes the next free moment of the endpoint's window: at most so many calls in any minute.
-    fn reserve(&self, job: &JobKey, endpoint: &'static str, deadline: Instant) -> Result<Instant, StayAway> {
+    fn reserve(
+        &self,
+        job: &JobKey,
+        due: Option<At>,
+        endpoint: &'static str,
+        deadline: Instant,
+    ) -> Result<Instant, StayAway> {
         let now = Instant::now();
         let Some(limit) = self.settings.requests_per_minute else { return Ok(now) };
         let limit = limit.max(1) as usize;
@@ -233,23 +253,18 @@ impl Gate {
         let start = if window.len() < limit { now } else { (window[0] + MINUTE).max(now) };
         if start > deadline {
             drop(state);
-            let away = self.join_line(job);
+            let away = self.join_line(job, due);
             return Err(StayAway { wait: away.wait.max(start - now), ..away });
         }
         window.push_back(start);
         Ok(start)
     }
 
-    /// The job goes to the end of the line; the wait is about when its turn comes.
-    fn join_line(&self, job: &JobKey) -> StayAway {
-        let now = Instant::now();
+    /// The job takes its place in the line, before those that are due later; the wait is about when
+    /// its turn comes.
+    fn join_line(&self, job: &JobKey, due: Option<At>) -> StayAway {
         let mut state = self.lock();
-        // A job that went to another worker never comes back to leave the line.
-        if state.line.len() > 1024 && state.line.len().is_power_of_two() {
-            state.line.retain(|_, since| now.duration_since(*since) < 2 * Duration::from_secs(3600));
-        }
-        let place = u32::try_from(state.line.len() + 1).unwrap_or(u32::MAX);
-        state.line.entry(job.clone()).or_insert(now);
+        let place = state.line.join(job, due, Instant::now());
         let each = match self.settings.requests_per_minute {
             Some(limit) => MINUTE / limit.max(1),
             None => state.latency / u32::try_from(self.settings.max_in_flight.max(1)).unwrap_or(u32::MAX),
@@ -290,6 +305,26 @@ impl Gate {
                 state.open_until = None;
             }
         }
+    }
+
+    /// A target of the system ended.
+    pub fn target_ended(&self) {
+        self.lock().targets_ended += 1;
+    }
+
+    /// How many targets a minute the system takes, as far as is known: by its rate and what a target
+    /// has cost so far, or by its slots and how long a call takes. `None` before anything was called.
+    pub fn targets_per_minute(&self) -> Option<f64> {
+        let state = self.lock();
+        #[allow(clippy::cast_precision_loss, reason = "a forecast is no count")]
+        let per_target = |calls: u64| (calls as f64 / state.targets_ended.max(1) as f64).max(1.0);
+        let busiest = state.calls.values().copied().max().unwrap_or_default();
+        let by_rate = self.settings.requests_per_minute.map(|limit| f64::from(limit) / per_target(busiest));
+        let latency = state.latency.as_secs_f64();
+        let slots = u32::try_from(self.settings.max_in_flight).unwrap_or(u32::MAX);
+        let by_slots =
+            (latency > 0.0).then(|| f64::from(slots) * 60.0 / latency / per_target(state.calls.values().sum()));
+        by_rate.into_iter().chain(by_slots).reduce(f64::min)
     }
 
     /// True while held.

@@ -78,6 +78,17 @@ impl Hands {
         }
     }
 
+    /// The job, where no copy of it is in hand.
+    pub fn try_take(&self, key: &JobKey) -> Option<Hand<'_>> {
+        let mut jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
+        let cancelled = CancellationToken::new();
+        let is_free = !jobs.contains_key(key);
+        is_free.then(|| {
+            jobs.insert(key.clone(), cancelled.clone());
+            Hand { hands: self, key: key.clone(), cancelled }
+        })
+    }
+
     /// Tells the copy in hand, if there is one, of a cancellation.
     pub fn cancel(&self, key: &JobKey) -> bool {
         let jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
@@ -152,6 +163,7 @@ impl Engine {
         background.spawn(Arc::clone(self).outbox_loop());
         background.spawn(Arc::clone(self).cancel_loop());
         background.spawn(Arc::clone(self).retention_loop());
+        background.spawn(Arc::clone(self).undelivered_loop());
         background.spawn(Arc::clone(self).letters_loop());
         for gate in self.gates.values() {
             background.spawn(Arc::clone(self).probe_loop(Arc::clone(gate)));
@@ -284,7 +296,7 @@ impl Engine {
             }
         };
         crash::point("before_parse");
-        let job = match self.admit(delivery, &letter)? {
+        let job = match self.admit(&delivery.properties, delivery.redelivered, &letter)? {
             Ok(job) => job,
             Err(refusal) => return self.reject(held, &letter, &refusal).await,
         };

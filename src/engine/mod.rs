@@ -7,11 +7,12 @@
 //! [`opening`] what it means for the job; [`run`] carries the job through its targets, each
 //! call through its system's [`gate`]; [`ending`] writes outcomes (each with its link of [`receipts`]),
 //! parks, publishes and acks; [`journal`] is what all of them keep in the store; [`operators`] what
-//! people may see and do, [`pauses`] what they have stopped.
+//! people may see and do, [`pauses`] what they have stopped; `deadlines` tells of terms that run out.
 
 pub mod admission;
 pub mod cancels;
 mod crash;
+mod deadlines;
 pub mod ending;
 pub mod envelope;
 pub mod figures;
@@ -20,6 +21,7 @@ pub mod guard;
 pub mod intake;
 pub mod journal;
 pub mod letters;
+mod line;
 pub mod opening;
 pub mod operators;
 pub mod outbox;
@@ -28,6 +30,7 @@ pub mod receipts;
 pub mod retention;
 pub mod run;
 pub mod starts;
+mod undelivered;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -85,6 +88,8 @@ pub struct Settings {
     pub retry: RetryPolicy,
     /// How often and how long to try.
     pub limits: Limits,
+    /// This long before a job is due, it is said to be at risk.
+    pub at_risk_before: Duration,
     /// Dead letters are sealed.
     pub seal_dead_letters: bool,
 }

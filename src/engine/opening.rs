@@ -69,7 +69,7 @@ impl Engine {
         let waits_for_input = matches!(record.waiting, Some((Waiting::Input, _)));
         let journal = self.load(job, record)?;
         if number.is_none() {
-            self.continued(&journal, letter, |at| Entry::Continued { at })?;
+            self.continued(job, &journal, letter, |at| Entry::Continued { at })?;
         } else if is_passed {
             // The same bytes: the message once more that was parked already, or the publisher's answer,
             // delivered before a stop and not begun with. Nobody can tell, and an answer must not be lost.
@@ -77,7 +77,7 @@ impl Engine {
             if !waits_for_input || !refused {
                 return Ok(Opened::Stale);
             }
-            self.continued(&journal, letter, |at| Entry::OfferedAgain { at })?;
+            self.continued(job, &journal, letter, |at| Entry::OfferedAgain { at })?;
         }
         Ok(Opened::Work(Box::new(journal)))
     }
@@ -130,7 +130,7 @@ impl Engine {
         self.new_job(job, letter, batch)
     }
 
-    fn new_job(&self, job: &Job, letter: &Letter, batch: Batch) -> Result<Journal, JournalError> {
+    fn new_job(&self, job: &Job, letter: &Letter, mut batch: Batch) -> Result<Journal, JournalError> {
         // A parked copy whose job is unknown: the store was lost. Its number orders later copies.
         let (run, park) = match letter.origin {
             Origin::Ours { run, park, .. } => (run, park),
@@ -155,6 +155,7 @@ impl Engine {
             announced: Vec::new(),
             owed: None,
         };
+        self.watch_deadline(&mut batch, &job.key, record.due_at);
         let journal = Journal::new(job.key.clone(), self.sealer(job), record, job.targets.len());
         journal.write(&*self.store, Vec::new(), batch)?;
         Ok(journal)
@@ -162,8 +163,19 @@ impl Engine {
 
     /// The whole job again from the publisher, with added or fresher proofs: it takes the next
     /// number, so that older copies are stale.
-    fn continued(&self, journal: &Journal, letter: &Letter, entry: fn(At) -> Entry) -> Result<(), JournalError> {
+    fn continued(
+        &self,
+        job: &Job,
+        journal: &Journal,
+        letter: &Letter,
+        entry: fn(At) -> Entry,
+    ) -> Result<(), JournalError> {
         let at = self.now();
+        let due_at = job.due_at.map(At::from);
+        let mut batch = Batch::new();
+        if journal.with(|state| state.record.due_at != due_at) {
+            self.watch_deadline(&mut batch, &job.key, due_at);
+        }
         let entry = journal.change_record(|record| {
             let (copy, entry) = match letter.origin {
                 Origin::Publisher => (record.park_written + 1, entry(at)),
@@ -174,6 +186,7 @@ impl Engine {
                 }
             };
             record.body = self.keyring.digest(BODY, &letter.body).to_vec();
+            record.due_at = due_at;
             record.copy = copy;
             record.park_written = copy;
             record.park_confirmed = copy;
@@ -181,7 +194,7 @@ impl Engine {
             record.announced.clear();
             entry
         });
-        journal.write(&*self.store, vec![entry], Batch::new())
+        journal.write(&*self.store, vec![entry], batch)
     }
 
     /// A failed job goes on from its checkpoints as a new run.
@@ -208,6 +221,7 @@ impl Engine {
                 Origin::Publisher => ended.run + 1,
             };
             record.seq = ended.seq;
+            record.due_at = job.due_at.map(At::from);
             record.body = self.keyring.digest(BODY, &letter.body).to_vec();
             record.copy = park;
             record.park_written = park;
@@ -222,6 +236,7 @@ impl Engine {
         });
         let mut batch = Batch::new();
         batch.remove(Table::Ended, job.key.to_bytes());
+        self.watch_deadline(&mut batch, &job.key, journal.with(|state| state.record.due_at));
         journal.write(&*self.store, vec![Entry::NewRun { at: self.now() }], batch)?;
         let run = journal.with(|state| state.record.run);
         tracing::info!(run, "a failed job goes on as a new run");

@@ -6,6 +6,7 @@
 //! Reads of the store block for as long as they take: async callers hand them to a blocking thread.
 
 mod dead_letters;
+mod forecast;
 mod listing;
 mod pulse;
 mod showing;
@@ -14,6 +15,7 @@ mod states;
 pub use dead_letters::{
     Discard, Discarded, LetterError, LetterFilter, LetterPage, LetterView, MAX_LETTERS, Replayed, Swept,
 };
+pub use forecast::{Forecast, SystemForecast};
 pub use listing::{JobFilter, JobPage, JobStatus, JobSummary, Survey, WaitView};
 pub use pulse::{Heart, Pulse};
 pub use showing::JobView;

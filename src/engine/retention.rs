@@ -22,6 +22,8 @@ const JOB: u8 = 2;
 const REFUSED: u8 = 3;
 /// Forget a cancellation whose job never came.
 const CANCEL: u8 = 4;
+/// Look at a job's due time.
+const DUE: u8 = 5;
 /// As long as the control stream keeps it.
 const CANCEL_KEPT: Duration = Duration::from_secs(90 * 86_400);
 const PAGE: usize = 256;
@@ -42,6 +44,11 @@ pub(crate) fn expire_cancel(batch: &mut Batch, key: &JobKey, now: At) {
 /// Notes when a row of the store's facts may be forgotten.
 pub(crate) fn expire_fact(batch: &mut Batch, at: At, row: &[u8]) {
     put(batch, at, REFUSED, row);
+}
+
+/// Notes when a job's due time is to be looked at.
+pub(crate) fn look_at_due(batch: &mut Batch, key: &JobKey, at: At) {
+    put(batch, at, DUE, &key.to_bytes());
 }
 
 fn put(batch: &mut Batch, at: At, what: u8, key: &[u8]) {
@@ -106,6 +113,8 @@ impl Engine {
         let now = self.now();
         let mut batch = Batch::new();
         let mut count = self.forget_receipts().await?;
+        // Nobody else changes these jobs until the batch is kept.
+        let mut hands = Vec::new();
         for (row, _) in self.store.scan(Table::Expiry, b"", None, PAGE)? {
             let Some((at, what, key)) = read(&row) else {
                 batch.remove(Table::Expiry, row);
@@ -118,6 +127,7 @@ impl Engine {
             batch.remove(Table::Expiry, row.clone());
             match (what, JobKey::from_bytes(key)) {
                 (REFUSED, _) => batch.remove(Table::Meta, key.to_vec()),
+                (DUE, Some(job)) => hands.extend(self.tell_deadline(&mut batch, &job, now)?),
                 (CANCEL, _) => batch.remove(Table::Cancel, key.to_vec()),
                 (CHECKPOINTS, Some(job)) => {
                     // A replay may have opened the job again, or ended it later.
@@ -143,6 +153,7 @@ impl Engine {
         if !batch.is_empty() {
             self.store.submit(batch).await?;
         }
+        drop(hands);
         Ok(count)
     }
 

@@ -186,6 +186,7 @@ impl Engine {
                     tracing::info!(index, system = %target.system, outcome = %end.outcome,
                         reason = end.reason.map(crate::job::Reason::as_str), "target ended");
                     run.journal.append(&*self.store, vec![Entry::Ended { target: number, end, at: now }])?;
+                    gate.target_ended();
                 }
                 Next::Settle { step, done } => {
                     run.journal.append(&*self.store, vec![Entry::Settled { target: number, step, done, at: now }])?;
@@ -245,7 +246,7 @@ impl Engine {
         let endpoint = gate.system().endpoint(step);
         let pass = tokio::select! {
             biased;
-            pass = gate.enter(&run.job.key, endpoint, self.settings.inline_wait_max) => pass,
+            pass = gate.enter(&run.job.key, run.job.due_at.map(At::from), endpoint, self.settings.inline_wait_max) => pass,
             () = run.lost.cancelled() => return Ok(None),
             () = self.draining.cancelled() => return Ok(None),
         };

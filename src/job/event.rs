@@ -3,6 +3,8 @@
 //! The rule it keeps: no identifier, code, token or system's text; everything is a count, a word of
 //! a closed list, a time, or a keyed pseudonym.
 
+mod deadline;
+
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
@@ -13,6 +15,8 @@ use super::outcome::{JobOutcome, Reason, StepOutcome, TargetEnd, TargetOutcome};
 use super::record::{Event, JobRecord};
 use super::state::{Intent, StepState, TargetState};
 use super::step::{Answer, CodeState, FailureKind, Identity, RowState, Step, StepName};
+
+pub use deadline::{Deadline, deadline};
 
 /// The namespace of event ids.
 const NAMESPACE: Uuid = Uuid::from_u128(0x6f0c_5d3e_8a4b_4c19_9d27_3b1e_52aa_7c40);

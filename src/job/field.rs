@@ -3,6 +3,8 @@
 //! The rule it keeps: each has one form and one limit, told in the error instead of the value.
 
 use jiff::Timestamp;
+use jiff::fmt::temporal::Pieces;
+use jiff::tz::Offset;
 use secrecy::SecretString;
 use uuid::Uuid;
 
@@ -62,9 +64,18 @@ pub(super) fn token(object: &mut Object<'_>, name: &'static str) -> Result<Optio
 
 /// A moment.
 pub(super) fn time(object: &mut Object<'_>, name: &'static str) -> Result<Option<Timestamp>, Invalid> {
+    Ok(time_and_offset(object, name)?.map(|(time, _)| time))
+}
+
+/// A moment, and the offset that it is written with.
+pub(super) fn time_and_offset(
+    object: &mut Object<'_>,
+    name: &'static str,
+) -> Result<Option<(Timestamp, Offset)>, Invalid> {
     let Some(text) = object.text(name)? else { return Ok(None) };
+    let offset = || Pieces::parse(text).ok()?.to_numeric_offset();
     // The library also reads forms that RFC 3339 does not know, and that other readers may not.
-    let time = if is_rfc3339(text) { text.parse::<Timestamp>().ok() } else { None };
+    let time = if is_rfc3339(text) { text.parse::<Timestamp>().ok().zip(offset()) } else { None };
     time.map(Some).ok_or_else(|| {
         Invalid::at(object.path_of(name), "expected an RFC 3339 time with an offset, such as 2026-11-22T10:00:00Z")
     })

@@ -17,6 +17,11 @@ impl At {
         At(self.0.saturating_add(i64::try_from(wait.as_millis()).unwrap_or(i64::MAX)))
     }
 
+    /// This much earlier.
+    pub fn minus(self, wait: std::time::Duration) -> At {
+        At(self.0.saturating_sub(i64::try_from(wait.as_millis()).unwrap_or(i64::MAX)))
+    }
+
     /// How long it is from an earlier moment to this one; zero where it is not earlier.
     pub fn since(self, earlier: At) -> std::time::Duration {
         std::time::Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))

@@ -6,6 +6,7 @@
 pub mod cancel;
 pub mod cursor;
 pub mod draft;
+pub mod due;
 pub mod event;
 mod field;
 pub mod flow;
@@ -19,6 +20,7 @@ pub mod step;
 
 pub use cancel::Cancel;
 pub use draft::Draft;
+pub use due::Term;
 pub use flow::{Next, Rules};
 pub use journal::{At, Entry};
 pub use model::{Code, Confirmation, Field, Job, JobKey, Kind, Member, MemberKey, Mode, Spec, Target};

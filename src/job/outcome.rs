@@ -176,6 +176,8 @@ words! {
         Unopenable = "unopenable",
         /// A cancellation came too late or for an unknown job.
         CancelRefused = "cancel_refused",
+        /// The broker gave the message up before it was worked on.
+        Undelivered = "undelivered",
     }
 }
 
@@ -208,6 +210,7 @@ impl Reason {
             Reason::Poison => "ERS-0023",
             Reason::Unopenable => "ERS-0024",
             Reason::CancelRefused => "ERS-0025",
+            Reason::Undelivered => "ERS-0026",
         }
     }
 
@@ -243,7 +246,8 @@ impl Reason {
             | Reason::ImportRowMissing
             | Reason::Unauthorised
             | Reason::Poison
-            | Reason::Unopenable => Retry::Operator,
+            | Reason::Unopenable
+            | Reason::Undelivered => Retry::Operator,
         }
     }
 
@@ -279,6 +283,7 @@ impl Reason {
             Reason::Poison => "The message stopped the worker again and again.",
             Reason::Unopenable => "The parked copy cannot be opened with the keys at hand.",
             Reason::CancelRefused => "The job can no longer be cancelled.",
+            Reason::Undelivered => "The broker gave the message up before it was worked on.",
         }
     }
 }

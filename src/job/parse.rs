@@ -12,8 +12,11 @@ use uuid::Uuid;
 pub use super::cursor::Invalid;
 use super::cursor::{Node, Object};
 use super::draft::Draft;
+use super::due::Term;
 pub use super::field::is_name;
-use super::field::{MAX_IDENTIFIER, MAX_PROOF, email, identifier, name, need, secret, time, token, uuid};
+use super::field::{
+    MAX_IDENTIFIER, MAX_PROOF, email, identifier, name, need, secret, time, time_and_offset, token, uuid,
+};
 use super::flow::Rules;
 use super::model::{Code, Confirmation, Field, Job, JobKey, Kind, Member, MemberKey, Mode, Spec, Target};
 use super::outcome::Reason;
@@ -25,8 +28,19 @@ pub struct Accepts {
     pub environment: String,
     /// The configured systems by name.
     pub systems: BTreeMap<String, Rules>,
-    /// Laws configured beside those that are always known.
-    pub regulations: BTreeSet<String>,
+    /// Laws configured beside those that are always known, or with other holidays than those.
+    pub regulations: BTreeMap<String, Term>,
+}
+
+impl Accepts {
+    /// A law's term.
+    pub fn term(&self, regulation: &str) -> Option<Term> {
+        self.regulations.get(regulation).cloned().or_else(|| Term::built_in(regulation))
+    }
+
+    fn other_regulations(&self) -> impl Iterator<Item = &str> {
+        self.regulations.keys().map(String::as_str).filter(|law| !REGULATIONS.contains(law))
+    }
 }
 
 /// The laws that are always known.
@@ -91,16 +105,20 @@ pub(super) fn whole(node: &Node, fallback: Option<Uuid>, accepts: &Accepts) -> R
         Some("preview") => Mode::Preview,
         Some(_) => return Err(Invalid::at("mode", "expected erase or preview")),
     };
-    let requested_at = time(&mut object, "requested_at")?.ok_or_else(|| object.missing("requested_at"))?;
+    let (requested_at, requested_offset) =
+        time_and_offset(&mut object, "requested_at")?.ok_or_else(|| object.missing("requested_at"))?;
     let regulation = name(&mut object, "regulation")?.map(str::to_owned);
     if let Some(law) = &regulation
         && !REGULATIONS.contains(&law.as_str())
-        && !accepts.regulations.contains(law)
+        && !accepts.regulations.contains_key(law)
     {
-        let known: Vec<_> = REGULATIONS.into_iter().chain(accepts.regulations.iter().map(String::as_str)).collect();
+        let known: Vec<_> = REGULATIONS.into_iter().chain(accepts.other_regulations()).collect();
         return Err(Invalid::at("regulation", format!("expected one of {}", known.join(", "))));
     }
-    let due_at = time(&mut object, "due_at")?;
+    let due_at = time(&mut object, "due_at")?.or_else(|| {
+        let law = regulation.as_deref().filter(|_| mode == Mode::Erase)?;
+        accepts.term(law)?.due(requested_at, requested_offset)
+    });
     let confirmation = confirmation(&mut object)?;
     let receipt_salt = secret(&mut object, "receipt_salt", MAX_IDENTIFIER)?;
     let retry = object.boolean("retry")?.unwrap_or(false);

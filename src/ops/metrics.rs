@@ -173,6 +173,12 @@ async fn jobs(shared: &Shared, to: &mut Snapshot) -> Result<(), Problem> {
     #[allow(clippy::cast_precision_loss, reason = "milliseconds since 1970 fit")]
     let due = survey.oldest_due_at.map(|at| at.0 as f64 / 1000.0);
     to.gauge("erasure_oldest_due_timestamp_seconds", "When the most urgent open job is due.", due);
+    to.gauge("erasure_jobs_at_risk", "Open jobs that are due soon.", Some(float(survey.at_risk)));
+    to.gauge("erasure_jobs_overdue", "Open jobs whose due time has passed.", Some(float(survey.overdue)));
+    let will_miss =
+        survey.forecast.systems.iter().map(|(system, told)| (vec![("system", system.clone())], float(told.will_miss)));
+    to.family(MetricType::Gauge, "erasure_system_jobs_will_miss", "Open jobs a system will make late.", will_miss);
+    to.gauge("erasure_jobs_will_miss", "Open jobs that will be late.", Some(float(survey.forecast.will_miss)));
     let figures = engine.figures();
     to.counted("erasure_attempts_failed", "Failed attempts at steps.", &figures.failed_attempts);
     to.counted("erasure_jobs_doubtful", "Jobs taken up again with a call in doubt.", &figures.doubts);

@@ -19,6 +19,22 @@ fn job(key: &JobKey, name: &'static str, at: At) -> Value {
     json!({ "tenant": key.tenant, "job_id": key.job_id, name: at.to_rfc3339() })
 }
 
+/// What will be late at the present pace.
+pub async fn forecast(State(shared): State<Arc<Shared>>) -> Result<Json<Value>, Problem> {
+    let survey = metrics::survey(&shared).await?;
+    let gates = shared.ops.engine.gates();
+    let systems = survey.forecast.systems.iter().map(|(name, told)| {
+        json!({
+            "name": name, "held": gates.get(name).is_some_and(|gate| gate.is_held()), "backlog": told.backlog,
+            "targets_per_minute": told.targets_per_minute, "done_at": told.done_at, "will_miss": told.will_miss,
+        })
+    });
+    Ok(Json(json!({
+        "now": shared.ops.engine.now().to_rfc3339(), "open": survey.open, "at_risk": survey.at_risk,
+        "overdue": survey.overdue, "will_miss": survey.forecast.will_miss, "systems": systems.collect::<Vec<_>>(),
+    })))
+}
+
 /// Health, counts, rates, what is oldest and what is due.
 pub async fn overview(State(shared): State<Arc<Shared>>) -> Result<Json<Value>, Problem> {
     let engine = &shared.ops.engine;
@@ -36,7 +52,8 @@ pub async fn overview(State(shared): State<Arc<Shared>>) -> Result<Json<Value>, 
         "health": Health::of(&shared),
         "jobs": {
             "open": survey.open, "in_hand": engine.jobs_in_hand(), "queued": queued, "waiting": survey.waiting,
-            "dead_letters": letters, "events_unrouted": unrouted, "overdue": survey.overdue,
+            "dead_letters": letters, "events_unrouted": unrouted,
+            "at_risk": survey.at_risk, "overdue": survey.overdue, "will_miss": survey.forecast.will_miss,
         },
         "per_minute": { "finished": rates.finished, "calls": rates.calls },
         "oldest": survey.oldest.as_ref().map(|(at, key)| job(key, "opened_at", *at)),

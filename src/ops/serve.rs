@@ -103,6 +103,7 @@ fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/receipts", get(receipts::pack))
         .route("/v1/codes/{code}", get(codes::show))
         .route("/v1/overview", get(overview::overview))
+        .route("/v1/forecast", get(overview::forecast))
         .route("/v1/jobs", get(jobs::list))
         .route("/v1/jobs/{tenant}/states", post(jobs::states))
         .route("/v1/jobs/{tenant}/{job_id}", get(jobs::show))

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
 use super::digest;
-use crate::job::{Accepts, Invalid, Kind, MemberKey, Rules, parse};
+use crate::job::{Accepts, Invalid, Kind, MemberKey, Rules, Term, parse};
 
 /// A job's message, to be held against its receipts.
 pub struct Offered {
@@ -91,6 +91,11 @@ fn accepts(receipt: &Map<String, Value>, import_key: MemberKey) -> Accepts {
     Accepts {
         environment: receipt.get("environment").and_then(Value::as_str).unwrap_or_default().to_owned(),
         systems: targets.filter_map(system).collect(),
-        regulations: receipt.get("regulation").and_then(Value::as_str).map(str::to_owned).into_iter().collect(),
+        regulations: receipt
+            .get("regulation")
+            .and_then(Value::as_str)
+            .map(|law| (law.to_owned(), Term::days(0)))
+            .into_iter()
+            .collect(),
     }
 }

@@ -93,3 +93,30 @@ async fn a_stop_that_had_to_cut_a_slow_call_short_is_no_death_of_its_job() {
     assert_eq!(heard.finals(&case.id).values().collect::<Vec<_>>(), ["completed"]);
     assert!(rig.dead_letters().await.is_empty());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_service_manager_is_told_that_the_worker_is_ready_lives_and_stops() {
+    let rig = Rig::start(Rabbit::shared().url()).await;
+    let path = rig.state_dir("notify.sock");
+    let socket = tokio::net::UnixDatagram::bind(&path).unwrap();
+    let told = |what: &'static str| {
+        let socket = &socket;
+        soon(what, async move {
+            let mut buffer = [0; 256];
+            loop {
+                let length = socket.recv(&mut buffer).await.unwrap();
+                if buffer[..length].split(|byte| *byte == b'\n').any(|line| line == what.as_bytes()) {
+                    return;
+                }
+            }
+        })
+    };
+    let settings = [("NOTIFY_SOCKET", path.to_str().unwrap()), ("WATCHDOG_USEC", "400000")];
+    let worker = rig.worker("state", &settings);
+    told("READY=1").await;
+    told("WATCHDOG=1").await;
+    told("WATCHDOG=1").await;
+    worker.ask_to_stop();
+    told("STOPPING=1").await;
+    worker.stop().await;
+}

@@ -2,7 +2,8 @@
 
 use erasure_worker::sandbox::{Action, Entry, FaultRule, Operation};
 use lapin::BasicProperties;
-use lapin::types::AMQPValue;
+use lapin::options::BasicPublishOptions;
+use lapin::types::{AMQPValue, ShortString};
 
 use crate::forms::{Case, Form, bodies, ids};
 use crate::rig::{Rig, soon};
@@ -73,4 +74,31 @@ async fn a_message_that_kills_the_worker_alone_three_times_is_set_aside_and_its_
     }
     rig.nothing_repeated();
     rig.is_empty().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_that_expired_in_the_queue_gets_its_code_and_its_event() {
+    let rig = Rig::start(Rabbit::shared().url()).await;
+    let case = Case::new(rig.sandbox(), Form::EasyCms, 1);
+    let connection = rig.connect().await;
+    let channel = connection.create_channel().await.unwrap();
+    let properties = BasicProperties::default().with_delivery_mode(2).with_expiration(ShortString::from("1"));
+    let (exchange, key) = (ShortString::from(format!("{}.requests", rig.prefix)), ShortString::from("job"));
+    let body = case.body.to_string();
+    let sent = channel.basic_publish(exchange, key, BasicPublishOptions::default(), body.as_bytes(), properties);
+    sent.await.unwrap();
+    rig.holds("dead-letters", 1).await;
+
+    let worker = rig.worker("state", &[]);
+    let heard = rig.events.until("the rejection", |heard| !heard.of(&case.id).is_empty()).await;
+    let error = &heard.of(&case.id)[0]["data"]["error"];
+    assert_eq!(error["code"], "ERS-0026");
+    assert!(error["detail"].as_str().unwrap().contains("it expired"), "{error}");
+    worker.says("were given their code").await;
+    worker.stop().await;
+    let letters = rig.dead_letters().await;
+    assert_eq!(letters.len(), 1);
+    assert_eq!(header(&letters[0].0, "x-erasure-code").as_deref(), Some("ERS-0026"));
+    assert_eq!(header(&letters[0].0, "x-erasure-job-id").as_ref(), Some(&case.id));
+    assert!(!String::from_utf8_lossy(&letters[0].1).contains(&case.id), "its body is sealed");
 }

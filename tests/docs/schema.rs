@@ -48,7 +48,7 @@ fn the_closed_lists_of_the_event_schema_are_those_of_the_code() {
     same_words(
         &schema,
         "/$defs/job_outcome/enum",
-        ends.chain(["needs_input", "rejected", "cancel_refused", "held_by_guard", "at_risk"]),
+        ends.chain(["needs_input", "rejected", "cancel_refused", "held_by_guard", "at_risk", "overdue"]),
     );
 }
 
@@ -75,7 +75,7 @@ fn the_limits_and_lists_of_the_job_schema_are_those_of_the_code() {
 }
 
 /// The systems of the examples.
-fn accepts() -> Accepts {
+pub fn accepts() -> Accepts {
     let mut loyalty = Rules::new(Kind::ZetaLoyalty);
     loyalty.import_key = Some(MemberKey::IntegrationId);
     let systems = [
@@ -275,6 +275,10 @@ fn what_the_worker_publishes_is_valid_under_the_event_schema() {
     let sha256 = "0".repeat(64);
     events.extend(Reason::ALL.iter().map(|reason| event::rejected(&frame, &key, *reason, "detail", &sha256, true)));
     events.push(event::cancel_refused(&frame, &key, 1, 2));
+    let example = examples().into_iter().find(|example| example["schema"] == SCHEMA).unwrap();
+    let open = record(&parsed(&example).unwrap());
+    let deadline = |which| event::deadline(&frame, &key, &open, &[], which);
+    events.extend(event::Deadline::ALL.map(deadline));
     events.push(event::cancel_unauthorised(&frame, &key, "detail", &sha256));
     for reason in [Some(Reason::Unproven), None] {
         let letter = event::Expiring { run: 1, letter_at: At(7), expires_at: At(9), reason };

@@ -1,7 +1,7 @@
 //! Jobs as publishers send them, and a worker that accepts them.
 
 use erasure_worker::job::parse::{self, Refusal};
-use erasure_worker::job::{Accepts, Job, Kind, MemberKey, Rules};
+use erasure_worker::job::{Accepts, Job, Kind, MemberKey, Rules, Term};
 use serde_json::{Value, json};
 
 /// The job's id in every example.
@@ -24,7 +24,7 @@ pub fn accepts() -> Accepts {
     Accepts {
         environment: "production".to_owned(),
         systems: systems.into_iter().map(|(name, rules)| (name.to_owned(), rules)).collect(),
-        regulations: ["lgpd".to_owned()].into(),
+        regulations: [("lgpd".to_owned(), Term::days(15))].into(),
     }
 }
 

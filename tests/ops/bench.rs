@@ -1,6 +1,6 @@
 //! A worker on the bench: engine, store, broker, systems, and the ops API on a free port.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -75,6 +75,7 @@ pub fn settings() -> Settings {
             input_max: Duration::from_secs(86_400),
             pending_max: Duration::from_secs(86_400),
         },
+        at_risk_before: Duration::from_secs(7 * 86_400),
         seal_dead_letters: true,
     }
 }
@@ -103,7 +104,7 @@ pub async fn bench_with(setup: Setup) -> Bench {
     let gates = [&shop, &library].map(|shop| (shop.name.to_owned(), gate(shop, &rules[shop.name])));
     let engine = Engine::new(Parts {
         settings: settings(),
-        accepts: Accepts { environment: "sandbox".to_owned(), systems: rules, regulations: BTreeSet::new() },
+        accepts: Accepts { environment: "sandbox".to_owned(), systems: rules, regulations: BTreeMap::new() },
         gates: gates.into(),
         broker: Arc::clone(&broker) as _,
         store: setup.store,

@@ -149,8 +149,15 @@ async fn systems_and_tenants_are_paused_resumed_listed_and_released() {
     assert_eq!(serde_json::from_str::<Value>(&said.out).unwrap()["paused"], serde_json::json!([]));
     assert_eq!(say(&bench, "jobs pause --system nowhere --reason x --by y").await.exit, Exit::Failed);
 
+    let said = say(&bench, "jobs forecast").await;
+    assert_eq!(said.exit, Exit::Done);
+    assert!(said.out.starts_with("0 jobs will miss their due time; 0 have missed it already\n"), "{}", said.out);
+
     bench.send(&shop_job(&id(1), "held"));
     bench.until("/v1/systems", |all| all["systems"][1]["held"] == true).await;
+    let said = say(&bench, "jobs forecast").await;
+    assert_eq!(said.exit, Exit::Failed, "one is overdue");
+    assert!(said.out.contains("1 have missed it already"), "{}", said.out);
     let said = say(&bench, "systems list").await;
     assert!(said.out.contains("held: unauthorised_ours"), "{}", said.out);
     let said = say(&bench, "systems release shop").await;

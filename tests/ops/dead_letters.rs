@@ -1,10 +1,10 @@
 //! Dead letters looked at, replayed and given up.
 
-use erasure_worker::broker::{Destination, Properties};
+use erasure_worker::broker::{DeadLetter, Destination, HeaderValue, Properties};
 use erasure_worker::store::Table;
 use serde_json::{Value, json};
 
-use crate::bench::{Bench, bench, id, shop_job};
+use crate::bench::{Bench, Setup, bench, bench_with, id, shop_job};
 use crate::http::{get, post};
 
 async fn letters(bench: &Bench, query: &str) -> Vec<Value> {
@@ -201,4 +201,31 @@ async fn a_dead_letter_that_cannot_be_opened_stays_and_is_counted() {
     assert_eq!(answer.json(), json!({ "replayed": 1, "unopenable": 1, "looked_at": 2, "more": false }));
     bench.broker.event("completed", &id(2)).await;
     assert_eq!(letters(&bench, "").await[0]["job_id"], id(1));
+}
+
+#[tokio::test]
+async fn what_the_broker_gave_up_by_itself_is_given_its_code_and_its_event() {
+    let bench = bench_with(Setup { runs: false, ..Setup::default() }).await;
+    let why = |word: &str| [("x-first-death-reason".to_owned(), HeaderValue::Text(word.to_owned()))];
+    let bare = |number: u128, word| DeadLetter {
+        properties: Properties { headers: why(word).into(), ..Properties::default() },
+        body: shop_job(&id(number), "ann").to_string().into(),
+    };
+    bench.broker.letters.lock().unwrap().extend([bare(1, "expired"), bare(2, "ann@example.com")]);
+    let engine = std::sync::Arc::clone(&bench.engine);
+    tokio::spawn(async move { engine.run().await });
+
+    let event = bench.broker.event("rejected", &id(1)).await;
+    assert_eq!(event["data"]["error"]["code"], "ERS-0026");
+    assert_eq!((&event["data"]["final"], &event["data"]["tenant"]), (&json!(true), &json!("acme")));
+    bench.broker.event("rejected", &id(2)).await;
+    bench.until("/v1/dead-letters?code=ERS-0026", |page| page["matching"] == 2).await;
+    let all = letters(&bench, "").await;
+    assert_eq!((all.len(), &all[0]["job_id"], &all[0]["sealed"]), (2, &json!(id(1)), &json!(true)));
+    assert!(all[0]["sentence"].as_str().unwrap().ends_with("(it expired)"));
+    assert!(!all[1].to_string().contains("example.com"), "the broker's words are none of ours");
+
+    let answer = post(bench.addr, "/v1/dead-letters/replay", &json!({ "job_id": id(1) })).await;
+    assert_eq!(answer.json()["replayed"], 1);
+    bench.broker.event("completed", &id(1)).await;
 }

@@ -17,7 +17,11 @@ async fn the_overview_tells_counts_what_is_oldest_and_what_is_due_first() {
     assert_eq!(all["worker"]["environment"], "sandbox");
     let jobs = &all["jobs"];
     assert_eq!((&jobs["open"], &jobs["queued"], &jobs["dead_letters"]), (&json!(2), &json!(7), &json!(1)));
-    assert_eq!(jobs["overdue"], 2, "both are long due");
+    assert_eq!((&jobs["overdue"], &jobs["at_risk"], &jobs["will_miss"]), (&json!(2), &json!(0), &json!(0)));
+    let told = get(bench.addr, "/v1/forecast").await.json();
+    assert_eq!((&told["open"], &told["overdue"], &told["will_miss"]), (&json!(2), &json!(2), &json!(0)));
+    let shop = &told["systems"][1];
+    assert_eq!((&shop["name"], &shop["backlog"], &shop["held"]), (&json!("shop"), &json!(2), &json!(false)));
     assert_eq!(all["oldest"]["job_id"], id(3));
     let due: Vec<_> = all["due_first"].as_array().unwrap().iter().map(|job| job["job_id"].as_str().unwrap()).collect();
     assert_eq!(due, [id(5), id(3)]);

@@ -11,13 +11,16 @@ use lapin::options::{BasicAckOptions, BasicGetOptions, BasicNackOptions, QueueDe
 use lapin::types::FieldTable;
 
 use super::error::text;
-use super::message::{from_amqp, short};
+use super::message::{from_amqp, header, short};
 use super::{Shared, publisher};
 use crate::broker::{DeadLetter, PublishError, Verdict};
 
 /// More than this is not taken in one look, so that a look has an end. Of a longer queue what was
 /// looked at moves behind the rest.
 const SWEEP_MAX: usize = 10_000;
+
+/// The broker's own word on a message that it dead-letters itself.
+const WHY: &str = "x-first-death-reason";
 
 /// How often, and how far apart, the queue is asked whether the kept ones are back.
 const RETURN_LOOKS: usize = 100;
@@ -50,10 +53,11 @@ pub(super) async fn look(
         let mut removed = false;
         if looked < limit && outcome.is_ok() {
             looked += 1;
-            let letter = DeadLetter {
-                properties: from_amqp(&message.properties),
-                body: Bytes::from(std::mem::take(&mut message.data)),
-            };
+            let mut properties = from_amqp(&message.properties);
+            // Of a job on its way this says nothing; of a dead letter, why the broker gave it up.
+            let why = message.properties.headers().as_ref().and_then(|headers| headers.inner().get(WHY));
+            properties.headers.extend(why.and_then(header).map(|why| (WHY.to_owned(), why)));
+            let letter = DeadLetter { properties, body: Bytes::from(std::mem::take(&mut message.data)) };
             removed = match decide(&letter) {
                 Verdict::Keep => false,
                 Verdict::Remove => true,

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use serde::Serialize;
 
+use super::forecast::{Forecast, Waits, forecast};
 use crate::engine::Engine;
 use crate::job::record::{Undecodable, Waiting};
 use crate::job::{At, Ended, JobKey, JobOutcome, JobRecord};
@@ -175,7 +176,7 @@ pub struct JobPage {
 }
 
 /// How many jobs stand where.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Survey {
     /// Not ended.
     pub open: u64,
@@ -189,6 +190,10 @@ pub struct Survey {
     pub due_first: BTreeSet<(At, JobKey)>,
     /// Jobs whose due time has passed.
     pub overdue: u64,
+    /// Jobs that are due soon enough to be at risk, and not overdue.
+    pub at_risk: u64,
+    /// What will be late at the present pace.
+    pub forecast: Forecast,
 }
 
 impl Engine {
@@ -260,6 +265,9 @@ impl Engine {
     pub fn survey(&self) -> Result<Survey, StoreError> {
         let mut survey = Survey::default();
         let now = self.now();
+        let systems: Vec<_> = self.gates.iter().map(|(name, gate)| (name.clone(), gate.targets_per_minute())).collect();
+        let index = |name: &String| systems.binary_search_by(|(known, _)| known.cmp(name)).ok();
+        let mut waits = Vec::new();
         let mut rows = Rows::new(&*self.store, Table::Job, b"", None);
         while let Some((row, value)) = rows.next()? {
             let (Some(key), Ok(record)) = (JobKey::from_bytes(&row), JobRecord::from_bytes(&value)) else { continue };
@@ -271,16 +279,23 @@ impl Engine {
                 survey.oldest = Some((record.opened_at, key.clone()));
             }
             if let Some(due) = record.due_at {
-                survey.overdue += u64::from(due < now);
+                survey.overdue += u64::from(due <= now);
+                survey.at_risk += u64::from(due > now && due.minus(self.settings.at_risk_before) <= now);
                 survey.due_first.insert((due, key.clone()));
                 if survey.due_first.len() > URGENT {
                     survey.due_first.pop_last();
                 }
             }
+            // What a person holds up, no pace will hasten.
+            if !matches!(record.waiting, Some((Waiting::Input | Waiting::Guard, _))) {
+                let systems = record.systems.iter().filter_map(index).filter_map(|index| u16::try_from(index).ok());
+                waits.push(Waits { due: record.due_at, systems: systems.collect() });
+            }
             if let (Some((why, _)), false) = (record.waiting, self.hands.holds(&key)) {
                 *survey.waiting.entry(why.as_str()).or_default() += 1;
             }
         }
+        survey.forecast = forecast(waits, &systems, now);
         survey.oldest_due_at = survey.due_first.first().map(|(due, _)| *due);
         Ok(survey)
     }

@@ -45,6 +45,8 @@ function body(all) {
       tile("Waiting", number(sum(jobs.waiting)), waiting.map(([why, count]) => `${words(why)} ${number(count)}`).join(", ")),
       tile("Dead letters", number(jobs.dead_letters), null, jobs.dead_letters ? "bad" : null),
       tile("Due within a week", soon.length === due_first.length && soon.length >= 10 ? "10 or more" : number(soon.length)),
+      tile("At risk", number(jobs.at_risk), null, jobs.at_risk ? "warn" : null),
+      tile("Will be late", number(jobs.will_miss), "at the present pace", jobs.will_miss ? "bad" : null),
       tile("Overdue", number(jobs.overdue), null, jobs.overdue ? "bad" : null)),
     h("h2", null, "Systems"),
     table("Systems", ["System", "State", "Calls a minute", "At most", "Jobs in hand", "Jobs in line"], rows(systems), "None."),

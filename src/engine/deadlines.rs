@@ -1,0 +1,67 @@
+//! Jobs whose term runs out: `at_risk` some time before, `overdue` when it has.
+//!
+//! The rule it keeps: each is told once a run, by the same outbox as every other event; a job in hand
+//! is not waited for, but looked at again a minute later.
+
+use std::time::Duration;
+
+use super::Engine;
+use super::intake::Hand;
+use super::journal::{JournalError, ended_of, folded, record_of};
+use super::retention::look_at_due;
+use crate::job::event::{Deadline, Frame, deadline};
+use crate::job::{At, JobKey};
+use crate::store::{Batch, Table};
+
+const IN_HAND_PAUSE: Duration = Duration::from_secs(60);
+
+impl Engine {
+    /// Notes when the job's due time is to be looked at, where it has one.
+    pub(crate) fn watch_deadline(&self, batch: &mut Batch, key: &JobKey, due_at: Option<At>) {
+        if let Some(due) = due_at {
+            look_at_due(batch, key, due.minus(self.settings.at_risk_before));
+        }
+    }
+
+    /// Looks at an open job's due time and owes the event that it asks for. The hand, where there is
+    /// one, is kept until the batch is in the store.
+    pub(crate) fn tell_deadline(
+        &self,
+        batch: &mut Batch,
+        key: &JobKey,
+        now: At,
+    ) -> Result<Option<Hand<'_>>, JournalError> {
+        let Some(hand) = self.hands.try_take(key) else {
+            look_at_due(batch, key, now.plus(IN_HAND_PAUSE));
+            return Ok(None);
+        };
+        if ended_of(&*self.store, key)?.is_some() {
+            return Ok(None);
+        }
+        let Some(mut record) = record_of(&*self.store, key)? else { return Ok(None) };
+        let Some(due) = record.due_at else { return Ok(None) };
+        let at_risk_at = due.minus(self.settings.at_risk_before);
+        if now < at_risk_at {
+            // It was put off since.
+            look_at_due(batch, key, at_risk_at);
+            return Ok(None);
+        }
+        let which = if due <= now { Deadline::Overdue } else { Deadline::AtRisk };
+        if which == Deadline::AtRisk {
+            look_at_due(batch, key, due);
+        }
+        record.seq += 1;
+        let targets = folded(&*self.store, key, record.systems.len())?;
+        let frame = Frame { environment: &self.accepts.environment, traceparent: None, now };
+        let event = deadline(&frame, key, &record, &targets, which);
+        self.owe(batch, key, &event);
+        batch.put(Table::Job, key.to_bytes(), record.to_bytes());
+        tracing::warn!(job = %key, due_at = %due.to_rfc3339(), "the job is {}", which.as_str());
+        Ok(Some(hand))
+    }
+}
+
+#[cfg(test)]
+#[path = "deadlines/tests.rs"]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests;

@@ -1,0 +1,185 @@
+//! A job's term, watched by an engine whose clock the test moves.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::sync::mpsc::unbounded_channel;
+use uuid::Uuid;
+use zeroize::Zeroizing;
+
+use super::*;
+use crate::broker::spool::{Events, Source, SpoolBroker, SpoolConfig};
+use crate::engine::envelope::{Letter, Origin};
+use crate::engine::opening::Opened;
+use crate::engine::{Parts, RetryPolicy, Settings};
+use crate::job::flow::Limits;
+use crate::job::{Accepts, Job, Kind, Rules, parse};
+use crate::seal::{Keyring, MasterKey};
+use crate::store::{MemoryStore, Store};
+
+const DAY: Duration = Duration::from_secs(86_400);
+const KEY: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
+
+struct Stage {
+    engine: Arc<Engine>,
+    store: Arc<MemoryStore>,
+    clock: Arc<AtomicI64>,
+}
+
+fn stage() -> Stage {
+    let (events, _) = unbounded_channel();
+    let broker = SpoolBroker::open(Source::jobs(Vec::new()), Events::Channel(events), SpoolConfig::default()).unwrap();
+    let requested: jiff::Timestamp = "2026-09-07T10:00:00Z".parse().unwrap();
+    let clock = Arc::new(AtomicI64::new(requested.as_millisecond()));
+    let (store, ticking) = (Arc::new(MemoryStore::new()), Arc::clone(&clock));
+    let settings = Settings {
+        worker_id: "worker-7".into(),
+        concurrency: 4,
+        inline_wait_max: DAY,
+        in_hand_max: DAY,
+        drain_timeout: DAY,
+        retain_finished: 800 * DAY,
+        retain_failed: 30 * DAY,
+        retry: RetryPolicy { initial_interval: DAY, multiplier: 2.0, max_interval: DAY },
+        limits: Limits { max_attempts: 1, max_elapsed: DAY, max_interval: DAY, input_max: DAY, pending_max: DAY },
+        at_risk_before: 7 * DAY,
+        seal_dead_letters: true,
+    };
+    let accepts = Accepts {
+        environment: "sandbox".into(),
+        systems: [("loyalty".to_owned(), Rules::new(Kind::ZetaLoyalty))].into(),
+        ..Accepts::default()
+    };
+    let engine = Engine::new(Parts {
+        settings,
+        accepts,
+        gates: Default::default(),
+        broker,
+        store: Arc::clone(&store) as Arc<dyn Store>,
+        keyring: Arc::new(Keyring::new(MasterKey::parse(KEY).unwrap(), Vec::new()).unwrap()),
+        now: Arc::new(move || At(ticking.load(Ordering::Relaxed))),
+        chance: Arc::new(|| 0.5),
+    });
+    Stage { engine, store, clock }
+}
+
+impl Stage {
+    /// Opens a job that was requested now, with whatever else it says.
+    async fn open(&self, number: u128, more: Value) -> Job {
+        let mut body = json!({
+            "schema": "erasure.job/v1", "job_id": Uuid::from_u128(number), "tenant": "acme",
+            "environment": "sandbox", "requested_at": "2026-09-07T10:00:00Z", "regulation": "gdpr",
+            "targets": [{ "system": "loyalty", "method": "program_api", "member": { "member_id": format!("M{number}") } }],
+        });
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let body = body.to_string().into_bytes();
+        let job = parse::job(&body, None, &self.engine.accepts).unwrap();
+        let letter = Letter { body: Zeroizing::new(body), origin: Origin::Publisher, wait: None };
+        let Ok(Opened::Work(journal)) = self.engine.open(&job, &letter, false) else { unreachable!("a new job") };
+        journal.durable().await.unwrap();
+        job
+    }
+
+    /// So much later, what is due is looked at.
+    async fn pass(&self, days: u32) {
+        self.clock.fetch_add(i64::try_from((days * DAY).as_millis()).unwrap(), Ordering::Relaxed);
+        while self.engine.forget_due().await.unwrap() > 0 {}
+    }
+
+    /// The data of the events that are owed, oldest first.
+    fn owed(&self) -> Vec<Value> {
+        let rows = self.store.scan(Table::Outbox, b"", None, usize::MAX).unwrap();
+        let data = |value: &[u8]| {
+            let begins = value.windows(2).position(|two| two == b"{\"").unwrap();
+            let mut all = serde_json::Deserializer::from_slice(&value[begins..]).into_iter::<Value>();
+            all.next().unwrap().unwrap()["data"].clone()
+        };
+        rows.iter().map(|(_, value)| data(value)).collect()
+    }
+
+    fn told(&self) -> Vec<(String, u64)> {
+        let told = |data: &Value| (data["outcome"].as_str().unwrap().to_owned(), data["seq"].as_u64().unwrap());
+        self.owed().iter().map(told).collect()
+    }
+}
+
+fn words(told: &[(&str, u64)]) -> Vec<(String, u64)> {
+    told.iter().map(|(what, seq)| ((*what).to_owned(), *seq)).collect()
+}
+
+#[tokio::test]
+async fn an_open_job_is_told_once_as_at_risk_and_once_as_overdue() {
+    let stage = stage();
+    stage.open(1, json!({})).await;
+    // Due on Wednesday, 7 October.
+    stage.pass(22).await;
+    assert_eq!(stage.told(), []);
+    stage.pass(1).await;
+    assert_eq!(stage.told(), words(&[("at_risk", 1)]));
+    stage.pass(6).await;
+    assert_eq!(stage.told().len(), 1);
+    stage.pass(1).await;
+    stage.pass(30).await;
+    assert_eq!(stage.told(), words(&[("at_risk", 1), ("overdue", 2)]));
+    let told = &stage.owed()[1];
+    assert_eq!((&told["due_at"], &told["final"]), (&json!("2026-10-07T10:00:00.000Z"), &json!(false)));
+    assert!(!told.to_string().contains("M1"), "the event names nobody");
+}
+
+#[tokio::test]
+async fn a_due_time_that_the_publisher_gives_wins_over_the_laws() {
+    let stage = stage();
+    stage.open(1, json!({ "due_at": "2026-09-08T10:00:00Z" })).await;
+    stage.pass(0).await;
+    assert_eq!(stage.told(), words(&[("at_risk", 1)]));
+    stage.pass(1).await;
+    assert_eq!(stage.told(), words(&[("at_risk", 1), ("overdue", 2)]));
+}
+
+#[tokio::test]
+async fn a_preview_has_no_term_unless_it_is_given_one() {
+    let stage = stage();
+    let preview = stage.open(1, json!({ "mode": "preview" })).await;
+    let given = stage.open(2, json!({ "mode": "preview", "due_at": "2027-09-08T10:00:00Z" })).await;
+    assert!(preview.due_at.is_none() && given.due_at.is_some());
+    stage.pass(100).await;
+    assert_eq!(stage.told(), []);
+}
+
+#[tokio::test]
+async fn an_ended_job_is_not_told() {
+    let stage = stage();
+    let job = stage.open(1, json!({})).await;
+    let mut batch = Batch::new();
+    batch.remove(Table::Job, job.key.to_bytes());
+    stage.store.submit(batch).await.unwrap();
+    stage.pass(100).await;
+    assert_eq!(stage.told(), []);
+}
+
+#[tokio::test]
+async fn a_job_in_hand_is_told_when_it_is_let_go() {
+    let stage = stage();
+    let job = stage.open(1, json!({})).await;
+    let hand = stage.engine.hands.try_take(&job.key).unwrap();
+    assert!(stage.engine.hands.try_take(&job.key).is_none(), "one copy at a time");
+    stage.pass(24).await;
+    assert_eq!(stage.told(), []);
+    drop(hand);
+    stage.pass(1).await;
+    assert_eq!(stage.told(), words(&[("at_risk", 1)]));
+}
+
+#[tokio::test]
+async fn a_job_that_is_put_off_is_not_told_before_its_new_time() {
+    let stage = stage();
+    stage.open(1, json!({})).await;
+    // The whole job again, as a publisher sends it.
+    stage.open(1, json!({ "due_at": "2026-12-07T10:00:00Z", "extensions": {} })).await;
+    stage.pass(83).await;
+    assert_eq!(stage.told(), []);
+    stage.pass(1).await;
+    assert_eq!(stage.told(), words(&[("at_risk", 1)]));
+}

@@ -1,0 +1,126 @@
+//! What will be late at the present pace: the open jobs of each system in the order of their due times.
+//!
+//! The rule it keeps: it foretells from what is known (a rate, what a target has cost so far), and says
+//! where nothing is known instead of guessing.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::job::At;
+
+/// An open job, as far as a forecast needs it.
+#[derive(Debug, Clone)]
+pub(super) struct Waits {
+    /// When it is due.
+    pub due: Option<At>,
+    /// The systems that it needs; each counts once for each target.
+    pub systems: Vec<u16>,
+}
+
+/// A system's part.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct SystemForecast {
+    /// Targets of open jobs that do not wait for a person.
+    pub backlog: u64,
+    /// How many targets a minute it takes; null before anything was called.
+    pub targets_per_minute: Option<f64>,
+    /// When the backlog will be done.
+    pub done_at: Option<String>,
+    /// Jobs that will be late because of it.
+    pub will_miss: u64,
+}
+
+/// What will be late.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Forecast {
+    /// Jobs that are not late yet and will be.
+    pub will_miss: u64,
+    /// Each system.
+    pub systems: BTreeMap<String, SystemForecast>,
+}
+
+/// Foretells from the open jobs and what each system, by its index, takes a minute.
+pub(super) fn forecast(mut jobs: Vec<Waits>, systems: &[(String, Option<f64>)], now: At) -> Forecast {
+    // As the line before a system has it: most urgent first, without a due time last.
+    jobs.sort_by_key(|job| job.due.map_or(i64::MAX, |due| due.0));
+    let mut each: Vec<SystemForecast> = systems
+        .iter()
+        .map(|(_, pace)| SystemForecast { targets_per_minute: *pace, ..SystemForecast::default() })
+        .collect();
+    let mut will_miss = 0;
+    for job in &jobs {
+        let mut is_late = false;
+        let mut blamed = Vec::new();
+        for index in &job.systems {
+            let Some(system) = each.get_mut(usize::from(*index)) else { continue };
+            system.backlog += 1;
+            let late = job.due.is_some_and(|due| due > now && done_at(system, now).is_some_and(|done| done > due));
+            if late && !blamed.contains(index) {
+                system.will_miss += 1;
+                blamed.push(*index);
+            }
+            is_late |= late;
+        }
+        will_miss += u64::from(is_late);
+    }
+    for system in &mut each {
+        system.done_at = done_at(system, now).filter(|_| system.backlog > 0).map(At::to_rfc3339);
+    }
+    Forecast { will_miss, systems: systems.iter().map(|(name, _)| name.clone()).zip(each).collect() }
+}
+
+/// When all that was counted so far will be done.
+fn done_at(system: &SystemForecast, now: At) -> Option<At> {
+    let pace = system.targets_per_minute.filter(|pace| *pace > 0.0)?;
+    #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "a forecast is no count")]
+    let millis = (system.backlog as f64 / pace * 60_000.0) as i64;
+    Some(At(now.0.saturating_add(millis)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: At = At(1_700_000_000_000);
+
+    fn due_in(minutes: i64, systems: &[u16]) -> Waits {
+        Waits { due: Some(At(NOW.0 + minutes * 60_000)), systems: systems.to_vec() }
+    }
+
+    fn systems(paces: &[Option<f64>]) -> Vec<(String, Option<f64>)> {
+        paces.iter().enumerate().map(|(index, pace)| (format!("s{index}"), *pace)).collect()
+    }
+
+    #[test]
+    fn those_that_the_rate_leaves_no_time_for_will_miss() {
+        // Ten a minute: after ten minutes a hundred are done, the other 412 are late.
+        let jobs = (0..512).map(|_| due_in(10, &[0])).collect();
+        let told = forecast(jobs, &systems(&[Some(10.0)]), NOW);
+        assert_eq!((told.will_miss, told.systems["s0"].backlog), (412, 512));
+        assert_eq!(told.systems["s0"].done_at, Some(At(NOW.0 + 51 * 60_000 + 12_000).to_rfc3339()));
+    }
+
+    #[test]
+    fn the_most_urgent_are_counted_first_whatever_their_order() {
+        let jobs = vec![due_in(1000, &[0]), Waits { due: None, systems: vec![0] }, due_in(1, &[0])];
+        assert_eq!(forecast(jobs, &systems(&[Some(1.0)]), NOW).will_miss, 0);
+    }
+
+    #[test]
+    fn a_job_is_late_where_one_of_its_systems_is_and_counts_once() {
+        let jobs = vec![due_in(1, &[0, 1, 1])];
+        let told = forecast(jobs.clone(), &systems(&[Some(60.0), Some(1.0)]), NOW);
+        assert_eq!((told.will_miss, told.systems["s0"].will_miss, told.systems["s1"].will_miss), (1, 0, 1));
+        let told = forecast(jobs, &systems(&[Some(60.0), Some(60.0)]), NOW);
+        assert_eq!(told.will_miss, 0);
+    }
+
+    #[test]
+    fn what_is_late_already_is_not_foretold_and_what_is_unknown_not_guessed() {
+        let jobs = vec![due_in(-1, &[0]), due_in(1, &[1])];
+        let told = forecast(jobs, &systems(&[Some(0.001), None]), NOW);
+        assert_eq!(told.will_miss, 0);
+        assert_eq!((told.systems["s1"].backlog, &told.systems["s1"].done_at), (1, &None));
+    }
+}

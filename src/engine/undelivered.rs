@@ -1,0 +1,160 @@
+//! Dead letters that the broker made by itself: a job that expired in the queue, or was returned too
+//! often. They are given their code and their event, as those that the worker makes.
+//!
+//! The rule it keeps: the event is confirmed before the letter has its code, so that a stop in between
+//! repeats it, with the same id, and forgets nothing.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use zeroize::Zeroizing;
+
+use super::Engine;
+use super::envelope::{self, DeadLetterHead, Origin, header};
+use super::intake::Interrupted;
+use super::journal::JournalError;
+use crate::broker::{DeadLetter, Destination, HeaderValue, Properties, Publication, PublishError, Verdict, Via};
+use crate::job::{JobKey, Reason};
+
+/// How often the number of dead letters is looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(60);
+/// So many looks at the number, and the letters themselves are looked at whatever it says.
+const LOOKS: u32 = 60;
+/// Letters looked at in one go.
+const MOST: usize = 10_000;
+/// What the broker writes on a message that it dead-letters.
+const WHY: &str = "x-first-death-reason";
+
+impl Engine {
+    /// Looks for such letters whenever there are more than the worker itself has made, and every hour.
+    pub(crate) async fn undelivered_loop(self: Arc<Self>) {
+        let mut expected = None;
+        let mut looks = 0;
+        while !self.draining.is_cancelled() {
+            let made = self.figures.dead_letters.load(std::sync::atomic::Ordering::Relaxed);
+            let depth = self.broker.depth("dead-letters").await;
+            // By this difference it is told apart from what the worker makes itself.
+            let foreign = depth.map(|depth| depth.saturating_sub(made));
+            if foreign.is_some_and(|foreign| foreign > 0) && (foreign > expected || looks >= LOOKS) {
+                looks = 0;
+                match self.code_undelivered().await {
+                    Ok(0) => {}
+                    Ok(count) => tracing::warn!(count, "dead letters of the broker's own were given their code"),
+                    Err(Trouble::Broker(error)) => tracing::debug!(%error, "the dead letters cannot be looked at"),
+                    Err(Trouble::Engine(error)) => self.store_trouble(&error).await,
+                }
+            }
+            expected = foreign;
+            looks += 1;
+            tokio::select! {
+                biased;
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+                () = self.draining.cancelled() => {}
+            }
+        }
+    }
+
+    /// Gives such letters their code and their event; how many there were.
+    async fn code_undelivered(&self) -> Result<usize, Trouble> {
+        let mut found = Vec::new();
+        let mut note = |letter: &DeadLetter| {
+            if is_bare(letter) {
+                found.push(letter.clone());
+            }
+            Verdict::Keep
+        };
+        self.broker.dead_letters(MOST, &mut note).await?;
+        let mut told = HashMap::new();
+        for letter in found {
+            let Some(it) = self.identified(&letter)? else { continue };
+            if let Some(key) = &it.key {
+                let original = &letter.properties;
+                let event = self.refusal_event(key, original, &it.body, it.reason, Some(&it.detail)).await?;
+                self.publish_event(&event, key, original, &self.draining).await.map_err(Interrupted::from)?;
+            }
+            told.insert(letter.body, it);
+        }
+        let mut count = 0;
+        let mut code = |letter: &DeadLetter| {
+            let it = told.get(&letter.body).filter(|_| is_bare(letter));
+            let coded = it.and_then(|it| self.coded(letter, it));
+            coded.map_or(Verdict::Keep, |(properties, body)| {
+                count += 1;
+                Verdict::Replace(Box::new(Publication { to: Destination::DeadLetter, properties, body }))
+            })
+        };
+        if !told.is_empty() {
+            self.broker.dead_letters(MOST, &mut code).await?;
+        }
+        Ok(count)
+    }
+
+    /// Whose the letter is, and why it lies there; `None` where it cannot be opened. What the worker
+    /// would have refused has that reason: an event is for those who may order something.
+    fn identified(&self, letter: &DeadLetter) -> Result<Option<Identified>, JournalError> {
+        let Ok(opened) = envelope::open_as(Via::Resume, &letter.properties, &letter.body, &self.keyring) else {
+            return Ok(None);
+        };
+        let admitted = self.admit(&letter.properties, true, &opened)?;
+        let (key, reason, detail) = match (admitted, &opened.origin) {
+            (_, Origin::Ours { key, .. }) => (Some(key.clone()), Reason::Undelivered, detail(&letter.properties)),
+            (Ok(job), _) => (Some(job.key), Reason::Undelivered, detail(&letter.properties)),
+            (Err(refusal), _) => (refusal.key, refusal.reason, refusal.invalid.to_string()),
+        };
+        Ok(Some(Identified { key, body: opened.body, reason, detail }))
+    }
+
+    /// The letter with its code. A parked copy keeps its seal and its headers, and can be replayed.
+    fn coded(&self, letter: &DeadLetter, it: &Identified) -> Option<(Properties, Bytes)> {
+        let note = envelope::note(it.reason);
+        if letter.properties.headers.contains_key(header::MAC) {
+            return Some(envelope::unopened(&letter.properties, &letter.body, &note, self.now()));
+        }
+        let (key, detail) = (it.key.as_ref(), Some(it.detail.as_str()));
+        let head = DeadLetterHead { key, run: 0, park: 0, at: self.now(), note: &note, detail };
+        let seal = self.settings.seal_dead_letters;
+        envelope::dead_letter(&self.keyring, &letter.properties, &head, &letter.body, seal).ok()
+    }
+}
+
+/// Whose a letter is.
+struct Identified {
+    key: Option<JobKey>,
+    body: Zeroizing<Vec<u8>>,
+    reason: Reason,
+    detail: String,
+}
+
+/// Why the code could not be given; the letters stay as they are.
+#[derive(Debug, thiserror::Error)]
+enum Trouble {
+    #[error(transparent)]
+    Broker(#[from] PublishError),
+    #[error(transparent)]
+    Engine(#[from] Interrupted),
+}
+
+impl From<JournalError> for Trouble {
+    fn from(error: JournalError) -> Self {
+        Trouble::Engine(error.into())
+    }
+}
+
+fn is_bare(letter: &DeadLetter) -> bool {
+    !letter.properties.headers.contains_key(header::CODE)
+}
+
+/// The broker's own word for it is one of few; anything else is not repeated.
+fn detail(properties: &Properties) -> String {
+    let word = properties.headers.get(WHY).and_then(HeaderValue::as_text);
+    let why = match word {
+        Some("expired") => "it expired",
+        Some("delivery_limit") => "it was returned too often",
+        Some("maxlen") => "the queue was full",
+        Some("rejected") => "it was refused by somebody else's consumer",
+        _ => "it does not say why",
+    };
+    format!("{} ({why})", Reason::Undelivered.sentence().trim_end_matches('.'))
+}

@@ -1,0 +1,68 @@
+//! The events that tell of a term that runs out: `at_risk` and `overdue`.
+//!
+//! The rule it keeps: they end nothing and promise nothing; the job goes on.
+
+use serde_json::{Map, Value, json};
+
+use super::{Frame, changed, envelope, id};
+use crate::job::journal::At;
+use crate::job::model::JobKey;
+use crate::job::record::{Event, JobRecord};
+use crate::job::state::TargetState;
+
+/// How an open job stands to its due time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Deadline {
+    /// Little time is left.
+    AtRisk,
+    /// None is.
+    Overdue,
+}
+
+impl Deadline {
+    /// Both.
+    pub const ALL: [Deadline; 2] = [Deadline::AtRisk, Deadline::Overdue];
+
+    /// The word.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Deadline::AtRisk => "at_risk",
+            Deadline::Overdue => "overdue",
+        }
+    }
+}
+
+/// An open job's term runs out, or has. The record's `seq` is already the event's own number.
+pub fn deadline(
+    frame: &Frame<'_>,
+    key: &JobKey,
+    record: &JobRecord,
+    targets: &[TargetState],
+    deadline: Deadline,
+) -> Event {
+    let what = deadline.as_str();
+    let data: Map<String, Value> = [
+        ("job_id", json!(key.job_id.to_string())),
+        ("tenant", json!(key.tenant)),
+        ("run", json!(record.run)),
+        ("seq", json!(record.seq)),
+        ("final", json!(false)),
+        ("outcome", json!(what)),
+        ("cause", json!("due_at")),
+        ("partial", json!(targets.iter().any(changed))),
+        ("subject_ref", json!(record.subject_ref)),
+        ("regulation", json!(record.regulation)),
+        ("requested_at", json!(record.requested_at.to_rfc3339())),
+        ("due_at", json!(record.due_at.map(At::to_rfc3339))),
+        ("finished_at", Value::Null),
+        ("waiting", json!(record.waiting.map(|(why, _)| why.as_str()))),
+        ("targets", json!([])),
+        ("inputs", json!([])),
+        ("follow_up", json!([])),
+        ("receipt", Value::Null),
+    ]
+    .into_iter()
+    .map(|(name, value)| (name.to_owned(), value))
+    .collect();
+    envelope(frame, key, what, id(key, record.run, record.seq), Value::Object(data))
+}

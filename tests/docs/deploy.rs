@@ -1,0 +1,213 @@
+//! What stands in `deploy/`: it parses, fits the worker, and the alerts fire when they should.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use erasure_worker::broker::topology::Topology;
+use erasure_worker::config::units::parse_duration;
+use erasure_worker::config::{Config, Surroundings, example};
+use serde_json::Value;
+
+use crate::{files, page, read, root};
+
+/// The documents of a YAML file.
+fn yaml(path: &Path) -> Vec<Value> {
+    let documents = serde_saphyr::from_multiple(&read(path));
+    documents.unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// All YAML and JSON files that somebody deploys.
+fn manifests() -> Vec<std::path::PathBuf> {
+    let deploy = root().join("deploy");
+    let found = ["yml", "yaml", "json"].into_iter().flat_map(|extension| files(&deploy, extension));
+    found.chain([root().join("docker-compose.yml")]).collect()
+}
+
+fn kubernetes(kind: &str) -> Value {
+    let all = yaml(&root().join("deploy/kubernetes/erasure-worker.yaml"));
+    all.into_iter().find(|one| one["kind"] == kind).unwrap_or_else(|| panic!("no {kind}"))
+}
+
+fn compose() -> Value {
+    yaml(&root().join("docker-compose.yml")).remove(0)
+}
+
+#[test]
+fn every_manifest_parses() {
+    let all = manifests();
+    for path in &all {
+        let documents = match path.extension().is_some_and(|extension| extension == "json") {
+            true => {
+                vec![serde_json::from_str(&read(path)).unwrap_or_else(|error| panic!("{}: {error}", path.display()))]
+            }
+            false => yaml(path),
+        };
+        assert!(documents.iter().all(Value::is_object), "{}", path.display());
+    }
+    assert!(all.len() >= 7, "{all:?}");
+}
+
+/// How long a worker takes to drain at most, where its configuration does not say so.
+fn drain_by_default() -> Duration {
+    let text = example::render("127.0.0.1:8470".parse().unwrap());
+    let line = text.lines().find_map(|line| line.strip_prefix("drain_timeout = \"")).unwrap();
+    parse_duration(line.split('"').next().unwrap()).unwrap()
+}
+
+#[test]
+fn whoever_stops_the_worker_waits_longer_than_it_drains() {
+    let drain = drain_by_default();
+    let unit = page("deploy/systemd/erasure-worker.service");
+    let stop = unit.lines().find_map(|line| line.strip_prefix("TimeoutStopSec=")).unwrap();
+    assert!(Duration::from_secs(stop.parse().unwrap()) > drain, "systemd");
+
+    let grace = compose()["services"]["worker"]["stop_grace_period"].as_str().unwrap().to_owned();
+    assert!(parse_duration(&grace).unwrap() > drain, "compose");
+
+    let config: toml::Table = kubernetes("ConfigMap")["data"]["config.toml"].as_str().unwrap().parse().unwrap();
+    let drain = parse_duration(config["worker"]["drain_timeout"].as_str().unwrap()).unwrap();
+    let grace = kubernetes("StatefulSet")["spec"]["template"]["spec"]["terminationGracePeriodSeconds"].as_u64();
+    assert!(Duration::from_secs(grace.unwrap()) > drain, "Kubernetes");
+}
+
+#[test]
+fn the_configuration_of_the_pods_is_valid_where_their_secrets_are() {
+    let text = kubernetes("ConfigMap")["data"]["config.toml"].as_str().unwrap().to_owned();
+    let folder = tempfile::tempdir().unwrap();
+    for (name, value) in [
+        ("master.key", "0123456789abcdef".repeat(4)),
+        ("amqp-url", "amqps://erasure-worker:secret@rabbitmq.example.com:5671/%2f".to_owned()),
+        ("ops-token", "token".to_owned()),
+        ("vitalsource-api-key", "key".to_owned()),
+    ] {
+        assert!(text.contains(&format!("/run/secrets/erasure-worker/{name}\"")), "{name} is not used");
+        let path = folder.path().join(name);
+        std::fs::write(&path, value).unwrap();
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    }
+    let text = text.replace("/run/secrets/erasure-worker", folder.path().to_str().unwrap());
+    let surroundings = Surroundings {
+        variables: [("ERASURE__WORKER__ID".to_owned(), "erasure-worker-0".to_owned())].into(),
+        ..Surroundings::default()
+    };
+    let config = Config::parse(&text, folder.path(), &surroundings).unwrap();
+    assert!(!config.ops.listen.ip().is_loopback(), "the probes come from outside the pod");
+    assert_eq!(config.ops.listen.port(), 8460);
+}
+
+#[test]
+fn containers_run_as_nobody_in_particular_and_write_to_their_volumes_alone() {
+    let pod = kubernetes("StatefulSet")["spec"]["template"]["spec"].clone();
+    assert_eq!(pod["securityContext"]["runAsNonRoot"], true);
+    let container = &pod["containers"][0];
+    assert_eq!(container["securityContext"]["readOnlyRootFilesystem"], true);
+    assert_eq!(container["securityContext"]["allowPrivilegeEscalation"], false);
+    assert_eq!(container["securityContext"]["capabilities"]["drop"][0], "ALL");
+    for probe in ["startupProbe", "livenessProbe", "readinessProbe"] {
+        let path = container[probe]["httpGet"]["path"].as_str().unwrap();
+        assert!(["/livez", "/readyz"].contains(&path), "{probe}");
+    }
+    assert_eq!(container["livenessProbe"]["httpGet"]["path"], "/livez", "a broker that is away asks for no restart");
+    let compose = compose();
+    for (name, service) in compose["services"].as_object().unwrap() {
+        assert!(service["healthcheck"]["test"].is_array(), "{name} has no health check");
+        let ports = service["ports"].as_array().unwrap();
+        assert!(ports.iter().all(|port| port.as_str().unwrap().starts_with("127.0.0.1:")), "{name}: beyond loopback");
+    }
+    assert_eq!(compose["services"]["worker"]["read_only"], true);
+    assert!(page("deploy/Dockerfile").contains("\nUSER 10001:10001\n"));
+    assert_eq!(pod["securityContext"]["runAsUser"], 10001);
+}
+
+#[test]
+fn the_brokers_definitions_have_our_names_and_users_with_no_more_than_they_need() {
+    let told: Value = serde_json::from_str(&page("deploy/rabbitmq/definitions.json")).unwrap();
+    let ours = Topology::new("erasure").definitions("/");
+    for (part, expected) in ours.as_object().unwrap() {
+        assert_eq!(told[part], *expected, "{part}: `erasure-worker topology export` says something else");
+    }
+    let users: BTreeSet<_> =
+        told["users"].as_array().unwrap().iter().map(|user| user["name"].as_str().unwrap()).collect();
+    assert_eq!(users, BTreeSet::from(["erasure-worker", "erasure-publisher", "erasure-subscriber"]));
+    for user in told["users"].as_array().unwrap() {
+        assert_eq!((&user["password_hash"], user["tags"].as_array().unwrap().len()), (&"".into(), 0));
+    }
+    let guide = page("deploy/rabbitmq/README.md");
+    for one in told["permissions"].as_array().unwrap() {
+        let writes = one["write"].as_str().unwrap();
+        assert!(guide.contains(writes) || one["user"] == "erasure-subscriber", "{writes}");
+        assert!(!one["configure"].as_str().unwrap().contains("erasure\\."), "nobody declares our names");
+    }
+}
+
+/// The names of metrics that a text names.
+fn names(text: &str) -> BTreeSet<String> {
+    let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let words = text.split(|c| !is_part(c)).filter(|word| word.starts_with("erasure_"));
+    words.map(str::to_owned).collect()
+}
+
+#[test]
+fn dashboard_and_alerts_name_metrics_that_exist_and_sections_that_help() {
+    let told = page("docs/metrics.md");
+    let known: BTreeSet<&str> =
+        told.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`')).map(|(name, _)| name).collect();
+    let dashboard: Value = serde_json::from_str(&page("deploy/grafana/dashboard.json")).unwrap();
+    let panels = dashboard["panels"].as_array().unwrap();
+    let asked = panels.iter().flat_map(|panel| panel["targets"].as_array().unwrap()).map(|target| &target["expr"]);
+    let mut used: BTreeSet<String> = asked.flat_map(|expr| names(expr.as_str().unwrap())).collect();
+    assert!(used.len() > 15, "{used:?}");
+
+    let alerts = yaml(&root().join("deploy/prometheus/alerts.yml")).remove(0);
+    let tested = page("deploy/prometheus/alerts.test.yml");
+    let headings: BTreeSet<String> = page("docs/runbook.md")
+        .lines()
+        .filter_map(|line| line.strip_prefix("## "))
+        .map(|heading| heading.to_lowercase().chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c)).collect())
+        .map(|heading: String| heading.replace(' ', "-"))
+        .collect();
+    for rule in alerts["groups"].as_array().unwrap().iter().flat_map(|group| group["rules"].as_array().unwrap()) {
+        let name = rule["alert"].as_str().unwrap();
+        used.extend(names(rule["expr"].as_str().unwrap()));
+        let section = rule["annotations"]["runbook"].as_str().and_then(|link| link.strip_prefix("docs/runbook.md#"));
+        assert!(section.is_some_and(|section| headings.contains(section)), "{name} leads to no section of the runbook");
+        assert!(tested.contains(&format!("alertname: {name}\n")), "{name} is not tested");
+    }
+    let unknown: Vec<_> = used.iter().filter(|name| !known.contains(name.as_str())).collect();
+    assert!(unknown.is_empty(), "not in docs/metrics.md: {unknown:?}");
+}
+
+fn succeeds(command: &mut Command) {
+    let done = command.output().unwrap_or_else(|error| panic!("{:?}: {error}", command.get_program()));
+    let said = [done.stdout, done.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+    assert!(done.status.success(), "{said}");
+}
+
+#[test]
+fn the_alerts_fire_when_they_should_and_not_before() {
+    let folder = root().join("deploy/prometheus");
+    succeeds(Command::new("promtool").args(["test", "rules", "alerts.test.yml"]).current_dir(&folder));
+    succeeds(
+        Command::new("promtool").args(["check", "config", "--syntax-only", "prometheus.yml"]).current_dir(&folder),
+    );
+}
+
+#[test]
+fn systemd_takes_the_unit() {
+    let unit = page("deploy/systemd/erasure-worker.service");
+    assert!(unit.contains("\nType=notify\n") && unit.contains("\nWatchdogSec="));
+    if !Path::new("/usr/bin/systemd-analyze").exists() {
+        return;
+    }
+    // The program and its user are not installed here.
+    let unit = unit.replace("/usr/local/bin/erasure-worker", "/bin/true").replace("User=erasure-worker", "User=root");
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("erasure-worker.service");
+    std::fs::write(&path, unit).unwrap();
+    let analyze = |arguments: &[&str]| succeeds(Command::new("systemd-analyze").args(arguments).arg(&path));
+    analyze(&["verify", "--man=no"]);
+    // From 0 (nothing may be done) to 100 (anything may).
+    analyze(&["security", "--offline=true", "--threshold=25", "--no-pager"]);
+}
