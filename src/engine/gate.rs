@@ -175,7 +175,9 @@ impl Gate {
         };
         let Ok(slot) = slot else { return Err(StayAway { wait: UNKNOWN_WAIT, why: Waiting::RateLimit }) };
         let start = self.reserve(job, endpoint, deadline)?;
-        tokio::time::sleep_until(start).await;
+        if start > Instant::now() {
+            tokio::time::sleep_until(start).await;
+        }
         self.lock().line.remove(job);
         self.calls.fetch_add(1, Ordering::Relaxed);
         Ok(Pass { _slot: slot, began: Instant::now() })
