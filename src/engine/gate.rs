@@ -150,14 +150,20 @@ impl Gate {
     /// Waits up to `inline` for the right to make one call.
     pub async fn enter(&self, job: &JobKey, endpoint: &'static str, inline: Duration) -> Result<Pass, StayAway> {
         let deadline = Instant::now() + inline;
+        let mut has_waited = false;
         loop {
             let freed = self.freed.notified();
             if self.has_room(job) {
                 break;
             }
+            has_waited = true;
             if tokio::time::timeout_at(deadline, freed).await.is_err() {
                 return Err(self.join_line(job));
             }
+        }
+        if has_waited {
+            // One is woken for each that leaves, and a job's second target needs no room of its own.
+            self.freed.notify_one();
         }
         loop {
             let until = match self.closed_until(job)? {
@@ -199,7 +205,7 @@ impl Gate {
     /// The job is no longer in hand (or no longer needs the system).
     pub fn leave(&self, job: &JobKey) {
         if self.lock().in_hand.remove(job) {
-            self.freed.notify_waiters();
+            self.freed.notify_one();
         }
     }
 

@@ -40,24 +40,51 @@ pub fn routing_key(what: &str, tenant: &str) -> String {
     format!("job.{what}.{tenant}")
 }
 
+/// An event that is not written yet: its data may still take a receipt.
+pub struct Draft {
+    id: Uuid,
+    what: String,
+    at: At,
+    event: Value,
+}
+
+impl Draft {
+    fn new(frame: &Frame<'_>, key: &JobKey, what: &str, id: Uuid, data: Value) -> Draft {
+        let mut event = json!({
+            "specversion": "1.0",
+            "type": format!("erasure.job.{what}.v1"),
+            "source": format!("/erasure-worker/{}/{}", frame.environment, key.tenant),
+            "id": id.to_string(),
+            "time": frame.now.to_rfc3339(),
+            "subject": key.job_id.to_string(),
+            "datacontenttype": "application/json",
+            "dataschema": SCHEMA,
+        });
+        if let Some(traceparent) = frame.traceparent {
+            event["traceparent"] = traceparent.into();
+        }
+        event["data"] = data;
+        Draft { id, what: what.to_owned(), at: frame.now, event }
+    }
+
+    /// The event's own data.
+    pub fn data(&mut self) -> Option<&mut Map<String, Value>> {
+        self.event.get_mut("data").and_then(Value::as_object_mut)
+    }
+
+    /// Writes it.
+    pub fn event(&self) -> Event {
+        Event { body: self.event.to_string().into_bytes(), ..self.unwritten() }
+    }
+
+    /// All but its bytes.
+    pub fn unwritten(&self) -> Event {
+        Event { id: self.id.to_string(), what: self.what.clone(), body: Vec::new(), at: self.at }
+    }
+}
+
 fn envelope(frame: &Frame<'_>, key: &JobKey, what: &str, id: Uuid, data: Value) -> Event {
-    let mut event = json!({
-        "specversion": "1.0",
-        "type": format!("erasure.job.{what}.v1"),
-        "source": format!("/erasure-worker/{}/{}", frame.environment, key.tenant),
-        "id": id.to_string(),
-        "time": frame.now.to_rfc3339(),
-        "subject": key.job_id.to_string(),
-        "datacontenttype": "application/json",
-        "dataschema": SCHEMA,
-    });
-    if let (Some(traceparent), Some(object)) = (frame.traceparent, event.as_object_mut()) {
-        object.insert("traceparent".into(), traceparent.into());
-    }
-    if let Some(object) = event.as_object_mut() {
-        object.insert("data".into(), data);
-    }
-    Event { id: id.to_string(), what: what.to_owned(), body: event.to_string().into_bytes(), at: frame.now }
+    Draft::new(frame, key, what, id, data).event()
 }
 
 /// An event about a job's state: final (`completed`, `failed`, `cancelled`, `previewed`) or not.
@@ -73,12 +100,17 @@ pub struct About<'a> {
 }
 
 impl About<'_> {
-    /// The final event of a run.
+    /// The final event of a run, without a receipt.
     pub fn ended(&self, frame: &Frame<'_>, outcome: JobOutcome) -> Event {
+        self.ending(frame, outcome).event()
+    }
+
+    /// The final event of a run, to be written with its receipt.
+    pub fn ending(&self, frame: &Frame<'_>, outcome: JobOutcome) -> Draft {
         let mut data = self.data(frame, outcome.as_str(), true);
         let partial = outcome != JobOutcome::Completed && self.targets.iter().any(changed);
         data.insert("partial".into(), partial.into());
-        self.publish(frame, outcome.as_str(), data)
+        self.draft(frame, outcome.as_str(), data)
     }
 
     /// A person must give something.
@@ -86,12 +118,12 @@ impl About<'_> {
         let mut data = self.data(frame, "needs_input", false);
         data.insert("partial".into(), self.targets.iter().any(changed).into());
         data.insert("inputs".into(), asks.iter().map(|(target, ask)| input(*target, ask)).collect());
-        self.publish(frame, "needs_input", data)
+        self.draft(frame, "needs_input", data).event()
     }
 
-    fn publish(&self, frame: &Frame<'_>, what: &str, data: Map<String, Value>) -> Event {
+    fn draft(&self, frame: &Frame<'_>, what: &str, data: Map<String, Value>) -> Draft {
         let id = id(&self.job.key, self.record.run, self.record.seq);
-        envelope(frame, &self.job.key, what, id, Value::Object(data))
+        Draft::new(frame, &self.job.key, what, id, Value::Object(data))
     }
 
     fn data(&self, frame: &Frame<'_>, outcome: &str, is_final: bool) -> Map<String, Value> {

@@ -7,13 +7,14 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 use uuid::Uuid;
 
 use super::Engine;
 use super::intake::Interrupted;
 use super::journal::JournalError;
 use super::run::Run;
+use crate::job::event::Draft;
 use crate::job::record::{Event, Undecodable};
 use crate::job::{At, Ended, JobOutcome};
 use crate::receipt::claims::{self, Head, Link, Origin};
@@ -116,12 +117,13 @@ impl Engine {
         }
     }
 
-    /// Writes the end of a run: what is in `rest`, the outcome with its event and receipt, and the
-    /// chain's new head, as one. Returns once that is durable.
+    /// Writes the end of a run: what is in `rest`, the outcome with its event (written from the draft,
+    /// with the receipt in it) and the chain's new head, as one. Returns once that is durable.
     pub(crate) async fn end_with_receipt(
         &self,
         run: &Run<'_>,
         ended: &mut Ended,
+        mut draft: Draft,
         rest: Batch,
     ) -> Result<(), Interrupted> {
         let forget = ended.outcome != JobOutcome::Failed;
@@ -130,7 +132,6 @@ impl Engine {
             let salt = secrecy::ExposeSecret::expose_secret(salt).as_bytes();
             digest::commitment(salt, &run.job.identity_bytes())
         });
-        let mut event = read_event(&ended.event).ok_or_else(|| undecodable(&ended.event))?;
         let origin = self.origin();
         loop {
             let generation = {
@@ -138,12 +139,11 @@ impl Engine {
                 let mut chain = self.receipts.chain();
                 let before = chain.head(&*self.store)?;
                 let link = Link::after(before.as_ref(), Uuid::new_v4);
-                let data = event.get_mut("data").and_then(Value::as_object_mut);
-                let data = data.ok_or_else(|| undecodable(&ended.event))?;
+                let data = draft.data().ok_or_else(|| undecodable(&ended.event))?;
                 let payload = claims::payload(&origin, &link, data, commitment.clone());
                 let receipt = self.receipts.signer.compact(RECEIPT, &payload);
                 data.insert("receipt".into(), receipt.clone().into());
-                ended.event.body = serde_json::to_vec(&event).map_err(|_| undecodable(&ended.event))?;
+                ended.event = draft.event();
                 let head = link.head(&receipt);
                 let mut batch = rest.clone();
                 batch.put(Table::Ended, key.clone(), ended.to_bytes());
@@ -290,10 +290,6 @@ impl Engine {
 fn key_row(jwk: &Value) -> Vec<u8> {
     let kid = jwk.get("kid").and_then(Value::as_str).unwrap_or_default();
     [KEY, kid.as_bytes()].concat()
-}
-
-fn read_event(event: &Event) -> Option<Map<String, Value>> {
-    serde_json::from_slice(&event.body).ok()
 }
 
 fn undecodable(event: &Event) -> Interrupted {

@@ -5,9 +5,8 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use serde_json::{Value, json};
+use serde_json::{Map, json};
 use tokio::sync::mpsc::unbounded_channel;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::super::intake::Arrived;
@@ -115,7 +114,7 @@ impl Stage {
         let rules: Vec<_> = self.engine.accepts.systems.values().collect();
         let frame = Frame { environment: "sandbox", traceparent: None, now: self.engine.now() };
         let about = About { job: &job, record: &record, targets: &targets, rules: &rules };
-        let event = about.ended(&frame, JobOutcome::Completed);
+        let draft = about.ending(&frame, JobOutcome::Completed);
         let mut ended = Ended {
             identity: Vec::new(),
             outcome: JobOutcome::Completed,
@@ -124,7 +123,7 @@ impl Stage {
             park: 0,
             body: Vec::new(),
             at: frame.now,
-            event,
+            event: draft.unwritten(),
             published: false,
             dead_letter: None,
             dead_lettered: false,
@@ -132,10 +131,9 @@ impl Stage {
         };
         let journal = Journal::new(job.key.clone(), sealer, record, 1);
         let (lost, cancelled) = (CancellationToken::new(), CancellationToken::new());
-        let arrived =
-            Arrived { at: Instant::now(), life: tokio::sync::Notify::new(), progress: tokio::sync::Notify::new() };
+        let arrived = Arrived::new(Vec::new());
         let run = Run { job: &job, journal: &journal, lost: &lost, cancelled: &cancelled, arrived: &arrived };
-        self.engine.end_with_receipt(&run, &mut ended, Batch::new()).await?;
+        self.engine.end_with_receipt(&run, &mut ended, draft, Batch::new()).await?;
         // A store that was killed says nothing any more.
         if let Ok(stored) = self.store.get(Table::Ended, &job.key.to_bytes()) {
             assert_eq!(Ended::from_bytes(&stored.unwrap()).unwrap().event, ended.event, "published is what was stored");
