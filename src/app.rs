@@ -25,7 +25,7 @@ use crate::store::{KEEP_MOVED_ASIDE, Options, SledStore, Store, StoreError, dele
 use crate::systems::System;
 use crate::systems::cleeng::{Cleeng, CleengSettings, Termination};
 use crate::systems::easycms::{EasyCms, EasyCmsSettings};
-use crate::systems::http::HttpSettings;
+use crate::systems::http::{HttpSettings, Wire};
 use crate::systems::vitalsource::{Abandon, VitalSource, VitalSourceSettings};
 use crate::systems::zeta::import::{ImportLedger, ImportSettings, LedgerError};
 use crate::systems::zeta::{self, ZetaClient, ZetaSettings};
@@ -117,10 +117,15 @@ pub struct Systems {
 
 /// Builds every configured system. Opens the import folders, so it blocks.
 pub fn systems(config: &Config, keyring: &Arc<Keyring>) -> Result<Systems> {
+    systems_over(&Wire::Network, config, keyring)
+}
+
+/// As [`systems`], called over any wire.
+pub fn systems_over(wire: &Wire, config: &Config, keyring: &Arc<Keyring>) -> Result<Systems> {
     let mut built = Systems { gates: BTreeMap::new(), imports: BTreeMap::new() };
     for (name, system) in &config.systems {
         let (client, fingerprint) =
-            client(system, keyring, Some(&mut built.imports)).with_context(|| format!("systems.{name}"))?;
+            client(wire, system, keyring, Some(&mut built.imports)).with_context(|| format!("systems.{name}"))?;
         let concurrency = config.worker.concurrency as usize;
         // Alone, a system may have nearly all: the rest lets other work be seen at all.
         let most_in_hand = if config.systems.len() > 1 { (concurrency / 2).max(1) } else { concurrency };
@@ -138,11 +143,16 @@ pub fn systems(config: &Config, keyring: &Arc<Keyring>) -> Result<Systems> {
 }
 
 fn client(
+    wire: &Wire,
     system: &SystemConfig,
     keyring: &Arc<Keyring>,
     imports: Option<&mut BTreeMap<String, Arc<ImportLedger>>>,
 ) -> Result<(Arc<dyn System>, String)> {
-    let http = HttpSettings { timeout: system.common.timeout, connect_timeout: system.common.connect_timeout };
+    let http = HttpSettings {
+        timeout: system.common.timeout,
+        connect_timeout: system.common.connect_timeout,
+        wire: wire.clone(),
+    };
     let name = system.name.clone();
     Ok(match &system.kind {
         SystemKind::Cleeng(cleeng) => {
@@ -249,7 +259,7 @@ fn zeta_client(
 pub fn probes(config: &Config, keyring: &Arc<Keyring>) -> Result<BTreeMap<String, Arc<dyn System>>> {
     let mut clients = BTreeMap::new();
     for (name, system) in &config.systems {
-        let (client, _) = client(system, keyring, None).with_context(|| format!("systems.{name}"))?;
+        let (client, _) = client(&Wire::Network, system, keyring, None).with_context(|| format!("systems.{name}"))?;
         clients.insert(name.clone(), client);
     }
     Ok(clients)
@@ -350,6 +360,7 @@ impl Worker {
             store: Arc::clone(&store) as Arc<dyn Store>,
             keyring,
             now: Arc::new(now),
+            chance: Arc::new(rand::random),
         });
         Ok(Worker { engine, imports: built.imports, store, moved_aside })
     }

@@ -49,6 +49,9 @@ async fn command(cli: Cli) -> anyhow::Result<Exit> {
         Command::Systems(SystemsCommand::Check { systems, output }) => {
             cli::systems::check(systems, output.json, &load()?, &mut out).await?
         }
+        Command::Systems(asked @ (SystemsCommand::List(_) | SystemsCommand::Release { .. })) => {
+            cli::systems::ask(asked, &surroundings, &mut out, &mut err).await?
+        }
         Command::Sandbox(args) => cli::sandbox::sandbox(args, &mut out).await?,
         Command::Config(ConfigCommand::Check(output)) => {
             cli::check::config_check(cli.config.as_deref(), &surroundings, output.json, &mut out)?
@@ -71,9 +74,6 @@ async fn command(cli: Cli) -> anyhow::Result<Exit> {
         Command::Receipt(ReceiptCommand::Export(args)) => {
             cli::receipt::export(args, &surroundings, &mut out, &mut err).await?
         }
-        Command::SubmitCsv(_) => {
-            writeln!(err, "this command is not part of this release")?;
-            Exit::Usage
-        }
+        Command::SubmitCsv(args) => cli::members::run(args, load, &surroundings, &mut out, &mut err).await?,
     })
 }

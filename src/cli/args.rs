@@ -7,8 +7,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use jiff::Timestamp;
 
-use super::ops_args::{DeadLettersCommand, JobsCommand, OpsClient, ReceiptCommand};
+use super::ops_args::{AskOnly, DeadLettersCommand, JobsCommand, OpsClient, ReceiptCommand};
 use crate::config::example::SANDBOX_ADDRESS;
 
 /// Carries out erasure requests (GDPR, CCPA) from a queue, durably, and reports only what is proven.
@@ -53,8 +54,13 @@ pub enum Command {
     /// Make a job of each line of a CSV file and publish them; the same file again gives the same jobs.
     #[command(after_help = "Examples:
   erasure-worker submit-csv --system loyalty --key integration_id --column \"Integration ID\" --dry-run members.csv
-  erasure-worker submit-csv --system loyalty --key integration_id --column \"Integration ID\" --status members.csv")]
-    SubmitCsv(SubmitCsv),
+  erasure-worker submit-csv --system loyalty --key integration_id --column \"Integration ID\" members.csv
+  erasure-worker submit-csv --system loyalty --key integration_id --column \"Integration ID\" --status members.csv
+  erasure-worker submit-csv --system cleeng --key customer_id --column Id --also customer_email=E-mail customers.csv
+
+The result file has one row a member: line, job_id, state, code, note. No identifier stands in it.
+A second run goes on where the first one ended; --status brings the states up to date.")]
+    SubmitCsv(Box<SubmitCsv>),
     /// The deletion file for the Loyalty platform, and its result.
     #[command(
         subcommand,
@@ -77,7 +83,7 @@ pub enum Command {
     /// Declare the exchanges and queues, or write them down for the broker's operator.
     #[command(subcommand, after_help = "Example:\n  erasure-worker topology export > definitions.json")]
     Topology(TopologyCommand),
-    /// Try the configured systems.
+    /// Try the configured systems; or ask how they are doing, and end a hold.
     #[command(subcommand, after_help = "Example:\n  erasure-worker systems check cleeng")]
     Systems(SystemsCommand),
     /// Serve stand-ins of the four systems, with faults on request.
@@ -179,6 +185,83 @@ pub enum CsvKey {
     Guid,
     /// VitalSource: reference.
     Reference,
+    /// Cleeng: customer id.
+    CustomerId,
+}
+
+impl CsvKey {
+    /// The name of the field in a job.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            CsvKey::MemberId => "member_id",
+            CsvKey::IntegrationId => "integration_id",
+            CsvKey::CardId => "card_id",
+            CsvKey::DatabaseId => "database_id",
+            CsvKey::Email => "email",
+            CsvKey::Guid => "guid",
+            CsvKey::Reference => "reference",
+            CsvKey::CustomerId => "customer_id",
+        }
+    }
+}
+
+/// What else of a member stands in a column.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub enum CsvField {
+    /// Cleeng: e-mail address.
+    CustomerEmail,
+    /// EasyCMS: the customer's password.
+    CustomerPassword,
+    /// VitalSource: GUID.
+    Guid,
+    /// VitalSource: reference.
+    Reference,
+    /// VitalSource: codes, with blanks, commas, semicolons or bars between them.
+    Codes,
+}
+
+impl CsvField {
+    /// The name of the field in a job.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            CsvField::CustomerEmail => "customer_email",
+            CsvField::CustomerPassword => "customer_password",
+            CsvField::Guid => "guid",
+            CsvField::Reference => "reference",
+            CsvField::Codes => "codes",
+        }
+    }
+}
+
+/// How a Loyalty member is deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub enum CsvMethod {
+    /// By the Program API.
+    ProgramApi,
+    /// By the deletion file.
+    Import,
+    /// By an operator in the platform's screens.
+    Manual,
+}
+
+impl CsvMethod {
+    /// The word in a job.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            CsvMethod::ProgramApi => "program_api",
+            CsvMethod::Import => "import",
+            CsvMethod::Manual => "manual",
+        }
+    }
+}
+
+fn also(text: &str) -> Result<(CsvField, String), String> {
+    let expected = "expected FIELD=HEADER, where FIELD is customer_email, customer_password, guid, reference or codes";
+    let (field, header) = text.split_once('=').ok_or(expected)?;
+    let field = CsvField::from_str(field, false).map_err(|_| expected)?;
+    Ok((field, header.trim().to_owned()))
 }
 
 /// `submit-csv`
@@ -193,6 +276,30 @@ pub struct SubmitCsv {
     /// The column's header.
     #[arg(long, value_name = "HEADER")]
     pub column: String,
+    /// What another column holds; may be given several times.
+    #[arg(long, value_name = "FIELD=HEADER", value_parser = also)]
+    pub also: Vec<(CsvField, String)>,
+    /// Loyalty: how members are deleted [default: import where the key is email, else program_api]
+    #[arg(long, value_name = "METHOD")]
+    pub method: Option<CsvMethod>,
+    /// When the persons asked: RFC 3339, or a date (midnight UTC) [default: when the file was changed]
+    #[arg(long, value_name = "TIME", value_parser = super::ops_args::instant)]
+    pub requested_at: Option<Timestamp>,
+    /// The law that they asked by: gdpr, uk_gdpr, ccpa or a configured one.
+    #[arg(long, value_name = "NAME", value_parser = super::ops_args::name)]
+    pub regulation: Option<String>,
+    /// When the persons confirmed that they know what they lose, where a system asks for that.
+    #[arg(long, value_name = "TIME", value_parser = super::ops_args::instant)]
+    pub confirmed_at: Option<Timestamp>,
+    /// Publish the jobs in preview mode: reads only, nothing is erased.
+    #[arg(long)]
+    pub preview: bool,
+    /// Where the result goes, one row a member [default: MEMBERS.csv.result.csv]
+    #[arg(long, value_name = "FILE")]
+    pub result: Option<PathBuf>,
+    /// Publish all rows, also those that the result file calls queued.
+    #[arg(long)]
+    pub again: bool,
     /// Check every line and say what would be published; publish nothing.
     #[arg(long)]
     pub dry_run: bool,
@@ -291,6 +398,22 @@ pub enum SystemsCommand {
         /// Only these systems.
         #[arg(value_name = "NAME")]
         systems: Vec<String>,
+        /// Printing.
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Ask the running worker how each system is doing.
+    #[command(after_help = "Example:\n  erasure-worker systems list")]
+    List(AskOnly),
+    /// End a hold at once, once its cause is mended.
+    #[command(after_help = "Example:\n  erasure-worker systems release cleeng")]
+    Release {
+        /// The system.
+        #[arg(value_name = "NAME", value_parser = super::ops_args::name)]
+        system: String,
+        /// The worker.
+        #[command(flatten)]
+        ops: OpsClient,
         /// Printing.
         #[command(flatten)]
         output: Output,

@@ -3,7 +3,9 @@
 //! The rule it keeps: what was done is told by number, also where it was nothing.
 
 use std::io::{self, Write};
+use std::time::Duration;
 
+use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use super::Exit;
@@ -13,7 +15,7 @@ use super::ops_args::{
     DeadLetterFilter, DeadLettersCommand, DeadLettersDiscard, DeadLettersList, DeadLettersReplay, OneJob,
 };
 use crate::config::Surroundings;
-use crate::ops::client::Body;
+use crate::ops::client::{Body, ClientError, OpsApi};
 
 /// Carries out a `dead-letters` command.
 ///
@@ -33,12 +35,15 @@ pub async fn dead_letters(
     }
 }
 
-fn named(filter: &DeadLetterFilter) -> [(&'static str, Option<String>); 4] {
+fn named(filter: &DeadLetterFilter) -> [(&'static str, Option<String>); 6] {
+    let ago = |age: Option<Duration>| age.map(|age| (Timestamp::now() - age).to_string());
     [
         ("code", filter.code.clone()),
         ("system", filter.system.clone()),
         ("tenant", filter.tenant.clone()),
         ("job_id", filter.job_id.map(|id| id.to_string())),
+        ("from", ago(filter.newer_than)),
+        ("to", ago(filter.older_than)),
     ]
 }
 
@@ -100,7 +105,7 @@ async fn show(
     }
     for letter in list(&answer, "dead_letters") {
         writeln!(out, "{}  {}", field(letter, "code"), job(letter))?;
-        for name in ["sentence", "system", "step", "attempts", "run", "at", "retry", "sealed", "bytes"] {
+        for name in ["sentence", "runbook", "system", "step", "attempts", "run", "at", "retry", "sealed", "bytes"] {
             writeln!(out, "  {name}: {}", field(letter, name))?;
         }
     }
@@ -119,7 +124,10 @@ async fn replay(
     }
     let ask = async {
         let api = connect(&args.ops, surroundings)?;
-        api.post(&["v1", "dead-letters", "replay"], Body::Json(Value::Object(asked))).await
+        match args.rate {
+            None => api.post(&["v1", "dead-letters", "replay"], Body::Json(Value::Object(asked))).await,
+            Some(rate) => replay_slowly(&api, asked, rate, args.limit, err).await,
+        }
     };
     let answer = match ask.await {
         Ok(answer) => answer,
@@ -137,6 +145,42 @@ async fn replay(
     }
     writeln!(err, "{unopenable} cannot be opened with the worker's keys, and stay where they are")?;
     Ok(Exit::Failed)
+}
+
+/// In portions, with a pause after each. Letters that come meanwhile, jobs that fail once more among
+/// them, are left for another time; each portion is done when its answer comes.
+async fn replay_slowly(
+    api: &OpsApi,
+    mut asked: Map<String, Value>,
+    a_minute: u32,
+    limit: Option<u32>,
+    err: &mut dyn Write,
+) -> Result<Value, ClientError> {
+    asked.entry("to").or_insert_with(|| Timestamp::now().to_string().into());
+    let portion = a_minute.div_ceil(60);
+    let pause = Duration::from_secs(60) * portion / a_minute;
+    let count = |answer: &Value, name: &str| answer.get(name).and_then(Value::as_u64).unwrap_or(0);
+    let (mut replayed, mut left) = (0, u64::from(limit.unwrap_or(u32::MAX)));
+    loop {
+        asked.insert("limit".into(), u64::from(portion).min(left).into());
+        let mut answer =
+            match api.post(&["v1", "dead-letters", "replay"], Body::Json(Value::Object(asked.clone()))).await {
+                Ok(answer) => answer,
+                Err(error) => {
+                    // What the error says is not lost for a terminal that cannot be written.
+                    let _ = writeln!(err, "{replayed} replayed before");
+                    return Err(error);
+                }
+            };
+        let done = count(&answer, "replayed");
+        replayed += done;
+        left = left.saturating_sub(done);
+        if done == 0 || left == 0 || answer.get("more") != Some(&Value::Bool(true)) {
+            answer["replayed"] = replayed.into();
+            return Ok(answer);
+        }
+        tokio::time::sleep(pause).await;
+    }
 }
 
 async fn discard(

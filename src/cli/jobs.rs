@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::Exit;
 use super::client::{cell, connect, field, job, list, sorry, table};
 use super::ops_args::{JobsCommand, JobsList, OneJob};
+use super::pausing;
 use crate::config::Surroundings;
 use crate::ops::client::{Body, ClientError, OpsApi};
 
@@ -31,6 +32,9 @@ pub async fn jobs(
         JobsCommand::List(args) => list_jobs(args, surroundings, out, err).await,
         JobsCommand::Show(args) => show(args, surroundings, out, err).await,
         JobsCommand::Cancel(args) => cancel(args, surroundings, out, err).await,
+        JobsCommand::Pause(args) => pausing::pause(args, surroundings, out, err).await,
+        JobsCommand::Resume(args) => pausing::resume(args, surroundings, out, err).await,
+        JobsCommand::Paused(args) => pausing::paused(args, surroundings, out, err).await,
     }
 }
 
@@ -139,6 +143,7 @@ async fn show(
     if let Some(error) = answer.get("last_error").filter(|error| !error.is_null()) {
         let (code, sentence) = (field(error, "code"), field(error, "sentence"));
         writeln!(out, "  last error: {code} {sentence} (step {}, at {})", field(error, "step"), field(error, "at"))?;
+        writeln!(out, "  what to do: {}", field(error, "runbook"))?;
     }
     if let Some(note) = answer.get("discarded").filter(|note| !note.is_null()) {
         let (by, reason) = (field(note, "by"), field(note, "reason"));

@@ -4,6 +4,7 @@
 
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 use clap::{ArgGroup, Args, Subcommand};
 use jiff::Timestamp;
@@ -12,6 +13,7 @@ use jiff::tz::TimeZone;
 use uuid::Uuid;
 
 use super::args::Output;
+use super::pausing::{PauseJobs, ResumeJobs};
 use crate::config::{NAME_FORM, is_name};
 
 /// Where the worker is, and how it is asked.
@@ -83,6 +85,18 @@ pub enum JobsCommand {
     /// Show one job: its targets, steps and waits, without personal data.
     #[command(after_help = "Example:\n  erasure-worker jobs show acme/6c0b7b0e-6a4e-4a53-9a2e-0d8c6a0a7f11")]
     Show(OneJob),
+    /// Let the jobs of a system or a tenant wait until they are resumed, also over a restart.
+    #[command(
+        after_help = "Examples:\n  erasure-worker jobs pause --system cleeng --reason \"contract ends\" --by operations
+  erasure-worker jobs pause --tenant acme --reason \"wrong list sent\" --by operations"
+    )]
+    Pause(PauseJobs),
+    /// Let them go on.
+    #[command(after_help = "Example:\n  erasure-worker jobs resume --system cleeng")]
+    Resume(ResumeJobs),
+    /// List what is paused, by whom and why.
+    #[command(after_help = "Example:\n  erasure-worker jobs paused --json")]
+    Paused(AskOnly),
     /// End a job before its first destructive call.
     #[command(after_help = "Example:
   erasure-worker jobs cancel 6c0b7b0e-6a4e-4a53-9a2e-0d8c6a0a7f11 --tenant acme")]
@@ -129,6 +143,17 @@ pub struct OneJob {
     pub output: Output,
 }
 
+/// A question without arguments.
+#[derive(Debug, Args)]
+pub struct AskOnly {
+    /// The worker.
+    #[command(flatten)]
+    pub ops: OpsClient,
+    /// Printing.
+    #[command(flatten)]
+    pub output: Output,
+}
+
 /// `dead-letters`
 #[derive(Debug, Subcommand)]
 pub enum DeadLettersCommand {
@@ -164,6 +189,12 @@ pub struct DeadLetterFilter {
     /// Only this job's.
     #[arg(long, value_name = "ID")]
     pub job_id: Option<Uuid>,
+    /// Only those that have been there for longer: 90s, 15m, 12h, 7d.
+    #[arg(long, value_name = "AGE", value_parser = age)]
+    pub older_than: Option<Duration>,
+    /// Only those that came within this time: 90s, 15m, 12h, 7d.
+    #[arg(long, value_name = "AGE", value_parser = age)]
+    pub newer_than: Option<Duration>,
 }
 
 /// `dead-letters list`
@@ -191,11 +222,14 @@ pub struct DeadLettersReplay {
     #[command(flatten)]
     pub filter: DeadLetterFilter,
     /// All of them; needed where no filter is given.
-    #[arg(long, conflicts_with = "filter")]
+    #[arg(long, conflicts_with_all = ["code", "system", "tenant", "job_id"])]
     pub all: bool,
     /// At most so many.
     #[arg(long, value_name = "N", value_parser = limit())]
     pub limit: Option<u32>,
+    /// At most so many a minute; it can be stopped at any time and run again.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub rate: Option<u32>,
     /// The worker.
     #[command(flatten)]
     pub ops: OpsClient,
@@ -206,7 +240,7 @@ pub struct DeadLettersReplay {
 
 /// `dead-letters discard`
 #[derive(Debug, Args)]
-#[command(group = which(&["code", "system", "tenant", "job_id"]))]
+#[command(group = which(&["code", "system", "tenant", "job_id", "older_than", "newer_than"]))]
 pub struct DeadLettersDiscard {
     /// Which; at least one filter.
     #[command(flatten)]
@@ -300,7 +334,25 @@ pub fn name(text: &str) -> Result<String, String> {
     if is_name(text) { Ok(text.to_owned()) } else { Err(format!("expected a name of the form {NAME_FORM}")) }
 }
 
-fn instant(text: &str) -> Result<Timestamp, String> {
+fn age(text: &str) -> Result<Duration, String> {
+    let expected = || "expected an age such as 90s, 15m, 12h or 7d".to_owned();
+    let (number, unit) = text.split_at_checked(text.len().saturating_sub(1)).ok_or_else(expected)?;
+    let seconds = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        "d" => 86_400,
+        _ => return Err(expected()),
+    };
+    let number = number.parse::<u32>().map_err(|_| expected())?;
+    Ok(Duration::from_secs(u64::from(number) * seconds))
+}
+
+/// Reads a time, or a date as its midnight in UTC.
+///
+/// # Errors
+/// Where it is neither.
+pub fn instant(text: &str) -> Result<Timestamp, String> {
     let midnight = |date: Date| date.to_datetime(Time::midnight()).to_zoned(TimeZone::UTC).ok();
     let date = || text.parse::<Date>().ok().and_then(midnight).map(|zoned| zoned.timestamp());
     let expected = "expected a time such as 2026-01-31T12:00:00Z, or a date such as 2026-01-31";

@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 use super::Exit;
 use super::args::Submit;
 use crate::app;
-use crate::broker::{Broker as _, Destination, Link, Properties, Publication};
+use crate::broker::{Broker, Destination, Link, Properties, Publication};
 use crate::config::Config;
 use crate::job::{Accepts, JobKey, parse};
 
@@ -43,12 +43,7 @@ pub async fn submit(
         return Ok(Exit::Usage);
     }
     let broker = app::broker(config, false).await?;
-    let mut link = broker.link();
-    if tokio::time::timeout(REACH, link.wait_for(|link| *link == Link::Up)).await.is_err() {
-        let why = match &*broker.link().borrow() {
-            Link::Down(why) => why.clone(),
-            Link::Up => String::new(),
-        };
+    if let Err(why) = reach(&*broker).await {
         writeln!(err, "the broker cannot be reached: {why}")?;
         return Ok(Exit::Failed);
     }
@@ -80,6 +75,18 @@ pub async fn submit(
     }
     broker.close().await;
     Ok(Exit::Done)
+}
+
+/// Waits until the broker is reached; why not, where that takes too long.
+pub(super) async fn reach(broker: &dyn Broker) -> Result<(), String> {
+    let mut link = broker.link();
+    if tokio::time::timeout(REACH, link.wait_for(|link| *link == Link::Up)).await.is_ok() {
+        return Ok(());
+    }
+    Err(match &*broker.link().borrow() {
+        Link::Down(why) => why.clone(),
+        Link::Up => String::new(),
+    })
 }
 
 fn read(path: &Path) -> Result<Vec<u8>> {

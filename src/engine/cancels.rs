@@ -79,6 +79,7 @@ impl Engine {
         let mut from = read.and_then(|bytes| bytes.try_into().ok()).map(|bytes| u64::from_be_bytes(bytes) + 1);
         loop {
             let control = tokio::select! {
+                biased;
                 control = self.broker.next_control(from) => control,
                 () = self.draining.cancelled() => return,
             };
@@ -95,6 +96,7 @@ impl Engine {
                 let engine = Arc::clone(&self);
                 tokio::spawn(async move { engine.store_trouble(&error.into()).await });
                 tokio::select! {
+                    biased;
                     () = tokio::time::sleep(Duration::from_millis(100)) => {}
                     () = self.draining.cancelled() => return,
                 }

@@ -159,6 +159,7 @@ impl Engine {
             );
         }
         self.recall_proven_credentials()?;
+        self.recall_pauses()?;
         self.remember_keys().await?;
         let background = tokio_util::task::TaskTracker::new();
         background.spawn(Arc::clone(self).outbox_loop());
@@ -229,6 +230,7 @@ impl Engine {
             let is_alone = matches!(turn, Turn::Alone(_));
             let lives = async {
                 tokio::select! {
+                    biased;
                     () = tokio::time::sleep(ALIVE_AFTER) => {}
                     () = arrived.life.notified() => {}
                 }
@@ -237,11 +239,13 @@ impl Engine {
             let survived = async {
                 lives.await;
                 tokio::select! {
+                    biased;
                     () = tokio::time::sleep(ALONE_MAX) => false,
                     () = arrived.progress.notified() => true,
                 }
             };
             tokio::select! {
+                biased;
                 result = &mut work => result,
                 got_on = survived, if is_alone => {
                     // It did not stop the worker so far: the others need not wait any longer.
@@ -313,6 +317,7 @@ impl Engine {
         async {
             let lost = held.as_ref().map(|delivery| delivery.lost.clone()).unwrap_or_default();
             let hand = tokio::select! {
+                biased;
                 hand = self.hands.take(&job.key) => hand,
                 () = lost.cancelled() => return Err(Interrupted::Lost),
             };
@@ -345,6 +350,7 @@ impl Engine {
         if error.store().is_none() {
             // Nothing has changed by the time it comes back, and it comes back at once.
             tokio::select! {
+                biased;
                 () = tokio::time::sleep(UNUSABLE_PAUSE) => {}
                 () = delivery.lost.cancelled() => {}
                 () = self.draining.cancelled() => {}
@@ -373,6 +379,7 @@ impl Engine {
         self.broker.pause_intake().await;
         loop {
             tokio::select! {
+                biased;
                 () = tokio::time::sleep(Duration::from_secs(1)) => {}
                 () = self.draining.cancelled() => return,
             }

@@ -7,7 +7,7 @@
 //! [`opening`] what it means for the job; [`run`] carries the job through its targets, each
 //! call through its system's [`gate`]; [`ending`] writes outcomes (each with its link of [`receipts`]),
 //! parks, publishes and acks; [`journal`] is what all of them keep in the store; [`operators`] what
-//! people may see and do.
+//! people may see and do, [`pauses`] what they have stopped.
 
 pub mod cancels;
 mod crash;
@@ -20,6 +20,7 @@ pub mod journal;
 pub mod opening;
 pub mod operators;
 pub mod outbox;
+pub mod pauses;
 pub mod receipts;
 pub mod retention;
 pub mod run;
@@ -43,6 +44,9 @@ pub use gate::{Gate, GateSettings};
 
 /// The wall clock.
 pub type WallClock = Arc<dyn Fn() -> At + Send + Sync>;
+
+/// Where jitter comes from: a number from 0 up to 1, another one each time.
+pub type Chance = Arc<dyn Fn() -> f64 + Send + Sync>;
 
 /// The pauses between attempts at one step.
 #[derive(Debug, Clone, PartialEq)]
@@ -96,6 +100,8 @@ pub struct Parts {
     pub keyring: Arc<Keyring>,
     /// The wall clock.
     pub now: WallClock,
+    /// Where jitter comes from.
+    pub chance: Chance,
 }
 
 /// The engine. One per process and store.
@@ -107,6 +113,7 @@ pub struct Engine {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) keyring: Arc<Keyring>,
     pub(crate) now: WallClock,
+    pub(crate) chance: Chance,
     pub(crate) hands: intake::Hands,
     pub(crate) starts: starts::Starts,
     pub(crate) outbox: outbox::Outbox,
@@ -116,6 +123,7 @@ pub struct Engine {
     pub(crate) stalled: std::sync::atomic::AtomicBool,
     pub(crate) cancel_waits: std::sync::atomic::AtomicBool,
     pub(crate) pulse: operators::Pulse,
+    pub(crate) pauses: pauses::Pauses,
     pub(crate) failed: tokio::sync::watch::Sender<Option<String>>,
     tasks: TaskTracker,
 }
@@ -123,7 +131,7 @@ pub struct Engine {
 impl Engine {
     /// Puts an engine together; [`Engine::run`] starts it.
     pub fn new(parts: Parts) -> Arc<Engine> {
-        let Parts { settings, accepts, gates, broker, store, keyring, now } = parts;
+        let Parts { settings, accepts, gates, broker, store, keyring, now, chance } = parts;
         Arc::new(Engine {
             hands: intake::Hands::default(),
             starts: starts::Starts::default(),
@@ -134,6 +142,7 @@ impl Engine {
             stalled: std::sync::atomic::AtomicBool::new(false),
             cancel_waits: std::sync::atomic::AtomicBool::new(false),
             pulse: operators::Pulse::default(),
+            pauses: pauses::Pauses::default(),
             failed: tokio::sync::watch::Sender::new(None),
             tasks: TaskTracker::new(),
             settings,
@@ -143,6 +152,7 @@ impl Engine {
             store,
             keyring,
             now,
+            chance,
         })
     }
 

@@ -6,6 +6,7 @@
 use super::Engine;
 use super::envelope::{Letter, Origin};
 use super::journal::{BODY, IDENTITY, Journal, JournalError, ended_of, entries_of, record_of};
+use crate::job::record::Waiting;
 use crate::job::{At, Ended, Entry, Job, JobOutcome, JobRecord};
 use crate::store::{Batch, Table};
 
@@ -61,12 +62,22 @@ impl Engine {
             Origin::Ours { .. } => None,
             Origin::Publisher => (redelivered && same_body(&record.body)).then_some(record.copy),
         };
-        if number.is_some_and(|number| number < record.park_confirmed) {
+        let is_passed = number.is_some_and(|number| number < record.park_confirmed);
+        if is_passed && letter.origin != Origin::Publisher {
             return Ok(Opened::Stale);
         }
+        let waits_for_input = matches!(record.waiting, Some((Waiting::Input, _)));
         let journal = self.load(job, record)?;
         if number.is_none() {
-            self.continued(&journal, letter)?;
+            self.continued(&journal, letter, |at| Entry::Continued { at })?;
+        } else if is_passed {
+            // The same bytes: the message once more that was parked already, or the publisher's answer,
+            // delivered before a stop and not begun with. Nobody can tell, and an answer must not be lost.
+            let refused = journal.with(|state| state.targets.iter().any(crate::job::TargetState::has_refused_proof));
+            if !waits_for_input || !refused {
+                return Ok(Opened::Stale);
+            }
+            self.continued(&journal, letter, |at| Entry::OfferedAgain { at })?;
         }
         Ok(Opened::Work(Box::new(journal)))
     }
@@ -140,11 +151,11 @@ impl Engine {
 
     /// The whole job again from the publisher, with added or fresher proofs: it takes the next
     /// number, so that older copies are stale.
-    fn continued(&self, journal: &Journal, letter: &Letter) -> Result<(), JournalError> {
+    fn continued(&self, journal: &Journal, letter: &Letter, entry: fn(At) -> Entry) -> Result<(), JournalError> {
         let at = self.now();
         let entry = journal.change_record(|record| {
             let (copy, entry) = match letter.origin {
-                Origin::Publisher => (record.park_written + 1, Entry::Continued { at }),
+                Origin::Publisher => (record.park_written + 1, entry(at)),
                 // A later run that another worker began: its numbers count from here on.
                 Origin::Ours { run, park, .. } => {
                     record.run = run;

@@ -9,6 +9,7 @@ mod dead_letters;
 mod listing;
 mod pulse;
 mod showing;
+mod states;
 
 pub use dead_letters::{
     Discard, Discarded, LetterError, LetterFilter, LetterPage, LetterView, MAX_LETTERS, Replayed, Swept,
@@ -16,6 +17,7 @@ pub use dead_letters::{
 pub use listing::{JobFilter, JobPage, JobStatus, JobSummary, Survey, WaitView};
 pub use pulse::{Heart, Pulse};
 pub use showing::JobView;
+pub use states::JobBrief;
 
 use super::Engine;
 use super::journal::{JournalError, ended_of, folded, record_of};

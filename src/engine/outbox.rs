@@ -43,6 +43,8 @@ fn pauses() -> ExponentialBackoff {
         initial_interval: Duration::from_millis(100),
         current_interval: Duration::from_millis(100),
         max_interval: Duration::from_secs(15),
+        // The engine spreads them, so that a run can be told again.
+        randomization_factor: 0.0,
         max_elapsed_time: None,
         ..ExponentialBackoff::default()
     }
@@ -69,7 +71,9 @@ impl Engine {
                 }
             }
             let pause = pauses.next_backoff().unwrap_or(Duration::from_secs(15));
+            let pause = pause.mul_f64(0.5 + (self.chance)());
             tokio::select! {
+                biased;
                 () = tokio::time::sleep(pause) => {}
                 () = give_up.cancelled() => break Err(GaveUp),
             }
@@ -151,6 +155,7 @@ impl Engine {
                 }
             }
             tokio::select! {
+                biased;
                 () = tokio::time::sleep(Duration::from_millis(500)) => {}
                 () = self.draining.cancelled() => {}
             }

@@ -80,6 +80,7 @@ impl Engine {
             match self.forget_due().await {
                 Ok(0) => {
                     tokio::select! {
+                        biased;
                         () = tokio::time::sleep(Duration::from_secs(60)) => {}
                         () = self.draining.cancelled() => return,
                     }
@@ -88,6 +89,7 @@ impl Engine {
                 Err(error) => {
                     self.store_trouble(&error.into()).await;
                     tokio::select! {
+                        biased;
                         () = tokio::time::sleep(Duration::from_secs(60)) => {}
                         () = self.draining.cancelled() => return,
                     }
@@ -151,6 +153,7 @@ impl Engine {
     pub(crate) async fn probe_loop(self: Arc<Self>, gate: Arc<Gate>) {
         loop {
             tokio::select! {
+                biased;
                 () = tokio::time::sleep(gate.probe_interval()) => {}
                 () = self.draining.cancelled() => return,
             }

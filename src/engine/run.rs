@@ -156,6 +156,7 @@ impl Engine {
     async fn pause(&self, run: &Run<'_>, wait: Duration) {
         run.journal.hand_over(&*self.store);
         tokio::select! {
+            biased;
             () = tokio::time::sleep(wait) => {}
             () = run.lost.cancelled() => {}
             () = self.draining.cancelled() => {}
@@ -252,8 +253,12 @@ impl Engine {
     ) -> Result<Option<StayAway>, Interrupted> {
         run.journal.hand_over(&*self.store);
         let target = &run.job.targets[index];
+        if let Some(wait) = self.pauses.stay_away(&run.job.key.tenant, &target.system, self.now()) {
+            return Ok(Some(StayAway { wait, why: Waiting::Paused }));
+        }
         let endpoint = gate.system().endpoint(step);
         let pass = tokio::select! {
+            biased;
             pass = gate.enter(&run.job.key, endpoint, self.settings.inline_wait_max) => pass,
             () = run.lost.cancelled() => return Ok(None),
             () = self.draining.cancelled() => return Ok(None),
@@ -322,7 +327,8 @@ impl Engine {
             _ => {
                 self.figures.count(&self.figures.failed_attempts);
                 tracing::warn!(%system, step = step.name.as_str(), item = step.item, attempt, %failure, "attempt failed");
-                let pause = pause(&self.settings.retry, attempt).max(failure.retry_after.unwrap_or_default());
+                let pause =
+                    pause(&self.settings.retry, attempt, (self.chance)()).max(failure.retry_after.unwrap_or_default());
                 let entry = Entry::Failed {
                     target,
                     step,
@@ -393,20 +399,20 @@ fn twin_before(job: &Job, index: usize) -> Option<usize> {
 }
 
 /// The pause after a failed attempt: exponential with full jitter, from zero to the policy's bound.
-/// The crate spreads a value by a factor; spread by all of itself, half the bound gives 0 to 1.
-pub(crate) fn pause(policy: &RetryPolicy, attempt: u32) -> Duration {
+pub(crate) fn pause(policy: &RetryPolicy, attempt: u32, chance: f64) -> Duration {
     let mut backoff = ExponentialBackoff {
-        initial_interval: policy.initial_interval / 2,
-        current_interval: policy.initial_interval / 2,
-        max_interval: policy.max_interval / 2,
+        initial_interval: policy.initial_interval,
+        current_interval: policy.initial_interval,
+        max_interval: policy.max_interval,
         multiplier: policy.multiplier,
-        randomization_factor: 1.0,
+        // Its own spread starts at half of the bound.
+        randomization_factor: 0.0,
         max_elapsed_time: None,
         ..ExponentialBackoff::default()
     };
-    let mut pause = Duration::ZERO;
+    let mut bound = Duration::ZERO;
     for _ in 0..attempt.clamp(1, 64) {
-        pause = backoff.next_backoff().unwrap_or(policy.max_interval);
+        bound = backoff.next_backoff().unwrap_or(policy.max_interval);
     }
-    pause
+    bound.mul_f64(chance)
 }

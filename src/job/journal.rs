@@ -112,6 +112,12 @@ pub enum Entry {
         /// When.
         at: At,
     },
+    /// The publisher's message came again, sent again or only delivered again: proofs that were
+    /// refused are tried anew, but nobody is sent a new code.
+    OfferedAgain {
+        /// When.
+        at: At,
+    },
 }
 
 impl Entry {
@@ -124,7 +130,7 @@ impl Entry {
             | Entry::Settled { target, .. }
             | Entry::Asked { target, .. }
             | Entry::Ended { target, .. } => Some(*target),
-            Entry::Continued { .. } | Entry::NewRun { .. } => None,
+            Entry::Continued { .. } | Entry::NewRun { .. } | Entry::OfferedAgain { .. } => None,
         }
     }
 }

@@ -211,6 +211,11 @@ impl Reason {
         }
     }
 
+    /// Where the runbook says what to do: a path in the repository, with the heading.
+    pub fn runbook(self) -> String {
+        format!("docs/runbook.md#{}-{}", self.code().to_ascii_lowercase(), self.as_str())
+    }
+
     /// Who can make it go on.
     pub const fn retry(self) -> Retry {
         match self {

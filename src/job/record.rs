@@ -44,12 +44,21 @@ pub enum Waiting {
     Held,
     /// It was long in hand: its delivery is renewed.
     Renewal,
+    /// An operator paused the system or the tenant.
+    Paused,
 }
 
 impl Waiting {
     /// Every reason.
-    pub const ALL: [Waiting; 6] =
-        [Waiting::Retry, Waiting::Pending, Waiting::Input, Waiting::RateLimit, Waiting::Held, Waiting::Renewal];
+    pub const ALL: [Waiting; 7] = [
+        Waiting::Retry,
+        Waiting::Pending,
+        Waiting::Input,
+        Waiting::RateLimit,
+        Waiting::Held,
+        Waiting::Renewal,
+        Waiting::Paused,
+    ];
 
     /// The word.
     pub const fn as_str(self) -> &'static str {
@@ -60,6 +69,7 @@ impl Waiting {
             Waiting::RateLimit => "rate_limit",
             Waiting::Held => "held",
             Waiting::Renewal => "renewal",
+            Waiting::Paused => "paused",
         }
     }
 }

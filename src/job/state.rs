@@ -64,6 +64,10 @@ impl StepState {
         self.settled_done || matches!(self.answer, Some(Answer::Done | Answer::AlreadyDone))
     }
 
+    fn is_refused_proof(&self) -> bool {
+        matches!(self.failure, Some((FailureKind::UnauthorisedTheirs(_), _)))
+    }
+
     /// True where an effect that is there is of our making: our only answer does not say that it was
     /// there before, or an earlier call of ours may have made it.
     pub fn is_ours(&self) -> bool {
@@ -237,12 +241,11 @@ impl TargetState {
             }
             Entry::Continued { at } => {
                 self.continued = Some((seq, *at));
-                for state in self.steps.values_mut().flatten() {
-                    if matches!(state.failure, Some((FailureKind::UnauthorisedTheirs(_), _))) {
-                        state.failure = None;
-                        state.not_before = At::default();
-                    }
-                }
+                self.open_refused_proofs();
+                self.last_at = *at;
+            }
+            Entry::OfferedAgain { at } => {
+                self.open_refused_proofs();
                 self.last_at = *at;
             }
             Entry::Ended { end, at, .. } => {
@@ -251,6 +254,18 @@ impl TargetState {
             }
             Entry::NewRun { at } => self.new_run(seq, *at),
         }
+    }
+
+    fn open_refused_proofs(&mut self) {
+        for state in self.steps.values_mut().flatten().filter(|state| state.is_refused_proof()) {
+            state.failure = None;
+            state.not_before = At::default();
+        }
+    }
+
+    /// True where a system refused a proof of the person's.
+    pub fn has_refused_proof(&self) -> bool {
+        self.steps.values().flatten().any(StepState::is_refused_proof)
     }
 
     /// Opens what failed again. What ended well stays; done steps stay; other reads are made anew,

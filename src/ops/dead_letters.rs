@@ -19,8 +19,6 @@ use super::serve::{self, Shared};
 use crate::engine::operators::{Discard, LetterFilter, LetterPage, MAX_LETTERS};
 
 const USUAL: usize = 50;
-const LONGEST_REASON: usize = 500;
-const LONGEST_NAME: usize = 100;
 
 /// Which dead letters, and what is to be done.
 #[derive(Debug, Default, Deserialize)]
@@ -30,6 +28,9 @@ pub struct Asked {
     system: Option<String>,
     tenant: Option<String>,
     job_id: Option<String>,
+    from: Option<String>,
+    to: Option<String>,
+    skip: Option<usize>,
     limit: Option<usize>,
 }
 
@@ -41,6 +42,8 @@ pub struct AskedReplay {
     system: Option<String>,
     tenant: Option<String>,
     job_id: Option<String>,
+    from: Option<String>,
+    to: Option<String>,
     limit: Option<usize>,
     #[serde(default)]
     all: bool,
@@ -54,6 +57,8 @@ pub struct AskedDiscard {
     system: Option<String>,
     tenant: Option<String>,
     job_id: Option<String>,
+    from: Option<String>,
+    to: Option<String>,
     limit: Option<usize>,
     reason: String,
     by: String,
@@ -70,7 +75,8 @@ impl Asked {
             return Err(bad(format!("limit is 1 to {MAX_LETTERS}")));
         }
         let job_id = self.job_id.map(|id| Uuid::try_parse(&id).map_err(|_| bad("job_id is a UUID"))).transpose()?;
-        Ok((LetterFilter { code: self.code, system: self.system, tenant: self.tenant, job_id }, limit))
+        let (from, to) = (serve::time("from", self.from)?, serve::time("to", self.to)?);
+        Ok((LetterFilter { code: self.code, system: self.system, tenant: self.tenant, job_id, from, to }, limit))
     }
 }
 
@@ -79,8 +85,10 @@ pub async fn list(
     State(shared): State<Arc<Shared>>,
     asked: Result<Query<Asked>, QueryRejection>,
 ) -> Result<Json<LetterPage>, Problem> {
-    let (filter, limit) = serve::query(asked)?.read(USUAL)?;
-    Ok(Json(look(shared, filter, limit).await?))
+    let asked = serve::query(asked)?;
+    let skip = asked.skip.unwrap_or_default();
+    let (filter, limit) = asked.read(USUAL)?;
+    Ok(Json(look(shared, filter, skip, limit).await?))
 }
 
 /// The dead letters of one job.
@@ -90,15 +98,15 @@ pub async fn show(
 ) -> Result<Json<LetterPage>, Problem> {
     let key = serve::key(&tenant, &job_id)?;
     let filter = LetterFilter { tenant: Some(key.tenant), job_id: Some(key.job_id), ..LetterFilter::default() };
-    let page = look(shared, filter, MAX_LETTERS).await?;
+    let page = look(shared, filter, 0, MAX_LETTERS).await?;
     if page.dead_letters.is_empty() { Err(Kind::UnknownDeadLetter.into()) } else { Ok(Json(page)) }
 }
 
 /// A task of its own: a look that is broken off gives letters back late.
-async fn look(shared: Arc<Shared>, filter: LetterFilter, limit: usize) -> Result<LetterPage, Problem> {
+async fn look(shared: Arc<Shared>, filter: LetterFilter, skip: usize, limit: usize) -> Result<LetterPage, Problem> {
     let task = tokio::spawn(async move {
         let _alone = shared.letters.lock().await;
-        shared.ops.engine.dead_letters(&filter, limit).await
+        shared.ops.engine.dead_letters(&filter, skip, limit).await
     });
     Ok(task.await??)
 }
@@ -109,10 +117,13 @@ pub async fn replay(
     headers: HeaderMap,
     read: Result<Bytes, BytesRejection>,
 ) -> Result<Json<Value>, Problem> {
-    let AskedReplay { code, system, tenant, job_id, limit, all } = serve::body(&headers, read)?;
-    let (filter, limit) = Asked { code, system, tenant, job_id, limit }.read(MAX_LETTERS)?;
-    if all != filter.is_empty() {
-        return Err(bad("say which: at least one of code, system, tenant, job_id; or \"all\": true alone"));
+    let AskedReplay { code, system, tenant, job_id, from, to, limit, all } = serve::body(&headers, read)?;
+    let asked = Asked { code, system, tenant, job_id, from, to, skip: None, limit };
+    let (filter, limit) = asked.read(MAX_LETTERS)?;
+    // Ages narrow "all" down without naming anything.
+    let names = !LetterFilter { from: None, to: None, ..filter.clone() }.is_empty();
+    if all == names {
+        return Err(bad("say which: at least one of code, system, tenant, job_id; or \"all\": true without them"));
     }
     let task = tokio::spawn(async move {
         let _alone = shared.letters.lock().await;
@@ -131,25 +142,17 @@ pub async fn discard(
     headers: HeaderMap,
     read: Result<Bytes, BytesRejection>,
 ) -> Result<Json<Value>, Problem> {
-    let AskedDiscard { code, system, tenant, job_id, limit, reason, by } = serve::body(&headers, read)?;
-    let (filter, limit) = Asked { code, system, tenant, job_id, limit }.read(MAX_LETTERS)?;
+    let AskedDiscard { code, system, tenant, job_id, from, to, limit, reason, by } = serve::body(&headers, read)?;
+    let asked = Asked { code, system, tenant, job_id, from, to, skip: None, limit };
+    let (filter, limit) = asked.read(MAX_LETTERS)?;
     if filter.is_empty() {
-        return Err(bad("say which: at least one of code, system, tenant, job_id"));
+        return Err(bad("say which: at least one of code, system, tenant, job_id, from, to"));
     }
-    let why = Discard { reason: line("reason", &reason, LONGEST_REASON)?, by: line("by", &by, LONGEST_NAME)? };
+    let why = Discard { reason: serve::reason(&reason)?, by: serve::name_of_operator(&by)? };
     let task = tokio::spawn(async move {
         let _alone = shared.letters.lock().await;
         shared.ops.engine.discard(&filter, limit, &why).await
     });
     let swept = task.await??;
     Ok(Json(json!({ "discarded": swept.done, "looked_at": swept.looked_at, "more": swept.more })))
-}
-
-/// One line of text that stands in logs.
-fn line(name: &str, text: &str, longest: usize) -> Result<String, Problem> {
-    let text = text.trim();
-    if text.is_empty() || text.chars().count() > longest || text.chars().any(char::is_control) {
-        return Err(bad(format!("{name} is one line of 1 to {longest} characters")));
-    }
-    Ok(text.to_owned())
 }

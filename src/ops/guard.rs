@@ -15,6 +15,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
+use super::console;
 use super::problem::{Kind, Problem};
 
 /// An ordinary answer.
@@ -73,7 +74,7 @@ impl Guard {
 
 /// Open to all: the probes and the public keys.
 fn is_open(path: &str) -> bool {
-    path == "/livez" || path == "/readyz" || path.starts_with("/.well-known/")
+    path == "/livez" || path == "/readyz" || path.starts_with("/.well-known/") || console::is_console(path)
 }
 
 fn asked_host(request: &Request) -> Option<String> {
@@ -116,8 +117,10 @@ pub async fn watch(State(guard): State<Arc<Guard>>, request: Request, next: Next
         },
     };
     let headers = response.headers_mut();
+    // The console's own is the only other one.
+    let policy = HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'; base-uri 'none'");
+    headers.entry(header::CONTENT_SECURITY_POLICY).or_insert(policy);
     for (name, value) in [
-        (header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'; base-uri 'none'"),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::REFERRER_POLICY, "no-referrer"),
         (header::CACHE_CONTROL, "no-store"),

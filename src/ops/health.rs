@@ -9,6 +9,7 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::serve::Shared;
@@ -44,6 +45,39 @@ pub async fn livez(State(shared): State<Arc<Shared>>) -> (StatusCode, Json<Value
 
 /// 503 only where the engine has failed, or store or broker cannot be used.
 pub async fn readyz(State(shared): State<Arc<Shared>>) -> (StatusCode, Json<Value>) {
+    let health = Health::of(&shared);
+    let status = if health.unavailable.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(json!(health)))
+}
+
+/// Whether the worker can work, and what needs a look.
+#[derive(Debug, Serialize)]
+pub struct Health {
+    /// `ready`, `degraded`, `draining` or `unavailable`.
+    pub status: &'static str,
+    /// What keeps it from working.
+    pub unavailable: Vec<Value>,
+    /// What needs a look while it can work.
+    pub degraded: Vec<Value>,
+}
+
+impl Health {
+    /// As it is now.
+    pub fn of(shared: &Shared) -> Health {
+        let unavailable = unavailable(shared);
+        let degraded = degraded(shared);
+        let is_draining = shared.ops.engine.is_draining();
+        let status = match (unavailable.is_empty(), is_draining, degraded.is_empty()) {
+            (false, ..) => "unavailable",
+            (true, true, _) => "draining",
+            (true, false, false) => "degraded",
+            (true, false, true) => "ready",
+        };
+        Health { status, unavailable, degraded }
+    }
+}
+
+fn unavailable(shared: &Shared) -> Vec<Value> {
     let engine = &shared.ops.engine;
     let failure = engine.failure().borrow().clone();
     let link = engine.broker().link().borrow().clone();
@@ -61,15 +95,7 @@ pub async fn readyz(State(shared): State<Arc<Shared>>) -> (StatusCode, Json<Valu
         let detail = "intake is stopped: the store cannot be written, or the broker takes no publish";
         unready.push(json!({ "part": "intake", "detail": detail }));
     }
-    let degraded = degraded(&shared);
-    let word = match (unready.is_empty(), engine.is_draining(), degraded.is_empty()) {
-        (false, ..) => "unavailable",
-        (true, true, _) => "draining",
-        (true, false, false) => "degraded",
-        (true, false, true) => "ready",
-    };
-    let status = if unready.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, Json(json!({ "status": word, "unavailable": unready, "degraded": degraded })))
+    unready
 }
 
 fn degraded(shared: &Shared) -> Vec<Value> {
@@ -82,6 +108,10 @@ fn degraded(shared: &Shared) -> Vec<Value> {
             let detail = "several calls in a row failed; it is tried now and then";
             degraded.push(json!({ "what": "system_failing", "system": name, "detail": detail }));
         }
+    }
+    for (subject, paused) in shared.ops.engine.pauses().all() {
+        let detail = format!("{} {} is paused by an operator: {}", subject.kind(), subject.name(), paused.reason);
+        degraded.push(json!({ "what": "paused", "system": null, "detail": detail }));
     }
     if let Some(path) = &shared.ops.settings.store_moved_aside {
         let detail = format!("the store was damaged and lies in {}; it was started empty", path.display());

@@ -6,13 +6,15 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::rejection::QueryRejection;
+use axum::body::Bytes;
+use axum::extract::rejection::{BytesRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use super::problem::{Kind, Problem};
 use super::serve::{self, Shared};
@@ -23,6 +25,8 @@ use crate::job::JobKey;
 /// Jobs on a page unless asked otherwise, and at most.
 const USUAL: usize = 50;
 const MOST: usize = 500;
+/// Jobs whose states are asked for at once.
+const MOST_STATES: usize = 1_000;
 
 /// What of the jobs is asked for.
 #[derive(Debug, Deserialize)]
@@ -94,6 +98,29 @@ pub async fn show(
     let engine = Arc::clone(&shared.ops.engine);
     let job = tokio::task::spawn_blocking(move || engine.job(&key)).await??;
     job.map(Json).ok_or_else(|| Kind::UnknownJob.into())
+}
+
+/// Which jobs of a tenant.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AskedStates {
+    job_ids: Vec<Uuid>,
+}
+
+/// Where many jobs of a tenant stand; those that are not known are left out.
+pub async fn states(
+    State(shared): State<Arc<Shared>>,
+    Path(tenant): Path<String>,
+    headers: HeaderMap,
+    read: Result<Bytes, BytesRejection>,
+) -> Result<Json<Value>, Problem> {
+    let AskedStates { job_ids } = serve::body(&headers, read)?;
+    if !is_name(&tenant) || job_ids.len() > MOST_STATES {
+        return Err(Problem::new(Kind::BadRequest, format!("a tenant's name, and at most {MOST_STATES} job_ids")));
+    }
+    let engine = Arc::clone(&shared.ops.engine);
+    let states = tokio::task::spawn_blocking(move || engine.states(&tenant, &job_ids)).await??;
+    Ok(Json(json!({ "jobs": states })))
 }
 
 /// Cancels a job, where that still keeps it from harm.

@@ -32,7 +32,14 @@ const NO_EXEMPLAR: Option<&Exemplar<NoLabelSet, f64>> = None;
 
 /// The latest counts of open jobs, and when they were made.
 #[derive(Debug, Default)]
-pub struct SurveyCache(tokio::sync::Mutex<Option<(Instant, Survey)>>);
+pub struct SurveyCache(tokio::sync::Mutex<Option<Made>>);
+
+#[derive(Debug)]
+struct Made {
+    at: Instant,
+    cost: Duration,
+    survey: Survey,
+}
 
 type Labels = Vec<(&'static str, String)>;
 
@@ -165,17 +172,25 @@ async fn jobs(shared: &Shared, to: &mut Snapshot) -> Result<(), Problem> {
     Ok(())
 }
 
-async fn survey(shared: &Shared) -> Result<Survey, Problem> {
+/// The counts of open jobs. Where they cost much they are made less often: walking the jobs takes no
+/// more than a twentieth of a thread's time, and they are never older than the settings allow.
+pub async fn survey(shared: &Shared) -> Result<Survey, Problem> {
     let mut cached = shared.survey.0.lock().await;
-    if let Some((at, survey)) = &*cached
-        && at.elapsed() < shared.ops.settings.survey_max_age
+    if let Some(made) = &*cached
+        && made.at.elapsed() < (made.cost * 20).min(shared.ops.settings.survey_max_age)
     {
-        return Ok(survey.clone());
+        return Ok(made.survey.clone());
     }
-    let engine = Arc::clone(&shared.ops.engine);
+    let (engine, began) = (Arc::clone(&shared.ops.engine), Instant::now());
     let survey = tokio::task::spawn_blocking(move || engine.survey()).await??;
-    *cached = Some((Instant::now(), survey.clone()));
+    *cached = Some(Made { at: Instant::now(), cost: began.elapsed(), survey: survey.clone() });
     Ok(survey)
+}
+
+/// How deep a queue of ours is, where the broker tells soon enough.
+pub async fn depth(shared: &Shared, queue: &'static str) -> Option<u64> {
+    let broker = shared.ops.engine.broker();
+    tokio::time::timeout(DEPTH_WAIT, broker.depth(queue)).await.ok().flatten()
 }
 
 /// `ok`, and every kind of failure.
@@ -231,10 +246,9 @@ async fn messages(shared: &Shared, to: &mut Snapshot) {
     to.counted("erasure_dead_letters_published", "Dead letters published and confirmed.", &figures.dead_letters);
     to.counted("erasure_publish_retries", "Publishes that had to be repeated.", &figures.publish_retries);
     let broker = engine.broker();
-    let depth = async |queue: &'static str| {
-        tokio::time::timeout(DEPTH_WAIT, broker.depth(queue)).await.ok().flatten().map(float)
-    };
-    let (jobs, letters, unrouted) = tokio::join!(depth("jobs"), depth("dead-letters"), depth("events.unrouted"));
+    let (jobs, letters, unrouted) =
+        tokio::join!(depth(shared, "jobs"), depth(shared, "dead-letters"), depth(shared, "events.unrouted"));
+    let (jobs, letters, unrouted) = (jobs.map(float), letters.map(float), unrouted.map(float));
     to.gauge("erasure_jobs_queued", "Messages in the job queue.", jobs);
     to.gauge("erasure_dead_letters", "Messages in the dead-letter queue.", letters);
     to.gauge("erasure_events_unrouted", "Events that nobody was bound for.", unrouted);
@@ -253,7 +267,11 @@ fn process(shared: &Shared, to: &mut Snapshot) {
     to.gauge("erasure_store_moved_aside", "1 where a damaged store was moved aside at the start.", Some(moved));
     let stalled = f64::from(u8::from(engine.is_stalled()));
     to.gauge("erasure_intake_stalled", "1 while store or broker stop the intake.", Some(stalled));
-    to.gauge("erasure_start_timestamp_seconds", "When the ops API began.", Some(shared.began_at));
+    to.gauge(
+        "erasure_start_timestamp_seconds",
+        "When the ops API began.",
+        Some(shared.began_at.as_duration().as_secs_f64()),
+    );
     let build = vec![("version", env!("CARGO_PKG_VERSION").to_owned())];
     to.family(MetricType::Info, "erasure_build", "The worker's version.", [(build, 1.0)]);
 }

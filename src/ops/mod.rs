@@ -4,17 +4,23 @@
 //! comes from this very machine and from no other web page.
 //!
 //! In reading order: `serve` (the listener), `guard` (who may ask), then one module a group of
-//! routes: `health`, `metrics`, `jobs`, `systems`, `dead_letters`, `imports`, `receipts`; `problem` is how each
-//! says no; `client` is the other end, for the command line.
+//! routes: `health`, `metrics`, `overview` (with `rates`), `jobs`, `systems`, `pauses`, `dead_letters`, `codes`, `imports`,
+//! `receipts`; `console` is the page for people that asks them; `problem` is how each says no; `client` is
+//! the other end, for the command line.
 
 pub mod client;
+mod codes;
+mod console;
 mod dead_letters;
 mod guard;
 mod health;
 mod imports;
 mod jobs;
 mod metrics;
+mod overview;
+mod pauses;
 pub mod problem;
+mod rates;
 mod receipts;
 mod serve;
 mod systems;

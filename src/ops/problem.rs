@@ -28,6 +28,8 @@ pub enum Kind {
     UnknownSystem,
     /// No dead letter of that job.
     UnknownDeadLetter,
+    /// No such code.
+    UnknownCode,
     /// The route does not take this method.
     MethodNotAllowed,
     /// The job has ended.
@@ -54,7 +56,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind, as the documentation lists them.
-    pub const ALL: [Kind; 18] = [
+    pub const ALL: [Kind; 19] = [
         Kind::BadRequest,
         Kind::Unauthorised,
         Kind::ForeignOrigin,
@@ -62,6 +64,7 @@ impl Kind {
         Kind::UnknownJob,
         Kind::UnknownSystem,
         Kind::UnknownDeadLetter,
+        Kind::UnknownCode,
         Kind::MethodNotAllowed,
         Kind::JobEnded,
         Kind::TooLate,
@@ -87,6 +90,7 @@ impl Kind {
             Kind::UnknownDeadLetter => {
                 (StatusCode::NOT_FOUND, "unknown-dead-letter", "There is no dead letter of that job")
             }
+            Kind::UnknownCode => (StatusCode::NOT_FOUND, "unknown-code", "There is no such code"),
             Kind::MethodNotAllowed => {
                 (StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "The route does not take this method")
             }

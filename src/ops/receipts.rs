@@ -11,14 +11,12 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::header;
 use axum::response::IntoResponse;
-use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::problem::{Kind, Problem};
 use super::serve::{self, Shared};
 use crate::engine::receipts::PackError;
-use crate::job::At;
 
 /// Which time span.
 #[derive(Debug, Deserialize)]
@@ -50,13 +48,8 @@ pub async fn pack(
     asked: Result<Query<Asked>, QueryRejection>,
 ) -> Result<Json<Value>, Problem> {
     let asked = serve::query(asked)?;
-    let (from, to) = (time("from", asked.from)?, time("to", asked.to)?);
+    let (from, to) = (serve::time("from", asked.from)?, serve::time("to", asked.to)?);
     let engine = Arc::clone(&shared.ops.engine);
     let pack = tokio::task::spawn_blocking(move || engine.audit_pack(from, to)).await??;
     Ok(Json(pack.to_json()))
-}
-
-fn time(name: &str, text: Option<String>) -> Result<Option<At>, Problem> {
-    let bad = || Problem::new(Kind::BadRequest, format!("{name} is no time such as 2026-01-31T00:00:00Z"));
-    text.map(|text| text.parse::<Timestamp>().map(At::from).map_err(|_| bad())).transpose()
 }

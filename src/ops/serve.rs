@@ -16,6 +16,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware;
 use axum::routing::{get, post};
 use axum::serve::ListenerExt as _;
+use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -24,10 +25,12 @@ use uuid::Uuid;
 
 use super::guard::{self, Guard};
 use super::problem::{Kind, Problem};
-use super::{Ops, dead_letters, health, imports, jobs, metrics, receipts, systems};
+use super::{Ops, codes, console, dead_letters, health, imports, jobs, metrics, overview, pauses, receipts, systems};
 use crate::config::{NAME_FORM, is_name};
-use crate::job::JobKey;
+use crate::job::{At, JobKey};
 
+const LONGEST_REASON: usize = 500;
+const LONGEST_NAME: usize = 100;
 /// The longest ordinary body.
 const BODY: usize = 64 * 1024;
 /// The longest result file of an import.
@@ -43,8 +46,10 @@ pub struct Shared {
     pub letters: tokio::sync::Mutex<()>,
     /// The latest counts for the metrics.
     pub survey: metrics::SurveyCache,
-    /// When the server began, in seconds since 1970.
-    pub began_at: f64,
+    /// When the server began.
+    pub began_at: Timestamp,
+    /// How fast work is done.
+    pub rates: super::rates::Rates,
 }
 
 /// Serves the ops API until `shutdown` is cancelled. Returns the address listened on and the
@@ -64,8 +69,13 @@ pub async fn serve(ops: Ops, shutdown: CancellationToken) -> io::Result<(SocketA
         let _ = stream.set_nodelay(true);
     });
     let guard = Arc::new(Guard::new(addr, ops.settings.token.as_ref()));
-    let began_at = jiff::Timestamp::now().as_duration().as_secs_f64();
-    let shared = Arc::new(Shared { ops, letters: tokio::sync::Mutex::default(), survey: Default::default(), began_at });
+    let shared = Arc::new(Shared {
+        ops,
+        letters: tokio::sync::Mutex::default(),
+        survey: Default::default(),
+        began_at: Timestamp::now(),
+        rates: Default::default(),
+    });
     let app = router(Arc::clone(&shared)).layer(middleware::from_fn_with_state(guard, guard::watch));
     let server = axum::serve(listener, app).with_graceful_shutdown(shutdown.clone().cancelled_owned());
     let task = tokio::spawn(async move {
@@ -78,6 +88,7 @@ pub async fn serve(ops: Ops, shutdown: CancellationToken) -> io::Result<(SocketA
             _ = server => {}
             () = late => {}
             () = health::watch_store(&shared.ops.engine) => {}
+            () = shared.rates.watch(&shared.ops.engine) => {}
         }
     });
     Ok((addr, task))
@@ -85,16 +96,26 @@ pub async fn serve(ops: Ops, shutdown: CancellationToken) -> io::Result<(SocketA
 
 fn router(shared: Arc<Shared>) -> Router {
     Router::new()
+        .route("/", get(console::page))
+        .route("/console/{file}", get(console::file))
         .route("/livez", get(health::livez))
         .route("/readyz", get(health::readyz))
         .route("/metrics", get(metrics::metrics))
         .route("/.well-known/jwks.json", get(receipts::keys))
         .route("/v1/receipts", get(receipts::pack))
+        .route("/v1/codes/{code}", get(codes::show))
+        .route("/v1/overview", get(overview::overview))
         .route("/v1/jobs", get(jobs::list))
+        .route("/v1/jobs/{tenant}/states", post(jobs::states))
         .route("/v1/jobs/{tenant}/{job_id}", get(jobs::show))
         .route("/v1/jobs/{tenant}/{job_id}/cancel", post(jobs::cancel))
         .route("/v1/systems", get(systems::list))
         .route("/v1/systems/{name}/release", post(systems::release))
+        .route("/v1/systems/{name}/pause", post(pauses::pause_system))
+        .route("/v1/systems/{name}/resume", post(pauses::resume_system))
+        .route("/v1/paused", get(pauses::list))
+        .route("/v1/tenants/{tenant}/pause", post(pauses::pause_tenant))
+        .route("/v1/tenants/{tenant}/resume", post(pauses::resume_tenant))
         .route("/v1/dead-letters", get(dead_letters::list))
         .route("/v1/dead-letters/replay", post(dead_letters::replay))
         .route("/v1/dead-letters/discard", post(dead_letters::discard))
@@ -115,6 +136,31 @@ pub fn key(tenant: &str, job_id: &str) -> Result<JobKey, Problem> {
     }
     let job_id = Uuid::try_parse(job_id).map_err(|_| bad("a job id is a UUID".to_owned()))?;
     Ok(JobKey { tenant: tenant.to_owned(), job_id })
+}
+
+/// A moment that a parameter names.
+pub fn time(name: &str, text: Option<String>) -> Result<Option<At>, Problem> {
+    let bad = || Problem::new(Kind::BadRequest, format!("{name} is no time such as 2026-01-31T00:00:00Z"));
+    text.map(|text| text.parse::<Timestamp>().map(At::from).map_err(|_| bad())).transpose()
+}
+
+/// Why an operator does something: one line, which is logged and kept.
+pub fn reason(text: &str) -> Result<String, Problem> {
+    line("reason", text, LONGEST_REASON)
+}
+
+/// Who does it.
+pub fn name_of_operator(text: &str) -> Result<String, Problem> {
+    line("by", text, LONGEST_NAME)
+}
+
+fn line(name: &str, text: &str, longest: usize) -> Result<String, Problem> {
+    let text = text.trim();
+    if text.is_empty() || text.chars().count() > longest || text.chars().any(char::is_control) {
+        let problem = format!("{name} is one line of 1 to {longest} characters");
+        return Err(Problem::new(Kind::BadRequest, problem));
+    }
+    Ok(text.to_owned())
 }
 
 /// The parameters of a query, or a problem.

@@ -9,11 +9,14 @@ use axum::Json;
 use axum::extract::{Path, State};
 use serde_json::{Value, json};
 
+use super::pauses;
 use super::problem::{Kind, Problem};
 use super::serve::Shared;
 use crate::engine::Gate;
+use crate::engine::pauses::Subject;
 
-fn view(shared: &Shared, name: &str, gate: &Gate) -> Value {
+/// A system as it is told.
+pub fn view(shared: &Shared, name: &str, gate: &Gate) -> Value {
     let view = gate.view();
     json!({
         "name": name,
@@ -22,7 +25,9 @@ fn view(shared: &Shared, name: &str, gate: &Gate) -> Value {
         "hold": view.held.map(|note| json!({ "detail": note, "seconds": view.held_for.unwrap_or_default().as_secs() })),
         "breaker_open": view.breaker_open,
         "paused_seconds": view.paused_for.map(|left| left.as_secs_f64().ceil()),
+        "paused": shared.ops.engine.pauses().all().get(&Subject::System(name.to_owned())).map(pauses::told),
         "requests_per_minute": view.requests_per_minute,
+        "calls_per_minute": shared.rates.now().calls.get(name).copied(),
         "calls": view.calls,
         "jobs_in_line": view.line,
         "jobs_in_hand": view.in_hand,
@@ -33,8 +38,12 @@ fn view(shared: &Shared, name: &str, gate: &Gate) -> Value {
 
 /// Every configured system.
 pub async fn list(State(shared): State<Arc<Shared>>) -> Json<Value> {
-    let systems: Vec<Value> = shared.ops.engine.gates().iter().map(|(name, gate)| view(&shared, name, gate)).collect();
-    Json(json!({ "systems": systems }))
+    Json(json!({ "systems": all(&shared) }))
+}
+
+/// Every configured system as it is told.
+pub fn all(shared: &Shared) -> Vec<Value> {
+    shared.ops.engine.gates().iter().map(|(name, gate)| view(shared, name, gate)).collect()
 }
 
 /// Ends a hold; without one nothing changes.

@@ -61,6 +61,11 @@ pub(super) struct Connection {
 }
 
 impl Connection {
+    /// Of a call that came without a socket.
+    pub(super) fn within_process() -> Connection {
+        Connection { cut: CancellationToken::new() }
+    }
+
     /// Closes the socket; whatever is answered afterwards is never sent.
     pub(super) fn cut(&self) {
         self.cut.cancel();

@@ -24,9 +24,10 @@ mod vitalsource;
 mod world;
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 pub use self::call::Misuse;
 pub use self::cleeng::{

@@ -98,6 +98,26 @@ impl Sandbox {
         Ok(RunningSandbox { addr, sandbox: self, stopped, server })
     }
 
+    /// Takes one call without a socket, so that time can be simulated; `None` where a connection would
+    /// have been cut without an answer. The work goes on if the future is dropped.
+    pub async fn carry(&self, request: Request) -> Option<Response> {
+        self.take(Connection::within_process(), request).await
+    }
+
+    async fn take(&self, connection: Connection, request: Request) -> Option<Response> {
+        let Some(call) = Call::read(request).await else {
+            return Some(StatusCode::BAD_REQUEST.into_response());
+        };
+        let Some(opened) = self.open(call) else {
+            return Some(StatusCode::NOT_FOUND.into_response());
+        };
+        let mut waiting = Waiting { sandbox: self.clone(), seq: opened.seq, replied: false };
+        // A task of its own, so that the work outlives a client that hangs up.
+        let reply = tokio::spawn(self.clone().work(opened, connection)).await;
+        waiting.replied = true;
+        reply.ok().flatten().map(Reply::into_response)
+    }
+
     /// Names the call, writes it to the ledger and draws its fault; `None` for a system that there is not.
     fn open(&self, call: Call) -> Option<Opened> {
         let at_ms = self.now_ms();
@@ -227,21 +247,9 @@ async fn receive(
     ConnectInfo(connection): ConnectInfo<Connection>,
     request: Request,
 ) -> Response {
-    let Some(call) = Call::read(request).await else {
-        return StatusCode::BAD_REQUEST.into_response();
-    };
-    let Some(opened) = sandbox.open(call) else {
-        return StatusCode::NOT_FOUND.into_response();
-    };
-    let mut waiting = Waiting { sandbox: sandbox.clone(), seq: opened.seq, replied: false };
-    // A task of its own, so that the work outlives a client that hangs up.
-    let reply = tokio::spawn(sandbox.work(opened, connection.clone())).await;
-    waiting.replied = true;
-    match reply {
-        Ok(Some(reply)) => reply.into_response(),
-        Ok(None) | Err(_) => {
-            connection.cut();
-            StatusCode::INTERNAL_SERVER_ERROR.into_response()
-        }
-    }
+    let reply = sandbox.take(connection.clone(), request).await;
+    reply.unwrap_or_else(|| {
+        connection.cut();
+        StatusCode::INTERNAL_SERVER_ERROR.into_response()
+    })
 }

@@ -5,6 +5,7 @@
 
 mod address;
 mod message;
+mod wire;
 
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use zeroize::Zeroizing;
 pub use self::address::Base;
 use self::message::Body;
 pub use self::message::{Reply, Request};
+pub use self::wire::{Carry, Wire};
 use crate::job::{Failure, FailureKind, Reason, StepName};
 
 /// How much of an ordinary reply is read: 1 MiB.
@@ -64,11 +66,13 @@ pub struct HttpSettings {
     pub timeout: Duration,
     /// For name lookup, TCP and TLS.
     pub connect_timeout: Duration,
+    /// What carries the requests.
+    pub wire: Wire,
 }
 
 impl Default for HttpSettings {
     fn default() -> Self {
-        HttpSettings { timeout: Duration::from_secs(30), connect_timeout: Duration::from_secs(5) }
+        HttpSettings { timeout: Duration::from_secs(30), connect_timeout: Duration::from_secs(5), wire: Wire::Network }
     }
 }
 
@@ -132,6 +136,8 @@ fn unread(effect: Effect) -> FailureKind {
 #[derive(Clone)]
 pub struct Http {
     client: Client,
+    wire: Wire,
+    timeout: Duration,
 }
 
 impl std::fmt::Debug for Http {
@@ -163,7 +169,11 @@ impl Http {
         if !bases.iter().any(|base| base.is_https()) {
             builder = builder.tls_certs_only([]);
         }
-        Ok(Http { client: builder.build().map_err(|_| BuildError::Tls)? })
+        Ok(Http {
+            client: builder.build().map_err(|_| BuildError::Tls)?,
+            wire: settings.wire.clone(),
+            timeout: settings.timeout,
+        })
     }
 
     /// Sends once and reads the whole reply, whatever its status. For systems whose body must be
@@ -189,7 +199,18 @@ impl Http {
                 }))
             }
         };
-        let mut response = builder.send().await.map_err(|error| transport(&error, effect))?;
+        let mut response = match &self.wire {
+            Wire::Network => builder.send().await.map_err(|error| transport(&error, effect))?,
+            Wire::InProcess(carrier) => {
+                let request = builder.build().map_err(|error| transport(&error, effect))?;
+                let carried = tokio::time::timeout(self.timeout, wire::carried(&**carrier, request)).await;
+                let lost = Failure::new(lost(effect), Reason::SystemUnavailable);
+                match carried {
+                    Ok(response) => response.ok_or(lost.with_note("connection lost"))?,
+                    Err(_) => return Err(lost.with_note("timed out")),
+                }
+            }
+        };
         let mut reply = Reply {
             status: response.status().as_u16(),
             retry_after: message::retry_after(response.headers()),

@@ -140,7 +140,7 @@ fn targets(form: Form, person: &Person) -> Value {
     let member = json!({ "integration_id": person.integration_id });
     let cleeng = json!({ "system": "cleeng", "flow": "backend", "customer_id": person.customer_id,
         "customer_email": person.email });
-    let token = mint_jwt(&person.customer_id, Some(jiff::Timestamp::now().as_second() + 3600));
+    let token = mint_jwt(&person.customer_id, Some(jiff::Timestamp::now().as_second() + 86_400 * 365));
     let mediastore = json!({ "system": "cleeng", "flow": "mediastore", "customer_token": token,
         "customer_email": person.email });
     let program = json!({ "system": "loyalty", "method": "program_api", "member": member });

@@ -177,6 +177,21 @@ fn a_proof_is_refused_ten_times_and_then_not_asked_for_again() {
 }
 
 #[test]
+fn a_message_that_may_only_have_been_delivered_again_tries_a_refused_proof_and_sends_nobody_a_code() {
+    let mut hand = otp_with_code();
+    hand.fail(StepName::DeleteMember, FailureKind::UnauthorisedTheirs(InputKind::Otp), Reason::InputRefused);
+    hand.answer(StepName::RequestOtp, Answer::Done).pass(3600);
+    hand.expect_ask(InputKind::Otp);
+    assert!(hand.state.has_refused_proof());
+    hand.write(Entry::OfferedAgain { at: hand.now });
+    assert!(!hand.state.has_refused_proof());
+    hand.expect_call(StepName::DeleteMember);
+    hand.fail(StepName::DeleteMember, FailureKind::UnauthorisedTheirs(InputKind::Otp), Reason::InputRefused).pass(60);
+    hand.expect_ask(InputKind::Otp);
+    assert_eq!(hand.state.all(StepName::RequestOtp).len(), 1);
+}
+
+#[test]
 fn a_confirmation_is_asked_for_with_what_will_be_lost_and_a_proof_once_sent_is_not_asked_for() {
     let mut hand = Hand::new(jobs::cleeng());
     let listed = Answer::Entitlements(vec![row("S1", true), row("S2", false)]);

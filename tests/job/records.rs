@@ -105,6 +105,7 @@ fn entry() -> impl Strategy<Value = Entry> {
             at
         }),
         at().prop_map(|at| Entry::Continued { at }),
+        at().prop_map(|at| Entry::OfferedAgain { at }),
         (target, end(), at()).prop_map(|(target, end, at)| Entry::Ended { target, end, at }),
         at().prop_map(|at| Entry::NewRun { at }),
     ]

@@ -109,6 +109,7 @@ pub async fn bench_with(setup: Setup) -> Bench {
         store: setup.store,
         keyring: Arc::new(Keyring::new(MasterKey::parse(KEY).unwrap(), Vec::new()).unwrap()),
         now: Arc::new(|| At::from(jiff::Timestamp::now())),
+        chance: Arc::new(|| 0.5),
     });
     let mut settings = OpsSettings::new(SocketAddr::from(([127, 0, 0, 1], 0)), setup.token);
     settings.survey_max_age = Duration::ZERO;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use clap::Parser as _;
-use erasure_worker::cli::{Cli, Command, Exit, dead_letters, jobs, zeta_import};
+use erasure_worker::cli::{Cli, Command, Exit, dead_letters, jobs, systems, zeta_import};
 use erasure_worker::config::Surroundings;
 use secrecy::SecretString;
 use serde_json::Value;
@@ -18,12 +18,14 @@ struct Said {
 }
 
 async fn run(url: &str, line: &str, surroundings: &Surroundings) -> Said {
-    let words = line.split(' ').chain(["--url", url]);
-    let cli = Cli::try_parse_from(["erasure-worker"].into_iter().chain(words)).unwrap();
+    // A tilde stands for a space within an argument.
+    let words = line.split(' ').map(|word| word.replace('~', " ")).chain(["--url".to_owned(), url.to_owned()]);
+    let cli = Cli::try_parse_from(["erasure-worker".to_owned()].into_iter().chain(words)).unwrap();
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let exit = match &cli.command {
         Command::Jobs(command) => jobs::jobs(command, surroundings, &mut out, &mut err).await,
         Command::DeadLetters(command) => dead_letters::dead_letters(command, surroundings, &mut out, &mut err).await,
+        Command::Systems(command) => systems::ask(command, surroundings, &mut out, &mut err).await,
         Command::ZetaImport(command) => zeta_import::zeta_import(command, surroundings, &mut out, &mut err).await,
         other => panic!("{other:?}"),
     };
@@ -59,7 +61,14 @@ async fn jobs_are_listed_shown_and_cancelled() {
 
     let said = say(&bench, &format!("jobs show acme/{}", id(2))).await;
     assert_eq!(said.exit, Exit::Done);
-    for part in ["failed", "last error: ERS-0015", "delete_account", "0 shop", "rejected"] {
+    for part in [
+        "failed",
+        "last error: ERS-0015",
+        "docs/runbook.md#ers-0015-request_rejected",
+        "delete_account",
+        "0 shop",
+        "rejected",
+    ] {
         assert!(said.out.contains(part), "{part}: {}", said.out);
     }
     let said = say(&bench, &format!("jobs show acme/{} --json", id(2))).await;
@@ -97,6 +106,55 @@ async fn dead_letters_are_listed_shown_replayed_and_discarded() {
     assert_eq!(serde_json::from_str::<Value>(&said.out).unwrap()["replayed"], 1);
     bench.broker.event("completed", &id(2)).await;
     bench.broker.event("completed", &id(3)).await;
+}
+
+#[tokio::test]
+async fn dead_letters_are_replayed_slowly_and_by_age_and_none_twice() {
+    let bench = bench().await;
+    for number in 1..=4 {
+        let job_id = bench.job(number, "rejected", "failed").await;
+        bench.until(&format!("/v1/jobs/acme/{job_id}"), |job| job["event_published"] == true).await;
+    }
+    let said = say(&bench, "dead-letters replay --all --older-than 1h").await;
+    assert_eq!((said.exit, said.out.as_str()), (Exit::Done, "0 replayed\n"));
+    let said = say(&bench, "dead-letters list --newer-than 1h").await;
+    assert_eq!(said.out.lines().count(), 5, "{}", said.out);
+    // They fail once more and come back as new dead letters, which are not sent round in circles.
+    let said = say(&bench, "dead-letters replay --all --rate 60000").await;
+    assert_eq!((said.exit, said.out.as_str()), (Exit::Done, "4 replayed\n"));
+    for number in 1..=4 {
+        bench
+            .until(&format!("/v1/jobs/acme/{}", id(number)), |job| job["run"] == 2 && job["event_published"] == true)
+            .await;
+    }
+    let said = say(&bench, "dead-letters replay --system shop --rate 60000 --limit 3").await;
+    assert_eq!((said.exit, said.out.as_str()), (Exit::Done, "3 replayed\n"));
+    let said = say(&bench, &format!("dead-letters show acme/{}", id(4))).await;
+    assert!(said.out.contains("runbook: docs/runbook.md#ers-0015-request_rejected"), "{}", said.out);
+}
+
+#[tokio::test]
+async fn systems_and_tenants_are_paused_resumed_listed_and_released() {
+    let bench = bench().await;
+    let said = say(&bench, "jobs pause --system shop --reason too~slow --by operations").await;
+    assert_eq!((said.exit, said.out.as_str()), (Exit::Done, "paused\n"));
+    say(&bench, "jobs pause --tenant acme --reason wrong~list --by operations").await;
+    let said = say(&bench, "jobs paused").await;
+    assert!(said.out.contains("too slow") && said.out.contains("wrong list"), "{}", said.out);
+    let said = say(&bench, "systems list").await;
+    assert!(said.out.contains("paused by operations: too slow"), "{}", said.out);
+    assert_eq!(say(&bench, "jobs resume --system shop").await.exit, Exit::Done);
+    assert_eq!(say(&bench, "jobs resume --tenant acme").await.exit, Exit::Done);
+    let said = say(&bench, "jobs paused --json").await;
+    assert_eq!(serde_json::from_str::<Value>(&said.out).unwrap()["paused"], serde_json::json!([]));
+    assert_eq!(say(&bench, "jobs pause --system nowhere --reason x --by y").await.exit, Exit::Failed);
+
+    bench.send(&shop_job(&id(1), "held"));
+    bench.until("/v1/systems", |all| all["systems"][1]["held"] == true).await;
+    let said = say(&bench, "systems list").await;
+    assert!(said.out.contains("held: unauthorised_ours"), "{}", said.out);
+    let said = say(&bench, "systems release shop").await;
+    assert!(said.exit == Exit::Done && said.out.contains("working"), "{}", said.out);
 }
 
 #[tokio::test]

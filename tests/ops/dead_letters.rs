@@ -53,6 +53,13 @@ async fn dead_letters_are_listed_by_their_headers_and_looking_changes_nothing() 
     }
     let page = get(bench.addr, "/v1/dead-letters?limit=1").await.json();
     assert_eq!((page["dead_letters"].as_array().unwrap().len(), page["more"].as_bool()), (1, Some(true)));
+    assert_eq!(page["matching"], 3);
+    let next = get(bench.addr, "/v1/dead-letters?limit=1&skip=2").await.json();
+    assert_eq!((&next["dead_letters"][0]["code"], &next["more"]), (&json!("ERS-0020"), &json!(false)));
+    let at = all[1]["at"].as_str().unwrap();
+    assert!(letters(&bench, &format!("?from={at}")).await.iter().all(|letter| letter["at"].as_str().unwrap() >= at));
+    assert!(letters(&bench, &format!("?to={at}")).await.iter().all(|letter| letter["at"].as_str().unwrap() < at));
+    assert_eq!(letters(&bench, "?from=2099-01-01T00:00:00Z").await.len(), 0);
     let one = get(bench.addr, &format!("/v1/dead-letters/acme/{}", id(2))).await.json();
     assert_eq!(one["dead_letters"].as_array().unwrap().len(), 1);
     let none = get(bench.addr, &format!("/v1/dead-letters/acme/{}", id(9))).await;

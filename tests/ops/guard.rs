@@ -7,14 +7,22 @@ use tokio_util::sync::CancellationToken;
 use crate::bench::{Bench, Setup, bench, bench_with};
 use crate::http::{ask, get};
 
-const ROUTES: [(&str, &str); 14] = [
-    ("GET", "/"),
+const ROUTES: [(&str, &str); 22] = [
+    ("GET", "/console/no-such-file"),
+    ("GET", "/console/../v1/jobs"),
+    ("GET", "/v1/overview"),
+    ("GET", "/v1/codes/ERS-0001"),
+    ("GET", "/v1/paused"),
     ("GET", "/metrics"),
     ("GET", "/v1/jobs"),
     ("GET", "/v1/jobs/acme/00000000-0000-0000-0000-000000000001"),
     ("POST", "/v1/jobs/acme/00000000-0000-0000-0000-000000000001/cancel"),
+    ("POST", "/v1/jobs/acme/states"),
     ("GET", "/v1/systems"),
     ("POST", "/v1/systems/shop/release"),
+    ("POST", "/v1/systems/shop/pause"),
+    ("POST", "/v1/systems/shop/resume"),
+    ("POST", "/v1/tenants/acme/pause"),
     ("GET", "/v1/dead-letters"),
     ("GET", "/v1/dead-letters/acme/00000000-0000-0000-0000-000000000001"),
     ("POST", "/v1/dead-letters/replay"),
@@ -117,7 +125,8 @@ async fn every_answer_forbids_scripts_sniffing_and_storing_and_allows_no_other_o
 #[tokio::test]
 async fn refusals_of_form_are_problem_details() {
     let bench = bench().await;
-    assert_eq!(get(bench.addr, "/").await.problem(404), "not-found");
+    assert_eq!(get(bench.addr, "/nowhere").await.problem(404), "not-found");
+    assert_eq!(get(bench.addr, "/console/mod.rs").await.problem(404), "not-found");
     assert_eq!(ask(bench.addr, "DELETE", "/v1/jobs", &[], b"").await.problem(405), "method-not-allowed");
     assert_eq!(get(bench.addr, "/v1/systems/shop/release").await.problem(405), "method-not-allowed");
     let json = [("Content-Type", "application/json")];
@@ -139,6 +148,7 @@ async fn refusals_of_form_are_problem_details() {
         "/v1/jobs/acme/7",
         "/v1/dead-letters?limit=0",
         "/v1/dead-letters?job_id=7",
+        "/v1/dead-letters?from=yesterday",
         "/v1/dead-letters/acme/7",
     ] {
         assert_eq!(get(bench.addr, path).await.problem(400), "bad-request", "{path}");

@@ -127,3 +127,23 @@ async fn a_cancellation_that_comes_before_its_job_ends_it_on_arrival() {
     assert_eq!((answer.status, answer.json()), (202, json!({ "state": "cancelling", "known": false })));
     bench.job(1, "ann", "cancelled").await;
 }
+
+#[tokio::test]
+async fn many_jobs_are_asked_for_at_once_and_unknown_ones_are_left_out() {
+    let bench = bench().await;
+    bench.job(1, "ann", "completed").await;
+    bench.job(2, "rejected", "failed").await;
+    bench.job(3, "absent", "completed").await;
+    let ids: Vec<_> = (1..=4).map(id).collect();
+    let answer = crate::http::post(bench.addr, "/v1/jobs/acme/states", &json!({ "job_ids": ids })).await.json();
+    let told = |number: u128, state: &str, outcome: &str, code: Option<&str>| json!({ "job_id": id(number), "state": state, "target_outcome": outcome, "code": code });
+    let expected = [
+        told(1, "completed", "erased", None),
+        told(2, "failed", "failed", Some("ERS-0015")),
+        told(3, "completed", "absent", None),
+    ];
+    assert_eq!(answer["jobs"], json!(expected));
+    let many: Vec<_> = (0..1001).map(id).collect();
+    let answer = crate::http::post(bench.addr, "/v1/jobs/acme/states", &json!({ "job_ids": many })).await;
+    assert_eq!(answer.problem(400), "bad-request");
+}

@@ -11,6 +11,7 @@
 
 mod bench;
 mod command_line;
+mod console;
 mod dead_letters;
 mod docs;
 mod guard;
@@ -20,6 +21,8 @@ mod imports;
 mod jobs;
 mod listing;
 mod metrics;
+mod overview;
+mod pauses;
 mod privacy;
 mod stand_ins;
 mod systems;

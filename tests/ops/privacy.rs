@@ -57,7 +57,9 @@ async fn no_route_tells_an_identifier_a_code_a_proof_a_reply_or_a_publishers_tex
     assert!(waiting["timeline"].to_string().contains("sealed"), "a private answer is among what was looked at");
 
     let mut paths: Vec<_> =
-        ["/livez", "/readyz", "/metrics", "/v1/jobs", "/v1/systems", "/v1/dead-letters"].map(str::to_owned).to_vec();
+        ["/livez", "/readyz", "/metrics", "/v1/overview", "/v1/paused", "/v1/jobs", "/v1/systems", "/v1/dead-letters"]
+            .map(str::to_owned)
+            .to_vec();
     for number in 1..=7 {
         paths.push(format!("/v1/jobs/acme/{}", id(number)));
         paths.push(format!("/v1/dead-letters/acme/{}", id(number)));

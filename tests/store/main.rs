@@ -1,4 +1,4 @@
-//! What the store promises: one suite for every implementation, kills, failing disks, damage, owners.
+//! What the store promises: one suite for every implementation, kills, power cuts, failing disks, damage, owners.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
@@ -6,6 +6,7 @@ mod conformance;
 mod crash;
 mod faults;
 mod opening;
+mod power;
 
 use std::path::Path;
 

@@ -48,7 +48,7 @@ impl Rabbit {
         std::fs::write(
             folder.path().join("rabbitmq.conf"),
             format!("listeners.tcp.local = 127.0.0.1:{port}\nlog.console = false\n")
-                + &conf.replace("TLS_PORT", &tls_port.to_string())
+                + conf.replace("TLS_PORT", &tls_port.to_string()).as_str()
                 + "\n",
         )
         .unwrap();

@@ -164,7 +164,11 @@ async fn read_request(socket: &mut TcpStream) -> Option<Seen> {
 
 /// Time-outs that only the stalling tests reach.
 pub fn quick() -> HttpSettings {
-    HttpSettings { timeout: Duration::from_secs(10), connect_timeout: Duration::from_secs(5) }
+    HttpSettings {
+        timeout: Duration::from_secs(10),
+        connect_timeout: Duration::from_secs(5),
+        ..HttpSettings::default()
+    }
 }
 
 pub fn job(spec: Spec) -> Job {

@@ -104,7 +104,11 @@ async fn told_to_wait_says_for_how_long_whatever_the_call() {
 #[tokio::test]
 async fn an_answer_that_never_comes_leaves_a_change_open() {
     let stub = Stub::start().await;
-    let common = HttpSettings { timeout: Duration::from_millis(200), connect_timeout: Duration::from_millis(200) };
+    let common = HttpSettings {
+        timeout: Duration::from_millis(200),
+        connect_timeout: Duration::from_millis(200),
+        ..HttpSettings::default()
+    };
     let client = Cleeng::new(CleengSettings { common, ..cleeng::settings(&stub.url) }).expect("client");
     for (name, kind) in
         [(StepName::DeleteCustomer, FailureKind::Ambiguous), (StepName::Resolve, FailureKind::Unavailable)]

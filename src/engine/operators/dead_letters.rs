@@ -12,7 +12,7 @@ use crate::broker::{DeadLetter, Destination, HeaderValue, Publication, PublishEr
 use crate::engine::envelope::{self, header};
 use crate::engine::journal::{JournalError, ended_of};
 use crate::engine::{Engine, retention};
-use crate::job::{JobKey, JobOutcome, Reason};
+use crate::job::{At, JobKey, JobOutcome, Reason};
 use crate::seal::{SealError, looks_sealed};
 use crate::store::{Batch, Store, StoreError, Table};
 
@@ -33,6 +33,10 @@ pub struct LetterFilter {
     pub tenant: Option<String>,
     /// Only this job's.
     pub job_id: Option<Uuid>,
+    /// Only those from this time on.
+    pub from: Option<At>,
+    /// Only those before this time.
+    pub to: Option<At>,
 }
 
 impl LetterFilter {
@@ -47,6 +51,18 @@ impl LetterFilter {
             && same(&self.system, &letter.system)
             && same(&self.tenant, &letter.tenant)
             && self.job_id.is_none_or(|id| letter.job_id == Some(id))
+            && self.takes_time(letter)
+    }
+}
+
+impl LetterFilter {
+    /// A letter that tells no time is neither older nor younger than anything.
+    fn takes_time(&self, letter: &LetterView) -> bool {
+        if self.from.is_none() && self.to.is_none() {
+            return true;
+        }
+        let at = letter.at.as_deref().and_then(|at| at.parse::<jiff::Timestamp>().ok()).map(At::from);
+        at.is_some_and(|at| self.from.is_none_or(|from| at >= from) && self.to.is_none_or(|to| at < to))
     }
 }
 
@@ -65,6 +81,8 @@ pub struct LetterView {
     pub sentence: Option<String>,
     /// Who can make it go on: `new_input`, `operator` or `never`.
     pub retry: Option<&'static str>,
+    /// Where the runbook says what to do.
+    pub runbook: Option<String>,
     /// The system to blame.
     pub system: Option<String>,
     /// The step to blame.
@@ -93,6 +111,7 @@ impl LetterView {
             job_id: text(header::JOB_ID).and_then(|id| Uuid::try_parse(&id).ok()),
             reason: reason.map(|reason| reason.as_str()),
             retry: reason.map(|reason| reason.retry().as_str()),
+            runbook: reason.map(|reason| reason.runbook()),
             code,
             sentence: text(header::REASON),
             system: text(header::SYSTEM),
@@ -119,6 +138,8 @@ fn shown(text: &str) -> String {
 pub struct LetterPage {
     /// Those that match.
     pub dead_letters: Vec<LetterView>,
+    /// How many match in all, as far as was looked.
+    pub matching: usize,
     /// True where more match, or not all were looked at.
     pub more: bool,
 }
@@ -192,17 +213,26 @@ enum Choice {
 }
 
 impl Engine {
-    /// Dead letters by their headers; looking changes nothing.
+    /// Dead letters by their headers, `limit` of them after the first `skip`; looking changes nothing.
     ///
     /// # Errors
     /// Where the broker fails.
-    pub async fn dead_letters(&self, filter: &LetterFilter, limit: usize) -> Result<LetterPage, LetterError> {
+    pub async fn dead_letters(
+        &self,
+        filter: &LetterFilter,
+        skip: usize,
+        limit: usize,
+    ) -> Result<LetterPage, LetterError> {
         let mut page = LetterPage::default();
         let mut look = |_: &DeadLetter, view: LetterView| {
-            page.dead_letters.push(view);
+            page.matching += 1;
+            if page.matching > skip && page.dead_letters.len() < limit {
+                page.dead_letters.push(view);
+            }
             Choice::Take(Verdict::Keep)
         };
-        page.more = self.sweep(filter, limit, &mut look).await?.more;
+        let all = self.sweep(filter, MAX_LETTERS, &mut look).await?;
+        page.more = all.more || page.matching > skip + page.dead_letters.len();
         Ok(page)
     }
 

@@ -3,7 +3,7 @@
 //! The rule it keeps: a page costs a bounded number of rows and a bounded amount of memory, however
 //! many jobs the store holds.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use serde::Serialize;
 
@@ -16,6 +16,8 @@ use crate::store::{Pair, Store, StoreError, Table};
 const ROWS: usize = 256;
 /// Rows looked at for one page; with a rare filter a page may hold less than was asked for.
 const LOOKED_AT: usize = 10_000;
+/// How many of the most urgent jobs a survey names.
+const URGENT: usize = 10;
 
 /// Where a job stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -181,6 +183,12 @@ pub struct Survey {
     pub waiting: BTreeMap<&'static str, u64>,
     /// The earliest due time of a job that has not ended.
     pub oldest_due_at: Option<At>,
+    /// The job that was accepted first of those that have not ended.
+    pub oldest: Option<(At, JobKey)>,
+    /// The jobs that are due first, most urgent first.
+    pub due_first: BTreeSet<(At, JobKey)>,
+    /// Jobs whose due time has passed.
+    pub overdue: u64,
 }
 
 impl Engine {
@@ -252,6 +260,7 @@ impl Engine {
     /// Where the store fails.
     pub fn survey(&self) -> Result<Survey, StoreError> {
         let mut survey = Survey::default();
+        let now = self.now();
         let mut rows = Rows::new(&*self.store, Table::Job, b"", None);
         while let Some((row, value)) = rows.next()? {
             let (Some(key), Ok(record)) = (JobKey::from_bytes(&row), JobRecord::from_bytes(&value)) else { continue };
@@ -259,14 +268,21 @@ impl Engine {
                 continue;
             }
             survey.open += 1;
-            survey.oldest_due_at = match (survey.oldest_due_at, record.due_at) {
-                (Some(known), Some(due)) => Some(known.min(due)),
-                (known, due) => known.or(due),
-            };
+            if survey.oldest.as_ref().is_none_or(|(at, _)| record.opened_at < *at) {
+                survey.oldest = Some((record.opened_at, key.clone()));
+            }
+            if let Some(due) = record.due_at {
+                survey.overdue += u64::from(due < now);
+                survey.due_first.insert((due, key.clone()));
+                if survey.due_first.len() > URGENT {
+                    survey.due_first.pop_last();
+                }
+            }
             if let (Some((why, _)), false) = (record.waiting, self.hands.holds(&key)) {
                 *survey.waiting.entry(why.as_str()).or_default() += 1;
             }
         }
+        survey.oldest_due_at = survey.due_first.first().map(|(due, _)| *due);
         Ok(survey)
     }
 }

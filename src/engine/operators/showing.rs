@@ -101,6 +101,7 @@ fn error(reason: Reason, step: Option<StepName>) -> Value {
     json!({
         "code": reason.code(), "reason": reason.as_str(), "sentence": reason.sentence(),
         "step": step.map(StepName::as_str), "retry": reason.retry().as_str(),
+        "runbook": reason.runbook(),
     })
 }
 
@@ -210,6 +211,7 @@ fn told(entry: &Entry) -> Value {
             ("asked", at)
         }
         Entry::Continued { at } => ("continued", at),
+        Entry::OfferedAgain { at } => ("offered_again", at),
         Entry::Ended { end, at, .. } => {
             line.insert("outcome", end.outcome.as_str().into());
             line.insert("reason", end.reason.map(Reason::as_str).into());

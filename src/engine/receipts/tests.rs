@@ -68,6 +68,7 @@ fn stage(store: MemoryStore, keyring: Keyring) -> Stage {
         store: Arc::clone(&store) as Arc<dyn Store>,
         keyring: Arc::new(keyring),
         now: Arc::new(move || At(ticking.load(Ordering::Relaxed))),
+        chance: Arc::new(|| 0.5),
     });
     Stage { engine, store, clock }
 }

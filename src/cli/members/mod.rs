@@ -1,0 +1,306 @@
+//! `submit-csv`: a job of each row of a CSV file of members.
+//!
+//! The rule it keeps: no row is passed over in silence, and the same file again, also after it was
+//! broken off, gives the same jobs.
+
+mod order;
+mod reading;
+mod results;
+mod status;
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use futures_util::StreamExt as _;
+use indicatif::{ProgressBar, ProgressStyle};
+use jiff::Timestamp;
+use serde_json::json;
+use tokio::sync::mpsc;
+use zeroize::Zeroizing;
+
+use self::order::Orders;
+use self::reading::{DUPLICATE, ReadError, Row};
+use self::results::{Outcome, Results};
+use super::Exit;
+use super::args::SubmitCsv;
+use super::submit::reach;
+use crate::app;
+use crate::broker::{Broker, Destination, Properties, Publication};
+use crate::config::{Config, Surroundings};
+
+pub use self::status::status;
+
+/// Publishes under way at once, and rows read ahead of them.
+const AT_ONCE: usize = 64;
+/// How long a publish that does not get through is tried again.
+const PATIENCE: Duration = Duration::from_secs(60);
+const PAUSE: Duration = Duration::from_millis(500);
+/// Rows that are told one by one; the result file names all.
+const TOLD: u64 = 50;
+
+/// What a row comes to before anything is published.
+enum Ready {
+    Job { line: u64, offset: u64, body: Zeroizing<Vec<u8>> },
+    Bad { line: u64, offset: u64, note: String },
+}
+
+/// What became of the rows.
+#[derive(Debug, Default)]
+struct Count {
+    queued: u64,
+    before: u64,
+    duplicate: u64,
+    unusable: u64,
+}
+
+/// Publishes the members of a file, or with `--dry-run` only checks them.
+///
+/// # Errors
+/// Where the file or the broker cannot be used, or an output can't be written.
+pub async fn submit_csv(
+    args: &SubmitCsv,
+    config: &Config,
+    out: &mut (dyn Write + Send),
+    err: &mut (dyn Write + Send),
+) -> Result<Exit> {
+    let file = args.file.clone();
+    let shown = file.display().to_string();
+    let digest = tokio::task::spawn_blocking(move || reading::digest(&file)).await?.context(shown.clone())?;
+    let about = std::fs::metadata(&args.file).context(shown.clone())?;
+    let changed_at = about.modified().ok().and_then(|at| Timestamp::try_from(at).ok()).unwrap_or_else(Timestamp::now);
+    let orders = match Orders::new(args, app::accepts(config), &digest, changed_at) {
+        Ok(orders) => Arc::new(orders),
+        Err(why) => {
+            writeln!(err, "{why}")?;
+            return Ok(Exit::Usage);
+        }
+    };
+    let path = args.result.clone().unwrap_or_else(|| results::path_for(&args.file));
+    let whole = match goes_on(&path, &orders, args) {
+        Ok(whole) => whole,
+        Err(why) => {
+            writeln!(err, "{}: {why}", path.display())?;
+            return Ok(Exit::Usage);
+        }
+    };
+    if whole.last_line > 0 && !args.dry_run {
+        writeln!(err, "it goes on after line {}, as {} says", whole.last_line, path.display())?;
+    }
+    let broker: Option<Arc<dyn Broker>> = if args.dry_run {
+        None
+    } else {
+        let broker = app::broker(config, false).await?;
+        if let Err(why) = reach(&*broker).await {
+            writeln!(err, "the broker cannot be reached: {why}")?;
+            return Ok(Exit::Failed);
+        }
+        Some(broker)
+    };
+    let bar = bar(about.len())?;
+    let (sender, rows) = mpsc::channel(AT_ONCE);
+    let reader = read_on(args, Arc::clone(&orders), whole.last_line, sender);
+    let mut results = if args.dry_run { None } else { Some(Results::open(&path, whole.bytes)?) };
+    let mut count = Count { before: whole.rows, ..Count::default() };
+    let published = publish(broker.as_deref(), &orders, rows, results.as_mut(), &mut count, &bar, err).await;
+    bar.finish_and_clear();
+    let read = reader.await?;
+    if let Some(results) = results {
+        results.finish()?;
+    }
+    if let Some(broker) = broker {
+        broker.close().await;
+    }
+    tell(args, &count, &path, out)?;
+    match (read, published) {
+        (Err(error @ ReadError::Io(_)), _) => {
+            writeln!(err, "{shown}: {error}")?;
+            Ok(Exit::Failed)
+        }
+        (Err(error @ ReadError::Endless { .. }), _) => {
+            writeln!(err, "{shown}: {error}")?;
+            Ok(Exit::Failed)
+        }
+        (Err(error), _) => {
+            writeln!(err, "{shown}: {error}")?;
+            Ok(Exit::Usage)
+        }
+        (Ok(()), Err(error)) => {
+            writeln!(err, "{error:#}; run it again, and it goes on from there")?;
+            Ok(Exit::Failed)
+        }
+        (Ok(()), Ok(())) if count.unusable > 0 => Ok(Exit::Failed),
+        (Ok(()), Ok(())) => Ok(Exit::Done),
+    }
+}
+
+fn bar(bytes: u64) -> Result<ProgressBar> {
+    // Drawn on a terminal only.
+    let bar = ProgressBar::new(bytes);
+    bar.set_style(ProgressStyle::with_template("{bar:40} {percent}% {msg}, {elapsed}, {eta} left")?);
+    Ok(bar)
+}
+
+/// What an earlier run left behind.
+#[derive(Debug, Default)]
+struct Before {
+    bytes: u64,
+    last_line: u64,
+    rows: u64,
+}
+
+/// How far an earlier run got with this very file and these arguments.
+fn goes_on(path: &Path, orders: &Orders, args: &SubmitCsv) -> io::Result<Before> {
+    let mut before = Before::default();
+    if args.again || args.dry_run || !path.exists() {
+        return Ok(before);
+    }
+    before.bytes = results::read(path, |outcome| {
+        if outcome.job_id.is_some_and(|id| id != orders.id(outcome.line)) {
+            let why = "is the result of another file or of other arguments; give another --result, or --again";
+            return Err(io::Error::new(io::ErrorKind::InvalidData, why));
+        }
+        before.rows += u64::from(outcome.job_id.is_some());
+        before.last_line = outcome.line;
+        Ok(())
+    })?;
+    Ok(before)
+}
+
+/// Reads the rows on a thread that may block, from after `last_line` on.
+fn read_on(
+    args: &SubmitCsv,
+    orders: Arc<Orders>,
+    last_line: u64,
+    sender: mpsc::Sender<Ready>,
+) -> tokio::task::JoinHandle<Result<(), ReadError>> {
+    let file: PathBuf = args.file.clone();
+    let columns: Vec<String> =
+        std::iter::once(&args.column).chain(args.also.iter().map(|(_, header)| header)).cloned().collect();
+    tokio::task::spawn_blocking(move || {
+        let proofs = orders.proofs();
+        reading::read(&file, &columns, &proofs, |Row { line, values, offset }| {
+            // Rows of an earlier run are still read: a later one may name the same member.
+            if line <= last_line {
+                return true;
+            }
+            let ready = match values.and_then(|values| orders.job(line, &values)) {
+                Ok(body) => Ready::Job { line, offset, body },
+                Err(note) => Ready::Bad { line, offset, note },
+            };
+            sender.blocking_send(ready).is_ok()
+        })
+    })
+}
+
+/// Publishes in the order of the file, several under way at once.
+async fn publish(
+    broker: Option<&dyn Broker>,
+    orders: &Orders,
+    rows: mpsc::Receiver<Ready>,
+    mut results: Option<&mut Results>,
+    count: &mut Count,
+    bar: &ProgressBar,
+    err: &mut (dyn Write + Send),
+) -> Result<()> {
+    let rows = futures_util::stream::unfold(rows, async |mut rows| rows.recv().await.map(|row| (row, rows)));
+    let published = rows.map(|row| async {
+        match row {
+            Ready::Bad { line, offset, note } => (offset, Ok(Outcome::skipped(line, &note))),
+            Ready::Job { line, offset, body } => {
+                let id = orders.id(line);
+                let sent = match broker {
+                    Some(broker) => send(broker, id, body).await.with_context(|| format!("line {line}")),
+                    None => Ok(()),
+                };
+                (offset, sent.map(|()| Outcome::queued(line, id)))
+            }
+        }
+    });
+    let mut published = std::pin::pin!(published.buffered(AT_ONCE));
+    while let Some((offset, outcome)) = published.next().await {
+        let outcome = outcome?;
+        if outcome.job_id.is_some() {
+            count.queued += 1;
+        } else {
+            let counter = if outcome.note.starts_with(DUPLICATE) { &mut count.duplicate } else { &mut count.unusable };
+            *counter += 1;
+            let told = count.duplicate + count.unusable;
+            if told <= TOLD {
+                bar.suspend(|| writeln!(err, "line {}: {}; skipped", outcome.line, outcome.note))?;
+            } else if told == TOLD + 1 {
+                bar.suspend(|| writeln!(err, "further rows that are skipped stand in the result file"))?;
+            }
+        }
+        if let Some(results) = &mut results {
+            results.add(&outcome)?;
+        }
+        bar.set_position(offset);
+        bar.set_message(format!("{} queued, {} skipped", count.queued, count.duplicate + count.unusable));
+    }
+    Ok(())
+}
+
+/// Until it is confirmed, or for a minute.
+async fn send(broker: &dyn Broker, id: uuid::Uuid, body: Zeroizing<Vec<u8>>) -> Result<()> {
+    let properties = Properties {
+        content_type: Some("application/json".to_owned()),
+        message_id: Some(id.to_string()),
+        ..Properties::default()
+    };
+    let publication = Publication { to: Destination::Requests, properties, body: body.to_vec().into() };
+    let began = tokio::time::Instant::now();
+    loop {
+        match broker.publish(publication.clone()).await {
+            Ok(()) => return Ok(()),
+            Err(error) if began.elapsed() > PATIENCE => return Err(error.into()),
+            Err(_) => tokio::time::sleep(PAUSE).await,
+        }
+    }
+}
+
+fn tell(args: &SubmitCsv, count: &Count, path: &Path, out: &mut (dyn Write + Send)) -> io::Result<()> {
+    let result = (!args.dry_run).then(|| path.display().to_string());
+    if args.output.json {
+        let counts = BTreeMap::from([
+            ("queued", count.queued),
+            ("queued_before", count.before),
+            ("duplicates", count.duplicate),
+            ("unusable", count.unusable),
+        ]);
+        return writeln!(out, "{:#}", json!({ "rows": counts, "dry_run": args.dry_run, "result": result }));
+    }
+    let word = if args.dry_run { "would be queued" } else { "queued" };
+    writeln!(
+        out,
+        "{} {word}, {} duplicates and {} unusable rows skipped",
+        count.queued, count.duplicate, count.unusable
+    )?;
+    if count.before > 0 {
+        writeln!(out, "{} were queued before", count.before)?;
+    }
+    match result {
+        Some(result) => writeln!(out, "{result}"),
+        None => Ok(()),
+    }
+}
+
+/// Carries out `submit-csv`, or with `--status` asks how far the members are.
+///
+/// # Errors
+/// As [`submit_csv`] and [`status`].
+pub async fn run(
+    args: &SubmitCsv,
+    load: impl FnOnce() -> Result<Config, crate::config::ConfigError>,
+    surroundings: &Surroundings,
+    out: &mut (dyn Write + Send),
+    err: &mut (dyn Write + Send),
+) -> Result<Exit> {
+    if args.status {
+        return status(args, surroundings, out, err).await;
+    }
+    submit_csv(args, &load()?, out, err).await
+}

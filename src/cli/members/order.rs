@@ -1,0 +1,167 @@
+//! From a row to a job: what each kind of system needs, and the job's id.
+//!
+//! The rule it keeps: the same row of the same file gives the same job; a row that the worker would
+//! refuse is never published.
+
+use jiff::Timestamp;
+use serde_json::{Map, Value, json};
+use uuid::Uuid;
+use zeroize::Zeroizing;
+
+use crate::cli::args::{CsvField, CsvKey, CsvMethod, SubmitCsv};
+use crate::job::{Accepts, Kind, parse};
+
+/// The namespace of job ids made here.
+const NAMESPACE: Uuid = Uuid::from_u128(0x2d71_4f0b_9c3e_4a86_b1d5_7e60_83fa_1c9e);
+
+/// How rows become jobs.
+pub struct Orders {
+    kind: Kind,
+    system: String,
+    tenant: String,
+    environment: String,
+    key: CsvKey,
+    method: CsvMethod,
+    fields: Vec<CsvField>,
+    requested_at: Timestamp,
+    regulation: Option<String>,
+    confirmed_at: Option<Timestamp>,
+    preview: bool,
+    file: Uuid,
+    accepts: Accepts,
+}
+
+impl Orders {
+    /// What the arguments ask for.
+    ///
+    /// # Errors
+    /// Where they do not fit the system; the text says which argument.
+    pub fn new(args: &SubmitCsv, accepts: Accepts, digest: &[u8; 32], changed_at: Timestamp) -> Result<Orders, String> {
+        let known = || accepts.systems.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+        let rules = accepts
+            .systems
+            .get(&args.system)
+            .ok_or_else(|| format!("--system: {} is no configured system; configured are {}", args.system, known()))?;
+        let kind = rules.kind;
+        let fields: Vec<CsvField> = args.also.iter().map(|(field, _)| *field).collect();
+        let keys: &[CsvKey] = match kind {
+            Kind::Cleeng => &[CsvKey::CustomerId],
+            Kind::EasyCms => &[CsvKey::Email],
+            Kind::VitalSource => &[CsvKey::Guid, CsvKey::Reference],
+            Kind::ZetaLoyalty => {
+                &[CsvKey::MemberId, CsvKey::IntegrationId, CsvKey::CardId, CsvKey::DatabaseId, CsvKey::Email]
+            }
+        };
+        let words = |words: &[CsvKey]| words.iter().map(|key| key.as_str()).collect::<Vec<_>>().join(", ");
+        if !keys.contains(&args.key) {
+            return Err(format!("--key: {} takes {}", args.system, words(keys)));
+        }
+        let allowed: &[CsvField] = match kind {
+            Kind::Cleeng => &[CsvField::CustomerEmail],
+            Kind::EasyCms => &[CsvField::CustomerPassword],
+            Kind::VitalSource => &[CsvField::Guid, CsvField::Reference, CsvField::Codes],
+            Kind::ZetaLoyalty => &[],
+        };
+        if let Some(foreign) = fields.iter().find(|field| !allowed.contains(field)) {
+            return Err(format!("--also: a member of {} has no {}", args.system, foreign.as_str()));
+        }
+        if fields.iter().any(|field| field.as_str() == args.key.as_str()) {
+            return Err(format!("--also: {} is the --key already", args.key.as_str()));
+        }
+        if kind == Kind::Cleeng && !fields.contains(&CsvField::CustomerEmail) {
+            return Err("--also customer_email=HEADER: Cleeng needs the customer's e-mail address as well".to_owned());
+        }
+        let import = rules.import_key.is_some() && args.key == CsvKey::Email;
+        let method = args.method.unwrap_or(if import { CsvMethod::Import } else { CsvMethod::ProgramApi });
+        if kind != Kind::ZetaLoyalty && args.method.is_some() {
+            return Err(format!("--method: {} has but one", args.system));
+        }
+        let mode = if args.preview { "preview" } else { "erase" };
+        let settings = format!("/{}/{}/{}/{}/{mode}", args.tenant, args.system, args.key.as_str(), args.column);
+        Ok(Orders {
+            kind,
+            system: args.system.clone(),
+            tenant: args.tenant.clone(),
+            environment: accepts.environment.clone(),
+            key: args.key,
+            method,
+            fields,
+            requested_at: args.requested_at.unwrap_or(changed_at),
+            regulation: args.regulation.clone(),
+            confirmed_at: args.confirmed_at,
+            preview: args.preview,
+            file: Uuid::new_v5(&NAMESPACE, &[digest.as_slice(), settings.as_bytes()].concat()),
+            accepts,
+        })
+    }
+
+    /// The columns that are proofs, by their place among all.
+    pub fn proofs(&self) -> Vec<usize> {
+        let is_proof = |(_, field): &(usize, &CsvField)| **field == CsvField::CustomerPassword;
+        self.fields.iter().enumerate().filter(is_proof).map(|(place, _)| place + 1).collect()
+    }
+
+    /// The id of the job of a line.
+    pub fn id(&self, line: u64) -> Uuid {
+        Uuid::new_v5(&self.file, &line.to_be_bytes())
+    }
+
+    /// The job of a row: its message, as the worker accepts it.
+    ///
+    /// # Errors
+    /// Where the worker would refuse it: the field, without its value.
+    pub fn job(&self, line: u64, values: &[Zeroizing<String>]) -> Result<Zeroizing<Vec<u8>>, String> {
+        let mut target = Map::new();
+        target.insert("system".into(), self.system.clone().into());
+        let key = values[0].as_str();
+        match self.kind {
+            Kind::Cleeng => {
+                target.insert("flow".into(), "backend".into());
+                target.insert("customer_id".into(), key.into());
+            }
+            Kind::EasyCms => {
+                target.insert("email".into(), key.into());
+            }
+            Kind::VitalSource => {
+                target.insert(self.key.as_str().into(), key.into());
+                target.insert("codes".into(), json!([]));
+            }
+            Kind::ZetaLoyalty => {
+                target.insert("method".into(), self.method.as_str().into());
+                target.insert("member".into(), json!({ self.key.as_str(): key }));
+            }
+        }
+        for (field, value) in self.fields.iter().zip(&values[1..]) {
+            match field {
+                CsvField::Codes => {
+                    let codes = value.split([' ', ',', ';', '|']).filter(|code| !code.is_empty());
+                    let codes: Vec<Value> = codes.map(|code| json!({ "code": code })).collect();
+                    target.insert("codes".into(), codes.into());
+                }
+                // Nothing is no identifier.
+                _ if value.is_empty() => {}
+                field => {
+                    target.insert(field.as_str().into(), value.as_str().into());
+                }
+            }
+        }
+        let mut job = json!({
+            "schema": "erasure.job/v1", "job_id": self.id(line), "tenant": self.tenant,
+            "environment": self.environment, "requested_at": self.requested_at.to_string(), "targets": [target],
+        });
+        if self.preview {
+            job["mode"] = "preview".into();
+        }
+        if let Some(regulation) = &self.regulation {
+            job["regulation"] = regulation.as_str().into();
+        }
+        if let Some(at) = self.confirmed_at {
+            job["confirmation"] = json!({ "confirmed_at": at.to_string(), "by": "subject" });
+        }
+        let body = Zeroizing::new(job.to_string().into_bytes());
+        match parse::job(&body, None, &self.accepts) {
+            Ok(_) => Ok(body),
+            Err(refusal) => Err(refusal.invalid.to_string()),
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! A CSV file of members, read row by row.
+//!
+//! The rule it keeps: every row is either a member or told with its line and what is wrong; memory
+//! does not grow with the file but by a fingerprint a row, which finds members that come twice.
+
+use std::cell::Cell;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::fs::File;
+use std::io::{self, BufRead as _, BufReader, Read, Seek as _, SeekFrom};
+use std::path::Path;
+use std::rc::Rc;
+
+use csv::{ByteRecord, ReaderBuilder};
+use sha2::{Digest as _, Sha256};
+use zeroize::Zeroizing;
+
+/// No row is longer; a quote that is never closed would swallow the rest of the file.
+const LONGEST_ROW: u64 = 1 << 20;
+const DELIMITERS: [u8; 3] = [b',', b';', b'\t'];
+
+/// Why a file of members cannot be read at all, or not to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The file cannot be read.
+    #[error("cannot be read: {0}")]
+    Io(#[from] io::Error),
+    /// A column that was asked for is not there.
+    #[error("missing headers in file: {missing}; found: {found}")]
+    MissingHeaders {
+        /// The headers that are not there.
+        missing: String,
+        /// Those that are.
+        found: String,
+    },
+    /// A header stands twice.
+    #[error("the header {0:?} stands more than once in the file")]
+    TwiceHeader(String),
+    /// A row without end.
+    #[error("line {line}: the row is longer than 1 MiB: is a quote not closed? Nothing from here on was read")]
+    Endless {
+        /// Where it begins.
+        line: u64,
+    },
+}
+
+/// One row.
+pub struct Row {
+    /// The line that it begins on, from 1.
+    pub line: u64,
+    /// Its values, in the order of the columns asked for; or what is wrong with it.
+    pub values: Result<Vec<Zeroizing<String>>, String>,
+    /// How far into the file it ends, in bytes.
+    pub offset: u64,
+}
+
+/// The SHA-256 of a file.
+///
+/// # Errors
+/// Where it cannot be read.
+pub fn digest(path: &Path) -> io::Result<[u8; 32]> {
+    let (mut file, mut sha, mut part) = (File::open(path)?, Sha256::new(), vec![0; 1 << 16]);
+    loop {
+        match file.read(&mut part)? {
+            0 => return Ok(sha.finalize().into()),
+            count => sha.update(&part[..count]),
+        }
+    }
+}
+
+/// Reads a file, calling `each` with every row until it says false. The first of `columns` names the
+/// member; those in `proofs` (by their place) are taken as they are.
+///
+/// # Errors
+/// Where the file cannot be read, or has not the columns.
+pub fn read(
+    path: &Path,
+    columns: &[String],
+    proofs: &[usize],
+    mut each: impl FnMut(Row) -> bool,
+) -> Result<(), ReadError> {
+    let (delimiter, places) = headers(path, columns)?;
+    let since_row = Rc::new(Cell::new(0));
+    let file = Watched { inner: BufReader::new(open(path)?), since_row: Rc::clone(&since_row) };
+    let mut lines = Lines { file: BufReader::new(open(path)?), byte: 0, line: 1 };
+    let mut reader = ReaderBuilder::new().delimiter(delimiter).flexible(true).from_reader(file);
+    let width = reader.byte_headers().map_err(io_error)?.len();
+    let mut record = ByteRecord::new();
+    let mut seen: HashMap<[u8; 12], [u8; 4]> = HashMap::new();
+    loop {
+        since_row.set(0);
+        let begins_at = reader.position().byte();
+        match reader.read_byte_record(&mut record) {
+            Ok(false) => return Ok(()),
+            Ok(true) => {}
+            Err(error) => {
+                let error = io_error(error);
+                let is_endless = error.kind() == io::ErrorKind::FileTooLarge;
+                let line = lines.line_of(begins_at)?;
+                return Err(if is_endless { ReadError::Endless { line } } else { ReadError::Io(error) });
+            }
+        }
+        let line = lines.line_of(record.position().map_or(begins_at, csv::Position::byte))?;
+        let values = values(&record, width, &places, proofs).and_then(|values| {
+            let mut print = [0; 12];
+            print.copy_from_slice(&Sha256::digest(values[0].as_bytes())[..12]);
+            match seen.entry(print) {
+                Entry::Occupied(first) => Err(format!("{DUPLICATE} as in line {}", u32::from_be_bytes(*first.get()))),
+                Entry::Vacant(place) => {
+                    place.insert(u32::try_from(line).unwrap_or(u32::MAX).to_be_bytes());
+                    Ok(values)
+                }
+            }
+        });
+        if !each(Row { line, values, offset: reader.position().byte() }) {
+            return Ok(());
+        }
+    }
+}
+
+/// How the note on a row begins whose member stood in the file before.
+pub const DUPLICATE: &str = "the same member";
+
+fn values(
+    record: &ByteRecord,
+    width: usize,
+    places: &[usize],
+    proofs: &[usize],
+) -> Result<Vec<Zeroizing<String>>, String> {
+    if record.len() != width {
+        return Err(format!("{} fields where the header has {width}", record.len()));
+    }
+    let value = |(index, place): (usize, &usize)| {
+        let text = std::str::from_utf8(&record[*place]).map_err(|_| "not in UTF-8".to_owned())?;
+        // A blank before an identifier is a slip; within a password it may be meant.
+        let text = if proofs.contains(&index) { text } else { text.trim() };
+        if text.chars().any(char::is_control) {
+            return Err("a line break or another control character in a value: is a quote not closed?".to_owned());
+        }
+        Ok(Zeroizing::new(text.to_owned()))
+    };
+    let values = places.iter().enumerate().map(value).collect::<Result<Vec<_>, _>>()?;
+    if values[0].is_empty() { Err("the member is empty".to_owned()) } else { Ok(values) }
+}
+
+/// The delimiter by which the columns are found, and their places.
+fn headers(path: &Path, columns: &[String]) -> Result<(u8, Vec<usize>), ReadError> {
+    let mut told = None;
+    for delimiter in DELIMITERS {
+        let since_row = Rc::new(Cell::new(0));
+        let file = Watched { inner: BufReader::new(open(path)?), since_row };
+        let mut reader = ReaderBuilder::new().delimiter(delimiter).flexible(true).from_reader(file);
+        let read = reader.byte_headers().map_err(|error| match io_error(error) {
+            error if error.kind() == io::ErrorKind::FileTooLarge => ReadError::Endless { line: 1 },
+            error => ReadError::Io(error),
+        })?;
+        let found: Vec<String> = read.iter().map(|name| String::from_utf8_lossy(name).trim().to_owned()).collect();
+        if let Some(twice) = columns.iter().find(|name| found.iter().filter(|found| found == name).count() > 1) {
+            return Err(ReadError::TwiceHeader(twice.clone()));
+        }
+        let place = |name: &String| found.iter().position(|found| found == name);
+        if let Some(places) = columns.iter().map(place).collect::<Option<Vec<_>>>() {
+            return Ok((delimiter, places));
+        }
+        // The delimiter that splits the line most is the likely one.
+        if told.as_ref().is_none_or(|told: &Vec<String>| found.len() > told.len()) {
+            told = Some(found);
+        }
+    }
+    let found = told.unwrap_or_default();
+    let missing = columns.iter().filter(|name| !found.contains(name)).map(|name| format!("{name:?}"));
+    let missing = missing.collect::<Vec<_>>().join(", ");
+    let shown = found.iter().map(|name| shown(name)).collect::<Vec<_>>().join(", ");
+    Err(ReadError::MissingHeaders { missing, found: if shown.is_empty() { "nothing".to_owned() } else { shown } })
+}
+
+/// A header as it may be shown. A file without headers begins with a person.
+fn shown(name: &str) -> String {
+    let digits = name.chars().filter(char::is_ascii_digit).count();
+    if name.contains('@') || digits > 3 || name.chars().count() > 40 {
+        return "(looks like a person's data)".to_owned();
+    }
+    format!("{:?}", name.chars().filter(|c| !c.is_control()).collect::<String>())
+}
+
+fn io_error(error: csv::Error) -> io::Error {
+    match error.into_kind() {
+        csv::ErrorKind::Io(error) => error,
+        _ => io::Error::from(io::ErrorKind::InvalidData),
+    }
+}
+
+/// The file from its first character on: spreadsheets put a mark before it.
+fn open(path: &Path) -> io::Result<File> {
+    let mut file = File::open(path)?;
+    let mut first = Vec::with_capacity(3);
+    file.by_ref().take(3).read_to_end(&mut first)?;
+    file.seek(SeekFrom::Start(if first == b"\xef\xbb\xbf" { 3 } else { 0 }))?;
+    Ok(file)
+}
+
+/// Counts lines: the parser counts neither blank ones nor the second half of a CRLF where it stands.
+struct Lines {
+    file: BufReader<File>,
+    byte: u64,
+    line: u64,
+}
+
+impl Lines {
+    /// The line on which the row begins that the parser met at this byte or, after the ends of
+    /// lines, soon behind it. Only ever further on.
+    fn line_of(&mut self, byte: u64) -> io::Result<u64> {
+        loop {
+            let part = self.file.fill_buf()?;
+            let passed = |(index, next): (usize, &u8)| {
+                let is_end_of_line = matches!(next, b'\r' | b'\n');
+                (self.byte + index as u64) < byte || is_end_of_line
+            };
+            let count = part.iter().enumerate().take_while(|place| passed(*place)).count();
+            let is_all = count == part.len();
+            self.line += part[..count].iter().filter(|next| **next == b'\n').count() as u64;
+            self.byte += count as u64;
+            let is_end = part.is_empty();
+            self.file.consume(count);
+            if is_end || !is_all {
+                return Ok(self.line);
+            }
+        }
+    }
+}
+
+/// A reader that gives up on a row without end.
+struct Watched<R> {
+    inner: R,
+    since_row: Rc<Cell<u64>>,
+}
+
+impl<R: Read> Read for Watched<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.inner.read(buffer)?;
+        self.since_row.set(self.since_row.get() + count as u64);
+        if self.since_row.get() > LONGEST_ROW { Err(io::ErrorKind::FileTooLarge.into()) } else { Ok(count) }
+    }
+}

@@ -1,0 +1,178 @@
+//! The result file: one row a member of the CSV file, by its line; no identifier stands in it.
+//!
+//! The rule it keeps: a row says `queued` only after the broker confirmed its job; a file that was cut
+//! off goes on after its last whole row.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufRead, BufReader, BufWriter, Seek as _, SeekFrom, Write};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use uuid::Uuid;
+
+const HEADER: &str = "line,job_id,state,code,note\n";
+/// Rows between two writes.
+const TOGETHER: u64 = 256;
+
+/// One row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// The line of the CSV file.
+    pub line: u64,
+    /// The job, where there is one.
+    pub job_id: Option<Uuid>,
+    /// `queued`, `skipped`, or where the job stands.
+    pub state: String,
+    /// The code of what failed.
+    pub code: String,
+    /// What is wrong with the row.
+    pub note: String,
+}
+
+impl Outcome {
+    /// The job was published.
+    pub fn queued(line: u64, job_id: Uuid) -> Outcome {
+        let (code, note) = (String::new(), String::new());
+        Outcome { line, job_id: Some(job_id), state: "queued".to_owned(), code, note }
+    }
+
+    /// The row is no member, or one that came before.
+    pub fn skipped(line: u64, note: &str) -> Outcome {
+        Outcome { line, job_id: None, state: "skipped".to_owned(), code: String::new(), note: note.to_owned() }
+    }
+
+    fn read(text: &str) -> Option<Outcome> {
+        let mut parts = text.splitn(5, ',');
+        let line = parts.next()?.parse().ok()?;
+        let id = parts.next()?;
+        let job_id = if id.is_empty() { None } else { Some(Uuid::try_parse(id).ok()?) };
+        let (state, code) = (parts.next()?.to_owned(), parts.next()?.to_owned());
+        let note = parts.next()?.trim_matches('"').to_owned();
+        Some(Outcome { line, job_id, state, code, note })
+    }
+
+    fn write(&self, to: &mut impl Write) -> io::Result<()> {
+        let id = self.job_id.map(|id| id.to_string()).unwrap_or_default();
+        let note: String = self.note.chars().map(|c| if c == '"' { '\'' } else { c }).collect();
+        let quote = if note.is_empty() { "" } else { "\"" };
+        writeln!(to, "{},{id},{},{},{quote}{note}{quote}", self.line, self.state, self.code)
+    }
+}
+
+/// Where the result of a file goes unless told otherwise.
+pub fn path_for(members: &Path) -> PathBuf {
+    let mut name = members.as_os_str().to_owned();
+    name.push(".result.csv");
+    PathBuf::from(name)
+}
+
+fn options() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).mode(0o600);
+    options
+}
+
+/// Calls `each` with the rows of a result file; returns the length of what is whole.
+///
+/// # Errors
+/// Where it cannot be read, or is no result file.
+pub fn read(path: &Path, mut each: impl FnMut(Outcome) -> io::Result<()>) -> io::Result<u64> {
+    let mut file = BufReader::new(File::open(path)?);
+    let mut text = String::new();
+    let mut whole = file.read_line(&mut text)? as u64;
+    if text != HEADER {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "is no result file of submit-csv"));
+    }
+    loop {
+        text.clear();
+        let count = file.read_line(&mut text)? as u64;
+        let Some(line) = text.strip_suffix('\n') else { return Ok(whole) };
+        let bad = || io::Error::new(io::ErrorKind::InvalidData, "has a row that is none of submit-csv's");
+        each(Outcome::read(line).ok_or_else(bad)?)?;
+        whole += count;
+    }
+}
+
+/// A result file that is written to.
+pub struct Results {
+    file: BufWriter<File>,
+    unwritten: u64,
+}
+
+impl Results {
+    /// Goes on with a file after its first `whole` bytes; with 0, begins it.
+    ///
+    /// # Errors
+    /// Where it cannot be written.
+    pub fn open(path: &Path, whole: u64) -> io::Result<Results> {
+        let mut file = options().open(path)?;
+        file.set_len(whole)?;
+        file.seek(SeekFrom::Start(whole))?;
+        let mut results = Results { file: BufWriter::new(file), unwritten: 0 };
+        if whole == 0 {
+            results.file.write_all(HEADER.as_bytes())?;
+            results.file.flush()?;
+        }
+        Ok(results)
+    }
+
+    /// Adds a row.
+    ///
+    /// # Errors
+    /// Where it cannot be written.
+    pub fn add(&mut self, outcome: &Outcome) -> io::Result<()> {
+        outcome.write(&mut self.file)?;
+        self.unwritten += 1;
+        if self.unwritten >= TOGETHER {
+            self.unwritten = 0;
+            self.file.flush()?;
+        }
+        Ok(())
+    }
+
+    /// Everything is on the disk.
+    ///
+    /// # Errors
+    /// Where it cannot be written.
+    pub fn finish(self) -> io::Result<()> {
+        let file = self.file.into_inner().map_err(io::IntoInnerError::into_error)?;
+        file.sync_all()
+    }
+}
+
+/// Writes a result file anew, as a whole or not at all.
+pub struct Rewritten {
+    results: Results,
+    scratch: PathBuf,
+    path: PathBuf,
+}
+
+impl Rewritten {
+    /// Begins.
+    ///
+    /// # Errors
+    /// Where the folder cannot be written.
+    pub fn begin(path: &Path) -> io::Result<Rewritten> {
+        let mut scratch = path.as_os_str().to_owned();
+        scratch.push(".part");
+        let scratch = PathBuf::from(scratch);
+        Ok(Rewritten { results: Results::open(&scratch, 0)?, scratch, path: path.to_owned() })
+    }
+
+    /// Adds a row.
+    ///
+    /// # Errors
+    /// Where it cannot be written.
+    pub fn add(&mut self, outcome: &Outcome) -> io::Result<()> {
+        self.results.add(outcome)
+    }
+
+    /// Takes the old file's place.
+    ///
+    /// # Errors
+    /// Where it cannot be written.
+    pub fn finish(self) -> io::Result<()> {
+        self.results.finish()?;
+        std::fs::rename(self.scratch, self.path)
+    }
+}

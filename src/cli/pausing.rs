@@ -1,0 +1,147 @@
+//! `jobs pause`, `jobs resume`, `jobs paused`: a system or a tenant made to wait, by a running worker.
+//!
+//! The rule it keeps: who paused, and why, is always said.
+
+use std::io::{self, Write};
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::Exit;
+use super::args::Output;
+use super::client::{connect, field, list, sorry, table};
+use super::ops_args::{AskOnly, OpsClient, name};
+use crate::config::Surroundings;
+use crate::ops::client::{Body, ClientError};
+
+/// A system or a tenant.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub struct PauseSubject {
+    /// This system: it is not called.
+    #[arg(long, value_name = "NAME", value_parser = name)]
+    pub system: Option<String>,
+    /// This tenant: nothing is called for its jobs.
+    #[arg(long, value_name = "NAME", value_parser = name)]
+    pub tenant: Option<String>,
+}
+
+/// `jobs pause`
+#[derive(Debug, Args)]
+pub struct PauseJobs {
+    /// Whose.
+    #[command(flatten)]
+    pub subject: PauseSubject,
+    /// Why, without personal data; logged and kept.
+    #[arg(long, value_name = "TEXT")]
+    pub reason: String,
+    /// Who decided; logged and kept.
+    #[arg(long, value_name = "WHO")]
+    pub by: String,
+    /// The worker.
+    #[command(flatten)]
+    pub ops: OpsClient,
+    /// Printing.
+    #[command(flatten)]
+    pub output: Output,
+}
+
+/// `jobs resume`
+#[derive(Debug, Args)]
+pub struct ResumeJobs {
+    /// Whose.
+    #[command(flatten)]
+    pub subject: PauseSubject,
+    /// The worker.
+    #[command(flatten)]
+    pub ops: OpsClient,
+    /// Printing.
+    #[command(flatten)]
+    pub output: Output,
+}
+
+impl PauseSubject {
+    /// `systems` or `tenants`, and the name.
+    fn path(&self) -> (&'static str, &str) {
+        match (&self.system, &self.tenant) {
+            (Some(system), _) => ("systems", system),
+            (None, tenant) => ("tenants", tenant.as_deref().unwrap_or_default()),
+        }
+    }
+}
+
+/// `jobs pause`
+///
+/// # Errors
+/// Where `out` or `err` can't be written.
+pub async fn pause(
+    args: &PauseJobs,
+    surroundings: &Surroundings,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> io::Result<Exit> {
+    let (what, name) = args.subject.path();
+    let ask = async {
+        let body = Body::Json(json!({ "reason": args.reason, "by": args.by }));
+        connect(&args.ops, surroundings)?.post(&["v1", what, name, "pause"], body).await
+    };
+    say(ask.await, args.output, "paused", out, err)
+}
+
+/// `jobs resume`
+///
+/// # Errors
+/// Where `out` or `err` can't be written.
+pub async fn resume(
+    args: &ResumeJobs,
+    surroundings: &Surroundings,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> io::Result<Exit> {
+    let (what, name) = args.subject.path();
+    let ask = async { connect(&args.ops, surroundings)?.post(&["v1", what, name, "resume"], Body::Empty).await };
+    let done = "resumed; parked jobs come back within a quarter of an hour";
+    say(ask.await, args.output, done, out, err)
+}
+
+fn say(
+    answer: Result<Value, ClientError>,
+    output: Output,
+    done: &str,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> io::Result<Exit> {
+    match answer {
+        Err(error) => return sorry(&error, err),
+        Ok(answer) if output.json => writeln!(out, "{answer:#}")?,
+        Ok(_) => writeln!(out, "{done}")?,
+    }
+    Ok(Exit::Done)
+}
+
+/// `jobs paused`
+///
+/// # Errors
+/// Where `out` or `err` can't be written.
+pub async fn paused(
+    args: &AskOnly,
+    surroundings: &Surroundings,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> io::Result<Exit> {
+    let ask = async { connect(&args.ops, surroundings)?.get(&["v1", "paused"], &[]).await };
+    let answer = match ask.await {
+        Ok(answer) => answer,
+        Err(error) => return sorry(&error, err),
+    };
+    if args.output.json {
+        writeln!(out, "{answer:#}")?;
+        return Ok(Exit::Done);
+    }
+    let rows: Vec<Vec<String>> = list(&answer, "paused")
+        .iter()
+        .map(|one| ["system", "tenant", "at", "by", "reason"].map(|name| field(one, name)).to_vec())
+        .collect();
+    table(out, &["SYSTEM", "TENANT", "AT", "BY", "REASON"], &rows)?;
+    Ok(Exit::Done)
+}

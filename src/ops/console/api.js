@@ -1,0 +1,42 @@
+// Asks the ops API of the worker that served this page, and nobody else.
+
+const TOKEN = "erasure-token";
+
+export class Problem extends Error {
+  constructor(status, title, detail) {
+    super(detail ? `${title}: ${detail}` : title);
+    this.status = status;
+  }
+}
+
+// Kept for this tab only, and gone with it.
+export const token = {
+  get: () => sessionStorage.getItem(TOKEN),
+  set: (text) => sessionStorage.setItem(TOKEN, text),
+  forget: () => sessionStorage.removeItem(TOKEN),
+};
+
+async function send(path, options) {
+  const headers = new Headers(options.headers);
+  if (token.get()) headers.set("Authorization", `Bearer ${token.get()}`);
+  let response;
+  try {
+    response = await fetch(path, { ...options, headers });
+  } catch {
+    throw new Problem(0, "No answer from the worker");
+  }
+  const body = await response.json().catch(() => ({}));
+  if (!response.ok) throw new Problem(response.status, body.title ?? `HTTP ${response.status}`, body.detail);
+  return body;
+}
+
+export function get(path, query) {
+  const given = Object.entries(query ?? {}).filter(([, value]) => value !== null && value !== undefined && value !== "");
+  return send(given.length ? `${path}?${new URLSearchParams(given)}` : path, {});
+}
+
+export function post(path, body) {
+  return send(path, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body ?? {}) });
+}
+
+export const part = encodeURIComponent;

@@ -1,0 +1,56 @@
+//! The console at `/`: a few static files that ask the API as any other client does.
+//!
+//! The rule it keeps: the files hold nothing that needs a token, load nothing from anywhere else,
+//! and run no script but their own.
+
+use axum::extract::Path;
+use axum::http::{HeaderValue, header};
+use axum::response::{IntoResponse, Response};
+
+use super::problem::{Kind, Problem};
+
+/// What the console's page may do: nothing but load these files and ask this server. Text never
+/// becomes markup, not even by mistake.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
+    require-trusted-types-for 'script'; trusted-types 'none'; form-action 'none'; frame-ancestors 'none'; base-uri 'none'";
+
+const SCRIPT: &str = "text/javascript; charset=utf-8";
+
+/// Name, media type, content.
+const FILES: [(&str, &str, &str); 11] = [
+    ("style.css", "text/css; charset=utf-8", include_str!("style.css")),
+    ("icon.svg", "image/svg+xml", include_str!("icon.svg")),
+    ("app.js", SCRIPT, include_str!("app.js")),
+    ("api.js", SCRIPT, include_str!("api.js")),
+    ("dom.js", SCRIPT, include_str!("dom.js")),
+    ("dialogs.js", SCRIPT, include_str!("dialogs.js")),
+    ("overview.js", SCRIPT, include_str!("overview.js")),
+    ("jobs.js", SCRIPT, include_str!("jobs.js")),
+    ("job.js", SCRIPT, include_str!("job.js")),
+    ("letters.js", SCRIPT, include_str!("letters.js")),
+    ("systems.js", SCRIPT, include_str!("systems.js")),
+];
+
+fn answer(media: &'static str, text: &'static str) -> Response {
+    let headers = [
+        (header::CONTENT_TYPE, HeaderValue::from_static(media)),
+        (header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY)),
+    ];
+    (headers, text).into_response()
+}
+
+/// The page.
+pub async fn page() -> Response {
+    answer("text/html; charset=utf-8", include_str!("index.html"))
+}
+
+/// One of its files.
+pub async fn file(Path(name): Path<String>) -> Result<Response, Problem> {
+    let found = FILES.into_iter().find(|(known, ..)| *known == name);
+    found.map(|(_, media, text)| answer(media, text)).ok_or_else(|| Kind::NotFound.into())
+}
+
+/// True for the paths of the console.
+pub fn is_console(path: &str) -> bool {
+    path == "/" || path.strip_prefix("/console/").is_some_and(|name| FILES.iter().any(|(known, ..)| *known == name))
+}

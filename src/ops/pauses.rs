@@ -1,0 +1,125 @@
+//! `/v1/paused`, and the routes that pause and resume a system or a tenant.
+//!
+//! The rule it keeps: a pause says who made it and why.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{Path, State};
+use axum::http::HeaderMap;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::problem::{Kind, Problem};
+use super::serve::{self, Shared};
+use super::systems;
+use crate::config::{NAME_FORM, is_name};
+use crate::engine::pauses::{Paused, Subject};
+use crate::job::At;
+
+/// Who, and why.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Asked {
+    reason: String,
+    by: String,
+}
+
+/// A pause as it is told.
+pub fn told(paused: &Paused) -> Value {
+    json!({ "at": At(paused.at).to_rfc3339(), "by": paused.by, "reason": paused.reason })
+}
+
+fn listed(subject: &Subject, paused: &Paused) -> Value {
+    let mut line = told(paused);
+    line[subject.kind()] = subject.name().into();
+    line
+}
+
+/// Everything that is paused.
+pub async fn list(State(shared): State<Arc<Shared>>) -> Json<Value> {
+    let all = shared.ops.engine.pauses().all();
+    Json(json!({ "paused": all.iter().map(|(subject, paused)| listed(subject, paused)).collect::<Vec<_>>() }))
+}
+
+async fn pause(
+    shared: &Shared,
+    subject: &Subject,
+    headers: &HeaderMap,
+    read: Result<Bytes, BytesRejection>,
+) -> Result<(), Problem> {
+    let Asked { reason, by } = serve::body(headers, read)?;
+    let (reason, by) = (serve::reason(&reason)?, serve::name_of_operator(&by)?);
+    Ok(shared.ops.engine.pause_for_operator(subject, by, reason).await?)
+}
+
+fn tenant(name: String) -> Result<Subject, Problem> {
+    if is_name(&name) {
+        return Ok(Subject::Tenant(name));
+    }
+    Err(Problem::new(Kind::BadRequest, format!("a tenant's name has the form {NAME_FORM}")))
+}
+
+fn system(shared: &Shared, name: String) -> Result<Subject, Problem> {
+    if shared.ops.engine.gates().contains_key(&name) {
+        Ok(Subject::System(name))
+    } else {
+        Err(Kind::UnknownSystem.into())
+    }
+}
+
+fn answer(shared: &Shared, subject: &Subject) -> Json<Value> {
+    match (subject, shared.ops.engine.gates().get(subject.name())) {
+        (Subject::System(name), Some(gate)) => Json(systems::view(shared, name, gate)),
+        _ => {
+            let paused = shared.ops.engine.pauses().all();
+            Json(json!({ "tenant": subject.name(), "paused": paused.get(subject).map(told) }))
+        }
+    }
+}
+
+/// Pauses a system.
+pub async fn pause_system(
+    State(shared): State<Arc<Shared>>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+    read: Result<Bytes, BytesRejection>,
+) -> Result<Json<Value>, Problem> {
+    let subject = system(&shared, name)?;
+    pause(&shared, &subject, &headers, read).await?;
+    Ok(answer(&shared, &subject))
+}
+
+/// Lets a system go on; without a pause nothing changes.
+pub async fn resume_system(
+    State(shared): State<Arc<Shared>>,
+    Path(name): Path<String>,
+) -> Result<Json<Value>, Problem> {
+    let subject = system(&shared, name)?;
+    shared.ops.engine.resume_for_operator(&subject).await?;
+    Ok(answer(&shared, &subject))
+}
+
+/// Pauses a tenant's jobs. The tenant need not be known yet.
+pub async fn pause_tenant(
+    State(shared): State<Arc<Shared>>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+    read: Result<Bytes, BytesRejection>,
+) -> Result<Json<Value>, Problem> {
+    let subject = tenant(name)?;
+    pause(&shared, &subject, &headers, read).await?;
+    Ok(answer(&shared, &subject))
+}
+
+/// Lets a tenant's jobs go on; without a pause nothing changes.
+pub async fn resume_tenant(
+    State(shared): State<Arc<Shared>>,
+    Path(name): Path<String>,
+) -> Result<Json<Value>, Problem> {
+    let subject = tenant(name)?;
+    shared.ops.engine.resume_for_operator(&subject).await?;
+    Ok(answer(&shared, &subject))
+}

@@ -1,0 +1,22 @@
+//! What operators have: the console in a real browser (Debian's chromium, headless) and files of
+//! members, against a worker on a real broker and store, with the sandbox's stand-ins of the systems.
+//!
+//! The rule it keeps: whatever is looked at in the console is what an operator sees: texts, buttons and
+//! the keyboard, not the API behind them. With `ERASURE_SCREENSHOTS=FOLDER` it also takes the documentation's pictures.
+
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "helpers of a test binary: a failure is the test's"
+)]
+
+mod browser;
+mod looks;
+mod members;
+mod pages;
+mod story;
+#[path = "../support/mod.rs"]
+mod support;
+mod worker;

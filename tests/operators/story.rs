@@ -1,0 +1,85 @@
+//! The console's main story: a system breaks, and an operator sees it through.
+
+use erasure_worker::sandbox::{Action, FaultRule, Operation};
+
+use crate::browser::Browser;
+use crate::worker::Rig;
+
+/// Every call to the shop meets this.
+fn shop(action: Action) -> FaultRule {
+    FaultRule { operation: None, system: Some("easycms".to_owned()), ..FaultRule::on(Operation::DeleteAccount, action) }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broken_system_is_held_the_operator_sees_why_mends_it_releases_it_and_replays_what_failed() {
+    let rig = Rig::start().await;
+    let people = rig.people(5);
+    let browser = Browser::open(&rig.url()).await;
+    browser.sees(&["The worker is ready.", "easycms", "working"]).await;
+
+    // The shop's deletion fails for three people, and they become dead letters.
+    let fails = Action::Status { status: 500, body: String::new(), after_work: false };
+    rig.sandbox.sandbox().add_fault(FaultRule::on(Operation::DeleteAccount, fails));
+    let mut failed = Vec::new();
+    for (person, days) in people[..3].iter().zip([2, 20, 40]) {
+        failed.push(rig.submit(person, days).await);
+    }
+    browser
+        .until("three dead letters", async || {
+            let tiles =
+                browser.script("return [...document.querySelectorAll('.tiles div')].map((one) => one.innerText)").await;
+            tiles.as_array()?.iter().any(|tile| tile.as_str() == Some("Dead letters\n3")).then_some(())
+        })
+        .await;
+
+    // Then it does not take our credential any more.
+    rig.sandbox.sandbox().clear_faults();
+    rig.sandbox.sandbox().add_fault(shop(Action::CredentialRefused));
+    let held = rig.submit(&people[3], 5).await;
+    browser.sees(&["The worker is degraded.", "held", "unauthorised_ours"]).await;
+    browser.sees(&[&format!("{}/{}", held.tenant, held.job_id)]).await;
+    browser.picture("overview").await;
+
+    // Why, in the words of the system's answer.
+    browser.press("system-easycms").await;
+    browser.sees(&["system_unavailable", "user name or password refused"]).await;
+    browser.picture("systems").await;
+
+    // The credential is put right at the shop; the operator releases the system.
+    rig.sandbox.sandbox().clear_faults();
+    browser.press("release-easycms").await;
+    browser.sees(&["Release easycms?", "Where the cause is still there"]).await;
+    browser.press("dialog-go").await;
+    browser.sees(&["easycms is released."]).await;
+    browser.sees_no(&["user name or password refused"]).await;
+
+    // The dead letters: what they are, what to do, and back to work.
+    browser.press_link("Dead letters").await;
+    browser.sees(&["3 dead letters", "ERS-0013", "delete account"]).await;
+    browser.press("code-0").await;
+    browser.sees(&["ERS-0013 system unavailable", "dead-letters replay --system NAME --code ERS-0013"]).await;
+    browser.press("dialog-no").await;
+    browser.picture("dead-letters").await;
+    browser.press("replay-all").await;
+    browser.sees(&["Replay 3 dead letters?"]).await;
+    browser.press("dialog-go").await;
+    browser.sees(&["3 dead letters replayed.", "No dead letter here."]).await;
+
+    // All four are seen to complete, the held one among them.
+    browser.press_link("Jobs").await;
+    browser.choose("filter-state", "completed").await;
+    browser.press("filter-go").await;
+    let mut all: Vec<String> = failed.iter().map(|key| format!("{}/{}", key.tenant, key.job_id)).collect();
+    all.push(format!("{}/{}", held.tenant, held.job_id));
+    browser.sees(&all.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    browser.picture("jobs").await;
+    browser.press(&format!("job-{}", all[0])).await;
+    browser.sees(&[&format!("Job {}", all[0]), "completed", "delete account", "erased"]).await;
+    for person in &people[..4] {
+        assert!(!rig.sandbox.sandbox().remains(person).iter().any(|what| what.starts_with("easycms")), "still there");
+    }
+    let page = browser.text().await;
+    assert!(!page.contains("example.com"), "{page}");
+    browser.end().await;
+    rig.end().await;
+}

@@ -1,0 +1,85 @@
+//! Systems and tenants made to wait.
+
+use std::sync::Arc;
+
+use erasure_worker::store::MemoryStore;
+use serde_json::{Value, json};
+
+use crate::bench::{Bench, Setup, bench, bench_with, id, shop_job};
+use crate::http::{get, post};
+
+fn why() -> Value {
+    json!({ "reason": "the vendor asked", "by": "operations" })
+}
+
+/// Delivers the job's parked copy again, as its wait queue does in the end.
+async fn comes_back(bench: &Bench, job: &Value) {
+    bench.send(job);
+}
+
+#[tokio::test]
+async fn jobs_of_a_paused_system_wait_without_a_call_and_go_on_once_it_is_resumed() {
+    let bench = bench().await;
+    let paused = post(bench.addr, "/v1/systems/shop/pause", &why()).await.json();
+    assert_eq!((&paused["name"], &paused["paused"]["by"]), (&json!("shop"), &json!("operations")));
+    let job = shop_job(&id(1), "ann");
+    bench.send(&job);
+    let path = format!("/v1/jobs/acme/{}", id(1));
+    let waiting = bench.until(&path, |job| job["waiting"]["reason"] == "paused").await;
+    assert_eq!((&waiting["state"], &waiting["timeline"]), (&json!("waiting"), &json!([])));
+    assert_eq!(get(bench.addr, "/v1/systems").await.json()["systems"][1]["calls"], 0);
+
+    let resumed = post(bench.addr, "/v1/systems/shop/resume", &json!({})).await.json();
+    assert_eq!(resumed["paused"], Value::Null);
+    comes_back(&bench, &job).await;
+    bench.broker.event("completed", &id(1)).await;
+}
+
+#[tokio::test]
+async fn a_paused_tenant_waits_and_another_one_goes_on() {
+    let bench = bench().await;
+    let paused = post(bench.addr, "/v1/tenants/acme/pause", &why()).await.json();
+    assert_eq!((&paused["tenant"], &paused["paused"]["reason"]), (&json!("acme"), &json!("the vendor asked")));
+    bench.send(&shop_job(&id(1), "ann"));
+    let mut other = shop_job(&id(2), "ann");
+    other["tenant"] = json!("other");
+    bench.send(&other);
+    bench.broker.event("completed", &id(2)).await;
+    bench.until(&format!("/v1/jobs/acme/{}", id(1)), |job| job["waiting"]["reason"] == "paused").await;
+    let list = get(bench.addr, "/v1/paused").await.json();
+    assert_eq!((&list["paused"][0]["tenant"], list["paused"].as_array().unwrap().len()), (&json!("acme"), 1));
+    post(bench.addr, "/v1/tenants/acme/resume", &json!({})).await;
+    comes_back(&bench, &shop_job(&id(1), "ann")).await;
+    bench.broker.event("completed", &id(1)).await;
+}
+
+#[tokio::test]
+async fn a_pause_outlives_the_process_and_says_who_and_why() {
+    let store = Arc::new(MemoryStore::new());
+    let before = bench_with(Setup { store: Arc::clone(&store) as _, ..Setup::default() }).await;
+    post(before.addr, "/v1/systems/library/pause", &why()).await;
+    drop(before);
+    let bench = bench_with(Setup { store, ..Setup::default() }).await;
+    let list = bench.until("/v1/paused", |list| list["paused"] != json!([])).await;
+    assert_eq!(
+        (&list["paused"][0]["system"], &list["paused"][0]["reason"]),
+        (&json!("library"), &json!("the vendor asked"))
+    );
+}
+
+#[tokio::test]
+async fn a_pause_without_a_name_or_of_something_unknown_is_refused() {
+    let bench = bench().await;
+    for body in [
+        json!({}),
+        json!({ "reason": "x" }),
+        json!({ "reason": "x", "by": " " }),
+        json!({ "reason": "x\ny", "by": "z" }),
+    ] {
+        assert_eq!(post(bench.addr, "/v1/systems/shop/pause", &body).await.problem(400), "bad-request", "{body}");
+    }
+    assert_eq!(post(bench.addr, "/v1/systems/nowhere/pause", &why()).await.problem(404), "unknown-system");
+    assert_eq!(post(bench.addr, "/v1/systems/nowhere/resume", &why()).await.problem(404), "unknown-system");
+    assert_eq!(post(bench.addr, "/v1/tenants/Acme/pause", &why()).await.problem(400), "bad-request");
+    assert_eq!(get(bench.addr, "/v1/paused").await.json(), json!({ "paused": [] }));
+}

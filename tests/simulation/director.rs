@@ -1,0 +1,335 @@
+//! Plays one seed: jobs, the persons they ask, and everything that goes wrong on the way.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use erasure_worker::config::{Config, Surroundings as Environment};
+use erasure_worker::sandbox::{Action, FaultPlan, FaultRule, MemberKey, Sandbox, World};
+use erasure_worker::store::MemoryStore;
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
+
+use crate::forms::{Case, Form};
+use crate::hub::Hub;
+use crate::life::{Clock, Life, Surroundings};
+use crate::verdict::{Done, Verdict};
+
+/// How long the last job may take once nothing goes wrong any more.
+const DEADLINE: Duration = Duration::from_secs(3 * 86_400);
+
+const FORMS: [Form; 12] = [
+    Form::CleengBackend,
+    Form::CleengMediastore,
+    Form::LoyaltyProgram,
+    Form::LoyaltyMember,
+    Form::EasyCms,
+    Form::VitalSource,
+    Form::Everything,
+    Form::Unconfirmed,
+    Form::OneTimePassword,
+    Form::ByHand,
+    Form::WrongPassword,
+    Form::Preview,
+];
+
+/// Plays a seed from the first job to the last ending.
+pub fn play(seed: u64) -> Verdict {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    runtime.block_on(async { Director::new(seed).play().await })
+}
+
+struct Director {
+    random: StdRng,
+    around: Surroundings,
+    cases: Vec<Case>,
+    /// The workers and, of those that are down, the disks.
+    lives: Vec<Life>,
+    done: Arc<Mutex<Done>>,
+    verdict: Verdict,
+    begun: u64,
+}
+
+impl Director {
+    fn new(seed: u64) -> Director {
+        let mut random = StdRng::seed_from_u64(seed);
+        let sandbox = Sandbox::default();
+        let hub = Hub::new(random.random());
+        let count = random.random_range(4..14);
+        let mut cases = vec![Case::new(&sandbox, Form::Proof, 0)];
+        cases.extend((1..count).map(|number| Case::new(&sandbox, FORMS[random.random_range(0..FORMS.len())], number)));
+        for case in &mut cases {
+            case.id = uuid::Builder::from_random_bytes(random.random()).into_uuid().to_string();
+            case.body["job_id"] = case.id.clone().into();
+        }
+        let around = Surroundings { config: Arc::new(configuration()), hub, sandbox, clock: Clock::new() };
+        let done = Done { cancelled: BTreeSet::new(), memory_lost: false };
+        Director {
+            random,
+            around,
+            cases,
+            lives: Vec::new(),
+            done: Arc::new(Mutex::new(done)),
+            verdict: Verdict { seed, ..Verdict::default() },
+            begun: 0,
+        }
+    }
+
+    fn tell(&mut self, what: &str) {
+        let at = self.around.clock.elapsed().as_millis();
+        self.verdict.story.push(format!("{at:>9} ms  {what}"));
+    }
+
+    fn begin(&mut self, disk: MemoryStore) {
+        self.begun += 1;
+        let seed = self.verdict.seed.wrapping_mul(1000).wrapping_add(self.begun * 8);
+        let life = Life::begin(&self.around, disk, seed);
+        self.lives.push(life);
+    }
+
+    async fn play(mut self) -> Verdict {
+        let troubled = self.random.random_bool(0.8);
+        if troubled {
+            self.around.sandbox.set_faults(FaultPlan::misbehave(self.random.random()));
+        }
+        self.around.hub.trouble(troubled);
+        self.begin(MemoryStore::new());
+        // The proof of the one-time-password platform's token comes first, as it would have long before.
+        self.around.hub.publish_job(&self.cases[0].body);
+        let proof = self.cases[0].id.clone();
+        let proven = self.around.hub.until(|hub| has_ended(hub, &proof));
+        if tokio::time::timeout(DEADLINE, proven).await.is_err() {
+            self.verdict.breaches.push("the first job does not end".to_owned());
+        }
+
+        let persons = tokio::spawn(persons(self.around.clone(), self.cases.clone(), Arc::clone(&self.done)));
+        let mut left: Vec<usize> = (1..self.cases.len()).collect();
+        let disturbances = self.random.random_range(0..9);
+        for _ in 0..disturbances {
+            for _ in 0..self.random.random_range(0..=left.len()) {
+                let next = left.remove(0);
+                self.around.hub.publish_job(&self.cases[next].body);
+                if self.random.random_bool(0.1) {
+                    // A publisher that did not see its confirm.
+                    self.around.hub.publish_job(&self.cases[next].body);
+                }
+            }
+            let most = [20, 200, 2_000, 20_000][self.random.random_range(0..4)];
+            tokio::time::sleep(Duration::from_millis(self.random.random_range(0..most))).await;
+            self.disturb().await;
+            self.revive();
+        }
+        for next in left {
+            self.around.hub.publish_job(&self.cases[next].body);
+        }
+        self.calm_down().await;
+        persons.abort();
+        self.verdict.virtual_seconds = self.around.clock.elapsed().as_secs();
+        let done = self.done.lock().unwrap();
+        self.verdict.measure(&self.around.hub, &self.around.sandbox, &self.cases, &done);
+        drop(done);
+        for event in self.around.hub.events() {
+            self.verdict.story.push(event.value.to_string());
+        }
+        self.verdict
+    }
+
+    /// Whatever has stopped is started again, as a service manager does.
+    fn revive(&mut self) {
+        for place in (0..self.lives.len()).rev() {
+            if self.lives[place].is_over() {
+                let disk = self.lives.remove(place).kill();
+                self.begin(disk);
+            }
+        }
+    }
+
+    /// One thing goes wrong.
+    async fn disturb(&mut self) {
+        let place = self.random.random_range(0..self.lives.len());
+        let pause = Duration::from_millis(self.random.random_range(0..5_000));
+        match self.random.random_range(0..10) {
+            0..=2 => {
+                self.verdict.kills += 1;
+                let loses_disk = self.random.random_bool(0.1);
+                self.tell(if loses_disk { "killed, and its disk lost" } else { "killed" });
+                let disk = self.lives.remove(place).kill();
+                tokio::time::sleep(pause).await;
+                if loses_disk {
+                    self.verdict.stores_lost += 1;
+                    self.done.lock().unwrap().memory_lost = true;
+                }
+                self.begin(if loses_disk { MemoryStore::new() } else { disk });
+            }
+            3 => {
+                self.verdict.cuts += 1;
+                self.tell("cut off");
+                let link = Arc::clone(&self.lives[place].link);
+                if self.lives.len() > 1 {
+                    self.done.lock().unwrap().memory_lost = true;
+                }
+                tokio::spawn(async move { link.cut(pause).await });
+            }
+            4 => {
+                self.verdict.full_disks += 1;
+                self.tell("the disk is full");
+                let store = self.lives[place].store();
+                tokio::spawn(Life::fill_disk(store, pause));
+            }
+            5 => {
+                self.verdict.clock_jumps += 1;
+                let by = self.random.random_range(-600_000..600_000);
+                self.tell(&format!("the clock jumps by {by} ms"));
+                self.around.clock.jump(by);
+            }
+            6 if self.lives.len() < 2 => {
+                self.tell("a second worker starts");
+                self.done.lock().unwrap().memory_lost = true;
+                self.begin(MemoryStore::new());
+            }
+            7 => {
+                self.tell("drained and started again");
+                let disk = self.lives.remove(place).drain().await;
+                self.begin(disk);
+            }
+            8 => {
+                let system = ["cleeng", "loyalty", "easycms", "vitalsource"][self.random.random_range(0..4)];
+                self.tell(&format!("{system} refuses our credential for a while, or is slow"));
+                let slow = Action::Delay { ms: self.random.random_range(100..30_000), after_work: true };
+                let action = if self.random.random_bool(0.5) { Action::CredentialRefused } else { slow };
+                let any = FaultRule::on(erasure_worker::sandbox::Operation::Unknown, action);
+                let rule = FaultRule { operation: None, system: Some(system.to_owned()), ..any };
+                self.around.sandbox.add_fault(rule.times(self.random.random_range(1..6)));
+            }
+            _ => {
+                let case = &self.cases[self.random.random_range(1..self.cases.len())];
+                let id = case.id.clone();
+                self.done.lock().unwrap().cancelled.insert(id.clone());
+                self.around.hub.publish_cancel(&id);
+                self.tell(&format!("{id} is cancelled"));
+            }
+        }
+    }
+
+    /// Nothing goes wrong any more; everything ends.
+    async fn calm_down(&mut self) {
+        self.tell("calm");
+        self.around.sandbox.clear_faults();
+        self.around.hub.trouble(false);
+        let until = self.around.clock.elapsed() + DEADLINE;
+        let ids: Vec<String> = self.cases.iter().map(|case| case.id.clone()).collect();
+        while self.around.clock.elapsed() < until {
+            self.revive();
+            let all = self.around.hub.until(|hub| hub.is_empty() && ids.iter().all(|id| has_ended(hub, id)));
+            if tokio::time::timeout(Duration::from_secs(600), all).await.is_ok() {
+                // Acks and the last syncs.
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                return;
+            }
+        }
+    }
+}
+
+fn has_ended(hub: &Hub, id: &str) -> bool {
+    hub.events().iter().any(|event| event.value["subject"] == id && event.value["data"]["final"] == true)
+}
+
+/// Gives everybody what they are asked for, once for each question.
+async fn persons(around: Surroundings, cases: Vec<Case>, done: Arc<Mutex<Done>>) {
+    let mut answered = BTreeSet::new();
+    loop {
+        let asked = |hub: &Hub| {
+            hub.events()
+                .into_iter()
+                .find(|event| event.value["data"]["outcome"] == "needs_input" && !answered.contains(&event.body))
+        };
+        around.hub.until(|hub| asked(hub).is_some()).await;
+        let event = asked(&around.hub).unwrap();
+        answered.insert(event.body.clone());
+        let Some(case) = cases.iter().find(|case| event.value["subject"] == case.id.as_str()) else { continue };
+        match event.value["data"]["inputs"][0]["kind"].as_str().unwrap_or_default() {
+            "confirmation" => around.hub.publish_job(&case.answered(None)),
+            "otp" => {
+                let id = &case.person.database_id;
+                let mail =
+                    |world: &mut World| world.loyalty("loyalty@codes").mailbox(id).map(|(code, _)| code.to_owned());
+                match around.sandbox.world(mail) {
+                    Some(code) => around.hub.publish_job(&case.answered(Some(&code))),
+                    None => {
+                        done.lock().unwrap().cancelled.insert(case.id.clone());
+                        around.hub.publish_cancel(&case.id);
+                    }
+                }
+            }
+            "manual_deletion" => {
+                let id = &case.person.integration_id;
+                let delete =
+                    |world: &mut World| world.loyalty("loyalty").delete_by_hand(MemberKey::IntegrationId, id, 0);
+                around.sandbox.world(delete);
+                around.hub.publish_job(&case.body);
+            }
+            // A proof that a system did not take, for no fault of the proof.
+            _ => around.hub.publish_job(&case.body),
+        }
+    }
+}
+
+/// The configuration as an operator would write it. Nothing is listened on and nothing is written.
+fn configuration() -> Config {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("worker.toml");
+    let common = "requests_per_minute = 600000\nmax_in_flight = 4\nverify_interval = \"100ms\"\n\
+                  hold_probe_interval = \"1s\"\ntimeout = \"20s\"";
+    let text = format!(
+        r#"
+[worker]
+environment = "sandbox"
+id = "simulated"
+concurrency = 8
+state_dir = "state"
+master_key = "5f1e0c7d9a3b48265f1e0c7d9a3b48265f1e0c7d9a3b48265f1e0c7d9a3b4826"
+inline_wait_max = "2s"
+in_hand_max = "2m"
+[retry]
+initial_interval = "20ms"
+max_interval = "400ms"
+max_attempts = 20
+[amqp]
+url = "amqp://127.0.0.1:1"
+[systems.cleeng]
+kind = "cleeng"
+core_url = "http://127.0.0.1:1/cleeng/core"
+rpc_url = "http://127.0.0.1:1/cleeng/rpc"
+mediastore_url = "http://127.0.0.1:1/cleeng/mediastore"
+publisher_token = "publisher-token"
+{common}
+[systems.loyalty]
+kind = "zeta_loyalty"
+base_url = "http://127.0.0.1:1/loyalty"
+program_token = "program-token"
+{common}
+[systems.codes]
+kind = "zeta_loyalty"
+base_url = "http://127.0.0.1:1/loyalty@codes"
+program_token = "program-token"
+member_proof = "otp"
+{common}
+[systems.easycms]
+kind = "easycms"
+base_url = "http://127.0.0.1:1/easycms"
+authorization = "easycms-token"
+username = "shop"
+password = "easycms-password"
+account = "1"
+{common}
+[systems.vitalsource]
+kind = "vitalsource"
+base_url = "http://127.0.0.1:1/vitalsource"
+api_key = "VITALSOURCEKEY"
+abandon_url = "http://127.0.0.1:1/requester/abandon"
+{common}
+"#
+    );
+    std::fs::write(&file, text).unwrap();
+    Config::load(Some(&file), &Environment::of_process()).unwrap()
+}

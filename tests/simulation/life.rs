@@ -1,0 +1,216 @@
+//! One life of a worker, from its start to its end or its death. A dead worker's tasks wait for ever:
+//! nothing of it reaches the broker, the store or a system any more.
+
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use erasure_worker::app;
+use erasure_worker::config::Config;
+use erasure_worker::engine::{Engine, Parts};
+use erasure_worker::job::At;
+use erasure_worker::sandbox::Sandbox;
+use erasure_worker::store::{Batch, MemoryStore, Pair, Store, StoreError, StoreStats, Table, Ticket};
+use erasure_worker::systems::http::Carry;
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::hub::{Hub, Wire};
+
+/// A clock that can be set wrong.
+#[derive(Clone)]
+pub struct Clock {
+    began: Instant,
+    epoch_ms: i64,
+    offset_ms: Arc<AtomicI64>,
+}
+
+impl Clock {
+    pub fn new() -> Clock {
+        let epoch_ms = jiff::Timestamp::now().as_millisecond();
+        Clock { began: Instant::now(), epoch_ms, offset_ms: Arc::default() }
+    }
+
+    pub fn elapsed(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    pub fn jump(&self, by_ms: i64) {
+        self.offset_ms.fetch_add(by_ms, Ordering::Relaxed);
+    }
+
+    fn now(&self) -> At {
+        let elapsed = i64::try_from(self.began.elapsed().as_millis()).unwrap();
+        At(self.epoch_ms + elapsed + self.offset_ms.load(Ordering::Relaxed))
+    }
+}
+
+/// Calls the stand-ins, as long as the worker lives.
+struct Phone {
+    sandbox: Sandbox,
+    dead: CancellationToken,
+    random: Mutex<StdRng>,
+}
+
+impl Phone {
+    async fn travel(&self) {
+        let pause = Duration::from_millis(self.random.lock().unwrap().random_range(0..6));
+        tokio::time::sleep(pause).await;
+        if self.dead.is_cancelled() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+#[async_trait]
+impl Carry for Phone {
+    async fn carry(&self, request: http::Request<reqwest::Body>) -> Option<http::Response<Bytes>> {
+        self.travel().await;
+        let answer = self.sandbox.carry(request.map(axum::body::Body::new)).await;
+        self.travel().await;
+        let (head, body) = answer?.into_parts();
+        let body = axum::body::to_bytes(body, usize::MAX).await.ok()?;
+        Some(http::Response::from_parts(head, body))
+    }
+}
+
+/// A disk that syncs some time after it was written to.
+struct Disk {
+    store: Arc<MemoryStore>,
+    written: Arc<Notify>,
+}
+
+impl Store for Disk {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        self.store.get(table, key)
+    }
+
+    fn scan(&self, table: Table, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Result<Vec<Pair>, StoreError> {
+        self.store.scan(table, prefix, after, limit)
+    }
+
+    fn submit(&self, batch: Batch) -> Ticket {
+        self.written.notify_one();
+        self.store.submit(batch)
+    }
+
+    fn check(&self) -> Ticket {
+        self.written.notify_one();
+        self.store.check()
+    }
+
+    fn stats(&self) -> StoreStats {
+        self.store.stats()
+    }
+}
+
+/// What all lives share.
+#[derive(Clone)]
+pub struct Surroundings {
+    pub config: Arc<Config>,
+    pub hub: Hub,
+    pub sandbox: Sandbox,
+    pub clock: Clock,
+}
+
+/// A worker that lives.
+pub struct Life {
+    pub link: Arc<Wire>,
+    pub engine: Arc<Engine>,
+    store: Arc<MemoryStore>,
+    dead: CancellationToken,
+    work: JoinHandle<()>,
+}
+
+impl Life {
+    /// Starts a worker on what an earlier one left on its disk.
+    pub fn begin(around: &Surroundings, disk: MemoryStore, seed: u64) -> Life {
+        let dead = CancellationToken::new();
+        let store = Arc::new(disk);
+        store.hold();
+        let written = Arc::new(Notify::new());
+        let keyring = Arc::new(app::keyring(&around.config).unwrap());
+        let phone = Phone {
+            sandbox: around.sandbox.clone(),
+            dead: dead.clone(),
+            random: Mutex::new(StdRng::seed_from_u64(seed ^ 1)),
+        };
+        let wire = erasure_worker::systems::http::Wire::InProcess(Arc::new(phone));
+        let systems = app::systems_over(&wire, &around.config, &keyring).unwrap();
+        let link = around.hub.connect(around.config.worker.concurrency as usize);
+        let clock = around.clock.clone();
+        let chance = Mutex::new(StdRng::seed_from_u64(seed ^ 2));
+        let engine = Engine::new(Parts {
+            settings: app::settings(&around.config),
+            accepts: app::accepts(&around.config),
+            gates: systems.gates,
+            broker: Arc::clone(&link) as _,
+            store: Arc::new(Disk { store: Arc::clone(&store), written: Arc::clone(&written) }),
+            keyring,
+            now: Arc::new(move || clock.now()),
+            chance: Arc::new(move || chance.lock().unwrap().random()),
+        });
+        tokio::spawn(syncs(Arc::clone(&store), written, dead.clone(), seed ^ 3));
+        let running = Arc::clone(&engine);
+        let work = tokio::spawn(async move {
+            let _ = running.run().await;
+        });
+        Life { link, engine, store, dead, work }
+    }
+
+    /// The disk has no room for as long as this.
+    pub async fn fill_disk(store: Arc<MemoryStore>, time: Duration) {
+        let full = || StoreError::Full { path: "simulated".to_owned(), free: 0, needed: 1 };
+        store.fail_with(Some(full()));
+        store.settle(|_| Err(full()));
+        tokio::time::sleep(time).await;
+        store.fail_with(None);
+    }
+
+    pub fn store(&self) -> Arc<MemoryStore> {
+        Arc::clone(&self.store)
+    }
+
+    /// Ends it without a word; what was synced is left.
+    pub fn kill(self) -> MemoryStore {
+        self.dead.cancel();
+        self.link.die();
+        self.work.abort();
+        self.store.crash()
+    }
+
+    /// Asks it to stop and waits for that.
+    pub async fn drain(mut self) -> MemoryStore {
+        self.engine.drain();
+        let _ = (&mut self.work).await;
+        self.store.sync(usize::MAX);
+        self.kill()
+    }
+
+    /// It stopped by itself.
+    pub fn is_over(&self) -> bool {
+        self.work.is_finished()
+    }
+}
+
+/// The disk: what was handed in is synced a little later, not always all of it.
+async fn syncs(store: Arc<MemoryStore>, written: Arc<Notify>, dead: CancellationToken, seed: u64) {
+    let mut random = StdRng::seed_from_u64(seed);
+    while dead.run_until_cancelled(written.notified()).await.is_some() {
+        tokio::time::sleep(Duration::from_millis(random.random_range(1..5))).await;
+        if dead.is_cancelled() {
+            return;
+        }
+        if random.random_bool(0.2) && store.sync(1) > 1 {
+            written.notify_one();
+        } else {
+            store.sync(usize::MAX);
+        }
+    }
+}
