@@ -3,6 +3,8 @@
 //! The rule it keeps: everything that can be wrong with a configuration was said before; what fails
 //! here (a store held by another process, a broker's topology) is one clear error.
 
+mod policy;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::broker::Broker;
 use crate::broker::amqp::{AmqpBroker, AmqpConfig};
 use crate::config::{self, Config, SystemConfig, SystemKind};
-use crate::engine::{Engine, Gate, GateSettings, Parts, RetryPolicy, Settings};
+use crate::engine::{Engine, Gate, GateSettings, Parts, Policy, RetryPolicy, Settings};
 use crate::job::flow::{Confirm, Limits, MemberProof};
 use crate::job::{Accepts, At, Kind, MemberKey, Rules};
 use crate::ops::{self, DeskError, ExportedFile, ImportDesk, Ops, OpsSettings, Settled};
@@ -29,6 +31,7 @@ use crate::systems::http::{HttpSettings, Wire};
 use crate::systems::vitalsource::{Abandon, VitalSource, VitalSourceSettings};
 use crate::systems::zeta::import::{ImportLedger, ImportSettings, LedgerError};
 use crate::systems::zeta::{self, ZetaClient, ZetaSettings};
+pub use policy::policy;
 
 /// How much faster than a failed attempt's own pause the breaker reopens.
 const BREAKER_PAUSES: u32 = 4;
@@ -196,7 +199,11 @@ fn client(
             let fingerprint = format!("{}\n{}", vitalsource.base_url, vitalsource.api_key.expose_secret());
             let abandon = vitalsource.abandon_url.as_ref().map(|url| {
                 let keyring = Arc::clone(keyring);
-                Abandon { url: url.to_string(), signer: Arc::new(move |body| keyring.sign_detached(body)) }
+                Abandon {
+                    url: url.to_string(),
+                    may_be_private: vitalsource.abandon_private,
+                    signer: Arc::new(move |body| keyring.sign_detached(body)),
+                }
             });
             let settings = VitalSourceSettings {
                 name,
@@ -348,11 +355,21 @@ pub struct Worker {
 impl Worker {
     /// Puts a worker together on any broker and an open store.
     pub fn with_store(config: &Config, broker: Arc<dyn Broker>, opened: OpenedStore) -> Result<Worker> {
+        Worker::with_policy(config, broker, opened, policy(config))
+    }
+
+    /// Puts a worker together with a policy that need not be the configuration's.
+    pub fn with_policy(
+        config: &Config,
+        broker: Arc<dyn Broker>,
+        opened: OpenedStore,
+        policy: Policy,
+    ) -> Result<Worker> {
         let OpenedStore { store, moved_aside } = opened;
         let keyring = Arc::new(keyring(config)?);
         // The import folders are opened with blocking calls, at start only.
         let built = tokio::task::block_in_place(|| systems(config, &keyring))?;
-        let engine = Engine::new(Parts {
+        let parts = Parts {
             settings: settings(config),
             accepts: accepts(config),
             gates: built.gates,
@@ -361,7 +378,8 @@ impl Worker {
             keyring,
             now: Arc::new(now),
             chance: Arc::new(rand::random),
-        });
+        };
+        let engine = Engine::with_policy(parts, policy);
         Ok(Worker { engine, imports: built.imports, store, moved_aside })
     }
 

@@ -8,6 +8,7 @@ pub mod config;
 pub mod engine;
 pub mod job;
 pub mod ops;
+pub mod process;
 pub mod receipt;
 pub mod sandbox;
 pub mod seal;

@@ -11,13 +11,16 @@ use erasure_worker::cli::args::{ConfigCommand, KeysCommand, SystemsCommand};
 use erasure_worker::cli::ops_args::ReceiptCommand;
 use erasure_worker::cli::{self, Cli, Command, Exit};
 use erasure_worker::config::{Config, ConfigError, Surroundings};
-use erasure_worker::{app, telemetry};
+use erasure_worker::{app, process, telemetry};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
     if let Err(error) = telemetry::init() {
         let _ = writeln!(stderr(), "erasure-worker: {error}");
         return Exit::Usage.into();
+    }
+    if let Err(error) = process::keep_memory_private() {
+        tracing::warn!(%error, "this process could leave an image of its memory behind");
     }
     app::install_tls();
     let result = tokio::runtime::Builder::new_multi_thread()
@@ -58,13 +61,14 @@ async fn command(cli: Cli) -> anyhow::Result<Exit> {
         }
         Command::Keys(KeysCommand::New { file }) => cli::keys::new_key(file.as_deref(), &mut out, &mut err)?,
         Command::Keys(KeysCommand::Public) => {
-            writeln!(out, "{:#}", app::keyring(&load()?)?.public_keys())?;
+            writeln!(out, "{:#}", app::keyring(&load()?)?.all_public_keys())?;
             Exit::Done
         }
         Command::Completions(args) => cli::pages::completions(args, &mut out)?,
         Command::Man(args) => cli::pages::man(args, &mut out, &mut err)?,
         Command::Jobs(args) => cli::jobs::jobs(args, &surroundings, &mut out, &mut err).await?,
         Command::DeadLetters(args) => cli::dead_letters::dead_letters(args, &surroundings, &mut out, &mut err).await?,
+        Command::Guard(args) => cli::guard::guard(args, &surroundings, &mut out, &mut err).await?,
         Command::ZetaImport(args) => cli::zeta_import::zeta_import(args, &surroundings, &mut out, &mut err).await?,
         Command::Schema(args) => cli::schema::schema(args, &mut out)?,
         Command::Receipt(ReceiptCommand::Verify(args)) => {

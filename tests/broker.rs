@@ -3,6 +3,8 @@
 // A test ends at the first thing that is not as it should be; clippy knows that of test functions only.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "broker/conformance.rs"]
+mod conformance;
 mod support;
 
 use std::collections::BTreeMap;
@@ -241,7 +243,7 @@ async fn an_acked_job_is_gone_and_a_requeued_one_comes_again() {
     broker.close().await;
     assert!(broker.next().await.is_none());
     let after = AmqpBroker::connect(config.publish_only()).await.unwrap();
-    assert_eq!(after.depth("jobs").await, Some(0));
+    holds(&after, "jobs", 0).await;
 }
 
 #[tokio::test]

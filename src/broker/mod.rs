@@ -239,6 +239,8 @@ pub enum Link {
 pub struct Control {
     /// Its offset in the stream.
     pub offset: u64,
+    /// Its properties and headers.
+    pub properties: Properties,
     /// Its body.
     pub body: Bytes,
 }

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use jiff::Timestamp;
 
+use super::guard_args::GuardCommand;
 use super::ops_args::{AskOnly, DeadLettersCommand, JobsCommand, OpsClient, ReceiptCommand};
 use crate::config::example::SANDBOX_ADDRESS;
 
@@ -74,10 +75,13 @@ A second run goes on where the first one ended; --status brings the states up to
     /// Look at the jobs that need a person, and decide.
     #[command(subcommand, after_help = "Example:\n  erasure-worker dead-letters list --system cleeng")]
     DeadLetters(DeadLettersCommand),
+    /// Look at the jobs above a ceiling, and let them go on or end them.
+    #[command(subcommand, after_help = "Example:\n  erasure-worker guard list")]
+    Guard(GuardCommand),
     /// Check or export the signed receipts.
     #[command(subcommand, after_help = "Example:\n  erasure-worker receipt verify receipt.jws")]
     Receipt(ReceiptCommand),
-    /// Make a master key, or show the public keys of the receipts.
+    /// Make a master key, or show the public keys: of the receipts, and to seal proofs for.
     #[command(subcommand, after_help = "Example:\n  erasure-worker keys new master.key")]
     Keys(KeysCommand),
     /// Declare the exchanges and queues, or write them down for the broker's operator.
@@ -373,7 +377,7 @@ pub enum KeysCommand {
         #[arg(value_name = "FILE")]
         file: Option<PathBuf>,
     },
-    /// Print the public keys of the receipts as a JWK set.
+    /// Print the public keys as a JWK set: those of the receipts (use: sig), and the one to seal proofs for (use: enc).
     #[command(after_help = "Example:\n  erasure-worker keys public > jwks.json")]
     Public,
 }

@@ -9,6 +9,8 @@ pub mod check;
 pub mod client;
 pub mod dead_letters;
 pub mod demo;
+pub mod guard;
+pub mod guard_args;
 pub mod init;
 pub mod jobs;
 pub mod keys;

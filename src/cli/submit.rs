@@ -15,7 +15,10 @@ use super::args::Submit;
 use crate::app;
 use crate::broker::{Broker, Destination, Link, Properties, Publication};
 use crate::config::Config;
-use crate::job::{Accepts, JobKey, parse};
+use crate::job::parse::Refusal;
+use crate::job::{Accepts, Draft, Invalid, Job, JobKey, Reason};
+use crate::seal::Keyring;
+use crate::seal::jwe::is_sealed_proof;
 
 /// How long the broker may take to be reached.
 const REACH: Duration = Duration::from_secs(15);
@@ -34,7 +37,7 @@ pub async fn submit(
     err: &mut (dyn Write + Send),
 ) -> Result<Exit> {
     let text = Zeroizing::new(read(&args.job)?);
-    let (ready, faults) = check(&text, args.preview, &app::accepts(config));
+    let (ready, faults) = check(&text, args.preview, &app::accepts(config), &app::keyring(config)?);
     for fault in &faults {
         writeln!(err, "{fault}")?;
     }
@@ -99,7 +102,7 @@ fn read(path: &Path) -> Result<Vec<u8>> {
 }
 
 /// A file is one job, or one a line.
-fn check(text: &[u8], preview: bool, accepts: &Accepts) -> (Vec<Ready>, Vec<String>) {
+fn check(text: &[u8], preview: bool, accepts: &Accepts, keyring: &Keyring) -> (Vec<Ready>, Vec<String>) {
     let is_one = serde_json::from_slice::<serde::de::IgnoredAny>(text).is_ok();
     let lines: Vec<(usize, &[u8])> = if is_one {
         vec![(1, text)]
@@ -113,12 +116,30 @@ fn check(text: &[u8], preview: bool, accepts: &Accepts) -> (Vec<Ready>, Vec<Stri
     let (mut ready, mut faults) = (Vec::new(), Vec::new());
     for (line, body) in lines {
         let body = Zeroizing::new(if preview { as_preview(body) } else { body.to_vec() });
-        match parse::job(&body, None, accepts) {
+        match parsed(&body, accepts, keyring) {
             Ok(job) => ready.push(Ready { line, key: job.key, body }),
             Err(refusal) => faults.push(format!("line {line}: {}", refusal.invalid)),
         }
     }
     (ready, faults)
+}
+
+/// The job as the worker would read it, its sealed proofs opened.
+fn parsed(body: &[u8], accepts: &Accepts, keyring: &Keyring) -> Result<Job, Refusal> {
+    let mut draft = Draft::read(body, None)?;
+    let key = draft.key().cloned();
+    let id = key.as_ref().map(|key| key.job_id.to_string()).unwrap_or_default();
+    draft.open_proofs(|path, text| {
+        if !is_sealed_proof(text) {
+            return Ok(None);
+        }
+        keyring.open_proof(text, &id).map(Some).map_err(|error| Refusal {
+            reason: Reason::Invalid,
+            invalid: Invalid::at(path, error.to_string()),
+            key: key.clone(),
+        })
+    })?;
+    draft.job(accepts)
 }
 
 /// The job in preview mode, under an id of its own: a job that ended as previewed would otherwise

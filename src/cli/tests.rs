@@ -36,6 +36,9 @@ fn every_documented_command_parses() {
         "jobs list --state failed --system cleeng --tenant acme --limit 5 --json",
         "dead-letters list --code ERS-0012 --system cleeng --tenant acme --limit 5",
         "dead-letters discard --code ERS-0012 --reason done --by ops",
+        "guard list --json",
+        "guard release --tenant acme",
+        "guard discard --system cleeng",
         "receipt verify a.jws b.jws --keys k.json",
         "receipt export --from 2026-01-01 --to 2026-02-01T00:00:00Z",
         "keys new",
@@ -53,6 +56,25 @@ fn every_documented_command_parses() {
         let parsed = parse(line).map(|_| ());
         assert!(parsed.is_ok(), "{line}: {parsed:?}");
     }
+}
+
+#[test]
+fn no_argument_takes_a_secret_as_arguments_can_be_seen_by_everybody_on_the_machine() {
+    fn look(command: &clap::Command, seen: &mut usize) {
+        for argument in command.get_arguments() {
+            let id = argument.get_id().as_str();
+            if ["secret", "password", "token", "credential", "key"].iter().any(|word| id.contains(word)) {
+                let values: Vec<_> =
+                    argument.get_value_names().into_iter().flatten().map(|name| name.as_str()).collect();
+                assert!(matches!(values[..], ["FILE" | "JWKS" | "KIND"]), "{} {id} {values:?}", command.get_name());
+                *seen += 1;
+            }
+        }
+        command.get_subcommands().for_each(|command| look(command, seen));
+    }
+    let mut seen = 0;
+    look(&Cli::command(), &mut seen);
+    assert!(seen > 0);
 }
 
 #[test]

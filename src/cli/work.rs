@@ -15,6 +15,7 @@ use crate::broker::Broker;
 use crate::broker::amqp::AmqpBroker;
 use crate::broker::spool::{EventFile, Events, Source, SpoolBroker, SpoolConfig};
 use crate::config::Config;
+use crate::engine::Policy;
 use crate::job::record::Waiting;
 use crate::job::{JobKey, JobRecord};
 use crate::store::{Store, Table};
@@ -73,7 +74,9 @@ pub async fn batch(args: &Batch, config: &Config, err: &mut (dyn Write + Send)) 
     // The state directory is made (0700) by the store, which the dead letters' file lies beside.
     let store = app::store(config).await?;
     let spool = SpoolBroker::open(source, events, settings)?;
-    let worker = Worker::with_store(config, Arc::clone(&spool) as Arc<dyn Broker>, store)?;
+    // The file is the operator's own: it has no sender who could be asked for a signature.
+    let policy = Policy { has_senders: false, ..app::policy(config) };
+    let worker = Worker::with_policy(config, Arc::clone(&spool) as Arc<dyn Broker>, store, policy)?;
     let engine = Arc::clone(&worker.engine);
     worker.run(stop).await?;
     if let Some(error) = spool.input_error() {
@@ -102,7 +105,7 @@ fn summary(err: &mut (dyn Write + Send), done: u64, failed: u64, waiting: u64) -
     writeln!(err, "{done} completed, {failed} not completed, {waiting} waiting for input")
 }
 
-/// The open jobs that wait for a person.
+/// The open jobs that wait for a person, an operator among them.
 fn awaiting_input(store: &dyn Store) -> Result<Vec<JobKey>> {
     let mut keys = Vec::new();
     let mut after: Option<Vec<u8>> = None;
@@ -111,7 +114,9 @@ fn awaiting_input(store: &dyn Store) -> Result<Vec<JobKey>> {
         let Some((last, _)) = page.last() else { return Ok(keys) };
         after = Some(last.clone());
         for (key, value) in page {
-            let waits = JobRecord::from_bytes(&value)?.waiting.is_some_and(|(why, _)| why == Waiting::Input);
+            let waits = JobRecord::from_bytes(&value)?
+                .waiting
+                .is_some_and(|(why, _)| matches!(why, Waiting::Input | Waiting::Guard));
             let ended = store.get(Table::Ended, &key)?.is_some();
             if let (true, false, Some(key)) = (waits, ended, JobKey::from_bytes(&key)) {
                 keys.push(key);

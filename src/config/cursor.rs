@@ -206,6 +206,11 @@ impl<'a> Cursor<'a> {
         Cursor { loading: self.loading, path: self.full(key), table, known: Vec::new(), muted: self.muted || muted }
     }
 
+    /// The names in a section of named sections, which is not taken by this.
+    pub fn names_in(&self, key: &str) -> Vec<String> {
+        self.table.get(key).and_then(Value::as_table).map(|table| table.keys().cloned().collect()).unwrap_or_default()
+    }
+
     /// A section of named sections, each checked for a proper name.
     pub fn named_sections(&mut self, key: &str) -> Vec<(String, Cursor<'a>)> {
         let mut sections = self.section(key);

@@ -14,6 +14,7 @@ mod setting;
 mod surroundings;
 mod system_sections;
 mod systems;
+mod tenants;
 pub mod units;
 
 use std::cell::{Cell, RefCell};
@@ -35,6 +36,7 @@ pub use systems::{
     Cleeng, CommonSystem, Confirmation, EasyCms, IdentityCheck, ImportConfig, ImportKey, MemberProof, SystemConfig,
     SystemKind, Termination, VitalSource, ZetaLoyalty,
 };
+pub use tenants::{GuardConfig, SignatureKey, TenantConfig};
 
 /// How names of tenants, systems and workers look.
 pub const NAME_FORM: &str = "[a-z0-9][a-z0-9_-]{0,62}";
@@ -173,6 +175,8 @@ pub struct Config {
     pub ops: OpsConfig,
     /// The configured systems by name; at least one.
     pub systems: BTreeMap<String, SystemConfig>,
+    /// The tenants by name. Where there is none, whoever may publish may order everything.
+    pub tenants: BTreeMap<String, TenantConfig>,
     /// Regulations beside the built-in ones, with their term in days.
     pub regulations: BTreeMap<String, u32>,
     entries: Vec<Entry>,

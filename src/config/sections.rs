@@ -15,7 +15,7 @@ use super::listing::Origin;
 use super::secret::MasterKey;
 use super::{
     AmqpConfig, Config, DeadLettersConfig, Environment, NAME_FORM, OpsConfig, RetryConfig, WaitsConfig, WorkerConfig,
-    is_name, system_sections,
+    is_name, system_sections, tenants,
 };
 
 /// A local broker as it comes.
@@ -42,7 +42,9 @@ pub(super) fn read(mut root: Cursor<'_>) -> Option<Config> {
     let dead_letters = dead_letters(root.section("dead_letters"));
     let ops = ops(root.section("ops"));
     let in_hand_max = worker.as_ref().map(|worker| worker.in_hand_max);
+    let system_names = root.names_in("systems");
     let systems = system_sections::read(&mut root, in_hand_max);
+    let tenants = tenants::read(&mut root, &system_names);
     let regulations = regulations(&mut root);
     root.finish();
     Some(Config {
@@ -54,6 +56,7 @@ pub(super) fn read(mut root: Cursor<'_>) -> Option<Config> {
         dead_letters,
         ops,
         systems,
+        tenants,
         regulations,
         entries: Vec::new(),
     })

@@ -15,7 +15,7 @@ use super::systems::{
     Cleeng, CommonSystem, Confirmation, EasyCms, IdentityCheck, ImportConfig, ImportKey, MemberProof, SystemConfig,
     SystemKind, Termination, VitalSource, ZetaLoyalty,
 };
-use super::{Choice, Environment, Origin};
+use super::{Choice, Environment, Origin, tenants};
 
 /// Well-known production hosts; a leading dot stands for the name and everything below it.
 const PRODUCTION_HOSTS: [&str; 6] = [
@@ -107,6 +107,7 @@ fn common(at: &mut Cursor<'_>, kind: KindName, in_hand_max: Option<Duration>) ->
         hold_probe_interval: at.or_within("hold_probe_interval", 30 * second, POSITIVE),
         require_confirmation: at.or("require_confirmation", confirmation),
         identity_check: at.or("identity_check", IdentityCheck::WhenReadable),
+        guard: tenants::guard(at),
     };
     if common.connect_timeout > common.timeout {
         at.fault("connect_timeout", "must not be longer than the system's timeout");
@@ -194,7 +195,16 @@ fn vitalsource(at: &mut Cursor<'_>) -> Option<VitalSource> {
         at.fault("replacement_email_domain", "expected a domain such as \"example.com\"");
     }
     let abandon_url = if at.is_blank("abandon_url") { None } else { optional_url(at, "abandon_url") };
-    Some(VitalSource { base_url: base_url?, api_key: api_key?, check_licenses, replacement_email_domain, abandon_url })
+    let is_production = at.loading.environment.get() == Some(Environment::Production);
+    let abandon_private = at.or("abandon_private", !is_production);
+    Some(VitalSource {
+        base_url: base_url?,
+        api_key: api_key?,
+        check_licenses,
+        replacement_email_domain,
+        abandon_url,
+        abandon_private,
+    })
 }
 
 /// A system's URL: https in production, and a host of the right world.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use secrecy::SecretString;
 use url::Url;
 
-use super::Choice;
+use super::{Choice, GuardConfig};
 
 /// When a person's explicit confirmation is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,7 +96,7 @@ pub struct SystemConfig {
 }
 
 /// The keys that every system takes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct CommonSystem {
     /// The rate; `None` for no limit of ours.
     pub requests_per_minute: Option<u32>,
@@ -114,6 +114,8 @@ pub struct CommonSystem {
     pub require_confirmation: Confirmation,
     /// What happens where the identity can't be read.
     pub identity_check: IdentityCheck,
+    /// Ceilings on newly accepted jobs that name it.
+    pub guard: GuardConfig,
 }
 
 /// A kind's own keys. URLs carry no credentials, query or fragment.
@@ -220,4 +222,6 @@ pub struct VitalSource {
     pub replacement_email_domain: String,
     /// The requester's endpoint that is told to drop the account.
     pub abandon_url: Option<Url>,
+    /// Whether that endpoint may lie in a private network or on this machine.
+    pub abandon_private: bool,
 }

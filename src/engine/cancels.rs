@@ -109,7 +109,10 @@ impl Engine {
         let mut batch = Batch::new();
         batch.put(Table::Meta, OFFSET, control.offset.to_be_bytes());
         match Cancel::parse(&control.body) {
-            Ok(cancel) => self.take_cancel(&cancel.key, batch).await.map(|_| ()),
+            Ok(cancel) if self.admit_cancel(control, &cancel, &mut batch) => {
+                self.take_cancel(&cancel.key, batch).await.map(|_| ())
+            }
+            Ok(_) => Ok(self.store.submit(batch).await?),
             Err(invalid) => {
                 tracing::warn!(%invalid, "a cancellation cannot be read");
                 Ok(self.store.submit(batch).await?)

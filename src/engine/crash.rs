@@ -3,7 +3,8 @@
 //! The rule it keeps: they exist in debug builds only; a release has none of it.
 //!
 //! `ERASURE_CRASH_AT` lists places, parted by commas: `POINT`, `POINT@MESSAGE` (the message id) or
-//! either with `#N` (only the Nth time that somebody comes by). Where `ERASURE_CRASH_LOG` names a
+//! either with `#N` (only the Nth time that somebody comes by), and `panic:` before it where the
+//! process is to end by a panic. Where `ERASURE_CRASH_LOG` names a
 //! file, a place at which the process ends is written there first, and one that stands there
 //! already is passed; times are then counted over all processes that share the file.
 //! `ERASURE_CRASH_TRACE` names a file that every point passed is written to.
@@ -44,8 +45,11 @@ mod armed {
     pub(crate) fn point(name: &'static str) {
         let Some(plan) = plan() else { return };
         let message = MESSAGE.try_with(String::clone).unwrap_or_default();
-        if plan.is_last(name, &message) {
-            std::process::abort();
+        match plan.last(name, &message) {
+            None => {}
+            Some(End::Abort) => std::process::abort(),
+            #[allow(clippy::panic, reason = "asked for by a test; a release has none of this")]
+            Some(End::Panic) => std::panic::panic_any(format!("asked to end at {name}@{message}")),
         }
     }
 
@@ -56,7 +60,14 @@ mod armed {
         seen: Mutex<HashMap<String, u32>>,
     }
 
+    #[derive(Clone, Copy)]
+    enum End {
+        Abort,
+        Panic,
+    }
+
     struct Place {
+        end: End,
         text: String,
         point: String,
         message: Option<String>,
@@ -89,9 +100,10 @@ mod armed {
 
     impl Place {
         fn read(text: &str) -> Place {
-            let (rest, nth) = text.split_once('#').map_or((text, None), |(rest, nth)| (rest, nth.parse().ok()));
+            let (end, rest) = text.strip_prefix("panic:").map_or((End::Abort, text), |rest| (End::Panic, rest));
+            let (rest, nth) = rest.split_once('#').map_or((rest, None), |(rest, nth)| (rest, nth.parse().ok()));
             let (point, message) = rest.split_once('@').map_or((rest, None), |(point, id)| (point, Some(id)));
-            Place { text: text.to_owned(), point: point.to_owned(), message: message.map(str::to_owned), nth }
+            Place { end, text: text.to_owned(), point: point.to_owned(), message: message.map(str::to_owned), nth }
         }
 
         fn is_at(&self, name: &str, message: &str) -> bool {
@@ -100,24 +112,25 @@ mod armed {
     }
 
     impl Plan {
-        fn is_last(&self, name: &'static str, message: &str) -> bool {
+        /// How the process ends here, if it does.
+        fn last(&self, name: &'static str, message: &str) -> Option<End> {
             let here = format!("{name}@{message}");
             note(self.trace.as_deref(), &here);
             let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
             let times = seen.entry(here.clone()).or_default();
             *times += 1;
             let mut places = self.places.iter().filter(|place| place.is_at(name, message)).peekable();
-            if places.peek().is_none() {
-                return false;
-            }
+            places.peek()?;
             match places.find(|place| place.nth.is_none_or(|nth| nth == *times)) {
-                Some(place) => note(self.log.as_deref(), &place.text),
+                Some(place) => {
+                    note(self.log.as_deref(), &place.text);
+                    Some(place.end)
+                }
                 None => {
                     note(self.log.as_deref(), &format!("{PASSED}{here}"));
-                    return false;
+                    None
                 }
             }
-            true
         }
     }
 

@@ -51,7 +51,12 @@ impl Engine {
         if self.is_cancelled(&job.key)? {
             hand.cancelled.cancel();
         }
-        let rests = self.targets(&run).await?;
+        let rests = match self.held_by_guard(&job.key)? {
+            Some(until) if !hand.cancelled.is_cancelled() => {
+                Rests::Waits { until, why: Waiting::Guard, asks: Vec::new() }
+            }
+            _ => self.targets(&run).await?,
+        };
         // One that came after the last look at it, while nothing was begun, is carried out at the next delivery.
         let too_late = matches!(rests, Rests::Ended) || !self.can_cancel(&run);
         if hand.cancelled.is_cancelled() && too_late && !matches!(rests, Rests::Cancelled | Rests::Lost) {
@@ -149,7 +154,7 @@ impl Engine {
         crash::point("before_outcome");
         run.journal.change_record(|record| record.seq += 1);
         let frame = self.frame(copy);
-        let (draft, note) = self.about(run, |about| (about.ending(&frame, outcome), blame(&about)));
+        let (event, note) = self.about(run, |about| (about.ended(&frame, outcome), blame(&about)));
         let mut ended = run.journal.with(|state| Ended {
             identity: state.record.identity.clone(),
             outcome,
@@ -158,7 +163,7 @@ impl Engine {
             park: state.record.park_written,
             body: state.record.body.clone(),
             at: frame.now,
-            event: draft.unwritten(),
+            event,
             published: false,
             dead_letter: (outcome == JobOutcome::Failed).then_some(note),
             dead_lettered: false,
@@ -166,8 +171,9 @@ impl Engine {
         });
         let mut batch = Batch::new();
         batch.remove(Table::Cancel, key.to_bytes());
+        self.guard.turn(&*self.store)?.forget(key, &mut batch);
         retention::expire(&mut batch, key, frame.now, &self.settings, outcome);
-        self.end_with_receipt(run, &mut ended, draft, batch).await?;
+        self.end_with_receipt(run, &mut ended, batch).await?;
         crash::point("after_outcome");
         self.figures.label("jobs_finished", "", outcome.as_str());
         tracing::info!(outcome = outcome.as_str(), "job ended");
@@ -248,9 +254,12 @@ impl Engine {
     ) -> Result<Settled, Interrupted> {
         let key = &run.job.key;
         let unsent = self.unsent(run);
-        let new = run
-            .journal
-            .with(|state| asks.iter().any(|(target, ask)| !state.record.announced.contains(&(*target, ask.kind))));
+        let mut batch = Batch::new();
+        let guarded = if why == Waiting::Guard { self.guard.turn(&*self.store)?.tell(key, &mut batch) } else { None };
+        let new = guarded.is_some()
+            || run
+                .journal
+                .with(|state| asks.iter().any(|(target, ask)| !state.record.announced.contains(&(*target, ask.kind))));
         let (number, job_run) = run.journal.change_record(|record| {
             // Written but never confirmed: the same number once more.
             if record.park_written == record.park_confirmed {
@@ -265,11 +274,14 @@ impl Engine {
         });
         if new {
             let frame = self.frame(copy);
-            let event = self.about(run, |about| about.needs_input(&frame, asks));
+            let event = self.about(run, |about| match &guarded {
+                Some(scopes) => about.held_by_guard(&frame, scopes.iter().map(|scope| (scope.kind(), scope.name()))),
+                None => about.needs_input(&frame, asks),
+            });
             run.journal.change_record(|record| record.owed = Some(event));
         }
         crash::point("before_park");
-        run.journal.write(&*self.store, unsent, Batch::new())?;
+        run.journal.write(&*self.store, unsent, batch)?;
         run.journal.durable().await?;
         crash::point("after_park_written");
         if run.lost.is_cancelled() {
@@ -322,12 +334,20 @@ impl Engine {
     pub(crate) async fn reject(
         &self,
         held: &mut Option<Delivery>,
-        body: &[u8],
+        letter: &Letter,
         refusal: &Refusal,
     ) -> Result<Settled, Interrupted> {
         let detail = refusal.invalid.to_string();
         tracing::warn!(reason = refusal.reason.as_str(), %detail, "message rejected");
-        self.refuse(held, body, refusal.key.as_ref(), refusal.reason, Some(&detail)).await
+        if refusal.reason == Reason::Unauthorised {
+            self.figures.count(&self.figures.unauthorised);
+        }
+        // A copy of ours keeps its place, so that its dead letter can be replayed as what it was.
+        let place = match &letter.origin {
+            Origin::Publisher => (0, 0),
+            Origin::Ours { run, park, .. } => (*run, *park),
+        };
+        self.refuse(held, &letter.body, refusal.key.as_ref(), refusal.reason, Some(&detail), place).await
     }
 
     /// A job id that is in use for another identity. The first job goes on untouched.
@@ -338,7 +358,7 @@ impl Engine {
         body: &Zeroizing<Vec<u8>>,
     ) -> Result<Settled, Interrupted> {
         tracing::warn!("message rejected: its job id is in use for another identity");
-        self.refuse(held, body, Some(&job.key), Reason::Conflict, None).await
+        self.refuse(held, body, Some(&job.key), Reason::Conflict, None, (0, 0)).await
     }
 
     /// A parked copy that does not open: it goes to the dead letters as it came. Its job stays open.
@@ -365,7 +385,7 @@ impl Engine {
         let Origin::Ours { key, run, park } = &letter.origin else {
             let id = properties.message_id.as_deref().and_then(|id| uuid::Uuid::try_parse(id).ok());
             let key = id.map(|job_id| JobKey { tenant: "default".to_owned(), job_id });
-            return self.refuse(held, &letter.body, key.as_ref(), reason, None).await;
+            return self.refuse(held, &letter.body, key.as_ref(), reason, None, (0, 0)).await;
         };
         let record = record_of(&*self.store, key)?;
         let at = self.first_refused_at(key, &letter.body).await?;
@@ -386,9 +406,9 @@ impl Engine {
             systems: record.map(|record| record.systems).unwrap_or_default(),
         };
         let mut batch = Batch::new();
-        batch.put(Table::Ended, key.to_bytes(), ended.to_bytes());
+        self.guard.turn(&*self.store)?.forget(key, &mut batch);
         retention::expire(&mut batch, key, at, &self.settings, JobOutcome::Failed);
-        self.store.submit(batch).await?;
+        self.end_unread(key, &mut ended, batch).await?;
         let copy = Copy { body: &letter.body, properties: &properties, traceparent: None };
         self.settle_ended(held, key, &mut ended, &copy, arrived).await
     }
@@ -400,6 +420,7 @@ impl Engine {
         key: Option<&JobKey>,
         reason: Reason,
         detail: Option<&str>,
+        (run, park): (u32, u64),
     ) -> Result<Settled, Interrupted> {
         let Some(delivery) = held.as_ref() else { return Ok(Settled::Acked) };
         let (lost, properties) = (delivery.lost.clone(), delivery.properties.clone());
@@ -413,10 +434,11 @@ impl Engine {
             let told = detail.unwrap_or_else(|| reason.sentence());
             let known = record_of(&*self.store, key)?.is_some() || ended_of(&*self.store, key)?.is_some();
             let event = event::rejected(&frame, key, reason, told, &envelope::body_sha256(body), !known);
+            let event = if known { event } else { self.refusal(key, body, event).await? };
             self.publish_event(&event, key, &properties, &lost).await?;
         }
         let note = envelope::note(reason);
-        let head = DeadLetterHead { key, run: 0, park: 0, at: self.now(), note: &note, detail };
+        let head = DeadLetterHead { key, run, park, at: self.now(), note: &note, detail };
         self.dead_letter(&properties, &head, body, &lost).await?;
         self.figures.count(&self.figures.rejected);
         self.figures.label("jobs_finished", "", "rejected");

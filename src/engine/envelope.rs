@@ -39,11 +39,16 @@ pub mod header {
     pub const ATTEMPTS: &str = "x-erasure-attempts";
     /// When.
     pub const AT: &str = "x-erasure-at";
+    /// The MAC by which a dead letter is believed to be of the run that it names.
+    pub const LETTER_MAC: &str = "x-erasure-letter-mac";
+    /// A publisher's detached JWS over the body.
+    pub const SIGNATURE: &str = "x-signature";
     /// The publisher's trace.
     pub const TRACEPARENT: &str = "traceparent";
 }
 
 const MAC_PURPOSE: &str = "resume";
+const LETTER_PURPOSE: &str = "dead-letter";
 
 /// Who sent a copy of a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,6 +72,8 @@ pub struct Letter {
     pub body: Zeroizing<Vec<u8>>,
     /// Who sent this copy.
     pub origin: Origin,
+    /// What the copy waited for, where we sent it.
+    pub wait: Option<String>,
 }
 
 /// Opens a delivery. A parked copy whose seal does not open is an error; one without a valid MAC is
@@ -84,22 +91,24 @@ pub fn open(delivery: &Delivery, keyring: &Keyring) -> Result<Letter, SealError>
         let run = u32::try_from(number(header::RUN)?).ok()?;
         let park = u64::try_from(number(header::PARK)?).ok()?;
         let mac = hex::decode(text(header::MAC)?).ok()?;
-        let fields = mac_fields(&key, run, park, &delivery.body);
+        let fields = mac_fields(&key, run, park, text(header::WAIT)?, &delivery.body);
         let parts: Vec<&[u8]> = fields.iter().map(Vec::as_slice).collect();
         keyring.verify_mac(MAC_PURPOSE, &parts, &mac).then_some(Origin::Ours { key, run, park })
     };
     match ours() {
-        None => Ok(Letter { body: Zeroizing::new(delivery.body.to_vec()), origin: Origin::Publisher }),
+        None => Ok(Letter { body: Zeroizing::new(delivery.body.to_vec()), origin: Origin::Publisher, wait: None }),
         Some(origin) => {
             let Origin::Ours { key, .. } = &origin else { return Err(SealError::NotSealed) };
             let body = keyring.open_for_master(PARKED, &key.to_bytes(), &delivery.body)?;
-            Ok(Letter { body: Zeroizing::new(body), origin })
+            let wait = headers.get(header::WAIT).and_then(HeaderValue::as_text).map(str::to_owned);
+            Ok(Letter { body: Zeroizing::new(body), origin, wait })
         }
     }
 }
 
-fn mac_fields(key: &JobKey, run: u32, park: u64, body: &[u8]) -> [Vec<u8>; 4] {
-    [key.to_bytes(), run.to_be_bytes().to_vec(), park.to_be_bytes().to_vec(), Sha256::digest(body).to_vec()]
+fn mac_fields(key: &JobKey, run: u32, park: u64, wait: &str, body: &[u8]) -> [Vec<u8>; 5] {
+    let (run, park) = (run.to_be_bytes().to_vec(), park.to_be_bytes().to_vec());
+    [key.to_bytes(), run, park, wait.as_bytes().to_vec(), Sha256::digest(body).to_vec()]
 }
 
 /// A copy of the job that only this worker (or one with its key) can read and vouch for.
@@ -113,7 +122,7 @@ pub fn parked(
     body: &[u8],
 ) -> Result<(Properties, Bytes), SealError> {
     let sealed = keyring.seal_for_master(PARKED, &key.to_bytes(), body)?;
-    let fields = mac_fields(key, run, park, &sealed);
+    let fields = mac_fields(key, run, park, wait, &sealed);
     let parts: Vec<&[u8]> = fields.iter().map(Vec::as_slice).collect();
     let mac = keyring.mac(MAC_PURPOSE, &parts);
     let mut properties = carried(original);
@@ -128,12 +137,33 @@ pub fn parked(
 }
 
 /// What of a publisher's properties goes on with the job. Headers of ours are dropped: they are
-/// written anew, and a publisher's have no meaning.
+/// written anew, and a publisher's have no meaning. So is an id or a trace that is none: it could be
+/// anything, a name too.
 fn carried(original: &Properties) -> Properties {
     let mut properties = original.clone();
     properties.user_id = None;
-    properties.headers.retain(|name, _| !name.starts_with("x-erasure-"));
+    properties.message_id = properties.message_id.filter(|id| Uuid::try_parse(id).is_ok());
+    properties.headers.retain(|name, value| {
+        let is_trace = || value.as_text().is_some_and(is_traceparent);
+        !name.starts_with("x-erasure-") && (name != header::TRACEPARENT || is_trace())
+    });
     properties
+}
+
+/// `00-<32 hex>-<16 hex>-<2 hex>`: anything else is neither kept nor repeated.
+pub fn is_traceparent(text: &str) -> bool {
+    let parts: Vec<_> = text.split('-').collect();
+    let shaped = |part: &str, length: usize| part.len() == length && part.bytes().all(|byte| byte.is_ascii_hexdigit());
+    matches!(parts.as_slice(), [version, trace, span, flags]
+        if shaped(version, 2) && shaped(trace, 32) && shaped(span, 16) && shaped(flags, 2))
+}
+
+/// What vouches for a dead letter's place: without it, whoever can write to its queue could have a
+/// message of his own replayed as a run of an accepted job.
+fn letter_mac(keyring: &Keyring, key: &JobKey, run: u32, park: u64, body: &[u8]) -> String {
+    let fields = mac_fields(key, run, park, "", body);
+    let parts: Vec<&[u8]> = fields.iter().map(Vec::as_slice).collect();
+    hex::encode(keyring.mac(LETTER_PURPOSE, &parts))
 }
 
 /// What a dead letter tells beside its body.
@@ -174,6 +204,9 @@ pub fn dead_letter(
     if let Some(key) = head.key {
         put(header::JOB_ID, HeaderValue::Text(key.job_id.to_string()));
         put(header::TENANT, HeaderValue::Text(key.tenant.clone()));
+        if head.run > 0 {
+            put(header::LETTER_MAC, HeaderValue::Text(letter_mac(keyring, key, head.run, head.park, &body)));
+        }
     }
     if let Some(system) = &head.note.system {
         put(header::SYSTEM, HeaderValue::Text(system.clone()));
@@ -205,7 +238,8 @@ pub fn open_dead_letter(keyring: &Keyring, body: &[u8]) -> Result<Zeroizing<Vec<
     Ok(Zeroizing::new(body.to_vec()))
 }
 
-/// A replay of a dead letter: the next run, or for a message that never became a job, a first one.
+/// A replay of a dead letter as the next run of its job; `None` where it never became one, or where
+/// nothing vouches that it did: it is then a publisher's message, to be checked as any other.
 pub fn replayed(keyring: &Keyring, letter: &Properties, body: &[u8]) -> Result<Option<(Properties, Bytes)>, SealError> {
     let text = |name: &str| letter.headers.get(name).and_then(HeaderValue::as_text);
     let number = |name: &str| letter.headers.get(name).and_then(HeaderValue::as_int).unwrap_or(0);
@@ -213,13 +247,21 @@ pub fn replayed(keyring: &Keyring, letter: &Properties, body: &[u8]) -> Result<O
         // A parked copy that could not be opened when it came: as it was, for the key that may be back.
         return Ok(Some((letter.clone(), Bytes::copy_from_slice(body))));
     }
-    let plain = open_dead_letter(keyring, body)?;
     let run = u32::try_from(number(header::RUN)).unwrap_or(0);
     let (Some(tenant), Some(id), true) = (text(header::TENANT), text(header::JOB_ID), run > 0) else { return Ok(None) };
     let Ok(job_id) = Uuid::try_parse(id) else { return Ok(None) };
     let key = JobKey { tenant: tenant.to_owned(), job_id };
-    let park = u64::try_from(number(header::PARK)).unwrap_or(0) + 1;
-    parked(keyring, letter, &key, run + 1, park, "replay", &plain).map(Some)
+    let park = u64::try_from(number(header::PARK)).unwrap_or(0);
+    let fields = mac_fields(&key, run, park, "", body);
+    let parts: Vec<&[u8]> = fields.iter().map(Vec::as_slice).collect();
+    let mac = text(header::LETTER_MAC).and_then(|mac| hex::decode(mac).ok()).unwrap_or_default();
+    if !keyring.verify_mac(LETTER_PURPOSE, &parts, &mac) {
+        tracing::warn!(job = %key, "nothing vouches for a dead letter's run; it is replayed as a publisher's message");
+        return Ok(None);
+    }
+    let plain = open_dead_letter(keyring, body)?;
+    let park = park.saturating_add(1);
+    parked(keyring, letter, &key, run.saturating_add(1), park, "replay", &plain).map(Some)
 }
 
 /// An event's properties.

@@ -13,6 +13,11 @@ pub struct Figures {
     pub deliveries: AtomicU64,
     /// Messages refused (dead-lettered without becoming a job).
     pub rejected: AtomicU64,
+    /// Messages and cancellations whose sender may not order what they ask for; the label family
+    /// `unauthorised` says why.
+    pub unauthorised: AtomicU64,
+    /// Jobs held by the guard when they were accepted.
+    pub guarded: AtomicU64,
     /// Copies of a job acked without a call because a newer one exists.
     pub stale: AtomicU64,
     /// Final events repeated for a publisher.

@@ -16,13 +16,13 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use super::ending::Settled;
-use super::envelope::{self, Origin};
+use super::envelope;
 use super::journal::{BODY, JournalError};
 use super::opening::Opened;
 use super::starts::Turn;
 use super::{Engine, crash};
 use crate::broker::{Delivery, HeaderValue};
-use crate::job::{JobKey, parse};
+use crate::job::JobKey;
 use crate::store::{Batch, StoreError};
 
 /// A suspect that has been alone for this long is worked on beside the others again; one that gets
@@ -165,6 +165,7 @@ impl Engine {
         background.spawn(Arc::clone(self).outbox_loop());
         background.spawn(Arc::clone(self).cancel_loop());
         background.spawn(Arc::clone(self).retention_loop());
+        background.spawn(Arc::clone(self).letters_loop());
         for gate in self.gates.values() {
             background.spawn(Arc::clone(self).probe_loop(Arc::clone(gate)));
         }
@@ -301,17 +302,13 @@ impl Engine {
             }
         };
         crash::point("before_parse");
-        let message_id = match &letter.origin {
-            Origin::Publisher => delivery.properties.message_id.clone(),
-            Origin::Ours { key, .. } => Some(key.job_id.to_string()),
-        };
-        let job = match parse::job(&letter.body, message_id.as_deref(), &self.accepts) {
+        let job = match self.admit(delivery, &letter)? {
             Ok(job) => job,
-            Err(refusal) => return self.reject(held, &letter.body, &refusal).await,
+            Err(refusal) => return self.reject(held, &letter, &refusal).await,
         };
         crash::point("after_parse");
         let traceparent = delivery.properties.headers.get(envelope::header::TRACEPARENT).and_then(HeaderValue::as_text);
-        let traceparent = traceparent.filter(|text| is_traceparent(text)).map(str::to_owned);
+        let traceparent = traceparent.filter(|text| envelope::is_traceparent(text)).map(str::to_owned);
         let span =
             tracing::info_span!("job", job_id = %job.key.job_id, tenant = %job.key.tenant, run = tracing::field::Empty);
         async {
@@ -394,12 +391,4 @@ impl Engine {
         tracing::info!("the store can be written again; intake goes on");
         self.broker.resume_intake().await;
     }
-}
-
-/// `00-<32 hex>-<16 hex>-<2 hex>`: anything else is not repeated in an event.
-fn is_traceparent(text: &str) -> bool {
-    let parts: Vec<_> = text.split('-').collect();
-    let shaped = |part: &str, length: usize| part.len() == length && part.bytes().all(|byte| byte.is_ascii_hexdigit());
-    matches!(parts.as_slice(), [version, trace, span, flags]
-        if shaped(version, 2) && shaped(trace, 32) && shaped(span, 16) && shaped(flags, 2))
 }

@@ -228,9 +228,9 @@ impl Journal {
     }
 
     /// Writes a batch that ends the job: with `forget`, its journal goes with it, and its record once
-    /// the final event is confirmed. Where the store did not take it, it may be written again with
-    /// other bytes.
-    pub fn end(&self, store: &dyn Store, mut batch: Batch, forget: bool) {
+    /// the final event is confirmed. The tickets are those of all that is not known to be durable yet,
+    /// this batch last. Where the store did not take it, it may be written again with other bytes.
+    pub fn end(&self, store: &dyn Store, mut batch: Batch, forget: bool) -> Vec<Ticket> {
         let mut guard = self.lock();
         let state = &mut *guard;
         if forget {
@@ -242,7 +242,9 @@ impl Journal {
             put_held(state, &mut batch);
             batch.put(Table::Job, self.key.to_bytes(), state.record.to_bytes());
         }
-        state.pending.push(store.submit(batch));
+        let mut tickets = std::mem::take(&mut state.pending);
+        tickets.push(store.submit(batch));
+        tickets
     }
 
     /// Waits until everything written so far is durable.

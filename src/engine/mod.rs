@@ -9,14 +9,17 @@
 //! parks, publishes and acks; [`journal`] is what all of them keep in the store; [`operators`] what
 //! people may see and do, [`pauses`] what they have stopped.
 
+pub mod admission;
 pub mod cancels;
 mod crash;
 pub mod ending;
 pub mod envelope;
 pub mod figures;
 pub mod gate;
+pub mod guard;
 pub mod intake;
 pub mod journal;
+pub mod letters;
 pub mod opening;
 pub mod operators;
 pub mod outbox;
@@ -39,8 +42,10 @@ use crate::job::{Accepts, At};
 use crate::seal::Keyring;
 use crate::store::Store;
 
+pub use admission::{Policy, Tenant};
 pub use figures::Figures;
 pub use gate::{Gate, GateSettings};
+pub use guard::{Ceiling, GuardView, Scope};
 
 /// The wall clock.
 pub type WallClock = Arc<dyn Fn() -> At + Send + Sync>;
@@ -125,12 +130,19 @@ pub struct Engine {
     pub(crate) pulse: operators::Pulse,
     pub(crate) pauses: pauses::Pauses,
     pub(crate) failed: tokio::sync::watch::Sender<Option<String>>,
+    pub(crate) policy: admission::Policy,
+    pub(crate) guard: guard::Guard,
     tasks: TaskTracker,
 }
 
 impl Engine {
-    /// Puts an engine together; [`Engine::run`] starts it.
+    /// Puts an engine together that lets everybody order everything; [`Engine::run`] starts it.
     pub fn new(parts: Parts) -> Arc<Engine> {
+        Engine::with_policy(parts, admission::Policy::default())
+    }
+
+    /// Puts an engine together; [`Engine::run`] starts it.
+    pub fn with_policy(parts: Parts, policy: admission::Policy) -> Arc<Engine> {
         let Parts { settings, accepts, gates, broker, store, keyring, now, chance } = parts;
         Arc::new(Engine {
             hands: intake::Hands::default(),
@@ -145,6 +157,8 @@ impl Engine {
             pauses: pauses::Pauses::default(),
             failed: tokio::sync::watch::Sender::new(None),
             tasks: TaskTracker::new(),
+            guard: guard::Guard::new(policy.ceilings.clone()),
+            policy,
             settings,
             accepts,
             gates,

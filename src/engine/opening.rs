@@ -51,7 +51,7 @@ impl Engine {
             return self.new_run(job, letter, record, &ended).map(|journal| Opened::Work(Box::new(journal)));
         }
         let Some(record) = record else {
-            return self.new_job(job, letter).map(|journal| Opened::Work(Box::new(journal)));
+            return self.accept(job, letter).map(|journal| Opened::Work(Box::new(journal)));
         };
         if !same(&record.identity) {
             return Ok(Opened::Conflict);
@@ -119,7 +119,18 @@ impl Engine {
         self.keyring.job_key(&job.key.tenant, &job.key.job_id.to_string(), &job.identity_bytes())
     }
 
-    fn new_job(&self, job: &Job, letter: &Letter) -> Result<Journal, JournalError> {
+    /// A job that the store does not know. Whether the guard holds it is decided in the same write.
+    fn accept(&self, job: &Job, letter: &Letter) -> Result<Journal, JournalError> {
+        let mut turn = self.guard.turn(&*self.store)?;
+        let mut batch = Batch::new();
+        for scope in turn.accept(job, letter, self.now(), &mut batch).iter().take(1) {
+            self.figures.count(&self.figures.guarded);
+            self.figures.label("jobs_guarded", "", scope.kind());
+        }
+        self.new_job(job, letter, batch)
+    }
+
+    fn new_job(&self, job: &Job, letter: &Letter, batch: Batch) -> Result<Journal, JournalError> {
         // A parked copy whose job is unknown: the store was lost. Its number orders later copies.
         let (run, park) = match letter.origin {
             Origin::Ours { run, park, .. } => (run, park),
@@ -145,7 +156,7 @@ impl Engine {
             owed: None,
         };
         let journal = Journal::new(job.key.clone(), self.sealer(job), record, job.targets.len());
-        journal.write(&*self.store, Vec::new(), Batch::new())?;
+        journal.write(&*self.store, Vec::new(), batch)?;
         Ok(journal)
     }
 
@@ -184,7 +195,7 @@ impl Engine {
         let journal = match record {
             Some(record) => self.load(job, record)?,
             // Its checkpoints were forgotten: read-backs say what is already done.
-            None => self.new_job(job, letter)?,
+            None => self.new_job(job, letter, Batch::new())?,
         };
         let park = match letter.origin {
             Origin::Ours { park, .. } => park.max(ended.park + 1),

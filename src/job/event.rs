@@ -40,51 +40,24 @@ pub fn routing_key(what: &str, tenant: &str) -> String {
     format!("job.{what}.{tenant}")
 }
 
-/// An event that is not written yet: its data may still take a receipt.
-pub struct Draft {
-    id: Uuid,
-    what: String,
-    at: At,
-    event: Value,
-}
-
-impl Draft {
-    fn new(frame: &Frame<'_>, key: &JobKey, what: &str, id: Uuid, data: Value) -> Draft {
-        let mut event = json!({
-            "specversion": "1.0",
-            "type": format!("erasure.job.{what}.v1"),
-            "source": format!("/erasure-worker/{}/{}", frame.environment, key.tenant),
-            "id": id.to_string(),
-            "time": frame.now.to_rfc3339(),
-            "subject": key.job_id.to_string(),
-            "datacontenttype": "application/json",
-            "dataschema": SCHEMA,
-        });
-        if let Some(traceparent) = frame.traceparent {
-            event["traceparent"] = traceparent.into();
-        }
-        event["data"] = data;
-        Draft { id, what: what.to_owned(), at: frame.now, event }
-    }
-
-    /// The event's own data.
-    pub fn data(&mut self) -> Option<&mut Map<String, Value>> {
-        self.event.get_mut("data").and_then(Value::as_object_mut)
-    }
-
-    /// Writes it.
-    pub fn event(&self) -> Event {
-        Event { body: self.event.to_string().into_bytes(), ..self.unwritten() }
-    }
-
-    /// All but its bytes.
-    pub fn unwritten(&self) -> Event {
-        Event { id: self.id.to_string(), what: self.what.clone(), body: Vec::new(), at: self.at }
-    }
-}
-
 fn envelope(frame: &Frame<'_>, key: &JobKey, what: &str, id: Uuid, data: Value) -> Event {
-    Draft::new(frame, key, what, id, data).event()
+    let mut event = json!({
+        "specversion": "1.0",
+        "type": format!("erasure.job.{what}.v1"),
+        "source": format!("/erasure-worker/{}/{}", frame.environment, key.tenant),
+        "id": id.to_string(),
+        "time": frame.now.to_rfc3339(),
+        "subject": key.job_id.to_string(),
+        "datacontenttype": "application/json",
+        "dataschema": SCHEMA,
+    });
+    if let (Some(traceparent), Some(object)) = (frame.traceparent, event.as_object_mut()) {
+        object.insert("traceparent".into(), traceparent.into());
+    }
+    if let Some(object) = event.as_object_mut() {
+        object.insert("data".into(), data);
+    }
+    Event { id: id.to_string(), what: what.to_owned(), body: event.to_string().into_bytes(), at: frame.now }
 }
 
 /// An event about a job's state: final (`completed`, `failed`, `cancelled`, `previewed`) or not.
@@ -100,17 +73,12 @@ pub struct About<'a> {
 }
 
 impl About<'_> {
-    /// The final event of a run, without a receipt.
+    /// The final event of a run.
     pub fn ended(&self, frame: &Frame<'_>, outcome: JobOutcome) -> Event {
-        self.ending(frame, outcome).event()
-    }
-
-    /// The final event of a run, to be written with its receipt.
-    pub fn ending(&self, frame: &Frame<'_>, outcome: JobOutcome) -> Draft {
         let mut data = self.data(frame, outcome.as_str(), true);
         let partial = outcome != JobOutcome::Completed && self.targets.iter().any(changed);
         data.insert("partial".into(), partial.into());
-        self.draft(frame, outcome.as_str(), data)
+        self.publish(frame, outcome.as_str(), data)
     }
 
     /// A person must give something.
@@ -118,12 +86,22 @@ impl About<'_> {
         let mut data = self.data(frame, "needs_input", false);
         data.insert("partial".into(), self.targets.iter().any(changed).into());
         data.insert("inputs".into(), asks.iter().map(|(target, ask)| input(*target, ask)).collect());
-        self.draft(frame, "needs_input", data).event()
+        self.publish(frame, "needs_input", data)
     }
 
-    fn draft(&self, frame: &Frame<'_>, what: &str, data: Map<String, Value>) -> Draft {
+    /// The job waits for an operator: more came than these tenants and systems may be sent.
+    pub fn held_by_guard<'s>(&self, frame: &Frame<'_>, scopes: impl Iterator<Item = (&'s str, &'s str)>) -> Event {
+        let mut data = self.data(frame, "held_by_guard", false);
+        // Nothing was looked at yet, so there is nothing to be said of a target.
+        data.insert("targets".into(), Value::Array(Vec::new()));
+        let scopes = scopes.map(|(kind, name)| json!({ "scope": kind, "name": name })).collect();
+        data.insert("guard".into(), Value::Array(scopes));
+        self.publish(frame, "held_by_guard", data)
+    }
+
+    fn publish(&self, frame: &Frame<'_>, what: &str, data: Map<String, Value>) -> Event {
         let id = id(&self.job.key, self.record.run, self.record.seq);
-        Draft::new(frame, &self.job.key, what, id, Value::Object(data))
+        envelope(frame, &self.job.key, what, id, Value::Object(data))
     }
 
     fn data(&self, frame: &Frame<'_>, outcome: &str, is_final: bool) -> Map<String, Value> {
@@ -371,4 +349,43 @@ pub fn cancel_refused(frame: &Frame<'_>, key: &JobKey, run: u32, seq: u32) -> Ev
         "error": { "code": reason.code(), "reason": reason.as_str(), "step": null, "retry": reason.retry().as_str() },
     });
     envelope(frame, key, "cancel_refused", id(key, run, seq), data)
+}
+
+/// A cancellation from somebody who may not send it; it was not carried out.
+pub fn cancel_unauthorised(frame: &Frame<'_>, key: &JobKey, detail: &str, body_sha256: &str) -> Event {
+    let reason = Reason::Unauthorised;
+    let name = format!("{}/{}/cancel_refused/{body_sha256}", key.tenant, key.job_id);
+    let data = json!({
+        "job_id": key.job_id.to_string(), "tenant": key.tenant, "run": 0, "seq": 0,
+        "final": false, "outcome": "cancel_refused", "partial": false, "body_sha256": body_sha256,
+        "error": { "code": reason.code(), "reason": reason.as_str(), "detail": detail, "step": null, "retry": reason.retry().as_str() },
+    });
+    envelope(frame, key, "cancel_refused", Uuid::new_v5(&NAMESPACE, name.as_bytes()), data)
+}
+
+/// A dead letter that will be removed.
+pub struct Expiring {
+    /// The run that it is of; 0 where the message never became a job.
+    pub run: u32,
+    /// When it was written.
+    pub letter_at: At,
+    /// Not before this is it removed.
+    pub expires_at: At,
+    /// Why it lies there.
+    pub reason: Option<Reason>,
+}
+
+/// Nobody has dealt with a job's dead letter, and it will soon be too late: with it goes the last
+/// copy of what was asked for. The same letter gives the same event on every worker.
+pub fn dead_letter_expires(frame: &Frame<'_>, key: &JobKey, letter: &Expiring) -> Event {
+    let name = format!("{}/{}/{}/dead-letter/{}", key.tenant, key.job_id, letter.run, letter.letter_at.0);
+    let error = letter.reason.map(|reason| {
+        json!({ "code": reason.code(), "reason": reason.as_str(), "step": null, "retry": reason.retry().as_str() })
+    });
+    let data = json!({
+        "job_id": key.job_id.to_string(), "tenant": key.tenant, "run": letter.run, "seq": 0,
+        "final": false, "outcome": "at_risk", "cause": "dead_letter_expires",
+        "expires_at": letter.expires_at.to_rfc3339(), "error": error,
+    });
+    envelope(frame, key, "at_risk", Uuid::new_v5(&NAMESPACE, name.as_bytes()), data)
 }

@@ -5,6 +5,7 @@
 
 pub mod cancel;
 pub mod cursor;
+pub mod draft;
 pub mod event;
 mod field;
 pub mod flow;
@@ -17,6 +18,7 @@ pub mod state;
 pub mod step;
 
 pub use cancel::Cancel;
+pub use draft::Draft;
 pub use flow::{Next, Rules};
 pub use journal::{At, Entry};
 pub use model::{Code, Confirmation, Field, Job, JobKey, Kind, Member, MemberKey, Mode, Spec, Target};

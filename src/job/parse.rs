@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 pub use super::cursor::Invalid;
 use super::cursor::{Node, Object};
+use super::draft::Draft;
 pub use super::field::is_name;
 use super::field::{MAX_IDENTIFIER, MAX_PROOF, email, identifier, name, need, secret, time, token, uuid};
 use super::flow::Rules;
@@ -52,20 +53,7 @@ pub struct Refusal {
 
 /// Parses a message. `message_id` serves where the body has no `job_id`.
 pub fn job(body: &[u8], message_id: Option<&str>, accepts: &Accepts) -> Result<Job, Refusal> {
-    let fallback = message_id.and_then(|id| uuid(id, "message_id").ok());
-    let refuse = |reason, invalid, key| Refusal { reason, invalid, key };
-    let unread = || fallback.map(|job_id| JobKey { tenant: "default".to_owned(), job_id });
-    let node = sized(body).and_then(|()| Node::parse_any(body));
-    let node = node.map_err(|invalid| refuse(Reason::Invalid, invalid, unread()))?;
-    let key = peek_key(&node, fallback);
-    node.refuse_duplicates().map_err(|invalid| refuse(Reason::Invalid, invalid, key.clone()))?;
-    let job = whole(&node, fallback, accepts).map_err(|invalid| refuse(Reason::Invalid, invalid, key))?;
-    if job.environment != accepts.environment {
-        let expected = format!("expected {}, this worker's environment", accepts.environment);
-        let invalid = Invalid::at("environment", expected);
-        return Err(refuse(Reason::WrongEnvironment, invalid, Some(job.key)));
-    }
-    Ok(job)
+    Draft::read(body, message_id)?.job(accepts)
 }
 
 /// The JSON of a body that is not too large.
@@ -74,28 +62,14 @@ pub(super) fn read(body: &[u8]) -> Result<Node, Invalid> {
     Node::parse(body)
 }
 
-fn sized(body: &[u8]) -> Result<(), Invalid> {
+pub(super) fn sized(body: &[u8]) -> Result<(), Invalid> {
     if body.len() > MAX_BODY {
         return Err(Invalid::at("body", format!("has {} bytes; expected at most {MAX_BODY}", body.len())));
     }
     Ok(())
 }
 
-/// Tenant and id of a body that may be wrong elsewhere.
-fn peek_key(node: &Node, fallback: Option<Uuid>) -> Option<JobKey> {
-    let Node::Object(fields) = node else { return fallback.map(|job_id| JobKey { tenant: "default".into(), job_id }) };
-    let text = |name: &str| {
-        fields.iter().find(|(field, _)| field == name).and_then(|(_, node)| match node {
-            Node::Text(text) => Some(text.as_str()),
-            _ => None,
-        })
-    };
-    let job_id = text("job_id").and_then(|id| uuid(id, "job_id").ok()).or(fallback)?;
-    let tenant = text("tenant").filter(|tenant| is_name(tenant)).unwrap_or("default").to_owned();
-    Some(JobKey { tenant, job_id })
-}
-
-fn whole(node: &Node, fallback: Option<Uuid>, accepts: &Accepts) -> Result<Job, Invalid> {
+pub(super) fn whole(node: &Node, fallback: Option<Uuid>, accepts: &Accepts) -> Result<Job, Invalid> {
     let mut object = Object::open(node, "")?;
     if object.need_text("schema")? != SCHEMA {
         return Err(Invalid::at("schema", format!("expected {SCHEMA}")));

@@ -46,11 +46,13 @@ pub enum Waiting {
     Renewal,
     /// An operator paused the system or the tenant.
     Paused,
+    /// More jobs came than a ceiling allows: an operator releases or discards it.
+    Guard,
 }
 
 impl Waiting {
     /// Every reason.
-    pub const ALL: [Waiting; 7] = [
+    pub const ALL: [Waiting; 8] = [
         Waiting::Retry,
         Waiting::Pending,
         Waiting::Input,
@@ -58,6 +60,7 @@ impl Waiting {
         Waiting::Held,
         Waiting::Renewal,
         Waiting::Paused,
+        Waiting::Guard,
     ];
 
     /// The word.
@@ -70,6 +73,7 @@ impl Waiting {
             Waiting::Held => "held",
             Waiting::Renewal => "renewal",
             Waiting::Paused => "paused",
+            Waiting::Guard => "guard",
         }
     }
 }

@@ -22,6 +22,7 @@ use tokio::time::Instant;
 use super::problem::{Kind, Problem};
 use super::serve::Shared;
 use crate::broker::Link;
+use crate::engine::admission::CAUSES;
 use crate::engine::operators::Survey;
 use crate::job::record::Waiting;
 use crate::job::{FailureKind, InputKind, JobOutcome};
@@ -156,6 +157,12 @@ async fn jobs(shared: &Shared, to: &mut Snapshot) -> Result<(), Problem> {
         "Times that a job was put on a wait queue.",
         over(shared, "jobs_parked", "reason", reasons().to_vec()),
     );
+    to.family(
+        MetricType::Counter,
+        "erasure_jobs_guarded",
+        "Jobs held when they were accepted, above a ceiling.",
+        over(shared, "jobs_guarded", "scope", vec!["tenant", "system"]),
+    );
     let waiting = reasons().map(|reason| {
         (vec![("reason", reason.to_owned())], float(survey.waiting.get(reason).copied().unwrap_or_default()))
     });
@@ -240,6 +247,18 @@ async fn messages(shared: &Shared, to: &mut Snapshot) {
     to.counted("erasure_deliveries", "Deliveries taken from the broker.", &figures.deliveries);
     to.counted("erasure_deliveries_lost", "Deliveries whose channel went away in hand.", &figures.lost);
     to.counted("erasure_messages_rejected", "Messages that never became a job.", &figures.rejected);
+    to.family(
+        MetricType::Counter,
+        "erasure_messages_unauthorised",
+        "Messages whose sender may not order what they ask for.",
+        over(shared, "unauthorised", "cause", CAUSES.to_vec()),
+    );
+    to.family(
+        MetricType::Counter,
+        "erasure_dead_letters_aged",
+        "Dead letters that were announced to be removed, and that were.",
+        over(shared, "dead_letters_aged", "what", vec!["told", "removed"]),
+    );
     to.counted("erasure_copies_stale", "Older copies of a job, acked without a call.", &figures.stale);
     to.counted("erasure_events_published", "Events published and confirmed.", &figures.events);
     to.counted("erasure_events_repeated", "Final events repeated for a publisher.", &figures.repeated);

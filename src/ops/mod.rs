@@ -3,15 +3,18 @@
 //! The rule it keeps: no answer carries personal data; what changes anything needs the token, or
 //! comes from this very machine and from no other web page.
 //!
-//! In reading order: `serve` (the listener), `guard` (who may ask), then one module a group of
-//! routes: `health`, `metrics`, `overview` (with `rates`), `jobs`, `systems`, `pauses`, `dead_letters`, `codes`, `imports`,
-//! `receipts`; `console` is the page for people that asks them; `problem` is how each says no; `client` is
-//! the other end, for the command line.
+//! In reading order: `serve` (the routes), `doorway` (the connections), `guard` (who may ask), then
+//! one module a group of routes: `health`, `metrics`, `overview` (with `rates`), `jobs`, `systems`,
+//! `pauses`, `ceilings`, `dead_letters`, `codes`, `imports`, `receipts`; `console` is the page for
+//! people that asks them; `problem` is how each says no; `client` is the other end, for the command
+//! line.
 
+mod ceilings;
 pub mod client;
 mod codes;
 mod console;
 mod dead_letters;
+mod doorway;
 mod guard;
 mod health;
 mod imports;
@@ -33,6 +36,7 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 
+pub use doorway::CONNECTIONS;
 pub use imports::{DeskError, ExportedFile, ImportDesk, Settled};
 pub use serve::serve;
 

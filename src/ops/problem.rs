@@ -26,6 +26,8 @@ pub enum Kind {
     UnknownJob,
     /// No such system.
     UnknownSystem,
+    /// No such tenant or system with a ceiling.
+    UnknownScope,
     /// No dead letter of that job.
     UnknownDeadLetter,
     /// No such code.
@@ -56,13 +58,14 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind, as the documentation lists them.
-    pub const ALL: [Kind; 19] = [
+    pub const ALL: [Kind; 20] = [
         Kind::BadRequest,
         Kind::Unauthorised,
         Kind::ForeignOrigin,
         Kind::NotFound,
         Kind::UnknownJob,
         Kind::UnknownSystem,
+        Kind::UnknownScope,
         Kind::UnknownDeadLetter,
         Kind::UnknownCode,
         Kind::MethodNotAllowed,
@@ -87,6 +90,9 @@ impl Kind {
             Kind::NotFound => (StatusCode::NOT_FOUND, "not-found", "There is no such route"),
             Kind::UnknownJob => (StatusCode::NOT_FOUND, "unknown-job", "This worker knows nothing of the job"),
             Kind::UnknownSystem => (StatusCode::NOT_FOUND, "unknown-system", "No such system is configured"),
+            Kind::UnknownScope => {
+                (StatusCode::NOT_FOUND, "unknown-scope", "No tenant or system of that name has a ceiling")
+            }
             Kind::UnknownDeadLetter => {
                 (StatusCode::NOT_FOUND, "unknown-dead-letter", "There is no dead letter of that job")
             }

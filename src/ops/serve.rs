@@ -15,7 +15,6 @@ use axum::extract::rejection::{BytesRejection, QueryRejection};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware;
 use axum::routing::{get, post};
-use axum::serve::ListenerExt as _;
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use tokio::net::TcpListener;
@@ -23,9 +22,12 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::doorway::Doorway;
 use super::guard::{self, Guard};
 use super::problem::{Kind, Problem};
-use super::{Ops, codes, console, dead_letters, health, imports, jobs, metrics, overview, pauses, receipts, systems};
+use super::{
+    Ops, ceilings, codes, console, dead_letters, health, imports, jobs, metrics, overview, pauses, receipts, systems,
+};
 use crate::config::{NAME_FORM, is_name};
 use crate::job::{At, JobKey};
 
@@ -64,10 +66,6 @@ pub async fn serve(ops: Ops, shutdown: CancellationToken) -> io::Result<(SocketA
     }
     let listener = TcpListener::bind(ops.settings.listen).await?;
     let addr = listener.local_addr()?;
-    let listener = listener.tap_io(|stream| {
-        // Without it answers are only slower.
-        let _ = stream.set_nodelay(true);
-    });
     let guard = Arc::new(Guard::new(addr, ops.settings.token.as_ref()));
     let shared = Arc::new(Shared {
         ops,
@@ -77,7 +75,7 @@ pub async fn serve(ops: Ops, shutdown: CancellationToken) -> io::Result<(SocketA
         rates: Default::default(),
     });
     let app = router(Arc::clone(&shared)).layer(middleware::from_fn_with_state(guard, guard::watch));
-    let server = axum::serve(listener, app).with_graceful_shutdown(shutdown.clone().cancelled_owned());
+    let server = axum::serve(Doorway::new(listener), app).with_graceful_shutdown(shutdown.clone().cancelled_owned());
     let task = tokio::spawn(async move {
         let late = async {
             shutdown.cancelled().await;
@@ -116,6 +114,9 @@ fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/paused", get(pauses::list))
         .route("/v1/tenants/{tenant}/pause", post(pauses::pause_tenant))
         .route("/v1/tenants/{tenant}/resume", post(pauses::resume_tenant))
+        .route("/v1/guard", get(ceilings::list))
+        .route("/v1/guard/{scope}/{name}/release", post(ceilings::release))
+        .route("/v1/guard/{scope}/{name}/discard", post(ceilings::discard))
         .route("/v1/dead-letters", get(dead_letters::list))
         .route("/v1/dead-letters/replay", post(dead_letters::replay))
         .route("/v1/dead-letters/discard", post(dead_letters::discard))

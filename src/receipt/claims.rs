@@ -21,6 +21,8 @@ const COPIED: [&str; 10] = [
     "due_at",
     "finished_at",
 ];
+/// What is said of a message that was refused.
+const REFUSED: [&str; 3] = ["reason", "code", "body_sha256"];
 /// What is said of each target.
 const TARGET: [&str; 10] =
     ["target", "system", "kind", "outcome", "identity", "reason", "code", "evidence", "evidence_at", "preserved"];
@@ -127,6 +129,12 @@ pub fn of(data: &Map<String, Value>) -> Map<String, Value> {
     let copy = |name: &str| (name.to_owned(), data.get(name).cloned().unwrap_or(Value::Null));
     let mut claims: Map<String, Value> = COPIED.into_iter().map(copy).collect();
     let targets = data.get("targets").and_then(Value::as_array).into_iter().flatten();
+    let error = |name: &str| data.get("error").and_then(|error| error.get(name));
+    for (name, value) in REFUSED.into_iter().map(|name| (name, error(name).or_else(|| data.get(name)))) {
+        if let Some(value) = value {
+            claims.insert(name.into(), value.clone());
+        }
+    }
     claims.insert("targets".into(), targets.filter_map(Value::as_object).map(target).collect());
     claims
 }
@@ -167,7 +175,7 @@ pub fn contradiction(receipt: &Map<String, Value>, event: &Map<String, Value>) -
         }
     }
     let claims = of(data);
-    if let Some(name) = COPIED.into_iter().find(|name| receipt.get(*name) != claims.get(*name)) {
+    if let Some(name) = COPIED.into_iter().chain(REFUSED).find(|name| receipt.get(*name) != claims.get(*name)) {
         return Some(name);
     }
     let targets = |of: &Map<String, Value>| of.get("targets").and_then(Value::as_array).cloned().unwrap_or_default();

@@ -145,7 +145,7 @@ impl Pack {
 
 /// The log of requests and answers.
 pub fn log(receipts: &[Map<String, Value>]) -> String {
-    const COLUMNS: [&str; 14] = [
+    const COLUMNS: [&str; 15] = [
         "number",
         "tenant",
         "job_id",
@@ -156,6 +156,7 @@ pub fn log(receipts: &[Map<String, Value>]) -> String {
         "due_at",
         "finished_at",
         "outcome",
+        "reason",
         "partial",
         "targets",
         "commitment",

@@ -18,9 +18,11 @@
 
 mod envelope;
 mod job_key;
+pub mod jwe;
 mod keyring;
 mod master;
 mod sign;
+pub mod verify;
 
 #[cfg(test)]
 mod tests;

@@ -5,8 +5,10 @@
 
 mod address;
 mod message;
+mod public;
 mod wire;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::header::{
@@ -19,6 +21,8 @@ use zeroize::Zeroizing;
 pub use self::address::Base;
 use self::message::Body;
 pub use self::message::{Reply, Request};
+use self::public::PublicOnly;
+pub use self::public::is_public;
 pub use self::wire::{Carry, Wire};
 use crate::job::{Failure, FailureKind, Reason, StepName};
 
@@ -154,6 +158,19 @@ impl Http {
     /// # Errors
     /// [`BuildError::Tls`].
     pub fn new(settings: &HttpSettings, bases: &[&Base]) -> Result<Http, BuildError> {
+        Http::build(settings, bases, false)
+    }
+
+    /// As [`Http::new`], for an address whose name must not lead to a private network. An address
+    /// without a name is to be judged before, with [`Base::is_private`].
+    ///
+    /// # Errors
+    /// [`BuildError::Tls`].
+    pub fn public_only(settings: &HttpSettings, base: &Base) -> Result<Http, BuildError> {
+        Http::build(settings, &[base], true)
+    }
+
+    fn build(settings: &HttpSettings, bases: &[&Base], public_only: bool) -> Result<Http, BuildError> {
         // An error says that a provider is installed already, which is all that is needed.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let mut builder = Client::builder()
@@ -168,6 +185,9 @@ impl Http {
             .timeout(settings.timeout);
         if !bases.iter().any(|base| base.is_https()) {
             builder = builder.tls_certs_only([]);
+        }
+        if public_only {
+            builder = builder.dns_resolver(Arc::new(PublicOnly));
         }
         Ok(Http {
             client: builder.build().map_err(|_| BuildError::Tls)?,

@@ -66,6 +66,7 @@ async fn a_message_that_kills_the_worker_alone_three_times_is_set_aside_and_its_
     assert_eq!(letters[0].0.message_id().as_ref().map(ToString::to_string), Some(poison.id.clone()));
     let heard = rig.events.heard();
     assert_eq!(heard.of(&poison.id)[0]["data"]["outcome"], "rejected");
+    assert!(heard.of(&poison.id)[0]["data"]["receipt"].is_string(), "what is final has a receipt");
     for case in &cases {
         assert_eq!(heard.finals(&case.id).values().collect::<Vec<_>>(), ["completed"]);
         assert_eq!(case.remains(sandbox), [""; 0]);

@@ -139,3 +139,10 @@ fn the_configuration_of_the_containers_is_valid() {
         assert!(tag.is_some_and(|tag| tag != "latest" && tag.contains('.')), "{image} is not pinned");
     }
 }
+
+#[test]
+fn every_mutation_of_the_list_still_finds_its_place() {
+    let script = root().join("scripts/mutations");
+    let checked = std::process::Command::new("python3").arg(script).arg("--check").output().expect("python3");
+    assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
+}

@@ -45,7 +45,11 @@ fn the_closed_lists_of_the_event_schema_are_those_of_the_code() {
     same_words(&schema, "/$defs/step_name/enum", StepName::ALL.map(StepName::as_str));
     same_words(&schema, "/$defs/target/properties/kind/enum", Kind::ALL.map(Kind::as_str));
     let ends = JobOutcome::ALL.iter().map(|outcome| outcome.as_str());
-    same_words(&schema, "/$defs/job_outcome/enum", ends.chain(["needs_input", "rejected", "cancel_refused"]));
+    same_words(
+        &schema,
+        "/$defs/job_outcome/enum",
+        ends.chain(["needs_input", "rejected", "cancel_refused", "held_by_guard", "at_risk"]),
+    );
 }
 
 #[test]
@@ -250,9 +254,9 @@ fn what_the_worker_publishes_is_valid_under_the_event_schema() {
             step: StepName::TerminateEntitlement,
         };
         let record = record(&job);
-        events.push(
-            About { job: &job, record: &record, targets: &targets, rules: &rules }.needs_input(&frame, &[(0, ask)]),
-        );
+        let about = About { job: &job, record: &record, targets: &targets, rules: &rules };
+        events.push(about.needs_input(&frame, &[(0, ask)]));
+        events.push(about.held_by_guard(&frame, [("tenant", "acme"), ("system", "cleeng")].into_iter()));
         let ends = [
             TargetEnd::refused(Reason::ActiveEntitlement, StepName::TerminateEntitlement),
             TargetEnd::well(TargetOutcome::Erased),
@@ -271,6 +275,11 @@ fn what_the_worker_publishes_is_valid_under_the_event_schema() {
     let sha256 = "0".repeat(64);
     events.extend(Reason::ALL.iter().map(|reason| event::rejected(&frame, &key, *reason, "detail", &sha256, true)));
     events.push(event::cancel_refused(&frame, &key, 1, 2));
+    events.push(event::cancel_unauthorised(&frame, &key, "detail", &sha256));
+    for reason in [Some(Reason::Unproven), None] {
+        let letter = event::Expiring { run: 1, letter_at: At(7), expires_at: At(9), reason };
+        events.push(event::dead_letter_expires(&frame, &key, &letter));
+    }
     for event in events {
         let body: Value = serde_json::from_slice(&event.body).unwrap();
         assert_eq!(fault(&schema, &body), None, "{}", event.what);

@@ -9,6 +9,9 @@
 )]
 #![allow(clippy::print_stderr, reason = "an enumeration says how many cases it had")]
 
+#[path = "../support/mod.rs"]
+mod support;
+
 mod accepted;
 mod cancel;
 mod catalogue;
@@ -17,6 +20,7 @@ mod cost;
 mod enumerated;
 mod events;
 mod executor;
+mod fuzzed;
 mod hand;
 mod identity;
 mod jobs;

@@ -185,6 +185,7 @@ fn a_message_that_may_only_have_been_delivered_again_tries_a_refused_proof_and_s
     assert!(hand.state.has_refused_proof());
     hand.write(Entry::OfferedAgain { at: hand.now });
     assert!(!hand.state.has_refused_proof());
+    hand.carry_intents();
     hand.expect_call(StepName::DeleteMember);
     hand.fail(StepName::DeleteMember, FailureKind::UnauthorisedTheirs(InputKind::Otp), Reason::InputRefused).pass(60);
     hand.expect_ask(InputKind::Otp);

@@ -1,13 +1,15 @@
 //! Who may ask, and how each answer is marked.
 
-use erasure_worker::ops::{Ops, OpsSettings, serve};
+use erasure_worker::ops::{CONNECTIONS, Ops, OpsSettings, serve};
 use secrecy::SecretString;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
 use crate::bench::{Bench, Setup, bench, bench_with};
 use crate::http::{ask, get};
 
-const ROUTES: [(&str, &str); 22] = [
+const ROUTES: [(&str, &str); 25] = [
     ("GET", "/console/no-such-file"),
     ("GET", "/console/../v1/jobs"),
     ("GET", "/v1/overview"),
@@ -23,6 +25,9 @@ const ROUTES: [(&str, &str); 22] = [
     ("POST", "/v1/systems/shop/pause"),
     ("POST", "/v1/systems/shop/resume"),
     ("POST", "/v1/tenants/acme/pause"),
+    ("GET", "/v1/guard"),
+    ("POST", "/v1/guard/tenant/acme/release"),
+    ("POST", "/v1/guard/system/shop/discard"),
     ("GET", "/v1/dead-letters"),
     ("GET", "/v1/dead-letters/acme/00000000-0000-0000-0000-000000000001"),
     ("POST", "/v1/dead-letters/replay"),
@@ -120,6 +125,36 @@ async fn every_answer_forbids_scripts_sniffing_and_storing_and_allows_no_other_o
         assert_eq!(answer.header("cache-control"), Some("no-store"));
         assert_eq!(answer.header("access-control-allow-origin"), None);
     }
+}
+
+#[tokio::test]
+async fn silent_connections_take_no_more_than_their_share_and_the_next_one_waits_for_a_place() {
+    let bench = bench().await;
+    let request = format!("GET /livez HTTP/1.1\r\nHost: {}\r\n\r\n", bench.addr);
+    let open = async || {
+        let mut stream = TcpStream::connect(bench.addr).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        stream
+    };
+    let answered = async |stream: &mut TcpStream| {
+        let mut seen = Vec::new();
+        while !seen.windows(4).any(|window| window == b"\r\n\r\n") {
+            assert_ne!(stream.read_buf(&mut seen).await.unwrap(), 0, "closed without an answer");
+        }
+    };
+    let mut inside = Vec::new();
+    for _ in 0..CONNECTIONS {
+        let mut stream = open().await;
+        answered(&mut stream).await;
+        inside.push(stream);
+    }
+    let mut outside = open().await;
+    // Somebody inside is answered meanwhile; nobody else is.
+    inside[0].write_all(request.as_bytes()).await.unwrap();
+    answered(&mut inside[0]).await;
+    assert_eq!(outside.try_read(&mut [0; 16]).unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+    drop(inside.pop());
+    answered(&mut outside).await;
 }
 
 #[tokio::test]

@@ -48,6 +48,23 @@ async fn a_final_event_asked_for_again_carries_the_same_receipt() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_that_was_refused_has_a_receipt_and_its_repeat_the_same() {
+    let rig = Rig::start().await;
+    let mut jobs = rig.jobs(210..213);
+    jobs[1]["targets"][0]["misspelt"] = "field".into();
+    rig.batch(&jobs).await;
+    let first = rig.final_events();
+    let report = rig.verify(&[rig.path("events.ndjson").to_str().unwrap()]).await;
+    assert_eq!((&report["valid"], &report["receipts"]), (&json!(true), &json!(3)), "{report:#}");
+    let refused: Vec<Value> = first.iter().map(|line| claims(&receipt(line))).collect();
+    let refused = refused.iter().find(|receipt| receipt["outcome"] == "rejected").unwrap();
+    assert_eq!((&refused["reason"], &refused["targets"]), (&json!("invalid"), &json!([])));
+    std::fs::remove_file(rig.path("events.ndjson")).unwrap();
+    rig.batch(&jobs).await;
+    assert_eq!(rig.final_events(), first);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_store_that_was_lost_and_one_that_was_damaged_each_begin_a_chain_that_says_so() {
     let rig = Rig::start().await;
     rig.batch(&rig.jobs(300..304)).await;

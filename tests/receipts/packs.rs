@@ -138,7 +138,9 @@ async fn the_keys_are_open_to_all_and_the_receipts_are_not() {
     let keys = get("/.well-known/jwks.json").await;
     assert_eq!(keys.status(), 200);
     assert_eq!(keys.headers()["content-type"], "application/jwk-set+json");
-    let told: Value = serde_json::from_slice(&std::fs::read(rig.path("jwks.json")).unwrap()).unwrap();
+    let mut told: Value = serde_json::from_slice(&std::fs::read(rig.path("jwks.json")).unwrap()).unwrap();
+    // The one that proofs are sealed for checks nothing.
+    told["keys"].as_array_mut().unwrap().retain(|key| key["use"] == "sig");
     assert_eq!(keys.json::<Value>().await.unwrap(), told);
     assert_eq!(get("/v1/receipts").await.status(), 401);
 }

@@ -73,6 +73,10 @@ def evidence(target):
 def claims(data):
     """What a receipt must say, given its event's data."""
     said = {name: data.get(name) for name in SAID}
+    for name in ("reason", "code", "body_sha256"):
+        value = (data.get("error") or {}).get(name, data.get(name))
+        if value is not None:
+            said[name] = value
     said["targets"] = [
         {
             "target": target["target"],
@@ -99,7 +103,8 @@ def agrees(receipt, event):
     }
     if any(event.get(name) != value for name, value in envelope.items()):
         return False
-    return all(receipt.get(name) == value for name, value in claims(event["data"]).items())
+    said = claims(event["data"])
+    return all(receipt.get(name) == said.get(name) for name in {*said, "reason", "code", "body_sha256"})
 
 
 def field(name, value):
@@ -204,7 +209,7 @@ class Checker:
             data = value["data"]
             if isinstance(data.get("receipt"), str):
                 self.receipt(data["receipt"], value)
-            elif data.get("final") is True and data.get("outcome") != "rejected":
+            elif data.get("final") is True:
                 self.fault("no_receipt")
         elif isinstance(value.get("receipt"), str):
             self.receipt(value["receipt"])

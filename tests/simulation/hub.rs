@@ -365,7 +365,7 @@ impl Broker for Wire {
             if let Some(body) = self.hub.state().control.get(usize::try_from(offset).unwrap()).cloned()
                 && self.is_up()
             {
-                return Some(Control { offset, body });
+                return Some(Control { offset, properties: Properties::default(), body });
             }
             tokio::select! {
                 biased;

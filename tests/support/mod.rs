@@ -1,4 +1,4 @@
-//! What the tests share: a private RabbitMQ.
+//! What the tests share: a private RabbitMQ, certificates, a Python with libraries.
 //!
 //! The rule it keeps: whatever it starts ends with the test process, however that ends.
 
@@ -6,4 +6,6 @@
 #![allow(dead_code)]
 
 pub mod certificates;
+pub mod mutate;
+pub mod python;
 pub mod rabbit;

@@ -1,10 +1,20 @@
 //! What the clients of Cleeng, EasyCMS and VitalSource put on the wire, and what they make of every
 //! reply those systems are known to give, and of some that nobody gives.
 
-#![allow(clippy::expect_used, clippy::panic, reason = "clippy's leave for tests does not reach their helpers")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "clippy's leave for tests does not reach their helpers"
+)]
+
+#[path = "../support/mod.rs"]
+mod support;
 
 mod cleeng;
+mod doors;
 mod easycms;
+mod fuzzed;
 mod noise;
 mod stub;
 mod vitalsource;

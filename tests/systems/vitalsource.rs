@@ -27,6 +27,7 @@ pub fn client(stub: &Stub) -> VitalSource {
         replacement_email_domain: "example.com".into(),
         abandon: Some(Abandon {
             url: format!("{}/drop/", stub.url),
+            may_be_private: true,
             signer: Arc::new(|body| format!("signed.{}.bytes", body.len())),
         }),
         common: quick(),

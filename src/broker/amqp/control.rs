@@ -12,7 +12,7 @@ use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use tokio::sync::watch;
 
-use super::message::{header, short};
+use super::message::{from_amqp, header, short};
 use super::{AmqpError, Shared};
 use crate::broker::Control;
 use crate::broker::inbox::Inbox;
@@ -102,10 +102,11 @@ async fn consume(shared: &Shared, connection: &Connection, offset: AMQPValue) ->
             .and_then(|headers| header(headers.inner().get("x-stream-offset")?)?.as_int())
             .and_then(|offset| u64::try_from(offset).ok());
         match offset {
-            Some(offset) => shared
-                .control
-                .read
-                .push(Read { control: Control { offset, body: Bytes::from(delivery.data) }, acker: delivery.acker }),
+            Some(offset) => {
+                let properties = from_amqp(&delivery.properties);
+                let control = Control { offset, properties, body: Bytes::from(delivery.data) };
+                shared.control.read.push(Read { control, acker: delivery.acker });
+            }
             // Not a stream after all: a queue under this name would be emptied by the ack.
             None => return Err(AmqpError::Link(format!("{queue} is not a stream"))),
         }

@@ -30,6 +30,8 @@ use super::{
 pub const WAIT_HEADER: &str = "x-erasure-wait";
 /// Its value where only a person's input can help; such a job is not timed here, only counted.
 pub const WAIT_FOR_INPUT: &str = "input";
+/// Its value where an operator must release the job; that cannot happen while this queue is worked on.
+pub const WAIT_FOR_OPERATOR: &str = "guard";
 
 /// Why the spool cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -120,7 +122,7 @@ impl SpoolBroker {
         self.shared.state().waiting.len()
     }
 
-    /// How often a job was parked until a person gives something. The job itself is still in the
+    /// How often a job was parked until a person gives something or releases it. The job itself is still in the
     /// input: a later run reads it again.
     pub fn waiting_for_input(&self) -> usize {
         self.shared.state().for_input
@@ -179,7 +181,7 @@ impl SpoolBroker {
 
     fn park(&self, publication: Publication, tier: Tier) {
         let waits_for = publication.properties.headers.get(WAIT_HEADER).and_then(|value| value.as_text());
-        if waits_for == Some(WAIT_FOR_INPUT) {
+        if matches!(waits_for, Some(WAIT_FOR_INPUT | WAIT_FOR_OPERATOR)) {
             self.shared.change(|state| state.for_input += 1);
             return;
         }
@@ -274,7 +276,8 @@ impl Broker for SpoolBroker {
             Destination::Wait(tier) => self.park(publication, tier),
             Destination::Cancel => {
                 let mut state = self.shared.state();
-                self.control.push(Control { offset: state.controls, body: publication.body });
+                let Publication { properties, body, .. } = publication;
+                self.control.push(Control { offset: state.controls, properties, body });
                 state.controls += 1;
             }
             Destination::Event { .. } => return self.emit(publication).await,

@@ -7,25 +7,25 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use super::Engine;
 use super::intake::Interrupted;
 use super::journal::JournalError;
 use super::run::Run;
-use crate::job::event::Draft;
+use super::{Engine, retention};
 use crate::job::record::{Event, Undecodable};
-use crate::job::{At, Ended, JobOutcome};
+use crate::job::{At, Ended, JobKey, JobOutcome};
 use crate::receipt::claims::{self, Head, Link, Origin};
 use crate::receipt::pack::{Content, Pack};
 use crate::receipt::{CHECKPOINT, RECEIPT, digest};
 use crate::seal::{Keyring, Signer};
-use crate::store::{Batch, Store, StoreError, Table};
+use crate::store::{Batch, Store, StoreError, Table, Ticket};
 
 const HEAD: &[u8] = b"receipt-head";
 const CHECKPOINT_ROW: &[u8] = b"receipt-checkpoint";
 const KEY: &[u8] = b"receipt-key/";
+const REFUSAL: &[u8] = b"refusal/";
 /// The purpose of the code that vouches for a remembered public key.
 const VOUCHED: &str = "receipt-key";
 const PAGE: usize = 256;
@@ -117,44 +117,90 @@ impl Engine {
         }
     }
 
-    /// Writes the end of a run: what is in `rest`, the outcome with its event (written from the draft,
-    /// with the receipt in it) and the chain's new head, as one. Returns once that is durable.
+    /// Writes the end of a run: what is in `rest`, the outcome with its event and receipt, and the
+    /// chain's new head, as one. Returns once that is durable.
     pub(crate) async fn end_with_receipt(
         &self,
         run: &Run<'_>,
         ended: &mut Ended,
-        mut draft: Draft,
         rest: Batch,
     ) -> Result<(), Interrupted> {
         let forget = ended.outcome != JobOutcome::Failed;
-        let key = run.job.key.to_bytes();
         let commitment = run.job.receipt_salt.as_ref().map(|salt| {
             let salt = secrecy::ExposeSecret::expose_secret(salt).as_bytes();
             digest::commitment(salt, &run.job.identity_bytes())
         });
+        let (mut event, at) = (ended.event.clone(), ended.at);
+        self.certify(&mut event, at, commitment, rest, |event, mut batch| {
+            ended.event.clone_from(event);
+            batch.put(Table::Ended, run.job.key.to_bytes(), ended.to_bytes());
+            run.journal.end(&*self.store, batch, forget)
+        })
+        .await
+    }
+
+    /// As [`Engine::end_with_receipt`], of a job whose message is never read again.
+    pub(crate) async fn end_unread(&self, key: &JobKey, ended: &mut Ended, rest: Batch) -> Result<(), Interrupted> {
+        let (mut event, at) = (ended.event.clone(), ended.at);
+        self.certify(&mut event, at, None, rest, |event, mut batch| {
+            ended.event.clone_from(event);
+            batch.put(Table::Ended, key.to_bytes(), ended.to_bytes());
+            vec![self.store.submit(batch)]
+        })
+        .await
+    }
+
+    /// The final event of a refused message, with its receipt: made once, kept for its repeats.
+    pub(crate) async fn refusal(&self, key: &JobKey, body: &[u8], mut event: Event) -> Result<Event, Interrupted> {
+        let row = [REFUSAL, &self.keyring.digest("refusal", &[&key.to_bytes(), body].concat())].concat();
+        if let Some(stored) = self.store.get(Table::Meta, &row)? {
+            return Ok(Event::from_bytes(&stored).map_err(JournalError::from)?);
+        }
+        let now = self.now();
+        let mut rest = Batch::new();
+        retention::expire_fact(&mut rest, now.plus(self.settings.retain_failed), &row);
+        self.certify(&mut event, now, None, rest, |event, mut batch| {
+            batch.put(Table::Meta, row.clone(), event.to_bytes());
+            vec![self.store.submit(batch)]
+        })
+        .await?;
+        Ok(event)
+    }
+
+    /// Puts a receipt into an event. `hand_in` adds to the batch what belongs to the same moment and
+    /// hands it to the store; it is called again, with another receipt, where a batch before this
+    /// one failed.
+    async fn certify(
+        &self,
+        event: &mut Event,
+        at: At,
+        commitment: Option<String>,
+        rest: Batch,
+        mut hand_in: impl FnMut(&Event, Batch) -> Vec<Ticket>,
+    ) -> Result<(), Interrupted> {
+        let mut body = read_body(event).ok_or_else(|| undecodable(event))?;
         let origin = self.origin();
         loop {
-            let generation = {
+            let (generation, tickets) = {
                 // Held until the batch is handed in, never for the disk.
                 let mut chain = self.receipts.chain();
                 let before = chain.head(&*self.store)?;
                 let link = Link::after(before.as_ref(), Uuid::new_v4);
-                let data = draft.data().ok_or_else(|| undecodable(&ended.event))?;
+                let data = body.get_mut("data").and_then(Value::as_object_mut).ok_or_else(|| undecodable(event))?;
                 let payload = claims::payload(&origin, &link, data, commitment.clone());
                 let receipt = self.receipts.signer.compact(RECEIPT, &payload);
                 data.insert("receipt".into(), receipt.clone().into());
-                ended.event = draft.event();
+                event.body = serde_json::to_vec(&body).map_err(|_| undecodable(event))?;
                 let head = link.head(&receipt);
                 let mut batch = rest.clone();
-                batch.put(Table::Ended, key.clone(), ended.to_bytes());
-                batch.put(Table::Receipt, link.number.to_be_bytes(), row(ended.at, &receipt));
+                batch.put(Table::Receipt, link.number.to_be_bytes(), row(at, &receipt));
                 batch.put(Table::Meta, HEAD, head.to_bytes());
                 batch.expect(Table::Meta, HEAD, before.as_ref().map(Head::to_bytes));
-                run.journal.end(&*self.store, batch, forget);
+                let tickets = hand_in(event, batch);
                 chain.head = Some(Some(head));
-                chain.generation
+                (chain.generation, tickets)
             };
-            match run.journal.durable().await {
+            match all(tickets).await {
                 Ok(()) => return Ok(()),
                 Err(error) => {
                     self.receipts.failed(generation);
@@ -290,6 +336,17 @@ impl Engine {
 fn key_row(jwk: &Value) -> Vec<u8> {
     let kid = jwk.get("kid").and_then(Value::as_str).unwrap_or_default();
     [KEY, kid.as_bytes()].concat()
+}
+
+async fn all(tickets: Vec<Ticket>) -> Result<(), StoreError> {
+    for ticket in tickets {
+        ticket.await?;
+    }
+    Ok(())
+}
+
+fn read_body(event: &Event) -> Option<Map<String, Value>> {
+    serde_json::from_slice(&event.body).ok()
 }
 
 fn undecodable(event: &Event) -> Interrupted {

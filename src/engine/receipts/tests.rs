@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use serde_json::{Map, json};
+use serde_json::{Value, json};
 use tokio::sync::mpsc::unbounded_channel;
 use tokio_util::sync::CancellationToken;
 
@@ -14,9 +14,9 @@ use super::*;
 use crate::broker::spool::{Events, Source, SpoolBroker, SpoolConfig};
 use crate::engine::journal::Journal;
 use crate::engine::{Parts, RetryPolicy, Settings};
-use crate::job::event::{About, Frame};
+use crate::job::event::{self, About, Frame};
 use crate::job::flow::Limits;
-use crate::job::{Accepts, Job, JobRecord, Kind, Rules, TargetEnd, TargetOutcome, TargetState, parse};
+use crate::job::{Accepts, Job, JobRecord, Kind, Reason, Rules, TargetEnd, TargetOutcome, TargetState, parse};
 use crate::receipt::{Checker, FaultKind, PublicKeys, Report, input};
 use crate::seal::MasterKey;
 use crate::store::MemoryStore;
@@ -115,7 +115,7 @@ impl Stage {
         let rules: Vec<_> = self.engine.accepts.systems.values().collect();
         let frame = Frame { environment: "sandbox", traceparent: None, now: self.engine.now() };
         let about = About { job: &job, record: &record, targets: &targets, rules: &rules };
-        let draft = about.ending(&frame, JobOutcome::Completed);
+        let event = about.ended(&frame, JobOutcome::Completed);
         let mut ended = Ended {
             identity: Vec::new(),
             outcome: JobOutcome::Completed,
@@ -124,7 +124,7 @@ impl Stage {
             park: 0,
             body: Vec::new(),
             at: frame.now,
-            event: draft.unwritten(),
+            event,
             published: false,
             dead_letter: None,
             dead_lettered: false,
@@ -134,7 +134,7 @@ impl Stage {
         let (lost, cancelled) = (CancellationToken::new(), CancellationToken::new());
         let arrived = Arrived::new(Vec::new());
         let run = Run { job: &job, journal: &journal, lost: &lost, cancelled: &cancelled, arrived: &arrived };
-        self.engine.end_with_receipt(&run, &mut ended, draft, Batch::new()).await?;
+        self.engine.end_with_receipt(&run, &mut ended, Batch::new()).await?;
         // A store that was killed says nothing any more.
         if let Ok(stored) = self.store.get(Table::Ended, &job.key.to_bytes()) {
             assert_eq!(Ended::from_bytes(&stored.unwrap()).unwrap().event, ended.event, "published is what was stored");
@@ -336,6 +336,45 @@ async fn the_chain_goes_on_through_a_rotation_and_the_retired_key_is_remembered(
     let texts: Vec<_> = events.iter().map(|event| String::from_utf8(event.clone()).unwrap()).collect();
     let unknown = judge(&alone, &texts).faults.into_iter().filter(|fault| fault.kind == FaultKind::UnknownKey);
     assert_eq!(unknown.count(), 2);
+}
+
+#[tokio::test]
+async fn what_never_became_a_job_and_what_is_read_no_more_stand_in_the_chain_as_well() {
+    let stage = fresh();
+    let mut events = stage.end_all(1..=1).await;
+    let job = stage.job(2);
+    let frame = Frame { environment: "sandbox", traceparent: None, now: stage.engine.now() };
+    let rejected = |reason| event::rejected(&frame, &job.key, reason, reason.sentence(), &"0".repeat(64), true);
+    let refused = stage.engine.refusal(&job.key, b"{}", rejected(Reason::Invalid)).await.unwrap();
+    stage.pass(DAY);
+    let again = stage.engine.refusal(&job.key, b"{}", rejected(Reason::Invalid)).await.unwrap();
+    assert_eq!(again.body, refused.body, "a repeat has the same receipt");
+    let mut ended = Ended {
+        identity: Vec::new(),
+        outcome: JobOutcome::Failed,
+        run: 1,
+        seq: 1,
+        park: 0,
+        body: Vec::new(),
+        at: frame.now,
+        event: rejected(Reason::Poison),
+        published: false,
+        dead_letter: None,
+        dead_lettered: false,
+        systems: Vec::new(),
+    };
+    stage.engine.end_unread(&job.key, &mut ended, Batch::new()).await.unwrap();
+    let stored = stage.store.get(Table::Ended, &job.key.to_bytes()).unwrap().unwrap();
+    assert_eq!(Ended::from_bytes(&stored).unwrap().event, ended.event, "published is what was stored");
+    events.extend([refused.body, ended.event.body]);
+    let report = stage.check(&events);
+    assert!(report.valid && report.receipts == 3, "{report:?}");
+    let told = |event: &[u8]| claims(event)["reason"].clone();
+    assert_eq!((told(&events[1]), told(&events[2])), (json!("invalid"), json!("poison")));
+    // A receipt that gives another reason than its event is found out.
+    let other = String::from_utf8(events[2].clone()).unwrap().replace("\"poison\"", "\"conflict\"");
+    let faults = judge(&stage.keys(), &[other]).faults;
+    assert!(faults.iter().any(|fault| fault.kind == FaultKind::Contradicted), "{faults:?}");
 }
 
 #[tokio::test]

@@ -3,10 +3,10 @@
 //! The rule it keeps: an id is one path segment, whatever characters it holds.
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use url::Url;
+use url::{Host, Url};
 use zeroize::Zeroizing;
 
-use super::{BuildError, unsendable};
+use super::{BuildError, is_public, unsendable};
 use crate::job::Failure;
 
 /// RFC 3986 unreserved characters stay as they are; all others are encoded, `%` and `/` among them.
@@ -60,6 +60,15 @@ impl Base {
             text.extend(utf8_percent_encode(segment, SEGMENT));
         }
         Url::parse(&text).map_err(|_| unsendable("an id that cannot stand in an address"))
+    }
+
+    /// True for an address without a name that is this machine's or a private network's.
+    pub fn is_private(&self) -> bool {
+        match self.url.host() {
+            Some(Host::Ipv4(ip)) => !is_public(ip.into()),
+            Some(Host::Ipv6(ip)) => !is_public(ip.into()),
+            Some(Host::Domain(_)) | None => false,
+        }
     }
 
     pub(super) fn is_https(&self) -> bool {

@@ -34,6 +34,8 @@ pub type Signer = Arc<dyn Fn(&[u8]) -> String + Send + Sync>;
 pub struct Abandon {
     /// The requester's endpoint.
     pub url: String,
+    /// Whether it may lie in a private network or on this machine.
+    pub may_be_private: bool,
     /// Signs the body.
     pub signer: Signer,
 }
@@ -67,9 +69,31 @@ pub struct VitalSource {
     base: Base,
     key: SecretString,
     email_domain: String,
-    abandon: Option<(Base, Signer)>,
+    abandon: Option<Requester>,
     http: Http,
     credential: Credential,
+}
+
+/// The requester's endpoint.
+struct Requester {
+    url: Base,
+    signer: Signer,
+    http: Http,
+}
+
+impl Requester {
+    fn new(abandon: Abandon, common: &HttpSettings) -> Result<Requester, BuildError> {
+        let url = Base::new("abandon_url", &abandon.url)?;
+        let http = if abandon.may_be_private {
+            Http::new(common, &[&url])?
+        } else if url.is_private() {
+            let problem = "a private address; allow it with abandon_private = true, if it is meant";
+            return Err(BuildError::Setting { key: "abandon_url", problem });
+        } else {
+            Http::public_only(common, &url)?
+        };
+        Ok(Requester { url, signer: abandon.signer, http })
+    }
 }
 
 impl VitalSource {
@@ -89,12 +113,11 @@ impl VitalSource {
             return Err(BuildError::Setting { key: "replacement_email_domain", problem: "not a domain name" });
         }
         let abandon = match settings.abandon {
-            Some(Abandon { url, signer }) => Some((Base::new("abandon_url", &url)?, signer)),
+            Some(abandon) => Some(Requester::new(abandon, &settings.common)?),
             None => None,
         };
-        let bases: Vec<&Base> = [&base].into_iter().chain(abandon.as_ref().map(|(url, _)| url)).collect();
         Ok(VitalSource {
-            http: Http::new(&settings.common, &bases)?,
+            http: Http::new(&settings.common, &[&base])?,
             name: settings.name,
             base,
             key: settings.api_key,
@@ -111,7 +134,7 @@ impl VitalSource {
     /// The requester's endpoint learns which account by its own records of the job: no GUID, no
     /// reference is sent. Its refusals are not VitalSource's: they never hold the system.
     async fn tell_requester(&self, call: &Call<'_>) -> Result<Answer, Failure> {
-        let (url, signer) = self.abandon.as_ref().ok_or_else(misfit)?;
+        let Requester { url, signer, http } = self.abandon.as_ref().ok_or_else(misfit)?;
         let key = &call.job.key;
         let body = json!({
             "action": "abandon_account",
@@ -126,7 +149,7 @@ impl VitalSource {
             .header("X-Erasure-Signature", &signer(&body))
             .header("Idempotency-Key", &format!("{}/{}", key.job_id, call.index))
             .body("application/json", body);
-        let reply = self.http.send(request, Effect::Read).await?;
+        let reply = http.send(request, Effect::Read).await?;
         match reply.status() {
             200..300 => Ok(Answer::Done),
             300..=399 | 401 | 403 | 404 => Err(Failure::new(FailureKind::Unavailable, Reason::SystemUnavailable)

@@ -1,0 +1,269 @@
+//! Who may order an erasure: which tenant a message is from, by whom, for which systems, and in
+//! which form its proofs come.
+//!
+//! The rule it keeps: a message is believed before anything in it is opened or done, and one that
+//! is not believed reaches no system and changes no job.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::envelope::{Letter, Origin, header};
+use super::guard::{Ceiling, Scope};
+use super::journal::{BODY, JournalError, ended_of, record_of};
+use super::{Engine, envelope};
+use crate::broker::{Control, Delivery, Properties};
+use crate::job::event::{self, Frame};
+use crate::job::parse::Refusal;
+use crate::job::{Cancel, Draft, Invalid, Job, JobKey, Reason};
+use crate::seal::jwe::is_sealed_proof;
+use crate::seal::verify::{VerifyKey, verify_detached};
+use crate::store::Batch;
+
+/// How far a publisher's clock may be ahead of ours.
+const CLOCK_AHEAD: Duration = Duration::from_secs(60);
+
+/// Why messages are not believed, as metrics name it.
+pub const CAUSES: [&str; 8] =
+    ["unknown_tenant", "amqp_user", "unsigned", "signature", "expired", "other_job", "plain_proof", "system"];
+
+/// What the configuration says of publishers and of quantities. The default lets everybody order
+/// everything, any number of times.
+#[derive(Debug, Clone, Default)]
+pub struct Policy {
+    /// The tenants by name; `None` where none is configured, so that any may be named.
+    pub tenants: Option<BTreeMap<String, Tenant>>,
+    /// True where messages have a sender to be checked: a broker, not a file of the operator's own.
+    pub has_senders: bool,
+    /// Ceilings on newly accepted jobs.
+    pub ceilings: BTreeMap<Scope, Ceiling>,
+    /// How long a dead letter may lie; `None` for ever.
+    pub dead_letters_max_age: Option<Duration>,
+}
+
+/// What a tenant may, and how it shows that it is itself.
+#[derive(Debug, Clone)]
+pub struct Tenant {
+    /// The systems it may have people erased from; `None` for all.
+    pub systems: Option<BTreeSet<String>>,
+    /// The broker's users that may publish for it; `None` for any.
+    pub amqp_users: Option<BTreeSet<String>>,
+    /// Its messages must be signed.
+    pub require_signature: bool,
+    /// Its keys by id. A signature that is given is checked wherever there is one.
+    pub signature_keys: BTreeMap<String, VerifyKey>,
+    /// How old a signature may be at first.
+    pub signature_max_age: Duration,
+    /// Proofs may come unsealed.
+    pub plain_proofs: bool,
+}
+
+/// Why a message is not believed: a word for the metric, and a sentence for its sender.
+struct Denied {
+    word: &'static str,
+    at: &'static str,
+    expected: String,
+}
+
+impl Denied {
+    fn new(word: &'static str, at: &'static str, expected: impl Into<String>) -> Denied {
+        Denied { word, at, expected: expected.into() }
+    }
+}
+
+/// A message as far as its sender is concerned.
+struct Sent<'a> {
+    key: &'a JobKey,
+    names_itself: bool,
+    properties: &'a Properties,
+    body: &'a [u8],
+    /// The age of the signature counts.
+    is_first: bool,
+}
+
+impl Engine {
+    /// A publisher's message becomes a job, or one of ours becomes it again.
+    pub(crate) fn admit(&self, delivery: &Delivery, letter: &Letter) -> Result<Result<Job, Refusal>, JournalError> {
+        let message_id = match &letter.origin {
+            Origin::Publisher => delivery.properties.message_id.clone(),
+            Origin::Ours { key, .. } => Some(key.job_id.to_string()),
+        };
+        let draft = match Draft::read(&letter.body, message_id.as_deref()) {
+            Ok(draft) => draft,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
+        let from_publisher = letter.origin == Origin::Publisher;
+        let Some(key) = draft.key().cloned() else {
+            // Nobody's job: the parser says what is missing.
+            return Ok(draft.job(&self.accepts).and_then(|_| Err(nobodys())));
+        };
+        let accepted_before = from_publisher && delivery.redelivered && self.is_known(&key, &letter.body)?;
+        let checked = from_publisher && !accepted_before;
+        if checked {
+            let sent = Sent {
+                key: &key,
+                names_itself: draft.names_itself(),
+                properties: &delivery.properties,
+                body: &letter.body,
+                is_first: true,
+            };
+            if let Err(denied) = self.believe(&sent) {
+                return Ok(Err(self.deny(denied, &key)));
+            }
+        }
+        Ok(self.opened(draft, &key, checked, from_publisher))
+    }
+
+    /// Opens the sealed proofs, reads the job, and compares its systems with the tenant's.
+    fn opened(&self, mut draft: Draft, key: &JobKey, checked: bool, from_publisher: bool) -> Result<Job, Refusal> {
+        let tenant = if checked { self.tenant(&key.tenant) } else { None };
+        let id = key.job_id.to_string();
+        let refuse = |reason, at: &str, expected: String| Refusal {
+            reason,
+            invalid: Invalid::at(at, expected),
+            key: Some(key.clone()),
+        };
+        draft.open_proofs(|path, text| {
+            if !is_sealed_proof(text) {
+                if tenant.is_some_and(|tenant| !tenant.plain_proofs) {
+                    self.figures.label("unauthorised", "", "plain_proof");
+                    let expected = format!("must be sealed: tenant {} sends no plain proofs", key.tenant);
+                    return Err(refuse(Reason::Unauthorised, path, expected));
+                }
+                return Ok(None);
+            }
+            match self.keyring.open_proof(text, &id) {
+                Ok(plain) => Ok(Some(plain)),
+                // It opened when the job was accepted: a key is missing here, not at the publisher.
+                Err(error) if !from_publisher => Err(refuse(Reason::Unopenable, path, error.to_string())),
+                Err(error) => Err(refuse(Reason::Invalid, path, error.to_string())),
+            }
+        })?;
+        let job = draft.job(&self.accepts)?;
+        if job.key != *key {
+            return Err(nobodys());
+        }
+        if let Some(systems) = tenant.and_then(|tenant| tenant.systems.as_ref())
+            && let Some(index) = job.targets.iter().position(|target| !systems.contains(&target.system))
+        {
+            self.figures.label("unauthorised", "", "system");
+            let expected = format!("is no system of tenant {}", key.tenant);
+            return Err(refuse(Reason::Unauthorised, &format!("targets[{index}].system"), expected));
+        }
+        Ok(job)
+    }
+
+    /// True where this very message was accepted before: it was checked then.
+    fn is_known(&self, key: &JobKey, body: &[u8]) -> Result<bool, JournalError> {
+        let same = |stored: &[u8]| self.keyring.matches_digest(BODY, body, stored) == Some(true);
+        // A record that cannot be decoded is no reason to turn anybody away; opening deals with it.
+        let open = record_of(&*self.store, key).ok().flatten().is_some_and(|record| same(&record.body));
+        Ok(open || ended_of(&*self.store, key)?.is_some_and(|ended| same(&ended.body)))
+    }
+
+    fn tenant(&self, name: &str) -> Option<&Tenant> {
+        self.policy.tenants.as_ref().and_then(|tenants| tenants.get(name))
+    }
+
+    fn deny(&self, denied: Denied, key: &JobKey) -> Refusal {
+        self.figures.label("unauthorised", "", denied.word);
+        Refusal {
+            reason: Reason::Unauthorised,
+            invalid: Invalid::at(denied.at, denied.expected),
+            key: Some(key.clone()),
+        }
+    }
+
+    /// The tenant is known, and the message is from it.
+    fn believe(&self, sent: &Sent<'_>) -> Result<(), Denied> {
+        let Some(tenants) = &self.policy.tenants else { return Ok(()) };
+        let name = &sent.key.tenant;
+        let Some(tenant) = tenants.get(name) else {
+            return Err(Denied::new("unknown_tenant", "tenant", "is no configured tenant"));
+        };
+        if !self.policy.has_senders {
+            return Ok(());
+        }
+        if let Some(users) = &tenant.amqp_users {
+            let named = sent.properties.user_id.as_ref();
+            let problem = match named {
+                None => format!("is missing; the message's user-id must name a user of tenant {name}"),
+                Some(user) if users.contains(user) => String::new(),
+                Some(_) => format!("is no user of tenant {name}"),
+            };
+            if !problem.is_empty() {
+                return Err(Denied::new("amqp_user", "user_id", problem));
+            }
+        }
+        self.believe_signature(sent, tenant)
+    }
+
+    fn believe_signature(&self, sent: &Sent<'_>, tenant: &Tenant) -> Result<(), Denied> {
+        const AT: &str = header::SIGNATURE;
+        let given = sent.properties.headers.get(AT);
+        if given.is_none() && tenant.require_signature {
+            let expected = format!("is missing; tenant {} signs its messages", sent.key.tenant);
+            return Err(Denied::new("unsigned", AT, expected));
+        }
+        let Some(given) = given.filter(|_| !tenant.signature_keys.is_empty()) else { return Ok(()) };
+        let given = given.as_text().unwrap_or_default();
+        let signed = verify_detached(given, sent.body, &tenant.signature_keys)
+            .map_err(|error| Denied::new("signature", AT, error.to_string()))?;
+        let id = sent.key.job_id.to_string();
+        match &signed.job_id {
+            Some(named) if !named.eq_ignore_ascii_case(&id) => {
+                return Err(Denied::new("other_job", AT, "was made for another job"));
+            }
+            // The body is the same for every message_id, so that only the signature can tie them.
+            None if !sent.names_itself => {
+                let expected = "must name the job_id in its header, as the body does not";
+                return Err(Denied::new("other_job", AT, expected));
+            }
+            Some(_) | None => {}
+        }
+        if sent.is_first {
+            let now = self.now().0;
+            let made = signed.issued_at.saturating_mul(1000);
+            let limit = |time: Duration| i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
+            if made > now.saturating_add(limit(CLOCK_AHEAD)) {
+                return Err(Denied::new("expired", AT, "was made in the future"));
+            }
+            if now.saturating_sub(made) > limit(tenant.signature_max_age) {
+                let expected = format!("is older than tenant {}'s signature_max_age", sent.key.tenant);
+                return Err(Denied::new("expired", AT, expected));
+            }
+        }
+        Ok(())
+    }
+
+    /// A cancellation from somebody who may not send it: it is counted, and its sender is told.
+    /// `true`: it may be carried out. The age of its signature is of no account: it can only be
+    /// said again, and the stream is read from its beginning where a store was lost.
+    pub(crate) fn admit_cancel(&self, control: &Control, cancel: &Cancel, batch: &mut Batch) -> bool {
+        let sent = Sent {
+            key: &cancel.key,
+            names_itself: true,
+            properties: &control.properties,
+            body: &control.body,
+            is_first: false,
+        };
+        let Err(denied) = self.believe(&sent) else { return true };
+        let refusal = self.deny(denied, &cancel.key);
+        self.figures.count(&self.figures.unauthorised);
+        tracing::warn!(job = %cancel.key, detail = %refusal.invalid, "a cancellation is not believed");
+        let frame = Frame { environment: &self.accepts.environment, traceparent: None, now: self.now() };
+        let sha256 = envelope::body_sha256(&control.body);
+        let event = event::cancel_unauthorised(&frame, &cancel.key, &refusal.invalid.to_string(), &sha256);
+        self.owe(batch, &cancel.key, &event);
+        false
+    }
+
+    /// How many messages were not believed.
+    pub fn unauthorised(&self) -> u64 {
+        self.figures.unauthorised.load(Ordering::Relaxed)
+    }
+}
+
+fn nobodys() -> Refusal {
+    Refusal { reason: Reason::Invalid, invalid: Invalid::at("job_id", "is not to be made out"), key: None }
+}

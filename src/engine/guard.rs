@@ -1,0 +1,395 @@
+//! The blast-radius guard: how many jobs a tenant may start, or a system may be named by, in an
+//! hour, and which jobs wait for an operator because there were more.
+//!
+//! The rule it keeps: the decision is made once, in the write that accepts a job; what is held
+//! stays held, over restarts and a lost store, until an operator releases or discards it.
+//!
+//! Only jobs that were let through are counted, so that a flood neither feeds the mean it is
+//! measured by nor lets more through in its second hour than in its first.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fmt;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::Engine;
+use super::envelope::{Letter, Origin};
+use crate::job::record::Waiting;
+use crate::job::{At, Job, JobKey, Mode};
+use crate::store::{Batch, Store, StoreError, Table};
+
+/// An hour with no more jobs than this is no spike, however quiet the day was.
+pub const SPIKE_FLOOR: u32 = 20;
+/// Long enough for the wait queue of a quarter of an hour, within which a released job goes on.
+const LOOK_AGAIN: Duration = Duration::from_secs(910);
+const BUCKET_MS: i64 = 5 * 60 * 1000;
+/// Whole buckets in an hour; the one that is being filled comes on top, so that no hour, wherever
+/// it begins, has more than its ceiling.
+const HOUR: i64 = 12;
+const DAY: i64 = 24 * HOUR;
+const COUNTS: &[u8] = b"guard/count/";
+const HELD: &[u8] = b"guard/held/";
+const PAGE: usize = 512;
+
+/// Whose jobs are counted together.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Scope {
+    /// A tenant's.
+    Tenant(String),
+    /// Those that name a system.
+    System(String),
+}
+
+impl Scope {
+    /// `tenant` or `system`.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Scope::Tenant(_) => "tenant",
+            Scope::System(_) => "system",
+        }
+    }
+
+    /// The tenant's or system's name.
+    pub fn name(&self) -> &str {
+        match self {
+            Scope::Tenant(name) | Scope::System(name) => name,
+        }
+    }
+
+    fn row(&self) -> Vec<u8> {
+        [COUNTS, self.to_string().as_bytes()].concat()
+    }
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.kind(), self.name())
+    }
+}
+
+/// A ceiling. One without numbers lets everything through.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Ceiling {
+    /// Jobs in any hour.
+    pub max_jobs_per_hour: Option<u32>,
+    /// Times the trailing day's hourly mean, but never less than [`SPIKE_FLOOR`].
+    pub spike_factor: Option<f64>,
+}
+
+/// A scope as shown to operators.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GuardView {
+    /// Whose.
+    pub scope: Scope,
+    /// What it may be let through in the hour up to now; `None` where it has no ceiling any more.
+    pub limit: Option<u32>,
+    /// Jobs let through in that hour.
+    pub passed: u32,
+    /// Jobs that wait for an operator.
+    pub held: usize,
+    /// Since when the oldest of them waits.
+    pub held_since: Option<At>,
+}
+
+/// Jobs let through, in buckets of five minutes, a day and an hour back.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+struct Counts {
+    first: i64,
+    newest: i64,
+    buckets: VecDeque<u32>,
+}
+
+impl Counts {
+    fn bucket(now: At) -> i64 {
+        now.0.div_euclid(BUCKET_MS)
+    }
+
+    fn forward(&mut self, now: At) {
+        let bucket = Self::bucket(now);
+        if self.buckets.is_empty() {
+            (self.first, self.newest) = (bucket, bucket);
+            self.buckets.push_back(0);
+        }
+        // A clock that was set back goes on counting where it was.
+        let steps = bucket.saturating_sub(self.newest).clamp(0, DAY + HOUR + 1);
+        self.newest = self.newest.max(bucket);
+        for _ in 0..steps {
+            self.buckets.push_back(0);
+        }
+        while self.buckets.len() as i64 > DAY + HOUR + 1 {
+            self.buckets.pop_front();
+        }
+    }
+
+    fn add(&mut self, now: At) {
+        self.forward(now);
+        if let Some(last) = self.buckets.back_mut() {
+            *last = last.saturating_add(1);
+        }
+    }
+
+    /// Let through in the hour up to now, and how many an hour's mean was in the day before it.
+    fn hour_and_mean(&self, now: At) -> (u32, f64) {
+        let mut counts = self.clone();
+        counts.forward(now);
+        let split = counts.buckets.len().saturating_sub(HOUR as usize + 1);
+        let sum = |buckets: &mut dyn Iterator<Item = &u32>| buckets.map(|count| u64::from(*count)).sum::<u64>();
+        let hour = sum(&mut counts.buckets.iter().skip(split));
+        let before = sum(&mut counts.buckets.iter().take(split));
+        // Who is new has no day behind it yet: the mean is that of the hours there were.
+        #[allow(clippy::cast_precision_loss, reason = "a mean of counts below 2^52")]
+        let hours = ((counts.newest - HOUR - counts.first) as f64 / HOUR as f64).clamp(1.0, 24.0);
+        #[allow(clippy::cast_precision_loss, reason = "a mean of counts below 2^52")]
+        let mean = before as f64 / hours;
+        (u32::try_from(hour).unwrap_or(u32::MAX), mean)
+    }
+
+    fn limit(&self, ceiling: &Ceiling, now: At) -> (u32, Option<u32>) {
+        let (hour, mean) = self.hour_and_mean(now);
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates, which is meant")]
+        let spike = ceiling.spike_factor.map(|factor| ((mean * factor).floor() as u32).max(SPIKE_FLOOR));
+        let limit = [ceiling.max_jobs_per_hour, spike].into_iter().flatten().min();
+        (hour, limit)
+    }
+}
+
+/// A job that waits for an operator.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Held {
+    since: i64,
+    /// Each must be released.
+    pub(crate) scopes: BTreeSet<Scope>,
+    /// Its event was written.
+    told: bool,
+}
+
+const VERSION: u8 = 1;
+
+fn encode(value: &impl Serialize) -> Vec<u8> {
+    postcard::to_extend(value, vec![VERSION]).unwrap_or_default()
+}
+
+fn decode<T: for<'de> Deserialize<'de>>(bytes: &[u8]) -> Result<T, StoreError> {
+    let unreadable = || StoreError::Unreadable("a row of the guard".to_owned());
+    let rest = bytes.strip_prefix(&[VERSION]).ok_or_else(unreadable)?;
+    postcard::from_bytes(rest).map_err(|_| unreadable())
+}
+
+fn held_row(key: &JobKey) -> Vec<u8> {
+    [HELD, &key.to_bytes()].concat()
+}
+
+#[derive(Debug, Default)]
+struct State {
+    counts: BTreeMap<Scope, Counts>,
+    held: BTreeMap<JobKey, Held>,
+}
+
+/// The guard of an engine.
+#[derive(Debug)]
+pub(crate) struct Guard {
+    ceilings: BTreeMap<Scope, Ceiling>,
+    /// `None` until it was read from the store.
+    state: Mutex<Option<State>>,
+}
+
+/// The guard, for one job at a time: what it puts into a batch must be submitted in this order.
+pub(crate) struct Turn<'a> {
+    ceilings: &'a BTreeMap<Scope, Ceiling>,
+    state: MutexGuard<'a, Option<State>>,
+}
+
+impl Guard {
+    pub(crate) fn new(ceilings: BTreeMap<Scope, Ceiling>) -> Guard {
+        let bounded = |ceiling: &Ceiling| ceiling.max_jobs_per_hour.is_some() || ceiling.spike_factor.is_some();
+        let ceilings = ceilings.into_iter().filter(|(_, ceiling)| bounded(ceiling)).collect();
+        Guard { ceilings, state: Mutex::default() }
+    }
+
+    /// Waits for its turn; reads the store at the first.
+    pub(crate) fn turn(&self, store: &dyn Store) -> Result<Turn<'_>, StoreError> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.is_none() {
+            *state = Some(self.load(store)?);
+        }
+        Ok(Turn { ceilings: &self.ceilings, state })
+    }
+
+    fn load(&self, store: &dyn Store) -> Result<State, StoreError> {
+        let mut state = State::default();
+        for scope in self.ceilings.keys() {
+            if let Some(bytes) = store.get(Table::Meta, &scope.row())? {
+                state.counts.insert(scope.clone(), decode(&bytes)?);
+            }
+        }
+        let mut after: Option<Vec<u8>> = None;
+        loop {
+            let page = store.scan(Table::Meta, HELD, after.as_deref(), PAGE)?;
+            let Some((last, _)) = page.last() else { return Ok(state) };
+            after = Some(last.clone());
+            for (row, value) in page {
+                let Some(key) = row.strip_prefix(HELD).and_then(JobKey::from_bytes) else { continue };
+                let mut held: Held = decode(&value)?;
+                // A ceiling that was taken out of the configuration holds nothing any more.
+                held.scopes.retain(|scope| self.ceilings.contains_key(scope));
+                if !held.scopes.is_empty() {
+                    state.held.insert(key, held);
+                }
+            }
+        }
+    }
+}
+
+impl Turn<'_> {
+    fn state(&mut self) -> &mut State {
+        self.state.get_or_insert_default()
+    }
+
+    /// Decides on a job that the store does not know, and puts the decision into the batch that
+    /// accepts it. The scopes that are above their ceiling; none where it may go on.
+    pub(crate) fn accept(&mut self, job: &Job, letter: &Letter, now: At, batch: &mut Batch) -> BTreeSet<Scope> {
+        let mut scopes = vec![Scope::Tenant(job.key.tenant.clone())];
+        scopes.extend(job.targets.iter().map(|target| Scope::System(target.system.clone())));
+        let ceilings = self.ceilings;
+        let bounded: BTreeMap<Scope, &Ceiling> =
+            scopes.into_iter().filter_map(|scope| ceilings.get(&scope).map(|ceiling| (scope, ceiling))).collect();
+        let state = self.state();
+        let above: BTreeSet<Scope> = match &letter.origin {
+            // A preview destroys nothing.
+            _ if job.mode == Mode::Preview => return BTreeSet::new(),
+            // The store was lost, and with it why: whatever may have held it holds it again.
+            Origin::Ours { .. } if letter.wait.as_deref() == Some(Waiting::Guard.as_str()) => {
+                bounded.into_keys().collect()
+            }
+            Origin::Ours { .. } => return BTreeSet::new(),
+            Origin::Publisher => {
+                let is_full = |(scope, ceiling): &(&Scope, &&Ceiling)| {
+                    let (hour, limit) = state.counts.entry((*scope).clone()).or_default().limit(ceiling, now);
+                    limit.is_some_and(|limit| hour >= limit)
+                };
+                let above: BTreeSet<Scope> = bounded.iter().filter(is_full).map(|(scope, _)| scope.clone()).collect();
+                if above.is_empty() {
+                    for scope in bounded.into_keys() {
+                        let counts = state.counts.entry(scope.clone()).or_default();
+                        counts.add(now);
+                        batch.put(Table::Meta, scope.row(), encode(counts));
+                    }
+                }
+                above
+            }
+        };
+        if !above.is_empty() {
+            for scope in above.iter().filter(|scope| !state.held.values().any(|held| held.scopes.contains(*scope))) {
+                tracing::error!(%scope, "more jobs than the ceiling allows; from here on they wait for an operator");
+            }
+            let held = Held { since: now.0, scopes: above.clone(), told: false };
+            batch.put(Table::Meta, held_row(&job.key), encode(&held));
+            state.held.insert(job.key.clone(), held);
+        }
+        above
+    }
+
+    /// What an operator must release before the job goes on.
+    pub(crate) fn held(&mut self, key: &JobKey) -> Option<&Held> {
+        self.state().held.get(key)
+    }
+
+    /// The scopes to be named in the job's event, the first time; the batch notes that it was.
+    pub(crate) fn tell(&mut self, key: &JobKey, batch: &mut Batch) -> Option<BTreeSet<Scope>> {
+        let held = self.state().held.get_mut(key).filter(|held| !held.told)?;
+        held.told = true;
+        batch.put(Table::Meta, held_row(key), encode(held));
+        Some(held.scopes.clone())
+    }
+
+    /// The job is not held any more.
+    pub(crate) fn forget(&mut self, key: &JobKey, batch: &mut Batch) {
+        if self.state().held.remove(key).is_some() {
+            batch.remove(Table::Meta, held_row(key));
+        }
+    }
+
+    fn of(&mut self, scope: &Scope) -> Vec<JobKey> {
+        let held = self.state().held.iter().filter(|(_, held)| held.scopes.contains(scope));
+        held.map(|(key, _)| key.clone()).collect()
+    }
+}
+
+impl Engine {
+    /// When a held job is looked at again; `None` where it may go on.
+    pub(crate) fn held_by_guard(&self, key: &JobKey) -> Result<Option<At>, StoreError> {
+        let held = self.guard.turn(&*self.store)?.held(key).is_some();
+        Ok(held.then(|| self.now().plus(LOOK_AGAIN)))
+    }
+
+    /// Every scope that has a ceiling or holds jobs, for operators and metrics.
+    pub fn guard_views(&self) -> Result<Vec<GuardView>, StoreError> {
+        let now = self.now();
+        let mut turn = self.guard.turn(&*self.store)?;
+        let ceilings = turn.ceilings;
+        let state = turn.state();
+        Ok(ceilings
+            .iter()
+            .map(|(scope, ceiling)| {
+                let (passed, limit) = state.counts.get(scope).cloned().unwrap_or_default().limit(ceiling, now);
+                let held: Vec<At> =
+                    state.held.values().filter(|held| held.scopes.contains(scope)).map(|held| At(held.since)).collect();
+                let held_since = held.iter().min().copied();
+                GuardView { scope: scope.clone(), limit, passed, held: held.len(), held_since }
+            })
+            .collect())
+    }
+
+    /// Lets every job go on that this scope holds, unless another one holds it too. Takes effect
+    /// when the job comes back from its wait, within a quarter of an hour. How many it was.
+    ///
+    /// # Errors
+    /// Where the store failed: then they are held again after a restart.
+    pub async fn release_guard(&self, scope: &Scope) -> Result<usize, StoreError> {
+        let (count, noted) = {
+            let mut turn = self.guard.turn(&*self.store)?;
+            let keys = turn.of(scope);
+            let mut batch = Batch::new();
+            for key in &keys {
+                let Some(held) = turn.state().held.get_mut(key) else { continue };
+                held.scopes.remove(scope);
+                if held.scopes.is_empty() {
+                    turn.forget(key, &mut batch);
+                } else {
+                    batch.put(Table::Meta, held_row(key), encode(held));
+                }
+            }
+            (keys.len(), self.store.submit(batch))
+        };
+        noted.await?;
+        tracing::info!(%scope, count, "held jobs are released");
+        Ok(count)
+    }
+
+    /// Ends every job as cancelled that this scope holds: nothing was called for any of them. Takes
+    /// effect when the job comes back from its wait, within a quarter of an hour. How many it was.
+    ///
+    /// # Errors
+    /// Where the store failed.
+    pub async fn discard_guarded(&self, scope: &Scope) -> Result<usize, StoreError> {
+        let keys = self.guard.turn(&*self.store)?.of(scope);
+        for key in &keys {
+            // Cancelled first: a crash between leaves it held, and never lets it go on.
+            self.cancel(key).await.map_err(|error| match error {
+                super::journal::JournalError::Store(error) => error,
+                other => StoreError::Unreadable(other.to_string()),
+            })?;
+            let mut batch = Batch::new();
+            let noted = {
+                let mut turn = self.guard.turn(&*self.store)?;
+                turn.forget(key, &mut batch);
+                self.store.submit(batch)
+            };
+            noted.await?;
+        }
+        tracing::warn!(%scope, count = keys.len(), "held jobs are discarded");
+        Ok(keys.len())
+    }
+}

@@ -1,0 +1,171 @@
+//! How long a dead letter lies: its publisher is warned in time, then it is removed.
+//!
+//! The rule it keeps: no letter of a known job is removed before the event that says so was
+//! written, and the time to react to it has passed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::envelope::header;
+use super::journal::JournalError;
+use super::{Engine, retention};
+use crate::broker::{DeadLetter, HeaderValue, PublishError, Verdict};
+use crate::job::event::{self, Expiring, Frame};
+use crate::job::{At, JobKey, Reason};
+use crate::store::{Batch, StoreError, Table};
+
+/// The longest notice.
+const NOTICE_MAX: Duration = Duration::from_secs(7 * 86_400);
+/// Letters looked at in one go.
+const LOOK_MAX: usize = 10_000;
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// What a look at the dead letters came to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Swept {
+    /// Letters whose publisher was told that they will be removed.
+    pub told: usize,
+    /// Letters removed.
+    pub removed: usize,
+}
+
+/// Why a look at the dead letters came to nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum SweepError {
+    /// The broker could not be asked.
+    #[error(transparent)]
+    Broker(#[from] PublishError),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// The time between the event and the removal.
+fn notice(max_age: Duration) -> Duration {
+    (max_age / 4).min(NOTICE_MAX)
+}
+
+/// What is read of a letter: its headers alone.
+struct Dated {
+    at: At,
+    key: Option<JobKey>,
+    run: u32,
+    reason: Option<Reason>,
+}
+
+fn read(letter: &DeadLetter) -> Option<Dated> {
+    let text = |name: &str| letter.properties.headers.get(name).and_then(HeaderValue::as_text);
+    let run = letter.properties.headers.get(header::RUN).and_then(HeaderValue::as_int);
+    let at = text(header::AT)?.parse::<jiff::Timestamp>().ok()?;
+    let key = || {
+        let job_id = uuid::Uuid::try_parse(text(header::JOB_ID)?).ok()?;
+        Some(JobKey { tenant: text(header::TENANT)?.to_owned(), job_id })
+    };
+    let code = text(header::CODE);
+    Some(Dated {
+        at: at.into(),
+        key: key(),
+        run: run.and_then(|run| u32::try_from(run).ok()).unwrap_or(0),
+        reason: Reason::ALL.iter().copied().find(|reason| Some(reason.code()) == code),
+    })
+}
+
+impl Dated {
+    fn row(&self, key: &JobKey) -> Vec<u8> {
+        [b"letter/", &key.to_bytes()[..], &self.run.to_be_bytes(), &self.at.0.to_be_bytes()].concat()
+    }
+}
+
+impl Engine {
+    /// Looks at every dead letter once: warns of those that will be removed, removes those of which
+    /// that was said long enough ago. A letter whose age cannot be told is left alone.
+    ///
+    /// # Errors
+    /// Where broker or store failed; what was not done is done by the next look.
+    pub async fn sweep_dead_letters(&self) -> Result<Swept, SweepError> {
+        let Some(max_age) = self.policy.dead_letters_max_age else { return Ok(Swept::default()) };
+        let (now, notice) = (self.now(), notice(max_age));
+        let mut swept = Swept::default();
+        let mut due: Vec<(JobKey, Dated)> = Vec::new();
+        let mut failed: Option<StoreError> = None;
+        let store = &*self.store;
+        let mut decide = |letter: &DeadLetter| {
+            let Some(dated) = read(letter) else { return Verdict::Keep };
+            if now < dated.at.plus(max_age - notice) {
+                return Verdict::Keep;
+            }
+            let is_old = now >= dated.at.plus(max_age);
+            let Some(key) = dated.key.clone() else {
+                // It never became a job, so there is nobody to tell.
+                swept.removed += usize::from(is_old);
+                return if is_old { Verdict::Remove } else { Verdict::Keep };
+            };
+            match store.get(Table::Meta, &dated.row(&key)) {
+                Ok(Some(told)) => {
+                    let told = told.try_into().map_or(now, |bytes| At(i64::from_be_bytes(bytes)));
+                    let gone = is_old && now >= told.plus(notice);
+                    swept.removed += usize::from(gone);
+                    if gone { Verdict::Remove } else { Verdict::Keep }
+                }
+                Ok(None) => {
+                    due.push((key, dated));
+                    Verdict::Keep
+                }
+                Err(error) => {
+                    failed = Some(error);
+                    Verdict::Keep
+                }
+            }
+        };
+        self.broker.dead_letters(LOOK_MAX, &mut decide).await?;
+        let mut batch = Batch::new();
+        for (key, dated) in &due {
+            let row = dated.row(key);
+            batch.put(Table::Meta, row.clone(), now.0.to_be_bytes());
+            retention::expire_fact(&mut batch, now.plus(2 * notice + DAY), &row);
+            // The time is the one it was due at, so that every worker says the same bytes.
+            let frame = Frame {
+                environment: &self.accepts.environment,
+                traceparent: None,
+                now: dated.at.plus(max_age - notice),
+            };
+            let letter = Expiring {
+                run: dated.run,
+                letter_at: dated.at,
+                expires_at: dated.at.plus(max_age),
+                reason: dated.reason,
+            };
+            self.owe(&mut batch, key, &event::dead_letter_expires(&frame, key, &letter));
+        }
+        if !batch.is_empty() {
+            self.store.submit(batch).await?;
+        }
+        swept.told = due.len();
+        for (count, word) in [(swept.told, "told"), (swept.removed, "removed")] {
+            for _ in 0..count {
+                self.figures.label("dead_letters_aged", "", word);
+            }
+        }
+        if swept != Swept::default() {
+            tracing::warn!(told = swept.told, removed = swept.removed, "dead letters grow old");
+        }
+        failed.map_or(Ok(swept), |error| Err(error.into()))
+    }
+
+    /// Looks at the dead letters now and then.
+    pub(crate) async fn letters_loop(self: Arc<Self>) {
+        let Some(max_age) = self.policy.dead_letters_max_age else { return };
+        let pause = (notice(max_age) / 8).clamp(Duration::from_secs(1), Duration::from_secs(3600));
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = self.draining.cancelled() => return,
+            }
+            match self.sweep_dead_letters().await {
+                Ok(_) => {}
+                Err(SweepError::Broker(error)) => tracing::warn!(%error, "the dead letters could not be looked at"),
+                Err(SweepError::Store(error)) => self.store_trouble(&JournalError::from(error).into()).await,
+            }
+        }
+    }
+}

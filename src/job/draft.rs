@@ -1,0 +1,96 @@
+//! A message on its way to becoming a job: what it claims is known, and none of it is believed yet.
+//!
+//! The rule it keeps: whom a message is from can be asked before anything in it is opened, and a
+//! sealed proof is opened before the job is read, so that it is the same job as with the plain one.
+
+use uuid::Uuid;
+use zeroize::Zeroizing;
+
+use super::cursor::{Invalid, Node};
+use super::field::{is_name, uuid};
+use super::model::{Job, JobKey};
+use super::outcome::Reason;
+use super::parse::{self, Accepts, Refusal, whole};
+
+/// The fields of a target that prove something and may come sealed.
+pub const PROOFS: [&str; 5] = ["customer_password", "current_password", "access_token", "customer_token", "code"];
+
+/// A message that is JSON and not yet a job: who it claims to be for is known, nothing of it is
+/// believed, and sealed proofs can still be opened in place.
+pub struct Draft {
+    node: Node,
+    fallback: Option<Uuid>,
+    key: Option<JobKey>,
+}
+
+impl Draft {
+    /// Reads a body as JSON.
+    pub fn read(body: &[u8], message_id: Option<&str>) -> Result<Draft, Refusal> {
+        let fallback = message_id.and_then(|id| uuid(id, "message_id").ok());
+        let unread = || fallback.map(|job_id| JobKey { tenant: "default".to_owned(), job_id });
+        let refuse = |invalid, key| Refusal { reason: Reason::Invalid, invalid, key };
+        let node = parse::sized(body).and_then(|()| Node::parse_any(body));
+        let node = node.map_err(|invalid| refuse(invalid, unread()))?;
+        let key = peek_key(&node, fallback);
+        node.refuse_duplicates().map_err(|invalid| refuse(invalid, key.clone()))?;
+        Ok(Draft { node, fallback, key })
+    }
+
+    /// Tenant and id as the message gives them; `None` where it can be no job.
+    pub fn key(&self) -> Option<&JobKey> {
+        self.key.as_ref()
+    }
+
+    /// True where the body itself names the job; else `message_id` did.
+    pub fn names_itself(&self) -> bool {
+        matches!(&self.node, Node::Object(fields) if fields.iter().any(|(name, _)| name == "job_id"))
+    }
+
+    /// Shows each proof's path and text to `open`, which may give another text to be read in its place.
+    pub fn open_proofs<E>(
+        &mut self,
+        mut open: impl FnMut(&str, &str) -> Result<Option<Zeroizing<String>>, E>,
+    ) -> Result<(), E> {
+        let Node::Object(fields) = &mut self.node else { return Ok(()) };
+        for (_, targets) in fields.iter_mut().filter(|(name, _)| name == "targets") {
+            let Node::List(targets) = targets else { continue };
+            for (index, target) in targets.iter_mut().enumerate() {
+                let Node::Object(fields) = target else { continue };
+                for (name, node) in fields.iter_mut().filter(|(name, _)| PROOFS.contains(&name.as_str())) {
+                    let Node::Text(text) = node else { continue };
+                    if let Some(opened) = open(&format!("targets[{index}].{name}"), text)? {
+                        *text = opened;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The job, if it is one.
+    pub fn job(&self, accepts: &Accepts) -> Result<Job, Refusal> {
+        let refuse = |reason, invalid, key| Refusal { reason, invalid, key };
+        let key = self.key.clone();
+        let job = whole(&self.node, self.fallback, accepts).map_err(|invalid| refuse(Reason::Invalid, invalid, key))?;
+        if job.environment != accepts.environment {
+            let expected = format!("expected {}, this worker's environment", accepts.environment);
+            let invalid = Invalid::at("environment", expected);
+            return Err(refuse(Reason::WrongEnvironment, invalid, Some(job.key)));
+        }
+        Ok(job)
+    }
+}
+
+/// Tenant and id of a body that may be wrong elsewhere.
+fn peek_key(node: &Node, fallback: Option<Uuid>) -> Option<JobKey> {
+    let Node::Object(fields) = node else { return fallback.map(|job_id| JobKey { tenant: "default".into(), job_id }) };
+    let text = |name: &str| {
+        fields.iter().find(|(field, _)| field == name).and_then(|(_, node)| match node {
+            Node::Text(text) => Some(text.as_str()),
+            _ => None,
+        })
+    };
+    let job_id = text("job_id").and_then(|id| uuid(id, "job_id").ok()).or(fallback)?;
+    let tenant = text("tenant").filter(|tenant| is_name(tenant)).unwrap_or("default").to_owned();
+    Some(JobKey { tenant, job_id })
+}

@@ -1,0 +1,58 @@
+//! `/v1/guard`: the ceilings, the jobs that they hold, and what becomes of them.
+//!
+//! The rule it keeps: held jobs are released or discarded by the name of what holds them, never all
+//! at once.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use serde_json::{Value, json};
+
+use super::problem::{Kind, Problem};
+use super::serve::Shared;
+use crate::engine::{GuardView, Scope};
+
+fn view(view: &GuardView) -> Value {
+    json!({
+        "scope": view.scope.kind(), "name": view.scope.name(), "limit": view.limit, "passed": view.passed,
+        "held": view.held, "held_since": view.held_since.map(crate::job::At::to_rfc3339),
+    })
+}
+
+/// Every scope with a ceiling.
+pub async fn list(State(shared): State<Arc<Shared>>) -> Result<Json<Value>, Problem> {
+    let scopes: Vec<Value> = shared.ops.engine.guard_views()?.iter().map(view).collect();
+    Ok(Json(json!({ "scopes": scopes })))
+}
+
+/// The scope that a path names, if it has a ceiling.
+fn scope(shared: &Shared, kind: &str, name: String) -> Result<Scope, Problem> {
+    let scope = match kind {
+        "tenant" => Scope::Tenant(name),
+        "system" => Scope::System(name),
+        _ => return Err(Kind::UnknownScope.into()),
+    };
+    let known = shared.ops.engine.guard_views()?.iter().any(|view| view.scope == scope);
+    if known { Ok(scope) } else { Err(Kind::UnknownScope.into()) }
+}
+
+/// Lets the jobs go on that a scope holds.
+pub async fn release(
+    State(shared): State<Arc<Shared>>,
+    Path((kind, name)): Path<(String, String)>,
+) -> Result<Json<Value>, Problem> {
+    let scope = scope(&shared, &kind, name)?;
+    tracing::info!(%scope, "an operator releases held jobs");
+    Ok(Json(json!({ "released": shared.ops.engine.release_guard(&scope).await? })))
+}
+
+/// Ends the jobs as cancelled that a scope holds.
+pub async fn discard(
+    State(shared): State<Arc<Shared>>,
+    Path((kind, name)): Path<(String, String)>,
+) -> Result<Json<Value>, Problem> {
+    let scope = scope(&shared, &kind, name)?;
+    tracing::info!(%scope, "an operator discards held jobs");
+    Ok(Json(json!({ "discarded": shared.ops.engine.discard_guarded(&scope).await? })))
+}

@@ -1,0 +1,30 @@
+//! A Python with JOSE libraries that others wrote: what is signed and sealed here is checked and made
+//! by them as well.
+//!
+//! The rule it keeps: it stands in an environment of its own; the machine's Python stays as it is.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+/// A Python with the libraries of `requirements.txt`; made once, kept for the next run of the tests.
+pub fn python() -> &'static Path {
+    static PYTHON: OnceLock<PathBuf> = OnceLock::new();
+    PYTHON.get_or_init(|| {
+        let requirements = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/requirements.txt");
+        let wanted = std::fs::read_to_string(requirements).unwrap();
+        let home = Path::new(env!("CARGO_TARGET_TMPDIR")).join("python");
+        let (python, done) = (home.join("bin/python"), home.join("installed"));
+        if std::fs::read_to_string(&done).is_ok_and(|installed| installed == wanted) {
+            return python;
+        }
+        let run = |program: &Path, arguments: &[&str]| {
+            let output = Command::new(program).args(arguments).output().expect("Python 3 is installed");
+            assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        };
+        run(Path::new("python3"), &["-m", "venv", "--clear", home.to_str().unwrap()]);
+        run(&python, &["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", requirements]);
+        std::fs::write(done, wanted).unwrap();
+        python
+    })
+}

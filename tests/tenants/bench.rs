@@ -1,0 +1,254 @@
+//! A whole engine with a configuration, on a broker and a store that the test holds, before the
+//! stand-ins of the systems and their ledger, with a clock that the test sets.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use erasure_worker::app;
+use erasure_worker::broker::{Broker, HeaderValue, Properties};
+use erasure_worker::config::{Config, Surroundings};
+use erasure_worker::engine::{Engine, Parts, Policy};
+use erasure_worker::job::At;
+use erasure_worker::sandbox::{Person, RunningSandbox, Sandbox};
+use erasure_worker::seal::Keyring;
+use erasure_worker::store::{MemoryStore, Store, StoreError};
+use serde_json::{Value, json};
+use tokio::task::JoinHandle;
+
+use crate::post::{Post, Seen};
+
+/// 2026-11-22T10:00:00Z, in seconds.
+pub const NOON: i64 = 1_795_341_600;
+pub const KEY: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
+pub const NEXT_KEY: &str = "f0f1f2f3f4f5f6f7f8f9fafbfcfdfeff000102030405060708090a0b0c0d0e0f";
+
+/// The worker's clock: it stands still until the test says otherwise.
+struct Clock {
+    millis: i64,
+    running_since: Option<Instant>,
+}
+
+impl Clock {
+    fn now(&self) -> i64 {
+        let elapsed = self.running_since.map(|since| i64::try_from(since.elapsed().as_millis()).unwrap());
+        self.millis + elapsed.unwrap_or(0)
+    }
+}
+
+type Shared = Arc<Mutex<Clock>>;
+
+/// What stays when a worker ends: the broker, the systems, the clock, and the store unless it is lost.
+pub struct Bench {
+    pub post: Arc<Post>,
+    pub sandbox: RunningSandbox,
+    pub engine: Arc<Engine>,
+    pub keyring: Arc<Keyring>,
+    pub store: Arc<MemoryStore>,
+    clock: Shared,
+    running: JoinHandle<Result<(), StoreError>>,
+}
+
+/// A configuration for the stand-ins, with lines of the test's own in `[worker]` and at the end,
+/// and variables that override it.
+pub fn configuration(sandbox: &RunningSandbox, worker: &str, more: &str, overrides: &[(&str, &str)]) -> Config {
+    let url = |path: &str| sandbox.url(path);
+    let text = format!(
+        r#"
+[worker]
+environment = "sandbox"
+id = "worker-0"
+state_dir = "/nowhere"
+{worker}
+
+[retry]
+initial_interval = "5ms"
+
+[systems.shop]
+kind = "easycms"
+base_url = "{}"
+authorization = "easycms-token"
+username = "shop"
+password = "easycms-password"
+account = "1"
+verify_interval = "20ms"
+
+[systems.loyalty]
+kind = "zeta_loyalty"
+base_url = "{}"
+program_token = "program-token"
+verify_interval = "20ms"
+
+[systems.cleeng]
+kind = "cleeng"
+core_url = "{}"
+rpc_url = "{}"
+mediastore_url = "{}"
+publisher_token = "publisher-token"
+require_confirmation = "never"
+verify_interval = "20ms"
+
+{more}
+"#,
+        url("easycms"),
+        url("loyalty"),
+        url("cleeng/core"),
+        url("cleeng/rpc"),
+        url("cleeng/mediastore"),
+    );
+    let variables = overrides.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    let surroundings = Surroundings { variables, ..Surroundings::default() };
+    Config::parse(&text, Path::new("/nowhere"), &surroundings).unwrap()
+}
+
+fn start(
+    config: &Config,
+    broker: Arc<dyn Broker>,
+    store: Arc<MemoryStore>,
+    clock: &Shared,
+    policy: Policy,
+) -> (Arc<Engine>, Arc<Keyring>, JoinHandle<Result<(), StoreError>>) {
+    app::install_tls();
+    let keyring = Arc::new(app::keyring(config).unwrap());
+    let clock = Arc::clone(clock);
+    let parts = Parts {
+        settings: app::settings(config),
+        accepts: app::accepts(config),
+        gates: app::systems(config, &keyring).unwrap().gates,
+        broker,
+        store: store as Arc<dyn Store>,
+        keyring: Arc::clone(&keyring),
+        now: Arc::new(move || At(clock.lock().unwrap().now())),
+        chance: Arc::new(rand::random),
+    };
+    let engine = Engine::with_policy(parts, policy);
+    let working = Arc::clone(&engine);
+    let running = tokio::spawn(async move { working.run().await });
+    (engine, keyring, running)
+}
+
+impl Bench {
+    /// A worker with the usual key and these lines in its configuration.
+    pub async fn with(more: &str) -> Bench {
+        Bench::with_overrides(more, &[]).await
+    }
+
+    /// The same, with variables that override the configuration.
+    pub async fn with_overrides(more: &str, overrides: &[(&str, &str)]) -> Bench {
+        let sandbox = Sandbox::start("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let config = configuration(&sandbox, &format!("master_key = \"{KEY}\""), more, overrides);
+        let (post, store) = (Post::new(Seen::default()), Arc::new(MemoryStore::new()));
+        let clock = Arc::new(Mutex::new(Clock { millis: NOON * 1000, running_since: None }));
+        let broker = Arc::clone(&post) as Arc<dyn Broker>;
+        let (engine, keyring, running) = start(&config, broker, Arc::clone(&store), &clock, app::policy(&config));
+        Bench { post, sandbox, engine, keyring, store, clock, running }
+    }
+
+    /// Stops the worker and starts another on the same broker and store, with these lines in
+    /// `[worker]` and at the end of its configuration.
+    pub async fn restarted(self, worker: &str, more: &str) -> Bench {
+        let store = Arc::clone(&self.store);
+        self.on(store, worker, more).await
+    }
+
+    /// The same after a power cut.
+    pub async fn crashed(self, worker: &str, more: &str) -> Bench {
+        let store = Arc::new(self.store.crash());
+        self.on(store, worker, more).await
+    }
+
+    /// The same on another machine, whose store knows nothing.
+    pub async fn moved(self, worker: &str, more: &str) -> Bench {
+        self.on(Arc::new(MemoryStore::new()), worker, more).await
+    }
+
+    async fn on(self, store: Arc<MemoryStore>, worker: &str, more: &str) -> Bench {
+        let seen = self.post.seen();
+        self.engine.drain();
+        // One that was cut off from its store does not end well, which is the point.
+        let _ = self.running.await.unwrap();
+        let (sandbox, clock) = (self.sandbox, self.clock);
+        let config = configuration(&sandbox, worker, more, &[]);
+        let post = Post::new(seen);
+        let broker = Arc::clone(&post) as Arc<dyn Broker>;
+        let (engine, keyring, running) = start(&config, broker, Arc::clone(&store), &clock, app::policy(&config));
+        Bench { post, sandbox, engine, keyring, store, clock, running }
+    }
+
+    /// From here on time passes by itself, so that pauses between attempts end.
+    pub fn let_time_pass(&self) {
+        self.clock.lock().unwrap().running_since.get_or_insert_with(Instant::now);
+    }
+
+    /// Ends the worker and the stand-ins.
+    pub async fn end(self) {
+        self.engine.drain();
+        self.running.await.unwrap().unwrap();
+        self.sandbox.stop().await;
+    }
+
+    pub fn pass(&self, time: Duration) {
+        self.clock.lock().unwrap().millis += i64::try_from(time.as_millis()).unwrap();
+    }
+
+    /// Puts the clock to this machine's.
+    pub fn set_to_now(&self) {
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+        let millis = i64::try_from(since.as_millis()).unwrap();
+        *self.clock.lock().unwrap() = Clock { millis, running_since: Some(Instant::now()) };
+    }
+
+    /// Seconds since 1970 by the worker's clock.
+    pub fn now(&self) -> i64 {
+        self.clock.lock().unwrap().now() / 1000
+    }
+
+    pub fn person(&self, number: u64) -> Person {
+        self.sandbox.sandbox().add_people(number..number + 1).remove(0)
+    }
+
+    pub fn calls(&self) -> usize {
+        self.sandbox.sandbox().entries(0).len()
+    }
+
+    /// What is left of a person in the shop.
+    pub fn is_in_shop(&self, person: &Person) -> bool {
+        self.sandbox.sandbox().remains(person).iter().any(|what| what.starts_with("easycms"))
+    }
+
+    pub fn send(&self, job: &Value) {
+        self.post.deliver(Properties::default(), job.to_string(), false);
+    }
+
+    /// How often a word of a family was counted.
+    pub fn counted(&self, family: &str, word: &str) -> u64 {
+        let all = self.engine.figures().labelled();
+        all.iter().filter(|(named, _, of, _)| *named == family && *of == word).map(|(.., count)| count).sum()
+    }
+}
+
+/// A job for the shop.
+pub fn shop_job(tenant: &str, person: &Person) -> Value {
+    job(tenant, json!([{ "system": "shop", "email": person.email, "customer_password": person.customer_password }]))
+}
+
+/// A job with these targets and an id of its own.
+pub fn job(tenant: &str, targets: Value) -> Value {
+    json!({
+        "schema": "erasure.job/v1", "job_id": uuid::Uuid::new_v4(), "tenant": tenant, "environment": "sandbox",
+        "requested_at": "2026-11-20T09:00:00Z", "targets": targets,
+    })
+}
+
+pub fn id(job: &Value) -> &str {
+    job["job_id"].as_str().unwrap()
+}
+
+/// Properties with a signature, and the broker's word on who sent them.
+pub fn sent(signature: Option<&str>, user: Option<&str>) -> Properties {
+    let mut properties = Properties { user_id: user.map(str::to_owned), ..Properties::default() };
+    if let Some(signature) = signature {
+        properties.headers.insert("x-signature".to_owned(), HeaderValue::Text(signature.to_owned()));
+    }
+    properties
+}

@@ -1,0 +1,23 @@
+//! Who may order an erasure, how its proofs are sealed, how many may be ordered at once, and what
+//! becomes of what lies on the broker when keys and years change.
+
+// A test ends at the first thing that is not as it should be; clippy knows that of test functions only.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod accepted;
+mod batch;
+mod bench;
+mod cancels;
+mod config;
+mod documented;
+mod guard;
+mod letters;
+mod post;
+mod proofs;
+mod rabbit;
+mod refused;
+mod rotation;
+mod signing;

@@ -1,0 +1,156 @@
+//! On a real RabbitMQ: the broker's word on who published arrives with jobs and cancellations, and
+//! signatures survive the way.
+
+use std::sync::Arc;
+
+use erasure_worker::app;
+use erasure_worker::broker::Broker;
+use erasure_worker::broker::amqp::{AmqpBroker, AmqpConfig};
+use erasure_worker::engine::{Engine, Parts};
+use erasure_worker::sandbox::{Person, Sandbox};
+use erasure_worker::store::{MemoryStore, Store};
+use lapin::options::{
+    BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, QueueBindOptions, QueueDeclareOptions,
+};
+use lapin::types::{AMQPValue, FieldTable};
+use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
+use secrecy::SecretString;
+use serde_json::{Value, json};
+
+use crate::bench::{KEY, configuration, id, shop_job};
+use crate::post::PATIENCE;
+use crate::signing::{ed25519, head, public, with_ed25519};
+use crate::support::rabbit::Rabbit;
+use futures_util::StreamExt as _;
+
+struct Client {
+    channel: Channel,
+    events: lapin::Consumer,
+    prefix: String,
+}
+
+impl Client {
+    async fn connect(url: &str, prefix: &str) -> Client {
+        let connection = Connection::connect(url, ConnectionProperties::default()).await.unwrap();
+        let channel = connection.create_channel().await.unwrap();
+        let queue = format!("{prefix}.test");
+        let options = QueueDeclareOptions { exclusive: true, ..QueueDeclareOptions::default() };
+        channel.queue_declare(queue.as_str().into(), options, FieldTable::default()).await.unwrap();
+        let events = format!("{prefix}.events");
+        let bind = QueueBindOptions::default();
+        channel
+            .queue_bind(queue.as_str().into(), events.as_str().into(), "job.#".into(), bind, FieldTable::default())
+            .await
+            .unwrap();
+        let consume = BasicConsumeOptions::default();
+        let events =
+            channel.basic_consume(queue.as_str().into(), "".into(), consume, FieldTable::default()).await.unwrap();
+        Client { channel, events, prefix: prefix.to_owned() }
+    }
+
+    async fn publish(&self, key: &str, body: &str, user: Option<&str>, signature: Option<&str>) {
+        let mut properties = BasicProperties::default();
+        if let Some(user) = user {
+            properties = properties.with_user_id(user.into());
+        }
+        if let Some(signature) = signature {
+            let mut headers = FieldTable::default();
+            headers.insert("x-signature".into(), AMQPValue::LongString(signature.into()));
+            properties = properties.with_headers(headers);
+        }
+        let exchange = format!("{}.requests", self.prefix);
+        self.channel
+            .basic_publish(
+                exchange.as_str().into(),
+                key.into(),
+                BasicPublishOptions::default(),
+                body.as_bytes(),
+                properties,
+            )
+            .await
+            .unwrap();
+    }
+
+    async fn event(&mut self, job_id: &str) -> (String, Value) {
+        loop {
+            let next = tokio::time::timeout(PATIENCE, self.events.next()).await;
+            let delivery = next.unwrap_or_else(|_| panic!("no event of {job_id}")).unwrap().unwrap();
+            delivery.ack(BasicAckOptions::default()).await.unwrap();
+            let event: Value = serde_json::from_slice(&delivery.data).unwrap();
+            if event["subject"] == job_id {
+                return (event["type"].as_str().unwrap().to_owned(), event);
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_brokers_word_and_the_signature_decide_for_jobs_and_cancellations() {
+    app::install_tls();
+    let rabbit = Rabbit::shared();
+    let prefix = format!("t{}", uuid::Uuid::new_v4().simple());
+    let sandbox = Sandbox::start("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let people = sandbox.sandbox().add_people(1..5);
+    let tenants = format!(
+        "[tenants.acme]\namqp_users = [\"guest\"]\nrequire_signature = true\n\
+         [tenants.acme.signature_keys.k1]\nkind = \"ed25519\"\npublic = \"{}\"\n\
+         [tenants.umbrella]\namqp_users = [\"umbrella-publisher\"]",
+        public(&ed25519(1))
+    );
+    let config = configuration(&sandbox, &format!("master_key = \"{KEY}\""), &tenants, &[]);
+    let settings = AmqpConfig { prefix: prefix.clone(), ..AmqpConfig::new(SecretString::from(rabbit.url())) };
+    let broker = AmqpBroker::connect(settings.clone()).await.unwrap();
+    AmqpBroker::declare_topology(&settings).await.unwrap();
+    let mut client = Client::connect(&rabbit.url(), &prefix).await;
+    let keyring = Arc::new(app::keyring(&config).unwrap());
+    let parts = Parts {
+        settings: app::settings(&config),
+        accepts: app::accepts(&config),
+        gates: app::systems(&config, &keyring).unwrap().gates,
+        broker: Arc::clone(&broker) as Arc<dyn Broker>,
+        store: Arc::new(MemoryStore::new()) as Arc<dyn Store>,
+        keyring,
+        now: Arc::new(app::now),
+        chance: Arc::new(rand::random),
+    };
+    let engine = Engine::with_policy(parts, app::policy(&config));
+    let working = Arc::clone(&engine);
+    let running = tokio::spawn(async move { working.run().await });
+
+    let now = app::now().0 / 1000;
+    let signed = |body: &str| with_ed25519(&head("EdDSA", "k1", now), body.as_bytes(), &ed25519(1));
+    let in_shop = |person: &Person| sandbox.sandbox().remains(person).iter().any(|what| what.starts_with("easycms"));
+
+    // A user of the broker who is not the tenant's, and one who does not say who it is.
+    let job = shop_job("umbrella", &people[0]);
+    client.publish("job", &job.to_string(), Some("guest"), None).await;
+    let (kind, event) = client.event(id(&job)).await;
+    assert_eq!((kind.as_str(), &event["data"]["error"]["reason"]), ("erasure.job.rejected.v1", &"unauthorised".into()));
+    let job = shop_job("acme", &people[1]);
+    let body = job.to_string();
+    client.publish("job", &body, None, Some(&signed(&body))).await;
+    assert_eq!(client.event(id(&job)).await.0, "erasure.job.rejected.v1");
+    assert_eq!(sandbox.sandbox().entries(0).len(), 0);
+
+    // A cancellation that is not signed, and one that is, each before its job.
+    let (kept, dropped) = (shop_job("acme", &people[2]), shop_job("acme", &people[3]));
+    let cancel =
+        |job: &Value| json!({ "schema": "erasure.cancel/v1", "tenant": "acme", "job_id": id(job) }).to_string();
+    let body = cancel(&dropped);
+    client.publish("cancel", &body, Some("guest"), Some(&signed(&body))).await;
+    // The stream is in order: once this one is answered, the one before it was read.
+    client.publish("cancel", &cancel(&kept), Some("guest"), None).await;
+    assert_eq!(client.event(id(&kept)).await.0, "erasure.job.cancel_refused.v1");
+
+    for (job, person, what) in [(&kept, &people[2], "completed"), (&dropped, &people[3], "cancelled")] {
+        let body = job.to_string();
+        client.publish("job", &body, Some("guest"), Some(&signed(&body))).await;
+        assert_eq!(client.event(id(job)).await.0, format!("erasure.job.{what}.v1"));
+        assert_eq!(in_shop(person), what == "cancelled");
+    }
+    assert_eq!(engine.unauthorised(), 3);
+    engine.drain();
+    running.await.unwrap().unwrap();
+    broker.close().await;
+    sandbox.stop().await;
+}
