@@ -160,14 +160,20 @@ impl Gate {
         inline: Duration,
     ) -> Result<Pass, StayAway> {
         let deadline = Instant::now() + inline;
+        let mut has_waited = false;
         loop {
             let freed = self.freed.notified();
             if self.has_room(job) {
                 break;
             }
+            has_waited = true;
             if tokio::time::timeout_at(deadline, freed).await.is_err() {
                 return Err(self.join_line(job, due));
             }
+        }
+        if has_waited {
+            // One is woken for each that leaves, and a job's second target needs no room of its own.
+            self.freed.notify_one();
         }
         loop {
             let until = match self.closed_until(job)? {
@@ -185,7 +191,9 @@ impl Gate {
         };
         let Ok(slot) = slot else { return Err(StayAway { wait: UNKNOWN_WAIT, why: Waiting::RateLimit }) };
         let start = self.reserve(job, due, endpoint, deadline)?;
-        tokio::time::sleep_until(start).await;
+        if start > Instant::now() {
+            tokio::time::sleep_until(start).await;
+        }
         {
             let mut state = self.lock();
             state.line.leave(job);
@@ -211,7 +219,7 @@ impl Gate {
     /// The job is no longer in hand (or no longer needs the system).
     pub fn leave(&self, job: &JobKey) {
         if self.lock().in_hand.remove(job) {
-            self.freed.notify_waiters();
+            self.freed.notify_one();
         }
     }
 

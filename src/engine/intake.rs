@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ use super::starts::Turn;
 use super::{Engine, crash};
 use crate::broker::{Delivery, HeaderValue};
 use crate::job::JobKey;
-use crate::store::StoreError;
+use crate::store::{Batch, StoreError};
 
 /// A suspect that has been alone for this long is worked on beside the others again; one that gets
 /// on with its work, at once.
@@ -39,6 +39,19 @@ pub(crate) struct Arrived {
     pub life: Notify,
     /// Told once a step that cannot be repeated blindly was answered.
     pub progress: Notify,
+    /// Its start's row.
+    pub digest: Vec<u8>,
+    /// It is worked on beside others from the beginning: its start may end with the job.
+    pub is_shared: bool,
+    /// Its start has ended.
+    pub closed: AtomicBool,
+}
+
+impl Arrived {
+    pub(crate) fn new(digest: Vec<u8>) -> Arrived {
+        let (life, progress) = (Notify::new(), Notify::new());
+        Arrived { at: Instant::now(), life, progress, digest, is_shared: false, closed: false.into() }
+    }
 }
 
 /// How long a job is kept from coming back whose records or seals cannot be used.
@@ -216,13 +229,13 @@ impl Engine {
     }
 
     async fn delivered(self: Arc<Self>, delivery: Delivery) {
-        let arrived = Arrived { at: Instant::now(), life: Notify::new(), progress: Notify::new() };
-        let digest = self.keyring.digest(BODY, &delivery.body).to_vec();
+        let mut arrived = Arrived::new(self.keyring.digest(BODY, &delivery.body).to_vec());
         crash::point("before_start");
-        let mut turn = match self.starts.open(&*self.store, &digest, self.now()).await {
+        let mut turn = match self.starts.open(&*self.store, &arrived.digest, self.now()).await {
             Ok(turn) => turn,
             Err(error) => return self.give_back(delivery, Interrupted::Store(error)).await,
         };
+        arrived.is_shared = matches!(turn, Turn::Shared(_));
         let mut held = Some(delivery);
         let result = {
             let work = self.settle(&mut held, matches!(turn, Turn::Condemned), &arrived);
@@ -234,7 +247,7 @@ impl Engine {
                     () = tokio::time::sleep(ALIVE_AFTER) => {}
                     () = arrived.life.notified() => {}
                 }
-                self.starts.lives(&*self.store, &digest, self.now());
+                self.starts.lives(&*self.store, &arrived.digest, self.now());
             };
             let survived = async {
                 lives.await;
@@ -249,7 +262,7 @@ impl Engine {
                 result = &mut work => result,
                 got_on = survived, if is_alone => {
                     // It did not stop the worker so far: the others need not wait any longer.
-                    turn = self.starts.survived(&*self.store, &digest, turn, got_on, self.now());
+                    turn = self.starts.survived(&*self.store, &arrived.digest, turn, got_on, self.now());
                     work.await
                 }
             }
@@ -271,8 +284,13 @@ impl Engine {
                 None => self.store_trouble(&error).await,
             },
         }
+        if arrived.closed.load(Ordering::Relaxed) {
+            return;
+        }
         // Not awaited by anything that depends on it: at worst the message is a suspect once more.
-        if let Err(error) = self.starts.close(&*self.store, &digest).await {
+        let mut batch = Batch::new();
+        self.starts.close(&mut batch, &arrived.digest);
+        if let Err(error) = self.store.submit(batch).await {
             self.store_trouble(&Interrupted::Store(error)).await;
         }
     }
@@ -286,7 +304,7 @@ impl Engine {
         let Some(delivery) = held.as_ref() else { return Ok(Settled::Acked) };
         if is_condemned {
             tracing::error!("a message stopped the worker too often while it ran alone; it is set aside");
-            return self.set_aside_poison(held).await;
+            return self.set_aside_poison(held, arrived).await;
         }
         let letter = match envelope::open(delivery, &self.keyring) {
             Ok(letter) => letter,
@@ -319,7 +337,7 @@ impl Engine {
                     tracing::debug!("a stale copy is acked without a call");
                     self.ack(held).await
                 }
-                Opened::Ended(ended) => self.ended_again(held, &job.key, *ended, &letter).await,
+                Opened::Ended(ended) => self.ended_again(held, &job.key, *ended, &letter, arrived).await,
                 Opened::Conflict => self.conflict(held, &job, &letter.body).await,
                 Opened::Work(journal) => {
                     tracing::Span::current().record("run", journal.with(|state| state.record.run));

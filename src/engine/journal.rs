@@ -4,6 +4,7 @@
 //! is derived from the message and never stored.
 
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use crate::job::record::{Appended, Undecodable};
 use crate::job::{Answer, Ended, Entry, JobKey, JobRecord, TargetState};
@@ -36,8 +37,11 @@ pub fn record_of(store: &dyn Store, key: &JobKey) -> Result<Option<JobRecord>, J
 
 /// What is remembered of an ended job.
 pub fn ended_of(store: &dyn Store, key: &JobKey) -> Result<Option<Ended>, JournalError> {
-    let bytes = store.get(Table::Ended, &key.to_bytes())?;
-    Ok(bytes.map(|bytes| Ended::from_bytes(&bytes)).transpose()?)
+    let row = key.to_bytes();
+    let Some(bytes) = store.get(Table::Ended, &row)? else { return Ok(None) };
+    let mut ended = Ended::from_bytes(&bytes)?;
+    ended.published = ended.is_published(store.get(Table::Job, &row)?.is_some());
+    Ok(Some(ended))
 }
 
 /// A job's entries in order, without its sealed answers.
@@ -67,10 +71,39 @@ pub struct JobState {
     pub targets: Vec<TargetState>,
     next_seq: u64,
     keys: Vec<Vec<u8>>,
+    tail: Option<Tail>,
     /// What was written and not yet known to be durable: on a full disk a later write may find the
     /// room that an earlier one did not.
     pending: Vec<Ticket>,
 }
+
+/// The journal's last row. The entries at its end may be held for the job's next write: nothing that
+/// follows from them is durable before they are, and alone they would only cost a write.
+struct Tail {
+    row: Vec<u8>,
+    appended: Appended,
+    /// How many entries are held.
+    held: usize,
+    since: Instant,
+    is_urgent: bool,
+    /// Bytes as last written.
+    size: usize,
+}
+
+impl Tail {
+    /// A small row is written again with what comes next: one key less to write and to remove.
+    fn takes_more(&self) -> bool {
+        self.held > 0 || self.size < ROW_LEAST
+    }
+}
+
+/// A row of at least this many bytes is followed by another.
+const ROW_LEAST: usize = 768;
+
+/// Most entries that are held: what a crash may cost in reads to be made again.
+const HELD_MOST: usize = 16;
+/// Longest that an entry is held while others of the job keep coming.
+const HELD_LONGEST: Duration = Duration::from_millis(500);
 
 /// The journal of a job in hand. All its writes go through here, in order.
 pub struct Journal {
@@ -86,7 +119,14 @@ impl Journal {
         Journal {
             key,
             sealer,
-            state: Mutex::new(JobState { record, targets, next_seq: 1, keys: Vec::new(), pending: Vec::new() }),
+            state: Mutex::new(JobState {
+                record,
+                targets,
+                next_seq: 1,
+                keys: Vec::new(),
+                tail: None,
+                pending: Vec::new(),
+            }),
         }
     }
 
@@ -148,39 +188,58 @@ impl Journal {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds entries to the state and hands them to the store.
+    /// Adds entries to the state. Answers and ends are held for the next write of the job: made
+    /// durable before whatever depends on them, for they go first or in the same write. All other
+    /// entries are handed to the store at once, with those held.
     pub fn append(&self, store: &dyn Store, entries: Vec<Entry>) -> Result<(), JournalError> {
         let mut guard = self.lock();
-        let state = &mut *guard;
-        let mut batch = Batch::new();
-        self.put_entries(state, &mut batch, entries)?;
-        state.pending.push(store.submit(batch));
+        let can_wait = entries.iter().all(|entry| matches!(entry, Entry::Answered { .. } | Entry::Ended { .. }));
+        self.hold(&mut guard, entries)?;
+        let is_full = |tail: &Tail| tail.held >= HELD_MOST || (tail.held > 0 && tail.since.elapsed() >= HELD_LONGEST);
+        if !can_wait || guard.tail.as_ref().is_some_and(is_full) {
+            submit_held(&mut guard, store);
+        }
         Ok(())
+    }
+
+    /// Hands over what is held, where it tells of something done: before a call or a wait, so that
+    /// a crash meanwhile leaves no more in doubt than it must.
+    pub fn hand_over(&self, store: &dyn Store) {
+        let mut guard = self.lock();
+        if guard.tail.as_ref().is_some_and(|tail| tail.is_urgent) {
+            submit_held(&mut guard, store);
+        }
+    }
+
+    /// Hands over all that is held: the job rests.
+    pub fn hand_over_all(&self, store: &dyn Store) {
+        submit_held(&mut self.lock(), store);
     }
 
     /// Writes the record, further entries and whatever else belongs to the same moment, as one.
     pub fn write(&self, store: &dyn Store, entries: Vec<Entry>, mut batch: Batch) -> Result<(), JournalError> {
         let mut guard = self.lock();
         let state = &mut *guard;
-        if !entries.is_empty() {
-            self.put_entries(state, &mut batch, entries)?;
-        }
+        self.hold(state, entries)?;
+        put_held(state, &mut batch);
         batch.put(Table::Job, self.key.to_bytes(), state.record.to_bytes());
         state.pending.push(store.submit(batch));
         Ok(())
     }
 
-    /// Writes a batch that ends the job: with `forget`, its record and journal go with it. The tickets
-    /// are those of all that is not known to be durable yet, this batch last. Where the store did not
-    /// take it, it may be written again with other bytes.
+    /// Writes a batch that ends the job: with `forget`, its journal goes with it, and its record once
+    /// the final event is confirmed. The tickets are those of all that is not known to be durable yet,
+    /// this batch last. Where the store did not take it, it may be written again with other bytes.
     pub fn end(&self, store: &dyn Store, mut batch: Batch, forget: bool) -> Vec<Ticket> {
-        let mut state = self.lock();
+        let mut guard = self.lock();
+        let state = &mut *guard;
         if forget {
-            batch.remove(Table::Job, self.key.to_bytes());
+            state.tail = None;
             for row in &state.keys {
                 batch.remove(Table::Journal, row.clone());
             }
         } else {
+            put_held(state, &mut batch);
             batch.put(Table::Job, self.key.to_bytes(), state.record.to_bytes());
         }
         let mut tickets = std::mem::take(&mut state.pending);
@@ -197,32 +256,65 @@ impl Journal {
         Ok(())
     }
 
-    fn put_entries(&self, state: &mut JobState, batch: &mut Batch, entries: Vec<Entry>) -> Result<(), JournalError> {
-        let mut row = self.key.to_bytes();
-        row.extend_from_slice(&state.next_seq.to_be_bytes());
-        let mut sealed = Vec::new();
-        let mut clear = Vec::with_capacity(entries.len());
-        for (position, entry) in entries.into_iter().enumerate() {
+    /// Adds entries to the state and to what is held.
+    fn hold(&self, state: &mut JobState, entries: Vec<Entry>) -> Result<(), JournalError> {
+        if entries.is_empty() {
+            return Ok(());
+        }
+        if !state.tail.as_ref().is_some_and(Tail::takes_more) {
+            let mut row = self.key.to_bytes();
+            row.extend_from_slice(&state.next_seq.to_be_bytes());
+            let appended = Appended { entries: Vec::new(), sealed: Vec::new() };
+            state.tail = Some(Tail { row, appended, held: 0, since: Instant::now(), is_urgent: false, size: 0 });
+        }
+        let Some(tail) = state.tail.as_mut() else { return Ok(()) };
+        if tail.held == 0 {
+            tail.since = Instant::now();
+        }
+        for entry in entries {
             fold(&mut state.targets, &entry, state.next_seq);
             state.next_seq += 1;
-            clear.push(match entry {
+            tail.held += 1;
+            tail.is_urgent |= matches!(&entry, Entry::Answered { step, .. } if step.name.needs_intent());
+            let position = tail.appended.entries.len();
+            tail.appended.entries.push(match entry {
                 Entry::Answered { target, step, answer: Some(answer), at } if answer.is_private() => {
                     let plain = zeroize::Zeroizing::new(answer.to_bytes());
                     let bytes = self.sealer.seal(&self.key.to_bytes(), &plain)?;
-                    sealed.push((u32::try_from(position).unwrap_or(u32::MAX), bytes));
+                    tail.appended.sealed.push((u32::try_from(position).unwrap_or(u32::MAX), bytes));
                     Entry::Answered { target, step, answer: None, at }
                 }
                 entry => entry,
             });
         }
-        batch.put(Table::Journal, row.clone(), Appended { entries: clear, sealed }.to_bytes());
-        state.keys.push(row);
         Ok(())
     }
 }
 
 fn number_of(row: &[u8]) -> Option<u64> {
     row.last_chunk().map(|number| u64::from_be_bytes(*number))
+}
+
+/// Puts what is held into a batch, with the rest of its row.
+fn put_held(state: &mut JobState, batch: &mut Batch) {
+    if let Some(tail) = state.tail.as_mut().filter(|tail| tail.held > 0) {
+        let bytes = tail.appended.to_bytes();
+        if tail.size == 0 {
+            state.keys.push(tail.row.clone());
+        }
+        tail.size = bytes.len();
+        tail.held = 0;
+        tail.is_urgent = false;
+        batch.put(Table::Journal, tail.row.clone(), bytes);
+    }
+}
+
+fn submit_held(state: &mut JobState, store: &dyn Store) {
+    if state.tail.as_ref().is_some_and(|tail| tail.held > 0) {
+        let mut batch = Batch::new();
+        put_held(state, &mut batch);
+        state.pending.push(store.submit(batch));
+    }
 }
 
 fn fold(targets: &mut [TargetState], entry: &Entry, seq: u64) {

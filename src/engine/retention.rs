@@ -9,7 +9,7 @@ use std::time::Duration;
 use sha2::{Digest as _, Sha256};
 
 use super::intake::Interrupted;
-use super::journal::{JournalError, ended_of, entries_of};
+use super::journal::{JournalError, ended_of, entries_of, record_of};
 use super::{Engine, Gate, Settings};
 use crate::job::{At, JobKey, JobOutcome};
 use crate::store::{Batch, StoreError, Table};
@@ -145,6 +145,9 @@ impl Engine {
                         .filter(|ended| ended.at.plus(self.settings.retain_finished) <= now);
                     if due.is_some() {
                         batch.remove(Table::Ended, key.to_vec());
+                        if record_of(&*self.store, &job)?.is_some() {
+                            batch.remove(Table::Job, key.to_vec());
+                        }
                     }
                 }
                 _ => {}

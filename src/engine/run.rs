@@ -19,7 +19,7 @@ use super::journal::Journal;
 use super::{Engine, RetryPolicy, crash};
 use crate::job::flow::{self, Ask, Next, Why};
 use crate::job::record::Waiting;
-use crate::job::{Answer, At, Entry, Failure, FailureKind, Field, Job, Spec, Step, StepName};
+use crate::job::{Answer, At, Entry, Failure, FailureKind, Field, Job, Spec, Step, StepName, TargetEnd};
 use crate::systems::{Call, Facts};
 
 /// A job being worked on.
@@ -65,29 +65,23 @@ impl Engine {
     /// Carries all targets as far as they go.
     pub(crate) async fn targets(&self, run: &Run<'_>) -> Result<Rests, Interrupted> {
         loop {
-            let count = run.job.targets.len();
-            let mut working: FuturesUnordered<_> = (0..count).map(|index| self.target(run, index)).collect();
-            let mut rests = vec![Rest::Stopped; count];
-            let result = loop {
-                match working.next().await {
-                    Some(Ok((index, rest))) => rests[index] = rest,
-                    Some(Err(error)) => break Err(error),
-                    None => break Ok(()),
-                }
-            };
-            drop(working);
+            let result = self.each_target(run).await;
             // Also where it failed: the job may come back to another worker, and never leave here.
             for gate in self.gates.values() {
                 gate.leave(&run.job.key);
             }
-            result?;
+            let rests = result?;
+            let has_ended = rests.iter().all(|rest| *rest == Rest::Ended);
+            if run.lost.is_cancelled() || !has_ended {
+                run.journal.hand_over_all(&*self.store);
+            }
             if run.lost.is_cancelled() {
                 return Ok(Rests::Lost);
             }
             if run.cancelled.is_cancelled() && self.can_cancel(run) {
                 return Ok(Rests::Cancelled);
             }
-            if rests.iter().all(|rest| *rest == Rest::Ended) {
+            if has_ended {
                 return Ok(Rests::Ended);
             }
             if self.draining.is_cancelled() {
@@ -101,6 +95,21 @@ impl Engine {
             }
             self.pause(run, wait).await;
         }
+    }
+
+    /// Carries the targets side by side to where each rests.
+    async fn each_target(&self, run: &Run<'_>) -> Result<Vec<Rest>, Interrupted> {
+        let count = run.job.targets.len();
+        if count == 1 {
+            return Ok(vec![self.target(run, 0).await?.1]);
+        }
+        let mut working: FuturesUnordered<_> = (0..count).map(|index| self.target(run, index)).collect();
+        let mut rests = vec![Rest::Stopped; count];
+        while let Some(result) = working.next().await {
+            let (index, rest) = result?;
+            rests[index] = rest;
+        }
+        Ok(rests)
     }
 
     /// When the job is worth looking at again, why it waits, and whom it waits for.
@@ -145,6 +154,7 @@ impl Engine {
     }
 
     async fn pause(&self, run: &Run<'_>, wait: Duration) {
+        run.journal.hand_over(&*self.store);
         tokio::select! {
             biased;
             () = tokio::time::sleep(wait) => {}
@@ -183,10 +193,13 @@ impl Engine {
             });
             match next {
                 Next::End(end) => {
-                    tracing::info!(index, system = %target.system, outcome = %end.outcome,
-                        reason = end.reason.map(crate::job::Reason::as_str), "target ended");
+                    log_end(index, &target.system, &end);
                     run.journal.append(&*self.store, vec![Entry::Ended { target: number, end, at: now }])?;
                     gate.target_ended();
+                    if run.job.targets.len() > 1 {
+                        // The others may still take long.
+                        run.journal.hand_over(&*self.store);
+                    }
                 }
                 Next::Settle { step, done } => {
                     run.journal.append(&*self.store, vec![Entry::Settled { target: number, step, done, at: now }])?;
@@ -239,6 +252,7 @@ impl Engine {
         gate: &Arc<Gate>,
         step: Step,
     ) -> Result<Option<StayAway>, Interrupted> {
+        run.journal.hand_over(&*self.store);
         let target = &run.job.targets[index];
         if let Some(wait) = self.pauses.stay_away(&run.job.key.tenant, &target.system, self.now()) {
             return Ok(Some(StayAway { wait, why: Waiting::Paused }));
@@ -261,7 +275,7 @@ impl Engine {
         }
         let attempt = run.journal.with(|state| state.targets[index].get(step).map_or(0, |state| state.attempts)) + 1;
         let facts = self.facts(run, index, step);
-        let span = tracing::info_span!("attempt", system = %target.system, step = step.name.as_str(), item = step.item, attempt);
+        let span = tracing::debug_span!("attempt", system = %target.system, step = step.name.as_str(), item = step.item, attempt);
         let was_proven = gate.system().credential().is_proven();
         let call = Call { job: run.job, target, index, step, facts: &facts };
         crash::point(if step.name.needs_intent() { "before_act" } else { "before_read" });
@@ -305,14 +319,15 @@ impl Engine {
         failure: &Failure,
         now: At,
     ) -> Result<(), Interrupted> {
+        let system = &run.job.targets[usize::from(target)].system;
         match failure.kind {
             // Not attempts: the gate makes everyone wait.
             FailureKind::RateLimited | FailureKind::UnauthorisedOurs => {
-                tracing::debug!(%failure, "the system is not to be called for now");
+                tracing::debug!(%system, step = step.name.as_str(), %failure, "the system is not to be called for now");
             }
             _ => {
                 self.figures.count(&self.figures.failed_attempts);
-                tracing::warn!(%failure, "attempt failed");
+                tracing::warn!(%system, step = step.name.as_str(), item = step.item, attempt, %failure, "attempt failed");
                 let pause =
                     pause(&self.settings.retry, attempt, (self.chance)()).max(failure.retry_after.unwrap_or_default());
                 let entry = Entry::Failed {
@@ -337,18 +352,23 @@ impl Engine {
                 facts.entitlement = target.entitlements.get(step.item as usize).cloned();
             }
             let value = |field: Field| (field, self.replacement(run.job, index, field));
+            let Spec::VitalSource { guid, reference, overwrite, .. } = &run.job.targets[index].spec else {
+                return facts;
+            };
             if step.name == StepName::Resolve {
                 // A user that this very job overwrote before its store was lost is still this user.
-                facts.replacements = Field::ALL.into_iter().map(value).collect();
+                if guid.is_some() && reference.is_some() {
+                    facts.replacements = Field::ALL.into_iter().map(value).collect();
+                }
                 return facts;
             }
             let resolved = target.get(Step::one(StepName::Resolve)).and_then(|state| state.answer.as_ref());
-            if let (Some(Answer::User { guid, email, fields, .. }), Spec::VitalSource { overwrite, .. }) =
-                (resolved, &run.job.targets[index].spec)
-            {
+            if let Some(Answer::User { guid, email, fields, .. }) = resolved {
                 facts.guid = Some(SecretString::from(guid.clone()));
                 facts.user_email = email.clone().map(SecretString::from);
-                facts.replacements = flow::fields_to_overwrite(fields, overwrite).into_iter().map(value).collect();
+                if matches!(step.name, StepName::OverwriteUser | StepName::ReadBack) {
+                    facts.replacements = flow::fields_to_overwrite(fields, overwrite).into_iter().map(value).collect();
+                }
             }
             facts
         })
@@ -357,6 +377,16 @@ impl Engine {
     fn replacement(&self, job: &Job, index: usize, field: Field) -> [u8; 32] {
         let target = u32::try_from(index).unwrap_or(u32::MAX);
         self.keyring.replacement(&job.key.tenant, &job.key.job_id.to_string(), target, field.as_str())
+    }
+}
+
+/// Work done well is told once, with the job; anything else is worth a line of its own.
+fn log_end(index: usize, system: &str, end: &TargetEnd) {
+    let (outcome, reason) = (end.outcome, end.reason.map(crate::job::Reason::as_str));
+    if end.outcome.is_erased() {
+        tracing::debug!(index, system, %outcome, reason, "target ended");
+    } else {
+        tracing::info!(index, system, %outcome, reason, "target ended");
     }
 }
 

@@ -13,7 +13,7 @@ use std::sync::{Mutex, PoisonError};
 use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
 
 use crate::job::At;
-use crate::store::{Batch, Store, StoreError, Table, Ticket};
+use crate::store::{Batch, Store, StoreError, Table};
 
 /// The weight of deaths at which a message is set aside.
 const MOST_WEIGHT: u8 = 12;
@@ -141,12 +141,10 @@ impl Starts {
         drop(store.submit(batch));
     }
 
-    /// The message is settled, or goes back: it did not stop the worker.
-    pub fn close(&self, store: &dyn Store, digest: &[u8]) -> Ticket {
+    /// The message is settled, or goes back: it did not stop the worker. Written with the batch.
+    pub fn close(&self, batch: &mut Batch, digest: &[u8]) {
         self.suspects.lock().unwrap_or_else(PoisonError::into_inner).remove(digest);
-        let mut batch = Batch::new();
         batch.remove(Table::Start, digest);
-        store.submit(batch)
     }
 }
 

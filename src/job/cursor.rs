@@ -119,14 +119,14 @@ impl Node {
         match self {
             Node::Null | Node::Bool(_) | Node::Number(_) | Node::Text(_) => None,
             Node::List(items) => {
-                let within = |(index, item): (usize, &Node)| Some(join(&format!("[{index}]"), &item.duplicate()?));
+                let within =
+                    |(index, item): (usize, &Node)| item.duplicate().map(|path| join(&format!("[{index}]"), &path));
                 items.iter().enumerate().find_map(within)
             }
             Node::Object(fields) => {
-                let mut seen = HashSet::with_capacity(fields.len());
-                let twice = fields.iter().find(|(name, _)| !seen.insert(name.as_str()));
-                let within = |(name, node): &(String, Node)| Some(join(&shown(name), &node.duplicate()?));
-                twice.map(|(name, _)| shown(name)).or_else(|| fields.iter().find_map(within))
+                // What names a field in an error is worked out only where there is one.
+                let within = |(name, node): &(String, Node)| node.duplicate().map(|path| join(&shown(name), &path));
+                twice(fields).map(shown).or_else(|| fields.iter().find_map(within))
             }
         }
     }
@@ -284,6 +284,21 @@ impl<'a> Object<'a> {
             }
         }
     }
+}
+
+/// The first name that stands before it already.
+fn twice(fields: &[(String, Node)]) -> Option<&str> {
+    // Among few, comparing them is less work than hashing them.
+    const FEW: usize = 16;
+    let names = || fields.iter().map(|(name, _)| name.as_str());
+    if fields.len() <= FEW {
+        return names()
+            .enumerate()
+            .find(|(index, name)| names().take(*index).any(|before| before == *name))
+            .map(|(_, name)| name);
+    }
+    let mut seen = HashSet::with_capacity(fields.len());
+    names().find(|name| !seen.insert(*name))
 }
 
 fn join(path: &str, name: &str) -> String {

@@ -3,7 +3,7 @@
 //! The rule it keeps: no personal data; a version byte first, so that a later release can read
 //! what an earlier one wrote.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::journal::{At, Entry};
 use super::outcome::{InputKind, JobOutcome, Reason};
@@ -17,9 +17,15 @@ pub struct Event {
     /// `completed`, `failed`, `needs_input`…
     pub what: String,
     /// The CloudEvents JSON.
+    #[serde(serialize_with = "at_once")]
     pub body: Vec<u8>,
     /// When it was first written.
     pub at: At,
+}
+
+/// The same bytes as a sequence of single ones gives, without going through them.
+fn at_once<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_bytes(bytes)
 }
 
 /// Why a job waits.
@@ -141,7 +147,8 @@ pub struct Ended {
     pub at: At,
     /// The final event.
     pub event: Event,
-    /// True once the final event was confirmed.
+    /// True once the final event was confirmed; written so only where the job failed, see
+    /// [`Ended::is_published`].
     pub published: bool,
     /// For a failed job.
     pub dead_letter: Option<DeadLetterNote>,
@@ -149,6 +156,14 @@ pub struct Ended {
     pub dead_lettered: bool,
     /// The targets' systems, in order.
     pub systems: Vec<String>,
+}
+
+impl Ended {
+    /// Whether the final event was confirmed. Of a job that did not fail its record stays until then:
+    /// removing that costs less than writing this once more, event and all.
+    pub fn is_published(&self, has_record: bool) -> bool {
+        self.published || (self.outcome != JobOutcome::Failed && !has_record)
+    }
 }
 
 /// Entries appended together, and the sealed answers among them.

@@ -7,6 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
 
@@ -17,6 +18,11 @@ use super::{Batch, StoreError, Ticket};
 const GROUP_BATCHES: usize = 4096;
 /// A group that has this many bytes takes no further batch.
 const GROUP_BYTES: usize = 4 << 20;
+
+/// A group that follows one of at least this many batches is gathered for [`GATHER`]: under load a
+/// larger group saves more than its first batch loses. One job alone never waits for it.
+const BUSY: usize = 16;
+const GATHER: Duration = Duration::from_millis(1);
 
 /// Where groups go.
 pub(super) trait Sink: Send + 'static {
@@ -158,10 +164,14 @@ struct Worker<S> {
 impl<S: Sink> Worker<S> {
     fn run(&mut self) {
         let mut stop = false;
+        let mut is_busy = false;
         while !stop {
             let mut group = Group::default();
             let mut outrun = Vec::new();
             let mut next = self.queue.recv().ok();
+            if is_busy {
+                std::thread::sleep(GATHER);
+            }
             loop {
                 match next {
                     Some(Order::Commit { batch, must_sync, reply }) => match self.holds(&group, &batch) {
@@ -178,6 +188,7 @@ impl<S: Sink> Worker<S> {
                 // Every handle is gone, or only the stop came.
                 break;
             }
+            is_busy = group.replies.len() >= BUSY;
             if !group.replies.is_empty() {
                 self.settle(group);
             }

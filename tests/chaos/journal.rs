@@ -48,15 +48,18 @@ fn answered(item: u32) -> Entry {
     Entry::Answered { target: 0, step: revoke(item), answer: Some(Answer::Done), at: At(3) }
 }
 
-/// A journal with one intent on the disk, an answer that found no room, and a later intent that did.
+/// Entries of one append: so many that what comes next begins a row of its own.
+const MANY: u32 = 300;
+
+/// A journal with intents on the disk, more of them that found no room, and a later one that did.
 fn with_a_gap(store: &MemoryStore) -> Journal {
     let journal = Journal::new(key(), sealer(), record(), 1);
     journal.write(store, Vec::new(), Batch::new()).unwrap();
-    journal.append(store, vec![intent(0)]).unwrap();
+    journal.append(store, (0..MANY).map(intent).collect()).unwrap();
     store.fail_with(Some(StoreError::Full { path: String::new(), free: 0, needed: 1 }));
-    journal.append(store, vec![answered(0)]).unwrap();
+    journal.append(store, (MANY..2 * MANY).map(intent).collect()).unwrap();
     store.fail_with(None);
-    journal.append(store, vec![intent(1)]).unwrap();
+    journal.append(store, vec![intent(2 * MANY)]).unwrap();
     journal
 }
 
@@ -68,6 +71,26 @@ async fn a_write_that_found_no_room_is_told_although_a_later_one_succeeds() {
 }
 
 #[tokio::test]
+async fn an_answer_that_found_no_room_is_kept_by_the_next_write() {
+    let store = MemoryStore::new();
+    let journal = Journal::new(key(), sealer(), record(), 1);
+    journal.write(&store, Vec::new(), Batch::new()).unwrap();
+    journal.append(&store, vec![intent(0)]).unwrap();
+    store.fail_with(Some(StoreError::Full { path: String::new(), free: 0, needed: 1 }));
+    journal.append(&store, vec![answered(0)]).unwrap();
+    journal.hand_over(&store);
+    store.fail_with(None);
+    journal.append(&store, vec![intent(1)]).unwrap();
+    assert!(matches!(journal.durable().await, Err(StoreError::Full { .. })), "told although a later one succeeded");
+    let rows = entries_of(&store, &key()).unwrap();
+    assert_eq!(rows.len(), 1, "a small row takes what comes next");
+    assert_eq!(rows[0].1.entries, [intent(0), answered(0), intent(1)]);
+    let loaded = Journal::load(&store, key(), sealer(), record(), 1).unwrap();
+    let doubted = |step| loaded.with(|state| state.targets[0].get(step).unwrap().doubted);
+    assert!(!doubted(revoke(0)) && doubted(revoke(1)));
+}
+
+#[tokio::test]
 async fn what_came_after_a_gap_is_never_written_over() {
     let store = MemoryStore::new();
     drop(with_a_gap(&store));
@@ -76,8 +99,8 @@ async fn what_came_after_a_gap_is_never_written_over() {
     journal.durable().await.unwrap();
     let kept: Vec<Entry> =
         entries_of(&store, &key()).unwrap().into_iter().flat_map(|(_, appended)| appended.entries).collect();
-    assert_eq!(kept.len(), 3, "{kept:?}");
+    assert_eq!(kept.len(), MANY as usize + 2);
     let in_doubt = Journal::load(&store, key(), sealer(), record(), 1).unwrap();
     let doubts = |step| in_doubt.with(|state| state.targets[0].get(step).unwrap().doubted);
-    assert!(doubts(revoke(1)), "a call that may have been made stays in doubt");
+    assert!(doubts(revoke(2 * MANY)), "a call that may have been made stays in doubt");
 }

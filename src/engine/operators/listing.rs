@@ -159,7 +159,7 @@ impl JobSummary {
             requested_at: record.map(|record| record.requested_at.to_rfc3339()),
             due_at: record.and_then(|record| record.due_at).map(At::to_rfc3339),
             ended_at: ended.map(|ended| ended.at.to_rfc3339()),
-            event_published: ended.map(|ended| ended.published),
+            event_published: ended.map(|ended| ended.is_published(record.is_some())),
         }
     }
 }
@@ -204,7 +204,8 @@ impl Engine {
     pub fn jobs(&self, filter: &JobFilter, after: Option<&JobKey>, limit: usize) -> Result<JobPage, StoreError> {
         let prefix = filter.tenant.as_ref().map_or_else(Vec::new, |tenant| [tenant.as_bytes(), &[0]].concat());
         let after = after.map(JobKey::to_bytes);
-        // An ended job's record stays only where it failed: each state needs one of the two tables.
+        // An ended job's record stays only where it failed or its event is unconfirmed: each state needs
+        // one of the two tables.
         let tables = match filter.status {
             Some(status) if status.is_end() => (false, true),
             Some(_) => (true, false),

@@ -7,7 +7,6 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 use tokio::sync::mpsc::unbounded_channel;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::super::intake::Arrived;
@@ -134,8 +133,7 @@ impl Stage {
         };
         let journal = Journal::new(job.key.clone(), sealer, record, 1);
         let (lost, cancelled) = (CancellationToken::new(), CancellationToken::new());
-        let arrived =
-            Arrived { at: Instant::now(), life: tokio::sync::Notify::new(), progress: tokio::sync::Notify::new() };
+        let arrived = Arrived::new(Vec::new());
         let run = Run { job: &job, journal: &journal, lost: &lost, cancelled: &cancelled, arrived: &arrived };
         self.engine.end_with_receipt(&run, &mut ended, Batch::new()).await?;
         // A store that was killed says nothing any more.

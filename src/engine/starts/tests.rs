@@ -61,6 +61,8 @@ async fn a_message_that_ended_is_no_suspect() {
         let starts = Starts::default();
         starts.begin(&store, NOW).await.unwrap();
         assert!(matches!(starts.open(&store, b"message", NOW).await.unwrap(), Turn::Shared(_)));
-        starts.close(&store, b"message").await.unwrap();
+        let mut batch = Batch::new();
+        starts.close(&mut batch, b"message");
+        store.submit(batch).await.unwrap();
     }
 }
