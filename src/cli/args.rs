@@ -141,6 +141,9 @@ pub struct Demo {
     /// Makes faults and their order repeatable.
     #[arg(long, value_name = "NUMBER")]
     pub seed: Option<u64>,
+    /// Keep the events and the public keys in this folder, for `receipt verify`.
+    #[arg(long, value_name = "DIR")]
+    pub keep: Option<PathBuf>,
     /// Printing.
     #[command(flatten)]
     pub output: Output,

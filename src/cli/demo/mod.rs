@@ -71,6 +71,9 @@ pub async fn demo(args: &Demo, out: &mut (dyn Write + Send)) -> Result<Exit> {
     let report = Report::draw_up(&cases, sandbox.sandbox(), &stage.events()?, crashes, began.elapsed());
     report.print(args.output.json, out)?;
     sandbox.stop().await;
+    if let Some(folder) = &args.keep {
+        stage.keep(folder).with_context(|| folder.display().to_string())?;
+    }
     stage.queue.close().await?;
     if !report.holds() {
         keep_log(&dir.0, out)?;
@@ -124,6 +127,15 @@ impl Stage {
             Some((url, prefix)) => Queue::amqp(url, prefix, dir.join("events.ndjson")).await?,
         };
         Ok(Stage { queue, dir, config, bar, answered: RefCell::default() })
+    }
+
+    /// What a subscriber saw, and what it takes to check its receipts.
+    fn keep(&self, folder: &Path) -> Result<()> {
+        std::fs::create_dir_all(folder)?;
+        std::fs::copy(self.dir.join("events.ndjson"), folder.join("events.ndjson"))?;
+        let keyring = app::keyring(&Config::load(Some(&self.config), &Surroundings::default())?)?;
+        std::fs::write(folder.join("jwks.json"), format!("{:#}\n", keyring.public_keys()))?;
+        Ok(())
     }
 
     fn say(&self, what: String) {
