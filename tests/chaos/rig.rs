@@ -21,7 +21,7 @@ use crate::events::Events;
 use crate::worker::Worker;
 
 /// How long anything may take before a test gives up; none relies on it passing.
-pub const PATIENCE: Duration = Duration::from_secs(120);
+pub const PATIENCE: Duration = Duration::from_secs(300);
 
 const MASTER_KEY: &str = "5f1e0c7d9a3b48265f1e0c7d9a3b48265f1e0c7d9a3b48265f1e0c7d9a3b4826";
 
