@@ -4,7 +4,9 @@
 //! is derived from the message and never stored.
 
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use crate::job::record::{Appended, Undecodable};
 use crate::job::{Answer, Ended, Entry, JobKey, JobRecord, TargetState};

@@ -158,6 +158,7 @@ impl Engine {
         let pause = (notice(max_age) / 8).clamp(Duration::from_secs(1), Duration::from_secs(3600));
         loop {
             tokio::select! {
+                biased;
                 () = tokio::time::sleep(pause) => {}
                 () = self.draining.cancelled() => return,
             }
