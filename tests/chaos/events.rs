@@ -92,14 +92,15 @@ impl Events {
             let ended = heard.ended();
             ids.iter().filter(|id| !ended.contains(**id)).count()
         };
-        let all = tokio::time::timeout(crate::rig::PATIENCE, heard.wait_for(|heard| open(heard) == 0)).await;
-        if all.is_err() {
+        // No borrow of the events outlives the wait: reading them again beside it can lock up with the writer.
+        let all = async { heard.wait_for(|heard| open(heard) == 0).await.unwrap().clone() };
+        let Ok(all) = tokio::time::timeout(crate::rig::PATIENCE, all).await else {
             let heard = self.heard();
             let ended = heard.ended();
             let open: Vec<_> = ids.iter().filter(|id| !ended.contains(**id)).map(|id| (id, heard.of(id))).collect();
             panic!("{} of {} jobs have no final event: {open:#?}", open.len(), ids.len());
-        }
-        self.heard()
+        };
+        all
     }
 }
 

@@ -61,14 +61,17 @@ async fn a_damaged_store_is_moved_aside_and_the_jobs_end_by_reading_back() {
     damage(&rig.state_dir("state").join("store/db"));
     let worker = rig.worker("state", &[]);
     worker.says("the store was damaged and is moved aside").await;
+    // A 404 proves an absence only once the credential is proven: by a member who is still there.
+    let present = Case::new(sandbox, Form::LoyaltyProgram, 37);
+    rig.publish(std::slice::from_ref(&present.body)).await;
     rig.events.all_end(ids(&half)).await;
     // The parked copy came back to a store that knows nothing of it, and waits again.
     rig.publish(&[waiting.answered(None)]).await;
-    let heard = rig.events.all_end([waiting.id.as_str()]).await;
+    let heard = rig.events.all_end([present.id.as_str(), waiting.id.as_str()]).await;
     rig.is_empty().await;
     worker.stop().await;
 
-    for case in half.iter().chain([&waiting]) {
+    for case in half.iter().chain([&present, &waiting]) {
         let finals = heard.finals(&case.id);
         assert!(finals.values().all(|outcome| outcome == "completed"), "{:?}: {:#?}", case.form, heard.of(&case.id));
         assert_eq!(case.remains(sandbox), [""; 0], "{:?}", case.form);
