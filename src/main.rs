@@ -68,6 +68,7 @@ async fn command(cli: Cli) -> anyhow::Result<Exit> {
         Command::Man(args) => cli::pages::man(args, &mut out, &mut err)?,
         Command::Jobs(args) => cli::jobs::jobs(args, &surroundings, &mut out, &mut err).await?,
         Command::DeadLetters(args) => cli::dead_letters::dead_letters(args, &surroundings, &mut out, &mut err).await?,
+        Command::Approvals(args) => cli::approvals::approvals(args, &surroundings, &mut out, &mut err).await?,
         Command::Guard(args) => cli::guard::guard(args, &surroundings, &mut out, &mut err).await?,
         Command::ZetaImport(args) => cli::zeta_import::zeta_import(args, &surroundings, &mut out, &mut err).await?,
         Command::Schema(args) => cli::schema::schema(args, &mut out)?,

@@ -4,6 +4,8 @@
 //! The rule it keeps: results go to the writer given as `out` (stdout), everything else to stderr;
 //! a command says how it ended with an [`Exit`].
 
+pub mod approvals;
+pub mod approvals_args;
 pub mod args;
 pub mod check;
 pub mod client;
