@@ -12,6 +12,7 @@
     reason = "helpers of a test binary: a failure is the test's"
 )]
 
+mod approvals;
 mod browser;
 mod looks;
 mod members;
