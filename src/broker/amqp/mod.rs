@@ -251,6 +251,10 @@ impl Broker for AmqpBroker {
         self.shared.control.next(from).await
     }
 
+    fn jobs_queue(&self) -> String {
+        self.shared.topology.name("jobs")
+    }
+
     async fn publish(&self, publication: Publication) -> Result<(), PublishError> {
         self.shared.publisher.publish(&self.shared.topology, &publication).await
     }
