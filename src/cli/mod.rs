@@ -11,6 +11,7 @@ pub mod check;
 pub mod client;
 pub mod dead_letters;
 pub mod demo;
+pub mod find;
 pub mod guard;
 pub mod guard_args;
 pub mod init;

@@ -14,6 +14,7 @@
 
 mod approvals;
 mod browser;
+mod finding;
 mod looks;
 mod members;
 mod pages;
