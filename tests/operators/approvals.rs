@@ -27,7 +27,8 @@ async fn a_second_operator_sees_what_will_be_lost_and_approves_rejects_or_is_ref
     browser.sees(&["Approve all 2", "2 of 2 targets found", "4 entitlements", "found; 2 entitlements: S100_EX"]).await;
     let place = async |key: &JobKey| {
         let name = format!("{}/{}", key.tenant, key.job_id);
-        let rows = browser.script("return [...document.querySelectorAll('td.id a')].map((link) => link.innerText)").await;
+        let rows =
+            browser.script("return [...document.querySelectorAll('td.id a')].map((link) => link.innerText)").await;
         rows.as_array().unwrap().iter().position(|row| row.as_str() == Some(&name)).unwrap()
     };
     browser.picture("approvals").await;

@@ -13,6 +13,7 @@
 )]
 
 mod approvals;
+mod broken_off;
 mod browser;
 mod finding;
 mod looks;

@@ -41,21 +41,26 @@ impl Rig {
     /// Starts a worker that lets so many jobs of the tenant through in an hour.
     pub async fn start_guarded(max_jobs_per_hour: u32) -> Rig {
         let more = format!("\n[tenants.{TENANT}]\nmax_jobs_per_hour = {max_jobs_per_hour}\n");
-        Rig::start_as(None, &more, |_| {}).await
+        Rig::start_as(Rabbit::shared(), None, &more, |_| {}).await
     }
 
     /// Starts a worker; `fill` may put into the store what an earlier one would have left.
     pub async fn start_with(token: Option<&str>, fill: impl FnOnce(&OpenedStore)) -> Rig {
-        Rig::start_as(token, "", fill).await
+        Rig::start_as(Rabbit::shared(), token, "", fill).await
     }
 
-    async fn start_as(token: Option<&str>, more: &str, fill: impl FnOnce(&OpenedStore)) -> Rig {
+    /// Starts a worker on a broker of the test's own.
+    pub async fn start_on(rabbit: &Rabbit) -> Rig {
+        Rig::start_as(rabbit, None, "", |_| {}).await
+    }
+
+    async fn start_as(rabbit: &Rabbit, token: Option<&str>, more: &str, fill: impl FnOnce(&OpenedStore)) -> Rig {
         app::install_tls();
         let sandbox = Sandbox::start("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let folder = tempfile::Builder::new().prefix("console-").tempdir().unwrap();
         let file = folder.path().join("worker.toml");
         let prefix = format!("c{}", Uuid::new_v4().simple());
-        let configuration = configuration(&sandbox, &Rabbit::shared().url(), &prefix, folder.path());
+        let configuration = configuration(&sandbox, &rabbit.url(), &prefix, folder.path());
         std::fs::write(&file, configuration + more).unwrap();
         let config = Config::load(Some(&file), &Surroundings::default()).unwrap();
         let opened = app::store(&config).await.unwrap();
