@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::Engine;
 use super::intake::Interrupted;
 use super::journal::{JournalError, folded, record_of};
-use super::run::{Rests, Run};
+use super::run::{Rests, Run, twin_before};
 use crate::job::flow::Ask;
 use crate::job::record::Waiting;
 use crate::job::{At, Entry, Found, InputKind, JobKey, TargetState};
@@ -218,7 +218,9 @@ impl Engine {
             open.map(|(index, _)| index).collect::<Vec<_>>()
         });
         if open.iter().any(|index| is_asked(*index, &asks)) {
-            if !open.iter().all(|index| is_asked(*index, &asks)) {
+            // The same identity once more waits for its twin, not for a person.
+            let is_twin = |index: usize| twin_before(run.job, index).is_some_and(|twin| open.contains(&twin));
+            if !open.iter().all(|index| is_asked(*index, &asks) || is_twin(*index)) {
                 asks.retain(|(_, ask)| ask.kind != InputKind::Approval);
             } else if why == Waiting::Input {
                 return Rests::Waits { until: until.min(self.now().plus(LOOK_AGAIN)), why, asks };
