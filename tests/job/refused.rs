@@ -296,7 +296,7 @@ fn a_member_has_exactly_one_id_of_a_kind_that_the_method_takes() {
 #[test]
 fn an_unknown_field_is_refused_wherever_it_stands() {
     let top_level = "expected one of schema, job_id, tenant, environment, mode, requested_at, regulation, due_at, \
-                     confirmation, receipt_salt, retry, extensions, targets";
+                     confirmation, approval, receipt_salt, retry, extensions, targets";
     top("/job", Some(json!(1)), &format!("<a field name of 3 bytes>: is not a field here; {top_level}"));
     top("/tennant", Some(json!("a")), &format!("tennant: is not a field here; {top_level}"));
     top("/targetss", Some(json!([])), &format!("targetss: is not a field here; {top_level}"));
