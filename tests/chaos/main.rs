@@ -11,6 +11,7 @@ mod support;
 mod events;
 mod forms;
 mod rig;
+#[allow(dead_code, reason = "the soak uses all of it")]
 mod worker;
 
 mod broker_trouble;
