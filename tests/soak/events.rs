@@ -37,8 +37,8 @@ pub struct Heard {
     bodies: HashMap<String, u64>,
     /// Jobs of which two events have one id and other bytes.
     pub reworded: Vec<String>,
-    /// Jobs that were told something else than an ending.
-    pub others: Vec<String>,
+    /// Jobs that were told something else than an ending, and what.
+    pub others: Vec<(String, String)>,
 }
 
 impl Heard {
@@ -54,7 +54,7 @@ impl Heard {
         }
         let data = &event["data"];
         if data["final"] != true {
-            self.others.push(format!("{job}: {}", text(&event["type"])));
+            self.others.push((job, text(&event["type"])));
             return;
         }
         let targets = data["targets"].as_array().map_or(&[][..], Vec::as_slice);

@@ -206,6 +206,8 @@ impl Ground {
         let settings = [
             ("ERASURE__AMQP__URL", url.as_str()),
             ("ERASURE__SYSTEMS__LOYALTY__IMPORT__DIR", import.to_str().unwrap()),
+            // A person who is asked again for what another worker has used up cannot help.
+            ("ERASURE__WAITS__INPUT_MAX", "20s"),
             ("ERASURE_LOG", &level),
         ];
         let name = format!("{state}-{life}");

@@ -181,8 +181,8 @@ fn report(ground: &Ground, verdict: &Verdict) -> usize {
     );
     println!(
         "{nodes}: {} of the jobs had two workers with a disk each: calls repeated {}, endings told again {}, \
-         unproven {}",
-        verdict.shared, verdict.shared_repeats, verdict.shared_told_again, verdict.shared_unproven
+         persons asked again {}, ended as failed {:?}",
+        verdict.shared, verdict.shared_repeats, verdict.shared_told_again, verdict.shared_asked, verdict.shared_failed,
     );
     let breaches = ground.breaches.lock().unwrap();
     breaches.iter().for_each(|breach| eprintln!("{nodes}, seed {}: {breach}", ground.plan.seed));

@@ -3,7 +3,7 @@
 //!
 //! The rule it keeps: the worker's own word counts for nothing but the ending that is measured.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use erasure_worker::sandbox::Repeat;
 
@@ -11,6 +11,11 @@ use crate::events::{Final, Heard};
 use crate::forms::{Case, Form};
 use crate::ground::Ground;
 use crate::publisher::Published;
+
+/// What a worker says of a job that another one has worked on meanwhile: of a person who is missing
+/// before its credential has succeeded, of a proof that is used up, of an e-mail that no longer
+/// belongs to anybody. Never that the job is completed.
+const HINDERED: [&str; 4] = ["unproven", "input_refused", "input_never_came", "identity_mismatch"];
 
 /// The counts that must be nothing, and those that say how much was tried.
 #[derive(Default)]
@@ -27,11 +32,13 @@ pub struct Verdict {
     pub ended_twice: usize,
     pub repeats: usize,
     /// Jobs in whose time there were two workers, each with a disk of its own, and what is not
-    /// promised for them: calls repeated, endings told in other words, endings as `unproven`.
+    /// promised for them: calls repeated, endings told in other words, endings as failed because what
+    /// one worker has done stands in the other's way, persons asked again.
     pub shared: usize,
     pub shared_repeats: usize,
     pub shared_told_again: usize,
-    pub shared_unproven: usize,
+    pub shared_failed: BTreeMap<String, usize>,
+    pub shared_asked: usize,
 }
 
 /// A job and all that is known of it.
@@ -67,7 +74,7 @@ impl Verdict {
                 last_ms[*number] = last_ms[*number].max(i64::try_from(call.at_ms).unwrap());
             }
         }
-        let no_finals = std::collections::BTreeMap::new();
+        let no_finals = BTreeMap::new();
         let mut known = Vec::new();
         for (number, one) in published.iter().enumerate() {
             let finals = heard.finals.get(&one.case.id).unwrap_or(&no_finals);
@@ -87,10 +94,16 @@ impl Verdict {
         for letter in letters.iter().filter(|id| !confirmed.contains(id.as_str())) {
             ground.breach(format!("a dead letter of a job that was not published: {letter}"));
         }
-        heard.others.iter().for_each(|other| ground.breach(format!("an event that no job gave cause for: {other}")));
+        let is_shared = |job: &str| known.iter().any(|one| one.published.case.id == job && one.is_shared);
+        for (job, what) in &heard.others {
+            if is_shared(job) && what.contains("needs_input") {
+                verdict.shared_asked += 1;
+            } else {
+                ground.breach(format!("{job} gave no cause for an event {what}"));
+            }
+        }
         for job in &heard.reworded {
-            let is_shared = known.iter().any(|one| one.published.case.id == *job && one.is_shared);
-            if is_shared {
+            if is_shared(job) {
                 verdict.shared_told_again += 1;
             } else {
                 ground.breach(format!("{job}: two events have one id and other bytes"));
@@ -139,8 +152,9 @@ impl Verdict {
                     self.falsely_completed += 1;
                     breach(&format!("completed, but there is still {remains:?}"));
                 }
-                // What one worker has done the other finds missing before it trusts its credential.
-                (_, "failed") if known.is_shared && only(&["unproven", "input_refused"]) => self.shared_unproven += 1,
+                (_, "failed") if known.is_shared && only(&HINDERED) => {
+                    *self.shared_failed.entry(told.reasons.join("+")).or_default() += 1;
+                }
                 _ => breach("another ending than it should have"),
             }
         }
