@@ -38,7 +38,7 @@ use tokio_util::sync::CancellationToken;
 use verdict::Verdict;
 
 /// How long things go wrong unless told otherwise.
-const SHORT: Duration = Duration::from_secs(20);
+const SHORT: Duration = Duration::from_secs(15);
 
 /// The seed unless told otherwise.
 const SEED: u64 = 2026;
