@@ -21,6 +21,7 @@ use crate::job::flow::{self, Ask, Next, Why};
 use crate::job::record::Waiting;
 use crate::job::{Answer, At, Entry, Failure, FailureKind, Field, Job, Spec, Step, StepName, TargetEnd};
 use crate::systems::{Call, Facts};
+use crate::trace;
 
 /// A job being worked on.
 pub(crate) struct Run<'a> {
@@ -279,7 +280,8 @@ impl Engine {
         let was_proven = gate.system().credential().is_proven();
         let call = Call { job: run.job, target, index, step, facts: &facts };
         crash::point(if step.name.needs_intent() { "before_act" } else { "before_read" });
-        let result = gate.system().call(call).instrument(span.clone()).await;
+        let traced = trace::attempt(&target.system, step.name.as_str(), step.item, attempt);
+        let result = gate.system().call(call).instrument(span.clone()).instrument(traced.clone()).await;
         crash::point(if step.name.needs_intent() { "after_act" } else { "after_read" });
         gate.ended(pass, result.as_ref().err());
         run.arrived.life.notify_one();
@@ -303,6 +305,7 @@ impl Engine {
                 crash::point("after_answer");
             }
             Err(failure) => {
+                trace::failed(&traced, failure.kind.as_str());
                 self.figures.label("system_requests", &target.system, failure.kind.as_str());
                 self.note_failure(run, number, step, attempt, &failure, now)?;
             }
