@@ -98,7 +98,7 @@ impl Ground {
         self.breaches.lock().unwrap().push(what);
     }
 
-    /// Whether a second worker may have had a part in what happened between these times.
+    /// Whether there were two workers at some time between these.
     pub fn was_shared(&self, from_ms: i64, to_ms: i64) -> bool {
         self.windows.lock().unwrap().iter().any(|(from, to)| *from <= to_ms && from_ms <= *to)
     }
@@ -290,10 +290,9 @@ impl Ground {
         }
     }
 
-    /// Nothing goes wrong any more: waits until so many jobs have ended and nothing is left, then
+    /// Only the systems still misbehave: waits until so many jobs have ended and nothing is left, then
     /// stops the worker in good order.
     pub async fn settle(self: &Arc<Self>, mut named: Named, jobs: usize) {
-        self.rig.sandbox().clear_faults();
         let mut ended = self.rig.events.ended();
         let all = async { ended.wait_for(|ended| *ended >= jobs).await.map(|ended| *ended) };
         tokio::select! {
