@@ -254,10 +254,8 @@ impl Ground {
     pub async fn lives(&self) -> Named {
         let lane = self.plan.lives();
         let kinds = lane.kinds();
-        let mut life = 0;
         for (number, act) in lane.enumerate() {
-            let mut worker = self.worker("state", life);
-            life += 1;
+            let mut worker = self.worker("state", number);
             if !self.goes_on(number, kinds) {
                 return worker;
             }
