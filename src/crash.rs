@@ -9,8 +9,8 @@
 //! ends is written there first, and one that stands there already is passed; times are then counted
 //! over all processes that share the file. `ERASURE_CRASH_TRACE` names a file that every point passed
 //! is written to. With `ERASURE_CRASH_TOGETHER` set to a number, a job that comes to its place stays
-//! there, and the process ends once so many have, or no other has come for a while: each of them ends
-//! at a place of its own, for the price of one process.
+//! there, and the process ends once so many have, or nobody moves any more: each of them ends at a
+//! place of its own, for the price of one process.
 
 #[cfg(debug_assertions)]
 pub(crate) use armed::{of, point};
@@ -131,6 +131,7 @@ mod armed {
     /// Ends the process where it was asked for at this point.
     pub(crate) async fn point(point: Point, detail: &str) {
         let Some(plan) = plan() else { return };
+        plan.moves.send_modify(|moves| moves.passed += 1);
         let message = MESSAGE.try_with(String::clone).unwrap_or_default();
         match plan.last(point, detail, &message) {
             None => {}
@@ -148,13 +149,20 @@ mod armed {
         trace: Option<PathBuf>,
         /// How many are to end together.
         together: usize,
-        /// How many have come to their places.
-        waiting: tokio::sync::watch::Sender<usize>,
+        moves: tokio::sync::watch::Sender<Moves>,
         seen: Mutex<HashMap<String, u32>>,
     }
 
-    /// With no other one coming to its place for so long, those that have come are enough.
-    const NOBODY_COMES: Duration = Duration::from_millis(400);
+    #[derive(Default)]
+    struct Moves {
+        /// How many have come to their places.
+        waiting: usize,
+        /// How many points anybody has passed.
+        passed: u64,
+    }
+
+    /// With nobody passing any point for so long, those that have come to their places are enough.
+    const NOBODY_MOVES: Duration = Duration::from_millis(300);
 
     #[derive(Clone, Copy)]
     enum End {
@@ -217,8 +225,8 @@ mod armed {
                 *seen.entry(passed.to_owned()).or_default() += 1;
             }
             let together = std::env::var("ERASURE_CRASH_TOGETHER").ok().and_then(|most| most.parse().ok());
-            let waiting = tokio::sync::watch::Sender::new(0);
-            Some(Plan { places, log, trace, together: together.unwrap_or(1), waiting, seen: Mutex::new(seen) })
+            let (together, moves) = (together.unwrap_or(1), tokio::sync::watch::Sender::default());
+            Some(Plan { places, log, trace, together, moves, seen: Mutex::new(seen) })
         }
 
         /// How the process ends here, if it does.
@@ -246,10 +254,10 @@ mod armed {
 
         /// Stays until the process ends: with the last one that is waited for, or when none comes any more.
         async fn wait_for_the_others(&self) {
-            self.waiting.send_modify(|waiting| *waiting += 1);
-            let mut waiting = self.waiting.subscribe();
-            while *waiting.borrow_and_update() < self.together {
-                if tokio::time::timeout(NOBODY_COMES, waiting.changed()).await.is_err() {
+            let mut moves = self.moves.subscribe();
+            self.moves.send_modify(|moves| moves.waiting += 1);
+            while moves.borrow_and_update().waiting < self.together {
+                if tokio::time::timeout(NOBODY_MOVES, moves.changed()).await.is_err() {
                     break;
                 }
             }

@@ -15,12 +15,12 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
+use super::Engine;
 use super::ending::Settled;
 use super::envelope;
 use super::journal::{BODY, JournalError};
 use super::opening::Opened;
 use super::starts::Turn;
-use super::Engine;
 use crate::broker::{Delivery, HeaderValue};
 use crate::crash::{self, Point};
 use crate::job::JobKey;

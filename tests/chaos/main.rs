@@ -10,10 +10,12 @@ mod support;
 
 mod events;
 mod forms;
+mod persons;
 mod rig;
 mod worker;
 
 mod broker_trouble;
+mod crash_plan;
 mod crash_points;
 mod drain;
 mod handover;

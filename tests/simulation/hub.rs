@@ -8,8 +8,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use erasure_worker::broker::{
-    Broker, Control, DeadLetter, Delivery, Destination, HeaderValue, Link, Lost, Properties, Publication, PublishError, Settle,
-    Verdict, Via,
+    Broker, Control, DeadLetter, Delivery, Destination, HeaderValue, Link, Lost, Properties, Publication, PublishError,
+    Settle, Verdict, Via,
 };
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};

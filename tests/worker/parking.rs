@@ -69,8 +69,14 @@ async fn an_older_copy_of_a_parked_job_is_acked_without_a_call_and_leaves_one_co
     rig.runs_to(&next, "completed").await;
     rig.stop_worker().await;
     rig.client.holds_copies(1).await;
-    let numbers: std::collections::BTreeSet<String> =
-        rig.client.resumed.all().iter().filter(|copy| is_copy(copy)).map(|copy| copy.header("x-erasure-park")).collect();
+    let numbers: std::collections::BTreeSet<String> = rig
+        .client
+        .resumed
+        .all()
+        .iter()
+        .filter(|copy| is_copy(copy))
+        .map(|copy| copy.header("x-erasure-park"))
+        .collect();
     let looks = rig.calls("loyalty");
     assert!(looks.len() <= 1 + numbers.len(), "a look for the job and one for each number: {looks:?}, {numbers:?}");
 
