@@ -17,3 +17,4 @@ pub mod service;
 pub mod store;
 pub mod systems;
 pub mod telemetry;
+pub mod trace;

@@ -15,10 +15,13 @@ use erasure_worker::{app, process, telemetry};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    if let Err(error) = telemetry::init() {
-        let _ = writeln!(stderr(), "erasure-worker: {error}");
-        return Exit::Usage.into();
-    }
+    let _telemetry = match telemetry::init() {
+        Ok(telemetry) => telemetry,
+        Err(error) => {
+            let _ = writeln!(stderr(), "erasure-worker: {error}");
+            return Exit::Usage.into();
+        }
+    };
     if let Err(error) = process::keep_memory_private() {
         tracing::warn!(%error, "this process could leave an image of its memory behind");
     }

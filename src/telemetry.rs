@@ -1,4 +1,5 @@
-//! Logs: to stderr, for a person on a terminal and as JSON elsewhere.
+//! Logs: to stderr, for a person on a terminal and as JSON elsewhere. Traces: by OTLP to a collector,
+//! where one is set by OpenTelemetry's own variables.
 //!
 //! The rule it keeps: personal data stays out. Other people's code may log only warnings (or
 //! information, where it is named), because at finer levels HTTP and AMQP clients print addresses
@@ -7,16 +8,27 @@
 use std::io::IsTerminal as _;
 use std::panic::PanicHookInfo;
 
+use opentelemetry::trace::TracerProvider as _;
+use opentelemetry_otlp::SpanExporter;
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider};
 use tracing::level_filters::LevelFilter;
 use tracing::{Metadata, Subscriber};
+use tracing_subscriber::filter::FilterExt as _;
 use tracing_subscriber::filter::FilterFn;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
-use tracing_subscriber::{EnvFilter, Layer as _};
+use tracing_subscriber::{EnvFilter, Layer, Registry};
+
+use crate::trace;
 
 /// The variable that sets the level: `info`, `debug`, or `erasure_worker::engine=trace,info`.
 pub const LEVEL_VARIABLE: &str = "ERASURE_LOG";
+/// Where OpenTelemetry looks for the collector's address.
+const ENDPOINTS: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"];
+/// A layer that hands spans on.
+pub type Spans = Box<dyn Layer<Registry> + Send + Sync>;
 /// The target that our own code logs under.
 const OWN: &str = "erasure_worker";
 /// The AMQP client's target.
@@ -48,27 +60,87 @@ pub enum TelemetryError {
     /// The level can't be read.
     #[error("{LEVEL_VARIABLE} cannot be read ({0}); examples: info, debug, erasure_worker::engine=trace,info")]
     Level(#[from] tracing_subscriber::filter::ParseError),
+    /// The collector's address or another of its settings can't be used.
+    #[error("the collector's settings (OTEL_EXPORTER_OTLP_…) cannot be used: is the address http(s)://HOST:PORT?")]
+    Collector,
     /// Something else in this process logs already.
     #[error("logging is set up already")]
     Twice(#[from] tracing_subscriber::util::TryInitError),
 }
 
-/// Sets up logging to stderr and the panic hook, once a process.
-///
-/// # Errors
-/// Where `$ERASURE_LOG` can't be read (a usage error), or logging is set up already.
-pub fn init() -> Result<(), TelemetryError> {
-    let level = std::env::var(LEVEL_VARIABLE).unwrap_or_default();
-    subscriber(&level, Format::of_stderr(), std::io::stderr)?.try_init()?;
-    std::panic::set_hook(Box::new(log_panic));
-    Ok(())
+/// What has to live as long as the process: its drop sends the last spans.
+#[derive(Debug)]
+#[must_use = "the last spans are sent when it is dropped"]
+pub struct Telemetry(Option<SdkTracerProvider>);
+
+impl Drop for Telemetry {
+    fn drop(&mut self) {
+        if let Some(Err(error)) = self.0.as_ref().map(SdkTracerProvider::shutdown) {
+            tracing::warn!(%error, "the last spans could not be sent");
+        }
+    }
 }
 
-/// A subscriber with the caps that the module promises. An empty `level` means `info`.
+/// Sets up logging to stderr, traces, and the panic hook, once a process.
+///
+/// # Errors
+/// Where `$ERASURE_LOG` or the collector's address can't be read (usage errors), or logging is set up
+/// already.
+pub fn init() -> Result<Telemetry, TelemetryError> {
+    let level = std::env::var(LEVEL_VARIABLE).unwrap_or_default();
+    let provider = exporter()?;
+    let spans = provider.as_ref().map(|provider| spans(provider.tracer("erasure-worker")));
+    subscriber(&level, Format::of_stderr(), std::io::stderr, spans)?.try_init()?;
+    std::panic::set_hook(Box::new(log_panic));
+    Ok(Telemetry(provider))
+}
+
+/// Sends spans to the collector that `$OTEL_EXPORTER_OTLP_ENDPOINT` (or `…_TRACES_ENDPOINT`) names, by
+/// HTTP and protobuf; nothing where neither is set, or `$OTEL_SDK_DISABLED` or `$OTEL_TRACES_EXPORTER`
+/// switches it off. `$OTEL_SERVICE_NAME`, `…_HEADERS`, `$OTEL_TRACES_SAMPLER` and the others mean what
+/// OpenTelemetry says.
+fn exporter() -> Result<Option<SdkTracerProvider>, TelemetryError> {
+    let is = |name: &str, value: &str| std::env::var(name).is_ok_and(|set| set.eq_ignore_ascii_case(value));
+    let is_set = ENDPOINTS.iter().any(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty()));
+    if !is_set || is("OTEL_SDK_DISABLED", "true") || is("OTEL_TRACES_EXPORTER", "none") {
+        return Ok(None);
+    }
+    // An error says that a provider is installed already, which is all that is needed.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    // Its error can repeat the address, which may hold a credential.
+    let exporter = SpanExporter::builder().with_http().build().map_err(|_| TelemetryError::Collector)?;
+    let mut resource = Resource::builder();
+    if std::env::var_os("OTEL_SERVICE_NAME").is_none() {
+        resource = resource.with_service_name("erasure-worker");
+    }
+    let version = opentelemetry::KeyValue::new("service.version", env!("CARGO_PKG_VERSION"));
+    let resource = resource.with_attribute(version).build();
+    Ok(Some(SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource).build()))
+}
+
+/// A layer that makes spans of those that are meant for it, and of nothing else: no log line and no
+/// other code's span goes to the collector.
+fn spans(tracer: SdkTracer) -> Spans {
+    let layer = tracing_opentelemetry::layer()
+        .with_tracer(tracer)
+        .with_location(false)
+        .with_threads(false)
+        .with_tracked_inactivity(false)
+        .with_target(false);
+    layer.with_filter(FilterFn::new(|span| span.is_span() && span.target() == trace::TARGET)).boxed()
+}
+
+/// A subscriber with the caps that the module promises, and spans for a collector if any. An empty
+/// `level` means `info`.
 ///
 /// # Errors
 /// Where `level` is no filter.
-pub fn subscriber<W>(level: &str, format: Format, writer: W) -> Result<impl Subscriber + Send + Sync, TelemetryError>
+pub fn subscriber<W>(
+    level: &str,
+    format: Format,
+    writer: W,
+    spans: Option<Spans>,
+) -> Result<impl Subscriber + Send + Sync, TelemetryError>
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
@@ -79,7 +151,7 @@ where
         Format::Compact { colours } => lines.with_ansi(colours).compact().boxed(),
         Format::Json => lines.json().flatten_event(true).with_span_list(false).boxed(),
     };
-    Ok(tracing_subscriber::registry().with(asked).with(cap(level)).with(lines))
+    Ok(tracing_subscriber::registry().with(spans).with(lines.with_filter(asked.and(cap(level)))))
 }
 
 /// Lets our own lines through, and caps everyone else's, whatever was asked for.
@@ -92,6 +164,10 @@ fn cap(level: &str) -> FilterFn<impl Fn(&Metadata<'_>) -> bool + use<>> {
         .filter(|target| !target.is_empty())
         .collect();
     FilterFn::new(move |line: &Metadata<'_>| {
+        // Those are for the collector.
+        if line.target() == trace::TARGET {
+            return false;
+        }
         // At `warn` this crate logs returned messages with their bodies; its errors are ours to handle
         // and log, and a connection that we close ourselves is none.
         if within(line.target(), BODY_LOGGER) {
@@ -145,7 +221,7 @@ mod tests {
     fn logged(level: &str, format: Format, log: impl FnOnce()) -> String {
         let lines = Lines::default();
         let writer = lines.clone();
-        let subscriber = subscriber(level, format, move || writer.clone()).unwrap();
+        let subscriber = subscriber(level, format, move || writer.clone(), None).unwrap();
         tracing::subscriber::with_default(subscriber, log);
         String::from_utf8(lines.0.lock().unwrap().clone()).unwrap()
     }
@@ -195,7 +271,7 @@ mod tests {
             tracing::info!(target: "erasure_worker", "coarse");
         });
         assert!(text.contains("coarse") && !text.contains("fine"), "{text}");
-        assert!(matches!(subscriber("a=b=c", Format::Json, io::sink), Err(TelemetryError::Level(_))));
+        assert!(matches!(subscriber("a=b=c", Format::Json, io::sink, None), Err(TelemetryError::Level(_))));
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use lapin::message::Delivery;
@@ -45,8 +46,8 @@ pub async fn run(url: &str, prefix: &str, prefetch: u16, jobs: u64, systems: &st
     });
     let meter = Meter::watch(jobs, || done.load(Ordering::Relaxed), Default::default).await;
     taken.abort();
-    // The aborted task closes its channel at the same time, which is no error here.
-    let _ = connection.close(200, "done".into()).await;
+    // The aborted task closes its channel at the same time; lapin may then wait for ever.
+    let _ = tokio::time::timeout(Duration::from_secs(2), connection.close(200, "done".into())).await;
     meter
 }
 

@@ -35,8 +35,46 @@ pub enum Kind {
     Cleeng,
 }
 
-/// Calls to a system that each job needs.
+/// Calls to a system that each job of the mixture needs.
 pub const CALLS: u64 = 7;
+
+/// What a round's jobs are.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Work {
+    /// Both kinds in turn.
+    Mixed,
+    /// A VitalSource user with so many codes.
+    Codes(usize),
+    /// A VitalSource user with two codes, at so many systems in turn.
+    Systems(usize),
+    /// As the first of the mixture, at a system that takes fifty calls a minute.
+    Limited,
+}
+
+impl std::fmt::Display for Work {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Work::Mixed => write!(f, "mixed"),
+            Work::Codes(count) => write!(f, "codes:{count}"),
+            Work::Systems(count) => write!(f, "systems:{count}"),
+            Work::Limited => write!(f, "limited"),
+        }
+    }
+}
+
+impl std::str::FromStr for Work {
+    type Err = std::num::ParseIntError;
+
+    fn from_str(text: &str) -> Result<Work, Self::Err> {
+        let (name, count) = text.split_once(':').unwrap_or((text, "0"));
+        Ok(match name {
+            "codes" => Work::Codes(count.parse()?),
+            "systems" => Work::Systems(count.parse()?),
+            "limited" => Work::Limited,
+            _ => Work::Mixed,
+        })
+    }
+}
 
 /// What job `number` is.
 pub fn kind_of(number: u64) -> Kind {
@@ -49,7 +87,7 @@ pub fn guid(number: &str) -> String {
 }
 
 /// One of the user's codes; it names its owner to the stand-in.
-pub fn code(number: &str, item: u8) -> String {
+pub fn code(number: &str, item: usize) -> String {
     format!("{}{item}", guid(number))
 }
 
@@ -58,16 +96,21 @@ pub fn customer(number: &str) -> String {
     format!("7{number}")
 }
 
-fn body(number: u64) -> String {
+/// A VitalSource target of a job.
+fn user(system: &str, number: &str, codes: usize) -> String {
+    let codes: Vec<String> = (0..codes).map(|item| format!(r#"{{"code":"{}"}}"#, code(number, item))).collect();
+    let guid = guid(number);
+    format!(r#"{{"system":"{system}","guid":"{guid}","codes":[{}],"overwrite":[]}}"#, codes.join(","))
+}
+
+fn body(number: u64, work: Work) -> String {
     let text = number.to_string();
-    let target = match kind_of(number) {
-        Kind::VitalSource => format!(
-            r#"{{"system":"vitalsource","guid":"{}","codes":[{{"code":"{}"}},{{"code":"{}"}}],"overwrite":[]}}"#,
-            guid(&text),
-            code(&text, 0),
-            code(&text, 1)
-        ),
-        Kind::Cleeng => format!(
+    let target = match (work, kind_of(number)) {
+        (Work::Limited, _) => user("limited", &text, 2),
+        (Work::Codes(count), _) => user("vitalsource", &text, count),
+        (Work::Systems(count), _) => user(&format!("s{}", number % count as u64), &text, 2),
+        (Work::Mixed, Kind::VitalSource) => user("vitalsource", &text, 2),
+        (Work::Mixed, Kind::Cleeng) => format!(
             r#"{{"system":"cleeng","flow":"backend","customer_id":"{0}","customer_email":"c{0}@example.com"}}"#,
             customer(&text)
         ),
@@ -102,25 +145,32 @@ impl Load {
         load
     }
 
+    /// The names' prefix.
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
     fn events(&self) -> String {
         format!("{}.bench", self.prefix)
     }
 
-    async fn publish(&self, number: u64) -> lapin::Result<lapin::PublisherConfirm> {
+    async fn publish(&self, number: u64, work: Work) -> lapin::Result<lapin::PublisherConfirm> {
         let properties = BasicProperties::default()
             .with_delivery_mode(2)
             .with_content_type("application/json".into())
             .with_correlation_id(number.to_string().into());
         let exchange = format!("{}.requests", self.prefix);
         let options = BasicPublishOptions::default();
-        self.channel.basic_publish(exchange.into(), "job".into(), options, body(number).as_bytes(), properties).await
+        self.channel
+            .basic_publish(exchange.into(), "job".into(), options, body(number, work).as_bytes(), properties)
+            .await
     }
 
     /// Puts jobs into the queue.
-    pub async fn fill(&self, jobs: u64) {
+    pub async fn fill(&self, jobs: u64, work: Work) {
         let mut open = std::collections::VecDeque::new();
         for number in 0..jobs {
-            open.push_back(self.publish(number).await.unwrap());
+            open.push_back(self.publish(number, work).await.unwrap());
             if open.len() == 1000
                 && let Some(confirm) = open.pop_front()
             {
@@ -132,7 +182,29 @@ impl Load {
         }
     }
 
-    async fn depth(&self, queue: &str) -> u64 {
+    /// Publishes jobs of the mixture at once; the time from the first publish to the last of their events.
+    /// Events of other jobs are passed over.
+    pub async fn burst(&self, jobs: u64) -> Duration {
+        let mut events = self.consume("burst").await;
+        let began = Instant::now();
+        self.fill(jobs, Work::Mixed).await;
+        let mut ended = 0;
+        while ended < jobs {
+            let event = events.next().await.unwrap().unwrap();
+            let is_limited = event.data.windows(9).any(|nine| nine == b"\"limited\"");
+            ended += u64::from(!is_limited);
+        }
+        let took = began.elapsed();
+        self.channel.basic_cancel("burst".into(), Default::default()).await.unwrap();
+        took
+    }
+
+    /// How many messages wait in a queue of this prefix.
+    pub async fn depth(&self, queue: &str) -> u64 {
+        self.count(&format!("{}.{queue}", self.prefix)).await
+    }
+
+    async fn count(&self, queue: &str) -> u64 {
         let passive = QueueDeclareOptions { passive: true, ..Default::default() };
         let queue = self.channel.queue_declare(queue.into(), passive, FieldTable::default()).await.unwrap();
         queue.message_count().into()
@@ -141,14 +213,14 @@ impl Load {
     /// Waits for the round's last event, and says what went wrong if anything did.
     pub async fn judge(&self, jobs: u64, completed_only: bool) {
         let began = Instant::now();
-        while self.depth(&self.events()).await < jobs {
+        while self.count(&self.events()).await < jobs {
             assert!(began.elapsed() < Duration::from_secs(30), "not every job has its event");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        assert_eq!(self.depth(&self.events()).await, jobs, "more events than jobs");
+        assert_eq!(self.count(&self.events()).await, jobs, "more events than jobs");
         for queue in ["jobs", "dead-letters", "wait.5s", "wait.30s"] {
             // A quorum queue's count follows its acks after a moment.
-            while self.depth(&format!("{}.{queue}", self.prefix)).await > 0 {
+            while self.depth(queue).await > 0 {
                 assert!(began.elapsed() < Duration::from_secs(30), "messages are left in {queue}");
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
@@ -188,7 +260,7 @@ impl Load {
         for number in 0..jobs {
             tick.tick().await;
             sent.push(Instant::now());
-            drop(self.publish(number).await.unwrap());
+            drop(self.publish(number, Work::Mixed).await.unwrap());
         }
         let heard = tokio::time::timeout(Duration::from_secs(30), heard).await.unwrap().unwrap();
         let mut took: Vec<Duration> =

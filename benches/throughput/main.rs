@@ -5,13 +5,16 @@
 //!
 //! `cargo bench --bench throughput` prints tables and, last, one line for programs. `-- --quick`
 //! takes under two minutes; `-- --jobs N` sets the size of a round; `-- --write` puts the tables
-//! into `docs/performance.md`.
+//! into `docs/performance.md`. `-- --growth` shows how the cost grows instead (`--most N`: up to so
+//! many jobs), `-- --fairness` what a limited system's backlog costs the others (`--backlog N`).
 
 // A bench ends at the first thing that is not as it should be.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)]
 #![allow(missing_docs)]
 
 mod bare;
+mod fairness;
+mod growth;
 mod load;
 mod meter;
 mod report;
@@ -27,7 +30,7 @@ use std::time::Duration;
 
 use erasure_worker::app;
 use erasure_worker::broker::amqp::{AmqpBroker, AmqpConfig};
-use load::Load;
+use load::{Load, Work};
 use meter::Meter;
 use report::{Paced, Pair, Report};
 use secrecy::SecretString;
@@ -46,6 +49,12 @@ fn main() {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let quick = flag("--quick");
     let number = |name: &str, default: u64| value(name).map_or(default, |text| text.parse().unwrap());
+    if flag("--growth") {
+        return runtime.block_on(growth::show(number("--most", 100_000)));
+    }
+    if flag("--fairness") {
+        return runtime.block_on(fairness::show(number("--backlog", 100_000)));
+    }
     let plan = Plan {
         jobs: number("--jobs", if quick { 5_000 } else { 20_000 }),
         rounds: number("--rounds", if quick { 2 } else { 3 }),
@@ -72,8 +81,8 @@ async fn measure(plan: &Plan) -> Report {
     for prefetch in PREFETCHES {
         let mut pair = Pair { prefetch, bare: Vec::new(), worker: Vec::new() };
         for _ in 0..plan.rounds {
-            pair.bare.push(round("bare", &rabbit, &stand_in, prefetch, plan.jobs).await);
-            pair.worker.push(round("worker", &rabbit, &stand_in, prefetch, plan.jobs).await);
+            pair.bare.push(round("bare", &rabbit, &stand_in, prefetch, plan.jobs, Work::Mixed).await);
+            pair.worker.push(round("worker", &rabbit, &stand_in, prefetch, plan.jobs, Work::Mixed).await);
         }
         pairs.push(pair);
     }
@@ -86,13 +95,13 @@ async fn measure(plan: &Plan) -> Report {
 }
 
 /// A full queue, emptied by one of the loops.
-async fn round(role: &str, rabbit: &Rabbit, stand_in: &StandIn, prefetch: u16, jobs: u64) -> Meter {
+async fn round(role: &str, rabbit: &Rabbit, stand_in: &StandIn, prefetch: u16, jobs: u64, work: Work) -> Meter {
     let prefix = names(rabbit).await;
     let load = Load::connect(&rabbit.url(), &prefix).await;
-    load.fill(jobs).await;
-    let meter = Loop::start(role, rabbit, stand_in, &prefix, prefetch, jobs).end().await;
+    load.fill(jobs, work).await;
+    let meter = Loop::start(role, rabbit, stand_in, &prefix, prefetch, jobs, work).end().await;
     load.judge(jobs, role == "worker").await;
-    eprintln!("{role:6} {prefetch:3}: {meter:.0?}");
+    eprintln!("{role:6} {prefetch:3} {work}: {meter:.0?}");
     meter
 }
 
@@ -102,7 +111,7 @@ async fn pace(role: &str, rabbit: &Rabbit, stand_in: &StandIn, jobs: u64) -> Vec
     let prefix = names(rabbit).await;
     let load = Load::connect(&rabbit.url(), &prefix).await;
     let jobs = jobs + UNHEARD;
-    let running = Loop::start(role, rabbit, stand_in, &prefix, 64, jobs);
+    let running = Loop::start(role, rabbit, stand_in, &prefix, 64, jobs, Work::Mixed);
     let took = load.pace(jobs, Duration::from_millis(20), UNHEARD as usize).await;
     running.end().await;
     took
@@ -123,18 +132,33 @@ struct Loop {
 }
 
 impl Loop {
-    fn start(role: &str, rabbit: &Rabbit, stand_in: &StandIn, prefix: &str, prefetch: u16, jobs: u64) -> Loop {
+    fn start(
+        role: &str,
+        rabbit: &Rabbit,
+        stand_in: &StandIn,
+        prefix: &str,
+        prefetch: u16,
+        jobs: u64,
+        work: Work,
+    ) -> Loop {
         let dir = tempfile::Builder::new().prefix("throughput-").tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         let log = std::fs::File::create(dir.path().join("log")).unwrap();
         let process = Command::new(std::env::current_exe().unwrap())
             .args(["--role", role, "--url", &rabbit.url(), "--prefix", prefix, "--systems", &stand_in.address])
-            .args(["--prefetch", &prefetch.to_string(), "--jobs", &jobs.to_string(), "--dir"])
+            .args(["--prefetch", &prefetch.to_string(), "--jobs", &jobs.to_string()])
+            .args(["--work", &work.to_string(), "--dir"])
             .arg(dir.path())
             .stdout(Stdio::piped())
             .stderr(log)
             .spawn()
             .unwrap();
         Loop { process, _dir: dir }
+    }
+
+    /// Ends it before its work is done.
+    fn kill(mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
     }
 
     async fn end(self) -> Meter {
@@ -161,7 +185,8 @@ fn child(role: &str, value: impl Fn(&str) -> String) {
             "bare" => bare::run(&url, &prefix, prefetch, jobs, &systems).await,
             "worker" => {
                 erasure_worker::telemetry::init().unwrap();
-                worker::run(&url, &prefix, prefetch, jobs, &systems, Path::new(&dir)).await
+                let work = value("--work").parse().unwrap();
+                worker::run(&url, &prefix, prefetch, jobs, &systems, Path::new(&dir), work).await
             }
             _ => panic!("no such role"),
         }

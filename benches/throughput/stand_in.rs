@@ -104,7 +104,8 @@ fn answer(line: &str, body: &str, memory: &Mutex<Memory>) -> (u16, String) {
         }
         ("GET", _) if path.starts_with("/vs/v4/codes/") => {
             let details = "<redemption-details>Redeemed</redemption-details>";
-            let owner = format!("<user-email>{}@example.com</user-email>", &last[..last.len() - 1]);
+            let owner = last.rsplit_once('X').map_or(last, |(guid, _)| guid);
+            let owner = format!("<user-email>{owner}X@example.com</user-email>");
             (200, format!("<code><id>{last}</id><product-sku>SKU</product-sku>{details}{owner}</code>"))
         }
         ("DELETE", _) if path.starts_with("/vs/v4/codes/") => (200, String::new()),

@@ -11,10 +11,18 @@ use erasure_worker::broker::Broker;
 use erasure_worker::config::{Config, Surroundings};
 use tokio_util::sync::CancellationToken;
 
+use crate::load::Work;
 use crate::meter::Meter;
 
-/// A configuration against the stand-in: no system's own limits, everything else at its default.
-pub fn config(url: &str, prefix: &str, prefetch: u16, systems: &str, dir: &Path) -> Config {
+/// A configuration against the stand-in: no system's own limits but the limited one's, everything
+/// else at its default.
+pub fn config(url: &str, prefix: &str, prefetch: u16, systems: &str, dir: &Path, work: Work) -> Config {
+    let more: Vec<(String, u32)> = match work {
+        Work::Mixed | Work::Codes(_) => Vec::new(),
+        Work::Systems(count) => (0..count).map(|number| (format!("s{number}"), 600_000)).collect(),
+        Work::Limited => vec![("limited".to_owned(), 50)],
+    };
+    let more: Vec<String> = more.iter().map(|(name, limit)| users(name, *limit, prefetch, systems)).collect();
     let text = format!(
         r#"
 [worker]
@@ -28,14 +36,7 @@ url = "{url}"
 prefix = "{prefix}"
 [ops]
 listen = "127.0.0.1:0"
-[systems.vitalsource]
-kind = "vitalsource"
-base_url = "http://{systems}/vs"
-api_key = "KEY"
-requests_per_minute = 600000
-max_in_flight = {prefetch}
-check_licenses = false
-replacement_email_domain = "example.com"
+{}
 [systems.cleeng]
 kind = "cleeng"
 core_url = "http://{systems}/core"
@@ -43,15 +44,33 @@ rpc_url = "http://{systems}/rpc"
 mediastore_url = "http://{systems}/mediastore"
 publisher_token = "TOKEN"
 max_in_flight = {prefetch}
+{}
 "#,
-        "0123456789abcdef".repeat(4)
+        "0123456789abcdef".repeat(4),
+        users("vitalsource", 600_000, prefetch, systems),
+        more.concat(),
     );
     Config::parse(&text, dir, &Surroundings::default()).unwrap()
 }
 
+fn users(name: &str, limit: u32, prefetch: u16, systems: &str) -> String {
+    format!(
+        r#"
+[systems.{name}]
+kind = "vitalsource"
+base_url = "http://{systems}/vs"
+api_key = "KEY"
+requests_per_minute = {limit}
+max_in_flight = {prefetch}
+check_licenses = false
+replacement_email_domain = "example.com"
+"#
+    )
+}
+
 /// Does `jobs` jobs and returns what they took.
-pub async fn run(url: &str, prefix: &str, prefetch: u16, jobs: u64, systems: &str, dir: &Path) -> Meter {
-    let config = config(url, prefix, prefetch, systems, dir);
+pub async fn run(url: &str, prefix: &str, prefetch: u16, jobs: u64, systems: &str, dir: &Path, work: Work) -> Meter {
+    let config = config(url, prefix, prefetch, systems, dir, work);
     let store = app::store(&config).await.unwrap();
     let broker = app::broker(&config, true).await.unwrap();
     let worker = Worker::with_store(&config, Arc::clone(&broker) as Arc<dyn Broker>, store).unwrap();

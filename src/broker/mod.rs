@@ -312,6 +312,11 @@ pub trait Broker: Send + Sync + 'static {
         decide: &mut (dyn for<'a> FnMut(&'a DeadLetter) -> Verdict + Send),
     ) -> Result<usize, PublishError>;
 
+    /// The name of the queue that jobs come from, as traces show it.
+    fn jobs_queue(&self) -> String {
+        "jobs".to_owned()
+    }
+
     /// How many messages a queue of ours holds (`jobs`, `dead-letters`, `events.unrouted`,
     /// `wait.5s`…), where the broker can tell.
     async fn depth(&self, queue: &str) -> Option<u64>;

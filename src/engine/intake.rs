@@ -25,6 +25,7 @@ use crate::broker::{Delivery, HeaderValue};
 use crate::crash::{self, Point};
 use crate::job::JobKey;
 use crate::store::{Batch, StoreError};
+use crate::trace;
 
 /// A suspect that has been alone for this long is worked on beside the others again; one that gets
 /// on with its work, at once.
@@ -326,7 +327,9 @@ impl Engine {
         crash::point(Point::AfterParse, "").await;
         let span =
             tracing::info_span!("job", job_id = %job.key.job_id, tenant = %job.key.tenant, run = tracing::field::Empty);
-        async {
+        let (tenant, job_id) = (job.key.tenant.clone(), job.key.job_id);
+        let traced = trace::process(&self.broker.jobs_queue(), &tenant, job_id, traceparent.as_deref());
+        let worked = async {
             let lost = held.as_ref().map(|delivery| delivery.lost.clone()).unwrap_or_default();
             let hand = tokio::select! {
                 biased;
@@ -343,13 +346,20 @@ impl Engine {
                 Opened::Ended(ended) => self.ended_again(held, &job.key, *ended, &letter, arrived).await,
                 Opened::Conflict => self.conflict(held, &job, &letter.body).await,
                 Opened::Work(journal) => {
-                    tracing::Span::current().record("run", journal.with(|state| state.record.run));
+                    let run = journal.with(|state| state.record.run);
+                    span.record("run", run);
+                    traced.record("erasure.run", run);
                     self.work(held, job, *journal, &letter.body, &hand, traceparent, arrived).await
                 }
             }
         }
-        .instrument(span)
-        .await
+        .instrument(span.clone())
+        .instrument(traced.clone())
+        .await;
+        if let Err(interrupted) = &worked {
+            trace::failed(&traced, if matches!(interrupted, Interrupted::Lost) { "lost" } else { "store" });
+        }
+        worked
     }
 
     /// The job cannot be worked on here and now: it goes back to the broker.

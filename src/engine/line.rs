@@ -25,14 +25,14 @@ impl Line {
     /// Puts a job into the line, or finds it there: its place from 1. Those due on an earlier day
     /// are before it, and those of its own day that are already in line.
     pub fn join(&mut self, job: &JobKey, due: Option<At>, now: Instant) -> u32 {
-        // Now and then only: it looks at everybody.
-        if self.jobs.len() > 1024 && self.jobs.len().is_power_of_two() {
-            let gone: Vec<_> = self.jobs.iter().filter(|(_, (since, _))| now - *since >= FORGOTTEN_AFTER).collect();
-            let gone: Vec<JobKey> = gone.into_iter().map(|(job, _)| job.clone()).collect();
-            gone.iter().for_each(|job| self.leave(job));
-        }
         let day = due.map_or(i64::MAX, |due| due.0.div_euclid(DAY));
         if !self.jobs.contains_key(job) {
+            // Now and then only: it looks at everybody.
+            if self.jobs.len() > 1024 && self.jobs.len().is_power_of_two() {
+                let gone: Vec<_> = self.jobs.iter().filter(|(_, (since, _))| now - *since >= FORGOTTEN_AFTER).collect();
+                let gone: Vec<JobKey> = gone.into_iter().map(|(job, _)| job.clone()).collect();
+                gone.iter().for_each(|job| self.leave(job));
+            }
             self.jobs.insert(job.clone(), (now, day));
             *self.days.entry(day).or_default() += 1;
         }

@@ -22,6 +22,7 @@ use crate::job::flow::{self, Ask, Next, Why};
 use crate::job::record::Waiting;
 use crate::job::{Answer, At, Entry, Failure, FailureKind, Field, Job, Spec, Step, StepName, TargetEnd};
 use crate::systems::{Call, Facts};
+use crate::trace;
 
 /// A job being worked on.
 pub(crate) struct Run<'a> {
@@ -283,7 +284,8 @@ impl Engine {
         let was_proven = gate.system().credential().is_proven();
         let call = Call { job: run.job, target, index, step, facts: &facts };
         crash::point(Point::BeforeCall, step.name.as_str()).await;
-        let result = gate.system().call(call).instrument(span.clone()).await;
+        let traced = trace::attempt(&target.system, step.name.as_str(), step.item, attempt);
+        let result = gate.system().call(call).instrument(span.clone()).instrument(traced.clone()).await;
         crash::point(Point::AfterCall, step.name.as_str()).await;
         gate.ended(pass, result.as_ref().err());
         run.arrived.life.notify_one();
@@ -306,6 +308,7 @@ impl Engine {
                 crash::point(Point::AfterAnswer, step.name.as_str()).await;
             }
             Err(failure) => {
+                trace::failed(&traced, failure.kind.as_str());
                 self.figures.label("system_requests", &target.system, failure.kind.as_str());
                 span.in_scope(|| self.note_failure(run, number, step, attempt, &failure, now))?;
                 crash::point(Point::AfterFailure, step.name.as_str()).await;

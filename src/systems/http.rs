@@ -16,15 +16,17 @@ use reqwest::header::{
 };
 use reqwest::{Client, Method, redirect};
 use secrecy::{ExposeSecret, SecretString};
+use tracing::Instrument as _;
 use zeroize::Zeroizing;
 
-pub use self::address::Base;
+pub use self::address::{Address, Base};
 use self::message::Body;
 pub use self::message::{Reply, Request};
 use self::public::PublicOnly;
 pub use self::public::is_public;
 pub use self::wire::{Carry, Wire};
 use crate::job::{Failure, FailureKind, Reason, StepName};
+use crate::trace;
 
 /// How much of an ordinary reply is read: 1 MiB.
 pub const REPLY_LIMIT: usize = 1 << 20;
@@ -204,6 +206,21 @@ impl Http {
     /// have been done; `RateLimited` on 429; `Rejected` where the request cannot be written;
     /// a reply over the limit is `Unreadable` on a read and `Ambiguous` on a change.
     pub async fn exchange(&self, request: Request, effect: Effect) -> Result<Reply, Failure> {
+        let span = trace::request(request.method.as_str(), request.template, &request.url);
+        let replied = self.once(request, effect).instrument(span.clone()).await;
+        match &replied {
+            Ok(reply) => {
+                span.record("http.response.status_code", reply.status);
+                if reply.status >= 400 {
+                    trace::failed(&span, &reply.status.to_string());
+                }
+            }
+            Err(failure) => trace::failed(&span, failure.kind.as_str()),
+        }
+        replied
+    }
+
+    async fn once(&self, request: Request, effect: Effect) -> Result<Reply, Failure> {
         if request.broken {
             return Err(unsendable("a value that cannot be sent in a header"));
         }

@@ -10,6 +10,9 @@ mod support;
 
 // The surroundings are those of the chaos tests, of which this uses a part.
 #[allow(dead_code)]
+#[path = "../chaos/collector.rs"]
+mod collector;
+#[allow(dead_code)]
 #[path = "../chaos/events.rs"]
 mod events;
 #[allow(dead_code)]

@@ -10,6 +10,7 @@ use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{BasicProperties, Connection};
 use serde_json::{Value, json};
 
+use crate::collector::Collector;
 use crate::forms::{Case, Form, bodies, ids};
 use crate::kept::Kept;
 use crate::persons::answer_everybody;
@@ -36,12 +37,15 @@ const ENDS: [&str; 9] = [
 struct Stage {
     rig: Rig,
     ops: String,
+    collector: Collector,
 }
 
 impl Stage {
     fn worker(&self, settings: &[(&str, &str)]) -> Worker {
         let mut all = vec![("ERASURE_LOG", "trace"), ("RUST_BACKTRACE", "full")];
         all.push(("ERASURE__OPS__LISTEN", self.ops.strip_prefix("http://").unwrap()));
+        let endpoint = self.collector.endpoint();
+        all.push(("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint));
         all.extend_from_slice(settings);
         self.rig.worker("state", &all)
     }
@@ -149,7 +153,8 @@ async fn publish_raw(rig: &Rig, messages: &[Raw]) {
 async fn nothing_about_a_person_is_written_or_said_but_to_the_systems() {
     let rig = Rig::start(Rabbit::shared().url()).await;
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let stage = Stage { rig, ops: format!("http://127.0.0.1:{port}") };
+    let collector = Collector::start().await;
+    let stage = Stage { rig, ops: format!("http://127.0.0.1:{port}"), collector };
     let rig = &stage.rig;
     let mut kept = Kept::default();
     let connection = rig.connect().await;
@@ -235,6 +240,10 @@ async fn nothing_about_a_person_is_written_or_said_but_to_the_systems() {
     kept.add_folder("state directory", &rig.state_dir("state"));
     kept.add_folder("deletion files, after the result", &rig.folder.path().join("import"));
     kept.add("logs at trace, with panics", std::fs::read(rig.folder.path().join("state.log")).unwrap());
+    for body in stage.collector.bodies() {
+        kept.add("spans", body.to_vec());
+    }
+    assert!(stage.collector.spans().len() > cases.len());
     let events = kept.add_queue("events", rig, "canary").await;
     let letters = kept.add_queue("dead letters", rig, "dead-letters").await;
     let mut parked = 0;

@@ -132,12 +132,10 @@ async fn run(trials: Vec<Trial>, counts: &mut Counts) -> Vec<Told> {
                 counts.missed.push(format!("{:?} {place} {:?}", told.trial.form, told.trial.fault));
                 continue;
             }
+            counts.ended.insert((told.trial.form, place));
             match &told.trial.fault {
                 Some((call, behaviour)) => drop(counts.met.insert((call.operation, *behaviour))),
-                None => {
-                    counts.met.extend(told.calls.iter().map(|call| (call.operation, Behaviour::Answered)));
-                    counts.ended.insert((told.trial.form, place));
-                }
+                None => counts.met.extend(told.calls.iter().map(|call| (call.operation, Behaviour::Answered))),
             }
         }
         all.extend(told);

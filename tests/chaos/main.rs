@@ -8,6 +8,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod collector;
 mod events;
 mod forms;
 mod persons;
@@ -24,3 +25,4 @@ mod kills;
 mod poison;
 mod store_trouble;
 mod sync;
+mod traces;

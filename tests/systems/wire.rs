@@ -180,7 +180,7 @@ async fn form_fields_can_be_sent_as_multipart_on_a_delete() {
     let base = Base::new("base_url", &stub.url).expect("base");
     let http = Http::new(&quick(), &[&base]).expect("http");
     stub.play([reply(200, "{}")]);
-    let request = Request::delete(base.join(&["api", "profile"]).expect("url"))
+    let request = Request::delete(base.join("/api/profile", &[]).expect("url"))
         .bearer(&"tok-access".into())
         .multipart(&[("current_password", "pa$$\r\nx")]);
     http.send(request, Effect::Change).await.expect("reply");

@@ -12,6 +12,7 @@ use lapin::types::FieldTable;
 
 use super::error::text;
 use super::message::{from_amqp, header, short};
+use super::supervisor::CLOSE_TIMEOUT;
 use super::{Shared, publisher};
 use crate::broker::{DeadLetter, PublishError, Verdict};
 
@@ -91,6 +92,9 @@ pub(super) async fn look(
             tokio::time::sleep(RETURN_PAUSE).await;
         }
     }
-    channel.close(200, short("done")).await.map_err(down)?;
+    // All is settled; a channel whose close is not answered goes with its connection.
+    if let Ok(closed) = tokio::time::timeout(CLOSE_TIMEOUT, channel.close(200, short("done"))).await {
+        closed.map_err(down)?;
+    }
     outcome.map(|()| looked)
 }

@@ -194,7 +194,7 @@ impl AmqpBroker {
         let connection = Dial::new(config)?.connect(config).await?;
         declare::declare(&connection, &Topology::new(&config.prefix)).await?;
         // Declared is declared, however the connection ends.
-        let _ = connection.close(200, message::short("done")).await;
+        let _ = tokio::time::timeout(supervisor::CLOSE_TIMEOUT, connection.close(200, message::short("done"))).await;
         Ok(())
     }
 
@@ -249,6 +249,10 @@ impl Broker for AmqpBroker {
             return None;
         }
         self.shared.control.next(from).await
+    }
+
+    fn jobs_queue(&self) -> String {
+        self.shared.topology.name("jobs")
     }
 
     async fn publish(&self, publication: Publication) -> Result<(), PublishError> {

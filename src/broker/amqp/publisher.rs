@@ -10,12 +10,14 @@ use std::time::Duration;
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::{Channel, Confirmation, Connection};
 use tokio::sync::Semaphore;
+use tracing::Instrument as _;
 
 use super::error::text;
 use super::message::{short, to_amqp};
 use crate::broker::topology::Topology;
 use crate::broker::{Publication, PublishError};
 use crate::crash::{self, Point};
+use crate::trace;
 
 /// The pool. As many publishes are under way at once as it may have channels.
 pub(super) struct Publisher {
@@ -52,6 +54,8 @@ impl Publisher {
 
     /// Publishes one message and waits for its confirm.
     pub(super) async fn publish(&self, topology: &Topology, publication: &Publication) -> Result<(), PublishError> {
+        let (exchange, key) = topology.address(&publication.to);
+        let span = trace::send(&exchange, &key);
         let attempt = async {
             let _slot = self.slots.acquire().await.map_err(down)?;
             let (connection, channel) = self.channel().await?;
@@ -66,7 +70,12 @@ impl Publisher {
             }
             done
         };
-        tokio::time::timeout(self.timeout, attempt).await.unwrap_or(Err(PublishError::TimedOut(self.timeout)))
+        let attempt = tokio::time::timeout(self.timeout, attempt.instrument(span.clone()));
+        let done = attempt.await.unwrap_or(Err(PublishError::TimedOut(self.timeout)));
+        if done.is_err() {
+            trace::failed(&span, "unconfirmed");
+        }
+        done
     }
 
     async fn channel(&self) -> Result<(Arc<Connection>, Channel), PublishError> {

@@ -22,8 +22,9 @@ const GOOD_LIFE: Duration = Duration::from_secs(10);
 /// How often the connection is looked at, should its end have made no event.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// How long the broker gets to answer to a close.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the broker gets to answer to a close: where a channel ends at the same moment, lapin
+/// (4.12.3) may never hear the answer.
+pub(super) const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Waits that grow, with jitter.
 struct Pace {

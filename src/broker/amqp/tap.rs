@@ -14,6 +14,7 @@ use lapin::{Connection, Consumer};
 
 use super::dial::Dial;
 use super::message::short;
+use super::supervisor::CLOSE_TIMEOUT;
 use super::{AmqpConfig, AmqpError};
 use crate::broker::topology::Topology;
 
@@ -54,8 +55,8 @@ impl EventTap {
         for exchange in &self.topology.exchanges {
             channel.exchange_delete(short(&exchange.name), ExchangeDeleteOptions::default()).await?;
         }
-        // 200: AMQP's "reply-success".
-        self.connection.close(200, short("")).await?;
+        // 200: AMQP's "reply-success". What is removed is removed, however the connection ends.
+        let _ = tokio::time::timeout(CLOSE_TIMEOUT, self.connection.close(200, short(""))).await;
         Ok(())
     }
 }

@@ -22,7 +22,7 @@ impl Cleeng {
     /// One page of `GET {core}/entitlements`. `SPAR` asks for offers of all kinds; both `offset`
     /// and `limit` are required.
     pub(super) fn entitlements_page(&self, customer_id: &str, offset: usize) -> Result<Request, Failure> {
-        let request = Request::get(self.core.join(&["entitlements"])?).query(&[
+        let request = Request::get(self.core.join("/entitlements", &[])?).query(&[
             ("customerId", customer_id),
             ("offset", &offset.to_string()),
             ("limit", &PAGE.to_string()),
@@ -60,7 +60,7 @@ impl Cleeng {
 
     /// `GET {mediastore}/customers/{id}/offers` with the customer's own token.
     pub(super) async fn offers(&self, who: &Customer<'_>, token: &SecretString) -> Result<Answer, Failure> {
-        let url = self.mediastore.join(&["customers", who.id.expose_secret(), "offers"])?;
+        let url = self.mediastore.join("/customers/{id}/offers", &[who.id.expose_secret()])?;
         let request = Request::get(url).accept("application/json").bearer(token).long_reply();
         let reply = self.http.send(request, Effect::Read).await?;
         match reply.status() {
@@ -97,9 +97,9 @@ impl Cleeng {
     /// resource, 404, 422.
     async fn terminate_by_id(&self, id: &str, entitlement: &Entitlement) -> Result<Answer, Failure> {
         let request = if entitlement.is_pass {
-            Request::post(self.core.join(&["passes", id, "terminate"])?)
+            Request::post(self.core.join("/passes/{id}/terminate", &[id])?)
         } else {
-            Request::post(self.core.join(&["subscriptions", id, "terminate"])?)
+            Request::post(self.core.join("/subscriptions/{id}/terminate", &[id])?)
                 .json(&json!({ "terminationType": "userCancel" }))
         };
         let reply = self.http.send(self.as_publisher(request), Effect::Change).await?;

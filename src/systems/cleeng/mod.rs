@@ -87,7 +87,7 @@ impl Cleeng {
 
     /// `GET {core}/customers/{id}`: 200 with `data{id,email,…}`, 404 `Customer not found`.
     async fn customer(&self, who: &Customer<'_>, step: StepName) -> Result<Answer, Failure> {
-        let request = Request::get(self.core.join(&["customers", who.id.expose_secret()])?);
+        let request = Request::get(self.core.join("/customers/{id}", &[who.id.expose_secret()])?);
         let reply = self.http.send(self.as_publisher(request), Effect::Read).await?;
         match reply.status() {
             200 => {
@@ -110,7 +110,7 @@ impl Cleeng {
     /// `DELETE {core}/customers/{id}`: 200 with `"success": true`; 404 is also told of a customer
     /// shared with another broadcaster; 422 of one with an active subscription; 400 of a bad id.
     async fn delete(&self, who: &Customer<'_>) -> Result<Answer, Failure> {
-        let request = Request::delete(self.core.join(&["customers", who.id.expose_secret()])?);
+        let request = Request::delete(self.core.join("/customers/{id}", &[who.id.expose_secret()])?);
         let reply = self.http.send(self.as_publisher(request), Effect::Change).await?;
         match reply.status() {
             200 if reply.json::<Value>().is_some_and(|body| body.get("success") == Some(&Value::Bool(true))) => {

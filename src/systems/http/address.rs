@@ -12,6 +12,13 @@ use crate::job::Failure;
 /// RFC 3986 unreserved characters stay as they are; all others are encoded, `%` and `/` among them.
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
+/// What a request is sent to. Without `Debug`: it can name a person.
+pub struct Address {
+    pub(super) url: Url,
+    /// The path below the configured address, with `{…}` for ids; `None` for a configured address itself.
+    pub(super) template: Option<&'static str>,
+}
+
 /// A configured address, checked once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Base {
@@ -40,26 +47,31 @@ impl Base {
     }
 
     /// The address exactly as configured.
-    pub fn itself(&self) -> Url {
-        self.url.clone()
+    pub fn itself(&self) -> Address {
+        Address { url: self.url.clone(), template: None }
     }
 
-    /// The address with further path segments, each percent-encoded as a whole, so that an id can
-    /// neither add a segment nor a query.
+    /// The address with a path below it: each `{…}` of the template is one id, percent-encoded as a
+    /// whole, so that it can neither add a segment nor a query.
     ///
     /// # Errors
-    /// `Rejected` for an empty segment, `.` or `..`: an address written with one names something
-    /// else than the id does.
-    pub fn join(&self, segments: &[&str]) -> Result<Url, Failure> {
+    /// `Rejected` for an id that is empty, `.` or `..`: an address written with one names something
+    /// else than the id does; and where the template has more places than there are ids.
+    pub fn join(&self, template: &'static str, ids: &[&str]) -> Result<Address, Failure> {
+        let unfit = || unsendable("an id that cannot stand in an address");
         let mut text = Zeroizing::new(self.text.clone());
-        for segment in segments {
-            if matches!(*segment, "" | "." | "..") {
-                return Err(unsendable("an id that cannot stand in an address"));
-            }
+        let mut ids = ids.iter();
+        for segment in template.split('/').skip(1) {
             text.push('/');
-            text.extend(utf8_percent_encode(segment, SEGMENT));
+            if segment.starts_with('{') {
+                let id = ids.next().filter(|id| !matches!(**id, "" | "." | "..")).ok_or_else(unfit)?;
+                text.extend(utf8_percent_encode(id, SEGMENT));
+            } else {
+                text.push_str(segment);
+            }
         }
-        Url::parse(&text).map_err(|_| unsendable("an id that cannot stand in an address"))
+        let url = Url::parse(&text).map_err(|_| unfit())?;
+        Ok(Address { url, template: Some(template) })
     }
 
     /// True for an address without a name that is this machine's or a private network's.
@@ -84,7 +96,7 @@ mod tests {
     #[test]
     fn an_id_is_one_segment_whatever_it_holds() {
         let base = Base::new("base_url", "http://127.0.0.1:1/3.1/").expect("base");
-        let url = base.join(&["customers", "a/b?c#d%2e\\é\tf@g"]).expect("url");
+        let url = base.join("/customers/{id}", &["a/b?c#d%2e\\é\tf@g"]).expect("url").url;
         assert_eq!(url.path(), "/3.1/customers/a%2Fb%3Fc%23d%252e%5C%C3%A9%09f%40g");
         assert_eq!((url.query(), url.fragment()), (None, None));
     }
@@ -93,7 +105,8 @@ mod tests {
     fn an_id_that_would_name_another_resource_is_rejected() {
         let base = Base::new("base_url", "http://127.0.0.1:1").expect("base");
         for id in ["", ".", ".."] {
-            assert_eq!(base.join(&["customers", id]).expect_err("rejected").kind, FailureKind::Rejected);
+            let kind = base.join("/customers/{id}", &[id]).err().map(|failure| failure.kind);
+            assert_eq!(kind, Some(FailureKind::Rejected));
         }
     }
 

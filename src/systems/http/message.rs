@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 use url::Url;
 use zeroize::Zeroizing;
 
+use super::address::Address;
 use super::{
     ACCEPT, AUTHORIZATION, DATE, Effect, HeaderMap, HeaderName, HeaderValue, LIST_LIMIT, LOCATION, Method, REPLY_LIMIT,
     RETRY_AFTER, lost, unread,
@@ -28,6 +29,7 @@ pub(super) enum Body {
 pub struct Request {
     pub(super) method: Method,
     pub(super) url: Url,
+    pub(super) template: Option<&'static str>,
     pub(super) headers: HeaderMap,
     pub(super) body: Body,
     pub(super) limit: usize,
@@ -35,28 +37,37 @@ pub struct Request {
 }
 
 impl Request {
-    fn new(method: Method, url: Url) -> Request {
-        Request { method, url, headers: HeaderMap::new(), body: Body::Empty, limit: REPLY_LIMIT, broken: false }
+    fn new(method: Method, address: Address) -> Request {
+        let Address { url, template } = address;
+        Request {
+            method,
+            url,
+            template,
+            headers: HeaderMap::new(),
+            body: Body::Empty,
+            limit: REPLY_LIMIT,
+            broken: false,
+        }
     }
 
     /// `GET`.
-    pub fn get(url: Url) -> Request {
-        Request::new(Method::GET, url)
+    pub fn get(address: Address) -> Request {
+        Request::new(Method::GET, address)
     }
 
     /// `POST`.
-    pub fn post(url: Url) -> Request {
-        Request::new(Method::POST, url)
+    pub fn post(address: Address) -> Request {
+        Request::new(Method::POST, address)
     }
 
     /// `PUT`.
-    pub fn put(url: Url) -> Request {
-        Request::new(Method::PUT, url)
+    pub fn put(address: Address) -> Request {
+        Request::new(Method::PUT, address)
     }
 
     /// `DELETE`.
-    pub fn delete(url: Url) -> Request {
-        Request::new(Method::DELETE, url)
+    pub fn delete(address: Address) -> Request {
+        Request::new(Method::DELETE, address)
     }
 
     /// Adds query parameters, form-encoded.

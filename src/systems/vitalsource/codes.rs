@@ -17,7 +17,7 @@ impl VitalSource {
     /// once cancelled; `id` is the code, `user-name` and `user-email` name the user. A code that
     /// was never redeemed names nobody.
     pub(super) async fn read_code(&self, code: &str, account: &Account<'_>, facts: &Facts) -> Result<Answer, Failure> {
-        let request = Request::get(self.base.join(&["v4", "codes", code])?);
+        let request = Request::get(self.base.join("/v4/codes/{code}", &[code])?);
         let reply = self.http.send(self.with_key(request), Effect::Read).await?;
         let unreadable = || reply.unreadable(Effect::Read);
         match reply.status() {
@@ -45,7 +45,7 @@ impl VitalSource {
     /// `DELETE /v4/codes/{code}`: 200 with nothing; 469 (an older page: 422) already cancelled;
     /// 404; and 1005 to 1015 in the body, of which it is not settled whether the content went.
     pub(super) async fn revoke_code(&self, code: &str) -> Result<Answer, Failure> {
-        let request = Request::delete(self.base.join(&["v4", "codes", code])?);
+        let request = Request::delete(self.base.join("/v4/codes/{code}", &[code])?);
         let reply = self.http.exchange(self.with_key(request), Effect::Change).await?;
         let root = Element::parse(reply.body());
         let told = root.as_ref().and_then(Told::read);

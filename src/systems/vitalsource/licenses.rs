@@ -24,7 +24,7 @@ impl VitalSource {
             None => self.reference_of(account, facts).await?,
         };
         let token = self.access_token(&reference, account, facts).await?;
-        let request = Request::get(self.base.join(&["v3", "licenses.xml"])?);
+        let request = Request::get(self.base.join("/v3/licenses.xml", &[])?);
         let request = self.with_key(request).secret_header("X-VitalSource-Access-Token", &token).long_reply();
         let reply = self.http.send(request, Effect::Read).await?;
         let unreadable = || reply.unreadable(Effect::Read);
@@ -63,7 +63,7 @@ impl VitalSource {
         account: &Account<'_>,
         facts: &Facts,
     ) -> Result<SecretString, Failure> {
-        let request = Request::post(self.base.join(&["v3", "credentials.xml"])?)
+        let request = Request::post(self.base.join("/v3/credentials.xml", &[])?)
             .body("text/xml", credentials_document(reference.expose_secret()));
         let reply = self.http.send(self.with_key(request), Effect::Read).await?;
         let unreadable = || reply.unreadable(Effect::Read);

@@ -282,7 +282,7 @@ impl System for VitalSource {
     /// Reads a user that does not exist: "not found" in the interface's own form shows that the
     /// key was accepted.
     async fn probe(&self) -> Result<(), Failure> {
-        let request = self.with_key(Request::get(self.base.join(&["v3", "users.xml", PROBE_USER])?));
+        let request = self.with_key(Request::get(self.base.join("/v3/users.xml/{id}", &[PROBE_USER])?));
         let reply = self.http.send(request, Effect::Read).await?;
         let told = Element::parse(reply.body()).as_ref().and_then(Told::read);
         match reply.status() {

@@ -69,7 +69,7 @@ pub(super) enum Lookup {
 impl VitalSource {
     /// `GET v3/users.xml/{guid|reference}`: 200 with `<user>`, 404, or an error on HTTP 200.
     pub(super) async fn user(&self, key: &SecretString) -> Result<Lookup, Failure> {
-        let request = Request::get(self.base.join(&["v3", "users.xml", key.expose_secret()])?);
+        let request = Request::get(self.base.join("/v3/users.xml/{id}", &[key.expose_secret()])?);
         let reply = self.http.send(self.with_key(request), Effect::Read).await?;
         let unreadable = || reply.unreadable(Effect::Read);
         match reply.status() {
@@ -169,7 +169,7 @@ impl VitalSource {
             .iter()
             .map(|(field, bytes)| (element_name(*field), replacement_value(*field, bytes, &self.email_domain)))
             .collect();
-        let request = Request::put(self.base.join(&["v3", "users.xml", guid.expose_secret()])?)
+        let request = Request::put(self.base.join("/v3/users.xml/{id}", &[guid.expose_secret()])?)
             .body("text/xml", user_document(&fields));
         let reply = self.http.exchange(self.with_key(request), Effect::Change).await?;
         let root = Element::parse(reply.body());

@@ -14,7 +14,7 @@ use super::settings::{Clock, MemberProof, ZetaError, ZetaSettings};
 use crate::job::{
     Answer, Failure, FailureKind, Identity, InputKind, Kind, Member, MemberKey, Reason, RowState, Spec, Step, StepName,
 };
-use crate::systems::http::{self, Base, BuildError, Effect, Http, Reply, Request};
+use crate::systems::http::{self, Address, Base, BuildError, Effect, Http, Reply, Request};
 use crate::systems::{Call, Credential, System};
 
 const ACCEPT: &str = "application/vnd.stellar-v1+json";
@@ -53,7 +53,7 @@ impl ZetaClient {
             return Err(BuildError::Setting { key: "otp_field", problem: "must be letters, digits and _" }.into());
         }
         if let Some(id) = &settings.probe_member_id
-            && (id.expose_secret().trim().is_empty() || base.join(&[id.expose_secret()]).is_err())
+            && (id.expose_secret().trim().is_empty() || base.join("/{id}", &[id.expose_secret()]).is_err())
         {
             return Err(BuildError::Setting { key: "probe_member_id", problem: "cannot stand in an address" }.into());
         }
@@ -79,11 +79,11 @@ impl ZetaClient {
         self.http.send(request, Effect::Read).await
     }
 
-    fn member_url(&self, id: &str) -> Result<url::Url, Failure> {
+    fn member_url(&self, id: &str) -> Result<Address, Failure> {
         if id.trim().is_empty() {
             return Err(rejected("a blank member id"));
         }
-        self.base.join(&["program", "api", "members", id])
+        self.base.join("/program/api/members/{id}", &[id])
     }
 
     /// Reads a member by Program API and compares. Only a reply that carries something proves the
@@ -135,7 +135,7 @@ impl ZetaClient {
     async fn profile_read(&self, token: Option<&SecretString>, member: Option<&Member>) -> Result<Answer, Failure> {
         let token = token.ok_or_else(|| theirs(InputKind::AccessToken))?;
         let Some(member) = member else { return Ok(Answer::Found(Identity::Unreadable)) };
-        let request = Request::get(self.base.join(&["api", "profile"])?).accept(ACCEPT).bearer(token);
+        let request = Request::get(self.base.join("/api/profile", &[])?).accept(ACCEPT).bearer(token);
         let reply = self.http.send(request, Effect::Read).await?;
         match reply.status() {
             401 | 403 => Err(theirs(InputKind::AccessToken).with_note(format!("HTTP {}", reply.status()))),
@@ -168,7 +168,7 @@ impl ZetaClient {
         let Spec::LoyaltyMember { access_token, .. } = spec else { return Err(not_ours()) };
         let token = access_token.as_ref().ok_or_else(|| theirs(InputKind::AccessToken))?;
         let effect = Effect::OneTimePassword;
-        let request = Request::post(self.base.join(&["api", "profile", "otp"])?).accept(ACCEPT).bearer(token);
+        let request = Request::post(self.base.join("/api/profile/otp", &[])?).accept(ACCEPT).bearer(token);
         let reply = self.http.send(request, effect).await?;
         match reply.status() {
             401 | 403 => Err(theirs(InputKind::AccessToken).with_note(format!("HTTP {}", reply.status()))),
@@ -232,7 +232,7 @@ impl ZetaClient {
         token: &SecretString,
         proof: Option<(&str, &SecretString)>,
     ) -> Result<Answer, Failure> {
-        let mut request = Request::delete(self.base.join(&["api", "profile"])?).accept(ACCEPT).bearer(token);
+        let mut request = Request::delete(self.base.join("/api/profile", &[])?).accept(ACCEPT).bearer(token);
         if let Some((field, secret)) = proof {
             request = request.multipart(&[(field, secret.expose_secret())]);
         }
@@ -337,7 +337,7 @@ impl System for ZetaClient {
     /// redirect will do.
     async fn probe(&self) -> Result<(), Failure> {
         let Some(token) = &self.settings.program_token else {
-            let request = Request::get(self.base.join(&["api", "profile"])?).accept(ACCEPT);
+            let request = Request::get(self.base.join("/api/profile", &[])?).accept(ACCEPT);
             let reply = self.http.send(request, Effect::Read).await?;
             return if reply.is_redirect() { Err(reply.failure(Effect::Read)) } else { Ok(()) };
         };
