@@ -62,7 +62,7 @@ struct Counts {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn wherever_the_process_ends_and_whatever_a_system_does_the_job_ends_as_it_must() {
     let began = Instant::now();
-    let all = std::env::var("ERASURE_CRASH_POINTS").is_ok_and(|what| what == "all");
+    let all = tries_all();
     let mut counts = Counts::default();
     let healthy = run(FORMS.map(Trial::left_alone).to_vec(), &mut counts).await;
     let faults = if all { every_fault(&healthy) } else { each_fault_once(&healthy) };
@@ -86,13 +86,17 @@ async fn wherever_the_process_ends_and_whatever_a_system_does_the_job_ends_as_it
     is_covered(&healthy, &counts);
 }
 
+fn tries_all() -> bool {
+    std::env::var("ERASURE_CRASH_POINTS").is_ok_and(|what| what == "all")
+}
+
 /// Nothing that the sources name is left out.
 fn is_covered(healthy: &[Told], counts: &Counts) {
     let names: BTreeSet<&str> =
         counts.ended.iter().map(|(_, place)| place.split_once('#').map_or(place.as_str(), |(name, _)| name)).collect();
     for point in Point::ALL {
         let is_at = |name: &&str| name.split('.').next() == Some(point.as_str());
-        assert!(names.iter().any(|name| is_at(name)), "no process ended at {point:?}");
+        assert!(names.iter().any(is_at), "no process ended at {point:?}");
     }
     for step in StepName::ALL {
         let mut around = vec![Point::AfterCheckpoint, Point::BeforeCall, Point::AfterCall, Point::AfterAnswer];
@@ -126,6 +130,14 @@ async fn run(trials: Vec<Trial>, counts: &mut Counts) -> Vec<Told> {
     while let Some((told, deaths)) = working.next().await {
         counts.jobs += told.len();
         counts.deaths += deaths;
+        if tries_all() {
+            eprintln!(
+                "{} jobs so far, {} deaths, {} places not reached",
+                counts.jobs,
+                counts.deaths,
+                counts.missed.len()
+            );
+        }
         for told in told.iter().filter(|told| told.trial.place.is_some()) {
             let place = told.trial.place.clone().unwrap();
             if !told.has_ended_there {
