@@ -11,7 +11,6 @@
 
 pub mod admission;
 pub mod cancels;
-mod crash;
 mod deadlines;
 pub mod ending;
 pub mod envelope;
