@@ -184,7 +184,7 @@ fn child(role: &str, value: impl Fn(&str) -> String) {
         match role {
             "bare" => bare::run(&url, &prefix, prefetch, jobs, &systems).await,
             "worker" => {
-                erasure_worker::telemetry::init().unwrap();
+                let _telemetry = erasure_worker::telemetry::init().unwrap();
                 let work = value("--work").parse().unwrap();
                 worker::run(&url, &prefix, prefetch, jobs, &systems, Path::new(&dir), work).await
             }

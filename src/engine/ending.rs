@@ -12,8 +12,9 @@ use super::envelope::{self, DeadLetterHead, Letter, Origin};
 use super::intake::{Arrived, Hand, Interrupted};
 use super::journal::{Journal, ended_of, record_of};
 use super::run::{Rests, Run};
-use super::{Engine, crash, retention};
+use super::{Engine, retention};
 use crate::broker::{Delivery, Destination, Properties, Publication, Tier};
+use crate::crash::{self, Point};
 use crate::job::event::{self, About, Frame};
 use crate::job::flow::Ask;
 use crate::job::parse::Refusal;
@@ -42,7 +43,7 @@ impl Engine {
         traceparent: Option<String>,
         arrived: &Arrived,
     ) -> Result<Settled, Interrupted> {
-        crash::point("after_open");
+        crash::point(Point::AfterOpen, "").await;
         let Some(delivery) = held.as_ref() else { return Ok(Settled::Acked) };
         let (lost, properties) = (delivery.lost.clone(), delivery.properties.clone());
         let run = Run { job: &job, journal: &journal, lost: &lost, cancelled: &hand.cancelled, arrived };
@@ -153,7 +154,7 @@ impl Engine {
             return Err(Interrupted::Lost);
         }
         let key = &run.job.key;
-        crash::point("before_outcome");
+        crash::point(Point::BeforeOutcome, "").await;
         run.journal.change_record(|record| record.seq += 1);
         let frame = self.frame(copy);
         let (event, note) = self.about(run, |about| (about.ended(&frame, outcome), blame(&about)));
@@ -177,7 +178,7 @@ impl Engine {
         self.approvals.turn(&*self.store)?.forget(key, &mut batch);
         retention::expire(&mut batch, key, frame.now, &self.settings, outcome);
         self.end_with_receipt(run, &mut ended, batch).await?;
-        crash::point("after_outcome");
+        crash::point(Point::AfterOutcome, "").await;
         self.figures.label("jobs_finished", "", outcome.as_str());
         tracing::info!(outcome = outcome.as_str(), "job ended");
         self.settle_ended(held, key, &mut ended, copy, run.arrived).await
@@ -229,18 +230,18 @@ impl Engine {
     ) -> Result<(), Interrupted> {
         let seal = self.settings.seal_dead_letters;
         let (properties, body) = envelope::dead_letter(&self.keyring, properties, head, body, seal)?;
-        crash::point("before_dead_letter");
+        crash::point(Point::BeforeDeadLetter, "").await;
         self.publish(Publication { to: Destination::DeadLetter, properties, body }, lost).await?;
-        crash::point("after_dead_letter");
+        crash::point(Point::AfterDeadLetter, "").await;
         self.figures.count(&self.figures.dead_letters);
         Ok(())
     }
 
     pub(crate) async fn ack(&self, held: &mut Option<Delivery>) -> Result<Settled, Interrupted> {
         if let Some(delivery) = held.take() {
-            crash::point("before_ack");
+            crash::point(Point::BeforeAck, "").await;
             delivery.settle.ack().await.map_err(|_| Interrupted::Lost)?;
-            crash::point("after_ack");
+            crash::point(Point::AfterAck, "").await;
         }
         Ok(Settled::Acked)
     }
@@ -287,10 +288,10 @@ impl Engine {
             let losses = self.about(run, |about| about.losses(self.now()));
             self.put_approval(run, &losses, &mut batch)?;
         }
-        crash::point("before_park");
+        crash::point(Point::BeforePark, "").await;
         run.journal.write(&*self.store, unsent, batch)?;
         run.journal.durable().await?;
-        crash::point("after_park_written");
+        crash::point(Point::AfterParkNumber, "").await;
         if run.lost.is_cancelled() {
             return Err(Interrupted::Lost);
         }
@@ -298,15 +299,15 @@ impl Engine {
         let (properties, body) =
             envelope::parked(&self.keyring, copy.properties, key, job_run, number, why.as_str(), copy.body)?;
         let tier = Tier::for_wait(until.since(self.now()));
-        crash::point("before_park_publish");
+        crash::point(Point::BeforeParkPublish, "").await;
         self.publish(Publication { to: Destination::Wait(tier), properties, body }, run.lost).await?;
-        crash::point("after_park_publish");
+        crash::point(Point::AfterParkPublish, "").await;
         run.journal.change_record(|record| {
             record.park_confirmed = number;
             record.owed = None;
         });
         run.journal.write(&*self.store, Vec::new(), Batch::new())?;
-        crash::point("after_park_noted");
+        crash::point(Point::AfterParkNoted, "").await;
         self.figures.count(&self.figures.parked);
         self.figures.label("jobs_parked", "", why.as_str());
         tracing::debug!(why = why.as_str(), tier = tier.label(), number, "job parked");

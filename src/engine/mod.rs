@@ -12,7 +12,6 @@
 pub mod admission;
 pub mod approvals;
 pub mod cancels;
-mod crash;
 mod deadlines;
 pub mod ending;
 pub mod envelope;

@@ -397,6 +397,22 @@ impl TargetState {
         }
     }
 
+    /// After another worker may have had the job: as long as nothing of ours has or may have taken
+    /// effect, who is there and what gives access is read again, instead of acting on what was true before.
+    pub fn forget_first_reads(&mut self) {
+        let has_acted = |(name, items): (&StepName, &Vec<StepState>)| {
+            let is_open = |state: &StepState| state.is_done() || state.intent != Intent::None || state.doubted;
+            name.needs_intent() && items.iter().any(|state| is_open(state) || state.answer.is_some())
+        };
+        if self.end.is_some() || self.steps.iter().any(has_acted) {
+            return;
+        }
+        for name in [StepName::Resolve, StepName::ListEntitlements] {
+            self.steps.entry(name).or_default().iter_mut().for_each(|state| state.answer = None);
+            self.done_prefix.insert(name, 0);
+        }
+    }
+
     /// True where a call may have been made whose outcome is not known.
     pub fn has_doubt(&self) -> bool {
         self.steps.values().flatten().any(|state| state.intent == Intent::Doubt)
