@@ -197,6 +197,20 @@ pub enum Destination {
     DeadLetter,
 }
 
+impl Destination {
+    /// What goes there, in a word.
+    pub const fn what(&self) -> &'static str {
+        match self {
+            Destination::Requests => "job",
+            Destination::Cancel => "cancel",
+            Destination::Resume => "resumed",
+            Destination::Wait(_) => "parked",
+            Destination::Event { .. } => "event",
+            Destination::DeadLetter => "dead_letter",
+        }
+    }
+}
+
 /// A message to publish; always persistent.
 #[derive(Debug, Clone)]
 pub struct Publication {

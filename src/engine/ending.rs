@@ -12,8 +12,9 @@ use super::envelope::{self, DeadLetterHead, Letter, Origin};
 use super::intake::{Arrived, Hand, Interrupted};
 use super::journal::{Journal, ended_of, record_of};
 use super::run::{Rests, Run};
-use super::{Engine, crash, retention};
+use super::{Engine, retention};
 use crate::broker::{Delivery, Destination, Properties, Publication, Tier};
+use crate::crash::{self, Point};
 use crate::job::event::{self, About, Frame};
 use crate::job::flow::Ask;
 use crate::job::parse::Refusal;
@@ -42,7 +43,7 @@ impl Engine {
         traceparent: Option<String>,
         arrived: &Arrived,
     ) -> Result<Settled, Interrupted> {
-        crash::point("after_open");
+        crash::point(Point::AfterOpen, "").await;
         let Some(delivery) = held.as_ref() else { return Ok(Settled::Acked) };
         let (lost, properties) = (delivery.lost.clone(), delivery.properties.clone());
         let run = Run { job: &job, journal: &journal, lost: &lost, cancelled: &hand.cancelled, arrived };
@@ -51,12 +52,14 @@ impl Engine {
         if self.is_cancelled(&job.key)? {
             hand.cancelled.cancel();
         }
+        self.heed_approval(&run, &hand.cancelled)?;
         let rests = match self.held_by_guard(&job.key)? {
             Some(until) if !hand.cancelled.is_cancelled() => {
                 Rests::Waits { until, why: Waiting::Guard, asks: Vec::new() }
             }
             _ => self.targets(&run).await?,
         };
+        let rests = self.ask_when_complete(&run, rests);
         // One that came after the last look at it, while nothing was begun, is carried out at the next delivery.
         let too_late = matches!(rests, Rests::Ended) || !self.can_cancel(&run);
         if hand.cancelled.is_cancelled() && too_late && !matches!(rests, Rests::Cancelled | Rests::Lost) {
@@ -151,7 +154,7 @@ impl Engine {
             return Err(Interrupted::Lost);
         }
         let key = &run.job.key;
-        crash::point("before_outcome");
+        crash::point(Point::BeforeOutcome, "").await;
         run.journal.change_record(|record| record.seq += 1);
         let frame = self.frame(copy);
         let (event, note) = self.about(run, |about| (about.ended(&frame, outcome), blame(&about)));
@@ -172,9 +175,10 @@ impl Engine {
         let mut batch = Batch::new();
         batch.remove(Table::Cancel, key.to_bytes());
         self.guard.turn(&*self.store)?.forget(key, &mut batch);
+        self.approvals.turn(&*self.store)?.forget(key, &mut batch);
         retention::expire(&mut batch, key, frame.now, &self.settings, outcome);
         self.end_with_receipt(run, &mut ended, batch).await?;
-        crash::point("after_outcome");
+        crash::point(Point::AfterOutcome, "").await;
         self.figures.label("jobs_finished", "", outcome.as_str());
         tracing::info!(outcome = outcome.as_str(), "job ended");
         self.settle_ended(held, key, &mut ended, copy, run.arrived).await
@@ -226,18 +230,18 @@ impl Engine {
     ) -> Result<(), Interrupted> {
         let seal = self.settings.seal_dead_letters;
         let (properties, body) = envelope::dead_letter(&self.keyring, properties, head, body, seal)?;
-        crash::point("before_dead_letter");
+        crash::point(Point::BeforeDeadLetter, "").await;
         self.publish(Publication { to: Destination::DeadLetter, properties, body }, lost).await?;
-        crash::point("after_dead_letter");
+        crash::point(Point::AfterDeadLetter, "").await;
         self.figures.count(&self.figures.dead_letters);
         Ok(())
     }
 
     pub(crate) async fn ack(&self, held: &mut Option<Delivery>) -> Result<Settled, Interrupted> {
         if let Some(delivery) = held.take() {
-            crash::point("before_ack");
+            crash::point(Point::BeforeAck, "").await;
             delivery.settle.ack().await.map_err(|_| Interrupted::Lost)?;
-            crash::point("after_ack");
+            crash::point(Point::AfterAck, "").await;
         }
         Ok(Settled::Acked)
     }
@@ -280,10 +284,14 @@ impl Engine {
             });
             run.journal.change_record(|record| record.owed = Some(event));
         }
-        crash::point("before_park");
+        if asks.iter().any(|(_, ask)| ask.kind == crate::job::InputKind::Approval) {
+            let losses = self.about(run, |about| about.losses(self.now()));
+            self.put_approval(run, &losses, &mut batch)?;
+        }
+        crash::point(Point::BeforePark, "").await;
         run.journal.write(&*self.store, unsent, batch)?;
         run.journal.durable().await?;
-        crash::point("after_park_written");
+        crash::point(Point::AfterParkNumber, "").await;
         if run.lost.is_cancelled() {
             return Err(Interrupted::Lost);
         }
@@ -291,15 +299,15 @@ impl Engine {
         let (properties, body) =
             envelope::parked(&self.keyring, copy.properties, key, job_run, number, why.as_str(), copy.body)?;
         let tier = Tier::for_wait(until.since(self.now()));
-        crash::point("before_park_publish");
+        crash::point(Point::BeforeParkPublish, "").await;
         self.publish(Publication { to: Destination::Wait(tier), properties, body }, run.lost).await?;
-        crash::point("after_park_publish");
+        crash::point(Point::AfterParkPublish, "").await;
         run.journal.change_record(|record| {
             record.park_confirmed = number;
             record.owed = None;
         });
         run.journal.write(&*self.store, Vec::new(), Batch::new())?;
-        crash::point("after_park_noted");
+        crash::point(Point::AfterParkNoted, "").await;
         self.figures.count(&self.figures.parked);
         self.figures.label("jobs_parked", "", why.as_str());
         tracing::debug!(why = why.as_str(), tier = tier.label(), number, "job parked");
@@ -408,6 +416,7 @@ impl Engine {
         };
         let mut batch = Batch::new();
         self.guard.turn(&*self.store)?.forget(key, &mut batch);
+        self.approvals.turn(&*self.store)?.forget(key, &mut batch);
         retention::expire(&mut batch, key, at, &self.settings, JobOutcome::Failed);
         self.end_unread(key, &mut ended, batch).await?;
         let copy = Copy { body: &letter.body, properties: &properties, traceparent: None };

@@ -15,13 +15,14 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
+use super::Engine;
 use super::ending::Settled;
 use super::envelope;
 use super::journal::{BODY, JournalError};
 use super::opening::Opened;
 use super::starts::Turn;
-use super::{Engine, crash};
 use crate::broker::{Delivery, HeaderValue};
+use crate::crash::{self, Point};
 use crate::job::JobKey;
 use crate::store::{Batch, StoreError};
 use crate::trace;
@@ -231,11 +232,12 @@ impl Engine {
 
     async fn delivered(self: Arc<Self>, delivery: Delivery) {
         let mut arrived = Arrived::new(self.keyring.digest(BODY, &delivery.body).to_vec());
-        crash::point("before_start");
+        crash::point(Point::BeforeStart, "").await;
         let mut turn = match self.starts.open(&*self.store, &arrived.digest, self.now()).await {
             Ok(turn) => turn,
             Err(error) => return self.give_back(delivery, Interrupted::Store(error)).await,
         };
+        crash::point(Point::AfterStart, "").await;
         arrived.is_shared = matches!(turn, Turn::Shared(_));
         let mut held = Some(delivery);
         let result = {
@@ -314,14 +316,15 @@ impl Engine {
                 return self.set_aside_unopened(held).await;
             }
         };
-        crash::point("before_parse");
+        crash::point(Point::BeforeParse, "").await;
+        let Some(delivery) = held.as_ref() else { return Ok(Settled::Acked) };
         let job = match self.admit(&delivery.properties, delivery.redelivered, &letter)? {
             Ok(job) => job,
             Err(refusal) => return self.reject(held, &letter, &refusal).await,
         };
-        crash::point("after_parse");
         let traceparent = delivery.properties.headers.get(envelope::header::TRACEPARENT).and_then(HeaderValue::as_text);
         let traceparent = traceparent.filter(|text| envelope::is_traceparent(text)).map(str::to_owned);
+        crash::point(Point::AfterParse, "").await;
         let span =
             tracing::info_span!("job", job_id = %job.key.job_id, tenant = %job.key.tenant, run = tracing::field::Empty);
         let (tenant, job_id) = (job.key.tenant.clone(), job.key.job_id);

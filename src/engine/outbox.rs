@@ -10,8 +10,9 @@ use backoff::ExponentialBackoff;
 use backoff::backoff::Backoff as _;
 use tokio_util::sync::CancellationToken;
 
-use super::{Engine, crash, envelope};
+use super::{Engine, envelope};
 use crate::broker::{Destination, Properties, Publication};
+use crate::crash::{self, Point};
 use crate::job::record::Event;
 use crate::job::{JobKey, event};
 use crate::store::{Batch, StoreError, Table};
@@ -111,9 +112,9 @@ impl Engine {
             properties: envelope::event_properties(event, key, original.correlation_id.as_deref()),
             body: event.body.clone().into(),
         };
-        crash::point("before_event");
+        crash::point(Point::BeforeEvent, "").await;
         self.publish(publication, give_up).await?;
-        crash::point("after_event");
+        crash::point(Point::AfterEvent, "").await;
         self.figures.count(&self.figures.events);
         tracing::debug!(job = %key, event = %event.what, "event published");
         Ok(())

@@ -16,7 +16,8 @@ use tracing::Instrument as _;
 use super::gate::{Gate, StayAway};
 use super::intake::{Arrived, Interrupted};
 use super::journal::Journal;
-use super::{Engine, RetryPolicy, crash};
+use super::{Engine, RetryPolicy};
+use crate::crash::{self, Point};
 use crate::job::flow::{self, Ask, Next, Why};
 use crate::job::record::Waiting;
 use crate::job::{Answer, At, Entry, Failure, FailureKind, Field, Job, Spec, Step, StepName, TargetEnd};
@@ -206,11 +207,13 @@ impl Engine {
                     run.journal.append(&*self.store, vec![Entry::Settled { target: number, step, done, at: now }])?;
                 }
                 Next::Intend(steps) => {
+                    let name = steps.first().map_or("", |step| step.name.as_str());
+                    crash::point(Point::BeforeIntent, name).await;
                     let entries =
                         steps.into_iter().map(|step| Entry::Intent { target: number, step, at: now }).collect();
                     run.journal.append(&*self.store, entries)?;
                     run.journal.durable().await?;
-                    crash::point("after_intent");
+                    crash::point(Point::AfterIntent, name).await;
                 }
                 Next::Wait { until, why } => {
                     let wait = until.since(now);
@@ -254,6 +257,7 @@ impl Engine {
         step: Step,
     ) -> Result<Option<StayAway>, Interrupted> {
         run.journal.hand_over(&*self.store);
+        crash::point(Point::AfterCheckpoint, step.name.as_str()).await;
         let target = &run.job.targets[index];
         if let Some(wait) = self.pauses.stay_away(&run.job.key.tenant, &target.system, self.now()) {
             return Ok(Some(StayAway { wait, why: Waiting::Paused }));
@@ -279,10 +283,10 @@ impl Engine {
         let span = tracing::debug_span!("attempt", system = %target.system, step = step.name.as_str(), item = step.item, attempt);
         let was_proven = gate.system().credential().is_proven();
         let call = Call { job: run.job, target, index, step, facts: &facts };
-        crash::point(if step.name.needs_intent() { "before_act" } else { "before_read" });
+        crash::point(Point::BeforeCall, step.name.as_str()).await;
         let traced = trace::attempt(&target.system, step.name.as_str(), step.item, attempt);
         let result = gate.system().call(call).instrument(span.clone()).instrument(traced.clone()).await;
-        crash::point(if step.name.needs_intent() { "after_act" } else { "after_read" });
+        crash::point(Point::AfterCall, step.name.as_str()).await;
         gate.ended(pass, result.as_ref().err());
         run.arrived.life.notify_one();
         if !was_proven && gate.system().credential().is_proven() {
@@ -290,11 +294,10 @@ impl Engine {
         }
         let number = u16::try_from(index).unwrap_or(u16::MAX);
         let now = self.now();
-        let _entered = span.enter();
         match result {
             Ok(answer) => {
                 self.figures.label("system_requests", &target.system, "ok");
-                tracing::debug!("answered");
+                span.in_scope(|| tracing::debug!("answered"));
                 if step.name.needs_intent() {
                     run.arrived.progress.notify_one();
                 }
@@ -302,12 +305,13 @@ impl Engine {
                     &*self.store,
                     vec![Entry::Answered { target: number, step, answer: Some(answer), at: now }],
                 )?;
-                crash::point("after_answer");
+                crash::point(Point::AfterAnswer, step.name.as_str()).await;
             }
             Err(failure) => {
                 trace::failed(&traced, failure.kind.as_str());
                 self.figures.label("system_requests", &target.system, failure.kind.as_str());
-                self.note_failure(run, number, step, attempt, &failure, now)?;
+                span.in_scope(|| self.note_failure(run, number, step, attempt, &failure, now))?;
+                crash::point(Point::AfterFailure, step.name.as_str()).await;
             }
         }
         Ok(None)
@@ -394,7 +398,7 @@ fn log_end(index: usize, system: &str, end: &TargetEnd) {
 }
 
 /// An earlier target with the same identity.
-fn twin_before(job: &Job, index: usize) -> Option<usize> {
+pub(crate) fn twin_before(job: &Job, index: usize) -> Option<usize> {
     if job.targets.len() < 2 {
         return None;
     }

@@ -76,6 +76,32 @@ pub enum Operation {
 }
 
 impl Operation {
+    /// Every kind.
+    pub const ALL: [Operation; 22] = [
+        Operation::ListEntitlements,
+        Operation::UpdateSubscription,
+        Operation::TerminateSubscription,
+        Operation::TerminatePass,
+        Operation::DeleteCustomer,
+        Operation::GetCustomer,
+        Operation::CustomerOffers,
+        Operation::DeleteProfile,
+        Operation::RequestOtp,
+        Operation::GetProfile,
+        Operation::DeleteMember,
+        Operation::GetMember,
+        Operation::DeleteAccount,
+        Operation::CustomerExists,
+        Operation::RevokeCode,
+        Operation::GetCode,
+        Operation::GetUser,
+        Operation::UpdateUser,
+        Operation::Credentials,
+        Operation::Licenses,
+        Operation::Abandon,
+        Operation::Unknown,
+    ];
+
     /// The reads that tell, for the same subject, whether a lost call of this kind took effect.
     /// Empty for calls that destroy nothing.
     pub fn settled_by(self) -> &'static [Operation] {

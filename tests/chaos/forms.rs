@@ -14,6 +14,10 @@ pub enum Form {
     LoyaltyMember,
     EasyCms,
     VitalSource,
+    /// Ends entitlements one by one, by their ids.
+    CleengCore,
+    /// Deletes with the member's token alone.
+    LoyaltyToken,
     /// Four systems in one job.
     Everything,
     /// Asks for a confirmation first.
@@ -52,7 +56,8 @@ impl Form {
             Form::EasyCms => &["easycms"],
             Form::VitalSource => &["vitalsource"],
             Form::Everything => &["cleeng", "loyalty", "easycms", "vitalsource"],
-            Form::OneTimePassword | Form::Proof | Form::WrongPassword | Form::Preview => &[],
+            Form::CleengCore | Form::LoyaltyToken | Form::OneTimePassword | Form::Proof => &[],
+            Form::WrongPassword | Form::Preview => &[],
         }
     }
 }
@@ -82,6 +87,19 @@ impl Case {
                 });
             });
         }
+        sandbox.world(|world| match form {
+            Form::CleengCore => {
+                let customer = world.cleeng("cleeng").customer(&person.customer_id).unwrap().clone();
+                world.cleeng("cleeng@core").add(customer);
+            }
+            Form::LoyaltyToken => {
+                let member = world.loyalty("loyalty").member(&person.database_id).unwrap().clone();
+                let program = world.loyalty("loyalty@tokens");
+                program.settings.member_proof = MemberProof::Token;
+                program.add(member);
+            }
+            _ => {}
+        });
         let id = uuid::Uuid::new_v4().to_string();
         let mut body = json!({
             "schema": "erasure.job/v1", "job_id": id, "environment": "sandbox", "tenant": "acme",
@@ -115,12 +133,21 @@ impl Case {
     pub fn remains(&self, sandbox: &Sandbox) -> Vec<&'static str> {
         let mut left = sandbox.remains(&self.person);
         left.retain(|what| self.form.systems().iter().any(|system| what.starts_with(system)));
-        if matches!(self.form, Form::OneTimePassword | Form::Proof) {
-            let is_there = |member: &Member| member.deleted.is_none();
+        let is_there = |member: &Member| member.deleted.is_none();
+        let member = |system: &str| {
             let id = &self.person.database_id;
-            if sandbox.world(|world| world.loyalty("loyalty@codes").member(id).is_some_and(is_there)) {
-                left.push("codes: member");
-            }
+            sandbox.world(|world| world.loyalty(system).member(id).is_some_and(is_there))
+        };
+        match self.form {
+            Form::OneTimePassword | Form::Proof if member("loyalty@codes") => left.push("codes: member"),
+            Form::LoyaltyToken if member("loyalty@tokens") => left.push("tokens: member"),
+            Form::CleengCore => sandbox.world(|world| {
+                let customer = world.cleeng("cleeng@core").customer(&self.person.customer_id).unwrap();
+                if !customer.erased || customer.entitlements.iter().any(|row| row.status.gives_access()) {
+                    left.push("core: customer");
+                }
+            }),
+            _ => {}
         }
         left
     }
@@ -151,6 +178,10 @@ fn targets(form: Form, person: &Person) -> Value {
         "codes": codes });
     match form {
         Form::CleengBackend | Form::Unconfirmed | Form::Preview => json!([cleeng]),
+        Form::CleengCore => json!([{ "system": "core", "flow": "backend", "customer_id": person.customer_id,
+            "customer_email": person.email }]),
+        Form::LoyaltyToken => json!([{ "system": "tokens", "method": "member_api", "member": member,
+            "access_token": person.access_token }]),
         Form::CleengMediastore => json!([mediastore]),
         Form::LoyaltyProgram => json!([program]),
         Form::LoyaltyMember => json!([{ "system": "loyalty", "method": "member_api", "member": member,

@@ -11,11 +11,13 @@ mod support;
 mod collector;
 mod events;
 mod forms;
+mod persons;
 mod rig;
 #[allow(dead_code, reason = "the soak uses all of it")]
 mod worker;
 
 mod broker_trouble;
+mod crash_plan;
 mod crash_points;
 mod drain;
 mod handover;

@@ -254,6 +254,14 @@ rpc_url = "http://{stand}/cleeng/rpc"
 mediastore_url = "http://{stand}/cleeng/mediastore"
 publisher_token = "publisher-token"
 {common}
+[systems.core]
+kind = "cleeng"
+core_url = "http://{stand}/cleeng@core/core"
+rpc_url = "http://{stand}/cleeng@core/rpc"
+mediastore_url = "http://{stand}/cleeng@core/mediastore"
+publisher_token = "publisher-token"
+termination = "core"
+{common}
 [systems.loyalty]
 kind = "zeta_loyalty"
 base_url = "http://{stand}/loyalty"
@@ -267,6 +275,12 @@ kind = "zeta_loyalty"
 base_url = "http://{stand}/loyalty@codes"
 program_token = "program-token"
 member_proof = "otp"
+{common}
+[systems.tokens]
+kind = "zeta_loyalty"
+base_url = "http://{stand}/loyalty@tokens"
+program_token = "program-token"
+member_proof = "token"
 {common}
 [systems.easycms]
 kind = "easycms"

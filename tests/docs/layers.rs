@@ -139,10 +139,10 @@ fn each_part_imports_only_what_it_may() {
         ("trace.rs", &[]),
         ("job/", &["job"]),
         ("store/", &["store", "job"]),
-        ("broker/", &["broker", "job", "trace"]),
+        ("broker/", &["broker", "job", "crash", "trace"]),
         ("systems/", &["systems", "job", "trace"]),
         ("receipt/", &["receipt", "job"]),
-        ("engine/", &["engine", "job", "store", "broker", "systems", "seal", "receipt", "clock", "trace"]),
+        ("engine/", &["engine", "job", "store", "broker", "systems", "seal", "receipt", "clock", "crash", "trace"]),
     ];
     let modules = modules();
     let sources = sources();

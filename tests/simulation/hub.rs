@@ -1,15 +1,15 @@
 //! A broker in virtual time that keeps the promises of a real one, and no others: what was confirmed
 //! is kept; what was not may be kept; what was delivered and not settled comes again.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use erasure_worker::broker::{
-    Broker, Control, DeadLetter, Delivery, Destination, Link, Lost, Properties, Publication, PublishError, Settle,
-    Verdict, Via,
+    Broker, Control, DeadLetter, Delivery, Destination, HeaderValue, Link, Lost, Properties, Publication, PublishError,
+    Settle, Verdict, Via,
 };
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
@@ -49,6 +49,19 @@ struct State {
     active: u64,
     /// Publishes and deliveries go wrong while set.
     troubled: bool,
+    /// By worker's life and job.
+    parks: BTreeMap<(u64, String), Parks>,
+}
+
+/// What one life of a worker was given of a job, and what it parked of it.
+#[derive(Default)]
+struct Parks {
+    /// The highest number that was confirmed to it.
+    confirmed: i64,
+    /// Deliveries that were not older than that.
+    given: u64,
+    /// Numbers that it took.
+    taken: BTreeSet<i64>,
 }
 
 /// The broker. Clones share it.
@@ -112,6 +125,14 @@ impl Hub {
         [state.jobs.len(), state.unacked.len(), state.waiting]
     }
 
+    /// Jobs of which a worker parked more copies than it was given copies that count: one that is older
+    /// than a confirmed one must end there.
+    pub fn multiplied(&self) -> Vec<String> {
+        let state = self.state();
+        let too_many = |(_, parks): &(&(u64, String), &Parks)| parks.taken.len() as u64 > parks.given;
+        state.parks.iter().filter(too_many).map(|((_, job), _)| job.clone()).collect()
+    }
+
     /// No copy of any job is anywhere.
     pub fn is_empty(&self) -> bool {
         self.copies() == [0; 3]
@@ -139,6 +160,7 @@ impl Hub {
         }
         Arc::new(Wire {
             hub: self.clone(),
+            life: epoch,
             prefetch,
             line: Mutex::new(Line { epoch, lost: CancellationToken::new(), up: true, takes: true }),
             link: watch::Sender::new(Link::Up),
@@ -204,6 +226,7 @@ struct Line {
 /// One worker's way to the broker. Once its worker is dead, whoever still uses it waits for ever.
 pub struct Wire {
     hub: Hub,
+    life: u64,
     prefetch: usize,
     line: Mutex<Line>,
     link: watch::Sender<Link>,
@@ -277,6 +300,10 @@ impl Wire {
             return None;
         }
         let message = state.jobs.pop_front()?;
+        if let Some((job, number)) = place(&message.properties, message.via) {
+            let parks = state.parks.entry((self.life, job)).or_default();
+            parks.given += u64::from(number >= parks.confirmed);
+        }
         state.tags += 1;
         let tag = state.tags;
         state.unacked.insert(tag, (line.epoch, message.clone()));
@@ -289,6 +316,17 @@ impl Wire {
             epoch: line.epoch,
             settle: Box::new(Right { hub: self.hub.clone(), dead: self.dead.clone(), tag, epoch: line.epoch }),
         })
+    }
+}
+
+/// A job's copy: which job, and its number, which no number is older than where a publisher sent it.
+fn place(properties: &Properties, via: Via) -> Option<(String, i64)> {
+    let number = properties.headers.get("x-erasure-park").and_then(HeaderValue::as_int);
+    match via {
+        Via::Resume => {
+            Some((properties.headers.get("x-erasure-job-id")?.as_text()?.to_owned(), number.unwrap_or(i64::MAX)))
+        }
+        _ => Some((properties.message_id.clone()?, i64::MAX)),
     }
 }
 
@@ -387,6 +425,13 @@ impl Broker for Wire {
             return Err(PublishError::Refused);
         }
         let copy = publication.clone();
+        let parked = match publication.to {
+            Destination::Wait(_) => place(&publication.properties, Via::Resume),
+            _ => None,
+        };
+        if let Some((job, number)) = parked.clone() {
+            self.hub.state().parks.entry((self.life, job)).or_default().taken.insert(number);
+        }
         self.hub.take_over(publication);
         if troubled && self.hub.chance(0.02) {
             // As a publisher that lost its confirm and sent it again.
@@ -397,6 +442,11 @@ impl Broker for Wire {
         let confirm_is_lost = troubled && self.hub.chance(0.05);
         if confirm_is_lost || !self.is_up() {
             return Err(PublishError::TimedOut(Duration::from_secs(5)));
+        }
+        if let Some((job, number)) = parked {
+            let mut state = self.hub.state();
+            let parks = state.parks.entry((self.life, job)).or_default();
+            parks.confirmed = parks.confirmed.max(number);
         }
         Ok(())
     }

@@ -56,6 +56,9 @@ impl Verdict {
         if !hub.is_empty() {
             self.breaches.push(format!("copies of settled jobs are still on the broker: {:?}", hub.copies()));
         }
+        for job in hub.multiplied() {
+            self.breaches.push(format!("an older copy of {job} was run and parked once more"));
+        }
         for case in cases {
             self.ending(hub, sandbox, case, &events, done);
         }

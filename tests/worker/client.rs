@@ -178,6 +178,29 @@ impl Client {
         channel.close(200, "".into()).await.unwrap();
     }
 
+    /// How many copies of jobs are ready, in the queue and in the wait queues. The broker counts a
+    /// little later than it acts.
+    pub async fn copies(&self) -> u32 {
+        let mut copies = 0;
+        for queue in ["jobs", "wait.5s", "wait.30s", "wait.3m", "wait.15m", "wait.1h"] {
+            let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+            let name = format!("{}.{queue}", self.prefix);
+            let found = self.channel.queue_declare(name.into(), passive, FieldTable::default()).await.unwrap();
+            copies += found.message_count();
+        }
+        copies
+    }
+
+    /// Waits until there are so many copies of jobs.
+    pub async fn holds_copies(&self, count: u32) {
+        soon(&format!("{count} copies of jobs"), async {
+            while self.copies().await != count {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        })
+        .await;
+    }
+
     /// Removes the test's names from the broker.
     pub async fn remove(&self, queues: &[String], exchanges: &[String]) {
         for queue in queues {

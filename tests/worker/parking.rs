@@ -2,7 +2,7 @@
 //!
 //! The rule it keeps: only the newest copy is worked on, and only the worker's own headers count.
 
-use erasure_worker::sandbox::{Action, FaultRule, MemberProof, Operation as Op};
+use erasure_worker::sandbox::{Action, FaultRule, MemberKey, MemberProof, Operation as Op};
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable};
 use serde_json::{Value, json};
@@ -50,6 +50,43 @@ async fn copies_of_a_parked_job_make_one_run_and_send_no_second_password() {
     rig.client.fence().await;
     let ends = rig.client.events.all().iter().filter(|event| event.job_id() == id(&job) && event.is_final()).count();
     assert_eq!(ends, 1);
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn an_older_copy_of_a_parked_job_is_acked_without_a_call_and_leaves_one_copy_on_the_broker() {
+    let mut rig = Rig::start(&[]).await;
+    let person = rig.person();
+    let job = unconfirmed(&[people::manual(&person)]);
+    rig.submit(&job).await;
+    let is_copy = |copy: &Message| copy.job_id() == id(&job);
+    let copy = rig.client.resumed.first("the parked copy", is_copy).await;
+    for _ in 0..5 {
+        rig.client.publish("resume", "job", &copy.body, copy.properties.clone()).await;
+    }
+    // Behind them in the queue; a worker that stops in good order has settled what it had in hand.
+    let next = unconfirmed(&[json!({ "system": "easycms", "email": "nobody@example.com" })]);
+    rig.runs_to(&next, "completed").await;
+    rig.stop_worker().await;
+    rig.client.holds_copies(1).await;
+    let numbers: std::collections::BTreeSet<String> = rig
+        .client
+        .resumed
+        .all()
+        .iter()
+        .filter(|copy| is_copy(copy))
+        .map(|copy| copy.header("x-erasure-park"))
+        .collect();
+    let looks = rig.calls("loyalty");
+    assert!(looks.len() <= 1 + numbers.len(), "a look for the job and one for each number: {looks:?}, {numbers:?}");
+
+    rig.sandbox.sandbox().world(|world| {
+        assert!(world.loyalty("loyalty").delete_by_hand(MemberKey::MemberId, &person.member_id, 0));
+    });
+    rig.start_worker();
+    rig.runs_to(&job, "completed").await;
+    // The copy that is still parked comes back and goes.
+    rig.client.holds_copies(0).await;
     rig.end().await;
 }
 

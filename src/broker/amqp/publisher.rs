@@ -16,6 +16,7 @@ use super::error::text;
 use super::message::{short, to_amqp};
 use crate::broker::topology::Topology;
 use crate::broker::{Publication, PublishError};
+use crate::crash::{self, Point};
 use crate::trace;
 
 /// The pool. As many publishes are under way at once as it may have channels.
@@ -105,7 +106,9 @@ pub(super) async fn publish_on(
     let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
     let properties = to_amqp(&publication.properties);
     let confirmed = async {
-        channel.basic_publish(short(&exchange), short(&key), options, &publication.body, properties).await?.await
+        let sent = channel.basic_publish(short(&exchange), short(&key), options, &publication.body, properties).await?;
+        crash::point(Point::BeforeConfirm, publication.to.what()).await;
+        sent.await
     };
     match confirmed.await {
         Ok(Confirmation::Ack(None)) => Ok(()),

@@ -1,0 +1,275 @@
+//! Named points at which a test can end the process, as a power cut would.
+//!
+//! The rule it keeps: they exist in debug builds only; a release has none of it.
+//!
+//! `ERASURE_CRASH_AT` lists places, parted by commas, `ERASURE_CRASH_LIST` names a file with one a line:
+//! `POINT` or `POINT.DETAIL` (a step, or what is published), then `@MESSAGE` (the message id), then `#N`
+//! (only the Nth time that somebody comes by), the last two optional; and `panic:` before it where the
+//! process is to end by a panic. Where `ERASURE_CRASH_LOG` names a file, a place at which the process
+//! ends is written there first, and one that stands there already is passed; times are then counted
+//! over all processes that share the file. `ERASURE_CRASH_TRACE` names a file that every point passed
+//! is written to. With `ERASURE_CRASH_TOGETHER` set to a number, a job that comes to its place stays
+//! there, and the process ends once so many have, or nobody moves any more: each of them ends at a
+//! place of its own, for the price of one process.
+
+#[cfg(debug_assertions)]
+pub(crate) use armed::{of, point};
+
+/// Names each point once, so that a test can go through all of them.
+macro_rules! points {
+    ($($(#[$doc:meta])* $name:ident = $text:literal,)*) => {
+        /// A place in the work on a message. Between two of them lies one act that is durable, or that
+        /// is seen outside.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum Point {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl Point {
+            /// All of them.
+            pub const ALL: &[Point] = &[$(Point::$name,)*];
+
+            /// The name by which a test asks for it.
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $(Point::$name => $text,)*
+                }
+            }
+        }
+    };
+}
+
+points! {
+    /// Delivered; its start is not noted.
+    BeforeStart = "before_start",
+    /// Its start is durable.
+    AfterStart = "after_start",
+    /// Unsealed where it was sealed, and not parsed.
+    BeforeParse = "before_parse",
+    /// Parsed.
+    AfterParse = "after_parse",
+    /// Its record is handed to the store.
+    AfterOpen = "after_open",
+    /// A call is about to be intended.
+    BeforeIntent = "before_intent",
+    /// The intent is durable.
+    AfterIntent = "after_intent",
+    /// What was answered before is handed to the store: the next call is about to be made.
+    AfterCheckpoint = "after_checkpoint",
+    /// The call has its pass and is about to be sent.
+    BeforeCall = "before_call",
+    /// The call came back, with an answer or without one.
+    AfterCall = "after_call",
+    /// The answer is in the journal and not handed to the store.
+    AfterAnswer = "after_answer",
+    /// The failure is in the journal, where it is one that counts.
+    AfterFailure = "after_failure",
+    /// Every target ended; the outcome is not written.
+    BeforeOutcome = "before_outcome",
+    /// Outcome and event are durable.
+    AfterOutcome = "after_outcome",
+    /// The job is about to wait; its park number is not written.
+    BeforePark = "before_park",
+    /// The park number is durable.
+    AfterParkNumber = "after_park_number",
+    /// The copy is about to be published.
+    BeforeParkPublish = "before_park_publish",
+    /// The copy is confirmed; the store does not know.
+    AfterParkPublish = "after_park_publish",
+    /// That it was confirmed is handed to the store.
+    AfterParkNoted = "after_park_noted",
+    /// An event is about to be published.
+    BeforeEvent = "before_event",
+    /// The event is confirmed.
+    AfterEvent = "after_event",
+    /// A dead letter is about to be published.
+    BeforeDeadLetter = "before_dead_letter",
+    /// The dead letter is confirmed.
+    AfterDeadLetter = "after_dead_letter",
+    /// Published to the broker, and its confirm not seen.
+    BeforeConfirm = "before_confirm",
+    /// Everything that was owed is confirmed; not acked.
+    BeforeAck = "before_ack",
+    /// Acked.
+    AfterAck = "after_ack",
+}
+
+/// Nothing: a release has no such points.
+#[cfg(not(debug_assertions))]
+#[inline]
+pub(crate) fn point(_point: Point, _detail: &str) -> std::future::Ready<()> {
+    std::future::ready(())
+}
+
+/// The future alone: a release has no such points.
+#[cfg(not(debug_assertions))]
+#[inline]
+pub(crate) fn of<F: Future>(_message_id: Option<&str>, work: F) -> F {
+    work
+}
+
+#[cfg(debug_assertions)]
+mod armed {
+    use std::collections::{HashMap, HashSet};
+    use std::fs::OpenOptions;
+    use std::io::Write as _;
+    use std::path::{Path, PathBuf};
+    use std::sync::{Mutex, OnceLock, PoisonError};
+    use std::time::Duration;
+
+    use super::Point;
+
+    tokio::task_local! {
+        static MESSAGE: String;
+    }
+
+    /// Points reached by `work` are those of this message.
+    pub(crate) fn of<F: Future>(message_id: Option<&str>, work: F) -> impl Future<Output = F::Output> {
+        MESSAGE.scope(message_id.unwrap_or_default().to_owned(), work)
+    }
+
+    /// Ends the process where it was asked for at this point.
+    pub(crate) async fn point(point: Point, detail: &str) {
+        let Some(plan) = plan() else { return };
+        plan.moves.send_modify(|moves| moves.passed += 1);
+        let message = MESSAGE.try_with(String::clone).unwrap_or_default();
+        match plan.last(point, detail, &message) {
+            None => {}
+            Some(End::Abort) if plan.together > 1 => plan.wait_for_the_others().await,
+            Some(End::Abort) => std::process::abort(),
+            #[allow(clippy::panic, reason = "asked for by a test; a release has none of this")]
+            Some(End::Panic) => std::panic::panic_any(format!("asked to end at {}@{message}", point.as_str())),
+        }
+    }
+
+    struct Plan {
+        /// By message; those of any message under the empty name.
+        places: HashMap<String, Vec<Place>>,
+        log: Option<PathBuf>,
+        trace: Option<PathBuf>,
+        /// How many are to end together.
+        together: usize,
+        moves: tokio::sync::watch::Sender<Moves>,
+        seen: Mutex<HashMap<String, u32>>,
+    }
+
+    #[derive(Default)]
+    struct Moves {
+        /// How many have come to their places.
+        waiting: usize,
+        /// How many points anybody has passed.
+        passed: u64,
+    }
+
+    /// With nobody passing any point for so long, those that have come to their places are enough.
+    const NOBODY_MOVES: Duration = Duration::from_millis(300);
+
+    #[derive(Clone, Copy)]
+    enum End {
+        Abort,
+        Panic,
+    }
+
+    struct Place {
+        end: End,
+        text: String,
+        point: String,
+        nth: Option<u32>,
+    }
+
+    fn plan() -> Option<&'static Plan> {
+        static PLAN: OnceLock<Option<Plan>> = OnceLock::new();
+        PLAN.get_or_init(Plan::read).as_ref()
+    }
+
+    /// Before a point in the log that was passed, and will be passed again.
+    const PASSED: &str = "passed ";
+
+    impl Place {
+        /// The message that it is for, and the place.
+        fn read(text: &str) -> (String, Place) {
+            let (end, rest) = text.strip_prefix("panic:").map_or((End::Abort, text), |rest| (End::Panic, rest));
+            let (rest, nth) = rest.split_once('#').map_or((rest, None), |(rest, nth)| (rest, nth.parse().ok()));
+            let (point, message) = rest.split_once('@').unwrap_or((rest, ""));
+            (message.to_owned(), Place { end, text: text.to_owned(), point: point.to_owned(), nth })
+        }
+
+        fn is_at(&self, name: &str, full: &str, times: &HashMap<String, u32>, message: &str) -> bool {
+            let is_here = self.point == full || self.point == name;
+            let seen = times.get(&format!("{}@{message}", self.point)).copied().unwrap_or_default();
+            is_here && self.nth.is_none_or(|nth| nth == seen)
+        }
+    }
+
+    impl Plan {
+        fn read() -> Option<Plan> {
+            let file = |name| std::env::var_os(name).map(PathBuf::from);
+            let (log, trace) = (file("ERASURE_CRASH_LOG"), file("ERASURE_CRASH_TRACE"));
+            let text = |path: &Path| std::fs::read_to_string(path).unwrap_or_default();
+            let mut asked = std::env::var("ERASURE_CRASH_AT").unwrap_or_default().replace(',', "\n");
+            if let Some(list) = file("ERASURE_CRASH_LIST") {
+                asked = format!("{asked}\n{}", text(&list));
+            }
+            if asked.is_empty() && trace.is_none() {
+                return None;
+            }
+            let before = log.as_deref().map(text).unwrap_or_default();
+            let done: HashSet<&str> = before.lines().collect();
+            let mut places: HashMap<String, Vec<Place>> = HashMap::new();
+            for text in asked.lines().filter(|text| !text.is_empty() && !done.contains(text)) {
+                let (message, place) = Place::read(text);
+                places.entry(message).or_default().push(place);
+            }
+            let mut seen = HashMap::new();
+            for passed in before.lines().filter_map(|line| line.strip_prefix(PASSED)) {
+                *seen.entry(passed.to_owned()).or_default() += 1;
+            }
+            let together = std::env::var("ERASURE_CRASH_TOGETHER").ok().and_then(|most| most.parse().ok());
+            let (together, moves) = (together.unwrap_or(1), tokio::sync::watch::Sender::default());
+            Some(Plan { places, log, trace, together, moves, seen: Mutex::new(seen) })
+        }
+
+        /// How the process ends here, if it does.
+        fn last(&self, point: Point, detail: &str, message: &str) -> Option<End> {
+            let name = point.as_str();
+            let full = if detail.is_empty() { name.to_owned() } else { format!("{name}.{detail}") };
+            note(self.trace.as_deref(), &format!("{full}@{message}"));
+            let places: Vec<&Place> =
+                [message, ""].iter().filter_map(|message| self.places.get(*message)).flatten().collect();
+            let here = |place: &&&Place| place.point == full || place.point == name;
+            let counted: HashSet<&str> = places.iter().filter(here).map(|place| place.point.as_str()).collect();
+            let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+            for point in &counted {
+                *seen.entry(format!("{point}@{message}")).or_default() += 1;
+            }
+            if let Some(place) = places.into_iter().find(|place| place.is_at(name, &full, &seen, message)) {
+                note(self.log.as_deref(), &place.text);
+                return Some(place.end);
+            }
+            for point in counted {
+                note(self.log.as_deref(), &format!("{PASSED}{point}@{message}"));
+            }
+            None
+        }
+
+        /// Stays until the process ends: with the last one that is waited for, or when none comes any more.
+        async fn wait_for_the_others(&self) {
+            let mut moves = self.moves.subscribe();
+            self.moves.send_modify(|moves| moves.waiting += 1);
+            while moves.borrow_and_update().waiting < self.together {
+                if tokio::time::timeout(NOBODY_MOVES, moves.changed()).await.is_err() {
+                    break;
+                }
+            }
+            std::process::abort();
+        }
+    }
+
+    /// One write a line: lines of several tasks do not mix.
+    fn note(file: Option<&Path>, line: &str) {
+        let open = |path| OpenOptions::new().create(true).append(true).open(path).ok();
+        if let Some(mut file) = file.and_then(open) {
+            let _ = file.write_all(format!("{line}\n").as_bytes());
+        }
+    }
+}

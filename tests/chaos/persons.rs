@@ -1,0 +1,108 @@
+//! The persons whom jobs ask, and the operator who carries the deletion file.
+//!
+//! The rule it keeps: each question is answered once.
+
+use std::collections::BTreeSet;
+
+use erasure_worker::app;
+use erasure_worker::sandbox::{Entry, MemberKey, Operation, Sandbox, World};
+use serde_json::Value;
+
+use crate::events::Heard;
+use crate::forms::{Case, Form, ids};
+use crate::poison::keep_alive;
+use crate::rig::Rig;
+
+/// Runs the worker, as often as it ends, until all jobs have ended; plays all persons meanwhile. Returns
+/// how often it ended.
+pub async fn to_the_end(rig: &Rig, cases: &[Case], settings: &[(&str, &str)]) -> u32 {
+    let start = || rig.worker("state", settings);
+    let imports: Vec<Case> = cases.iter().filter(|case| case.form == Form::Import).cloned().collect();
+    let others = async {
+        let persons = answer_everybody(rig, cases);
+        let ended = async {
+            rig.events.all_end(ids(cases).filter(|id| imports.iter().all(|case| case.id != *id))).await;
+            let asked = |heard: &Heard| imports.iter().all(|case| !heard.of(&case.id).is_empty());
+            rig.events.until("the import to be asked for", asked).await;
+        };
+        tokio::select! { () = persons => {}, () = ended => {} }
+    };
+    let (worker, mut deaths) = keep_alive(start, others).await;
+    if !imports.is_empty() {
+        worker.kill().await;
+        tokio::task::block_in_place(|| import(rig));
+        // The whole jobs again, so that they need not wait for their parked copies.
+        rig.publish(&crate::forms::bodies(&imports)).await;
+    } else {
+        worker.stop().await;
+    }
+    let rest = async {
+        rig.events.all_end(ids(cases)).await;
+        // Copies that are still parked come back once more, to be thrown away.
+        rig.is_empty().await;
+    };
+    let (worker, more) = keep_alive(start, rest).await;
+    deaths += more;
+    worker.stop().await;
+    deaths
+}
+
+/// Hands the deletion file to the platform, and its result back.
+fn import(rig: &Rig) {
+    let config = rig.config("state");
+    let keyring = std::sync::Arc::new(app::keyring(&config).unwrap());
+    let ledger = &app::systems(&config, &keyring).unwrap().imports["loyalty"];
+    while let Some(batch) = ledger.export(None, jiff::Timestamp::now()).unwrap() {
+        let file = String::from_utf8(batch.csv.to_vec()).unwrap();
+        let result = rig.sandbox().world(|world| world.loyalty("loyalty").import(&file, 0, 0)).unwrap();
+        ledger.settle(result.as_bytes(), jiff::Timestamp::now()).unwrap();
+    }
+}
+
+/// Whether a one-time password was asked for.
+pub fn was_sent(sandbox: &Sandbox, case: &Case) -> bool {
+    let is_send = |call: &Entry| call.operation == Operation::RequestOtp && call.effect;
+    sandbox.entries(0).iter().any(|call| is_send(call) && call.subject.as_ref() == Some(&case.person.database_id))
+}
+
+fn mailbox(sandbox: &Sandbox, case: &Case) -> Option<String> {
+    let id = &case.person.database_id;
+    sandbox.world(|world| world.loyalty("loyalty@codes").mailbox(id).map(|(code, _)| code.to_owned()))
+}
+
+/// Gives everybody what they are asked for, once for each question. Never ends by itself.
+async fn answer_everybody(rig: &Rig, cases: &[Case]) {
+    let mut answered = BTreeSet::new();
+    loop {
+        let is_open = |event: &Value| is_question(event) && !answered.contains(event["id"].as_str().unwrap());
+        let heard = rig.events.followed(|heard| heard.0.values().flatten().any(is_open)).await;
+        let open: Vec<&Value> = heard.0.values().flatten().filter(|event| is_open(event)).collect();
+        for event in open {
+            answered.insert(event["id"].as_str().unwrap().to_owned());
+            let Some(case) = cases.iter().find(|case| event["subject"] == case.id.as_str()) else { continue };
+            answer(rig, case, event["data"]["inputs"][0]["kind"].as_str().unwrap()).await;
+        }
+    }
+}
+
+fn is_question(event: &Value) -> bool {
+    event["data"]["outcome"] == "needs_input"
+}
+
+async fn answer(rig: &Rig, case: &Case, what: &str) {
+    match what {
+        "otp" => match mailbox(rig.sandbox(), case) {
+            Some(code) => rig.publish(&[case.answered(Some(&code))]).await,
+            None => rig.cancel(&case.id).await,
+        },
+        "manual_deletion" => {
+            let id = &case.person.integration_id;
+            let delete = |world: &mut World| world.loyalty("loyalty").delete_by_hand(MemberKey::IntegrationId, id, 0);
+            rig.sandbox().world(delete);
+            rig.publish(std::slice::from_ref(&case.body)).await;
+        }
+        "import_result" => {}
+        // A confirmation, or a proof that was refused: the same one is good the next time.
+        _ => rig.publish(&[case.answered(None)]).await,
+    }
+}
