@@ -306,6 +306,7 @@ pub fn settings(config: &Config) -> Settings {
             max_interval: retry.max_interval,
             input_max: waits.input_max,
             pending_max: waits.pending_max,
+            approval_max: waits.approval_max,
         },
         at_risk_before: config.deadlines.at_risk_before,
         seal_dead_letters: config.dead_letters.seal,
@@ -399,6 +400,7 @@ impl Worker {
     /// As [`Worker::run`], with the ops API beside it.
     pub async fn run_with_ops(self, config: &Config, stop: CancellationToken) -> Result<()> {
         let mut settings = OpsSettings::new(config.ops.listen, config.ops.token.clone());
+        settings.operators.clone_from(&config.ops.operators);
         settings.store_moved_aside.clone_from(&self.moved_aside);
         let desks = self
             .imports

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use erasure_worker::cli::args::{ConfigCommand, KeysCommand, SystemsCommand};
-use erasure_worker::cli::ops_args::ReceiptCommand;
+use erasure_worker::cli::ops_args::{JobsCommand, ReceiptCommand};
 use erasure_worker::cli::{self, Cli, Command, Exit};
 use erasure_worker::config::{Config, ConfigError, Surroundings};
 use erasure_worker::{app, process, telemetry};
@@ -69,8 +69,13 @@ async fn command(cli: Cli) -> anyhow::Result<Exit> {
         }
         Command::Completions(args) => cli::pages::completions(args, &mut out)?,
         Command::Man(args) => cli::pages::man(args, &mut out, &mut err)?,
+        Command::Jobs(JobsCommand::Find(args)) => {
+            let mut input = std::io::BufReader::new(std::io::stdin());
+            cli::find::find(args, &load()?, &surroundings, &mut input, &mut out, &mut err).await?
+        }
         Command::Jobs(args) => cli::jobs::jobs(args, &surroundings, &mut out, &mut err).await?,
         Command::DeadLetters(args) => cli::dead_letters::dead_letters(args, &surroundings, &mut out, &mut err).await?,
+        Command::Approvals(args) => cli::approvals::approvals(args, &surroundings, &mut out, &mut err).await?,
         Command::Guard(args) => cli::guard::guard(args, &surroundings, &mut out, &mut err).await?,
         Command::ZetaImport(args) => cli::zeta_import::zeta_import(args, &surroundings, &mut out, &mut err).await?,
         Command::Schema(args) => cli::schema::schema(args, &mut out)?,

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use jiff::Timestamp;
 
+use super::approvals_args::ApprovalsCommand;
 use super::guard_args::GuardCommand;
 use super::ops_args::{AskOnly, DeadLettersCommand, JobsCommand, OpsClient, ReceiptCommand};
 use crate::config::example::SANDBOX_ADDRESS;
@@ -50,6 +51,7 @@ pub enum Command {
     Batch(Batch),
     /// Check jobs and publish them with confirms.
     #[command(after_help = "Examples:\n  erasure-worker submit --preview job.json
+  erasure-worker submit --preview --requested-by ann job.json
   jq -c . *.json | erasure-worker submit -")]
     Submit(Submit),
     /// Make a job of each line of a CSV file and publish them; the same file again gives the same jobs.
@@ -75,6 +77,9 @@ A second run goes on where the first one ended; --status brings the states up to
     /// Look at the jobs that need a person, and decide.
     #[command(subcommand, after_help = "Example:\n  erasure-worker dead-letters list --system cleeng")]
     DeadLetters(DeadLettersCommand),
+    /// Look at what waits for a second operator's approval, and decide.
+    #[command(subcommand, after_help = "Example:\n  erasure-worker approvals report")]
+    Approvals(ApprovalsCommand),
     /// Look at the jobs above a ceiling, and let them go on or end them.
     #[command(subcommand, after_help = "Example:\n  erasure-worker guard list")]
     Guard(GuardCommand),
@@ -166,6 +171,9 @@ pub struct Submit {
     /// Publish the jobs in preview mode: reads only, nothing is erased.
     #[arg(long)]
     pub preview: bool,
+    /// Keep the preview for a second operator's approval, which erases exactly what it found: your name.
+    #[arg(long, value_name = "WHO", requires = "preview")]
+    pub requested_by: Option<String>,
     /// One job, or one a line; - for stdin.
     #[arg(value_name = "JOB")]
     pub job: PathBuf,
@@ -301,6 +309,9 @@ pub struct SubmitCsv {
     /// Publish the jobs in preview mode: reads only, nothing is erased.
     #[arg(long)]
     pub preview: bool,
+    /// Keep the preview for a second operator's approval, which erases exactly what it found: your name.
+    #[arg(long, value_name = "WHO", requires = "preview")]
+    pub requested_by: Option<String>,
     /// Where the result goes, one row a member [default: MEMBERS.csv.result.csv]
     #[arg(long, value_name = "FILE")]
     pub result: Option<PathBuf>,

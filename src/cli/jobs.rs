@@ -35,6 +35,8 @@ pub async fn jobs(
         JobsCommand::Pause(args) => pausing::pause(args, surroundings, out, err).await,
         JobsCommand::Resume(args) => pausing::resume(args, surroundings, out, err).await,
         JobsCommand::Paused(args) => pausing::paused(args, surroundings, out, err).await,
+        // It needs the configuration's master key: see `find`.
+        JobsCommand::Find(_) => Ok(Exit::Usage),
         JobsCommand::Forecast(args) => forecast(args, surroundings, out, err).await,
     }
 }

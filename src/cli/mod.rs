@@ -4,11 +4,14 @@
 //! The rule it keeps: results go to the writer given as `out` (stdout), everything else to stderr;
 //! a command says how it ended with an [`Exit`].
 
+pub mod approvals;
+pub mod approvals_args;
 pub mod args;
 pub mod check;
 pub mod client;
 pub mod dead_letters;
 pub mod demo;
+pub mod find;
 pub mod guard;
 pub mod guard_args;
 pub mod init;

@@ -13,6 +13,7 @@ use jiff::tz::TimeZone;
 use uuid::Uuid;
 
 use super::args::Output;
+use super::find::FindJobs;
 use super::pausing::{PauseJobs, ResumeJobs};
 use crate::config::{NAME_FORM, is_name};
 
@@ -85,6 +86,10 @@ pub enum JobsCommand {
     /// Show one job: its targets, steps and waits, without personal data.
     #[command(after_help = "Example:\n  erasure-worker jobs show acme/6c0b7b0e-6a4e-4a53-9a2e-0d8c6a0a7f11")]
     Show(OneJob),
+    /// Find the jobs about a person, by an identifier that is typed in here and never sent.
+    #[command(after_help = "Examples:\n  erasure-worker jobs find --tenant acme --system easycms --key email
+  erasure-worker jobs find --job job.json")]
+    Find(FindJobs),
     /// Let the jobs of a system or a tenant wait until they are resumed, also over a restart.
     #[command(
         after_help = "Examples:\n  erasure-worker jobs pause --system cleeng --reason \"contract ends\" --by operations

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
 
 use super::Exit;
@@ -23,6 +23,36 @@ use crate::seal::jwe::is_sealed_proof;
 /// How long the broker may take to be reached.
 const REACH: Duration = Duration::from_secs(15);
 
+/// What is made of a job before it is published.
+enum Asked<'a> {
+    /// Nothing.
+    Erase,
+    /// A preview.
+    Preview,
+    /// An erasure that waits until somebody else has approved what it finds.
+    Approval(&'a str),
+}
+
+impl Asked<'_> {
+    fn by(args: &Submit) -> Asked<'_> {
+        match &args.requested_by {
+            Some(name) => Asked::Approval(name),
+            None if args.preview => Asked::Preview,
+            None => Asked::Erase,
+        }
+    }
+
+    fn form(&self, body: &[u8]) -> Vec<u8> {
+        match self {
+            Asked::Erase => body.to_vec(),
+            Asked::Preview => as_preview(body),
+            Asked::Approval(name) => changed(body, |job| {
+                job.insert("approval".to_owned(), json!({ "requested_by": name }));
+            }),
+        }
+    }
+}
+
 struct Ready {
     line: usize,
     key: JobKey,
@@ -37,7 +67,7 @@ pub async fn submit(
     err: &mut (dyn Write + Send),
 ) -> Result<Exit> {
     let text = Zeroizing::new(read(&args.job)?);
-    let (ready, faults) = check(&text, args.preview, &app::accepts(config), &app::keyring(config)?);
+    let (ready, faults) = check(&text, &Asked::by(args), &app::accepts(config), &app::keyring(config)?);
     for fault in &faults {
         writeln!(err, "{fault}")?;
     }
@@ -77,6 +107,9 @@ pub async fn submit(
         writeln!(out, "{:#}", json!({ "published": published }))?;
     }
     broker.close().await;
+    if let Some(name) = &args.requested_by {
+        writeln!(err, "what it will cost, once it is found: erasure-worker approvals report --requested-by {name:?}")?;
+    }
     Ok(Exit::Done)
 }
 
@@ -102,7 +135,7 @@ fn read(path: &Path) -> Result<Vec<u8>> {
 }
 
 /// A file is one job, or one a line.
-fn check(text: &[u8], preview: bool, accepts: &Accepts, keyring: &Keyring) -> (Vec<Ready>, Vec<String>) {
+fn check(text: &[u8], asked: &Asked<'_>, accepts: &Accepts, keyring: &Keyring) -> (Vec<Ready>, Vec<String>) {
     let is_one = serde_json::from_slice::<serde::de::IgnoredAny>(text).is_ok();
     let lines: Vec<(usize, &[u8])> = if is_one {
         vec![(1, text)]
@@ -115,7 +148,7 @@ fn check(text: &[u8], preview: bool, accepts: &Accepts, keyring: &Keyring) -> (V
     };
     let (mut ready, mut faults) = (Vec::new(), Vec::new());
     for (line, body) in lines {
-        let body = Zeroizing::new(if preview { as_preview(body) } else { body.to_vec() });
+        let body = Zeroizing::new(asked.form(body));
         match parsed(&body, accepts, keyring) {
             Ok(job) => ready.push(Ready { line, key: job.key, body }),
             Err(refusal) => faults.push(format!("line {line}: {}", refusal.invalid)),
@@ -143,15 +176,21 @@ fn parsed(body: &[u8], accepts: &Accepts, keyring: &Keyring) -> Result<Job, Refu
 }
 
 /// The job in preview mode, under an id of its own: a job that ended as previewed would otherwise
-/// be the ended job that the real one repeats. Bytes that are no object stay as they are, for the
-/// parser to refuse.
+/// be the ended job that the real one repeats.
 fn as_preview(body: &[u8]) -> Vec<u8> {
+    changed(body, |job| {
+        job.insert("mode".to_owned(), "preview".into());
+        if let Some(id) = job.get("job_id").and_then(Value::as_str).and_then(|id| uuid::Uuid::try_parse(id).ok()) {
+            job.insert("job_id".to_owned(), uuid::Uuid::new_v5(&id, b"preview").to_string().into());
+        }
+    })
+}
+
+/// Bytes that are no object stay as they are, for the parser to refuse.
+fn changed(body: &[u8], change: impl FnOnce(&mut Map<String, Value>)) -> Vec<u8> {
     match serde_json::from_slice::<Value>(body) {
         Ok(Value::Object(mut job)) => {
-            job.insert("mode".to_owned(), "preview".into());
-            if let Some(id) = job.get("job_id").and_then(Value::as_str).and_then(|id| uuid::Uuid::try_parse(id).ok()) {
-                job.insert("job_id".to_owned(), uuid::Uuid::new_v5(&id, b"preview").to_string().into());
-            }
+            change(&mut job);
             Value::Object(job).to_string().into_bytes()
         }
         _ => body.to_vec(),

@@ -68,6 +68,7 @@ max_elapsed = "72h"                 # from the first failed attempt to the lates
 [waits]
 input_max = "14d"                   # for a person's input
 pending_max = "14d"                 # for a deletion to become visible
+approval_max = "24h"                # how long an approval holds for what was not begun
 
 [deadlines]
 at_risk_before = "7d"               # an open job is said to be at risk so long before it is due

@@ -114,6 +114,8 @@ pub struct WaitsConfig {
     pub input_max: Duration,
     /// For a deletion to become visible; then `not_gone`.
     pub pending_max: Duration,
+    /// How long an approval holds for an erasure that has not begun; then it is asked for again.
+    pub approval_max: Duration,
 }
 
 /// `[amqp]`
@@ -181,8 +183,10 @@ pub struct RegulationTerm {
 pub struct OpsConfig {
     /// Where the ops API listens.
     pub listen: SocketAddr,
-    /// The bearer token; always there unless `listen` is a loopback address.
+    /// The bearer token; always there unless `listen` is a loopback address, or operators have their own.
     pub token: Option<SecretString>,
+    /// Operators with bearer tokens of their own, by name.
+    pub operators: BTreeMap<String, SecretString>,
 }
 
 /// A whole, valid configuration. `Debug` shows no secret.

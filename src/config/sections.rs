@@ -160,6 +160,7 @@ fn waits(mut at: Cursor<'_>) -> WaitsConfig {
     let waits = WaitsConfig {
         input_max: at.or_within("input_max", 14 * DAY, POSITIVE),
         pending_max: at.or_within("pending_max", 14 * DAY, POSITIVE),
+        approval_max: at.or_within("approval_max", DAY, POSITIVE),
     };
     at.finish();
     waits
@@ -222,12 +223,25 @@ fn dead_letters(mut at: Cursor<'_>) -> DeadLettersConfig {
 
 fn ops(mut at: Cursor<'_>) -> OpsConfig {
     let listen: std::net::SocketAddr = at.or("listen", std::net::SocketAddr::from(([127, 0, 0, 1], 8460)));
-    if !listen.ip().is_loopback() && !at.has_secret("token") {
+    if !listen.ip().is_loopback() && !at.has_secret("token") && !at.has("operators") {
         at.fault("token", "is required, as ops.listen is not a loopback address: give token_env or token_file");
     }
     let token = at.secret("token");
+    let mut operators = std::collections::BTreeMap::new();
+    for (name, mut at) in at.named_sections("operators") {
+        let own = at.required_secret("token");
+        let is_taken = |own: &SecretString| {
+            let others = token.iter().chain(operators.values());
+            others.map(SecretString::expose_secret).any(|other| other == own.expose_secret())
+        };
+        if own.as_ref().is_some_and(is_taken) {
+            at.fault("token", "is another's as well; each operator needs a token of their own");
+        }
+        at.finish();
+        operators.extend(own.map(|own| (name, own)));
+    }
     at.finish();
-    OpsConfig { listen, token }
+    OpsConfig { listen, token, operators }
 }
 
 fn deadlines(mut at: Cursor<'_>) -> DeadlinesConfig {

@@ -52,12 +52,14 @@ impl Engine {
         if self.is_cancelled(&job.key)? {
             hand.cancelled.cancel();
         }
+        self.heed_approval(&run, &hand.cancelled)?;
         let rests = match self.held_by_guard(&job.key)? {
             Some(until) if !hand.cancelled.is_cancelled() => {
                 Rests::Waits { until, why: Waiting::Guard, asks: Vec::new() }
             }
             _ => self.targets(&run).await?,
         };
+        let rests = self.ask_when_complete(&run, rests);
         // One that came after the last look at it, while nothing was begun, is carried out at the next delivery.
         let too_late = matches!(rests, Rests::Ended) || !self.can_cancel(&run);
         if hand.cancelled.is_cancelled() && too_late && !matches!(rests, Rests::Cancelled | Rests::Lost) {
@@ -173,6 +175,7 @@ impl Engine {
         let mut batch = Batch::new();
         batch.remove(Table::Cancel, key.to_bytes());
         self.guard.turn(&*self.store)?.forget(key, &mut batch);
+        self.approvals.turn(&*self.store)?.forget(key, &mut batch);
         retention::expire(&mut batch, key, frame.now, &self.settings, outcome);
         self.end_with_receipt(run, &mut ended, batch).await?;
         crash::point(Point::AfterOutcome, "").await;
@@ -280,6 +283,10 @@ impl Engine {
                 None => about.needs_input(&frame, asks),
             });
             run.journal.change_record(|record| record.owed = Some(event));
+        }
+        if asks.iter().any(|(_, ask)| ask.kind == crate::job::InputKind::Approval) {
+            let losses = self.about(run, |about| about.losses(self.now()));
+            self.put_approval(run, &losses, &mut batch)?;
         }
         crash::point(Point::BeforePark, "").await;
         run.journal.write(&*self.store, unsent, batch)?;
@@ -409,6 +416,7 @@ impl Engine {
         };
         let mut batch = Batch::new();
         self.guard.turn(&*self.store)?.forget(key, &mut batch);
+        self.approvals.turn(&*self.store)?.forget(key, &mut batch);
         retention::expire(&mut batch, key, at, &self.settings, JobOutcome::Failed);
         self.end_unread(key, &mut ended, batch).await?;
         let copy = Copy { body: &letter.body, properties: &properties, traceparent: None };

@@ -181,6 +181,11 @@ impl Journal {
         look(&self.lock())
     }
 
+    /// Another worker may have had the job since: see [`TargetState::forget_first_reads`].
+    pub fn read_again(&self) {
+        self.lock().targets.iter_mut().for_each(TargetState::forget_first_reads);
+    }
+
     /// Changes the record in memory; the next [`Journal::write`] carries it.
     pub fn change_record<T>(&self, change: impl FnOnce(&mut JobRecord) -> T) -> T {
         change(&mut self.lock().record)

@@ -10,6 +10,7 @@
 //! people may see and do, [`pauses`] what they have stopped; `deadlines` tells of terms that run out.
 
 pub mod admission;
+pub mod approvals;
 pub mod cancels;
 mod deadlines;
 pub mod ending;
@@ -136,6 +137,7 @@ pub struct Engine {
     pub(crate) failed: tokio::sync::watch::Sender<Option<String>>,
     pub(crate) policy: admission::Policy,
     pub(crate) guard: guard::Guard,
+    pub(crate) approvals: approvals::Approvals,
     tasks: TaskTracker,
 }
 
@@ -162,6 +164,7 @@ impl Engine {
             failed: tokio::sync::watch::Sender::new(None),
             tasks: TaskTracker::new(),
             guard: guard::Guard::new(policy.ceilings.clone()),
+            approvals: approvals::Approvals::default(),
             policy,
             settings,
             accepts,
@@ -207,6 +210,11 @@ impl Engine {
     /// True while no intake is possible because the store or the outbox cannot be written.
     pub fn is_stalled(&self) -> bool {
         self.outbox.is_stuck() || self.stalled.load(std::sync::atomic::Ordering::Acquire)
+    }
+
+    /// The time, for the ops API.
+    pub fn clock(&self) -> At {
+        self.now()
     }
 
     pub(crate) fn now(&self) -> At {

@@ -67,7 +67,12 @@ impl Engine {
             return Ok(Opened::Stale);
         }
         let waits_for_input = matches!(record.waiting, Some((Waiting::Input, _)));
+        // Between two deliveries, or where somebody else parked it, another worker may have had it.
+        let was_elsewhere = redelivered || number.is_some_and(|number| number > record.park_written);
         let journal = self.load(job, record)?;
+        if was_elsewhere {
+            journal.read_again();
+        }
         if number.is_none() {
             self.continued(job, &journal, letter, |at| Entry::Continued { at })?;
         } else if is_passed {

@@ -398,7 +398,7 @@ fn log_end(index: usize, system: &str, end: &TargetEnd) {
 }
 
 /// An earlier target with the same identity.
-fn twin_before(job: &Job, index: usize) -> Option<usize> {
+pub(crate) fn twin_before(job: &Job, index: usize) -> Option<usize> {
     if job.targets.len() < 2 {
         return None;
     }

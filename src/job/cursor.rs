@@ -9,7 +9,7 @@ use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use zeroize::Zeroizing;
 
 /// Every field of a job and of a cancellation.
-const FIELDS: [&str; 41] = [
+const FIELDS: [&str; 43] = [
     "schema",
     "job_id",
     "tenant",
@@ -19,6 +19,8 @@ const FIELDS: [&str; 41] = [
     "regulation",
     "due_at",
     "confirmation",
+    "approval",
+    "requested_by",
     "confirmed_at",
     "by",
     "receipt_salt",

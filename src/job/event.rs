@@ -3,6 +3,7 @@
 //! The rule it keeps: no identifier, code, token or system's text; everything is a count, a word of
 //! a closed list, a time, or a keyed pseudonym.
 
+mod approval;
 mod deadline;
 
 use serde_json::{Map, Value, json};
@@ -123,7 +124,10 @@ impl About<'_> {
         data.insert("requested_at".into(), record.requested_at.to_rfc3339().into());
         data.insert("due_at".into(), record.due_at.map(At::to_rfc3339).into());
         data.insert("finished_at".into(), if is_final { frame.now.to_rfc3339().into() } else { Value::Null });
-        let targets = (0..job.targets.len()).map(|index| self.target(index, frame.now)).collect();
+        if let Some(approval) = approval::approval(self.targets) {
+            data.insert("approval".into(), approval);
+        }
+        let targets = (0..job.targets.len()).map(|index| self.target(index, frame.now, is_final)).collect();
         data.insert("targets".into(), Value::Array(targets));
         data.insert("inputs".into(), Value::Array(Vec::new()));
         let follow_up = job.targets.iter().enumerate().filter(|(index, target)| {
@@ -136,7 +140,7 @@ impl About<'_> {
         data
     }
 
-    fn target(&self, index: usize, now: At) -> Value {
+    fn target(&self, index: usize, now: At, is_final: bool) -> Value {
         let (target, state, rules) = (&self.job.targets[index], &self.targets[index], self.rules[index]);
         let waiting = TargetEnd::well(TargetOutcome::NeedsInput);
         let end = state.end.as_ref().unwrap_or(&waiting);
@@ -165,9 +169,9 @@ impl About<'_> {
             "refunds": refunds(&target.spec, state, now),
             "error": error,
         });
-        if self.job.mode == Mode::Preview
-            && let Some(object) = value.as_object_mut()
-        {
+        // Whoever is to approve must see what of.
+        let is_shown = self.job.mode == Mode::Preview || (state.approving.is_needed() && !is_final);
+        if is_shown && let Some(object) = value.as_object_mut() {
             object.insert("preview".into(), preview(&target.spec, state));
         }
         value

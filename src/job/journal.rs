@@ -123,6 +123,27 @@ pub enum Entry {
         /// When.
         at: At,
     },
+    /// An operator asks for the erasure, which waits for another's approval from here on.
+    ApprovalNeeded {
+        /// Who asks.
+        by: String,
+        /// When.
+        at: At,
+    },
+    /// What was found so far may be erased.
+    Approved {
+        /// Who says so.
+        by: String,
+        /// When.
+        at: At,
+    },
+    /// Nothing is to be erased.
+    Rejected {
+        /// Who says so.
+        by: String,
+        /// When.
+        at: At,
+    },
 }
 
 impl Entry {
@@ -135,7 +156,12 @@ impl Entry {
             | Entry::Settled { target, .. }
             | Entry::Asked { target, .. }
             | Entry::Ended { target, .. } => Some(*target),
-            Entry::Continued { .. } | Entry::NewRun { .. } | Entry::OfferedAgain { .. } => None,
+            Entry::Continued { .. }
+            | Entry::NewRun { .. }
+            | Entry::OfferedAgain { .. }
+            | Entry::ApprovalNeeded { .. }
+            | Entry::Approved { .. }
+            | Entry::Rejected { .. } => None,
         }
     }
 }

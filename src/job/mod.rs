@@ -3,6 +3,7 @@
 //! The rule it keeps: pure. No clock, no async, no I/O, and nothing imported from the rest of the
 //! crate, so that every decision can be replayed from a job and its journal alone.
 
+pub mod approval;
 pub mod cancel;
 pub mod cursor;
 pub mod draft;
@@ -18,12 +19,13 @@ pub mod record;
 pub mod state;
 pub mod step;
 
+pub use approval::{Approved, Approving, Found};
 pub use cancel::Cancel;
 pub use draft::Draft;
 pub use due::Term;
 pub use flow::{Next, Rules};
 pub use journal::{At, Entry};
-pub use model::{Code, Confirmation, Field, Job, JobKey, Kind, Member, MemberKey, Mode, Spec, Target};
+pub use model::{Approval, Code, Confirmation, Field, Job, JobKey, Kind, Member, MemberKey, Mode, Spec, Target};
 pub use outcome::{InputKind, JobOutcome, Reason, Retry, StepOutcome, TargetEnd, TargetOutcome};
 pub use parse::{Accepts, Invalid};
 pub use record::{Ended, JobRecord};

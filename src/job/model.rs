@@ -64,6 +64,13 @@ pub struct Confirmation {
     pub by: String,
 }
 
+/// That the erasure waits for the approval of somebody else.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Approval {
+    /// The operator who asks for it.
+    pub requested_by: String,
+}
+
 /// The kinds of system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Kind {
@@ -271,6 +278,8 @@ pub struct Job {
     pub due_at: Option<Timestamp>,
     /// A confirmation for all targets.
     pub confirmation: Option<Confirmation>,
+    /// The erasure waits for an approval.
+    pub approval: Option<Approval>,
     /// For the receipt's commitment.
     pub receipt_salt: Option<SecretString>,
     /// Open a new run of a failed job.

@@ -108,6 +108,8 @@ words! {
         ImportResult = "import_result",
         /// That an operator deletes the member in the platform's screens.
         ManualDeletion = "manual_deletion",
+        /// That another operator approves what was found.
+        Approval = "approval",
     }
 }
 

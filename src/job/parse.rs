@@ -18,7 +18,7 @@ use super::field::{
     MAX_IDENTIFIER, MAX_PROOF, email, identifier, name, need, secret, time, time_and_offset, token, uuid,
 };
 use super::flow::Rules;
-use super::model::{Code, Confirmation, Field, Job, JobKey, Kind, Member, MemberKey, Mode, Spec, Target};
+use super::model::{Approval, Code, Confirmation, Field, Job, JobKey, Kind, Member, MemberKey, Mode, Spec, Target};
 use super::outcome::Reason;
 
 /// What this worker accepts.
@@ -120,6 +120,10 @@ pub(super) fn whole(node: &Node, fallback: Option<Uuid>, accepts: &Accepts) -> R
         accepts.term(law)?.due(requested_at, requested_offset)
     });
     let confirmation = confirmation(&mut object)?;
+    let approval = approval(&mut object)?;
+    if approval.is_some() && mode == Mode::Preview {
+        return Err(Invalid::at("approval", "is of no use with mode preview; expected mode erase"));
+    }
     let receipt_salt = secret(&mut object, "receipt_salt", MAX_IDENTIFIER)?;
     let retry = object.boolean("retry")?.unwrap_or(false);
     if let Some(extensions) = object.take("extensions")
@@ -146,6 +150,7 @@ pub(super) fn whole(node: &Node, fallback: Option<Uuid>, accepts: &Accepts) -> R
         regulation,
         due_at,
         confirmation,
+        approval,
         receipt_salt,
         retry,
         targets,
@@ -340,4 +345,24 @@ fn confirmation(object: &mut Object<'_>) -> Result<Option<Confirmation>, Invalid
     };
     inner.finish()?;
     Ok(Some(Confirmation { confirmed_at, by: by.to_owned() }))
+}
+
+/// The longest name of an operator, in characters.
+const LONGEST_OPERATOR: usize = 100;
+
+fn approval(object: &mut Object<'_>) -> Result<Option<Approval>, Invalid> {
+    let path = object.path_of("approval");
+    let Some(node) = object.take("approval") else { return Ok(None) };
+    let mut inner = Object::open(node, path)?;
+    let requested_by = inner.need_text("requested_by")?;
+    let is_name = !requested_by.is_empty()
+        && requested_by.trim() == requested_by
+        && requested_by.chars().count() <= LONGEST_OPERATOR
+        && !requested_by.chars().any(char::is_control);
+    if !is_name {
+        let expected = format!("expected a name of 1 to {LONGEST_OPERATOR} characters");
+        return Err(Invalid::at(inner.path_of("requested_by"), expected));
+    }
+    inner.finish()?;
+    Ok(Some(Approval { requested_by: requested_by.to_owned() }))
 }

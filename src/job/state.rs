@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use super::approval::{Approved, Approving, Found};
 use super::journal::{At, Entry};
 use super::outcome::{InputKind, Reason, TargetEnd};
 use super::step::{Answer, Entitlement, FailureKind, Step, StepName};
@@ -95,6 +96,8 @@ pub struct TargetState {
     pub with_access: Vec<u32>,
     /// True once a destructive intent was made durable.
     pub touched: bool,
+    /// Whose approval it waits for, or was given.
+    pub approving: Approving,
     /// When the run began, for every run but the first.
     pub run_began_at: At,
     /// When anything last happened.
@@ -253,7 +256,35 @@ impl TargetState {
                 self.last_at = *at;
             }
             Entry::NewRun { at } => self.new_run(seq, *at),
+            Entry::ApprovalNeeded { by, .. } => self.approving.requested_by.push(by.clone()),
+            Entry::Approved { by, at } => self.approved(by, *at),
+            Entry::Rejected { by, at } => self.approving.rejected = Some((by.clone(), *at)),
         }
+    }
+
+    /// What was found until now is what was approved. Unless something destructive has begun, all of
+    /// it is read anew, so that the erasure rests on what there is, not on what there was.
+    fn approved(&mut self, by: &str, at: At) {
+        self.last_at = at;
+        if self.end.is_some() {
+            return;
+        }
+        self.approving.approved = Some(Approved { by: by.to_owned(), at, found: Found::of(self) });
+        self.approving.rejected = None;
+        self.asked.remove(&InputKind::Approval);
+        if self.touched {
+            return;
+        }
+        for (name, items) in &mut self.steps {
+            for state in items.iter_mut().filter(|_| !name.needs_intent()) {
+                *state = StepState { seq: state.seq, ..StepState::default() };
+            }
+            if !name.needs_intent() {
+                self.done_prefix.insert(*name, 0);
+            }
+        }
+        self.entitlements.clear();
+        self.with_access.clear();
     }
 
     fn open_refused_proofs(&mut self) {
@@ -363,6 +394,22 @@ impl TargetState {
                 state.intent = Intent::Doubt;
                 state.doubted = true;
             }
+        }
+    }
+
+    /// After another worker may have had the job: as long as nothing of ours has or may have taken
+    /// effect, who is there and what gives access is read again, instead of acting on what was true before.
+    pub fn forget_first_reads(&mut self) {
+        let has_acted = |(name, items): (&StepName, &Vec<StepState>)| {
+            let is_open = |state: &StepState| state.is_done() || state.intent != Intent::None || state.doubted;
+            name.needs_intent() && items.iter().any(|state| is_open(state) || state.answer.is_some())
+        };
+        if self.end.is_some() || self.steps.iter().any(has_acted) {
+            return;
+        }
+        for name in [StepName::Resolve, StepName::ListEntitlements] {
+            self.steps.entry(name).or_default().iter_mut().for_each(|state| state.answer = None);
+            self.done_prefix.insert(name, 0);
         }
     }
 

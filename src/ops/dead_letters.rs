@@ -5,15 +5,16 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::http::HeaderMap;
+use axum::{Extension, Json};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use super::guard::Caller;
 use super::problem::{Kind, Problem};
 use super::serve::{self, Shared};
 use crate::engine::operators::{Discard, LetterFilter, LetterPage, MAX_LETTERS};
@@ -139,6 +140,7 @@ pub async fn replay(
 /// Gives jobs up.
 pub async fn discard(
     State(shared): State<Arc<Shared>>,
+    Extension(caller): Extension<Caller>,
     headers: HeaderMap,
     read: Result<Bytes, BytesRejection>,
 ) -> Result<Json<Value>, Problem> {
@@ -148,7 +150,7 @@ pub async fn discard(
     if filter.is_empty() {
         return Err(bad("say which: at least one of code, system, tenant, job_id, from, to"));
     }
-    let why = Discard { reason: serve::reason(&reason)?, by: serve::name_of_operator(&by)? };
+    let why = Discard { reason: serve::reason(&reason)?, by: caller.acts_as(&by)? };
     let task = tokio::spawn(async move {
         let _alone = shared.letters.lock().await;
         shared.ops.engine.discard(&filter, limit, &why).await

@@ -3,6 +3,7 @@
 //! The rule it keeps: a route is reached only through here; the answer to a guess takes as long as
 //! the answer to any other.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,38 +18,48 @@ use subtle::ConstantTimeEq as _;
 
 use super::console;
 use super::problem::{Kind, Problem};
+use super::serve;
 
 /// An ordinary answer.
 const ORDINARY: Duration = Duration::from_secs(30);
-/// Dead letters, import files and the log of receipts: as long as thousands of confirms may take.
+/// Dead letters, import files, approvals and the log of receipts: as long as thousands of confirms may take.
 const LONG: Duration = Duration::from_secs(300);
 
 /// What is checked before a route is reached.
 pub struct Guard {
-    /// Digest of the token, so that comparing tells nothing of its length.
-    token: Option<[u8; 32]>,
+    /// Digests of the tokens, so that comparing tells nothing of their lengths, and whose they are.
+    tokens: Vec<([u8; 32], Option<String>)>,
+    /// Operators have tokens of their own.
+    knows_operators: bool,
     /// The names that the worker is asked under; any name where the address is no loopback one.
     hosts: Option<Vec<String>>,
 }
 
 impl Guard {
     /// A guard for a listener.
-    pub fn new(listen: SocketAddr, token: Option<&SecretString>) -> Guard {
+    pub fn new(listen: SocketAddr, token: Option<&SecretString>, operators: &BTreeMap<String, SecretString>) -> Guard {
         let own = match listen.ip() {
             IpAddr::V4(ip) => ip.to_string(),
             IpAddr::V6(ip) => format!("[{ip}]"),
         };
         let hosts = ["localhost", "127.0.0.1", "[::1]", &own].map(str::to_owned).to_vec();
         Guard {
-            token: token.map(|token| Sha256::digest(token.expose_secret().as_bytes()).into()),
+            tokens: token
+                .map(|token| (token, None))
+                .into_iter()
+                .chain(operators.iter().map(|(name, token)| (token, Some(name.clone()))))
+                .map(|(token, name)| (Sha256::digest(token.expose_secret().as_bytes()).into(), name))
+                .collect(),
+            knows_operators: !operators.is_empty(),
             hosts: listen.ip().is_loopback().then_some(hosts),
         }
     }
 
-    fn check(&self, request: &Request) -> Result<(), Problem> {
+    fn check(&self, request: &Request) -> Result<Caller, Problem> {
         self.check_host(request)?;
         check_origin(request)?;
-        if is_open(request.uri().path()) { Ok(()) } else { self.check_token(request.headers()) }
+        let name = if is_open(request.uri().path()) { None } else { self.check_token(request.headers())? };
+        Ok(Caller { name, must_be_named: self.knows_operators })
     }
 
     /// A page whose name was made to lead to this machine still asks under its own name.
@@ -62,13 +73,56 @@ impl Guard {
         }
     }
 
-    fn check_token(&self, headers: &HeaderMap) -> Result<(), Problem> {
-        let Some(expected) = &self.token else { return Ok(()) };
+    fn check_token(&self, headers: &HeaderMap) -> Result<Option<String>, Problem> {
+        if self.tokens.is_empty() {
+            return Ok(None);
+        }
         let given = headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes).unwrap_or_default();
         let is_bearer = given.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"bearer "));
         let token = if is_bearer { given[7..].trim_ascii() } else { b"".as_slice() };
         let digest: [u8; 32] = Sha256::digest(token).into();
-        if is_bearer && bool::from(digest.ct_eq(expected)) { Ok(()) } else { Err(Kind::Unauthorised.into()) }
+        // All are compared, whichever it is.
+        let matches =
+            |(known, name): &([u8; 32], Option<String>)| bool::from(digest.ct_eq(known)).then(|| name.clone());
+        let found = self.tokens.iter().filter_map(matches).fold(None, |before, name| before.or(Some(name)));
+        found.filter(|_| is_bearer).ok_or_else(|| Kind::Unauthorised.into())
+    }
+}
+
+/// Who asks, as far as the token tells.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    name: Option<String>,
+    must_be_named: bool,
+}
+
+impl Caller {
+    /// Who is to be noted for what is done: the token's owner, else whom the caller claims to be.
+    ///
+    /// # Errors
+    /// Where the caller claims to be somebody else than the token says.
+    pub fn acts_as(&self, claimed: &str) -> Result<String, Problem> {
+        let claimed = serve::name_of_operator(claimed)?;
+        match &self.name {
+            Some(name) if *name != claimed => {
+                Err(Problem::new(Kind::WrongOperator, format!("this token is {name}'s; by says another name")))
+            }
+            _ => Ok(claimed),
+        }
+    }
+
+    /// As [`Caller::acts_as`], where who decides matters: operators that have tokens must use them.
+    ///
+    /// # Errors
+    /// Where nobody is named, or it is somebody else than the token says.
+    pub fn decides_as(&self, claimed: Option<&str>) -> Result<String, Problem> {
+        match (&self.name, claimed) {
+            (None, _) if self.must_be_named => {
+                Err(Problem::new(Kind::WrongOperator, "decide with the token of an operator (ops.operators)"))
+            }
+            (Some(name), None) => Ok(name.clone()),
+            (_, claimed) => self.acts_as(claimed.unwrap_or_default()),
+        }
     }
 }
 
@@ -105,16 +159,22 @@ fn check_origin(request: &Request) -> Result<(), Problem> {
 }
 
 /// Checks, limits the time, and adds the headers that every answer has.
-pub async fn watch(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Response {
+pub async fn watch(State(guard): State<Arc<Guard>>, mut request: Request, next: Next) -> Response {
+    let checked = guard.check(&request);
     let path = request.uri().path();
-    let is_long = ["/v1/dead-letters", "/v1/zeta-import", "/v1/receipts"].iter().any(|long| path.starts_with(long));
+    let is_long = ["/v1/dead-letters", "/v1/zeta-import", "/v1/receipts", "/v1/approvals"]
+        .iter()
+        .any(|long| path.starts_with(long));
     let limit = if is_long { LONG } else { ORDINARY };
-    let mut response = match guard.check(&request) {
+    let mut response = match checked {
         Err(problem) => problem.into_response(),
-        Ok(()) => match tokio::time::timeout(limit, next.run(request)).await {
-            Ok(response) => response,
-            Err(_) => Problem::from(Kind::TimedOut).into_response(),
-        },
+        Ok(caller) => {
+            request.extensions_mut().insert(caller);
+            match tokio::time::timeout(limit, next.run(request)).await {
+                Ok(response) => response,
+                Err(_) => Problem::from(Kind::TimedOut).into_response(),
+            }
+        }
     };
     let headers = response.headers_mut();
     // The console's own is the only other one.

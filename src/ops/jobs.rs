@@ -25,6 +25,8 @@ use crate::job::JobKey;
 /// Jobs on a page unless asked otherwise, and at most.
 const USUAL: usize = 50;
 const MOST: usize = 500;
+/// Pseudonyms that are asked for at once.
+const MOST_REFS: usize = 16;
 /// Jobs whose states are asked for at once.
 const MOST_STATES: usize = 1_000;
 
@@ -35,6 +37,7 @@ pub struct Asked {
     state: Option<String>,
     system: Option<String>,
     tenant: Option<String>,
+    subject_ref: Option<String>,
     after: Option<String>,
     limit: Option<usize>,
 }
@@ -72,7 +75,16 @@ impl Asked {
         if !(1..=MOST).contains(&limit) {
             return Err(bad(format!("limit is 1 to {MOST}")));
         }
-        Ok((JobFilter { status, system: self.system, tenant: self.tenant }, after, limit))
+        let is_ref =
+            |name: &&str| name.strip_prefix("s-").is_some_and(|rest| rest.bytes().all(|c| c.is_ascii_hexdigit()));
+        let refs: Vec<&str> = self.subject_ref.iter().flat_map(|all| all.split(',')).collect();
+        if refs.len() > MOST_REFS || !refs.iter().all(is_ref) {
+            return Err(bad(format!(
+                "subject_ref is up to {MOST_REFS} of them, as events name them, with commas between"
+            )));
+        }
+        let subject_refs = refs.into_iter().map(str::to_owned).collect();
+        Ok((JobFilter { status, system: self.system, tenant: self.tenant, subject_refs }, after, limit))
     }
 }
 

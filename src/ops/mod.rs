@@ -5,10 +5,11 @@
 //!
 //! In reading order: `serve` (the routes), `doorway` (the connections), `guard` (who may ask), then
 //! one module a group of routes: `health`, `metrics`, `overview` (with `rates`), `jobs`, `systems`,
-//! `pauses`, `ceilings`, `dead_letters`, `codes`, `imports`, `receipts`; `console` is the page for
+//! `pauses`, `ceilings`, `approvals`, `dead_letters`, `codes`, `imports`, `receipts`; `console` is the page for
 //! people that asks them; `problem` is how each says no; `client` is the other end, for the command
 //! line.
 
+mod approvals;
 mod ceilings;
 pub mod client;
 mod codes;
@@ -49,6 +50,8 @@ pub struct OpsSettings {
     pub listen: SocketAddr,
     /// The bearer token; may be missing only on a loopback address.
     pub token: Option<SecretString>,
+    /// Operators with bearer tokens of their own.
+    pub operators: BTreeMap<String, SecretString>,
     /// A loop that has not beaten for longer is stuck.
     pub stuck_after: Duration,
     /// The counts of open jobs in the metrics may be this old.
@@ -63,6 +66,7 @@ impl OpsSettings {
         OpsSettings {
             listen,
             token,
+            operators: BTreeMap::new(),
             stuck_after: Duration::from_secs(60),
             survey_max_age: Duration::from_secs(15),
             store_moved_aside: None,

@@ -4,14 +4,15 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{Path, State};
 use axum::http::HeaderMap;
+use axum::{Extension, Json};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::guard::Caller;
 use super::problem::{Kind, Problem};
 use super::serve::{self, Shared};
 use super::systems;
@@ -47,11 +48,12 @@ pub async fn list(State(shared): State<Arc<Shared>>) -> Json<Value> {
 async fn pause(
     shared: &Shared,
     subject: &Subject,
+    caller: &Caller,
     headers: &HeaderMap,
     read: Result<Bytes, BytesRejection>,
 ) -> Result<(), Problem> {
     let Asked { reason, by } = serve::body(headers, read)?;
-    let (reason, by) = (serve::reason(&reason)?, serve::name_of_operator(&by)?);
+    let (reason, by) = (serve::reason(&reason)?, caller.acts_as(&by)?);
     Ok(shared.ops.engine.pause_for_operator(subject, by, reason).await?)
 }
 
@@ -83,12 +85,13 @@ fn answer(shared: &Shared, subject: &Subject) -> Json<Value> {
 /// Pauses a system.
 pub async fn pause_system(
     State(shared): State<Arc<Shared>>,
+    Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
     headers: HeaderMap,
     read: Result<Bytes, BytesRejection>,
 ) -> Result<Json<Value>, Problem> {
     let subject = system(&shared, name)?;
-    pause(&shared, &subject, &headers, read).await?;
+    pause(&shared, &subject, &caller, &headers, read).await?;
     Ok(answer(&shared, &subject))
 }
 
@@ -105,12 +108,13 @@ pub async fn resume_system(
 /// Pauses a tenant's jobs. The tenant need not be known yet.
 pub async fn pause_tenant(
     State(shared): State<Arc<Shared>>,
+    Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
     headers: HeaderMap,
     read: Result<Bytes, BytesRejection>,
 ) -> Result<Json<Value>, Problem> {
     let subject = tenant(name)?;
-    pause(&shared, &subject, &headers, read).await?;
+    pause(&shared, &subject, &caller, &headers, read).await?;
     Ok(answer(&shared, &subject))
 }
 

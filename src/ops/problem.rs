@@ -30,6 +30,14 @@ pub enum Kind {
     UnknownScope,
     /// No dead letter of that job.
     UnknownDeadLetter,
+    /// The job waits for no approval.
+    UnknownApproval,
+    /// Another operator must do this.
+    WrongOperator,
+    /// Something else is shown by now.
+    PreviewChanged,
+    /// It was decided before.
+    AlreadyDecided,
     /// No such code.
     UnknownCode,
     /// The route does not take this method.
@@ -58,7 +66,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind, as the documentation lists them.
-    pub const ALL: [Kind; 20] = [
+    pub const ALL: [Kind; 24] = [
         Kind::BadRequest,
         Kind::Unauthorised,
         Kind::ForeignOrigin,
@@ -67,6 +75,10 @@ impl Kind {
         Kind::UnknownSystem,
         Kind::UnknownScope,
         Kind::UnknownDeadLetter,
+        Kind::UnknownApproval,
+        Kind::WrongOperator,
+        Kind::PreviewChanged,
+        Kind::AlreadyDecided,
         Kind::UnknownCode,
         Kind::MethodNotAllowed,
         Kind::JobEnded,
@@ -96,6 +108,12 @@ impl Kind {
             Kind::UnknownDeadLetter => {
                 (StatusCode::NOT_FOUND, "unknown-dead-letter", "There is no dead letter of that job")
             }
+            Kind::UnknownApproval => (StatusCode::NOT_FOUND, "unknown-approval", "The job waits for no approval"),
+            Kind::WrongOperator => (StatusCode::FORBIDDEN, "wrong-operator", "Another operator must do this"),
+            Kind::PreviewChanged => {
+                (StatusCode::CONFLICT, "preview-changed", "Something else was found since: look at it again")
+            }
+            Kind::AlreadyDecided => (StatusCode::CONFLICT, "already-decided", "It was decided before"),
             Kind::UnknownCode => (StatusCode::NOT_FOUND, "unknown-code", "There is no such code"),
             Kind::MethodNotAllowed => {
                 (StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "The route does not take this method")

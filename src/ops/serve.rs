@@ -26,7 +26,8 @@ use super::doorway::Doorway;
 use super::guard::{self, Guard};
 use super::problem::{Kind, Problem};
 use super::{
-    Ops, ceilings, codes, console, dead_letters, health, imports, jobs, metrics, overview, pauses, receipts, systems,
+    Ops, approvals, ceilings, codes, console, dead_letters, health, imports, jobs, metrics, overview, pauses, receipts,
+    systems,
 };
 use crate::config::{NAME_FORM, is_name};
 use crate::job::{At, JobKey};
@@ -60,13 +61,14 @@ pub struct Shared {
 /// # Errors
 /// Where the address cannot be listened on, or is no loopback address and there is no token.
 pub async fn serve(ops: Ops, shutdown: CancellationToken) -> io::Result<(SocketAddr, JoinHandle<()>)> {
-    if ops.settings.token.is_none() && !ops.settings.listen.ip().is_loopback() {
+    let has_tokens = ops.settings.token.is_some() || !ops.settings.operators.is_empty();
+    if !has_tokens && !ops.settings.listen.ip().is_loopback() {
         let why = "the ops API needs ops.token on an address that others can reach";
         return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
     }
     let listener = TcpListener::bind(ops.settings.listen).await?;
     let addr = listener.local_addr()?;
-    let guard = Arc::new(Guard::new(addr, ops.settings.token.as_ref()));
+    let guard = Arc::new(Guard::new(addr, ops.settings.token.as_ref(), &ops.settings.operators));
     let shared = Arc::new(Shared {
         ops,
         letters: tokio::sync::Mutex::default(),
@@ -118,6 +120,13 @@ fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/guard", get(ceilings::list))
         .route("/v1/guard/{scope}/{name}/release", post(ceilings::release))
         .route("/v1/guard/{scope}/{name}/discard", post(ceilings::discard))
+        .route("/v1/approvals", get(approvals::list))
+        .route("/v1/approvals/report", get(approvals::report))
+        .route("/v1/approvals/approve", post(approvals::approve_many))
+        .route("/v1/approvals/reject", post(approvals::reject_many))
+        .route("/v1/approvals/{tenant}/{job_id}", get(approvals::show))
+        .route("/v1/approvals/{tenant}/{job_id}/approve", post(approvals::approve))
+        .route("/v1/approvals/{tenant}/{job_id}/reject", post(approvals::reject))
         .route("/v1/dead-letters", get(dead_letters::list))
         .route("/v1/dead-letters/replay", post(dead_letters::replay))
         .route("/v1/dead-letters/discard", post(dead_letters::discard))

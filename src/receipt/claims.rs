@@ -135,6 +135,10 @@ pub fn of(data: &Map<String, Value>) -> Map<String, Value> {
             claims.insert(name.into(), value.clone());
         }
     }
+    // Only where one was needed, so that every other receipt reads as before.
+    if let Some(approval) = data.get("approval") {
+        claims.insert("approval".into(), approval.clone());
+    }
     claims.insert("targets".into(), targets.filter_map(Value::as_object).map(target).collect());
     claims
 }

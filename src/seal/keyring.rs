@@ -92,6 +92,12 @@ impl Keyring {
         format!("s-{}", hex::encode(&mac_with(&self.current, b"pseudonym", tenant, parts)[..16]))
     }
 
+    /// The [`Keyring::pseudonym`] under each key, the current one first.
+    pub fn pseudonyms(&self, tenant: &str, parts: &[&[u8]]) -> Vec<String> {
+        let name = |key| format!("s-{}", hex::encode(&mac_with(key, b"pseudonym", tenant, parts)[..16]));
+        self.all().map(name).collect()
+    }
+
     /// A keyed digest to store in place of the bytes, such as a job's identity: whoever has only
     /// the disk cannot try guesses against it.
     pub fn digest(&self, purpose: &str, bytes: &[u8]) -> Digest {

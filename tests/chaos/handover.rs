@@ -72,6 +72,31 @@ async fn a_later_run_of_another_worker_goes_on_where_this_ones_store_left_off() 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_there_is_read_again_where_another_worker_may_have_had_the_job_meanwhile() {
+    let rig = Rig::start(Rabbit::shared().url()).await;
+    let case = Case::new(rig.sandbox(), Form::Unconfirmed, 1);
+    rig.publish(std::slice::from_ref(&case.body)).await;
+    let log = rig.folder.path().join("ended-at");
+    let settings = [("ERASURE_CRASH_AT", "after_park_written"), ("ERASURE_CRASH_LOG", log.to_str().unwrap())];
+    // It has read that there is a subscription, which needs a confirmation.
+    let mut worker = rig.worker("state", &settings);
+    assert!(!worker.ended().await.success());
+    // Meanwhile the job was carried out elsewhere, and the delivery came back.
+    rig.sandbox().world(|world| {
+        let mut customer = world.cleeng("cleeng").customer(&case.person.customer_id).unwrap().clone();
+        customer.erased = true;
+        customer.entitlements.clear();
+        world.cleeng("cleeng").add(customer);
+    });
+    let worker = rig.worker("state", &settings);
+    let heard = rig.events.all_end([case.id.as_str()]).await;
+    worker.stop().await;
+    assert_eq!(heard.finals(&case.id).values().collect::<Vec<_>>(), ["completed"]);
+    rig.nothing_repeated();
+    rig.is_empty().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_standby_takes_over_from_a_worker_that_is_killed_without_its_disk() {
     let rig = Rig::start(Rabbit::shared().url()).await;
     let sandbox = rig.sandbox();

@@ -13,6 +13,7 @@ mod events;
 mod forms;
 mod persons;
 mod rig;
+#[allow(dead_code, reason = "the soak uses all of it")]
 mod worker;
 
 mod broker_trouble;

@@ -23,6 +23,9 @@ use crate::worker::Worker;
 /// How long anything may take before a test gives up; none relies on it passing.
 pub const PATIENCE: Duration = Duration::from_secs(300);
 
+/// How long one attempt to connect may take.
+const CONNECTING: Duration = Duration::from_secs(20);
+
 const MASTER_KEY: &str = "5f1e0c7d9a3b48265f1e0c7d9a3b48265f1e0c7d9a3b48265f1e0c7d9a3b4826";
 
 /// Waits for `future`, or fails saying what it waited for.
@@ -37,6 +40,8 @@ pub struct Rig {
     pub stand: RunningSandbox,
     pub events: Events,
     pub folder: tempfile::TempDir,
+    /// The worker's program.
+    pub program: PathBuf,
     config: PathBuf,
 }
 
@@ -52,7 +57,8 @@ impl Rig {
         let amqp = AmqpConfig { prefix: prefix.clone(), ..AmqpConfig::new(SecretString::from(url.clone())) };
         AmqpBroker::declare_topology(&amqp).await.unwrap();
         let events = Events::follow(&url, &prefix).await;
-        Rig { url, prefix, stand, events, folder, config }
+        let program = PathBuf::from(env!("CARGO_BIN_EXE_erasure-worker"));
+        Rig { url, prefix, stand, events, folder, program, config }
     }
 
     /// What the stand-ins hold.
@@ -74,7 +80,7 @@ impl Rig {
     pub fn wrapped(&self, wrapper: &[&str], state: &str, settings: &[(&str, &str)]) -> tokio::process::Command {
         // The kernel ends it with this process, however this one ends.
         let mut command = tokio::process::Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL"]).args(wrapper).arg(env!("CARGO_BIN_EXE_erasure-worker"));
+        command.args(["--pdeathsig", "KILL"]).args(wrapper).arg(&self.program);
         command.arg("run").arg("--config").arg(&self.config);
         command.env("ERASURE__WORKER__STATE_DIR", self.state_dir(state)).env("ERASURE_LOG", "erasure_worker=debug");
         command.envs(settings.iter().copied());
@@ -194,9 +200,11 @@ impl Rig {
 pub async fn connect(url: &str) -> Connection {
     soon("the broker", async {
         loop {
-            match Connection::connect(url, ConnectionProperties::default()).await {
-                Ok(connection) => return connection,
-                Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+            // A broker on its way down may take a connection and say nothing more.
+            let attempt = Connection::connect(url, ConnectionProperties::default());
+            match tokio::time::timeout(CONNECTING, attempt).await {
+                Ok(Ok(connection)) => return connection,
+                Ok(Err(_)) | Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
             }
         }
     })

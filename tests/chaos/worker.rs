@@ -54,6 +54,16 @@ impl Worker {
         waited.unwrap_or_else(|_| panic!("the worker does not end; see {}", log.display())).unwrap()
     }
 
+    /// Its end, whenever that is.
+    pub async fn ended_some_day(&mut self) -> ExitStatus {
+        self.child.wait().await.unwrap()
+    }
+
+    /// Whether it still runs.
+    pub fn is_there(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
     /// Asks it to stop and expects that it does so in good order.
     pub async fn stop(mut self) {
         // A process that has only just begun does not watch for signals yet.

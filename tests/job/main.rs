@@ -13,6 +13,7 @@
 mod support;
 
 mod accepted;
+mod approving;
 mod cancel;
 mod catalogue;
 mod chance;

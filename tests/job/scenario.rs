@@ -46,6 +46,7 @@ pub fn limits() -> Limits {
         max_interval: Duration::from_secs(15 * 60),
         input_max: Duration::from_secs(2 * 3600),
         pending_max: Duration::from_secs(2 * 3600),
+        approval_max: Duration::from_secs(24 * 3600),
     }
 }
 

@@ -12,7 +12,10 @@
     reason = "helpers of a test binary: a failure is the test's"
 )]
 
+mod approvals;
+mod broken_off;
 mod browser;
+mod finding;
 mod looks;
 mod members;
 mod pages;

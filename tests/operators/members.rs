@@ -9,14 +9,14 @@ use erasure_worker::sandbox::{Action, FaultRule, Operation, Person};
 
 use crate::worker::Rig;
 
-struct Said {
-    exit: Exit,
-    out: String,
-    err: String,
+pub struct Said {
+    pub exit: Exit,
+    pub out: String,
+    pub err: String,
 }
 
 /// Runs `submit-csv` with these arguments, a tilde standing for a blank.
-async fn submit(rig: &Rig, line: &str, file: &Path) -> Said {
+pub async fn submit(rig: &Rig, line: &str, file: &Path) -> Said {
     let url = rig.url();
     let words = line.split_whitespace().map(|word| word.replace('~', " "));
     let last = ["--tenant", "acme", "--url", &url].map(str::to_owned).into_iter().chain([file.display().to_string()]);
@@ -28,13 +28,13 @@ async fn submit(rig: &Rig, line: &str, file: &Path) -> Said {
     Said { exit, out: String::from_utf8(out).unwrap(), err: String::from_utf8(err).unwrap() }
 }
 
-fn file(rig: &Rig, name: &str, text: &[u8]) -> PathBuf {
+pub fn file(rig: &Rig, name: &str, text: &[u8]) -> PathBuf {
     let path = rig.folder.path().join(name);
     std::fs::write(&path, text).unwrap();
     path
 }
 
-fn result(file: &Path) -> String {
+pub fn result(file: &Path) -> String {
     std::fs::read_to_string(format!("{}.result.csv", file.display())).unwrap()
 }
 
@@ -46,7 +46,7 @@ fn states(file: &Path) -> Vec<(String, String, String)> {
 }
 
 /// Asks for the status until every member has one of these.
-async fn until(rig: &Rig, line: &str, path: &Path, ends: &[&str]) -> Said {
+pub async fn until(rig: &Rig, line: &str, path: &Path, ends: &[&str]) -> Said {
     let asked = async {
         loop {
             let said = submit(rig, &format!("{line} --status"), path).await;

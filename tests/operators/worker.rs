@@ -38,14 +38,30 @@ impl Rig {
         Rig::start_with(None, |_| {}).await
     }
 
+    /// Starts a worker that lets so many jobs of the tenant through in an hour.
+    pub async fn start_guarded(max_jobs_per_hour: u32) -> Rig {
+        let more = format!("\n[tenants.{TENANT}]\nmax_jobs_per_hour = {max_jobs_per_hour}\n");
+        Rig::start_as(Rabbit::shared(), None, &more, |_| {}).await
+    }
+
     /// Starts a worker; `fill` may put into the store what an earlier one would have left.
     pub async fn start_with(token: Option<&str>, fill: impl FnOnce(&OpenedStore)) -> Rig {
+        Rig::start_as(Rabbit::shared(), token, "", fill).await
+    }
+
+    /// Starts a worker on a broker of the test's own.
+    pub async fn start_on(rabbit: &Rabbit) -> Rig {
+        Rig::start_as(rabbit, None, "", |_| {}).await
+    }
+
+    async fn start_as(rabbit: &Rabbit, token: Option<&str>, more: &str, fill: impl FnOnce(&OpenedStore)) -> Rig {
         app::install_tls();
         let sandbox = Sandbox::start("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let folder = tempfile::Builder::new().prefix("console-").tempdir().unwrap();
         let file = folder.path().join("worker.toml");
         let prefix = format!("c{}", Uuid::new_v4().simple());
-        std::fs::write(&file, configuration(&sandbox, &Rabbit::shared().url(), &prefix, folder.path())).unwrap();
+        let configuration = configuration(&sandbox, &rabbit.url(), &prefix, folder.path());
+        std::fs::write(&file, configuration + more).unwrap();
         let config = Config::load(Some(&file), &Surroundings::default()).unwrap();
         let opened = app::store(&config).await.unwrap();
         fill(&opened);
@@ -72,18 +88,23 @@ impl Rig {
 
     /// Orders the erasure of a person from the shop.
     pub async fn submit(&self, person: &Person, due_in_days: i64) -> JobKey {
-        let now = jiff::Timestamp::now();
-        let job = json!({
-            "schema": "erasure.job/v1", "job_id": Uuid::new_v4(), "tenant": TENANT, "environment": "sandbox",
-            "requested_at": now.to_string(), "regulation": "gdpr",
-            "due_at": (now + jiff::SignedDuration::from_hours(24 * due_in_days)).to_string(),
-            "targets": [{ "system": "easycms", "email": person.email, "customer_password": person.customer_password }],
-        });
+        let job = self.order(person, due_in_days);
         self.publish(&job).await;
         JobKey { tenant: TENANT.to_owned(), job_id: job["job_id"].as_str().unwrap().parse().unwrap() }
     }
 
-    async fn publish(&self, job: &Value) {
+    /// A job for a person's erasure from the shop.
+    pub fn order(&self, person: &Person, due_in_days: i64) -> Value {
+        let now = jiff::Timestamp::now();
+        json!({
+            "schema": "erasure.job/v1", "job_id": Uuid::new_v4(), "tenant": TENANT, "environment": "sandbox",
+            "requested_at": now.to_string(), "regulation": "gdpr",
+            "due_at": (now + jiff::SignedDuration::from_hours(24 * due_in_days)).to_string(),
+            "targets": [{ "system": "easycms", "email": person.email, "customer_password": person.customer_password }],
+        })
+    }
+
+    pub async fn publish(&self, job: &Value) {
         let body = job.to_string().into_bytes().into();
         let publication = Publication { to: Destination::Requests, properties: Properties::default(), body };
         self.broker.publish(publication).await.unwrap();

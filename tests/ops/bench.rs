@@ -74,6 +74,7 @@ pub fn settings() -> Settings {
             max_interval: Duration::from_secs(60),
             input_max: Duration::from_secs(86_400),
             pending_max: Duration::from_secs(86_400),
+            approval_max: Duration::from_secs(86_400),
         },
         at_risk_before: Duration::from_secs(7 * 86_400),
         seal_dead_letters: true,

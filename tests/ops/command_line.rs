@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use clap::Parser as _;
-use erasure_worker::cli::{Cli, Command, Exit, dead_letters, jobs, systems, zeta_import};
+use erasure_worker::cli::{Cli, Command, Exit, approvals, dead_letters, jobs, systems, zeta_import};
 use erasure_worker::config::Surroundings;
 use secrecy::SecretString;
 use serde_json::Value;
@@ -11,10 +11,10 @@ use serde_json::Value;
 use crate::bench::{Bench, Setup, bench, bench_with, id, shop_job};
 use crate::imports::{Desk, bench_with_desk};
 
-struct Said {
-    exit: Exit,
-    out: String,
-    err: String,
+pub struct Said {
+    pub exit: Exit,
+    pub out: String,
+    pub err: String,
 }
 
 async fn run(url: &str, line: &str, surroundings: &Surroundings) -> Said {
@@ -24,6 +24,7 @@ async fn run(url: &str, line: &str, surroundings: &Surroundings) -> Said {
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let exit = match &cli.command {
         Command::Jobs(command) => jobs::jobs(command, surroundings, &mut out, &mut err).await,
+        Command::Approvals(command) => approvals::approvals(command, surroundings, &mut out, &mut err).await,
         Command::DeadLetters(command) => dead_letters::dead_letters(command, surroundings, &mut out, &mut err).await,
         Command::Systems(command) => systems::ask(command, surroundings, &mut out, &mut err).await,
         Command::ZetaImport(command) => zeta_import::zeta_import(command, surroundings, &mut out, &mut err).await,
@@ -32,7 +33,7 @@ async fn run(url: &str, line: &str, surroundings: &Surroundings) -> Said {
     Said { exit: exit.unwrap(), out: String::from_utf8(out).unwrap(), err: String::from_utf8(err).unwrap() }
 }
 
-async fn say(bench: &Bench, line: &str) -> Said {
+pub async fn say(bench: &Bench, line: &str) -> Said {
     run(&format!("http://{}", bench.addr), line, &Surroundings::default()).await
 }
 

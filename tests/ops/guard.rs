@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use crate::bench::{Bench, Setup, bench, bench_with};
 use crate::http::{ask, get};
 
-const ROUTES: [(&str, &str); 25] = [
+const ROUTES: [(&str, &str); 32] = [
     ("GET", "/console/no-such-file"),
     ("GET", "/console/../v1/jobs"),
     ("GET", "/v1/overview"),
@@ -28,6 +28,13 @@ const ROUTES: [(&str, &str); 25] = [
     ("GET", "/v1/guard"),
     ("POST", "/v1/guard/tenant/acme/release"),
     ("POST", "/v1/guard/system/shop/discard"),
+    ("GET", "/v1/approvals"),
+    ("GET", "/v1/approvals/report"),
+    ("POST", "/v1/approvals/approve"),
+    ("POST", "/v1/approvals/reject"),
+    ("GET", "/v1/approvals/acme/00000000-0000-0000-0000-000000000001"),
+    ("POST", "/v1/approvals/acme/00000000-0000-0000-0000-000000000001/approve"),
+    ("POST", "/v1/approvals/acme/00000000-0000-0000-0000-000000000001/reject"),
     ("GET", "/v1/dead-letters"),
     ("GET", "/v1/dead-letters/acme/00000000-0000-0000-0000-000000000001"),
     ("POST", "/v1/dead-letters/replay"),

@@ -9,6 +9,7 @@
     reason = "helpers of a test binary: a failure is the test's"
 )]
 
+mod approvals;
 mod bench;
 mod command_line;
 mod console;

@@ -63,6 +63,27 @@ impl TestBroker {
         self.sender.send((publication, Via::Requests)).unwrap();
     }
 
+    /// A parked copy comes back from its wait.
+    pub fn come_back(&self, copy: &Publication) {
+        self.sender.send((copy.clone(), Via::Resume)).unwrap();
+    }
+
+    /// Waits for the copy number `n` of a job's that is parked.
+    pub async fn parked(&self, job_id: &str, n: usize) -> Publication {
+        let mut all = self.published.subscribe();
+        let of = |all: &Vec<Publication>| {
+            let is_copy = |one: &&Publication| {
+                let named = one.properties.headers.get("x-erasure-job-id").and_then(|id| id.as_text());
+                let is_its = named == Some(job_id);
+                is_its && matches!(one.to, Destination::Wait(_))
+            };
+            all.iter().filter(is_copy).nth(n - 1).cloned()
+        };
+        let waited = tokio::time::timeout(HANGS, all.wait_for(|all| of(all).is_some())).await;
+        let found = of(&waited.expect("it is never parked").unwrap());
+        found.unwrap()
+    }
+
     /// Waits until something was published that fits.
     pub async fn published(&self, mut fits: impl FnMut(&Publication) -> bool) -> Publication {
         let mut all = self.published.subscribe();

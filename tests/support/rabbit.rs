@@ -1,4 +1,5 @@
-//! A RabbitMQ of our own: free ports on loopback, its own data, cookie and port mapper.
+//! A RabbitMQ of our own, one node or a cluster: free ports on loopback, its own data, cookie and
+//! port mapper.
 //!
 //! The rule it keeps: nothing of it outlives the test process. A shell waits at a pipe that the
 //! kernel closes when this process ends, and then ends the broker's process group.
@@ -8,9 +9,10 @@ use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::{Mutex, OnceLock, mpsc};
+use std::sync::{Arc, Mutex, OnceLock, mpsc};
 use std::time::Duration;
 
+use rand::RngExt as _;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 /// Where the scripts are that need no user called `rabbitmq`.
@@ -19,39 +21,21 @@ const SCRIPTS: &str = "/usr/lib/rabbitmq/bin";
 /// Starting takes some seconds, on a loaded machine many.
 const BOOT_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// One broker.
-pub struct Rabbit {
+/// What the nodes of one broker share.
+struct Home {
     folder: tempfile::TempDir,
-    port: u16,
-    tls_port: u16,
-    erl_args: String,
-    dist_port: u16,
     epmd_port: u16,
     epmd: Child,
-    server: Mutex<Option<Child>>,
     guard: Child,
     _pipe: ChildStdin,
 }
 
-impl Rabbit {
-    /// Starts a broker and waits until it takes connections.
-    pub fn start() -> Self {
-        Self::start_with("", "")
-    }
-
-    /// The same, with more lines in `rabbitmq.conf` and more arguments for Erlang.
-    pub fn start_with(conf: &str, erl_args: &str) -> Self {
+impl Home {
+    fn start() -> Arc<Home> {
         let folder = tempfile::Builder::new().prefix("rabbit-").tempdir().unwrap();
-        let [port, tls_port, dist_port, epmd_port] = free_ports();
+        let [epmd_port] = free_ports();
         write_private(&folder.path().join(".erlang.cookie"), "COOKIEOFATESTBROKER");
         std::fs::write(folder.path().join("enabled_plugins"), "[].\n").unwrap();
-        std::fs::write(
-            folder.path().join("rabbitmq.conf"),
-            format!("listeners.tcp.local = 127.0.0.1:{port}\nlog.console = false\n")
-                + conf.replace("TLS_PORT", &tls_port.to_string()).as_str()
-                + "\n",
-        )
-        .unwrap();
         // Leader of the group that everything else joins, and never restarted.
         let epmd = Command::new("epmd")
             .args(["-port", &epmd_port.to_string()])
@@ -63,26 +47,81 @@ impl Rabbit {
             .spawn()
             .expect("epmd (Debian: erlang-base, rabbitmq-server)");
         let (guard, pipe) = guard(epmd.id(), folder.path());
-        let rabbit = Self {
-            folder,
-            port,
-            dist_port,
-            epmd_port,
-            epmd,
-            erl_args: erl_args.to_owned(),
-            tls_port,
-            server: Mutex::new(None),
-            guard,
-            _pipe: pipe,
-        };
+        Arc::new(Home { folder, epmd_port, epmd, guard, _pipe: pipe })
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        // The guard first: once the group is gone its number is anybody's.
+        let _ = self.guard.kill();
+        let _ = self.guard.wait();
+        let _ = kill_process_group(pid(self.epmd.id()), Signal::KILL);
+        let _ = self.epmd.wait();
+    }
+}
+
+/// One broker, or one node of it.
+pub struct Rabbit {
+    home: Arc<Home>,
+    name: String,
+    port: u16,
+    tls_port: u16,
+    dist_port: u16,
+    erl_args: String,
+    server: Mutex<Option<Child>>,
+}
+
+impl Rabbit {
+    /// Starts a broker and waits until it takes connections.
+    pub fn start() -> Self {
+        Self::start_with("", "")
+    }
+
+    /// The same, with more lines in `rabbitmq.conf` and more arguments for Erlang.
+    pub fn start_with(conf: &str, erl_args: &str) -> Self {
+        let rabbit = Self::new(Home::start(), "rabbit", conf, erl_args);
         rabbit.boot();
         rabbit
+    }
+
+    /// Starts a cluster of so many nodes. With more than one, keep a majority of them up.
+    pub fn cluster(nodes: usize, erl_args: &str) -> Vec<Self> {
+        let names: Vec<_> = (1..=nodes).map(|number| format!("rabbit{number}")).collect();
+        let mut conf = "cluster_formation.peer_discovery_backend = classic_config".to_owned();
+        for (number, name) in names.iter().enumerate() {
+            conf += &format!("\ncluster_formation.classic_config.nodes.{} = {name}@localhost", number + 1);
+        }
+        let home = Home::start();
+        let nodes: Vec<_> = names.iter().map(|name| Self::new(Arc::clone(&home), name, &conf, erl_args)).collect();
+        std::thread::scope(|scope| nodes.iter().for_each(|node| drop(scope.spawn(|| node.boot()))));
+        nodes
+    }
+
+    fn new(home: Arc<Home>, name: &str, conf: &str, erl_args: &str) -> Self {
+        let [port, tls_port, dist_port] = free_ports();
+        let folder = home.folder.path().join(name);
+        std::fs::create_dir(&folder).unwrap();
+        std::fs::write(
+            folder.join("rabbitmq.conf"),
+            format!("listeners.tcp.local = 127.0.0.1:{port}\nlog.console = false\n")
+                + conf.replace("TLS_PORT", &tls_port.to_string()).as_str()
+                + "\n",
+        )
+        .unwrap();
+        let (name, erl_args) = (name.to_owned(), erl_args.to_owned());
+        Self { home, name, port, tls_port, dist_port, erl_args, server: Mutex::new(None) }
     }
 
     /// The broker that the tests of this binary share; each takes a prefix of its own.
     pub fn shared() -> &'static Rabbit {
         static SHARED: OnceLock<Rabbit> = OnceLock::new();
         SHARED.get_or_init(Rabbit::start)
+    }
+
+    /// Its name among the nodes of its cluster.
+    pub fn name(&self) -> String {
+        format!("{}@localhost", self.name)
     }
 
     /// Where it listens.
@@ -106,6 +145,7 @@ impl Rabbit {
         server.stdout(Stdio::piped());
         let mut child = server.spawn().expect("rabbitmq-server (Debian package of that name)");
         let output = child.stdout.take().unwrap();
+        *self.server.lock().unwrap() = Some(child);
         let (told, ready) = mpsc::channel();
         std::thread::spawn(move || {
             for line in BufReader::new(output).lines().map_while(Result::ok) {
@@ -118,7 +158,6 @@ impl Rabbit {
         if ready.recv_timeout(BOOT_TIMEOUT).is_err() {
             panic!("the broker did not start:\n{}", self.log());
         }
-        *self.server.lock().unwrap() = Some(child);
     }
 
     /// Ends it in good order.
@@ -161,51 +200,52 @@ impl Rabbit {
     }
 
     fn command(&self, script: &str) -> Command {
-        let folder = self.folder.path();
+        let home = self.home.folder.path();
+        let folder = self.folder();
         let mut command = Command::new(Path::new(SCRIPTS).join(script));
         command
-            .current_dir(folder)
-            .env("HOME", folder)
+            .current_dir(&folder)
+            .env("HOME", home)
             .env("LANG", "C.UTF-8")
             // Makes the script become the server instead of watching over it.
             .env("RUNNING_UNDER_SYSTEMD", "true")
             .env("ERL_EPMD_ADDRESS", "127.0.0.1")
-            .env("ERL_EPMD_PORT", self.epmd_port.to_string())
+            .env("ERL_EPMD_PORT", self.home.epmd_port.to_string())
             .env("RABBITMQ_CONF_ENV_FILE", "/dev/null")
-            .env("RABBITMQ_NODENAME", "rabbit@localhost")
+            .env("RABBITMQ_NODENAME", self.name())
             .env("RABBITMQ_NODE_IP_ADDRESS", "127.0.0.1")
             .env("RABBITMQ_NODE_PORT", self.port.to_string())
             .env("RABBITMQ_DIST_PORT", self.dist_port.to_string())
             .env("RABBITMQ_MNESIA_BASE", folder.join("data"))
             .env("RABBITMQ_LOG_BASE", folder.join("log"))
             .env("RABBITMQ_CONFIG_FILE", folder.join("rabbitmq"))
-            .env("RABBITMQ_ENABLED_PLUGINS_FILE", folder.join("enabled_plugins"))
+            .env("RABBITMQ_ENABLED_PLUGINS_FILE", home.join("enabled_plugins"))
             .env(
                 "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS",
                 format!("-kernel inet_dist_use_interface {{127,0,0,1}} {}", self.erl_args),
             )
-            .process_group(self.epmd.id().cast_signed())
+            .process_group(self.home.epmd.id().cast_signed())
             .stdin(Stdio::null())
             .stderr(Stdio::null());
         command
     }
 
+    fn folder(&self) -> PathBuf {
+        self.home.folder.path().join(&self.name)
+    }
+
     fn log(&self) -> String {
-        let files = std::fs::read_dir(self.folder.path().join("log")).into_iter().flatten().flatten();
+        let files = std::fs::read_dir(self.folder().join("log")).into_iter().flatten().flatten();
         files.filter_map(|file| std::fs::read_to_string(file.path()).ok()).collect()
     }
 }
 
 impl Drop for Rabbit {
     fn drop(&mut self) {
-        // The guard first: once the group is gone its number is anybody's.
-        let _ = self.guard.kill();
-        let _ = self.guard.wait();
-        let _ = kill_process_group(pid(self.epmd.id()), Signal::KILL);
         if let Some(mut server) = self.server.lock().unwrap().take() {
+            let _ = server.kill();
             let _ = server.wait();
         }
-        let _ = self.epmd.wait();
     }
 }
 
@@ -229,8 +269,15 @@ fn pid(id: u32) -> Pid {
     Pid::from_raw(id.cast_signed()).unwrap()
 }
 
-fn free_ports() -> [u16; 4] {
-    let held: [TcpListener; 4] = std::array::from_fn(|_| TcpListener::bind("127.0.0.1:0").unwrap());
+/// Ports that are free now, and not among those that the system gives to whoever connects: a node
+/// that is away for a while finds its own free again.
+fn free_ports<const N: usize>() -> [u16; N] {
+    let free = || loop {
+        if let Ok(listener) = TcpListener::bind(("127.0.0.1", rand::rng().random_range(20_000..32_000))) {
+            return listener;
+        }
+    };
+    let held: [TcpListener; N] = std::array::from_fn(|_| free());
     held.map(|listener| listener.local_addr().unwrap().port())
 }
 

@@ -186,6 +186,7 @@ pub fn job(spec: Spec) -> Job {
         regulation: None,
         due_at: None,
         confirmation: None,
+        approval: None,
         receipt_salt: None,
         retry: false,
         targets: vec![Target { system: system.into(), kind, confirmation: None, spec }],

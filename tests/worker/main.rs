@@ -10,6 +10,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod approving;
 mod batching;
 mod cancelling;
 mod checks;

@@ -154,6 +154,7 @@ pub async fn step(client: &ZetaClient, spec: Spec, name: StepName) -> Result<Ans
         regulation: None,
         due_at: None,
         confirmation: None,
+        approval: None,
         receipt_salt: None,
         retry: false,
         targets: vec![target],

@@ -27,6 +27,7 @@ pub struct Orders {
     regulation: Option<String>,
     confirmed_at: Option<Timestamp>,
     preview: bool,
+    requested_by: Option<String>,
     file: Uuid,
     accepts: Accepts,
 }
@@ -76,7 +77,9 @@ impl Orders {
         if kind != Kind::ZetaLoyalty && args.method.is_some() {
             return Err(format!("--method: {} has but one", args.system));
         }
-        let mode = if args.preview { "preview" } else { "erase" };
+        // What waits for an approval is the erasure itself: told once more without one, it is the same job.
+        let is_preview = args.preview && args.requested_by.is_none();
+        let mode = if is_preview { "preview" } else { "erase" };
         let settings = format!("/{}/{}/{}/{}/{mode}", args.tenant, args.system, args.key.as_str(), args.column);
         Ok(Orders {
             kind,
@@ -89,7 +92,8 @@ impl Orders {
             requested_at: args.requested_at.unwrap_or(changed_at),
             regulation: args.regulation.clone(),
             confirmed_at: args.confirmed_at,
-            preview: args.preview,
+            preview: is_preview,
+            requested_by: args.requested_by.clone(),
             file: Uuid::new_v5(&NAMESPACE, &[digest.as_slice(), settings.as_bytes()].concat()),
             accepts,
         })
@@ -151,6 +155,9 @@ impl Orders {
         });
         if self.preview {
             job["mode"] = "preview".into();
+        }
+        if let Some(name) = &self.requested_by {
+            job["approval"] = json!({ "requested_by": name });
         }
         if let Some(regulation) = &self.regulation {
             job["regulation"] = regulation.as_str().into();

@@ -98,6 +98,20 @@ pub struct JobFilter {
     pub system: Option<String>,
     /// Only this tenant's.
     pub tenant: Option<String>,
+    /// Only those about one of these, as events name them; empty for all.
+    pub subject_refs: Vec<String>,
+}
+
+impl JobFilter {
+    fn names(&self, record: Option<&JobRecord>, ended: Option<&Ended>) -> bool {
+        let in_event = |name: &String| {
+            let told = format!("\"subject_ref\":\"{name}\"");
+            let body = ended.map_or(&[][..], |ended| &ended.event.body);
+            body.windows(told.len()).any(|part| part == told.as_bytes())
+        };
+        let in_record = |name: &String| record.is_some_and(|record| record.subject_ref == *name);
+        self.subject_refs.is_empty() || self.subject_refs.iter().any(|name| in_record(name) || in_event(name))
+    }
 }
 
 /// What a parked job waits for.
@@ -254,7 +268,8 @@ impl Engine {
         }
         let record = other(record, Table::Job)?.map(|bytes| JobRecord::from_bytes(&bytes)).transpose()?;
         let summary = JobSummary::new(key, record.as_ref(), ended.as_ref(), self.hands.holds(key));
-        let wanted = filter.status.is_none_or(|status| status == summary.state)
+        let wanted = filter.names(record.as_ref(), ended.as_ref())
+            && filter.status.is_none_or(|status| status == summary.state)
             && filter.system.as_ref().is_none_or(|system| summary.systems.contains(system));
         Ok(wanted.then_some(summary))
     }

@@ -218,11 +218,19 @@ fn told(entry: &Entry) -> Value {
             ("ended", at)
         }
         Entry::NewRun { at } => ("new_run", at),
+        Entry::ApprovalNeeded { by, at } => (put_by(&mut line, "approval_needed", by), at),
+        Entry::Approved { by, at } => (put_by(&mut line, "approved", by), at),
+        Entry::Rejected { by, at } => (put_by(&mut line, "rejected", by), at),
     };
     line.insert("what", what.into());
     line.insert("at", at.to_rfc3339().into());
     line.insert("target", entry.target().into());
     json!(line)
+}
+
+fn put_by(line: &mut BTreeMap<&str, Value>, what: &'static str, by: &str) -> &'static str {
+    line.insert("by", by.into());
+    what
 }
 
 fn put_step(line: &mut BTreeMap<&str, Value>, what: &'static str, step: Step) -> &'static str {

@@ -51,7 +51,14 @@ fn stage(store: MemoryStore, keyring: Keyring) -> Stage {
         retain_finished: 800 * DAY,
         retain_failed: 30 * DAY,
         retry: RetryPolicy { initial_interval: DAY, multiplier: 2.0, max_interval: DAY },
-        limits: Limits { max_attempts: 1, max_elapsed: DAY, max_interval: DAY, input_max: DAY, pending_max: DAY },
+        limits: Limits {
+            max_attempts: 1,
+            max_elapsed: DAY,
+            max_interval: DAY,
+            input_max: DAY,
+            pending_max: DAY,
+            approval_max: DAY,
+        },
         at_risk_before: DAY,
         seal_dead_letters: true,
     };

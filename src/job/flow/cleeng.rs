@@ -31,11 +31,15 @@ pub(super) fn next(flow: &Flow<'_>) -> Go<TargetEnd> {
     if flow.is_preview() {
         return Ok(flow.previewed());
     }
+    let deleted = flow.state.get(DELETE).is_some_and(|state| state.is_done());
+    if !deleted {
+        // Also midway: a later list may show what nobody has approved.
+        flow.approved(StepName::TerminateEntitlement)?;
+    }
     if !flow.state.touched {
         flow.confirmed(!flow.state.with_access.is_empty(), StepName::TerminateEntitlement)?;
     }
 
-    let deleted = flow.state.get(DELETE).is_some_and(|state| state.is_done());
     if !deleted {
         end_access(flow, is_backend)?;
     }

@@ -20,6 +20,9 @@ pub(super) fn next(flow: &Flow<'_>) -> Go<TargetEnd> {
     if flow.is_preview() {
         return Ok(flow.previewed());
     }
+    if !flow.is_sent(DELETE) {
+        flow.approved(StepName::DeleteAccount)?;
+    }
     flow.confirmed(true, StepName::DeleteAccount)?;
     if !flow.is_sent(DELETE) && matches!(flow.target.spec, Spec::EasyCms { customer_password: None, .. }) {
         return Err(Next::Ask(vec![flow.ask(InputKind::CustomerPassword, StepName::DeleteAccount)]));

@@ -12,6 +12,7 @@ pub mod zeta;
 
 use std::time::Duration;
 
+use super::approval::{Approved, Found};
 use super::journal::At;
 use super::model::{Field, Job, Kind, Mode, Target};
 use super::outcome::{InputKind, Reason, TargetEnd, TargetOutcome};
@@ -277,6 +278,22 @@ impl<'a> Flow<'a> {
             return Ok(());
         }
         let mut ask = self.ask(InputKind::Confirmation, step);
+        ask.entitlements = self.state.entitlements.iter().filter(|row| row.gives_access).cloned().collect();
+        Err(Next::Ask(vec![ask]))
+    }
+
+    /// Stops for an approval where one is needed: none was given, it is too old for an erasure that
+    /// has not begun, or more would be lost than was approved.
+    fn approved(&self, step: StepName) -> Go<()> {
+        let approving = &self.state.approving;
+        let holds = |approved: &Approved| {
+            let in_time = self.state.touched || self.now.since(approved.at) < self.limits.approval_max;
+            in_time && Found::of(self.state).is_within(&approved.found)
+        };
+        if !approving.is_needed() || approving.approved.as_ref().is_some_and(holds) {
+            return Ok(());
+        }
+        let mut ask = self.ask(InputKind::Approval, step);
         ask.entitlements = self.state.entitlements.iter().filter(|row| row.gives_access).cloned().collect();
         Err(Next::Ask(vec![ask]))
     }

@@ -93,4 +93,6 @@ pub struct Limits {
     pub input_max: Duration,
     /// How long a deletion may stay visible.
     pub pending_max: Duration,
+    /// How long an approval holds for what was not begun.
+    pub approval_max: Duration,
 }

@@ -37,6 +37,7 @@ pub(super) fn next(flow: &Flow<'_>) -> Go<TargetEnd> {
         if flow.is_preview() {
             return Ok(flow.previewed());
         }
+        flow.approved(StepName::RevokeCode)?;
         flow.confirmed(codes > 0, StepName::RevokeCode)?;
     }
     for item in flow.state.done_prefix(StepName::RevokeCode)..codes {

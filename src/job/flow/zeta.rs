@@ -39,6 +39,9 @@ fn by_program(flow: &Flow<'_>) -> Go<TargetEnd> {
     if flow.is_preview() {
         return Ok(flow.previewed());
     }
+    if !flow.is_sent(DELETE) {
+        flow.approved(StepName::DeleteMember)?;
+    }
     flow.confirmed(true, StepName::DeleteMember)?;
     delete(flow, true)
 }
@@ -91,6 +94,7 @@ fn by_member(flow: &Flow<'_>, member: Option<&Member>, given: &Given) -> Go<Targ
         if flow.is_preview() {
             return Ok(flow.previewed());
         }
+        flow.approved(StepName::DeleteMember)?;
         flow.confirmed(true, StepName::DeleteMember)?;
         match flow.rules.member_proof {
             MemberProof::Password if !given.password => {
@@ -188,6 +192,9 @@ fn by_import(flow: &Flow<'_>, member: &Member) -> Go<TargetEnd> {
     if flow.is_preview() {
         return Ok(flow.previewed());
     }
+    if !flow.state.touched {
+        flow.approved(StepName::QueueImportRow)?;
+    }
     flow.confirmed(true, StepName::QueueImportRow)?;
     // Queueing is ours and idempotent: a doubt is settled by queueing again.
     let unclear = |reason, state: &StepState| {
@@ -242,6 +249,9 @@ fn by_hand(flow: &Flow<'_>) -> Go<TargetEnd> {
         return Ok(flow.previewed());
     }
     let step = StepName::ReadBack;
+    if !flow.state.asked.contains_key(&InputKind::ManualDeletion) {
+        flow.approved(step)?;
+    }
     let ask = || Next::Ask(vec![flow.ask(InputKind::ManualDeletion, step)]);
     if !flow.state.asked.contains_key(&InputKind::ManualDeletion) {
         return Err(ask());

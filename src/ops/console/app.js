@@ -1,6 +1,8 @@
 // Shows the page that the address names, and keeps it fresh.
 
 import { token } from "./api.js";
+import * as approvals from "./approvals.js";
+import * as ceilings from "./ceilings.js";
 import { ask, say } from "./dialogs.js";
 import { h } from "./dom.js";
 import * as job from "./job.js";
@@ -10,7 +12,7 @@ import * as overview from "./overview.js";
 import * as systems from "./systems.js";
 
 const element = (id) => document.getElementById(id);
-const PAGES = { "": overview, jobs, "dead-letters": letters, systems };
+const PAGES = { "": overview, jobs, "dead-letters": letters, approvals, guard: ceilings, systems };
 // What is shown relative to now is told anew this often, though nothing has changed.
 const STALE = 15000;
 
@@ -43,7 +45,7 @@ function open() {
 
 // Replaces the body only when it has something else to tell, and never under the operator's hand.
 function show(current, data) {
-  const told = JSON.stringify(data);
+  const told = JSON.stringify(current.view.told?.(data) ?? data);
   if (told === current.told && Date.now() - current.at < STALE) return;
   if (current.told !== null && (pressed || !getSelection().isCollapsed)) return;
   const focused = element("body").contains(document.activeElement) ? document.activeElement.id : "";

@@ -46,12 +46,15 @@ export const by = () => ({
   name: "by", label: "Who decides (kept and logged)", longest: 100, value: sessionStorage.getItem(NAME) ?? "",
 });
 
+// Kept for this tab, so that it need not be typed again.
+export const remember = (name) => sessionStorage.setItem(NAME, name);
+
 export const reason = () => ({ name: "reason", label: "Why, without personal data (kept and logged)" });
 
 // As `ask`, with who and why.
 export async function askWhy(question) {
   const answer = await ask({ ...question, fields: [...(question.fields ?? []), reason(), by()] });
-  if (answer) sessionStorage.setItem(NAME, answer.by);
+  if (answer) remember(answer.by);
   return answer;
 }
 

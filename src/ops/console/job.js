@@ -24,7 +24,8 @@ function notes(job) {
         `${error.failed_attempts} failed attempts`].filter(Boolean).join(", "), ", ", exactly(error.at)),
       h("button", { type: "button", id: "what-to-do", click: () => whatToDo(error.code) }, "What to do")) : null,
     job.inputs.map((input) => h("p", { class: "note warn" },
-      `Asked for ${words(input.kind)} (target ${input.target}), `, exactly(input.asked_at))),
+      `Asked for ${words(input.kind)} (target ${input.target}), `, exactly(input.asked_at),
+      input.kind === "approval" ? [" ", h("a", { href: `#/approvals?tenant=${part(job.tenant)}` }, "Decide")] : null)),
     job.cancel_requested ? h("p", { class: "note warn" }, "It is to be cancelled.") : null,
     job.discarded ? h("p", { class: "note" }, `Given up by ${job.discarded.by}: ${job.discarded.reason} (`,
       exactly(job.discarded.at), ")") : null,
@@ -46,7 +47,7 @@ function targets(job) {
 
 function timeline(job) {
   const rows = job.timeline.toReversed().map((entry) => {
-    const detail = ["kind", "reason", "answer", "input", "outcome"].filter((name) => entry[name]).map((name) => words(entry[name]));
+    const detail = ["kind", "reason", "answer", "input", "outcome", "by"].filter((name) => entry[name]).map((name) => words(entry[name]));
     if (entry.done !== undefined) detail.push(entry.done ? "it had been done" : "it had not been done");
     return h("tr", null,
       h("td", null, exactly(entry.at)), h("td", { class: "number" }, entry.target === null ? "" : `${entry.target}`),

@@ -17,7 +17,7 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 
 /// Name, media type, content.
-const FILES: [(&str, &str, &str); 11] = [
+const FILES: [(&str, &str, &str); 13] = [
     ("style.css", "text/css; charset=utf-8", include_str!("style.css")),
     ("icon.svg", "image/svg+xml", include_str!("icon.svg")),
     ("app.js", SCRIPT, include_str!("app.js")),
@@ -28,6 +28,8 @@ const FILES: [(&str, &str, &str); 11] = [
     ("jobs.js", SCRIPT, include_str!("jobs.js")),
     ("job.js", SCRIPT, include_str!("job.js")),
     ("letters.js", SCRIPT, include_str!("letters.js")),
+    ("approvals.js", SCRIPT, include_str!("approvals.js")),
+    ("ceilings.js", SCRIPT, include_str!("ceilings.js")),
     ("systems.js", SCRIPT, include_str!("systems.js")),
 ];
 

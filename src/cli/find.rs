@@ -1,0 +1,188 @@
+//! `jobs find`: the jobs about a person whose identifier is typed in here.
+//!
+//! The rule it keeps: the identifier stays in this process. What is sent is the pseudonym that a
+//! job's events carry, made here with the master key.
+
+use std::io::{BufRead, Read as _, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use clap::Args;
+use serde_json::{Value, json};
+use zeroize::Zeroizing;
+
+use super::Exit;
+use super::args::{CsvKey, Output};
+use super::client::{connect, field, job, list, sorry, table};
+use super::ops_args::{OpsClient, name};
+use crate::app;
+use crate::config::{Config, Surroundings};
+use crate::job::{Accepts, Job, Kind, MemberKey, parse};
+use crate::ops::client::{ClientError, OpsApi};
+
+/// The most jobs that the worker gives at once.
+const PAGE: usize = 500;
+/// A job has 1 MiB at most.
+const LONGEST: u64 = 2 << 20;
+
+/// `jobs find`
+#[derive(Debug, Args)]
+pub struct FindJobs {
+    /// The configured system that the jobs erase from.
+    #[arg(long, value_name = "NAME", requires = "key", required_unless_present = "job")]
+    pub system: Option<String>,
+    /// What is typed in.
+    #[arg(long, value_name = "KIND", requires = "system")]
+    pub key: Option<CsvKey>,
+    /// A job as it was published, or would be: whatever names the person in it is looked for; - for stdin.
+    #[arg(long, value_name = "JOB", conflicts_with_all = ["system", "key"])]
+    pub job: Option<PathBuf>,
+    /// The tenant; a job names its own.
+    #[arg(long, value_name = "NAME", default_value = "default", value_parser = name)]
+    pub tenant: String,
+    /// The worker.
+    #[command(flatten)]
+    pub ops: OpsClient,
+    /// Printing.
+    #[command(flatten)]
+    pub output: Output,
+}
+
+/// Reads an identifier (or a job), and asks the worker for the jobs that name this person.
+///
+/// # Errors
+/// Where the input cannot be read, or an output can't be written.
+pub async fn find(
+    args: &FindJobs,
+    config: &Config,
+    surroundings: &Surroundings,
+    input: &mut (dyn BufRead + Send),
+    out: &mut (dyn Write + Send),
+    err: &mut (dyn Write + Send),
+) -> Result<Exit> {
+    let accepts = app::accepts(config);
+    let jobs = match &args.job {
+        Some(path) => from_file(path, input, &accepts)?,
+        None => from_identifier(args, &accepts, input, err)?,
+    };
+    let jobs = match jobs {
+        Ok(jobs) => jobs,
+        Err(why) => {
+            writeln!(err, "{why}")?;
+            return Ok(Exit::Usage);
+        }
+    };
+    let keyring = app::keyring(config)?;
+    let pseudonyms = |job: &Job| keyring.pseudonyms(&job.key.tenant, &[&job.identity_bytes()]);
+    let refs: Vec<String> = jobs.iter().flat_map(pseudonyms).collect();
+    let tenant = jobs.first().map_or(args.tenant.as_str(), |job| &job.key.tenant).to_owned();
+    drop(jobs);
+    let found = async { pages(&connect(&args.ops, surroundings)?, &tenant, &refs).await };
+    let found = match found.await {
+        Ok(found) => found,
+        Err(error) => return Ok(sorry(&error, err)?),
+    };
+    if args.output.json {
+        writeln!(out, "{:#}", json!({ "jobs": found }))?;
+    } else {
+        let of = |line: &Value, name: &str| field(line, name);
+        let rows: Vec<Vec<String>> = found
+            .iter()
+            .map(|line| vec![job(line), of(line, "state"), of(line, "run"), of(line, "systems"), of(line, "ended_at")])
+            .collect();
+        table(out, &["JOB", "STATE", "RUN", "SYSTEMS", "ENDED"], &rows)?;
+    }
+    if found.is_empty() {
+        writeln!(err, "no job that this worker remembers names the person in exactly this way")?;
+    }
+    Ok(if found.is_empty() { Exit::Failed } else { Exit::Done })
+}
+
+type Checked<T> = Result<T, String>;
+
+fn from_file(path: &Path, input: &mut dyn BufRead, accepts: &Accepts) -> Result<Checked<Vec<Job>>> {
+    let mut text = Zeroizing::new(Vec::new());
+    if path == Path::new("-") {
+        input.take(LONGEST).read_to_end(&mut text).context("stdin")?;
+    } else {
+        let file = std::fs::File::open(path).with_context(|| path.display().to_string())?;
+        file.take(LONGEST).read_to_end(&mut text).with_context(|| path.display().to_string())?;
+    }
+    // Any id does where the message's properties named it: it is not looked for.
+    let parsed = parse::job(&text, Some(&uuid::Uuid::nil().to_string()), accepts);
+    Ok(parsed.map(|job| vec![job]).map_err(|refusal| refusal.invalid.to_string()))
+}
+
+/// Every job of one target that this identifier alone would name.
+fn from_identifier(
+    args: &FindJobs,
+    accepts: &Accepts,
+    input: &mut dyn BufRead,
+    err: &mut dyn Write,
+) -> Result<Checked<Vec<Job>>> {
+    let (Some(system), Some(key)) = (&args.system, args.key) else {
+        return Ok(Err("give --system and --key, or --job".to_owned()));
+    };
+    let Some(rules) = accepts.systems.get(system) else {
+        let known = accepts.systems.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+        return Ok(Err(format!("--system: {system} is no configured system; configured are {known}")));
+    };
+    let word = key.as_str();
+    let is_member_key = MemberKey::ALL.iter().any(|known| known.as_str() == word);
+    let forms: Vec<Value> = match rules.kind {
+        Kind::EasyCms if key == CsvKey::Email => vec![json!({})],
+        Kind::VitalSource if matches!(key, CsvKey::Guid | CsvKey::Reference) => vec![json!({ "codes": [] })],
+        Kind::ZetaLoyalty if is_member_key => {
+            ["program_api", "member_api", "import", "manual"].iter().map(|method| json!({ "method": method })).collect()
+        }
+        _ => {
+            return Ok(Err(format!(
+                "--key: a job for {system} names more than its {word}; give the whole job with --job"
+            )));
+        }
+    };
+    write!(err, "{word}: ")?;
+    err.flush()?;
+    let mut typed = Zeroizing::new(String::new());
+    input.take(LONGEST).read_line(&mut typed).context("stdin")?;
+    let identifier = typed.trim();
+    let made = forms.into_iter().map(|mut target| {
+        target["system"] = system.as_str().into();
+        if rules.kind == Kind::ZetaLoyalty {
+            target["member"] = json!({ word: identifier });
+        } else {
+            target[word] = identifier.into();
+        }
+        let job = json!({
+            "schema": "erasure.job/v1", "job_id": uuid::Uuid::nil(), "tenant": args.tenant,
+            "environment": accepts.environment, "requested_at": "2000-01-01T00:00:00Z", "targets": [target],
+        });
+        let body = Zeroizing::new(job.to_string().into_bytes());
+        parse::job(&body, None, accepts)
+    });
+    let (jobs, refused): (Vec<_>, Vec<_>) = made.partition(Result::is_ok);
+    let jobs: Vec<Job> = jobs.into_iter().flatten().collect();
+    // Not every method takes every kind of id: it is enough that one does.
+    match refused.into_iter().find_map(Result::err) {
+        Some(refusal) if jobs.is_empty() => Ok(Err(refusal.invalid.to_string())),
+        _ => Ok(Ok(jobs)),
+    }
+}
+
+async fn pages(api: &OpsApi, tenant: &str, refs: &[String]) -> Result<Vec<Value>, ClientError> {
+    let (mut found, mut after) = (Vec::new(), None);
+    loop {
+        let query = [
+            ("tenant", Some(tenant.to_owned())),
+            ("subject_ref", Some(refs.join(","))),
+            ("after", after),
+            ("limit", Some(PAGE.to_string())),
+        ];
+        let answer = api.get(&["v1", "jobs"], &query).await?;
+        found.extend_from_slice(list(&answer, "jobs"));
+        after = answer.get("next").and_then(Value::as_str).map(str::to_owned);
+        if after.is_none() {
+            return Ok(found);
+        }
+    }
+}

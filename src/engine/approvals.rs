@@ -1,0 +1,384 @@
+//! Erasures that wait until another operator approves what was found.
+//!
+//! The rule it keeps: a decision is about the findings that were shown, and only about these; it
+//! takes effect in the run that compares them, and is forgotten with them.
+//!
+//! The message stays on the broker and the findings stay sealed in the job's journal. Kept here is
+//! what may be shown (the losses in counts and offers), a keyed digest of the findings, and the decision.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
+
+use super::Engine;
+use super::intake::Interrupted;
+use super::journal::{JournalError, folded, record_of};
+use super::run::{Rests, Run, twin_before};
+use crate::job::flow::Ask;
+use crate::job::record::Waiting;
+use crate::job::{At, Entry, Found, InputKind, JobKey, TargetState};
+use crate::store::{Batch, Store, StoreError, Table, Ticket};
+
+/// A decision takes effect when the job comes back from its wait: this is the longest.
+const LOOK_AGAIN: Duration = Duration::from_secs(910);
+/// The purpose word of the findings' digest.
+const FINDINGS: &str = "approval";
+const ASKED: &[u8] = b"approval/asked/";
+const LOSSES: &[u8] = b"approval/losses/";
+const PAGE: usize = 512;
+const VERSION: u8 = 1;
+
+/// What an operator decides.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Decision {
+    /// False: nothing is to be erased.
+    pub is_approved: bool,
+    /// Who.
+    pub by: String,
+    /// When.
+    pub at: At,
+}
+
+/// A preview that waits for a decision.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Asked {
+    /// Who asks: none of them may approve.
+    pub requested_by: Vec<String>,
+    /// Since when.
+    pub at: At,
+    /// True where something was approved before, and more was found since or the approval ran out.
+    pub is_again: bool,
+    /// What was decided, until the job has come back and heeds it.
+    pub decision: Option<Decision>,
+    findings: Vec<u8>,
+}
+
+impl Asked {
+    /// A name for exactly these findings.
+    pub fn preview(&self) -> String {
+        hex::encode(self.findings.get(4..20).unwrap_or_default())
+    }
+
+    /// True for one of those who ask, however it is written.
+    fn is_asked_by(&self, name: &str) -> bool {
+        self.requested_by.iter().any(|one| one.trim().to_lowercase() == name.trim().to_lowercase())
+    }
+}
+
+/// Why nothing was decided.
+#[derive(Debug, thiserror::Error)]
+pub enum UndecidedError {
+    /// The job waits for no approval.
+    #[error("the job waits for no approval")]
+    Unknown,
+    /// Who asks cannot approve.
+    #[error("{0} asked for it, and another operator must approve")]
+    SameOperator(String),
+    /// Something else is shown by now.
+    #[error("something else was found since: look at it again")]
+    Changed,
+    /// Somebody was faster.
+    #[error("{} was faster", .0.by)]
+    Decided(Decision),
+    /// It was asked again after something destructive had begun: it cannot be rejected any more.
+    #[error("the job has begun what cannot be taken back")]
+    TooLate,
+    /// The records cannot be used.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+}
+
+impl From<StoreError> for UndecidedError {
+    fn from(error: StoreError) -> Self {
+        UndecidedError::Journal(error.into())
+    }
+}
+
+/// Everything that waits for an approval. `None` until it was read from the store.
+#[derive(Debug, Default)]
+pub(crate) struct Approvals(Mutex<Option<BTreeMap<JobKey, Asked>>>);
+
+/// The approvals, for one at a time: what is put into a batch must be submitted in this order.
+pub(crate) struct Turn<'a>(MutexGuard<'a, Option<BTreeMap<JobKey, Asked>>>);
+
+fn row(table: &[u8], key: &JobKey) -> Vec<u8> {
+    [table, &key.to_bytes()].concat()
+}
+
+impl Approvals {
+    /// Waits for its turn; reads the store at the first.
+    pub(crate) fn turn(&self, store: &dyn Store) -> Result<Turn<'_>, StoreError> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.is_none() {
+            *all = Some(load(store)?);
+        }
+        Ok(Turn(all))
+    }
+}
+
+fn load(store: &dyn Store) -> Result<BTreeMap<JobKey, Asked>, StoreError> {
+    let mut all = BTreeMap::new();
+    let mut after: Option<Vec<u8>> = None;
+    loop {
+        let page = store.scan(Table::Meta, ASKED, after.as_deref(), PAGE)?;
+        let Some((last, _)) = page.last() else { return Ok(all) };
+        after = Some(last.clone());
+        for (name, value) in page {
+            let Some(key) = name.strip_prefix(ASKED).and_then(JobKey::from_bytes) else { continue };
+            let asked = value.strip_prefix(&[VERSION]).and_then(|bytes| postcard::from_bytes(bytes).ok());
+            match asked {
+                Some(asked) => drop(all.insert(key, asked)),
+                // Its job asks anew when it comes back.
+                None => tracing::warn!(job = %key, "an approval's row cannot be decoded; it is asked for again"),
+            }
+        }
+    }
+}
+
+impl Turn<'_> {
+    /// All, by job.
+    pub(crate) fn all(&mut self) -> &mut BTreeMap<JobKey, Asked> {
+        self.0.get_or_insert_default()
+    }
+
+    fn put(&mut self, key: &JobKey, asked: Asked, batch: &mut Batch) {
+        batch.put(Table::Meta, row(ASKED, key), postcard::to_extend(&asked, vec![VERSION]).unwrap_or_default());
+        self.all().insert(key.clone(), asked);
+    }
+
+    /// The job does not wait for an approval any more.
+    pub(crate) fn forget(&mut self, key: &JobKey, batch: &mut Batch) {
+        if self.all().remove(key).is_some() {
+            batch.remove(Table::Meta, row(ASKED, key));
+            batch.remove(Table::Meta, row(LOSSES, key));
+        }
+    }
+}
+
+/// What the open targets' reads found, all in one.
+fn findings(targets: &[TargetState]) -> Vec<u8> {
+    let open = targets.iter().enumerate().filter(|(_, state)| state.end.is_none());
+    open.flat_map(|(index, state)| {
+        let found = Found::of(state).to_bytes();
+        [index.to_be_bytes().to_vec(), found.len().to_be_bytes().to_vec(), found].concat()
+    })
+    .collect()
+}
+
+impl Engine {
+    /// Before a run: notes that an approval is needed, and carries out what was decided about
+    /// exactly what this job has found.
+    pub(crate) fn heed_approval(&self, run: &Run<'_>, cancelled: &CancellationToken) -> Result<(), Interrupted> {
+        let at = self.now();
+        let key = &run.job.key;
+        let mut entries = Vec::new();
+        let approving = run.journal.with(|state| state.targets.first().map(|target| target.approving.clone()));
+        let approving = approving.unwrap_or_default();
+        if let Some(approval) = &run.job.approval
+            && !approving.requested_by.contains(&approval.requested_by)
+        {
+            entries.push(Entry::ApprovalNeeded { by: approval.requested_by.clone(), at });
+        }
+        let mut turn = self.approvals.turn(&*self.store)?;
+        let mut batch = Batch::new();
+        let decided = turn.all().get(key).and_then(|asked| Some((asked.findings.clone(), asked.decision.clone()?)));
+        if let Some((shown, decision)) = decided {
+            let found = zeroize::Zeroizing::new(run.journal.with(|state| findings(&state.targets)));
+            // About anything else than what was shown, nothing was decided.
+            if self.keyring.matches_digest(FINDINGS, &found, &shown) == Some(true) {
+                let Decision { is_approved, by, at } = decision;
+                entries.push(if is_approved { Entry::Approved { by, at } } else { Entry::Rejected { by, at } });
+                tracing::info!(is_approved, "an operator's decision takes effect");
+            }
+            run.journal.change_record(|record| record.announced.retain(|(_, kind)| *kind != InputKind::Approval));
+            turn.forget(key, &mut batch);
+        }
+        if !entries.is_empty() || !batch.is_empty() {
+            run.journal.write(&*self.store, entries, batch)?;
+        }
+        let is_rejected =
+            run.journal.with(|state| state.targets.iter().any(|target| target.approving.rejected.is_some()));
+        if is_rejected && self.can_cancel(run) {
+            cancelled.cancel();
+        }
+        Ok(())
+    }
+
+    /// Nobody is asked before everything was found: a preview is approved as a whole.
+    pub(crate) fn ask_when_complete(&self, run: &Run<'_>, rests: Rests) -> Rests {
+        let Rests::Waits { until, why, mut asks } = rests else { return rests };
+        let is_asked = |index: usize, asks: &[(u16, Ask)]| {
+            asks.iter().any(|(target, ask)| usize::from(*target) == index && ask.kind == InputKind::Approval)
+        };
+        let open = run.journal.with(|state| {
+            let open = state.targets.iter().enumerate().filter(|(_, target)| target.end.is_none());
+            open.map(|(index, _)| index).collect::<Vec<_>>()
+        });
+        if open.iter().any(|index| is_asked(*index, &asks)) {
+            // The same identity once more waits for its twin, not for a person.
+            let is_twin = |index: usize| twin_before(run.job, index).is_some_and(|twin| open.contains(&twin));
+            if !open.iter().all(|index| is_asked(*index, &asks) || is_twin(*index)) {
+                asks.retain(|(_, ask)| ask.kind != InputKind::Approval);
+            } else if why == Waiting::Input {
+                return Rests::Waits { until: until.min(self.now().plus(LOOK_AGAIN)), why, asks };
+            }
+        }
+        Rests::Waits { until, why, asks }
+    }
+
+    /// Puts what is to be approved where operators find it, in the write that parks the job. What
+    /// stands there already stays, with its decision.
+    pub(crate) fn put_approval(
+        &self,
+        run: &Run<'_>,
+        losses: &serde_json::Value,
+        batch: &mut Batch,
+    ) -> Result<(), StoreError> {
+        let key = &run.job.key;
+        let found = zeroize::Zeroizing::new(run.journal.with(|state| findings(&state.targets)));
+        let mut turn = self.approvals.turn(&*self.store)?;
+        let (requested_by, is_again) = run.journal.with(|state| {
+            let needed = state.targets.iter().map(|target| &target.approving);
+            let is_again = needed.clone().any(|approving| approving.approved.is_some());
+            (needed.map(|approving| approving.requested_by.clone()).next().unwrap_or_default(), is_again)
+        });
+        let stands = |asked: &Asked| {
+            let is_same = self.keyring.matches_digest(FINDINGS, &found, &asked.findings) == Some(true);
+            is_same && asked.requested_by == requested_by
+        };
+        // A full disk may have refused the row and kept the memory of it.
+        if turn.all().get(key).is_some_and(stands) && self.store.get(Table::Meta, &row(LOSSES, key))?.is_some() {
+            return Ok(());
+        }
+        let findings = self.keyring.digest(FINDINGS, &found).to_vec();
+        let asked = Asked { requested_by, at: self.now(), is_again, decision: None, findings };
+        turn.put(key, asked, batch);
+        batch.put(Table::Meta, row(LOSSES, key), losses.to_string().into_bytes());
+        Ok(())
+    }
+
+    /// What waits for a decision, by job, after a job where one is given.
+    ///
+    /// # Errors
+    /// Where the store fails.
+    pub fn approvals(&self, after: Option<&JobKey>) -> Result<Vec<(JobKey, Asked)>, StoreError> {
+        use std::ops::Bound::{Excluded, Unbounded};
+        let mut turn = self.approvals.turn(&*self.store)?;
+        let from = after.map_or(Unbounded, Excluded);
+        Ok(turn.all().range::<JobKey, _>((from, Unbounded)).map(|(key, asked)| (key.clone(), asked.clone())).collect())
+    }
+
+    /// What each target of such a job stands to lose, as it was shown in its event.
+    ///
+    /// # Errors
+    /// Where the store fails.
+    pub fn losses(&self, key: &JobKey) -> Result<serde_json::Value, StoreError> {
+        let bytes = self.store.get(Table::Meta, &row(LOSSES, key))?;
+        Ok(bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default())
+    }
+
+    /// Decides about exactly what is shown under the name `preview`. It takes effect when the job
+    /// comes back from its wait, within a quarter of an hour.
+    ///
+    /// # Errors
+    /// Where it may not be decided so; then nothing is.
+    pub async fn decide_approval(
+        &self,
+        key: &JobKey,
+        preview: &str,
+        is_approved: bool,
+        by: &str,
+    ) -> Result<Decision, UndecidedError> {
+        let decision = Decision { is_approved, by: by.to_owned(), at: self.now() };
+        let noted = {
+            let mut turn = self.approvals.turn(&*self.store)?;
+            let asked = turn.all().get(key).cloned().ok_or(UndecidedError::Unknown)?;
+            if asked.preview() != preview {
+                return Err(UndecidedError::Changed);
+            }
+            let mut batch = Batch::new();
+            self.decide(&mut turn, key, asked, &decision, &mut batch)?;
+            self.store.submit(batch)
+        };
+        self.decided(vec![key.clone()], noted).await?;
+        tracing::warn!(job = %key, is_approved, by, "an operator decides about a preview");
+        Ok(decision)
+    }
+
+    /// Decides about every preview that `is_meant`, as it stands: how many were decided about, and
+    /// how many were left because this operator may not decide so.
+    ///
+    /// # Errors
+    /// Where the store fails; what was decided before stays so.
+    pub async fn decide_approvals(
+        &self,
+        is_meant: impl Fn(&JobKey, &Asked) -> bool,
+        is_approved: bool,
+        by: &str,
+    ) -> Result<(usize, usize), UndecidedError> {
+        let decision = Decision { is_approved, by: by.to_owned(), at: self.now() };
+        let meant: Vec<_> = self.approvals(None)?.into_iter().filter(|(key, asked)| is_meant(key, asked)).collect();
+        let (mut done, mut left) = (0, 0);
+        for portion in meant.chunks(PAGE) {
+            let mut keys = Vec::new();
+            let noted = {
+                let mut turn = self.approvals.turn(&*self.store)?;
+                let mut batch = Batch::new();
+                for (key, seen) in portion {
+                    // What has changed since it was looked at is not what was meant.
+                    let Some(asked) = turn.all().get(key).filter(|asked| *asked == seen).cloned() else { continue };
+                    match self.decide(&mut turn, key, asked, &decision, &mut batch) {
+                        Ok(()) => keys.push(key.clone()),
+                        Err(UndecidedError::Journal(error)) => return Err(error.into()),
+                        Err(_) => left += 1,
+                    }
+                }
+                self.store.submit(batch)
+            };
+            done += keys.len();
+            self.decided(keys, noted).await?;
+        }
+        tracing::warn!(done, left, is_approved, by, "an operator decides about previews");
+        Ok((done, left))
+    }
+
+    fn decide(
+        &self,
+        turn: &mut Turn<'_>,
+        key: &JobKey,
+        mut asked: Asked,
+        decision: &Decision,
+        batch: &mut Batch,
+    ) -> Result<(), UndecidedError> {
+        if let Some(decision) = asked.decision {
+            return Err(UndecidedError::Decided(decision));
+        }
+        if decision.is_approved && asked.is_asked_by(&decision.by) {
+            return Err(UndecidedError::SameOperator(decision.by.clone()));
+        }
+        if !decision.is_approved && asked.is_again {
+            let targets = record_of(&*self.store, key)?.map_or(0, |record| record.systems.len());
+            if folded(&*self.store, key, targets)?.iter().any(|target| target.touched) {
+                return Err(UndecidedError::TooLate);
+            }
+        }
+        asked.decision = Some(decision.clone());
+        turn.put(key, asked, batch);
+        Ok(())
+    }
+
+    /// Waits until decisions are durable; those that never were are taken back.
+    async fn decided(&self, keys: Vec<JobKey>, noted: Ticket) -> Result<(), UndecidedError> {
+        let Err(error) = noted.await else { return Ok(()) };
+        let mut turn = self.approvals.turn(&*self.store)?;
+        for key in keys {
+            if let Some(asked) = turn.all().get_mut(&key) {
+                asked.decision = None;
+            }
+        }
+        Err(error.into())
+    }
+}

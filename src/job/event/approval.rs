@@ -1,0 +1,43 @@
+//! What events and operators are told of an approval: what each target stands to lose, and who
+//! decided.
+//!
+//! The rule it keeps: counts, offers, words of closed lists and operators' names; nothing of the
+//! person's.
+
+use serde_json::{Value, json};
+
+use super::{About, preview, refunds};
+use crate::job::journal::At;
+use crate::job::state::TargetState;
+
+impl About<'_> {
+    /// Each target with what would be lost there. One that has ended loses nothing more.
+    pub fn losses(&self, now: At) -> Value {
+        let each = self.job.targets.iter().zip(self.targets).zip(self.rules).enumerate();
+        let told = each.map(|(index, ((target, state), rules))| {
+            json!({
+                "target": index, "system": target.system, "kind": target.kind.as_str(),
+                "outcome": state.end.as_ref().map(|end| end.outcome.as_str()),
+                "reason": state.end.as_ref().and_then(|end| end.reason).map(crate::job::Reason::as_str),
+                "preview": preview(&target.spec, state), "refunds": refunds(&target.spec, state, now),
+                "preserved": rules.preserved,
+            })
+        });
+        told.collect()
+    }
+}
+
+/// Who asked for an erasure that needs an approval, and what was decided last; `None` where it
+/// needs none.
+pub(super) fn approval(targets: &[TargetState]) -> Option<Value> {
+    let each = || targets.iter().map(|state| &state.approving);
+    let first = each().find(|approving| approving.is_needed())?;
+    let approved = each().filter_map(|one| one.approved.as_ref()).map(|one| ("approved", &one.by, one.at));
+    let rejected = each().filter_map(|one| one.rejected.as_ref()).map(|(by, at)| ("rejected", by, *at));
+    let last = approved.chain(rejected).max_by_key(|(_, _, at)| *at);
+    Some(json!({
+        "requested_by": first.requested_by,
+        "decision": last.map(|(word, ..)| word), "by": last.map(|(_, by, _)| by),
+        "at": last.map(|(_, _, at)| at.to_rfc3339()),
+    }))
+}

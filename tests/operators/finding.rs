@@ -1,0 +1,95 @@
+//! `jobs find`: what is typed in here, and what is sent.
+
+use clap::Parser as _;
+use erasure_worker::cli::{Cli, Command, Exit, find, ops_args::JobsCommand};
+use erasure_worker::config::{Config, Surroundings};
+use erasure_worker::engine::operators::{JobFilter, JobStatus};
+use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+
+use crate::worker::Rig;
+
+async fn find(rig: &Rig, url: &str, line: &str, typed: &str) -> (Exit, String, String) {
+    let words = ["erasure-worker", "jobs", "find", "--url", url].into_iter().chain(line.split_whitespace());
+    let Command::Jobs(JobsCommand::Find(args)) = Cli::try_parse_from(words).unwrap().command else { panic!() };
+    let config = Config::load(rig.config.file.as_deref(), &Surroundings::default()).unwrap();
+    let (mut input, mut out, mut err) = (typed.as_bytes(), Vec::new(), Vec::new());
+    let exit = find::find(&args, &config, &Surroundings::default(), &mut input, &mut out, &mut err).await.unwrap();
+    (exit, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn jobs_are_found_by_what_names_the_person_while_they_wait_and_when_they_have_ended() {
+    let rig = Rig::start().await;
+    let people = rig.people(3);
+    let ended = rig.submit(&people[0], 9).await;
+    let mut waiting = rig.order(&people[1], 9);
+    waiting["targets"][0].as_object_mut().unwrap().remove("customer_password");
+    rig.publish(&waiting).await;
+    let mut two = rig.order(&people[2], 9);
+    two["targets"].as_array_mut().unwrap().push(json!({
+        "system": "loyalty", "method": "program_api", "member": { "member_id": people[2].member_id },
+    }));
+    rig.publish(&two).await;
+    let count = |status| {
+        let filter = JobFilter { status: Some(status), ..JobFilter::default() };
+        rig.engine.jobs(&filter, None, 10).unwrap().jobs.len()
+    };
+    let settled = async {
+        while count(JobStatus::Completed) < 2 || count(JobStatus::NeedsInput) < 1 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(60), settled).await.expect("two end, one waits");
+
+    let by_email = "--tenant acme --system easycms --key email";
+    let (exit, out, err) = find(&rig, &rig.url(), by_email, &format!(" {}\n", people[0].email)).await;
+    assert_eq!((exit, err.as_str()), (Exit::Done, "email: "));
+    assert!(out.contains(&ended.job_id.to_string()) && out.contains("completed") && out.lines().count() == 2, "{out}");
+    let (_, out, _) = find(&rig, &rig.url(), by_email, &people[1].email).await;
+    assert!(out.contains(waiting["job_id"].as_str().unwrap()) && out.contains("needs_input"), "{out}");
+    // Named by more than that, it is found by the whole of it, whatever its proofs.
+    let (exit, _, err) = find(&rig, &rig.url(), by_email, &people[2].email).await;
+    assert!(exit == Exit::Failed && err.contains("no job"), "{err}");
+    two["job_id"] = json!("00000000-0000-4000-8000-000000000000");
+    two["targets"][0]["customer_password"] = json!("another");
+    let (_, out, _) = find(&rig, &rig.url(), "--job -", &two.to_string()).await;
+    assert!(out.lines().count() == 2 && out.contains("easycms,loyalty"), "{out}");
+    for (line, told) in [
+        ("--system nowhere --key email", "is no configured system"),
+        ("--system cleeng --key customer_id", "give the whole job with --job"),
+        ("--system easycms --key guid", "give the whole job with --job"),
+        ("--system loyalty --key member_id", "expected 1 to 256"),
+        ("--job -", "expected"),
+    ] {
+        let (exit, _, err) = find(&rig, &rig.url(), line, &"9".repeat(300)).await;
+        assert!(exit == Exit::Usage && err.contains(told), "{line}: {err}");
+        assert!(!err.contains("99999"), "{err}");
+    }
+    rig.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_identifier_that_is_typed_in_is_not_sent() {
+    let rig = Rig::start().await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let heard = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        let mut heard = Vec::new();
+        while !heard.windows(4).any(|part| part == b"\r\n\r\n") {
+            stream.read_buf(&mut heard).await.unwrap();
+        }
+        let answer = "HTTP/1.1 200 OK\r\ncontent-length: 23\r\nconnection: close\r\n\r\n{\"jobs\":[],\"next\":null}";
+        stream.write_all(answer.as_bytes()).await.unwrap();
+        String::from_utf8(heard).unwrap()
+    });
+    let line = "--tenant acme --system loyalty --key integration_id";
+    let (exit, ..) = find(&rig, &url, line, "INT-PLANTED-42\n").await;
+    assert_eq!(exit, Exit::Failed);
+    let heard = heard.await.unwrap();
+    assert!(heard.contains("subject_ref=s-") && !heard.contains("PLANTED"), "{heard}");
+    rig.end().await;
+}

@@ -1,0 +1,102 @@
+//! Who wants persons erased: a job of each form in turn, at a bounded rate, over the same bad wire.
+//!
+//! The rule it keeps: a job that was not confirmed is published again until it is.
+
+use std::time::Duration;
+
+use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
+use lapin::types::ShortString;
+use lapin::{BasicProperties, Channel, Confirmation, Connection, ConnectionProperties};
+use tokio_util::sync::CancellationToken;
+
+use crate::forms::{Case, Form};
+use crate::ground::Ground;
+
+/// How long a confirm may take, and how long a connection.
+const ATTEMPT: Duration = Duration::from_secs(8);
+
+/// A way to the broker, its channel in confirm mode.
+type Link = (Connection, Channel);
+
+/// With more jobs under way than this it waits: a run must come to an end.
+const OPEN_MOST: usize = 300;
+
+const FORMS: [Form; 16] = {
+    let [backend, mediastore, program, member, easycms, vitalsource, everything] = Form::PLAIN;
+    [
+        backend,
+        mediastore,
+        program,
+        member,
+        easycms,
+        vitalsource,
+        everything,
+        Form::Preview,
+        backend,
+        mediastore,
+        program,
+        member,
+        easycms,
+        vitalsource,
+        everything,
+        Form::WrongPassword,
+    ]
+};
+
+/// A job that the broker has confirmed.
+pub struct Published {
+    pub case: Case,
+    /// When it was first tried, in milliseconds since 1970.
+    pub at_ms: i64,
+}
+
+/// Publishes until told to stop; every job in the list was confirmed.
+pub async fn publish(ground: &Ground, rate: u32, stop: &CancellationToken) -> Vec<Published> {
+    let mut confirmed = Vec::new();
+    let mut link: Option<Link> = None;
+    // After a while without a broker it catches up at once.
+    let mut beat = tokio::time::interval(Duration::from_secs(1) / rate);
+    let mut ended = ground.rig.events.ended();
+    while !stop.is_cancelled() {
+        beat.tick().await;
+        let number = confirmed.len();
+        let room = ended.wait_for(|ended| number.saturating_sub(*ended) < OPEN_MOST);
+        if stop.run_until_cancelled(room).await.is_none() {
+            break;
+        }
+        let case = Case::new(ground.rig.sandbox(), FORMS[number % FORMS.len()], number as u64 + 1);
+        let at_ms = jiff::Timestamp::now().as_millisecond();
+        loop {
+            let Some((_, channel)) = &link else {
+                link = tokio::time::timeout(ATTEMPT, connect(ground)).await.ok().and_then(Result::ok);
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            };
+            if let Ok(Ok(true)) = tokio::time::timeout(ATTEMPT, attempt(ground, channel, &case)).await {
+                break;
+            }
+            ground.count("published again");
+            link = None;
+        }
+        confirmed.push(Published { case, at_ms });
+        ground.count("confirmed");
+    }
+    confirmed
+}
+
+async fn connect(ground: &Ground) -> lapin::Result<Link> {
+    let connection = Connection::connect(&ground.rough.url(), ConnectionProperties::default()).await?;
+    let channel = connection.create_channel().await?;
+    channel.confirm_select(ConfirmSelectOptions::default()).await?;
+    Ok((connection, channel))
+}
+
+async fn attempt(ground: &Ground, channel: &Channel, case: &Case) -> lapin::Result<bool> {
+    let properties =
+        BasicProperties::default().with_delivery_mode(2).with_message_id(ShortString::from(case.id.as_str()));
+    let exchange = ShortString::from(format!("{}.requests", ground.rig.prefix));
+    let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
+    let body = case.body.to_string();
+    let sent = channel.basic_publish(exchange, ShortString::from("job"), options, body.as_bytes(), properties).await?;
+    Ok(matches!(sent.await?, Confirmation::Ack(None)))
+}

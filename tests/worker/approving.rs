@@ -1,0 +1,219 @@
+//! Previews that wait for a second operator, over the ops API of the running worker.
+//!
+//! The rule it keeps: what a system was told is looked up at its stand-in, never believed of the
+//! worker.
+
+use erasure_worker::ops::client::{Body, ClientError, OpsApi};
+use erasure_worker::sandbox::{Entitlement, Operation, Person, User};
+use serde_json::{Value, json};
+
+use crate::client::{Message, soon};
+use crate::people;
+use crate::rig::Rig;
+
+struct Desk {
+    rig: Rig,
+    port: u16,
+}
+
+async fn desk() -> Desk {
+    // Asked of the system, so that a client finds the worker after a restart as well.
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let rig = Rig::start(&[("ops.listen", &format!("127.0.0.1:{port}"))]).await;
+    Desk { rig, port }
+}
+
+impl Desk {
+    /// Asks until the worker listens.
+    async fn ask(&self, path: &[&str], body: Option<Value>) -> Result<Value, ClientError> {
+        let api = OpsApi::new(format!("http://127.0.0.1:{}", self.port).parse().unwrap(), None).unwrap();
+        let asked = async {
+            loop {
+                let answer = match &body {
+                    Some(body) => api.post(path, Body::Json(body.clone())).await,
+                    None => api.get(path, &[]).await,
+                };
+                match answer {
+                    Err(ClientError::Unreachable { .. }) => tokio::task::yield_now().await,
+                    answer => return answer,
+                }
+            }
+        };
+        soon("an answer of the ops API", asked).await
+    }
+
+    async fn one(&self, job: &Value) -> Result<Value, ClientError> {
+        self.ask(&["v1", "approvals", "acme", &people::id(job)], None).await
+    }
+
+    async fn decide(&self, job: &Value, word: &str, by: &str) -> Result<Value, ClientError> {
+        let preview = self.one(job).await?["preview"].clone();
+        self.ask(&["v1", "approvals", "acme", &people::id(job), word], Some(json!({ "preview": preview, "by": by })))
+            .await
+    }
+
+    /// The number `n` of the job's questions for an approval.
+    async fn asks(&self, job: &Value, n: usize) -> Message {
+        let id = people::id(job);
+        let is_ask = |event: &Message| event.job_id() == id && event.json["type"] == "erasure.job.needs_input.v1";
+        let all = self.rig.client.events.count(&format!("{n} questions of {id}"), n, is_ask).await;
+        let event = all[n - 1].clone();
+        assert!(
+            event.data("inputs").as_array().unwrap().iter().all(|input| input["kind"] == "approval"),
+            "{}",
+            event.json
+        );
+        event
+    }
+}
+
+fn refused(answer: Result<Value, ClientError>) -> u16 {
+    match answer {
+        Err(ClientError::Refused { status, .. }) => status,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn wanted(targets: &[Value]) -> Value {
+    let mut job = people::job(targets);
+    job["approval"] = json!({ "requested_by": "ann" });
+    job
+}
+
+fn everywhere(person: &Person) -> [Value; 4] {
+    [
+        people::backend(person),
+        people::program(person, "member_id"),
+        people::easycms(person),
+        people::vitalsource(person),
+    ]
+}
+
+#[tokio::test]
+async fn what_a_second_operator_approves_is_erased_and_who_asked_for_it_cannot_approve() {
+    let desk = desk().await;
+    let rig = &desk.rig;
+    let (person, kept) = (rig.person(), rig.person());
+    let job = wanted(&everywhere(&person));
+    let refused_job = wanted(&everywhere(&kept));
+    rig.submit(&job).await;
+    rig.submit(&refused_job).await;
+    let event = desk.asks(&job, 1).await;
+    assert_eq!(event.data("inputs").as_array().unwrap().len(), 4);
+    assert_eq!(event.data("targets")[0]["preview"]["entitlements_with_access"], 2);
+    assert_eq!(event.data("approval"), &json!({ "requested_by": ["ann"], "decision": null, "by": null, "at": null }));
+    desk.asks(&refused_job, 1).await;
+
+    let shown = desk.one(&job).await.unwrap();
+    assert_eq!((&shown["requested_by"], &shown["again"]), (&json!(["ann"]), &json!(false)));
+    assert_eq!(shown["targets"][1]["preserved"], json!(["offer_responses"]));
+    assert_eq!(
+        (&shown["targets"][3]["preview"]["codes_active"], &shown["targets"][2]["preview"]["found"]),
+        (&json!(2), &json!(true))
+    );
+    let report = desk.ask(&["v1", "approvals", "report"], None).await.unwrap();
+    assert_eq!(report["jobs"], 2);
+    let books = &report["systems"].as_array().unwrap().iter().find(|one| one["system"] == "vitalsource").unwrap();
+    assert_eq!((&books["codes_active"], &books["refunds_expected"]), (&json!(4), &json!(2)));
+
+    // Neither by the same operator, however written, nor about something else, nor without an approval at all.
+    for by in ["ann", " Ann "] {
+        assert_eq!(refused(desk.decide(&job, "approve", by).await), 403, "{by}");
+    }
+    let id = people::id(&job);
+    let other = Some(json!({ "preview": "00", "by": "bob" }));
+    assert_eq!(refused(desk.ask(&["v1", "approvals", "acme", &id, "approve"], other).await), 409);
+    let mut plain = job.clone();
+    plain.as_object_mut().unwrap().remove("approval");
+    rig.submit(&plain).await;
+    desk.asks(&job, 2).await;
+    assert_eq!(rig.destructive_calls(), 0);
+
+    desk.decide(&job, "approve", "bob").await.unwrap();
+    assert_eq!(refused(desk.decide(&job, "reject", "carol").await), 409, "decided before");
+    let ended = rig.ended(&job, "completed", 1).await;
+    let approval = ended.data("approval");
+    assert_eq!(
+        (&approval["decision"], &approval["by"], &approval["requested_by"]),
+        (&json!("approved"), &json!("bob"), &json!(["ann"]))
+    );
+    assert!(rig.sandbox.sandbox().remains(&person).is_empty());
+    assert_eq!(refused(desk.one(&job).await), 404, "it waits no more");
+
+    // A no ends the job, and who asked may withdraw.
+    let before = rig.destructive_calls();
+    desk.decide(&refused_job, "reject", "ann").await.unwrap();
+    let ended = rig.ended(&refused_job, "cancelled", 1).await;
+    assert_eq!(
+        (&ended.data("approval")["decision"], &ended.data("approval")["by"]),
+        (&json!("rejected"), &json!("ann"))
+    );
+    assert_eq!(rig.destructive_calls(), before);
+    desk.rig.end().await;
+}
+
+#[tokio::test]
+async fn what_is_new_since_it_was_shown_asks_again_and_nothing_was_erased() {
+    let desk = desk().await;
+    let rig = &desk.rig;
+    let (customer, reader) = (rig.person(), rig.person());
+    let richer = wanted(&[people::backend(&customer)]);
+    let mut by_reference = people::vitalsource(&reader);
+    by_reference.as_object_mut().unwrap().remove("guid");
+    by_reference["codes"] = json!([]);
+    let other = wanted(&[by_reference]);
+    for job in [&richer, &other] {
+        rig.submit(job).await;
+        desk.asks(job, 1).await;
+    }
+    rig.sandbox.sandbox().world(|world| {
+        let mut bought = world.cleeng("cleeng").customer(&customer.customer_id).unwrap().clone();
+        bought.entitlements.push(Entitlement { id: Some(777_001), ..Entitlement::active("S999_EX") });
+        world.cleeng("cleeng").add(bought);
+        let books = world.vitalsource("vitalsource");
+        let user = books.user(&reader.guid).unwrap().clone();
+        books.add_user(User { guid: "SOMEBODYELSE".to_owned(), ..user });
+    });
+    for job in [&richer, &other] {
+        desk.decide(job, "approve", "bob").await.unwrap();
+    }
+    let event = desk.asks(&richer, 2).await;
+    assert_eq!(event.data("targets")[0]["preview"]["entitlements_with_access"], 3);
+    assert_eq!(event.data("approval")["decision"], "approved", "what was approved before stays told");
+    desk.asks(&other, 2).await;
+    assert_eq!(rig.destructive_calls(), 0);
+    let shown = desk.one(&richer).await.unwrap();
+    assert_eq!(shown["again"], true);
+    assert_eq!(shown["targets"][0]["preview"]["entitlements"][2]["offer_id"], "S999_EX");
+
+    // Seen and approved, it goes on; the other person is left alone.
+    desk.decide(&richer, "approve", "bob").await.unwrap();
+    desk.decide(&other, "reject", "bob").await.unwrap();
+    rig.ended(&richer, "completed", 1).await;
+    rig.ended(&other, "cancelled", 1).await;
+    rig.remains(&customer, "cleeng", &[]);
+    assert!(!rig.calls("vitalsource").contains(&Operation::UpdateUser));
+    desk.rig.end().await;
+}
+
+#[tokio::test]
+async fn a_crash_between_question_approval_and_run_loses_nothing_and_erases_nothing_unapproved() {
+    let mut desk = desk().await;
+    let person = desk.rig.person();
+    let job = wanted(&everywhere(&person));
+    desk.rig.submit(&job).await;
+    let shown = desk.asks(&job, 1).await;
+    desk.rig.kill_worker().await;
+    desk.rig.start_worker();
+    assert_eq!(desk.one(&job).await.unwrap()["requested_by"], json!(["ann"]), "the question is still there");
+    assert_eq!(desk.rig.destructive_calls(), 0);
+    desk.decide(&job, "approve", "bob").await.unwrap();
+    // Dead before the job came back: the approval was durable when it was answered.
+    desk.rig.kill_worker().await;
+    desk.rig.start_worker();
+    let ended = desk.rig.ended(&job, "completed", 1).await;
+    assert_eq!(ended.data("approval")["by"], "bob");
+    assert!(desk.rig.sandbox.sandbox().remains(&person).is_empty());
+    assert_eq!(shown.data("run"), ended.data("run"));
+    desk.rig.end().await;
+}
