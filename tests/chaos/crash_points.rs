@@ -70,7 +70,16 @@ async fn wherever_the_process_ends_and_whatever_a_system_does_the_job_ends_as_it
     assert_eq!(counts.deaths, 0);
     let everywhere = |told: &Told| told.everywhere(if all { 2 } else { 1 });
     let around = |told: &Told| if all { everywhere(told) } else { told.around_the_fault() };
-    let trials: Vec<Trial> = healthy.iter().flat_map(everywhere).chain(faulted.iter().flat_map(around)).collect();
+    let mut trials: Vec<Trial> = healthy.iter().flat_map(everywhere).chain(faulted.iter().flat_map(around)).collect();
+    // And where a form comes only when something went wrong.
+    let mut known: BTreeSet<(Form, String)> =
+        trials.iter().map(|trial| (trial.form, trial.place.clone().unwrap_or_default())).collect();
+    trials.extend(
+        faulted
+            .iter()
+            .flat_map(|told| told.everywhere(1))
+            .filter(|trial| known.insert((trial.form, trial.place.clone().unwrap_or_default()))),
+    );
     let cases = trials.len();
     eprintln!("{} jobs left alone in {} s; {cases} cases", counts.jobs, began.elapsed().as_secs());
     run(trials, &mut counts).await;
