@@ -53,6 +53,8 @@ impl Engine {
             hand.cancelled.cancel();
         }
         self.heed_approval(&run, &hand.cancelled)?;
+        // After the decision, which speaks of what was read before it.
+        journal.forget_distrusted();
         let rests = match self.held_by_guard(&job.key)? {
             Some(until) if !hand.cancelled.is_cancelled() => {
                 Rests::Waits { until, why: Waiting::Guard, asks: Vec::new() }

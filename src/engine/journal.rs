@@ -74,6 +74,7 @@ pub struct JobState {
     next_seq: u64,
     keys: Vec<Vec<u8>>,
     tail: Option<Tail>,
+    is_distrusted: bool,
     /// What was written and not yet known to be durable: on a full disk a later write may find the
     /// room that an earlier one did not.
     pending: Vec<Ticket>,
@@ -127,6 +128,7 @@ impl Journal {
                 next_seq: 1,
                 keys: Vec::new(),
                 tail: None,
+                is_distrusted: false,
                 pending: Vec::new(),
             }),
         }
@@ -181,9 +183,17 @@ impl Journal {
         look(&self.lock())
     }
 
-    /// Another worker may have had the job since: see [`TargetState::forget_first_reads`].
-    pub fn read_again(&self) {
-        self.lock().targets.iter_mut().for_each(TargetState::forget_first_reads);
+    /// Another worker may have had the job since. What was read still tells what an operator has seen.
+    pub fn distrust_reads(&self) {
+        self.lock().is_distrusted = true;
+    }
+
+    /// Where another worker may have had the job, see [`TargetState::forget_first_reads`].
+    pub fn forget_distrusted(&self) {
+        let mut state = self.lock();
+        if std::mem::take(&mut state.is_distrusted) {
+            state.targets.iter_mut().for_each(TargetState::forget_first_reads);
+        }
     }
 
     /// Changes the record in memory; the next [`Journal::write`] carries it.

@@ -71,7 +71,7 @@ impl Engine {
         let was_elsewhere = redelivered || number.is_some_and(|number| number > record.park_written);
         let journal = self.load(job, record)?;
         if was_elsewhere {
-            journal.read_again();
+            journal.distrust_reads();
         }
         if number.is_none() {
             self.continued(job, &journal, letter, |at| Entry::Continued { at })?;

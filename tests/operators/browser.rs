@@ -31,8 +31,20 @@ impl Drop for Driver {
     }
 }
 
+/// Starts it; where the port that it chose was taken before it could listen, again.
 fn start_driver(home: &std::path::Path) -> (Driver, u16) {
-    use std::io::BufRead as _;
+    loop {
+        match try_driver(home) {
+            Ok(started) => return started,
+            Err(said) if said.contains("port not available") || said.contains("bind()") => {}
+            Err(said) => panic!("chromedriver does not start (Debian: chromium, chromium-driver): {said}"),
+        }
+    }
+}
+
+/// Its process and port, or what it said instead.
+fn try_driver(home: &std::path::Path) -> Result<(Driver, u16), String> {
+    use std::io::{BufRead as _, Read as _};
     let mut command = Command::new("setpriv");
     command
         .args(["--pdeathsig", "KILL", "chromedriver", "--port=0", "--log-level=SEVERE"])
@@ -42,17 +54,23 @@ fn start_driver(home: &std::path::Path) -> (Driver, u16) {
         .process_group(0)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
-        .stderr(Stdio::null());
+        .stderr(Stdio::piped());
     let mut child = command.spawn().expect("setpriv");
     let lines = std::io::BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut errors = child.stderr.take().unwrap();
     let driver = Driver(child);
+    let mut said = String::new();
     for line in lines.map_while(Result::ok) {
         if let Some((_, port)) = line.split_once("successfully on port ") {
             let digits: String = port.chars().take_while(char::is_ascii_digit).collect();
-            return (driver, digits.parse().unwrap());
+            // Nobody reads on, and it must not wait for a reader.
+            std::thread::spawn(move || std::io::copy(&mut errors, &mut std::io::sink()));
+            return Ok((driver, digits.parse().unwrap()));
         }
+        said.push_str(&line);
     }
-    panic!("chromedriver does not start (Debian: chromium, chromium-driver)");
+    let _ = errors.read_to_string(&mut said);
+    Err(said)
 }
 
 impl Browser {

@@ -226,6 +226,10 @@ impl Director {
                 tokio::time::sleep(Duration::from_secs(1)).await;
                 return;
             }
+            if self.around.hub.is_empty() {
+                // Nothing is left that could end the rest: the verdict names them.
+                return;
+            }
         }
     }
 }

@@ -6,6 +6,7 @@
 use erasure_worker::sandbox::{Action, FaultRule, Operation as Op};
 use serde_json::json;
 
+use crate::client::soon;
 use crate::people::{self, confirm, job, unconfirmed};
 use crate::rig::Rig;
 
@@ -76,7 +77,8 @@ async fn a_job_in_hand_is_cancelled_before_its_first_destructive_call() {
     rig.sandbox.sandbox().add_fault(FaultRule::on(Op::GetMember, Action::Delay { ms: 700, after_work: false }).nth(1));
     let job = job(&[people::program(&person, "member_id")]);
     rig.submit(&job).await;
-    rig.sandbox.sandbox().wait_for(|calls| calls.iter().any(|call| call.operation == Op::GetMember)).await;
+    soon("the call", rig.sandbox.sandbox().wait_for(|calls| calls.iter().any(|call| call.operation == Op::GetMember)))
+        .await;
     rig.cancel(&job).await;
     rig.ended(&job, "cancelled", 1).await;
     assert_eq!(rig.calls("loyalty"), [Op::GetMember]);
@@ -92,7 +94,11 @@ async fn from_the_first_destructive_intent_on_a_cancellation_is_refused_and_the_
     rig.sandbox.sandbox().add_fault(FaultRule::on(Op::DeleteMember, slow).nth(1));
     let job = job(&[people::program(&person, "member_id")]);
     rig.submit(&job).await;
-    rig.sandbox.sandbox().wait_for(|calls| calls.iter().any(|call| call.operation == Op::DeleteMember)).await;
+    soon(
+        "the call",
+        rig.sandbox.sandbox().wait_for(|calls| calls.iter().any(|call| call.operation == Op::DeleteMember)),
+    )
+    .await;
     rig.cancel(&job).await;
     let refused = rig.event(&job, "cancel_refused").await;
     assert_eq!((refused.data("final"), refused.data("run")), (&json!(false), &json!(1)));

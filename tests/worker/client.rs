@@ -132,17 +132,20 @@ pub struct Client {
 impl Client {
     /// Connects; the topology must be there.
     pub async fn connect(url: &str, prefix: &str) -> Client {
-        let connection = Connection::connect(url, ConnectionProperties::default()).await.unwrap();
-        let channel = connection.create_channel().await.unwrap();
-        channel.confirm_select(ConfirmSelectOptions::default()).await.unwrap();
-        Client {
-            events: Tap::open(&connection, &format!("{prefix}.events"), "#").await,
-            dead_letters: Tap::open(&connection, &format!("{prefix}.dead-letter"), "").await,
-            resumed: Tap::open(&connection, &format!("{prefix}.resume"), "job").await,
-            prefix: prefix.to_owned(),
-            channel,
-            connection,
-        }
+        let connected = async {
+            let connection = Connection::connect(url, ConnectionProperties::default()).await.unwrap();
+            let channel = connection.create_channel().await.unwrap();
+            channel.confirm_select(ConfirmSelectOptions::default()).await.unwrap();
+            Client {
+                events: Tap::open(&connection, &format!("{prefix}.events"), "#").await,
+                dead_letters: Tap::open(&connection, &format!("{prefix}.dead-letter"), "").await,
+                resumed: Tap::open(&connection, &format!("{prefix}.resume"), "job").await,
+                prefix: prefix.to_owned(),
+                channel,
+                connection,
+            }
+        };
+        soon("the broker", connected).await
     }
 
     /// Publishes to `PREFIX.EXCHANGE` and waits for the confirm.
@@ -169,13 +172,16 @@ impl Client {
     /// Takes the first message off the jobs queue and gives it back, as a worker does that dies
     /// before it has begun. There must be no worker.
     pub async fn take_and_give_back(&self) {
-        let channel = self.connection.create_channel().await.unwrap();
-        let queue = format!("{}.jobs", self.prefix);
-        let nothing = FieldTable::default();
-        let mut consumer =
-            channel.basic_consume(queue.into(), "".into(), BasicConsumeOptions::default(), nothing).await.unwrap();
-        let _ = soon("a job in the queue", consumer.next()).await.unwrap().unwrap();
-        channel.close(200, "".into()).await.unwrap();
+        let taken = async {
+            let channel = self.connection.create_channel().await.unwrap();
+            let queue = format!("{}.jobs", self.prefix);
+            let nothing = FieldTable::default();
+            let mut consumer =
+                channel.basic_consume(queue.into(), "".into(), BasicConsumeOptions::default(), nothing).await.unwrap();
+            let _ = consumer.next().await.unwrap().unwrap();
+            channel.close(200, "".into()).await.unwrap();
+        };
+        soon("a job in the queue", taken).await;
     }
 
     /// How many copies of jobs are ready, in the queue and in the wait queues. The broker counts a
@@ -203,12 +209,15 @@ impl Client {
 
     /// Removes the test's names from the broker.
     pub async fn remove(&self, queues: &[String], exchanges: &[String]) {
-        for queue in queues {
-            self.channel.queue_delete(queue.as_str().into(), Default::default()).await.unwrap();
-        }
-        for exchange in exchanges {
-            self.channel.exchange_delete(exchange.as_str().into(), Default::default()).await.unwrap();
-        }
+        let removed = async {
+            for queue in queues {
+                self.channel.queue_delete(queue.as_str().into(), Default::default()).await.unwrap();
+            }
+            for exchange in exchanges {
+                self.channel.exchange_delete(exchange.as_str().into(), Default::default()).await.unwrap();
+            }
+        };
+        soon("the names' removal", removed).await;
     }
 }
 

@@ -4,6 +4,7 @@
 
 use erasure_worker::sandbox::{Action, FaultRule, Operation as Op, RateLimit, Slash};
 
+use crate::client::soon;
 use crate::people::{self, job};
 use crate::rig::Rig;
 
@@ -14,7 +15,11 @@ async fn a_refused_credential_holds_the_system_and_its_release_lets_the_jobs_go_
     rig.sandbox.sandbox().world(|world| world.cleeng("cleeng").settings.publisher_token = "rotated".into());
     let held = job(&[people::backend(&ann)]);
     rig.submit(&held).await;
-    rig.sandbox.sandbox().wait_for(|calls| calls.iter().any(|call| call.operation == Op::GetCustomer)).await;
+    soon(
+        "the call",
+        rig.sandbox.sandbox().wait_for(|calls| calls.iter().any(|call| call.operation == Op::GetCustomer)),
+    )
+    .await;
 
     let other = job(&[people::program(&bob, "member_id"), people::easycms(&bob)]);
     rig.runs_to(&other, "completed").await;
@@ -23,7 +28,7 @@ async fn a_refused_credential_holds_the_system_and_its_release_lets_the_jobs_go_
     rig.submit(&waiting).await;
     let probed =
         |calls: &[erasure_worker::sandbox::Entry]| calls.iter().filter(|call| call.system == "cleeng").count() >= 4;
-    rig.sandbox.sandbox().wait_for(probed).await;
+    soon("the call", rig.sandbox.sandbox().wait_for(probed)).await;
     let concerned = [&ann, &bob].map(|person| &person.customer_id);
     let calls = rig.sandbox.sandbox().entries(0);
     let of_jobs = calls.iter().filter(|call| call.subject.as_ref().is_some_and(|subject| concerned.contains(&subject)));
@@ -42,7 +47,7 @@ async fn a_wrong_path_of_the_shop_holds_the_system_instead_of_failing_people() {
     rig.sandbox.sandbox().world(|world| world.easycms("easycms").settings.slash = Slash::With);
     let job = job(&[people::easycms(&person)]);
     rig.submit(&job).await;
-    rig.sandbox.sandbox().wait_for(|calls| calls.len() >= 3).await;
+    soon("the call", rig.sandbox.sandbox().wait_for(|calls| calls.len() >= 3)).await;
     rig.sandbox.sandbox().world(|world| world.easycms("easycms").settings.slash = Slash::Either);
     rig.ended(&job, "completed", 1).await;
     rig.end().await;
@@ -61,7 +66,7 @@ async fn a_hold_in_the_middle_of_a_job_repeats_nothing() {
 
 #[tokio::test]
 async fn the_time_of_a_hold_is_not_counted_against_the_job() {
-    let rig = Rig::start(&[("retry.max_elapsed", "1s")]).await;
+    let rig = Rig::start(&[("retry.max_elapsed", "1s"), ("retry.max_interval", "1s")]).await;
     let person = rig.person();
     let unavailable = Action::Status { status: 503, body: String::new(), after_work: false };
     // The job is parked for five seconds; what fails then is its first attempt.

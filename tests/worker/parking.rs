@@ -7,7 +7,7 @@ use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable};
 use serde_json::{Value, json};
 
-use crate::client::Message;
+use crate::client::{Message, soon};
 use crate::people::{self, id, unconfirmed};
 use crate::rig::Rig;
 
@@ -180,7 +180,11 @@ async fn a_worker_that_is_stopped_finishes_the_call_on_the_wire_and_another_goes
     rig.sandbox.sandbox().add_fault(FaultRule::on(Op::DeleteMember, slow).nth(1));
     let job = people::job(&[people::program(&person, "member_id")]);
     rig.submit(&job).await;
-    rig.sandbox.sandbox().wait_for(|calls| calls.iter().any(|call| call.operation == Op::DeleteMember)).await;
+    soon(
+        "the call",
+        rig.sandbox.sandbox().wait_for(|calls| calls.iter().any(|call| call.operation == Op::DeleteMember)),
+    )
+    .await;
     rig.stop_worker().await;
     assert_eq!(rig.calls("loyalty"), [Op::GetMember, Op::DeleteMember]);
     assert!(rig.client.events.all().is_empty());
@@ -198,9 +202,13 @@ async fn a_worker_that_is_killed_in_a_call_is_followed_by_one_that_reads_back() 
     rig.sandbox.sandbox().add_fault(FaultRule::on(Op::DeleteMember, slow).nth(1));
     let job = people::job(&[people::program(&person, "member_id")]);
     rig.submit(&job).await;
-    rig.sandbox.sandbox().wait_for(|calls| calls.iter().any(|call| call.operation == Op::DeleteMember)).await;
+    soon(
+        "the call",
+        rig.sandbox.sandbox().wait_for(|calls| calls.iter().any(|call| call.operation == Op::DeleteMember)),
+    )
+    .await;
     rig.kill_worker().await;
-    rig.sandbox.sandbox().wait_for(|calls| calls.iter().any(|call| call.effect)).await;
+    soon("the call", rig.sandbox.sandbox().wait_for(|calls| calls.iter().any(|call| call.effect))).await;
     rig.start_worker();
     rig.ended(&job, "completed", 1).await;
     assert_eq!(rig.calls("loyalty"), [Op::GetMember, Op::DeleteMember, Op::GetMember]);

@@ -88,6 +88,7 @@ async fn keep_up(shared: &Shared, first: oneshot::Sender<Result<(), AmqpError>>)
             }
             Err(error) => error,
         };
+        tracing::debug!(%error, "no link to the broker");
         shared.down(&error.to_string());
         if let Some(first) = first.take() {
             let permanent = error.is_permanent();

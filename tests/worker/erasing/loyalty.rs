@@ -2,10 +2,11 @@
 //!
 //! The rule it keeps: a member is read, deleted, and read again by the id that the job names.
 
-use erasure_worker::sandbox::{MemberKey, MemberProof, Operation as Op, Person};
+use erasure_worker::sandbox::{Entry, MemberKey, MemberProof, Operation as Op, Person};
 use serde_json::json;
 
 use super::target;
+use crate::client::soon;
 use crate::people::{self, unconfirmed};
 use crate::rig::Rig;
 
@@ -116,7 +117,8 @@ async fn a_member_is_deleted_with_the_token_alone_where_the_platform_is_set_so()
 /// The code in the member's mailbox, once it is there.
 async fn mailed_code(rig: &Rig, person: &Person) -> String {
     let sandbox = rig.sandbox.sandbox();
-    sandbox.wait_for(|calls| calls.iter().any(|call| call.operation == Op::RequestOtp && call.effect)).await;
+    let is_sent = |calls: &[Entry]| calls.iter().any(|call| call.operation == Op::RequestOtp && call.effect);
+    soon("the code", sandbox.wait_for(is_sent)).await;
     let mailbox = sandbox.world(|world| world.loyalty("loyalty").mailbox(&person.database_id).map(|m| m.0.to_owned()));
     let code = mailbox.unwrap();
     // In quotes: six digits alone stand in many a timestamp.
