@@ -181,7 +181,8 @@ pub async fn report(
         let (tenant, by) = (wanted.tenant.as_deref(), wanted.requested_by.as_deref());
         let (mut jobs, mut systems) = (0_u64, BTreeMap::<String, Sum>::new());
         for (key, asked) in engine.approvals(None)? {
-            if asked.decision.is_some() || asked.at > as_of || !is_meant(&key, &asked, tenant, by) {
+            // What is asked for in this very millisecond may come after the look: it is left to the next.
+            if asked.decision.is_some() || asked.at >= as_of || !is_meant(&key, &asked, tenant, by) {
                 continue;
             }
             jobs += 1;
@@ -251,7 +252,7 @@ async fn decide_many(
     let by = caller.decides_as(many.by.as_deref())?;
     let as_of = serve::time("as_of", Some(many.as_of))?.unwrap_or_default();
     let meant = |key: &JobKey, asked: &Asked| {
-        let is_seen = asked.decision.is_none() && asked.at <= as_of;
+        let is_seen = asked.decision.is_none() && asked.at < as_of;
         is_seen && is_meant(key, asked, many.tenant.as_deref(), many.requested_by.as_deref())
     };
     Ok(shared.ops.engine.decide_approvals(meant, is_approved, &by).await?)
