@@ -77,7 +77,7 @@ async fn who_is_there_is_read_again_where_another_worker_may_have_had_the_job_me
     let case = Case::new(rig.sandbox(), Form::Unconfirmed, 1);
     rig.publish(std::slice::from_ref(&case.body)).await;
     let log = rig.folder.path().join("ended-at");
-    let settings = [("ERASURE_CRASH_AT", "after_park_written"), ("ERASURE_CRASH_LOG", log.to_str().unwrap())];
+    let settings = [("ERASURE_CRASH_AT", "after_park_number"), ("ERASURE_CRASH_LOG", log.to_str().unwrap())];
     // It has read that there is a subscription, which needs a confirmation.
     let mut worker = rig.worker("state", &settings);
     assert!(!worker.ended().await.success());
