@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::Exit;
 use super::approvals_args::{ApprovalsCommand, ApprovalsDecide, ApprovalsFilter, ApprovalsList, ApprovalsReport};
-use super::client::{connect, field, job, list, sorry, table};
+use super::client::{connect, field, job, list, sorry, table, tell};
 use super::jobs::ask_one;
 use super::ops_args::OneJob;
 use crate::config::Surroundings;
@@ -61,27 +61,21 @@ async fn list_all(
         query.push(("limit", Some(args.limit.to_string())));
         connect(&args.ops, surroundings)?.get(&["v1", "approvals"], &query).await
     };
-    let answer = match ask.await {
-        Ok(answer) => answer,
-        Err(error) => return sorry(&error, err),
-    };
-    if args.output.json {
-        writeln!(out, "{answer:#}")?;
-        return Ok(Exit::Done);
-    }
-    let rows: Vec<Vec<String>> = list(&answer, "approvals")
-        .iter()
-        .map(|one| {
-            let decided = one.get("decided").filter(|decided| !decided.is_null());
-            let state = decided.map_or("waits".to_owned(), |decided| field(decided, "decision"));
-            vec![job(one), field(one, "preview"), field(one, "requested_by"), field(one, "asked_at"), state]
-        })
-        .collect();
-    table(out, &["JOB", "PREVIEW", "REQUESTED BY", "ASKED", "STATE"], &rows)?;
-    if let Some(next) = answer.get("next").and_then(Value::as_str) {
-        writeln!(err, "there are more: --after {next}")?;
-    }
-    Ok(Exit::Done)
+    tell(ask.await, args.output, out, err, |answer, out, err| {
+        let rows: Vec<Vec<String>> = list(answer, "approvals")
+            .iter()
+            .map(|one| {
+                let decided = one.get("decided").filter(|decided| !decided.is_null());
+                let state = decided.map_or("waits".to_owned(), |decided| field(decided, "decision"));
+                vec![job(one), field(one, "preview"), field(one, "requested_by"), field(one, "asked_at"), state]
+            })
+            .collect();
+        table(out, &["JOB", "PREVIEW", "REQUESTED BY", "ASKED", "STATE"], &rows)?;
+        if let Some(next) = answer.get("next").and_then(Value::as_str) {
+            writeln!(err, "there are more: --after {next}")?;
+        }
+        Ok(())
+    })
 }
 
 async fn report(
@@ -94,21 +88,14 @@ async fn report(
         let api = connect(&args.ops, surroundings)?;
         api.get(&["v1", "approvals", "report"], &named(&args.filter)).await
     };
-    let answer = match ask.await {
-        Ok(answer) => answer,
-        Err(error) => return sorry(&error, err),
-    };
-    if args.output.json {
-        writeln!(out, "{answer:#}")?;
-        return Ok(Exit::Done);
-    }
-    let rows: Vec<Vec<String>> = list(&answer, "systems")
-        .iter()
-        .map(|system| LOSSES.iter().map(|(name, _)| field(system, name)).collect())
-        .collect();
-    writeln!(out, "{} jobs wait for an approval, as of {}", field(&answer, "jobs"), field(&answer, "as_of"))?;
-    table(out, &LOSSES.map(|(_, head)| head), &rows)?;
-    Ok(Exit::Done)
+    tell(ask.await, args.output, out, err, |answer, out, _| {
+        let rows: Vec<Vec<String>> = list(answer, "systems")
+            .iter()
+            .map(|system| LOSSES.iter().map(|(name, _)| field(system, name)).collect())
+            .collect();
+        writeln!(out, "{} jobs wait for an approval, as of {}", field(answer, "jobs"), field(answer, "as_of"))?;
+        table(out, &LOSSES.map(|(_, head)| head), &rows)
+    })
 }
 
 async fn show(
@@ -117,19 +104,18 @@ async fn show(
     out: &mut dyn Write,
     err: &mut dyn Write,
 ) -> io::Result<Exit> {
-    let answer = match ask_one(args, surroundings, "approvals", None).await {
-        Ok(answer) => answer,
-        Err(error) => return sorry(&error, err),
-    };
-    if args.output.json {
-        writeln!(out, "{answer:#}")?;
-        return Ok(Exit::Done);
-    }
-    writeln!(out, "{}", job(&answer))?;
+    tell(ask_one(args, surroundings, "approvals", None).await, args.output, out, err, |answer, out, _| {
+        describe(answer, out)
+    })
+}
+
+/// One preview, for people.
+fn describe(answer: &Value, out: &mut dyn Write) -> io::Result<()> {
+    writeln!(out, "{}", job(answer))?;
     for name in ["preview", "requested_by", "asked_at", "again"] {
-        writeln!(out, "  {name}: {}", field(&answer, name))?;
+        writeln!(out, "  {name}: {}", field(answer, name))?;
     }
-    for target in list(&answer, "targets") {
+    for target in list(answer, "targets") {
         writeln!(out, "  {} ({})", field(target, "system"), field(target, "kind"))?;
         let preview = target.get("preview").unwrap_or(&Value::Null);
         for name in ["found", "entitlements_with_access", "codes", "codes_active"] {
@@ -143,7 +129,7 @@ async fn show(
         writeln!(out, "    money back: {expected} of {} codes", refunds.len())?;
         writeln!(out, "    preserved: {}", field(target, "preserved"))?;
     }
-    Ok(Exit::Done)
+    Ok(())
 }
 
 async fn decide(

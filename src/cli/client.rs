@@ -9,6 +9,7 @@ use secrecy::SecretString;
 use serde_json::Value;
 
 use super::Exit;
+use super::args::Output;
 use super::ops_args::OpsClient;
 use crate::config::Surroundings;
 use crate::ops::client::{ClientError, OpsApi};
@@ -45,6 +46,26 @@ pub fn sorry(error: &ClientError, err: &mut dyn Write) -> io::Result<Exit> {
         ClientError::Setting(_) | ClientError::Refused { status: 400 | 401, .. } => Exit::Usage,
         ClientError::Unreachable { .. } | ClientError::Refused { .. } | ClientError::Stranger { .. } => Exit::Failed,
     })
+}
+
+/// Prints what the worker answered: as it is for programs, for people as `show` does; or says what
+/// went wrong.
+///
+/// # Errors
+/// Where `out` or `err` can't be written.
+pub(super) fn tell(
+    answer: Result<Value, ClientError>,
+    output: Output,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+    show: impl FnOnce(&Value, &mut dyn Write, &mut dyn Write) -> io::Result<()>,
+) -> io::Result<Exit> {
+    match answer {
+        Err(error) => return sorry(&error, err),
+        Ok(answer) if output.json => writeln!(out, "{answer:#}")?,
+        Ok(answer) => show(&answer, out, err)?,
+    }
+    Ok(Exit::Done)
 }
 
 /// A value as a cell: text as it is, a list with commas, nothing as a dash.

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use super::Exit;
-use super::client::{connect, field, job, list, sorry, table};
+use super::client::{connect, field, job, list, sorry, table, tell};
 use super::jobs::ask_one;
 use super::ops_args::{
     DeadLetterFilter, DeadLettersCommand, DeadLettersDiscard, DeadLettersList, DeadLettersReplay, OneJob,
@@ -67,26 +67,20 @@ async fn list_letters(
         query.push(("limit", Some(args.limit.to_string())));
         connect(&args.ops, surroundings)?.get(&["v1", "dead-letters"], &query).await
     };
-    let answer = match ask.await {
-        Ok(answer) => answer,
-        Err(error) => return sorry(&error, err),
-    };
-    if args.output.json {
-        writeln!(out, "{answer:#}")?;
-        return Ok(Exit::Done);
-    }
-    let rows: Vec<Vec<String>> = list(&answer, "dead_letters")
-        .iter()
-        .map(|letter| {
-            let of = |name| field(letter, name);
-            vec![of("code"), of("reason"), of("system"), of("step"), of("run"), of("at"), job(letter)]
-        })
-        .collect();
-    table(out, &["CODE", "REASON", "SYSTEM", "STEP", "RUN", "AT", "JOB"], &rows)?;
-    if answer.get("more").and_then(Value::as_bool) == Some(true) {
-        writeln!(err, "there are more: give a filter, or a higher --limit")?;
-    }
-    Ok(Exit::Done)
+    tell(ask.await, args.output, out, err, |answer, out, err| {
+        let rows: Vec<Vec<String>> = list(answer, "dead_letters")
+            .iter()
+            .map(|letter| {
+                let of = |name| field(letter, name);
+                vec![of("code"), of("reason"), of("system"), of("step"), of("run"), of("at"), job(letter)]
+            })
+            .collect();
+        table(out, &["CODE", "REASON", "SYSTEM", "STEP", "RUN", "AT", "JOB"], &rows)?;
+        if answer.get("more").and_then(Value::as_bool) == Some(true) {
+            writeln!(err, "there are more: give a filter, or a higher --limit")?;
+        }
+        Ok(())
+    })
 }
 
 async fn show(
@@ -95,21 +89,15 @@ async fn show(
     out: &mut dyn Write,
     err: &mut dyn Write,
 ) -> io::Result<Exit> {
-    let answer = match ask_one(args, surroundings, "dead-letters", None).await {
-        Ok(answer) => answer,
-        Err(error) => return sorry(&error, err),
-    };
-    if args.output.json {
-        writeln!(out, "{answer:#}")?;
-        return Ok(Exit::Done);
-    }
-    for letter in list(&answer, "dead_letters") {
-        writeln!(out, "{}  {}", field(letter, "code"), job(letter))?;
-        for name in ["sentence", "runbook", "system", "step", "attempts", "run", "at", "retry", "sealed", "bytes"] {
-            writeln!(out, "  {name}: {}", field(letter, name))?;
+    tell(ask_one(args, surroundings, "dead-letters", None).await, args.output, out, err, |answer, out, _| {
+        for letter in list(answer, "dead_letters") {
+            writeln!(out, "{}  {}", field(letter, "code"), job(letter))?;
+            for name in ["sentence", "runbook", "system", "step", "attempts", "run", "at", "retry", "sealed", "bytes"] {
+                writeln!(out, "  {name}: {}", field(letter, name))?;
+            }
         }
-    }
-    Ok(Exit::Done)
+        Ok(())
+    })
 }
 
 async fn replay(

@@ -5,10 +5,8 @@
 
 use std::io::{self, Write};
 
-use serde_json::Value;
-
 use super::Exit;
-use super::client::{connect, field, list, sorry, table};
+use super::client::{connect, field, list, table, tell};
 use super::guard_args::{GuardCommand, GuardDecision, GuardList};
 use crate::config::Surroundings;
 use crate::ops::client::Body;
@@ -37,19 +35,12 @@ async fn list_scopes(
     err: &mut dyn Write,
 ) -> io::Result<Exit> {
     let ask = async { connect(&args.ops, surroundings)?.get(&["v1", "guard"], &[]).await };
-    let answer: Value = match ask.await {
-        Ok(answer) => answer,
-        Err(error) => return sorry(&error, err),
-    };
-    if args.output.json {
-        writeln!(out, "{answer:#}")?;
-        return Ok(Exit::Done);
-    }
-    let names = ["scope", "name", "passed", "limit", "held", "held_since"];
-    let rows: Vec<Vec<String>> =
-        list(&answer, "scopes").iter().map(|row| names.iter().map(|name| field(row, name)).collect()).collect();
-    table(out, &["SCOPE", "NAME", "PASSED", "LIMIT", "HELD", "HELD SINCE"], &rows)?;
-    Ok(Exit::Done)
+    tell(ask.await, args.output, out, err, |answer, out, _| {
+        let names = ["scope", "name", "passed", "limit", "held", "held_since"];
+        let rows: Vec<Vec<String>> =
+            list(answer, "scopes").iter().map(|row| names.iter().map(|name| field(row, name)).collect()).collect();
+        table(out, &["SCOPE", "NAME", "PASSED", "LIMIT", "HELD", "HELD SINCE"], &rows)
+    })
 }
 
 async fn decide(
@@ -61,10 +52,7 @@ async fn decide(
 ) -> io::Result<Exit> {
     let (kind, name) = args.scope.named();
     let ask = async { connect(&args.ops, surroundings)?.post(&["v1", "guard", kind, name, action], Body::Empty).await };
-    match ask.await {
-        Ok(answer) if args.output.json => writeln!(out, "{answer:#}")?,
-        Ok(answer) => writeln!(out, "{} {done}; it takes effect within a quarter of an hour", field(&answer, done))?,
-        Err(error) => return sorry(&error, err),
-    }
-    Ok(Exit::Done)
+    tell(ask.await, args.output, out, err, |answer, out, _| {
+        writeln!(out, "{} {done}; it takes effect within a quarter of an hour", field(answer, done))
+    })
 }

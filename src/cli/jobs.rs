@@ -7,7 +7,7 @@ use std::io::{self, Write};
 use serde_json::{Value, json};
 
 use super::Exit;
-use super::client::{cell, connect, field, job, list, sorry, table};
+use super::client::{cell, connect, field, job, list, sorry, table, tell};
 use super::ops_args::{AskOnly, JobsCommand, JobsList, OneJob};
 use super::pausing;
 use crate::config::Surroundings;
@@ -72,34 +72,28 @@ async fn list_jobs(
     err: &mut dyn Write,
 ) -> io::Result<Exit> {
     let read = async { pages(&connect(&args.ops, surroundings)?, args).await };
-    let answer = match read.await {
-        Ok(answer) => answer,
-        Err(error) => return sorry(&error, err),
-    };
-    if args.output.json {
-        writeln!(out, "{answer:#}")?;
-        return Ok(Exit::Done);
-    }
-    let rows: Vec<Vec<String>> = list(&answer, "jobs")
-        .iter()
-        .map(|line| {
-            let waiting = line.get("waiting").filter(|waiting| !waiting.is_null());
-            let since_or_until = match waiting {
-                Some(waiting) => format!("{} until {}", field(waiting, "reason"), field(waiting, "until")),
-                None => field(line, "ended_at"),
-            };
-            let of = |name| field(line, name);
-            vec![job(line), of("state"), of("run"), of("systems"), of("due_at"), since_or_until]
-        })
-        .collect();
-    table(out, &["JOB", "STATE", "RUN", "SYSTEMS", "DUE", "WAITS OR ENDED"], &rows)?;
-    if let Some(next) = answer.get("next").filter(|next| !next.is_null()) {
-        writeln!(err, "there may be more: --after {}", cell(next))?;
-    }
-    if let Some(count @ 1..) = answer.get("unreadable").and_then(Value::as_u64) {
-        writeln!(err, "{count} record(s) cannot be decoded and are left out")?;
-    }
-    Ok(Exit::Done)
+    tell(read.await, args.output, out, err, |answer, out, err| {
+        let rows: Vec<Vec<String>> = list(answer, "jobs")
+            .iter()
+            .map(|line| {
+                let waiting = line.get("waiting").filter(|waiting| !waiting.is_null());
+                let since_or_until = match waiting {
+                    Some(waiting) => format!("{} until {}", field(waiting, "reason"), field(waiting, "until")),
+                    None => field(line, "ended_at"),
+                };
+                let of = |name| field(line, name);
+                vec![job(line), of("state"), of("run"), of("systems"), of("due_at"), since_or_until]
+            })
+            .collect();
+        table(out, &["JOB", "STATE", "RUN", "SYSTEMS", "DUE", "WAITS OR ENDED"], &rows)?;
+        if let Some(next) = answer.get("next").filter(|next| !next.is_null()) {
+            writeln!(err, "there may be more: --after {}", cell(next))?;
+        }
+        if let Some(count @ 1..) = answer.get("unreadable").and_then(Value::as_u64) {
+            writeln!(err, "{count} record(s) cannot be decoded and are left out")?;
+        }
+        Ok(())
+    })
 }
 
 /// Asks page by page, as a page of a filtered list may hold few or none.
@@ -147,23 +141,20 @@ async fn show(
     out: &mut dyn Write,
     err: &mut dyn Write,
 ) -> io::Result<Exit> {
-    let answer = match ask_one(args, surroundings, "jobs", None).await {
-        Ok(answer) => answer,
-        Err(error) => return sorry(&error, err),
-    };
-    if args.output.json {
-        writeln!(out, "{answer:#}")?;
-        return Ok(Exit::Done);
-    }
-    writeln!(out, "{}  {}  run {}", job(&answer), field(&answer, "state"), field(&answer, "run"))?;
+    tell(ask_one(args, surroundings, "jobs", None).await, args.output, out, err, |answer, out, _| describe(answer, out))
+}
+
+/// One job, for people.
+fn describe(answer: &Value, out: &mut dyn Write) -> io::Result<()> {
+    writeln!(out, "{}  {}  run {}", job(answer), field(answer, "state"), field(answer, "run"))?;
     let named = ["regulation", "requested_at", "due_at", "opened_at", "ended_at", "next_at", "cancel_requested"];
     for name in named.into_iter().filter(|name| answer.get(name).is_some_and(|value| !value.is_null())) {
-        writeln!(out, "  {name}: {}", field(&answer, name))?;
+        writeln!(out, "  {name}: {}", field(answer, name))?;
     }
     if let Some(waiting) = answer.get("waiting").filter(|waiting| !waiting.is_null()) {
         writeln!(out, "  waits: {} until {}", field(waiting, "reason"), field(waiting, "until"))?;
     }
-    for input in list(&answer, "inputs") {
+    for input in list(answer, "inputs") {
         let (kind, at) = (field(input, "kind"), field(input, "asked_at"));
         writeln!(out, "  asked for: {kind} (target {}) at {at}", field(input, "target"))?;
     }
@@ -177,7 +168,7 @@ async fn show(
         writeln!(out, "  discarded at {} by {by}: {reason}", field(note, "at"))?;
     }
     let mut steps = Vec::new();
-    for target in list(&answer, "targets") {
+    for target in list(answer, "targets") {
         let name = format!("{} {}", field(target, "target"), field(target, "system"));
         steps.push(vec![name, String::new(), field(target, "outcome"), String::new(), String::new()]);
         for step in list(target, "steps") {
@@ -187,8 +178,7 @@ async fn show(
     }
     writeln!(out)?;
     table(out, &["TARGET", "STEP", "OUTCOME", "COUNT", "AT"], &steps)?;
-    timeline(&answer, out)?;
-    Ok(Exit::Done)
+    timeline(answer, out)
 }
 
 fn timeline(answer: &Value, out: &mut dyn Write) -> io::Result<()> {

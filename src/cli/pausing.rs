@@ -5,14 +5,14 @@
 use std::io::{self, Write};
 
 use clap::Args;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::Exit;
 use super::args::Output;
-use super::client::{connect, field, list, sorry, table};
+use super::client::{connect, field, list, table, tell};
 use super::ops_args::{AskOnly, OpsClient, name};
 use crate::config::Surroundings;
-use crate::ops::client::{Body, ClientError};
+use crate::ops::client::Body;
 
 /// A system or a tenant.
 #[derive(Debug, Args)]
@@ -85,7 +85,7 @@ pub async fn pause(
         let body = Body::Json(json!({ "reason": args.reason, "by": args.by }));
         connect(&args.ops, surroundings)?.post(&["v1", what, name, "pause"], body).await
     };
-    say(ask.await, args.output, "paused", out, err)
+    tell(ask.await, args.output, out, err, |_, out, _| writeln!(out, "paused"))
 }
 
 /// `jobs resume`
@@ -101,22 +101,7 @@ pub async fn resume(
     let (what, name) = args.subject.path();
     let ask = async { connect(&args.ops, surroundings)?.post(&["v1", what, name, "resume"], Body::Empty).await };
     let done = "resumed; parked jobs come back within a quarter of an hour";
-    say(ask.await, args.output, done, out, err)
-}
-
-fn say(
-    answer: Result<Value, ClientError>,
-    output: Output,
-    done: &str,
-    out: &mut dyn Write,
-    err: &mut dyn Write,
-) -> io::Result<Exit> {
-    match answer {
-        Err(error) => return sorry(&error, err),
-        Ok(answer) if output.json => writeln!(out, "{answer:#}")?,
-        Ok(_) => writeln!(out, "{done}")?,
-    }
-    Ok(Exit::Done)
+    tell(ask.await, args.output, out, err, |_, out, _| writeln!(out, "{done}"))
 }
 
 /// `jobs paused`
@@ -130,18 +115,11 @@ pub async fn paused(
     err: &mut dyn Write,
 ) -> io::Result<Exit> {
     let ask = async { connect(&args.ops, surroundings)?.get(&["v1", "paused"], &[]).await };
-    let answer = match ask.await {
-        Ok(answer) => answer,
-        Err(error) => return sorry(&error, err),
-    };
-    if args.output.json {
-        writeln!(out, "{answer:#}")?;
-        return Ok(Exit::Done);
-    }
-    let rows: Vec<Vec<String>> = list(&answer, "paused")
-        .iter()
-        .map(|one| ["system", "tenant", "at", "by", "reason"].map(|name| field(one, name)).to_vec())
-        .collect();
-    table(out, &["SYSTEM", "TENANT", "AT", "BY", "REASON"], &rows)?;
-    Ok(Exit::Done)
+    tell(ask.await, args.output, out, err, |answer, out, _| {
+        let rows: Vec<Vec<String>> = list(answer, "paused")
+            .iter()
+            .map(|one| ["system", "tenant", "at", "by", "reason"].map(|name| field(one, name)).to_vec())
+            .collect();
+        table(out, &["SYSTEM", "TENANT", "AT", "BY", "REASON"], &rows)
+    })
 }

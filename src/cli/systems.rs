@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::Exit;
 use super::args::SystemsCommand;
-use super::client::{connect, field, list, sorry, table};
+use super::client::{connect, field, list, table, tell};
 use crate::app;
 use crate::config::{Config, Surroundings};
 use crate::ops::client::{Body, ClientError};
@@ -75,23 +75,23 @@ pub async fn ask(
         }
         SystemsCommand::Check { .. } => return Ok(Exit::Usage),
     };
-    let answer = match asked {
-        Ok(answer) => answer,
-        Err(error) => return sorry(&error, err),
-    };
-    if output.json {
-        writeln!(out, "{answer:#}")?;
-        return Ok(Exit::Done);
-    }
-    let rows: Vec<Vec<String>> = list(&answer, "systems")
-        .iter()
-        .map(|system| {
-            let of = |name| field(system, name);
-            vec![of("name"), of("kind"), state(system), of("calls_per_minute"), of("jobs_in_hand"), of("jobs_in_line")]
-        })
-        .collect();
-    table(out, &["SYSTEM", "KIND", "STATE", "CALLS/MIN", "IN HAND", "IN LINE"], &rows)?;
-    Ok(Exit::Done)
+    tell(asked, output, out, err, |answer, out, _| {
+        let rows: Vec<Vec<String>> = list(answer, "systems")
+            .iter()
+            .map(|system| {
+                let of = |name| field(system, name);
+                vec![
+                    of("name"),
+                    of("kind"),
+                    state(system),
+                    of("calls_per_minute"),
+                    of("jobs_in_hand"),
+                    of("jobs_in_line"),
+                ]
+            })
+            .collect();
+        table(out, &["SYSTEM", "KIND", "STATE", "CALLS/MIN", "IN HAND", "IN LINE"], &rows)
+    })
 }
 
 fn state(system: &Value) -> String {

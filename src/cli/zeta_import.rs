@@ -7,8 +7,8 @@ use std::io::{self, Write};
 use serde_json::Value;
 
 use super::Exit;
-use super::args::{Output, ZetaImportCommand};
-use super::client::{connect, field, list, sorry};
+use super::args::ZetaImportCommand;
+use super::client::{connect, field, list, tell};
 use crate::config::Surroundings;
 use crate::ops::client::{Body, ClientError, OpsApi};
 
@@ -29,7 +29,7 @@ pub async fn zeta_import(
                 let system = system(&api, args.system.as_deref()).await?;
                 api.post(&["v1", "zeta-import", &system, "export"], Body::Empty).await
             };
-            tell(ask.await, args.output, out, err, |answer, out| {
+            tell(ask.await, args.output, out, err, |answer, out, _| {
                 let of = |name| field(answer, name);
                 writeln!(out, "{}", of("path"))?;
                 writeln!(out, "file {}, {} member(s): upload it, then settle its result", of("batch"), of("rows"))
@@ -44,7 +44,7 @@ pub async fn zeta_import(
                 let system = system(&api, args.system.as_deref()).await?;
                 api.post(&["v1", "zeta-import", &system, "settle"], Body::Csv(csv)).await
             };
-            tell(ask.await, args.output, out, err, |answer, out| {
+            tell(ask.await, args.output, out, err, |answer, out, _| {
                 let of = |name| field(answer, name);
                 writeln!(out, "file {}: {} deleted, {} skipped", of("batch"), of("deleted"), of("skipped"))?;
                 writeln!(out, "{} missing ({} with an unknown status)", of("missing"), of("doubtful"))?;
@@ -52,21 +52,6 @@ pub async fn zeta_import(
             })
         }
     }
-}
-
-fn tell(
-    answer: Result<Value, ClientError>,
-    output: Output,
-    out: &mut dyn Write,
-    err: &mut dyn Write,
-    print: impl FnOnce(&Value, &mut dyn Write) -> io::Result<()>,
-) -> io::Result<Exit> {
-    match answer {
-        Ok(answer) if output.json => writeln!(out, "{answer:#}")?,
-        Ok(answer) => print(&answer, out)?,
-        Err(error) => return sorry(&error, err),
-    }
-    Ok(Exit::Done)
 }
 
 /// The system that is named, else the only one that works by import.

@@ -327,8 +327,8 @@ impl Engine {
         crash::point(Point::AfterParse, "").await;
         let span =
             tracing::info_span!("job", job_id = %job.key.job_id, tenant = %job.key.tenant, run = tracing::field::Empty);
-        let (tenant, job_id) = (job.key.tenant.clone(), job.key.job_id);
-        let traced = trace::process(&self.broker.jobs_queue(), &tenant, job_id, traceparent.as_deref());
+        let (tenant, job_id) = (&job.key.tenant, job.key.job_id);
+        let traced = trace::process(&self.broker.jobs_queue(), tenant, job_id, traceparent.as_deref());
         let worked = async {
             let lost = held.as_ref().map(|delivery| delivery.lost.clone()).unwrap_or_default();
             let hand = tokio::select! {

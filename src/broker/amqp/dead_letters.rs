@@ -63,7 +63,8 @@ pub(super) async fn look(
                 Verdict::Keep => false,
                 Verdict::Remove => true,
                 Verdict::Replace(publication) => {
-                    let publish = publisher::publish_on(&publishing, &shared.topology, &publication);
+                    let (exchange, key) = shared.topology.address(&publication.to);
+                    let publish = publisher::publish_on(&publishing, &exchange, &key, &publication);
                     let timeout = shared.config.publish_timeout;
                     outcome =
                         tokio::time::timeout(timeout, publish).await.unwrap_or(Err(PublishError::TimedOut(timeout)));

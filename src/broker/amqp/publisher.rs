@@ -59,7 +59,7 @@ impl Publisher {
         let attempt = async {
             let _slot = self.slots.acquire().await.map_err(down)?;
             let (connection, channel) = self.channel().await?;
-            let done = publish_on(&channel, topology, publication).await;
+            let done = publish_on(&channel, &exchange, &key, publication).await;
             // Only a channel with nothing outstanding goes back; any other is closed by its drop,
             // also where this future is dropped while it waits.
             if matches!(done, Ok(()) | Err(PublishError::Unrouted(_) | PublishError::Refused)) {
@@ -99,14 +99,14 @@ pub(super) async fn open(connection: &Connection) -> lapin::Result<Channel> {
 /// One publish on a channel that carries no other.
 pub(super) async fn publish_on(
     channel: &Channel,
-    topology: &Topology,
+    exchange: &str,
+    key: &str,
     publication: &Publication,
 ) -> Result<(), PublishError> {
-    let (exchange, key) = topology.address(&publication.to);
     let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
     let properties = to_amqp(&publication.properties);
     let confirmed = async {
-        let sent = channel.basic_publish(short(&exchange), short(&key), options, &publication.body, properties).await?;
+        let sent = channel.basic_publish(short(exchange), short(key), options, &publication.body, properties).await?;
         crash::point(Point::BeforeConfirm, publication.to.what()).await;
         sent.await
     };
