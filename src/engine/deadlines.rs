@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::Engine;
 use super::intake::Hand;
 use super::journal::{JournalError, ended_of, folded, record_of};
-use super::retention::look_at_due;
+use super::retention::{forget_due_time, look_at_due};
 use crate::job::event::{Deadline, Frame, deadline};
 use crate::job::{At, JobKey};
 use crate::store::{Batch, Table};
@@ -20,6 +20,15 @@ impl Engine {
     pub(crate) fn watch_deadline(&self, batch: &mut Batch, key: &JobKey, due_at: Option<At>) {
         if let Some(due) = due_at {
             look_at_due(batch, key, due.minus(self.settings.at_risk_before));
+        }
+    }
+
+    /// Takes that back for a job that has ended: it would be looked at in vain, and a million of them would
+    /// stay until then.
+    pub(crate) fn unwatch_deadline(&self, batch: &mut Batch, key: &JobKey, due_at: Option<At>) {
+        if let Some(due) = due_at {
+            let at_risk_at = due.minus(self.settings.at_risk_before);
+            forget_due_time(batch, key, if self.now() < at_risk_at { at_risk_at } else { due });
         }
     }
 

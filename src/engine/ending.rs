@@ -173,12 +173,14 @@ impl Engine {
             dead_letter: (outcome == JobOutcome::Failed).then_some(note),
             dead_lettered: false,
             systems: state.record.systems.clone(),
+            certified: None,
         });
         let mut batch = Batch::new();
         batch.remove(Table::Cancel, key.to_bytes());
         self.guard.turn(&*self.store)?.forget(key, &mut batch);
         self.approvals.turn(&*self.store)?.forget(key, &mut batch);
         retention::expire(&mut batch, key, frame.now, &self.settings, outcome);
+        self.unwatch_deadline(&mut batch, key, run.journal.with(|state| state.record.due_at));
         self.end_with_receipt(run, &mut ended, batch).await?;
         crash::point(Point::AfterOutcome, "").await;
         self.figures.label("jobs_finished", "", outcome.as_str());
@@ -415,6 +417,7 @@ impl Engine {
             dead_letter: Some(envelope::note(reason)),
             dead_lettered: false,
             systems: record.map(|record| record.systems).unwrap_or_default(),
+            certified: None,
         };
         let mut batch = Batch::new();
         self.guard.turn(&*self.store)?.forget(key, &mut batch);

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::job::record::{Appended, Undecodable};
+use super::receipts;
+use crate::job::record::{Appended, Event, Undecodable};
 use crate::job::{Answer, Ended, Entry, JobKey, JobRecord, TargetState};
 use crate::seal;
 use crate::store::{Batch, Store, StoreError, Table, Ticket};
@@ -37,12 +38,20 @@ pub fn record_of(store: &dyn Store, key: &JobKey) -> Result<Option<JobRecord>, J
     Ok(bytes.map(|bytes| JobRecord::from_bytes(&bytes)).transpose()?)
 }
 
-/// What is remembered of an ended job.
+/// What is remembered of an ended job, with its final event.
 pub fn ended_of(store: &dyn Store, key: &JobKey) -> Result<Option<Ended>, JournalError> {
     let row = key.to_bytes();
     let Some(bytes) = store.get(Table::Ended, &row)? else { return Ok(None) };
     let mut ended = Ended::from_bytes(&bytes)?;
     ended.published = ended.is_published(store.get(Table::Job, &row)?.is_some());
+    if let Some(certified) = &ended.certified {
+        let Some(carrier) = receipts::carrier(store, certified.number)? else {
+            // Receipts are forgotten no earlier than their jobs.
+            tracing::warn!(job = %key, "the job's receipt is forgotten, and the job with it");
+            return Ok(None);
+        };
+        ended.event = Event { id: carrier.id, what: carrier.what, body: carrier.body, at: ended.event.at };
+    }
     Ok(Some(ended))
 }
 

@@ -12,11 +12,11 @@ use super::intake::Interrupted;
 use super::journal::{JournalError, ended_of, entries_of, record_of};
 use super::{Engine, Gate, Settings};
 use crate::job::{At, JobKey, JobOutcome};
-use crate::store::{Batch, StoreError, Table};
+use crate::store::{Batch, Store, StoreError, Table};
 
 /// Forget the checkpoints of a failed job.
 const CHECKPOINTS: u8 = 1;
-/// Forget that the job was.
+/// Forget that the job was: in a store of version 1, where receipts do not name their jobs.
 const JOB: u8 = 2;
 /// Forget a fact: when a refused message was first seen, who discarded a job.
 const REFUSED: u8 = 3;
@@ -28,12 +28,11 @@ const DUE: u8 = 5;
 const CANCEL_KEPT: Duration = Duration::from_secs(90 * 86_400);
 const PAGE: usize = 256;
 
-/// Notes when what may be forgotten.
+/// Notes when an ended job's checkpoints may be forgotten. That it was is forgotten with its receipt.
 pub(crate) fn expire(batch: &mut Batch, key: &JobKey, now: At, settings: &Settings, outcome: JobOutcome) {
     if outcome == JobOutcome::Failed {
         put(batch, now.plus(settings.retain_failed), CHECKPOINTS, &key.to_bytes());
     }
-    put(batch, now.plus(settings.retain_finished), JOB, &key.to_bytes());
 }
 
 /// Notes when a cancellation may be forgotten.
@@ -51,11 +50,29 @@ pub(crate) fn look_at_due(batch: &mut Batch, key: &JobKey, at: At) {
     put(batch, at, DUE, &key.to_bytes());
 }
 
+/// Forgets that a job was, and its checkpoints where they were to be kept for longer.
+pub(crate) fn forget_job(store: &dyn Store, key: &JobKey, batch: &mut Batch) -> Result<(), JournalError> {
+    batch.remove(Table::Ended, key.to_bytes());
+    if record_of(store, key)?.is_some() {
+        batch.remove(Table::Job, key.to_bytes());
+        for (entry, _) in entries_of(store, key)? {
+            batch.remove(Table::Journal, entry);
+        }
+    }
+    Ok(())
+}
+
+/// Takes back [`look_at_due`].
+pub(crate) fn forget_due_time(batch: &mut Batch, key: &JobKey, at: At) {
+    batch.remove(Table::Expiry, row(at, DUE, &key.to_bytes()));
+}
+
 fn put(batch: &mut Batch, at: At, what: u8, key: &[u8]) {
-    let mut row = at.0.to_be_bytes().to_vec();
-    row.push(what);
-    row.extend_from_slice(key);
-    batch.put(Table::Expiry, row, Vec::new());
+    batch.put(Table::Expiry, row(at, what, key), Vec::new());
+}
+
+fn row(at: At, what: u8, key: &[u8]) -> Vec<u8> {
+    [&at.0.to_be_bytes(), &[what][..], key].concat()
 }
 
 fn refused_key(key: &JobKey, body: &[u8]) -> Vec<u8> {
@@ -144,10 +161,7 @@ impl Engine {
                     let due = ended_of(&*self.store, &job)?
                         .filter(|ended| ended.at.plus(self.settings.retain_finished) <= now);
                     if due.is_some() {
-                        batch.remove(Table::Ended, key.to_vec());
-                        if record_of(&*self.store, &job)?.is_some() {
-                            batch.remove(Table::Job, key.to_vec());
-                        }
+                        forget_job(&*self.store, &job, &mut batch)?;
                     }
                 }
                 _ => {}

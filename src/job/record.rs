@@ -156,9 +156,60 @@ pub struct Ended {
     pub dead_lettered: bool,
     /// The targets' systems, in order.
     pub systems: Vec<String>,
+    /// The receipt with which the final event is kept, and whom they are about. Where it is known, the
+    /// stored record has it in place of the event.
+    #[serde(skip)]
+    pub certified: Option<Certified>,
+}
+
+/// Where an ended job's final event lies: with its receipt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Certified {
+    /// The receipt's number.
+    pub number: u64,
+    /// Keyed pseudonym of the person; empty where the message could not be read.
+    pub subject_ref: String,
+}
+
+/// No JSON begins so.
+const CERTIFIED: u8 = 1;
+
+impl Certified {
+    fn to_bytes(&self) -> Vec<u8> {
+        [&[CERTIFIED], &self.number.to_be_bytes()[..], self.subject_ref.as_bytes()].concat()
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Option<Certified> {
+        let Some((&CERTIFIED, rest)) = bytes.split_first() else { return None };
+        let (number, subject_ref) = rest.split_first_chunk()?;
+        let subject_ref = String::from_utf8(subject_ref.to_vec()).ok()?;
+        Some(Certified { number: u64::from_be_bytes(*number), subject_ref })
+    }
 }
 
 impl Ended {
+    /// The version byte and the record.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        match &self.certified {
+            Some(certified) => {
+                let (id, what) = (String::new(), String::new());
+                let event = Event { id, what, body: certified.to_bytes(), at: self.event.at };
+                encode(&Ended { event, ..self.clone() })
+            }
+            None => encode(self),
+        }
+    }
+
+    /// Reads [`Self::to_bytes`] back. Where the event is kept with its receipt, only its time is here.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, Undecodable> {
+        let mut ended: Ended = decode("ended job", bytes)?;
+        ended.certified = Certified::from_bytes(&ended.event.body);
+        if ended.certified.is_some() {
+            ended.event.body.clear();
+        }
+        Ok(ended)
+    }
+
     /// Whether the final event was confirmed. Of a job that did not fail its record stays until then:
     /// removing that costs less than writing this once more, event and all.
     pub fn is_published(&self, has_record: bool) -> bool {
@@ -187,25 +238,33 @@ pub struct Undecodable {
 
 const VERSION: u8 = 1;
 
+fn encode(record: &impl Serialize) -> Vec<u8> {
+    postcard::to_extend(record, vec![VERSION]).unwrap_or_default()
+}
+
+fn decode<T: for<'a> Deserialize<'a>>(what: &'static str, bytes: &[u8]) -> Result<T, Undecodable> {
+    let bad = || Undecodable { what, version: bytes.first().copied() };
+    let Some((&VERSION, rest)) = bytes.split_first() else { return Err(bad()) };
+    // Bytes left over are of some other record.
+    match postcard::take_from_bytes(rest) {
+        Ok((record, [])) => Ok(record),
+        _ => Err(bad()),
+    }
+}
+
 macro_rules! codec {
     ($($type:ty => $what:literal),+ $(,)?) => {$(
         impl $type {
             /// The version byte and the record.
             pub fn to_bytes(&self) -> Vec<u8> {
-                postcard::to_extend(self, vec![VERSION]).unwrap_or_default()
+                encode(self)
             }
             /// Reads [`Self::to_bytes`] back.
             pub fn from_bytes(bytes: &[u8]) -> Result<Self, Undecodable> {
-                let bad = || Undecodable { what: $what, version: bytes.first().copied() };
-                let Some((&VERSION, rest)) = bytes.split_first() else { return Err(bad()) };
-                // Bytes left over are of some other record.
-                match postcard::take_from_bytes(rest) {
-                    Ok((record, [])) => Ok(record),
-                    _ => Err(bad()),
-                }
+                decode($what, bytes)
             }
         }
     )+};
 }
 
-codec!(JobRecord => "job", Ended => "ended job", Appended => "journal", Event => "event", Answer => "answer");
+codec!(JobRecord => "job", Appended => "journal", Event => "event", Answer => "answer");

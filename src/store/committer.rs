@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
 
-use super::layout::{Changes, flat};
+use super::archive::Row;
+use super::layout::{ARCHIVE_KEY, Change, Changes, flat};
 use super::{Batch, StoreError, Ticket};
 
 /// Most batches of a group: bounds how long the first of them waits.
@@ -29,8 +30,11 @@ pub(super) trait Sink: Send + 'static {
     /// Errs where the disk has too little room for this many bytes more.
     fn room(&self, bytes: u64) -> Result<(), StoreError>;
 
-    /// What a flat key holds now.
+    /// What a flat key holds now, wherever it lies.
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError>;
+
+    /// What the tree itself says of a flat key; `Some(None)` where it is gone.
+    fn in_tree(&self, key: &[u8]) -> Result<Option<Option<Vec<u8>>>, StoreError>;
 
     /// Makes a group visible and durable. An error means that nobody knows what is on the disk.
     fn commit(&mut self, changes: Changes) -> Result<(), String>;
@@ -86,7 +90,26 @@ enum Order {
         must_sync: bool,
         reply: Reply,
     },
+    /// These rows are durable in the archive, which has this number now.
+    Archived {
+        rows: Vec<Row>,
+        number: u64,
+        reply: Reply,
+    },
     Stop,
+}
+
+/// Tells the committer what the archive holds.
+#[derive(Debug, Clone)]
+pub(super) struct Orders(mpsc::Sender<Order>);
+
+impl Orders {
+    /// The tree forgets these rows, but for those that were changed since.
+    pub(super) fn archived(&self, rows: Vec<Row>, number: u64) -> Ticket {
+        let (reply, ticket) = Ticket::new();
+        let _ = self.0.send(Order::Archived { rows, number, reply });
+        ticket
+    }
 }
 
 /// The handle of the thread; dropping it drains and joins.
@@ -111,6 +134,11 @@ impl Committer {
         // Where the thread is gone the reply is dropped here, and the ticket says `Closed`.
         let _ = self.orders.send(Order::Commit { batch, must_sync, reply });
         ticket
+    }
+
+    /// For whoever fills the archive.
+    pub(super) fn orders(&self) -> Orders {
+        Orders(self.orders.clone())
     }
 
     /// Commits what was submitted before, then ends the thread. Blocks until it has ended.
@@ -143,7 +171,7 @@ impl Group {
         for write in batch.writes {
             self.writes += 1;
             self.bytes += 1 + write.key.len() + write.value.as_ref().map_or(0, Vec::len);
-            self.changes.insert(flat(write.table, &write.key), write.value);
+            self.changes.insert(flat(write.table, &write.key), write.value.map_or(Change::Removed, Change::Put));
         }
         self.must_sync |= must_sync;
         self.replies.push(reply);
@@ -179,6 +207,10 @@ impl<S: Sink> Worker<S> {
                         Ok(false) => outrun.push((reply, StoreError::Outrun)),
                         Err(error) => outrun.push((reply, error)),
                     },
+                    Some(Order::Archived { rows, number, reply }) => match self.forget(&mut group, rows, number) {
+                        Ok(()) => group.replies.push(reply),
+                        Err(error) => outrun.push((reply, error)),
+                    },
                     Some(Order::Stop) => stop = true,
                     None => break,
                 }
@@ -205,14 +237,26 @@ impl<S: Sink> Worker<S> {
         for expected in &batch.expected {
             let key = flat(expected.table, &expected.key);
             let holds = match group.changes.get(&key) {
-                Some(pending) => *pending == expected.value,
-                None => self.sink.get(&key)? == expected.value,
+                Some(Change::Put(pending)) => expected.value.as_ref() == Some(pending),
+                Some(Change::Removed) => expected.value.is_none(),
+                Some(Change::Archived) | None => self.sink.get(&key)? == expected.value,
             };
             if !holds {
                 return Ok(false);
             }
         }
         Ok(true)
+    }
+
+    /// Adds to a group that archived rows leave the tree, where they are there as they were archived.
+    fn forget(&self, group: &mut Group, rows: Vec<Row>, number: u64) -> Result<(), StoreError> {
+        for (key, value) in rows {
+            if !group.changes.contains_key(&key) && self.sink.in_tree(&key)? == Some(value) {
+                group.changes.insert(key, Change::Archived);
+            }
+        }
+        group.changes.insert(ARCHIVE_KEY.to_vec(), Change::Put(number.to_be_bytes().to_vec()));
+        Ok(())
     }
 
     fn settle(&mut self, mut group: Group) {

@@ -9,6 +9,7 @@
 //!   store/                       0700; the live store
 //!     db, conf, blobs/, snap.*   sled's
 //!     mark                       the number of the last group known to be durable
+//!     archive                    ended jobs and their receipts (redb)
 //!   store.corrupt-1795341600/    moved aside at that Unix time
 //! ```
 

@@ -16,13 +16,36 @@ pub(super) const PIECE: usize = 8 << 10;
 
 const WHOLE: u8 = 0;
 const CUT: u8 = 1;
+/// There is none any more, whatever the archive says.
+const GONE: u8 = 2;
 const PIECES: u8 = 0xfe;
 
-/// The last write to each flat key of a group.
-pub(super) type Changes = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
+/// What becomes of a flat key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Change {
+    /// It has this value.
+    Put(Vec<u8>),
+    /// It has none.
+    Removed,
+    /// It lies in the archive as it is, and not here any more.
+    Archived,
+}
+
+/// The last change to each flat key of a group.
+pub(super) type Changes = BTreeMap<Vec<u8>, Change>;
 
 /// Counts the committed groups; ours alone, outside every table.
 pub(super) const GROUP_KEY: &[u8] = &[0, b'g'];
+/// The number that the archive has at least; ours alone as well.
+pub(super) const ARCHIVE_KEY: &[u8] = &[0, b'a'];
+
+/// The tables whose rows come to rest in the archive.
+pub(super) const ARCHIVED: [Table; 2] = [Table::Ended, Table::Receipt];
+
+/// Whether a flat key is of a table whose rows come to rest in the archive.
+pub(super) fn is_archived(key: &[u8]) -> bool {
+    ARCHIVED.iter().any(|table| key.first() == Some(&(*table as u8)))
+}
 
 /// The flat key of a table's key.
 pub(super) fn flat(table: Table, key: &[u8]) -> Vec<u8> {
@@ -64,20 +87,23 @@ impl Cuts {
     /// Turns a group into the writes to the tree, pieces of older values removed.
     pub(super) fn lay_out(&mut self, changes: Changes) -> Vec<(Vec<u8>, Option<Vec<u8>>)> {
         let mut writes = Vec::with_capacity(changes.len() + 1);
-        for (key, value) in changes {
+        for (key, change) in changes {
             let before = self.0.remove(&key).unwrap_or(0);
             let mut pieces = 0;
-            let stored = value.map(|value| {
-                if value.len() <= PIECE {
-                    return [&[WHOLE], &value[..]].concat();
+            let stored = match change {
+                Change::Put(value) if value.len() <= PIECE => Some([&[WHOLE], &value[..]].concat()),
+                Change::Put(value) => {
+                    for piece in value.chunks(PIECE) {
+                        writes.push((piece_key(&key, pieces), Some(piece.to_vec())));
+                        pieces += 1;
+                    }
+                    self.0.insert(key.clone(), pieces);
+                    Some([&[CUT], &pieces.to_be_bytes()[..]].concat())
                 }
-                for piece in value.chunks(PIECE) {
-                    writes.push((piece_key(&key, pieces), Some(piece.to_vec())));
-                    pieces += 1;
-                }
-                self.0.insert(key.clone(), pieces);
-                [&[CUT], &pieces.to_be_bytes()[..]].concat()
-            });
+                // The archive may hold it.
+                Change::Removed => is_archived(&key).then(|| vec![GONE]),
+                Change::Archived => None,
+            };
             writes.extend((pieces..before).map(|number| (piece_key(&key, number), None)));
             writes.push((key, stored));
         }
@@ -88,6 +114,7 @@ impl Cuts {
 enum Stored<'a> {
     Whole(&'a [u8]),
     Cut(u32),
+    Gone,
 }
 
 impl<'a> Stored<'a> {
@@ -98,19 +125,22 @@ impl<'a> Stored<'a> {
                 Ok(pieces) => Ok(Stored::Cut(u32::from_be_bytes(pieces))),
                 Err(_) => Err(StoreError::Unreadable("a cut value names no number of pieces".into())),
             },
+            Some((&GONE, [])) => Ok(Stored::Gone),
             _ => Err(StoreError::Unreadable("a value has an unknown form".into())),
         }
     }
 }
 
-/// The value that was put, from what is stored under its flat key and a way to get the pieces.
+/// The value that was put, from what is stored under its flat key and a way to get the pieces; `None`
+/// where it is gone.
 pub(super) fn restore<P: AsRef<[u8]>>(
     key: &[u8],
     stored: &[u8],
     get: impl Fn(&[u8]) -> Result<Option<P>, StoreError>,
-) -> Result<Vec<u8>, StoreError> {
+) -> Result<Option<Vec<u8>>, StoreError> {
     match Stored::read(stored)? {
-        Stored::Whole(value) => Ok(value.to_vec()),
+        Stored::Gone => Ok(None),
+        Stored::Whole(value) => Ok(Some(value.to_vec())),
         Stored::Cut(pieces) => {
             let mut value = Vec::new();
             for number in 0..pieces {
@@ -118,7 +148,7 @@ pub(super) fn restore<P: AsRef<[u8]>>(
                 let piece = piece.ok_or_else(|| StoreError::Unreadable("a piece of a value is missing".into()))?;
                 value.extend_from_slice(piece.as_ref());
             }
-            Ok(value)
+            Ok(Some(value))
         }
     }
 }
@@ -127,8 +157,8 @@ pub(super) fn restore<P: AsRef<[u8]>>(
 mod tests {
     use super::*;
 
-    fn apply(tree: &mut BTreeMap<Vec<u8>, Vec<u8>>, cuts: &mut Cuts, key: &[u8], value: Option<Vec<u8>>) {
-        for (key, value) in cuts.lay_out(Changes::from([(flat(Table::Job, key), value)])) {
+    fn apply(tree: &mut BTreeMap<Vec<u8>, Vec<u8>>, cuts: &mut Cuts, key: Vec<u8>, change: Change) {
+        for (key, value) in cuts.lay_out(Changes::from([(key, change)])) {
             match value {
                 Some(value) => tree.insert(key, value),
                 None => tree.remove(&key),
@@ -141,26 +171,40 @@ mod tests {
         let (mut tree, mut cuts) = (BTreeMap::new(), Cuts::default());
         for length in [0, 1, PIECE, PIECE + 1, 5 * PIECE, 2 * PIECE, 3 * PIECE + 7, PIECE] {
             let value: Vec<u8> = (0..length).map(|n| n as u8).collect();
-            apply(&mut tree, &mut cuts, b"k", Some(value.clone()));
             let key = flat(Table::Job, b"k");
+            apply(&mut tree, &mut cuts, key.clone(), Change::Put(value.clone()));
             let got = restore(&key, &tree[&key], |piece| Ok(tree.get(piece))).unwrap();
-            assert_eq!(got, value);
+            assert_eq!(got, Some(value));
             assert!(tree.values().all(|stored| stored.len() <= PIECE + 1));
             let pieces = if length <= PIECE { 0 } else { length.div_ceil(PIECE) };
             assert_eq!(tree.len(), 1 + pieces);
         }
-        apply(&mut tree, &mut cuts, b"k", Some(vec![0; 3 * PIECE]));
+        let key = flat(Table::Job, b"k");
+        apply(&mut tree, &mut cuts, key.clone(), Change::Put(vec![0; 3 * PIECE]));
         let mut learnt = Cuts::default();
         tree.iter().for_each(|(key, value)| learnt.learn(key, value).unwrap());
-        apply(&mut tree, &mut learnt, b"k", None);
+        apply(&mut tree, &mut learnt, key, Change::Removed);
         assert!(tree.is_empty());
+    }
+
+    #[test]
+    fn what_the_archive_may_hold_leaves_a_mark_when_it_is_removed_and_none_when_it_is_archived() {
+        let (mut tree, mut cuts) = (BTreeMap::new(), Cuts::default());
+        for table in ARCHIVED {
+            let key = flat(table, b"k");
+            apply(&mut tree, &mut cuts, key.clone(), Change::Put(vec![0; 3 * PIECE]));
+            apply(&mut tree, &mut cuts, key.clone(), Change::Removed);
+            assert_eq!(restore(&key, &tree[&key], |piece| Ok(tree.get(piece))).unwrap(), None);
+            apply(&mut tree, &mut cuts, key, Change::Archived);
+            assert!(tree.is_empty());
+        }
     }
 
     #[test]
     fn a_missing_piece_is_an_error_and_no_shorter_value() {
         let (mut tree, mut cuts) = (BTreeMap::new(), Cuts::default());
-        apply(&mut tree, &mut cuts, b"k", Some(vec![1; 3 * PIECE]));
         let key = flat(Table::Job, b"k");
+        apply(&mut tree, &mut cuts, key.clone(), Change::Put(vec![1; 3 * PIECE]));
         tree.remove(&piece_key(&key, 1));
         assert!(matches!(restore(&key, &tree[&key], |piece| Ok(tree.get(piece))), Err(StoreError::Unreadable(_))));
     }

@@ -4,8 +4,12 @@
 //! submitted before it survive a power cut.
 //!
 //! In reading order: `sled` (the store on disk) with `options`, `committer` (its one writer),
-//! `layout` (tables and values in one tree), `folder` (the state directory); `memory` (for tests).
+//! `layout` (tables and values in one tree), `folder` (the state directory); `archive` (where ended jobs
+//! come to rest) with `block`, and `archiver` (who brings them there); `memory` (for tests).
 
+mod archive;
+mod archiver;
+mod block;
 mod committer;
 mod folder;
 mod layout;
@@ -174,6 +178,11 @@ impl Ticket {
         let (sender, receiver) = oneshot::channel();
         (sender, Ticket(receiver))
     }
+
+    /// Waits for it on a thread of its own, never on the runtime's.
+    fn wait(self) -> Result<(), StoreError> {
+        self.0.blocking_recv().unwrap_or(Err(StoreError::Closed))
+    }
 }
 
 impl Future for Ticket {
@@ -188,7 +197,7 @@ impl Future for Ticket {
 pub struct StoreStats {
     /// Batches made durable.
     pub batches: u64,
-    /// Group commits (each one flush and one sync).
+    /// Group commits (each one flush and one sync), those of the archive too.
     pub syncs: u64,
     /// Single writes.
     pub writes: u64,

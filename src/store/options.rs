@@ -36,6 +36,10 @@ pub struct Options {
     pub min_free: u64,
     /// Bytes of sled's page cache; default 32 MiB.
     pub cache: u64,
+    /// Bytes of the archive's page cache; default 8 MiB.
+    pub archive_cache: usize,
+    /// How many rows of ended jobs the tree keeps before they are archived together; default 2048.
+    pub archive_after: usize,
     /// Asked before each group; default `statvfs`.
     pub free_space: FreeSpace,
     /// Default: the log file itself.
@@ -53,6 +57,8 @@ impl Default for Options {
         Self {
             min_free: 16 << 20,
             cache: 32 << 20,
+            archive_cache: 8 << 20,
+            archive_after: 2048,
             free_space: Arc::new(|path| {
                 let figures = rustix::fs::statvfs(path)?;
                 Ok(figures.f_bavail.saturating_mul(figures.f_frsize))

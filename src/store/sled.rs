@@ -1,28 +1,33 @@
-//! The store on disk: one sled tree, written by the committer alone.
+//! The store on disk: one sled tree, written by the committer alone, and the archive beside it.
 //!
 //! The rule it keeps: sled's own `flush` only hands pages to the disk, so every group ends with a
-//! `sync_data` of the log file before anybody is told that it is durable.
+//! `sync_data` of the log file before anybody is told that it is durable. What the tree says of a key
+//! goes before what the archive says.
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::ops::Bound;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
+use super::archive::{Archive, ArchiveError};
+use super::archiver::{Archiver, Mover, Resting, bed};
 use super::committer::{Committer, Health, Sink};
 use super::folder::{Mark, StateDir, sync_dir};
-use super::layout::{self, Changes, Cuts, GROUP_KEY, SEGMENT, flat};
+use super::layout::{self, ARCHIVE_KEY, Change, Changes, Cuts, GROUP_KEY, SEGMENT, flat, is_archived};
 use super::options::{FreeSpace, LogFile, Options, Syncer};
 use super::{Batch, Pair, Store, StoreError, StoreStats, Table, Ticket};
 
-/// The version of the records that this release writes and reads.
-pub const VERSION: u32 = 1;
+/// The version of the records that this release writes. It reads those of version 1 as well, which have no
+/// archive.
+pub const VERSION: u32 = 2;
 /// The key in [`Table::Meta`] that holds the version, four bytes, big-endian.
 pub const VERSION_KEY: &[u8] = b"version";
 
@@ -40,9 +45,11 @@ pub struct Opened {
 
 /// The store on disk. One process owns it; dropping it commits what was submitted and closes it.
 pub struct SledStore {
-    // Dropped in this order: the thread ends, sled closes its files, the directory is released.
+    // Dropped in this order: the threads end, sled and redb close their files, the directory is released.
     committer: Committer,
+    archiver: Archiver,
     db: sled::Db,
+    archive: Arc<Archive>,
     whole: Arc<RwLock<()>>,
     health: Health,
     _state: StateDir,
@@ -67,14 +74,14 @@ impl SledStore {
         let state = StateDir::take(state_dir)?;
         let failed = |error: io::Error| StoreError::Broken(format!("the state directory failed: {error}"));
         let mut moved_aside = None;
-        let tree = match read(&state, options.cache)? {
-            Found::Sound(tree) => tree,
+        let (tree, archive) = match read(&state, &options)? {
+            Found::Sound(tree, archive) => (tree, archive),
             Found::Damaged(why) => {
                 let aside = state.move_aside().map_err(failed)?;
                 tracing::error!(moved_to = %aside.display(), why, "the store was damaged and is moved aside; a new one starts empty");
                 moved_aside = Some(aside);
-                match read(&state, options.cache)? {
-                    Found::Sound(tree) => tree,
+                match read(&state, &options)? {
+                    Found::Sound(tree, archive) => (tree, archive),
                     Found::Damaged(why) => return Err(StoreError::Broken(format!("a new store is damaged: {why}"))),
                 }
             }
@@ -82,8 +89,11 @@ impl SledStore {
         let log = OpenOptions::new().read(true).write(true).open(state.store().join("db")).map_err(failed)?;
         let db = tree.db;
         let whole = Arc::new(RwLock::new(()));
+        let (resting, bed) = bed(options.archive_after);
         let mut disk = Disk {
             db: db.clone(),
+            archive: archive.clone(),
+            resting,
             cuts: tree.cuts,
             group: tree.group,
             mark: tree.mark,
@@ -92,18 +102,30 @@ impl SledStore {
             path: state.store(),
             shown: state.shown(),
             min_free: options.min_free,
-            free_space: options.free_space,
+            free_space: options.free_space.clone(),
         };
-        if tree.fresh {
+        if tree.version != Some(VERSION) {
             disk.room(0)?;
-            let version = (flat(Table::Meta, VERSION_KEY), Some(VERSION.to_be_bytes().to_vec()));
+            let version = (flat(Table::Meta, VERSION_KEY), Change::Put(VERSION.to_be_bytes().to_vec()));
             disk.commit(Changes::from([version])).map_err(StoreError::Broken)?;
             File::open(state.store().join("conf")).and_then(|conf| conf.sync_all()).map_err(failed)?;
             sync_dir(&state.store()).map_err(failed)?;
         }
+        disk.resting.add(tree.resting);
         let health = Health::new();
         let committer = Committer::start(disk, health.clone()).map_err(failed)?;
-        Ok(Opened { store: Self { committer, db, whole, health, _state: state }, moved_aside })
+        let mover = Mover {
+            db: db.clone(),
+            archive: archive.clone(),
+            whole: whole.clone(),
+            orders: committer.orders(),
+            health: health.clone(),
+            path: state.store(),
+            min_free: options.min_free,
+            free_space: options.free_space,
+        };
+        let archiver = Archiver::start(mover, bed).map_err(failed)?;
+        Ok(Opened { store: Self { committer, archiver, db, archive, whole, health, _state: state }, moved_aside })
     }
 
     /// Says why once the store has failed; from then on the process must stop.
@@ -116,6 +138,7 @@ impl SledStore {
     /// same and releases the directory.
     pub fn close(&self) {
         self.committer.close();
+        self.archiver.close();
     }
 
     /// Runs a read that no commit cuts in two. sled panics on some kinds of damage.
@@ -126,15 +149,30 @@ impl SledStore {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(Failure::Store(error))) => Err(error),
             Ok(Err(Failure::Sled(error))) => Err(self.health.fail(&format!("a read failed: {error}"))),
-            Err(_) => Err(self.health.fail("a read panicked")),
+            Ok(Err(Failure::Archive(error))) => {
+                // Not closed cleanly, it is read as a whole when it is opened again.
+                std::mem::forget(self.archive.clone());
+                Err(self.health.fail(&error.to_string()))
+            }
+            Err(_) => {
+                std::mem::forget(self.archive.clone());
+                Err(self.health.fail("a read panicked"))
+            }
         }
     }
 }
 
-/// Why a read failed: sled, or the form of what it returned.
+/// Why a read failed: sled, the archive, or the form of what they returned.
 enum Failure {
     Sled(sled::Error),
+    Archive(ArchiveError),
     Store(StoreError),
+}
+
+impl From<ArchiveError> for Failure {
+    fn from(error: ArchiveError) -> Self {
+        Failure::Archive(error)
+    }
 }
 
 impl From<sled::Error> for Failure {
@@ -149,33 +187,61 @@ impl From<StoreError> for Failure {
     }
 }
 
-fn whole_value(db: &sled::Db, key: &[u8], stored: &[u8]) -> Result<Vec<u8>, Failure> {
+/// The tree's value of a key, from what it has under it; `None` where it is gone.
+pub(super) fn whole_value(db: &sled::Db, key: &[u8], stored: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
     let get = |piece: &[u8]| {
         db.get(piece).map_err(|error| StoreError::Unreadable(format!("a piece of a value cannot be read: {error}")))
     };
-    Ok(layout::restore(key, stored, get)?)
+    layout::restore(key, stored, get)
+}
+
+/// The value of a key, wherever it lies.
+fn value_of(db: &sled::Db, archive: &Archive, key: &[u8]) -> Result<Option<Vec<u8>>, Failure> {
+    match db.get(key)? {
+        Some(stored) => Ok(whole_value(db, key, &stored)?),
+        None if is_archived(key) => Ok(archive.get(key)?),
+        None => Ok(None),
+    }
 }
 
 impl Store for SledStore {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         let key = flat(table, key);
-        self.read(|db| match db.get(&key)? {
-            Some(stored) => whole_value(db, &key, &stored).map(Some),
-            None => Ok(None),
-        })
+        self.read(|db| value_of(db, &self.archive, &key))
     }
 
     fn scan(&self, table: Table, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Result<Vec<Pair>, StoreError> {
         let start = layout::start(table, prefix, after);
         let prefix = flat(table, prefix);
         self.read(|db| {
+            let mut resting = if is_archived(&prefix) { self.archive.range(&start)? } else { Default::default() };
+            let mut rested = || match resting.next().transpose()? {
+                Some(pair) if pair.0.starts_with(&prefix) => Ok(Some(pair)),
+                _ => Ok::<_, Failure>(None),
+            };
+            let mut alive = db.range::<Vec<u8>, _>((start, Bound::Unbounded));
+            let mut living = || match alive.next().transpose()? {
+                Some(pair) if pair.0.starts_with(&prefix) => Ok(Some(pair)),
+                _ => Ok::<_, Failure>(None),
+            };
             let mut pairs = Vec::new();
-            for pair in db.range::<Vec<u8>, _>((start, Bound::Unbounded)).take(limit) {
-                let (key, stored) = pair?;
-                if !key.starts_with(&prefix) {
-                    break;
+            let (mut old, mut new) = (rested()?, living()?);
+            while pairs.len() < limit {
+                let order = match (&old, &new) {
+                    (Some((old, _)), Some((new, _))) => old.as_slice().cmp(new),
+                    (Some(_), None) => Ordering::Less,
+                    (None, Some(_)) => Ordering::Greater,
+                    (None, None) => break,
+                };
+                let next_old = if order.is_le() { std::mem::replace(&mut old, rested()?) } else { None };
+                let Some((key, stored)) = (if order.is_ge() { std::mem::replace(&mut new, living()?) } else { None })
+                else {
+                    pairs.extend(next_old.map(|(key, value)| (key[1..].to_vec(), value)));
+                    continue;
+                };
+                if let Some(value) = whole_value(db, &key, &stored)? {
+                    pairs.push((key[1..].to_vec(), value));
                 }
-                pairs.push((key[1..].to_vec(), whole_value(db, &key, &stored)?));
             }
             Ok(pairs)
         })
@@ -192,10 +258,10 @@ impl Store for SledStore {
     fn stats(&self) -> StoreStats {
         let counts = &self.committer.counts;
         StoreStats {
-            batches: counts.batches.load(Ordering::Relaxed),
-            syncs: counts.groups.load(Ordering::Relaxed),
-            writes: counts.writes.load(Ordering::Relaxed),
-            bytes_on_disk: self.db.size_on_disk().unwrap_or(0),
+            batches: counts.batches.load(Relaxed),
+            syncs: counts.groups.load(Relaxed),
+            writes: counts.writes.load(Relaxed),
+            bytes_on_disk: self.db.size_on_disk().unwrap_or(0) + self.archive.bytes_on_disk(),
         }
     }
 }
@@ -203,6 +269,8 @@ impl Store for SledStore {
 /// The committer's end of the store.
 struct Disk {
     db: sled::Db,
+    archive: Arc<Archive>,
+    resting: Resting,
     cuts: Cuts,
     group: u64,
     mark: Mark,
@@ -216,6 +284,7 @@ struct Disk {
 
 impl Disk {
     fn write(&mut self, changes: Changes) -> Result<(), String> {
+        let more = changes.iter().filter(|(key, change)| is_archived(key) && **change != Change::Archived).count();
         let mut batch = sled::Batch::default();
         for (key, value) in self.cuts.lay_out(changes) {
             match value {
@@ -231,7 +300,20 @@ impl Disk {
         }
         self.db.flush().map_err(|error| format!("a flush failed: {error}"))?;
         self.syncer.sync().map_err(|error| format!("a sync failed: {error}"))?;
-        self.mark.write(self.group).map_err(|error| format!("the mark could not be written: {error}"))
+        self.mark.write(self.group).map_err(|error| format!("the mark could not be written: {error}"))?;
+        self.resting.add(more);
+        Ok(())
+    }
+
+    /// A read that must not take the thread along.
+    fn reading<T>(&self, read: impl FnOnce() -> Result<T, Failure>) -> Result<T, StoreError> {
+        match catch_unwind(AssertUnwindSafe(read)) {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(Failure::Store(error))) => Err(error),
+            Ok(Err(Failure::Sled(error))) => Err(StoreError::Broken(format!("a read failed: {error}"))),
+            Ok(Err(Failure::Archive(error))) => Err(StoreError::Broken(error.to_string())),
+            Err(_) => Err(StoreError::Broken("a read panicked".into())),
+        }
     }
 }
 
@@ -246,16 +328,14 @@ impl Sink for Disk {
     }
 
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        let read = || match self.db.get(key)? {
-            Some(stored) => whole_value(&self.db, key, &stored).map(Some),
+        self.reading(|| value_of(&self.db, &self.archive, key))
+    }
+
+    fn in_tree(&self, key: &[u8]) -> Result<Option<Option<Vec<u8>>>, StoreError> {
+        self.reading(|| match self.db.get(key)? {
+            Some(stored) => Ok(Some(whole_value(&self.db, key, &stored)?)),
             None => Ok(None),
-        };
-        match catch_unwind(AssertUnwindSafe(read)) {
-            Ok(Ok(value)) => Ok(value),
-            Ok(Err(Failure::Store(error))) => Err(error),
-            Ok(Err(Failure::Sled(error))) => Err(StoreError::Broken(format!("a read failed: {error}"))),
-            Err(_) => Err(StoreError::Broken("a read panicked".into())),
-        }
+        })
     }
 
     fn commit(&mut self, changes: Changes) -> Result<(), String> {
@@ -275,15 +355,17 @@ struct Tree {
     cuts: Cuts,
     group: u64,
     mark: Mark,
-    fresh: bool,
+    version: Option<u32>,
+    /// How many of its rows belong into the archive.
+    resting: usize,
 }
 
 enum Found {
-    Sound(Tree),
+    Sound(Tree, Arc<Archive>),
     Damaged(String),
 }
 
-fn read(state: &StateDir, cache: u64) -> Result<Found, StoreError> {
+fn read(state: &StateDir, options: &Options) -> Result<Found, StoreError> {
     let failed = |error: io::Error| StoreError::Broken(format!("the store's folder failed: {error}"));
     state.create_store().map_err(failed)?;
     let mark = Mark::open(&state.store()).map_err(failed)?;
@@ -291,10 +373,11 @@ fn read(state: &StateDir, cache: u64) -> Result<Found, StoreError> {
     let began = Instant::now();
     loop {
         // sled panics on some kinds of damage; whatever it held then belongs to the damaged folder.
-        let error = match catch_unwind(AssertUnwindSafe(|| read_tree(&state.store(), cache))) {
+        let error = match catch_unwind(AssertUnwindSafe(|| read_tree(&state.store(), options.cache))) {
             Err(_) => return Ok(Found::Damaged("reading it panicked".into())),
-            Ok(Ok(read)) => return judge(read, mark, durable, state),
+            Ok(Ok(read)) => return judge(read, mark, durable, state, options),
             Ok(Err(Failure::Store(error))) => return Ok(Found::Damaged(error.to_string())),
+            Ok(Err(Failure::Archive(error))) => return Ok(Found::Damaged(error.to_string())),
             Ok(Err(Failure::Sled(error))) => error,
         };
         match error {
@@ -322,6 +405,9 @@ struct Read {
     cuts: Cuts,
     empty: bool,
     group: u64,
+    /// The number that the archive has at least.
+    archived: u64,
+    resting: usize,
     version: Option<u32>,
 }
 
@@ -336,32 +422,35 @@ fn read_tree(path: &Path, cache: u64) -> Result<Read, Failure> {
         .flush_every_ms(None)
         .open()?;
     let wrong = |_| StoreError::Unreadable("a number of the store has a wrong length".into());
-    let version_key = flat(Table::Meta, VERSION_KEY);
-    let version = match db.get(&version_key)? {
-        Some(stored) => {
-            let value = whole_value(&db, &version_key, &stored)?;
-            Some(u32::from_be_bytes(<[u8; 4]>::try_from(&value[..]).map_err(wrong)?))
-        }
-        None => None,
+    let whole = |key: &[u8]| match db.get(key)? {
+        Some(stored) => Ok::<_, Failure>(whole_value(&db, key, &stored)?),
+        None => Ok(None),
     };
-    let mut read = Read { db, cuts: Cuts::default(), empty: true, group: 0, version };
+    let version = whole(&flat(Table::Meta, VERSION_KEY))?;
+    let version = version.map(|bytes| <[u8; 4]>::try_from(&bytes[..]).map(u32::from_be_bytes)).transpose();
+    let version = version.map_err(wrong)?;
     if version.is_some_and(|found| found > VERSION) {
         // The other records may have forms that look like damage from here.
-        return Ok(read);
+        return Ok(Read { db, cuts: Cuts::default(), empty: false, group: 0, archived: 0, resting: 0, version });
     }
-    for pair in read.db.iter() {
+    let archived = whole(ARCHIVE_KEY)?.map(|bytes| <[u8; 8]>::try_from(&bytes[..]).map(u64::from_be_bytes));
+    let archived = archived.transpose().map_err(wrong)?.unwrap_or(0);
+    let (mut cuts, mut empty, mut resting) = (Cuts::default(), true, 0);
+    for pair in db.iter() {
         let (key, stored) = pair?;
-        read.empty = false;
-        read.cuts.learn(&key, &stored)?;
+        empty = false;
+        resting += usize::from(is_archived(&key));
+        cuts.learn(&key, &stored)?;
     }
-    if let Some(stored) = read.db.get(GROUP_KEY)? {
-        read.group = u64::from_be_bytes(<[u8; 8]>::try_from(&stored[..]).map_err(wrong)?);
-    }
-    Ok(read)
+    let group = match db.get(GROUP_KEY)? {
+        Some(stored) => u64::from_be_bytes(<[u8; 8]>::try_from(&stored[..]).map_err(wrong)?),
+        None => 0,
+    };
+    Ok(Read { db, cuts, empty, group, archived, resting, version })
 }
 
-fn judge(read: Read, mark: Mark, durable: u64, state: &StateDir) -> Result<Found, StoreError> {
-    let Read { db, cuts, empty, group, version } = read;
+fn judge(read: Read, mark: Mark, durable: u64, state: &StateDir, options: &Options) -> Result<Found, StoreError> {
+    let Read { db, cuts, empty, group, archived, resting, version } = read;
     match version {
         Some(found) if found > VERSION => {
             return Err(StoreError::Newer { path: state.shown(), found, known: VERSION });
@@ -372,5 +461,34 @@ fn judge(read: Read, mark: Mark, durable: u64, state: &StateDir) -> Result<Found
     if group < durable {
         return Ok(Found::Damaged(format!("it ends at group {group}, but group {durable} was acknowledged")));
     }
-    Ok(Found::Sound(Tree { db, cuts, group, mark, fresh: empty }))
+    let tree = Tree { db, cuts, group, mark, version, resting };
+    match open_archive(&state.store().join("archive"), archived, options)? {
+        Ok(archive) => Ok(Found::Sound(tree, Arc::new(archive))),
+        Err(why) => Ok(Found::Damaged(why)),
+    }
+}
+
+/// Opens the archive that has at least this number. Where it is damaged, the inner error says how.
+fn open_archive(path: &Path, archived: u64, options: &Options) -> Result<Result<Archive, String>, StoreError> {
+    let open = || {
+        let archive = Archive::open(path.to_owned(), options.archive_cache)?;
+        archive.number().map(|number| (archive, number))
+    };
+    // redb panics on some kinds of damage.
+    let why = match catch_unwind(AssertUnwindSafe(open)) {
+        Ok(Ok((archive, number))) if number >= archived => return Ok(Ok(archive)),
+        Ok(Ok((_, number))) => format!("the archive ends at {number}, but {archived} was acknowledged"),
+        Ok(Err(ArchiveError::Damaged(why))) => format!("the archive: {why}"),
+        Ok(Err(ArchiveError::Failed(error))) => return Err(StoreError::Broken(format!("the archive failed: {error}"))),
+        Err(_) => "reading the archive panicked".into(),
+    };
+    if archived > 0 {
+        return Ok(Err(why));
+    }
+    // Nothing left the tree for it yet: the file was about to be made when the process ended.
+    std::fs::remove_file(path).map_err(|error| StoreError::Broken(format!("the archive failed: {error}")))?;
+    match open() {
+        Ok((archive, _)) => Ok(Ok(archive)),
+        Err(error) => Err(StoreError::Broken(error.to_string())),
+    }
 }

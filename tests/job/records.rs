@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use erasure_worker::job::record::{Appended, DeadLetterNote, Event, Undecodable, Waiting};
+use erasure_worker::job::record::{Appended, Certified, DeadLetterNote, Event, Undecodable, Waiting};
 use erasure_worker::job::{
     Answer, At, CodeState, Ended, Entitlement, Entry, FailureKind, Field, Identity, InputKind, JobKey, JobOutcome,
     JobRecord, Reason, RowState, Step, StepName, TargetEnd, TargetOutcome,
@@ -165,12 +165,19 @@ fn ended() -> impl Strategy<Value = Ended> {
         .prop_map(|(reason, system, step, attempts)| DeadLetterNote { reason, system, step, attempts });
     let numbers = (any::<[u32; 2]>(), any::<u64>(), at(), any::<[bool; 2]>());
     let digests = (bytes(), bytes());
-    (digests, select(JobOutcome::ALL.to_vec()), numbers, event(), proptest::option::of(note), systems()).prop_map(
+    // Where it is kept with its receipt, nothing but the time is left of the event.
+    let certified = proptest::option::of((any::<u64>(), "[a-z0-9-]{0,40}"));
+    let certified = certified.prop_map(|kept| kept.map(|(number, subject_ref)| Certified { number, subject_ref }));
+    let told = (event(), certified).prop_map(|(event, certified)| match certified {
+        Some(_) => (Event { id: String::new(), what: String::new(), body: Vec::new(), at: event.at }, certified),
+        None => (Event { body: [b"{", &event.body[..]].concat(), ..event }, None),
+    });
+    (digests, select(JobOutcome::ALL.to_vec()), numbers, told, proptest::option::of(note), systems()).prop_map(
         |(
             (identity, body),
             outcome,
             ([run, seq], park, at, [published, dead_lettered]),
-            event,
+            (event, certified),
             dead_letter,
             systems,
         )| Ended {
@@ -186,6 +193,7 @@ fn ended() -> impl Strategy<Value = Ended> {
             dead_letter,
             dead_lettered,
             systems,
+            certified,
         },
     )
 }

@@ -122,6 +122,7 @@ fn ended(number: u128) -> (JobKey, Ended) {
         dead_letter: None,
         dead_lettered: true,
         systems: vec!["easycms".to_owned()],
+        certified: None,
     };
     (key, ended)
 }

@@ -66,6 +66,7 @@ fn ended(number: u128) -> (JobKey, Ended) {
         dead_letter: None,
         dead_lettered: false,
         systems: vec![if number.is_multiple_of(50_000) { "library" } else { "shop" }.to_owned()],
+        certified: None,
     };
     (key, ended)
 }

@@ -14,18 +14,20 @@ use erasure_worker::store::{Options, SledStore, Store, Table};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
-use crate::{job, open, put};
+use crate::{job, put};
 
 const CHILD: &str = "STORE_TEST_POWER_DIR";
 const NAME: &str =
     "power::after_every_prefix_of_a_run_and_any_loss_of_what_was_not_synced_the_store_opens_and_is_whole";
 const WRITERS: u64 = 4;
 const BATCHES: u64 = 20;
+const ARCHIVE_AFTER: usize = 24;
 const SECTOR: usize = 512;
 
 /// Writes from several tasks and tells each number once it is acknowledged.
 async fn write(dir: &Path) {
-    let store = Arc::new(open(dir));
+    let options = Options { archive_after: ARCHIVE_AFTER, ..Options::default() };
+    let store = Arc::new(SledStore::open(dir, options).unwrap().store);
     tell("ready");
     let mut writers = tokio::task::JoinSet::new();
     for writer in 0..WRITERS {
@@ -35,6 +37,9 @@ async fn write(dir: &Path) {
                 let mut batch = put(&writer.to_be_bytes(), &n.to_be_bytes());
                 let length = if n % 8 == 0 { 20_000 } else { 200 };
                 batch.put(Table::Journal, entry(writer, n), vec![n as u8; length]);
+                // What comes to rest: the archive is filled again and again meanwhile.
+                batch.put(Table::Ended, writer.to_be_bytes(), n.to_be_bytes());
+                batch.put(Table::Receipt, entry(n, writer), vec![n as u8; length]);
                 store.submit(batch).await.unwrap();
                 tell(&format!("acknowledged {writer} {n}"));
             }
@@ -315,6 +320,10 @@ async fn after_every_prefix_of_a_run_and_any_loss_of_what_was_not_synced_the_sto
         }
     }
     println!("{cases} power cuts, {syncs} syncs, {moved_aside} stores that could not be opened");
+    assert!(
+        disk.durable.get(&state.join("store/archive")).is_some_and(|file| file.len() > 20_000),
+        "nothing came to rest"
+    );
     assert_eq!(acknowledged, (0..WRITERS).map(|writer| (writer, BATCHES)).collect());
     assert!(cases > 300, "{cases}");
     assert_eq!(moved_aside, 0);
@@ -348,6 +357,11 @@ fn holds(found: &Files, state: &Path, acknowledged: &BTreeMap<u64, u64>) -> bool
             assert!(value.iter().all(|byte| *byte == n as u8));
             assert_eq!(value.len(), if n % 8 == 0 { 20_000 } else { 200 });
         }
+        let ended = opened.store.get(Table::Ended, &writer.to_be_bytes()).unwrap();
+        assert_eq!(ended.map_or(0, |bytes| u64::from_be_bytes(bytes.try_into().unwrap())), last);
+        let receipts = opened.store.scan(Table::Receipt, b"", None, 1000).unwrap();
+        let own = receipts.iter().filter(|(key, _)| key.ends_with(&writer.to_be_bytes()));
+        assert!(own.map(|(key, _)| key.clone()).eq((1..=last).map(|n| entry(n, writer))));
     }
     true
 }

@@ -5,16 +5,19 @@
 //! store in the order of the numbers. Each batch expects the head that it was made for, so that one
 //! that failed takes those built on it along, and none refers to a receipt that never was durable.
 
+mod row;
+
 use std::sync::{Mutex, PoisonError};
 
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
+use self::row::{Carrier, Row};
 use super::intake::Interrupted;
 use super::journal::JournalError;
 use super::run::Run;
 use super::{Engine, retention};
-use crate::job::record::{Event, Undecodable};
+use crate::job::record::{Certified, Event, Undecodable};
 use crate::job::{At, Ended, JobKey, JobOutcome};
 use crate::receipt::claims::{self, Head, Link, Origin};
 use crate::receipt::pack::{Content, Pack};
@@ -97,15 +100,15 @@ fn head(store: &dyn Store) -> Result<Option<Head>, StoreError> {
     store.get(Table::Meta, HEAD)?.map(|bytes| Head::from_bytes(&bytes).ok_or_else(unreadable)).transpose()
 }
 
-/// A stored receipt: when it was given, and its text.
-fn row(at: At, receipt: &str) -> Vec<u8> {
-    [&at.0.to_be_bytes(), receipt.as_bytes()].concat()
+fn read_row(key: &[u8], value: &[u8]) -> Option<(u64, Row)> {
+    Some((u64::from_be_bytes(key.try_into().ok()?), row::read(value)?))
 }
 
-fn read_row(key: &[u8], value: &[u8]) -> Option<(u64, At, String)> {
-    let number = u64::from_be_bytes(key.try_into().ok()?);
-    let at = At(i64::from_be_bytes(value.get(..8)?.try_into().ok()?));
-    Some((number, at, String::from_utf8(value.get(8..)?.to_vec()).ok()?))
+/// The final event that was given with a receipt.
+pub(crate) fn carrier(store: &dyn Store, number: u64) -> Result<Option<Carrier>, StoreError> {
+    let stored = store.get(Table::Receipt, &number.to_be_bytes())?;
+    let unreadable = || StoreError::Unreadable("a receipt".into());
+    stored.map(|stored| row::read(&stored).and_then(|row| row.carrier).ok_or_else(unreadable)).transpose()
 }
 
 impl Engine {
@@ -130,10 +133,8 @@ impl Engine {
             let salt = secrecy::ExposeSecret::expose_secret(salt).as_bytes();
             digest::commitment(salt, &run.job.identity_bytes())
         });
-        let (mut event, at) = (ended.event.clone(), ended.at);
-        self.certify(&mut event, at, commitment, rest, |event, mut batch| {
-            ended.event.clone_from(event);
-            batch.put(Table::Ended, run.job.key.to_bytes(), ended.to_bytes());
+        let subject_ref = run.journal.with(|state| state.record.subject_ref.clone());
+        self.end_certified(&run.job.key, ended, subject_ref, commitment, rest, |batch| {
             run.journal.end(&*self.store, batch, forget)
         })
         .await
@@ -141,11 +142,27 @@ impl Engine {
 
     /// As [`Engine::end_with_receipt`], of a job whose message is never read again.
     pub(crate) async fn end_unread(&self, key: &JobKey, ended: &mut Ended, rest: Batch) -> Result<(), Interrupted> {
+        self.end_certified(key, ended, String::new(), None, rest, |batch| vec![self.store.submit(batch)]).await
+    }
+
+    async fn end_certified(
+        &self,
+        key: &JobKey,
+        ended: &mut Ended,
+        subject_ref: String,
+        commitment: Option<String>,
+        rest: Batch,
+        mut hand_in: impl FnMut(Batch) -> Vec<Ticket>,
+    ) -> Result<(), Interrupted> {
         let (mut event, at) = (ended.event.clone(), ended.at);
-        self.certify(&mut event, at, None, rest, |event, mut batch| {
+        self.certify(&mut event, commitment, rest, |event, receipt, number, mut batch| {
             ended.event.clone_from(event);
+            let with_event = row::with_event(at, receipt, key, event);
+            ended.certified = with_event.is_some().then(|| Certified { number, subject_ref: subject_ref.clone() });
+            let row = with_event.unwrap_or_else(|| row::alone(at, receipt));
+            batch.put(Table::Receipt, number.to_be_bytes(), row);
             batch.put(Table::Ended, key.to_bytes(), ended.to_bytes());
-            vec![self.store.submit(batch)]
+            hand_in(batch)
         })
         .await
     }
@@ -159,7 +176,8 @@ impl Engine {
         let now = self.now();
         let mut rest = Batch::new();
         retention::expire_fact(&mut rest, now.plus(self.settings.retain_failed), &row);
-        self.certify(&mut event, now, None, rest, |event, mut batch| {
+        self.certify(&mut event, None, rest, |event, receipt, number, mut batch| {
+            batch.put(Table::Receipt, number.to_be_bytes(), row::alone(now, receipt));
             batch.put(Table::Meta, row.clone(), event.to_bytes());
             vec![self.store.submit(batch)]
         })
@@ -167,16 +185,15 @@ impl Engine {
         Ok(event)
     }
 
-    /// Puts a receipt into an event. `hand_in` adds to the batch what belongs to the same moment and
-    /// hands it to the store; it is called again, with another receipt, where a batch before this
-    /// one failed.
+    /// Puts a receipt into an event. `hand_in`, told the event, the receipt and its number, adds these and
+    /// what belongs to the same moment to the batch and hands it to the store; it is called again, with
+    /// another receipt, where a batch before this one failed.
     async fn certify(
         &self,
         event: &mut Event,
-        at: At,
         commitment: Option<String>,
         rest: Batch,
-        mut hand_in: impl FnMut(&Event, Batch) -> Vec<Ticket>,
+        mut hand_in: impl FnMut(&Event, &str, u64, Batch) -> Vec<Ticket>,
     ) -> Result<(), Interrupted> {
         let mut body = read_body(event).ok_or_else(|| undecodable(event))?;
         let origin = self.origin();
@@ -193,10 +210,9 @@ impl Engine {
                 event.body = serde_json::to_vec(&body).map_err(|_| undecodable(event))?;
                 let head = link.head(&receipt);
                 let mut batch = rest.clone();
-                batch.put(Table::Receipt, link.number.to_be_bytes(), row(at, &receipt));
                 batch.put(Table::Meta, HEAD, head.to_bytes());
                 batch.expect(Table::Meta, HEAD, before.as_ref().map(Head::to_bytes));
-                let tickets = hand_in(event, batch);
+                let tickets = hand_in(event, &receipt, link.number, batch);
                 chain.head = Some(Some(head));
                 (chain.generation, tickets)
             };
@@ -212,25 +228,28 @@ impl Engine {
         }
     }
 
-    /// Forgets a page of the oldest receipts that are older than `retain_finished`; a signed
-    /// checkpoint stands for all that went. Returns how many it was.
+    /// Forgets a page of the oldest receipts that are older than `retain_finished`, and the jobs that ended
+    /// with them; a signed checkpoint stands for all that went. Returns how many it was.
     pub(crate) async fn forget_receipts(&self) -> Result<usize, JournalError> {
         let now = self.now();
-        let due = |at: &At| at.plus(self.settings.retain_finished) <= now;
+        let due = |row: &Row| row.at.plus(self.settings.retain_finished) <= now;
         let first = self.store.scan(Table::Receipt, b"", None, 1)?;
-        if !first.iter().filter_map(|(key, value)| read_row(key, value)).any(|(_, at, _)| due(&at)) {
+        if !first.iter().filter_map(|(key, value)| read_row(key, value)).any(|(_, row)| due(&row)) {
             return Ok(0);
         }
         let Some(head) = head(&*self.store)? else { return Ok(0) };
         let mut batch = Batch::new();
-        let mut last = None;
+        let (mut last, mut count) = (None, 0);
         for (key, value) in self.store.scan(Table::Receipt, b"", None, PAGE)? {
             // Only ever from the oldest on, whatever the clock did in between.
-            let Some((number, _, receipt)) = read_row(&key, &value).filter(|(_, at, _)| due(at)) else { break };
+            let Some((number, row)) = read_row(&key, &value).filter(|(_, row)| due(row)) else { break };
             batch.remove(Table::Receipt, key);
-            last = Some(Head { chain: head.chain, number, sha256: digest::sha256(receipt.as_bytes()) });
+            count += 1;
+            last = Some(Head { chain: head.chain, number, sha256: digest::sha256(row.receipt.as_bytes()) });
+            if let Some(carrier) = row.carrier {
+                self.forget_ended(&carrier.key, number, &mut batch)?;
+            }
         }
-        let count = batch.writes.len();
         if let Some(last) = last {
             let payload = claims::checkpoint(&self.origin(), &last, &now.to_rfc3339());
             batch.put(Table::Meta, CHECKPOINT_ROW, self.receipts.signer.compact(CHECKPOINT, &payload));
@@ -238,6 +257,15 @@ impl Engine {
             tracing::info!(through = last.number, "receipts older than worker.retain_finished are forgotten");
         }
         Ok(count)
+    }
+
+    /// Forgets the job that ended with this receipt, unless it has gone on since.
+    fn forget_ended(&self, key: &JobKey, number: u64, batch: &mut Batch) -> Result<(), JournalError> {
+        let Some(stored) = self.store.get(Table::Ended, &key.to_bytes())? else { return Ok(()) };
+        if Ended::from_bytes(&stored)?.certified.is_some_and(|certified| certified.number == number) {
+            retention::forget_job(&*self.store, key, batch)?;
+        }
+        Ok(())
     }
 
     /// Remembers the public keys in use, so that receipts can be checked long after a rotation. A
@@ -302,7 +330,7 @@ impl Engine {
             let page = self.store.scan(Table::Receipt, b"", after.as_deref(), PAGE)?;
             let Some((last, _)) = page.last() else { break };
             after = Some(last.clone());
-            for (number, at, receipt) in page.iter().filter_map(|(key, value)| read_row(key, value)) {
+            for (number, Row { at, receipt, .. }) in page.iter().filter_map(|(key, value)| read_row(key, value)) {
                 if within(at) {
                     receipts.append(&mut between);
                 } else if receipts.is_empty() {

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::super::intake::Arrived;
 use super::*;
 use crate::broker::spool::{Events, Source, SpoolBroker, SpoolConfig};
-use crate::engine::journal::Journal;
+use crate::engine::journal::{Journal, ended_of};
 use crate::engine::{Parts, RetryPolicy, Settings};
 use crate::job::event::{self, About, Frame};
 use crate::job::flow::Limits;
@@ -95,11 +95,8 @@ impl Stage {
         parse::job(body.to_string().as_bytes(), None, &self.engine.accepts).unwrap()
     }
 
-    /// Ends a job as the engine does, up to the durable write; its final event.
-    async fn end(&self, number: u128) -> Result<Vec<u8>, Interrupted> {
-        let job = self.job(number);
-        let sealer = self.engine.keyring.job_key("acme", &job.key.job_id.to_string(), &job.identity_bytes());
-        let record = JobRecord {
+    fn record(&self, job: &Job) -> JobRecord {
+        JobRecord {
             identity: Vec::new(),
             run: 1,
             seq: 1,
@@ -116,7 +113,14 @@ impl Stage {
             waiting: None,
             announced: Vec::new(),
             owed: None,
-        };
+        }
+    }
+
+    /// Ends a job as the engine does, up to the durable write; its final event.
+    async fn end(&self, number: u128) -> Result<Vec<u8>, Interrupted> {
+        let job = self.job(number);
+        let sealer = self.engine.keyring.job_key("acme", &job.key.job_id.to_string(), &job.identity_bytes());
+        let record = self.record(&job);
         let mut target = TargetState::default();
         target.end = Some(TargetEnd::well(TargetOutcome::Erased));
         let targets = [target];
@@ -137,6 +141,7 @@ impl Stage {
             dead_letter: None,
             dead_lettered: false,
             systems: vec!["loyalty".into()],
+            certified: None,
         };
         let journal = Journal::new(job.key.clone(), sealer, record, 1);
         let (lost, cancelled) = (CancellationToken::new(), CancellationToken::new());
@@ -144,8 +149,8 @@ impl Stage {
         let run = Run { job: &job, journal: &journal, lost: &lost, cancelled: &cancelled, arrived: &arrived };
         self.engine.end_with_receipt(&run, &mut ended, Batch::new()).await?;
         // A store that was killed says nothing any more.
-        if let Ok(stored) = self.store.get(Table::Ended, &job.key.to_bytes()) {
-            assert_eq!(Ended::from_bytes(&stored.unwrap()).unwrap().event, ended.event, "published is what was stored");
+        if let Ok(stored) = ended_of(&*self.store, &job.key) {
+            assert_eq!(stored.unwrap().event, ended.event, "published is what was stored");
         }
         Ok(ended.event.body)
     }
@@ -267,9 +272,8 @@ async fn a_kill_between_handing_in_and_the_disk_leaves_the_chain_whole() {
     events.extend(results.into_iter().filter_map(Result::ok));
     // The others are delivered again.
     for number in 4..=8 {
-        let key = after.job(number).key.to_bytes();
-        match after.store.get(Table::Ended, &key).unwrap() {
-            Some(stored) => events.push(Ended::from_bytes(&stored).unwrap().event.body),
+        match ended_of(&*after.store, &after.job(number).key).unwrap() {
+            Some(ended) => events.push(ended.event.body),
             None => events.push(after.end(number).await.unwrap()),
         }
     }
@@ -327,6 +331,31 @@ async fn what_retention_removed_is_vouched_for_by_a_checkpoint() {
 }
 
 #[tokio::test]
+async fn a_job_is_forgotten_with_its_receipt_and_its_checkpoints_with_it() {
+    let stage = fresh();
+    stage.end_all(1..=3).await;
+    let jobs: Vec<JobKey> = (1..=3).map(|number| stage.job(number).key).collect();
+    // As a failed job leaves them, where they are to be kept for longer than the job.
+    let mut batch = Batch::new();
+    let entry = [&jobs[0].to_bytes()[..], &1_u64.to_be_bytes()].concat();
+    let appended = crate::job::record::Appended { entries: Vec::new(), sealed: Vec::new() };
+    batch.put(Table::Journal, entry, appended.to_bytes());
+    batch.put(Table::Job, jobs[0].to_bytes(), stage.record(&stage.job(1)).to_bytes());
+    // And one that goes on in a later run, with a receipt to come.
+    let mut later = ended_of(&*stage.store, &jobs[1]).unwrap().unwrap();
+    later.certified.as_mut().unwrap().number = 77;
+    batch.put(Table::Ended, jobs[1].to_bytes(), later.to_bytes());
+    stage.store.submit(batch).await.unwrap();
+    stage.pass(900 * DAY);
+    assert_eq!(stage.engine.forget_receipts().await.unwrap(), 3);
+    for table in [Table::Receipt, Table::Job, Table::Journal] {
+        assert_eq!(stage.store.scan(table, b"", None, 10).unwrap(), vec![], "{table:?}");
+    }
+    let left = stage.store.scan(Table::Ended, b"", None, 10).unwrap();
+    assert_eq!(left.into_iter().map(|(key, _)| key).collect::<Vec<_>>(), [jobs[1].to_bytes()]);
+}
+
+#[tokio::test]
 async fn the_chain_goes_on_through_a_rotation_and_the_retired_key_is_remembered() {
     let before = fresh();
     before.engine.remember_keys().await.unwrap();
@@ -370,10 +399,11 @@ async fn what_never_became_a_job_and_what_is_read_no_more_stand_in_the_chain_as_
         dead_letter: None,
         dead_lettered: false,
         systems: Vec::new(),
+        certified: None,
     };
     stage.engine.end_unread(&job.key, &mut ended, Batch::new()).await.unwrap();
-    let stored = stage.store.get(Table::Ended, &job.key.to_bytes()).unwrap().unwrap();
-    assert_eq!(Ended::from_bytes(&stored).unwrap().event, ended.event, "published is what was stored");
+    let stored = ended_of(&*stage.store, &job.key).unwrap().unwrap();
+    assert_eq!(stored.event, ended.event, "published is what was stored");
     events.extend([refused.body, ended.event.body]);
     let report = stage.check(&events);
     assert!(report.valid && report.receipts == 3, "{report:?}");

@@ -1,0 +1,254 @@
+//! The archive: what is remembered of ended jobs, in one file beside the tree.
+//!
+//! The rule it keeps: its rows are a tree's that have come to rest. A change is durable here before
+//! the tree forgets it, so that at any moment the tree's row, where it has one, is the right one.
+//!
+//! sled keeps an entry in memory for each of its pages and is read from end to end when it is opened:
+//! good for the jobs that are alive, and too much for a million that have ended. redb needs neither.
+//!
+//! Receipts come in the order of their numbers and are hardly ever asked for, so they lie in compressed
+//! blocks, each under the key of its first. What is looked up by a job's key lies in rows of its own.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::ops::Bound;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::PathBuf;
+
+use redb::{Builder, Database, ReadableDatabase as _, ReadableTable as _, TableDefinition, TableError};
+
+use super::block::{self, Squeeze};
+use super::{Pair, Table};
+
+const ROWS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("rows");
+const BLOCKS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("blocks");
+const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
+/// How many times something was put in.
+const NUMBER: &str = "number";
+
+/// A flat key, and its value or (with `None`) that there is none any more.
+pub(super) type Row = (Vec<u8>, Option<Vec<u8>>);
+
+/// Why the archive did not answer.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ArchiveError {
+    /// The disk, or redb, failed.
+    #[error("the archive failed: {0}")]
+    Failed(#[source] redb::Error),
+    /// What it holds makes no sense.
+    #[error("the archive is damaged: {0}")]
+    Damaged(String),
+}
+
+impl<E: Into<redb::Error>> From<E> for ArchiveError {
+    fn from(error: E) -> Self {
+        match error.into() {
+            redb::Error::Corrupted(why) => ArchiveError::Damaged(why),
+            redb::Error::Io(error)
+                if matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData) =>
+            {
+                ArchiveError::Damaged(error.to_string())
+            }
+            error => ArchiveError::Failed(error),
+        }
+    }
+}
+
+/// Whether a flat key's receipt table lies in blocks.
+fn is_in_blocks(key: &[u8]) -> bool {
+    key.first() == Some(&(Table::Receipt as u8))
+}
+
+/// The open file.
+pub(super) struct Archive {
+    db: Database,
+    path: PathBuf,
+}
+
+impl Archive {
+    /// Opens the file, creating it where it is missing. After an unclean stop redb reads all of it and
+    /// compares its checksums.
+    pub(super) fn open(path: PathBuf, cache: usize) -> Result<Self, ArchiveError> {
+        let db = Builder::new().set_cache_size(cache).create(&path)?;
+        Ok(Self { db, path })
+    }
+
+    /// The number of the last [`Archive::put`].
+    pub(super) fn number(&self) -> Result<u64, ArchiveError> {
+        match self.db.begin_read()?.open_table(META) {
+            Ok(meta) => Ok(meta.get(NUMBER)?.map_or(0, |number| number.value())),
+            Err(TableError::TableDoesNotExist(_)) => Ok(0),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Bytes that the file takes on the disk.
+    pub(super) fn bytes_on_disk(&self) -> u64 {
+        std::fs::metadata(&self.path).map_or(0, |file| file.blocks().saturating_mul(512))
+    }
+
+    /// The value under a flat key.
+    pub(super) fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, ArchiveError> {
+        let read = self.db.begin_read()?;
+        if !is_in_blocks(key) {
+            return match read.open_table(ROWS) {
+                Ok(rows) => Ok(rows.get(key)?.map(|value| value.value().to_vec())),
+                Err(TableError::TableDoesNotExist(_)) => Ok(None),
+                Err(error) => Err(error.into()),
+            };
+        }
+        let blocks = match read.open_table(BLOCKS) {
+            Ok(blocks) => blocks,
+            Err(TableError::TableDoesNotExist(_)) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let Some(block) = blocks.range(..=key)?.next_back().transpose()? else { return Ok(None) };
+        let pairs = read_block(block.1.value())?;
+        Ok(pairs.into_iter().find_map(|(other, value)| (other == key).then_some(value)))
+    }
+
+    /// The pairs from a flat key on, in order; the caller ends it at its table's last.
+    pub(super) fn range(&self, start: &Bound<Vec<u8>>) -> Result<Range, ArchiveError> {
+        let (Bound::Included(from) | Bound::Excluded(from)) = start else { return Ok(Range::default()) };
+        let bounds: (Bound<&[u8]>, Bound<&[u8]>) = (start.as_ref().map(Vec::as_slice), Bound::Unbounded);
+        let read = self.db.begin_read()?;
+        let in_blocks = is_in_blocks(from);
+        let table = match read.open_table(if in_blocks { BLOCKS } else { ROWS }) {
+            Ok(table) => table,
+            Err(TableError::TableDoesNotExist(_)) => return Ok(Range::default()),
+            Err(error) => return Err(error.into()),
+        };
+        if !in_blocks {
+            return Ok(Range { rest: Some(table.range::<&[u8]>(bounds)?), ..Range::default() });
+        }
+        // The first of them may lie in a block that begins before.
+        let mut ready = VecDeque::new();
+        if let Some(block) = table.range::<&[u8]>(..from.as_slice())?.next_back().transpose()? {
+            ready.extend(read_block(block.1.value())?);
+        }
+        let after = |key: &[u8]| match start {
+            Bound::Excluded(from) => key > from.as_slice(),
+            _ => key >= from.as_slice(),
+        };
+        ready.retain(|(key, _)| after(key));
+        // A block may begin with the very key that is left out.
+        let rest = table.range::<&[u8]>(from.as_slice()..)?;
+        let skipped = matches!(start, Bound::Excluded(_)).then(|| from.clone());
+        Ok(Range { ready, rest: Some(rest), in_blocks, skipped })
+    }
+
+    /// Puts rows in, sorted by key, and returns those that are in: receipts that do not fill a block wait
+    /// for more. Durable when this returns.
+    pub(super) fn put(&self, rows: Vec<Row>, number: u64) -> Result<Vec<Row>, ArchiveError> {
+        let (receipts, rows): (Vec<Row>, Vec<Row>) = rows.into_iter().partition(|(key, _)| is_in_blocks(key));
+        let write = self.db.begin_write()?;
+        let mut done = rows;
+        {
+            let mut table = write.open_table(ROWS)?;
+            for (key, value) in &done {
+                match value {
+                    Some(value) => drop(table.insert(key.as_slice(), value.as_slice())?),
+                    None => drop(table.remove(key.as_slice())?),
+                }
+            }
+            let mut blocks = write.open_table(BLOCKS)?;
+            done.extend(put_receipts(&mut blocks, receipts)?);
+            write.open_table(META)?.insert(NUMBER, number)?;
+        }
+        if !done.is_empty() {
+            write.commit()?;
+        }
+        Ok(done)
+    }
+}
+
+type Blocks<'txn> = redb::Table<'txn, &'static [u8], &'static [u8]>;
+
+fn put_receipts(blocks: &mut Blocks<'_>, receipts: Vec<Row>) -> Result<Vec<Row>, ArchiveError> {
+    let last = match blocks.last()? {
+        Some(block) => read_block(block.1.value())?.pop().map(|(key, _)| key),
+        None => None,
+    };
+    let (new, known): (Vec<Row>, Vec<Row>) =
+        receipts.into_iter().partition(|(key, value)| value.is_some() && last.as_ref().is_none_or(|last| key > last));
+    // What changes within the blocks: by the block, so that each is written once.
+    let mut changed: BTreeMap<Vec<u8>, Vec<&Row>> = BTreeMap::new();
+    for row in &known {
+        if let Some(block) = blocks.range::<&[u8]>(..=row.0.as_slice())?.next_back().transpose()? {
+            changed.entry(block.0.value().to_vec()).or_default().push(row);
+        }
+    }
+    for (first, rows) in changed {
+        let mut pairs: BTreeMap<Vec<u8>, Vec<u8>> = match blocks.get(first.as_slice())? {
+            Some(block) => read_block(block.value())?.into_iter().collect(),
+            None => BTreeMap::new(),
+        };
+        for (key, value) in rows {
+            match value {
+                Some(value) => pairs.insert(key.clone(), value.clone()),
+                None => pairs.remove(key),
+            };
+        }
+        if pairs.is_empty() {
+            blocks.remove(first.as_slice())?;
+        } else {
+            let pairs: Vec<Pair> = pairs.into_iter().collect();
+            blocks.insert(first.as_slice(), write_block(&pairs)?.as_slice())?;
+        }
+    }
+    let mut done = known;
+    let mut rest: Vec<Pair> = new.into_iter().filter_map(|(key, value)| Some((key, value?))).collect();
+    let mut squeeze = Squeeze::default();
+    while let Some((count, bytes)) = block::fill(&rest, &mut squeeze).map_err(unusable)? {
+        blocks.insert(rest[0].0.as_slice(), bytes.as_slice())?;
+        done.extend(rest.drain(..count).map(|(key, value)| (key, Some(value))));
+    }
+    Ok(done)
+}
+
+fn read_block(bytes: &[u8]) -> Result<Vec<Pair>, ArchiveError> {
+    block::read(bytes).ok_or_else(|| ArchiveError::Damaged("a block cannot be read".into()))
+}
+
+fn write_block(pairs: &[Pair]) -> Result<Vec<u8>, ArchiveError> {
+    block::write(pairs).map_err(unusable)
+}
+
+fn unusable(error: io::Error) -> ArchiveError {
+    ArchiveError::Failed(redb::Error::Io(error))
+}
+
+/// Pairs in the order of their keys.
+#[derive(Default)]
+pub(super) struct Range {
+    ready: VecDeque<Pair>,
+    rest: Option<redb::Range<'static, &'static [u8], &'static [u8]>>,
+    in_blocks: bool,
+    skipped: Option<Vec<u8>>,
+}
+
+impl Iterator for Range {
+    type Item = Result<Pair, ArchiveError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            if let Some(pair) = self.ready.pop_front() {
+                if self.skipped.as_ref() == Some(&pair.0) {
+                    continue;
+                }
+                return Some(Ok(pair));
+            }
+            let (key, value) = match self.rest.as_mut()?.next()? {
+                Ok(entry) => entry,
+                Err(error) => return Some(Err(error.into())),
+            };
+            if !self.in_blocks {
+                return Some(Ok((key.value().to_vec(), value.value().to_vec())));
+            }
+            match read_block(value.value()) {
+                Ok(pairs) => self.ready.extend(pairs),
+                Err(error) => return Some(Err(error)),
+            }
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! The thread that moves what has come to rest from the tree into the archive.
+//!
+//! The rule it keeps: archived first, durably; then the committer, and only the committer, takes from the
+//! tree what has not changed meanwhile. Wherever the process ends, each row is in one of the two, or the
+//! same in both.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, mpsc};
+use std::thread::JoinHandle;
+
+use super::archive::{Archive, ArchiveError, Row};
+use super::committer::{Health, Orders};
+use super::layout::{ARCHIVED, flat};
+use super::options::FreeSpace;
+use super::{StoreError, sled as tree};
+
+/// Most rows of each table that are moved at once.
+const AT_ONCE: usize = 4096;
+
+/// How many rows lie in the tree that belong into the archive, and whom to tell when they are many.
+#[derive(Debug)]
+pub(super) struct Resting {
+    count: Arc<AtomicUsize>,
+    enough: usize,
+    wake: mpsc::SyncSender<()>,
+}
+
+impl Resting {
+    /// Notes that so many more were written.
+    pub(super) fn add(&self, rows: usize) {
+        if rows > 0 && self.count.fetch_add(rows, Ordering::Relaxed) + rows >= self.enough {
+            // Where it is awake already, it need not be told.
+            let _ = self.wake.try_send(());
+        }
+    }
+}
+
+/// Where the thread waits to be woken.
+pub(super) struct Bed {
+    count: Arc<AtomicUsize>,
+    called: mpsc::Receiver<()>,
+}
+
+/// The two ends of it.
+pub(super) fn bed(enough: usize) -> (Resting, Bed) {
+    let count = Arc::new(AtomicUsize::new(0));
+    // One call that is not heard yet says all.
+    let (wake, called) = mpsc::sync_channel(1);
+    (Resting { count: count.clone(), enough, wake }, Bed { count, called })
+}
+
+/// What the thread works with.
+pub(super) struct Mover {
+    pub(super) db: sled::Db,
+    pub(super) archive: Arc<Archive>,
+    pub(super) whole: Arc<RwLock<()>>,
+    pub(super) orders: Orders,
+    pub(super) health: Health,
+    pub(super) path: PathBuf,
+    pub(super) min_free: u64,
+    pub(super) free_space: FreeSpace,
+}
+
+/// The handle of the thread, which ends by itself once the committer is gone.
+#[derive(Debug)]
+pub(super) struct Archiver(Mutex<Option<JoinHandle<()>>>);
+
+impl Archiver {
+    pub(super) fn start(mover: Mover, bed: Bed) -> std::io::Result<Self> {
+        let run = move || {
+            while bed.called.recv().is_ok() {
+                match catch_unwind(AssertUnwindSafe(|| mover.round(&bed.count))) {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => return mover.fail(&error.to_string()),
+                    Err(_) => return mover.fail("moving rows into the archive panicked"),
+                }
+            }
+        };
+        let thread = std::thread::Builder::new().name("store-archiver".into()).spawn(run)?;
+        Ok(Self(Mutex::new(Some(thread))))
+    }
+
+    /// Waits until the thread has ended. The committer must have ended before.
+    pub(super) fn close(&self) {
+        let thread = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Archiver {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl Mover {
+    /// Moves all that is there.
+    fn round(&self, count: &AtomicUsize) -> Result<(), StoreError> {
+        let counted = count.load(Ordering::Relaxed);
+        let rows = self.rows()?;
+        let found = rows.len();
+        let bytes: usize = rows.iter().map(|(key, value)| key.len() + value.as_ref().map_or(0, Vec::len)).sum();
+        // Room for the pages that are written anew as well. Where there is none, the rows stay.
+        if (self.free_space)(&self.path).is_ok_and(|free| free < self.min_free.saturating_add(2 * bytes as u64)) {
+            return Ok(());
+        }
+        let broken = |error: ArchiveError| StoreError::Broken(error.to_string());
+        let number = self.archive.number().map_err(broken)? + 1;
+        let moved = self.archive.put(rows, number).map_err(broken)?;
+        // What was added meanwhile stays counted.
+        count.fetch_add(found - moved.len(), Ordering::Relaxed);
+        count.fetch_sub(counted, Ordering::Relaxed);
+        if moved.is_empty() {
+            return Ok(());
+        }
+        match self.orders.archived(moved, number).wait() {
+            // The committer has ended; the rows are moved again when the store is opened.
+            Err(StoreError::Closed) => Ok(()),
+            told => told,
+        }
+    }
+
+    /// The rows of the tree that belong into the archive, in the order of their keys.
+    fn rows(&self) -> Result<Vec<Row>, StoreError> {
+        let _whole = self.whole.read().unwrap_or_else(PoisonError::into_inner);
+        let mut rows = Vec::new();
+        for table in ARCHIVED {
+            for pair in self.db.scan_prefix(flat(table, b"")).take(AT_ONCE) {
+                let (key, stored) = pair.map_err(|error| StoreError::Broken(format!("a read failed: {error}")))?;
+                let value = tree::whole_value(&self.db, &key, &stored)?;
+                rows.push((key.to_vec(), value));
+            }
+        }
+        Ok(rows)
+    }
+
+    /// The process is about to stop. A last sync that comes with closing might "succeed" without the
+    /// bytes that a failed one lost, so the file stays open.
+    fn fail(&self, why: &str) {
+        self.health.fail(why);
+        std::mem::forget(self.archive.clone());
+    }
+}

@@ -1,0 +1,270 @@
+//! What has come to rest in the archive is read as if it had never moved.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use erasure_worker::store::{Batch, Options, SledStore, Store, StoreError, Table, VERSION, VERSION_KEY};
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
+
+/// So few rows stay in the tree that a short test archives many times.
+const AFTER: usize = 16;
+
+fn options() -> Options {
+    Options { archive_after: AFTER, ..Options::default() }
+}
+
+fn open(dir: &Path) -> SledStore {
+    let opened = SledStore::open(dir, options()).unwrap();
+    assert_eq!(opened.moved_aside, None);
+    opened.store
+}
+
+/// As a receipt is long, and hardly to be compressed.
+fn value(random: &mut StdRng) -> Vec<u8> {
+    let length = if random.random_bool(0.01) { 20_000 } else { random.random_range(0..600) };
+    (0..length).map(|_| random.random()).collect()
+}
+
+fn receipt(number: u64) -> Vec<u8> {
+    number.to_be_bytes().to_vec()
+}
+
+/// Ended jobs with their receipts, in one batch each.
+async fn end_jobs(store: &SledStore, numbers: std::ops::Range<u64>, random: &mut StdRng) -> Model {
+    let mut model = Model::default();
+    let mut last = None;
+    for number in numbers {
+        let mut batch = Batch::new();
+        let (job, text) = (random.random::<u128>().to_be_bytes().to_vec(), value(random));
+        batch.put(Table::Ended, job.clone(), number.to_be_bytes());
+        batch.put(Table::Receipt, receipt(number), text.clone());
+        model.ended.insert(job, number.to_be_bytes().to_vec());
+        model.receipts.insert(receipt(number), text);
+        last = Some(store.submit(batch));
+    }
+    if let Some(last) = last {
+        last.await.unwrap();
+    }
+    model
+}
+
+type Rows = BTreeMap<Vec<u8>, Vec<u8>>;
+
+/// What the store must hold.
+#[derive(Default)]
+struct Model {
+    ended: Rows,
+    receipts: Rows,
+}
+
+impl Model {
+    fn tables(&self) -> [(Table, &Rows); 2] {
+        [(Table::Ended, &self.ended), (Table::Receipt, &self.receipts)]
+    }
+
+    fn is_what_is_in(&self, store: &SledStore) {
+        for (table, rows) in self.tables() {
+            let all: Vec<_> = rows.clone().into_iter().collect();
+            assert_eq!(store.scan(table, b"", None, usize::MAX).unwrap(), all);
+        }
+    }
+}
+
+/// Waits until the tree has no more than it may keep.
+async fn at_rest(dir: &Path, at_least: u64) {
+    let archive = dir.join("store/archive");
+    while fs::metadata(&archive).map_or(0, |file| file.len()) < at_least {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_is_put_removed_and_put_again_is_read_as_from_one_map() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut random = StdRng::seed_from_u64(11);
+    let mut model = Model::default();
+    let mut store = open(dir.path());
+    let (mut first, mut next) = (0_u64, 0_u64);
+    for round in 0..600 {
+        let mut batch = Batch::new();
+        for _ in 0..random.random_range(1..8) {
+            match random.random_range(0..10) {
+                0 if !model.ended.is_empty() => {
+                    let job = model.ended.keys().nth(random.random_range(0..model.ended.len())).unwrap().clone();
+                    model.ended.remove(&job);
+                    batch.remove(Table::Ended, job);
+                }
+                1 if !model.ended.is_empty() => {
+                    let job = model.ended.keys().nth(random.random_range(0..model.ended.len())).unwrap().clone();
+                    let value = value(&mut random);
+                    model.ended.insert(job.clone(), value.clone());
+                    batch.put(Table::Ended, job, value);
+                }
+                2 if first < next => {
+                    // From the oldest on, as they are forgotten; now and then another.
+                    let number = if random.random_bool(0.9) { first } else { random.random_range(first..next) };
+                    first += u64::from(number == first);
+                    model.receipts.remove(&receipt(number));
+                    batch.remove(Table::Receipt, receipt(number));
+                }
+                _ => {
+                    let (job, text) = (vec![b'a' + random.random_range(0..3), random.random()], value(&mut random));
+                    model.ended.insert(job.clone(), text.clone());
+                    batch.put(Table::Ended, job, text);
+                    let text = value(&mut random);
+                    model.receipts.insert(receipt(next), text.clone());
+                    batch.put(Table::Receipt, receipt(next), text);
+                    next += 1;
+                }
+            }
+        }
+        store.submit(batch).await.unwrap();
+        for (table, rows) in model.tables() {
+            for key in [random.random::<u64>().to_be_bytes().to_vec(), receipt(random.random_range(0..next + 2))]
+                .iter()
+                .chain(rows.keys().nth(random.random_range(0..rows.len() + 1)))
+            {
+                assert_eq!(store.get(table, key).unwrap().as_ref(), rows.get(key), "{round}");
+            }
+            let prefix = if table == Table::Ended { vec![b'a' + random.random_range(0..4)] } else { Vec::new() };
+            let after = rows.keys().nth(random.random_range(0..rows.len() + 1)).cloned();
+            let limit = random.random_range(0..40);
+            let wanted = rows
+                .iter()
+                .filter(|(key, _)| key.starts_with(&prefix) && after.as_ref().is_none_or(|after| *key > after));
+            let wanted: Vec<_> = wanted.take(limit).map(|(key, value)| (key.clone(), value.clone())).collect();
+            assert_eq!(store.scan(table, &prefix, after.as_deref(), limit).unwrap(), wanted, "{round}");
+        }
+        if round % 97 == 96 {
+            drop(store);
+            store = open(dir.path());
+            model.is_what_is_in(&store);
+        }
+    }
+    model.is_what_is_in(&store);
+    assert!(fs::metadata(dir.path().join("store/archive")).unwrap().len() > 300_000, "nothing was archived");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn readers_see_every_batch_whole_while_rows_move() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = std::sync::Arc::new(open(dir.path()));
+    let writing = {
+        let store = store.clone();
+        tokio::spawn(async move {
+            for number in 0..400_u64 {
+                let mut batch = Batch::new();
+                // The same keys again and again, always all of them.
+                for key in 0..5_u8 {
+                    batch.put(Table::Ended, [key], number.to_be_bytes());
+                }
+                batch.put(Table::Receipt, receipt(number), vec![7; 300]);
+                store.submit(batch).await.unwrap();
+            }
+        })
+    };
+    let mut looked = 0;
+    while !writing.is_finished() {
+        let ended = store.scan(Table::Ended, b"", None, 10).unwrap();
+        assert!(ended.windows(2).all(|pair| pair[0].1 == pair[1].1), "a scan saw half of a batch");
+        assert!([0, 5].contains(&ended.len()));
+        let receipts = store.scan(Table::Receipt, b"", None, usize::MAX).unwrap();
+        assert!(receipts.iter().zip(0..).all(|((key, _), number)| *key == receipt(number)), "a receipt is missing");
+        looked += 1;
+        tokio::task::yield_now().await;
+    }
+    writing.await.unwrap();
+    assert!(looked > 10, "{looked}");
+    assert_eq!(store.scan(Table::Receipt, b"", None, usize::MAX).unwrap().len(), 400);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_without_its_archive_or_with_an_older_one_is_moved_aside() {
+    for damage in ["gone", "older", "torn", "empty"] {
+        let dir = tempfile::tempdir().unwrap();
+        let (archive, older) = (dir.path().join("store/archive"), dir.path().join("older"));
+        let mut random = StdRng::seed_from_u64(5);
+        let store = open(dir.path());
+        end_jobs(&store, 0..100, &mut random).await;
+        at_rest(dir.path(), 1).await;
+        drop(store);
+        fs::copy(&archive, &older).unwrap();
+        let store = open(dir.path());
+        end_jobs(&store, 100..300, &mut random).await;
+        drop(store);
+        match damage {
+            "gone" => fs::remove_file(&archive).unwrap(),
+            "older" => drop(fs::copy(&older, &archive).unwrap()),
+            "torn" => {
+                let file = fs::OpenOptions::new().write(true).open(&archive).unwrap();
+                file.set_len(file.metadata().unwrap().len() / 2).unwrap();
+            }
+            _ => fs::write(&archive, b"").unwrap(),
+        }
+        let opened = SledStore::open(dir.path(), options()).unwrap();
+        let aside = opened.moved_aside.unwrap_or_else(|| panic!("{damage} went unnoticed"));
+        assert!(aside.join("db").exists() && aside.starts_with(dir.path()), "{damage}");
+        assert_eq!(opened.store.scan(Table::Ended, b"", None, 1).unwrap(), vec![]);
+        // And the new one works.
+        end_jobs(&opened.store, 0..50, &mut random).await.is_what_is_in(&opened.store);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_archive_that_was_not_finished_when_the_process_ended_is_made_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(open(dir.path()));
+    for remains in [&b""[..], b"redb", &[0; 5000]] {
+        fs::write(dir.path().join("store/archive"), remains).unwrap();
+        let store = open(dir.path());
+        assert_eq!(store.scan(Table::Ended, b"", None, 1).unwrap(), vec![]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_of_the_version_before_the_archive_is_opened_and_brought_up_to_date() {
+    let dir = tempfile::tempdir().unwrap();
+    // Such a store has all in its tree.
+    let store = SledStore::open(dir.path(), Options { archive_after: usize::MAX, ..Options::default() }).unwrap().store;
+    let model = end_jobs(&store, 0..200, &mut StdRng::seed_from_u64(3)).await;
+    let mut batch = Batch::new();
+    batch.put(Table::Meta, VERSION_KEY, 1_u32.to_be_bytes());
+    store.submit(batch).await.unwrap();
+    drop(store);
+    fs::remove_file(dir.path().join("store/archive")).unwrap();
+    let store = open(dir.path());
+    model.is_what_is_in(&store);
+    assert_eq!(store.get(Table::Meta, VERSION_KEY).unwrap(), Some(VERSION.to_be_bytes().to_vec()));
+    at_rest(dir.path(), 50_000).await;
+    model.is_what_is_in(&store);
+    drop(store);
+    model.is_what_is_in(&open(dir.path()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_a_full_disk_rows_stay_where_they_are() {
+    let dir = tempfile::tempdir().unwrap();
+    let min_free = Options::default().min_free;
+    // Enough for the tree's groups, which are small, and not for what is moved together.
+    let free_space = std::sync::Arc::new(move |_: &Path| Ok(min_free + 30_000));
+    let options = Options { archive_after: 256, free_space, ..Options::default() };
+    let store = SledStore::open(dir.path(), options).unwrap().store;
+    let mut random = StdRng::seed_from_u64(9);
+    let mut model = Model::default();
+    for number in 0..200 {
+        let more = end_jobs(&store, number..number + 1, &mut random).await;
+        model.ended.extend(more.ended);
+        model.receipts.extend(more.receipts);
+    }
+    model.is_what_is_in(&store);
+    let refused = store.submit({
+        let mut batch = Batch::new();
+        batch.put(Table::Receipt, receipt(1000), vec![0; 40_000]);
+        batch
+    });
+    assert!(matches!(refused.await, Err(StoreError::Full { .. })));
+    drop(store);
+    model.is_what_is_in(&open(dir.path()));
+}
