@@ -106,12 +106,15 @@ pub(super) fn read(bytes: &[u8]) -> Option<Vec<Pair>> {
 
 #[cfg(test)]
 mod tests {
+    use rand::rngs::StdRng;
+    use rand::{RngExt as _, SeedableRng as _};
+
     use super::*;
 
     fn pair(number: u32, length: usize) -> Pair {
-        // Hardly to be compressed.
-        let noise = (0..length as u32).map(|n| (n.wrapping_mul(2_654_435_761).rotate_left(number % 31) >> 9) as u8);
-        (number.to_be_bytes().to_vec(), noise.collect())
+        // Nothing of it can be compressed.
+        let mut random = StdRng::seed_from_u64(u64::from(number));
+        (number.to_be_bytes().to_vec(), (0..length).map(|_| random.random()).collect())
     }
 
     #[test]
