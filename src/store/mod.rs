@@ -197,7 +197,7 @@ impl Future for Ticket {
 pub struct StoreStats {
     /// Batches made durable.
     pub batches: u64,
-    /// Group commits (each one flush and one sync), those of the archive too.
+    /// Group commits (each one flush and one sync).
     pub syncs: u64,
     /// Single writes.
     pub writes: u64,
