@@ -115,7 +115,7 @@ async fn a_run_whose_delivery_is_gone_ends_its_call_makes_no_other_and_writes_no
         }
     })
     .await;
-    tokio::task::block_in_place(|| rabbit.kill());
+    tokio::task::block_in_place(|| rabbit.stop());
     worker.says("the link to the broker is down").await;
     let begun = rig.sandbox().entries(0).len();
     soon("the runs to end", async {
