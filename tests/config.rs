@@ -53,6 +53,7 @@ max_age = "90d"
 [ops]
 listen = "127.0.0.1:8460"
 token_env = "ERASURE_OPS_TOKEN"
+approval = "as_asked"
 
 [systems.cleeng]
 kind = "cleeng"
