@@ -337,7 +337,9 @@ mod armed {
                 }
             }
             is_place("panic:after_open").unwrap();
-            for text in ["befor_ack", "before_ac.job", "@some-message", "panic:", "panic:after", "after_ack#", "after_ack#x"] {
+            for text in
+                ["befor_ack", "before_ac.job", "@some-message", "panic:", "panic:after", "after_ack#", "after_ack#x"]
+            {
                 is_place(text).unwrap_err();
             }
         }

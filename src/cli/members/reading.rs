@@ -304,7 +304,8 @@ mod tests {
         let told: Vec<_> = (2..).zip(&members).collect();
         let wanted = told.iter().map(|(line, member)| {
             let first = **member + 2;
-            let told = if *line == first { Ok(member.to_string()) } else { Err(format!("{DUPLICATE} as in line {first}")) };
+            let told =
+                if *line == first { Ok(member.to_string()) } else { Err(format!("{DUPLICATE} as in line {first}")) };
             (*line, told)
         });
         let wanted: Vec<_> = wanted.collect();
