@@ -4,8 +4,9 @@
 //! The rule it keeps: lost, falsely completed and repeated are counted by what the stand-ins and the
 //! broker have seen.
 //!
-//! `ERASURE_CRASH_POINTS=all` tries every point of every form with every behaviour at every call; without
-//! it each point is tried in every form, and each behaviour at every kind of call.
+//! Without more each point is tried in every form, and each behaviour at every kind of call. With
+//! `ERASURE_CRASH_POINTS=calls` each behaviour is tried at every call of every form, with the points around
+//! that call; with `all`, with every point of the whole job.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
@@ -64,14 +65,14 @@ struct Counts {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn wherever_the_process_ends_and_whatever_a_system_does_the_job_ends_as_it_must() {
     let began = Instant::now();
-    let all = tries_all();
+    let extent = Extent::asked();
     let mut counts = Counts::default();
     let healthy = run(FORMS.map(Trial::left_alone).to_vec(), &mut counts).await;
-    let faults = if all { every_fault(&healthy) } else { each_fault_once(&healthy) };
+    let faults = if extent == Extent::Suite { each_fault_once(&healthy) } else { every_fault(&healthy) };
     let faulted = run(faults, &mut counts).await;
     assert_eq!(counts.deaths, 0);
-    let everywhere = |told: &Told| told.everywhere(if all { 2 } else { 1 });
-    let around = |told: &Told| if all { everywhere(told) } else { told.around_the_fault() };
+    let everywhere = |told: &Told| told.everywhere(if extent == Extent::Suite { 1 } else { 2 });
+    let around = |told: &Told| if extent == Extent::All { everywhere(told) } else { told.around_the_fault() };
     let mut trials: Vec<Trial> = healthy.iter().flat_map(everywhere).chain(faulted.iter().flat_map(around)).collect();
     // And where a form comes only when something went wrong.
     let mut known: BTreeSet<(Form, String)> =
@@ -107,8 +108,23 @@ async fn wherever_the_process_ends_and_whatever_a_system_does_the_job_ends_as_it
     is_covered(&healthy, &counts);
 }
 
-fn tries_all() -> bool {
-    std::env::var("ERASURE_CRASH_POINTS").is_ok_and(|what| what == "all")
+/// How much is tried.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Extent {
+    Suite,
+    Calls,
+    All,
+}
+
+impl Extent {
+    fn asked() -> Extent {
+        match std::env::var("ERASURE_CRASH_POINTS").as_deref() {
+            Err(_) => Extent::Suite,
+            Ok("calls") => Extent::Calls,
+            Ok("all") => Extent::All,
+            Ok(other) => panic!("ERASURE_CRASH_POINTS is {other:?}: calls, all, or not set"),
+        }
+    }
 }
 
 /// Nothing that the sources name is left out.
@@ -151,7 +167,7 @@ async fn run(trials: Vec<Trial>, counts: &mut Counts) -> Vec<Told> {
     while let Some((told, deaths)) = working.next().await {
         counts.jobs += told.len();
         counts.deaths += deaths;
-        if tries_all() {
+        if Extent::asked() != Extent::Suite {
             eprintln!(
                 "{} jobs so far, {} deaths, {} places not reached",
                 counts.jobs,

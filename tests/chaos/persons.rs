@@ -33,18 +33,23 @@ pub async fn to_the_end(rig: &Rig, cases: &[Case], settings: &[(&str, &str)]) ->
         tokio::task::block_in_place(|| import(rig));
         // The whole jobs again, so that they need not wait for their parked copies.
         rig.publish(&crate::forms::bodies(&imports)).await;
-    } else {
-        worker.stop().await;
+    } else if !worker.stops().await {
+        deaths += 1;
     }
-    let rest = async {
-        rig.events.all_end(ids(cases)).await;
-        // Copies that are still parked come back once more, to be thrown away.
-        rig.is_empty().await;
-    };
-    let (worker, more) = keep_alive(start, rest).await;
-    deaths += more;
-    worker.stop().await;
-    deaths
+    loop {
+        let rest = async {
+            rig.events.all_end(ids(cases)).await;
+            // Copies that are still parked come back once more, to be thrown away.
+            rig.is_empty().await;
+        };
+        let (worker, more) = keep_alive(start, rest).await;
+        deaths += more;
+        if worker.stops().await {
+            return deaths;
+        }
+        // A job that was in hand had a place left.
+        deaths += 1;
+    }
 }
 
 /// Hands the deletion file to the platform, and its result back.

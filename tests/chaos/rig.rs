@@ -4,7 +4,7 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use erasure_worker::broker::amqp::{AmqpBroker, AmqpConfig};
 use erasure_worker::config::{Config, Surroundings};
@@ -157,12 +157,27 @@ impl Rig {
 
     /// Waits until a queue holds exactly `count`: the broker counts a little later than it acts.
     pub async fn holds(&self, queue: &str, count: u32) {
-        soon(&format!("{count} messages in {queue}"), async {
-            while self.depth(queue).await != count {
-                tokio::time::sleep(Duration::from_millis(50)).await;
+        let (mut depth, mut since) = (self.depth(queue).await, Instant::now());
+        while depth != count {
+            assert!(since.elapsed() < PATIENCE, "{depth} messages stay in {queue}, not {count}: {}", self.last_words());
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            let now = self.depth(queue).await;
+            if now != depth {
+                (depth, since) = (now, Instant::now());
             }
-        })
-        .await;
+        }
+    }
+
+    /// The end of what the workers have logged.
+    fn last_words(&self) -> String {
+        let logs = std::fs::read_dir(self.folder.path()).unwrap().map(|entry| entry.unwrap().path());
+        let logs = logs.filter(|path| path.extension().is_some_and(|extension| extension == "log"));
+        let end = |path: PathBuf| {
+            let text = std::fs::read_to_string(&path).unwrap_or_default();
+            let lines: Vec<&str> = text.lines().collect();
+            format!("{}:\n{}\n", path.display(), lines[lines.len().saturating_sub(40)..].join("\n"))
+        };
+        logs.map(end).collect()
     }
 
     /// Nothing waits anywhere for a worker.

@@ -73,19 +73,41 @@ impl Worker {
         assert!(status.success(), "{status}: {}", self.log());
     }
 
+    /// Asks it to stop. False where it came to a place first at which it was to end.
+    pub async fn stops(mut self) -> bool {
+        tokio::select! {
+            () = says(&self.log, self.from, "\"working\"") => {}
+            _ = self.child.wait() => {}
+        }
+        if self.is_there() {
+            self.ask_to_stop();
+        }
+        let status = self.ended().await;
+        assert!(status.success() || status.code().is_none(), "{status}: {}", self.log());
+        status.success()
+    }
+
     /// What this process has logged.
     pub fn log(&self) -> String {
-        let bytes = std::fs::read(&self.log).unwrap();
-        String::from_utf8_lossy(&bytes[self.from..]).into_owned()
+        logged(&self.log, self.from)
     }
 
     /// Waits until it has logged `text`.
     pub async fn says(&self, text: &str) {
-        soon(&format!("the log line {text:?}"), async {
-            while !self.log().contains(text) {
-                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-            }
-        })
-        .await;
+        says(&self.log, self.from, text).await;
     }
+}
+
+fn logged(log: &Path, from: usize) -> String {
+    let bytes = std::fs::read(log).unwrap();
+    String::from_utf8_lossy(&bytes[from..]).into_owned()
+}
+
+async fn says(log: &Path, from: usize, text: &str) {
+    soon(&format!("the log line {text:?}"), async {
+        while !logged(log, from).contains(text) {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    })
+    .await;
 }
