@@ -13,15 +13,13 @@ use zeroize::Zeroizing;
 
 use super::Exit;
 use super::args::{CsvKey, Output};
-use super::client::{connect, field, job, list, sorry, table};
+use super::client::{connect, field, job, judge, list, table};
+use super::jobs::pages;
 use super::ops_args::{OpsClient, name};
 use crate::app;
 use crate::config::{Config, Surroundings};
 use crate::job::{Accepts, Job, Kind, MemberKey, parse};
-use crate::ops::client::{ClientError, OpsApi};
 
-/// The most jobs that the worker gives at once.
-const PAGE: usize = 500;
 /// A job has 1 MiB at most.
 const LONGEST: u64 = 2 << 20;
 
@@ -79,36 +77,32 @@ pub async fn find(
     let names = identifier.iter().flat_map(|identifier| keyring.identifier_names(&tenant, identifier));
     let names: Vec<String> = names.map(hex::encode).collect();
     drop((jobs, identifier));
-    let query = [
+    let filter = [
         ("tenant", Some(tenant)),
         ("subject_ref", (!subjects.is_empty()).then(|| subjects.join(","))),
         ("identifier_ref", (!names.is_empty()).then(|| names.join(","))),
-        ("limit", Some(PAGE.to_string())),
     ];
-    let found = async { pages(&connect(&args.ops, surroundings)?, &query).await };
-    let found = match found.await {
-        Ok(found) => found,
-        Err(error) => return Ok(sorry(&error, err)?),
+    let found = async { pages(&connect(&args.ops, surroundings)?, &filter, None, usize::MAX).await }.await;
+    let show = |found: &Value, out: &mut dyn Write, _: &mut dyn Write| {
+        let row = |line: &Value| {
+            let of = |name: &str| field(line, name);
+            vec![job(line), of("state"), of("run"), of("systems"), of("ended_at")]
+        };
+        let rows: Vec<Vec<String>> = list(found, "jobs").iter().map(row).collect();
+        if rows.is_empty() { Ok(()) } else { table(out, &["JOB", "STATE", "RUN", "SYSTEMS", "ENDED"], &rows) }
     };
-    if args.output.json {
-        writeln!(out, "{:#}", json!({ "jobs": found }))?;
-    } else {
-        let of = |line: &Value, name: &str| field(line, name);
-        let rows: Vec<Vec<String>> = found
-            .iter()
-            .map(|line| vec![job(line), of(line, "state"), of(line, "run"), of(line, "systems"), of(line, "ended_at")])
-            .collect();
-        table(out, &["JOB", "STATE", "RUN", "SYSTEMS", "ENDED"], &rows)?;
-    }
-    if found.is_empty() {
+    Ok(judge(found, args.output, out, err, show, |found, err| {
+        if !list(found, "jobs").is_empty() {
+            return Ok(Exit::Done);
+        }
         let why = match (&args.job, &args.system) {
             (Some(_), _) => "no job that this worker remembers names the person in exactly this way",
             (None, Some(_)) => "no job that waits or has failed names the person so, and none that ended so alone",
             (None, None) => "no job that waits or has failed names the person so",
         };
         writeln!(err, "{why}")?;
-    }
-    Ok(if found.is_empty() { Exit::Failed } else { Exit::Done })
+        Ok(Exit::Failed)
+    })?)
 }
 
 /// Jobs that name the person as those do that are looked for, and the identifier that was typed in; or why not.
@@ -190,17 +184,4 @@ fn ask(what: &str, input: &mut dyn BufRead, err: &mut dyn Write) -> Result<Zeroi
     let mut typed = Zeroizing::new(String::new());
     input.take(LONGEST).read_line(&mut typed).context("stdin")?;
     Ok(Zeroizing::new(typed.trim().to_owned()))
-}
-
-async fn pages(api: &OpsApi, query: &[(&str, Option<String>)]) -> Result<Vec<Value>, ClientError> {
-    let (mut found, mut after) = (Vec::new(), None);
-    loop {
-        let query: Vec<_> = query.iter().cloned().chain([("after", after)]).collect();
-        let answer = api.get(&["v1", "jobs"], &query).await?;
-        found.extend_from_slice(list(&answer, "jobs"));
-        after = answer.get("next").and_then(Value::as_str).map(str::to_owned);
-        if after.is_none() {
-            return Ok(found);
-        }
-    }
 }
