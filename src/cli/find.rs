@@ -26,7 +26,7 @@ const LONGEST: u64 = 2 << 20;
 /// `jobs find`
 #[derive(Debug, Args)]
 pub struct FindJobs {
-    /// Also jobs that ended well and name the person at this configured system by the identifier alone.
+    /// Also jobs that have ended and name the person at this configured system by the identifier alone.
     #[arg(long, value_name = "NAME", requires = "key")]
     pub system: Option<String>,
     /// What kind of identifier is typed in; needed with --system.

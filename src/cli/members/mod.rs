@@ -118,11 +118,7 @@ pub async fn submit_csv(
     }
     tell(args, &count, &path, out)?;
     match (read, published) {
-        (Err(error @ ReadError::Io(_)), _) => {
-            writeln!(err, "{shown}: {error}")?;
-            Ok(Exit::Failed)
-        }
-        (Err(error @ ReadError::Endless { .. }), _) => {
+        (Err(error @ (ReadError::Io(_) | ReadError::Scratch(_) | ReadError::Endless { .. })), _) => {
             writeln!(err, "{shown}: {error}")?;
             Ok(Exit::Failed)
         }

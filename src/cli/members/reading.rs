@@ -26,6 +26,9 @@ pub enum ReadError {
     /// The file cannot be read.
     #[error("cannot be read: {0}")]
     Io(#[from] io::Error),
+    /// The disk does not take, or give back, what is sorted on it.
+    #[error("cannot be looked through for members that come twice: {0}")]
+    Scratch(io::Error),
     /// A column that was asked for is not there.
     #[error("missing headers in file: {missing}; found: {found}")]
     MissingHeaders {
@@ -95,7 +98,7 @@ fn read_holding(
 ) -> Result<(), ReadError> {
     let mut members = Members::new(scratch, most);
     let looked = rows(path, columns, proofs, |row| {
-        row.values.iter().try_for_each(|values| members.add(row.line, &values[0]))?;
+        row.values.iter().try_for_each(|values| members.add(row.line, &values[0])).map_err(ReadError::Scratch)?;
         Ok(true)
     });
     match looked {
@@ -103,10 +106,10 @@ fn read_holding(
         Ok(()) | Err(ReadError::Endless { .. }) => {}
         Err(error) => return Err(error),
     }
-    let mut repeats = members.repeats(scratch, most)?;
+    let mut repeats = members.repeats(scratch, most).map_err(ReadError::Scratch)?;
     rows(path, columns, proofs, |mut row| {
         if row.values.is_ok()
-            && let Some(first) = repeats.first_of(row.line)?
+            && let Some(first) = repeats.first_of(row.line).map_err(ReadError::Scratch)?
         {
             row.values = Err(format!("{DUPLICATE} as in line {first}"));
         }
@@ -118,7 +121,7 @@ fn rows(
     path: &Path,
     columns: &[String],
     proofs: &[usize],
-    mut each: impl FnMut(Row) -> io::Result<bool>,
+    mut each: impl FnMut(Row) -> Result<bool, ReadError>,
 ) -> Result<(), ReadError> {
     let (delimiter, places) = headers(path, columns)?;
     let since_row = Rc::new(Cell::new(0));
