@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::intake::Interrupted;
 use super::journal::{JournalError, ended_of, entries_of, record_of};
-use super::{Engine, Gate, Settings};
+use super::{Engine, Gate, Settings, named};
 use crate::job::{At, JobKey, JobOutcome};
 use crate::store::{Batch, Store, StoreError, Table};
 
@@ -55,6 +55,7 @@ pub(crate) fn forget_job(store: &dyn Store, key: &JobKey, batch: &mut Batch) -> 
     batch.remove(Table::Ended, key.to_bytes());
     if record_of(store, key)?.is_some() {
         batch.remove(Table::Job, key.to_bytes());
+        named::forget(key, batch);
         for (entry, _) in entries_of(store, key)? {
             batch.remove(Table::Journal, entry);
         }
@@ -155,6 +156,7 @@ impl Engine {
                             batch.remove(Table::Journal, entry);
                         }
                         batch.remove(Table::Job, key.to_vec());
+                        named::forget(&job, &mut batch);
                     }
                 }
                 (JOB, Some(job)) => {
