@@ -218,7 +218,7 @@ impl Engine {
         }
         let noted = self.store.submit(batch);
         let settled = self.ack(held).await;
-        noted.await?;
+        noted.unhurried().await?;
         arrived.closed.store(is_closing, Ordering::Relaxed);
         settled
     }

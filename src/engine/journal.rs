@@ -267,10 +267,7 @@ impl Journal {
     /// Waits until everything written so far is durable.
     pub async fn durable(&self) -> Result<(), StoreError> {
         let pending = std::mem::take(&mut self.lock().pending);
-        for ticket in pending {
-            ticket.await?;
-        }
-        Ok(())
+        Ticket::all(pending).await
     }
 
     /// Adds entries to the state and to what is held.

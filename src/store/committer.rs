@@ -5,13 +5,14 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 
 use super::layout::{Changes, flat};
+use super::queue::{Order, Queue, Reply};
 use super::{Batch, StoreError, Ticket};
 
 /// Most batches of a group: bounds how long the first of them waits.
@@ -19,10 +20,11 @@ const GROUP_BATCHES: usize = 4096;
 /// A group that has this many bytes takes no further batch.
 const GROUP_BYTES: usize = 4 << 20;
 
-/// A group that follows one of at least this many batches is gathered for [`GATHER`]: under load a
-/// larger group saves more than its first batch loses. One job alone never waits for it.
+/// A group that follows one of at least this many batches is gathered for as long as that one took,
+/// [`GATHER`] at most: under load a larger group saves more than its first batch loses. One job
+/// alone never waits for it.
 const BUSY: usize = 16;
-const GATHER: Duration = Duration::from_millis(1);
+const GATHER: Duration = Duration::from_millis(3);
 
 /// Where groups go.
 pub(super) trait Sink: Send + 'static {
@@ -77,47 +79,33 @@ pub(super) struct Counts {
     pub(super) writes: AtomicU64,
 }
 
-type Reply = oneshot::Sender<Result<(), StoreError>>;
-
-enum Order {
-    /// `must_sync` asks for a commit even where nothing changes.
-    Commit {
-        batch: Batch,
-        must_sync: bool,
-        reply: Reply,
-    },
-    Stop,
-}
-
 /// The handle of the thread; dropping it drains and joins.
 #[derive(Debug)]
 pub(super) struct Committer {
-    orders: mpsc::Sender<Order>,
+    queue: Arc<Queue>,
     thread: Mutex<Option<JoinHandle<()>>>,
     pub(super) counts: Arc<Counts>,
 }
 
 impl Committer {
     pub(super) fn start(sink: impl Sink, health: Health) -> std::io::Result<Self> {
-        let (orders, queue) = mpsc::channel();
+        let queue = Arc::new(Queue::default());
         let counts = Arc::new(Counts::default());
-        let mut worker = Worker { sink, queue, health, counts: counts.clone() };
+        let mut worker = Worker { sink, queue: Arc::clone(&queue), health, counts: counts.clone() };
         let thread = std::thread::Builder::new().name("store-committer".into()).spawn(move || worker.run())?;
-        Ok(Self { orders, thread: Mutex::new(Some(thread)), counts })
+        Ok(Self { queue, thread: Mutex::new(Some(thread)), counts })
     }
 
+    /// `must_sync` asks for a commit even where nothing changes.
     pub(super) fn submit(&self, batch: Batch, must_sync: bool) -> Ticket {
-        let (reply, ticket) = Ticket::new();
-        // Where the thread is gone the reply is dropped here, and the ticket says `Closed`.
-        let _ = self.orders.send(Order::Commit { batch, must_sync, reply });
-        ticket
+        self.queue.push(batch, must_sync)
     }
 
     /// Commits what was submitted before, then ends the thread. Blocks until it has ended.
     pub(super) fn close(&self) {
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = thread {
-            let _ = self.orders.send(Order::Stop);
+            self.queue.stop();
             let _ = thread.join();
         }
     }
@@ -156,39 +144,37 @@ impl Group {
 
 struct Worker<S> {
     sink: S,
-    queue: mpsc::Receiver<Order>,
+    queue: Arc<Queue>,
     health: Health,
     counts: Arc<Counts>,
 }
 
+impl<S> Drop for Worker<S> {
+    fn drop(&mut self) {
+        self.queue.close();
+    }
+}
+
 impl<S: Sink> Worker<S> {
     fn run(&mut self) {
-        let mut stop = false;
-        let mut is_busy = false;
-        while !stop {
+        let mut gather = None;
+        while self.queue.wait() {
+            if let Some(time) = gather {
+                std::thread::sleep(time);
+            }
+            let began = Instant::now();
             let mut group = Group::default();
             let mut outrun = Vec::new();
-            let mut next = self.queue.recv().ok();
-            if is_busy {
-                std::thread::sleep(GATHER);
-            }
-            loop {
-                match next {
-                    Some(Order::Commit { batch, must_sync, reply }) => match self.holds(&group, &batch) {
-                        Ok(true) => group.add(batch, must_sync, reply),
-                        Ok(false) => outrun.push((reply, StoreError::Outrun)),
-                        Err(error) => outrun.push((reply, error)),
-                    },
-                    Some(Order::Stop) => stop = true,
-                    None => break,
+            while group.has_space()
+                && let Some(Order { batch, must_sync, reply }) = self.queue.pop()
+            {
+                match self.holds(&group, &batch) {
+                    Ok(true) => group.add(batch, must_sync, reply),
+                    Ok(false) => outrun.push((reply, StoreError::Outrun)),
+                    Err(error) => outrun.push((reply, error)),
                 }
-                next = if stop || !group.has_space() { None } else { self.queue.try_recv().ok() };
             }
-            if group.replies.is_empty() && outrun.is_empty() {
-                // Every handle is gone, or only the stop came.
-                break;
-            }
-            is_busy = group.replies.len() >= BUSY;
+            let is_busy = group.replies.len() >= BUSY;
             if !group.replies.is_empty() {
                 self.settle(group);
             }
@@ -197,6 +183,7 @@ impl<S: Sink> Worker<S> {
             for (reply, error) in outrun {
                 let _ = reply.send(Err(error));
             }
+            gather = is_busy.then(|| began.elapsed().min(GATHER));
         }
     }
 

@@ -3,14 +3,15 @@
 //! The rule it keeps: a [`Ticket`] that resolves to `Ok` means that the batch and every batch
 //! submitted before it survive a power cut.
 //!
-//! In reading order: `sled` (the store on disk) with `options`, `committer` (its one writer),
-//! `layout` (tables and values in one tree), `folder` (the state directory); `memory` (for tests).
+//! In reading order: `sled` (the store on disk) with `options`, `committer` (its one writer) with its
+//! `queue`, `layout` (tables and values in one tree), `folder` (the state directory); `memory` (for tests).
 
 mod committer;
 mod folder;
 mod layout;
 mod memory;
 mod options;
+mod queue;
 mod sled;
 
 use std::future::Future;
@@ -165,21 +166,58 @@ impl StoreError {
 }
 
 /// A receipt for a submitted batch: await it to learn that it is durable, or drop it and go on.
+///
+/// A batch that nobody awaits may lie for some milliseconds, to share the sync of one that is awaited.
 #[derive(Debug)]
-pub struct Ticket(oneshot::Receiver<Result<(), StoreError>>);
+pub struct Ticket {
+    settled: oneshot::Receiver<Result<(), StoreError>>,
+    interest: Option<queue::Interest>,
+}
 
 impl Ticket {
     /// A ticket and the end that resolves it.
     pub fn new() -> (oneshot::Sender<Result<(), StoreError>>, Ticket) {
-        let (sender, receiver) = oneshot::channel();
-        (sender, Ticket(receiver))
+        let (sender, settled) = oneshot::channel();
+        (sender, Ticket { settled, interest: None })
+    }
+
+    /// Awaited like this, it does not hurry the store: what it speaks of goes with the next group.
+    #[must_use]
+    pub fn unhurried(self) -> Ticket {
+        Ticket { interest: None, ..self }
+    }
+
+    /// Says so once somebody awaits it.
+    fn of_interest(self, interest: queue::Interest) -> Ticket {
+        Ticket { interest: Some(interest), ..self }
+    }
+
+    /// Awaits all of some tickets, handed out in this order.
+    ///
+    /// # Errors
+    /// The first of their errors.
+    pub async fn all(tickets: Vec<Ticket>) -> Result<(), StoreError> {
+        let mut answer = Ok(());
+        // The last one resolves last: with it the others have, and nobody is woken for each.
+        for ticket in tickets.into_iter().rev() {
+            if let Err(error) = ticket.await {
+                answer = Err(error);
+            }
+        }
+        answer
     }
 }
 
 impl Future for Ticket {
     type Output = Result<(), StoreError>;
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        Pin::new(&mut self.0).poll(cx).map(|got| got.unwrap_or(Err(StoreError::Closed)))
+        let settled = Pin::new(&mut self.settled).poll(cx);
+        if settled.is_pending()
+            && let Some(interest) = self.interest.take()
+        {
+            interest.tell();
+        }
+        settled.map(|got| got.unwrap_or(Err(StoreError::Closed)))
     }
 }
 
