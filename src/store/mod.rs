@@ -4,12 +4,14 @@
 //! submitted before it survive a power cut.
 //!
 //! In reading order: `sled` (the store on disk) with `options`, `committer` (its one writer) with its
-//! `queue`, `layout` (tables and values in one tree), `folder` (the state directory); `memory` (for tests).
+//! `queue`, `layout` (tables and values in one tree), `notes` (what outlives the process), `folder` (the
+//! state directory); `memory` (for tests).
 
 mod committer;
 mod folder;
 mod layout;
 mod memory;
+mod notes;
 mod options;
 mod queue;
 mod sled;
@@ -33,7 +35,7 @@ pub enum Table {
     Job = 1,
     /// The entries of each job's journal, in order.
     Journal = 2,
-    /// Deliveries whose body is about to be parsed: the poison guard.
+    /// Where a store has no other place for [`Store::note`].
     Start = 3,
     /// Events that belong to no delivery in hand and must still be published.
     Outbox = 4,
@@ -252,6 +254,14 @@ pub trait Store: Send + Sync + 'static {
 
     /// Hands a batch to the committer. Never blocks on the disk.
     fn submit(&self, batch: Batch) -> Ticket;
+
+    /// Keeps a small value for the process after this one, or with `None` nothing any more. On return it
+    /// outlives this process, however that ends; a power cut may forget it, or bring back an older one.
+    /// Key and value have at most 54 bytes together.
+    fn note(&self, key: &[u8], value: Option<&[u8]>) -> Result<(), StoreError>;
+
+    /// All that is noted.
+    fn notes(&self) -> Result<Vec<Pair>, StoreError>;
 
     /// A test write and sync: `Ok` means that the store can take work (again).
     fn check(&self) -> Ticket;
