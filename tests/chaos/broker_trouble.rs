@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use erasure_worker::sandbox::{Action, End, FaultRule, Operation};
+use erasure_worker::store::{Options, SledStore, Store as _, Table};
 use lapin::options::QueueDeleteOptions;
 use lapin::types::ShortString;
 
@@ -97,6 +98,43 @@ async fn a_broker_that_takes_slow_deliveries_back_causes_no_second_call() {
     all_well(&rig, worker, &cases).await;
     let gone = rig.sandbox().entries(0).iter().filter(|call| call.end == End::ClientGone).count();
     assert_eq!(gone, 0, "a call on the wire is finished, whatever becomes of its delivery");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_whose_delivery_is_gone_ends_its_call_makes_no_other_and_writes_no_outcome() {
+    let rabbit = tokio::task::block_in_place(Rabbit::start);
+    let rig = Rig::start(rabbit.url()).await;
+    let cases = Case::mixed(rig.sandbox(), &[Form::EasyCms, Form::LoyaltyProgram], 1..7);
+    // On the wire for as long as it takes the broker to go away.
+    slow(&rig, 5_000);
+    rig.publish(&bodies(&cases)).await;
+    let worker = rig.worker("state", &[]);
+    soon("every job to be in hand", async {
+        while worker.metric("erasure_jobs_in_hand").await != 6.0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    tokio::task::block_in_place(|| rabbit.stop());
+    worker.says("the link to the broker is down").await;
+    let begun = rig.sandbox().entries(0).len();
+    soon("the runs to end", async {
+        while worker.metric("erasure_jobs_in_hand").await != 0.0 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    })
+    .await;
+    let calls = rig.sandbox().entries(0);
+    assert!(begun > 0 && calls.iter().all(|call| call.end == End::Answered), "{calls:#?}");
+    assert_eq!(calls.len(), begun, "a call was begun without a delivery: {calls:#?}");
+    worker.kill().await;
+    let store = tokio::task::block_in_place(|| SledStore::open(&rig.state_dir("state"), Options::default()));
+    let store = store.unwrap().store;
+    assert_eq!(store.scan(Table::Ended, b"", None, 10).unwrap(), vec![], "an outcome without a delivery");
+    tokio::task::block_in_place(|| drop(store));
+    rig.sandbox().clear_faults();
+    tokio::task::block_in_place(|| rabbit.boot());
+    all_well(&rig, rig.worker("state", &[]), &cases).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

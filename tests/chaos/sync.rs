@@ -31,7 +31,7 @@ async fn every_destructive_call_comes_after_a_successful_fdatasync_of_its_intent
     let command = rig.wrapped(&strace, "state", &[("ERASURE__WORKER__CONCURRENCY", "1")]);
     let worker = Worker::spawn(command, &rig.folder.path().join("state.log"));
     rig.events.all_end(ids(&cases)).await;
-    let reported = reported_syncs(&worker).await;
+    let reported = worker.metric("erasure_store_syncs_total").await as usize;
     worker.stop().await;
 
     let text = std::fs::read_to_string(&trace).unwrap();
@@ -49,17 +49,6 @@ async fn every_destructive_call_comes_after_a_successful_fdatasync_of_its_intent
     // Intent and outcome, each waited for; the rest goes along.
     assert!(syncs >= 2 * cases.len(), "{syncs} syncs");
     assert_eq!(rig.sandbox().summary().by_operation[&Operation::DeleteMember].effects, 4);
-}
-
-/// The group commits that the worker itself counts.
-async fn reported_syncs(worker: &Worker) -> usize {
-    worker.says("ops API").await;
-    let log = worker.log();
-    let lines = log.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-    let listen = lines.filter_map(|line| line["listen"].as_str().map(str::to_owned)).next().unwrap();
-    let page = reqwest::get(format!("http://{listen}/metrics")).await.unwrap().text().await.unwrap();
-    let line = page.lines().find_map(|line| line.strip_prefix("erasure_store_syncs_total ")).unwrap();
-    line.parse::<f64>().unwrap() as usize
 }
 
 /// The syncs of the store's log and the destructive requests, in order of their completion.

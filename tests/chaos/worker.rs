@@ -92,6 +92,17 @@ impl Worker {
         logged(&self.log, self.from)
     }
 
+    /// A figure that it gives out itself.
+    pub async fn metric(&self, name: &str) -> f64 {
+        self.says("ops API").await;
+        let log = self.log();
+        let lines = log.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+        let listen = lines.filter_map(|line| line["listen"].as_str().map(str::to_owned)).next().unwrap();
+        let page = reqwest::get(format!("http://{listen}/metrics")).await.unwrap().text().await.unwrap();
+        let figure = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        figure.unwrap_or_else(|| panic!("no {name} in {page}")).parse().unwrap()
+    }
+
     /// Waits until it has logged `text`.
     pub async fn says(&self, text: &str) {
         says(&self.log, self.from, text).await;
