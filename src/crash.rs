@@ -11,9 +11,27 @@
 //! is written to. With `ERASURE_CRASH_TOGETHER` set to a number, a job that comes to its place stays
 //! there, and the process ends once so many have, or nobody moves any more: each of them ends at a
 //! place of its own, for the price of one process.
+//!
+//! A place that nobody could ever come to is refused at the start: a test that waits there would prove nothing.
 
 #[cfg(debug_assertions)]
+pub use armed::check;
+#[cfg(debug_assertions)]
 pub(crate) use armed::{of, point};
+
+/// A place that was asked for and is none.
+#[derive(Debug, thiserror::Error)]
+pub enum NoPlace {
+    /// There is no such point.
+    #[error("there is no point {0:?} at which the process could end")]
+    Unknown(String),
+    /// The times are no number.
+    #[error("{0:?} does not say by a number which time is meant")]
+    Times(String),
+    /// The list cannot be read.
+    #[error("the list of points cannot be read: {0}")]
+    Unread(std::io::Error),
+}
 
 /// Names each point once, so that a test can go through all of them.
 macro_rules! points {
@@ -94,6 +112,15 @@ points! {
     AfterAck = "after_ack",
 }
 
+/// Whether the process could end wherever it was asked to: a release ends nowhere.
+///
+/// # Errors
+/// Never.
+#[cfg(not(debug_assertions))]
+pub fn check() -> Result<(), NoPlace> {
+    Ok(())
+}
+
 /// Nothing: a release has no such points.
 #[cfg(not(debug_assertions))]
 #[inline]
@@ -117,7 +144,7 @@ mod armed {
     use std::sync::{Mutex, OnceLock, PoisonError};
     use std::time::Duration;
 
-    use super::Point;
+    use super::{NoPlace, Point};
 
     tokio::task_local! {
         static MESSAGE: String;
@@ -140,6 +167,33 @@ mod armed {
             #[allow(clippy::panic, reason = "asked for by a test; a release has none of this")]
             Some(End::Panic) => std::panic::panic_any(format!("asked to end at {}@{message}", point.as_str())),
         }
+    }
+
+    /// Whether the process could end wherever it was asked to.
+    ///
+    /// # Errors
+    /// The first place that is none.
+    pub fn check() -> Result<(), NoPlace> {
+        asked().map_err(NoPlace::Unread)?.lines().filter(|text| !text.is_empty()).try_for_each(is_place)
+    }
+
+    fn is_place(text: &str) -> Result<(), NoPlace> {
+        let (_, place) = Place::read(text);
+        let name = place.point.split_once('.').map_or(place.point.as_str(), |(name, _)| name);
+        if !Point::ALL.iter().any(|point| point.as_str() == name) {
+            return Err(NoPlace::Unknown(place.point));
+        }
+        let is_counted = text.contains('#');
+        if is_counted && place.nth.is_none() { Err(NoPlace::Times(place.text)) } else { Ok(()) }
+    }
+
+    /// Every place that is asked for, one a line.
+    fn asked() -> std::io::Result<String> {
+        let mut asked = std::env::var("ERASURE_CRASH_AT").unwrap_or_default().replace(',', "\n");
+        if let Some(list) = std::env::var_os("ERASURE_CRASH_LIST") {
+            asked = format!("{asked}\n{}", std::fs::read_to_string(list)?);
+        }
+        Ok(asked)
     }
 
     struct Plan {
@@ -206,10 +260,8 @@ mod armed {
             let file = |name| std::env::var_os(name).map(PathBuf::from);
             let (log, trace) = (file("ERASURE_CRASH_LOG"), file("ERASURE_CRASH_TRACE"));
             let text = |path: &Path| std::fs::read_to_string(path).unwrap_or_default();
-            let mut asked = std::env::var("ERASURE_CRASH_AT").unwrap_or_default().replace(',', "\n");
-            if let Some(list) = file("ERASURE_CRASH_LIST") {
-                asked = format!("{asked}\n{}", text(&list));
-            }
+            // A list that cannot be read was refused at the start.
+            let asked = asked().unwrap_or_default();
             if asked.is_empty() && trace.is_none() {
                 return None;
             }
@@ -270,6 +322,26 @@ mod armed {
         let open = |path| OpenOptions::new().create(true).append(true).open(path).ok();
         if let Some(mut file) = file.and_then(open) {
             let _ = file.write_all(format!("{line}\n").as_bytes());
+        }
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+
+        #[test]
+        fn every_point_may_be_asked_for_and_nothing_else() {
+            for point in Point::ALL {
+                for text in ["", ".delete_customer", "@some-message", ".job#2", "@some-message#12"] {
+                    is_place(&format!("{}{text}", point.as_str())).unwrap();
+                }
+            }
+            is_place("panic:after_open").unwrap();
+            for text in
+                ["befor_ack", "before_ac.job", "@some-message", "panic:", "panic:after", "after_ack#", "after_ack#x"]
+            {
+                is_place(text).unwrap_err();
+            }
         }
     }
 }

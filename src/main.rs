@@ -11,7 +11,7 @@ use erasure_worker::cli::args::{ConfigCommand, KeysCommand, SystemsCommand};
 use erasure_worker::cli::ops_args::{JobsCommand, ReceiptCommand};
 use erasure_worker::cli::{self, Cli, Command, Exit};
 use erasure_worker::config::{Config, ConfigError, Surroundings};
-use erasure_worker::{app, process, telemetry};
+use erasure_worker::{app, crash, process, telemetry};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -22,6 +22,10 @@ fn main() -> ExitCode {
             return Exit::Usage.into();
         }
     };
+    if let Err(error) = crash::check() {
+        let _ = writeln!(stderr(), "erasure-worker: {error}");
+        return Exit::Usage.into();
+    }
     if let Err(error) = process::keep_memory_private() {
         tracing::warn!(%error, "this process could leave an image of its memory behind");
     }

@@ -53,6 +53,7 @@ max_age = "90d"
 [ops]
 listen = "127.0.0.1:8460"
 token_env = "ERASURE_OPS_TOKEN"
+approval = "as_asked"
 
 [systems.cleeng]
 kind = "cleeng"
@@ -593,4 +594,16 @@ fn the_example_configuration_loads_and_names_nothing_but_the_sandbox() {
     let urls: Vec<_> = config.entries().iter().filter(|entry| entry.value.contains("http")).collect();
     assert_eq!(urls.len(), 6);
     assert!(urls.iter().all(|entry| entry.value.starts_with("\"http://127.0.0.1:8470/")), "{urls:?}");
+}
+
+#[test]
+fn a_crash_point_that_does_not_exist_is_refused_at_the_start() {
+    let run = |at: &str| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_erasure-worker"));
+        command.args(["schema", "job"]).env("ERASURE_CRASH_AT", at).output().unwrap()
+    };
+    let said = run("before_ack,befor_event.completed");
+    assert_eq!(said.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&said.stderr).contains("no point \"befor_event.completed\""), "{said:?}");
+    assert!(run("before_ack,before_event.completed#2").status.success());
 }

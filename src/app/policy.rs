@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::config::{self, Config};
+use crate::config::{self, ApprovalRule, Config};
 use crate::engine::{Ceiling, Policy, Scope, Tenant};
 use crate::seal::verify::VerifyKey;
 
@@ -22,6 +22,7 @@ pub fn policy(config: &Config) -> Policy {
             .collect(),
         signature_max_age: tenant.signature_max_age,
         plain_proofs: tenant.plain_proofs,
+        needs_approval: tenant.approval.unwrap_or(config.ops.approval) == ApprovalRule::Always,
     };
     let tenants: BTreeMap<_, _> = config.tenants.iter().map(|(name, one)| (name.clone(), tenant(one))).collect();
     let ceiling = |guard: &config::GuardConfig| Ceiling {
@@ -33,6 +34,7 @@ pub fn policy(config: &Config) -> Policy {
     Policy {
         tenants: (!tenants.is_empty()).then_some(tenants),
         has_senders: true,
+        needs_approval: config.ops.approval == ApprovalRule::Always,
         ceilings: of_tenants.chain(of_systems).collect(),
         dead_letters_max_age: Some(config.dead_letters.max_age),
     }

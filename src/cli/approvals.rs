@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::Exit;
 use super::approvals_args::{ApprovalsCommand, ApprovalsDecide, ApprovalsFilter, ApprovalsList, ApprovalsReport};
-use super::client::{connect, field, job, list, sorry, table, tell};
+use super::client::{connect, count, field, job, judge, list, table, tell};
 use super::jobs::ask_one;
 use super::ops_args::OneJob;
 use crate::config::Surroundings;
@@ -166,20 +166,14 @@ async fn decide(
             }
         }
     };
-    let answer = match ask.await {
-        Ok(answer) => answer,
-        Err(error) => return sorry(&error, err),
+    let show = |answer: &Value, out: &mut dyn Write, _: &mut dyn Write| {
+        // One job's answer has no count.
+        let decided = answer.get(done).and_then(Value::as_u64).unwrap_or(1);
+        writeln!(out, "{decided} {done}; it takes effect within a quarter of an hour")
     };
-    let left = answer.get("left").and_then(Value::as_u64).unwrap_or(0);
-    if args.output.json {
-        writeln!(out, "{answer:#}")?;
-    } else {
-        let count = answer.get(done).and_then(Value::as_u64).unwrap_or(1);
-        writeln!(out, "{count} {done}; it takes effect within a quarter of an hour")?;
-    }
-    if left == 0 {
-        return Ok(Exit::Done);
-    }
-    writeln!(err, "{left} are left: who asked for them cannot approve them, or it is too late to reject them")?;
-    Ok(Exit::Failed)
+    judge(ask.await, args.output, out, err, show, |answer, err| {
+        let left @ 1.. = count(answer, "left") else { return Ok(Exit::Done) };
+        writeln!(err, "{left} are left: who asked for them cannot approve them, or it is too late to reject them")?;
+        Ok(Exit::Failed)
+    })
 }

@@ -194,7 +194,7 @@ pub enum CsvKey {
     CardId,
     /// Loyalty: database id.
     DatabaseId,
-    /// Loyalty, by import: e-mail address.
+    /// EasyCMS, or Loyalty by import: e-mail address.
     Email,
     /// VitalSource: GUID.
     Guid,

@@ -60,12 +60,36 @@ pub(super) fn tell(
     err: &mut dyn Write,
     show: impl FnOnce(&Value, &mut dyn Write, &mut dyn Write) -> io::Result<()>,
 ) -> io::Result<Exit> {
-    match answer {
+    judge(answer, output, out, err, show, |_, _| Ok(Exit::Done))
+}
+
+/// As [`tell`], where the answer itself may say that something is wrong: `end` says so, and how to exit.
+///
+/// # Errors
+/// Where `out` or `err` can't be written.
+pub(super) fn judge(
+    answer: Result<Value, ClientError>,
+    output: Output,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+    show: impl FnOnce(&Value, &mut dyn Write, &mut dyn Write) -> io::Result<()>,
+    end: impl FnOnce(&Value, &mut dyn Write) -> io::Result<Exit>,
+) -> io::Result<Exit> {
+    let answer = match answer {
+        Ok(answer) => answer,
         Err(error) => return sorry(&error, err),
-        Ok(answer) if output.json => writeln!(out, "{answer:#}")?,
-        Ok(answer) => show(&answer, out, err)?,
+    };
+    if output.json {
+        writeln!(out, "{answer:#}")?;
+    } else {
+        show(&answer, out, err)?;
     }
-    Ok(Exit::Done)
+    end(&answer, err)
+}
+
+/// A count, nothing being none.
+pub(super) fn count(of: &Value, name: &str) -> u64 {
+    of.get(name).and_then(Value::as_u64).unwrap_or_default()
 }
 
 /// A value as a cell: text as it is, a list with commas, nothing as a dash.
@@ -77,6 +101,8 @@ pub(super) fn cell(value: &Value) -> String {
         Value::Bool(yes) => if *yes { "yes" } else { "no" }.to_owned(),
         Value::Array(values) if values.is_empty() => "-".to_owned(),
         Value::Array(values) => values.iter().map(cell).collect::<Vec<_>>().join(","),
+        // A rate: more digits say nothing.
+        Value::Number(number) if number.is_f64() => format!("{:.1}", number.as_f64().unwrap_or_default()),
         other => plain(&other.to_string()),
     }
 }

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use super::Exit;
-use super::client::{connect, field, job, list, sorry, table, tell};
+use super::client::{connect, count, field, job, judge, list, table, tell};
 use super::jobs::ask_one;
 use super::ops_args::{
     DeadLetterFilter, DeadLettersCommand, DeadLettersDiscard, DeadLettersList, DeadLettersReplay, OneJob,
@@ -117,22 +117,16 @@ async fn replay(
             Some(rate) => replay_slowly(&api, asked, rate, args.limit, err).await,
         }
     };
-    let answer = match ask.await {
-        Ok(answer) => answer,
-        Err(error) => return sorry(&error, err),
+    let answer = ask.await;
+    let show = |answer: &Value, out: &mut dyn Write, err: &mut dyn Write| {
+        writeln!(out, "{} replayed", field(answer, "replayed"))?;
+        tell_more(answer, err)
     };
-    if args.output.json {
-        writeln!(out, "{answer:#}")?;
-    } else {
-        writeln!(out, "{} replayed", field(&answer, "replayed"))?;
-        tell_more(&answer, err)?;
-    }
-    let unopenable = answer.get("unopenable").and_then(Value::as_u64).unwrap_or(0);
-    if unopenable == 0 {
-        return Ok(Exit::Done);
-    }
-    writeln!(err, "{unopenable} cannot be opened with the worker's keys, and stay where they are")?;
-    Ok(Exit::Failed)
+    judge(answer, args.output, out, err, show, |answer, err| {
+        let unopenable @ 1.. = count(answer, "unopenable") else { return Ok(Exit::Done) };
+        writeln!(err, "{unopenable} cannot be opened with the worker's keys, and stay where they are")?;
+        Ok(Exit::Failed)
+    })
 }
 
 /// In portions, with a pause after each. Letters that come meanwhile, jobs that fail once more among
@@ -147,7 +141,6 @@ async fn replay_slowly(
     asked.entry("to").or_insert_with(|| Timestamp::now().to_string().into());
     let portion = a_minute.div_ceil(60);
     let pause = Duration::from_secs(60) * portion / a_minute;
-    let count = |answer: &Value, name: &str| answer.get(name).and_then(Value::as_u64).unwrap_or(0);
     let (mut replayed, mut left) = (0, u64::from(limit.unwrap_or(u32::MAX)));
     loop {
         asked.insert("limit".into(), u64::from(portion).min(left).into());
@@ -184,17 +177,10 @@ async fn discard(
         let api = connect(&args.ops, surroundings)?;
         api.post(&["v1", "dead-letters", "discard"], Body::Json(Value::Object(asked))).await
     };
-    let answer = match ask.await {
-        Ok(answer) => answer,
-        Err(error) => return sorry(&error, err),
-    };
-    if args.output.json {
-        writeln!(out, "{answer:#}")?;
-    } else {
-        writeln!(out, "{} discarded", field(&answer, "discarded"))?;
-        tell_more(&answer, err)?;
-    }
-    Ok(Exit::Done)
+    tell(ask.await, args.output, out, err, |answer, out, err| {
+        writeln!(out, "{} discarded", field(answer, "discarded"))?;
+        tell_more(answer, err)
+    })
 }
 
 fn tell_more(answer: &Value, err: &mut dyn Write) -> io::Result<()> {

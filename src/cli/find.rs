@@ -1,7 +1,7 @@
 //! `jobs find`: the jobs about a person whose identifier is typed in here.
 //!
-//! The rule it keeps: the identifier stays in this process. What is sent is the pseudonym that a
-//! job's events carry, made here with the master key.
+//! The rule it keeps: the identifier stays in this process. What is sent are pseudonyms, made here
+//! with the master key: of the identifier by itself, and of a job that names nothing else.
 
 use std::io::{BufRead, Read as _, Write};
 use std::path::{Path, PathBuf};
@@ -13,25 +13,23 @@ use zeroize::Zeroizing;
 
 use super::Exit;
 use super::args::{CsvKey, Output};
-use super::client::{connect, field, job, list, sorry, table};
+use super::client::{connect, field, job, judge, list, table};
+use super::jobs::pages;
 use super::ops_args::{OpsClient, name};
 use crate::app;
 use crate::config::{Config, Surroundings};
 use crate::job::{Accepts, Job, Kind, MemberKey, parse};
-use crate::ops::client::{ClientError, OpsApi};
 
-/// The most jobs that the worker gives at once.
-const PAGE: usize = 500;
 /// A job has 1 MiB at most.
 const LONGEST: u64 = 2 << 20;
 
 /// `jobs find`
 #[derive(Debug, Args)]
 pub struct FindJobs {
-    /// The configured system that the jobs erase from.
-    #[arg(long, value_name = "NAME", requires = "key", required_unless_present = "job")]
+    /// Also jobs that have ended and name the person at this configured system by the identifier alone.
+    #[arg(long, value_name = "NAME", requires = "key")]
     pub system: Option<String>,
-    /// What is typed in.
+    /// What kind of identifier is typed in; needed with --system.
     #[arg(long, value_name = "KIND", requires = "system")]
     pub key: Option<CsvKey>,
     /// A job as it was published, or would be: whatever names the person in it is looked for; - for stdin.
@@ -61,12 +59,12 @@ pub async fn find(
     err: &mut (dyn Write + Send),
 ) -> Result<Exit> {
     let accepts = app::accepts(config);
-    let jobs = match &args.job {
+    let about = match &args.job {
         Some(path) => from_file(path, input, &accepts)?,
         None => from_identifier(args, &accepts, input, err)?,
     };
-    let jobs = match jobs {
-        Ok(jobs) => jobs,
+    let (jobs, identifier) = match about {
+        Ok(about) => about,
         Err(why) => {
             writeln!(err, "{why}")?;
             return Ok(Exit::Usage);
@@ -74,33 +72,43 @@ pub async fn find(
     };
     let keyring = app::keyring(config)?;
     let pseudonyms = |job: &Job| keyring.pseudonyms(&job.key.tenant, &[&job.identity_bytes()]);
-    let refs: Vec<String> = jobs.iter().flat_map(pseudonyms).collect();
+    let subjects: Vec<String> = jobs.iter().flat_map(pseudonyms).collect();
     let tenant = jobs.first().map_or(args.tenant.as_str(), |job| &job.key.tenant).to_owned();
-    drop(jobs);
-    let found = async { pages(&connect(&args.ops, surroundings)?, &tenant, &refs).await };
-    let found = match found.await {
-        Ok(found) => found,
-        Err(error) => return Ok(sorry(&error, err)?),
+    let names = identifier.iter().flat_map(|identifier| keyring.identifier_names(&tenant, identifier));
+    let names: Vec<String> = names.map(hex::encode).collect();
+    drop((jobs, identifier));
+    let filter = [
+        ("tenant", Some(tenant)),
+        ("subject_ref", (!subjects.is_empty()).then(|| subjects.join(","))),
+        ("identifier_ref", (!names.is_empty()).then(|| names.join(","))),
+    ];
+    let found = async { pages(&connect(&args.ops, surroundings)?, &filter, None, usize::MAX).await }.await;
+    let show = |found: &Value, out: &mut dyn Write, _: &mut dyn Write| {
+        let row = |line: &Value| {
+            let of = |name: &str| field(line, name);
+            vec![job(line), of("state"), of("run"), of("systems"), of("ended_at")]
+        };
+        let rows: Vec<Vec<String>> = list(found, "jobs").iter().map(row).collect();
+        if rows.is_empty() { Ok(()) } else { table(out, &["JOB", "STATE", "RUN", "SYSTEMS", "ENDED"], &rows) }
     };
-    if args.output.json {
-        writeln!(out, "{:#}", json!({ "jobs": found }))?;
-    } else {
-        let of = |line: &Value, name: &str| field(line, name);
-        let rows: Vec<Vec<String>> = found
-            .iter()
-            .map(|line| vec![job(line), of(line, "state"), of(line, "run"), of(line, "systems"), of(line, "ended_at")])
-            .collect();
-        table(out, &["JOB", "STATE", "RUN", "SYSTEMS", "ENDED"], &rows)?;
-    }
-    if found.is_empty() {
-        writeln!(err, "no job that this worker remembers names the person in exactly this way")?;
-    }
-    Ok(if found.is_empty() { Exit::Failed } else { Exit::Done })
+    Ok(judge(found, args.output, out, err, show, |found, err| {
+        if !list(found, "jobs").is_empty() {
+            return Ok(Exit::Done);
+        }
+        let why = match (&args.job, &args.system) {
+            (Some(_), _) => "no job that this worker remembers names the person in exactly this way",
+            (None, Some(_)) => "no job that waits or has failed names the person so, and none that ended so alone",
+            (None, None) => "no job that waits or has failed names the person so",
+        };
+        writeln!(err, "{why}")?;
+        Ok(Exit::Failed)
+    })?)
 }
 
-type Checked<T> = Result<T, String>;
+/// Jobs that name the person as those do that are looked for, and the identifier that was typed in; or why not.
+type About = Result<(Vec<Job>, Option<Zeroizing<String>>), String>;
 
-fn from_file(path: &Path, input: &mut dyn BufRead, accepts: &Accepts) -> Result<Checked<Vec<Job>>> {
+fn from_file(path: &Path, input: &mut dyn BufRead, accepts: &Accepts) -> Result<About> {
     let mut text = Zeroizing::new(Vec::new());
     if path == Path::new("-") {
         input.take(LONGEST).read_to_end(&mut text).context("stdin")?;
@@ -110,18 +118,18 @@ fn from_file(path: &Path, input: &mut dyn BufRead, accepts: &Accepts) -> Result<
     }
     // Any id does where the message's properties named it: it is not looked for.
     let parsed = parse::job(&text, Some(&uuid::Uuid::nil().to_string()), accepts);
-    Ok(parsed.map(|job| vec![job]).map_err(|refusal| refusal.invalid.to_string()))
+    Ok(parsed.map(|job| (vec![job], None)).map_err(|refusal| refusal.invalid.to_string()))
 }
 
-/// Every job of one target that this identifier alone would name.
-fn from_identifier(
-    args: &FindJobs,
-    accepts: &Accepts,
-    input: &mut dyn BufRead,
-    err: &mut dyn Write,
-) -> Result<Checked<Vec<Job>>> {
+/// The identifier, and every job of one target that it alone would name.
+fn from_identifier(args: &FindJobs, accepts: &Accepts, input: &mut dyn BufRead, err: &mut dyn Write) -> Result<About> {
     let (Some(system), Some(key)) = (&args.system, args.key) else {
-        return Ok(Err("give --system and --key, or --job".to_owned()));
+        let typed = ask("identifier", input, err)?;
+        return Ok(if typed.is_empty() {
+            Err("nothing was typed in".to_owned())
+        } else {
+            Ok((Vec::new(), Some(typed)))
+        });
     };
     let Some(rules) = accepts.systems.get(system) else {
         let known = accepts.systems.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
@@ -130,22 +138,22 @@ fn from_identifier(
     let word = key.as_str();
     let is_member_key = MemberKey::ALL.iter().any(|known| known.as_str() == word);
     let forms: Vec<Value> = match rules.kind {
+        // Their jobs name more than one.
+        Kind::Cleeng if matches!(key, CsvKey::CustomerId | CsvKey::Email) => Vec::new(),
         Kind::EasyCms if key == CsvKey::Email => vec![json!({})],
         Kind::VitalSource if matches!(key, CsvKey::Guid | CsvKey::Reference) => vec![json!({ "codes": [] })],
         Kind::ZetaLoyalty if is_member_key => {
             ["program_api", "member_api", "import", "manual"].iter().map(|method| json!({ "method": method })).collect()
         }
         _ => {
-            return Ok(Err(format!(
-                "--key: a job for {system} names more than its {word}; give the whole job with --job"
-            )));
+            return Ok(Err(format!("--key: a job for {system} names nobody by {word}")));
         }
     };
-    write!(err, "{word}: ")?;
-    err.flush()?;
-    let mut typed = Zeroizing::new(String::new());
-    input.take(LONGEST).read_line(&mut typed).context("stdin")?;
-    let identifier = typed.trim();
+    let typed = ask(word, input, err)?;
+    let identifier = typed.as_str();
+    if identifier.is_empty() {
+        return Ok(Err("nothing was typed in".to_owned()));
+    }
     let made = forms.into_iter().map(|mut target| {
         target["system"] = system.as_str().into();
         if rules.kind == Kind::ZetaLoyalty {
@@ -165,24 +173,15 @@ fn from_identifier(
     // Not every method takes every kind of id: it is enough that one does.
     match refused.into_iter().find_map(Result::err) {
         Some(refusal) if jobs.is_empty() => Ok(Err(refusal.invalid.to_string())),
-        _ => Ok(Ok(jobs)),
+        _ => Ok(Ok((jobs, Some(typed)))),
     }
 }
 
-async fn pages(api: &OpsApi, tenant: &str, refs: &[String]) -> Result<Vec<Value>, ClientError> {
-    let (mut found, mut after) = (Vec::new(), None);
-    loop {
-        let query = [
-            ("tenant", Some(tenant.to_owned())),
-            ("subject_ref", Some(refs.join(","))),
-            ("after", after),
-            ("limit", Some(PAGE.to_string())),
-        ];
-        let answer = api.get(&["v1", "jobs"], &query).await?;
-        found.extend_from_slice(list(&answer, "jobs"));
-        after = answer.get("next").and_then(Value::as_str).map(str::to_owned);
-        if after.is_none() {
-            return Ok(found);
-        }
-    }
+/// One line from the terminal, or from whatever stands in its place.
+fn ask(what: &str, input: &mut dyn BufRead, err: &mut dyn Write) -> Result<Zeroizing<String>> {
+    write!(err, "{what}: ")?;
+    err.flush()?;
+    let mut typed = Zeroizing::new(String::new());
+    input.take(LONGEST).read_line(&mut typed).context("stdin")?;
+    Ok(Zeroizing::new(typed.trim().to_owned()))
 }

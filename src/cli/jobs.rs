@@ -7,7 +7,7 @@ use std::io::{self, Write};
 use serde_json::{Value, json};
 
 use super::Exit;
-use super::client::{cell, connect, field, job, list, sorry, table, tell};
+use super::client::{cell, connect, count, field, job, judge, list, table, tell};
 use super::ops_args::{AskOnly, JobsCommand, JobsList, OneJob};
 use super::pausing;
 use crate::config::Surroundings;
@@ -47,22 +47,19 @@ async fn forecast(
     out: &mut dyn Write,
     err: &mut dyn Write,
 ) -> io::Result<Exit> {
-    let ask = async { connect(&args.ops, surroundings)?.get(&["v1", "forecast"], &[]).await };
-    let answer = match ask.await {
-        Ok(answer) => answer,
-        Err(error) => return sorry(&error, err),
-    };
-    let of = |name: &str| answer.get(name).and_then(Value::as_u64).unwrap_or_default();
-    if args.output.json {
-        writeln!(out, "{answer:#}")?;
-    } else {
-        writeln!(out, "{} jobs will miss their due time; {} have missed it already", of("will_miss"), of("overdue"))?;
+    let answer = async { connect(&args.ops, surroundings)?.get(&["v1", "forecast"], &[]).await }.await;
+    let show = |answer: &Value, out: &mut dyn Write, _: &mut dyn Write| {
+        let (will_miss, overdue) = (count(answer, "will_miss"), count(answer, "overdue"));
+        writeln!(out, "{will_miss} jobs will miss their due time; {overdue} have missed it already")?;
         let names = ["name", "backlog", "targets_per_minute", "done_at", "will_miss"];
         let row = |system: &Value| names.map(|name| field(system, name)).to_vec();
-        let rows: Vec<Vec<String>> = list(&answer, "systems").iter().map(row).collect();
-        table(out, &["SYSTEM", "BACKLOG", "A MINUTE", "DONE", "WILL MISS"], &rows)?;
-    }
-    Ok(if of("will_miss") + of("overdue") == 0 { Exit::Done } else { Exit::Failed })
+        let rows: Vec<Vec<String>> = list(answer, "systems").iter().map(row).collect();
+        table(out, &["SYSTEM", "BACKLOG", "A MINUTE", "DONE", "WILL MISS"], &rows)
+    };
+    judge(answer, args.output, out, err, show, |answer, _| {
+        let late = count(answer, "will_miss") + count(answer, "overdue");
+        Ok(if late > 0 { Exit::Failed } else { Exit::Done })
+    })
 }
 
 async fn list_jobs(
@@ -71,7 +68,10 @@ async fn list_jobs(
     out: &mut dyn Write,
     err: &mut dyn Write,
 ) -> io::Result<Exit> {
-    let read = async { pages(&connect(&args.ops, surroundings)?, args).await };
+    let filter =
+        [("state", args.state.clone()), ("system", args.system.clone()), ("tenant", args.tenant.clone())].to_vec();
+    let limit = args.limit as usize;
+    let read = async { pages(&connect(&args.ops, surroundings)?, &filter, args.after.clone(), limit).await };
     tell(read.await, args.output, out, err, |answer, out, err| {
         let rows: Vec<Vec<String>> = list(answer, "jobs")
             .iter()
@@ -89,29 +89,27 @@ async fn list_jobs(
         if let Some(next) = answer.get("next").filter(|next| !next.is_null()) {
             writeln!(err, "there may be more: --after {}", cell(next))?;
         }
-        if let Some(count @ 1..) = answer.get("unreadable").and_then(Value::as_u64) {
-            writeln!(err, "{count} record(s) cannot be decoded and are left out")?;
+        if let unreadable @ 1.. = count(answer, "unreadable") {
+            writeln!(err, "{unreadable} record(s) cannot be decoded and are left out")?;
         }
         Ok(())
     })
 }
 
 /// Asks page by page, as a page of a filtered list may hold few or none.
-async fn pages(api: &OpsApi, args: &JobsList) -> Result<Value, ClientError> {
-    let limit = args.limit as usize;
+pub(super) async fn pages(
+    api: &OpsApi,
+    filter: &[(&str, Option<String>)],
+    mut after: Option<String>,
+    limit: usize,
+) -> Result<Value, ClientError> {
     let (mut jobs, mut unreadable) = (Vec::new(), 0);
-    let mut after = args.after.clone();
     loop {
-        let query = [
-            ("state", args.state.clone()),
-            ("system", args.system.clone()),
-            ("tenant", args.tenant.clone()),
-            ("after", after),
-            ("limit", Some((limit - jobs.len()).min(PAGE).to_string())),
-        ];
+        let page = [("after", after), ("limit", Some((limit - jobs.len()).min(PAGE).to_string()))];
+        let query: Vec<_> = filter.iter().cloned().chain(page).collect();
         let answer = api.get(&["v1", "jobs"], &query).await?;
         jobs.extend_from_slice(list(&answer, "jobs"));
-        unreadable += answer.get("unreadable").and_then(Value::as_u64).unwrap_or(0);
+        unreadable += count(&answer, "unreadable");
         after = answer.get("next").and_then(Value::as_str).map(str::to_owned);
         if after.is_none() || jobs.len() >= limit {
             return Ok(json!({ "jobs": jobs, "next": after, "unreadable": unreadable }));
@@ -213,16 +211,12 @@ async fn cancel(
     out: &mut dyn Write,
     err: &mut dyn Write,
 ) -> io::Result<Exit> {
-    let answer = match ask_one(args, surroundings, "jobs", Some("cancel")).await {
-        Ok(answer) => answer,
-        Err(error) => return sorry(&error, err),
-    };
-    if args.output.json {
-        writeln!(out, "{answer:#}")?;
-    } else if answer.get("known").and_then(Value::as_bool) == Some(false) {
-        writeln!(out, "remembered: this worker does not know the job yet; it is cancelled when it comes")?;
-    } else {
-        writeln!(out, "{}", field(&answer, "state"))?;
-    }
-    Ok(Exit::Done)
+    let answer = ask_one(args, surroundings, "jobs", Some("cancel")).await;
+    tell(answer, args.output, out, err, |answer, out, _| {
+        if answer.get("known").and_then(Value::as_bool) == Some(false) {
+            writeln!(out, "remembered: this worker does not know the job yet; it is cancelled when it comes")
+        } else {
+            writeln!(out, "{}", field(answer, "state"))
+        }
+    })
 }

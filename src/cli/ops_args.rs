@@ -87,7 +87,12 @@ pub enum JobsCommand {
     #[command(after_help = "Example:\n  erasure-worker jobs show acme/6c0b7b0e-6a4e-4a53-9a2e-0d8c6a0a7f11")]
     Show(OneJob),
     /// Find the jobs about a person, by an identifier that is typed in here and never sent.
-    #[command(after_help = "Examples:\n  erasure-worker jobs find --tenant acme --system easycms --key email
+    ///
+    /// Any one identifier finds the jobs that wait or have failed, whatever else they name. A job that
+    /// ended otherwise keeps only a pseudonym of all that it named: it is found where this was one
+    /// identifier (--system and --key), or by the whole job (--job).
+    #[command(after_help = "Examples:\n  erasure-worker jobs find --tenant acme
+  erasure-worker jobs find --tenant acme --system easycms --key email
   erasure-worker jobs find --job job.json")]
     Find(FindJobs),
     /// Let the jobs of a system or a tenant wait until they are resumed, also over a restart.

@@ -84,6 +84,7 @@ max_age = "90d"
 
 [ops]
 listen = "127.0.0.1:8460"           # any other than a loopback address needs token_env or token_file
+approval = "as_asked"               # as_asked | always: which erasures wait for a second operator
 
 [systems.cleeng]
 kind = "cleeng"

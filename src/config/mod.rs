@@ -178,6 +178,19 @@ pub struct RegulationTerm {
     pub next_working_day: bool,
 }
 
+/// Which erasures wait for a second operator's approval.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ApprovalRule {
+    /// Those that ask for it.
+    AsAsked,
+    /// All.
+    Always,
+}
+
+impl Choice for ApprovalRule {
+    const WORDS: &'static [(&'static str, Self)] = &[("as_asked", Self::AsAsked), ("always", Self::Always)];
+}
+
 /// `[ops]`
 #[derive(Debug)]
 pub struct OpsConfig {
@@ -187,6 +200,8 @@ pub struct OpsConfig {
     pub token: Option<SecretString>,
     /// Operators with bearer tokens of their own, by name.
     pub operators: BTreeMap<String, SecretString>,
+    /// Which erasures need an approval, where their tenant's table does not say.
+    pub approval: ApprovalRule,
 }
 
 /// A whole, valid configuration. `Debug` shows no secret.

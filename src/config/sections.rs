@@ -13,8 +13,8 @@ use super::cursor::Cursor;
 use super::listing::Origin;
 use super::secret::MasterKey;
 use super::{
-    AmqpConfig, Config, DeadLettersConfig, DeadlinesConfig, Environment, NAME_FORM, OpsConfig, RetryConfig,
-    WaitsConfig, WorkerConfig, is_name, regulations, system_sections, tenants,
+    AmqpConfig, ApprovalRule, Config, DeadLettersConfig, DeadlinesConfig, Environment, NAME_FORM, OpsConfig,
+    RetryConfig, WaitsConfig, WorkerConfig, is_name, regulations, system_sections, tenants,
 };
 
 /// A local broker as it comes.
@@ -240,8 +240,9 @@ fn ops(mut at: Cursor<'_>) -> OpsConfig {
         at.finish();
         operators.extend(own.map(|own| (name, own)));
     }
+    let approval = at.or("approval", ApprovalRule::AsAsked);
     at.finish();
-    OpsConfig { listen, token, operators }
+    OpsConfig { listen, token, operators, approval }
 }
 
 fn deadlines(mut at: Cursor<'_>) -> DeadlinesConfig {

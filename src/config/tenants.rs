@@ -12,8 +12,8 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use secrecy::{ExposeSecret as _, SecretString};
 use sha2::{Digest as _, Sha256};
 
-use super::Choice;
 use super::cursor::Cursor;
+use super::{ApprovalRule, Choice};
 
 /// Shorter secrets are refused: HS256 wants at least as many bytes as its hash has.
 const SECRET_MIN: usize = 32;
@@ -55,6 +55,8 @@ pub struct TenantConfig {
     pub signature_max_age: Duration,
     /// Whether proofs may come unsealed.
     pub plain_proofs: bool,
+    /// Which of its erasures need an approval; `None` as `[ops]` says.
+    pub approval: Option<ApprovalRule>,
     /// Its ceilings.
     pub guard: GuardConfig,
 }
@@ -84,6 +86,7 @@ pub(super) fn read(root: &mut Cursor<'_>, systems: &[String]) -> BTreeMap<String
                 Duration::from_secs(1)..=Duration::from_secs(30 * 86_400),
             ),
             plain_proofs: at.or("plain_proofs", true),
+            approval: at.optional("approval"),
             guard: guard(&mut at),
             name: name.clone(),
         };

@@ -35,10 +35,22 @@ pub struct Policy {
     pub tenants: Option<BTreeMap<String, Tenant>>,
     /// True where messages have a sender to be checked: a broker, not a file of the operator's own.
     pub has_senders: bool,
+    /// Where no tenant is configured: every erasure waits for an approval.
+    pub needs_approval: bool,
     /// Ceilings on newly accepted jobs.
     pub ceilings: BTreeMap<Scope, Ceiling>,
     /// How long a dead letter may lie; `None` for ever.
     pub dead_letters_max_age: Option<Duration>,
+}
+
+impl Policy {
+    /// True where a tenant's erasures wait for an approval that they do not ask for.
+    pub(crate) fn needs_approval(&self, tenant: &str) -> bool {
+        match &self.tenants {
+            Some(tenants) => tenants.get(tenant).is_some_and(|tenant| tenant.needs_approval),
+            None => self.needs_approval,
+        }
+    }
 }
 
 /// What a tenant may, and how it shows that it is itself.
@@ -56,6 +68,8 @@ pub struct Tenant {
     pub signature_max_age: Duration,
     /// Proofs may come unsealed.
     pub plain_proofs: bool,
+    /// Its erasures wait for an approval, whether they ask for it or not.
+    pub needs_approval: bool,
 }
 
 /// Why a message is not believed: a word for the metric, and a sentence for its sender.

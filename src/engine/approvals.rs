@@ -19,7 +19,7 @@ use super::journal::{JournalError, folded, record_of};
 use super::run::{Rests, Run, twin_before};
 use crate::job::flow::Ask;
 use crate::job::record::Waiting;
-use crate::job::{At, Entry, Found, InputKind, JobKey, TargetState};
+use crate::job::{At, Entry, Found, InputKind, JobKey, Mode, TargetState};
 use crate::store::{Batch, Store, StoreError, Table, Ticket};
 
 /// A decision takes effect when the job comes back from its wait: this is the longest.
@@ -177,10 +177,13 @@ impl Engine {
         let mut entries = Vec::new();
         let approving = run.journal.with(|state| state.targets.first().map(|target| target.approving.clone()));
         let approving = approving.unwrap_or_default();
-        if let Some(approval) = &run.job.approval
-            && !approving.requested_by.contains(&approval.requested_by)
+        let asks = run.job.approval.as_ref().map(|approval| &approval.requested_by);
+        // Where nobody asks and the configuration wants one, the tenant counts as who asks.
+        let is_wanted = || approving.requested_by.is_empty() && self.wants_approval(run);
+        if let Some(by) = asks.or_else(|| is_wanted().then_some(&key.tenant))
+            && !approving.requested_by.contains(by)
         {
-            entries.push(Entry::ApprovalNeeded { by: approval.requested_by.clone(), at });
+            entries.push(Entry::ApprovalNeeded { by: by.clone(), at });
         }
         let mut turn = self.approvals.turn(&*self.store)?;
         let mut batch = Batch::new();
@@ -205,6 +208,13 @@ impl Engine {
             cancelled.cancel();
         }
         Ok(())
+    }
+
+    /// Whether the configuration has this erasure wait. One that has begun goes on.
+    fn wants_approval(&self, run: &Run<'_>) -> bool {
+        run.job.mode == Mode::Erase
+            && self.policy.needs_approval(&run.job.key.tenant)
+            && !run.journal.with(|state| state.targets.iter().any(|target| target.touched))
     }
 
     /// Nobody is asked before everything was found: a preview is approved as a whole.
@@ -269,6 +279,16 @@ impl Engine {
         let mut turn = self.approvals.turn(&*self.store)?;
         let from = after.map_or(Unbounded, Excluded);
         Ok(turn.all().range::<JobKey, _>((from, Unbounded)).map(|(key, asked)| (key.clone(), asked.clone())).collect())
+    }
+
+    /// How many jobs wait for a decision, and since when the first of them does.
+    ///
+    /// # Errors
+    /// Where the store fails.
+    pub fn undecided(&self) -> Result<(usize, Option<At>), StoreError> {
+        let mut turn = self.approvals.turn(&*self.store)?;
+        let asked_at = turn.all().values().filter(|asked| asked.decision.is_none()).map(|asked| asked.at);
+        Ok((asked_at.clone().count(), asked_at.min()))
     }
 
     /// What each target of such a job stands to lose, as it was shown in its event.

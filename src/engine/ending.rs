@@ -10,7 +10,7 @@ use super::envelope::{self, DeadLetterHead, Letter, Origin};
 use super::intake::{Arrived, Hand, Interrupted};
 use super::journal::{Journal, ended_of, record_of};
 use super::run::{Rests, Run};
-use super::{Engine, retention};
+use super::{Engine, named, retention};
 use crate::broker::{Delivery, Destination, Properties, Publication, Tier};
 use crate::crash::{self, Point};
 use crate::job::event::{self, About, Frame};
@@ -176,6 +176,11 @@ impl Engine {
         batch.remove(Table::Cancel, key.to_bytes());
         self.guard.turn(&*self.store)?.forget(key, &mut batch);
         self.approvals.turn(&*self.store)?.forget(key, &mut batch);
+        if outcome == JobOutcome::Failed {
+            self.put_names(run.job, &mut batch)?;
+        } else if run.journal.with(|state| named::may_be_there(&state.record)) {
+            named::forget(key, &mut batch);
+        }
         retention::expire(&mut batch, key, frame.now, &self.settings, outcome);
         self.end_with_receipt(run, &mut ended, batch).await?;
         crash::point(Point::AfterOutcome, "").await;
@@ -281,6 +286,7 @@ impl Engine {
             let losses = self.about(run, |about| about.losses(self.now()));
             self.put_approval(run, &losses, &mut batch)?;
         }
+        self.put_names(run.job, &mut batch)?;
         crash::point(Point::BeforePark, "").await;
         run.journal.write(&*self.store, unsent, batch)?;
         run.journal.durable().await?;

@@ -22,6 +22,7 @@ pub mod intake;
 pub mod journal;
 pub mod letters;
 mod line;
+pub(crate) mod named;
 pub mod opening;
 pub mod operators;
 pub mod outbox;

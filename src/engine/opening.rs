@@ -3,9 +3,9 @@
 //!
 //! The rule it keeps: park numbers order the copies; only the newest is worked on.
 
-use super::Engine;
 use super::envelope::{Letter, Origin};
 use super::journal::{BODY, IDENTITY, Journal, JournalError, ended_of, entries_of, record_of};
+use super::{Engine, named};
 use crate::job::record::Waiting;
 use crate::job::{At, Ended, Entry, Job, JobOutcome, JobRecord};
 use crate::store::{Batch, Table};
@@ -110,6 +110,7 @@ impl Engine {
                 let prefix = job.key.to_bytes();
                 let mut batch = Batch::new();
                 batch.remove(Table::Job, prefix.clone());
+                named::forget(&job.key, &mut batch);
                 for (row, _) in self.store.scan(Table::Journal, &prefix, None, usize::MAX)? {
                     batch.remove(Table::Journal, row);
                 }

@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::intake::Interrupted;
 use super::journal::{JournalError, ended_of, entries_of, record_of};
-use super::{Engine, Gate, Settings};
+use super::{Engine, Gate, Settings, named};
 use crate::job::{At, JobKey, JobOutcome};
 use crate::store::{Batch, StoreError, Table};
 
@@ -138,6 +138,7 @@ impl Engine {
                             batch.remove(Table::Journal, entry);
                         }
                         batch.remove(Table::Job, key.to_vec());
+                        named::forget(&job, &mut batch);
                     }
                 }
                 (JOB, Some(job)) => {
@@ -147,6 +148,7 @@ impl Engine {
                         batch.remove(Table::Ended, key.to_vec());
                         if record_of(&*self.store, &job)?.is_some() {
                             batch.remove(Table::Job, key.to_vec());
+                            named::forget(&job, &mut batch);
                         }
                     }
                 }

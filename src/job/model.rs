@@ -305,6 +305,21 @@ impl Job {
         out
     }
 
+    /// Each identifier of the person by itself: what an operator may know of them. Neither codes nor proofs.
+    pub fn identifiers(&self) -> impl Iterator<Item = &str> {
+        let each = self.targets.iter().flat_map(|target| match &target.spec {
+            Spec::CleengBackend { customer_id, customer_email }
+            | Spec::CleengMediastore { customer_id, customer_email, .. } => [Some(customer_id), Some(customer_email)],
+            Spec::LoyaltyProgram { member } | Spec::LoyaltyImport { member } | Spec::LoyaltyManual { member } => {
+                [Some(&member.value), None]
+            }
+            Spec::LoyaltyMember { member, .. } => [member.as_ref().map(|member| &member.value), None],
+            Spec::EasyCms { email, .. } => [Some(email), None],
+            Spec::VitalSource { guid, reference, .. } => [guid.as_ref(), reference.as_ref()],
+        });
+        each.flatten().map(ExposeSecret::expose_secret)
+    }
+
     /// The identity part of one target.
     pub fn target_identity(&self, index: usize) -> Zeroizing<Vec<u8>> {
         let mut out = Zeroizing::new(Vec::new());

@@ -202,82 +202,38 @@ pub async fn report(
     Ok(Json(report.await?))
 }
 
-async fn decide(
-    shared: &Shared,
-    key: Result<JobKey, Problem>,
-    by: Result<(One, String), Problem>,
-    is_approved: bool,
+/// Decides about one: exactly what is shown may be erased, or nothing, and the job ends as cancelled.
+pub async fn decide<const IS_APPROVED: bool>(
+    State(shared): State<Arc<Shared>>,
+    Extension(caller): Extension<Caller>,
+    Path((tenant, job_id)): Path<(String, String)>,
+    headers: HeaderMap,
+    read: Result<Bytes, BytesRejection>,
 ) -> Result<Json<Value>, Problem> {
-    let (key, (one, by)) = (key?, by?);
-    let decision = shared.ops.engine.decide_approval(&key, &one.preview, is_approved, &by).await?;
+    let key = serve::key(&tenant, &job_id)?;
+    let one: One = serve::body(&headers, read)?;
+    let by = caller.decides_as(one.by.as_deref())?;
+    let decision = shared.ops.engine.decide_approval(&key, &one.preview, IS_APPROVED, &by).await?;
     Ok(Json(told(&decision)))
 }
 
-fn one(caller: &Caller, headers: &HeaderMap, read: Result<Bytes, BytesRejection>) -> Result<(One, String), Problem> {
-    let one: One = serve::body(headers, read)?;
-    let by = caller.decides_as(one.by.as_deref())?;
-    Ok((one, by))
-}
-
-/// Exactly what is shown may be erased.
-pub async fn approve(
+/// Decides about all of a report; what was asked for after it is left.
+pub async fn decide_many<const IS_APPROVED: bool>(
     State(shared): State<Arc<Shared>>,
     Extension(caller): Extension<Caller>,
-    Path((tenant, job_id)): Path<(String, String)>,
     headers: HeaderMap,
     read: Result<Bytes, BytesRejection>,
 ) -> Result<Json<Value>, Problem> {
-    decide(&shared, serve::key(&tenant, &job_id), one(&caller, &headers, read), true).await
-}
-
-/// Nothing is to be erased: the job ends as cancelled.
-pub async fn reject(
-    State(shared): State<Arc<Shared>>,
-    Extension(caller): Extension<Caller>,
-    Path((tenant, job_id)): Path<(String, String)>,
-    headers: HeaderMap,
-    read: Result<Bytes, BytesRejection>,
-) -> Result<Json<Value>, Problem> {
-    decide(&shared, serve::key(&tenant, &job_id), one(&caller, &headers, read), false).await
-}
-
-async fn decide_many(
-    shared: &Shared,
-    caller: &Caller,
-    headers: &HeaderMap,
-    read: Result<Bytes, BytesRejection>,
-    is_approved: bool,
-) -> Result<(usize, usize), Problem> {
-    let many: Many = serve::body(headers, read)?;
+    let many: Many = serve::body(&headers, read)?;
     let by = caller.decides_as(many.by.as_deref())?;
     let as_of = serve::time("as_of", Some(many.as_of))?.unwrap_or_default();
     let meant = |key: &JobKey, asked: &Asked| {
         let is_seen = asked.decision.is_none() && asked.at < as_of;
         is_seen && is_meant(key, asked, many.tenant.as_deref(), many.requested_by.as_deref())
     };
-    Ok(shared.ops.engine.decide_approvals(meant, is_approved, &by).await?)
-}
-
-/// All of a report may be erased; what was asked for after it is left.
-pub async fn approve_many(
-    State(shared): State<Arc<Shared>>,
-    Extension(caller): Extension<Caller>,
-    headers: HeaderMap,
-    read: Result<Bytes, BytesRejection>,
-) -> Result<Json<Value>, Problem> {
-    let (done, left) = decide_many(&shared, &caller, &headers, read, true).await?;
-    Ok(Json(json!({ "approved": done, "left": left })))
-}
-
-/// Nothing of a report is to be erased.
-pub async fn reject_many(
-    State(shared): State<Arc<Shared>>,
-    Extension(caller): Extension<Caller>,
-    headers: HeaderMap,
-    read: Result<Bytes, BytesRejection>,
-) -> Result<Json<Value>, Problem> {
-    let (done, left) = decide_many(&shared, &caller, &headers, read, false).await?;
-    Ok(Json(json!({ "rejected": done, "left": left })))
+    let (done, left) = shared.ops.engine.decide_approvals(meant, IS_APPROVED, &by).await?;
+    let word = if IS_APPROVED { "approved" } else { "rejected" };
+    Ok(Json(json!({ word: done, "left": left })))
 }
 
 #[cfg(test)]

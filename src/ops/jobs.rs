@@ -38,6 +38,7 @@ pub struct Asked {
     system: Option<String>,
     tenant: Option<String>,
     subject_ref: Option<String>,
+    identifier_ref: Option<String>,
     after: Option<String>,
     limit: Option<usize>,
 }
@@ -84,7 +85,15 @@ impl Asked {
             )));
         }
         let subject_refs = refs.into_iter().map(str::to_owned).collect();
-        Ok((JobFilter { status, system: self.system, tenant: self.tenant, subject_refs }, after, limit))
+        let names: Vec<&str> = self.identifier_ref.iter().flat_map(|all| all.split(',')).collect();
+        let bytes = |name: &&str| hex::decode(name).ok().and_then(|bytes| bytes.try_into().ok());
+        let identifiers: Vec<[u8; 16]> = names.iter().filter_map(bytes).collect();
+        if names.len() > MOST_REFS || identifiers.len() < names.len() {
+            return Err(bad(format!(
+                "identifier_ref is up to {MOST_REFS} of 32 hexadecimal digits, with commas between"
+            )));
+        }
+        Ok((JobFilter { status, system: self.system, tenant: self.tenant, subject_refs, identifiers }, after, limit))
     }
 }
 

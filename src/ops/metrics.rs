@@ -25,7 +25,7 @@ use crate::broker::Link;
 use crate::engine::admission::CAUSES;
 use crate::engine::operators::Survey;
 use crate::job::record::Waiting;
-use crate::job::{FailureKind, InputKind, JobOutcome};
+use crate::job::{At, FailureKind, InputKind, JobOutcome};
 
 /// How long the broker may take to tell the depth of a queue.
 const DEPTH_WAIT: Duration = Duration::from_secs(2);
@@ -91,6 +91,11 @@ const fn float(value: u64) -> f64 {
     value as f64
 }
 
+#[allow(clippy::cast_precision_loss, reason = "milliseconds since 1970 fit")]
+const fn seconds(at: At) -> f64 {
+    at.0 as f64 / 1000.0
+}
+
 impl Collector for Snapshot {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         for metric in &self.0 {
@@ -118,6 +123,7 @@ fn sample(to: &mut MetricEncoder<'_>, kind: MetricType, value: f64) -> fmt::Resu
 pub async fn metrics(State(shared): State<Arc<Shared>>) -> Result<Response, Problem> {
     let mut snapshot = Snapshot::default();
     jobs(&shared, &mut snapshot).await?;
+    approvals(&shared, &mut snapshot)?;
     systems(&shared, &mut snapshot);
     messages(&shared, &mut snapshot).await;
     process(&shared, &mut snapshot);
@@ -170,8 +176,7 @@ async fn jobs(shared: &Shared, to: &mut Snapshot) -> Result<(), Problem> {
     to.gauge("erasure_jobs_open", "Jobs that were accepted and have not ended.", Some(float(survey.open)));
     let in_hand = float(engine.jobs_in_hand() as u64);
     to.gauge("erasure_jobs_in_hand", "Jobs being worked on now.", Some(in_hand));
-    #[allow(clippy::cast_precision_loss, reason = "milliseconds since 1970 fit")]
-    let due = survey.oldest_due_at.map(|at| at.0 as f64 / 1000.0);
+    let due = survey.oldest_due_at.map(seconds);
     to.gauge("erasure_oldest_due_timestamp_seconds", "When the most urgent open job is due.", due);
     to.gauge("erasure_jobs_at_risk", "Open jobs that are due soon.", Some(float(survey.at_risk)));
     to.gauge("erasure_jobs_overdue", "Open jobs whose due time has passed.", Some(float(survey.overdue)));
@@ -219,6 +224,14 @@ fn results() -> Vec<&'static str> {
         FailureKind::Unreadable,
     ];
     std::iter::once("ok").chain(kinds.map(FailureKind::as_str)).collect()
+}
+
+fn approvals(shared: &Shared, to: &mut Snapshot) -> Result<(), Problem> {
+    let (count, first) = shared.ops.engine.undecided()?;
+    to.gauge("erasure_approvals_waiting", "Jobs that wait for an approval.", Some(float(count as u64)));
+    let first = first.map(seconds);
+    to.gauge("erasure_oldest_approval_timestamp_seconds", "Since when the first of them waits.", first);
+    Ok(())
 }
 
 fn systems(shared: &Shared, to: &mut Snapshot) {

@@ -98,6 +98,17 @@ impl Keyring {
         self.all().map(name).collect()
     }
 
+    /// A name for one identifier of a person, however its letters are written, that says nothing
+    /// about them; another one for each tenant, and after a rotation.
+    pub fn identifier_name(&self, tenant: &str, identifier: &str) -> [u8; 16] {
+        identifier_with(&self.current, tenant, identifier)
+    }
+
+    /// The [`Keyring::identifier_name`] under each key, the current one first.
+    pub fn identifier_names(&self, tenant: &str, identifier: &str) -> Vec<[u8; 16]> {
+        self.all().map(|key| identifier_with(key, tenant, identifier)).collect()
+    }
+
     /// A keyed digest to store in place of the bytes, such as a job's identity: whoever has only
     /// the disk cannot try guesses against it.
     pub fn digest(&self, purpose: &str, bytes: &[u8]) -> Digest {
@@ -147,6 +158,12 @@ fn mac_with(master: &MasterKey, family: &[u8], purpose: &str, parts: &[&[u8]]) -
     let mut mac = keyed(&master.derive(&[family, purpose.as_bytes()]));
     feed(&mut mac, parts);
     mac.finalize().into_bytes().into()
+}
+
+fn identifier_with(master: &MasterKey, tenant: &str, identifier: &str) -> [u8; 16] {
+    let written = Zeroizing::new(identifier.trim().to_lowercase());
+    let mac = mac_with(master, b"identifier", tenant, &[written.as_bytes()]);
+    std::array::from_fn(|place| mac[place])
 }
 
 fn digest_with(master: &MasterKey, purpose: &str, bytes: &[u8]) -> Digest {

@@ -3,7 +3,8 @@
 use clap::Parser as _;
 use erasure_worker::cli::{Cli, Command, Exit, find, ops_args::JobsCommand};
 use erasure_worker::config::{Config, Surroundings};
-use erasure_worker::engine::operators::{JobFilter, JobStatus};
+use erasure_worker::engine::operators::{Discard, JobFilter, JobStatus, LetterFilter};
+use erasure_worker::store::Table;
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
@@ -49,7 +50,7 @@ async fn jobs_are_found_by_what_names_the_person_while_they_wait_and_when_they_h
     assert!(out.contains(&ended.job_id.to_string()) && out.contains("completed") && out.lines().count() == 2, "{out}");
     let (_, out, _) = find(&rig, &rig.url(), by_email, &people[1].email).await;
     assert!(out.contains(waiting["job_id"].as_str().unwrap()) && out.contains("needs_input"), "{out}");
-    // Named by more than that, it is found by the whole of it, whatever its proofs.
+    // Ended and named by more than that, it is found by the whole of it, whatever its proofs.
     let (exit, _, err) = find(&rig, &rig.url(), by_email, &people[2].email).await;
     assert!(exit == Exit::Failed && err.contains("no job"), "{err}");
     two["job_id"] = json!("00000000-0000-4000-8000-000000000000");
@@ -58,8 +59,8 @@ async fn jobs_are_found_by_what_names_the_person_while_they_wait_and_when_they_h
     assert!(out.lines().count() == 2 && out.contains("easycms,loyalty"), "{out}");
     for (line, told) in [
         ("--system nowhere --key email", "is no configured system"),
-        ("--system cleeng --key customer_id", "give the whole job with --job"),
-        ("--system easycms --key guid", "give the whole job with --job"),
+        ("--system cleeng --key guid", "names nobody by guid"),
+        ("--system easycms --key guid", "names nobody by guid"),
         ("--system loyalty --key member_id", "expected 1 to 256"),
         ("--job -", "expected"),
     ] {
@@ -67,6 +68,73 @@ async fn jobs_are_found_by_what_names_the_person_while_they_wait_and_when_they_h
         assert!(exit == Exit::Usage && err.contains(told), "{line}: {err}");
         assert!(!err.contains("99999"), "{err}");
     }
+    rig.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn any_one_identifier_finds_a_job_while_it_waits_or_has_failed_and_no_longer() {
+    let rig = Rig::start().await;
+    let person = rig.people(1).remove(0);
+    let mut job = rig.order(&person, 9);
+    job["targets"][0].as_object_mut().unwrap().remove("customer_password");
+    job["targets"].as_array_mut().unwrap().push(json!({
+        "system": "cleeng", "flow": "backend", "customer_id": person.customer_id, "customer_email": "other@example.com",
+        "confirmation": { "confirmed_at": "2026-01-02T03:04:05Z" },
+    }));
+    let id = job["job_id"].as_str().unwrap().to_owned();
+    let until = async |status| {
+        let filter = JobFilter { status: Some(status), ..JobFilter::default() };
+        let seen = async {
+            while rig.engine.jobs(&filter, None, 10).unwrap().jobs.is_empty() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(std::time::Duration::from_secs(60), seen).await.expect("it comes there");
+    };
+    let upper = person.email.to_uppercase();
+    let finds = async |state: &str| {
+        for (line, typed) in [
+            ("--tenant acme", upper.as_str()),
+            ("--tenant acme", &person.customer_id),
+            ("--tenant acme", "other@example.com"),
+            ("--tenant acme --system cleeng --key customer_id", &person.customer_id),
+            ("--tenant acme --system cleeng --key email", "other@example.com"),
+        ] {
+            let (exit, out, err) = find(&rig, &rig.url(), line, typed).await;
+            assert!(exit == Exit::Done && out.contains(&id) && out.contains(state), "{state} {line}: {out}{err}");
+        }
+        for (line, typed) in [("--tenant acme", "stranger@example.com"), ("--tenant umbrella", &upper)] {
+            assert_eq!(find(&rig, &rig.url(), line, typed).await.0, Exit::Failed, "{line}");
+        }
+    };
+    rig.publish(&job).await;
+    until(JobStatus::NeedsInput).await;
+    finds("needs_input").await;
+    // The address is another customer's: the right password does not help it.
+    job["targets"][0]["customer_password"] = json!(person.customer_password);
+    rig.publish(&job).await;
+    until(JobStatus::Failed).await;
+    finds("failed").await;
+    // Given up, it is about nobody any more; nor is one that waited and was then carried out.
+    let why = Discard { reason: "done by hand".to_owned(), by: "bob".to_owned() };
+    let discarded = async {
+        while rig.engine.discard(&LetterFilter::default(), 10, &why).await.unwrap().done == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(60), discarded).await.expect("its dead letter comes");
+    assert_eq!(find(&rig, &rig.url(), "--tenant acme", &person.email).await.0, Exit::Failed);
+    let other = rig.sandbox.sandbox().add_people(7_301_600..7_301_601).remove(0);
+    let mut job = rig.order(&other, 9);
+    let password = job["targets"][0].as_object_mut().unwrap().remove("customer_password");
+    rig.publish(&job).await;
+    until(JobStatus::NeedsInput).await;
+    assert_eq!(find(&rig, &rig.url(), "--tenant acme", &other.email).await.0, Exit::Done);
+    job["targets"][0]["customer_password"] = json!(password);
+    rig.publish(&job).await;
+    until(JobStatus::Completed).await;
+    assert_eq!(find(&rig, &rig.url(), "--tenant acme", &other.email).await.0, Exit::Failed);
+    assert_eq!(rig.engine.store().scan(Table::Meta, b"named/", None, 10).unwrap(), []);
     rig.end().await;
 }
 
@@ -90,6 +158,7 @@ async fn an_identifier_that_is_typed_in_is_not_sent() {
     let (exit, ..) = find(&rig, &url, line, "INT-PLANTED-42\n").await;
     assert_eq!(exit, Exit::Failed);
     let heard = heard.await.unwrap();
-    assert!(heard.contains("subject_ref=s-") && !heard.contains("PLANTED"), "{heard}");
+    assert!(heard.contains("subject_ref=s-") && heard.contains("identifier_ref="), "{heard}");
+    assert!(!heard.contains("PLANTED"), "{heard}");
     rig.end().await;
 }

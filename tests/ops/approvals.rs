@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use erasure_worker::broker::Publication;
 use erasure_worker::cli::Exit;
+use erasure_worker::engine::Policy;
 use erasure_worker::ops::OpsSettings;
 use erasure_worker::store::{MemoryStore, Store, Table};
 use secrecy::SecretString;
@@ -143,6 +144,47 @@ async fn many_are_reported_and_approved_at_once_but_neither_ones_own_nor_what_ca
     assert_eq!(ended["data"]["approval"]["decision"], "rejected");
     let rest = get(bench.addr, "/v1/approvals").await.json();
     assert_eq!(rest["approvals"].as_array().unwrap().len(), 1, "{rest}");
+}
+
+#[tokio::test]
+async fn where_the_configuration_wants_it_every_erasure_waits_and_its_tenant_counts_as_who_asks() {
+    let policy = Policy { needs_approval: true, ..Policy::default() };
+    let bench = bench_with(Setup { policy, ..Setup::default() }).await;
+    let mut preview = shop_job(&id(2), "eve");
+    preview["mode"] = json!("preview");
+    bench.send(&preview);
+    bench.broker.event("previewed", &id(2)).await;
+    bench.asks(3, "cid", "ann").await;
+    assert_eq!(get(bench.addr, &path(3, "")).await.json()["requested_by"], json!(["ann"]));
+
+    bench.send(&shop_job(&id(1), "ann"));
+    let copy = bench.broker.parked(&id(1), 1).await;
+    let one = bench.until(&path(1, ""), |one| one["preview"].is_string()).await;
+    assert_eq!(one["requested_by"], json!(["acme"]));
+    assert_eq!(bench.decides(1, "approve", "Acme").await.problem(403), "wrong-operator");
+    assert_eq!(bench.decides(1, "approve", "bob").await.status, 200);
+    bench.broker.come_back(&copy);
+    let ended = bench.broker.event("completed", &id(1)).await;
+    assert_eq!(
+        (&ended["data"]["approval"]["requested_by"], &ended["data"]["approval"]["by"]),
+        (&json!(["acme"]), &json!("bob"))
+    );
+}
+
+#[tokio::test]
+async fn a_job_that_failed_before_the_configuration_wanted_approvals_asks_for_one_only_where_nothing_had_begun() {
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+    let first = bench_with(Setup { store: Arc::clone(&store), ..Setup::default() }).await;
+    // Refused at the deletion: something had begun.
+    first.job(1, "rejected", "failed").await;
+    drop(first);
+    let policy = Policy { needs_approval: true, ..Policy::default() };
+    let second = bench_with(Setup { store, policy, ..Setup::default() }).await;
+    let mut again = shop_job(&id(1), "rejected");
+    again["retry"] = json!(true);
+    second.send(&again);
+    second.broker.event("failed", &id(1)).await;
+    assert_eq!(get(second.addr, "/v1/approvals").await.json()["approvals"], json!([]));
 }
 
 #[tokio::test]

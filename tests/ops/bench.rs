@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use erasure_worker::broker::Properties;
-use erasure_worker::engine::{Engine, Gate, GateSettings, Parts, RetryPolicy, Settings};
+use erasure_worker::engine::{Engine, Gate, GateSettings, Parts, Policy, RetryPolicy, Settings};
 use erasure_worker::job::flow::Limits;
 use erasure_worker::job::{Accepts, At, Kind, Rules};
 use erasure_worker::ops::{ImportDesk, Ops, OpsSettings, serve};
@@ -44,13 +44,15 @@ pub struct Setup {
     pub token: Option<SecretString>,
     pub imports: BTreeMap<String, Arc<dyn ImportDesk>>,
     pub change: fn(&mut OpsSettings),
+    pub policy: Policy,
     pub runs: bool,
 }
 
 impl Default for Setup {
     fn default() -> Self {
         let store = Arc::new(MemoryStore::new());
-        Setup { store, token: None, imports: BTreeMap::new(), change: |_| {}, runs: true }
+        let policy = Policy::default();
+        Setup { store, token: None, imports: BTreeMap::new(), change: |_| {}, policy, runs: true }
     }
 }
 
@@ -103,7 +105,7 @@ pub async fn bench_with(setup: Setup) -> Bench {
     let rules: BTreeMap<String, Rules> =
         [("shop".to_owned(), Rules::new(Kind::EasyCms)), ("library".to_owned(), Rules::new(Kind::VitalSource))].into();
     let gates = [&shop, &library].map(|shop| (shop.name.to_owned(), gate(shop, &rules[shop.name])));
-    let engine = Engine::new(Parts {
+    let parts = Parts {
         settings: settings(),
         accepts: Accepts { environment: "sandbox".to_owned(), systems: rules, regulations: BTreeMap::new() },
         gates: gates.into(),
@@ -112,7 +114,8 @@ pub async fn bench_with(setup: Setup) -> Bench {
         keyring: Arc::new(Keyring::new(MasterKey::parse(KEY).unwrap(), Vec::new()).unwrap()),
         now: Arc::new(|| At::from(jiff::Timestamp::now())),
         chance: Arc::new(|| 0.5),
-    });
+    };
+    let engine = Engine::with_policy(parts, setup.policy);
     let mut settings = OpsSettings::new(SocketAddr::from(([127, 0, 0, 1], 0)), setup.token);
     settings.survey_max_age = Duration::ZERO;
     (setup.change)(&mut settings);

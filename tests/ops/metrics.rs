@@ -117,6 +117,35 @@ async fn the_figures_say_what_happened() {
 }
 
 #[tokio::test]
+async fn previews_that_wait_for_an_approval_are_counted_until_somebody_decides() {
+    let bench = bench().await;
+    let figures = async |bench: &Bench| {
+        let metrics = scrape(bench).await;
+        let is = |name: &str| value(&metrics, name, &[]);
+        (is("erasure_approvals_waiting"), is("erasure_oldest_approval_timestamp_seconds"))
+    };
+    assert_eq!(figures(&bench).await, (Some(0.0), None));
+    for number in [1, 2] {
+        let mut job = shop_job(&id(number), "ann");
+        job["approval"] = serde_json::json!({ "requested_by": "ann" });
+        bench.send(&job);
+        bench.until(&format!("/v1/approvals/acme/{}", id(number)), |one| one["preview"].is_string()).await;
+    }
+    let path = |number: u128| format!("/v1/approvals/acme/{}", id(number));
+    let asked = async |number: u128| {
+        let one = get(bench.addr, &path(number)).await.json();
+        let at: jiff::Timestamp = one["asked_at"].as_str().unwrap().parse().unwrap();
+        (at.as_duration().as_secs_f64(), one["preview"].clone())
+    };
+    let ((first, preview), (second, _)) = (asked(1).await, asked(2).await);
+    let (count, oldest) = figures(&bench).await;
+    assert_eq!((count, oldest), (Some(2.0), Some(first.min(second))));
+    let body = serde_json::json!({ "preview": preview, "by": "bob" });
+    assert_eq!(post(bench.addr, &format!("{}/approve", path(1)), &body).await.status, 200);
+    assert_eq!(figures(&bench).await, (Some(1.0), Some(second)));
+}
+
+#[tokio::test]
 async fn what_is_not_known_is_left_out() {
     let bench = bench().await;
     let metrics = scrape(&bench).await;

@@ -47,6 +47,19 @@ fn a_tenants_table_may_be_empty_and_then_lets_it_do_everything_unsigned() {
 }
 
 #[test]
+fn a_tenants_word_on_approvals_goes_before_that_for_all() {
+    let policy = |more: &str| app::policy(&parse(more).unwrap());
+    let of = |more: &str, tenant: &str| policy(more).tenants.unwrap()[tenant].needs_approval;
+    assert!(!policy("").needs_approval && policy("[ops]\napproval = \"always\"").needs_approval);
+    let both = "[tenants.other]\n[tenants.acme]\napproval = ";
+    assert!(of(&format!("{both}\"always\""), "acme") && !of(&format!("{both}\"always\""), "other"));
+    let all = format!("[ops]\napproval = \"always\"\n{both}\"as_asked\"");
+    assert!(of(&all, "other") && !of(&all, "acme"));
+    has(&faults("[tenants.acme]\napproval = \"never\""), "tenants.acme.approval", "as_asked");
+    has(&faults("[ops]\napproval = true"), "ops.approval", "as_asked");
+}
+
+#[test]
 fn a_public_key_is_read_in_each_of_its_forms() {
     let key = ed25519(1);
     let bytes = key.verifying_key().to_bytes();

@@ -5,7 +5,9 @@
 
 mod order;
 mod reading;
+mod repeats;
 mod results;
+mod sorting;
 mod status;
 
 use std::collections::BTreeMap;
@@ -102,7 +104,7 @@ pub async fn submit_csv(
     };
     let bar = bar(about.len())?;
     let (sender, rows) = mpsc::channel(AT_ONCE);
-    let reader = read_on(args, Arc::clone(&orders), whole.last_line, sender);
+    let reader = read_on(args, Arc::clone(&orders), &path, whole.last_line, sender);
     let mut results = if args.dry_run { None } else { Some(Results::open(&path, whole.bytes)?) };
     let mut count = Count { before: whole.rows, ..Count::default() };
     let published = publish(broker.as_deref(), &orders, rows, results.as_mut(), &mut count, &bar, err).await;
@@ -116,11 +118,7 @@ pub async fn submit_csv(
     }
     tell(args, &count, &path, out)?;
     match (read, published) {
-        (Err(error @ ReadError::Io(_)), _) => {
-            writeln!(err, "{shown}: {error}")?;
-            Ok(Exit::Failed)
-        }
-        (Err(error @ ReadError::Endless { .. }), _) => {
+        (Err(error @ (ReadError::Io(_) | ReadError::Scratch(_) | ReadError::Endless { .. })), _) => {
             writeln!(err, "{shown}: {error}")?;
             Ok(Exit::Failed)
         }
@@ -174,16 +172,17 @@ fn goes_on(path: &Path, orders: &Orders, args: &SubmitCsv) -> io::Result<Before>
 fn read_on(
     args: &SubmitCsv,
     orders: Arc<Orders>,
+    result: &Path,
     last_line: u64,
     sender: mpsc::Sender<Ready>,
 ) -> tokio::task::JoinHandle<Result<(), ReadError>> {
     let file: PathBuf = args.file.clone();
+    let scratch = result.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new(".")).to_owned();
     let columns: Vec<String> =
         std::iter::once(&args.column).chain(args.also.iter().map(|(_, header)| header)).cloned().collect();
     tokio::task::spawn_blocking(move || {
         let proofs = orders.proofs();
-        reading::read(&file, &columns, &proofs, |Row { line, values, offset }| {
-            // Rows of an earlier run are still read: a later one may name the same member.
+        reading::read(&file, &columns, &proofs, &scratch, |Row { line, values, offset }| {
             if line <= last_line {
                 return true;
             }

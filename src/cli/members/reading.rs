@@ -1,11 +1,9 @@
 //! A CSV file of members, read row by row.
 //!
 //! The rule it keeps: every row is either a member or told with its line and what is wrong; memory
-//! does not grow with the file but by a fingerprint a row, which finds members that come twice.
+//! does not grow with the file.
 
 use std::cell::Cell;
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Read, Seek as _, SeekFrom};
 use std::path::Path;
@@ -14,6 +12,9 @@ use std::rc::Rc;
 use csv::{ByteRecord, ReaderBuilder};
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
+
+use super::repeats::Members;
+use super::sorting::HELD;
 
 /// No row is longer; a quote that is never closed would swallow the rest of the file.
 const LONGEST_ROW: u64 = 1 << 20;
@@ -25,6 +26,9 @@ pub enum ReadError {
     /// The file cannot be read.
     #[error("cannot be read: {0}")]
     Io(#[from] io::Error),
+    /// The disk does not take, or give back, what is sorted on it.
+    #[error("cannot be looked through for members that come twice: {0}")]
+    Scratch(io::Error),
     /// A column that was asked for is not there.
     #[error("missing headers in file: {missing}; found: {found}")]
     MissingHeaders {
@@ -68,8 +72,9 @@ pub fn digest(path: &Path) -> io::Result<[u8; 32]> {
     }
 }
 
-/// Reads a file, calling `each` with every row until it says false. The first of `columns` names the
-/// member; those in `proofs` (by their place) are taken as they are.
+/// Reads a file twice, calling `each` with every row until it says false: first for the members that
+/// come twice, then for the rows. The first of `columns` names the member; those in `proofs` (by their
+/// place) are taken as they are. What memory does not hold lies in the folder `scratch` meanwhile.
 ///
 /// # Errors
 /// Where the file cannot be read, or has not the columns.
@@ -77,16 +82,54 @@ pub fn read(
     path: &Path,
     columns: &[String],
     proofs: &[usize],
+    scratch: &Path,
+    each: impl FnMut(Row) -> bool,
+) -> Result<(), ReadError> {
+    read_holding(HELD, path, columns, proofs, scratch, each)
+}
+
+fn read_holding(
+    most: usize,
+    path: &Path,
+    columns: &[String],
+    proofs: &[usize],
+    scratch: &Path,
     mut each: impl FnMut(Row) -> bool,
+) -> Result<(), ReadError> {
+    let mut members = Members::new(scratch, most);
+    let looked = rows(path, columns, proofs, |row| {
+        row.values.iter().try_for_each(|values| members.add(row.line, &values[0])).map_err(ReadError::Scratch)?;
+        Ok(true)
+    });
+    match looked {
+        // Told when it is come by again, after the rows before it.
+        Ok(()) | Err(ReadError::Endless { .. }) => {}
+        Err(error) => return Err(error),
+    }
+    let mut repeats = members.repeats(scratch, most).map_err(ReadError::Scratch)?;
+    rows(path, columns, proofs, |mut row| {
+        if row.values.is_ok()
+            && let Some(first) = repeats.first_of(row.line).map_err(ReadError::Scratch)?
+        {
+            row.values = Err(format!("{DUPLICATE} as in line {first}"));
+        }
+        Ok(each(row))
+    })
+}
+
+fn rows(
+    path: &Path,
+    columns: &[String],
+    proofs: &[usize],
+    mut each: impl FnMut(Row) -> Result<bool, ReadError>,
 ) -> Result<(), ReadError> {
     let (delimiter, places) = headers(path, columns)?;
     let since_row = Rc::new(Cell::new(0));
     let file = Watched { inner: BufReader::new(open(path)?), since_row: Rc::clone(&since_row) };
-    let mut lines = Lines { file: BufReader::new(open(path)?), byte: 0, line: 1 };
+    let mut lines = Lines { file: BufReader::new(open(path)?), byte: 0, line: 1, is_after_return: false };
     let mut reader = ReaderBuilder::new().delimiter(delimiter).flexible(true).from_reader(file);
     let width = reader.byte_headers().map_err(io_error)?.len();
     let mut record = ByteRecord::new();
-    let mut seen: HashMap<[u8; 12], [u8; 4]> = HashMap::new();
     loop {
         since_row.set(0);
         let begins_at = reader.position().byte();
@@ -101,18 +144,8 @@ pub fn read(
             }
         }
         let line = lines.line_of(record.position().map_or(begins_at, csv::Position::byte))?;
-        let values = values(&record, width, &places, proofs).and_then(|values| {
-            let mut print = [0; 12];
-            print.copy_from_slice(&Sha256::digest(values[0].as_bytes())[..12]);
-            match seen.entry(print) {
-                Entry::Occupied(first) => Err(format!("{DUPLICATE} as in line {}", u32::from_be_bytes(*first.get()))),
-                Entry::Vacant(place) => {
-                    place.insert(u32::try_from(line).unwrap_or(u32::MAX).to_be_bytes());
-                    Ok(values)
-                }
-            }
-        });
-        if !each(Row { line, values, offset: reader.position().byte() }) {
+        let values = values(&record, width, &places, proofs);
+        if !each(Row { line, values, offset: reader.position().byte() })? {
             return Ok(());
         }
     }
@@ -204,6 +237,7 @@ struct Lines {
     file: BufReader<File>,
     byte: u64,
     line: u64,
+    is_after_return: bool,
 }
 
 impl Lines {
@@ -218,7 +252,11 @@ impl Lines {
             };
             let count = part.iter().enumerate().take_while(|place| passed(*place)).count();
             let is_all = count == part.len();
-            self.line += part[..count].iter().filter(|next| **next == b'\n').count() as u64;
+            for next in &part[..count] {
+                // A line ends with LF, CRLF or, as old spreadsheets write it, CR.
+                self.line += u64::from(*next == b'\r' || (*next == b'\n' && !self.is_after_return));
+                self.is_after_return = *next == b'\r';
+            }
             self.byte += count as u64;
             let is_end = part.is_empty();
             self.file.consume(count);
@@ -240,5 +278,59 @@ impl<R: Read> Read for Watched<R> {
         let count = self.inner.read(buffer)?;
         self.since_row.set(self.since_row.get() + count as u64);
         if self.since_row.get() > LONGEST_ROW { Err(io::ErrorKind::FileTooLarge.into()) } else { Ok(count) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every row of a file: its line, and its member or what is wrong.
+    fn all(most: usize, text: &str) -> Vec<(u64, Result<String, String>)> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("members.csv");
+        std::fs::write(&path, text).unwrap();
+        let mut all = Vec::new();
+        read_holding(most, &path, &["ID".to_owned()], &[], folder.path(), |row| {
+            all.push((row.line, row.values.map(|values| values[0].to_string())));
+            true
+        })
+        .unwrap();
+        all
+    }
+
+    #[test]
+    fn each_repeat_is_told_with_its_line_and_the_first_one_however_little_memory_holds() {
+        // Members 0 to 99, then all of them again backwards, then one of them a hundred times.
+        let members: Vec<u64> = (0..100).chain((0..100).rev()).chain(std::iter::repeat_n(7, 100)).collect();
+        let text: String = members.iter().map(|member| format!("{member}\n")).collect();
+        let told: Vec<_> = (2..).zip(&members).collect();
+        let wanted = told.iter().map(|(line, member)| {
+            let first = **member + 2;
+            let told =
+                if *line == first { Ok(member.to_string()) } else { Err(format!("{DUPLICATE} as in line {first}")) };
+            (*line, told)
+        });
+        let wanted: Vec<_> = wanted.collect();
+        for most in [2, 16, HELD] {
+            assert_eq!(all(most, &format!("ID\n{text}")), wanted, "{most}");
+        }
+    }
+
+    #[test]
+    fn a_row_that_is_none_makes_no_later_one_a_repeat() {
+        let rows = all(HELD, "ID,Name\nann\nann,\"first\"\n\nann,again\n");
+        let lines: Vec<_> = rows.iter().map(|(line, told)| (*line, told.is_ok())).collect();
+        assert_eq!(lines, [(2, false), (3, true), (5, false)]);
+        assert_eq!(rows[2].1, Err(format!("{DUPLICATE} as in line 3")));
+    }
+
+    #[test]
+    fn lines_are_counted_by_any_end_of_line_alone() {
+        for end in ["\n", "\r\n", "\r"] {
+            let rows = all(HELD, &["ID", "a", "", "b", "c", ""].join(end));
+            let lines: Vec<u64> = rows.iter().map(|(line, _)| *line).collect();
+            assert_eq!(lines, [2, 4, 5], "{end:?}");
+        }
     }
 }

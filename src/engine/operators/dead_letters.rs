@@ -11,7 +11,7 @@ use uuid::Uuid;
 use crate::broker::{DeadLetter, Destination, HeaderValue, Publication, PublishError, Verdict};
 use crate::engine::envelope::{self, header};
 use crate::engine::journal::{JournalError, ended_of};
-use crate::engine::{Engine, retention};
+use crate::engine::{Engine, named, retention};
 use crate::job::{At, JobKey, JobOutcome, Reason};
 use crate::seal::{SealError, looks_sealed};
 use crate::store::{Batch, Store, StoreError, Table};
@@ -333,6 +333,7 @@ impl Engine {
         }
         let mut batch = Batch::new();
         batch.remove(Table::Job, key.to_bytes());
+        named::forget(key, &mut batch);
         forget_journal(&*self.store, key, &mut batch)?;
         let now = self.now();
         let note = Discarded { at: now.to_rfc3339(), by: why.by.clone(), reason: why.reason.clone() };

@@ -100,9 +100,15 @@ pub struct JobFilter {
     pub tenant: Option<String>,
     /// Only those about one of these, as events name them; empty for all.
     pub subject_refs: Vec<String>,
+    /// Or those that wait or have failed and name the person by one of these.
+    pub identifiers: Vec<[u8; 16]>,
 }
 
 impl JobFilter {
+    fn is_about_anybody(&self) -> bool {
+        self.subject_refs.is_empty() && self.identifiers.is_empty()
+    }
+
     fn names(&self, record: Option<&JobRecord>, ended: Option<&Ended>) -> bool {
         let in_event = |name: &String| {
             let told = format!("\"subject_ref\":\"{name}\"");
@@ -110,7 +116,7 @@ impl JobFilter {
             body.windows(told.len()).any(|part| part == told.as_bytes())
         };
         let in_record = |name: &String| record.is_some_and(|record| record.subject_ref == *name);
-        self.subject_refs.is_empty() || self.subject_refs.iter().any(|name| in_record(name) || in_event(name))
+        self.subject_refs.iter().any(|name| in_record(name) || in_event(name))
     }
 }
 
@@ -268,7 +274,9 @@ impl Engine {
         }
         let record = other(record, Table::Job)?.map(|bytes| JobRecord::from_bytes(&bytes)).transpose()?;
         let summary = JobSummary::new(key, record.as_ref(), ended.as_ref(), self.hands.holds(key));
-        let wanted = filter.names(record.as_ref(), ended.as_ref())
+        let wanted = (filter.is_about_anybody()
+            || filter.names(record.as_ref(), ended.as_ref())
+            || self.is_named_by(key, &filter.identifiers)?)
             && filter.status.is_none_or(|status| status == summary.state)
             && filter.system.as_ref().is_none_or(|system| summary.systems.contains(system));
         Ok(wanted.then_some(summary))

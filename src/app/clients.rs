@@ -1,0 +1,187 @@
+//! From the configuration's systems to their clients, each behind its gate.
+//!
+//! The rule it keeps: whoever only probes leaves the import folders alone, for one process owns each.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+use jiff::Timestamp;
+use secrecy::{ExposeSecret as _, SecretString};
+
+use super::rules::{import_key, rules};
+use crate::config::{self, Config, SystemConfig, SystemKind};
+use crate::engine::{Gate, GateSettings};
+use crate::seal::Keyring;
+use crate::systems::System;
+use crate::systems::cleeng::{Cleeng, CleengSettings, Termination};
+use crate::systems::easycms::{EasyCms, EasyCmsSettings};
+use crate::systems::http::{HttpSettings, Wire};
+use crate::systems::vitalsource::{Abandon, VitalSource, VitalSourceSettings};
+use crate::systems::zeta::import::{ImportLedger, ImportSettings};
+use crate::systems::zeta::{self, ZetaClient, ZetaSettings};
+
+/// How much faster than a failed attempt's own pause the breaker reopens.
+const BREAKER_PAUSES: u32 = 4;
+
+/// The systems behind their gates, and the import ledgers among them.
+pub struct Systems {
+    /// By name.
+    pub gates: BTreeMap<String, Arc<Gate>>,
+    /// The deletion files, by system.
+    pub imports: BTreeMap<String, Arc<ImportLedger>>,
+}
+
+/// Builds every configured system. Opens the import folders, so it blocks.
+pub fn systems(config: &Config, keyring: &Arc<Keyring>) -> Result<Systems> {
+    systems_over(&Wire::Network, config, keyring)
+}
+
+/// As [`systems`], called over any wire.
+pub fn systems_over(wire: &Wire, config: &Config, keyring: &Arc<Keyring>) -> Result<Systems> {
+    let mut built = Systems { gates: BTreeMap::new(), imports: BTreeMap::new() };
+    for (name, system) in &config.systems {
+        let (client, fingerprint) =
+            client(wire, system, keyring, Some(&mut built.imports)).with_context(|| format!("systems.{name}"))?;
+        let concurrency = config.worker.concurrency as usize;
+        // Alone, a system may have nearly all: the rest lets other work be seen at all.
+        let most_in_hand = if config.systems.len() > 1 { (concurrency / 2).max(1) } else { concurrency };
+        let settings = GateSettings {
+            requests_per_minute: system.common.requests_per_minute,
+            max_in_flight: system.common.max_in_flight as usize,
+            hold_probe_interval: system.common.hold_probe_interval,
+            breaker_pause: config.retry.initial_interval * BREAKER_PAUSES,
+            most_in_hand,
+            fingerprint: SecretString::from(fingerprint),
+        };
+        built.gates.insert(name.clone(), Arc::new(Gate::new(client, rules(system), settings)));
+    }
+    Ok(built)
+}
+
+fn client(
+    wire: &Wire,
+    system: &SystemConfig,
+    keyring: &Arc<Keyring>,
+    imports: Option<&mut BTreeMap<String, Arc<ImportLedger>>>,
+) -> Result<(Arc<dyn System>, String)> {
+    let http = HttpSettings {
+        timeout: system.common.timeout,
+        connect_timeout: system.common.connect_timeout,
+        wire: wire.clone(),
+    };
+    let name = system.name.clone();
+    Ok(match &system.kind {
+        SystemKind::Cleeng(cleeng) => {
+            let fingerprint = format!("{}\n{}", cleeng.core_url, cleeng.publisher_token.expose_secret());
+            let settings = CleengSettings {
+                name,
+                core_url: cleeng.core_url.to_string(),
+                rpc_url: cleeng.rpc_url.to_string(),
+                mediastore_url: cleeng.mediastore_url.to_string(),
+                publisher_token: cleeng.publisher_token.clone(),
+                termination: match cleeng.termination {
+                    config::Termination::JsonRpc => Termination::JsonRpc,
+                    config::Termination::Core => Termination::Core,
+                },
+                common: http,
+            };
+            (Arc::new(Cleeng::new(settings)?), fingerprint)
+        }
+        SystemKind::EasyCms(easycms) => {
+            let fingerprint = format!(
+                "{}\n{}\n{}\n{}\n{}",
+                easycms.base_url,
+                easycms.authorization.expose_secret(),
+                easycms.username,
+                easycms.password.expose_secret(),
+                easycms.account
+            );
+            let settings = EasyCmsSettings {
+                name,
+                base_url: easycms.base_url.to_string(),
+                delete_path: easycms.delete_path.clone(),
+                authorization: easycms.authorization.clone(),
+                username: easycms.username.clone(),
+                password: easycms.password.clone(),
+                account: easycms.account.clone(),
+                common: http,
+            };
+            (Arc::new(EasyCms::new(settings)?), fingerprint)
+        }
+        SystemKind::VitalSource(vitalsource) => {
+            let fingerprint = format!("{}\n{}", vitalsource.base_url, vitalsource.api_key.expose_secret());
+            let abandon = vitalsource.abandon_url.as_ref().map(|url| {
+                let keyring = Arc::clone(keyring);
+                Abandon {
+                    url: url.to_string(),
+                    may_be_private: vitalsource.abandon_private,
+                    signer: Arc::new(move |body| keyring.sign_detached(body)),
+                }
+            });
+            let settings = VitalSourceSettings {
+                name,
+                base_url: vitalsource.base_url.to_string(),
+                api_key: vitalsource.api_key.clone(),
+                replacement_email_domain: vitalsource.replacement_email_domain.clone(),
+                abandon,
+                common: http,
+            };
+            (Arc::new(VitalSource::new(settings)?), fingerprint)
+        }
+        SystemKind::ZetaLoyalty(zeta) => {
+            let token = zeta.program_token.as_ref().map_or("", |token| token.expose_secret());
+            let fingerprint = format!("{}\n{token}", zeta.base_url);
+            let client = zeta_client(system, zeta, http, keyring, imports.is_some())?;
+            if let (Some(import), Some(imports)) = (client.import(), imports) {
+                imports.insert(system.name.clone(), Arc::clone(import));
+            }
+            (Arc::new(client), fingerprint)
+        }
+    })
+}
+
+fn zeta_client(
+    system: &SystemConfig,
+    zeta: &config::ZetaLoyalty,
+    http: HttpSettings,
+    keyring: &Arc<Keyring>,
+    with_import: bool,
+) -> Result<ZetaClient> {
+    let settings = ZetaSettings {
+        name: system.name.clone(),
+        base_url: zeta.base_url.to_string(),
+        program_token: zeta.program_token.clone(),
+        member_proof: match zeta.member_proof {
+            config::MemberProof::Password => zeta::MemberProof::Password,
+            config::MemberProof::Otp => zeta::MemberProof::Otp,
+            config::MemberProof::Token => zeta::MemberProof::Token,
+        },
+        otp_field: zeta.otp_field.clone(),
+        probe_member_id: zeta.probe_member_id.clone(),
+        http,
+        import: zeta.import.as_ref().filter(|_| with_import).map(|import| ImportSettings {
+            dir: import.dir.clone(),
+            key: import_key(import.key),
+            max_rows: import.max_rows as usize,
+            max_age: import.max_age,
+        }),
+    };
+    let keyring = Arc::clone(keyring);
+    let keyed = Arc::new(move |bytes: &[u8]| {
+        let mut digest = [0; 16];
+        digest.copy_from_slice(&keyring.mac("import-row", &[bytes])[..16]);
+        digest
+    });
+    Ok(ZetaClient::new(settings, keyed, Arc::new(Timestamp::now))?)
+}
+
+/// Every system without its gate, and without touching import folders: for probes.
+pub fn probes(config: &Config, keyring: &Arc<Keyring>) -> Result<BTreeMap<String, Arc<dyn System>>> {
+    let mut clients = BTreeMap::new();
+    for (name, system) in &config.systems {
+        let (client, _) = client(&Wire::Network, system, keyring, None).with_context(|| format!("systems.{name}"))?;
+        clients.insert(name.clone(), client);
+    }
+    Ok(clients)
+}
