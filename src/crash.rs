@@ -60,7 +60,7 @@ macro_rules! points {
 points! {
     /// Delivered; its start is not noted.
     BeforeStart = "before_start",
-    /// Its start is durable.
+    /// Its start is noted for the process after this one.
     AfterStart = "after_start",
     /// Unsealed where it was sealed, and not parsed.
     BeforeParse = "before_parse",

@@ -127,7 +127,12 @@ fn spans(tracer: SdkTracer) -> Spans {
         .with_threads(false)
         .with_tracked_inactivity(false)
         .with_target(false);
-    layer.with_filter(FilterFn::new(|span| span.is_span() && span.target() == trace::TARGET)).boxed()
+    layer
+        .with_filter(
+            FilterFn::new(|span| span.is_span() && span.target() == trace::TARGET)
+                .with_max_level_hint(LevelFilter::DEBUG),
+        )
+        .boxed()
 }
 
 /// A subscriber with the caps that the module promises, and spans for a collector if any. An empty
@@ -181,6 +186,8 @@ fn cap(level: &str) -> FilterFn<impl Fn(&Metadata<'_>) -> bool + use<>> {
         };
         *line.level() <= most
     })
+    // Without it every line of every crate is put together to be asked about.
+    .with_max_level_hint(LevelFilter::TRACE)
 }
 
 /// True where a target is `parent` or a module below it.
@@ -272,6 +279,16 @@ mod tests {
         });
         assert!(text.contains("coarse") && !text.contains("fine"), "{text}");
         assert!(matches!(subscriber("a=b=c", Format::Json, io::sink, None), Err(TelemetryError::Level(_))));
+    }
+
+    #[test]
+    fn what_is_more_detailed_than_the_level_is_not_even_put_together() {
+        for (level, most) in
+            [("", LevelFilter::INFO), ("warn", LevelFilter::WARN), ("info,a=trace", LevelFilter::TRACE)]
+        {
+            let subscriber = subscriber(level, Format::Json, io::sink, None).unwrap();
+            assert_eq!(subscriber.max_level_hint(), Some(most), "{level}");
+        }
     }
 
     #[test]

@@ -45,6 +45,8 @@ pub async fn run(url: &str, prefix: &str, prefetch: u16, jobs: u64, systems: &st
         }
     });
     let meter = Meter::watch(jobs, || done.load(Ordering::Relaxed), Default::default).await;
+    // Answered after all acks: closing earlier could lose the last of them.
+    taking.basic_qos(prefetch, BasicQosOptions::default()).await.unwrap();
     taken.abort();
     // The aborted task closes its channel at the same time; lapin may then wait for ever.
     let _ = tokio::time::timeout(Duration::from_secs(2), connection.close(200, "done".into())).await;

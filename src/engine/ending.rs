@@ -3,8 +3,6 @@
 //! The rule it keeps: outcome and event are one write; nothing is acked before what it owes was
 //! confirmed; a run that lost its delivery writes no outcome and publishes nothing.
 
-use std::sync::atomic::Ordering;
-
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
@@ -190,7 +188,7 @@ impl Engine {
         crash::point(Point::AfterOutcome, "").await;
         self.figures.label("jobs_finished", "", outcome.as_str());
         tracing::info!(outcome = outcome.as_str(), "job ended");
-        self.settle_ended(held, key, &mut ended, copy, run.arrived).await
+        self.settle_ended(held, key, &mut ended, copy).await
     }
 
     /// Publishes what an ended job owes, notes it, and acks.
@@ -200,7 +198,6 @@ impl Engine {
         key: &JobKey,
         ended: &mut Ended,
         copy: &Copy<'_>,
-        arrived: &Arrived,
     ) -> Result<Settled, Interrupted> {
         let Some(lost) = held.as_ref().map(|delivery| delivery.lost.clone()) else { return Ok(Settled::Acked) };
         self.publish_event(&ended.event, key, copy.properties, &lost).await?;
@@ -218,15 +215,9 @@ impl Engine {
         } else {
             batch.remove(Table::Job, key.to_bytes());
         }
-        let is_closing = arrived.is_shared;
-        if is_closing {
-            // What is left to do is an ack, which stops no worker.
-            self.starts.close(&mut batch, &arrived.digest);
-        }
         let noted = self.store.submit(batch);
         let settled = self.ack(held).await;
-        noted.await?;
-        arrived.closed.store(is_closing, Ordering::Relaxed);
+        noted.unhurried().await?;
         settled
     }
 
@@ -333,7 +324,6 @@ impl Engine {
         key: &JobKey,
         mut ended: Ended,
         letter: &Letter,
-        arrived: &Arrived,
     ) -> Result<Settled, Interrupted> {
         let owes = !ended.published || (ended.dead_letter.is_some() && !ended.dead_lettered);
         if letter.origin != Origin::Publisher && !owes {
@@ -345,7 +335,7 @@ impl Engine {
             return Ok(Settled::Acked);
         };
         let copy = Copy { body: &letter.body, properties: &properties, traceparent: None };
-        self.settle_ended(held, key, &mut ended, &copy, arrived).await
+        self.settle_ended(held, key, &mut ended, &copy).await
     }
 
     /// A message that cannot become a job.
@@ -392,11 +382,7 @@ impl Engine {
 
     /// A message that stopped the worker again and again: never parsed again, it goes to the dead
     /// letters. Where it is a copy of a job that is open here, that job ends with it.
-    pub(crate) async fn set_aside_poison(
-        &self,
-        held: &mut Option<Delivery>,
-        arrived: &Arrived,
-    ) -> Result<Settled, Interrupted> {
+    pub(crate) async fn set_aside_poison(&self, held: &mut Option<Delivery>) -> Result<Settled, Interrupted> {
         let Some(delivery) = held.as_ref() else { return Ok(Settled::Acked) };
         let Ok(letter) = envelope::open(delivery, &self.keyring) else { return self.set_aside_unopened(held).await };
         let properties = delivery.properties.clone();
@@ -431,7 +417,7 @@ impl Engine {
         retention::expire(&mut batch, key, at, &self.settings, JobOutcome::Failed);
         self.end_unread(key, &mut ended, batch).await?;
         let copy = Copy { body: &letter.body, properties: &properties, traceparent: None };
-        self.settle_ended(held, key, &mut ended, &copy, arrived).await
+        self.settle_ended(held, key, &mut ended, &copy).await
     }
 
     async fn refuse(

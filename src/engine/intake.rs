@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ use super::starts::Turn;
 use crate::broker::{Delivery, HeaderValue};
 use crate::crash::{self, Point};
 use crate::job::JobKey;
-use crate::store::{Batch, StoreError};
+use crate::store::StoreError;
 use crate::trace;
 
 /// A suspect that has been alone for this long is worked on beside the others again; one that gets
@@ -43,16 +43,12 @@ pub(crate) struct Arrived {
     pub progress: Notify,
     /// Its start's row.
     pub digest: Vec<u8>,
-    /// It is worked on beside others from the beginning: its start may end with the job.
-    pub is_shared: bool,
-    /// Its start has ended.
-    pub closed: AtomicBool,
 }
 
 impl Arrived {
     pub(crate) fn new(digest: Vec<u8>) -> Arrived {
         let (life, progress) = (Notify::new(), Notify::new());
-        Arrived { at: Instant::now(), life, progress, digest, is_shared: false, closed: false.into() }
+        Arrived { at: Instant::now(), life, progress, digest }
     }
 }
 
@@ -231,14 +227,13 @@ impl Engine {
     }
 
     async fn delivered(self: Arc<Self>, delivery: Delivery) {
-        let mut arrived = Arrived::new(self.keyring.digest(BODY, &delivery.body).to_vec());
+        let arrived = Arrived::new(self.keyring.digest(BODY, &delivery.body).to_vec());
         crash::point(Point::BeforeStart, "").await;
         let mut turn = match self.starts.open(&*self.store, &arrived.digest, self.now()).await {
             Ok(turn) => turn,
             Err(error) => return self.give_back(delivery, Interrupted::Store(error)).await,
         };
         crash::point(Point::AfterStart, "").await;
-        arrived.is_shared = matches!(turn, Turn::Shared(_));
         let mut held = Some(delivery);
         let result = {
             let work = self.settle(&mut held, matches!(turn, Turn::Condemned), &arrived);
@@ -287,13 +282,7 @@ impl Engine {
                 None => self.store_trouble(&error).await,
             },
         }
-        if arrived.closed.load(Ordering::Relaxed) {
-            return;
-        }
-        // Not awaited by anything that depends on it: at worst the message is a suspect once more.
-        let mut batch = Batch::new();
-        self.starts.close(&mut batch, &arrived.digest);
-        if let Err(error) = self.store.submit(batch).await {
+        if let Err(error) = self.starts.close(&*self.store, &arrived.digest) {
             self.store_trouble(&Interrupted::Store(error)).await;
         }
     }
@@ -307,7 +296,7 @@ impl Engine {
         let Some(delivery) = held.as_ref() else { return Ok(Settled::Acked) };
         if is_condemned {
             tracing::error!("a message stopped the worker too often while it ran alone; it is set aside");
-            return self.set_aside_poison(held, arrived).await;
+            return self.set_aside_poison(held).await;
         }
         let letter = match envelope::open(delivery, &self.keyring) {
             Ok(letter) => letter,
@@ -343,7 +332,7 @@ impl Engine {
                     tracing::debug!("a stale copy is acked without a call");
                     self.ack(held).await
                 }
-                Opened::Ended(ended) => self.ended_again(held, &job.key, *ended, &letter, arrived).await,
+                Opened::Ended(ended) => self.ended_again(held, &job.key, *ended, &letter).await,
                 Opened::Conflict => self.conflict(held, &job, &letter.body).await,
                 Opened::Work(journal) => {
                     let run = journal.with(|state| state.record.run);

@@ -228,8 +228,8 @@ impl Journal {
         Ok(())
     }
 
-    /// Hands over what is held, where it tells of something done: before a call or a wait, so that
-    /// a crash meanwhile leaves no more in doubt than it must.
+    /// Hands over what is held, where it tells of something done that must not be done twice: before
+    /// a call, so that a crash meanwhile leaves no more in doubt than it must.
     pub fn hand_over(&self, store: &dyn Store) {
         let mut guard = self.lock();
         if guard.tail.as_ref().is_some_and(|tail| tail.is_urgent) {
@@ -237,7 +237,7 @@ impl Journal {
         }
     }
 
-    /// Hands over all that is held: the job rests.
+    /// Hands over all that is held: the job rests or waits.
     pub fn hand_over_all(&self, store: &dyn Store) {
         submit_held(&mut self.lock(), store);
     }
@@ -276,10 +276,7 @@ impl Journal {
     /// Waits until everything written so far is durable.
     pub async fn durable(&self) -> Result<(), StoreError> {
         let pending = std::mem::take(&mut self.lock().pending);
-        for ticket in pending {
-            ticket.await?;
-        }
-        Ok(())
+        Ticket::all(pending).await
     }
 
     /// Adds entries to the state and to what is held.
@@ -301,7 +298,8 @@ impl Journal {
             fold(&mut state.targets, &entry, state.next_seq);
             state.next_seq += 1;
             tail.held += 1;
-            tail.is_urgent |= matches!(&entry, Entry::Answered { step, .. } if step.name.needs_intent());
+            tail.is_urgent |= matches!(&entry, Entry::Answered { step, .. }
+                if step.name.needs_intent() && !step.name.repeat_is_recognised());
             let position = tail.appended.entries.len();
             tail.appended.entries.push(match entry {
                 Entry::Answered { target, step, answer: Some(answer), at } if answer.is_private() => {

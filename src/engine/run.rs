@@ -156,7 +156,7 @@ impl Engine {
     }
 
     async fn pause(&self, run: &Run<'_>, wait: Duration) {
-        run.journal.hand_over(&*self.store);
+        run.journal.hand_over_all(&*self.store);
         tokio::select! {
             biased;
             () = tokio::time::sleep(wait) => {}

@@ -1,7 +1,7 @@
 //! The poison guard: which message was being worked on when the process died.
 //!
-//! The rule it keeps: a start is durable before the body is parsed; after an unclean stop those with
-//! an open start run one at a time, and only a death while one runs alone counts against it.
+//! The rule it keeps: a start outlives the process before the body is parsed; after an unclean stop
+//! those with an open start run one at a time, and only a death while one runs alone counts against it.
 //!
 //! Nobody can tell a worker that was killed from one that a message stopped. What can be told is how
 //! far it got: a message that stops the worker does so at once, every time. So a death before any
@@ -76,14 +76,14 @@ impl Starts {
         let unclean = store.get(Table::Meta, RUNNING)?.is_some();
         let mut batch = Batch::new();
         let mut found = HashMap::new();
-        for (digest, value) in store.scan(Table::Start, b"", None, usize::MAX)? {
+        for (digest, value) in store.notes()? {
             let (at, weight, stage) = decode(&value);
             if !unclean || now.0 - at > FORGET_AFTER_MS {
-                batch.remove(Table::Start, digest);
+                store.note(&digest, None)?;
                 continue;
             }
             let weight = weight.saturating_add(stage.weight());
-            batch.put(Table::Start, digest.clone(), encode(at, weight, Stage::Shared));
+            store.note(&digest, Some(&encode(at, weight, Stage::Shared)))?;
             found.insert(digest, Suspect { weight });
         }
         batch.put(Table::Meta, RUNNING, now.0.to_be_bytes());
@@ -100,7 +100,7 @@ impl Starts {
         store.submit(batch).await
     }
 
-    /// Waits for the message's turn and makes its start durable.
+    /// Waits for the message's turn and notes its start.
     pub async fn open(&self, store: &dyn Store, digest: &[u8], now: At) -> Result<Turn, StoreError> {
         let (turn, weight, stage) = match self.suspect(digest) {
             Some(suspect) if suspect.weight >= MOST_WEIGHT => return Ok(Turn::Condemned),
@@ -109,9 +109,7 @@ impl Starts {
             }
             None => (Turn::Shared(std::sync::Arc::clone(&self.alone).read_owned().await), 0, Stage::Shared),
         };
-        let mut batch = Batch::new();
-        batch.put(Table::Start, digest, encode(now.0, weight, stage));
-        store.submit(batch).await?;
+        store.note(digest, Some(&encode(now.0, weight, stage)))?;
         Ok(turn)
     }
 
@@ -134,17 +132,17 @@ impl Starts {
         self.suspects.lock().unwrap_or_else(PoisonError::into_inner).get(digest).copied()
     }
 
-    /// Nothing waits for it: a note that is lost makes a death weigh more, not less.
+    /// One that is lost makes a death weigh more, not less.
     fn note(&self, store: &dyn Store, digest: &[u8], now: At, weight: u8, stage: Stage) {
-        let mut batch = Batch::new();
-        batch.put(Table::Start, digest, encode(now.0, weight, stage));
-        drop(store.submit(batch));
+        if let Err(error) = store.note(digest, Some(&encode(now.0, weight, stage))) {
+            tracing::debug!(%error, "a start could not be noted anew");
+        }
     }
 
-    /// The message is settled, or goes back: it did not stop the worker. Written with the batch.
-    pub fn close(&self, batch: &mut Batch, digest: &[u8]) {
+    /// The message is settled, or goes back: it did not stop the worker.
+    pub fn close(&self, store: &dyn Store, digest: &[u8]) -> Result<(), StoreError> {
         self.suspects.lock().unwrap_or_else(PoisonError::into_inner).remove(digest);
-        batch.remove(Table::Start, digest);
+        store.note(digest, None)
     }
 }
 

@@ -109,6 +109,12 @@ impl StepName {
     pub const fn needs_intent(self) -> bool {
         self.is_destructive() || matches!(self, StepName::RequestOtp)
     }
+
+    /// True where the system itself recognises a call that was made before: of its answers some may
+    /// be lost in a crash, which costs a read-back each.
+    pub const fn repeat_is_recognised(self) -> bool {
+        matches!(self, StepName::RevokeCode)
+    }
 }
 
 /// One step of one target: the kind, and which one of its kind (the code's or entitlement's index).

@@ -5,14 +5,15 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 
 use super::archive::Row;
 use super::layout::{ARCHIVE_KEY, Change, Changes, flat};
+use super::queue::{Order, Queue, Reply, Work};
 use super::{Batch, StoreError, Ticket};
 
 /// Most batches of a group: bounds how long the first of them waits.
@@ -20,10 +21,11 @@ const GROUP_BATCHES: usize = 4096;
 /// A group that has this many bytes takes no further batch.
 const GROUP_BYTES: usize = 4 << 20;
 
-/// A group that follows one of at least this many batches is gathered for [`GATHER`]: under load a
-/// larger group saves more than its first batch loses. One job alone never waits for it.
+/// A group that follows one of at least this many batches is gathered for as long as that one took,
+/// [`GATHER`] at most: under load a larger group saves more than its first batch loses. One job
+/// alone never waits for it.
 const BUSY: usize = 16;
-const GATHER: Duration = Duration::from_millis(1);
+const GATHER: Duration = Duration::from_millis(3);
 
 /// Where groups go.
 pub(super) trait Sink: Send + 'static {
@@ -81,71 +83,49 @@ pub(super) struct Counts {
     pub(super) writes: AtomicU64,
 }
 
-type Reply = oneshot::Sender<Result<(), StoreError>>;
-
-enum Order {
-    /// `must_sync` asks for a commit even where nothing changes.
-    Commit {
-        batch: Batch,
-        must_sync: bool,
-        reply: Reply,
-    },
-    /// These rows are durable in the archive, which has this number now.
-    Archived {
-        rows: Vec<Row>,
-        number: u64,
-        reply: Reply,
-    },
-    Stop,
-}
-
 /// Tells the committer what the archive holds.
 #[derive(Debug, Clone)]
-pub(super) struct Orders(mpsc::Sender<Order>);
+pub(super) struct Orders(Arc<Queue>);
 
 impl Orders {
     /// The tree forgets these rows, but for those that were changed since.
     pub(super) fn archived(&self, rows: Vec<Row>, number: u64) -> Ticket {
-        let (reply, ticket) = Ticket::new();
-        let _ = self.0.send(Order::Archived { rows, number, reply });
-        ticket
+        self.0.push(Work::Archived { rows, number })
     }
 }
 
 /// The handle of the thread; dropping it drains and joins.
 #[derive(Debug)]
 pub(super) struct Committer {
-    orders: mpsc::Sender<Order>,
+    queue: Arc<Queue>,
     thread: Mutex<Option<JoinHandle<()>>>,
     pub(super) counts: Arc<Counts>,
 }
 
 impl Committer {
     pub(super) fn start(sink: impl Sink, health: Health) -> std::io::Result<Self> {
-        let (orders, queue) = mpsc::channel();
+        let queue = Arc::new(Queue::default());
         let counts = Arc::new(Counts::default());
-        let mut worker = Worker { sink, queue, health, counts: counts.clone() };
+        let mut worker = Worker { sink, queue: Arc::clone(&queue), health, counts: counts.clone() };
         let thread = std::thread::Builder::new().name("store-committer".into()).spawn(move || worker.run())?;
-        Ok(Self { orders, thread: Mutex::new(Some(thread)), counts })
+        Ok(Self { queue, thread: Mutex::new(Some(thread)), counts })
     }
 
+    /// `must_sync` asks for a commit even where nothing changes.
     pub(super) fn submit(&self, batch: Batch, must_sync: bool) -> Ticket {
-        let (reply, ticket) = Ticket::new();
-        // Where the thread is gone the reply is dropped here, and the ticket says `Closed`.
-        let _ = self.orders.send(Order::Commit { batch, must_sync, reply });
-        ticket
+        self.queue.push(Work::Commit { batch, must_sync })
     }
 
     /// For whoever fills the archive.
     pub(super) fn orders(&self) -> Orders {
-        Orders(self.orders.clone())
+        Orders(Arc::clone(&self.queue))
     }
 
     /// Commits what was submitted before, then ends the thread. Blocks until it has ended.
     pub(super) fn close(&self) {
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = thread {
-            let _ = self.orders.send(Order::Stop);
+            self.queue.stop();
             let _ = thread.join();
         }
     }
@@ -167,14 +147,13 @@ struct Group {
 }
 
 impl Group {
-    fn add(&mut self, batch: Batch, must_sync: bool, reply: Reply) {
+    fn add(&mut self, batch: Batch, must_sync: bool) {
         for write in batch.writes {
             self.writes += 1;
             self.bytes += 1 + write.key.len() + write.value.as_ref().map_or(0, Vec::len);
             self.changes.insert(flat(write.table, &write.key), write.value.map_or(Change::Removed, Change::Put));
         }
         self.must_sync |= must_sync;
-        self.replies.push(reply);
     }
 
     fn has_space(&self) -> bool {
@@ -184,43 +163,40 @@ impl Group {
 
 struct Worker<S> {
     sink: S,
-    queue: mpsc::Receiver<Order>,
+    queue: Arc<Queue>,
     health: Health,
     counts: Arc<Counts>,
 }
 
+impl<S> Drop for Worker<S> {
+    fn drop(&mut self) {
+        self.queue.close();
+    }
+}
+
 impl<S: Sink> Worker<S> {
     fn run(&mut self) {
-        let mut stop = false;
-        let mut is_busy = false;
-        while !stop {
+        let mut gather = None;
+        while self.queue.wait() {
+            if let Some(time) = gather {
+                std::thread::sleep(time);
+            }
+            let began = Instant::now();
             let mut group = Group::default();
             let mut outrun = Vec::new();
-            let mut next = self.queue.recv().ok();
-            if is_busy {
-                std::thread::sleep(GATHER);
-            }
-            loop {
-                match next {
-                    Some(Order::Commit { batch, must_sync, reply }) => match self.holds(&group, &batch) {
-                        Ok(true) => group.add(batch, must_sync, reply),
-                        Ok(false) => outrun.push((reply, StoreError::Outrun)),
-                        Err(error) => outrun.push((reply, error)),
-                    },
-                    Some(Order::Archived { rows, number, reply }) => match self.forget(&mut group, rows, number) {
-                        Ok(()) => group.replies.push(reply),
-                        Err(error) => outrun.push((reply, error)),
-                    },
-                    Some(Order::Stop) => stop = true,
-                    None => break,
+            while group.has_space()
+                && let Some(Order { work, reply }) = self.queue.pop()
+            {
+                let taken = match work {
+                    Work::Commit { batch, must_sync } => self.take(&mut group, batch, must_sync),
+                    Work::Archived { rows, number } => self.forget(&mut group, rows, number),
+                };
+                match taken {
+                    Ok(()) => group.replies.push(reply),
+                    Err(error) => outrun.push((reply, error)),
                 }
-                next = if stop || !group.has_space() { None } else { self.queue.try_recv().ok() };
             }
-            if group.replies.is_empty() && outrun.is_empty() {
-                // Every handle is gone, or only the stop came.
-                break;
-            }
-            is_busy = group.replies.len() >= BUSY;
+            let is_busy = group.replies.len() >= BUSY;
             if !group.replies.is_empty() {
                 self.settle(group);
             }
@@ -229,7 +205,17 @@ impl<S: Sink> Worker<S> {
             for (reply, error) in outrun {
                 let _ = reply.send(Err(error));
             }
+            gather = is_busy.then(|| began.elapsed().min(GATHER));
         }
+    }
+
+    /// Adds a batch to a group, where what it expects holds.
+    fn take(&self, group: &mut Group, batch: Batch, must_sync: bool) -> Result<(), StoreError> {
+        if !self.holds(group, &batch)? {
+            return Err(StoreError::Outrun);
+        }
+        group.add(batch, must_sync);
+        Ok(())
     }
 
     /// Whether what a batch expects holds once the group before it is written.

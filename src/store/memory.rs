@@ -159,6 +159,23 @@ impl Store for MemoryStore {
         self.hand_in(batch)
     }
 
+    fn note(&self, key: &[u8], value: Option<&[u8]>) -> Result<(), StoreError> {
+        let mut state = self.state();
+        if let Some(error) = state.broken.clone().or_else(|| state.failure.clone()) {
+            return Err(error);
+        }
+        let key = flat(Table::Start, key);
+        match value {
+            Some(value) => state.durable.insert(key, value.to_vec()),
+            None => state.durable.remove(&key),
+        };
+        Ok(())
+    }
+
+    fn notes(&self) -> Result<Vec<Pair>, StoreError> {
+        self.scan(Table::Start, b"", None, usize::MAX)
+    }
+
     fn check(&self) -> Ticket {
         self.hand_in(Batch::new())
     }

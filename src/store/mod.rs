@@ -3,9 +3,10 @@
 //! The rule it keeps: a [`Ticket`] that resolves to `Ok` means that the batch and every batch
 //! submitted before it survive a power cut.
 //!
-//! In reading order: `sled` (the store on disk) with `options`, `committer` (its one writer),
-//! `layout` (tables and values in one tree), `folder` (the state directory); `archive` (where ended jobs
-//! come to rest) with `block`, and `archiver` (who brings them there); `memory` (for tests).
+//! In reading order: `sled` (the store on disk) with `options`, `committer` (its one writer) with its
+//! `queue`, `layout` (tables and values in one tree), `notes` (what outlives the process), `folder` (the
+//! state directory); `archive` (where ended jobs come to rest) with `block`, and `archiver` (who brings them
+//! there); `memory` (for tests).
 
 mod archive;
 mod archiver;
@@ -14,7 +15,9 @@ mod committer;
 mod folder;
 mod layout;
 mod memory;
+mod notes;
 mod options;
+mod queue;
 mod sled;
 
 use std::future::Future;
@@ -36,7 +39,7 @@ pub enum Table {
     Job = 1,
     /// The entries of each job's journal, in order.
     Journal = 2,
-    /// Deliveries whose body is about to be parsed: the poison guard.
+    /// Where a store has no other place for [`Store::note`].
     Start = 3,
     /// Events that belong to no delivery in hand and must still be published.
     Outbox = 4,
@@ -169,26 +172,66 @@ impl StoreError {
 }
 
 /// A receipt for a submitted batch: await it to learn that it is durable, or drop it and go on.
+///
+/// A batch that nobody awaits may lie for some milliseconds, to share the sync of one that is awaited.
 #[derive(Debug)]
-pub struct Ticket(oneshot::Receiver<Result<(), StoreError>>);
+pub struct Ticket {
+    settled: oneshot::Receiver<Result<(), StoreError>>,
+    interest: Option<queue::Interest>,
+}
 
 impl Ticket {
     /// A ticket and the end that resolves it.
     pub fn new() -> (oneshot::Sender<Result<(), StoreError>>, Ticket) {
-        let (sender, receiver) = oneshot::channel();
-        (sender, Ticket(receiver))
+        let (sender, settled) = oneshot::channel();
+        (sender, Ticket { settled, interest: None })
+    }
+
+    /// Awaited like this, it does not hurry the store: what it speaks of goes with the next group.
+    #[must_use]
+    pub fn unhurried(self) -> Ticket {
+        Ticket { interest: None, ..self }
+    }
+
+    /// Says so once somebody awaits it.
+    fn of_interest(self, interest: queue::Interest) -> Ticket {
+        Ticket { interest: Some(interest), ..self }
+    }
+
+    /// Awaits all of some tickets, handed out in this order.
+    ///
+    /// # Errors
+    /// The first of their errors.
+    pub async fn all(tickets: Vec<Ticket>) -> Result<(), StoreError> {
+        let mut answer = Ok(());
+        // The last one resolves last: with it the others have, and nobody is woken for each.
+        for ticket in tickets.into_iter().rev() {
+            if let Err(error) = ticket.await {
+                answer = Err(error);
+            }
+        }
+        answer
     }
 
     /// Waits for it on a thread of its own, never on the runtime's.
     fn wait(self) -> Result<(), StoreError> {
-        self.0.blocking_recv().unwrap_or(Err(StoreError::Closed))
+        if let Some(interest) = self.interest {
+            interest.tell();
+        }
+        self.settled.blocking_recv().unwrap_or(Err(StoreError::Closed))
     }
 }
 
 impl Future for Ticket {
     type Output = Result<(), StoreError>;
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        Pin::new(&mut self.0).poll(cx).map(|got| got.unwrap_or(Err(StoreError::Closed)))
+        let settled = Pin::new(&mut self.settled).poll(cx);
+        if settled.is_pending()
+            && let Some(interest) = self.interest.take()
+        {
+            interest.tell();
+        }
+        settled.map(|got| got.unwrap_or(Err(StoreError::Closed)))
     }
 }
 
@@ -223,6 +266,14 @@ pub trait Store: Send + Sync + 'static {
 
     /// Hands a batch to the committer. Never blocks on the disk.
     fn submit(&self, batch: Batch) -> Ticket;
+
+    /// Keeps a small value for the process after this one, or with `None` nothing any more. On return it
+    /// outlives this process, however that ends; a power cut may forget it, or bring back an older one.
+    /// Key and value have at most 54 bytes together.
+    fn note(&self, key: &[u8], value: Option<&[u8]>) -> Result<(), StoreError>;
+
+    /// All that is noted.
+    fn notes(&self) -> Result<Vec<Pair>, StoreError>;
 
     /// A test write and sync: `Ok` means that the store can take work (again).
     fn check(&self) -> Ticket;

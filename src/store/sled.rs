@@ -22,6 +22,7 @@ use super::archiver::{Archiver, Mover, Resting, bed};
 use super::committer::{Committer, Health, Sink};
 use super::folder::{Mark, StateDir, sync_dir};
 use super::layout::{self, ARCHIVE_KEY, Change, Changes, Cuts, GROUP_KEY, SEGMENT, flat, is_archived};
+use super::notes::Notes;
 use super::options::{FreeSpace, LogFile, Options, Syncer};
 use super::{Batch, Pair, Store, StoreError, StoreStats, Table, Ticket};
 
@@ -52,7 +53,8 @@ pub struct SledStore {
     archive: Arc<Archive>,
     whole: Arc<RwLock<()>>,
     health: Health,
-    _state: StateDir,
+    notes: Notes,
+    state: StateDir,
 }
 
 impl fmt::Debug for SledStore {
@@ -111,6 +113,7 @@ impl SledStore {
             File::open(state.store().join("conf")).and_then(|conf| conf.sync_all()).map_err(failed)?;
             sync_dir(&state.store()).map_err(failed)?;
         }
+        let notes = Notes::open(&state.store()).map_err(failed)?;
         disk.resting.add(tree.resting);
         let health = Health::new();
         let committer = Committer::start(disk, health.clone()).map_err(failed)?;
@@ -125,7 +128,7 @@ impl SledStore {
             free_space: options.free_space,
         };
         let archiver = Archiver::start(mover, bed).map_err(failed)?;
-        Ok(Opened { store: Self { committer, archiver, db, archive, whole, health, _state: state }, moved_aside })
+        Ok(Opened { store: Self { committer, archiver, db, archive, whole, health, notes, state }, moved_aside })
     }
 
     /// Says why once the store has failed; from then on the process must stop.
@@ -249,6 +252,19 @@ impl Store for SledStore {
 
     fn submit(&self, batch: Batch) -> Ticket {
         self.committer.submit(batch, false)
+    }
+
+    fn note(&self, key: &[u8], value: Option<&[u8]>) -> Result<(), StoreError> {
+        self.health.check()?;
+        self.notes.note(key, value).map_err(|error| match error.kind() {
+            io::ErrorKind::StorageFull => StoreError::Full { path: self.state.shown(), free: 0, needed: 1 },
+            _ => self.health.fail(&format!("a note could not be written: {error}")),
+        })
+    }
+
+    fn notes(&self) -> Result<Vec<Pair>, StoreError> {
+        self.health.check()?;
+        Ok(self.notes.all())
     }
 
     fn check(&self) -> Ticket {

@@ -78,7 +78,7 @@ async fn an_answer_that_found_no_room_is_kept_by_the_next_write() {
     journal.append(&store, vec![intent(0)]).unwrap();
     store.fail_with(Some(StoreError::Full { path: String::new(), free: 0, needed: 1 }));
     journal.append(&store, vec![answered(0)]).unwrap();
-    journal.hand_over(&store);
+    journal.hand_over_all(&store);
     store.fail_with(None);
     journal.append(&store, vec![intent(1)]).unwrap();
     assert!(matches!(journal.durable().await, Err(StoreError::Full { .. })), "told although a later one succeeded");

@@ -46,8 +46,8 @@ async fn every_destructive_call_comes_after_a_successful_fdatasync_of_its_intent
         assert_ne!(pair, [Seen::Called, Seen::Called], "no sync between two destructive calls");
     }
     assert!(reported > 0 && syncs >= reported, "{reported} group commits, {syncs} syncs");
-    // Start, intent, outcome, settled: each waited for.
-    assert!(syncs >= 4 * cases.len(), "{syncs} syncs");
+    // Intent and outcome, each waited for; the rest goes along.
+    assert!(syncs >= 2 * cases.len(), "{syncs} syncs");
     assert_eq!(rig.sandbox().summary().by_operation[&Operation::DeleteMember].effects, 4);
 }
 

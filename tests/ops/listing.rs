@@ -39,6 +39,14 @@ impl Store for Counting {
         self.inner.submit(batch)
     }
 
+    fn note(&self, key: &[u8], value: Option<&[u8]>) -> Result<(), StoreError> {
+        self.inner.note(key, value)
+    }
+
+    fn notes(&self) -> Result<Vec<Pair>, StoreError> {
+        self.inner.notes()
+    }
+
     fn check(&self) -> Ticket {
         self.inner.check()
     }

@@ -100,6 +100,14 @@ impl Store for Disk {
         self.store.submit(batch)
     }
 
+    fn note(&self, key: &[u8], value: Option<&[u8]>) -> Result<(), StoreError> {
+        self.store.note(key, value)
+    }
+
+    fn notes(&self) -> Result<Vec<Pair>, StoreError> {
+        self.store.notes()
+    }
+
     fn check(&self) -> Ticket {
         self.written.notify_one();
         self.store.check()

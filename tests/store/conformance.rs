@@ -41,6 +41,7 @@ suite!(
     many_writers_all_get_what_they_wrote,
     batches_take_effect_in_the_order_of_submission,
     a_check_succeeds_and_counts_grow,
+    a_note_is_kept_until_it_is_crossed_out,
     a_batch_that_expects_another_state_writes_nothing,
     batches_in_one_group_expect_what_those_before_them_write,
 );
@@ -248,6 +249,24 @@ async fn a_check_succeeds_and_counts_grow<S: Store>(store: Arc<S>) {
     assert_eq!(after.writes - before.writes, 2);
     assert!(after.bytes_on_disk > 0);
     assert_eq!(store.scan(Table::Meta, b"check", None, 9).unwrap(), vec![]);
+}
+
+async fn a_note_is_kept_until_it_is_crossed_out<S: Store>(store: Arc<S>) {
+    let notes = || {
+        let mut notes = store.notes().unwrap();
+        notes.sort();
+        notes
+    };
+    let pair = |key: &[u8], value: &[u8]| (key.to_vec(), value.to_vec());
+    store.note(b"one", Some(b"1")).unwrap();
+    store.note(b"two", Some(b"2")).unwrap();
+    store.note(b"one", Some(b"anew")).unwrap();
+    assert_eq!(notes(), [pair(b"one", b"anew"), pair(b"two", b"2")]);
+    for key in [b"one", b"one", b"six"] {
+        store.note(key, None).unwrap();
+    }
+    assert_eq!(notes(), [pair(b"two", b"2")]);
+    assert_eq!(store.stats().batches, 0, "a note is no batch");
 }
 
 async fn a_batch_that_expects_another_state_writes_nothing<S: Store>(store: Arc<S>) {

@@ -216,7 +216,7 @@ impl Engine {
                 chain.head = Some(Some(head));
                 (chain.generation, tickets)
             };
-            match all(tickets).await {
+            match Ticket::all(tickets).await {
                 Ok(()) => return Ok(()),
                 Err(error) => {
                     self.receipts.failed(generation);
@@ -364,13 +364,6 @@ impl Engine {
 fn key_row(jwk: &Value) -> Vec<u8> {
     let kid = jwk.get("kid").and_then(Value::as_str).unwrap_or_default();
     [KEY, kid.as_bytes()].concat()
-}
-
-async fn all(tickets: Vec<Ticket>) -> Result<(), StoreError> {
-    for ticket in tickets {
-        ticket.await?;
-    }
-    Ok(())
 }
 
 fn read_body(event: &Event) -> Option<Map<String, Value>> {

@@ -61,8 +61,6 @@ async fn a_message_that_ended_is_no_suspect() {
         let starts = Starts::default();
         starts.begin(&store, NOW).await.unwrap();
         assert!(matches!(starts.open(&store, b"message", NOW).await.unwrap(), Turn::Shared(_)));
-        let mut batch = Batch::new();
-        starts.close(&mut batch, b"message");
-        store.submit(batch).await.unwrap();
+        starts.close(&store, b"message").unwrap();
     }
 }
