@@ -81,6 +81,7 @@ pub(super) struct Counts {
     pub(super) batches: AtomicU64,
     pub(super) groups: AtomicU64,
     pub(super) writes: AtomicU64,
+    pub(super) archived: AtomicU64,
 }
 
 /// Tells the committer what the archive holds.
@@ -143,6 +144,7 @@ struct Group {
     replies: Vec<Reply>,
     bytes: usize,
     writes: u64,
+    archived: u64,
     must_sync: bool,
 }
 
@@ -239,6 +241,7 @@ impl<S: Sink> Worker<S> {
         for (key, value) in rows {
             if !group.changes.contains_key(&key) && self.sink.in_tree(&key)? == Some(value) {
                 group.changes.insert(key, Change::Archived);
+                group.archived += 1;
             }
         }
         group.changes.insert(ARCHIVE_KEY.to_vec(), Change::Put(number.to_be_bytes().to_vec()));
@@ -247,11 +250,12 @@ impl<S: Sink> Worker<S> {
 
     fn settle(&mut self, mut group: Group) {
         let replies = std::mem::take(&mut group.replies);
-        let (batches, writes) = (replies.len() as u64, group.writes);
+        let (batches, writes, archived) = (replies.len() as u64, group.writes, group.archived);
         let answer = self.commit(group);
         if answer.is_ok() {
             self.counts.batches.fetch_add(batches, Ordering::Relaxed);
             self.counts.writes.fetch_add(writes, Ordering::Relaxed);
+            self.counts.archived.fetch_add(archived, Ordering::Relaxed);
         }
         for reply in replies {
             // Whoever dropped the ticket did not want to know.

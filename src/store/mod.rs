@@ -244,6 +244,8 @@ pub struct StoreStats {
     pub syncs: u64,
     /// Single writes.
     pub writes: u64,
+    /// Rows of ended jobs that have left the tree for the archive.
+    pub archived: u64,
     /// Bytes on disk now.
     pub bytes_on_disk: u64,
 }

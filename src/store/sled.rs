@@ -277,6 +277,7 @@ impl Store for SledStore {
             batches: counts.batches.load(Relaxed),
             syncs: counts.groups.load(Relaxed),
             writes: counts.writes.load(Relaxed),
+            archived: counts.archived.load(Relaxed),
             bytes_on_disk: self.db.size_on_disk().unwrap_or(0) + self.archive.bytes_on_disk(),
         }
     }

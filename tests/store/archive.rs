@@ -72,10 +72,9 @@ impl Model {
     }
 }
 
-/// Waits until the tree has no more than it may keep.
-async fn at_rest(dir: &Path, at_least: u64) {
-    let archive = dir.join("store/archive");
-    while fs::metadata(&archive).map_or(0, |file| file.len()) < at_least {
+/// Waits until so many rows have left the tree.
+async fn at_rest(store: &SledStore, rows: u64) {
+    while store.stats().archived < rows {
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     }
 }
@@ -188,11 +187,12 @@ async fn a_store_without_its_archive_or_with_an_older_one_is_moved_aside() {
         let mut random = StdRng::seed_from_u64(5);
         let store = open(dir.path());
         end_jobs(&store, 0..100, &mut random).await;
-        at_rest(dir.path(), 1).await;
+        at_rest(&store, 100).await;
         drop(store);
         fs::copy(&archive, &older).unwrap();
         let store = open(dir.path());
         end_jobs(&store, 100..300, &mut random).await;
+        at_rest(&store, 200).await;
         drop(store);
         match damage {
             "gone" => fs::remove_file(&archive).unwrap(),
@@ -237,7 +237,7 @@ async fn a_store_of_the_version_before_the_archive_is_opened_and_brought_up_to_d
     let store = open(dir.path());
     model.is_what_is_in(&store);
     assert_eq!(store.get(Table::Meta, VERSION_KEY).unwrap(), Some(VERSION.to_be_bytes().to_vec()));
-    at_rest(dir.path(), 50_000).await;
+    at_rest(&store, 200).await;
     model.is_what_is_in(&store);
     drop(store);
     model.is_what_is_in(&open(dir.path()));
