@@ -62,12 +62,16 @@ async fn table(
         rows.push((point.of, meter.cpu_us / point.units as f64, meter.rate * point.units as f64, meter));
     }
     let most = rows.iter().map(|(_, cpu, ..)| *cpu).fold(0.0, f64::max);
-    let _ = writeln!(text, "| {what} | {unit}s a second | CPU a {unit} | | peak memory | store, bytes a job |");
-    let _ = writeln!(text, "|---|---|---|---|---|---|");
+    let _ = writeln!(
+        text,
+        "| {what} | {unit}s a second | CPU a {unit} | | peak memory | store, bytes a job | opened again, after a kill |"
+    );
+    let _ = writeln!(text, "|---|---|---|---|---|---|---|");
     for (of, cpu, rate, meter) in rows {
         let bar = "▇".repeat((cpu / most * 20.0).round() as usize);
-        let (peak, store) = (meter.peak_mib, meter.store_bytes);
-        let _ = writeln!(text, "| {of} | {rate:.0} | {cpu:.0} µs | {bar} | {peak:.0} MiB | {store:.0} |");
+        let (peak, store, (stopped, killed)) = (meter.peak_mib, meter.store_bytes, meter.opening_ms);
+        let _ = write!(text, "| {of} | {rate:.0} | {cpu:.0} µs | {bar} | {peak:.0} MiB | {store:.0} |");
+        let _ = writeln!(text, " {stopped:.0} ms, {killed:.0} ms |");
     }
     let _ = writeln!(text);
 }

@@ -29,6 +29,8 @@ pub struct Meter {
     pub store_bytes: f64,
     /// Peak resident memory.
     pub peak_mib: f64,
+    /// How long it takes to open the store again, after a stop in good order and after a kill.
+    pub opening_ms: (f64, f64),
 }
 
 struct Reading {
@@ -66,6 +68,7 @@ impl Meter {
             disk_bytes: per_job(first.disk, last.disk),
             store_bytes: last.store.bytes_on_disk as f64 / last.jobs as f64,
             peak_mib: status("VmHWM:") / 1024.0,
+            opening_ms: (0.0, 0.0),
         }
     }
 }

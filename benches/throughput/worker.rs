@@ -5,10 +5,12 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use erasure_worker::app::{self, Worker};
 use erasure_worker::broker::Broker;
 use erasure_worker::config::{Config, Surroundings};
+use erasure_worker::store::{Options, SledStore};
 use tokio_util::sync::CancellationToken;
 
 use crate::load::Work;
@@ -79,8 +81,30 @@ pub async fn run(url: &str, prefix: &str, prefetch: u16, jobs: u64, systems: &st
     let asked = stop.clone();
     let working = tokio::spawn(async move { worker.run_with_ops(&config, asked).await });
     let meter = Meter::watch(jobs, || engine.figures().events.load(Ordering::Relaxed), || engine.store().stats()).await;
+    // A copy of what is open is what a kill leaves.
+    let (state, killed) = (dir.join("state"), dir.join("killed"));
+    copy(&state.join("store"), &killed.join("store"));
     stop.cancel();
     working.await.unwrap().unwrap();
     broker.close().await;
-    meter
+    drop((engine, broker));
+    Meter { opening_ms: (opening_ms(&state), opening_ms(&killed)), ..meter }
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        if entry.file_type().unwrap().is_file() {
+            std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+        }
+    }
+}
+
+fn opening_ms(state: &Path) -> f64 {
+    let began = Instant::now();
+    let opened = SledStore::open(state, Options::default()).unwrap();
+    let took = began.elapsed().as_secs_f64() * 1000.0;
+    assert_eq!(opened.moved_aside, None);
+    took
 }
