@@ -26,10 +26,11 @@ mod worker;
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use erasure_worker::app;
 use erasure_worker::broker::amqp::{AmqpBroker, AmqpConfig};
+use erasure_worker::store::{Options, SledStore};
 use load::{Load, Work};
 use meter::Meter;
 use report::{Paced, Pair, Report};
@@ -128,7 +129,7 @@ async fn names(rabbit: &Rabbit) -> String {
 /// A loop in a process of its own.
 struct Loop {
     process: Child,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 impl Loop {
@@ -152,7 +153,7 @@ impl Loop {
             .stderr(log)
             .spawn()
             .unwrap();
-        Loop { process, _dir: dir }
+        Loop { process, dir }
     }
 
     /// Ends it before its work is done.
@@ -162,14 +163,29 @@ impl Loop {
     }
 
     async fn end(self) -> Meter {
-        let output = tokio::task::spawn_blocking(move || self.process.wait_with_output().unwrap()).await.unwrap();
+        let Loop { process, dir } = self;
+        let output = tokio::task::spawn_blocking(move || process.wait_with_output().unwrap()).await.unwrap();
         if !output.status.success() {
-            let log = std::fs::read_to_string(self._dir.path().join("log")).unwrap_or_default();
+            let log = std::fs::read_to_string(dir.path().join("log")).unwrap_or_default();
             let end: Vec<&str> = log.lines().rev().take(20).collect();
             panic!("a loop ended with {}:\n{}", output.status, end.join("\n"));
         }
-        serde_json::from_slice(&output.stdout).unwrap()
+        let meter: Meter = serde_json::from_slice(&output.stdout).unwrap();
+        let opening_ms = |state: &str| opening_ms(&dir.path().join(state));
+        Meter { opening_ms: (opening_ms("state"), opening_ms("killed")), ..meter }
     }
+}
+
+/// How long it takes to open a store; 0 where there is none.
+fn opening_ms(state: &Path) -> f64 {
+    if !state.exists() {
+        return 0.0;
+    }
+    let began = Instant::now();
+    let opened = SledStore::open(state, Options::default()).unwrap();
+    let took = began.elapsed().as_secs_f64() * 1000.0;
+    assert_eq!(opened.moved_aside, None);
+    took
 }
 
 fn child(role: &str, value: impl Fn(&str) -> String) {

@@ -34,9 +34,9 @@ pub type WrapSyncer = Box<dyn FnOnce(LogFile) -> Box<dyn Syncer> + Send>;
 pub struct Options {
     /// Bytes that must stay free on the disk; default 16 MiB.
     pub min_free: u64,
-    /// Bytes of sled's page cache; default 32 MiB.
+    /// Bytes of sled's page cache; default 16 MiB.
     pub cache: u64,
-    /// Bytes of the archive's page cache; default 8 MiB.
+    /// Bytes of the archive's page cache; default 4 MiB.
     pub archive_cache: usize,
     /// How many rows of ended jobs the tree keeps before they are archived together; default 2048.
     pub archive_after: usize,
@@ -56,8 +56,8 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             min_free: 16 << 20,
-            cache: 32 << 20,
-            archive_cache: 8 << 20,
+            cache: 16 << 20,
+            archive_cache: 4 << 20,
             archive_after: 2048,
             free_space: Arc::new(|path| {
                 let figures = rustix::fs::statvfs(path)?;

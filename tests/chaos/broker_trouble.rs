@@ -13,7 +13,7 @@ use crate::support::rabbit::Rabbit;
 use crate::worker::Worker;
 
 /// Every call takes a while, so that work is always in the middle of something.
-fn slow(rig: &Rig, ms: u64) {
+pub fn slow(rig: &Rig, ms: u64) {
     let any = FaultRule::on(Operation::Unknown, Action::Delay { ms, after_work: false });
     rig.sandbox().add_fault(FaultRule { operation: None, ..any });
 }

@@ -7,6 +7,7 @@ use std::process::Command;
 use erasure_worker::sandbox::{Action, Entry, FaultRule, Operation};
 use erasure_worker::store::{Batch, Options, SledStore, Store, Table, VERSION, VERSION_KEY};
 
+use crate::broker_trouble::slow;
 use crate::forms::{Case, Form, bodies, ids};
 use crate::rig::{Rig, soon};
 use crate::support::rabbit::Rabbit;
@@ -90,13 +91,16 @@ async fn a_full_disk_stops_the_intake_and_loses_neither_a_job_nor_a_cancellation
     let disk = Disk::mount(&rig.state_dir("disk"));
     let state = disk.0.join("state");
     let settings = [("ERASURE__WORKER__STATE_DIR", state.to_str().unwrap())];
-    let cases = Case::mixed(sandbox, &Form::PLAIN, 1..141);
+    let cases = Case::mixed(sandbox, &Form::PLAIN, 1..201);
     let cancelled = Case::new(sandbox, Form::LoyaltyProgram, 999);
+    // Filling it takes a moment, in which not all may end.
+    slow(&rig, 200);
     let worker = rig.worker("worker", &settings);
     rig.publish(&bodies(&cases)).await;
     soon("work in hand", sandbox.wait_for(|calls| calls.len() >= 40)).await;
     disk.fill();
     worker.says("intake stops until the store can be written").await;
+    sandbox.clear_faults();
     // Whatever was in hand comes to rest.
     soon("rest", async {
         let mut before = usize::MAX;
