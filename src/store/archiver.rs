@@ -16,8 +16,8 @@ use super::layout::{ARCHIVED, flat};
 use super::options::FreeSpace;
 use super::{StoreError, sled as tree};
 
-/// Most rows of each table that are moved at once.
-const AT_ONCE: usize = 4096;
+/// Bytes of each table that are moved at once: what is moved lies in memory meanwhile.
+const AT_ONCE: usize = 4 << 20;
 
 /// How many rows lie in the tree that belong into the archive, and whom to tell when they are many.
 #[derive(Debug)]
@@ -71,10 +71,13 @@ impl Archiver {
     pub(super) fn start(mover: Mover, bed: Bed) -> std::io::Result<Self> {
         let run = move || {
             while bed.called.recv().is_ok() {
-                match catch_unwind(AssertUnwindSafe(|| mover.round(&bed.count))) {
-                    Ok(Ok(())) => {}
-                    Ok(Err(error)) => return mover.fail(&error.to_string()),
-                    Err(_) => return mover.fail("moving rows into the archive panicked"),
+                loop {
+                    match catch_unwind(AssertUnwindSafe(|| mover.round(&bed.count))) {
+                        Ok(Ok(true)) => {}
+                        Ok(Ok(false)) => break,
+                        Ok(Err(error)) => return mover.fail(&error.to_string()),
+                        Err(_) => return mover.fail("moving rows into the archive panicked"),
+                    }
                 }
             }
         };
@@ -98,44 +101,54 @@ impl Drop for Archiver {
 }
 
 impl Mover {
-    /// Moves all that is there.
-    fn round(&self, count: &AtomicUsize) -> Result<(), StoreError> {
+    /// Moves what is there, or a part of it; true where there is more.
+    fn round(&self, count: &AtomicUsize) -> Result<bool, StoreError> {
         let counted = count.load(Ordering::Relaxed);
-        let rows = self.rows()?;
+        let (rows, is_all) = self.rows()?;
         let found = rows.len();
         let bytes: usize = rows.iter().map(|(key, value)| key.len() + value.as_ref().map_or(0, Vec::len)).sum();
         // Room for the pages that are written anew as well. Where there is none, the rows stay.
         if (self.free_space)(&self.path).is_ok_and(|free| free < self.min_free.saturating_add(2 * bytes as u64)) {
-            return Ok(());
+            return Ok(false);
         }
         let broken = |error: ArchiveError| StoreError::Broken(error.to_string());
         let number = self.archive.number().map_err(broken)? + 1;
         let moved = self.archive.put(rows, number).map_err(broken)?;
-        // What was added meanwhile stays counted.
-        count.fetch_add(found - moved.len(), Ordering::Relaxed);
-        count.fetch_sub(counted, Ordering::Relaxed);
+        if is_all {
+            // What was added meanwhile stays counted.
+            count.fetch_add(found - moved.len(), Ordering::Relaxed);
+            count.fetch_sub(counted, Ordering::Relaxed);
+        }
         if moved.is_empty() {
-            return Ok(());
+            return Ok(false);
         }
         match self.orders.archived(moved, number).wait() {
+            Ok(()) => Ok(!is_all),
             // The committer has ended; the rows are moved again when the store is opened.
-            Err(StoreError::Closed) => Ok(()),
-            told => told,
+            Err(StoreError::Closed) => Ok(false),
+            Err(error) => Err(error),
         }
     }
 
-    /// The rows of the tree that belong into the archive, in the order of their keys.
-    fn rows(&self) -> Result<Vec<Row>, StoreError> {
+    /// The rows of the tree that belong into the archive, in the order of their keys, and whether these are
+    /// all of them.
+    fn rows(&self) -> Result<(Vec<Row>, bool), StoreError> {
         let _whole = self.whole.read().unwrap_or_else(PoisonError::into_inner);
-        let mut rows = Vec::new();
+        let (mut rows, mut is_all) = (Vec::new(), true);
         for table in ARCHIVED {
-            for pair in self.db.scan_prefix(flat(table, b"")).take(AT_ONCE) {
+            let mut bytes = 0;
+            for pair in self.db.scan_prefix(flat(table, b"")) {
                 let (key, stored) = pair.map_err(|error| StoreError::Broken(format!("a read failed: {error}")))?;
                 let value = tree::whole_value(&self.db, &key, &stored)?;
+                bytes += key.len() + value.as_ref().map_or(0, Vec::len);
                 rows.push((key.to_vec(), value));
+                if bytes >= AT_ONCE {
+                    is_all = false;
+                    break;
+                }
             }
         }
-        Ok(rows)
+        Ok((rows, is_all))
     }
 
     /// The process is about to stop. A last sync that comes with closing might "succeed" without the

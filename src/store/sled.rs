@@ -503,9 +503,9 @@ fn open_archive(path: &Path, archived: u64, options: &Options) -> Result<Result<
         return Ok(Err(why));
     }
     // Nothing left the tree for it yet: the file was about to be made when the process ended.
-    std::fs::remove_file(path).map_err(|error| StoreError::Broken(format!("the archive failed: {error}")))?;
-    match open() {
-        Ok((archive, _)) => Ok(Ok(archive)),
-        Err(error) => Err(StoreError::Broken(error.to_string())),
-    }
+    let failed = |error: io::Error| StoreError::Broken(format!("the archive failed: {error}"));
+    std::fs::remove_file(path).map_err(failed)?;
+    let (archive, _) = open().map_err(|error| StoreError::Broken(error.to_string()))?;
+    sync_dir(path.parent().unwrap_or(path)).map_err(failed)?;
+    Ok(Ok(archive))
 }
