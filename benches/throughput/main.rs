@@ -6,7 +6,8 @@
 //! `cargo bench --bench throughput` prints tables and, last, one line for programs. `-- --quick`
 //! takes under two minutes; `-- --jobs N` sets the size of a round; `-- --write` puts the tables
 //! into `docs/performance.md`. `-- --growth` shows how the cost grows instead (`--most N`: up to so
-//! many jobs), `-- --fairness` what a limited system's backlog costs the others (`--backlog N`).
+//! many jobs), `-- --fairness` what a limited system's backlog costs the others (`--backlog N`),
+//! `-- --remembered N` what it costs to remember so many jobs.
 
 // A bench ends at the first thing that is not as it should be.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)]
@@ -17,6 +18,7 @@ mod fairness;
 mod growth;
 mod load;
 mod meter;
+mod remembered;
 mod report;
 mod stand_in;
 #[path = "../../tests/support/mod.rs"]
@@ -55,6 +57,9 @@ fn main() {
     }
     if flag("--fairness") {
         return runtime.block_on(fairness::show(number("--backlog", 100_000)));
+    }
+    if flag("--remembered") {
+        return runtime.block_on(remembered::show(number("--remembered", 1_000_000)));
     }
     let plan = Plan {
         jobs: number("--jobs", if quick { 5_000 } else { 20_000 }),
@@ -173,6 +178,17 @@ impl Loop {
         let meter: Meter = serde_json::from_slice(&output.stdout).unwrap();
         let opening_ms = |state: &str| opening_ms(&dir.path().join(state));
         Meter { opening_ms: (opening_ms("state"), opening_ms("killed")), ..meter }
+    }
+}
+
+/// Copies the files of a folder.
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        if entry.file_type().unwrap().is_file() {
+            std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+        }
     }
 }
 

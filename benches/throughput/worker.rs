@@ -80,19 +80,9 @@ pub async fn run(url: &str, prefix: &str, prefetch: u16, jobs: u64, systems: &st
     let working = tokio::spawn(async move { worker.run_with_ops(&config, asked).await });
     let meter = Meter::watch(jobs, || engine.figures().events.load(Ordering::Relaxed), || engine.store().stats()).await;
     // A copy of what is open is what a kill leaves.
-    copy(&dir.join("state/store"), &dir.join("killed/store"));
+    crate::copy(&dir.join("state/store"), &dir.join("killed/store"));
     stop.cancel();
     working.await.unwrap().unwrap();
     broker.close().await;
     meter
-}
-
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        if entry.file_type().unwrap().is_file() {
-            std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
-        }
-    }
 }

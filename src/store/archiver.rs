@@ -1,8 +1,9 @@
 //! The thread that moves what has come to rest from the tree into the archive.
 //!
-//! The rule it keeps: archived first, durably; then the committer, and only the committer, takes from the
-//! tree what has not changed meanwhile. Wherever the process ends, each row is in one of the two, or the
-//! same in both.
+//! The rule it keeps: only what is durable in the tree is archived, or half of a batch would outlive the
+//! rest of it; archived first, durably; then the committer, and only the committer, takes from the tree
+//! what has not changed meanwhile. Wherever the process ends, each row is in one of the two, or the same in
+//! both.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
@@ -105,6 +106,12 @@ impl Mover {
     fn round(&self, count: &AtomicUsize) -> Result<bool, StoreError> {
         let counted = count.load(Ordering::Relaxed);
         let (rows, is_all) = self.rows()?;
+        match self.orders.settled().wait() {
+            Ok(()) => {}
+            // The committer has ended; the rows are moved when the store is opened again.
+            Err(StoreError::Closed) => return Ok(false),
+            Err(error) => return Err(error),
+        }
         let found = rows.len();
         let bytes: usize = rows.iter().map(|(key, value)| key.len() + value.as_ref().map_or(0, Vec::len)).sum();
         // Room for the pages that are written anew as well. Where there is none, the rows stay.
@@ -124,7 +131,6 @@ impl Mover {
         }
         match self.orders.archived(moved, number).wait() {
             Ok(()) => Ok(!is_all),
-            // The committer has ended; the rows are moved again when the store is opened.
             Err(StoreError::Closed) => Ok(false),
             Err(error) => Err(error),
         }

@@ -89,6 +89,11 @@ pub(super) struct Counts {
 pub(super) struct Orders(Arc<Queue>);
 
 impl Orders {
+    /// Resolves once whatever the tree shows now is durable.
+    pub(super) fn settled(&self) -> Ticket {
+        self.0.push(Work::Commit { batch: Batch::new(), must_sync: false })
+    }
+
     /// The tree forgets these rows, but for those that were changed since.
     pub(super) fn archived(&self, rows: Vec<Row>, number: u64) -> Ticket {
         self.0.push(Work::Archived { rows, number })
