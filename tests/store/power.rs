@@ -21,7 +21,7 @@ const NAME: &str =
     "power::after_every_prefix_of_a_run_and_any_loss_of_what_was_not_synced_the_store_opens_and_is_whole";
 const WRITERS: u64 = 4;
 const BATCHES: u64 = 20;
-const ARCHIVE_AFTER: usize = 24;
+const ARCHIVE_AFTER: usize = 4;
 const SECTOR: usize = 512;
 
 /// Writes from several tasks and tells each number once it is acknowledged.
