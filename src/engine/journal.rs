@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::receipts;
+use super::{named, receipts};
 use crate::job::record::{Appended, Event, Undecodable};
 use crate::job::{Answer, Ended, Entry, JobKey, JobRecord, TargetState};
 use crate::seal;
@@ -70,6 +70,26 @@ pub fn entries_of(store: &dyn Store, key: &JobKey) -> Result<Vec<(Vec<u8>, Appen
         }
         if !full {
             return Ok(all);
+        }
+    }
+}
+
+/// Forgets all that a job could go on from: its record, its journal, by whom it can be found. The rows go
+/// by their keys alone: one that cannot be decoded goes as well.
+pub(crate) fn forget_checkpoints(store: &dyn Store, key: &JobKey, batch: &mut Batch) -> Result<(), StoreError> {
+    const PAGE: usize = 512;
+    batch.remove(Table::Job, key.to_bytes());
+    named::forget(key, batch);
+    let mut after: Option<Vec<u8>> = None;
+    loop {
+        let page = store.scan(Table::Journal, &key.to_bytes(), after.as_deref(), PAGE)?;
+        let full = page.len() == PAGE;
+        for (row, _) in page {
+            after = Some(row.clone());
+            batch.remove(Table::Journal, row);
+        }
+        if !full {
+            return Ok(());
         }
     }
 }

@@ -3,9 +3,9 @@
 //!
 //! The rule it keeps: park numbers order the copies; only the newest is worked on.
 
+use super::Engine;
 use super::envelope::{Letter, Origin};
-use super::journal::{BODY, IDENTITY, Journal, JournalError, ended_of, entries_of, record_of};
-use super::{Engine, named};
+use super::journal::{BODY, IDENTITY, Journal, JournalError, ended_of, entries_of, forget_checkpoints, record_of};
 use crate::job::record::Waiting;
 use crate::job::{At, Ended, Entry, Job, JobOutcome, JobRecord};
 use crate::store::{Batch, Table};
@@ -107,13 +107,8 @@ impl Engine {
         match readable {
             Err(JournalError::Undecodable(error)) => {
                 tracing::error!(%error, "a job's records cannot be decoded and are forgotten; read-backs decide");
-                let prefix = job.key.to_bytes();
                 let mut batch = Batch::new();
-                batch.remove(Table::Job, prefix.clone());
-                named::forget(&job.key, &mut batch);
-                for (row, _) in self.store.scan(Table::Journal, &prefix, None, usize::MAX)? {
-                    batch.remove(Table::Journal, row);
-                }
+                forget_checkpoints(&*self.store, &job.key, &mut batch)?;
                 drop(self.store.submit(batch));
                 Ok(None)
             }

@@ -9,8 +9,8 @@ use std::time::Duration;
 use sha2::{Digest as _, Sha256};
 
 use super::intake::Interrupted;
-use super::journal::{JournalError, ended_of, entries_of, record_of};
-use super::{Engine, Gate, Settings, named};
+use super::journal::{JournalError, ended_of, forget_checkpoints, record_of};
+use super::{Engine, Gate, Settings};
 use crate::job::{At, JobKey, JobOutcome};
 use crate::store::{Batch, Store, StoreError, Table};
 
@@ -54,11 +54,7 @@ pub(crate) fn look_at_due(batch: &mut Batch, key: &JobKey, at: At) {
 pub(crate) fn forget_job(store: &dyn Store, key: &JobKey, batch: &mut Batch) -> Result<(), JournalError> {
     batch.remove(Table::Ended, key.to_bytes());
     if record_of(store, key)?.is_some() {
-        batch.remove(Table::Job, key.to_bytes());
-        named::forget(key, batch);
-        for (entry, _) in entries_of(store, key)? {
-            batch.remove(Table::Journal, entry);
-        }
+        forget_checkpoints(store, key, batch)?;
     }
     Ok(())
 }
@@ -152,11 +148,7 @@ impl Engine {
                     let due =
                         ended_of(&*self.store, &job)?.filter(|ended| ended.at.plus(self.settings.retain_failed) <= now);
                     if due.is_some() {
-                        for (entry, _) in entries_of(&*self.store, &job)? {
-                            batch.remove(Table::Journal, entry);
-                        }
-                        batch.remove(Table::Job, key.to_vec());
-                        named::forget(&job, &mut batch);
+                        forget_checkpoints(&*self.store, &job, &mut batch)?;
                     }
                 }
                 (JOB, Some(job)) => {

@@ -15,7 +15,7 @@ use std::ops::Bound;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 
-use redb::{Builder, Database, ReadableDatabase as _, ReadableTable as _, TableDefinition, TableError};
+use redb::{Builder, Database, ReadOnlyTable, ReadableDatabase as _, ReadableTable as _, TableDefinition, TableError};
 
 use super::block::{self, Squeeze};
 use super::{Pair, Table};
@@ -54,7 +54,7 @@ impl<E: Into<redb::Error>> From<E> for ArchiveError {
     }
 }
 
-/// Whether a flat key's receipt table lies in blocks.
+/// Whether what has this flat key lies in a block.
 fn is_in_blocks(key: &[u8]) -> bool {
     key.first() == Some(&(Table::Receipt as u8))
 }
@@ -75,9 +75,18 @@ impl Archive {
 
     /// The number of the last [`Archive::put`].
     pub(super) fn number(&self) -> Result<u64, ArchiveError> {
-        match self.db.begin_read()?.open_table(META) {
-            Ok(meta) => Ok(meta.get(NUMBER)?.map_or(0, |number| number.value())),
-            Err(TableError::TableDoesNotExist(_)) => Ok(0),
+        let Some(meta) = self.table(META)? else { return Ok(0) };
+        Ok(meta.get(NUMBER)?.map_or(0, |number| number.value()))
+    }
+
+    /// A table as it stands now; `None` where nothing was put in yet.
+    fn table<K: redb::Key + 'static, V: redb::Value + 'static>(
+        &self,
+        table: TableDefinition<'_, K, V>,
+    ) -> Result<Option<ReadOnlyTable<K, V>>, ArchiveError> {
+        match self.db.begin_read()?.open_table(table) {
+            Ok(table) => Ok(Some(table)),
+            Err(TableError::TableDoesNotExist(_)) => Ok(None),
             Err(error) => Err(error.into()),
         }
     }
@@ -89,19 +98,11 @@ impl Archive {
 
     /// The value under a flat key.
     pub(super) fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, ArchiveError> {
-        let read = self.db.begin_read()?;
         if !is_in_blocks(key) {
-            return match read.open_table(ROWS) {
-                Ok(rows) => Ok(rows.get(key)?.map(|value| value.value().to_vec())),
-                Err(TableError::TableDoesNotExist(_)) => Ok(None),
-                Err(error) => Err(error.into()),
-            };
+            let Some(rows) = self.table(ROWS)? else { return Ok(None) };
+            return Ok(rows.get(key)?.map(|value| value.value().to_vec()));
         }
-        let blocks = match read.open_table(BLOCKS) {
-            Ok(blocks) => blocks,
-            Err(TableError::TableDoesNotExist(_)) => return Ok(None),
-            Err(error) => return Err(error.into()),
-        };
+        let Some(blocks) = self.table(BLOCKS)? else { return Ok(None) };
         let Some(block) = blocks.range(..=key)?.next_back().transpose()? else { return Ok(None) };
         let pairs = read_block(block.1.value())?;
         Ok(pairs.into_iter().find_map(|(other, value)| (other == key).then_some(value)))
@@ -111,13 +112,8 @@ impl Archive {
     pub(super) fn range(&self, start: &Bound<Vec<u8>>) -> Result<Range, ArchiveError> {
         let (Bound::Included(from) | Bound::Excluded(from)) = start else { return Ok(Range::default()) };
         let bounds: (Bound<&[u8]>, Bound<&[u8]>) = (start.as_ref().map(Vec::as_slice), Bound::Unbounded);
-        let read = self.db.begin_read()?;
         let in_blocks = is_in_blocks(from);
-        let table = match read.open_table(if in_blocks { BLOCKS } else { ROWS }) {
-            Ok(table) => table,
-            Err(TableError::TableDoesNotExist(_)) => return Ok(Range::default()),
-            Err(error) => return Err(error.into()),
-        };
+        let Some(table) = self.table(if in_blocks { BLOCKS } else { ROWS })? else { return Ok(Range::default()) };
         if !in_blocks {
             return Ok(Range { rest: Some(table.range::<&[u8]>(bounds)?), ..Range::default() });
         }

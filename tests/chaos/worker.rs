@@ -66,15 +66,19 @@ impl Worker {
 
     /// Asks it to stop and expects that it does so in good order.
     pub async fn stop(mut self) {
-        // A process that has only just begun does not watch for signals yet.
-        self.says("\"working\"").await;
-        self.ask_to_stop();
-        let status = self.ended().await;
+        let status = self.ended_when_asked().await;
         assert!(status.success(), "{status}: {}", self.log());
     }
 
     /// Asks it to stop. False where it came to a place first at which it was to end.
     pub async fn stops(mut self) -> bool {
+        let status = self.ended_when_asked().await;
+        assert!(status.success() || status.code().is_none(), "{status}: {}", self.log());
+        status.success()
+    }
+
+    async fn ended_when_asked(&mut self) -> ExitStatus {
+        // A process that has only just begun does not watch for signals yet.
         tokio::select! {
             () = says(&self.log, self.from, "\"working\"") => {}
             _ = self.child.wait() => {}
@@ -82,9 +86,7 @@ impl Worker {
         if self.is_there() {
             self.ask_to_stop();
         }
-        let status = self.ended().await;
-        assert!(status.success() || status.code().is_none(), "{status}: {}", self.log());
-        status.success()
+        self.ended().await
     }
 
     /// What this process has logged.

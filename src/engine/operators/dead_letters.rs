@@ -10,11 +10,11 @@ use uuid::Uuid;
 
 use crate::broker::{DeadLetter, Destination, HeaderValue, Publication, PublishError, Verdict};
 use crate::engine::envelope::{self, header};
-use crate::engine::journal::{JournalError, ended_of};
-use crate::engine::{Engine, named, retention};
+use crate::engine::journal::{JournalError, ended_of, forget_checkpoints};
+use crate::engine::{Engine, retention};
 use crate::job::{At, JobKey, JobOutcome, Reason};
 use crate::seal::{SealError, looks_sealed};
-use crate::store::{Batch, Store, StoreError, Table};
+use crate::store::{Batch, StoreError, Table};
 
 /// The most letters that one request looks at.
 pub const MAX_LETTERS: usize = 10_000;
@@ -332,9 +332,7 @@ impl Engine {
             return Ok(());
         }
         let mut batch = Batch::new();
-        batch.remove(Table::Job, key.to_bytes());
-        named::forget(key, &mut batch);
-        forget_journal(&*self.store, key, &mut batch)?;
+        forget_checkpoints(&*self.store, key, &mut batch)?;
         let now = self.now();
         let note = Discarded { at: now.to_rfc3339(), by: why.by.clone(), reason: why.reason.clone() };
         let row = discarded_row(key);
@@ -352,21 +350,4 @@ impl Engine {
 
 fn discarded_row(key: &JobKey) -> Vec<u8> {
     [b"discarded/".as_slice(), &key.to_bytes()].concat()
-}
-
-/// Removes the rows by their keys alone: one that cannot be decoded goes as well.
-fn forget_journal(store: &dyn Store, key: &JobKey, batch: &mut Batch) -> Result<(), StoreError> {
-    const PAGE: usize = 512;
-    let mut after: Option<Vec<u8>> = None;
-    loop {
-        let page = store.scan(Table::Journal, &key.to_bytes(), after.as_deref(), PAGE)?;
-        let full = page.len() == PAGE;
-        for (row, _) in page {
-            after = Some(row.clone());
-            batch.remove(Table::Journal, row);
-        }
-        if !full {
-            return Ok(());
-        }
-    }
 }
