@@ -13,6 +13,9 @@ use erasure_worker::cli::{self, Cli, Command, Exit};
 use erasure_worker::config::{Config, ConfigError, Surroundings};
 use erasure_worker::{app, crash, process, telemetry};
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let _telemetry = match telemetry::init() {

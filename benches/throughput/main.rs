@@ -39,6 +39,10 @@ use report::{Paced, Pair, Report};
 use secrecy::SecretString;
 use support::rabbit::Rabbit;
 
+/// As the program has it; both loops, and the stand-in.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const PREFETCHES: [u16; 2] = [64, 256];
 
 fn main() {
