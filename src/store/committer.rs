@@ -21,11 +21,11 @@ const GROUP_BATCHES: usize = 4096;
 /// A group that has this many bytes takes no further batch.
 const GROUP_BYTES: usize = 4 << 20;
 
-/// A group that follows one of at least this many batches is gathered for as long as that one took,
-/// [`GATHER`] at most: under load a larger group saves more than its first batch loses. One job
-/// alone never waits for it.
+/// A group that follows one of at least this many batches is gathered until it has as many, for twice as
+/// long as that one took, [`GATHER`] at most: under load a larger group saves more than its first batch
+/// loses. One job alone never waits for it.
 const BUSY: usize = 16;
-const GATHER: Duration = Duration::from_millis(3);
+const GATHER: Duration = Duration::from_millis(8);
 
 /// Where groups go.
 pub(super) trait Sink: Send + 'static {
@@ -185,8 +185,8 @@ impl<S: Sink> Worker<S> {
     fn run(&mut self) {
         let mut gather = None;
         while self.queue.wait() {
-            if let Some(time) = gather {
-                std::thread::sleep(time);
+            if let Some((enough, most)) = gather {
+                self.queue.gather(enough, most);
             }
             let began = Instant::now();
             let mut group = Group::default();
@@ -203,7 +203,7 @@ impl<S: Sink> Worker<S> {
                     Err(error) => outrun.push((reply, error)),
                 }
             }
-            let is_busy = group.replies.len() >= BUSY;
+            let taken = group.replies.len();
             if !group.replies.is_empty() {
                 self.settle(group);
             }
@@ -212,7 +212,7 @@ impl<S: Sink> Worker<S> {
             for (reply, error) in outrun {
                 let _ = reply.send(Err(error));
             }
-            gather = is_busy.then(|| began.elapsed().min(GATHER));
+            gather = (taken >= BUSY).then(|| (taken, (began.elapsed() * 2).min(GATHER)));
         }
     }
 

@@ -43,6 +43,8 @@ struct State {
     wanted: u64,
     /// The thread waits to be told: nobody else needs to be.
     is_waiting: bool,
+    /// The thread lets more come, until so many lie here.
+    gathering: Option<usize>,
     is_stopping: bool,
     is_closed: bool,
 }
@@ -83,7 +85,7 @@ impl Interest {
     /// Somebody waits from now on.
     pub(super) fn tell(self) {
         let mut state = self.queue.state();
-        let is_news = state.wanted <= state.taken() && state.taken() < self.number;
+        let is_news = state.gathering.is_none() && state.wanted <= state.taken() && state.taken() < self.number;
         state.wanted = state.wanted.max(self.number);
         self.queue.wake(state, is_news);
     }
@@ -116,7 +118,8 @@ impl Queue {
         if was_empty {
             state.since = Some(Instant::now());
         }
-        self.wake(state, was_empty);
+        let is_news = state.gathering.map_or(was_empty, |enough| state.orders.len() == enough);
+        self.wake(state, is_news);
         ticket.of_interest(Interest { queue: Arc::clone(self), number })
     }
 
@@ -145,6 +148,23 @@ impl Queue {
             };
             state.is_waiting = false;
         }
+    }
+
+    /// Lets more come before they are taken: until `enough` lie here, or for `most`.
+    pub(super) fn gather(&self, enough: usize, most: Duration) {
+        let began = Instant::now();
+        let mut state = self.state();
+        state.gathering = Some(enough);
+        while !state.is_stopping && state.orders.len() < enough {
+            let left = most.saturating_sub(began.elapsed());
+            if left.is_zero() {
+                break;
+            }
+            state.is_waiting = true;
+            state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+            state.is_waiting = false;
+        }
+        state.gathering = None;
     }
 
     /// What came before is still written; then the thread ends.
@@ -202,6 +222,31 @@ mod tests {
         let before = Instant::now();
         drop(queue.push(batch()));
         assert!(queue.wait() && before.elapsed() >= LINGER);
+    }
+
+    #[test]
+    fn as_many_are_gathered_as_are_asked_for_or_as_come_in_time() {
+        let queue = queue();
+        let tickets: Vec<_> = (0..3).map(|_| queue.push(batch())).collect();
+        let before = Instant::now();
+        queue.gather(3, Duration::from_secs(60));
+        let gathering = std::thread::spawn({
+            let queue = Arc::clone(&queue);
+            move || queue.gather(4, Duration::from_secs(60))
+        });
+        while queue.state().gathering.is_none() {
+            std::thread::yield_now();
+        }
+        assert!(tickets.into_iter().all(|ticket| ticket.now_or_never().is_none()));
+        assert!(!gathering.is_finished(), "an awaited one does not end the gathering");
+        drop(queue.push(batch()));
+        gathering.join().unwrap();
+        assert!(before.elapsed() < Duration::from_secs(60), "nothing was waited out");
+        let (before, most) = (Instant::now(), Duration::from_millis(20));
+        queue.gather(5, most);
+        assert!(before.elapsed() >= most);
+        queue.stop();
+        queue.gather(5, Duration::from_secs(60));
     }
 
     #[test]
