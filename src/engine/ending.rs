@@ -157,7 +157,7 @@ impl Engine {
         crash::point(Point::BeforeOutcome, "").await;
         run.journal.change_record(|record| record.seq += 1);
         let frame = self.frame(copy);
-        let (event, note) = self.about(run, |about| (about.ended(&frame, outcome), blame(&about)));
+        let (last, note) = self.about(run, |about| (about.ended(&frame, outcome), blame(&about)));
         let mut ended = run.journal.with(|state| Ended {
             identity: state.record.identity.clone(),
             outcome,
@@ -166,7 +166,7 @@ impl Engine {
             park: state.record.park_written,
             body: state.record.body.clone(),
             at: frame.now,
-            event,
+            event: last.event.clone(),
             published: false,
             dead_letter: (outcome == JobOutcome::Failed).then_some(note),
             dead_lettered: false,
@@ -184,7 +184,7 @@ impl Engine {
         }
         retention::expire(&mut batch, key, frame.now, &self.settings, outcome);
         self.unwatch_deadline(&mut batch, key, run.journal.with(|state| state.record.due_at));
-        self.end_with_receipt(run, &mut ended, batch).await?;
+        self.end_with_receipt(run, &mut ended, &last.data, batch).await?;
         crash::point(Point::AfterOutcome, "").await;
         self.figures.label("jobs_finished", "", outcome.as_str());
         tracing::info!(outcome = outcome.as_str(), "job ended");
@@ -395,7 +395,7 @@ impl Engine {
         let record = record_of(&*self.store, key)?;
         let at = self.first_refused_at(key, &letter.body).await?;
         let frame = Frame { environment: &self.accepts.environment, traceparent: None, now: at };
-        let event = event::rejected(&frame, key, reason, reason.sentence(), &envelope::body_sha256(&letter.body), true);
+        let last = event::rejected(&frame, key, reason, reason.sentence(), &envelope::body_sha256(&letter.body), true);
         let mut ended = Ended {
             identity: record.as_ref().map(|record| record.identity.clone()).unwrap_or_default(),
             outcome: JobOutcome::Failed,
@@ -404,7 +404,7 @@ impl Engine {
             park: *park,
             body: record.as_ref().map(|record| record.body.clone()).unwrap_or_default(),
             at,
-            event,
+            event: last.event,
             published: false,
             dead_letter: Some(envelope::note(reason)),
             dead_lettered: false,
@@ -415,7 +415,7 @@ impl Engine {
         self.guard.turn(&*self.store)?.forget(key, &mut batch);
         self.approvals.turn(&*self.store)?.forget(key, &mut batch);
         retention::expire(&mut batch, key, at, &self.settings, JobOutcome::Failed);
-        self.end_unread(key, &mut ended, batch).await?;
+        self.end_unread(key, &mut ended, &last.data, batch).await?;
         let copy = Copy { body: &letter.body, properties: &properties, traceparent: None };
         self.settle_ended(held, key, &mut ended, &copy).await
     }
@@ -462,8 +462,8 @@ impl Engine {
         let frame = Frame { environment: &self.accepts.environment, traceparent: None, now };
         let known = record_of(&*self.store, key)?.is_some() || ended_of(&*self.store, key)?.is_some();
         let told = detail.unwrap_or_else(|| reason.sentence());
-        let event = event::rejected(&frame, key, reason, told, &envelope::body_sha256(body), !known);
-        if known { Ok(event) } else { self.refusal(key, body, event).await }
+        let last = event::rejected(&frame, key, reason, told, &envelope::body_sha256(body), !known);
+        if known { Ok(last.event) } else { self.refusal(key, body, last).await }
     }
 }
 

@@ -45,24 +45,43 @@ pub fn routing_key(what: &str, tenant: &str) -> String {
     format!("job.{what}.{tenant}")
 }
 
-fn envelope(frame: &Frame<'_>, key: &JobKey, what: &str, id: Uuid, data: Value) -> Event {
-    let mut event = json!({
-        "specversion": "1.0",
-        "type": format!("erasure.job.{what}.v1"),
-        "source": format!("/erasure-worker/{}/{}", frame.environment, key.tenant),
-        "id": id.to_string(),
-        "time": frame.now.to_rfc3339(),
-        "subject": key.job_id.to_string(),
-        "datacontenttype": "application/json",
-        "dataschema": SCHEMA,
-    });
-    if let (Some(traceparent), Some(object)) = (frame.traceparent, event.as_object_mut()) {
-        object.insert("traceparent".into(), traceparent.into());
+/// A run's last event, which is given a receipt.
+pub struct Final {
+    /// The event as it stands; its receipt is null and the last that it says.
+    pub event: Event,
+    /// What it says.
+    pub data: Map<String, Value>,
+}
+
+/// How the body of a [`Final`] ends.
+const WITHOUT_RECEIPT: &[u8] = br#""receipt":null}}"#;
+
+/// The body of a [`Final`] with a receipt put in; `None` where it is no such body.
+pub fn with_receipt(body: &[u8], receipt: &str) -> Option<Vec<u8>> {
+    let before = body.strip_suffix(WITHOUT_RECEIPT)?;
+    // A receipt's characters stand for themselves in JSON.
+    Some([before, br#""receipt":""#, receipt.as_bytes(), br#""}}"#].concat())
+}
+
+fn envelope(frame: &Frame<'_>, key: &JobKey, what: &str, id: Uuid, data: Value) -> Final {
+    let mut event = Map::new();
+    let mut insert = |name: &str, value: Value| drop(event.insert(name.into(), value));
+    insert("specversion", "1.0".into());
+    insert("type", format!("erasure.job.{what}.v1").into());
+    insert("source", format!("/erasure-worker/{}/{}", frame.environment, key.tenant).into());
+    insert("id", id.to_string().into());
+    insert("time", frame.now.to_rfc3339().into());
+    insert("subject", key.job_id.to_string().into());
+    insert("datacontenttype", "application/json".into());
+    insert("dataschema", SCHEMA.into());
+    if let Some(traceparent) = frame.traceparent {
+        insert("traceparent", traceparent.into());
     }
-    if let Some(object) = event.as_object_mut() {
-        object.insert("data".into(), data);
-    }
-    Event { id: id.to_string(), what: what.to_owned(), body: event.to_string().into_bytes(), at: frame.now }
+    insert("data", data);
+    let mut event = Value::Object(event);
+    let body = event.to_string().into_bytes();
+    let data = event.get_mut("data").and_then(Value::as_object_mut).map(std::mem::take).unwrap_or_default();
+    Final { event: Event { id: id.to_string(), what: what.to_owned(), body, at: frame.now }, data }
 }
 
 /// An event about a job's state: final (`completed`, `failed`, `cancelled`, `previewed`) or not.
@@ -79,7 +98,7 @@ pub struct About<'a> {
 
 impl About<'_> {
     /// The final event of a run.
-    pub fn ended(&self, frame: &Frame<'_>, outcome: JobOutcome) -> Event {
+    pub fn ended(&self, frame: &Frame<'_>, outcome: JobOutcome) -> Final {
         let mut data = self.data(frame, outcome.as_str(), true);
         let partial = outcome != JobOutcome::Completed && self.targets.iter().any(changed);
         data.insert("partial".into(), partial.into());
@@ -91,7 +110,7 @@ impl About<'_> {
         let mut data = self.data(frame, "needs_input", false);
         data.insert("partial".into(), self.targets.iter().any(changed).into());
         data.insert("inputs".into(), asks.iter().map(|(target, ask)| input(*target, ask)).collect());
-        self.publish(frame, "needs_input", data)
+        self.publish(frame, "needs_input", data).event
     }
 
     /// The job waits for an operator: more came than these tenants and systems may be sent.
@@ -101,10 +120,10 @@ impl About<'_> {
         data.insert("targets".into(), Value::Array(Vec::new()));
         let scopes = scopes.map(|(kind, name)| json!({ "scope": kind, "name": name })).collect();
         data.insert("guard".into(), Value::Array(scopes));
-        self.publish(frame, "held_by_guard", data)
+        self.publish(frame, "held_by_guard", data).event
     }
 
-    fn publish(&self, frame: &Frame<'_>, what: &str, data: Map<String, Value>) -> Event {
+    fn publish(&self, frame: &Frame<'_>, what: &str, data: Map<String, Value>) -> Final {
         let id = id(&self.job.key, self.record.run, self.record.seq);
         envelope(frame, &self.job.key, what, id, Value::Object(data))
     }
@@ -335,7 +354,7 @@ pub fn rejected(
     detail: &str,
     body_sha256: &str,
     is_final: bool,
-) -> Event {
+) -> Final {
     let what = if is_final { "rejected" } else { "rejected-beside" };
     let name = format!("{}/{}/{what}/{body_sha256}", key.tenant, key.job_id);
     let id = Uuid::new_v5(&NAMESPACE, name.as_bytes());
@@ -344,6 +363,7 @@ pub fn rejected(
         "final": is_final, "outcome": "rejected", "partial": false,
         "body_sha256": body_sha256, "targets": [], "inputs": [], "follow_up": [],
         "error": { "code": reason.code(), "reason": reason.as_str(), "detail": detail, "step": null, "retry": reason.retry().as_str() },
+        "receipt": null,
     });
     envelope(frame, key, "rejected", id, data)
 }
@@ -356,7 +376,7 @@ pub fn cancel_refused(frame: &Frame<'_>, key: &JobKey, run: u32, seq: u32) -> Ev
         "final": false, "outcome": "cancel_refused", "partial": false,
         "error": { "code": reason.code(), "reason": reason.as_str(), "step": null, "retry": reason.retry().as_str() },
     });
-    envelope(frame, key, "cancel_refused", id(key, run, seq), data)
+    envelope(frame, key, "cancel_refused", id(key, run, seq), data).event
 }
 
 /// A cancellation from somebody who may not send it; it was not carried out.
@@ -368,7 +388,7 @@ pub fn cancel_unauthorised(frame: &Frame<'_>, key: &JobKey, detail: &str, body_s
         "final": false, "outcome": "cancel_refused", "partial": false, "body_sha256": body_sha256,
         "error": { "code": reason.code(), "reason": reason.as_str(), "detail": detail, "step": null, "retry": reason.retry().as_str() },
     });
-    envelope(frame, key, "cancel_refused", Uuid::new_v5(&NAMESPACE, name.as_bytes()), data)
+    envelope(frame, key, "cancel_refused", Uuid::new_v5(&NAMESPACE, name.as_bytes()), data).event
 }
 
 /// A dead letter that will be removed.
@@ -395,5 +415,5 @@ pub fn dead_letter_expires(frame: &Frame<'_>, key: &JobKey, letter: &Expiring) -
         "final": false, "outcome": "at_risk", "cause": "dead_letter_expires",
         "expires_at": letter.expires_at.to_rfc3339(), "error": error,
     });
-    envelope(frame, key, "at_risk", Uuid::new_v5(&NAMESPACE, name.as_bytes()), data)
+    envelope(frame, key, "at_risk", Uuid::new_v5(&NAMESPACE, name.as_bytes()), data).event
 }

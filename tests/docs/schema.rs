@@ -268,12 +268,13 @@ fn what_the_worker_publishes_is_valid_under_the_event_schema() {
         }
         for outcome in JobOutcome::ALL {
             let about = About { job: &job, record: &record, targets: &targets, rules: &rules };
-            events.push(about.ended(&frame, *outcome));
+            events.push(about.ended(&frame, *outcome).event);
         }
     }
     let key = JobKey { tenant: "acme".into(), job_id: uuid::Uuid::from_u128(7) };
     let sha256 = "0".repeat(64);
-    events.extend(Reason::ALL.iter().map(|reason| event::rejected(&frame, &key, *reason, "detail", &sha256, true)));
+    events
+        .extend(Reason::ALL.iter().map(|reason| event::rejected(&frame, &key, *reason, "detail", &sha256, true).event));
     events.push(event::cancel_refused(&frame, &key, 1, 2));
     let example = examples().into_iter().find(|example| example["schema"] == SCHEMA).unwrap();
     let open = record(&parsed(&example).unwrap());

@@ -322,7 +322,7 @@ fn a_rejection_names_its_cause_and_is_final_unless_a_job_of_that_id_was_accepted
     let refusal =
         jobs::parse(&jobs::with(&jobs::one(jobs::easycms()), "/targets/0/email", Some("ann".into()))).unwrap_err();
     let told = |reason, digest: &str, is_final| {
-        parsed(&event::rejected(&frame(), &key, reason, &refusal.invalid.to_string(), digest, is_final))
+        parsed(&event::rejected(&frame(), &key, reason, &refusal.invalid.to_string(), digest, is_final).event)
     };
     let invalid = told(Reason::Invalid, "aa", true);
     assert_eq!((&invalid["type"], &invalid["subject"]), (&json!("erasure.job.rejected.v1"), &json!(jobs::JOB_ID)));
@@ -369,5 +369,5 @@ fn an_event_without_a_trace_has_no_field_for_it() {
     let run = finished(&scenario, Plan::none());
     let plain = Frame { traceparent: None, ..frame() };
     let event = about(&run, &scenario, |about| about.ended(&plain, JobOutcome::Completed));
-    assert!(parsed(&event).get("traceparent").is_none());
+    assert!(parsed(&event.event).get("traceparent").is_none());
 }

@@ -61,7 +61,7 @@ pub fn ended(run: &Run<'_>, scenario: &Scenario) -> Value {
         TargetOutcome::Previewed => JobOutcome::Previewed,
         _ => JobOutcome::Failed,
     };
-    parsed(&about(run, scenario, |about| about.ended(&frame(), outcome)))
+    parsed(&about(run, scenario, |about| about.ended(&frame(), outcome)).event)
 }
 
 /// A run that has ended.

@@ -17,6 +17,7 @@ use super::intake::Interrupted;
 use super::journal::JournalError;
 use super::run::Run;
 use super::{Engine, retention};
+use crate::job::event::{Final, with_receipt};
 use crate::job::record::{Certified, Event, Undecodable};
 use crate::job::{At, Ended, JobKey, JobOutcome};
 use crate::receipt::claims::{self, Head, Link, Origin};
@@ -126,6 +127,7 @@ impl Engine {
         &self,
         run: &Run<'_>,
         ended: &mut Ended,
+        told: &Map<String, Value>,
         rest: Batch,
     ) -> Result<(), Interrupted> {
         let forget = ended.outcome != JobOutcome::Failed;
@@ -134,28 +136,35 @@ impl Engine {
             digest::commitment(salt, &run.job.identity_bytes())
         });
         let subject_ref = run.journal.with(|state| state.record.subject_ref.clone());
-        self.end_certified(&run.job.key, ended, subject_ref, commitment, rest, |batch| {
+        self.end_certified(&run.job.key, ended, told, subject_ref, commitment, rest, |batch| {
             run.journal.end(&*self.store, batch, forget)
         })
         .await
     }
 
     /// As [`Engine::end_with_receipt`], of a job whose message is never read again.
-    pub(crate) async fn end_unread(&self, key: &JobKey, ended: &mut Ended, rest: Batch) -> Result<(), Interrupted> {
-        self.end_certified(key, ended, String::new(), None, rest, |batch| vec![self.store.submit(batch)]).await
+    pub(crate) async fn end_unread(
+        &self,
+        key: &JobKey,
+        ended: &mut Ended,
+        told: &Map<String, Value>,
+        rest: Batch,
+    ) -> Result<(), Interrupted> {
+        self.end_certified(key, ended, told, String::new(), None, rest, |batch| vec![self.store.submit(batch)]).await
     }
 
     async fn end_certified(
         &self,
         key: &JobKey,
         ended: &mut Ended,
+        told: &Map<String, Value>,
         subject_ref: String,
         commitment: Option<String>,
         rest: Batch,
         mut hand_in: impl FnMut(Batch) -> Vec<Ticket>,
     ) -> Result<(), Interrupted> {
         let (mut event, at) = (ended.event.clone(), ended.at);
-        self.certify(&mut event, commitment, rest, |event, receipt, number, mut batch| {
+        self.certify(&mut event, told, commitment, rest, |event, receipt, number, mut batch| {
             ended.event.clone_from(event);
             let with_event = row::with_event(at, receipt, key, event);
             ended.certified = with_event.is_some().then(|| Certified { number, subject_ref: subject_ref.clone() });
@@ -168,7 +177,8 @@ impl Engine {
     }
 
     /// The final event of a refused message, with its receipt: made once, kept for its repeats.
-    pub(crate) async fn refusal(&self, key: &JobKey, body: &[u8], mut event: Event) -> Result<Event, Interrupted> {
+    pub(crate) async fn refusal(&self, key: &JobKey, body: &[u8], last: Final) -> Result<Event, Interrupted> {
+        let Final { mut event, data } = last;
         let row = [REFUSAL, &self.keyring.digest("refusal", &[&key.to_bytes(), body].concat())].concat();
         if let Some(stored) = self.store.get(Table::Meta, &row)? {
             return Ok(Event::from_bytes(&stored).map_err(JournalError::from)?);
@@ -176,7 +186,7 @@ impl Engine {
         let now = self.now();
         let mut rest = Batch::new();
         retention::expire_fact(&mut rest, now.plus(self.settings.retain_failed), &row);
-        self.certify(&mut event, None, rest, |event, receipt, number, mut batch| {
+        self.certify(&mut event, &data, None, rest, |event, receipt, number, mut batch| {
             batch.put(Table::Receipt, number.to_be_bytes(), row::alone(now, receipt));
             batch.put(Table::Meta, row.clone(), event.to_bytes());
             vec![self.store.submit(batch)]
@@ -185,17 +195,18 @@ impl Engine {
         Ok(event)
     }
 
-    /// Puts a receipt into an event. `hand_in`, told the event, the receipt and its number, adds these and
+    /// Puts a receipt into an event that says `told`. `hand_in`, told the event, the receipt and its number, adds these and
     /// what belongs to the same moment to the batch and hands it to the store; it is called again, with
     /// another receipt, where a batch before this one failed.
     async fn certify(
         &self,
         event: &mut Event,
+        told: &Map<String, Value>,
         commitment: Option<String>,
         rest: Batch,
         mut hand_in: impl FnMut(&Event, &str, u64, Batch) -> Vec<Ticket>,
     ) -> Result<(), Interrupted> {
-        let mut body = read_body(event).ok_or_else(|| undecodable(event))?;
+        let bare = std::mem::take(&mut event.body);
         let origin = self.origin();
         loop {
             let (generation, tickets) = {
@@ -203,11 +214,9 @@ impl Engine {
                 let mut chain = self.receipts.chain();
                 let before = chain.head(&*self.store)?;
                 let link = Link::after(before.as_ref(), Uuid::new_v4);
-                let data = body.get_mut("data").and_then(Value::as_object_mut).ok_or_else(|| undecodable(event))?;
-                let payload = claims::payload(&origin, &link, data, commitment.clone());
+                let payload = claims::payload(&origin, &link, told, commitment.clone());
                 let receipt = self.receipts.signer.compact(RECEIPT, &payload);
-                data.insert("receipt".into(), receipt.clone().into());
-                event.body = serde_json::to_vec(&body).map_err(|_| undecodable(event))?;
+                event.body = with_receipt(&bare, &receipt).ok_or_else(no_place)?;
                 let head = link.head(&receipt);
                 let mut batch = rest.clone();
                 batch.put(Table::Meta, HEAD, head.to_bytes());
@@ -366,12 +375,8 @@ fn key_row(jwk: &Value) -> Vec<u8> {
     [KEY, kid.as_bytes()].concat()
 }
 
-fn read_body(event: &Event) -> Option<Map<String, Value>> {
-    serde_json::from_slice(&event.body).ok()
-}
-
-fn undecodable(event: &Event) -> Interrupted {
-    JournalError::from(Undecodable { what: "event", version: event.body.first().copied() }).into()
+fn no_place() -> JournalError {
+    Undecodable { what: "event", version: None }.into()
 }
 
 #[cfg(test)]

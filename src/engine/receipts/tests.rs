@@ -127,7 +127,7 @@ impl Stage {
         let rules: Vec<_> = self.engine.accepts.systems.values().collect();
         let frame = Frame { environment: "sandbox", traceparent: None, now: self.engine.now() };
         let about = About { job: &job, record: &record, targets: &targets, rules: &rules };
-        let event = about.ended(&frame, JobOutcome::Completed);
+        let last = about.ended(&frame, JobOutcome::Completed);
         let mut ended = Ended {
             identity: Vec::new(),
             outcome: JobOutcome::Completed,
@@ -136,7 +136,7 @@ impl Stage {
             park: 0,
             body: Vec::new(),
             at: frame.now,
-            event,
+            event: last.event,
             published: false,
             dead_letter: None,
             dead_lettered: false,
@@ -147,7 +147,7 @@ impl Stage {
         let (lost, cancelled) = (CancellationToken::new(), CancellationToken::new());
         let arrived = Arrived::new(Vec::new());
         let run = Run { job: &job, journal: &journal, lost: &lost, cancelled: &cancelled, arrived: &arrived };
-        self.engine.end_with_receipt(&run, &mut ended, Batch::new()).await?;
+        self.engine.end_with_receipt(&run, &mut ended, &last.data, Batch::new()).await?;
         // A store that was killed says nothing any more.
         if let Ok(stored) = ended_of(&*self.store, &job.key) {
             assert_eq!(stored.unwrap().event, ended.event, "published is what was stored");
@@ -386,6 +386,7 @@ async fn what_never_became_a_job_and_what_is_read_no_more_stand_in_the_chain_as_
     stage.pass(DAY);
     let again = stage.engine.refusal(&job.key, b"{}", rejected(Reason::Invalid)).await.unwrap();
     assert_eq!(again.body, refused.body, "a repeat has the same receipt");
+    let poison = rejected(Reason::Poison);
     let mut ended = Ended {
         identity: Vec::new(),
         outcome: JobOutcome::Failed,
@@ -394,14 +395,14 @@ async fn what_never_became_a_job_and_what_is_read_no_more_stand_in_the_chain_as_
         park: 0,
         body: Vec::new(),
         at: frame.now,
-        event: rejected(Reason::Poison),
+        event: poison.event,
         published: false,
         dead_letter: None,
         dead_lettered: false,
         systems: Vec::new(),
         certified: None,
     };
-    stage.engine.end_unread(&job.key, &mut ended, Batch::new()).await.unwrap();
+    stage.engine.end_unread(&job.key, &mut ended, &poison.data, Batch::new()).await.unwrap();
     let stored = ended_of(&*stage.store, &job.key).unwrap().unwrap();
     assert_eq!(stored.event, ended.event, "published is what was stored");
     events.extend([refused.body, ended.event.body]);

@@ -64,5 +64,5 @@ pub fn deadline(
     .into_iter()
     .map(|(name, value)| (name.to_owned(), value))
     .collect();
-    envelope(frame, key, what, id(key, record.run, record.seq), Value::Object(data))
+    envelope(frame, key, what, id(key, record.run, record.seq), Value::Object(data)).event
 }
