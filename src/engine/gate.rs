@@ -255,7 +255,8 @@ impl Gate {
         let limit = limit.max(1) as usize;
         let mut state = self.lock();
         let window = state.windows.entry(endpoint).or_default();
-        while window.len() > limit {
+        // What began over a minute ago no longer counts.
+        while window.front().is_some_and(|start| window.len() > limit || *start + MINUTE <= now) {
             window.pop_front();
         }
         let start = if window.len() < limit { now } else { (window[0] + MINUTE).max(now) };

@@ -22,8 +22,9 @@ pub struct Address {
 /// A configured address, checked once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Base {
-    text: String,
     url: Url,
+    /// Its path, without a last slash.
+    path: String,
 }
 
 impl Base {
@@ -43,7 +44,7 @@ impl Base {
         if !plain {
             return Err(wrong);
         }
-        Ok(Base { text: url.as_str().trim_end_matches('/').to_owned(), url })
+        Ok(Base { path: url.path().trim_end_matches('/').to_owned(), url })
     }
 
     /// The address exactly as configured.
@@ -59,18 +60,20 @@ impl Base {
     /// else than the id does; and where the template has more places than there are ids.
     pub fn join(&self, template: &'static str, ids: &[&str]) -> Result<Address, Failure> {
         let unfit = || unsendable("an id that cannot stand in an address");
-        let mut text = Zeroizing::new(self.text.clone());
+        let mut path = Zeroizing::new(self.path.clone());
         let mut ids = ids.iter();
         for segment in template.split('/').skip(1) {
-            text.push('/');
+            path.push('/');
             if segment.starts_with('{') {
                 let id = ids.next().filter(|id| !matches!(**id, "" | "." | "..")).ok_or_else(unfit)?;
-                text.extend(utf8_percent_encode(id, SEGMENT));
+                path.extend(utf8_percent_encode(id, SEGMENT));
             } else {
-                text.push_str(segment);
+                path.push_str(segment);
             }
         }
-        let url = Url::parse(&text).map_err(|_| unfit())?;
+        // Only the path is read anew: the host was, when the address was checked.
+        let mut url = self.url.clone();
+        url.set_path(&path);
         Ok(Address { url, template: Some(template) })
     }
 
