@@ -11,9 +11,9 @@ use std::time::Duration;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
-use super::line::Line;
+use super::line::{Line, Rank};
 use crate::job::record::Waiting;
-use crate::job::{At, Failure, JobKey, Rules};
+use crate::job::{Failure, JobKey, Rules};
 use crate::systems::System;
 
 /// A gate's settings.
@@ -41,6 +41,8 @@ const BREAKER_LONGEST: Duration = Duration::from_secs(30);
 /// A release of a hold takes effect within this.
 const LONGEST_HELD_WAIT: Duration = Duration::from_secs(900);
 const UNKNOWN_WAIT: Duration = Duration::from_secs(5);
+/// After so many targets it is known what one costs.
+const ENOUGH_ENDED: u64 = 20;
 
 /// A hold: the system is not called for now.
 #[derive(Debug, Clone)]
@@ -64,6 +66,18 @@ struct State {
     targets_ended: u64,
     in_hand: HashSet<JobKey>,
     latency: Duration,
+}
+
+impl State {
+    /// Calls that a target takes at the endpoint that is called most; one, until enough have ended to
+    /// tell: whoever comes back too early loses less than whoever comes too late.
+    fn calls_per_target(&self) -> u32 {
+        if self.targets_ended < ENOUGH_ENDED {
+            return 1;
+        }
+        let busiest = self.calls.values().copied().max().unwrap_or_default();
+        u32::try_from(busiest / self.targets_ended).unwrap_or(u32::MAX).max(1)
+    }
 }
 
 /// A system behind its gate.
@@ -151,11 +165,11 @@ impl Gate {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits up to `inline` for the right to make one call for a job that is due then.
+    /// Waits up to `inline` for the right to make one call for a job of this rank.
     pub async fn enter(
         &self,
         job: &JobKey,
-        due: Option<At>,
+        rank: Rank,
         endpoint: &'static str,
         inline: Duration,
     ) -> Result<Pass, StayAway> {
@@ -168,7 +182,7 @@ impl Gate {
             }
             has_waited = true;
             if tokio::time::timeout_at(deadline, freed).await.is_err() {
-                return Err(self.join_line(job, due));
+                return Err(self.join_line(job, rank));
             }
         }
         if has_waited {
@@ -187,10 +201,10 @@ impl Gate {
             tokio::time::sleep_until(until).await;
         }
         let Ok(slot) = tokio::time::timeout_at(deadline, Arc::clone(&self.slots).acquire_owned()).await else {
-            return Err(self.join_line(job, due));
+            return Err(self.join_line(job, rank));
         };
         let Ok(slot) = slot else { return Err(StayAway { wait: UNKNOWN_WAIT, why: Waiting::RateLimit }) };
-        let start = self.reserve(job, due, endpoint, deadline)?;
+        let start = self.reserve(job, rank, endpoint, deadline)?;
         if start > Instant::now() {
             tokio::time::sleep_until(start).await;
         }
@@ -246,7 +260,7 @@ impl Gate {
     fn reserve(
         &self,
         job: &JobKey,
-        due: Option<At>,
+        rank: Rank,
         endpoint: &'static str,
         deadline: Instant,
     ) -> Result<Instant, StayAway> {
@@ -262,20 +276,19 @@ impl Gate {
         let start = if window.len() < limit { now } else { (window[0] + MINUTE).max(now) };
         if start > deadline {
             drop(state);
-            let away = self.join_line(job, due);
+            let away = self.join_line(job, rank);
             return Err(StayAway { wait: away.wait.max(start - now), ..away });
         }
         window.push_back(start);
         Ok(start)
     }
 
-    /// The job takes its place in the line, before those that are due later; the wait is about when
-    /// its turn comes.
-    fn join_line(&self, job: &JobKey, due: Option<At>) -> StayAway {
+    /// The job takes its place in the line; the wait is about when its turn comes.
+    fn join_line(&self, job: &JobKey, rank: Rank) -> StayAway {
         let mut state = self.lock();
-        let place = state.line.join(job, due, Instant::now());
+        let place = state.line.join(job, rank, Instant::now());
         let each = match self.settings.requests_per_minute {
-            Some(limit) => MINUTE / limit.max(1),
+            Some(limit) => MINUTE / limit.max(1) * state.calls_per_target(),
             None => state.latency / u32::try_from(self.settings.max_in_flight.max(1)).unwrap_or(u32::MAX),
         };
         StayAway { wait: each.saturating_mul(place).max(UNKNOWN_WAIT), why: Waiting::RateLimit }

@@ -1,6 +1,7 @@
 //! The line before a system: who waits for its rate or its slots, most urgent first.
 //!
-//! The rule it keeps: a place costs no more to find than there are days on which something is due.
+//! The rule it keeps: a job stands where it stood when it comes back, and one that has begun goes before
+//! those that have not; a place costs no more to find than there are days on which something is due.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -13,39 +14,80 @@ const DAY: i64 = 86_400_000;
 /// A job that went to another worker never comes back to leave the line.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(2 * 3600);
 
+/// Who stands where: first those that have begun, then by the day on which a job is due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Rank {
+    /// Calls were made for it: it goes to its end before others begin.
+    Begun,
+    /// It is due on this day.
+    Due(i64),
+    /// It is not due at any time.
+    Undated,
+}
+
+impl Rank {
+    /// A job's rank.
+    pub fn of(has_begun: bool, due: Option<At>) -> Rank {
+        match due {
+            _ if has_begun => Rank::Begun,
+            Some(due) => Rank::Due(due.0.div_euclid(DAY)),
+            None => Rank::Undated,
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Place {
+    since: Instant,
+    rank: Rank,
+    number: u32,
+}
+
+/// Those of one rank, in the order in which they came.
+#[derive(Debug, Default)]
+struct Row {
+    came: u32,
+    left: u32,
+}
+
 /// The line.
 #[derive(Debug, Default)]
 pub struct Line {
-    jobs: HashMap<JobKey, (Instant, i64)>,
-    /// How many are due on each day; those without a due time are due last.
-    days: BTreeMap<i64, u32>,
+    jobs: HashMap<JobKey, Place>,
+    rows: BTreeMap<Rank, Row>,
 }
 
 impl Line {
-    /// Puts a job into the line, or finds it there: its place from 1. Those due on an earlier day
-    /// are before it, and those of its own day that are already in line.
-    pub fn join(&mut self, job: &JobKey, due: Option<At>, now: Instant) -> u32 {
-        let day = due.map_or(i64::MAX, |due| due.0.div_euclid(DAY));
-        if !self.jobs.contains_key(job) {
+    /// Puts a job into the line, or finds it there: its place from 1, after those of an earlier rank
+    /// and those of its own that came before it. Whoever left out of turn makes it seem nearer.
+    pub fn join(&mut self, job: &JobKey, rank: Rank, now: Instant) -> u32 {
+        if self.jobs.get(job).is_none_or(|place| place.rank != rank) {
+            self.leave(job);
             // Now and then only: it looks at everybody.
             if self.jobs.len() > 1024 && self.jobs.len().is_power_of_two() {
-                let gone: Vec<_> = self.jobs.iter().filter(|(_, (since, _))| now - *since >= FORGOTTEN_AFTER).collect();
-                let gone: Vec<JobKey> = gone.into_iter().map(|(job, _)| job.clone()).collect();
+                let is_gone = |place: &Place| now - place.since >= FORGOTTEN_AFTER;
+                let gone = self.jobs.iter().filter(|(_, place)| is_gone(place)).map(|(job, _)| job.clone());
+                let gone: Vec<JobKey> = gone.collect();
                 gone.iter().for_each(|job| self.leave(job));
             }
-            self.jobs.insert(job.clone(), (now, day));
-            *self.days.entry(day).or_default() += 1;
+            let row = self.rows.entry(rank).or_default();
+            row.came += 1;
+            self.jobs.insert(job.clone(), Place { since: now, rank, number: row.came });
         }
-        self.days.range(..=day).map(|(_, count)| count).sum()
+        let Some(place) = self.jobs.get_mut(job) else { return 1 };
+        place.since = now;
+        let before: u32 = self.rows.range(..rank).map(|(_, row)| row.came - row.left).sum();
+        let left = self.rows.get(&rank).map_or(0, |row| row.left);
+        before + place.number.saturating_sub(left).max(1)
     }
 
     /// Takes a job out of the line, where it stands in it.
     pub fn leave(&mut self, job: &JobKey) {
-        let Some((_, day)) = self.jobs.remove(job) else { return };
-        if let Some(count) = self.days.get_mut(&day) {
-            *count -= 1;
-            if *count == 0 {
-                self.days.remove(&day);
+        let Some(Place { rank, .. }) = self.jobs.remove(job) else { return };
+        if let Some(row) = self.rows.get_mut(&rank) {
+            row.left += 1;
+            if row.left == row.came {
+                self.rows.remove(&rank);
             }
         }
     }
@@ -64,30 +106,48 @@ mod tests {
         JobKey { tenant: "acme".to_owned(), job_id: uuid::Uuid::from_u128(number) }
     }
 
-    fn day(number: i64) -> Option<At> {
-        Some(At(number * DAY + 5))
+    fn due(day: i64) -> Rank {
+        Rank::of(false, Some(At(day * DAY + 5)))
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_due_first_stands_first() {
+    async fn what_has_begun_or_is_due_first_stands_first() {
         let (mut line, now) = (Line::default(), Instant::now());
-        assert_eq!(line.join(&job(1), day(30), now), 1);
-        assert_eq!(line.join(&job(2), None, now), 2, "without a due time: behind");
-        assert_eq!(line.join(&job(3), day(30), now), 2, "on the same day: in the order of arrival");
-        assert_eq!(line.join(&job(4), day(3), now), 1, "past the others");
-        assert_eq!(line.join(&job(2), None, now), 4, "who is in line already is not counted twice");
+        let (begun, undated) = (Rank::of(true, None), Rank::of(false, None));
+        assert_eq!(line.join(&job(1), due(30), now), 1);
+        assert_eq!(line.join(&job(2), undated, now), 2, "without a due time: behind");
+        assert_eq!(line.join(&job(3), due(30), now), 2, "on the same day: in the order of arrival");
+        assert_eq!(line.join(&job(4), due(3), now), 1, "past the others");
+        assert_eq!(line.join(&job(5), begun, now), 1, "past everybody");
+        assert_eq!(line.join(&job(2), undated, now), 5, "who is in line already is not counted twice");
+        assert_eq!(line.join(&job(3), begun, now), 2, "it has begun since");
         line.leave(&job(4));
         line.leave(&job(4));
-        assert_eq!((line.join(&job(1), day(30), now), line.len()), (2, 3));
+        assert_eq!((line.join(&job(1), due(30), now), line.len()), (3, 4));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_comes_back_stands_where_it_stood_and_moves_up_as_others_leave() {
+        let (mut line, now) = (Line::default(), Instant::now());
+        for number in 1..=1000 {
+            assert_eq!(u128::from(line.join(&job(number), due(1), now)), number);
+        }
+        for number in 1..=400 {
+            line.leave(&job(number));
+        }
+        assert_eq!(line.join(&job(700), due(1), now), 300);
+        assert_eq!(line.join(&job(1), due(1), now), 601, "who left comes back last");
+        line.leave(&job(900));
+        assert_eq!(line.join(&job(402), due(1), now), 1);
     }
 
     #[tokio::test(start_paused = true)]
     async fn who_never_comes_back_is_forgotten() {
         let (mut line, now) = (Line::default(), Instant::now());
         for number in 0..2048 {
-            line.join(&job(number), day(1), now);
+            line.join(&job(number), due(1), now);
         }
-        let place = line.join(&job(9999), day(2), now + FORGOTTEN_AFTER);
+        let place = line.join(&job(9999), due(2), now + FORGOTTEN_AFTER);
         assert_eq!((place, line.len()), (1, 1));
     }
 }

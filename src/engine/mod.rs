@@ -50,6 +50,7 @@ pub use admission::{Policy, Tenant};
 pub use figures::Figures;
 pub use gate::{Gate, GateSettings};
 pub use guard::{Ceiling, GuardView, Scope};
+pub use line::Rank;
 
 /// The wall clock.
 pub type WallClock = Arc<dyn Fn() -> At + Send + Sync>;

@@ -16,6 +16,7 @@ use tracing::Instrument as _;
 use super::gate::{Gate, StayAway};
 use super::intake::{Arrived, Interrupted};
 use super::journal::Journal;
+use super::line::Rank;
 use super::{Engine, RetryPolicy};
 use crate::crash::{self, Point};
 use crate::job::flow::{self, Ask, Next, Why};
@@ -263,9 +264,11 @@ impl Engine {
             return Ok(Some(StayAway { wait, why: Waiting::Paused }));
         }
         let endpoint = gate.system().endpoint(step);
+        let has_begun = run.journal.with(|state| state.targets[index].names().next().is_some());
+        let rank = Rank::of(has_begun, run.job.due_at.map(At::from));
         let pass = tokio::select! {
             biased;
-            pass = gate.enter(&run.job.key, run.job.due_at.map(At::from), endpoint, self.settings.inline_wait_max) => pass,
+            pass = gate.enter(&run.job.key, rank, endpoint, self.settings.inline_wait_max) => pass,
             () = run.lost.cancelled() => return Ok(None),
             () = self.draining.cancelled() => return Ok(None),
         };

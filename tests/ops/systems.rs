@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use erasure_worker::engine::{Gate, GateSettings};
+use erasure_worker::engine::{Gate, GateSettings, Rank};
 use erasure_worker::job::{At, JobKey, Kind, Rules};
 use serde_json::json;
 
@@ -51,16 +51,17 @@ fn job(number: u128) -> JobKey {
 #[tokio::test(start_paused = true)]
 async fn where_a_system_is_scarce_the_job_that_is_due_first_comes_back_first() {
     let gate = limited(1);
-    let day = |number: i64| Some(At(number * 86_400_000));
-    let enter = |number: u128, due| {
+    let day = |number: i64| Rank::of(false, Some(At(number * 86_400_000)));
+    let (begun, undated) = (Rank::of(true, None), Rank::of(false, None));
+    let enter = |number: u128, rank| {
         let gate = &gate;
-        async move { gate.enter(&job(number), due, "delete", Duration::ZERO).await.map(|_| ()) }
+        async move { gate.enter(&job(number), rank, "delete", Duration::ZERO).await.map(|_| ()) }
     };
-    enter(0, None).await.unwrap();
+    enter(0, undated).await.unwrap();
     for number in 1..=5 {
         enter(number, day(30)).await.unwrap_err();
     }
-    let last = enter(6, None).await.unwrap_err().wait;
+    let last = enter(6, undated).await.unwrap_err().wait;
     let urgent = enter(7, day(1)).await.unwrap_err().wait;
     let next = enter(8, day(2)).await.unwrap_err().wait;
     let minute = Duration::from_secs(60);
@@ -68,6 +69,8 @@ async fn where_a_system_is_scarce_the_job_that_is_due_first_comes_back_first() {
     tokio::time::advance(minute).await;
     enter(7, day(1)).await.unwrap();
     assert_eq!(enter(8, day(2)).await.unwrap_err().wait, minute, "who has passed stands in line no more");
+    assert_eq!(enter(7, begun).await.unwrap_err().wait, minute, "who has passed once goes before those who have not");
+    assert_eq!(enter(8, day(2)).await.unwrap_err().wait, 2 * minute);
 }
 
 #[tokio::test(start_paused = true)]
@@ -76,7 +79,7 @@ async fn what_a_system_takes_a_minute_follows_from_its_rate_and_what_a_target_ha
     assert_eq!(gate.targets_per_minute(), Some(60.0), "nothing is known yet: a call a target");
     for call in 0..12 {
         let endpoint = if call % 3 == 0 { "look" } else { "delete" };
-        let pass = gate.enter(&job(1), None, endpoint, Duration::ZERO).await.unwrap();
+        let pass = gate.enter(&job(1), Rank::of(true, None), endpoint, Duration::ZERO).await.unwrap();
         gate.ended(pass, None);
     }
     gate.target_ended();

@@ -279,7 +279,7 @@ async fn persons(around: Surroundings, cases: Vec<Case>, done: Arc<Mutex<Done>>)
 }
 
 /// The configuration as an operator would write it. Nothing is listened on and nothing is written.
-fn configuration() -> Config {
+pub fn configuration() -> Config {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("worker.toml");
     let common = "requests_per_minute = 600000\nmax_in_flight = 4\nverify_interval = \"100ms\"\n\

@@ -41,6 +41,9 @@ struct State {
     /// Lying in a wait queue.
     waiting: usize,
     tags: u64,
+    /// Publishes and acks.
+    taken: u64,
+    settled: u64,
     epochs: u64,
     events: Vec<Event>,
     letters: Vec<DeadLetter>,
@@ -109,6 +112,17 @@ impl Hub {
         let body = serde_json::json!({ "schema": "erasure.cancel/v1", "tenant": "acme", "job_id": job_id });
         self.state().control.push(Bytes::from(body.to_string()));
         self.changed.notify_waiters();
+    }
+
+    /// Deliveries, publishes and acks so far.
+    pub fn operations(&self) -> [u64; 3] {
+        let state = self.state();
+        [state.tags, state.taken, state.settled]
+    }
+
+    /// How many events there are.
+    pub fn events_told(&self) -> usize {
+        self.state().events.len()
     }
 
     pub fn events(&self) -> Vec<Event> {
@@ -188,6 +202,7 @@ impl Hub {
 
     fn take_over(&self, publication: Publication) {
         let Publication { to, properties, body } = publication;
+        self.state().taken += 1;
         match to {
             Destination::Event { .. } => {
                 let value: Value = serde_json::from_slice(&body).unwrap();
@@ -349,6 +364,7 @@ impl Right {
             Some((epoch, _)) if *epoch == self.epoch => {}
             _ => return Err(Lost),
         }
+        state.settled += 1;
         if let Some((_, message)) = state.unacked.remove(&self.tag)
             && requeue
         {

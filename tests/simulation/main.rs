@@ -13,6 +13,7 @@ mod director;
 mod forms;
 mod hub;
 mod life;
+mod parking;
 mod verdict;
 
 use std::process::ExitCode;
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
         println!("{}", verdict.story.join("\n"));
         return report(&[verdict], 1);
     }
+    parking::judge();
     let seeds = number("--seeds").unwrap_or(SEEDS);
     let verdicts = side_by_side(seeds);
     // The same seed again is the same run, call for call: a failing one can be looked into.

@@ -42,6 +42,14 @@ pub(crate) struct Receipts {
     chain: Mutex<Chain>,
 }
 
+/// What a receipt is to say.
+struct Certifiable<'a> {
+    /// What the event says.
+    told: &'a Map<String, Value>,
+    /// To the person's identities, where the publisher gave a salt.
+    commitment: Option<String>,
+}
+
 /// What the last batch handed in will make of the chain.
 #[derive(Default)]
 struct Chain {
@@ -136,7 +144,8 @@ impl Engine {
             digest::commitment(salt, &run.job.identity_bytes())
         });
         let subject_ref = run.journal.with(|state| state.record.subject_ref.clone());
-        self.end_certified(&run.job.key, ended, told, subject_ref, commitment, rest, |batch| {
+        let what = Certifiable { told, commitment };
+        self.end_certified(&run.job.key, ended, what, subject_ref, rest, |batch| {
             run.journal.end(&*self.store, batch, forget)
         })
         .await
@@ -150,21 +159,21 @@ impl Engine {
         told: &Map<String, Value>,
         rest: Batch,
     ) -> Result<(), Interrupted> {
-        self.end_certified(key, ended, told, String::new(), None, rest, |batch| vec![self.store.submit(batch)]).await
+        let what = Certifiable { told, commitment: None };
+        self.end_certified(key, ended, what, String::new(), rest, |batch| vec![self.store.submit(batch)]).await
     }
 
     async fn end_certified(
         &self,
         key: &JobKey,
         ended: &mut Ended,
-        told: &Map<String, Value>,
+        what: Certifiable<'_>,
         subject_ref: String,
-        commitment: Option<String>,
         rest: Batch,
         mut hand_in: impl FnMut(Batch) -> Vec<Ticket>,
     ) -> Result<(), Interrupted> {
         let (mut event, at) = (ended.event.clone(), ended.at);
-        self.certify(&mut event, told, commitment, rest, |event, receipt, number, mut batch| {
+        self.certify(&mut event, what, rest, |event, receipt, number, mut batch| {
             ended.event.clone_from(event);
             let with_event = row::with_event(at, receipt, key, event);
             ended.certified = with_event.is_some().then(|| Certified { number, subject_ref: subject_ref.clone() });
@@ -186,23 +195,27 @@ impl Engine {
         let now = self.now();
         let mut rest = Batch::new();
         retention::expire_fact(&mut rest, now.plus(self.settings.retain_failed), &row);
-        self.certify(&mut event, &data, None, rest, |event, receipt, number, mut batch| {
-            batch.put(Table::Receipt, number.to_be_bytes(), row::alone(now, receipt));
-            batch.put(Table::Meta, row.clone(), event.to_bytes());
-            vec![self.store.submit(batch)]
-        })
+        self.certify(
+            &mut event,
+            Certifiable { told: &data, commitment: None },
+            rest,
+            |event, receipt, number, mut batch| {
+                batch.put(Table::Receipt, number.to_be_bytes(), row::alone(now, receipt));
+                batch.put(Table::Meta, row.clone(), event.to_bytes());
+                vec![self.store.submit(batch)]
+            },
+        )
         .await?;
         Ok(event)
     }
 
-    /// Puts a receipt into an event that says `told`. `hand_in`, told the event, the receipt and its number, adds these and
+    /// Puts a receipt into an event. `hand_in`, told the event, the receipt and its number, adds these and
     /// what belongs to the same moment to the batch and hands it to the store; it is called again, with
     /// another receipt, where a batch before this one failed.
     async fn certify(
         &self,
         event: &mut Event,
-        told: &Map<String, Value>,
-        commitment: Option<String>,
+        what: Certifiable<'_>,
         rest: Batch,
         mut hand_in: impl FnMut(&Event, &str, u64, Batch) -> Vec<Ticket>,
     ) -> Result<(), Interrupted> {
@@ -214,7 +227,7 @@ impl Engine {
                 let mut chain = self.receipts.chain();
                 let before = chain.head(&*self.store)?;
                 let link = Link::after(before.as_ref(), Uuid::new_v4);
-                let payload = claims::payload(&origin, &link, told, commitment.clone());
+                let payload = claims::payload(&origin, &link, what.told, what.commitment.clone());
                 let receipt = self.receipts.signer.compact(RECEIPT, &payload);
                 event.body = with_receipt(&bare, &receipt).ok_or_else(no_place)?;
                 let head = link.head(&receipt);
