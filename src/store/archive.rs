@@ -14,10 +14,15 @@ use std::io;
 use std::ops::Bound;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
-use redb::{Builder, Database, ReadOnlyTable, ReadableDatabase as _, ReadableTable as _, TableDefinition, TableError};
+use redb::{
+    Builder, Database, DatabaseError, ReadOnlyTable, ReadableDatabase as _, ReadableTable as _, TableDefinition,
+    TableError,
+};
 
 use super::block::{self, Squeeze};
+use super::folder::CLOSING;
 use super::{Pair, Table};
 
 const ROWS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("rows");
@@ -69,8 +74,18 @@ impl Archive {
     /// Opens the file, creating it where it is missing. After an unclean stop redb reads all of it and
     /// compares its checksums.
     pub(super) fn open(path: PathBuf, cache: usize) -> Result<Self, ArchiveError> {
-        let db = Builder::new().set_cache_size(cache).create(&path)?;
-        Ok(Self { db, path })
+        let began = Instant::now();
+        loop {
+            match Builder::new().set_cache_size(cache).create(&path) {
+                Ok(db) => return Ok(Self { db, path }),
+                // The directory is ours, so this file was just closed here; a child that this process
+                // forked keeps its lock until it runs a program of its own.
+                Err(DatabaseError::DatabaseAlreadyOpen) if began.elapsed() < CLOSING => {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
     }
 
     /// The number of the last [`Archive::put`].

@@ -17,7 +17,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use rustix::fs::{FlockOperation, flock};
 
@@ -25,6 +25,11 @@ use super::StoreError;
 
 const STORE: &str = "store";
 const CORRUPT: &str = "store.corrupt-";
+
+/// How long to wait for the files of a store that this process has just closed.
+pub(super) const CLOSING: Duration = Duration::from_secs(5);
+/// How long to wait for the directory itself: it may be another process's.
+const GIVEN_BACK: Duration = Duration::from_secs(1);
 
 /// How long a store that was moved aside is kept.
 pub const KEEP_MOVED_ASIDE: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -51,10 +56,19 @@ impl StateDir {
             .mode(0o600)
             .open(path.join("lock"))
             .map_err(|error| failed("cannot write to", error))?;
-        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Self { path: path.to_owned(), _lock: lock }),
-            Err(rustix::io::Errno::WOULDBLOCK) => Err(StoreError::Held { path: path.display().to_string() }),
-            Err(error) => Err(failed("cannot lock", error.into())),
+        let began = Instant::now();
+        loop {
+            match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return Ok(Self { path: path.to_owned(), _lock: lock }),
+                // Its last owner may be about to end.
+                Err(rustix::io::Errno::WOULDBLOCK) if began.elapsed() < GIVEN_BACK => {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                Err(rustix::io::Errno::WOULDBLOCK) => {
+                    return Err(StoreError::Held { path: path.display().to_string() });
+                }
+                Err(error) => return Err(failed("cannot lock", error.into())),
+            }
         }
     }
 

@@ -20,7 +20,7 @@ use tokio::sync::watch;
 use super::archive::{Archive, ArchiveError};
 use super::archiver::{Archiver, Mover, Resting, bed};
 use super::committer::{Committer, Health, Sink};
-use super::folder::{Mark, StateDir, sync_dir};
+use super::folder::{CLOSING, Mark, StateDir, sync_dir};
 use super::layout::{self, ARCHIVE_KEY, Change, Changes, Cuts, GROUP_KEY, SEGMENT, flat, is_archived};
 use super::notes::Notes;
 use super::options::{FreeSpace, LogFile, Options, Syncer};
@@ -31,9 +31,6 @@ use super::{Batch, Pair, Store, StoreError, StoreStats, Table, Ticket};
 pub const VERSION: u32 = 2;
 /// The key in [`Table::Meta`] that holds the version, four bytes, big-endian.
 pub const VERSION_KEY: &[u8] = b"version";
-
-/// How long to wait for the files of a store that this process has just closed.
-const CLOSING: Duration = Duration::from_secs(5);
 
 /// An open store, and where a damaged one was put if there was one.
 #[derive(Debug)]

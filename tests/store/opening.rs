@@ -194,3 +194,24 @@ fn stores_moved_aside_are_deleted_after_a_week_and_nothing_else_is() {
     assert!(kept.iter().all(|name| dir.path().join(name).join("blobs").exists()));
     assert!(dir.path().join("store.corrupt-5").exists());
 }
+
+#[test]
+fn what_was_closed_and_is_still_locked_for_a_moment_is_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(open(dir.path()));
+    // As in a child that was forked and does not run its own program yet.
+    let kept = ["lock", "store/archive"].map(|name| {
+        let file = fs::File::options().write(true).open(dir.path().join(name)).unwrap();
+        file.lock().unwrap();
+        file
+    });
+    let path = dir.path().to_owned();
+    let opening = std::thread::spawn(move || SledStore::open(&path, Options::default()).map(drop));
+    for file in kept {
+        // Long enough to be turned away, were it not to wait.
+        std::thread::sleep(Duration::from_millis(100));
+        assert!(!opening.is_finished());
+        file.unlock().unwrap();
+    }
+    opening.join().unwrap().unwrap();
+}
