@@ -130,6 +130,9 @@ impl std::fmt::Debug for Delivery {
     }
 }
 
+/// A wait that is a tier's own, less what passes until the message is published, is still that tier's.
+const PARKING: Duration = Duration::from_secs(1);
+
 /// The wait queues.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Tier {
@@ -171,9 +174,10 @@ impl Tier {
         }
     }
 
-    /// The longest tier that does not overshoot `wait`; the shortest one for anything less.
+    /// The longest tier that does not overshoot `wait` by more than a second, which parking itself may
+    /// have taken; the shortest one for anything less.
     pub fn for_wait(wait: Duration) -> Tier {
-        Tier::ALL.into_iter().rev().find(|tier| tier.wait() <= wait).unwrap_or(Tier::S5)
+        Tier::ALL.into_iter().rev().find(|tier| tier.wait() <= wait + PARKING).unwrap_or(Tier::S5)
     }
 }
 
@@ -326,4 +330,18 @@ pub trait Broker: Send + Sync + 'static {
 
     /// Closes the connection; deliveries in hand go back to the queue.
     async fn close(&self);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_that_is_a_tiers_own_lies_on_it_though_parking_takes_a_moment() {
+        for tier in Tier::ALL {
+            assert_eq!(Tier::for_wait(tier.wait() - Duration::from_millis(200)), tier);
+        }
+        assert_eq!(Tier::for_wait(Duration::from_secs(890)), Tier::M3);
+        assert_eq!(Tier::for_wait(Duration::ZERO), Tier::S5);
+    }
 }

@@ -4,7 +4,7 @@
 //! parks; a system that is slow, limited or held stops only the jobs that need it.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -38,6 +38,8 @@ const MINUTE: Duration = Duration::from_secs(60);
 /// Failures in a row that open the breaker.
 const BREAKER_FAILURES: u32 = 5;
 const BREAKER_LONGEST: Duration = Duration::from_secs(30);
+/// A system that answers again is noticed within this.
+const LONGEST_TROUBLED_WAIT: Duration = Duration::from_secs(180);
 /// A release of a hold takes effect within this.
 const LONGEST_HELD_WAIT: Duration = Duration::from_secs(900);
 const UNKNOWN_WAIT: Duration = Duration::from_secs(5);
@@ -59,24 +61,62 @@ struct State {
     paused_until: Option<Instant>,
     hold: Option<Hold>,
     failures: u32,
+    /// When the first of the failures in a row was.
+    failing_since: Option<Instant>,
     open_until: Option<Instant>,
     line: Line,
-    /// Calls by endpoint, and targets that ended: what a target costs.
+    /// Calls by endpoint, targets that began and that ended: what a target costs.
     calls: HashMap<&'static str, u64>,
+    targets_begun: u64,
     targets_ended: u64,
     in_hand: HashSet<JobKey>,
     latency: Duration,
 }
 
 impl State {
-    /// Calls that a target takes at the endpoint that is called most; one, until enough have ended to
-    /// tell: whoever comes back too early loses less than whoever comes too late.
-    fn calls_per_target(&self) -> u32 {
+    /// What so many calls are for each target, rather too few than too many: whoever comes back too
+    /// early loses less than whoever comes too late. One, until enough have ended to tell.
+    fn per_target(&self, calls: u64) -> f64 {
         if self.targets_ended < ENOUGH_ENDED {
-            return 1;
+            return 1.0;
         }
-        let busiest = self.calls.values().copied().max().unwrap_or_default();
-        u32::try_from(busiest / self.targets_ended).unwrap_or(u32::MAX).max(1)
+        #[allow(clippy::cast_precision_loss, reason = "an estimate is no count")]
+        let each = calls as f64 / self.targets_begun.max(self.targets_ended) as f64;
+        each.max(1.0)
+    }
+
+    /// How long a target's turn is: by the rate of the endpoint that it needs most, or by the slots.
+    fn each_target(&self, settings: &GateSettings) -> Duration {
+        match settings.requests_per_minute {
+            Some(limit) => {
+                let busiest = self.calls.values().copied().max().unwrap_or_default();
+                (MINUTE / limit.max(1)).mul_f64(self.per_target(busiest))
+            }
+            None => self.each_call(settings).mul_f64(self.per_target(self.calls.values().sum())),
+        }
+    }
+
+    /// How often a slot comes free while all are taken.
+    fn each_call(&self, settings: &GateSettings) -> Duration {
+        self.latency / u32::try_from(settings.max_in_flight.max(1)).unwrap_or(u32::MAX)
+    }
+}
+
+/// One who waits in hand, counted for as long as it does.
+struct Waiter<'a>(&'a AtomicUsize);
+
+impl<'a> Waiter<'a> {
+    /// Joins those who wait, unless its turn would come too late: one comes `every` so often.
+    fn join(waiting: &'a AtomicUsize, every: Duration, inline: Duration) -> Option<Waiter<'a>> {
+        let before = u32::try_from(waiting.fetch_add(1, Ordering::AcqRel)).unwrap_or(u32::MAX);
+        let waiter = Waiter(waiting);
+        (every.saturating_mul(before.saturating_add(1)) <= inline).then_some(waiter)
+    }
+}
+
+impl Drop for Waiter<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -88,6 +128,8 @@ pub struct Gate {
     slots: Arc<Semaphore>,
     state: Mutex<State>,
     freed: Notify,
+    for_room: AtomicUsize,
+    for_slot: AtomicUsize,
     calls: AtomicU64,
 }
 
@@ -138,7 +180,17 @@ impl Gate {
     /// A gate before a system.
     pub fn new(system: Arc<dyn System>, rules: Rules, settings: GateSettings) -> Gate {
         let slots = Arc::new(Semaphore::new(settings.max_in_flight.max(1)));
-        Gate { system, rules, settings, slots, state: Mutex::default(), freed: Notify::new(), calls: AtomicU64::new(0) }
+        Gate {
+            system,
+            rules,
+            settings,
+            slots,
+            state: Mutex::default(),
+            freed: Notify::new(),
+            for_room: AtomicUsize::new(0),
+            for_slot: AtomicUsize::new(0),
+            calls: AtomicU64::new(0),
+        }
     }
 
     /// The system.
@@ -165,7 +217,8 @@ impl Gate {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits up to `inline` for the right to make one call for a job of this rank.
+    /// Waits up to `inline` for the right to make one call for a job of this rank, where that can be
+    /// enough: whoever would only wait in hand keeps others from being seen.
     pub async fn enter(
         &self,
         job: &JobKey,
@@ -174,36 +227,25 @@ impl Gate {
         inline: Duration,
     ) -> Result<Pass, StayAway> {
         let deadline = Instant::now() + inline;
-        let mut has_waited = false;
-        loop {
-            let freed = self.freed.notified();
-            if self.has_room(job) {
-                break;
-            }
-            has_waited = true;
-            if tokio::time::timeout_at(deadline, freed).await.is_err() {
-                return Err(self.join_line(job, rank));
-            }
-        }
-        if has_waited {
-            // One is woken for each that leaves, and a job's second target needs no room of its own.
-            self.freed.notify_one();
-        }
-        loop {
-            let until = match self.closed_until(job)? {
-                None => break,
-                Some(until) => until,
+        self.enter_room(job, rank, deadline, inline).await?;
+        let slot = loop {
+            let slot = match self.closed(job, rank, deadline)? {
+                Some(until) => Err(until),
+                None => {
+                    let slot = self.slot(job, rank, deadline, inline).await?;
+                    // It may have closed while the slot was waited for.
+                    match self.closed(job, rank, deadline)? {
+                        Some(until) => Err(until),
+                        None => Ok(slot),
+                    }
+                }
             };
-            if until > deadline {
-                let wait = until.saturating_duration_since(Instant::now());
-                return Err(StayAway { wait, why: Waiting::RateLimit });
+            match slot {
+                Ok(slot) => break slot,
+                Err(until) => tokio::time::sleep_until(until).await,
             }
-            tokio::time::sleep_until(until).await;
-        }
-        let Ok(slot) = tokio::time::timeout_at(deadline, Arc::clone(&self.slots).acquire_owned()).await else {
-            return Err(self.join_line(job, rank));
         };
-        let Ok(slot) = slot else { return Err(StayAway { wait: UNKNOWN_WAIT, why: Waiting::RateLimit }) };
+        self.tries();
         let start = self.reserve(job, rank, endpoint, deadline)?;
         if start > Instant::now() {
             tokio::time::sleep_until(start).await;
@@ -211,10 +253,53 @@ impl Gate {
         {
             let mut state = self.lock();
             state.line.leave(job);
+            state.targets_begun += u64::from(rank != Rank::Begun);
             *state.calls.entry(endpoint).or_default() += 1;
         }
         self.calls.fetch_add(1, Ordering::Relaxed);
         Ok(Pass { _slot: slot, began: Instant::now() })
+    }
+
+    async fn enter_room(&self, job: &JobKey, rank: Rank, deadline: Instant, inline: Duration) -> Result<(), StayAway> {
+        let mut waiter = None;
+        loop {
+            let freed = self.freed.notified();
+            if self.has_room(job) {
+                break;
+            }
+            if waiter.is_none() {
+                let every = self.lock().each_target(&self.settings);
+                waiter = Some(Waiter::join(&self.for_room, every, inline).ok_or_else(|| self.join_line(job, rank))?);
+            }
+            if tokio::time::timeout_at(deadline, freed).await.is_err() {
+                return Err(self.join_line(job, rank));
+            }
+        }
+        if waiter.is_some() {
+            // One is woken for each that leaves, and a job's second target needs no room of its own.
+            self.freed.notify_one();
+        }
+        Ok(())
+    }
+
+    async fn slot(
+        &self,
+        job: &JobKey,
+        rank: Rank,
+        deadline: Instant,
+        inline: Duration,
+    ) -> Result<OwnedSemaphorePermit, StayAway> {
+        if let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() {
+            return Ok(slot);
+        }
+        let every = self.lock().each_call(&self.settings);
+        let Some(_waiter) = Waiter::join(&self.for_slot, every, inline) else {
+            return Err(self.join_line(job, rank));
+        };
+        match tokio::time::timeout_at(deadline, Arc::clone(&self.slots).acquire_owned()).await {
+            Ok(Ok(slot)) => Ok(slot),
+            Ok(Err(_)) | Err(_) => Err(self.join_line(job, rank)),
+        }
     }
 
     /// One system holds at most its share of the jobs in hand.
@@ -237,23 +322,35 @@ impl Gate {
         }
     }
 
-    /// `Err`: held. `Ok(Some)`: closed until then. `Ok(None)`: open.
-    fn closed_until(&self, _job: &JobKey) -> Result<Option<Instant>, StayAway> {
+    /// `Err`: held, or closed for longer than is waited. `Ok(Some)`: closed until then. `Ok(None)`: open.
+    fn closed(&self, job: &JobKey, rank: Rank, deadline: Instant) -> Result<Option<Instant>, StayAway> {
         let now = Instant::now();
-        let mut state = self.lock();
+        let state = self.lock();
         if let Some(hold) = &state.hold {
             // The longer the hold, the longer the stay: a release soon after is noticed soon.
             let wait = now.duration_since(hold.since).clamp(UNKNOWN_WAIT, LONGEST_HELD_WAIT);
             return Err(StayAway { wait, why: Waiting::Held });
         }
-        if let Some(until) = state.open_until {
-            if until > now {
-                return Ok(Some(until));
-            }
-            // One call goes through to try; the others wait for what becomes of it.
-            state.open_until = Some(now + self.settings.breaker_pause.min(BREAKER_LONGEST));
+        let Some(until) = state.open_until.max(state.paused_until).filter(|until| *until > now) else {
+            return Ok(None);
+        };
+        if until <= deadline {
+            return Ok(Some(until));
         }
-        Ok(state.paused_until.filter(|until| *until > now))
+        // As with a hold; and nobody sooner than its turn could come.
+        let failing = state.failing_since.filter(|_| state.open_until.is_some());
+        let troubled = failing.map_or(Duration::ZERO, |since| (now - since).min(LONGEST_TROUBLED_WAIT));
+        drop(state);
+        let away = self.join_line(job, rank);
+        Err(StayAway { wait: away.wait.max(until - now).max(troubled), ..away })
+    }
+
+    /// Where the breaker's pause is over: one goes through to try, the others wait for what becomes of it.
+    fn tries(&self) {
+        let mut state = self.lock();
+        if state.open_until.is_some() {
+            state.open_until = Some(Instant::now() + self.settings.breaker_pause.min(BREAKER_LONGEST));
+        }
     }
 
     /// Takes the next free moment of the endpoint's window: at most so many calls in any minute.
@@ -287,10 +384,7 @@ impl Gate {
     fn join_line(&self, job: &JobKey, rank: Rank) -> StayAway {
         let mut state = self.lock();
         let place = state.line.join(job, rank, Instant::now());
-        let each = match self.settings.requests_per_minute {
-            Some(limit) => MINUTE / limit.max(1) * state.calls_per_target(),
-            None => state.latency / u32::try_from(self.settings.max_in_flight.max(1)).unwrap_or(u32::MAX),
-        };
+        let each = state.each_target(&self.settings);
         StayAway { wait: each.saturating_mul(place).max(UNKNOWN_WAIT), why: Waiting::RateLimit }
     }
 
@@ -303,6 +397,7 @@ impl Gate {
         match failure.map(|failure| failure.kind) {
             Some(K::Unavailable | K::Ambiguous) => {
                 state.failures = state.failures.saturating_add(1);
+                state.failing_since.get_or_insert(now);
                 if state.failures >= BREAKER_FAILURES {
                     let doublings = (state.failures - BREAKER_FAILURES).min(16);
                     let pause = self.settings.breaker_pause.saturating_mul(1 << doublings).min(BREAKER_LONGEST);
@@ -324,6 +419,7 @@ impl Gate {
             }
             None | Some(K::UnauthorisedTheirs(_) | K::Refused | K::Rejected | K::Unreadable) => {
                 state.failures = 0;
+                state.failing_since = None;
                 state.open_until = None;
             }
         }

@@ -15,6 +15,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use serde_json::Value;
 use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 #[derive(Clone)]
@@ -31,6 +32,7 @@ pub struct Event {
     pub id: String,
     pub body: Bytes,
     pub value: Value,
+    pub at: Instant,
 }
 
 #[derive(Default)]
@@ -206,7 +208,12 @@ impl Hub {
         match to {
             Destination::Event { .. } => {
                 let value: Value = serde_json::from_slice(&body).unwrap();
-                self.state().events.push(Event { id: value["id"].as_str().unwrap().to_owned(), body, value });
+                self.state().events.push(Event {
+                    id: value["id"].as_str().unwrap().to_owned(),
+                    body,
+                    value,
+                    at: Instant::now(),
+                });
             }
             Destination::DeadLetter => self.state().letters.push(DeadLetter { properties, body }),
             Destination::Cancel => self.state().control.push(body),

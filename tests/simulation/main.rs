@@ -13,6 +13,7 @@ mod director;
 mod forms;
 mod hub;
 mod life;
+mod pace;
 mod parking;
 mod verdict;
 
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
         return report(&[verdict], 1);
     }
     parking::judge();
+    pace::judge();
     let seeds = number("--seeds").unwrap_or(SEEDS);
     let verdicts = side_by_side(seeds);
     // The same seed again is the same run, call for call: a failing one can be looked into.
