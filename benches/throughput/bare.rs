@@ -16,19 +16,22 @@ use lapin::types::FieldTable;
 use lapin::{BasicProperties, Channel, Confirmation, Connection, ConnectionProperties};
 use reqwest::{Client, Method};
 
+use crate::Task;
 use crate::load::{self, Kind};
 use crate::meter::Meter;
 use crate::stand_in::email;
 
-/// Does `jobs` jobs and returns what they took.
-pub async fn run(url: &str, prefix: &str, prefetch: u16, jobs: u64, systems: &str) -> Meter {
+/// Does the jobs and returns what they took.
+pub async fn run(task: &Task) -> Meter {
+    let Task { url, prefix, systems, prefetch, jobs, others } = task;
+    let (prefetch, jobs) = (*prefetch, *jobs);
     let connection = Connection::connect(url, ConnectionProperties::default()).await.unwrap();
     let taking = connection.create_channel().await.unwrap();
     taking.basic_qos(prefetch, BasicQosOptions::default()).await.unwrap();
     let telling = connection.create_channel().await.unwrap();
     telling.confirm_select(ConfirmSelectOptions::default()).await.unwrap();
     let http = Client::builder().no_proxy().tcp_nodelay(true).tls_certs_only([]).build().unwrap();
-    let loop_ = Arc::new(Loop { telling, http, prefix: prefix.to_owned(), systems: systems.to_owned() });
+    let loop_ = Arc::new(Loop { telling, http, prefix: prefix.clone(), systems: systems.clone() });
 
     let done = Arc::new(AtomicU64::new(0));
     let options = BasicConsumeOptions::default();
@@ -44,7 +47,7 @@ pub async fn run(url: &str, prefix: &str, prefetch: u16, jobs: u64, systems: &st
             });
         }
     });
-    let meter = Meter::watch(jobs, || done.load(Ordering::Relaxed), Default::default).await;
+    let meter = Meter::watch(jobs, *others, || done.load(Ordering::Relaxed), Default::default).await;
     // Answered after all acks: closing earlier could lose the last of them.
     taking.basic_qos(prefetch, BasicQosOptions::default()).await.unwrap();
     taken.abort();

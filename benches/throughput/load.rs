@@ -2,6 +2,7 @@
 //!
 //! The rule it keeps: a round counts only where every job ended as completed, and nothing is left.
 
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
@@ -12,8 +13,11 @@ use lapin::options::{
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
 
-/// What the bare loop publishes: about as long as the worker's own event.
-pub const EVENT: &str = concat!(
+/// What the bare loop publishes: about as long as the worker's own event with its receipt.
+pub static EVENT: LazyLock<String> =
+    LazyLock::new(|| WITHOUT_RECEIPT.replace(r#""receipt":null"#, &format!(r#""receipt":"{}""#, "A".repeat(1_300))));
+
+const WITHOUT_RECEIPT: &str = concat!(
     r#"{"specversion":"1.0","type":"erasure.job.completed.v1","source":"/erasure-worker/sandbox/default","id":"#,
     r#""6c0b7b0e-6a4e-5a53-9a2e-0d8c6a0a7f11","time":"2026-11-22T10:00:00.000Z","subject":"6c0b7b0e-6a4e-4a53-9a2e-0d8c6a0a7f11","#,
     r#""datacontenttype":"application/json","dataschema":"https://example.com/schemas/erasure.event.v1.json","data":{"job_id":"#,

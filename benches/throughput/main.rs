@@ -135,6 +135,18 @@ async fn names(rabbit: &Rabbit) -> String {
     prefix
 }
 
+/// What a loop is to do, in its own process.
+struct Task {
+    url: String,
+    prefix: String,
+    /// The stand-in's address.
+    systems: String,
+    prefetch: u16,
+    jobs: u64,
+    /// The processes of the broker and of the stand-in.
+    others: [u32; 2],
+}
+
 /// A loop in a process of its own.
 struct Loop {
     process: Child,
@@ -155,6 +167,7 @@ impl Loop {
         let log = std::fs::File::create(dir.path().join("log")).unwrap();
         let process = Command::new(std::env::current_exe().unwrap())
             .args(["--role", role, "--url", &rabbit.url(), "--prefix", prefix, "--systems", &stand_in.address])
+            .args(["--broker", &rabbit.process().to_string(), "--stand-in", &stand_in.process.id().to_string()])
             .args(["--prefetch", &prefetch.to_string(), "--jobs", &jobs.to_string()])
             .args(["--work", &work.to_string(), "--dir"])
             .arg(dir.path())
@@ -212,17 +225,22 @@ fn child(role: &str, value: impl Fn(&str) -> String) {
     if role == "stand-in" {
         return stand_in::serve();
     }
-    let (url, prefix, systems, dir) = (value("--url"), value("--prefix"), value("--systems"), value("--dir"));
-    let (prefetch, jobs) = (value("--prefetch").parse().unwrap(), value("--jobs").parse().unwrap());
+    let task = Task {
+        url: value("--url"),
+        prefix: value("--prefix"),
+        systems: value("--systems"),
+        prefetch: value("--prefetch").parse().unwrap(),
+        jobs: value("--jobs").parse().unwrap(),
+        others: ["--broker", "--stand-in"].map(|name| value(name).parse().unwrap()),
+    };
     app::install_tls();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let meter = runtime.block_on(async {
         match role {
-            "bare" => bare::run(&url, &prefix, prefetch, jobs, &systems).await,
+            "bare" => bare::run(&task).await,
             "worker" => {
                 let _telemetry = erasure_worker::telemetry::init().unwrap();
-                let work = value("--work").parse().unwrap();
-                worker::run(&url, &prefix, prefetch, jobs, &systems, Path::new(&dir), work).await
+                worker::run(&task, Path::new(&value("--dir")), value("--work").parse().unwrap()).await
             }
             _ => panic!("no such role"),
         }

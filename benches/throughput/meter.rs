@@ -17,6 +17,8 @@ pub struct Meter {
     pub rate: f64,
     /// Processor time a job, user and kernel.
     pub cpu_us: f64,
+    /// The broker's in the same time, and the stand-in's.
+    pub others_cpu_us: [f64; 2],
     /// Group commits a job.
     pub syncs: f64,
     /// Batches a job.
@@ -37,14 +39,22 @@ struct Reading {
     at: Instant,
     jobs: u64,
     cpu: f64,
+    others: [f64; 2],
     disk: u64,
     store: StoreStats,
 }
 
 impl Meter {
-    /// Watches until `jobs` are done.
-    pub async fn watch(jobs: u64, done: impl Fn() -> u64, store: impl Fn() -> StoreStats) -> Meter {
-        let read = |jobs| Reading { at: Instant::now(), jobs, cpu: cpu(), disk: disk_bytes(), store: store() };
+    /// Watches until `jobs` are done, and what the processes of the broker and of the stand-in take for it.
+    pub async fn watch(jobs: u64, others: [u32; 2], done: impl Fn() -> u64, store: impl Fn() -> StoreStats) -> Meter {
+        let read = |jobs| Reading {
+            at: Instant::now(),
+            jobs,
+            cpu: cpu(std::process::id()),
+            others: others.map(cpu),
+            disk: disk_bytes(),
+            store: store(),
+        };
         let until = async |least: u64| {
             loop {
                 let now = done();
@@ -62,6 +72,7 @@ impl Meter {
         Meter {
             rate: count / (last.at - first.at).as_secs_f64(),
             cpu_us: (last.cpu - first.cpu) * 1e6 / count,
+            others_cpu_us: [0, 1].map(|other| (last.others[other] - first.others[other]) * 1e6 / count),
             syncs: per_job(first.store.syncs, last.store.syncs),
             batches: per_job(first.store.batches, last.store.batches),
             writes: per_job(first.store.writes, last.store.writes),
@@ -73,9 +84,9 @@ impl Meter {
     }
 }
 
-/// Seconds of processor time so far.
-pub fn cpu() -> f64 {
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+/// Seconds of processor time that a process took so far.
+pub fn cpu(process: u32) -> f64 {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
     // The second field is the program's name in parentheses and may hold spaces.
     let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
     let ticks = |field: usize| fields[field].parse::<f64>().unwrap();

@@ -28,7 +28,7 @@ pub async fn show(jobs: u64) {
         }
         last.unwrap().await.unwrap();
     }
-    let (peak, used) = (status("VmHWM:") / 1024.0, cpu() * 1e6 / number as f64);
+    let (peak, used) = (status("VmHWM:") / 1024.0, cpu(std::process::id()) * 1e6 / number as f64);
     let bytes = store.stats().bytes_on_disk / number;
     // A copy of what is open is what a kill leaves.
     copy(&state.join("store"), &killed.join("store"));

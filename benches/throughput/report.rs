@@ -94,6 +94,23 @@ impl Report {
                 bare(|meter| meter.peak_mib),
             );
         }
+        let _ = writeln!(
+            text,
+            "\n| processor time a job | prefetch | the loop | broker | stand-in |\n|---|---|---|---|---|"
+        );
+        for pair in &self.pairs {
+            for (name, meters) in [("bare loop", &pair.bare), ("worker", &pair.worker)] {
+                let of = |figure: fn(&Meter) -> f64| median(meters.iter().map(figure));
+                let _ = writeln!(
+                    text,
+                    "| {name} | {} | {:.0} µs | {:.0} µs | {:.0} µs |",
+                    pair.prefetch,
+                    of(|meter| meter.cpu_us),
+                    of(|meter| meter.others_cpu_us[0]),
+                    of(|meter| meter.others_cpu_us[1]),
+                );
+            }
+        }
         let _ = writeln!(text, "\n| fifty jobs a second, publish to event | p50 | p99 |\n|---|---|---|");
         for (name, times) in [("bare loop", &self.paced.bare), ("worker", &self.paced.worker)] {
             let _ = writeln!(text, "| {name} | {:.1} ms | {:.1} ms |", quantile(times, 0.5), quantile(times, 0.99));

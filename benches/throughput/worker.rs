@@ -11,6 +11,7 @@ use erasure_worker::broker::Broker;
 use erasure_worker::config::{Config, Surroundings};
 use tokio_util::sync::CancellationToken;
 
+use crate::Task;
 use crate::load::Work;
 use crate::meter::Meter;
 
@@ -68,9 +69,9 @@ replacement_email_domain = "example.com"
     )
 }
 
-/// Does `jobs` jobs and returns what they took.
-pub async fn run(url: &str, prefix: &str, prefetch: u16, jobs: u64, systems: &str, dir: &Path, work: Work) -> Meter {
-    let config = config(url, prefix, prefetch, systems, dir, work);
+/// Does the jobs and returns what they took.
+pub async fn run(task: &Task, dir: &Path, work: Work) -> Meter {
+    let config = config(&task.url, &task.prefix, task.prefetch, &task.systems, dir, work);
     let store = app::store(&config).await.unwrap();
     let broker = app::broker(&config, true).await.unwrap();
     let worker = Worker::with_store(&config, Arc::clone(&broker) as Arc<dyn Broker>, store).unwrap();
@@ -78,7 +79,8 @@ pub async fn run(url: &str, prefix: &str, prefetch: u16, jobs: u64, systems: &st
     let stop = CancellationToken::new();
     let asked = stop.clone();
     let working = tokio::spawn(async move { worker.run_with_ops(&config, asked).await });
-    let meter = Meter::watch(jobs, || engine.figures().events.load(Ordering::Relaxed), || engine.store().stats()).await;
+    let ended = || engine.figures().events.load(Ordering::Relaxed);
+    let meter = Meter::watch(task.jobs, task.others, ended, || engine.store().stats()).await;
     // A copy of what is open is what a kill leaves.
     crate::copy(&dir.join("state/store"), &dir.join("killed/store"));
     stop.cancel();

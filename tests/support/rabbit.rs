@@ -188,9 +188,13 @@ impl Rabbit {
         text
     }
 
+    /// The broker's process.
+    pub fn process(&self) -> u32 {
+        self.server.lock().unwrap().as_ref().expect("a running broker").id()
+    }
+
     fn signal(&self, signal: Signal) {
-        let server = self.server.lock().unwrap();
-        kill_process(pid(server.as_ref().expect("a running broker").id()), signal).unwrap();
+        kill_process(pid(self.process()), signal).unwrap();
     }
 
     fn end(&self, signal: Signal) {
