@@ -15,7 +15,7 @@ use super::archive::{Archive, ArchiveError, Row};
 use super::committer::{Health, Orders};
 use super::layout::{ARCHIVED, flat};
 use super::options::FreeSpace;
-use super::{StoreError, sled as tree};
+use super::{StoreError, Ticket, sled as tree};
 
 /// Bytes of each table that are moved at once: what is moved lies in memory meanwhile.
 const AT_ONCE: usize = 4 << 20;
@@ -101,16 +101,23 @@ impl Drop for Archiver {
     }
 }
 
+/// Whether the committer did what it was asked for. Where it has ended, or refused the group for want of
+/// room, nothing is lost: the rows stay in the tree, and are moved when more come or the store is opened.
+fn done(order: Ticket) -> Result<bool, StoreError> {
+    match order.wait() {
+        Ok(()) => Ok(true),
+        Err(StoreError::Closed | StoreError::Full { .. }) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 impl Mover {
     /// Moves what is there, or a part of it; true where there is more.
     fn round(&self, count: &AtomicUsize) -> Result<bool, StoreError> {
         let counted = count.load(Ordering::Relaxed);
         let (rows, is_all) = self.rows()?;
-        match self.orders.settled().wait() {
-            Ok(()) => {}
-            // The committer has ended; the rows are moved when the store is opened again.
-            Err(StoreError::Closed) => return Ok(false),
-            Err(error) => return Err(error),
+        if !done(self.orders.settled())? {
+            return Ok(false);
         }
         let found = rows.len();
         let bytes: usize = rows.iter().map(|(key, value)| key.len() + value.as_ref().map_or(0, Vec::len)).sum();
@@ -121,19 +128,16 @@ impl Mover {
         let broken = |error: ArchiveError| StoreError::Broken(error.to_string());
         let number = self.archive.number().map_err(broken)? + 1;
         let moved = self.archive.put(rows, number).map_err(broken)?;
-        if is_all {
-            // What was added meanwhile stays counted.
-            count.fetch_add(found - moved.len(), Ordering::Relaxed);
-            count.fetch_sub(counted, Ordering::Relaxed);
-        }
-        if moved.is_empty() {
+        let left = found - moved.len();
+        if !moved.is_empty() && !done(self.orders.archived(moved, number))? {
             return Ok(false);
         }
-        match self.orders.archived(moved, number).wait() {
-            Ok(()) => Ok(!is_all),
-            Err(StoreError::Closed) => Ok(false),
-            Err(error) => Err(error),
+        if is_all {
+            // What was added meanwhile stays counted.
+            count.fetch_add(left, Ordering::Relaxed);
+            count.fetch_sub(counted, Ordering::Relaxed);
         }
+        Ok(!is_all && left < found)
     }
 
     /// The rows of the tree that belong into the archive, in the order of their keys, and whether these are

@@ -2,9 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io;
 use std::path::Path;
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::time::Duration;
 
-use erasure_worker::store::{Batch, Options, SledStore, Store, StoreError, Table, VERSION, VERSION_KEY};
+use erasure_worker::store::{
+    Batch, LogFile, Options, SledStore, Store, StoreError, Syncer, Table, VERSION, VERSION_KEY,
+};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
@@ -75,7 +80,7 @@ impl Model {
 /// Waits until so many rows have left the tree.
 async fn at_rest(store: &SledStore, rows: u64) {
     while store.stats().archived < rows {
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 
@@ -267,4 +272,57 @@ async fn on_a_full_disk_rows_stay_where_they_are() {
     assert!(matches!(refused.await, Err(StoreError::Full { .. })));
     drop(store);
     model.is_what_is_in(&open(dir.path()));
+}
+
+/// A disk whose syncs say that they begin, and wait to be let go, one by one.
+struct Gated {
+    log: LogFile,
+    began: Sender<()>,
+    go: Receiver<()>,
+}
+
+impl Syncer for Gated {
+    fn sync(&mut self) -> io::Result<()> {
+        let _ = self.began.send(());
+        // Whoever has dropped the other end lets all of them go.
+        let _ = self.go.recv();
+        self.log.sync()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn moving_beside_a_batch_that_finds_no_room_leaves_the_store_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let ((go, gate), (began, begins)) = (mpsc::channel(), mpsc::channel());
+    let min_free = Options::default().min_free;
+    let options = Options {
+        archive_after: 2,
+        free_space: std::sync::Arc::new(move |_: &Path| Ok(min_free + 200_000)),
+        wrap_syncer: Box::new(|log| Box::new(Gated { log, began, go: gate })),
+        ..Options::default()
+    };
+    go.send(()).unwrap(); // for the version record of the new store
+    let store = SledStore::open(dir.path(), options).unwrap().store;
+    begins.recv().unwrap();
+    let ended = |number: u64| {
+        let mut batch = Batch::new();
+        batch.put(Table::Ended, number.to_be_bytes(), b"v");
+        batch.put(Table::Receipt, number.to_be_bytes(), b"receipt");
+        store.submit(batch)
+    };
+    let first = ended(1);
+    begins.recv().unwrap();
+    // Nobody waits for this one yet: it shares its group with what the archiver, whom the sync wakes, asks for,
+    // which is to be told when what it has read is durable.
+    let mut batch = Batch::new();
+    batch.put(Table::Job, b"k", vec![0; 300_000]);
+    let large = store.submit(batch);
+    drop(go);
+    first.await.unwrap();
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    assert!(matches!(large.await, Err(StoreError::Full { .. })));
+    for number in 2..20 {
+        ended(number).await.unwrap();
+    }
+    at_rest(&store, 10).await;
 }
