@@ -3,7 +3,7 @@
 //! The rule it keeps: whoever cannot pass within the inline wait is told how long to stay away and
 //! parks; a system that is slow, limited or held stops only the jobs that need it.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -12,6 +12,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use super::line::{Line, Rank};
+use super::window::Window;
 use crate::job::record::Waiting;
 use crate::job::{Failure, JobKey, Rules};
 use crate::systems::System;
@@ -57,7 +58,7 @@ pub struct Hold {
 
 #[derive(Debug, Default)]
 struct State {
-    windows: HashMap<&'static str, VecDeque<Instant>>,
+    windows: HashMap<&'static str, Window>,
     paused_until: Option<Instant>,
     hold: Option<Hold>,
     failures: u32,
@@ -363,21 +364,11 @@ impl Gate {
     ) -> Result<Instant, StayAway> {
         let now = Instant::now();
         let Some(limit) = self.settings.requests_per_minute else { return Ok(now) };
-        let limit = limit.max(1) as usize;
-        let mut state = self.lock();
-        let window = state.windows.entry(endpoint).or_default();
-        // What began over a minute ago no longer counts.
-        while window.front().is_some_and(|start| window.len() > limit || *start + MINUTE <= now) {
-            window.pop_front();
-        }
-        let start = if window.len() < limit { now } else { (window[0] + MINUTE).max(now) };
-        if start > deadline {
-            drop(state);
+        let reserved = self.lock().windows.entry(endpoint).or_default().reserve(limit as usize, now, deadline);
+        reserved.map_err(|start| {
             let away = self.join_line(job, rank);
-            return Err(StayAway { wait: away.wait.max(start - now), ..away });
-        }
-        window.push_back(start);
-        Ok(start)
+            StayAway { wait: away.wait.max(start - now), ..away }
+        })
     }
 
     /// The job takes its place in the line; the wait is about when its turn comes.

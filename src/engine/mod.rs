@@ -32,6 +32,7 @@ pub mod retention;
 pub mod run;
 pub mod starts;
 mod undelivered;
+mod window;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
