@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::{named, receipts};
 use crate::job::record::{Appended, Event, Undecodable};
-use crate::job::{Answer, Ended, Entry, JobKey, JobRecord, TargetState};
+use crate::job::{Answer, At, Ended, Entry, JobKey, JobRecord, TargetState};
 use crate::seal;
 use crate::store::{Batch, Store, StoreError, Table, Ticket};
 
@@ -106,6 +106,8 @@ pub struct JobState {
     is_distrusted: bool,
     /// The record is known to be on the disk.
     is_recorded: bool,
+    /// When the guard counted the job, in the write that opened this journal.
+    pub counted_at: Option<At>,
     /// What was written and not yet known to be durable: on a full disk a later write may find the
     /// room that an earlier one did not.
     pending: Vec<Ticket>,
@@ -161,6 +163,7 @@ impl Journal {
                 tail: None,
                 is_distrusted: false,
                 is_recorded: false,
+                counted_at: None,
                 pending: Vec::new(),
             }),
         }
@@ -232,6 +235,11 @@ impl Journal {
     /// Changes the record in memory; the next [`Journal::write`] carries it.
     pub fn change_record<T>(&self, change: impl FnOnce(&mut JobRecord) -> T) -> T {
         change(&mut self.lock().record)
+    }
+
+    /// The guard counted the job in the write that opens it.
+    pub fn note_counted(&self, at: Option<At>) {
+        self.lock().counted_at = at;
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, JobState> {
