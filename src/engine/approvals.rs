@@ -11,7 +11,6 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tokio_util::sync::CancellationToken;
 
 use super::Engine;
 use super::intake::Interrupted;
@@ -128,14 +127,20 @@ fn load(store: &dyn Store) -> Result<BTreeMap<JobKey, Asked>, StoreError> {
         after = Some(last.clone());
         for (name, value) in page {
             let Some(key) = name.strip_prefix(ASKED).and_then(JobKey::from_bytes) else { continue };
-            let asked = value.strip_prefix(&[VERSION]).and_then(|bytes| postcard::from_bytes(bytes).ok());
-            match asked {
-                Some(asked) => drop(all.insert(key, asked)),
-                // Its job asks anew when it comes back.
-                None => tracing::warn!(job = %key, "an approval's row cannot be decoded; it is asked for again"),
+            if let Some(asked) = read(&key, &value) {
+                all.insert(key, asked);
             }
         }
     }
+}
+
+fn read(key: &JobKey, value: &[u8]) -> Option<Asked> {
+    let asked = value.strip_prefix(&[VERSION]).and_then(|bytes| postcard::from_bytes(bytes).ok());
+    if asked.is_none() {
+        // Its job asks anew when it comes back.
+        tracing::warn!(job = %key, "an approval's row cannot be decoded; it is asked for again");
+    }
+    asked
 }
 
 impl Turn<'_> {
@@ -147,6 +152,16 @@ impl Turn<'_> {
     fn put(&mut self, key: &JobKey, asked: Asked, batch: &mut Batch) {
         batch.put(Table::Meta, row(ASKED, key), postcard::to_extend(&asked, vec![VERSION]).unwrap_or_default());
         self.all().insert(key.clone(), asked);
+    }
+
+    /// What the job waits for is what the disk says, where it refused something that was written of it.
+    pub(crate) fn read_again(&mut self, store: &dyn Store, key: &JobKey) -> Result<(), StoreError> {
+        let stored = store.get(Table::Meta, &row(ASKED, key))?;
+        match stored.and_then(|value| read(key, &value)) {
+            Some(asked) => self.all().insert(key.clone(), asked),
+            None => self.all().remove(key),
+        };
+        Ok(())
     }
 
     /// The job does not wait for an approval any more.
@@ -171,7 +186,7 @@ fn findings(targets: &[TargetState]) -> Vec<u8> {
 impl Engine {
     /// Before a run: notes that an approval is needed, and carries out what was decided about
     /// exactly what this job has found.
-    pub(crate) fn heed_approval(&self, run: &Run<'_>, cancelled: &CancellationToken) -> Result<(), Interrupted> {
+    pub(crate) fn heed_approval(&self, run: &Run<'_>) -> Result<(), Interrupted> {
         let at = self.now();
         let key = &run.job.key;
         let mut entries = Vec::new();
@@ -205,7 +220,7 @@ impl Engine {
         let is_rejected =
             run.journal.with(|state| state.targets.iter().any(|target| target.approving.rejected.is_some()));
         if is_rejected && self.can_cancel(run) {
-            cancelled.cancel();
+            run.cancelled.cancel();
         }
         Ok(())
     }
@@ -259,7 +274,7 @@ impl Engine {
             let is_same = self.keyring.matches_digest(FINDINGS, &found, &asked.findings) == Some(true);
             is_same && asked.requested_by == requested_by
         };
-        // A full disk may have refused the row and kept the memory of it.
+        // A decision writes the row alone, also where a full disk has refused what it is about.
         if turn.all().get(key).is_some_and(stands) && self.store.get(Table::Meta, &row(LOSSES, key))?.is_some() {
             return Ok(());
         }
@@ -313,17 +328,17 @@ impl Engine {
         by: &str,
     ) -> Result<Decision, UndecidedError> {
         let decision = Decision { is_approved, by: by.to_owned(), at: self.now() };
-        let noted = {
+        let (decided, noted) = {
             let mut turn = self.approvals.turn(&*self.store)?;
             let asked = turn.all().get(key).cloned().ok_or(UndecidedError::Unknown)?;
             if asked.preview() != preview {
                 return Err(UndecidedError::Changed);
             }
             let mut batch = Batch::new();
-            self.decide(&mut turn, key, asked, &decision, &mut batch)?;
-            self.store.submit(batch)
+            let asked = self.decide(&mut turn, key, asked, &decision, &mut batch)?;
+            (vec![(key.clone(), asked)], self.store.submit(batch))
         };
-        self.decided(vec![key.clone()], noted).await?;
+        self.decided(decided, noted).await?;
         tracing::warn!(job = %key, is_approved, by, "an operator decides about a preview");
         Ok(decision)
     }
@@ -343,7 +358,7 @@ impl Engine {
         let meant: Vec<_> = self.approvals(None)?.into_iter().filter(|(key, asked)| is_meant(key, asked)).collect();
         let (mut done, mut left) = (0, 0);
         for portion in meant.chunks(PAGE) {
-            let mut keys = Vec::new();
+            let mut decided = Vec::new();
             let noted = {
                 let mut turn = self.approvals.turn(&*self.store)?;
                 let mut batch = Batch::new();
@@ -351,15 +366,15 @@ impl Engine {
                     // What has changed since it was looked at is not what was meant.
                     let Some(asked) = turn.all().get(key).filter(|asked| *asked == seen).cloned() else { continue };
                     match self.decide(&mut turn, key, asked, &decision, &mut batch) {
-                        Ok(()) => keys.push(key.clone()),
+                        Ok(asked) => decided.push((key.clone(), asked)),
                         Err(UndecidedError::Journal(error)) => return Err(error.into()),
                         Err(_) => left += 1,
                     }
                 }
                 self.store.submit(batch)
             };
-            done += keys.len();
-            self.decided(keys, noted).await?;
+            done += decided.len();
+            self.decided(decided, noted).await?;
         }
         tracing::warn!(done, left, is_approved, by, "an operator decides about previews");
         Ok((done, left))
@@ -372,7 +387,7 @@ impl Engine {
         mut asked: Asked,
         decision: &Decision,
         batch: &mut Batch,
-    ) -> Result<(), UndecidedError> {
+    ) -> Result<Asked, UndecidedError> {
         if let Some(decision) = asked.decision {
             return Err(UndecidedError::Decided(decision));
         }
@@ -386,19 +401,22 @@ impl Engine {
             }
         }
         asked.decision = Some(decision.clone());
-        turn.put(key, asked, batch);
-        Ok(())
+        turn.put(key, asked.clone(), batch);
+        Ok(asked)
     }
 
-    /// Waits until decisions are durable; those that never were are taken back.
-    async fn decided(&self, keys: Vec<JobKey>, noted: Ticket) -> Result<(), UndecidedError> {
-        let Err(error) = noted.await else { return Ok(()) };
+    /// Waits until decisions are durable; those that never were are taken back. Those that are stay,
+    /// also where a job in hand has read the disk before they were on it.
+    async fn decided(&self, decided: Vec<(JobKey, Asked)>, noted: Ticket) -> Result<(), UndecidedError> {
+        let noted = noted.await;
         let mut turn = self.approvals.turn(&*self.store)?;
-        for key in keys {
-            if let Some(asked) = turn.all().get_mut(&key) {
-                asked.decision = None;
+        for (key, decided) in decided {
+            let undecided = Asked { decision: None, ..decided.clone() };
+            let (from, to) = if noted.is_ok() { (undecided, decided) } else { (decided, undecided) };
+            if let Some(asked) = turn.all().get_mut(&key).filter(|asked| **asked == from) {
+                *asked = to;
             }
         }
-        Err(error.into())
+        Ok(noted?)
     }
 }

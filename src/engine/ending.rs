@@ -18,7 +18,7 @@ use crate::job::flow::Ask;
 use crate::job::parse::Refusal;
 use crate::job::record::{DeadLetterNote, Event, Waiting};
 use crate::job::{At, Ended, Entry, Job, JobKey, JobOutcome, Reason, TargetOutcome};
-use crate::store::{Batch, Table};
+use crate::store::{Batch, StoreError, Table};
 
 /// How a delivery was settled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,46 +46,87 @@ impl Engine {
         let (lost, properties) = (delivery.lost.clone(), delivery.properties.clone());
         let run = Run { job: &job, journal: &journal, lost: &lost, cancelled: &hand.cancelled, arrived };
         let copy = Copy { body, properties: &properties, traceparent: traceparent.as_deref() };
-        self.publish_owed(&run, &copy).await?;
-        if self.is_cancelled(&job.key)? {
-            hand.cancelled.cancel();
+        let worked = self.carry(held, &run, &copy).await;
+        if let Err(interrupted) = &worked {
+            self.fall_back(&run, interrupted).await;
         }
-        self.heed_approval(&run, &hand.cancelled)?;
-        // After the decision, which speaks of what was read before it.
-        journal.forget_distrusted();
-        let rests = match self.held_by_guard(&job.key)? {
-            Some(until) if !hand.cancelled.is_cancelled() => {
+        worked
+    }
+
+    /// Carries a job as far as it goes now, and settles its delivery.
+    async fn carry(&self, held: &mut Option<Delivery>, run: &Run<'_>, copy: &Copy<'_>) -> Result<Settled, Interrupted> {
+        self.publish_owed(run, copy).await?;
+        if self.is_cancelled(&run.job.key)? {
+            run.cancelled.cancel();
+        }
+        let rests = match self.held_by_guard(&run.job.key)? {
+            // Nothing else is written of it: the park's write holds it also where the one that accepted it
+            // was refused.
+            Some(until) if !run.cancelled.is_cancelled() => {
                 Rests::Waits { until, why: Waiting::Guard, asks: Vec::new() }
             }
-            _ => self.targets(&run).await?,
+            _ => {
+                self.heed_approval(run)?;
+                // After the decision, which speaks of what was read before it.
+                run.journal.forget_distrusted();
+                self.targets(run).await?
+            }
         };
-        let rests = self.ask_when_complete(&run, rests);
+        let rests = self.ask_when_complete(run, rests);
         // One that came after the last look at it, while nothing was begun, is carried out at the next delivery.
-        let too_late = matches!(rests, Rests::Ended) || !self.can_cancel(&run);
-        if hand.cancelled.is_cancelled() && too_late && !matches!(rests, Rests::Cancelled | Rests::Lost) {
-            self.refuse_cancel(&run, copy.traceparent)?;
+        let too_late = matches!(rests, Rests::Ended) || !self.can_cancel(run);
+        if run.cancelled.is_cancelled() && too_late && !matches!(rests, Rests::Cancelled | Rests::Lost) {
+            self.refuse_cancel(run, copy.traceparent)?;
         }
         match rests {
-            Rests::Ended => self.finish(held, &run, &copy, outcome(&run)).await,
+            Rests::Ended => self.finish(held, run, copy, outcome(run)).await,
             Rests::Cancelled => {
-                self.cancel_targets(&run)?;
-                self.finish(held, &run, &copy, JobOutcome::Cancelled).await
+                self.cancel_targets(run)?;
+                self.finish(held, run, copy, JobOutcome::Cancelled).await
             }
-            Rests::Waits { until, why, asks } => self.park(held, &run, &copy, until, why, &asks).await,
+            Rests::Waits { until, why, asks } => self.park(held, run, copy, until, why, &asks).await,
             Rests::Lost => {
-                self.note_unsent(&run)?;
-                journal.durable().await?;
+                self.note_unsent(run)?;
+                run.journal.durable().await?;
                 Err(Interrupted::Lost)
             }
             Rests::Drained => {
-                self.note_unsent(&run)?;
-                journal.durable().await?;
+                self.note_unsent(run)?;
+                run.journal.durable().await?;
                 tracing::info!("the worker drains; the job goes back to the queue");
                 let Some(delivery) = held.take() else { return Ok(Settled::Requeued) };
                 delivery.settle.requeue().await.map_err(|_| Interrupted::Lost)?;
                 Ok(Settled::Requeued)
             }
         }
+    }
+
+    /// The job comes back, and is to find in memory what the disk has of it: where it refused a write,
+    /// the guard and the approvals are ahead of it.
+    async fn fall_back(&self, run: &Run<'_>, interrupted: &Interrupted) {
+        // The last of its writes may be on their way still.
+        let refused = run.journal.durable().await;
+        if refused.is_ok() && !matches!(interrupted, Interrupted::Store(_) | Interrupted::Journal(_)) {
+            return;
+        }
+        let key = &run.job.key;
+        let taken_back = run.journal.with(|state| state.counted_at).map_or(Ok(()), |counted_at| {
+            if self.store.get(Table::Job, &key.to_bytes())?.is_none() {
+                self.guard.turn(&*self.store)?.take_back(run.job, counted_at);
+            }
+            Ok(())
+        });
+        match taken_back.and_then(|()| self.read_again(key)) {
+            // The worker stops, and reads everything when it starts again.
+            Err(error) if error.is_fatal() => {}
+            Err(error) => tracing::error!(%error, "what a job waits for could not be read again"),
+            Ok(()) => {}
+        }
+    }
+
+    fn read_again(&self, key: &JobKey) -> Result<(), StoreError> {
+        self.guard.turn(&*self.store)?.read_again(&*self.store, key)?;
+        self.approvals.turn(&*self.store)?.read_again(&*self.store, key)
     }
 
     fn frame<'a>(&'a self, copy: &Copy<'a>) -> Frame<'a> {
@@ -418,7 +459,10 @@ impl Engine {
         self.guard.turn(&*self.store)?.forget(key, &mut batch);
         self.approvals.turn(&*self.store)?.forget(key, &mut batch);
         retention::expire(&mut batch, key, at, &self.settings, JobOutcome::Failed);
-        self.end_unread(key, &mut ended, &last.data, batch).await?;
+        if let Err(interrupted) = self.end_unread(key, &mut ended, &last.data, batch).await {
+            self.read_again(key)?;
+            return Err(interrupted);
+        }
         let copy = Copy { body: &letter.body, properties: &properties, traceparent: None };
         self.settle_ended(held, key, &mut ended, &copy).await
     }

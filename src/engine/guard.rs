@@ -18,7 +18,7 @@ use super::Engine;
 use super::envelope::{Letter, Origin};
 use crate::job::record::Waiting;
 use crate::job::{At, Job, JobKey, Mode};
-use crate::store::{Batch, Store, StoreError, Table};
+use crate::store::{Batch, Store, StoreError, Table, Ticket};
 
 /// An hour with no more jobs than this is no spike, however quiet the day was.
 pub const SPIKE_FLOOR: u32 = 20;
@@ -130,6 +130,14 @@ impl Counts {
         }
     }
 
+    /// One that was added then was not let through after all.
+    fn take_back(&mut self, at: At) {
+        let back = usize::try_from(self.newest.saturating_sub(Self::bucket(at))).unwrap_or(0);
+        if let Some(count) = self.buckets.iter_mut().rev().nth(back) {
+            *count = count.saturating_sub(1);
+        }
+    }
+
     /// Let through in the hour up to now, and how many an hour's mean was in the day before it.
     fn hour_and_mean(&self, now: At) -> (u32, f64) {
         let mut counts = self.clone();
@@ -195,6 +203,15 @@ pub(crate) struct Guard {
     state: Mutex<Option<State>>,
 }
 
+/// What the guard decided on a job.
+#[derive(Debug, Default)]
+pub(crate) struct Verdict {
+    /// The scopes that are above their ceiling; none where it may go on.
+    pub(crate) above: BTreeSet<Scope>,
+    /// When it was counted, where it was.
+    pub(crate) counted_at: Option<At>,
+}
+
 /// The guard, for one job at a time: what it puts into a batch must be submitted in this order.
 pub(crate) struct Turn<'a> {
     ceilings: &'a BTreeMap<Scope, Ceiling>,
@@ -231,10 +248,7 @@ impl Guard {
             after = Some(last.clone());
             for (row, value) in page {
                 let Some(key) = row.strip_prefix(HELD).and_then(JobKey::from_bytes) else { continue };
-                let mut held: Held = decode(&value)?;
-                // A ceiling that was taken out of the configuration holds nothing any more.
-                held.scopes.retain(|scope| self.ceilings.contains_key(scope));
-                if !held.scopes.is_empty() {
+                if let Some(held) = read_held(&self.ceilings, &value)? {
                     state.held.insert(key, held);
                 }
             }
@@ -242,35 +256,47 @@ impl Guard {
     }
 }
 
+/// A ceiling that was taken out of the configuration holds nothing any more.
+fn read_held(ceilings: &BTreeMap<Scope, Ceiling>, value: &[u8]) -> Result<Option<Held>, StoreError> {
+    let mut held: Held = decode(value)?;
+    held.scopes.retain(|scope| ceilings.contains_key(scope));
+    Ok((!held.scopes.is_empty()).then_some(held))
+}
+
 impl Turn<'_> {
     fn state(&mut self) -> &mut State {
         self.state.get_or_insert_default()
     }
 
-    /// Decides on a job that the store does not know, and puts the decision into the batch that
-    /// accepts it. The scopes that are above their ceiling; none where it may go on.
-    pub(crate) fn accept(&mut self, job: &Job, letter: &Letter, now: At, batch: &mut Batch) -> BTreeSet<Scope> {
+    /// The job's scopes that have a ceiling.
+    fn bounded(&self, job: &Job) -> BTreeMap<Scope, Ceiling> {
         let mut scopes = vec![Scope::Tenant(job.key.tenant.clone())];
         scopes.extend(job.targets.iter().map(|target| Scope::System(target.system.clone())));
-        let ceilings = self.ceilings;
-        let bounded: BTreeMap<Scope, &Ceiling> =
-            scopes.into_iter().filter_map(|scope| ceilings.get(&scope).map(|ceiling| (scope, ceiling))).collect();
+        scopes.into_iter().filter_map(|scope| self.ceilings.get(&scope).map(|ceiling| (scope, *ceiling))).collect()
+    }
+
+    /// Decides on a job that the store does not know, and puts the decision into the batch that
+    /// accepts it.
+    pub(crate) fn accept(&mut self, job: &Job, letter: &Letter, now: At, batch: &mut Batch) -> Verdict {
+        let bounded = self.bounded(job);
+        let mut counted_at = None;
         let state = self.state();
         let above: BTreeSet<Scope> = match &letter.origin {
             // A preview destroys nothing.
-            _ if job.mode == Mode::Preview => return BTreeSet::new(),
+            _ if job.mode == Mode::Preview => return Verdict::default(),
             // The store was lost, and with it why: whatever may have held it holds it again.
             Origin::Ours { .. } if letter.wait.as_deref() == Some(Waiting::Guard.as_str()) => {
                 bounded.into_keys().collect()
             }
-            Origin::Ours { .. } => return BTreeSet::new(),
+            Origin::Ours { .. } => return Verdict::default(),
             Origin::Publisher => {
-                let is_full = |(scope, ceiling): &(&Scope, &&Ceiling)| {
+                let is_full = |(scope, ceiling): &(&Scope, &Ceiling)| {
                     let (hour, limit) = state.counts.entry((*scope).clone()).or_default().limit(ceiling, now);
                     limit.is_some_and(|limit| hour >= limit)
                 };
                 let above: BTreeSet<Scope> = bounded.iter().filter(is_full).map(|(scope, _)| scope.clone()).collect();
                 if above.is_empty() {
+                    counted_at = Some(now);
                     for scope in bounded.into_keys() {
                         let counts = state.counts.entry(scope.clone()).or_default();
                         counts.add(now);
@@ -288,7 +314,38 @@ impl Turn<'_> {
             batch.put(Table::Meta, held_row(&job.key), encode(&held));
             state.held.insert(job.key.clone(), held);
         }
-        above
+        Verdict { above, counted_at }
+    }
+
+    /// The write that accepts the job was refused: it is decided on anew when it comes back.
+    pub(crate) fn take_back(&mut self, job: &Job, counted_at: At) {
+        for scope in self.bounded(job).into_keys() {
+            if let Some(counts) = self.state().counts.get_mut(&scope) {
+                counts.take_back(counted_at);
+            }
+        }
+    }
+
+    /// Whether the job is held is what the disk says, where it refused something that was written of it.
+    pub(crate) fn read_again(&mut self, store: &dyn Store, key: &JobKey) -> Result<(), StoreError> {
+        let stored = store.get(Table::Meta, &held_row(key))?;
+        let held = stored.map(|value| read_held(self.ceilings, &value)).transpose()?.flatten();
+        match held {
+            Some(held) => self.state().held.insert(key.clone(), held),
+            None => self.state().held.remove(key),
+        };
+        Ok(())
+    }
+
+    /// One of the scopes that hold the job is released.
+    fn release(&mut self, key: &JobKey, scope: &Scope, batch: &mut Batch) {
+        let Some(held) = self.state().held.get_mut(key) else { return };
+        held.scopes.remove(scope);
+        if held.scopes.is_empty() {
+            self.forget(key, batch);
+        } else {
+            batch.put(Table::Meta, held_row(key), encode(held));
+        }
     }
 
     /// What an operator must release before the job goes on.
@@ -346,26 +403,40 @@ impl Engine {
     /// when the job comes back from its wait, within a quarter of an hour. How many it was.
     ///
     /// # Errors
-    /// Where the store failed: then they are held again after a restart.
+    /// Where the store failed: then they stay held.
     pub async fn release_guard(&self, scope: &Scope) -> Result<usize, StoreError> {
-        let (count, noted) = {
+        let (keys, noted) = {
             let mut turn = self.guard.turn(&*self.store)?;
             let keys = turn.of(scope);
             let mut batch = Batch::new();
             for key in &keys {
-                let Some(held) = turn.state().held.get_mut(key) else { continue };
-                held.scopes.remove(scope);
-                if held.scopes.is_empty() {
-                    turn.forget(key, &mut batch);
-                } else {
-                    batch.put(Table::Meta, held_row(key), encode(held));
-                }
+                turn.release(key, scope, &mut batch);
             }
-            (keys.len(), self.store.submit(batch))
+            (keys, self.store.submit(batch))
         };
-        noted.await?;
+        self.let_go(&keys, noted, |turn, key| turn.release(key, scope, &mut Batch::new())).await?;
+        let count = keys.len();
         tracing::info!(%scope, count, "held jobs are released");
         Ok(count)
+    }
+
+    /// Waits until what no longer holds these jobs is durable. A job in hand may have read the disk
+    /// before it was, so it is `done` in memory again; where it was refused, it is undone.
+    async fn let_go(
+        &self,
+        keys: &[JobKey],
+        noted: Ticket,
+        done: impl Fn(&mut Turn<'_>, &JobKey),
+    ) -> Result<(), StoreError> {
+        let noted = noted.await;
+        let mut turn = self.guard.turn(&*self.store)?;
+        for key in keys {
+            match &noted {
+                Ok(()) => done(&mut turn, key),
+                Err(_) => turn.read_again(&*self.store, key)?,
+            }
+        }
+        noted
     }
 
     /// Ends every job as cancelled that this scope holds: nothing was called for any of them. Takes
@@ -387,7 +458,8 @@ impl Engine {
                 turn.forget(key, &mut batch);
                 self.store.submit(batch)
             };
-            noted.await?;
+            let key = std::slice::from_ref(key);
+            self.let_go(key, noted, |turn, key| turn.forget(key, &mut Batch::new())).await?;
         }
         tracing::warn!(%scope, count = keys.len(), "held jobs are discarded");
         Ok(keys.len())

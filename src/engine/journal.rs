@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::{named, receipts};
 use crate::job::record::{Appended, Event, Undecodable};
-use crate::job::{Answer, Ended, Entry, JobKey, JobRecord, TargetState};
+use crate::job::{Answer, At, Ended, Entry, JobKey, JobRecord, TargetState};
 use crate::seal;
 use crate::store::{Batch, Store, StoreError, Table, Ticket};
 
@@ -104,6 +104,10 @@ pub struct JobState {
     keys: Vec<Vec<u8>>,
     tail: Option<Tail>,
     is_distrusted: bool,
+    /// The record is known to be on the disk.
+    is_recorded: bool,
+    /// When the guard counted the job, in the write that opened this journal.
+    pub counted_at: Option<At>,
     /// What was written and not yet known to be durable: on a full disk a later write may find the
     /// room that an earlier one did not.
     pending: Vec<Ticket>,
@@ -158,6 +162,8 @@ impl Journal {
                 keys: Vec::new(),
                 tail: None,
                 is_distrusted: false,
+                is_recorded: false,
+                counted_at: None,
                 pending: Vec::new(),
             }),
         }
@@ -175,6 +181,7 @@ impl Journal {
         {
             let mut guard = journal.lock();
             let state = &mut *guard;
+            state.is_recorded = true;
             for (row, mut appended) in entries_of(store, &journal.key)? {
                 // The row's own number: a full disk may have refused one before it.
                 state.next_seq = number_of(&row).unwrap_or(state.next_seq).max(state.next_seq);
@@ -228,6 +235,11 @@ impl Journal {
     /// Changes the record in memory; the next [`Journal::write`] carries it.
     pub fn change_record<T>(&self, change: impl FnOnce(&mut JobRecord) -> T) -> T {
         change(&mut self.lock().record)
+    }
+
+    /// The guard counted the job in the write that opens it.
+    pub fn note_counted(&self, at: Option<At>) {
+        self.lock().counted_at = at;
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, JobState> {
@@ -285,7 +297,11 @@ impl Journal {
                 batch.remove(Table::Journal, row.clone());
             }
         } else {
-            put_held(state, &mut batch);
+            // Also what an earlier call put into a batch that the store did not take.
+            put_tail(state, &mut batch);
+        }
+        // An ended job without a record owes no event: where the record found no room, it is written now.
+        if !forget || !state.is_recorded {
             batch.put(Table::Job, self.key.to_bytes(), state.record.to_bytes());
         }
         let mut tickets = std::mem::take(&mut state.pending);
@@ -296,7 +312,9 @@ impl Journal {
     /// Waits until everything written so far is durable.
     pub async fn durable(&self) -> Result<(), StoreError> {
         let pending = std::mem::take(&mut self.lock().pending);
-        Ticket::all(pending).await
+        Ticket::all(pending).await?;
+        self.lock().is_recorded = true;
+        Ok(())
     }
 
     /// Adds entries to the state and to what is held.
@@ -341,7 +359,14 @@ fn number_of(row: &[u8]) -> Option<u64> {
 
 /// Puts what is held into a batch, with the rest of its row.
 fn put_held(state: &mut JobState, batch: &mut Batch) {
-    if let Some(tail) = state.tail.as_mut().filter(|tail| tail.held > 0) {
+    if state.tail.as_ref().is_some_and(|tail| tail.held > 0) {
+        put_tail(state, batch);
+    }
+}
+
+/// Puts the last row into a batch.
+fn put_tail(state: &mut JobState, batch: &mut Batch) {
+    if let Some(tail) = state.tail.as_mut() {
         let bytes = tail.appended.to_bytes();
         if tail.size == 0 {
             state.keys.push(tail.row.clone());

@@ -124,11 +124,14 @@ impl Engine {
     fn accept(&self, job: &Job, letter: &Letter) -> Result<Journal, JournalError> {
         let mut turn = self.guard.turn(&*self.store)?;
         let mut batch = Batch::new();
-        for scope in turn.accept(job, letter, self.now(), &mut batch).iter().take(1) {
+        let verdict = turn.accept(job, letter, self.now(), &mut batch);
+        for scope in verdict.above.iter().take(1) {
             self.figures.count(&self.figures.guarded);
             self.figures.label("jobs_guarded", "", scope.kind());
         }
-        self.new_job(job, letter, batch)
+        let journal = self.new_job(job, letter, batch)?;
+        journal.note_counted(verdict.counted_at);
+        Ok(journal)
     }
 
     fn new_job(&self, job: &Job, letter: &Letter, mut batch: Batch) -> Result<Journal, JournalError> {

@@ -4,7 +4,7 @@
 use erasure_worker::engine::journal::{Journal, entries_of};
 use erasure_worker::job::{Answer, At, Entry, JobKey, JobRecord, Step, StepName};
 use erasure_worker::seal::{self, Keyring, MasterKey};
-use erasure_worker::store::{Batch, MemoryStore, StoreError};
+use erasure_worker::store::{Batch, MemoryStore, StoreError, Table, Ticket};
 
 fn key() -> JobKey {
     JobKey { tenant: "acme".to_owned(), job_id: uuid::Uuid::from_u128(7) }
@@ -103,4 +103,21 @@ async fn what_came_after_a_gap_is_never_written_over() {
     let in_doubt = Journal::load(&store, key(), sealer(), record(), 1).unwrap();
     let doubts = |step| in_doubt.with(|state| state.targets[0].get(step).unwrap().doubted);
     assert!(doubts(revoke(2 * MANY)), "a call that may have been made stays in doubt");
+}
+
+#[tokio::test]
+async fn an_end_that_is_written_again_keeps_the_jobs_last_answers() {
+    let store = MemoryStore::new();
+    let journal = Journal::new(key(), sealer(), record(), 1);
+    journal.write(&store, Vec::new(), Batch::new()).unwrap();
+    journal.append(&store, vec![intent(0)]).unwrap();
+    journal.append(&store, vec![answered(0)]).unwrap();
+    let mut built_on_another = Batch::new();
+    built_on_another.expect(Table::Meta, b"head", Some(b"of another".to_vec()));
+    let outrun = Ticket::all(journal.end(&store, built_on_another, false)).await;
+    assert!(matches!(outrun, Err(StoreError::Outrun)), "{outrun:?}");
+    Ticket::all(journal.end(&store, Batch::new(), false)).await.unwrap();
+    let kept: Vec<Entry> =
+        entries_of(&store, &key()).unwrap().into_iter().flat_map(|(_, appended)| appended.entries).collect();
+    assert_eq!(kept, [intent(0), answered(0)]);
 }

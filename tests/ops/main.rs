@@ -15,6 +15,7 @@ mod command_line;
 mod console;
 mod dead_letters;
 mod docs;
+mod full_disk;
 mod guard;
 mod health;
 mod http;

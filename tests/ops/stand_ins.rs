@@ -18,9 +18,18 @@ use tokio_util::sync::CancellationToken;
 /// Longer than anything takes on a busy machine.
 pub const HANGS: std::time::Duration = std::time::Duration::from_secs(60);
 
+/// A message as it is to be delivered.
+#[derive(Clone)]
+struct Message {
+    publication: Publication,
+    via: Via,
+    redelivered: bool,
+}
+
 pub struct TestBroker {
-    sender: mpsc::UnboundedSender<(Publication, Via)>,
-    receiver: tokio::sync::Mutex<mpsc::UnboundedReceiver<(Publication, Via)>>,
+    sender: mpsc::UnboundedSender<Message>,
+    receiver: tokio::sync::Mutex<mpsc::UnboundedReceiver<Message>>,
+    given_back: watch::Sender<Vec<Message>>,
     pub letters: Mutex<Vec<DeadLetter>>,
     published: watch::Sender<Vec<Publication>>,
     pub link: watch::Sender<Link>,
@@ -30,14 +39,20 @@ pub struct TestBroker {
     stopped: CancellationToken,
 }
 
-struct NothingToSettle;
+/// Keeps what is given back until the test delivers it again.
+struct Shelf {
+    message: Message,
+    given_back: watch::Sender<Vec<Message>>,
+}
 
 #[async_trait]
-impl Settle for NothingToSettle {
+impl Settle for Shelf {
     async fn ack(self: Box<Self>) -> Result<(), Lost> {
         Ok(())
     }
     async fn requeue(self: Box<Self>) -> Result<(), Lost> {
+        let Shelf { message, given_back } = *self;
+        given_back.send_modify(|all| all.push(message));
         Ok(())
     }
 }
@@ -49,6 +64,7 @@ impl TestBroker {
             sender,
             receiver: tokio::sync::Mutex::new(receiver),
             letters: Mutex::default(),
+            given_back: watch::Sender::new(Vec::new()),
             published: watch::Sender::new(Vec::new()),
             link: watch::Sender::new(Link::Up),
             depths: Mutex::default(),
@@ -60,12 +76,30 @@ impl TestBroker {
     /// Sends a message as a publisher does.
     pub fn send(&self, properties: Properties, body: impl Into<Bytes>) {
         let publication = Publication { to: Destination::Requests, properties, body: body.into() };
-        self.sender.send((publication, Via::Requests)).unwrap();
+        self.deliver(publication, Via::Requests);
+    }
+
+    fn deliver(&self, publication: Publication, via: Via) {
+        self.sender.send(Message { publication, via, redelivered: false }).unwrap();
     }
 
     /// A parked copy comes back from its wait.
     pub fn come_back(&self, copy: &Publication) {
-        self.sender.send((copy.clone(), Via::Resume)).unwrap();
+        self.deliver(copy.clone(), Via::Resume);
+    }
+
+    /// Waits until a delivery was given back.
+    pub async fn given_back(&self) {
+        let mut all = self.given_back.subscribe();
+        let waited = tokio::time::timeout(HANGS, all.wait_for(|all| !all.is_empty())).await;
+        drop(waited.expect("nothing is given back").unwrap());
+    }
+
+    /// Delivers once more what was given back.
+    pub fn redeliver(&self) {
+        for message in self.given_back.send_replace(Vec::new()) {
+            self.sender.send(Message { redelivered: true, ..message }).unwrap();
+        }
     }
 
     /// Waits for the copy number `n` of a job's that is parked.
@@ -107,18 +141,19 @@ impl TestBroker {
 impl Broker for TestBroker {
     async fn next(&self) -> Option<Delivery> {
         let mut receiver = self.receiver.lock().await;
-        let (publication, via) = tokio::select! {
+        let message = tokio::select! {
             next = receiver.recv() => next?,
             () = self.stopped.cancelled() => return None,
         };
+        let Message { publication, via, redelivered } = message.clone();
         Some(Delivery {
             body: publication.body,
             properties: publication.properties,
             via,
-            redelivered: false,
+            redelivered,
             lost: CancellationToken::new(),
             epoch: 1,
-            settle: Box::new(NothingToSettle),
+            settle: Box::new(Shelf { message, given_back: self.given_back.clone() }),
         })
     }
 
@@ -132,8 +167,8 @@ impl Broker for TestBroker {
                 let letter = DeadLetter { properties: publication.properties.clone(), body: publication.body.clone() };
                 self.letters.lock().unwrap().push(letter);
             }
-            Destination::Resume => self.sender.send((publication.clone(), Via::Resume)).unwrap(),
-            Destination::Requests => self.sender.send((publication.clone(), Via::Requests)).unwrap(),
+            Destination::Resume => self.deliver(publication.clone(), Via::Resume),
+            Destination::Requests => self.deliver(publication.clone(), Via::Requests),
             _ => {}
         }
         self.published.send_modify(|all| all.push(publication));

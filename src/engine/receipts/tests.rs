@@ -144,6 +144,8 @@ impl Stage {
             certified: None,
         };
         let journal = Journal::new(job.key.clone(), sealer, record, 1);
+        // As one whose record is on the disk: the end writes it only where it may not be.
+        journal.durable().await?;
         let (lost, cancelled) = (CancellationToken::new(), CancellationToken::new());
         let arrived = Arrived::new(Vec::new());
         let run = Run { job: &job, journal: &journal, lost: &lost, cancelled: &cancelled, arrived: &arrived };
