@@ -25,7 +25,7 @@ pub async fn show(most: u64) {
     table(&mut text, "jobs in hand", "job", in_hand, &rabbit, &stand_in).await;
     let codes = [1, 10, 100, 1_000, 10_000].map(|codes: usize| {
         let of = codes as u64;
-        Point { of, jobs: (20_000 / of).clamp(4, 4_000), prefetch: 64, work: Work::Codes(codes), units: of }
+        Point { of, jobs: (20_000 / of).clamp(20, 4_000), prefetch: 64, work: Work::Codes(codes), units: of }
     });
     table(&mut text, "codes a job", "code", codes, &rabbit, &stand_in).await;
     let systems = [1, 5, 10, 25, 50].map(|systems: usize| Point {

@@ -199,6 +199,9 @@ impl Engine {
         ended: &mut Ended,
         copy: &Copy<'_>,
     ) -> Result<Settled, Interrupted> {
+        for gate in self.gates.values() {
+            gate.forget(key);
+        }
         let Some(lost) = held.as_ref().map(|delivery| delivery.lost.clone()) else { return Ok(Settled::Acked) };
         self.publish_event(&ended.event, key, copy.properties, &lost).await?;
         if let (Some(note), false) = (&ended.dead_letter, ended.dead_lettered) {

@@ -218,47 +218,61 @@ impl Gate {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits up to `inline` for the right to make one call for a job of this rank, where that can be
-    /// enough: whoever would only wait in hand keeps others from being seen.
+    /// Waits up to `inline` for the right to make a step's requests, to these endpoints, for a job of this
+    /// rank, where that can be enough: whoever would only wait in hand keeps others from being seen.
     pub async fn enter(
         &self,
         job: &JobKey,
         rank: Rank,
-        endpoint: &'static str,
+        endpoints: &[&'static str],
         inline: Duration,
     ) -> Result<Pass, StayAway> {
         let deadline = Instant::now() + inline;
         self.enter_room(job, rank, deadline, inline).await?;
-        let slot = loop {
-            let slot = match self.closed(job, rank, deadline)? {
-                Some(until) => Err(until),
-                None => {
-                    let slot = self.slot(job, rank, deadline, inline).await?;
-                    // It may have closed while the slot was waited for.
-                    match self.closed(job, rank, deadline)? {
-                        Some(until) => Err(until),
-                        None => Ok(slot),
-                    }
-                }
-            };
-            match slot {
-                Ok(slot) => break slot,
-                Err(until) => tokio::time::sleep_until(until).await,
+        loop {
+            let closed = self.closed(&mut self.lock(), job, rank, deadline)?;
+            if let Some(until) = closed {
+                tokio::time::sleep_until(until).await;
+                continue;
             }
-        };
-        self.tries();
-        let start = self.reserve(job, rank, endpoint, deadline)?;
-        if start > Instant::now() {
-            tokio::time::sleep_until(start).await;
+            let slot = self.slot(job, rank, deadline, inline).await?;
+            let start = self.reserve(job, rank, endpoints, deadline)?;
+            if start > Instant::now() {
+                tokio::time::sleep_until(start).await;
+            }
+            if let Some(until) = self.begin(job, rank, endpoints, deadline)? {
+                drop(slot);
+                tokio::time::sleep_until(until).await;
+                continue;
+            }
+            return Ok(Pass { _slot: slot, began: Instant::now() });
         }
-        {
-            let mut state = self.lock();
-            state.line.leave(job);
-            state.targets_begun += u64::from(rank != Rank::Begun);
+    }
+
+    /// Begins a call, unless the gate has closed while the slot or the start was waited for: `Some` and
+    /// `Err` as [`Gate::closed`]. Where the breaker's pause is over, one goes through to try, the others wait
+    /// for what becomes of it.
+    fn begin(
+        &self,
+        job: &JobKey,
+        rank: Rank,
+        endpoints: &[&'static str],
+        deadline: Instant,
+    ) -> Result<Option<Instant>, StayAway> {
+        let mut state = self.lock();
+        if let Some(until) = self.closed(&mut state, job, rank, deadline)? {
+            return Ok(Some(until));
+        }
+        if state.open_until.is_some() {
+            state.open_until = Some(Instant::now() + self.settings.breaker_pause.min(BREAKER_LONGEST));
+        }
+        state.line.leave(job);
+        state.targets_begun += u64::from(rank != Rank::Begun);
+        for endpoint in endpoints {
             *state.calls.entry(endpoint).or_default() += 1;
         }
         self.calls.fetch_add(1, Ordering::Relaxed);
-        Ok(Pass { _slot: slot, began: Instant::now() })
+        Ok(None)
     }
 
     async fn enter_room(&self, job: &JobKey, rank: Rank, deadline: Instant, inline: Duration) -> Result<(), StayAway> {
@@ -270,10 +284,11 @@ impl Gate {
             }
             if waiter.is_none() {
                 let every = self.lock().each_target(&self.settings);
-                waiter = Some(Waiter::join(&self.for_room, every, inline).ok_or_else(|| self.join_line(job, rank))?);
+                let joined = Waiter::join(&self.for_room, every, inline);
+                waiter = Some(joined.ok_or_else(|| self.join_line(&mut self.lock(), job, rank))?);
             }
             if tokio::time::timeout_at(deadline, freed).await.is_err() {
-                return Err(self.join_line(job, rank));
+                return Err(self.join_line(&mut self.lock(), job, rank));
             }
         }
         if waiter.is_some() {
@@ -295,11 +310,11 @@ impl Gate {
         }
         let every = self.lock().each_call(&self.settings);
         let Some(_waiter) = Waiter::join(&self.for_slot, every, inline) else {
-            return Err(self.join_line(job, rank));
+            return Err(self.join_line(&mut self.lock(), job, rank));
         };
         match tokio::time::timeout_at(deadline, Arc::clone(&self.slots).acquire_owned()).await {
             Ok(Ok(slot)) => Ok(slot),
-            Ok(Err(_)) | Err(_) => Err(self.join_line(job, rank)),
+            Ok(Err(_)) | Err(_) => Err(self.join_line(&mut self.lock(), job, rank)),
         }
     }
 
@@ -323,10 +338,20 @@ impl Gate {
         }
     }
 
+    /// The job has ended: it waits for nothing here.
+    pub fn forget(&self, job: &JobKey) {
+        self.lock().line.leave(job);
+    }
+
     /// `Err`: held, or closed for longer than is waited. `Ok(Some)`: closed until then. `Ok(None)`: open.
-    fn closed(&self, job: &JobKey, rank: Rank, deadline: Instant) -> Result<Option<Instant>, StayAway> {
+    fn closed(
+        &self,
+        state: &mut State,
+        job: &JobKey,
+        rank: Rank,
+        deadline: Instant,
+    ) -> Result<Option<Instant>, StayAway> {
         let now = Instant::now();
-        let state = self.lock();
         if let Some(hold) = &state.hold {
             // The longer the hold, the longer the stay: a release soon after is noticed soon.
             let wait = now.duration_since(hold.since).clamp(UNKNOWN_WAIT, LONGEST_HELD_WAIT);
@@ -341,39 +366,42 @@ impl Gate {
         // As with a hold; and nobody sooner than its turn could come.
         let failing = state.failing_since.filter(|_| state.open_until.is_some());
         let troubled = failing.map_or(Duration::ZERO, |since| (now - since).min(LONGEST_TROUBLED_WAIT));
-        drop(state);
-        let away = self.join_line(job, rank);
+        let away = self.join_line(state, job, rank);
         Err(StayAway { wait: away.wait.max(until - now).max(troubled), ..away })
     }
 
-    /// Where the breaker's pause is over: one goes through to try, the others wait for what becomes of it.
-    fn tries(&self) {
-        let mut state = self.lock();
-        if state.open_until.is_some() {
-            state.open_until = Some(Instant::now() + self.settings.breaker_pause.min(BREAKER_LONGEST));
-        }
-    }
-
-    /// Takes the next free moment of the endpoint's window: at most so many calls in any minute.
+    /// Takes the next moment at which all of these requests may begin: at most so many to an endpoint in any
+    /// minute.
     fn reserve(
         &self,
         job: &JobKey,
         rank: Rank,
-        endpoint: &'static str,
+        endpoints: &[&'static str],
         deadline: Instant,
     ) -> Result<Instant, StayAway> {
         let now = Instant::now();
         let Some(limit) = self.settings.requests_per_minute else { return Ok(now) };
-        let reserved = self.lock().windows.entry(endpoint).or_default().reserve(limit as usize, now, deadline);
-        reserved.map_err(|start| {
-            let away = self.join_line(job, rank);
-            StayAway { wait: away.wait.max(start - now), ..away }
-        })
+        let limit = limit.max(1) as usize;
+        let mut state = self.lock();
+        let windows = &mut state.windows;
+        let mut next = |endpoint: &'static str| {
+            let calls = endpoints.iter().filter(|other| **other == endpoint).count();
+            windows.entry(endpoint).or_default().next(limit, now, calls)
+        };
+        let start = endpoints.iter().map(|endpoint| next(endpoint)).max().unwrap_or(now);
+        // What may begin now never comes too late.
+        if start > deadline.max(now) {
+            let away = self.join_line(&mut state, job, rank);
+            return Err(StayAway { wait: away.wait.max(start - now), ..away });
+        }
+        for endpoint in endpoints {
+            state.windows.entry(endpoint).or_default().add(limit, start);
+        }
+        Ok(start)
     }
 
     /// The job takes its place in the line; the wait is about when its turn comes.
-    fn join_line(&self, job: &JobKey, rank: Rank) -> StayAway {
-        let mut state = self.lock();
+    fn join_line(&self, state: &mut State, job: &JobKey, rank: Rank) -> StayAway {
         let place = state.line.join(job, rank, Instant::now());
         let each = state.each_target(&self.settings);
         StayAway { wait: each.saturating_mul(place).max(UNKNOWN_WAIT), why: Waiting::RateLimit }

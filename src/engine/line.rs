@@ -11,8 +11,10 @@ use tokio::time::Instant;
 use crate::job::{At, JobKey};
 
 const DAY: i64 = 86_400_000;
-/// A job that went to another worker never comes back to leave the line.
+/// A job that went to another worker never comes back to leave the line; one of ours is back within an hour.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(2 * 3600);
+/// Looking for those takes a look at everybody.
+const SWEPT_EVERY: Duration = Duration::from_secs(600);
 
 /// Who stands where: first those that have begun, then by the day on which a job is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -55,30 +57,38 @@ struct Row {
 pub struct Line {
     jobs: HashMap<JobKey, Place>,
     rows: BTreeMap<Rank, Row>,
+    swept: Option<Instant>,
 }
 
 impl Line {
     /// Puts a job into the line, or finds it there: its place from 1, after those of an earlier rank
-    /// and those of its own that came before it. Whoever left out of turn makes it seem nearer.
+    /// and those of its own that came before it. Whoever left out of turn makes it seem nearer. A job that
+    /// stands there under an earlier rank (of another of its targets) stays.
     pub fn join(&mut self, job: &JobKey, rank: Rank, now: Instant) -> u32 {
-        if self.jobs.get(job).is_none_or(|place| place.rank != rank) {
+        self.sweep(now);
+        if self.jobs.get(job).is_none_or(|place| rank < place.rank) {
             self.leave(job);
-            // Now and then only: it looks at everybody.
-            if self.jobs.len() > 1024 && self.jobs.len().is_power_of_two() {
-                let is_gone = |place: &Place| now - place.since >= FORGOTTEN_AFTER;
-                let gone = self.jobs.iter().filter(|(_, place)| is_gone(place)).map(|(job, _)| job.clone());
-                let gone: Vec<JobKey> = gone.collect();
-                gone.iter().for_each(|job| self.leave(job));
-            }
             let row = self.rows.entry(rank).or_default();
             row.came += 1;
             self.jobs.insert(job.clone(), Place { since: now, rank, number: row.came });
         }
         let Some(place) = self.jobs.get_mut(job) else { return 1 };
         place.since = now;
-        let before: u32 = self.rows.range(..rank).map(|(_, row)| row.came - row.left).sum();
-        let left = self.rows.get(&rank).map_or(0, |row| row.left);
+        let before: u32 = self.rows.range(..place.rank).map(|(_, row)| row.came - row.left).sum();
+        let left = self.rows.get(&place.rank).map_or(0, |row| row.left);
         before + place.number.saturating_sub(left).max(1)
+    }
+
+    /// Now and then, takes out whoever has not come back.
+    fn sweep(&mut self, now: Instant) {
+        if now - *self.swept.get_or_insert(now) < SWEPT_EVERY {
+            return;
+        }
+        self.swept = Some(now);
+        let is_gone = |place: &Place| now - place.since >= FORGOTTEN_AFTER;
+        let gone = self.jobs.iter().filter(|(_, place)| is_gone(place)).map(|(job, _)| job.clone());
+        let gone: Vec<JobKey> = gone.collect();
+        gone.iter().for_each(|job| self.leave(job));
     }
 
     /// Takes a job out of the line, where it stands in it.
@@ -144,10 +154,23 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_never_comes_back_is_forgotten() {
         let (mut line, now) = (Line::default(), Instant::now());
-        for number in 0..2048 {
+        for number in 0..1500 {
             line.join(&job(number), due(1), now);
         }
         let place = line.join(&job(9999), due(2), now + FORGOTTEN_AFTER);
         assert_eq!((place, line.len()), (1, 1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_job_of_two_targets_keeps_the_better_of_its_places_and_moves_nobody() {
+        let (mut line, now) = (Line::default(), Instant::now());
+        for number in 1..=100 {
+            line.join(&job(number), due(1), now);
+        }
+        for _ in 0..50 {
+            assert_eq!(line.join(&job(100), Rank::Begun, now), 1);
+            assert_eq!(line.join(&job(100), due(1), now), 1);
+        }
+        assert_eq!(line.join(&job(50), due(1), now), 50, "one went before it, and left its row");
     }
 }

@@ -54,7 +54,7 @@ use crate::store::Store;
 
 pub use admission::{Policy, Tenant};
 pub use figures::Figures;
-pub use gate::{Gate, GateSettings};
+pub use gate::{Gate, GateSettings, StayAway};
 pub use guard::{Ceiling, GuardView, Scope};
 pub use line::Rank;
 

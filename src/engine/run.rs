@@ -21,7 +21,7 @@ use super::{Engine, RetryPolicy};
 use crate::crash::{self, Point};
 use crate::job::flow::{self, Ask, Next, Why};
 use crate::job::record::Waiting;
-use crate::job::{Answer, At, Entry, Failure, FailureKind, Field, Job, Spec, Step, StepName, TargetEnd};
+use crate::job::{Answer, At, Entry, Failure, FailureKind, Field, Job, Spec, Step, StepName, Target, TargetEnd};
 use crate::systems::{Call, Facts};
 use crate::trace;
 
@@ -123,6 +123,8 @@ impl Engine {
         for (index, rest) in rests.iter().enumerate() {
             match rest {
                 Rest::Ended => {}
+                // It looks when the one before it has ended, which may be long after.
+                Rest::Waits { .. } if twin_before(run.job, index).is_some_and(|twin| rests[twin] != Rest::Ended) => {}
                 Rest::Stopped => soonest = Some((now, Waiting::Renewal)),
                 Rest::Waits { until, why } => {
                     if soonest.is_none_or(|(at, _)| *until < at) {
@@ -260,15 +262,15 @@ impl Engine {
         run.journal.hand_over(&*self.store);
         crash::point(Point::AfterCheckpoint, step.name.as_str()).await;
         let target = &run.job.targets[index];
-        if let Some(wait) = self.pauses.stay_away(&run.job.key.tenant, &target.system, self.now()) {
-            return Ok(Some(StayAway { wait, why: Waiting::Paused }));
+        if let Some(paused) = self.paused(run, target) {
+            return Ok(Some(paused));
         }
-        let endpoint = gate.system().endpoint(step);
+        let endpoints = gate.system().endpoints(&target.spec, step);
         let has_begun = run.journal.with(|state| state.targets[index].names().next().is_some());
         let rank = Rank::of(has_begun, run.job.due_at.map(At::from));
         let pass = tokio::select! {
             biased;
-            pass = gate.enter(&run.job.key, rank, endpoint, self.settings.inline_wait_max) => pass,
+            pass = gate.enter(&run.job.key, rank, endpoints, self.settings.inline_wait_max) => pass,
             () = run.lost.cancelled() => return Ok(None),
             () = self.draining.cancelled() => return Ok(None),
         };
@@ -276,10 +278,15 @@ impl Engine {
             Ok(pass) => pass,
             Err(away) => return Ok(Some(away)),
         };
-        // The wait for the pass may have outlasted the delivery.
+        // The wait for the pass may have outlasted the delivery, or an operator's patience. The pass goes
+        // unused, which says nothing of the system.
         if self.must_stop(run) {
-            gate.ended(pass, None);
+            drop(pass);
             return Ok(None);
+        }
+        if let Some(paused) = self.paused(run, target) {
+            drop(pass);
+            return Ok(Some(paused));
         }
         let attempt = run.journal.with(|state| state.targets[index].get(step).map_or(0, |state| state.attempts)) + 1;
         let facts = self.facts(run, index, step);
@@ -318,6 +325,12 @@ impl Engine {
             }
         }
         Ok(None)
+    }
+
+    /// How long to stay away, where an operator has paused this.
+    fn paused(&self, run: &Run<'_>, target: &Target) -> Option<StayAway> {
+        let wait = self.pauses.stay_away(&run.job.key.tenant, &target.system, self.now())?;
+        Some(StayAway { wait, why: Waiting::Paused })
     }
 
     fn note_failure(

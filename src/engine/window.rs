@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-const MINUTE: Duration = Duration::from_secs(60);
+/// A minute, and what lies between a call's start here and its arrival there: a timer's delay, a connection
+/// that is opened first.
+const SPAN: Duration = Duration::from_millis(60_250);
 /// What is counted together.
 const MOMENT: Duration = Duration::from_millis(10);
 
@@ -27,21 +29,36 @@ pub struct Window {
 }
 
 impl Window {
-    /// Takes the next free start, unless it is after `deadline`: then `Err` tells when it would be.
-    pub fn reserve(&mut self, limit: usize, now: Instant, deadline: Instant) -> Result<Instant, Instant> {
-        while let Some(moment) = self.moments.front().filter(|moment| moment.last + MINUTE <= now) {
+    /// When so many more calls may begin together; at once where they alone are more than the limit allows
+    /// and nothing else was called.
+    pub fn next(&mut self, limit: usize, now: Instant, calls: usize) -> Instant {
+        while let Some(moment) = self.moments.front().filter(|moment| moment.last + SPAN <= now) {
             self.calls -= moment.calls;
             self.moments.pop_front();
         }
-        let start = match self.moments.front() {
-            Some(moment) if self.calls >= limit.max(1) => moment.last + MINUTE,
-            _ => now,
-        };
-        if start > deadline {
-            return Err(start);
+        let mut must_go = (self.calls + calls.min(limit)).saturating_sub(limit);
+        for moment in &self.moments {
+            if must_go == 0 {
+                break;
+            }
+            must_go = must_go.saturating_sub(moment.calls);
+            if must_go == 0 {
+                return (moment.last + SPAN).max(now);
+            }
         }
-        if self.calls >= limit.max(1) {
-            self.forget_oldest();
+        now
+    }
+
+    /// Notes that a call begins then; where the window is full, in place of its oldest.
+    pub fn add(&mut self, limit: usize, start: Instant) {
+        if self.calls >= limit
+            && let Some(oldest) = self.moments.front_mut()
+        {
+            self.calls -= 1;
+            oldest.calls -= 1;
+            if oldest.calls == 0 {
+                self.moments.pop_front();
+            }
         }
         self.calls += 1;
         match self.moments.back_mut() {
@@ -50,18 +67,6 @@ impl Window {
                 moment.calls += 1;
             }
             _ => self.moments.push_back(Moment { first: start, last: start, calls: 1 }),
-        }
-        Ok(start)
-    }
-
-    /// Its place was given to the start just reserved.
-    fn forget_oldest(&mut self) {
-        if let Some(moment) = self.moments.front_mut() {
-            moment.calls -= 1;
-            self.calls -= 1;
-            if moment.calls == 0 {
-                self.moments.pop_front();
-            }
         }
     }
 }
@@ -73,13 +78,33 @@ mod tests {
 
     use super::*;
 
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// Takes so many starts where they come soon enough; `Err` tells when they would be.
+    fn reserve(
+        window: &mut Window,
+        limit: usize,
+        now: Instant,
+        calls: usize,
+        wait: Duration,
+    ) -> Result<Instant, Instant> {
+        let start = window.next(limit, now, calls);
+        if start > now + wait {
+            return Err(start);
+        }
+        (0..calls).for_each(|_| window.add(limit, start));
+        Ok(start)
+    }
+
     /// Lets callers come by, and returns when calls began.
     fn starts(limit: usize, callers: usize, longest_pause_ms: u64) -> Vec<Instant> {
         let mut random = StdRng::seed_from_u64(limit as u64);
         let (mut window, mut now, mut starts) = (Window::default(), Instant::now(), Vec::new());
         for _ in 0..callers {
             now += Duration::from_millis(random.random_range(0..=longest_pause_ms));
-            starts.extend(window.reserve(limit, now, now + Duration::from_secs(2)));
+            let calls = random.random_range(1..=limit.min(3));
+            let start = reserve(&mut window, limit, now, calls, 2 * SECOND);
+            starts.extend(start.into_iter().flat_map(|start| std::iter::repeat_n(start, calls)));
         }
         starts
     }
@@ -87,12 +112,11 @@ mod tests {
     #[test]
     fn no_minute_has_more_calls_than_are_allowed() {
         for (limit, callers, pause) in [(1, 50, 20_000), (50, 3_000, 200), (600, 20_000, 20), (60_000, 200_000, 1)] {
-            let starts = starts(limit, callers, pause);
-            let mut sorted = starts.clone();
-            sorted.sort();
-            let too_near = sorted.windows(limit + 1).filter(|calls| calls[limit] - calls[0] < MINUTE).count();
+            let mut starts = starts(limit, callers, pause);
+            starts.sort();
+            let too_near = starts.windows(limit + 1).filter(|calls| calls[limit] - calls[0] < SPAN).count();
             assert_eq!(too_near, 0, "{limit} a minute");
-            assert!(sorted.len() > limit, "{limit} a minute: the limit was never met");
+            assert!(starts.len() > limit, "{limit} a minute: the limit was never met");
         }
     }
 
@@ -100,17 +124,24 @@ mod tests {
     fn a_full_window_is_used_to_its_last_call_and_tells_when_the_next_is_free() {
         let (mut window, begin) = (Window::default(), Instant::now());
         for number in 0..50 {
-            let now = begin + Duration::from_secs(number);
-            assert_eq!(window.reserve(50, now, now), Ok(now));
+            let now = begin + number * SECOND;
+            assert_eq!(reserve(&mut window, 50, now, 1, Duration::ZERO), Ok(now));
         }
-        let now = begin + Duration::from_secs(59);
-        assert_eq!(window.reserve(50, now, now), Err(begin + MINUTE));
-        let later = now + Duration::from_secs(2);
-        assert_eq!(window.reserve(50, now, later), Ok(begin + MINUTE));
-        assert_eq!(window.reserve(50, now, later), Ok(begin + MINUTE + Duration::from_secs(1)));
-        assert_eq!(window.reserve(50, now, later), Err(begin + MINUTE + Duration::from_secs(2)));
-        let long_after = begin + 3 * MINUTE;
-        assert_eq!(window.reserve(50, long_after, long_after), Ok(long_after));
+        let now = begin + 59 * SECOND;
+        assert_eq!(reserve(&mut window, 50, now, 1, SECOND), Err(begin + SPAN));
+        assert_eq!(reserve(&mut window, 50, now, 1, 3 * SECOND), Ok(begin + SPAN));
+        assert_eq!(reserve(&mut window, 50, now, 2, 3 * SECOND), Err(begin + SPAN + 2 * SECOND));
+        assert_eq!(reserve(&mut window, 50, now, 1, 3 * SECOND), Ok(begin + SPAN + SECOND));
+        let long_after = begin + 200 * SECOND;
+        assert_eq!(reserve(&mut window, 50, long_after, 50, Duration::ZERO), Ok(long_after));
+        assert_eq!(reserve(&mut window, 50, long_after, 1, Duration::ZERO), Err(long_after + SPAN));
+    }
+
+    #[test]
+    fn more_at_once_than_the_limit_wait_for_an_empty_window() {
+        let (mut window, begin) = (Window::default(), Instant::now());
+        assert_eq!(reserve(&mut window, 1, begin, 2, Duration::ZERO), Ok(begin));
+        assert_eq!(reserve(&mut window, 1, begin, 1, Duration::ZERO), Err(begin + SPAN));
     }
 
     #[test]
@@ -118,7 +149,7 @@ mod tests {
         let (mut window, begin) = (Window::default(), Instant::now());
         for number in 0..500_000 {
             let now = begin + Duration::from_micros(number * 100);
-            window.reserve(1_000_000, now, now).unwrap();
+            assert_eq!(reserve(&mut window, 1_000_000, now, 1, Duration::ZERO), Ok(now));
         }
         assert!(window.moments.len() <= 6_000, "{}", window.moments.len());
         assert_eq!(window.calls, 500_000);

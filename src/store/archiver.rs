@@ -20,18 +20,25 @@ use super::{StoreError, Ticket, sled as tree};
 /// Bytes of each table that are moved at once: what is moved lies in memory meanwhile.
 const AT_ONCE: usize = 4 << 20;
 
-/// How many rows lie in the tree that belong into the archive, and whom to tell when they are many.
+/// How many rows lie in the tree that belong into the archive, and how many are worth waking the thread.
+#[derive(Debug)]
+struct Rows {
+    count: AtomicUsize,
+    enough: AtomicUsize,
+}
+
+/// Where rows are counted, and the thread is told when they are many.
 #[derive(Debug)]
 pub(super) struct Resting {
-    count: Arc<AtomicUsize>,
-    enough: usize,
+    rows: Arc<Rows>,
     wake: mpsc::SyncSender<()>,
 }
 
 impl Resting {
     /// Notes that so many more were written.
     pub(super) fn add(&self, rows: usize) {
-        if rows > 0 && self.count.fetch_add(rows, Ordering::Relaxed) + rows >= self.enough {
+        let (count, enough) = (&self.rows.count, &self.rows.enough);
+        if rows > 0 && count.fetch_add(rows, Ordering::Relaxed) + rows >= enough.load(Ordering::Relaxed) {
             // Where it is awake already, it need not be told.
             let _ = self.wake.try_send(());
         }
@@ -40,16 +47,30 @@ impl Resting {
 
 /// Where the thread waits to be woken.
 pub(super) struct Bed {
-    count: Arc<AtomicUsize>,
+    rows: Arc<Rows>,
+    /// As many as are moved together.
+    enough: usize,
     called: mpsc::Receiver<()>,
+}
+
+impl Bed {
+    fn is_full(&self) -> bool {
+        self.rows.count.load(Ordering::Relaxed) >= self.rows.enough.load(Ordering::Relaxed)
+    }
+
+    /// Without room each round only costs: the next one comes when there are that many more.
+    fn put_off(&self) {
+        let count = self.rows.count.load(Ordering::Relaxed);
+        self.rows.enough.store(count.saturating_add(self.enough), Ordering::Relaxed);
+    }
 }
 
 /// The two ends of it.
 pub(super) fn bed(enough: usize) -> (Resting, Bed) {
-    let count = Arc::new(AtomicUsize::new(0));
+    let rows = Arc::new(Rows { count: AtomicUsize::new(0), enough: AtomicUsize::new(enough) });
     // One call that is not heard yet says all.
     let (wake, called) = mpsc::sync_channel(1);
-    (Resting { count: count.clone(), enough, wake }, Bed { count, called })
+    (Resting { rows: rows.clone(), wake }, Bed { rows, enough, called })
 }
 
 /// What the thread works with.
@@ -72,8 +93,9 @@ impl Archiver {
     pub(super) fn start(mover: Mover, bed: Bed) -> std::io::Result<Self> {
         let run = move || {
             while bed.called.recv().is_ok() {
-                loop {
-                    match catch_unwind(AssertUnwindSafe(|| mover.round(&bed.count))) {
+                // It may have been called before the last round, which put the next one off.
+                while bed.is_full() {
+                    match catch_unwind(AssertUnwindSafe(|| mover.round(&bed))) {
                         Ok(Ok(true)) => {}
                         Ok(Ok(false)) => break,
                         Ok(Err(error)) => return mover.fail(&error.to_string()),
@@ -113,16 +135,19 @@ fn done(order: Ticket) -> Result<bool, StoreError> {
 
 impl Mover {
     /// Moves what is there, or a part of it; true where there is more.
-    fn round(&self, count: &AtomicUsize) -> Result<bool, StoreError> {
+    fn round(&self, bed: &Bed) -> Result<bool, StoreError> {
+        let count = &bed.rows.count;
         let counted = count.load(Ordering::Relaxed);
         let (rows, is_all) = self.rows()?;
         if !done(self.orders.settled())? {
+            bed.put_off();
             return Ok(false);
         }
         let found = rows.len();
         let bytes: usize = rows.iter().map(|(key, value)| key.len() + value.as_ref().map_or(0, Vec::len)).sum();
         // Room for the pages that are written anew as well. Where there is none, the rows stay.
         if (self.free_space)(&self.path).is_ok_and(|free| free < self.min_free.saturating_add(2 * bytes as u64)) {
+            bed.put_off();
             return Ok(false);
         }
         let broken = |error: ArchiveError| StoreError::Broken(error.to_string());
@@ -130,8 +155,10 @@ impl Mover {
         let moved = self.archive.put(rows, number).map_err(broken)?;
         let left = found - moved.len();
         if !moved.is_empty() && !done(self.orders.archived(moved, number))? {
+            bed.put_off();
             return Ok(false);
         }
+        bed.rows.enough.store(bed.enough, Ordering::Relaxed);
         if is_all {
             // What was added meanwhile stays counted.
             count.fetch_add(left, Ordering::Relaxed);

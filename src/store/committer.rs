@@ -218,6 +218,10 @@ impl<S: Sink> Worker<S> {
 
     /// Adds a batch to a group, where what it expects holds.
     fn take(&self, group: &mut Group, batch: Batch, must_sync: bool) -> Result<(), StoreError> {
+        if must_sync {
+            // Who asks whether there is room means for a whole group, or the next one would be refused again.
+            self.sink.room(GROUP_BYTES as u64)?;
+        }
         if !self.holds(group, &batch)? {
             return Err(StoreError::Outrun);
         }

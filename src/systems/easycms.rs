@@ -245,8 +245,8 @@ impl System for EasyCms {
         Kind::EasyCms
     }
 
-    fn endpoint(&self, _step: Step) -> &'static str {
-        "all"
+    fn endpoints(&self, _spec: &Spec, _step: Step) -> &'static [&'static str] {
+        &["all"]
     }
 
     fn credential(&self) -> &Credential {

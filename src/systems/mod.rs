@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use async_trait::async_trait;
 use secrecy::SecretString;
 
-use crate::job::{Answer, Entitlement, Failure, Field, Job, Kind, Step, Target};
+use crate::job::{Answer, Entitlement, Failure, Field, Job, Kind, Spec, Step, Target};
 
 /// What earlier steps of the target found out, unsealed in memory.
 #[derive(Clone, Default)]
@@ -77,8 +77,9 @@ pub trait System: Send + Sync + 'static {
     /// Its kind.
     fn kind(&self) -> Kind;
 
-    /// Which rate limit a step's call counts against (a stable word; most kinds have only one).
-    fn endpoint(&self, step: Step) -> &'static str;
+    /// Which rate limit each request of a step's call counts against (stable words; most kinds have only
+    /// one limit, and most steps one request).
+    fn endpoints(&self, spec: &Spec, step: Step) -> &'static [&'static str];
 
     /// Whether the credential is proven.
     fn credential(&self) -> &Credential;

@@ -46,13 +46,16 @@ pub struct Setup {
     pub change: fn(&mut OpsSettings),
     pub policy: Policy,
     pub runs: bool,
+    pub engine: fn(&mut Settings),
+    pub gate: fn(&mut GateSettings),
 }
 
 impl Default for Setup {
     fn default() -> Self {
         let store = Arc::new(MemoryStore::new());
         let policy = Policy::default();
-        Setup { store, token: None, imports: BTreeMap::new(), change: |_| {}, policy, runs: true }
+        let (change, engine, gate) = (|_: &mut _| {}, |_: &mut _| {}, |_: &mut _| {});
+        Setup { store, token: None, imports: BTreeMap::new(), change, policy, runs: true, engine, gate }
     }
 }
 
@@ -83,8 +86,8 @@ pub fn settings() -> Settings {
     }
 }
 
-fn gate(shop: &Arc<Shop>, rules: &Rules) -> Arc<Gate> {
-    let settings = GateSettings {
+fn gate(shop: &Arc<Shop>, rules: &Rules, change: fn(&mut GateSettings)) -> Arc<Gate> {
+    let mut settings = GateSettings {
         requests_per_minute: None,
         max_in_flight: 8,
         hold_probe_interval: Duration::from_secs(3600),
@@ -92,6 +95,7 @@ fn gate(shop: &Arc<Shop>, rules: &Rules) -> Arc<Gate> {
         most_in_hand: 8,
         fingerprint: secrecy::SecretString::from("shop"),
     };
+    change(&mut settings);
     Arc::new(Gate::new(Arc::clone(shop) as _, rules.clone(), settings))
 }
 
@@ -104,9 +108,11 @@ pub async fn bench_with(setup: Setup) -> Bench {
     let (shop, library) = (Shop::new("shop", Kind::EasyCms), Shop::new("library", Kind::VitalSource));
     let rules: BTreeMap<String, Rules> =
         [("shop".to_owned(), Rules::new(Kind::EasyCms)), ("library".to_owned(), Rules::new(Kind::VitalSource))].into();
-    let gates = [&shop, &library].map(|shop| (shop.name.to_owned(), gate(shop, &rules[shop.name])));
+    let gates = [&shop, &library].map(|shop| (shop.name.to_owned(), gate(shop, &rules[shop.name], setup.gate)));
+    let mut for_engine = settings();
+    (setup.engine)(&mut for_engine);
     let parts = Parts {
-        settings: settings(),
+        settings: for_engine,
         accepts: Accepts { environment: "sandbox".to_owned(), systems: rules, regulations: BTreeMap::new() },
         gates: gates.into(),
         broker: Arc::clone(&broker) as _,

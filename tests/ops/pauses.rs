@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::bench::{Bench, Setup, bench, bench_with, id, shop_job};
 use crate::http::{get, post};
+use crate::stand_ins::HANGS;
 
 fn why() -> Value {
     json!({ "reason": "the vendor asked", "by": "operations" })
@@ -33,6 +34,27 @@ async fn jobs_of_a_paused_system_wait_without_a_call_and_go_on_once_it_is_resume
     assert_eq!(resumed["paused"], Value::Null);
     comes_back(&bench, &job).await;
     bench.broker.event("completed", &id(1)).await;
+}
+
+#[tokio::test]
+async fn a_job_that_waits_in_hand_while_its_system_is_paused_makes_no_call() {
+    let bench = bench_with(Setup {
+        engine: |engine| engine.inline_wait_max = HANGS,
+        gate: |gate| gate.max_in_flight = 1,
+        ..Setup::default()
+    })
+    .await;
+    bench.send(&shop_job(&id(1), "slow"));
+    bench.until("/v1/systems", |all| all["systems"][1]["calls"] == 1).await;
+    bench.send(&shop_job(&id(2), "slow"));
+    bench.until("/v1/systems", |all| all["systems"][1]["jobs_in_hand"] == 2).await;
+    post(bench.addr, "/v1/systems/shop/pause", &why()).await;
+    bench.shop.door.cancel();
+    // It gets the first one's slot, and does not use it.
+    bench.until("/v1/systems", |all| all["systems"][1]["calls"] == 2).await;
+    bench.engine.drain();
+    bench.until("/v1/systems", |all| all["systems"][1]["jobs_in_hand"] == 0).await;
+    assert_eq!(*bench.shop.waiting.borrow(), 1);
 }
 
 #[tokio::test]

@@ -226,8 +226,8 @@ impl System for Shop {
         self.kind
     }
 
-    fn endpoint(&self, _step: Step) -> &'static str {
-        "all"
+    fn endpoints(&self, _spec: &Spec, _step: Step) -> &'static [&'static str] {
+        &["all"]
     }
 
     fn credential(&self) -> &Credential {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::Duration;
 
@@ -325,4 +326,26 @@ async fn moving_beside_a_batch_that_finds_no_room_leaves_the_store_whole() {
         ended(number).await.unwrap();
     }
     at_rest(&store, 10).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_there_is_no_room_to_move_rows_it_is_not_tried_with_every_batch() {
+    let dir = tempfile::tempdir().unwrap();
+    let (asked, min_free) = (std::sync::Arc::new(AtomicU64::new(0)), Options::default().min_free);
+    let counted = asked.clone();
+    let free_space = std::sync::Arc::new(move |_: &Path| {
+        // The committer asks before each group; the thread that moves rows, before it moves them.
+        let moves = std::thread::current().name() == Some("store-archiver");
+        counted.fetch_add(u64::from(moves), Ordering::Relaxed);
+        Ok(min_free + if moves { 0 } else { 30_000 })
+    });
+    let options = Options { archive_after: AFTER, free_space, ..Options::default() };
+    let store = SledStore::open(dir.path(), options).unwrap().store;
+    let mut random = StdRng::seed_from_u64(5);
+    for number in 0..200 {
+        drop(end_jobs(&store, number..number + 1, &mut random).await);
+    }
+    store.close();
+    let asked = asked.load(Ordering::Relaxed);
+    assert!((2..=2 * 200 / AFTER as u64).contains(&asked), "{asked}");
 }

@@ -187,6 +187,12 @@ async fn a_full_disk_refuses_groups_whole_and_takes_work_again_when_there_is_roo
     assert_eq!(job(&store, b"other"), None);
     assert_eq!(*store.broken().borrow(), None);
 
+    // A little room is none yet: what is written next would be refused again.
+    free.store(Options::default().min_free + 1000, Ordering::SeqCst);
+    assert!(matches!(store.submit(put(b"k", &[0; 2000])).await, Err(StoreError::Full { .. })));
+    assert!(matches!(store.check().await, Err(StoreError::Full { .. })));
+    store.submit(put(b"k", b"small")).await.unwrap();
+
     free.store(u64::MAX, Ordering::SeqCst);
     store.check().await.unwrap();
     store.submit(put(b"k", b"after")).await.unwrap();

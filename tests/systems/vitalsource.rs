@@ -497,10 +497,46 @@ async fn every_endpoint_has_a_limit_of_its_own() {
         StepName::OverwriteUser,
         StepName::TellRequester,
     ];
-    let words: BTreeSet<&str> = steps.iter().map(|name| client.endpoint(one(*name))).collect();
+    let endpoints = |spec: &Spec, name| client.endpoints(spec, one(name));
+    let by_guid = account(Some("guid-1"), None);
+    let words: BTreeSet<&str> = steps.iter().flat_map(|name| endpoints(&by_guid, *name)).copied().collect();
     assert_eq!(words.len(), steps.len());
-    assert_eq!(client.endpoint(one(StepName::ReadBackCode)), client.endpoint(one(StepName::ReadCode)));
-    assert_eq!(client.endpoint(one(StepName::ReadBack)), client.endpoint(one(StepName::Resolve)));
+    assert_eq!(endpoints(&both(), StepName::ReadBackCode), endpoints(&both(), StepName::ReadCode));
+    assert_eq!(endpoints(&both(), StepName::ReadBack), endpoints(&by_guid, StepName::Resolve));
+}
+
+#[tokio::test]
+async fn each_request_counts_against_the_limit_of_its_endpoint() {
+    let stub = Stub::start().await;
+    let client = client(&stub);
+    let answers = [
+        ("/v3/users.xml", "users", "<user><guid>GUID-1</guid><reference>REF 1</reference></user>"),
+        (
+            "/v3/credentials.xml",
+            "",
+            "<credentials><credential access-token=\"t\" guid=\"GUID-1\" reference=\"REF 1\"/></credentials>",
+        ),
+        ("/v3/licenses.xml", "licenses", "<licenses></licenses>"),
+    ];
+    let by_reference = account(None, Some("REF 1"));
+    let by_guid = account(Some("guid-1"), None);
+    for (spec, name, paths) in [
+        (&both(), StepName::Resolve, &[0, 0][..]),
+        (&by_guid, StepName::Resolve, &[0]),
+        (&by_reference, StepName::Resolve, &[0]),
+        (&by_guid, StepName::CheckLicenses, &[0, 1, 2]),
+        (&both(), StepName::CheckLicenses, &[1, 2]),
+    ] {
+        let before = stub.seen().len();
+        stub.play(paths.iter().map(|path| reply(200, answers[*path].2)));
+        ask(&client, spec, one(name), &facts()).await.unwrap();
+        let seen: Vec<&str> = stub.seen()[before..]
+            .iter()
+            .map(|seen| answers.iter().find(|(path, ..)| seen.line.contains(path)).expect("a known path").1)
+            .filter(|endpoint| !endpoint.is_empty())
+            .collect();
+        assert_eq!(client.endpoints(spec, one(name)), seen, "{}", name.as_str());
+    }
 }
 
 #[tokio::test]

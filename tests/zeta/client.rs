@@ -420,8 +420,9 @@ async fn an_import_row_is_queued_once_and_told_when_the_result_is_there() {
 #[test]
 fn each_step_counts_against_a_stable_endpoint() {
     let client = client(zeta("http://127.0.0.1:9", MemberProof::Token));
-    let endpoint = |name| client.endpoint(Step::one(name));
-    assert_eq!(endpoint(StepName::DeleteMember), "program");
-    assert_eq!(endpoint(StepName::RequestOtp), "member");
-    assert_eq!(endpoint(StepName::QueueImportRow), "import");
+    let spec = Spec::LoyaltyImport { member: member(MemberKey::MemberId, "77") };
+    let endpoints = |name| client.endpoints(&spec, Step::one(name));
+    assert_eq!(endpoints(StepName::DeleteMember), ["program"]);
+    assert_eq!(endpoints(StepName::RequestOtp), ["member"]);
+    assert_eq!(endpoints(StepName::QueueImportRow), ["import"]);
 }

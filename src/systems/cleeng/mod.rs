@@ -190,8 +190,8 @@ impl System for Cleeng {
         Kind::Cleeng
     }
 
-    fn endpoint(&self, _step: Step) -> &'static str {
-        "all"
+    fn endpoints(&self, _spec: &Spec, _step: Step) -> &'static [&'static str] {
+        &["all"]
     }
 
     fn credential(&self) -> &Credential {

@@ -247,15 +247,20 @@ impl System for VitalSource {
         Kind::VitalSource
     }
 
-    /// 50 requests a minute are allowed per endpoint and key. `check_licenses` calls two once each.
-    fn endpoint(&self, step: Step) -> &'static str {
+    /// 50 requests a minute are allowed per endpoint and key. Whoever is named twice is read twice; licences
+    /// are listed with a token, of which there is one a listing, and by reference, which may have to be read.
+    fn endpoints(&self, spec: &Spec, step: Step) -> &'static [&'static str] {
+        let (guid, reference) =
+            Account::of(spec).map(|who| (who.guid.is_some(), who.reference.is_some())).unwrap_or_default();
         match step.name {
-            StepName::ReadCode | StepName::ReadBackCode => "codes.read",
-            StepName::RevokeCode => "codes.revoke",
-            StepName::CheckLicenses => "licenses",
-            StepName::OverwriteUser => "users.update",
-            StepName::TellRequester => "requester",
-            _ => "users",
+            StepName::ReadCode | StepName::ReadBackCode => &["codes.read"],
+            StepName::RevokeCode => &["codes.revoke"],
+            StepName::CheckLicenses if !reference => &["users", "licenses"],
+            StepName::CheckLicenses => &["licenses"],
+            StepName::OverwriteUser => &["users.update"],
+            StepName::TellRequester => &["requester"],
+            StepName::Resolve if guid && reference => &["users", "users"],
+            _ => &["users"],
         }
     }
 

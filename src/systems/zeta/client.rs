@@ -305,11 +305,11 @@ impl System for ZetaClient {
 
     /// `program`, `member` or `import`. Reads and deletes count as `program`: a step alone does not
     /// tell by which API it goes.
-    fn endpoint(&self, step: Step) -> &'static str {
+    fn endpoints(&self, _spec: &Spec, step: Step) -> &'static [&'static str] {
         match step.name {
-            StepName::QueueImportRow | StepName::ImportResult => "import",
-            StepName::RequestOtp => "member",
-            _ => "program",
+            StepName::QueueImportRow | StepName::ImportResult => &["import"],
+            StepName::RequestOtp => &["member"],
+            _ => &["program"],
         }
     }
 

@@ -51,3 +51,19 @@ async fn the_same_target_twice_in_a_job_is_erased_once_and_absent_then() {
     assert_eq!(rig.destructive_calls(), 1);
     rig.end().await;
 }
+
+#[tokio::test]
+async fn the_same_target_twice_asks_for_what_it_needs_and_rests_until_it_comes() {
+    let rig = Rig::start(&[]).await;
+    let person = rig.person();
+    let twin = people::vitalsource(&person);
+    let mut job = unconfirmed(&[twin.clone(), twin]);
+    rig.submit(&job).await;
+    let asks = rig.event(&job, "needs_input").await;
+    assert_eq!(asks.data("inputs")[0]["kind"], "confirmation", "{}", asks.json);
+    people::confirm(&mut job);
+    let event = rig.runs_to(&job, "completed").await;
+    let outcomes = [&target(&event, 0)["outcome"], &target(&event, 1)["outcome"]].map(Clone::clone);
+    assert_eq!(outcomes, [json!("anonymised"), json!("anonymised")]);
+    rig.end().await;
+}
