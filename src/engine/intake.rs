@@ -274,8 +274,8 @@ impl Engine {
                 }
             }
         };
-        // Lost and condemned, it is still condemned when it comes again.
-        let stays = matches!(turn, Turn::Condemned) && matches!(result, Err(Interrupted::Lost));
+        // Not set aside yet, it is still condemned when it comes again.
+        let stays = matches!(turn, Turn::Condemned) && result.is_err();
         drop(turn);
         // Before it goes back: it may be here again at once, with a start of its own.
         let closed = if stays { Ok(()) } else { self.starts.close(&*self.store, &arrived.digest) };
