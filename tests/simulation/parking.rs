@@ -15,11 +15,11 @@ use crate::hub::Hub;
 use crate::life::{Clock, Life, Surroundings};
 
 /// Jobs for one system, several times more than it takes in an hour.
-const JOBS: u32 = 4_000;
+const JOBS: u32 = 3_800;
 /// Calls a minute that the system takes at each of its endpoints.
 const LIMIT: u32 = 50;
-/// Calls that such a job needs at the endpoint that it needs most.
-const CALLS: u32 = 2;
+/// Requests that such a job needs at the endpoint that it needs most: it is read by both its names, and back.
+const CALLS: u32 = 3;
 /// Returns before its turn that a job may need: it comes back from the wait queues after a third to a
 /// whole of the time that is left, and each hour.
 const RETURNS: f64 = 20.0;
