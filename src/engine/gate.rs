@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
+use super::costs::Costs;
 use super::line::{Line, Rank};
 use super::window::Window;
 use crate::job::record::Waiting;
@@ -35,7 +36,6 @@ pub struct GateSettings {
     pub fingerprint: secrecy::SecretString,
 }
 
-const MINUTE: Duration = Duration::from_secs(60);
 /// Failures in a row that open the breaker.
 const BREAKER_FAILURES: u32 = 5;
 const BREAKER_LONGEST: Duration = Duration::from_secs(30);
@@ -44,8 +44,6 @@ const LONGEST_TROUBLED_WAIT: Duration = Duration::from_secs(180);
 /// A release of a hold takes effect within this.
 const LONGEST_HELD_WAIT: Duration = Duration::from_secs(900);
 const UNKNOWN_WAIT: Duration = Duration::from_secs(5);
-/// After so many targets it is known what one costs.
-const ENOUGH_ENDED: u64 = 20;
 
 /// A hold: the system is not called for now.
 #[derive(Debug, Clone)]
@@ -66,41 +64,8 @@ struct State {
     failing_since: Option<Instant>,
     open_until: Option<Instant>,
     line: Line,
-    /// Calls by endpoint, targets that began and that ended: what a target costs.
-    calls: HashMap<&'static str, u64>,
-    targets_begun: u64,
-    targets_ended: u64,
+    costs: Costs,
     in_hand: HashSet<JobKey>,
-    latency: Duration,
-}
-
-impl State {
-    /// What so many calls are for each target, rather too few than too many: whoever comes back too
-    /// early loses less than whoever comes too late. One, until enough have ended to tell.
-    fn per_target(&self, calls: u64) -> f64 {
-        if self.targets_ended < ENOUGH_ENDED {
-            return 1.0;
-        }
-        #[allow(clippy::cast_precision_loss, reason = "an estimate is no count")]
-        let each = calls as f64 / self.targets_begun.max(self.targets_ended) as f64;
-        each.max(1.0)
-    }
-
-    /// How long a target's turn is: by the rate of the endpoint that it needs most, or by the slots.
-    fn each_target(&self, settings: &GateSettings) -> Duration {
-        match settings.requests_per_minute {
-            Some(limit) => {
-                let busiest = self.calls.values().copied().max().unwrap_or_default();
-                (MINUTE / limit.max(1)).mul_f64(self.per_target(busiest))
-            }
-            None => self.each_call(settings).mul_f64(self.per_target(self.calls.values().sum())),
-        }
-    }
-
-    /// How often a slot comes free while all are taken.
-    fn each_call(&self, settings: &GateSettings) -> Duration {
-        self.latency / u32::try_from(settings.max_in_flight.max(1)).unwrap_or(u32::MAX)
-    }
 }
 
 /// One who waits in hand, counted for as long as it does.
@@ -267,10 +232,7 @@ impl Gate {
             state.open_until = Some(Instant::now() + self.settings.breaker_pause.min(BREAKER_LONGEST));
         }
         state.line.leave(job);
-        state.targets_begun += u64::from(rank != Rank::Begun);
-        for endpoint in endpoints {
-            *state.calls.entry(endpoint).or_default() += 1;
-        }
+        state.costs.begin(endpoints, rank != Rank::Begun);
         self.calls.fetch_add(1, Ordering::Relaxed);
         Ok(None)
     }
@@ -283,7 +245,7 @@ impl Gate {
                 break;
             }
             if waiter.is_none() {
-                let every = self.lock().each_target(&self.settings);
+                let every = self.lock().costs.each_target(&self.settings);
                 let joined = Waiter::join(&self.for_room, every, inline);
                 waiter = Some(joined.ok_or_else(|| self.join_line(&mut self.lock(), job, rank))?);
             }
@@ -308,7 +270,7 @@ impl Gate {
         if let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() {
             return Ok(slot);
         }
-        let every = self.lock().each_call(&self.settings);
+        let every = self.lock().costs.each_call(&self.settings);
         let Some(_waiter) = Waiter::join(&self.for_slot, every, inline) else {
             return Err(self.join_line(&mut self.lock(), job, rank));
         };
@@ -403,7 +365,7 @@ impl Gate {
     /// The job takes its place in the line; the wait is about when its turn comes.
     fn join_line(&self, state: &mut State, job: &JobKey, rank: Rank) -> StayAway {
         let place = state.line.join(job, rank, Instant::now());
-        let each = state.each_target(&self.settings);
+        let each = state.costs.each_target(&self.settings);
         StayAway { wait: each.saturating_mul(place).max(UNKNOWN_WAIT), why: Waiting::RateLimit }
     }
 
@@ -412,7 +374,7 @@ impl Gate {
         use crate::job::FailureKind as K;
         let now = Instant::now();
         let mut state = self.lock();
-        state.latency = (state.latency * 7 + now.duration_since(pass.began)) / 8;
+        state.costs.call_ended(now.duration_since(pass.began));
         match failure.map(|failure| failure.kind) {
             Some(K::Unavailable | K::Ambiguous) => {
                 state.failures = state.failures.saturating_add(1);
@@ -446,22 +408,12 @@ impl Gate {
 
     /// A target of the system ended.
     pub fn target_ended(&self) {
-        self.lock().targets_ended += 1;
+        self.lock().costs.target_ended();
     }
 
-    /// How many targets a minute the system takes, as far as is known: by its rate and what a target
-    /// has cost so far, or by its slots and how long a call takes. `None` before anything was called.
+    /// How many targets a minute the system takes, as far as is known; `None` before anything was called.
     pub fn targets_per_minute(&self) -> Option<f64> {
-        let state = self.lock();
-        #[allow(clippy::cast_precision_loss, reason = "a forecast is no count")]
-        let per_target = |calls: u64| (calls as f64 / state.targets_ended.max(1) as f64).max(1.0);
-        let busiest = state.calls.values().copied().max().unwrap_or_default();
-        let by_rate = self.settings.requests_per_minute.map(|limit| f64::from(limit) / per_target(busiest));
-        let latency = state.latency.as_secs_f64();
-        let slots = u32::try_from(self.settings.max_in_flight).unwrap_or(u32::MAX);
-        let by_slots =
-            (latency > 0.0).then(|| f64::from(slots) * 60.0 / latency / per_target(state.calls.values().sum()));
-        by_rate.into_iter().chain(by_slots).reduce(f64::min)
+        self.lock().costs.targets_per_minute(&self.settings)
     }
 
     /// True while held.
@@ -469,11 +421,19 @@ impl Gate {
         self.lock().hold.is_some()
     }
 
-    /// Ends a hold.
-    pub fn release(&self) {
+    /// Ends a hold: a harmless call has worked.
+    pub fn end_hold(&self) {
         if self.lock().hold.take().is_some() {
             tracing::info!(system = self.system.name(), "system released");
         }
+    }
+
+    /// Ends a hold and every other wait but those for its rate and its slots: an operator knows better.
+    pub fn release(&self) {
+        let mut state = self.lock();
+        (state.paused_until, state.open_until, state.failing_since, state.failures) = (None, None, None, 0);
+        drop(state);
+        self.end_hold();
     }
 
     /// For operators.

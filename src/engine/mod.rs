@@ -13,6 +13,7 @@
 pub mod admission;
 pub mod approvals;
 pub mod cancels;
+mod costs;
 mod deadlines;
 pub mod ending;
 pub mod envelope;

@@ -215,7 +215,7 @@ impl Engine {
             }
             if gate.is_held() {
                 match gate.system().probe().await {
-                    Ok(()) => gate.release(),
+                    Ok(()) => gate.end_hold(),
                     Err(failure) => tracing::warn!(system = gate.system().name(), %failure, "still held"),
                 }
             }

@@ -16,6 +16,7 @@ mod folder;
 mod layout;
 mod memory;
 mod notes;
+mod opening;
 mod options;
 mod queue;
 mod sled;

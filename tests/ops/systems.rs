@@ -166,6 +166,21 @@ async fn after_a_pause_one_tries_and_a_try_that_was_not_made_says_nothing() {
     enter().await.unwrap();
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_wait_that_the_system_asked_for_ends_when_an_operator_says_so() {
+    let gate = limited(60);
+    let one = job(1);
+    let enter = || gate.enter(&one, Rank::of(true, None), &["delete"], Duration::ZERO);
+    let mut told = Failure::new(FailureKind::RateLimited, Reason::SystemUnavailable);
+    told.retry_after = Some(Duration::from_secs(86_400));
+    gate.ended(enter().await.unwrap(), Some(&told));
+    assert_eq!(enter().await.unwrap_err().wait, Duration::from_secs(86_400));
+    gate.end_hold();
+    enter().await.expect_err("it was not held");
+    gate.release();
+    enter().await.unwrap();
+}
+
 #[tokio::test]
 async fn a_job_that_ends_without_a_call_leaves_the_line() {
     let bench = bench_with(Setup { gate: |gate| gate.requests_per_minute = Some(1), ..Setup::default() }).await;

@@ -1,0 +1,83 @@
+//! What a system's targets cost: how many calls each, how long a call takes.
+//!
+//! The rule it keeps: an estimate, in memory only; nothing that a job does depends on it but when it is looked
+//! at again.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use super::gate::GateSettings;
+
+const MINUTE: Duration = Duration::from_secs(60);
+/// After so many targets it is known what one costs.
+const ENOUGH_ENDED: u64 = 20;
+
+/// Counts since the start.
+#[derive(Debug, Default)]
+pub struct Costs {
+    calls: HashMap<&'static str, u64>,
+    targets_begun: u64,
+    targets_ended: u64,
+    latency: Duration,
+}
+
+#[allow(clippy::cast_precision_loss, reason = "an estimate is no count")]
+fn ratio(calls: u64, targets: u64) -> f64 {
+    (calls as f64 / targets.max(1) as f64).max(1.0)
+}
+
+impl Costs {
+    /// A step's requests begin, to these endpoints; `is_first` of its target.
+    pub fn begin(&mut self, endpoints: &[&'static str], is_first: bool) {
+        self.targets_begun += u64::from(is_first);
+        for endpoint in endpoints {
+            *self.calls.entry(endpoint).or_default() += 1;
+        }
+    }
+
+    /// A call ended after so long.
+    pub fn call_ended(&mut self, took: Duration) {
+        self.latency = (self.latency * 7 + took) / 8;
+    }
+
+    /// A target ended.
+    pub fn target_ended(&mut self) {
+        self.targets_ended += 1;
+    }
+
+    fn busiest(&self) -> u64 {
+        self.calls.values().copied().max().unwrap_or_default()
+    }
+
+    fn all(&self) -> u64 {
+        self.calls.values().sum()
+    }
+
+    /// How long a target's turn is: by the rate of the endpoint that it needs most, or by the slots. Rather too
+    /// short than too long: whoever comes back too early loses less than whoever comes too late.
+    pub fn each_target(&self, settings: &GateSettings) -> Duration {
+        // One call, until enough have ended to tell.
+        let known = self.targets_ended >= ENOUGH_ENDED;
+        let targets = self.targets_begun.max(self.targets_ended);
+        let calls = |calls| if known { ratio(calls, targets) } else { 1.0 };
+        match settings.requests_per_minute {
+            Some(limit) => (MINUTE / limit.max(1)).mul_f64(calls(self.busiest())),
+            None => self.each_call(settings).mul_f64(calls(self.all())),
+        }
+    }
+
+    /// How often a slot comes free while all are taken.
+    pub fn each_call(&self, settings: &GateSettings) -> Duration {
+        self.latency / u32::try_from(settings.max_in_flight.max(1)).unwrap_or(u32::MAX)
+    }
+
+    /// How many targets a minute the system takes, as far as is known: by its rate and what a target has cost
+    /// so far, or by its slots and how long a call takes. `None` before anything was called.
+    pub fn targets_per_minute(&self, settings: &GateSettings) -> Option<f64> {
+        let calls = |calls| ratio(calls, self.targets_ended);
+        let by_rate = settings.requests_per_minute.map(|limit| f64::from(limit) / calls(self.busiest()));
+        let each_call = self.each_call(settings).as_secs_f64();
+        let by_slots = (each_call > 0.0).then(|| 60.0 / each_call / calls(self.all()));
+        by_rate.into_iter().chain(by_slots).reduce(f64::min)
+    }
+}
