@@ -3,17 +3,13 @@
 //! The rule it keeps: each is told once a run, by the same outbox as every other event; a job in hand
 //! is not waited for, but looked at again a minute later.
 
-use std::time::Duration;
-
 use super::Engine;
 use super::intake::Hand;
-use super::journal::{JournalError, ended_of, folded, record_of};
-use super::retention::{forget_due_time, look_at_due};
+use super::journal::{JournalError, ended_of, folded};
+use super::retention::{IN_HAND_PAUSE, forget_due_time, look_at_due};
 use crate::job::event::{Deadline, Frame, deadline};
-use crate::job::{At, JobKey};
+use crate::job::{At, JobKey, JobRecord};
 use crate::store::{Batch, Table};
-
-const IN_HAND_PAUSE: Duration = Duration::from_secs(60);
 
 impl Engine {
     /// Notes when the job's due time is to be looked at, where it has one.
@@ -47,7 +43,8 @@ impl Engine {
         if ended_of(&*self.store, key)?.is_some() {
             return Ok(None);
         }
-        let Some(mut record) = record_of(&*self.store, key)? else { return Ok(None) };
+        let Some(stored) = self.store.get(Table::Job, &key.to_bytes())? else { return Ok(None) };
+        let mut record = JobRecord::from_bytes(&stored)?;
         let Some(due) = record.due_at else { return Ok(None) };
         let at_risk_at = due.minus(self.settings.at_risk_before);
         if now < at_risk_at {
@@ -65,6 +62,8 @@ impl Engine {
         let event = deadline(&frame, key, &record, &targets, which);
         self.owe(batch, key, &event);
         batch.put(Table::Job, key.to_bytes(), record.to_bytes());
+        // One that lost its delivery may have left a newer record on its way.
+        batch.expect(Table::Job, key.to_bytes(), Some(stored));
         tracing::warn!(job = %key, due_at = %due.to_rfc3339(), "the job is {}", which.as_str());
         Ok(Some(hand))
     }

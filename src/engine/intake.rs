@@ -148,7 +148,7 @@ impl From<super::outbox::GaveUp> for Interrupted {
 }
 
 impl Interrupted {
-    fn store(&self) -> Option<&StoreError> {
+    pub(super) fn store(&self) -> Option<&StoreError> {
         match self {
             Interrupted::Store(error) | Interrupted::Journal(JournalError::Store(error)) => Some(error),
             _ => None,
@@ -160,7 +160,12 @@ impl Engine {
     /// Works until the broker has nothing more to give or [`Engine::drain`] is called; then finishes
     /// the steps in hand within `drain_timeout`.
     pub async fn run(self: &Arc<Self>) -> Result<(), StoreError> {
-        let suspects = self.starts.begin(&*self.store, self.now()).await?;
+        let begin = || self.starts.begin(&*self.store, self.now());
+        let Some(suspects) = self.once_there_is_room(begin).await? else {
+            // Stopped before it began: whom the last run left as suspects, the next one suspects.
+            self.broker.stop_intake().await;
+            return Ok(());
+        };
         if suspects > 0 {
             tracing::warn!(
                 suspects,
@@ -169,7 +174,7 @@ impl Engine {
         }
         self.recall_proven_credentials()?;
         self.recall_pauses()?;
-        self.remember_keys().await?;
+        self.once_there_is_room(|| self.remember_keys()).await?;
         let background = tokio_util::task::TaskTracker::new();
         background.spawn(Arc::clone(self).outbox_loop());
         background.spawn(Arc::clone(self).cancel_loop());
@@ -209,10 +214,14 @@ impl Engine {
             );
         }
         // A stop that was asked for is no death, also where it cut a slow call short.
-        if self.failed.borrow().is_none() {
-            self.starts.end(&*self.store).await?;
+        let is_sound = self.failed.borrow().is_none();
+        match if is_sound { self.starts.end(&*self.store).await } else { Ok(()) } {
+            Err(error @ StoreError::Full { .. }) => {
+                tracing::warn!(%error, "the clean stop is not noted; what was in hand then runs alone after the restart");
+                Ok(())
+            }
+            settled => settled,
         }
-        Ok(())
     }
 
     /// A panic in a job's task stops the process: its start stays open, so that after the restart
@@ -265,24 +274,23 @@ impl Engine {
                 }
             }
         };
-        let is_condemned = matches!(turn, Turn::Condemned);
+        // Not set aside yet, it is still condemned when it comes again.
+        let stays = matches!(turn, Turn::Condemned) && result.is_err();
         drop(turn);
+        // Before it goes back: it may be here again at once, with a start of its own.
+        let closed = if stays { Ok(()) } else { self.starts.close(&*self.store, &arrived.digest) };
         match result {
             Ok(_) => {}
             Err(Interrupted::Lost) => {
                 self.figures.count(&self.figures.lost);
                 tracing::info!("a delivery's channel is gone; the broker delivers the job again");
-                if is_condemned {
-                    // Still here, and still condemned when it comes again.
-                    return;
-                }
             }
             Err(error) => match held.take() {
                 Some(delivery) => self.give_back(delivery, error).await,
                 None => self.store_trouble(&error).await,
             },
         }
-        if let Err(error) = self.starts.close(&*self.store, &arrived.digest) {
+        if let Err(error) = closed {
             self.store_trouble(&Interrupted::Store(error)).await;
         }
     }
@@ -354,10 +362,7 @@ impl Engine {
     /// The job cannot be worked on here and now: it goes back to the broker.
     async fn give_back(&self, delivery: Delivery, error: Interrupted) {
         // Intake stops first, so that what goes back does not come straight in again.
-        let store_is_full = matches!(error.store(), Some(StoreError::Full { .. }));
-        if store_is_full {
-            self.broker.pause_intake().await;
-        }
+        let must_wait = self.stop_for_room(&error).await;
         if error.store().is_none() {
             // Nothing has changed by the time it comes back, and it comes back at once.
             tokio::select! {
@@ -367,42 +372,21 @@ impl Engine {
                 () = self.draining.cancelled() => {}
             }
         }
-        if delivery.settle.requeue().await.is_err() {
-            tracing::debug!("the delivery's channel is gone as well");
-        }
-        self.store_trouble(&error).await;
-    }
-
-    pub(crate) async fn store_trouble(&self, error: &Interrupted) {
-        match error.store() {
-            Some(StoreError::Full { .. }) => self.store_is_full(error).await,
-            Some(fault) if fault.is_fatal() => self.fail(fault.to_string()),
-            _ => tracing::error!(%error, "a job could not be worked on; it comes back"),
-        }
-    }
-
-    /// Stops intake until a test write and sync succeed.
-    async fn store_is_full(&self, error: &Interrupted) {
-        if self.stalled.swap(true, Ordering::AcqRel) {
-            return;
-        }
-        tracing::error!(%error, "intake stops until the store can be written");
-        self.broker.pause_intake().await;
-        loop {
-            tokio::select! {
-                biased;
-                () = tokio::time::sleep(Duration::from_secs(1)) => {}
-                () = self.draining.cancelled() => return,
+        let back = async {
+            if delivery.settle.requeue().await.is_err() {
+                tracing::debug!("the delivery's channel is gone as well");
             }
-            match self.store.check().await {
-                Ok(()) if self.cancel_waits.load(Ordering::Acquire) => {}
-                Ok(()) => break,
-                Err(fault) if fault.is_fatal() => return self.fail(fault.to_string()),
-                Err(_) => {}
-            }
+        };
+        if must_wait {
+            tokio::join!(back, self.wait_for_room());
+        } else {
+            back.await;
+            self.store_trouble(&error).await;
         }
-        self.stalled.store(false, Ordering::Release);
-        tracing::info!("the store can be written again; intake goes on");
-        self.broker.resume_intake().await;
     }
 }
+
+#[cfg(test)]
+#[path = "intake/tests.rs"]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests;

@@ -7,7 +7,8 @@
 //! [`opening`] what it means for the job; [`run`] carries the job through its targets, each
 //! call through its system's [`gate`]; [`ending`] writes outcomes (each with its link of [`receipts`]),
 //! parks, publishes and acks; [`journal`] is what all of them keep in the store; [`operators`] what
-//! people may see and do, [`pauses`] what they have stopped; `deadlines` tells of terms that run out.
+//! people may see and do, [`pauses`] what they have stopped; `deadlines` tells of terms that run out; `room`
+//! stops and resumes intake.
 
 pub mod admission;
 pub mod approvals;
@@ -30,7 +31,11 @@ pub mod outbox;
 pub mod pauses;
 pub mod receipts;
 pub mod retention;
+mod room;
 pub mod run;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+mod stage;
 pub mod starts;
 mod undelivered;
 mod window;
@@ -136,6 +141,7 @@ pub struct Engine {
     pub(crate) draining: CancellationToken,
     pub(crate) stalled: std::sync::atomic::AtomicBool,
     pub(crate) cancel_waits: std::sync::atomic::AtomicBool,
+    pub(crate) valve: room::Valve,
     pub(crate) pulse: operators::Pulse,
     pub(crate) pauses: pauses::Pauses,
     pub(crate) failed: tokio::sync::watch::Sender<Option<String>>,
@@ -163,6 +169,7 @@ impl Engine {
             draining: CancellationToken::new(),
             stalled: std::sync::atomic::AtomicBool::new(false),
             cancel_waits: std::sync::atomic::AtomicBool::new(false),
+            valve: room::Valve::default(),
             pulse: operators::Pulse::default(),
             pauses: pauses::Pauses::default(),
             failed: tokio::sync::watch::Sender::new(None),

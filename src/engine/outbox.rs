@@ -15,13 +15,12 @@ use crate::broker::{Destination, Properties, Publication};
 use crate::crash::{self, Point};
 use crate::job::record::Event;
 use crate::job::{JobKey, event};
-use crate::store::{Batch, StoreError, Table};
+use crate::store::{Batch, Table};
 
 /// How many publishes are failing now.
 #[derive(Debug, Default)]
 pub struct Outbox {
     stuck: AtomicUsize,
-    paused: tokio::sync::Mutex<bool>,
 }
 
 /// The delivery's channel went away while publishing, or the worker drains.
@@ -86,17 +85,12 @@ impl Engine {
     }
 
     async fn publish_is_stuck(&self, stuck: bool) {
-        let mut paused = self.outbox.paused.lock().await;
-        let before = if stuck {
-            self.outbox.stuck.fetch_add(1, Ordering::AcqRel)
+        if stuck {
+            self.outbox.stuck.fetch_add(1, Ordering::AcqRel);
         } else {
-            self.outbox.stuck.fetch_sub(1, Ordering::AcqRel)
-        };
-        let should = if stuck { true } else { before > 1 };
-        if should != *paused && !self.draining.is_cancelled() {
-            *paused = should;
-            if should { self.broker.pause_intake().await } else { self.broker.resume_intake().await }
+            self.outbox.stuck.fetch_sub(1, Ordering::AcqRel);
         }
+        self.turn_valve().await;
     }
 
     /// Publishes an event of a job until it is confirmed.
@@ -150,8 +144,11 @@ impl Engine {
                 }
                 let mut batch = Batch::new();
                 batch.remove(Table::Outbox, row);
-                match self.store.submit(batch).await {
-                    Ok(()) | Err(StoreError::Full { .. }) => {}
+                // Again until it is gone: as long as the row is there, its event would be published again.
+                let remove = || self.store.submit(batch.clone());
+                match heart.during(self.once_there_is_room(remove)).await {
+                    Ok(Some(())) => {}
+                    Ok(None) => return,
                     Err(error) => return self.fail(format!("the outbox cannot be written: {error}")),
                 }
             }

@@ -8,15 +8,16 @@ use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
 
-use super::intake::Interrupted;
-use super::journal::{JournalError, ended_of, forget_checkpoints, record_of};
+use super::intake::{Hand, Interrupted};
+use super::journal::{JournalError, forget_checkpoints};
 use super::{Engine, Gate, Settings};
-use crate::job::{At, JobKey, JobOutcome};
+use crate::job::{At, Ended, JobKey, JobOutcome};
 use crate::store::{Batch, Store, StoreError, Table};
 
 /// Forget the checkpoints of a failed job.
 const CHECKPOINTS: u8 = 1;
-/// Forget that the job was: in a store of version 1, where receipts do not name their jobs.
+/// Forget that the job was: in a store of version 1, where receipts do not name their jobs, and where the
+/// job could not be read as its receipt was forgotten.
 const JOB: u8 = 2;
 /// Forget a fact: when a refused message was first seen, who discarded a job.
 const REFUSED: u8 = 3;
@@ -27,6 +28,10 @@ const DUE: u8 = 5;
 /// As long as the control stream keeps it.
 const CANCEL_KEPT: Duration = Duration::from_secs(90 * 86_400);
 const PAGE: usize = 256;
+/// A job in hand is not waited for, but looked at again after this.
+pub(crate) const IN_HAND_PAUSE: Duration = Duration::from_secs(60);
+/// What cannot be read stays, and is looked at again after this: another release may read it.
+const UNREADABLE_PAUSE: Duration = Duration::from_secs(86_400);
 
 /// Notes when an ended job's checkpoints may be forgotten. That it was is forgotten with its receipt.
 pub(crate) fn expire(batch: &mut Batch, key: &JobKey, now: At, settings: &Settings, outcome: JobOutcome) {
@@ -51,12 +56,17 @@ pub(crate) fn look_at_due(batch: &mut Batch, key: &JobKey, at: At) {
 }
 
 /// Forgets that a job was, and its checkpoints where they were to be kept for longer.
-pub(crate) fn forget_job(store: &dyn Store, key: &JobKey, batch: &mut Batch) -> Result<(), JournalError> {
+pub(crate) fn forget_job(store: &dyn Store, key: &JobKey, batch: &mut Batch) -> Result<(), StoreError> {
     batch.remove(Table::Ended, key.to_bytes());
-    if record_of(store, key)?.is_some() {
+    if store.get(Table::Job, &key.to_bytes())?.is_some() {
         forget_checkpoints(store, key, batch)?;
     }
     Ok(())
+}
+
+/// Notes that what is remembered of a job could not be read when it was to be forgotten.
+pub(crate) fn look_at_unreadable(batch: &mut Batch, key: &JobKey, now: At) {
+    put(batch, now.plus(UNREADABLE_PAUSE), JOB, &key.to_bytes());
 }
 
 /// Takes back [`look_at_due`].
@@ -139,33 +149,60 @@ impl Engine {
             }
             count += 1;
             batch.remove(Table::Expiry, row.clone());
-            match (what, JobKey::from_bytes(key)) {
-                (REFUSED, _) => batch.remove(Table::Meta, key.to_vec()),
-                (DUE, Some(job)) => hands.extend(self.tell_deadline(&mut batch, &job, now)?),
-                (CANCEL, _) => batch.remove(Table::Cancel, key.to_vec()),
-                (CHECKPOINTS, Some(job)) => {
-                    // A replay may have opened the job again, or ended it later.
-                    let due =
-                        ended_of(&*self.store, &job)?.filter(|ended| ended.at.plus(self.settings.retain_failed) <= now);
-                    if due.is_some() {
-                        forget_checkpoints(&*self.store, &job, &mut batch)?;
-                    }
+            let mut changes = Batch::new();
+            match self.look_at(what, key, now, &mut changes) {
+                Ok(hand) => hands.extend(hand),
+                Err(error) if is_unreadable(&error) => {
+                    tracing::error!(%error, "what is due cannot be read; it stays, and is looked at again in a day");
+                    changes = Batch::new();
+                    put(&mut changes, now.plus(UNREADABLE_PAUSE), what, key);
                 }
-                (JOB, Some(job)) => {
-                    let due = ended_of(&*self.store, &job)?
-                        .filter(|ended| ended.at.plus(self.settings.retain_finished) <= now);
-                    if due.is_some() {
-                        forget_job(&*self.store, &job, &mut batch)?;
-                    }
-                }
-                _ => {}
+                Err(error) => return Err(error),
             }
+            batch.writes.append(&mut changes.writes);
+            batch.expected.append(&mut changes.expected);
         }
         if !batch.is_empty() {
-            self.store.submit(batch).await?;
+            match self.store.submit(batch).await {
+                // A job has gone on meanwhile, as the next look sees.
+                Err(StoreError::Outrun) => {}
+                settled => settled?,
+            }
         }
         drop(hands);
         Ok(count)
+    }
+
+    /// Looks at what is due of a row and notes what changes by it. The hand, where there is one, is kept
+    /// until that is in the store.
+    fn look_at(&self, what: u8, key: &[u8], now: At, batch: &mut Batch) -> Result<Option<Hand<'_>>, JournalError> {
+        match (what, JobKey::from_bytes(key)) {
+            (REFUSED, _) => batch.remove(Table::Meta, key),
+            (CANCEL, _) => batch.remove(Table::Cancel, key),
+            (DUE, Some(job)) => return self.tell_deadline(batch, &job, now),
+            (CHECKPOINTS | JOB, Some(job)) => {
+                let Some(hand) = self.hands.try_take(&job) else {
+                    put(batch, now.plus(IN_HAND_PAUSE), what, key);
+                    return Ok(None);
+                };
+                let Some(stored) = self.store.get(Table::Ended, key)? else { return Ok(None) };
+                let kept = if what == JOB { self.settings.retain_finished } else { self.settings.retain_failed };
+                // A replay may have opened the job again, or ended it later.
+                if now < Ended::from_bytes(&stored)?.at.plus(kept) {
+                    return Ok(None);
+                }
+                // One that lost its delivery may have opened it in a write that is still on its way.
+                batch.expect(Table::Ended, key, Some(stored));
+                if what == JOB {
+                    forget_job(&*self.store, &job, batch)?;
+                } else {
+                    forget_checkpoints(&*self.store, &job, batch)?;
+                }
+                return Ok(Some(hand));
+            }
+            _ => {}
+        }
+        Ok(None)
     }
 
     /// Tries a held system with one harmless call now and then, and releases it when that works.
@@ -215,7 +252,16 @@ fn fingerprint(gate: &Gate) -> &[u8] {
     secrecy::ExposeSecret::expose_secret(gate.fingerprint()).as_bytes()
 }
 
+fn is_unreadable(error: &JournalError) -> bool {
+    matches!(error, JournalError::Undecodable(_) | JournalError::Store(StoreError::Unreadable(_)))
+}
+
 fn read(row: &[u8]) -> Option<(At, u8, &[u8])> {
     let at = i64::from_be_bytes(row.get(..8)?.try_into().ok()?);
     Some((At(at), *row.get(8)?, row.get(9..)?))
 }
+
+#[cfg(test)]
+#[path = "retention/tests.rs"]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests;

@@ -192,6 +192,36 @@ async fn another_worker_takes_over_from_a_full_disk_and_gives_the_turn_back_once
     rig.is_empty().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_starts_and_stops_in_good_order_on_a_full_disk() {
+    let rig = Rig::start(Rabbit::shared().url()).await;
+    let sandbox = rig.sandbox();
+    let disk = Disk::mount(&rig.state_dir("disk"));
+    let state = disk.0.join("state");
+    let settings = [("ERASURE__WORKER__STATE_DIR", state.to_str().unwrap())];
+    let (before, after) = (Case::new(sandbox, Form::LoyaltyProgram, 1), Case::new(sandbox, Form::LoyaltyProgram, 2));
+    rig.publish(std::slice::from_ref(&before.body)).await;
+    let first = rig.worker("worker", &settings);
+    rig.events.all_end([before.id.as_str()]).await;
+    disk.fill();
+    first.stop().await;
+
+    let second = rig.worker("worker", &settings);
+    second.says("intake stops until the store can be written").await;
+    assert!((second.metric("erasure_intake_stalled").await - 1.0).abs() < f64::EPSILON);
+    second.stop().await;
+
+    let third = rig.worker("worker", &settings);
+    third.says("intake stops until the store can be written").await;
+    rig.publish(std::slice::from_ref(&after.body)).await;
+    disk.free();
+    let heard = rig.events.all_end([after.id.as_str()]).await;
+    assert_eq!(heard.finals(&after.id).values().collect::<Vec<_>>(), ["completed"], "{:?}", heard.of(&after.id));
+    third.stop().await;
+    rig.nothing_repeated();
+    rig.is_empty().await;
+}
+
 /// A file system of its own that can be filled up.
 struct Disk(PathBuf);
 

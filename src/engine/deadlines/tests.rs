@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 use super::*;
 use crate::broker::spool::{Events, Source, SpoolBroker, SpoolConfig};
 use crate::engine::envelope::{Letter, Origin};
+use crate::engine::journal::record_of;
 use crate::engine::opening::Opened;
 use crate::engine::{Parts, RetryPolicy, Settings};
 use crate::job::flow::Limits;
@@ -188,5 +189,35 @@ async fn a_job_that_is_put_off_is_not_told_before_its_new_time() {
     stage.pass(83).await;
     assert_eq!(stage.told(), []);
     stage.pass(1).await;
+    assert_eq!(stage.told(), words(&[("at_risk", 1)]));
+}
+
+#[tokio::test]
+async fn a_job_whose_last_write_is_still_on_its_way_is_not_set_back_by_its_term() {
+    let stage = stage();
+    let job = stage.open(1, json!({})).await;
+    stage.clock.fetch_add(i64::try_from((24 * DAY).as_millis()).unwrap(), Ordering::Relaxed);
+    stage.store.hold();
+    // The whole job again; its delivery is lost before the disk has that.
+    let body = json!({
+        "schema": "erasure.job/v1", "job_id": job.key.job_id, "tenant": "acme", "environment": "sandbox",
+        "requested_at": "2026-09-07T10:00:00Z", "regulation": "gdpr", "extensions": {},
+        "targets": [{ "system": "loyalty", "method": "program_api", "member": { "member_id": "M1" } }],
+    });
+    let letter = Letter { body: Zeroizing::new(body.to_string().into_bytes()), origin: Origin::Publisher, wait: None };
+    let again = parse::job(&letter.body, None, &stage.engine.accepts).unwrap();
+    let Ok(Opened::Work(journal)) = stage.engine.open(&again, &letter, false) else { unreachable!("a continuation") };
+    drop(journal);
+    let looks = async { while stage.engine.forget_due().await.unwrap() > 0 {} };
+    let disk = async {
+        while stage.told().is_empty() {
+            tokio::task::yield_now().await;
+            stage.store.sync(usize::MAX);
+        }
+        stage.store.release();
+    };
+    tokio::join!(looks, disk);
+    let record = record_of(&*stage.store, &job.key).unwrap().unwrap();
+    assert_eq!((record.copy, record.seq), (1, 1));
     assert_eq!(stage.told(), words(&[("at_risk", 1)]));
 }

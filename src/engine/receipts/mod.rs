@@ -7,13 +7,14 @@
 
 mod row;
 
+use std::ops::ControlFlow;
 use std::sync::{Mutex, PoisonError};
 
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use self::row::{Carrier, Row};
-use super::intake::Interrupted;
+use super::intake::{Hand, Interrupted};
 use super::journal::JournalError;
 use super::run::Run;
 use super::{Engine, retention};
@@ -261,33 +262,59 @@ impl Engine {
         }
         let Some(head) = head(&*self.store)? else { return Ok(0) };
         let mut batch = Batch::new();
-        let (mut last, mut count) = (None, 0);
+        let (mut last, mut count, mut hands) = (None, 0, Vec::new());
         for (key, value) in self.store.scan(Table::Receipt, b"", None, PAGE)? {
             // Only ever from the oldest on, whatever the clock did in between.
             let Some((number, row)) = read_row(&key, &value).filter(|(_, row)| due(row)) else { break };
+            if let Some(carrier) = &row.carrier {
+                let ControlFlow::Continue(hand) = self.forget_ended(&carrier.key, number, now, &mut batch)? else {
+                    break;
+                };
+                hands.extend(hand);
+            }
             batch.remove(Table::Receipt, key);
             count += 1;
             last = Some(Head { chain: head.chain, number, sha256: digest::sha256(row.receipt.as_bytes()) });
-            if let Some(carrier) = row.carrier {
-                self.forget_ended(&carrier.key, number, &mut batch)?;
-            }
         }
         if let Some(last) = last {
             let payload = claims::checkpoint(&self.origin(), &last, &now.to_rfc3339());
             batch.put(Table::Meta, CHECKPOINT_ROW, self.receipts.signer.compact(CHECKPOINT, &payload));
-            self.store.submit(batch).await?;
+            match self.store.submit(batch).await {
+                // A job has gone on meanwhile, as the next look sees.
+                Err(StoreError::Outrun) => return Ok(count),
+                settled => settled?,
+            }
             tracing::info!(through = last.number, "receipts older than worker.retain_finished are forgotten");
         }
+        drop(hands);
         Ok(count)
     }
 
-    /// Forgets the job that ended with this receipt, unless it has gone on since.
-    fn forget_ended(&self, key: &JobKey, number: u64, batch: &mut Batch) -> Result<(), JournalError> {
-        let Some(stored) = self.store.get(Table::Ended, &key.to_bytes())? else { return Ok(()) };
-        if Ended::from_bytes(&stored)?.certified.is_some_and(|certified| certified.number == number) {
-            retention::forget_job(&*self.store, key, batch)?;
+    /// Forgets the job that ended with this receipt, unless it has gone on since; its hand is kept until
+    /// that is in the store. `Break` where another has the job in hand: it may be going on now.
+    fn forget_ended(
+        &self,
+        key: &JobKey,
+        number: u64,
+        now: At,
+        batch: &mut Batch,
+    ) -> Result<ControlFlow<(), Option<Hand<'_>>>, JournalError> {
+        let Some(stored) = self.store.get(Table::Ended, &key.to_bytes())? else {
+            return Ok(ControlFlow::Continue(None));
+        };
+        match Ended::from_bytes(&stored) {
+            Ok(ended) if ended.certified.as_ref().is_some_and(|certified| certified.number == number) => {}
+            Ok(_) => return Ok(ControlFlow::Continue(None)),
+            Err(error) => {
+                tracing::error!(job = %key, %error, "a job whose receipt is forgotten cannot be read and stays");
+                retention::look_at_unreadable(batch, key, now);
+                return Ok(ControlFlow::Continue(None));
+            }
         }
-        Ok(())
+        let Some(hand) = self.hands.try_take(key) else { return Ok(ControlFlow::Break(())) };
+        batch.expect(Table::Ended, key.to_bytes(), Some(stored));
+        retention::forget_job(&*self.store, key, batch)?;
+        Ok(ControlFlow::Continue(Some(hand)))
     }
 
     /// Remembers the public keys in use, so that receipts can be checked long after a rotation. A

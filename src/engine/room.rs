@@ -1,0 +1,108 @@
+//! Whether jobs are taken: not while the disk has no room, nor while a publish does not get through.
+//!
+//! The rule it keeps: intake goes on once neither stands in its way, and no sooner; a full disk ends
+//! nothing, neither at the start nor at the stop.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::Engine;
+use super::intake::Interrupted;
+use crate::store::StoreError;
+
+/// How often room is looked for.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// True while it is shut. Whoever gives a reason to shut it, or takes one back, turns it, so that the
+/// last of them does as all reasons together say.
+#[derive(Debug, Default)]
+pub(crate) struct Valve(tokio::sync::Mutex<bool>);
+
+impl Engine {
+    /// Stops intake where there is a reason to, and lets it go on where there is none any more.
+    pub(crate) async fn turn_valve(&self) {
+        let mut is_shut = self.valve.0.lock().await;
+        let should = self.is_stalled();
+        if should != *is_shut && !self.draining.is_cancelled() {
+            *is_shut = should;
+            if should { self.broker.pause_intake().await } else { self.broker.resume_intake().await }
+        }
+    }
+
+    pub(crate) async fn store_trouble(&self, error: &Interrupted) {
+        if self.stop_for_room(error).await {
+            return self.wait_for_room().await;
+        }
+        match error.store() {
+            Some(StoreError::Full { .. }) => {}
+            Some(fault) if fault.is_fatal() => self.fail(fault.to_string()),
+            _ => tracing::error!(%error, "a job could not be worked on; it comes back"),
+        }
+    }
+
+    /// Stops intake where the store has no room. True where nobody waits for some yet, so that the caller
+    /// must.
+    pub(crate) async fn stop_for_room(&self, error: &Interrupted) -> bool {
+        if !matches!(error.store(), Some(StoreError::Full { .. })) {
+            return false;
+        }
+        let is_first = !self.stalled.swap(true, Ordering::AcqRel);
+        if is_first {
+            tracing::error!(%error, "intake stops until the store can be written");
+        }
+        self.turn_valve().await;
+        is_first
+    }
+
+    /// Waits until a test write and sync succeed, then lets intake go on.
+    pub(crate) async fn wait_for_room(&self) {
+        loop {
+            tokio::select! {
+                biased;
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+                () = self.draining.cancelled() => return,
+            }
+            match self.store.check().await {
+                Ok(()) if self.cancel_waits.load(Ordering::Acquire) => {}
+                Ok(()) => break,
+                Err(fault) if fault.is_fatal() => return self.fail(fault.to_string()),
+                Err(_) => {}
+            }
+        }
+        self.stalled.store(false, Ordering::Release);
+        tracing::info!("the store can be written again");
+        self.turn_valve().await;
+    }
+
+    /// Attempts a write again for as long as there is no room for it; `None` where the worker is to stop
+    /// first.
+    pub(crate) async fn once_there_is_room<T, F>(&self, attempt: impl Fn() -> F) -> Result<Option<T>, StoreError>
+    where
+        F: Future<Output = Result<T, StoreError>>,
+    {
+        loop {
+            match attempt().await {
+                Err(error @ StoreError::Full { .. }) => {
+                    if self.stop_for_room(&error.into()).await {
+                        self.wait_for_room().await;
+                    } else {
+                        tokio::select! {
+                            biased;
+                            () = tokio::time::sleep(LOOK_EVERY) => {}
+                            () = self.draining.cancelled() => {}
+                        }
+                    }
+                }
+                settled => return settled.map(Some),
+            }
+            if self.draining.is_cancelled() {
+                return Ok(None);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "room/tests.rs"]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests;

@@ -1,0 +1,191 @@
+//! An engine on a store, a broker and a clock that the test holds in its hands.
+
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde_json::json;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+use zeroize::Zeroizing;
+
+use super::envelope::{Letter, Origin};
+use super::journal::Journal;
+use super::opening::Opened;
+use super::{Engine, Parts, RetryPolicy, Settings};
+use crate::broker::{Broker, Control, DeadLetter, Delivery, Link, Publication, PublishError, Verdict};
+use crate::job::flow::Limits;
+use crate::job::{Accepts, At, Job, JobKey, Kind, Rules, parse};
+use crate::seal::{Keyring, MasterKey};
+use crate::store::{MemoryStore, Store, StoreError};
+
+pub(crate) const DAY: Duration = Duration::from_secs(86_400);
+pub(crate) const RETAIN_FAILED: Duration = Duration::from_secs(30 * 86_400);
+pub(crate) const RETAIN_FINISHED: Duration = Duration::from_secs(800 * 86_400);
+const KEY: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
+
+/// A broker without a job, that refuses what is published for as long as the test wants.
+pub(crate) struct Post {
+    pub(crate) refuses: AtomicBool,
+    pub(crate) published: Mutex<Vec<Publication>>,
+    paused: AtomicBool,
+    stopped: CancellationToken,
+    link: watch::Sender<Link>,
+}
+
+impl Post {
+    /// True while no job is taken.
+    pub(crate) fn is_paused(&self) -> bool {
+        self.paused.load(Ordering::SeqCst)
+    }
+}
+
+#[async_trait]
+impl Broker for Post {
+    async fn next(&self) -> Option<Delivery> {
+        self.stopped.cancelled().await;
+        None
+    }
+
+    async fn next_control(&self, _from: Option<u64>) -> Option<Control> {
+        None
+    }
+
+    async fn publish(&self, publication: Publication) -> Result<(), PublishError> {
+        if self.refuses.load(Ordering::SeqCst) {
+            return Err(PublishError::Refused);
+        }
+        self.published.lock().unwrap().push(publication);
+        Ok(())
+    }
+
+    async fn pause_intake(&self) {
+        self.paused.store(true, Ordering::SeqCst);
+    }
+
+    async fn resume_intake(&self) {
+        self.paused.store(false, Ordering::SeqCst);
+    }
+
+    async fn stop_intake(&self) {
+        self.stopped.cancel();
+    }
+
+    async fn dead_letters(
+        &self,
+        _limit: usize,
+        _decide: &mut (dyn for<'a> FnMut(&'a DeadLetter) -> Verdict + Send),
+    ) -> Result<usize, PublishError> {
+        Ok(0)
+    }
+
+    async fn depth(&self, _queue: &str) -> Option<u64> {
+        None
+    }
+
+    fn link(&self) -> watch::Receiver<Link> {
+        self.link.subscribe()
+    }
+
+    async fn close(&self) {}
+}
+
+/// The engine and what it stands on.
+pub(crate) struct Stage {
+    pub(crate) engine: Arc<Engine>,
+    pub(crate) store: Arc<MemoryStore>,
+    pub(crate) post: Arc<Post>,
+    clock: Arc<AtomicI64>,
+}
+
+impl Stage {
+    pub(crate) fn new() -> Stage {
+        let post = Arc::new(Post {
+            refuses: AtomicBool::new(false),
+            published: Mutex::default(),
+            paused: AtomicBool::new(false),
+            stopped: CancellationToken::new(),
+            link: watch::Sender::new(Link::Up),
+        });
+        let clock = Arc::new(AtomicI64::new(1_788_000_000_000));
+        let (store, ticking) = (Arc::new(MemoryStore::new()), Arc::clone(&clock));
+        let limits = Limits {
+            max_attempts: 1,
+            max_elapsed: DAY,
+            max_interval: DAY,
+            input_max: DAY,
+            pending_max: DAY,
+            approval_max: DAY,
+        };
+        let settings = Settings {
+            worker_id: "worker-7".into(),
+            concurrency: 4,
+            inline_wait_max: DAY,
+            in_hand_max: DAY,
+            drain_timeout: DAY,
+            retain_finished: RETAIN_FINISHED,
+            retain_failed: RETAIN_FAILED,
+            retry: RetryPolicy { initial_interval: DAY, multiplier: 2.0, max_interval: DAY },
+            limits,
+            at_risk_before: DAY,
+            seal_dead_letters: true,
+        };
+        let accepts = Accepts {
+            environment: "sandbox".into(),
+            systems: [("loyalty".to_owned(), Rules::new(Kind::ZetaLoyalty))].into(),
+            ..Accepts::default()
+        };
+        let engine = Engine::new(Parts {
+            settings,
+            accepts,
+            gates: Default::default(),
+            broker: Arc::clone(&post) as Arc<dyn Broker>,
+            store: Arc::clone(&store) as Arc<dyn Store>,
+            keyring: Arc::new(Keyring::new(MasterKey::parse(KEY).unwrap(), Vec::new()).unwrap()),
+            now: Arc::new(move || At(ticking.load(Ordering::SeqCst))),
+            chance: Arc::new(|| 0.5),
+        });
+        Stage { engine, store, post, clock }
+    }
+
+    /// The wall clock goes on.
+    pub(crate) fn pass(&self, time: Duration) {
+        self.clock.fetch_add(i64::try_from(time.as_millis()).unwrap(), Ordering::SeqCst);
+    }
+
+    /// A job's body as a publisher sends it.
+    pub(crate) fn body(number: u128) -> Vec<u8> {
+        let body = json!({
+            "schema": "erasure.job/v1", "job_id": Uuid::from_u128(number), "tenant": "acme",
+            "environment": "sandbox", "requested_at": "2026-09-07T10:00:00Z",
+            "targets": [{ "system": "loyalty", "method": "program_api", "member": { "member_id": format!("M{number}") } }],
+        });
+        body.to_string().into_bytes()
+    }
+
+    pub(crate) fn job(&self, number: u128) -> Job {
+        parse::job(&Stage::body(number), None, &self.engine.accepts).unwrap()
+    }
+
+    /// Opens a copy of a job that is to be worked on.
+    pub(crate) fn open(&self, number: u128, origin: Origin) -> Journal {
+        let letter = Letter { body: Zeroizing::new(Stage::body(number)), origin, wait: None };
+        match self.engine.open(&self.job(number), &letter, false) {
+            Ok(Opened::Work(journal)) => *journal,
+            Ok(_) => panic!("there is nothing to be done for it"),
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// Opens the replay of a failed job.
+    pub(crate) fn replay(&self, number: u128) -> Journal {
+        let key: JobKey = self.job(number).key;
+        self.open(number, Origin::Ours { key, run: 2, park: 1 })
+    }
+}
+
+pub(crate) fn full() -> StoreError {
+    StoreError::Full { path: "memory".into(), free: 0, needed: 1 }
+}
