@@ -92,6 +92,46 @@ impl Broker for Post {
     async fn close(&self) {}
 }
 
+/// What an engine is made of that has one system and waits for nothing, for a test to change.
+pub(crate) fn parts(broker: Arc<dyn Broker>, store: &Arc<MemoryStore>, clock: &Arc<AtomicI64>) -> Parts {
+    let ticking = Arc::clone(clock);
+    let settings = Settings {
+        worker_id: "worker-7".into(),
+        concurrency: 4,
+        inline_wait_max: DAY,
+        in_hand_max: DAY,
+        drain_timeout: DAY,
+        retain_finished: RETAIN_FINISHED,
+        retain_failed: RETAIN_FAILED,
+        retry: RetryPolicy { initial_interval: DAY, multiplier: 2.0, max_interval: DAY },
+        limits: Limits {
+            max_attempts: 1,
+            max_elapsed: DAY,
+            max_interval: DAY,
+            input_max: DAY,
+            pending_max: DAY,
+            approval_max: DAY,
+        },
+        at_risk_before: DAY,
+        seal_dead_letters: true,
+    };
+    let accepts = Accepts {
+        environment: "sandbox".into(),
+        systems: [("loyalty".to_owned(), Rules::new(Kind::ZetaLoyalty))].into(),
+        ..Accepts::default()
+    };
+    Parts {
+        settings,
+        accepts,
+        gates: Default::default(),
+        broker,
+        store: Arc::clone(store) as Arc<dyn Store>,
+        keyring: Arc::new(Keyring::new(MasterKey::parse(KEY).unwrap(), Vec::new()).unwrap()),
+        now: Arc::new(move || At(ticking.load(Ordering::SeqCst))),
+        chance: Arc::new(|| 0.5),
+    }
+}
+
 /// The engine and what it stands on.
 pub(crate) struct Stage {
     pub(crate) engine: Arc<Engine>,
@@ -110,43 +150,8 @@ impl Stage {
             link: watch::Sender::new(Link::Up),
         });
         let clock = Arc::new(AtomicI64::new(1_788_000_000_000));
-        let (store, ticking) = (Arc::new(MemoryStore::new()), Arc::clone(&clock));
-        let limits = Limits {
-            max_attempts: 1,
-            max_elapsed: DAY,
-            max_interval: DAY,
-            input_max: DAY,
-            pending_max: DAY,
-            approval_max: DAY,
-        };
-        let settings = Settings {
-            worker_id: "worker-7".into(),
-            concurrency: 4,
-            inline_wait_max: DAY,
-            in_hand_max: DAY,
-            drain_timeout: DAY,
-            retain_finished: RETAIN_FINISHED,
-            retain_failed: RETAIN_FAILED,
-            retry: RetryPolicy { initial_interval: DAY, multiplier: 2.0, max_interval: DAY },
-            limits,
-            at_risk_before: DAY,
-            seal_dead_letters: true,
-        };
-        let accepts = Accepts {
-            environment: "sandbox".into(),
-            systems: [("loyalty".to_owned(), Rules::new(Kind::ZetaLoyalty))].into(),
-            ..Accepts::default()
-        };
-        let engine = Engine::new(Parts {
-            settings,
-            accepts,
-            gates: Default::default(),
-            broker: Arc::clone(&post) as Arc<dyn Broker>,
-            store: Arc::clone(&store) as Arc<dyn Store>,
-            keyring: Arc::new(Keyring::new(MasterKey::parse(KEY).unwrap(), Vec::new()).unwrap()),
-            now: Arc::new(move || At(ticking.load(Ordering::SeqCst))),
-            chance: Arc::new(|| 0.5),
-        });
+        let store = Arc::new(MemoryStore::new());
+        let engine = Engine::new(parts(Arc::clone(&post) as Arc<dyn Broker>, &store, &clock));
         Stage { engine, store, post, clock }
     }
 

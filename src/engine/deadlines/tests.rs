@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::sync::mpsc::unbounded_channel;
@@ -14,14 +13,9 @@ use crate::broker::spool::{Events, Source, SpoolBroker, SpoolConfig};
 use crate::engine::envelope::{Letter, Origin};
 use crate::engine::journal::record_of;
 use crate::engine::opening::Opened;
-use crate::engine::{Parts, RetryPolicy, Settings};
-use crate::job::flow::Limits;
-use crate::job::{Accepts, Job, Kind, Rules, parse};
-use crate::seal::{Keyring, MasterKey};
-use crate::store::{MemoryStore, Store};
-
-const DAY: Duration = Duration::from_secs(86_400);
-const KEY: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
+use crate::engine::stage::{DAY, parts};
+use crate::job::{Job, parse};
+use crate::store::{MemoryStore, Store as _};
 
 struct Stage {
     engine: Arc<Engine>,
@@ -34,42 +28,10 @@ fn stage() -> Stage {
     let broker = SpoolBroker::open(Source::jobs(Vec::new()), Events::Channel(events), SpoolConfig::default()).unwrap();
     let requested: jiff::Timestamp = "2026-09-07T10:00:00Z".parse().unwrap();
     let clock = Arc::new(AtomicI64::new(requested.as_millisecond()));
-    let (store, ticking) = (Arc::new(MemoryStore::new()), Arc::clone(&clock));
-    let settings = Settings {
-        worker_id: "worker-7".into(),
-        concurrency: 4,
-        inline_wait_max: DAY,
-        in_hand_max: DAY,
-        drain_timeout: DAY,
-        retain_finished: 800 * DAY,
-        retain_failed: 30 * DAY,
-        retry: RetryPolicy { initial_interval: DAY, multiplier: 2.0, max_interval: DAY },
-        limits: Limits {
-            max_attempts: 1,
-            max_elapsed: DAY,
-            max_interval: DAY,
-            input_max: DAY,
-            pending_max: DAY,
-            approval_max: DAY,
-        },
-        at_risk_before: 7 * DAY,
-        seal_dead_letters: true,
-    };
-    let accepts = Accepts {
-        environment: "sandbox".into(),
-        systems: [("loyalty".to_owned(), Rules::new(Kind::ZetaLoyalty))].into(),
-        ..Accepts::default()
-    };
-    let engine = Engine::new(Parts {
-        settings,
-        accepts,
-        gates: Default::default(),
-        broker,
-        store: Arc::clone(&store) as Arc<dyn Store>,
-        keyring: Arc::new(Keyring::new(MasterKey::parse(KEY).unwrap(), Vec::new()).unwrap()),
-        now: Arc::new(move || At(ticking.load(Ordering::Relaxed))),
-        chance: Arc::new(|| 0.5),
-    });
+    let store = Arc::new(MemoryStore::new());
+    let mut parts = parts(broker, &store, &clock);
+    parts.settings.at_risk_before = 7 * DAY;
+    let engine = Engine::new(parts);
     Stage { engine, store, clock }
 }
 

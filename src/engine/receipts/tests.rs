@@ -13,15 +13,13 @@ use super::super::intake::Arrived;
 use super::*;
 use crate::broker::spool::{Events, Source, SpoolBroker, SpoolConfig};
 use crate::engine::journal::{Journal, ended_of};
-use crate::engine::{Parts, RetryPolicy, Settings};
+use crate::engine::stage::{DAY, parts};
 use crate::job::event::{self, About, Frame};
-use crate::job::flow::Limits;
-use crate::job::{Accepts, Job, JobRecord, Kind, Reason, Rules, TargetEnd, TargetOutcome, TargetState, parse};
+use crate::job::{Job, JobRecord, Reason, TargetEnd, TargetOutcome, TargetState, parse};
 use crate::receipt::{Checker, FaultKind, PublicKeys, Report, input};
 use crate::seal::MasterKey;
 use crate::store::MemoryStore;
 
-const DAY: Duration = Duration::from_secs(86_400);
 const OLD: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
 const NEW: &str = "f0f1f2f3f4f5f6f7f8f9fafbfcfdfeff000102030405060708090a0b0c0d0e0f";
 
@@ -41,43 +39,11 @@ fn stage(store: MemoryStore, keyring: Keyring) -> Stage {
     let (events, _) = unbounded_channel();
     let broker = SpoolBroker::open(Source::jobs(Vec::new()), Events::Channel(events), SpoolConfig::default()).unwrap();
     let clock = Arc::new(AtomicI64::new(1_700_000_000_000));
-    let (store, ticking) = (Arc::new(store), Arc::clone(&clock));
-    let settings = Settings {
-        worker_id: "worker-7".into(),
-        concurrency: 4,
-        inline_wait_max: DAY,
-        in_hand_max: DAY,
-        drain_timeout: DAY,
-        retain_finished: 800 * DAY,
-        retain_failed: 30 * DAY,
-        retry: RetryPolicy { initial_interval: DAY, multiplier: 2.0, max_interval: DAY },
-        limits: Limits {
-            max_attempts: 1,
-            max_elapsed: DAY,
-            max_interval: DAY,
-            input_max: DAY,
-            pending_max: DAY,
-            approval_max: DAY,
-        },
-        at_risk_before: DAY,
-        seal_dead_letters: true,
-    };
-    let rules = Rules { preserved: vec!["offer_responses".into()], ..Rules::new(Kind::ZetaLoyalty) };
-    let accepts = Accepts {
-        environment: "sandbox".into(),
-        systems: [("loyalty".to_owned(), rules)].into(),
-        ..Accepts::default()
-    };
-    let engine = Engine::new(Parts {
-        settings,
-        accepts,
-        gates: Default::default(),
-        broker,
-        store: Arc::clone(&store) as Arc<dyn Store>,
-        keyring: Arc::new(keyring),
-        now: Arc::new(move || At(ticking.load(Ordering::Relaxed))),
-        chance: Arc::new(|| 0.5),
-    });
+    let store = Arc::new(store);
+    let mut parts = parts(broker, &store, &clock);
+    parts.accepts.systems.get_mut("loyalty").unwrap().preserved = vec!["offer_responses".into()];
+    parts.keyring = Arc::new(keyring);
+    let engine = Engine::new(parts);
     Stage { engine, store, clock }
 }
 
