@@ -170,6 +170,11 @@ impl Reply {
         Reply::new(status, "text/xml; charset=utf-8", body.into().into_bytes())
     }
 
+    /// A body of any other type.
+    pub(super) fn typed(status: u16, content_type: &'static str, body: String) -> Reply {
+        Reply::new(status, content_type, body.into_bytes())
+    }
+
     /// 200 with bytes that are neither text nor any format.
     pub(super) fn garbage() -> Reply {
         Reply::new(200, "application/octet-stream", vec![0xff, 0xfe, 0x00, 0x7b, 0x3c, 0xc3, 0x28])

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::operation::Operation;
+use super::page::Page;
 
 /// What goes wrong with one call.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,6 +40,17 @@ pub enum Action {
     DropAfter,
     /// The work is done, then 200 with bytes that nobody can read.
     Garbage,
+    /// What stands before the system answers in its place. The work is left undone unless `after_work`.
+    GatewayPage {
+        /// The HTTP status.
+        status: u16,
+        /// What it looks like.
+        #[serde(default)]
+        page: Page,
+        /// Do the work first: the system's own answer is lost behind the page.
+        #[serde(default)]
+        after_work: bool,
+    },
     /// 429 with `Retry-After`, the work left undone.
     RateLimited {
         /// `Retry-After`, in seconds.
@@ -57,6 +69,7 @@ impl Action {
             Action::DropBefore => "drop_before",
             Action::DropAfter => "drop_after",
             Action::Garbage => "garbage",
+            Action::GatewayPage { .. } => "gateway_page",
             Action::RateLimited { .. } => "rate_limited",
             Action::CredentialRefused => "credential_refused",
         }

@@ -72,6 +72,7 @@ impl Entry {
             End::InHand | End::Dropped | End::ClientGone => true,
             End::Answered => {
                 self.fault.as_deref() == Some("garbage")
+                    || (self.worked && self.fault.as_deref() == Some("gateway_page"))
                     || (self.worked && self.fault.is_some() && self.status >= Some(500))
             }
         }

@@ -17,6 +17,7 @@ mod faults;
 mod ledger;
 mod loyalty;
 mod operation;
+mod page;
 mod people;
 mod requester;
 mod serve;
@@ -41,6 +42,7 @@ pub use self::loyalty::{
     DeletedBy, Deletion, ErrorBody, ImportError, Loyalty, LoyaltySettings, Member, MemberKey, MemberProof, MemberShape,
 };
 pub use self::operation::Operation;
+pub use self::page::Page;
 pub use self::people::Person;
 pub use self::requester::{Abandoned, Requester};
 pub use self::serve::{RunningSandbox, SandboxError};

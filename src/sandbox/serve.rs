@@ -195,6 +195,12 @@ impl Sandbox {
                 self.perform(&opened);
                 Some(Reply::garbage())
             }
+            Some(Action::GatewayPage { status, page, after_work }) => {
+                if *after_work {
+                    self.perform(&opened);
+                }
+                Some(page.reply(*status))
+            }
             Some(Action::RateLimited { retry_after }) => {
                 Some(Reply::text(429, "Too Many Requests").with_header(header::RETRY_AFTER, retry_after.to_string()))
             }

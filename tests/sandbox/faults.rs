@@ -1,6 +1,6 @@
 //! Each fault does what it says, to the calls that it names and to no others.
 
-use erasure_worker::sandbox::{Action, End, FaultPlan, FaultRule, Operation};
+use erasure_worker::sandbox::{Action, End, FaultPlan, FaultRule, Operation, Page};
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 
@@ -75,6 +75,27 @@ async fn garbage_is_200_with_bytes_that_are_no_text() {
     let reply = revoke(&stand, 1).send().await.unwrap();
     assert_eq!(reply.status(), 200);
     assert!(std::str::from_utf8(&reply.bytes().await.unwrap()).is_err());
+    assert!(cancelled(&stand, 1) && stand.last().ambiguous());
+}
+
+#[tokio::test]
+async fn a_gateways_page_stands_in_the_answers_place_under_any_status() {
+    let stand = stand().await;
+    for page in Page::ALL {
+        for status in [200, 401, 404, 502] {
+            let action = Action::GatewayPage { status, page, after_work: false };
+            stand
+                .sandbox()
+                .set_faults(FaultPlan { seed: 0, rules: vec![FaultRule::on(Operation::RevokeCode, action).nth(1)] });
+            let (told, body) = answer(revoke(&stand, 1)).await;
+            assert_eq!((told, body), (status, page.content(status).1));
+            assert!(!cancelled(&stand, 1) && !stand.last().ambiguous(), "{page:?} {status}");
+        }
+    }
+    assert!(Page::Proxy.content(404).1.contains("<h1>404 Not Found</h1>"));
+    let action = Action::GatewayPage { status: 404, page: Page::DefaultBackend, after_work: true };
+    stand.sandbox().set_faults(FaultPlan { seed: 0, rules: vec![FaultRule::on(Operation::RevokeCode, action)] });
+    assert_eq!(answer(revoke(&stand, 1)).await, (404, "default backend - 404".into()));
     assert!(cancelled(&stand, 1) && stand.last().ambiguous());
 }
 
