@@ -6,7 +6,7 @@
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
-use super::envelope::{self, DeadLetterHead, Letter, Origin};
+use super::envelope::{self, CopyHead, DeadLetterHead, Letter, Origin};
 use super::intake::{Arrived, Hand, Interrupted};
 use super::journal::{Journal, ended_of, record_of};
 use super::run::{Rests, Run};
@@ -17,7 +17,7 @@ use crate::job::event::{self, About, Frame};
 use crate::job::flow::Ask;
 use crate::job::parse::Refusal;
 use crate::job::record::{DeadLetterNote, Event, Waiting};
-use crate::job::{At, Ended, Entry, Job, JobKey, JobOutcome, Reason, TargetOutcome};
+use crate::job::{At, Carried, Ended, Entry, Job, JobKey, JobOutcome, Reason, TargetOutcome};
 use crate::store::{Batch, StoreError, Table};
 
 /// How a delivery was settled.
@@ -84,7 +84,9 @@ impl Engine {
                 self.cancel_targets(run)?;
                 self.finish(held, run, copy, JobOutcome::Cancelled).await
             }
-            Rests::Waits { until, why, asks } => self.park(held, run, copy, until, why, &asks).await,
+            Rests::Waits { until, why, asks } => {
+                self.park(held, run, copy, Parking { until, why, asks: &asks, announced: &[] }).await
+            }
             Rests::Lost => {
                 self.note_unsent(run)?;
                 run.journal.durable().await?;
@@ -196,7 +198,12 @@ impl Engine {
         }
         let key = &run.job.key;
         crash::point(Point::BeforeOutcome, "").await;
-        run.journal.change_record(|record| record.seq += 1);
+        let lasting = run.journal.with(|state| self.lasting(state, &[]));
+        let carried = run.journal.change_record(|record| {
+            record.seq += 1;
+            record.lasting = lasting;
+            Carried { seq: record.seq, lasting: record.lasting.clone() }
+        });
         let frame = self.frame(copy);
         let (last, note) = self.about(run, |about| (about.ended(&frame, outcome), blame(&about)));
         let mut ended = run.journal.with(|state| Ended {
@@ -229,7 +236,7 @@ impl Engine {
         crash::point(Point::AfterOutcome, "").await;
         self.figures.label("jobs_finished", "", outcome.as_str());
         tracing::info!(outcome = outcome.as_str(), "job ended");
-        self.settle_ended(held, key, &mut ended, copy).await
+        self.settle_ended(held, key, &mut ended, copy, &carried).await
     }
 
     /// Publishes what an ended job owes, notes it, and acks.
@@ -239,6 +246,7 @@ impl Engine {
         key: &JobKey,
         ended: &mut Ended,
         copy: &Copy<'_>,
+        carried: &Carried,
     ) -> Result<Settled, Interrupted> {
         for gate in self.gates.values() {
             gate.forget(key);
@@ -246,8 +254,8 @@ impl Engine {
         let Some(lost) = held.as_ref().map(|delivery| delivery.lost.clone()) else { return Ok(Settled::Acked) };
         self.publish_event(&ended.event, key, copy.properties, &lost).await?;
         if let (Some(note), false) = (&ended.dead_letter, ended.dead_lettered) {
-            let head =
-                DeadLetterHead { key: Some(key), run: ended.run, park: ended.park, at: ended.at, note, detail: None };
+            let (run, park, at) = (ended.run, ended.park, ended.at);
+            let head = DeadLetterHead { key: Some(key), run, park, carried, at, note, detail: None };
             self.dead_letter(copy.properties, &head, copy.body, &lost).await?;
             ended.dead_lettered = true;
         }
@@ -296,10 +304,9 @@ impl Engine {
         held: &mut Option<Delivery>,
         run: &Run<'_>,
         copy: &Copy<'_>,
-        until: At,
-        why: Waiting,
-        asks: &[(u16, Ask)],
+        parking: Parking<'_>,
     ) -> Result<Settled, Interrupted> {
+        let Parking { until, why, asks, announced } = parking;
         let key = &run.job.key;
         let unsent = self.unsent(run);
         let mut batch = Batch::new();
@@ -308,12 +315,14 @@ impl Engine {
             || run
                 .journal
                 .with(|state| asks.iter().any(|(target, ask)| !state.record.announced.contains(&(*target, ask.kind))));
+        let lasting = run.journal.with(|state| self.lasting(state, announced));
         let (number, job_run) = run.journal.change_record(|record| {
             // Written but never confirmed: the same number once more.
             if record.park_written == record.park_confirmed {
                 record.park_written += 1;
             }
             record.waiting = Some((why, until));
+            record.lasting = lasting;
             if new {
                 record.seq += 1;
                 record.announced = asks.iter().map(|(target, ask)| (*target, ask.kind)).collect();
@@ -341,8 +350,10 @@ impl Engine {
             return Err(Interrupted::Lost);
         }
         self.publish_owed(run, copy).await?;
-        let (properties, body) =
-            envelope::parked(&self.keyring, copy.properties, key, job_run, number, why.as_str(), copy.body)?;
+        let carried =
+            run.journal.with(|state| Carried { seq: state.record.seq, lasting: state.record.lasting.clone() });
+        let head = CopyHead { key, run: job_run, park: number, wait: why.as_str(), carried: &carried };
+        let (properties, body) = envelope::parked(&self.keyring, copy.properties, &head, copy.body)?;
         let tier = Tier::for_wait(until.since(self.now()));
         crash::point(Point::BeforeParkPublish, "").await;
         self.publish(Publication { to: Destination::Wait(tier), properties, body }, run.lost).await?;
@@ -379,7 +390,8 @@ impl Engine {
             return Ok(Settled::Acked);
         };
         let copy = Copy { body: &letter.body, properties: &properties, traceparent: None };
-        self.settle_ended(held, key, &mut ended, &copy).await
+        let carried = self.carried_of(key, letter)?;
+        self.settle_ended(held, key, &mut ended, &copy, &carried).await
     }
 
     /// A message that cannot become a job.
@@ -396,8 +408,8 @@ impl Engine {
         }
         // A copy of ours keeps its place, so that its dead letter can be replayed as what it was.
         let place = match &letter.origin {
-            Origin::Publisher => (0, 0),
-            Origin::Ours { run, park, .. } => (*run, *park),
+            Origin::Publisher => (0, 0, Carried::default()),
+            Origin::Ours { run, park, carried, .. } => (*run, *park, (**carried).clone()),
         };
         self.refuse(held, &letter.body, refusal.key.as_ref(), refusal.reason, Some(&detail), place).await
     }
@@ -410,7 +422,7 @@ impl Engine {
         body: &Zeroizing<Vec<u8>>,
     ) -> Result<Settled, Interrupted> {
         tracing::warn!("message rejected: its job id is in use for another identity");
-        self.refuse(held, body, Some(&job.key), Reason::Conflict, None, (0, 0)).await
+        self.refuse(held, body, Some(&job.key), Reason::Conflict, None, (0, 0, Carried::default())).await
     }
 
     /// A parked copy that does not open: it goes to the dead letters as it came. Its job stays open.
@@ -431,12 +443,13 @@ impl Engine {
         let Ok(letter) = envelope::open(delivery, &self.keyring) else { return self.set_aside_unopened(held).await };
         let properties = delivery.properties.clone();
         let reason = Reason::Poison;
-        let Origin::Ours { key, run, park } = &letter.origin else {
+        let Origin::Ours { key, run, park, .. } = &letter.origin else {
             let id = properties.message_id.as_deref().and_then(|id| uuid::Uuid::try_parse(id).ok());
             let key = id.map(|job_id| JobKey { tenant: "default".to_owned(), job_id });
-            return self.refuse(held, &letter.body, key.as_ref(), reason, None, (0, 0)).await;
+            return self.refuse(held, &letter.body, key.as_ref(), reason, None, (0, 0, Carried::default())).await;
         };
         let record = record_of(&*self.store, key)?;
+        let carried = self.carried_of(key, &letter)?;
         let at = self.first_refused_at(key, &letter.body).await?;
         let frame = Frame { environment: &self.accepts.environment, traceparent: None, now: at };
         let last = event::rejected(&frame, key, reason, reason.sentence(), &envelope::body_sha256(&letter.body), true);
@@ -444,7 +457,7 @@ impl Engine {
             identity: record.as_ref().map(|record| record.identity.clone()).unwrap_or_default(),
             outcome: JobOutcome::Failed,
             run: *run,
-            seq: record.as_ref().map_or(0, |record| record.seq),
+            seq: carried.seq,
             park: *park,
             body: record.as_ref().map(|record| record.body.clone()).unwrap_or_default(),
             at,
@@ -464,7 +477,7 @@ impl Engine {
             return Err(interrupted);
         }
         let copy = Copy { body: &letter.body, properties: &properties, traceparent: None };
-        self.settle_ended(held, key, &mut ended, &copy).await
+        self.settle_ended(held, key, &mut ended, &copy, &carried).await
     }
 
     async fn refuse(
@@ -474,7 +487,7 @@ impl Engine {
         key: Option<&JobKey>,
         reason: Reason,
         detail: Option<&str>,
-        (run, park): (u32, u64),
+        (run, park, carried): (u32, u64, Carried),
     ) -> Result<Settled, Interrupted> {
         let Some(delivery) = held.as_ref() else { return Ok(Settled::Acked) };
         let (lost, properties) = (delivery.lost.clone(), delivery.properties.clone());
@@ -483,7 +496,7 @@ impl Engine {
             self.publish_event(&event, key, &properties, &lost).await?;
         }
         let note = envelope::note(reason);
-        let head = DeadLetterHead { key, run, park, at: self.now(), note: &note, detail };
+        let head = DeadLetterHead { key, run, park, carried: &carried, at: self.now(), note: &note, detail };
         self.dead_letter(&properties, &head, body, &lost).await?;
         self.figures.count(&self.figures.rejected);
         self.figures.label("jobs_finished", "", "rejected");
@@ -512,6 +525,16 @@ impl Engine {
         let last = event::rejected(&frame, key, reason, told, &envelope::body_sha256(body), !known);
         if known { Ok(last.event) } else { self.refusal(key, body, last).await }
     }
+}
+
+/// Until when and why a job is parked.
+struct Parking<'a> {
+    until: At,
+    why: Waiting,
+    /// What persons are asked for.
+    asks: &'a [(u16, Ask)],
+    /// The targets for which a one-time password is about to be sent.
+    announced: &'a [u16],
 }
 
 /// The copy of the job in hand, as its messages are made from it.

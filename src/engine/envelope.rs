@@ -1,7 +1,9 @@
 //! Where a delivery comes from, and what the worker puts on the messages that it publishes itself.
 //!
-//! The rule it keeps: `x-erasure-*` headers count only on a delivery that came through the resume
-//! exchange *and* carries our MAC over them and the body; anything else is a publisher's message.
+//! The rule it keeps: `x-erasure-*` headers count only under our MAC over them and the body, and those of a
+//! copy only on a delivery that came through the resume exchange; anything else is a publisher's message.
+
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
@@ -10,7 +12,7 @@ use zeroize::Zeroizing;
 
 use crate::broker::{Delivery, HeaderValue, Properties, Via};
 use crate::job::record::{DeadLetterNote, Event};
-use crate::job::{At, JobKey, Reason};
+use crate::job::{At, Carried, JobKey, Reason};
 use crate::seal::{DEAD_LETTER, Keyring, PARKED, SealError, looks_sealed};
 
 /// Header names, all in one place.
@@ -25,8 +27,12 @@ pub mod header {
     pub const PARK: &str = "x-erasure-park";
     /// Why it waits.
     pub const WAIT: &str = "x-erasure-wait";
-    /// The MAC over the others and the body.
+    /// The MAC over those before it and the body.
     pub const MAC: &str = "x-erasure-mac";
+    /// What of the job must not go back.
+    pub const CARRIED: &str = "x-erasure-carried";
+    /// The MAC over that, those before it and the body.
+    pub const CARRIED_MAC: &str = "x-erasure-carried-mac";
     /// A dead letter's code.
     pub const CODE: &str = "x-erasure-code";
     /// A dead letter's sentence.
@@ -49,6 +55,7 @@ pub mod header {
 
 const MAC_PURPOSE: &str = "resume";
 const LETTER_PURPOSE: &str = "dead-letter";
+const CARRIED_PURPOSE: &str = "carried";
 
 /// Who sent a copy of a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,6 +70,8 @@ pub enum Origin {
         run: u32,
         /// Its park number.
         park: u64,
+        /// What of the job must not go back. Of a copy of an earlier release, nothing is known.
+        carried: Box<Carried>,
     },
 }
 
@@ -98,7 +107,11 @@ pub fn open_as(via: Via, properties: &Properties, body: &Bytes, keyring: &Keyrin
         let mac = hex::decode(text(header::MAC)?).ok()?;
         let fields = mac_fields(&key, run, park, text(header::WAIT)?, body);
         let parts: Vec<&[u8]> = fields.iter().map(Vec::as_slice).collect();
-        keyring.verify_mac(MAC_PURPOSE, &parts, &mac).then_some(Origin::Ours { key, run, park })
+        if !keyring.verify_mac(MAC_PURPOSE, &parts, &mac) {
+            return None;
+        }
+        let carried = Box::new(read_carried(keyring, headers, &parts));
+        Some(Origin::Ours { key, run, park, carried })
     };
     match ours() {
         None => Ok(Letter { body: Zeroizing::new(body.to_vec()), origin: Origin::Publisher, wait: None }),
@@ -111,27 +124,64 @@ pub fn open_as(via: Via, properties: &Properties, body: &Bytes, keyring: &Keyrin
     }
 }
 
+/// What a message of ours carries, where it is vouched for.
+fn read_carried(keyring: &Keyring, headers: &Headers, place: &[&[u8]]) -> Carried {
+    let text = |name: &str| headers.get(name).and_then(HeaderValue::as_text);
+    let vouched = || {
+        let carried = text(header::CARRIED)?;
+        let mac = hex::decode(text(header::CARRIED_MAC)?).ok()?;
+        let parts = [place, &[carried.as_bytes()]].concat();
+        keyring.verify_mac(CARRIED_PURPOSE, &parts, &mac).then_some(carried)
+    };
+    // A later release may carry more: what is unknown is passed over.
+    vouched().and_then(|carried| serde_json::from_str(carried).ok()).unwrap_or_default()
+}
+
+fn carried_headers(keyring: &Keyring, carried: &Carried, place: &[&[u8]]) -> [(&'static str, HeaderValue); 2] {
+    let carried = serde_json::to_string(carried).unwrap_or_default();
+    let mac = keyring.mac(CARRIED_PURPOSE, &[place, &[carried.as_bytes()]].concat());
+    [(header::CARRIED, HeaderValue::Text(carried)), (header::CARRIED_MAC, HeaderValue::Text(hex::encode(mac)))]
+}
+
+type Headers = BTreeMap<String, HeaderValue>;
+
 fn mac_fields(key: &JobKey, run: u32, park: u64, wait: &str, body: &[u8]) -> [Vec<u8>; 5] {
     let (run, park) = (run.to_be_bytes().to_vec(), park.to_be_bytes().to_vec());
     [key.to_bytes(), run, park, wait.as_bytes().to_vec(), Sha256::digest(body).to_vec()]
+}
+
+/// Where a copy stands among those of its job, and what it carries.
+#[derive(Clone, Copy)]
+pub struct CopyHead<'a> {
+    /// The job.
+    pub key: &'a JobKey,
+    /// The run.
+    pub run: u32,
+    /// The park number.
+    pub park: u64,
+    /// What it waits for.
+    pub wait: &'a str,
+    /// What of the job must not go back.
+    pub carried: &'a Carried,
 }
 
 /// A copy of the job that only this worker (or one with its key) can read and vouch for.
 pub fn parked(
     keyring: &Keyring,
     original: &Properties,
-    key: &JobKey,
-    run: u32,
-    park: u64,
-    wait: &str,
+    head: &CopyHead<'_>,
     body: &[u8],
 ) -> Result<(Properties, Bytes), SealError> {
+    let CopyHead { key, run, park, wait, carried } = *head;
     let sealed = keyring.seal_for_master(PARKED, &key.to_bytes(), body)?;
     let fields = mac_fields(key, run, park, wait, &sealed);
     let parts: Vec<&[u8]> = fields.iter().map(Vec::as_slice).collect();
     let mac = keyring.mac(MAC_PURPOSE, &parts);
-    let mut properties = carried(original);
+    let mut properties = repeated(original);
     let mut put = |name: &str, value: HeaderValue| properties.headers.insert(name.to_owned(), value);
+    for (name, value) in carried_headers(keyring, carried, &parts) {
+        put(name, value);
+    }
     put(header::TENANT, HeaderValue::Text(key.tenant.clone()));
     put(header::JOB_ID, HeaderValue::Text(key.job_id.to_string()));
     put(header::RUN, HeaderValue::Int(run.into()));
@@ -144,7 +194,7 @@ pub fn parked(
 /// What of a publisher's properties goes on with the job. Headers of ours are dropped: they are
 /// written anew, and a publisher's have no meaning. So is an id or a trace that is none: it could be
 /// anything, a name too.
-fn carried(original: &Properties) -> Properties {
+fn repeated(original: &Properties) -> Properties {
     let mut properties = original.clone();
     properties.user_id = None;
     properties.message_id = properties.message_id.filter(|id| Uuid::try_parse(id).is_ok());
@@ -163,14 +213,6 @@ pub fn is_traceparent(text: &str) -> bool {
         if shaped(version, 2) && shaped(trace, 32) && shaped(span, 16) && shaped(flags, 2))
 }
 
-/// What vouches for a dead letter's place: without it, whoever can write to its queue could have a
-/// message of his own replayed as a run of an accepted job.
-fn letter_mac(keyring: &Keyring, key: &JobKey, run: u32, park: u64, body: &[u8]) -> String {
-    let fields = mac_fields(key, run, park, "", body);
-    let parts: Vec<&[u8]> = fields.iter().map(Vec::as_slice).collect();
-    hex::encode(keyring.mac(LETTER_PURPOSE, &parts))
-}
-
 /// What a dead letter tells beside its body.
 pub struct DeadLetterHead<'a> {
     /// The job, where it is known.
@@ -179,6 +221,8 @@ pub struct DeadLetterHead<'a> {
     pub run: u32,
     /// The last park number: a replay goes on from it.
     pub park: u64,
+    /// What of the job must not go back.
+    pub carried: &'a Carried,
     /// When.
     pub at: At,
     /// Why.
@@ -197,7 +241,7 @@ pub fn dead_letter(
 ) -> Result<(Properties, Bytes), SealError> {
     let body =
         if seal { keyring.seal_for_master(DEAD_LETTER, b"", body)?.into() } else { Bytes::copy_from_slice(body) };
-    let mut properties = carried(original);
+    let mut properties = repeated(original);
     let mut put = |name: &str, value: HeaderValue| properties.headers.insert(name.to_owned(), value);
     let sentence = head.detail.map_or_else(|| head.note.reason.sentence().to_owned(), str::to_owned);
     put(header::CODE, HeaderValue::Text(head.note.reason.code().to_owned()));
@@ -210,7 +254,14 @@ pub fn dead_letter(
         put(header::JOB_ID, HeaderValue::Text(key.job_id.to_string()));
         put(header::TENANT, HeaderValue::Text(key.tenant.clone()));
         if head.run > 0 {
-            put(header::LETTER_MAC, HeaderValue::Text(letter_mac(keyring, key, head.run, head.park, &body)));
+            // Without it, whoever can write to the queue could have a message of his own replayed as a run of
+            // an accepted job.
+            let fields = mac_fields(key, head.run, head.park, "", &body);
+            let parts: Vec<&[u8]> = fields.iter().map(Vec::as_slice).collect();
+            put(header::LETTER_MAC, HeaderValue::Text(hex::encode(keyring.mac(LETTER_PURPOSE, &parts))));
+            for (name, value) in carried_headers(keyring, head.carried, &parts) {
+                put(name, value);
+            }
         }
     }
     if let Some(system) = &head.note.system {
@@ -265,8 +316,9 @@ pub fn replayed(keyring: &Keyring, letter: &Properties, body: &[u8]) -> Result<O
         return Ok(None);
     }
     let plain = open_dead_letter(keyring, body)?;
-    let park = park.saturating_add(1);
-    parked(keyring, letter, &key, run.saturating_add(1), park, "replay", &plain).map(Some)
+    let carried = read_carried(keyring, &letter.headers, &parts);
+    let (run, park) = (run.saturating_add(1), park.saturating_add(1));
+    parked(keyring, letter, &CopyHead { key: &key, run, park, wait: "replay", carried: &carried }, &plain).map(Some)
 }
 
 /// An event's properties.

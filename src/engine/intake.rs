@@ -335,7 +335,10 @@ impl Engine {
             };
             let redelivered = held.as_ref().is_some_and(|delivery| delivery.redelivered);
             match self.open(&job, &letter, redelivered)? {
-                Opened::Stale => {
+                Opened::Stale(news) => {
+                    if let Some(journal) = news {
+                        journal.durable().await?;
+                    }
                     self.figures.count(&self.figures.stale);
                     tracing::debug!("a stale copy is acked without a call");
                     self.ack(held).await

@@ -3,6 +3,7 @@
 //! The rule it keeps: a private answer goes into the store only sealed with the job's own key, which
 //! is derived from the message and never stored.
 
+use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -106,6 +107,8 @@ pub struct JobState {
     is_distrusted: bool,
     /// The record is known to be on the disk.
     is_recorded: bool,
+    /// The one-time passwords that this process announced and has not sent, by target and item.
+    pub may_send: BTreeSet<(u16, u32)>,
     /// When the guard counted the job, in the write that opened this journal.
     pub counted_at: Option<At>,
     /// What was written and not yet known to be durable: on a full disk a later write may find the
@@ -163,6 +166,7 @@ impl Journal {
                 tail: None,
                 is_distrusted: false,
                 is_recorded: false,
+                may_send: BTreeSet::new(),
                 counted_at: None,
                 pending: Vec::new(),
             }),
@@ -235,6 +239,11 @@ impl Journal {
     /// Changes the record in memory; the next [`Journal::write`] carries it.
     pub fn change_record<T>(&self, change: impl FnOnce(&mut JobRecord) -> T) -> T {
         change(&mut self.lock().record)
+    }
+
+    /// These one-time passwords were announced by this process, on a copy that is in hand now.
+    pub fn may_send(&self, codes: BTreeSet<(u16, u32)>) {
+        self.lock().may_send = codes;
     }
 
     /// The guard counted the job in the write that opens it.

@@ -4,13 +4,14 @@
 //! event confirmed, or after the job was parked on the broker again.
 //!
 //! In reading order: [`intake`] takes deliveries; [`envelope`] says where each comes from;
-//! [`opening`] what it means for the job; [`run`] carries the job through its targets, each
+//! [`opening`] what it means for the job, after `adoption` of what the copy carries; [`run`] carries the job through its targets, each
 //! call through its system's [`gate`]; [`ending`] writes outcomes (each with its link of [`receipts`]),
 //! parks, publishes and acks; [`journal`] is what all of them keep in the store; [`operators`] what
 //! people may see and do, [`pauses`] what they have stopped; `deadlines` tells of terms that run out; `room`
 //! stops and resumes intake.
 
 pub mod admission;
+mod adoption;
 pub mod approvals;
 pub mod cancels;
 mod costs;
@@ -148,6 +149,8 @@ pub struct Engine {
     pub(crate) policy: admission::Policy,
     pub(crate) guard: guard::Guard,
     pub(crate) approvals: approvals::Approvals,
+    /// Told apart from every other process that ever was: what one of them was about to do, no other does.
+    pub(crate) process: String,
     tasks: TaskTracker,
 }
 
@@ -174,6 +177,7 @@ impl Engine {
             pauses: pauses::Pauses::default(),
             failed: tokio::sync::watch::Sender::new(None),
             tasks: TaskTracker::new(),
+            process: uuid::Uuid::new_v4().to_string(),
             guard: guard::Guard::new(policy.ceilings.clone()),
             approvals: approvals::Approvals::default(),
             policy,

@@ -1,21 +1,23 @@
 //! What a copy of a job means, given what the store knows: new, the same copy again, a
 //! continuation, a new run, a stale copy, an ended job, or another person's.
 //!
-//! The rule it keeps: park numbers order the copies; only the newest is worked on.
+//! The rule it keeps: park numbers order the copies; only the newest is worked on. What a copy carries is
+//! adopted before that is decided.
 
 use super::Engine;
+use super::adoption::is_further_on;
 use super::envelope::{Letter, Origin};
 use super::journal::{BODY, IDENTITY, Journal, JournalError, ended_of, entries_of, forget_checkpoints, record_of};
 use crate::job::record::Waiting;
-use crate::job::{At, Ended, Entry, Job, JobOutcome, JobRecord};
+use crate::job::{At, Ended, Entry, Job, JobOutcome, JobRecord, Lasting, Seen};
 use crate::store::{Batch, Table};
 
 /// What a copy means.
 pub enum Opened {
     /// The job is to be worked on.
     Work(Box<Journal>),
-    /// A newer copy exists.
-    Stale,
+    /// A newer copy exists. What this one carried that was new is to be durable before it is acked.
+    Stale(Option<Box<Journal>>),
     /// The job ended.
     Ended(Box<Ended>),
     /// The id is in use for another identity.
@@ -46,31 +48,34 @@ impl Engine {
                 Origin::Ours { run, .. } => *run > ended.run && ended.outcome == JobOutcome::Failed,
             };
             if !again {
-                return Ok(Opened::Ended(Box::new(ended)));
+                return self.ended_before(job, letter, ended);
             }
             return self.new_run(job, letter, record, &ended).map(|journal| Opened::Work(Box::new(journal)));
         }
         let Some(record) = record else {
-            return self.accept(job, letter).map(|journal| Opened::Work(Box::new(journal)));
+            let journal = self.accept(job, letter)?;
+            self.adopt(&journal, letter)?;
+            return Ok(Opened::Work(Box::new(journal)));
         };
         if !same(&record.identity) {
             return Ok(Opened::Conflict);
         }
         let number = match &letter.origin {
             Origin::Ours { run, park, .. } if *run == record.run => Some(*park),
-            Origin::Ours { run, .. } if *run < record.run => return Ok(Opened::Stale),
+            Origin::Ours { run, .. } if *run < record.run => return self.stale(job, record, letter),
             Origin::Ours { .. } => None,
             Origin::Publisher => (redelivered && same_body(&record.body)).then_some(record.copy),
         };
         let is_passed = number.is_some_and(|number| number < record.park_confirmed);
         if is_passed && letter.origin != Origin::Publisher {
-            return Ok(Opened::Stale);
+            return self.stale(job, record, letter);
         }
         let waits_for_input = matches!(record.waiting, Some((Waiting::Input, _)));
         // Between two deliveries, or where somebody else parked it, another worker may have had it.
         let was_elsewhere = redelivered || number.is_some_and(|number| number > record.park_written);
         let journal = self.load(job, record)?;
-        if was_elsewhere {
+        let is_new = self.adopt(&journal, letter)?;
+        if was_elsewhere || is_new {
             journal.distrust_reads();
         }
         if number.is_none() {
@@ -80,11 +85,34 @@ impl Engine {
             // delivered before a stop and not begun with. Nobody can tell, and an answer must not be lost.
             let refused = journal.with(|state| state.targets.iter().any(crate::job::TargetState::has_refused_proof));
             if !waits_for_input || !refused {
-                return Ok(Opened::Stale);
+                return Ok(Opened::Stale(None));
             }
             self.continued(job, &journal, letter, |at| Entry::OfferedAgain { at })?;
         }
         Ok(Opened::Work(Box::new(journal)))
+    }
+
+    /// An older copy, which may know all the same what this store does not.
+    fn stale(&self, job: &Job, record: JobRecord, letter: &Letter) -> Result<Opened, JournalError> {
+        if !is_further_on(letter, &record) {
+            return Ok(Opened::Stale(None));
+        }
+        let journal = self.load(job, record)?;
+        self.adopt(&journal, letter)?;
+        Ok(Opened::Stale(Some(Box::new(journal))))
+    }
+
+    /// A copy of a job that ended. Elsewhere, more events may have been told of it.
+    fn ended_before(&self, job: &Job, letter: &Letter, mut ended: Ended) -> Result<Opened, JournalError> {
+        if let Origin::Ours { carried, .. } = &letter.origin
+            && carried.seq > ended.seq
+        {
+            ended.seq = carried.seq;
+            let mut batch = Batch::new();
+            batch.put(Table::Ended, job.key.to_bytes(), ended.to_bytes());
+            drop(self.store.submit(batch));
+        }
+        Ok(Opened::Ended(Box::new(ended)))
     }
 
     fn load(&self, job: &Job, record: JobRecord) -> Result<Journal, JournalError> {
@@ -136,8 +164,8 @@ impl Engine {
 
     fn new_job(&self, job: &Job, letter: &Letter, mut batch: Batch) -> Result<Journal, JournalError> {
         // A parked copy whose job is unknown: the store was lost. Its number orders later copies.
-        let (run, park) = match letter.origin {
-            Origin::Ours { run, park, .. } => (run, park),
+        let (run, park) = match &letter.origin {
+            Origin::Ours { run, park, .. } => (*run, *park),
             Origin::Publisher => (1, 0),
         };
         let identity = job.identity_bytes();
@@ -158,6 +186,8 @@ impl Engine {
             waiting: None,
             announced: Vec::new(),
             owed: None,
+            lasting: Lasting::default(),
+            seen: Seen::default(),
         };
         self.watch_deadline(&mut batch, &job.key, record.due_at);
         let journal = Journal::new(job.key.clone(), self.sealer(job), record, job.targets.len());
@@ -181,12 +211,12 @@ impl Engine {
             self.watch_deadline(&mut batch, &job.key, due_at);
         }
         let entry = journal.change_record(|record| {
-            let (copy, entry) = match letter.origin {
+            let (copy, entry) = match &letter.origin {
                 Origin::Publisher => (record.park_written + 1, entry(at)),
                 // A later run that another worker began: its numbers count from here on.
                 Origin::Ours { run, park, .. } => {
-                    record.run = run;
-                    (park, Entry::NewRun { at })
+                    record.run = *run;
+                    (*park, Entry::NewRun { at })
                 }
             };
             record.body = self.keyring.digest(BODY, &letter.body).to_vec();
@@ -214,24 +244,25 @@ impl Engine {
             // Its checkpoints were forgotten: read-backs say what is already done.
             None => self.new_job(job, letter, Batch::new())?,
         };
-        let park = match letter.origin {
-            Origin::Ours { park, .. } => park.max(ended.park + 1),
+        self.adopt(&journal, letter)?;
+        let park = match &letter.origin {
+            Origin::Ours { park, .. } => *park.max(&(ended.park + 1)),
             Origin::Publisher => ended.park + 1,
         };
         journal.change_record(|record| {
-            record.run = match letter.origin {
+            record.run = match &letter.origin {
                 // Another worker may have seen more runs than this store.
-                Origin::Ours { run, .. } => run.max(ended.run + 1),
+                Origin::Ours { run, .. } => *run.max(&(ended.run + 1)),
                 Origin::Publisher => ended.run + 1,
             };
-            record.seq = ended.seq;
+            record.seq = record.seq.max(ended.seq);
             record.due_at = job.due_at.map(At::from);
             record.body = self.keyring.digest(BODY, &letter.body).to_vec();
             record.copy = park;
             record.park_written = park;
             // This copy must not count as stale when it is delivered once more, whatever its number.
-            record.park_confirmed = match letter.origin {
-                Origin::Ours { park: number, .. } => number.min(park),
+            record.park_confirmed = match &letter.origin {
+                Origin::Ours { park: number, .. } => *number.min(&park),
                 Origin::Publisher => park,
             };
             record.waiting = None;

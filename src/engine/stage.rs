@@ -187,7 +187,7 @@ impl Stage {
     /// Opens the replay of a failed job.
     pub(crate) fn replay(&self, number: u128) -> Journal {
         let key: JobKey = self.job(number).key;
-        self.open(number, Origin::Ours { key, run: 2, park: 1 })
+        self.open(number, Origin::Ours { key, run: 2, park: 1, carried: Box::default() })
     }
 }
 

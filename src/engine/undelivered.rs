@@ -16,7 +16,7 @@ use super::envelope::{self, DeadLetterHead, Origin, header};
 use super::intake::Interrupted;
 use super::journal::JournalError;
 use crate::broker::{DeadLetter, Destination, HeaderValue, Properties, Publication, PublishError, Verdict, Via};
-use crate::job::{JobKey, Reason};
+use crate::job::{Carried, JobKey, Reason};
 
 /// How often the number of dead letters is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
@@ -113,7 +113,8 @@ impl Engine {
             return Some(envelope::unopened(&letter.properties, &letter.body, &note, self.now()));
         }
         let (key, detail) = (it.key.as_ref(), Some(it.detail.as_str()));
-        let head = DeadLetterHead { key, run: 0, park: 0, at: self.now(), note: &note, detail };
+        let head =
+            DeadLetterHead { key, run: 0, park: 0, carried: &Carried::default(), at: self.now(), note: &note, detail };
         let seal = self.settings.seal_dead_letters;
         envelope::dead_letter(&self.keyring, &letter.properties, &head, &letter.body, seal).ok()
     }

@@ -100,7 +100,7 @@ impl About<'_> {
     /// The final event of a run.
     pub fn ended(&self, frame: &Frame<'_>, outcome: JobOutcome) -> Final {
         let mut data = self.data(frame, outcome.as_str(), true);
-        let partial = outcome != JobOutcome::Completed && self.targets.iter().any(changed);
+        let partial = outcome != JobOutcome::Completed && self.is_changed();
         data.insert("partial".into(), partial.into());
         self.publish(frame, outcome.as_str(), data)
     }
@@ -108,7 +108,7 @@ impl About<'_> {
     /// A person must give something.
     pub fn needs_input(&self, frame: &Frame<'_>, asks: &[(u16, Ask)]) -> Event {
         let mut data = self.data(frame, "needs_input", false);
-        data.insert("partial".into(), self.targets.iter().any(changed).into());
+        data.insert("partial".into(), self.is_changed().into());
         data.insert("inputs".into(), asks.iter().map(|(target, ask)| input(*target, ask)).collect());
         self.publish(frame, "needs_input", data).event
     }
@@ -121,6 +121,11 @@ impl About<'_> {
         let scopes = scopes.map(|(kind, name)| json!({ "scope": kind, "name": name })).collect();
         data.insert("guard".into(), Value::Array(scopes));
         self.publish(frame, "held_by_guard", data).event
+    }
+
+    /// By this worker, or by another one before it.
+    fn is_changed(&self) -> bool {
+        !self.record.lasting.changed.is_empty() || self.targets.iter().any(changed)
     }
 
     fn publish(&self, frame: &Frame<'_>, what: &str, data: Map<String, Value>) -> Final {
@@ -199,7 +204,7 @@ impl About<'_> {
 
 /// True where something was changed in the system by us, or may have been: a call in doubt, or a
 /// row of a deletion file, which cannot be taken back.
-fn changed(state: &TargetState) -> bool {
+pub fn changed(state: &TargetState) -> bool {
     let by_us = |name, step: &StepState| match step_outcome(name, step) {
         StepOutcome::Erased | StepOutcome::Anonymised | StepOutcome::AlreadyErased => true,
         _ => step.intent == Intent::Doubt || (name == StepName::QueueImportRow && step.is_done()),

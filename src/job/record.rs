@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::journal::{At, Entry};
+use super::lasting::{Lasting, Seen};
 use super::outcome::{InputKind, JobOutcome, Reason};
 use super::step::{Answer, StepName};
 
@@ -113,6 +114,10 @@ pub struct JobRecord {
     pub announced: Vec<(u16, InputKind)>,
     /// An event that is not yet confirmed.
     pub owed: Option<Event>,
+    /// What must not go back, of this worker's making and of others'.
+    pub lasting: Lasting,
+    /// The last delivery to this worker.
+    pub seen: Seen,
 }
 
 /// What a dead letter's headers say.
@@ -237,18 +242,44 @@ pub struct Undecodable {
 }
 
 const VERSION: u8 = 1;
+/// Records of open jobs, which end with [`Lasting`] and [`Seen`] since.
+const VERSION_LASTING: u8 = 2;
+
+impl JobRecord {
+    /// The version byte and the record.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        postcard::to_extend(self, vec![VERSION_LASTING]).unwrap_or_default()
+    }
+
+    /// Reads [`Self::to_bytes`] back, and what an earlier release wrote.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, Undecodable> {
+        match bytes.split_first() {
+            Some((&VERSION, rest)) => {
+                let none = (Lasting::default(), Seen::default());
+                whole("job", bytes, &postcard::to_extend(&none, rest.to_vec()).unwrap_or_default())
+            }
+            Some((&VERSION_LASTING, rest)) => whole("job", bytes, rest),
+            _ => Err(Undecodable { what: "job", version: bytes.first().copied() }),
+        }
+    }
+}
 
 fn encode(record: &impl Serialize) -> Vec<u8> {
     postcard::to_extend(record, vec![VERSION]).unwrap_or_default()
 }
 
 fn decode<T: for<'a> Deserialize<'a>>(what: &'static str, bytes: &[u8]) -> Result<T, Undecodable> {
-    let bad = || Undecodable { what, version: bytes.first().copied() };
-    let Some((&VERSION, rest)) = bytes.split_first() else { return Err(bad()) };
+    match bytes.split_first() {
+        Some((&VERSION, rest)) => whole(what, bytes, rest),
+        _ => Err(Undecodable { what, version: bytes.first().copied() }),
+    }
+}
+
+fn whole<T: for<'a> Deserialize<'a>>(what: &'static str, bytes: &[u8], rest: &[u8]) -> Result<T, Undecodable> {
     // Bytes left over are of some other record.
     match postcard::take_from_bytes(rest) {
         Ok((record, [])) => Ok(record),
-        _ => Err(bad()),
+        _ => Err(Undecodable { what, version: bytes.first().copied() }),
     }
 }
 
@@ -267,4 +298,4 @@ macro_rules! codec {
     )+};
 }
 
-codec!(JobRecord => "job", Appended => "journal", Event => "event", Answer => "answer");
+codec!(Appended => "journal", Event => "event", Answer => "answer");

@@ -3,14 +3,16 @@
 use erasure_worker::app;
 use erasure_worker::broker::amqp::AmqpBroker;
 use erasure_worker::broker::{Broker as _, Destination, Properties, Publication};
-use erasure_worker::engine::envelope;
-use erasure_worker::job::JobKey;
+use erasure_worker::engine::envelope::{self, CopyHead};
+use erasure_worker::job::{Carried, JobKey};
 use erasure_worker::sandbox::{Action, FaultRule, Operation};
+use serde_json::Value;
 
 use crate::forms::{Case, Form, bodies, ids};
 use crate::poison::keep_alive;
 use crate::rig::{Rig, soon};
 use crate::support::rabbit::Rabbit;
+use crate::worker::Worker;
 
 /// Puts a replay on the queue as another worker would have numbered it.
 async fn replay(rig: &Rig, case: &Case, run: u32, park: u64) {
@@ -19,7 +21,8 @@ async fn replay(rig: &Rig, case: &Case, run: u32, park: u64) {
     let key = JobKey { tenant: "acme".to_owned(), job_id: case.id.parse().unwrap() };
     let original = Properties { message_id: Some(case.id.clone()), ..Properties::default() };
     let body = case.body.to_string();
-    let (properties, body) = envelope::parked(&keyring, &original, &key, run, park, "replay", body.as_bytes()).unwrap();
+    let head = CopyHead { key: &key, run, park, wait: "replay", carried: &Carried::default() };
+    let (properties, body) = envelope::parked(&keyring, &original, &head, body.as_bytes()).unwrap();
     let broker = AmqpBroker::connect(app::amqp(&config, false).unwrap()).await.unwrap();
     let mut link = broker.link();
     link.wait_for(|link| *link == erasure_worker::broker::Link::Up).await.unwrap();
@@ -123,4 +126,41 @@ async fn a_standby_takes_over_from_a_worker_that_is_killed_without_its_disk() {
     }
     rig.nothing_repeated();
     rig.is_empty().await;
+}
+
+/// The worker process has parked so many copies.
+async fn parks(worker: &Worker, times: usize) {
+    let is_so = |line: &&str| {
+        let line: Value = serde_json::from_str(line).unwrap_or_default();
+        line["message"] == "job parked"
+    };
+    soon(&format!("{times} parked copies"), async {
+        while worker.log().lines().filter(is_so).count() < times {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_that_two_workers_parked_in_turn_is_not_stale_to_either() {
+    let rig = Rig::start(Rabbit::shared().url()).await;
+    let case = Case::new(rig.sandbox(), Form::EasyCms, 1);
+    let refused = FaultRule::on(Operation::Unknown, Action::CredentialRefused);
+    rig.sandbox().add_fault(FaultRule { operation: None, system: Some("easycms".to_owned()), ..refused });
+    rig.publish(std::slice::from_ref(&case.body)).await;
+    // Each with a store of its own, and one at a time.
+    for (state, times) in [("first", 1), ("second", 2), ("first", 1)] {
+        let worker = rig.worker(state, &[]);
+        parks(&worker, times).await;
+        worker.stop().await;
+    }
+    rig.sandbox().clear_faults();
+    let worker = rig.worker("second", &[]);
+    let heard = rig.events.all_end([case.id.as_str()]).await;
+    rig.is_empty().await;
+    worker.stop().await;
+    assert_eq!(heard.finals(&case.id).values().collect::<Vec<_>>(), ["completed"]);
+    assert_eq!(case.remains(rig.sandbox()), [""; 0]);
+    rig.nothing_repeated();
 }

@@ -33,6 +33,8 @@ fn record() -> JobRecord {
         waiting: None,
         announced: Vec::new(),
         owed: None,
+        lasting: Default::default(),
+        seen: Default::default(),
     }
 }
 

@@ -216,6 +216,8 @@ fn record(job: &Job) -> JobRecord {
         waiting: None,
         announced: Vec::new(),
         owed: None,
+        lasting: Default::default(),
+        seen: Default::default(),
     }
 }
 

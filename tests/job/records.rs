@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use erasure_worker::job::event::Deadline;
 use erasure_worker::job::record::{Appended, Certified, DeadLetterNote, Event, Undecodable, Waiting};
 use erasure_worker::job::{
-    Answer, At, CodeState, Ended, Entitlement, Entry, FailureKind, Field, Identity, InputKind, JobKey, JobOutcome,
-    JobRecord, Reason, RowState, Step, StepName, TargetEnd, TargetOutcome,
+    Answer, At, CodeState, Codes, Ended, Entitlement, Entry, FailureKind, Field, Identity, InputKind, JobKey,
+    JobOutcome, JobRecord, Lasting, Reason, RowState, Seen, Step, StepName, TargetEnd, TargetOutcome,
 };
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -128,16 +129,29 @@ fn systems() -> impl Strategy<Value = Vec<String>> {
     proptest::collection::vec("[a-z]{1,9}", 0..4)
 }
 
+fn lasting() -> impl Strategy<Value = Lasting> {
+    let targets = || proptest::collection::btree_set(any::<u16>(), 0..4);
+    let by = proptest::option::of("[0-9a-f-]{36}");
+    let codes = (any::<u32>(), at(), by).prop_map(|(count, at, by)| Codes { count, at, by });
+    let codes = proptest::collection::btree_map(any::<u16>(), codes, 0..3);
+    let times = (proptest::option::of(at()), proptest::option::of(at()));
+    let told = proptest::option::of((any::<u32>(), select(Deadline::ALL.to_vec())));
+    (targets(), targets(), codes, times, told).prop_map(|(touched, changed, codes, (cancel_refused, counted), told)| {
+        Lasting { touched, changed, codes, cancel_refused, counted, told }
+    })
+}
+
 fn record() -> impl Strategy<Value = JobRecord> {
     let numbers = (any::<[u32; 2]>(), any::<[u64; 3]>(), at(), at(), proptest::option::of(at()));
     let words = (bytes(), bytes(), proptest::option::of(".{0,9}"), systems(), ".{0,9}");
     let announced = proptest::collection::vec((any::<u16>(), select(InputKind::ALL.to_vec())), 0..3);
     let rest = (proptest::option::of((select(Waiting::ALL.to_vec()), at())), announced, proptest::option::of(event()));
-    (numbers, words, rest).prop_map(
+    (numbers, words, rest, (lasting(), any::<u64>(), at())).prop_map(
         |(
             ([run, seq], [copy, park_written, park_confirmed], opened_at, requested_at, due_at),
             (identity, body, regulation, systems, subject_ref),
             (waiting, announced, owed),
+            (lasting, term, seen_at),
         )| JobRecord {
             identity,
             run,
@@ -155,6 +169,8 @@ fn record() -> impl Strategy<Value = JobRecord> {
             waiting,
             announced,
             owed,
+            lasting,
+            seen: Seen { term, at: seen_at },
         },
     )
 }
@@ -201,15 +217,15 @@ fn ended() -> impl Strategy<Value = Ended> {
 /// Reads back what was written; refuses every other version, every shorter and every longer form.
 fn holds<T: PartialEq + std::fmt::Debug>(
     value: &T,
-    bytes: &[u8],
+    (bytes, version): (&[u8], u8),
     read: impl Fn(&[u8]) -> Result<T, Undecodable>,
     cut: &prop::sample::Index,
     flip: (prop::sample::Index, u8),
 ) -> Result<(), TestCaseError> {
     let back = read(bytes);
     prop_assert_eq!(back.as_ref(), Ok(value));
-    prop_assert_eq!(bytes[0], 1);
-    for version in [0, 2, 255] {
+    prop_assert_eq!(bytes[0], version);
+    for version in [0, 3, 255] {
         let mut other = bytes.to_vec();
         other[0] = version;
         prop_assert_eq!(read(&other).map_err(|error| error.version), Err(Some(version)));
@@ -239,11 +255,47 @@ proptest! {
         flip in (any::<prop::sample::Index>(), 1_u8..),
     ) {
         let appended = Appended { entries, sealed };
-        holds(&record, &record.to_bytes(), JobRecord::from_bytes, &cut, flip)?;
-        holds(&ended, &ended.to_bytes(), Ended::from_bytes, &cut, flip)?;
-        holds(&appended, &appended.to_bytes(), Appended::from_bytes, &cut, flip)?;
-        holds(&event, &event.to_bytes(), Event::from_bytes, &cut, flip)?;
-        holds(&answer, &answer.to_bytes(), Answer::from_bytes, &cut, flip)?;
+        holds(&record, (&record.to_bytes(), 2), JobRecord::from_bytes, &cut, flip)?;
+        holds(&ended, (&ended.to_bytes(), 1), Ended::from_bytes, &cut, flip)?;
+        holds(&appended, (&appended.to_bytes(), 1), Appended::from_bytes, &cut, flip)?;
+        holds(&event, (&event.to_bytes(), 1), Event::from_bytes, &cut, flip)?;
+        holds(&answer, (&answer.to_bytes(), 1), Answer::from_bytes, &cut, flip)?;
+    }
+
+    #[test]
+    fn a_record_of_the_earlier_release_is_read_and_nothing_lasting_is_known_of_it(record in record()) {
+        let bare = JobRecord { lasting: Lasting::default(), seen: Seen::default(), ..record };
+        let mut bytes = bare.to_bytes();
+        bytes[0] = 1;
+        // Six that tell nothing of what lasts, two of when it was seen.
+        bytes.truncate(bytes.len() - 8);
+        prop_assert_eq!(JobRecord::from_bytes(&bytes), Ok(bare));
+    }
+
+    #[test]
+    fn of_what_lasts_the_account_that_is_further_on_holds_in_whatever_order_accounts_are_adopted(
+        accounts in proptest::collection::vec(lasting(), 1..4),
+    ) {
+        let adopted = |order: &mut dyn Iterator<Item = &Lasting>| {
+            order.fold(Lasting::default(), |mut known, account| {
+                known.adopt(account);
+                known
+            })
+        };
+        let all = adopted(&mut accounts.iter());
+        let mut again = all.clone();
+        for account in &accounts {
+            again.adopt(account);
+            prop_assert!(all.touched.is_superset(&account.touched) && all.changed.is_superset(&account.changed));
+            prop_assert!(all.cancel_refused >= account.cancel_refused && all.told >= account.told);
+            for (target, codes) in &account.codes {
+                prop_assert!(all.codes[target].count >= codes.count);
+            }
+        }
+        prop_assert_eq!(&again, &all, "adopting what is known changes it");
+        let back = adopted(&mut accounts.iter().rev());
+        prop_assert_eq!((back.touched, back.changed, back.told), (all.touched, all.changed, all.told));
+        prop_assert_eq!((back.cancel_refused, back.counted), (all.cancel_refused, all.counted));
     }
 
     #[test]

@@ -39,6 +39,8 @@ fn record(run: &Run<'_>, numbers: (u32, u32)) -> JobRecord {
         waiting: None,
         announced: Vec::new(),
         owed: None,
+        lasting: Default::default(),
+        seen: Default::default(),
     }
 }
 

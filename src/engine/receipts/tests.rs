@@ -79,6 +79,8 @@ impl Stage {
             waiting: None,
             announced: Vec::new(),
             owed: None,
+            lasting: Default::default(),
+            seen: Default::default(),
         }
     }
 

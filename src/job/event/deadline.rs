@@ -2,6 +2,7 @@
 //!
 //! The rule it keeps: they end nothing and promise nothing; the job goes on.
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::{Frame, changed, envelope, id};
@@ -11,7 +12,8 @@ use crate::job::record::{Event, JobRecord};
 use crate::job::state::TargetState;
 
 /// How an open job stands to its due time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Deadline {
     /// Little time is left.
     AtRisk,
@@ -49,7 +51,7 @@ pub fn deadline(
         ("final", json!(false)),
         ("outcome", json!(what)),
         ("cause", json!("due_at")),
-        ("partial", json!(targets.iter().any(changed))),
+        ("partial", json!(!record.lasting.changed.is_empty() || targets.iter().any(changed))),
         ("subject_ref", json!(record.subject_ref)),
         ("regulation", json!(record.regulation)),
         ("requested_at", json!(record.requested_at.to_rfc3339())),
