@@ -5,6 +5,8 @@
 
 #[path = "broker/conformance.rs"]
 mod conformance;
+#[path = "broker/stream.rs"]
+mod stream;
 mod support;
 
 use std::collections::BTreeMap;
@@ -15,8 +17,8 @@ use bytes::Bytes;
 use erasure_worker::broker::amqp::{AmqpBroker, AmqpConfig, AmqpError, Unequal};
 use erasure_worker::broker::topology::Topology;
 use erasure_worker::broker::{
-    Broker, DeadLetter, Delivery, Destination, HeaderValue, Link, Lost, Properties, Publication, PublishError, Tier,
-    Verdict, Via,
+    Broker, DeadLetter, Delivery, Destination, HeaderValue, Link, Lost, Place, Properties, Publication, PublishError,
+    Tier, Verdict, Via,
 };
 use lapin::options::{QueueDeclareOptions, QueueDeleteOptions};
 use lapin::types::{AMQPValue, FieldTable};
@@ -355,7 +357,7 @@ async fn the_control_stream_is_read_from_the_first_and_from_an_offset() {
     send(&broker, Destination::Cancel, "20").await;
     assert_eq!(soon("control", broker.next_control(None)).await.unwrap().offset, 20);
     let other = AmqpBroker::connect(config).await.unwrap();
-    let control = soon("control", other.next_control(Some(17))).await.unwrap();
+    let control = soon("control", other.next_control(Some(Place::at(16)))).await.unwrap();
     assert_eq!((control.offset, &control.body[..]), (17, &b"17"[..]));
     assert_eq!(broker.depth("jobs").await, Some(0), "a cancellation is no job");
 }

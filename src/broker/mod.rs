@@ -5,6 +5,7 @@
 
 pub mod amqp;
 mod inbox;
+pub mod place;
 pub mod spool;
 pub mod topology;
 
@@ -15,6 +16,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+
+pub use place::Place;
 
 /// A header's value; what AMQP has beyond these is dropped on the way in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -291,9 +294,10 @@ pub trait Broker: Send + Sync + 'static {
     /// (intake was stopped for good, or an embedded queue is used up).
     async fn next(&self) -> Option<Delivery>;
 
-    /// The next message of the control stream, from `from` on at the first call (`None`: from the
-    /// first). `None` where there is no such stream, or intake was stopped for good.
-    async fn next_control(&self, from: Option<u64>) -> Option<Control>;
+    /// The next message of the control stream, at the first call the one behind `after` (`None`: the
+    /// first). Where the stream is not the one that `after` was read from, it is read from its first
+    /// message: offsets then go back. `None` where there is no such stream, or intake was stopped for good.
+    async fn next_control(&self, after: Option<Place>) -> Option<Control>;
 
     /// Publishes once: mandatory, persistent, confirmed, with a time-out.
     async fn publish(&self, publication: Publication) -> Result<(), PublishError>;

@@ -9,14 +9,13 @@ use std::time::Duration;
 
 use super::intake::Interrupted;
 use super::journal::{JournalError, ended_of};
+use super::reading::Reading;
 use super::run::Run;
 use super::{Engine, retention};
 use crate::broker::Control;
 use crate::job::event::{self, Frame};
 use crate::job::{Cancel, JobKey, JobOutcome};
 use crate::store::{Batch, StoreError, Table};
-
-const OFFSET: &[u8] = b"control-offset";
 
 impl Engine {
     /// True where a cancellation is remembered for the job.
@@ -75,18 +74,22 @@ impl Engine {
 
     /// Reads the control stream from where this store left off.
     pub(crate) async fn cancel_loop(self: Arc<Self>) {
-        let read = self.store.get(Table::Meta, OFFSET).ok().flatten();
-        let mut from = read.and_then(|bytes| bytes.try_into().ok()).map(|bytes| u64::from_be_bytes(bytes) + 1);
+        let mut reading = match Reading::recall(&*self.store) {
+            Ok(reading) => reading,
+            Err(error) => return self.fail(format!("how far the control stream was read cannot be read: {error}")),
+        };
         loop {
             let control = tokio::select! {
                 biased;
-                control = self.broker.next_control(from) => control,
+                control = self.broker.next_control(reading.place()) => control,
                 () = self.draining.cancelled() => return,
             };
             let Some(control) = control else { return };
-            from = Some(control.offset + 1);
+            if reading.reach(&control) {
+                self.figures.count(&self.figures.control_replaced);
+            }
             // Again until it is kept: the offset of the next one would leave this one behind.
-            while let Err(error) = self.take_control(&control).await {
+            while let Err(error) = self.take_control(&control, &reading).await {
                 if !matches!(error, JournalError::Store(StoreError::Full { .. })) {
                     self.store_trouble(&error.into()).await;
                     break;
@@ -105,9 +108,22 @@ impl Engine {
         }
     }
 
-    async fn take_control(&self, control: &Control) -> Result<(), JournalError> {
+    /// A cancellation that was taken already is taken again only for a job that has not ended: its sender has
+    /// its answer.
+    fn could_matter(&self, control: &Control) -> Result<bool, JournalError> {
+        match Cancel::parse(&control.body) {
+            Ok(cancel) => Ok(ended_of(&*self.store, &cancel.key)?.is_none()),
+            Err(_) => Ok(false),
+        }
+    }
+
+    async fn take_control(&self, control: &Control, reading: &Reading) -> Result<(), JournalError> {
         let mut batch = Batch::new();
-        batch.put(Table::Meta, OFFSET, control.offset.to_be_bytes());
+        reading.note(&mut batch, control, self.now());
+        if reading.is_taken(&*self.store, control)? && !self.could_matter(control)? {
+            tracing::debug!(offset = control.offset, "taken before");
+            return Ok(self.store.submit(batch).await?);
+        }
         match Cancel::parse(&control.body) {
             Ok(cancel) if self.admit_cancel(control, &cancel, &mut batch) => {
                 self.take_cancel(&cancel.key, batch).await.map(|_| ())

@@ -30,6 +30,7 @@ pub mod opening;
 pub mod operators;
 pub mod outbox;
 pub mod pauses;
+pub(crate) mod reading;
 pub mod receipts;
 pub mod retention;
 mod room;

@@ -15,7 +15,7 @@ use super::envelope::{Letter, Origin};
 use super::journal::Journal;
 use super::opening::Opened;
 use super::{Engine, Parts, RetryPolicy, Settings};
-use crate::broker::{Broker, Control, DeadLetter, Delivery, Link, Publication, PublishError, Verdict};
+use crate::broker::{Broker, Control, DeadLetter, Delivery, Link, Place, Publication, PublishError, Verdict};
 use crate::job::flow::Limits;
 use crate::job::{Accepts, At, Job, JobKey, Kind, Rules, parse};
 use crate::seal::{Keyring, MasterKey};
@@ -49,7 +49,7 @@ impl Broker for Post {
         None
     }
 
-    async fn next_control(&self, _from: Option<u64>) -> Option<Control> {
+    async fn next_control(&self, _after: Option<Place>) -> Option<Control> {
         None
     }
 

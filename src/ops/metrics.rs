@@ -279,6 +279,11 @@ async fn messages(shared: &Shared, to: &mut Snapshot) {
         over(shared, "dead_letters_aged", "what", vec!["told", "removed"]),
     );
     to.counted("erasure_copies_stale", "Older copies of a job, acked without a call.", &figures.stale);
+    to.counted(
+        "erasure_control_replaced",
+        "Times that the control stream was another one, and was read anew.",
+        &figures.control_replaced,
+    );
     to.counted("erasure_events_published", "Events published and confirmed.", &figures.events);
     to.counted("erasure_events_repeated", "Final events repeated for a publisher.", &figures.repeated);
     to.counted("erasure_dead_letters_published", "Dead letters published and confirmed.", &figures.dead_letters);

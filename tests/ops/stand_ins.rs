@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use bytes::Bytes;
 use erasure_worker::broker::{
-    Broker, Control, DeadLetter, Delivery, Destination, Link, Lost, Properties, Publication, PublishError, Settle,
-    Verdict, Via,
+    Broker, Control, DeadLetter, Delivery, Destination, Link, Lost, Place, Properties, Publication, PublishError,
+    Settle, Verdict, Via,
 };
 use erasure_worker::job::{Answer, CodeState, Failure, FailureKind, Identity, Kind, Reason, Spec, Step, StepName};
 use erasure_worker::systems::{Call, Credential, System};
@@ -157,7 +157,7 @@ impl Broker for TestBroker {
         })
     }
 
-    async fn next_control(&self, _from: Option<u64>) -> Option<Control> {
+    async fn next_control(&self, _after: Option<Place>) -> Option<Control> {
         None
     }
 

@@ -8,8 +8,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use erasure_worker::broker::{
-    Broker, Control, DeadLetter, Delivery, Destination, HeaderValue, Link, Lost, Properties, Publication, PublishError,
-    Settle, Verdict, Via,
+    Broker, Control, DeadLetter, Delivery, Destination, HeaderValue, Link, Lost, Place, Properties, Publication,
+    PublishError, Settle, Verdict, Via,
 };
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
@@ -416,8 +416,8 @@ impl Broker for Wire {
         }
     }
 
-    async fn next_control(&self, from: Option<u64>) -> Option<Control> {
-        let offset = from.unwrap_or(0);
+    async fn next_control(&self, after: Option<Place>) -> Option<Control> {
+        let offset = after.map_or(0, |place| place.offset() + 1);
         loop {
             let changed = self.hub.changed.notified();
             tokio::pin!(changed);

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use bytes::Bytes;
 use erasure_worker::broker::{
-    Broker, Control, DeadLetter, Delivery, Destination, HeaderValue, Link, Lost, Properties, Publication, PublishError,
-    Settle, Verdict, Via,
+    Broker, Control, DeadLetter, Delivery, Destination, HeaderValue, Link, Lost, Place, Properties, Publication,
+    PublishError, Settle, Verdict, Via,
 };
 use serde_json::Value;
 use tokio::sync::{mpsc, watch};
@@ -147,7 +147,7 @@ impl Broker for Post {
         })
     }
 
-    async fn next_control(&self, _from: Option<u64>) -> Option<Control> {
+    async fn next_control(&self, _after: Option<Place>) -> Option<Control> {
         let mut receiver = self.control_receiver.lock().await;
         tokio::select! {
             next = receiver.recv() => next,

@@ -15,6 +15,7 @@ mod batching;
 mod cancelling;
 mod checks;
 mod client;
+mod control_stream;
 mod erasing;
 mod failing;
 mod holding;

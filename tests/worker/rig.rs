@@ -215,6 +215,11 @@ impl Rig {
         self.client.remove(&queues, &exchanges).await;
     }
 
+    /// What the test's names on the broker begin with.
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
     fn log_file(&self) -> PathBuf {
         self.folder.path().join("log")
     }

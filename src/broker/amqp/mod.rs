@@ -34,7 +34,7 @@ pub use self::error::{AmqpError, Unequal};
 use self::publisher::Publisher;
 use super::inbox::Inbox;
 use super::topology::{DEFAULT_PREFIX, Topology};
-use super::{Broker, Control, DeadLetter, Delivery, Link, Publication, PublishError, Verdict};
+use super::{Broker, Control, DeadLetter, Delivery, Link, Place, Publication, PublishError, Verdict};
 pub use tap::EventTap;
 
 /// The log filter that must always be in force, whatever the user asks for: the client writes
@@ -244,11 +244,11 @@ impl Broker for AmqpBroker {
         }
     }
 
-    async fn next_control(&self, from: Option<u64>) -> Option<Control> {
+    async fn next_control(&self, after: Option<Place>) -> Option<Control> {
         if !self.shared.config.want_control {
             return None;
         }
-        self.shared.control.next(from).await
+        self.shared.control.next(after).await
     }
 
     fn jobs_queue(&self) -> String {

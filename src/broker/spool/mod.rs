@@ -23,7 +23,8 @@ use self::letters::Letters;
 pub use self::lines::EventFile;
 use super::inbox::Inbox;
 use super::{
-    Broker, Control, DeadLetter, Delivery, Destination, Link, Properties, Publication, PublishError, Tier, Verdict, Via,
+    Broker, Control, DeadLetter, Delivery, Destination, Link, Place, Properties, Publication, PublishError, Tier,
+    Verdict, Via,
 };
 
 /// The header that says what a parked job waits for.
@@ -262,7 +263,7 @@ impl Broker for SpoolBroker {
         }
     }
 
-    async fn next_control(&self, _from: Option<u64>) -> Option<Control> {
+    async fn next_control(&self, _after: Option<Place>) -> Option<Control> {
         self.control.pop().await
     }
 
