@@ -14,6 +14,8 @@
 mod asyncapi;
 #[path = "docs/commands.rs"]
 mod commands;
+#[path = "docs/dates.rs"]
+mod dates;
 #[path = "docs/deploy.rs"]
 mod deploy;
 #[path = "docs/guide.rs"]

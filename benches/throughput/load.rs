@@ -120,8 +120,10 @@ fn body(number: u64, work: Work) -> String {
         ),
     };
     let id = uuid::Uuid::new_v4();
+    // A day ago: a job at risk would have events of its own.
+    let at = (jiff::Timestamp::now() - jiff::SignedDuration::from_hours(24)).strftime("%Y-%m-%dT%H:%M:%SZ");
     format!(
-        r#"{{"schema":"erasure.job/v1","job_id":"{id}","environment":"sandbox","requested_at":"2026-11-22T10:00:00Z","regulation":"gdpr","confirmation":{{"confirmed_at":"2026-11-22T09:58:00Z","by":"subject"}},"targets":[{target}]}}"#
+        r#"{{"schema":"erasure.job/v1","job_id":"{id}","environment":"sandbox","requested_at":"{at}","regulation":"gdpr","confirmation":{{"confirmed_at":"{at}","by":"subject"}},"targets":[{target}]}}"#
     )
 }
 

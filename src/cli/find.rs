@@ -163,7 +163,8 @@ fn from_identifier(args: &FindJobs, accepts: &Accepts, input: &mut dyn BufRead, 
         }
         let job = json!({
             "schema": "erasure.job/v1", "job_id": uuid::Uuid::nil(), "tenant": args.tenant,
-            "environment": accepts.environment, "requested_at": "2000-01-01T00:00:00Z", "targets": [target],
+            "environment": accepts.environment, "requested_at": jiff::Timestamp::now().to_string(),
+            "targets": [target],
         });
         let body = Zeroizing::new(job.to_string().into_bytes());
         parse::job(&body, None, accepts)

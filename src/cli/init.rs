@@ -111,7 +111,7 @@ mod tests {
     fn run(dir: &Path) -> (Exit, String, String) {
         let args = Init { dir: dir.to_owned(), sandbox: "127.0.0.1:9999".parse().unwrap() };
         let (mut out, mut err) = (Vec::new(), Vec::new());
-        let exit = init(&args, Timestamp::UNIX_EPOCH, &mut out, &mut err).unwrap();
+        let exit = init(&args, "2028-02-29T23:59:58.6Z".parse().unwrap(), &mut out, &mut err).unwrap();
         (exit, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
     }
 
@@ -137,7 +137,8 @@ mod tests {
         let text = std::fs::read_to_string(dir.path().join("job.json")).unwrap();
         assert_eq!(text.matches('\n').count(), 1);
         let job: Value = serde_json::from_str(&text).unwrap();
-        assert_eq!(job["requested_at"], "1970-01-01T00:00:00Z");
+        assert_eq!(job["requested_at"], "2028-02-29T23:59:59Z");
+        assert_eq!(job["confirmation"]["confirmed_at"], job["requested_at"]);
         let config = Config::load(Some(&dir.path().join("erasure-worker.toml")), &Surroundings::default()).unwrap();
         let mut named: Vec<_> =
             job["targets"].as_array().unwrap().iter().map(|target| target["system"].as_str()).collect();

@@ -73,7 +73,7 @@ fn add_example_person(sandbox: &Sandbox) {
             code: trial::VITALSOURCE_CODE.to_owned(),
             owner: Some(trial::VITALSOURCE_GUID.to_owned()),
             sku: "BOOK-1".to_owned(),
-            redeemed_at: Some("2026-11-15 00:00:00 UTC".to_owned()),
+            redeemed_at: Some(Code::days_ago(7)),
             ..Code::default()
         });
     });

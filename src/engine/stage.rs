@@ -149,7 +149,7 @@ impl Stage {
             stopped: CancellationToken::new(),
             link: watch::Sender::new(Link::Up),
         });
-        let clock = Arc::new(AtomicI64::new(1_788_000_000_000));
+        let clock = Arc::new(AtomicI64::new(1_788_775_200_000));
         let store = Arc::new(MemoryStore::new());
         let engine = Engine::new(parts(Arc::clone(&post) as Arc<dyn Broker>, &store, &clock));
         Stage { engine, store, post, clock }

@@ -112,7 +112,7 @@ impl Person {
                 code: code.clone(),
                 owner: Some(self.guid.clone()),
                 sku: format!("BOOK-{place}"),
-                redeemed_at: (place == 0).then(|| "2026-01-02 03:04:05 UTC".to_owned()),
+                redeemed_at: (place == 0).then(|| Code::days_ago(300)),
                 ..Code::default()
             });
         }

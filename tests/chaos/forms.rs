@@ -103,10 +103,10 @@ impl Case {
         let id = uuid::Uuid::new_v4().to_string();
         let mut body = json!({
             "schema": "erasure.job/v1", "job_id": id, "environment": "sandbox", "tenant": "acme",
-            "requested_at": "2026-11-22T10:00:00Z", "regulation": "gdpr", "targets": targets(form, &person),
+            "requested_at": hours_ago(7 * 24), "regulation": "gdpr", "targets": targets(form, &person),
         });
         if form != Form::Unconfirmed {
-            body["confirmation"] = json!({ "confirmed_at": "2026-11-22T09:58:00Z", "by": "subject" });
+            body["confirmation"] = json!({ "confirmed_at": hours_ago(7 * 24), "by": "subject" });
         }
         if form == Form::Preview {
             body["mode"] = json!("preview");
@@ -122,7 +122,7 @@ impl Case {
     /// The whole job again, with what a person was asked for.
     pub fn answered(&self, code: Option<&str>) -> Value {
         let mut body = self.body.clone();
-        body["confirmation"] = json!({ "confirmed_at": "2026-11-22T11:00:00Z", "by": "subject" });
+        body["confirmation"] = json!({ "confirmed_at": hours_ago(1), "by": "subject" });
         if let Some(code) = code {
             body["targets"][0]["code"] = json!(code);
         }
@@ -161,6 +161,11 @@ pub fn bodies(cases: &[Case]) -> Vec<Value> {
 /// The ids of jobs.
 pub fn ids(cases: &[Case]) -> impl Iterator<Item = &str> {
     cases.iter().map(|case| case.id.as_str())
+}
+
+/// A time before now: whoever takes these jobs has the machine's clock, or one that began with it.
+fn hours_ago(hours: i64) -> String {
+    (jiff::Timestamp::now() - jiff::SignedDuration::from_hours(hours)).to_string()
 }
 
 fn targets(form: Form, person: &Person) -> Value {

@@ -5,7 +5,7 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use erasure_worker::sandbox::{FaultPlan, Person};
 use serde_json::{Value, json};
 
-use crate::rig::{FIRST, Rig, claims, receipt};
+use crate::rig::{FIRST, Rig, claims, receipt, told};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_jobs_at_once_that_fail_and_succeed_give_one_chain_that_both_verifiers_hold_for_whole() {
@@ -138,7 +138,8 @@ async fn no_receipt_holds_an_identifier_a_proof_a_code_or_the_salt_in_any_form()
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_preserved_is_told_with_its_reason_and_failures_with_theirs() {
     let rig = Rig::start().await;
-    rig.batch(&rig.jobs(500..507)).await;
+    let jobs = rig.jobs(500..507);
+    rig.batch(&jobs).await;
     let receipts: Vec<Value> = rig.final_events().iter().map(|line| claims(&receipt(line))).collect();
     let targets: Vec<&Value> = receipts.iter().flat_map(|receipt| receipt["targets"].as_array().unwrap()).collect();
     let loyalty = targets.iter().find(|target| target["kind"] == "zeta_loyalty" && target["outcome"] == "erased");
@@ -147,7 +148,8 @@ async fn what_was_preserved_is_told_with_its_reason_and_failures_with_theirs() {
     let failed = targets.iter().find(|target| target["outcome"] == "failed").unwrap();
     assert_eq!((&failed["reason"], &failed["code"]), (&json!("wrong_customer_password"), &json!("ERS-0006")));
     for receipt in &receipts {
-        assert_eq!(receipt["due_at"], "2026-12-01T09:00:00.000Z");
+        let job = jobs.iter().find(|job| job["job_id"] == receipt["job_id"]).unwrap();
+        assert_eq!(receipt["due_at"], told(&job["due_at"]));
         assert_eq!(receipt["worker_version"], env!("CARGO_PKG_VERSION"));
     }
 }

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::rig::{Rig, faults, write_lines};
+use crate::support::times;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_commitment_opens_with_its_salt_and_identities_only() {
@@ -19,7 +20,7 @@ async fn a_commitment_opens_with_its_salt_and_identities_only() {
     // What is no identity may differ: proofs, times, confirmations.
     let mut other_proofs = jobs.clone();
     for job in &mut other_proofs {
-        job["requested_at"] = "2026-11-02T09:00:00Z".into();
+        job["requested_at"] = times::hours_ago(30).into();
         for target in job["targets"].as_array_mut().unwrap().iter_mut().filter(|target| target["system"] == "easycms") {
             target["customer_password"] = "another".into();
         }

@@ -8,7 +8,7 @@ use erasure_worker::ops::{self, Ops, OpsSettings};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use crate::rig::{Rig, faults, program};
+use crate::rig::{Rig, faults, program, told};
 
 /// A worker's ops API on the store that a batch left behind.
 struct Desk {
@@ -46,7 +46,8 @@ impl Drop for Desk {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_audit_pack_holds_offline_and_whatever_is_altered_in_it_is_found() {
     let rig = Rig::start().await;
-    rig.batch(&rig.jobs(0..14)).await;
+    let jobs = rig.jobs(0..14);
+    rig.batch(&jobs).await;
     let desk = Desk::open(&rig).await;
     let answer = desk.export(&[]).await;
     assert!(answer.status.success(), "{answer:?}");
@@ -59,7 +60,7 @@ async fn an_audit_pack_holds_offline_and_whatever_is_altered_in_it_is_found() {
 
     let log = pack["files"]["log.csv"].as_str().unwrap();
     assert_eq!(log.lines().count(), 15);
-    assert!(log.contains("2026-11-01T09:00:00.000Z"));
+    assert!(jobs.iter().all(|job| log.contains(&told(&job["requested_at"]))), "{log}");
     assert!(pack["files"]["targets.csv"].as_str().unwrap().contains("offer_responses=kept_by_platform"));
 
     let alter = |name: &str, change: &dyn Fn(&str) -> String| {
@@ -103,7 +104,8 @@ async fn an_audit_pack_holds_offline_and_whatever_is_altered_in_it_is_found() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pack_can_be_a_folder_and_a_time_span() {
     let rig = Rig::start().await;
-    rig.batch(&rig.jobs(20..24)).await;
+    let jobs = rig.jobs(20..24);
+    rig.batch(&jobs).await;
     let desk = Desk::open(&rig).await;
     let folder = rig.path("audit");
     let arguments = ["--from", "2020-01-01", "--to", "2999-01-01", "--out", folder.to_str().unwrap()];
@@ -120,7 +122,9 @@ async fn a_pack_can_be_a_folder_and_a_time_span() {
     assert!(String::from_utf8(checked.stdout).unwrap().contains("valid: 4 receipts, 0 faults"));
     assert_eq!(desk.export(&arguments).await.status.code(), Some(2), "a folder is not overwritten");
     let log = folder.join("log.csv");
-    std::fs::write(&log, std::fs::read_to_string(&log).unwrap().replace("2026-11-01", "2026-11-02")).unwrap();
+    let requested_at = told(&jobs[0]["requested_at"]);
+    std::fs::write(&log, std::fs::read_to_string(&log).unwrap().replace(&requested_at, "2020-02-29T10:00:00.000Z"))
+        .unwrap();
     assert_eq!(check(&folder).await.status.code(), Some(1));
 
     let empty = desk.export(&["--to", "2020-01-01"]).await;

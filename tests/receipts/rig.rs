@@ -16,6 +16,7 @@ use tokio::process::{Child, Command};
 use uuid::Uuid;
 
 use crate::second;
+use crate::support::times;
 
 /// The first person's number: long, so that no identifier is part of anything else by chance.
 pub const FIRST: u64 = 7_301_500;
@@ -222,10 +223,15 @@ pub fn job(person: &Person) -> Value {
     };
     json!({
         "schema": "erasure.job/v1", "job_id": Uuid::new_v5(&Uuid::NAMESPACE_OID, person.email.as_bytes()),
-        "tenant": "acme", "environment": "sandbox", "mode": mode, "requested_at": "2026-11-01T09:00:00Z",
-        "due_at": "2026-12-01T09:00:00Z", "regulation": "gdpr", "receipt_salt": format!("salt of {}", person.number),
-        "confirmation": { "confirmed_at": "2026-11-01T09:00:00Z", "by": "subject" }, "targets": targets,
+        "tenant": "acme", "environment": "sandbox", "mode": mode, "requested_at": times::a_week_ago(),
+        "due_at": times::due_in_days(30), "regulation": "gdpr", "receipt_salt": format!("salt of {}", person.number),
+        "confirmation": { "confirmed_at": times::a_week_ago(), "by": "subject" }, "targets": targets,
     })
+}
+
+/// A job's time, as events, receipts and packs repeat it.
+pub fn told(time: &Value) -> String {
+    time.as_str().unwrap().replace('Z', ".000Z")
 }
 
 /// Writes lines to a file.

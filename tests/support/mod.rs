@@ -1,4 +1,4 @@
-//! What the tests share: a private RabbitMQ, certificates, a Python with libraries.
+//! What the tests share: a private RabbitMQ, certificates, a Python with libraries, times.
 //!
 //! The rule it keeps: whatever it starts ends with the test process, however that ends.
 
@@ -9,3 +9,4 @@ pub mod certificates;
 pub mod mutate;
 pub mod python;
 pub mod rabbit;
+pub mod times;

@@ -6,6 +6,8 @@ use erasure_worker::sandbox::Person;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use crate::support::times;
+
 /// A whole job for these targets, with the person's confirmation.
 pub fn job(targets: &[Value]) -> Value {
     let mut job = unconfirmed(targets);
@@ -20,7 +22,7 @@ pub fn unconfirmed(targets: &[Value]) -> Value {
         "job_id": Uuid::new_v4().to_string(),
         "tenant": "acme",
         "environment": "sandbox",
-        "requested_at": "2026-11-22T10:00:00Z",
+        "requested_at": times::a_week_ago(),
         "regulation": "gdpr",
         "targets": targets,
     })
@@ -28,7 +30,7 @@ pub fn unconfirmed(targets: &[Value]) -> Value {
 
 /// Adds the person's confirmation to a job.
 pub fn confirm(job: &mut Value) {
-    job["confirmation"] = json!({ "confirmed_at": "2026-11-22T09:58:00Z", "by": "subject" });
+    job["confirmation"] = json!({ "confirmed_at": times::a_week_ago(), "by": "subject" });
 }
 
 /// The id of a job.
@@ -86,8 +88,8 @@ pub fn vitalsource(person: &Person) -> Value {
     json!({
         "system": "vitalsource", "guid": person.guid, "reference": person.reference,
         "codes": [
-            { "code": person.codes[0], "redeemed_at": "2100-01-01T00:00:00Z", "percent_read": 12 },
-            { "code": person.codes[1], "redeemed_at": "2020-01-01T00:00:00Z", "percent_read": 12 },
+            { "code": person.codes[0], "redeemed_at": times::hours_ago(24), "percent_read": 12 },
+            { "code": person.codes[1], "redeemed_at": times::hours_ago(300 * 24), "percent_read": 12 },
         ],
     })
 }

@@ -3,6 +3,7 @@
 //!
 //! The rule it keeps: whether a person is gone is asked of the stand-ins, never of the worker.
 
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -83,18 +84,21 @@ pub(super) struct Case {
     person: Person,
     /// The job's id.
     pub job_id: Uuid,
-    confirmed: bool,
+    requested_at: Timestamp,
+    confirmed_at: Option<Timestamp>,
     code: Option<String>,
 }
 
 impl Case {
-    /// The case with this number.
-    pub fn new(number: u64) -> Case {
+    /// The case with this number, of a person who asked an hour before `now`.
+    pub fn new(number: u64, now: Timestamp) -> Case {
         let form = FORMS[(number % FORMS.len() as u64) as usize];
         // Every second MediaStore job comes without a confirmation and is stopped for it.
         let confirmed = form != Form::Mediastore || (number / FORMS.len() as u64).is_multiple_of(2);
         let job_id = Uuid::new_v5(&Uuid::NAMESPACE_OID, format!("demo/{number}").as_bytes());
-        Case { form, person: Person::numbered(number), job_id, confirmed, code: None }
+        let requested_at = now - SignedDuration::from_hours(1);
+        let confirmed_at = confirmed.then_some(requested_at);
+        Case { form, person: Person::numbered(number), job_id, requested_at, confirmed_at, code: None }
     }
 
     /// Makes the person known to the stand-ins.
@@ -175,19 +179,19 @@ impl Case {
         };
         let mut job = json!({
             "schema": "erasure.job/v1", "job_id": self.job_id, "tenant": "demo", "environment": "sandbox",
-            "requested_at": "2026-11-01T09:00:00Z", "regulation": "gdpr", "targets": targets,
+            "requested_at": self.requested_at.to_string(), "regulation": "gdpr", "targets": targets,
         });
-        if self.confirmed {
-            job["confirmation"] = json!({ "confirmed_at": "2026-11-01T09:00:00Z", "by": "subject" });
+        if let Some(at) = self.confirmed_at {
+            job["confirmation"] = json!({ "confirmed_at": at.to_string(), "by": "subject" });
         }
         job
     }
 
     /// What the person, or the operator, does when asked. `import_result` is answered for all at once.
-    pub fn answer(&mut self, sandbox: &Sandbox) {
+    pub fn answer(&mut self, sandbox: &Sandbox, now: Timestamp) {
         let person = &self.person;
         match self.form {
-            Form::Mediastore => self.confirmed = true,
+            Form::Mediastore => self.confirmed_at = Some(now),
             Form::Otp => {
                 self.code = sandbox.world(|world| {
                     world.loyalty("loyalty@otp").mailbox(&person.database_id).map(|(code, _)| code.to_owned())
@@ -225,5 +229,33 @@ impl Case {
         let remains = sandbox.remains(&self.person);
         let ours = remains.into_iter().filter(|what| systems.iter().any(|system| what.starts_with(system)));
         ours.map(str::to_owned).collect()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use crate::job::Term;
+
+    #[test]
+    fn on_no_day_is_a_job_at_risk_or_asked_for_in_the_future() {
+        let start: Timestamp = "2026-11-22T23:30:00Z".parse().unwrap();
+        let week = SignedDuration::from_hours(7 * 24);
+        // Every day of nine years: two leap days, every end of a month.
+        for day in 0..9 * 366 {
+            let now = start + SignedDuration::from_hours(24 * day);
+            for number in 0..22 {
+                let job = Case::new(number, now).job();
+                let requested_at: Timestamp = job["requested_at"].as_str().unwrap().parse().unwrap();
+                assert!(requested_at < now && now - SignedDuration::from_hours(24) < requested_at, "{job}");
+                let term = Term::built_in(job["regulation"].as_str().unwrap()).unwrap();
+                let due_at = term.due(requested_at, jiff::tz::Offset::UTC).unwrap();
+                assert!(now + week < due_at, "at risk on {now}");
+                if let Some(at) = job["confirmation"]["confirmed_at"].as_str() {
+                    assert_eq!(at.parse::<Timestamp>().unwrap(), requested_at);
+                }
+            }
+        }
     }
 }

@@ -7,9 +7,10 @@
 mod jobs;
 mod queue;
 mod report;
+mod said;
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -18,12 +19,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
+use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 use tokio::process::{Child, Command};
 
 use self::jobs::Case;
 use self::queue::Queue;
 use self::report::Report;
+use self::said::{Question, Said, ended, said};
 use super::Exit;
 use super::args::Demo;
 use crate::app;
@@ -31,9 +34,11 @@ use crate::config::{Config, Surroundings};
 use crate::sandbox::{FaultPlan, RunningSandbox, Sandbox};
 
 /// Rounds of asking persons; each answers all that is open.
-const ROUNDS: usize = 8;
-/// How long a person waits before asking for another one-time password.
-const ANOTHER_CODE: Duration = Duration::from_secs(61);
+const ROUNDS: usize = 12;
+/// How long after a one-time password another one can be asked for: the worker's minute, and a little.
+const ANOTHER_CODE: SignedDuration = SignedDuration::from_secs(61);
+/// How often it is said that the demonstration waits, and for what.
+const WAITING: Duration = Duration::from_secs(15);
 /// A worker that gets nowhere for this long is a failure of the demonstration.
 const PATIENCE: Duration = Duration::from_secs(180);
 
@@ -42,7 +47,8 @@ pub async fn demo(args: &Demo, out: &mut (dyn Write + Send)) -> Result<Exit> {
     let dir = Folder::new()?;
     let seed = args.seed.unwrap_or(1);
     let sandbox = Sandbox::start(([127, 0, 0, 1], 0).into()).await?;
-    let mut cases: Vec<Case> = (0..u64::from(args.jobs)).map(Case::new).collect();
+    let now = Timestamp::now();
+    let mut cases: Vec<Case> = (0..u64::from(args.jobs)).map(|number| Case::new(number, now)).collect();
     cases.iter().for_each(|case| case.add_to(sandbox.sandbox()));
     sandbox.sandbox().set_faults(FaultPlan::misbehave(seed));
     let stage = Stage::set(dir.0.clone(), &sandbox, args).await?;
@@ -64,7 +70,6 @@ pub async fn demo(args: &Demo, out: &mut (dyn Write + Send)) -> Result<Exit> {
         if asked == 0 {
             break;
         }
-        stage.say(format!("{asked} persons were asked for something and have answered"));
         stage.work(cases.len()).await?;
     }
     stage.bar.finish_and_clear();
@@ -176,12 +181,11 @@ impl Stage {
     /// Jobs that have ended, or ask for something that nobody has answered yet.
     fn at_rest(&self) -> Result<usize> {
         let answered = self.answered.borrow();
-        let mut last: BTreeMap<String, bool> = BTreeMap::new();
-        for event in self.events()? {
-            let open = event["data"]["final"] == true || !answered.contains(event["id"].as_str().unwrap_or_default());
-            last.insert(event["subject"].as_str().unwrap_or_default().to_owned(), open);
-        }
-        Ok(last.values().filter(|at_rest| **at_rest).count())
+        let is_at_rest = |said: &Said| match said {
+            Said::Ended => true,
+            Said::Asks(question) => !answered.contains(&question.id),
+        };
+        Ok(said(&self.events()?).values().filter(|said| is_at_rest(said)).count())
     }
 
     /// Starts the worker as a process of its own.
@@ -236,26 +240,46 @@ impl Stage {
         Ok(count)
     }
 
-    /// Does what the `needs_input` events ask for, and writes the jobs concerned once more.
+    /// Does what the `needs_input` events ask for, and publishes the jobs concerned once more. A person who
+    /// got no one-time password asks for another once nobody else has anything to answer.
     async fn answer(&self, cases: &mut [Case], sandbox: &RunningSandbox) -> Result<usize> {
-        let mut last: BTreeMap<String, Value> = BTreeMap::new();
-        for event in self.events()? {
-            last.insert(event["subject"].as_str().unwrap_or_default().to_owned(), event);
-        }
-        self.bar.set_position(last.values().filter(|event| event["data"]["final"] == true).count() as u64);
-        last.retain(|_, event| event["data"]["final"] == false);
-        self.answered.borrow_mut().extend(last.values().filter_map(|event| event["id"].as_str().map(str::to_owned)));
-        let open: Vec<String> = last.into_keys().collect();
-        let mut asked: Vec<&mut Case> =
-            cases.iter_mut().filter(|case| open.contains(&case.job_id.to_string())).collect();
-        asked.iter_mut().for_each(|case| case.answer(sandbox.sandbox()));
+        let jobs = said(&self.events()?);
+        self.bar.set_position(ended(&jobs) as u64);
+        let question = |case: &Case| match jobs.get(&case.job_id.to_string()) {
+            Some(Said::Asks(question)) => Some(question.clone()),
+            _ => None,
+        };
+        let mut asked: Vec<(&mut Case, Question)> =
+            cases.iter_mut().filter_map(|case| question(case).map(|question| (case, question))).collect();
+        asked.iter_mut().for_each(|(case, _)| case.answer(sandbox.sandbox(), Timestamp::now()));
         self.import(sandbox.sandbox()).await?;
-        if asked.iter().any(|case| case.has_no_code()) {
-            self.say("a one-time password got lost on its way; a new one may be asked for after a minute".to_owned());
-            tokio::time::sleep(ANOTHER_CODE).await;
+        let (without, with): (Vec<_>, Vec<_>) = asked.into_iter().partition(|(case, _)| case.has_no_code());
+        let answered = if with.is_empty() { without } else { with };
+        let persons = answered.len();
+        if answered.iter().any(|(case, _)| case.has_no_code()) {
+            self.wait_for_another_code(answered.iter().filter_map(|(_, question)| question.at).max(), persons).await;
+            self.say(format!("persons who ask for another one-time password: {persons}"));
+        } else if persons > 0 {
+            self.say(format!("persons who were asked for something and have answered: {persons}"));
         }
-        self.submit(asked.iter().map(|case| &**case)).await?;
-        Ok(asked.len())
+        self.answered.borrow_mut().extend(answered.iter().map(|(_, question)| question.id.clone()));
+        self.submit(answered.iter().map(|(case, _)| &**case)).await?;
+        Ok(persons)
+    }
+
+    /// Waits until a minute has passed since the last one-time password was sent, and says so meanwhile.
+    async fn wait_for_another_code(&self, sent_at: Option<Timestamp>, persons: usize) {
+        let passed = sent_at.map_or(SignedDuration::ZERO, |sent_at| Timestamp::now().duration_since(sent_at));
+        let left = (ANOTHER_CODE - passed).clamp(SignedDuration::ZERO, ANOTHER_CODE).unsigned_abs();
+        let until = Instant::now() + left;
+        while let Some(left) = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
+            self.say(format!(
+                "one-time passwords lost on their way: {persons}. A person can ask for another one minute after the \
+                 last: {} s more",
+                left.as_secs() + 1
+            ));
+            tokio::time::sleep(left.min(WAITING)).await;
+        }
     }
 
     /// The operator takes each deletion file to the platform and brings its result back. The worker
@@ -266,13 +290,11 @@ impl Stage {
         tokio::task::block_in_place(|| -> Result<()> {
             let built = app::systems(&config, &keyring)?;
             for ledger in built.imports.values() {
-                while let Some(file) = ledger.export(None, jiff::Timestamp::now())? {
+                while let Some(file) = ledger.export(None, Timestamp::now())? {
                     let csv = String::from_utf8(file.csv.to_vec())?;
                     let result = sandbox.world(|world| world.loyalty("loyalty").import(&csv, 0, 0));
-                    ledger.settle(
-                        result.map_err(|error| anyhow::anyhow!("{error:?}"))?.as_bytes(),
-                        jiff::Timestamp::now(),
-                    )?;
+                    ledger
+                        .settle(result.map_err(|error| anyhow::anyhow!("{error:?}"))?.as_bytes(), Timestamp::now())?;
                 }
             }
             Ok(())

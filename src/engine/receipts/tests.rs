@@ -38,7 +38,7 @@ fn keyring(current: &str, previous: &[&str]) -> Keyring {
 fn stage(store: MemoryStore, keyring: Keyring) -> Stage {
     let (events, _) = unbounded_channel();
     let broker = SpoolBroker::open(Source::jobs(Vec::new()), Events::Channel(events), SpoolConfig::default()).unwrap();
-    let clock = Arc::new(AtomicI64::new(1_700_000_000_000));
+    let clock = Arc::new(AtomicI64::new(1_793_527_200_000));
     let store = Arc::new(store);
     let mut parts = parts(broker, &store, &clock);
     parts.accepts.systems.get_mut("loyalty").unwrap().preserved = vec!["offer_responses".into()];

@@ -146,6 +146,14 @@ pub struct Code {
     pub wont_revoke: Option<WontRevoke>,
 }
 
+impl Code {
+    /// The time so many days ago, as the platform writes it.
+    pub fn days_ago(days: u32) -> String {
+        let then = jiff::Timestamp::now() - jiff::SignedDuration::from_hours(24 * i64::from(days));
+        then.strftime("%Y-%m-%d %H:%M:%S UTC").to_string()
+    }
+}
+
 /// A licence that no code of the sandbox gave.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
