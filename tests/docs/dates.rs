@@ -9,7 +9,7 @@ use std::path::Path;
 use crate::{files, read, root};
 
 /// Places where a date is the form that is asked for, or bytes that nobody reads as a time.
-const FORMS: [(&str, &str, &str); 9] = [
+const FORMS: [(&str, &str, &str); 10] = [
     ("src/job/field.rs", "such as 2026-11-22T10:00:00Z", "a fault shows the form of a time"),
     ("src/ops/serve.rs", "such as 2026-01-31T00:00:00Z", "a fault shows the form of a time"),
     ("src/config/regulations.rs", "such as [\\\"2026-12-25\\\"]", "a fault shows the form of a date"),
@@ -19,6 +19,7 @@ const FORMS: [(&str, &str, &str); 9] = [
     ("benches/throughput/load.rs", "2026-11-22T10:00:0", "an event of the right size; no worker takes it"),
     ("benches/throughput/remembered.rs", "2026-11-01T09:00:00.000Z", "a record of the right size; no worker opens it"),
     ("benches/throughput/remembered.rs", "2026-11-22T11:12:38.{}Z", "a record of the right size; no worker opens it"),
+    ("scripts/mutations", "2026-11-22T09:00:00Z", "put in on purpose, to see that this test notices"),
 ];
 
 /// Tests whose worker has the machine's clock.
