@@ -191,6 +191,8 @@ pub enum Destination {
     Requests,
     /// `<prefix>.requests` with key `cancel`.
     Cancel,
+    /// `<prefix>.control`: every worker reads it from its control stream.
+    Control,
     /// `<prefix>.resume`: straight back to the job queue (a replay).
     Resume,
     /// A wait queue; comes back through `<prefix>.resume`.
@@ -210,6 +212,7 @@ impl Destination {
         match self {
             Destination::Requests => "job",
             Destination::Cancel => "cancel",
+            Destination::Control => "control",
             Destination::Resume => "resumed",
             Destination::Wait(_) => "parked",
             Destination::Event { .. } => "event",
@@ -298,6 +301,11 @@ pub trait Broker: Send + Sync + 'static {
     /// first). Where the stream is not the one that `after` was read from, it is read from its first
     /// message: offsets then go back. `None` where there is no such stream, or intake was stopped for good.
     async fn next_control(&self, after: Option<Place>) -> Option<Control>;
+
+    /// True where what is published to [`Destination::Control`] comes by [`Broker::next_control`].
+    fn has_control(&self) -> bool {
+        true
+    }
 
     /// Publishes once: mandatory, persistent, confirmed, with a time-out.
     async fn publish(&self, publication: Publication) -> Result<(), PublishError>;

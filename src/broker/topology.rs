@@ -210,6 +210,7 @@ impl Topology {
         match to {
             Destination::Requests => (self.name("requests"), KEY_JOB.to_owned()),
             Destination::Cancel => (self.name("requests"), KEY_CANCEL.to_owned()),
+            Destination::Control => (self.name("control"), String::new()),
             Destination::Resume => (self.name("resume"), KEY_JOB.to_owned()),
             // The default exchange reaches every queue by its name: no binding can be missing.
             Destination::Wait(tier) => (String::new(), self.name(&format!("wait.{}", tier.label()))),

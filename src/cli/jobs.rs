@@ -217,6 +217,10 @@ async fn cancel(
             writeln!(out, "remembered: this worker does not know the job yet; it is cancelled when it comes")
         } else {
             writeln!(out, "{}", field(answer, "state"))
+        }?;
+        match answer.get("everywhere").and_then(Value::as_bool) {
+            Some(false) => writeln!(out, "{}", pausing::UNTOLD),
+            _ => Ok(()),
         }
     })
 }

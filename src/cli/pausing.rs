@@ -5,7 +5,7 @@
 use std::io::{self, Write};
 
 use clap::Args;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::Exit;
 use super::args::Output;
@@ -13,6 +13,9 @@ use super::client::{connect, field, list, table, tell};
 use super::ops_args::{AskOnly, OpsClient, name};
 use crate::config::Surroundings;
 use crate::ops::client::Body;
+
+/// Said where the broker did not take a decision in time.
+pub const UNTOLD: &str = "the broker has not taken it yet: other workers learn of it once it has";
 
 /// A system or a tenant.
 #[derive(Debug, Args)]
@@ -85,7 +88,13 @@ pub async fn pause(
         let body = Body::Json(json!({ "reason": args.reason, "by": args.by }));
         connect(&args.ops, surroundings)?.post(&["v1", what, name, "pause"], body).await
     };
-    tell(ask.await, args.output, out, err, |_, out, _| writeln!(out, "paused"))
+    tell(ask.await, args.output, out, err, |answer, out, _| {
+        let everywhere = answer.get("paused").and_then(|paused| paused.get("everywhere"));
+        match everywhere.and_then(Value::as_bool) {
+            Some(false) => writeln!(out, "paused at this worker; {UNTOLD}"),
+            _ => writeln!(out, "paused, at every worker"),
+        }
+    })
 }
 
 /// `jobs resume`
@@ -100,7 +109,7 @@ pub async fn resume(
 ) -> io::Result<Exit> {
     let (what, name) = args.subject.path();
     let ask = async { connect(&args.ops, surroundings)?.post(&["v1", what, name, "resume"], Body::Empty).await };
-    let done = "resumed; parked jobs come back within a quarter of an hour";
+    let done = "resumed, at every worker; parked jobs come back within a quarter of an hour";
     tell(ask.await, args.output, out, err, |_, out, _| writeln!(out, "{done}"))
 }
 

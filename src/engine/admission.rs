@@ -24,8 +24,17 @@ use crate::store::Batch;
 const CLOCK_AHEAD: Duration = Duration::from_secs(60);
 
 /// Why messages are not believed, as metrics name it.
-pub const CAUSES: [&str; 8] =
-    ["unknown_tenant", "amqp_user", "unsigned", "signature", "expired", "other_job", "plain_proof", "system"];
+pub const CAUSES: [&str; 9] = [
+    "unknown_tenant",
+    "amqp_user",
+    "unsigned",
+    "signature",
+    "expired",
+    "other_job",
+    "plain_proof",
+    "system",
+    "decision",
+];
 
 /// What the configuration says of publishers and of quantities. The default lets everybody order
 /// everything, any number of times.

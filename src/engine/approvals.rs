@@ -13,8 +13,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::Engine;
+use super::decisions::{DecisionError, MOST_JOBS, Taken, What};
 use super::intake::Interrupted;
 use super::journal::{JournalError, folded, record_of};
+use super::retention;
 use super::run::{Rests, Run, twin_before};
 use crate::job::flow::Ask;
 use crate::job::record::Waiting;
@@ -27,6 +29,10 @@ const LOOK_AGAIN: Duration = Duration::from_secs(910);
 const FINDINGS: &str = "approval";
 const ASKED: &[u8] = b"approval/asked/";
 const LOSSES: &[u8] = b"approval/losses/";
+/// Decisions about what another worker has shown.
+const DECIDED: &[u8] = b"approval/decided/";
+/// As long as the control stream keeps them.
+const DECIDED_KEPT: Duration = Duration::from_secs(91 * 86_400);
 const PAGE: usize = 512;
 const VERSION: u8 = 1;
 
@@ -67,6 +73,13 @@ impl Asked {
     }
 }
 
+/// What was decided about what another worker had shown.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Elsewhere {
+    findings: Vec<u8>,
+    decision: Decision,
+}
+
 /// Why nothing was decided.
 #[derive(Debug, thiserror::Error)]
 pub enum UndecidedError {
@@ -85,14 +98,20 @@ pub enum UndecidedError {
     /// It was asked again after something destructive had begun: it cannot be rejected any more.
     #[error("the job has begun what cannot be taken back")]
     TooLate,
-    /// The records cannot be used.
+    /// The decision was not carried out.
     #[error(transparent)]
-    Journal(#[from] JournalError),
+    Decision(#[from] DecisionError),
+}
+
+impl From<JournalError> for UndecidedError {
+    fn from(error: JournalError) -> Self {
+        UndecidedError::Decision(error.into())
+    }
 }
 
 impl From<StoreError> for UndecidedError {
     fn from(error: StoreError) -> Self {
-        UndecidedError::Journal(error.into())
+        UndecidedError::Decision(error.into())
     }
 }
 
@@ -279,7 +298,14 @@ impl Engine {
             return Ok(());
         }
         let findings = self.keyring.digest(FINDINGS, &found).to_vec();
-        let asked = Asked { requested_by, at: self.now(), is_again, decision: None, findings };
+        let mut asked = Asked { requested_by, at: self.now(), is_again, decision: None, findings };
+        if let Some(before) = self.decided_elsewhere(key)? {
+            let is_same = self.keyring.matches_digest(FINDINGS, &found, &before.findings) == Some(true);
+            if is_same && self.may_decide(key, &asked, &before.decision).is_ok() {
+                asked.decision = Some(before.decision);
+            }
+            batch.remove(Table::Meta, row(DECIDED, key));
+        }
         turn.put(key, asked, batch);
         batch.put(Table::Meta, row(LOSSES, key), losses.to_string().into_bytes());
         Ok(())
@@ -328,19 +354,29 @@ impl Engine {
         by: &str,
     ) -> Result<Decision, UndecidedError> {
         let decision = Decision { is_approved, by: by.to_owned(), at: self.now() };
-        let (decided, noted) = {
-            let mut turn = self.approvals.turn(&*self.store)?;
-            let asked = turn.all().get(key).cloned().ok_or(UndecidedError::Unknown)?;
-            if asked.preview() != preview {
-                return Err(UndecidedError::Changed);
-            }
-            let mut batch = Batch::new();
-            let asked = self.decide(&mut turn, key, asked, &decision, &mut batch)?;
-            (vec![(key.clone(), asked)], self.store.submit(batch))
-        };
-        self.decided(decided, noted).await?;
-        tracing::warn!(job = %key, is_approved, by, "an operator decides about a preview");
-        Ok(decision)
+        let asked = self.approvals.turn(&*self.store)?.all().get(key).cloned().ok_or(UndecidedError::Unknown)?;
+        if asked.preview() != preview {
+            return Err(UndecidedError::Changed);
+        }
+        self.may_decide(key, &asked, &decision)?;
+        let (at, taken) = self.tell_approval(&[(key.clone(), asked)], &decision).await?;
+        if let Some(before) = taken.before {
+            return Err(UndecidedError::Decided(before));
+        }
+        Ok(Decision { at, ..decision })
+    }
+
+    /// Publishes a decision about these, and carries it out.
+    async fn tell_approval(
+        &self,
+        shown: &[(JobKey, Asked)],
+        decision: &Decision,
+    ) -> Result<(At, Taken), DecisionError> {
+        let jobs = shown.iter().map(|(key, _)| key.clone()).collect();
+        let findings = shown.iter().map(|(_, asked)| hex::encode(&asked.findings)).collect();
+        let what = What::Approval { is_approved: decision.is_approved, jobs, findings };
+        let decided = self.decided(&decision.by, "", what);
+        Ok((decided.at, self.carry_out(&decided).await?))
     }
 
     /// Decides about every preview that `is_meant`, as it stands: how many were decided about, and
@@ -357,39 +393,31 @@ impl Engine {
         let decision = Decision { is_approved, by: by.to_owned(), at: self.now() };
         let meant: Vec<_> = self.approvals(None)?.into_iter().filter(|(key, asked)| is_meant(key, asked)).collect();
         let (mut done, mut left) = (0, 0);
-        for portion in meant.chunks(PAGE) {
-            let mut decided = Vec::new();
-            let noted = {
-                let mut turn = self.approvals.turn(&*self.store)?;
-                let mut batch = Batch::new();
-                for (key, seen) in portion {
-                    // What has changed since it was looked at is not what was meant.
-                    let Some(asked) = turn.all().get(key).filter(|asked| *asked == seen).cloned() else { continue };
-                    match self.decide(&mut turn, key, asked, &decision, &mut batch) {
-                        Ok(asked) => decided.push((key.clone(), asked)),
-                        Err(UndecidedError::Journal(error)) => return Err(error.into()),
-                        Err(_) => left += 1,
-                    }
+        for portion in meant.chunks(MOST_JOBS) {
+            let mut shown = Vec::new();
+            for (key, seen) in portion {
+                // What has changed since it was looked at is not what was meant.
+                let is_same = self.approvals.turn(&*self.store)?.all().get(key) == Some(seen);
+                match self.may_decide(key, seen, &decision) {
+                    _ if !is_same => {}
+                    Ok(()) => shown.push((key.clone(), seen.clone())),
+                    Err(UndecidedError::Decision(error)) => return Err(error.into()),
+                    Err(_) => left += 1,
                 }
-                self.store.submit(batch)
-            };
-            done += decided.len();
-            self.decided(decided, noted).await?;
+            }
+            if !shown.is_empty() {
+                let (_, taken) = self.tell_approval(&shown, &decision).await?;
+                (done, left) = (done + taken.done, left + taken.left);
+            }
         }
         tracing::warn!(done, left, is_approved, by, "an operator decides about previews");
         Ok((done, left))
     }
 
-    fn decide(
-        &self,
-        turn: &mut Turn<'_>,
-        key: &JobKey,
-        mut asked: Asked,
-        decision: &Decision,
-        batch: &mut Batch,
-    ) -> Result<Asked, UndecidedError> {
-        if let Some(decision) = asked.decision {
-            return Err(UndecidedError::Decided(decision));
+    /// Whether it may be decided so.
+    fn may_decide(&self, key: &JobKey, asked: &Asked, decision: &Decision) -> Result<(), UndecidedError> {
+        if let Some(decision) = &asked.decision {
+            return Err(UndecidedError::Decided(decision.clone()));
         }
         if decision.is_approved && asked.is_asked_by(&decision.by) {
             return Err(UndecidedError::SameOperator(decision.by.clone()));
@@ -400,14 +428,64 @@ impl Engine {
                 return Err(UndecidedError::TooLate);
             }
         }
-        asked.decision = Some(decision.clone());
-        turn.put(key, asked.clone(), batch);
-        Ok(asked)
+        Ok(())
+    }
+
+    /// What was decided about what another worker had shown of the job.
+    fn decided_elsewhere(&self, key: &JobKey) -> Result<Option<Elsewhere>, StoreError> {
+        let value = self.store.get(Table::Meta, &row(DECIDED, key))?;
+        Ok(value.and_then(|value| postcard::from_bytes(value.strip_prefix(&[VERSION])?).ok()))
+    }
+
+    /// A decision as it was read from the stream. It takes effect where exactly this was shown; where the
+    /// job has shown nothing yet, it is remembered until it has.
+    pub(crate) async fn take_approval(
+        &self,
+        decision: &Decision,
+        jobs: &[JobKey],
+        findings: &[String],
+        mut batch: Batch,
+    ) -> Result<Taken, JournalError> {
+        let mut taken = Taken::default();
+        let mut decided = Vec::new();
+        let noted = {
+            let mut turn = self.approvals.turn(&*self.store)?;
+            for (key, findings) in jobs.iter().zip(findings) {
+                let findings = hex::decode(findings).unwrap_or_default();
+                let shown = turn.all().get(key).filter(|asked| asked.findings == findings).cloned();
+                let Some(mut asked) = shown else {
+                    let elsewhere = Elsewhere { findings, decision: decision.clone() };
+                    let name = row(DECIDED, key);
+                    retention::expire_fact(&mut batch, self.now().plus(DECIDED_KEPT), &name);
+                    let value = postcard::to_extend(&elsewhere, vec![VERSION]).unwrap_or_default();
+                    batch.put(Table::Meta, name, value);
+                    continue;
+                };
+                match self.may_decide(key, &asked, decision) {
+                    Ok(()) => {
+                        asked.decision = Some(decision.clone());
+                        turn.put(key, asked.clone(), &mut batch);
+                        decided.push((key.clone(), asked));
+                    }
+                    Err(UndecidedError::Decision(DecisionError::Journal(error))) => return Err(error),
+                    Err(error) => {
+                        taken.left += 1;
+                        if let UndecidedError::Decided(before) = error {
+                            taken.before.get_or_insert(before);
+                        }
+                    }
+                }
+            }
+            self.store.submit(batch)
+        };
+        taken.done = decided.len();
+        self.are_decided(decided, noted).await?;
+        Ok(taken)
     }
 
     /// Waits until decisions are durable; those that never were are taken back. Those that are stay,
     /// also where a job in hand has read the disk before they were on it.
-    async fn decided(&self, decided: Vec<(JobKey, Asked)>, noted: Ticket) -> Result<(), UndecidedError> {
+    async fn are_decided(&self, decided: Vec<(JobKey, Asked)>, noted: Ticket) -> Result<(), StoreError> {
         let noted = noted.await;
         let mut turn = self.approvals.turn(&*self.store)?;
         for (key, decided) in decided {
@@ -417,6 +495,6 @@ impl Engine {
                 *asked = to;
             }
         }
-        Ok(noted?)
+        noted
     }
 }

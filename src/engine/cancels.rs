@@ -1,4 +1,4 @@
-//! Cancellations: read from the control stream, remembered, and carried out at a job's next delivery.
+//! Cancellations: read from the control stream (operators' decisions with them), remembered, and carried out at a job's next delivery.
 //!
 //! The rule it keeps: a job is cancelled only by the run that holds its delivery, and only before
 //! anything irreversible; otherwise the publisher is told that it came too late.
@@ -28,12 +28,29 @@ impl Engine {
         self.take_cancel(key, Batch::new()).await
     }
 
-    async fn take_cancel(&self, key: &JobKey, mut batch: Batch) -> Result<bool, JournalError> {
+    async fn take_cancel(&self, key: &JobKey, batch: Batch) -> Result<bool, JournalError> {
+        Ok(self.take_cancels(std::slice::from_ref(key), batch).await?.contains(&true))
+    }
+
+    /// As [`Engine::cancel`], for several jobs in one write.
+    pub(crate) async fn take_cancels(&self, keys: &[JobKey], mut batch: Batch) -> Result<Vec<bool>, JournalError> {
+        let open = keys.iter().map(|key| self.put_cancel(key, &mut batch)).collect::<Result<Vec<_>, _>>()?;
+        self.store.submit(batch).await?;
+        for (key, open) in keys.iter().zip(&open) {
+            if *open && self.hands.cancel(key) {
+                tracing::info!(job = %key, "a cancellation came for a job in hand");
+            }
+        }
+        Ok(open)
+    }
+
+    /// Puts a cancellation into a batch. `false`: the job has ended otherwise.
+    pub(crate) fn put_cancel(&self, key: &JobKey, batch: &mut Batch) -> Result<bool, JournalError> {
         let ended = ended_of(&*self.store, key)?;
-        let open = match ended {
+        Ok(match ended {
             None => {
                 batch.put(Table::Cancel, key.to_bytes(), self.now().0.to_be_bytes());
-                retention::expire_cancel(&mut batch, key, self.now());
+                retention::expire_cancel(batch, key, self.now());
                 true
             }
             Some(ended) if ended.outcome == JobOutcome::Cancelled => true,
@@ -41,16 +58,11 @@ impl Engine {
                 ended.seq += 1;
                 let frame = Frame { environment: &self.accepts.environment, traceparent: None, now: self.now() };
                 let event = event::cancel_refused(&frame, key, ended.run, ended.seq);
-                self.owe(&mut batch, key, &event);
+                self.owe(batch, key, &event);
                 batch.put(Table::Ended, key.to_bytes(), ended.to_bytes());
                 false
             }
-        };
-        self.store.submit(batch).await?;
-        if open && self.hands.cancel(key) {
-            tracing::info!(job = %key, "a cancellation came for a job in hand");
-        }
-        Ok(open)
+        })
     }
 
     /// Tells the publisher that it came too late, once.
@@ -87,6 +99,9 @@ impl Engine {
             let Some(control) = control else { return };
             if reading.reach(&control) {
                 self.figures.count(&self.figures.control_replaced);
+                if let Err(error) = self.tell_pauses_anew().await {
+                    tracing::warn!(%error, "pauses that stand are not told to the new stream before the next start");
+                }
             }
             // Again until it is kept: the offset of the next one would leave this one behind.
             while let Err(error) = self.take_control(&control, &reading).await {
@@ -124,6 +139,7 @@ impl Engine {
             tracing::debug!(offset = control.offset, "taken before");
             return Ok(self.store.submit(batch).await?);
         }
+        let Some(mut batch) = self.take_if_decision(control, batch).await? else { return Ok(()) };
         match Cancel::parse(&control.body) {
             Ok(cancel) if self.admit_cancel(control, &cancel, &mut batch) => {
                 self.take_cancel(&cancel.key, batch).await.map(|_| ())

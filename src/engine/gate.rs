@@ -436,6 +436,16 @@ impl Gate {
         self.end_hold();
     }
 
+    /// As [`Gate::release`], unless the system was held only since: whoever released it meant an earlier
+    /// hold. True where it took effect.
+    pub(crate) fn release_held_for(&self, at_least: Duration) -> bool {
+        let is_newer = self.lock().hold.as_ref().is_some_and(|hold| hold.since.elapsed() < at_least);
+        if !is_newer {
+            self.release();
+        }
+        !is_newer
+    }
+
     /// For operators.
     pub fn view(&self) -> GateView {
         let now = Instant::now();

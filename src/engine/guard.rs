@@ -15,7 +15,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::Engine;
+use super::decisions::{Decided, DecisionError, MOST_JOBS, What};
 use super::envelope::{Letter, Origin};
+use super::journal::{JournalError, ended_of, record_of};
 use crate::job::record::Waiting;
 use crate::job::{At, Job, JobKey, Mode};
 use crate::store::{Batch, Store, StoreError, Table, Ticket};
@@ -31,6 +33,10 @@ const HOUR: i64 = 12;
 const DAY: i64 = 24 * HOUR;
 const COUNTS: &[u8] = b"guard/count/";
 const HELD: &[u8] = b"guard/held/";
+/// Jobs that this store has not seen, by which scopes let them go.
+const RELEASED: &[u8] = b"guard/released/";
+/// As long as a copy may wait whose store was lost.
+const RELEASED_KEPT: Duration = Duration::from_secs(91 * 86_400);
 const PAGE: usize = 512;
 
 /// Whose jobs are counted together.
@@ -193,6 +199,7 @@ fn held_row(key: &JobKey) -> Vec<u8> {
 struct State {
     counts: BTreeMap<Scope, Counts>,
     held: BTreeMap<JobKey, Held>,
+    released: BTreeMap<JobKey, BTreeSet<Scope>>,
 }
 
 /// The guard of an engine.
@@ -241,6 +248,11 @@ impl Guard {
                 state.counts.insert(scope.clone(), decode(&bytes)?);
             }
         }
+        for (row, value) in store.scan(Table::Meta, RELEASED, None, usize::MAX)? {
+            if let Some(key) = row.strip_prefix(RELEASED).and_then(JobKey::from_bytes) {
+                state.released.insert(key, decode(&value)?);
+            }
+        }
         let mut after: Option<Vec<u8>> = None;
         loop {
             let page = store.scan(Table::Meta, HELD, after.as_deref(), PAGE)?;
@@ -284,9 +296,11 @@ impl Turn<'_> {
         let above: BTreeSet<Scope> = match &letter.origin {
             // A preview destroys nothing.
             _ if job.mode == Mode::Preview => return Verdict::default(),
-            // The store was lost, and with it why: whatever may have held it holds it again.
+            // The store was lost, or it was another worker's, and with it why: whatever may have held it
+            // holds it again, but what an operator has let it go by.
             Origin::Ours { .. } if letter.wait.as_deref() == Some(Waiting::Guard.as_str()) => {
-                bounded.into_keys().collect()
+                let released = state.released.get(&job.key);
+                bounded.into_keys().filter(|scope| released.is_none_or(|scopes| !scopes.contains(scope))).collect()
             }
             Origin::Ours { .. } => return Verdict::default(),
             Origin::Publisher => {
@@ -348,6 +362,16 @@ impl Turn<'_> {
         }
     }
 
+    /// As [`Turn::release`], for a job that this store has not seen: it may come with a copy that says
+    /// that it is held.
+    fn release_unseen(&mut self, key: &JobKey, scope: &Scope, now: At, batch: &mut Batch) {
+        let scopes = self.state().released.entry(key.clone()).or_default();
+        scopes.insert(scope.clone());
+        let row = [RELEASED, &key.to_bytes()].concat();
+        super::retention::expire_fact(batch, now.plus(RELEASED_KEPT), &row);
+        batch.put(Table::Meta, row, encode(scopes));
+    }
+
     /// What an operator must release before the job goes on.
     pub(crate) fn held(&mut self, key: &JobKey) -> Option<&Held> {
         self.state().held.get(key)
@@ -368,8 +392,9 @@ impl Turn<'_> {
         }
     }
 
-    fn of(&mut self, scope: &Scope) -> Vec<JobKey> {
-        let held = self.state().held.iter().filter(|(_, held)| held.scopes.contains(scope));
+    fn of(&mut self, scope: &Scope, until: At) -> Vec<JobKey> {
+        let is_meant = |held: &Held| held.scopes.contains(scope) && held.since <= until.0;
+        let held = self.state().held.iter().filter(|(_, held)| is_meant(held));
         held.map(|(key, _)| key.clone()).collect()
     }
 }
@@ -399,25 +424,81 @@ impl Engine {
             .collect())
     }
 
-    /// Lets every job go on that this scope holds, unless another one holds it too. Takes effect
-    /// when the job comes back from its wait, within a quarter of an hour. How many it was.
+    /// Lets every job go on that this scope holds, at every worker, unless another one holds it too. Takes
+    /// effect when the job comes back from its wait, within a quarter of an hour. How many it was here.
     ///
     /// # Errors
-    /// Where the store failed: then they stay held.
-    pub async fn release_guard(&self, scope: &Scope) -> Result<usize, StoreError> {
-        let (keys, noted) = {
+    /// Where the broker does not take it or the store failed: then they stay held.
+    pub async fn release_guard(&self, scope: &Scope, by: &str) -> Result<usize, DecisionError> {
+        self.decide_guarded(scope, by, |scope, until, jobs| What::ReleaseGuard { scope, until, jobs }).await
+    }
+
+    /// A decision about all that a scope holds, in as many messages as that takes: the last one is about
+    /// what only another worker knows.
+    async fn decide_guarded(
+        &self,
+        scope: &Scope,
+        by: &str,
+        what: fn(Scope, Option<At>, Vec<JobKey>) -> What,
+    ) -> Result<usize, DecisionError> {
+        let until = self.now();
+        let keys = self.guard.turn(&*self.store)?.of(scope, until);
+        for portion in keys.chunks(MOST_JOBS) {
+            self.carry_out(&self.decided(by, "", what(scope.clone(), None, portion.to_vec()))).await?;
+        }
+        self.carry_out(&self.decided(by, "", what(scope.clone(), Some(until), Vec::new()))).await?;
+        Ok(keys.len())
+    }
+
+    /// Those that a decision is about, and of these the ones that it does not name: other workers are to
+    /// learn of them.
+    fn meant(turn: &mut Turn<'_>, scope: &Scope, until: Option<At>, named: &[JobKey]) -> (Vec<JobKey>, Vec<JobKey>) {
+        let held = until.map_or_else(Vec::new, |until| turn.of(scope, until));
+        let unnamed: Vec<JobKey> = held.into_iter().filter(|key| !named.contains(key)).collect();
+        (named.iter().chain(&unnamed).cloned().collect(), unnamed)
+    }
+
+    fn tell_of_unnamed(
+        &self,
+        decided: &Decided,
+        unnamed: &[JobKey],
+        what: impl Fn(Vec<JobKey>) -> What,
+        batch: &mut Batch,
+    ) {
+        for portion in unnamed.chunks(MOST_JOBS) {
+            self.keep_decision(&self.decided(&decided.by, &decided.reason, what(portion.to_vec())), batch);
+        }
+    }
+
+    /// A release as it was read from the stream: how many were let go here.
+    pub(crate) async fn take_guard_release(
+        &self,
+        decided: &Decided,
+        scope: &Scope,
+        until: Option<At>,
+        named: &[JobKey],
+        mut batch: Batch,
+    ) -> Result<usize, JournalError> {
+        let now = self.now();
+        let (keys, unnamed, noted) = {
             let mut turn = self.guard.turn(&*self.store)?;
-            let keys = turn.of(scope);
-            let mut batch = Batch::new();
+            let (keys, unnamed) = Self::meant(&mut turn, scope, until, named);
             for key in &keys {
-                turn.release(key, scope, &mut batch);
+                if turn.held(key).is_some() {
+                    turn.release(key, scope, &mut batch);
+                } else if record_of(&*self.store, key)?.is_none() && ended_of(&*self.store, key)?.is_none() {
+                    turn.release_unseen(key, scope, now, &mut batch);
+                }
             }
-            (keys, self.store.submit(batch))
+            let what = |jobs| What::ReleaseGuard { scope: scope.clone(), until: None, jobs };
+            self.tell_of_unnamed(decided, &unnamed, what, &mut batch);
+            (keys, unnamed, self.store.submit(batch))
         };
         self.let_go(&keys, noted, |turn, key| turn.release(key, scope, &mut Batch::new())).await?;
-        let count = keys.len();
-        tracing::info!(%scope, count, "held jobs are released");
-        Ok(count)
+        if !unnamed.is_empty() {
+            self.decisions_more();
+        }
+        Ok(keys.len())
     }
 
     /// Waits until what no longer holds these jobs is durable. A job in hand may have read the disk
@@ -439,29 +520,45 @@ impl Engine {
         noted
     }
 
-    /// Ends every job as cancelled that this scope holds: nothing was called for any of them. Takes
-    /// effect when the job comes back from its wait, within a quarter of an hour. How many it was.
+    /// Ends every job as cancelled that this scope holds, at every worker: nothing was called for any of
+    /// them. Takes effect when the job comes back from its wait, within a quarter of an hour. How many it
+    /// was here.
     ///
     /// # Errors
-    /// Where the store failed.
-    pub async fn discard_guarded(&self, scope: &Scope) -> Result<usize, StoreError> {
-        let keys = self.guard.turn(&*self.store)?.of(scope);
-        for key in &keys {
-            // Cancelled first: a crash between leaves it held, and never lets it go on.
-            self.cancel(key).await.map_err(|error| match error {
-                super::journal::JournalError::Store(error) => error,
-                other => StoreError::Unreadable(other.to_string()),
-            })?;
-            let mut batch = Batch::new();
-            let noted = {
-                let mut turn = self.guard.turn(&*self.store)?;
-                turn.forget(key, &mut batch);
-                self.store.submit(batch)
-            };
-            let key = std::slice::from_ref(key);
-            self.let_go(key, noted, |turn, key| turn.forget(key, &mut Batch::new())).await?;
+    /// Where the broker does not take it or the store failed: then they stay held.
+    pub async fn discard_guarded(&self, scope: &Scope, by: &str) -> Result<usize, DecisionError> {
+        self.decide_guarded(scope, by, |scope, until, jobs| What::DiscardGuarded { scope, until, jobs }).await
+    }
+
+    /// A discard as it was read from the stream: how many were cancelled here.
+    pub(crate) async fn take_guard_discard(
+        &self,
+        decided: &Decided,
+        scope: &Scope,
+        until: Option<At>,
+        named: &[JobKey],
+        mut batch: Batch,
+    ) -> Result<usize, JournalError> {
+        let (keys, unnamed) = Self::meant(&mut self.guard.turn(&*self.store)?, scope, until, named);
+        // Cancelled first: a crash between leaves them held, and never lets them go on.
+        for portion in keys.chunks(MOST_JOBS) {
+            let is_open = |key: &&JobKey| ended_of(&*self.store, key).map(|ended| ended.is_none());
+            let open = portion.iter().filter_map(|key| is_open(&key).map(|open| open.then(|| key.clone())).transpose());
+            self.take_cancels(&open.collect::<Result<Vec<_>, _>>()?, Batch::new()).await?;
         }
-        tracing::warn!(%scope, count = keys.len(), "held jobs are discarded");
+        let noted = {
+            let mut turn = self.guard.turn(&*self.store)?;
+            for key in &keys {
+                turn.forget(key, &mut batch);
+            }
+            let what = |jobs| What::DiscardGuarded { scope: scope.clone(), until: None, jobs };
+            self.tell_of_unnamed(decided, &unnamed, what, &mut batch);
+            self.store.submit(batch)
+        };
+        self.let_go(&keys, noted, |turn, key| turn.forget(key, &mut Batch::new())).await?;
+        if !unnamed.is_empty() {
+            self.decisions_more();
+        }
         Ok(keys.len())
     }
 }

@@ -178,6 +178,7 @@ impl Engine {
         let background = tokio_util::task::TaskTracker::new();
         background.spawn(Arc::clone(self).outbox_loop());
         background.spawn(Arc::clone(self).cancel_loop());
+        background.spawn(Arc::clone(self).decisions_loop());
         background.spawn(Arc::clone(self).retention_loop());
         background.spawn(Arc::clone(self).undelivered_loop());
         background.spawn(Arc::clone(self).letters_loop());
@@ -185,6 +186,7 @@ impl Engine {
             background.spawn(Arc::clone(self).probe_loop(Arc::clone(gate)));
         }
         let heart = self.pulse.of("intake");
+        heart.during(self.catch_up()).await;
         loop {
             let delivery = tokio::select! {
                 biased;

@@ -7,7 +7,7 @@
 //! [`opening`] what it means for the job, after `adoption` of what the copy carries; [`run`] carries the job through its targets, each
 //! call through its system's [`gate`]; [`ending`] writes outcomes (each with its link of [`receipts`]),
 //! parks, publishes and acks; [`journal`] is what all of them keep in the store; [`operators`] what
-//! people may see and do, [`pauses`] what they have stopped; `deadlines` tells of terms that run out; `room`
+//! people may see and do, [`pauses`] what they have stopped, [`decisions`] how all of it reaches every worker; `deadlines` tells of terms that run out; `room`
 //! stops and resumes intake.
 
 pub mod admission;
@@ -16,6 +16,7 @@ pub mod approvals;
 pub mod cancels;
 mod costs;
 mod deadlines;
+pub mod decisions;
 pub mod ending;
 pub mod envelope;
 pub mod figures;
@@ -152,6 +153,7 @@ pub struct Engine {
     pub(crate) approvals: approvals::Approvals,
     /// Told apart from every other process that ever was: what one of them was about to do, no other does.
     pub(crate) process: String,
+    pub(crate) decisions: decisions::Decisions,
     tasks: TaskTracker,
 }
 
@@ -181,6 +183,7 @@ impl Engine {
             process: uuid::Uuid::new_v4().to_string(),
             guard: guard::Guard::new(policy.ceilings.clone()),
             approvals: approvals::Approvals::default(),
+            decisions: decisions::Decisions::default(),
             policy,
             settings,
             accepts,

@@ -22,8 +22,10 @@ pub use showing::JobView;
 pub use states::JobBrief;
 
 use super::Engine;
+use super::decisions::{DecisionError, Told, What};
 use super::journal::{JournalError, ended_of, folded, record_of};
 use crate::job::{JobKey, JobOutcome};
+use crate::store::Batch;
 
 /// What became of an operator's cancellation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +34,8 @@ pub enum CancelAnswer {
     Remembered {
         /// False where this store does not know the job (yet).
         known: bool,
+        /// Whether other workers know it.
+        told: Told,
     },
     /// The job was cancelled before.
     AlreadyCancelled,
@@ -57,12 +61,21 @@ impl Engine {
         self.draining.is_cancelled()
     }
 
-    /// Cancels a job, unless that could no longer keep it from harm. A job that this store does not
-    /// know yet is cancelled when it comes.
+    /// Ends a system's hold at every worker.
+    ///
+    /// # Errors
+    /// Where the broker does not take it or the store fails; then it stays held.
+    pub async fn release_system_for_operator(&self, system: &str, by: &str) -> Result<(), DecisionError> {
+        self.carry_out(&self.decided(by, "", What::ReleaseSystem { system: system.to_owned() })).await?;
+        Ok(())
+    }
+
+    /// Cancels a job, here and at every other worker, unless that could no longer keep it from harm. A
+    /// job that this store does not know yet is cancelled when it comes.
     ///
     /// # Errors
     /// Where the store fails.
-    pub async fn cancel_for_operator(&self, key: &JobKey) -> Result<CancelAnswer, JournalError> {
+    pub async fn cancel_for_operator(&self, key: &JobKey, by: &str) -> Result<CancelAnswer, JournalError> {
         if let Some(ended) = ended_of(&*self.store, key)? {
             return Ok(match ended.outcome {
                 JobOutcome::Cancelled => CancelAnswer::AlreadyCancelled,
@@ -75,10 +88,17 @@ impl Engine {
         {
             return Ok(CancelAnswer::TooLate);
         }
+        let jobs = vec![key.clone()];
+        let mut batch = Batch::new();
         // It may have ended in between.
-        match self.cancel(key).await? {
-            true => Ok(CancelAnswer::Remembered { known: record.is_some() }),
-            false => Ok(CancelAnswer::TooLate),
+        if ended_of(&*self.store, key)?.is_none() {
+            let decided = self.decided(by, "", What::Cancel { jobs: jobs.clone() });
+            self.keep_done(&decided, &mut batch);
         }
+        let open = self.take_cancels(&jobs, batch).await?;
+        if !open.contains(&true) {
+            return Ok(CancelAnswer::TooLate);
+        }
+        Ok(CancelAnswer::Remembered { known: record.is_some(), told: self.tell_everywhere().await })
     }
 }

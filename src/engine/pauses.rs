@@ -1,7 +1,8 @@
 //! Systems and tenants that an operator has paused.
 //!
-//! The rule it keeps: a pause outlives the process; paused jobs wait and fail by nothing, and
-//! everyone else's go on.
+//! The rule it keeps: a pause outlives the process, and holds at every worker; paused jobs wait and fail
+//! by nothing, and everyone else's go on. One that was made here holds here at once, also before the
+//! control stream has it.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,18 +10,24 @@ use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use super::Engine;
+use super::decisions::{Decided, DecisionError, Told, What};
+use super::journal::JournalError;
 use crate::job::At;
 use crate::store::{Batch, StoreError, Table};
 
 const ROWS: &[u8] = b"paused/";
+/// When a system or a tenant was last resumed.
+const RESUMED: &[u8] = b"resumed/";
 /// The longer a pause has lasted, the longer a job stays away: one that ends soon is noticed soon.
 const SHORTEST: Duration = Duration::from_secs(5);
 const LONGEST: Duration = Duration::from_secs(900);
 
 /// What is paused.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Subject {
     /// A configured system: it is not called.
     System(String),
@@ -48,6 +55,10 @@ impl Subject {
         [ROWS, self.to_string().as_bytes()].concat()
     }
 
+    fn resumed_row(&self) -> Vec<u8> {
+        [RESUMED, self.to_string().as_bytes()].concat()
+    }
+
     fn of_row(row: &[u8]) -> Option<Subject> {
         let (kind, name) = std::str::from_utf8(row.strip_prefix(ROWS)?).ok()?.split_once('/')?;
         match kind {
@@ -73,34 +84,87 @@ pub struct Paused {
     pub by: String,
     /// Why.
     pub reason: String,
+    /// When the control stream was last told of it; 0 where it never was, as in a store of an earlier
+    /// release.
+    #[serde(default)]
+    pub told_at: i64,
+    /// True where other workers cannot know it yet.
+    #[serde(skip)]
+    pub is_here_only: bool,
 }
 
 /// What is paused now.
 #[derive(Debug, Default)]
-pub struct Pauses(RwLock<BTreeMap<Subject, Paused>>);
+pub struct Pauses(RwLock<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    /// As the stream says.
+    settled: BTreeMap<Subject, Paused>,
+    /// Made here, in this order, and not read from the stream yet.
+    made: Vec<(Uuid, Subject, Paused)>,
+}
+
+impl State {
+    fn all(&self) -> BTreeMap<Subject, Paused> {
+        let made = self.made.iter().map(|(_, subject, paused)| (subject.clone(), paused.clone()));
+        self.settled.clone().into_iter().chain(made).collect()
+    }
+}
 
 impl Pauses {
     /// Everything that is paused.
     pub fn all(&self) -> BTreeMap<Subject, Paused> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0.read().unwrap_or_else(PoisonError::into_inner).all()
+    }
+
+    /// What every worker knows to be paused.
+    pub(crate) fn settled(&self) -> BTreeMap<Subject, Paused> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).settled.clone()
     }
 
     /// How long a job of the tenant that needs the system stays away; `None` where neither is paused.
     pub fn stay_away(&self, tenant: &str, system: &str, now: At) -> Option<Duration> {
-        let paused = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        let concerned = paused.iter().filter(|(subject, _)| match subject {
+        let state = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let made = state.made.iter().map(|(_, subject, paused)| (subject, paused));
+        let concerned = state.settled.iter().chain(made).filter(|(subject, _)| match subject {
             Subject::System(name) => name == system,
             Subject::Tenant(name) => name == tenant,
         });
         concerned.map(|(_, paused)| now.since(At(paused.at)).clamp(SHORTEST, LONGEST)).max()
     }
 
-    fn set(&self, subject: &Subject, paused: Option<Paused>) {
-        let mut all = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        match paused {
-            Some(paused) => all.insert(subject.clone(), paused),
-            None => all.remove(subject),
-        };
+    fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        change(&mut self.0.write().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn make(&self, decided: &Decided, subject: &Subject, since: At) {
+        let (by, reason) = (decided.by.clone(), decided.reason.clone());
+        let paused = Paused { at: since.0, by, reason, told_at: 0, is_here_only: true };
+        self.change(|state| {
+            if state.made.iter().all(|(id, _, _)| *id != decided.id) {
+                state.made.push((decided.id, subject.clone(), paused));
+            }
+        });
+    }
+
+    /// The stream has it.
+    fn told(&self, id: Uuid) {
+        self.change(|state| {
+            for (made, _, paused) in &mut state.made {
+                paused.is_here_only &= *made != id;
+            }
+        });
+    }
+
+    fn settle(&self, decided: &Decided, subject: &Subject, paused: Option<Paused>) {
+        self.change(|state| {
+            state.made.retain(|(id, _, _)| *id != decided.id);
+            match paused {
+                Some(paused) => state.settled.insert(subject.clone(), paused),
+                None => state.settled.remove(subject),
+            }
+        });
     }
 }
 
@@ -110,34 +174,111 @@ impl Engine {
         &self.pauses
     }
 
-    /// Pauses a system or a tenant; calls on the wire end. A second pause changes who and why.
+    /// Pauses a system or a tenant; calls on the wire end. It holds here at once, and at every other
+    /// worker as soon as the broker has it. A second pause changes who and why.
     ///
     /// # Errors
     /// Where the store fails; then nothing is paused.
-    pub async fn pause_for_operator(&self, subject: &Subject, by: String, reason: String) -> Result<(), StoreError> {
-        let since = self.pauses.all().get(subject).map_or(self.now().0, |paused| paused.at);
-        let paused = Paused { at: since, by, reason };
+    pub async fn pause_for_operator(
+        &self,
+        subject: &Subject,
+        by: String,
+        reason: String,
+    ) -> Result<Told, JournalError> {
+        let since = self.pauses.all().get(subject).map_or(self.now(), |paused| At(paused.at));
+        let what = What::Pause { subject: subject.clone(), since, again: false };
+        let decided = self.decided(&by, &reason, what);
+        if !self.broker.has_control() {
+            self.take_decision(&decided, Batch::new()).await?;
+            return Ok(Told::Everywhere);
+        }
         let mut batch = Batch::new();
+        self.keep_decision(&decided, &mut batch);
+        self.store.submit(batch).await?;
+        self.pauses.make(&decided, subject, since);
+        tracing::warn!(%subject, by, reason, "an operator pauses");
+        let told = self.tell_everywhere().await;
+        if told == Told::Everywhere {
+            self.pauses.told(decided.id);
+        }
+        Ok(told)
+    }
+
+    /// Lets a system or a tenant go on, at every worker; its parked jobs come back within a quarter of
+    /// an hour. `false` where it was not paused.
+    ///
+    /// # Errors
+    /// Where the broker does not take it or the store fails; then it stays paused.
+    pub async fn resume_for_operator(&self, subject: &Subject, by: &str) -> Result<bool, DecisionError> {
+        let decided = self.decided(by, "", What::Resume { subject: subject.clone() });
+        Ok(self.carry_out(&decided).await?.done > 0)
+    }
+
+    /// A pause as it was read from the stream.
+    pub(crate) async fn take_pause(
+        &self,
+        decided: &Decided,
+        subject: &Subject,
+        since: At,
+        again: bool,
+        mut batch: Batch,
+    ) -> Result<(), JournalError> {
+        let before = self.pauses.settled().remove(subject);
+        let mut paused = match before {
+            // Told once more: who and why stay.
+            Some(before) if again => before,
+            before => {
+                let at = before.map_or(since.0, |before| before.at.min(since.0));
+                let (by, reason) = (decided.by.clone(), decided.reason.clone());
+                Paused { at, by, reason, told_at: 0, is_here_only: false }
+            }
+        };
+        // Told once more by a worker that had not read yet that it was resumed.
+        if again && self.resumed_at(subject)?.is_some_and(|resumed| resumed >= since) {
+            self.store.submit(batch).await?;
+            return Ok(());
+        }
+        paused.told_at = decided.at.0;
         batch.put(Table::Meta, subject.row(), serde_json::to_vec(&paused).unwrap_or_default());
         self.store.submit(batch).await?;
-        tracing::warn!(%subject, by = %paused.by, reason = %paused.reason, "an operator pauses");
-        self.pauses.set(subject, Some(paused));
+        self.pauses.settle(decided, subject, Some(paused));
         Ok(())
     }
 
-    /// Lets a system or a tenant go on; its parked jobs come back within a quarter of an hour.
-    /// `false` where it was not paused.
-    ///
-    /// # Errors
-    /// Where the store fails; then it stays paused.
-    pub async fn resume_for_operator(&self, subject: &Subject) -> Result<bool, StoreError> {
-        let was_paused = self.pauses.all().contains_key(subject);
-        let mut batch = Batch::new();
+    /// The end of a pause as it was read from the stream. `false` where there was none.
+    pub(crate) async fn take_resume(
+        &self,
+        decided: &Decided,
+        subject: &Subject,
+        mut batch: Batch,
+    ) -> Result<bool, JournalError> {
+        let was_paused = self.pauses.settled().contains_key(subject);
         batch.remove(Table::Meta, subject.row());
+        let resumed = self.resumed_at(subject)?.map_or(decided.at, |before| before.max(decided.at));
+        batch.put(Table::Meta, subject.resumed_row(), resumed.0.to_be_bytes());
         self.store.submit(batch).await?;
-        tracing::warn!(%subject, "an operator resumes");
-        self.pauses.set(subject, None);
+        self.pauses.settle(decided, subject, None);
         Ok(was_paused)
+    }
+
+    /// The control stream is another one: what stands is to be told to it, so that a new store hears of it.
+    pub(crate) async fn tell_pauses_anew(&self) -> Result<(), StoreError> {
+        let mut batch = Batch::new();
+        for (subject, paused) in self.pauses.settled() {
+            let paused = Paused { told_at: 0, ..paused };
+            batch.put(Table::Meta, subject.row(), serde_json::to_vec(&paused).unwrap_or_default());
+            self.pauses.change(|state| state.settled.insert(subject, paused));
+        }
+        if !batch.is_empty() {
+            self.store.submit(batch).await?;
+        }
+        self.begin_telling_anew();
+        Ok(())
+    }
+
+    fn resumed_at(&self, subject: &Subject) -> Result<Option<At>, StoreError> {
+        let row = self.store.get(Table::Meta, &subject.resumed_row())?;
+        Ok(row.and_then(|row| Some(At(i64::from_be_bytes(row.try_into().ok()?)))))
     }
 
     /// What was paused before the restart still is.
@@ -145,7 +286,13 @@ impl Engine {
         for (row, note) in self.store.scan(Table::Meta, ROWS, None, usize::MAX)? {
             if let (Some(subject), Ok(paused)) = (Subject::of_row(&row), serde_json::from_slice(&note)) {
                 tracing::warn!(%subject, "still paused by an operator");
-                self.pauses.set(&subject, Some(paused));
+                self.pauses.change(|state| state.settled.insert(subject, paused));
+            }
+        }
+        for decided in self.kept_decisions()? {
+            if let What::Pause { subject, since, .. } = &decided.what {
+                tracing::warn!(%subject, "still paused by an operator; other workers may not know it yet");
+                self.pauses.make(&decided, subject, *since);
             }
         }
         Ok(())

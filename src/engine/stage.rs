@@ -53,6 +53,10 @@ impl Broker for Post {
         None
     }
 
+    fn has_control(&self) -> bool {
+        false
+    }
+
     async fn publish(&self, publication: Publication) -> Result<(), PublishError> {
         if self.refuses.load(Ordering::SeqCst) {
             return Err(PublishError::Refused);

@@ -56,7 +56,7 @@ struct Many {
 impl From<UndecidedError> for Problem {
     fn from(error: UndecidedError) -> Self {
         match error {
-            UndecidedError::Journal(error) => error.into(),
+            UndecidedError::Decision(error) => error.into(),
             UndecidedError::Unknown => Kind::UnknownApproval.into(),
             UndecidedError::TooLate => Kind::TooLate.into(),
             UndecidedError::SameOperator(_) => Problem::new(Kind::WrongOperator, error.to_string()),

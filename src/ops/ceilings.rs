@@ -5,10 +5,11 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::{Path, State};
+use axum::{Extension, Json};
 use serde_json::{Value, json};
 
+use super::guard::Caller;
 use super::problem::{Kind, Problem};
 use super::serve::Shared;
 use crate::engine::{GuardView, Scope};
@@ -40,19 +41,21 @@ fn scope(shared: &Shared, kind: &str, name: String) -> Result<Scope, Problem> {
 /// Lets the jobs go on that a scope holds.
 pub async fn release(
     State(shared): State<Arc<Shared>>,
+    Extension(caller): Extension<Caller>,
     Path((kind, name)): Path<(String, String)>,
 ) -> Result<Json<Value>, Problem> {
     let scope = scope(&shared, &kind, name)?;
     tracing::info!(%scope, "an operator releases held jobs");
-    Ok(Json(json!({ "released": shared.ops.engine.release_guard(&scope).await? })))
+    Ok(Json(json!({ "released": shared.ops.engine.release_guard(&scope, caller.name()).await? })))
 }
 
 /// Ends the jobs as cancelled that a scope holds.
 pub async fn discard(
     State(shared): State<Arc<Shared>>,
+    Extension(caller): Extension<Caller>,
     Path((kind, name)): Path<(String, String)>,
 ) -> Result<Json<Value>, Problem> {
     let scope = scope(&shared, &kind, name)?;
     tracing::info!(%scope, "an operator discards held jobs");
-    Ok(Json(json!({ "discarded": shared.ops.engine.discard_guarded(&scope).await? })))
+    Ok(Json(json!({ "discarded": shared.ops.engine.discard_guarded(&scope, caller.name()).await? })))
 }

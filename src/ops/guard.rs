@@ -97,6 +97,11 @@ pub struct Caller {
 }
 
 impl Caller {
+    /// Whose token it is; empty where it is nobody's in particular.
+    pub fn name(&self) -> &str {
+        self.name.as_deref().unwrap_or_default()
+    }
+
     /// Who is to be noted for what is done: the token's owner, else whom the caller claims to be.
     ///
     /// # Errors

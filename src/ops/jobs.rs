@@ -5,20 +5,22 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode};
+use axum::{Extension, Json};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use super::guard::Caller;
 use super::problem::{Kind, Problem};
 use super::serve::{self, Shared};
 use crate::config::is_name;
+use crate::engine::decisions::Told;
 use crate::engine::operators::{CancelAnswer, JobFilter, JobStatus, JobView};
 use crate::job::JobKey;
 
@@ -147,17 +149,19 @@ pub async fn states(
 /// Cancels a job, where that still keeps it from harm.
 pub async fn cancel(
     State(shared): State<Arc<Shared>>,
+    Extension(caller): Extension<Caller>,
     Path((tenant, job_id)): Path<(String, String)>,
 ) -> Result<(StatusCode, Json<Value>), Problem> {
     let key = serve::key(&tenant, &job_id)?;
-    let answer = shared.ops.engine.cancel_for_operator(&key).await?;
+    let answer = shared.ops.engine.cancel_for_operator(&key, caller.name()).await?;
     tracing::info!(job = %key, ?answer, "an operator cancels a job");
     match answer {
-        CancelAnswer::Remembered { known } => {
-            Ok((StatusCode::ACCEPTED, Json(json!({ "state": "cancelling", "known": known }))))
+        CancelAnswer::Remembered { known, told } => {
+            let everywhere = told == Told::Everywhere;
+            Ok((StatusCode::ACCEPTED, Json(json!({ "state": "cancelling", "known": known, "everywhere": everywhere }))))
         }
         CancelAnswer::AlreadyCancelled => {
-            Ok((StatusCode::ACCEPTED, Json(json!({ "state": "cancelled", "known": true }))))
+            Ok((StatusCode::ACCEPTED, Json(json!({ "state": "cancelled", "known": true, "everywhere": true }))))
         }
         CancelAnswer::Ended(outcome) => Err(Problem::new(Kind::JobEnded, format!("it is {outcome}"))),
         CancelAnswer::TooLate => Err(Kind::TooLate.into()),

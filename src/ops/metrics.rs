@@ -23,6 +23,7 @@ use super::problem::{Kind, Problem};
 use super::serve::Shared;
 use crate::broker::Link;
 use crate::engine::admission::CAUSES;
+use crate::engine::decisions::What;
 use crate::engine::operators::Survey;
 use crate::job::record::Waiting;
 use crate::job::{At, FailureKind, InputKind, JobOutcome};
@@ -125,7 +126,7 @@ pub async fn metrics(State(shared): State<Arc<Shared>>) -> Result<Response, Prob
     jobs(&shared, &mut snapshot).await?;
     approvals(&shared, &mut snapshot)?;
     systems(&shared, &mut snapshot);
-    messages(&shared, &mut snapshot).await;
+    messages(&shared, &mut snapshot).await?;
     process(&shared, &mut snapshot);
     let mut registry = Registry::default();
     registry.register_collector(Box::new(snapshot));
@@ -260,7 +261,7 @@ fn systems(shared: &Shared, to: &mut Snapshot) {
     to.family(MetricType::Gauge, "erasure_system_jobs_in_line", "Jobs parked for a system's rate or slots.", line);
 }
 
-async fn messages(shared: &Shared, to: &mut Snapshot) {
+async fn messages(shared: &Shared, to: &mut Snapshot) -> Result<(), Problem> {
     let engine = &shared.ops.engine;
     let figures = engine.figures();
     to.counted("erasure_deliveries", "Deliveries taken from the broker.", &figures.deliveries);
@@ -278,6 +279,14 @@ async fn messages(shared: &Shared, to: &mut Snapshot) {
         "Dead letters that were announced to be removed, and that were.",
         over(shared, "dead_letters_aged", "what", vec!["told", "removed"]),
     );
+    to.family(
+        MetricType::Counter,
+        "erasure_decisions",
+        "Operators' decisions that took effect here, wherever they were given.",
+        over(shared, "decisions", "what", What::WORDS.to_vec()),
+    );
+    let untold = engine.decisions_untold()?;
+    to.gauge("erasure_decisions_untold", "Decisions that the broker has not taken yet.", Some(float(untold as u64)));
     to.counted("erasure_copies_stale", "Older copies of a job, acked without a call.", &figures.stale);
     to.counted(
         "erasure_control_replaced",
@@ -297,6 +306,7 @@ async fn messages(shared: &Shared, to: &mut Snapshot) {
     to.gauge("erasure_events_unrouted", "Events that nobody was bound for.", unrouted);
     let is_up = *broker.link().borrow() == Link::Up;
     to.gauge("erasure_broker_up", "1 while connected to the broker.", Some(f64::from(u8::from(is_up))));
+    Ok(())
 }
 
 fn process(shared: &Shared, to: &mut Snapshot) {

@@ -30,7 +30,10 @@ struct Asked {
 
 /// A pause as it is told.
 pub fn told(paused: &Paused) -> Value {
-    json!({ "at": At(paused.at).to_rfc3339(), "by": paused.by, "reason": paused.reason })
+    json!({
+        "at": At(paused.at).to_rfc3339(), "by": paused.by, "reason": paused.reason,
+        "everywhere": !paused.is_here_only,
+    })
 }
 
 fn listed(subject: &Subject, paused: &Paused) -> Value {
@@ -54,7 +57,8 @@ async fn pause(
 ) -> Result<(), Problem> {
     let Asked { reason, by } = serve::body(headers, read)?;
     let (reason, by) = (serve::reason(&reason)?, caller.acts_as(&by)?);
-    Ok(shared.ops.engine.pause_for_operator(subject, by, reason).await?)
+    shared.ops.engine.pause_for_operator(subject, by, reason).await?;
+    Ok(())
 }
 
 fn tenant(name: String) -> Result<Subject, Problem> {
@@ -98,10 +102,11 @@ pub async fn pause_system(
 /// Lets a system go on; without a pause nothing changes.
 pub async fn resume_system(
     State(shared): State<Arc<Shared>>,
+    Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
 ) -> Result<Json<Value>, Problem> {
     let subject = system(&shared, name)?;
-    shared.ops.engine.resume_for_operator(&subject).await?;
+    shared.ops.engine.resume_for_operator(&subject, caller.name()).await?;
     Ok(answer(&shared, &subject))
 }
 
@@ -121,9 +126,10 @@ pub async fn pause_tenant(
 /// Lets a tenant's jobs go on; without a pause nothing changes.
 pub async fn resume_tenant(
     State(shared): State<Arc<Shared>>,
+    Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
 ) -> Result<Json<Value>, Problem> {
     let subject = tenant(name)?;
-    shared.ops.engine.resume_for_operator(&subject).await?;
+    shared.ops.engine.resume_for_operator(&subject, caller.name()).await?;
     Ok(answer(&shared, &subject))
 }

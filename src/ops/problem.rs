@@ -7,6 +7,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
+use crate::engine::decisions::DecisionError;
 use crate::engine::journal::JournalError;
 use crate::engine::operators::LetterError;
 use crate::store::StoreError;
@@ -182,6 +183,16 @@ impl From<LetterError> for Problem {
         match error {
             LetterError::Journal(error) => error.into(),
             broker @ LetterError::Broker { .. } => Problem::new(Kind::Unavailable, broker.to_string()),
+        }
+    }
+}
+
+impl From<DecisionError> for Problem {
+    fn from(error: DecisionError) -> Self {
+        match error {
+            DecisionError::Journal(error) => error.into(),
+            unpublished @ DecisionError::Unpublished(_) => Problem::new(Kind::Unavailable, unpublished.to_string()),
+            unread @ DecisionError::Unread => Problem::new(Kind::TimedOut, unread.to_string()),
         }
     }
 }

@@ -5,10 +5,11 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::{Path, State};
+use axum::{Extension, Json};
 use serde_json::{Value, json};
 
+use super::guard::Caller;
 use super::pauses;
 use super::problem::{Kind, Problem};
 use super::serve::Shared;
@@ -46,10 +47,14 @@ pub fn all(shared: &Shared) -> Vec<Value> {
     shared.ops.engine.gates().iter().map(|(name, gate)| view(shared, name, gate)).collect()
 }
 
-/// Ends a hold; without one nothing changes.
-pub async fn release(State(shared): State<Arc<Shared>>, Path(name): Path<String>) -> Result<Json<Value>, Problem> {
+/// Ends a hold, at every worker; without one nothing changes.
+pub async fn release(
+    State(shared): State<Arc<Shared>>,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<String>,
+) -> Result<Json<Value>, Problem> {
     let gate = shared.ops.engine.gates().get(&name).ok_or(Kind::UnknownSystem)?;
     tracing::info!(system = name, held = gate.is_held(), "an operator releases a system");
-    gate.release();
+    shared.ops.engine.release_system_for_operator(&name, caller.name()).await?;
     Ok(Json(view(&shared, &name, gate)))
 }

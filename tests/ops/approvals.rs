@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use crate::bench::{Bench, Setup, bench, bench_with, id, shop_job};
 use crate::command_line::say;
 use crate::http::{ask, get, post};
+use crate::stand_ins::TestBroker;
 
 fn path(number: u128, more: &str) -> String {
     format!("/v1/approvals/acme/{}{more}", id(number))
@@ -177,9 +178,10 @@ async fn a_job_that_failed_before_the_configuration_wanted_approvals_asks_for_on
     let first = bench_with(Setup { store: Arc::clone(&store), ..Setup::default() }).await;
     // Refused at the deletion: something had begun.
     first.job(1, "rejected", "failed").await;
+    let broker = TestBroker::with_control(&first.broker.control);
     drop(first);
     let policy = Policy { needs_approval: true, ..Policy::default() };
-    let second = bench_with(Setup { store, policy, ..Setup::default() }).await;
+    let second = bench_with(Setup { store, policy, broker, ..Setup::default() }).await;
     let mut again = shop_job(&id(1), "rejected");
     again["retry"] = json!(true);
     second.send(&again);
@@ -188,21 +190,36 @@ async fn a_job_that_failed_before_the_configuration_wanted_approvals_asks_for_on
 }
 
 #[tokio::test]
-async fn with_the_store_an_approval_is_lost_and_asked_for_again_and_with_it_kept_it_is_heeded() {
+async fn an_approval_is_heeded_by_the_worker_after_this_one_with_its_store_and_without() {
     let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
     let first = bench_with(Setup { store: Arc::clone(&store), ..Setup::default() }).await;
     let copies = [first.asks(1, "ann", "ann").await, first.asks(2, "eve", "ann").await];
     for number in [1, 2] {
         assert_eq!(first.decides(number, "approve", "bob").await.status, 200);
     }
-    drop(first);
-    let kept = bench_with(Setup { store, ..Setup::default() }).await;
+    let broker = || TestBroker::with_control(&first.broker.control);
+    let kept = bench_with(Setup { store, broker: broker(), ..Setup::default() }).await;
     assert_eq!(get(kept.addr, &path(1, "")).await.json()["decided"]["by"], "bob");
     kept.broker.come_back(&copies[0]);
     kept.broker.event("completed", &id(1)).await;
 
-    let lost = bench().await;
+    // It finds what was shown there, and what was decided about it stands.
+    let lost = bench_with(Setup { broker: broker(), ..Setup::default() }).await;
     lost.broker.come_back(&copies[1]);
+    let parked = lost.broker.parked(&id(2), 1).await;
+    let one = lost.until(&path(2, ""), |one| one["preview"].is_string()).await;
+    assert_eq!((&one["decided"]["by"], &one["decided"]["decision"]), (&json!("bob"), &json!("approved")));
+    lost.broker.come_back(&parked);
+    lost.broker.event("completed", &id(2)).await;
+}
+
+#[tokio::test]
+async fn with_store_and_stream_an_approval_is_lost_and_asked_for_again() {
+    let first = bench().await;
+    let copy = first.asks(2, "eve", "ann").await;
+    assert_eq!(first.decides(2, "approve", "bob").await.status, 200);
+    let lost = bench().await;
+    lost.broker.come_back(&copy);
     let again = lost.broker.event("needs_input", &id(2)).await;
     assert_eq!(
         (&again["data"]["inputs"][0]["kind"], &again["data"]["approval"]["decision"]),

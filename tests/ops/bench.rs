@@ -48,6 +48,7 @@ pub struct Setup {
     pub runs: bool,
     pub engine: fn(&mut Settings),
     pub gate: fn(&mut GateSettings),
+    pub broker: Arc<TestBroker>,
 }
 
 impl Default for Setup {
@@ -55,7 +56,17 @@ impl Default for Setup {
         let store = Arc::new(MemoryStore::new());
         let policy = Policy::default();
         let (change, engine, gate) = (|_: &mut _| {}, |_: &mut _| {}, |_: &mut _| {});
-        Setup { store, token: None, imports: BTreeMap::new(), change, policy, runs: true, engine, gate }
+        Setup {
+            store,
+            token: None,
+            imports: BTreeMap::new(),
+            change,
+            policy,
+            runs: true,
+            engine,
+            gate,
+            broker: TestBroker::new(),
+        }
     }
 }
 
@@ -104,7 +115,7 @@ pub async fn bench() -> Bench {
 }
 
 pub async fn bench_with(setup: Setup) -> Bench {
-    let broker = TestBroker::new();
+    let broker = setup.broker;
     let (shop, library) = (Shop::new("shop", Kind::EasyCms), Shop::new("library", Kind::VitalSource));
     let rules: BTreeMap<String, Rules> =
         [("shop".to_owned(), Rules::new(Kind::EasyCms)), ("library".to_owned(), Rules::new(Kind::VitalSource))].into();

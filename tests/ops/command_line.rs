@@ -138,7 +138,7 @@ async fn dead_letters_are_replayed_slowly_and_by_age_and_none_twice() {
 async fn systems_and_tenants_are_paused_resumed_listed_and_released() {
     let bench = bench().await;
     let said = say(&bench, "jobs pause --system shop --reason too~slow --by operations").await;
-    assert_eq!((said.exit, said.out.as_str()), (Exit::Done, "paused\n"));
+    assert_eq!((said.exit, said.out.as_str()), (Exit::Done, "paused, at every worker\n"));
     say(&bench, "jobs pause --tenant acme --reason wrong~list --by operations").await;
     let said = say(&bench, "jobs paused").await;
     assert!(said.out.contains("too slow") && said.out.contains("wrong list"), "{}", said.out);

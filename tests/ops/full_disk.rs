@@ -237,9 +237,9 @@ async fn what_could_not_be_released_stays_held_and_is_released_later() {
     let copy = bench.broker.parked(&id(1), 1).await;
     let scope = Scope::Tenant("acme".to_owned());
     store.refuse(|_| true);
-    assert!(bench.engine.release_guard(&scope).await.is_err());
+    assert!(bench.engine.release_guard(&scope, "operations").await.is_err());
     store.relent();
-    assert_eq!(bench.engine.release_guard(&scope).await.unwrap(), 1);
+    assert_eq!(bench.engine.release_guard(&scope, "operations").await.unwrap(), 1);
     bench.broker.come_back(&copy);
     bench.broker.event("completed", &id(1)).await;
     assert_eq!(store.held_rows(), 0);

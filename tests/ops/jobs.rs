@@ -96,7 +96,10 @@ async fn a_job_in_hand_is_cancelled_before_its_first_destructive_call() {
     let job = get(bench.addr, &path).await.json();
     assert_eq!((job["state"].as_str(), job["in_hand"].as_bool()), (Some("open"), Some(true)));
     let answer = post(bench.addr, &format!("{path}/cancel"), &json!({})).await;
-    assert_eq!((answer.status, answer.json()), (202, json!({ "state": "cancelling", "known": true })));
+    assert_eq!(
+        (answer.status, answer.json()),
+        (202, json!({ "state": "cancelling", "known": true, "everywhere": true }))
+    );
     assert_eq!(get(bench.addr, &path).await.json()["cancel_requested"], true);
     bench.shop.door.cancel();
     bench.broker.event("cancelled", &id(1)).await;
@@ -124,7 +127,10 @@ async fn a_cancellation_that_comes_before_its_job_ends_it_on_arrival() {
     let path = format!("/v1/jobs/acme/{}", id(1));
     assert_eq!(get(bench.addr, &path).await.problem(404), "unknown-job");
     let answer = post(bench.addr, &format!("{path}/cancel"), &json!({})).await;
-    assert_eq!((answer.status, answer.json()), (202, json!({ "state": "cancelling", "known": false })));
+    assert_eq!(
+        (answer.status, answer.json()),
+        (202, json!({ "state": "cancelling", "known": false, "everywhere": true }))
+    );
     bench.job(1, "ann", "cancelled").await;
 }
 

@@ -26,7 +26,14 @@ struct Message {
     redelivered: bool,
 }
 
+/// A control stream; more than one broker may share it.
+pub type Stream = watch::Sender<Vec<(Properties, Bytes)>>;
+
 pub struct TestBroker {
+    /// What every worker reads.
+    pub control: Stream,
+    /// Says no to every publish to the control stream.
+    pub refuses_control: watch::Sender<bool>,
     sender: mpsc::UnboundedSender<Message>,
     receiver: tokio::sync::Mutex<mpsc::UnboundedReceiver<Message>>,
     given_back: watch::Sender<Vec<Message>>,
@@ -59,8 +66,15 @@ impl Settle for Shelf {
 
 impl TestBroker {
     pub fn new() -> Arc<TestBroker> {
+        TestBroker::with_control(&Stream::new(Vec::new()))
+    }
+
+    /// One that shares the control stream of another.
+    pub fn with_control(control: &Stream) -> Arc<TestBroker> {
         let (sender, receiver) = mpsc::unbounded_channel();
         Arc::new(TestBroker {
+            control: control.clone(),
+            refuses_control: watch::Sender::new(false),
             sender,
             receiver: tokio::sync::Mutex::new(receiver),
             letters: Mutex::default(),
@@ -157,8 +171,16 @@ impl Broker for TestBroker {
         })
     }
 
-    async fn next_control(&self, _after: Option<Place>) -> Option<Control> {
-        None
+    async fn next_control(&self, after: Option<Place>) -> Option<Control> {
+        let offset = after.map_or(0, |after| after.offset() + 1);
+        let place = usize::try_from(offset).unwrap();
+        let mut stream = self.control.subscribe();
+        let there = tokio::select! {
+            there = stream.wait_for(|all| all.len() > place) => there.unwrap(),
+            () = self.stopped.cancelled() => return None,
+        };
+        let (properties, body) = there[place].clone();
+        Some(Control { offset, properties, body })
     }
 
     async fn publish(&self, publication: Publication) -> Result<(), PublishError> {
@@ -169,6 +191,11 @@ impl Broker for TestBroker {
             }
             Destination::Resume => self.deliver(publication.clone(), Via::Resume),
             Destination::Requests => self.deliver(publication.clone(), Via::Requests),
+            Destination::Control if *self.refuses_control.borrow() => return Err(PublishError::Refused),
+            Destination::Control => {
+                let Publication { properties, body, .. } = publication.clone();
+                self.control.send_modify(|all| all.push((properties, body)));
+            }
             _ => {}
         }
         self.published.send_modify(|all| all.push(publication));

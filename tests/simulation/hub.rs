@@ -216,7 +216,7 @@ impl Hub {
                 });
             }
             Destination::DeadLetter => self.state().letters.push(DeadLetter { properties, body }),
-            Destination::Cancel => self.state().control.push(body),
+            Destination::Cancel | Destination::Control => self.state().control.push(body),
             Destination::Requests => self.queue(properties, body, Via::Requests),
             Destination::Resume => self.queue(properties, body, Via::Resume),
             Destination::Wait(tier) => {

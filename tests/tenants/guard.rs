@@ -81,7 +81,7 @@ async fn what_is_released_goes_on_and_what_is_discarded_ends_as_cancelled_withou
     let bench = Bench::with(KEPT).await;
     let sent = send(&bench, "acme", 1..5).await;
     let (person, job) = &sent[3];
-    assert_eq!(bench.engine.release_guard(&tenant()).await.unwrap(), 1);
+    assert_eq!(bench.engine.release_guard(&tenant(), "operations").await.unwrap(), 1);
     come_back(&bench).await;
     bench.post.event(id(job), "completed").await;
     assert!(!bench.is_in_shop(person));
@@ -89,7 +89,7 @@ async fn what_is_released_goes_on_and_what_is_discarded_ends_as_cancelled_withou
     let sent = send(&bench, "acme", 5..6).await;
     let (person, job) = &sent[0];
     assert!(is_held(&bench, job));
-    assert_eq!(bench.engine.discard_guarded(&tenant()).await.unwrap(), 1);
+    assert_eq!(bench.engine.discard_guarded(&tenant(), "operations").await.unwrap(), 1);
     come_back(&bench).await;
     let event = bench.post.event(id(job), "cancelled").await;
     assert_eq!(event["data"]["final"], true);
@@ -125,7 +125,7 @@ async fn a_lost_store_releases_nothing() {
     let ids: Vec<_> = seen.of(id(job)).iter().map(|event| event["id"].as_str().unwrap().to_owned()).collect();
     assert_eq!(ids.len(), 2);
     assert_eq!(ids[0], ids[1], "the event is a repeat that consumers drop");
-    bench.engine.release_guard(&tenant()).await.unwrap();
+    bench.engine.release_guard(&tenant(), "operations").await.unwrap();
     come_back(&bench).await;
     bench.post.event(id(job), "completed").await;
     bench.end().await;
@@ -151,7 +151,7 @@ async fn a_continuation_does_not_slip_past_the_guard() {
     bench.post.until("the ack", |seen| seen.acked > acked).await;
     assert!(is_held(&bench, job) && bench.is_in_shop(person));
     // Two copies are parked now; the older one is stale.
-    bench.engine.release_guard(&tenant()).await.unwrap();
+    bench.engine.release_guard(&tenant(), "operations").await.unwrap();
     come_back(&bench).await;
     bench.post.event(id(job), "completed").await;
     assert_eq!(bench.post.seen().of(id(job)).len(), 2);
@@ -194,11 +194,11 @@ async fn a_systems_ceiling_counts_the_jobs_of_every_tenant_and_a_job_needs_every
     let elsewhere = job("other", json!([{ "system": "loyalty", "method": "program_api", "member": member }]));
     bench.send(&elsewhere);
     bench.post.event(id(&elsewhere), "completed").await;
-    assert_eq!(bench.engine.release_guard(&shop).await.unwrap(), 2);
+    assert_eq!(bench.engine.release_guard(&shop, "operations").await.unwrap(), 2);
     come_back(&bench).await;
     bench.post.event(id(&third[0].1), "completed").await;
     assert!(is_held(&bench, &both[0].1), "the tenant's hold stands");
-    assert_eq!(bench.engine.release_guard(&tenant()).await.unwrap(), 1);
+    assert_eq!(bench.engine.release_guard(&tenant(), "operations").await.unwrap(), 1);
     come_back(&bench).await;
     bench.post.event(id(&both[0].1), "completed").await;
     bench.end().await;

@@ -169,6 +169,7 @@ impl Broker for Post {
             Destination::Resume => {
                 self.sender.send(Waiting { publication, via: Via::Resume, redelivered: false }).ok().unwrap();
             }
+            Destination::Control => self.control(publication.properties, publication.body),
             Destination::Requests | Destination::Cancel => panic!("the worker publishes no requests"),
         }
         Ok(())

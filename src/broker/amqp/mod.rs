@@ -251,6 +251,10 @@ impl Broker for AmqpBroker {
         self.shared.control.next(after).await
     }
 
+    fn has_control(&self) -> bool {
+        self.shared.config.want_control
+    }
+
     fn jobs_queue(&self) -> String {
         self.shared.topology.name("jobs")
     }

@@ -275,7 +275,7 @@ impl Broker for SpoolBroker {
             Destination::Requests => self.enqueue(publication, Via::Requests),
             Destination::Resume => self.enqueue(publication, Via::Resume),
             Destination::Wait(tier) => self.park(publication, tier),
-            Destination::Cancel => {
+            Destination::Cancel | Destination::Control => {
                 let mut state = self.shared.state();
                 let Publication { properties, body, .. } = publication;
                 self.control.push(Control { offset: state.controls, properties, body });

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::broker::{DeadLetter, Destination, HeaderValue, Publication, PublishError, Verdict};
+use crate::engine::decisions::{MOST_JOBS, What};
 use crate::engine::envelope::{self, header};
 use crate::engine::journal::{JournalError, ended_of, forget_checkpoints};
 use crate::engine::{Engine, retention};
@@ -285,8 +286,17 @@ impl Engine {
             Choice::Take(Verdict::Remove)
         };
         let swept = self.sweep(filter, limit, &mut discard).await;
-        for (key, run) in given_up {
-            self.give_up(&key, run, why).await?;
+        let mut batch = Batch::new();
+        for portion in given_up.chunks(MOST_JOBS) {
+            let (jobs, runs) = portion.iter().cloned().unzip();
+            self.keep_decision(&self.decided(&why.by, &why.reason, What::Discard { jobs, runs }), &mut batch);
+        }
+        if !given_up.is_empty() {
+            self.store.submit(batch).await?;
+            for (key, run) in &given_up {
+                self.give_up(key, *run, why, self.now()).await?;
+            }
+            self.tell_everywhere().await;
         }
         swept
     }
@@ -324,7 +334,13 @@ impl Engine {
     }
 
     /// Forgets the checkpoints of a failed run and notes who decided so.
-    async fn give_up(&self, key: &JobKey, run: u32, why: &Discard) -> Result<(), LetterError> {
+    pub(in crate::engine) async fn give_up(
+        &self,
+        key: &JobKey,
+        run: u32,
+        why: &Discard,
+        at: At,
+    ) -> Result<(), JournalError> {
         // In hand: a later run goes on, and its checkpoints are needed.
         let Ok(_hand) = tokio::time::timeout(HAND_WAIT, self.hands.take(key)).await else { return Ok(()) };
         let failed = |outcome| outcome == JobOutcome::Failed;
@@ -333,10 +349,9 @@ impl Engine {
         }
         let mut batch = Batch::new();
         forget_checkpoints(&*self.store, key, &mut batch)?;
-        let now = self.now();
-        let note = Discarded { at: now.to_rfc3339(), by: why.by.clone(), reason: why.reason.clone() };
+        let note = Discarded { at: at.to_rfc3339(), by: why.by.clone(), reason: why.reason.clone() };
         let row = discarded_row(key);
-        retention::expire_fact(&mut batch, now.plus(self.settings.retain_finished), &row);
+        retention::expire_fact(&mut batch, self.now().plus(self.settings.retain_finished), &row);
         batch.put(Table::Meta, row, serde_json::to_vec(&note).unwrap_or_default());
         Ok(self.store.submit(batch).await?)
     }

@@ -7,7 +7,7 @@ import { exactly, h, number, span, table, words } from "./dom.js";
 export function state(system) {
   const told = [];
   if (system.held) told.push(h("strong", { class: "bad" }, "held"));
-  if (system.paused) told.push(h("strong", { class: "warn" }, "paused"));
+  if (system.paused) told.push(h("strong", { class: "warn" }, system.paused.everywhere ? "paused" : "paused here; other workers do not know it yet"));
   if (system.breaker_open) told.push(h("span", { class: "warn" }, "failing, tried now and then"));
   if (system.paused_seconds) told.push(h("span", { class: "warn" }, `asks us to wait ${span(system.paused_seconds)}`));
   if (told.length === 0) told.push(h("span", { class: "good" }, "working"));

@@ -1,0 +1,376 @@
+//! Operators' decisions on their way to every worker: by the control stream.
+//!
+//! The rule it keeps: a decision counts in the order of the stream, at every worker alike. One that
+//! only ever prevents an erasure (a pause, a cancellation, a letter given up) takes effect at the worker
+//! that was asked at once, and is kept until the stream has it; one that lets something go on takes
+//! effect nowhere before the stream has it.
+//!
+//! In reading order: `message` (its bytes and their MAC), this file (published, kept, waited for),
+//! `taking` (read from the stream and carried out).
+
+mod message;
+mod taking;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Notify, oneshot};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+pub(crate) use message::Reading;
+pub use message::{Decided, What};
+pub use taking::Taken;
+
+use super::Engine;
+use super::journal::JournalError;
+use crate::broker::{Destination, Link, Properties, Publication, PublishError};
+use crate::job::At;
+use crate::store::{Batch, StoreError, Table};
+
+/// Decisions that the stream does not have yet, by when they were made.
+const KEPT: &[u8] = b"decision/kept/";
+/// Decisions that were carried out.
+const SEEN: &[u8] = b"decision/seen/";
+/// An operator is told within this whether the broker has the decision.
+const PUBLISHED_WITHIN: Duration = Duration::from_secs(10);
+/// And within this, whether this worker has read it back.
+const READ_WITHIN: Duration = Duration::from_secs(10);
+/// Jobs named in one message.
+pub(crate) const MOST_JOBS: usize = 500;
+/// How long the control stream keeps a message.
+const STREAM: Duration = Duration::from_secs(90 * 86_400);
+/// Segments of the stream go as a whole, so that a message may lie longer; what is older is not obeyed.
+const TOO_OLD: Duration = Duration::from_secs(91 * 86_400);
+/// A pause that stands this long is told again, so that a new store hears of it.
+const TOLD_AGAIN: Duration = Duration::from_secs(STREAM.as_secs() / 2);
+/// Not all workers tell it at once.
+const SPREAD: Duration = Duration::from_secs(86_400);
+/// How often what is kept is published again, at first and at most.
+const AGAIN: Duration = Duration::from_secs(1);
+const AGAIN_LONGEST: Duration = Duration::from_secs(15);
+/// How often standing pauses are looked through.
+const LOOK: Duration = Duration::from_secs(60);
+/// Where the broker is there and the stream is not to be written or read for this long, work goes on.
+const CAUGHT_UP_WITHIN: Duration = Duration::from_secs(60);
+
+/// Why a decision was not carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum DecisionError {
+    /// The broker has not confirmed it.
+    #[error(
+        "the broker has not taken the decision, and nothing was changed here: {0}; ask again (should the broker have it all the same, it takes effect once)"
+    )]
+    Unpublished(PublishError),
+    /// It is in the stream, and this worker has not read so far.
+    #[error("the broker has the decision, and this worker has not carried it out yet")]
+    Unread,
+    /// The records cannot be used.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+}
+
+impl From<StoreError> for DecisionError {
+    fn from(error: StoreError) -> Self {
+        DecisionError::Journal(error.into())
+    }
+}
+
+/// Who has a decision that took effect here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Told {
+    /// The broker has it, so that every worker gets it.
+    Everywhere,
+    /// This worker alone; it is published once the broker takes it.
+    HereOnly,
+}
+
+/// The decisions under way.
+#[derive(Debug, Default)]
+pub(crate) struct Decisions {
+    /// One at a time: what is decided here one after the other lies in the stream in this order.
+    sending: tokio::sync::Mutex<()>,
+    /// Kept ones that were confirmed and not read back yet.
+    sent: Mutex<HashSet<Uuid>>,
+    waiting: Mutex<HashMap<Uuid, oneshot::Sender<Taken>>>,
+    /// Standing pauses are to be looked through now.
+    look: AtomicBool,
+    more: Notify,
+}
+
+impl Decisions {
+    fn wait_for(&self, id: Uuid) -> oneshot::Receiver<Taken> {
+        let (sender, taken) = oneshot::channel();
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).insert(id, sender);
+        taken
+    }
+
+    fn forget(&self, id: Uuid) {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+    }
+
+    /// It was read and carried out.
+    fn tell(&self, id: Uuid, taken: Taken) {
+        self.sent.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+        let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+        if let Some(waiting) = waiting {
+            // Whoever asked may have gone.
+            let _ = waiting.send(taken);
+        }
+    }
+}
+
+fn kept_row(decided: &Decided) -> Vec<u8> {
+    [KEPT, &decided.at.0.to_be_bytes(), decided.id.as_bytes()].concat()
+}
+
+fn seen_row(id: Uuid) -> Vec<u8> {
+    [SEEN, id.as_bytes()].concat()
+}
+
+impl Engine {
+    /// A decision made now.
+    pub(crate) fn decided(&self, by: &str, reason: &str, what: What) -> Decided {
+        Decided {
+            id: Uuid::new_v4(),
+            environment: self.accepts.environment.clone(),
+            at: self.now(),
+            worker: self.settings.worker_id.clone(),
+            by: by.to_owned(),
+            reason: reason.to_owned(),
+            what,
+        }
+    }
+
+    /// Publishes a decision, and returns once this worker has read it back from the stream and carried
+    /// it out, as every other does.
+    pub(crate) async fn carry_out(&self, decided: &Decided) -> Result<Taken, DecisionError> {
+        // A worker that cannot write would carry it out at some time, and say now that it could not.
+        self.store.check().await?;
+        if !self.broker.has_control() {
+            return Ok(self.take_decision(decided, Batch::new()).await?);
+        }
+        let taken = self.decisions.wait_for(decided.id);
+        let published = async {
+            let _alone = self.decisions.sending.lock().await;
+            self.publish_kept().await?;
+            self.publish_decision(decided).await
+        };
+        let published = tokio::time::timeout(PUBLISHED_WITHIN, published).await;
+        if let Err(error) = published.unwrap_or(Err(PublishError::TimedOut(PUBLISHED_WITHIN))) {
+            self.decisions.forget(decided.id);
+            tracing::warn!(%error, decision = decided.what.word(), "an operator's decision is not taken by the broker");
+            return Err(DecisionError::Unpublished(error));
+        }
+        match tokio::time::timeout(READ_WITHIN, taken).await {
+            Ok(Ok(taken)) => Ok(taken),
+            Ok(Err(_)) | Err(_) => {
+                self.decisions.forget(decided.id);
+                Err(DecisionError::Unread)
+            }
+        }
+    }
+
+    /// Puts a decision into the batch that gives it effect here: it stays there until it was read from
+    /// the stream.
+    pub(crate) fn keep_decision(&self, decided: &Decided, batch: &mut Batch) {
+        if self.broker.has_control() {
+            batch.put(Table::Meta, kept_row(decided), decided.to_body(&self.keyring));
+        }
+    }
+
+    /// As [`Engine::keep_decision`], where what it says is done by then and is not to be done once more
+    /// when it is read.
+    pub(crate) fn keep_done(&self, decided: &Decided, batch: &mut Batch) {
+        self.keep_decision(decided, batch);
+        self.note_seen(decided, batch);
+    }
+
+    /// Publishes what is kept, for a while.
+    pub(crate) async fn tell_everywhere(&self) -> Told {
+        if !self.broker.has_control() {
+            return Told::Everywhere;
+        }
+        let published = async {
+            let _alone = self.decisions.sending.lock().await;
+            self.publish_kept().await
+        };
+        match tokio::time::timeout(PUBLISHED_WITHIN, published).await {
+            Ok(Ok(())) => Told::Everywhere,
+            Ok(Err(_)) | Err(_) => {
+                tracing::warn!(
+                    "an operator's decision has effect at this worker alone until the broker has taken it; others do not know it yet"
+                );
+                self.decisions.more.notify_one();
+                Told::HereOnly
+            }
+        }
+    }
+
+    /// Something new is kept.
+    pub(crate) fn decisions_more(&self) {
+        self.decisions.more.notify_one();
+    }
+
+    /// What was published before lies in a stream that is no more.
+    pub(crate) fn begin_telling_anew(&self) {
+        self.decisions.sent.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.decisions.look.store(true, Ordering::Release);
+        self.decisions.more.notify_one();
+    }
+
+    async fn publish_decision(&self, decided: &Decided) -> Result<(), PublishError> {
+        self.publish_control(decided.id, decided.to_body(&self.keyring)).await
+    }
+
+    async fn publish_control(&self, id: Uuid, body: Vec<u8>) -> Result<(), PublishError> {
+        let properties = Properties {
+            content_type: Some("application/json".to_owned()),
+            message_id: Some(id.to_string()),
+            kind: Some(message::SCHEMA.to_owned()),
+            app_id: Some("erasure-worker".to_owned()),
+            timestamp: u64::try_from(self.now().0 / 1000).ok(),
+            ..Properties::default()
+        };
+        self.broker.publish(Publication { to: Destination::Control, properties, body: body.into() }).await
+    }
+
+    /// Kept decisions in the order in which they were made.
+    pub(crate) fn kept_decisions(&self) -> Result<Vec<Decided>, StoreError> {
+        let rows = self.store.scan(Table::Meta, KEPT, None, usize::MAX)?;
+        Ok(rows
+            .iter()
+            .filter_map(|(_, body)| match Decided::read(body, &self.keyring) {
+                Reading::Ours(decided) => Some(*decided),
+                _ => {
+                    tracing::error!("a decision that was kept for other workers cannot be read; they do not get it");
+                    None
+                }
+            })
+            .collect())
+    }
+
+    /// How many decisions other workers cannot know yet.
+    ///
+    /// # Errors
+    /// Where the store fails.
+    pub fn decisions_untold(&self) -> Result<usize, StoreError> {
+        let rows = self.store.scan(Table::Meta, KEPT, None, usize::MAX)?;
+        let sent = self.decisions.sent.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_untold = |row: &[u8]| {
+            let id = row.get(KEPT.len() + 8..).and_then(|id| Uuid::from_slice(id).ok());
+            id.is_some_and(|id| !sent.contains(&id))
+        };
+        Ok(rows.iter().filter(|(row, _)| is_untold(row)).count())
+    }
+
+    async fn publish_kept(&self) -> Result<(), PublishError> {
+        let kept = self.kept_decisions().map_err(|error| PublishError::Down(error.to_string()))?;
+        for decided in kept {
+            let is_sent = self.decisions.sent.lock().unwrap_or_else(PoisonError::into_inner).contains(&decided.id);
+            if is_sent {
+                continue;
+            }
+            self.publish_decision(&decided).await?;
+            self.decisions.sent.lock().unwrap_or_else(PoisonError::into_inner).insert(decided.id);
+        }
+        Ok(())
+    }
+
+    /// Publishes kept decisions until the broker has them, and standing pauses before it forgets them.
+    pub(crate) async fn decisions_loop(self: Arc<Self>) {
+        if !self.broker.has_control() {
+            return;
+        }
+        let (mut failing, mut looked_at) = (None::<Duration>, None::<Instant>);
+        loop {
+            let published = {
+                let _alone = self.decisions.sending.lock().await;
+                self.publish_kept().await
+            };
+            match published {
+                Ok(()) => {
+                    if failing.take().is_some() {
+                        tracing::info!("the broker has every operator's decision again");
+                    }
+                }
+                Err(error) => {
+                    if failing.is_none() {
+                        tracing::warn!(%error, "operators' decisions do not reach the broker; other workers do not know them yet");
+                    }
+                    failing = Some(failing.map_or(AGAIN, |pause| (pause * 2).min(AGAIN_LONGEST)));
+                }
+            }
+            let is_time =
+                self.decisions.look.swap(false, Ordering::AcqRel) || looked_at.is_none_or(|at| at.elapsed() >= LOOK);
+            if failing.is_none() && is_time {
+                looked_at = Some(Instant::now());
+                self.tell_pauses_again().await;
+            }
+            tokio::select! {
+                biased;
+                () = self.draining.cancelled() => return,
+                () = tokio::time::sleep(failing.unwrap_or(LOOK)) => {}
+                () = self.decisions.more.notified(), if failing.is_none() => {}
+            }
+        }
+    }
+
+    /// A pause that outlives the stream's memory is told again, by whichever worker comes first.
+    async fn tell_pauses_again(&self) {
+        let now = self.now();
+        for (subject, paused) in self.pauses.settled() {
+            let spread = SPREAD.mul_f64((self.chance)());
+            if paused.told_at != 0 && now.since(At(paused.told_at)) < TOLD_AGAIN + spread {
+                continue;
+            }
+            let what = What::Pause { subject: subject.clone(), since: At(paused.at), again: true };
+            let decided = self.decided(&paused.by, &paused.reason, what);
+            let _alone = self.decisions.sending.lock().await;
+            match self.publish_decision(&decided).await {
+                Ok(()) => tracing::info!(%subject, "a pause that stands is told to new workers as well"),
+                Err(error) => return tracing::warn!(%error, %subject, "a pause that stands cannot be told again"),
+            }
+        }
+    }
+
+    /// Reads the control stream up to its present end, before the first job is taken: what was decided
+    /// while this worker was not there, or before its store was, is obeyed by its first call.
+    pub(crate) async fn catch_up(&self) {
+        if !self.broker.has_control() {
+            return;
+        }
+        let mark = self.decided("", "", What::Mark);
+        let taken = self.decisions.wait_for(mark.id);
+        let publish = async {
+            loop {
+                match self.publish_decision(&mark).await {
+                    Ok(()) => return,
+                    Err(error) => tracing::debug!(%error, "the control stream cannot be written yet"),
+                }
+                tokio::time::sleep(AGAIN).await;
+            }
+        };
+        let caught_up = async {
+            publish.await;
+            let _ = taken.await;
+        };
+        let given_up = async {
+            // Without a broker there are no jobs either.
+            let mut link = self.broker.link();
+            let _ = link.wait_for(|link| *link == Link::Up).await;
+            tokio::time::sleep(CAUGHT_UP_WITHIN).await;
+        };
+        tokio::select! {
+            biased;
+            () = self.draining.cancelled() => {}
+            () = caught_up => tracing::debug!("the control stream was read to its end"),
+            () = given_up => tracing::error!(
+                "the control stream could not be written or read to its end; decisions made at other workers may not be known here. Look at the broker's permissions (write erasure.control, read erasure.control.log)"
+            ),
+        }
+        self.decisions.forget(mark.id);
+    }
+}
