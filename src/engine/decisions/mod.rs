@@ -303,9 +303,11 @@ impl Engine {
                     failing = Some(failing.map_or(AGAIN, |pause| (pause * 2).min(AGAIN_LONGEST)));
                 }
             }
-            let is_time =
-                self.decisions.look.swap(false, Ordering::AcqRel) || looked_at.is_none_or(|at| at.elapsed() >= LOOK);
-            if failing.is_none() && is_time {
+            let is_due = || {
+                let is_wanted = self.decisions.look.swap(false, Ordering::AcqRel);
+                is_wanted || looked_at.is_none_or(|at| at.elapsed() >= LOOK)
+            };
+            if failing.is_none() && is_due() {
                 looked_at = Some(Instant::now());
                 self.tell_pauses_again().await;
             }
