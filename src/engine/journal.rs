@@ -223,12 +223,13 @@ impl Journal {
         look(&self.lock())
     }
 
-    /// Another worker may have had the job since. What was read still tells what an operator has seen.
+    /// Another worker may have had the job since, or an operator has ended its wait. What was read still tells
+    /// what an operator has seen.
     pub fn distrust_reads(&self) {
         self.lock().is_distrusted = true;
     }
 
-    /// Where another worker may have had the job, see [`TargetState::forget_first_reads`].
+    /// Where that is so, see [`TargetState::forget_first_reads`].
     pub fn forget_distrusted(&self) {
         let mut state = self.lock();
         if std::mem::take(&mut state.is_distrusted) {

@@ -71,11 +71,13 @@ impl Engine {
             return self.stale(job, record, letter);
         }
         let waits_for_input = matches!(record.waiting, Some((Waiting::Input, _)));
+        // Whoever ended such a wait may have changed what was read before it.
+        let was_stopped = matches!(record.waiting, Some((Waiting::Held | Waiting::Paused | Waiting::Guard, _)));
         // Between two deliveries, or where somebody else parked it, another worker may have had it.
         let was_elsewhere = redelivered || number.is_some_and(|number| number > record.park_written);
         let journal = self.load(job, record)?;
         let is_new = self.adopt(&journal, letter)?;
-        if was_elsewhere || is_new {
+        if was_elsewhere || was_stopped || is_new {
             journal.distrust_reads();
         }
         if number.is_none() {

@@ -386,12 +386,14 @@ impl Engine {
                 return facts;
             }
             let resolved = target.get(Step::one(StepName::Resolve)).and_then(|state| state.answer.as_ref());
-            if let Some(Answer::User { guid, email, fields, .. }) = resolved {
+            // Where the name by which the job knows the user leads nowhere any more, the GUID still does.
+            facts.guid = target.guid().map(|guid| SecretString::from(guid.to_owned()));
+            if let Some(Answer::User { guid, email, .. }) = resolved {
                 facts.guid = Some(SecretString::from(guid.clone()));
                 facts.user_email = email.clone().map(SecretString::from);
-                if matches!(step.name, StepName::OverwriteUser | StepName::ReadBack) {
-                    facts.replacements = flow::fields_to_overwrite(fields, overwrite).into_iter().map(value).collect();
-                }
+            }
+            if matches!(step.name, StepName::OverwriteUser | StepName::ReadBack) {
+                facts.replacements = flow::fields_to_overwrite(target, overwrite).into_iter().map(value).collect();
             }
             facts
         })

@@ -292,7 +292,9 @@ pub fn step_outcome(name: StepName, state: &StepState) -> StepOutcome {
             RowState::Skipped => StepOutcome::Absent,
             RowState::Missing => StepOutcome::Failed,
         },
-        (Some(Answer::Found(_) | Answer::Values { .. } | Answer::Unclear(_)), _) => StepOutcome::Pending,
+        (Some(Answer::Found(_) | Answer::Values { .. } | Answer::Left { .. } | Answer::Unclear(_)), _) => {
+            StepOutcome::Pending
+        }
         (_, Some((FailureKind::Refused, _))) => StepOutcome::Refused,
         (_, Some((FailureKind::UnauthorisedTheirs(_), _))) => StepOutcome::NeedsInput,
         (_, Some(_)) => StepOutcome::Failed,

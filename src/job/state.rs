@@ -4,11 +4,19 @@
 //! the crashed one knew. An intent without an answer reads as doubt, never as done.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::approval::{Approved, Approving, Found};
 use super::journal::{At, Entry};
+use super::model::Field;
 use super::outcome::{InputKind, Reason, TargetEnd};
-use super::step::{Answer, Entitlement, FailureKind, Step, StepName};
+use super::step::{Answer, Entitlement, FailureKind, Identity, Step, StepName};
+
+/// What was read is acted on for so long. After that it is read again before a destructive call.
+const FRESH: Duration = Duration::from_secs(60);
+/// Who somebody is, read again for its age alone, holds twice as long each time, at most 16 minutes: where
+/// calls take minutes to be let through, a job would otherwise read for ever.
+const LONGER_MOST: u32 = 4;
 
 /// How far a step that needs an intent has got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -35,6 +43,8 @@ pub struct StepState {
     pub answered_at: At,
     /// How many answers came since the last reset.
     pub answers: u32,
+    /// How often in a row it was answered anew after its last answer had grown old, with no call made between.
+    pub aged: u32,
     /// The number of the last entry that speaks of this step.
     pub seq: u64,
     /// Settled as done by a read-back.
@@ -63,6 +73,11 @@ impl StepState {
     /// True where the call is known to have taken effect.
     pub fn is_done(&self) -> bool {
         self.settled_done || matches!(self.answer, Some(Answer::Done | Answer::AlreadyDone))
+    }
+
+    /// True where a call of this step may have taken effect: what is read from then on may be of its making.
+    pub fn may_have_acted(&self) -> bool {
+        self.is_done() || self.doubted || self.answers > 0
     }
 
     fn is_refused_proof(&self) -> bool {
@@ -102,6 +117,17 @@ pub struct TargetState {
     pub run_began_at: At,
     /// When anything last happened.
     pub last_at: At,
+    /// The user's GUID as read first: it is never given to another one, so that nobody else is acted on.
+    guid: Option<String>,
+    /// VitalSource: what read-backs showed that no overwrite had covered.
+    pub left: Vec<Field>,
+    /// When a read last showed the person named.
+    pub person_seen_at: At,
+    /// Reads up to this entry are from before a wait that a person, an operator or another worker ended.
+    outlived: u64,
+    /// The last entry about a call that changes something.
+    acted: u64,
+    last_seq: u64,
 }
 
 impl TargetState {
@@ -113,6 +139,26 @@ impl TargetState {
     /// All steps of a kind.
     pub fn all(&self, name: StepName) -> &[StepState] {
         self.steps.get(&name).map_or(&[], Vec::as_slice)
+    }
+
+    /// The GUID of the user that was found first.
+    pub fn guid(&self) -> Option<&str> {
+        self.guid.as_deref()
+    }
+
+    /// True where a read is recent enough to be acted on: it is later than the last continuation, replay,
+    /// approval, hold or pause, and not older than a minute.
+    pub fn is_fresh(&self, step: Step, now: At) -> bool {
+        self.get(step).is_some_and(|state| {
+            let holds = FRESH.saturating_mul(1 << state.aged.min(LONGER_MOST));
+            let is_answered = state.answer.is_some() && state.failure.is_none();
+            is_answered && state.seq > self.outlived && now.since(state.answered_at) < holds
+        })
+    }
+
+    /// True where the person was seen so shortly before that another's record cannot stand there by now.
+    pub fn was_seen_before(&self, at: At) -> bool {
+        self.person_seen_at != At::default() && at.since(self.person_seen_at) < FRESH
     }
 
     /// The kinds of step that anything is known of.
@@ -162,6 +208,7 @@ impl TargetState {
 
     /// Adds one entry of this target (or of the whole job). `seq` rises from entry to entry.
     pub fn apply(&mut self, entry: &Entry, seq: u64) {
+        self.last_seq = seq;
         match entry {
             Entry::Intent { step, at, .. } => {
                 let state = self.step(*step);
@@ -172,10 +219,14 @@ impl TargetState {
                 self.last_at = *at;
             }
             Entry::Answered { step, answer, at, .. } => {
-                if let Some(Answer::Entitlements(listed)) = answer {
-                    self.listed(listed);
+                if let Some(answer) = answer {
+                    self.learn(*step, answer, *at);
                 }
+                let acts_since = self.acted.max(self.outlived);
                 let state = self.step(*step);
+                let has_aged = step.name == StepName::Resolve && at.since(state.answered_at) >= FRESH;
+                state.aged =
+                    if has_aged && state.answer.is_some() && state.seq > acts_since { state.aged + 1 } else { 0 };
                 state.seq = seq;
                 state.answers += 1;
                 state.answered_at = *at;
@@ -187,6 +238,7 @@ impl TargetState {
                 if step.name.needs_intent() {
                     state.intent = Intent::None;
                     state.unclear += u32::from(!state.is_done());
+                    self.acted = seq;
                 }
                 self.last_at = *at;
                 self.advance(step.name);
@@ -217,6 +269,7 @@ impl TargetState {
                     let lost = matches!(kind, FailureKind::Ambiguous | FailureKind::Unreadable);
                     state.intent = if lost { Intent::Doubt } else { Intent::None };
                     state.doubted |= lost;
+                    self.acted = seq;
                 }
                 self.last_at = *at;
             }
@@ -244,10 +297,12 @@ impl TargetState {
             }
             Entry::Continued { at } => {
                 self.continued = Some((seq, *at));
+                self.outlive();
                 self.open_refused_proofs();
                 self.last_at = *at;
             }
             Entry::OfferedAgain { at } => {
+                self.outlive();
                 self.open_refused_proofs();
                 self.last_at = *at;
             }
@@ -272,6 +327,7 @@ impl TargetState {
         self.approving.approved = Some(Approved { by: by.to_owned(), at, found: Found::of(self) });
         self.approving.rejected = None;
         self.asked.remove(&InputKind::Approval);
+        self.outlive();
         if self.touched {
             return;
         }
@@ -306,7 +362,9 @@ impl TargetState {
         if self.end.as_ref().is_some_and(|end| end.outcome.is_erased()) {
             return;
         }
-        self.end = None;
+        // What a read said that ended the run is read anew in any case.
+        let decided = self.end.take().and_then(|end| end.step);
+        self.outlive();
         self.run_began_at = at;
         self.asked.clear();
         // It is asked for again, as by a continuation.
@@ -327,7 +385,8 @@ impl TargetState {
                 // An answer that settled nothing leaves as much open as none.
                 let in_doubt = was.intent == Intent::Doubt
                     || (name.needs_intent() && was.answer.is_some() && !was.is_done() && !is_queued);
-                if (was.is_done() && !is_queued) || in_doubt || (keep_reads && is_first_read) {
+                if (was.is_done() && !is_queued) || in_doubt || (keep_reads && is_first_read && decided != Some(*name))
+                {
                     *state = StepState {
                         intent: if in_doubt { Intent::Doubt } else { Intent::None },
                         answer: was.answer.filter(|_| !in_doubt),
@@ -354,6 +413,31 @@ impl TargetState {
             self.entitlements.clear();
             self.with_access.clear();
         }
+    }
+
+    /// What an answer says beyond its own step.
+    fn learn(&mut self, step: Step, answer: &Answer, at: At) {
+        match answer {
+            Answer::Entitlements(listed) => self.listed(listed),
+            Answer::User { identity, guid, .. } => {
+                if *identity != Identity::Other && self.guid.is_none() {
+                    self.guid = Some(guid.clone());
+                }
+            }
+            Answer::Left { fields } => {
+                let new: Vec<Field> = fields.iter().copied().filter(|field| !self.left.contains(field)).collect();
+                self.left.extend(new);
+            }
+            Answer::Found(Identity::Same) if matches!(step.name, StepName::Resolve | StepName::ReadBack) => {
+                self.person_seen_at = at;
+            }
+            _ => {}
+        }
+    }
+
+    /// Whatever was read until now is read again before the next destructive call that rests on it.
+    pub fn outlive(&mut self) {
+        self.outlived = self.last_seq;
     }
 
     fn listed(&mut self, listed: &[Entitlement]) {
@@ -397,13 +481,14 @@ impl TargetState {
         }
     }
 
-    /// After another worker may have had the job: as long as nothing of ours has or may have taken
+    /// After another worker may have had the job, or a hold, a pause or the guard let it go: as long as nothing of ours has or may have taken
     /// effect, who is there and what gives access is read again, instead of acting on what was true before.
     pub fn forget_first_reads(&mut self) {
         let has_acted = |(name, items): (&StepName, &Vec<StepState>)| {
             let is_open = |state: &StepState| state.is_done() || state.intent != Intent::None || state.doubted;
             name.needs_intent() && items.iter().any(|state| is_open(state) || state.answer.is_some())
         };
+        self.outlive();
         if self.end.is_some() || self.steps.iter().any(has_acted) {
             return;
         }

@@ -240,6 +240,11 @@ pub enum Answer {
         /// True where every overwritten field reads as written.
         stand: bool,
     },
+    /// A read-back shows identifiers of the person that no overwrite has covered: they were empty before.
+    Left {
+        /// Which.
+        fields: Vec<Field>,
+    },
 }
 
 impl Answer {

@@ -2,7 +2,7 @@
 
 use erasure_worker::job::flow::Next;
 use erasure_worker::job::{
-    Answer, CodeState, Entitlement, Entry, Field, Identity, InputKind, StepName, TargetEnd, TargetOutcome,
+    Answer, CodeState, Entitlement, Entry, Field, Identity, InputKind, Reason, StepName, TargetEnd, TargetOutcome,
 };
 use serde_json::Value;
 
@@ -99,8 +99,9 @@ fn an_entitlement_that_comes_up_midway_asks_again_before_it_is_ended() {
     let new = row("S9", Some("9"), "active");
     hand.answer(StepName::ListEntitlements, Answer::Entitlements(vec![new]));
     assert_eq!(hand.expect_ask(InputKind::Approval).entitlements[0].offer_id, "S9");
-    // What is done stays done: only the new one is left to end.
+    // What is done stays done: only the new one is left to end, once all was read again.
     approve(&mut hand);
+    read(&mut hand, &[row("S9", Some("9"), "active")]);
     hand.carry_intents();
     assert_eq!(hand.expect_call(StepName::TerminateEntitlement).item, 1);
 }
@@ -113,7 +114,7 @@ fn an_approval_runs_out_while_nothing_was_begun_and_holds_once_it_was() {
     approve(&mut hand).answer(StepName::Resolve, found());
     hand.pass(limits().approval_max.as_secs()).expect_ask(InputKind::Approval);
     approve(&mut hand).answer(StepName::Resolve, found());
-    hand.pass(limits().approval_max.as_secs() - 1).carry_intents();
+    hand.pass(limits().approval_max.as_secs() - 1).answer(StepName::Resolve, found()).carry_intents();
     hand.expect_call(StepName::DeleteAccount);
     hand.pass(limits().approval_max.as_secs());
     hand.expect_call(StepName::DeleteAccount);
@@ -146,15 +147,17 @@ fn a_person_who_was_not_there_when_it_was_approved_or_is_another_by_now_asks_aga
         approve(&mut hand);
         hand
     };
-    for (guid, fields, codes) in [
-        ("OTHER", &[Field::Email][..], [live, dead]),
-        ("ONE", &[Field::Email, Field::FirstName][..], [live, dead]),
-        ("ONE", &[Field::Email][..], [live, live]),
-    ] {
+    for (guid, fields, codes) in
+        [("ONE", &[Field::Email, Field::FirstName][..], [live, dead]), ("ONE", &[Field::Email][..], [live, live])]
+    {
         let mut hand = approved();
         reads(&mut hand, guid, fields, codes);
         hand.expect_ask(InputKind::Approval);
     }
+    // Another user is refused at once, whoever approves.
+    let mut hand = approved();
+    hand.answer(StepName::Resolve, user("OTHER", &[Field::Email]));
+    hand.expect_end(TargetEnd::refused(Reason::IdentityMismatch, StepName::Resolve));
     let mut hand = approved();
     reads(&mut hand, "ONE", &[], [dead, dead]);
     hand.carry_intents();

@@ -23,7 +23,7 @@ use crate::world::zeta::{PASSWORD, TOKEN, Zeta};
 fn plan() -> impl Strategy<Value = Plan> {
     let faults = proptest::collection::btree_map(0_usize..80, select(Fault::ALL.to_vec()), 0..10);
     let crashes = proptest::collection::btree_map(0_usize..300, select(Survives::ALL.to_vec()), 0..10);
-    (faults, crashes).prop_map(|(faults, crashes)| Plan { faults, crashes, forever: None })
+    (faults, crashes).prop_map(|(faults, crashes)| Plan { faults, crashes, ..Plan::none() })
 }
 
 fn lag() -> impl Strategy<Value = Change> {
@@ -43,7 +43,7 @@ fn cleeng() -> impl Strategy<Value = Scenario> {
     (rows, identity(), lag(), reads_as, any::<bool>(), exists, prop::bool::weighted(0.1)).prop_map(
         |(rows, email, deleted, reads_as, backend, exists, shared)| {
             let rows = if exists { rows } else { Vec::new() };
-            let world = Cleeng { exists, email, shared, rows, deleted, reads_as, stale_token: false, proven: false };
+            let world = Cleeng { exists, email, shared, rows, deleted, reads_as, ..Cleeng::with(0) };
             let scenario =
                 Scenario::new("a customer", if backend { jobs::cleeng() } else { jobs::mediastore() }, world);
             let scenario = scenario.rules(|rules| rules.confirm = Confirm::Never);
@@ -56,7 +56,7 @@ fn easycms() -> impl Strategy<Value = Scenario> {
     (prop::bool::weighted(0.8), lag(), 0_u32..5, select(vec!["right", "wrong"])).prop_map(
         |(exists, deleted, mail_trouble, password)| {
             let target = jobs::with(&jobs::easycms(), "/customer_password", Some(password.into()));
-            Scenario::new("an account", target, EasyCms { exists, deleted, mail_trouble })
+            Scenario::new("an account", target, EasyCms { exists, deleted, mail_trouble, ..EasyCms::account() })
         },
     )
 }
@@ -98,9 +98,9 @@ fn zeta() -> impl Strategy<Value = Scenario> {
                 proof,
                 sent: 0,
                 token_dies,
-                row: None,
                 result,
                 import_deletes,
+                ..Zeta::member()
             };
             let scenario = Scenario::new("a member", target, world).person(person);
             let scenario = scenario.rules(|rules| rules.member_proof = proof);

@@ -13,10 +13,12 @@ use erasure_worker::job::{
 use crate::plan::{Fault, Plan, Survives};
 use crate::scenario::{Reply, Scenario};
 use crate::watch::Watch;
-use crate::world::{Said, World, fails, theirs};
+use crate::world::{Changed, Said, World, fails, theirs};
 
 /// More turns than any run may take.
 const MOST_TURNS: usize = 1000;
+/// What was read is read again after a wait of this length.
+const MINUTE: Duration = Duration::from_secs(60);
 /// A wait up to this is made in hand; a longer one parks the job.
 const INLINE: Duration = Duration::from_secs(2);
 
@@ -49,6 +51,10 @@ pub struct Run<'a> {
     pub first_fault_at: Option<usize>,
     /// How many calls were made before the first crash.
     pub calls_at_crash: Option<usize>,
+    /// What could have changed in each wait, so far.
+    pub waits: Vec<Vec<Changed>>,
+    /// What the plan changes was changed.
+    pub is_changed: bool,
     asks: Vec<(InputKind, u32)>,
     /// A continuation that is not acked yet: it is delivered again after a crash.
     continuation: Option<At>,
@@ -74,6 +80,8 @@ impl<'a> Run<'a> {
             points: 0,
             first_fault_at: None,
             calls_at_crash: None,
+            waits: Vec::new(),
+            is_changed: false,
             asks: Vec::new(),
             continuation: None,
             new_run_at: None,
@@ -83,6 +91,12 @@ impl<'a> Run<'a> {
 
     /// Runs to the target's end, and checks everything that must hold of any run.
     pub fn finish(&mut self) -> Result<TargetEnd, String> {
+        if self.scenario.needs_approval && self.batches.is_empty() {
+            let needed = Entry::ApprovalNeeded { by: "ann".to_owned(), at: self.now };
+            if let Err(Stopped::Violated(what)) = self.append(vec![needed]) {
+                return Err(self.story(&what));
+            }
+        }
         for _ in 0..MOST_TURNS {
             let turn = match self.turn() {
                 Err(Stopped::Crashed) => self.restart().map(|()| None),
@@ -100,8 +114,8 @@ impl<'a> Run<'a> {
 
     /// A failed job is opened again; the process may die so many points later.
     pub fn replay(&mut self, crash: Option<(usize, Survives)>) -> Result<TargetEnd, String> {
-        self.now = self.now.plus(Duration::from_secs(600));
-        self.plan = Plan::none();
+        self.plan = Plan { change: self.plan.change, ..Plan::none() };
+        self.wait(Duration::from_secs(600));
         if let Some((after, survives)) = crash {
             self.plan.crashes.insert(self.points + after, survives);
         }
@@ -143,6 +157,27 @@ impl<'a> Run<'a> {
         }
     }
 
+    /// Time passes, and what the plan says changes.
+    fn wait(&mut self, long: Duration) {
+        self.now = self.now.plus(long);
+        let mut changes: Vec<Changed> = Changed::ALL.to_vec();
+        // After the last read-back nothing is left that could show it.
+        let is_shown = !self.watch.made.contains(&StepName::TellRequester);
+        changes.retain(|changed| long >= MINUTE || (is_shown && changed.shows_afterwards()));
+        // What is so before anything was read is no change.
+        if !self.entries().any(|entry| matches!(entry, Entry::Answered { .. })) {
+            changes.clear();
+        }
+        match self.plan.change {
+            Some((wait, changed)) if wait == self.waits.len() => {
+                self.is_changed = changes.contains(&changed) && self.world.change(self.now, changed);
+            }
+            Some(_) => {}
+            None => changes.retain(|changed| self.world.copy().change(self.now, *changed)),
+        }
+        self.waits.push(changes);
+    }
+
     fn next(&self) -> Next {
         flow::next(&self.job, 0, &self.state, &self.scenario.rules, &self.scenario.limits, self.now)
     }
@@ -165,7 +200,7 @@ impl<'a> Run<'a> {
                 if until.since(at) > INLINE {
                     self.park()?;
                 }
-                self.now = until;
+                self.wait(until.since(self.now));
             }
             Next::Ask(asks) => self.ask(&asks.iter().map(|ask| ask.kind).collect::<Vec<_>>())?,
             Next::Call(step) => self.call(step)?,
@@ -193,7 +228,7 @@ impl<'a> Run<'a> {
             Err(Failure { kind: FailureKind::RateLimited | FailureKind::UnauthorisedOurs, .. }) => {
                 // The engine writes nothing; its gate makes the job wait.
                 self.park()?;
-                self.now = self.now.plus(Duration::from_secs(60));
+                self.wait(MINUTE);
                 Ok(())
             }
             Err(Failure { kind, reason, .. }) => {
@@ -240,15 +275,19 @@ impl<'a> Run<'a> {
             self.asks.push((*kind, times));
             match (self.scenario.person)(&mut self.job, *kind, times, &*self.world) {
                 Reply::Silence => {}
+                Reply::Approve(seconds) => {
+                    self.wait(Duration::from_secs(seconds));
+                    return self.append(vec![Entry::Approved { by: "bob".to_owned(), at: self.now }]);
+                }
                 Reply::Operator => self.world.operator(self.now, *kind),
                 Reply::Again(seconds) => {
-                    self.now = self.now.plus(Duration::from_secs(seconds));
+                    self.wait(Duration::from_secs(seconds));
                     self.continuation = Some(self.now);
                     return self.append(vec![Entry::Continued { at: self.now }]);
                 }
             }
         }
-        self.now = look;
+        self.wait(look.since(self.now));
         Ok(())
     }
 
@@ -299,7 +338,7 @@ impl<'a> Run<'a> {
     }
 
     fn restart(&mut self) -> Turn<()> {
-        self.now = self.now.plus(Duration::from_secs(3));
+        self.wait(Duration::from_secs(3));
         self.durable = self.batches.len();
         self.watch.crashed(self.batches.len());
         self.reload();

@@ -33,5 +33,6 @@ mod records;
 mod refused;
 mod scenario;
 mod telling;
+mod waits;
 mod watch;
 mod world;

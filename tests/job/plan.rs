@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::world::Changed;
+
 /// What happens to a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
@@ -79,6 +81,8 @@ pub struct Plan {
     pub forever: Option<(usize, Fault)>,
     /// Crashes by point, from 0: before and after every call, and after every write.
     pub crashes: BTreeMap<usize, Survives>,
+    /// What changes at the vendor in the wait of this number, from 0.
+    pub change: Option<(usize, Changed)>,
 }
 
 impl Plan {
@@ -96,6 +100,12 @@ impl Plan {
     /// One more crash.
     pub fn crash(mut self, point: usize, survives: Survives) -> Plan {
         self.crashes.insert(point, survives);
+        self
+    }
+
+    /// A change in a wait.
+    pub fn change(mut self, wait: usize, changed: Changed) -> Plan {
+        self.change = Some((wait, changed));
         self
     }
 

@@ -289,7 +289,7 @@ fn a_new_run_queues_a_row_again_that_the_result_left_out() {
     hand.answer(StepName::Resolve, found()).answer(StepName::QueueImportRow, Answer::Done);
     hand.answer(StepName::ImportResult, Answer::Row(RowState::Missing)).answer(StepName::ReadBack, found());
     hand.expect_end(TargetEnd::failed(Reason::ImportRowMissing, StepName::ImportResult));
-    hand.new_run().answer(StepName::QueueImportRow, Answer::Done);
+    hand.new_run().answer(StepName::Resolve, found()).answer(StepName::QueueImportRow, Answer::Done);
     hand.answer(StepName::ImportResult, Answer::Row(RowState::Deleted)).answer(StepName::ReadBack, gone());
     hand.expect_end(TargetEnd::well(TargetOutcome::Erased));
 }
@@ -306,7 +306,7 @@ fn a_new_run_lists_again_before_it_says_that_an_entitlement_still_gives_access()
     hand.answer(StepName::ListEntitlements, Answer::Entitlements(vec![row("S1", true)]));
     hand.expect_end(TargetEnd::refused(Reason::ActiveEntitlement, StepName::TerminateEntitlement));
     hand.new_run().pass(60).answer(StepName::ListEntitlements, Answer::Entitlements(vec![]));
-    hand.answer(StepName::DeleteCustomer, Answer::Done);
+    hand.answer(StepName::Resolve, found()).answer(StepName::DeleteCustomer, Answer::Done);
     hand.answer(StepName::ReadBack, gone()).expect_end(TargetEnd::well(TargetOutcome::Anonymised));
 }
 

@@ -44,6 +44,7 @@ fn answer() -> impl Strategy<Value = Answer> {
     let states = select(vec![CodeState::Active, CodeState::Cancelled, CodeState::Unknown]);
     let rows = select(vec![RowState::Waiting, RowState::Deleted, RowState::Skipped, RowState::Missing]);
     let fields = proptest::sample::subsequence(Field::ALL.to_vec(), 0..=5);
+    let left = fields.clone().prop_map(|fields| Answer::Left { fields });
     prop_oneof![
         Just(Answer::Done),
         Just(Answer::AlreadyDone),
@@ -57,6 +58,7 @@ fn answer() -> impl Strategy<Value = Answer> {
         any::<u32>().prop_map(|unexpired| Answer::Licenses { unexpired }),
         rows.prop_map(Answer::Row),
         any::<bool>().prop_map(|stand| Answer::Values { stand }),
+        left,
     ]
 }
 

@@ -17,6 +17,8 @@ pub enum Reply {
     Silence,
     /// The whole job comes again, as the person's closure left it, after this many seconds.
     Again(u64),
+    /// Another operator approves what was found, after this many seconds.
+    Approve(u64),
     /// An operator does it in the system.
     Operator,
 }
@@ -36,6 +38,8 @@ pub struct Scenario {
     pub person: Person,
     /// The identifiers name two persons: nothing destructive may be called.
     pub is_mismatch: bool,
+    /// Nothing is erased unapproved.
+    pub needs_approval: bool,
 }
 
 /// The documented limits, with a shorter wait for persons and for deletions.
@@ -60,7 +64,16 @@ impl Scenario {
     pub fn new(name: &'static str, target: Value, world: impl World + 'static) -> Scenario {
         let job = jobs::good(&jobs::one(target));
         let rules = jobs::accepts().systems[&job.targets[0].system].clone();
-        Scenario { name, job, rules, limits: limits(), world: Box::new(world), person: silent, is_mismatch: false }
+        Scenario {
+            name,
+            job,
+            rules,
+            limits: limits(),
+            world: Box::new(world),
+            person: silent,
+            is_mismatch: false,
+            needs_approval: false,
+        }
     }
 
     /// With other rules.
@@ -72,6 +85,12 @@ impl Scenario {
     /// With a person who answers.
     pub fn person(mut self, person: Person) -> Scenario {
         self.person = person;
+        self
+    }
+
+    /// Waiting for an approval.
+    pub fn approval(mut self) -> Scenario {
+        self.needs_approval = true;
         self
     }
 

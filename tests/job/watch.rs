@@ -102,6 +102,10 @@ impl Watch {
         if look_for(step).is_some() {
             self.doubts.push(Doubt { step, answered_in: Some(batch), is_clear, looked_in: None });
         }
+        // Something was filled in beside what was overwritten: the overwrite is made again.
+        if matches!(said, Ok(Answer::Left { .. })) {
+            self.finished.retain(|step| step.name != StepName::OverwriteUser);
+        }
         if said.is_ok() {
             for doubt in &mut self.doubts {
                 if look_for(doubt.step) == Some(step) && doubt.looked_in.is_none() {

@@ -441,10 +441,15 @@ async fn the_overwrite_stands_only_where_every_new_value_reads_back() {
         &nothing,
         &[
             (200, "<user><guid>GUID-1</guid><reference>REF 1</reference></user>", stand(true)),
-            (200, USER, stand(false)),
+            (200, USER, Is(Answer::Left { fields: vec![Field::FirstName, Field::Email] })),
         ],
     )
     .await;
+    // Filled in beside what was overwritten: the last name was empty before.
+    let filled_in = "<user><guid>GUID-1</guid><first-name>DDDDDDDDDDDDDDDD</first-name><last-name>Example</last-name>\
+                     <email>dddddddddddddddd@example.com</email></user>";
+    let left = Is(Answer::Left { fields: vec![Field::LastName] });
+    rows(&stub, &client, &both(), one(StepName::ReadBack), &facts(), &[(200, filled_in, left)]).await;
 }
 
 #[tokio::test]

@@ -252,6 +252,6 @@ const fn word(answer: &Answer) -> &'static str {
         Answer::Code { .. } => "code",
         Answer::Licenses { .. } => "licenses",
         Answer::Row(_) => "row",
-        Answer::Values { .. } => "values",
+        Answer::Values { .. } | Answer::Left { .. } => "values",
     }
 }

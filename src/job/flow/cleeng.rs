@@ -3,7 +3,7 @@
 //! The rule it keeps: the customer is deleted only when nothing still gives access, and a 404 on
 //! the delete counts as nothing before a read-back.
 
-use super::{Evidence, Flow, Go, Next, Seen};
+use super::{Act, Evidence, Flow, Go, Next, Seen};
 use crate::job::model::Spec;
 use crate::job::outcome::{Reason, TargetEnd, TargetOutcome};
 use crate::job::state::StepState;
@@ -15,6 +15,7 @@ const DELETE: Step = Step::one(StepName::DeleteCustomer);
 const FIRST_LIST: Step = Step::item(StepName::ListEntitlements, 0);
 /// Every later list, always from Core with the publisher token.
 const CORE_LIST: Step = Step::item(StepName::ListEntitlements, 1);
+const READ_BACK: Step = Step::one(StepName::ReadBack);
 
 pub(super) fn next(flow: &Flow<'_>) -> Go<TargetEnd> {
     let is_backend = matches!(flow.target.spec, Spec::CleengBackend { .. });
@@ -43,13 +44,27 @@ pub(super) fn next(flow: &Flow<'_>) -> Go<TargetEnd> {
     if !deleted {
         end_access(flow, is_backend)?;
     }
-    let evidence =
-        flow.act(DELETE, 1, |seq| gone(flow, seq), |reason, _| flow.refused(reason, StepName::DeleteCustomer))?;
-    flow.verified(DELETE, shows)?;
+    let basis = basis(flow);
+    let act = Act::last(DELETE, &basis, READ_BACK);
+    let unclear = |reason, state: &StepState| match flow.state.get(READ_BACK).and_then(|state| state.answer.as_ref()) {
+        // It may have been deleted by the call whose answer was lost, or have another e-mail since.
+        Some(Answer::Found(Identity::Other)) if state.doubted => flow.failed(Reason::Unproven, StepName::ReadBack),
+        Some(Answer::Found(Identity::Other)) => flow.refused(Reason::IdentityMismatch, StepName::ReadBack),
+        _ => flow.refused(reason, StepName::DeleteCustomer),
+    };
+    let evidence = flow.act(act, |seq| gone(flow, seq), unclear)?;
+    flow.verified(DELETE, |answer| shows(flow, answer))?;
     Ok(TargetEnd::well(match evidence {
         Evidence::NotOurs => TargetOutcome::Absent,
         Evidence::Answer | Evidence::Before => TargetOutcome::Anonymised,
     }))
+}
+
+/// The person, and what gives access: a list of either interface, by the publisher's token where there is
+/// none that is recent (the customer's own may have run out).
+fn basis(flow: &Flow<'_>) -> [Step; 2] {
+    let list = if flow.state.is_fresh(FIRST_LIST, flow.now) { FIRST_LIST } else { CORE_LIST };
+    [RESOLVE, list]
 }
 
 /// A list is a list, or nothing is known of what gives access.
@@ -63,6 +78,7 @@ fn list(answer: &Answer, flow: &Flow<'_>) -> Go<()> {
 /// Nobody by that id: believed once a list, made with the same credential, was answered.
 fn absent(flow: &Flow<'_>) -> Go<TargetEnd> {
     list(flow.read(CORE_LIST)?, flow)?;
+    flow.fresh(RESOLVE)?;
     if flow.state.with_access.is_empty() {
         return Ok(if flow.is_preview() { flow.previewed() } else { TargetEnd::well(TargetOutcome::Absent) });
     }
@@ -113,8 +129,9 @@ fn terminate(flow: &Flow<'_>, item: u32) -> Go<()> {
     {
         return Err(Next::Settle { step, done: true });
     }
-    flow.act(step, 1, |seq| ended(flow, item, seq), |reason, state| still_active(flow, reason, state.unclear))
-        .map(|_| ())
+    let basis = basis(flow);
+    let act = Act::one(step, &basis);
+    flow.act(act, |seq| ended(flow, item, seq), |reason, state| still_active(flow, reason, state.unclear)).map(|_| ())
 }
 
 fn still_active(flow: &Flow<'_>, reason: Reason, times: u32) -> Go<()> {
@@ -128,16 +145,30 @@ fn ended(flow: &Flow<'_>, item: u32, seq: u64) -> Go<Seen> {
 }
 
 fn gone(flow: &Flow<'_>, seq: u64) -> Go<Seen> {
-    let answer = flow.read_after(Step::one(StepName::ReadBack), seq)?;
-    shows(answer).map_or_else(|| flow.failed(Reason::Unproven, StepName::ReadBack), Ok)
+    let answer = flow.read_after(READ_BACK, seq)?;
+    shows(flow, answer).map_or_else(|| flow.failed(Reason::Unproven, StepName::ReadBack), Ok)
 }
 
 /// A read-back by id: gone, or anonymised (another e-mail, or none). The list was answered to the
-/// same credential, so a 404 is proven.
-fn shows(answer: &Answer) -> Option<Seen> {
+/// same credential, so a 404 is proven. People change their e-mail as well: another one counts only
+/// beside the delete's own success answer, or where its answer was lost and the person was still seen
+/// less than a minute before.
+fn shows(flow: &Flow<'_>, answer: &Answer) -> Option<Seen> {
     match answer {
-        Answer::Missing { .. } | Answer::Found(Identity::Other | Identity::Blank) => Some(Seen::Done),
-        Answer::Found(Identity::Same | Identity::Unreadable) => Some(Seen::NotDone),
+        Answer::Missing { .. } | Answer::Found(Identity::Blank) => Some(Seen::Done),
+        Answer::Found(Identity::Other) => another_email(flow),
+        Answer::Found(_) => Some(Seen::NotDone),
         _ => None,
+    }
+}
+
+fn another_email(flow: &Flow<'_>) -> Option<Seen> {
+    let delete = flow.state.get(DELETE)?;
+    let read_at = flow.state.get(READ_BACK).map_or(flow.now, |state| state.answered_at);
+    match delete.answer {
+        Some(Answer::Done) => Some(Seen::Done),
+        Some(_) => Some(Seen::NotDone),
+        None if delete.doubted && flow.state.was_seen_before(read_at) => Some(Seen::Done),
+        None => None,
     }
 }

@@ -3,15 +3,17 @@
 //! The rule it keeps: "does not exist or your credentials do not match" is settled only by asking
 //! whether the account exists.
 
-use super::{Evidence, Flow, Go, Next, Seen};
+use super::{Act, Evidence, Flow, Go, Next, Seen};
 use crate::job::model::Spec;
 use crate::job::outcome::{InputKind, Reason, TargetEnd, TargetOutcome};
 use crate::job::step::{Answer, Step, StepName};
 
+const RESOLVE: Step = Step::one(StepName::Resolve);
 const DELETE: Step = Step::one(StepName::DeleteAccount);
+const READ_BACK: Step = Step::one(StepName::ReadBack);
 
 pub(super) fn next(flow: &Flow<'_>) -> Go<TargetEnd> {
-    match flow.read(Step::one(StepName::Resolve))? {
+    match flow.read(RESOLVE)? {
         Answer::Missing { .. } if flow.is_preview() => return Ok(flow.previewed()),
         Answer::Missing { .. } => return Ok(TargetEnd::well(TargetOutcome::Absent)),
         Answer::Found(identity) => flow.same_person(*identity)?,
@@ -28,10 +30,12 @@ pub(super) fn next(flow: &Flow<'_>) -> Go<TargetEnd> {
         return Err(Next::Ask(vec![flow.ask(InputKind::CustomerPassword, StepName::DeleteAccount)]));
     }
     let read_back = |seq| {
-        let answer = flow.read_after(Step::one(StepName::ReadBack), seq)?;
+        let answer = flow.read_after(READ_BACK, seq)?;
         shows(answer).map_or_else(|| flow.failed(Reason::Unproven, StepName::ReadBack), Ok)
     };
-    let evidence = flow.act(DELETE, 1, read_back, |reason, _| flow.failed(reason, StepName::DeleteAccount))?;
+    let evidence = flow.act(Act::last(DELETE, &[RESOLVE], READ_BACK), read_back, |reason, _| {
+        flow.failed(reason, StepName::DeleteAccount)
+    })?;
     flow.verified(DELETE, shows)?;
     Ok(TargetEnd::well(match evidence {
         Evidence::NotOurs => TargetOutcome::Absent,

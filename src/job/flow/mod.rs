@@ -117,6 +117,33 @@ enum Seen {
     NotDone,
 }
 
+/// A step that needs an intent, and what it rests on.
+#[derive(Clone, Copy)]
+struct Act<'a> {
+    step: Step,
+    /// Made again, in this order, where they have outlived a wait.
+    basis: &'a [Step],
+    /// The call changes what the person is recognised by: once it may have taken effect, a first read would
+    /// show its work. Instead the look that found it not done is made again before the call is repeated.
+    rewrites: Option<Step>,
+    /// So many steps of the kind follow; their intents are written ahead.
+    ahead: u32,
+    /// The read that each of those rests on.
+    item_read: Option<StepName>,
+}
+
+impl<'a> Act<'a> {
+    /// A step that leaves the person to be recognised as before.
+    const fn one(step: Step, basis: &'a [Step]) -> Act<'a> {
+        Act { step, basis, rewrites: None, ahead: 1, item_read: None }
+    }
+
+    /// The step that makes the person unrecognisable, and the look at what came of it.
+    const fn last(step: Step, basis: &'a [Step], look: Step) -> Act<'a> {
+        Act { rewrites: Some(look), ..Act::one(step, basis) }
+    }
+}
+
 /// A flow's view of its target. Methods return `Err(next)` for whatever is still to be done.
 struct Flow<'a> {
     job: &'a Job,
@@ -212,17 +239,23 @@ impl<'a> Flow<'a> {
         }
     }
 
-    /// Carries out a step that needs an intent. `read_back` tells, from reads made after an entry,
-    /// whether the effect is there; `unclear` is where a step ends whose answer settled nothing and
-    /// whose effect is not there.
+    /// What a destructive call rests on, from a read that is recent enough to act on; see
+    /// [`TargetState::is_fresh`]. The only place that lets a call follow from a read.
+    fn fresh(&self, read: Step) -> Go<()> {
+        if self.state.is_fresh(read, self.now) { Ok(()) } else { Err(self.attempt(read, self.state.get(read))) }
+    }
+
+    /// Carries out a step that needs an intent. It rests on the reads in `basis`, which are made again where
+    /// they have outlived a wait. `read_back` tells, from reads made after an entry, whether the effect
+    /// is there; `unclear` is where a step ends whose answer settled nothing and whose effect is not there.
     fn act(
         &self,
-        step: Step,
-        ahead: u32,
+        act: Act<'_>,
         read_back: impl Fn(u64) -> Go<Seen>,
         unclear: impl Fn(Reason, &StepState) -> Go<()>,
     ) -> Go<Evidence> {
-        let Some(state) = self.state.get(step) else { return Err(Next::Intend(self.ahead(step, ahead))) };
+        let Act { step, .. } = act;
+        let Some(state) = self.state.get(step) else { return Err(self.intend(act)?) };
         match &state.answer {
             Some(Answer::Done) => return Ok(Evidence::Answer),
             _ if state.is_done() => return Ok(if state.is_ours() { Evidence::Before } else { Evidence::NotOurs }),
@@ -240,17 +273,36 @@ impl<'a> Flow<'a> {
             Intent::Doubt => Err(Next::Settle { step, done: read_back(state.seq)? == Seen::Done }),
             Intent::Fresh => Err(Next::Call(step)),
             Intent::None => match self.attempt(step, Some(state)) {
-                Next::Call(_) => Err(Next::Intend(self.ahead(step, ahead))),
+                Next::Call(_) => match act.rewrites.filter(|_| state.may_have_acted()) {
+                    None => Err(self.intend(act)?),
+                    Some(look) => {
+                        let others = act.basis.iter().filter(|read| read.name != StepName::Resolve);
+                        others.chain([&look]).try_for_each(|read| self.fresh(*read))?;
+                        let done = read_back(0)? == Seen::Done;
+                        Err(if done { Next::Settle { step, done } } else { Next::Intend(vec![step]) })
+                    }
+                },
                 other => Err(other),
             },
         }
     }
 
-    /// This step and up to `ahead` untouched ones after it.
-    fn ahead(&self, step: Step, ahead: u32) -> Vec<Step> {
+    /// The intents of a step of which nothing has taken effect, once what it rests on was read just now.
+    fn intend(&self, act: Act<'_>) -> Go<Next> {
+        for read in act.basis {
+            self.fresh(*read)?;
+        }
+        Ok(Next::Intend(self.ahead(&act)))
+    }
+
+    /// This step and up to `ahead` untouched ones after it, as far as their own reads are recent enough.
+    fn ahead(&self, act: &Act<'_>) -> Vec<Step> {
+        let Act { step, ahead, item_read, .. } = *act;
         let untouched =
             |item: &u32| self.state.get(Step::item(step.name, *item)).is_none_or(|s| *s == StepState::default());
-        let more = (step.item + 1..step.item.saturating_add(ahead.min(AHEAD))).take_while(untouched);
+        let is_read = |item: &u32| item_read.is_none_or(|name| self.state.is_fresh(Step::item(name, *item), self.now));
+        let more = (step.item + 1..step.item.saturating_add(ahead.min(AHEAD)))
+            .take_while(|item| untouched(item) && is_read(item));
         std::iter::once(step).chain(more.map(|item| Step::item(step.name, item))).collect()
     }
 
@@ -373,11 +425,14 @@ impl<'a> Flow<'a> {
     }
 }
 
-/// The fields of a VitalSource user to overwrite: all that read non-empty and all asked for; the
-/// reference only where asked for.
-pub fn fields_to_overwrite(read: &[Field], asked: &std::collections::BTreeSet<Field>) -> Vec<Field> {
+/// The fields of a VitalSource user to overwrite: all that read non-empty, then or when it was read back,
+/// and all asked for; the reference only where asked for.
+pub fn fields_to_overwrite(state: &TargetState, asked: &std::collections::BTreeSet<Field>) -> Vec<Field> {
+    let resolved = state.get(Step::one(StepName::Resolve)).and_then(|state| state.answer.as_ref());
+    let read = if let Some(Answer::User { fields, .. }) = resolved { fields.as_slice() } else { &[] };
+    let is_stored = |field: &Field| read.contains(field) || state.left.contains(field);
     Field::ALL
         .into_iter()
-        .filter(|field| asked.contains(field) || (*field != Field::Reference && read.contains(field)))
+        .filter(|field| asked.contains(field) || (*field != Field::Reference && is_stored(field)))
         .collect()
 }

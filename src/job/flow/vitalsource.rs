@@ -4,8 +4,10 @@
 //! The rule it keeps: every code is a checkpoint of its own, and the identifiers are overwritten
 //! only when no given code and no unknown licence is left.
 
-use super::{Flow, Go, Next, Seen, Why, fields_to_overwrite};
-use crate::job::model::Spec;
+use std::collections::BTreeSet;
+
+use super::{Act, Flow, Go, Next, Seen, Why, fields_to_overwrite};
+use crate::job::model::{Field, Spec};
 use crate::job::outcome::{Reason, TargetEnd, TargetOutcome};
 use crate::job::state::StepState;
 use crate::job::step::{Answer, CodeState, FailureKind, Identity, Step, StepName};
@@ -13,6 +15,7 @@ use crate::job::step::{Answer, CodeState, FailureKind, Identity, Step, StepName}
 const RESOLVE: Step = Step::one(StepName::Resolve);
 const LICENSES: Step = Step::one(StepName::CheckLicenses);
 const OVERWRITE: Step = Step::one(StepName::OverwriteUser);
+const READ_BACK: Step = Step::one(StepName::ReadBack);
 const TELL: Step = Step::one(StepName::TellRequester);
 
 pub(super) fn next(flow: &Flow<'_>) -> Go<TargetEnd> {
@@ -22,14 +25,20 @@ pub(super) fn next(flow: &Flow<'_>) -> Go<TargetEnd> {
     let codes = u32::try_from(codes.len()).unwrap_or(u32::MAX);
     let resolved = flow.read(RESOLVE)?;
     match resolved {
-        Answer::User { identity, .. } => drop(flow.same_person(*identity)?),
+        Answer::User { identity, guid, .. } => {
+            flow.same_person(*identity)?;
+            // The reference may lead to another user by now; a GUID is not given twice.
+            if flow.state.guid().is_some_and(|first| !first.eq_ignore_ascii_case(guid)) {
+                return flow.refused(Reason::IdentityMismatch, StepName::Resolve);
+            }
+        }
         Answer::Missing { .. } => {}
         _ => return flow.failed(Reason::UnreadableReply, StepName::Resolve),
     }
     for item in flow.state.done_prefix(StepName::ReadCode)..codes {
         flow.read(Step::item(StepName::ReadCode, item))?;
     }
-    let Answer::User { fields, .. } = resolved else {
+    let Answer::User { .. } = resolved else {
         return nobody(flow, matches!(resolved, Answer::Missing { proven: true }));
     };
     if !flow.state.touched {
@@ -44,23 +53,43 @@ pub(super) fn next(flow: &Flow<'_>) -> Go<TargetEnd> {
         revoke(flow, item, codes)?;
     }
     let is_overwritten = flow.state.get(OVERWRITE).is_some_and(StepState::is_done);
-    if flow.rules.check_licenses && !is_overwritten {
-        licenses(flow)?;
+    if !is_overwritten {
+        if flow.rules.check_licenses {
+            licenses(flow)?;
+        }
+        // Also midway: more may be stored by now than was approved.
+        flow.approved(StepName::OverwriteUser)?;
     }
-    if fields_to_overwrite(fields, overwrite).is_empty() {
-        blank(flow)?;
-    } else {
-        let values = |seq| {
-            let answer = flow.read_after(Step::one(StepName::ReadBack), seq)?;
-            shows(answer).map_or_else(|| flow.failed(Reason::Unproven, StepName::ReadBack), Ok)
-        };
-        flow.act(OVERWRITE, 1, values, |reason, _| flow.failed(reason, StepName::OverwriteUser))?;
-        flow.verified(OVERWRITE, shows)?;
-    }
+    values(flow, overwrite)?;
     if flow.rules.tell_requester {
         told(flow)?;
     }
+    // Telling may take long, and what stands then is what counts.
+    flow.fresh(READ_BACK)?;
     Ok(TargetEnd::well(TargetOutcome::Anonymised))
+}
+
+/// Overwrites the identifiers and reads them back. Where that shows more than was overwritten, the person
+/// has filled it in since: all of it is overwritten again.
+fn values(flow: &Flow<'_>, overwrite: &BTreeSet<Field>) -> Go<()> {
+    if fields_to_overwrite(flow.state, overwrite).is_empty() {
+        return blank(flow);
+    }
+    let read_back = |seq| {
+        let answer = flow.read_after(READ_BACK, seq)?;
+        shows(answer).map_or_else(|| flow.failed(Reason::Unproven, StepName::ReadBack), Ok)
+    };
+    let basis = if flow.rules.check_licenses { &[LICENSES, RESOLVE][..] } else { &[RESOLVE] };
+    let act = Act::last(OVERWRITE, basis, READ_BACK);
+    flow.act(act, read_back, |reason, _| flow.failed(reason, StepName::OverwriteUser))?;
+    let look = flow.state.get(READ_BACK).filter(|look| look.failure.is_none() && look.seq > flow.seq(OVERWRITE));
+    let is_settled = flow.state.get(OVERWRITE).is_some_and(|state| state.settled_done);
+    let is_undone =
+        |answer: &Answer| matches!(answer, Answer::Left { .. }) || (is_settled && shows(answer) == Some(Seen::NotDone));
+    if look.and_then(|look| look.answer.as_ref()).is_some_and(is_undone) {
+        return Err(Next::Settle { step: OVERWRITE, done: false });
+    }
+    flow.verified(OVERWRITE, shows)
 }
 
 /// No user by that name: with a proven credential and codes that are not active, there is nothing.
@@ -77,6 +106,14 @@ fn nobody(flow: &Flow<'_>, proven: bool) -> Go<TargetEnd> {
             _ => return flow.failed(Reason::UnreadableReply, StepName::ReadCode),
         }
     }
+    flow.fresh(RESOLVE)?;
+    // Found before: the name that the job has may lead nowhere while the user is there.
+    if flow.state.guid().is_some() {
+        flow.fresh(READ_BACK)?;
+        if !matches!(flow.read(READ_BACK)?, Answer::Missing { .. }) {
+            return flow.refused(Reason::IdentityMismatch, StepName::Resolve);
+        }
+    }
     match (proven, flow.is_preview()) {
         (true, true) => Ok(flow.previewed()),
         (true, false) => Ok(TargetEnd::well(TargetOutcome::Absent)),
@@ -86,36 +123,43 @@ fn nobody(flow: &Flow<'_>, proven: bool) -> Go<TargetEnd> {
 
 /// A user of whom nothing was stored that would have to be overwritten: it must still read so.
 fn blank(flow: &Flow<'_>) -> Go<()> {
-    match flow.read(Step::one(StepName::ReadBack))? {
+    if flow.rules.check_licenses {
+        flow.fresh(LICENSES)?;
+    }
+    match flow.read(READ_BACK)? {
         Answer::Values { stand: true } => Ok(()),
-        Answer::Values { stand: false } => flow.failed(Reason::NotGone, StepName::ReadBack),
+        Answer::Values { stand: false } | Answer::Left { .. } => flow.failed(Reason::NotGone, StepName::ReadBack),
         _ => flow.failed(Reason::Unproven, StepName::ReadBack),
     }
 }
 
 /// No code of somebody else's, before the first revoke.
 fn owners(flow: &Flow<'_>) -> Go<()> {
-    for state in flow.state.all(StepName::ReadCode) {
-        match &state.answer {
-            Some(Answer::Code { state: CodeState::Cancelled | CodeState::Unknown, .. }) => {}
-            Some(Answer::Code { state: CodeState::Active, owner }) => match owner {
-                Identity::Other => return flow.refused(Reason::IdentityMismatch, StepName::ReadCode),
-                Identity::Unreadable | Identity::Blank if flow.rules.strict_identity => {
-                    return flow.refused(Reason::IdentityUnreadable, StepName::ReadCode);
-                }
-                Identity::Same | Identity::Unreadable | Identity::Blank => {}
-            },
-            _ => return flow.failed(Reason::UnreadableReply, StepName::ReadCode),
-        }
+    flow.state.all(StepName::ReadCode).iter().try_for_each(|state| owner(flow, state.answer.as_ref()))
+}
+
+fn owner(flow: &Flow<'_>, answer: Option<&Answer>) -> Go<()> {
+    match answer {
+        Some(Answer::Code { state: CodeState::Cancelled | CodeState::Unknown, .. }) => Ok(()),
+        Some(Answer::Code { state: CodeState::Active, owner }) => match owner {
+            Identity::Other => flow.refused(Reason::IdentityMismatch, StepName::ReadCode),
+            Identity::Unreadable | Identity::Blank if flow.rules.strict_identity => {
+                flow.refused(Reason::IdentityUnreadable, StepName::ReadCode)
+            }
+            Identity::Same | Identity::Unreadable | Identity::Blank => Ok(()),
+        },
+        _ => flow.failed(Reason::UnreadableReply, StepName::ReadCode),
     }
-    Ok(())
 }
 
 /// Revokes one code. A repeat is recognised by the system (469), so that several intents may be
 /// written ahead; a lost or unclear answer is read back all the same.
 fn revoke(flow: &Flow<'_>, item: u32, codes: u32) -> Go<()> {
     let step = Step::item(StepName::RevokeCode, item);
-    let read_back = |seq| match flow.read_after(Step::item(StepName::ReadBackCode, item), seq)? {
+    let (read, look) = (Step::item(StepName::ReadCode, item), Step::item(StepName::ReadBackCode, item));
+    // It may have changed hands since all of them were compared.
+    owner(flow, flow.state.get(read).and_then(|state| state.answer.as_ref()))?;
+    let read_back = |seq| match flow.read_after(look, seq)? {
         Answer::Code { state: CodeState::Active, .. } => Ok(Seen::NotDone),
         // The user was read with the same key, so an unknown code is proven not to exist.
         Answer::Code { state: CodeState::Cancelled | CodeState::Unknown, .. } => Ok(Seen::Done),
@@ -124,7 +168,9 @@ fn revoke(flow: &Flow<'_>, item: u32, codes: u32) -> Go<()> {
     let unclear = |_, state: &StepState| {
         if state.unclear >= super::FEW { flow.refused(Reason::CodeNotRevoked, StepName::RevokeCode) } else { Ok(()) }
     };
-    flow.act(step, codes - item, read_back, unclear).map(|_| ())
+    let act =
+        Act { step, basis: &[RESOLVE, read], rewrites: None, ahead: codes - item, item_read: Some(StepName::ReadCode) };
+    flow.act(act, read_back, unclear).map(|_| ())
 }
 
 /// No unexpired licence is left. A revoked one may linger in the list for a moment, so it is looked
@@ -164,7 +210,7 @@ fn told(flow: &Flow<'_>) -> Go<()> {
 fn shows(answer: &Answer) -> Option<Seen> {
     match answer {
         Answer::Values { stand: true } => Some(Seen::Done),
-        Answer::Values { stand: false } => Some(Seen::NotDone),
+        Answer::Values { stand: false } | Answer::Left { .. } => Some(Seen::NotDone),
         _ => None,
     }
 }

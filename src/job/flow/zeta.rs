@@ -4,7 +4,7 @@
 //! The rule it keeps: a 404 counts as gone only with a credential that has succeeded elsewhere; a
 //! deletion whose answer was lost and that nothing can read back is `unproven`, never erased.
 
-use super::{Ask, Evidence, Flow, Go, MOST_ASKS, MemberProof, Next, OTP_PAUSE, Seen, Why};
+use super::{Act, Ask, Evidence, Flow, Go, MOST_ASKS, MemberProof, Next, OTP_PAUSE, Seen, Why};
 use crate::job::model::{Member, MemberKey, Spec};
 use crate::job::outcome::{InputKind, Reason, TargetEnd, TargetOutcome};
 use crate::job::state::StepState;
@@ -153,7 +153,7 @@ fn one_time_password(flow: &Flow<'_>, has_code: bool) -> Go<()> {
     if asked_anew {
         step = Step::item(StepName::RequestOtp, latest + 1);
     }
-    flow.act(step, 1, |_| Ok(Seen::Done), |_, _| Ok(()))?;
+    flow.act(Act::one(step, &[]), |_| Ok(Seen::Done), |_, _| Ok(()))?;
     let sent = flow.state.get(step).map_or(flow.now, |state| state.intent_at);
     Err(Next::Ask(vec![Ask {
         expires_at: Some(sent.plus(flow.rules.otp_validity)),
@@ -172,7 +172,9 @@ fn delete(flow: &Flow<'_>, reads_back: bool) -> Go<TargetEnd> {
     let unclear = |_, state: &StepState| {
         if state.unclear >= super::FEW { flow.failed(Reason::NotGone, StepName::DeleteMember) } else { Ok(()) }
     };
-    let evidence = flow.act(DELETE, 1, read_back, unclear)?;
+    let basis = basis(flow);
+    let act = Act { rewrites: reads_back.then_some(READ_BACK), ..Act::one(DELETE, &basis) };
+    let evidence = flow.act(act, read_back, unclear)?;
     if reads_back {
         flow.verified(DELETE, |answer| shows(flow, answer))?;
     }
@@ -183,10 +185,15 @@ fn delete(flow: &Flow<'_>, reads_back: bool) -> Go<TargetEnd> {
     }
 }
 
+/// Every read of who it is that the flow has made.
+fn basis(flow: &Flow<'_>) -> Vec<Step> {
+    [RESOLVE_BY_PROGRAM, RESOLVE].into_iter().filter(|read| flow.state.get(*read).is_some()).collect()
+}
+
 fn by_import(flow: &Flow<'_>, member: &Member) -> Go<TargetEnd> {
     // The Program API knows no e-mail addresses.
     let reads_back = flow.rules.program_reads && member.key != MemberKey::Email;
-    if reads_back && !flow.state.touched && !somebody_or_unproven(flow)? {
+    if reads_back && !flow.is_sent(QUEUE) && !somebody_or_unproven(flow)? {
         return Ok(nobody(flow));
     }
     if flow.is_preview() {
@@ -200,7 +207,7 @@ fn by_import(flow: &Flow<'_>, member: &Member) -> Go<TargetEnd> {
     let unclear = |reason, state: &StepState| {
         if state.unclear >= super::FEW { flow.failed(reason, StepName::QueueImportRow) } else { Ok(()) }
     };
-    flow.act(QUEUE, 1, |_| Ok(Seen::NotDone), unclear)?;
+    flow.act(Act::one(QUEUE, &basis(flow)), |_| Ok(Seen::NotDone), unclear)?;
     let answer = flow.read_after(RESULT, flow.seq(QUEUE))?;
     let Answer::Row(row) = answer else { return flow.failed(Reason::UnreadableReply, StepName::ImportResult) };
     if *row == RowState::Waiting {
@@ -257,6 +264,9 @@ fn by_hand(flow: &Flow<'_>) -> Go<TargetEnd> {
         return Err(ask());
     }
     let answer = flow.read(READ_BACK)?;
+    if *answer == Answer::Found(Identity::Other) {
+        return flow.refused(Reason::IdentityMismatch, step);
+    }
     if shows(flow, answer) == Some(Seen::Done) {
         return Ok(TargetEnd::well(TargetOutcome::Erased));
     }
@@ -303,15 +313,18 @@ fn nobody(flow: &Flow<'_>) -> TargetEnd {
 
 /// A Program read-back. A 404 counts where the credential is proven: by another call of this
 /// worker's, or by this target's own (its first read found the member, or its delete was accepted).
+/// Another member is shown where the one named is gone and the other's kind of id has the same value, but
+/// also where the record named has become a part of another one: that proves nothing by itself.
 fn shows(flow: &Flow<'_>, answer: &Answer) -> Option<Seen> {
     let by_program = !matches!(flow.target.spec, Spec::LoyaltyMember { .. });
     let found_before = |step| flow.state.get(step).is_some_and(|state| matches!(state.answer, Some(Answer::Found(_))));
     let accepted = flow.state.get(DELETE).is_some_and(|state| matches!(state.answer, Some(Answer::Done)));
+    let row_deleted = flow.state.get(RESULT).is_some_and(|state| state.answer == Some(Answer::Row(RowState::Deleted)));
     let found = found_before(if by_program { RESOLVE } else { RESOLVE_BY_PROGRAM });
     match answer {
         Answer::Missing { proven } if *proven || found || (by_program && accepted) => Some(Seen::Done),
-        // Another member whose other kind of id has the same value: the one named is gone.
-        Answer::Found(Identity::Other) => Some(Seen::Done),
+        Answer::Found(Identity::Other) if accepted || row_deleted => Some(Seen::Done),
+        Answer::Found(Identity::Other) => None,
         Answer::Found(_) => Some(Seen::NotDone),
         // The Member API's own success answer stands by itself.
         Answer::Missing { .. } if accepted => Some(Seen::Done),

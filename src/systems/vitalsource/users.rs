@@ -194,8 +194,8 @@ impl VitalSource {
         }
     }
 
-    /// Whether every value that we wrote stands. With nothing to write: whether the identifiers
-    /// (but the reference) are empty.
+    /// Whether every value that we wrote stands, and no identifier is there beside them (but the reference,
+    /// where nobody asked for it): one may have been filled in since the user was read.
     pub(super) async fn read_back(&self, account: &Account<'_>, facts: &Facts) -> Result<Answer, Failure> {
         let guid = address(account, facts)?;
         let user = match self.user(guid).await? {
@@ -205,16 +205,16 @@ impl VitalSource {
         if same_guid(&user, guid) == Identity::Other {
             return Err(Failure::new(FailureKind::Unreadable, Reason::UnreadableReply).with_note("another user"));
         }
-        let stand = if facts.replacements.is_empty() {
-            [Field::FirstName, Field::LastName, Field::Affiliate, Field::Email]
-                .iter()
-                .all(|field| user.field(*field).is_none())
-        } else {
-            facts
-                .replacements
-                .iter()
-                .all(|(field, _)| user.field(*field).is_some_and(|shown| self.is_replacement(facts, *field, shown)))
-        };
+        let is_written = |field: &Field| facts.replacements.iter().any(|(written, _)| written == field);
+        let identifiers = [Field::FirstName, Field::LastName, Field::Affiliate, Field::Email].into_iter();
+        let left: Vec<Field> = identifiers.filter(|field| !is_written(field) && user.field(*field).is_some()).collect();
+        if !left.is_empty() {
+            return Ok(Answer::Left { fields: left });
+        }
+        let stand = facts
+            .replacements
+            .iter()
+            .all(|(field, _)| user.field(*field).is_some_and(|shown| self.is_replacement(facts, *field, shown)));
         Ok(Answer::Values { stand })
     }
 

@@ -49,7 +49,9 @@ pub fn operator_acts(_: &mut Job, _: InputKind, times: u32, _: &dyn World) -> Re
 pub fn by_file() -> Vec<Known> {
     let flow = |name, world: Zeta| Scenario::new(name, jobs::import(), world).person(operator_acts);
     let by_mail = json!({ "system": "loyalty_mail", "method": "import", "member": { "email": "ann@example.com" } });
-    let mail = |name, world: Zeta| Scenario::new(name, by_mail.clone(), world).person(operator_acts);
+    let mail = |name, world: Zeta| {
+        Scenario::new(name, by_mail.clone(), world.but(|world| world.by_mail = true)).person(operator_acts)
+    };
     let says = |result, deletes| move |world: &mut Zeta| (world.result, world.import_deletes) = (result, deletes);
     vec![
         (flow("a row that is deleted", Zeta::member()), "erased"),

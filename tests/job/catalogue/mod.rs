@@ -46,7 +46,8 @@ pub fn all() -> Vec<Known> {
     .collect()
 }
 
-fn confirms(job: &mut Job, kind: InputKind, _: u32, _: &dyn World) -> Reply {
+/// Confirms when asked.
+pub fn confirms(job: &mut Job, kind: InputKind, _: u32, _: &dyn World) -> Reply {
     let confirmation = jobs::good(&jobs::with(
         &jobs::one(jobs::easycms()),
         "/confirmation",

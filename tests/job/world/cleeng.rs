@@ -6,7 +6,7 @@ use erasure_worker::job::{
     Answer, At, Entitlement, FailureKind, Identity, InputKind, Job, Reason, Spec, Step, StepName, TargetState,
 };
 
-use super::{Change, Said, World, fails, theirs};
+use super::{Change, Changed, Said, World, fails, theirs};
 
 /// How ending an entitlement goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +46,9 @@ pub struct Cleeng {
     /// The customer's own token is refused until a fresh one comes.
     pub stale_token: bool,
     pub proven: bool,
+    /// By now the record is another person's, and how often something was taken from them.
+    pub stranger: bool,
+    pub harmed: u32,
 }
 
 impl Cleeng {
@@ -61,6 +64,8 @@ impl Cleeng {
             reads_as: None,
             stale_token: false,
             proven: false,
+            stranger: false,
+            harmed: 0,
         }
     }
 
@@ -143,10 +148,12 @@ impl World for Cleeng {
                 Ok(self.list(now, false))
             }
             StepName::TerminateEntitlement => {
+                self.harmed += u32::from(self.stranger);
                 let offer = state.entitlements[step.item as usize].offer_id.clone();
                 self.end(now, &offer)
             }
             StepName::DeleteCustomer => {
+                self.harmed += u32::from(self.stranger);
                 if !self.exists || self.shared || self.deleted.is_made() {
                     return Ok(Answer::Unclear(Reason::SharedCustomer));
                 }
@@ -162,6 +169,28 @@ impl World for Cleeng {
 
     fn is_gone(&self) -> bool {
         (!self.exists || self.deleted.is_made()) && self.rows.iter().all(|row| row.ended.is_made())
+    }
+
+    fn harm(&self) -> Option<&'static str> {
+        (self.harmed > 0).then_some("something was taken from another person")
+    }
+
+    fn change(&mut self, now: At, changed: Changed) -> bool {
+        if !self.exists || self.deleted.is_made() {
+            return false;
+        }
+        match changed {
+            Changed::Email => self.email = Identity::Other,
+            Changed::More => self.rows.push(Row { ends: Ends::Well, ended: Change::default(), hidden: false }),
+            Changed::Stranger => (self.email, self.stranger) = (Identity::Other, true),
+            Changed::Gone => {
+                self.deleted = Change { made_at: Some(now), lag: Duration::ZERO };
+                self.rows.iter_mut().for_each(|row| row.ended = Change { made_at: Some(now), lag: Duration::ZERO });
+            }
+            // A customer's id that another record has taken over reads as gone; there are no names.
+            Changed::Merged | Changed::Names | Changed::Renamed => return false,
+        }
+        true
     }
 
     fn copy(&self) -> Box<dyn World> {

@@ -3,7 +3,7 @@
 use erasure_worker::job::{Answer, At, FailureKind, Identity, Job, Reason, Spec, Step, StepName, TargetState};
 use secrecy::ExposeSecret;
 
-use super::{Change, Said, World, fails};
+use super::{Change, Changed, Said, World, fails};
 
 /// The password that is right.
 pub const PASSWORD: &str = "right";
@@ -15,12 +15,14 @@ pub struct EasyCms {
     pub deleted: Change,
     /// The shop's mail check fails so often.
     pub mail_trouble: u32,
+    /// By now the account is another person's, with another password.
+    pub stranger: bool,
 }
 
 impl EasyCms {
     /// An account.
     pub fn account() -> EasyCms {
-        EasyCms { exists: true, deleted: Change::default(), mail_trouble: 0 }
+        EasyCms { exists: true, deleted: Change::default(), mail_trouble: 0, stranger: false }
     }
 
     /// As told.
@@ -45,7 +47,7 @@ impl World for EasyCms {
                     return fails(FailureKind::Unreadable, Reason::EmailNotValid);
                 }
                 let password = customer_password.as_ref().expect("never called without a password").expose_secret();
-                if !self.exists || self.deleted.is_made() || password != PASSWORD {
+                if !self.exists || self.deleted.is_made() || password != PASSWORD || self.stranger {
                     return Ok(Answer::Unclear(Reason::WrongCustomerPassword));
                 }
                 self.deleted.make(now);
@@ -57,6 +59,19 @@ impl World for EasyCms {
 
     fn is_gone(&self) -> bool {
         !self.exists || self.deleted.is_made()
+    }
+
+    fn change(&mut self, now: At, changed: Changed) -> bool {
+        if !self.exists || self.deleted.is_made() {
+            return false;
+        }
+        match changed {
+            Changed::Stranger => self.stranger = true,
+            Changed::Gone => self.deleted = Change { made_at: Some(now), lag: std::time::Duration::ZERO },
+            // An account is one e-mail address: under another one nobody can know it.
+            _ => return false,
+        }
+        true
     }
 
     fn copy(&self) -> Box<dyn World> {

@@ -30,8 +30,43 @@ pub trait World: std::fmt::Debug {
     fn latest_code(&self) -> Option<String> {
         None
     }
+    /// Something changes while the job waits, for so long. `false` where that cannot be here.
+    fn change(&mut self, _now: At, _changed: Changed) -> bool {
+        false
+    }
     /// A copy, for another run.
     fn copy(&self) -> Box<dyn World>;
+}
+
+/// What may become of a person while a job waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Changed {
+    /// They have another e-mail address.
+    Email,
+    /// They fill in what was empty.
+    Names,
+    /// They get something more: an entitlement, a licence, a code in use.
+    More,
+    /// Their record becomes a part of another one.
+    Merged,
+    /// What names them names another person by now.
+    Stranger,
+    /// What the job names them by leads nowhere any more; their record stays.
+    Renamed,
+    /// They are gone by somebody else's doing.
+    Gone,
+}
+
+impl Changed {
+    /// Every change.
+    pub const ALL: [Changed; 7] =
+        [Self::Email, Self::Names, Self::More, Self::Merged, Self::Stranger, Self::Renamed, Self::Gone];
+
+    /// True where whatever reads the effect back shows it, however short the wait was. The others are
+    /// seen by those reads only that come before a call.
+    pub const fn shows_afterwards(self) -> bool {
+        matches!(self, Changed::Email | Changed::Names | Changed::Gone)
+    }
 }
 
 /// A failed call.

@@ -6,7 +6,7 @@ use erasure_worker::job::{
     Answer, At, CodeState, FailureKind, Field, Identity, Job, Reason, Spec, Step, StepName, TargetState, flow,
 };
 
-use super::{Change, Said, World, fails};
+use super::{Change, Changed, Said, World, fails};
 
 /// How revoking a code goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,12 +41,19 @@ pub struct VitalSource {
     /// How long a revoked code's licence is still listed.
     pub licence_lag: Duration,
     pub revoked_at: At,
+    /// What identifies the person and was not overwritten.
     pub fields: Vec<Field>,
+    /// The latest overwrite, and what it wrote: until it shows, the person's own values do.
     pub overwritten: Change,
+    pub written: Vec<Field>,
+    /// The GUID that the reference leads to; the person's own is `G-1`.
+    pub leads_to: Option<&'static str>,
     /// The requester's endpoint is deaf.
     pub deaf: bool,
     /// The identifiers went while content was left.
     pub orphaned: bool,
+    /// Another person's record was written.
+    pub harmed: bool,
 }
 
 impl VitalSource {
@@ -63,8 +70,11 @@ impl VitalSource {
             revoked_at: At(0),
             fields: vec![Field::FirstName, Field::Email],
             overwritten: Change::default(),
+            written: Vec::new(),
+            leads_to: Some("G-1"),
             deaf: false,
             orphaned: false,
+            harmed: false,
         }
     }
 
@@ -90,28 +100,49 @@ impl VitalSource {
         }
     }
 
+    /// The fields that read as the person's own.
+    fn shown(&self, now: At) -> Vec<Field> {
+        let old = |field: &Field| self.written.contains(field) && !self.overwritten.shows(now);
+        Field::ALL.into_iter().filter(|field| self.fields.contains(field) || old(field)).collect()
+    }
+
     fn is_active(code: &Coupon) -> bool {
         code.state == CodeState::Active
     }
 }
 
+/// The record that a call is addressed to: as the engine has it from the first read.
+fn addressed(state: &TargetState) -> String {
+    match state.get(Step::one(StepName::Resolve)).and_then(|state| state.answer.as_ref()) {
+        Some(Answer::User { guid, .. }) => guid.clone(),
+        _ => state.guid().expect("addressed before the user was read").to_owned(),
+    }
+}
+
 impl World for VitalSource {
     fn call(&mut self, now: At, job: &Job, step: Step, state: &TargetState) -> Said {
-        let Spec::VitalSource { overwrite, .. } = &job.targets[0].spec else { panic!("not of VitalSource") };
+        let Spec::VitalSource { guid, overwrite, .. } = &job.targets[0].spec else { panic!("not of VitalSource") };
+        let by_reference = guid.is_none();
         let item = step.item as usize;
-        let to_write = |fields: &[Field]| flow::fields_to_overwrite(fields, overwrite);
         match step.name {
-            StepName::Resolve if self.exists => {
+            StepName::Resolve => {
+                let guid = if by_reference { self.leads_to } else { Some("G-1") };
+                let Some(guid) = guid.filter(|_| self.exists) else {
+                    return Ok(Answer::Missing { proven: self.proven });
+                };
                 self.proven = true;
-                let (guid, email) = ("G-1".to_owned(), Some("ann@example.com".to_owned()));
-                Ok(Answer::User { identity: self.identity, guid, email, fields: self.fields.clone() })
+                let (guid, email) = (guid.to_owned(), Some("ann@example.com".to_owned()));
+                Ok(Answer::User { identity: self.identity, guid, email, fields: self.shown(now) })
             }
-            StepName::Resolve => Ok(Answer::Missing { proven: self.proven }),
             StepName::ReadCode | StepName::ReadBackCode => {
                 let code = &self.codes[item];
                 Ok(Answer::Code { state: code.state, owner: code.owner })
             }
-            StepName::RevokeCode => self.revoke(now, item),
+            StepName::RevokeCode => {
+                let code = &self.codes[item];
+                self.harmed |= VitalSource::is_active(code) && code.owner == Identity::Other;
+                self.revoke(now, item)
+            }
             StepName::CheckLicenses => {
                 let active = self.codes.iter().filter(|code| VitalSource::is_active(code)).count();
                 let lingers = now < self.revoked_at.plus(self.licence_lag);
@@ -119,18 +150,33 @@ impl World for VitalSource {
                 Ok(Answer::Licenses { unexpired })
             }
             StepName::OverwriteUser => {
-                if to_write(&self.fields).is_empty() {
+                let fields = flow::fields_to_overwrite(state, overwrite);
+                if fields.is_empty() {
                     return fails(FailureKind::Rejected, Reason::RequestRejected);
                 }
+                if addressed(state) != "G-1" {
+                    self.harmed = true;
+                    return Ok(Answer::Done);
+                }
                 self.orphaned |= self.unknown_licence || self.codes.iter().any(VitalSource::is_active);
-                self.overwritten.make(now);
+                self.overwritten = Change { made_at: Some(now), lag: self.overwritten.lag };
+                self.fields.retain(|field| !fields.contains(field));
+                self.written = fields;
                 Ok(Answer::Done)
             }
             StepName::ReadBack => {
-                let Some(Answer::User { fields, .. }) = &state.get(Step::one(StepName::Resolve)).unwrap().answer else {
-                    panic!("read back before the user was read")
-                };
-                Ok(Answer::Values { stand: to_write(fields).is_empty() || self.overwritten.shows(now) })
+                if !self.exists || addressed(state) != "G-1" {
+                    return Ok(Answer::Missing { proven: self.proven });
+                }
+                let fields = flow::fields_to_overwrite(state, overwrite);
+                let mut own = self.shown(now);
+                own.retain(|field| *field != Field::Reference || fields.contains(field));
+                let left: Vec<Field> = own.iter().copied().filter(|field| !fields.contains(field)).collect();
+                Ok(if left.is_empty() {
+                    Answer::Values { stand: own.is_empty() }
+                } else {
+                    Answer::Left { fields: left }
+                })
             }
             StepName::TellRequester if self.deaf => fails(FailureKind::Unavailable, Reason::SystemUnavailable),
             StepName::TellRequester => Ok(Answer::Done),
@@ -140,12 +186,44 @@ impl World for VitalSource {
 
     fn is_gone(&self) -> bool {
         let nothing_left = !self.codes.iter().any(VitalSource::is_active) && !self.unknown_licence;
-        let anonymous = self.fields.iter().all(|field| *field == Field::Reference) || self.overwritten.is_made();
+        let anonymous = self.fields.iter().all(|field| *field == Field::Reference);
         nothing_left && (!self.exists || anonymous)
     }
 
     fn harm(&self) -> Option<&'static str> {
-        self.orphaned.then_some("the user was overwritten while content was left that nobody finds any more")
+        let orphaned = "the user was overwritten while content was left that nobody finds any more";
+        let harmed = "something was taken from another person";
+        [(self.orphaned, orphaned), (self.harmed, harmed)].into_iter().find_map(|(is, what)| is.then_some(what))
+    }
+
+    fn change(&mut self, _: At, changed: Changed) -> bool {
+        if !self.exists {
+            return false;
+        }
+        match changed {
+            Changed::Names => {
+                let new = [Field::FirstName, Field::LastName].into_iter().filter(|new| !self.fields.contains(new));
+                let new: Vec<Field> = new.collect();
+                self.fields.extend(new);
+            }
+            // Who was overwritten is nobody who could get more.
+            Changed::More if self.overwritten.is_made() => return false,
+            Changed::More => self.unknown_licence = true,
+            Changed::Merged => self.leads_to = Some("G-2"),
+            Changed::Stranger => {
+                self.leads_to = Some("G-3");
+                // Codes change hands as well.
+                self.codes.iter_mut().for_each(|code| code.owner = Identity::Other);
+            }
+            Changed::Renamed => self.leads_to = None,
+            Changed::Gone => {
+                self.exists = false;
+                self.codes.iter_mut().for_each(|code| code.state = CodeState::Cancelled);
+                self.unknown_licence = false;
+            }
+            Changed::Email => return false,
+        }
+        true
     }
 
     fn copy(&self) -> Box<dyn World> {

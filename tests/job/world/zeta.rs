@@ -6,7 +6,7 @@ use erasure_worker::job::{
 };
 use secrecy::{ExposeSecret, SecretString};
 
-use super::{Change, Said, World, fails, theirs};
+use super::{Change, Changed, Said, World, fails, theirs};
 
 /// The token that is accepted, and the password.
 pub const TOKEN: &str = "good";
@@ -33,6 +33,11 @@ pub struct Zeta {
     /// What the platform's result will say, and whether the import deletes.
     pub result: RowState,
     pub import_deletes: bool,
+    /// The file is keyed by e-mail, which no interface reads.
+    pub by_mail: bool,
+    /// By now the id names another member, and how often something was taken from them.
+    pub stranger: bool,
+    pub harmed: u32,
 }
 
 impl Zeta {
@@ -51,6 +56,9 @@ impl Zeta {
             row: None,
             result: RowState::Deleted,
             import_deletes: true,
+            by_mail: false,
+            stranger: false,
+            harmed: 0,
         }
     }
 
@@ -130,6 +138,7 @@ impl World for Zeta {
             }
             (StepName::DeleteMember, Spec::LoyaltyMember { .. }) => self.delete_by_member(now, spec),
             (StepName::DeleteMember, _) => {
+                self.harmed += u32::from(self.stranger);
                 if self.wrong_address || !self.is_there() {
                     return Ok(Answer::Unclear(Reason::Unproven));
                 }
@@ -138,6 +147,7 @@ impl World for Zeta {
                 Ok(Answer::Done)
             }
             (StepName::QueueImportRow, _) => {
+                self.harmed += u32::from(self.stranger);
                 if self.row != Some(RowState::Deleted) {
                     self.row = Some(RowState::Waiting);
                 }
@@ -167,6 +177,24 @@ impl World for Zeta {
 
     fn latest_code(&self) -> Option<String> {
         (self.sent > 0).then(|| Zeta::code(self.sent))
+    }
+
+    fn harm(&self) -> Option<&'static str> {
+        (self.harmed > 0).then_some("another member was deleted")
+    }
+
+    fn change(&mut self, now: At, changed: Changed) -> bool {
+        if !self.is_there() || self.wrong_address || self.by_mail {
+            return false;
+        }
+        match changed {
+            // The address that names them leads to another record, which holds theirs as well.
+            Changed::Merged => self.shown_as = Identity::Other,
+            Changed::Stranger => (self.shown_as, self.stranger) = (Identity::Other, true),
+            Changed::Gone => self.deleted = Change { made_at: Some(now), lag: std::time::Duration::ZERO },
+            Changed::Email | Changed::Names | Changed::More | Changed::Renamed => return false,
+        }
+        true
     }
 
     fn copy(&self) -> Box<dyn World> {
