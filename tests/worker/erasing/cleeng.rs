@@ -52,11 +52,15 @@ async fn the_mediastore_flow_tells_what_will_be_lost_and_goes_on_once_the_person
 
     confirm(&mut job);
     let event = rig.runs_to(&job, "completed").await;
+    // Who it is and what gives access is read again: the confirmation may have taken days to come.
     let flow = [
         Op::GetCustomer,
         Op::CustomerOffers,
+        Op::GetCustomer,
+        Op::ListEntitlements,
         Op::UpdateSubscription,
         Op::UpdateSubscription,
+        Op::ListEntitlements,
         Op::DeleteCustomer,
         Op::GetCustomer,
     ];

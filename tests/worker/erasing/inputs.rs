@@ -37,7 +37,8 @@ async fn an_access_token_that_is_refused_is_asked_for_and_another_one_goes_on() 
     job["targets"][0]["access_token"] = good;
     rig.runs_to(&job, "completed").await;
     // A refused token of a member's is not our credential: the system was not held.
-    assert_eq!(rig.calls("loyalty"), [Op::GetMember, Op::GetProfile, Op::GetProfile, Op::DeleteProfile, Op::GetMember]);
+    let flow = [Op::GetMember, Op::GetProfile, Op::GetProfile, Op::GetMember, Op::DeleteProfile, Op::GetMember];
+    assert_eq!(rig.calls("loyalty"), flow);
     rig.end().await;
 }
 
