@@ -107,7 +107,9 @@ async fn a_slow_system() {
     let took = began.elapsed();
     let entries = around.sandbox.entries(0);
     let calls = entries.iter().filter(|entry| entry.system == "vitalsource").count();
-    assert_eq!(calls, (SLOW * CALLS) as usize);
+    // Who waited for more than a minute for a turn reads once more who it is about before it acts.
+    let least = (SLOW * CALLS) as usize;
+    assert!((least..=least * 11 / 10).contains(&calls), "{calls} calls, {least} were enough");
     let returns = returns(&around, SLOW + OTHERS) * f64::from(SLOW + OTHERS) / f64::from(SLOW);
     let waits = around.hub.events().into_iter().filter_map(|event| {
         others.get(event.value["subject"].as_str().unwrap()).map(|published| event.at - *published)
