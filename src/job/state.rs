@@ -419,10 +419,8 @@ impl TargetState {
     fn learn(&mut self, step: Step, answer: &Answer, at: At) {
         match answer {
             Answer::Entitlements(listed) => self.listed(listed),
-            Answer::User { identity, guid, .. } => {
-                if *identity != Identity::Other && self.guid.is_none() {
-                    self.guid = Some(guid.clone());
-                }
+            Answer::User { identity, guid, .. } if *identity != Identity::Other => {
+                self.guid.get_or_insert_with(|| guid.clone());
             }
             Answer::Left { fields } => {
                 let new: Vec<Field> = fields.iter().copied().filter(|field| !self.left.contains(field)).collect();
