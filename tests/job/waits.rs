@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use erasure_worker::job::flow::Next;
 use erasure_worker::job::{
-    Answer, At, CodeState, Entry, Field, Identity, InputKind, Job, Reason, StepName, TargetEnd, TargetOutcome,
+    Answer, CodeState, Entry, Field, Identity, InputKind, Job, Reason, StepName, TargetEnd, TargetOutcome,
 };
 use serde_json::json;
 
 use crate::catalogue;
 use crate::executor::Run;
-use crate::hand::Hand;
+use crate::hand::{Hand, START};
 use crate::jobs;
 use crate::plan::{Fault, Plan};
 use crate::scenario::{Reply, Scenario};
@@ -192,16 +192,16 @@ fn what_was_read_is_acted_on_for_a_minute_and_read_again_after_each_continuation
         hand.answer(StepName::Resolve, found()).pass(seconds);
         assert_eq!(matches!(hand.next(), Next::Call(step) if step.name == StepName::Resolve), again, "{seconds}");
     }
-    let entries: [(&str, fn(At) -> Entry); 4] = [
-        ("continued", |at| Entry::Continued { at }),
-        ("offered again", |at| Entry::OfferedAgain { at }),
-        ("approved", |at| Entry::Approved { by: "bob".to_owned(), at }),
-        ("a new run", |at| Entry::NewRun { at }),
-    ];
-    for (what, entry) in entries {
+    let at = START;
+    for (what, entry) in [
+        ("continued", Entry::Continued { at }),
+        ("offered again", Entry::OfferedAgain { at }),
+        ("approved", Entry::Approved { by: "bob".to_owned(), at }),
+        ("a new run", Entry::NewRun { at }),
+    ] {
         let mut hand = Hand::new(jobs::easycms());
         hand.answer(StepName::Resolve, found());
-        hand.write(entry(hand.now));
+        hand.write(entry);
         assert!(matches!(hand.next(), Next::Call(step) if step.name == StepName::Resolve), "{what}");
     }
     // A hold or a pause, of whatever length.
