@@ -56,9 +56,12 @@ fn drain_by_default() -> Duration {
     parse_duration(line.split('"').next().unwrap()).unwrap()
 }
 
+/// What the process may take beyond its drain.
+const ENDING: Duration = Duration::from_secs(5);
+
 #[test]
 fn whoever_stops_the_worker_waits_longer_than_it_drains() {
-    let drain = drain_by_default();
+    let drain = drain_by_default() + ENDING;
     let unit = page("deploy/systemd/erasure-worker.service");
     let stop = unit.lines().find_map(|line| line.strip_prefix("TimeoutStopSec=")).unwrap();
     assert!(Duration::from_secs(stop.parse().unwrap()) > drain, "systemd");
@@ -67,9 +70,60 @@ fn whoever_stops_the_worker_waits_longer_than_it_drains() {
     assert!(parse_duration(&grace).unwrap() > drain, "compose");
 
     let config: toml::Table = kubernetes("ConfigMap")["data"]["config.toml"].as_str().unwrap().parse().unwrap();
-    let drain = parse_duration(config["worker"]["drain_timeout"].as_str().unwrap()).unwrap();
+    let drain = parse_duration(config["worker"]["drain_timeout"].as_str().unwrap()).unwrap() + ENDING;
     let grace = kubernetes("StatefulSet")["spec"]["template"]["spec"]["terminationGracePeriodSeconds"].as_u64();
     assert!(Duration::from_secs(grace.unwrap()) > drain, "Kubernetes");
+}
+
+/// One store, one worker: nothing that is shipped starts a second one, or starts the worker without its store.
+#[test]
+fn every_deployment_starts_one_worker_on_a_store_that_outlives_it() {
+    let all = yaml(&root().join("deploy/kubernetes/erasure-worker.yaml"));
+    let kinds: Vec<_> = all.iter().map(|one| one["kind"].as_str().unwrap()).collect();
+    assert_eq!(kinds.iter().filter(|kind| **kind == "StatefulSet").count(), 1, "{kinds:?}");
+    let others = ["Deployment", "ReplicaSet", "DaemonSet", "Job", "CronJob", "Pod", "HorizontalPodAutoscaler"];
+    assert!(!kinds.iter().any(|kind| others.contains(kind)), "{kinds:?}: something else starts a worker");
+
+    let set = kubernetes("StatefulSet")["spec"].clone();
+    assert_eq!(set["replicas"], 1);
+    // The old pod ends before the new one starts.
+    assert_eq!(
+        (&set["podManagementPolicy"], &set["updateStrategy"]["type"]),
+        (&"OrderedReady".into(), &"RollingUpdate".into())
+    );
+    assert_eq!(set["persistentVolumeClaimRetentionPolicy"]["whenScaled"], "Retain");
+    assert_eq!(set["persistentVolumeClaimRetentionPolicy"]["whenDeleted"], "Retain");
+    let claim = &set["volumeClaimTemplates"][0];
+    assert_eq!(claim["spec"]["accessModes"], serde_json::json!(["ReadWriteOncePod"]), "one pod at a time has it");
+    let pod = &set["template"]["spec"];
+    let mount = pod["containers"][0]["volumeMounts"].as_array().unwrap();
+    let mount = mount.iter().find(|mount| mount["name"] == claim["metadata"]["name"]).expect("the store's volume");
+    let config: toml::Table = kubernetes("ConfigMap")["data"]["config.toml"].as_str().unwrap().parse().unwrap();
+    let state = config["worker"]["state_dir"].as_str().unwrap();
+    assert!(state.starts_with(mount["mountPath"].as_str().unwrap()), "{state} is not on the volume");
+    assert_eq!(pod["containers"][0]["readinessProbe"]["httpGet"]["path"], "/readyz", "an update waits for it");
+    assert_eq!(kubernetes("PodDisruptionBudget")["spec"]["maxUnavailable"], 1, "a node can be emptied");
+
+    let compose = compose();
+    let workers: Vec<_> = compose["services"]
+        .as_object()
+        .unwrap()
+        .iter()
+        .filter(|(_, service)| service["command"][0] == "run")
+        .map(|(name, service)| (name.as_str(), service))
+        .collect();
+    let [(name, worker)] = workers[..] else { panic!("{} workers", workers.len()) };
+    assert!(worker["deploy"]["replicas"].is_null() && worker["scale"].is_null(), "{name}");
+    let config: toml::Table = page("deploy/compose/erasure-worker.toml").parse().unwrap();
+    let state = config["worker"]["state_dir"].as_str().unwrap();
+    let volumes = worker["volumes"].as_array().unwrap().iter().map(|volume| volume.as_str().unwrap());
+    let named = volumes.filter_map(|volume| volume.split_once(':')).find(|(_, path)| state.starts_with(path));
+    let (volume, _) = named.expect("the store's volume");
+    assert!(compose["volumes"].as_object().unwrap().contains_key(volume), "{volume} goes with the container");
+
+    let unit = page("deploy/systemd/erasure-worker.service");
+    assert!(unit.contains("\nStateDirectory=erasure-worker\n"), "systemd keeps the folder over restarts");
+    assert!(!unit.contains("DynamicUser=yes") && !unit.contains("@.service"), "one instance with one folder");
 }
 
 #[test]

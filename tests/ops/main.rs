@@ -14,6 +14,7 @@ mod bench;
 mod command_line;
 mod console;
 mod dead_letters;
+mod decisions;
 mod docs;
 mod full_disk;
 mod guard;
