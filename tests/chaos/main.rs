@@ -19,6 +19,7 @@ mod worker;
 mod broker_trouble;
 mod crash_plan;
 mod crash_points;
+mod decisions;
 mod drain;
 mod handover;
 mod journal;
