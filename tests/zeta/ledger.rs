@@ -235,3 +235,85 @@ fn settings_that_cannot_work_and_a_folder_in_use_are_refused() {
     other.key = MemberKey::MemberId;
     assert!(matches!(ImportLedger::open(other, keyed()), Err(LedgerError::OtherKey { .. })));
 }
+
+#[test]
+fn a_files_result_proves_only_what_was_asked_for_before_the_file_left() {
+    // Where the second job comes, and after which act the worker starts anew.
+    const ACTS: usize = 3;
+    let mut cases = 0;
+    for comes_at in 0..=ACTS {
+        for restarts in 0..1_u32 << (ACTS + 1) {
+            let dir = tempfile::tempdir().expect("a folder");
+            let mut ledger = Some(open(settings(dir.path())));
+            for act in 0..=ACTS {
+                let now = ledger.as_ref().expect("open");
+                if act == comes_at {
+                    assert_eq!(now.queue(&job_key(2), 0, &secret("INT-1"), at(50)), Ok(RowState::Waiting));
+                }
+                match act {
+                    0 => assert_eq!(now.queue(&job_key(1), 0, &secret("INT-1"), at(0)), Ok(RowState::Waiting)),
+                    1 => now.close_due(at(100_000_000)).expect("closed"),
+                    2 => assert_eq!(exported(now), "Integration ID\nINT-1\n"),
+                    _ => {
+                        now.settle(b"Integration ID,Status\nINT-1,deleted\n".as_slice(), at(101)).expect("settled");
+                    }
+                }
+                if restarts & (1 << act) != 0 {
+                    drop(ledger.take());
+                    ledger = Some(open(settings(dir.path())));
+                }
+            }
+            let ledger = ledger.expect("open");
+            let states = [1, 2].map(|job| ledger.state(&job_key(job), 0, &secret("INT-1")));
+            let second = if comes_at <= 2 { RowState::Deleted } else { RowState::Waiting };
+            assert_eq!(states, [Ok(RowState::Deleted), Ok(second)], "{comes_at} {restarts:b}");
+            if comes_at > 2 {
+                assert_eq!(exported(&ledger), "Integration ID\nINT-1\n", "a row of its own, in the next file");
+            }
+            cases += 1;
+        }
+    }
+    eprintln!("a job that joins a file: {cases} cases");
+}
+
+#[test]
+fn a_member_in_two_files_that_were_handed_out_is_settled_by_each_files_own_result() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let ledger = open(settings(dir.path()));
+    let queue = |job, id: &str| ledger.queue(&job_key(job), 0, &secret(id), at(0)).expect("queued");
+    let state = |job, id: &str| ledger.state(&job_key(job), 0, &secret(id)).expect("a state");
+    queue(1, "INT-1");
+    queue(2, "INT-2");
+    exported(&ledger);
+    queue(3, "INT-1");
+    queue(4, "INT-4");
+    exported(&ledger);
+    // The second file's result: only there are both.
+    ledger.settle(b"Integration ID,Status\nINT-1,skipped\nINT-4,ok\n".as_slice(), at(1)).expect("settled");
+    assert_eq!(
+        [state(1, "INT-1"), state(3, "INT-1"), state(4, "INT-4")],
+        [RowState::Waiting, RowState::Skipped, RowState::Deleted]
+    );
+    // Of two files that hold all that is named, the older one.
+    queue(5, "INT-1");
+    exported(&ledger);
+    ledger.settle(b"Integration ID,Status\nINT-1,ok\n".as_slice(), at(2)).expect("settled");
+    assert_eq!([state(1, "INT-1"), state(5, "INT-1")], [RowState::Deleted, RowState::Waiting]);
+}
+
+#[test]
+fn a_job_that_an_earlier_release_let_join_a_file_that_had_left_is_not_settled_by_it() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let ledger = open(settings(dir.path()));
+    ledger.queue(&job_key(1), 0, &secret("INT-1"), at(0)).expect("queued");
+    exported(&ledger);
+    drop(ledger);
+    let log = dir.path().join("batch-000001.rows");
+    let shared = format!("{{\"shared\":{{\"row\":0,\"job\":\"{}\",\"target\":0}}}}\n", job_key(2));
+    let before = std::fs::read_to_string(&log).expect("a log");
+    std::fs::write(&log, before + &shared).expect("written");
+    let ledger = open(settings(dir.path()));
+    ledger.settle(b"Integration ID,Status\nINT-1,deleted\n".as_slice(), at(101)).expect("settled");
+    let state = |job| ledger.state(&job_key(job), 0, &secret("INT-1"));
+    assert_eq!([state(1), state(2)], [Ok(RowState::Deleted), Ok(RowState::Missing)]);
+}

@@ -3,7 +3,7 @@
 //! The rule it keeps: what is in memory is what reading the files again would give; nothing is
 //! acknowledged before its files were synced.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::{self, File, TryLockError};
 use std::io::Read;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -42,8 +42,10 @@ struct State {
     batches: BTreeMap<BatchId, Batch>,
     /// The batch that takes rows.
     open: Option<BatchId>,
-    /// Where each value stands that waits for a result.
-    waiting: HashMap<Digest, (BatchId, u32)>,
+    /// Where each value waits that was not handed out yet: there another job may join it.
+    joinable: HashMap<Digest, (BatchId, u32)>,
+    /// Where each value stands in files that were handed out and have no result, oldest first.
+    handed_out: HashMap<Digest, Vec<(BatchId, u32)>>,
     /// What became of each claim; of a repeated one the latest.
     claims: HashMap<Digest, (BatchId, RowState)>,
     /// Writes to the open batch, and how many of them were synced.
@@ -90,8 +92,9 @@ impl ImportLedger {
         self.settings.key == key
     }
 
-    /// Puts a member into the deletion file, once: a repeat, or another job for the same member,
-    /// gets the row that is there while it has no result. Where this very claim was settled as
+    /// Puts a member into the deletion file, once: a repeat gets the row that is there while it has no
+    /// result, another job for the same member only while the file was not handed out: its result proves
+    /// nothing that was asked for later. Where this very claim was settled as
     /// deleted, says so and writes nothing; where it was settled otherwise, a new row is written.
     /// Returns when the row survives a power cut.
     ///
@@ -159,10 +162,12 @@ impl ImportLedger {
         let Some(batch) = wanted else { return Ok(None) };
         let path = batch.csv_path();
         let csv = Zeroizing::new(fs::read(&path).map_err(LedgerError::io("read"))?);
+        let exported = ExportedBatch { id: batch.id, path, rows: batch.count, csv };
         if batch.exported_at.is_none() {
             self.done("write", batch.mark_exported(now))?;
+            state.hand_out(exported.id);
         }
-        Ok(Some(ExportedBatch { id: batch.id, path, rows: batch.count, csv }))
+        Ok(Some(exported))
     }
 
     /// Takes the platform's result of an import. It belongs to the exported batch whose members it
@@ -182,21 +187,29 @@ impl ImportLedger {
     /// [`SettleError`]; nothing is settled then.
     pub fn settle(&self, result: impl Read, now: Timestamp) -> Result<Settlement, SettleError> {
         let key = self.settings.key;
-        let rows = self.lock()?.exported_rows();
+        let rows = self.lock()?.handed_out.clone();
         let mut told: BTreeMap<BatchId, HashMap<u32, Said>> = BTreeMap::new();
-        let mut unknown = 0;
-        result::read(result, key, |value, said| match rows.get(&digest_of(&self.keyed, key, value)) {
-            Some((batch, row)) => {
+        let (mut known, mut unknown) = (BTreeSet::new(), 0);
+        result::read(result, key, |value, said| {
+            let digest = digest_of(&self.keyed, key, value);
+            let Some(places) = rows.get(&digest) else { return unknown += 1 };
+            known.insert(digest);
+            for (batch, row) in places {
                 let before = told.entry(*batch).or_default().entry(*row).or_insert(said);
                 *before = said.max(*before);
             }
-            None => unknown += 1,
         })?;
-        if told.len() > 1 {
-            let batches = told.keys().map(BatchId::to_string).collect::<Vec<_>>().join(", ");
-            return Err(SettleError::SeveralBatches { batches });
-        }
-        let Some((id, told)) = told.pop_first() else { return Err(SettleError::NothingMatches { unknown }) };
+        let batches = told.keys().map(BatchId::to_string).collect::<Vec<_>>().join(", ");
+        // Of files that all hold every member named, the oldest: what was asked for later waits for its own.
+        told.retain(|_, told| told.len() == known.len());
+        let Some((id, told)) = told.pop_first() else {
+            let several = !known.is_empty();
+            return Err(if several {
+                SettleError::SeveralBatches { batches }
+            } else {
+                SettleError::NothingMatches { unknown }
+            });
+        };
         let mut state = self.lock()?;
         let batch = state.batches.get_mut(&id).filter(|batch| batch.settled_at.is_none());
         let Some(batch) = batch else { return Err(SettleError::NothingMatches { unknown }) };
@@ -253,7 +266,7 @@ impl ImportLedger {
         claim: Claim,
         now: Timestamp,
     ) -> Result<BatchId, LedgerError> {
-        if let Some((id, row)) = state.waiting.get(&digest).copied() {
+        if let Some((id, row)) = state.joinable.get(&digest).copied() {
             let batch = state.batches.get_mut(&id).ok_or(LedgerError::Broken)?;
             self.done("write", batch.share_row(row, claim))?;
             state.written += 1;
@@ -274,7 +287,7 @@ impl ImportLedger {
         let batch = state.batches.get_mut(&id).ok_or(LedgerError::Broken)?;
         let row = u32::try_from(batch.count).map_err(|_| LedgerError::Broken)?;
         self.done("write", batch.add_row(value, digest, claim))?;
-        state.waiting.insert(digest, (id, row));
+        state.joinable.insert(digest, (id, row));
         state.written += 1;
         self.close_if_due(state, now)?;
         Ok(id)
@@ -375,9 +388,16 @@ impl State {
         for (index, row) in (0..).zip(&batch.rows) {
             let state = batch.states.get(index as usize).copied().unwrap_or(RowState::Waiting);
             if settled {
-                self.waiting.remove(&row.digest);
+                if let Some(places) = self.handed_out.get_mut(&row.digest) {
+                    places.retain(|(batch, _)| *batch != id);
+                    if places.is_empty() {
+                        self.handed_out.remove(&row.digest);
+                    }
+                }
+            } else if batch.exported_at.is_some() {
+                self.handed_out.entry(row.digest).or_default().push((id, index));
             } else {
-                self.waiting.insert(row.digest, (id, index));
+                self.joinable.insert(row.digest, (id, index));
             }
             for claim in row.claims.iter().filter(|_| batch.legible) {
                 self.claims.insert(claim.digest(keyed, &row.digest), (id, state));
@@ -389,9 +409,12 @@ impl State {
         }
     }
 
-    /// The rows that a result may name.
-    fn exported_rows(&self) -> HashMap<Digest, (BatchId, u32)> {
-        let exported = |id: &BatchId| self.batches.get(id).is_some_and(|batch| batch.exported_at.is_some());
-        self.waiting.iter().filter(|(_, (id, _))| exported(id)).map(|(digest, place)| (*digest, *place)).collect()
+    /// A batch was handed out: nobody joins its rows any more, and a result may name them.
+    fn hand_out(&mut self, id: BatchId) {
+        let Some(batch) = self.batches.get(&id) else { return };
+        for (index, row) in (0..).zip(&batch.rows) {
+            self.joinable.remove(&row.digest);
+            self.handed_out.entry(row.digest).or_default().push((id, index));
+        }
     }
 }
