@@ -5,6 +5,7 @@
 
 pub mod amqp;
 mod inbox;
+mod mended;
 pub mod place;
 pub mod spool;
 pub mod topology;
@@ -17,7 +18,11 @@ use bytes::Bytes;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+pub use mended::{Cut, Fault, Mended};
 pub use place::Place;
+
+/// The most tables and arrays in each other that are taken in headers.
+pub const MAX_NESTING: usize = 32;
 
 /// A header's value; what AMQP has beyond these is dropped on the way in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,6 +76,8 @@ pub struct Properties {
     pub reply_to: Option<String>,
     /// The headers that are text, numbers or booleans.
     pub headers: BTreeMap<String, HeaderValue>,
+    /// Of a message that came: what had to be changed before it could be read. Never published.
+    pub mended: Option<Mended>,
 }
 
 impl std::fmt::Debug for Properties {
@@ -258,6 +265,24 @@ pub enum Link {
     Up,
 }
 
+/// What needs a look at a broker that can be used all the same.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ailment {
+    /// A word for it.
+    pub what: &'static str,
+    /// What it is, and what to do.
+    pub detail: String,
+}
+
+/// What a broker's connection has counted since the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tallies {
+    /// Links that ended while jobs were taken, before any delivery was settled.
+    pub links_lost_idle: u64,
+    /// Messages of the control stream that were stepped over.
+    pub control_skipped: u64,
+}
+
 /// A message of the control stream.
 #[derive(Debug, Clone)]
 pub struct Control {
@@ -336,6 +361,16 @@ pub trait Broker: Send + Sync + 'static {
     /// How many messages a queue of ours holds (`jobs`, `dead-letters`, `events.unrouted`,
     /// `wait.5s`…), where the broker can tell.
     async fn depth(&self, queue: &str) -> Option<u64>;
+
+    /// What needs a look, beside the link's state.
+    fn ailments(&self) -> Vec<Ailment> {
+        Vec::new()
+    }
+
+    /// What was counted.
+    fn tallies(&self) -> Tallies {
+        Tallies::default()
+    }
 
     /// The link's state, for readiness.
     fn link(&self) -> watch::Receiver<Link>;

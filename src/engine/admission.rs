@@ -116,9 +116,14 @@ impl Engine {
             Origin::Publisher => properties.message_id.clone(),
             Origin::Ours { key, .. } => Some(key.job_id.to_string()),
         };
+        let mended = properties.mended.as_ref();
+        let cut = mended.and_then(|mended| mended.cut.as_ref());
+        if let Some(refusal) = cut.and_then(|cut| Draft::too_long(cut.bytes, message_id.as_deref())) {
+            return Ok(Err(refusal));
+        }
         let draft = match Draft::read(&letter.body, message_id.as_deref()) {
             Ok(draft) => draft,
-            Err(refusal) => return Ok(Err(refusal)),
+            Err(refusal) => return Ok(Err(as_amqp_value(refusal, properties))),
         };
         let from_publisher = letter.origin == Origin::Publisher;
         let Some(key) = draft.key().cloned() else {
@@ -132,6 +137,10 @@ impl Engine {
                 Sent { key: &key, names_itself: draft.names_itself(), properties, body: &letter.body, is_first: true };
             if let Err(denied) = self.believe(&sent) {
                 return Ok(Err(self.deny(denied, &key)));
+            }
+            if let Some(fault) = mended.and_then(|mended| mended.fault) {
+                let invalid = Invalid::at("properties", fault.to_string());
+                return Ok(Err(Refusal { reason: Reason::Invalid, invalid, key: Some(key) }));
             }
         }
         Ok(self.opened(draft, &key, checked, from_publisher))
@@ -285,6 +294,19 @@ impl Engine {
     pub fn unauthorised(&self) -> u64 {
         self.figures.unauthorised.load(Ordering::Relaxed)
     }
+}
+
+/// The type that RabbitMQ 4 gives to what a publisher of AMQP 1.0 sent as a value or a sequence: its
+/// body is then that value with AMQP's own types in it.
+const AMQP_VALUE: &str = "amqp-1.0";
+
+/// Says what to do where a publisher's library put the body into the wrong section.
+fn as_amqp_value(refusal: Refusal, properties: &Properties) -> Refusal {
+    if properties.kind.as_deref() != Some(AMQP_VALUE) {
+        return refusal;
+    }
+    let expected = "is an AMQP 1.0 value; expected a data section: publish the JSON as bytes in one";
+    Refusal { invalid: Invalid::at("body", expected), ..refusal }
 }
 
 fn nobodys() -> Refusal {

@@ -134,6 +134,7 @@ impl Engine {
 
     async fn take_control(&self, control: &Control, reading: &Reading) -> Result<(), JournalError> {
         let mut batch = Batch::new();
+        self.note_mended("control", &control.properties);
         reading.note(&mut batch, control, self.now());
         if reading.is_taken(&*self.store, control)? && !self.could_matter(control)? {
             tracing::debug!(offset = control.offset, "taken before");

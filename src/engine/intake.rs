@@ -21,7 +21,7 @@ use super::envelope;
 use super::journal::{BODY, JournalError};
 use super::opening::Opened;
 use super::starts::Turn;
-use crate::broker::{Delivery, HeaderValue};
+use crate::broker::{Delivery, HeaderValue, Properties};
 use crate::crash::{self, Point};
 use crate::job::JobKey;
 use crate::store::StoreError;
@@ -226,6 +226,14 @@ impl Engine {
         }
     }
 
+    /// Counts a message that could not be taken as it came.
+    pub(crate) fn note_mended(&self, queue: &'static str, properties: &Properties) {
+        let Some(mended) = &properties.mended else { return };
+        self.figures.label("messages_mended", "", queue);
+        let what = mended.fault.map_or_else(|| "its body is too long".to_owned(), |fault| fault.to_string());
+        tracing::warn!(queue, %what, "a message could not be taken as it came");
+    }
+
     /// A panic in a job's task stops the process: its start stays open, so that after the restart
     /// it runs alone.
     async fn guarded(self: Arc<Self>, delivery: Delivery) {
@@ -239,6 +247,7 @@ impl Engine {
 
     async fn delivered(self: Arc<Self>, delivery: Delivery) {
         let arrived = Arrived::new(self.keyring.digest(BODY, &delivery.body).to_vec());
+        self.note_mended("jobs", &delivery.properties);
         crash::point(Point::BeforeStart, "").await;
         let mut turn = match self.starts.open(&*self.store, &arrived.digest, self.now()).await {
             Ok(turn) => turn,

@@ -7,7 +7,7 @@ use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use super::cursor::{Invalid, Node};
-use super::field::{is_name, uuid};
+use super::field::{is_name, uuid, uuid_of_property};
 use super::model::{Job, JobKey};
 use super::outcome::Reason;
 use super::parse::{self, Accepts, Refusal, whole};
@@ -26,14 +26,25 @@ pub struct Draft {
 impl Draft {
     /// Reads a body as JSON.
     pub fn read(body: &[u8], message_id: Option<&str>) -> Result<Draft, Refusal> {
-        let fallback = message_id.and_then(|id| uuid(id, "message_id").ok());
-        let unread = || fallback.map(|job_id| JobKey { tenant: "default".to_owned(), job_id });
+        let fallback = message_id.and_then(uuid_of_property);
         let refuse = |invalid, key| Refusal { reason: Reason::Invalid, invalid, key };
-        let node = parse::sized(body).and_then(|()| Node::parse_any(body));
-        let node = node.map_err(|invalid| refuse(invalid, unread()))?;
+        let node = parse::sized(body.len() as u64).and_then(|()| Node::parse_any(body));
+        let node = node.map_err(|invalid| Draft::unread(invalid, message_id))?;
         let key = peek_key(&node, fallback);
         node.refuse_duplicates().map_err(|invalid| refuse(invalid, key.clone()))?;
         Ok(Draft { node, fallback, key })
+    }
+
+    /// What becomes of a message whose body was not read: at most its `message_id` is known.
+    pub fn unread(invalid: Invalid, message_id: Option<&str>) -> Refusal {
+        let key = message_id.and_then(uuid_of_property);
+        let key = key.map(|job_id| JobKey { tenant: "default".to_owned(), job_id });
+        Refusal { reason: Reason::Invalid, invalid, key }
+    }
+
+    /// Refuses a body of so many bytes, of which not all are there.
+    pub fn too_long(bytes: u64, message_id: Option<&str>) -> Option<Refusal> {
+        parse::sized(bytes).err().map(|invalid| Draft::unread(invalid, message_id))
     }
 
     /// Tenant and id as the message gives them; `None` where it can be no job.

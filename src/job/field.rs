@@ -112,6 +112,11 @@ pub fn is_name(text: &str) -> bool {
         && text.bytes().all(|byte| plain(byte) || byte == b'_' || byte == b'-')
 }
 
+/// A UUID that an AMQP property carries: RabbitMQ writes a `message-id` of AMQP 1.0's own type as a URN.
+pub(super) fn uuid_of_property(text: &str) -> Option<Uuid> {
+    uuid(text.strip_prefix("urn:uuid:").unwrap_or(text), "message_id").ok()
+}
+
 /// A UUID in its hyphenated form, in either case.
 pub(super) fn uuid(text: &str, path: &str) -> Result<Uuid, Invalid> {
     let hyphenated = text.len() == 36;

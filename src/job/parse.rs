@@ -72,13 +72,13 @@ pub fn job(body: &[u8], message_id: Option<&str>, accepts: &Accepts) -> Result<J
 
 /// The JSON of a body that is not too large.
 pub(super) fn read(body: &[u8]) -> Result<Node, Invalid> {
-    sized(body)?;
+    sized(body.len() as u64)?;
     Node::parse(body)
 }
 
-pub(super) fn sized(body: &[u8]) -> Result<(), Invalid> {
-    if body.len() > MAX_BODY {
-        return Err(Invalid::at("body", format!("has {} bytes; expected at most {MAX_BODY}", body.len())));
+pub(super) fn sized(bytes: u64) -> Result<(), Invalid> {
+    if bytes > MAX_BODY as u64 {
+        return Err(Invalid::at("body", format!("has {bytes} bytes; expected at most {MAX_BODY}")));
     }
     Ok(())
 }

@@ -113,6 +113,9 @@ fn degraded(shared: &Shared) -> Vec<Value> {
         let detail = format!("{} {} is paused by an operator: {}", subject.kind(), subject.name(), paused.reason);
         degraded.push(json!({ "what": "paused", "system": null, "detail": detail }));
     }
+    for ailment in shared.ops.engine.broker().ailments() {
+        degraded.push(json!({ "what": ailment.what, "system": null, "detail": ailment.detail }));
+    }
     if let Some(path) = &shared.ops.settings.store_moved_aside {
         let detail = format!("the store was damaged and lies in {}; it was started empty", path.display());
         degraded.push(json!({ "what": "store_moved_aside", "detail": detail }));

@@ -275,6 +275,12 @@ async fn messages(shared: &Shared, to: &mut Snapshot) -> Result<(), Problem> {
     );
     to.family(
         MetricType::Counter,
+        "erasure_messages_mended",
+        "Messages that no client library could have read as they came.",
+        over(shared, "messages_mended", "queue", vec!["jobs", "control"]),
+    );
+    to.family(
+        MetricType::Counter,
         "erasure_dead_letters_aged",
         "Dead letters that were announced to be removed, and that were.",
         over(shared, "dead_letters_aged", "what", vec!["told", "removed"]),
@@ -304,6 +310,17 @@ async fn messages(shared: &Shared, to: &mut Snapshot) -> Result<(), Problem> {
     to.gauge("erasure_jobs_queued", "Messages in the job queue.", jobs);
     to.gauge("erasure_dead_letters", "Messages in the dead-letter queue.", letters);
     to.gauge("erasure_events_unrouted", "Events that nobody was bound for.", unrouted);
+    let tallies = broker.tallies();
+    to.counter(
+        "erasure_broker_links_lost_idle",
+        "Links to the broker that ended before any of their deliveries was settled.",
+        tallies.links_lost_idle,
+    );
+    to.counter(
+        "erasure_control_skipped",
+        "Messages of the control stream that were stepped over.",
+        tallies.control_skipped,
+    );
     let is_up = *broker.link().borrow() == Link::Up;
     to.gauge("erasure_broker_up", "1 while connected to the broker.", Some(f64::from(u8::from(is_up))));
     Ok(())

@@ -17,6 +17,7 @@ mod rig;
 mod worker;
 
 mod broker_trouble;
+mod bytes;
 mod crash_plan;
 mod crash_points;
 mod decisions;

@@ -9,4 +9,5 @@ pub mod certificates;
 pub mod mutate;
 pub mod python;
 pub mod rabbit;
+pub mod raw;
 pub mod times;

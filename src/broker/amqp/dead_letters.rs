@@ -6,14 +6,14 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use lapin::Connection;
 use lapin::options::{BasicAckOptions, BasicGetOptions, BasicNackOptions, QueueDeclareOptions};
 use lapin::types::FieldTable;
 
+use super::dial::Wire;
 use super::error::text;
 use super::message::{from_amqp, header, short};
 use super::supervisor::CLOSE_TIMEOUT;
-use super::{Shared, publisher};
+use super::{AmqpError, Shared, publisher, within};
 use crate::broker::{DeadLetter, PublishError, Verdict};
 
 /// More than this is not taken in one look, so that a look has an end. Of a longer queue what was
@@ -23,6 +23,9 @@ const SWEEP_MAX: usize = 10_000;
 /// The broker's own word on a message that it dead-letters itself.
 const WHY: &str = "x-first-death-reason";
 
+/// What the broker is asked for, in its errors.
+const COUNT: &str = "count the dead letters";
+
 /// How often, and how far apart, the queue is asked whether the kept ones are back.
 const RETURN_LOOKS: usize = 100;
 const RETURN_PAUSE: Duration = Duration::from_millis(10);
@@ -30,31 +33,34 @@ const RETURN_PAUSE: Duration = Duration::from_millis(10);
 /// See [`crate::broker::Broker::dead_letters`].
 pub(super) async fn look(
     shared: &Shared,
-    connection: &Connection,
+    connection: &Wire,
     limit: usize,
     decide: &mut (dyn for<'a> FnMut(&'a DeadLetter) -> Verdict + Send),
 ) -> Result<usize, PublishError> {
-    let down = |error: lapin::Error| PublishError::Down(text(&error));
+    let down = |error: AmqpError| PublishError::Down(error.to_string());
     let queue = short(&shared.topology.name("dead-letters"));
-    let channel = connection.create_channel().await.map_err(down)?;
+    let channel = within("open a channel", connection.create_channel()).await.map_err(down)?;
     let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
-    let state = channel.queue_declare(queue.clone(), passive, FieldTable::default()).await.map_err(down)?;
+    let state =
+        within(COUNT, channel.queue_declare(queue.clone(), passive, FieldTable::default())).await.map_err(down)?;
     // What arrives from now on, a replay that failed again among it, is for the next look.
     let count = SWEEP_MAX.min(state.message_count() as usize);
 
-    let publishing = publisher::open(connection).await.map_err(down)?;
+    let publishing = within("open a channel", publisher::open(connection)).await.map_err(down)?;
     let mut last_kept = None;
     let (mut looked, mut kept) = (0, 0);
     let mut outcome = Ok(());
     // Beyond `limit` letters are taken only to be returned with the others: the broker puts what
     // is returned behind what was not taken, so that a look at some of them would turn the queue.
     for _ in 0..if limit == 0 { 0 } else { count } {
-        let got = channel.basic_get(queue.clone(), BasicGetOptions::default()).await.map_err(down)?;
+        let got = within("give a dead letter", channel.basic_get(queue.clone(), BasicGetOptions::default())).await;
+        let got = got.map_err(down)?;
         let Some(mut message) = got else { break };
         let mut removed = false;
         if looked < limit && outcome.is_ok() {
             looked += 1;
-            let mut properties = from_amqp(&message.properties);
+            let mended = connection.marks.take(channel.id(), message.delivery_tag);
+            let mut properties = from_amqp(&message.properties, mended);
             // Of a job on its way this says nothing; of a dead letter, why the broker gave it up.
             let why = message.properties.headers().as_ref().and_then(|headers| headers.inner().get(WHY));
             properties.headers.extend(why.and_then(header).map(|why| (WHY.to_owned(), why)));
@@ -75,18 +81,20 @@ pub(super) async fn look(
         if !removed {
             kept += 1;
             last_kept = Some(message.delivery.acker);
-        } else if !message.ack(BasicAckOptions::default()).await.map_err(down)? {
+        } else if !within("remove a dead letter", message.ack(BasicAckOptions::default())).await.map_err(down)? {
             return Err(PublishError::Down("the channel closed during the look".to_owned()));
         }
     }
     if let Some(last) = last_kept {
         // One frame for all of them, so that they go back together and in order.
         let all = BasicNackOptions { multiple: true, requeue: true };
-        last.nack(all).await.map_err(down)?;
+        within("take dead letters back", last.nack(all)).await.map_err(down)?;
         // The broker answers nothing to a nack and applies it a little later; a look that began
         // before would find too few.
         for _ in 0..RETURN_LOOKS {
-            let state = channel.queue_declare(queue.clone(), passive, FieldTable::default()).await.map_err(down)?;
+            let state = within(COUNT, channel.queue_declare(queue.clone(), passive, FieldTable::default()))
+                .await
+                .map_err(down)?;
             if state.message_count() as usize >= kept {
                 break;
             }
@@ -95,7 +103,7 @@ pub(super) async fn look(
     }
     // All is settled; a channel whose close is not answered goes with its connection.
     if let Ok(closed) = tokio::time::timeout(CLOSE_TIMEOUT, channel.close(200, short("done"))).await {
-        closed.map_err(down)?;
+        closed.map_err(|error| PublishError::Down(text(&error)))?;
     }
     outcome.map(|()| looked)
 }

@@ -5,15 +5,16 @@
 use lapin::options::{ExchangeBindOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
 use lapin::protocol::AMQPSoftError;
 use lapin::types::{AMQPValue, FieldTable};
-use lapin::{Channel, Connection, ExchangeKind as LapinKind};
+use lapin::{Channel, ExchangeKind as LapinKind};
 
 use super::AmqpError;
+use super::dial::Wire;
 use super::error::soft;
 use super::message::short;
 use crate::broker::topology::{Argument, Arguments, Bound, Exchange, ExchangeKind, Queue, Topology};
 
 /// Declares everything; doing it again changes nothing.
-pub(super) async fn declare(connection: &Connection, topology: &Topology) -> Result<(), AmqpError> {
+pub(super) async fn declare(connection: &Wire, topology: &Topology) -> Result<(), AmqpError> {
     let channel = connection.create_channel().await?;
     for exchange in &topology.exchanges {
         declare_exchange(&channel, exchange, false)
@@ -40,7 +41,7 @@ pub(super) async fn declare(connection: &Connection, topology: &Topology) -> Res
 
 /// Looks for every exchange and queue without declaring any; AMQP has no way to look at bindings
 /// or arguments. What the user may not look at counts as there.
-pub(super) async fn check(connection: &Connection, topology: &Topology) -> Result<(), AmqpError> {
+pub(super) async fn check(connection: &Wire, topology: &Topology) -> Result<(), AmqpError> {
     let mut missing = Vec::new();
     let mut channel = connection.create_channel().await?;
     for exchange in &topology.exchanges {

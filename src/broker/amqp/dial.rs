@@ -4,20 +4,42 @@
 //! that a mistake in them is a configuration error and not an endless reconnect.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use lapin::tcp::{AMQPUriTcpExt, RustlsConnector, RustlsConnectorConfig};
 use lapin::uri::{AMQPScheme, AMQPUri};
-use lapin::{Connection, ConnectionProperties};
+use lapin::{AsyncTcpStream, Connection, ConnectionProperties};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use secrecy::ExposeSecret;
 
+use super::filter::{self, Filtered, Marks};
 use super::{AmqpConfig, AmqpError};
+
+/// The largest frame to ask for, as most clients do. A broker without a limit would take any, and the
+/// client library makes its buffers as large as the limit demands.
+const FRAME_MAX: u32 = 128 * 1024;
+
+/// A connection, and which deliveries were mended on their way in.
+pub(super) struct Wire {
+    connection: Connection,
+    /// The deliveries that were mended.
+    pub marks: Arc<Marks>,
+}
+
+impl std::ops::Deref for Wire {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        &self.connection
+    }
+}
 
 /// Everything needed to connect, checked.
 pub(super) struct Dial {
     uri: AMQPUri,
     tls: Option<RustlsConnector>,
+    frame_max: u32,
 }
 
 impl Dial {
@@ -27,35 +49,41 @@ impl Dial {
         if uri.query.heartbeat.is_none() {
             uri.query.heartbeat = Some(config.heartbeat.as_secs().clamp(1, 3600) as u16);
         }
+        let frame_max = uri.query.frame_max.filter(|frame_max| *frame_max > 0).unwrap_or(FRAME_MAX);
+        uri.query.frame_max = Some(frame_max);
         let tls = match uri.scheme {
             AMQPScheme::AMQP => None,
             AMQPScheme::AMQPS => Some(connector(config)?),
         };
-        Ok(Self { uri, tls })
+        Ok(Self { uri, tls, frame_max })
     }
 
-    /// Connects once.
-    pub(super) async fn connect(&self, config: &AmqpConfig) -> Result<Connection, AmqpError> {
-        let options = ConnectionProperties::default().with_connection_name(config.connection_name.as_str().into());
-        let runtime = lapin::runtime::default_runtime()?;
-        let tls = self.tls.clone();
+    /// Connects once; `what` is added to the connection's name.
+    pub(super) async fn connect(&self, config: &AmqpConfig, what: &str) -> Result<Wire, AmqpError> {
+        let name = format!("{}{what}", config.connection_name);
+        let options = ConnectionProperties::default().with_connection_name(name.into());
+        let tokio = lapin::runtime::default_runtime()?;
+        let (tls, frame_max) = (self.tls.clone(), self.frame_max);
+        let marks = Arc::new(Marks::default());
+        let marked = Arc::clone(&marks);
         let connecting = Connection::connector(
             self.uri.clone(),
-            runtime,
-            async move |uri, runtime| {
+            filter::runtime(),
+            async move |uri, _| {
                 let host = uri.authority.host.clone();
                 // lapin's own way to TLS would load the system's roots even where a CA is given.
                 let plain = AMQPUri { scheme: AMQPScheme::AMQP, ..uri };
-                let stream = plain.connect_async(&runtime).await?;
-                match &tls {
-                    None => Ok(stream),
-                    Some(connector) => Ok(stream.into_rustls(connector, &host).await?),
-                }
+                let stream = plain.connect_async(&tokio).await?;
+                let stream = match &tls {
+                    None => stream,
+                    Some(connector) => stream.into_rustls(connector, &host).await?,
+                };
+                Ok(AsyncTcpStream::Plain(Filtered::new(stream, Arc::clone(&marked), frame_max)))
             },
             options,
         );
         match tokio::time::timeout(config.connect_timeout, connecting).await {
-            Ok(connected) => Ok(connected?),
+            Ok(connected) => Ok(Wire { connection: connected?, marks }),
             Err(_) => Err(AmqpError::Link(format!("no connection within {:?}", config.connect_timeout))),
         }
     }

@@ -3,7 +3,9 @@
 //! The rule it keeps: a delivery can be settled only on the channel that brought it, and its
 //! `lost` token is cancelled before a newer channel hands out anything.
 
+use std::convert::Infallible;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -11,13 +13,20 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use lapin::Acker;
 use lapin::message::Delivery as AmqpDelivery;
-use lapin::options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions};
+use lapin::options::{
+    BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions, QueueDeclareOptions,
+};
+use lapin::protocol::AMQPSoftError;
 use lapin::types::FieldTable;
-use lapin::{Channel, Connection, Consumer};
+use lapin::{Channel, Consumer};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::dial::Wire;
+use super::error::soft;
+use super::losses::Losses;
 use super::message::{from_amqp, short};
-use super::{AmqpError, Shared, Wanted};
+use super::{AmqpError, CALL_TIMEOUT, Shared, Wanted, within};
 use crate::broker::{Delivery, Lost, Settle, Via};
 
 /// How often an idle channel is looked at; the broker's close of one without a consumer makes no
@@ -25,10 +34,11 @@ use crate::broker::{Delivery, Lost, Settle, Via};
 const IDLE_LOOK: Duration = Duration::from_secs(1);
 
 /// Takes jobs over one channel until that is lost; the error says why.
-pub(super) async fn epoch(shared: &Shared, connection: &Connection) -> AmqpError {
+/// `asked` notes when jobs were first asked for.
+pub(super) async fn epoch(shared: &Shared, connection: &Wire, asked: &OnceLock<Instant>) -> AmqpError {
     let epoch =
         Epoch { shared, number: shared.epoch.fetch_add(1, Ordering::Relaxed) + 1, lost: CancellationToken::new() };
-    match epoch.run(connection).await {
+    match epoch.run(connection, asked).await {
         Err(error) => error,
         Ok(never) => match never {},
     }
@@ -50,22 +60,26 @@ impl Drop for Epoch<'_> {
 }
 
 impl Epoch<'_> {
-    async fn run(&self, connection: &Connection) -> Result<std::convert::Infallible, AmqpError> {
-        let channel = connection.create_channel().await?;
-        channel.basic_qos(self.shared.config.prefetch.max(1), BasicQosOptions::default()).await?;
+    async fn run(&self, connection: &Wire, asked: &OnceLock<Instant>) -> Result<Infallible, AmqpError> {
+        let channel = within("open a channel", connection.create_channel()).await?;
         let mut wanted = self.shared.wanted.subscribe();
         loop {
             if *wanted.borrow_and_update() == Wanted::Jobs {
+                let is_narrow = self.shared.losses.is_narrow();
+                let prefetch = if is_narrow { 1 } else { self.shared.config.prefetch.max(1) };
+                within("set a prefetch", channel.basic_qos(prefetch, BasicQosOptions::default())).await?;
                 let mut consumer = self.consume(&channel).await?;
+                asked.get_or_init(Instant::now);
                 self.shared.consuming.send_replace(true);
                 self.shared.up();
-                while *wanted.borrow_and_update() == Wanted::Jobs {
+                while *wanted.borrow_and_update() == Wanted::Jobs && self.shared.losses.is_narrow() == is_narrow {
                     tokio::select! {
-                        delivered = consumer.next() => self.take(delivered)?,
+                        () = tokio::time::sleep(IDLE_LOOK), if is_narrow => {}
+                        delivered = consumer.next() => self.take(connection, &channel, delivered).await?,
                         _ = wanted.changed() => {}
                     }
                 }
-                self.stand_back(&channel, consumer).await?;
+                self.stand_back(connection, &channel, consumer).await?;
             } else {
                 self.shared.up();
                 tokio::select! {
@@ -82,13 +96,19 @@ impl Epoch<'_> {
 
     async fn consume(&self, channel: &Channel) -> Result<Consumer, AmqpError> {
         let queue = self.shared.topology.name("jobs");
-        let options = BasicConsumeOptions::default();
-        Ok(channel.basic_consume(short(&queue), short(""), options, FieldTable::default()).await?)
+        let consuming =
+            channel.basic_consume(short(&queue), short(""), BasicConsumeOptions::default(), FieldTable::default());
+        within("give jobs", consuming).await
     }
 
-    fn take(&self, delivered: Option<lapin::Result<AmqpDelivery>>) -> Result<(), AmqpError> {
-        let delivery = delivered
-            .ok_or_else(|| AmqpError::Link("the broker cancelled the consumer: its queue is gone".to_owned()))??;
+    async fn take(
+        &self,
+        connection: &Wire,
+        channel: &Channel,
+        delivered: Option<lapin::Result<AmqpDelivery>>,
+    ) -> Result<(), AmqpError> {
+        let Some(delivered) = delivered else { return Err(self.cancelled(connection).await) };
+        let delivery = delivered?;
         let exchange = delivery.exchange.as_str();
         let via = if exchange == self.shared.topology.name("requests") {
             Via::Requests
@@ -98,23 +118,48 @@ impl Epoch<'_> {
             Via::Other
         };
         self.shared.jobs.push(Delivery {
-            properties: from_amqp(&delivery.properties),
+            properties: from_amqp(&delivery.properties, connection.marks.take(channel.id(), delivery.delivery_tag)),
             body: Bytes::from(delivery.data),
             via,
             redelivered: delivery.redelivered,
             lost: self.lost.clone(),
             epoch: self.number,
-            settle: Box::new(OnChannel { acker: delivery.acker, lost: self.lost.clone() }),
+            settle: Box::new(OnChannel {
+                acker: delivery.acker,
+                lost: self.lost.clone(),
+                losses: Arc::clone(&self.shared.losses),
+            }),
         });
         Ok(())
     }
 
+    /// Why the broker itself has cancelled the consumer: it does not say, so its queue is looked for.
+    async fn cancelled(&self, connection: &Wire) -> AmqpError {
+        let name = self.shared.topology.name("jobs");
+        let looked = async {
+            let channel = within("open a channel", connection.create_channel()).await?;
+            let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+            let declared = channel.queue_declare(short(&name), passive, FieldTable::default());
+            Ok(tokio::time::timeout(CALL_TIMEOUT, declared).await.ok().map(|declared| declared.err()))
+        };
+        let why = match looked.await {
+            Err(error) => return error,
+            Ok(Some(Some(error))) if soft(&error) == Some(AMQPSoftError::NOTFOUND) => "its queue is gone",
+            Ok(Some(None)) => {
+                "its queue is there: a delivery was in hand for longer than the broker's consumer_timeout, or the \
+                 queue has moved to another node"
+            }
+            Ok(_) => "whether its queue is there the broker does not say",
+        };
+        AmqpError::Link(format!("the broker cancelled the consumer: {why}"))
+    }
+
     /// Cancels the consumer and gives back what nobody had taken, in order; the channel stays for
     /// the deliveries in hand.
-    async fn stand_back(&self, channel: &Channel, mut consumer: Consumer) -> Result<(), AmqpError> {
-        channel.basic_cancel(consumer.tag(), BasicCancelOptions::default()).await?;
+    async fn stand_back(&self, connection: &Wire, channel: &Channel, mut consumer: Consumer) -> Result<(), AmqpError> {
+        within("give no more jobs", channel.basic_cancel(consumer.tag(), BasicCancelOptions::default())).await?;
         while let Some(delivered) = consumer.next().await {
-            self.take(Some(delivered))?;
+            self.take(connection, channel, Some(delivered)).await?;
         }
         for delivery in self.shared.jobs.drain() {
             // A delivery that cannot be given back is lost with its channel and comes again.
@@ -129,6 +174,7 @@ impl Epoch<'_> {
 struct OnChannel {
     acker: Acker,
     lost: CancellationToken,
+    losses: Arc<Losses>,
 }
 
 impl OnChannel {
@@ -137,7 +183,14 @@ impl OnChannel {
             biased;
             () = self.lost.cancelled() => Err(Lost),
             // `Ok(false)`: the channel was gone, nothing was sent.
-            answer = answer => if matches!(answer, Ok(true)) { Ok(()) } else { Err(Lost) },
+            answer = answer => if matches!(answer, Ok(true)) {
+                self.losses.settled();
+                Ok(())
+            } else {
+                Err(Lost)
+            },
+            // It may still be sent; all that was to come before it has been done.
+            () = tokio::time::sleep(CALL_TIMEOUT) => Err(Lost),
         }
     }
 }

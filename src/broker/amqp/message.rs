@@ -6,7 +6,7 @@
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 
-use crate::broker::{HeaderValue, Properties};
+use crate::broker::{HeaderValue, Mended, Properties};
 
 /// Headers that the broker writes or obeys. A republished `x-death` is taken for a dead-letter
 /// cycle by RabbitMQ 3.x; `CC` and `BCC` would send copies elsewhere.
@@ -80,7 +80,7 @@ pub(super) fn to_amqp(properties: &Properties) -> BasicProperties {
 }
 
 /// Properties as received; of the broker's own headers only `x-delivery-count` is kept.
-pub(super) fn from_amqp(properties: &BasicProperties) -> Properties {
+pub(super) fn from_amqp(properties: &BasicProperties, mended: Option<Mended>) -> Properties {
     let text = |value: &Option<ShortString>| value.as_ref().map(ToString::to_string);
     let headers = properties.headers().iter().flat_map(|table| table.inner());
     Properties {
@@ -97,6 +97,7 @@ pub(super) fn from_amqp(properties: &BasicProperties) -> Properties {
             .filter(|(name, _)| name.as_str() == "x-delivery-count" || !is_the_brokers(name.as_str()))
             .filter_map(|(name, value)| Some((name.to_string(), header(value)?)))
             .collect(),
+        mended,
     }
 }
 
@@ -144,7 +145,7 @@ mod tests {
         let mut properties = Properties::default();
         properties.headers.insert("a-large-one".into(), HeaderValue::Text("x".repeat(120_000)));
         properties.headers.insert("x-erasure-code".into(), HeaderValue::Text("ERS-0001".into()));
-        let sent = from_amqp(&to_amqp(&properties));
+        let sent = from_amqp(&to_amqp(&properties), None);
         assert_eq!(sent.headers.keys().collect::<Vec<_>>(), ["x-erasure-code"]);
     }
 
@@ -158,7 +159,7 @@ mod tests {
         };
         properties.headers.insert("n".into(), HeaderValue::Int(-1));
         properties.headers.insert("b".into(), HeaderValue::Bool(true));
-        let back = from_amqp(&to_amqp(&properties));
+        let back = from_amqp(&to_amqp(&properties), None);
         assert_eq!(back.message_id.as_deref().map(str::len), Some(254));
         properties.message_id.clone_from(&back.message_id);
         assert!(back == properties);

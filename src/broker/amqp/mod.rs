@@ -9,7 +9,9 @@ mod dead_letters;
 mod declare;
 mod dial;
 mod error;
+mod filter;
 mod intake;
+mod losses;
 mod message;
 mod publisher;
 mod supervisor;
@@ -31,10 +33,11 @@ use tokio_util::task::TaskTracker;
 use self::control::ControlLog;
 use self::dial::Dial;
 pub use self::error::{AmqpError, Unequal};
+use self::losses::Losses;
 use self::publisher::Publisher;
 use super::inbox::Inbox;
 use super::topology::{DEFAULT_PREFIX, Topology};
-use super::{Broker, Control, DeadLetter, Delivery, Link, Place, Publication, PublishError, Verdict};
+use super::{Ailment, Broker, Control, DeadLetter, Delivery, Link, Place, Publication, PublishError, Tallies, Verdict};
 pub use tap::EventTap;
 
 /// The log filter that must always be in force, whatever the user asks for: the client writes
@@ -104,6 +107,22 @@ impl AmqpConfig {
     }
 }
 
+/// How long the broker gets to answer to one call; a publish has a limit of its own.
+const CALL_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// How long a stop waits for the consumer to stand back. What it still brings goes back with the channel.
+const STOP_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// What the broker answers, in time.
+async fn within<T>(what: &str, call: impl Future<Output = lapin::Result<T>>) -> Result<T, AmqpError> {
+    match tokio::time::timeout(CALL_TIMEOUT, call).await {
+        Ok(answered) => Ok(answered?),
+        Err(_) => {
+            Err(AmqpError::Link(format!("the broker was asked to {what} and has not answered in {CALL_TIMEOUT:?}")))
+        }
+    }
+}
+
 /// What the intake should do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Wanted {
@@ -124,6 +143,7 @@ struct Shared {
     control: ControlLog,
     publisher: Publisher,
     epoch: AtomicU64,
+    losses: Arc<Losses>,
     closing: CancellationToken,
 }
 
@@ -175,6 +195,7 @@ impl AmqpBroker {
             control: ControlLog::new(),
             publisher: Publisher::new(usize::from(config.prefetch), config.publish_timeout),
             epoch: AtomicU64::new(0),
+            losses: Arc::default(),
             closing: closing.clone(),
             config,
         });
@@ -191,10 +212,10 @@ impl AmqpBroker {
 
     /// Declares the topology over a connection of its own, whatever `declare_topology` says.
     pub async fn declare_topology(config: &AmqpConfig) -> Result<(), AmqpError> {
-        let connection = Dial::new(config)?.connect(config).await?;
+        let connection = Dial::new(config)?.connect(config, "").await?;
         declare::declare(&connection, &Topology::new(&config.prefix)).await?;
         // Declared is declared, however the connection ends.
-        let _ = tokio::time::timeout(supervisor::CLOSE_TIMEOUT, connection.close(200, message::short("done"))).await;
+        supervisor::close(&connection).await;
         Ok(())
     }
 
@@ -215,7 +236,9 @@ impl AmqpBroker {
         if wanted != Wanted::Jobs {
             // Until the consumer has stood back, or somebody wants jobs again meanwhile.
             let mut consuming = self.shared.consuming.subscribe();
+            let limit = if wanted == Wanted::Stop { STOP_TIMEOUT } else { CALL_TIMEOUT };
             tokio::select! {
+                () = tokio::time::sleep(limit) => {}
                 _ = consuming.wait_for(|consuming| !consuming) => {}
                 _ = state.wait_for(|now| *now == Wanted::Jobs) => {}
                 () = self.shared.closing.cancelled() => {}
@@ -274,9 +297,12 @@ impl Broker for AmqpBroker {
     async fn stop_intake(&self) {
         self.want(Wanted::Stop).await;
         self.shared.control.close();
-        for delivery in self.shared.jobs.close() {
-            let _ = delivery.settle.requeue().await;
-        }
+        let back = async {
+            for delivery in self.shared.jobs.close() {
+                let _ = delivery.settle.requeue().await;
+            }
+        };
+        let _ = tokio::time::timeout(STOP_TIMEOUT, back).await;
     }
 
     async fn dead_letters(
@@ -301,6 +327,17 @@ impl Broker for AmqpBroker {
             Some(u64::from(state.message_count()))
         };
         tokio::time::timeout(self.shared.config.publish_timeout, asked).await.ok().flatten()
+    }
+
+    fn ailments(&self) -> Vec<Ailment> {
+        let control = self.shared.control.why_down();
+        let control =
+            control.map(|why| Ailment { what: "control_stream", detail: format!("cancellations are not read: {why}") });
+        control.into_iter().chain(self.shared.losses.ailment(&self.shared.topology)).collect()
+    }
+
+    fn tallies(&self) -> Tallies {
+        Tallies { links_lost_idle: self.shared.losses.count(), control_skipped: self.shared.control.skipped() }
     }
 
     fn link(&self) -> watch::Receiver<Link> {

@@ -8,10 +8,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
-use lapin::{Channel, Confirmation, Connection};
+use lapin::{Channel, Confirmation};
 use tokio::sync::Semaphore;
 use tracing::Instrument as _;
 
+use super::dial::Wire;
 use super::error::text;
 use super::message::{short, to_amqp};
 use crate::broker::topology::Topology;
@@ -28,7 +29,7 @@ pub(super) struct Publisher {
 
 #[derive(Default)]
 struct Pool {
-    connection: Option<Arc<Connection>>,
+    connection: Option<Arc<Wire>>,
     idle: Vec<Channel>,
 }
 
@@ -43,12 +44,12 @@ impl Publisher {
     }
 
     /// Publishes over this connection from now on; over none with `None`.
-    pub(super) fn attach(&self, connection: Option<Arc<Connection>>) {
+    pub(super) fn attach(&self, connection: Option<Arc<Wire>>) {
         *self.pool() = Pool { connection, idle: Vec::new() };
     }
 
     /// The connection, where there is one.
-    pub(super) fn connection(&self) -> Result<Arc<Connection>, PublishError> {
+    pub(super) fn connection(&self) -> Result<Arc<Wire>, PublishError> {
         self.pool().connection.clone().ok_or_else(|| PublishError::Down("not connected".to_owned()))
     }
 
@@ -78,7 +79,7 @@ impl Publisher {
         done
     }
 
-    async fn channel(&self) -> Result<(Arc<Connection>, Channel), PublishError> {
+    async fn channel(&self) -> Result<(Arc<Wire>, Channel), PublishError> {
         let connection = self.connection()?;
         while let Some(channel) = { self.pool().idle.pop() } {
             if channel.status().connected() {
@@ -90,7 +91,7 @@ impl Publisher {
 }
 
 /// A channel in confirm mode.
-pub(super) async fn open(connection: &Connection) -> lapin::Result<Channel> {
+pub(super) async fn open(connection: &Wire) -> lapin::Result<Channel> {
     let channel = connection.create_channel().await?;
     channel.confirm_select(ConfirmSelectOptions::default()).await?;
     Ok(channel)

@@ -3,16 +3,17 @@
 //!
 //! The rule it keeps: whatever ends, something is said once and tried again, ever more slowly.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use backoff::backoff::Backoff;
 use backoff::{ExponentialBackoff, ExponentialBackoffBuilder};
 use futures_util::StreamExt;
-use lapin::{Connection, Event};
+use lapin::Event;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use super::dial::Wire;
 use super::message::short;
 use super::{AmqpConfig, AmqpError, Shared, control, declare, intake};
 
@@ -24,16 +25,19 @@ const LOOK: Duration = Duration::from_secs(1);
 
 /// How long the broker gets to answer to a close: where a channel ends at the same moment, lapin
 /// (4.12.3) may never hear the answer.
-pub(super) const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How long seeing the names in place may take.
+const TOPOLOGY_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Waits that grow, with jitter.
-struct Pace {
+pub(super) struct Pace {
     backoff: ExponentialBackoff,
     max: Duration,
 }
 
 impl Pace {
-    fn new(config: &AmqpConfig) -> Self {
+    pub(super) fn new(config: &AmqpConfig) -> Self {
         let backoff = ExponentialBackoffBuilder::new()
             .with_initial_interval(config.backoff_min)
             .with_max_interval(config.backoff_max)
@@ -45,7 +49,7 @@ impl Pace {
     }
 
     /// Waits after something that began at `began` failed with `error`.
-    async fn wait(&mut self, began: Instant, error: &AmqpError) {
+    pub(super) async fn wait(&mut self, began: Instant, error: &AmqpError) {
         if began.elapsed() >= GOOD_LIFE {
             self.backoff.reset();
         }
@@ -59,16 +63,28 @@ pub(super) async fn supervise(shared: Arc<Shared>, first: oneshot::Sender<Result
     tokio::select! {
         () = shared.closing.cancelled() => {}
         () = keep_up(&shared, first) => {}
+        () = read_control(&shared) => {}
     }
     shared.control.close();
     drop(shared.jobs.close());
     let connection = shared.publisher.connection();
     shared.publisher.attach(None);
     if let Ok(connection) = connection {
-        // The broker takes back what is in hand also where this is not answered.
-        let _ = tokio::time::timeout(CLOSE_TIMEOUT, connection.close(200, short("closed"))).await;
+        close(&connection).await;
     }
     shared.link.send_replace(super::Link::Down("closed".to_owned()));
+}
+
+/// Closes a connection. The broker takes back what is in hand also where this is not answered.
+pub(super) async fn close(connection: &Wire) {
+    let _ = tokio::time::timeout(CLOSE_TIMEOUT, connection.close(200, short("closed"))).await;
+}
+
+async fn read_control(shared: &Shared) {
+    if !shared.config.want_control {
+        std::future::pending::<()>().await;
+    }
+    control::keep_reading(shared).await;
 }
 
 async fn keep_up(shared: &Shared, first: oneshot::Sender<Result<(), AmqpError>>) {
@@ -82,8 +98,11 @@ async fn keep_up(shared: &Shared, first: oneshot::Sender<Result<(), AmqpError>>)
                 if let Some(first) = first.take() {
                     let _ = first.send(Ok(()));
                 }
-                let error = live(shared, &connection).await;
+                let settled = shared.losses.so_far();
+                let asked = OnceLock::new();
+                let error = live(shared, &connection, &asked).await;
                 shared.publisher.attach(None);
+                shared.losses.ended(settled, asked.get().map(Instant::elapsed), &shared.topology);
                 error
             }
             Err(error) => error,
@@ -102,22 +121,26 @@ async fn keep_up(shared: &Shared, first: oneshot::Sender<Result<(), AmqpError>>)
 }
 
 /// Connects and sees the topology in place.
-async fn open(shared: &Shared) -> Result<Arc<Connection>, AmqpError> {
-    let connection = shared.dial.connect(&shared.config).await?;
+async fn open(shared: &Shared) -> Result<Arc<Wire>, AmqpError> {
+    let connection = shared.dial.connect(&shared.config, "").await?;
     topology(shared, &connection).await?;
     Ok(Arc::new(connection))
 }
 
-async fn topology(shared: &Shared, connection: &Connection) -> Result<(), AmqpError> {
-    if shared.config.declare_topology {
-        declare::declare(connection, &shared.topology).await
-    } else {
-        declare::check(connection, &shared.topology).await
-    }
+async fn topology(shared: &Shared, connection: &Wire) -> Result<(), AmqpError> {
+    let seen = async {
+        if shared.config.declare_topology {
+            declare::declare(connection, &shared.topology).await
+        } else {
+            declare::check(connection, &shared.topology).await
+        }
+    };
+    let late = || AmqpError::Link(format!("the broker has not declared the names in {TOPOLOGY_TIMEOUT:?}"));
+    tokio::time::timeout(TOPOLOGY_TIMEOUT, seen).await.unwrap_or_else(|_| Err(late()))
 }
 
 /// Does what is wanted over a connection until that ends.
-async fn live(shared: &Shared, connection: &Connection) -> AmqpError {
+async fn live(shared: &Shared, connection: &Wire, asked: &OnceLock<Instant>) -> AmqpError {
     let intake = async {
         if !shared.config.consume {
             shared.up();
@@ -126,7 +149,7 @@ async fn live(shared: &Shared, connection: &Connection) -> AmqpError {
         let mut pace = Pace::new(&shared.config);
         loop {
             let began = Instant::now();
-            let mut error = intake::epoch(shared, connection).await;
+            let mut error = intake::epoch(shared, connection, asked).await;
             shared.down(&error.to_string());
             loop {
                 pace.wait(began, &error).await;
@@ -139,32 +162,16 @@ async fn live(shared: &Shared, connection: &Connection) -> AmqpError {
             }
         }
     };
-    let control = async {
-        if !shared.config.want_control {
-            std::future::pending::<()>().await;
-        }
-        let mut pace = Pace::new(&shared.config);
-        loop {
-            let began = Instant::now();
-            let error = control::read(shared, connection).await;
-            tracing::warn!(why = %error, "the control stream ended; reading it again");
-            pace.wait(began, &error).await;
-            if shared.config.declare_topology {
-                let _ = declare::declare(connection, &shared.topology).await;
-            }
-        }
-    };
     tokio::select! {
         // First, so that the end of the connection is not taken for the end of one channel.
         biased;
         error = ended(connection) => error,
         () = intake => AmqpError::Link("intake ended".to_owned()),
-        () = control => AmqpError::Link("control ended".to_owned()),
     }
 }
 
 /// Resolves when the connection is no more; says why.
-async fn ended(connection: &Connection) -> AmqpError {
+pub(super) async fn ended(connection: &Wire) -> AmqpError {
     let mut events = std::pin::pin!(connection.events_listener());
     let mut last = None;
     while connection.status().connected() {

@@ -6,13 +6,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::StreamExt as _;
+use lapin::Consumer;
 use lapin::options::{
     BasicConsumeOptions, ExchangeDeleteOptions, QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions,
 };
 use lapin::types::FieldTable;
-use lapin::{Connection, Consumer};
 
-use super::dial::Dial;
+use super::dial::{Dial, Wire};
 use super::message::short;
 use super::supervisor::CLOSE_TIMEOUT;
 use super::{AmqpConfig, AmqpError};
@@ -20,7 +20,7 @@ use crate::broker::topology::Topology;
 
 /// Every event from now on.
 pub struct EventTap {
-    connection: Connection,
+    connection: Wire,
     consumer: Consumer,
     topology: Arc<Topology>,
 }
@@ -29,7 +29,7 @@ impl EventTap {
     /// Binds an exclusive queue to all events. The topology must be there.
     pub async fn open(config: &AmqpConfig) -> Result<EventTap, AmqpError> {
         let topology = Arc::new(Topology::new(&config.prefix));
-        let connection = Dial::new(config)?.connect(config).await?;
+        let connection = Dial::new(config)?.connect(config, " events").await?;
         let channel = connection.create_channel().await?;
         let exclusive = QueueDeclareOptions { exclusive: true, auto_delete: true, ..QueueDeclareOptions::default() };
         let queue = channel.queue_declare(short(""), exclusive, FieldTable::default()).await?;

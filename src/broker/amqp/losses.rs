@@ -1,0 +1,127 @@
+//! Links that end again and again before anything was settled: then it is a message that ends them.
+//!
+//! The rule it keeps: it is noticed, said, and narrowed down to one message; nothing is given up for it.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::broker::Ailment;
+use crate::broker::topology::Topology;
+
+/// So many in a row.
+const MANY: u32 = 3;
+/// A link that lived longer did not end at what came first.
+const AT_ONCE: Duration = Duration::from_secs(20);
+/// So many deliveries must be settled, one at a time, before several are taken at once again.
+const CALM: u64 = 64;
+
+/// What is known of it.
+#[derive(Debug, Default)]
+pub(super) struct Losses {
+    in_a_row: AtomicU32,
+    count: AtomicU64,
+    settled: AtomicU64,
+    is_narrow: AtomicBool,
+    /// How many were settled when it began to take one at a time.
+    since: AtomicU64,
+}
+
+impl Losses {
+    /// A delivery was settled: whatever ends links, work goes on.
+    pub(super) fn settled(&self) {
+        let settled = self.settled.fetch_add(1, Ordering::Relaxed) + 1;
+        self.in_a_row.store(0, Ordering::Relaxed);
+        if self.is_narrow.load(Ordering::Relaxed) && settled >= self.since.load(Ordering::Relaxed) + CALM {
+            self.is_narrow.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// How many were settled so far.
+    pub(super) fn so_far(&self) -> u64 {
+        self.settled.load(Ordering::Relaxed)
+    }
+
+    /// How many links ended with nothing settled.
+    pub(super) fn count(&self) -> u64 {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    /// True while deliveries are taken one at a time.
+    pub(super) fn is_narrow(&self) -> bool {
+        self.is_narrow.load(Ordering::Relaxed)
+    }
+
+    /// A link ended, `lived` after jobs were asked for, when `settled` had been settled.
+    pub(super) fn ended(&self, settled: u64, lived: Option<Duration>, topology: &Topology) {
+        let Some(lived) = lived.filter(|_| self.so_far() == settled) else { return };
+        self.count.fetch_add(1, Ordering::Relaxed);
+        if lived > AT_ONCE {
+            self.in_a_row.store(0, Ordering::Relaxed);
+            return;
+        }
+        let in_a_row = self.in_a_row.fetch_add(1, Ordering::Relaxed) + 1;
+        if in_a_row >= MANY {
+            self.since.store(self.so_far(), Ordering::Relaxed);
+            self.is_narrow.store(true, Ordering::Relaxed);
+            // At once, then ever more seldom.
+            if in_a_row.is_multiple_of(MANY) && (in_a_row / MANY).is_power_of_two() {
+                tracing::error!(links = in_a_row, "{}", told(topology));
+            }
+        }
+    }
+
+    /// What to say while it lasts.
+    pub(super) fn ailment(&self, topology: &Topology) -> Option<Ailment> {
+        let is_many = self.in_a_row.load(Ordering::Relaxed) >= MANY;
+        is_many.then(|| Ailment { what: "links_lost_idle", detail: told(topology) })
+    }
+}
+
+fn told(topology: &Topology) -> String {
+    let jobs = topology.name("jobs");
+    format!(
+        "the link to the broker ends each time before a delivery is settled: a message in {jobs} cannot be delivered \
+         over AMQP 0-9-1. One at a time is taken now. Way out: a policy with a delivery-limit on {jobs} for some \
+         minutes, so that the broker dead-letters it (docs/runbook.md, \"Links lost before anything is settled\")"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ends(losses: &Losses, times: u32) {
+        for _ in 0..times {
+            losses.ended(losses.so_far(), Some(Duration::from_secs(1)), &Topology::new("p"));
+        }
+    }
+
+    #[test]
+    fn several_links_in_a_row_that_settle_nothing_are_told_and_one_delivery_is_taken_at_a_time() {
+        let losses = Losses::default();
+        ends(&losses, 2);
+        assert_eq!((losses.ailment(&Topology::new("p")), losses.is_narrow()), (None, false));
+        ends(&losses, 1);
+        assert!(losses.ailment(&Topology::new("p")).is_some() && losses.is_narrow());
+        assert!(losses.ailment(&Topology::new("p")).unwrap().detail.contains("p.jobs"));
+        losses.settled();
+        assert_eq!((losses.ailment(&Topology::new("p")), losses.is_narrow()), (None, true));
+        (0..CALM).for_each(|_| losses.settled());
+        assert!(!losses.is_narrow());
+        assert_eq!(losses.count(), 3);
+    }
+
+    #[test]
+    fn a_link_that_lived_or_settled_something_or_took_no_jobs_is_none_of_these() {
+        let losses = Losses::default();
+        for _ in 0..10 {
+            ends(&losses, 2);
+            losses.ended(losses.so_far(), Some(Duration::from_secs(60)), &Topology::new("p"));
+            ends(&losses, 2);
+            losses.settled();
+            losses.ended(losses.so_far() - 1, Some(Duration::from_secs(1)), &Topology::new("p"));
+            losses.ended(losses.so_far(), None, &Topology::new("p"));
+        }
+        assert_eq!((losses.ailment(&Topology::new("p")), losses.is_narrow()), (None, false));
+    }
+}
