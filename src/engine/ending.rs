@@ -59,7 +59,7 @@ impl Engine {
         if self.is_cancelled(&run.job.key)? {
             run.cancelled.cancel();
         }
-        let rests = match self.held_by_guard(&run.job.key)? {
+        let rests = match self.held_by_guard(run)? {
             // Nothing else is written of it: the park's write holds it also where the one that accepted it
             // was refused.
             Some(until) if !run.cancelled.is_cancelled() => {

@@ -1,8 +1,10 @@
 //! The blast-radius guard: how many jobs a tenant may start, or a system may be named by, in an
 //! hour, and which jobs wait for an operator because there were more.
 //!
-//! The rule it keeps: the decision is made once, in the write that accepts a job; what is held
-//! stays held, over restarts and a lost store, until an operator releases or discards it.
+//! The rule it keeps: a job counts in the hour in which it first may destroy. An erasure is decided on when
+//! it is accepted, so that a flood is not even read, and once more before its first intent, however it came
+//! to be one: there its count moves to that hour. What is held stays held, over restarts and a lost store,
+//! until an operator releases or discards it.
 //!
 //! Only jobs that were let through are counted, so that a flood neither feeds the mean it is
 //! measured by nor lets more through in its second hour than in its first.
@@ -18,8 +20,9 @@ use super::Engine;
 use super::decisions::{Decided, DecisionError, MOST_JOBS, What};
 use super::envelope::{Letter, Origin};
 use super::journal::{JournalError, ended_of, record_of};
+use super::run::Run;
 use crate::job::record::Waiting;
-use crate::job::{At, Job, JobKey, Mode};
+use crate::job::{At, Entry, Job, JobKey, LetThrough, Mode};
 use crate::store::{Batch, Store, StoreError, Table, Ticket};
 
 /// An hour with no more jobs than this is no spike, however quiet the day was.
@@ -291,7 +294,6 @@ impl Turn<'_> {
     /// accepts it.
     pub(crate) fn accept(&mut self, job: &Job, letter: &Letter, now: At, batch: &mut Batch) -> Verdict {
         let bounded = self.bounded(job);
-        let mut counted_at = None;
         let state = self.state();
         let above: BTreeSet<Scope> = match &letter.origin {
             // A preview destroys nothing.
@@ -303,23 +305,54 @@ impl Turn<'_> {
                 bounded.into_keys().filter(|scope| released.is_none_or(|scopes| !scopes.contains(scope))).collect()
             }
             Origin::Ours { .. } => return Verdict::default(),
-            Origin::Publisher => {
-                let is_full = |(scope, ceiling): &(&Scope, &Ceiling)| {
-                    let (hour, limit) = state.counts.entry((*scope).clone()).or_default().limit(ceiling, now);
-                    limit.is_some_and(|limit| hour >= limit)
-                };
-                let above: BTreeSet<Scope> = bounded.iter().filter(is_full).map(|(scope, _)| scope.clone()).collect();
-                if above.is_empty() {
-                    counted_at = Some(now);
-                    for scope in bounded.into_keys() {
-                        let counts = state.counts.entry(scope.clone()).or_default();
-                        counts.add(now);
-                        batch.put(Table::Meta, scope.row(), encode(counts));
-                    }
-                }
-                above
-            }
+            Origin::Publisher => return self.count(job, now, batch),
         };
+        self.hold(job, &above, now, batch);
+        Verdict { above, counted_at: None }
+    }
+
+    /// Decides on a job that is about to make its first intent: counted before, its count moves to this
+    /// hour, where there is room in it.
+    pub(crate) fn decide(&mut self, job: &Job, before: Option<LetThrough>, now: At, batch: &mut Batch) -> Verdict {
+        let bounded = self.bounded(job);
+        let is_new = match before {
+            Some(LetThrough::Released) => false,
+            Some(LetThrough::Counted(at)) if Counts::bucket(at) == Counts::bucket(now) => false,
+            Some(LetThrough::Counted(at)) => {
+                self.take_back(job, at);
+                true
+            }
+            None => true,
+        };
+        if bounded.is_empty() || !is_new {
+            return Verdict::default();
+        }
+        self.count(job, now, batch)
+    }
+
+    /// Counts a job where every one of its ceilings has room, and holds it where one has none.
+    fn count(&mut self, job: &Job, now: At, batch: &mut Batch) -> Verdict {
+        let bounded = self.bounded(job);
+        let state = self.state();
+        let is_full = |(scope, ceiling): &(&Scope, &Ceiling)| {
+            let (hour, limit) = state.counts.entry((*scope).clone()).or_default().limit(ceiling, now);
+            limit.is_some_and(|limit| hour >= limit)
+        };
+        let above: BTreeSet<Scope> = bounded.iter().filter(is_full).map(|(scope, _)| scope.clone()).collect();
+        let is_counted = above.is_empty() && !bounded.is_empty();
+        for scope in bounded.into_keys() {
+            let counts = state.counts.entry(scope.clone()).or_default();
+            if is_counted {
+                counts.add(now);
+            }
+            batch.put(Table::Meta, scope.row(), encode(counts));
+        }
+        self.hold(job, &above, now, batch);
+        Verdict { above, counted_at: is_counted.then_some(now) }
+    }
+
+    fn hold(&mut self, job: &Job, above: &BTreeSet<Scope>, now: At, batch: &mut Batch) {
+        let state = self.state();
         if !above.is_empty() {
             for scope in above.iter().filter(|scope| !state.held.values().any(|held| held.scopes.contains(*scope))) {
                 tracing::error!(%scope, "more jobs than the ceiling allows; from here on they wait for an operator");
@@ -328,7 +361,6 @@ impl Turn<'_> {
             batch.put(Table::Meta, held_row(&job.key), encode(&held));
             state.held.insert(job.key.clone(), held);
         }
-        Verdict { above, counted_at }
     }
 
     /// The write that accepts the job was refused: it is decided on anew when it comes back.
@@ -400,10 +432,49 @@ impl Turn<'_> {
 }
 
 impl Engine {
-    /// When a held job is looked at again; `None` where it may go on.
-    pub(crate) fn held_by_guard(&self, key: &JobKey) -> Result<Option<At>, StoreError> {
-        let held = self.guard.turn(&*self.store)?.held(key).is_some();
-        Ok(held.then(|| self.now().plus(LOOK_AGAIN)))
+    /// When a held job is looked at again; `None` where it may go on. One that was held and is not any more
+    /// was released, and is not held again.
+    pub(crate) fn held_by_guard(&self, run: &Run<'_>) -> Result<Option<At>, JournalError> {
+        if self.guard.turn(&*self.store)?.held(&run.job.key).is_some() {
+            return Ok(Some(self.now().plus(LOOK_AGAIN)));
+        }
+        if run.journal.with(|state| state.was_guarded) {
+            let released = Entry::LetThrough { counted: false, at: self.now() };
+            run.journal.append(&*self.store, vec![released])?;
+        }
+        Ok(None)
+    }
+
+    /// Before anything that cannot be taken back, and before a person is asked for a deletion by hand: whether
+    /// the ceilings let the job go on. When it is looked at again where they do not.
+    pub(crate) fn guard_before_acting(&self, run: &Run<'_>) -> Result<Option<At>, JournalError> {
+        if !self.can_cancel(run) {
+            // It has begun, and was counted then.
+            return Ok(None);
+        }
+        let now = self.now();
+        let mut turn = self.guard.turn(&*self.store)?;
+        if turn.held(&run.job.key).is_some() {
+            return Ok(Some(now.plus(LOOK_AGAIN)));
+        }
+        let before = run.journal.with(|state| state.targets.first().and_then(|target| target.let_through));
+        let mut batch = Batch::new();
+        let verdict = turn.decide(run.job, before, now, &mut batch);
+        if batch.is_empty() {
+            return Ok(None);
+        }
+        let counted = verdict.counted_at.map(|at| Entry::LetThrough { counted: true, at });
+        run.journal.write(&*self.store, counted.into_iter().collect(), batch)?;
+        drop(turn);
+        self.note_guarded(&verdict);
+        Ok((!verdict.above.is_empty()).then(|| now.plus(LOOK_AGAIN)))
+    }
+
+    pub(crate) fn note_guarded(&self, verdict: &Verdict) {
+        for scope in verdict.above.iter().take(1) {
+            self.figures.count(&self.figures.guarded);
+            self.figures.label("jobs_guarded", "", scope.kind());
+        }
     }
 
     /// Every scope that has a ceiling or holds jobs, for operators and metrics.

@@ -111,6 +111,8 @@ pub struct JobState {
     pub may_send: BTreeSet<(u16, u32)>,
     /// When the guard counted the job, in the write that opened this journal.
     pub counted_at: Option<At>,
+    /// It was held by the guard when it was parked.
+    pub was_guarded: bool,
     /// What was written and not yet known to be durable: on a full disk a later write may find the
     /// room that an earlier one did not.
     pending: Vec<Ticket>,
@@ -168,6 +170,7 @@ impl Journal {
                 is_recorded: false,
                 may_send: BTreeSet::new(),
                 counted_at: None,
+                was_guarded: false,
                 pending: Vec::new(),
             }),
         }
@@ -245,6 +248,11 @@ impl Journal {
     /// These one-time passwords were announced by this process, on a copy that is in hand now.
     pub fn may_send(&self, codes: BTreeSet<(u16, u32)>) {
         self.lock().may_send = codes;
+    }
+
+    /// The job comes back from the guard.
+    pub fn note_guarded(&self) {
+        self.lock().was_guarded = true;
     }
 
     /// The guard counted the job in the write that opens it.

@@ -9,7 +9,7 @@ use super::adoption::is_further_on;
 use super::envelope::{Letter, Origin};
 use super::journal::{BODY, IDENTITY, Journal, JournalError, ended_of, entries_of, forget_checkpoints, record_of};
 use crate::job::record::Waiting;
-use crate::job::{At, Ended, Entry, Job, JobOutcome, JobRecord, Lasting, Seen};
+use crate::job::{At, Ended, Entry, Job, JobOutcome, JobRecord, Lasting, Mode, Seen};
 use crate::store::{Batch, Table};
 
 /// What a copy means.
@@ -50,6 +50,11 @@ impl Engine {
             if !again {
                 return self.ended_before(job, letter, ended);
             }
+            if let Some(record) = &record
+                && is_too_late_to_preview(job, letter, &self.load(job, record.clone())?)
+            {
+                return Ok(Opened::Conflict);
+            }
             return self.new_run(job, letter, record, &ended).map(|journal| Opened::Work(Box::new(journal)));
         }
         let Some(record) = record else {
@@ -75,8 +80,15 @@ impl Engine {
         let was_stopped = matches!(record.waiting, Some((Waiting::Held | Waiting::Paused | Waiting::Guard, _)));
         // Between two deliveries, or where somebody else parked it, another worker may have had it.
         let was_elsewhere = redelivered || number.is_some_and(|number| number > record.park_written);
+        let was_guarded = matches!(record.waiting, Some((Waiting::Guard, _)));
         let journal = self.load(job, record)?;
         let is_new = self.adopt(&journal, letter)?;
+        if was_guarded {
+            journal.note_guarded();
+        }
+        if number.is_none() && is_too_late_to_preview(job, letter, &journal) {
+            return Ok(Opened::Conflict);
+        }
         if was_elsewhere || was_stopped || is_new {
             journal.distrust_reads();
         }
@@ -163,16 +175,23 @@ impl Engine {
         let mut turn = self.guard.turn(&*self.store)?;
         let mut batch = Batch::new();
         let verdict = turn.accept(job, letter, self.now(), &mut batch);
-        for scope in verdict.above.iter().take(1) {
-            self.figures.count(&self.figures.guarded);
-            self.figures.label("jobs_guarded", "", scope.kind());
+        self.note_guarded(&verdict);
+        let counted = verdict.counted_at.map(|at| Entry::LetThrough { counted: true, at });
+        let journal = self.new_job(job, letter, counted.into_iter().collect(), batch)?;
+        if verdict.above.is_empty() && letter.wait.as_deref() == Some(Waiting::Guard.as_str()) {
+            journal.note_guarded();
         }
-        let journal = self.new_job(job, letter, batch)?;
         journal.note_counted(verdict.counted_at);
         Ok(journal)
     }
 
-    fn new_job(&self, job: &Job, letter: &Letter, mut batch: Batch) -> Result<Journal, JournalError> {
+    fn new_job(
+        &self,
+        job: &Job,
+        letter: &Letter,
+        entries: Vec<Entry>,
+        mut batch: Batch,
+    ) -> Result<Journal, JournalError> {
         // A parked copy whose job is unknown: the store was lost. Its number orders later copies.
         let (run, park) = match &letter.origin {
             Origin::Ours { run, park, .. } => (*run, *park),
@@ -201,7 +220,7 @@ impl Engine {
         };
         self.watch_deadline(&mut batch, &job.key, record.due_at);
         let journal = Journal::new(job.key.clone(), self.sealer(job), record, job.targets.len());
-        journal.write(&*self.store, Vec::new(), batch)?;
+        journal.write(&*self.store, entries, batch)?;
         Ok(journal)
     }
 
@@ -252,7 +271,7 @@ impl Engine {
         let journal = match record {
             Some(record) => self.load(job, record)?,
             // Its checkpoints were forgotten: read-backs say what is already done.
-            None => self.new_job(job, letter, Batch::new())?,
+            None => self.new_job(job, letter, Vec::new(), Batch::new())?,
         };
         self.adopt(&journal, letter)?;
         let park = match &letter.origin {
@@ -287,4 +306,10 @@ impl Engine {
         tracing::info!(run, "a failed job goes on as a new run");
         Ok(journal)
     }
+}
+
+/// An erasure that has begun cannot end as a preview.
+fn is_too_late_to_preview(job: &Job, letter: &Letter, journal: &Journal) -> bool {
+    let is_touched = || journal.with(|state| state.targets.iter().any(|target| target.touched));
+    letter.origin == Origin::Publisher && job.mode == Mode::Preview && is_touched()
 }

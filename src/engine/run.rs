@@ -21,7 +21,9 @@ use super::{Engine, RetryPolicy};
 use crate::crash::{self, Point};
 use crate::job::flow::{self, Ask, Next, Why};
 use crate::job::record::Waiting;
-use crate::job::{Answer, At, Entry, Failure, FailureKind, Field, Job, Spec, Step, StepName, Target, TargetEnd};
+use crate::job::{
+    Answer, At, Entry, Failure, FailureKind, Field, InputKind, Job, Spec, Step, StepName, Target, TargetEnd,
+};
 use crate::systems::{Call, Facts};
 use crate::trace;
 
@@ -118,6 +120,14 @@ impl Engine {
     /// When the job is worth looking at again, why it waits, and whom it waits for.
     fn soonest(&self, run: &Run<'_>, rests: &[Rest]) -> (At, Waiting, Vec<(u16, Ask)>) {
         let now = self.now();
+        // A job that is held is held as a whole.
+        let guarded = rests.iter().find_map(|rest| match rest {
+            Rest::Waits { until, why: Waiting::Guard } => Some(*until),
+            _ => None,
+        });
+        if let Some(until) = guarded {
+            return (until, Waiting::Guard, Vec::new());
+        }
         let mut asks = Vec::new();
         let mut soonest: Option<(At, Waiting)> = None;
         for (index, rest) in rests.iter().enumerate() {
@@ -210,6 +220,9 @@ impl Engine {
                     run.journal.append(&*self.store, vec![Entry::Settled { target: number, step, done, at: now }])?;
                 }
                 Next::Intend(steps) => {
+                    if let Some(until) = self.guard_before_acting(run)? {
+                        return Ok((index, Rest::Waits { until, why: Waiting::Guard }));
+                    }
                     let name = steps.first().map_or("", |step| step.name.as_str());
                     crash::point(Point::BeforeIntent, name).await;
                     let entries =
@@ -230,6 +243,11 @@ impl Engine {
                     self.pause(run, wait).await;
                 }
                 Next::Ask(asks) => {
+                    if asks.iter().any(|ask| ask.kind == InputKind::ManualDeletion)
+                        && let Some(until) = self.guard_before_acting(run)?
+                    {
+                        return Ok((index, Rest::Waits { until, why: Waiting::Guard }));
+                    }
                     let new: Vec<_> = run.journal.with(|state| {
                         let asked = &state.targets[index].asked;
                         asks.iter().filter(|ask| !asked.contains_key(&ask.kind)).map(|ask| ask.kind).collect()

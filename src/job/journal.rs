@@ -144,6 +144,13 @@ pub enum Entry {
         /// When.
         at: At,
     },
+    /// The job may destroy, as far as the ceilings are concerned.
+    LetThrough {
+        /// It is counted, in the hour of this time; otherwise an operator released it.
+        counted: bool,
+        /// When.
+        at: At,
+    },
 }
 
 impl Entry {
@@ -161,7 +168,8 @@ impl Entry {
             | Entry::OfferedAgain { .. }
             | Entry::ApprovalNeeded { .. }
             | Entry::Approved { .. }
-            | Entry::Rejected { .. } => None,
+            | Entry::Rejected { .. }
+            | Entry::LetThrough { .. } => None,
         }
     }
 }

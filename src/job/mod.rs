@@ -31,5 +31,5 @@ pub use model::{Approval, Code, Confirmation, Field, Job, JobKey, Kind, Member, 
 pub use outcome::{InputKind, JobOutcome, Reason, Retry, StepOutcome, TargetEnd, TargetOutcome};
 pub use parse::{Accepts, Invalid};
 pub use record::{Ended, JobRecord};
-pub use state::{StepState, TargetState};
+pub use state::{LetThrough, StepState, TargetState};
 pub use step::{Answer, CodeState, Entitlement, Failure, FailureKind, Identity, RowState, Step, StepName};

@@ -30,6 +30,15 @@ pub enum Intent {
     Doubt,
 }
 
+/// How the ceilings let a job through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LetThrough {
+    /// It is counted in the hour of this time.
+    Counted(At),
+    /// An operator released it.
+    Released,
+}
+
 /// What is known of one step.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct StepState {
@@ -111,6 +120,8 @@ pub struct TargetState {
     pub with_access: Vec<u32>,
     /// True once a destructive intent was made durable.
     pub touched: bool,
+    /// Whether a ceiling has let the job through.
+    pub let_through: Option<LetThrough>,
     /// Whose approval it waits for, or was given.
     pub approving: Approving,
     /// When the run began, for every run but the first.
@@ -314,6 +325,9 @@ impl TargetState {
             Entry::ApprovalNeeded { by, .. } => self.approving.requested_by.push(by.clone()),
             Entry::Approved { by, at } => self.approved(by, *at),
             Entry::Rejected { by, at } => self.approving.rejected = Some((by.clone(), *at)),
+            Entry::LetThrough { counted, at } => {
+                self.let_through = Some(if *counted { LetThrough::Counted(*at) } else { LetThrough::Released });
+            }
         }
     }
 
@@ -364,6 +378,8 @@ impl TargetState {
         }
         // What a read said that ended the run is read anew in any case.
         let decided = self.end.take().and_then(|end| end.step);
+        // A run that has touched nothing is counted when it first may.
+        self.let_through = self.let_through.filter(|_| self.touched);
         self.outlive();
         self.run_began_at = at;
         self.asked.clear();

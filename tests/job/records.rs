@@ -109,6 +109,7 @@ fn entry() -> impl Strategy<Value = Entry> {
         }),
         at().prop_map(|at| Entry::Continued { at }),
         at().prop_map(|at| Entry::OfferedAgain { at }),
+        (any::<bool>(), at()).prop_map(|(counted, at)| Entry::LetThrough { counted, at }),
         (target, end(), at()).prop_map(|(target, end, at)| Entry::Ended { target, end, at }),
         at().prop_map(|at| Entry::NewRun { at }),
     ]

@@ -11,6 +11,7 @@ mod accepted;
 mod batch;
 mod bench;
 mod cancels;
+mod ceilings;
 mod config;
 mod documented;
 mod guard;

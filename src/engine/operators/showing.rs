@@ -221,6 +221,7 @@ fn told(entry: &Entry) -> Value {
         Entry::ApprovalNeeded { by, at } => (put_by(&mut line, "approval_needed", by), at),
         Entry::Approved { by, at } => (put_by(&mut line, "approved", by), at),
         Entry::Rejected { by, at } => (put_by(&mut line, "rejected", by), at),
+        Entry::LetThrough { at, .. } => ("let_through", at),
     };
     line.insert("what", what.into());
     line.insert("at", at.to_rfc3339().into());
