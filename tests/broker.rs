@@ -5,8 +5,6 @@
 
 #[path = "broker/conformance.rs"]
 mod conformance;
-#[path = "broker/policies.rs"]
-mod policies;
 #[path = "broker/stream.rs"]
 mod stream;
 mod support;

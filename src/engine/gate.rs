@@ -3,8 +3,10 @@
 //! The rule it keeps: whoever cannot pass within the inline wait is told how long to stay away and
 //! parks; a system that is slow, limited or held stops only the jobs that need it.
 
+mod watch;
+
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -13,6 +15,7 @@ use tokio::time::Instant;
 
 use super::costs::Costs;
 use super::line::{Line, Rank};
+use super::trouble::{Told, Trouble};
 use super::window::Window;
 use crate::job::record::Waiting;
 use crate::job::{Failure, JobKey, Rules};
@@ -36,33 +39,18 @@ pub struct GateSettings {
     pub fingerprint: secrecy::SecretString,
 }
 
-/// Failures in a row that open the breaker.
-const BREAKER_FAILURES: u32 = 5;
-const BREAKER_LONGEST: Duration = Duration::from_secs(30);
 /// A system that answers again is noticed within this.
 const LONGEST_TROUBLED_WAIT: Duration = Duration::from_secs(180);
-/// A release of a hold takes effect within this.
+/// A release of a hold, or of a pause that the system asked for, takes effect within this.
 const LONGEST_HELD_WAIT: Duration = Duration::from_secs(900);
 const UNKNOWN_WAIT: Duration = Duration::from_secs(5);
-
-/// A hold: the system is not called for now.
-#[derive(Debug, Clone)]
-pub struct Hold {
-    /// Since when.
-    pub since: Instant,
-    /// What the refusal was; fixed words and numbers only.
-    pub note: String,
-}
+/// Whoever waits for a harmless read in hand looks this often what came of it.
+const LOOKED_EVERY: Duration = Duration::from_millis(100);
 
 #[derive(Debug, Default)]
 struct State {
     windows: HashMap<&'static str, Window>,
-    paused_until: Option<Instant>,
-    hold: Option<Hold>,
-    failures: u32,
-    /// When the first of the failures in a row was.
-    failing_since: Option<Instant>,
-    open_until: Option<Instant>,
+    trouble: Trouble,
     line: Line,
     costs: Costs,
     in_hand: HashSet<JobKey>,
@@ -94,6 +82,12 @@ pub struct Gate {
     slots: Arc<Semaphore>,
     state: Mutex<State>,
     freed: Notify,
+    /// Harmless reads are made one at a time, for all who ask.
+    probing: tokio::sync::Mutex<()>,
+    /// There is something to look at, see [`Gate::watch`].
+    changed: Notify,
+    /// Somebody makes the harmless reads that end a trouble.
+    is_watched: AtomicBool,
     for_room: AtomicUsize,
     for_slot: AtomicUsize,
     calls: AtomicU64,
@@ -134,6 +128,8 @@ pub struct GateView {
     pub breaker_open: bool,
     /// How long the system asked us to pause.
     pub paused_for: Option<Duration>,
+    /// What is wrong with it, in words.
+    pub troubles: Vec<Told>,
     /// Jobs parked for it.
     pub line: usize,
     /// Jobs in hand that need it.
@@ -153,6 +149,9 @@ impl Gate {
             slots,
             state: Mutex::default(),
             freed: Notify::new(),
+            probing: tokio::sync::Mutex::default(),
+            changed: Notify::new(),
+            is_watched: AtomicBool::new(false),
             for_room: AtomicUsize::new(0),
             for_slot: AtomicUsize::new(0),
             calls: AtomicU64::new(0),
@@ -228,9 +227,7 @@ impl Gate {
         if let Some(until) = self.closed(&mut state, job, rank, deadline)? {
             return Ok(Some(until));
         }
-        if state.open_until.is_some() {
-            state.open_until = Some(Instant::now() + self.settings.breaker_pause.min(BREAKER_LONGEST));
-        }
+        state.trouble.tries(Instant::now(), self.settings.breaker_pause);
         state.line.leave(job);
         state.costs.begin(endpoints, rank != Rank::Begun);
         self.calls.fetch_add(1, Ordering::Relaxed);
@@ -302,7 +299,9 @@ impl Gate {
 
     /// The job has ended: it waits for nothing here.
     pub fn forget(&self, job: &JobKey) {
-        self.lock().line.leave(job);
+        let mut state = self.lock();
+        state.line.leave(job);
+        state.trouble.forget(job);
     }
 
     /// `Err`: held, or closed for longer than is waited. `Ok(Some)`: closed until then. `Ok(None)`: open.
@@ -314,22 +313,25 @@ impl Gate {
         deadline: Instant,
     ) -> Result<Option<Instant>, StayAway> {
         let now = Instant::now();
-        if let Some(hold) = &state.hold {
-            // The longer the hold, the longer the stay: a release soon after is noticed soon.
-            let wait = now.duration_since(hold.since).clamp(UNKNOWN_WAIT, LONGEST_HELD_WAIT);
-            return Err(StayAway { wait, why: Waiting::Held });
-        }
-        let Some(until) = state.open_until.max(state.paused_until).filter(|until| *until > now) else {
-            return Ok(None);
+        let until = match state.trouble.closed_until(now) {
+            Ok(until) => until,
+            Err(hold) => {
+                // The longer the hold, the longer the stay: a release soon after is noticed soon.
+                let wait = now.duration_since(hold.since).clamp(UNKNOWN_WAIT, LONGEST_HELD_WAIT);
+                return Err(StayAway { wait, why: Waiting::Held });
+            }
         };
+        // A job's call is no trial where a harmless read is made for all.
+        let is_tried = state.trouble.is_open() && self.is_watched.load(Ordering::Acquire);
+        let Some(until) = until.max(is_tried.then(|| now + LOOKED_EVERY)) else { return Ok(None) };
         if until <= deadline {
-            return Ok(Some(until));
+            return Ok(Some(until.min(now + LOOKED_EVERY)));
         }
         // As with a hold; and nobody sooner than its turn could come.
-        let failing = state.failing_since.filter(|_| state.open_until.is_some());
-        let troubled = failing.map_or(Duration::ZERO, |since| (now - since).min(LONGEST_TROUBLED_WAIT));
+        let troubled = state.trouble.failing_for(now).map_or(Duration::ZERO, |lasts| lasts.min(LONGEST_TROUBLED_WAIT));
+        let closed = (until - now).min(LONGEST_HELD_WAIT);
         let away = self.join_line(state, job, rank);
-        Err(StayAway { wait: away.wait.max(until - now).max(troubled), ..away })
+        Err(StayAway { wait: away.wait.max(closed).max(troubled), ..away })
     }
 
     /// Takes the next moment at which all of these requests may begin: at most so many to an endpoint in any
@@ -371,39 +373,17 @@ impl Gate {
 
     /// A call ended; its failure, if any, moves breaker, pause and hold.
     pub fn ended(&self, pass: Pass, failure: Option<&Failure>) {
-        use crate::job::FailureKind as K;
         let now = Instant::now();
         let mut state = self.lock();
         state.costs.call_ended(now.duration_since(pass.began));
-        match failure.map(|failure| failure.kind) {
-            Some(K::Unavailable | K::Ambiguous) => {
-                state.failures = state.failures.saturating_add(1);
-                state.failing_since.get_or_insert(now);
-                if state.failures >= BREAKER_FAILURES {
-                    let doublings = (state.failures - BREAKER_FAILURES).min(16);
-                    let pause = self.settings.breaker_pause.saturating_mul(1 << doublings).min(BREAKER_LONGEST);
-                    state.open_until = Some(now + pause);
-                }
-            }
-            Some(K::RateLimited) => {
-                let wait = failure.and_then(|failure| failure.retry_after).unwrap_or(UNKNOWN_WAIT);
-                let until = now + wait;
-                state.paused_until = Some(state.paused_until.map_or(until, |paused| paused.max(until)));
-                state.open_until = None;
-            }
-            Some(K::UnauthorisedOurs) => {
-                if state.hold.is_none() {
-                    let note = failure.map(ToString::to_string).unwrap_or_default();
-                    tracing::error!(system = self.system.name(), %note, "system held: our credential or address is refused");
-                    state.hold = Some(Hold { since: now, note });
-                }
-            }
-            None | Some(K::UnauthorisedTheirs(_) | K::Refused | K::Rejected | K::Unreadable) => {
-                state.failures = 0;
-                state.failing_since = None;
-                state.open_until = None;
-            }
+        if state.trouble.ended(pass.began, failure, self.settings.breaker_pause, now) {
+            self.changed.notify_one();
         }
+    }
+
+    /// A call ended that went elsewhere: it says nothing of the system.
+    pub fn ended_elsewhere(&self, pass: Pass) {
+        self.lock().costs.call_ended(pass.began.elapsed());
     }
 
     /// A target of the system ended.
@@ -418,28 +398,25 @@ impl Gate {
 
     /// True while held.
     pub fn is_held(&self) -> bool {
-        self.lock().hold.is_some()
+        self.lock().trouble.hold().is_some()
     }
 
     /// Ends a hold: a harmless call has worked.
     pub fn end_hold(&self) {
-        if self.lock().hold.take().is_some() {
-            tracing::info!(system = self.system.name(), "system released");
-        }
+        self.lock().trouble.end_hold();
+        self.changed.notify_one();
     }
 
     /// Ends a hold and every other wait but those for its rate and its slots: an operator knows better.
     pub fn release(&self) {
-        let mut state = self.lock();
-        (state.paused_until, state.open_until, state.failing_since, state.failures) = (None, None, None, 0);
-        drop(state);
-        self.end_hold();
+        self.lock().trouble.release();
+        self.changed.notify_one();
     }
 
     /// As [`Gate::release`], unless the system was held only since: whoever released it meant an earlier
     /// hold. True where it took effect.
     pub(crate) fn release_held_for(&self, at_least: Duration) -> bool {
-        let is_newer = self.lock().hold.as_ref().is_some_and(|hold| hold.since.elapsed() < at_least);
+        let is_newer = self.lock().trouble.hold().is_some_and(|hold| hold.since.elapsed() < at_least);
         if !is_newer {
             self.release();
         }
@@ -453,10 +430,11 @@ impl Gate {
         let left = |until: Option<Instant>| until.filter(|until| *until > now).map(|until| until - now);
         GateView {
             calls: self.calls.load(Ordering::Relaxed),
-            held: state.hold.as_ref().map(|hold| hold.note.clone()),
-            held_for: state.hold.as_ref().map(|hold| now.duration_since(hold.since)),
-            breaker_open: left(state.open_until).is_some(),
-            paused_for: left(state.paused_until),
+            held: state.trouble.hold().map(|hold| hold.note.clone()),
+            held_for: state.trouble.hold().map(|hold| now.duration_since(hold.since)),
+            breaker_open: state.trouble.is_open(),
+            paused_for: left(state.trouble.paused_until()),
+            troubles: state.trouble.told(now),
             line: state.line.len(),
             in_hand: state.in_hand.len(),
             requests_per_minute: self.settings.requests_per_minute,

@@ -4,8 +4,9 @@
 //! event confirmed, or after the job was parked on the broker again.
 //!
 //! In reading order: [`intake`] takes deliveries; [`envelope`] says where each comes from;
-//! [`opening`] what it means for the job, after `adoption` of what the copy carries; [`run`] carries the job through its targets, each
-//! call through its system's [`gate`]; [`ending`] writes outcomes (each with its link of [`receipts`]),
+//! [`opening`] what it means for the job, after `adoption` of what the copy carries; [`run`] carries the job
+//! through its targets, each call through its system's [`gate`], which knows of the system's [`trouble`], and
+//! `fault` says whose a failure is; [`ending`] writes outcomes (each with its link of [`receipts`]),
 //! parks, publishes and acks; [`journal`] is what all of them keep in the store; [`operators`] what
 //! people may see and do, [`pauses`] what they have stopped, [`decisions`] how all of it reaches every worker; `deadlines` tells of terms that run out; `room`
 //! stops and resumes intake.
@@ -19,6 +20,7 @@ mod deadlines;
 pub mod decisions;
 pub mod ending;
 pub mod envelope;
+mod fault;
 pub mod figures;
 pub mod gate;
 pub mod guard;
@@ -30,7 +32,6 @@ pub(crate) mod named;
 pub mod opening;
 pub mod operators;
 pub mod outbox;
-pub mod parked;
 pub mod pauses;
 pub(crate) mod reading;
 pub mod receipts;
@@ -41,6 +42,7 @@ pub mod run;
 #[allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 mod stage;
 pub mod starts;
+pub mod trouble;
 mod undelivered;
 mod window;
 
@@ -147,7 +149,6 @@ pub struct Engine {
     pub(crate) cancel_waits: std::sync::atomic::AtomicBool,
     pub(crate) valve: room::Valve,
     pub(crate) pulse: operators::Pulse,
-    pub(crate) parked: parked::Parked,
     pub(crate) pauses: pauses::Pauses,
     pub(crate) failed: tokio::sync::watch::Sender<Option<String>>,
     pub(crate) policy: admission::Policy,
@@ -179,7 +180,6 @@ impl Engine {
             cancel_waits: std::sync::atomic::AtomicBool::new(false),
             valve: room::Valve::default(),
             pulse: operators::Pulse::default(),
-            parked: parked::Parked::default(),
             pauses: pauses::Pauses::default(),
             failed: tokio::sync::watch::Sender::new(None),
             tasks: TaskTracker::new(),

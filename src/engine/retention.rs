@@ -205,20 +205,12 @@ impl Engine {
         Ok(None)
     }
 
-    /// Tries a held system with one harmless call now and then, and releases it when that works.
+    /// Watches over a system while the worker works, see [`Gate::watch`].
     pub(crate) async fn probe_loop(self: Arc<Self>, gate: Arc<Gate>) {
-        loop {
-            tokio::select! {
-                biased;
-                () = tokio::time::sleep(gate.probe_interval()) => {}
-                () = self.draining.cancelled() => return,
-            }
-            if gate.is_held() {
-                match gate.system().probe().await {
-                    Ok(()) => gate.end_hold(),
-                    Err(failure) => tracing::warn!(system = gate.system().name(), %failure, "still held"),
-                }
-            }
+        tokio::select! {
+            biased;
+            () = self.draining.cancelled() => {}
+            () = gate.watch() => {}
         }
     }
 

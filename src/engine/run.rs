@@ -13,6 +13,7 @@ use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
+use super::fault::{self, Counts};
 use super::gate::{Gate, StayAway};
 use super::intake::{Arrived, Interrupted};
 use super::journal::Journal;
@@ -162,7 +163,7 @@ impl Engine {
         run.journal.with(|state| !state.targets.iter().any(|target| target.touched))
     }
 
-    fn must_stop(&self, run: &Run<'_>) -> bool {
+    pub(super) fn must_stop(&self, run: &Run<'_>) -> bool {
         run.lost.is_cancelled()
             || self.draining.is_cancelled()
             || (run.cancelled.is_cancelled() && self.can_cancel(run))
@@ -208,6 +209,11 @@ impl Engine {
             });
             match next {
                 Next::End(end) => {
+                    if !end.outcome.is_erased()
+                        && let Some(rest) = self.not_theirs(run, index, gate, &end).await?
+                    {
+                        return Ok((index, rest));
+                    }
                     log_end(index, &target.system, &end);
                     run.journal.append(&*self.store, vec![Entry::Ended { target: number, end, at: now }])?;
                     gate.target_ended();
@@ -315,7 +321,12 @@ impl Engine {
         let traced = trace::attempt(&target.system, step.name.as_str(), step.item, attempt);
         let result = gate.system().call(call).instrument(span.clone()).instrument(traced.clone()).await;
         crash::point(Point::AfterCall, step.name.as_str()).await;
-        gate.ended(pass, result.as_ref().err());
+        if fault::is_elsewhere(step.name) {
+            gate.ended_elsewhere(pass);
+        } else {
+            gate.ended(pass, result.as_ref().err());
+        }
+        gate.step_ended(&run.job.key, step.name, result.as_ref().err());
         run.arrived.life.notify_one();
         if !was_proven && gate.system().credential().is_proven() {
             self.remember_proven_credential(gate);
@@ -338,7 +349,8 @@ impl Engine {
             Err(failure) => {
                 trace::failed(&traced, failure.kind.as_str());
                 self.figures.label("system_requests", &target.system, failure.kind.as_str());
-                span.in_scope(|| self.note_failure(run, number, step, attempt, &failure, now))?;
+                let counts = self.counts(run, gate, step, &failure).instrument(span.clone()).await;
+                span.in_scope(|| self.note_failure(run, index, step, attempt, &failure, counts))?;
                 crash::point(Point::AfterFailure, step.name.as_str()).await;
             }
         }
@@ -354,34 +366,28 @@ impl Engine {
     fn note_failure(
         &self,
         run: &Run<'_>,
-        target: u16,
+        index: usize,
         step: Step,
         attempt: u32,
         failure: &Failure,
-        now: At,
+        counts: Counts,
     ) -> Result<(), Interrupted> {
-        let system = &run.job.targets[usize::from(target)].system;
-        match failure.kind {
-            // Not attempts: the gate makes everyone wait.
-            FailureKind::RateLimited | FailureKind::UnauthorisedOurs => {
-                tracing::debug!(%system, step = step.name.as_str(), %failure, "the system is not to be called for now");
+        let system = &run.job.targets[index].system;
+        let now = self.now();
+        let Counts::Attempt(kind, reason) = counts else {
+            // Not an attempt: the gate makes everyone wait.
+            tracing::debug!(%system, step = step.name.as_str(), %failure, "the system is not to be called for now");
+            if matches!(failure.kind, FailureKind::Ambiguous | FailureKind::Unreadable) && step.name.needs_intent() {
+                self.excuse(run, index, &[step], false, now, now)?;
             }
-            _ => {
-                self.figures.count(&self.figures.failed_attempts);
-                tracing::warn!(%system, step = step.name.as_str(), item = step.item, attempt, %failure, "attempt failed");
-                let pause =
-                    pause(&self.settings.retry, attempt, (self.chance)()).max(failure.retry_after.unwrap_or_default());
-                let entry = Entry::Failed {
-                    target,
-                    step,
-                    kind: failure.kind,
-                    reason: failure.reason,
-                    at: now,
-                    not_before: now.plus(pause),
-                };
-                run.journal.append(&*self.store, vec![entry])?;
-            }
-        }
+            return Ok(());
+        };
+        self.figures.count(&self.figures.failed_attempts);
+        tracing::warn!(%system, step = step.name.as_str(), item = step.item, attempt, %failure, "attempt failed");
+        let pause = pause(&self.settings.retry, attempt, (self.chance)()).max(failure.retry_after.unwrap_or_default());
+        let target = u16::try_from(index).unwrap_or(u16::MAX);
+        let entry = Entry::Failed { target, step, kind, reason, at: now, not_before: now.plus(pause) };
+        run.journal.append(&*self.store, vec![entry])?;
         Ok(())
     }
 

@@ -151,6 +151,20 @@ pub enum Entry {
         /// When.
         at: At,
     },
+    /// What came of a step's calls speaks of the system, or may do so: no attempt is spent on it.
+    Excused {
+        /// Target index.
+        target: u16,
+        /// The step.
+        step: Step,
+        /// True where the system works for others: one attempt is given back, the time goes on. Else
+        /// the step begins anew.
+        works: bool,
+        /// When.
+        at: At,
+        /// The next attempt is not made before this.
+        not_before: At,
+    },
 }
 
 impl Entry {
@@ -162,6 +176,7 @@ impl Entry {
             | Entry::Failed { target, .. }
             | Entry::Settled { target, .. }
             | Entry::Asked { target, .. }
+            | Entry::Excused { target, .. }
             | Entry::Ended { target, .. } => Some(*target),
             Entry::Continued { .. }
             | Entry::NewRun { .. }

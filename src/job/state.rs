@@ -243,6 +243,7 @@ impl TargetState {
                 state.answered_at = *at;
                 state.attempts = 0;
                 state.unreadable = 0;
+                state.first_failed_at = At::default();
                 state.failure = None;
                 state.not_before = At::default();
                 state.answer.clone_from(answer);
@@ -264,7 +265,7 @@ impl TargetState {
                 // Being told to wait, or refused for our own credential's sake, is no attempt.
                 if !matches!(kind, FailureKind::RateLimited | FailureKind::UnauthorisedOurs) {
                     state.attempts += 1;
-                    if state.attempts == 1 {
+                    if state.first_failed_at == At::default() {
                         state.first_failed_at = *at;
                     }
                     state.last_failed_at = *at;
@@ -298,6 +299,7 @@ impl TargetState {
                 // A refusal that is settled is open again; other failures still count their attempts.
                 if matches!(state.failure, Some((FailureKind::Refused, _))) {
                     state.failure = None;
+                    state.not_before = At::default();
                 }
                 self.last_at = *at;
                 self.advance(step.name);
@@ -322,6 +324,10 @@ impl TargetState {
                 self.last_at = *at;
             }
             Entry::NewRun { at } => self.new_run(seq, *at),
+            Entry::Excused { step, works, at, not_before, .. } => {
+                self.excused(*step, *works, seq, *not_before);
+                self.last_at = *at;
+            }
             Entry::ApprovalNeeded { by, .. } => self.approving.requested_by.push(by.clone()),
             Entry::Approved { by, at } => self.approved(by, *at),
             Entry::Rejected { by, at } => self.approving.rejected = Some((by.clone(), *at)),
@@ -355,6 +361,34 @@ impl TargetState {
         }
         self.entitlements.clear();
         self.with_access.clear();
+    }
+
+    /// What came of the step's calls does not count. What was read is read anew, and a call that may have
+    /// been made is in doubt.
+    fn excused(&mut self, step: Step, works: bool, seq: u64, not_before: At) {
+        let state = self.step(step);
+        state.seq = seq;
+        state.failure = None;
+        state.not_before = not_before;
+        if works {
+            state.attempts = state.attempts.saturating_sub(1);
+            state.unreadable = state.unreadable.saturating_sub(1);
+        } else {
+            state.attempts = 0;
+            state.unreadable = 0;
+            state.first_failed_at = At::default();
+        }
+        if step.name.needs_intent() {
+            if state.intent == Intent::Fresh || (state.answer.is_some() && !state.is_done()) {
+                state.answer = None;
+                state.intent = Intent::Doubt;
+                state.doubted = true;
+            }
+        } else {
+            state.answer = None;
+            let done = self.done_prefix.entry(step.name).or_default();
+            *done = (*done).min(step.item);
+        }
     }
 
     fn open_refused_proofs(&mut self) {
@@ -411,6 +445,7 @@ impl TargetState {
                         refusals: 0,
                         unclear: 0,
                         failure: None,
+                        first_failed_at: At::default(),
                         not_before: At::default(),
                         ..was
                     };

@@ -301,7 +301,7 @@ pub struct Failure {
     pub reason: Reason,
     /// How long to wait, where the system said so.
     pub retry_after: Option<Duration>,
-    /// A fixed or numeric detail for the operator (`HTTP 503`, `redirected to /x/`), never personal.
+    /// A fixed or numeric detail for the operator (`HTTP 503`, `redirected to another path`), never personal.
     pub note: Option<String>,
 }
 

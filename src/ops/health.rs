@@ -14,7 +14,6 @@ use serde_json::{Value, json};
 
 use super::serve::Shared;
 use crate::broker::Link;
-use crate::clock::steady::Steady;
 use crate::engine::Engine;
 use crate::store::Table;
 
@@ -102,12 +101,9 @@ fn unavailable(shared: &Shared) -> Vec<Value> {
 fn degraded(shared: &Shared) -> Vec<Value> {
     let mut degraded = Vec::new();
     for (name, gate) in shared.ops.engine.gates() {
-        let view = gate.view();
-        if let Some(note) = view.held {
-            degraded.push(json!({ "what": "system_held", "system": name, "detail": note }));
-        } else if view.breaker_open {
-            let detail = "several calls in a row failed; it is tried now and then";
-            degraded.push(json!({ "what": "system_failing", "system": name, "detail": detail }));
+        for told in gate.view().troubles {
+            let (what, seconds) = (told.what.as_str(), told.lasts.as_secs());
+            degraded.push(json!({ "what": what, "system": name, "detail": told.detail, "seconds": seconds }));
         }
     }
     for (subject, paused) in shared.ops.engine.pauses().all() {
@@ -116,26 +112,6 @@ fn degraded(shared: &Shared) -> Vec<Value> {
     }
     for ailment in shared.ops.engine.broker().ailments() {
         degraded.push(json!({ "what": ailment.what, "system": null, "detail": ailment.detail }));
-    }
-    if let Some(by) = Steady::of_process().jump() {
-        let detail = format!(
-            "the clock jumped by {} seconds and is not believed before a system's answer has the same time",
-            by.as_secs()
-        );
-        degraded.push(json!({ "what": "clock_jumped", "detail": detail }));
-    }
-    let parked = shared.ops.engine.parked().view();
-    if !parked.missing.is_empty() {
-        let detail = format!(
-            "{} parked copies have not come back: their jobs stand still until their publishers send them again; \
-             the log names them",
-            parked.missing.len()
-        );
-        degraded.push(json!({ "what": "parked_copies_missing", "detail": detail }));
-    }
-    for (tier, missing) in parked.short {
-        let detail = format!("wait.{} holds {missing} copies fewer than were parked there", tier.label());
-        degraded.push(json!({ "what": "parked_copies_short", "detail": detail }));
     }
     if let Some(path) = &shared.ops.settings.store_moved_aside {
         let detail = format!("the store was damaged and lies in {}; it was started empty", path.display());

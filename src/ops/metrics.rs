@@ -21,14 +21,13 @@ use tokio::time::Instant;
 
 use super::problem::{Kind, Problem};
 use super::serve::Shared;
-use crate::broker::{Link, Tier};
-use crate::clock::steady::Steady;
+use crate::broker::Link;
 use crate::engine::admission::CAUSES;
 use crate::engine::decisions::What;
 use crate::engine::operators::Survey;
+use crate::engine::trouble;
 use crate::job::record::Waiting;
 use crate::job::{At, FailureKind, InputKind, JobOutcome};
-use crate::store::{CREATED_KEY, Table};
 
 /// How long the broker may take to tell the depth of a queue.
 const DEPTH_WAIT: Duration = Duration::from_secs(2);
@@ -259,6 +258,13 @@ fn systems(shared: &Shared, to: &mut Snapshot) {
     to.family(MetricType::Gauge, "erasure_system_held", "1 while a system is held.", held);
     let open = each(&|view| f64::from(u8::from(view.breaker_open)));
     to.family(MetricType::Gauge, "erasure_system_breaker_open", "1 while calls in a row have failed.", open);
+    let count = |view: &crate::engine::gate::GateView, what: trouble::What| {
+        float(view.troubles.iter().filter(|told| told.what == what).count() as u64)
+    };
+    let paused = each(&|view| count(view, trouble::What::Paused));
+    to.family(MetricType::Gauge, "erasure_system_paused", "1 while a system asks not to be called for long.", paused);
+    let steps = each(&|view| count(view, trouble::What::StepFailing));
+    to.family(MetricType::Gauge, "erasure_system_steps_failing", "Steps that fail for one job after another.", steps);
     let line = each(&|view| float(view.line as u64));
     to.family(MetricType::Gauge, "erasure_system_jobs_in_line", "Jobs parked for a system's rate or slots.", line);
 }
@@ -295,20 +301,6 @@ async fn messages(shared: &Shared, to: &mut Snapshot) -> Result<(), Problem> {
     );
     let untold = engine.decisions_untold()?;
     to.gauge("erasure_decisions_untold", "Decisions that the broker has not taken yet.", Some(float(untold as u64)));
-    let parked = engine.parked().view();
-    let missing = float(parked.missing.len() as u64);
-    to.gauge("erasure_parked_copies_missing", "Parked copies that have not come back by their time.", Some(missing));
-    let short = Tier::ALL.map(|tier| {
-        let missing = parked.short.iter().find(|(of, _)| *of == tier).map_or(0, |(_, missing)| *missing);
-        (vec![("queue", format!("wait.{}", tier.label()))], float(missing))
-    });
-    to.family(
-        MetricType::Gauge,
-        "erasure_parked_copies_short",
-        "Copies parked on a wait queue that it does not hold.",
-        short,
-    );
-    to.counted("erasure_copies_older_used", "Older copies worked on, as the newest was gone.", &figures.older_used);
     to.counted("erasure_copies_stale", "Older copies of a job, acked without a call.", &figures.stale);
     to.counted(
         "erasure_control_replaced",
@@ -349,12 +341,6 @@ fn process(shared: &Shared, to: &mut Snapshot) {
     to.counter("erasure_store_syncs", "Syncs of the store to the disk.", stats.syncs);
     to.counter("erasure_store_writes", "Single writes to the store.", stats.writes);
     to.gauge("erasure_store_size_bytes", "Bytes of the store on the disk.", Some(float(stats.bytes_on_disk)));
-    #[allow(clippy::cast_precision_loss, reason = "the format's numbers are floats")]
-    let jump = Steady::of_process().jump().map_or(0.0, |by| by.as_secs() as f64);
-    to.gauge("erasure_clock_jump_seconds", "How far the clock is from the time that is believed.", Some(jump));
-    let created = engine.store().get(Table::Meta, CREATED_KEY).ok().flatten();
-    let created = created.and_then(|bytes| bytes.try_into().ok()).map(|bytes| float(u64::from_be_bytes(bytes)));
-    to.gauge("erasure_store_created_timestamp_seconds", "When the store was made.", created);
     let moved = f64::from(u8::from(shared.ops.settings.store_moved_aside.is_some()));
     to.gauge("erasure_store_moved_aside", "1 where a damaged store was moved aside at the start.", Some(moved));
     let stalled = f64::from(u8::from(engine.is_stalled()));

@@ -15,6 +15,7 @@ use super::problem::{Kind, Problem};
 use super::serve::Shared;
 use crate::engine::Gate;
 use crate::engine::pauses::Subject;
+use crate::engine::trouble::Told;
 
 /// A system as it is told.
 pub fn view(shared: &Shared, name: &str, gate: &Gate) -> Value {
@@ -25,6 +26,7 @@ pub fn view(shared: &Shared, name: &str, gate: &Gate) -> Value {
         "held": view.held.is_some(),
         "hold": view.held.map(|note| json!({ "detail": note, "seconds": view.held_for.unwrap_or_default().as_secs() })),
         "breaker_open": view.breaker_open,
+        "troubles": view.troubles.iter().map(trouble).collect::<Vec<_>>(),
         "paused_seconds": view.paused_for.map(|left| left.as_secs_f64().ceil()),
         "paused": shared.ops.engine.pauses().all().get(&Subject::System(name.to_owned())).map(pauses::told),
         "requests_per_minute": view.requests_per_minute,
@@ -35,6 +37,10 @@ pub fn view(shared: &Shared, name: &str, gate: &Gate) -> Value {
         "credential_proven": gate.system().credential().is_proven(),
         "import": shared.ops.imports.contains_key(name),
     })
+}
+
+fn trouble(told: &Told) -> Value {
+    json!({ "what": told.what.as_str(), "detail": told.detail, "seconds": told.lasts.as_secs() })
 }
 
 /// Every configured system.

@@ -6,6 +6,7 @@
 mod address;
 mod message;
 mod public;
+mod transport;
 mod wire;
 
 use std::sync::Arc;
@@ -25,7 +26,6 @@ pub use self::message::{Reply, Request};
 use self::public::PublicOnly;
 pub use self::public::is_public;
 pub use self::wire::{Carry, Wire};
-use crate::clock::steady::Steady;
 use crate::job::{Failure, FailureKind, Reason, StepName};
 use crate::trace;
 
@@ -240,6 +240,9 @@ impl Http {
         let mut response = match &self.wire {
             Wire::Network => builder.send().await.map_err(|error| transport(&error, effect))?,
             Wire::InProcess(carrier) => {
+                if let Some(note) = carrier.unreachable(&url) {
+                    return Err(Failure::new(FailureKind::Unavailable, Reason::SystemUnavailable).with_note(note));
+                }
                 let request = builder.build().map_err(|error| transport(&error, effect))?;
                 let carried = tokio::time::timeout(self.timeout, wire::carried(&**carrier, request)).await;
                 let lost = Failure::new(lost(effect), Reason::SystemUnavailable);
@@ -249,9 +252,6 @@ impl Http {
                 }
             }
         };
-        if let Some(told) = message::date(response.headers()) {
-            Steady::of_process().witness(told);
-        }
         let mut reply = Reply {
             status: response.status().as_u16(),
             retry_after: message::retry_after(response.headers()),
@@ -281,7 +281,7 @@ fn transport(error: &reqwest::Error, effect: Effect) -> Failure {
     let (kind, note) = if error.is_builder() {
         (FailureKind::Rejected, "a request that cannot be written")
     } else if error.is_connect() || error.is_dns() {
-        (FailureKind::Unavailable, "no connection")
+        (FailureKind::Unavailable, transport::no_connection(error))
     } else if error.is_timeout() {
         (lost(effect), "timed out")
     } else {

@@ -89,4 +89,9 @@ pub trait System: Send + Sync + 'static {
 
     /// One harmless read that shows that address and credential work.
     async fn probe(&self) -> Result<(), Failure>;
+
+    /// Which rate limit the harmless read counts against.
+    fn probe_endpoint(&self) -> &'static str {
+        "all"
+    }
 }

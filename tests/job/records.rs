@@ -112,6 +112,9 @@ fn entry() -> impl Strategy<Value = Entry> {
         (any::<bool>(), at()).prop_map(|(counted, at)| Entry::LetThrough { counted, at }),
         (target, end(), at()).prop_map(|(target, end, at)| Entry::Ended { target, end, at }),
         at().prop_map(|at| Entry::NewRun { at }),
+        (target, step(), any::<bool>(), at(), at()).prop_map(|(target, step, works, at, not_before)| {
+            Entry::Excused { target, step, works, at, not_before }
+        }),
     ]
 }
 

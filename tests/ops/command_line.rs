@@ -125,7 +125,10 @@ async fn dead_letters_are_replayed_slowly_and_by_age_and_none_twice() {
     assert_eq!((said.exit, said.out.as_str()), (Exit::Done, "4 replayed\n"));
     for number in 1..=4 {
         bench
-            .until(&format!("/v1/jobs/acme/{}", id(number)), |job| job["run"] == 2 && job["event_published"] == true)
+            .until(&format!("/v1/jobs/acme/{}", id(number)), |job| {
+                bench.others_do_well();
+                job["run"] == 2 && job["event_published"] == true
+            })
             .await;
     }
     let said = say(&bench, "dead-letters replay --system shop --rate 60000 --limit 3").await;

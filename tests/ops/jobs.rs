@@ -36,7 +36,7 @@ async fn a_failed_job_shows_what_it_failed_by_and_all_that_happened() {
     assert_eq!((error["system"].as_str(), error["step"].as_str()), (Some("shop"), Some("delete_account")));
     assert_eq!(error["retry"], "operator");
     assert_eq!(job["targets"][0]["error"]["code"], "ERS-0015");
-    assert_eq!(whats(&job), ["answered", "intent", "failed", "ended"]);
+    assert_eq!(whats(&job), ["answered", "intent", "failed", "excused", "intent", "failed", "ended"]);
     let failed = &job["timeline"][2];
     assert_eq!((failed["step"].as_str(), failed["kind"].as_str()), (Some("delete_account"), Some("rejected")));
     assert_eq!(job["due_at"], "2026-02-02T03:04:05.000Z");
@@ -83,7 +83,7 @@ async fn a_failing_system_shows_in_the_job_with_attempts_and_the_last_error() {
     let job_id = bench.job(1, "flaky", "failed").await;
     let job = bench.until(&format!("/v1/jobs/acme/{job_id}"), |job| job["event_published"] == true).await;
     assert_eq!(job["last_error"]["failed_attempts"], 3);
-    assert_eq!(whats(&job), ["failed", "failed", "failed", "ended"]);
+    assert_eq!(whats(&job), ["failed", "failed", "failed", "excused", "failed", "ended"]);
     assert_eq!(job["timeline"][0]["code"], "ERS-0013");
 }
 

@@ -92,7 +92,7 @@ async fn the_figures_say_what_happened() {
     assert_eq!(is("erasure_jobs_finished_total", &[("outcome", "completed")]), Some(1.0));
     assert_eq!(is("erasure_jobs_finished_total", &[("outcome", "failed")]), Some(1.0));
     assert_eq!(is("erasure_jobs_finished_total", &[("outcome", "rejected")]), Some(0.0));
-    assert_eq!(is("erasure_system_requests_total", &[("system", "shop"), ("result", "rejected")]), Some(1.0));
+    assert_eq!(is("erasure_system_requests_total", &[("system", "shop"), ("result", "rejected")]), Some(2.0));
     assert_eq!(is("erasure_system_requests_total", &[("system", "shop"), ("result", "ok")]), Some(7.0));
     assert_eq!(is("erasure_jobs_waiting", &[("reason", "pending")]), Some(1.0));
     assert_eq!(is("erasure_jobs_waiting", &[("reason", "input")]), Some(0.0));

@@ -1,6 +1,7 @@
 //! A broker and two systems that live in the test.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
@@ -259,6 +260,8 @@ pub struct Shop {
     pub door: CancellationToken,
     /// The word `rejected` fails until this is set.
     pub mended: Mutex<bool>,
+    /// Our credential was refused once, by the word `held`: from then on it is refused to everybody.
+    pub refuses: AtomicBool,
 }
 
 impl Shop {
@@ -270,6 +273,7 @@ impl Shop {
             waiting: watch::Sender::new(0),
             door: CancellationToken::new(),
             mended: Mutex::new(false),
+            refuses: AtomicBool::new(false),
         })
     }
 }
@@ -313,7 +317,10 @@ impl System for Shop {
         let is = |word: &str| email.starts_with(word);
         match call.step.name {
             StepName::Resolve if is("absent") => Ok(Answer::Missing { proven: true }),
-            StepName::Resolve if is("held") => Err(failure(FailureKind::UnauthorisedOurs, Reason::SystemUnavailable)),
+            StepName::Resolve if is("held") => {
+                self.refuses.store(true, Ordering::Relaxed);
+                Err(failure(FailureKind::UnauthorisedOurs, Reason::SystemUnavailable))
+            }
             StepName::Resolve if is("flaky") => Err(failure(FailureKind::Unavailable, Reason::SystemUnavailable)),
             StepName::Resolve => {
                 if is("slow") {
@@ -333,6 +340,9 @@ impl System for Shop {
     }
 
     async fn probe(&self) -> Result<(), Failure> {
-        Err(failure(FailureKind::UnauthorisedOurs, Reason::SystemUnavailable))
+        if self.refuses.load(Ordering::Relaxed) {
+            return Err(failure(FailureKind::UnauthorisedOurs, Reason::SystemUnavailable));
+        }
+        Ok(())
     }
 }

@@ -51,9 +51,41 @@ impl Clock {
     }
 }
 
+/// How a system is away: what a call meets in its place.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Away {
+    /// No connection comes about, for this reason.
+    Unreachable(&'static str),
+    /// The connection breaks; the work is not done.
+    Cut,
+    /// The work is done, then the connection breaks.
+    CutAfter,
+    /// Nothing ever comes.
+    Silence,
+    /// Something answers in its place: status, content type, body, and where it redirects to or how long to wait.
+    Answer(u16, &'static str, &'static str, Option<(&'static str, &'static str)>),
+}
+
+/// What goes wrong on the way to the systems: the first path segment of the one that is away.
+#[derive(Clone, Default)]
+pub struct Weather(Arc<Mutex<Option<(&'static str, Away)>>>);
+
+impl Weather {
+    /// From now on this system is away, or none.
+    pub fn set(&self, away: Option<(&'static str, Away)>) {
+        *self.0.lock().unwrap() = away;
+    }
+
+    fn over(&self, path: &str) -> Option<Away> {
+        let system = path.trim_start_matches('/').split('/').next();
+        self.0.lock().unwrap().filter(|(name, _)| system == Some(name)).map(|(_, away)| away)
+    }
+}
+
 /// Calls the stand-ins, as long as the worker lives.
 struct Phone {
     sandbox: Sandbox,
+    weather: Weather,
     dead: CancellationToken,
     random: Mutex<StdRng>,
 }
@@ -70,8 +102,31 @@ impl Phone {
 
 #[async_trait]
 impl Carry for Phone {
+    fn unreachable(&self, url: &reqwest::Url) -> Option<&'static str> {
+        match self.weather.over(url.path()) {
+            Some(Away::Unreachable(note)) => Some(note),
+            _ => None,
+        }
+    }
+
     async fn carry(&self, request: http::Request<reqwest::Body>) -> Option<http::Response<Bytes>> {
         self.travel().await;
+        match self.weather.over(request.uri().path()) {
+            None => {}
+            Some(Away::Unreachable(_) | Away::Cut) => return None,
+            Some(Away::CutAfter) => {
+                self.sandbox.carry(request.map(axum::body::Body::new)).await;
+                return None;
+            }
+            Some(Away::Silence) => std::future::pending().await,
+            Some(Away::Answer(status, content_type, body, header)) => {
+                let mut response = http::Response::builder().status(status).header("content-type", content_type);
+                if let Some((name, value)) = header {
+                    response = response.header(name, value);
+                }
+                return response.body(Bytes::from_static(body.as_bytes())).ok();
+            }
+        }
         let answer = self.sandbox.carry(request.map(axum::body::Body::new)).await;
         self.travel().await;
         let (head, body) = answer?.into_parts();
@@ -139,6 +194,11 @@ pub struct Life {
 impl Life {
     /// Starts a worker on what an earlier one left on its disk.
     pub fn begin(around: &Surroundings, disk: MemoryStore, seed: u64) -> Life {
+        Life::begin_in(around, disk, seed, Weather::default())
+    }
+
+    /// As [`Life::begin`], where systems may be away.
+    pub fn begin_in(around: &Surroundings, disk: MemoryStore, seed: u64, weather: Weather) -> Life {
         let dead = CancellationToken::new();
         let store = Arc::new(disk);
         store.hold();
@@ -146,6 +206,7 @@ impl Life {
         let keyring = Arc::new(app::keyring(&around.config).unwrap());
         let phone = Phone {
             sandbox: around.sandbox.clone(),
+            weather,
             dead: dead.clone(),
             random: Mutex::new(StdRng::seed_from_u64(seed ^ 1)),
         };

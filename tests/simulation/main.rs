@@ -13,6 +13,7 @@ mod director;
 mod forms;
 mod hub;
 mod life;
+mod outage;
 mod pace;
 mod parking;
 mod verdict;
@@ -42,8 +43,13 @@ fn main() -> ExitCode {
         println!("{}", verdict.story.join("\n"));
         return report(&[verdict], 1);
     }
+    if arguments.iter().any(|argument| argument == "outage") {
+        outage::judge(arguments.iter().any(|argument| argument == "every"));
+        return ExitCode::SUCCESS;
+    }
     parking::judge();
     pace::judge();
+    outage::judge(false);
     let seeds = number("--seeds").unwrap_or(SEEDS);
     let verdicts = side_by_side(seeds);
     // The same seed again is the same run, call for call: a failing one can be looked into.

@@ -8,7 +8,6 @@ mod crash;
 mod faults;
 mod opening;
 mod power;
-mod presence;
 
 use std::path::Path;
 

@@ -53,7 +53,10 @@ async fn a_certificate_that_no_authority_vouches_for_is_not_trusted_and_nothing_
     let client = Cleeng::new(cleeng::settings(&url)).expect("client");
     let delete = one(StepName::DeleteCustomer);
     let failure = ask(&client, &cleeng::backend(), delete, &Facts::default()).await.expect_err("not trusted");
-    assert_eq!((failure.kind, failure.note.as_deref()), (FailureKind::Unavailable, Some("no connection")));
+    assert_eq!(
+        (failure.kind, failure.note.as_deref()),
+        (FailureKind::Unavailable, Some("TLS: the certificate is not trusted"))
+    );
     let end = server.join().expect("server");
     assert!(end.contains("alert"), "the client said why it went: {end}");
 }

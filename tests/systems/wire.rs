@@ -127,7 +127,18 @@ async fn without_a_connection_surely_nothing_was_sent() {
     let client = Cleeng::new(cleeng::settings(&closed)).expect("client");
     let delete = one(StepName::DeleteCustomer);
     let failure = ask(&client, &cleeng::backend(), delete, &Facts::default()).await.expect_err("none");
-    assert_eq!((failure.kind, failure.note.as_deref()), (FailureKind::Unavailable, Some("no connection")));
+    assert_eq!((failure.kind, failure.note.as_deref()), (FailureKind::Unavailable, Some("connection refused")));
+}
+
+#[tokio::test]
+async fn a_name_that_leads_nowhere_is_told_as_that() {
+    let client = Cleeng::new(cleeng::settings("http://nobody.invalid")).expect("client");
+    let delete = one(StepName::DeleteCustomer);
+    let failure = ask(&client, &cleeng::backend(), delete, &Facts::default()).await.expect_err("none");
+    assert_eq!(
+        (failure.kind, failure.note.as_deref()),
+        (FailureKind::Unavailable, Some("the name cannot be resolved"))
+    );
 }
 
 #[tokio::test]

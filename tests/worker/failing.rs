@@ -3,10 +3,12 @@
 //! The rule it keeps: nothing counts as erased that was not; what is not erased fails with the reason
 //! that the contract names, and a person is told in a dead letter.
 
-use erasure_worker::sandbox::{Action, Code, Entitlement, FaultRule, Licence, Operation as Op, Output, WontRevoke};
+use erasure_worker::sandbox::{
+    Action, Code, Entitlement, Entry, FaultRule, Licence, Operation as Op, Output, Page, WontRevoke,
+};
 use serde_json::{Value, json};
 
-use crate::client::Message;
+use crate::client::{Message, soon};
 use crate::people::{self, job};
 use crate::rig::Rig;
 
@@ -146,13 +148,67 @@ async fn a_licence_that_no_code_accounts_for_stops_the_overwrite() {
 }
 
 #[tokio::test]
-async fn a_system_that_never_recovers_is_given_up_after_the_configured_attempts() {
+async fn a_person_whom_a_system_never_serves_is_given_up_after_the_configured_attempts_and_a_last_call() {
     let rig = Rig::start(&[("retry.max_attempts", "6")]).await;
     let person = rig.person();
-    breaks(&rig, Op::GetMember, status(503));
+    let never = FaultRule::on(Op::GetMember, status(503)).subject(&person.database_id);
+    rig.sandbox.sandbox().add_fault(never);
     let (_, letter) = fails(&rig, people::program(&person, "member_id"), "failed", "system_unavailable").await;
     assert_eq!(letter.header("x-erasure-attempts"), "6");
-    assert_eq!(rig.calls("loyalty"), [Op::GetMember; 6]);
+    assert_eq!(rig.calls("loyalty"), [Op::GetMember; 7]);
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn a_person_whom_a_system_refuses_fails_alone_and_others_go_on() {
+    for refusal in [Action::CredentialRefused, status(403), status(400), Action::Garbage] {
+        let rig = Rig::start(&[]).await;
+        let refused = rig.person();
+        let never = FaultRule::on(Op::DeleteMember, refusal).subject(&refused.database_id);
+        rig.sandbox.sandbox().add_fault(never);
+        let bad = job(&[people::program(&refused, "member_id")]);
+        rig.submit(&bad).await;
+        let others: Vec<_> = (0..20).map(|_| job(&[people::program(&rig.person(), "member_id")])).collect();
+        for other in &others {
+            rig.submit(other).await;
+        }
+        for other in &others {
+            rig.ended(other, "completed", 1).await;
+        }
+        rig.ended(&bad, "failed", 1).await;
+        rig.dead_letter(&bad, 1).await;
+        assert!(!rig.log().contains("system held"), "one person's refusal holds the system");
+        rig.end().await;
+    }
+}
+
+#[tokio::test]
+async fn a_page_in_place_of_every_answer_fails_nobody() {
+    let rig = Rig::start(&[]).await;
+    let people: Vec<_> = (0..40).map(|_| rig.person()).collect();
+    let systems = ["cleeng", "easycms"];
+    for system in systems {
+        let page = Action::GatewayPage { status: 200, page: Page::Maintenance, after_work: false };
+        let any = FaultRule::on(Op::Unknown, page);
+        rig.sandbox.sandbox().add_fault(FaultRule { operation: None, system: Some(system.to_owned()), ..any });
+    }
+    let target = |number: usize, person| match number % 2 {
+        0 => people::backend(person),
+        _ => people::easycms(person),
+    };
+    let jobs: Vec<_> = people.iter().enumerate().map(|(number, person)| job(&[target(number, person)])).collect();
+    for job in &jobs {
+        rig.submit(job).await;
+    }
+    // More harmless reads have met the page than any job has attempts.
+    let is_long =
+        |calls: &[Entry]| systems.iter().all(|of| calls.iter().filter(|call| call.system == *of).count() >= 40);
+    soon("calls at every system", rig.sandbox.sandbox().wait_for(is_long)).await;
+    rig.sandbox.sandbox().clear_faults();
+    for job in &jobs {
+        rig.ended(job, "completed", 1).await;
+    }
+    assert!(rig.log().contains("a system is in trouble"), "nobody is told");
     rig.end().await;
 }
 
@@ -163,7 +219,7 @@ async fn a_delete_that_only_gives_server_errors_is_read_back_before_each_further
     breaks(&rig, Op::DeleteCustomer, status(503));
     fails(&rig, people::backend(&person), "failed", "system_unavailable").await;
     let deletes = rig.calls("cleeng").iter().filter(|call| **call == Op::DeleteCustomer).count();
-    assert_eq!(deletes, 3);
+    assert_eq!(deletes, 4, "three attempts, and a last call");
     rig.end().await;
 }
 
@@ -184,9 +240,10 @@ async fn a_passing_failure_of_every_call_only_delays_the_job() {
 async fn replies_that_cannot_be_read_are_asked_for_a_few_times_and_never_believed() {
     let rig = Rig::start(&[]).await;
     let person = rig.person();
-    breaks(&rig, Op::CustomerExists, Action::Garbage);
+    let garbage = FaultRule::on(Op::CustomerExists, Action::Garbage).subject(&person.email);
+    rig.sandbox.sandbox().add_fault(garbage);
     fails(&rig, people::easycms(&person), "failed", "unreadable_reply").await;
-    assert_eq!(rig.calls("easycms"), [Op::CustomerExists; 3]);
+    assert_eq!(rig.calls("easycms"), [Op::CustomerExists; 4]);
     assert_eq!(rig.destructive_calls(), 0);
     rig.end().await;
 }

@@ -10,7 +10,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use erasure_worker::broker::topology::Topology;
-use erasure_worker::sandbox::{Operation, Person, RunningSandbox, Sandbox};
+use erasure_worker::sandbox::{Entry, Operation, Person, RunningSandbox, Sandbox};
 use lapin::BasicProperties;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -19,6 +19,9 @@ use tokio::process::{Child, Command};
 use crate::client::{Client, Message, soon};
 use crate::support::rabbit::Rabbit;
 use crate::{checks, people};
+
+/// Whom the systems' harmless reads ask for.
+const NOBODY: [&str; 4] = ["0", "erasure-worker~probe", "probe@example.com", "erasure-worker-probe"];
 
 /// The first person's number: long, so that no identifier is part of anything else by chance.
 const FIRST_PERSON: u64 = 7_301_500;
@@ -178,10 +181,12 @@ impl Rig {
         self.client.dead_letters.first(&format!("the dead letter of {id}"), wanted).await
     }
 
-    /// What was called at a system, in order.
+    /// What was called at a system for its jobs, in order: without the harmless reads of nobody.
     pub fn calls(&self, system: &str) -> Vec<Operation> {
         let entries = self.sandbox.sandbox().entries(0);
-        entries.iter().filter(|entry| entry.system == system).map(|entry| entry.operation).collect()
+        let of_a_job = |entry: &&Entry| !entry.subject.as_deref().is_some_and(|subject| NOBODY.contains(&subject));
+        let of_system = entries.iter().filter(|entry| entry.system == system);
+        of_system.filter(of_a_job).map(|entry| entry.operation).collect()
     }
 
     /// How many calls were destructive, at all systems.
@@ -218,6 +223,11 @@ impl Rig {
     /// What the test's names on the broker begin with.
     pub fn prefix(&self) -> &str {
         &self.prefix
+    }
+
+    /// What the worker has logged.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.log_file()).unwrap_or_default()
     }
 
     fn log_file(&self) -> PathBuf {

@@ -206,6 +206,11 @@ fn told(entry: &Entry) -> Value {
             line.insert("done", (*done).into());
             (put_step(&mut line, "settled", *step), at)
         }
+        Entry::Excused { step, works, at, not_before, .. } => {
+            line.insert("system_works", (*works).into());
+            line.insert("not_before", time(*not_before).into());
+            (put_step(&mut line, "excused", *step), at)
+        }
         Entry::Asked { kind, at, .. } => {
             line.insert("input", kind.as_str().into());
             ("asked", at)

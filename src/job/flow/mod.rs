@@ -212,7 +212,13 @@ impl<'a> Flow<'a> {
     /// Another attempt at a step, unless its failures say otherwise.
     fn attempt(&self, step: Step, state: Option<&StepState>) -> Next {
         let Some(state) = state else { return Next::Call(step) };
-        let Some((kind, reason)) = state.failure else { return Next::Call(step) };
+        let Some((kind, reason)) = state.failure else {
+            // An attempt that was given back has a pause of its own.
+            return match self.now < state.not_before {
+                true => Next::Wait { until: state.not_before, why: Why::Retry },
+                false => Next::Call(step),
+            };
+        };
         match kind {
             FailureKind::Rejected => Next::End(TargetEnd::failed(reason, step.name)),
             FailureKind::Refused => Next::End(TargetEnd::refused(reason, step.name)),

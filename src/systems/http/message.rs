@@ -186,8 +186,7 @@ impl Reply {
         serde_json::from_slice(&self.body).ok()
     }
 
-    /// The path that a redirect names, prefixed with `//other-host` where it leads to another
-    /// host. Only where it is short and plain: a path with other characters could carry data.
+    /// Where a redirect leads, in fixed words, or the other host. Never a path: it could name a person.
     pub fn location(&self) -> Option<&str> {
         self.location.as_deref()
     }
@@ -241,18 +240,23 @@ pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     Some(wait.min(RETRY_AFTER_MAX))
 }
 
-/// When the reply was made, by its sender's clock.
-pub(super) fn date(headers: &HeaderMap) -> Option<Timestamp> {
-    let text = headers.get(DATE)?.to_str().ok()?;
-    jiff::fmt::rfc2822::parse(text.trim()).ok().map(|at| at.timestamp())
-}
-
 pub(super) fn location(headers: &HeaderMap, from: &Url) -> Option<String> {
     let target = from.join(headers.get(LOCATION)?.to_str().ok()?).ok()?;
-    let path = target.path();
-    let plain = path.len() <= 120 && path.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/._-".contains(&byte));
-    let same_host = target.host() == from.host();
-    plain.then(|| if same_host { path.to_owned() } else { format!("//other-host{path}") })
+    if target.host() != from.host() {
+        let host = target.host_str()?;
+        return Some(format!("the host {}", &host[..host.len().min(100)]));
+    }
+    let (asked, told) = (from.path(), target.path());
+    let words = if told.strip_suffix('/') == Some(asked) {
+        "the same path with a slash at its end"
+    } else if asked.strip_suffix('/') == Some(told) {
+        "the same path without the slash at its end"
+    } else if asked == told && target.scheme() != from.scheme() {
+        "the same path by https"
+    } else {
+        "another path"
+    };
+    Some(words.to_owned())
 }
 
 #[cfg(test)]
@@ -276,13 +280,18 @@ mod tests {
     }
 
     #[test]
-    fn a_redirect_shows_a_plain_path_only() {
+    fn a_redirect_shows_fixed_words_or_the_other_host_and_never_a_path() {
         let from = Url::parse("https://a.example.com/x/y").expect("url");
         let shown = |value: &str| location(&headers(&[(LOCATION, value)]), &from);
-        assert_eq!(shown("/x/y/").as_deref(), Some("/x/y/"));
-        assert_eq!(shown("z?email=ann@example.com").as_deref(), Some("/x/z"));
-        assert_eq!(shown("https://b.example.com/x").as_deref(), Some("//other-host/x"));
-        assert_eq!(shown("/ann@example.com"), None);
+        assert_eq!(shown("/x/y/").as_deref(), Some("the same path with a slash at its end"));
+        assert_eq!(shown("z?email=ann@example.com").as_deref(), Some("another path"));
+        assert_eq!(shown("/login/Ann.Example").as_deref(), Some("another path"));
+        assert_eq!(shown("https://b.example.com/Ann.Example").as_deref(), Some("the host b.example.com"));
+        assert_eq!(shown("https://ann:secret@b.example.com/?who=ann").as_deref(), Some("the host b.example.com"));
+        let from = Url::parse("http://a.example.com/x/").expect("url");
+        let shown = |value: &str| location(&headers(&[(LOCATION, value)]), &from);
+        assert_eq!(shown("https://a.example.com/x/").as_deref(), Some("the same path by https"));
+        assert_eq!(shown("/x").as_deref(), Some("the same path without the slash at its end"));
     }
 
     #[test]

@@ -11,6 +11,11 @@ use reqwest::{Body, Request, Response};
 /// Carries requests without a network, so that time can be simulated.
 #[async_trait]
 pub trait Carry: Send + Sync + 'static {
+    /// Why no connection comes about to this address at the moment, in fixed words; `None` where one does.
+    fn unreachable(&self, _url: &url::Url) -> Option<&'static str> {
+        None
+    }
+
     /// Hands over one request; `None` where the connection was lost before an answer came.
     async fn carry(&self, request: http::Request<Body>) -> Option<http::Response<Bytes>>;
 }

@@ -298,4 +298,8 @@ impl System for VitalSource {
             _ => Err(reply.failure(Effect::Read)),
         }
     }
+
+    fn probe_endpoint(&self) -> &'static str {
+        "users"
+    }
 }

@@ -359,6 +359,10 @@ impl System for ZetaClient {
             _ => Err(reply.failure(Effect::Read)),
         }
     }
+
+    fn probe_endpoint(&self) -> &'static str {
+        "program"
+    }
 }
 
 /// Our credential or address is wrong.

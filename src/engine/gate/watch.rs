@@ -1,0 +1,144 @@
+//! The watch over a system: harmless reads that tell whether it works, and what is told of its troubles.
+//!
+//! The rule it keeps: whoever asks whether a system works asks once for all who ask at that moment.
+
+use std::sync::atomic::Ordering;
+
+use tokio::time::Instant;
+
+use super::super::trouble::{self, Told};
+use super::{Gate, Rank, StayAway, UNKNOWN_WAIT};
+use crate::job::record::Waiting;
+use crate::job::{Failure, JobKey, StepName};
+
+impl Gate {
+    /// A job's step was answered, or failed.
+    pub fn step_ended(&self, job: &JobKey, step: StepName, failure: Option<&Failure>) {
+        let mut state = self.lock();
+        match failure {
+            None => state.trouble.step_works(step),
+            Some(failure) if trouble::may_be_everybodys(failure) => {
+                state.trouble.step_failed(step, job, failure, Instant::now());
+                drop(state);
+                self.changed.notify_one();
+            }
+            Some(_) => {}
+        }
+    }
+
+    /// True where a failure is certainly everybody's: the system is held, or a harmless read fails too.
+    pub fn is_in_trouble(&self) -> bool {
+        self.lock().trouble.is_certain()
+    }
+
+    /// True while the system asks to be left alone.
+    pub fn is_paused(&self) -> bool {
+        self.lock().trouble.paused_for(Instant::now()).is_some()
+    }
+
+    /// True where the step has failed for several jobs in a row.
+    pub fn fails_for_all(&self, step: StepName) -> bool {
+        self.lock().trouble.fails_for_all(step)
+    }
+
+    /// True the first time: see [`Trouble::is_to_be_repeated`].
+    pub fn is_to_be_repeated(&self, job: &JobKey, target: usize, step: StepName) -> bool {
+        self.lock().trouble.is_to_be_repeated(job, target, step)
+    }
+
+    /// How long a job stays away that found the system in trouble.
+    pub fn stay_away(&self, job: &JobKey, rank: Rank) -> StayAway {
+        let now = Instant::now();
+        match self.closed(&mut self.lock(), job, rank, now) {
+            Err(away) => away,
+            Ok(_) => StayAway { wait: UNKNOWN_WAIT, why: Waiting::Held },
+        }
+    }
+
+    /// Whether the system works: a call that began after `since` was answered, or a harmless read is now.
+    /// Where it does not, the gate is closed.
+    pub async fn works_since(&self, since: Instant) -> bool {
+        let _one = self.probing.lock().await;
+        let known = self.lock().trouble.works_since(since, Instant::now());
+        match known {
+            Some(works) => works,
+            None => self.probe().await,
+        }
+    }
+
+    /// Makes one harmless read; it takes its place among the requests that the limit allows.
+    async fn probe(&self) -> bool {
+        if let Some(limit) = self.settings.requests_per_minute {
+            let limit = limit.max(1) as usize;
+            let now = Instant::now();
+            let start = {
+                let mut state = self.lock();
+                let window = state.windows.entry(self.system.probe_endpoint()).or_default();
+                let start = window.next(limit, now, 1);
+                window.add(limit, start);
+                start
+            };
+            if start > now {
+                tokio::time::sleep_until(start).await;
+            }
+        }
+        let began = Instant::now();
+        let result = self.system.probe().await;
+        let pauses = (self.settings.breaker_pause, self.settings.hold_probe_interval);
+        self.lock().trouble.probed(began, &result, pauses, Instant::now());
+        self.changed.notify_one();
+        result.is_ok()
+    }
+
+    /// Makes the harmless reads that end a trouble, and tells of troubles in the log: at once, then less
+    /// and less often for as long as they last. Never returns.
+    pub async fn watch(&self) {
+        self.is_watched.store(true, Ordering::Release);
+        loop {
+            let line = self.lock().trouble.line(Instant::now());
+            if let Some(told) = line {
+                self.log(told.as_ref());
+            }
+            if self.lock().trouble.is_probe_due(Instant::now()) {
+                let _one = self.probing.lock().await;
+                // Somebody may just have made one.
+                if self.lock().trouble.is_probe_due(Instant::now()) {
+                    self.probe().await;
+                }
+                continue;
+            }
+            let next = self.lock().trouble.next_look(Instant::now());
+            match next {
+                None => self.changed.notified().await,
+                Some(at) => {
+                    let _ = tokio::time::timeout_at(at, self.changed.notified()).await;
+                }
+            }
+        }
+    }
+
+    fn log(&self, told: Option<&Told>) {
+        let system = self.system.name();
+        match told {
+            Some(Told { what: trouble::What::Held, detail, lasts }) => {
+                tracing::error!(
+                    system,
+                    detail,
+                    lasts_s = lasts.as_secs(),
+                    "system held: our credential or address is refused"
+                );
+            }
+            Some(Told { what, detail, lasts }) => {
+                let what = what.as_str();
+                tracing::warn!(
+                    system,
+                    what,
+                    detail,
+                    lasts_s = lasts.as_secs(),
+                    "a system is in trouble; its jobs wait"
+                );
+            }
+            None => tracing::info!(system, "the system works again"),
+        }
+    }
+}
