@@ -7,14 +7,14 @@ mod clients;
 mod imports;
 mod policy;
 mod rules;
+mod time;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result};
-use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use self::imports::{Desk, close_imports};
@@ -50,7 +50,7 @@ pub fn keyring(config: &Config) -> Result<Keyring> {
 
 /// The wall clock.
 pub fn now() -> At {
-    Timestamp::now().into()
+    crate::clock::now().into()
 }
 
 /// The engine's settings.
@@ -102,6 +102,11 @@ pub async fn store(config: &Config) -> Result<OpenedStore> {
     })
     .await??;
     Ok(OpenedStore { store: Arc::new(opened.store), moved_aside: opened.moved_aside })
+}
+
+/// Returns once the machine's clock can be right, as far as the store and the program know.
+pub async fn wait_for_time(opened: &OpenedStore) {
+    time::wait_for_time(&opened.store).await;
 }
 
 /// The broker's settings, for a worker (`consume`) or a plain client.
@@ -210,6 +215,8 @@ impl Worker {
                 engine.drain();
             }
         });
+        let present = tokio::spawn(stay_present(Arc::clone(&self.store)));
+        let noting = tokio::spawn(time::note_time(Arc::clone(&self.store)));
         let imports = tokio::spawn(close_imports(self.imports.values().cloned().collect()));
         let ran = tokio::select! {
             ran = self.engine.run() => ran.map_err(anyhow::Error::from),
@@ -217,6 +224,8 @@ impl Worker {
         };
         drain.abort();
         imports.abort();
+        present.abort();
+        noting.abort();
         ran?;
         if let Some(why) = self.engine.failure().borrow().clone() {
             anyhow::bail!("{why}");
@@ -224,6 +233,19 @@ impl Worker {
         let store = self.store;
         tokio::task::spawn_blocking(move || store.close()).await?;
         Ok(())
+    }
+}
+
+/// How often the state directory is looked for while nothing is written.
+const PRESENT_EVERY: Duration = Duration::from_secs(3);
+
+/// Looks again and again whether the state directory is still there. Never returns.
+async fn stay_present(store: Arc<SledStore>) {
+    loop {
+        tokio::time::sleep(PRESENT_EVERY).await;
+        let store = Arc::clone(&store);
+        // A network's file system may take its time to answer.
+        let _ = tokio::task::spawn_blocking(move || store.check_presence()).await;
     }
 }
 

@@ -3,6 +3,8 @@
 //! The rule it keeps: whoever needs the time or waits asks a [`Clock`], so that a test decides
 //! what time it is and nothing waits for real.
 
+pub mod steady;
+
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -10,6 +12,11 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::time::Instant;
+
+/// The time of day for whatever may end by it: see [`steady`].
+pub fn now() -> Timestamp {
+    steady::Steady::of_process().now()
+}
 
 /// Tells the time and waits.
 #[async_trait]

@@ -5,6 +5,8 @@
 
 #[path = "broker/conformance.rs"]
 mod conformance;
+#[path = "broker/policies.rs"]
+mod policies;
 #[path = "broker/stream.rs"]
 mod stream;
 mod support;

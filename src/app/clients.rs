@@ -6,7 +6,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
-use jiff::Timestamp;
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::rules::{import_key, rules};
@@ -173,7 +172,7 @@ fn zeta_client(
         digest.copy_from_slice(&keyring.mac("import-row", &[bytes])[..16]);
         digest
     });
-    Ok(ZetaClient::new(settings, keyed, Arc::new(Timestamp::now))?)
+    Ok(ZetaClient::new(settings, keyed, Arc::new(crate::clock::now))?)
 }
 
 /// Every system without its gate, and without touching import folders: for probes.

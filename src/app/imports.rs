@@ -5,8 +5,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
-
 use crate::ops::{DeskError, ExportedFile, ImportDesk, Settled};
 use crate::systems::zeta::import::{ImportLedger, LedgerError};
 
@@ -30,12 +28,12 @@ impl ImportDesk for Desk {
     async fn export(&self) -> Result<Option<ExportedFile>, DeskError> {
         self.with(|ledger| {
             let failed = |error: LedgerError| DeskError::Unavailable(error.to_string());
-            let mut file = ledger.export(None, Timestamp::now()).map_err(failed)?;
+            let mut file = ledger.export(None, crate::clock::now()).map_err(failed)?;
             if file.is_none() {
                 // Handed out before, and no result yet: the same one again.
                 let mut batches = ledger.batches().map_err(failed)?.into_iter();
                 if let Some(open) = batches.find(|batch| batch.exported_at.is_some() && batch.settled_at.is_none()) {
-                    file = ledger.export(Some(open.id), Timestamp::now()).map_err(failed)?;
+                    file = ledger.export(Some(open.id), crate::clock::now()).map_err(failed)?;
                 }
             }
             Ok(file.map(|file| ExportedFile { batch: file.id.to_string(), path: file.path, rows: file.rows }))
@@ -45,8 +43,9 @@ impl ImportDesk for Desk {
 
     async fn settle(&self, result: bytes::Bytes) -> Result<Settled, DeskError> {
         self.with(move |ledger| {
-            let settled =
-                ledger.settle(&result[..], Timestamp::now()).map_err(|error| DeskError::Refused(error.to_string()))?;
+            let settled = ledger
+                .settle(&result[..], crate::clock::now())
+                .map_err(|error| DeskError::Refused(error.to_string()))?;
             Ok(Settled {
                 batch: settled.batch.to_string(),
                 deleted: settled.deleted,
@@ -67,7 +66,7 @@ pub(super) async fn close_imports(ledgers: Vec<Arc<ImportLedger>>) {
         tick.tick().await;
         for ledger in &ledgers {
             let ledger = Arc::clone(ledger);
-            let closed = tokio::task::spawn_blocking(move || ledger.close_due(Timestamp::now())).await;
+            let closed = tokio::task::spawn_blocking(move || ledger.close_due(crate::clock::now())).await;
             if let Ok(Err(error)) = closed {
                 tracing::error!(%error, "a deletion file could not be closed");
             }

@@ -41,6 +41,7 @@ pub async fn run(config: &Config) -> Result<Exit> {
 async fn prepare(config: &Config) -> Result<Option<(Arc<AmqpBroker>, Worker)>> {
     // The store first: a worker that cannot open it must not take deliveries.
     let store = app::store(config).await?;
+    app::wait_for_time(&store).await;
     service::waits("waiting for the broker");
     let broker = match app::broker(config, true).await {
         Ok(broker) => broker,
@@ -75,6 +76,10 @@ pub async fn batch(args: &Batch, config: &Config, err: &mut (dyn Write + Send)) 
     let stop = app::stop_signal()?;
     // The state directory is made (0700) by the store, which the dead letters' file lies beside.
     let store = app::store(config).await?;
+    tokio::select! {
+        () = app::wait_for_time(&store) => {}
+        () = stop.cancelled() => return Ok(Exit::Failed),
+    }
     let spool = SpoolBroker::open(source, events, settings)?;
     // The file is the operator's own: it has no sender who could be asked for a signature.
     let policy = Policy { has_senders: false, ..app::policy(config) };

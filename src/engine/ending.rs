@@ -357,6 +357,7 @@ impl Engine {
         let tier = Tier::for_wait(until.since(self.now()));
         crash::point(Point::BeforeParkPublish, "").await;
         self.publish(Publication { to: Destination::Wait(tier), properties, body }, run.lost).await?;
+        self.parked.parked(key, (job_run, number), tier);
         crash::point(Point::AfterParkPublish, "").await;
         run.journal.change_record(|record| {
             record.park_confirmed = number;

@@ -20,6 +20,8 @@ pub struct Figures {
     pub guarded: AtomicU64,
     /// Copies of a job acked without a call because a newer one exists.
     pub stale: AtomicU64,
+    /// Older copies that were worked on, because the newest one was gone.
+    pub older_used: AtomicU64,
     /// Times that the control stream was not the one that was read before, and was read anew.
     pub control_replaced: AtomicU64,
     /// Final events repeated for a publisher.

@@ -20,6 +20,7 @@ use super::ending::Settled;
 use super::envelope;
 use super::journal::{BODY, JournalError};
 use super::opening::Opened;
+use super::parked::Settling;
 use super::starts::Turn;
 use crate::broker::{Delivery, HeaderValue, Properties};
 use crate::crash::{self, Point};
@@ -174,6 +175,7 @@ impl Engine {
         }
         self.recall_proven_credentials()?;
         self.recall_pauses()?;
+        self.recall_parked()?;
         self.once_there_is_room(|| self.remember_keys()).await?;
         let background = tokio_util::task::TaskTracker::new();
         background.spawn(Arc::clone(self).outbox_loop());
@@ -182,6 +184,7 @@ impl Engine {
         background.spawn(Arc::clone(self).retention_loop());
         background.spawn(Arc::clone(self).undelivered_loop());
         background.spawn(Arc::clone(self).letters_loop());
+        background.spawn(Arc::clone(self).parked_loop());
         for gate in self.gates.values() {
             background.spawn(Arc::clone(self).probe_loop(Arc::clone(gate)));
         }
@@ -195,6 +198,7 @@ impl Engine {
             };
             let Some(delivery) = delivery else { break };
             self.figures.deliveries.fetch_add(1, Ordering::Relaxed);
+            self.parked.delivered(&delivery);
             self.tasks.spawn(Arc::clone(self).guarded(delivery));
         }
         drop(heart);
@@ -350,13 +354,23 @@ impl Engine {
                     if let Some(journal) = news {
                         journal.durable().await?;
                     }
-                    self.figures.count(&self.figures.stale);
-                    tracing::debug!("a stale copy is acked without a call");
-                    self.ack(held).await
+                    let Some(delivery) = held.as_ref() else { return Ok(Settled::Acked) };
+                    let (properties, lost) = (delivery.properties.clone(), delivery.lost.clone());
+                    match self.settle_older(&job, &letter, &properties, &lost).await? {
+                        Settling::Ack => {
+                            self.figures.count(&self.figures.stale);
+                            tracing::debug!("a stale copy is acked without a call");
+                            self.ack(held).await
+                        }
+                        Settling::Work(journal) => {
+                            self.work(held, job, *journal, &letter.body, &hand, traceparent, arrived).await
+                        }
+                    }
                 }
                 Opened::Ended(ended) => self.ended_again(held, &job.key, *ended, &letter).await,
                 Opened::Conflict => self.conflict(held, &job, &letter.body).await,
                 Opened::Work(journal) => {
+                    self.parked.taken(&job.key);
                     let run = journal.with(|state| state.record.run);
                     span.record("run", run);
                     traced.record("erasure.run", run);

@@ -32,6 +32,7 @@ pub(crate) mod named;
 pub mod opening;
 pub mod operators;
 pub mod outbox;
+pub mod parked;
 pub mod pauses;
 pub(crate) mod reading;
 pub mod receipts;
@@ -149,6 +150,7 @@ pub struct Engine {
     pub(crate) cancel_waits: std::sync::atomic::AtomicBool,
     pub(crate) valve: room::Valve,
     pub(crate) pulse: operators::Pulse,
+    pub(crate) parked: parked::Parked,
     pub(crate) pauses: pauses::Pauses,
     pub(crate) failed: tokio::sync::watch::Sender<Option<String>>,
     pub(crate) policy: admission::Policy,
@@ -180,6 +182,7 @@ impl Engine {
             cancel_waits: std::sync::atomic::AtomicBool::new(false),
             valve: room::Valve::default(),
             pulse: operators::Pulse::default(),
+            parked: parked::Parked::default(),
             pauses: pauses::Pauses::default(),
             failed: tokio::sync::watch::Sender::new(None),
             tasks: TaskTracker::new(),

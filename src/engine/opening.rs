@@ -116,6 +116,14 @@ impl Engine {
         Ok(Opened::Stale(Some(Box::new(journal))))
     }
 
+    /// An older copy, where no newer one is left: it is worked on as the newest would be.
+    pub(crate) fn open_older(&self, job: &Job, letter: &Letter, record: JobRecord) -> Result<Journal, JournalError> {
+        let journal = self.load(job, record)?;
+        self.adopt(&journal, letter)?;
+        journal.distrust_reads();
+        Ok(journal)
+    }
+
     /// A copy of a job that ended. Elsewhere, more events may have been told of it.
     fn ended_before(&self, job: &Job, letter: &Letter, mut ended: Ended) -> Result<Opened, JournalError> {
         if let Origin::Ours { carried, .. } = &letter.origin

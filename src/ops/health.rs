@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 
 use super::serve::Shared;
 use crate::broker::Link;
+use crate::clock::steady::Steady;
 use crate::engine::Engine;
 use crate::store::Table;
 
@@ -112,6 +113,26 @@ fn degraded(shared: &Shared) -> Vec<Value> {
     }
     for ailment in shared.ops.engine.broker().ailments() {
         degraded.push(json!({ "what": ailment.what, "system": null, "detail": ailment.detail }));
+    }
+    if let Some(by) = Steady::of_process().jump() {
+        let detail = format!(
+            "the clock jumped by {} seconds and is not believed before a system's answer has the same time",
+            by.as_secs()
+        );
+        degraded.push(json!({ "what": "clock_jumped", "detail": detail }));
+    }
+    let parked = shared.ops.engine.parked().view();
+    if !parked.missing.is_empty() {
+        let detail = format!(
+            "{} parked copies have not come back: their jobs stand still until their publishers send them again; \
+             the log names them",
+            parked.missing.len()
+        );
+        degraded.push(json!({ "what": "parked_copies_missing", "detail": detail }));
+    }
+    for (tier, missing) in parked.short {
+        let detail = format!("wait.{} holds {missing} copies fewer than were parked there", tier.label());
+        degraded.push(json!({ "what": "parked_copies_short", "detail": detail }));
     }
     if let Some(path) = &shared.ops.settings.store_moved_aside {
         let detail = format!("the store was damaged and lies in {}; it was started empty", path.display());

@@ -21,13 +21,15 @@ use tokio::time::Instant;
 
 use super::problem::{Kind, Problem};
 use super::serve::Shared;
-use crate::broker::Link;
+use crate::broker::{Link, Tier};
+use crate::clock::steady::Steady;
 use crate::engine::admission::CAUSES;
 use crate::engine::decisions::What;
 use crate::engine::operators::Survey;
 use crate::engine::trouble;
 use crate::job::record::Waiting;
 use crate::job::{At, FailureKind, InputKind, JobOutcome};
+use crate::store::{CREATED_KEY, Table};
 
 /// How long the broker may take to tell the depth of a queue.
 const DEPTH_WAIT: Duration = Duration::from_secs(2);
@@ -301,6 +303,20 @@ async fn messages(shared: &Shared, to: &mut Snapshot) -> Result<(), Problem> {
     );
     let untold = engine.decisions_untold()?;
     to.gauge("erasure_decisions_untold", "Decisions that the broker has not taken yet.", Some(float(untold as u64)));
+    let parked = engine.parked().view();
+    let missing = float(parked.missing.len() as u64);
+    to.gauge("erasure_parked_copies_missing", "Parked copies that have not come back by their time.", Some(missing));
+    let short = Tier::ALL.map(|tier| {
+        let missing = parked.short.iter().find(|(of, _)| *of == tier).map_or(0, |(_, missing)| *missing);
+        (vec![("queue", format!("wait.{}", tier.label()))], float(missing))
+    });
+    to.family(
+        MetricType::Gauge,
+        "erasure_parked_copies_short",
+        "Copies parked on a wait queue that it does not hold.",
+        short,
+    );
+    to.counted("erasure_copies_older_used", "Older copies worked on, as the newest was gone.", &figures.older_used);
     to.counted("erasure_copies_stale", "Older copies of a job, acked without a call.", &figures.stale);
     to.counted(
         "erasure_control_replaced",
@@ -341,6 +357,12 @@ fn process(shared: &Shared, to: &mut Snapshot) {
     to.counter("erasure_store_syncs", "Syncs of the store to the disk.", stats.syncs);
     to.counter("erasure_store_writes", "Single writes to the store.", stats.writes);
     to.gauge("erasure_store_size_bytes", "Bytes of the store on the disk.", Some(float(stats.bytes_on_disk)));
+    #[allow(clippy::cast_precision_loss, reason = "the format's numbers are floats")]
+    let jump = Steady::of_process().jump().map_or(0.0, |by| by.as_secs() as f64);
+    to.gauge("erasure_clock_jump_seconds", "How far the clock is from the time that is believed.", Some(jump));
+    let created = engine.store().get(Table::Meta, CREATED_KEY).ok().flatten();
+    let created = created.and_then(|bytes| bytes.try_into().ok()).map(|bytes| float(u64::from_be_bytes(bytes)));
+    to.gauge("erasure_store_created_timestamp_seconds", "When the store was made.", created);
     let moved = f64::from(u8::from(shared.ops.settings.store_moved_aside.is_some()));
     to.gauge("erasure_store_moved_aside", "1 where a damaged store was moved aside at the start.", Some(moved));
     let stalled = f64::from(u8::from(engine.is_stalled()));

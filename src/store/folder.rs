@@ -77,6 +77,11 @@ impl StateDir {
         self.path.join(STORE)
     }
 
+    /// The folder and the file by which it is held.
+    pub(super) fn own(&self) -> [PathBuf; 2] {
+        [self.path.clone(), self.path.join("lock")]
+    }
+
     /// The folder as text, for errors.
     pub(super) fn shown(&self) -> String {
         self.path.display().to_string()

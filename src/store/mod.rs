@@ -5,7 +5,7 @@
 //!
 //! In reading order: `sled` (the store on disk) with `options`, `committer` (its one writer) with its
 //! `queue`, `layout` (tables and values in one tree), `notes` (what outlives the process), `folder` (the
-//! state directory); `archive` (where ended jobs come to rest) with `block`, and `archiver` (who brings them
+//! state directory) with `presence`; `archive` (where ended jobs come to rest) with `block`, and `archiver` (who brings them
 //! there); `memory` (for tests).
 
 mod archive;
@@ -18,6 +18,7 @@ mod memory;
 mod notes;
 mod opening;
 mod options;
+mod presence;
 mod queue;
 mod sled;
 
@@ -30,7 +31,7 @@ use tokio::sync::oneshot;
 pub use folder::{KEEP_MOVED_ASIDE, delete_moved_aside};
 pub use memory::MemoryStore;
 pub use options::{FreeSpace, LogFile, Options, Syncer, WrapSyncer};
-pub use sled::{Opened, SledStore, VERSION, VERSION_KEY};
+pub use sled::{CREATED_KEY, Opened, SledStore, VERSION, VERSION_KEY};
 
 /// The families of records. The number is part of every key on disk: never reuse one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

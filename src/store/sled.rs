@@ -13,6 +13,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::SystemTime;
 
 use tokio::sync::watch;
 
@@ -24,6 +25,7 @@ use super::layout::{self, Change, Changes, Cuts, GROUP_KEY, flat, is_archived};
 use super::notes::Notes;
 use super::opening::{Found, read};
 use super::options::{FreeSpace, LogFile, Options, Syncer};
+use super::presence::Presence;
 use super::{Batch, Pair, Store, StoreError, StoreStats, Table, Ticket};
 
 /// The version of the records that this release writes. It reads those of version 1 as well, which have no
@@ -31,6 +33,9 @@ use super::{Batch, Pair, Store, StoreError, StoreStats, Table, Ticket};
 pub const VERSION: u32 = 2;
 /// The key in [`Table::Meta`] that holds the version, four bytes, big-endian.
 pub const VERSION_KEY: &[u8] = b"version";
+/// The key in [`Table::Meta`] that holds when the store was made: seconds since 1970, eight bytes, big-endian.
+/// One made by an earlier release has none.
+pub const CREATED_KEY: &[u8] = b"created";
 
 /// An open store, and where a damaged one was put if there was one.
 #[derive(Debug)]
@@ -39,6 +44,8 @@ pub struct Opened {
     pub store: SledStore,
     /// The folder that holds the damaged store; the open one started empty.
     pub moved_aside: Option<PathBuf>,
+    /// True where there was none: it remembers nothing.
+    pub is_new: bool,
 }
 
 /// The store on disk. One process owns it; dropping it commits what was submitted and closes it.
@@ -51,6 +58,7 @@ pub struct SledStore {
     whole: Arc<RwLock<()>>,
     health: Health,
     notes: Notes,
+    presence: Arc<Presence>,
     state: StateDir,
 }
 
@@ -89,7 +97,11 @@ impl SledStore {
         let db = tree.db;
         let whole = Arc::new(RwLock::new(()));
         let (resting, bed) = bed(options.archive_after);
+        let own = state.own().into_iter().chain([state.store(), state.store().join("db")]);
+        let presence = Arc::new(Presence::of(own).map_err(failed)?);
+        let is_new = tree.version.is_none();
         let mut disk = Disk {
+            presence: Arc::clone(&presence),
             db: db.clone(),
             archive: archive.clone(),
             resting,
@@ -103,10 +115,22 @@ impl SledStore {
             min_free: options.min_free,
             free_space: options.free_space.clone(),
         };
+        if is_new {
+            tracing::warn!(
+                path = state.shown(),
+                "there was no store here: a new one is made, which remembers nothing. Where a worker has run before, \
+                 its state directory was lost or another one is configured"
+            );
+        }
         if tree.version != Some(VERSION) {
             disk.room(0)?;
             let version = (flat(Table::Meta, VERSION_KEY), Change::Put(VERSION.to_be_bytes().to_vec()));
-            disk.commit(Changes::from([version])).map_err(StoreError::Broken)?;
+            let mut changes = Changes::from([version]);
+            if is_new {
+                let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+                changes.insert(flat(Table::Meta, CREATED_KEY), Change::Put(now.to_be_bytes().to_vec()));
+            }
+            disk.commit(changes).map_err(StoreError::Broken)?;
             File::open(state.store().join("conf")).and_then(|conf| conf.sync_all()).map_err(failed)?;
             sync_dir(&state.store()).map_err(failed)?;
         }
@@ -125,12 +149,20 @@ impl SledStore {
             free_space: options.free_space,
         };
         let archiver = Archiver::start(mover, bed).map_err(failed)?;
-        Ok(Opened { store: Self { committer, archiver, db, archive, whole, health, notes, state }, moved_aside })
+        let store = Self { committer, archiver, db, archive, whole, health, notes, presence, state };
+        Ok(Opened { store, moved_aside, is_new })
     }
 
     /// Says why once the store has failed; from then on the process must stop.
     pub fn broken(&self) -> watch::Receiver<Option<String>> {
         self.health.subscribe()
+    }
+
+    /// Looks whether the state directory is still there; where it is not, the store has failed. Blocks.
+    pub fn check_presence(&self) {
+        if let Err(why) = self.presence.check() {
+            let _ = self.health.fail(&why);
+        }
     }
 
     /// Commits all that was submitted and ends the committer; later tickets say
@@ -289,6 +321,7 @@ struct Disk {
     group: u64,
     mark: Mark,
     syncer: Box<dyn Syncer>,
+    presence: Arc<Presence>,
     whole: Arc<RwLock<()>>,
     path: PathBuf,
     shown: String,
@@ -314,6 +347,8 @@ impl Disk {
         }
         self.db.flush().map_err(|error| format!("a flush failed: {error}"))?;
         self.syncer.sync().map_err(|error| format!("a sync failed: {error}"))?;
+        // A sync of a file that has no name any more succeeds.
+        self.presence.check()?;
         self.mark.write(self.group).map_err(|error| format!("the mark could not be written: {error}"))?;
         self.resting.add(more);
         Ok(())

@@ -26,6 +26,7 @@ pub use self::message::{Reply, Request};
 use self::public::PublicOnly;
 pub use self::public::is_public;
 pub use self::wire::{Carry, Wire};
+use crate::clock::steady::Steady;
 use crate::job::{Failure, FailureKind, Reason, StepName};
 use crate::trace;
 
@@ -252,6 +253,9 @@ impl Http {
                 }
             }
         };
+        if let Some(told) = message::date(response.headers()) {
+            Steady::of_process().witness(told);
+        }
         let mut reply = Reply {
             status: response.status().as_u16(),
             retry_after: message::retry_after(response.headers()),

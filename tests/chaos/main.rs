@@ -26,6 +26,7 @@ mod handover;
 mod journal;
 mod kills;
 mod poison;
+mod remembered;
 mod store_trouble;
 mod sync;
 mod traces;

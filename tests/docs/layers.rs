@@ -140,7 +140,7 @@ fn each_part_imports_only_what_it_may() {
         ("job/", &["job"]),
         ("store/", &["store", "job"]),
         ("broker/", &["broker", "job", "crash", "trace"]),
-        ("systems/", &["systems", "job", "trace"]),
+        ("systems/", &["systems", "job", "clock", "trace"]),
         ("receipt/", &["receipt", "job"]),
         ("engine/", &["engine", "job", "store", "broker", "systems", "seal", "receipt", "clock", "crash", "trace"]),
     ];

@@ -342,6 +342,11 @@ impl Wire {
 }
 
 /// A job's copy: which job, and its number, which no number is older than where a publisher sent it.
+fn is_aside(properties: &Properties) -> bool {
+    let wait = properties.headers.get("x-erasure-wait").and_then(HeaderValue::as_text);
+    wait.is_some_and(|wait| wait.starts_with("aside"))
+}
+
 fn place(properties: &Properties, via: Via) -> Option<(String, i64)> {
     let number = properties.headers.get("x-erasure-park").and_then(HeaderValue::as_int);
     match via {
@@ -449,7 +454,8 @@ impl Broker for Wire {
         }
         let copy = publication.clone();
         let parked = match publication.to {
-            Destination::Wait(_) => place(&publication.properties, Via::Resume),
+            // One that was set aside counts for nothing: it only waits for a newer one.
+            Destination::Wait(_) if !is_aside(&publication.properties) => place(&publication.properties, Via::Resume),
             _ => None,
         };
         if let Some((job, number)) = parked.clone() {

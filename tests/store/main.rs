@@ -8,6 +8,7 @@ mod crash;
 mod faults;
 mod opening;
 mod power;
+mod presence;
 
 use std::path::Path;
 

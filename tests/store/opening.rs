@@ -123,7 +123,7 @@ fn aside(dir: &Path) -> Vec<String> {
 
 /// Opening moves the store aside and gives an empty one that works and opens again.
 async fn assert_replaced(dir: &Path) {
-    let Opened { store, moved_aside } = SledStore::open(dir, Options::default()).unwrap();
+    let Opened { store, moved_aside, .. } = SledStore::open(dir, Options::default()).unwrap();
     let moved = moved_aside.expect("the damage was not seen");
     assert!(moved.join("db").exists());
     assert_eq!(aside(dir), [moved.file_name().unwrap().to_str().unwrap()]);

@@ -170,6 +170,19 @@ impl Rabbit {
         self.end(Signal::KILL);
     }
 
+    /// Keeps a copy of its disk; it must be stopped.
+    pub fn keep_copy(&self) {
+        let folder = self.folder();
+        copy(&folder.join("data"), &folder.join("kept"));
+    }
+
+    /// Puts back what [`Rabbit::keep_copy`] kept; it must be stopped.
+    pub fn restore_copy(&self) {
+        let folder = self.folder();
+        std::fs::remove_dir_all(folder.join("data")).unwrap();
+        copy(&folder.join("kept"), &folder.join("data"));
+    }
+
     /// Holds it in mid-air: its sockets stay open, nothing answers.
     pub fn freeze(&self) {
         self.signal(Signal::STOP);
@@ -267,6 +280,11 @@ fn guard(group: u32, folder: &Path) -> (Child, ChildStdin) {
         .unwrap();
     let pipe = guard.stdin.take().unwrap();
     (guard, pipe)
+}
+
+fn copy(from: &Path, to: &Path) {
+    let copied = Command::new("cp").args(["-a", "--"]).arg(from).arg(to).status().unwrap();
+    assert!(copied.success(), "cp");
 }
 
 fn pid(id: u32) -> Pid {

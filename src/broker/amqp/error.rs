@@ -27,6 +27,17 @@ pub enum AmqpError {
     /// An exchange or queue exists with other settings.
     #[error(transparent)]
     Unequal(Box<Unequal>),
+    /// A limit of the broker or of its virtual host keeps something from being declared.
+    #[error(
+        "the broker does not declare {what}, because a limit is reached: {text}. Raise the limit, or delete what \
+         nobody needs; the worker needs nine queues"
+    )]
+    Limit {
+        /// What was to be declared.
+        what: String,
+        /// The broker's words.
+        text: String,
+    },
     /// The user may not declare or use something.
     #[error(
         "the broker refuses access to {what}: {text}. Give the user the permission, or set \
@@ -81,6 +92,7 @@ impl AmqpError {
     pub(super) fn of_declaration(kind: &'static str, name: &str, error: &lapin::Error) -> Self {
         let text = text(error);
         match soft(error) {
+            Some(_) if is_limit(&text) => AmqpError::Limit { what: format!("the {kind} {name}"), text },
             Some(AMQPSoftError::PRECONDITIONFAILED) => AmqpError::Unequal(Box::new(unequal(kind, name, text))),
             Some(AMQPSoftError::ACCESSREFUSED) => AmqpError::Forbidden { what: format!("the {kind} {name}"), text },
             _ => AmqpError::Link(text),
@@ -92,6 +104,11 @@ impl From<lapin::Error> for AmqpError {
     fn from(error: lapin::Error) -> Self {
         AmqpError::Link(text(&error))
     }
+}
+
+/// RabbitMQ refuses what is above a limit with the code that it has for other settings as well.
+fn is_limit(text: &str) -> bool {
+    text.contains("limit") && !text.contains("inequivalent arg")
 }
 
 /// The channel-level error that the broker answered with.
@@ -152,6 +169,19 @@ mod tests {
                     received the value '5000' of type 'long' but current is the value '7000' of type 'long'";
         let Unequal { argument, ours, theirs, .. } = unequal("queue", "p.wait.5s", told.to_owned());
         assert_eq!((argument.as_str(), ours.as_str(), theirs.as_str()), ("x-message-ttl", "5000", "7000"));
+    }
+
+    #[test]
+    fn a_limit_is_told_from_other_settings() {
+        let limits = [
+            "PRECONDITION_FAILED - cannot declare queue 'p.jobs': queue limit in vhost '/' (9) is reached",
+            "PRECONDITION_FAILED - cannot declare queue 'p.jobs': queue limit in cluster (9) is reached",
+            "PRECONDITION_FAILED - cannot declare exchange 'p.events' because of exchange limit 3",
+        ];
+        assert!(limits.iter().all(|text| is_limit(text)));
+        let other = "PRECONDITION_FAILED - inequivalent arg 'x-delivery-limit' for queue 'p.jobs' in vhost '/': \
+                     received the value '7' of type 'long' but current is none";
+        assert!(!is_limit(other));
     }
 
     #[test]

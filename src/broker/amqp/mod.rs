@@ -245,6 +245,19 @@ impl AmqpBroker {
             }
         }
     }
+
+    /// What the broker says of a queue of ours.
+    async fn state_of(&self, queue: &str) -> Option<lapin::Queue> {
+        let connection = self.shared.publisher.connection().ok()?;
+        let asked = async {
+            // A channel of its own: a missing queue closes the one that asks.
+            let channel = connection.create_channel().await.ok()?;
+            let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+            let name = message::short(&self.shared.topology.name(queue));
+            channel.queue_declare(name, passive, FieldTable::default()).await.ok()
+        };
+        tokio::time::timeout(self.shared.config.publish_timeout, asked).await.ok().flatten()
+    }
 }
 
 #[async_trait]
@@ -317,16 +330,12 @@ impl Broker for AmqpBroker {
     }
 
     async fn depth(&self, queue: &str) -> Option<u64> {
-        let connection = self.shared.publisher.connection().ok()?;
-        let asked = async {
-            // A channel of its own: a missing queue closes the one that asks.
-            let channel = connection.create_channel().await.ok()?;
-            let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
-            let name = message::short(&self.shared.topology.name(queue));
-            let state = channel.queue_declare(name, passive, FieldTable::default()).await.ok()?;
-            Some(u64::from(state.message_count()))
-        };
-        tokio::time::timeout(self.shared.config.publish_timeout, asked).await.ok().flatten()
+        Some(u64::from(self.state_of(queue).await?.message_count()))
+    }
+
+    async fn is_alone(&self) -> bool {
+        let consumes = self.shared.config.consume && *self.shared.consuming.borrow();
+        consumes && self.state_of("jobs").await.is_some_and(|state| state.consumer_count() == 1)
     }
 
     fn ailments(&self) -> Vec<Ailment> {

@@ -240,6 +240,12 @@ pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     Some(wait.min(RETRY_AFTER_MAX))
 }
 
+/// When the reply was made, by its sender's clock.
+pub(super) fn date(headers: &HeaderMap) -> Option<Timestamp> {
+    let text = headers.get(DATE)?.to_str().ok()?;
+    jiff::fmt::rfc2822::parse(text.trim()).ok().map(|at| at.timestamp())
+}
+
 pub(super) fn location(headers: &HeaderMap, from: &Url) -> Option<String> {
     let target = from.join(headers.get(LOCATION)?.to_str().ok()?).ok()?;
     if target.host() != from.host() {

@@ -34,7 +34,7 @@ impl VitalSource {
                 if root.name() != "licenses" || Told::read(&root).is_some() {
                     return Err(unreadable());
                 }
-                let unexpired = count_unexpired(&root, Timestamp::now()).ok_or_else(unreadable)?;
+                let unexpired = count_unexpired(&root, crate::clock::now()).ok_or_else(unreadable)?;
                 self.credential.prove();
                 Ok(Answer::Licenses { unexpired })
             }

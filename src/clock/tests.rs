@@ -1,0 +1,73 @@
+use super::*;
+
+fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_second(1_800_000_000 + seconds).unwrap()
+}
+
+const HOUR: i64 = 3600;
+const DAY: i64 = 24 * HOUR;
+
+/// Every jump, with every witness: what is believed a moment later, after a day, and after the clock is right.
+#[test]
+fn a_jump_is_believed_only_once_somebody_else_says_the_same_or_nobody_anything_for_a_day() {
+    let start = Instant::now();
+    let after = |seconds: i64| start + Duration::from_secs(u64::try_from(seconds).unwrap());
+    let mut count = 0;
+    let sizes = [601, HOUR, 14 * DAY, 400 * DAY, 60 * 365 * DAY];
+    for by in sizes.into_iter().chain(sizes.map(|by| -by)) {
+        for witness in [None, Some(0), Some(by), Some(-2 * by)] {
+            let mut state = State::default();
+            assert_eq!(state.read(at(0), after(0)), at(0));
+            assert_eq!(state.read(at(60), after(60)), at(60));
+            assert_eq!(state.read(at(61 + by), after(61)), at(61), "{by}");
+            let confirmed = witness == Some(by);
+            if let Some(off) = witness {
+                state.witness(at(62 + off), at(62 + by), after(62));
+            }
+            let expected = if confirmed { at(63 + by) } else { at(63) };
+            assert_eq!(state.read(at(63 + by), after(63)), expected, "{by} {witness:?}");
+            assert_eq!(state.jump.is_none(), confirmed);
+            // A day and more later: where it was contradicted it is never believed.
+            let believed = confirmed || witness.is_none();
+            let expected = if believed { at(DAY + 100 + by) } else { at(DAY + 100) };
+            assert_eq!(state.read(at(DAY + 100 + by), after(DAY + 100)), expected, "{by} {witness:?}");
+            // The clock is set right.
+            let right = state.read(at(DAY + 200), after(DAY + 200));
+            let expected = if believed { at(DAY + 200 + by) } else { at(DAY + 200) };
+            assert_eq!(right, expected, "{by} {witness:?}");
+            count += 1;
+        }
+    }
+    println!("{count} jumps");
+}
+
+#[test]
+fn what_a_time_server_corrects_is_followed_and_a_witness_is_not_needed() {
+    let start = Instant::now();
+    let mut state = State::default();
+    let mut off = 0;
+    for step in 0..200_i64 {
+        off += [5, -7, 300, -290, 0][usize::try_from(step % 5).unwrap()];
+        let now = start + Duration::from_secs(u64::try_from(step * 60).unwrap());
+        assert_eq!(state.read(at(step * 60 + off), now), at(step * 60 + off));
+        // Another machine's clock, however wrong, is of no account while ours is steady.
+        state.witness(at(step * 60 - DAY), at(step * 60 + off), now);
+        assert!(state.jump.is_none());
+    }
+}
+
+#[test]
+fn a_start_long_after_the_last_time_written_is_a_jump_and_a_short_stop_is_none() {
+    let now = Timestamp::now();
+    for (stopped, is_jump) in [(0, false), (DAY, false), (6 * DAY, false), (8 * DAY, true), (900 * DAY, true)] {
+        let steady = Steady::default();
+        let last = now - SignedDuration::from_secs(stopped);
+        steady.resume(last);
+        assert_eq!(steady.jump().is_some(), is_jump, "{stopped}");
+        let told = steady.now();
+        assert!(told.duration_since(if is_jump { last } else { now }).abs() < TOLERANCE, "{stopped}");
+        steady.witness(Timestamp::now());
+        assert!(steady.jump().is_none(), "{stopped}");
+        assert!(steady.now().duration_since(now).abs() < TOLERANCE, "{stopped}");
+    }
+}
