@@ -7,6 +7,7 @@ mod clients;
 mod imports;
 mod policy;
 mod rules;
+mod secrets;
 mod time;
 
 use std::collections::BTreeMap;
@@ -113,6 +114,7 @@ pub async fn wait_for_time(opened: &OpenedStore) {
 pub fn amqp(config: &Config, consume: bool) -> Result<AmqpConfig> {
     let amqp = config.broker()?;
     let settings = AmqpConfig {
+        url_file: amqp.url_file.clone(),
         ca_file: amqp.ca_file.clone(),
         client_cert_file: amqp.client_cert_file.clone(),
         client_key_file: amqp.client_key_file.clone(),
@@ -176,6 +178,8 @@ impl Worker {
         let mut settings = OpsSettings::new(config.ops.listen, config.ops.token.clone());
         settings.operators.clone_from(&config.ops.operators);
         settings.store_moved_aside.clone_from(&self.moved_aside);
+        let secrets = secrets::SecretFiles::new(&config.secret_files);
+        settings.changed_secrets = Some(secrets.changed());
         let desks = self
             .imports
             .iter()
@@ -185,10 +189,12 @@ impl Worker {
         let (listen, serving) =
             ops::serve(ops, shutdown.clone()).await.with_context(|| format!("ops.listen {}", config.ops.listen))?;
         tracing::info!(%listen, "ops API");
+        let watching = tokio::spawn(async move { secrets.watch().await });
         let alive = tokio::spawn(service::lives(Arc::clone(&self.engine)));
         service::ready();
         let ran = self.run(stop).await;
         alive.abort();
+        watching.abort();
         shutdown.cancel();
         serving.await?;
         ran

@@ -7,6 +7,8 @@
 mod conformance;
 #[path = "broker/policies.rs"]
 mod policies;
+#[path = "broker/secrets.rs"]
+mod secrets;
 #[path = "broker/stream.rs"]
 mod stream;
 mod support;

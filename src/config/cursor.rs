@@ -31,6 +31,8 @@ pub(super) struct Loading<'a> {
     pub faults: RefCell<Vec<Fault>>,
     /// The resolved keys so far.
     pub listing: RefCell<Vec<Entry>>,
+    /// The secrets that were read from files, and the files.
+    pub secret_files: RefCell<Vec<(String, PathBuf)>>,
 }
 
 /// A place in the configuration: one table, and the keys of it that are still untaken.
@@ -170,6 +172,9 @@ impl<'a> Cursor<'a> {
         let given = Given { value, overridden, base: &self.loading.base };
         match secret::resolve(*form, &given, self.loading.surroundings) {
             Ok((secret, source)) => {
+                if let (secret::Form::File, Ok(path)) = (form, PathBuf::read(&given)) {
+                    self.loading.secret_files.borrow_mut().push((self.full(key), path));
+                }
                 self.list(key, format!("set ({source})"), self.origin(&form_key));
                 Some(secret)
             }
@@ -178,6 +183,12 @@ impl<'a> Cursor<'a> {
                 None
             }
         }
+    }
+
+    /// The file that a secret was read from.
+    pub fn secret_file(&self, key: &str) -> Option<PathBuf> {
+        let key = self.full(key);
+        self.loading.secret_files.borrow().iter().find(|(read, _)| *read == key).map(|(_, path)| path.clone())
     }
 
     /// True where a secret was given in any form.

@@ -123,6 +123,8 @@ pub struct WaitsConfig {
 pub struct AmqpConfig {
     /// `amqp://` or `amqps://`, with the credentials.
     pub url: SecretString,
+    /// The file that it was read from, to be read again at each login.
+    pub url_file: Option<PathBuf>,
     /// What every exchange and queue name starts with.
     pub prefix: String,
     /// Whether `run` declares the topology.
@@ -229,6 +231,8 @@ pub struct Config {
     pub deadlines: DeadlinesConfig,
     /// Regulations beside the built-in ones, and holidays for these.
     pub regulations: BTreeMap<String, RegulationConfig>,
+    /// The secrets that were read from files, by key, and the files.
+    pub secret_files: Vec<(String, PathBuf)>,
     entries: Vec<Entry>,
 }
 
@@ -268,11 +272,15 @@ impl Config {
             environment: Cell::new(None),
             faults: RefCell::new(faults),
             listing: RefCell::new(Vec::new()),
+            secret_files: RefCell::new(Vec::new()),
         };
         let config = sections::read(Cursor::root(&loading, table));
         let faults = loading.faults.into_inner();
         match config {
-            Some(config) if faults.is_empty() => Ok(Config { entries: loading.listing.into_inner(), ..config }),
+            Some(config) if faults.is_empty() => {
+                let (entries, secret_files) = (loading.listing.into_inner(), loading.secret_files.into_inner());
+                Ok(Config { entries, secret_files, ..config })
+            }
             _ => Err(ConfigError { file: None, faults }),
         }
     }

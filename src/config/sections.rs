@@ -57,6 +57,7 @@ pub(super) fn read(mut root: Cursor<'_>) -> Option<Config> {
         deadlines,
         tenants,
         regulations,
+        secret_files: Vec::new(),
         entries: Vec::new(),
     })
 }
@@ -173,6 +174,7 @@ fn amqp(mut at: Cursor<'_>) -> Option<AmqpConfig> {
         at.list("url", format!("\"{}\"", shown_amqp_url(AMQP_URL)), Origin::Default);
     }
     let url = if given { url } else { Some(SecretString::from(AMQP_URL)) };
+    let url_file = at.secret_file("url");
     let parsed = url.as_ref().map(|url| Url::parse(url.expose_secret()).ok().filter(is_amqp));
     if let Some(None) = parsed {
         at.fault("url", "expected amqp://USER:PASSWORD@HOST:PORT/VHOST, or amqps://");
@@ -197,7 +199,7 @@ fn amqp(mut at: Cursor<'_>) -> Option<AmqpConfig> {
         (Some(_), Some(_)) | (None, None) => {}
     }
     at.finish();
-    Some(AmqpConfig { url: url?, prefix, declare_topology, ca_file, client_cert_file, client_key_file })
+    Some(AmqpConfig { url: url?, url_file, prefix, declare_topology, ca_file, client_cert_file, client_key_file })
 }
 
 fn is_amqp(url: &Url) -> bool {

@@ -134,6 +134,12 @@ fn degraded(shared: &Shared) -> Vec<Value> {
         let detail = format!("wait.{} holds {missing} copies fewer than were parked there", tier.label());
         degraded.push(json!({ "what": "parked_copies_short", "detail": detail }));
     }
+    let changed = shared.ops.settings.changed_secrets.as_ref();
+    for key in changed.map(|keys| keys.borrow().clone()).unwrap_or_default() {
+        let detail =
+            format!("the file of {key} has changed: restart the worker, which uses the former secret until then");
+        degraded.push(json!({ "what": "secret_changed", "detail": detail }));
+    }
     if let Some(path) = &shared.ops.settings.store_moved_aside {
         let detail = format!("the store was damaged and lies in {}; it was started empty", path.display());
         degraded.push(json!({ "what": "store_moved_aside", "detail": detail }));

@@ -36,6 +36,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use secrecy::SecretString;
+use tokio::sync::watch;
 
 pub use doorway::CONNECTIONS;
 pub use imports::{DeskError, ExportedFile, ImportDesk, Settled};
@@ -58,6 +59,8 @@ pub struct OpsSettings {
     pub survey_max_age: Duration,
     /// Where a damaged store was moved to at this start.
     pub store_moved_aside: Option<PathBuf>,
+    /// The keys of secrets whose files have changed since they were read.
+    pub changed_secrets: Option<watch::Receiver<Vec<String>>>,
 }
 
 impl OpsSettings {
@@ -70,6 +73,7 @@ impl OpsSettings {
             stuck_after: Duration::from_secs(60),
             survey_max_age: Duration::from_secs(15),
             store_moved_aside: None,
+            changed_secrets: None,
         }
     }
 }

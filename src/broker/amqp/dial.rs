@@ -4,14 +4,15 @@
 //! that a mistake in them is a configuration error and not an endless reconnect.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use lapin::tcp::{AMQPUriTcpExt, RustlsConnector, RustlsConnectorConfig};
 use lapin::uri::{AMQPScheme, AMQPUri};
 use lapin::{AsyncTcpStream, Connection, ConnectionProperties};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
+use zeroize::Zeroizing;
 
 use super::filter::{self, Filtered, Marks};
 use super::{AmqpConfig, AmqpError};
@@ -35,16 +36,19 @@ impl std::ops::Deref for Wire {
     }
 }
 
+/// Everything needed to connect, as it could be used last.
+pub(super) struct Dial(Mutex<Checked>);
+
 /// Everything needed to connect, checked.
-pub(super) struct Dial {
+#[derive(Clone)]
+struct Checked {
     uri: AMQPUri,
     tls: Option<RustlsConnector>,
     frame_max: u32,
 }
 
-impl Dial {
-    /// Checks URL, certificates and key.
-    pub(super) fn new(config: &AmqpConfig) -> Result<Self, AmqpError> {
+impl Checked {
+    fn new(config: &AmqpConfig) -> Result<Self, AmqpError> {
         let mut uri: AMQPUri = config.url.expose_secret().parse().map_err(|_| AmqpError::Url)?;
         if uri.query.heartbeat.is_none() {
             uri.query.heartbeat = Some(config.heartbeat.as_secs().clamp(1, 3600) as u16);
@@ -57,17 +61,30 @@ impl Dial {
         };
         Ok(Self { uri, tls, frame_max })
     }
+}
 
-    /// Connects once; `what` is added to the connection's name.
+impl Dial {
+    /// Checks URL, certificates and key.
+    pub(super) fn new(config: &AmqpConfig) -> Result<Self, AmqpError> {
+        Ok(Self(Mutex::new(Checked::new(config)?)))
+    }
+
+    /// Connects once, with what the files say now; `what` is added to the connection's name.
     pub(super) async fn connect(&self, config: &AmqpConfig, what: &str) -> Result<Wire, AmqpError> {
+        let Checked { uri, tls, frame_max } = {
+            let mut checked = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(renewed) = Self::renewed(config) {
+                *checked = renewed;
+            }
+            checked.clone()
+        };
         let name = format!("{}{what}", config.connection_name);
         let options = ConnectionProperties::default().with_connection_name(name.into());
         let tokio = lapin::runtime::default_runtime()?;
-        let (tls, frame_max) = (self.tls.clone(), self.frame_max);
         let marks = Arc::new(Marks::default());
         let marked = Arc::clone(&marks);
         let connecting = Connection::connector(
-            self.uri.clone(),
+            uri,
             filter::runtime(),
             async move |uri, _| {
                 let host = uri.authority.host.clone();
@@ -86,6 +103,27 @@ impl Dial {
             Ok(connected) => Ok(Wire { connection: connected?, marks }),
             Err(_) => Err(AmqpError::Link(format!("no connection within {:?}", config.connect_timeout))),
         }
+    }
+
+    /// What the files say now; `None` where there are none, or they cannot be used.
+    fn renewed(config: &AmqpConfig) -> Option<Checked> {
+        if config.url_file.is_none() && config.ca_file.is_none() && config.client_cert_file.is_none() {
+            return None;
+        }
+        let mut config = config.clone();
+        if let Some(path) = &config.url_file {
+            match std::fs::read_to_string(path).map(Zeroizing::new) {
+                Ok(text) => config.url = SecretString::from(text.trim()),
+                Err(error) => {
+                    tracing::warn!(%error, "the file of amqp.url cannot be read; the URL as it was is used");
+                    return None;
+                }
+            }
+        }
+        let renewed = Checked::new(&config);
+        renewed
+            .inspect_err(|error| tracing::warn!(%error, "what a file says now cannot be used; it is used as it was"))
+            .ok()
     }
 }
 

@@ -49,6 +49,8 @@ pub const LOG_FILTER: &str = "lapin=error";
 pub struct AmqpConfig {
     /// `amqp[s]://USER:PASSWORD@HOST:PORT/VHOST`.
     pub url: SecretString,
+    /// The file with the URL, where there is one: it is read again at each login, and so are certificates.
+    pub url_file: Option<PathBuf>,
     /// For `amqps`: the only authority to trust, PEM. The system's roots where it is not given.
     pub ca_file: Option<PathBuf>,
     /// For `amqps`: this worker's certificate chain, PEM.
@@ -84,6 +86,7 @@ impl AmqpConfig {
     pub fn new(url: SecretString) -> Self {
         Self {
             url,
+            url_file: None,
             ca_file: None,
             client_cert_file: None,
             client_key_file: None,
