@@ -72,7 +72,12 @@ fn client(
     let name = system.name.clone();
     Ok(match &system.kind {
         SystemKind::Cleeng(cleeng) => {
-            let fingerprint = format!("{}\n{}", cleeng.core_url, cleeng.publisher_token.expose_secret());
+            let fingerprint = fingerprint(&[
+                cleeng.core_url.as_str(),
+                cleeng.rpc_url.as_str(),
+                cleeng.mediastore_url.as_str(),
+                cleeng.publisher_token.expose_secret(),
+            ]);
             let settings = CleengSettings {
                 name,
                 core_url: cleeng.core_url.to_string(),
@@ -83,19 +88,20 @@ fn client(
                     config::Termination::JsonRpc => Termination::JsonRpc,
                     config::Termination::Core => Termination::Core,
                 },
+                probe_customer_id: cleeng.probe_customer_id.clone(),
                 common: http,
             };
             (Arc::new(Cleeng::new(settings)?), fingerprint)
         }
         SystemKind::EasyCms(easycms) => {
-            let fingerprint = format!(
-                "{}\n{}\n{}\n{}\n{}",
-                easycms.base_url,
+            let fingerprint = fingerprint(&[
+                easycms.base_url.as_str(),
+                &easycms.delete_path,
                 easycms.authorization.expose_secret(),
-                easycms.username,
+                &easycms.username,
                 easycms.password.expose_secret(),
-                easycms.account
-            );
+                &easycms.account,
+            ]);
             let settings = EasyCmsSettings {
                 name,
                 base_url: easycms.base_url.to_string(),
@@ -104,12 +110,13 @@ fn client(
                 username: easycms.username.clone(),
                 password: easycms.password.clone(),
                 account: easycms.account.clone(),
+                probe_email: easycms.probe_email.clone(),
                 common: http,
             };
             (Arc::new(EasyCms::new(settings)?), fingerprint)
         }
         SystemKind::VitalSource(vitalsource) => {
-            let fingerprint = format!("{}\n{}", vitalsource.base_url, vitalsource.api_key.expose_secret());
+            let fingerprint = fingerprint(&[vitalsource.base_url.as_str(), vitalsource.api_key.expose_secret()]);
             let abandon = vitalsource.abandon_url.as_ref().map(|url| {
                 let keyring = Arc::clone(keyring);
                 Abandon {
@@ -124,13 +131,14 @@ fn client(
                 api_key: vitalsource.api_key.clone(),
                 replacement_email_domain: vitalsource.replacement_email_domain.clone(),
                 abandon,
+                probe_user: vitalsource.probe_user.clone(),
                 common: http,
             };
             (Arc::new(VitalSource::new(settings)?), fingerprint)
         }
         SystemKind::ZetaLoyalty(zeta) => {
             let token = zeta.program_token.as_ref().map_or("", |token| token.expose_secret());
-            let fingerprint = format!("{}\n{token}", zeta.base_url);
+            let fingerprint = fingerprint(&[zeta.base_url.as_str(), token]);
             let client = zeta_client(system, zeta, http, keyring, imports.is_some())?;
             if let (Some(import), Some(imports)) = (client.import(), imports) {
                 imports.insert(system.name.clone(), Arc::clone(import));
@@ -138,6 +146,12 @@ fn client(
             (Arc::new(client), fingerprint)
         }
     })
+}
+
+/// What a success of a client is remembered under: all addresses, all of the credential, and whose account,
+/// brand or publisher it is. Each part is preceded by its length, so that no two share their bytes.
+fn fingerprint(parts: &[&str]) -> String {
+    parts.iter().map(|part| format!("{}:{part}", part.len())).collect()
 }
 
 fn zeta_client(

@@ -124,12 +124,14 @@ fn cleeng(at: &mut Cursor<'_>) -> Option<Cleeng> {
     let mediastore_url = url(at, "mediastore_url");
     let publisher_token = at.required_secret("publisher_token");
     let termination = at.or("termination", Termination::JsonRpc);
+    let probe_customer_id = at.secret("probe_customer_id");
     Some(Cleeng {
         core_url: core_url?,
         rpc_url: rpc_url?,
         mediastore_url: mediastore_url?,
         publisher_token: publisher_token?,
         termination,
+        probe_customer_id,
     })
 }
 
@@ -176,6 +178,7 @@ fn easycms(at: &mut Cursor<'_>) -> Option<EasyCms> {
     let username = at.required("username");
     let password = at.required_secret("password");
     let account = at.required("account");
+    let probe_email = at.secret("probe_email");
     Some(EasyCms {
         base_url: base_url?,
         delete_path,
@@ -183,6 +186,7 @@ fn easycms(at: &mut Cursor<'_>) -> Option<EasyCms> {
         username: username?,
         password: password?,
         account: account?,
+        probe_email,
     })
 }
 
@@ -197,6 +201,7 @@ fn vitalsource(at: &mut Cursor<'_>) -> Option<VitalSource> {
     let abandon_url = if at.is_blank("abandon_url") { None } else { optional_url(at, "abandon_url") };
     let is_production = at.loading.environment.get() == Some(Environment::Production);
     let abandon_private = at.or("abandon_private", !is_production);
+    let probe_user = at.secret("probe_user");
     Some(VitalSource {
         base_url: base_url?,
         api_key: api_key?,
@@ -204,6 +209,7 @@ fn vitalsource(at: &mut Cursor<'_>) -> Option<VitalSource> {
         replacement_email_domain,
         abandon_url,
         abandon_private,
+        probe_user,
     })
 }
 

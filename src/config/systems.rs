@@ -156,6 +156,8 @@ pub struct Cleeng {
     pub publisher_token: SecretString,
     /// How entitlements are ended.
     pub termination: Termination,
+    /// A customer known to exist, whose read proves addresses and token; handled like a secret.
+    pub probe_customer_id: Option<SecretString>,
 }
 
 /// Zeta's Loyalty platform.
@@ -207,6 +209,8 @@ pub struct EasyCms {
     pub password: SecretString,
     /// The account's number.
     pub account: String,
+    /// The e-mail of an account known to exist, as above; handled like a secret.
+    pub probe_email: Option<SecretString>,
 }
 
 /// VitalSource.
@@ -224,4 +228,6 @@ pub struct VitalSource {
     pub abandon_url: Option<Url>,
     /// Whether that endpoint may lie in a private network or on this machine.
     pub abandon_private: bool,
+    /// The GUID or reference of a user known to exist, as above; handled like a secret.
+    pub probe_user: Option<SecretString>,
 }

@@ -214,13 +214,14 @@ impl Engine {
         }
     }
 
+    /// Not the name of the earlier release, which took any accepted call for a proof.
     fn proven_key(gate: &Gate) -> Vec<u8> {
-        let mut row = b"proven/".to_vec();
+        let mut row = b"shown/".to_vec();
         row.extend_from_slice(gate.system().name().as_bytes());
         row
     }
 
-    /// A success of this very credential is remembered over restarts.
+    /// That this very address and credential have shown somebody is remembered over restarts.
     pub(crate) fn remember_proven_credential(&self, gate: &Gate) {
         let mut batch = Batch::new();
         let digest = self.keyring.digest("credential", fingerprint(gate));

@@ -23,7 +23,7 @@ use crate::crash::{self, Point};
 use crate::job::flow::{self, Ask, Next, Why};
 use crate::job::record::Waiting;
 use crate::job::{
-    Answer, At, Entry, Failure, FailureKind, Field, InputKind, Job, Spec, Step, StepName, Target, TargetEnd,
+    Answer, At, Entry, Failure, FailureKind, Field, InputKind, Job, Reason, Spec, Step, StepName, Target, TargetEnd,
 };
 use crate::systems::{Call, Facts};
 use crate::trace;
@@ -328,6 +328,15 @@ impl Engine {
         }
         gate.step_ended(&run.job.key, step.name, result.as_ref().err());
         run.arrived.life.notify_one();
+        let is_unproven = matches!(&result, Ok(Answer::Unclear(Reason::Unproven))) && !step.name.needs_intent();
+        if is_unproven && gate.system().credential().knows_somebody() {
+            // One harmless read of somebody who is always there settles it; this answer is asked for again.
+            if let Err(failure) = gate.system().probe().instrument(span.clone()).await {
+                span.in_scope(
+                    || tracing::warn!(system = %target.system, %failure, "the person who is always there is not found"),
+                );
+            }
+        }
         if !was_proven && gate.system().credential().is_proven() {
             self.remember_proven_credential(gate);
         }
@@ -431,7 +440,7 @@ impl Engine {
 
 /// Work done well is told once, with the job; anything else is worth a line of its own.
 fn log_end(index: usize, system: &str, end: &TargetEnd) {
-    let (outcome, reason) = (end.outcome, end.reason.map(crate::job::Reason::as_str));
+    let (outcome, reason) = (end.outcome, end.reason.map(Reason::as_str));
     if end.outcome.is_erased() {
         tracing::debug!(index, system, %outcome, reason, "target ended");
     } else {

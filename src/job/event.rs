@@ -187,7 +187,7 @@ impl About<'_> {
         });
         let mut value = json!({
             "target": index, "system": target.system, "kind": target.kind.as_str(),
-            "outcome": end.outcome.as_str(), "identity": if is_checked(target.kind, state) { "checked" } else { "unchecked" },
+            "outcome": end.outcome.as_str(), "identity": identity(target.kind, state),
             "steps": steps,
             "preserved": if end.outcome == TargetOutcome::Erased { rules.preserved.clone() } else { Vec::new() },
             "refunds": refunds(&target.spec, state, now),
@@ -213,11 +213,16 @@ pub fn changed(state: &TargetState) -> bool {
     destructive.into_iter().any(|name| state.all(name).iter().any(|step| by_us(name, step)))
 }
 
-/// Whether a read compared the identifiers given.
-fn is_checked(kind: Kind, state: &TargetState) -> bool {
+/// `checked` where a read compared the identifiers with a person who was found, `nobody` where reads found
+/// none, else `unchecked`.
+fn identity(kind: Kind, state: &TargetState) -> &'static str {
+    let answers = || state.all(StepName::Resolve).iter().filter_map(|state| state.answer.as_ref());
+    let is_nobody = |answer: &Answer| matches!(answer, Answer::Missing(_) | Answer::Found(Identity::Blank));
+    if answers().next().is_some() && answers().all(is_nobody) {
+        return "nobody";
+    }
     let resolved = match state.get(Step::one(StepName::Resolve)).and_then(|state| state.answer.as_ref()) {
         Some(Answer::Found(identity) | Answer::User { identity, .. }) => *identity == Identity::Same,
-        Some(Answer::Missing { .. }) => true,
         _ => false,
     };
     let codes = state.all(StepName::ReadCode).iter().all(|code| {
@@ -226,7 +231,7 @@ fn is_checked(kind: Kind, state: &TargetState) -> bool {
             Some(Answer::Code { owner: Identity::Unreadable | Identity::Blank, state: CodeState::Active })
         )
     });
-    resolved && (kind != Kind::VitalSource || codes)
+    if resolved && (kind != Kind::VitalSource || codes) { "checked" } else { "unchecked" }
 }
 
 /// One line a kind of step: how it ended, how often, and when last.

@@ -32,4 +32,4 @@ pub use outcome::{InputKind, JobOutcome, Reason, Retry, StepOutcome, TargetEnd, 
 pub use parse::{Accepts, Invalid};
 pub use record::{Ended, JobRecord};
 pub use state::{LetThrough, StepState, TargetState};
-pub use step::{Answer, CodeState, Entitlement, Failure, FailureKind, Identity, RowState, Step, StepName};
+pub use step::{Absence, Answer, CodeState, Entitlement, Failure, FailureKind, Identity, RowState, Step, StepName};

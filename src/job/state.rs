@@ -10,7 +10,7 @@ use super::approval::{Approved, Approving, Found};
 use super::journal::{At, Entry};
 use super::model::Field;
 use super::outcome::{InputKind, Reason, TargetEnd};
-use super::step::{Answer, Entitlement, FailureKind, Identity, Step, StepName};
+use super::step::{Answer, CodeState, Entitlement, FailureKind, Identity, Step, StepName};
 
 /// What was read is acted on for so long. After that it is read again before a destructive call.
 const FRESH: Duration = Duration::from_secs(60);
@@ -207,10 +207,12 @@ impl TargetState {
     fn advance(&mut self, name: StepName) {
         let items = self.steps.get(&name).map_or(&[][..], Vec::as_slice);
         let mut done = self.done_prefix.get(&name).copied().unwrap_or(0);
-        // Reads count as done once answered: both kinds of list are walked once.
-        while items
-            .get(done as usize)
-            .is_some_and(|state| state.is_done() || (!name.needs_intent() && state.answer.is_some()))
+        // Reads count as done once answered, of a revoked code once it is gone: all lists are walked once.
+        let is_read = |state: &StepState| match (&state.answer, name) {
+            (Some(Answer::Code { state, .. }), StepName::ReadBackCode) => *state != CodeState::Active,
+            (answer, _) => answer.is_some(),
+        };
+        while items.get(done as usize).is_some_and(|state| state.is_done() || (!name.needs_intent() && is_read(state)))
         {
             done += 1;
         }
@@ -246,7 +248,7 @@ impl TargetState {
                 state.first_failed_at = At::default();
                 state.failure = None;
                 state.not_before = At::default();
-                state.answer.clone_from(answer);
+                state.answer = answer.clone().map(Answer::believed);
                 if step.name.needs_intent() {
                     state.intent = Intent::None;
                     state.unclear += u32::from(!state.is_done());

@@ -192,6 +192,22 @@ pub enum RowState {
     Missing,
 }
 
+/// Proof that nobody is there: the system's own interface said so, at an address and with a credential that
+/// have shown somebody. Only [`crate::systems`] makes one, in one place; a flow cannot see an absence without.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Absence {
+    /// False only in what an earlier release wrote: see [`Answer::believed`].
+    is_vouched: bool,
+}
+
+impl Absence {
+    /// The proof. For the one place where it is known to hold, and for tests.
+    pub const fn vouched() -> Absence {
+        Absence { is_vouched: true }
+    }
+}
+
 /// What a call was understood to say.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Answer {
@@ -199,15 +215,13 @@ pub enum Answer {
     Done,
     /// The system says that it had been done before.
     AlreadyDone,
-    /// An answer that settles nothing by itself (an ambiguous 404, a code's 1005…): read back.
+    /// An answer that settles nothing by itself (an ambiguous 404, a code's 1005…): read back. To a read,
+    /// with [`Reason::Unproven`]: an absence for which nothing vouches.
     Unclear(Reason),
     /// A read found somebody.
     Found(Identity),
-    /// A read (or a delete) found nobody.
-    Missing {
-        /// True where this credential has succeeded on another call.
-        proven: bool,
-    },
+    /// A read found nobody.
+    Missing(Absence),
     /// Cleeng's list.
     Entitlements(Vec<Entitlement>),
     /// A VitalSource user.
@@ -251,6 +265,14 @@ impl Answer {
     /// True where it carries something of the person: it is kept only sealed.
     pub const fn is_private(&self) -> bool {
         matches!(self, Answer::User { .. } | Answer::Entitlements(_))
+    }
+
+    /// The answer as it may be acted on. An earlier release wrote absences without a proof: they settle nothing.
+    pub fn believed(self) -> Answer {
+        match self {
+            Answer::Missing(Absence { is_vouched: false }) => Answer::Unclear(Reason::Unproven),
+            answer => answer,
+        }
     }
 }
 

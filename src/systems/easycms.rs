@@ -1,7 +1,7 @@
 //! EasyCMS / ProLasku: deleting a shop account, and asking whether one exists.
 //!
-//! The rule it keeps: the envelope decides, never the HTTP status; an answer outside the known
-//! table is never success and never "gone".
+//! The rule it keeps: the envelope decides, and whether it is one is known in one place,
+//! [`Envelope::read`]; an answer outside the known table is never success and never "gone".
 //!
 //! Sources: the vendor's page on `set_customer_delete_account`, and clients' code for the shape of
 //! business errors. `Authorization1` is spelt that way; success has three c's in its message, so
@@ -9,9 +9,11 @@
 
 use async_trait::async_trait;
 use secrecy::{ExposeSecret, SecretString};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::compare::id_text;
+use super::evidence::Gone;
+use super::form::holds_only;
 use super::http::{Base, BuildError, Effect, Http, HttpSettings, Reply, Request, check_credential};
 use super::{Call, Credential, System};
 use crate::job::{Answer, Failure, FailureKind, Identity, InputKind, Kind, Reason, Spec, Step, StepName};
@@ -36,6 +38,8 @@ pub struct EasyCmsSettings {
     pub password: SecretString,
     /// The shop's account id.
     pub account: String,
+    /// The e-mail of an account that is always there, for the probe: only one that is shown proves the credential.
+    pub probe_email: Option<SecretString>,
     /// Time-outs.
     pub common: HttpSettings,
 }
@@ -49,6 +53,7 @@ pub struct EasyCms {
     username: String,
     password: SecretString,
     account: String,
+    probe_email: Option<SecretString>,
     http: Http,
     credential: Credential,
 }
@@ -93,7 +98,8 @@ impl EasyCms {
             username: settings.username,
             password: settings.password,
             account: settings.account,
-            credential: Credential::default(),
+            credential: Credential::new(settings.probe_email.is_some()),
+            probe_email: settings.probe_email,
         })
     }
 
@@ -115,32 +121,38 @@ impl EasyCms {
     /// `get_customer_exists`: `OUTPUT.TOTAL_COUNT`, an integer or a string; 0 is gone.
     async fn ask_exists(&self, email: &str) -> Result<Answer, Failure> {
         let reply = self.http.exchange(self.request(&self.exists, email, None), Effect::Read).await?;
-        let envelope = Envelope::read(&reply);
+        let Some(envelope) = Envelope::read(&reply) else { return Err(foreign(&reply, Effect::Read)) };
         if let Some(message) = envelope.known_message() {
             return Err(message.failure(&reply, Effect::Read));
         }
-        match (envelope.total_count(), reply.status()) {
-            (Some(count), 200) if !envelope.is_error() => {
+        if reply.status() != 200 {
+            return Err(foreign(&reply, Effect::Read));
+        }
+        if let Some(gone) = envelope.gone() {
+            return Ok(self.credential.absence(gone));
+        }
+        match envelope.total_count() {
+            Some(1..) if !envelope.is_error() => {
                 self.credential.prove();
-                // The call that says 0 was itself authenticated by the whole of our credential.
-                Ok(if count == 0 { Answer::Missing { proven: true } } else { Answer::Found(Identity::Same) })
+                Ok(Answer::Found(Identity::Same))
             }
-            _ => Err(unknown(&reply, Effect::Read)),
+            _ => Err(reply.unreadable(Effect::Read)),
         }
     }
 
     async fn delete_account(&self, email: &str, customer_password: &str) -> Result<Answer, Failure> {
         let request = self.request(&self.delete, email, Some(customer_password));
         let reply = self.http.exchange(request, Effect::Change).await?;
-        let envelope = Envelope::read(&reply);
+        let Some(envelope) = Envelope::read(&reply) else { return Err(foreign(&reply, Effect::Change)) };
         match envelope.known_message() {
             Some(Message::NoSuchAccountOrWrongPassword) => Ok(Answer::Unclear(Reason::WrongCustomerPassword)),
             Some(message) => Err(message.failure(&reply, Effect::Change)),
-            None if reply.status() == 200 && envelope.is_success() => {
+            None if reply.status() != 200 => Err(foreign(&reply, Effect::Change)),
+            None if envelope.is_success() => {
                 self.credential.prove();
                 Ok(Answer::Done)
             }
-            None => Err(unknown(&reply, Effect::Change)),
+            None => Err(reply.unreadable(Effect::Change)),
         }
     }
 }
@@ -181,57 +193,88 @@ impl Message {
     }
 }
 
-/// `{"INFO":{…},"OUTPUT":…}`, or whatever came instead.
-struct Envelope {
-    output: Value,
-    text: Option<String>,
+/// What the interface says: `{"INFO":{…},"OUTPUT":…}`. Its errors were seen on HTTP 200 only; anything but an
+/// error counts on no other status.
+enum Envelope {
+    /// `OUTPUT`, an object.
+    Output(Map<String, Value>),
+    /// `OUTPUT`, a bare text: known messages come that way, and nothing else does.
+    Text(String),
 }
 
 impl Envelope {
-    fn read(reply: &Reply) -> Envelope {
-        let Some(mut body) = reply.json::<Value>() else {
-            let text = std::str::from_utf8(reply.body()).ok().map(|text| text.chars().take(200).collect());
-            return Envelope { output: Value::Null, text };
-        };
-        let output = body.get_mut("OUTPUT").map(Value::take).unwrap_or_default();
-        let text = [Some(&output), output.get("message"), Some(&body), body.get("message")]
-            .into_iter()
-            .flatten()
-            .find_map(|value| value.as_str().map(str::to_owned));
-        Envelope { output, text }
+    /// The one place that knows whether it is the interface that speaks.
+    fn read(reply: &Reply) -> Option<Envelope> {
+        let Value::Object(mut body) = reply.json()? else { return None };
+        let is_envelope = body.get("INFO").is_some_and(Value::is_object) && holds_only(&body, &["INFO", "OUTPUT"]);
+        match body.remove("OUTPUT").filter(|_| is_envelope)? {
+            Value::Object(output) => Some(Envelope::Output(output)),
+            Value::String(text) => Some(Envelope::Text(text)),
+            _ => None,
+        }
+    }
+
+    fn value(&self, name: &str) -> Option<&Value> {
+        match self {
+            Envelope::Output(output) => output.get(name),
+            Envelope::Text(_) => None,
+        }
     }
 
     fn known_message(&self) -> Option<Message> {
-        self.text.as_deref().and_then(Message::read)
+        let text = match self {
+            Envelope::Text(text) => text,
+            Envelope::Output(output) => output.get("message")?.as_str()?,
+        };
+        Message::read(text)
     }
 
     fn response_type(&self) -> Option<&str> {
-        self.output.get("response_type").and_then(Value::as_str).map(str::trim)
+        self.value("response_type").and_then(Value::as_str).map(str::trim)
     }
 
+    /// The documented word, and nothing that is not understood beside it.
     fn is_success(&self) -> bool {
-        self.response_type().is_some_and(|kind| kind.eq_ignore_ascii_case("success"))
+        let is_alone = matches!(self, Envelope::Output(output) if holds_only(output, &["response_type", "message"]));
+        is_alone && self.response_type().is_some_and(|kind| kind.eq_ignore_ascii_case("success"))
     }
 
     fn is_error(&self) -> bool {
-        self.response_type().is_some_and(|kind| !kind.eq_ignore_ascii_case("success"))
+        let kind = self.value("response_type").filter(|kind| !kind.is_null());
+        kind.is_some() && !self.response_type().is_some_and(|kind| kind.eq_ignore_ascii_case("success"))
     }
 
     fn total_count(&self) -> Option<u64> {
-        self.output.get("TOTAL_COUNT").and_then(id_text).and_then(|count| count.parse().ok())
+        self.value("TOTAL_COUNT").and_then(id_text).and_then(|count| count.parse().ok())
+    }
+
+    /// The interface's word that there is no such account: a total of 0, and nothing beside it.
+    fn gone(&self) -> Option<Gone> {
+        let is_alone =
+            matches!(self, Envelope::Output(output) if holds_only(output, &["TOTAL_COUNT", "response_type"]));
+        (is_alone && !self.is_error() && self.total_count() == Some(0)).then_some(Gone::told())
     }
 }
 
-/// What no message explains. The address holds no id of anybody's, so a redirect or a 404 says
-/// that the configured path is wrong, and it may be named.
-fn unknown(reply: &Reply, effect: Effect) -> Failure {
-    let misdirected =
-        |note: String| Failure::new(FailureKind::UnauthorisedOurs, Reason::SystemUnavailable).with_note(note);
+/// What is not the interface's envelope. That our credential is refused is told in other forms as well, and
+/// believed in any: it only holds the system. The address holds no id of anybody's, so a redirect or a 404 says
+/// that the configured path is wrong, and it may be named; on a change it says no more than that.
+fn foreign(reply: &Reply, effect: Effect) -> Failure {
+    let misdirected = |note: String| match effect {
+        Effect::Read => Failure::new(FailureKind::UnauthorisedOurs, Reason::SystemUnavailable).with_note(note),
+        Effect::Change | Effect::OneTimePassword => reply.unreadable(effect).with_note(note),
+    };
+    let text = String::from_utf8_lossy(&reply.body()[..reply.body().len().min(200)]);
+    if let Some(message @ Message::Unauthorised) = Message::read(text.trim_start().trim_start_matches('"')) {
+        return message.failure(reply, effect);
+    }
     match (reply.status(), reply.location()) {
-        (300..400, Some(path)) => misdirected(format!("redirected to {path}")),
-        (300..400, None) => misdirected("redirected".to_owned()),
+        (300..400, location) => {
+            let to = location.map(|path| format!(" to {path}")).unwrap_or_default();
+            Failure::new(FailureKind::UnauthorisedOurs, Reason::SystemUnavailable).with_note(format!("redirected{to}"))
+        }
         (404 | 405, _) => misdirected(format!("HTTP {}: is delete_path right?", reply.status())),
-        _ => reply.failure(effect),
+        _ => reply.foreign(effect),
     }
 }
 
@@ -268,13 +311,17 @@ impl System for EasyCms {
         }
     }
 
-    /// Asks whether `probe@example.com` exists; any answer that is not about our credential or
-    /// address will do, also that the e-mail is not valid.
+    /// With `probe_email` that account must be found, which proves the credential. Without, it is asked whether
+    /// `probe@example.com` exists; any answer in the interface's own form that is not about our credential will
+    /// do, also that the e-mail is not valid.
     async fn probe(&self) -> Result<(), Failure> {
-        match self.ask_exists(PROBE_EMAIL).await {
-            Ok(_) => Ok(()),
-            Err(failure) if failure.reason == Reason::EmailNotValid => Ok(()),
-            Err(failure) => Err(failure),
+        let known = self.probe_email.as_ref().map(ExposeSecret::expose_secret);
+        match (self.ask_exists(known.unwrap_or(PROBE_EMAIL)).await, known) {
+            (Ok(Answer::Found(_)), _) | (Ok(_), None) => Ok(()),
+            (Ok(_), Some(_)) => Err(Failure::new(FailureKind::UnauthorisedOurs, Reason::SystemUnavailable)
+                .with_note("probe_email is not found: are base_url, account and credential right?")),
+            (Err(failure), None) if failure.reason == Reason::EmailNotValid => Ok(()),
+            (Err(failure), _) => Err(failure),
         }
     }
 }

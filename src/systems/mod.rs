@@ -6,15 +6,16 @@
 pub mod cleeng;
 pub mod compare;
 pub mod easycms;
+mod evidence;
+mod form;
 pub mod http;
 pub mod vitalsource;
 pub mod zeta;
 
-use std::sync::atomic::{AtomicBool, Ordering};
-
 use async_trait::async_trait;
 use secrecy::SecretString;
 
+pub use self::evidence::Credential;
 use crate::job::{Answer, Entitlement, Failure, Field, Job, Kind, Spec, Step, Target};
 
 /// What earlier steps of the target found out, unsealed in memory.
@@ -52,22 +53,6 @@ pub struct Call<'a> {
     pub facts: &'a Facts,
 }
 
-/// Whether this system's credential has ever succeeded: only then does a "not found" count.
-#[derive(Debug, Default)]
-pub struct Credential(AtomicBool);
-
-impl Credential {
-    /// True once any authenticated call succeeded.
-    pub fn is_proven(&self) -> bool {
-        self.0.load(Ordering::Acquire)
-    }
-
-    /// Notes a success.
-    pub fn prove(&self) {
-        self.0.store(true, Ordering::Release);
-    }
-}
-
 /// A configured system.
 #[async_trait]
 pub trait System: Send + Sync + 'static {
@@ -81,7 +66,7 @@ pub trait System: Send + Sync + 'static {
     /// one limit, and most steps one request).
     fn endpoints(&self, spec: &Spec, step: Step) -> &'static [&'static str];
 
-    /// Whether the credential is proven.
+    /// Whether address and credential have shown somebody.
     fn credential(&self) -> &Credential;
 
     /// Makes the call that a step consists of, once.

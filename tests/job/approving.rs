@@ -2,7 +2,8 @@
 
 use erasure_worker::job::flow::Next;
 use erasure_worker::job::{
-    Answer, CodeState, Entitlement, Entry, Field, Identity, InputKind, Reason, StepName, TargetEnd, TargetOutcome,
+    Absence, Answer, CodeState, Entitlement, Entry, Field, Identity, InputKind, Reason, StepName, TargetEnd,
+    TargetOutcome,
 };
 use serde_json::Value;
 
@@ -56,7 +57,7 @@ fn what_was_approved_is_read_anew_and_then_erased_even_where_there_is_less_of_it
     hand.answer(StepName::TerminateEntitlement, Answer::Done);
     hand.answer(StepName::ListEntitlements, Answer::Entitlements(Vec::new()));
     hand.answer(StepName::DeleteCustomer, Answer::Done);
-    hand.answer(StepName::ReadBack, Answer::Missing { proven: true });
+    hand.answer(StepName::ReadBack, Answer::Missing(Absence::vouched()));
     hand.expect_end(TargetEnd::well(TargetOutcome::Anonymised));
 }
 

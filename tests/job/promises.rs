@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use erasure_worker::job::flow::{self, MemberProof, Next};
 use erasure_worker::job::{
-    Answer, Entitlement, Entry, FailureKind, InputKind, Reason, RowState, Step, StepName, TargetEnd, TargetOutcome,
+    Absence, Answer, Entitlement, Entry, FailureKind, InputKind, Reason, RowState, Step, StepName, TargetEnd,
+    TargetOutcome,
 };
 use serde_json::json;
 
@@ -17,7 +18,7 @@ fn found() -> Answer {
 }
 
 fn gone() -> Answer {
-    Answer::Missing { proven: true }
+    Answer::Missing(Absence::vouched())
 }
 
 fn otp_target() -> Hand {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use erasure_worker::job::event::Deadline;
 use erasure_worker::job::record::{Appended, Certified, DeadLetterNote, Event, Undecodable, Waiting};
 use erasure_worker::job::{
-    Answer, At, CodeState, Codes, Ended, Entitlement, Entry, FailureKind, Field, Identity, InputKind, JobKey,
+    Absence, Answer, At, CodeState, Codes, Ended, Entitlement, Entry, FailureKind, Field, Identity, InputKind, JobKey,
     JobOutcome, JobRecord, Lasting, Reason, RowState, Seen, Step, StepName, TargetEnd, TargetOutcome,
 };
 use proptest::prelude::*;
@@ -50,7 +50,7 @@ fn answer() -> impl Strategy<Value = Answer> {
         Just(Answer::AlreadyDone),
         reason().prop_map(Answer::Unclear),
         identity().prop_map(Answer::Found),
-        any::<bool>().prop_map(|proven| Answer::Missing { proven }),
+        Just(Answer::Missing(Absence::vouched())),
         proptest::collection::vec(entitlement(), 0..3).prop_map(Answer::Entitlements),
         (identity(), ".{0,9}", proptest::option::of(".{0,9}"), fields)
             .prop_map(|(identity, guid, email, fields)| Answer::User { identity, guid, email, fields }),
@@ -343,4 +343,15 @@ fn a_moment_is_told_as_rfc_3339_in_utc_with_milliseconds() {
     assert_eq!(At(i64::MAX).plus(Duration::MAX), At(i64::MAX));
     assert_eq!((At(5).since(At(9)), At(9).since(At(5))), (Duration::ZERO, Duration::from_millis(4)));
     assert_eq!(At(i64::MIN).since(At(i64::MAX)), Duration::ZERO);
+}
+
+#[test]
+fn an_absence_of_an_earlier_release_for_which_nothing_vouched_is_read_and_settles_nothing() {
+    let vouched = Answer::Missing(Absence::vouched());
+    let bytes = vouched.to_bytes();
+    let mut unvouched = bytes.clone();
+    *unvouched.last_mut().unwrap() = 0;
+    let read = Answer::from_bytes(&unvouched).unwrap();
+    assert_eq!((read.to_bytes(), read.believed()), (unvouched, Answer::Unclear(Reason::Unproven)));
+    assert_eq!(Answer::from_bytes(&bytes).unwrap().believed(), vouched);
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use erasure_worker::job::flow::Next;
 use erasure_worker::job::{
-    Answer, CodeState, Entry, Field, Identity, InputKind, Job, Reason, StepName, TargetEnd, TargetOutcome,
+    Absence, Answer, CodeState, Entry, Field, Identity, InputKind, Job, Reason, StepName, TargetEnd, TargetOutcome,
 };
 use serde_json::json;
 
@@ -157,11 +157,11 @@ fn a_reference_that_leads_to_another_user_after_a_wait_or_to_nobody_while_the_fi
     let mut hand = confirmed_late(&[Field::Email], CodeState::Cancelled);
     hand.answer(StepName::Resolve, user("G-2", &[Field::Email])).expect_end(mismatch());
     let mut hand = confirmed_late(&[Field::Email], CodeState::Cancelled);
-    hand.answer(StepName::Resolve, Answer::Missing { proven: true });
+    hand.answer(StepName::Resolve, Answer::Missing(Absence::vouched()));
     hand.answer(StepName::ReadBack, Answer::Values { stand: false }).expect_end(mismatch());
     let mut hand = confirmed_late(&[Field::Email], CodeState::Cancelled);
-    hand.answer(StepName::Resolve, Answer::Missing { proven: true });
-    hand.answer(StepName::ReadBack, Answer::Missing { proven: true });
+    hand.answer(StepName::Resolve, Answer::Missing(Absence::vouched()));
+    hand.answer(StepName::ReadBack, Answer::Missing(Absence::vouched()));
     hand.expect_end(TargetEnd::well(TargetOutcome::Absent));
 }
 

@@ -10,7 +10,9 @@ use erasure_worker::broker::{
     Broker, Control, DeadLetter, Delivery, Destination, Link, Lost, Place, Properties, Publication, PublishError,
     Settle, Verdict, Via,
 };
-use erasure_worker::job::{Answer, CodeState, Failure, FailureKind, Identity, Kind, Reason, Spec, Step, StepName};
+use erasure_worker::job::{
+    Absence, Answer, CodeState, Failure, FailureKind, Identity, Kind, Reason, Spec, Step, StepName,
+};
 use erasure_worker::systems::{Call, Credential, System};
 use secrecy::ExposeSecret as _;
 use tokio::sync::{mpsc, watch};
@@ -316,7 +318,7 @@ impl System for Shop {
         self.credential.prove();
         let is = |word: &str| email.starts_with(word);
         match call.step.name {
-            StepName::Resolve if is("absent") => Ok(Answer::Missing { proven: true }),
+            StepName::Resolve if is("absent") => Ok(Answer::Missing(Absence::vouched())),
             StepName::Resolve if is("held") => {
                 self.refuses.store(true, Ordering::Relaxed);
                 Err(failure(FailureKind::UnauthorisedOurs, Reason::SystemUnavailable))
@@ -334,7 +336,7 @@ impl System for Shop {
             }
             StepName::DeleteAccount => Ok(Answer::Done),
             StepName::ReadBack if is("visible") => Ok(Answer::Found(Identity::Same)),
-            StepName::ReadBack => Ok(Answer::Missing { proven: true }),
+            StepName::ReadBack => Ok(Answer::Missing(Absence::vouched())),
             other => panic!("{other:?}"),
         }
     }

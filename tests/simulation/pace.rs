@@ -16,7 +16,7 @@ use crate::hub::Hub;
 use crate::life::{Clock, Life, Surroundings};
 
 /// Calls that a job of ours makes of the system.
-const CALLS: u32 = 10;
+const CALLS: u32 = 12;
 const SLOTS: u32 = 4;
 
 /// Fails where a wait costs more than it must.

@@ -18,8 +18,8 @@ use crate::life::{Clock, Life, Surroundings};
 const JOBS: u32 = 3_800;
 /// Calls a minute that the system takes at each of its endpoints.
 const LIMIT: u32 = 50;
-/// Requests that such a job needs at the endpoint that it needs most: it is read by both its names, and back.
-const CALLS: u32 = 3;
+/// Requests that such a job needs at the endpoint that it needs most: its two codes are read, and read back.
+const CALLS: u32 = 4;
 /// Returns before its turn that a job may need: it comes back from the wait queues after a third to a
 /// whole of the time that is left, and each hour.
 const RETURNS: f64 = 20.0;

@@ -6,7 +6,7 @@ use erasure_worker::systems::http::BuildError;
 use erasure_worker::systems::{Facts, System};
 use serde_json::{Value, json};
 
-use crate::stub::{Expect, Expect::Is, Stub, ask, assert_clean, fails, one, quick, reply, rows};
+use crate::stub::{Expect, Expect::Is, Stub, ask, assert_clean, fails, missing, one, quick, reply, rows};
 
 const CUSTOMER: &str = r#"{"success":true,"message":"","data":{"id":123456789,"email":"ann@EXAMPLE.com"}}"#;
 const UNREADABLE: Expect = Expect::Fails(FailureKind::Unreadable, Reason::UnreadableReply);
@@ -21,6 +21,8 @@ pub fn settings(url: &str) -> CleengSettings {
         mediastore_url: format!("{url}/media/"),
         publisher_token: "tok-publisher".into(),
         termination: Termination::JsonRpc,
+
+        probe_customer_id: None,
         common: quick(),
     }
 }
@@ -76,17 +78,29 @@ async fn a_customer_is_the_one_named_only_by_id_and_folded_email() {
         one(StepName::Resolve),
         &Facts::default(),
         &[
-            (404, r#"{"message":"Customer not found"}"#, Is(Answer::Missing { proven: false })),
+            (404, r#"{"message":"Customer not found"}"#, missing(false)),
             (200, CUSTOMER, found(Identity::Same)),
-            (404, r#"{"message":"Customer not found"}"#, Is(Answer::Missing { proven: true })),
-            (404, "", Is(Answer::Missing { proven: true })),
-            (404, "<html>nothing here</html>", Is(Answer::Missing { proven: false })),
+            (404, r#"{"message":"Customer not found"}"#, missing(true)),
+            (404, r#"{"success":false,"message":"Customer not found."}"#, missing(true)),
+            (404, "", UNREADABLE),
+            (404, "{}", UNREADABLE),
+            (404, "<html>nothing here</html>", UNREADABLE),
+            (404, "default backend - 404", UNREADABLE),
+            (404, r#"{"message":"no Route matched with those values"}"#, UNREADABLE),
+            (404, r#"{"success":true,"message":"Customer not found"}"#, UNREADABLE),
+            (410, r#"{"message":"Customer not found"}"#, fails(FailureKind::Rejected, Reason::RequestRejected)),
             (200, r#"{"data":{"id":"123456789","email":" ANN@example.com "}}"#, found(Identity::Same)),
             (200, r#"{"id":123456789,"email":"ann@example.com"}"#, found(Identity::Same)),
             (200, r#"{"success":true,"data":{"id":123456789,"email":"x@example.com"}}"#, found(Identity::Other)),
             (200, r#"{"success":true,"data":{"id":5,"email":"ann@example.com"}}"#, found(Identity::Other)),
             (200, r#"{"success":true,"data":{"id":123456789,"email":""}}"#, found(Identity::Blank)),
             (200, r#"{"success":true,"data":{"id":123456789,"email":null}}"#, found(Identity::Blank)),
+            (
+                200,
+                r#"{"success":true,"data":{"id":123456789,"email":null,"firstName":"Ann"}}"#,
+                found(Identity::Unreadable),
+            ),
+            (200, r#"{"success":true,"data":{"email":"ann@example.com"}}"#, found(Identity::Unreadable)),
             (200, r#"{"success":true,"data":{"id":123456789}}"#, found(Identity::Unreadable)),
             (200, r#"{"success":true,"data":{"id":{},"email":"ann@example.com"}}"#, UNREADABLE),
             (200, r#"{"success":false,"data":{"id":123456789,"email":"ann@example.com"}}"#, UNREADABLE),
@@ -136,8 +150,13 @@ async fn a_delete_is_done_only_where_success_is_true() {
             (200, r#"{"data":[],"success":true,"message":"User deleted successfully"}"#, Is(Answer::Done)),
             (200, r#"{"data":[],"success":false,"message":"secret text"}"#, AMBIGUOUS),
             (200, r#"{"success":"true"}"#, AMBIGUOUS),
+            (200, r#"{"success":true,"rows":[1]}"#, AMBIGUOUS),
             (200, "", AMBIGUOUS),
             (204, "", AMBIGUOUS),
+            (404, "", AMBIGUOUS),
+            (404, r#"{"message":"no Route matched with those values"}"#, AMBIGUOUS),
+            (422, r#"{"message":"secret text"}"#, AMBIGUOUS),
+            (401, "", AMBIGUOUS),
             (
                 404,
                 r#"{"message":"User does not exist or is also associated with other broadcasters"}"#,
@@ -149,7 +168,7 @@ async fn a_delete_is_done_only_where_success_is_true() {
                 fails(FailureKind::Refused, Reason::ActiveEntitlement),
             ),
             (400, r#"{"message":"Invalid customerId format"}"#, fails(FailureKind::Rejected, Reason::RequestRejected)),
-            (401, "{}", OURS),
+            (401, r#"{"message":"secret text"}"#, OURS),
             (500, "{}", fails(FailureKind::Ambiguous, Reason::SystemUnavailable)),
         ],
     )
@@ -201,7 +220,7 @@ async fn entitlements_that_clearly_ended_are_left_out_and_all_others_kept() {
         stub.only().line,
         "GET /3.1/entitlements?customerId=123456789&offset=0&limit=20&status=all&offerType=SPAR HTTP/1.1"
     );
-    assert!(client.credential().is_proven());
+    assert!(client.credential().is_proven(), "a row named the customer");
 }
 
 #[tokio::test]
@@ -221,6 +240,11 @@ async fn a_list_that_is_not_recognised_is_never_empty() {
             (200, r#"{"success":false,"data":[]}"#, UNREADABLE),
             (200, r#"{"items":[],"data":[]}"#, UNREADABLE),
             (200, r#"{"items":null}"#, UNREADABLE),
+            (200, r#"{"items":[],"total":0,"offset":0}"#, none()),
+            (200, r#"{"items":[],"total":2}"#, UNREADABLE),
+            (200, r#"{"items":[],"rows":[{"offerId":"S1_PL"}]}"#, UNREADABLE),
+            (200, r#"{"items":[],"message":"secret text"}"#, UNREADABLE),
+            (200, r#"{"items":[],"hasMore":true}"#, UNREADABLE),
             (200, r#"{"data":{}}"#, UNREADABLE),
             (200, "[]", UNREADABLE),
             (200, r#"{"data":[]}"#, UNREADABLE),
@@ -234,6 +258,7 @@ async fn a_list_that_is_not_recognised_is_never_empty() {
         ],
     )
     .await;
+    assert!(!client.credential().is_proven(), "with another publisher's token all lists are empty");
 }
 
 fn page(from: usize, count: usize) -> Value {
@@ -299,7 +324,12 @@ async fn the_first_list_of_the_mediastore_flow_uses_the_customers_token_and_the_
             (200, r#"{"responseData":{},"errors":[]}"#, UNREADABLE),
             (200, r#"{"items":[]}"#, UNREADABLE),
             (401, r#"{"errors":["secret text"]}"#, theirs.clone()),
-            (403, "", theirs),
+            (403, r#"{"errors":["secret text"]}"#, theirs),
+            (401, "", UNREADABLE),
+            (403, "<html>secret text</html>", UNREADABLE),
+            (401, r#"{"message":"no Route matched with those values"}"#, UNREADABLE),
+            (200, r#"{"responseData":{"items":[],"total":1},"errors":[]}"#, UNREADABLE),
+            (200, r#"{"responseData":{"items":[],"pages":[[1]]},"errors":[]}"#, UNREADABLE),
         ],
     )
     .await;
@@ -330,8 +360,11 @@ async fn an_entitlement_ended_by_offer_is_done_only_where_the_result_says_termin
         &[
             (200, r#"{"result":{"offerId":"S1_PL","status":"terminated"},"id":1}"#, Is(Answer::Done)),
             (200, r#"{"result":{"offerId":"S1_PL","status":"terminated"},"error":null,"id":"1"}"#, Is(Answer::Done)),
-            (200, r#"{"result":{"status":"terminated"},"error":false,"id":"1"}"#, Is(Answer::Done)),
-            (200, r#"{"result":{"status":"cancelled"},"id":1}"#, unclear()),
+            (200, r#"{"result":{"offerId":"S1_PL","status":"terminated"},"error":false,"id":"1"}"#, Is(Answer::Done)),
+            (200, r#"{"result":{"status":"terminated"},"error":false,"id":"1"}"#, unclear()),
+            (200, r#"{"result":{"offerId":"S1_PL","status":"cancelled"},"id":1}"#, unclear()),
+            (200, r#"{"result":{"offerId":"S1_PL","status":"terminated"},"id":1,"jsonrpc":"1.0"}"#, AMBIGUOUS),
+            (404, r#"{"result":{"offerId":"S1_PL","status":"terminated"},"id":1}"#, AMBIGUOUS),
             (200, r#"{"result":{},"id":1}"#, unclear()),
             (200, r#"{"result":{"offerId":"S2_PL","status":"terminated"},"id":1}"#, AMBIGUOUS),
             (200, r#"{"result":{"status":"terminated"},"id":2}"#, AMBIGUOUS),
@@ -346,13 +379,15 @@ async fn an_entitlement_ended_by_offer_is_done_only_where_the_result_says_termin
             (200, r#"{"error":{"code":-32602},"id":null}"#, fails(FailureKind::Rejected, Reason::RequestRejected)),
             (200, r#"{"error":{"code":-32603},"id":1}"#, AMBIGUOUS),
             (200, r#"{"error":true,"result":{"status":"terminated"},"id":1}"#, AMBIGUOUS),
-            (500, r#"{"error":{"code":3},"id":1}"#, OURS),
+            (500, r#"{"error":{"code":3},"id":1}"#, fails(FailureKind::Ambiguous, Reason::SystemUnavailable)),
+            (200, r#"{"error":{"code":10},"id":7}"#, AMBIGUOUS),
+            (200, r#"{"error":{"message":"secret text"},"id":1}"#, AMBIGUOUS),
             (
                 500,
                 r#"{"result":{"status":"terminated"},"id":1}"#,
                 fails(FailureKind::Ambiguous, Reason::SystemUnavailable),
             ),
-            (401, "", OURS),
+            (401, "", AMBIGUOUS),
         ],
     )
     .await;
@@ -398,13 +433,18 @@ async fn an_entitlement_with_an_id_is_ended_through_core_where_so_configured() {
         one(StepName::TerminateEntitlement),
         &holding(with_id.clone()),
         &[
-            (200, r#"{"id":77,"status":"terminated"}"#, Is(Answer::Done)),
-            (200, r#"{"id":77,"status":"active"}"#, unclear()),
+            (200, r#"{"id":"7/7","status":"terminated"}"#, Is(Answer::Done)),
+            (200, r#"{"id":"7/7","status":"active"}"#, unclear()),
+            (200, r#"{"id":77,"status":"terminated"}"#, unclear()),
+            (200, r#"{"id":"7/7","offerId":"S2_PL","status":"terminated"}"#, unclear()),
+            (200, r#"{"status":"terminated"}"#, unclear()),
             (200, "{}", unclear()),
             (200, "", AMBIGUOUS),
             (404, r#"{"message":"secret text"}"#, unclear()),
+            (404, "<html>secret text</html>", AMBIGUOUS),
             (422, r#"{"message":"secret text"}"#, fails(FailureKind::Refused, Reason::ActiveEntitlement)),
-            (401, "", OURS),
+            (422, "", AMBIGUOUS),
+            (401, r#"{"message":"secret text"}"#, OURS),
         ],
     )
     .await;
@@ -415,7 +455,7 @@ async fn an_entitlement_with_an_id_is_ended_through_core_where_so_configured() {
         &backend(),
         one(StepName::TerminateEntitlement),
         &holding(managed),
-        &[(422, "{}", fails(FailureKind::Refused, Reason::ExternallyManaged))],
+        &[(422, r#"{"message":"secret text"}"#, fails(FailureKind::Refused, Reason::ExternallyManaged))],
     )
     .await;
     let pass = Entitlement { is_pass: true, ..with_id.clone() };

@@ -68,6 +68,7 @@ fn with_callback(stub: &Stub, url: String, may_be_private: bool) -> Result<Vital
         api_key: "tok-KEY".into(),
         replacement_email_domain: "example.com".into(),
         abandon: Some(Abandon { url, may_be_private, signer: Arc::new(|_| "signed..bytes".to_owned()) }),
+        probe_user: None,
         common: quick(),
     })
 }

@@ -4,7 +4,7 @@ use erasure_worker::job::{Answer, FailureKind, Identity, InputKind, Reason, Spec
 use erasure_worker::systems::easycms::{EasyCms, EasyCmsSettings};
 use erasure_worker::systems::{Facts, System};
 
-use crate::stub::{Expect, Expect::Is, Stub, ask, assert_clean, fails, one, quick, reply, reply_with, rows};
+use crate::stub::{Expect, Expect::Is, Stub, ask, assert_clean, fails, missing, one, quick, reply, reply_with, rows};
 
 const UNREADABLE: Expect = Expect::Fails(FailureKind::Unreadable, Reason::UnreadableReply);
 const AMBIGUOUS: Expect = Expect::Fails(FailureKind::Ambiguous, Reason::UnreadableReply);
@@ -12,11 +12,12 @@ const OURS: Expect = Expect::Fails(FailureKind::UnauthorisedOurs, Reason::System
 const EMAIL: Expect = Expect::Fails(FailureKind::Unreadable, Reason::EmailNotValid);
 const REJECTED: Expect = Expect::Fails(FailureKind::Rejected, Reason::RequestRejected);
 
-const BAD_HEADER: &str = r#"{"OUTPUT":{"response_type":"error","message":"UN-AUTHORIZED - header is set but the header value is not correct!"}}"#;
-const BAD_USER: &str = r#"{"OUTPUT":"UN-AUTHORIZED - _user_name_password_is_set_but_wrong_value!"}"#;
-const BAD_EMAIL: &str = r#"{"OUTPUT":{"response_type":"error","message":"email_is_not_valid"}}"#;
-const NO_ACCOUNT: &str = r#"{"OUTPUT":{"response_type":"error","message":"this_account_does_not_exist_or_your_credentials_do_not_match_this_account"}}"#;
-const TOO_LARGE: &str = r#"{"OUTPUT":{"response_type":"error","message":"Maximum query size is 1 rows per query"}}"#;
+const BAD_HEADER: &str = r#"{"INFO":{},"OUTPUT":{"response_type":"error","message":"UN-AUTHORIZED - header is set but the header value is not correct!"}}"#;
+const BAD_USER: &str = r#"{"INFO":{},"OUTPUT":"UN-AUTHORIZED - _user_name_password_is_set_but_wrong_value!"}"#;
+const BAD_EMAIL: &str = r#"{"INFO":{},"OUTPUT":{"response_type":"error","message":"email_is_not_valid"}}"#;
+const NO_ACCOUNT: &str = r#"{"INFO":{},"OUTPUT":{"response_type":"error","message":"this_account_does_not_exist_or_your_credentials_do_not_match_this_account"}}"#;
+const TOO_LARGE: &str =
+    r#"{"INFO":{},"OUTPUT":{"response_type":"error","message":"Maximum query size is 1 rows per query"}}"#;
 
 pub fn client(stub: &Stub, delete_path: &str) -> EasyCms {
     EasyCms::new(EasyCmsSettings {
@@ -27,6 +28,7 @@ pub fn client(stub: &Stub, delete_path: &str) -> EasyCms {
         username: "shop & co".into(),
         password: "pa$$ w+rd".into(),
         account: "1".into(),
+        probe_email: None,
         common: quick(),
     })
     .expect("client")
@@ -43,7 +45,16 @@ async fn only_a_count_of_zero_says_gone() {
     let stub = Stub::start().await;
     let client = client(&stub, PATH);
     let found = || Is(Answer::Found(Identity::Same));
-    let gone = || Is(Answer::Missing { proven: true });
+    rows(
+        &stub,
+        &client,
+        &spec(),
+        one(StepName::ReadBack),
+        &Facts::default(),
+        &[(200, r#"{"INFO":{},"OUTPUT":{"TOTAL_COUNT":0}}"#, missing(false))],
+    )
+    .await;
+    let gone = || missing(true);
     rows(
         &stub,
         &client,
@@ -51,17 +62,24 @@ async fn only_a_count_of_zero_says_gone() {
         one(StepName::ReadBack),
         &Facts::default(),
         &[
-            (200, r#"{"OUTPUT":{"TOTAL_COUNT":0}}"#, gone()),
-            (200, r#"{"OUTPUT":{"TOTAL_COUNT":"0"}}"#, gone()),
-            (200, r#"{"OUTPUT":{"TOTAL_COUNT":1}}"#, found()),
-            (200, r#"{"OUTPUT":{"TOTAL_COUNT":"2"}}"#, found()),
-            (200, r#"{"OUTPUT":{}}"#, UNREADABLE),
-            (200, r#"{"OUTPUT":{"TOTAL_COUNT":null}}"#, UNREADABLE),
-            (200, r#"{"OUTPUT":{"TOTAL_COUNT":-1}}"#, UNREADABLE),
-            (200, r#"{"OUTPUT":{"TOTAL_COUNT":""}}"#, UNREADABLE),
-            (200, r#"{"OUTPUT":{"TOTAL_COUNT":0,"response_type":"error","message":"secret text"}}"#, UNREADABLE),
-            (200, r#"{"OUTPUT":"0"}"#, UNREADABLE),
-            (200, r#"{"OUTPUT":[]}"#, UNREADABLE),
+            (200, r#"{"INFO":{},"OUTPUT":{"TOTAL_COUNT":1}}"#, found()),
+            (200, r#"{"INFO":{},"OUTPUT":{"TOTAL_COUNT":"2"}}"#, found()),
+            (200, r#"{"INFO":{},"OUTPUT":{"TOTAL_COUNT":0}}"#, gone()),
+            (200, r#"{"INFO":{},"OUTPUT":{"TOTAL_COUNT":"0"}}"#, gone()),
+            (200, r#"{"OUTPUT":{"TOTAL_COUNT":0}}"#, UNREADABLE),
+            (200, r#"{"INFO":{},"OUTPUT":{"TOTAL_COUNT":0,"CUSTOMERS":[{"id":1}]}}"#, UNREADABLE),
+            (200, r#"{"INFO":{},"OUTPUT":{"TOTAL_COUNT":0},"error":"secret text"}"#, UNREADABLE),
+            (200, r#"{"INFO":{},"OUTPUT":{}}"#, UNREADABLE),
+            (200, r#"{"INFO":{},"OUTPUT":{"TOTAL_COUNT":null}}"#, UNREADABLE),
+            (200, r#"{"INFO":{},"OUTPUT":{"TOTAL_COUNT":-1}}"#, UNREADABLE),
+            (200, r#"{"INFO":{},"OUTPUT":{"TOTAL_COUNT":""}}"#, UNREADABLE),
+            (
+                200,
+                r#"{"INFO":{},"OUTPUT":{"TOTAL_COUNT":0,"response_type":"error","message":"secret text"}}"#,
+                UNREADABLE,
+            ),
+            (200, r#"{"INFO":{},"OUTPUT":"0"}"#, UNREADABLE),
+            (200, r#"{"INFO":{},"OUTPUT":[]}"#, UNREADABLE),
             (200, r#"{"INFO":{"total_count":0}}"#, UNREADABLE),
             (200, r#"{"TOTAL_COUNT":0}"#, UNREADABLE),
             (200, "", UNREADABLE),
@@ -70,7 +88,11 @@ async fn only_a_count_of_zero_says_gone() {
             (200, BAD_USER, OURS),
             (200, BAD_EMAIL, EMAIL),
             (200, TOO_LARGE, REJECTED),
-            (500, r#"{"OUTPUT":{"TOTAL_COUNT":0}}"#, fails(FailureKind::Unavailable, Reason::SystemUnavailable)),
+            (
+                500,
+                r#"{"INFO":{},"OUTPUT":{"TOTAL_COUNT":0}}"#,
+                fails(FailureKind::Unavailable, Reason::SystemUnavailable),
+            ),
             (500, BAD_USER, OURS),
         ],
     )
@@ -91,11 +113,15 @@ async fn a_delete_is_done_only_where_the_response_type_says_success() {
         &Facts::default(),
         &[
             (200, done, Is(Answer::Done)),
-            (200, r#"{"OUTPUT":{"response_type":"success"}}"#, Is(Answer::Done)),
-            (200, r#"{"OUTPUT":{"response_type":"success","message":"this_account_does_not_exist_x"}}"#, unclear()),
-            (200, r#"{"OUTPUT":{"message":"customer_acccount_deleted_successfully"}}"#, AMBIGUOUS),
-            (200, r#"{"OUTPUT":"customer_acccount_deleted_successfully"}"#, AMBIGUOUS),
-            (200, r#"{"OUTPUT":{"response_type":"error","message":"secret text"}}"#, AMBIGUOUS),
+            (200, r#"{"INFO":{},"OUTPUT":{"response_type":"success"}}"#, Is(Answer::Done)),
+            (
+                200,
+                r#"{"INFO":{},"OUTPUT":{"response_type":"success","message":"this_account_does_not_exist_x"}}"#,
+                unclear(),
+            ),
+            (200, r#"{"INFO":{},"OUTPUT":{"message":"customer_acccount_deleted_successfully"}}"#, AMBIGUOUS),
+            (200, r#"{"INFO":{},"OUTPUT":"customer_acccount_deleted_successfully"}"#, AMBIGUOUS),
+            (200, r#"{"INFO":{},"OUTPUT":{"response_type":"error","message":"secret text"}}"#, AMBIGUOUS),
             (200, r#"{"response_type":"success"}"#, AMBIGUOUS),
             (200, r#"{"INFO":{}}"#, AMBIGUOUS),
             (200, "", AMBIGUOUS),
@@ -103,19 +129,20 @@ async fn a_delete_is_done_only_where_the_response_type_says_success() {
             (200, NO_ACCOUNT, unclear()),
             (
                 200,
-                r#"{"OUTPUT":"this_account_does_not_exist_or_your_credentials_do_not_match_this_account"}"#,
+                r#"{"INFO":{},"OUTPUT":"this_account_does_not_exist_or_your_credentials_do_not_match_this_account"}"#,
                 unclear(),
             ),
-            (200, r#"{"message":"This_Account_does_not_exist"}"#, unclear()),
-            (200, "this_account_does_not_exist_or_your_credentials_do_not_match_this_account", unclear()),
+            (200, r#"{"message":"This_Account_does_not_exist"}"#, AMBIGUOUS),
+            (200, "this_account_does_not_exist_or_your_credentials_do_not_match_this_account", AMBIGUOUS),
             (200, BAD_HEADER, OURS),
             (200, BAD_USER, OURS),
             (200, "\"UN-AUTHORIZED - something new\"", OURS),
             (200, BAD_EMAIL, EMAIL),
             (200, TOO_LARGE, REJECTED),
             (500, done, fails(FailureKind::Ambiguous, Reason::SystemUnavailable)),
-            (404, "", OURS),
-            (403, "", OURS),
+            (404, done, AMBIGUOUS),
+            (404, "", AMBIGUOUS),
+            (403, "", AMBIGUOUS),
         ],
     )
     .await;
@@ -187,7 +214,7 @@ async fn a_probe_asks_for_nobody_and_tells_a_refused_credential() {
     let stub = Stub::start().await;
     let client = client(&stub, PATH);
     for (body, works) in [
-        (r#"{"OUTPUT":{"TOTAL_COUNT":0}}"#, true),
+        (r#"{"INFO":{},"OUTPUT":{"TOTAL_COUNT":0}}"#, true),
         (BAD_EMAIL, true),
         (BAD_HEADER, false),
         (BAD_USER, false),

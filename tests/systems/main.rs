@@ -14,6 +14,7 @@ mod support;
 mod cleeng;
 mod doors;
 mod easycms;
+mod evidence;
 mod fuzzed;
 mod noise;
 mod stub;

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use erasure_worker::job::{
-    Answer, Failure, FailureKind, Job, JobKey, Kind, Mode, Reason, Spec, Step, StepName, Target,
+    Absence, Answer, Failure, FailureKind, Job, JobKey, Kind, Mode, Reason, Spec, Step, StepName, Target,
 };
 use erasure_worker::systems::http::HttpSettings;
 use erasure_worker::systems::{Call, Facts, System};
@@ -221,6 +221,11 @@ pub enum Expect {
 
 pub fn fails(kind: FailureKind, reason: Reason) -> Expect {
     Expect::Fails(kind, reason)
+}
+
+/// An absence told in the interface's own form: believed, or not.
+pub fn missing(is_vouched: bool) -> Expect {
+    Expect::Is(if is_vouched { Answer::Missing(Absence::vouched()) } else { Answer::Unclear(Reason::Unproven) })
 }
 
 /// Plays each row's reply and compares what was understood.

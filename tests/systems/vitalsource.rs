@@ -4,19 +4,25 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use erasure_worker::job::{
-    Answer, Code, CodeState, Failure, FailureKind, Field, Identity, Reason, Spec, Step, StepName,
+    Absence, Answer, Code, CodeState, Failure, FailureKind, Field, Identity, Reason, Spec, Step, StepName,
 };
 use erasure_worker::systems::vitalsource::{Abandon, VitalSource, VitalSourceSettings, replacement_value};
 use erasure_worker::systems::{Facts, System};
 use serde_json::Value;
 
-use crate::stub::{Expect, Expect::Is, Stub, ask, assert_clean, fails, one, quick, reply, rows};
+use crate::stub::{Expect, Expect::Is, Stub, ask, assert_clean, fails, missing, one, quick, reply, rows};
 
 const UNREADABLE: Expect = Expect::Fails(FailureKind::Unreadable, Reason::UnreadableReply);
 const AMBIGUOUS: Expect = Expect::Fails(FailureKind::Ambiguous, Reason::UnreadableReply);
 const OURS: Expect = Expect::Fails(FailureKind::UnauthorisedOurs, Reason::SystemUnavailable);
 const USER: &str = "<user><guid>GUID-1</guid><reference>REF 1</reference><first-name>Ann</first-name>\
     <last-name/><email>ann@example.com</email></user>";
+const NOT_FOUND: &str =
+    "<error-response><error-code>404</error-code><error-text>Not Found</error-text></error-response>";
+const INVALID: &str =
+    "<error-response><error-code>404</error-code><error-text>Invalid Code</error-text></error-response>";
+const FORBIDDEN: &str =
+    "<error-response><error-code>403</error-code><error-text>Forbidden</error-text></error-response>";
 const BYTES: [u8; 32] = [3; 32];
 
 pub fn client(stub: &Stub) -> VitalSource {
@@ -30,6 +36,7 @@ pub fn client(stub: &Stub) -> VitalSource {
             may_be_private: true,
             signer: Arc::new(|body| format!("signed.{}.bytes", body.len())),
         }),
+        probe_user: None,
         common: quick(),
     })
     .expect("client")
@@ -62,7 +69,8 @@ fn user(identity: Identity) -> Expect {
         identity,
         guid: "GUID-1".into(),
         email: Some("ann@example.com".into()),
-        fields: vec![Field::FirstName, Field::Email, Field::Reference],
+        // The last name is there and empty; of the affiliate nothing is said.
+        fields: vec![Field::FirstName, Field::Affiliate, Field::Email, Field::Reference],
     })
 }
 
@@ -70,7 +78,6 @@ fn user(identity: Identity) -> Expect {
 async fn a_user_is_the_one_named_only_where_the_reply_shows_the_same_identifier() {
     let stub = Stub::start().await;
     let client = client(&stub);
-    let missing = |proven| Is(Answer::Missing { proven });
     let unknown =
         "<error-response><error-code>604</error-code><error-text>User not found</error-text></error-response>";
     let by_guid = account(Some("guid-1"), None);
@@ -81,14 +88,21 @@ async fn a_user_is_the_one_named_only_where_the_reply_shows_the_same_identifier(
         one(StepName::Resolve),
         &Facts::default(),
         &[
-            (404, "", missing(false)),
+            (404, NOT_FOUND, missing(false)),
             (200, unknown, missing(false)),
             (200, USER, user(Identity::Same)),
-            (404, "", missing(true)),
-            (404, "<error-text>Unknown</error-text>", missing(true)),
-            (404, "<!DOCTYPE html><html></html>", missing(false)),
+            (404, NOT_FOUND, missing(true)),
+            (404, "", UNREADABLE),
+            (404, "default backend - 404", UNREADABLE),
+            (404, "<error-text>Unknown</error-text>", UNREADABLE),
+            (404, "<!DOCTYPE html><html></html>", UNREADABLE),
+            (404, "<html><h1>404 Not Found</h1></html>", UNREADABLE),
             (200, unknown, missing(true)),
-            (200, "<error-response><error-code>604</error-code></error-response>", missing(false)),
+            (200, "<error-response><error-code>604</error-code></error-response>", UNREADABLE),
+            (200, "<error-response><error-text>Not Found</error-text></error-response>", UNREADABLE),
+            (410, NOT_FOUND, fails(FailureKind::Rejected, Reason::RequestRejected)),
+            (200, "<user>Service is busy<guid>GUID-1</guid></user>", UNREADABLE),
+            (200, "<user><guid>GUID-1</guid><email><v>ann@example.com</v></email></user>", UNREADABLE),
             (200, "<error-response><error-code>999</error-code></error-response>", UNREADABLE),
             (200, "<error-response><error-code>401</error-code></error-response>", OURS),
             (200, "<user/>", UNREADABLE),
@@ -110,12 +124,8 @@ async fn a_user_is_the_one_named_only_where_the_reply_shows_the_same_identifier(
         one(StepName::Resolve),
         &Facts::default(),
         &[
-            (200, "<user><guid>GUID-2</guid></user>", answer(Identity::Other, "GUID-2", vec![])),
-            (
-                200,
-                "<user><affiliate>A</affiliate></user>",
-                answer(Identity::Unreadable, "guid-1", vec![Field::Affiliate]),
-            ),
+            (200, "<user><guid>GUID-2</guid></user>", answer(Identity::Other, "GUID-2", Field::ALL.to_vec())),
+            (200, "<user><affiliate>A</affiliate></user>", answer(Identity::Unreadable, "guid-1", Field::ALL.to_vec())),
         ],
     )
     .await;
@@ -130,9 +140,9 @@ async fn a_user_is_the_one_named_only_where_the_reply_shows_the_same_identifier(
             (
                 200,
                 "<user><guid>REF 1</guid><reference>other</reference></user>",
-                answer(Identity::Other, "REF 1", vec![Field::Reference]),
+                answer(Identity::Other, "REF 1", Field::ALL.to_vec()),
             ),
-            (200, "<user><guid>G</guid></user>", answer(Identity::Unreadable, "G", vec![])),
+            (200, "<user><guid>G</guid></user>", answer(Identity::Unreadable, "G", Field::ALL.to_vec())),
             (200, "<user><reference>REF 1</reference></user>", UNREADABLE),
         ],
     )
@@ -146,7 +156,7 @@ async fn a_guid_and_a_reference_must_name_one_user() {
     let found = |guid: &str, reference: &str| {
         reply(200, format!("<user><guid>{guid}</guid><reference>{reference}</reference></user>"))
     };
-    let missing = || reply(404, "");
+    let missing = || reply(404, NOT_FOUND);
     let ours = replacement_value(Field::Reference, &BYTES, "example.com");
     let cases = [
         (found("GUID-1", "REF 1"), found("GUID-1", "REF 1"), Identity::Same),
@@ -170,7 +180,7 @@ async fn a_guid_and_a_reference_must_name_one_user() {
     }
     stub.play([missing(), missing()]);
     let answer = ask(&client, &both(), one(StepName::Resolve), &facts).await;
-    assert_eq!(answer, Ok(Answer::Missing { proven: true }));
+    assert_eq!(answer, Ok(Answer::Missing(Absence::vouched())));
 }
 
 #[tokio::test]
@@ -201,7 +211,7 @@ async fn a_code_is_cancelled_only_where_its_read_carries_deactivation_details() 
         ),
         (
             200,
-            "<code><deactivation_details><at>x</at></deactivation_details><user-name>Somebody</user-name></code>",
+            "<code><deactivation_details><at>2026-11-15</at></deactivation_details><user-name>Somebody</user-name></code>",
             is(CodeState::Cancelled, Identity::Unreadable),
         ),
         (
@@ -210,17 +220,31 @@ async fn a_code_is_cancelled_only_where_its_read_carries_deactivation_details() 
             is(CodeState::Active, Identity::Other),
         ),
         (200, "<code/>", is(CodeState::Active, Identity::Unreadable)),
-        (200, "<code><id>CODE/2</id><deactivation-details>x</deactivation-details></code>", UNREADABLE),
+        (
+            200,
+            "<code><deactivation-details>Not Deactivated</deactivation-details></code>",
+            is(CodeState::Active, Identity::Unreadable),
+        ),
+        (200, "<code><deactivation-details>x</deactivation-details></code>", UNREADABLE),
+        (200, "<code>Service is busy<deactivation-details>Deactivated</deactivation-details></code>", UNREADABLE),
+        (200, "<code><id>CODE/2</id><deactivation-details>Deactivated</deactivation-details></code>", UNREADABLE),
         (200, "<codes/>", UNREADABLE),
         (200, "", UNREADABLE),
         (200, "<error-response><error-code>401</error-code></error-response>", OURS),
-        (404, "<error-text>Invalid Code</error-text>", is(CodeState::Unknown, Identity::Unreadable)),
+        (404, "<error-text>Invalid Code</error-text>", UNREADABLE),
+        (404, NOT_FOUND, UNREADABLE),
+        (404, "default backend - 404", UNREADABLE),
         (404, "<html>secret text</html>", UNREADABLE),
         (401, "", OURS),
-        (403, "", fails(FailureKind::Refused, Reason::CodeNotRevoked)),
+        (403, FORBIDDEN, fails(FailureKind::Refused, Reason::CodeNotRevoked)),
+        (403, "", OURS),
     ];
     for name in [StepName::ReadCode, StepName::ReadBackCode] {
+        let client = self::client(&stub);
+        rows(&stub, &client, &both(), one(name), &facts(), &[(404, INVALID, missing(false))]).await;
         rows(&stub, &client, &both(), one(name), &facts(), &table).await;
+        let unknown = is(CodeState::Unknown, Identity::Unreadable);
+        rows(&stub, &client, &both(), one(name), &facts(), &[(404, INVALID, unknown)]).await;
     }
     stub.play([reply(200, "<code/>")]);
     let _ = ask(&client, &both(), one(StepName::ReadCode), &facts()).await;
@@ -249,7 +273,8 @@ async fn a_revoke_is_done_only_where_the_answer_leaves_no_doubt() {
         &[
             (200, "", Is(Answer::Done)),
             (200, " \r\n", Is(Answer::Done)),
-            (200, "<code><deactivation-details>x</deactivation-details></code>", Is(Answer::Done)),
+            (200, "<code><deactivation-details>Deactivated</deactivation-details></code>", Is(Answer::Done)),
+            (200, "<code><deactivation-details>x</deactivation-details></code>", unclear()),
             (200, "<code><redemption-details>x</redemption-details></code>", unclear()),
             (200, "<html>secret text</html>", unclear()),
             (200, "OK", AMBIGUOUS),
@@ -257,11 +282,14 @@ async fn a_revoke_is_done_only_where_the_answer_leaves_no_doubt() {
             (469, "", Is(Answer::AlreadyDone)),
             (422, "<error-text>Code has already been canceled</error-text>", Is(Answer::AlreadyDone)),
             (422, "Code has already been cancelled", Is(Answer::AlreadyDone)),
-            (422, "", unclear()),
-            (404, "<error-text>Invalid Code</error-text>", unclear()),
-            (400, "", unclear()),
-            (401, "", OURS),
-            (403, "", fails(FailureKind::Refused, Reason::CodeNotRevoked)),
+            (422, "", AMBIGUOUS),
+            (404, INVALID, unclear()),
+            (404, "<html>secret text</html>", AMBIGUOUS),
+            (400, "", AMBIGUOUS),
+            (401, "<error-response><error-code>401</error-code></error-response>", OURS),
+            (401, "", AMBIGUOUS),
+            (403, FORBIDDEN, fails(FailureKind::Refused, Reason::CodeNotRevoked)),
+            (403, "", AMBIGUOUS),
             (302, "", OURS),
             (500, "", fails(FailureKind::Ambiguous, Reason::SystemUnavailable)),
         ],
@@ -289,7 +317,8 @@ async fn a_revoke_is_done_only_where_the_answer_leaves_no_doubt() {
 }
 
 fn licences(rows: &str) -> String {
-    format!("<licenses><summary total_products=\"1\"/>{rows}</licenses>")
+    let total = rows.matches("<license").count();
+    format!("<licenses><summary total_products=\"{total}\"/>{rows}</licenses>")
 }
 
 const CREDENTIAL: &str =
@@ -324,7 +353,21 @@ async fn only_licences_whose_date_was_read_and_has_passed_count_as_expired() {
         assert_eq!(seen[1].header("x-vitalsource-access-token"), Some("tok-user"));
         assert_eq!(seen[1].header("x-vitalsource-api-key"), Some("tok-KEY"));
     }
-    for licenses in ["", "<users/>", "{}", "<error-response><error-code>1</error-code></error-response>"] {
+    for licenses in [
+        "",
+        "<users/>",
+        "{}",
+        "<error-response><error-code>1</error-code></error-response>",
+        "<licenses>Service is busy, try again later</licenses>",
+        r#"<licenses total="2"><licence sku="A" expiration="never"/></licenses>"#,
+        r#"<licenses><licence sku="A" expiration="2016-01-01"/></licenses>"#,
+        r#"<licenses><page><license sku="A" expiration="never"/></page></licenses>"#,
+        r#"<licenses><license expiration="2016-01-01"><page><license expiration="never"/></page></license></licenses>"#,
+        r#"<licenses total="2"><license sku="A" expiration="2016-01-01"/></licenses>"#,
+        r#"<licenses><summary total_products="1"/></licenses>"#,
+        r#"<licenses next-page="2"/>"#,
+        r#"<licenses nil="true"/>"#,
+    ] {
         let failure = check(&stub, &client, CREDENTIAL, licenses).await.expect_err("unread");
         assert_eq!(failure.kind, FailureKind::Unreadable, "{licenses}");
     }
@@ -394,10 +437,12 @@ async fn an_overwrite_is_addressed_by_guid_and_an_error_on_200_is_no_success() {
             (200, "<html>secret text</html>", AMBIGUOUS),
             (200, "OK", AMBIGUOUS),
             (204, "", AMBIGUOUS),
-            (400, "", rejected()),
-            (401, "", OURS),
+            (400, "", AMBIGUOUS),
+            (401, "<error-response><error-code>401</error-code></error-response>", OURS),
+            (401, "", AMBIGUOUS),
             (403, "<error-response><error-code>904</error-code></error-response>", OURS),
-            (404, "", Is(Answer::Unclear(Reason::Unproven))),
+            (404, NOT_FOUND, Is(Answer::Unclear(Reason::Unproven))),
+            (404, "", AMBIGUOUS),
             (500, "", fails(FailureKind::Ambiguous, Reason::SystemUnavailable)),
         ],
     )
@@ -428,7 +473,8 @@ async fn the_overwrite_stands_only_where_every_new_value_reads_back() {
         (200, "<user><guid>GUID-1</guid><first-name>DDDDDDDDDDDDDDDD</first-name></user>", stand(false)),
         (200, "<user><guid>GUID-2</guid><first-name>DDDDDDDDDDDDDDDD</first-name><email>dddddddddddddddd@example.com</email></user>",
             UNREADABLE),
-        (404, "", Is(Answer::Missing { proven: true })),
+        (404, NOT_FOUND, missing(true)),
+        (404, "", UNREADABLE),
         (200, "", UNREADABLE),
     ])
     .await;
@@ -549,8 +595,14 @@ async fn a_probe_tells_a_refused_key_and_a_wrong_address_from_a_good_one() {
     let stub = Stub::start().await;
     let client = client(&stub);
     for (status, body, works) in [
-        (404, "", true),
-        (200, "<error-response><error-code>604</error-code></error-response>", true),
+        (404, NOT_FOUND, true),
+        (
+            200,
+            "<error-response><error-code>604</error-code><error-text>User not found</error-text></error-response>",
+            true,
+        ),
+        (404, "", false),
+        (404, "default backend - 404", false),
         (200, "<error-response><error-text>Invalid API key</error-text></error-response>", false),
         (404, "<html></html>", false),
         (401, "", false),

@@ -1,7 +1,7 @@
 //! What the client sends, and what it makes of each reply.
 
 use erasure_worker::job::{
-    Answer, FailureKind, Identity, InputKind, MemberKey, Reason, RowState, Spec, Step, StepName,
+    Absence, Answer, FailureKind, Identity, InputKind, MemberKey, Reason, RowState, Spec, Step, StepName,
 };
 use erasure_worker::systems::System;
 use erasure_worker::systems::zeta::{MemberProof, ZetaClient};
@@ -62,7 +62,7 @@ async fn member_deletes_send_the_proof_the_platform_is_set_to() {
         (MemberProof::Token, None),
     ] {
         let (stub, client) = stub_and(proof).await;
-        stub.replies(204, "");
+        stub.replies(200, r#"{"success":true}"#);
         assert_eq!(step(&client, own(None), StepName::DeleteMember).await, Ok(Answer::Done));
         let seen = stub.one();
         assert_eq!(seen.line, "DELETE /api/profile");
@@ -84,7 +84,7 @@ async fn the_older_name_of_the_otp_field_is_a_setting() {
     let stub = Stub::start().await;
     let mut settings = zeta(&stub.url, MemberProof::Otp);
     settings.otp_field = "otp_code".to_owned();
-    stub.replies(200, "");
+    stub.replies(200, r#"{"success":true}"#);
     assert_eq!(step(&client(settings), own(None), StepName::DeleteMember).await, Ok(Answer::Done));
     assert!(stub.one().body.contains("name=\"otp_code\"\r\n"));
 }
@@ -114,22 +114,29 @@ async fn a_proof_that_was_not_given_is_asked_for_without_a_call() {
 #[tokio::test]
 async fn an_otp_is_requested_with_the_members_token() {
     let (stub, client) = stub_and(MemberProof::Otp).await;
-    stub.replies(200, "sent");
+    stub.replies(200, r#"{"success":true}"#);
     assert_eq!(step(&client, own(None), StepName::RequestOtp).await, Ok(Answer::Done));
     let seen = stub.one();
     assert_eq!(
         (seen.line.as_str(), seen.header("authorization")),
         ("POST /api/profile/otp", Some("Bearer member-token"))
     );
-    for (status, body) in
-        [(401, ""), (403, ""), (200, r#"{"error":"expired_token"}"#), (400, r#"{"error":"invalid_token"}"#)]
-    {
+    for (status, body) in [
+        (401, r#"{"error":"expired_token"}"#),
+        (403, r#"{"name":"forbidden"}"#),
+        (200, r#"{"error":"expired_token"}"#),
+        (400, r#"{"error":"invalid_token"}"#),
+    ] {
         stub.replies(status, body);
         let failure = step(&client, own(None), StepName::RequestOtp).await.expect_err("refused");
         assert_eq!(failure.kind, FailureKind::UnauthorisedTheirs(InputKind::AccessToken), "{status} {body}");
     }
-    stub.replies(504, "");
-    assert_eq!(step(&client, own(None), StepName::RequestOtp).await.expect_err("lost").kind, FailureKind::Ambiguous);
+    // One that may have been sent counts as sent.
+    for (status, body) in [(504, ""), (401, ""), (200, ""), (200, "<html>Sign in</html>"), (200, "sent")] {
+        stub.replies(status, body);
+        let failure = step(&client, own(None), StepName::RequestOtp).await.expect_err("lost");
+        assert_eq!(failure.kind, FailureKind::Ambiguous, "{status} {body}");
+    }
 }
 
 #[tokio::test]
@@ -142,24 +149,43 @@ async fn member_delete_replies_mean_what_the_proof_makes_of_them() {
     let open = (FailureKind::Ambiguous, Reason::UnreadableReply);
     for (proof, status, body, meaning) in [
         (Password, 401, r#"{"error":"expired_token"}"#, token),
-        (Password, 401, "", token),
+        (Password, 401, "", open),
+        (Password, 401, "<html>Sign in with your password</html>", open),
+        (Password, 401, "default backend - 401", open),
+        (Password, 401, r#"{"message":"no Route matched with those values"}"#, open),
         (Password, 401, r#"{"error":"invalid_password"}"#, wrong),
         (Password, 422, r#"{"error":"invalid_request"}"#, wrong),
         (Password, 400, "Current password is wrong", wrong),
-        (Password, 403, "", wrong),
+        (Password, 403, r#"{"error":"forbidden"}"#, wrong),
+        (Password, 403, "", open),
         (Password, 403, r#"{"name":"ExpiredToken"}"#, token),
         (Password, 422, r#"{"error":"otp_required"}"#, malformed),
         (Password, 200, r#"{"success":false,"error":{"message":"wrong password"}}"#, wrong),
         (Otp, 400, r#"{"error":"invalid_request"}"#, otp),
         (Otp, 401, r#"{"error":"invalid_otp"}"#, otp),
         (Otp, 401, r#"{"error":"expired_token"}"#, token),
-        (Otp, 403, "", otp),
+        (Otp, 403, r#"{"name":"forbidden"}"#, otp),
+        (Otp, 403, "", open),
         (Otp, 422, "one-time password expired", otp),
         (Otp, 422, r#"{"errors":[{"message":"access token expired"}]}"#, token),
         (Otp, 422, r#"{"error":"current_password_required"}"#, malformed),
         (Otp, 200, r#"{"success":"false","message":"code expired"}"#, otp),
-        (Token, 403, "", token),
-        (Token, 422, "", malformed),
+        (Token, 403, r#"{"error":"forbidden"}"#, token),
+        (Token, 403, "", open),
+        (Token, 422, r#"{"error":"invalid_request"}"#, malformed),
+        (Token, 422, "", open),
+        (Token, 404, "", open),
+        (Token, 404, "<html><h1>404 Not Found</h1></html>", open),
+        (Password, 200, r#"{"message":"Invalid password","code":"invalid_password"}"#, wrong),
+        (Password, 200, r#"{"errorCode":"invalid_request"}"#, malformed),
+        (Password, 200, r#"{"result":"failed"}"#, malformed),
+        (Token, 200, r#"{"message":"Service is busy"}"#, open),
+        (Token, 200, r#"{"success":true,"rows":[1]}"#, open),
+        (Token, 200, r#"{"data":{"success":true}}"#, open),
+        (Token, 200, "", open),
+        (Token, 204, "", open),
+        (Token, 202, "{}", open),
+        (Token, 200, "null", open),
         (Token, 200, r#"{"success":false}"#, malformed),
         (Token, 200, r#"{"response":{"error":"expired_token"}}"#, token),
         (Token, 200, "<html>Welcome</html>", open),
@@ -171,13 +197,17 @@ async fn member_delete_replies_mean_what_the_proof_makes_of_them() {
         let failure = step(&client, own(None), StepName::DeleteMember).await.expect_err("not done");
         assert_eq!((failure.kind, failure.reason), meaning, "{proof:?} {status} {body}");
     }
-    for (status, body) in [(404, ""), (200, r#"{"success":false,"error":"member not found"}"#)] {
+    for (status, body) in [(404, r#"{"error":"not_found"}"#), (200, r#"{"success":false,"error":"member not found"}"#)]
+    {
         let (stub, client) = stub_and(Token).await;
         stub.replies(status, body);
         assert_eq!(step(&client, own(None), StepName::DeleteMember).await, Ok(Answer::Unclear(Reason::Unproven)));
     }
-    for (status, body) in [(200, ""), (204, ""), (202, "{}"), (200, "null"), (200, r#"{"success":true,"error":null}"#)]
-    {
+    for (status, body) in [
+        (200, r#"{"success":true}"#),
+        (202, r#"{"success":true,"message":"Deleted"}"#),
+        (200, r#"{"success":true,"error":null}"#),
+    ] {
         let (stub, client) = stub_and(Token).await;
         stub.replies(status, body);
         assert_eq!(step(&client, own(None), StepName::DeleteMember).await, Ok(Answer::Done), "{status} {body}");
@@ -189,13 +219,18 @@ async fn program_delete_replies_are_done_only_where_they_say_so() {
     let (stub, client) = stub_and(MemberProof::Password).await;
     let spec = || program(MemberKey::MemberId, "77");
     for (status, body, kind) in [
-        (401, "", FailureKind::UnauthorisedOurs),
-        (403, "", FailureKind::UnauthorisedOurs),
+        (401, r#"{"error":"invalid_token"}"#, FailureKind::UnauthorisedOurs),
+        (401, "", FailureKind::Ambiguous),
+        (403, r#"{"name":"forbidden"}"#, FailureKind::UnauthorisedOurs),
+        (403, "", FailureKind::Ambiguous),
         (302, "", FailureKind::UnauthorisedOurs),
         (200, r#"{"success":false,"error":"invalid_token"}"#, FailureKind::UnauthorisedOurs),
         (200, r#"{"success":false}"#, FailureKind::Rejected),
         (200, "<html></html>", FailureKind::Ambiguous),
-        (422, "", FailureKind::Rejected),
+        (200, "", FailureKind::Ambiguous),
+        (422, r#"{"error":"invalid_request"}"#, FailureKind::Rejected),
+        (422, "", FailureKind::Ambiguous),
+        (404, "", FailureKind::Ambiguous),
         (429, "", FailureKind::RateLimited),
         (503, "", FailureKind::Ambiguous),
     ] {
@@ -203,7 +238,7 @@ async fn program_delete_replies_are_done_only_where_they_say_so() {
         let failure = step(&client, spec(), StepName::DeleteMember).await.expect_err("not done");
         assert_eq!(failure.kind, kind, "{status} {body}");
     }
-    stub.replies(404, "");
+    stub.replies(404, r#"{"error":"not_found"}"#);
     assert_eq!(step(&client, spec(), StepName::DeleteMember).await, Ok(Answer::Unclear(Reason::Unproven)));
     assert!(!client.credential().is_proven());
 }
@@ -240,6 +275,12 @@ async fn a_member_counts_as_the_same_only_in_the_kind_of_id_that_was_named() {
         stub.replies(200, body);
         for name in [StepName::Resolve, StepName::ReadBack] {
             let answer = step(&client, program(key, value), name).await;
+            // After a delete, somebody else's record counts only where it shows why it was found.
+            let shows_why = body == record && [(MemberId, "77"), (IntegrationId, "M-1")].contains(&(key, value));
+            if name == StepName::ReadBack && identity == Other && !shows_why {
+                assert_eq!(answer.expect_err("no evidence").kind, FailureKind::Unreadable, "{value} in {body}");
+                continue;
+            }
             assert_eq!(answer, Ok(Answer::Found(identity)), "{} {value} in {body}", key.as_str());
         }
     }
@@ -261,17 +302,45 @@ async fn a_program_read_carries_the_token_as_a_parameter_and_nothing_else() {
 async fn a_404_is_proven_only_after_the_credential_succeeded() {
     let (stub, client) = stub_and(MemberProof::Password).await;
     let spec = || program(MemberKey::MemberId, "77");
-    stub.replies(404, "");
-    assert_eq!(step(&client, spec(), StepName::ReadBack).await, Ok(Answer::Missing { proven: false }));
-    for (status, body) in [(200, "<html></html>"), (200, ""), (200, "{}"), (200, "[]"), (200, r#"{"success":false}"#)] {
+    stub.replies(404, r#"{"error":"not_found"}"#);
+    assert_eq!(step(&client, spec(), StepName::ReadBack).await, Ok(Answer::Unclear(Reason::Unproven)));
+    for (status, body) in [
+        (200, "<html></html>"),
+        (200, ""),
+        (200, "{}"),
+        (200, "[]"),
+        (200, r#"{"success":false}"#),
+        (200, r#"{"status":"ok"}"#),
+    ] {
         stub.replies(status, body);
         let _ = step(&client, spec(), StepName::Resolve).await;
         assert!(!client.credential().is_proven(), "{body}");
     }
     stub.replies(200, r#"{"member_id":"77"}"#);
     assert_eq!(step(&client, spec(), StepName::Resolve).await, Ok(Answer::Found(Identity::Same)));
-    stub.replies(404, "");
-    assert_eq!(step(&client, spec(), StepName::ReadBack).await, Ok(Answer::Missing { proven: true }));
+    for gone in [r#"{"error":"not_found"}"#, r#"{"name":"member_not_found"}"#, "not_found", "Member not found"] {
+        stub.replies(404, gone);
+        assert_eq!(step(&client, spec(), StepName::ReadBack).await, Ok(Answer::Missing(Absence::vouched())), "{gone}");
+    }
+    for other in [
+        "",
+        "{}",
+        "<html><h1>404 Not Found</h1></html>",
+        "default backend - 404",
+        "404 page not found",
+        "Not Found",
+        r#"{"error":"Not Found"}"#,
+        r#"{"status":404,"error":"not_found","path":"/program/api/members/77"}"#,
+        r#"{"message":"no Route matched with those values"}"#,
+        r#"{"error":["not_found"]}"#,
+        r#"{"error":"not_found","success":true}"#,
+    ] {
+        stub.replies(404, other);
+        let failure = step(&client, spec(), StepName::ReadBack).await.expect_err("something else speaks");
+        assert_eq!(failure.kind, FailureKind::Unreadable, "{other}");
+    }
+    stub.replies(410, r#"{"error":"not_found"}"#);
+    assert!(step(&client, spec(), StepName::ReadBack).await.is_err());
 }
 
 #[tokio::test]
@@ -322,6 +391,8 @@ async fn a_profile_is_read_with_the_members_own_token() {
     stub.replies(404, "");
     assert_eq!(resolve().await, Ok(Answer::Found(Identity::Unreadable)));
     stub.replies(401, "");
+    assert_eq!(resolve().await.expect_err("something else speaks").kind, FailureKind::Unreadable);
+    stub.replies(401, r#"{"error":"expired_token"}"#);
     let failure = resolve().await.expect_err("refused");
     assert_eq!(failure.kind, FailureKind::UnauthorisedTheirs(InputKind::AccessToken));
     assert!(!client.credential().is_proven());
@@ -355,6 +426,9 @@ async fn without_a_possible_read_back_nothing_is_proven_and_nothing_is_sent() {
 async fn a_probe_is_a_read_and_proves_the_token_only_by_a_member_found() {
     let (stub, client_without) = stub_and(MemberProof::Token).await;
     stub.replies(404, "");
+    assert_eq!(client_without.probe().await.expect_err("something else speaks").kind, FailureKind::Unreadable);
+    stub.seen();
+    stub.replies(404, r#"{"error":"not_found"}"#);
     assert_eq!(client_without.probe().await, Ok(()));
     assert!(stub.one().line.starts_with("GET /program/api/members/erasure-worker~probe?"));
     stub.replies(401, "");
@@ -364,7 +438,7 @@ async fn a_probe_is_a_read_and_proves_the_token_only_by_a_member_found() {
     let mut settings = zeta(&stub.url, MemberProof::Token);
     settings.probe_member_id = Some(secret("always"));
     let with = client(settings);
-    stub.replies(404, "");
+    stub.replies(404, r#"{"error":"not_found"}"#);
     assert_eq!(with.probe().await.expect_err("not there").kind, FailureKind::UnauthorisedOurs);
     stub.replies(200, "<html></html>");
     assert_eq!(with.probe().await.expect_err("no record").kind, FailureKind::Unreadable);

@@ -252,7 +252,7 @@ const fn word(answer: &Answer) -> &'static str {
         Answer::AlreadyDone => "already_done",
         Answer::Unclear(_) => "unclear",
         Answer::Found(_) => "found",
-        Answer::Missing { .. } => "missing",
+        Answer::Missing(_) => "missing",
         Answer::Entitlements(_) => "entitlements",
         Answer::User { .. } => "user",
         Answer::Code { .. } => "code",

@@ -75,7 +75,7 @@ fn list(answer: &Answer, flow: &Flow<'_>) -> Go<()> {
     }
 }
 
-/// Nobody by that id: believed once a list, made with the same credential, was answered.
+/// Nobody by that id. What gives access is listed all the same: a list that shows some contradicts it.
 fn absent(flow: &Flow<'_>) -> Go<TargetEnd> {
     list(flow.read(CORE_LIST)?, flow)?;
     flow.fresh(RESOLVE)?;
@@ -149,10 +149,9 @@ fn gone(flow: &Flow<'_>, seq: u64) -> Go<Seen> {
     shows(flow, answer).map_or_else(|| flow.failed(Reason::Unproven, StepName::ReadBack), Ok)
 }
 
-/// A read-back by id: gone, or anonymised (another e-mail, or none). The list was answered to the
-/// same credential, so a 404 is proven. People change their e-mail as well: another one counts only
-/// beside the delete's own success answer, or where its answer was lost and the person was still seen
-/// less than a minute before.
+/// A read-back by id: gone, or anonymised (another e-mail, or none). People change their e-mail as well:
+/// another one counts only beside the delete's own success answer, or where its answer was lost and the person
+/// was still seen less than a minute before.
 fn shows(flow: &Flow<'_>, answer: &Answer) -> Option<Seen> {
     match answer {
         Answer::Missing { .. } | Answer::Found(Identity::Blank) => Some(Seen::Done),

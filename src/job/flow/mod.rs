@@ -163,6 +163,11 @@ impl<'a> Flow<'a> {
 
     /// An answer to a read, whenever it came.
     fn read(&self, step: Step) -> Go<&'a Answer> {
+        self.vouched(step, self.read_any(step)?)
+    }
+
+    /// As [`Flow::read`]; also an absence for which nothing vouches.
+    fn read_any(&self, step: Step) -> Go<&'a Answer> {
         match self.state.get(step) {
             Some(StepState { answer: Some(answer), .. }) => Ok(answer),
             state => Err(self.attempt(step, state)),
@@ -171,10 +176,38 @@ impl<'a> Flow<'a> {
 
     /// An answer to a read made after the entry `seq`.
     fn read_after(&self, step: Step, seq: u64) -> Go<&'a Answer> {
+        self.vouched(step, self.read_any_after(step, seq)?)
+    }
+
+    /// As [`Flow::read_after`]; also an absence for which nothing vouches.
+    fn read_any_after(&self, step: Step, seq: u64) -> Go<&'a Answer> {
         match self.state.get(step) {
             Some(StepState { answer: Some(answer), seq: answered, failure: None, .. }) if *answered > seq => Ok(answer),
             state => Err(self.attempt(step, state)),
         }
+    }
+
+    /// An absence for which nothing vouches is no answer. It is looked at a few times, as another job may have
+    /// shown by then that address and credential find somebody; then the target ends as unproven.
+    fn vouched(&self, step: Step, answer: &'a Answer) -> Go<&'a Answer> {
+        let Answer::Unclear(Reason::Unproven) = answer else { return Ok(answer) };
+        match self.looks_again(step) {
+            Some(next) => Err(next),
+            None => self.failed(Reason::Unproven, step.name),
+        }
+    }
+
+    /// Another look at what nothing vouches for; `None` after a few.
+    fn looks_again(&self, step: Step) -> Option<Next> {
+        let state = self.state.get(step)?;
+        if state.answers >= FEW {
+            return None;
+        }
+        let until = state.answered_at.plus(self.pause(state.answers));
+        if self.now < until {
+            return Some(Next::Wait { until, why: Why::Pending });
+        }
+        Some(self.attempt(step, Some(state)))
     }
 
     /// An answer made after the step `acted` was: one that is final, or the last one before
@@ -182,7 +215,7 @@ impl<'a> Flow<'a> {
     /// waited for.
     fn poll_after(&self, step: Step, acted: Step, is_final: impl Fn(&Answer) -> bool) -> Go<&'a Answer> {
         let acted = self.state.get(acted);
-        let answer = self.read_after(step, acted.map_or(0, |acted| acted.seq))?;
+        let answer = self.read_any_after(step, acted.map_or(0, |acted| acted.seq))?;
         if is_final(answer) {
             return Ok(answer);
         }

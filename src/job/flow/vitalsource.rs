@@ -39,7 +39,7 @@ pub(super) fn next(flow: &Flow<'_>) -> Go<TargetEnd> {
         flow.read(Step::item(StepName::ReadCode, item))?;
     }
     let Answer::User { .. } = resolved else {
-        return nobody(flow, matches!(resolved, Answer::Missing { proven: true }));
+        return nobody(flow);
     };
     if !flow.state.touched {
         owners(flow)?;
@@ -51,6 +51,9 @@ pub(super) fn next(flow: &Flow<'_>) -> Go<TargetEnd> {
     }
     for item in flow.state.done_prefix(StepName::RevokeCode)..codes {
         revoke(flow, item, codes)?;
+    }
+    for item in flow.state.done_prefix(StepName::ReadBackCode)..codes {
+        revoked(flow, item)?;
     }
     let is_overwritten = flow.state.get(OVERWRITE).is_some_and(StepState::is_done);
     if !is_overwritten {
@@ -92,13 +95,11 @@ fn values(flow: &Flow<'_>, overwrite: &BTreeSet<Field>) -> Go<()> {
     flow.verified(OVERWRITE, shows)
 }
 
-/// No user by that name: with a proven credential and codes that are not active, there is nothing.
-fn nobody(flow: &Flow<'_>, proven: bool) -> Go<TargetEnd> {
-    let mut proven = proven;
+/// No user by that name: with codes that are not active, there is nothing.
+fn nobody(flow: &Flow<'_>) -> Go<TargetEnd> {
     for state in flow.state.all(StepName::ReadCode) {
         match &state.answer {
-            Some(Answer::Code { state: CodeState::Unknown, .. }) => {}
-            Some(Answer::Code { state: CodeState::Cancelled, .. }) => proven = true,
+            Some(Answer::Code { state: CodeState::Unknown | CodeState::Cancelled, .. }) => {}
             // A live code cannot be shown to be this person's: there is nobody to compare with.
             Some(Answer::Code { state: CodeState::Active, .. }) => {
                 return flow.refused(Reason::IdentityMismatch, StepName::ReadCode);
@@ -110,15 +111,11 @@ fn nobody(flow: &Flow<'_>, proven: bool) -> Go<TargetEnd> {
     // Found before: the name that the job has may lead nowhere while the user is there.
     if flow.state.guid().is_some() {
         flow.fresh(READ_BACK)?;
-        if !matches!(flow.read(READ_BACK)?, Answer::Missing { .. }) {
+        if !matches!(flow.read(READ_BACK)?, Answer::Missing(_)) {
             return flow.refused(Reason::IdentityMismatch, StepName::Resolve);
         }
     }
-    match (proven, flow.is_preview()) {
-        (true, true) => Ok(flow.previewed()),
-        (true, false) => Ok(TargetEnd::well(TargetOutcome::Absent)),
-        (false, _) => flow.failed(Reason::Unproven, StepName::Resolve),
-    }
+    Ok(if flow.is_preview() { flow.previewed() } else { TargetEnd::well(TargetOutcome::Absent) })
 }
 
 /// A user of whom nothing was stored that would have to be overwritten: it must still read so.
@@ -161,7 +158,7 @@ fn revoke(flow: &Flow<'_>, item: u32, codes: u32) -> Go<()> {
     owner(flow, flow.state.get(read).and_then(|state| state.answer.as_ref()))?;
     let read_back = |seq| match flow.read_after(look, seq)? {
         Answer::Code { state: CodeState::Active, .. } => Ok(Seen::NotDone),
-        // The user was read with the same key, so an unknown code is proven not to exist.
+        // A client says so only where something vouches for it.
         Answer::Code { state: CodeState::Cancelled | CodeState::Unknown, .. } => Ok(Seen::Done),
         _ => flow.failed(Reason::UnreadableReply, StepName::ReadBackCode),
     };
@@ -171,6 +168,23 @@ fn revoke(flow: &Flow<'_>, item: u32, codes: u32) -> Go<()> {
     let act =
         Act { step, basis: &[RESOLVE, read], rewrites: None, ahead: codes - item, item_read: Some(StepName::ReadCode) };
     flow.act(act, read_back, unclear).map(|_| ())
+}
+
+/// A revoke is told by an answer without a word in it, which anything that stands before the system can give
+/// as well: only the code's own read says that it is cancelled. The system may need a moment to show it.
+fn revoked(flow: &Flow<'_>, item: u32) -> Go<()> {
+    let revoke = Step::item(StepName::RevokeCode, item);
+    let look = Step::item(StepName::ReadBackCode, item);
+    // One that a read-back settled was looked at before it was settled.
+    let is_settled = flow.state.get(revoke).is_some_and(|state| state.settled_done);
+    match flow.read_after(look, if is_settled { 0 } else { flow.seq(revoke) })? {
+        Answer::Code { state: CodeState::Cancelled | CodeState::Unknown, .. } => Ok(()),
+        Answer::Code { state: CodeState::Active, .. } => match flow.looks_again(look) {
+            Some(next) => Err(next),
+            None => flow.refused(Reason::CodeNotRevoked, StepName::RevokeCode),
+        },
+        _ => flow.failed(Reason::UnreadableReply, StepName::ReadBackCode),
+    }
 }
 
 /// No unexpired licence is left. A revoked one may linger in the list for a moment, so it is looked

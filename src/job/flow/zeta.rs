@@ -1,10 +1,10 @@
 //! Zeta Loyalty, four ways: Program API, Member API (password, one-time password, token), deletion
 //! file, and by hand.
 //!
-//! The rule it keeps: a 404 counts as gone only with a credential that has succeeded elsewhere; a
+//! The rule it keeps: an absence counts as gone only where something vouches for it; a
 //! deletion whose answer was lost and that nothing can read back is `unproven`, never erased.
 
-use super::{Act, Ask, Evidence, Flow, Go, MOST_ASKS, MemberProof, Next, OTP_PAUSE, Seen, Why};
+use super::{Act, Ask, Evidence, Flow, Go, MOST_ASKS, MemberProof, Next, OTP_PAUSE, Seen};
 use crate::job::model::{Member, MemberKey, Spec};
 use crate::job::outcome::{InputKind, Reason, TargetEnd, TargetOutcome};
 use crate::job::state::StepState;
@@ -111,20 +111,10 @@ fn by_member(flow: &Flow<'_>, member: Option<&Member>, given: &Given) -> Go<Targ
 /// and nobody need be asked for another. A 404 that is not proven is looked at a few times, then
 /// left to the Member API.
 fn gone_before(flow: &Flow<'_>) -> Go<bool> {
-    match flow.read(RESOLVE_BY_PROGRAM)? {
+    match flow.read_any(RESOLVE_BY_PROGRAM)? {
         Answer::Found(identity) => flow.same_person(*identity).map(|_| false),
-        Answer::Missing { proven: true } => Ok(true),
-        Answer::Missing { proven: false } => {
-            let Some(state) = flow.state.get(RESOLVE_BY_PROGRAM) else { return Ok(false) };
-            if state.answers >= super::FEW {
-                return Ok(false);
-            }
-            let until = state.answered_at.plus(flow.pause(state.answers));
-            if flow.now < until {
-                return Err(Next::Wait { until, why: Why::Pending });
-            }
-            Err(flow.attempt(RESOLVE_BY_PROGRAM, Some(state)))
-        }
+        Answer::Missing(_) => Ok(true),
+        Answer::Unclear(_) => flow.looks_again(RESOLVE_BY_PROGRAM).map_or(Ok(false), Err),
         _ => Ok(false),
     }
 }
@@ -228,11 +218,11 @@ fn by_import(flow: &Flow<'_>, member: &Member) -> Go<TargetEnd> {
     let is_gone = |answer: &Answer| shows(flow, answer) == Some(Seen::Done);
     match row {
         RowState::Deleted => {
-            // The result file is a success answer; a 404 whose credential is unproven contradicts nothing.
-            let answer = flow
-                .poll_after(READ_BACK, RESULT, |answer| matches!(answer, Answer::Missing { .. }) || is_gone(answer))?;
+            // The result file is a success answer; an absence for which nothing vouches contradicts nothing.
+            let unproven = |answer: &Answer| matches!(answer, Answer::Unclear(Reason::Unproven));
+            let answer = flow.poll_after(READ_BACK, RESULT, |answer| unproven(answer) || is_gone(answer))?;
             match answer {
-                Answer::Missing { .. } => Ok(TargetEnd::well(TargetOutcome::Erased)),
+                answer if unproven(answer) => Ok(TargetEnd::well(TargetOutcome::Erased)),
                 answer if is_gone(answer) => Ok(TargetEnd::well(TargetOutcome::Erased)),
                 _ => flow.failed(Reason::NotGone, StepName::ReadBack),
             }
@@ -278,30 +268,20 @@ fn by_hand(flow: &Flow<'_>) -> Go<TargetEnd> {
     Err(flow.attempt(READ_BACK, Some(state)))
 }
 
-/// Whether the Program API shows the member named; an unproven 404 is looked at a few times more.
+/// Whether the Program API shows the member named.
 fn somebody(flow: &Flow<'_>) -> Go<bool> {
     match flow.read(RESOLVE)? {
         Answer::Found(identity) => flow.same_person(*identity),
-        Answer::Missing { proven: true } => Ok(false),
-        Answer::Missing { proven: false } => {
-            let Some(state) = flow.state.get(RESOLVE) else { return Err(Next::Call(RESOLVE)) };
-            if state.answers >= super::FEW {
-                return flow.failed(Reason::Unproven, StepName::Resolve);
-            }
-            let until = state.answered_at.plus(flow.pause(state.answers));
-            if flow.now < until {
-                return Err(Next::Wait { until, why: Why::Pending });
-            }
-            Err(flow.attempt(RESOLVE, Some(state)))
-        }
+        Answer::Missing(_) => Ok(false),
         _ => flow.failed(Reason::UnreadableReply, StepName::Resolve),
     }
 }
 
 /// As [`somebody`], for the deletion file: an unproven 404 just goes into the file.
 fn somebody_or_unproven(flow: &Flow<'_>) -> Go<bool> {
-    match flow.read(RESOLVE)? {
-        Answer::Missing { proven } => Ok(!proven),
+    match flow.read_any(RESOLVE)? {
+        Answer::Missing(_) => Ok(false),
+        Answer::Unclear(Reason::Unproven) => Ok(true),
         Answer::Found(identity) => flow.same_person(*identity),
         _ => flow.failed(Reason::UnreadableReply, StepName::Resolve),
     }
@@ -311,23 +291,21 @@ fn nobody(flow: &Flow<'_>) -> TargetEnd {
     if flow.is_preview() { flow.previewed() } else { TargetEnd::well(TargetOutcome::Absent) }
 }
 
-/// A Program read-back. A 404 counts where the credential is proven: by another call of this
-/// worker's, or by this target's own (its first read found the member, or its delete was accepted).
-/// Another member is shown where the one named is gone and the other's kind of id has the same value, but
-/// also where the record named has become a part of another one: that proves nothing by itself.
+/// A Program read-back. That this target's own first read found the member vouches for nothing any more:
+/// the address or the credential may be another one by now. Another member is shown where the one named is gone
+/// and the other's kind of id has the same value, but also where the record named has become a part of another
+/// one: that proves nothing by itself.
 fn shows(flow: &Flow<'_>, answer: &Answer) -> Option<Seen> {
-    let by_program = !matches!(flow.target.spec, Spec::LoyaltyMember { .. });
-    let found_before = |step| flow.state.get(step).is_some_and(|state| matches!(state.answer, Some(Answer::Found(_))));
+    let by_member = matches!(flow.target.spec, Spec::LoyaltyMember { .. });
     let accepted = flow.state.get(DELETE).is_some_and(|state| matches!(state.answer, Some(Answer::Done)));
     let row_deleted = flow.state.get(RESULT).is_some_and(|state| state.answer == Some(Answer::Row(RowState::Deleted)));
-    let found = found_before(if by_program { RESOLVE } else { RESOLVE_BY_PROGRAM });
     match answer {
-        Answer::Missing { proven } if *proven || found || (by_program && accepted) => Some(Seen::Done),
+        Answer::Missing(_) => Some(Seen::Done),
         Answer::Found(Identity::Other) if accepted || row_deleted => Some(Seen::Done),
         Answer::Found(Identity::Other) => None,
         Answer::Found(_) => Some(Seen::NotDone),
-        // The Member API's own success answer stands by itself.
-        Answer::Missing { .. } if accepted => Some(Seen::Done),
+        // The Member API's own success answer stands by itself, and an absence contradicts nothing.
+        Answer::Unclear(Reason::Unproven) if by_member && accepted => Some(Seen::Done),
         _ => None,
     }
 }

@@ -6,10 +6,12 @@
 use std::collections::HashSet;
 
 use secrecy::{ExposeSecret, SecretString};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::super::compare::id_text;
-use super::super::http::{Effect, Reply, Request};
+use super::super::form::{self, List};
+use super::super::http::{Effect, Request};
+use super::interface::{self, Rpc, Spoken};
 use super::{Cleeng, Customer, Termination};
 use crate::job::{Answer, Entitlement, Failure, FailureKind, InputKind, Reason};
 
@@ -39,15 +41,23 @@ impl Cleeng {
         for _ in 0..MAX_PAGES {
             let page = self.entitlements_page(who.id.expose_secret(), offset)?;
             let reply = self.http.send(page, Effect::Read).await?;
-            let rows = match reply.status() {
-                200 => rows(&reply).ok_or_else(|| reply.unreadable(Effect::Read))?,
-                404 => return Err(reply.unreadable(Effect::Read)),
-                _ => return Err(reply.failure(Effect::Read)),
+            let unreadable = || reply.unreadable(Effect::Read);
+            let List { rows, total } = match (interface::core(&reply), reply.status()) {
+                (Some(Spoken::Well(body)), _) => rows(body).ok_or_else(unreadable)?,
+                (Some(Spoken::Refused(_)), 404 | 422) => return Err(unreadable()),
+                (Some(Spoken::Refused(_)), _) => return Err(reply.failure(Effect::Read)),
+                (None, _) => return Err(reply.foreign(Effect::Read)),
             };
-            let new = list.add(&rows, who).ok_or_else(|| reply.unreadable(Effect::Read))?;
+            let new = list.add(&rows, who).ok_or_else(unreadable)?;
             // More rows than asked for, and the same again: the server lists everything at once.
             if rows.len() < PAGE || (new == 0 && rows.len() > PAGE) {
-                self.credential.prove();
+                if total.is_some_and(|total| total != list.seen.len() && total != offset + rows.len()) {
+                    return Err(unreadable());
+                }
+                // An empty list says nothing: with another publisher's token it is empty for everybody.
+                if list.is_theirs {
+                    self.credential.prove();
+                }
                 return Ok(Answer::Entitlements(list.entitlements));
             }
             if new == 0 {
@@ -63,24 +73,22 @@ impl Cleeng {
         let url = self.mediastore.join("/customers/{id}/offers", &[who.id.expose_secret()])?;
         let request = Request::get(url).accept("application/json").bearer(token).long_reply();
         let reply = self.http.send(request, Effect::Read).await?;
-        match reply.status() {
-            200 => {
-                let unreadable = || reply.unreadable(Effect::Read);
-                let body: Value = reply.json().ok_or_else(unreadable)?;
-                let no_errors = match body.get("errors") {
-                    None | Some(Value::Null) => true,
-                    Some(Value::Array(errors)) => errors.is_empty(),
-                    Some(_) => false,
-                };
-                let rows = body.pointer("/responseData/items").and_then(Value::as_array).filter(|_| no_errors);
+        let unreadable = || reply.unreadable(Effect::Read);
+        match (interface::media_store(&reply), reply.status()) {
+            (Some(Spoken::Well(data)), _) => {
+                let List { rows, total } = form::list(data, "items", &[]).ok_or_else(unreadable)?;
                 let mut list = Collected::default();
-                list.add(rows.ok_or_else(unreadable)?, who).ok_or_else(unreadable)?;
+                list.add(&rows, who)
+                    .filter(|_| total.is_none_or(|total| total == rows.len()))
+                    .ok_or_else(unreadable)?;
                 Ok(Answer::Entitlements(list.entitlements))
             }
-            status @ (401 | 403) => {
+            (Some(Spoken::Refused(_)), status @ (401 | 403)) => {
                 Err(Failure::new(FailureKind::UnauthorisedTheirs(InputKind::CustomerToken), Reason::InputRefused)
                     .with_note(format!("HTTP {status}")))
             }
+            // Not in the interface's own form: no word on the customer's token, and none on ours.
+            (None, 200..300 | 400..500) => Err(unreadable()),
             _ => Err(reply.failure(Effect::Read)),
         }
     }
@@ -103,17 +111,17 @@ impl Cleeng {
                 .json(&json!({ "terminationType": "userCancel" }))
         };
         let reply = self.http.send(self.as_publisher(request), Effect::Change).await?;
-        match reply.status() {
-            200 => {
-                let body: Value = reply.json().ok_or_else(|| reply.unreadable(Effect::Change))?;
-                let resource = body.as_object().ok_or_else(|| reply.unreadable(Effect::Change))?;
-                self.credential.prove();
-                Ok(ended(resource.get("status")))
+        match (interface::core(&reply), reply.status()) {
+            (Some(Spoken::Well(resource)), _) => {
+                let is_it = resource.get("id").and_then(id_text).is_some_and(|shown| shown == id)
+                    && resource.get("offerId").is_none_or(|offer| id_text(offer) == Some(entitlement.offer_id.clone()));
+                Ok(if is_it { ended(resource.get("status")) } else { Answer::Unclear(Reason::ActiveEntitlement) })
             }
-            404 => Ok(Answer::Unclear(Reason::ActiveEntitlement)),
-            400 | 409 | 422 if entitlement.externally_managed => Err(refused(Reason::ExternallyManaged)),
-            422 => Err(refused(Reason::ActiveEntitlement)),
-            _ => Err(reply.failure(Effect::Change)),
+            (Some(_), 404) => Ok(Answer::Unclear(Reason::ActiveEntitlement)),
+            (Some(_), 400 | 409 | 422) if entitlement.externally_managed => Err(refused(Reason::ExternallyManaged)),
+            (Some(_), 422) => Err(refused(Reason::ActiveEntitlement)),
+            (Some(_), _) => Err(reply.failure(Effect::Change)),
+            (None, _) => Err(reply.foreign(Effect::Change)),
         }
     }
 
@@ -135,22 +143,14 @@ impl Cleeng {
             "id": 1,
         }));
         let reply = self.http.exchange(request, Effect::Change).await?;
-        let body = reply.json::<Value>();
-        let Some(body) = body.as_ref().and_then(Value::as_object) else {
-            return Err(reply.failure(Effect::Change));
-        };
-        match body.get("error") {
-            None | Some(Value::Null | Value::Bool(false)) => {}
-            Some(error) => return Err(rpc_failure(error, entitlement, &reply)),
-        }
-        let ours = matches!(body.get("id").and_then(id_text).as_deref(), Some("1"));
-        let result = body.get("result").and_then(Value::as_object);
-        let (Some(result), true, 200) = (result, ours, reply.status()) else {
-            return Err(reply.failure(Effect::Change));
-        };
-        match result.get("offerId").and_then(id_text) {
-            Some(offer) if offer != entitlement.offer_id => Err(reply.unreadable(Effect::Change)),
-            _ => Ok(ended(result.get("status"))),
+        match interface::rpc(&reply) {
+            Some(Rpc::Result(result)) => match result.get("offerId").and_then(id_text) {
+                Some(offer) if offer != entitlement.offer_id => Err(reply.unreadable(Effect::Change)),
+                Some(_) => Ok(ended(result.get("status"))),
+                None => Ok(Answer::Unclear(Reason::ActiveEntitlement)),
+            },
+            Some(Rpc::Error(code)) => Err(rpc_failure(code, entitlement)),
+            None => Err(reply.foreign(Effect::Change)),
         }
     }
 }
@@ -170,39 +170,26 @@ fn refused(reason: Reason) -> Failure {
 /// The documented codes: 3 bad publisher token, 4 bad offer, 8, 10 bad or unknown e-mail, 16 bad
 /// argument. 4 and 8 speak of the offer's state, which the next list shows; 16 and JSON-RPC's own
 /// codes for malformed calls speak of the request. Any other may come after the work was done.
-fn rpc_failure(error: &Value, entitlement: &Entitlement, reply: &Reply) -> Failure {
-    let code = error.get("code").and_then(id_text).and_then(|code| code.parse::<i64>().ok());
+fn rpc_failure(code: i64, entitlement: &Entitlement) -> Failure {
     let failure = match code {
-        Some(3) => Failure::new(FailureKind::UnauthorisedOurs, Reason::SystemUnavailable),
-        Some(10) => refused(Reason::IdentityMismatch),
-        Some(4 | 8 | 16) if entitlement.externally_managed => refused(Reason::ExternallyManaged),
-        Some(4 | 8) => refused(Reason::ActiveEntitlement),
-        Some(16 | -32_700 | -32_602..=-32_600) => Failure::new(FailureKind::Rejected, Reason::RequestRejected),
-        Some(_) | None if entitlement.externally_managed && reply.status() < 500 => refused(Reason::ExternallyManaged),
-        Some(_) => Failure::new(FailureKind::Ambiguous, Reason::UnreadableReply),
-        None => return reply.failure(Effect::Change),
+        3 => Failure::new(FailureKind::UnauthorisedOurs, Reason::SystemUnavailable),
+        10 => refused(Reason::IdentityMismatch),
+        4 | 8 | 16 if entitlement.externally_managed => refused(Reason::ExternallyManaged),
+        4 | 8 => refused(Reason::ActiveEntitlement),
+        16 | -32_700 | -32_602..=-32_600 => Failure::new(FailureKind::Rejected, Reason::RequestRejected),
+        _ if entitlement.externally_managed => refused(Reason::ExternallyManaged),
+        _ => Failure::new(FailureKind::Ambiguous, Reason::UnreadableReply),
     };
-    match code {
-        Some(code) => failure.with_note(format!("JSON-RPC error {code}")),
-        None => failure,
-    }
+    failure.with_note(format!("JSON-RPC error {code}"))
 }
 
 /// The rows of a Core list in either of the shapes known, `{"items"}` or `{"success": true, "data"}`;
 /// `None` for anything else.
-pub(super) fn rows(reply: &Reply) -> Option<Vec<Value>> {
-    let mut body: Value = reply.json()?;
-    let success = body.get("success").map(|success| success == &Value::Bool(true));
-    match (body.get("items").is_some(), body.get("data").is_some(), success) {
-        (true, false, None | Some(true)) => take_array(body.get_mut("items")),
-        (false, true, Some(true)) => take_array(body.get_mut("data")),
-        _ => None,
-    }
-}
-
-fn take_array(value: Option<&mut Value>) -> Option<Vec<Value>> {
-    match value.map(Value::take) {
-        Some(Value::Array(rows)) => Some(rows),
+pub(super) fn rows(body: Map<String, Value>) -> Option<List> {
+    let success = body.get("success") == Some(&Value::Bool(true));
+    match (body.contains_key("items"), body.contains_key("data")) {
+        (true, false) => form::list(body, "items", &["success"]),
+        (false, true) if success => form::list(body, "data", &["success"]),
         _ => None,
     }
 }
@@ -210,6 +197,8 @@ fn take_array(value: Option<&mut Value>) -> Option<Vec<Value>> {
 #[derive(Default)]
 struct Collected {
     seen: HashSet<String>,
+    /// A row named the customer.
+    is_theirs: bool,
     entitlements: Vec<Entitlement>,
 }
 
@@ -223,10 +212,11 @@ impl Collected {
                 continue;
             }
             new += 1;
-            if let Some(customer) = row.get("customerId").filter(|id| !id.is_null())
-                && id_text(customer)? != who.id.expose_secret()
-            {
-                return None;
+            if let Some(customer) = row.get("customerId").filter(|id| !id.is_null()) {
+                if id_text(customer)? != who.id.expose_secret() {
+                    return None;
+                }
+                self.is_theirs = true;
             }
             if let Some(entitlement) = read_row(row)?
                 && !self

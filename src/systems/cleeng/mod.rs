@@ -1,22 +1,26 @@
 //! Cleeng: who a customer is, what gives access, ending it, anonymising, and reading back.
 //!
 //! The rule it keeps: a 404 on a delete is never "gone", a list that is not recognised is never
-//! empty, and a customer that cannot be compared is never the one named.
+//! empty, and a customer that cannot be compared is never the one named. Whether it is Cleeng that
+//! speaks at all is known in one place, `interface`.
 //!
 //! Sources: the vendor's Core API 3.1 and JSON-RPC references and its MediaStore SDK. What those
 //! leave open (list shapes, how an anonymised customer reads) is read tolerantly and decided
 //! against success.
 
 mod entitlements;
+mod interface;
 
 use async_trait::async_trait;
 use secrecy::{ExposeSecret, SecretString};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::compare::{email_identity, id_text};
-use super::http::{Base, BuildError, Effect, Http, HttpSettings, Reply, Request, check_credential};
+use super::form::{holds_only, says_something};
+use super::http::{Base, BuildError, Effect, Http, HttpSettings, Request, check_credential};
 use super::{Call, Credential, System};
 use crate::job::{Answer, Failure, FailureKind, Identity, Kind, Reason, Spec, Step, StepName};
+use interface::Spoken;
 
 /// How subscriptions that carry an id are terminated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -43,6 +47,8 @@ pub struct CleengSettings {
     pub publisher_token: SecretString,
     /// How to terminate.
     pub termination: Termination,
+    /// A customer who is always there, for the probe: only somebody who is shown proves the token.
+    pub probe_customer_id: Option<SecretString>,
     /// Time-outs.
     pub common: HttpSettings,
 }
@@ -55,6 +61,7 @@ pub struct Cleeng {
     mediastore: Base,
     token: SecretString,
     termination: Termination,
+    probe_customer_id: Option<SecretString>,
     http: Http,
     credential: Credential,
 }
@@ -77,7 +84,8 @@ impl Cleeng {
             mediastore,
             token: settings.publisher_token,
             termination: settings.termination,
-            credential: Credential::default(),
+            credential: Credential::new(settings.probe_customer_id.is_some()),
+            probe_customer_id: settings.probe_customer_id,
         })
     }
 
@@ -89,10 +97,14 @@ impl Cleeng {
     async fn customer(&self, who: &Customer<'_>, step: StepName) -> Result<Answer, Failure> {
         let request = Request::get(self.core.join("/customers/{id}", &[who.id.expose_secret()])?);
         let reply = self.http.send(self.as_publisher(request), Effect::Read).await?;
-        match reply.status() {
-            200 => {
-                let verdict = read_customer(&reply, who)?;
-                if matches!(verdict, Verdict::Email(Identity::Same | Identity::Other | Identity::Blank)) {
+        let spoken = interface::core(&reply).ok_or_else(|| reply.foreign(Effect::Read))?;
+        if let Some(gone) = spoken.gone(reply.status()) {
+            return Ok(self.credential.absence(gone));
+        }
+        match (&spoken, reply.status()) {
+            (Spoken::Well(body), _) => {
+                let verdict = read_customer(body, who).ok_or_else(|| reply.unreadable(Effect::Read))?;
+                if matches!(verdict, Verdict::OtherRecord | Verdict::Email(Identity::Same | Identity::Other)) {
                     self.credential.prove();
                 }
                 match verdict {
@@ -102,8 +114,8 @@ impl Cleeng {
                     Verdict::Email(identity) => Ok(Answer::Found(identity)),
                 }
             }
-            404 => Ok(Answer::Missing { proven: self.credential.is_proven() && is_own_answer(&reply) }),
-            _ => Err(reply.failure(Effect::Read)),
+            (Spoken::Refused(_), 404 | 422) => Err(reply.unreadable(Effect::Read)),
+            (Spoken::Refused(_), _) => Err(reply.failure(Effect::Read)),
         }
     }
 
@@ -112,13 +124,17 @@ impl Cleeng {
     async fn delete(&self, who: &Customer<'_>) -> Result<Answer, Failure> {
         let request = Request::delete(self.core.join("/customers/{id}", &[who.id.expose_secret()])?);
         let reply = self.http.send(self.as_publisher(request), Effect::Change).await?;
-        match reply.status() {
-            200 if reply.json::<Value>().is_some_and(|body| body.get("success") == Some(&Value::Bool(true))) => {
+        let spoken = interface::core(&reply).ok_or_else(|| reply.foreign(Effect::Change))?;
+        match (&spoken, reply.status()) {
+            (Spoken::Well(body), _) if is_deleted(body) => {
                 self.credential.prove();
                 Ok(Answer::Done)
             }
-            404 => Ok(Answer::Unclear(Reason::SharedCustomer)),
-            422 => Err(Failure::new(FailureKind::Refused, Reason::ActiveEntitlement).with_note("HTTP 422")),
+            (_, 404) if spoken.refuses("user does not exist") => Ok(Answer::Unclear(Reason::SharedCustomer)),
+            (_, 422) if spoken.refuses("active subscription") => {
+                Err(Failure::new(FailureKind::Refused, Reason::ActiveEntitlement).with_note("HTTP 422"))
+            }
+            (_, 404 | 422) => Err(reply.unreadable(Effect::Change)),
             _ => Err(reply.failure(Effect::Change)),
         }
     }
@@ -150,34 +166,40 @@ enum Verdict {
     Email(Identity),
 }
 
-fn read_customer(reply: &Reply, who: &Customer<'_>) -> Result<Verdict, Failure> {
-    let unreadable = || reply.unreadable(Effect::Read);
-    let body: Value = reply.json().ok_or_else(unreadable)?;
-    if matches!(body.get("success"), Some(success) if success != &Value::Bool(true)) {
-        return Err(unreadable());
-    }
+/// `{"data":[],"success":true,"message":"…"}`, and nothing else.
+fn is_deleted(body: &Map<String, Value>) -> bool {
+    let has_no_data = body.get("data").is_none_or(|data| !says_something(data));
+    body.get("success") == Some(&Value::Bool(true)) && has_no_data && holds_only(body, &["success", "message"])
+}
+
+/// The record in `data`, or bare; `None` for anything else. Only a record that carries the id asked for is
+/// the person's, and only one in which nothing names anybody is blank.
+fn read_customer(body: &Map<String, Value>, who: &Customer<'_>) -> Option<Verdict> {
     let customer = match body.get("data") {
-        Some(data) => data,
-        None if body.get("id").is_some() || body.get("email").is_some() => &body,
-        None => return Err(unreadable()),
+        Some(data) if holds_only(body, &["success", "message", "data"]) => data.as_object()?,
+        None if body.contains_key("id") && body.contains_key("email") => body,
+        _ => return None,
     };
-    let customer = customer.as_object().ok_or_else(unreadable)?;
-    if let Some(id) = customer.get("id").filter(|id| !id.is_null()) {
-        let id = id_text(id).ok_or_else(unreadable)?;
-        if id != who.id.expose_secret() {
-            return Ok(Verdict::OtherRecord);
-        }
+    let id = match customer.get("id").filter(|id| !id.is_null()) {
+        Some(id) => Some(id_text(id).filter(|id| !id.is_empty())?),
+        None => None,
+    };
+    if id.as_deref().is_some_and(|id| id != who.id.expose_secret()) {
+        return Some(Verdict::OtherRecord);
     }
-    Ok(Verdict::Email(match customer.get("email") {
+    let has_no_name =
+        ["firstName", "lastName"].iter().all(|name| customer.get(*name).is_none_or(|n| !says_something(n)));
+    let email = match customer.get("email") {
         Some(Value::Null) => Identity::Blank,
         Some(Value::String(email)) => email_identity(email, who.email.expose_secret()),
         Some(_) | None => Identity::Unreadable,
+    };
+    Some(Verdict::Email(match (email, id.is_some()) {
+        // Without its id a record is anybody's.
+        (Identity::Same | Identity::Other | Identity::Blank, false) => Identity::Unreadable,
+        (Identity::Blank, true) if !has_no_name => Identity::Unreadable,
+        (email, _) => email,
     }))
-}
-
-/// A 404 of the API's own is JSON or empty; one of a proxy or a wrong address most often a page.
-fn is_own_answer(reply: &Reply) -> bool {
-    reply.is_blank() || reply.json::<Value>().is_some_and(|body| body.is_object())
 }
 
 #[async_trait]
@@ -216,18 +238,28 @@ impl System for Cleeng {
         }
     }
 
-    /// Lists the entitlements of customer 0, which nobody is: a list proves the token; a 400, 404
-    /// or 422 in the API's own form shows that address and token were accepted.
+    /// With `probe_customer_id` that customer must be found, which proves address and token. Without, the
+    /// entitlements of customer 0 are listed, which nobody is: a list, or a refusal in the interface's own form,
+    /// shows that address and token were accepted, and no more.
     async fn probe(&self) -> Result<(), Failure> {
+        if let Some(id) = &self.probe_customer_id {
+            let nobody: SecretString = String::new().into();
+            let who = Customer { id, email: &nobody, token: None };
+            return match self.customer(&who, StepName::Resolve).await? {
+                Answer::Found(_) if self.credential.is_proven() => Ok(()),
+                _ => Err(Failure::new(FailureKind::UnauthorisedOurs, Reason::SystemUnavailable)
+                    .with_note("probe_customer_id is not found: are core_url and publisher_token right?")),
+            };
+        }
         let reply = self.http.send(self.entitlements_page("0", 0)?, Effect::Read).await?;
-        match reply.status() {
-            200 if entitlements::rows(&reply).is_some() => {
-                self.credential.prove();
-                Ok(())
+        match (interface::core(&reply), reply.status()) {
+            (Some(Spoken::Well(body)), _) => {
+                entitlements::rows(body).map(|_| ()).ok_or_else(|| reply.unreadable(Effect::Read))
             }
-            400 | 404 | 422 if is_own_answer(&reply) => Ok(()),
-            404 => Err(Failure::new(FailureKind::UnauthorisedOurs, Reason::SystemUnavailable)
-                .with_note("HTTP 404, not in the API's own form: is core_url right?")),
+            (Some(Spoken::Refused(_)), 400 | 404 | 422) => Ok(()),
+            (None, 404) => Err(Failure::new(FailureKind::UnauthorisedOurs, Reason::SystemUnavailable)
+                .with_note("HTTP 404, not in the interface's own form: is core_url right?")),
+            (None, _) => Err(reply.foreign(Effect::Read)),
             _ => Err(reply.failure(Effect::Read)),
         }
     }

@@ -217,6 +217,20 @@ impl Reply {
         failure
     }
 
+    /// What a reply means in which the interface itself does not speak: something stands before it, or the
+    /// address is another one's. It is never the person's fault, and on a change settles nothing.
+    pub fn foreign(&self, effect: Effect) -> Failure {
+        let told = self.failure(effect);
+        match self.status {
+            300..=399 | 408 | 429 | 500.. => told,
+            // Most often our own address or credential.
+            401 | 403 if effect == Effect::Read => {
+                told.with_note(format!("HTTP {}, not in the interface's own form", self.status))
+            }
+            _ => self.unreadable(effect),
+        }
+    }
+
     /// The reply's form is not one that the client knows: `Unreadable` on a read, `Ambiguous` on a
     /// change, because a change that cannot be read may have been done.
     pub fn unreadable(&self, effect: Effect) -> Failure {

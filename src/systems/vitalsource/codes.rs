@@ -8,8 +8,9 @@ use secrecy::ExposeSecret;
 use super::super::Facts;
 use super::super::compare::{email_identity, same_email};
 use super::super::http::{Effect, Reply, Request};
+use super::interface::{self, Says, Spoken};
 use super::xml::Element;
-use super::{Account, Told, VitalSource, is_page, key_refused};
+use super::{Account, VitalSource, key_refused};
 use crate::job::{Answer, CodeState, Failure, FailureKind, Identity, Reason};
 
 impl VitalSource {
@@ -20,25 +21,31 @@ impl VitalSource {
         let request = Request::get(self.base.join("/v4/codes/{code}", &[code])?);
         let reply = self.http.send(self.with_key(request), Effect::Read).await?;
         let unreadable = || reply.unreadable(Effect::Read);
-        match reply.status() {
-            200 => {
-                let root = Element::parse(reply.body()).ok_or_else(unreadable)?;
-                if Told::read(&root).is_some_and(|told| told.code == Some(401)) {
-                    return Err(key_refused());
-                }
-                let names_another = root.value("id").is_some_and(|id| !id.is_empty() && !id.eq_ignore_ascii_case(code));
-                if root.name() != "code" || names_another {
+        match interface::spoken(&reply) {
+            Some(Spoken::Document(root)) => {
+                let id = root.value("id").filter(|id| !id.is_empty());
+                let names_another = id.is_some_and(|id| !id.eq_ignore_ascii_case(code));
+                if root.name() != "code" || !root.text().is_empty() || names_another {
                     return Err(unreadable());
                 }
-                if !root.is_empty() {
+                let state = state(&root).ok_or_else(unreadable)?;
+                if id.is_some() {
                     self.credential.prove();
                 }
-                Ok(Answer::Code { state: state(&root), owner: owner(&root, account, facts) })
+                Ok(Answer::Code { state, owner: owner(&root, account, facts) })
             }
-            404 if !is_page(&reply) => Ok(Answer::Code { state: CodeState::Unknown, owner: Identity::Unreadable }),
-            404 => Err(unreadable()),
-            403 => Err(no_permission()),
-            _ => Err(reply.failure(Effect::Read)),
+            Some(Spoken::Told(told)) => match (told.no_code(), reply.status()) {
+                (Some(gone), _) => Ok(match self.credential.absence(gone) {
+                    Answer::Missing(_) => Answer::Code { state: CodeState::Unknown, owner: Identity::Unreadable },
+                    unproven => unproven,
+                }),
+                _ if told.code == Some(401) => Err(key_refused()),
+                (None, 403) => Err(no_permission()),
+                (None, 200 | 404 | 422) => Err(unreadable()),
+                (None, _) => Err(reply.failure(Effect::Read)),
+            },
+            Some(Spoken::Nothing) => Err(unreadable()),
+            None => Err(reply.foreign(Effect::Read)),
         }
     }
 
@@ -47,29 +54,22 @@ impl VitalSource {
     pub(super) async fn revoke_code(&self, code: &str) -> Result<Answer, Failure> {
         let request = Request::delete(self.base.join("/v4/codes/{code}", &[code])?);
         let reply = self.http.exchange(self.with_key(request), Effect::Change).await?;
-        let root = Element::parse(reply.body());
-        let told = root.as_ref().and_then(Told::read);
-        let cancelled = reply.status() == 469
-            || told.as_ref().is_some_and(Told::says_cancelled)
-            || (reply.status() == 422 && says_already_cancelled(&reply));
-        match reply.status() {
-            401 => Err(reply.failure(Effect::Change)),
-            _ if told.as_ref().is_some_and(|told| told.code == Some(401)) => Err(key_refused()),
-            403 => Err(no_permission()),
-            200 | 400..500 if cancelled => Ok(Answer::AlreadyDone),
-            408 => Err(reply.failure(Effect::Change)),
-            _ if told.is_some() => Ok(Answer::Unclear(Reason::CodeNotRevoked)),
-            200 if reply.is_blank() => Ok(Answer::Done),
-            200 => match root {
-                Some(root) if root.name() == "code" && state(&root) == CodeState::Cancelled => {
-                    self.credential.prove();
-                    Ok(Answer::Done)
-                }
-                Some(_) => Ok(Answer::Unclear(Reason::CodeNotRevoked)),
-                None => Err(reply.unreadable(Effect::Change)),
-            },
-            400..500 => Ok(Answer::Unclear(Reason::CodeNotRevoked)),
-            _ => Err(reply.failure(Effect::Change)),
+        let spoken = interface::spoken(&reply);
+        // None of these is evidence: the code's own read is, and it follows in any case.
+        match (&spoken, reply.status()) {
+            (_, 469) => Ok(Answer::AlreadyDone),
+            (Some(Spoken::Told(told)), 200 | 400..500) if told.says_cancelled() => Ok(Answer::AlreadyDone),
+            (None, 422) if says_already_cancelled(&reply) => Ok(Answer::AlreadyDone),
+            (Some(Spoken::Told(told)), _) if told.code == Some(401) => Err(key_refused()),
+            (Some(Spoken::Told(_)), 401 | 408) => Err(reply.failure(Effect::Change)),
+            (Some(Spoken::Told(_)), 403) => Err(no_permission()),
+            (Some(Spoken::Told(_)), _) => Ok(Answer::Unclear(Reason::CodeNotRevoked)),
+            (Some(Spoken::Nothing), _) => Ok(Answer::Done),
+            (Some(Spoken::Document(root)), _) if root.name() == "code" && state(root) == Some(CodeState::Cancelled) => {
+                Ok(Answer::Done)
+            }
+            (Some(Spoken::Document(_)), _) => Ok(Answer::Unclear(Reason::CodeNotRevoked)),
+            (None, _) => Err(reply.foreign(Effect::Change)),
         }
     }
 }
@@ -86,10 +86,12 @@ fn says_already_cancelled(reply: &Reply) -> bool {
     text.contains("already been cancel") || text.contains("already cancel")
 }
 
-fn state(code: &Element) -> CodeState {
-    match code.child("deactivation-details") {
-        Some(details) if !details.is_empty() => CodeState::Cancelled,
-        _ => CodeState::Active,
+/// `None` where what it says of its deactivation is not understood.
+fn state(code: &Element) -> Option<CodeState> {
+    match code.child("deactivation-details").map(interface::deactivated) {
+        Some(Says::Done) => Some(CodeState::Cancelled),
+        Some(Says::NotDone) | None => Some(CodeState::Active),
+        Some(Says::Unknown) => None,
     }
 }
 

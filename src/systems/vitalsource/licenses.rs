@@ -9,9 +9,10 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::super::Facts;
 use super::super::http::{Effect, Request};
+use super::interface::{self, Spoken};
 use super::users::Lookup;
 use super::xml::{Element, credentials_document};
-use super::{Account, Told, VitalSource, key_refused};
+use super::{Account, VitalSource, key_refused};
 use crate::job::{Answer, Failure, FailureKind, Field, Reason};
 
 impl VitalSource {
@@ -28,18 +29,14 @@ impl VitalSource {
         let request = self.with_key(request).secret_header("X-VitalSource-Access-Token", &token).long_reply();
         let reply = self.http.send(request, Effect::Read).await?;
         let unreadable = || reply.unreadable(Effect::Read);
-        match reply.status() {
-            200 => {
-                let root = Element::parse(reply.body()).ok_or_else(unreadable)?;
-                if root.name() != "licenses" || Told::read(&root).is_some() {
-                    return Err(unreadable());
-                }
+        match (interface::spoken(&reply), reply.status()) {
+            (Some(Spoken::Document(root)), _) => {
                 let unexpired = count_unexpired(&root, crate::clock::now()).ok_or_else(unreadable)?;
-                self.credential.prove();
                 Ok(Answer::Licenses { unexpired })
             }
-            404 => Err(unreadable()),
-            _ => Err(reply.failure(Effect::Read)),
+            (Some(Spoken::Nothing), _) | (Some(Spoken::Told(_)), 200 | 404 | 422) => Err(unreadable()),
+            (Some(Spoken::Told(_)), _) => Err(reply.failure(Effect::Read)),
+            (None, _) => Err(reply.foreign(Effect::Read)),
         }
     }
 
@@ -51,7 +48,7 @@ impl VitalSource {
                 Some(reference) => Ok(reference.to_owned().into()),
                 None => Err(uncheckable("a user without a reference: its licences cannot be listed")),
             },
-            Lookup::Missing { .. } => Err(uncheckable("the user is not found: its licences cannot be listed")),
+            Lookup::Missing(_) => Err(uncheckable("the user is not found: its licences cannot be listed")),
         }
     }
 
@@ -67,31 +64,57 @@ impl VitalSource {
             .body("text/xml", credentials_document(reference.expose_secret()));
         let reply = self.http.send(self.with_key(request), Effect::Read).await?;
         let unreadable = || reply.unreadable(Effect::Read);
-        if !matches!(reply.status(), 200 | 201 | 404) {
-            return Err(reply.failure(Effect::Read));
+        let root = match (interface::spoken(&reply), reply.status()) {
+            (Some(Spoken::Document(root)), _) => root,
+            (Some(Spoken::Told(told)), _) if told.refuses_key() => return Err(key_refused()),
+            (Some(Spoken::Nothing), _) | (Some(Spoken::Told(_)), 200 | 404 | 422) => return Err(unreadable()),
+            (Some(Spoken::Told(_)), _) => return Err(reply.failure(Effect::Read)),
+            (None, _) => return Err(reply.foreign(Effect::Read)),
+        };
+        if root.name() != "credentials" || !root.holds_only(&["credential"]) {
+            return Err(unreadable());
         }
-        let root = Element::parse(reply.body()).ok_or_else(unreadable)?;
-        match Told::read(&root) {
-            Some(told) if told.refuses_key() => return Err(key_refused()),
-            Some(_) => return Err(unreadable()),
-            None if reply.status() == 404 || root.name() != "credentials" => return Err(unreadable()),
-            None => {}
-        }
-        let mut credentials = root.all("credential");
-        let (Some(credential), None) = (credentials.next(), credentials.next()) else { return Err(unreadable()) };
-        let guid = facts.guid.as_ref().or(account.guid);
-        if let (Some(shown), Some(guid)) = (credential.value("guid").filter(|guid| !guid.is_empty()), guid)
-            && !shown.eq_ignore_ascii_case(guid.expose_secret())
-        {
-            return Err(Failure::new(FailureKind::Refused, Reason::IdentityMismatch));
+        let credential = root.child("credential").ok_or_else(unreadable)?;
+        let guid = facts.guid.as_ref().or(account.guid).map(ExposeSecret::expose_secret);
+        let shown = |name: &str| credential.value(name).filter(|value| !value.is_empty());
+        match (shown("guid"), guid) {
+            (Some(shown), Some(guid)) if !shown.eq_ignore_ascii_case(guid) => {
+                return Err(Failure::new(FailureKind::Refused, Reason::IdentityMismatch));
+            }
+            // A token of which nothing says whose it is may be anybody's.
+            (Some(_), Some(_)) => {}
+            _ if shown("reference") == Some(reference.expose_secret().trim()) => {}
+            _ => return Err(unreadable()),
         }
         let token = credential.value("access-token").filter(|token| !token.is_empty()).ok_or_else(unreadable)?;
         Ok(token.to_owned().into())
     }
 }
 
-/// `None` where an expiration cannot be read.
+/// How many of `<licenses>` have not expired; `None` where anything in it is not understood: a text, an element
+/// of another name, a page, an expiration, or a total that is not the number of rows (of products: that has
+/// none where there are rows, or more than there are).
 fn count_unexpired(licenses: &Element, now: Timestamp) -> Option<u32> {
+    if licenses.name() != "licenses" || !licenses.text().is_empty() {
+        return None;
+    }
+    let rows = licenses.all("license").count();
+    let agrees = |(name, value): (&str, &str)| match name {
+        "total-products" => value.parse() == Ok(rows) || (1..rows).contains(&value.parse().unwrap_or(0)),
+        "type" => value == "array",
+        "nil" => false,
+        _ => super::super::form::is_total(name) && value.parse() == Ok(rows),
+    };
+    let is_summary = |child: &Element| {
+        child.name() == "summary" && child.is_leaf() && child.text().is_empty() && child.attributes().all(agrees)
+    };
+    let is_row = |child: &Element| {
+        child.name() == "license" && child.text().is_empty() && child.children().iter().all(Element::is_leaf)
+    };
+    if !licenses.attributes().all(agrees) || !licenses.children().iter().all(|child| is_row(child) || is_summary(child))
+    {
+        return None;
+    }
     let mut unexpired = 0;
     for license in licenses.all("license") {
         if !has_expired(license.value("expiration").unwrap_or_default(), now)? {

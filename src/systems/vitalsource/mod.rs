@@ -1,12 +1,13 @@
 //! VitalSource: a user, its codes, what licences are left, the overwrite, and the read-backs.
 //!
-//! The rule it keeps: the body is read before the status, because v3 tells errors on HTTP 200;
-//! and only a code's own read says that its content is gone.
+//! The rule it keeps: the body is read before the status, because v3 tells errors on HTTP 200 (in one
+//! place, `interface`); and only a code's own read says that its content is gone.
 //!
 //! Sources: the vendor's developer pages for v3 and v4 and its page on erasure requests; clients'
 //! code for errors on HTTP 200.
 
 mod codes;
+mod interface;
 mod licenses;
 mod users;
 mod xml;
@@ -17,9 +18,9 @@ use async_trait::async_trait;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 
+use self::users::Lookup;
 pub use self::users::replacement_value;
-use self::xml::Element;
-use super::http::{Base, BuildError, Effect, Http, HttpSettings, Reply, Request, check_credential};
+use super::http::{Base, BuildError, Effect, Http, HttpSettings, Request, check_credential};
 use super::{Call, Credential, System};
 use crate::job::{Answer, Code, Failure, FailureKind, Kind, Reason, Spec, Step, StepName};
 
@@ -59,6 +60,8 @@ pub struct VitalSourceSettings {
     pub replacement_email_domain: String,
     /// Where it is configured.
     pub abandon: Option<Abandon>,
+    /// The GUID or reference of a user who is always there, for the probe: only somebody who is shown proves the key.
+    pub probe_user: Option<SecretString>,
     /// Time-outs.
     pub common: HttpSettings,
 }
@@ -70,6 +73,7 @@ pub struct VitalSource {
     key: SecretString,
     email_domain: String,
     abandon: Option<Requester>,
+    probe_user: Option<SecretString>,
     http: Http,
     credential: Credential,
 }
@@ -123,7 +127,8 @@ impl VitalSource {
             key: settings.api_key,
             email_domain: settings.replacement_email_domain,
             abandon,
-            credential: Credential::default(),
+            credential: Credential::new(settings.probe_user.is_some()),
+            probe_user: settings.probe_user,
         })
     }
 
@@ -186,55 +191,8 @@ fn misfit() -> Failure {
     Failure::new(FailureKind::Rejected, Reason::RequestRejected).with_note("not a step of VitalSource")
 }
 
-/// `<error-response><error-code>…</error-code><error-text>…</error-text></error-response>`, or
-/// `<credentials><error code="…" message="…"/></credentials>`.
-struct Told {
-    code: Option<u32>,
-    text: String,
-}
-
-impl Told {
-    fn read(root: &Element) -> Option<Told> {
-        let error = match root.name() {
-            "error-response" | "errors" | "error" | "error-code" | "error-text" => root,
-            _ => root.child("error-response").or_else(|| root.child("error"))?,
-        };
-        let own = |name: &str| (error.name() == name).then(|| error.text());
-        let code =
-            own("error-code").or_else(|| error.value_within("error-code")).or_else(|| error.value_within("code"));
-        let text =
-            own("error-text").or_else(|| error.value_within("error-text")).or_else(|| error.value_within("message"));
-        Some(Told {
-            code: code.and_then(|code| code.parse().ok()),
-            text: text.unwrap_or_default().to_ascii_lowercase(),
-        })
-    }
-
-    /// Our key is refused, told on any status.
-    fn refuses_key(&self) -> bool {
-        matches!(self.code, Some(401 | 403)) || self.text.contains("api key")
-    }
-
-    /// The user is not known.
-    fn says_unknown(&self) -> bool {
-        self.text.contains("not found") || self.text.contains("does not exist")
-    }
-
-    /// The code was cancelled before.
-    fn says_cancelled(&self) -> bool {
-        self.code == Some(469) || self.text.contains("already been cancel") || self.text.contains("already cancel")
-    }
-}
-
 fn key_refused() -> Failure {
     Failure::new(FailureKind::UnauthorisedOurs, Reason::SystemUnavailable).with_note("the API key is refused")
-}
-
-/// A 404 of a proxy or of a wrong address is most often a page.
-fn is_page(reply: &Reply) -> bool {
-    let start: String =
-        String::from_utf8_lossy(reply.body()).trim_start().chars().take(14).collect::<String>().to_ascii_lowercase();
-    start.starts_with("<!doctype html") || start.starts_with("<html")
 }
 
 #[async_trait]
@@ -284,18 +242,16 @@ impl System for VitalSource {
         }
     }
 
-    /// Reads a user that does not exist: "not found" in the interface's own form shows that the
-    /// key was accepted.
+    /// With `probe_user` that user must be found, which proves address and key. Without, a user that does not
+    /// exist is read: "not found" in the interface's own form shows that the key was accepted, and no more.
     async fn probe(&self) -> Result<(), Failure> {
-        let request = self.with_key(Request::get(self.base.join("/v3/users.xml/{id}", &[PROBE_USER])?));
-        let reply = self.http.send(request, Effect::Read).await?;
-        let told = Element::parse(reply.body()).as_ref().and_then(Told::read);
-        match reply.status() {
-            200 | 404 if told.as_ref().is_some_and(Told::refuses_key) => Err(key_refused()),
-            200 | 404 if !is_page(&reply) => Ok(()),
-            404 => Err(Failure::new(FailureKind::UnauthorisedOurs, Reason::SystemUnavailable)
-                .with_note("HTTP 404 with a page: is base_url right?")),
-            _ => Err(reply.failure(Effect::Read)),
+        let nobody = SecretString::from(PROBE_USER);
+        match (self.user(self.probe_user.as_ref().unwrap_or(&nobody)).await?, &self.probe_user) {
+            (Lookup::Found(_), _) | (Lookup::Missing(_), None) => Ok(()),
+            (Lookup::Missing(_), Some(_)) => {
+                Err(Failure::new(FailureKind::UnauthorisedOurs, Reason::SystemUnavailable)
+                    .with_note("probe_user is not found: are base_url and api_key right?"))
+            }
         }
     }
 

@@ -7,9 +7,11 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::super::Facts;
 use super::super::compare::same_email;
+use super::super::evidence::Gone;
 use super::super::http::{Effect, Request};
+use super::interface::{self, Spoken};
 use super::xml::{Element, user_document};
-use super::{Account, Told, VitalSource, is_page, key_refused, misfit};
+use super::{Account, VitalSource, key_refused, misfit};
 use crate::job::{Answer, Failure, FailureKind, Field, Identity, Reason};
 
 /// The new value of a field, made of bytes that depend on the job alone:
@@ -42,14 +44,22 @@ const fn element_name(field: Field) -> &'static str {
     }
 }
 
-/// A `<user>` that carries at least one identifier.
+/// A `<user>` that carries at least one identifier, each as a text of its own.
 pub(super) struct User(Element);
 
 impl User {
     fn read(root: Element) -> Option<User> {
         let user = User(root);
         let named = user.guid().is_some() || Field::ALL.iter().any(|field| user.field(*field).is_some());
-        (user.0.name() == "user" && named).then_some(user)
+        let is_plain = |name: &str| user.0.all(name).count() <= 1 && user.0.child(name).is_none_or(Element::is_leaf);
+        let plain = is_plain("guid") && Field::ALL.iter().all(|field| is_plain(element_name(*field)));
+        (user.0.name() == "user" && user.0.text().is_empty() && named && plain).then_some(user)
+    }
+
+    /// True where the reply says that nothing is stored: the element is there, and empty. One that is left out
+    /// says nothing; what it would hold is overwritten as well.
+    fn is_empty(&self, field: Field) -> bool {
+        self.0.value(element_name(field)).is_some_and(str::is_empty)
     }
 
     pub(super) fn guid(&self) -> Option<&str> {
@@ -63,7 +73,7 @@ impl User {
 
 pub(super) enum Lookup {
     Found(User),
-    Missing { proven: bool },
+    Missing(Gone),
 }
 
 impl VitalSource {
@@ -72,49 +82,45 @@ impl VitalSource {
         let request = Request::get(self.base.join("/v3/users.xml/{id}", &[key.expose_secret()])?);
         let reply = self.http.send(self.with_key(request), Effect::Read).await?;
         let unreadable = || reply.unreadable(Effect::Read);
-        match reply.status() {
-            404 => Ok(Lookup::Missing { proven: self.credential.is_proven() && !is_page(&reply) }),
-            200 => {
-                let root = Element::parse(reply.body()).ok_or_else(unreadable)?;
-                if let Some(told) = Told::read(&root) {
-                    return match told.code {
-                        _ if told.refuses_key() => Err(key_refused()),
-                        _ if told.says_unknown() => Ok(Lookup::Missing { proven: self.credential.is_proven() }),
-                        // Seen for references and users that are not known, but not documented so.
-                        Some(603 | 604) => Ok(Lookup::Missing { proven: false }),
-                        _ => Err(unreadable()),
-                    };
-                }
+        match interface::spoken(&reply) {
+            Some(Spoken::Document(root)) => {
                 let user = User::read(root).ok_or_else(unreadable)?;
-                self.credential.prove();
+                if user.guid().is_some() {
+                    self.credential.prove();
+                }
                 Ok(Lookup::Found(user))
             }
-            _ => Err(reply.failure(Effect::Read)),
+            Some(Spoken::Told(told)) => match (told.no_user(), reply.status()) {
+                (Some(gone), _) => Ok(Lookup::Missing(gone)),
+                _ if told.refuses_key() => Err(key_refused()),
+                (None, 200 | 404 | 422) => Err(unreadable()),
+                (None, _) => Err(reply.failure(Effect::Read)),
+            },
+            Some(Spoken::Nothing) => Err(unreadable()),
+            None => Err(reply.foreign(Effect::Read)),
         }
     }
 
     pub(super) async fn resolve(&self, account: &Account<'_>, facts: &Facts) -> Result<Answer, Failure> {
         let (user, identity) = match (account.guid, account.reference) {
             (Some(guid), None) => match self.user(guid).await? {
-                Lookup::Missing { proven } => return Ok(Answer::Missing { proven }),
+                Lookup::Missing(gone) => return Ok(self.credential.absence(gone)),
                 Lookup::Found(user) => {
                     let identity = same_guid(&user, guid);
                     (user, identity)
                 }
             },
             (None, Some(reference)) => match self.user(reference).await? {
-                Lookup::Missing { proven } => return Ok(Answer::Missing { proven }),
+                Lookup::Missing(gone) => return Ok(self.credential.absence(gone)),
                 Lookup::Found(user) => {
                     let identity = same_reference(&user, reference);
                     (user, identity)
                 }
             },
             (Some(guid), Some(reference)) => match (self.user(guid).await?, self.user(reference).await?) {
-                (Lookup::Missing { proven: first }, Lookup::Missing { proven: second }) => {
-                    return Ok(Answer::Missing { proven: first && second });
-                }
-                (Lookup::Missing { .. }, Lookup::Found(user)) => (user, Identity::Other),
-                (Lookup::Found(user), Lookup::Missing { .. }) => {
+                (Lookup::Missing(gone), Lookup::Missing(_)) => return Ok(self.credential.absence(gone)),
+                (Lookup::Missing(_), Lookup::Found(user)) => (user, Identity::Other),
+                (Lookup::Found(user), Lookup::Missing(_)) => {
                     let identity = match (same_guid(&user, guid), user.field(Field::Reference)) {
                         (Identity::Other, _) => Identity::Other,
                         (_, None) => Identity::Unreadable,
@@ -153,7 +159,7 @@ impl VitalSource {
             identity,
             guid,
             email: user.field(Field::Email).map(str::to_owned),
-            fields: Field::ALL.into_iter().filter(|field| user.field(*field).is_some()).collect(),
+            fields: Field::ALL.into_iter().filter(|field| !user.is_empty(*field)).collect(),
         })
     }
 
@@ -172,25 +178,21 @@ impl VitalSource {
         let request = Request::put(self.base.join("/v3/users.xml/{id}", &[guid.expose_secret()])?)
             .body("text/xml", user_document(&fields));
         let reply = self.http.exchange(self.with_key(request), Effect::Change).await?;
-        let root = Element::parse(reply.body());
-        if let Some(told) = root.as_ref().and_then(Told::read) {
-            return match (told.code, reply.status()) {
+        match interface::spoken(&reply) {
+            // Accepted: whether the new values stand, only the read-back says.
+            Some(Spoken::Nothing) => Ok(Answer::Done),
+            Some(Spoken::Document(root)) if root.name() == "user" => Ok(Answer::Done),
+            Some(Spoken::Document(_)) => Err(reply.unreadable(Effect::Change)),
+            Some(Spoken::Told(told)) => match (told.code, reply.status()) {
                 (_, 401 | 403) => Err(reply.failure(Effect::Change)),
                 _ if told.refuses_key() => Err(key_refused()),
                 (Some(code @ (603 | 904)), _) => {
                     Err(Failure::new(FailureKind::Rejected, Reason::RequestRejected).with_note(format!("error {code}")))
                 }
+                _ if told.no_user().is_some() => Ok(Answer::Unclear(Reason::Unproven)),
                 _ => Err(reply.unreadable(Effect::Change)),
-            };
-        }
-        match reply.status() {
-            200 if reply.is_blank() => Ok(Answer::Done),
-            200 if root.is_some_and(|root| root.name() == "user") => {
-                self.credential.prove();
-                Ok(Answer::Done)
-            }
-            404 => Ok(Answer::Unclear(Reason::Unproven)),
-            _ => Err(reply.failure(Effect::Change)),
+            },
+            None => Err(reply.foreign(Effect::Change)),
         }
     }
 
@@ -199,7 +201,7 @@ impl VitalSource {
     pub(super) async fn read_back(&self, account: &Account<'_>, facts: &Facts) -> Result<Answer, Failure> {
         let guid = address(account, facts)?;
         let user = match self.user(guid).await? {
-            Lookup::Missing { proven } => return Ok(Answer::Missing { proven }),
+            Lookup::Missing(gone) => return Ok(self.credential.absence(gone)),
             Lookup::Found(user) => user,
         };
         if same_guid(&user, guid) == Identity::Other {
@@ -211,10 +213,11 @@ impl VitalSource {
         if !left.is_empty() {
             return Ok(Answer::Left { fields: left });
         }
-        let stand = facts
-            .replacements
-            .iter()
-            .all(|(field, _)| user.field(*field).is_some_and(|shown| self.is_replacement(facts, *field, shown)));
+        let stand = facts.replacements.iter().all(|(field, _)| match user.field(*field) {
+            Some(shown) => self.is_replacement(facts, *field, shown),
+            // Not among what the vendor's page says a user reads with.
+            None => *field == Field::Affiliate && !user.is_empty(*field),
+        });
         Ok(Answer::Values { stand })
     }
 

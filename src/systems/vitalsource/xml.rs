@@ -85,9 +85,34 @@ impl Element {
         self.children.iter().find(|child| child.name == name)
     }
 
-    /// True where there is nothing in it.
-    pub(super) fn is_empty(&self) -> bool {
-        self.text().is_empty() && self.children.is_empty() && self.attributes.iter().all(|(name, _)| name == "nil")
+    /// True where there is no text of its own, no attribute, and no child but these, each at most once and
+    /// with nothing but text in it.
+    pub(super) fn holds_only(&self, names: &[&str]) -> bool {
+        let is_known = |child: &Element| {
+            names.contains(&child.name.as_str()) && child.is_leaf() && self.all(&child.name).count() == 1
+        };
+        self.text().is_empty() && self.attributes.is_empty() && self.children.iter().all(is_known)
+    }
+
+    /// True where there is nothing but text in it.
+    pub(super) fn is_leaf(&self) -> bool {
+        self.children.is_empty()
+    }
+
+    /// The children.
+    pub(super) fn children(&self) -> &[Element] {
+        &self.children
+    }
+
+    /// The attributes: names and values.
+    pub(super) fn attributes(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.attributes.iter().map(|(name, value)| (name.as_str(), value.trim()))
+    }
+
+    /// Every text within, its own and its children's, that says anything.
+    pub(super) fn texts_within(&self) -> Vec<&str> {
+        let own = Some(self.text()).filter(|text| !text.is_empty());
+        own.into_iter().chain(self.children.iter().flat_map(Element::texts_within)).collect()
     }
 
     /// A value, whether it comes as a child's text or as an attribute.
@@ -108,6 +133,10 @@ fn begin(start: &BytesStart<'_>) -> Option<Element> {
         let attribute = attribute.ok()?;
         if element.attributes.len() >= MAX_ATTRIBUTES {
             return None;
+        }
+        // The names of the document's own vocabulary: no content.
+        if attribute.key.as_namespace_binding().is_some() {
+            continue;
         }
         let value = attribute.normalized_value(XmlVersion::Implicit1_0).ok()?;
         element.attributes.push((plain(attribute.key.local_name().as_ref())?, value.into_owned()));

@@ -1,7 +1,7 @@
 //! The calls of Zeta Loyalty: Member API, Program API, and the deletion file's rows.
 //!
-//! The rule it keeps: one step, one call; a 404 proves nothing by itself, and a 2xx whose body
-//! denies success or cannot be read is no success.
+//! The rule it keeps: one step, one call; a 404 proves nothing by itself, and a 2xx is a success only with
+//! the platform's own word for it.
 
 use std::sync::Arc;
 
@@ -9,7 +9,8 @@ use async_trait::async_trait;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::import::{ImportLedger, KeyedDigest};
-use super::reply::{self, About, Body};
+use super::interface::{self, About, Spoken};
+use super::reply;
 use super::settings::{Clock, MemberProof, ZetaError, ZetaSettings};
 use crate::job::{
     Answer, Failure, FailureKind, Identity, InputKind, Kind, Member, MemberKey, Reason, RowState, Spec, Step, StepName,
@@ -59,7 +60,9 @@ impl ZetaClient {
         }
         let http = Http::new(&settings.http, &[&base])?;
         let import = settings.import.clone().map(|import| ImportLedger::open(import, keyed)).transpose()?.map(Arc::new);
-        Ok(ZetaClient { settings, base, http, credential: Credential::default(), import, clock })
+        // Only with the program token can a member be looked up.
+        let knows_somebody = settings.probe_member_id.is_some() && settings.program_token.is_some();
+        Ok(ZetaClient { settings, base, http, credential: Credential::new(knows_somebody), import, clock })
     }
 
     /// The deletion file, where one is configured.
@@ -86,23 +89,29 @@ impl ZetaClient {
         self.base.join("/program/api/members/{id}", &[id])
     }
 
-    /// Reads a member by Program API and compares. Only a reply that carries something proves the
-    /// token. 404 means gone only where it is proven (I).
-    async fn program_read(&self, token: &SecretString, member: &Member) -> Result<Answer, Failure> {
+    /// Reads a member by Program API and compares. Only a record that shows somebody proves the token. In a
+    /// read-back a record of somebody else counts only where it shows why it was found.
+    async fn program_read(&self, token: &SecretString, member: &Member, step: StepName) -> Result<Answer, Failure> {
         let reply = self.program_get(token, member.value.expose_secret()).await?;
-        match reply.status() {
-            404 => Ok(Answer::Missing { proven: self.credential.is_proven() }),
-            _ if reply.is_success() => match reply::body(&reply) {
-                Body::Object(record) => {
-                    if record.as_object().is_some_and(|fields| !fields.is_empty()) {
-                        self.credential.prove();
-                    }
-                    Ok(Answer::Found(reply::identity(&record, member)))
+        match interface::spoken(&reply) {
+            Some(Spoken::Gone(gone)) => Ok(self.credential.absence(gone)),
+            Some(Spoken::Record(record)) => {
+                if reply::shows_somebody(&record) {
+                    self.credential.prove();
                 }
-                Body::Denied(About::Token) => Err(ours("HTTP 200 with an error about the token")),
-                Body::Denied(_) | Body::Blank | Body::Unreadable => Err(reply.unreadable(Effect::Read)),
-            },
-            _ => Err(reply.failure(Effect::Read)),
+                let identity = reply::identity(&record, member);
+                if step == StepName::ReadBack && identity == Identity::Other && !reply::is_namesake(&record, member) {
+                    return Err(reply.unreadable(Effect::Read));
+                }
+                Ok(Answer::Found(identity))
+            }
+            Some(Spoken::Success) => Ok(Answer::Found(Identity::Unreadable)),
+            Some(Spoken::Denied(About::Token)) if reply.is_success() => {
+                Err(ours("HTTP 200 with an error about the token"))
+            }
+            Some(Spoken::Denied(_)) if matches!(reply.status(), 200..300 | 404) => Err(reply.unreadable(Effect::Read)),
+            Some(Spoken::Denied(_)) => Err(reply.failure(Effect::Read)),
+            None => Err(reply.foreign(Effect::Read)),
         }
     }
 
@@ -117,11 +126,11 @@ impl ZetaClient {
     async fn resolve(&self, spec: &Spec) -> Result<Answer, Failure> {
         match spec {
             Spec::LoyaltyProgram { member } | Spec::LoyaltyManual { member } => match self.readable(Some(member)) {
-                Some((token, member)) => self.program_read(token, member).await,
+                Some((token, member)) => self.program_read(token, member, StepName::Resolve).await,
                 None => Err(rejected("no Program API read: is program_token configured?")),
             },
             Spec::LoyaltyImport { member } => match self.readable(Some(member)) {
-                Some((token, member)) => self.program_read(token, member).await,
+                Some((token, member)) => self.program_read(token, member, StepName::Resolve).await,
                 None => Ok(Answer::Found(Identity::Unreadable)),
             },
             Spec::LoyaltyMember { access_token, member, .. } => {
@@ -137,20 +146,21 @@ impl ZetaClient {
         let Some(member) = member else { return Ok(Answer::Found(Identity::Unreadable)) };
         let request = Request::get(self.base.join("/api/profile", &[])?).accept(ACCEPT).bearer(token);
         let reply = self.http.send(request, Effect::Read).await?;
-        match reply.status() {
-            401 | 403 => Err(theirs(InputKind::AccessToken).with_note(format!("HTTP {}", reply.status()))),
-            404 => Ok(Answer::Found(Identity::Unreadable)),
-            _ if reply.is_success() => match reply::body(&reply) {
-                Body::Object(record) => Ok(Answer::Found(reply::identity(&record, member))),
-                Body::Denied(About::Token) => Err(theirs(InputKind::AccessToken)),
-                Body::Denied(_) | Body::Blank | Body::Unreadable => Err(reply.unreadable(Effect::Read)),
-            },
+        match (interface::spoken(&reply), reply.status()) {
+            (_, 404) => Ok(Answer::Found(Identity::Unreadable)),
+            (Some(Spoken::Record(record)), _) => Ok(Answer::Found(reply::identity(&record, member))),
+            (Some(Spoken::Denied(_)), status @ (401 | 403)) => {
+                Err(theirs(InputKind::AccessToken).with_note(format!("HTTP {status}")))
+            }
+            (Some(Spoken::Denied(About::Token)), 200..300) => Err(theirs(InputKind::AccessToken)),
+            // Not in the platform's own form: no word on the member's token, and none on ours.
+            (_, 200..300) | (None, 400..500) => Err(reply.unreadable(Effect::Read)),
             _ => Err(reply.failure(Effect::Read)),
         }
     }
 
     /// `GET program/api/members/{id}` again. Where that cannot be asked nothing can be proven.
-    async fn read_back(&self, spec: &Spec) -> Result<Answer, Failure> {
+    async fn read_back(&self, spec: &Spec, step: StepName) -> Result<Answer, Failure> {
         let member = match spec {
             Spec::LoyaltyProgram { member } | Spec::LoyaltyImport { member } | Spec::LoyaltyManual { member } => {
                 Some(member)
@@ -160,7 +170,7 @@ impl ZetaClient {
         };
         let nothing = || Failure::new(FailureKind::Rejected, Reason::Unproven).with_note("no read-back is possible");
         let (token, member) = self.readable(member).ok_or_else(nothing)?;
-        self.program_read(token, member).await
+        self.program_read(token, member, step).await
     }
 
     /// `POST api/profile/otp` with the member's token: the platform mails a code (D).
@@ -170,16 +180,16 @@ impl ZetaClient {
         let effect = Effect::OneTimePassword;
         let request = Request::post(self.base.join("/api/profile/otp", &[])?).accept(ACCEPT).bearer(token);
         let reply = self.http.send(request, effect).await?;
-        match reply.status() {
-            401 | 403 => Err(theirs(InputKind::AccessToken).with_note(format!("HTTP {}", reply.status()))),
-            400 | 422 if reply::about(&reply) == About::Token => Err(theirs(InputKind::AccessToken)),
-            _ if reply.is_success() => match reply::body(&reply) {
-                // Whether a code came the member will see: nothing is erased by believing it.
-                Body::Blank | Body::Object(_) | Body::Unreadable => Ok(Answer::Done),
-                Body::Denied(About::Token) => Err(theirs(InputKind::AccessToken)),
-                Body::Denied(_) => Err(rejected("HTTP 200 with an error")),
-            },
-            _ => Err(reply.failure(effect)),
+        match (interface::spoken(&reply), reply.status()) {
+            // Whether a code came the member will see: nothing is erased by believing it.
+            (Some(Spoken::Success | Spoken::Record(_)), _) => Ok(Answer::Done),
+            (Some(Spoken::Denied(_)), status @ (401 | 403)) => {
+                Err(theirs(InputKind::AccessToken).with_note(format!("HTTP {status}")))
+            }
+            (Some(Spoken::Denied(About::Token)), 200..300 | 400 | 422) => Err(theirs(InputKind::AccessToken)),
+            (Some(Spoken::Denied(_)), 200..300) => Err(rejected("HTTP 200 with an error")),
+            (Some(Spoken::Denied(_) | Spoken::Gone(_)), _) => Err(reply.failure(effect)),
+            (None, _) => Err(reply.foreign(effect)),
         }
     }
 
@@ -210,19 +220,19 @@ impl ZetaClient {
         let url = self.member_url(member.value.expose_secret())?;
         let request = Request::delete(url).accept(ACCEPT).multipart(&[("access_token", token.expose_secret())]);
         let reply = self.http.send(request, Effect::Change).await?;
-        match reply.status() {
-            404 => Ok(Answer::Unclear(Reason::Unproven)),
-            _ if reply.is_success() => match reply::body(&reply) {
-                Body::Blank | Body::Object(_) => {
-                    self.credential.prove();
-                    Ok(Answer::Done)
-                }
-                Body::Denied(About::Token) => Err(ours("HTTP 200 with an error about the token")),
-                Body::Denied(About::NotFound) => Ok(Answer::Unclear(Reason::Unproven)),
-                Body::Denied(_) => Err(rejected("HTTP 200 with an error")),
-                Body::Unreadable => Err(reply.unreadable(Effect::Change)),
-            },
-            _ => Err(reply.failure(Effect::Change)),
+        match (interface::spoken(&reply), reply.status()) {
+            (Some(Spoken::Success), _) => {
+                self.credential.prove();
+                Ok(Answer::Done)
+            }
+            (Some(Spoken::Gone(_)), _) | (Some(Spoken::Denied(About::NotFound)), 200..300) => {
+                Ok(Answer::Unclear(Reason::Unproven))
+            }
+            (Some(Spoken::Denied(About::Token)), 200..300) => Err(ours("HTTP 200 with an error about the token")),
+            (Some(Spoken::Denied(_)), 200..300) => Err(rejected("HTTP 200 with an error")),
+            (Some(Spoken::Record(_)), _) | (Some(Spoken::Denied(_)), 404) => Err(reply.unreadable(Effect::Change)),
+            (Some(Spoken::Denied(_)), _) => Err(reply.failure(Effect::Change)),
+            (None, _) => Err(reply.foreign(Effect::Change)),
         }
     }
 
@@ -237,17 +247,23 @@ impl ZetaClient {
             request = request.multipart(&[(field, secret.expose_secret())]);
         }
         let reply = self.http.send(request, Effect::Change).await?;
+        let about = match interface::spoken(&reply) {
+            Some(Spoken::Success) => return Ok(Answer::Done),
+            Some(Spoken::Gone(_)) => return Ok(Answer::Unclear(Reason::Unproven)),
+            // Neither success nor an error: it may have been done.
+            Some(Spoken::Record(_)) => return Err(reply.unreadable(Effect::Change)),
+            Some(Spoken::Denied(about)) => about,
+            None => return Err(reply.foreign(Effect::Change)),
+        };
+        let denied = self.denied(about);
         if reply.is_success() {
-            return match reply::body(&reply) {
-                Body::Blank | Body::Object(_) => Ok(Answer::Done),
-                Body::Denied(About::NotFound) => Ok(Answer::Unclear(Reason::Unproven)),
-                Body::Denied(about) => Err(self.denied(about).unwrap_or_else(|| rejected("HTTP 200 with an error"))),
-                Body::Unreadable => Err(reply.unreadable(Effect::Change)),
+            return match about {
+                About::NotFound => Ok(Answer::Unclear(Reason::Unproven)),
+                _ => Err(denied.unwrap_or_else(|| rejected("HTTP 200 with an error"))),
             };
         }
-        let denied = self.denied(reply::about(&reply));
         let by_mode = match (reply.status(), self.settings.member_proof) {
-            (404, _) => return Ok(Answer::Unclear(Reason::Unproven)),
+            (404, _) => return Err(reply.unreadable(Effect::Change)),
             (401, _) | (403, MemberProof::Token) => theirs(InputKind::AccessToken),
             (400 | 403 | 422, MemberProof::Password) => Failure::new(FailureKind::Rejected, Reason::WrongPassword),
             (400 | 403 | 422, MemberProof::Otp) => theirs(InputKind::Otp),
@@ -321,9 +337,9 @@ impl System for ZetaClient {
         let spec = &call.target.spec;
         match call.step.name {
             // The second read of a Member API target goes by the Program API.
-            StepName::Resolve if call.step.item > 0 => self.read_back(spec).await,
+            StepName::Resolve if call.step.item > 0 => self.read_back(spec, call.step.name).await,
             StepName::Resolve => self.resolve(spec).await,
-            StepName::ReadBack => self.read_back(spec).await,
+            StepName::ReadBack => self.read_back(spec, call.step.name).await,
             StepName::RequestOtp => self.request_otp(spec).await,
             StepName::DeleteMember => self.delete_member(spec).await,
             StepName::QueueImportRow | StepName::ImportResult => self.row(call).await,
@@ -332,31 +348,35 @@ impl System for ZetaClient {
     }
 
     /// With `probe_member_id` that member must be found, which proves the token. Without, a member
-    /// that cannot exist is read: 404 shows only that the address answers and the token is not
-    /// refused. Without a program token any answer of `api/profile` but an error of the server or a
-    /// redirect will do.
+    /// that cannot exist is read: the platform's word that there is none shows only that the address answers
+    /// and the token is not refused. Without a program token any answer of `api/profile` in the platform's own
+    /// form will do, and a 404 in any.
     async fn probe(&self) -> Result<(), Failure> {
         let Some(token) = &self.settings.program_token else {
             let request = Request::get(self.base.join("/api/profile", &[])?).accept(ACCEPT);
             let reply = self.http.send(request, Effect::Read).await?;
-            return if reply.is_redirect() { Err(reply.failure(Effect::Read)) } else { Ok(()) };
+            return match interface::spoken(&reply) {
+                Some(_) => Ok(()),
+                // The platform may not have that path; any other status would be told in its own form.
+                None if reply.status() == 404 => Ok(()),
+                None => Err(reply.foreign(Effect::Read)),
+            };
         };
-        let Some(id) = &self.settings.probe_member_id else {
-            let reply = self.program_get(token, NOBODY).await?;
-            return if reply.is_success() || reply.status() == 404 { Ok(()) } else { Err(reply.failure(Effect::Read)) };
-        };
-        let reply = self.program_get(token, id.expose_secret()).await?;
-        match reply.status() {
-            404 => Err(ours("HTTP 404 for probe_member_id")),
-            _ if reply.is_success() => match reply::body(&reply) {
-                Body::Object(record) if record.as_object().is_some_and(|fields| !fields.is_empty()) => {
-                    self.credential.prove();
-                    Ok(())
-                }
-                Body::Denied(About::Token) => Err(ours("HTTP 200 with an error about the token")),
-                _ => Err(reply.unreadable(Effect::Read)),
-            },
-            _ => Err(reply.failure(Effect::Read)),
+        let id = self.settings.probe_member_id.as_ref();
+        let reply = self.program_get(token, id.map_or(NOBODY, ExposeSecret::expose_secret)).await?;
+        match interface::spoken(&reply) {
+            Some(Spoken::Record(record)) if reply::shows_somebody(&record) => {
+                self.credential.prove();
+                Ok(())
+            }
+            Some(Spoken::Gone(_)) if id.is_some() => Err(ours("probe_member_id is not found")),
+            Some(Spoken::Gone(_) | Spoken::Record(_) | Spoken::Success) if id.is_none() => Ok(()),
+            Some(Spoken::Denied(About::Token)) if reply.is_success() => {
+                Err(ours("HTTP 200 with an error about the token"))
+            }
+            Some(Spoken::Denied(_)) if !reply.is_success() => Err(reply.failure(Effect::Read)),
+            Some(_) => Err(reply.unreadable(Effect::Read)),
+            None => Err(reply.foreign(Effect::Read)),
         }
     }
 

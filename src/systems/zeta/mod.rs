@@ -1,10 +1,11 @@
 //! Zeta Loyalty: members deleted by Program API, by Member API, by a deletion file, or by a person.
 //!
 //! The rule it keeps: a member counts as found, deleted or gone only by a reply that says so in a
-//! form we know; everything else is left open for a read-back.
+//! form we know (`interface`); everything else is left open for a read-back.
 
 mod client;
 pub mod import;
+mod interface;
 mod reply;
 mod settings;
 

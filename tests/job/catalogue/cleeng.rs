@@ -28,7 +28,17 @@ pub fn backends() -> Vec<Known> {
             backend("an anonymised customer reads without an e-mail", Cleeng::with(0).but(reads(Identity::Blank))),
             "anonymised",
         ),
-        (backend("nobody by that id", Cleeng::with(0).but(|world| world.exists = false)), "absent"),
+        (
+            backend("nobody by that id", Cleeng::with(0).but(|world| (world.exists, world.proven) = (false, true))),
+            "absent",
+        ),
+        (
+            backend(
+                "nobody by that id, by a token that has shown nobody",
+                Cleeng::with(0).but(|world| world.exists = false),
+            ),
+            "failed/unproven",
+        ),
         (backend("a shared customer", Cleeng::with(1).but(|world| world.shared = true)), "refused/shared_customer"),
         (
             backend("another person's id", Cleeng::with(1).but(|world| world.email = Identity::Other)).mismatch(),

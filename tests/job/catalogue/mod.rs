@@ -66,7 +66,11 @@ fn previews() -> Vec<Known> {
     vec![
         (cleeng::backend("a preview of a customer", Cleeng::with(2)).preview(), "previewed"),
         (
-            cleeng::backend("a preview of nobody", Cleeng::with(0).but(|world| world.exists = false)).preview(),
+            cleeng::backend(
+                "a preview of nobody",
+                Cleeng::with(0).but(|world| (world.exists, world.proven) = (false, true)),
+            )
+            .preview(),
             "previewed",
         ),
         (

@@ -101,14 +101,18 @@ pub fn all() -> Vec<Known> {
             flow(
                 "no user, and a code cancelled before",
                 VitalSource::with(1).but(|world| {
-                    world.exists = false;
+                    (world.exists, world.proven) = (false, true);
                     world.codes[0].state = CodeState::Cancelled;
                 }),
             ),
             "absent",
         ),
         (
-            flow("no user, and a live code", VitalSource::with(1).but(|world| world.exists = false)).mismatch(),
+            flow(
+                "no user, and a live code",
+                VitalSource::with(1).but(|world| (world.exists, world.proven) = (false, true)),
+            )
+            .mismatch(),
             "refused/identity_mismatch",
         ),
         (

@@ -6,7 +6,7 @@ use erasure_worker::job::{
     Answer, At, Entitlement, FailureKind, Identity, InputKind, Job, Reason, Spec, Step, StepName, TargetState,
 };
 
-use super::{Change, Changed, Said, World, fails, theirs};
+use super::{Change, Changed, Said, World, absence, fails, theirs};
 
 /// How ending an entitlement goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,7 +84,7 @@ impl Cleeng {
     }
 
     fn read(&mut self, now: At) -> Answer {
-        let gone = Answer::Missing { proven: self.proven };
+        let gone = absence(self.proven);
         if !self.exists {
             return gone;
         }
@@ -143,10 +143,7 @@ impl World for Cleeng {
                     Ok(self.list(now, true))
                 }
             }
-            StepName::ListEntitlements => {
-                self.proven = true;
-                Ok(self.list(now, false))
-            }
+            StepName::ListEntitlements => Ok(self.list(now, false)),
             StepName::TerminateEntitlement => {
                 self.harmed += u32::from(self.stranger);
                 let offer = state.entitlements[step.item as usize].offer_id.clone();

@@ -3,7 +3,7 @@
 use erasure_worker::job::{Answer, At, FailureKind, Identity, Job, Reason, Spec, Step, StepName, TargetState};
 use secrecy::ExposeSecret;
 
-use super::{Change, Changed, Said, World, fails};
+use super::{Change, Changed, Said, World, absence, fails};
 
 /// The password that is right.
 pub const PASSWORD: &str = "right";
@@ -36,11 +36,9 @@ impl World for EasyCms {
     fn call(&mut self, now: At, job: &Job, step: Step, _: &TargetState) -> Said {
         let Spec::EasyCms { customer_password, .. } = &job.targets[0].spec else { panic!("not of EasyCMS") };
         match step.name {
-            StepName::Resolve | StepName::ReadBack => Ok(if self.exists && !self.deleted.shows(now) {
-                Answer::Found(Identity::Same)
-            } else {
-                Answer::Missing { proven: true }
-            }),
+            StepName::Resolve | StepName::ReadBack => {
+                Ok(if self.exists && !self.deleted.shows(now) { Answer::Found(Identity::Same) } else { absence(true) })
+            }
             StepName::DeleteAccount => {
                 if self.mail_trouble > 0 {
                     self.mail_trouble -= 1;

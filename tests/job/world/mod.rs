@@ -9,7 +9,7 @@ pub mod zeta;
 
 use std::time::Duration;
 
-use erasure_worker::job::{Answer, At, Failure, FailureKind, InputKind, Job, Reason, Step, TargetState};
+use erasure_worker::job::{Absence, Answer, At, Failure, FailureKind, InputKind, Job, Reason, Step, TargetState};
 
 /// What a call comes to.
 pub type Said = Result<Answer, Failure>;
@@ -67,6 +67,11 @@ impl Changed {
     pub const fn shows_afterwards(self) -> bool {
         matches!(self, Changed::Email | Changed::Names | Changed::Gone)
     }
+}
+
+/// What a client makes of the interface's word that nobody is there.
+pub fn absence(is_vouched: bool) -> Answer {
+    if is_vouched { Answer::Missing(Absence::vouched()) } else { Answer::Unclear(Reason::Unproven) }
 }
 
 /// A failed call.

@@ -6,7 +6,7 @@ use erasure_worker::job::{
     Answer, At, CodeState, FailureKind, Field, Identity, Job, Reason, Spec, Step, StepName, TargetState, flow,
 };
 
-use super::{Change, Changed, Said, World, fails};
+use super::{Change, Changed, Said, World, absence, fails};
 
 /// How revoking a code goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -128,7 +128,7 @@ impl World for VitalSource {
             StepName::Resolve => {
                 let guid = if by_reference { self.leads_to } else { Some("G-1") };
                 let Some(guid) = guid.filter(|_| self.exists) else {
-                    return Ok(Answer::Missing { proven: self.proven });
+                    return Ok(absence(self.proven));
                 };
                 self.proven = true;
                 let (guid, email) = (guid.to_owned(), Some("ann@example.com".to_owned()));
@@ -166,7 +166,7 @@ impl World for VitalSource {
             }
             StepName::ReadBack => {
                 if !self.exists || addressed(state) != "G-1" {
-                    return Ok(Answer::Missing { proven: self.proven });
+                    return Ok(absence(self.proven));
                 }
                 let fields = flow::fields_to_overwrite(state, overwrite);
                 let mut own = self.shown(now);

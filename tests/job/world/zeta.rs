@@ -6,7 +6,7 @@ use erasure_worker::job::{
 };
 use secrecy::{ExposeSecret, SecretString};
 
-use super::{Change, Changed, Said, World, fails, theirs};
+use super::{Change, Changed, Said, World, absence, fails, theirs};
 
 /// The token that is accepted, and the password.
 pub const TOKEN: &str = "good";
@@ -80,7 +80,7 @@ impl Zeta {
     fn program_read(&mut self, now: At) -> Answer {
         let visible = self.exists && !self.deleted.shows(now);
         match (self.wrong_address, visible, self.namesake) {
-            (true, ..) => Answer::Missing { proven: false },
+            (true, ..) => Answer::Unclear(Reason::Unproven),
             (false, true, _) => {
                 self.proven = true;
                 Answer::Found(self.shown_as)
@@ -89,7 +89,7 @@ impl Zeta {
                 self.proven = true;
                 Answer::Found(Identity::Other)
             }
-            (false, false, false) => Answer::Missing { proven: self.proven },
+            (false, false, false) => absence(self.proven),
         }
     }
 

@@ -1,0 +1,140 @@
+//! Carries one target out as the engine does, over the relay, with the pure flow deciding what comes next.
+//!
+//! The rule it keeps: nothing of the engine's patience is in it. Whoever would wait for a person, for a
+//! held system or beyond all measure stops there, which is no claim.
+
+use std::time::Duration;
+
+use erasure_worker::job::flow::{self, Next};
+use erasure_worker::job::{
+    Answer, At, Entry, Failure, FailureKind, Field, Job, Spec, Step, StepName, TargetEnd, TargetState,
+};
+use erasure_worker::systems::{Call, Facts, System};
+use secrecy::SecretString;
+
+use super::relay::Relay;
+use super::scenario::Scenario;
+
+/// What one call was understood to say.
+pub type Said = Result<Answer, Failure>;
+
+/// One call, and which exchanges it was made of.
+#[derive(Debug, Clone)]
+pub struct Made {
+    pub step: Step,
+    pub exchanges: std::ops::Range<usize>,
+    pub said: Said,
+}
+
+/// A target carried out.
+pub struct Run {
+    pub calls: Vec<Made>,
+    /// `None` where it waits for somebody.
+    pub end: Option<TargetEnd>,
+    pub state: TargetState,
+}
+
+/// More calls than any of the flows needs.
+const MOST_CALLS: usize = 120;
+
+fn bytes(field: Field) -> [u8; 32] {
+    [field as u8 + 3; 32]
+}
+
+fn facts(job: &Job, state: &TargetState, step: Step) -> Facts {
+    let mut facts = Facts::default();
+    if step.name == StepName::TerminateEntitlement {
+        facts.entitlement = state.entitlements.get(step.item as usize).cloned();
+    }
+    let Spec::VitalSource { guid, reference, overwrite, .. } = &job.targets[0].spec else { return facts };
+    let value = |field: Field| (field, bytes(field));
+    if step.name == StepName::Resolve {
+        if guid.is_some() && reference.is_some() {
+            facts.replacements = Field::ALL.into_iter().map(value).collect();
+        }
+        return facts;
+    }
+    let resolved = state.get(Step::one(StepName::Resolve)).and_then(|state| state.answer.as_ref());
+    facts.guid = state.guid().map(|guid| SecretString::from(guid.to_owned()));
+    if let Some(Answer::User { guid, email, .. }) = resolved {
+        facts.guid = Some(SecretString::from(guid.clone()));
+        facts.user_email = email.clone().map(SecretString::from);
+    }
+    if matches!(step.name, StepName::OverwriteUser | StepName::ReadBack) {
+        facts.replacements = flow::fields_to_overwrite(state, overwrite).into_iter().map(value).collect();
+    }
+    facts
+}
+
+/// Carries a scenario out. `change_at` is asked before each call for another client to go on with.
+pub async fn run(
+    scenario: &Scenario,
+    client: &dyn System,
+    relay: &Relay,
+    mut other: impl FnMut(usize) -> Option<Box<dyn System>>,
+) -> Run {
+    let mut job = scenario.job();
+    let mut run = Run { calls: Vec::new(), end: None, state: TargetState::default() };
+    let mut now = At(1_795_341_600_000);
+    let (mut seq, mut asked) = (0, 0);
+    let mut elsewhere: Option<Box<dyn System>> = None;
+    let mut apply = |state: &mut TargetState, entry: Entry| {
+        seq += 1;
+        state.apply(&entry, seq);
+    };
+    while run.calls.len() < MOST_CALLS {
+        now = now.plus(Duration::from_millis(50));
+        match flow::next(&job, 0, &run.state, &scenario.rules, &scenario.limits(), now) {
+            Next::End(end) => {
+                run.end = Some(end);
+                return run;
+            }
+            Next::Settle { step, done } => apply(&mut run.state, Entry::Settled { target: 0, step, done, at: now }),
+            Next::Intend(steps) => {
+                for step in steps {
+                    apply(&mut run.state, Entry::Intent { target: 0, step, at: now });
+                }
+            }
+            Next::Wait { until, .. } => now = until,
+            Next::Ask(asks) => {
+                asked += 1;
+                if asked > 4 || !scenario.give(&mut job, &asks[0]) {
+                    return run;
+                }
+                apply(&mut run.state, Entry::Continued { at: now });
+            }
+            Next::Call(step) => {
+                if let Some(client) = other(run.calls.len()) {
+                    elsewhere = Some(client);
+                }
+                let facts = facts(&job, &run.state, step);
+                let from = relay.count();
+                let call = Call { job: &job, target: &job.targets[0], index: 0, step, facts: &facts };
+                let said = elsewhere.as_deref().unwrap_or(client).call(call).await;
+                run.calls.push(Made { step, exchanges: from..relay.count(), said: said.clone() });
+                match said {
+                    Ok(answer) => {
+                        apply(&mut run.state, Entry::Answered { target: 0, step, answer: Some(answer), at: now });
+                    }
+                    Err(Failure { kind: FailureKind::RateLimited | FailureKind::UnauthorisedOurs, .. }) => {
+                        // Held: the system is called again only after a while; here, once more and no oftener.
+                        let held = run.calls.iter().filter(|made| is_held(&made.said)).count();
+                        if held > 2 {
+                            return run;
+                        }
+                        now = now.plus(Duration::from_secs(60));
+                    }
+                    Err(Failure { kind, reason, .. }) => {
+                        let not_before = now.plus(Duration::from_millis(500));
+                        apply(&mut run.state, Entry::Failed { target: 0, step, kind, reason, at: now, not_before });
+                    }
+                }
+            }
+        }
+    }
+    run
+}
+
+fn is_held(said: &Said) -> bool {
+    matches!(said, Err(Failure { kind: FailureKind::RateLimited | FailureKind::UnauthorisedOurs, .. }))
+}

@@ -1,0 +1,210 @@
+//! Evidence is positive: whatever happens to a reply on its way, a verdict may only move towards doubt.
+//!
+//! Every flow is carried out against the stand-ins, and every reply that they give is mutated, one change a
+//! run. A client's answer may then claim nothing that it did not claim before; what an erasure is founded on
+//! it may claim only where the mutation says nothing ([`judge::is_neutral`] lists those, with the reason);
+//! and no target ends well while the person is there.
+
+mod drive;
+mod judge;
+mod mutate;
+mod relay;
+mod scenario;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use erasure_worker::sandbox::Operation;
+
+use self::drive::Run;
+use self::mutate::{Mutation, Reply};
+use self::relay::{Change, Exchange, Relay};
+use self::scenario::Scenario;
+
+/// What came of the unchanged run.
+struct Recorded {
+    run: Run,
+    seen: Vec<Exchange>,
+}
+
+async fn carry_out(scenario: &Scenario, relay: &Relay, change: Option<Change>) -> Recorded {
+    let client = scenario.client(relay);
+    relay.begin(scenario.world(), None);
+    scenario.see_somebody(&*client).await;
+    relay.begin(scenario.world(), change);
+    let run = drive::run(scenario, &*client, relay, |_| None).await;
+    Recorded { run, seen: relay.seen() }
+}
+
+/// All breaches of one mutated run.
+fn breaches(scenario: &Scenario, whole: &Recorded, at: usize, mutation: &Mutation, got: &Run) -> Vec<String> {
+    let mut found = Vec::new();
+    let exchange = &whole.seen[at];
+    let operation = exchange.operation;
+    let mut tell = |what: String| {
+        found.push(format!(
+            "{} | {operation:?} {} | {} {} | {what}",
+            scenario.name, exchange.reply.status, mutation.what, mutation.place
+        ));
+    };
+    let call = |run: &Run| run.calls.iter().position(|made| made.exchanges.contains(&at));
+    if let (Some(before), Some(after)) = (call(&whole.run), call(got)) {
+        let (before, after) = (&whole.run.calls[before], &got.calls[after]);
+        let (was, is) = (judge::claims(before.step.name, &before.said), judge::claims(after.step.name, &after.said));
+        let is_another = judge::is_another_statement(operation, mutation).is_some();
+        for claim in is.difference(&was).filter(|_| !is_another) {
+            tell(format!("claims anew: {claim}"));
+        }
+        if !is_another && judge::is_neutral(after.step.name, operation, mutation).is_none() {
+            for claim in is.intersection(&was).filter(|claim| claim.starts_with("gone")) {
+                tell(format!("still claims: {claim}"));
+            }
+        }
+        if mutation.what == "page" && judge::blames_the_person(&after.said) {
+            tell(format!("blames the person: {:?}", after.said));
+        }
+    }
+    // What the customer's own list leaves out, the flow does not ask for a second time.
+    let is_left_out =
+        operation == Operation::CustomerOffers && judge::is_another_statement(operation, mutation).is_some();
+    if let Some(end) = got.end.as_ref().filter(|end| end.outcome.is_erased() && !is_left_out) {
+        let left = scenario.remains();
+        if !left.is_empty() {
+            tell(format!("ends as {} while there is {left:?}", end.outcome));
+        }
+    }
+    found
+}
+
+#[derive(Default)]
+struct Count {
+    scenarios: usize,
+    replies: usize,
+    runs: usize,
+}
+
+/// Mutates every reply of every scenario whose name begins so, and returns the breaches.
+async fn mutate_all(kind: &str) -> (Count, Vec<String>) {
+    let (mut count, mut found) = (Count::default(), Vec::new());
+    // A reply that came before in the same place of the same kind of call teaches nothing new.
+    let mut known: BTreeSet<(Operation, u16, Vec<u8>, String)> = BTreeSet::new();
+    for scenario in scenario::all().into_iter().filter(|scenario| scenario.name.starts_with(kind)) {
+        count.scenarios += 1;
+        let relay = Relay::default();
+        let whole = carry_out(&scenario, &relay, None).await;
+        let end = whole.run.end.clone();
+        assert!(end.as_ref().is_none_or(|end| !end.outcome.is_erased() || scenario.remains().is_empty()));
+        for (at, exchange) in whole.seen.iter().enumerate() {
+            let Some(made) = whole.run.calls.iter().find(|made| made.exchanges.contains(&at)) else { continue };
+            let key = (
+                exchange.operation,
+                exchange.reply.status,
+                exchange.reply.body.clone(),
+                format!("{:?} {:?}", made.step.name, end.as_ref().map(|end| end.outcome)),
+            );
+            if !known.insert(key) {
+                continue;
+            }
+            count.replies += 1;
+            for mutation in mutate::all(&exchange.reply) {
+                for always in [false, true] {
+                    if always && !matches!(mutation.what, "page" | "status") {
+                        continue;
+                    }
+                    count.runs += 1;
+                    let change = Change { from: at, always, reply: mutation.reply.clone() };
+                    let got = carry_out(&scenario, &relay, Some(change)).await;
+                    found.extend(breaches(&scenario, &whole, at, &mutation, &got.run));
+                }
+            }
+        }
+    }
+    found.sort();
+    found.dedup();
+    (count, found)
+}
+
+fn told(kind: &str, count: &Count, found: &[String]) {
+    eprintln!("{kind}: {} scenarios, {} replies, {} mutated runs", count.scenarios, count.replies, count.runs);
+    let mut by_kind: BTreeMap<&str, usize> = BTreeMap::new();
+    for breach in found {
+        *by_kind.entry(breach.rsplit(" | ").next().unwrap_or_default()).or_default() += 1;
+    }
+    assert!(found.is_empty(), "{} breaches, by what they say: {by_kind:#?}\n{}", found.len(), found.join("\n"));
+}
+
+async fn only_towards_doubt(kind: &str) {
+    let (count, found) = mutate_all(kind).await;
+    told(kind, &count, &found);
+}
+
+#[tokio::test]
+async fn no_mutated_reply_of_cleeng_makes_a_claim() {
+    only_towards_doubt("cleeng").await;
+}
+
+#[tokio::test]
+async fn no_mutated_reply_of_loyalty_makes_a_claim() {
+    only_towards_doubt("loyalty").await;
+}
+
+#[tokio::test]
+async fn no_mutated_reply_of_easycms_makes_a_claim() {
+    only_towards_doubt("easycms").await;
+}
+
+#[tokio::test]
+async fn no_mutated_reply_of_vitalsource_makes_a_claim() {
+    only_towards_doubt("vitalsource").await;
+}
+
+/// The address or the credential was changed while the job waited: from some call on another region answers,
+/// in the interface's own form, and the client is one that has not seen anybody there.
+#[tokio::test]
+async fn no_absence_told_by_another_region_ends_a_target() {
+    let (mut runs, mut found) = (0, Vec::new());
+    for scenario in scenario::all() {
+        let relay = Relay::default();
+        let whole = carry_out(&scenario, &relay, None).await;
+        for at in 0..whole.run.calls.len() {
+            let client = scenario.client(&relay);
+            relay.begin(scenario.world(), None);
+            scenario.see_somebody(&*client).await;
+            relay.begin(scenario.world(), None);
+            let elsewhere = |call: usize| {
+                (call == at).then(|| {
+                    relay.go_elsewhere();
+                    scenario.client(&relay)
+                })
+            };
+            let run = drive::run(&scenario, &*client, &relay, elsewhere).await;
+            runs += 1;
+            let left = scenario.remains();
+            if let Some(end) = run.end.filter(|end| end.outcome.is_erased() && !left.is_empty()) {
+                found.push(format!(
+                    "{} from call {at} on: ends as {} while there is {left:?}",
+                    scenario.name, end.outcome
+                ));
+            }
+        }
+    }
+    eprintln!("{runs} runs with another region from some call on");
+    assert!(found.is_empty(), "{} breaches\n{}", found.len(), found.join("\n"));
+}
+
+#[test]
+fn the_mutations_of_a_reply_are_many_and_all_different() {
+    let reply = |content_type: &str, body: &str| Reply {
+        status: 200,
+        content_type: content_type.to_owned(),
+        body: body.as_bytes().to_vec(),
+    };
+    for reply in [
+        reply("application/json", r#"{"items":[{"offerId":"S1","status":"active"}]}"#),
+        reply("text/xml", r#"<licenses><license sku="A" expiration="never"/></licenses>"#),
+        reply("text/xml", ""),
+    ] {
+        let all = mutate::all(&reply);
+        assert!(all.len() > 30, "{}", all.len());
+        assert!(all.iter().all(|mutation| mutation.reply != reply));
+    }
+}
