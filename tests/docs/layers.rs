@@ -181,6 +181,29 @@ fn the_engine_names_no_concrete_broker_store_or_system() {
 }
 
 #[test]
+fn an_absence_is_made_in_one_place_and_the_word_for_it_only_where_an_interface_is_known() {
+    let homes: [(&str, &[&str]); 2] = [
+        ("Absence::vouched", &["systems/evidence.rs"]),
+        (
+            "Gone::told",
+            &[
+                "systems/cleeng/interface.rs",
+                "systems/zeta/interface.rs",
+                "systems/vitalsource/interface.rs",
+                "systems/easycms.rs",
+            ],
+        ),
+    ];
+    for (name, homes) in homes {
+        let users: Vec<String> =
+            sources().into_iter().filter(|(_, _, code)| code.contains(name)).map(|(file, ..)| file).collect();
+        let stray: Vec<_> = users.iter().filter(|file| !homes.contains(&file.as_str())).collect();
+        assert!(stray.is_empty(), "{name} in {stray:?}");
+        assert_eq!(users.len(), homes.len(), "{name}");
+    }
+}
+
+#[test]
 fn each_large_library_lives_in_one_place() {
     let homes: [(&str, &[&str]); 5] = [
         ("opentelemetry", &["trace.rs", "telemetry.rs"]),

@@ -142,6 +142,7 @@ fn names_that_were_empty_and_are_filled_in_before_the_confirmation_comes_are_ove
     hand.answer(StepName::Resolve, user("G-1", &[Field::FirstName, Field::Email]));
     hand.answer(StepName::ReadCode, Answer::Code { state: CodeState::Active, owner: Identity::Same });
     hand.answer(StepName::RevokeCode, Answer::Done);
+    hand.answer(StepName::ReadBackCode, Answer::Code { state: CodeState::Cancelled, owner: Identity::Same });
     hand.answer(StepName::CheckLicenses, Answer::Licenses { unexpired: 0 });
     hand.answer(StepName::OverwriteUser, Answer::Done);
     // One more was filled in between the last read and the overwrite: only the read-back shows it.

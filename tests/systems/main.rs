@@ -17,6 +17,7 @@ mod easycms;
 mod evidence;
 mod fuzzed;
 mod noise;
+mod remembered;
 mod stub;
 mod vitalsource;
 mod wire;

@@ -126,12 +126,13 @@ async fn a_customer_who_reads_as_scrubbed_is_anonymised_too() {
 
 #[tokio::test]
 async fn a_customer_nobody_knows_is_absent_and_nothing_is_destroyed() {
-    let rig = Rig::start(&[]).await;
+    let rig = Rig::start(&[("systems.cleeng.probe_customer_id", "100000001")]).await;
+    rig.sandbox.sandbox().add_people(1..2);
     let nobody = json!({
         "system": "cleeng", "flow": "backend", "customer_id": "123123123", "customer_email": "nobody@example.com",
     });
     let event = rig.runs_to(&job(&[nobody]), "completed").await;
-    assert_eq!(target(&event, 0)["outcome"], "absent");
+    assert_eq!((&target(&event, 0)["outcome"], &target(&event, 0)["identity"]), (&json!("absent"), &json!("nobody")));
     assert_eq!(rig.destructive_calls(), 0);
     rig.end().await;
 }
