@@ -151,7 +151,7 @@ impl Engine {
 
 /// The steps of this kind whose failures ended the target, and how long they have failed.
 fn blamed(state: &TargetState, name: StepName, reason: Reason) -> (Vec<Step>, Duration) {
-    let unproven = |answer: &Answer| matches!(answer, Answer::Missing { proven: false } | Answer::Unclear(_));
+    let unproven = |answer: &Answer| matches!(answer, Answer::Unclear(_));
     let mut steps = Vec::new();
     let mut lasts = Duration::ZERO;
     for (item, step) in (0..).zip(state.all(name)) {
