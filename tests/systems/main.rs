@@ -7,6 +7,7 @@
     clippy::panic,
     reason = "clippy's leave for tests does not reach their helpers"
 )]
+#![allow(clippy::print_stderr, reason = "counts of what was tried")]
 
 #[path = "../support/mod.rs"]
 mod support;
