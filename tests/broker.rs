@@ -5,6 +5,8 @@
 
 #[path = "broker/conformance.rs"]
 mod conformance;
+#[path = "broker/plain_tools.rs"]
+mod plain_tools;
 #[path = "broker/policies.rs"]
 mod policies;
 #[path = "broker/secrets.rs"]
@@ -243,8 +245,8 @@ async fn an_acked_job_is_gone_and_a_requeued_one_comes_again() {
     assert_eq!((first.via, first.redelivered), (Via::Requests, false));
     first.settle.requeue().await.unwrap();
     let second = next(&broker).await;
-    assert!(second.redelivered);
-    assert_eq!(second.properties.headers.get("x-delivery-count"), Some(&HeaderValue::Int(1)));
+    // Whether a returned delivery is counted in a header differs between RabbitMQ 4.0 and 4.3; none is asked for.
+    assert_eq!((second.via, second.redelivered, &second.body), (Via::Requests, true, &first.body));
     second.settle.ack().await.unwrap();
     broker.close().await;
     assert!(broker.next().await.is_none());

@@ -31,11 +31,11 @@ struct Home {
 }
 
 impl Home {
-    fn start() -> Arc<Home> {
+    fn start(plugins: &str) -> Arc<Home> {
         let folder = tempfile::Builder::new().prefix("rabbit-").tempdir().unwrap();
         let [epmd_port] = free_ports();
         write_private(&folder.path().join(".erlang.cookie"), "COOKIEOFATESTBROKER");
-        std::fs::write(folder.path().join("enabled_plugins"), "[].\n").unwrap();
+        std::fs::write(folder.path().join("enabled_plugins"), format!("[{plugins}].\n")).unwrap();
         // Leader of the group that everything else joins, and never restarted.
         let epmd = Command::new("epmd")
             .args(["-port", &epmd_port.to_string()])
@@ -80,9 +80,18 @@ impl Rabbit {
 
     /// The same, with more lines in `rabbitmq.conf` and more arguments for Erlang.
     pub fn start_with(conf: &str, erl_args: &str) -> Self {
-        let rabbit = Self::new(Home::start(), "rabbit", conf, erl_args);
+        let rabbit = Self::new(Home::start(""), "rabbit", conf, erl_args);
         rabbit.boot();
         rabbit
+    }
+
+    /// A broker with its HTTP interface, and the port of that.
+    pub fn start_managed() -> (Self, u16) {
+        let [port] = free_ports();
+        let conf = format!("management.tcp.ip = 127.0.0.1\nmanagement.tcp.port = {port}");
+        let rabbit = Self::new(Home::start("rabbitmq_management"), "rabbit", &conf, "");
+        rabbit.boot();
+        (rabbit, port)
     }
 
     /// Starts a cluster of so many nodes. With more than one, keep a majority of them up.
@@ -92,7 +101,7 @@ impl Rabbit {
         for (number, name) in names.iter().enumerate() {
             conf += &format!("\ncluster_formation.classic_config.nodes.{} = {name}@localhost", number + 1);
         }
-        let home = Home::start();
+        let home = Home::start("");
         let nodes: Vec<_> = names.iter().map(|name| Self::new(Arc::clone(&home), name, &conf, erl_args)).collect();
         std::thread::scope(|scope| nodes.iter().for_each(|node| drop(scope.spawn(|| node.boot()))));
         nodes
