@@ -72,7 +72,10 @@ async fn list_letters(
             .iter()
             .map(|letter| {
                 let of = |name| field(letter, name);
-                vec![of("code"), of("reason"), of("system"), of("step"), of("run"), of("at"), job(letter)]
+                // Whoever may write to the queue may write such headers.
+                let is_vouched = letter.get("vouched").and_then(Value::as_bool) != Some(false);
+                let mark = if is_vouched { "" } else { " (not vouched for)" };
+                vec![of("code"), of("reason"), of("system"), of("step"), of("run"), of("at"), job(letter) + mark]
             })
             .collect();
         table(out, &["CODE", "REASON", "SYSTEM", "STEP", "RUN", "AT", "JOB"], &rows)?;
@@ -92,7 +95,9 @@ async fn show(
     tell(ask_one(args, surroundings, "dead-letters", None).await, args.output, out, err, |answer, out, _| {
         for letter in list(answer, "dead_letters") {
             writeln!(out, "{}  {}", field(letter, "code"), job(letter))?;
-            for name in ["sentence", "runbook", "system", "step", "attempts", "run", "at", "retry", "sealed", "bytes"] {
+            for name in [
+                "sentence", "runbook", "system", "step", "attempts", "run", "at", "retry", "vouched", "sealed", "bytes",
+            ] {
                 writeln!(out, "  {name}: {}", field(letter, name))?;
             }
         }

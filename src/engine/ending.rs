@@ -430,8 +430,13 @@ impl Engine {
     pub(crate) async fn set_aside_unopened(&self, held: &mut Option<Delivery>) -> Result<Settled, Interrupted> {
         let Some(delivery) = held.as_ref() else { return Ok(Settled::Acked) };
         let lost = delivery.lost.clone();
-        let (properties, body) =
-            envelope::unopened(&delivery.properties, &delivery.body, &envelope::note(Reason::Unopenable), self.now());
+        let (properties, body) = envelope::unopened(
+            &self.keyring,
+            &delivery.properties,
+            &delivery.body,
+            &envelope::note(Reason::Unopenable),
+            self.now(),
+        );
         self.publish(Publication { to: Destination::DeadLetter, properties, body }, &lost).await?;
         self.figures.count(&self.figures.dead_letters);
         self.ack(held).await

@@ -10,6 +10,7 @@ use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
+use super::letter_head;
 use crate::broker::{Delivery, HeaderValue, Properties, Via};
 use crate::job::record::{DeadLetterNote, Event};
 use crate::job::{At, Carried, JobKey, Reason};
@@ -47,6 +48,8 @@ pub mod header {
     pub const AT: &str = "x-erasure-at";
     /// The MAC by which a dead letter is believed to be of the run that it names.
     pub const LETTER_MAC: &str = "x-erasure-letter-mac";
+    /// The MAC over all that a dead letter shows, and its body.
+    pub const HEAD_MAC: &str = "x-erasure-head-mac";
     /// A publisher's detached JWS over the body.
     pub const SIGNATURE: &str = "x-signature";
     /// The publisher's trace.
@@ -270,20 +273,53 @@ pub fn dead_letter(
     if let Some(step) = head.note.step {
         put(header::STEP, HeaderValue::Text(step.as_str().to_owned()));
     }
+    letter_head::vouch(keyring, &mut properties, &body);
     Ok((properties, body))
 }
 
-/// A dead letter of a parked copy that does not open: body and headers as they came, so that it can
-/// be replayed once the key is back.
-pub fn unopened(original: &Properties, body: &Bytes, note: &DeadLetterNote, at: At) -> (Properties, Bytes) {
+/// A dead letter of a parked copy that does not open but has a valid MAC: body and headers as they came, so
+/// that it can be replayed once the key is back. What that MAC does not cover is dropped.
+pub fn unopened(
+    keyring: &Keyring,
+    original: &Properties,
+    body: &Bytes,
+    note: &DeadLetterNote,
+    at: At,
+) -> (Properties, Bytes) {
     let mut properties = original.clone();
     properties.user_id = None;
+    for name in [header::SYSTEM, header::STEP, header::ATTEMPTS, header::LETTER_MAC] {
+        properties.headers.remove(name);
+    }
     let mut put =
         |name: &str, value: &str| properties.headers.insert(name.to_owned(), HeaderValue::Text(value.to_owned()));
     put(header::CODE, note.reason.code());
     put(header::REASON, note.reason.sentence());
     put(header::AT, &at.to_rfc3339());
+    letter_head::vouch(keyring, &mut properties, body);
     (properties, body.clone())
+}
+
+/// True where a MAC ties a message of ours to the job and the run that it names: a parked copy's, or that of
+/// a dead letter.
+pub(super) fn vouched_place(keyring: &Keyring, properties: &Properties, body: &[u8]) -> bool {
+    let headers = &properties.headers;
+    let text = |name: &str| headers.get(name).and_then(HeaderValue::as_text);
+    let number = |name: &str| headers.get(name).and_then(HeaderValue::as_int);
+    let place = || {
+        let job_id = Uuid::try_parse(text(header::JOB_ID)?).ok()?;
+        let key = JobKey { tenant: text(header::TENANT)?.to_owned(), job_id };
+        let (run, park) = (u32::try_from(number(header::RUN)?).ok()?, u64::try_from(number(header::PARK)?).ok()?);
+        let holds = |purpose: &str, mac: &str, wait: &str| {
+            let mac = text(mac).and_then(|mac| hex::decode(mac).ok()).unwrap_or_default();
+            let fields = mac_fields(&key, run, park, wait, body);
+            let parts: Vec<&[u8]> = fields.iter().map(Vec::as_slice).collect();
+            keyring.verify_mac(purpose, &parts, &mac)
+        };
+        let is_letter = holds(LETTER_PURPOSE, header::LETTER_MAC, "");
+        Some(is_letter || holds(MAC_PURPOSE, header::MAC, text(header::WAIT).unwrap_or("")))
+    };
+    place().unwrap_or(false)
 }
 
 /// Opens a dead letter's body, sealed or not.

@@ -8,10 +8,12 @@ use std::time::Duration;
 
 use super::envelope::header;
 use super::journal::JournalError;
+use super::letter_head::LetterHead;
 use super::{Engine, retention};
-use crate::broker::{DeadLetter, HeaderValue, PublishError, Verdict};
+use crate::broker::{DeadLetter, PublishError, Verdict};
 use crate::job::event::{self, Expiring, Frame};
 use crate::job::{At, JobKey, Reason};
+use crate::seal::Keyring;
 use crate::store::{Batch, StoreError, Table};
 
 /// The longest notice.
@@ -45,7 +47,7 @@ fn notice(max_age: Duration) -> Duration {
     (max_age / 4).min(NOTICE_MAX)
 }
 
-/// What is read of a letter: its headers alone.
+/// What is read of a letter: its headers alone, of which the job counts only where it is vouched for.
 struct Dated {
     at: At,
     key: Option<JobKey>,
@@ -53,19 +55,18 @@ struct Dated {
     reason: Option<Reason>,
 }
 
-fn read(letter: &DeadLetter) -> Option<Dated> {
-    let text = |name: &str| letter.properties.headers.get(name).and_then(HeaderValue::as_text);
-    let run = letter.properties.headers.get(header::RUN).and_then(HeaderValue::as_int);
-    let at = text(header::AT)?.parse::<jiff::Timestamp>().ok()?;
-    let key = || {
-        let job_id = uuid::Uuid::try_parse(text(header::JOB_ID)?).ok()?;
-        Some(JobKey { tenant: text(header::TENANT)?.to_owned(), job_id })
-    };
-    let code = text(header::CODE);
+fn read(keyring: &Keyring, letter: &DeadLetter) -> Option<Dated> {
+    let head = LetterHead::read(keyring, &letter.properties, &letter.body);
+    // It is given its code and its event first.
+    if head.is_bare() {
+        return None;
+    }
+    let at = head.claimed(header::AT)?.parse::<jiff::Timestamp>().ok()?;
+    let code = head.claimed(header::CODE);
     Some(Dated {
         at: at.into(),
-        key: key(),
-        run: run.and_then(|run| u32::try_from(run).ok()).unwrap_or(0),
+        key: head.key(),
+        run: u32::try_from(head.claimed_number(header::RUN)).unwrap_or(0),
         reason: Reason::ALL.iter().copied().find(|reason| Some(reason.code()) == code),
     })
 }
@@ -90,7 +91,7 @@ impl Engine {
         let mut failed: Option<StoreError> = None;
         let store = &*self.store;
         let mut decide = |letter: &DeadLetter| {
-            let Some(dated) = read(letter) else { return Verdict::Keep };
+            let Some(dated) = read(&self.keyring, letter) else { return Verdict::Keep };
             if now < dated.at.plus(max_age - notice) {
                 return Verdict::Keep;
             }

@@ -26,6 +26,7 @@ pub mod gate;
 pub mod guard;
 pub mod intake;
 pub mod journal;
+pub mod letter_head;
 pub mod letters;
 mod line;
 pub(crate) mod named;

@@ -12,9 +12,10 @@ use bytes::Bytes;
 use zeroize::Zeroizing;
 
 use super::Engine;
-use super::envelope::{self, DeadLetterHead, Origin, header};
+use super::envelope::{self, DeadLetterHead, Origin};
 use super::intake::Interrupted;
 use super::journal::JournalError;
+use super::letter_head::{BROKERS_WORD, LetterHead};
 use crate::broker::{DeadLetter, Destination, HeaderValue, Properties, Publication, PublishError, Verdict, Via};
 use crate::job::{Carried, JobKey, Reason};
 
@@ -24,8 +25,6 @@ const LOOK_EVERY: Duration = Duration::from_secs(60);
 const LOOKS: u32 = 60;
 /// Letters looked at in one go.
 const MOST: usize = 10_000;
-/// What the broker writes on a message that it dead-letters.
-const WHY: &str = "x-first-death-reason";
 
 impl Engine {
     /// Looks for such letters whenever there are more than the worker itself has made, and every hour.
@@ -56,11 +55,15 @@ impl Engine {
         }
     }
 
+    fn is_bare(&self, letter: &DeadLetter) -> bool {
+        LetterHead::read(&self.keyring, &letter.properties, &letter.body).is_bare()
+    }
+
     /// Gives such letters their code and their event; how many there were.
     async fn code_undelivered(&self) -> Result<usize, Trouble> {
         let mut found = Vec::new();
         let mut note = |letter: &DeadLetter| {
-            if is_bare(letter) {
+            if self.is_bare(letter) {
                 found.push(letter.clone());
             }
             Verdict::Keep
@@ -78,7 +81,7 @@ impl Engine {
         }
         let mut count = 0;
         let mut code = |letter: &DeadLetter| {
-            let it = told.get(&letter.body).filter(|_| is_bare(letter));
+            let it = told.get(&letter.body).filter(|_| self.is_bare(letter));
             let coded = it.and_then(|it| self.coded(letter, it));
             coded.map_or(Verdict::Keep, |(properties, body)| {
                 count += 1;
@@ -103,14 +106,15 @@ impl Engine {
             (Ok(job), _) => (Some(job.key), Reason::Undelivered, detail(&letter.properties)),
             (Err(refusal), _) => (refusal.key, refusal.reason, refusal.invalid.to_string()),
         };
-        Ok(Some(Identified { key, body: opened.body, reason, detail }))
+        let is_parked = opened.origin != Origin::Publisher;
+        Ok(Some(Identified { key, body: opened.body, reason, detail, is_parked }))
     }
 
     /// The letter with its code. A parked copy keeps its seal and its headers, and can be replayed.
     fn coded(&self, letter: &DeadLetter, it: &Identified) -> Option<(Properties, Bytes)> {
         let note = envelope::note(it.reason);
-        if letter.properties.headers.contains_key(header::MAC) {
-            return Some(envelope::unopened(&letter.properties, &letter.body, &note, self.now()));
+        if it.is_parked {
+            return Some(envelope::unopened(&self.keyring, &letter.properties, &letter.body, &note, self.now()));
         }
         let (key, detail) = (it.key.as_ref(), Some(it.detail.as_str()));
         let head =
@@ -126,6 +130,8 @@ struct Identified {
     body: Zeroizing<Vec<u8>>,
     reason: Reason,
     detail: String,
+    /// It is a parked copy, with a valid MAC.
+    is_parked: bool,
 }
 
 /// Why the code could not be given; the letters stay as they are.
@@ -143,13 +149,9 @@ impl From<JournalError> for Trouble {
     }
 }
 
-fn is_bare(letter: &DeadLetter) -> bool {
-    !letter.properties.headers.contains_key(header::CODE)
-}
-
 /// The broker's own word for it is one of few; anything else is not repeated.
 fn detail(properties: &Properties) -> String {
-    let word = properties.headers.get(WHY).and_then(HeaderValue::as_text);
+    let word = properties.headers.get(BROKERS_WORD).and_then(HeaderValue::as_text);
     let why = match word {
         Some("expired") => "it expired",
         Some("delivery_limit") => "it was returned too often",

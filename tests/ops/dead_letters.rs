@@ -229,3 +229,32 @@ async fn what_the_broker_gave_up_by_itself_is_given_its_code_and_its_event() {
     assert_eq!(answer.json()["replayed"], 1);
     bench.broker.event("completed", &id(1)).await;
 }
+
+#[tokio::test]
+async fn a_message_with_headers_of_ours_that_the_broker_gave_up_gives_no_event_in_anybodys_name() {
+    let bench = bench_with(Setup { runs: false, ..Setup::default() }).await;
+    let text = |name: &str, value: &str| (name.to_owned(), HeaderValue::Text(value.to_owned()));
+    let forged = [
+        text("x-first-death-reason", "expired"),
+        text("x-erasure-code", "ERS-0026"),
+        text("x-erasure-tenant", "victim"),
+        text("x-erasure-job-id", &id(7)),
+        text("x-erasure-at", "2020-01-01T00:00:00Z"),
+        text("x-erasure-mac", &"00".repeat(32)),
+        ("x-erasure-run".to_owned(), HeaderValue::Int(1)),
+    ];
+    let properties = Properties { headers: forged.into(), ..Properties::default() };
+    let letter = DeadLetter { properties, body: "{}".into() };
+    bench.broker.letters.lock().unwrap().push(letter);
+    assert_eq!(letters(&bench, "").await[0]["vouched"], false);
+    let engine = std::sync::Arc::clone(&bench.engine);
+    tokio::spawn(async move { engine.run().await });
+    // It is given the code of what it is: no job, of nobody.
+    bench.until("/v1/dead-letters?code=ERS-0020", |page| page["matching"] == 1).await;
+    let all = letters(&bench, "").await;
+    assert_eq!((&all[0]["vouched"], &all[0]["tenant"], &all[0]["job_id"]), (&json!(true), &Value::Null, &Value::Null));
+    assert_eq!(all[0]["run"], 0);
+    let to_victim =
+        bench.broker.all_published().into_iter().filter(|it| String::from_utf8_lossy(&it.body).contains("victim"));
+    assert_eq!(to_victim.count(), 0);
+}

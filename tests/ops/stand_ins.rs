@@ -144,6 +144,11 @@ impl TestBroker {
         all.iter().rfind(|publication| fits(publication)).unwrap().clone()
     }
 
+    /// What was published so far.
+    pub fn all_published(&self) -> Vec<Publication> {
+        self.published.borrow().clone()
+    }
+
     /// Waits for an event of a job.
     pub async fn event(&self, what: &str, job_id: &str) -> serde_json::Value {
         let fits = |publication: &Publication| {

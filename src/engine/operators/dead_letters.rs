@@ -8,13 +8,14 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::broker::{DeadLetter, Destination, HeaderValue, Publication, PublishError, Verdict};
+use crate::broker::{DeadLetter, Destination, Publication, PublishError, Verdict};
 use crate::engine::decisions::{MOST_JOBS, What};
 use crate::engine::envelope::{self, header};
 use crate::engine::journal::{JournalError, ended_of, forget_checkpoints};
+use crate::engine::letter_head::{LetterHead, Vouched};
 use crate::engine::{Engine, retention};
 use crate::job::{At, JobKey, JobOutcome, Reason};
-use crate::seal::{SealError, looks_sealed};
+use crate::seal::{Keyring, SealError, looks_sealed};
 use crate::store::{Batch, StoreError, Table};
 
 /// The most letters that one request looks at.
@@ -94,6 +95,11 @@ pub struct LetterView {
     pub run: i64,
     /// When.
     pub at: Option<String>,
+    /// True where a MAC of the worker's covers all of these; otherwise anybody may have written them.
+    pub vouched: bool,
+    /// The job, where it is vouched for.
+    #[serde(skip)]
+    key: Option<JobKey>,
     /// True where the body is sealed.
     pub sealed: bool,
     /// The body's length.
@@ -101,10 +107,9 @@ pub struct LetterView {
 }
 
 impl LetterView {
-    fn of(letter: &DeadLetter) -> LetterView {
-        let header = |name: &str| letter.properties.headers.get(name);
-        let text = |name: &str| header(name).and_then(HeaderValue::as_text).map(shown);
-        let number = |name: &str| header(name).and_then(HeaderValue::as_int).unwrap_or(0);
+    fn of(keyring: &Keyring, letter: &DeadLetter) -> LetterView {
+        let head = LetterHead::read(keyring, &letter.properties, &letter.body);
+        let text = |name: &str| head.claimed(name).map(shown);
         let code = text(header::CODE);
         let reason = Reason::ALL.iter().find(|reason| code.as_deref() == Some(reason.code()));
         LetterView {
@@ -117,16 +122,18 @@ impl LetterView {
             sentence: text(header::REASON),
             system: text(header::SYSTEM),
             step: text(header::STEP),
-            attempts: number(header::ATTEMPTS),
-            run: number(header::RUN),
+            attempts: head.claimed_number(header::ATTEMPTS),
+            run: head.claimed_number(header::RUN),
             at: text(header::AT),
+            vouched: head.vouched == Vouched::Wholly,
+            key: head.key(),
             sealed: looks_sealed(&letter.body),
             bytes: letter.body.len(),
         }
     }
 
     fn key(&self) -> Option<JobKey> {
-        Some(JobKey { tenant: self.tenant.clone()?, job_id: self.job_id? })
+        self.key.clone()
     }
 }
 
@@ -310,7 +317,7 @@ impl Engine {
     ) -> Result<Swept, LetterError> {
         let (mut done, mut more) = (0, false);
         let mut decide = |letter: &DeadLetter| {
-            let view = LetterView::of(letter);
+            let view = LetterView::of(&self.keyring, letter);
             if !filter.takes(&view) {
                 return Verdict::Keep;
             }
