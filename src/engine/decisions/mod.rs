@@ -321,7 +321,7 @@ impl Engine {
     }
 
     /// A pause that outlives the stream's memory is told again, by whichever worker comes first.
-    async fn tell_pauses_again(&self) {
+    pub(super) async fn tell_pauses_again(&self) {
         let now = self.now();
         for (subject, paused) in self.pauses.settled() {
             let spread = SPREAD.mul_f64((self.chance)());

@@ -139,3 +139,8 @@ impl Engine {
         Ok(taken)
     }
 }
+
+#[cfg(test)]
+#[path = "taking_tests.rs"]
+#[allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+mod tests;
