@@ -194,8 +194,11 @@ impl Engine {
         }
         let mut batch = Batch::new();
         self.keep_decision(&decided, &mut batch);
-        self.store.submit(batch).await?;
         self.pauses.make(&decided, subject, since);
+        if let Err(error) = self.store.submit(batch).await {
+            self.pauses.change(|state| state.made.retain(|(id, _, _)| *id != decided.id));
+            return Err(error.into());
+        }
         tracing::warn!(%subject, by, reason, "an operator pauses");
         let told = self.tell_everywhere().await;
         if told == Told::Everywhere {

@@ -22,7 +22,7 @@ use super::serve;
 
 /// An ordinary answer.
 const ORDINARY: Duration = Duration::from_secs(30);
-/// Dead letters, import files, approvals and the log of receipts: as long as thousands of confirms may take.
+/// Dead letters, import files, approvals, what ceilings hold, and the log of receipts: as long as thousands of confirms may take.
 const LONG: Duration = Duration::from_secs(300);
 
 /// What is checked before a route is reached.
@@ -167,7 +167,7 @@ fn check_origin(request: &Request) -> Result<(), Problem> {
 pub async fn watch(State(guard): State<Arc<Guard>>, mut request: Request, next: Next) -> Response {
     let checked = guard.check(&request);
     let path = request.uri().path();
-    let is_long = ["/v1/dead-letters", "/v1/zeta-import", "/v1/receipts", "/v1/approvals"]
+    let is_long = ["/v1/dead-letters", "/v1/zeta-import", "/v1/receipts", "/v1/approvals", "/v1/guard"]
         .iter()
         .any(|long| path.starts_with(long));
     let limit = if is_long { LONG } else { ORDINARY };

@@ -516,3 +516,24 @@ async fn a_release_at_a_worker_that_holds_nothing_reaches_what_the_other_one_hol
         standby.broker.event("completed", &id(number)).await;
     }
 }
+
+/// What was decided while a worker was not there is known before it asks for its first job.
+#[tokio::test]
+async fn no_job_is_asked_for_before_the_control_stream_was_read_to_its_end() {
+    let control = Stream::new(Vec::new());
+    let before = worker(Kind::PauseSystem, &control).await;
+    give(Kind::PauseSystem, &before).await;
+    has_read(&before, &[&before]).await;
+    let broker = TestBroker::with_control(&control);
+    broker.keeps_control.send_replace(true);
+    let length = control.borrow().len();
+    let late = bench_with(Setup { broker, ..Setup::default() }).await;
+    late.send(&Kind::PauseSystem.job());
+    // It has written how far it must read.
+    late.broker.published(|publication| publication.to == erasure_worker::broker::Destination::Control).await;
+    assert_eq!(control.borrow().len(), length + 1);
+    assert_eq!(late.broker.asked.load(std::sync::atomic::Ordering::SeqCst), 0);
+    late.broker.keeps_control.send_replace(false);
+    late.until(&format!("/v1/jobs/acme/{}", id(1)), |job| job["waiting"]["reason"] == "paused").await;
+    assert_eq!(get(late.addr, "/v1/systems").await.json()["systems"][SHOP]["calls"], 0);
+}

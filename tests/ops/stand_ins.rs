@@ -37,6 +37,10 @@ pub struct TestBroker {
     pub control: Stream,
     /// Says no to every publish to the control stream.
     pub refuses_control: watch::Sender<bool>,
+    /// Gives nothing of the control stream.
+    pub keeps_control: watch::Sender<bool>,
+    /// How often a job was asked for.
+    pub asked: std::sync::atomic::AtomicUsize,
     sender: mpsc::UnboundedSender<Message>,
     receiver: tokio::sync::Mutex<mpsc::UnboundedReceiver<Message>>,
     given_back: watch::Sender<Vec<Message>>,
@@ -78,6 +82,8 @@ impl TestBroker {
         Arc::new(TestBroker {
             control: control.clone(),
             refuses_control: watch::Sender::new(false),
+            keeps_control: watch::Sender::new(false),
+            asked: std::sync::atomic::AtomicUsize::new(0),
             sender,
             receiver: tokio::sync::Mutex::new(receiver),
             letters: Mutex::default(),
@@ -162,6 +168,7 @@ impl TestBroker {
 #[async_trait]
 impl Broker for TestBroker {
     async fn next(&self) -> Option<Delivery> {
+        self.asked.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
         let mut receiver = self.receiver.lock().await;
         let message = tokio::select! {
             next = receiver.recv() => next?,
@@ -182,6 +189,11 @@ impl Broker for TestBroker {
     async fn next_control(&self, after: Option<Place>) -> Option<Control> {
         let offset = after.map_or(0, |after| after.offset() + 1);
         let place = usize::try_from(offset).unwrap();
+        let mut keeps = self.keeps_control.subscribe();
+        tokio::select! {
+            kept = keeps.wait_for(|keeps| !keeps) => drop(kept.unwrap()),
+            () = self.stopped.cancelled() => return None,
+        }
         let mut stream = self.control.subscribe();
         let there = tokio::select! {
             there = stream.wait_for(|all| all.len() > place) => there.unwrap(),

@@ -193,6 +193,8 @@ impl Engine {
         if !self.broker.has_control() {
             return Told::Everywhere;
         }
+        // Whoever asked may hang up meanwhile.
+        self.decisions.more.notify_one();
         let published = async {
             let _alone = self.decisions.sending.lock().await;
             self.publish_kept().await
