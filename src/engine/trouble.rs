@@ -103,6 +103,8 @@ pub(super) struct Trouble {
     /// When the first of the failures in a row was.
     failing_since: Option<Instant>,
     open_until: Option<Instant>,
+    /// How often it was opened in a row.
+    openings: u32,
     /// A harmless read has failed since the breaker opened.
     is_confirmed: bool,
     note: String,
@@ -199,6 +201,7 @@ impl Trouble {
     fn works(&mut self, began: Instant) {
         self.worked_at = self.worked_at.max(Some(began));
         (self.failures, self.failing_since, self.open_until, self.is_confirmed) = (0, None, None, false);
+        self.openings = 0;
         if self.hold.is_none() && !self.is_doubted {
             self.probe_at = None;
         }
@@ -215,14 +218,21 @@ impl Trouble {
         self.failures = self.failures.saturating_add(1);
         self.failing_since.get_or_insert(now);
         self.note = failure.to_string();
-        if self.failures >= BREAKER_FAILURES {
+        // What was under way when it opened says nothing more.
+        if self.failures >= BREAKER_FAILURES && self.open_until.is_none_or(|until| until <= now) {
             let is_new = self.open_until.is_none();
-            let doublings = (self.failures - BREAKER_FAILURES).min(16);
-            let until = now + first_pause.saturating_mul(1 << doublings).min(BREAKER_LONGEST);
-            self.open_until = Some(until);
+            let until = self.open(first_pause, now);
             // Whether it is everybody's is looked at without delay.
             self.probe_at = Some(if is_new { now } else { until });
         }
+    }
+
+    /// Opens the breaker, each time for longer.
+    fn open(&mut self, first_pause: Duration, now: Instant) -> Instant {
+        let until = now + first_pause.saturating_mul(1 << self.openings.min(16)).min(BREAKER_LONGEST);
+        self.openings += 1;
+        self.open_until = Some(until);
+        until
     }
 
     /// What a harmless read that began then came to.
@@ -250,10 +260,10 @@ impl Trouble {
                 self.probe_at = Some(now + every);
             }
             Err(failure) => {
-                // Together with the call that was doubted.
-                self.failures = self.failures.max(BREAKER_FAILURES - 1);
-                self.failed(failure, first_pause, now);
-                self.probe_at = self.open_until;
+                self.failures = self.failures.max(BREAKER_FAILURES);
+                self.failing_since.get_or_insert(now);
+                self.note = failure.to_string();
+                self.probe_at = Some(self.open(first_pause, now));
                 self.is_confirmed = true;
             }
         }
@@ -326,6 +336,7 @@ impl Trouble {
     pub fn release(&mut self) {
         (self.pause, self.hold, self.is_doubted, self.probe_at) = (None, None, false, None);
         (self.failures, self.failing_since, self.open_until, self.is_confirmed) = (0, None, None, false);
+        self.openings = 0;
         self.steps.clear();
     }
 

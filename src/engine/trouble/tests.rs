@@ -80,6 +80,16 @@ fn failures_in_a_row_ask_for_a_harmless_read_which_alone_says_that_the_system_is
 }
 
 #[test]
+fn calls_that_were_under_way_together_put_off_no_harmless_read() {
+    let (mut trouble, now) = (Trouble::default(), Instant::now());
+    for _ in 0..40 {
+        trouble.ended(now, Some(&failure(FailureKind::Unreadable)), FIRST, now);
+    }
+    assert!(trouble.is_probe_due(now));
+    assert_eq!(trouble.closed_until(now).unwrap(), Some(now + FIRST));
+}
+
+#[test]
 fn a_refusal_holds_a_system_only_where_a_harmless_read_is_refused_too() {
     let (mut trouble, now) = (Trouble::default(), Instant::now());
     let refused = failure(FailureKind::UnauthorisedOurs);
