@@ -99,7 +99,7 @@ async fn mutate_all(kind: &str) -> (Count, Vec<String>) {
                 exchange.operation,
                 exchange.reply.status,
                 exchange.reply.body.clone(),
-                format!("{:?} {:?}", made.step.name, end.as_ref().map(|end| end.outcome)),
+                format!("{:?} {:?}", made.step, end.as_ref().map(|end| end.outcome)),
             );
             if !known.insert(key) {
                 continue;

@@ -380,6 +380,15 @@ fn vitalsource(ann: &Person, nobody: &Person) -> Vec<Scenario> {
         Scenario::new("vitalsource, a code that goes all the same", reader(ann, true, true), |sandbox| {
             refuse(sandbox, 1007, true);
         }),
+        // Of one that was never redeemed no licence tells: its own read alone does.
+        Scenario::new("vitalsource, a code never redeemed that stays", reader(ann, true, true), |sandbox| {
+            sandbox.world(|world| {
+                let vitalsource = world.vitalsource("vitalsource");
+                let mut code = vitalsource.code(&Person::numbered(PERSON).codes[1]).expect("code").clone();
+                code.wont_revoke = Some(WontRevoke { code: 1005, content_removed: false, times: None });
+                vitalsource.add_code(code);
+            });
+        }),
         Scenario::new("vitalsource, a code of before", reader(ann, true, true), |sandbox| {
             change_code(sandbox, |code| code.cancelled = true);
         }),
