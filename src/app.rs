@@ -83,6 +83,9 @@ pub fn settings(config: &Config) -> Settings {
     }
 }
 
+/// How long answers that are under way may take when the worker stops.
+const OPS_STOP: Duration = Duration::from_secs(1);
+
 /// The store on disk.
 pub struct OpenedStore {
     /// The store.
@@ -196,7 +199,10 @@ impl Worker {
         alive.abort();
         watching.abort();
         shutdown.cancel();
-        serving.await?;
+        match tokio::time::timeout(OPS_STOP, serving).await {
+            Ok(served) => served?,
+            Err(_) => tracing::warn!("the ops API did not end in time"),
+        }
         ran
     }
 

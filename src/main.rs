@@ -5,6 +5,7 @@
 
 use std::io::{Write, stderr, stdout};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser as _;
 use erasure_worker::cli::args::{ConfigCommand, KeysCommand, SystemsCommand};
@@ -33,11 +34,15 @@ fn main() -> ExitCode {
         tracing::warn!(%error, "this process could leave an image of its memory behind");
     }
     app::install_tls();
-    let result = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(anyhow::Error::from)
-        .and_then(|runtime| runtime.block_on(command(cli)));
+    let result =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(anyhow::Error::from).and_then(
+            |runtime| {
+                let done = runtime.block_on(command(cli));
+                // A look-up of a name, say, may take longer than anybody waits for.
+                runtime.shutdown_timeout(Duration::from_secs(1));
+                done
+            },
+        );
     match result {
         Ok(exit) => exit.into(),
         Err(error) => {

@@ -5,6 +5,8 @@
 
 #[path = "broker/conformance.rs"]
 mod conformance;
+#[path = "broker/fatal.rs"]
+mod fatal;
 #[path = "broker/plain_tools.rs"]
 mod plain_tools;
 #[path = "broker/policies.rs"]

@@ -248,6 +248,9 @@ pub enum PublishError {
     /// The broker refused it (queue full, policy).
     #[error("the broker refused the message (nack)")]
     Refused,
+    /// It takes none of this size, however often it is asked.
+    #[error("the broker takes no message of this size; its max_message_size must be raised ({0})")]
+    TooLarge(String),
     /// No confirm came in time.
     #[error("no confirm came within {0:?}")]
     TimedOut(Duration),

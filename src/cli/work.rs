@@ -5,8 +5,10 @@
 use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use tokio_util::sync::CancellationToken;
 
 use super::Exit;
 use super::args::Batch;
@@ -24,6 +26,7 @@ use crate::store::{Store, Table};
 /// Works on AMQP until a signal asks to stop.
 pub async fn run(config: &Config) -> Result<Exit> {
     let stop = app::stop_signal()?;
+    tokio::spawn(end_late(stop.clone(), config.worker.drain_timeout + LATE));
     let prepared = tokio::select! {
         prepared = prepare(config) => prepared?,
         // Nothing was taken yet: there is nothing to drain.
@@ -35,6 +38,20 @@ pub async fn run(config: &Config) -> Result<Exit> {
     broker.close().await;
     tracing::info!("drained");
     Ok(Exit::Done)
+}
+
+/// A stop takes at most so much longer than `worker.drain_timeout`.
+const LATE: Duration = Duration::from_millis(4500);
+
+/// Ends the process where a stop takes too long, whatever it hangs on: what is not done is done after the
+/// restart, as after a power cut.
+async fn end_late(stop: CancellationToken, limit: Duration) {
+    stop.cancelled().await;
+    std::thread::spawn(move || {
+        std::thread::sleep(limit);
+        tracing::error!("the stop took too long; the process ends as it is");
+        std::process::exit(1);
+    });
 }
 
 /// Opens the store and connects; `None` where the broker cannot be used as configured.

@@ -15,9 +15,10 @@ use crate::broker::{Delivery, Destination, Properties, Publication, Tier};
 use crate::crash::{self, Point};
 use crate::job::event::{self, About, Frame};
 use crate::job::flow::Ask;
-use crate::job::parse::Refusal;
+use crate::job::parse::{MAX_BODY, Refusal};
 use crate::job::record::{DeadLetterNote, Event, Waiting};
 use crate::job::{At, Carried, Ended, Entry, Job, JobKey, JobOutcome, Reason, TargetOutcome};
+use crate::seal::SealError;
 use crate::store::{Batch, StoreError, Table};
 
 /// How a delivery was settled.
@@ -281,9 +282,14 @@ impl Engine {
         lost: &CancellationToken,
     ) -> Result<(), Interrupted> {
         let seal = self.settings.seal_dead_letters;
-        let (properties, body) = envelope::dead_letter(&self.keyring, properties, head, body, seal)?;
+        let letter = |most| -> Result<Publication, SealError> {
+            let (properties, body) = envelope::dead_letter(&self.keyring, properties, head, body, most, seal)?;
+            Ok(Publication { to: Destination::DeadLetter, properties, body })
+        };
+        // Of what never became a job the beginning is enough; a job is replayed from its letter.
+        let beginning = if head.run == 0 { Some(letter(0)?) } else { None };
         crash::point(Point::BeforeDeadLetter, "").await;
-        self.publish(Publication { to: Destination::DeadLetter, properties, body }, lost).await?;
+        self.publish_either(letter(MAX_BODY)?, beginning, lost).await?;
         crash::point(Point::AfterDeadLetter, "").await;
         self.figures.count(&self.figures.dead_letters);
         Ok(())
@@ -528,7 +534,7 @@ impl Engine {
         let frame = Frame { environment: &self.accepts.environment, traceparent: None, now };
         let known = record_of(&*self.store, key)?.is_some() || ended_of(&*self.store, key)?.is_some();
         let told = detail.unwrap_or_else(|| reason.sentence());
-        let last = event::rejected(&frame, key, reason, told, &envelope::body_sha256(body), !known);
+        let last = event::rejected(&frame, key, reason, told, &envelope::whole_sha256(properties, body), !known);
         if known { Ok(last.event) } else { self.refusal(key, body, last).await }
     }
 }

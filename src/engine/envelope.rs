@@ -11,7 +11,7 @@ use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use super::letter_head;
-use crate::broker::{Delivery, HeaderValue, Properties, Via};
+use crate::broker::{Cut, Delivery, HeaderValue, Properties, Via};
 use crate::job::record::{DeadLetterNote, Event};
 use crate::job::{At, Carried, JobKey, Reason};
 use crate::seal::{DEAD_LETTER, Keyring, PARKED, SealError, looks_sealed};
@@ -50,6 +50,10 @@ pub mod header {
     pub const LETTER_MAC: &str = "x-erasure-letter-mac";
     /// The MAC over all that a dead letter shows, and its body.
     pub const HEAD_MAC: &str = "x-erasure-head-mac";
+    /// How long the body was of which a dead letter keeps the beginning.
+    pub const BODY_BYTES: &str = "x-erasure-body-bytes";
+    /// SHA-256 of that body, in hex.
+    pub const BODY_SHA256: &str = "x-erasure-body-sha256";
     /// A publisher's detached JWS over the body.
     pub const SIGNATURE: &str = "x-signature";
     /// The publisher's trace.
@@ -200,6 +204,7 @@ pub fn parked(
 fn repeated(original: &Properties) -> Properties {
     let mut properties = original.clone();
     properties.user_id = None;
+    properties.mended = None;
     properties.message_id = properties.message_id.filter(|id| Uuid::try_parse(id).is_ok());
     properties.headers.retain(|name, value| {
         let is_trace = || value.as_text().is_some_and(is_traceparent);
@@ -234,14 +239,43 @@ pub struct DeadLetterHead<'a> {
     pub detail: Option<&'a str>,
 }
 
-/// A dead letter: the original body, sealed unless switched off, and the headers of the contract.
+/// How much is kept of a body that no letter carries in whole.
+const BEGINNING: usize = 2048;
+
+/// What of a body a letter keeps, where it may have `most` bytes; and what the whole was, where that is
+/// not all.
+fn kept<'a>(original: &Properties, body: &'a [u8], most: usize) -> (&'a [u8], Option<Cut>) {
+    if let Some(cut) = original.mended.as_ref().and_then(|mended| mended.cut.clone()) {
+        return (body, Some(cut));
+    }
+    if body.len() <= most {
+        return (body, None);
+    }
+    (&body[..body.len().min(BEGINNING)], Some(Cut { bytes: body.len() as u64, sha256: body_sha256(body) }))
+}
+
+/// The SHA-256 of a message's whole body, in hex.
+pub fn whole_sha256(original: &Properties, body: &[u8]) -> String {
+    let cut = original.mended.as_ref().and_then(|mended| mended.cut.as_ref());
+    cut.map_or_else(|| body_sha256(body), |cut| cut.sha256.clone())
+}
+
+/// True where the letter holds no more than the beginning of its message.
+pub fn is_beginning(letter: &Properties) -> bool {
+    letter.headers.contains_key(header::BODY_SHA256)
+}
+
+/// A dead letter: the original body, or the beginning of one of more than `most` bytes, sealed unless
+/// switched off, and the headers of the contract.
 pub fn dead_letter(
     keyring: &Keyring,
     original: &Properties,
     head: &DeadLetterHead<'_>,
     body: &[u8],
+    most: usize,
     seal: bool,
 ) -> Result<(Properties, Bytes), SealError> {
+    let (body, whole) = kept(original, body, most);
     let body =
         if seal { keyring.seal_for_master(DEAD_LETTER, b"", body)?.into() } else { Bytes::copy_from_slice(body) };
     let mut properties = repeated(original);
@@ -266,6 +300,10 @@ pub fn dead_letter(
                 put(name, value);
             }
         }
+    }
+    if let Some(Cut { bytes, sha256 }) = whole {
+        put(header::BODY_BYTES, HeaderValue::Int(i64::try_from(bytes).unwrap_or(i64::MAX)));
+        put(header::BODY_SHA256, HeaderValue::Text(sha256));
     }
     if let Some(system) = &head.note.system {
         put(header::SYSTEM, HeaderValue::Text(system.clone()));

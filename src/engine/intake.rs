@@ -53,6 +53,9 @@ impl Arrived {
     }
 }
 
+/// How long what runs beside the jobs may take to end: it may be waiting for the broker.
+const BACKGROUND_MAX: Duration = Duration::from_secs(1);
+
 /// How long a job is kept from coming back whose records or seals cannot be used.
 const UNUSABLE_PAUSE: Duration = Duration::from_secs(5);
 
@@ -202,10 +205,11 @@ impl Engine {
             self.tasks.spawn(Arc::clone(self).guarded(delivery));
         }
         drop(heart);
+        let deadline = self.draining.is_cancelled().then(|| Instant::now() + self.settings.drain_timeout);
         self.broker.stop_intake().await;
         self.tasks.close();
-        let drained = if self.draining.is_cancelled() {
-            tokio::time::timeout(self.settings.drain_timeout, self.tasks.wait()).await.is_ok()
+        let drained = if let Some(deadline) = deadline {
+            tokio::time::timeout_at(deadline, self.tasks.wait()).await.is_ok()
         } else {
             // An embedded queue is used up: its last jobs are still to be finished.
             self.tasks.wait().await;
@@ -213,7 +217,9 @@ impl Engine {
         };
         self.draining.cancel();
         background.close();
-        background.wait().await;
+        if tokio::time::timeout(BACKGROUND_MAX, background.wait()).await.is_err() {
+            tracing::warn!("what runs beside the jobs did not end in time; it goes on after the restart");
+        }
         if !drained {
             tracing::warn!(
                 "the drain took longer than worker.drain_timeout; what is left comes back after the restart"

@@ -11,7 +11,7 @@ use backoff::backoff::Backoff as _;
 use tokio_util::sync::CancellationToken;
 
 use super::{Engine, envelope};
-use crate::broker::{Destination, Properties, Publication};
+use crate::broker::{Destination, Properties, Publication, PublishError};
 use crate::crash::{self, Point};
 use crate::job::record::Event;
 use crate::job::{JobKey, event};
@@ -55,12 +55,21 @@ impl Engine {
     pub(crate) async fn publish(&self, publication: Publication, give_up: &CancellationToken) -> Result<(), GaveUp> {
         let mut pauses = pauses();
         let mut failures = 0_u32;
+        let mut is_told = false;
         let result = loop {
             if give_up.is_cancelled() {
                 break Err(GaveUp);
             }
             match self.broker.publish(publication.clone()).await {
                 Ok(()) => break Ok(()),
+                Err(error @ PublishError::TooLarge(_)) => {
+                    // This one waits for an operator; the broker takes the others.
+                    self.figures.count(&self.figures.publish_retries);
+                    if !std::mem::replace(&mut is_told, true) {
+                        let (what, bytes) = (publication.to.what(), publication.body.len());
+                        tracing::error!(%error, what, bytes, "a message is too large for the broker; it is tried again");
+                    }
+                }
                 Err(error) => {
                     failures += 1;
                     self.figures.count(&self.figures.publish_retries);
@@ -82,6 +91,24 @@ impl Engine {
             self.publish_is_stuck(false).await;
         }
         result
+    }
+
+    /// As [`Engine::publish`]; where the broker takes no message of its size, a smaller one in its place.
+    pub(crate) async fn publish_either(
+        &self,
+        whole: Publication,
+        smaller: Option<Publication>,
+        give_up: &CancellationToken,
+    ) -> Result<(), GaveUp> {
+        let Some(smaller) = smaller else { return self.publish(whole, give_up).await };
+        match self.broker.publish(whole.clone()).await {
+            Ok(()) => Ok(()),
+            Err(PublishError::TooLarge(why)) => {
+                tracing::warn!(%why, "a dead letter is too large for the broker; it keeps the beginning of its message");
+                self.publish(smaller, give_up).await
+            }
+            Err(_) => self.publish(whole, give_up).await,
+        }
     }
 
     async fn publish_is_stuck(&self, stuck: bool) {

@@ -17,6 +17,7 @@ use super::intake::Interrupted;
 use super::journal::JournalError;
 use super::letter_head::{BROKERS_WORD, LetterHead};
 use crate::broker::{DeadLetter, Destination, HeaderValue, Properties, Publication, PublishError, Verdict, Via};
+use crate::job::parse::MAX_BODY;
 use crate::job::{Carried, JobKey, Reason};
 
 /// How often the number of dead letters is looked at.
@@ -120,7 +121,7 @@ impl Engine {
         let head =
             DeadLetterHead { key, run: 0, park: 0, carried: &Carried::default(), at: self.now(), note: &note, detail };
         let seal = self.settings.seal_dead_letters;
-        envelope::dead_letter(&self.keyring, &letter.properties, &head, &letter.body, seal).ok()
+        envelope::dead_letter(&self.keyring, &letter.properties, &head, &letter.body, MAX_BODY, seal).ok()
     }
 }
 

@@ -247,6 +247,47 @@ async fn thousands_of_messages_that_no_library_can_read_are_set_aside_and_the_go
     );
 }
 
+/// Longer than a job may be, and longer than is taken into memory: the letter has the beginning.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_a_message_beyond_the_limit_the_letter_has_the_beginning_its_length_and_its_hash() {
+    use sha2::{Digest as _, Sha256};
+    let rabbit = Rabbit::shared();
+    let rig = Rig::start(rabbit.url()).await;
+    let worker = rig.worker("state", &[]);
+    worker.says("connected to the broker").await;
+    // The last one is a job's letter in whole, as it is no JSON.
+    let sizes = [16 * 1024 * 1024 - 47, 2 * 1024 * 1024 + 1, 1024 * 1024 + 1, 1024 * 1024];
+    let body = |size: usize| (0..size).map(|place| (place % 251) as u8).collect::<Vec<u8>>();
+    let exchange = format!("{}.requests", rig.prefix);
+    let mut ids = Vec::new();
+    for size in sizes {
+        let id = uuid::Uuid::new_v4().to_string();
+        let mut properties = Properties::default();
+        properties.put(8, short(id.as_bytes()));
+        let message = properties.message(b"job", &body(size));
+        tokio::task::block_in_place(|| RawPublisher::connect(rabbit.port()).publish(&exchange, &[message])).unwrap();
+        ids.push(id);
+    }
+    let all = |heard: &crate::events::Heard| ids.iter().all(|id| !heard.of(id).is_empty());
+    let heard = rig.events.until("each of them to be refused", all).await;
+    rig.holds("dead-letters", 4).await;
+    worker.stop().await;
+    for (properties, letter) in rig.dead_letters().await {
+        let headers = properties.headers().as_ref().unwrap().inner();
+        let Some(AMQPValue::LongString(id)) = headers.get("x-erasure-job-id") else { panic!("{headers:?}") };
+        let size = sizes[ids.iter().position(|known| *known == id.to_string()).unwrap()];
+        let hash = hex::encode(Sha256::digest(body(size)));
+        assert!(heard.of(&id.to_string())[0].to_string().contains(&hash), "the event has another hash");
+        if size > 1024 * 1024 {
+            assert!(letter.len() < 4096, "{size}: {}", letter.len());
+            assert_eq!(headers.get("x-erasure-body-bytes"), Some(&AMQPValue::LongLongInt(size as i64)));
+            assert_eq!(headers.get("x-erasure-body-sha256"), Some(&AMQPValue::LongString(hash.as_str().into())));
+        } else {
+            assert!(letter.len() > size && !headers.contains_key("x-erasure-body-sha256"));
+        }
+    }
+}
+
 struct Sent {
     hostile: BTreeSet<String>,
     refused: usize,

@@ -27,6 +27,7 @@ mod journal;
 mod kills;
 mod poison;
 mod remembered;
+mod stop;
 mod store_trouble;
 mod sync;
 mod traces;

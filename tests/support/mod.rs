@@ -10,4 +10,5 @@ pub mod mutate;
 pub mod python;
 pub mod rabbit;
 pub mod raw;
+pub mod relay;
 pub mod times;

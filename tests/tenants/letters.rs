@@ -116,7 +116,8 @@ fn letter(keyring: &Keyring, job: u128, body: &[u8], run: u32) -> (Properties, V
     let carried = Carried::default();
     let at = At(1_700_000_000_000);
     let head = DeadLetterHead { key: Some(&key), run, park: 4, carried: &carried, at, note: &note, detail: None };
-    let (properties, body) = envelope::dead_letter(keyring, &Properties::default(), &head, body, true).unwrap();
+    let (properties, body) =
+        envelope::dead_letter(keyring, &Properties::default(), &head, body, usize::MAX, true).unwrap();
     assert!(HEADERS.iter().all(|name| properties.headers.contains_key(*name)));
     (properties, body.to_vec())
 }

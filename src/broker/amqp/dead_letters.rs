@@ -46,6 +46,7 @@ pub(super) async fn look(
     // What arrives from now on, a replay that failed again among it, is for the next look.
     let count = SWEEP_MAX.min(state.message_count() as usize);
 
+    let frame_max = connection.configuration().frame_max();
     let publishing = within("open a channel", publisher::open(connection)).await.map_err(down)?;
     let mut last_kept = None;
     let (mut looked, mut kept) = (0, 0);
@@ -70,7 +71,7 @@ pub(super) async fn look(
                 Verdict::Remove => true,
                 Verdict::Replace(publication) => {
                     let (exchange, key) = shared.topology.address(&publication.to);
-                    let publish = publisher::publish_on(&publishing, &exchange, &key, &publication);
+                    let publish = publisher::publish_on(&publishing, &exchange, &key, &publication, frame_max);
                     let timeout = shared.config.publish_timeout;
                     outcome =
                         tokio::time::timeout(timeout, publish).await.unwrap_or(Err(PublishError::TimedOut(timeout)));

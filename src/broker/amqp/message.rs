@@ -25,6 +25,9 @@ fn is_the_brokers(name: &str) -> bool {
 /// together with ours, and the broker closes the connection over that.
 const FOREIGN_HEADERS_MAX: usize = 32 * 1024;
 
+/// What ours and the other properties take of a frame at most.
+const OURS_MAX: usize = 8 * 1024;
+
 /// A short string is at most 255 bytes; longer text is cut at a character.
 pub(super) fn short(text: &str) -> ShortString {
     let mut end = text.len().min(255);
@@ -34,8 +37,8 @@ pub(super) fn short(text: &str) -> ShortString {
     ShortString::try_new(&text[..end]).unwrap_or_default()
 }
 
-/// Properties to send: persistent, and without what belongs to the broker.
-pub(super) fn to_amqp(properties: &Properties) -> BasicProperties {
+/// Properties to send in a frame of this size: persistent, and without what belongs to the broker.
+pub(super) fn to_amqp(properties: &Properties, frame_max: u32) -> BasicProperties {
     let mut out = BasicProperties::default().with_delivery_mode(2);
     if let Some(text) = &properties.content_type {
         out = out.with_content_type(short(text));
@@ -61,7 +64,7 @@ pub(super) fn to_amqp(properties: &Properties) -> BasicProperties {
     if let Some(priority) = properties.priority {
         out = out.with_priority(priority);
     }
-    let mut room = FOREIGN_HEADERS_MAX;
+    let mut room = FOREIGN_HEADERS_MAX.min((frame_max as usize).saturating_sub(OURS_MAX));
     let mut headers = FieldTable::default();
     for (name, value) in properties.headers.iter().filter(|(name, _)| !is_the_brokers(name)) {
         if !name.starts_with("x-erasure-") {
@@ -131,7 +134,7 @@ mod tests {
         for name in ["CC", "BCC", "cc", "kept"] {
             properties.headers.insert(name.into(), HeaderValue::Text("a".into()));
         }
-        let sent = to_amqp(&properties);
+        let sent = to_amqp(&properties, 131_072);
         assert_eq!(sent.user_id(), &None);
         assert_eq!(sent.expiration(), &None);
         assert_eq!(sent.delivery_mode(), &Some(2));
@@ -145,8 +148,12 @@ mod tests {
         let mut properties = Properties::default();
         properties.headers.insert("a-large-one".into(), HeaderValue::Text("x".repeat(120_000)));
         properties.headers.insert("x-erasure-code".into(), HeaderValue::Text("ERS-0001".into()));
-        let sent = from_amqp(&to_amqp(&properties), None);
+        let sent = from_amqp(&to_amqp(&properties, 131_072), None);
         assert_eq!(sent.headers.keys().collect::<Vec<_>>(), ["x-erasure-code"]);
+        properties.headers.insert("a-small-one".into(), HeaderValue::Text("x".repeat(200)));
+        for (frame_max, expected) in [(4096, 1), (8192, 1), (16_384, 2)] {
+            assert_eq!(from_amqp(&to_amqp(&properties, frame_max), None).headers.len(), expected, "{frame_max}");
+        }
     }
 
     #[test]
@@ -159,7 +166,7 @@ mod tests {
         };
         properties.headers.insert("n".into(), HeaderValue::Int(-1));
         properties.headers.insert("b".into(), HeaderValue::Bool(true));
-        let back = from_amqp(&to_amqp(&properties), None);
+        let back = from_amqp(&to_amqp(&properties, 131_072), None);
         assert_eq!(back.message_id.as_deref().map(str::len), Some(254));
         properties.message_id.clone_from(&back.message_id);
         assert!(back == properties);

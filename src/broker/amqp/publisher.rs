@@ -8,12 +8,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
+use lapin::protocol::AMQPSoftError;
 use lapin::{Channel, Confirmation};
 use tokio::sync::Semaphore;
 use tracing::Instrument as _;
 
 use super::dial::Wire;
-use super::error::text;
+use super::error::{soft, text};
 use super::message::{short, to_amqp};
 use crate::broker::topology::Topology;
 use crate::broker::{Publication, PublishError};
@@ -60,7 +61,8 @@ impl Publisher {
         let attempt = async {
             let _slot = self.slots.acquire().await.map_err(down)?;
             let (connection, channel) = self.channel().await?;
-            let done = publish_on(&channel, &exchange, &key, publication).await;
+            let frame_max = connection.configuration().frame_max();
+            let done = publish_on(&channel, &exchange, &key, publication, frame_max).await;
             // Only a channel with nothing outstanding goes back; any other is closed by its drop,
             // also where this future is dropped while it waits.
             if matches!(done, Ok(()) | Err(PublishError::Unrouted(_) | PublishError::Refused)) {
@@ -103,9 +105,10 @@ pub(super) async fn publish_on(
     exchange: &str,
     key: &str,
     publication: &Publication,
+    frame_max: u32,
 ) -> Result<(), PublishError> {
     let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
-    let properties = to_amqp(&publication.properties);
+    let properties = to_amqp(&publication.properties, frame_max);
     let confirmed = async {
         let sent = channel.basic_publish(short(exchange), short(key), options, &publication.body, properties).await?;
         crash::point(Point::BeforeConfirm, publication.to.what()).await;
@@ -118,7 +121,12 @@ pub(super) async fn publish_on(
         }
         Ok(Confirmation::Nack(None)) => Err(PublishError::Refused),
         Ok(Confirmation::NotRequested) => Err(PublishError::Down("the channel is not in confirm mode".to_owned())),
-        Err(error) => Err(PublishError::Down(text(&error))),
+        Err(error) => {
+            let why = text(&error);
+            // An answer about this message, not about the broker.
+            let is_too_large = soft(&error) == Some(AMQPSoftError::PRECONDITIONFAILED) && why.contains("message size");
+            Err(if is_too_large { PublishError::TooLarge(why) } else { PublishError::Down(why) })
+        }
     }
 }
 

@@ -252,6 +252,11 @@ impl Engine {
     pub async fn replay(&self, filter: &LetterFilter, limit: usize) -> Result<Replayed, LetterError> {
         let mut unopenable = 0;
         let mut replay = |letter: &DeadLetter, view: LetterView| match self.replay_of(letter) {
+            _ if envelope::is_beginning(&letter.properties) => {
+                tracing::warn!(job_id = ?view.job_id, "a dead letter holds only the beginning of its message; it stays");
+                unopenable += 1;
+                Choice::Leave
+            }
             Ok(publication) => {
                 tracing::info!(tenant = view.tenant, job_id = ?view.job_id, code = view.code, "dead letter replayed");
                 Choice::Take(Verdict::Replace(Box::new(publication)))

@@ -1,0 +1,43 @@
+//! Messages over which the broker itself ends the connection: nothing can be read of them, so they are
+//! stepped over where they lie in the control stream.
+
+use erasure_worker::broker::amqp::{AmqpBroker, AmqpConfig};
+use erasure_worker::broker::{Broker as _, Destination};
+use secrecy::SecretString;
+
+use super::{config, send, soon, up};
+use crate::support::rabbit::Rabbit;
+use crate::support::relay::Relay;
+
+const FATAL: &str = "bytes-over-which-the-connection-ends";
+
+/// A worker's broker over a wire that ends at such a message, and one that is not touched by it.
+async fn pair(rabbit: &Rabbit, relay: &Relay) -> (std::sync::Arc<AmqpBroker>, std::sync::Arc<AmqpBroker>) {
+    let direct = config(rabbit);
+    let other = AmqpBroker::connect(direct.clone().publish_only()).await.unwrap();
+    up(&other).await;
+    let by_relay = AmqpConfig { url: SecretString::from(relay.url()), ..direct };
+    (AmqpBroker::connect(by_relay).await.unwrap(), other)
+}
+
+#[tokio::test]
+async fn a_cancellation_that_ends_every_connection_is_stepped_over_and_takes_no_job_with_it() {
+    let rabbit = Rabbit::shared();
+    let relay = Relay::start(rabbit.port(), FATAL.as_bytes()).await;
+    let (broker, other) = pair(rabbit, &relay).await;
+    up(&broker).await;
+    for body in ["0", "1", FATAL, FATAL, "4"] {
+        send(&other, Destination::Cancel, body).await;
+    }
+    send(&other, Destination::Requests, "a").await;
+    let held = super::next(&broker).await;
+    for offset in [0, 1, 4] {
+        let control = soon("control", broker.next_control(None)).await.unwrap();
+        assert_eq!((control.offset, &control.body[..]), (offset, offset.to_string().as_bytes()));
+    }
+    assert_eq!(broker.tallies().control_skipped, 2);
+    assert!(!held.lost.is_cancelled(), "the intake was taken down with the control stream");
+    held.settle.ack().await.unwrap();
+    send(&other, Destination::Cancel, "5").await;
+    assert_eq!(soon("control", broker.next_control(None)).await.unwrap().offset, 5);
+}

@@ -1,0 +1,91 @@
+//! A wire to a broker that can fall silent, and that ends wherever given bytes come from the broker: so
+//! looks a broker that ends the connection over a message that it cannot deliver.
+//!
+//! The rule it keeps: bytes are missing at the end, never changed.
+
+use std::sync::Arc;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+/// A relay to one port.
+pub struct Relay {
+    port: u16,
+    silent: watch::Sender<bool>,
+    end: CancellationToken,
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        self.end.cancel();
+    }
+}
+
+impl Relay {
+    /// Listens. A connection ends where `fatal`, if it is not empty, comes from the broker.
+    pub async fn start(to: u16, fatal: &'static [u8]) -> Relay {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (silent, end) = (watch::Sender::new(false), CancellationToken::new());
+        let (told, ending) = (silent.clone(), end.clone());
+        tokio::spawn(ending.run_until_cancelled_owned(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let Ok(broker) = TcpStream::connect(("127.0.0.1", to)).await else { continue };
+                tokio::spawn(join(client, broker, fatal, Arc::new(told.subscribe())));
+            }
+        }));
+        Relay { port, silent, end }
+    }
+
+    /// The broker's URL by way of this.
+    pub fn url(&self) -> String {
+        format!("amqp://guest:guest@127.0.0.1:{}/%2f", self.port)
+    }
+
+    /// From now on no byte comes through, and no connection ends.
+    pub fn fall_silent(&self) {
+        self.silent.send_replace(true);
+    }
+}
+
+async fn join(client: TcpStream, broker: TcpStream, fatal: &'static [u8], silent: Arc<watch::Receiver<bool>>) {
+    client.set_nodelay(true).unwrap();
+    broker.set_nodelay(true).unwrap();
+    let (mut from_client, mut to_client) = client.into_split();
+    let (mut from_broker, mut to_broker) = broker.into_split();
+    let is_silent = || *silent.borrow();
+    let up = async {
+        let mut buffer = vec![0; 64 * 1024];
+        while let Ok(count @ 1..) = from_client.read(&mut buffer).await {
+            if is_silent() {
+                std::future::pending::<()>().await;
+            }
+            if to_broker.write_all(&buffer[..count]).await.is_err() {
+                break;
+            }
+        }
+    };
+    let down = async {
+        let mut buffer = vec![0; 64 * 1024];
+        let mut tail = Vec::new();
+        while let Ok(count @ 1..) = from_broker.read(&mut buffer).await {
+            if is_silent() {
+                std::future::pending::<()>().await;
+            }
+            tail.extend_from_slice(&buffer[..count]);
+            let found = !fatal.is_empty() && tail.windows(fatal.len()).any(|piece| piece == fatal);
+            if found || to_client.write_all(&buffer[..count]).await.is_err() {
+                break;
+            }
+            let kept = tail.len().saturating_sub(fatal.len());
+            tail.drain(..kept);
+        }
+    };
+    // Where one way ends, both do.
+    tokio::select! {
+        () = up => {}
+        () = down => {}
+    }
+}
