@@ -109,22 +109,22 @@ pub struct LetterView {
 impl LetterView {
     fn of(keyring: &Keyring, letter: &DeadLetter) -> LetterView {
         let head = LetterHead::read(keyring, &letter.properties, &letter.body);
-        let text = |name: &str| head.claimed(name).map(shown);
-        let code = text(header::CODE);
+        let text = |claimed: Option<&str>| claimed.map(shown);
+        let code = text(head.claimed(header::CODE));
         let reason = Reason::ALL.iter().find(|reason| code.as_deref() == Some(reason.code()));
         LetterView {
-            tenant: text(header::TENANT),
-            job_id: text(header::JOB_ID).and_then(|id| Uuid::try_parse(&id).ok()),
+            tenant: text(head.claimed(header::TENANT)),
+            job_id: text(head.claimed(header::JOB_ID)).and_then(|id| Uuid::try_parse(&id).ok()),
             reason: reason.map(|reason| reason.as_str()),
             retry: reason.map(|reason| reason.retry().as_str()),
             runbook: reason.map(|reason| reason.runbook()),
             code,
-            sentence: text(header::REASON),
-            system: text(header::SYSTEM),
-            step: text(header::STEP),
+            sentence: text(head.claimed(header::REASON)),
+            system: text(head.claimed(header::SYSTEM)),
+            step: text(head.claimed(header::STEP)),
             attempts: head.claimed_number(header::ATTEMPTS),
             run: head.claimed_number(header::RUN),
-            at: text(header::AT),
+            at: text(head.claimed(header::AT)),
             vouched: head.vouched == Vouched::Wholly,
             key: head.key(),
             sealed: looks_sealed(&letter.body),
