@@ -5,17 +5,22 @@
 //! record, before it decides anything about the job. Another worker, with another store, may have had it.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
-use super::Engine;
+use super::decisions::What;
 use super::envelope::{Letter, Origin};
-use super::journal::{JobState, Journal, JournalError, record_of};
-use crate::job::{Carried, Codes, Entry, JobKey, JobRecord, Lasting, Step, StepName, event};
-use crate::store::Batch;
+use super::journal::{JobState, Journal, JournalError, ended_of, forget_checkpoints, record_of};
+use super::{Engine, retention};
+use crate::job::state::LetThrough;
+use crate::job::{Carried, Codes, Entry, Job, JobKey, JobRecord, Lasting, Step, StepName, event};
+use crate::store::{Batch, Table};
 
 impl Engine {
     /// Adopts what is further on in a copy than in the job's record, and notes which one-time passwords
     /// this process may send. Returns whether the copy told anything new.
-    pub(super) fn adopt(&self, journal: &Journal, letter: &Letter) -> Result<bool, JournalError> {
+    pub(super) fn adopt(&self, job: &Job, journal: &Journal, letter: &Letter) -> Result<bool, JournalError> {
+        // What this store has counted itself is not counted again, also where the count was given up since.
+        let was_counted = journal.with(|state| state.record.lasting.counted.is_some());
         let is_new = journal.change_record(|record| {
             let Origin::Ours { run, park, carried, .. } = &letter.origin else { return false };
             let before = (record.seq, record.park_written, record.park_confirmed, record.lasting.clone());
@@ -28,10 +33,22 @@ impl Engine {
             record.lasting.adopt(&carried.lasting);
             before != (record.seq, record.park_written, record.park_confirmed, record.lasting.clone())
         });
-        let sent = self.codes_sent_elsewhere(journal);
-        if is_new || !sent.is_empty() {
-            journal.write(&*self.store, sent, Batch::new())?;
+        let mut entries = self.codes_sent_elsewhere(journal);
+        let mut batch = Batch::new();
+        let counted = journal.with(|state| {
+            let is_open = state.targets.first().is_some_and(|target| target.let_through.is_none());
+            state.record.lasting.counted.filter(|_| is_open && !was_counted)
+        });
+        // Kept until the batch is handed in.
+        let mut turn = self.guard.turn(&*self.store)?;
+        if let Some(at) = counted {
+            turn.count_then(job, at, self.now(), &mut batch);
+            entries.push(Entry::LetThrough { counted: true, at });
         }
+        if is_new || !entries.is_empty() {
+            journal.write(&*self.store, entries, batch)?;
+        }
+        drop(turn);
         Ok(is_new)
     }
 
@@ -59,10 +76,12 @@ impl Engine {
         entries
     }
 
-    /// What a copy of the job is to carry, and the record is to keep. `announced`: the targets for which
-    /// this process is about to send a one-time password.
-    pub(super) fn lasting(&self, state: &JobState, announced: &[u16]) -> Lasting {
+    /// What a copy of the job is to carry, and the record is to keep.
+    pub(super) fn lasting(&self, state: &JobState) -> Lasting {
         let mut lasting = state.record.lasting.clone();
+        if let Some(LetThrough::Counted(at)) = state.targets.first().and_then(|target| target.let_through) {
+            lasting.counted = Some(at);
+        }
         for (index, target) in state.targets.iter().enumerate() {
             let number = u16::try_from(index).unwrap_or(u16::MAX);
             if target.touched {
@@ -73,7 +92,7 @@ impl Engine {
             }
             let sends = target.all(StepName::RequestOtp);
             let count = u32::try_from(sends.len()).unwrap_or(u32::MAX);
-            if announced.contains(&number) {
+            if state.announces.contains(&number) {
                 let by = Some(self.process.clone());
                 lasting.codes.insert(number, Codes { count: count.saturating_add(1), at: self.now(), by });
             } else if let Some(last) = sends.last() {
@@ -94,6 +113,54 @@ impl Engine {
             known.lasting.adopt(&record.lasting);
         }
         Ok(known)
+    }
+}
+
+/// Jobs that other workers ended while older copies of them lay on the broker.
+const ENDED: &[u8] = b"ended-elsewhere/";
+/// Longer than a copy lies on any wait queue, and then in line.
+const KEPT: Duration = Duration::from_secs(30 * 86_400);
+
+fn ended_row(key: &JobKey) -> Vec<u8> {
+    [ENDED, &key.to_bytes()].concat()
+}
+
+impl Engine {
+    /// Puts into the batch that ends a job what keeps other workers from beginning anew with an older copy
+    /// of it. There may be one where the job ended by its publisher's message, sent again meanwhile.
+    pub(super) fn tell_ended(&self, key: &JobKey, record: &JobRecord, batch: &mut Batch) {
+        if record.copy > 0 && record.copy == record.park_written {
+            let what = What::Ended { jobs: vec![key.clone()], run: record.run, park: record.copy };
+            self.keep_decision(&self.decided("", "", what), batch);
+        }
+    }
+
+    /// Another worker ended the job. What is known of it here is of no use any more, unless it went on here.
+    pub(super) fn take_ended(&self, key: &JobKey, run: u32, park: u64, batch: &mut Batch) -> Result<(), JournalError> {
+        let row = ended_row(key);
+        let value = [&run.to_be_bytes()[..], &park.to_be_bytes()].concat();
+        retention::expire_fact(batch, self.now().plus(KEPT), &row);
+        batch.put(Table::Meta, row, value);
+        let known = record_of(&*self.store, key)?;
+        let Some(_hand) = self.hands.try_take(key) else { return Ok(()) };
+        if known.is_some_and(|record| (record.run, record.park_written) < (run, park))
+            && ended_of(&*self.store, key)?.is_none()
+        {
+            self.guard.turn(&*self.store)?.forget(key, batch);
+            self.approvals.turn(&*self.store)?.forget(key, batch);
+            forget_checkpoints(&*self.store, key, batch)?;
+        }
+        Ok(())
+    }
+
+    /// True where the copy is older than an end of its job that another worker told of.
+    pub(super) fn ended_elsewhere(&self, key: &JobKey, letter: &Letter) -> Result<bool, JournalError> {
+        let Origin::Ours { run, park, .. } = &letter.origin else { return Ok(false) };
+        let Some(value) = self.store.get(Table::Meta, &ended_row(key))? else { return Ok(false) };
+        let ended = value
+            .split_first_chunk::<4>()
+            .and_then(|(run, park)| Some((u32::from_be_bytes(*run), u64::from_be_bytes(park.try_into().ok()?))));
+        Ok(ended.is_some_and(|ended| (*run, *park) < ended))
     }
 }
 

@@ -7,10 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::intake::Interrupted;
 use super::journal::{JournalError, ended_of};
 use super::reading::Reading;
-use super::run::Run;
 use super::{Engine, retention};
 use crate::broker::Control;
 use crate::job::event::{self, Frame};
@@ -65,23 +63,13 @@ impl Engine {
         })
     }
 
-    /// Tells the publisher that it came too late, once.
-    pub(crate) fn refuse_cancel(&self, run: &Run<'_>, traceparent: Option<&str>) -> Result<(), Interrupted> {
-        if !self.is_cancelled(&run.job.key)? {
-            return Ok(());
-        }
-        let (job_run, seq) = run.journal.change_record(|record| {
-            record.seq += 1;
-            (record.run, record.seq)
-        });
-        let frame = Frame { environment: &self.accepts.environment, traceparent, now: self.now() };
-        let event = event::cancel_refused(&frame, &run.job.key, job_run, seq);
-        let mut batch = Batch::new();
-        self.owe(&mut batch, &run.job.key, &event);
-        batch.remove(Table::Cancel, run.job.key.to_bytes());
-        run.journal.write(&*self.store, Vec::new(), batch)?;
+    /// The publisher is told that it came too late. That goes into the store only once no other worker can
+    /// carry it out any more: after a copy of the job that says so, or its final event, was confirmed.
+    pub(crate) fn refuse_cancel(&self, batch: &mut Batch, key: &JobKey, (run, seq): (u32, u32), trace: Option<&str>) {
+        let frame = Frame { environment: &self.accepts.environment, traceparent: trace, now: self.now() };
+        self.owe(batch, key, &event::cancel_refused(&frame, key, run, seq));
+        batch.remove(Table::Cancel, key.to_bytes());
         tracing::info!("a cancellation came too late");
-        Ok(())
     }
 
     /// Reads the control stream from where this store left off.

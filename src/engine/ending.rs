@@ -17,7 +17,7 @@ use crate::job::event::{self, About, Frame};
 use crate::job::flow::Ask;
 use crate::job::parse::{MAX_BODY, Refusal};
 use crate::job::record::{DeadLetterNote, Event, Waiting};
-use crate::job::{At, Carried, Ended, Entry, Job, JobKey, JobOutcome, Reason, TargetOutcome};
+use crate::job::{At, Carried, Ended, Entry, Job, JobKey, JobOutcome, Mode, Reason, TargetOutcome};
 use crate::seal::SealError;
 use crate::store::{Batch, StoreError, Table};
 
@@ -74,20 +74,15 @@ impl Engine {
             }
         };
         let rests = self.ask_when_complete(run, rests);
-        // One that came after the last look at it, while nothing was begun, is carried out at the next delivery.
-        let too_late = matches!(rests, Rests::Ended) || !self.can_cancel(run);
-        if run.cancelled.is_cancelled() && too_late && !matches!(rests, Rests::Cancelled | Rests::Lost) {
-            self.refuse_cancel(run, copy.traceparent)?;
-        }
         match rests {
             Rests::Ended => self.finish(held, run, copy, outcome(run)).await,
             Rests::Cancelled => {
-                self.cancel_targets(run)?;
+                let open = open_targets(run);
+                self.look_before_cancelling(run, &open).await?;
+                self.cancel_targets(run, open)?;
                 self.finish(held, run, copy, JobOutcome::Cancelled).await
             }
-            Rests::Waits { until, why, asks } => {
-                self.park(held, run, copy, Parking { until, why, asks: &asks, announced: &[] }).await
-            }
+            Rests::Waits { until, why, asks } => self.park(held, run, copy, Parking { until, why, asks: &asks }).await,
             Rests::Lost => {
                 self.note_unsent(run)?;
                 run.journal.durable().await?;
@@ -174,12 +169,27 @@ impl Engine {
         })
     }
 
-    fn cancel_targets(&self, run: &Run<'_>) -> Result<(), Interrupted> {
-        let at = self.now();
-        let open: Vec<_> = run.journal.with(|state| {
-            let open = state.targets.iter().enumerate().filter(|(_, target)| target.end.is_none());
-            open.map(|(index, _)| u16::try_from(index).unwrap_or(u16::MAX)).collect()
+    /// A cancellation is carried out. Where another worker may have had the job in hand, it may have changed
+    /// something of which no copy tells: what can be read is read, and what cannot counts as changed.
+    async fn look_before_cancelling(&self, run: &Run<'_>, open: &[u16]) -> Result<(), Interrupted> {
+        if !run.journal.was_elsewhere() {
+            return Ok(());
+        }
+        let job = Job { mode: Mode::Preview, ..run.job.clone() };
+        let look = Run { job: &job, cancelled: &CancellationToken::new(), ..*run };
+        self.each_target(&look).await?;
+        if run.lost.is_cancelled() {
+            return Err(Interrupted::Lost);
+        }
+        let changed: Vec<u16> = run.journal.with(|state| {
+            open.iter().copied().filter(|target| state.targets[usize::from(*target)].may_be_changed()).collect()
         });
+        run.journal.change_record(|record| record.lasting.changed.extend(changed));
+        Ok(())
+    }
+
+    fn cancel_targets(&self, run: &Run<'_>, open: Vec<u16>) -> Result<(), Interrupted> {
+        let at = self.now();
         let end = crate::job::TargetEnd::well(TargetOutcome::Cancelled);
         let entries = open.into_iter().map(|target| Entry::Ended { target, end: end.clone(), at }).collect();
         Ok(run.journal.append(&*self.store, entries)?)
@@ -199,7 +209,7 @@ impl Engine {
         }
         let key = &run.job.key;
         crash::point(Point::BeforeOutcome, "").await;
-        let lasting = run.journal.with(|state| self.lasting(state, &[]));
+        let lasting = run.journal.with(|state| self.lasting(state));
         let carried = run.journal.change_record(|record| {
             record.seq += 1;
             record.lasting = lasting;
@@ -223,7 +233,9 @@ impl Engine {
             certified: None,
         });
         let mut batch = Batch::new();
-        batch.remove(Table::Cancel, key.to_bytes());
+        if outcome == JobOutcome::Cancelled {
+            batch.remove(Table::Cancel, key.to_bytes());
+        }
         self.guard.turn(&*self.store)?.forget(key, &mut batch);
         self.approvals.turn(&*self.store)?.forget(key, &mut batch);
         if outcome == JobOutcome::Failed {
@@ -233,7 +245,9 @@ impl Engine {
         }
         retention::expire(&mut batch, key, frame.now, &self.settings, outcome);
         self.unwatch_deadline(&mut batch, key, run.journal.with(|state| state.record.due_at));
+        run.journal.with(|state| self.tell_ended(key, &state.record, &mut batch));
         self.end_with_receipt(run, &mut ended, &last.data, batch).await?;
+        self.decisions_more();
         crash::point(Point::AfterOutcome, "").await;
         self.figures.label("jobs_finished", "", outcome.as_str());
         tracing::info!(outcome = outcome.as_str(), "job ended");
@@ -267,6 +281,11 @@ impl Engine {
             batch.put(Table::Ended, key.to_bytes(), ended.to_bytes());
         } else {
             batch.remove(Table::Job, key.to_bytes());
+        }
+        if ended.outcome != JobOutcome::Cancelled && self.is_cancelled(key)? {
+            ended.seq += 1;
+            self.refuse_cancel(&mut batch, key, (ended.run, ended.seq), copy.traceparent);
+            batch.put(Table::Ended, key.to_bytes(), ended.to_bytes());
         }
         let noted = self.store.submit(batch);
         let settled = self.ack(held).await;
@@ -312,7 +331,7 @@ impl Engine {
         copy: &Copy<'_>,
         parking: Parking<'_>,
     ) -> Result<Settled, Interrupted> {
-        let Parking { until, why, asks, announced } = parking;
+        let Parking { until, why, asks } = parking;
         let key = &run.job.key;
         let unsent = self.unsent(run);
         let mut batch = Batch::new();
@@ -321,7 +340,12 @@ impl Engine {
             || run
                 .journal
                 .with(|state| asks.iter().any(|(target, ask)| !state.record.announced.contains(&(*target, ask.kind))));
-        let lasting = run.journal.with(|state| self.lasting(state, announced));
+        let mut lasting = run.journal.with(|state| self.lasting(state));
+        // One that came after the last look at it, while nothing was begun, is carried out at the next delivery.
+        let refuses = run.cancelled.is_cancelled() && !self.can_cancel(run) && self.is_cancelled(key)?;
+        if refuses {
+            lasting.cancel_refused = Some(self.now());
+        }
         let (number, job_run) = run.journal.change_record(|record| {
             // Written but never confirmed: the same number once more.
             if record.park_written == record.park_confirmed {
@@ -361,15 +385,24 @@ impl Engine {
         let head = CopyHead { key, run: job_run, park: number, wait: why.as_str(), carried: &carried };
         let (properties, body) = envelope::parked(&self.keyring, copy.properties, &head, copy.body)?;
         let tier = Tier::for_wait(until.since(self.now()));
+        // Nothing is waited for but that the broker has it.
+        let announces = run.journal.with(|state| !state.announces.is_empty());
+        let to = if announces { Destination::Resume } else { Destination::Wait(tier) };
         crash::point(Point::BeforeParkPublish, "").await;
-        self.publish(Publication { to: Destination::Wait(tier), properties, body }, run.lost).await?;
+        self.publish(Publication { to, properties, body }, run.lost).await?;
         self.parked.parked(key, (job_run, number), tier);
         crash::point(Point::AfterParkPublish, "").await;
         run.journal.change_record(|record| {
             record.park_confirmed = number;
             record.owed = None;
+            record.seq += u32::from(refuses);
         });
-        run.journal.write(&*self.store, Vec::new(), Batch::new())?;
+        let mut batch = Batch::new();
+        if refuses {
+            let place = run.journal.with(|state| (state.record.run, state.record.seq));
+            self.refuse_cancel(&mut batch, key, place, copy.traceparent);
+        }
+        run.journal.write(&*self.store, Vec::new(), batch)?;
         crash::point(Point::AfterParkNoted, "").await;
         self.figures.count(&self.figures.parked);
         self.figures.label("jobs_parked", "", why.as_str());
@@ -545,8 +578,6 @@ struct Parking<'a> {
     why: Waiting,
     /// What persons are asked for.
     asks: &'a [(u16, Ask)],
-    /// The targets for which a one-time password is about to be sent.
-    announced: &'a [u16],
 }
 
 /// The copy of the job in hand, as its messages are made from it.
@@ -554,6 +585,13 @@ struct Copy<'a> {
     body: &'a [u8],
     properties: &'a Properties,
     traceparent: Option<&'a str>,
+}
+
+fn open_targets(run: &Run<'_>) -> Vec<u16> {
+    run.journal.with(|state| {
+        let open = state.targets.iter().enumerate().filter(|(_, target)| target.end.is_none());
+        open.map(|(index, _)| u16::try_from(index).unwrap_or(u16::MAX)).collect()
+    })
 }
 
 fn outcome(run: &Run<'_>) -> JobOutcome {

@@ -315,6 +315,21 @@ pub fn dead_letter(
     Ok((properties, body))
 }
 
+/// Where a dead letter of an accepted job stands, where it is vouched for: job, run, park number.
+fn placed(keyring: &Keyring, letter: &Properties, body: &[u8]) -> Option<(JobKey, u32, u64, Carried)> {
+    let text = |name: &str| letter.headers.get(name).and_then(HeaderValue::as_text);
+    let number = |name: &str| letter.headers.get(name).and_then(HeaderValue::as_int).unwrap_or(0);
+    let job_id = Uuid::try_parse(text(header::JOB_ID)?).ok()?;
+    let key = JobKey { tenant: text(header::TENANT)?.to_owned(), job_id };
+    let run = u32::try_from(number(header::RUN)).ok().filter(|run| *run > 0)?;
+    let park = u64::try_from(number(header::PARK)).unwrap_or(0);
+    let fields = mac_fields(&key, run, park, "", body);
+    let parts: Vec<&[u8]> = fields.iter().map(Vec::as_slice).collect();
+    let mac = text(header::LETTER_MAC).and_then(|mac| hex::decode(mac).ok())?;
+    let carried = || read_carried(keyring, &letter.headers, &parts);
+    keyring.verify_mac(LETTER_PURPOSE, &parts, &mac).then(|| (key, run, park, carried()))
+}
+
 /// A dead letter of a parked copy that does not open but has a valid MAC: body and headers as they came, so
 /// that it can be replayed once the key is back. What that MAC does not cover is dropped.
 pub fn unopened(
@@ -371,26 +386,17 @@ pub fn open_dead_letter(keyring: &Keyring, body: &[u8]) -> Result<Zeroizing<Vec<
 /// A replay of a dead letter as the next run of its job; `None` where it never became one, or where
 /// nothing vouches that it did: it is then a publisher's message, to be checked as any other.
 pub fn replayed(keyring: &Keyring, letter: &Properties, body: &[u8]) -> Result<Option<(Properties, Bytes)>, SealError> {
-    let text = |name: &str| letter.headers.get(name).and_then(HeaderValue::as_text);
-    let number = |name: &str| letter.headers.get(name).and_then(HeaderValue::as_int).unwrap_or(0);
-    if text(header::MAC).is_some() {
+    if letter.headers.contains_key(header::MAC) {
         // A parked copy that could not be opened when it came: as it was, for the key that may be back.
         return Ok(Some((letter.clone(), Bytes::copy_from_slice(body))));
     }
-    let run = u32::try_from(number(header::RUN)).unwrap_or(0);
-    let (Some(tenant), Some(id), true) = (text(header::TENANT), text(header::JOB_ID), run > 0) else { return Ok(None) };
-    let Ok(job_id) = Uuid::try_parse(id) else { return Ok(None) };
-    let key = JobKey { tenant: tenant.to_owned(), job_id };
-    let park = u64::try_from(number(header::PARK)).unwrap_or(0);
-    let fields = mac_fields(&key, run, park, "", body);
-    let parts: Vec<&[u8]> = fields.iter().map(Vec::as_slice).collect();
-    let mac = text(header::LETTER_MAC).and_then(|mac| hex::decode(mac).ok()).unwrap_or_default();
-    if !keyring.verify_mac(LETTER_PURPOSE, &parts, &mac) {
-        tracing::warn!(job = %key, "nothing vouches for a dead letter's run; it is replayed as a publisher's message");
+    let Some((key, run, park, carried)) = placed(keyring, letter, body) else {
+        if letter.headers.get(header::RUN).and_then(HeaderValue::as_int).is_some_and(|run| run > 0) {
+            tracing::warn!("nothing vouches for a dead letter's run; it is replayed as a publisher's message");
+        }
         return Ok(None);
-    }
+    };
     let plain = open_dead_letter(keyring, body)?;
-    let carried = read_carried(keyring, &letter.headers, &parts);
     let (run, park) = (run.saturating_add(1), park.saturating_add(1));
     parked(keyring, letter, &CopyHead { key: &key, run, park, wait: "replay", carried: &carried }, &plain).map(Some)
 }

@@ -139,6 +139,15 @@ impl Counts {
         }
     }
 
+    /// One was let through then, by another worker.
+    fn add_then(&mut self, at: At, now: At) {
+        self.forward(now);
+        let back = usize::try_from(self.newest.saturating_sub(Self::bucket(at))).unwrap_or(0);
+        if let Some(count) = self.buckets.iter_mut().rev().nth(back) {
+            *count = count.saturating_add(1);
+        }
+    }
+
     /// One that was added then was not let through after all.
     fn take_back(&mut self, at: At) {
         let back = usize::try_from(self.newest.saturating_sub(Self::bucket(at))).unwrap_or(0);
@@ -349,6 +358,15 @@ impl Turn<'_> {
         }
         self.hold(job, &above, now, batch);
         Verdict { above, counted_at: is_counted.then_some(now) }
+    }
+
+    /// Another worker counted the job then: it counts here as well, and is not counted once more.
+    pub(crate) fn count_then(&mut self, job: &Job, at: At, now: At, batch: &mut Batch) {
+        for scope in self.bounded(job).into_keys() {
+            let counts = self.state().counts.entry(scope.clone()).or_default();
+            counts.add_then(at, now);
+            batch.put(Table::Meta, scope.row(), encode(counts));
+        }
     }
 
     fn hold(&mut self, job: &Job, above: &BTreeSet<Scope>, now: At, batch: &mut Batch) {

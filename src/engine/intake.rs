@@ -258,6 +258,7 @@ impl Engine {
     async fn delivered(self: Arc<Self>, delivery: Delivery) {
         let arrived = Arrived::new(self.keyring.digest(BODY, &delivery.body).to_vec());
         self.note_mended("jobs", &delivery.properties);
+        self.terms.delivered(delivery.epoch, &delivery.lost);
         crash::point(Point::BeforeStart, "").await;
         let mut turn = match self.starts.open(&*self.store, &arrived.digest, self.now()).await {
             Ok(turn) => turn,
@@ -372,6 +373,11 @@ impl Engine {
                             self.work(held, job, *journal, &letter.body, &hand, traceparent, arrived).await
                         }
                     }
+                }
+                Opened::EndedElsewhere => {
+                    self.figures.count(&self.figures.stale);
+                    tracing::debug!("a copy of a job that another worker ended is acked without a call");
+                    self.ack(held).await
                 }
                 Opened::Ended(ended) => self.ended_again(held, &job.key, *ended, &letter).await,
                 Opened::Conflict => self.conflict(held, &job, &letter.body).await,

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::{named, receipts};
 use crate::job::record::{Appended, Event, Undecodable};
-use crate::job::{Answer, At, Ended, Entry, JobKey, JobRecord, TargetState};
+use crate::job::{Answer, At, Ended, Entry, JobKey, JobRecord, Step, TargetState};
 use crate::seal;
 use crate::store::{Batch, Store, StoreError, Table, Ticket};
 
@@ -109,6 +109,8 @@ pub struct JobState {
     is_recorded: bool,
     /// The one-time passwords that this process announced and has not sent, by target and item.
     pub may_send: BTreeSet<(u16, u32)>,
+    /// The targets for which the next copy is to announce one.
+    pub announces: BTreeSet<u16>,
     /// When the guard counted the job, in the write that opened this journal.
     pub counted_at: Option<At>,
     /// It was held by the guard when it was parked.
@@ -169,6 +171,7 @@ impl Journal {
                 is_distrusted: false,
                 is_recorded: false,
                 may_send: BTreeSet::new(),
+                announces: BTreeSet::new(),
                 counted_at: None,
                 was_guarded: false,
                 pending: Vec::new(),
@@ -232,6 +235,16 @@ impl Journal {
         self.lock().is_distrusted = true;
     }
 
+    /// What another worker may have done meanwhile stands in no copy that came here.
+    pub fn note_elsewhere(&self) {
+        self.lock().record.seen.elsewhere = true;
+    }
+
+    /// True where another worker may have changed something of which nothing is known here.
+    pub fn was_elsewhere(&self) -> bool {
+        self.lock().record.seen.elsewhere
+    }
+
     /// Where that is so, see [`TargetState::forget_first_reads`].
     pub fn forget_distrusted(&self) {
         let mut state = self.lock();
@@ -253,6 +266,17 @@ impl Journal {
     /// The job comes back from the guard.
     pub fn note_guarded(&self) {
         self.lock().was_guarded = true;
+    }
+
+    /// Whether a one-time password may be sent now. Where it may not, the next copy of the job announces
+    /// it: whoever takes that copy, in whatever store, knows of it then.
+    pub fn sends(&self, target: u16, step: Step) -> bool {
+        let mut state = self.lock();
+        let may = state.may_send.contains(&(target, step.item));
+        if !may {
+            state.announces.insert(target);
+        }
+        may
     }
 
     /// The guard counted the job in the write that opens it.

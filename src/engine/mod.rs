@@ -8,7 +8,8 @@
 //! through its targets, each call through its system's [`gate`], which knows of the system's [`trouble`], and
 //! `fault` says whose a failure is; [`ending`] writes outcomes (each with its link of [`receipts`]),
 //! parks, publishes and acks; [`journal`] is what all of them keep in the store; [`operators`] what
-//! people may see and do, [`pauses`] what they have stopped, [`decisions`] how all of it reaches every worker; `deadlines` tells of terms that run out; `room`
+//! people may see and do, [`pauses`] what they have stopped, [`decisions`] how all of it reaches every worker;
+//! `deadlines` tells of due times, while `terms` says that this worker is the active one; `room`
 //! stops and resumes intake.
 
 pub mod admission;
@@ -44,6 +45,7 @@ pub mod run;
 #[allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 mod stage;
 pub mod starts;
+mod terms;
 pub mod trouble;
 mod undelivered;
 mod window;
@@ -157,6 +159,7 @@ pub struct Engine {
     pub(crate) policy: admission::Policy,
     pub(crate) guard: guard::Guard,
     pub(crate) approvals: approvals::Approvals,
+    pub(crate) terms: terms::Terms,
     /// Told apart from every other process that ever was: what one of them was about to do, no other does.
     pub(crate) process: String,
     pub(crate) decisions: decisions::Decisions,
@@ -187,6 +190,7 @@ impl Engine {
             pauses: pauses::Pauses::default(),
             failed: tokio::sync::watch::Sender::new(None),
             tasks: TaskTracker::new(),
+            terms: terms::Terms::default(),
             process: uuid::Uuid::new_v4().to_string(),
             guard: guard::Guard::new(policy.ceilings.clone()),
             approvals: approvals::Approvals::default(),

@@ -20,6 +20,8 @@ pub enum Opened {
     Stale(Option<Box<Journal>>),
     /// The job ended.
     Ended(Box<Ended>),
+    /// Another worker ended it, and the copy is older than that.
+    EndedElsewhere,
     /// The id is in use for another identity.
     Conflict,
 }
@@ -57,9 +59,15 @@ impl Engine {
             }
             return self.new_run(job, letter, record, &ended).map(|journal| Opened::Work(Box::new(journal)));
         }
+        if self.ended_elsewhere(&job.key, letter)? {
+            return Ok(Opened::EndedElsewhere);
+        }
         let Some(record) = record else {
             let journal = self.accept(job, letter)?;
-            self.adopt(&journal, letter)?;
+            self.adopt(job, &journal, letter)?;
+            if redelivered || letter.origin != Origin::Publisher {
+                journal.note_elsewhere();
+            }
             return Ok(Opened::Work(Box::new(journal)));
         };
         if !same(&record.identity) {
@@ -79,17 +87,20 @@ impl Engine {
         // Whoever ended such a wait may have changed what was read before it.
         let was_stopped = matches!(record.waiting, Some((Waiting::Held | Waiting::Paused | Waiting::Guard, _)));
         // Between two deliveries, or where somebody else parked it, another worker may have had it.
-        let was_elsewhere = redelivered || number.is_some_and(|number| number > record.park_written);
+        let by_another = number.is_some_and(|number| number > record.park_written);
         let was_guarded = matches!(record.waiting, Some((Waiting::Guard, _)));
         let journal = self.load(job, record)?;
-        let is_new = self.adopt(&journal, letter)?;
+        let is_new = self.adopt(job, &journal, letter)?;
         if was_guarded {
             journal.note_guarded();
         }
         if number.is_none() && is_too_late_to_preview(job, letter, &journal) {
             return Ok(Opened::Conflict);
         }
-        if was_elsewhere || was_stopped || is_new {
+        if by_another || is_new {
+            journal.note_elsewhere();
+        }
+        if by_another || is_new || redelivered || was_stopped {
             journal.distrust_reads();
         }
         if number.is_none() {
@@ -112,14 +123,14 @@ impl Engine {
             return Ok(Opened::Stale(None));
         }
         let journal = self.load(job, record)?;
-        self.adopt(&journal, letter)?;
+        self.adopt(job, &journal, letter)?;
         Ok(Opened::Stale(Some(Box::new(journal))))
     }
 
     /// An older copy, where no newer one is left: it is worked on as the newest would be.
     pub(crate) fn open_older(&self, job: &Job, letter: &Letter, record: JobRecord) -> Result<Journal, JournalError> {
         let journal = self.load(job, record)?;
-        self.adopt(&journal, letter)?;
+        self.adopt(job, &journal, letter)?;
         journal.distrust_reads();
         Ok(journal)
     }
@@ -137,7 +148,12 @@ impl Engine {
         Ok(Opened::Ended(Box::new(ended)))
     }
 
-    fn load(&self, job: &Job, record: JobRecord) -> Result<Journal, JournalError> {
+    fn load(&self, job: &Job, mut record: JobRecord) -> Result<Journal, JournalError> {
+        let (term, at) = (self.terms.current(), self.now());
+        // Since it was last here, this worker may not have been the active one all the time.
+        let elsewhere = record.seen.elsewhere || term == 0 || record.seen.term != term;
+        record.seen = Seen { term, at, elsewhere };
+        self.watch_again(&job.key, &record)?;
         let journal = Journal::load(&*self.store, job.key.clone(), self.sealer(job), record, job.targets.len())?;
         if journal.with(|state| state.targets.iter().any(crate::job::TargetState::has_doubt)) {
             self.figures.count(&self.figures.doubts);
@@ -216,7 +232,7 @@ impl Engine {
             announced: Vec::new(),
             owed: None,
             lasting: Lasting::default(),
-            seen: Seen::default(),
+            seen: Seen { term: self.terms.current(), at: self.now(), elsewhere: false },
         };
         self.watch_deadline(&mut batch, &job.key, record.due_at);
         let journal = Journal::new(job.key.clone(), self.sealer(job), record, job.targets.len());
@@ -273,7 +289,7 @@ impl Engine {
             // Its checkpoints were forgotten: read-backs say what is already done.
             None => self.new_job(job, letter, Vec::new(), Batch::new())?,
         };
-        self.adopt(&journal, letter)?;
+        self.adopt(job, &journal, letter)?;
         let park = match &letter.origin {
             Origin::Ours { park, .. } => *park.max(&(ended.park + 1)),
             Origin::Publisher => ended.park + 1,

@@ -25,7 +25,12 @@ impl Engine {
         let should = self.is_stalled();
         if should != *is_shut && !self.draining.is_cancelled() {
             *is_shut = should;
-            if should { self.broker.pause_intake().await } else { self.broker.resume_intake().await }
+            if should {
+                self.terms.end();
+                self.broker.pause_intake().await;
+            } else {
+                self.broker.resume_intake().await;
+            }
         }
     }
 

@@ -104,7 +104,7 @@ impl Engine {
     }
 
     /// Carries the targets side by side to where each rests.
-    async fn each_target(&self, run: &Run<'_>) -> Result<Vec<Rest>, Interrupted> {
+    pub(super) async fn each_target(&self, run: &Run<'_>) -> Result<Vec<Rest>, Interrupted> {
         let count = run.job.targets.len();
         if count == 1 {
             return Ok(vec![self.target(run, 0).await?.1]);
@@ -160,7 +160,12 @@ impl Engine {
     }
 
     pub(crate) fn can_cancel(&self, run: &Run<'_>) -> bool {
-        run.journal.with(|state| !state.targets.iter().any(|target| target.touched))
+        run.journal.with(|state| {
+            let lasting = &state.record.lasting;
+            lasting.touched.is_empty()
+                && lasting.cancel_refused.is_none()
+                && !state.targets.iter().any(|target| target.touched)
+        })
     }
 
     pub(super) fn must_stop(&self, run: &Run<'_>) -> bool {
@@ -224,6 +229,13 @@ impl Engine {
                 }
                 Next::Settle { step, done } => {
                     run.journal.append(&*self.store, vec![Entry::Settled { target: number, step, done, at: now }])?;
+                }
+                Next::Intend(steps)
+                    if steps
+                        .iter()
+                        .any(|step| step.name == StepName::RequestOtp && !run.journal.sends(number, *step)) =>
+                {
+                    return Ok((index, Rest::Waits { until: now, why: Waiting::Renewal }));
                 }
                 Next::Intend(steps) => {
                     if let Some(until) = self.guard_before_acting(run)? {

@@ -5,6 +5,7 @@
 
 mod approval;
 mod deadline;
+mod id;
 
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
@@ -19,8 +20,6 @@ use super::step::{Answer, CodeState, FailureKind, Identity, RowState, Step, Step
 
 pub use deadline::{Deadline, deadline};
 
-/// The namespace of event ids.
-const NAMESPACE: Uuid = Uuid::from_u128(0x6f0c_5d3e_8a4b_4c19_9d27_3b1e_52aa_7c40);
 const SCHEMA: &str = "https://erasure-worker.example.com/schema/event/v1";
 const DAYS_FOR_REFUND: i64 = 14;
 const PERCENT_FOR_REFUND: f64 = 20.0;
@@ -35,9 +34,9 @@ pub struct Frame<'a> {
     pub now: At,
 }
 
-/// The id of a job's event: the same for the same run and number, on any worker.
-pub fn id(key: &JobKey, run: u32, seq: u32) -> Uuid {
-    Uuid::new_v5(&NAMESPACE, format!("{}/{}/{run}/{seq}", key.tenant, key.job_id).as_bytes())
+/// What a job's event is about, as its id is made from it.
+fn numbered(key: &JobKey, run: u32, seq: u32) -> String {
+    format!("{}/{}/{run}/{seq}", key.tenant, key.job_id)
 }
 
 /// The routing key of an event.
@@ -56,20 +55,22 @@ pub struct Final {
 /// How the body of a [`Final`] ends.
 const WITHOUT_RECEIPT: &[u8] = br#""receipt":null}}"#;
 
-/// The body of a [`Final`] with a receipt put in; `None` where it is no such body.
-pub fn with_receipt(body: &[u8], receipt: &str) -> Option<Vec<u8>> {
-    let before = body.strip_suffix(WITHOUT_RECEIPT)?;
+/// The event of a [`Final`] with a receipt put in, and an id of its own; `None` where it is no such event.
+pub fn with_receipt(event: &Event, receipt: &str) -> Option<Event> {
+    let before = event.body.strip_suffix(WITHOUT_RECEIPT)?;
     // A receipt's characters stand for themselves in JSON.
-    Some([before, br#""receipt":""#, receipt.as_bytes(), br#""}}"#].concat())
+    let mut body = [before, br#""receipt":""#, receipt.as_bytes(), br#""}}"#].concat();
+    let id = id::renew(Uuid::try_parse(&event.id).ok()?, &mut body, receipt);
+    Some(Event { id: id.to_string(), body, ..event.clone() })
 }
 
-fn envelope(frame: &Frame<'_>, key: &JobKey, what: &str, id: Uuid, data: Value) -> Final {
+fn envelope(frame: &Frame<'_>, key: &JobKey, what: &str, about: &str, data: Value) -> Final {
     let mut event = Map::new();
     let mut insert = |name: &str, value: Value| drop(event.insert(name.into(), value));
     insert("specversion", "1.0".into());
     insert("type", format!("erasure.job.{what}.v1").into());
     insert("source", format!("/erasure-worker/{}/{}", frame.environment, key.tenant).into());
-    insert("id", id.to_string().into());
+    insert("id", id::NONE.to_string().into());
     insert("time", frame.now.to_rfc3339().into());
     insert("subject", key.job_id.to_string().into());
     insert("datacontenttype", "application/json".into());
@@ -79,7 +80,8 @@ fn envelope(frame: &Frame<'_>, key: &JobKey, what: &str, id: Uuid, data: Value) 
     }
     insert("data", data);
     let mut event = Value::Object(event);
-    let body = event.to_string().into_bytes();
+    let mut body = event.to_string().into_bytes();
+    let id = id::give(about, &mut body);
     let data = event.get_mut("data").and_then(Value::as_object_mut).map(std::mem::take).unwrap_or_default();
     Final { event: Event { id: id.to_string(), what: what.to_owned(), body, at: frame.now }, data }
 }
@@ -129,8 +131,8 @@ impl About<'_> {
     }
 
     fn publish(&self, frame: &Frame<'_>, what: &str, data: Map<String, Value>) -> Final {
-        let id = id(&self.job.key, self.record.run, self.record.seq);
-        envelope(frame, &self.job.key, what, id, Value::Object(data))
+        let about = numbered(&self.job.key, self.record.run, self.record.seq);
+        envelope(frame, &self.job.key, what, &about, Value::Object(data))
     }
 
     fn data(&self, frame: &Frame<'_>, outcome: &str, is_final: bool) -> Map<String, Value> {
@@ -368,8 +370,7 @@ pub fn rejected(
     is_final: bool,
 ) -> Final {
     let what = if is_final { "rejected" } else { "rejected-beside" };
-    let name = format!("{}/{}/{what}/{body_sha256}", key.tenant, key.job_id);
-    let id = Uuid::new_v5(&NAMESPACE, name.as_bytes());
+    let about = format!("{}/{}/{what}/{body_sha256}", key.tenant, key.job_id);
     let data = json!({
         "job_id": key.job_id.to_string(), "tenant": key.tenant, "run": 0, "seq": 0,
         "final": is_final, "outcome": "rejected", "partial": false,
@@ -377,7 +378,7 @@ pub fn rejected(
         "error": { "code": reason.code(), "reason": reason.as_str(), "detail": detail, "step": null, "retry": reason.retry().as_str() },
         "receipt": null,
     });
-    envelope(frame, key, "rejected", id, data)
+    envelope(frame, key, "rejected", &about, data)
 }
 
 /// A cancellation that came too late.
@@ -388,19 +389,19 @@ pub fn cancel_refused(frame: &Frame<'_>, key: &JobKey, run: u32, seq: u32) -> Ev
         "final": false, "outcome": "cancel_refused", "partial": false,
         "error": { "code": reason.code(), "reason": reason.as_str(), "step": null, "retry": reason.retry().as_str() },
     });
-    envelope(frame, key, "cancel_refused", id(key, run, seq), data).event
+    envelope(frame, key, "cancel_refused", &numbered(key, run, seq), data).event
 }
 
 /// A cancellation from somebody who may not send it; it was not carried out.
 pub fn cancel_unauthorised(frame: &Frame<'_>, key: &JobKey, detail: &str, body_sha256: &str) -> Event {
     let reason = Reason::Unauthorised;
-    let name = format!("{}/{}/cancel_refused/{body_sha256}", key.tenant, key.job_id);
+    let about = format!("{}/{}/cancel_refused/{body_sha256}", key.tenant, key.job_id);
     let data = json!({
         "job_id": key.job_id.to_string(), "tenant": key.tenant, "run": 0, "seq": 0,
         "final": false, "outcome": "cancel_refused", "partial": false, "body_sha256": body_sha256,
         "error": { "code": reason.code(), "reason": reason.as_str(), "detail": detail, "step": null, "retry": reason.retry().as_str() },
     });
-    envelope(frame, key, "cancel_refused", Uuid::new_v5(&NAMESPACE, name.as_bytes()), data).event
+    envelope(frame, key, "cancel_refused", &about, data).event
 }
 
 /// A dead letter that will be removed.
@@ -418,7 +419,7 @@ pub struct Expiring {
 /// Nobody has dealt with a job's dead letter, and it will soon be too late: with it goes the last
 /// copy of what was asked for. The same letter gives the same event on every worker.
 pub fn dead_letter_expires(frame: &Frame<'_>, key: &JobKey, letter: &Expiring) -> Event {
-    let name = format!("{}/{}/{}/dead-letter/{}", key.tenant, key.job_id, letter.run, letter.letter_at.0);
+    let about = format!("{}/{}/{}/dead-letter/{}", key.tenant, key.job_id, letter.run, letter.letter_at.0);
     let error = letter.reason.map(|reason| {
         json!({ "code": reason.code(), "reason": reason.as_str(), "step": null, "retry": reason.retry().as_str() })
     });
@@ -427,5 +428,5 @@ pub fn dead_letter_expires(frame: &Frame<'_>, key: &JobKey, letter: &Expiring) -
         "final": false, "outcome": "at_risk", "cause": "dead_letter_expires",
         "expires_at": letter.expires_at.to_rfc3339(), "error": error,
     });
-    envelope(frame, key, "at_risk", Uuid::new_v5(&NAMESPACE, name.as_bytes()), data).event
+    envelope(frame, key, "at_risk", &about, data).event
 }

@@ -66,6 +66,8 @@ pub struct Seen {
     pub term: u64,
     /// When.
     pub at: At,
+    /// Another worker may have changed something of which no copy that came here tells.
+    pub elsewhere: bool,
 }
 
 /// What a copy carries: the number of the job's last event, and what else must not go back.

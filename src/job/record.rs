@@ -13,7 +13,7 @@ use super::step::{Answer, StepName};
 /// A publication that is owed: always the same id and the same bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
-    /// Its id, a UUIDv5.
+    /// Its id, a UUIDv5 of what it is about and of all that it says.
     pub id: String,
     /// `completed`, `failed`, `needs_input`…
     pub what: String,

@@ -549,6 +549,22 @@ impl TargetState {
         }
     }
 
+    /// Where nothing is known of what another worker did: whether what was read may be its doing, or could
+    /// not be read at all.
+    pub fn may_be_changed(&self) -> bool {
+        let found = match self.get(Step::one(StepName::Resolve)).and_then(|state| state.answer.as_ref()) {
+            Some(Answer::Found(identity) | Answer::User { identity, .. }) => {
+                matches!(identity, Identity::Same | Identity::Unreadable)
+            }
+            _ => false,
+        };
+        let is_revoked =
+            |code: &StepState| matches!(code.answer, Some(Answer::Code { state: CodeState::Cancelled, .. }));
+        !found
+            || self.entitlements.iter().any(|row| !row.gives_access)
+            || self.all(StepName::ReadCode).iter().any(is_revoked)
+    }
+
     /// True where a call may have been made whose outcome is not known.
     pub fn has_doubt(&self) -> bool {
         self.steps.values().flatten().any(|state| state.intent == Intent::Doubt)

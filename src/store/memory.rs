@@ -93,6 +93,11 @@ impl MemoryStore {
         MemoryStore(Mutex::new(State { durable: state.durable.clone(), ..State::default() }))
     }
 
+    /// What a copy of the disk holds that is made now.
+    pub fn backup(&self) -> MemoryStore {
+        MemoryStore(Mutex::new(State { durable: self.state().durable.clone(), ..State::default() }))
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use erasure_worker::job::event::{self, Frame};
 use erasure_worker::job::flow::MemberProof;
-use erasure_worker::job::{CodeState, Identity, JobKey, JobOutcome, Reason};
+use erasure_worker::job::{At, CodeState, Identity, JobKey, JobOutcome, Reason};
 use serde_json::{Value, json};
 
 use crate::catalogue;
@@ -166,22 +166,41 @@ fn an_event_says_partial_where_a_job_that_did_not_complete_changed_something_or_
 }
 
 #[test]
-fn the_id_of_an_event_depends_on_tenant_job_run_and_number_alone() {
+fn two_events_have_one_id_only_where_they_are_the_same_to_the_byte() {
     let key = |tenant: &str| JobKey { tenant: tenant.to_owned(), job_id: jobs::JOB_ID.parse().unwrap() };
-    let ids = [
-        event::id(&key("a"), 1, 1),
-        event::id(&key("b"), 1, 1),
-        event::id(&key("a"), 2, 1),
-        event::id(&key("a"), 1, 2),
-        event::id(&key("a"), 1, 11),
-        event::id(&key("a"), 11, 1),
+    let later = Frame { now: At(frame().now.0 + 1), ..frame() };
+    let elsewhere = Frame { environment: "staging", ..frame() };
+    let events = [
+        event::cancel_refused(&frame(), &key("a"), 1, 1),
+        event::cancel_refused(&frame(), &key("b"), 1, 1),
+        event::cancel_refused(&frame(), &key("a"), 2, 1),
+        event::cancel_refused(&frame(), &key("a"), 1, 2),
+        event::cancel_refused(&frame(), &key("a"), 1, 11),
+        event::cancel_refused(&frame(), &key("a"), 11, 1),
+        // What two stores told that both had come as far as this number.
+        event::cancel_refused(&later, &key("a"), 1, 1),
+        event::cancel_refused(&elsewhere, &key("a"), 1, 1),
     ];
-    assert_eq!(ids.iter().collect::<BTreeSet<_>>().len(), ids.len());
-    assert_eq!(event::id(&key("a"), 1, 1), ids[0]);
-    assert_eq!(ids[0].get_version_num(), 5);
-    // Written down by earlier releases: it must never change.
-    assert_eq!(event::id(&key("acme"), 1, 1).to_string(), "a926dca7-cd15-55f7-9162-44314ccad1da");
+    assert_eq!(events.iter().map(|event| &event.id).collect::<BTreeSet<_>>().len(), events.len());
+    assert_eq!(event::cancel_refused(&frame(), &key("a"), 1, 1), events[0]);
+    for event in &events {
+        assert_eq!(parsed(event)["id"], event.id.as_str());
+        assert_eq!(uuid::Uuid::try_parse(&event.id).unwrap().get_version_num(), 5);
+    }
+    // The same on every worker, of any release.
+    assert_eq!(events[0].id, "9a5e73dc-ce8f-59f6-99b2-3b6534f01ab3");
     assert_eq!(event::routing_key("completed", "acme"), "job.completed.acme");
+}
+
+#[test]
+fn with_a_receipt_an_event_has_another_id_for_each_receipt() {
+    let key = JobKey { tenant: "acme".to_owned(), job_id: jobs::JOB_ID.parse().unwrap() };
+    let bare = event::rejected(&frame(), &key, Reason::Invalid, "a field is unknown", "aa", true).event;
+    let [one, other] = ["e.y.A", "e.y.B"].map(|receipt| event::with_receipt(&bare, receipt).unwrap());
+    assert_eq!(BTreeSet::from([&bare.id, &one.id, &other.id]).len(), 3);
+    assert_eq!(event::with_receipt(&bare, "e.y.A").unwrap(), one);
+    let told = parsed(&one);
+    assert_eq!((&told["id"], &told["data"]["receipt"]), (&json!(one.id), &json!("e.y.A")));
 }
 
 #[test]
@@ -345,7 +364,7 @@ fn a_rejection_names_its_cause_and_is_final_unless_a_job_of_that_id_was_accepted
 fn a_cancellation_that_came_too_late_is_told_without_ending_the_job() {
     let key = JobKey { tenant: "acme".to_owned(), job_id: jobs::JOB_ID.parse().unwrap() };
     let event = event::cancel_refused(&frame(), &key, 2, 5);
-    assert_eq!((event.what.as_str(), event.id), ("cancel_refused", event::id(&key, 2, 5).to_string()));
+    assert_eq!(event.what, "cancel_refused");
     let told = parsed(&event::cancel_refused(&frame(), &key, 2, 5));
     assert_eq!(
         (&told["data"]["final"], &told["data"]["run"], &told["data"]["seq"]),

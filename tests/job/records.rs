@@ -152,12 +152,12 @@ fn record() -> impl Strategy<Value = JobRecord> {
     let words = (bytes(), bytes(), proptest::option::of(".{0,9}"), systems(), ".{0,9}");
     let announced = proptest::collection::vec((any::<u16>(), select(InputKind::ALL.to_vec())), 0..3);
     let rest = (proptest::option::of((select(Waiting::ALL.to_vec()), at())), announced, proptest::option::of(event()));
-    (numbers, words, rest, (lasting(), any::<u64>(), at())).prop_map(
+    (numbers, words, rest, (lasting(), any::<u64>(), at(), any::<bool>())).prop_map(
         |(
             ([run, seq], [copy, park_written, park_confirmed], opened_at, requested_at, due_at),
             (identity, body, regulation, systems, subject_ref),
             (waiting, announced, owed),
-            (lasting, term, seen_at),
+            (lasting, term, seen_at, elsewhere),
         )| JobRecord {
             identity,
             run,
@@ -176,7 +176,7 @@ fn record() -> impl Strategy<Value = JobRecord> {
             announced,
             owed,
             lasting,
-            seen: Seen { term, at: seen_at },
+            seen: Seen { term, at: seen_at, elsewhere },
         },
     )
 }
@@ -273,8 +273,8 @@ proptest! {
         let bare = JobRecord { lasting: Lasting::default(), seen: Seen::default(), ..record };
         let mut bytes = bare.to_bytes();
         bytes[0] = 1;
-        // Six that tell nothing of what lasts, two of when it was seen.
-        bytes.truncate(bytes.len() - 8);
+        // Six that tell nothing of what lasts, three of when it was seen.
+        bytes.truncate(bytes.len() - 9);
         prop_assert_eq!(JobRecord::from_bytes(&bytes), Ok(bare));
     }
 

@@ -1,11 +1,11 @@
 //! Plays one seed: jobs, the persons they ask, and everything that goes wrong on the way.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use erasure_worker::config::{Config, Surroundings as Environment};
-use erasure_worker::sandbox::{Action, FaultPlan, FaultRule, MemberKey, Sandbox, World};
+use erasure_worker::sandbox::{FaultPlan, MemberKey, Sandbox, World};
 use erasure_worker::store::MemoryStore;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
@@ -39,14 +39,20 @@ pub fn play(seed: u64) -> Verdict {
     runtime.block_on(async { Director::new(seed).play().await })
 }
 
-struct Director {
-    random: StdRng,
-    around: Surroundings,
-    cases: Vec<Case>,
-    /// The workers and, of those that are down, the disks.
-    lives: Vec<Life>,
-    done: Arc<Mutex<Done>>,
-    verdict: Verdict,
+pub struct Director {
+    pub random: StdRng,
+    pub around: Surroundings,
+    pub cases: Vec<Case>,
+    /// How many workers there are.
+    pub workers: usize,
+    /// Those that run.
+    pub lives: Vec<Life>,
+    /// Of those that are down, the disks.
+    pub disks: BTreeMap<usize, MemoryStore>,
+    /// Copies of disks that were made along the way.
+    pub shelf: Vec<(usize, MemoryStore)>,
+    pub done: Arc<Mutex<Done>>,
+    pub verdict: Verdict,
     begun: u64,
 }
 
@@ -61,29 +67,40 @@ impl Director {
         for case in &mut cases {
             case.id = uuid::Builder::from_random_bytes(random.random()).into_uuid().to_string();
             case.body["job_id"] = case.id.clone().into();
+            if random.random_bool(0.2) {
+                let seconds = random.random_range(30..3_600);
+                let due = jiff::Timestamp::now() + Duration::from_secs(seconds);
+                case.body["due_at"] = due.to_string().into();
+            }
         }
+        let workers = [1, 1, 2, 2, 3][random.random_range(0..5)];
         let around = Surroundings { config: Arc::new(configuration()), hub, sandbox, clock: Clock::new() };
-        let done = Done { cancelled: BTreeSet::new(), memory_lost: false };
+        let there = cases.iter().map(|case| (case.id.clone(), case.remains(&around.sandbox))).collect();
+        let done = Done { cancelled: BTreeSet::new(), memory_lost: workers > 1, there };
         Director {
             random,
             around,
             cases,
+            workers,
             lives: Vec::new(),
+            disks: BTreeMap::new(),
+            shelf: Vec::new(),
             done: Arc::new(Mutex::new(done)),
             verdict: Verdict { seed, ..Verdict::default() },
             begun: 0,
         }
     }
 
-    fn tell(&mut self, what: &str) {
+    pub fn tell(&mut self, what: &str) {
         let at = self.around.clock.elapsed().as_millis();
         self.verdict.story.push(format!("{at:>9} ms  {what}"));
     }
 
-    fn begin(&mut self, disk: MemoryStore) {
+    pub fn begin(&mut self, worker: usize, disk: MemoryStore) {
         self.begun += 1;
         let seed = self.verdict.seed.wrapping_mul(1000).wrapping_add(self.begun * 8);
-        let life = Life::begin(&self.around, disk, seed);
+        let mut life = Life::begin(&self.around, disk, seed);
+        life.worker = worker;
         self.lives.push(life);
     }
 
@@ -93,7 +110,9 @@ impl Director {
             self.around.sandbox.set_faults(FaultPlan::misbehave(self.random.random()));
         }
         self.around.hub.trouble(troubled);
-        self.begin(MemoryStore::new());
+        for worker in 0..self.workers {
+            self.begin(worker, MemoryStore::new());
+        }
         // The proof of the one-time-password platform's token comes first, as it would have long before.
         self.around.hub.publish_job(&self.cases[0].body);
         let proof = self.cases[0].id.clone();
@@ -104,7 +123,7 @@ impl Director {
 
         let persons = tokio::spawn(persons(self.around.clone(), self.cases.clone(), Arc::clone(&self.done)));
         let mut left: Vec<usize> = (1..self.cases.len()).collect();
-        let disturbances = self.random.random_range(0..9);
+        let disturbances = self.random.random_range(0..if self.workers > 1 { 16 } else { 9 });
         for _ in 0..disturbances {
             for _ in 0..self.random.random_range(0..=left.len()) {
                 let next = left.remove(0);
@@ -114,7 +133,8 @@ impl Director {
                     self.around.hub.publish_job(&self.cases[next].body);
                 }
             }
-            let most = [20, 200, 2_000, 20_000][self.random.random_range(0..4)];
+            let most =
+                [20, 200, 2_000, 20_000, 60_000][self.random.random_range(0..if self.workers > 1 { 5 } else { 4 })];
             tokio::time::sleep(Duration::from_millis(self.random.random_range(0..most))).await;
             self.disturb().await;
             self.revive();
@@ -135,78 +155,13 @@ impl Director {
     }
 
     /// Whatever has stopped is started again, as a service manager does.
-    fn revive(&mut self) {
+    pub fn revive(&mut self) {
         for place in (0..self.lives.len()).rev() {
             if self.lives[place].is_over() {
-                let disk = self.lives.remove(place).kill();
-                self.begin(disk);
-            }
-        }
-    }
-
-    /// One thing goes wrong.
-    async fn disturb(&mut self) {
-        let place = self.random.random_range(0..self.lives.len());
-        let pause = Duration::from_millis(self.random.random_range(0..5_000));
-        match self.random.random_range(0..10) {
-            0..=2 => {
-                self.verdict.kills += 1;
-                let loses_disk = self.random.random_bool(0.1);
-                self.tell(if loses_disk { "killed, and its disk lost" } else { "killed" });
-                let disk = self.lives.remove(place).kill();
-                tokio::time::sleep(pause).await;
-                if loses_disk {
-                    self.verdict.stores_lost += 1;
-                    self.done.lock().unwrap().memory_lost = true;
-                }
-                self.begin(if loses_disk { MemoryStore::new() } else { disk });
-            }
-            3 => {
-                self.verdict.cuts += 1;
-                self.tell("cut off");
-                let link = Arc::clone(&self.lives[place].link);
-                if self.lives.len() > 1 {
-                    self.done.lock().unwrap().memory_lost = true;
-                }
-                tokio::spawn(async move { link.cut(pause).await });
-            }
-            4 => {
-                self.verdict.full_disks += 1;
-                self.tell("the disk is full");
-                let store = self.lives[place].store();
-                tokio::spawn(Life::fill_disk(store, pause));
-            }
-            5 => {
-                self.verdict.clock_jumps += 1;
-                let by = self.random.random_range(-600_000..600_000);
-                self.tell(&format!("the clock jumps by {by} ms"));
-                self.around.clock.jump(by);
-            }
-            6 if self.lives.len() < 2 => {
-                self.tell("a second worker starts");
-                self.done.lock().unwrap().memory_lost = true;
-                self.begin(MemoryStore::new());
-            }
-            7 => {
-                self.tell("drained and started again");
-                let disk = self.lives.remove(place).drain().await;
-                self.begin(disk);
-            }
-            8 => {
-                let system = ["cleeng", "loyalty", "easycms", "vitalsource"][self.random.random_range(0..4)];
-                self.tell(&format!("{system} refuses our credential for a while, or is slow"));
-                let slow = Action::Delay { ms: self.random.random_range(100..30_000), after_work: true };
-                let action = if self.random.random_bool(0.5) { Action::CredentialRefused } else { slow };
-                let any = FaultRule::on(erasure_worker::sandbox::Operation::Unknown, action);
-                let rule = FaultRule { operation: None, system: Some(system.to_owned()), ..any };
-                self.around.sandbox.add_fault(rule.times(self.random.random_range(1..6)));
-            }
-            _ => {
-                let case = &self.cases[self.random.random_range(1..self.cases.len())];
-                let id = case.id.clone();
-                self.done.lock().unwrap().cancelled.insert(id.clone());
-                self.around.hub.publish_cancel(&id);
-                self.tell(&format!("{id} is cancelled"));
+                let life = self.lives.remove(place);
+                let worker = life.worker;
+                let disk = life.kill();
+                self.begin(worker, disk);
             }
         }
     }
@@ -216,14 +171,19 @@ impl Director {
         self.tell("calm");
         self.around.sandbox.clear_faults();
         self.around.hub.trouble(false);
+        // None stays down for ever.
+        for (worker, disk) in std::mem::take(&mut self.disks) {
+            self.begin(worker, disk);
+        }
         let until = self.around.clock.elapsed() + DEADLINE;
         let ids: Vec<String> = self.cases.iter().map(|case| case.id.clone()).collect();
         while self.around.clock.elapsed() < until {
             self.revive();
             let all = self.around.hub.until(|hub| hub.is_empty() && ids.iter().all(|id| has_ended(hub, id)));
             if tokio::time::timeout(Duration::from_secs(600), all).await.is_ok() {
-                // Acks and the last syncs.
-                tokio::time::sleep(Duration::from_secs(1)).await;
+                // Acks and the last syncs, and what somebody may still have to say of a term that ran out.
+                let late = if self.workers > 1 { 2 * 3_600 } else { 1 };
+                tokio::time::sleep(Duration::from_secs(late)).await;
                 return;
             }
             if self.around.hub.is_empty() {

@@ -50,12 +50,20 @@ struct State {
     events: Vec<Event>,
     letters: Vec<DeadLetter>,
     control: Vec<Bytes>,
+    /// When each job was first cancelled.
+    cancelled: BTreeMap<String, Instant>,
+    /// When each job was first published.
+    published: BTreeMap<String, Instant>,
     /// The link that may consume.
     active: u64,
     /// Publishes and deliveries go wrong while set.
     troubled: bool,
     /// By worker's life and job.
     parks: BTreeMap<(u64, String), Parks>,
+    /// Publishes of a job by its publisher that bring no one-time password.
+    asked: BTreeMap<String, usize>,
+    /// Copies that were parked in all.
+    parked: u64,
 }
 
 /// What one life of a worker was given of a job, and what it parked of it.
@@ -105,6 +113,10 @@ impl Hub {
         let id = job["job_id"].as_str().unwrap().to_owned();
         let properties = Properties { message_id: Some(id), ..Properties::default() };
         let body = Bytes::from(job.to_string());
+        self.state().published.entry(properties.message_id.clone().unwrap()).or_insert_with(Instant::now);
+        if job["targets"][0]["code"].is_null() {
+            *self.state().asked.entry(properties.message_id.clone().unwrap()).or_default() += 1;
+        }
         self.state().jobs.push_back(Message { properties, body, via: Via::Requests, redelivered: false });
         self.changed.notify_waiters();
     }
@@ -112,8 +124,16 @@ impl Hub {
     /// A publisher's cancellation, confirmed.
     pub fn publish_cancel(&self, job_id: &str) {
         let body = serde_json::json!({ "schema": "erasure.cancel/v1", "tenant": "acme", "job_id": job_id });
-        self.state().control.push(Bytes::from(body.to_string()));
+        let mut state = self.state();
+        state.control.push(Bytes::from(body.to_string()));
+        state.cancelled.entry(job_id.to_owned()).or_insert_with(Instant::now);
+        drop(state);
         self.changed.notify_waiters();
+    }
+
+    /// When the job was first cancelled.
+    pub fn cancelled_at(&self, job_id: &str) -> Option<Instant> {
+        self.state().cancelled.get(job_id).copied()
     }
 
     /// Deliveries, publishes and acks so far.
@@ -147,6 +167,21 @@ impl Hub {
         let state = self.state();
         let too_many = |(_, parks): &(&(u64, String), &Parks)| parks.taken.len() as u64 > parks.given;
         state.parks.iter().filter(too_many).map(|((_, job), _)| job.clone()).collect()
+    }
+
+    /// When the job was first published.
+    pub fn published_at(&self, job_id: &str) -> Option<Instant> {
+        self.state().published.get(job_id).copied()
+    }
+
+    /// How often the publisher has sent the job without a one-time password.
+    pub fn asked(&self, job_id: &str) -> usize {
+        self.state().asked.get(job_id).copied().unwrap_or(0)
+    }
+
+    /// How many copies were parked.
+    pub fn parked(&self) -> u64 {
+        self.state().parked
     }
 
     /// No copy of any job is anywhere.
@@ -220,7 +255,10 @@ impl Hub {
             Destination::Requests => self.queue(properties, body, Via::Requests),
             Destination::Resume => self.queue(properties, body, Via::Resume),
             Destination::Wait(tier) => {
-                self.state().waiting += 1;
+                let mut state = self.state();
+                state.waiting += 1;
+                state.parked += 1;
+                drop(state);
                 let hub = self.clone();
                 tokio::spawn(async move {
                     tokio::time::sleep(tier.wait()).await;
@@ -287,6 +325,24 @@ impl Wire {
             line.up = true;
         }
         self.link.send_replace(Link::Up);
+        self.hub.changed.notify_waiters();
+    }
+
+    /// True where this link is the one that is delivered to.
+    pub fn is_active(&self) -> bool {
+        let epoch = self.line().epoch;
+        self.hub.state().active == epoch
+    }
+
+    /// The broker gives the place of the active one to another consumer; the connection stays.
+    pub fn pass_on(&self) {
+        let epoch = self.line().epoch;
+        let mut state = self.hub.state();
+        if state.active == epoch {
+            // Whoever asks next; it may be this one.
+            state.active = 0;
+        }
+        drop(state);
         self.hub.changed.notify_waiters();
     }
 

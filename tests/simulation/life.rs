@@ -184,6 +184,8 @@ pub struct Surroundings {
 
 /// A worker that lives.
 pub struct Life {
+    /// Which of the workers it is: each has a disk of its own.
+    pub worker: usize,
     pub link: Arc<Wire>,
     pub engine: Arc<Engine>,
     store: Arc<MemoryStore>,
@@ -230,7 +232,7 @@ impl Life {
         let work = tokio::spawn(async move {
             let _ = running.run().await;
         });
-        Life { link, engine, store, dead, work }
+        Life { worker: 0, link, engine, store, dead, work }
     }
 
     /// The disk has no room for as long as this.

@@ -16,6 +16,7 @@ mod life;
 mod outage;
 mod pace;
 mod parking;
+mod trouble;
 mod verdict;
 
 use std::process::ExitCode;
@@ -84,15 +85,18 @@ fn side_by_side(seeds: u64) -> Vec<Verdict> {
 fn report(verdicts: &[Verdict], seeds: u64) -> ExitCode {
     let sum = |of: fn(&Verdict) -> u64| verdicts.iter().map(of).sum::<u64>();
     println!(
-        "simulation: {seeds} seeds, {} jobs, {} calls, {} kills, {} stores lost, {} cuts, {} full disks, \
-         {} clock jumps, {} days of virtual time",
+        "simulation: {seeds} seeds, {} jobs, {} calls, {} kills, {} stores lost, {} old copies put back, {} handovers, \
+         {} cuts, {} full disks, {} clock jumps, {} copies parked, {} days of virtual time",
         sum(|v| v.jobs),
         sum(|v| v.calls),
         sum(|v| v.kills),
         sum(|v| v.stores_lost),
+        sum(|v| v.put_back),
+        sum(|v| v.handovers),
         sum(|v| v.cuts),
         sum(|v| v.full_disks),
         sum(|v| v.clock_jumps),
+        sum(|v| v.parked),
         sum(|v| v.virtual_seconds) / 86_400,
     );
     let outcomes = verdicts.iter().flat_map(|verdict| &verdict.outcomes);

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use serde_json::{Value, json};
 use tokio::sync::mpsc::unbounded_channel;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
@@ -13,14 +14,16 @@ use crate::broker::spool::{Events, Source, SpoolBroker, SpoolConfig};
 use crate::engine::envelope::{Letter, Origin};
 use crate::engine::journal::record_of;
 use crate::engine::opening::Opened;
-use crate::engine::stage::{DAY, parts};
-use crate::job::{Job, parse};
+use crate::engine::stage::{DAY, RETAIN_FAILED, parts};
+use crate::job::{Carried, Job, Lasting, parse};
 use crate::store::{MemoryStore, Store as _};
 
 struct Stage {
     engine: Arc<Engine>,
     store: Arc<MemoryStore>,
     clock: Arc<AtomicI64>,
+    /// Of the channel that jobs come by.
+    lost: CancellationToken,
 }
 
 fn stage() -> Stage {
@@ -28,16 +31,28 @@ fn stage() -> Stage {
     let broker = SpoolBroker::open(Source::jobs(Vec::new()), Events::Channel(events), SpoolConfig::default()).unwrap();
     let requested: jiff::Timestamp = "2026-09-07T10:00:00Z".parse().unwrap();
     let clock = Arc::new(AtomicI64::new(requested.as_millisecond()));
-    let store = Arc::new(MemoryStore::new());
+    let (store, lost) = (Arc::new(MemoryStore::new()), CancellationToken::new());
     let mut parts = parts(broker, &store, &clock);
     parts.settings.at_risk_before = 7 * DAY;
     let engine = Engine::new(parts);
-    Stage { engine, store, clock }
+    // It is delivered to.
+    engine.terms.delivered(1, &lost);
+    Stage { engine, store, clock, lost }
 }
 
 impl Stage {
     /// Opens a job that was requested now, with whatever else it says.
     async fn open(&self, number: u128, more: Value) -> Job {
+        self.open_from(number, more, Origin::Publisher).await
+    }
+
+    /// Opens a copy that another worker parked.
+    async fn open_copy(&self, number: u128, park: u64, carried: Carried) -> Job {
+        let key = JobKey { tenant: "acme".to_owned(), job_id: Uuid::from_u128(number) };
+        self.open_from(number, json!({}), Origin::Ours { key, run: 1, park, carried: Box::new(carried) }).await
+    }
+
+    async fn open_from(&self, number: u128, more: Value, origin: Origin) -> Job {
         let mut body = json!({
             "schema": "erasure.job/v1", "job_id": Uuid::from_u128(number), "tenant": "acme",
             "environment": "sandbox", "requested_at": "2026-09-07T10:00:00Z", "regulation": "gdpr",
@@ -46,7 +61,7 @@ impl Stage {
         body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         let body = body.to_string().into_bytes();
         let job = parse::job(&body, None, &self.engine.accepts).unwrap();
-        let letter = Letter { body: Zeroizing::new(body), origin: Origin::Publisher, wait: None };
+        let letter = Letter { body: Zeroizing::new(body), origin, wait: None };
         let Ok(Opened::Work(journal)) = self.engine.open(&job, &letter, false) else { unreachable!("a new job") };
         journal.durable().await.unwrap();
         job
@@ -182,4 +197,51 @@ async fn a_job_whose_last_write_is_still_on_its_way_is_not_set_back_by_its_term(
     let record = record_of(&*stage.store, &job.key).unwrap().unwrap();
     assert_eq!((record.copy, record.seq), (1, 1));
     assert_eq!(stage.told(), words(&[("at_risk", 1)]));
+}
+
+#[tokio::test]
+async fn a_worker_that_may_not_be_the_active_one_tells_nothing_until_the_job_is_back() {
+    let stage = stage();
+    stage.open(1, json!({})).await;
+    // Its channel is gone: another worker may have the job.
+    stage.lost.cancel();
+    stage.pass(25).await;
+    assert_eq!(stage.told(), []);
+    // It is delivered to again, other jobs first.
+    stage.engine.terms.delivered(2, &CancellationToken::new());
+    stage.open(2, json!({ "due_at": "2027-09-08T10:00:00Z" })).await;
+    stage.pass(6).await;
+    assert_eq!(stage.told(), []);
+    // Overdue meanwhile, which is told once.
+    stage.open(1, json!({})).await;
+    stage.pass(0).await;
+    assert_eq!(stage.told(), words(&[("overdue", 1)]));
+    stage.open(1, json!({})).await;
+    stage.pass(1).await;
+    assert_eq!(stage.told().len(), 1);
+}
+
+#[tokio::test]
+async fn a_job_that_another_worker_told_of_is_not_told_of_again() {
+    let stage = stage();
+    let job = stage.open(1, json!({})).await;
+    let lasting = Lasting { told: Some((1, Deadline::Overdue)), ..Lasting::default() };
+    stage.open_copy(1, 4, Carried { seq: 7, lasting }).await;
+    stage.pass(40).await;
+    assert_eq!(stage.told(), []);
+    let record = record_of(&*stage.store, &job.key).unwrap().unwrap();
+    assert_eq!((record.seq, record.park_written), (7, 4));
+}
+
+#[tokio::test]
+async fn a_job_that_went_elsewhere_is_forgotten_when_no_copy_of_it_came_for_long() {
+    let stage = stage();
+    let job = stage.open(1, json!({})).await;
+    stage.lost.cancel();
+    let kept = u32::try_from(RETAIN_FAILED.as_secs() / 86_400).unwrap();
+    stage.pass(kept - 1).await;
+    assert!(record_of(&*stage.store, &job.key).unwrap().is_some());
+    stage.pass(2).await;
+    assert!(record_of(&*stage.store, &job.key).unwrap().is_none());
+    assert_eq!(stage.told(), []);
 }

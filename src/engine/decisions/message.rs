@@ -84,6 +84,17 @@ pub enum What {
     },
     /// Nothing: where a worker's reading had to come to before it took jobs.
     Mark,
+    /// No operator's: a job ended while older copies of it may lie on the broker. Another worker, which
+    /// knows nothing of the end, is not to begin anew with one of them.
+    Ended {
+        /// The job, as a list of one.
+        #[serde(with = "keys")]
+        jobs: Vec<JobKey>,
+        /// The run that ended.
+        run: u32,
+        /// Copies with a lower park number are of no use any more.
+        park: u64,
+    },
 }
 
 impl What {
@@ -103,6 +114,7 @@ impl What {
             What::DiscardGuarded { .. } => "discard_guarded",
             What::Approval { .. } => "approval",
             What::Mark => "mark",
+            What::Ended { .. } => "ended",
         }
     }
 }

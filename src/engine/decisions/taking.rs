@@ -91,9 +91,16 @@ impl Engine {
             self.decisions.tell(decided.id, Taken::default());
             return Ok(Taken::default());
         }
+        if let What::Ended { jobs, run, park } = &decided.what {
+            for key in jobs {
+                self.take_ended(key, *run, *park, &mut batch)?;
+            }
+            self.store.submit(batch).await?;
+            return Ok(Taken::one(true));
+        }
         self.note_seen(decided, &mut batch);
         let taken = match &decided.what {
-            What::Mark => Taken::default(),
+            What::Mark | What::Ended { .. } => Taken::default(),
             What::Pause { subject, since, again } => {
                 self.take_pause(decided, subject, *since, *again, batch).await?;
                 Taken::one(true)

@@ -220,7 +220,7 @@ impl Engine {
         rest: Batch,
         mut hand_in: impl FnMut(&Event, &str, u64, Batch) -> Vec<Ticket>,
     ) -> Result<(), Interrupted> {
-        let bare = std::mem::take(&mut event.body);
+        let bare = event.clone();
         let origin = self.origin();
         loop {
             let (generation, tickets) = {
@@ -230,7 +230,7 @@ impl Engine {
                 let link = Link::after(before.as_ref(), Uuid::new_v4);
                 let payload = claims::payload(&origin, &link, what.told, what.commitment.clone());
                 let receipt = self.receipts.signer.compact(RECEIPT, &payload);
-                event.body = with_receipt(&bare, &receipt).ok_or_else(no_place)?;
+                *event = with_receipt(&bare, &receipt).ok_or_else(no_place)?;
                 let head = link.head(&receipt);
                 let mut batch = rest.clone();
                 batch.put(Table::Meta, HEAD, head.to_bytes());

@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::{Frame, changed, envelope, id};
+use super::{Frame, changed, envelope, numbered};
 use crate::job::journal::At;
 use crate::job::model::JobKey;
 use crate::job::record::{Event, JobRecord};
@@ -66,5 +66,5 @@ pub fn deadline(
     .into_iter()
     .map(|(name, value)| (name.to_owned(), value))
     .collect();
-    envelope(frame, key, what, id(key, record.run, record.seq), Value::Object(data)).event
+    envelope(frame, key, what, &numbered(key, record.run, record.seq), Value::Object(data)).event
 }

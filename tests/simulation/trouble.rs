@@ -1,0 +1,144 @@
+//! What goes wrong with the workers, their disks and their way to the broker.
+//!
+//! The rule it keeps: each worker has a disk of its own, and no two ever run on the same one. A disk can be
+//! lost, or put back as a copy held it that was made before.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use erasure_worker::sandbox::{Action, FaultRule, Operation};
+use erasure_worker::store::MemoryStore;
+use rand::RngExt as _;
+
+use crate::director::Director;
+use crate::life::Life;
+
+impl Director {
+    /// One thing goes wrong.
+    pub async fn disturb(&mut self) {
+        self.return_one();
+        let place = self.place();
+        let pause = Duration::from_millis(self.random.random_range(0..5_000));
+        let kinds = if self.workers > 1 { 14 } else { 11 };
+        match self.random.random_range(0..kinds) {
+            0..=2 => self.kill(place, pause).await,
+            3 => {
+                self.verdict.cuts += 1;
+                self.tell("cut off");
+                let link = Arc::clone(&self.lives[place].link);
+                tokio::spawn(async move { link.cut(pause).await });
+            }
+            4 => {
+                self.verdict.full_disks += 1;
+                self.tell("the disk is full");
+                let store = self.lives[place].store();
+                tokio::spawn(Life::fill_disk(store, pause));
+            }
+            5 => {
+                self.verdict.clock_jumps += 1;
+                let by = self.random.random_range(-600_000..600_000);
+                self.tell(&format!("the clock jumps by {by} ms"));
+                self.around.clock.jump(by);
+            }
+            6 => {
+                self.tell("the disks are copied");
+                self.shelf.extend(self.lives.iter().map(|life| (life.worker, life.store().backup())));
+            }
+            7 => {
+                self.tell("drained and started again");
+                let life = self.lives.remove(place);
+                let worker = life.worker;
+                let disk = life.drain().await;
+                self.begin(worker, disk);
+            }
+            8 => {
+                let system = ["cleeng", "loyalty", "easycms", "vitalsource"][self.random.random_range(0..4)];
+                self.tell(&format!("{system} refuses our credential for a while, or is slow"));
+                let slow = Action::Delay { ms: self.random.random_range(100..30_000), after_work: true };
+                let action = if self.random.random_bool(0.5) { Action::CredentialRefused } else { slow };
+                let rule = FaultRule { operation: None, system: Some(system.to_owned()), ..any(action) };
+                let times = if self.workers > 1 { 120 } else { 6 };
+                self.around.sandbox.add_fault(rule.times(self.random.random_range(1..times)));
+            }
+            9 => {
+                let case = &self.cases[self.random.random_range(1..self.cases.len())];
+                let id = case.id.clone();
+                self.done.lock().unwrap().cancelled.insert(id.clone());
+                self.around.hub.publish_cancel(&id);
+                self.tell(&format!("{id} is cancelled"));
+            }
+            10 => self.put_back(place, pause).await,
+            11 => {
+                self.verdict.handovers += 1;
+                self.tell("another worker becomes the active one");
+                self.lives[place].link.pass_on();
+            }
+            _ => {
+                // It stays down for longer than others wait.
+                self.verdict.handovers += 1;
+                self.tell(&format!("worker {} is stopped", self.lives[place].worker));
+                let life = self.lives.remove(place);
+                let worker = life.worker;
+                let disk = if self.random.random_bool(0.5) { life.drain().await } else { life.kill() };
+                if self.lives.is_empty() {
+                    self.begin(worker, disk);
+                } else {
+                    self.disks.insert(worker, disk);
+                }
+            }
+        }
+    }
+
+    /// The active one as a rule: what happens to others is seldom noticed.
+    fn place(&mut self) -> usize {
+        let active = self.lives.iter().position(|life| life.link.is_active());
+        match active {
+            Some(place) if self.random.random_bool(0.7) => place,
+            _ => self.random.random_range(0..self.lives.len()),
+        }
+    }
+
+    /// One that was stopped is started again, sooner or later.
+    fn return_one(&mut self) {
+        if self.random.random_bool(0.6)
+            && let Some((worker, disk)) = self.disks.pop_first()
+        {
+            self.tell(&format!("worker {worker} is back"));
+            self.begin(worker, disk);
+        }
+    }
+
+    async fn kill(&mut self, place: usize, pause: Duration) {
+        self.verdict.kills += 1;
+        let loses_disk = self.random.random_bool(0.1);
+        self.tell(if loses_disk { "killed, and its disk lost" } else { "killed" });
+        let life = self.lives.remove(place);
+        let worker = life.worker;
+        let disk = life.kill();
+        tokio::time::sleep(pause).await;
+        if loses_disk {
+            self.verdict.stores_lost += 1;
+            self.done.lock().unwrap().memory_lost = true;
+        }
+        self.begin(worker, if loses_disk { MemoryStore::new() } else { disk });
+    }
+
+    /// The disk is as a copy has it that was made before.
+    async fn put_back(&mut self, place: usize, pause: Duration) {
+        let worker = self.lives[place].worker;
+        let Some(copy) = self.shelf.iter().position(|(of, _)| *of == worker) else {
+            return self.kill(place, pause).await;
+        };
+        self.verdict.put_back += 1;
+        self.tell("killed, and an old copy of its disk put back");
+        self.done.lock().unwrap().memory_lost = true;
+        let (_, disk) = self.shelf.remove(copy);
+        drop(self.lives.remove(place).kill());
+        tokio::time::sleep(pause).await;
+        self.begin(worker, disk);
+    }
+}
+
+fn any(action: Action) -> FaultRule {
+    FaultRule::on(Operation::Unknown, action)
+}
