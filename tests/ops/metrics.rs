@@ -168,6 +168,7 @@ async fn no_label_names_a_tenant_a_job_or_a_person_and_every_name_has_its_base_u
             assert!(of.values().all(|value| value != "acme" && !value.contains("0000-")), "{name}");
         }
     }
-    let expected = ["cause", "outcome", "reason", "result", "scope", "system", "version", "what"].map(str::to_owned);
+    let expected =
+        ["cause", "outcome", "queue", "reason", "result", "scope", "system", "version", "what"].map(str::to_owned);
     assert_eq!(labels, BTreeSet::from(expected));
 }

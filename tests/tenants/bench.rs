@@ -10,7 +10,7 @@ use erasure_worker::broker::{Broker, HeaderValue, Properties};
 use erasure_worker::config::{Config, Surroundings};
 use erasure_worker::engine::{Engine, Parts, Policy};
 use erasure_worker::job::At;
-use erasure_worker::sandbox::{Person, RunningSandbox, Sandbox};
+use erasure_worker::sandbox::{Account, Person, RunningSandbox, Sandbox};
 use erasure_worker::seal::Keyring;
 use erasure_worker::store::{MemoryStore, Store, StoreError};
 use serde_json::{Value, json};
@@ -214,6 +214,14 @@ impl Bench {
     /// What is left of a person in the shop.
     pub fn is_in_shop(&self, person: &Person) -> bool {
         self.sandbox.sandbox().remains(person).iter().any(|what| what.starts_with("easycms"))
+    }
+
+    /// The shop knows this password as the person's. Another one than the job has lets that job fail, and
+    /// says nothing of anybody else.
+    pub fn set_shop_password(&self, person: &Person, password: &str) {
+        let (email, customer_password) = (person.email.clone(), password.to_owned());
+        let account = Account { email, customer_password, erased: false };
+        self.sandbox.sandbox().world(|world| world.easycms("easycms").add(account));
     }
 
     pub fn send(&self, job: &Value) {

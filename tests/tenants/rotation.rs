@@ -56,13 +56,13 @@ async fn a_dead_letter_is_replayed_after_a_rotation() {
     let bench = Bench::with("").await;
     bench.let_time_pass();
     let person = bench.person(1);
-    bench.sandbox.sandbox().world(|world| world.easycms("easycms").settings.mail_server_answers = false);
+    bench.set_shop_password(&person, "another");
     let job = shop_job("acme", &person);
     bench.send(&job);
     let event = bench.post.event(id(&job), "failed").await;
     assert_eq!(event["data"]["run"], 1);
     let letter = bench.post.until("the dead letter", |seen| seen.letters.len() == 1).await.letters.remove(0);
-    bench.sandbox.sandbox().world(|world| world.easycms("easycms").settings.mail_server_answers = true);
+    bench.set_shop_password(&person, &person.customer_password);
     let bench = bench.restarted(&rotated(), "").await;
     let replay = envelope::replayed(&bench.keyring, &letter.properties, &letter.body).unwrap().unwrap();
     let publication = Publication { to: Destination::Resume, properties: replay.0, body: replay.1 };
@@ -135,10 +135,11 @@ async fn a_refused_message_cannot_be_made_a_run_of_an_accepted_job_in_the_dead_l
     let person = bench.person(1);
     bench.send(&shop_job("acme", &person));
     let refused = bench.post.until("the dead letter", |seen| seen.letters.len() == 1).await.letters.remove(0);
-    // A letter that may say so: the shop cannot be asked, and the job fails.
+    // A letter that may say so: the shop refuses the person's password, and the job fails.
     bench.let_time_pass();
-    bench.sandbox.sandbox().world(|world| world.easycms("easycms").settings.mail_server_answers = false);
-    let job = shop_job("acme", &bench.person(2));
+    let other = bench.person(2);
+    bench.set_shop_password(&other, "another");
+    let job = shop_job("acme", &other);
     bench.post.deliver(crate::bench::sent(None, Some("acme-publisher")), job.to_string(), false);
     let failed = bench.post.until("the dead letter", |seen| seen.letters.len() == 2).await.letters.remove(1);
     let replayed = |letter: &erasure_worker::broker::DeadLetter| {
