@@ -107,6 +107,7 @@ async fn dead_lettered(rig: &Rig, body: &[u8]) -> Message {
 async fn a_bad_message_is_dead_lettered_with_what_is_wrong_and_the_next_job_is_worked_on() {
     let rig = Rig::start(&[]).await;
     rig.plant([PLANTED.to_owned(), "planted-secret".to_owned(), PLANTED[1..].to_owned()]);
+    let person = rig.person();
     let surroundings = Surroundings { variables: rig.variables(), ..Surroundings::of_process() };
     let config = Config::load(Some(&rig.folder.path().join("worker.toml")), &surroundings).unwrap();
     let keyring = app::keyring(&config).unwrap();
@@ -118,7 +119,17 @@ async fn a_bad_message_is_dead_lettered_with_what_is_wrong_and_the_next_job_is_w
         assert_eq!(letter.header("x-erasure-run"), "0", "{wrong}");
         assert_eq!(letter.header("x-erasure-tenant").is_empty(), letter.job_id().is_empty(), "{wrong}");
         let opened = open_dead_letter(&keyring, &letter.body).unwrap();
-        assert!(*opened == body, "{wrong}: the letter holds another body");
+        if body.len() <= 1 << 20 {
+            assert!(*opened == body, "{wrong}: the letter holds another body");
+        } else {
+            let whole = (body.len().to_string(), hex::encode(sha2::Sha256::digest(&body)));
+            assert_eq!(
+                (letter.header("x-erasure-body-bytes"), letter.header("x-erasure-body-sha256")),
+                whole,
+                "{wrong}"
+            );
+            assert!(body.starts_with(&opened) && !opened.is_empty(), "{wrong}: the letter holds another beginning");
+        }
 
         let id = letter.job_id();
         let is_it = |event: &Message| event.job_id() == id && event.data("outcome") == "rejected";
@@ -126,8 +137,9 @@ async fn a_bad_message_is_dead_lettered_with_what_is_wrong_and_the_next_job_is_w
         assert_eq!(event.data("body_sha256"), &json!(hex::encode(sha2::Sha256::digest(&body))), "{wrong}");
         assert_eq!((event.data("final"), &event.data("error")["reason"]), (&json!(true), &json!("invalid")), "{wrong}");
 
-        let next = unconfirmed(&[json!({ "system": "easycms", "email": "nobody@example.com" })]);
-        rig.runs_to(&next, "completed").await;
+        let mut next = unconfirmed(&[people::easycms(&person)]);
+        next["mode"] = json!("preview");
+        rig.runs_to(&next, "previewed").await;
     }
     assert_eq!(rig.destructive_calls(), 0);
     rig.end().await;

@@ -47,7 +47,7 @@ async fn copies_of_a_parked_job_make_one_run_and_send_no_second_password() {
     for _ in 0..5 {
         rig.client.publish("resume", "job", &copy.body, copy.properties.clone()).await;
     }
-    let next = unconfirmed(&[json!({ "system": "easycms", "email": "nobody@example.com" })]);
+    let next = unconfirmed(&[people::easycms(&rig.person())]);
     rig.runs_to(&next, "completed").await;
     rig.client.fence().await;
     let ends = rig.client.events.all().iter().filter(|event| event.job_id() == id(&job) && event.is_final()).count();
@@ -67,7 +67,7 @@ async fn an_older_copy_of_a_parked_job_is_acked_without_a_call_and_leaves_one_co
         rig.client.publish("resume", "job", &copy.body, copy.properties.clone()).await;
     }
     // Behind them in the queue; a worker that stops in good order has settled what it had in hand.
-    let next = unconfirmed(&[json!({ "system": "easycms", "email": "nobody@example.com" })]);
+    let next = unconfirmed(&[people::easycms(&rig.person())]);
     rig.runs_to(&next, "completed").await;
     rig.stop_worker().await;
     rig.client.holds_copies(1).await;

@@ -23,6 +23,9 @@ async fn codes_are_revoked_licences_checked_and_every_identifier_overwritten() {
         Op::GetCode,
         Op::RevokeCode,
         Op::RevokeCode,
+        // The answer to a revoke alone is no evidence.
+        Op::GetCode,
+        Op::GetCode,
         Op::Credentials,
         Op::Licenses,
         Op::UpdateUser,
