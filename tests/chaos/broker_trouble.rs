@@ -59,7 +59,8 @@ async fn two_hundred_jobs_outlast_cut_connections_and_a_deleted_queue() {
     let rabbit = tokio::task::block_in_place(Rabbit::start);
     let rig = Rig::start(rabbit.url()).await;
     let cases = Case::mixed(rig.sandbox(), &Form::PLAIN, 1..201);
-    slow(&rig, 80);
+    // Some must be left after four commands to the broker, each of which may take seconds.
+    slow(&rig, 400);
     rig.publish(&bodies(&cases)).await;
     let worker = rig.worker("state", &[("ERASURE__WORKER__CONCURRENCY", "12")]);
     for ended in [10, 40, 70] {
