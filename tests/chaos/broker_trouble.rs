@@ -147,7 +147,7 @@ async fn a_broker_that_freezes_and_one_that_takes_nothing_lose_no_job() {
     let rig = Rig::start(format!("{}?heartbeat=2", rabbit.url())).await;
     let cases = Case::mixed(rig.sandbox(), &Form::PLAIN, 1..401);
     // Some must be left when the broker has been told that its memory is used up, which takes seconds.
-    slow(&rig, 120);
+    slow(&rig, 600);
     rig.publish(&bodies(&cases)).await;
     let worker = rig.worker("state", &[]);
     soon("some calls", rig.sandbox().wait_for(|calls| calls.len() >= 100)).await;
