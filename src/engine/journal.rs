@@ -268,12 +268,16 @@ impl Journal {
         self.lock().was_guarded = true;
     }
 
-    /// Whether a one-time password may be sent now. Where it may not, the next copy of the job announces
-    /// it: whoever takes that copy, in whatever store, knows of it then.
-    pub fn sends(&self, target: u16, step: Step) -> bool {
+    /// The step as which a one-time password may be sent now. Where it may not, the next copy of the job
+    /// announces it: whoever takes that copy, in whatever store, knows of it then.
+    ///
+    /// One that was announced anew after a send that came to nothing has the next number: what others
+    /// know of the numbers before holds.
+    pub fn sends(&self, target: u16, step: Step) -> Option<Step> {
         let mut state = self.lock();
-        let may = state.may_send.contains(&(target, step.item));
-        if !may {
+        let next = Step::item(step.name, step.item.saturating_add(1));
+        let may = [step, next].into_iter().find(|step| state.may_send.contains(&(target, step.item)));
+        if may.is_none() {
             state.announces.insert(target);
         }
         may

@@ -230,14 +230,13 @@ impl Engine {
                 Next::Settle { step, done } => {
                     run.journal.append(&*self.store, vec![Entry::Settled { target: number, step, done, at: now }])?;
                 }
-                Next::Intend(steps)
-                    if steps
-                        .iter()
-                        .any(|step| step.name == StepName::RequestOtp && !run.journal.sends(number, *step)) =>
-                {
-                    return Ok((index, Rest::Waits { until: now, why: Waiting::Renewal }));
-                }
-                Next::Intend(steps) => {
+                Next::Intend(mut steps) => {
+                    for step in steps.iter_mut().filter(|step| step.name == StepName::RequestOtp) {
+                        match run.journal.sends(number, *step) {
+                            Some(announced) => *step = announced,
+                            None => return Ok((index, Rest::Waits { until: now, why: Waiting::Renewal })),
+                        }
+                    }
                     if let Some(until) = self.guard_before_acting(run)? {
                         return Ok((index, Rest::Waits { until, why: Waiting::Guard }));
                     }

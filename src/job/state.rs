@@ -191,6 +191,29 @@ impl TargetState {
         &mut items[step.item as usize]
     }
 
+    /// A one-time password whose send came to nothing is sent under the next number: the attempts go on
+    /// with it, and so does what became of the last.
+    fn goes_on_as(&mut self, step: Step) {
+        let Some(before) = step.item.checked_sub(1).filter(|_| step.name == StepName::RequestOtp) else { return };
+        let is_known = self.get(step).is_some();
+        let last = self.step(Step::item(step.name, before));
+        if is_known || last.is_done() || last.intent != Intent::None {
+            return;
+        }
+        let StepState { attempts, unreadable, refusals, first_failed_at, last_failed_at, failure, not_before, .. } =
+            std::mem::take(last);
+        *self.step(step) = StepState {
+            attempts,
+            unreadable,
+            refusals,
+            first_failed_at,
+            last_failed_at,
+            failure,
+            not_before,
+            ..StepState::default()
+        };
+    }
+
     /// True where it was looked into whether the step, intended before, was done.
     fn looked_since_intent(&self, step: Step) -> bool {
         let look = match step.name {
@@ -224,6 +247,7 @@ impl TargetState {
         self.last_seq = seq;
         match entry {
             Entry::Intent { step, at, .. } => {
+                self.goes_on_as(*step);
                 let state = self.step(*step);
                 state.intent = Intent::Fresh;
                 state.intent_at = *at;

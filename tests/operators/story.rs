@@ -1,6 +1,6 @@
 //! The console's main story: a system breaks, and an operator sees it through.
 
-use erasure_worker::sandbox::{Action, FaultRule, Operation};
+use erasure_worker::sandbox::{Account, Action, FaultRule, Operation, Person};
 
 use crate::browser::Browser;
 use crate::worker::Rig;
@@ -10,6 +10,14 @@ fn shop(action: Action) -> FaultRule {
     FaultRule { operation: None, system: Some("easycms".to_owned()), ..FaultRule::on(Operation::DeleteAccount, action) }
 }
 
+/// The shop knows this password as the person's.
+fn set_shop_password(rig: &Rig, person: &Person, password: &str) {
+    let (email, customer_password) = (person.email.clone(), password.to_owned());
+    rig.sandbox.sandbox().world(|world| {
+        world.easycms("easycms").add(Account { email, customer_password, erased: false });
+    });
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broken_system_is_held_the_operator_sees_why_mends_it_releases_it_and_replays_what_failed() {
     let rig = Rig::start().await;
@@ -17,9 +25,15 @@ async fn a_broken_system_is_held_the_operator_sees_why_mends_it_releases_it_and_
     let browser = Browser::open(&rig.url()).await;
     browser.sees(&["The worker is ready.", "easycms", "working"]).await;
 
-    // The shop's deletion fails for three people, and they become dead letters.
-    let fails = Action::Status { status: 500, body: String::new(), after_work: false };
-    rig.sandbox.sandbox().add_fault(FaultRule::on(Operation::DeleteAccount, fails));
+    // The shop's deletion fails for three people alone, and they become dead letters: it breaks down over two,
+    // and has another password of the third's. (Broken down over three in a row, it would be everybody's
+    // trouble, and their jobs would wait.)
+    for person in &people[..2] {
+        let fails = Action::Status { status: 500, body: String::new(), after_work: false };
+        let subject = Some(person.email.clone());
+        rig.sandbox.sandbox().add_fault(FaultRule { subject, ..FaultRule::on(Operation::DeleteAccount, fails) });
+    }
+    set_shop_password(&rig, &people[2], "another");
     let mut failed = Vec::new();
     for (person, days) in people[..3].iter().zip([2, 20, 40]) {
         failed.push(rig.submit(person, days).await);
@@ -45,8 +59,9 @@ async fn a_broken_system_is_held_the_operator_sees_why_mends_it_releases_it_and_
     browser.sees(&["system_unavailable", "user name or password refused"]).await;
     browser.picture("systems").await;
 
-    // The credential is put right at the shop; the operator releases the system.
+    // The credential is put right at the shop, and so is the password; the operator releases the system.
     rig.sandbox.sandbox().clear_faults();
+    set_shop_password(&rig, &people[2], &people[2].customer_password);
     browser.press("release-easycms").await;
     browser.sees(&["Release easycms?", "Where the cause is still there"]).await;
     browser.press("dialog-go").await;
@@ -55,7 +70,7 @@ async fn a_broken_system_is_held_the_operator_sees_why_mends_it_releases_it_and_
 
     // The dead letters: what they are, what to do, and back to work.
     browser.press_link("Dead letters").await;
-    browser.sees(&["3 dead letters", "ERS-0013", "delete account"]).await;
+    browser.sees(&["3 dead letters", "ERS-0013", "ERS-0006", "delete account"]).await;
     browser.press("code-0").await;
     browser.sees(&["ERS-0013 system unavailable", "dead-letters replay --system NAME --code ERS-0013"]).await;
     browser.press("dialog-no").await;
