@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use erasure_worker::crash::Point;
 use erasure_worker::job::StepName;
-use erasure_worker::sandbox::Operation;
+use erasure_worker::sandbox::{Action, FaultRule, Operation};
 use futures_util::StreamExt as _;
 
 use crate::crash_plan::{Behaviour, Call, Told, Trial, each_fault_once, every_fault, rounds};
@@ -106,6 +106,29 @@ async fn wherever_the_process_ends_and_whatever_a_system_does_the_job_ends_as_it
         began.elapsed().as_secs()
     );
     is_covered(&healthy, &counts);
+}
+
+/// What was announced is sent under the number that was announced, also where a send before it came to
+/// nothing: the job neither turns in circles nor asks for ever.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_one_time_password_whose_sending_was_refused_is_announced_once_more_and_sent() {
+    let rig = Rig::start(Rabbit::shared().url()).await;
+    let sandbox = rig.sandbox();
+    // The first shows that the token for read-backs is good.
+    let cases = [Case::new(sandbox, Form::Proof, 0), Case::new(sandbox, Form::OneTimePassword, 1)];
+    let refused = FaultRule::on(Operation::RequestOtp, Action::CredentialRefused);
+    sandbox.add_fault(refused.subject(&cases[1].person.database_id).nth(1).times(1));
+    rig.publish(&bodies(&cases)).await;
+    assert_eq!(to_the_end(&rig, &cases, &[]).await, 0);
+
+    assert_eq!(outcomes(&rig, &cases).await, ["completed", "completed"]);
+    assert_eq!(cases[1].remains(sandbox), [""; 0]);
+    let sends = sandbox.entries(0).into_iter().filter(|call| call.operation == Operation::RequestOtp);
+    assert_eq!(sends.map(|call| call.effect).collect::<Vec<_>>(), [false, true]);
+    let log = std::fs::read_to_string(rig.folder.path().join("state.log")).unwrap();
+    let is_announced = |line: &&str| line.contains("job parked") && line.contains(r#""why":"renewal""#);
+    assert_eq!(log.lines().filter(is_announced).count(), 2, "once before each send");
+    rig.nothing_repeated();
 }
 
 /// How much is tried.
