@@ -71,7 +71,9 @@ async fn a_broken_system_is_held_the_operator_sees_why_mends_it_releases_it_and_
     // The dead letters: what they are, what to do, and back to work.
     browser.press_link("Dead letters").await;
     browser.sees(&["3 dead letters", "ERS-0013", "ERS-0006", "delete account"]).await;
-    browser.press("code-0").await;
+    let broken_down =
+        "return [...document.querySelectorAll('[id^=code-]')].find((one) => one.innerText === 'ERS-0013').id";
+    browser.press(browser.script(broken_down).await.as_str().unwrap()).await;
     browser.sees(&["ERS-0013 system unavailable", "dead-letters replay --system NAME --code ERS-0013"]).await;
     browser.press("dialog-no").await;
     browser.picture("dead-letters").await;
