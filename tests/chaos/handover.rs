@@ -120,8 +120,11 @@ async fn a_standby_takes_over_from_a_worker_that_is_killed_without_its_disk() {
     let heard = rig.events.all_end(ids(&cases)).await;
     second.stop().await;
     for case in &cases {
+        // An ending that was told and not acked is told again by the second worker, which has another store:
+        // in words of its own, so under another id.
         let finals = heard.finals(&case.id);
-        assert_eq!(finals.values().collect::<Vec<_>>(), ["completed"], "{:?}: {:#?}", case.form, heard.of(&case.id));
+        let is_well = (1..=2).contains(&finals.len()) && finals.values().all(|outcome| outcome == "completed");
+        assert!(is_well, "{:?}: {:#?}", case.form, heard.of(&case.id));
         assert_eq!(case.remains(sandbox), [""; 0], "{:?}", case.form);
     }
     rig.nothing_repeated();
