@@ -133,7 +133,9 @@ impl Client {
     /// Connects; the topology must be there.
     pub async fn connect(url: &str, prefix: &str) -> Client {
         let connected = async {
-            let connection = Connection::connect(url, ConnectionProperties::default()).await.unwrap();
+            // Without heartbeats: it shares one thread with the stand-ins, and a test may wait for minutes.
+            let url = format!("{url}?heartbeat=0");
+            let connection = Connection::connect(&url, ConnectionProperties::default()).await.unwrap();
             let channel = connection.create_channel().await.unwrap();
             channel.confirm_select(ConfirmSelectOptions::default()).await.unwrap();
             Client {
