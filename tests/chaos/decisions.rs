@@ -18,6 +18,8 @@ async fn started(rig: &Rig, name: &str, settings: &[(&str, &str)]) -> Worker {
     all.push(("ERASURE__SYSTEMS__LOYALTY__IMPORT__DIR", folder.to_str().unwrap()));
     let worker = rig.worker(name, &all);
     worker.says("ops API").await;
+    // Before that, a decision would wait for the broker.
+    worker.says("connected to the broker").await;
     worker
 }
 

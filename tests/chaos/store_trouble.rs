@@ -60,9 +60,17 @@ async fn a_damaged_store_is_moved_aside_and_the_jobs_end_by_reading_back() {
     assert!(rig.events.heard().ended().len() < 36, "nothing is half done");
 
     damage(&rig.state_dir("state").join("store/db"));
-    let worker = rig.worker("state", &[]);
+    // An absence is believed only once the credential is proven: by a person who is still there.
+    let known = Case::new(sandbox, Form::Unconfirmed, 38).person;
+    let probes = [
+        ("ERASURE__SYSTEMS__EASYCMS__PROBE_EMAIL", known.email.as_str()),
+        ("ERASURE__SYSTEMS__CLEENG__PROBE_CUSTOMER_ID", known.customer_id.as_str()),
+        ("ERASURE__SYSTEMS__CORE__PROBE_CUSTOMER_ID", known.customer_id.as_str()),
+        ("ERASURE__SYSTEMS__VITALSOURCE__PROBE_USER", known.guid.as_str()),
+    ];
+    let worker = rig.worker("state", &probes);
     worker.says("the store was damaged and is moved aside").await;
-    // A 404 proves an absence only once the credential is proven: by a member who is still there.
+    // At the loyalty platform by a member whose job comes now.
     let present = Case::new(sandbox, Form::LoyaltyProgram, 37);
     rig.publish(std::slice::from_ref(&present.body)).await;
     rig.events.all_end(ids(&half)).await;
