@@ -11,7 +11,7 @@ use rand::seq::IndexedRandom as _;
 use rand::{RngExt as _, SeedableRng as _};
 
 use crate::forms::{Case, Form, ids};
-use crate::rig::Rig;
+use crate::rig::{Rig, soon};
 use crate::support::rabbit::Rabbit;
 use crate::support::raw::{RawMessage, RawPublisher, long, short};
 
@@ -225,15 +225,20 @@ async fn thousands_of_messages_that_no_library_can_read_are_set_aside_and_the_go
     }
     worker.stop().await;
     rig.is_empty().await;
-    let letters = rig.dead_letters().await;
     let code = AMQPValue::LongString("ERS-0020".into());
     let mut named = BTreeSet::new();
-    for (properties, _) in &letters {
-        let headers = properties.headers().as_ref().unwrap().inner();
-        assert_eq!(headers.get("x-erasure-code"), Some(&code));
-        let Some(AMQPValue::LongString(id)) = headers.get("x-erasure-job-id") else { panic!("{headers:?}") };
-        named.insert(id.to_string());
-    }
+    // Letters that the worker was looking at when it stopped are in the queue again a moment later.
+    soon("every letter", async {
+        while named.len() < hostile.len() {
+            for (properties, _) in rig.dead_letters().await {
+                let headers = properties.headers().as_ref().unwrap().inner();
+                assert_eq!(headers.get("x-erasure-code"), Some(&code));
+                let Some(AMQPValue::LongString(id)) = headers.get("x-erasure-job-id") else { panic!("{headers:?}") };
+                named.insert(id.to_string());
+            }
+        }
+    })
+    .await;
     assert_eq!(named, hostile);
     for id in &hostile {
         assert!(heard.of(id).iter().all(|event| event["type"].as_str().unwrap().contains("rejected")));

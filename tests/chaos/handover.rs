@@ -110,8 +110,16 @@ async fn a_standby_takes_over_from_a_worker_that_is_killed_without_its_disk() {
     let first = rig.worker("first", &[]);
     first.says("working").await;
     let elsewhere = rig.folder.path().join("import-of-second");
-    let import = ("ERASURE__SYSTEMS__LOYALTY__IMPORT__DIR", elsewhere.to_str().unwrap());
-    let second = rig.worker("second", &[import]);
+    // A store that knows nothing believes an absence once a person who is there was shown.
+    let known = Case::new(sandbox, Form::Unconfirmed, 61).person;
+    let settings = [
+        ("ERASURE__SYSTEMS__LOYALTY__IMPORT__DIR", elsewhere.to_str().unwrap()),
+        ("ERASURE__SYSTEMS__EASYCMS__PROBE_EMAIL", known.email.as_str()),
+        ("ERASURE__SYSTEMS__CLEENG__PROBE_CUSTOMER_ID", known.customer_id.as_str()),
+        ("ERASURE__SYSTEMS__CORE__PROBE_CUSTOMER_ID", known.customer_id.as_str()),
+        ("ERASURE__SYSTEMS__VITALSOURCE__PROBE_USER", known.guid.as_str()),
+    ];
+    let second = rig.worker("second", &settings);
     second.says("working").await;
     rig.publish(&bodies(&cases)).await;
     let effects = |calls: &[erasure_worker::sandbox::Entry]| calls.iter().filter(|call| call.effect).count();
