@@ -11,13 +11,15 @@ use crate::client::{Message, soon};
 use crate::people::{self, id, unconfirmed};
 use crate::rig::Rig;
 
-/// A job that waits for its one-time password, and its parked copy as the broker brought it back.
+/// A job that waits for its one-time password, and its parked copy as the broker brought it back: not the
+/// copy before it, under which the password was only announced.
 async fn parked_job(rig: &Rig) -> (Value, Message) {
     rig.sandbox.sandbox().world(|world| world.loyalty("loyalty").settings.member_proof = MemberProof::Otp);
     let person = rig.person();
     let job = unconfirmed(&[people::member_api(&person)]);
     rig.submit(&job).await;
-    let copy = rig.client.resumed.first("the parked copy", |copy| copy.job_id() == id(&job)).await;
+    let waits = |copy: &Message| copy.job_id() == id(&job) && copy.header("x-erasure-wait") == "input";
+    let copy = rig.client.resumed.first("the parked copy", waits).await;
     (job, copy)
 }
 
