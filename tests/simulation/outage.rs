@@ -27,7 +27,7 @@ const HTML: &str = "text/html; charset=utf-8";
 const JSON: &str = "application/json";
 
 /// Every way in which a system is away.
-const WAYS: [(&str, Away); 21] = [
+const WAYS: [(&str, Away); 27] = [
     ("connection refused", Away::Unreachable("connection refused")),
     ("no name", Away::Unreachable("the name cannot be resolved")),
     ("no trusted certificate", Away::Unreachable("TLS: the certificate is not trusted")),
@@ -49,6 +49,12 @@ const WAYS: [(&str, Away); 21] = [
     ("403 page", Away::Answer(403, HTML, PAGE, None)),
     ("405 page", Away::Answer(405, HTML, PAGE, None)),
     ("410 page", Away::Answer(410, HTML, PAGE, None)),
+    ("200 page", Away::Answer(200, HTML, PAGE, None)),
+    ("200 text", Away::Answer(200, "text/plain", "try again later", None)),
+    ("200 empty", Away::Answer(200, JSON, "", None)),
+    ("204", Away::Answer(204, JSON, "", None)),
+    ("404 page", Away::Answer(404, HTML, PAGE, None)),
+    ("404 default backend", Away::Answer(404, "text/plain", "default backend - 404", None)),
 ];
 
 /// What is away, and a job that needs it.
