@@ -398,6 +398,27 @@ async fn a_profile_is_read_with_the_members_own_token() {
     assert!(!client.credential().is_proven());
 }
 
+/// Without a program token the profile is all that can be read: a gateway's 404 would let the deletion go out.
+#[tokio::test]
+async fn without_a_program_token_only_the_platforms_own_404_is_taken_for_a_platform_without_profiles() {
+    let stub = Stub::start().await;
+    let mut settings = zeta(&stub.url, MemberProof::Token);
+    settings.program_token = None;
+    let bare = client(settings);
+    let resolve = || step(&bare, own(Some("77")), StepName::Resolve);
+    for page in
+        ["", "<html><h1>404 Not Found</h1></html>", "default backend - 404", r#"{"message":"no Route matched"}"#]
+    {
+        stub.replies(404, page);
+        assert_eq!(resolve().await.expect_err(page).kind, FailureKind::Unreadable, "{page}");
+        assert_eq!(bare.probe().await.expect_err(page).kind, FailureKind::Unreadable, "{page}");
+    }
+    for said in [r#"{"error":"not_found"}"#, r#"{"name":"not_found","code":"no_such_path"}"#] {
+        stub.replies(404, said);
+        assert_eq!((resolve().await, bare.probe().await), (Ok(Answer::Found(Identity::Unreadable)), Ok(())), "{said}");
+    }
+}
+
 #[tokio::test]
 async fn without_a_possible_read_back_nothing_is_proven_and_nothing_is_sent() {
     let stub = Stub::start().await;

@@ -140,14 +140,16 @@ impl ZetaClient {
         }
     }
 
-    /// `GET api/profile`: not documented, so a platform without it (404) leaves the identity open.
+    /// `GET api/profile`: not documented, so a platform without it leaves the identity open. It says so in its own
+    /// form; where nothing else can be read of the member, any other 404 is a gateway's until it is shown otherwise.
     async fn profile_read(&self, token: Option<&SecretString>, member: Option<&Member>) -> Result<Answer, Failure> {
         let token = token.ok_or_else(|| theirs(InputKind::AccessToken))?;
         let Some(member) = member else { return Ok(Answer::Found(Identity::Unreadable)) };
         let request = Request::get(self.base.join("/api/profile", &[])?).accept(ACCEPT).bearer(token);
         let reply = self.http.send(request, Effect::Read).await?;
         match (interface::spoken(&reply), reply.status()) {
-            (_, 404) => Ok(Answer::Found(Identity::Unreadable)),
+            (Some(_), 404) => Ok(Answer::Found(Identity::Unreadable)),
+            (None, 404) if self.readable(Some(member)).is_some() => Ok(Answer::Found(Identity::Unreadable)),
             (Some(Spoken::Record(record)), _) => Ok(Answer::Found(reply::identity(&record, member))),
             (Some(Spoken::Denied(_)), status @ (401 | 403)) => {
                 Err(theirs(InputKind::AccessToken).with_note(format!("HTTP {status}")))
@@ -350,15 +352,17 @@ impl System for ZetaClient {
     /// With `probe_member_id` that member must be found, which proves the token. Without, a member
     /// that cannot exist is read: the platform's word that there is none shows only that the address answers
     /// and the token is not refused. Without a program token any answer of `api/profile` in the platform's own
-    /// form will do, and a 404 in any.
+    /// form will do.
     async fn probe(&self) -> Result<(), Failure> {
         let Some(token) = &self.settings.program_token else {
             let request = Request::get(self.base.join("/api/profile", &[])?).accept(ACCEPT);
             let reply = self.http.send(request, Effect::Read).await?;
             return match interface::spoken(&reply) {
                 Some(_) => Ok(()),
-                // The platform may not have that path; any other status would be told in its own form.
-                None if reply.status() == 404 => Ok(()),
+                None if reply.status() == 404 => Err(reply.unreadable(Effect::Read).with_note(
+                    "HTTP 404, not in the platform's own form: is base_url right? A platform without api/profile \
+                     needs a program_token",
+                )),
                 None => Err(reply.foreign(Effect::Read)),
             };
         };
