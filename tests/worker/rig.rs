@@ -21,7 +21,7 @@ use crate::support::rabbit::Rabbit;
 use crate::{checks, people};
 
 /// Whom the systems' harmless reads ask for.
-const NOBODY: [&str; 4] = ["0", "erasure-worker~probe", "probe@example.com", "erasure-worker-probe"];
+pub const NOBODY: [&str; 4] = ["0", "erasure-worker~probe", "probe@example.com", "erasure-worker-probe"];
 
 /// The first person's number: long, so that no identifier is part of anything else by chance.
 const FIRST_PERSON: u64 = 7_301_500;
