@@ -596,6 +596,27 @@ fn the_example_configuration_loads_and_names_nothing_but_the_sandbox() {
     assert!(urls.iter().all(|entry| entry.value.starts_with("\"http://127.0.0.1:8470/")), "{urls:?}");
 }
 
+/// What the example leaves out stands there as `#key = value`, and is as right as the rest.
+#[test]
+fn every_setting_that_the_example_leaves_out_loads_once_it_is_let_in() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join("keys")).unwrap();
+    let public = "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a";
+    let files = ["master.key", "previous.key", "ops-token", "ann-token", "acme-1.pem", "acme-2"];
+    for (number, name) in (0..).zip(files) {
+        let secret = if name == "acme-1.pem" { public.to_owned() } else { format!("{number:02}").repeat(32) };
+        fs::write(dir.path().join("keys").join(name), secret).unwrap();
+    }
+    let text = example::render(example::SANDBOX_ADDRESS.parse().unwrap());
+    let is_setting = |line: &str| line.starts_with(|c: char| c == '[' || c.is_ascii_lowercase());
+    let lines = text.lines().map(|line| line.strip_prefix('#').filter(|rest| is_setting(rest)).unwrap_or(line));
+    let whole = lines.collect::<Vec<_>>().join("\n").replace("amqp://", "amqps://");
+    let config = Config::parse(&whole, dir.path(), &surroundings(&[])).unwrap();
+    assert_eq!((config.tenants.len(), config.regulations.len(), config.ops.operators.len()), (1, 3, 1));
+    let proven = config.entries().iter().filter(|entry| entry.key.contains(".probe_")).count();
+    assert_eq!(proven, 4, "a person who is always there, at each system");
+}
+
 #[test]
 fn a_crash_point_that_does_not_exist_is_refused_at_the_start() {
     let run = |at: &str| {

@@ -26,6 +26,8 @@ mod layers;
 mod pages;
 #[path = "docs/schema.rs"]
 mod schema;
+#[path = "docs/settings.rs"]
+mod settings;
 #[path = "docs/validator.rs"]
 mod validator;
 

@@ -1,0 +1,105 @@
+//! Every setting that the worker reads stands in the example that `init` writes: set, or left out as a comment.
+
+use std::collections::BTreeSet;
+
+use erasure_worker::config::example;
+
+use crate::{files, read, root};
+
+/// How the sources take a key.
+const TAKES: [&str; 11] = [
+    ".or(",
+    ".or_within(",
+    ".optional(",
+    ".required(",
+    ".secret(",
+    ".required_secret(",
+    ".section(",
+    ".named_sections(",
+    "url(at,",
+    "names(&mutat,",
+    "system_names(&mutat,",
+];
+
+/// The keys that a source takes: the texts that follow one of these, whatever types stand between.
+fn keys(source: &str) -> BTreeSet<String> {
+    let dense: String = source.split_whitespace().collect();
+    let dense = typeless(&dense);
+    let mut keys = BTreeSet::new();
+    for takes in TAKES {
+        for (at, _) in dense.match_indices(takes) {
+            let rest = &dense[at + takes.len()..];
+            if let Some((key, _)) = rest.strip_prefix('"').and_then(|rest| rest.split_once('"')) {
+                keys.insert(key.to_owned());
+            }
+        }
+    }
+    keys
+}
+
+/// Without `::<…>`.
+fn typeless(source: &str) -> String {
+    let mut parts = source.split("::<");
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |all, part| {
+        all + part.split_once(">(").map_or(String::new(), |(_, rest)| format!("({rest}")).as_str()
+    })
+}
+
+fn stands_in(text: &str, key: &str) -> bool {
+    text.lines().map(|line| line.strip_prefix('#').unwrap_or(line)).any(|line| {
+        let in_a_header = line.strip_prefix('[').and_then(|rest| rest.split(']').next());
+        let is_set = |form: &str| line.strip_prefix(form).is_some_and(|rest| rest.starts_with(" = "));
+        in_a_header.is_some_and(|header| header.split('.').any(|part| part == key))
+            || [key.to_owned(), format!("{key}_file"), format!("{key}_env")].iter().any(|form| is_set(form))
+    })
+}
+
+#[test]
+fn every_setting_stands_in_the_example() {
+    let example = example::render(example::SANDBOX_ADDRESS.parse().unwrap());
+    let sources = files(&root().join("src/config"), "rs");
+    let all: BTreeSet<String> =
+        sources.iter().flat_map(|path| keys(read(path).split("mod tests").next().unwrap())).collect();
+    for key in
+        ["probe_user", "signature_max_age", "replacement_email_domain", "signature_keys", "core_url", "public_file"]
+    {
+        assert!(all.contains(key), "{key} is not found in the sources: {all:?}");
+    }
+    let missing: Vec<_> = all.iter().filter(|key| !stands_in(&example, key)).collect();
+    assert!(all.len() > 70 && missing.is_empty(), "{} settings; not in the example: {missing:?}", all.len());
+}
+
+#[test]
+fn a_key_is_found_however_it_is_taken() {
+    let source = "let a = at.or_within(\n    \"slow\",\n  1); at.optional::<Vec<String>>(\"many\"); url(at, \"where\");\n\
+                  at.fault(\"slow\", \"is\"); at.required::<KeyKind>(\"kind\")";
+    assert_eq!(keys(source), ["kind", "many", "slow", "where"].map(str::to_owned).into());
+    for (text, stands) in
+        [("#slow = 1", true), ("slow_file = 1", true), ("# slow, as it is", false), ("[a.slow]", true)]
+    {
+        assert_eq!(stands_in(text, "slow"), stands, "{text}");
+    }
+}
+
+/// What an absence proves depends on it: nothing that is shipped for real systems leaves it unsaid.
+#[test]
+fn every_shipped_configuration_speaks_of_a_person_who_is_always_there() {
+    let of_kind = [
+        ("cleeng", "probe_customer_id"),
+        ("zeta_loyalty", "probe_member_id"),
+        ("easycms", "probe_email"),
+        ("vitalsource", "probe_user"),
+    ];
+    let mut seen = 0;
+    for path in ["toml", "yaml", "yml"].into_iter().flat_map(|extension| files(&root().join("deploy"), extension)) {
+        let text = read(&path);
+        for (kind, probe) in of_kind {
+            if text.contains(&format!("kind = \"{kind}\"")) {
+                assert!(text.contains(probe), "{}: a system of the kind {kind}, and no {probe}", path.display());
+                seen += 1;
+            }
+        }
+    }
+    assert!(seen >= 5, "{seen}");
+}
