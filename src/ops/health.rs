@@ -51,6 +51,22 @@ pub async fn readyz(State(shared): State<Arc<Shared>>) -> (StatusCode, Json<Valu
     (status, Json(json!(health)))
 }
 
+/// Every `what` of [`Health::degraded`].
+const WHATS: [&str; 12] = [
+    "system_held",
+    "system_failing",
+    "system_paused",
+    "step_failing",
+    "paused",
+    "links_lost_idle",
+    "control_stream",
+    "clock_jumped",
+    "parked_copies_missing",
+    "parked_copies_short",
+    "secret_changed",
+    "store_moved_aside",
+];
+
 /// Whether the worker can work, and what needs a look.
 #[derive(Debug, Serialize)]
 pub struct Health {
@@ -75,6 +91,13 @@ impl Health {
             (true, false, true) => "ready",
         };
         Health { status, unavailable, degraded }
+    }
+
+    /// How much needs a look, by what it is; zeros included.
+    pub fn counts(&self) -> Vec<(&'static str, u64)> {
+        let count = |what: &str| self.degraded.iter().filter(|one| one["what"] == what).count() as u64;
+        debug_assert_eq!(WHATS.into_iter().map(count).sum::<u64>(), self.degraded.len() as u64, "{:?}", self.degraded);
+        WHATS.into_iter().map(|what| (what, count(what))).collect()
     }
 }
 

@@ -19,6 +19,7 @@ use prometheus_client::metrics::exemplar::Exemplar;
 use prometheus_client::registry::{Registry, Unit};
 use tokio::time::Instant;
 
+use super::health::Health;
 use super::problem::{Kind, Problem};
 use super::serve::Shared;
 use crate::broker::{Link, Tier};
@@ -365,6 +366,9 @@ fn process(shared: &Shared, to: &mut Snapshot) {
     to.gauge("erasure_store_created_timestamp_seconds", "When the store was made.", created);
     let moved = f64::from(u8::from(shared.ops.settings.store_moved_aside.is_some()));
     to.gauge("erasure_store_moved_aside", "1 where a damaged store was moved aside at the start.", Some(moved));
+    let needs_a_look = Health::of(shared).counts();
+    let needs_a_look = needs_a_look.into_iter().map(|(what, count)| (vec![("what", what.to_owned())], float(count)));
+    to.family(MetricType::Gauge, "erasure_degraded", "What `/readyz` says needs a look.", needs_a_look);
     let stalled = f64::from(u8::from(engine.is_stalled()));
     to.gauge("erasure_intake_stalled", "1 while store or broker stop the intake.", Some(stalled));
     to.gauge(

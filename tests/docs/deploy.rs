@@ -233,6 +233,39 @@ fn dashboard_and_alerts_name_metrics_that_exist_and_sections_that_help() {
     assert!(unknown.is_empty(), "not in docs/metrics.md: {unknown:?}");
 }
 
+/// What `/readyz` calls a thing that needs a look is a label of a metric, told in the documents, and has an alert.
+#[test]
+fn every_state_that_needs_a_look_is_told_and_has_an_alert() {
+    let source = page("src/ops/health.rs");
+    let list = source.split("const WHATS").nth(1).and_then(|rest| rest.split("];").next()).unwrap();
+    let whats: BTreeSet<&str> = list.split('"').skip(1).step_by(2).collect();
+    assert!(whats.len() >= 12, "{whats:?}");
+    // Written out where they are found, or taken from these.
+    let sources = ["src/ops/health.rs", "src/broker/amqp/mod.rs", "src/broker/amqp/losses.rs", "src/engine/trouble.rs"];
+    let found = sources.map(page).concat();
+    let said: BTreeSet<&str> = [
+        "\"what\": \"",
+        "what: \"",
+        "What::Held => \"",
+        "What::Failing => \"",
+        "What::Paused => \"",
+        "What::StepFailing => \"",
+    ]
+    .iter()
+    .flat_map(|before| found.split(before).skip(1))
+    .filter_map(|rest| rest.split('"').next())
+    .collect();
+    assert_eq!(said, whats, "what /readyz says, and what the metric counts");
+    let (metrics, api, alerts) =
+        (page("docs/metrics.md"), page("docs/ops-api.md"), page("deploy/prometheus/alerts.yml"));
+    let row = metrics.lines().find(|line| line.starts_with("| `erasure_degraded`")).unwrap();
+    let line = api.lines().find(|line| line.contains("`degraded` lists")).unwrap();
+    for what in &whats {
+        assert!(row.contains(&format!("`{what}`")) && line.contains(&format!("`{what}`")), "{what}");
+    }
+    assert!(alerts.contains("expr: erasure_degraded > 0\n"), "one for all that has none of its own");
+}
+
 fn succeeds(command: &mut Command) {
     let done = command.output().unwrap_or_else(|error| panic!("{:?}: {error}", command.get_program()));
     let said = [done.stdout, done.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();

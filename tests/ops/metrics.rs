@@ -111,9 +111,11 @@ async fn the_figures_say_what_happened() {
     bench.until("/v1/systems", |all| all["systems"][1]["held"] == true).await;
     let metrics = scrape(&bench).await;
     assert_eq!(value(&metrics, "erasure_system_held", &[("system", "shop")]), Some(1.0));
+    assert_eq!(value(&metrics, "erasure_degraded", &[("what", "system_held")]), Some(1.0));
     post(bench.addr, "/v1/systems/shop/release", &serde_json::json!({})).await;
     let metrics = scrape(&bench).await;
     assert_eq!(value(&metrics, "erasure_system_held", &[("system", "shop")]), Some(0.0));
+    assert_eq!(value(&metrics, "erasure_degraded", &[("what", "system_held")]), Some(0.0));
 }
 
 #[tokio::test]
