@@ -22,6 +22,8 @@ mod deploy;
 mod guide;
 #[path = "docs/layers.rs"]
 mod layers;
+#[path = "docs/mutations.rs"]
+mod mutations;
 #[path = "docs/pages.rs"]
 mod pages;
 #[path = "docs/schema.rs"]
