@@ -9,6 +9,8 @@
 //! Only jobs that were let through are counted, so that a flood neither feeds the mean it is
 //! measured by nor lets more through in its second hour than in its first.
 
+mod deciding;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -17,13 +19,13 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::Engine;
-use super::decisions::{Decided, DecisionError, MOST_JOBS, What};
 use super::envelope::{Letter, Origin};
-use super::journal::{JournalError, ended_of, record_of};
+use super::journal::JournalError;
 use super::run::Run;
 use crate::job::record::Waiting;
 use crate::job::{At, Entry, Job, JobKey, LetThrough, Mode};
-use crate::store::{Batch, Store, StoreError, Table, Ticket};
+use crate::store::{Batch, Store, StoreError, Table};
+pub(crate) use deciding::Guarded;
 
 /// An hour with no more jobs than this is no spike, however quiet the day was.
 pub const SPIKE_FLOOR: u32 = 20;
@@ -511,143 +513,5 @@ impl Engine {
                 GuardView { scope: scope.clone(), limit, passed, held: held.len(), held_since }
             })
             .collect())
-    }
-
-    /// Lets every job go on that this scope holds, at every worker, unless another one holds it too. Takes
-    /// effect when the job comes back from its wait, within a quarter of an hour. How many it was here.
-    ///
-    /// # Errors
-    /// Where the broker does not take it or the store failed: then they stay held.
-    pub async fn release_guard(&self, scope: &Scope, by: &str) -> Result<usize, DecisionError> {
-        self.decide_guarded(scope, by, |scope, until, jobs| What::ReleaseGuard { scope, until, jobs }).await
-    }
-
-    /// A decision about all that a scope holds, in as many messages as that takes: the last one is about
-    /// what only another worker knows.
-    async fn decide_guarded(
-        &self,
-        scope: &Scope,
-        by: &str,
-        what: fn(Scope, Option<At>, Vec<JobKey>) -> What,
-    ) -> Result<usize, DecisionError> {
-        let until = self.now();
-        let keys = self.guard.turn(&*self.store)?.of(scope, until);
-        for portion in keys.chunks(MOST_JOBS) {
-            self.carry_out(&self.decided(by, "", what(scope.clone(), None, portion.to_vec()))).await?;
-        }
-        self.carry_out(&self.decided(by, "", what(scope.clone(), Some(until), Vec::new()))).await?;
-        Ok(keys.len())
-    }
-
-    /// Those that a decision is about, and of these the ones that it does not name: other workers are to
-    /// learn of them.
-    fn meant(turn: &mut Turn<'_>, scope: &Scope, until: Option<At>, named: &[JobKey]) -> (Vec<JobKey>, Vec<JobKey>) {
-        let held = until.map_or_else(Vec::new, |until| turn.of(scope, until));
-        let unnamed: Vec<JobKey> = held.into_iter().filter(|key| !named.contains(key)).collect();
-        (named.iter().chain(&unnamed).cloned().collect(), unnamed)
-    }
-
-    fn tell_of_unnamed(
-        &self,
-        decided: &Decided,
-        unnamed: &[JobKey],
-        what: impl Fn(Vec<JobKey>) -> What,
-        batch: &mut Batch,
-    ) {
-        for portion in unnamed.chunks(MOST_JOBS) {
-            self.keep_decision(&self.decided(&decided.by, &decided.reason, what(portion.to_vec())), batch);
-        }
-    }
-
-    /// A release as it was read from the stream: how many were let go here.
-    pub(crate) async fn take_guard_release(
-        &self,
-        decided: &Decided,
-        scope: &Scope,
-        until: Option<At>,
-        named: &[JobKey],
-        mut batch: Batch,
-    ) -> Result<usize, JournalError> {
-        let now = self.now();
-        let (keys, unnamed, noted) = {
-            let mut turn = self.guard.turn(&*self.store)?;
-            let (keys, unnamed) = Self::meant(&mut turn, scope, until, named);
-            for key in &keys {
-                if turn.held(key).is_some() {
-                    turn.release(key, scope, &mut batch);
-                } else if record_of(&*self.store, key)?.is_none() && ended_of(&*self.store, key)?.is_none() {
-                    turn.release_unseen(key, scope, now, &mut batch);
-                }
-            }
-            let what = |jobs| What::ReleaseGuard { scope: scope.clone(), until: None, jobs };
-            self.tell_of_unnamed(decided, &unnamed, what, &mut batch);
-            (keys, unnamed, self.store.submit(batch))
-        };
-        self.let_go(&keys, noted, |turn, key| turn.release(key, scope, &mut Batch::new())).await?;
-        if !unnamed.is_empty() {
-            self.decisions_more();
-        }
-        Ok(keys.len())
-    }
-
-    /// Waits until what no longer holds these jobs is durable. A job in hand may have read the disk
-    /// before it was, so it is `done` in memory again; where it was refused, it is undone.
-    async fn let_go(
-        &self,
-        keys: &[JobKey],
-        noted: Ticket,
-        done: impl Fn(&mut Turn<'_>, &JobKey),
-    ) -> Result<(), StoreError> {
-        let noted = noted.await;
-        let mut turn = self.guard.turn(&*self.store)?;
-        for key in keys {
-            match &noted {
-                Ok(()) => done(&mut turn, key),
-                Err(_) => turn.read_again(&*self.store, key)?,
-            }
-        }
-        noted
-    }
-
-    /// Ends every job as cancelled that this scope holds, at every worker: nothing was called for any of
-    /// them. Takes effect when the job comes back from its wait, within a quarter of an hour. How many it
-    /// was here.
-    ///
-    /// # Errors
-    /// Where the broker does not take it or the store failed: then they stay held.
-    pub async fn discard_guarded(&self, scope: &Scope, by: &str) -> Result<usize, DecisionError> {
-        self.decide_guarded(scope, by, |scope, until, jobs| What::DiscardGuarded { scope, until, jobs }).await
-    }
-
-    /// A discard as it was read from the stream: how many were cancelled here.
-    pub(crate) async fn take_guard_discard(
-        &self,
-        decided: &Decided,
-        scope: &Scope,
-        until: Option<At>,
-        named: &[JobKey],
-        mut batch: Batch,
-    ) -> Result<usize, JournalError> {
-        let (keys, unnamed) = Self::meant(&mut self.guard.turn(&*self.store)?, scope, until, named);
-        // Cancelled first: a crash between leaves them held, and never lets them go on.
-        for portion in keys.chunks(MOST_JOBS) {
-            let is_open = |key: &&JobKey| ended_of(&*self.store, key).map(|ended| ended.is_none());
-            let open = portion.iter().filter_map(|key| is_open(&key).map(|open| open.then(|| key.clone())).transpose());
-            self.take_cancels(&open.collect::<Result<Vec<_>, _>>()?, Batch::new()).await?;
-        }
-        let noted = {
-            let mut turn = self.guard.turn(&*self.store)?;
-            for key in &keys {
-                turn.forget(key, &mut batch);
-            }
-            let what = |jobs| What::DiscardGuarded { scope: scope.clone(), until: None, jobs };
-            self.tell_of_unnamed(decided, &unnamed, what, &mut batch);
-            self.store.submit(batch)
-        };
-        self.let_go(&keys, noted, |turn, key| turn.forget(key, &mut Batch::new())).await?;
-        if !unnamed.is_empty() {
-            self.decisions_more();
-        }
-        Ok(keys.len())
     }
 }

@@ -49,8 +49,7 @@ pub struct LetterHead<'a> {
 impl<'a> LetterHead<'a> {
     /// Reads them.
     pub fn read(keyring: &Keyring, properties: &'a Properties, body: &[u8]) -> LetterHead<'a> {
-        let mac = properties.headers.get(header::HEAD_MAC).and_then(HeaderValue::as_text);
-        let mac = mac.and_then(|mac| hex::decode(mac).ok()).unwrap_or_default();
+        let mac = text(properties, header::HEAD_MAC).and_then(|mac| hex::decode(mac).ok()).unwrap_or_default();
         let fields = fields(properties, body);
         let parts: Vec<&[u8]> = fields.iter().map(Vec::as_slice).collect();
         let vouched = if keyring.verify_mac(PURPOSE, &parts, &mac) {
@@ -65,18 +64,17 @@ impl<'a> LetterHead<'a> {
 
     /// A header's text, whoever wrote it.
     pub fn claimed(&self, name: &str) -> Option<&'a str> {
-        self.properties.headers.get(name).and_then(HeaderValue::as_text)
+        text(self.properties, name)
     }
 
     /// A header's number, whoever wrote it; 0 where there is none.
     pub fn claimed_number(&self, name: &str) -> i64 {
-        self.properties.headers.get(name).and_then(HeaderValue::as_int).unwrap_or(0)
+        number(self.properties, name).unwrap_or(0)
     }
 
     /// The job that is named, whoever named it.
     pub fn claimed_key(&self) -> Option<JobKey> {
-        let job_id = Uuid::try_parse(self.claimed(header::JOB_ID)?).ok()?;
-        Some(JobKey { tenant: self.claimed(header::TENANT)?.to_owned(), job_id })
+        claimed_key(self.properties)
     }
 
     /// The job, where it is vouched for.
@@ -95,6 +93,24 @@ impl<'a> LetterHead<'a> {
             Vouched::Not => !has_code || self.properties.headers.contains_key(BROKERS_WORD),
         }
     }
+}
+
+fn text<'a>(properties: &'a Properties, name: &str) -> Option<&'a str> {
+    properties.headers.get(name).and_then(HeaderValue::as_text)
+}
+
+fn number(properties: &Properties, name: &str) -> Option<i64> {
+    properties.headers.get(name).and_then(HeaderValue::as_int)
+}
+
+fn claimed_key(properties: &Properties) -> Option<JobKey> {
+    let job_id = Uuid::try_parse(text(properties, header::JOB_ID)?).ok()?;
+    Some(JobKey { tenant: text(properties, header::TENANT)?.to_owned(), job_id })
+}
+
+/// The job that a parked copy names and its park number, whoever wrote them.
+pub(super) fn claimed_place(properties: &Properties) -> Option<(JobKey, u64)> {
+    Some((claimed_key(properties)?, u64::try_from(number(properties, header::PARK)?).ok()?))
 }
 
 /// Puts the MAC over the headers that are there, and the body.

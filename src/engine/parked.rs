@@ -14,10 +14,11 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::Engine;
-use super::envelope::{self, CopyHead, Letter, Origin, header};
+use super::envelope::{self, CopyHead, Letter, Origin};
 use super::intake::Interrupted;
 use super::journal::{JournalError, ended_of, record_of};
-use crate::broker::{Delivery, Destination, HeaderValue, Properties, Publication, Tier, Via};
+use super::letter_head::claimed_place;
+use crate::broker::{Delivery, Destination, Properties, Publication, Tier, Via};
 use crate::job::{At, Carried, Job, JobKey, JobRecord};
 use crate::store::{StoreError, Table};
 
@@ -131,15 +132,10 @@ impl Parked {
             state.begin_link();
         }
         state.activate(Instant::now());
-        let headers = &delivery.properties.headers;
-        let text = |name: &str| headers.get(name).and_then(HeaderValue::as_text);
-        let number = headers.get(header::PARK).and_then(HeaderValue::as_int).and_then(|park| u64::try_from(park).ok());
         // Only the worker writes to the exchange that this came through.
         if delivery.via == Via::Resume
-            && let (Some(tenant), Some(id), Some(number)) = (text(header::TENANT), text(header::JOB_ID), number)
-            && let Ok(job_id) = uuid::Uuid::try_parse(id)
+            && let Some((key, number)) = claimed_place(&delivery.properties)
         {
-            let key = JobKey { tenant: tenant.to_owned(), job_id };
             if state.copies.get(&key).is_some_and(|copy| number >= copy.number) {
                 state.copies.remove(&key);
                 if state.missing.remove(&key) {

@@ -9,6 +9,7 @@ use erasure_worker::sandbox::{Action, FaultRule, Operation};
 use serde_json::Value;
 
 use crate::forms::{Case, Form, bodies, ids};
+use crate::persons::known;
 use crate::poison::keep_alive;
 use crate::rig::{Rig, soon};
 use crate::support::rabbit::Rabbit;
@@ -111,14 +112,9 @@ async fn a_standby_takes_over_from_a_worker_that_is_killed_without_its_disk() {
     first.says("working").await;
     let elsewhere = rig.folder.path().join("import-of-second");
     // A store that knows nothing believes an absence once a person who is there was shown.
-    let known = Case::new(sandbox, Form::Unconfirmed, 61).person;
-    let settings = [
-        ("ERASURE__SYSTEMS__LOYALTY__IMPORT__DIR", elsewhere.to_str().unwrap()),
-        ("ERASURE__SYSTEMS__EASYCMS__PROBE_EMAIL", known.email.as_str()),
-        ("ERASURE__SYSTEMS__CLEENG__PROBE_CUSTOMER_ID", known.customer_id.as_str()),
-        ("ERASURE__SYSTEMS__CORE__PROBE_CUSTOMER_ID", known.customer_id.as_str()),
-        ("ERASURE__SYSTEMS__VITALSOURCE__PROBE_USER", known.guid.as_str()),
-    ];
+    let known_person = Case::new(sandbox, Form::Unconfirmed, 61).person;
+    let mut settings = known(&known_person).to_vec();
+    settings.push(("ERASURE__SYSTEMS__LOYALTY__IMPORT__DIR", elsewhere.to_str().unwrap()));
     let second = rig.worker("second", &settings);
     second.says("working").await;
     rig.publish(&bodies(&cases)).await;

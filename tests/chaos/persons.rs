@@ -5,13 +5,24 @@
 use std::collections::BTreeSet;
 
 use erasure_worker::app;
-use erasure_worker::sandbox::{Entry, MemberKey, Operation, Sandbox, World};
+use erasure_worker::sandbox::{Entry, MemberKey, Operation, Person, Sandbox, World};
 use serde_json::Value;
 
 use crate::events::Heard;
 use crate::forms::{Case, Form, ids};
 use crate::poison::keep_alive;
 use crate::rig::Rig;
+
+/// The settings by which a store that knows nothing finds out that its credentials are right: this person is read,
+/// who is there. Not at the Loyalty platform.
+pub fn known(person: &Person) -> [(&'static str, &str); 4] {
+    [
+        ("ERASURE__SYSTEMS__EASYCMS__PROBE_EMAIL", person.email.as_str()),
+        ("ERASURE__SYSTEMS__CLEENG__PROBE_CUSTOMER_ID", person.customer_id.as_str()),
+        ("ERASURE__SYSTEMS__CORE__PROBE_CUSTOMER_ID", person.customer_id.as_str()),
+        ("ERASURE__SYSTEMS__VITALSOURCE__PROBE_USER", person.guid.as_str()),
+    ]
+}
 
 /// Runs the worker, as often as it ends, until all jobs have ended; plays all persons meanwhile. Returns
 /// how often it ended.

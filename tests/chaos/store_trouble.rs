@@ -9,6 +9,7 @@ use erasure_worker::store::{Batch, Options, SledStore, Store, Table, VERSION, VE
 
 use crate::broker_trouble::slow;
 use crate::forms::{Case, Form, bodies, ids};
+use crate::persons::known;
 use crate::rig::{Rig, soon};
 use crate::support::rabbit::Rabbit;
 
@@ -61,14 +62,8 @@ async fn a_damaged_store_is_moved_aside_and_the_jobs_end_by_reading_back() {
 
     damage(&rig.state_dir("state").join("store/db"));
     // An absence is believed only once the credential is proven: by a person who is still there.
-    let known = Case::new(sandbox, Form::Unconfirmed, 38).person;
-    let probes = [
-        ("ERASURE__SYSTEMS__EASYCMS__PROBE_EMAIL", known.email.as_str()),
-        ("ERASURE__SYSTEMS__CLEENG__PROBE_CUSTOMER_ID", known.customer_id.as_str()),
-        ("ERASURE__SYSTEMS__CORE__PROBE_CUSTOMER_ID", known.customer_id.as_str()),
-        ("ERASURE__SYSTEMS__VITALSOURCE__PROBE_USER", known.guid.as_str()),
-    ];
-    let worker = rig.worker("state", &probes);
+    let known_person = Case::new(sandbox, Form::Unconfirmed, 38).person;
+    let worker = rig.worker("state", &known(&known_person));
     worker.says("the store was damaged and is moved aside").await;
     // At the loyalty platform by a member whose job comes now.
     let present = Case::new(sandbox, Form::LoyaltyProgram, 37);

@@ -40,27 +40,23 @@ pub fn spec() -> Spec {
     Spec::EasyCms { email: "Ann+1@example.com".into(), customer_password: Some("pa$$&=%é".into()) }
 }
 
+/// What a step makes of each reply.
+async fn table(stub: &Stub, client: &EasyCms, step: StepName, expected: &[(u16, &str, Expect)]) {
+    rows(stub, client, &spec(), one(step), &Facts::default(), expected).await;
+}
+
 #[tokio::test]
 async fn only_a_count_of_zero_says_gone() {
     let stub = Stub::start().await;
     let client = client(&stub, PATH);
     let found = || Is(Answer::Found(Identity::Same));
-    rows(
-        &stub,
-        &client,
-        &spec(),
-        one(StepName::ReadBack),
-        &Facts::default(),
-        &[(200, r#"{"INFO":{},"OUTPUT":{"TOTAL_COUNT":0}}"#, missing(false))],
-    )
-    .await;
+    table(&stub, &client, StepName::ReadBack, &[(200, r#"{"INFO":{},"OUTPUT":{"TOTAL_COUNT":0}}"#, missing(false))])
+        .await;
     let gone = || missing(true);
-    rows(
+    table(
         &stub,
         &client,
-        &spec(),
-        one(StepName::ReadBack),
-        &Facts::default(),
+        StepName::ReadBack,
         &[
             (200, r#"{"INFO":{},"OUTPUT":{"TOTAL_COUNT":1}}"#, found()),
             (200, r#"{"INFO":{},"OUTPUT":{"TOTAL_COUNT":"2"}}"#, found()),
@@ -105,12 +101,10 @@ async fn a_delete_is_done_only_where_the_response_type_says_success() {
     let client = client(&stub, PATH);
     let unclear = || Is(Answer::Unclear(Reason::WrongCustomerPassword));
     let done = r#"{"INFO":{"start":0},"OUTPUT":{"response_type":"success","message":"customer_acccount_deleted_successfully"}}"#;
-    rows(
+    table(
         &stub,
         &client,
-        &spec(),
-        one(StepName::DeleteAccount),
-        &Facts::default(),
+        StepName::DeleteAccount,
         &[
             (200, done, Is(Answer::Done)),
             (200, r#"{"INFO":{},"OUTPUT":{"response_type":"success"}}"#, Is(Answer::Done)),

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::{Decided, Reading, TOO_OLD, What, kept_row, seen_row};
 use crate::broker::Control;
 use crate::engine::approvals::Decision;
+use crate::engine::guard::Guarded;
 use crate::engine::journal::JournalError;
 use crate::engine::operators::Discard;
 use crate::engine::{Engine, retention};
@@ -126,11 +127,13 @@ impl Engine {
                 Taken { done: jobs.len(), ..Taken::default() }
             }
             What::ReleaseGuard { scope, until, jobs } => {
-                let done = self.take_guard_release(decided, scope, *until, jobs, batch).await?;
+                let about = Guarded { decided, scope, until: *until, named: jobs };
+                let done = self.take_guard_release(&about, batch).await?;
                 Taken { done, ..Taken::default() }
             }
             What::DiscardGuarded { scope, until, jobs } => {
-                let done = self.take_guard_discard(decided, scope, *until, jobs, batch).await?;
+                let about = Guarded { decided, scope, until: *until, named: jobs };
+                let done = self.take_guard_discard(&about, batch).await?;
                 Taken { done, ..Taken::default() }
             }
             What::Approval { is_approved, jobs, findings } => {

@@ -2,7 +2,9 @@ use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
+use crate::broker::HeaderValue;
 use crate::broker::{Lost, Properties, Settle};
+use crate::engine::envelope::header;
 use crate::engine::stage::Stage;
 use crate::job::record::Waiting;
 
