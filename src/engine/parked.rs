@@ -135,12 +135,11 @@ impl Parked {
         // Only the worker writes to the exchange that this came through.
         if delivery.via == Via::Resume
             && let Some((key, number)) = claimed_place(&delivery.properties)
+            && state.copies.get(&key).is_some_and(|copy| number >= copy.number)
         {
-            if state.copies.get(&key).is_some_and(|copy| number >= copy.number) {
-                state.copies.remove(&key);
-                if state.missing.remove(&key) {
-                    tracing::info!(job = %key, number, "a parked copy that was missing has come back");
-                }
+            state.copies.remove(&key);
+            if state.missing.remove(&key) {
+                tracing::info!(job = %key, number, "a parked copy that was missing has come back");
             }
         }
     }
