@@ -154,8 +154,9 @@ impl Maker {
             4..6 => {
                 let name = self.bad_text();
                 let mut entry = [short(&name), self.value(2)].concat();
+                // Not a name that its neighbours may have: of two headers of one name RabbitMQ 4 gives the first alone.
                 for _ in 0..self.0.random_range(0..20) {
-                    entry = [short(&self.name()), long(b'F', &entry)].concat();
+                    entry = [short(b"inner"), long(b'F', &entry)].concat();
                 }
                 properties.put(TABLE, long(b'F', &[self.entries(2), entry].concat())[1..].to_vec());
                 "name"
@@ -191,9 +192,12 @@ fn number(name: &str, otherwise: u64) -> u64 {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn thousands_of_messages_that_no_library_can_read_are_set_aside_and_the_good_ones_among_them_complete() {
     let seed = number("ERASURE_TEST_SEED", rand::random());
-    let count = number("ERASURE_TEST_MESSAGES", 3_000);
+    let count = number("ERASURE_TEST_MESSAGES", 1_500);
     eprintln!("seed {seed}");
-    let rabbit = tokio::task::block_in_place(Rabbit::start);
+    // RabbitMQ 4 writes megabytes of its state for each message that it cannot read itself.
+    let rabbit = tokio::task::block_in_place(|| {
+        Rabbit::start_with("log.file.level = critical", "-kernel logger_level critical")
+    });
     let rig = Rig::start(rabbit.url()).await;
     let worker = rig.worker("state", &[]);
     worker.says("connected to the broker").await;
@@ -225,6 +229,10 @@ async fn thousands_of_messages_that_no_library_can_read_are_set_aside_and_the_go
     }
     worker.stop().await;
     rig.is_empty().await;
+    for id in &hostile {
+        let types = heard.of(id).iter().map(|event| event["type"].as_str().unwrap());
+        assert!(types.clone().all(|what| what.contains("rejected")), "{id}: {:?}", types.collect::<Vec<_>>());
+    }
     let code = AMQPValue::LongString("ERS-0020".into());
     let mut named = BTreeSet::new();
     // Letters that the worker was looking at when it stopped are in the queue again a moment later.
@@ -240,9 +248,6 @@ async fn thousands_of_messages_that_no_library_can_read_are_set_aside_and_the_go
     })
     .await;
     assert_eq!(named, hostile);
-    for id in &hostile {
-        assert!(heard.of(id).iter().all(|event| event["type"].as_str().unwrap().contains("rejected")));
-    }
     assert_eq!(kept.remains(rig.sandbox()).len(), 1, "an order that was refused was carried out");
     rig.nothing_repeated();
     eprintln!(
