@@ -7,6 +7,8 @@
 mod conformance;
 #[path = "broker/fatal.rs"]
 mod fatal;
+#[path = "broker/letters.rs"]
+mod letters;
 #[path = "broker/plain_tools.rs"]
 mod plain_tools;
 #[path = "broker/policies.rs"]

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 pub struct Relay {
     port: u16,
     silent: watch::Sender<bool>,
+    cuts: watch::Sender<u64>,
     end: CancellationToken,
 }
 
@@ -29,19 +30,32 @@ impl Relay {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let (silent, end) = (watch::Sender::new(false), CancellationToken::new());
-        let (told, ending) = (silent.clone(), end.clone());
+        let cuts = watch::Sender::new(0);
+        let (told, cut, ending) = (silent.clone(), cuts.clone(), end.clone());
         tokio::spawn(ending.run_until_cancelled_owned(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let Ok(broker) = TcpStream::connect(("127.0.0.1", to)).await else { continue };
-                tokio::spawn(join(client, broker, fatal, Arc::new(told.subscribe())));
+                let joined = join(client, broker, fatal, Arc::new(told.subscribe()));
+                let mut cut = cut.subscribe();
+                tokio::spawn(async move {
+                    tokio::select! {
+                        () = joined => {}
+                        _ = cut.changed() => {}
+                    }
+                });
             }
         }));
-        Relay { port, silent, end }
+        Relay { port, silent, cuts, end }
     }
 
     /// The broker's URL by way of this.
     pub fn url(&self) -> String {
         format!("amqp://guest:guest@127.0.0.1:{}/%2f", self.port)
+    }
+
+    /// Ends every connection that there is.
+    pub fn cut(&self) {
+        self.cuts.send_modify(|cuts| *cuts += 1);
     }
 
     /// From now on no byte comes through, and no connection ends.

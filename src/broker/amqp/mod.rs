@@ -328,8 +328,13 @@ impl Broker for AmqpBroker {
     ) -> Result<usize, PublishError> {
         // Two looks at once would hide letters from each other.
         let _alone = self.looking.lock().await;
-        let connection = self.shared.publisher.connection()?;
-        dead_letters::look(&self.shared, &connection, limit, decide).await
+        self.shared.publisher.connection()?;
+        // A connection of its own: a letter that the broker cannot deliver ends it, and no job's with it.
+        let wire = self.shared.dial.connect(&self.shared.config, " letters").await;
+        let wire = wire.map_err(|error| PublishError::Down(error.to_string()))?;
+        let looked = dead_letters::look(&self.shared, &wire, limit, decide).await;
+        supervisor::close(&wire).await;
+        looked
     }
 
     async fn depth(&self, queue: &str) -> Option<u64> {
