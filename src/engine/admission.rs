@@ -290,6 +290,23 @@ impl Engine {
         false
     }
 
+    /// What is to be said of a message that was sent as a cancellation and is none.
+    pub(crate) fn no_cancel(&self, control: &Control, invalid: Invalid) -> Refusal {
+        let Control { properties, body, .. } = control;
+        let draft = match Draft::read(body, properties.message_id.as_deref()) {
+            Ok(draft) => draft,
+            Err(refusal) => return as_amqp_value(Refusal { invalid, ..refusal }, properties),
+        };
+        let key = draft.key().cloned();
+        if let Some(key) = &key {
+            let sent = Sent { key, names_itself: draft.names_itself(), properties, body, is_first: false };
+            if let Err(denied) = self.believe(&sent) {
+                return self.deny(denied, key);
+            }
+        }
+        Refusal { reason: Reason::Invalid, invalid, key }
+    }
+
     /// How many messages were not believed.
     pub fn unauthorised(&self) -> u64 {
         self.figures.unauthorised.load(Ordering::Relaxed)

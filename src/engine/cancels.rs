@@ -135,8 +135,12 @@ impl Engine {
             }
             Ok(_) => Ok(self.store.submit(batch).await?),
             Err(invalid) => {
-                tracing::warn!(%invalid, "a cancellation cannot be read");
-                Ok(self.store.submit(batch).await?)
+                let refusal = self.no_cancel(control, invalid);
+                tracing::warn!(invalid = %refusal.invalid, "a cancellation cannot be read");
+                self.keep_unreadable(control, refusal, &mut batch)?;
+                self.store.submit(batch).await?;
+                self.unreadable.notify_one();
+                Ok(())
             }
         }
     }

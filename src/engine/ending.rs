@@ -293,7 +293,7 @@ impl Engine {
         settled
     }
 
-    async fn dead_letter(
+    pub(super) async fn dead_letter(
         &self,
         properties: &Properties,
         head: &DeadLetterHead<'_>,

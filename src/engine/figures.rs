@@ -24,6 +24,8 @@ pub struct Figures {
     pub older_used: AtomicU64,
     /// Times that the control stream was not the one that was read before, and was read anew.
     pub control_replaced: AtomicU64,
+    /// Messages that were sent as cancellations, cannot be read, and were set aside.
+    pub cancels_unreadable: AtomicU64,
     /// Final events repeated for a publisher.
     pub repeated: AtomicU64,
     /// Parks.

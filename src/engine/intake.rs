@@ -193,6 +193,7 @@ impl Engine {
         }
         let heart = self.pulse.of("intake");
         heart.during(self.catch_up()).await;
+        background.spawn(Arc::clone(self).unreadable_loop());
         loop {
             let delivery = tokio::select! {
                 biased;

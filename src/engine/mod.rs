@@ -48,6 +48,7 @@ pub mod starts;
 mod terms;
 pub mod trouble;
 mod undelivered;
+mod unreadable;
 mod window;
 
 use std::collections::BTreeMap;
@@ -149,6 +150,8 @@ pub struct Engine {
     pub(crate) receipts: receipts::Receipts,
     pub(crate) figures: Arc<Figures>,
     pub(crate) draining: CancellationToken,
+    /// A message that cannot be read as a cancellation was kept.
+    unreadable: tokio::sync::Notify,
     pub(crate) stalled: std::sync::atomic::AtomicBool,
     pub(crate) cancel_waits: std::sync::atomic::AtomicBool,
     pub(crate) valve: room::Valve,
@@ -182,6 +185,7 @@ impl Engine {
             receipts: receipts::Receipts::new(&keyring),
             figures: Arc::new(Figures::default()),
             draining: CancellationToken::new(),
+            unreadable: tokio::sync::Notify::new(),
             stalled: std::sync::atomic::AtomicBool::new(false),
             cancel_waits: std::sync::atomic::AtomicBool::new(false),
             valve: room::Valve::default(),

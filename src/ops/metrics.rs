@@ -324,6 +324,11 @@ async fn messages(shared: &Shared, to: &mut Snapshot) -> Result<(), Problem> {
         "Times that the control stream was another one, and was read anew.",
         &figures.control_replaced,
     );
+    to.counted(
+        "erasure_cancellations_unreadable",
+        "Messages sent as cancellations that cannot be read and lie among the dead letters.",
+        &figures.cancels_unreadable,
+    );
     to.counted("erasure_events_published", "Events published and confirmed.", &figures.events);
     to.counted("erasure_events_repeated", "Final events repeated for a publisher.", &figures.repeated);
     to.counted("erasure_dead_letters_published", "Dead letters published and confirmed.", &figures.dead_letters);

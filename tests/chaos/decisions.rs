@@ -23,16 +23,9 @@ async fn started(rig: &Rig, name: &str, settings: &[(&str, &str)]) -> Worker {
     worker
 }
 
-async fn address(worker: &Worker) -> String {
-    worker.says("ops API").await;
-    let log = worker.log();
-    let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    lines.filter_map(|line| line["listen"].as_str().map(str::to_owned)).next().unwrap()
-}
-
 /// Asks a worker's ops API. `None` where it ended before it answered.
 async fn asks(worker: &Worker, path: &str) -> Option<(u16, Value)> {
-    let url = format!("http://{}{path}", address(worker).await);
+    let url = format!("http://{}{path}", worker.address().await);
     let body = json!({ "reason": "a wrong list", "by": "operations" });
     let answer = reqwest::Client::new().post(url).json(&body).send().await.ok()?;
     let status = answer.status().as_u16();

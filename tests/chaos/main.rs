@@ -22,6 +22,7 @@ mod crash_plan;
 mod crash_points;
 mod decisions;
 mod drain;
+mod fatal;
 mod handover;
 mod journal;
 mod kills;

@@ -94,13 +94,18 @@ impl Worker {
         logged(&self.log, self.from)
     }
 
-    /// A figure that it gives out itself.
-    pub async fn metric(&self, name: &str) -> f64 {
+    /// Where its ops API listens.
+    pub async fn address(&self) -> String {
         self.says("ops API").await;
         let log = self.log();
         let lines = log.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-        let listen = lines.filter_map(|line| line["listen"].as_str().map(str::to_owned)).next().unwrap();
-        let page = reqwest::get(format!("http://{listen}/metrics")).await.unwrap().text().await.unwrap();
+        lines.filter_map(|line| line["listen"].as_str().map(str::to_owned)).next().unwrap()
+    }
+
+    /// A figure that it gives out itself.
+    pub async fn metric(&self, name: &str) -> f64 {
+        let page =
+            reqwest::get(format!("http://{}/metrics", self.address().await)).await.unwrap().text().await.unwrap();
         let figure = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         figure.unwrap_or_else(|| panic!("no {name} in {page}")).parse().unwrap()
     }

@@ -5,6 +5,7 @@
 // Every test binary includes this and uses its own part of it.
 #![allow(dead_code)]
 
+pub mod amqp1;
 pub mod certificates;
 pub mod mutate;
 pub mod python;

@@ -70,6 +70,8 @@ pub struct Rabbit {
     dist_port: u16,
     erl_args: String,
     server: Mutex<Option<Child>>,
+    /// What it says that it is, when it starts.
+    release: Mutex<String>,
 }
 
 impl Rabbit {
@@ -119,7 +121,7 @@ impl Rabbit {
         )
         .unwrap();
         let (name, erl_args) = (name.to_owned(), erl_args.to_owned());
-        Self { home, name, port, tls_port, dist_port, erl_args, server: Mutex::new(None) }
+        Self { home, name, port, tls_port, dist_port, erl_args, server: Mutex::new(None), release: Mutex::default() }
     }
 
     /// The broker that the tests of this binary share; each takes a prefix of its own.
@@ -157,15 +159,20 @@ impl Rabbit {
         *self.server.lock().unwrap() = Some(child);
         let (told, ready) = mpsc::channel();
         std::thread::spawn(move || {
+            let mut release = String::new();
             for line in BufReader::new(output).lines().map_while(Result::ok) {
+                if let Some((_, after)) = line.split_once("  RabbitMQ ") {
+                    release = after.trim().to_owned();
+                }
                 // The last line of its banner, written when the listeners are open.
                 if line.contains("completed with") {
-                    let _ = told.send(());
+                    let _ = told.send(release.clone());
                 }
             }
         });
-        if ready.recv_timeout(BOOT_TIMEOUT).is_err() {
-            panic!("the broker did not start:\n{}", self.log());
+        match ready.recv_timeout(BOOT_TIMEOUT) {
+            Ok(release) => *self.release.lock().unwrap() = release,
+            Err(_) => panic!("the broker did not start:\n{}", self.log()),
         }
     }
 
@@ -208,6 +215,12 @@ impl Rabbit {
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         assert!(output.status.success(), "rabbitmqctl {arguments:?}: {text}");
         text
+    }
+
+    /// True for a release that takes AMQP 1.0 by itself: RabbitMQ 4 and later.
+    pub fn speaks_amqp1(&self) -> bool {
+        let release = self.release.lock().unwrap();
+        release.split('.').next().and_then(|major| major.parse::<u32>().ok()).expect("a release") >= 4
     }
 
     /// The broker's process.

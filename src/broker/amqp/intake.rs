@@ -68,8 +68,9 @@ impl Epoch<'_> {
                 let is_narrow = self.shared.losses.is_narrow();
                 let prefetch = if is_narrow { 1 } else { self.shared.config.prefetch.max(1) };
                 within("set a prefetch", channel.basic_qos(prefetch, BasicQosOptions::default())).await?;
-                let mut consumer = self.consume(&channel).await?;
+                // Before the answer: what ends the link may come with it.
                 asked.get_or_init(Instant::now);
+                let mut consumer = self.consume(&channel).await?;
                 self.shared.consuming.send_replace(true);
                 self.shared.up();
                 while *wanted.borrow_and_update() == Wanted::Jobs && self.shared.losses.is_narrow() == is_narrow {

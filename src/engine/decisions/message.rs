@@ -95,6 +95,12 @@ pub enum What {
         /// Copies with a lower park number are of no use any more.
         park: u64,
     },
+    /// No operator's: a message of this stream that cannot be read as a cancellation lies among the dead
+    /// letters. Another worker, which has read it too, is not to put it there again.
+    SetAside {
+        /// What tells the message from others.
+        print: String,
+    },
 }
 
 impl What {
@@ -115,6 +121,7 @@ impl What {
             What::Approval { .. } => "approval",
             What::Mark => "mark",
             What::Ended { .. } => "ended",
+            What::SetAside { .. } => "set_aside",
         }
     }
 }

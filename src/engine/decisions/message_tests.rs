@@ -31,6 +31,7 @@ fn every_kind() -> Vec<What> {
         What::DiscardGuarded { scope, until: None, jobs: jobs.clone() },
         What::Approval { is_approved: true, jobs, findings: vec!["00ff".into()] },
         What::Mark,
+        What::SetAside { print: "00ff".into() },
     ]
 }
 

@@ -99,9 +99,14 @@ impl Engine {
             self.store.submit(batch).await?;
             return Ok(Taken::one(true));
         }
+        if let What::SetAside { print } = &decided.what {
+            self.is_set_aside(print, &mut batch);
+            self.store.submit(batch).await?;
+            return Ok(Taken::one(true));
+        }
         self.note_seen(decided, &mut batch);
         let taken = match &decided.what {
-            What::Mark | What::Ended { .. } => Taken::default(),
+            What::Mark | What::Ended { .. } | What::SetAside { .. } => Taken::default(),
             What::Pause { subject, since, again } => {
                 self.take_pause(decided, subject, *since, *again, batch).await?;
                 Taken::one(true)
