@@ -181,7 +181,7 @@ impl Worker {
         let mut settings = OpsSettings::new(config.ops.listen, config.ops.token.clone());
         settings.operators.clone_from(&config.ops.operators);
         settings.store_moved_aside.clone_from(&self.moved_aside);
-        let secrets = secrets::SecretFiles::new(&config.secret_files);
+        let mut secrets = secrets::SecretFiles::new(&config.secret_files);
         settings.changed_secrets = Some(secrets.changed());
         let desks = self
             .imports
@@ -192,7 +192,13 @@ impl Worker {
         let (listen, serving) =
             ops::serve(ops, shutdown.clone()).await.with_context(|| format!("ops.listen {}", config.ops.listen))?;
         tracing::info!(%listen, "ops API");
-        let watching = tokio::spawn(async move { secrets.watch().await });
+        let mut renewing = secrets::Renewing {
+            engine: Arc::clone(&self.engine),
+            keyring: Arc::new(keyring(config)?),
+            systems: config.systems.clone(),
+            imports: self.imports.clone(),
+        };
+        let watching = tokio::spawn(async move { secrets.watch(&mut renewing).await });
         let alive = tokio::spawn(service::lives(Arc::clone(&self.engine)));
         service::ready();
         let ran = self.run(stop).await;

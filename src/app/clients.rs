@@ -10,6 +10,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use super::rules::{import_key, rules};
 use crate::config::{self, Config, SystemConfig, SystemKind};
+use crate::engine::gate::Client;
 use crate::engine::{Gate, GateSettings};
 use crate::seal::Keyring;
 use crate::systems::System;
@@ -40,8 +41,8 @@ pub fn systems(config: &Config, keyring: &Arc<Keyring>) -> Result<Systems> {
 pub fn systems_over(wire: &Wire, config: &Config, keyring: &Arc<Keyring>) -> Result<Systems> {
     let mut built = Systems { gates: BTreeMap::new(), imports: BTreeMap::new() };
     for (name, system) in &config.systems {
-        let (client, fingerprint) =
-            client(wire, system, keyring, Some(&mut built.imports)).with_context(|| format!("systems.{name}"))?;
+        let (client, fingerprint) = client(wire, system, keyring, Ledgers::Opened(&mut built.imports))
+            .with_context(|| format!("systems.{name}"))?;
         let concurrency = config.worker.concurrency as usize;
         // Alone, a system may have nearly all: the rest lets other work be seen at all.
         let most_in_hand = if config.systems.len() > 1 { (concurrency / 2).max(1) } else { concurrency };
@@ -58,11 +59,31 @@ pub fn systems_over(wire: &Wire, config: &Config, keyring: &Arc<Keyring>) -> Res
     Ok(built)
 }
 
+/// What becomes of the deletion files' folders.
+enum Ledgers<'a> {
+    /// Nothing: the client only probes.
+    None,
+    /// They are opened, and added here.
+    Opened(&'a mut BTreeMap<String, Arc<ImportLedger>>),
+    /// They are open.
+    Shared(&'a BTreeMap<String, Arc<ImportLedger>>),
+}
+
+/// A system's client with a renewed credential, and its fingerprint.
+pub(super) fn renewed(
+    system: &SystemConfig,
+    keyring: &Arc<Keyring>,
+    imports: &BTreeMap<String, Arc<ImportLedger>>,
+) -> Result<Client> {
+    let (system, fingerprint) = client(&Wire::Network, system, keyring, Ledgers::Shared(imports))?;
+    Ok(Client { system, fingerprint: SecretString::from(fingerprint) })
+}
+
 fn client(
     wire: &Wire,
     system: &SystemConfig,
     keyring: &Arc<Keyring>,
-    imports: Option<&mut BTreeMap<String, Arc<ImportLedger>>>,
+    imports: Ledgers<'_>,
 ) -> Result<(Arc<dyn System>, String)> {
     let http = HttpSettings {
         timeout: system.common.timeout,
@@ -139,9 +160,13 @@ fn client(
         SystemKind::ZetaLoyalty(zeta) => {
             let token = zeta.program_token.as_ref().map_or("", |token| token.expose_secret());
             let fingerprint = fingerprint(&[zeta.base_url.as_str(), token]);
-            let client = zeta_client(system, zeta, http, keyring, imports.is_some())?;
-            if let (Some(import), Some(imports)) = (client.import(), imports) {
-                imports.insert(system.name.clone(), Arc::clone(import));
+            let mut client = zeta_client(system, zeta, http, keyring, matches!(imports, Ledgers::Opened(_)))?;
+            match imports {
+                Ledgers::None => {}
+                Ledgers::Opened(opened) => {
+                    opened.extend(client.import().map(|import| (system.name.clone(), Arc::clone(import))));
+                }
+                Ledgers::Shared(open) => client = client.sharing(open.get(&system.name).cloned()),
             }
             (Arc::new(client), fingerprint)
         }
@@ -193,7 +218,8 @@ fn zeta_client(
 pub fn probes(config: &Config, keyring: &Arc<Keyring>) -> Result<BTreeMap<String, Arc<dyn System>>> {
     let mut clients = BTreeMap::new();
     for (name, system) in &config.systems {
-        let (client, _) = client(&Wire::Network, system, keyring, None).with_context(|| format!("systems.{name}"))?;
+        let (client, _) =
+            client(&Wire::Network, system, keyring, Ledgers::None).with_context(|| format!("systems.{name}"))?;
         clients.insert(name.clone(), client);
     }
     Ok(clients)

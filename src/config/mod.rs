@@ -9,7 +9,7 @@ mod fault;
 mod listing;
 mod overlay;
 mod regulations;
-mod secret;
+pub mod secret;
 mod sections;
 mod setting;
 mod surroundings;

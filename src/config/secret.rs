@@ -74,9 +74,11 @@ fn from_variable(name: &str, surroundings: &Surroundings) -> Result<(SecretStrin
     }
 }
 
-/// Reads a secret file without its surrounding white space. Errors don't repeat the path, which
-/// could be the secret put under the wrong key.
-fn from_file(path: &std::path::Path) -> Result<SecretString, String> {
+/// Reads a secret file without its surrounding white space.
+///
+/// # Errors
+/// What is wrong with it. The path is not repeated, which could be the secret put under the wrong key.
+pub fn from_file(path: &std::path::Path) -> Result<SecretString, String> {
     let hint = "relative paths start at the configuration file's folder";
     let unreadable = |error: std::io::Error| format!("the file cannot be read: {} ({hint})", error.kind());
     let length = std::fs::metadata(path).map_err(unreadable)?.len();

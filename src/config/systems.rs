@@ -85,7 +85,7 @@ impl Choice for ImportKey {
 }
 
 /// One `[systems.NAME]`.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct SystemConfig {
     /// The table's name: what jobs name.
     pub name: String,
@@ -93,6 +93,26 @@ pub struct SystemConfig {
     pub kind: SystemKind,
     /// The keys that every system takes.
     pub common: CommonSystem,
+}
+
+impl SystemConfig {
+    /// Puts another secret under one of its keys, which has one; false where there is no such key.
+    #[must_use]
+    pub fn renew(&mut self, key: &str, secret: SecretString) -> bool {
+        let place = match (&mut self.kind, key) {
+            (SystemKind::Cleeng(cleeng), "publisher_token") => Some(&mut cleeng.publisher_token),
+            (SystemKind::Cleeng(cleeng), "probe_customer_id") => cleeng.probe_customer_id.as_mut(),
+            (SystemKind::ZetaLoyalty(zeta), "program_token") => zeta.program_token.as_mut(),
+            (SystemKind::ZetaLoyalty(zeta), "probe_member_id") => zeta.probe_member_id.as_mut(),
+            (SystemKind::EasyCms(easycms), "authorization") => Some(&mut easycms.authorization),
+            (SystemKind::EasyCms(easycms), "password") => Some(&mut easycms.password),
+            (SystemKind::EasyCms(easycms), "probe_email") => easycms.probe_email.as_mut(),
+            (SystemKind::VitalSource(vitalsource), "api_key") => Some(&mut vitalsource.api_key),
+            (SystemKind::VitalSource(vitalsource), "probe_user") => vitalsource.probe_user.as_mut(),
+            _ => None,
+        };
+        place.map(|place| *place = secret).is_some()
+    }
 }
 
 /// The keys that every system takes.
@@ -119,7 +139,7 @@ pub struct CommonSystem {
 }
 
 /// A kind's own keys. URLs carry no credentials, query or fragment.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum SystemKind {
     /// `kind = "cleeng"`
     Cleeng(Cleeng),
@@ -144,7 +164,7 @@ impl SystemKind {
 }
 
 /// Cleeng.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Cleeng {
     /// The Core API with its version (`…/3.1`).
     pub core_url: Url,
@@ -161,7 +181,7 @@ pub struct Cleeng {
 }
 
 /// Zeta's Loyalty platform.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct ZetaLoyalty {
     /// The client's own base URL.
     pub base_url: Url,
@@ -195,7 +215,7 @@ pub struct ImportConfig {
 }
 
 /// EasyCMS / ProLasku.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct EasyCms {
     /// Scheme and host.
     pub base_url: Url,
@@ -214,7 +234,7 @@ pub struct EasyCms {
 }
 
 /// VitalSource.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct VitalSource {
     /// Scheme and host.
     pub base_url: Url,

@@ -100,11 +100,7 @@ impl Engine {
             let away = gate.stay_away(key, rank);
             // A system that only asks to be left alone has said nothing of what failed before.
             if gate.is_in_trouble() {
-                tracing::warn!(
-                    system = gate.system().name(),
-                    step = name.as_str(),
-                    "a job does not fail by a system's trouble"
-                );
+                tracing::warn!(system = gate.name(), step = name.as_str(), "a job does not fail by a system's trouble");
                 self.excuse(run, index, &steps, false, now, now)?;
             }
             return Ok(Some(Rest::Waits { until: now.plus(away.wait), why: away.why }));
@@ -121,7 +117,7 @@ impl Engine {
         // What fails for others too is tried again after about as long as it has failed.
         let wait = if is_shared { lasts.clamp(soon, limits.max_interval.max(soon)) } else { soon };
         tracing::warn!(
-            system = gate.system().name(),
+            system = gate.name(),
             step = name.as_str(),
             reason = reason.as_str(),
             is_shared,

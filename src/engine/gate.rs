@@ -7,7 +7,7 @@ mod watch;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
@@ -74,9 +74,19 @@ impl Drop for Waiter<'_> {
     }
 }
 
+/// A system's client, and which address and credential it was made with.
+pub struct Client {
+    /// The client.
+    pub system: Arc<dyn System>,
+    /// Kept only as a keyed digest, to tell whether a proof of the credential still speaks of the same one.
+    pub fingerprint: secrecy::SecretString,
+}
+
 /// A system behind its gate.
 pub struct Gate {
-    system: Arc<dyn System>,
+    name: String,
+    /// Replaced where a credential is renewed: a call goes on with the client that it began with.
+    client: RwLock<Arc<Client>>,
     rules: Rules,
     settings: GateSettings,
     slots: Arc<Semaphore>,
@@ -95,7 +105,7 @@ pub struct Gate {
 
 impl std::fmt::Debug for Gate {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Gate").field("system", &self.system.name()).finish_non_exhaustive()
+        f.debug_struct("Gate").field("system", &self.name).finish_non_exhaustive()
     }
 }
 
@@ -142,8 +152,10 @@ impl Gate {
     /// A gate before a system.
     pub fn new(system: Arc<dyn System>, rules: Rules, settings: GateSettings) -> Gate {
         let slots = Arc::new(Semaphore::new(settings.max_in_flight.max(1)));
+        let fingerprint = settings.fingerprint.clone();
         Gate {
-            system,
+            name: system.name().to_owned(),
+            client: RwLock::new(Arc::new(Client { system, fingerprint })),
             rules,
             settings,
             slots,
@@ -158,19 +170,24 @@ impl Gate {
         }
     }
 
-    /// The system.
-    pub fn system(&self) -> &Arc<dyn System> {
-        &self.system
+    /// The system's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The system's client at this moment.
+    pub fn client(&self) -> Arc<Client> {
+        Arc::clone(&self.client.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The system, by its client at this moment.
+    pub fn system(&self) -> Arc<dyn System> {
+        Arc::clone(&self.client().system)
     }
 
     /// The rules of its flows.
     pub fn rules(&self) -> &Rules {
         &self.rules
-    }
-
-    /// Address and credential.
-    pub fn fingerprint(&self) -> &secrecy::SecretString {
-        &self.settings.fingerprint
     }
 
     /// How often a hold is probed.

@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
 
+use super::gate::Client;
 use super::intake::{Hand, Interrupted};
 use super::journal::{JournalError, forget_checkpoints};
 use super::{Engine, Gate, Settings};
-use crate::job::{At, Ended, JobKey, JobOutcome};
+use crate::job::{At, Ended, Failure, JobKey, JobOutcome};
 use crate::store::{Batch, Store, StoreError, Table};
 
 /// Forget the checkpoints of a failed job.
@@ -217,32 +218,51 @@ impl Engine {
     /// Not the name of the earlier release, which took any accepted call for a proof.
     fn proven_key(gate: &Gate) -> Vec<u8> {
         let mut row = b"shown/".to_vec();
-        row.extend_from_slice(gate.system().name().as_bytes());
+        row.extend_from_slice(gate.name().as_bytes());
         row
     }
 
     /// That this very address and credential have shown somebody is remembered over restarts.
-    pub(crate) fn remember_proven_credential(&self, gate: &Gate) {
+    pub(crate) fn remember_proven_credential(&self, gate: &Gate, client: &Client) {
+        // One that was renewed while its call was on the wire is the former one.
+        if !std::ptr::eq(&*gate.client(), client) {
+            return;
+        }
         let mut batch = Batch::new();
-        let digest = self.keyring.digest("credential", fingerprint(gate));
+        let digest = self.keyring.digest("credential", fingerprint(client));
         batch.put(Table::Meta, Self::proven_key(gate), digest.to_vec());
         drop(self.store.submit(batch));
     }
 
     pub(crate) fn recall_proven_credentials(&self) -> Result<(), StoreError> {
         for gate in self.gates.values() {
+            let client = gate.client();
             if let Some(stored) = self.store.get(Table::Meta, &Self::proven_key(gate))?
-                && self.keyring.matches_digest("credential", fingerprint(gate), &stored) == Some(true)
+                && self.keyring.matches_digest("credential", fingerprint(&client), &stored) == Some(true)
             {
-                gate.system().credential().prove();
+                client.system.credential().prove();
             }
+        }
+        Ok(())
+    }
+
+    /// Uses a system's renewed credential from now on, without a restart, once a harmless read with it has worked.
+    ///
+    /// # Errors
+    /// How that read failed: then the former credential is used.
+    pub async fn renew_credential(&self, system: &str, client: Client) -> Result<(), Failure> {
+        let Some(gate) = self.gates.get(system) else { return Ok(()) };
+        gate.renew(client).await?;
+        let client = gate.client();
+        if client.system.credential().is_proven() {
+            self.remember_proven_credential(gate, &client);
         }
         Ok(())
     }
 }
 
-fn fingerprint(gate: &Gate) -> &[u8] {
-    secrecy::ExposeSecret::expose_secret(gate.fingerprint()).as_bytes()
+fn fingerprint(client: &Client) -> &[u8] {
+    secrecy::ExposeSecret::expose_secret(&client.fingerprint).as_bytes()
 }
 
 fn is_unreadable(error: &JournalError) -> bool {

@@ -326,11 +326,14 @@ impl Engine {
         let attempt = run.journal.with(|state| state.targets[index].get(step).map_or(0, |state| state.attempts)) + 1;
         let facts = self.facts(run, index, step);
         let span = tracing::debug_span!("attempt", system = %target.system, step = step.name.as_str(), item = step.item, attempt);
-        let was_proven = gate.system().credential().is_proven();
+        // A credential that is renewed meanwhile is the next call's.
+        let client = gate.client();
+        let credential = client.system.credential();
+        let was_proven = credential.is_proven();
         let call = Call { job: run.job, target, index, step, facts: &facts };
         crash::point(Point::BeforeCall, step.name.as_str()).await;
         let traced = trace::attempt(&target.system, step.name.as_str(), step.item, attempt);
-        let result = gate.system().call(call).instrument(span.clone()).instrument(traced.clone()).await;
+        let result = client.system.call(call).instrument(span.clone()).instrument(traced.clone()).await;
         crash::point(Point::AfterCall, step.name.as_str()).await;
         if fault::is_elsewhere(step.name) {
             gate.ended_elsewhere(pass);
@@ -340,16 +343,16 @@ impl Engine {
         gate.step_ended(&run.job.key, step.name, result.as_ref().err());
         run.arrived.life.notify_one();
         let is_unproven = matches!(&result, Ok(Answer::Unclear(Reason::Unproven))) && !step.name.needs_intent();
-        if is_unproven && gate.system().credential().knows_somebody() {
+        if is_unproven && credential.knows_somebody() {
             // One harmless read of somebody who is always there settles it; this answer is asked for again.
-            if let Err(failure) = gate.system().probe().instrument(span.clone()).await {
+            if let Err(failure) = client.system.probe().instrument(span.clone()).await {
                 span.in_scope(
                     || tracing::warn!(system = %target.system, %failure, "the person who is always there is not found"),
                 );
             }
         }
-        if !was_proven && gate.system().credential().is_proven() {
-            self.remember_proven_credential(gate);
+        if !was_proven && credential.is_proven() {
+            self.remember_proven_credential(gate, &client);
         }
         let number = u16::try_from(index).unwrap_or(u16::MAX);
         let now = self.now();

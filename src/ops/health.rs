@@ -122,6 +122,14 @@ fn unavailable(shared: &Shared) -> Vec<Value> {
     unready
 }
 
+fn what_to_do(key: &str) -> &'static str {
+    if key.starts_with("systems.") {
+        "a harmless read with the new one does not work; it is tried again"
+    } else {
+        "restart the worker"
+    }
+}
+
 fn degraded(shared: &Shared) -> Vec<Value> {
     let mut degraded = Vec::new();
     for (name, gate) in shared.ops.engine.gates() {
@@ -159,8 +167,7 @@ fn degraded(shared: &Shared) -> Vec<Value> {
     }
     let changed = shared.ops.settings.changed_secrets.as_ref();
     for key in changed.map(|keys| keys.borrow().clone()).unwrap_or_default() {
-        let detail =
-            format!("the file of {key} has changed: restart the worker, which uses the former secret until then");
+        let detail = format!("the file of {key} has changed, and the former secret is used: {}", what_to_do(&key));
         degraded.push(json!({ "what": "secret_changed", "detail": detail }));
     }
     if let Some(path) = &shared.ops.settings.store_moved_aside {

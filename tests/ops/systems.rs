@@ -1,10 +1,14 @@
 //! The systems, the end of a hold, and who comes first where a system is scarce.
 
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use erasure_worker::engine::gate::Client;
 use erasure_worker::engine::{Gate, GateSettings, Rank, StayAway};
 use erasure_worker::job::{At, Failure, FailureKind, JobKey, Kind, Reason, Rules};
 use serde_json::json;
+use tokio::time::Instant;
 
 use crate::bench::{Setup, bench, bench_with, id, shop_job};
 use crate::http::{get, post};
@@ -33,6 +37,10 @@ async fn a_held_system_shows_why_and_is_released() {
 }
 
 fn limited(requests_per_minute: u32) -> Gate {
+    before(Shop::new("shop", Kind::EasyCms), requests_per_minute)
+}
+
+fn before(shop: Arc<Shop>, requests_per_minute: u32) -> Gate {
     let settings = GateSettings {
         requests_per_minute: Some(requests_per_minute),
         max_in_flight: 8,
@@ -41,11 +49,29 @@ fn limited(requests_per_minute: u32) -> Gate {
         most_in_hand: 100,
         fingerprint: secrecy::SecretString::from("shop"),
     };
-    Gate::new(Shop::new("shop", Kind::EasyCms), Rules::new(Kind::EasyCms), settings)
+    Gate::new(shop, Rules::new(Kind::EasyCms), settings)
 }
 
 fn job(number: u128) -> JobKey {
     JobKey { tenant: "acme".to_owned(), job_id: uuid::Uuid::from_u128(number) }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_renewed_credential_is_used_only_once_a_harmless_read_with_it_has_worked() {
+    let (former, new) = (Shop::new("shop", Kind::EasyCms), Shop::new("shop", Kind::EasyCms));
+    let gate = before(Arc::clone(&former), 600);
+    let client = || Client { system: Arc::clone(&new) as _, fingerprint: secrecy::SecretString::from("renewed") };
+    let uses = |shop: &Arc<Shop>| std::ptr::addr_eq(Arc::as_ptr(&gate.system()), Arc::as_ptr(shop));
+    for shop in [&former, &new] {
+        shop.refuses.store(true, Ordering::Release);
+    }
+    assert!(!gate.works_since(Instant::now()).await && gate.is_held(), "the former one is refused");
+    assert_eq!(gate.renew(client()).await.unwrap_err().kind, FailureKind::UnauthorisedOurs);
+    assert!(uses(&former) && gate.is_held(), "the new one is refused as well");
+    new.refuses.store(false, Ordering::Release);
+    gate.renew(client()).await.unwrap();
+    assert!(uses(&new) && !gate.is_held(), "that ends the hold");
+    assert_eq!(secrecy::ExposeSecret::expose_secret(&gate.client().fingerprint), "renewed");
 }
 
 #[tokio::test(start_paused = true)]

@@ -2,7 +2,7 @@
 //!
 //! The rule it keeps: jobs wait and lose no attempt; the jobs of other systems go on.
 
-use erasure_worker::sandbox::{Action, FaultRule, Operation as Op, RateLimit, Slash};
+use erasure_worker::sandbox::{Action, Entry, FaultRule, Operation as Op, RateLimit, Slash};
 
 use crate::client::soon;
 use crate::people::{self, job};
@@ -37,6 +37,31 @@ async fn a_refused_credential_holds_the_system_and_its_release_lets_the_jobs_go_
     rig.sandbox.sandbox().world(|world| world.cleeng("cleeng").settings.publisher_token = "publisher-token".into());
     rig.ended(&held, "completed", 1).await;
     rig.ended(&waiting, "completed", 1).await;
+    rig.end().await;
+}
+
+/// As a vault or a cluster rotates credentials: the vendor changes the token, then the file has it.
+#[tokio::test]
+async fn a_credential_that_was_rotated_in_its_file_ends_the_hold_without_a_restart() {
+    let mut rig = Rig::without_worker(&[]).await;
+    let person = rig.person();
+    let file = rig.folder.path().join("publisher-token");
+    let write = |token: &str| {
+        std::fs::write(&file, token).unwrap();
+        std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    };
+    write("publisher-token");
+    rig.set("systems.cleeng.publisher_token_file", file.to_str().unwrap());
+    rig.start_worker();
+    rig.sandbox.sandbox().world(|world| world.cleeng("cleeng").settings.publisher_token = "rotated".into());
+    let held = job(&[people::backend(&person)]);
+    rig.submit(&held).await;
+    let refused = |calls: &[Entry]| calls.iter().filter(|call| call.status == Some(401)).count() >= 3;
+    soon("the hold", rig.sandbox.sandbox().wait_for(refused)).await;
+    assert_eq!(rig.destructive_calls(), 0);
+    write("rotated");
+    rig.ended(&held, "completed", 1).await;
+    assert!(rig.log().contains("a credential was renewed from its file"));
     rig.end().await;
 }
 

@@ -3,13 +3,15 @@
 //! The rule it keeps: whoever asks whether a system works asks once for all who ask at that moment.
 
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 
 use tokio::time::Instant;
 
 use super::super::trouble::{self, Told};
-use super::{Gate, Rank, StayAway, UNKNOWN_WAIT};
+use super::{Client, Gate, Rank, StayAway, UNKNOWN_WAIT};
 use crate::job::record::Waiting;
 use crate::job::{Failure, JobKey, StepName};
+use crate::systems::System;
 
 impl Gate {
     /// A job's step was answered, or failed.
@@ -66,14 +68,35 @@ impl Gate {
         }
     }
 
-    /// Makes one harmless read; it takes its place among the requests that the limit allows.
-    async fn probe(&self) -> bool {
+    /// Uses another client from now on, with a renewed credential, once a harmless read by it has worked. That
+    /// ends a hold as well.
+    ///
+    /// # Errors
+    /// How the harmless read failed: then the former client is used.
+    pub async fn renew(&self, client: Client) -> Result<(), Failure> {
+        let _one = self.probing.lock().await;
+        self.wait_for_a_place(&*client.system).await;
+        let began = Instant::now();
+        client.system.probe().await?;
+        *self.client.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(client);
+        self.note_probe(began, &Ok(()));
+        Ok(())
+    }
+
+    fn note_probe(&self, began: Instant, result: &Result<(), Failure>) {
+        let pauses = (self.settings.breaker_pause, self.settings.hold_probe_interval);
+        self.lock().trouble.probed(began, result, pauses, Instant::now());
+        self.changed.notify_one();
+    }
+
+    /// A harmless read takes its place among the requests that the limit allows.
+    async fn wait_for_a_place(&self, system: &dyn System) {
         if let Some(limit) = self.settings.requests_per_minute {
             let limit = limit.max(1) as usize;
             let now = Instant::now();
             let start = {
                 let mut state = self.lock();
-                let window = state.windows.entry(self.system.probe_endpoint()).or_default();
+                let window = state.windows.entry(system.probe_endpoint()).or_default();
                 let start = window.next(limit, now, 1);
                 window.add(limit, start);
                 start
@@ -82,11 +105,15 @@ impl Gate {
                 tokio::time::sleep_until(start).await;
             }
         }
+    }
+
+    /// Makes one harmless read.
+    async fn probe(&self) -> bool {
+        let system = self.system();
+        self.wait_for_a_place(&*system).await;
         let began = Instant::now();
-        let result = self.system.probe().await;
-        let pauses = (self.settings.breaker_pause, self.settings.hold_probe_interval);
-        self.lock().trouble.probed(began, &result, pauses, Instant::now());
-        self.changed.notify_one();
+        let result = system.probe().await;
+        self.note_probe(began, &result);
         result.is_ok()
     }
 
@@ -118,7 +145,7 @@ impl Gate {
     }
 
     fn log(&self, told: Option<&Told>) {
-        let system = self.system.name();
+        let system = self.name();
         match told {
             Some(Told { what: trouble::What::Held, detail, lasts }) => {
                 tracing::error!(

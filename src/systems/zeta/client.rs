@@ -65,6 +65,13 @@ impl ZetaClient {
         Ok(ZetaClient { settings, base, http, credential: Credential::new(knows_somebody), import, clock })
     }
 
+    /// With the deletion file of the client that it takes the place of: one process opens each folder once.
+    #[must_use]
+    pub fn sharing(mut self, import: Option<Arc<ImportLedger>>) -> ZetaClient {
+        self.import = import;
+        self
+    }
+
     /// The deletion file, where one is configured.
     pub fn import(&self) -> Option<&Arc<ImportLedger>> {
         self.import.as_ref()
