@@ -51,7 +51,7 @@ fn remembered(changed: Option<usize>) -> BTreeMap<String, String> {
     let config = Config::load(Some(&file), &surroundings).unwrap();
     let keyring = Arc::new(Keyring::new(MasterKey::parse(KEY).unwrap(), Vec::new()).unwrap());
     let gates = app::systems(&config, &keyring).unwrap().gates;
-    gates.iter().map(|(name, gate)| (name.clone(), gate.fingerprint().expose_secret().to_owned())).collect()
+    gates.iter().map(|(name, gate)| (name.clone(), gate.client().fingerprint.expose_secret().to_owned())).collect()
 }
 
 #[tokio::test]
