@@ -18,6 +18,8 @@ mod secrets;
 #[path = "broker/stream.rs"]
 mod stream;
 mod support;
+#[path = "broker/told.rs"]
+mod told;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

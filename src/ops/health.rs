@@ -52,7 +52,7 @@ pub async fn readyz(State(shared): State<Arc<Shared>>) -> (StatusCode, Json<Valu
 }
 
 /// Every `what` of [`Health::degraded`].
-const WHATS: [&str; 12] = [
+const WHATS: [&str; 13] = [
     "system_held",
     "system_failing",
     "system_paused",
@@ -60,6 +60,7 @@ const WHATS: [&str; 12] = [
     "paused",
     "links_lost_idle",
     "control_stream",
+    "max_message_size",
     "clock_jumped",
     "parked_copies_missing",
     "parked_copies_short",

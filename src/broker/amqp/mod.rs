@@ -14,6 +14,7 @@ mod intake;
 mod losses;
 mod message;
 mod publisher;
+mod size;
 mod supervisor;
 mod tap;
 
@@ -147,6 +148,7 @@ struct Shared {
     publisher: Publisher,
     epoch: AtomicU64,
     losses: Arc<Losses>,
+    room: size::Room,
     closing: CancellationToken,
 }
 
@@ -199,6 +201,7 @@ impl AmqpBroker {
             publisher: Publisher::new(usize::from(config.prefetch), config.publish_timeout),
             epoch: AtomicU64::new(0),
             losses: Arc::default(),
+            room: size::Room::default(),
             closing: closing.clone(),
             config,
         });
@@ -225,6 +228,11 @@ impl AmqpBroker {
     /// The names in use.
     pub fn topology(&self) -> &Topology {
         &self.shared.topology
+    }
+
+    /// Whether the broker takes a message as large as a parked copy can be; `None` before it was tried.
+    pub fn takes_every_copy(&self) -> Option<bool> {
+        self.shared.room.is_enough()
     }
 
     async fn want(&self, wanted: Wanted) {
@@ -350,7 +358,8 @@ impl Broker for AmqpBroker {
         let control = self.shared.control.why_down();
         let control =
             control.map(|why| Ailment { what: "control_stream", detail: format!("cancellations are not read: {why}") });
-        control.into_iter().chain(self.shared.losses.ailment(&self.shared.topology)).collect()
+        let losses = self.shared.losses.ailment(&self.shared.topology);
+        control.into_iter().chain(losses).chain(self.shared.room.ailment()).collect()
     }
 
     fn tallies(&self) -> Tallies {

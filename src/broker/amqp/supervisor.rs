@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use super::dial::Wire;
 use super::message::short;
-use super::{AmqpConfig, AmqpError, Shared, control, declare, intake};
+use super::{AmqpConfig, AmqpError, Shared, control, declare, intake, size};
 
 /// A connection or channel that lived this long was a good one: the next wait is short again.
 const GOOD_LIFE: Duration = Duration::from_secs(10);
@@ -162,10 +162,17 @@ async fn live(shared: &Shared, connection: &Wire, asked: &OnceLock<Instant>) -> 
             }
         }
     };
+    let looking = async {
+        if shared.config.consume {
+            size::look(shared).await;
+        }
+        std::future::pending().await
+    };
     tokio::select! {
         // First, so that the end of the connection is not taken for the end of one channel.
         biased;
         error = ended(connection) => error,
+        error = looking => error,
         () = intake => AmqpError::Link("intake ended".to_owned()),
     }
 }

@@ -1,0 +1,75 @@
+//! Whether the broker takes a message as large as a parked copy can be. It does not say so: it is tried.
+//!
+//! The rule it keeps: what is tried leads to no queue, and goes over a connection of its own: a broker that
+//! takes no messages for now holds up nobody by it.
+
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use lapin::Confirmation;
+use lapin::options::BasicPublishOptions;
+
+use super::message::short;
+use super::publisher;
+use super::supervisor::close;
+use super::{Shared, within};
+use crate::broker::Ailment;
+
+/// A job of the longest body, sealed.
+const LONGEST: usize = 1024 * 1024 + 48;
+
+/// What was found at the last link.
+#[derive(Debug, Default)]
+pub(super) struct Room(AtomicU8);
+
+const UNKNOWN: u8 = 0;
+const ENOUGH: u8 = 1;
+const TOO_LITTLE: u8 = 2;
+
+impl Room {
+    /// Whether the broker takes every copy; `None` before it was tried.
+    pub(super) fn is_enough(&self) -> Option<bool> {
+        match self.0.load(Ordering::Relaxed) {
+            UNKNOWN => None,
+            found => Some(found == ENOUGH),
+        }
+    }
+
+    /// What to say while it is too little.
+    pub(super) fn ailment(&self) -> Option<Ailment> {
+        let detail = format!(
+            "the broker's max_message_size is smaller than {LONGEST} bytes: the parked copy of a large job would be \
+             refused, and the job stay in hand. Set it to at least as much (docs/messages.md)"
+        );
+        (self.is_enough() == Some(false)).then_some(Ailment { what: "max_message_size", detail })
+    }
+}
+
+/// Tries it. What goes wrong otherwise says nothing of it.
+pub(super) async fn look(shared: &Shared) {
+    let Ok(wire) = shared.dial.connect(&shared.config, " size").await else { return };
+    let tried = async {
+        let channel = within("open a channel", publisher::open(&wire)).await?;
+        // By the default exchange to a queue that nobody has: confirmed, and dropped.
+        let nobody = short(&format!("{}.nobody", shared.topology.name("size")));
+        let options = BasicPublishOptions::default();
+        let sent = async {
+            let body = vec![b' '; LONGEST];
+            channel.basic_publish(short(""), nobody, options, &body, lapin::BasicProperties::default()).await?.await
+        };
+        within("take a large message", sent).await
+    };
+    let found = match tried.await {
+        Ok(Confirmation::Ack(_)) => ENOUGH,
+        Ok(_) => UNKNOWN,
+        Err(error) if error.to_string().contains("message size") => TOO_LITTLE,
+        Err(error) => {
+            tracing::debug!(%error, "whether the broker takes large messages is not known");
+            UNKNOWN
+        }
+    };
+    shared.room.0.store(found, Ordering::Relaxed);
+    if let Some(ailment) = shared.room.ailment() {
+        tracing::error!("{}", ailment.detail);
+    }
+    close(&wire).await;
+}
