@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::decisions::What;
+use super::decisions::{Decided, Reading, What};
 use super::envelope::{Letter, Origin};
 use super::journal::{JobState, Journal, JournalError, ended_of, forget_checkpoints, record_of};
 use super::{Engine, retention};
@@ -121,18 +121,40 @@ const ENDED: &[u8] = b"ended-elsewhere/";
 /// Longer than a copy lies on any wait queue, and then in line.
 const KEPT: Duration = Duration::from_secs(30 * 86_400);
 
+/// Ends of which other workers are told once their final events are confirmed.
+const TO_TELL: &[u8] = b"ended-to-tell/";
+
+fn to_tell_row(key: &JobKey) -> Vec<u8> {
+    [TO_TELL, &key.to_bytes()].concat()
+}
+
 fn ended_row(key: &JobKey) -> Vec<u8> {
     [ENDED, &key.to_bytes()].concat()
 }
 
 impl Engine {
-    /// Puts into the batch that ends a job what keeps other workers from beginning anew with an older copy
-    /// of it. There may be one where the job ended by its publisher's message, sent again meanwhile.
-    pub(super) fn tell_ended(&self, key: &JobKey, record: &JobRecord, batch: &mut Batch) {
-        if record.copy > 0 && record.copy == record.park_written {
+    /// Puts into the batch that ends a job what is to keep other workers from beginning anew with an older
+    /// copy of it. There may be one where the job ended by its publisher's message, sent again meanwhile.
+    pub(super) fn will_tell_ended(&self, key: &JobKey, record: &JobRecord, batch: &mut Batch) {
+        if self.broker.has_control() && record.copy > 0 && record.copy == record.park_written {
             let what = What::Ended { jobs: vec![key.clone()], run: record.run, park: record.copy };
-            self.keep_decision(&self.decided("", "", what), batch);
+            let row = to_tell_row(key);
+            retention::expire_fact(batch, self.now().plus(KEPT), &row);
+            batch.put(Table::Meta, row, self.decided("", "", what).to_body(&self.keyring));
         }
+    }
+
+    /// The same once the broker has the final event, and the dead letter. Told before, another worker would
+    /// ack the last copy of a job whose end nobody has heard of, should this delivery be lost. Returns
+    /// whether there is something to tell.
+    pub(super) fn tell_ended(&self, key: &JobKey, batch: &mut Batch) -> Result<bool, JournalError> {
+        let row = to_tell_row(key);
+        let Some(body) = self.store.get(Table::Meta, &row)? else { return Ok(false) };
+        batch.remove(Table::Meta, row);
+        if let Reading::Ours(decided) = Decided::read(&body, &self.keyring) {
+            self.keep_decision(&decided, batch);
+        }
+        Ok(true)
     }
 
     /// Another worker ended the job. What is known of it here is of no use any more, unless it went on here.

@@ -245,9 +245,8 @@ impl Engine {
         }
         retention::expire(&mut batch, key, frame.now, &self.settings, outcome);
         self.unwatch_deadline(&mut batch, key, run.journal.with(|state| state.record.due_at));
-        run.journal.with(|state| self.tell_ended(key, &state.record, &mut batch));
+        run.journal.with(|state| self.will_tell_ended(key, &state.record, &mut batch));
         self.end_with_receipt(run, &mut ended, &last.data, batch).await?;
-        self.decisions_more();
         crash::point(Point::AfterOutcome, "").await;
         self.figures.label("jobs_finished", "", outcome.as_str());
         tracing::info!(outcome = outcome.as_str(), "job ended");
@@ -286,6 +285,12 @@ impl Engine {
             ended.seq += 1;
             self.refuse_cancel(&mut batch, key, (ended.run, ended.seq), copy.traceparent);
             batch.put(Table::Ended, key.to_bytes(), ended.to_bytes());
+        }
+        if self.tell_ended(key, &mut batch)? {
+            // Acked, nothing would remind of it.
+            self.store.submit(batch).await?;
+            self.decisions_more();
+            return self.ack(held).await;
         }
         let noted = self.store.submit(batch);
         let settled = self.ack(held).await;

@@ -63,8 +63,12 @@ impl Engine {
         }
     }
 
-    /// Whether the system works, as far as is known or a harmless read tells; false where the run must stop.
+    /// Whether the system works, as far as is known or a harmless read tells; false where the run must stop,
+    /// and where an operator has paused the system, which then is not read either.
     async fn works(&self, run: &Run<'_>, gate: &Gate) -> bool {
+        if self.pauses.has_system(gate.system().name()) {
+            return false;
+        }
         tokio::select! {
             biased;
             () = run.lost.cancelled() => false,
@@ -94,6 +98,9 @@ impl Engine {
             return Ok(Some(Rest::Stopped));
         }
         let now = self.now();
+        if let Some(paused) = self.paused(run, &run.job.targets[index]).filter(|_| !works) {
+            return Ok(Some(Rest::Waits { until: now.plus(paused.wait), why: paused.why }));
+        }
         let key = &run.job.key;
         if !works {
             let rank = Rank::of(true, run.job.due_at.map(At::from));

@@ -192,7 +192,9 @@ impl Engine {
             background.spawn(Arc::clone(self).probe_loop(Arc::clone(gate)));
         }
         let heart = self.pulse.of("intake");
+        let mut link = self.broker.link();
         heart.during(self.catch_up()).await;
+        link.mark_unchanged();
         background.spawn(Arc::clone(self).unreadable_loop());
         loop {
             let delivery = tokio::select! {
@@ -201,6 +203,11 @@ impl Engine {
                 delivery = heart.during(self.broker.next()) => delivery,
             };
             let Some(delivery) = delivery else { break };
+            if link.has_changed().unwrap_or(false) {
+                // The control stream comes by a connection of its own, which may not be back yet.
+                link.mark_unchanged();
+                heart.during(self.catch_up()).await;
+            }
             self.figures.deliveries.fetch_add(1, Ordering::Relaxed);
             self.parked.delivered(&delivery);
             self.tasks.spawn(Arc::clone(self).guarded(delivery));

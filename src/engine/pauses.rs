@@ -10,6 +10,7 @@ use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
 use uuid::Uuid;
 
 use super::Engine;
@@ -95,7 +96,10 @@ pub struct Paused {
 
 /// What is paused now.
 #[derive(Debug, Default)]
-pub struct Pauses(RwLock<State>);
+pub struct Pauses {
+    state: RwLock<State>,
+    changed: Notify,
+}
 
 #[derive(Debug, Default)]
 struct State {
@@ -115,17 +119,17 @@ impl State {
 impl Pauses {
     /// Everything that is paused.
     pub fn all(&self) -> BTreeMap<Subject, Paused> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).all()
+        self.state.read().unwrap_or_else(PoisonError::into_inner).all()
     }
 
     /// What every worker knows to be paused.
     pub(crate) fn settled(&self) -> BTreeMap<Subject, Paused> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).settled.clone()
+        self.state.read().unwrap_or_else(PoisonError::into_inner).settled.clone()
     }
 
     /// How long a job of the tenant that needs the system stays away; `None` where neither is paused.
     pub fn stay_away(&self, tenant: &str, system: &str, now: At) -> Option<Duration> {
-        let state = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
         let made = state.made.iter().map(|(_, subject, paused)| (subject, paused));
         let concerned = state.settled.iter().chain(made).filter(|(subject, _)| match subject {
             Subject::System(name) => name == system,
@@ -134,8 +138,29 @@ impl Pauses {
         concerned.map(|(_, paused)| now.since(At(paused.at)).clamp(SHORTEST, LONGEST)).max()
     }
 
+    /// True where this system is paused.
+    pub(crate) fn has_system(&self, system: &str) -> bool {
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        let mut subjects = state.settled.keys().chain(state.made.iter().map(|(_, subject, _)| subject));
+        subjects.any(|subject| matches!(subject, Subject::System(name) if name == system))
+    }
+
+    /// Waits until this system is paused, or until it is not.
+    pub(crate) async fn until_system(&self, system: &str, is_paused: bool) {
+        loop {
+            let mut changed = std::pin::pin!(self.changed.notified());
+            changed.as_mut().enable();
+            if self.has_system(system) == is_paused {
+                return;
+            }
+            changed.await;
+        }
+    }
+
     fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
-        change(&mut self.0.write().unwrap_or_else(PoisonError::into_inner))
+        let changed = change(&mut self.state.write().unwrap_or_else(PoisonError::into_inner));
+        self.changed.notify_waiters();
+        changed
     }
 
     fn make(&self, decided: &Decided, subject: &Subject, since: At) {

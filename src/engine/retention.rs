@@ -206,12 +206,24 @@ impl Engine {
         Ok(None)
     }
 
-    /// Watches over a system while the worker works, see [`Gate::watch`].
+    /// Watches over a system while the worker works, see [`Gate::watch`]. One that an operator has paused is
+    /// left alone: the harmless reads are calls as well.
     pub(crate) async fn probe_loop(self: Arc<Self>, gate: Arc<Gate>) {
+        let system = gate.system().name();
+        let watches = async {
+            loop {
+                self.pauses.until_system(system, false).await;
+                tokio::select! {
+                    biased;
+                    () = self.pauses.until_system(system, true) => {}
+                    () = gate.watch() => {}
+                }
+            }
+        };
         tokio::select! {
             biased;
             () = self.draining.cancelled() => {}
-            () = gate.watch() => {}
+            () = watches => {}
         }
     }
 

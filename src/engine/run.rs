@@ -343,7 +343,8 @@ impl Engine {
         gate.step_ended(&run.job.key, step.name, result.as_ref().err());
         run.arrived.life.notify_one();
         let is_unproven = matches!(&result, Ok(Answer::Unclear(Reason::Unproven))) && !step.name.needs_intent();
-        if is_unproven && credential.knows_somebody() {
+        let is_paused = self.pauses.has_system(&target.system);
+        if is_unproven && !is_paused && credential.knows_somebody() {
             // One harmless read of somebody who is always there settles it; this answer is asked for again.
             if let Err(failure) = client.system.probe().instrument(span.clone()).await {
                 span.in_scope(
@@ -381,7 +382,7 @@ impl Engine {
     }
 
     /// How long to stay away, where an operator has paused this.
-    fn paused(&self, run: &Run<'_>, target: &Target) -> Option<StayAway> {
+    pub(super) fn paused(&self, run: &Run<'_>, target: &Target) -> Option<StayAway> {
         let wait = self.pauses.stay_away(&run.job.key.tenant, &target.system, self.now())?;
         Some(StayAway { wait, why: Waiting::Paused })
     }

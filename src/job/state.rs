@@ -585,7 +585,8 @@ impl TargetState {
         let is_revoked =
             |code: &StepState| matches!(code.answer, Some(Answer::Code { state: CodeState::Cancelled, .. }));
         !found
-            || self.entitlements.iter().any(|row| !row.gives_access)
+            // One that was ended is not told from one that ran out: a list says nothing of who ended what.
+            || self.get(Step::one(StepName::ListEntitlements)).is_some()
             || self.all(StepName::ReadCode).iter().any(is_revoked)
     }
 

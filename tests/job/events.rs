@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use erasure_worker::job::event::{self, Frame};
 use erasure_worker::job::flow::MemberProof;
-use erasure_worker::job::{At, CodeState, Identity, JobKey, JobOutcome, Reason};
+use erasure_worker::job::state::TargetState;
+use erasure_worker::job::{Answer, At, CodeState, Entry, Identity, JobKey, JobOutcome, Reason, Step, StepName};
 use serde_json::{Value, json};
 
 use crate::catalogue;
@@ -389,4 +390,21 @@ fn an_event_without_a_trace_has_no_field_for_it() {
     let plain = Frame { traceparent: None, ..frame() };
     let event = about(&run, &scenario, |about| about.ended(&plain, JobOutcome::Completed));
     assert!(parsed(&event.event).get("traceparent").is_none());
+}
+
+#[test]
+fn what_another_worker_may_have_ended_at_cleeng_is_told_by_no_list() {
+    let answered = |steps: &[(StepName, Answer)]| {
+        let mut target = TargetState::default();
+        for (name, answer) in steps {
+            let (step, answer) = (Step::one(*name), Some(answer.clone()));
+            target.apply(&Entry::Answered { target: 0, step, answer, at: At(1) }, 1);
+        }
+        target.may_be_changed()
+    };
+    let found = (StepName::Resolve, Answer::Found(Identity::Same));
+    assert!(answered(&[]));
+    assert!(!answered(std::slice::from_ref(&found)));
+    // What was ended is not in it, or reads as what ran out.
+    assert!(answered(&[found, (StepName::ListEntitlements, Answer::Entitlements(Vec::new()))]));
 }

@@ -18,6 +18,7 @@ mod decisions;
 mod docs;
 mod full_disk;
 mod guard;
+mod handing_over;
 mod health;
 mod http;
 mod imports;

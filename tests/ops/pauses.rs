@@ -105,3 +105,20 @@ async fn a_pause_without_a_name_or_of_something_unknown_is_refused() {
     assert_eq!(post(bench.addr, "/v1/tenants/Acme/pause", &why()).await.problem(400), "bad-request");
     assert_eq!(get(bench.addr, "/v1/paused").await.json(), json!({ "paused": [] }));
 }
+
+#[tokio::test]
+async fn a_paused_system_is_not_even_tried_with_harmless_reads() {
+    let (paused, other) = (bench().await, bench().await);
+    for one in [&paused, &other] {
+        one.send(&shop_job(&id(1), "held"));
+        one.until("/v1/systems", |all| all["systems"][1]["held"] == true).await;
+    }
+    post(paused.addr, "/v1/systems/shop/pause", &why()).await;
+    let [before, there] = [&paused, &other].map(|one| *one.shop.probes.borrow());
+    // The other one's says how many it would have been.
+    other.shop.probes.subscribe().wait_for(|count| *count >= there + 50).await.unwrap();
+    let after = *paused.shop.probes.borrow();
+    assert!(after <= before + 1, "{} harmless reads of a paused system", after - before);
+    post(paused.addr, "/v1/systems/shop/resume", &json!({})).await;
+    paused.shop.probes.subscribe().wait_for(|count| *count > after).await.unwrap();
+}

@@ -37,6 +37,8 @@ pub struct TestBroker {
     pub control: Stream,
     /// Says no to every publish to the control stream.
     pub refuses_control: watch::Sender<bool>,
+    /// Says no to every publish of an event.
+    pub refuses_events: watch::Sender<bool>,
     /// Gives nothing of the control stream.
     pub keeps_control: watch::Sender<bool>,
     /// How often a job was asked for.
@@ -81,6 +83,7 @@ impl TestBroker {
         let (sender, receiver) = mpsc::unbounded_channel();
         Arc::new(TestBroker {
             control: control.clone(),
+            refuses_events: watch::Sender::new(false),
             refuses_control: watch::Sender::new(false),
             keeps_control: watch::Sender::new(false),
             asked: std::sync::atomic::AtomicUsize::new(0),
@@ -211,6 +214,7 @@ impl Broker for TestBroker {
             }
             Destination::Resume => self.deliver(publication.clone(), Via::Resume),
             Destination::Requests => self.deliver(publication.clone(), Via::Requests),
+            Destination::Event { .. } if *self.refuses_events.borrow() => return Err(PublishError::Refused),
             Destination::Control if *self.refuses_control.borrow() => return Err(PublishError::Refused),
             Destination::Control => {
                 let Publication { properties, body, .. } = publication.clone();
@@ -281,6 +285,8 @@ pub struct Shop {
     pub mended: Mutex<bool>,
     /// Our credential was refused once, by the word `held`: from then on it is refused to everybody.
     pub refuses: AtomicBool,
+    /// Harmless reads.
+    pub probes: watch::Sender<usize>,
 }
 
 impl Shop {
@@ -293,6 +299,7 @@ impl Shop {
             door: CancellationToken::new(),
             mended: Mutex::new(false),
             refuses: AtomicBool::new(false),
+            probes: watch::Sender::new(0),
         })
     }
 }
@@ -359,6 +366,7 @@ impl System for Shop {
     }
 
     async fn probe(&self) -> Result<(), Failure> {
+        self.probes.send_modify(|count| *count += 1);
         if self.refuses.load(Ordering::Relaxed) {
             return Err(failure(FailureKind::UnauthorisedOurs, Reason::SystemUnavailable));
         }

@@ -1,0 +1,85 @@
+//! What one worker must not do before others can know of it, and what it must know of others before it works.
+
+use std::sync::atomic::Ordering;
+
+use erasure_worker::broker::{Destination, Link};
+use serde_json::{Value, json};
+
+use crate::bench::{Bench, Setup, bench, bench_with, id, shop_job};
+use crate::http::{get, post};
+use crate::stand_ins::{HANGS, Stream, TestBroker};
+
+fn why() -> Value {
+    json!({ "reason": "a wrong list", "by": "operations" })
+}
+
+async fn on(control: &Stream) -> Bench {
+    bench_with(Setup { broker: TestBroker::with_control(control), ..Setup::default() }).await
+}
+
+/// Ends of jobs that the control stream tells of.
+fn ends(control: &Stream) -> usize {
+    let is_end = |message: &&(_, bytes::Bytes)| {
+        let message: Value = serde_json::from_slice(&message.1).unwrap();
+        let decision: Value = serde_json::from_str(message["decision"].as_str().unwrap()).unwrap();
+        !decision["what"]["ended"].is_null()
+    };
+    control.borrow().iter().filter(is_end).count()
+}
+
+/// Waits until the stream has grown so far.
+async fn grows(control: &Stream, so_far: impl Fn(&Stream) -> bool) {
+    let mut changes = control.subscribe();
+    let grown = async {
+        while !so_far(control) {
+            changes.changed().await.unwrap();
+        }
+    };
+    tokio::time::timeout(HANGS, grown).await.expect("the control stream does not grow so far");
+}
+
+#[tokio::test]
+async fn no_job_is_worked_on_over_a_new_link_before_the_control_stream_was_read_to_its_end() {
+    let control = Stream::new(Vec::new());
+    let (other, late) = (on(&control).await, on(&control).await);
+    // Once it has asked for a job it has read up to here.
+    late.broker.published(|publication| publication.to == Destination::Control).await;
+    while late.broker.asked.load(Ordering::SeqCst) == 0 {
+        tokio::task::yield_now().await;
+    }
+    late.broker.keeps_control.send_replace(true);
+    // One look at what comes next had begun before.
+    post(other.addr, "/v1/tenants/nobody/pause", &why()).await;
+    late.until("/v1/paused", |all| all["paused"].as_array().unwrap().len() == 1).await;
+
+    late.broker.link.send_replace(Link::Down("a network that is gone".to_owned()));
+    post(other.addr, "/v1/systems/shop/pause", &why()).await;
+    late.broker.link.send_replace(Link::Up);
+    let length = control.borrow().len();
+    late.send(&shop_job(&id(1), "ann"));
+    // It has written how far it must read.
+    grows(&control, |control| control.borrow().len() > length).await;
+    late.broker.keeps_control.send_replace(false);
+    late.until(&format!("/v1/jobs/acme/{}", id(1)), |job| job["waiting"]["reason"] == "paused").await;
+    assert_eq!(get(late.addr, "/v1/systems").await.json()["systems"][1]["calls"], 0);
+}
+
+#[tokio::test]
+async fn others_are_told_of_an_end_only_once_the_broker_has_the_final_event() {
+    let bench = bench().await;
+    let (job, path) = (shop_job(&id(1), "ann"), format!("/v1/jobs/acme/{}", id(1)));
+    post(bench.addr, "/v1/tenants/acme/pause", &why()).await;
+    bench.send(&job);
+    bench.until(&path, |job| job["waiting"]["reason"] == "paused").await;
+    post(bench.addr, "/v1/tenants/acme/resume", &json!({})).await;
+    bench.broker.refuses_events.send_replace(true);
+    // Sent again by its publisher; a copy of it lies on the broker.
+    bench.send(&job);
+    bench.until(&path, |job| job["state"] == "completed").await;
+    // What is kept for the stream goes there in the order in which it was kept.
+    post(bench.addr, "/v1/tenants/nobody/pause", &why()).await;
+    assert_eq!(ends(&bench.broker.control), 0);
+    bench.broker.refuses_events.send_replace(false);
+    bench.broker.event("completed", &id(1)).await;
+    grows(&bench.broker.control, |control| ends(control) == 1).await;
+}
