@@ -12,7 +12,8 @@ use rand::{RngExt as _, SeedableRng as _};
 
 use crate::forms::{Case, Form};
 use crate::hub::Hub;
-use crate::life::{Clock, Life, Surroundings};
+use crate::life::{Life, Surroundings};
+use crate::operators::{Desk, Operators};
 use crate::verdict::{Done, Verdict};
 
 /// How long the last job may take once nothing goes wrong any more.
@@ -53,6 +54,10 @@ pub struct Director {
     pub shelf: Vec<(usize, MemoryStore)>,
     pub done: Arc<Mutex<Done>>,
     pub verdict: Verdict,
+    /// Where operators find the workers, and what they did.
+    pub operators: Operators,
+    /// Which of all disks each worker has. One that is lost, or put back from a copy, is another one.
+    disk_of: BTreeMap<usize, u64>,
     begun: u64,
 }
 
@@ -73,8 +78,10 @@ impl Director {
                 case.body["due_at"] = due.to_string().into();
             }
         }
+        let operators = Operators::new(seed);
+        operators.share_out(&mut cases);
         let workers = [1, 1, 2, 2, 3][random.random_range(0..5)];
-        let around = Surroundings { config: Arc::new(configuration()), hub, sandbox, clock: Clock::new() };
+        let around = Surroundings::new(configuration(), hub, sandbox);
         let there = cases.iter().map(|case| (case.id.clone(), case.remains(&around.sandbox))).collect();
         let done = Done { cancelled: BTreeSet::new(), memory_lost: workers > 1, there };
         Director {
@@ -87,6 +94,8 @@ impl Director {
             shelf: Vec::new(),
             done: Arc::new(Mutex::new(done)),
             verdict: Verdict { seed, ..Verdict::default() },
+            operators,
+            disk_of: BTreeMap::new(),
             begun: 0,
         }
     }
@@ -101,7 +110,14 @@ impl Director {
         let seed = self.verdict.seed.wrapping_mul(1000).wrapping_add(self.begun * 8);
         let mut life = Life::begin(&self.around, disk, seed);
         life.worker = worker;
+        let disk = *self.disk_of.entry(worker).or_default();
+        self.operators.desks.lock().unwrap().push(Desk::of(&life, disk));
         self.lives.push(life);
+    }
+
+    /// The worker's disk is another one from now on.
+    pub fn change_disk(&mut self, worker: usize) {
+        *self.disk_of.entry(worker).or_default() += 1;
     }
 
     async fn play(mut self) -> Verdict {
@@ -122,10 +138,13 @@ impl Director {
         }
 
         let persons = tokio::spawn(persons(self.around.clone(), self.cases.clone(), Arc::clone(&self.done)));
+        let operators = self.operators.begin();
         let mut left: Vec<usize> = (1..self.cases.len()).collect();
         let disturbances = self.random.random_range(0..if self.workers > 1 { 16 } else { 9 });
         for _ in 0..disturbances {
-            for _ in 0..self.random.random_range(0..=left.len()) {
+            // Where something is paused they come one after the other, so that some of them meet it.
+            let most = if self.operators.act() { left.len().min(3) } else { left.len() };
+            for _ in 0..self.random.random_range(0..=most) {
                 let next = left.remove(0);
                 self.around.hub.publish_job(&self.cases[next].body);
                 if self.random.random_bool(0.1) {
@@ -142,16 +161,39 @@ impl Director {
         for next in left {
             self.around.hub.publish_job(&self.cases[next].body);
         }
+        for pause in self.operators.long_waits() {
+            tokio::time::sleep(pause).await;
+            self.disturb().await;
+            self.revive();
+        }
         self.calm_down().await;
         persons.abort();
+        if tokio::time::timeout(DEADLINE, operators).await.is_err() {
+            self.verdict.breaches.push("what is paused cannot be let go on".to_owned());
+        }
         self.verdict.virtual_seconds = self.around.clock.elapsed().as_secs();
         let done = self.done.lock().unwrap();
+        self.verdict.pauses(&self.around, &self.cases, &self.operators);
         self.verdict.measure(&self.around.hub, &self.around.sandbox, &self.cases, &done);
         drop(done);
+        self.tell_of_calls();
         for event in self.around.hub.events() {
             self.verdict.story.push(event.value.to_string());
         }
         self.verdict
+    }
+
+    /// Who called what, between what else happened.
+    fn tell_of_calls(&mut self) {
+        let entries = self.around.sandbox.entries(0);
+        for (entry, reached) in entries.iter().zip(self.around.reached.lock().unwrap().iter()) {
+            let at = self.around.clock.of(reached.at).as_millis();
+            let (life, operation, effect) = (reached.life, entry.operation, if entry.effect { ", done" } else { "" });
+            let subject = entry.subject.as_deref().unwrap_or_default();
+            let line = format!("{at:>9} ms  life {life} calls {operation:?} {subject}: {:?}{effect}", entry.status);
+            self.verdict.story.push(line);
+        }
+        self.verdict.story.sort();
     }
 
     /// Whatever has stopped is started again, as a service manager does.
@@ -175,6 +217,7 @@ impl Director {
         for (worker, disk) in std::mem::take(&mut self.disks) {
             self.begin(worker, disk);
         }
+        self.operators.calm.cancel();
         let until = self.around.clock.elapsed() + DEADLINE;
         let ids: Vec<String> = self.cases.iter().map(|case| case.id.clone()).collect();
         while self.around.clock.elapsed() < until {
@@ -221,7 +264,7 @@ async fn persons(around: Surroundings, cases: Vec<Case>, done: Arc<Mutex<Done>>)
                     Some(code) => around.hub.publish_job(&case.answered(Some(&code))),
                     None => {
                         done.lock().unwrap().cancelled.insert(case.id.clone());
-                        around.hub.publish_cancel(&case.id);
+                        around.hub.publish_cancel(&case.body);
                     }
                 }
             }

@@ -1,8 +1,10 @@
 //! One life of a worker, from its start to its end or its death. A dead worker's tasks wait for ever:
 //! nothing of it reaches the broker, the store or a system any more.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::task::Poll;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -39,6 +41,10 @@ impl Clock {
 
     pub fn elapsed(&self) -> Duration {
         self.began.elapsed()
+    }
+
+    pub fn of(&self, at: Instant) -> Duration {
+        at - self.began
     }
 
     pub fn jump(&self, by_ms: i64) {
@@ -82,20 +88,64 @@ impl Weather {
     }
 }
 
+/// A call that reached a stand-in.
+#[derive(Debug, Clone, Copy)]
+pub struct Reached {
+    /// Its number in the ledger.
+    pub seq: u64,
+    /// When.
+    pub at: Instant,
+    /// When the step began that it is a part of: a step may make several requests, one right after the other.
+    pub began: Instant,
+    /// Which of all lives of workers made it.
+    pub life: u64,
+}
+
 /// Calls the stand-ins, as long as the worker lives.
 struct Phone {
     sandbox: Sandbox,
+    life: u64,
+    reached: Arc<Mutex<Vec<Reached>>>,
+    /// By system and moment: when the step began that was answered then.
+    answered: Mutex<HashMap<(String, Instant), Instant>>,
     weather: Weather,
     dead: CancellationToken,
     random: Mutex<StdRng>,
 }
 
 impl Phone {
+    /// When the step began that this request is a part of, which begins now.
+    fn began(&self, system: &str) -> Instant {
+        let now = Instant::now();
+        self.answered.lock().unwrap().get(&(system.to_owned(), now)).copied().unwrap_or(now)
+    }
+
     async fn travel(&self) {
         let pause = Duration::from_millis(self.random.lock().unwrap().random_range(0..6));
         tokio::time::sleep(pause).await;
         if self.dead.is_cancelled() {
             std::future::pending::<()>().await;
+        }
+    }
+
+    /// Hands the request to the stand-in. It is in the ledger by the first poll.
+    async fn hand_over(
+        &self,
+        request: http::Request<reqwest::Body>,
+        began: Instant,
+    ) -> Option<axum::response::Response> {
+        let mut answer = std::pin::pin!(self.sandbox.carry(request.map(axum::body::Body::new)));
+        let first = std::future::poll_fn(|context| Poll::Ready(answer.as_mut().poll(context))).await;
+        {
+            let mut reached = self.reached.lock().unwrap();
+            let before = reached.last().map_or(0, |last| last.seq);
+            let (at, life) = (Instant::now(), self.life);
+            let new = self.sandbox.entries(before);
+            reached.extend(new.iter().map(|entry| Reached { seq: entry.seq, at, began, life }));
+        }
+        match first {
+            Poll::Ready(answer) => answer,
+            Poll::Pending => answer.await,
         }
     }
 }
@@ -110,12 +160,14 @@ impl Carry for Phone {
     }
 
     async fn carry(&self, request: http::Request<reqwest::Body>) -> Option<http::Response<Bytes>> {
+        let system = request.uri().path().trim_start_matches('/').split('/').next().unwrap_or_default().to_owned();
+        let began = self.began(&system);
         self.travel().await;
         match self.weather.over(request.uri().path()) {
             None => {}
             Some(Away::Unreachable(_) | Away::Cut) => return None,
             Some(Away::CutAfter) => {
-                self.sandbox.carry(request.map(axum::body::Body::new)).await;
+                self.hand_over(request, began).await;
                 return None;
             }
             Some(Away::Silence) => std::future::pending().await,
@@ -127,8 +179,9 @@ impl Carry for Phone {
                 return response.body(Bytes::from_static(body.as_bytes())).ok();
             }
         }
-        let answer = self.sandbox.carry(request.map(axum::body::Body::new)).await;
+        let answer = self.hand_over(request, began).await;
         self.travel().await;
+        self.answered.lock().unwrap().insert((system, Instant::now()), began);
         let (head, body) = answer?.into_parts();
         let body = axum::body::to_bytes(body, usize::MAX).await.ok()?;
         Some(http::Response::from_parts(head, body))
@@ -180,6 +233,14 @@ pub struct Surroundings {
     pub hub: Hub,
     pub sandbox: Sandbox,
     pub clock: Clock,
+    /// Who made each call, and when.
+    pub reached: Arc<Mutex<Vec<Reached>>>,
+}
+
+impl Surroundings {
+    pub fn new(config: Config, hub: Hub, sandbox: Sandbox) -> Surroundings {
+        Surroundings { config: Arc::new(config), hub, sandbox, clock: Clock::new(), reached: Arc::default() }
+    }
 }
 
 /// A worker that lives.
@@ -189,8 +250,8 @@ pub struct Life {
     pub link: Arc<Wire>,
     pub engine: Arc<Engine>,
     store: Arc<MemoryStore>,
-    dead: CancellationToken,
-    work: JoinHandle<()>,
+    pub dead: CancellationToken,
+    pub work: JoinHandle<()>,
 }
 
 impl Life {
@@ -206,15 +267,18 @@ impl Life {
         store.hold();
         let written = Arc::new(Notify::new());
         let keyring = Arc::new(app::keyring(&around.config).unwrap());
+        let link = around.hub.connect(around.config.worker.concurrency as usize);
         let phone = Phone {
             sandbox: around.sandbox.clone(),
+            life: link.life,
+            reached: Arc::clone(&around.reached),
+            answered: Mutex::default(),
             weather,
             dead: dead.clone(),
             random: Mutex::new(StdRng::seed_from_u64(seed ^ 1)),
         };
         let wire = erasure_worker::systems::http::Wire::InProcess(Arc::new(phone));
         let systems = app::systems_over(&wire, &around.config, &keyring).unwrap();
-        let link = around.hub.connect(around.config.worker.concurrency as usize);
         let clock = around.clock.clone();
         let chance = Mutex::new(StdRng::seed_from_u64(seed ^ 2));
         let engine = Engine::new(Parts {

@@ -1,8 +1,8 @@
 //! Whole lives of workers in virtual time: the real engine and the real clients on a broker, a store
 //! and systems that go wrong as one seed says.
 //!
-//! `cargo test --test simulation -- --seeds 5000` for a long run, `-- --seed 17` for one again
-//! (with `ERASURE_LOG=debug` its log).
+//! `cargo test --test simulation -- --seeds 5000` for a long run, `-- lives --seeds 40` for the seeds
+//! alone, `-- --seed 17` for one again (with `ERASURE_LOG=debug` its log).
 
 // A seed that goes wrong stops the run at once; clippy knows that of test functions only.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)]
@@ -13,9 +13,11 @@ mod director;
 mod forms;
 mod hub;
 mod life;
+mod operators;
 mod outage;
 mod pace;
 mod parking;
+mod pauses;
 mod trouble;
 mod verdict;
 
@@ -48,9 +50,11 @@ fn main() -> ExitCode {
         outage::judge(arguments.iter().any(|argument| argument == "every"));
         return ExitCode::SUCCESS;
     }
-    parking::judge();
-    pace::judge();
-    outage::judge(false);
+    if !arguments.iter().any(|argument| argument == "lives") {
+        parking::judge();
+        pace::judge();
+        outage::judge(false);
+    }
     let seeds = number("--seeds").unwrap_or(SEEDS);
     let verdicts = side_by_side(seeds);
     // The same seed again is the same run, call for call: a failing one can be looked into.
@@ -86,19 +90,27 @@ fn report(verdicts: &[Verdict], seeds: u64) -> ExitCode {
     let sum = |of: fn(&Verdict) -> u64| verdicts.iter().map(of).sum::<u64>();
     println!(
         "simulation: {seeds} seeds, {} jobs, {} calls, {} kills, {} stores lost, {} old copies put back, {} handovers, \
-         {} cuts, {} full disks, {} clock jumps, {} copies parked, {} days of virtual time",
+         {} pauses ({} at one worker alone at first) that {} jobs waited for, {} cuts, {} full disks, {} clock jumps, {} copies parked, {} days of virtual time",
         sum(|v| v.jobs),
         sum(|v| v.calls),
         sum(|v| v.kills),
         sum(|v| v.stores_lost),
         sum(|v| v.put_back),
         sum(|v| v.handovers),
+        sum(|v| v.pauses),
+        sum(|v| v.pauses_here_only),
+        sum(|v| v.paused_jobs),
         sum(|v| v.cuts),
         sum(|v| v.full_disks),
         sum(|v| v.clock_jumps),
         sum(|v| v.parked),
         sum(|v| v.virtual_seconds) / 86_400,
     );
+    if seeds >= 100 {
+        // Else there was nothing that could have been broken.
+        let pauses = [sum(|v| v.pauses), sum(|v| v.pauses_here_only), sum(|v| v.paused_jobs)];
+        assert!(pauses.iter().all(|count| *count > 0), "nothing met a pause: {pauses:?}");
+    }
     let outcomes = verdicts.iter().flat_map(|verdict| &verdict.outcomes);
     let mut counts = std::collections::BTreeMap::<&str, u64>::new();
     outcomes.for_each(|outcome| *counts.entry(outcome).or_default() += 1);

@@ -20,7 +20,7 @@ use tokio::time::Instant;
 use crate::director::configuration;
 use crate::forms::{Case, Form};
 use crate::hub::Hub;
-use crate::life::{Away, Clock, Life, Surroundings, Weather};
+use crate::life::{Away, Life, Surroundings, Weather};
 
 const PAGE: &str =
     "<!DOCTYPE html>\n<html><head><title>Maintenance</title></head><body><h1>We are back soon</h1></body></html>";
@@ -191,7 +191,7 @@ fn surroundings(reads_back: bool) -> Surroundings {
         system.common.timeout = Duration::from_secs(30);
         system.common.max_in_flight = 8;
     }
-    Surroundings { config: Arc::new(config), hub: Hub::new(7), sandbox: Sandbox::default(), clock: Clock::new() }
+    Surroundings::new(config, Hub::new(7), Sandbox::default())
 }
 
 fn publish(around: &Surroundings, form: Form, count: u64) -> Vec<Case> {

@@ -3,7 +3,6 @@
 //! The rule it keeps: the end of a system's trouble is noticed soon, whoever waits for it is looked at
 //! seldom, and other systems' jobs notice nothing.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use erasure_worker::sandbox::{Action, FaultRule, Operation, Sandbox};
@@ -13,7 +12,7 @@ use tokio::time::Instant;
 use crate::director::configuration;
 use crate::forms::{Case, Form};
 use crate::hub::Hub;
-use crate::life::{Clock, Life, Surroundings};
+use crate::life::{Life, Surroundings};
 
 /// Calls that a job of ours makes of the system.
 const CALLS: u32 = 12;
@@ -41,7 +40,7 @@ fn surroundings(limit: Option<u32>) -> Surroundings {
     config.retry.max_attempts = 8;
     let system = &mut config.systems.get_mut("vitalsource").unwrap().common;
     (system.requests_per_minute, system.max_in_flight) = (limit, SLOTS);
-    Surroundings { config: Arc::new(config), hub: Hub::new(7), sandbox: Sandbox::default(), clock: Clock::new() }
+    Surroundings::new(config, Hub::new(7), Sandbox::default())
 }
 
 /// From now on each call of the system meets this.

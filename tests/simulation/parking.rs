@@ -3,7 +3,6 @@
 //! The rule it keeps: what a system takes is used to the full, and whoever waits for it is looked at
 //! no more often than its turn comes nearer.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use erasure_worker::sandbox::Sandbox;
@@ -12,7 +11,7 @@ use erasure_worker::store::MemoryStore;
 use crate::director::configuration;
 use crate::forms::{Case, Form};
 use crate::hub::Hub;
-use crate::life::{Clock, Life, Surroundings};
+use crate::life::{Life, Surroundings};
 
 /// Jobs for one system, several times more than it takes in an hour.
 const JOBS: u32 = 3_800;
@@ -35,8 +34,7 @@ async fn measure() {
     let vitalsource = config.systems.get_mut("vitalsource").unwrap();
     vitalsource.common.requests_per_minute = Some(LIMIT);
     let hub = Hub::new(7);
-    let around =
-        Surroundings { config: Arc::new(config), hub: hub.clone(), sandbox: Sandbox::default(), clock: Clock::new() };
+    let around = Surroundings::new(config, hub.clone(), Sandbox::default());
     for number in 0..JOBS {
         hub.publish_job(&Case::new(&around.sandbox, Form::VitalSource, number.into()).body);
     }

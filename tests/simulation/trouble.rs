@@ -26,7 +26,10 @@ impl Director {
                 self.verdict.cuts += 1;
                 self.tell("cut off");
                 let link = Arc::clone(&self.lives[place].link);
-                tokio::spawn(async move { link.cut(pause).await });
+                // Where there are others, long enough that they have the jobs, and decisions are made.
+                let is_long = self.workers > 1 && self.random.random_bool(0.5);
+                let away = if is_long { pause * 60 } else { pause };
+                tokio::spawn(async move { link.cut(away).await });
             }
             4 => {
                 self.verdict.full_disks += 1;
@@ -64,7 +67,7 @@ impl Director {
                 let case = &self.cases[self.random.random_range(1..self.cases.len())];
                 let id = case.id.clone();
                 self.done.lock().unwrap().cancelled.insert(id.clone());
-                self.around.hub.publish_cancel(&id);
+                self.around.hub.publish_cancel(&case.body);
                 self.tell(&format!("{id} is cancelled"));
             }
             10 => self.put_back(place, pause).await,
@@ -118,6 +121,7 @@ impl Director {
         tokio::time::sleep(pause).await;
         if loses_disk {
             self.verdict.stores_lost += 1;
+            self.change_disk(worker);
             self.done.lock().unwrap().memory_lost = true;
         }
         self.begin(worker, if loses_disk { MemoryStore::new() } else { disk });
@@ -133,6 +137,7 @@ impl Director {
         self.tell("killed, and an old copy of its disk put back");
         self.done.lock().unwrap().memory_lost = true;
         let (_, disk) = self.shelf.remove(copy);
+        self.change_disk(worker);
         drop(self.lives.remove(place).kill());
         tokio::time::sleep(pause).await;
         self.begin(worker, disk);

@@ -23,6 +23,12 @@ pub struct Verdict {
     pub stores_lost: u64,
     pub put_back: u64,
     pub handovers: u64,
+    /// Pauses that an operator was told of.
+    pub pauses: u64,
+    /// Of these, those that the broker did not have by then.
+    pub pauses_here_only: u64,
+    /// Jobs that waited for the end of one.
+    pub paused_jobs: u64,
     pub parked: u64,
     pub cuts: u64,
     pub full_disks: u64,

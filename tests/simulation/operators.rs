@@ -1,0 +1,205 @@
+//! Operators, who pause tenants and systems and let them go on, at whichever worker answers.
+//!
+//! The rule it keeps: nothing that goes wrong is known to them. They ask a worker that is there; where it
+//! gives no answer they ask another one, and at the end they end whatever a worker still shows as paused.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use erasure_worker::engine::Engine;
+use erasure_worker::engine::decisions::Told;
+use erasure_worker::engine::pauses::Subject;
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
+use tokio::task::{AbortHandle, JoinHandle};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::forms::Case;
+use crate::life::Life;
+
+/// Longer than a worker takes to answer.
+const PATIENCE: Duration = Duration::from_secs(60);
+const TENANTS: [&str; 2] = ["acme", "birch"];
+const SYSTEMS: [&str; 5] = ["cleeng", "loyalty", "codes", "easycms", "vitalsource"];
+
+/// A worker as operators reach it.
+#[derive(Clone)]
+pub struct Desk {
+    pub life: u64,
+    pub worker: usize,
+    /// Which disk of the worker's.
+    pub disk: u64,
+    pub engine: Arc<Engine>,
+    dead: CancellationToken,
+    work: AbortHandle,
+}
+
+impl Desk {
+    pub fn of(life: &Life, disk: u64) -> Desk {
+        Desk {
+            life: life.link.life,
+            worker: life.worker,
+            disk,
+            engine: Arc::clone(&life.engine),
+            dead: life.dead.clone(),
+            work: life.work.abort_handle(),
+        }
+    }
+
+    pub fn answers(&self) -> bool {
+        !self.dead.is_cancelled() && !self.work.is_finished()
+    }
+
+    /// What it answers; `None` where it ends before it does.
+    async fn asked<T>(&self, question: impl Future<Output = T>) -> Option<T> {
+        let answer = self.dead.run_until_cancelled(tokio::time::timeout(PATIENCE, question)).await;
+        answer.and_then(Result::ok)
+    }
+}
+
+/// A pause as an operator was told of it.
+pub struct Given {
+    /// Who: a name of its own for each.
+    pub by: String,
+    pub subject: Subject,
+    /// The worker that was asked, and its disk.
+    pub worker: (usize, u64),
+    /// When the answer came.
+    pub at: Instant,
+    pub told: Told,
+}
+
+/// Where they find the workers, and what they did.
+#[derive(Clone)]
+pub struct Operators {
+    pub desks: Arc<Mutex<Vec<Desk>>>,
+    pub given: Arc<Mutex<Vec<Given>>>,
+    /// Nothing goes wrong any more: everything is to go on.
+    pub calm: CancellationToken,
+    /// The draws of the operators change nothing in those of the rest.
+    seed: u64,
+}
+
+impl Operators {
+    pub fn new(seed: u64) -> Operators {
+        Operators { desks: Arc::default(), given: Arc::default(), calm: CancellationToken::new(), seed }
+    }
+
+    fn random(&self, whose: u64) -> StdRng {
+        StdRng::seed_from_u64(self.seed.rotate_left(32) ^ whose)
+    }
+
+    /// In every other run there are operators who act.
+    pub fn act(&self) -> bool {
+        self.random(0).random_bool(0.5)
+    }
+
+    /// Where tenants are paused there are two.
+    pub fn share_out(&self, cases: &mut [Case]) {
+        let mut random = self.random(1);
+        if self.act() {
+            cases.iter_mut().for_each(|case| case.body["tenant"] = TENANTS[random.random_range(0..2)].into());
+        }
+    }
+
+    /// How long pauses are let stand at the end while workers still come and go.
+    pub fn long_waits(&self) -> Vec<Duration> {
+        let mut random = self.random(2);
+        let count = if self.act() { random.random_range(0..5) } else { 0 };
+        (0..count).map(|_| Duration::from_millis(random.random_range(0..300_000))).collect()
+    }
+
+    /// They act until everything is to go on, then end what is paused.
+    pub fn begin(&self) -> JoinHandle<()> {
+        let operators = self.clone();
+        tokio::spawn(async move {
+            if !operators.act() {
+                return;
+            }
+            let acting = tokio::task::JoinSet::from_iter((0..2).map(|whose| {
+                let operators = operators.clone();
+                async move { operators.pause_and_resume(whose).await }
+            }));
+            acting.join_all().await;
+            operators.end_all().await;
+        })
+    }
+
+    fn pick(&self, random: &mut StdRng) -> Option<Desk> {
+        let mut desks = self.desks.lock().unwrap().clone();
+        desks.retain(Desk::answers);
+        (!desks.is_empty()).then(|| desks.swap_remove(random.random_range(0..desks.len())))
+    }
+
+    /// Waits; `false` once everything is to go on.
+    async fn rest(&self, time: Duration) -> bool {
+        self.calm.run_until_cancelled(tokio::time::sleep(time)).await.is_some()
+    }
+
+    async fn pause_and_resume(&self, whose: u64) {
+        let mut random = self.random(100 + whose);
+        let longest = [20_000, 60_000, 600_000];
+        for number in 0..random.random_range(1..6) {
+            // The first one before most of the jobs.
+            let most = if number == 0 { 2_000 } else { longest[random.random_range(0..2)] };
+            if !self.rest(Duration::from_millis(random.random_range(0..most))).await {
+                return;
+            }
+            let subject = match random.random_bool(0.4) {
+                true => Subject::Tenant(TENANTS[random.random_range(0..2)].to_owned()),
+                false => Subject::System(SYSTEMS[random.random_range(0..SYSTEMS.len())].to_owned()),
+            };
+            self.pause(&subject, &format!("operator-{whose}-{number}"), &mut random).await;
+            let most = longest[random.random_range(0..3)];
+            self.rest(Duration::from_millis(random.random_range(0..most))).await;
+            self.resume(&subject, &mut random).await;
+        }
+    }
+
+    async fn pause(&self, subject: &Subject, name: &str, random: &mut StdRng) {
+        for attempt in 0..5 {
+            if let Some(desk) = self.pick(random) {
+                // A name for each attempt: one without an answer may have been taken.
+                let by = format!("{name}-{attempt}");
+                let question = desk.engine.pause_for_operator(subject, by.clone(), "a wrong list".to_owned());
+                if let Some(Ok(told)) = desk.asked(question).await {
+                    let (worker, at) = ((desk.worker, desk.disk), Instant::now());
+                    self.given.lock().unwrap().push(Given { by, subject: subject.clone(), worker, at, told });
+                    return;
+                }
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    }
+
+    async fn resume(&self, subject: &Subject, random: &mut StdRng) {
+        loop {
+            if let Some(desk) = self.pick(random)
+                && let Some(Ok(_)) = desk.asked(desk.engine.resume_for_operator(subject, "operations")).await
+            {
+                return;
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    }
+
+    /// Ends every pause that a worker shows, until none does any more: one that was kept by a worker that was
+    /// down is published when it is back.
+    async fn end_all(&self) {
+        let mut random = self.random(3);
+        let mut looks = 0;
+        while looks < 2 {
+            let desks = self.desks.lock().unwrap().clone();
+            let there = || desks.iter().filter(|desk| desk.answers());
+            let shown: BTreeSet<_> = there().flat_map(|desk| desk.engine.pauses().all().into_keys()).collect();
+            for subject in &shown {
+                self.resume(subject, &mut random).await;
+            }
+            let is_over = shown.is_empty() && there().all(|desk| desk.engine.decisions_untold().unwrap() == 0);
+            looks = if is_over { looks + 1 } else { 0 };
+            tokio::time::sleep(Duration::from_secs(60)).await;
+        }
+    }
+}
