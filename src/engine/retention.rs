@@ -209,7 +209,8 @@ impl Engine {
     /// Watches over a system while the worker works, see [`Gate::watch`]. One that an operator has paused is
     /// left alone: the harmless reads are calls as well.
     pub(crate) async fn probe_loop(self: Arc<Self>, gate: Arc<Gate>) {
-        let system = gate.system().name();
+        let client = gate.system();
+        let system = client.name();
         let watches = async {
             loop {
                 self.pauses.until_system(system, false).await;
