@@ -209,8 +209,7 @@ impl Engine {
     /// Watches over a system while the worker works, see [`Gate::watch`]. One that an operator has paused is
     /// left alone: the harmless reads are calls as well.
     pub(crate) async fn probe_loop(self: Arc<Self>, gate: Arc<Gate>) {
-        let client = gate.system();
-        let system = client.name();
+        let system = gate.name();
         let watches = async {
             loop {
                 self.pauses.until_system(system, false).await;
