@@ -243,7 +243,10 @@ impl<'a> Checker<'a> {
             // A final event may come twice; its bytes are the same.
             Some(link) if link.sha256 == sha256 => {}
             Some(link) => {
-                let detail = format!("two receipts have number {number}; the other one is at {}", link.place);
+                let detail = format!(
+                    "two receipts have number {number}, as where a state folder was put back from a copy; the other one is at {}",
+                    link.place
+                );
                 self.faults.push(at(FaultKind::Forked, detail));
             }
             None => {

@@ -145,6 +145,16 @@ async fn links_that_the_worker_itself_would_have_moved_or_replaced_are_named_wit
     let other = signed_anew(&keyring, &receipts[4], |said| said["run"] = 9.into());
     let report = rig.verify_texts(&[receipts.join("\n"), other], &[]).await;
     assert_eq!(faults(&report), named(&[("forked", 5)]));
+    // Both branches go on, each of them whole; every number from the fork on is named, and why.
+    let fourth = signed_anew(&keyring, &receipts[3], |said| said["run"] = 9.into());
+    let previous = hex::encode(<sha2::Sha256 as sha2::Digest>::digest(&fourth));
+    let fifth = signed_anew(&keyring, &receipts[4], |said| said["previous"] = previous.as_str().into());
+    let branch = [&receipts[..3], &[fourth, fifth]].concat();
+    let whole = rig.verify_texts(&[branch.join("\n")], &[]).await;
+    assert_eq!(faults(&whole), named(&[]));
+    let report = rig.verify_texts(&[receipts.join("\n"), branch.join("\n")], &[]).await;
+    assert_eq!(faults(&report), named(&[("forked", 4), ("forked", 5)]));
+    assert!(report.to_string().contains("as where a state folder was put back from a copy"), "{report}");
     // A chain that begins in the middle of nowhere.
     let beheaded =
         at(0, signed_anew(&keyring, &receipts[0], |said| drop(said.as_object_mut().unwrap().remove("started"))));
