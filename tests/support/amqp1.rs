@@ -114,8 +114,13 @@ impl Client {
         let begun = client.expect(0x11);
         // Behind the list's head: their channel, then the number of their first delivery.
         let fields = if begun[0] == 0xc0 { &begun[3..] } else { &begun[9..] };
-        assert_eq!((fields[0], fields[3]), (0x60, 0x70), "{begun:x?}");
-        client.first = u32::from_be_bytes(fields[4..8].try_into().unwrap());
+        assert_eq!(fields[0], 0x60, "{begun:x?}");
+        // A number is written as short as it can be.
+        client.first = match fields[3] {
+            0x43 => 0,
+            0x52 => u32::from(fields[4]),
+            _ => u32::from_be_bytes(fields[4..8].try_into().unwrap()),
+        };
         client
     }
 
