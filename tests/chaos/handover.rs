@@ -136,7 +136,7 @@ async fn a_standby_takes_over_from_a_worker_that_is_killed_without_its_disk() {
 }
 
 /// The worker process has parked so many copies.
-async fn parks(worker: &Worker, times: usize) {
+pub async fn parks(worker: &Worker, times: usize) {
     let is_so = |line: &&str| {
         let line: Value = serde_json::from_str(line).unwrap_or_default();
         line["message"] == "job parked"

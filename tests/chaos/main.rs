@@ -32,3 +32,4 @@ mod stop;
 mod store_trouble;
 mod sync;
 mod traces;
+mod turns;

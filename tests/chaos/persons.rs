@@ -87,7 +87,7 @@ fn mailbox(sandbox: &Sandbox, case: &Case) -> Option<String> {
 }
 
 /// Gives everybody what they are asked for, once for each question. Never ends by itself.
-async fn answer_everybody(rig: &Rig, cases: &[Case]) {
+pub async fn answer_everybody(rig: &Rig, cases: &[Case]) {
     let mut answered = BTreeSet::new();
     loop {
         let is_open = |event: &Value| is_question(event) && !answered.contains(event["id"].as_str().unwrap());
