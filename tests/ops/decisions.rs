@@ -134,6 +134,8 @@ async fn prepare(kind: Kind, bench: &Bench) -> Option<Publication> {
         Kind::ReleaseSystem => {
             bench.send(&kind.job());
             bench.until("/v1/systems", |all| all["systems"][SHOP]["held"] == true).await;
+            // Once it waits it makes no further look at the system, which would hold it again.
+            bench.until(&path, |job| job["waiting"]["reason"] == "held").await;
             return None;
         }
         Kind::Discard => {
