@@ -375,11 +375,6 @@ pub trait Broker: Send + Sync + 'static {
         Tallies::default()
     }
 
-    /// True where this link surely is the one that is served: nobody else consumes the jobs.
-    async fn is_alone(&self) -> bool {
-        false
-    }
-
     /// The link's state, for readiness.
     fn link(&self) -> watch::Receiver<Link>;
 

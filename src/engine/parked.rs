@@ -328,11 +328,9 @@ impl Engine {
         }
     }
 
-    /// Compares what was parked with what lies on the broker.
+    /// Compares what was parked with what lies on the broker. Before the first delivery on a link this worker
+    /// may be one that stands by: the copies may be another's by now.
     pub(crate) async fn look_for_parked(&self) -> Result<(), JournalError> {
-        if self.broker.is_alone().await {
-            self.parked.state().activate(Instant::now());
-        }
         if self.parked.state().active_since.is_none() {
             return Ok(());
         }

@@ -349,11 +349,6 @@ impl Broker for AmqpBroker {
         Some(u64::from(self.state_of(queue).await?.message_count()))
     }
 
-    async fn is_alone(&self) -> bool {
-        let consumes = self.shared.config.consume && *self.shared.consuming.borrow();
-        consumes && self.state_of("jobs").await.is_some_and(|state| state.consumer_count() == 1)
-    }
-
     fn ailments(&self) -> Vec<Ailment> {
         let control = self.shared.control.why_down();
         let control =
