@@ -48,6 +48,9 @@ impl Renew for Renewing {
                 return Err(format!("{key} is read at the start alone"));
             }
         }
+        if self.engine.is_paused(name) {
+            return Err("an operator has paused the system, which is not read meanwhile".to_owned());
+        }
         let client = clients::renewed(&system, &self.keyring, &self.imports).map_err(|error| format!("{error:#}"))?;
         self.engine.renew_credential(name, client).await.map_err(|failure| failure.to_string())?;
         self.systems.insert(name.to_owned(), system);
@@ -125,7 +128,7 @@ impl SecretFiles {
                 Err(why) => tracing::warn!(
                     system,
                     why,
-                    "the file of a credential has changed, and what it says is not accepted: the former one is used"
+                    "the file of a credential has changed, and what it says is not used yet: the former one is"
                 ),
             }
         }
