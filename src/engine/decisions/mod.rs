@@ -348,11 +348,13 @@ impl Engine {
         }
         let mark = self.decided("", "", What::Mark);
         let taken = self.decisions.wait_for(mark.id);
+        let not_written = Mutex::new("nothing has answered yet".to_owned());
+        let say = |why: &str| why.clone_into(&mut not_written.lock().unwrap_or_else(PoisonError::into_inner));
         let publish = async {
             loop {
                 match self.publish_decision(&mark).await {
-                    Ok(()) => return,
-                    Err(error) => tracing::debug!(%error, "the control stream cannot be written yet"),
+                    Ok(()) => return say("it is written, but not read to its end"),
+                    Err(error) => say(&error.to_string()),
                 }
                 tokio::time::sleep(AGAIN).await;
             }
@@ -371,9 +373,15 @@ impl Engine {
             biased;
             () = self.draining.cancelled() => {}
             () = caught_up => tracing::debug!("the control stream was read to its end"),
-            () = given_up => tracing::error!(
-                "the control stream could not be written or read to its end; decisions made at other workers may not be known here. Look at the broker's permissions (write erasure.control, read erasure.control.log)"
-            ),
+            () = given_up => {
+                let why = not_written.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                tracing::error!(
+                    why,
+                    "the control stream could not be written or read to its end; decisions made at other workers may \
+                     not be known here. Where the broker refuses it, look at the permissions (write erasure.control, \
+                     read erasure.control.log)"
+                );
+            }
         }
         self.decisions.forget(mark.id);
     }
