@@ -309,6 +309,8 @@ fn every_bad_value_is_a_fault_of_its_key() {
         (section("max_in_flight = 0"), "systems.shop.max_in_flight: must lie between"),
         (section("requests_per_minute = 0"), "systems.shop.requests_per_minute: must lie between"),
         (section("delete_path = \"/a?b=1\""), "systems.shop.delete_path: expected a path"),
+        (section("probe_email = \"ann\""), "systems.shop.probe_email: expected exactly one e-mail address"),
+        (section("probe_email = \"mailto:ann@example.com\""), "systems.shop.probe_email: stands in quotes"),
         (section("identity_check = \"no\""), "systems.shop.identity_check: expected one of"),
         (SMALL.split("[systems").next().unwrap().to_owned(), "systems: at least one system is needed"),
     ];

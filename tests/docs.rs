@@ -20,6 +20,8 @@ mod dates;
 mod deploy;
 #[path = "docs/guide.rs"]
 mod guide;
+#[path = "docs/identifiers.rs"]
+mod identifiers;
 #[path = "docs/layers.rs"]
 mod layers;
 #[path = "docs/mutations.rs"]

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 use toml::{Table, Value};
 
 use super::fault::Fault;
@@ -16,6 +16,7 @@ use super::listing::{Entry, Origin};
 use super::setting::{Given, Setting};
 use super::surroundings::Surroundings;
 use super::{Environment, secret};
+use crate::job::identifier::Flaw;
 
 /// What all cursors over one configuration share.
 pub(super) struct Loading<'a> {
@@ -183,6 +184,16 @@ impl<'a> Cursor<'a> {
                 None
             }
         }
+    }
+
+    /// As [`Cursor::secret`], of a person who is always there: a text that nobody can be called is a fault.
+    pub fn person(&mut self, key: &str, flaw: fn(&str) -> Option<Flaw>) -> Option<SecretString> {
+        let person = self.secret(key)?;
+        if let Some(flaw) = flaw(person.expose_secret()) {
+            self.fault(key, flaw.as_str());
+            return None;
+        }
+        Some(person)
     }
 
     /// The file that a secret was read from.

@@ -16,6 +16,7 @@ use super::systems::{
     SystemKind, Termination, VitalSource, ZetaLoyalty,
 };
 use super::{Choice, Environment, Origin, tenants};
+use crate::job::identifier;
 
 /// Well-known production hosts; a leading dot stands for the name and everything below it.
 const PRODUCTION_HOSTS: [&str; 6] = [
@@ -124,7 +125,7 @@ fn cleeng(at: &mut Cursor<'_>) -> Option<Cleeng> {
     let mediastore_url = url(at, "mediastore_url");
     let publisher_token = at.required_secret("publisher_token");
     let termination = at.or("termination", Termination::JsonRpc);
-    let probe_customer_id = at.secret("probe_customer_id");
+    let probe_customer_id = at.person("probe_customer_id", identifier::flaw);
     Some(Cleeng {
         core_url: core_url?,
         rpc_url: rpc_url?,
@@ -142,7 +143,7 @@ fn zeta_loyalty(at: &mut Cursor<'_>) -> Option<ZetaLoyalty> {
     let otp_field = at.or("otp_field", "code".to_owned());
     let otp_validity = at.or_within("otp_validity", Duration::from_secs(300), POSITIVE);
     let preserved = at.or("preserved", Vec::new());
-    let probe_member_id = at.secret("probe_member_id");
+    let probe_member_id = at.person("probe_member_id", identifier::flaw);
     let has_import = at.has("import");
     let section = at.section("import");
     let import = if has_import { import(section) } else { None };
@@ -178,7 +179,7 @@ fn easycms(at: &mut Cursor<'_>) -> Option<EasyCms> {
     let username = at.required("username");
     let password = at.required_secret("password");
     let account = at.required("account");
-    let probe_email = at.secret("probe_email");
+    let probe_email = at.person("probe_email", identifier::email_flaw);
     Some(EasyCms {
         base_url: base_url?,
         delete_path,
@@ -201,7 +202,7 @@ fn vitalsource(at: &mut Cursor<'_>) -> Option<VitalSource> {
     let abandon_url = if at.is_blank("abandon_url") { None } else { optional_url(at, "abandon_url") };
     let is_production = at.loading.environment.get() == Some(Environment::Production);
     let abandon_private = at.or("abandon_private", !is_production);
-    let probe_user = at.secret("probe_user");
+    let probe_user = at.person("probe_user", identifier::flaw);
     Some(VitalSource {
         base_url: base_url?,
         api_key: api_key?,

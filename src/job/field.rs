@@ -5,14 +5,12 @@
 use jiff::Timestamp;
 use jiff::fmt::temporal::Pieces;
 use jiff::tz::Offset;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 use uuid::Uuid;
 
 use super::cursor::{Invalid, Object};
+use super::identifier::{self, Flaw};
 
-/// The longest identifier in bytes.
-pub(super) const MAX_IDENTIFIER: usize = 256;
-const MAX_EMAIL: usize = 320;
 /// The longest token or password in bytes.
 pub(super) const MAX_PROOF: usize = 8 * 1024;
 
@@ -21,26 +19,41 @@ pub(super) fn need<T>(value: Option<T>, object: &Object<'_>, name: &str) -> Resu
     value.ok_or_else(|| object.missing(name))
 }
 
-/// An identifier: 1 to 256 bytes without control characters.
+/// An identifier of a person, of a form that one can have.
 pub(super) fn identifier(object: &mut Object<'_>, name: &'static str) -> Result<Option<SecretString>, Invalid> {
-    let Some(text) = object.text(name)? else { return Ok(None) };
-    if text.trim().is_empty() || text.len() > MAX_IDENTIFIER || text.chars().any(char::is_control) {
-        let expected = format!("expected 1 to {MAX_IDENTIFIER} bytes of text without control characters");
-        return Err(Invalid::at(object.path_of(name), expected));
-    }
-    Ok(Some(text.into()))
+    whose(object, name, identifier::flaw)
 }
 
-/// An e-mail address, by its shape alone.
+/// One e-mail address, of a form that a person can have.
 pub(super) fn email(object: &mut Object<'_>, name: &'static str) -> Result<Option<SecretString>, Invalid> {
-    let Some(text) = object.text(name)? else { return Ok(None) };
-    let shaped = text.len() <= MAX_EMAIL
-        && !text.chars().any(|c| c.is_control() || c.is_whitespace())
-        && text.split_once('@').is_some_and(|(local, domain)| !local.is_empty() && !domain.is_empty());
-    if !shaped {
-        return Err(Invalid::at(object.path_of(name), "expected an e-mail address"));
+    whose(object, name, identifier::email_flaw)
+}
+
+/// A customer's number: 1 to 20 digits, of which one is not 0.
+pub(super) fn customer_id(object: &mut Object<'_>, name: &'static str) -> Result<Option<SecretString>, Invalid> {
+    let Some(number) = whose(object, name, identifier::flaw)? else { return Ok(None) };
+    if !is_customer_id(number.expose_secret()) {
+        return Err(Invalid::at(object.path_of(name), "expected a string of 1 to 20 digits, not all of them 0"));
     }
-    Ok(Some(text.into()))
+    Ok(Some(number))
+}
+
+/// True for a number that a customer may have: 0 is what stands where there is none.
+pub(super) fn is_customer_id(digits: &str) -> bool {
+    let is_number = digits.len() <= 20 && digits.bytes().all(|byte| byte.is_ascii_digit());
+    is_number && digits.bytes().any(|byte| byte != b'0')
+}
+
+fn whose(
+    object: &mut Object<'_>,
+    name: &'static str,
+    flaw: fn(&str) -> Option<Flaw>,
+) -> Result<Option<SecretString>, Invalid> {
+    let Some(text) = object.text(name)? else { return Ok(None) };
+    match flaw(text) {
+        Some(flaw) => Err(Invalid::at(object.path_of(name), flaw.as_str())),
+        None => Ok(Some(text.into())),
+    }
 }
 
 /// A proof or salt: 1 to `max` bytes.

@@ -11,6 +11,7 @@ pub mod due;
 pub mod event;
 mod field;
 pub mod flow;
+pub mod identifier;
 pub mod journal;
 pub mod lasting;
 pub mod model;

@@ -15,9 +15,10 @@ use super::draft::Draft;
 use super::due::Term;
 pub use super::field::is_name;
 use super::field::{
-    MAX_IDENTIFIER, MAX_PROOF, email, identifier, name, need, secret, time, time_and_offset, token, uuid,
+    MAX_PROOF, customer_id, email, identifier, is_customer_id, name, need, secret, time, time_and_offset, token, uuid,
 };
 use super::flow::Rules;
+use super::identifier::MAX_IDENTIFIER;
 use super::model::{Approval, Code, Confirmation, Field, Job, JobKey, Kind, Member, MemberKey, Mode, Spec, Target};
 use super::outcome::Reason;
 
@@ -182,12 +183,9 @@ fn target(node: &Node, path: &str, systems: &BTreeMap<String, Rules>) -> Result<
 fn cleeng(object: &mut Object<'_>) -> Result<Spec, Invalid> {
     match object.need_text("flow")? {
         "backend" => {
-            let digits = object.need_text("customer_id")?;
-            if digits.is_empty() || digits.len() > 20 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-                return Err(Invalid::at(object.path_of("customer_id"), "expected a string of 1 to 20 digits"));
-            }
+            let customer_id = need(customer_id(object, "customer_id")?, object, "customer_id")?;
             let customer_email = need(email(object, "customer_email")?, object, "customer_email")?;
-            Ok(Spec::CleengBackend { customer_id: digits.into(), customer_email })
+            Ok(Spec::CleengBackend { customer_id, customer_email })
         }
         "mediastore" => {
             let token = object.need_text("customer_token")?;
@@ -220,8 +218,7 @@ fn jwt_customer(token: &str) -> Option<SecretString> {
         Node::Number(number) => number.to_string(),
         _ => return None,
     };
-    let well_formed = !digits.is_empty() && digits.len() <= 20 && digits.bytes().all(|byte| byte.is_ascii_digit());
-    well_formed.then(|| digits.into())
+    is_customer_id(&digits).then(|| digits.into())
 }
 
 fn loyalty(object: &mut Object<'_>, rules: &Rules) -> Result<Spec, Invalid> {

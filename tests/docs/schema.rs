@@ -169,7 +169,15 @@ fn what_the_parser_refuses_in_a_job_the_schema_refuses_too() {
         with("/confirmation/by", json!("shop")),
         with("/targets/0/customer_id", json!(123_456_789)),
         with("/targets/0/customer_id", json!("12345x")),
+        with("/targets/0/customer_id", json!("000")),
         with("/targets/0/customer_email", json!("ann")),
+        with("/targets/0/customer_email", json!("ann@localhost")),
+        with("/targets/2/email", json!("ann@example.com, bob@example.com")),
+        with("/targets/2/email", json!("a@@example.com")),
+        with("/targets/1/member", json!({ "member_id": " M10" })),
+        with("/targets/3/guid", json!("M10\u{a0}")),
+        with("/targets/3/reference", json!("")),
+        with("/targets/3/codes/0/code", json!("M10\n")),
         with("/targets/0/flow", json!("backdoor")),
         with("/targets/1/method", json!("program")),
         with("/targets/1/member", json!({})),
@@ -196,6 +204,22 @@ fn what_the_parser_refuses_in_a_job_the_schema_refuses_too() {
         assert!(parsed(job).is_err(), "the parser takes bad job {index}");
         assert!(fault(&schema, job).is_some(), "the schema takes bad job {index}");
     }
+}
+
+/// The first example with another identifier, wherever one of this form stands.
+pub fn named(text: &str, is_address: bool) -> Value {
+    let mut job = examples().into_iter().find(|example| example["schema"] == SCHEMA).unwrap();
+    let places: &[&str] = match is_address {
+        true => &["/targets/0/customer_email", "/targets/2/email"],
+        false => &["/targets/1/member/integration_id", "/targets/3/guid", "/targets/3/codes/0/code"],
+    };
+    places.iter().for_each(|place| *job.pointer_mut(place).unwrap() = text.into());
+    job
+}
+
+/// True where the parser and the schema both take a job.
+pub fn is_taken(job: &Value) -> (bool, bool) {
+    (parsed(job).is_ok(), fault(&job_schema(), job).is_none())
 }
 
 fn record(job: &Job) -> JobRecord {

@@ -7,12 +7,13 @@ use erasure_worker::config::example;
 use crate::{files, read, root};
 
 /// How the sources take a key.
-const TAKES: [&str; 11] = [
+const TAKES: [&str; 12] = [
     ".or(",
     ".or_within(",
     ".optional(",
     ".required(",
     ".secret(",
+    ".person(",
     ".required_secret(",
     ".section(",
     ".named_sections(",

@@ -117,11 +117,13 @@ fn matches(pattern: &str, text: &str) -> bool {
         "^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$" => {
             text.len() == 36 && uuid::Uuid::try_parse(text).is_ok()
         }
-        "^[0-9]{1,20}$" => digits(text) && text.len() <= 20,
+        "^0*[1-9][0-9]*$" => digits(text) && text.bytes().any(|byte| byte != b'0'),
+        "^\\S(.*\\S)?$" => !text.is_empty() && text.trim() == text && !text.contains('\n'),
         "^[!-~]+$" => !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic()),
-        "^[^@\\s]+@\\S+$" => {
-            let whole = !text.contains(char::is_whitespace);
-            whole && text.split_once('@').is_some_and(|(local, domain)| !local.is_empty() && !domain.is_empty())
+        "^[^@\\s]+@[^@\\s]+\\.[^@\\s]+$" => {
+            let whole = !text.contains(char::is_whitespace) && text.matches('@').count() == 1;
+            let parts = |domain: &str| domain.char_indices().any(|(at, c)| c == '.' && at > 0 && at + 1 < domain.len());
+            whole && text.split_once('@').is_some_and(|(local, domain)| !local.is_empty() && parts(domain))
         }
         "^erasure\\.job\\.[a-z_]+\\.v1$" => text
             .strip_prefix("erasure.job.")

@@ -351,7 +351,7 @@ fn a_rejection_names_its_cause_and_is_final_unless_a_job_of_that_id_was_accepted
     assert_eq!(
         invalid["data"]["error"],
         json!({
-            "code": "ERS-0020", "reason": "invalid", "detail": "targets[0].email: expected an e-mail address",
+            "code": "ERS-0020", "reason": "invalid", "detail": "targets[0].email: expected exactly one e-mail address, such as ann@example.com",
             "step": null, "retry": "new_input",
         })
     );

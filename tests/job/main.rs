@@ -23,6 +23,7 @@ mod events;
 mod executor;
 mod fuzzed;
 mod hand;
+mod identifiers;
 mod identity;
 mod jobs;
 mod mutated;

@@ -212,20 +212,9 @@ fn null_and_every_other_type_are_refused_with_what_was_found() {
 
 #[test]
 fn an_identifier_of_the_wrong_form_is_refused() {
-    let digits = "customer_id: expected a string of 1 to 20 digits";
-    for id in ["", "12a", " 12", "-1", "1.0", "１２", &"1".repeat(21)] {
+    let digits = "customer_id: expected a string of 1 to 20 digits, not all of them 0";
+    for id in ["12a", "-12", "１２", "0", &"1".repeat(21)] {
         target(jobs::cleeng(), "/customer_id", Some(id.into()), digits);
-    }
-    let long = format!("{}@example.com", "a".repeat(320));
-    for email in ["", "ann", "@example.com", "ann@", "ann @example.com", "ann@example.com\n", &long] {
-        target(jobs::cleeng(), "/customer_email", Some(email.into()), "customer_email: expected an e-mail address");
-        target(jobs::easycms(), "/email", Some(email.into()), "email: expected an e-mail address");
-    }
-    let text = "expected 1 to 256 bytes of text without control characters";
-    for id in ["", "  ", "a\u{0}b", &"x".repeat(257)] {
-        target(jobs::program(), "/member/integration_id", Some(id.into()), &format!("member.integration_id: {text}"));
-        target(jobs::vitalsource(), "/guid", Some(id.into()), &format!("guid: {text}"));
-        target(jobs::vitalsource(), "/codes/0/code", Some(id.into()), &format!("codes[0].code: {text}"));
     }
     let token = "access_token: expected 1 to 8192 visible ASCII characters";
     for value in ["", "a b", "t\r\nX: y", "ü", &"x".repeat(8193)] {

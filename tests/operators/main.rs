@@ -15,6 +15,7 @@
 mod approvals;
 mod broken_off;
 mod browser;
+mod cells;
 mod finding;
 mod looks;
 mod members;

@@ -8,6 +8,7 @@
 pub mod amqp1;
 pub mod certificates;
 pub mod mutate;
+pub mod nobody;
 pub mod python;
 pub mod rabbit;
 pub mod raw;

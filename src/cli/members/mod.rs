@@ -181,8 +181,7 @@ fn read_on(
     let columns: Vec<String> =
         std::iter::once(&args.column).chain(args.also.iter().map(|(_, header)| header)).cloned().collect();
     tokio::task::spawn_blocking(move || {
-        let proofs = orders.proofs();
-        reading::read(&file, &columns, &proofs, &scratch, |Row { line, values, offset }| {
+        reading::read(&file, &columns, &scratch, |Row { line, values, offset }| {
             if line <= last_line {
                 return true;
             }

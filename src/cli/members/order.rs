@@ -99,12 +99,6 @@ impl Orders {
         })
     }
 
-    /// The columns that are proofs, by their place among all.
-    pub fn proofs(&self) -> Vec<usize> {
-        let is_proof = |(_, field): &(usize, &CsvField)| **field == CsvField::CustomerPassword;
-        self.fields.iter().enumerate().filter(is_proof).map(|(place, _)| place + 1).collect()
-    }
-
     /// The id of the job of a line.
     pub fn id(&self, line: u64) -> Uuid {
         Uuid::new_v5(&self.file, &line.to_be_bytes())

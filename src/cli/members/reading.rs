@@ -73,31 +73,24 @@ pub fn digest(path: &Path) -> io::Result<[u8; 32]> {
 }
 
 /// Reads a file twice, calling `each` with every row until it says false: first for the members that
-/// come twice, then for the rows. The first of `columns` names the member; those in `proofs` (by their
-/// place) are taken as they are. What memory does not hold lies in the folder `scratch` meanwhile.
+/// come twice, then for the rows. The first of `columns` names the member. What memory does not hold lies in
+/// the folder `scratch` meanwhile.
 ///
 /// # Errors
 /// Where the file cannot be read, or has not the columns.
-pub fn read(
-    path: &Path,
-    columns: &[String],
-    proofs: &[usize],
-    scratch: &Path,
-    each: impl FnMut(Row) -> bool,
-) -> Result<(), ReadError> {
-    read_holding(HELD, path, columns, proofs, scratch, each)
+pub fn read(path: &Path, columns: &[String], scratch: &Path, each: impl FnMut(Row) -> bool) -> Result<(), ReadError> {
+    read_holding(HELD, path, columns, scratch, each)
 }
 
 fn read_holding(
     most: usize,
     path: &Path,
     columns: &[String],
-    proofs: &[usize],
     scratch: &Path,
     mut each: impl FnMut(Row) -> bool,
 ) -> Result<(), ReadError> {
     let mut members = Members::new(scratch, most);
-    let looked = rows(path, columns, proofs, |row| {
+    let looked = rows(path, columns, |row| {
         row.values.iter().try_for_each(|values| members.add(row.line, &values[0])).map_err(ReadError::Scratch)?;
         Ok(true)
     });
@@ -107,7 +100,7 @@ fn read_holding(
         Err(error) => return Err(error),
     }
     let mut repeats = members.repeats(scratch, most).map_err(ReadError::Scratch)?;
-    rows(path, columns, proofs, |mut row| {
+    rows(path, columns, |mut row| {
         if row.values.is_ok()
             && let Some(first) = repeats.first_of(row.line).map_err(ReadError::Scratch)?
         {
@@ -120,7 +113,6 @@ fn read_holding(
 fn rows(
     path: &Path,
     columns: &[String],
-    proofs: &[usize],
     mut each: impl FnMut(Row) -> Result<bool, ReadError>,
 ) -> Result<(), ReadError> {
     let (delimiter, places) = headers(path, columns)?;
@@ -144,7 +136,7 @@ fn rows(
             }
         }
         let line = lines.line_of(record.position().map_or(begins_at, csv::Position::byte))?;
-        let values = values(&record, width, &places, proofs);
+        let values = values(&record, width, &places);
         if !each(Row { line, values, offset: reader.position().byte() })? {
             return Ok(());
         }
@@ -154,25 +146,19 @@ fn rows(
 /// How the note on a row begins whose member stood in the file before.
 pub const DUPLICATE: &str = "the same member";
 
-fn values(
-    record: &ByteRecord,
-    width: usize,
-    places: &[usize],
-    proofs: &[usize],
-) -> Result<Vec<Zeroizing<String>>, String> {
+fn values(record: &ByteRecord, width: usize, places: &[usize]) -> Result<Vec<Zeroizing<String>>, String> {
     if record.len() != width {
         return Err(format!("{} fields where the header has {width}", record.len()));
     }
-    let value = |(index, place): (usize, &usize)| {
+    let value = |place: &usize| {
         let text = std::str::from_utf8(&record[*place]).map_err(|_| "not in UTF-8".to_owned())?;
-        // A blank before an identifier is a slip; within a password it may be meant.
-        let text = if proofs.contains(&index) { text } else { text.trim() };
+        // Nothing is taken away: whether it can be an identifier is decided where the job is read.
         if text.chars().any(char::is_control) {
             return Err("a line break or another control character in a value: is a quote not closed?".to_owned());
         }
         Ok(Zeroizing::new(text.to_owned()))
     };
-    let values = places.iter().enumerate().map(value).collect::<Result<Vec<_>, _>>()?;
+    let values = places.iter().map(value).collect::<Result<Vec<_>, _>>()?;
     if values[0].is_empty() { Err("the member is empty".to_owned()) } else { Ok(values) }
 }
 
@@ -291,7 +277,7 @@ mod tests {
         let path = folder.path().join("members.csv");
         std::fs::write(&path, text).unwrap();
         let mut all = Vec::new();
-        read_holding(most, &path, &["ID".to_owned()], &[], folder.path(), |row| {
+        read_holding(most, &path, &["ID".to_owned()], folder.path(), |row| {
             all.push((row.line, row.values.map(|values| values[0].to_string())));
             true
         })
