@@ -25,6 +25,9 @@ pub enum Operation {
     /// `GET {core}/customers/{id}`.
     #[serde(rename = "cleeng.get_customer")]
     GetCustomer,
+    /// `GET {core}/customers?email=`.
+    #[serde(rename = "cleeng.list_customers")]
+    ListCustomers,
     /// `GET {mediastore}/customers/{id}/offers`.
     #[serde(rename = "cleeng.customer_offers")]
     CustomerOffers,
@@ -77,13 +80,14 @@ pub enum Operation {
 
 impl Operation {
     /// Every kind.
-    pub const ALL: [Operation; 22] = [
+    pub const ALL: [Operation; 23] = [
         Operation::ListEntitlements,
         Operation::UpdateSubscription,
         Operation::TerminateSubscription,
         Operation::TerminatePass,
         Operation::DeleteCustomer,
         Operation::GetCustomer,
+        Operation::ListCustomers,
         Operation::CustomerOffers,
         Operation::DeleteProfile,
         Operation::RequestOtp,
@@ -116,6 +120,7 @@ impl Operation {
             Operation::UpdateUser => &[Operation::GetUser],
             Operation::ListEntitlements
             | Operation::GetCustomer
+            | Operation::ListCustomers
             | Operation::CustomerOffers
             | Operation::RequestOtp
             | Operation::GetProfile

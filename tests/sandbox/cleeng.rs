@@ -59,6 +59,25 @@ async fn a_list_without_offset_and_limit_is_refused() {
 }
 
 #[tokio::test]
+async fn customers_are_listed_by_email_in_any_case_until_they_are_erased() {
+    let stand = stand().await;
+    let customers = |query: &str| core(&stand, Method::GET, &format!("customers?{query}"));
+    assert_eq!(json_answer(customers("limit=1")).await.0, 400);
+    let (_, found) = json_answer(customers("email=ANN%40example.com&limit=1")).await;
+    assert_eq!((&found["items"][0]["id"], &found["items"][0]["email"]), (&json!(ID), &json!("Ann@example.com")));
+    for nobody in ["email=bob%40example.com&limit=1", "externalId=7&limit=1"] {
+        assert_eq!(json_answer(customers(nobody)).await, (200, json!({ "items": [] })));
+    }
+    stand.set("cleeng", json!({ "list_shape": "data" })).await;
+    let (_, found) = json_answer(customers("email=ann%40example.com&limit=1")).await;
+    assert_eq!((&found["success"], found["data"].as_array().unwrap().len()), (&json!(true), 1));
+    update(&stand, "S1").send().await.unwrap();
+    assert_eq!(json_answer(delete(&stand, ID)).await.0, 200);
+    let (_, found) = json_answer(customers("email=ann%40example.com&limit=1")).await;
+    assert_eq!(found["data"], json!([]));
+}
+
+#[tokio::test]
 async fn rentals_are_listed_only_when_every_kind_is_asked_for() {
     let stand = stand().await;
     let (_, some) = json_answer(list(&stand, "offset=0&limit=10&status=all")).await;

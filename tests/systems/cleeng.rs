@@ -119,6 +119,69 @@ async fn a_customer_is_the_one_named_only_by_id_and_folded_email() {
 }
 
 #[tokio::test]
+async fn a_look_up_by_email_says_nobody_only_by_an_empty_list_and_somebody_only_by_a_record_with_that_address() {
+    let stub = Stub::start().await;
+    let client = client(&stub);
+    let found = |identity| Is(Answer::Found(identity));
+    let open = || Is(Answer::Unclear(Reason::Unproven));
+    rows(
+        &stub,
+        &client,
+        &backend(),
+        Step::item(StepName::Resolve, 1),
+        &Facts::default(),
+        &[
+            // Nobody was seen by this token yet.
+            (200, r#"{"items":[]}"#, open()),
+            (200, r#"{"items":[{"id":5,"email":"bob@example.com"}]}"#, open()),
+            (200, r#"{"items":[]}"#, open()),
+            (200, r#"{"items":[{"id":5,"email":"ANN@example.com"}]}"#, found(Identity::Other)),
+            (200, r#"{"items":[]}"#, missing(true)),
+            (200, r#"{"items":[],"total":0}"#, missing(true)),
+            (200, r#"{"success":true,"data":[]}"#, missing(true)),
+            (404, r#"{"message":"Customer not found"}"#, missing(true)),
+            (200, r#"{"success":true,"data":[{"id":"123456789","email":"ann@example.com"}]}"#, found(Identity::Same)),
+            (
+                200,
+                r#"{"items":[{"id":4,"email":"bob@example.com"},{"id":5,"email":"ann@example.com"}]}"#,
+                found(Identity::Other),
+            ),
+            // As if the filter were not known: whoever is first.
+            (200, r#"{"items":[{"id":5,"email":"bob@example.com"}]}"#, open()),
+            (200, r#"{"items":[{"id":5}]}"#, open()),
+            (200, r#"{"items":[{"email":"ann@example.com"}]}"#, open()),
+            (200, r#"{"items":[{"id":{},"email":"ann@example.com"}]}"#, open()),
+            (200, r#"{"items":[1]}"#, open()),
+            (200, r#"{"items":[],"total":1}"#, open()),
+            (200, r#"{"items":[],"next":"2"}"#, open()),
+            (200, r#"{"items":{}}"#, open()),
+            (200, r#"{"data":[]}"#, open()),
+            (200, r#"{"success":true,"data":{}}"#, open()),
+            (200, r#"{"something":"else"}"#, open()),
+            (200, "{}", open()),
+            (400, r#"{"message":"email is not valid"}"#, open()),
+            (404, r#"{"message":"Not found"}"#, open()),
+            (422, r#"{"message":"secret text"}"#, open()),
+            (200, r#"{"success":false,"data":[]}"#, UNREADABLE),
+            (200, r#"{"items":[],"errors":["busy"]}"#, UNREADABLE),
+            (200, "[]", UNREADABLE),
+            (200, "<html>login</html>", UNREADABLE),
+            (200, "", UNREADABLE),
+            (404, "", UNREADABLE),
+            (401, "{}", OURS),
+            (302, "", OURS),
+            (503, "{}", fails(FailureKind::Unavailable, Reason::SystemUnavailable)),
+        ],
+    )
+    .await;
+    stub.play([reply(200, r#"{"items":[]}"#)]);
+    ask(&client, &backend(), Step::item(StepName::Resolve, 1), &Facts::default()).await.expect("nobody");
+    let seen = stub.only();
+    assert_eq!(seen.line, "GET /3.1/customers?email=Ann%40example.com&limit=1 HTTP/1.1");
+    assert_eq!(seen.header("x-publisher-token"), Some("tok-publisher"));
+}
+
+#[tokio::test]
 async fn after_a_delete_another_customers_record_is_no_evidence() {
     let stub = Stub::start().await;
     let client = client(&stub);

@@ -32,6 +32,22 @@ async fn a_customer_id_with_another_customers_e_mail_is_refused() {
 }
 
 #[tokio::test]
+async fn a_customer_id_of_nobody_with_a_customers_e_mail_is_refused() {
+    let rig = Rig::start(&[]).await;
+    let (ann, bob) = (rig.person(), rig.person());
+    // Somebody was seen, so that a "not found" is believed.
+    rig.runs_to(&job(&[people::backend(&bob)]), "completed").await;
+    let mut target = people::backend(&ann);
+    target["customer_id"] = json!("100000005000000000");
+    let job = job(&[target]);
+    let event = rig.runs_to(&job, "failed").await;
+    assert_eq!(event.data("targets")[0]["error"]["reason"], "identity_mismatch");
+    rig.dead_letter(&job, 1).await;
+    rig.remains(&ann, "cleeng", &["cleeng: customer", "cleeng: entitlement"]);
+    rig.end().await;
+}
+
+#[tokio::test]
 async fn a_customer_token_with_another_customers_e_mail_is_refused() {
     let rig = Rig::start(&[]).await;
     let (ann, bob) = (rig.person(), rig.person());

@@ -10,6 +10,8 @@ use crate::job::state::StepState;
 use crate::job::step::{Answer, FailureKind, Identity, Step, StepName};
 
 const RESOLVE: Step = Step::one(StepName::Resolve);
+/// By the e-mail address, where the id finds nobody.
+const BY_EMAIL: Step = Step::item(StepName::Resolve, 1);
 const DELETE: Step = Step::one(StepName::DeleteCustomer);
 /// The list that the flow starts from: the customer's offers, or Core's entitlements.
 const FIRST_LIST: Step = Step::item(StepName::ListEntitlements, 0);
@@ -75,10 +77,17 @@ fn list(answer: &Answer, flow: &Flow<'_>) -> Go<()> {
     }
 }
 
-/// Nobody by that id. What gives access is listed all the same: a list that shows some contradicts it.
+/// Nobody by that id. The e-mail address is looked up as well: it may find another customer, or the same one. And
+/// what gives access is listed all the same: a list that shows some contradicts it.
 fn absent(flow: &Flow<'_>) -> Go<TargetEnd> {
+    match flow.read(BY_EMAIL)? {
+        Answer::Missing(_) => {}
+        Answer::Found(Identity::Other) => return flow.refused(Reason::IdentityMismatch, StepName::Resolve),
+        _ => return flow.failed(Reason::Unproven, StepName::Resolve),
+    }
     list(flow.read(CORE_LIST)?, flow)?;
     flow.fresh(RESOLVE)?;
+    flow.fresh(BY_EMAIL)?;
     if flow.state.with_access.is_empty() {
         return Ok(if flow.is_preview() { flow.previewed() } else { TargetEnd::well(TargetOutcome::Absent) });
     }

@@ -130,9 +130,14 @@ fn blank(flow: &Flow<'_>) -> Go<()> {
     }
 }
 
-/// No code of somebody else's, before the first revoke.
+/// No code of somebody else's, and none that nobody has while the user is there, before the first revoke.
 fn owners(flow: &Flow<'_>) -> Go<()> {
-    flow.state.all(StepName::ReadCode).iter().try_for_each(|state| owner(flow, state.answer.as_ref()))
+    flow.state.all(StepName::ReadCode).iter().try_for_each(|state| match &state.answer {
+        Some(Answer::Code { state: CodeState::Unknown, .. }) => {
+            flow.refused(Reason::IdentityMismatch, StepName::ReadCode)
+        }
+        answer => owner(flow, answer.as_ref()),
+    })
 }
 
 fn owner(flow: &Flow<'_>, answer: Option<&Answer>) -> Go<()> {

@@ -83,6 +83,9 @@ fn by_member(flow: &Flow<'_>, member: Option<&Member>, given: &Given) -> Go<Targ
             return Err(Next::Ask(vec![flow.ask(InputKind::AccessToken, StepName::DeleteMember)]));
         }
         if reads_back && gone_before(flow)? {
+            if given.token {
+                of_nobody(flow)?;
+            }
             return Ok(nobody(flow));
         }
         if member.is_some() && given.token {
@@ -116,6 +119,21 @@ fn gone_before(flow: &Flow<'_>) -> Go<bool> {
         Answer::Missing(_) => Ok(true),
         Answer::Unclear(_) => flow.looks_again(RESOLVE_BY_PROGRAM).map_or(Ok(false), Err),
         _ => Ok(false),
+    }
+}
+
+/// Nobody by the id that is named: the token may be another member's. One that is refused finds nobody: it died with
+/// the member, and a platform without a profile to read leaves it open.
+fn of_nobody(flow: &Flow<'_>) -> Go<()> {
+    if let Some(StepState { failure: Some((FailureKind::UnauthorisedTheirs(_), _)), .. }) = flow.state.get(RESOLVE) {
+        return Ok(());
+    }
+    match flow.read(RESOLVE)? {
+        Answer::Found(Identity::Other) => flow.refused(Reason::IdentityMismatch, StepName::Resolve),
+        // The same platform shows the member here and says there that nobody is it.
+        Answer::Found(Identity::Same) => flow.failed(Reason::Unproven, StepName::Resolve),
+        Answer::Found(Identity::Unreadable | Identity::Blank) => Ok(()),
+        _ => flow.failed(Reason::UnreadableReply, StepName::Resolve),
     }
 }
 

@@ -170,14 +170,25 @@ impl Cleeng {
         let Some(customer) = found else {
             return message(404, "Customer not found");
         };
-        let data = json!({
-            "id": customer.id,
-            "email": customer.email,
-            "firstName": customer.first_name,
-            "lastName": customer.last_name,
-            "externalId": null,
-        });
+        let data = record(customer);
         Reply::json(200, &json!({ "success": true, "message": "Customer found", "data": data }))
+    }
+
+    /// One of `email` and `externalId` is required. Nobody here has an id of another system.
+    pub(super) fn list_customers(&self, call: &Call) -> Reply {
+        let email = call.query("email").map(str::to_lowercase);
+        if email.is_none() && call.query("externalId").is_none() {
+            return message(400, "email or externalId is required").misused(Misuse::WrongParameters);
+        }
+        let limit = call.query("limit").and_then(|text| text.parse::<usize>().ok()).unwrap_or(100);
+        let is_named =
+            |customer: &&Customer| email.as_ref().is_some_and(|email| customer.email.to_lowercase() == *email);
+        let named = self.customers.values().filter(|customer| !customer.erased).filter(is_named);
+        let rows: Vec<Value> = named.take(limit).map(record).collect();
+        match self.settings.list_shape {
+            ListShape::Items => Reply::json(200, &json!({ "items": rows })),
+            ListShape::Data => Reply::json(200, &json!({ "success": true, "data": rows })),
+        }
     }
 
     pub(super) fn delete_customer(&mut self, id: &str) -> Reply {
@@ -198,6 +209,16 @@ impl Cleeng {
         let done = json!({ "data": [], "success": true, "message": "User deleted successfully" });
         Reply::json(200, &done).effected()
     }
+}
+
+fn record(customer: &Customer) -> Value {
+    json!({
+        "id": customer.id,
+        "email": customer.email,
+        "firstName": customer.first_name,
+        "lastName": customer.last_name,
+        "externalId": null,
+    })
 }
 
 fn scrub(customer: &mut Customer) {

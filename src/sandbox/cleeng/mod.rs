@@ -241,13 +241,18 @@ fn text_of(value: &Value, name: &str) -> Option<String> {
 impl StandIn for Cleeng {
     fn route(&self, call: &Call) -> Route {
         use Operation::{
-            CustomerOffers, DeleteCustomer, GetCustomer, ListEntitlements, TerminatePass, TerminateSubscription,
-            UpdateSubscription,
+            CustomerOffers, DeleteCustomer, GetCustomer, ListCustomers, ListEntitlements, TerminatePass,
+            TerminateSubscription, UpdateSubscription,
         };
         let known = |id: &str| Some(id.to_owned());
         match (&call.method, call.path().as_slice()) {
             (&Method::GET, ["core", "entitlements"]) => {
                 Route::new(ListEntitlements, "/core/entitlements", call.query("customerId").and_then(known))
+            }
+            (&Method::GET, ["core", "customers"]) => {
+                let email = call.query("email");
+                let subject = email.map(|email| self.by_email.get(&email.to_lowercase()).map_or(email, String::as_str));
+                Route::new(ListCustomers, "/core/customers", subject.map(str::to_owned))
             }
             (&Method::GET, ["core", "customers", id]) => Route::new(GetCustomer, "/core/customers/{id}", known(id)),
             (&Method::DELETE, ["core", "customers", id]) => {
@@ -285,6 +290,7 @@ impl StandIn for Cleeng {
             }
             Operation::ListEntitlements => self.list_entitlements(call),
             Operation::GetCustomer => self.get_customer(&subject),
+            Operation::ListCustomers => self.list_customers(call),
             Operation::DeleteCustomer => self.delete_customer(&subject),
             Operation::TerminateSubscription => self.terminate(route, call, EntitlementKind::Subscription),
             Operation::TerminatePass => self.terminate(route, call, EntitlementKind::Pass),

@@ -6,7 +6,7 @@
 use std::collections::HashSet;
 
 use secrecy::{ExposeSecret, SecretString};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::super::compare::id_text;
 use super::super::form::{self, List};
@@ -43,7 +43,7 @@ impl Cleeng {
             let reply = self.http.send(page, Effect::Read).await?;
             let unreadable = || reply.unreadable(Effect::Read);
             let List { rows, total } = match (interface::core(&reply), reply.status()) {
-                (Some(Spoken::Well(body)), _) => rows(body).ok_or_else(unreadable)?,
+                (Some(Spoken::Well(body)), _) => interface::rows(body).ok_or_else(unreadable)?,
                 (Some(Spoken::Refused(_)), 404 | 422) => return Err(unreadable()),
                 (Some(Spoken::Refused(_)), _) => return Err(reply.failure(Effect::Read)),
                 (None, _) => return Err(reply.foreign(Effect::Read)),
@@ -181,17 +181,6 @@ fn rpc_failure(code: i64, entitlement: &Entitlement) -> Failure {
         _ => Failure::new(FailureKind::Ambiguous, Reason::UnreadableReply),
     };
     failure.with_note(format!("JSON-RPC error {code}"))
-}
-
-/// The rows of a Core list in either of the shapes known, `{"items"}` or `{"success": true, "data"}`;
-/// `None` for anything else.
-pub(super) fn rows(body: Map<String, Value>) -> Option<List> {
-    let success = body.get("success") == Some(&Value::Bool(true));
-    match (body.contains_key("items"), body.contains_key("data")) {
-        (true, false) => form::list(body, "items", &["success"]),
-        (false, true) if success => form::list(body, "data", &["success"]),
-        _ => None,
-    }
 }
 
 #[derive(Default)]

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::super::compare::id_text;
 use super::super::evidence::Gone;
-use super::super::form::{holds_only, says_something};
+use super::super::form::{self, List, holds_only, says_something};
 use super::super::http::Reply;
 
 /// What one of the interfaces says.
@@ -48,6 +48,36 @@ pub(super) fn core(reply: &Reply) -> Option<Spoken> {
     let text = body.get("message")?.as_str().filter(|text| !text.trim().is_empty())?.to_owned();
     let is_error = matches!(reply.status(), 400..500) && success.is_none_or(|success| success == &Value::Bool(false));
     (is_error && holds_only(&body, &["message", "success"])).then_some(Spoken::Refused(text))
+}
+
+/// What Core's list of customers says of an e-mail address.
+pub(super) enum Listed {
+    /// The list is empty, and nothing beside it says otherwise.
+    Nobody(Gone),
+    /// These records.
+    Records(Vec<Value>),
+}
+
+/// Core's list of customers, in either of the shapes of its lists; `None` for anything else. The documentation
+/// shows none, so that a list which says that it is longer than it is counts as nothing.
+pub(super) fn customers(body: Map<String, Value>) -> Option<Listed> {
+    let List { rows, total } = rows(body)?;
+    match (rows.is_empty(), total) {
+        (true, None | Some(0)) => Some(Listed::Nobody(Gone::told())),
+        (false, None | Some(1..)) => Some(Listed::Records(rows)),
+        _ => None,
+    }
+}
+
+/// The rows of a Core list in either of the shapes known, `{"items"}` or `{"success": true, "data"}`;
+/// `None` for anything else.
+pub(super) fn rows(body: Map<String, Value>) -> Option<List> {
+    let success = body.get("success") == Some(&Value::Bool(true));
+    match (body.contains_key("items"), body.contains_key("data")) {
+        (true, false) => form::list(body, "items", &["success"]),
+        (false, true) if success => form::list(body, "data", &["success"]),
+        _ => None,
+    }
 }
 
 /// The media store's form: `responseData` and no `errors` on HTTP 200, else `errors`, a list of texts.

@@ -15,12 +15,12 @@ use async_trait::async_trait;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value};
 
-use super::compare::{email_identity, id_text};
+use super::compare::{email_identity, id_text, same_email};
 use super::form::{holds_only, says_something};
 use super::http::{Base, BuildError, Effect, Http, HttpSettings, Request, check_credential};
 use super::{Call, Credential, System};
 use crate::job::{Answer, Failure, FailureKind, Identity, Kind, Reason, Spec, Step, StepName};
-use interface::Spoken;
+use interface::{Listed, Spoken};
 
 /// How subscriptions that carry an id are terminated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -119,6 +119,33 @@ impl Cleeng {
         }
     }
 
+    /// `GET {core}/customers?email=…&limit=1`: whether anybody has the e-mail address. The shape of the reply is not
+    /// documented. Only an empty list, or the word that there is no such customer, speaks of nobody, and only a
+    /// record with that very address of somebody; whatever else comes leaves it open.
+    async fn by_email(&self, who: &Customer<'_>) -> Result<Answer, Failure> {
+        let query = [("email", who.email.expose_secret()), ("limit", "1")];
+        let request = Request::get(self.core.join("/customers", &[])?).query(&query);
+        let reply = self.http.send(self.as_publisher(request), Effect::Read).await?;
+        let spoken = interface::core(&reply).ok_or_else(|| reply.foreign(Effect::Read))?;
+        if let Some(gone) = spoken.gone(reply.status()) {
+            return Ok(self.credential.absence(gone));
+        }
+        let listed = match (spoken, reply.status()) {
+            (Spoken::Well(body), _) => interface::customers(body),
+            (Spoken::Refused(_), 400 | 404 | 422) => None,
+            (Spoken::Refused(_), _) => return Err(reply.failure(Effect::Read)),
+        };
+        let found = match listed {
+            Some(Listed::Nobody(gone)) => return Ok(self.credential.absence(gone)),
+            Some(Listed::Records(records)) => records.iter().find_map(|record| whose_email(record, who)),
+            None => None,
+        };
+        Ok(found.map_or(Answer::Unclear(Reason::Unproven), |identity| {
+            self.credential.prove();
+            Answer::Found(identity)
+        }))
+    }
+
     /// `DELETE {core}/customers/{id}`: 200 with `"success": true`; 404 is also told of a customer
     /// shared with another broadcaster; 422 of one with an active subscription; 400 of a bad id.
     async fn delete(&self, who: &Customer<'_>) -> Result<Answer, Failure> {
@@ -164,6 +191,14 @@ impl<'a> Customer<'a> {
 enum Verdict {
     OtherRecord,
     Email(Identity),
+}
+
+/// A record of a list that has the address asked for: whether it is the customer's.
+fn whose_email(record: &Value, who: &Customer<'_>) -> Option<Identity> {
+    let id = record.get("id").and_then(id_text).filter(|id| !id.is_empty())?;
+    let email = record.get("email").and_then(Value::as_str)?;
+    let is_it = same_email(email, who.email.expose_secret());
+    is_it.then_some(if id == *who.id.expose_secret() { Identity::Same } else { Identity::Other })
 }
 
 /// `{"data":[],"success":true,"message":"…"}`, and nothing else.
@@ -224,6 +259,8 @@ impl System for Cleeng {
         let misfit = || Failure::new(FailureKind::Rejected, Reason::RequestRejected).with_note("not a step of Cleeng");
         let who = Customer::of(&call.target.spec).ok_or_else(misfit)?;
         match call.step.name {
+            // The second read of who it is goes by the e-mail address.
+            StepName::Resolve if call.step.item > 0 => self.by_email(&who).await,
             StepName::Resolve | StepName::ReadBack => self.customer(&who, call.step.name).await,
             StepName::ListEntitlements => match who.token {
                 Some(token) if call.step.item == 0 => self.offers(&who, token).await,
@@ -254,7 +291,7 @@ impl System for Cleeng {
         let reply = self.http.send(self.entitlements_page("0", 0)?, Effect::Read).await?;
         match (interface::core(&reply), reply.status()) {
             (Some(Spoken::Well(body)), _) => {
-                entitlements::rows(body).map(|_| ()).ok_or_else(|| reply.unreadable(Effect::Read))
+                interface::rows(body).map(|_| ()).ok_or_else(|| reply.unreadable(Effect::Read))
             }
             (Some(Spoken::Refused(_)), 400 | 404 | 422) => Ok(()),
             (None, 404) => Err(Failure::new(FailureKind::UnauthorisedOurs, Reason::SystemUnavailable)

@@ -39,6 +39,22 @@ pub fn backends() -> Vec<Known> {
             ),
             "failed/unproven",
         ),
+        (
+            backend(
+                "nobody by that id, and another customer by that e-mail",
+                Cleeng::with(0).but(|world| (world.exists, world.proven, world.elsewhere) = (false, true, true)),
+            )
+            .mismatch(),
+            "refused/identity_mismatch",
+        ),
+        (
+            backend(
+                "nobody reads by that id any more, and another customer by that e-mail",
+                Cleeng::with(0).but(|world| (world.email, world.elsewhere) = (Identity::Blank, true)),
+            )
+            .mismatch(),
+            "refused/identity_mismatch",
+        ),
         (backend("a shared customer", Cleeng::with(1).but(|world| world.shared = true)), "refused/shared_customer"),
         (
             backend("another person's id", Cleeng::with(1).but(|world| world.email = Identity::Other)).mismatch(),

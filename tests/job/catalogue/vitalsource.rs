@@ -31,8 +31,9 @@ pub fn all() -> Vec<Known> {
             "anonymised",
         ),
         (
-            flow("a code that nobody knows", VitalSource::with(2).but(first(|code| code.state = CodeState::Unknown))),
-            "anonymised",
+            flow("a code that nobody knows", VitalSource::with(2).but(first(|code| code.state = CodeState::Unknown)))
+                .mismatch(),
+            "refused/identity_mismatch",
         ),
         (
             flow(

@@ -46,6 +46,8 @@ pub struct Cleeng {
     /// The customer's own token is refused until a fresh one comes.
     pub stale_token: bool,
     pub proven: bool,
+    /// Another customer has the e-mail address that is named.
+    pub elsewhere: bool,
     /// By now the record is another person's, and how often something was taken from them.
     pub stranger: bool,
     pub harmed: u32,
@@ -64,6 +66,7 @@ impl Cleeng {
             reads_as: None,
             stale_token: false,
             proven: false,
+            elsewhere: false,
             stranger: false,
             harmed: 0,
         }
@@ -93,6 +96,15 @@ impl Cleeng {
         }
         self.proven = true;
         Answer::Found(self.email)
+    }
+
+    fn find(&mut self, now: At) -> Answer {
+        let is_theirs = self.exists && !self.deleted.shows(now) && self.email == Identity::Same;
+        if !is_theirs && !self.elsewhere {
+            return absence(self.proven);
+        }
+        self.proven = true;
+        Answer::Found(if is_theirs { Identity::Same } else { Identity::Other })
     }
 
     fn list(&self, now: At, from_mediastore: bool) -> Answer {
@@ -135,6 +147,7 @@ impl World for Cleeng {
     fn call(&mut self, now: At, job: &Job, step: Step, state: &TargetState) -> Said {
         let by_token = matches!(job.targets[0].spec, Spec::CleengMediastore { .. });
         match step.name {
+            StepName::Resolve if step.item > 0 => Ok(self.find(now)),
             StepName::Resolve | StepName::ReadBack => Ok(self.read(now)),
             StepName::ListEntitlements if by_token && step.item == 0 => {
                 if self.stale_token {
@@ -165,7 +178,7 @@ impl World for Cleeng {
     }
 
     fn is_gone(&self) -> bool {
-        (!self.exists || self.deleted.is_made()) && self.rows.iter().all(|row| row.ended.is_made())
+        !self.elsewhere && (!self.exists || self.deleted.is_made()) && self.rows.iter().all(|row| row.ended.is_made())
     }
 
     fn harm(&self) -> Option<&'static str> {

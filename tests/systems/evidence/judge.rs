@@ -157,10 +157,12 @@ pub fn is_another_statement(operation: Operation, mutation: &Mutation) -> Option
     let is_row = place.trim_end_matches(|c: char| c.is_ascii_digit()).ends_with("s/") || place.starts_with("/data/");
     match (operation, what) {
         (Operation::CustomerExists, "retyped") if place == "/OUTPUT/TOTAL_COUNT" => Some("another count"),
-        (Operation::ListEntitlements | Operation::CustomerOffers, "removed") if is_row => {
+        (Operation::ListEntitlements | Operation::ListCustomers | Operation::CustomerOffers, "removed") if is_row => {
             Some("a list without that row")
         }
-        (Operation::ListEntitlements, "emptied") if matches!(place, "/items" | "/data") => Some("an empty list"),
+        (Operation::ListEntitlements | Operation::ListCustomers, "emptied") if matches!(place, "/items" | "/data") => {
+            Some("an empty list")
+        }
         (Operation::CustomerOffers, "emptied") if place == "/responseData/items" => Some("an empty list"),
         (Operation::Licenses, "removed") if place == "licenses/license" => Some("a list without that row"),
         (Operation::Licenses, "emptied") if place == "licenses" => Some("an empty list"),

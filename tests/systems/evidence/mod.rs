@@ -8,6 +8,7 @@
 mod drive;
 mod judge;
 mod mutate;
+mod pairs;
 mod relay;
 mod scenario;
 
@@ -64,8 +65,9 @@ fn breaches(scenario: &Scenario, whole: &Recorded, at: usize, mutation: &Mutatio
         }
     }
     // What the customer's own list leaves out, the flow does not ask for a second time.
-    let is_left_out =
-        operation == Operation::CustomerOffers && judge::is_another_statement(operation, mutation).is_some();
+    // Nor can an empty list of customers be told from one that was emptied.
+    let is_left_out = matches!(operation, Operation::CustomerOffers | Operation::ListCustomers)
+        && judge::is_another_statement(operation, mutation).is_some();
     if let Some(end) = got.end.as_ref().filter(|end| end.outcome.is_erased() && !is_left_out) {
         let left = scenario.remains();
         if !left.is_empty() {

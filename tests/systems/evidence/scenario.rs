@@ -40,7 +40,7 @@ pub struct Scenario {
 }
 
 impl Scenario {
-    fn new(name: &'static str, spec: Spec, seed: Seed) -> Scenario {
+    pub fn new(name: &'static str, spec: Spec, seed: Seed) -> Scenario {
         let kind = match &spec {
             Spec::CleengBackend { .. } | Spec::CleengMediastore { .. } => Kind::Cleeng,
             Spec::EasyCms { .. } => Kind::EasyCms,
@@ -265,6 +265,7 @@ pub fn all() -> Vec<Scenario> {
     wrong.email = Person::numbered(OTHER).email;
     wrong.current_password = "wrong".into();
     wrong.customer_password = "wrong".into();
+    let lost = Person { customer_id: nobody.customer_id.clone(), ..Person::numbered(PERSON) };
     let with = |change: fn(&mut Rules)| move |scenario: &mut Scenario| change(&mut scenario.rules);
     let mut found = vec![
         Scenario::new("cleeng backend", backend(ann), |_| {}),
@@ -291,6 +292,10 @@ pub fn all() -> Vec<Scenario> {
         }),
         Scenario::new("cleeng backend of another e-mail", backend(&wrong), |_| {}),
         Scenario::new("cleeng backend of nobody", backend(nobody), |_| {}),
+        Scenario::new("cleeng backend, other shapes, of nobody", backend(nobody), |sandbox| {
+            sandbox.world(|world| world.cleeng("cleeng").settings.list_shape = ListShape::Data);
+        }),
+        Scenario::new("cleeng backend, an id of nobody's", backend(&lost), |_| {}),
         Scenario::new("easycms", shop(ann), |_| {}),
         Scenario::new("easycms, a count as text", shop(ann), |sandbox| {
             sandbox.world(|world| world.easycms("easycms").settings.total_count = TotalCount::String);
