@@ -86,25 +86,50 @@ pub(super) fn time_and_offset(
     name: &'static str,
 ) -> Result<Option<(Timestamp, Offset)>, Invalid> {
     let Some(text) = object.text(name)? else { return Ok(None) };
-    let offset = || Pieces::parse(text).ok()?.to_numeric_offset();
-    // The library also reads forms that RFC 3339 does not know, and that other readers may not.
-    let time = if is_rfc3339(text) { text.parse::<Timestamp>().ok().zip(offset()) } else { None };
-    time.map(Some).ok_or_else(|| {
+    rfc3339(text).map(Some).ok_or_else(|| {
         Invalid::at(object.path_of(name), "expected an RFC 3339 time with an offset, such as 2026-11-22T10:00:00Z")
     })
 }
 
-/// True for the form `2026-11-22T10:00:00`, any fraction, and `Z` or an offset of hours and minutes.
-fn is_rfc3339(text: &str) -> bool {
+/// Digits of a fraction that are kept: a nanosecond's.
+const FRACTION: usize = 9;
+
+/// A time by RFC 3339, and its offset. The library also reads forms, offsets and seconds that RFC 3339 does not
+/// know, and that other readers may read otherwise or not at all.
+fn rfc3339(text: &str) -> Option<(Timestamp, Offset)> {
+    // `t` and `z` may be small; nothing else in a time is a letter.
+    let text = text.to_ascii_uppercase();
     let of_form = |text: &str, form: &str| {
         let fits = |(byte, form): (u8, u8)| if form == b'0' { byte.is_ascii_digit() } else { byte == form };
         text.len() == form.len() && text.bytes().zip(form.bytes()).all(fits)
     };
-    let Some((head, rest)) = text.split_at_checked(19) else { return false };
+    let (head, rest) = text.split_at_checked(19)?;
     let digits = rest.strip_prefix('.').map_or(0, |rest| 1 + rest.bytes().take_while(u8::is_ascii_digit).count());
     let (fraction, offset) = rest.split_at(digits);
-    let offset_fits = offset == "Z" || of_form(offset, "+00:00") || of_form(offset, "-00:00");
-    of_form(head, "0000-00-00T00:00:00") && fraction != "." && offset_fits
+    let has_hours_and_minutes = of_form(offset, "+00:00") || of_form(offset, "-00:00");
+    let offset_fits = offset == "Z" || (has_hours_and_minutes && &offset[1..3] <= "23" && &offset[4..] <= "59");
+    if !of_form(head, "0000-00-00T00:00:00") || fraction == "." || !offset_fits {
+        return None;
+    }
+    let fraction = fraction.get(..=FRACTION).unwrap_or(fraction);
+    let is_leap_second = head.ends_with(":60");
+    let text = match head.strip_suffix("60") {
+        Some(head) if is_leap_second => format!("{head}59.999999999{offset}"),
+        _ => format!("{head}{fraction}{offset}"),
+    };
+    let time: Timestamp = text.parse().ok()?;
+    if is_leap_second && !ends_a_half_year(time) {
+        return None;
+    }
+    Some((time, Pieces::parse(&text).ok()?.to_numeric_offset()?))
+}
+
+/// True within the last second of June or of December, in UTC: where a leap second may follow.
+fn ends_a_half_year(time: Timestamp) -> bool {
+    let next = time.checked_add(jiff::SignedDuration::from_secs(1)).map(|next| Offset::UTC.to_datetime(next));
+    next.is_ok_and(|next| {
+        matches!(next.month(), 1 | 7) && next.day() == 1 && next.hour() == 0 && next.minute() == 0 && next.second() == 0
+    })
 }
 
 /// A tenant's or regulation's name.

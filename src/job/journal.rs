@@ -29,7 +29,11 @@ impl At {
 
     /// RFC 3339 in UTC with milliseconds.
     pub fn to_rfc3339(self) -> String {
-        jiff::Timestamp::from_millisecond(self.0).map_or_else(|_| String::new(), |time| format!("{time:.3}"))
+        // RFC 3339 has four digits for a year, and consumers rely on the form.
+        const FIRST: i64 = -62_135_596_800_000;
+        let last = jiff::Timestamp::MAX;
+        let time = jiff::Timestamp::from_millisecond(self.0.clamp(FIRST, last.as_millisecond())).unwrap_or(last);
+        format!("{time:.3}")
     }
 }
 

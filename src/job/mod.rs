@@ -20,6 +20,7 @@ pub mod parse;
 pub mod record;
 pub mod state;
 pub mod step;
+pub mod times;
 
 pub use approval::{Approved, Approving, Found};
 pub use cancel::Cancel;

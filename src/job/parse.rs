@@ -108,7 +108,7 @@ pub(super) fn whole(node: &Node, fallback: Option<Uuid>, accepts: &Accepts) -> R
     };
     let (requested_at, requested_offset) =
         time_and_offset(&mut object, "requested_at")?.ok_or_else(|| object.missing("requested_at"))?;
-    let regulation = name(&mut object, "regulation")?.map(str::to_owned);
+    let regulation = object.text("regulation")?.map(str::to_owned);
     if let Some(law) = &regulation
         && !REGULATIONS.contains(&law.as_str())
         && !accepts.regulations.contains_key(law)

@@ -34,6 +34,7 @@ mod records;
 mod refused;
 mod scenario;
 mod telling;
+mod times;
 mod waits;
 mod watch;
 mod world;
