@@ -1,10 +1,11 @@
 //! A cancellation as a publisher sends it.
 //!
-//! The rule it keeps: it names one job of one tenant, nothing more.
+//! The rule it keeps: it names one job of one tenant, nothing more. Where it says more, or says that in another
+//! form, it is a fault that is told, and the job is cancelled all the same: to stop is the harmless direction.
 
 use uuid::Uuid;
 
-use super::cursor::{Invalid, Object};
+use super::cursor::{Invalid, Node, Object};
 use super::model::JobKey;
 use super::{field, parse};
 
@@ -32,4 +33,46 @@ impl Cancel {
         object.finish()?;
         Ok(Cancel { key: JobKey { tenant, job_id } })
     }
+
+    /// The job that a message names which is no valid cancellation, where it is certain that it should be
+    /// cancelled, and which it is: it says that it is a cancellation, and gives a UUID in whatever form, and a
+    /// tenant's name or none. Everything else in it is passed over.
+    pub fn certain(body: &[u8]) -> Option<Cancel> {
+        let body = amqp_value(body).unwrap_or(body);
+        parse::sized(body.len() as u64).ok()?;
+        let Node::Object(fields) = Node::parse_any(body).ok()? else { return None };
+        // Given twice, both must say the same.
+        let said = |name: &str| -> Option<Option<&str>> {
+            let mut said = None;
+            for (_, node) in fields.iter().filter(|(field, _)| field == name) {
+                let Node::Text(text) = node else { return None };
+                if said.is_some_and(|before| before != text.as_str()) {
+                    return None;
+                }
+                said = Some(text.as_str());
+            }
+            Some(said)
+        };
+        let job_id = Uuid::try_parse(said("job_id")??.trim()).ok()?;
+        let tenant = said("tenant")?.unwrap_or("default");
+        let is_cancel = said("schema")?? == Self::SCHEMA;
+        let key = JobKey { tenant: tenant.to_owned(), job_id };
+        (is_cancel && field::is_name(tenant)).then_some(Cancel { key })
+    }
+}
+
+/// The text or the bytes in a value of AMQP 1.0, as RabbitMQ gives it to a consumer of AMQP 0-9-1: where a
+/// publisher's library put the body into a value section.
+fn amqp_value(body: &[u8]) -> Option<&[u8]> {
+    let (kind, rest) = body.strip_prefix(&[0x00, 0x53, 0x77])?.split_first()?;
+    let (length, value) = match kind {
+        // Up to 255 bytes; more.
+        0xa0 | 0xa1 => rest.split_first().map(|(length, value)| (usize::from(*length), value))?,
+        0xb0 | 0xb1 => {
+            let (length, value) = rest.split_first_chunk()?;
+            (usize::try_from(u32::from_be_bytes(*length)).ok()?, value)
+        }
+        _ => return None,
+    };
+    (value.len() == length).then_some(value)
 }

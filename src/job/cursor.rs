@@ -3,9 +3,10 @@
 //! The rule it keeps: nothing is ignored (unknown and duplicate fields are errors) and no error
 //! shows a value, because values name people.
 
+use std::cell::RefCell;
 use std::collections::HashSet;
 
-use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{self, Deserialize, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use zeroize::Zeroizing;
 
 /// Every field of a job and of a cancellation.
@@ -97,15 +98,22 @@ impl Node {
         Ok(node)
     }
 
-    /// As [`Node::parse`], duplicate fields left in.
+    /// As [`Node::parse`], duplicate fields left in. What stands in the object `extensions` is somebody else's
+    /// and is passed over.
     pub fn parse_any(body: &[u8]) -> Result<Node, Invalid> {
+        // A byte order mark says nothing about UTF-8, and some tools write one all the same.
+        let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
         if body.is_empty() {
             return Err(Invalid::at("body", "is empty; expected a JSON object"));
         }
+        if let Some(is) = other_encoding(body) {
+            return Err(Invalid::at("body", is));
+        }
         let text = std::str::from_utf8(body)
             .map_err(|error| Invalid::at("body", format!("is not UTF-8 (byte {})", error.valid_up_to())))?;
-        // A syntax error's text names a position and a rule, never the text at that position.
-        serde_json::from_str(text).map_err(|error| Invalid::at("body", format!("is not JSON: {error}")))
+        let (trail, mut json) = (RefCell::default(), serde_json::Deserializer::from_str(text));
+        let read = NodeSeed { trail: &trail, is_top: true }.deserialize(&mut json);
+        read.and_then(|node| json.end().map(|()| node)).map_err(|error| not_json(text, &error, trail.into_inner()))
     }
 
     /// Refuses duplicate fields, wherever they are.
@@ -145,9 +153,56 @@ impl Node {
     }
 }
 
-struct NodeVisitor;
+/// What a body is that is not in UTF-8, where its first bytes say so.
+fn other_encoding(body: &[u8]) -> Option<&'static str> {
+    match body {
+        [0x1f, 0x8b, ..] => Some("is compressed with gzip; expected the JSON itself, without a content-encoding"),
+        [0x78, 0x01 | 0x5e | 0x9c | 0xda, ..] => {
+            Some("is compressed with deflate; expected the JSON itself, without a content-encoding")
+        }
+        [0x28, 0xb5, 0x2f, 0xfd, ..] => {
+            Some("is compressed with zstd; expected the JSON itself, without a content-encoding")
+        }
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] | [b'{', 0, ..] | [0, b'{', ..] => Some("is UTF-16; expected UTF-8"),
+        _ => None,
+    }
+}
 
-impl<'de> Visitor<'de> for NodeVisitor {
+/// A syntax error's text names a position and a rule, never the text at that position.
+fn not_json(text: &str, error: &serde_json::Error, trail: Vec<String>) -> Invalid {
+    let mut told = error.to_string();
+    if !text.contains('\n') {
+        told = told.replace(" at line 1 column ", " at column ");
+    }
+    // The text is JSON by its form, and one value of it is none that can be read.
+    let is_value = told.contains("hex escape") || told.starts_with("number out of range");
+    let path = trail.iter().rev().fold(String::new(), |path, name| join(&path, name));
+    let at = if is_value && !path.is_empty() { path } else { "body".to_owned() };
+    Invalid::at(at, format!("is not JSON: {told}"))
+}
+
+/// Reads a value; where that fails, the way to it is on the trail, from the inside to the outside.
+#[derive(Clone, Copy)]
+struct NodeSeed<'t> {
+    trail: &'t RefCell<Vec<String>>,
+    is_top: bool,
+}
+
+impl NodeSeed<'_> {
+    fn within(self) -> Self {
+        NodeSeed { is_top: false, ..self }
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for NodeSeed<'_> {
+    type Value = Node;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Node, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for NodeSeed<'_> {
     type Value = Node;
 
     fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -176,23 +231,92 @@ impl<'de> Visitor<'de> for NodeVisitor {
     }
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Node, A::Error> {
         let mut list = Vec::new();
-        while let Some(item) = items.next_element()? {
+        let failed = |_: &A::Error, index: usize| self.trail.borrow_mut().push(format!("[{index}]"));
+        while let Some(item) = items.next_element_seed(self.within()).inspect_err(|error| failed(error, list.len()))? {
             list.push(item);
         }
         Ok(Node::List(list))
     }
     fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Node, A::Error> {
         let mut object = Vec::new();
-        while let Some(field) = fields.next_entry()? {
-            object.push(field);
+        while let Some(name) = fields.next_key::<String>()? {
+            let value = if self.is_top && name == "extensions" {
+                fields.next_value_seed(PassedOver(self.within()))
+            } else {
+                fields.next_value_seed(self.within())
+            };
+            let node = value.inspect_err(|_| self.trail.borrow_mut().push(shown(&name)))?;
+            object.push((name, node));
         }
         Ok(Node::Object(object))
     }
 }
 
-impl<'de> Deserialize<'de> for Node {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Node, D::Error> {
-        deserializer.deserialize_any(NodeVisitor)
+/// Reads no more of a value than of which kind it is. What it holds need not even be text that can be read, and
+/// may be as deep as it likes.
+struct PassedOver<'t>(NodeSeed<'t>);
+
+impl<'de> DeserializeSeed<'de> for PassedOver<'_> {
+    type Value = Node;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Node, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for PassedOver<'_> {
+    type Value = Node;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.expecting(f)
+    }
+    fn visit_unit<E>(self) -> Result<Node, E> {
+        Ok(Node::Null)
+    }
+    fn visit_bool<E>(self, value: bool) -> Result<Node, E> {
+        Ok(Node::Bool(value))
+    }
+    fn visit_u64<E: de::Error>(self, value: u64) -> Result<Node, E> {
+        self.0.visit_u64(value)
+    }
+    fn visit_i64<E: de::Error>(self, value: i64) -> Result<Node, E> {
+        self.0.visit_i64(value)
+    }
+    fn visit_f64<E: de::Error>(self, value: f64) -> Result<Node, E> {
+        self.0.visit_f64(value)
+    }
+    fn visit_str<E: de::Error>(self, value: &str) -> Result<Node, E> {
+        self.0.visit_str(value)
+    }
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Node, A::Error> {
+        while items.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Node::List(Vec::new()))
+    }
+    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Node, A::Error> {
+        while fields.next_key::<AnyName>()?.is_some() {
+            fields.next_value::<IgnoredAny>()?;
+        }
+        Ok(Node::Object(Vec::new()))
+    }
+}
+
+/// A field's name, whatever it is: asked for as bytes, it need not be text.
+struct AnyName;
+
+impl<'de> Deserialize<'de> for AnyName {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<AnyName, D::Error> {
+        struct Bytes;
+        impl Visitor<'_> for Bytes {
+            type Value = AnyName;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a name")
+            }
+            fn visit_bytes<E>(self, _: &[u8]) -> Result<AnyName, E> {
+                Ok(AnyName)
+            }
+        }
+        deserializer.deserialize_bytes(Bytes)
     }
 }
 

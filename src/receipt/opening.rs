@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
 use super::digest;
-use crate::job::{Accepts, Invalid, Kind, MemberKey, Rules, Term, parse};
+use crate::job::{Accepts, Draft, Invalid, JobKey, Kind, MemberKey, Rules, Term, parse};
 
 /// A job's message, to be held against its receipts.
 pub struct Offered {
@@ -48,11 +48,12 @@ pub enum OpeningError {
 impl Offered {
     /// Takes a message. `None` where it names no job.
     pub fn new(place: String, body: &[u8]) -> Option<Offered> {
-        let value: Value = serde_json::from_slice(body).ok()?;
-        let text = |name: &str| value.get(name).and_then(Value::as_str);
-        let tenant = text("tenant").unwrap_or("default").to_owned();
-        let job_id = text("job_id")?.to_lowercase();
-        Some(Offered { place, met: false, tenant, job_id, body: Zeroizing::new(body.to_vec()) })
+        let key = match Draft::read(body, None) {
+            Ok(draft) => draft.key().cloned(),
+            Err(refusal) => refusal.key,
+        };
+        let JobKey { tenant, job_id } = key?;
+        Some(Offered { place, met: false, tenant, job_id: job_id.to_string(), body: Zeroizing::new(body.to_vec()) })
     }
 
     /// True where the receipt is of this job.

@@ -33,3 +33,27 @@ fn a_cancellation_of_the_wrong_form_is_refused() {
     assert_eq!(large.to_string(), "body: has 1048577 bytes; expected at most 1048576");
     assert_eq!(Cancel::parse(b"").unwrap_err().to_string(), "body: is empty; expected a JSON object");
 }
+
+#[test]
+fn a_message_that_names_its_job_with_certainty_names_the_same_as_the_valid_form_of_it() {
+    let right = json!({ "schema": "erasure.cancel/v1", "tenant": "acme", "job_id": JOB_ID });
+    let body = right.to_string().into_bytes();
+    assert_eq!(Cancel::certain(&body), Some(Cancel::parse(&body).unwrap()));
+    // Whatever is cut off or changed in it, no other job is ever named.
+    for cut in 0..body.len() {
+        assert_eq!(Cancel::certain(&body[..cut]), None, "{cut}");
+        for byte in [b'"', b'0', b'z', b'{', 0xff, b' '] {
+            let mut changed = body.clone();
+            changed[cut] = byte;
+            if let Some(Cancel { key }) = Cancel::certain(&changed) {
+                let said = serde_json::from_slice::<Value>(&changed).unwrap();
+                let names = [said["tenant"].as_str().unwrap_or("default"), said["job_id"].as_str().unwrap()];
+                assert_eq!([key.tenant.as_str(), key.job_id.to_string().as_str()], names);
+            }
+        }
+    }
+    for twice in [r#""job_id":"00000000-0000-4000-8000-000000000001","#, r#""tenant":"other","#, r#""schema":"x","#] {
+        let body = right.to_string().replacen('{', &format!("{{{twice}"), 1);
+        assert_eq!(Cancel::certain(body.as_bytes()), None, "{twice}");
+    }
+}

@@ -59,7 +59,7 @@ fn bad_messages() -> Vec<(&'static str, Vec<u8>, &'static str)> {
         ("a time without an offset", with(|job| job["requested_at"] = json!("2026-11-22T10:00:00")), "requested_at"),
         ("a customer id with letters", with(letters_in_customer_id), "customer_id"),
         ("a wrong mode", with(|job| job["mode"] = json!("eraze")), "mode"),
-        ("deep nesting", with(|job| job["extensions"] = json!({ "x": "DEEP" })), "body").nest(&nested),
+        ("deep nesting", with(|job| job["targets"][0]["x"] = json!("DEEP")), "body").nest(&nested),
         ("over 1 MiB", with(|job| job["extensions"] = json!({ "x": "y".repeat(1 << 20) })), "body"),
     ]
 }
