@@ -78,6 +78,8 @@ pub struct Properties {
     pub headers: BTreeMap<String, HeaderValue>,
     /// Of a message that came: what had to be changed before it could be read. Never published.
     pub mended: Option<Mended>,
+    /// Of a message that was read from a file: its first line, from 1. Never published.
+    pub line: Option<u64>,
 }
 
 impl std::fmt::Debug for Properties {

@@ -157,7 +157,7 @@ pub struct Demo {
 /// `batch`
 #[derive(Debug, Args)]
 pub struct Batch {
-    /// Jobs, one JSON object a line; - for stdin.
+    /// Jobs, one JSON object a line, or each over several lines; - for stdin.
     #[arg(long, value_name = "JOBS")]
     pub input: PathBuf,
     /// Where events go, one JSON object a line; - for stdout.
@@ -174,7 +174,7 @@ pub struct Submit {
     /// Keep the preview for a second operator's approval, which erases exactly what it found: your name.
     #[arg(long, value_name = "WHO", requires = "preview")]
     pub requested_by: Option<String>,
-    /// One job, or one a line; - for stdin.
+    /// One job, or one a line; - for stdin. With one fault nothing is published; the fault names its line.
     #[arg(value_name = "JOB")]
     pub job: PathBuf,
     /// Printing.

@@ -2,17 +2,20 @@
 //!
 //! The rule it keeps: either every job given is valid, or none is published.
 
+use std::collections::VecDeque;
 use std::io::{Read as _, Write};
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
 
 use super::Exit;
 use super::args::Submit;
 use crate::app;
+use crate::broker::spool::gather::{Gather, joined};
 use crate::broker::{Broker, Destination, Link, Properties, Publication};
 use crate::config::Config;
 use crate::job::parse::Refusal;
@@ -42,9 +45,10 @@ impl Asked<'_> {
         }
     }
 
-    fn form(&self, body: &[u8]) -> Vec<u8> {
+    /// The job as it is published; `None` where it cannot be given another form.
+    fn form(&self, body: &[u8]) -> Option<Vec<u8>> {
         match self {
-            Asked::Erase => body.to_vec(),
+            Asked::Erase => Some(body.to_vec()),
             Asked::Preview => as_preview(body),
             Asked::Approval(name) => changed(body, |job| {
                 job.insert("approval".to_owned(), json!({ "requested_by": name }));
@@ -54,7 +58,7 @@ impl Asked<'_> {
 }
 
 struct Ready {
-    line: usize,
+    line: u64,
     key: JobKey,
     body: Zeroizing<Vec<u8>>,
 }
@@ -67,7 +71,9 @@ pub async fn submit(
     err: &mut (dyn Write + Send),
 ) -> Result<Exit> {
     let text = Zeroizing::new(read(&args.job)?);
-    let (ready, faults) = check(&text, &Asked::by(args), &app::accepts(config), &app::keyring(config)?);
+    let text = text.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&text);
+    let checks = Checks { accepts: app::accepts(config), keyring: app::keyring(config)?, now: Timestamp::now() };
+    let (ready, faults) = checks.all(text, &Asked::by(args));
     for fault in &faults {
         writeln!(err, "{fault}")?;
     }
@@ -134,50 +140,69 @@ fn read(path: &Path) -> Result<Vec<u8>> {
     std::fs::read(path).with_context(|| path.display().to_string())
 }
 
-/// A file is one job, or one a line.
-fn check(text: &[u8], asked: &Asked<'_>, accepts: &Accepts, keyring: &Keyring) -> (Vec<Ready>, Vec<String>) {
-    let is_one = serde_json::from_slice::<serde::de::IgnoredAny>(text).is_ok();
-    let lines: Vec<(usize, &[u8])> = if is_one {
-        vec![(1, text)]
-    } else {
-        text.split(|byte| *byte == b'\n')
-            .enumerate()
-            .map(|(index, line)| (index + 1, line.trim_ascii()))
-            .filter(|(_, line)| !line.is_empty())
-            .collect()
-    };
-    let (mut ready, mut faults) = (Vec::new(), Vec::new());
-    for (line, body) in lines {
-        let body = Zeroizing::new(asked.form(body));
-        match parsed(&body, accepts, keyring) {
-            Ok(job) => ready.push(Ready { line, key: job.key, body }),
-            Err(refusal) => faults.push(format!("line {line}: {}", refusal.invalid)),
-        }
-    }
-    (ready, faults)
+/// What a job is checked with before it is published, as the worker would.
+struct Checks {
+    accepts: Accepts,
+    keyring: Keyring,
+    now: Timestamp,
 }
 
-/// The job as the worker would read it, its sealed proofs opened.
-fn parsed(body: &[u8], accepts: &Accepts, keyring: &Keyring) -> Result<Job, Refusal> {
-    let mut draft = Draft::read(body, None)?;
-    let key = draft.key().cloned();
-    let id = key.as_ref().map(|key| key.job_id.to_string()).unwrap_or_default();
-    draft.open_proofs(|path, text| {
-        if !is_sealed_proof(text) {
-            return Ok(None);
+impl Checks {
+    /// A file is one job, or more: one a line, or each over several lines.
+    fn all(&self, text: &[u8], asked: &Asked<'_>) -> (Vec<Ready>, Vec<String>) {
+        let (mut gather, mut groups) = (Gather::default(), VecDeque::new());
+        for (number, line) in (1..).zip(text.split(|byte| *byte == b'\n')) {
+            if !line.trim_ascii().is_empty() {
+                gather.push(number, line, &mut groups);
+            }
         }
-        keyring.open_proof(text, &id).map(Some).map_err(|error| Refusal {
-            reason: Reason::Invalid,
-            invalid: Invalid::at(path, error.to_string()),
-            key: key.clone(),
-        })
-    })?;
-    draft.job(accepts)
+        gather.end(&mut groups);
+        let (mut ready, mut faults) = (Vec::new(), Vec::new());
+        for group in groups {
+            let line = group.first().map_or(1, |(number, _)| *number);
+            let body = &Zeroizing::new(joined(&group));
+            // What is not even JSON keeps its own fault; never is it published as anything else than was asked.
+            let formed = asked.form(body).map(Zeroizing::new);
+            let read = match &formed {
+                Some(formed) => self.one(formed),
+                None => self.one(body).and_then(|_| Err(no_form())),
+            };
+            match read {
+                Ok(job) => ready.push(Ready { line, key: job.key, body: formed.unwrap_or_default() }),
+                Err(refusal) => faults.push(format!("line {line}: {}", refusal.invalid)),
+            }
+        }
+        (ready, faults)
+    }
+
+    /// The job as the worker would read it, its sealed proofs opened.
+    fn one(&self, body: &[u8]) -> Result<Job, Refusal> {
+        let mut draft = Draft::read(body, None)?;
+        let key = draft.key().cloned();
+        let id = key.as_ref().map(|key| key.job_id.to_string()).unwrap_or_default();
+        let refusal = |invalid| Refusal { reason: Reason::Invalid, invalid, key: key.clone() };
+        draft.open_proofs(|path, text| {
+            if !is_sealed_proof(text) {
+                return Ok(None);
+            }
+            let opened = self.keyring.open_proof(text, &id).map(Some);
+            opened.map_err(|error| refusal(Invalid::at(path, error.to_string())))
+        })?;
+        let job = draft.job(&self.accepts)?;
+        job.check_times(self.now).map_err(refusal)?;
+        Ok(job)
+    }
+}
+
+/// A job that can be read, but not changed.
+fn no_form() -> Refusal {
+    let expected = "cannot be read by every reader; leave it out to ask for a preview or an approval";
+    Refusal { reason: Reason::Invalid, invalid: Invalid::at("extensions", expected), key: None }
 }
 
 /// The job in preview mode, under an id of its own: a job that ended as previewed would otherwise
 /// be the ended job that the real one repeats.
-fn as_preview(body: &[u8]) -> Vec<u8> {
+fn as_preview(body: &[u8]) -> Option<Vec<u8>> {
     changed(body, |job| {
         job.insert("mode".to_owned(), "preview".into());
         if let Some(id) = job.get("job_id").and_then(Value::as_str).and_then(|id| uuid::Uuid::try_parse(id).ok()) {
@@ -186,13 +211,8 @@ fn as_preview(body: &[u8]) -> Vec<u8> {
     })
 }
 
-/// Bytes that are no object stay as they are, for the parser to refuse.
-fn changed(body: &[u8], change: impl FnOnce(&mut Map<String, Value>)) -> Vec<u8> {
-    match serde_json::from_slice::<Value>(body) {
-        Ok(Value::Object(mut job)) => {
-            change(&mut job);
-            Value::Object(job).to_string().into_bytes()
-        }
-        _ => body.to_vec(),
-    }
+fn changed(body: &[u8], change: impl FnOnce(&mut Map<String, Value>)) -> Option<Vec<u8>> {
+    let Ok(Value::Object(mut job)) = serde_json::from_slice::<Value>(body) else { return None };
+    change(&mut job);
+    Some(Value::Object(job).to_string().into_bytes())
 }

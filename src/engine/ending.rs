@@ -11,7 +11,7 @@ use super::intake::{Arrived, Hand, Interrupted};
 use super::journal::{Journal, ended_of, record_of};
 use super::run::{Rests, Run};
 use super::{Engine, named, retention};
-use crate::broker::{Delivery, Destination, Properties, Publication, Tier};
+use crate::broker::{Delivery, Destination, Properties, Publication, Tier, Via};
 use crate::crash::{self, Point};
 use crate::job::event::{self, About, Frame};
 use crate::job::flow::Ask;
@@ -446,7 +446,11 @@ impl Engine {
         letter: &Letter,
         refusal: &Refusal,
     ) -> Result<Settled, Interrupted> {
-        let detail = refusal.invalid.to_string();
+        let line = held.as_ref().and_then(|delivery| delivery.properties.line);
+        let detail = match line {
+            Some(line) => format!("line {line}: {}", refusal.invalid),
+            None => refusal.invalid.to_string(),
+        };
         tracing::warn!(reason = refusal.reason.as_str(), %detail, "message rejected");
         if refusal.reason == Reason::Unauthorised {
             self.figures.count(&self.figures.unauthorised);
@@ -456,7 +460,13 @@ impl Engine {
             Origin::Publisher => (0, 0, Carried::default()),
             Origin::Ours { run, park, carried, .. } => (*run, *park, (**carried).clone()),
         };
-        self.refuse(held, &letter.body, refusal.key.as_ref(), refusal.reason, Some(&detail), place).await
+        // What a file holds has no message id; an event is made of it all the same, about an id of its bytes.
+        let of_its_bytes = || JobKey {
+            tenant: "default".to_owned(),
+            job_id: uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_OID, &letter.body),
+        };
+        let key = refusal.key.clone().or_else(|| line.map(|_| of_its_bytes()));
+        self.refuse(held, &letter.body, key.as_ref(), refusal.reason, Some(&detail), place).await
     }
 
     /// A job id that is in use for another identity. The first job goes on untouched.
@@ -470,17 +480,16 @@ impl Engine {
         self.refuse(held, body, Some(&job.key), Reason::Conflict, None, (0, 0, Carried::default())).await
     }
 
-    /// A parked copy that does not open: it goes to the dead letters as it came. Its job stays open.
+    /// A sealed message that does not open, or that came where none belongs: it goes to the dead letters as it
+    /// came. Its job stays as it is.
     pub(crate) async fn set_aside_unopened(&self, held: &mut Option<Delivery>) -> Result<Settled, Interrupted> {
         let Some(delivery) = held.as_ref() else { return Ok(Settled::Acked) };
         let lost = delivery.lost.clone();
-        let (properties, body) = envelope::unopened(
-            &self.keyring,
-            &delivery.properties,
-            &delivery.body,
-            &envelope::note(Reason::Unopenable),
-            self.now(),
-        );
+        let (properties, body) = envelope::set_aside(&self.keyring, &delivery.properties, &delivery.body, self.now());
+        if delivery.via != Via::Resume {
+            // Not a job, whatever it is: a run over a file must not call that done.
+            self.figures.label("jobs_settled", "", "rejected");
+        }
         self.publish(Publication { to: Destination::DeadLetter, properties, body }, &lost).await?;
         self.figures.count(&self.figures.dead_letters);
         self.ack(held).await
@@ -564,9 +573,8 @@ impl Engine {
         detail: Option<&str>,
     ) -> Result<Event, Interrupted> {
         // The time is the message's own where it has one.
-        let own = properties.timestamp.and_then(|seconds| i64::try_from(seconds).ok());
-        let now = match own {
-            Some(seconds) => At(seconds.saturating_mul(1000)),
+        let now = match envelope::own_time(properties) {
+            Some(own) => own,
             None => self.first_refused_at(key, body).await?,
         };
         let frame = Frame { environment: &self.accepts.environment, traceparent: None, now };

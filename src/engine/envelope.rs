@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use super::letter_head;
+use super::letter_head::{self, LetterHead, Vouched};
 use crate::broker::{Cut, Delivery, HeaderValue, Properties, Via};
 use crate::job::record::{DeadLetterNote, Event};
 use crate::job::{At, Carried, JobKey, Reason};
@@ -121,6 +121,8 @@ pub fn open_as(via: Via, properties: &Properties, body: &Bytes, keyring: &Keyrin
         Some(Origin::Ours { key, run, park, carried })
     };
     match ours() {
+        // Opened by somebody else's key, or moved here by the broker's own tools. No publisher's message looks so.
+        None if is_misplaced(properties, body, keyring) => Err(SealError::Misplaced),
         None => Ok(Letter { body: Zeroizing::new(body.to_vec()), origin: Origin::Publisher, wait: None }),
         Some(origin) => {
             let Origin::Ours { key, .. } = &origin else { return Err(SealError::NotSealed) };
@@ -129,6 +131,13 @@ pub fn open_as(via: Via, properties: &Properties, body: &Bytes, keyring: &Keyrin
             Ok(Letter { body: Zeroizing::new(body), origin, wait })
         }
     }
+}
+
+/// True for a message of ours that came by a way on which it means nothing: what is sealed, and a plain dead
+/// letter whose head is vouched for.
+fn is_misplaced(properties: &Properties, body: &Bytes, keyring: &Keyring) -> bool {
+    let is_letter = || LetterHead::read(keyring, properties, body).vouched == Vouched::Wholly;
+    looks_sealed(body) || (properties.headers.contains_key(header::HEAD_MAC) && is_letter())
 }
 
 /// What a message of ours carries, where it is vouched for.
@@ -205,6 +214,7 @@ fn repeated(original: &Properties) -> Properties {
     let mut properties = original.clone();
     properties.user_id = None;
     properties.mended = None;
+    properties.line = None;
     properties.message_id = properties.message_id.filter(|id| Uuid::try_parse(id).is_ok());
     properties.headers.retain(|name, value| {
         let is_trace = || value.as_text().is_some_and(is_traceparent);
@@ -252,6 +262,18 @@ fn kept<'a>(original: &Properties, body: &'a [u8], most: usize) -> (&'a [u8], Op
         return (body, None);
     }
     (&body[..body.len().min(BEGINNING)], Some(Cut { bytes: body.len() as u64, sha256: body_sha256(body) }))
+}
+
+/// The years 2000 to 2100, in seconds since 1970.
+const TIMES: std::ops::Range<u64> = 946_684_800..4_102_444_800;
+
+/// When a message says that it was sent. AMQP counts seconds; milliseconds, which some libraries put there, are
+/// told from them by their size. Anything else is no time.
+pub fn own_time(properties: &Properties) -> Option<At> {
+    let number = properties.timestamp?;
+    let millis = if TIMES.contains(&number) { number.checked_mul(1000)? } else { number };
+    let is_time = TIMES.contains(&(millis / 1000));
+    i64::try_from(millis).ok().filter(|_| is_time).map(At)
 }
 
 /// The SHA-256 of a message's whole body, in hex.
@@ -330,8 +352,28 @@ fn placed(keyring: &Keyring, letter: &Properties, body: &[u8]) -> Option<(JobKey
     keyring.verify_mac(LETTER_PURPOSE, &parts, &mac).then(|| (key, run, park, carried()))
 }
 
-/// A dead letter of a parked copy that does not open but has a valid MAC: body and headers as they came, so
-/// that it can be replayed once the key is back. What that MAC does not cover is dropped.
+/// A dead letter of a message that cannot be opened: body and headers as they came, so that it can be replayed
+/// once it can. A dead letter that was moved stays the letter that it was. What is no letter yet is given its
+/// code, and is vouched for only where a MAC already ties it to its job.
+pub fn set_aside(keyring: &Keyring, original: &Properties, body: &Bytes, at: At) -> (Properties, Bytes) {
+    let is_letter = original.headers.contains_key(header::CODE);
+    let note = note(Reason::Unopenable);
+    if !is_letter && vouched_place(keyring, original, body) {
+        return unopened(keyring, original, body, &note, at);
+    }
+    let mut properties = original.clone();
+    properties.user_id = None;
+    properties.mended = None;
+    properties.line = None;
+    properties.message_id = properties.message_id.filter(|id| Uuid::try_parse(id).is_ok());
+    if !is_letter {
+        put_note(&mut properties, &note, at);
+    }
+    (properties, body.clone())
+}
+
+/// A dead letter of a parked copy that does not open but has a valid MAC: body and headers as they came. What
+/// that MAC does not cover is dropped.
 pub fn unopened(
     keyring: &Keyring,
     original: &Properties,
@@ -344,13 +386,17 @@ pub fn unopened(
     for name in [header::SYSTEM, header::STEP, header::ATTEMPTS, header::LETTER_MAC] {
         properties.headers.remove(name);
     }
+    put_note(&mut properties, note, at);
+    letter_head::vouch(keyring, &mut properties, body);
+    (properties, body.clone())
+}
+
+fn put_note(properties: &mut Properties, note: &DeadLetterNote, at: At) {
     let mut put =
         |name: &str, value: &str| properties.headers.insert(name.to_owned(), HeaderValue::Text(value.to_owned()));
     put(header::CODE, note.reason.code());
     put(header::REASON, note.reason.sentence());
     put(header::AT, &at.to_rfc3339());
-    letter_head::vouch(keyring, &mut properties, body);
-    (properties, body.clone())
 }
 
 /// True where a MAC ties a message of ours to the job and the run that it names: a parked copy's, or that of

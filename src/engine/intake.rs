@@ -339,7 +339,7 @@ impl Engine {
         let letter = match envelope::open(delivery, &self.keyring) {
             Ok(letter) => letter,
             Err(error) => {
-                tracing::error!(%error, "a parked copy cannot be opened; it is set aside");
+                tracing::error!(%error, "a sealed message cannot be worked on; it is set aside as it came");
                 return self.set_aside_unopened(held).await;
             }
         };

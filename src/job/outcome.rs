@@ -283,7 +283,9 @@ impl Reason {
             Reason::WrongEnvironment => "The job is meant for another environment.",
             Reason::Unauthorised => "The publisher may not order this erasure.",
             Reason::Poison => "The message stopped the worker again and again.",
-            Reason::Unopenable => "The parked copy cannot be opened with the keys at hand.",
+            Reason::Unopenable => {
+                "The sealed message cannot be opened with the keys at hand, or came by a way on which it is not taken."
+            }
             Reason::CancelRefused => "The job can no longer be cancelled.",
             Reason::Undelivered => "The broker gave the message up before it was worked on.",
         }

@@ -53,6 +53,9 @@ pub enum SealError {
     /// Authentication failed.
     #[error("the sealed value does not open: it was altered or belongs to something else")]
     Refused,
+    /// A message of the worker's own, where nothing vouches for it.
+    #[error("it came by a way on which it is not taken, or its master key is not configured here")]
+    Misplaced,
     /// More bytes than the cipher takes (256 GiB).
     #[error("the value is too long to be sealed")]
     TooLong,

@@ -8,7 +8,15 @@ use erasure_worker::seal::jwe::seal_proof;
 use erasure_worker::seal::{Keyring, MasterKey};
 use serde_json::Value;
 
-use crate::bench::{KEY, id, shop_job};
+use crate::bench::{self, KEY, id};
+use crate::support::times::a_week_ago;
+
+/// A job for a worker with the machine's clock.
+fn shop_job(tenant: &str, person: &erasure_worker::sandbox::Person) -> Value {
+    let mut job = bench::shop_job(tenant, person);
+    job["requested_at"] = a_week_ago().into();
+    job
+}
 
 fn write_config(folder: &Path, sandbox: &RunningSandbox, more: &str) {
     let text = format!(
@@ -99,5 +107,71 @@ async fn submit_reads_sealed_proofs_before_it_publishes_and_says_which_does_not_
     let read = submit(&ring(KEY));
     let told = String::from_utf8_lossy(&read.stderr).into_owned();
     assert!(told.contains("amqp") && !told.contains("targets"), "{told}");
+    sandbox.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broken_line_is_told_by_its_own_number_with_an_event_and_a_job_over_several_lines_is_one_job() {
+    let sandbox = Sandbox::start("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let people = sandbox.sandbox().add_people(1..10);
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    write_config(folder, &sandbox, "");
+    let jobs: Vec<Value> = people.iter().map(|person| shop_job("acme", person)).collect();
+    let mut lines: Vec<String> = jobs.iter().map(Value::to_string).collect();
+    // The seventh breaks off, the ninth is over several lines; a byte order mark stands before all.
+    let whole = lines[6].clone();
+    for cut in [1, whole.len() / 2, whole.len() - 1] {
+        lines[6] = whole[..cut].to_owned();
+        lines[8] = format!("{:#}", jobs[8]);
+        std::fs::write(folder.join("jobs.ndjson"), format!("\u{feff}{}\n", lines.join("\n"))).unwrap();
+
+        let submitted = run(folder, &["submit", "jobs.ndjson"]);
+        let told = String::from_utf8(submitted.stderr).unwrap();
+        assert_eq!((submitted.status.code(), told.matches("line ").count()), (Some(2), 1), "{told}");
+        assert!(told.starts_with("line 7: body: is not JSON: "), "{told}");
+        assert!(told.contains("nothing was published: 1 of 9 jobs are not valid"), "{told}");
+
+        for _ in 0..2 {
+            let output = run(folder, &["batch", "--input", "jobs.ndjson", "--events", "events.ndjson"]);
+            let log = String::from_utf8(output.stderr).unwrap();
+            assert_eq!(output.status.code(), Some(1), "{log}");
+            assert!(log.contains("line 7: body: is not JSON"), "{log}");
+        }
+        let rejected: Vec<Value> = events(folder)
+            .into_iter()
+            .filter(|event| event["type"] == "erasure.job.rejected.v1" && event["data"]["error"]["reason"] == "invalid")
+            .collect();
+        // Told once, however often the file is run; about another line each time here.
+        let last = rejected.last().unwrap()["data"]["error"]["detail"].as_str().unwrap();
+        assert!(last.starts_with("line 7: body: is not JSON: "), "{last}");
+        let ids: std::collections::BTreeSet<_> = rejected.iter().map(|event| event["subject"].to_string()).collect();
+        assert_eq!(ids.len(), rejected.len());
+    }
+    let completed = events(folder).iter().filter(|event| event["type"] == "erasure.job.completed.v1").count();
+    assert_eq!(completed, 8);
+    let left =
+        people.iter().filter(|person| sandbox.sandbox().remains(person).iter().any(|what| what.starts_with("easycms")));
+    assert_eq!(left.count(), 1, "the one whose line breaks off");
+    sandbox.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_cannot_be_made_a_preview_is_not_published_as_an_erasure() {
+    let sandbox = Sandbox::start("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let people = sandbox.sandbox().add_people(1..2);
+    let folder = tempfile::tempdir().unwrap();
+    write_config(folder.path(), &sandbox, "");
+    let body = shop_job("acme", &people[0]).to_string().replacen('{', "{\"extensions\":{\"a\":1e999},", 1);
+    std::fs::write(folder.path().join("job.json"), body).unwrap();
+    for more in [&["--preview"][..], &["--preview", "--requested-by", "ann"]] {
+        let refused = run(folder.path(), &[&["submit", "job.json"], more].concat());
+        let told = String::from_utf8(refused.stderr).unwrap();
+        assert_eq!(refused.status.code(), Some(2), "{told}");
+        assert!(told.starts_with("line 1: extensions: cannot be read by every reader"), "{told}");
+    }
+    // As it is, it is a job: what is missing now is a broker.
+    let read = run(folder.path(), &["submit", "job.json"]);
+    assert!(String::from_utf8_lossy(&read.stderr).contains("amqp"));
     sandbox.stop().await;
 }

@@ -101,6 +101,7 @@ pub(super) fn from_amqp(properties: &BasicProperties, mended: Option<Mended>) ->
             .filter_map(|(name, value)| Some((name.to_string(), header(value)?)))
             .collect(),
         mended,
+        line: None,
     }
 }
 

@@ -1,8 +1,9 @@
-//! Jobs from lines: a file, standard input, or a list.
+//! Jobs from lines: a file, standard input, or a list. A job may also be written over several lines.
 //!
 //! The rule it keeps: memory stays flat, whatever the input holds. Lines are read when somebody
 //! wants one, and of a line that is too long only the beginning is kept.
 
+use std::collections::VecDeque;
 use std::path::Path;
 
 use bytes::Bytes;
@@ -10,6 +11,7 @@ use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::sync::mpsc;
 
 use super::SpoolError;
+use super::gather::{Gather, joined};
 
 /// The longest line kept whole; the limit of a message. A longer one is cut one byte beyond it,
 /// so that it is still seen to be too long.
@@ -50,25 +52,22 @@ impl Source {
         Self(Lines::List(bodies))
     }
 
-    /// The lines, read by a task that stays a little ahead.
-    pub(super) fn read(self) -> mpsc::Receiver<std::io::Result<Bytes>> {
-        let (lines, received) = mpsc::channel(AHEAD);
+    /// The jobs, read by a task that stays a little ahead.
+    pub(super) fn read(self) -> mpsc::Receiver<std::io::Result<Entry>> {
+        let (jobs, received) = mpsc::channel(AHEAD);
         tokio::spawn(async move {
             match self.0 {
                 Lines::List(bodies) => {
                     for body in bodies {
-                        if lines.send(Ok(body)).await.is_err() {
+                        if jobs.send(Ok(Entry { line: None, body })).await.is_err() {
                             return;
                         }
                     }
                 }
                 Lines::Reader(reader) => {
-                    let mut reader = BufReader::with_capacity(64 * 1024, reader);
-                    while let Some(line) = line(&mut reader).await.transpose() {
-                        let failed = line.is_err();
-                        if lines.send(line).await.is_err() || failed {
-                            return;
-                        }
+                    let failed = gather(&mut BufReader::with_capacity(64 * 1024, reader), &jobs).await.err();
+                    if let Some(error) = failed {
+                        let _ = jobs.send(Err(error)).await;
                     }
                 }
             }
@@ -77,8 +76,47 @@ impl Source {
     }
 }
 
-/// The next line that is not blank, without its end; `None` at the end of the input.
-async fn line(reader: &mut (impl AsyncBufRead + Unpin)) -> std::io::Result<Option<Bytes>> {
+/// A job as it stands in the input.
+pub(super) struct Entry {
+    /// The first of its lines, from 1.
+    pub(super) line: Option<u64>,
+    pub(super) body: Bytes,
+}
+
+/// Reads lines and sends those that belong together, until nobody wants them.
+async fn gather(
+    reader: &mut (impl AsyncBufRead + Unpin),
+    jobs: &mpsc::Sender<std::io::Result<Entry>>,
+) -> std::io::Result<()> {
+    let (mut gather, mut groups, mut number) = (Gather::default(), VecDeque::new(), 0);
+    loop {
+        let line = line(reader, &mut number).await?;
+        let is_last = line.is_none();
+        match line {
+            Some(line) => gather.push(number, line, &mut groups),
+            None => gather.end(&mut groups),
+        }
+        for group in groups.drain(..) {
+            let entry = match &group[..] {
+                [(number, line)] => Entry { line: Some(*number), body: line.clone() },
+                lines => {
+                    let line = lines.first().map(|(number, _)| *number);
+                    Entry { line, body: Bytes::from(joined(&group)) }
+                }
+            };
+            if jobs.send(Ok(entry)).await.is_err() {
+                return Ok(());
+            }
+        }
+        if is_last {
+            return Ok(());
+        }
+    }
+}
+
+/// The next line that is not blank, without its end and without a byte order mark; `None` at the end of the
+/// input. `number` counts the lines.
+async fn line(reader: &mut (impl AsyncBufRead + Unpin), number: &mut u64) -> std::io::Result<Option<Bytes>> {
     let mut line = Vec::new();
     loop {
         let part = reader.fill_buf().await?;
@@ -91,8 +129,10 @@ async fn line(reader: &mut (impl AsyncBufRead + Unpin)) -> std::io::Result<Optio
         let last = part.is_empty();
         reader.consume(taken + usize::from(ended && !last));
         if ended {
-            if !line.trim_ascii().is_empty() {
-                return Ok(Some(Bytes::from(line)));
+            *number += 1;
+            let text = line.strip_prefix(b"\xef\xbb\xbf").filter(|_| *number == 1).unwrap_or(&line);
+            if !text.trim_ascii().is_empty() {
+                return Ok(Some(Bytes::copy_from_slice(text)));
             }
             if last {
                 return Ok(None);

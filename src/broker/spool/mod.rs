@@ -3,6 +3,7 @@
 //! The rule it keeps: the input is the queue's durable side. Nothing is ever taken out of it, so
 //! what is in hand or waiting when the process ends is simply read again by the next run.
 
+pub mod gather;
 mod hand;
 mod input;
 mod letters;
@@ -12,12 +13,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use tokio::io::AsyncWriteExt;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use self::hand::{InHand, Message, Shared};
+use self::input::Entry;
 pub use self::input::{LINE_MAX, Source};
 use self::letters::Letters;
 pub use self::lines::EventFile;
@@ -87,7 +88,7 @@ impl Default for SpoolConfig {
 /// A [`Broker`] within the process.
 pub struct SpoolBroker {
     shared: Arc<Shared>,
-    input: tokio::sync::Mutex<mpsc::Receiver<std::io::Result<Bytes>>>,
+    input: tokio::sync::Mutex<mpsc::Receiver<std::io::Result<Entry>>>,
     events: Events,
     letters: Letters,
     control: Inbox<Control>,
@@ -249,9 +250,9 @@ impl Broker for SpoolBroker {
                 line = input.recv(), if read => {
                     let mut state = self.shared.state();
                     match line {
-                        Some(Ok(body)) => state.ready.push_back(Message {
+                        Some(Ok(Entry { line, body })) => state.ready.push_back(Message {
                             body,
-                            properties: Properties::default(),
+                            properties: Properties { line, ..Properties::default() },
                             via: Via::Requests,
                             redelivered: false,
                         }),

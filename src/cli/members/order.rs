@@ -9,7 +9,7 @@ use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use crate::cli::args::{CsvField, CsvKey, CsvMethod, SubmitCsv};
-use crate::job::{Accepts, Kind, parse};
+use crate::job::{Accepts, Kind, parse, times};
 
 /// The namespace of job ids made here.
 const NAMESPACE: Uuid = Uuid::from_u128(0x2d71_4f0b_9c3e_4a86_b1d5_7e60_83fa_1c9e);
@@ -38,6 +38,16 @@ impl Orders {
     /// # Errors
     /// Where they do not fit the system; the text says which argument.
     pub fn new(args: &SubmitCsv, accepts: Accepts, digest: &[u8; 32], changed_at: Timestamp) -> Result<Orders, String> {
+        let requested_at = args.requested_at.unwrap_or(changed_at);
+        for (argument, at) in [("--requested-at", Some(requested_at)), ("--confirmed-at", args.confirmed_at)] {
+            let whose = if args.requested_at.is_none() && argument == "--requested-at" {
+                "the time at which the file was changed "
+            } else {
+                ""
+            };
+            let faulty = |why| format!("{argument}: {whose}{why}");
+            at.map_or(Ok(()), |at| times::past(at, Timestamp::now())).map_err(faulty)?;
+        }
         let known = || accepts.systems.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
         let rules = accepts
             .systems
@@ -89,7 +99,7 @@ impl Orders {
             key: args.key,
             method,
             fields,
-            requested_at: args.requested_at.unwrap_or(changed_at),
+            requested_at,
             regulation: args.regulation.clone(),
             confirmed_at: args.confirmed_at,
             preview: is_preview,
