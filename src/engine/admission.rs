@@ -8,6 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use super::envelope::{Letter, Origin, header};
 use super::guard::{Ceiling, Scope};
 use super::journal::{BODY, JournalError, ended_of, record_of};
@@ -175,6 +177,13 @@ impl Engine {
         if job.key != *key {
             return Err(nobodys());
         }
+        if checked && let Ok(now) = Timestamp::from_millisecond(self.now().0) {
+            job.check_times(now).map_err(|invalid| Refusal {
+                reason: Reason::Invalid,
+                invalid,
+                key: Some(key.clone()),
+            })?;
+        }
         if let Some(systems) = tenant.and_then(|tenant| tenant.systems.as_ref())
             && let Some(index) = job.targets.iter().position(|target| !systems.contains(&target.system))
         {
@@ -290,21 +299,31 @@ impl Engine {
         false
     }
 
-    /// What is to be said of a message that was sent as a cancellation and is none.
-    pub(crate) fn no_cancel(&self, control: &Control, invalid: Invalid) -> Refusal {
+    /// What is to be said of a message that was sent as a cancellation and is none; and the job that it cancels
+    /// all the same.
+    pub(crate) fn no_cancel(&self, control: &Control, invalid: Invalid) -> (Refusal, Option<JobKey>) {
         let Control { properties, body, .. } = control;
-        let draft = match Draft::read(body, properties.message_id.as_deref()) {
-            Ok(draft) => draft,
-            Err(refusal) => return as_amqp_value(Refusal { invalid, ..refusal }, properties),
+        let certain = Cancel::certain(body).map(|cancel| cancel.key);
+        let (mut refusal, mut names_itself) = match Draft::read(body, properties.message_id.as_deref()) {
+            Ok(draft) => {
+                (Refusal { reason: Reason::Invalid, invalid, key: draft.key().cloned() }, Some(draft.names_itself()))
+            }
+            Err(refusal) => (as_amqp_value(Refusal { invalid, ..refusal }, properties), None),
         };
-        let key = draft.key().cloned();
-        if let Some(key) = &key {
-            let sent = Sent { key, names_itself: draft.names_itself(), properties, body, is_first: false };
+        if certain.is_some() {
+            refusal.key.clone_from(&certain);
+            names_itself = Some(true);
+        }
+        if let (Some(key), Some(names_itself)) = (&refusal.key, names_itself) {
+            let sent = Sent { key, names_itself, properties, body, is_first: false };
             if let Err(denied) = self.believe(&sent) {
-                return self.deny(denied, key);
+                return (self.deny(denied, key), None);
             }
         }
-        Refusal { reason: Reason::Invalid, invalid, key }
+        if certain.is_some() {
+            refusal.invalid.expected.push_str("; the job that it names is cancelled all the same");
+        }
+        (refusal, certain)
     }
 
     /// How many messages were not believed.

@@ -135,10 +135,13 @@ impl Engine {
             }
             Ok(_) => Ok(self.store.submit(batch).await?),
             Err(invalid) => {
-                let refusal = self.no_cancel(control, invalid);
-                tracing::warn!(invalid = %refusal.invalid, "a cancellation cannot be read");
+                let (refusal, certain) = self.no_cancel(control, invalid);
+                tracing::warn!(invalid = %refusal.invalid, "a cancellation is not as it should be");
                 self.keep_unreadable(control, refusal, &mut batch)?;
-                self.store.submit(batch).await?;
+                match certain {
+                    Some(key) => drop(self.take_cancel(&key, batch).await?),
+                    None => self.store.submit(batch).await?,
+                }
                 self.unreadable.notify_one();
                 Ok(())
             }

@@ -194,9 +194,8 @@ impl Engine {
         let properties = kept.properties();
         let key = kept.job.clone().map(|(tenant, job_id)| JobKey { tenant, job_id });
         let reason = if kept.is_unauthorised { Reason::Unauthorised } else { Reason::Invalid };
-        let own = kept.timestamp.and_then(|seconds| i64::try_from(seconds).ok());
         if let Some(key) = &key {
-            let now = own.map_or(At(kept.since), |seconds| At(seconds.saturating_mul(1000)));
+            let now = envelope::own_time(&properties).unwrap_or(At(kept.since));
             let frame = Frame { environment: &self.accepts.environment, traceparent: None, now };
             let sha256 = envelope::whole_sha256(&properties, &body);
             // Never final: what becomes of the job, its own events tell.
@@ -222,7 +221,7 @@ impl Engine {
         self.keep_done(&self.decided("", "", What::SetAside { print }), &mut batch);
         self.store.submit(batch).await?;
         self.decisions_more();
-        tracing::error!(detail = %kept.detail, "a cancellation that cannot be read lies among the dead letters; its job goes on");
+        tracing::error!(detail = %kept.detail, "a cancellation that cannot be read lies among the dead letters");
         Ok(())
     }
 }

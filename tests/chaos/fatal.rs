@@ -185,10 +185,11 @@ async fn what_amqp_1_0_makes_of_ids_and_bodies_is_taken_or_told_and_a_cancellati
     // The one whose id is bytes names nobody: a letter alone.
     rig.holds("dead-letters", 2).await;
 
-    // A cancellation in a value section: its job goes on, and that is told once.
-    let waiting = Case::new(rig.sandbox(), Form::Unconfirmed, 9);
-    rig.publish(std::slice::from_ref(&waiting.body)).await;
-    rig.events.until("the question", |heard| !heard.of(&waiting.id).is_empty()).await;
+    // A cancellation in a value section: it is obeyed, and its fault is told once.
+    let [waiting, last] = [9, 11].map(|number| Case::new(rig.sandbox(), Form::Unconfirmed, number));
+    rig.publish(&[waiting.body.clone(), last.body.clone()]).await;
+    let is_asked = |heard: &crate::events::Heard| [&waiting, &last].iter().all(|case| !heard.of(&case.id).is_empty());
+    rig.events.until("the questions", is_asked).await;
     let name = uuid::Uuid::parse_str(&waiting.id).unwrap();
     let cancel = json!({ "schema": "erasure.cancel/v1", "tenant": "acme", "job_id": waiting.id });
     tokio::task::block_in_place(|| send(rabbit, &exchange, "cancel", Name::Uuid(name), &cancel, true));
@@ -199,9 +200,11 @@ async fn what_amqp_1_0_makes_of_ids_and_bodies_is_taken_or_told_and_a_cancellati
     assert!(told.to_string().contains("publish the JSON as bytes"), "{told}");
     rig.holds("dead-letters", 3).await;
     // The stream has word of it, and both have read that: a good cancellation behind it is obeyed by then.
-    rig.cancel(&waiting.id).await;
-    let heard = rig.events.all_end([waiting.id.as_str()]).await;
-    assert_eq!(heard.finals(&waiting.id).into_values().collect::<Vec<_>>(), ["cancelled"]);
+    rig.cancel(&last.id).await;
+    let heard = rig.events.all_end([waiting.id.as_str(), last.id.as_str()]).await;
+    for case in [&waiting, &last] {
+        assert_eq!(heard.finals(&case.id).into_values().collect::<Vec<_>>(), ["cancelled"]);
+    }
     let counts = [
         workers[0].metric("erasure_cancellations_unreadable_total").await,
         workers[1].metric("erasure_cancellations_unreadable_total").await,

@@ -191,6 +191,11 @@ impl Bench {
         self.clock.lock().unwrap().millis += i64::try_from(time.as_millis()).unwrap();
     }
 
+    /// Somebody sets the clock back.
+    pub fn set_back(&self, time: Duration) {
+        self.clock.lock().unwrap().millis -= i64::try_from(time.as_millis()).unwrap();
+    }
+
     /// Puts the clock to this machine's.
     pub fn set_to_now(&self) {
         let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();

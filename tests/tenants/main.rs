@@ -6,6 +6,8 @@
 
 #[path = "../support/mod.rs"]
 mod support;
+#[path = "../docs/validator.rs"]
+mod validator;
 
 mod accepted;
 mod batch;
@@ -15,7 +17,9 @@ mod ceilings;
 mod config;
 mod documented;
 mod guard;
+mod hostile;
 mod letters;
+mod moved;
 mod post;
 mod proofs;
 mod rabbit;

@@ -84,6 +84,13 @@ impl Post {
         self.sender.send(Waiting { publication, via: Via::Requests, redelivered }).ok().unwrap();
     }
 
+    /// Delivers a message as it is, by that way: as the broker's own tools move one.
+    pub fn put(&self, via: Via, properties: Properties, body: Bytes) {
+        let to = if via == Via::Resume { Destination::Resume } else { Destination::Requests };
+        let publication = Publication { to, properties, body };
+        self.sender.send(Waiting { publication, via, redelivered: false }).ok().unwrap();
+    }
+
     /// Puts a message on the control stream.
     pub fn control(&self, properties: Properties, body: impl Into<Bytes>) {
         let mut offset = self.offset.lock().unwrap();
@@ -100,6 +107,16 @@ impl Post {
             self.sender.send(Waiting { publication, via: Via::Resume, redelivered: false }).ok().unwrap();
         }
         count
+    }
+
+    /// Takes away what lies there: letters and parked copies.
+    pub fn take(&self) -> Seen {
+        let taken = self.seen();
+        self.seen.send_modify(|seen| {
+            seen.letters.clear();
+            seen.parked.clear();
+        });
+        taken
     }
 
     pub fn seen(&self) -> Seen {
@@ -170,7 +187,8 @@ impl Broker for Post {
                 self.sender.send(Waiting { publication, via: Via::Resume, redelivered: false }).ok().unwrap();
             }
             Destination::Control => self.control(publication.properties, publication.body),
-            Destination::Requests | Destination::Cancel => panic!("the worker publishes no requests"),
+            Destination::Requests => self.deliver(publication.properties, publication.body, false),
+            Destination::Cancel => panic!("the worker publishes no cancellations"),
         }
         Ok(())
     }

@@ -1,0 +1,158 @@
+//! What the worker sealed comes back by a way of the broker's own tools, or under a key that is not there: it stays
+//! as it came, and can be replayed once the key is.
+
+use erasure_worker::broker::{DeadLetter, HeaderValue, Properties, Via};
+use erasure_worker::engine::operators::LetterFilter;
+use serde_json::Value;
+
+use crate::bench::{Bench, KEY, NEXT_KEY, id, sent, shop_job};
+use crate::post::header;
+
+const OTHER_KEY: &str = "0f0e0d0c0b0a09080706050403020100fffefdfcfbfaf9f8f7f6f5f4f3f2f1f0";
+/// The keys of the worker that it comes back to: its own; the next one with its own as the previous; the next
+/// one alone; that of another environment.
+fn keys() -> [String; 4] {
+    [
+        format!("master_key = \"{KEY}\""),
+        format!("master_key = \"{NEXT_KEY}\"\nmaster_key_previous = \"{KEY}\""),
+        format!("master_key = \"{NEXT_KEY}\""),
+        format!("master_key = \"{OTHER_KEY}\""),
+    ]
+}
+
+/// What may come back.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum What {
+    /// The letter of a job that failed.
+    Failed,
+    /// The letter of a message that never was a job.
+    Refused,
+    /// The copy of a job that waits.
+    Parked,
+}
+
+/// One of each, as it lies on the broker; the job is as it was sent.
+async fn made(bench: &Bench, what: What) -> (Value, DeadLetter) {
+    let person = bench.person(1);
+    let mut job = shop_job("acme", &person);
+    let target = job["targets"][0].as_object_mut().unwrap();
+    match what {
+        What::Failed => drop(target.insert("customer_password".into(), "wrong".into())),
+        What::Refused => drop(target.insert("system".into(), "elsewhere".into())),
+        What::Parked => drop(target.remove("customer_password")),
+    }
+    bench.post.deliver(sent(None, None), job.to_string(), false);
+    let is_there = |seen: &crate::post::Seen| seen.letters.len() + seen.parked.len() == 1 && seen.acked == 1;
+    bench.post.until("it", is_there).await;
+    let seen = bench.post.take();
+    let parked = seen.parked.into_iter().map(|it| DeadLetter { properties: it.properties, body: it.body });
+    (job, seen.letters.into_iter().chain(parked).next().unwrap())
+}
+
+fn headers(properties: &Properties) -> Vec<(&String, Option<&str>, Option<i64>)> {
+    let value = |value: &'_ HeaderValue| value.as_int();
+    properties.headers.iter().map(|(name, it)| (name, it.as_text(), value(it))).collect()
+}
+
+#[tokio::test]
+async fn a_sealed_message_that_is_moved_or_lacks_its_key_stays_as_it_came_and_is_replayed_once_it_can_be() {
+    let mut cases = 0;
+    for what in [What::Failed, What::Refused, What::Parked] {
+        for via in [Via::Requests, Via::Resume, Via::Other] {
+            for (number, key) in keys().iter().enumerate() {
+                // A copy that comes by its own way, and opens, goes on.
+                if what == What::Parked && via == Via::Resume && number < 2 {
+                    continue;
+                }
+                cases += 1;
+                let case = format!("{what:?} by {via:?} under key {number}");
+                let bench = Bench::with("").await;
+                bench.let_time_pass();
+                let (job, moved) = made(&bench, what).await;
+                let calls = bench.calls();
+                let bench = bench.restarted(key, "").await;
+                let events = bench.post.seen().events.len();
+                bench.post.put(via, moved.properties.clone(), moved.body.clone());
+                let seen = bench.post.until(&case, |seen| seen.letters.len() == 1).await;
+                let letter = &seen.letters[0];
+                assert_eq!(letter.body, moved.body, "{case}: sealed a second time");
+                if what == What::Parked {
+                    assert_eq!(header(&letter.properties, "x-erasure-code"), "ERS-0024", "{case}");
+                } else {
+                    assert_eq!(headers(&letter.properties), headers(&moved.properties), "{case}");
+                }
+                assert_eq!((bench.calls(), seen.events.len(), seen.parked.len()), (calls, events, 0), "{case}");
+
+                let filter = LetterFilter::default();
+                let bench = if number > 1 {
+                    // Without its key it stays there, or returns to there.
+                    let moved_on = bench.engine.replay(&filter, 10).await.unwrap().swept.done;
+                    let acked = seen.acked + moved_on;
+                    let is_back = |seen: &crate::post::Seen| seen.letters.len() == 1 && seen.acked == acked;
+                    let seen = bench.post.until("it to be back", is_back).await;
+                    assert_eq!(seen.letters[0].body, moved.body, "{case}");
+                    bench.restarted(&keys()[0], "").await
+                } else {
+                    bench
+                };
+                // The shop knows the password that the job has; the copy still waits for one.
+                bench.set_shop_password(&bench.person(1), "wrong");
+                bench.engine.replay(&filter, 10).await.unwrap();
+                match what {
+                    What::Failed => {
+                        let event = bench.post.event(id(&job), "completed").await;
+                        assert_eq!(event["data"]["run"], 2, "{case}");
+                    }
+                    What::Refused => {
+                        let is_again = |seen: &crate::post::Seen| seen.events.len() > events && seen.letters.len() == 1;
+                        let seen = bench.post.until("the same refusal", is_again).await;
+                        assert_eq!(seen.of(id(&job)).len(), 2, "{case}");
+                        assert_eq!(header(&seen.letters[0].properties, "x-erasure-code"), "ERS-0020", "{case}");
+                    }
+                    What::Parked => {
+                        let seen = bench.post.until("the park", |seen| seen.parked.len() == 1).await;
+                        assert!(seen.letters.is_empty(), "{case}");
+                    }
+                }
+                bench.end().await;
+            }
+        }
+    }
+    assert_eq!(cases, 34);
+}
+
+#[tokio::test]
+async fn a_plain_letter_that_is_moved_stays_the_letter_that_it_was() {
+    let bench = Bench::with("[dead_letters]\nseal = false").await;
+    bench.let_time_pass();
+    let (job, moved) = made(&bench, What::Failed).await;
+    assert!(moved.body.starts_with(b"{"));
+    let (calls, events) = (bench.calls(), bench.post.seen().events.len());
+    bench.post.put(Via::Requests, moved.properties.clone(), moved.body.clone());
+    let seen = bench.post.until("the letter", |seen| seen.letters.len() == 1).await;
+    assert_eq!(
+        (&seen.letters[0].body, headers(&seen.letters[0].properties)),
+        (&moved.body, headers(&moved.properties))
+    );
+    assert_eq!((bench.calls(), seen.events.len()), (calls, events));
+    bench.set_shop_password(&bench.person(1), "wrong");
+    bench.engine.replay(&LetterFilter::default(), 10).await.unwrap();
+    assert_eq!(bench.post.event(id(&job), "completed").await["data"]["run"], 2);
+    bench.end().await;
+}
+
+#[tokio::test]
+async fn a_publisher_who_dresses_a_message_as_a_sealed_one_gains_no_vouched_header() {
+    let bench = Bench::with("").await;
+    let (_, parked) = made(&bench, What::Parked).await;
+    let mut body = parked.body.to_vec();
+    body.extend_from_slice(b"more");
+    bench.post.put(Via::Requests, parked.properties.clone(), body.into());
+    bench.post.until("the letter", |seen| seen.letters.len() == 1).await;
+    let page = bench.engine.dead_letters(&LetterFilter::default(), 0, 10).await.unwrap();
+    assert!(!page.dead_letters[0].vouched);
+    assert_eq!(bench.engine.replay(&LetterFilter::default(), 10).await.unwrap().swept.done, 1);
+    bench.post.until("the letter again", |seen| seen.letters.len() == 1 && seen.acked >= 2).await;
+    assert!(bench.is_in_shop(&bench.person(1)));
+    bench.end().await;
+}
