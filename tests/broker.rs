@@ -9,6 +9,8 @@ mod conformance;
 mod fatal;
 #[path = "broker/letters.rs"]
 mod letters;
+#[path = "broker/names.rs"]
+mod names;
 #[path = "broker/plain_tools.rs"]
 mod plain_tools;
 #[path = "broker/policies.rs"]

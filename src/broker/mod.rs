@@ -286,6 +286,8 @@ pub struct Tallies {
     pub links_lost_idle: u64,
     /// Messages of the control stream that were stepped over.
     pub control_skipped: u64,
+    /// Exchanges and queues that were gone and were declared anew.
+    pub names_restored: u64,
 }
 
 /// A message of the control stream.
@@ -370,6 +372,11 @@ pub trait Broker: Send + Sync + 'static {
     /// What needs a look, beside the link's state.
     fn ailments(&self) -> Vec<Ailment> {
         Vec::new()
+    }
+
+    /// Why no job comes to this worker though jobs lie in the queue, where another one has its turn.
+    fn standby(&self) -> Option<String> {
+        None
     }
 
     /// What was counted.

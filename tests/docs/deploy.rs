@@ -241,7 +241,7 @@ fn every_state_that_needs_a_look_is_told_and_has_an_alert() {
     let whats: BTreeSet<&str> = list.split('"').skip(1).step_by(2).collect();
     assert!(whats.len() >= 12, "{whats:?}");
     // Written out where they are found, or taken from these.
-    let amqp = ["mod", "losses", "size"].map(|name| page(&format!("src/broker/amqp/{name}.rs"))).concat();
+    let amqp = ["mod", "losses", "names", "size"].map(|name| page(&format!("src/broker/amqp/{name}.rs"))).concat();
     let found = [page("src/ops/health.rs"), amqp, page("src/engine/trouble.rs")].concat();
     let said: BTreeSet<&str> = [
         "\"what\": \"",

@@ -102,7 +102,36 @@ impl AmqpError {
 
 impl From<lapin::Error> for AmqpError {
     fn from(error: lapin::Error) -> Self {
-        AmqpError::Link(text(&error))
+        AmqpError::Link(advised(text(&error)))
+    }
+}
+
+/// What the broker, the network or TLS says where there is no link, and what to do. The first that fits counts.
+const ADVICE: [(&str, &str); 17] = [
+    ("connection limit", "raise the limit of the virtual host or user, or close connections that nobody needs"),
+    ("maximum allowed limit", "raise the broker's limit of channels or connections"),
+    ("limit", "raise the limit of the broker, its virtual host or its user"),
+    ("Login was refused", "look at user and password in amqp.url, and whether the user may log in from this host"),
+    ("is down", "look at the broker's log: the virtual host could not be started"),
+    ("refused for user", "give the user of amqp.url access to the virtual host (rabbitmqctl set_permissions)"),
+    ("not found", "look at the virtual host in amqp.url, percent-encoded: %2f is the one named /"),
+    ("onnection refused", "look at host and port of amqp.url, and whether the broker runs"),
+    ("lookup address", "the name of the host in amqp.url cannot be resolved: look at it and at the name service"),
+    ("xpired", "renew the broker's certificate, and look at this machine's clock"),
+    ("NotValidYet", "look at this machine's clock and at the broker's certificate"),
+    ("UnknownIssuer", "set amqp.ca_file to the authority of the broker's certificate"),
+    ("not valid for name", "the broker's certificate is for another name: look at the host in amqp.url"),
+    ("NotValidForName", "the broker's certificate is for another name: look at the host in amqp.url"),
+    ("CertificateRequired", "set amqp.client_cert_file and amqp.client_key_file: the broker asks for a certificate"),
+    ("InvalidContentType", "the port of amqp.url is one without TLS: amqp:// in place of amqps://, or another port"),
+    ("unreachable", "look at the network between this machine and the broker"),
+];
+
+/// With what to do, where that is known.
+fn advised(text: String) -> String {
+    match ADVICE.iter().find(|(says, _)| text.contains(says)) {
+        Some((_, advice)) => format!("{text} ({advice})"),
+        None => text,
     }
 }
 
@@ -169,6 +198,48 @@ mod tests {
                     received the value '5000' of type 'long' but current is the value '7000' of type 'long'";
         let Unequal { argument, ours, theirs, .. } = unequal("queue", "p.wait.5s", told.to_owned());
         assert_eq!((argument.as_str(), ours.as_str(), theirs.as_str()), ("x-message-ttl", "5000", "7000"));
+    }
+
+    #[test]
+    fn each_way_to_have_no_link_is_told_with_what_to_do() {
+        let told = [
+            (
+                "ACCESS_REFUSED - Login was refused using authentication mechanism PLAIN. For details see the broker logfile.",
+                "password",
+            ),
+            ("NOT_ALLOWED - vhost gone not found", "percent-encoded"),
+            ("NOT_ALLOWED - access to vhost '/' refused for user 'ann'", "set_permissions"),
+            (
+                "NOT_ALLOWED - access to vhost '/' refused for user 'ann': connection limit (1) is reached",
+                "raise the limit",
+            ),
+            (
+                "NOT_ALLOWED - connection refused for user 'ann': user connection limit (1) is reached",
+                "raise the limit",
+            ),
+            ("NOT_ALLOWED - access to vhost '/' refused for user 'ann': vhost '/' is down", "broker's log"),
+            (
+                "NOT_ALLOWED - number of channels opened on node 'a@b' has reached the maximum allowed limit of (9)",
+                "limit of channels",
+            ),
+            ("IO error: Connection refused (os error 111)", "whether the broker runs"),
+            ("IO error: failed to lookup address information: Name or service not known", "name service"),
+            ("IO error: invalid peer certificate: Expired", "renew"),
+            ("IO error: invalid peer certificate: certificate expired: verification time 2 (UNIX)", "renew"),
+            ("IO error: invalid peer certificate: UnknownIssuer", "amqp.ca_file"),
+            (
+                "IO error: invalid peer certificate: certificate not valid for name \"b\"; certificate is only valid for \"a\"",
+                "another name",
+            ),
+            ("IO error: received fatal alert: CertificateRequired", "client_cert_file"),
+            ("IO error: received corrupt message of type InvalidContentType", "without TLS"),
+            ("IO error: Network is unreachable (os error 101)", "network"),
+        ];
+        for (text, advice) in told {
+            let said = advised(text.to_owned());
+            assert!(said.starts_with(text) && said[text.len()..].contains(advice), "{said}");
+        }
+        assert_eq!(advised("the connection is closed".to_owned()), "the connection is closed");
     }
 
     #[test]

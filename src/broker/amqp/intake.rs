@@ -62,6 +62,7 @@ impl Drop for Epoch<'_> {
 impl Epoch<'_> {
     async fn run(&self, connection: &Wire, asked: &OnceLock<Instant>) -> Result<Infallible, AmqpError> {
         let channel = within("open a channel", connection.create_channel()).await?;
+        self.shared.standby.begins();
         let mut wanted = self.shared.wanted.subscribe();
         loop {
             if *wanted.borrow_and_update() == Wanted::Jobs {
@@ -110,6 +111,7 @@ impl Epoch<'_> {
     ) -> Result<(), AmqpError> {
         let Some(delivered) = delivered else { return Err(self.cancelled(connection).await) };
         let delivery = delivered?;
+        self.shared.standby.delivered();
         let exchange = delivery.exchange.as_str();
         let via = if exchange == self.shared.topology.name("requests") {
             Via::Requests

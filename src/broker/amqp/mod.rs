@@ -13,14 +13,17 @@ mod filter;
 mod intake;
 mod losses;
 mod message;
+mod names;
 mod publisher;
 mod size;
+mod standby;
 mod supervisor;
 mod tap;
+mod telling;
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -28,6 +31,7 @@ use lapin::options::QueueDeclareOptions;
 use lapin::types::FieldTable;
 use secrecy::SecretString;
 use tokio::sync::{Mutex, oneshot, watch};
+use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
@@ -35,7 +39,9 @@ use self::control::ControlLog;
 use self::dial::Dial;
 pub use self::error::{AmqpError, Unequal};
 use self::losses::Losses;
+use self::names::Names;
 use self::publisher::Publisher;
+use self::telling::Telling;
 use super::inbox::Inbox;
 use super::topology::{DEFAULT_PREFIX, Topology};
 use super::{Ailment, Broker, Control, DeadLetter, Delivery, Link, Place, Publication, PublishError, Tallies, Verdict};
@@ -70,6 +76,8 @@ pub struct AmqpConfig {
     pub heartbeat: Duration,
     /// How long one attempt to connect may take, TLS and login included.
     pub connect_timeout: Duration,
+    /// How often it is looked whether the names are still there.
+    pub look_every: Duration,
     /// Shown in the broker's list of connections.
     pub connection_name: String,
     /// Take jobs. Without it this is a plain client that publishes and looks.
@@ -97,6 +105,7 @@ impl AmqpConfig {
             publish_timeout: Duration::from_secs(30),
             heartbeat: Duration::from_secs(20),
             connect_timeout: Duration::from_secs(10),
+            look_every: Duration::from_secs(30),
             connection_name: "erasure-worker".to_owned(),
             consume: true,
             want_control: true,
@@ -149,6 +158,10 @@ struct Shared {
     epoch: AtomicU64,
     losses: Arc<Losses>,
     room: size::Room,
+    names: Names,
+    standby: standby::Standby,
+    /// What the log was told of the link's absence.
+    absence: std::sync::Mutex<Telling>,
     closing: CancellationToken,
 }
 
@@ -159,15 +172,19 @@ impl Shared {
             *link = Link::Up;
             changed
         });
+        let lasted = self.absence.lock().unwrap_or_else(PoisonError::into_inner).over(Instant::now());
         if changed {
-            tracing::info!(prefix = %self.config.prefix, "connected to the broker");
+            let seconds = lasted.map(|lasted| lasted.as_secs());
+            tracing::info!(prefix = %self.config.prefix, seconds, "connected to the broker");
         }
     }
 
     fn down(&self, why: &str) {
-        let was = self.link.send_replace(Link::Down(why.to_owned()));
-        if was == Link::Up {
-            tracing::warn!(prefix = %self.config.prefix, why, "the link to the broker is down");
+        self.link.send_replace(Link::Down(why.to_owned()));
+        let due = self.absence.lock().unwrap_or_else(PoisonError::into_inner).lasts(why, Instant::now());
+        if let Some(lasts) = due {
+            let seconds = lasts.as_secs();
+            tracing::warn!(prefix = %self.config.prefix, why, seconds, "the link to the broker is down");
         }
     }
 }
@@ -181,6 +198,11 @@ pub struct AmqpBroker {
 }
 
 impl AmqpBroker {
+    /// Checks URL, certificates and key without connecting.
+    pub fn check(config: &AmqpConfig) -> Result<(), AmqpError> {
+        Dial::new(config).map(drop)
+    }
+
     /// Checks the configuration and makes the first attempt to connect.
     ///
     /// A broker that cannot be reached is no error here: it is tried again for as long as it
@@ -202,6 +224,9 @@ impl AmqpBroker {
             epoch: AtomicU64::new(0),
             losses: Arc::default(),
             room: size::Room::default(),
+            names: Names::default(),
+            standby: standby::Standby::default(),
+            absence: std::sync::Mutex::default(),
             closing: closing.clone(),
             config,
         });
@@ -307,7 +332,9 @@ impl Broker for AmqpBroker {
     }
 
     async fn publish(&self, publication: Publication) -> Result<(), PublishError> {
-        self.shared.publisher.publish(&self.shared.topology, &publication).await
+        let done = self.shared.publisher.publish(&self.shared.topology, &publication).await;
+        self.shared.names.published(&done);
+        done
     }
 
     async fn pause_intake(&self) {
@@ -354,11 +381,20 @@ impl Broker for AmqpBroker {
         let control =
             control.map(|why| Ailment { what: "control_stream", detail: format!("cancellations are not read: {why}") });
         let losses = self.shared.losses.ailment(&self.shared.topology);
-        control.into_iter().chain(losses).chain(self.shared.room.ailment()).collect()
+        let names = self.shared.names.ailment();
+        control.into_iter().chain(losses).chain(names).chain(self.shared.room.ailment()).collect()
+    }
+
+    fn standby(&self) -> Option<String> {
+        self.shared.standby.why()
     }
 
     fn tallies(&self) -> Tallies {
-        Tallies { links_lost_idle: self.shared.losses.count(), control_skipped: self.shared.control.skipped() }
+        Tallies {
+            links_lost_idle: self.shared.losses.count(),
+            control_skipped: self.shared.control.skipped(),
+            names_restored: self.shared.names.restored(),
+        }
     }
 
     fn link(&self) -> watch::Receiver<Link> {

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use super::dial::Wire;
 use super::message::short;
-use super::{AmqpConfig, AmqpError, Shared, control, declare, intake, size};
+use super::{AmqpConfig, AmqpError, Shared, control, declare, intake, names, size};
 
 /// A connection or channel that lived this long was a good one: the next wait is short again.
 const GOOD_LIFE: Duration = Duration::from_secs(10);
@@ -28,7 +28,7 @@ const LOOK: Duration = Duration::from_secs(1);
 pub(super) const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How long seeing the names in place may take.
-const TOPOLOGY_TIMEOUT: Duration = Duration::from_secs(60);
+pub(super) const TOPOLOGY_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Waits that grow, with jitter.
 pub(super) struct Pace {
@@ -107,7 +107,6 @@ async fn keep_up(shared: &Shared, first: oneshot::Sender<Result<(), AmqpError>>)
             }
             Err(error) => error,
         };
-        tracing::debug!(%error, "no link to the broker");
         shared.down(&error.to_string());
         if let Some(first) = first.take() {
             let permanent = error.is_permanent();
@@ -168,10 +167,17 @@ async fn live(shared: &Shared, connection: &Wire, asked: &OnceLock<Instant>) -> 
         }
         std::future::pending().await
     };
+    let watching = async {
+        if !shared.config.consume {
+            std::future::pending::<()>().await;
+        }
+        names::watch(shared, connection).await;
+    };
     tokio::select! {
         // First, so that the end of the connection is not taken for the end of one channel.
         biased;
         error = ended(connection) => error,
+        () = watching => AmqpError::Link("the look at the names ended".to_owned()),
         error = looking => error,
         () = intake => AmqpError::Link("intake ended".to_owned()),
     }

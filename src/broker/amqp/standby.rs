@@ -1,0 +1,85 @@
+//! Whether this worker stands by: jobs lie in the queue, and another consumer has its single active place.
+//!
+//! The rule it keeps: the broker does not say who is the active one, so it is told by what is seen alone: jobs
+//! that are ready, a consumer that is active, and not one delivery over this channel.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use lapin::options::QueueDeclareOptions;
+use lapin::types::FieldTable;
+use tokio::time::Instant;
+
+use super::dial::Wire;
+use super::message::short;
+use super::telling::Telling;
+use super::{AmqpError, Shared, Wanted, within};
+
+/// So many looks in a row: what has only just come may be on its way.
+const LOOKS: u32 = 2;
+
+/// What was seen over the present channel.
+#[derive(Default)]
+pub(super) struct Standby {
+    has_delivered: AtomicBool,
+    looks: AtomicU32,
+    telling: Mutex<Telling>,
+}
+
+impl Standby {
+    fn telling(&self) -> MutexGuard<'_, Telling> {
+        self.telling.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A new channel asks for jobs.
+    pub(super) fn begins(&self) {
+        self.has_delivered.store(false, Ordering::Relaxed);
+        self.looks.store(0, Ordering::Relaxed);
+    }
+
+    /// A job came.
+    pub(super) fn delivered(&self) {
+        self.has_delivered.store(true, Ordering::Relaxed);
+        self.looks.store(0, Ordering::Relaxed);
+    }
+
+    /// What to say while it stands by.
+    pub(super) fn why(&self) -> Option<String> {
+        let stands_by = self.looks.load(Ordering::Relaxed) >= LOOKS;
+        stands_by.then(|| self.telling().why().map(str::to_owned)).flatten()
+    }
+}
+
+/// Looks once.
+pub(super) async fn look(shared: &Shared, connection: &Wire) -> Result<(), AmqpError> {
+    let standby = &shared.standby;
+    let name = shared.topology.name("jobs");
+    let channel = within("open a channel", connection.create_channel()).await?;
+    let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+    let queue = within("tell of the jobs", channel.queue_declare(short(&name), passive, FieldTable::default())).await?;
+    let is_idle = queue.message_count() > 0
+        // Of a queue with a single active consumer the active one alone is counted.
+        && queue.consumer_count() > 0
+        && *shared.wanted.borrow() == Wanted::Jobs
+        && *shared.consuming.borrow()
+        && !standby.has_delivered.load(Ordering::Relaxed);
+    let now = Instant::now();
+    if !is_idle {
+        standby.looks.store(0, Ordering::Relaxed);
+        if let Some(lasted) = standby.telling().over(now) {
+            tracing::info!(seconds = lasted.as_secs(), "this worker stands by no more, or nothing waits in the queue");
+        }
+        return Ok(());
+    }
+    if standby.looks.fetch_add(1, Ordering::Relaxed) + 1 < LOOKS {
+        return Ok(());
+    }
+    let why = format!(
+        "another consumer has the single active place of {name}: it gets the jobs, and this worker takes over when it \
+         goes. Where that is no worker of yours, end it: `rabbitmqctl list_consumers` names its connection"
+    );
+    if let Some(lasts) = standby.telling().lasts(&why, now) {
+        tracing::info!(seconds = lasts.as_secs(), waiting = queue.message_count(), "this worker stands by: {why}");
+    }
+    Ok(())
+}
