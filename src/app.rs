@@ -11,6 +11,7 @@ mod secrets;
 mod time;
 
 use std::collections::BTreeMap;
+use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -21,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use self::imports::{Desk, close_imports};
 use crate::broker::Broker;
 use crate::broker::amqp::{AmqpBroker, AmqpConfig};
-use crate::config::{self, Config};
+use crate::config::{self, Config, ConfigError, Fault};
 use crate::engine::{Engine, Parts, Policy, RetryPolicy, Settings};
 use crate::job::At;
 use crate::job::flow::Limits;
@@ -47,6 +48,29 @@ pub fn keyring(config: &Config) -> Result<Keyring> {
     let current = key(&config.worker.master_key).context("worker.master_key")?;
     let previous = config.worker.master_key_previous.iter().map(key).collect::<Result<_, _>>();
     Keyring::new(current, previous.context("worker.master_key_previous")?).context("worker.master_key_previous")
+}
+
+/// The configuration, where the parts can be made of it. Nothing is opened, connected or called.
+///
+/// # Errors
+/// Every fault that would otherwise end a worker at its start.
+pub fn usable(config: Config) -> Result<Config, ConfigError> {
+    install_tls();
+    let mut faults = Vec::new();
+    let mut fault = |key: String, problem: String| faults.push(Fault { key, problem });
+    match keyring(&config) {
+        // Its outermost words are the key's name.
+        Err(error) => fault(error.to_string(), error.root_cause().to_string()),
+        Ok(keyring) => {
+            clients::faults(&config, &Arc::new(keyring)).into_iter().for_each(|(key, problem)| fault(key, problem));
+        }
+    }
+    if config.amqp.is_some()
+        && let Err(error) = amqp(&config, true).and_then(|amqp| Ok(AmqpBroker::check(&amqp)?))
+    {
+        fault("amqp".to_owned(), format!("{error:#}"));
+    }
+    if faults.is_empty() { Ok(config) } else { Err(ConfigError { file: config.file, faults }) }
 }
 
 /// The wall clock.
@@ -200,7 +224,11 @@ impl Worker {
         };
         let watching = tokio::spawn(async move { secrets.watch(&mut renewing).await });
         let alive = tokio::spawn(service::lives(Arc::clone(&self.engine)));
-        service::ready();
+        tokio::spawn({
+            let (stop, link) = (stop.clone(), self.engine.broker().link());
+            let (worker, concurrency) = (config.worker.id.clone(), config.worker.concurrency);
+            async move { stop.run_until_cancelled(service::tells(link, &worker, concurrency)).await }
+        });
         let ran = self.run(stop).await;
         alive.abort();
         watching.abort();
@@ -267,17 +295,32 @@ async fn stay_present(store: Arc<SledStore>) {
     }
 }
 
-/// Cancelled by SIGTERM or SIGINT. To be called before anything else is done: an earlier signal ends
-/// the process on the spot.
+/// Cancelled by SIGTERM, SIGINT or SIGQUIT, and by SIGHUP where it says that the terminal is gone. No other
+/// signal that a process can be sent ends it without a drain, SIGKILL aside. To be called before anything else is
+/// done: an earlier signal ends the process on the spot.
 pub fn stop_signal() -> Result<CancellationToken> {
     use tokio::signal::unix::{SignalKind, signal};
     let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let (mut quit, mut hangup) = (signal(SignalKind::quit())?, signal(SignalKind::hangup())?);
+    let (mut first, mut second) = (signal(SignalKind::user_defined1())?, signal(SignalKind::user_defined2())?);
+    let has_terminal = std::io::stdin().is_terminal() || std::io::stderr().is_terminal();
     let stop = CancellationToken::new();
     let told = stop.clone();
     tokio::spawn(async move {
-        tokio::select! {
-            _ = term.recv() => {}
-            _ = int.recv() => {}
+        loop {
+            let ignored = tokio::select! {
+                _ = term.recv() => break,
+                _ = int.recv() => break,
+                _ = quit.recv() => break,
+                _ = hangup.recv() => if has_terminal { break } else { "SIGHUP" },
+                _ = first.recv() => "SIGUSR1",
+                _ = second.recv() => "SIGUSR2",
+            };
+            tracing::warn!(
+                signal = ignored,
+                "a signal that asks for nothing here: files of secrets are looked at without one, any other setting \
+                 is read at the start alone"
+            );
         }
         told.cancel();
     });

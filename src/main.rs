@@ -3,7 +3,7 @@
 //! The rule it keeps: results on stdout, everything else on stderr; 0 done, 1 failed, 2 usage or
 //! configuration, 3 input awaited.
 
-use std::io::{Write, stderr, stdout};
+use std::io::{Write as _, stderr, stdout};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use erasure_worker::cli::args::{ConfigCommand, KeysCommand, SystemsCommand};
 use erasure_worker::cli::ops_args::{JobsCommand, ReceiptCommand};
 use erasure_worker::cli::{self, Cli, Command, Exit};
 use erasure_worker::config::{Config, ConfigError, Surroundings};
+use erasure_worker::telemetry::lines::{LastWords, last_words};
 use erasure_worker::{app, crash, process, telemetry};
 
 #[global_allocator]
@@ -19,15 +20,15 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let _telemetry = match telemetry::init() {
+    let telemetry = match telemetry::init() {
         Ok(telemetry) => telemetry,
         Err(error) => {
-            let _ = writeln!(stderr(), "erasure-worker: {error}");
+            last_words(&format!("erasure-worker: {error}"));
             return Exit::Usage.into();
         }
     };
     if let Err(error) = crash::check() {
-        let _ = writeln!(stderr(), "erasure-worker: {error}");
+        last_words(&format!("erasure-worker: {error}"));
         return Exit::Usage.into();
     }
     if let Err(error) = process::keep_memory_private() {
@@ -43,25 +44,34 @@ fn main() -> ExitCode {
                 done
             },
         );
+    // The lines of the log come before what is said last.
+    drop(telemetry);
     match result {
         Ok(exit) => exit.into(),
+        // Whoever read the result has seen enough of it.
+        Err(error) if is_shut(&error) => Exit::Failed.into(),
         Err(error) => {
             let exit = if error.is::<ConfigError>() { Exit::Usage } else { Exit::Failed };
-            let _ = writeln!(stderr(), "erasure-worker: {error:#}");
+            last_words(&format!("erasure-worker: {error:#}"));
             exit.into()
         }
     }
 }
 
+/// True for a write to stdout that nobody reads any more. A call's error is wrapped in others.
+fn is_shut(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+}
+
 async fn command(cli: Cli) -> anyhow::Result<Exit> {
     let surroundings = Surroundings::of_process();
-    let load = || Config::load(cli.config.as_deref(), &surroundings);
+    let load = || Config::load(cli.config.as_deref(), &surroundings).and_then(app::usable);
     let (mut out, mut err) = (stdout(), stderr());
     Ok(match &cli.command {
         Command::Init(args) => cli::init::init(args, jiff::Timestamp::now(), &mut out, &mut err)?,
         Command::Demo(args) => cli::demo::demo(args, &mut out).await?,
         Command::Run => cli::work::run(&load()?).await?,
-        Command::Batch(args) => cli::work::batch(args, &load()?, &mut err).await?,
+        Command::Batch(args) => cli::work::batch(args, &load()?, &mut LastWords).await?,
         Command::Submit(args) => cli::submit::submit(args, &load()?, &mut out, &mut err).await?,
         Command::Topology(args) => cli::topology::topology(args, &load()?, &mut out).await?,
         Command::Systems(SystemsCommand::Check { systems, output }) => {

@@ -6,11 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sd_notify::NotifyState;
+use tokio::sync::watch;
 
+use crate::broker::Link;
 use crate::engine::Engine;
 
 /// A loop that has not turned for longer stands still.
 const STUCK_AFTER: Duration = Duration::from_secs(60);
+const WORKING: &str = "working";
 
 fn tell(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
@@ -18,9 +21,26 @@ fn tell(states: &[NotifyState<'_>]) {
     }
 }
 
-/// The broker is reached and jobs are taken.
-pub fn ready() {
-    tell(&[NotifyState::Ready, NotifyState::Status("working")]);
+/// Says how the link to the broker is, at each change: the worker is ready once it is there, and works only
+/// while it is. Never returns.
+pub async fn tells(mut link: watch::Receiver<Link>, worker: &str, concurrency: u32) {
+    let mut was_ready = false;
+    loop {
+        let now = link.borrow_and_update().clone();
+        match now {
+            Link::Up if was_ready => tell(&[NotifyState::Status(WORKING)]),
+            Link::Up => {
+                was_ready = true;
+                tracing::info!(worker, concurrency, "working");
+                tell(&[NotifyState::Ready, NotifyState::Status(WORKING)]);
+            }
+            // A status is one line.
+            Link::Down(why) => waits(&format!("no link to the broker: {}", why.replace('\n', " "))),
+        }
+        if link.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
 }
 
 /// Nothing new is taken.
@@ -28,7 +48,7 @@ pub fn stopping() {
     tell(&[NotifyState::Stopping, NotifyState::Status("draining")]);
 }
 
-/// What is waited for before the work begins.
+/// What is waited for.
 pub fn waits(what: &str) {
     tell(&[NotifyState::Status(what)]);
 }

@@ -5,6 +5,8 @@
 //! information, where it is named), because at finer levels HTTP and AMQP clients print addresses
 //! and frames, and a path can hold a member's id; and a panic tells where it was, not what it held.
 
+pub mod lines;
+
 use std::io::IsTerminal as _;
 use std::panic::PanicHookInfo;
 
@@ -13,9 +15,10 @@ use opentelemetry_otlp::SpanExporter;
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider};
 use tracing::level_filters::LevelFilter;
-use tracing::{Metadata, Subscriber};
+use tracing::{Level, Metadata, Subscriber};
+use tracing_appender::non_blocking::WorkerGuard;
 use tracing_subscriber::filter::FilterExt as _;
-use tracing_subscriber::filter::FilterFn;
+use tracing_subscriber::filter::{FilterFn, Targets};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
@@ -60,6 +63,12 @@ pub enum TelemetryError {
     /// The level can't be read.
     #[error("{LEVEL_VARIABLE} cannot be read ({0}); examples: info, debug, erasure_worker::engine=trace,info")]
     Level(#[from] tracing_subscriber::filter::ParseError),
+    /// The level leaves out our own errors, as a misspelt one does: it is taken for another crate's name.
+    #[error(
+        "{LEVEL_VARIABLE}={0} would leave out errors of the worker; levels are error, warn, info, debug, trace and \
+         off; examples: info, debug, erasure_worker::engine=trace,info"
+    )]
+    Silent(String),
     /// The collector's address or another of its settings can't be used.
     #[error("the collector's settings (OTEL_EXPORTER_OTLP_…) cannot be used: is the address http(s)://HOST:PORT?")]
     Collector,
@@ -68,16 +77,21 @@ pub enum TelemetryError {
     Twice(#[from] tracing_subscriber::util::TryInitError),
 }
 
-/// What has to live as long as the process: its drop sends the last spans.
+/// What has to live as long as the process: its drop sends the last spans, and writes the last lines.
 #[derive(Debug)]
-#[must_use = "the last spans are sent when it is dropped"]
-pub struct Telemetry(Option<SdkTracerProvider>);
+#[must_use = "the last spans and lines are sent when it is dropped"]
+pub struct Telemetry {
+    spans: Option<SdkTracerProvider>,
+    lines: Option<WorkerGuard>,
+}
 
 impl Drop for Telemetry {
     fn drop(&mut self) {
-        if let Some(Err(error)) = self.0.as_ref().map(SdkTracerProvider::shutdown) {
+        if let Some(Err(error)) = self.spans.as_ref().map(SdkTracerProvider::shutdown) {
             tracing::warn!(%error, "the last spans could not be sent");
         }
+        let lines = self.lines.take();
+        lines::in_time(move || drop(lines));
     }
 }
 
@@ -88,11 +102,27 @@ impl Drop for Telemetry {
 /// already.
 pub fn init() -> Result<Telemetry, TelemetryError> {
     let level = std::env::var(LEVEL_VARIABLE).unwrap_or_default();
+    if leaves_out_errors(&level) {
+        return Err(TelemetryError::Silent(level));
+    }
     let provider = exporter()?;
     let spans = provider.as_ref().map(|provider| spans(provider.tracer("erasure-worker")));
-    subscriber(&level, Format::of_stderr(), std::io::stderr, spans)?.try_init()?;
+    let (writer, lines) = lines::to_stderr();
+    subscriber(&level, Format::of_stderr(), writer, spans)?.try_init()?;
     std::panic::set_hook(Box::new(log_panic));
-    Ok(Telemetry(provider))
+    Ok(Telemetry { spans: provider, lines: Some(lines) })
+}
+
+/// True where a filter lets no error of our own through and does not say `off`. A word that is no level is the
+/// name of a crate to it, and then of that crate everything is logged and of ours nothing.
+fn leaves_out_errors(level: &str) -> bool {
+    let is_off = level.split(',').any(|part| {
+        let (target, word) = part.rsplit_once('=').unwrap_or((OWN, part));
+        within(target.trim(), OWN) && word.trim().eq_ignore_ascii_case("off")
+    });
+    // One that names spans or fields too is not told by targets alone.
+    let targets = level.parse::<Targets>().ok().filter(|_| !level.trim().is_empty() && !is_off);
+    targets.is_some_and(|targets| !targets.would_enable(OWN, &Level::ERROR))
 }
 
 /// Sends spans to the collector that `$OTEL_EXPORTER_OTLP_ENDPOINT` (or `…_TRACES_ENDPOINT`) names, by
@@ -279,6 +309,45 @@ mod tests {
         });
         assert!(text.contains("coarse") && !text.contains("fine"), "{text}");
         assert!(matches!(subscriber("a=b=c", Format::Json, io::sink, None), Err(TelemetryError::Level(_))));
+    }
+
+    #[test]
+    fn a_word_that_is_no_level_is_refused_instead_of_silencing_the_worker() {
+        let silent = [
+            "warning",
+            "information",
+            "verbose",
+            "ERR",
+            "lapin=trace",
+            "lapin=off",
+            "erasure_worker::engine=trace",
+            "warning,lapin",
+        ];
+        let heard = [
+            "",
+            " ",
+            "error",
+            "warn",
+            "WARN",
+            "info",
+            "Debug",
+            "trace",
+            "1",
+            "5",
+            "off",
+            "erasure_worker=off",
+            "info,warning",
+            "erasure_worker=debug",
+            "erasure_worker::engine=trace,info",
+            "info,lapin=trace",
+            "erasure_worker",
+        ];
+        for level in silent {
+            assert!(leaves_out_errors(level), "{level}");
+        }
+        for level in heard {
+            assert!(!leaves_out_errors(level), "{level}");
+        }
     }
 
     #[test]

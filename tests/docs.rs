@@ -32,6 +32,8 @@ mod pages;
 mod schema;
 #[path = "docs/settings.rs"]
 mod settings;
+#[path = "docs/states.rs"]
+mod states;
 #[path = "docs/validator.rs"]
 mod validator;
 

@@ -214,6 +214,13 @@ fn zeta_client(
     Ok(ZetaClient::new(settings, keyed, Arc::new(crate::clock::now))?)
 }
 
+/// What keeps a system's client from being made, by the system's name. Import folders are not touched.
+pub(super) fn faults(config: &Config, keyring: &Arc<Keyring>) -> Vec<(String, String)> {
+    let of = |system| client(&Wire::Network, system, keyring, Ledgers::None).err();
+    let faults = config.systems.iter().filter_map(|(name, system)| Some((name, of(system)?)));
+    faults.map(|(name, error)| (format!("systems.{name}"), format!("{error:#}"))).collect()
+}
+
 /// Every system without its gate, and without touching import folders: for probes.
 pub fn probes(config: &Config, keyring: &Arc<Keyring>) -> Result<BTreeMap<String, Arc<dyn System>>> {
     let mut clients = BTreeMap::new();

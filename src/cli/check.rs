@@ -8,6 +8,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::Exit;
+use crate::app;
 use crate::config::{Config, ConfigError, Surroundings};
 
 /// Loads the configuration and prints what came of it.
@@ -20,7 +21,7 @@ pub fn config_check(
     json: bool,
     out: &mut dyn Write,
 ) -> io::Result<Exit> {
-    let loaded = Config::load(path, surroundings);
+    let loaded = Config::load(path, surroundings).and_then(app::usable);
     let exit = if loaded.is_ok() { Exit::Done } else { Exit::Usage };
     match loaded {
         Ok(config) if json => writeln!(out, "{:#}", valid(&config))?,
@@ -69,7 +70,7 @@ mod tests {
     }
 
     const GOOD: &str = "[worker]\nenvironment = \"sandbox\"\n\
-        master_key = \"abababababababababababababababababababababababababababababababab\"\n\
+        master_key = \"abababababababababababababababababababababababababababababababcd\"\n\
         [systems.v]\nkind = \"vitalsource\"\nbase_url = \"http://127.0.0.1:1\"\napi_key = \"s3cret\"\n";
 
     #[test]
@@ -79,6 +80,32 @@ mod tests {
             assert_eq!(exit, Exit::Done);
             assert!(text.contains("systems.v.api_key") && text.contains("set (plainly in the file)"), "{text}");
             assert!(!text.contains("s3cret") && !text.contains("abab"), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_would_keep_a_worker_from_starting_is_found_without_starting_it() {
+        let key = "abababababababababababababababababababababababababababababababcd";
+        let amqps = "[amqp]\nurl = \"amqps://u:s3cret@127.0.0.1/v\"\nca_file = \"none.pem\"\n[systems.v]";
+        let faults = [
+            (GOOD.replace(key, &"00".repeat(32)), "worker.master_key", "placeholder"),
+            (GOOD.replace(key, &"61".repeat(32)), "worker.master_key", "placeholder"),
+            (
+                GOOD.replace("environment", &format!("master_key_previous = \"{key}\"\nenvironment")),
+                "worker.master_key_previous",
+                "twice",
+            ),
+            (GOOD.replace("s3cret", "s3cret\\nof two lines"), "systems.v", "api_key"),
+            (GOOD.replace("[systems.v]", amqps), "amqp", "none.pem"),
+        ];
+        for (text, key, problem) in faults {
+            let (exit, said) = checked(&text, true);
+            let answer: Value = serde_json::from_str(&said).unwrap();
+            assert_eq!(exit, Exit::Usage, "{key}: {said}");
+            let [fault] = &answer["faults"].as_array().unwrap()[..] else { panic!("{said}") };
+            assert_eq!(fault["key"], key, "{said}");
+            assert!(fault["problem"].as_str().unwrap().contains(problem), "{said}");
+            assert!(!said.contains("s3cret"), "{said}");
         }
     }
 

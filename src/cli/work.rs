@@ -22,18 +22,19 @@ use crate::job::record::Waiting;
 use crate::job::{JobKey, JobRecord};
 use crate::service;
 use crate::store::{Store, Table};
+use crate::telemetry::lines;
 
 /// Works on AMQP until a signal asks to stop.
 pub async fn run(config: &Config) -> Result<Exit> {
     let stop = app::stop_signal()?;
     tokio::spawn(end_late(stop.clone(), config.worker.drain_timeout + LATE));
+    tokio::spawn(lines::tell_losses());
     let prepared = tokio::select! {
         prepared = prepare(config) => prepared?,
         // Nothing was taken yet: there is nothing to drain.
         () = stop.cancelled() => return Ok(Exit::Done),
     };
     let Some((broker, worker)) = prepared else { return Ok(Exit::Usage) };
-    tracing::info!(worker = %config.worker.id, concurrency = config.worker.concurrency, "working");
     worker.run_with_ops(config, stop).await?;
     broker.close().await;
     tracing::info!("drained");
@@ -41,7 +42,10 @@ pub async fn run(config: &Config) -> Result<Exit> {
 }
 
 /// A stop takes at most so much longer than `worker.drain_timeout`.
-const LATE: Duration = Duration::from_millis(4500);
+const LATE: Duration = Duration::from_millis(4300);
+
+/// How long the last line of the log has to be written.
+const LAST_LINE: Duration = Duration::from_millis(200);
 
 /// Ends the process where a stop takes too long, whatever it hangs on: what is not done is done after the
 /// restart, as after a power cut.
@@ -50,6 +54,8 @@ async fn end_late(stop: CancellationToken, limit: Duration) {
     std::thread::spawn(move || {
         std::thread::sleep(limit);
         tracing::error!("the stop took too long; the process ends as it is");
+        // For the thread that writes the line; where nobody reads it, nothing is waited for.
+        std::thread::sleep(LAST_LINE);
         std::process::exit(1);
     });
 }
@@ -91,6 +97,8 @@ pub async fn batch(args: &Batch, config: &Config, err: &mut (dyn Write + Send)) 
         ..SpoolConfig::default()
     };
     let stop = app::stop_signal()?;
+    tokio::spawn(end_late(stop.clone(), config.worker.drain_timeout + LATE));
+    tokio::spawn(lines::tell_losses());
     // The state directory is made (0700) by the store, which the dead letters' file lies beside.
     let store = app::store(config).await?;
     tokio::select! {
@@ -102,7 +110,21 @@ pub async fn batch(args: &Batch, config: &Config, err: &mut (dyn Write + Send)) 
     let policy = Policy { has_senders: false, ..app::policy(config) };
     let worker = Worker::with_policy(config, Arc::clone(&spool) as Arc<dyn Broker>, store, policy)?;
     let engine = Arc::clone(&worker.engine);
+    // Without events nobody would hear how a job ended: no further one is begun.
+    let mut shut = spool.shut();
+    let stopping = stop.clone();
+    tokio::spawn(async move {
+        if shut.wait_for(Option::is_some).await.is_ok() {
+            stopping.cancel();
+        }
+    });
     worker.run(stop).await?;
+    if let Some(why) = spool.shut().borrow().clone() {
+        anyhow::bail!(
+            "--events: nobody reads stdout any more ({why}). No further job was begun; run it again with the same \
+             input and state directory, and it goes on from what is done"
+        );
+    }
     if let Some(error) = spool.input_error() {
         anyhow::bail!("--input could not be read to its end: {error}");
     }
@@ -126,7 +148,8 @@ pub async fn batch(args: &Batch, config: &Config, err: &mut (dyn Write + Send)) 
 }
 
 fn summary(err: &mut (dyn Write + Send), done: u64, failed: u64, waiting: u64) -> io::Result<()> {
-    writeln!(err, "{done} completed, {failed} not completed, {waiting} waiting for input")
+    // In one write: each may have to wait for a reader.
+    err.write_all(format!("{done} completed, {failed} not completed, {waiting} waiting for input\n").as_bytes())
 }
 
 /// The open jobs that wait for a person, an operator among them.

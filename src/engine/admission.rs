@@ -17,10 +17,10 @@ use super::{Engine, envelope};
 use crate::broker::{Control, Properties};
 use crate::job::event::{self, Frame};
 use crate::job::parse::Refusal;
-use crate::job::{Cancel, Draft, Invalid, Job, JobKey, Reason};
+use crate::job::{Cancel, Draft, Invalid, Job, JobKey, JobRecord, Reason};
 use crate::seal::jwe::is_sealed_proof;
 use crate::seal::verify::{VerifyKey, verify_detached};
-use crate::store::Batch;
+use crate::store::{Batch, Table};
 
 /// How far a publisher's clock may be ahead of ours.
 const CLOCK_AHEAD: Duration = Duration::from_secs(60);
@@ -192,6 +192,27 @@ impl Engine {
             return Err(refuse(Reason::Unauthorised, &format!("targets[{index}].system"), expected));
         }
         Ok(job)
+    }
+
+    /// The open job that was made of these bytes here before, with its run and the number of this copy. The
+    /// message itself is not read for it. Every job is looked at: it is asked of hardly any message.
+    pub(super) fn opened_by(&self, body: &[u8]) -> Result<Option<(JobKey, u32, u64)>, JournalError> {
+        let mut after: Option<Vec<u8>> = None;
+        loop {
+            let page = self.store.scan(Table::Job, b"", after.as_deref(), 256)?;
+            let Some((last, _)) = page.last() else { return Ok(None) };
+            after = Some(last.clone());
+            for (row, value) in page {
+                let (Some(key), Ok(record)) = (JobKey::from_bytes(&row), JobRecord::from_bytes(&value)) else {
+                    continue;
+                };
+                if self.keyring.matches_digest(BODY, body, &record.body) == Some(true)
+                    && self.store.get(Table::Ended, &row)?.is_none()
+                {
+                    return Ok(Some((key, record.run, record.copy)));
+                }
+            }
+        }
     }
 
     /// True where this very message was accepted before: it was checked then.

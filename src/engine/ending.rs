@@ -502,11 +502,16 @@ impl Engine {
         let Ok(letter) = envelope::open(delivery, &self.keyring) else { return self.set_aside_unopened(held).await };
         let properties = delivery.properties.clone();
         let reason = Reason::Poison;
-        let Origin::Ours { key, run, park, .. } = &letter.origin else {
+        let opened = match &letter.origin {
+            Origin::Ours { key, run, park, .. } => Some((key.clone(), *run, *park)),
+            Origin::Publisher => self.opened_by(&letter.body)?,
+        };
+        let Some((key, run, park)) = opened else {
             let id = properties.message_id.as_deref().and_then(|id| uuid::Uuid::try_parse(id).ok());
             let key = id.map(|job_id| JobKey { tenant: "default".to_owned(), job_id });
             return self.refuse(held, &letter.body, key.as_ref(), reason, None, (0, 0, Carried::default())).await;
         };
+        let key = &key;
         let record = record_of(&*self.store, key)?;
         let carried = self.carried_of(key, &letter)?;
         let at = self.first_refused_at(key, &letter.body).await?;
@@ -515,9 +520,9 @@ impl Engine {
         let mut ended = Ended {
             identity: record.as_ref().map(|record| record.identity.clone()).unwrap_or_default(),
             outcome: JobOutcome::Failed,
-            run: *run,
+            run,
             seq: carried.seq,
-            park: *park,
+            park,
             body: record.as_ref().map(|record| record.body.clone()).unwrap_or_default(),
             at,
             event: last.event,

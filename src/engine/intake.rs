@@ -275,9 +275,9 @@ impl Engine {
         crash::point(Point::AfterStart, "").await;
         let mut held = Some(delivery);
         let result = {
-            let work = self.settle(&mut held, matches!(turn, Turn::Condemned), &arrived);
-            tokio::pin!(work);
             let is_alone = matches!(turn, Turn::Alone(_));
+            let work = self.settle(&mut held, matches!(turn, Turn::Condemned), is_alone, &arrived);
+            tokio::pin!(work);
             let lives = async {
                 tokio::select! {
                     biased;
@@ -329,6 +329,7 @@ impl Engine {
         &self,
         held: &mut Option<Delivery>,
         is_condemned: bool,
+        is_alone: bool,
         arrived: &Arrived,
     ) -> Result<Settled, Interrupted> {
         let Some(delivery) = held.as_ref() else { return Ok(Settled::Acked) };
@@ -391,6 +392,10 @@ impl Engine {
                 Opened::Conflict => self.conflict(held, &job, &letter.body).await,
                 Opened::Work(journal) => {
                     self.parked.taken(&job.key);
+                    if is_alone {
+                        // Should it stop the worker again, it is known whose job it was.
+                        journal.durable().await?;
+                    }
                     let run = journal.with(|state| state.record.run);
                     span.record("run", run);
                     traced.record("erasure.run", run);

@@ -17,6 +17,7 @@ use crate::broker::Link;
 use crate::clock::steady::Steady;
 use crate::engine::Engine;
 use crate::store::Table;
+use crate::telemetry::lines;
 
 /// How often the store is tried.
 const TRIED_EVERY: Duration = Duration::from_secs(20);
@@ -52,7 +53,7 @@ pub async fn readyz(State(shared): State<Arc<Shared>>) -> (StatusCode, Json<Valu
 }
 
 /// Every `what` of [`Health::degraded`].
-const WHATS: [&str; 13] = [
+const WHATS: [&str; 15] = [
     "system_held",
     "system_failing",
     "system_paused",
@@ -60,19 +61,24 @@ const WHATS: [&str; 13] = [
     "paused",
     "links_lost_idle",
     "control_stream",
+    "names_missing",
     "max_message_size",
     "clock_jumped",
     "parked_copies_missing",
     "parked_copies_short",
     "secret_changed",
+    "log_lines_lost",
     "store_moved_aside",
 ];
 
 /// Whether the worker can work, and what needs a look.
 #[derive(Debug, Serialize)]
 pub struct Health {
-    /// `ready`, `degraded`, `draining` or `unavailable`.
+    /// `ready`, `standby`, `degraded`, `draining` or `unavailable`.
     pub status: &'static str,
+    /// Why jobs that wait do not come to this worker.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub standby: Option<String>,
     /// What keeps it from working.
     pub unavailable: Vec<Value>,
     /// What needs a look while it can work.
@@ -85,13 +91,15 @@ impl Health {
         let unavailable = unavailable(shared);
         let degraded = degraded(shared);
         let is_draining = shared.ops.engine.is_draining();
+        let standby = shared.ops.engine.broker().standby();
         let status = match (unavailable.is_empty(), is_draining, degraded.is_empty()) {
             (false, ..) => "unavailable",
             (true, true, _) => "draining",
             (true, false, false) => "degraded",
+            (true, false, true) if standby.is_some() => "standby",
             (true, false, true) => "ready",
         };
-        Health { status, unavailable, degraded }
+        Health { status, standby, unavailable, degraded }
     }
 
     /// How much needs a look, by what it is; zeros included.
@@ -170,6 +178,11 @@ fn degraded(shared: &Shared) -> Vec<Value> {
     for key in changed.map(|keys| keys.borrow().clone()).unwrap_or_default() {
         let detail = format!("the file of {key} has changed, and the former secret is used: {}", what_to_do(&key));
         degraded.push(json!({ "what": "secret_changed", "detail": detail }));
+    }
+    let untold = lines::untold();
+    if untold > 0 {
+        let detail = format!("{untold} log lines were lost, and nobody reads stderr since");
+        degraded.push(json!({ "what": "log_lines_lost", "detail": detail }));
     }
     if let Some(path) = &shared.ops.settings.store_moved_aside {
         let detail = format!("the store was damaged and lies in {}; it was started empty", path.display());

@@ -31,6 +31,7 @@ use crate::engine::trouble;
 use crate::job::record::Waiting;
 use crate::job::{At, FailureKind, InputKind, JobOutcome};
 use crate::store::{CREATED_KEY, Table};
+use crate::telemetry::lines;
 
 /// How long the broker may take to tell the depth of a queue.
 const DEPTH_WAIT: Duration = Duration::from_secs(2);
@@ -351,6 +352,13 @@ async fn messages(shared: &Shared, to: &mut Snapshot) -> Result<(), Problem> {
         "Messages of the control stream that were stepped over.",
         tallies.control_skipped,
     );
+    to.counter(
+        "erasure_broker_names_restored",
+        "Exchanges and queues that were gone and were declared anew.",
+        tallies.names_restored,
+    );
+    let standby = f64::from(u8::from(broker.standby().is_some()));
+    to.gauge("erasure_standby", "1 while another consumer gets the jobs that wait.", Some(standby));
     let is_up = *broker.link().borrow() == Link::Up;
     to.gauge("erasure_broker_up", "1 while connected to the broker.", Some(f64::from(u8::from(is_up))));
     Ok(())
@@ -376,6 +384,7 @@ fn process(shared: &Shared, to: &mut Snapshot) {
     to.family(MetricType::Gauge, "erasure_degraded", "What `/readyz` says needs a look.", needs_a_look);
     let stalled = f64::from(u8::from(engine.is_stalled()));
     to.gauge("erasure_intake_stalled", "1 while store or broker stop the intake.", Some(stalled));
+    to.counter("erasure_log_lines_lost", "Log lines that nobody read in time.", lines::lost());
     to.gauge(
         "erasure_start_timestamp_seconds",
         "When the ops API began.",

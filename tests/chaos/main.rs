@@ -28,6 +28,7 @@ mod journal;
 mod kills;
 mod poison;
 mod remembered;
+mod silent;
 mod stop;
 mod store_trouble;
 mod sync;

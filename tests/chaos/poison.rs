@@ -102,3 +102,30 @@ async fn a_job_that_expired_in_the_queue_gets_its_code_and_its_event() {
     assert_eq!(header(&letters[0].0, "x-erasure-job-id").as_ref(), Some(&case.id));
     assert!(!String::from_utf8_lossy(&letters[0].1).contains(&case.id), "its body is sealed");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_that_was_begun_and_stops_the_worker_each_time_ends_under_its_own_tenant() {
+    let rig = Rig::start(Rabbit::shared().url()).await;
+    let poison = Case::new(rig.sandbox(), Form::EasyCms, 1);
+    rig.publish(std::slice::from_ref(&poison.body)).await;
+    let place = format!("before_call@{}", poison.id);
+    let start = || rig.worker("state", &[("ERASURE_CRASH_AT", place.as_str())]);
+    let all = async {
+        rig.events.until("the end", |heard| !heard.of(&poison.id).is_empty()).await;
+        rig.holds("jobs", 0).await;
+        rig.holds("dead-letters", 1).await;
+    };
+    let (worker, deaths) = keep_alive(start, all).await;
+    assert_eq!(deaths, 4, "once among others, three times alone");
+    worker.stop().await;
+    let heard = rig.events.heard();
+    let [event] = &heard.of(&poison.id)[..] else { panic!("{:?}", heard.of(&poison.id)) };
+    assert_eq!(
+        (&event["data"]["tenant"], &event["data"]["error"]["code"]),
+        (&"acme".into(), &"ERS-0023".into()),
+        "{event}"
+    );
+    let letters = rig.dead_letters().await;
+    assert_eq!(header(&letters[0].0, "x-erasure-tenant").as_deref(), Some("acme"));
+    assert_eq!(header(&letters[0].0, "x-erasure-job-id").as_ref(), Some(&poison.id));
+}

@@ -42,7 +42,8 @@ pub struct Rig {
     pub folder: tempfile::TempDir,
     /// The worker's program.
     pub program: PathBuf,
-    config: PathBuf,
+    /// Its configuration.
+    pub config: PathBuf,
 }
 
 impl Rig {

@@ -11,6 +11,7 @@
 
 mod approvals;
 mod bench;
+mod closed;
 mod command_line;
 mod console;
 mod dead_letters;

@@ -93,6 +93,8 @@ pub struct SpoolBroker {
     letters: Letters,
     control: Inbox<Control>,
     stdout: tokio::sync::Mutex<()>,
+    /// Why stdout takes no more events, ever.
+    shut: watch::Sender<Option<String>>,
     link: watch::Sender<Link>,
     config: SpoolConfig,
 }
@@ -114,6 +116,7 @@ impl SpoolBroker {
             letters: Letters::open(config.dead_letters.as_deref())?,
             control: Inbox::new(),
             stdout: tokio::sync::Mutex::new(()),
+            shut: watch::Sender::new(None),
             link: watch::Sender::new(Link::Up),
             config,
         }))
@@ -138,6 +141,11 @@ impl SpoolBroker {
     /// Why the input could not be read to its end, where that is so.
     pub fn input_error(&self) -> Option<String> {
         self.shared.state().read_error.clone()
+    }
+
+    /// Why no more events can be written, once that is so: whoever read them has gone.
+    pub fn shut(&self) -> watch::Receiver<Option<String>> {
+        self.shut.subscribe()
     }
 
     fn step(&self) -> Step {
@@ -211,7 +219,12 @@ impl SpoolBroker {
                     out.write_all(&line).await?;
                     out.flush().await
                 };
-                written.await.map_err(down)
+                written.await.map_err(|error| {
+                    if error.kind() == std::io::ErrorKind::BrokenPipe {
+                        self.shut.send_replace(Some(error.to_string()));
+                    }
+                    down(error)
+                })
             }
             Events::Channel(listener) => {
                 listener.send(publication).map_err(|_| PublishError::Unrouted("nobody listens to events".to_owned()))

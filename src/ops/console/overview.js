@@ -11,7 +11,7 @@ function tile(name, value, detail, tone) {
 }
 
 function health({ status, unavailable, degraded }) {
-  const tone = { ready: "good", degraded: "warn", draining: "warn" }[status] ?? "bad";
+  const tone = { ready: "good", standby: "good", degraded: "warn", draining: "warn" }[status] ?? "bad";
   return [
     h("p", { id: "status" }, "The worker is ", h("strong", { class: tone }, status), "."),
     unavailable.map((one) => h("p", { class: "note bad" }, `${one.part}: ${one.detail}`)),
