@@ -119,7 +119,7 @@ async fn a_job_that_was_begun_and_stops_the_worker_each_time_ends_under_its_own_
     assert_eq!(deaths, 4, "once among others, three times alone");
     worker.stop().await;
     let heard = rig.events.heard();
-    let [event] = &heard.of(&poison.id)[..] else { panic!("{:?}", heard.of(&poison.id)) };
+    let [event] = heard.of(&poison.id) else { panic!("{:?}", heard.of(&poison.id)) };
     assert_eq!(
         (&event["data"]["tenant"], &event["data"]["error"]["code"]),
         (&"acme".into(), &"ERS-0023".into()),
