@@ -78,6 +78,25 @@ pub fn all() -> Vec<Known> {
             "erased",
         ),
         (
+            by(
+                "a member who is not there, and another one's token",
+                pass,
+                target(password(), known.clone()),
+                Zeta::member().but(|world| (world.exists, world.proven, world.token_of_another) = (false, true, true)),
+            )
+            .mismatch(),
+            "refused/identity_mismatch",
+        ),
+        (
+            by(
+                "a member who is not there, and a token that died with the member",
+                pass,
+                target(password(), known.clone()),
+                Zeta::member().but(|world| (world.exists, world.proven, world.token_dies) = (false, true, true)),
+            ),
+            "absent",
+        ),
+        (
             by("a password, and an unproven read-back", pass, target(password(), known.clone()), Zeta::member()),
             "erased",
         ),

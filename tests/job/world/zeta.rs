@@ -27,6 +27,8 @@ pub struct Zeta {
     pub proof: MemberProof,
     /// One-time passwords sent so far.
     pub sent: u32,
+    /// The token is another member's.
+    pub token_of_another: bool,
     /// The member's token dies with the member.
     pub token_dies: bool,
     pub row: Option<RowState>,
@@ -52,6 +54,7 @@ impl Zeta {
             namesake: false,
             proof: MemberProof::Password,
             sent: 0,
+            token_of_another: false,
             token_dies: false,
             row: None,
             result: RowState::Deleted,
@@ -124,9 +127,10 @@ impl World for Zeta {
     fn call(&mut self, now: At, job: &Job, step: Step, _: &TargetState) -> Said {
         let spec = &job.targets[0].spec;
         match (step.name, spec) {
-            (StepName::Resolve, Spec::LoyaltyMember { access_token, .. }) => {
+            (StepName::Resolve, Spec::LoyaltyMember { access_token, .. }) if step.item == 0 => {
                 let accepted = self.accepts(access_token.as_ref());
-                if accepted { Ok(Answer::Found(self.shown_as)) } else { theirs(InputKind::AccessToken) }
+                let shown = if self.token_of_another { Identity::Other } else { self.shown_as };
+                if accepted { Ok(Answer::Found(shown)) } else { theirs(InputKind::AccessToken) }
             }
             (StepName::Resolve | StepName::ReadBack, _) => Ok(self.program_read(now)),
             (StepName::RequestOtp, Spec::LoyaltyMember { access_token, .. }) => {
