@@ -175,3 +175,36 @@ async fn a_job_that_cannot_be_made_a_preview_is_not_published_as_an_erasure() {
     assert!(String::from_utf8_lossy(&read.stderr).contains("amqp"));
     sandbox.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_csv_file_is_not_ordered_by_a_time_that_cannot_be_true() {
+    let sandbox = Sandbox::start("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    write_config(folder, &sandbox, "");
+    let file = folder.join("members.csv");
+    std::fs::write(&file, "mail\nann@example.com\n").unwrap();
+    let submit = |more: &[&str]| {
+        let order = ["submit-csv", "--system", "shop", "--key", "email", "--column", "mail", "--dry-run"];
+        let output = run(folder, &[&order[..], more, &["members.csv"]].concat());
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    for argument in ["--requested-at", "--confirmed-at"] {
+        for (time, why) in [
+            ("2999-01-01", "is more than 24 hours ahead of this worker's clock"),
+            ("1999-12-31T23:59:59Z", "is before the year 2000"),
+        ] {
+            let (code, told) = submit(&[argument, time]);
+            assert_eq!(code, Some(2), "{told}");
+            assert!(told.starts_with(&format!("{argument}: {why}")), "{told}");
+        }
+    }
+    let changed_in_the_future = std::time::SystemTime::now() + std::time::Duration::from_secs(3 * 86_400);
+    std::fs::File::options().write(true).open(&file).unwrap().set_modified(changed_in_the_future).unwrap();
+    let (code, told) = submit(&[]);
+    assert_eq!(code, Some(2), "{told}");
+    assert!(told.starts_with("--requested-at: the time at which the file was changed is more than 24"), "{told}");
+    let (_, told) = submit(&["--requested-at", &a_week_ago()]);
+    assert!(!told.contains("ahead"), "{told}");
+    sandbox.stop().await;
+}
