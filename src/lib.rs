@@ -11,6 +11,7 @@ pub mod job;
 pub mod ops;
 pub mod process;
 pub mod receipt;
+pub mod rows;
 pub mod sandbox;
 pub mod seal;
 pub mod service;

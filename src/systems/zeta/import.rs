@@ -145,6 +145,14 @@ pub enum SettleError {
     /// A record of more than 1 MiB: most often a quote that is never closed.
     #[error("a record of the file is longer than 1 MiB: is a quote not closed?")]
     RecordTooLong,
+    /// A quote joins lines that look like records of their own.
+    #[error("lines {first} to {last} are one record, because a quote is not closed or stands in the wrong place")]
+    Damaged {
+        /// Where it begins.
+        first: u64,
+        /// Where it ends.
+        last: u64,
+    },
     /// The file could not be read.
     #[error("the file could not be read: {kind}")]
     Unreadable {

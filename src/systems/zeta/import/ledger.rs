@@ -190,7 +190,8 @@ impl ImportLedger {
         let rows = self.lock()?.handed_out.clone();
         let mut told: BTreeMap<BatchId, HashMap<u32, Said>> = BTreeMap::new();
         let (mut known, mut unknown) = (BTreeSet::new(), 0);
-        result::read(result, key, |value, said| {
+        let is_ours = |value: &str| rows.contains_key(&digest_of(&self.keyed, key, value));
+        result::read(result, key, is_ours, |value, said| {
             let digest = digest_of(&self.keyed, key, value);
             let Some(places) = rows.get(&digest) else { return unknown += 1 };
             known.insert(digest);
