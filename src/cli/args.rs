@@ -315,9 +315,12 @@ pub struct SubmitCsv {
     /// Where the result goes, one row a member [default: MEMBERS.csv.result.csv]
     #[arg(long, value_name = "FILE")]
     pub result: Option<PathBuf>,
-    /// Publish all rows, also those that the result file calls queued.
+    /// Publish all rows once more, also those that the result file calls queued: the same jobs.
     #[arg(long)]
     pub again: bool,
+    /// Publish the whole rows of a damaged file too; without it a damaged file is refused as a whole.
+    #[arg(long)]
+    pub skip_damaged: bool,
     /// Check every line and say what would be published; publish nothing.
     #[arg(long)]
     pub dry_run: bool,

@@ -49,7 +49,8 @@ async fn in_the_middle(path: &Path) {
     let seen = async {
         loop {
             let rows = std::fs::read_to_string(&written).unwrap_or_default().lines().count();
-            if rows > 1 {
+            // The header, the arguments, and at least one member.
+            if rows > 2 {
                 return rows as u64;
             }
             tokio::task::yield_now().await;

@@ -38,11 +38,12 @@ pub fn result(file: &Path) -> String {
     std::fs::read_to_string(format!("{}.result.csv", file.display())).unwrap()
 }
 
-/// The states of the result file, by line.
+/// The states of the result file, by line; without the row that says the arguments.
 fn states(file: &Path) -> Vec<(String, String, String)> {
     let rows = result(file);
     let cells = |row: &str| row.splitn(5, ',').map(str::to_owned).collect::<Vec<_>>();
-    rows.lines().skip(1).map(cells).map(|row| (row[0].clone(), row[2].clone(), row[3].clone())).collect()
+    let rows = rows.lines().skip(1).map(cells).filter(|row| row[0] != "0");
+    rows.map(|row| (row[0].clone(), row[2].clone(), row[3].clone())).collect()
 }
 
 /// Asks for the status until every member has one of these.
@@ -152,7 +153,7 @@ async fn a_file_from_a_spreadsheet_is_read_as_it_is_and_every_row_left_out_is_to
             "line 8: the member is empty; skipped",
             "line 9: 1 fields where the header has 2; skipped",
             "line 10: 3 fields where the header has 2; skipped",
-            "line 11: not in UTF-8; skipped",
+            "line 11: not in UTF-8: save the file as \"CSV UTF-8\"; skipped",
             "line 12: targets[0].member.integration_id: expected 1 to 256 bytes of text (an e-mail address: 320); skipped",
         ]
     );
@@ -217,13 +218,176 @@ async fn a_file_without_the_headers_is_refused_and_told_what_it_has_but_not_whom
 async fn a_quote_that_is_never_closed_swallows_no_row_in_silence() {
     let rig = Rig::start().await;
     let line = "--system loyalty --key integration_id --column ID --dry-run";
-    let path = file(&rig, "members.csv", b"ID\nINT-1\n\"INT-2\nINT-3\nINT-4\n");
-    let said = submit(&rig, line, &path).await;
-    assert!(said.exit == Exit::Failed && said.err.contains("line 3: a line break"), "{}", said.err);
+    for (text, told) in [
+        (
+            "ID\nINT-1\n\"INT-2\nINT-3\nINT-4\n",
+            "line 3: lines 3 to 5 are one row, because a quote opens in line 3 and is closed nowhere",
+        ),
+        (
+            "ID,Note\nINT-1,a\nINT-2,\"b\nINT-3,c\nINT-4,d\"\nINT-5,e\n",
+            "line 3: lines 3 to 5 are one row, because a quote opens in line 3, and",
+        ),
+        (
+            "ID,Note\nINT-1,\"a\nINT-2,\"b\"\nINT-3,c\n",
+            "line 2: lines 2 to 3 are one row, because a quote opens in line 2, and",
+        ),
+        ("ID,\"Note\nINT-1,a\"\nINT-2,b\n", "lines 1 to 2 are one row, because a quote opens in line 1"),
+    ] {
+        let path = file(&rig, "members.csv", text.as_bytes());
+        for line in [line, line.trim_end_matches(" --dry-run")] {
+            let said = submit(&rig, line, &path).await;
+            assert!(said.exit == Exit::Failed && said.err.contains(told), "{}", said.err);
+            assert!(!said.out.contains("queued,") && !said.err.contains("skipped"), "{}", said.out);
+            assert!(!Path::new(&format!("{}.result.csv", path.display())).exists(), "nothing was published");
+        }
+    }
     let long = format!("ID\nINT-1\n\"INT-2\n{}", "INT-3\n".repeat(400_000));
     let path = file(&rig, "members.csv", long.as_bytes());
     let said = submit(&rig, line, &path).await;
     assert!(said.exit == Exit::Failed && said.err.contains("line 3: the row is longer than 1 MiB"), "{}", said.err);
+    // Told to, it publishes the others.
+    let path = file(&rig, "damaged.csv", b"ID,Note\nINT-1,a\nINT-2,\"b\nINT-3,c\"\nINT-4,d\n");
+    let said = submit(&rig, &format!("{} --skip-damaged", line.trim_end_matches(" --dry-run")), &path).await;
+    assert!(said.exit == Exit::Failed && said.err.contains("line 3: lines 3 to 4 are one row"), "{}", said.err);
+    assert!(said.out.starts_with("2 queued, 0 duplicates and 1 unusable"), "{}", said.out);
+    let lines: Vec<String> = states(&path).into_iter().map(|(line, state, _)| format!("{line} {state}")).collect();
+    assert_eq!(lines, ["2 queued", "3 skipped", "5 queued"]);
+    rig.end().await;
+}
+
+/// As a spreadsheet saves "Unicode text".
+fn wide(text: &str) -> Vec<u8> {
+    std::iter::once(0xfeff).chain(text.encode_utf16()).flat_map(u16::to_le_bytes).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_is_taken_in_every_form_that_spreadsheets_give_it_and_what_is_none_is_told_as_what_it_is() {
+    let rig = Rig::start().await;
+    let line = "--system loyalty --key integration_id --column Member~ID --dry-run";
+    for (bytes, exit, told) in [
+        (b"Member ID;Name\r\n1001;Ann;;\r\n1002;Bob\r\n;;;\r\n".to_vec(), Exit::Done, "2 would be queued"),
+        (b"Member ID,Name,,\n1001,Ann,,\n".to_vec(), Exit::Done, "1 would be queued"),
+        (b"sep=;\nName, first;Member ID\nAnn;1001\n".to_vec(), Exit::Done, "1 would be queued"),
+        (wide("Name\tMember ID\r\nZo\u{eb}\t1001\r\n"), Exit::Done, "1 would be queued"),
+        ("Member\u{a0}ID,Name\r1001,Ann\r".as_bytes().to_vec(), Exit::Done, "1 would be queued"),
+        (b"Name,Note,Member ID\nAnn,\"first,\nsecond, third\",1001\n".to_vec(), Exit::Done, "1 would be queued"),
+        (b"member id\n1001\n".to_vec(), Exit::Usage, "\"member id\" has other capital letters than \"Member ID\""),
+        (b"PK\x03\x04rest".to_vec(), Exit::Usage, "this is a workbook (.xlsx"),
+        (b"<html><table>".to_vec(), Exit::Usage, "this is a web page"),
+        (b"Member ID\n".to_vec(), Exit::Usage, "a header and no row"),
+        (b"Member ID\n\n ,\n".to_vec(), Exit::Usage, "a header and no row"),
+        (b"Member ID\n1001;Ann\n".to_vec(), Exit::Failed, "line 2: more than one field"),
+        (b"Member ID\n1001\nMember ID\n1002\n".to_vec(), Exit::Failed, "line 3: the header once more"),
+        (b"Member ID,Name\n1001,Ann\n1001,Bob\n".to_vec(), Exit::Done, "the same member as in line 2"),
+        (b"Member ID\n12345678\n123456\n12345679\n".to_vec(), Exit::Done, "line 3: a shorter number than most"),
+        (b"Name,Member ID\nAnn,1001".to_vec(), Exit::Done, "line 2: no end of line"),
+        (b"Member ID\n10\x0001\n".to_vec(), Exit::Failed, "line 2: a line break or another control character"),
+    ] {
+        let path = file(&rig, "members.csv", &bytes);
+        let said = submit(&rig, line, &path).await;
+        let all = format!("{}{}", said.out, said.err);
+        assert!(said.exit == exit && all.contains(told), "{told}: {:?}: {all}", said.exit);
+    }
+    rig.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_file_with_other_arguments_says_how_they_differ_and_never_does_nothing_in_silence() {
+    let rig = Rig::start().await;
+    let path = file(&rig, "members.csv", b"GUID,Ref,Codes\ng-1,r-1,C1\ng-2,r-2,C2\n");
+    let line = "--system vitalsource --key guid --column GUID";
+    let said = submit(&rig, line, &path).await;
+    assert!(said.exit == Exit::Done && said.out.starts_with("2 queued"), "{}", said.err);
+    let first = result(&path);
+    let again = format!("{line} --again");
+    for (more, told) in [
+        ("--also codes=Codes", "--also codes \"Codes\" is new"),
+        ("--also reference=Ref", "--also reference \"Ref\" is new"),
+        ("--regulation ccpa", "--regulation \"ccpa\" is new"),
+        ("--requested-at 2001-01-02", "--requested-at \"2001-01-02T00:00:00Z\" is new"),
+        ("--preview", "--preview \"yes\" is new"),
+    ] {
+        for line in [line, &again] {
+            let said = submit(&rig, &format!("{line} {more}"), &path).await;
+            assert!(said.exit == Exit::Usage && said.err.contains(told), "{more}: {}", said.err);
+            assert!(said.err.contains("That makes other jobs: give another --result FILE"), "{}", said.err);
+            assert_eq!(result(&path), first);
+        }
+    }
+    // What the same jobs may be told: not in silence, and with --again.
+    let told = format!("{line} --confirmed-at 2001-01-03");
+    let said = submit(&rig, &told, &path).await;
+    assert!(said.exit == Exit::Usage && said.err.contains("--confirmed-at"), "{}", said.err);
+    assert!(said.err.contains("With --again all its jobs are published once more"), "{}", said.err);
+    let said = submit(&rig, &format!("{told} --again"), &path).await;
+    assert!(said.exit == Exit::Done && said.out.starts_with("2 queued"), "{}", said.err);
+    let ids = |text: &str| text.lines().skip(2).map(|row| row[..38].to_owned()).collect::<Vec<_>>();
+    assert_eq!(ids(&result(&path)), ids(&first), "the same jobs");
+
+    // Elsewhere they are other jobs: the worker takes each, and rejects none.
+    let other = rig.folder.path().join("codes.result.csv");
+    let codes = format!("{line} --also codes=Codes --result {}", other.display());
+    let said = submit(&rig, &codes, &path).await;
+    assert!(said.exit == Exit::Done && said.out.starts_with("2 queued"), "{}", said.err);
+    let text = std::fs::read_to_string(&other).unwrap();
+    assert!(ids(&text).iter().all(|id| !first.contains(&id[2..])), "{text}");
+
+    // A result of an earlier release says no arguments: it is gone on with, and what is not known is told.
+    let (header, rest) = first.split_once('\n').unwrap();
+    let earlier = format!("{header}\n{}", rest.split_once('\n').unwrap().1);
+    std::fs::write(format!("{}.result.csv", path.display()), &earlier).unwrap();
+    let said = submit(&rig, line, &path).await;
+    assert!(said.exit == Exit::Done && said.out.contains("2 were queued before"), "{}", said.err);
+    let said = submit(&rig, &told, &path).await;
+    assert!(
+        said.exit == Exit::Usage && said.err.contains("does not say whether it was made with --confirmed-at"),
+        "{}",
+        said.err
+    );
+    assert_eq!(result(&path), earlier);
+    rig.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_status_is_done_only_once_every_row_of_the_file_ended_well() {
+    let rig = Rig::start().await;
+    prove_credential(&rig).await;
+    let path = file(&rig, "members.csv", b"ID\nINT-1\nINT-2\n");
+    let line = "--system loyalty --key integration_id --column ID";
+    submit(&rig, line, &path).await;
+    assert_eq!(until(&rig, line, &path, &["absent"]).await.exit, Exit::Done);
+    let whole = result(&path);
+    let written = format!("{}.result.csv", path.display());
+    let status = format!("{line} --status");
+
+    // Rows that were never published.
+    let cut = whole.lines().take(3).collect::<Vec<_>>().join("\n") + "\n";
+    std::fs::write(&written, cut).unwrap();
+    let said = submit(&rig, &status, &path).await;
+    assert!(said.exit == Exit::Failed && said.out.contains("1 row not in the result"), "{}", said.out);
+
+    // A job that the worker has not seen yet; one that was skipped.
+    for (row, exit, told) in [
+        ("4,00000000-0000-4000-8000-000000000000,queued,,", Exit::Awaiting, "1 row queued or under way"),
+        ("4,,skipped,,\"the member is empty\"", Exit::Failed, "1 row skipped: no job was made"),
+        ("4,,skipped,,\"the same member as in line 2\"", Exit::Done, "1 row skipped as repeats"),
+    ] {
+        std::fs::write(&written, format!("{whole}{row}\n")).unwrap();
+        let said = submit(&rig, &status, &path).await;
+        assert!(said.exit == exit && said.out.contains(told), "{row}: {}", said.out);
+    }
+    // Another file, and another tenant's.
+    std::fs::write(&written, &whole).unwrap();
+    std::fs::write(&path, "ID\nINT-1\nINT-3\n").unwrap();
+    let said = submit(&rig, &status, &path).await;
+    assert!(
+        said.exit == Exit::Failed && said.err.contains("is not the file that the result was made from"),
+        "{}",
+        said.err
+    );
+    std::fs::write(&written, whole.replace("tenant=acme", "tenant=other")).unwrap();
+    let said = submit(&rig, &status, &path).await;
+    assert!(said.exit == Exit::Usage && said.err.contains("was made with --tenant other"), "{}", said.err);
     rig.end().await;
 }
 

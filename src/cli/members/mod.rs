@@ -1,18 +1,24 @@
 //! `submit-csv`: a job of each row of a CSV file of members.
 //!
-//! The rule it keeps: no row is passed over in silence, and the same file again, also after it was
-//! broken off, gives the same jobs.
+//! The rule it keeps: no row is passed over in silence, nothing is published from a damaged file
+//! unless that is asked for, and the same file again, also after it was broken off, gives the same jobs.
 
+mod arguments;
+mod before;
+#[cfg(test)]
+mod damaged;
 mod order;
 mod reading;
 mod repeats;
 mod results;
+mod shape;
 mod sorting;
 mod status;
+mod table;
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,9 +30,11 @@ use serde_json::json;
 use tokio::sync::mpsc;
 use zeroize::Zeroizing;
 
+use self::before::{Before, goes_on};
 use self::order::Orders;
-use self::reading::{DUPLICATE, ReadError, Row};
+use self::reading::{DUPLICATE, Reading, Row};
 use self::results::{Outcome, Results};
+use self::table::ReadError;
 use super::Exit;
 use super::args::SubmitCsv;
 use super::submit::reach;
@@ -54,9 +62,23 @@ enum Ready {
 #[derive(Debug, Default)]
 struct Count {
     queued: u64,
-    before: u64,
     duplicate: u64,
     unusable: u64,
+    before: Before,
+}
+
+impl Count {
+    /// How a run ends that read the file to its end.
+    fn exit(&self) -> Exit {
+        if self.unusable + self.before.unusable > 0 {
+            return Exit::Failed;
+        }
+        match self.queued {
+            0 if self.before.unsure.is_some() => Exit::Usage,
+            0 if self.before.rows == 0 => Exit::Failed,
+            _ => Exit::Done,
+        }
+    }
 }
 
 /// Publishes the members of a file, or with `--dry-run` only checks them.
@@ -70,27 +92,42 @@ pub async fn submit_csv(
     err: &mut (dyn Write + Send),
 ) -> Result<Exit> {
     let file = args.file.clone();
-    let shown = file.display().to_string();
+    let shown = args.file.display().to_string();
     let digest = tokio::task::spawn_blocking(move || reading::digest(&file)).await?.context(shown.clone())?;
     let about = std::fs::metadata(&args.file).context(shown.clone())?;
     let changed_at = about.modified().ok().and_then(|at| Timestamp::try_from(at).ok()).unwrap_or_else(Timestamp::now);
-    let orders = match Orders::new(args, app::accepts(config), &digest, changed_at) {
-        Ok(orders) => Arc::new(orders),
+    let mut orders = match Orders::new(args, app::accepts(config), &digest, changed_at) {
+        Ok(orders) => orders,
         Err(why) => {
             writeln!(err, "{why}")?;
             return Ok(Exit::Usage);
         }
     };
     let path = args.result.clone().unwrap_or_else(|| results::path_for(&args.file));
-    let whole = match goes_on(&path, &orders, args) {
-        Ok(whole) => whole,
+    let before = match goes_on(&path, &mut orders, args) {
+        Ok(before) => before,
         Err(why) => {
             writeln!(err, "{}: {why}", path.display())?;
             return Ok(Exit::Usage);
         }
     };
-    if whole.last_line > 0 && !args.dry_run {
-        writeln!(err, "it goes on after line {}, as {} says", whole.last_line, path.display())?;
+    let orders = Arc::new(orders);
+    let reading = match look_through(args, &path).await? {
+        Ok(reading) => reading,
+        Err(error) => {
+            writeln!(err, "{shown}: {error}")?;
+            return Ok(exit_of(&error));
+        }
+    };
+    for warning in &reading.warnings {
+        writeln!(err, "warning: {warning}")?;
+    }
+    if reading.damaged > 0 && !args.skip_damaged {
+        tell_damage(args, &reading, out, err)?;
+        return Ok(Exit::Failed);
+    }
+    if before.last_line > 0 {
+        writeln!(err, "it goes on after line {}, as {} says", before.last_line, path.display())?;
     }
     let broker: Option<Arc<dyn Broker>> = if args.dry_run {
         None
@@ -104,9 +141,10 @@ pub async fn submit_csv(
     };
     let bar = bar(about.len())?;
     let (sender, rows) = mpsc::channel(AT_ONCE);
-    let reader = read_on(args, Arc::clone(&orders), &path, whole.last_line, sender);
-    let mut results = if args.dry_run { None } else { Some(Results::open(&path, whole.bytes)?) };
-    let mut count = Count { before: whole.rows, ..Count::default() };
+    let reader = read_on(reading, Arc::clone(&orders), before.last_line, sender);
+    let arguments = Some(orders.arguments());
+    let mut results = if args.dry_run { None } else { Some(Results::open(&path, before.bytes, arguments)?) };
+    let mut count = Count { before, ..Count::default() };
     let published = publish(broker.as_deref(), &orders, rows, results.as_mut(), &mut count, &bar, err).await;
     bar.finish_and_clear();
     let read = reader.await?;
@@ -118,21 +156,71 @@ pub async fn submit_csv(
     }
     tell(args, &count, &path, out)?;
     match (read, published) {
-        (Err(error @ (ReadError::Io(_) | ReadError::Scratch(_) | ReadError::Endless { .. })), _) => {
-            writeln!(err, "{shown}: {error}")?;
-            Ok(Exit::Failed)
-        }
         (Err(error), _) => {
             writeln!(err, "{shown}: {error}")?;
-            Ok(Exit::Usage)
+            return Ok(exit_of(&error));
         }
         (Ok(()), Err(error)) => {
             writeln!(err, "{error:#}; run it again, and it goes on from there")?;
-            Ok(Exit::Failed)
+            return Ok(Exit::Failed);
         }
-        (Ok(()), Ok(())) if count.unusable > 0 => Ok(Exit::Failed),
-        (Ok(()), Ok(())) => Ok(Exit::Done),
+        (Ok(()), Ok(())) => {}
     }
+    let now = std::fs::metadata(&args.file).context(shown.clone())?;
+    if now.len() != about.len() || now.modified().ok() != about.modified().ok() {
+        writeln!(err, "{shown}: was changed while it was read: which of its rows were queued is not certain")?;
+        return Ok(Exit::Failed);
+    }
+    let exit = count.exit();
+    if let (Exit::Usage, Some(what)) = (exit, &count.before.unsure) {
+        writeln!(
+            err,
+            "{}: was made by an earlier release and does not say whether it was made with {what}; where it was not, \
+             give another --result FILE, and all rows are published with these arguments",
+            path.display()
+        )?;
+    }
+    Ok(exit)
+}
+
+fn exit_of(error: &ReadError) -> Exit {
+    match error {
+        ReadError::Io(_) | ReadError::Scratch(_) | ReadError::Header { .. } => Exit::Failed,
+        _ => Exit::Usage,
+    }
+}
+
+/// Looks through the file on a thread that may block.
+async fn look_through(args: &SubmitCsv, result: &Path) -> Result<Result<Reading, ReadError>> {
+    let file = args.file.clone();
+    let scratch = result.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new(".")).to_owned();
+    let columns: Vec<String> =
+        std::iter::once(&args.column).chain(args.also.iter().map(|(_, header)| header)).cloned().collect();
+    Ok(tokio::task::spawn_blocking(move || Reading::begin(&file, &columns, &scratch)).await?)
+}
+
+/// Why nothing is published from a file.
+fn tell_damage(
+    args: &SubmitCsv,
+    reading: &Reading,
+    out: &mut (dyn Write + Send),
+    err: &mut (dyn Write + Send),
+) -> io::Result<()> {
+    for (line, note) in &reading.damages {
+        writeln!(err, "line {line}: {note}")?;
+    }
+    if reading.damaged > reading.damages.len() as u64 {
+        writeln!(err, "and {} more", reading.damaged - reading.damages.len() as u64)?;
+    }
+    writeln!(
+        err,
+        "the file is damaged, and nothing was published: mend these lines, or publish the other rows with --skip-damaged"
+    )?;
+    if args.output.json {
+        let counts = BTreeMap::from([("queued", 0), ("damaged", reading.damaged)]);
+        return writeln!(out, "{:#}", json!({ "rows": counts, "dry_run": args.dry_run, "result": null }));
+    }
+    writeln!(out, "0 queued: {} damaged", reading.damaged)
 }
 
 fn bar(bytes: u64) -> Result<ProgressBar> {
@@ -142,56 +230,25 @@ fn bar(bytes: u64) -> Result<ProgressBar> {
     Ok(bar)
 }
 
-/// What an earlier run left behind.
-#[derive(Debug, Default)]
-struct Before {
-    bytes: u64,
-    last_line: u64,
-    rows: u64,
-}
-
-/// How far an earlier run got with this very file and these arguments.
-fn goes_on(path: &Path, orders: &Orders, args: &SubmitCsv) -> io::Result<Before> {
-    let mut before = Before::default();
-    if args.again || args.dry_run || !path.exists() {
-        return Ok(before);
-    }
-    before.bytes = results::read(path, |outcome| {
-        if outcome.job_id.is_some_and(|id| id != orders.id(outcome.line)) {
-            let why = "is the result of another file or of other arguments; give another --result, or --again";
-            return Err(io::Error::new(io::ErrorKind::InvalidData, why));
-        }
-        before.rows += u64::from(outcome.job_id.is_some());
-        before.last_line = outcome.line;
-        Ok(())
-    })?;
-    Ok(before)
-}
-
 /// Reads the rows on a thread that may block, from after `last_line` on.
 fn read_on(
-    args: &SubmitCsv,
+    reading: Reading,
     orders: Arc<Orders>,
-    result: &Path,
     last_line: u64,
     sender: mpsc::Sender<Ready>,
 ) -> tokio::task::JoinHandle<Result<(), ReadError>> {
-    let file: PathBuf = args.file.clone();
-    let scratch = result.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new(".")).to_owned();
-    let columns: Vec<String> =
-        std::iter::once(&args.column).chain(args.also.iter().map(|(_, header)| header)).cloned().collect();
     tokio::task::spawn_blocking(move || {
-        reading::read(&file, &columns, &scratch, |Row { line, values, offset }| {
-            if line <= last_line {
-                return true;
-            }
-            let ready = match values.and_then(|values| orders.job(line, &values)) {
-                Ok(body) => Ready::Job { line, offset, body },
-                Err(note) => Ready::Bad { line, offset, note },
-            };
-            sender.blocking_send(ready).is_ok()
-        })
+        reading.each(|row| row.line <= last_line || sender.blocking_send(ready(&orders, row)).is_ok())
     })
+}
+
+/// A row as the job that it gives.
+fn ready(orders: &Orders, row: Row) -> Ready {
+    let Row { line, values, offset, .. } = row;
+    match values.and_then(|values| orders.job(line, &values)) {
+        Ok(body) => Ready::Job { line, offset, body },
+        Err(note) => Ready::Bad { line, offset, note },
+    }
 }
 
 /// Publishes in the order of the file, several under way at once.
@@ -265,7 +322,7 @@ fn tell(args: &SubmitCsv, count: &Count, path: &Path, out: &mut (dyn Write + Sen
     if args.output.json {
         let counts = BTreeMap::from([
             ("queued", count.queued),
-            ("queued_before", count.before),
+            ("queued_before", count.before.rows),
             ("duplicates", count.duplicate),
             ("unusable", count.unusable),
         ]);
@@ -277,8 +334,11 @@ fn tell(args: &SubmitCsv, count: &Count, path: &Path, out: &mut (dyn Write + Sen
         "{} {word}, {} duplicates and {} unusable rows skipped",
         count.queued, count.duplicate, count.unusable
     )?;
-    if count.before > 0 {
-        writeln!(out, "{} were queued before", count.before)?;
+    if count.before.rows > 0 {
+        writeln!(out, "{} were queued before", count.before.rows)?;
+    }
+    if count.before.unusable > 0 {
+        writeln!(out, "{} unusable rows were skipped before", count.before.unusable)?;
     }
     match result {
         Some(result) => writeln!(out, "{result}"),

@@ -8,11 +8,17 @@ use serde_json::{Map, Value, json};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
+use super::arguments::Arguments;
 use crate::cli::args::{CsvField, CsvKey, CsvMethod, SubmitCsv};
 use crate::job::{Accepts, Kind, parse, times};
 
 /// The namespace of job ids made here.
 const NAMESPACE: Uuid = Uuid::from_u128(0x2d71_4f0b_9c3e_4a86_b1d5_7e60_83fa_1c9e);
+
+/// What a file is known by.
+pub fn file_id(digest: &[u8; 32]) -> Uuid {
+    Uuid::new_v5(&NAMESPACE, digest)
+}
 
 /// How rows become jobs.
 pub struct Orders {
@@ -28,7 +34,9 @@ pub struct Orders {
     confirmed_at: Option<Timestamp>,
     preview: bool,
     requested_by: Option<String>,
-    file: Uuid,
+    ids: Uuid,
+    earlier_ids: Uuid,
+    arguments: Arguments,
     accepts: Accepts,
 }
 
@@ -83,14 +91,55 @@ impl Orders {
             return Err("--also customer_email=HEADER: Cleeng needs the customer's e-mail address as well".to_owned());
         }
         let import = rules.import_key.is_some() && args.key == CsvKey::Email;
-        let method = args.method.unwrap_or(if import { CsvMethod::Import } else { CsvMethod::ProgramApi });
+        let usual = if import { CsvMethod::Import } else { CsvMethod::ProgramApi };
+        let method = args.method.unwrap_or(usual);
         if kind != Kind::ZetaLoyalty && args.method.is_some() {
             return Err(format!("--method: {} has but one", args.system));
         }
         // What waits for an approval is the erasure itself: told once more without one, it is the same job.
         let is_preview = args.preview && args.requested_by.is_none();
         let mode = if is_preview { "preview" } else { "erase" };
-        let settings = format!("/{}/{}/{}/{}/{mode}", args.tenant, args.system, args.key.as_str(), args.column);
+        // Whatever makes another job stands in its id. What an earlier release left out is added only
+        // where it is given, so that its ids stay.
+        let mut settings = format!("/{}/{}/{}/{}/{mode}", args.tenant, args.system, args.key.as_str(), args.column);
+        let ids_of = |settings: &str| Uuid::new_v5(&NAMESPACE, &[digest.as_slice(), settings.as_bytes()].concat());
+        let earlier_ids = ids_of(&settings);
+        let mut arguments = Arguments::default();
+        arguments.add("file", file_id(digest));
+        arguments.add("environment", &accepts.environment);
+        arguments.add("tenant", &args.tenant);
+        arguments.add("system", &args.system);
+        arguments.add("key", args.key.as_str());
+        arguments.add("column", &args.column);
+        if is_preview {
+            arguments.add("preview", "yes");
+        }
+        let mut details: Vec<(String, String)> = args
+            .also
+            .iter()
+            .filter(|(field, _)| *field != CsvField::CustomerPassword)
+            .map(|(field, header)| (format!("also {}", field.as_str()), header.clone()))
+            .collect();
+        details.extend((method != usual).then(|| ("method".to_owned(), method.as_str().to_owned())));
+        details.extend(args.regulation.clone().map(|name| ("regulation".to_owned(), name)));
+        details.extend(args.requested_at.map(|at| ("requested-at".to_owned(), at.to_string())));
+        details.sort();
+        for (name, value) in &details {
+            settings += &format!("/{name}={}:{value}", value.len());
+            arguments.add(name, value);
+        }
+        if args.requested_at.is_none() {
+            arguments.add_changed_at(changed_at);
+        }
+        if let Some((_, header)) = args.also.iter().find(|(field, _)| *field == CsvField::CustomerPassword) {
+            arguments.add("also customer_password", header);
+        }
+        if let Some(at) = args.confirmed_at {
+            arguments.add("confirmed-at", at);
+        }
+        if let Some(name) = &args.requested_by {
+            arguments.add("requested-by", name);
+        }
         Ok(Orders {
             kind,
             system: args.system.clone(),
@@ -104,14 +153,37 @@ impl Orders {
             confirmed_at: args.confirmed_at,
             preview: is_preview,
             requested_by: args.requested_by.clone(),
-            file: Uuid::new_v5(&NAMESPACE, &[digest.as_slice(), settings.as_bytes()].concat()),
+            ids: ids_of(&settings),
+            earlier_ids,
+            arguments,
             accepts,
         })
     }
 
+    /// With which arguments the jobs are made.
+    pub fn arguments(&self) -> &Arguments {
+        &self.arguments
+    }
+
     /// The id of the job of a line.
     pub fn id(&self, line: u64) -> Uuid {
-        Uuid::new_v5(&self.file, &line.to_be_bytes())
+        Uuid::new_v5(&self.ids, &line.to_be_bytes())
+    }
+
+    /// The id that an earlier release gave to the job of a line.
+    pub fn earlier_id(&self, line: u64) -> Uuid {
+        Uuid::new_v5(&self.earlier_ids, &line.to_be_bytes())
+    }
+
+    /// Goes on with the jobs of a run before this one: with its ids, and its time of the request.
+    pub fn go_on(&mut self, before: Option<&Arguments>, has_earlier_ids: bool) {
+        if has_earlier_ids {
+            self.ids = self.earlier_ids;
+        }
+        if let (Some(at), Some(_)) = (before.and_then(Arguments::changed_at), self.arguments.changed_at()) {
+            self.requested_at = at;
+            self.arguments.add_changed_at(at);
+        }
     }
 
     /// The job of a row: its message, as the worker accepts it.

@@ -1,61 +1,34 @@
 //! A CSV file of members, read row by row.
 //!
-//! The rule it keeps: every row is either a member or told with its line and what is wrong; memory
-//! does not grow with the file.
+//! The rule it keeps: every row is either a member or told with its line and what is wrong, and what
+//! could hide rows is told before anything is done; memory does not grow with the file.
 
-use std::cell::Cell;
 use std::fs::File;
-use std::io::{self, BufRead as _, BufReader, Read, Seek as _, SeekFrom};
+use std::io::{self, Read};
 use std::path::Path;
-use std::rc::Rc;
 
-use csv::{ByteRecord, ReaderBuilder};
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
-use super::repeats::Members;
+use super::repeats::{Members, Repeat, Repeats};
+use super::shape::Shape;
 use super::sorting::HELD;
-
-/// No row is longer; a quote that is never closed would swallow the rest of the file.
-const LONGEST_ROW: u64 = 1 << 20;
-const DELIMITERS: [u8; 3] = [b',', b';', b'\t'];
-
-/// Why a file of members cannot be read at all, or not to its end.
-#[derive(Debug, thiserror::Error)]
-pub enum ReadError {
-    /// The file cannot be read.
-    #[error("cannot be read: {0}")]
-    Io(#[from] io::Error),
-    /// The disk does not take, or give back, what is sorted on it.
-    #[error("cannot be looked through for members that come twice: {0}")]
-    Scratch(io::Error),
-    /// A column that was asked for is not there.
-    #[error("missing headers in file: {missing}; found: {found}")]
-    MissingHeaders {
-        /// The headers that are not there.
-        missing: String,
-        /// Those that are.
-        found: String,
-    },
-    /// A header stands twice.
-    #[error("the header {0:?} stands more than once in the file")]
-    TwiceHeader(String),
-    /// A row without end.
-    #[error("line {line}: the row is longer than 1 MiB: is a quote not closed? Nothing from here on was read")]
-    Endless {
-        /// Where it begins.
-        line: u64,
-    },
-}
+use super::table::{DELIMITERS, ReadError, Table};
+use crate::rows::{Fault, Record};
 
 /// One row.
 pub struct Row {
     /// The line that it begins on, from 1.
     pub line: u64,
+    /// The line that it ends on.
+    #[cfg(test)]
+    pub last: u64,
     /// Its values, in the order of the columns asked for; or what is wrong with it.
     pub values: Result<Vec<Zeroizing<String>>, String>,
     /// How far into the file it ends, in bytes.
     pub offset: u64,
+    /// True where it may hold, or have taken from, other rows.
+    pub is_damage: bool,
 }
 
 /// The SHA-256 of a file.
@@ -72,200 +45,186 @@ pub fn digest(path: &Path) -> io::Result<[u8; 32]> {
     }
 }
 
-/// Reads a file twice, calling `each` with every row until it says false: first for the members that
-/// come twice, then for the rows. The first of `columns` names the member. What memory does not hold lies in
-/// the folder `scratch` meanwhile.
-///
-/// # Errors
-/// Where the file cannot be read, or has not the columns.
-pub fn read(path: &Path, columns: &[String], scratch: &Path, each: impl FnMut(Row) -> bool) -> Result<(), ReadError> {
-    read_holding(HELD, path, columns, scratch, each)
+/// A file that was looked through: what is damaged, and which members come twice.
+pub struct Reading {
+    table: Table,
+    shape: Shape,
+    repeats: Repeats,
+    /// The damaged rows, the first of them with their lines.
+    pub damages: Vec<(u64, String)>,
+    /// How many rows are damaged.
+    pub damaged: u64,
+    /// What is no fault for certain.
+    pub warnings: Vec<String>,
 }
 
-fn read_holding(
-    most: usize,
-    path: &Path,
-    columns: &[String],
-    scratch: &Path,
-    mut each: impl FnMut(Row) -> bool,
-) -> Result<(), ReadError> {
-    let mut members = Members::new(scratch, most);
-    let looked = rows(path, columns, |row| {
-        row.values.iter().try_for_each(|values| members.add(row.line, &values[0])).map_err(ReadError::Scratch)?;
-        Ok(true)
-    });
-    match looked {
-        // Told when it is come by again, after the rows before it.
-        Ok(()) | Err(ReadError::Endless { .. }) => {}
-        Err(error) => return Err(error),
+/// Damaged rows that are told one by one.
+const TOLD: usize = 50;
+
+impl Reading {
+    /// Looks through a file twice: for what its members look like, then for damage and for members
+    /// that come twice. The first of `columns` names the member. What
+    /// memory does not hold lies in the folder `scratch` meanwhile.
+    ///
+    /// # Errors
+    /// Where the file cannot be read, has not the columns, or no row.
+    pub fn begin(path: &Path, columns: &[String], scratch: &Path) -> Result<Reading, ReadError> {
+        Reading::begin_holding(HELD, path, columns, scratch)
     }
-    let mut repeats = members.repeats(scratch, most).map_err(ReadError::Scratch)?;
-    rows(path, columns, |mut row| {
-        if row.values.is_ok()
-            && let Some(first) = repeats.first_of(row.line).map_err(ReadError::Scratch)?
-        {
-            row.values = Err(format!("{DUPLICATE} as in line {first}"));
-        }
-        Ok(each(row))
-    })
-}
 
-fn rows(
-    path: &Path,
-    columns: &[String],
-    mut each: impl FnMut(Row) -> Result<bool, ReadError>,
-) -> Result<(), ReadError> {
-    let (delimiter, places) = headers(path, columns)?;
-    let since_row = Rc::new(Cell::new(0));
-    let file = Watched { inner: BufReader::new(open(path)?), since_row: Rc::clone(&since_row) };
-    let mut lines = Lines { file: BufReader::new(open(path)?), byte: 0, line: 1, is_after_return: false };
-    let mut reader = ReaderBuilder::new().delimiter(delimiter).flexible(true).from_reader(file);
-    let width = reader.byte_headers().map_err(io_error)?.len();
-    let mut record = ByteRecord::new();
-    loop {
-        since_row.set(0);
-        let begins_at = reader.position().byte();
-        match reader.read_byte_record(&mut record) {
-            Ok(false) => return Ok(()),
-            Ok(true) => {}
-            Err(error) => {
-                let error = io_error(error);
-                let is_endless = error.kind() == io::ErrorKind::FileTooLarge;
-                let line = lines.line_of(begins_at)?;
-                return Err(if is_endless { ReadError::Endless { line } } else { ReadError::Io(error) });
+    fn begin_holding(most: usize, path: &Path, columns: &[String], scratch: &Path) -> Result<Reading, ReadError> {
+        let table = Table::open(path, columns)?;
+        let mut shape = Shape::default();
+        let mut warnings = Vec::new();
+        table.each(|record| {
+            if let Ok(values) = values(record, &table) {
+                shape.add(record.first, &values[0]);
             }
+            let ends_in_value = table.places.contains(&(record.len() - 1));
+            if record.is_open_ended && record.fault.is_none() && ends_in_value {
+                warnings.push(format!("line {}: no end of line: is the file whole, and its last value?", record.last));
+            }
+            Ok(true)
+        })?;
+        warnings.extend(shape.cut_zeros());
+        let mut members = Members::new(scratch, most);
+        let (mut damages, mut damaged, mut rows) = (Vec::new(), 0, 0);
+        table.each(|record| {
+            let row = row(record, &table, &shape);
+            rows += 1;
+            match &row.values {
+                Ok(values) => members.add(row.line, values).map_err(ReadError::Scratch)?,
+                Err(note) if row.is_damage => {
+                    damaged += 1;
+                    if damages.len() < TOLD {
+                        damages.push((row.line, note.clone()));
+                    }
+                }
+                Err(_) => {}
+            }
+            Ok(true)
+        })?;
+        if rows == 0 {
+            return Err(ReadError::NoRow);
         }
-        let line = lines.line_of(record.position().map_or(begins_at, csv::Position::byte))?;
-        let values = values(&record, width, &places);
-        if !each(Row { line, values, offset: reader.position().byte() })? {
-            return Ok(());
-        }
+        let repeats = members.repeats(scratch, most).map_err(ReadError::Scratch)?;
+        Ok(Reading { table, shape, repeats, damages, damaged, warnings })
+    }
+
+    /// Calls `each` with every row until it says false.
+    ///
+    /// # Errors
+    /// Where the file cannot be read.
+    pub fn each(mut self, mut each: impl FnMut(Row) -> bool) -> Result<(), ReadError> {
+        self.table.each(|record| {
+            let mut row = row(record, &self.table, &self.shape);
+            if row.values.is_ok()
+                && let Some(repeat) = self.repeats.of(row.line).map_err(ReadError::Scratch)?
+            {
+                row.values = Err(match repeat {
+                    Repeat::Same { first } => format!("{DUPLICATE} as in line {first}"),
+                    Repeat::Other { first } => {
+                        format!("the member of line {first} once more, with other values: they belong into one row")
+                    }
+                });
+            }
+            Ok(each(row))
+        })
     }
 }
 
-/// How the note on a row begins whose member stood in the file before.
+/// How the note on a row begins whose member stood in the file before, with the same values.
 pub const DUPLICATE: &str = "the same member";
 
-fn values(record: &ByteRecord, width: usize, places: &[usize]) -> Result<Vec<Zeroizing<String>>, String> {
-    if record.len() != width {
-        return Err(format!("{} fields where the header has {width}", record.len()));
+fn row(record: &Record, table: &Table, shape: &Shape) -> Row {
+    let damage = damage(record, table, shape);
+    let is_damage = damage.is_some();
+    let values = match damage {
+        Some(note) => Err(note),
+        None if record.first < record.last => {
+            values(record, table).map_err(|note| format!("{note} (a row up to line {})", record.last))
+        }
+        None => values(record, table),
+    };
+    Row {
+        line: record.first,
+        #[cfg(test)]
+        last: record.last,
+        values,
+        offset: record.end,
+        is_damage,
+    }
+}
+
+/// What says that a row may hold, or have taken from, others.
+fn damage(record: &Record, table: &Table, shape: &Shape) -> Option<String> {
+    let (first, last) = (record.first, record.last);
+    let opened = record.opened.unwrap_or(first);
+    let swallowed = format!("lines {first} to {last} are one row, because a quote opens in line {opened}");
+    match record.fault {
+        Some(Fault::TooLong) => Some(
+            "the row is longer than 1 MiB: is a quote not closed? Nothing from here on can be read as rows".to_owned(),
+        ),
+        Some(Fault::Unclosed) if first == last => {
+            Some("a quote is not closed where the file ends: is the file cut off?".to_owned())
+        }
+        Some(Fault::Unclosed) => Some(format!("{swallowed} and is closed nowhere")),
+        Some(Fault::AfterQuote) if first < last => {
+            Some(format!("{swallowed}, and the next quote stands in the middle of a value"))
+        }
+        _ if table.is_utf16 && record.raw().windows(LOST.len()).any(|part| part == LOST) => {
+            Some("characters that are none: is a byte of the file missing, or too much?".to_owned())
+        }
+        _ => {
+            let is_row = |cells: &[Vec<u8>]| {
+                cells.len() >= table.width && cells.get(table.places[0]).is_some_and(|cell| shape.is_like(cell))
+            };
+            let is_hiding = record.holds_rows(table.delimiter, is_row);
+            is_hiding.then(|| format!("{swallowed}, and more than one of these lines looks like a row"))
+        }
+    }
+}
+
+/// The character that stands for what could not be decoded, U+FFFD.
+const LOST: &[u8] = b"\xef\xbf\xbd";
+
+fn values(record: &Record, table: &Table) -> Result<Vec<Zeroizing<String>>, String> {
+    if record.fault.is_some() {
+        return Err("a quote in the middle of a value, or a character after the closing quote".to_owned());
+    }
+    // Spreadsheets write delimiters for cells that hold nothing.
+    let filled = record.iter().rposition(|cell| !cell.is_empty()).map_or(0, |last| last + 1);
+    let width = record.len().min(filled.max(table.width));
+    if width != table.width {
+        return Err(format!("{width} fields where the header has {}", table.width));
+    }
+    if table.width == 1
+        && !record.raw().starts_with(b"\"")
+        && record.raw().iter().any(|byte| DELIMITERS.contains(byte) && *byte != table.delimiter)
+    {
+        return Err("more than one field where the header has 1".to_owned());
     }
     let value = |place: &usize| {
-        let text = std::str::from_utf8(&record[*place]).map_err(|_| "not in UTF-8".to_owned())?;
+        let cell = record.get(*place).unwrap_or_default();
+        let text = std::str::from_utf8(cell).map_err(|_| NOT_UTF8.to_owned())?;
+        if text.contains(char::REPLACEMENT_CHARACTER) {
+            return Err("a character that was lost before (U+FFFD)".to_owned());
+        }
         // Nothing is taken away: whether it can be an identifier is decided where the job is read.
         if text.chars().any(char::is_control) {
             return Err("a line break or another control character in a value: is a quote not closed?".to_owned());
         }
         Ok(Zeroizing::new(text.to_owned()))
     };
-    let values = places.iter().map(value).collect::<Result<Vec<_>, _>>()?;
-    if values[0].is_empty() { Err("the member is empty".to_owned()) } else { Ok(values) }
-}
-
-/// The delimiter by which the columns are found, and their places.
-fn headers(path: &Path, columns: &[String]) -> Result<(u8, Vec<usize>), ReadError> {
-    let mut told = None;
-    for delimiter in DELIMITERS {
-        let since_row = Rc::new(Cell::new(0));
-        let file = Watched { inner: BufReader::new(open(path)?), since_row };
-        let mut reader = ReaderBuilder::new().delimiter(delimiter).flexible(true).from_reader(file);
-        let read = reader.byte_headers().map_err(|error| match io_error(error) {
-            error if error.kind() == io::ErrorKind::FileTooLarge => ReadError::Endless { line: 1 },
-            error => ReadError::Io(error),
-        })?;
-        let found: Vec<String> = read.iter().map(|name| String::from_utf8_lossy(name).trim().to_owned()).collect();
-        if let Some(twice) = columns.iter().find(|name| found.iter().filter(|found| found == name).count() > 1) {
-            return Err(ReadError::TwiceHeader(twice.clone()));
-        }
-        let place = |name: &String| found.iter().position(|found| found == name);
-        if let Some(places) = columns.iter().map(place).collect::<Option<Vec<_>>>() {
-            return Ok((delimiter, places));
-        }
-        // The delimiter that splits the line most is the likely one.
-        if told.as_ref().is_none_or(|told: &Vec<String>| found.len() > told.len()) {
-            told = Some(found);
-        }
-    }
-    let found = told.unwrap_or_default();
-    let missing = columns.iter().filter(|name| !found.contains(name)).map(|name| format!("{name:?}"));
-    let missing = missing.collect::<Vec<_>>().join(", ");
-    let shown = found.iter().map(|name| shown(name)).collect::<Vec<_>>().join(", ");
-    Err(ReadError::MissingHeaders { missing, found: if shown.is_empty() { "nothing".to_owned() } else { shown } })
-}
-
-/// A header as it may be shown. A file without headers begins with a person.
-fn shown(name: &str) -> String {
-    let digits = name.chars().filter(char::is_ascii_digit).count();
-    if name.contains('@') || digits > 3 || name.chars().count() > 40 {
-        return "(looks like a person's data)".to_owned();
-    }
-    format!("{:?}", name.chars().filter(|c| !c.is_control()).collect::<String>())
-}
-
-fn io_error(error: csv::Error) -> io::Error {
-    match error.into_kind() {
-        csv::ErrorKind::Io(error) => error,
-        _ => io::Error::from(io::ErrorKind::InvalidData),
+    let values = table.places.iter().map(value).collect::<Result<Vec<_>, _>>()?;
+    match values[0].as_str() {
+        "" => Err("the member is empty".to_owned()),
+        member if table.is_header(member) => Err("the header once more: are these two files in one?".to_owned()),
+        _ => Ok(values),
     }
 }
 
-/// The file from its first character on: spreadsheets put a mark before it.
-fn open(path: &Path) -> io::Result<File> {
-    let mut file = File::open(path)?;
-    let mut first = Vec::with_capacity(3);
-    file.by_ref().take(3).read_to_end(&mut first)?;
-    file.seek(SeekFrom::Start(if first == b"\xef\xbb\xbf" { 3 } else { 0 }))?;
-    Ok(file)
-}
-
-/// Counts lines: the parser counts neither blank ones nor the second half of a CRLF where it stands.
-struct Lines {
-    file: BufReader<File>,
-    byte: u64,
-    line: u64,
-    is_after_return: bool,
-}
-
-impl Lines {
-    /// The line on which the row begins that the parser met at this byte or, after the ends of
-    /// lines, soon behind it. Only ever further on.
-    fn line_of(&mut self, byte: u64) -> io::Result<u64> {
-        loop {
-            let part = self.file.fill_buf()?;
-            let passed = |(index, next): (usize, &u8)| {
-                let is_end_of_line = matches!(next, b'\r' | b'\n');
-                (self.byte + index as u64) < byte || is_end_of_line
-            };
-            let count = part.iter().enumerate().take_while(|place| passed(*place)).count();
-            let is_all = count == part.len();
-            for next in &part[..count] {
-                // A line ends with LF, CRLF or, as old spreadsheets write it, CR.
-                self.line += u64::from(*next == b'\r' || (*next == b'\n' && !self.is_after_return));
-                self.is_after_return = *next == b'\r';
-            }
-            self.byte += count as u64;
-            let is_end = part.is_empty();
-            self.file.consume(count);
-            if is_end || !is_all {
-                return Ok(self.line);
-            }
-        }
-    }
-}
-
-/// A reader that gives up on a row without end.
-struct Watched<R> {
-    inner: R,
-    since_row: Rc<Cell<u64>>,
-}
-
-impl<R: Read> Read for Watched<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.inner.read(buffer)?;
-        self.since_row.set(self.since_row.get() + count as u64);
-        if self.since_row.get() > LONGEST_ROW { Err(io::ErrorKind::FileTooLarge.into()) } else { Ok(count) }
-    }
-}
+const NOT_UTF8: &str = "not in UTF-8: save the file as \"CSV UTF-8\"";
 
 #[cfg(test)]
 mod tests {
@@ -277,11 +236,14 @@ mod tests {
         let path = folder.path().join("members.csv");
         std::fs::write(&path, text).unwrap();
         let mut all = Vec::new();
-        read_holding(most, &path, &["ID".to_owned()], folder.path(), |row| {
-            all.push((row.line, row.values.map(|values| values[0].to_string())));
-            true
-        })
-        .unwrap();
+        let reading = Reading::begin_holding(most, &path, &["ID".to_owned()], folder.path()).unwrap();
+        assert_eq!(reading.damaged, 0);
+        reading
+            .each(|row| {
+                all.push((row.line, row.values.map(|values| values[0].to_string())));
+                true
+            })
+            .unwrap();
         all
     }
 
@@ -318,5 +280,23 @@ mod tests {
             let lines: Vec<u64> = rows.iter().map(|(line, _)| *line).collect();
             assert_eq!(lines, [2, 4, 5], "{end:?}");
         }
+    }
+
+    #[test]
+    fn a_member_once_more_with_other_values_is_no_mere_repeat() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("members.csv");
+        std::fs::write(&path, "GUID,Code\ng-1,A\ng-1,A\ng-1,B\n").unwrap();
+        let columns = ["GUID", "Code"].map(str::to_owned);
+        let mut notes = Vec::new();
+        let reading = Reading::begin(&path, &columns, folder.path()).unwrap();
+        reading
+            .each(|row| {
+                notes.push(row.values.err().unwrap_or_default());
+                true
+            })
+            .unwrap();
+        assert!(notes[0].is_empty() && notes[1].starts_with(DUPLICATE), "{notes:?}");
+        assert!(notes[2].starts_with("the member of line 2 once more, with other values"), "{notes:?}");
     }
 }

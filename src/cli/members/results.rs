@@ -1,7 +1,7 @@
 //! The result file: one row a member of the CSV file, by its line; no identifier stands in it.
 //!
 //! The rule it keeps: a row says `queued` only after the broker confirmed its job; a file that was cut
-//! off goes on after its last whole row.
+//! off goes on after its last whole row; its first row says with which arguments it was made.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, BufWriter, Seek as _, SeekFrom, Write};
@@ -10,7 +10,11 @@ use std::path::{Path, PathBuf};
 
 use uuid::Uuid;
 
+use super::arguments::Arguments;
+
 const HEADER: &str = "line,job_id,state,code,note\n";
+/// The state of the row that says with which arguments the file was made.
+const ARGUMENTS: &str = "arguments";
 /// Rows between two writes.
 const TOGETHER: u64 = 256;
 
@@ -39,6 +43,16 @@ impl Outcome {
     /// The row is no member, or one that came before.
     pub fn skipped(line: u64, note: &str) -> Outcome {
         Outcome { line, job_id: None, state: "skipped".to_owned(), code: String::new(), note: note.to_owned() }
+    }
+
+    /// With which arguments the file was made: the row of no line.
+    pub fn arguments(arguments: &Arguments) -> Outcome {
+        Outcome { line: 0, job_id: None, state: ARGUMENTS.to_owned(), code: String::new(), note: arguments.to_note() }
+    }
+
+    /// The arguments, where the row says them.
+    pub fn as_arguments(&self) -> Option<Arguments> {
+        (self.line == 0 && self.state == ARGUMENTS).then(|| Arguments::of_note(&self.note))
     }
 
     fn read(text: &str) -> Option<Outcome> {
@@ -100,17 +114,18 @@ pub struct Results {
 }
 
 impl Results {
-    /// Goes on with a file after its first `whole` bytes; with 0, begins it.
+    /// Goes on with a file after its first `whole` bytes; with 0, begins it, and says with which arguments.
     ///
     /// # Errors
     /// Where it cannot be written.
-    pub fn open(path: &Path, whole: u64) -> io::Result<Results> {
+    pub fn open(path: &Path, whole: u64, arguments: Option<&Arguments>) -> io::Result<Results> {
         let mut file = options().open(path)?;
         file.set_len(whole)?;
         file.seek(SeekFrom::Start(whole))?;
         let mut results = Results { file: BufWriter::new(file), unwritten: 0 };
         if whole == 0 {
             results.file.write_all(HEADER.as_bytes())?;
+            arguments.map_or(Ok(()), |arguments| Outcome::arguments(arguments).write(&mut results.file))?;
             results.file.flush()?;
         }
         Ok(results)
@@ -156,7 +171,7 @@ impl Rewritten {
         let mut scratch = path.as_os_str().to_owned();
         scratch.push(".part");
         let scratch = PathBuf::from(scratch);
-        Ok(Rewritten { results: Results::open(&scratch, 0)?, scratch, path: path.to_owned() })
+        Ok(Rewritten { results: Results::open(&scratch, 0, None)?, scratch, path: path.to_owned() })
     }
 
     /// Adds a row.

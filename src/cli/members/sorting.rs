@@ -10,10 +10,10 @@ use std::io::{self, BufReader, BufWriter, Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 
 /// A row: sorted by its first number, then by the next ones.
-pub type Row = [u64; 3];
+pub type Row = [u64; 4];
 
 const BYTES: usize = size_of::<Row>();
-/// Rows that are held in memory: 1.5 MiB.
+/// Rows that are held in memory: 2 MiB.
 pub const HELD: usize = 1 << 16;
 /// Runs of one length that become one, sixteen times as long: no more than so many files are open
 /// for each power of sixteen.
@@ -119,7 +119,7 @@ fn read(file: &mut BufReader<File>) -> io::Result<Option<Row>> {
         Err(error) => return Err(error),
     }
     let (numbers, _) = bytes.as_chunks();
-    Ok(Some([0, 1, 2].map(|place: usize| u64::from_be_bytes(numbers[place]))))
+    Ok(Some([0, 1, 2, 3].map(|place: usize| u64::from_be_bytes(numbers[place]))))
 }
 
 impl Iterator for Sorted {
@@ -139,7 +139,7 @@ mod tests {
     fn rows_come_back_in_order_and_complete_whatever_memory_holds_of_them() {
         let folder = tempfile::tempdir().unwrap();
         // Any order with repeats: the multiples of a number, modulo another that it is prime to.
-        let rows: Vec<Row> = (0..3_000_u64).map(|n| [n * 769 % 1_013, n * 31 % 7, n % 3]).collect();
+        let rows: Vec<Row> = (0..3_000_u64).map(|n| [n * 769 % 1_013, n * 31 % 7, n % 3, n % 2]).collect();
         let mut wanted = rows.clone();
         wanted.sort_unstable();
         // 5: three levels of files; 3,000: none is left in memory; 3,001: no file.
@@ -157,7 +157,7 @@ mod tests {
     #[test]
     fn a_folder_that_takes_no_file_is_no_hindrance() {
         let mut sorter = Sorter::new(Path::new("/nowhere"), 2);
-        (0..5).rev().try_for_each(|n| sorter.add([n, 0, 0])).unwrap();
+        (0..5).rev().try_for_each(|n| sorter.add([n, 0, 0, 0])).unwrap();
         let sorted: Vec<u64> = sorter.sorted().unwrap().map(|row| row.unwrap()[0]).collect();
         assert_eq!(sorted, [0, 1, 2, 3, 4]);
     }

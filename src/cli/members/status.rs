@@ -1,14 +1,19 @@
 //! `submit-csv --status`: how far each member of a file is, asked of the running worker.
 //!
-//! The rule it keeps: a member counts as erased only where the worker says so of its ended job.
+//! The rule it keeps: a member counts as erased only where the worker says so of its ended job, and
+//! all is done only where that holds for every row of the file, also for those never published.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
+use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
+use super::arguments::Arguments;
+use super::reading::{self, DUPLICATE};
 use super::results::{self, Outcome, Rewritten};
+use super::table::{ReadError, Table};
 use crate::cli::Exit;
 use crate::cli::args::SubmitCsv;
 use crate::cli::client::{connect, field, list, sorry};
@@ -17,6 +22,71 @@ use crate::ops::client::{Body, ClientError, OpsApi};
 
 /// Jobs asked for at once.
 const TOGETHER: usize = 1_000;
+
+/// What the rows of a file came to.
+#[derive(Debug, Default)]
+struct Standing {
+    states: BTreeMap<String, u64>,
+    /// Rows that ended well.
+    done: u64,
+    /// Rows of members that came before with the same values: theirs is the first row's end.
+    duplicates: u64,
+    /// Rows whose job goes on by itself, or waits in the queue.
+    under_way: u64,
+    /// Rows whose job waits for a person.
+    awaited: u64,
+    /// Rows that ended in another way.
+    not_done: u64,
+    /// Rows that were never published.
+    unusable: u64,
+    /// Rows of the file that the result does not tell of.
+    missing: u64,
+}
+
+impl Standing {
+    fn add(&mut self, outcome: &Outcome, arguments: Option<&Arguments>) {
+        *self.states.entry(outcome.state.clone()).or_default() += 1;
+        let is_preview = arguments.is_some_and(|arguments| arguments.get("preview").is_some());
+        let counter = match outcome.state.as_str() {
+            // An earlier release did not look at the other values.
+            "skipped" if outcome.note.starts_with(DUPLICATE) && arguments.is_some() => &mut self.duplicates,
+            "skipped" => &mut self.unusable,
+            "erased" | "anonymised" | "absent" | "completed" => &mut self.done,
+            "previewed" if is_preview => &mut self.done,
+            "failed" | "rejected" | "cancelled" | "previewed" => &mut self.not_done,
+            "needs_input" => &mut self.awaited,
+            _ => &mut self.under_way,
+        };
+        *counter += 1;
+    }
+
+    fn exit(&self) -> Exit {
+        if self.not_done + self.unusable + self.missing > 0 || self.done + self.under_way + self.awaited == 0 {
+            Exit::Failed
+        } else if self.under_way + self.awaited > 0 {
+            Exit::Awaiting
+        } else {
+            Exit::Done
+        }
+    }
+
+    /// What keeps the file from being done, in words.
+    fn words(&self) -> Vec<String> {
+        let rows = |count: u64| if count == 1 { "1 row".to_owned() } else { format!("{count} rows") };
+        [
+            (self.under_way, "queued or under way: ask again later"),
+            (self.awaited, "waiting for input from a person"),
+            (self.not_done, "ended, and not as erased"),
+            (self.unusable, "skipped: no job was made of them, see the notes in the result"),
+            (self.missing, "not in the result: run it again without --status, and it goes on there"),
+            (self.duplicates, "skipped as repeats, with the same values as an earlier row"),
+        ]
+        .into_iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, what)| format!("{} {what}", rows(count)))
+        .collect()
+    }
+}
 
 /// Writes the result file anew with where each member stands, and counts them.
 ///
@@ -34,7 +104,8 @@ pub async fn status(
         Err(error) => return Ok(sorry(&error, err)?),
     };
     // Read into parts first: asking is async, reading a file is not.
-    let mut counts: BTreeMap<String, u64> = BTreeMap::new();
+    let mut standing = Standing::default();
+    let (mut arguments, mut last_line) = (None::<Arguments>, 0);
     let mut rewritten = Rewritten::begin(&path).with_context(|| path.display().to_string())?;
     let (sender, mut parts) = tokio::sync::mpsc::channel::<Vec<Outcome>>(2);
     let file = path.clone();
@@ -51,29 +122,65 @@ pub async fn status(
         sent(part)
     });
     while let Some(mut part) = parts.recv().await {
+        if arguments.is_none() {
+            arguments = part.first().and_then(Outcome::as_arguments);
+            if let Some(tenant) = arguments.as_ref().and_then(|said| said.get("tenant")).filter(|t| *t != args.tenant) {
+                writeln!(err, "{}: was made with --tenant {tenant}", path.display())?;
+                return Ok(Exit::Usage);
+            }
+        }
         if let Err(error) = look_up(&api, &args.tenant, &mut part).await {
             return Ok(sorry(&error, err)?);
         }
         for outcome in &part {
             rewritten.add(outcome)?;
-            *counts.entry(outcome.state.clone()).or_default() += 1;
+            if outcome.as_arguments().is_none() {
+                standing.add(outcome, arguments.as_ref());
+                last_line = outcome.line;
+            }
         }
     }
     reader.await?.with_context(|| path.display().to_string())?;
     rewritten.finish()?;
+    let (file, columns) = (args.file.clone(), vec![args.column.clone()]);
+    let digest = arguments.as_ref().and_then(|said| said.get("file")).map(str::to_owned);
+    let compared = tokio::task::spawn_blocking(move || rows_after(&file, &columns, last_line, digest)).await?;
+    let (missing, why_not) = match compared {
+        Ok(Some(rows)) => (rows, None),
+        Ok(None) => (0, Some("is not the file that the result was made from".to_owned())),
+        Err(error) => (0, Some(error.to_string())),
+    };
+    standing.missing = missing;
     if args.output.json {
-        writeln!(out, "{:#}", json!({ "rows": counts, "result": path.display().to_string() }))?;
+        let states = &standing.states;
+        let json = json!({ "rows": states, "never_submitted": missing, "result": path.display().to_string() });
+        writeln!(out, "{json:#}")?;
     } else {
-        let told: Vec<_> = counts.iter().map(|(state, count)| format!("{count} {state}")).collect();
-        writeln!(out, "{}\n{}", told.join(", "), path.display())?;
+        let told: Vec<_> = standing.states.iter().map(|(state, count)| format!("{count} {state}")).collect();
+        writeln!(out, "{}", told.join(", "))?;
+        standing.words().iter().try_for_each(|line| writeln!(out, "{line}"))?;
+        writeln!(out, "{}", path.display())?;
     }
-    Ok(if counts.contains_key("failed") {
-        Exit::Failed
-    } else if counts.contains_key("needs_input") {
-        Exit::Awaiting
-    } else {
-        Exit::Done
-    })
+    if let Some(why) = why_not {
+        writeln!(err, "{}: {why}: whether every row of it was submitted is not known", args.file.display())?;
+        return Ok(Exit::Failed);
+    }
+    Ok(standing.exit())
+}
+
+/// How many rows of a file begin after a line; none where it is another file.
+fn rows_after(path: &Path, columns: &[String], line: u64, digest: Option<String>) -> Result<Option<u64>, ReadError> {
+    if let Some(wanted) = digest
+        && wanted != super::order::file_id(&reading::digest(path)?).to_string()
+    {
+        return Ok(None);
+    }
+    let mut rows = 0;
+    Table::open(path, columns)?.each(|record| {
+        rows += u64::from(record.first > line);
+        Ok(true)
+    })?;
+    Ok(Some(rows))
 }
 
 async fn look_up(api: &OpsApi, tenant: &str, part: &mut [Outcome]) -> Result<(), ClientError> {
@@ -97,4 +204,64 @@ async fn look_up(api: &OpsApi, tenant: &str, part: &mut [Outcome]) -> Result<(),
         outcome.code = text("code");
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::operators::JobStatus;
+
+    fn stands(states: &[(&str, &str)]) -> Standing {
+        let mut arguments = Arguments::default();
+        arguments.add("tenant", "acme");
+        let mut standing = Standing::default();
+        for (state, note) in states {
+            let mut outcome = Outcome::skipped(2, note);
+            outcome.state = (*state).to_owned();
+            standing.add(&outcome, Some(&arguments));
+        }
+        standing
+    }
+
+    #[test]
+    fn only_a_file_whose_every_row_ended_well_is_done() {
+        let good = ["erased", "anonymised", "absent", "completed"].map(|state| (state, ""));
+        assert_eq!(stands(&good).exit(), Exit::Done);
+        let same = ("skipped", "the same member as in line 2");
+        assert_eq!(stands(&[good[0], same]).exit(), Exit::Done);
+        // Every state that a job can have, and some that no release has yet.
+        let states = JobStatus::ALL.map(JobStatus::as_str);
+        for state in states.into_iter().chain(["queued", "skipped", "something"]).filter(|state| *state != "completed")
+        {
+            let exit = match state {
+                "failed" | "rejected" | "cancelled" | "previewed" | "skipped" => Exit::Failed,
+                _ => Exit::Awaiting,
+            };
+            let standing = stands(&[good[0], (state, "")]);
+            assert_eq!(standing.exit(), exit, "{state}");
+            assert!(standing.words().iter().any(|line| line.starts_with("1 row ")), "{state}");
+            let failed = stands(&[("failed", ""), (state, "")]);
+            assert_eq!(failed.exit(), Exit::Failed, "{state}");
+        }
+        let missing = Standing { missing: 2, ..stands(&good) };
+        assert_eq!(missing.exit(), Exit::Failed);
+        assert_eq!(missing.words(), ["2 rows not in the result: run it again without --status, and it goes on there"]);
+        assert_eq!(stands(&[]).exit(), Exit::Failed, "a result without a row is no success");
+    }
+
+    #[test]
+    fn a_preview_is_done_where_a_preview_was_asked_for() {
+        let mut arguments = Arguments::default();
+        arguments.add("preview", "yes");
+        let mut outcome = Outcome::skipped(2, "");
+        outcome.state = "previewed".to_owned();
+        let mut standing = Standing::default();
+        standing.add(&outcome, Some(&arguments));
+        assert_eq!(standing.exit(), Exit::Done);
+        // An earlier release does not say what it was: it is not taken for an erasure.
+        let mut standing = Standing::default();
+        standing.add(&outcome, None);
+        standing.add(&Outcome::skipped(3, "the same member as in line 2"), None);
+        assert_eq!((standing.exit(), standing.unusable), (Exit::Failed, 1));
+    }
 }
