@@ -281,6 +281,8 @@ impl<R: Read> Records<R> {
 mod tests {
     use super::*;
 
+    /// First and last line, the number of cells, and what is wrong.
+    type Lines = (u64, u64, usize, Option<Fault>);
     type Seen = (u64, u64, Vec<String>, Option<Fault>);
 
     fn all(text: &[u8], delimiter: u8) -> Vec<Seen> {
@@ -312,7 +314,7 @@ mod tests {
 
     #[test]
     fn quotes_that_are_none_are_told_with_their_lines() {
-        let cases: [(&str, &[(u64, u64, usize, Option<Fault>)]); 8] = [
+        let cases: [(&str, &[Lines]); 8] = [
             ("a,b\"c\nd,e", &[(1, 1, 2, Some(Fault::Stray)), (2, 2, 2, None)]),
             ("\"a\"b,c\n", &[(1, 1, 2, Some(Fault::AfterQuote))]),
             ("\"a\" ,c\n", &[(1, 1, 2, None)]),

@@ -102,12 +102,12 @@ impl Columns {
         }
         let text = |cell: &[u8]| Zeroizing::new(String::from_utf8_lossy(cell).trim().to_owned());
         let own = record.get(self.key).map(text);
-        let without_quotes = record.raw().split(|byte| matches!(byte, b'\r' | b'\n')).filter_map(|line| {
+        let mut without_quotes = record.raw().split(|byte| matches!(byte, b'\r' | b'\n')).filter_map(|line| {
             let cell = line.split(|byte| *byte == DELIMITER).nth(self.key)?;
             Some(text(&cell.iter().copied().filter(|byte| *byte != b'"').collect::<Vec<u8>>()))
         });
         let is_other = |key: Zeroizing<String>| own.as_ref() != Some(&key) && is_ours(&key);
-        if without_quotes.map(is_other).any(|is_other| is_other) {
+        if without_quotes.any(is_other) {
             return true;
         }
         let lines = if record.first < record.last { record.lines(DELIMITER) } else { Vec::new() };
