@@ -223,7 +223,15 @@ async fn no_signal_but_kill_ends_a_worker_that_has_not_drained() {
         let id = Pid::from_raw(worker.id().cast_signed()).unwrap();
         for (ignored, name) in [(Signal::HUP, "SIGHUP"), (Signal::USR1, "SIGUSR1"), (Signal::USR2, "SIGUSR2")] {
             kill_process(id, ignored).unwrap();
-            worker.says(name).await;
+            let log = worker.log_path().to_owned();
+            tokio::select! {
+                () = soon(name, async {
+                    while !std::fs::read_to_string(&log).unwrap().contains(name) {
+                        tokio::time::sleep(Duration::from_millis(20)).await;
+                    }
+                }) => {}
+                status = worker.ended_some_day() => panic!("{name} ended it: {status}"),
+            }
         }
         kill_process(id, Signal::PIPE).unwrap();
         let port = worker.address().await.rsplit_once(':').unwrap().1.parse().unwrap();

@@ -110,6 +110,11 @@ impl Worker {
         figure.unwrap_or_else(|| panic!("no {name} in {page}")).parse().unwrap()
     }
 
+    /// Where its log is.
+    pub fn log_path(&self) -> &Path {
+        &self.log
+    }
+
     /// Waits until it has logged `text`.
     pub async fn says(&self, text: &str) {
         says(&self.log, self.from, text).await;
