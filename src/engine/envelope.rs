@@ -383,7 +383,7 @@ pub fn unopened(
 ) -> (Properties, Bytes) {
     let mut properties = original.clone();
     properties.user_id = None;
-    for name in [header::SYSTEM, header::STEP, header::ATTEMPTS, header::LETTER_MAC] {
+    for name in [header::SYSTEM, header::STEP, header::LETTER_MAC] {
         properties.headers.remove(name);
     }
     put_note(&mut properties, note, at);
@@ -397,6 +397,8 @@ fn put_note(properties: &mut Properties, note: &DeadLetterNote, at: At) {
     put(header::CODE, note.reason.code());
     put(header::REASON, note.reason.sentence());
     put(header::AT, &at.to_rfc3339());
+    // No step of it was attempted.
+    properties.headers.insert(header::ATTEMPTS.to_owned(), HeaderValue::Int(0));
 }
 
 /// True where a MAC ties a message of ours to the job and the run that it names: a parked copy's, or that of

@@ -175,7 +175,9 @@ fn is_covered(healthy: &[Told], counts: &Counts) {
             assert!(counts.ended.contains(&place), "no process ended at {place:?}");
         }
     }
-    for operation in Operation::ALL.into_iter().filter(|operation| *operation != Operation::Unknown) {
+    // The look-up by e-mail is a read that is made only where the id finds nobody: tried with the other systems.
+    let elsewhere = [Operation::Unknown, Operation::ListCustomers];
+    for operation in Operation::ALL.into_iter().filter(|operation| !elsewhere.contains(operation)) {
         for behaviour in Behaviour::ALL {
             assert!(counts.met.contains(&(operation, behaviour)), "{operation:?} never met {behaviour:?}");
         }

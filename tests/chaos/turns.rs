@@ -42,10 +42,12 @@ async fn workers_that_take_turns_give_one_id_to_no_two_events_and_send_nobody_a_
     let sandbox = rig.sandbox();
     // A store that knows nothing believes an absence once a person who is there was shown.
     let known = Case::new(sandbox, Form::Unconfirmed, 50).person;
+    let at_codes = Case::new(sandbox, Form::Proof, 52).person;
     let settings = [
         ("ERASURE__SYSTEMS__EASYCMS__PROBE_EMAIL", known.email.as_str()),
         ("ERASURE__SYSTEMS__CLEENG__PROBE_CUSTOMER_ID", known.customer_id.as_str()),
         ("ERASURE__SYSTEMS__LOYALTY__PROBE_MEMBER_ID", known.database_id.as_str()),
+        ("ERASURE__SYSTEMS__CODES__PROBE_MEMBER_ID", at_codes.database_id.as_str()),
     ];
     let proof = Case::new(sandbox, Form::Proof, 51);
     let forms = [Form::OneTimePassword, Form::Unconfirmed, Form::ByHand, Form::EasyCms];

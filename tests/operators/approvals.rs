@@ -41,12 +41,12 @@ async fn a_second_operator_sees_what_will_be_lost_and_approves_rejects_or_is_ref
     browser.fill("dialog-by", "ann").await;
     browser.key(Key::Enter).await;
     browser.sees(&["Another operator must do this"]).await;
+    assert_eq!(rig.sandbox.sandbox().entries(0).iter().filter(|call| call.destructive).count(), 0, "not yet");
     browser.tab_to(&approve).await;
     browser.key(Key::Enter).await;
     browser.fill("dialog-by", "bob").await;
     browser.key(Key::Enter).await;
     browser.sees(&["approved by bob"]).await;
-    assert_eq!(rig.sandbox.sandbox().entries(0).iter().filter(|call| call.destructive).count(), 0, "not yet");
 
     browser.press(&format!("reject-{}", place(&jobs[1]).await)).await;
     browser.sees(&["nothing is erased."]).await;

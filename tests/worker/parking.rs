@@ -113,10 +113,11 @@ async fn a_copy_with_changed_headers_is_no_copy_and_does_not_touch_the_job() {
     for forgery in forgeries {
         rig.client.publish("resume", "job", &copy.body, forgery).await;
     }
-    // As a publisher's message a sealed body is no job.
+    // A sealed body that nothing vouches for is kept as it came.
     let letters = rig.client.dead_letters.count("the forgeries", count, |_| true).await;
-    assert!(letters.iter().all(|letter| letter.header("x-erasure-code") == "ERS-0020"));
-    assert!(letters.iter().all(|letter| letter.header("x-erasure-run") == "0"));
+    for letter in &letters {
+        assert_eq!((letter.header("x-erasure-code").as_str(), &letter.body), ("ERS-0024", &copy.body));
+    }
     complete(&rig, &mut job).await;
     rig.end().await;
 }
