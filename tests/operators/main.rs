@@ -20,6 +20,7 @@ mod finding;
 mod looks;
 mod members;
 mod pages;
+mod refused;
 mod story;
 #[path = "../support/mod.rs"]
 mod support;

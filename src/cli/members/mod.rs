@@ -7,6 +7,7 @@ mod arguments;
 mod before;
 #[cfg(test)]
 mod damaged;
+mod letters;
 mod order;
 mod reading;
 mod repeats;

@@ -11,6 +11,7 @@ use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
 use super::arguments::Arguments;
+use super::letters::Letters;
 use super::reading::{self, DUPLICATE};
 use super::results::{self, Outcome, Rewritten};
 use super::table::{ReadError, Table};
@@ -18,6 +19,7 @@ use crate::cli::Exit;
 use crate::cli::args::SubmitCsv;
 use crate::cli::client::{connect, field, list, sorry};
 use crate::config::Surroundings;
+use crate::job::Reason;
 use crate::ops::client::{Body, ClientError, OpsApi};
 
 /// Jobs asked for at once.
@@ -37,6 +39,8 @@ struct Standing {
     awaited: u64,
     /// Rows that ended in another way.
     not_done: u64,
+    /// Rows whose job the worker refused, by the word of the code.
+    refused: BTreeMap<String, u64>,
     /// Rows that were never published.
     unusable: u64,
     /// Rows of the file that the result does not tell of.
@@ -48,12 +52,13 @@ impl Standing {
         *self.states.entry(outcome.state.clone()).or_default() += 1;
         let is_preview = arguments.is_some_and(|arguments| arguments.get("preview").is_some());
         let counter = match outcome.state.as_str() {
+            "rejected" => self.refused.entry(reason(&outcome.code)).or_default(),
             // An earlier release did not look at the other values.
             "skipped" if outcome.note.starts_with(DUPLICATE) && arguments.is_some() => &mut self.duplicates,
             "skipped" => &mut self.unusable,
             "erased" | "anonymised" | "absent" | "completed" => &mut self.done,
             "previewed" if is_preview => &mut self.done,
-            "failed" | "rejected" | "cancelled" | "previewed" => &mut self.not_done,
+            "failed" | "cancelled" | "previewed" => &mut self.not_done,
             "needs_input" => &mut self.awaited,
             _ => &mut self.under_way,
         };
@@ -61,7 +66,9 @@ impl Standing {
     }
 
     fn exit(&self) -> Exit {
-        if self.not_done + self.unusable + self.missing > 0 || self.done + self.under_way + self.awaited == 0 {
+        let refused: u64 = self.refused.values().sum();
+        if self.not_done + refused + self.unusable + self.missing > 0 || self.done + self.under_way + self.awaited == 0
+        {
             Exit::Failed
         } else if self.under_way + self.awaited > 0 {
             Exit::Awaiting
@@ -73,7 +80,8 @@ impl Standing {
     /// What keeps the file from being done, in words.
     fn words(&self) -> Vec<String> {
         let rows = |count: u64| if count == 1 { "1 row".to_owned() } else { format!("{count} rows") };
-        [
+        let refused = self.refused.iter().map(|(why, count)| format!("{} refused: {why}", rows(*count)));
+        let others = [
             (self.under_way, "queued or under way: ask again later"),
             (self.awaited, "waiting for input from a person"),
             (self.not_done, "ended, and not as erased"),
@@ -83,8 +91,16 @@ impl Standing {
         ]
         .into_iter()
         .filter(|(count, _)| *count > 0)
-        .map(|(count, what)| format!("{} {what}", rows(count)))
-        .collect()
+        .map(|(count, what)| format!("{} {what}", rows(count)));
+        refused.chain(others).collect()
+    }
+}
+
+/// A code with its word.
+fn reason(code: &str) -> String {
+    match Reason::ALL.iter().find(|reason| reason.code() == code) {
+        Some(reason) => format!("{} ({code})", reason.as_str()),
+        None => code.to_owned(),
     }
 }
 
@@ -105,7 +121,7 @@ pub async fn status(
     };
     // Read into parts first: asking is async, reading a file is not.
     let mut standing = Standing::default();
-    let (mut arguments, mut last_line) = (None::<Arguments>, 0);
+    let (mut arguments, mut last_line, mut letters) = (None::<Arguments>, 0, None::<Letters>);
     let mut rewritten = Rewritten::begin(&path).with_context(|| path.display().to_string())?;
     let (sender, mut parts) = tokio::sync::mpsc::channel::<Vec<Outcome>>(2);
     let file = path.clone();
@@ -129,8 +145,15 @@ pub async fn status(
                 return Ok(Exit::Usage);
             }
         }
-        if let Err(error) = look_up(&api, &args.tenant, &mut part).await {
-            return Ok(sorry(&error, err)?);
+        let unknown = match look_up(&api, &args.tenant, &mut part).await {
+            Ok(unknown) => unknown,
+            Err(error) => return Ok(sorry(&error, err)?),
+        };
+        if !unknown.is_empty() && letters.is_none() {
+            letters = Some(ask_for_letters(&api, &args.tenant, err).await?);
+        }
+        for index in unknown {
+            letters.iter().for_each(|letters| letters.tell(&mut part[index]));
         }
         for outcome in &part {
             rewritten.add(outcome)?;
@@ -153,7 +176,8 @@ pub async fn status(
     standing.missing = missing;
     if args.output.json {
         let states = &standing.states;
-        let json = json!({ "rows": states, "never_submitted": missing, "result": path.display().to_string() });
+        let result = path.display().to_string();
+        let json = json!({ "rows": states, "refused": standing.refused, "never_submitted": missing, "result": result });
         writeln!(out, "{json:#}")?;
     } else {
         let told: Vec<_> = standing.states.iter().map(|(state, count)| format!("{count} {state}")).collect();
@@ -183,17 +207,38 @@ fn rows_after(path: &Path, columns: &[String], line: u64, digest: Option<String>
     Ok(Some(rows))
 }
 
-async fn look_up(api: &OpsApi, tenant: &str, part: &mut [Outcome]) -> Result<(), ClientError> {
+/// The dead letters, or none where they cannot be looked at.
+async fn ask_for_letters(api: &OpsApi, tenant: &str, err: &mut (dyn Write + Send)) -> Result<Letters> {
+    let letters = match Letters::ask(api, tenant).await {
+        Ok(letters) => letters,
+        Err(error) => {
+            sorry(&error, err)?;
+            writeln!(err, "the dead letters are not known: a row that is queued may have been refused")?;
+            return Ok(Letters::default());
+        }
+    };
+    if letters.has_more {
+        writeln!(err, "there are more dead letters than one look takes: a row that is queued may have been refused")?;
+    }
+    Ok(letters)
+}
+
+/// Asks where the jobs of these rows stand; returns the places of those that the worker does not know.
+async fn look_up(api: &OpsApi, tenant: &str, part: &mut [Outcome]) -> Result<Vec<usize>, ClientError> {
     let ids: Vec<Value> = part.iter().filter_map(|outcome| outcome.job_id).map(|id| id.to_string().into()).collect();
     if ids.is_empty() {
-        return Ok(());
+        return Ok(Vec::new());
     }
     let answer = api.post(&["v1", "jobs", tenant, "states"], Body::Json(json!({ "job_ids": ids }))).await?;
     let told: HashMap<String, &Value> = list(&answer, "jobs").iter().map(|job| (field(job, "job_id"), job)).collect();
-    for outcome in part {
+    let mut unknown = Vec::new();
+    for (index, outcome) in part.iter_mut().enumerate() {
         let Some(id) = outcome.job_id else { continue };
-        // One that the worker does not know is still in the queue.
-        let Some(job) = told.get(&id.to_string()) else { continue };
+        // It is still in the queue, or was refused.
+        let Some(job) = told.get(&id.to_string()) else {
+            unknown.push(index);
+            continue;
+        };
         let text = |name: &str| job.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
         let ended = text("target_outcome");
         let state = text("state");
@@ -202,8 +247,9 @@ async fn look_up(api: &OpsApi, tenant: &str, part: &mut [Outcome]) -> Result<(),
             _ => state,
         };
         outcome.code = text("code");
+        outcome.note.clear();
     }
-    Ok(())
+    Ok(unknown)
 }
 
 #[cfg(test)]
@@ -243,6 +289,14 @@ mod tests {
             let failed = stands(&[("failed", ""), (state, "")]);
             assert_eq!(failed.exit(), Exit::Failed, "{state}");
         }
+        let mut refused = Outcome::skipped(2, "refused: targets[0]");
+        (refused.state, refused.code) = ("rejected".to_owned(), Reason::Invalid.code().to_owned());
+        let mut standing = stands(&[good[0]]);
+        standing.add(&refused, None);
+        assert_eq!(
+            (standing.exit(), standing.words()),
+            (Exit::Failed, vec!["1 row refused: invalid (ERS-0020)".to_owned()])
+        );
         let missing = Standing { missing: 2, ..stands(&good) };
         assert_eq!(missing.exit(), Exit::Failed);
         assert_eq!(missing.words(), ["2 rows not in the result: run it again without --status, and it goes on there"]);

@@ -1,0 +1,113 @@
+//! `submit-csv --status` of rows whose job the worker refused.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use axum::http::StatusCode;
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use clap::Parser as _;
+use erasure_worker::cli::{Cli, Command, Exit, members};
+use erasure_worker::config::Surroundings;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::members::{Said, file, result, submit, until};
+use crate::worker::Rig;
+
+const LINE: &str = "--system loyalty --key integration_id --column ID";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_the_worker_refused_is_told_with_the_reason_and_is_not_waited_for() {
+    let rig = Rig::start().await;
+    let path = file(&rig, "members.csv", b"ID\nINT-PLANTED-1\nINT-PLANTED-2\n");
+    // A configuration that is not the worker's.
+    let configuration = rig.config.file.clone().unwrap();
+    let ours = std::fs::read_to_string(&configuration).unwrap();
+    std::fs::write(&configuration, ours.replace("environment = \"sandbox\"", "environment = \"staging\"")).unwrap();
+    assert_eq!(submit(&rig, LINE, &path).await.exit, Exit::Done);
+    std::fs::write(&configuration, ours).unwrap();
+
+    let said = until(&rig, LINE, &path, &["rejected"]).await;
+    assert_eq!(said.exit, Exit::Failed, "{}{}", said.out, said.err);
+    assert!(said.out.starts_with("2 rejected\n2 rows refused: wrong_environment (ERS-0021)\n"), "{}", said.out);
+    let told = result(&path);
+    let rows: Vec<&str> = told.lines().filter(|row| row.contains(",rejected,ERS-0021,\"refused: ")).collect();
+    assert!(rows.len() == 2 && rows.iter().all(|row| row.contains("environment")), "{told}");
+    assert!(!told.contains("PLANTED") && !said.out.contains("PLANTED"), "{told}");
+
+    // Known now, its own state counts, whatever a letter says; the row keeps no note of the refusal.
+    let id = told.lines().nth(2).unwrap().split(',').nth(1).unwrap();
+    let person = rig.people(1).remove(0);
+    let mut job = rig.order(&person, 9);
+    job["job_id"] = json!(id);
+    rig.publish(&job).await;
+    let said = until(&rig, LINE, &path, &["rejected", "erased"]).await;
+    assert!(said.exit == Exit::Failed && said.out.contains("1 row refused"), "{}", said.out);
+    let known = async {
+        while !result(&path).contains(&format!("2,{id},erased,,\n")) {
+            submit(&rig, &format!("{LINE} --status"), &path).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(60), known).await.expect("its own state counts");
+    rig.end().await;
+}
+
+/// `--status` of a file of so many rows, asked of something that answers as a worker that knows none of them.
+async fn asked(
+    rows: u128,
+    letters: impl Fn(usize) -> (StatusCode, Value) + Clone + Send + Sync + 'static,
+) -> (Said, usize) {
+    let looks = Arc::new(AtomicUsize::new(0));
+    let (states, counted) = (json!({ "jobs": [] }), Arc::clone(&looks));
+    let look = move || async move {
+        let (status, answer) = letters(counted.fetch_add(1, Ordering::Relaxed));
+        (status, Json(answer))
+    };
+    let router = Router::new()
+        .route("/v1/jobs/acme/states", post(|| async { Json(states) }))
+        .route("/v1/dead-letters", get(look));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let served = tokio::spawn(async move { axum::serve(listener, router).await });
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("members.csv");
+    let member = |number| format!("INT-{number}\n");
+    std::fs::write(&path, format!("ID\n{}", (0..rows).map(member).collect::<String>())).unwrap();
+    let row = |number| format!("{},{},queued,,\n", number + 2, Uuid::from_u128(number));
+    let rows = (0..rows).map(row).collect::<String>();
+    std::fs::write(folder.path().join("members.csv.result.csv"), format!("line,job_id,state,code,note\n{rows}"))
+        .unwrap();
+    let words = ["erasure-worker", "submit-csv"].into_iter().chain(LINE.split_whitespace());
+    let last = ["--tenant", "acme", "--status", "--url", &url, path.to_str().unwrap()];
+    let Command::SubmitCsv(args) = Cli::try_parse_from(words.chain(last)).unwrap().command else { panic!() };
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let load = || panic!("a status needs no configuration");
+    let exit = members::run(&args, load, &Surroundings::default(), &mut out, &mut err).await.unwrap();
+    served.abort();
+    let said = Said { exit, out: String::from_utf8(out).unwrap(), err: String::from_utf8(err).unwrap() };
+    (said, looks.load(Ordering::Relaxed))
+}
+
+fn letter(number: u128, vouched: bool) -> Value {
+    json!({ "tenant": "acme", "job_id": Uuid::from_u128(number), "code": "ERS-0020", "run": 0, "vouched": vouched,
+        "sentence": "targets[0]: expected something else" })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_dead_letters_are_looked_through_once_and_one_that_nothing_vouches_for_counts_for_nothing() {
+    let letters = |more: bool| {
+        let all = json!([letter(1, true), letter(2, false), letter(2_400, true)]);
+        move |_: usize| (StatusCode::OK, json!({ "dead_letters": all.clone(), "matching": 3, "more": more }))
+    };
+    let (said, looks) = asked(2_500, letters(false)).await;
+    assert_eq!((said.exit, looks, said.err.as_str()), (Exit::Failed, 1, ""), "{}", said.out);
+    assert!(said.out.contains("2 rows refused: invalid (ERS-0020)\n2498 rows queued"), "{}", said.out);
+    let (said, _) = asked(3, letters(true)).await;
+    assert!(said.err.contains("there are more dead letters than one look takes"), "{}", said.err);
+    // What is not known is never taken for an end.
+    let problem = json!({ "title": "It cannot be done now", "status": 503 });
+    let (said, looks) = asked(2_500, move |_| (StatusCode::SERVICE_UNAVAILABLE, problem.clone())).await;
+    assert_eq!((said.exit, looks), (Exit::Awaiting, 1), "{}", said.out);
+    assert!(said.err.contains("It cannot be done now") && said.err.contains("may have been refused"), "{}", said.err);
+}
