@@ -1,7 +1,7 @@
 //! The documents against the code: what they list is what there is, what they show works, what they
 //! link to exists.
 //!
-//! The rule it keeps: it only reads the sources and the documents; it changes and starts nothing.
+//! The rule it keeps: it only reads the sources and the documents; it changes nothing.
 
 #![allow(
     clippy::unwrap_used,
@@ -30,6 +30,8 @@ mod mutations;
 mod pages;
 #[path = "docs/schema.rs"]
 mod schema;
+#[path = "docs/scripts.rs"]
+mod scripts;
 #[path = "docs/settings.rs"]
 mod settings;
 #[path = "docs/states.rs"]

@@ -16,14 +16,15 @@ fn rows() -> Vec<(String, String)> {
     .collect()
 }
 
+/// The names of the mutations that the script can make.
+pub fn made(script: &str) -> Vec<&str> {
+    script.lines().filter_map(|line| line.strip_prefix("    \"")?.split_once("\": (")).map(|(name, _)| name).collect()
+}
+
 #[test]
 fn every_mutation_has_a_row_with_tests_that_exist() {
     let script = page("scripts/mutations");
-    let made: Vec<&str> = script
-        .lines()
-        .filter_map(|line| line.strip_prefix("    \"")?.split_once("\": ("))
-        .map(|(name, _)| name)
-        .collect();
+    let made = made(&script);
     let rows = rows();
     let told: Vec<&str> = rows.iter().map(|(name, _)| name.as_str()).collect();
     let once = |names: &[&str]| names.iter().copied().map(str::to_owned).collect::<BTreeSet<_>>();
