@@ -48,7 +48,7 @@ impl Renew for Renewing {
                 return Err(format!("{key} is read at the start alone"));
             }
         }
-        if self.engine.is_paused(name) {
+        if self.engine.pauses.has_system(name) {
             return Err("an operator has paused the system, which is not read meanwhile".to_owned());
         }
         let client = clients::renewed(&system, &self.keyring, &self.imports).map_err(|error| format!("{error:#}"))?;

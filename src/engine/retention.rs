@@ -258,11 +258,6 @@ impl Engine {
         Ok(())
     }
 
-    /// True where an operator has paused the system: nothing reads it meanwhile.
-    pub fn is_paused(&self, system: &str) -> bool {
-        self.pauses.has_system(system)
-    }
-
     /// Uses a system's renewed credential from now on, without a restart, once a harmless read with it has worked.
     ///
     /// # Errors
