@@ -193,3 +193,8 @@ pub(super) fn is_further_on(letter: &Letter, record: &JobRecord) -> bool {
     lasting.adopt(&carried.lasting);
     carried.seq > record.seq || lasting != record.lasting
 }
+
+#[cfg(test)]
+#[path = "adoption/tests.rs"]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests;

@@ -1,0 +1,47 @@
+//! What a copy of a job brings to a store that knows less.
+
+use super::*;
+use crate::engine::stage::Stage;
+use crate::job::At;
+use crate::job::event::Deadline;
+
+/// Accounts of a job that each tell one thing.
+fn accounts() -> Vec<Lasting> {
+    let at = At(1_788_775_000_000);
+    let codes = Codes { count: 1, at, by: None };
+    let nothing = Lasting::default;
+    let all = vec![
+        Lasting { touched: [0].into(), ..nothing() },
+        Lasting { changed: [0].into(), ..nothing() },
+        Lasting { codes: [(0, codes)].into(), ..nothing() },
+        Lasting { cancel_refused: Some(at), ..nothing() },
+        Lasting { counted: Some(at), ..nothing() },
+        Lasting { told: Some((1, Deadline::AtRisk)), ..nothing() },
+    ];
+    let told = all.iter().fold(nothing(), |mut told, account| {
+        told.adopt(account);
+        told
+    });
+    // A field that is new belongs into the list.
+    let Lasting { touched, changed, codes, cancel_refused, counted, told } = told;
+    assert!(!touched.is_empty() && !changed.is_empty() && !codes.is_empty());
+    assert!(cancel_refused.is_some() && counted.is_some() && told.is_some());
+    all
+}
+
+#[tokio::test]
+async fn what_a_copy_carries_is_adopted_by_a_store_that_is_behind_and_by_one_that_lost_the_job() {
+    for (lasting, is_lost) in accounts().into_iter().flat_map(|account| [(account.clone(), false), (account, true)]) {
+        let stage = Stage::new();
+        let key = stage.job(1).key;
+        if !is_lost {
+            stage.open(1, Origin::Publisher).durable().await.unwrap();
+        }
+        let carried = Box::new(Carried { seq: 7, lasting: lasting.clone() });
+        let journal = stage.open(1, Origin::Ours { key: key.clone(), run: 1, park: 3, carried });
+        journal.durable().await.unwrap();
+        let record = record_of(&*stage.store, &key).unwrap().unwrap();
+        let known = (record.seq, record.park_written, record.park_confirmed, record.lasting);
+        assert_eq!(known, (7, 3, 3, lasting), "the job was lost: {is_lost}");
+    }
+}
