@@ -18,7 +18,7 @@ use super::line::{Line, Rank};
 use super::trouble::{Told, Trouble};
 use super::window::Window;
 use crate::job::record::Waiting;
-use crate::job::{Failure, JobKey, Rules};
+use crate::job::{Failure, JobKey, Note, Rules};
 use crate::systems::System;
 
 /// A gate's settings.
@@ -131,7 +131,7 @@ pub struct GateView {
     /// Calls made.
     pub calls: u64,
     /// Why it is held, if it is.
-    pub held: Option<String>,
+    pub held: Option<Note>,
     /// For how long it has been held.
     pub held_for: Option<Duration>,
     /// True while the breaker is open.

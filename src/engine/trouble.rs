@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::job::{Failure, FailureKind, JobKey, Reason, StepName};
+use crate::job::{Failure, FailureKind, JobKey, Note, Reason, StepName};
 
 /// Failures in a row that open the breaker.
 const BREAKER_FAILURES: u32 = 5;
@@ -55,8 +55,8 @@ impl What {
 pub struct Told {
     /// What it is.
     pub what: What,
-    /// In words, without personal data.
-    pub detail: String,
+    /// In words.
+    pub detail: Note,
     /// For how long it has lasted.
     pub lasts: Duration,
 }
@@ -65,8 +65,8 @@ pub struct Told {
 #[derive(Debug, Clone)]
 pub(super) struct Hold {
     pub since: Instant,
-    /// What the refusal was; fixed words and numbers only.
-    pub note: String,
+    /// What the refusal was.
+    pub note: Note,
 }
 
 /// The time for which the system asked to be left alone.
@@ -81,7 +81,7 @@ struct Pause {
 struct Row {
     since: Instant,
     jobs: Vec<JobKey>,
-    note: String,
+    note: Note,
 }
 
 /// A line of the log that is due again.
@@ -107,7 +107,7 @@ pub(super) struct Trouble {
     openings: u32,
     /// A harmless read has failed since the breaker opened.
     is_confirmed: bool,
-    note: String,
+    note: Note,
     /// When the latest call began that was answered.
     worked_at: Option<Instant>,
     /// The latest harmless read: when it began, and whether it worked.
@@ -217,7 +217,7 @@ impl Trouble {
     fn failed(&mut self, failure: &Failure, first_pause: Duration, now: Instant) {
         self.failures = self.failures.saturating_add(1);
         self.failing_since.get_or_insert(now);
-        self.note = failure.to_string();
+        self.note = failure.told();
         // What was under way when it opened says nothing more.
         if self.failures >= BREAKER_FAILURES && self.open_until.is_none_or(|until| until <= now) {
             let is_new = self.open_until.is_none();
@@ -256,13 +256,13 @@ impl Trouble {
             }
             Err(failure) if failure.kind == FailureKind::UnauthorisedOurs || self.hold.is_some() => {
                 let since = self.hold.as_ref().map_or(now, |hold| hold.since);
-                self.hold = Some(Hold { since, note: failure.to_string() });
+                self.hold = Some(Hold { since, note: failure.told() });
                 self.probe_at = Some(now + every);
             }
             Err(failure) => {
                 self.failures = self.failures.max(BREAKER_FAILURES);
                 self.failing_since.get_or_insert(now);
-                self.note = failure.to_string();
+                self.note = failure.told();
                 self.probe_at = Some(self.open(first_pause, now));
                 self.is_confirmed = true;
             }
@@ -304,8 +304,8 @@ impl Trouble {
 
     /// A step of a job failed in a way that says nothing of the person.
     pub fn step_failed(&mut self, step: StepName, job: &JobKey, failure: &Failure, now: Instant) {
-        let row = self.steps.entry(step).or_insert_with(|| Row { since: now, jobs: Vec::new(), note: String::new() });
-        row.note = failure.to_string();
+        let row = self.steps.entry(step).or_insert_with(|| Row { since: now, jobs: Vec::new(), note: Note::default() });
+        row.note = failure.told();
         if row.jobs.len() < JOBS_IN_A_ROW && !row.jobs.contains(job) {
             row.jobs.push(job.clone());
         }
@@ -353,16 +353,16 @@ impl Trouble {
         if let Some(hold) = &self.hold {
             all.push(Told { what: What::Held, detail: hold.note.clone(), lasts: now - hold.since });
         } else if self.open_until.is_some() && self.is_confirmed {
-            let detail = format!("{}; it is tried now and then with a harmless read", self.note);
+            let detail = self.note.clone().and("; it is tried now and then with a harmless read");
             all.push(Told { what: What::Failing, detail, lasts: now - self.failing_since.unwrap_or(now) });
         }
         if let Some(pause) = self.pause.filter(|pause| pause.until > now && pause.until - pause.since > LONG_PAUSE) {
-            let left = (pause.until - now).as_secs();
-            let detail = format!("it asked not to be called for another {left} s");
+            let left = i64::try_from((pause.until - now).as_secs()).unwrap_or(i64::MAX);
+            let detail = Note::from("it asked not to be called for another ").number(left).and(" s");
             all.push(Told { what: What::Paused, detail, lasts: now - pause.since });
         }
         for (step, row) in self.steps.iter().filter(|(_, row)| row.jobs.len() >= JOBS_IN_A_ROW) {
-            let detail = format!("{} fails for one job after another: {}", step.as_str(), row.note);
+            let detail = Note::from(step.as_str()).and(" fails for one job after another: ").join(&row.note);
             all.push(Told { what: What::StepFailing, detail, lasts: now - row.since });
         }
         all

@@ -347,7 +347,7 @@ fn preview(spec: &Spec, state: &TargetState) -> Value {
 }
 
 fn entitlement(row: &super::step::Entitlement) -> Value {
-    json!({ "offer_id": row.offer_id, "status": row.status, "externally_managed": row.externally_managed })
+    json!({ "offer_id": row.told_offer(), "status": row.status, "externally_managed": row.externally_managed })
 }
 
 fn input(target: u16, ask: &Ask) -> Value {

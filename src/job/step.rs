@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::model::Field;
+use super::note::Note;
 use super::outcome::{InputKind, Reason};
 
 /// A kind of step. The same word in journal, events, metrics and docs.
@@ -151,12 +152,15 @@ pub enum Identity {
     Blank,
 }
 
+/// An offer's id is told up to this length; the documented ones have some twelve characters.
+const OFFER_LONGEST: usize = 32;
+
 /// An entitlement as Cleeng lists it. Only those that may give access are kept.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entitlement {
     /// The offer.
     pub offer_id: String,
-    /// The status as told.
+    /// The status: `active`, `cancelled`, or `unknown` for any other word.
     pub status: String,
     /// True while it gives access (`active`, `cancelled`, or a status unknown to us).
     pub gives_access: bool,
@@ -166,6 +170,15 @@ pub struct Entitlement {
     pub is_pass: bool,
     /// The id for termination through Core, where the row carries one.
     pub id: Option<String>,
+}
+
+impl Entitlement {
+    /// The offer as it is told to people, the only text of a system's that is: where it has the form of an id.
+    pub fn told_offer(&self) -> &str {
+        let is_id = self.offer_id.len() <= OFFER_LONGEST
+            && self.offer_id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-');
+        if is_id { &self.offer_id } else { "unknown" }
+    }
 }
 
 /// What a code's read says of it.
@@ -315,7 +328,7 @@ impl FailureKind {
 
 /// A call that did not end in an [`Answer`]. Carries no text of the system's.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{} ({reason}){}", kind.as_str(), note.as_ref().map(|note| format!(": {note}")).unwrap_or_default())]
+#[error("{}", self.told())]
 pub struct Failure {
     /// The kind.
     pub kind: FailureKind,
@@ -323,8 +336,8 @@ pub struct Failure {
     pub reason: Reason,
     /// How long to wait, where the system said so.
     pub retry_after: Option<Duration>,
-    /// A fixed or numeric detail for the operator (`HTTP 503`, `redirected to another path`), never personal.
-    pub note: Option<String>,
+    /// A detail for the operator: `HTTP 503`, `redirected to another path`.
+    pub note: Option<Note>,
 }
 
 impl Failure {
@@ -333,9 +346,15 @@ impl Failure {
         Failure { kind, reason, retry_after: None, note: None }
     }
 
-    /// Adds a note that is safe to show.
-    pub fn with_note(mut self, note: impl Into<String>) -> Failure {
+    /// Puts a note to it.
+    pub fn with_note(mut self, note: impl Into<Note>) -> Failure {
         self.note = Some(note.into());
         self
+    }
+
+    /// All that is told of it: the kind, the reason, the note.
+    pub fn told(&self) -> Note {
+        let told = Note::from(self.kind.as_str()).and(" (").and(self.reason.as_str()).and(")");
+        self.note.iter().fold(told, |told, note| told.and(": ").join(note))
     }
 }

@@ -144,7 +144,8 @@ fn degraded(shared: &Shared) -> Vec<Value> {
     for (name, gate) in shared.ops.engine.gates() {
         for told in gate.view().troubles {
             let (what, seconds) = (told.what.as_str(), told.lasts.as_secs());
-            degraded.push(json!({ "what": what, "system": name, "detail": told.detail, "seconds": seconds }));
+            degraded
+                .push(json!({ "what": what, "system": name, "detail": told.detail.to_string(), "seconds": seconds }));
         }
     }
     for (subject, paused) in shared.ops.engine.pauses().all() {

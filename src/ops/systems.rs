@@ -24,7 +24,7 @@ pub fn view(shared: &Shared, name: &str, gate: &Gate) -> Value {
         "name": name,
         "kind": gate.system().kind().as_str(),
         "held": view.held.is_some(),
-        "hold": view.held.map(|note| json!({ "detail": note, "seconds": view.held_for.unwrap_or_default().as_secs() })),
+        "hold": view.held.map(|note| json!({ "detail": note.to_string(), "seconds": view.held_for.unwrap_or_default().as_secs() })),
         "breaker_open": view.breaker_open,
         "troubles": view.troubles.iter().map(trouble).collect::<Vec<_>>(),
         "paused_seconds": view.paused_for.map(|left| left.as_secs_f64().ceil()),
@@ -40,7 +40,7 @@ pub fn view(shared: &Shared, name: &str, gate: &Gate) -> Value {
 }
 
 fn trouble(told: &Told) -> Value {
-    json!({ "what": told.what.as_str(), "detail": told.detail, "seconds": told.lasts.as_secs() })
+    json!({ "what": told.what.as_str(), "detail": told.detail.to_string(), "seconds": told.lasts.as_secs() })
 }
 
 /// Every configured system.

@@ -16,7 +16,7 @@ use super::evidence::Gone;
 use super::form::holds_only;
 use super::http::{Base, BuildError, Effect, Http, HttpSettings, Reply, Request, check_credential};
 use super::{Call, Credential, System};
-use crate::job::{Answer, Failure, FailureKind, Identity, InputKind, Kind, Reason, Spec, Step, StepName};
+use crate::job::{Answer, Failure, FailureKind, Identity, InputKind, Kind, Note, Reason, Spec, Step, StepName};
 
 /// Asked for by [`EasyCms::probe`]; a domain that delivers to nobody.
 const PROBE_EMAIL: &str = "probe@example.com";
@@ -260,7 +260,7 @@ impl Envelope {
 /// believed in any: it only holds the system. The address holds no id of anybody's, so a redirect or a 404 says
 /// that the configured path is wrong, and it may be named; on a change it says no more than that.
 fn foreign(reply: &Reply, effect: Effect) -> Failure {
-    let misdirected = |note: String| match effect {
+    let misdirected = |note: Note| match effect {
         Effect::Read => Failure::new(FailureKind::UnauthorisedOurs, Reason::SystemUnavailable).with_note(note),
         Effect::Change | Effect::OneTimePassword => reply.unreadable(effect).with_note(note),
     };
@@ -270,10 +270,10 @@ fn foreign(reply: &Reply, effect: Effect) -> Failure {
     }
     match (reply.status(), reply.location()) {
         (300..400, location) => {
-            let to = location.map(|path| format!(" to {path}")).unwrap_or_default();
-            Failure::new(FailureKind::UnauthorisedOurs, Reason::SystemUnavailable).with_note(format!("redirected{to}"))
+            let note = location.map_or("redirected".into(), |place| Note::from("redirected to ").and(place));
+            Failure::new(FailureKind::UnauthorisedOurs, Reason::SystemUnavailable).with_note(note)
         }
-        (404 | 405, _) => misdirected(format!("HTTP {}: is delete_path right?", reply.status())),
+        (404 | 405, _) => misdirected(Note::http(reply.status()).and(": is delete_path right?")),
         _ => reply.foreign(effect),
     }
 }

@@ -54,7 +54,7 @@ async fn a_certificate_that_no_authority_vouches_for_is_not_trusted_and_nothing_
     let delete = one(StepName::DeleteCustomer);
     let failure = ask(&client, &cleeng::backend(), delete, &Facts::default()).await.expect_err("not trusted");
     assert_eq!(
-        (failure.kind, failure.note.as_deref()),
+        (failure.kind, failure.note.map(|note| note.to_string()).as_deref()),
         (FailureKind::Unavailable, Some("TLS: the certificate is not trusted"))
     );
     let end = server.join().expect("server");

@@ -181,14 +181,17 @@ async fn a_redirect_is_not_followed_and_told_without_its_path() {
     let client = client(&stub, PATH);
     for (location, note) in [
         ("/public_api/set_customer_delete_account/", "redirected to the same path with a slash at its end"),
-        ("https://prolasku.fi/public_api/x", "redirected to the host prolasku.fi"),
+        ("https://prolasku.fi/public_api/x", "redirected to another host"),
         ("/x?email=ann@example.com", "redirected to another path"),
         ("/ann@example.com", "redirected to another path"),
         ("/customers/Ann-Example/", "redirected to another path"),
     ] {
         stub.play([reply_with(301, &format!("Location: {location}\r\n"), "")]);
         let failure = ask(&client, &spec(), one(StepName::DeleteAccount), &Facts::default()).await.expect_err("301");
-        assert_eq!((failure.kind, failure.note.as_deref()), (FailureKind::UnauthorisedOurs, Some(note)));
+        assert_eq!(
+            (failure.kind, failure.note.map(|note| note.to_string()).as_deref()),
+            (FailureKind::UnauthorisedOurs, Some(note))
+        );
         stub.only();
     }
 }

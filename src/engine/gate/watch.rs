@@ -150,7 +150,7 @@ impl Gate {
             Some(Told { what: trouble::What::Held, detail, lasts }) => {
                 tracing::error!(
                     system,
-                    detail,
+                    %detail,
                     lasts_s = lasts.as_secs(),
                     "system held: our credential or address is refused"
                 );
@@ -160,7 +160,7 @@ impl Gate {
                 tracing::warn!(
                     system,
                     what,
-                    detail,
+                    %detail,
                     lasts_s = lasts.as_secs(),
                     "a system is in trouble; its jobs wait"
                 );

@@ -13,7 +13,7 @@ use super::super::form::{self, List};
 use super::super::http::{Effect, Request};
 use super::interface::{self, Rpc, Spoken};
 use super::{Cleeng, Customer, Termination};
-use crate::job::{Answer, Entitlement, Failure, FailureKind, InputKind, Reason};
+use crate::job::{Answer, Entitlement, Failure, FailureKind, InputKind, Note, Reason};
 
 /// Small enough that no server caps it, so that a shorter page is the last one.
 const PAGE: usize = 20;
@@ -85,7 +85,7 @@ impl Cleeng {
             }
             (Some(Spoken::Refused(_)), status @ (401 | 403)) => {
                 Err(Failure::new(FailureKind::UnauthorisedTheirs(InputKind::CustomerToken), Reason::InputRefused)
-                    .with_note(format!("HTTP {status}")))
+                    .with_note(Note::http(status)))
             }
             // Not in the interface's own form: no word on the customer's token, and none on ours.
             (None, 200..300 | 400..500) => Err(unreadable()),
@@ -180,7 +180,11 @@ fn rpc_failure(code: i64, entitlement: &Entitlement) -> Failure {
         _ if entitlement.externally_managed => refused(Reason::ExternallyManaged),
         _ => Failure::new(FailureKind::Ambiguous, Reason::UnreadableReply),
     };
-    failure.with_note(format!("JSON-RPC error {code}"))
+    // Only a code that is known is told: any other number may be somebody's.
+    failure.with_note(match code {
+        3 | 4 | 8 | 10 | 16 | -32_700 | -32_602..=-32_600 => Note::from("JSON-RPC error ").number(code),
+        _ => "a JSON-RPC error that is not documented".into(),
+    })
 }
 
 #[derive(Default)]
@@ -243,8 +247,7 @@ fn read_row(row: &Value) -> Option<Option<Entitlement>> {
     };
     // A pass is never ended by a number that names a subscription: it could be somebody's pass.
     let id = if is_pass { pass_id } else { text("subscriptionId") };
-    let told =
-        status.len() <= 32 && status.bytes().all(|byte| byte.is_ascii_alphabetic() || byte == b'_' || byte == b'-');
-    let status = if told && !status.is_empty() { status } else { "unknown".to_owned() };
+    // It is told in events, so that only the documented words are taken over.
+    let status = if matches!(status.as_str(), "active" | "cancelled") { status } else { "unknown".to_owned() };
     Some(Some(Entitlement { offer_id, status, gives_access: true, externally_managed, is_pass, id }))
 }

@@ -15,7 +15,7 @@ use super::{
     ACCEPT, AUTHORIZATION, DATE, Effect, HeaderMap, HeaderName, HeaderValue, LIST_LIMIT, LOCATION, Method, REPLY_LIMIT,
     RETRY_AFTER, lost, unread,
 };
-use crate::job::{Failure, FailureKind, Reason};
+use crate::job::{Failure, FailureKind, Note, Reason};
 
 /// A wait told by a system is believed up to a day; a longer one is most likely a clock gone wrong.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 60 * 60);
@@ -145,7 +145,7 @@ impl Request {
 pub struct Reply {
     pub(super) status: u16,
     pub(super) retry_after: Option<Duration>,
-    pub(super) location: Option<String>,
+    pub(super) location: Option<&'static str>,
     pub(super) body: Zeroizing<Vec<u8>>,
 }
 
@@ -186,9 +186,10 @@ impl Reply {
         serde_json::from_slice(&self.body).ok()
     }
 
-    /// Where a redirect leads, in fixed words, or the other host. Never a path: it could name a person.
-    pub fn location(&self) -> Option<&str> {
-        self.location.as_deref()
+    /// Where a redirect leads, as compared with the address that was asked. Neither path nor host are told:
+    /// either could name a person.
+    pub fn location(&self) -> Option<&'static str> {
+        self.location
     }
 
     /// What a status means that the kind's own rules leave open:
@@ -212,7 +213,7 @@ impl Reply {
             400..500 => (FailureKind::Rejected, Reason::RequestRejected),
             _ => (unread(effect), Reason::UnreadableReply),
         };
-        let mut failure = Failure::new(kind, reason).with_note(format!("HTTP {}", self.status));
+        let mut failure = Failure::new(kind, reason).with_note(Note::http(self.status));
         failure.retry_after = self.retry_after;
         failure
     }
@@ -225,7 +226,7 @@ impl Reply {
             300..=399 | 408 | 429 | 500.. => told,
             // Most often our own address or credential.
             401 | 403 if effect == Effect::Read => {
-                told.with_note(format!("HTTP {}, not in the interface's own form", self.status))
+                told.with_note(Note::http(self.status).and(", not in the interface's own form"))
             }
             _ => self.unreadable(effect),
         }
@@ -235,7 +236,7 @@ impl Reply {
     /// change, because a change that cannot be read may have been done.
     pub fn unreadable(&self, effect: Effect) -> Failure {
         Failure::new(unread(effect), Reason::UnreadableReply)
-            .with_note(format!("HTTP {}, a reply of unknown form", self.status))
+            .with_note(Note::http(self.status).and(", a reply of unknown form"))
     }
 }
 
@@ -260,14 +261,12 @@ pub(super) fn date(headers: &HeaderMap) -> Option<Timestamp> {
     jiff::fmt::rfc2822::parse(text.trim()).ok().map(|at| at.timestamp())
 }
 
-pub(super) fn location(headers: &HeaderMap, from: &Url) -> Option<String> {
+pub(super) fn location(headers: &HeaderMap, from: &Url) -> Option<&'static str> {
     let target = from.join(headers.get(LOCATION)?.to_str().ok()?).ok()?;
-    if target.host() != from.host() {
-        let host = target.host_str()?;
-        return Some(format!("the host {}", &host[..host.len().min(100)]));
-    }
     let (asked, told) = (from.path(), target.path());
-    let words = if told.strip_suffix('/') == Some(asked) {
+    Some(if target.host() != from.host() {
+        "another host"
+    } else if told.strip_suffix('/') == Some(asked) {
         "the same path with a slash at its end"
     } else if asked.strip_suffix('/') == Some(told) {
         "the same path without the slash at its end"
@@ -275,8 +274,7 @@ pub(super) fn location(headers: &HeaderMap, from: &Url) -> Option<String> {
         "the same path by https"
     } else {
         "another path"
-    };
-    Some(words.to_owned())
+    })
 }
 
 #[cfg(test)]
@@ -300,18 +298,18 @@ mod tests {
     }
 
     #[test]
-    fn a_redirect_shows_fixed_words_or_the_other_host_and_never_a_path() {
+    fn a_redirect_is_told_in_fixed_words_alone() {
         let from = Url::parse("https://a.example.com/x/y").expect("url");
         let shown = |value: &str| location(&headers(&[(LOCATION, value)]), &from);
-        assert_eq!(shown("/x/y/").as_deref(), Some("the same path with a slash at its end"));
-        assert_eq!(shown("z?email=ann@example.com").as_deref(), Some("another path"));
-        assert_eq!(shown("/login/Ann.Example").as_deref(), Some("another path"));
-        assert_eq!(shown("https://b.example.com/Ann.Example").as_deref(), Some("the host b.example.com"));
-        assert_eq!(shown("https://ann:secret@b.example.com/?who=ann").as_deref(), Some("the host b.example.com"));
+        assert_eq!(shown("/x/y/"), Some("the same path with a slash at its end"));
+        assert_eq!(shown("z?email=ann@example.com"), Some("another path"));
+        assert_eq!(shown("/login/Ann.Example"), Some("another path"));
+        assert_eq!(shown("https://b.example.com/Ann.Example"), Some("another host"));
+        assert_eq!(shown("https://ann:secret@b.example.com/?who=ann"), Some("another host"));
         let from = Url::parse("http://a.example.com/x/").expect("url");
         let shown = |value: &str| location(&headers(&[(LOCATION, value)]), &from);
-        assert_eq!(shown("https://a.example.com/x/").as_deref(), Some("the same path by https"));
-        assert_eq!(shown("/x").as_deref(), Some("the same path without the slash at its end"));
+        assert_eq!(shown("https://a.example.com/x/"), Some("the same path by https"));
+        assert_eq!(shown("/x"), Some("the same path without the slash at its end"));
     }
 
     #[test]

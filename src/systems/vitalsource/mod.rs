@@ -22,7 +22,7 @@ use self::users::Lookup;
 pub use self::users::replacement_value;
 use super::http::{Base, BuildError, Effect, Http, HttpSettings, Request, check_credential};
 use super::{Call, Credential, System};
-use crate::job::{Answer, Code, Failure, FailureKind, Kind, Reason, Spec, Step, StepName};
+use crate::job::{Answer, Code, Failure, FailureKind, Kind, Note, Reason, Spec, Step, StepName};
 
 /// A user that no key ever created.
 const PROBE_USER: &str = "erasure-worker-probe";
@@ -158,7 +158,7 @@ impl VitalSource {
         match reply.status() {
             200..300 => Ok(Answer::Done),
             300..=399 | 401 | 403 | 404 => Err(Failure::new(FailureKind::Unavailable, Reason::SystemUnavailable)
-                .with_note(format!("HTTP {} from abandon_url", reply.status()))),
+                .with_note(Note::http(reply.status()).and(" from abandon_url"))),
             _ => Err(reply.failure(Effect::Read)),
         }
     }

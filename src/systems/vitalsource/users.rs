@@ -12,7 +12,7 @@ use super::super::http::{Effect, Request};
 use super::interface::{self, Spoken};
 use super::xml::{Element, user_document};
 use super::{Account, VitalSource, key_refused, misfit};
-use crate::job::{Answer, Failure, FailureKind, Field, Identity, Reason};
+use crate::job::{Answer, Failure, FailureKind, Field, Identity, Note, Reason};
 
 /// The new value of a field, made of bytes that depend on the job alone:
 ///
@@ -186,9 +186,8 @@ impl VitalSource {
             Some(Spoken::Told(told)) => match (told.code, reply.status()) {
                 (_, 401 | 403) => Err(reply.failure(Effect::Change)),
                 _ if told.refuses_key() => Err(key_refused()),
-                (Some(code @ (603 | 904)), _) => {
-                    Err(Failure::new(FailureKind::Rejected, Reason::RequestRejected).with_note(format!("error {code}")))
-                }
+                (Some(code @ (603 | 904)), _) => Err(Failure::new(FailureKind::Rejected, Reason::RequestRejected)
+                    .with_note(Note::from("error ").number(i64::from(code)))),
                 _ if told.no_user().is_some() => Ok(Answer::Unclear(Reason::Unproven)),
                 _ => Err(reply.unreadable(Effect::Change)),
             },

@@ -13,7 +13,8 @@ use super::interface::{self, About, Spoken};
 use super::reply;
 use super::settings::{Clock, MemberProof, ZetaError, ZetaSettings};
 use crate::job::{
-    Answer, Failure, FailureKind, Identity, InputKind, Kind, Member, MemberKey, Reason, RowState, Spec, Step, StepName,
+    Answer, Failure, FailureKind, Identity, InputKind, Kind, Member, MemberKey, Note, Reason, RowState, Spec, Step,
+    StepName,
 };
 use crate::systems::http::{self, Address, Base, BuildError, Effect, Http, Reply, Request};
 use crate::systems::{Call, Credential, System};
@@ -159,7 +160,7 @@ impl ZetaClient {
             (None, 404) if self.readable(Some(member)).is_some() => Ok(Answer::Found(Identity::Unreadable)),
             (Some(Spoken::Record(record)), _) => Ok(Answer::Found(reply::identity(&record, member))),
             (Some(Spoken::Denied(_)), status @ (401 | 403)) => {
-                Err(theirs(InputKind::AccessToken).with_note(format!("HTTP {status}")))
+                Err(theirs(InputKind::AccessToken).with_note(Note::http(status)))
             }
             (Some(Spoken::Denied(About::Token)), 200..300) => Err(theirs(InputKind::AccessToken)),
             // Not in the platform's own form: no word on the member's token, and none on ours.
@@ -193,7 +194,7 @@ impl ZetaClient {
             // Whether a code came the member will see: nothing is erased by believing it.
             (Some(Spoken::Success | Spoken::Record(_)), _) => Ok(Answer::Done),
             (Some(Spoken::Denied(_)), status @ (401 | 403)) => {
-                Err(theirs(InputKind::AccessToken).with_note(format!("HTTP {status}")))
+                Err(theirs(InputKind::AccessToken).with_note(Note::http(status)))
             }
             (Some(Spoken::Denied(About::Token)), 200..300 | 400 | 422) => Err(theirs(InputKind::AccessToken)),
             (Some(Spoken::Denied(_)), 200..300) => Err(rejected("HTTP 200 with an error")),
@@ -278,7 +279,7 @@ impl ZetaClient {
             (400 | 403 | 422, MemberProof::Otp) => theirs(InputKind::Otp),
             _ => return Err(reply.failure(Effect::Change)),
         };
-        Err(denied.unwrap_or(by_mode).with_note(format!("HTTP {}", reply.status())))
+        Err(denied.unwrap_or(by_mode).with_note(Note::http(reply.status())))
     }
 
     /// What a member's error means where it says what it is about. A password asked for where we

@@ -25,7 +25,7 @@ use zeroize::Zeroizing;
 pub use ledger::ImportLedger;
 pub use line::KeyedDigest;
 
-use crate::job::{Failure, FailureKind, MemberKey, Reason};
+use crate::job::{Failure, FailureKind, MemberKey, Note, Reason};
 use jiff::Timestamp;
 
 /// Where deletion files are kept, and when they are closed.
@@ -236,9 +236,9 @@ impl From<LedgerError> for Failure {
             _ => (FailureKind::Unavailable, Reason::SystemUnavailable),
         };
         let note = match &error {
-            LedgerError::Io { what, kind } => format!("the import folder: {what} failed: {kind}"),
-            LedgerError::Value => "the member's id is empty or has control characters".to_owned(),
-            _ => "the import folder cannot be used".to_owned(),
+            LedgerError::Io { what, kind } => Note::from("the import folder: ").and(what).and(" failed: ").kind(*kind),
+            LedgerError::Value => "the member's id is empty or has control characters".into(),
+            _ => "the import folder cannot be used".into(),
         };
         Failure::new(kind, reason).with_note(note)
     }
