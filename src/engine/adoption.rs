@@ -23,7 +23,8 @@ impl Engine {
         let was_counted = journal.with(|state| state.record.lasting.counted.is_some());
         let is_new = journal.change_record(|record| {
             let Origin::Ours { run, park, carried, .. } = &letter.origin else { return false };
-            let before = (record.seq, record.park_written, record.park_confirmed, record.lasting.clone());
+            let known = |record: &JobRecord| (record.park_written, record.park_confirmed, Carried::of(record));
+            let before = known(record);
             if *run == record.run {
                 // It is there, so it was published, by whomever: older ones are stale.
                 record.park_written = record.park_written.max(*park);
@@ -31,7 +32,8 @@ impl Engine {
             }
             record.seq = record.seq.max(carried.seq);
             record.lasting.adopt(&carried.lasting);
-            before != (record.seq, record.park_written, record.park_confirmed, record.lasting.clone())
+            record.stands.adopt(&carried.stands);
+            before != known(record)
         });
         let mut entries = self.codes_sent_elsewhere(journal);
         let mut batch = Batch::new();
@@ -109,8 +111,7 @@ impl Engine {
             Origin::Publisher => Carried::default(),
         };
         if let Some(record) = record_of(&*self.store, key)? {
-            known.seq = known.seq.max(record.seq);
-            known.lasting.adopt(&record.lasting);
+            known.adopt(&Carried::of(&record));
         }
         Ok(known)
     }
@@ -189,9 +190,10 @@ impl Engine {
 /// Whether a copy is further on than the record in anything but its number.
 pub(super) fn is_further_on(letter: &Letter, record: &JobRecord) -> bool {
     let Origin::Ours { carried, .. } = &letter.origin else { return false };
-    let mut lasting = record.lasting.clone();
-    lasting.adopt(&carried.lasting);
-    carried.seq > record.seq || lasting != record.lasting
+    let known = Carried::of(record);
+    let mut both = known.clone();
+    both.adopt(carried);
+    both != known
 }
 
 #[cfg(test)]

@@ -253,7 +253,8 @@ impl Engine {
 
     /// Nobody is asked before everything was found: a preview is approved as a whole.
     pub(crate) fn ask_when_complete(&self, run: &Run<'_>, rests: Rests) -> Rests {
-        let Rests::Waits { until, why, mut asks } = rests else { return rests };
+        let Rests::Waits(mut waits) = rests else { return rests };
+        let asks = &mut waits.asks;
         let is_asked = |index: usize, asks: &[(u16, Ask)]| {
             asks.iter().any(|(target, ask)| usize::from(*target) == index && ask.kind == InputKind::Approval)
         };
@@ -261,16 +262,16 @@ impl Engine {
             let open = state.targets.iter().enumerate().filter(|(_, target)| target.end.is_none());
             open.map(|(index, _)| index).collect::<Vec<_>>()
         });
-        if open.iter().any(|index| is_asked(*index, &asks)) {
+        if open.iter().any(|index| is_asked(*index, asks)) {
             // The same identity once more waits for its twin, not for a person.
             let is_twin = |index: usize| twin_before(run.job, index).is_some_and(|twin| open.contains(&twin));
-            if !open.iter().all(|index| is_asked(*index, &asks) || is_twin(*index)) {
+            if !open.iter().all(|index| is_asked(*index, asks) || is_twin(*index)) {
                 asks.retain(|(_, ask)| ask.kind != InputKind::Approval);
-            } else if why == Waiting::Input {
-                return Rests::Waits { until: until.min(self.now().plus(LOOK_AGAIN)), why, asks };
+            } else if waits.why == Waiting::Input {
+                waits.until = waits.until.min(self.now().plus(LOOK_AGAIN));
             }
         }
-        Rests::Waits { until, why, asks }
+        Rests::Waits(waits)
     }
 
     /// Puts what is to be approved where operators find it, in the write that parks the job. What

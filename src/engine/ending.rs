@@ -9,15 +9,15 @@ use zeroize::Zeroizing;
 use super::envelope::{self, CopyHead, DeadLetterHead, Letter, Origin};
 use super::intake::{Arrived, Hand, Interrupted};
 use super::journal::{Journal, ended_of, record_of};
-use super::run::{Rests, Run};
+use super::run::{Rests, Run, Waits};
 use super::{Engine, named, retention};
 use crate::broker::{Delivery, Destination, Properties, Publication, Tier, Via};
 use crate::crash::{self, Point};
 use crate::job::event::{self, About, Frame};
-use crate::job::flow::Ask;
 use crate::job::parse::{MAX_BODY, Refusal};
 use crate::job::record::{DeadLetterNote, Event, Waiting};
-use crate::job::{At, Carried, Ended, Entry, Job, JobKey, JobOutcome, Mode, Reason, TargetOutcome};
+use crate::job::wait::score;
+use crate::job::{Carried, Ended, Entry, Job, JobKey, JobOutcome, Mode, Reason, TargetOutcome};
 use crate::seal::SealError;
 use crate::store::{Batch, StoreError, Table};
 
@@ -64,7 +64,7 @@ impl Engine {
             // Nothing else is written of it: the park's write holds it also where the one that accepted it
             // was refused.
             Some(until) if !run.cancelled.is_cancelled() => {
-                Rests::Waits { until, why: Waiting::Guard, asks: Vec::new() }
+                Rests::Waits(Waits { until, why: Waiting::Guard, target: None, asks: Vec::new() })
             }
             _ => {
                 self.heed_approval(run)?;
@@ -82,7 +82,7 @@ impl Engine {
                 self.cancel_targets(run, open)?;
                 self.finish(held, run, copy, JobOutcome::Cancelled).await
             }
-            Rests::Waits { until, why, asks } => self.park(held, run, copy, Parking { until, why, asks: &asks }).await,
+            Rests::Waits(waits) => self.park(held, run, copy, &waits).await,
             Rests::Lost => {
                 self.note_unsent(run)?;
                 run.journal.durable().await?;
@@ -213,7 +213,7 @@ impl Engine {
         let carried = run.journal.change_record(|record| {
             record.seq += 1;
             record.lasting = lasting;
-            Carried { seq: record.seq, lasting: record.lasting.clone() }
+            Carried::of(record)
         });
         let frame = self.frame(copy);
         let (last, note) = self.about(run, |about| (about.ended(&frame, outcome), blame(&about)));
@@ -334,9 +334,9 @@ impl Engine {
         held: &mut Option<Delivery>,
         run: &Run<'_>,
         copy: &Copy<'_>,
-        parking: Parking<'_>,
+        waits: &Waits,
     ) -> Result<Settled, Interrupted> {
-        let Parking { until, why, asks } = parking;
+        let Waits { until, why, target, ref asks } = *waits;
         let key = &run.job.key;
         let unsent = self.unsent(run);
         let mut batch = Batch::new();
@@ -351,19 +351,27 @@ impl Engine {
         if refuses {
             lasting.cancel_refused = Some(self.now());
         }
-        let (number, job_run) = run.journal.change_record(|record| {
+        let (now, score) = (self.now(), run.journal.with(|state| score(&state.targets)));
+        let (number, job_run, tells) = run.journal.change_record(|record| {
             // Written but never confirmed: the same number once more.
             if record.park_written == record.park_confirmed {
                 record.park_written += 1;
             }
             record.waiting = Some((why, until));
             record.lasting = lasting;
+            record.waits_at = target;
+            record.stands.begin(record.run, score, now);
+            // One event a park: what is new tells of the wait as well.
+            let tells = !new && record.stands.tell(why, now);
+            record.seq += u32::from(new || tells);
             if new {
-                record.seq += 1;
                 record.announced = asks.iter().map(|(target, ask)| (*target, ask.kind)).collect();
             }
-            (record.park_written, record.run)
+            (record.park_written, record.run, tells)
         });
+        if tells {
+            self.owe_long_wait(run, &self.frame(copy), why);
+        }
         if new {
             let frame = self.frame(copy);
             let event = self.about(run, |about| match &guarded {
@@ -385,8 +393,7 @@ impl Engine {
             return Err(Interrupted::Lost);
         }
         self.publish_owed(run, copy).await?;
-        let carried =
-            run.journal.with(|state| Carried { seq: state.record.seq, lasting: state.record.lasting.clone() });
+        let carried = run.journal.with(|state| Carried::of(&state.record));
         let head = CopyHead { key, run: job_run, park: number, wait: why.as_str(), carried: &carried };
         let (properties, body) = envelope::parked(&self.keyring, copy.properties, &head, copy.body)?;
         let tier = Tier::for_wait(until.since(self.now()));
@@ -590,14 +597,6 @@ impl Engine {
     }
 }
 
-/// Until when and why a job is parked.
-struct Parking<'a> {
-    until: At,
-    why: Waiting,
-    /// What persons are asked for.
-    asks: &'a [(u16, Ask)],
-}
-
 /// The copy of the job in hand, as its messages are made from it.
 struct Copy<'a> {
     body: &'a [u8],
@@ -640,3 +639,8 @@ fn blame(about: &About<'_>) -> DeadLetterNote {
     }
     envelope::note(Reason::Unproven)
 }
+
+#[cfg(test)]
+#[path = "ending/tests.rs"]
+#[allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+mod tests;

@@ -9,7 +9,7 @@
 //! `fault` says whose a failure is; [`ending`] writes outcomes (each with its link of [`receipts`]),
 //! parks, publishes and acks; [`journal`] is what all of them keep in the store; [`operators`] what
 //! people may see and do, [`pauses`] what they have stopped, [`decisions`] how all of it reaches every worker;
-//! `deadlines` tells of due times, while `terms` says that this worker is the active one; `room`
+//! `deadlines` tells of due times and `long_waits` of long waits, while `terms` says that this worker is the active one; `room`
 //! stops and resumes intake.
 
 pub mod admission;
@@ -30,6 +30,7 @@ pub mod journal;
 pub mod letter_head;
 pub mod letters;
 mod line;
+mod long_waits;
 pub(crate) mod named;
 pub mod opening;
 pub mod operators;
@@ -166,6 +167,7 @@ pub struct Engine {
     /// Told apart from every other process that ever was: what one of them was about to do, no other does.
     pub(crate) process: String,
     pub(crate) decisions: decisions::Decisions,
+    pub(crate) long_waits: long_waits::LongWaits,
     tasks: TaskTracker,
 }
 
@@ -199,6 +201,7 @@ impl Engine {
             guard: guard::Guard::new(policy.ceilings.clone()),
             approvals: approvals::Approvals::default(),
             decisions: decisions::Decisions::default(),
+            long_waits: long_waits::LongWaits::default(),
             policy,
             settings,
             accepts,

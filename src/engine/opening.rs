@@ -9,7 +9,7 @@ use super::adoption::is_further_on;
 use super::envelope::{Letter, Origin};
 use super::journal::{BODY, IDENTITY, Journal, JournalError, ended_of, entries_of, forget_checkpoints, record_of};
 use crate::job::record::Waiting;
-use crate::job::{At, Ended, Entry, Job, JobOutcome, JobRecord, Lasting, Mode, Seen};
+use crate::job::{At, Ended, Entry, Job, JobOutcome, JobRecord, Lasting, Mode, Seen, Standstill};
 use crate::store::{Batch, Table};
 
 /// What a copy means.
@@ -233,6 +233,8 @@ impl Engine {
             owed: None,
             lasting: Lasting::default(),
             seen: Seen { term: self.terms.current(), at: self.now(), elsewhere: false },
+            stands: Standstill::default(),
+            waits_at: None,
         };
         self.watch_deadline(&mut batch, &job.key, record.due_at);
         let journal = Journal::new(job.key.clone(), self.sealer(job), record, job.targets.len());
@@ -269,6 +271,10 @@ impl Engine {
             record.copy = copy;
             record.park_written = copy;
             record.park_confirmed = copy;
+            // It is another wait where the person that it waited for has given something.
+            if matches!(record.waiting, Some((Waiting::Input, _))) {
+                record.stands.end(at);
+            }
             record.waiting = None;
             record.announced.clear();
             entry

@@ -59,12 +59,22 @@ pub(crate) enum Rests {
     Ended,
     /// It was cancelled before anything destructive.
     Cancelled,
-    /// It waits: until when, why, and what persons are asked for.
-    Waits { until: At, why: Waiting, asks: Vec<(u16, Ask)> },
+    /// It waits.
+    Waits(Waits),
     /// The delivery is lost.
     Lost,
     /// The worker drains.
     Drained,
+}
+
+/// A job's wait.
+pub(crate) struct Waits {
+    pub until: At,
+    pub why: Waiting,
+    /// The target for which it does, where it is one.
+    pub target: Option<u16>,
+    /// What persons are asked for.
+    pub asks: Vec<(u16, Ask)>,
 }
 
 impl Engine {
@@ -93,11 +103,12 @@ impl Engine {
             if self.draining.is_cancelled() {
                 return Ok(Rests::Drained);
             }
-            let (until, why, asks) = self.soonest(run, &rests);
-            let wait = until.since(self.now());
-            let inline = wait <= self.settings.inline_wait_max && why != Waiting::Input && why != Waiting::Renewal;
+            let waits = self.soonest(run, &rests);
+            let wait = waits.until.since(self.now());
+            let inline =
+                wait <= self.settings.inline_wait_max && waits.why != Waiting::Input && waits.why != Waiting::Renewal;
             if !inline {
-                return Ok(Rests::Waits { until, why, asks });
+                return Ok(Rests::Waits(waits));
             }
             self.pause(run, wait).await;
         }
@@ -119,7 +130,7 @@ impl Engine {
     }
 
     /// When the job is worth looking at again, why it waits, and whom it waits for.
-    fn soonest(&self, run: &Run<'_>, rests: &[Rest]) -> (At, Waiting, Vec<(u16, Ask)>) {
+    fn soonest(&self, run: &Run<'_>, rests: &[Rest]) -> Waits {
         let now = self.now();
         // A job that is held is held as a whole.
         let guarded = rests.iter().find_map(|rest| match rest {
@@ -127,36 +138,35 @@ impl Engine {
             _ => None,
         });
         if let Some(until) = guarded {
-            return (until, Waiting::Guard, Vec::new());
+            return Waits { until, why: Waiting::Guard, target: None, asks: Vec::new() };
         }
         let mut asks = Vec::new();
-        let mut soonest: Option<(At, Waiting)> = None;
+        let mut soonest: Option<(At, Waiting, Option<u16>)> = None;
         for (index, rest) in rests.iter().enumerate() {
+            let number = u16::try_from(index).unwrap_or(u16::MAX);
             match rest {
                 Rest::Ended => {}
                 // It looks when the one before it has ended, which may be long after.
                 Rest::Waits { .. } if twin_before(run.job, index).is_some_and(|twin| rests[twin] != Rest::Ended) => {}
-                Rest::Stopped => soonest = Some((now, Waiting::Renewal)),
+                Rest::Stopped => soonest = Some((now, Waiting::Renewal, None)),
                 Rest::Waits { until, why } => {
-                    if soonest.is_none_or(|(at, _)| *until < at) {
-                        soonest = Some((*until, *why));
+                    if soonest.is_none_or(|(at, ..)| *until < at) {
+                        soonest = Some((*until, *why, Some(number)));
                     }
                 }
-                Rest::Asks(wanted) => {
-                    let index = u16::try_from(index).unwrap_or(u16::MAX);
-                    asks.extend(wanted.iter().cloned().map(|ask| (index, ask)));
-                }
+                Rest::Asks(wanted) => asks.extend(wanted.iter().cloned().map(|ask| (number, ask))),
             }
         }
-        let (until, why) = soonest.unwrap_or_else(|| {
+        let (until, why, target) = soonest.unwrap_or_else(|| {
             // Nobody but a person can move it: look again after about as long as it has waited, so
             // that what comes early is seen early and a long wait costs little.
             let asked = run.journal.with(|state| {
                 state.targets.iter().filter(|target| target.end.is_none()).flat_map(|t| t.asked.values()).min().copied()
             });
-            (now.plus(now.since(asked.unwrap_or(now)).max(Duration::from_secs(5))), Waiting::Input)
+            let until = now.plus(now.since(asked.unwrap_or(now)).max(Duration::from_secs(5)));
+            (until, Waiting::Input, asks.first().map(|(target, _)| *target))
         });
-        (until, why, asks)
+        Waits { until, why, target, asks }
     }
 
     pub(crate) fn can_cancel(&self, run: &Run<'_>) -> bool {

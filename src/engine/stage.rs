@@ -159,6 +159,16 @@ impl Stage {
         Stage { engine, store, post, clock }
     }
 
+    /// Another process takes over the same store.
+    pub(crate) fn restart(&mut self) {
+        self.engine = Engine::new(parts(Arc::clone(&self.post) as Arc<dyn Broker>, &self.store, &self.clock));
+    }
+
+    /// The wall clock is put back.
+    pub(crate) fn put_back(&self, time: Duration) {
+        self.clock.fetch_sub(i64::try_from(time.as_millis()).unwrap(), Ordering::SeqCst);
+    }
+
     /// The wall clock goes on.
     pub(crate) fn pass(&self, time: Duration) {
         self.clock.fetch_add(i64::try_from(time.as_millis()).unwrap(), Ordering::SeqCst);

@@ -6,6 +6,7 @@
 mod approval;
 mod deadline;
 mod id;
+mod wait;
 
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
@@ -19,6 +20,7 @@ use super::state::{Intent, StepState, TargetState};
 use super::step::{Answer, CodeState, FailureKind, Identity, RowState, Step, StepName};
 
 pub use deadline::{Deadline, deadline};
+pub use wait::{WAITING, Wait, waiting};
 
 const SCHEMA: &str = "https://erasure-worker.example.com/schema/event/v1";
 const DAYS_FOR_REFUND: i64 = 14;

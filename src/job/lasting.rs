@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use super::event::Deadline;
 use super::journal::At;
+use super::record::JobRecord;
+use super::wait::Standstill;
 
 /// What must not go back, whichever worker takes the job next, with whatever store: each copy that the
 /// worker publishes carries it, and a worker that takes a copy adopts it before it decides anything.
@@ -76,6 +78,22 @@ pub struct Seen {
 pub struct Carried {
     /// The number of the job's last event.
     pub seq: u32,
-    /// The rest.
+    /// What else.
     pub lasting: Lasting,
+    /// How long it has stood still, and what was told of that.
+    pub stands: Standstill,
+}
+
+impl Carried {
+    /// What a copy of the job carries, as its record knows it.
+    pub fn of(record: &JobRecord) -> Carried {
+        Carried { seq: record.seq, lasting: record.lasting.clone(), stands: record.stands }
+    }
+
+    /// Takes on whatever of another account is further on.
+    pub fn adopt(&mut self, other: &Carried) {
+        self.seq = self.seq.max(other.seq);
+        self.lasting.adopt(&other.lasting);
+        self.stands.adopt(&other.stands);
+    }
 }

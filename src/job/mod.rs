@@ -22,6 +22,7 @@ pub mod record;
 pub mod state;
 pub mod step;
 pub mod times;
+pub mod wait;
 
 pub use approval::{Approved, Approving, Found};
 pub use cancel::Cancel;
@@ -37,3 +38,4 @@ pub use parse::{Accepts, Invalid};
 pub use record::{Ended, JobRecord};
 pub use state::{LetThrough, StepState, TargetState};
 pub use step::{Absence, Answer, CodeState, Entitlement, Failure, FailureKind, Identity, RowState, Step, StepName};
+pub use wait::Standstill;

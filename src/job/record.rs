@@ -9,6 +9,7 @@ use super::journal::{At, Entry};
 use super::lasting::{Lasting, Seen};
 use super::outcome::{InputKind, JobOutcome, Reason};
 use super::step::{Answer, StepName};
+use super::wait::Standstill;
 
 /// A publication that is owed: always the same id and the same bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,6 +78,21 @@ impl Waiting {
             Waiting::Guard => "guard",
         }
     }
+
+    /// What ends the wait: `attempt`, `read_back`, `turn`, `probe` and `go_on` come by themselves; `input`,
+    /// `resume` and `release` are for a person.
+    pub const fn then(self) -> &'static str {
+        match self {
+            Waiting::Retry => "attempt",
+            Waiting::Pending => "read_back",
+            Waiting::Input => "input",
+            Waiting::RateLimit => "turn",
+            Waiting::Held => "probe",
+            Waiting::Renewal => "go_on",
+            Waiting::Paused => "resume",
+            Waiting::Guard => "release",
+        }
+    }
 }
 
 /// What is kept of an open job beside its journal.
@@ -118,6 +134,10 @@ pub struct JobRecord {
     pub lasting: Lasting,
     /// The last delivery to this worker.
     pub seen: Seen,
+    /// How long it has stood still, and what was told of that.
+    pub stands: Standstill,
+    /// The target for which it is parked, where it is one.
+    pub waits_at: Option<u16>,
 }
 
 /// What a dead letter's headers say.
@@ -244,21 +264,26 @@ pub struct Undecodable {
 const VERSION: u8 = 1;
 /// Records of open jobs, which end with [`Lasting`] and [`Seen`] since.
 const VERSION_LASTING: u8 = 2;
+/// The same, which end with how long the job has stood still since.
+const VERSION_STANDS: u8 = 3;
 
 impl JobRecord {
     /// The version byte and the record.
     pub fn to_bytes(&self) -> Vec<u8> {
-        postcard::to_extend(self, vec![VERSION_LASTING]).unwrap_or_default()
+        postcard::to_extend(self, vec![VERSION_STANDS]).unwrap_or_default()
     }
 
-    /// Reads [`Self::to_bytes`] back, and what an earlier release wrote.
+    /// Reads [`Self::to_bytes`] back, and what earlier releases wrote.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, Undecodable> {
+        let none = (Standstill::default(), None::<u16>);
+        let with = |more: Vec<u8>| whole("job", bytes, &more);
         match bytes.split_first() {
             Some((&VERSION, rest)) => {
-                let none = (Lasting::default(), Seen::default());
-                whole("job", bytes, &postcard::to_extend(&none, rest.to_vec()).unwrap_or_default())
+                let none = (Lasting::default(), Seen::default(), none);
+                with(postcard::to_extend(&none, rest.to_vec()).unwrap_or_default())
             }
-            Some((&VERSION_LASTING, rest)) => whole("job", bytes, rest),
+            Some((&VERSION_LASTING, rest)) => with(postcard::to_extend(&none, rest.to_vec()).unwrap_or_default()),
+            Some((&VERSION_STANDS, rest)) => whole("job", bytes, rest),
             _ => Err(Undecodable { what: "job", version: bytes.first().copied() }),
         }
     }

@@ -177,6 +177,13 @@ impl TargetState {
         self.steps.keys().copied()
     }
 
+    /// The step that was begun last.
+    pub fn latest_step(&self) -> Option<StepName> {
+        let at = |state: &StepState| state.answered_at.max(state.intent_at).max(state.last_failed_at);
+        let each = self.steps.iter().filter_map(|(name, items)| Some((items.iter().map(at).max()?, *name)));
+        each.max().map(|(_, name)| name)
+    }
+
     /// How many leading items of a kind are done.
     pub fn done_prefix(&self, name: StepName) -> u32 {
         self.done_prefix.get(&name).copied().unwrap_or(0)

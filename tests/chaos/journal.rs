@@ -35,6 +35,8 @@ fn record() -> JobRecord {
         owed: None,
         lasting: Default::default(),
         seen: Default::default(),
+        stands: Default::default(),
+        waits_at: None,
     }
 }
 

@@ -2,16 +2,18 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Display;
+use std::time::Duration;
 
 use erasure_worker::cli::args::{Schema, SchemaOf};
 use erasure_worker::cli::schema;
 use erasure_worker::job::event::{self, About, Frame};
-use erasure_worker::job::flow::Ask;
+use erasure_worker::job::flow::{Ask, Limits};
 use erasure_worker::job::journal::Entry;
 use erasure_worker::job::parse::{self, Accepts, MAX_CODES, MAX_TARGETS, SCHEMA};
+use erasure_worker::job::record::Waiting;
 use erasure_worker::job::{
     Answer, At, Cancel, Entitlement, Field, Identity, InputKind, Job, JobKey, JobOutcome, JobRecord, Kind, MemberKey,
-    Reason, Retry, Rules, Step, StepName, StepOutcome, TargetEnd, TargetOutcome, TargetState,
+    Reason, Retry, Rules, Standstill, Step, StepName, StepOutcome, TargetEnd, TargetOutcome, TargetState,
 };
 use serde_json::{Value, json};
 
@@ -44,11 +46,12 @@ fn the_closed_lists_of_the_event_schema_are_those_of_the_code() {
     same_words(&schema, "/$defs/input_kind/enum", InputKind::ALL);
     same_words(&schema, "/$defs/step_name/enum", StepName::ALL.map(StepName::as_str));
     same_words(&schema, "/$defs/target/properties/kind/enum", Kind::ALL.map(Kind::as_str));
+    same_words(&schema, "/$defs/data/properties/wait/properties/then/enum", Waiting::ALL.map(Waiting::then));
     let ends = JobOutcome::ALL.iter().map(|outcome| outcome.as_str());
     same_words(
         &schema,
         "/$defs/job_outcome/enum",
-        ends.chain(["needs_input", "rejected", "cancel_refused", "held_by_guard", "at_risk", "overdue"]),
+        ends.chain(["needs_input", "rejected", "cancel_refused", "held_by_guard", "at_risk", "overdue", "waiting"]),
     );
 }
 
@@ -242,6 +245,8 @@ fn record(job: &Job) -> JobRecord {
         owed: None,
         lasting: Default::default(),
         seen: Default::default(),
+        stands: Default::default(),
+        waits_at: None,
     }
 }
 
@@ -306,6 +311,29 @@ fn what_the_worker_publishes_is_valid_under_the_event_schema() {
     let open = record(&parsed(&example).unwrap());
     let deadline = |which| event::deadline(&frame, &key, &open, &[], which);
     events.extend(event::Deadline::ALL.map(deadline));
+    for (why, waits_at) in Waiting::ALL.into_iter().flat_map(|why| [(why, Some(0)), (why, None)]) {
+        let stands = Standstill { run: 1, turn: 1, score: 0, since: At(3), told: 1 };
+        let parked = JobRecord {
+            waiting: Some((why, At(9))),
+            stands,
+            waits_at,
+            announced: vec![(0, InputKind::Otp)],
+            ..open.clone()
+        };
+        let mut target = TargetState::default();
+        target.apply(&Entry::Asked { target: 0, kind: InputKind::Otp, at: At(5) }, 1);
+        target.apply(&Entry::Intent { target: 0, step: Step::one(StepName::DeleteMember), at: At(6) }, 2);
+        let limits = Limits {
+            max_attempts: 1,
+            max_elapsed: Duration::from_secs(1),
+            max_interval: Duration::from_secs(1),
+            input_max: Duration::from_secs(1),
+            pending_max: Duration::from_secs(1),
+            approval_max: Duration::from_secs(1),
+        };
+        let wait = event::Wait::of(&parked, std::slice::from_ref(&target), &limits).unwrap();
+        events.push(event::waiting(&frame, &key, &parked, &[target], &wait));
+    }
     events.push(event::cancel_unauthorised(&frame, &key, "detail", &sha256));
     for reason in [Some(Reason::Unproven), None] {
         let letter = event::Expiring { run: 1, letter_at: At(7), expires_at: At(9), reason };

@@ -4,15 +4,19 @@ use std::collections::BTreeSet;
 
 use erasure_worker::job::event::{self, Frame};
 use erasure_worker::job::flow::MemberProof;
+use erasure_worker::job::record::Waiting;
 use erasure_worker::job::state::TargetState;
-use erasure_worker::job::{Answer, At, CodeState, Entry, Identity, JobKey, JobOutcome, Reason, Step, StepName};
+use erasure_worker::job::{
+    Answer, At, CodeState, Entry, Identity, JobKey, JobOutcome, JobRecord, Reason, Standstill, Step, StepName,
+};
 use serde_json::{Value, json};
 
 use crate::catalogue;
+use crate::executor::Run;
 use crate::jobs;
 use crate::plan::{Fault, Plan};
 use crate::scenario::Scenario;
-use crate::telling::{about, asking, confirmed, ended, finished, frame, parsed, shop};
+use crate::telling::{about, asking, confirmed, ended, finished, frame, parsed, record, shop};
 use crate::world::cleeng::{Cleeng, Ends};
 use crate::world::easycms::EasyCms;
 use crate::world::vitalsource::VitalSource;
@@ -408,3 +412,46 @@ fn what_another_worker_may_have_ended_at_cleeng_is_told_by_no_list() {
     // What was ended is not in it, or reads as what ran out.
     assert!(answered(&[found, (StepName::ListEntitlements, Answer::Entitlements(Vec::new()))]));
 }
+
+/// A member whose deletion was accepted and stays visible, parked for the next read-back.
+fn parked_for_a_read_back() -> (JobRecord, TargetState) {
+    let mut state = TargetState::default();
+    let (step, at) = (Step::one(StepName::DeleteMember), At(1_795_341_600_000));
+    state.apply(&Entry::Intent { target: 0, step, at }, 1);
+    state.apply(&Entry::Answered { target: 0, step, answer: Some(Answer::Done), at }, 2);
+    let scenario = Scenario::new("a member", jobs::program(), Zeta::member());
+    let record = JobRecord {
+        waiting: Some((Waiting::Pending, At(1_795_346_100_000))),
+        stands: Standstill { run: 1, turn: 2, score: 1, since: at, told: 1 },
+        waits_at: Some(0),
+        ..record(&Run::new(&scenario, Plan::none()), (1, 3))
+    };
+    (record, state)
+}
+
+#[test]
+fn a_long_wait_is_told_in_these_bytes() {
+    let (record, state) = parked_for_a_read_back();
+    let limits = Scenario::new("a member", jobs::program(), Zeta::member()).limits;
+    let key = JobKey { tenant: "acme".to_owned(), job_id: jobs::JOB_ID.parse().unwrap() };
+    let wait = event::Wait::of(&record, std::slice::from_ref(&state), &limits).unwrap();
+    let event = event::waiting(&frame(), &key, &record, &[state], &wait);
+    assert_eq!(std::str::from_utf8(&event.body).unwrap(), GOLDEN);
+    assert_eq!(event::routing_key(&event.what, &key.tenant), "job.waiting.acme");
+}
+
+const GOLDEN: &str = concat!(
+    r#"{"specversion":"1.0""#,
+    r#","type":"erasure.job.waiting.v1","source":"/erasure-worker/production/acme""#,
+    r#","id":"bd5eb3a8-ce15-51c0-9e42-c50f5db290e3","time":"2026-11-22T11:00:00.000Z""#,
+    r#","subject":"6c0b7b0e-6a4e-4a53-9a2e-0d8c6a0a7f11","datacontenttype":"application/json""#,
+    r#","dataschema":"https://erasure-worker.example.com/schema/event/v1""#,
+    r#","traceparent":"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01""#,
+    r#","data":{"job_id":"6c0b7b0e-6a4e-4a53-9a2e-0d8c6a0a7f11","tenant":"acme","run":1,"seq":3"#,
+    r#","final":false,"outcome":"waiting""#,
+    r#","wait":{"since":"2026-11-22T10:00:00.000Z","next_at":"2026-11-22T11:15:00.000Z","then":"read_back""#,
+    r#","gives_up_at":"2026-11-22T12:00:00.000Z","gives_up_as":"not_gone","target":0,"system":"loyalty","step":"delete_member"}"#,
+    r#","partial":true,"subject_ref":"s-0123","regulation":null"#,
+    r#","requested_at":"2026-11-22T10:00:00.000Z","due_at":null,"finished_at":null"#,
+    r#","waiting":"pending","targets":[],"inputs":[],"follow_up":[],"receipt":null}}"#,
+);

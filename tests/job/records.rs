@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use erasure_worker::job::event::Deadline;
 use erasure_worker::job::record::{Appended, Certified, DeadLetterNote, Event, Undecodable, Waiting};
+use erasure_worker::job::wait::TOLD_AFTER;
 use erasure_worker::job::{
-    Absence, Answer, At, CodeState, Codes, Ended, Entitlement, Entry, FailureKind, Field, Identity, InputKind, JobKey,
-    JobOutcome, JobRecord, Lasting, Reason, RowState, Seen, Step, StepName, TargetEnd, TargetOutcome,
+    Absence, Answer, At, Carried, CodeState, Codes, Ended, Entitlement, Entry, FailureKind, Field, Identity, InputKind,
+    JobKey, JobOutcome, JobRecord, Lasting, Reason, RowState, Seen, Standstill, Step, StepName, TargetEnd,
+    TargetOutcome,
 };
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -147,17 +149,29 @@ fn lasting() -> impl Strategy<Value = Lasting> {
     })
 }
 
+fn standstill() -> impl Strategy<Value = Standstill> {
+    (any::<[u32; 3]>(), at(), any::<u8>()).prop_map(|([run, turn, score], since, told)| Standstill {
+        run,
+        turn,
+        score,
+        since,
+        told,
+    })
+}
+
 fn record() -> impl Strategy<Value = JobRecord> {
     let numbers = (any::<[u32; 2]>(), any::<[u64; 3]>(), at(), at(), proptest::option::of(at()));
     let words = (bytes(), bytes(), proptest::option::of(".{0,9}"), systems(), ".{0,9}");
     let announced = proptest::collection::vec((any::<u16>(), select(InputKind::ALL.to_vec())), 0..3);
     let rest = (proptest::option::of((select(Waiting::ALL.to_vec()), at())), announced, proptest::option::of(event()));
-    (numbers, words, rest, (lasting(), any::<u64>(), at(), any::<bool>())).prop_map(
+    let stands = (standstill(), proptest::option::of(any::<u16>()));
+    (numbers, words, rest, (lasting(), any::<u64>(), at(), any::<bool>()), stands).prop_map(
         |(
             ([run, seq], [copy, park_written, park_confirmed], opened_at, requested_at, due_at),
             (identity, body, regulation, systems, subject_ref),
             (waiting, announced, owed),
             (lasting, term, seen_at, elsewhere),
+            (stands, waits_at),
         )| JobRecord {
             identity,
             run,
@@ -177,6 +191,8 @@ fn record() -> impl Strategy<Value = JobRecord> {
             owed,
             lasting,
             seen: Seen { term, at: seen_at, elsewhere },
+            stands,
+            waits_at,
         },
     )
 }
@@ -231,7 +247,7 @@ fn holds<T: PartialEq + std::fmt::Debug>(
     let back = read(bytes);
     prop_assert_eq!(back.as_ref(), Ok(value));
     prop_assert_eq!(bytes[0], version);
-    for version in [0, 3, 255] {
+    for version in [0, 4, 255] {
         let mut other = bytes.to_vec();
         other[0] = version;
         prop_assert_eq!(read(&other).map_err(|error| error.version), Err(Some(version)));
@@ -261,7 +277,7 @@ proptest! {
         flip in (any::<prop::sample::Index>(), 1_u8..),
     ) {
         let appended = Appended { entries, sealed };
-        holds(&record, (&record.to_bytes(), 2), JobRecord::from_bytes, &cut, flip)?;
+        holds(&record, (&record.to_bytes(), 3), JobRecord::from_bytes, &cut, flip)?;
         holds(&ended, (&ended.to_bytes(), 1), Ended::from_bytes, &cut, flip)?;
         holds(&appended, (&appended.to_bytes(), 1), Appended::from_bytes, &cut, flip)?;
         holds(&event, (&event.to_bytes(), 1), Event::from_bytes, &cut, flip)?;
@@ -270,12 +286,56 @@ proptest! {
 
     #[test]
     fn a_record_of_the_earlier_release_is_read_and_nothing_lasting_is_known_of_it(record in record()) {
-        let bare = JobRecord { lasting: Lasting::default(), seen: Seen::default(), ..record };
+        let bare = JobRecord { stands: Standstill::default(), waits_at: None, ..record };
+        let mut bytes = bare.to_bytes();
+        bytes[0] = 2;
+        // Five that tell nothing of how long it stands, one of where.
+        bytes.truncate(bytes.len() - 6);
+        prop_assert_eq!(JobRecord::from_bytes(&bytes), Ok(bare.clone()));
+        let bare = JobRecord { lasting: Lasting::default(), seen: Seen::default(), ..bare };
         let mut bytes = bare.to_bytes();
         bytes[0] = 1;
-        // Six that tell nothing of what lasts, three of when it was seen.
-        bytes.truncate(bytes.len() - 9);
+        // Six more that tell nothing of what lasts, three of when it was seen.
+        bytes.truncate(bytes.len() - 15);
         prop_assert_eq!(JobRecord::from_bytes(&bytes), Ok(bare));
+    }
+
+    #[test]
+    fn of_a_standstill_the_account_that_is_further_on_holds_in_whatever_order_accounts_are_adopted(
+        accounts in proptest::collection::vec((1..3_u32, 1..3_u32, 0..3_u32, -3..3_i64, 0..3_u8), 1..4),
+    ) {
+        let all = || accounts.iter().map(|(run, turn, score, since, told)| Standstill {
+            run: *run, turn: *turn, score: *score, since: At(*since), told: *told,
+        });
+        let adopted = |order: &mut dyn Iterator<Item = Standstill>| order.fold(Standstill::default(), |mut known, other| {
+            known.adopt(&other);
+            known
+        });
+        let both = adopted(&mut all());
+        prop_assert_eq!(adopted(&mut all().rev()), both);
+        for account in all() {
+            prop_assert!((both.run, both.turn) >= (account.run, account.turn));
+            let is_same = (both.run, both.turn) == (account.run, account.turn);
+            prop_assert!(!is_same || (both.told >= account.told && both.since <= account.since));
+            let mut again = both;
+            again.adopt(&account);
+            prop_assert_eq!(again, both, "adopting what is known changes it");
+        }
+    }
+
+    #[test]
+    fn whatever_the_clock_does_nothing_is_told_twice_of_one_standstill_and_never_more_than_the_table_has(
+        times in proptest::collection::vec((any::<i64>(), select(Waiting::ALL.to_vec())), 0..40),
+    ) {
+        let (mut stands, mut told) = (Standstill::default(), Vec::new());
+        for (now, why) in times {
+            stands.begin(1, 0, At(now));
+            if stands.tell(why, At(now)) {
+                told.push(stands.told);
+            }
+        }
+        prop_assert!(told.is_sorted_by(|one, next| one < next), "{:?}", told);
+        prop_assert!(told.len() <= TOLD_AFTER.len());
     }
 
     #[test]
@@ -354,4 +414,11 @@ fn an_absence_of_an_earlier_release_for_which_nothing_vouched_is_read_and_settle
     let read = Answer::from_bytes(&unvouched).unwrap();
     assert_eq!((read.to_bytes(), read.believed()), (unvouched, Answer::Unclear(Reason::Unproven)));
     assert_eq!(Answer::from_bytes(&bytes).unwrap().believed(), vouched);
+}
+
+#[test]
+fn what_a_copy_of_the_earlier_release_carries_is_read_and_no_standstill_is_known_of_it() {
+    let carried: Carried = serde_json::from_str(r#"{"seq":3,"lasting":{"touched":[1],"told":[2,"overdue"]}}"#).unwrap();
+    let lasting = Lasting { touched: [1].into(), told: Some((2, Deadline::Overdue)), ..Lasting::default() };
+    assert_eq!(carried, Carried { seq: 3, lasting, stands: Standstill::default() });
 }

@@ -21,7 +21,8 @@ pub fn frame() -> Frame<'static> {
     }
 }
 
-fn record(run: &Run<'_>, numbers: (u32, u32)) -> JobRecord {
+/// The record of a job that is open.
+pub fn record(run: &Run<'_>, numbers: (u32, u32)) -> JobRecord {
     JobRecord {
         identity: vec![1],
         run: numbers.0,
@@ -41,6 +42,8 @@ fn record(run: &Run<'_>, numbers: (u32, u32)) -> JobRecord {
         owed: None,
         lasting: Default::default(),
         seen: Default::default(),
+        stands: Default::default(),
+        waits_at: None,
     }
 }
 

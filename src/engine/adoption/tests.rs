@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::engine::stage::Stage;
-use crate::job::At;
 use crate::job::event::Deadline;
+use crate::job::{At, Standstill};
 
 /// Accounts of a job that each tell one thing.
 fn accounts() -> Vec<Lasting> {
@@ -37,11 +37,13 @@ async fn what_a_copy_carries_is_adopted_by_a_store_that_is_behind_and_by_one_tha
         if !is_lost {
             stage.open(1, Origin::Publisher).durable().await.unwrap();
         }
-        let carried = Box::new(Carried { seq: 7, lasting: lasting.clone() });
+        let stands = Standstill { run: 1, turn: 2, score: 3, since: At(1_788_775_000_000), told: 4 };
+        let carried = Box::new(Carried { seq: 7, lasting: lasting.clone(), stands });
         let journal = stage.open(1, Origin::Ours { key: key.clone(), run: 1, park: 3, carried });
         journal.durable().await.unwrap();
         let record = record_of(&*stage.store, &key).unwrap().unwrap();
         let known = (record.seq, record.park_written, record.park_confirmed, record.lasting);
         assert_eq!(known, (7, 3, 3, lasting), "the job was lost: {is_lost}");
+        assert_eq!(record.stands, stands, "the job was lost: {is_lost}");
     }
 }

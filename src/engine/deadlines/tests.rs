@@ -226,7 +226,7 @@ async fn a_job_that_another_worker_told_of_is_not_told_of_again() {
     let stage = stage();
     let job = stage.open(1, json!({})).await;
     let lasting = Lasting { told: Some((1, Deadline::Overdue)), ..Lasting::default() };
-    stage.open_copy(1, 4, Carried { seq: 7, lasting }).await;
+    stage.open_copy(1, 4, Carried { seq: 7, lasting, ..Carried::default() }).await;
     stage.pass(40).await;
     assert_eq!(stage.told(), []);
     let record = record_of(&*stage.store, &job.key).unwrap().unwrap();

@@ -81,6 +81,8 @@ impl Stage {
             owed: None,
             lasting: Default::default(),
             seen: Default::default(),
+            stands: Default::default(),
+            waits_at: None,
         }
     }
 

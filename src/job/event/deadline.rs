@@ -43,14 +43,26 @@ pub fn deadline(
     deadline: Deadline,
 ) -> Event {
     let what = deadline.as_str();
-    let data: Map<String, Value> = [
+    let data = open_job(key, record, targets, what, ("cause", json!("due_at")));
+    envelope(frame, key, what, &numbered(key, record.run, record.seq), Value::Object(data)).event
+}
+
+/// What is said of an open job of which nobody has the message in hand, and the one thing more.
+pub(super) fn open_job(
+    key: &JobKey,
+    record: &JobRecord,
+    targets: &[TargetState],
+    what: &str,
+    more: (&str, Value),
+) -> Map<String, Value> {
+    [
         ("job_id", json!(key.job_id.to_string())),
         ("tenant", json!(key.tenant)),
         ("run", json!(record.run)),
         ("seq", json!(record.seq)),
         ("final", json!(false)),
         ("outcome", json!(what)),
-        ("cause", json!("due_at")),
+        more,
         ("partial", json!(!record.lasting.changed.is_empty() || targets.iter().any(changed))),
         ("subject_ref", json!(record.subject_ref)),
         ("regulation", json!(record.regulation)),
@@ -65,6 +77,5 @@ pub fn deadline(
     ]
     .into_iter()
     .map(|(name, value)| (name.to_owned(), value))
-    .collect();
-    envelope(frame, key, what, &numbered(key, record.run, record.seq), Value::Object(data)).event
+    .collect()
 }

@@ -1,0 +1,111 @@
+//! A job that waits long says so: an event to its publisher, a line to the operator.
+//!
+//! The rule it keeps: where a park is written is the one place that decides about it; a word is told once.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::Engine;
+use super::run::Run;
+use crate::job::event::{self, Frame, Wait};
+use crate::job::record::Waiting;
+use crate::job::{At, StepName};
+
+/// Lines in one minute, at most: a system that is away has all its jobs wait.
+const LINES: u32 = 20;
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// The lines of this minute.
+#[derive(Debug, Default)]
+pub(crate) struct LongWaits(Mutex<Option<Lines>>);
+
+#[derive(Debug)]
+struct Lines {
+    since: Instant,
+    written: u32,
+    left_out: u32,
+}
+
+impl LongWaits {
+    /// Whether there is room for a line, and how many were left out before it.
+    fn line(&self) -> Option<u32> {
+        let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        let lines = lines.get_or_insert(Lines { since: now, written: 0, left_out: 0 });
+        if now.duration_since(lines.since) >= MINUTE {
+            (lines.since, lines.written) = (now, 0);
+        }
+        if lines.written == LINES {
+            lines.left_out += 1;
+            return None;
+        }
+        lines.written += 1;
+        Some(std::mem::take(&mut lines.left_out))
+    }
+}
+
+impl Engine {
+    /// The parked job has waited long: it owes the event that says so.
+    pub(super) fn owe_long_wait(&self, run: &Run<'_>, frame: &Frame<'_>, why: Waiting) {
+        let key = &run.job.key;
+        let told = run.journal.with(|state| {
+            let wait = Wait::of(&state.record, &state.targets, &self.settings.limits)?;
+            Some((event::waiting(frame, key, &state.record, &state.targets, &wait), wait))
+        });
+        let Some((event, wait)) = told else { return };
+        run.journal.change_record(|record| record.owed = Some(event));
+        self.figures.label("long_waits", "", why.as_str());
+        let Some(left_out) = self.long_waits.line() else { return };
+        let (since, next_at) = (wait.since.unwrap_or_default().to_rfc3339(), wait.next_at.to_rfc3339());
+        let (system, step) = (wait.system.as_deref(), wait.step.map(StepName::as_str));
+        let gives_up_at = wait.gives_up.map(|(at, _)| At::to_rfc3339(at));
+        let reason = wait.reason;
+        // A person may take days: nothing is wrong then.
+        if why == Waiting::Input {
+            tracing::info!(
+                reason,
+                system,
+                step,
+                since,
+                next_at,
+                then = wait.then,
+                gives_up_at,
+                left_out,
+                "the job waits long"
+            );
+        } else {
+            tracing::warn!(
+                reason,
+                system,
+                step,
+                since,
+                next_at,
+                then = wait.then,
+                gives_up_at,
+                left_out,
+                "the job waits long"
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_system_that_is_away_fills_no_log_and_what_was_left_out_is_counted() {
+        let waits = LongWaits::default();
+        for _ in 0..LINES {
+            assert_eq!(waits.line(), Some(0));
+        }
+        for _ in 0..1000 {
+            assert_eq!(waits.line(), None);
+        }
+        tokio::time::advance(MINUTE).await;
+        assert_eq!((waits.line(), waits.line()), (Some(1000), Some(0)));
+    }
+}

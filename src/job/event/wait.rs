@@ -1,0 +1,71 @@
+//! The event that tells of a long wait: `waiting`.
+//!
+//! The rule it keeps: it ends nothing and promises nothing; the job goes on by itself, or when somebody does
+//! what it says.
+
+use serde_json::{Value, json};
+
+use super::deadline::open_job;
+use super::{Frame, envelope, numbered};
+use crate::job::flow::Limits;
+use crate::job::journal::At;
+use crate::job::model::JobKey;
+use crate::job::outcome::Reason;
+use crate::job::record::{Event, JobRecord};
+use crate::job::state::TargetState;
+use crate::job::step::StepName;
+use crate::job::wait::gives_up;
+
+/// The word of these events.
+pub const WAITING: &str = "waiting";
+
+/// A parked job's wait, as operators and subscribers are told of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wait {
+    /// What for.
+    pub reason: &'static str,
+    /// Since when nothing has moved; unknown of what an earlier release parked.
+    pub since: Option<At>,
+    /// When it is looked at again.
+    pub next_at: At,
+    /// What ends it.
+    pub then: &'static str,
+    /// When a target is given up for which nothing changes, and as what.
+    pub gives_up: Option<(At, Reason)>,
+    /// The target, where it is one.
+    pub target: Option<u16>,
+    /// Its system.
+    pub system: Option<String>,
+    /// The step that was begun last there.
+    pub step: Option<StepName>,
+}
+
+impl Wait {
+    /// What a parked job waits for; `None` of one that is not parked.
+    pub fn of(record: &JobRecord, targets: &[TargetState], limits: &Limits) -> Option<Wait> {
+        let (why, next_at) = record.waiting?;
+        let index = record.waits_at.map(usize::from);
+        Some(Wait {
+            reason: why.as_str(),
+            since: (record.stands.turn > 0).then_some(record.stands.since),
+            next_at,
+            then: why.then(),
+            gives_up: gives_up(record, targets, limits),
+            target: record.waits_at,
+            system: index.and_then(|index| record.systems.get(index)).cloned(),
+            step: index.and_then(|index| targets.get(index)).and_then(TargetState::latest_step),
+        })
+    }
+}
+
+/// A job has stood still for long. The record's `seq` is already the event's own number.
+pub fn waiting(frame: &Frame<'_>, key: &JobKey, record: &JobRecord, targets: &[TargetState], wait: &Wait) -> Event {
+    let told = json!({
+        "since": wait.since.map(At::to_rfc3339), "next_at": wait.next_at.to_rfc3339(), "then": wait.then,
+        "gives_up_at": wait.gives_up.map(|(at, _)| at.to_rfc3339()),
+        "gives_up_as": wait.gives_up.map(|(_, reason)| reason.as_str()),
+        "target": wait.target, "system": wait.system, "step": wait.step.map(StepName::as_str),
+    });
+    let data = open_job(key, record, targets, WAITING, ("wait", told));
+    envelope(frame, key, WAITING, &numbered(key, record.run, record.seq), Value::Object(data)).event
+}

@@ -1,0 +1,138 @@
+//! How long a job has stood still, and what was told of that.
+//!
+//! The rule it keeps: a long wait is told at growing distances, each of them once, whichever worker has the
+//! job and however often it is delivered; a clock that is put back tells nothing twice.
+
+use std::cmp::Ordering;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::flow::Limits;
+use super::journal::At;
+use super::outcome::Reason;
+use super::record::{JobRecord, Waiting};
+use super::state::TargetState;
+
+const HOUR: u64 = 3600;
+const DAY: u64 = 24 * HOUR;
+
+/// How long a job has stood still when that is told: at most so many times a standstill.
+pub const TOLD_AFTER: [Duration; 7] = [
+    Duration::from_secs(HOUR / 4),
+    Duration::from_secs(4 * HOUR),
+    Duration::from_secs(DAY),
+    Duration::from_secs(3 * DAY),
+    Duration::from_secs(7 * DAY),
+    Duration::from_secs(14 * DAY),
+    Duration::from_secs(28 * DAY),
+];
+
+/// How many of [`TOLD_AFTER`] are passed over. What these jobs wait for was told by an event of its own when
+/// it began.
+const fn passed_over(why: Waiting) -> u8 {
+    if matches!(why, Waiting::Input | Waiting::Guard) { 2 } else { 0 }
+}
+
+/// A job that waits, and has come no further since: it may wait for one thing after another.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Standstill {
+    /// In which run.
+    pub run: u32,
+    /// Its number, from 1. It rises with each standstill.
+    pub turn: u32,
+    /// How far the job had come, see [`score`].
+    pub score: u32,
+    /// Since when.
+    pub since: At,
+    /// How many of [`TOLD_AFTER`] were told, or would not be told any more.
+    pub told: u8,
+}
+
+impl Standstill {
+    /// Takes on whatever of another worker's account is further on.
+    pub fn adopt(&mut self, other: &Standstill) {
+        match (other.run, other.turn).cmp(&(self.run, self.turn)) {
+            Ordering::Less => {}
+            Ordering::Greater => *self = *other,
+            Ordering::Equal => {
+                self.score = self.score.max(other.score);
+                self.since = self.since.min(other.since);
+                self.told = self.told.max(other.told);
+            }
+        }
+    }
+
+    /// The job goes on; where it waits again, that is another wait.
+    pub fn end(&mut self, now: At) {
+        self.turn = self.turn.saturating_add(1);
+        (self.since, self.told) = (now, 0);
+    }
+
+    /// The job is about to wait. Where it has come further since it did so last, this is another standstill.
+    pub fn begin(&mut self, run: u32, score: u32, now: At) {
+        if self.run < run || (self.run == run && self.score < score) {
+            self.end(now);
+            (self.run, self.score) = (run, score);
+        }
+        // The clock was put back: the wait counts from now on, and what was told stays told.
+        self.since = self.since.min(now);
+    }
+
+    /// Whether the wait is to be told now, which counts as told then.
+    pub fn tell(&mut self, why: Waiting, now: At) -> bool {
+        let waited = now.since(self.since);
+        let due = TOLD_AFTER.iter().filter(|after| waited >= **after).count();
+        let due = u8::try_from(due).unwrap_or(u8::MAX);
+        let is_due = due > self.told.max(passed_over(why));
+        if is_due {
+            self.told = due;
+        }
+        is_due
+    }
+}
+
+/// How far a job has come: what was done for good, asked, approved and let through. A store that was lost
+/// knows of less, which is no progress once it is found out anew.
+pub fn score(targets: &[TargetState]) -> u32 {
+    let count = |all: usize| u32::try_from(all).unwrap_or(u32::MAX);
+    let of = |target: &TargetState| {
+        let acts = target.names().filter(|name| name.needs_intent());
+        let done: usize = acts.map(|name| target.all(name).iter().filter(|step| step.is_done()).count()).sum();
+        // An approval ends the asking for it, and is more than that.
+        let approved = 2 * usize::from(target.approving.approved.is_some());
+        let rest = usize::from(target.end.is_some()) + usize::from(target.let_through.is_some());
+        count(done + approved + rest + target.asked.len())
+    };
+    targets.iter().map(of).fold(0, u32::saturating_add)
+}
+
+/// When the first open target is given up for which nothing changes, and why; `None` where such a wait has no
+/// end of its own. A failing step is given up with the next attempt that fails from then on.
+pub fn gives_up(record: &JobRecord, targets: &[TargetState], limits: &Limits) -> Option<(At, Reason)> {
+    let (why, _) = record.waiting?;
+    let open = (0_u16..).zip(targets).filter(|(_, target)| target.end.is_none());
+    let of = |(index, target): (u16, &TargetState)| match why {
+        Waiting::Input => {
+            let kinds = record.announced.iter().filter(|(target, _)| *target == index).map(|(_, kind)| kind);
+            let asked = kinds.filter_map(|kind| target.asked.get(kind)).min()?;
+            Some((asked.plus(limits.input_max), Reason::InputNeverCame))
+        }
+        Waiting::Pending => {
+            let acts = target.names().filter(|name| name.needs_intent()).flat_map(|name| target.all(name));
+            let acted = acts.map(|step| step.answered_at.max(step.intent_at).max(step.last_failed_at)).max()?;
+            Some((acted.max(target.run_began_at).plus(limits.pending_max), Reason::NotGone))
+        }
+        Waiting::Retry => {
+            let failing = target.names().flat_map(|name| target.all(name));
+            let ends = failing.filter(|step| step.first_failed_at != At::default()).filter_map(|step| {
+                let (_, reason) = step.failure?;
+                Some((step.first_failed_at.plus(limits.max_elapsed), reason))
+            });
+            ends.min_by_key(|(at, _)| *at)
+        }
+        Waiting::RateLimit | Waiting::Held | Waiting::Renewal | Waiting::Paused | Waiting::Guard => None,
+    };
+    open.filter_map(of).min_by_key(|(at, _)| *at)
+}
