@@ -151,6 +151,10 @@ fn describe(answer: &Value, out: &mut dyn Write) -> io::Result<()> {
     }
     if let Some(waiting) = answer.get("waiting").filter(|waiting| !waiting.is_null()) {
         writeln!(out, "  waits: {} until {}", field(waiting, "reason"), field(waiting, "until"))?;
+        let told = ["since", "system", "step", "then", "gives_up_at", "gives_up_as"];
+        for name in told.into_iter().filter(|name| waiting.get(name).is_some_and(|value| !value.is_null())) {
+            writeln!(out, "    {name}: {}", field(waiting, name))?;
+        }
     }
     for input in list(answer, "inputs") {
         let (kind, at) = (field(input, "kind"), field(input, "asked_at"));

@@ -16,7 +16,7 @@ pub use dead_letters::{
     Discard, Discarded, LetterError, LetterFilter, LetterPage, LetterView, MAX_LETTERS, Replayed, Swept,
 };
 pub use forecast::{Forecast, SystemForecast};
-pub use listing::{JobFilter, JobPage, JobStatus, JobSummary, Survey, WaitView};
+pub use listing::{JobFilter, JobPage, JobStatus, JobSummary, Survey, WaitShown, WaitView};
 pub use pulse::{Heart, Pulse};
 pub use showing::JobView;
 pub use states::JobBrief;

@@ -179,8 +179,8 @@ impl TargetState {
 
     /// The step that was begun last.
     pub fn latest_step(&self) -> Option<StepName> {
-        let at = |state: &StepState| state.answered_at.max(state.intent_at).max(state.last_failed_at);
-        let each = self.steps.iter().filter_map(|(name, items)| Some((items.iter().map(at).max()?, *name)));
+        let each =
+            self.steps.iter().filter_map(|(name, items)| Some((items.iter().map(|item| item.seq).max()?, *name)));
         each.max().map(|(_, name)| name)
     }
 

@@ -64,6 +64,11 @@ impl Standstill {
         }
     }
 
+    /// Since when nothing has moved, where that is known.
+    pub fn shown(&self) -> Option<At> {
+        (self.turn > 0).then_some(self.since)
+    }
+
     /// The job goes on; where it waits again, that is another wait.
     pub fn end(&mut self, now: At) {
         self.turn = self.turn.saturating_add(1);

@@ -179,6 +179,20 @@ async fn jobs(shared: &Shared, to: &mut Snapshot) -> Result<(), Problem> {
         (vec![("reason", reason.to_owned())], float(survey.waiting.get(reason).copied().unwrap_or_default()))
     });
     to.family(MetricType::Gauge, "erasure_jobs_waiting", "Jobs that are parked now.", waiting);
+    let oldest =
+        survey.oldest_wait.iter().map(|(reason, since)| (vec![("reason", (*reason).to_owned())], seconds(*since)));
+    to.family(
+        MetricType::Gauge,
+        "erasure_oldest_wait_timestamp_seconds",
+        "Since when the parked job has come no further that waits longest.",
+        oldest,
+    );
+    to.family(
+        MetricType::Counter,
+        "erasure_long_waits_told",
+        "Times that a long wait was told.",
+        over(shared, "long_waits", "reason", reasons().to_vec()),
+    );
     to.gauge("erasure_jobs_open", "Jobs that were accepted and have not ended.", Some(float(survey.open)));
     let in_hand = float(engine.jobs_in_hand() as u64);
     to.gauge("erasure_jobs_in_hand", "Jobs being worked on now.", Some(in_hand));

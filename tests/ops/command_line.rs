@@ -74,6 +74,10 @@ async fn jobs_are_listed_shown_and_cancelled() {
     ] {
         assert!(said.out.contains(part), "{part}: {}", said.out);
     }
+    let said = say(&bench, &format!("jobs show acme/{}", id(3))).await;
+    for part in ["waits: pending until ", "since: ", "system: shop", "then: read_back", "gives_up_as: not_gone"] {
+        assert!(said.out.contains(part), "{part}: {}", said.out);
+    }
     let said = say(&bench, &format!("jobs show acme/{} --json", id(2))).await;
     assert_eq!(serde_json::from_str::<Value>(&said.out).unwrap()["state"], "failed");
 

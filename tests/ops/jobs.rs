@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::bench::{bench, id, shop_job};
+use crate::bench::{bench, id, settings, shop_job};
 use crate::http::{get, post};
 
 fn whats(job: &Value) -> Vec<&str> {
@@ -67,6 +67,16 @@ async fn a_deletion_that_is_still_visible_is_waiting_and_can_no_longer_be_cancel
     let job = bench.until(&path, |job| job["state"] == "waiting").await;
     assert_eq!(job["waiting"]["reason"], "pending");
     assert_eq!(job["next_at"], job["waiting"]["until"]);
+    let (wait, time) = (&job["waiting"], |value: &Value| value.as_str().unwrap().parse::<jiff::Timestamp>().unwrap());
+    assert_eq!((&wait["then"], &wait["gives_up_as"]), (&json!("read_back"), &json!("not_gone")));
+    assert_eq!((&wait["target"], &wait["system"], &wait["step"]), (&json!(0), &json!("shop"), &json!("read_back")));
+    assert!(time(&wait["since"]) <= time(&wait["until"]));
+    let deleted = job["targets"][0]["steps"].as_array().unwrap().iter().find(|step| step["step"] == "delete_account");
+    let given = time(&wait["gives_up_at"]).as_millisecond() - time(&deleted.unwrap()["at"]).as_millisecond();
+    assert_eq!(u128::try_from(given).unwrap(), settings().limits.pending_max.as_millis());
+    // In the list, what the record knows alone.
+    let listed = &get(bench.addr, "/v1/jobs?state=waiting").await.json()["jobs"][0]["waiting"];
+    assert_eq!((&listed["since"], &listed["then"], listed.get("gives_up_at")), (&wait["since"], &wait["then"], None));
     let steps = job["targets"][0]["steps"].as_array().unwrap();
     assert_eq!(
         steps.iter().map(|step| step["step"].as_str().unwrap()).collect::<Vec<_>>(),

@@ -96,6 +96,12 @@ async fn the_figures_say_what_happened() {
     assert_eq!(is("erasure_system_requests_total", &[("system", "shop"), ("result", "ok")]), Some(7.0));
     assert_eq!(is("erasure_jobs_waiting", &[("reason", "pending")]), Some(1.0));
     assert_eq!(is("erasure_jobs_waiting", &[("reason", "input")]), Some(0.0));
+    let job = get(bench.addr, &format!("/v1/jobs/acme/{}", id(3))).await.json();
+    let since: jiff::Timestamp = job["waiting"]["since"].as_str().unwrap().parse().unwrap();
+    let oldest = |reason| is("erasure_oldest_wait_timestamp_seconds", &[("reason", reason)]);
+    assert!((oldest("pending").unwrap() - since.as_duration().as_secs_f64()).abs() < 0.001);
+    assert!(oldest("held").is_none() && oldest("input").is_none(), "nothing waits for these");
+    assert_eq!(is("erasure_long_waits_told_total", &[("reason", "pending")]), Some(0.0));
     assert_eq!(is("erasure_jobs_open", &[]), Some(1.0));
     assert_eq!(is("erasure_dead_letters", &[]), Some(1.0));
     assert_eq!(is("erasure_events_unrouted", &[]), Some(2.0));

@@ -9,8 +9,9 @@ use serde::Serialize;
 
 use super::forecast::{Forecast, Waits, forecast};
 use crate::engine::Engine;
+use crate::job::event::Wait;
 use crate::job::record::{Undecodable, Waiting};
-use crate::job::{At, Ended, JobKey, JobOutcome, JobRecord};
+use crate::job::{At, Ended, JobKey, JobOutcome, JobRecord, StepName};
 use crate::store::{Pair, Store, StoreError, Table};
 
 /// Rows read from the store at once.
@@ -126,10 +127,47 @@ impl JobFilter {
 /// What a parked job waits for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct WaitView {
-    /// `retry`, `pending`, `input`, `rate_limit`, `held` or `renewal`.
+    /// `retry`, `pending`, `input`, `rate_limit`, `held`, `renewal`, `paused` or `guard`.
     pub reason: &'static str,
+    /// Since when nothing has moved; unknown of what an earlier release parked.
+    pub since: Option<String>,
     /// When it goes on; for input, when that is looked at again.
     pub until: String,
+    /// What ends the wait, in the word of [`Waiting::then`].
+    pub then: &'static str,
+    /// Where one job is shown: what else is known of its wait.
+    #[serde(flatten)]
+    pub shown: Option<WaitShown>,
+}
+
+/// What is told of a wait where one job is shown.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct WaitShown {
+    /// When a target is given up for which nothing changes.
+    pub gives_up_at: Option<String>,
+    /// And as what.
+    pub gives_up_as: Option<&'static str>,
+    /// The target for which it waits, where it is one.
+    pub target: Option<u16>,
+    /// Its system.
+    pub system: Option<String>,
+    /// The step that was begun last there.
+    pub step: Option<&'static str>,
+}
+
+impl From<Wait> for WaitView {
+    fn from(wait: Wait) -> WaitView {
+        let Wait { reason, since, next_at, then, gives_up, target, system, step } = wait;
+        let shown = WaitShown {
+            gives_up_at: gives_up.map(|(at, _)| at.to_rfc3339()),
+            gives_up_as: gives_up.map(|(_, reason)| reason.as_str()),
+            target,
+            system,
+            step: step.map(StepName::as_str),
+        };
+        let (since, until) = (since.map(At::to_rfc3339), next_at.to_rfc3339());
+        WaitView { reason, since, until, then, shown: Some(shown) }
+    }
 }
 
 /// One line of a list of jobs.
@@ -176,7 +214,13 @@ impl JobSummary {
             run: ended.map(|ended| ended.run).or(record.map(|record| record.run)).unwrap_or_default(),
             systems: systems.cloned().unwrap_or_default(),
             in_hand,
-            waiting: waiting.map(|(why, until)| WaitView { reason: why.as_str(), until: until.to_rfc3339() }),
+            waiting: waiting.map(|(why, until)| WaitView {
+                reason: why.as_str(),
+                since: record.and_then(|record| record.stands.shown()).map(At::to_rfc3339),
+                until: until.to_rfc3339(),
+                then: why.then(),
+                shown: None,
+            }),
             regulation: record.and_then(|record| record.regulation.clone()),
             opened_at: record.map(|record| record.opened_at.to_rfc3339()),
             requested_at: record.map(|record| record.requested_at.to_rfc3339()),
@@ -205,6 +249,8 @@ pub struct Survey {
     pub open: u64,
     /// Parked, by reason.
     pub waiting: BTreeMap<&'static str, u64>,
+    /// Of the parked jobs, by reason: since when the one has come no further that waits longest.
+    pub oldest_wait: BTreeMap<&'static str, At>,
     /// The earliest due time of a job that has not ended.
     pub oldest_due_at: Option<At>,
     /// The job that was accepted first of those that have not ended.
@@ -320,6 +366,10 @@ impl Engine {
             }
             if let (Some((why, _)), false) = (record.waiting, self.hands.holds(&key)) {
                 *survey.waiting.entry(why.as_str()).or_default() += 1;
+                if let Some(since) = record.stands.shown() {
+                    let oldest = survey.oldest_wait.entry(why.as_str()).or_insert(since);
+                    *oldest = since.min(*oldest);
+                }
             }
         }
         survey.forecast = forecast(waits, &systems, now);

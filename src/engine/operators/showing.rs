@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::dead_letters::Discarded;
-use super::listing::JobSummary;
+use super::listing::{JobSummary, WaitView};
 use crate::engine::Engine;
 use crate::engine::journal::{JournalError, ended_of, entries_of, folded, record_of};
 use crate::job::{Answer, At, Ended, Entry, JobKey, JobRecord, Reason, Step, StepName, StepState, TargetState, event};
@@ -57,8 +57,12 @@ impl Engine {
             return Ok(None);
         }
         let in_hand = self.hands.holds(key);
-        let summary = JobSummary::new(key, record.as_ref(), ended.as_ref(), in_hand);
+        let mut summary = JobSummary::new(key, record.as_ref(), ended.as_ref(), in_hand);
         let states = folded(store, key, summary.systems.len())?;
+        if summary.waiting.is_some() {
+            let wait = record.as_ref().and_then(|record| event::Wait::of(record, &states, &self.settings.limits));
+            summary.waiting = wait.map(WaitView::from);
+        }
         let entries: Vec<Entry> = entries_of(store, key)?.into_iter().flat_map(|(_, row)| row.entries).collect();
         let left_out = entries.len().saturating_sub(SHOWN);
         Ok(Some(JobView {

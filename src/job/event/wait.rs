@@ -47,7 +47,7 @@ impl Wait {
         let index = record.waits_at.map(usize::from);
         Some(Wait {
             reason: why.as_str(),
-            since: (record.stands.turn > 0).then_some(record.stands.since),
+            since: record.stands.shown(),
             next_at,
             then: why.then(),
             gives_up: gives_up(record, targets, limits),
