@@ -30,6 +30,7 @@ pub fn config_check(
             write!(out, "{}", config.describe())?;
             let file = config.file.unwrap_or_default();
             writeln!(out, "\n{} is valid: {} system(s)", file.display(), config.systems.len())?;
+            config.unread_variables.iter().try_for_each(|unread| writeln!(out, "warning: {unread}"))?;
         }
         Err(error) => writeln!(out, "{error}")?,
     }
@@ -42,7 +43,7 @@ fn valid(config: &Config) -> Value {
         .iter()
         .map(|entry| json!({ "key": entry.key, "value": entry.value, "from": entry.origin_text() }))
         .collect();
-    json!({ "valid": true, "file": config.file, "settings": settings })
+    json!({ "valid": true, "file": config.file, "settings": settings, "warnings": config.unread_variables })
 }
 
 fn invalid(error: &ConfigError) -> Value {
@@ -80,6 +81,22 @@ mod tests {
             assert_eq!(exit, Exit::Done);
             assert!(text.contains("systems.v.api_key") && text.contains("set (plainly in the file)"), "{text}");
             assert!(!text.contains("s3cret") && !text.contains("abab"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_variable_that_is_not_read_is_a_warning_and_no_fault() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("c.toml");
+        std::fs::write(&file, GOOD).unwrap();
+        let variables = [("HOME", "/home/operator"), ("ERASURE_LOGS", "debug")];
+        let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+        let surroundings = Surroundings { variables, host_name: Some("node".into()), ..Surroundings::default() };
+        for json in [false, true] {
+            let mut out = Vec::new();
+            assert_eq!(config_check(Some(&file), &surroundings, json, &mut out).unwrap(), Exit::Done);
+            let text = String::from_utf8(out).unwrap();
+            assert!(text.contains("ERASURE_LOGS is not read; did you mean ERASURE_LOG?"), "{text}");
         }
     }
 

@@ -4,7 +4,7 @@
 //! or reported as unknown.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
@@ -34,6 +34,8 @@ pub(super) struct Loading<'a> {
     pub listing: RefCell<Vec<Entry>>,
     /// The secrets that were read from files, and the files.
     pub secret_files: RefCell<Vec<(String, PathBuf)>>,
+    /// The variables that secrets were read from.
+    pub secret_variables: RefCell<BTreeSet<String>>,
 }
 
 /// A place in the configuration: one table, and the keys of it that are still untaken.
@@ -175,6 +177,9 @@ impl<'a> Cursor<'a> {
             Ok((secret, source)) => {
                 if let (secret::Form::File, Ok(path)) = (form, PathBuf::read(&given)) {
                     self.loading.secret_files.borrow_mut().push((self.full(key), path));
+                }
+                if let (secret::Form::Variable, Ok(name)) = (form, String::read(&given)) {
+                    self.loading.secret_variables.borrow_mut().insert(name);
                 }
                 self.list(key, format!("set ({source})"), self.origin(&form_key));
                 Some(secret)

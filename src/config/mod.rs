@@ -17,6 +17,7 @@ mod system_sections;
 mod systems;
 mod tenants;
 pub mod units;
+mod variables;
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -233,6 +234,8 @@ pub struct Config {
     pub regulations: BTreeMap<String, RegulationConfig>,
     /// The secrets that were read from files, by key, and the files.
     pub secret_files: Vec<(String, PathBuf)>,
+    /// A sentence for each environment variable that looks like the worker's and is not read.
+    pub unread_variables: Vec<String>,
     entries: Vec<Entry>,
 }
 
@@ -273,13 +276,16 @@ impl Config {
             faults: RefCell::new(faults),
             listing: RefCell::new(Vec::new()),
             secret_files: RefCell::new(Vec::new()),
+            secret_variables: RefCell::default(),
         };
         let config = sections::read(Cursor::root(&loading, table));
         let faults = loading.faults.into_inner();
         match config {
             Some(config) if faults.is_empty() => {
                 let (entries, secret_files) = (loading.listing.into_inner(), loading.secret_files.into_inner());
-                Ok(Config { entries, secret_files, ..config })
+                let unread_variables =
+                    variables::unread(surroundings, &loading.secret_variables.into_inner(), &entries);
+                Ok(Config { entries, secret_files, unread_variables, ..config })
             }
             _ => Err(ConfigError { file: None, faults }),
         }

@@ -10,7 +10,7 @@ use toml::{Table, Value};
 use super::fault::Fault;
 
 /// What every override starts with; `__` also parts the sections.
-const PREFIX: &str = "ERASURE__";
+pub(super) const PREFIX: &str = "ERASURE__";
 
 /// Puts the overrides into `table` as texts (the reader of a key turns them into what it needs).
 /// Returns which variable set which full key, and the variables that name no key.

@@ -58,6 +58,7 @@ pub(super) fn read(mut root: Cursor<'_>) -> Option<Config> {
         tenants,
         regulations,
         secret_files: Vec::new(),
+        unread_variables: Vec::new(),
         entries: Vec::new(),
     })
 }
