@@ -9,7 +9,6 @@ use std::time::Duration;
 use backoff::ExponentialBackoff;
 use backoff::backoff::Backoff as _;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
-use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
@@ -23,7 +22,7 @@ use crate::crash::{self, Point};
 use crate::job::flow::{self, Ask, Next, Why};
 use crate::job::record::Waiting;
 use crate::job::{
-    Answer, At, Entry, Failure, FailureKind, Field, InputKind, Job, Reason, Spec, Step, StepName, Target, TargetEnd,
+    Answer, At, Entry, Failure, FailureKind, Field, InputKind, Job, Reason, Step, StepName, Target, TargetEnd,
 };
 use crate::systems::{Call, Facts};
 use crate::trace;
@@ -426,40 +425,11 @@ impl Engine {
     }
 
     fn facts(&self, run: &Run<'_>, index: usize, step: Step) -> Facts {
-        run.journal.with(|state| {
-            let target = &state.targets[index];
-            let mut facts = Facts::default();
-            if step.name == StepName::TerminateEntitlement {
-                facts.entitlement = target.entitlements.get(step.item as usize).cloned();
-            }
-            let value = |field: Field| (field, self.replacement(run.job, index, field));
-            let Spec::VitalSource { guid, reference, overwrite, .. } = &run.job.targets[index].spec else {
-                return facts;
-            };
-            if step.name == StepName::Resolve {
-                // A user that this very job overwrote before its store was lost is still this user.
-                if guid.is_some() && reference.is_some() {
-                    facts.replacements = Field::ALL.into_iter().map(value).collect();
-                }
-                return facts;
-            }
-            let resolved = target.get(Step::one(StepName::Resolve)).and_then(|state| state.answer.as_ref());
-            // Where the name by which the job knows the user leads nowhere any more, the GUID still does.
-            facts.guid = target.guid().map(|guid| SecretString::from(guid.to_owned()));
-            if let Some(Answer::User { guid, email, .. }) = resolved {
-                facts.guid = Some(SecretString::from(guid.clone()));
-                facts.user_email = email.clone().map(SecretString::from);
-            }
-            if matches!(step.name, StepName::OverwriteUser | StepName::ReadBack) {
-                facts.replacements = flow::fields_to_overwrite(target, overwrite).into_iter().map(value).collect();
-            }
-            facts
-        })
-    }
-
-    fn replacement(&self, job: &Job, index: usize, field: Field) -> [u8; 32] {
-        let target = u32::try_from(index).unwrap_or(u32::MAX);
-        self.keyring.replacement(&job.key.tenant, &job.key.job_id.to_string(), target, field.as_str())
+        let key = &run.job.key;
+        let (job_id, target) = (key.job_id.to_string(), u32::try_from(index).unwrap_or(u32::MAX));
+        let values =
+            |guid: &str, field: Field| self.keyring.replacements(guid, field.as_str(), (&key.tenant, &job_id, target));
+        run.journal.with(|state| Facts::of(run.job, index, &state.targets[index], step, &values))
     }
 }
 

@@ -124,16 +124,14 @@ impl Keyring {
         Some(known.any(|key| digest_with(key, purpose, bytes).ct_eq(stored).into()))
     }
 
-    /// Thirty-two bytes to make a replacement value from, the same on every worker: HMAC over
-    /// tenant, job, target and field.
-    pub fn replacement(&self, tenant: &str, job_id: &str, target: u32, field: &str) -> [u8; 32] {
-        replacement_with(&self.current, tenant, job_id, target, field)
-    }
-
-    /// The [`Keyring::replacement`] under each key, the current one first: a read-back recognises
-    /// by it what was written before a rotation.
-    pub fn replacements(&self, tenant: &str, job_id: &str, target: u32, field: &str) -> Vec<[u8; 32]> {
-        self.all().map(|key| replacement_with(key, tenant, job_id, target, field)).collect()
+    /// What the values of our making for a user's field are made from, thirty-two bytes each. The first one is
+    /// written: it is the same on every worker and for every job about the user, HMAC over the user's own id at
+    /// the vendor, however its letters are written, and the field. By the others a read-back recognises what was
+    /// written before a rotation, or by an earlier release for this target of this job.
+    pub fn replacements(&self, user: &str, field: &str, (tenant, job_id, target): (&str, &str, u32)) -> Vec<[u8; 32]> {
+        let of_user = self.all().map(|key| replacement_with(key, user, field));
+        let of_job = self.all().map(|key| former_replacement_with(key, tenant, job_id, target, field));
+        of_user.chain(of_job).collect()
     }
 
     pub(super) fn current(&self) -> &MasterKey {
@@ -173,7 +171,12 @@ fn digest_with(master: &MasterKey, purpose: &str, bytes: &[u8]) -> Digest {
     digest
 }
 
-fn replacement_with(master: &MasterKey, tenant: &str, job_id: &str, target: u32, field: &str) -> [u8; 32] {
+fn replacement_with(master: &MasterKey, user: &str, field: &str) -> [u8; 32] {
+    let user = Zeroizing::new(user.trim().to_ascii_lowercase());
+    mac_with(master, b"replacement", "user", &[user.as_bytes(), field.as_bytes()])
+}
+
+fn former_replacement_with(master: &MasterKey, tenant: &str, job_id: &str, target: u32, field: &str) -> [u8; 32] {
     let parts: [&[u8]; 4] = [tenant.as_bytes(), job_id.as_bytes(), &target.to_le_bytes(), field.as_bytes()];
     mac_with(master, b"replacement", "value", &parts)
 }

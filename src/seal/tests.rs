@@ -122,13 +122,20 @@ fn a_digest_is_recognised_through_a_rotation_and_unknown_after_it() {
 }
 
 #[test]
-fn replacement_bytes_are_the_same_on_every_worker_and_differ_by_field() {
-    let value = before().replacement("acme", JOB, 0, "email");
-    assert_eq!(value, before().replacement("acme", JOB, 0, "email"));
-    assert_ne!(value, before().replacement("acme", JOB, 1, "email"));
-    assert_ne!(value, before().replacement("acme", JOB, 0, "first_name"));
-    assert_eq!(during().replacements("acme", JOB, 0, "email")[1], value);
-    assert_eq!(during().replacements("acme", JOB, 0, "email")[0], after().replacement("acme", JOB, 0, "email"));
+fn replacement_bytes_are_the_same_on_every_worker_and_for_every_job_and_differ_by_user_and_field() {
+    let of_job = ("acme", JOB, 0);
+    let value = |ring: Keyring, user: &str, field: &str| ring.replacements(user, field, of_job);
+    let values = value(before(), "GUID-1", "email");
+    assert_eq!(values, value(before(), " guid-1", "email"));
+    assert_eq!(values[0], before().replacements("GUID-1", "email", ("umbrella", JOB, 1))[0]);
+    assert_ne!(values[0], value(before(), "GUID-2", "email")[0]);
+    assert_ne!(values[0], value(before(), "GUID-1", "first_name")[0]);
+    // After a rotation, and what an earlier release wrote: another value for each job.
+    let rotated = value(during(), "GUID-1", "email");
+    assert_eq!(rotated[0], value(after(), "GUID-1", "email")[0]);
+    assert!(values.iter().all(|value| rotated.contains(value)));
+    assert_eq!((values.len(), rotated.len()), (2, 4));
+    assert_ne!(values[1], before().replacements("GUID-1", "email", ("acme", JOB, 1))[1]);
 }
 
 #[test]

@@ -7,36 +7,17 @@ pub mod cleeng;
 pub mod compare;
 pub mod easycms;
 mod evidence;
+mod facts;
 mod form;
 pub mod http;
 pub mod vitalsource;
 pub mod zeta;
 
 use async_trait::async_trait;
-use secrecy::SecretString;
 
 pub use self::evidence::Credential;
-use crate::job::{Answer, Entitlement, Failure, Field, Job, Kind, Spec, Step, Target};
-
-/// What earlier steps of the target found out, unsealed in memory.
-#[derive(Clone, Default)]
-pub struct Facts {
-    /// Cleeng: the entitlement that this step terminates.
-    pub entitlement: Option<Entitlement>,
-    /// VitalSource: the user's GUID.
-    pub guid: Option<SecretString>,
-    /// VitalSource: the user's e-mail as read before the overwrite.
-    pub user_email: Option<SecretString>,
-    /// VitalSource: each field to overwrite, with the fixed bytes that its new value is made of.
-    /// They depend on the job alone, so that any worker writes the same.
-    pub replacements: Vec<(Field, [u8; 32])>,
-}
-
-impl std::fmt::Debug for Facts {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Facts").finish_non_exhaustive()
-    }
-}
+pub use self::facts::Facts;
+use crate::job::{Answer, Failure, Job, Kind, Spec, Step, Target};
 
 /// One call to make.
 #[derive(Debug, Clone, Copy)]

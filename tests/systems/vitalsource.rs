@@ -379,7 +379,7 @@ async fn licences_are_never_read_with_a_token_that_may_be_somebody_elses() {
     let client = client(&stub);
     for (credentials, kind, reason) in [
         (
-            "<credentials><error code=\"603\" message=\"x\"/></credentials>",
+            "<credentials><error code=\"609\" message=\"x\"/></credentials>",
             FailureKind::Unreadable,
             Reason::UnreadableReply,
         ),
@@ -400,6 +400,85 @@ async fn licences_are_never_read_with_a_token_that_may_be_somebody_elses() {
         assert_eq!((failure.kind, failure.reason), (kind, reason), "{credentials}");
         stub.only();
     }
+}
+
+#[tokio::test]
+async fn a_reference_that_we_overwrote_still_leads_to_the_user_by_the_guid_and_any_other_to_nobody() {
+    let stub = Stub::start().await;
+    let client = client(&stub);
+    let spec = account(None, Some("REF 1"));
+    let facts = Facts { own: vec![(Field::Reference, BYTES)], ..facts() };
+    let ours = replacement_value(Field::Reference, &BYTES, "example.com");
+    let user = |guid: &str, reference: &str| {
+        reply(200, format!("<user><guid>{guid}</guid><reference>{reference}</reference></user>"))
+    };
+    let unknown = || reply(200, "<credentials><error code=\"603\" message=\"x\"/></credentials>");
+    let licenses = reply(200, "<licenses/>");
+    stub.play([unknown(), user("GUID-1", &ours), reply(200, CREDENTIAL), licenses]);
+    let answer = ask(&client, &spec, one(StepName::CheckLicenses), &facts).await;
+    assert_eq!(answer, Ok(Answer::Licenses { unexpired: 0 }));
+    assert!(stub.seen()[2].body.contains(&format!("reference=\"{ours}\"")));
+    for found in [user("GUID-1", "x"), user("GUID-2", &ours), user("", &ours), reply(404, NOT_FOUND)] {
+        stub.play([unknown(), found]);
+        let failure = ask(&client, &spec, one(StepName::CheckLicenses), &facts).await.expect_err("nobody");
+        assert_eq!((failure.kind, failure.reason), (FailureKind::Unreadable, Reason::UnreadableReply));
+        assert_eq!(stub.seen().len(), 2);
+    }
+    // The same where the user is read again.
+    stub.play([reply(404, NOT_FOUND), user("GUID-1", &ours)]);
+    let answer = ask(&client, &spec, one(StepName::Resolve), &facts).await;
+    assert!(matches!(answer, Ok(Answer::User { identity: Identity::Same, .. })), "{answer:?}");
+    for found in [user("GUID-1", "x"), user("GUID-2", &ours), reply(404, NOT_FOUND)] {
+        stub.play([reply(404, NOT_FOUND), found]);
+        let answer = ask(&client, &spec, one(StepName::Resolve), &facts).await;
+        assert_eq!(answer, Ok(Answer::Missing(Absence::vouched())));
+    }
+}
+
+#[tokio::test]
+async fn what_another_job_or_an_earlier_key_wrote_for_the_same_user_is_ours() {
+    let stub = Stub::start().await;
+    let client = client(&stub);
+    const BEFORE: [u8; 32] = [4; 32];
+    let own = Field::ALL.into_iter().flat_map(|field| [(field, BYTES), (field, BEFORE)]).collect();
+    let facts = Facts { own, ..facts() };
+    let stand = |stand| Is(Answer::Values { stand });
+    let user = |first: &str, email: &str, last: &str| {
+        format!(
+            "<user><guid>GUID-1</guid><first-name>{first}</first-name><last-name>{last}</last-name>\
+             <email>{email}</email></user>"
+        )
+    };
+    let (first, email) = ("EEEEEEEEEEEEEEEE", "EEEEEEEEEEEEEEEE@example.com");
+    let stood = user(first, email, "");
+    // The last name was empty when this job read it: the other one has overwritten it.
+    let more = user(first, email, first);
+    let theirs = user(first, "ann@example.com", "");
+    let filled_in = user(first, email, "Example");
+    let left = Is(Answer::Left { fields: vec![Field::LastName] });
+    rows(
+        &stub,
+        &client,
+        &both(),
+        one(StepName::ReadBack),
+        &facts,
+        &[(200, &stood, stand(true)), (200, &more, stand(true)), (200, &theirs, stand(false)), (200, &filled_in, left)],
+    )
+    .await;
+    let code = |email: &str| {
+        format!("<code><redemption-details>x</redemption-details><user-email>{email}</user-email></code>")
+    };
+    let is = |owner| Is(Answer::Code { state: CodeState::Active, owner });
+    let (ours, another) = (code(email), code("FFFFFFFFFFFFFFFF@example.com"));
+    rows(
+        &stub,
+        &client,
+        &both(),
+        one(StepName::ReadCode),
+        &facts,
+        &[(200, &ours, is(Identity::Same)), (200, &another, is(Identity::Other))],
+    )
+    .await;
 }
 
 #[tokio::test]

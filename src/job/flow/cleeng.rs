@@ -80,12 +80,13 @@ fn list(answer: &Answer, flow: &Flow<'_>) -> Go<()> {
 /// Nobody by that id. The e-mail address is looked up as well: it may find another customer, or the same one. And
 /// what gives access is listed all the same: a list that shows some contradicts it.
 fn absent(flow: &Flow<'_>) -> Go<TargetEnd> {
-    match flow.read(BY_EMAIL)? {
+    match flow.read_after(BY_EMAIL, flow.seq(RESOLVE))? {
         Answer::Missing(_) => {}
         Answer::Found(Identity::Other) => return flow.refused(Reason::IdentityMismatch, StepName::Resolve),
         _ => return flow.failed(Reason::Unproven, StepName::Resolve),
     }
-    list(flow.read(CORE_LIST)?, flow)?;
+    // What an earlier list shows may have been ended since.
+    list(flow.read_after(CORE_LIST, flow.seq(RESOLVE))?, flow)?;
     flow.fresh(RESOLVE)?;
     flow.fresh(BY_EMAIL)?;
     if flow.state.with_access.is_empty() {
@@ -131,12 +132,14 @@ fn terminate(flow: &Flow<'_>, item: u32) -> Go<()> {
     if state.is_none() && !flow.state.entitlements[item as usize].gives_access {
         return Ok(());
     }
-    // It may have been ended before, and the answer lost: the list says so, or the refusal stands.
-    if let Some(StepState { failure: Some((FailureKind::Refused, reason)), seq, .. }) = state
-        && *reason != Reason::IdentityMismatch
-        && ended(flow, item, *seq)? == Seen::Done
-    {
-        return Err(Next::Settle { step, done: true });
+    if let Some(StepState { failure: Some((FailureKind::Refused, reason)), seq, .. }) = state {
+        // Nobody has the e-mail address any more: another job may have anonymised the customer since.
+        if *reason == Reason::IdentityMismatch {
+            flow.read_after(RESOLVE, *seq)?;
+        // It may have been ended before, and the answer lost: the list says so, or the refusal stands.
+        } else if ended(flow, item, *seq)? == Seen::Done {
+            return Err(Next::Settle { step, done: true });
+        }
     }
     let basis = basis(flow);
     let act = Act::one(step, &basis);

@@ -73,7 +73,22 @@ struct Given {
     code: bool,
 }
 
+/// Whoever is gone, by another job's doing or by their own, cannot give a proof any more: it is looked now and
+/// then while one is waited for.
 fn by_member(flow: &Flow<'_>, member: Option<&Member>, given: &Given) -> Go<TargetEnd> {
+    let next = as_member(flow, member, given);
+    if let (Err(Next::Ask(asks)), Some(read)) = (&next, flow.state.get(RESOLVE_BY_PROGRAM))
+        && asks
+            .iter()
+            .all(|ask| matches!(ask.kind, InputKind::AccessToken | InputKind::CurrentPassword | InputKind::Otp))
+        && flow.now >= read.answered_at.plus(flow.pause(read.answers))
+    {
+        return Err(flow.attempt(RESOLVE_BY_PROGRAM, Some(read)));
+    }
+    next
+}
+
+fn as_member(flow: &Flow<'_>, member: Option<&Member>, given: &Given) -> Go<TargetEnd> {
     let reads_back = member.is_some() && flow.rules.program_reads;
     if reads_back && died_with_member(flow)? {
         return Err(Next::Settle { step: DELETE, done: true });
@@ -128,7 +143,7 @@ fn of_nobody(flow: &Flow<'_>) -> Go<()> {
     if let Some(StepState { failure: Some((FailureKind::UnauthorisedTheirs(_), _)), .. }) = flow.state.get(RESOLVE) {
         return Ok(());
     }
-    match flow.read(RESOLVE)? {
+    match flow.read_after(RESOLVE, flow.seq(RESOLVE_BY_PROGRAM))? {
         Answer::Found(Identity::Other) => flow.refused(Reason::IdentityMismatch, StepName::Resolve),
         // The same platform shows the member here and says there that nobody is it.
         Answer::Found(Identity::Same) => flow.failed(Reason::Unproven, StepName::Resolve),

@@ -11,7 +11,7 @@ use super::super::http::{Effect, Reply, Request};
 use super::interface::{self, Says, Spoken};
 use super::xml::Element;
 use super::{Account, VitalSource, key_refused};
-use crate::job::{Answer, CodeState, Failure, FailureKind, Identity, Reason};
+use crate::job::{Answer, CodeState, Failure, FailureKind, Field, Identity, Reason};
 
 impl VitalSource {
     /// `GET /v4/codes/{code}`: `<code>` with `redemption-details`, or with `deactivation-details`
@@ -32,7 +32,7 @@ impl VitalSource {
                 if id.is_some() {
                     self.credential.prove();
                 }
-                Ok(Answer::Code { state, owner: owner(&root, account, facts) })
+                Ok(Answer::Code { state, owner: self.owner(&root, account, facts) })
             }
             Some(Spoken::Told(told)) => match (told.no_code(), reply.status()) {
                 (Some(gone), _) => Ok(match self.credential.absence(gone) {
@@ -72,6 +72,28 @@ impl VitalSource {
             (None, _) => Err(reply.foreign(Effect::Change)),
         }
     }
+
+    /// A GUID decides where one is shown, then the e-mail: the one that was read, or one that we wrote for this
+    /// user. A user name can be anything, so it can only confirm: a different one says nothing.
+    fn owner(&self, code: &Element, account: &Account<'_>, facts: &Facts) -> Identity {
+        let shown = |name: &str| code.value_within(name).filter(|value| !value.is_empty());
+        let guid = facts.guid.as_ref().or(account.guid).map(ExposeSecret::expose_secret);
+        if let (Some(shown), Some(guid)) = (shown("user-guid").or_else(|| shown("guid")), guid) {
+            return if shown.eq_ignore_ascii_case(guid) { Identity::Same } else { Identity::Other };
+        }
+        let email = facts.user_email.as_ref().map(ExposeSecret::expose_secret);
+        if let (Some(shown), Some(email)) = (shown("user-email"), email) {
+            let is_ours = self.is_replacement(facts, Field::Email, shown);
+            return if is_ours { Identity::Same } else { email_identity(shown, email) };
+        }
+        let reference = account.reference.map(ExposeSecret::expose_secret);
+        match shown("user-name") {
+            Some(name) if [guid, email, reference].into_iter().flatten().any(|known| same_email(name, known)) => {
+                Identity::Same
+            }
+            _ => Identity::Unreadable,
+        }
+    }
 }
 
 /// A key may lack the permission for one code that another key created, so this speaks of the
@@ -92,26 +114,5 @@ fn state(code: &Element) -> Option<CodeState> {
         Some(Says::Done) => Some(CodeState::Cancelled),
         Some(Says::NotDone) | None => Some(CodeState::Active),
         Some(Says::Unknown) => None,
-    }
-}
-
-/// A GUID decides where one is shown, then the e-mail. A user name can be anything, so it can only
-/// confirm: a different one says nothing.
-fn owner(code: &Element, account: &Account<'_>, facts: &Facts) -> Identity {
-    let shown = |name: &str| code.value_within(name).filter(|value| !value.is_empty());
-    let guid = facts.guid.as_ref().or(account.guid).map(ExposeSecret::expose_secret);
-    if let (Some(shown), Some(guid)) = (shown("user-guid").or_else(|| shown("guid")), guid) {
-        return if shown.eq_ignore_ascii_case(guid) { Identity::Same } else { Identity::Other };
-    }
-    let email = facts.user_email.as_ref().map(ExposeSecret::expose_secret);
-    if let (Some(shown), Some(email)) = (shown("user-email"), email) {
-        return email_identity(shown, email);
-    }
-    let reference = account.reference.map(ExposeSecret::expose_secret);
-    match shown("user-name") {
-        Some(name) if [guid, email, reference].into_iter().flatten().any(|known| same_email(name, known)) => {
-            Identity::Same
-        }
-        _ => Identity::Unreadable,
     }
 }

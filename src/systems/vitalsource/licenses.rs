@@ -10,7 +10,7 @@ use secrecy::{ExposeSecret, SecretString};
 use super::super::Facts;
 use super::super::http::{Effect, Request};
 use super::interface::{self, Spoken};
-use super::users::Lookup;
+use super::users::{Lookup, User};
 use super::xml::{Element, credentials_document};
 use super::{Account, VitalSource, key_refused};
 use crate::job::{Answer, Failure, FailureKind, Field, Reason};
@@ -20,11 +20,19 @@ impl VitalSource {
     /// it. The interface gives a token by reference only: where the job names none, the user is
     /// read for it first, and a user without one cannot be checked.
     pub(super) async fn check_licenses(&self, account: &Account<'_>, facts: &Facts) -> Result<Answer, Failure> {
-        let reference = match account.reference {
-            Some(reference) => reference.clone(),
-            None => self.reference_of(account, facts).await?,
+        let token = match account.reference {
+            None => self.access_token(&self.reference_of(account, facts).await?, account, facts).await?,
+            Some(reference) => match self.access_token(reference, account, facts).await? {
+                Some(token) => Some(token),
+                // Overwritten by us: the one in its place leads to the user.
+                None => match self.renamed(facts).await? {
+                    Some(user) => self.access_token(&reference_in(&user)?, account, facts).await?,
+                    None => None,
+                },
+            },
         };
-        let token = self.access_token(&reference, account, facts).await?;
+        let unknown = || Failure::new(FailureKind::Unreadable, Reason::UnreadableReply).with_note("no such reference");
+        let token = token.ok_or_else(unknown)?;
         let request = Request::get(self.base.join("/v3/licenses.xml", &[])?);
         let request = self.with_key(request).secret_header("X-VitalSource-Access-Token", &token).long_reply();
         let reply = self.http.send(request, Effect::Read).await?;
@@ -42,24 +50,20 @@ impl VitalSource {
 
     async fn reference_of(&self, account: &Account<'_>, facts: &Facts) -> Result<SecretString, Failure> {
         let guid = facts.guid.as_ref().or(account.guid).ok_or_else(super::misfit)?;
-        let uncheckable = |note: &'static str| Failure::new(FailureKind::Refused, Reason::Unproven).with_note(note);
         match self.user(guid).await? {
-            Lookup::Found(user) => match user.field(Field::Reference) {
-                Some(reference) => Ok(reference.to_owned().into()),
-                None => Err(uncheckable("a user without a reference: its licences cannot be listed")),
-            },
+            Lookup::Found(user) => reference_in(&user),
             Lookup::Missing(_) => Err(uncheckable("the user is not found: its licences cannot be listed")),
         }
     }
 
     /// 200 with `<credentials><credential access-token guid reference/></credentials>`, or with
-    /// `<error>` in its place.
+    /// `<error>` in its place; `None` where the reference leads to nobody (603).
     async fn access_token(
         &self,
         reference: &SecretString,
         account: &Account<'_>,
         facts: &Facts,
-    ) -> Result<SecretString, Failure> {
+    ) -> Result<Option<SecretString>, Failure> {
         let request = Request::post(self.base.join("/v3/credentials.xml", &[])?)
             .body("text/xml", credentials_document(reference.expose_secret()));
         let reply = self.http.send(self.with_key(request), Effect::Read).await?;
@@ -67,6 +71,7 @@ impl VitalSource {
         let root = match (interface::spoken(&reply), reply.status()) {
             (Some(Spoken::Document(root)), _) => root,
             (Some(Spoken::Told(told)), _) if told.refuses_key() => return Err(key_refused()),
+            (Some(Spoken::Told(told)), 200 | 404 | 422) if told.code == Some(603) => return Ok(None),
             (Some(Spoken::Nothing), _) | (Some(Spoken::Told(_)), 200 | 404 | 422) => return Err(unreadable()),
             (Some(Spoken::Told(_)), _) => return Err(reply.failure(Effect::Read)),
             (None, _) => return Err(reply.foreign(Effect::Read)),
@@ -87,8 +92,17 @@ impl VitalSource {
             _ => return Err(unreadable()),
         }
         let token = credential.value("access-token").filter(|token| !token.is_empty()).ok_or_else(unreadable)?;
-        Ok(token.to_owned().into())
+        Ok(Some(token.to_owned().into()))
     }
+}
+
+fn uncheckable(note: &'static str) -> Failure {
+    Failure::new(FailureKind::Refused, Reason::Unproven).with_note(note)
+}
+
+fn reference_in(user: &User) -> Result<SecretString, Failure> {
+    let reference = user.field(Field::Reference).map(|reference| reference.to_owned().into());
+    reference.ok_or_else(|| uncheckable("a user without a reference: its licences cannot be listed"))
 }
 
 /// How many of `<licenses>` have not expired; `None` where anything in it is not understood: a text, an element

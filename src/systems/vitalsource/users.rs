@@ -111,7 +111,10 @@ impl VitalSource {
                 }
             },
             (None, Some(reference)) => match self.user(reference).await? {
-                Lookup::Missing(gone) => return Ok(self.credential.absence(gone)),
+                Lookup::Missing(gone) => match self.renamed(facts).await? {
+                    Some(user) => (user, Identity::Same),
+                    None => return Ok(self.credential.absence(gone)),
+                },
                 Lookup::Found(user) => {
                     let identity = same_reference(&user, reference);
                     (user, identity)
@@ -163,6 +166,15 @@ impl VitalSource {
         })
     }
 
+    /// The user that this target found before, where the reference that led there was overwritten by us.
+    pub(super) async fn renamed(&self, facts: &Facts) -> Result<Option<User>, Failure> {
+        let Some(guid) = &facts.guid else { return Ok(None) };
+        let Lookup::Found(user) = self.user(guid).await? else { return Ok(None) };
+        let is_ours = |reference| self.is_replacement(facts, Field::Reference, reference);
+        let is_theirs = same_guid(&user, guid) == Identity::Same && user.field(Field::Reference).is_some_and(is_ours);
+        Ok(is_theirs.then_some(user))
+    }
+
     /// `PUT v3/users.xml/{guid}` with the elements to change: 200 with `<user>` or nothing; 603 and
     /// 904 tell that the new reference is not accepted.
     pub(super) async fn overwrite(&self, account: &Account<'_>, facts: &Facts) -> Result<Answer, Failure> {
@@ -195,7 +207,7 @@ impl VitalSource {
         }
     }
 
-    /// Whether every value that we wrote stands, and no identifier is there beside them (but the reference,
+    /// Whether values of our making stand, and no identifier is there beside them (but the reference,
     /// where nobody asked for it): one may have been filled in since the user was read.
     pub(super) async fn read_back(&self, account: &Account<'_>, facts: &Facts) -> Result<Answer, Failure> {
         let guid = address(account, facts)?;
@@ -208,7 +220,8 @@ impl VitalSource {
         }
         let is_written = |field: &Field| facts.replacements.iter().any(|(written, _)| written == field);
         let identifiers = [Field::FirstName, Field::LastName, Field::Affiliate, Field::Email].into_iter();
-        let left: Vec<Field> = identifiers.filter(|field| !is_written(field) && user.field(*field).is_some()).collect();
+        let is_theirs = |field: Field| user.field(field).is_some_and(|shown| !self.is_replacement(facts, field, shown));
+        let left: Vec<Field> = identifiers.filter(|field| !is_written(field) && is_theirs(*field)).collect();
         if !left.is_empty() {
             return Ok(Answer::Left { fields: left });
         }
@@ -220,13 +233,11 @@ impl VitalSource {
         Ok(Answer::Values { stand })
     }
 
-    /// Compared without case: the values are random, and a system may write names its own way.
-    fn is_replacement(&self, facts: &Facts, field: Field, shown: &str) -> bool {
-        facts
-            .replacements
-            .iter()
-            .find(|(replaced, _)| *replaced == field)
-            .is_some_and(|(_, bytes)| same_email(shown, &replacement_value(field, bytes, &self.email_domain)))
+    /// Whether what a field shows is of our making, whichever job wrote it. Compared without case: the values are
+    /// random, and a system may write names its own way.
+    pub(super) fn is_replacement(&self, facts: &Facts, field: Field, shown: &str) -> bool {
+        let known = facts.replacements.iter().chain(&facts.own).filter(|(replaced, _)| *replaced == field);
+        known.map(|(_, bytes)| replacement_value(field, bytes, &self.email_domain)).any(|ours| same_email(shown, &ours))
     }
 }
 

@@ -6,11 +6,9 @@
 use std::time::Duration;
 
 use erasure_worker::job::flow::{self, Next};
-use erasure_worker::job::{
-    Answer, At, Entry, Failure, FailureKind, Field, Job, Spec, Step, StepName, TargetEnd, TargetState,
-};
+use erasure_worker::job::{Answer, At, Entry, Failure, FailureKind, Job, Step, TargetEnd, TargetState};
+use erasure_worker::seal::{Keyring, MasterKey};
 use erasure_worker::systems::{Call, Facts, System};
-use secrecy::SecretString;
 
 use super::relay::Relay;
 use super::scenario::Scenario;
@@ -37,33 +35,16 @@ pub struct Run {
 /// More calls than any of the flows needs.
 const MOST_CALLS: usize = 120;
 
-fn bytes(field: Field) -> [u8; 32] {
-    [field as u8 + 3; 32]
+fn keyring() -> Keyring {
+    let key = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
+    Keyring::new(MasterKey::parse(key).expect("a key"), Vec::new()).expect("a keyring")
 }
 
-fn facts(job: &Job, state: &TargetState, step: Step) -> Facts {
-    let mut facts = Facts::default();
-    if step.name == StepName::TerminateEntitlement {
-        facts.entitlement = state.entitlements.get(step.item as usize).cloned();
-    }
-    let Spec::VitalSource { guid, reference, overwrite, .. } = &job.targets[0].spec else { return facts };
-    let value = |field: Field| (field, bytes(field));
-    if step.name == StepName::Resolve {
-        if guid.is_some() && reference.is_some() {
-            facts.replacements = Field::ALL.into_iter().map(value).collect();
-        }
-        return facts;
-    }
-    let resolved = state.get(Step::one(StepName::Resolve)).and_then(|state| state.answer.as_ref());
-    facts.guid = state.guid().map(|guid| SecretString::from(guid.to_owned()));
-    if let Some(Answer::User { guid, email, .. }) = resolved {
-        facts.guid = Some(SecretString::from(guid.clone()));
-        facts.user_email = email.clone().map(SecretString::from);
-    }
-    if matches!(step.name, StepName::OverwriteUser | StepName::ReadBack) {
-        facts.replacements = flow::fields_to_overwrite(state, overwrite).into_iter().map(value).collect();
-    }
-    facts
+/// What the engine would tell the client.
+pub fn facts(job: &Job, state: &TargetState, step: Step) -> Facts {
+    let (keys, job_id) = (keyring(), job.key.job_id.to_string());
+    let of_job = (job.key.tenant.as_str(), job_id.as_str(), 0);
+    Facts::of(job, 0, state, step, &|guid, field| keys.replacements(guid, field.as_str(), of_job))
 }
 
 /// Carries a scenario out. `change_at` is asked before each call for another client to go on with.

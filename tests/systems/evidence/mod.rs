@@ -11,6 +11,7 @@ mod mutate;
 mod pairs;
 mod relay;
 mod scenario;
+mod together;
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -247,7 +247,7 @@ fn shop(person: &Person) -> Spec {
     }
 }
 
-fn reader(person: &Person, by_guid: bool, by_reference: bool) -> Spec {
+pub fn reader(person: &Person, by_guid: bool, by_reference: bool) -> Spec {
     let code =
         |code: &String| erasure_worker::job::Code { code: code.clone().into(), redeemed_at: None, percent_read: None };
     Spec::VitalSource {
