@@ -50,7 +50,7 @@ pub struct StepState {
     pub answer: Option<Answer>,
     /// When the last answer came.
     pub answered_at: At,
-    /// How many answers came since the last reset.
+    /// How many answers came since the last reset; of a look, since the call that it looks for.
     pub answers: u32,
     /// How often in a row it was answered anew after its last answer had grown old, with no call made between.
     pub aged: u32,
@@ -68,6 +68,8 @@ pub struct StepState {
     pub refusals: u32,
     /// Answers to a step with an intent that settled nothing.
     pub unclear: u32,
+    /// How often in this run looks showed that a call answered as done was not, so that it was made again.
+    pub repeats: u32,
     /// When the first of the failed attempts was.
     pub first_failed_at: At,
     /// When the last one was.
@@ -97,6 +99,16 @@ impl StepState {
     /// there before, or an earlier call of ours may have made it.
     pub fn is_ours(&self) -> bool {
         self.doubted || matches!(self.answer, None | Some(Answer::Done))
+    }
+}
+
+/// The read that shows what became of a call; `None` for one that is just made again.
+const fn look_for(step: Step) -> Option<Step> {
+    match step.name {
+        StepName::QueueImportRow => None,
+        StepName::RevokeCode => Some(Step::item(StepName::ReadBackCode, step.item)),
+        StepName::TerminateEntitlement => Some(Step::item(StepName::ListEntitlements, 1)),
+        _ => Some(Step::one(StepName::ReadBack)),
     }
 }
 
@@ -223,13 +235,8 @@ impl TargetState {
 
     /// True where it was looked into whether the step, intended before, was done.
     fn looked_since_intent(&self, step: Step) -> bool {
-        let look = match step.name {
-            // Doubted, it is just queued again.
-            StepName::QueueImportRow => return true,
-            StepName::RevokeCode => Step::item(StepName::ReadBackCode, step.item),
-            StepName::TerminateEntitlement => Step::item(StepName::ListEntitlements, 1),
-            _ => Step::one(StepName::ReadBack),
-        };
+        // Doubted, it is just queued again.
+        let Some(look) = look_for(step) else { return true };
         let intended = self.get(step).map_or(0, |state| state.seq);
         self.get(look).is_some_and(|look| look.answer.is_some() && look.seq > intended)
     }
@@ -284,6 +291,9 @@ impl TargetState {
                     state.intent = Intent::None;
                     state.unclear += u32::from(!state.is_done());
                     self.acted = seq;
+                    if let Some(look) = look_for(*step).filter(|look| self.get(*look).is_some()) {
+                        self.step(look).answers = 0;
+                    }
                 }
                 self.last_at = *at;
                 self.advance(step.name);
@@ -325,16 +335,18 @@ impl TargetState {
                 // A restarted run doubted it, though no entry says so.
                 state.doubted |= looked && state.intent != Intent::None;
                 state.intent = Intent::None;
-                state.settled_done = *done;
                 if !*done {
+                    state.repeats += u32::from(state.is_done());
                     state.answer = None;
                 }
+                state.settled_done = *done;
                 // A refusal that is settled is open again; other failures still count their attempts.
                 if matches!(state.failure, Some((FailureKind::Refused, _))) {
                     state.failure = None;
                     state.not_before = At::default();
                 }
                 self.last_at = *at;
+                self.open_from(*step, *done);
                 self.advance(step.name);
             }
             Entry::Asked { kind, at, .. } => {
@@ -419,8 +431,14 @@ impl TargetState {
             }
         } else {
             state.answer = None;
-            let done = self.done_prefix.entry(step.name).or_default();
-            *done = (*done).min(step.item);
+            self.open_from(step, false);
+        }
+    }
+
+    /// What is not done is not among the leading items that are.
+    fn open_from(&mut self, step: Step, done: bool) {
+        if let Some(prefix) = self.done_prefix.get_mut(&step.name).filter(|_| !done) {
+            *prefix = (*prefix).min(step.item);
         }
     }
 
@@ -477,6 +495,7 @@ impl TargetState {
                         unreadable: 0,
                         refusals: 0,
                         unclear: 0,
+                        repeats: 0,
                         failure: None,
                         first_failed_at: At::default(),
                         not_before: At::default(),

@@ -111,6 +111,12 @@ impl StepName {
         self.is_destructive() || matches!(self, StepName::RequestOtp)
     }
 
+    /// True where the call may be made again though it was answered as done: it writes the same values, or is
+    /// recognised. Of any other, what a repeat would do is not known.
+    pub const fn repeat_is_harmless(self) -> bool {
+        matches!(self, StepName::OverwriteUser | StepName::RevokeCode)
+    }
+
     /// True where the system itself recognises a call that was made before: of its answers some may
     /// be lost in a crash, which costs a read-back each.
     pub const fn repeat_is_recognised(self) -> bool {

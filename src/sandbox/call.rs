@@ -223,6 +223,8 @@ pub(super) trait StandIn {
     fn route(&self, call: &Call) -> Route;
     /// Does the work and answers. `now_ms` counts from 1970.
     fn answer(&mut self, route: &Route, call: &Call, now_ms: u64) -> Reply;
+    /// Answers as if it had done the work, and does nothing.
+    fn pretend(&mut self, route: &Route, call: &Call, now_ms: u64) -> Reply;
     /// How this system says that a credential is not accepted.
     fn refuse(&self, operation: Operation) -> Reply;
 }

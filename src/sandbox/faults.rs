@@ -40,6 +40,8 @@ pub enum Action {
     DropAfter,
     /// The work is done, then 200 with bytes that nobody can read.
     Garbage,
+    /// The system's own answer as if the work were done, and it is not.
+    NotTaken,
     /// What stands before the system answers in its place. The work is left undone unless `after_work`.
     GatewayPage {
         /// The HTTP status.
@@ -69,6 +71,7 @@ impl Action {
             Action::DropBefore => "drop_before",
             Action::DropAfter => "drop_after",
             Action::Garbage => "garbage",
+            Action::NotTaken => "not_taken",
             Action::GatewayPage { .. } => "gateway_page",
             Action::RateLimited { .. } => "rate_limited",
             Action::CredentialRefused => "credential_refused",

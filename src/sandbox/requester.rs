@@ -22,7 +22,7 @@ pub struct Abandoned {
 }
 
 /// What the requester was told.
-#[derive(Default, Serialize)]
+#[derive(Clone, Default, Serialize)]
 pub struct Requester {
     /// In order of arrival.
     pub abandoned: Vec<Abandoned>,
@@ -49,6 +49,10 @@ impl StandIn for Requester {
             body: String::from_utf8_lossy(&call.body).into_owned(),
         });
         Reply::text(204, "").effected()
+    }
+
+    fn pretend(&mut self, route: &Route, call: &Call, now_ms: u64) -> Reply {
+        self.clone().answer(route, call, now_ms)
     }
 
     fn refuse(&self, _operation: Operation) -> Reply {

@@ -158,12 +158,15 @@ impl Sandbox {
         let now_ms = self.now_ms();
         self.world(|world| {
             let reply = match world.stand_in(&opened.call.system) {
+                Some(stand_in) if opened.fault == Some(Action::NotTaken) => {
+                    stand_in.pretend(&opened.route, &opened.call, now_ms)
+                }
                 Some(stand_in) => stand_in.answer(&opened.route, &opened.call, now_ms),
                 None => Reply::text(404, ""),
             };
             if let Some(entry) = world.ledger.get_mut(opened.seq) {
                 entry.worked = true;
-                entry.effect = reply.effect;
+                entry.effect = reply.effect && opened.fault != Some(Action::NotTaken);
                 entry.credentials_ok = reply.credentials_ok;
                 entry.misuse = reply.misuse;
             }
@@ -174,7 +177,7 @@ impl Sandbox {
     /// Meets the fault and does the work; `None` when the connection is to be closed without a reply.
     async fn work(self, opened: Opened, connection: Connection) -> Option<Reply> {
         let reply = match &opened.fault {
-            None => Some(self.perform(&opened)),
+            None | Some(Action::NotTaken) => Some(self.perform(&opened)),
             Some(Action::Status { status, body, after_work }) => {
                 if *after_work {
                     self.perform(&opened);

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use erasure_worker::job::flow::{self, Next};
+use erasure_worker::job::flow::{self, Next, Why};
 use erasure_worker::job::{
     Answer, At, Entry, Failure, FailureKind, InputKind, Job, Reason, RowState, Step, StepName, TargetEnd, TargetState,
 };
@@ -22,6 +22,15 @@ const MINUTE: Duration = Duration::from_secs(60);
 /// A wait up to this is made in hand; a longer one parks the job.
 const INLINE: Duration = Duration::from_secs(2);
 
+/// A pause that the flow asked for, and how many calls there were before.
+#[derive(Debug, Clone, Copy)]
+pub struct Rest {
+    pub why: Why,
+    pub from: At,
+    pub until: At,
+    pub calls: usize,
+}
+
 /// Why a turn was not taken to its end.
 enum Stopped {
     /// The process died.
@@ -34,7 +43,7 @@ type Turn<T> = Result<T, Stopped>;
 
 /// A run, while it goes on and when it has ended.
 pub struct Run<'a> {
-    scenario: &'a Scenario,
+    pub scenario: &'a Scenario,
     plan: Plan,
     pub job: Job,
     pub world: Box<dyn World>,
@@ -51,6 +60,8 @@ pub struct Run<'a> {
     pub first_fault_at: Option<usize>,
     /// How many calls were made before the first crash.
     pub calls_at_crash: Option<usize>,
+    /// Every pause that the flow asked for.
+    pub rests: Vec<Rest>,
     /// What could have changed in each wait, so far.
     pub waits: Vec<Vec<Changed>>,
     /// What the plan changes was changed.
@@ -80,6 +91,7 @@ impl<'a> Run<'a> {
             points: 0,
             first_fault_at: None,
             calls_at_crash: None,
+            rests: Vec::new(),
             waits: Vec::new(),
             is_changed: false,
             asks: Vec::new(),
@@ -151,6 +163,9 @@ impl<'a> Run<'a> {
         if let Some(harm) = self.world.harm() {
             return Err(self.story(harm));
         }
+        if let Some(what) = crate::ends::of(self) {
+            return Err(self.story(&what));
+        }
         match self.watch.last_word(self.scenario, &self.batches) {
             Some(what) => Err(self.story(&what)),
             None => Ok(()),
@@ -193,10 +208,11 @@ impl<'a> Run<'a> {
                 self.durable = self.batches.len();
                 self.point()?;
             }
-            Next::Wait { until, .. } => {
+            Next::Wait { until, why } => {
                 if until <= at {
                     return Err(Stopped::Violated("waits for what has passed".to_owned()));
                 }
+                self.rests.push(Rest { why, from: at, until, calls: self.watch.made.len() });
                 if until.since(at) > INLINE {
                     self.park()?;
                 }

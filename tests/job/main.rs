@@ -18,6 +18,7 @@ mod cancel;
 mod catalogue;
 mod chance;
 mod cost;
+mod ends;
 mod enumerated;
 mod events;
 mod executor;

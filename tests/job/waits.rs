@@ -16,7 +16,7 @@ use crate::executor::Run;
 use crate::hand::{Hand, START};
 use crate::jobs;
 use crate::plan::{Fault, Plan};
-use crate::scenario::{Reply, Scenario};
+use crate::scenario::{Reply, Scenario, limits};
 use crate::world::World;
 use crate::world::vitalsource::VitalSource;
 
@@ -119,6 +119,60 @@ fn whatever_changes_while_a_job_waits_nobody_is_called_gone_who_is_there_and_nob
     let count = violations.len();
     assert!(changed > 20_000, "{changed}");
     assert!(count == 0, "{count} violations, the first:\n{}", violations[..count.min(3)].join("\n\n"));
+}
+
+/// A user whose only field was overwritten, as the system says.
+fn overwritten() -> Hand {
+    let mut hand = Hand::new(json!({
+        "system": "vitalsource", "guid": "G-1", "confirmation": { "confirmed_at": "2026-11-22T09:58:00Z" },
+    }));
+    hand.answer(StepName::Resolve, user("G-1", &[Field::Email]));
+    hand.answer(StepName::CheckLicenses, Answer::Licenses { unexpired: 0 });
+    hand.answer(StepName::OverwriteUser, Answer::Done);
+    hand
+}
+
+/// Goes on in waits and reads, each read showing the person's own values, until another call or the end; what
+/// pauses there were.
+fn looks(hand: &mut Hand) -> Vec<Duration> {
+    let mut pauses = Vec::new();
+    loop {
+        match hand.next() {
+            Next::Call(step) if step.name == StepName::ReadBack => {
+                hand.answer(StepName::ReadBack, Answer::Values { stand: false });
+            }
+            Next::Call(step) if step.name == StepName::CheckLicenses => {
+                hand.answer(StepName::CheckLicenses, Answer::Licenses { unexpired: 0 });
+            }
+            Next::Wait { until, .. } => {
+                pauses.push(until.since(hand.now));
+                hand.now = until;
+            }
+            Next::Settle { .. } => hand.carry_intents(),
+            _ => return pauses,
+        }
+    }
+}
+
+#[test]
+fn an_overwrite_that_did_not_take_is_made_again_three_times_after_three_looks_each_and_then_only_looked_for() {
+    let mut hand = overwritten();
+    for _ in 0..3 {
+        let pauses = looks(&mut hand);
+        assert_eq!(pauses, [30, 30].map(Duration::from_secs));
+        hand.answer(StepName::OverwriteUser, Answer::Done);
+    }
+    let last = hand.now;
+    let pauses = looks(&mut hand);
+    assert!(pauses.is_sorted() && pauses.last() == Some(&limits().max_interval), "{pauses:?}");
+    assert!(hand.now.since(last) < limits().pending_max + limits().max_interval);
+    hand.expect_end(TargetEnd::failed(Reason::NotGone, StepName::ReadBack));
+    // Whoever replays it asks for a new attempt.
+    hand.new_run();
+    hand.answer(StepName::ReadBack, Answer::Values { stand: false });
+    looks(&mut hand);
+    hand.answer(StepName::OverwriteUser, Answer::Done).answer(StepName::ReadBack, Answer::Values { stand: true });
+    hand.expect_end(TargetEnd::well(TargetOutcome::Anonymised));
 }
 
 fn user(guid: &str, fields: &[Field]) -> Answer {

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use erasure_worker::job::{Answer, At, Entry, FailureKind, Mode, Step, StepName, TargetState};
+use erasure_worker::job::{Answer, At, CodeState, Entry, FailureKind, Mode, Step, StepName, TargetState};
 
 use crate::scenario::Scenario;
 use crate::world::Said;
@@ -69,6 +69,9 @@ impl Watch {
         {
             return Some(format!("{step:?} is repeated though nobody looked what came of it"));
         }
+        if look_for(step).is_some() && !is_harmless(step) && was_done(durable, step) {
+            return Some(format!("{step:?} was answered as done, and is repeated"));
+        }
         if step.name == StepName::RequestOtp
             && let Some(sent) = self.sent.last()
             && !self.asked_anew.iter().any(|at| at > sent && at.since(*sent) >= Duration::from_secs(60))
@@ -105,6 +108,10 @@ impl Watch {
         // Something was filled in beside what was overwritten: the overwrite is made again.
         if matches!(said, Ok(Answer::Left { .. })) {
             self.finished.retain(|step| step.name != StepName::OverwriteUser);
+        }
+        // A write whose repeat is harmless, and which did not take, may be made again.
+        if let Ok(Answer::Values { stand: false } | Answer::Code { state: CodeState::Active, .. }) = said {
+            self.finished.retain(|done| !is_harmless(*done) || look_for(*done) != Some(step));
         }
         if said.is_ok() {
             for doubt in &mut self.doubts {
@@ -168,6 +175,19 @@ impl Watch {
         }
         None
     }
+}
+
+/// Writes the same values, or is recognised by the system. Not asked of the program: it is what is judged.
+fn is_harmless(step: Step) -> bool {
+    matches!(step.name, StepName::OverwriteUser | StepName::RevokeCode)
+}
+
+/// True where the step was answered as done in this run.
+fn was_done(durable: &[Vec<Entry>], step: Step) -> bool {
+    let of_run = durable.iter().flatten().rev().take_while(|entry| !matches!(entry, Entry::NewRun { .. }));
+    of_run
+        .into_iter()
+        .any(|entry| matches!(entry, Entry::Answered { step: of, answer: Some(Answer::Done), .. } if *of == step))
 }
 
 /// True where the latest durable word on a step is an intent.

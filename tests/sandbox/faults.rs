@@ -79,6 +79,17 @@ async fn garbage_is_200_with_bytes_that_are_no_text() {
 }
 
 #[tokio::test]
+async fn what_is_not_taken_is_answered_as_if_it_were_done() {
+    let stand = with_fault(Action::NotTaken).await;
+    assert_eq!(answer(revoke(&stand, 1)).await.0, 200);
+    let entry = stand.last();
+    assert!(!cancelled(&stand, 1) && !entry.effect && !entry.ambiguous());
+    assert_eq!(entry.fault.as_deref(), Some("not_taken"));
+    assert_eq!(answer(revoke(&stand, 1)).await.0, 200);
+    assert!(cancelled(&stand, 1) && stand.last().effect);
+}
+
+#[tokio::test]
 async fn a_gateways_page_stands_in_the_answers_place_under_any_status() {
     let stand = stand().await;
     for page in Page::ALL {

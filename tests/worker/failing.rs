@@ -347,6 +347,25 @@ async fn a_delete_that_says_done_and_did_nothing_is_found_out() {
 }
 
 #[tokio::test]
+async fn a_write_that_is_answered_and_did_not_take_is_made_again_only_where_a_repeat_is_harmless() {
+    let rig = Rig::start(&[("waits.pending_max", "1s")]).await;
+    let person = rig.person();
+    for operation in [Op::UpdateUser, Op::RevokeCode] {
+        rig.sandbox.sandbox().add_fault(FaultRule::on(operation, Action::NotTaken).nth(1).times(2));
+    }
+    rig.runs_to(&job(&[people::vitalsource(&person)]), "completed").await;
+    let left = rig.sandbox.sandbox().remains(&person);
+    assert!(left.iter().all(|what| !what.starts_with("vitalsource")), "{left:?}");
+    let calls = |operation| rig.sandbox.sandbox().summary().by_operation[&operation].calls;
+    // Two codes, of which the first call of each did not take.
+    assert_eq!((calls(Op::UpdateUser), calls(Op::RevokeCode)), (3, 4));
+    rig.sandbox.sandbox().add_fault(FaultRule::on(Op::DeleteMember, Action::NotTaken));
+    fails(&rig, people::program(&person, "member_id"), "failed", "not_gone").await;
+    assert_eq!(calls(Op::DeleteMember), 1);
+    rig.end().await;
+}
+
+#[tokio::test]
 async fn a_deletion_that_never_shows_fails_once_it_was_waited_for_long_enough() {
     let rig = Rig::start(&[("waits.pending_max", "500ms")]).await;
     let person = rig.person();

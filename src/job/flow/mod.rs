@@ -22,6 +22,8 @@ pub use rules::{Confirm, Limits, MemberProof, Rules};
 
 /// Replies that cannot be read are asked for this often before the step fails.
 const FEW: u32 = 3;
+/// A call that was answered as done and did not take is made again this often.
+const MOST_REPEATS: u32 = 3;
 /// A proof refused this often is not asked for again.
 const MOST_ASKS: u32 = 10;
 /// Intents that are written ahead of calls whose repeat the system itself recognises.
@@ -441,6 +443,19 @@ impl<'a> Flow<'a> {
             Some(Seen::NotDone) => self.failed(Reason::NotGone, StepName::ReadBack),
             None => self.failed(Reason::Unproven, StepName::ReadBack),
         }
+    }
+
+    /// Where a call was answered as done and a few looks since show that it did not take, it is made again; a
+    /// few times, and only where the repeat is harmless. Then there is nothing left but to look.
+    fn taken(&self, acted: Step, look: Step, shows: impl Fn(&Answer) -> Option<Seen>) -> Go<()> {
+        let (Some(act), Some(look)) = (self.state.get(acted), self.state.get(look)) else { return Ok(()) };
+        let is_seen = look.failure.is_none() && look.seq > act.seq && look.answers >= FEW;
+        let is_not_done = look.answer.as_ref().is_some_and(|answer| shows(answer) == Some(Seen::NotDone));
+        let may_repeat = acted.name.repeat_is_harmless() && act.is_done() && act.repeats < MOST_REPEATS;
+        if is_seen && is_not_done && may_repeat {
+            return Err(Next::Settle { step: acted, done: false });
+        }
+        Ok(())
     }
 
     /// After a lost answer to a deletion that runs on behind the system's back: it counts as "not

@@ -92,6 +92,7 @@ fn values(flow: &Flow<'_>, overwrite: &BTreeSet<Field>) -> Go<()> {
     if look.and_then(|look| look.answer.as_ref()).is_some_and(is_undone) {
         return Err(Next::Settle { step: OVERWRITE, done: false });
     }
+    flow.taken(OVERWRITE, READ_BACK, shows)?;
     flow.verified(OVERWRITE, shows)
 }
 
@@ -161,11 +162,9 @@ fn revoke(flow: &Flow<'_>, item: u32, codes: u32) -> Go<()> {
     let (read, look) = (Step::item(StepName::ReadCode, item), Step::item(StepName::ReadBackCode, item));
     // It may have changed hands since all of them were compared.
     owner(flow, flow.state.get(read).and_then(|state| state.answer.as_ref()))?;
-    let read_back = |seq| match flow.read_after(look, seq)? {
-        Answer::Code { state: CodeState::Active, .. } => Ok(Seen::NotDone),
-        // A client says so only where something vouches for it.
-        Answer::Code { state: CodeState::Cancelled | CodeState::Unknown, .. } => Ok(Seen::Done),
-        _ => flow.failed(Reason::UnreadableReply, StepName::ReadBackCode),
+    let read_back = |seq| match is_revoked(flow.read_after(look, seq)?) {
+        Some(seen) => Ok(seen),
+        None => flow.failed(Reason::UnreadableReply, StepName::ReadBackCode),
     };
     let unclear = |_, state: &StepState| {
         if state.unclear >= super::FEW { flow.refused(Reason::CodeNotRevoked, StepName::RevokeCode) } else { Ok(()) }
@@ -186,9 +185,21 @@ fn revoked(flow: &Flow<'_>, item: u32) -> Go<()> {
         Answer::Code { state: CodeState::Cancelled | CodeState::Unknown, .. } => Ok(()),
         Answer::Code { state: CodeState::Active, .. } => match flow.looks_again(look) {
             Some(next) => Err(next),
-            None => flow.refused(Reason::CodeNotRevoked, StepName::RevokeCode),
+            None => {
+                flow.taken(revoke, look, is_revoked)?;
+                flow.refused(Reason::CodeNotRevoked, StepName::RevokeCode)
+            }
         },
         _ => flow.failed(Reason::UnreadableReply, StepName::ReadBackCode),
+    }
+}
+
+fn is_revoked(answer: &Answer) -> Option<Seen> {
+    match answer {
+        Answer::Code { state: CodeState::Active, .. } => Some(Seen::NotDone),
+        // A client says so only where something vouches for it.
+        Answer::Code { state: CodeState::Cancelled | CodeState::Unknown, .. } => Some(Seen::Done),
+        _ => None,
     }
 }
 

@@ -19,6 +19,9 @@ const QUEUE: Step = Step::one(StepName::QueueImportRow);
 const RESULT: Step = Step::one(StepName::ImportResult);
 const READ_BACK: Step = Step::one(StepName::ReadBack);
 
+/// A person has this long to give a proof before they are looked for.
+const PROOF_PAUSE: std::time::Duration = std::time::Duration::from_secs(60);
+
 pub(super) fn next(flow: &Flow<'_>) -> Go<TargetEnd> {
     match &flow.target.spec {
         Spec::LoyaltyMember { access_token, member, current_password, code } => {
@@ -73,15 +76,14 @@ struct Given {
     code: bool,
 }
 
-/// Whoever is gone, by another job's doing or by their own, cannot give a proof any more: it is looked now and
-/// then while one is waited for.
+/// Whoever is gone, by another job's doing or by their own, cannot give a proof any more: while one is waited for,
+/// they are looked for now and then.
 fn by_member(flow: &Flow<'_>, member: Option<&Member>, given: &Given) -> Go<TargetEnd> {
     let next = as_member(flow, member, given);
+    let is_proof = |kind| matches!(kind, InputKind::AccessToken | InputKind::CurrentPassword | InputKind::Otp);
     if let (Err(Next::Ask(asks)), Some(read)) = (&next, flow.state.get(RESOLVE_BY_PROGRAM))
-        && asks
-            .iter()
-            .all(|ask| matches!(ask.kind, InputKind::AccessToken | InputKind::CurrentPassword | InputKind::Otp))
-        && flow.now >= read.answered_at.plus(flow.pause(read.answers))
+        && asks.iter().all(|ask| is_proof(ask.kind))
+        && flow.now >= read.answered_at.plus(flow.pause(read.answers).max(PROOF_PAUSE))
     {
         return Err(flow.attempt(RESOLVE_BY_PROGRAM, Some(read)));
     }

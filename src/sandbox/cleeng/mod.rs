@@ -191,7 +191,7 @@ pub struct Customer {
 }
 
 /// One Cleeng publisher.
-#[derive(Default, Serialize)]
+#[derive(Clone, Default, Serialize)]
 pub struct Cleeng {
     /// What it is set to.
     pub settings: CleengSettings,
@@ -296,6 +296,10 @@ impl StandIn for Cleeng {
             Operation::TerminatePass => self.terminate(route, call, EntitlementKind::Pass),
             _ => answers::message(404, "Not found"),
         }
+    }
+
+    fn pretend(&mut self, route: &Route, call: &Call, now_ms: u64) -> Reply {
+        self.clone().answer(route, call, now_ms)
     }
 
     fn refuse(&self, operation: Operation) -> Reply {

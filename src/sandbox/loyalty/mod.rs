@@ -192,7 +192,7 @@ struct Otp {
 }
 
 /// One Loyalty program.
-#[derive(Default, Serialize)]
+#[derive(Clone, Default, Serialize)]
 pub struct Loyalty {
     /// What it is set to.
     pub settings: LoyaltySettings,
@@ -299,6 +299,10 @@ impl StandIn for Loyalty {
             Operation::DeleteProfile => self.delete_profile(call, now_ms),
             _ => self.get_profile(call, now_ms),
         }
+    }
+
+    fn pretend(&mut self, route: &Route, call: &Call, now_ms: u64) -> Reply {
+        self.clone().answer(route, call, now_ms)
     }
 
     fn refuse(&self, _operation: Operation) -> Reply {

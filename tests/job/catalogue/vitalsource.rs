@@ -88,6 +88,22 @@ pub fn all() -> Vec<Known> {
             "anonymised",
         ),
         (
+            flow("an overwrite that does not take at first", VitalSource::with(1).but(|world| world.puts_lost = 2)),
+            "anonymised",
+        ),
+        (
+            flow("an overwrite that never takes", VitalSource::with(0).but(|world| world.puts_lost = u32::MAX)),
+            "failed/not_gone",
+        ),
+        (
+            flow("a revoke that does not take at first", VitalSource::with(2).but(|world| world.revokes_lost = 3)),
+            "anonymised",
+        ),
+        (
+            flow("a revoke that never takes", VitalSource::with(1).but(|world| world.revokes_lost = u32::MAX)),
+            "refused/code_not_revoked",
+        ),
+        (
             flow("values that never show", VitalSource::with(1).but(|world| world.overwritten = Change::after(LATE))),
             "failed/not_gone",
         ),

@@ -50,6 +50,9 @@ pub struct VitalSource {
     pub leads_to: Option<&'static str>,
     /// The requester's endpoint is deaf.
     pub deaf: bool,
+    /// So many overwrites, and so many revokes, are answered as done and do not take.
+    pub puts_lost: u32,
+    pub revokes_lost: u32,
     /// The identifiers went while content was left.
     pub orphaned: bool,
     /// Another person's record was written.
@@ -73,6 +76,8 @@ impl VitalSource {
             written: Vec::new(),
             leads_to: Some("G-1"),
             deaf: false,
+            puts_lost: 0,
+            revokes_lost: 0,
             orphaned: false,
             harmed: false,
         }
@@ -86,6 +91,10 @@ impl VitalSource {
 
     fn revoke(&mut self, now: At, item: usize) -> Said {
         let code = &mut self.codes[item];
+        if code.state == CodeState::Active && self.revokes_lost > 0 {
+            self.revokes_lost -= 1;
+            return Ok(Answer::Done);
+        }
         match (code.state, code.revokes) {
             (CodeState::Unknown, _) => Ok(Answer::Unclear(Reason::CodeNotRevoked)),
             (CodeState::Cancelled, _) => Ok(Answer::AlreadyDone),
@@ -156,6 +165,10 @@ impl World for VitalSource {
                 }
                 if addressed(state) != "G-1" {
                     self.harmed = true;
+                    return Ok(Answer::Done);
+                }
+                if self.puts_lost > 0 {
+                    self.puts_lost -= 1;
                     return Ok(Answer::Done);
                 }
                 self.orphaned |= self.unknown_licence || self.codes.iter().any(VitalSource::is_active);
