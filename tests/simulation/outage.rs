@@ -15,11 +15,12 @@ use erasure_worker::config::SystemKind;
 use erasure_worker::engine::trouble::What;
 use erasure_worker::sandbox::{Action, FaultRule, Operation, Sandbox};
 use erasure_worker::store::MemoryStore;
+use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::director::configuration;
 use crate::forms::{Case, Form};
-use crate::hub::Hub;
+use crate::hub::{Event, Hub};
 use crate::life::{Away, Life, Surroundings, Weather};
 
 const PAGE: &str =
@@ -211,6 +212,26 @@ fn outcome(around: &Surroundings, case: &Case) -> Option<String> {
     Some(if reason.is_string() { format!("{outcome} ({})", reason.as_str()?) } else { outcome })
 }
 
+/// How long the job had waited, in hours, at each word of its long wait.
+fn long_waits(around: &Surroundings, case: &Case) -> Vec<f32> {
+    let is_word =
+        |event: &&Event| event.value["subject"] == case.id.as_str() && event.value["type"] == "erasure.job.waiting.v1";
+    let words: BTreeMap<_, _> = around
+        .hub
+        .events()
+        .into_iter()
+        .filter(|event| is_word(&event))
+        .map(|event| {
+            let time = |value: &Value| value.as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
+            let (told, since) = (time(&event.value["time"]), time(&event.value["data"]["wait"]["since"]));
+            (event.id, told.duration_since(since).as_secs_f32() / 3600.0)
+        })
+        .collect();
+    let mut hours: Vec<f32> = words.into_values().collect();
+    hours.sort_by(f32::total_cmp);
+    hours
+}
+
 async fn outage(
     Meets { system, form, reads_back }: Meets,
     (name, way): (&'static str, Away),
@@ -242,6 +263,15 @@ async fn outage(
     if lasts > Duration::from_secs(3600) && waits && !is_told && !limited && around.hub.letters().is_empty() {
         return Err(told(format!("nobody is told: {:?}", gate.view().troubles)));
     }
+    if lasts > Duration::from_secs(3600) {
+        for case in cases.iter().filter(|case| outcome(&around, case).is_none()) {
+            let words = long_waits(&around, case);
+            // After a quarter of an hour and after four hours, and an hour later at most.
+            if !matches!(words[..], [first, second] if (0.25..1.25).contains(&first) && (4.0..5.0).contains(&second)) {
+                return Err(told(format!("half a day's wait is told after so many hours: {words:?}")));
+            }
+        }
+    }
     tokio::time::sleep(lasts - lasts / 2).await;
     weather.set(None);
     let asked = around.hub.events().iter().filter(|event| event.value["data"]["outcome"] == "needs_input").count();
@@ -265,6 +295,10 @@ async fn outage(
         )));
     }
     for case in &cases {
+        let words = long_waits(&around, case);
+        if lasts < Duration::from_secs(600) && retry_after.is_zero() && !words.is_empty() {
+            return Err(told(format!("a short wait is told: {words:?}")));
+        }
         let outcome = outcome(&around, case).unwrap();
         if outcome != "completed" {
             return Err(told(format!("a job ends as {outcome}")));
