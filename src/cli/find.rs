@@ -117,7 +117,7 @@ fn from_file(path: &Path, input: &mut dyn BufRead, accepts: &Accepts) -> Result<
         file.take(LONGEST).read_to_end(&mut text).with_context(|| path.display().to_string())?;
     }
     // Any id does where the message's properties named it: it is not looked for.
-    let parsed = parse::job(&text, Some(&uuid::Uuid::nil().to_string()), accepts);
+    let parsed = parse::accepted_job(&text, Some(&uuid::Uuid::nil().to_string()), accepts);
     Ok(parsed.map(|job| (vec![job], None)).map_err(|refusal| refusal.invalid.to_string()))
 }
 
@@ -167,7 +167,7 @@ fn from_identifier(args: &FindJobs, accepts: &Accepts, input: &mut dyn BufRead, 
             "targets": [target],
         });
         let body = Zeroizing::new(job.to_string().into_bytes());
-        parse::job(&body, None, accepts)
+        parse::accepted_job(&body, None, accepts)
     });
     let (jobs, refused): (Vec<_>, Vec<_>) = made.partition(Result::is_ok);
     let jobs: Vec<Job> = jobs.into_iter().flatten().collect();

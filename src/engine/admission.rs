@@ -12,7 +12,7 @@ use jiff::Timestamp;
 
 use super::envelope::{Letter, Origin, header};
 use super::guard::{Ceiling, Scope};
-use super::journal::{BODY, JournalError, ended_of, record_of};
+use super::journal::{BODY, IDENTITY, JournalError, ended_of, record_of};
 use super::{Engine, envelope};
 use crate::broker::{Control, Properties};
 use crate::job::event::{self, Frame};
@@ -145,11 +145,59 @@ impl Engine {
                 return Ok(Err(Refusal { reason: Reason::Invalid, invalid, key: Some(key) }));
             }
         }
-        Ok(self.opened(draft, &key, checked, from_publisher))
+        self.opened(draft, &key, checked, from_publisher)
     }
 
     /// Opens the sealed proofs, reads the job, and compares its systems with the tenant's.
-    fn opened(&self, mut draft: Draft, key: &JobKey, checked: bool, from_publisher: bool) -> Result<Job, Refusal> {
+    fn opened(
+        &self,
+        mut draft: Draft,
+        key: &JobKey,
+        checked: bool,
+        from_publisher: bool,
+    ) -> Result<Result<Job, Refusal>, JournalError> {
+        if let Err(refusal) = self.open_proofs(&mut draft, key, checked, from_publisher) {
+            return Ok(Err(refusal));
+        }
+        let refuse = |reason, invalid| Ok(Err(Refusal { reason, invalid, key: Some(key.clone()) }));
+        let tenant = if checked { self.tenant(&key.tenant) } else { None };
+        let time = Timestamp::from_millisecond(self.now().0).ok().filter(|_| checked);
+        let todays = draft.job(&self.accepts).and_then(|job| {
+            let times = time.map_or(Ok(()), |now| job.check_times(now));
+            times.map(|()| job).map_err(|invalid| Refusal { reason: Reason::Invalid, invalid, key: Some(key.clone()) })
+        });
+        let job = match todays {
+            Ok(job) => job,
+            Err(refusal) if refusal.reason != Reason::Invalid => return Ok(Err(refusal)),
+            // An earlier release refused less, and what it has accepted goes on.
+            Err(refusal) => match draft.accepted_job(&self.accepts) {
+                Ok(job) if !from_publisher || self.was_accepted(&job)? => job,
+                _ => return Ok(Err(refusal)),
+            },
+        };
+        if job.key != *key {
+            return Ok(Err(nobodys()));
+        }
+        if let Some(systems) = tenant.and_then(|tenant| tenant.systems.as_ref())
+            && let Some(index) = job.targets.iter().position(|target| !systems.contains(&target.system))
+        {
+            self.figures.label("unauthorised", "", "system");
+            let expected = format!("is no system of tenant {}", key.tenant);
+            return refuse(Reason::Unauthorised, Invalid::at(format!("targets[{index}].system"), expected));
+        }
+        Ok(Ok(job))
+    }
+
+    /// True where this very person's job was accepted under this id.
+    fn was_accepted(&self, job: &Job) -> Result<bool, JournalError> {
+        let identity = job.identity_bytes();
+        let same = |stored: &[u8]| self.keyring.matches_digest(IDENTITY, &identity, stored) == Some(true);
+        let open = record_of(&*self.store, &job.key).ok().flatten().is_some_and(|record| same(&record.identity));
+        Ok(open || ended_of(&*self.store, &job.key)?.is_some_and(|ended| same(&ended.identity)))
+    }
+
+    /// Opens the sealed proofs in place.
+    fn open_proofs(&self, draft: &mut Draft, key: &JobKey, checked: bool, from_publisher: bool) -> Result<(), Refusal> {
         let tenant = if checked { self.tenant(&key.tenant) } else { None };
         let id = key.job_id.to_string();
         let refuse = |reason, at: &str, expected: String| Refusal {
@@ -172,26 +220,7 @@ impl Engine {
                 Err(error) if !from_publisher => Err(refuse(Reason::Unopenable, path, error.to_string())),
                 Err(error) => Err(refuse(Reason::Invalid, path, error.to_string())),
             }
-        })?;
-        let job = draft.job(&self.accepts)?;
-        if job.key != *key {
-            return Err(nobodys());
-        }
-        if checked && let Ok(now) = Timestamp::from_millisecond(self.now().0) {
-            job.check_times(now).map_err(|invalid| Refusal {
-                reason: Reason::Invalid,
-                invalid,
-                key: Some(key.clone()),
-            })?;
-        }
-        if let Some(systems) = tenant.and_then(|tenant| tenant.systems.as_ref())
-            && let Some(index) = job.targets.iter().position(|target| !systems.contains(&target.system))
-        {
-            self.figures.label("unauthorised", "", "system");
-            let expected = format!("is no system of tenant {}", key.tenant);
-            return Err(refuse(Reason::Unauthorised, &format!("targets[{index}].system"), expected));
-        }
-        Ok(job)
+        })
     }
 
     /// The open job that was made of these bytes here before, with its run and the number of this copy. The

@@ -23,6 +23,7 @@ use crate::job::flow::{self, Ask, Next, Why};
 use crate::job::record::Waiting;
 use crate::job::{
     Answer, At, Entry, Failure, FailureKind, Field, InputKind, Job, Reason, Step, StepName, Target, TargetEnd,
+    TargetOutcome,
 };
 use crate::systems::{Call, Facts};
 use crate::trace;
@@ -228,6 +229,7 @@ impl Engine {
                     {
                         return Ok((index, rest));
                     }
+                    let end = believed(&run.job.targets[index], end);
                     log_end(index, &target.system, &end);
                     run.journal.append(&*self.store, vec![Entry::Ended { target: number, end, at: now }])?;
                     gate.target_ended();
@@ -431,6 +433,15 @@ impl Engine {
             |guid: &str, field: Field| self.keyring.replacements(guid, field.as_str(), (&key.tenant, &job_id, target));
         run.journal.with(|state| Facts::of(run.job, index, &state.targets[index], step, &values))
     }
+}
+
+/// That nobody is found by an identifier that no person can have says nothing of the person. Jobs with such
+/// identifiers were accepted by an earlier release.
+fn believed(target: &Target, end: TargetEnd) -> TargetEnd {
+    if end.outcome != TargetOutcome::Absent || !target.names_nobody() {
+        return end;
+    }
+    TargetEnd { outcome: TargetOutcome::Failed, reason: Some(Reason::Invalid), step: Some(StepName::Resolve) }
 }
 
 /// Work done well is told once, with the job; anything else is worth a line of its own.

@@ -325,17 +325,42 @@ pub struct Object<'a> {
     path: String,
     fields: &'a [(String, Node)],
     taken: Vec<&'static str>,
+    forms: Forms,
+}
+
+/// What the leaves of a message must look like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Forms {
+    /// As today.
+    Todays,
+    /// As any release took them: the message was accepted once.
+    AnyReleases,
 }
 
 impl<'a> Object<'a> {
-    /// Opens an object.
+    /// Opens an object whose leaves have today's forms.
     pub fn open(node: &'a Node, path: impl Into<String>) -> Result<Object<'a>, Invalid> {
+        Object::open_with(node, path, Forms::Todays)
+    }
+
+    /// Opens an object.
+    pub fn open_with(node: &'a Node, path: impl Into<String>, forms: Forms) -> Result<Object<'a>, Invalid> {
         let path = path.into();
         let Node::Object(fields) = node else {
             let at = if path.is_empty() { "body".to_owned() } else { path };
             return Err(Invalid::at(at, format!("expected an object, found {}", node.noun())));
         };
-        Ok(Object { path, fields, taken: Vec::new() })
+        Ok(Object { path, fields, taken: Vec::new(), forms })
+    }
+
+    /// Opens an object within it.
+    pub fn within(&self, node: &'a Node, path: impl Into<String>) -> Result<Object<'a>, Invalid> {
+        Object::open_with(node, path, self.forms)
+    }
+
+    /// What its leaves must look like.
+    pub const fn forms(&self) -> Forms {
+        self.forms
     }
 
     /// The path of one of its fields.

@@ -6,7 +6,7 @@
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use super::cursor::{Invalid, Node};
+use super::cursor::{Forms, Invalid, Node};
 use super::field::{is_name, uuid, uuid_of_property};
 use super::model::{Job, JobKey};
 use super::outcome::Reason;
@@ -80,9 +80,19 @@ impl Draft {
 
     /// The job, if it is one.
     pub fn job(&self, accepts: &Accepts) -> Result<Job, Refusal> {
+        self.job_of(accepts, Forms::Todays)
+    }
+
+    /// The job of a message that was accepted before, maybe by an earlier release: one that refused less.
+    pub fn accepted_job(&self, accepts: &Accepts) -> Result<Job, Refusal> {
+        self.job_of(accepts, Forms::AnyReleases)
+    }
+
+    fn job_of(&self, accepts: &Accepts, forms: Forms) -> Result<Job, Refusal> {
         let refuse = |reason, invalid, key| Refusal { reason, invalid, key };
         let key = self.key.clone();
-        let job = whole(&self.node, self.fallback, accepts).map_err(|invalid| refuse(Reason::Invalid, invalid, key))?;
+        let job = whole(&self.node, self.fallback, accepts, forms)
+            .map_err(|invalid| refuse(Reason::Invalid, invalid, key))?;
         if job.environment != accepts.environment {
             let expected = format!("expected {}, this worker's environment", accepts.environment);
             let invalid = Invalid::at("environment", expected);

@@ -8,7 +8,7 @@ use jiff::tz::Offset;
 use secrecy::{ExposeSecret as _, SecretString};
 use uuid::Uuid;
 
-use super::cursor::{Invalid, Object};
+use super::cursor::{Forms, Invalid, Object};
 use super::identifier::{self, Flaw};
 
 /// The longest token or password in bytes.
@@ -32,7 +32,7 @@ pub(super) fn email(object: &mut Object<'_>, name: &'static str) -> Result<Optio
 /// A customer's number: 1 to 20 digits, of which one is not 0.
 pub(super) fn customer_id(object: &mut Object<'_>, name: &'static str) -> Result<Option<SecretString>, Invalid> {
     let Some(number) = whose(object, name, identifier::flaw)? else { return Ok(None) };
-    if !is_customer_id(number.expose_secret()) {
+    if object.forms() == Forms::Todays && !is_customer_id(number.expose_secret()) {
         return Err(Invalid::at(object.path_of(name), "expected a string of 1 to 20 digits, not all of them 0"));
     }
     Ok(Some(number))
@@ -51,8 +51,10 @@ fn whose(
 ) -> Result<Option<SecretString>, Invalid> {
     let Some(text) = object.text(name)? else { return Ok(None) };
     match flaw(text) {
-        Some(flaw) => Err(Invalid::at(object.path_of(name), flaw.as_str())),
-        None => Ok(Some(text.into())),
+        Some(flaw) if object.forms() == Forms::Todays || flaw == Flaw::Length => {
+            Err(Invalid::at(object.path_of(name), flaw.as_str()))
+        }
+        _ => Ok(Some(text.into())),
     }
 }
 
@@ -86,7 +88,9 @@ pub(super) fn time_and_offset(
     name: &'static str,
 ) -> Result<Option<(Timestamp, Offset)>, Invalid> {
     let Some(text) = object.text(name)? else { return Ok(None) };
-    rfc3339(text).map(Some).ok_or_else(|| {
+    let loosely = || text.parse::<Timestamp>().ok().zip(Pieces::parse(text).ok()?.to_numeric_offset());
+    let time = rfc3339(text).or_else(|| if object.forms() == Forms::AnyReleases { loosely() } else { None });
+    time.map(Some).ok_or_else(|| {
         Invalid::at(object.path_of(name), "expected an RFC 3339 time with an offset, such as 2026-11-22T10:00:00Z")
     })
 }

@@ -11,6 +11,9 @@ use secrecy::{ExposeSecret, SecretString};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
+use super::field::is_customer_id;
+use super::identifier::{email_flaw, flaw};
+
 /// What a job is known by: a publisher's own id within its tenant.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct JobKey {
@@ -261,6 +264,36 @@ pub struct Target {
     pub spec: Spec,
 }
 
+impl Target {
+    /// Each identifier of the person, and whether it is an e-mail address.
+    fn identifiers(&self) -> impl Iterator<Item = (&str, bool)> {
+        let each = match &self.spec {
+            Spec::CleengBackend { customer_id, customer_email }
+            | Spec::CleengMediastore { customer_id, customer_email, .. } => {
+                [Some((customer_id, false)), Some((customer_email, true))]
+            }
+            Spec::LoyaltyProgram { member } | Spec::LoyaltyImport { member } | Spec::LoyaltyManual { member } => {
+                [Some((&member.value, member.key == MemberKey::Email)), None]
+            }
+            Spec::LoyaltyMember { member, .. } => [member.as_ref().map(|member| (&member.value, false)), None],
+            Spec::EasyCms { email, .. } => [Some((email, true)), None],
+            Spec::VitalSource { guid, reference, .. } => {
+                [guid.as_ref().map(|guid| (guid, false)), reference.as_ref().map(|reference| (reference, false))]
+            }
+        };
+        each.into_iter().flatten().map(|(identifier, is_email)| (identifier.expose_secret(), is_email))
+    }
+
+    /// True where an identifier is one that no person can have. An earlier release accepted such jobs.
+    pub fn names_nobody(&self) -> bool {
+        let is_nobodys =
+            |(text, is_email): (&str, bool)| if is_email { email_flaw(text) } else { flaw(text) }.is_some();
+        let is_numbered = matches!(self.kind, Kind::Cleeng);
+        let is_no_number = |(text, is_email): (&str, bool)| is_numbered && !is_email && !is_customer_id(text);
+        self.identifiers().any(|identifier| is_nobodys(identifier) || is_no_number(identifier))
+    }
+}
+
 /// A whole erasure job.
 #[derive(Debug, Clone)]
 pub struct Job {
@@ -307,17 +340,7 @@ impl Job {
 
     /// Each identifier of the person by itself: what an operator may know of them. Neither codes nor proofs.
     pub fn identifiers(&self) -> impl Iterator<Item = &str> {
-        let each = self.targets.iter().flat_map(|target| match &target.spec {
-            Spec::CleengBackend { customer_id, customer_email }
-            | Spec::CleengMediastore { customer_id, customer_email, .. } => [Some(customer_id), Some(customer_email)],
-            Spec::LoyaltyProgram { member } | Spec::LoyaltyImport { member } | Spec::LoyaltyManual { member } => {
-                [Some(&member.value), None]
-            }
-            Spec::LoyaltyMember { member, .. } => [member.as_ref().map(|member| &member.value), None],
-            Spec::EasyCms { email, .. } => [Some(email), None],
-            Spec::VitalSource { guid, reference, .. } => [guid.as_ref(), reference.as_ref()],
-        });
-        each.flatten().map(ExposeSecret::expose_secret)
+        self.targets.iter().flat_map(Target::identifiers).map(|(identifier, _)| identifier)
     }
 
     /// The identity part of one target.

@@ -10,7 +10,7 @@ use secrecy::{ExposeSecret, SecretString};
 use uuid::Uuid;
 
 pub use super::cursor::Invalid;
-use super::cursor::{Node, Object};
+use super::cursor::{Forms, Node, Object};
 use super::draft::Draft;
 use super::due::Term;
 pub use super::field::is_name;
@@ -71,6 +71,14 @@ pub fn job(body: &[u8], message_id: Option<&str>, accepts: &Accepts) -> Result<J
     Draft::read(body, message_id)?.job(accepts)
 }
 
+/// As [`job`], of a message that was accepted before, maybe by an earlier release: one that refused less.
+///
+/// # Errors
+/// Where it is no job.
+pub fn accepted_job(body: &[u8], message_id: Option<&str>, accepts: &Accepts) -> Result<Job, Refusal> {
+    Draft::read(body, message_id)?.accepted_job(accepts)
+}
+
 /// The JSON of a body that is not too large.
 pub(super) fn read(body: &[u8]) -> Result<Node, Invalid> {
     sized(body.len() as u64)?;
@@ -84,8 +92,8 @@ pub(super) fn sized(bytes: u64) -> Result<(), Invalid> {
     Ok(())
 }
 
-pub(super) fn whole(node: &Node, fallback: Option<Uuid>, accepts: &Accepts) -> Result<Job, Invalid> {
-    let mut object = Object::open(node, "")?;
+pub(super) fn whole(node: &Node, fallback: Option<Uuid>, accepts: &Accepts, forms: Forms) -> Result<Job, Invalid> {
+    let mut object = Object::open_with(node, "", forms)?;
     if object.need_text("schema")? != SCHEMA {
         return Err(Invalid::at("schema", format!("expected {SCHEMA}")));
     }
@@ -141,7 +149,7 @@ pub(super) fn whole(node: &Node, fallback: Option<Uuid>, accepts: &Accepts) -> R
     let targets = items
         .iter()
         .enumerate()
-        .map(|(index, node)| target(node, &format!("targets[{index}]"), &accepts.systems))
+        .map(|(index, node)| target(Object::open_with(node, format!("targets[{index}]"), forms)?, &accepts.systems))
         .collect::<Result<Vec<_>, _>>()?;
     Ok(Job {
         key: JobKey { tenant, job_id },
@@ -158,8 +166,7 @@ pub(super) fn whole(node: &Node, fallback: Option<Uuid>, accepts: &Accepts) -> R
     })
 }
 
-fn target(node: &Node, path: &str, systems: &BTreeMap<String, Rules>) -> Result<Target, Invalid> {
-    let mut object = Object::open(node, path)?;
+fn target(mut object: Object<'_>, systems: &BTreeMap<String, Rules>) -> Result<Target, Invalid> {
     let system = object.need_text("system")?.to_owned();
     let Some(rules) = systems.get(&system) else {
         let known: Vec<_> = systems.keys().map(String::as_str).collect();
@@ -266,7 +273,7 @@ fn need_member(object: &mut Object<'_>, keys: &[MemberKey]) -> Result<Member, In
 fn member(object: &mut Object<'_>, keys: &[MemberKey]) -> Result<Option<Member>, Invalid> {
     let path = object.path_of("member");
     let Some(node) = object.take("member") else { return Ok(None) };
-    let mut inner = Object::open(node, path.clone())?;
+    let mut inner = object.within(node, path.clone())?;
     let mut found = Vec::new();
     for key in MemberKey::ALL.into_iter().filter(|key| keys.contains(key)) {
         let value =
@@ -299,7 +306,7 @@ fn vitalsource(object: &mut Object<'_>) -> Result<Spec, Invalid> {
     let mut codes: Vec<Code> = Vec::with_capacity(items.len());
     for (index, node) in items.iter().enumerate() {
         let path = format!("{path}[{index}]");
-        let mut inner = Object::open(node, path.clone())?;
+        let mut inner = object.within(node, path.clone())?;
         let code = need(identifier(&mut inner, "code")?, &inner, "code")?;
         let redeemed_at = time(&mut inner, "redeemed_at")?;
         let percent_read = inner.number("percent_read")?;
@@ -333,7 +340,7 @@ fn vitalsource(object: &mut Object<'_>) -> Result<Spec, Invalid> {
 fn confirmation(object: &mut Object<'_>) -> Result<Option<Confirmation>, Invalid> {
     let path = object.path_of("confirmation");
     let Some(node) = object.take("confirmation") else { return Ok(None) };
-    let mut inner = Object::open(node, path)?;
+    let mut inner = object.within(node, path)?;
     let confirmed_at = time(&mut inner, "confirmed_at")?.ok_or_else(|| inner.missing("confirmed_at"))?;
     let by = match inner.text("by")? {
         None | Some("subject") => "subject",
@@ -350,7 +357,7 @@ const LONGEST_OPERATOR: usize = 100;
 fn approval(object: &mut Object<'_>) -> Result<Option<Approval>, Invalid> {
     let path = object.path_of("approval");
     let Some(node) = object.take("approval") else { return Ok(None) };
-    let mut inner = Object::open(node, path)?;
+    let mut inner = object.within(node, path)?;
     let requested_by = inner.need_text("requested_by")?;
     let is_name = !requested_by.is_empty()
         && requested_by.trim() == requested_by

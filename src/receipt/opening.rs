@@ -67,7 +67,7 @@ impl Offered {
         self.met = true;
         let commitment = receipt.get("commitment").and_then(Value::as_str).ok_or(OpeningError::NoCommitment)?;
         // Which id a Loyalty system's import file goes by is not in the receipt, and is no matter here.
-        let read = |key| parse::job(&self.body, None, &accepts(receipt, key));
+        let read = |key| parse::accepted_job(&self.body, None, &accepts(receipt, key));
         let keys = [MemberKey::IntegrationId, MemberKey::MemberId, MemberKey::Email];
         let read = keys.into_iter().map(read).reduce(Result::or);
         let job = match read {

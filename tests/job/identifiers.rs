@@ -2,6 +2,7 @@
 //! those that somebody may have are taken.
 
 use erasure_worker::job::identifier::{self, Flaw};
+use erasure_worker::job::parse;
 use serde_json::{Value, json};
 
 use crate::jobs::{self, bad, good, one, with};
@@ -131,6 +132,36 @@ fn what_somebody_may_be_called_is_taken_in_every_field() {
     // The longest of each.
     assert_eq!(identifier::flaw(&"x".repeat(256)), None);
     assert_eq!(identifier::email_flaw(&format!("{}@example.com", "x".repeat(308))), None);
+}
+
+/// An earlier release looked at none of this, and its jobs go on; what can name nobody is known all the same.
+#[test]
+fn what_is_refused_today_is_read_in_a_message_that_was_accepted_before_and_is_known_to_name_nobody() {
+    let read = |place: &Place, text: &str| {
+        let body = place.job(text).to_string();
+        parse::accepted_job(body.as_bytes(), None, &jobs::accepts())
+    };
+    for place in places() {
+        let texts = NOBODY.iter().flat_map(|(_, texts)| texts.iter()).chain(&NO_EMAIL);
+        for text in texts {
+            let is_refused = parse::job(place.job(text).to_string().as_bytes(), None, &jobs::accepts()).is_err();
+            let job = read(&place, text).unwrap();
+            // A code is no identifier of the person: that nobody knows it is never taken for an absence.
+            let is_code = place.pointer.contains("codes");
+            assert_eq!(job.targets[0].names_nobody(), is_refused && !is_code, "{}: {text:?}", place.path);
+        }
+        for text in ["", &"7".repeat(321)] {
+            assert!(read(&place, text).is_err(), "{}", place.path);
+        }
+        assert!(!read(&place, whole(place.takes)).unwrap().targets[0].names_nobody(), "{}", place.path);
+    }
+    // Times too were taken in other forms; one that says no moment never was.
+    for (time, is_taken) in [("2026-11-22T10:00:60Z", true), ("2026-11-22T10:00:00+24:00", true), ("2026-11-22", false)]
+    {
+        let job = with(&one(jobs::easycms()), "/requested_at", Some(time.into())).to_string();
+        assert!(parse::job(job.as_bytes(), None, &jobs::accepts()).is_err(), "{time}");
+        assert_eq!(parse::accepted_job(job.as_bytes(), None, &jobs::accepts()).is_ok(), is_taken, "{time}");
+    }
 }
 
 /// Texts that once ended as absent, each in the field where it was seen.

@@ -16,6 +16,7 @@ mod cancels;
 mod ceilings;
 mod config;
 mod documented;
+mod earlier;
 mod guard;
 mod hostile;
 mod letters;
