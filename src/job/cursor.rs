@@ -6,7 +6,7 @@
 use std::cell::RefCell;
 use std::collections::HashSet;
 
-use serde::de::{self, Deserialize, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserialize, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use zeroize::Zeroizing;
 
 /// Every field of a job and of a cancellation.
@@ -112,7 +112,7 @@ impl Node {
         let text = std::str::from_utf8(body)
             .map_err(|error| Invalid::at("body", format!("is not UTF-8 (byte {})", error.valid_up_to())))?;
         let (trail, mut json) = (RefCell::default(), serde_json::Deserializer::from_str(text));
-        let read = NodeSeed { trail: &trail, is_top: true }.deserialize(&mut json);
+        let read = NodeSeed { trail: &trail, reads: Reads::Body }.deserialize(&mut json);
         read.and_then(|node| json.end().map(|()| node)).map_err(|error| not_json(text, &error, trail.into_inner()))
     }
 
@@ -181,17 +181,22 @@ fn not_json(text: &str, error: &serde_json::Error, trail: Vec<String>) -> Invali
     Invalid::at(at, format!("is not JSON: {told}"))
 }
 
+/// How much of a value is read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reads {
+    /// All of it; of the field `extensions` the kind alone.
+    Body,
+    /// All of it.
+    Whole,
+    /// Of which kind it is. What it holds need not even be text that can be read, and may be as deep as it likes.
+    Kind,
+}
+
 /// Reads a value; where that fails, the way to it is on the trail, from the inside to the outside.
 #[derive(Clone, Copy)]
 struct NodeSeed<'t> {
     trail: &'t RefCell<Vec<String>>,
-    is_top: bool,
-}
-
-impl NodeSeed<'_> {
-    fn within(self) -> Self {
-        NodeSeed { is_top: false, ..self }
-    }
+    reads: Reads,
 }
 
 impl<'de> DeserializeSeed<'de> for NodeSeed<'_> {
@@ -231,72 +236,33 @@ impl<'de> Visitor<'de> for NodeSeed<'_> {
     }
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Node, A::Error> {
         let mut list = Vec::new();
+        if self.reads == Reads::Kind {
+            while items.next_element::<IgnoredAny>()?.is_some() {}
+            return Ok(Node::List(list));
+        }
+        let within = NodeSeed { reads: Reads::Whole, ..self };
         let failed = |_: &A::Error, index: usize| self.trail.borrow_mut().push(format!("[{index}]"));
-        while let Some(item) = items.next_element_seed(self.within()).inspect_err(|error| failed(error, list.len()))? {
+        while let Some(item) = items.next_element_seed(within).inspect_err(|error| failed(error, list.len()))? {
             list.push(item);
         }
         Ok(Node::List(list))
     }
     fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Node, A::Error> {
         let mut object = Vec::new();
+        if self.reads == Reads::Kind {
+            while fields.next_key::<AnyName>()?.is_some() {
+                fields.next_value::<IgnoredAny>()?;
+            }
+            return Ok(Node::Object(object));
+        }
         while let Some(name) = fields.next_key::<String>()? {
-            let value = if self.is_top && name == "extensions" {
-                fields.next_value_seed(PassedOver(self.within()))
-            } else {
-                fields.next_value_seed(self.within())
-            };
+            let is_passed_over = self.reads == Reads::Body && name == "extensions";
+            let reads = if is_passed_over { Reads::Kind } else { Reads::Whole };
+            let value = fields.next_value_seed(NodeSeed { reads, ..self });
             let node = value.inspect_err(|_| self.trail.borrow_mut().push(shown(&name)))?;
             object.push((name, node));
         }
         Ok(Node::Object(object))
-    }
-}
-
-/// Reads no more of a value than of which kind it is. What it holds need not even be text that can be read, and
-/// may be as deep as it likes.
-struct PassedOver<'t>(NodeSeed<'t>);
-
-impl<'de> DeserializeSeed<'de> for PassedOver<'_> {
-    type Value = Node;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Node, D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for PassedOver<'_> {
-    type Value = Node;
-
-    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.expecting(f)
-    }
-    fn visit_unit<E>(self) -> Result<Node, E> {
-        Ok(Node::Null)
-    }
-    fn visit_bool<E>(self, value: bool) -> Result<Node, E> {
-        Ok(Node::Bool(value))
-    }
-    fn visit_u64<E: de::Error>(self, value: u64) -> Result<Node, E> {
-        self.0.visit_u64(value)
-    }
-    fn visit_i64<E: de::Error>(self, value: i64) -> Result<Node, E> {
-        self.0.visit_i64(value)
-    }
-    fn visit_f64<E: de::Error>(self, value: f64) -> Result<Node, E> {
-        self.0.visit_f64(value)
-    }
-    fn visit_str<E: de::Error>(self, value: &str) -> Result<Node, E> {
-        self.0.visit_str(value)
-    }
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Node, A::Error> {
-        while items.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(Node::List(Vec::new()))
-    }
-    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Node, A::Error> {
-        while fields.next_key::<AnyName>()?.is_some() {
-            fields.next_value::<IgnoredAny>()?;
-        }
-        Ok(Node::Object(Vec::new()))
     }
 }
 
