@@ -122,7 +122,7 @@ async fn exported_definitions_are_what_the_worker_declares() {
     let broker = AmqpBroker::connect(config).await.unwrap();
     up(&broker).await;
     send(&broker, Destination::Requests, "a").await;
-    assert_eq!(&next(&broker).await.body[..], b"a");
+    assert_eq!(&next(&broker).await.message.body[..], b"a");
 }
 
 #[tokio::test]
@@ -232,16 +232,19 @@ async fn a_parked_job_comes_back_by_resume_with_our_headers_and_without_the_brok
     parked.properties.headers.insert("x-erasure-park".into(), HeaderValue::Int(3));
     broker.publish(parked).await.unwrap();
     let back = next(&broker).await;
-    assert_eq!((back.via, &back.body[..]), (Via::Resume, &b"parked"[..]));
-    assert_eq!(back.properties.message_id.as_deref(), Some("m"));
-    let names: Vec<_> = back.properties.headers.keys().filter(|name| *name != "x-delivery-count").collect();
+    assert_eq!((back.message.via, &back.message.body[..]), (Via::Resume, &b"parked"[..]));
+    assert_eq!(back.message.properties.message_id.as_deref(), Some("m"));
+    let names: Vec<_> = back.message.properties.headers.keys().filter(|name| *name != "x-delivery-count").collect();
     assert_eq!(names, ["x-erasure-park"]);
     // A second time round, with everything that came along.
-    let again =
-        Publication { to: Destination::Wait(Tier::S5), properties: back.properties.clone(), body: back.body.clone() };
+    let again = Publication {
+        to: Destination::Wait(Tier::S5),
+        properties: back.message.properties.clone(),
+        body: back.message.body.clone(),
+    };
     broker.publish(again).await.unwrap();
     back.settle.ack().await.unwrap();
-    assert_eq!(next(&broker).await.via, Via::Resume);
+    assert_eq!(next(&broker).await.message.via, Via::Resume);
 }
 
 #[tokio::test]
@@ -250,11 +253,14 @@ async fn an_acked_job_is_gone_and_a_requeued_one_comes_again() {
     let broker = AmqpBroker::connect(config.clone()).await.unwrap();
     send(&broker, Destination::Requests, "a").await;
     let first = next(&broker).await;
-    assert_eq!((first.via, first.redelivered), (Via::Requests, false));
+    assert_eq!((first.message.via, first.message.redelivered), (Via::Requests, false));
     first.settle.requeue().await.unwrap();
     let second = next(&broker).await;
     // Whether a returned delivery is counted in a header differs between RabbitMQ 4.0 and 4.3; none is asked for.
-    assert_eq!((second.via, second.redelivered, &second.body), (Via::Requests, true, &first.body));
+    assert_eq!(
+        (second.message.via, second.message.redelivered, &second.message.body),
+        (Via::Requests, true, &first.message.body)
+    );
     second.settle.ack().await.unwrap();
     broker.close().await;
     assert!(broker.next().await.is_none());
@@ -276,7 +282,7 @@ async fn a_job_sent_around_the_exchanges_is_not_trusted() {
             .await
             .unwrap(),
     );
-    assert_eq!(next(&broker).await.via, Via::Other);
+    assert_eq!(next(&broker).await.message.via, Via::Other);
 }
 
 #[tokio::test]
@@ -289,10 +295,10 @@ async fn a_job_left_unsettled_goes_to_the_standby_when_the_worker_closes() {
     send(&standby, Destination::Requests, "a").await;
     let held = next(&active).await;
     active.close().await;
-    assert!(held.lost.is_cancelled());
+    assert!(held.message.lost.is_cancelled());
     assert_eq!(held.settle.ack().await, Err(Lost));
     let taken = next(&standby).await;
-    assert!(taken.redelivered);
+    assert!(taken.message.redelivered);
     taken.settle.ack().await.unwrap();
 }
 
@@ -306,13 +312,13 @@ async fn intake_goes_on_after_its_queue_was_deleted() {
     let channel = plain(rabbit).await.create_channel().await.unwrap();
     let queue = format!("{}.jobs", config.prefix);
     channel.queue_delete(queue.as_str().into(), QueueDeleteOptions::default()).await.unwrap();
-    soon("the loss", held.lost.cancelled()).await;
+    soon("the loss", held.message.lost.cancelled()).await;
     assert_eq!(held.settle.ack().await, Err(Lost));
     up(&broker).await;
     send(&broker, Destination::Requests, "b").await;
     let later = next(&broker).await;
-    assert_eq!(&later.body[..], b"b");
-    assert!(later.epoch > held.epoch);
+    assert_eq!(&later.message.body[..], b"b");
+    assert!(later.message.epoch > held.message.epoch);
     later.settle.ack().await.unwrap();
 }
 
@@ -325,15 +331,15 @@ async fn paused_intake_gives_back_what_was_not_taken_and_keeps_what_was() {
         send(&watcher, Destination::Requests, body).await;
     }
     let held = next(&broker).await;
-    assert_eq!(&held.body[..], b"a");
+    assert_eq!(&held.message.body[..], b"a");
     broker.pause_intake().await;
     holds(&watcher, "jobs", 2).await;
     held.settle.ack().await.unwrap();
-    assert!(!held.lost.is_cancelled());
+    assert!(!held.message.lost.is_cancelled());
     broker.resume_intake().await;
     for body in ["b", "c"] {
         let delivery = next(&broker).await;
-        assert_eq!(&delivery.body[..], body.as_bytes());
+        assert_eq!(&delivery.message.body[..], body.as_bytes());
         delivery.settle.ack().await.unwrap();
     }
     holds(&watcher, "jobs", 0).await;
@@ -421,7 +427,7 @@ async fn dead_letters_are_replaced_or_removed_one_by_one() {
     assert_eq!(listed(&broker, 100).await, ["keep", "keep too"]);
     let worker = AmqpBroker::connect(config).await.unwrap();
     let replayed = next(&worker).await;
-    assert_eq!((replayed.via, &replayed.body[..]), (Via::Resume, &b"replayed"[..]));
+    assert_eq!((replayed.message.via, &replayed.message.body[..]), (Via::Resume, &b"replayed"[..]));
 }
 
 #[tokio::test]
@@ -446,7 +452,7 @@ async fn asking_for_a_queue_that_is_missing_disturbs_nothing() {
     send(&broker, Destination::Requests, "a").await;
     let held = next(&broker).await;
     assert_eq!(broker.depth("no-such-queue").await, None);
-    assert!(!held.lost.is_cancelled());
+    assert!(!held.message.lost.is_cancelled());
     held.settle.ack().await.unwrap();
     assert_eq!(broker.depth("jobs").await, Some(0));
 }
@@ -468,11 +474,11 @@ async fn work_goes_on_after_every_way_to_lose_the_broker() {
     let mut epoch = 0;
     for (way, lose) in ways {
         let held = next(&broker).await;
-        assert!(held.epoch > epoch, "{way}");
-        epoch = held.epoch;
-        assert_eq!(&held.body[..], b"job", "{way}");
+        assert!(held.message.epoch > epoch, "{way}");
+        epoch = held.message.epoch;
+        assert_eq!(&held.message.body[..], b"job", "{way}");
         lose();
-        soon(way, held.lost.cancelled()).await;
+        soon(way, held.message.lost.cancelled()).await;
         assert_eq!(held.settle.ack().await, Err(Lost), "{way}");
         match way {
             "all connections closed" => {}
@@ -489,7 +495,7 @@ async fn work_goes_on_after_every_way_to_lose_the_broker() {
         }
     }
     let again = next(&broker).await;
-    assert!(again.redelivered);
+    assert!(again.message.redelivered);
     up(&broker).await;
     again.settle.ack().await.unwrap();
     holds(&broker, "jobs", 0).await;
@@ -506,10 +512,10 @@ async fn a_delivery_held_beyond_the_brokers_limit_is_lost_and_comes_again_on_a_n
     let held = next(&broker).await;
     let waiting = next(&broker);
     // The broker closes the channel, and nothing but the channel.
-    soon("the broker's patience to end", held.lost.cancelled()).await;
+    soon("the broker's patience to end", held.message.lost.cancelled()).await;
     assert_eq!(held.settle.ack().await, Err(Lost));
     let again = waiting.await;
-    assert!(again.redelivered && again.epoch > held.epoch);
+    assert!(again.message.redelivered && again.message.epoch > held.message.epoch);
     again.settle.ack().await.unwrap();
     up(&broker).await;
 }

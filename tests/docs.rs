@@ -28,6 +28,8 @@ mod layers;
 mod mutations;
 #[path = "docs/pages.rs"]
 mod pages;
+#[path = "docs/rows.rs"]
+mod rows;
 #[path = "docs/schema.rs"]
 mod schema;
 #[path = "docs/scripts.rs"]

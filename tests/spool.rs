@@ -58,7 +58,7 @@ async fn every_line_is_a_job_and_the_end_waits_for_those_in_hand() {
     let mut held = Vec::new();
     for body in ["a", "b", "c"] {
         let delivery = next(&broker).await.unwrap();
-        assert_eq!((&delivery.body[..], delivery.via), (body.as_bytes(), Via::Requests));
+        assert_eq!((&delivery.message.body[..], delivery.message.via), (body.as_bytes(), Via::Requests));
         held.push(delivery);
     }
     let ended = tokio::spawn({
@@ -81,8 +81,8 @@ async fn a_line_that_is_too_long_is_handed_out_cut_just_beyond_the_limit() {
     let (events, _received) = mpsc::unbounded_channel();
     let broker =
         SpoolBroker::open(Source::reader(std::io::Cursor::new(input)), Events::Channel(events), fast()).unwrap();
-    assert_eq!(next(&broker).await.unwrap().body.len(), LINE_MAX + 1);
-    assert_eq!(&next(&broker).await.unwrap().body[..], b"b");
+    assert_eq!(next(&broker).await.unwrap().message.body.len(), LINE_MAX + 1);
+    assert_eq!(&next(&broker).await.unwrap().message.body[..], b"b");
 }
 
 #[tokio::test]
@@ -95,7 +95,7 @@ async fn a_parked_job_comes_back_by_resume_in_the_order_of_its_time() {
     assert_eq!((broker.waiting(), broker.depth("wait.30s").await), (2, Some(1)));
     for body in ["sooner", "later"] {
         let delivery = next(&broker).await.unwrap();
-        assert_eq!((&delivery.body[..], delivery.via), (body.as_bytes(), Via::Resume));
+        assert_eq!((&delivery.message.body[..], delivery.message.via), (body.as_bytes(), Via::Resume));
         delivery.settle.ack().await.unwrap();
     }
     assert!(next(&broker).await.is_none());
@@ -120,7 +120,7 @@ async fn no_more_is_in_hand_or_held_than_configured() {
     let _second = next(&broker).await.unwrap();
     let third = tokio::spawn({
         let broker = Arc::clone(&broker);
-        async move { broker.next().await.unwrap().body }
+        async move { broker.next().await.unwrap().message.body }
     });
     tokio::task::yield_now().await;
     assert!(!third.is_finished());
@@ -136,7 +136,7 @@ async fn a_requeued_job_comes_again_and_a_dropped_one_does_not() {
     next(&broker).await.unwrap().settle.requeue().await.unwrap();
     let mut bodies = Vec::new();
     while let Some(delivery) = next(&broker).await {
-        bodies.push((delivery.body.clone(), delivery.redelivered));
+        bodies.push((delivery.message.body.clone(), delivery.message.redelivered));
     }
     bodies.sort();
     assert_eq!(bodies, [(Bytes::from("a"), true), (Bytes::from("b"), false)]);
@@ -150,14 +150,14 @@ async fn paused_intake_hands_out_nothing_and_a_closed_one_settles_nothing() {
     broker.pause_intake().await;
     let waiting = tokio::spawn({
         let broker = Arc::clone(&broker);
-        async move { broker.next().await.map(|delivery| delivery.body) }
+        async move { broker.next().await.map(|delivery| delivery.message.body) }
     });
     tokio::task::yield_now().await;
     assert!(!waiting.is_finished());
     broker.resume_intake().await;
     assert_eq!(tokio::time::timeout(PATIENCE, waiting).await.unwrap().unwrap().as_deref(), Some(&b"b"[..]));
     broker.close().await;
-    assert!(held.lost.is_cancelled());
+    assert!(held.message.lost.is_cancelled());
     assert_eq!(held.settle.ack().await, Err(Lost));
     assert!(next(&broker).await.is_none());
 }
@@ -235,7 +235,7 @@ async fn dead_letters_outlive_the_run_in_a_file_of_the_owners_alone() {
         }
     };
     assert_eq!(broker.dead_letters(10, &mut decide).await, Ok(3));
-    assert_eq!(&next(&broker).await.unwrap().body[..], b"replayed");
+    assert_eq!(&next(&broker).await.unwrap().message.body[..], b"replayed");
 
     let (broker, _events) = spool(&[], config);
     let mut bodies = Vec::new();

@@ -9,11 +9,12 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::clock::steady::{EARLIEST, Steady, TOLERANCE};
+use crate::engine::rows;
 use crate::service;
 use crate::store::{Batch, SledStore, Store, Table};
 
 /// The last time that a worker on this store has seen, milliseconds since 1970, eight bytes, big-endian.
-const LAST: &[u8] = b"clock";
+const LAST: &[u8] = rows::CLOCK.prefix;
 /// How often it is noted.
 const NOTED_EVERY: Duration = Duration::from_secs(60);
 /// How often the clock is looked at that must be set right first.

@@ -114,8 +114,8 @@ pub trait Settle: Send {
     async fn requeue(self: Box<Self>) -> Result<(), Lost>;
 }
 
-/// A job (or what claims to be one) handed to this worker.
-pub struct Delivery {
+/// A job (or what claims to be one) as the broker delivered it.
+pub struct Message {
     /// The raw body.
     pub body: Bytes,
     /// Properties and headers.
@@ -128,17 +128,29 @@ pub struct Delivery {
     pub lost: CancellationToken,
     /// Rises with each channel; deliveries of an older epoch can't be settled.
     pub epoch: u64,
+}
+
+/// A message handed to this worker, with the right to settle it.
+pub struct Delivery {
+    /// The message.
+    pub message: Message,
     /// The right to settle it. Dropped unsettled, the message stays with the broker (unacked).
     pub settle: Box<dyn Settle>,
 }
 
-impl std::fmt::Debug for Delivery {
+impl std::fmt::Debug for Message {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Delivery")
+        f.debug_struct("Message")
             .field("bytes", &self.body.len())
             .field("via", &self.via)
             .field("epoch", &self.epoch)
             .finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for Delivery {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Delivery").field("message", &self.message).finish_non_exhaustive()
     }
 }
 

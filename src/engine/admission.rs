@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::envelope::{Letter, Origin, header};
+use super::envelope::{Letter, Origin};
 use super::guard::{Ceiling, Scope};
+use super::header;
 use super::journal::{BODY, IDENTITY, JournalError, ended_of, record_of};
 use super::{Engine, envelope};
 use crate::broker::{Control, Properties};

@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::decisions::{Decided, Reading, What};
 use super::envelope::{Letter, Origin};
 use super::journal::{JobState, Journal, JournalError, ended_of, forget_checkpoints, record_of};
-use super::{Engine, retention};
+use super::{Engine, retention, rows};
 use crate::job::state::LetThrough;
 use crate::job::{Carried, Codes, Entry, Job, JobKey, JobRecord, Lasting, Step, StepName, event};
 use crate::store::{Batch, Table};
@@ -118,12 +118,12 @@ impl Engine {
 }
 
 /// Jobs that other workers ended while older copies of them lay on the broker.
-const ENDED: &[u8] = b"ended-elsewhere/";
+const ENDED: &[u8] = rows::ENDED_ELSEWHERE.prefix;
 /// Longer than a copy lies on any wait queue, and then in line.
 const KEPT: Duration = Duration::from_secs(30 * 86_400);
 
 /// Ends of which other workers are told once their final events are confirmed.
-const TO_TELL: &[u8] = b"ended-to-tell/";
+const TO_TELL: &[u8] = rows::ENDED_TO_REPORT.prefix;
 
 fn to_tell_row(key: &JobKey) -> Vec<u8> {
     [TO_TELL, &key.to_bytes()].concat()

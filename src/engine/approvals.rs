@@ -12,12 +12,12 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::Engine;
 use super::decisions::{DecisionError, MOST_JOBS, Taken, What};
-use super::intake::Interrupted;
+use super::in_hand::Run;
+use super::interrupted::Interrupted;
 use super::journal::{JournalError, folded, record_of};
-use super::retention;
-use super::run::{Rests, Run, twin_before};
+use super::rests::{Rests, twin_before};
+use super::{Engine, retention, rows};
 use crate::job::flow::Ask;
 use crate::job::record::Waiting;
 use crate::job::{At, Entry, Found, InputKind, JobKey, Mode, TargetState};
@@ -27,10 +27,10 @@ use crate::store::{Batch, Store, StoreError, Table, Ticket};
 const LOOK_AGAIN: Duration = Duration::from_secs(910);
 /// The purpose word of the findings' digest.
 const FINDINGS: &str = "approval";
-const ASKED: &[u8] = b"approval/asked/";
-const LOSSES: &[u8] = b"approval/losses/";
+const ASKED: &[u8] = rows::APPROVAL_ASKED.prefix;
+const LOSSES: &[u8] = rows::APPROVAL_LOSSES.prefix;
 /// Decisions about what another worker has shown.
-const DECIDED: &[u8] = b"approval/decided/";
+const DECIDED: &[u8] = rows::APPROVAL_DECIDED.prefix;
 /// As long as the control stream keeps them.
 const DECIDED_KEPT: Duration = Duration::from_secs(91 * 86_400);
 const PAGE: usize = 512;

@@ -6,8 +6,6 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use super::gate::GateSettings;
-
 const MINUTE: Duration = Duration::from_secs(60);
 /// After so many targets it is known what one costs.
 const ENOUGH_ENDED: u64 = 20;
@@ -55,28 +53,28 @@ impl Costs {
 
     /// How long a target's turn is: by the rate of the endpoint that it needs most, or by the slots. Rather too
     /// short than too long: whoever comes back too early loses less than whoever comes too late.
-    pub fn each_target(&self, settings: &GateSettings) -> Duration {
+    pub fn each_target(&self, per_minute: Option<u32>, slots: usize) -> Duration {
         // One call, until enough have ended to tell.
         let known = self.targets_ended >= ENOUGH_ENDED;
         let targets = self.targets_begun.max(self.targets_ended);
         let calls = |calls| if known { ratio(calls, targets) } else { 1.0 };
-        match settings.requests_per_minute {
+        match per_minute {
             Some(limit) => (MINUTE / limit.max(1)).mul_f64(calls(self.busiest())),
-            None => self.each_call(settings).mul_f64(calls(self.all())),
+            None => self.each_call(slots).mul_f64(calls(self.all())),
         }
     }
 
     /// How often a slot comes free while all are taken.
-    pub fn each_call(&self, settings: &GateSettings) -> Duration {
-        self.latency / u32::try_from(settings.max_in_flight.max(1)).unwrap_or(u32::MAX)
+    pub fn each_call(&self, slots: usize) -> Duration {
+        self.latency / u32::try_from(slots.max(1)).unwrap_or(u32::MAX)
     }
 
     /// How many targets a minute the system takes, as far as is known: by its rate and what a target has cost
     /// so far, or by its slots and how long a call takes. `None` before anything was called.
-    pub fn targets_per_minute(&self, settings: &GateSettings) -> Option<f64> {
+    pub fn targets_per_minute(&self, per_minute: Option<u32>, slots: usize) -> Option<f64> {
         let calls = |calls| ratio(calls, self.targets_ended);
-        let by_rate = settings.requests_per_minute.map(|limit| f64::from(limit) / calls(self.busiest()));
-        let each_call = self.each_call(settings).as_secs_f64();
+        let by_rate = per_minute.map(|limit| f64::from(limit) / calls(self.busiest()));
+        let each_call = self.each_call(slots).as_secs_f64();
         let by_slots = (each_call > 0.0).then(|| 60.0 / each_call / calls(self.all()));
         by_rate.into_iter().chain(by_slots).reduce(f64::min)
     }

@@ -4,7 +4,7 @@
 //! worker alone; a job in hand is not waited for, but looked at again a minute later.
 
 use super::Engine;
-use super::intake::Hand;
+use super::in_hand::Hand;
 use super::journal::{JournalError, ended_of, folded, forget_checkpoints};
 use super::retention::{IN_HAND_PAUSE, forget_due_time, look_at_due};
 use crate::job::event::{Deadline, Frame, deadline};

@@ -10,58 +10,13 @@ use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
+use super::header;
 use super::letter_head::{self, LetterHead, Vouched};
-use crate::broker::{Cut, Delivery, HeaderValue, Properties, Via};
+use crate::broker::{Cut, HeaderValue, Message, Properties, Via};
 use crate::job::record::{DeadLetterNote, Event};
 use crate::job::{At, Carried, JobKey, Reason};
 use crate::seal::{DEAD_LETTER, Keyring, PARKED, SealError, looks_sealed};
 
-/// Header names, all in one place.
-pub mod header {
-    /// The job's id.
-    pub const JOB_ID: &str = "x-erasure-job-id";
-    /// The tenant.
-    pub const TENANT: &str = "x-erasure-tenant";
-    /// The run.
-    pub const RUN: &str = "x-erasure-run";
-    /// The park number.
-    pub const PARK: &str = "x-erasure-park";
-    /// Why it waits.
-    pub const WAIT: &str = "x-erasure-wait";
-    /// The MAC over those before it and the body.
-    pub const MAC: &str = "x-erasure-mac";
-    /// What of the job must not go back.
-    pub const CARRIED: &str = "x-erasure-carried";
-    /// The MAC over that, those before it and the body.
-    pub const CARRIED_MAC: &str = "x-erasure-carried-mac";
-    /// A dead letter's code.
-    pub const CODE: &str = "x-erasure-code";
-    /// A dead letter's sentence.
-    pub const REASON: &str = "x-erasure-reason";
-    /// The system to blame.
-    pub const SYSTEM: &str = "x-erasure-system";
-    /// The step to blame.
-    pub const STEP: &str = "x-erasure-step";
-    /// Failed attempts.
-    pub const ATTEMPTS: &str = "x-erasure-attempts";
-    /// When.
-    pub const AT: &str = "x-erasure-at";
-    /// The MAC by which a dead letter is believed to be of the run that it names.
-    pub const LETTER_MAC: &str = "x-erasure-letter-mac";
-    /// The MAC over all that a dead letter shows, and its body.
-    pub const HEAD_MAC: &str = "x-erasure-head-mac";
-    /// How long the body was of which a dead letter keeps the beginning.
-    pub const BODY_BYTES: &str = "x-erasure-body-bytes";
-    /// SHA-256 of that body, in hex.
-    pub const BODY_SHA256: &str = "x-erasure-body-sha256";
-    /// A publisher's detached JWS over the body.
-    pub const SIGNATURE: &str = "x-signature";
-    /// The publisher's trace.
-    pub const TRACEPARENT: &str = "traceparent";
-}
-
-const MAC_PURPOSE: &str = "resume";
-const LETTER_PURPOSE: &str = "dead-letter";
 const CARRIED_PURPOSE: &str = "carried";
 
 /// Who sent a copy of a job.
@@ -94,8 +49,8 @@ pub struct Letter {
 
 /// Opens a delivery. A parked copy whose seal does not open is an error; one without a valid MAC is
 /// a publisher's message like any other.
-pub fn open(delivery: &Delivery, keyring: &Keyring) -> Result<Letter, SealError> {
-    open_as(delivery.via, &delivery.properties, &delivery.body, keyring)
+pub fn open(message: &Message, keyring: &Keyring) -> Result<Letter, SealError> {
+    open_as(message.via, &message.properties, &message.body, keyring)
 }
 
 /// As [`open`], for a message that is no delivery any more.
@@ -112,9 +67,9 @@ pub fn open_as(via: Via, properties: &Properties, body: &Bytes, keyring: &Keyrin
         let run = u32::try_from(number(header::RUN)?).ok()?;
         let park = u64::try_from(number(header::PARK)?).ok()?;
         let mac = hex::decode(text(header::MAC)?).ok()?;
-        let fields = mac_fields(&key, run, park, text(header::WAIT)?, body);
+        let fields = header::mac_fields(&key, run, park, text(header::WAIT)?, body);
         let parts: Vec<&[u8]> = fields.iter().map(Vec::as_slice).collect();
-        if !keyring.verify_mac(MAC_PURPOSE, &parts, &mac) {
+        if !keyring.verify_mac(header::MAC_PURPOSE, &parts, &mac) {
             return None;
         }
         let carried = Box::new(read_carried(keyring, headers, &parts));
@@ -161,11 +116,6 @@ fn carried_headers(keyring: &Keyring, carried: &Carried, place: &[&[u8]]) -> [(&
 
 type Headers = BTreeMap<String, HeaderValue>;
 
-fn mac_fields(key: &JobKey, run: u32, park: u64, wait: &str, body: &[u8]) -> [Vec<u8>; 5] {
-    let (run, park) = (run.to_be_bytes().to_vec(), park.to_be_bytes().to_vec());
-    [key.to_bytes(), run, park, wait.as_bytes().to_vec(), Sha256::digest(body).to_vec()]
-}
-
 /// Where a copy stands among those of its job, and what it carries.
 #[derive(Clone, Copy)]
 pub struct CopyHead<'a> {
@@ -190,9 +140,9 @@ pub fn parked(
 ) -> Result<(Properties, Bytes), SealError> {
     let CopyHead { key, run, park, wait, carried } = *head;
     let sealed = keyring.seal_for_master(PARKED, &key.to_bytes(), body)?;
-    let fields = mac_fields(key, run, park, wait, &sealed);
+    let fields = header::mac_fields(key, run, park, wait, &sealed);
     let parts: Vec<&[u8]> = fields.iter().map(Vec::as_slice).collect();
-    let mac = keyring.mac(MAC_PURPOSE, &parts);
+    let mac = keyring.mac(header::MAC_PURPOSE, &parts);
     let mut properties = repeated(original);
     let mut put = |name: &str, value: HeaderValue| properties.headers.insert(name.to_owned(), value);
     for (name, value) in carried_headers(keyring, carried, &parts) {
@@ -315,9 +265,9 @@ pub fn dead_letter(
         if head.run > 0 {
             // Without it, whoever can write to the queue could have a message of his own replayed as a run of
             // an accepted job.
-            let fields = mac_fields(key, head.run, head.park, "", &body);
+            let fields = header::mac_fields(key, head.run, head.park, "", &body);
             let parts: Vec<&[u8]> = fields.iter().map(Vec::as_slice).collect();
-            put(header::LETTER_MAC, HeaderValue::Text(hex::encode(keyring.mac(LETTER_PURPOSE, &parts))));
+            put(header::LETTER_MAC, HeaderValue::Text(hex::encode(keyring.mac(header::LETTER_PURPOSE, &parts))));
             for (name, value) in carried_headers(keyring, head.carried, &parts) {
                 put(name, value);
             }
@@ -345,11 +295,11 @@ fn placed(keyring: &Keyring, letter: &Properties, body: &[u8]) -> Option<(JobKey
     let key = JobKey { tenant: text(header::TENANT)?.to_owned(), job_id };
     let run = u32::try_from(number(header::RUN)).ok().filter(|run| *run > 0)?;
     let park = u64::try_from(number(header::PARK)).unwrap_or(0);
-    let fields = mac_fields(&key, run, park, "", body);
+    let fields = header::mac_fields(&key, run, park, "", body);
     let parts: Vec<&[u8]> = fields.iter().map(Vec::as_slice).collect();
     let mac = text(header::LETTER_MAC).and_then(|mac| hex::decode(mac).ok())?;
     let carried = || read_carried(keyring, &letter.headers, &parts);
-    keyring.verify_mac(LETTER_PURPOSE, &parts, &mac).then(|| (key, run, park, carried()))
+    keyring.verify_mac(header::LETTER_PURPOSE, &parts, &mac).then(|| (key, run, park, carried()))
 }
 
 /// A dead letter of a message that cannot be opened: body and headers as they came, so that it can be replayed
@@ -358,7 +308,7 @@ fn placed(keyring: &Keyring, letter: &Properties, body: &[u8]) -> Option<(JobKey
 pub fn set_aside(keyring: &Keyring, original: &Properties, body: &Bytes, at: At) -> (Properties, Bytes) {
     let is_letter = original.headers.contains_key(header::CODE);
     let note = note(Reason::Unopenable);
-    if !is_letter && vouched_place(keyring, original, body) {
+    if !is_letter && letter_head::vouched_place(keyring, original, body) {
         return unopened(keyring, original, body, &note, at);
     }
     let mut properties = original.clone();
@@ -399,28 +349,6 @@ fn put_note(properties: &mut Properties, note: &DeadLetterNote, at: At) {
     put(header::AT, &at.to_rfc3339());
     // No step of it was attempted.
     properties.headers.insert(header::ATTEMPTS.to_owned(), HeaderValue::Int(0));
-}
-
-/// True where a MAC ties a message of ours to the job and the run that it names: a parked copy's, or that of
-/// a dead letter.
-pub(super) fn vouched_place(keyring: &Keyring, properties: &Properties, body: &[u8]) -> bool {
-    let headers = &properties.headers;
-    let text = |name: &str| headers.get(name).and_then(HeaderValue::as_text);
-    let number = |name: &str| headers.get(name).and_then(HeaderValue::as_int);
-    let place = || {
-        let job_id = Uuid::try_parse(text(header::JOB_ID)?).ok()?;
-        let key = JobKey { tenant: text(header::TENANT)?.to_owned(), job_id };
-        let (run, park) = (u32::try_from(number(header::RUN)?).ok()?, u64::try_from(number(header::PARK)?).ok()?);
-        let holds = |purpose: &str, mac: &str, wait: &str| {
-            let mac = text(mac).and_then(|mac| hex::decode(mac).ok()).unwrap_or_default();
-            let fields = mac_fields(&key, run, park, wait, body);
-            let parts: Vec<&[u8]> = fields.iter().map(Vec::as_slice).collect();
-            keyring.verify_mac(purpose, &parts, &mac)
-        };
-        let is_letter = holds(LETTER_PURPOSE, header::LETTER_MAC, "");
-        Some(is_letter || holds(MAC_PURPOSE, header::MAC, text(header::WAIT).unwrap_or("")))
-    };
-    place().unwrap_or(false)
 }
 
 /// Opens a dead letter's body, sealed or not.

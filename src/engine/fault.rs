@@ -10,12 +10,13 @@ use tokio::time::Instant;
 
 use super::Engine;
 use super::gate::Gate;
-use super::intake::Interrupted;
+use super::in_hand::Run;
+use super::interrupted::Interrupted;
 use super::line::Rank;
-use super::run::{Rest, Run};
+use super::rests::Rest;
 use crate::job::record::Waiting;
 use crate::job::state::TargetState;
-use crate::job::{Answer, At, Entry, Failure, FailureKind, Reason, Step, StepName, TargetEnd};
+use crate::job::{Answer, At, Entry, Failure, FailureKind, Reason, Step, StepName, Target, TargetEnd, TargetOutcome};
 
 /// What a failed call means for its job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -150,6 +151,15 @@ impl Engine {
         run.journal.append(&*self.store, steps.iter().map(entry).collect())?;
         Ok(())
     }
+}
+
+/// That nobody is found by an identifier that no person can have says nothing of the person. Jobs with such
+/// identifiers were accepted by an earlier release.
+pub(super) fn believed(target: &Target, end: TargetEnd) -> TargetEnd {
+    if end.outcome != TargetOutcome::Absent || !target.names_nobody() {
+        return end;
+    }
+    TargetEnd { outcome: TargetOutcome::Failed, reason: Some(Reason::Invalid), step: Some(StepName::Resolve) }
 }
 
 /// The steps of this kind whose failures ended the target, and how long they have failed.

@@ -259,7 +259,8 @@ impl Gate {
                 break;
             }
             if waiter.is_none() {
-                let every = self.lock().costs.each_target(&self.settings);
+                let every =
+                    self.lock().costs.each_target(self.settings.requests_per_minute, self.settings.max_in_flight);
                 let joined = Waiter::join(&self.for_room, every, inline);
                 waiter = Some(joined.ok_or_else(|| self.join_line(&mut self.lock(), job, rank))?);
             }
@@ -284,7 +285,7 @@ impl Gate {
         if let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() {
             return Ok(slot);
         }
-        let every = self.lock().costs.each_call(&self.settings);
+        let every = self.lock().costs.each_call(self.settings.max_in_flight);
         let Some(_waiter) = Waiter::join(&self.for_slot, every, inline) else {
             return Err(self.join_line(&mut self.lock(), job, rank));
         };
@@ -384,7 +385,7 @@ impl Gate {
     /// The job takes its place in the line; the wait is about when its turn comes.
     fn join_line(&self, state: &mut State, job: &JobKey, rank: Rank) -> StayAway {
         let place = state.line.join(job, rank, Instant::now());
-        let each = state.costs.each_target(&self.settings);
+        let each = state.costs.each_target(self.settings.requests_per_minute, self.settings.max_in_flight);
         StayAway { wait: each.saturating_mul(place).max(UNKNOWN_WAIT), why: Waiting::RateLimit }
     }
 
@@ -410,7 +411,7 @@ impl Gate {
 
     /// How many targets a minute the system takes, as far as is known; `None` before anything was called.
     pub fn targets_per_minute(&self) -> Option<f64> {
-        self.lock().costs.targets_per_minute(&self.settings)
+        self.lock().costs.targets_per_minute(self.settings.requests_per_minute, self.settings.max_in_flight)
     }
 
     /// True while held.

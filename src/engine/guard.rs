@@ -18,10 +18,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::Engine;
 use super::envelope::{Letter, Origin};
+use super::in_hand::Run;
 use super::journal::JournalError;
-use super::run::Run;
+use super::{Engine, rows};
 use crate::job::record::Waiting;
 use crate::job::{At, Entry, Job, JobKey, LetThrough, Mode};
 use crate::store::{Batch, Store, StoreError, Table};
@@ -36,10 +36,10 @@ const BUCKET_MS: i64 = 5 * 60 * 1000;
 /// it begins, has more than its ceiling.
 const HOUR: i64 = 12;
 const DAY: i64 = 24 * HOUR;
-const COUNTS: &[u8] = b"guard/count/";
-const HELD: &[u8] = b"guard/held/";
+const COUNTS: &[u8] = rows::CEILING_COUNT.prefix;
+const HELD: &[u8] = rows::CEILING_HELD.prefix;
 /// Jobs that this store has not seen, by which scopes let them go.
-const RELEASED: &[u8] = b"guard/released/";
+const RELEASED: &[u8] = rows::CEILING_RELEASED.prefix;
 /// As long as a copy may wait whose store was lost.
 const RELEASED_KEPT: Duration = Duration::from_secs(91 * 86_400);
 const PAGE: usize = 512;

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{named, receipts};
+use super::named;
+use super::receipts::row;
 use crate::job::record::{Appended, Event, Undecodable};
 use crate::job::{Answer, At, Ended, Entry, JobKey, JobRecord, Step, TargetState};
 use crate::seal;
@@ -46,7 +47,7 @@ pub fn ended_of(store: &dyn Store, key: &JobKey) -> Result<Option<Ended>, Journa
     let mut ended = Ended::from_bytes(&bytes)?;
     ended.published = ended.is_published(store.get(Table::Job, &row)?.is_some());
     if let Some(certified) = &ended.certified {
-        let Some(carrier) = receipts::carrier(store, certified.number)? else {
+        let Some(carrier) = row::carrier(store, certified.number)? else {
             // Receipts are forgotten no earlier than their jobs.
             tracing::warn!(job = %key, "the job's receipt is forgotten, and the job with it");
             return Ok(None);
@@ -355,10 +356,14 @@ impl Journal {
         tickets
     }
 
+    /// What was written and is not known to be durable yet.
+    pub fn pending(&self) -> Vec<Ticket> {
+        std::mem::take(&mut self.lock().pending)
+    }
+
     /// Waits until everything written so far is durable.
     pub async fn durable(&self) -> Result<(), StoreError> {
-        let pending = std::mem::take(&mut self.lock().pending);
-        Ticket::all(pending).await?;
+        Ticket::all(self.pending()).await?;
         self.lock().is_recorded = true;
         Ok(())
     }

@@ -6,7 +6,7 @@
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
-use super::envelope::{header, vouched_place};
+use super::header;
 use crate::broker::{HeaderValue, Properties};
 use crate::job::JobKey;
 use crate::seal::Keyring;
@@ -111,6 +111,27 @@ fn claimed_key(properties: &Properties) -> Option<JobKey> {
 /// The job that a parked copy names and its park number, whoever wrote them.
 pub(super) fn claimed_place(properties: &Properties) -> Option<(JobKey, u64)> {
     Some((claimed_key(properties)?, u64::try_from(number(properties, header::PARK)?).ok()?))
+}
+
+/// True where a MAC ties a message of ours to the job and the run that it names: a parked copy's, or that of
+/// a dead letter.
+pub(super) fn vouched_place(keyring: &Keyring, properties: &Properties, body: &[u8]) -> bool {
+    let place = || {
+        let key = claimed_key(properties)?;
+        let (run, park) = (
+            u32::try_from(number(properties, header::RUN)?).ok()?,
+            u64::try_from(number(properties, header::PARK)?).ok()?,
+        );
+        let holds = |purpose: &str, mac: &str, wait: &str| {
+            let mac = text(properties, mac).and_then(|mac| hex::decode(mac).ok()).unwrap_or_default();
+            let fields = header::mac_fields(&key, run, park, wait, body);
+            let parts: Vec<&[u8]> = fields.iter().map(Vec::as_slice).collect();
+            keyring.verify_mac(purpose, &parts, &mac)
+        };
+        let is_letter = holds(header::LETTER_PURPOSE, header::LETTER_MAC, "");
+        Some(is_letter || holds(header::MAC_PURPOSE, header::MAC, text(properties, header::WAIT).unwrap_or("")))
+    };
+    place().unwrap_or(false)
 }
 
 /// Puts the MAC over the headers that are there, and the body.

@@ -6,10 +6,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::envelope::header;
 use super::journal::JournalError;
 use super::letter_head::LetterHead;
-use super::{Engine, retention};
+use super::{Engine, header, retention, rows};
 use crate::broker::{DeadLetter, PublishError, Verdict};
 use crate::job::event::{self, Expiring, Frame};
 use crate::job::{At, JobKey, Reason};
@@ -73,7 +72,7 @@ fn read(keyring: &Keyring, letter: &DeadLetter) -> Option<Dated> {
 
 impl Dated {
     fn row(&self, key: &JobKey) -> Vec<u8> {
-        [b"letter/", &key.to_bytes()[..], &self.run.to_be_bytes(), &self.at.0.to_be_bytes()].concat()
+        [rows::LETTER.prefix, &key.to_bytes()[..], &self.run.to_be_bytes(), &self.at.0.to_be_bytes()].concat()
     }
 }
 

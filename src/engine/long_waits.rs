@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Engine;
-use super::run::Run;
+use super::in_hand::Run;
 use crate::job::event::{self, Frame, Wait};
 use crate::job::record::Waiting;
 use crate::job::{At, StepName};

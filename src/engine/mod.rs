@@ -3,29 +3,42 @@
 //! The rule it keeps: a delivery is acknowledged last, after its outcome was made durable and its
 //! event confirmed, or after the job was parked on the broker again.
 //!
-//! In reading order: [`intake`] takes deliveries; [`envelope`] says where each comes from;
-//! [`opening`] what it means for the job, after `adoption` of what the copy carries; [`run`] carries the job
-//! through its targets, each call through its system's [`gate`], which knows of the system's [`trouble`], and
-//! `fault` says whose a failure is; [`ending`] writes outcomes (each with its link of [`receipts`]),
-//! parks, publishes and acks; [`journal`] is what all of them keep in the store; [`operators`] what
-//! people may see and do, [`pauses`] what they have stopped, [`decisions`] how all of it reaches every worker;
-//! `deadlines` tells of due times and `long_waits` of long waits, while `terms` says that this worker is the active one; `room`
-//! stops and resumes intake.
+//! The life of a message, in reading order: [`intake`] takes deliveries; `delivery` carries each from the note of its
+//! start to its ack; [`run`] carries its job from target to target, step by step, as the flow of each says
+//! (`crate::job::flow`).
+//!
+//! What these call: [`envelope`] says where a message comes from (`header` and [`letter_head`] what its headers are
+//! worth), [`admission`] whether it is a job, [`opening`] what it means for its job, after `adoption` of what the copy
+//! carries. `call` makes one call, through its system's [`gate`], which knows of the system's [`trouble`]; `fault` says
+//! whose a failure is; `rests` when the job goes on. [`ending`] ends a job (each end with its link of [`receipts`]),
+//! `parking` puts it on a wait queue, `refusing` puts what is no job among the dead letters; [`outbox`] publishes.
+//!
+//! What is kept: [`rows`] lists every row of the store, [`journal`] holds a job's, `in_hand` the jobs being worked on,
+//! [`starts`] the messages that may stop a worker.
+//!
+//! Beside the jobs: [`operators`] is what people see and do, [`pauses`] what they have stopped, [`decisions`] how that
+//! reaches every worker; `deadlines` publishes due times and `long_waits` long waits, while `terms` says that this
+//! worker is the active one; `room` stops and resumes intake; [`retention`] forgets.
 
 pub mod admission;
 mod adoption;
 pub mod approvals;
+mod call;
 pub mod cancels;
 mod costs;
 mod deadlines;
 pub mod decisions;
+mod delivery;
 pub mod ending;
 pub mod envelope;
 mod fault;
 pub mod figures;
 pub mod gate;
 pub mod guard;
+mod header;
+mod in_hand;
 pub mod intake;
+mod interrupted;
 pub mod journal;
 pub mod letter_head;
 pub mod letters;
@@ -36,11 +49,15 @@ pub mod opening;
 pub mod operators;
 pub mod outbox;
 pub mod parked;
+mod parking;
 pub mod pauses;
 pub(crate) mod reading;
 pub mod receipts;
+mod refusing;
+mod rests;
 pub mod retention;
 mod room;
+pub mod rows;
 pub mod run;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
@@ -145,7 +162,7 @@ pub struct Engine {
     pub(crate) keyring: Arc<Keyring>,
     pub(crate) now: WallClock,
     pub(crate) chance: Chance,
-    pub(crate) hands: intake::Hands,
+    pub(crate) hands: in_hand::Hands,
     pub(crate) starts: starts::Starts,
     pub(crate) outbox: outbox::Outbox,
     pub(crate) receipts: receipts::Receipts,
@@ -181,7 +198,7 @@ impl Engine {
     pub fn with_policy(parts: Parts, policy: admission::Policy) -> Arc<Engine> {
         let Parts { settings, accepts, gates, broker, store, keyring, now, chance } = parts;
         Arc::new(Engine {
-            hands: intake::Hands::default(),
+            hands: in_hand::Hands::default(),
             starts: starts::Starts::default(),
             outbox: outbox::Outbox::default(),
             receipts: receipts::Receipts::new(&keyring),

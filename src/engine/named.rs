@@ -5,11 +5,11 @@
 //!
 //! Written when a job is parked or fails, so that one that goes straight through costs nothing.
 
-use super::Engine;
+use super::{Engine, rows};
 use crate::job::{Job, JobKey, JobRecord};
 use crate::store::{Batch, StoreError, Table};
 
-const NAMED: &[u8] = b"named/";
+const NAMED: &[u8] = rows::NAMED.prefix;
 const VERSION: u8 = 1;
 
 fn row(key: &JobKey) -> Vec<u8> {

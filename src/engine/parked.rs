@@ -15,10 +15,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::Engine;
 use super::envelope::{self, CopyHead, Letter, Origin};
-use super::intake::Interrupted;
+use super::interrupted::Interrupted;
 use super::journal::{JournalError, ended_of, record_of};
 use super::letter_head::claimed_place;
-use crate::broker::{Delivery, Destination, Properties, Publication, Tier, Via};
+use crate::broker::{Destination, Message, Properties, Publication, Tier, Via};
 use crate::job::{At, Carried, Job, JobKey, JobRecord};
 use crate::store::{StoreError, Table};
 
@@ -125,16 +125,16 @@ impl Parked {
     }
 
     /// A delivery came: this worker is the active one, and a copy is back.
-    pub(crate) fn delivered(&self, delivery: &Delivery) {
+    pub(crate) fn delivered(&self, message: &Message) {
         let mut state = self.state();
-        if state.epoch != delivery.epoch {
-            state.epoch = delivery.epoch;
+        if state.epoch != message.epoch {
+            state.epoch = message.epoch;
             state.begin_link();
         }
         state.activate(Instant::now());
         // Only the worker writes to the exchange that this came through.
-        if delivery.via == Via::Resume
-            && let Some((key, number)) = claimed_place(&delivery.properties)
+        if message.via == Via::Resume
+            && let Some((key, number)) = claimed_place(&message.properties)
             && state.copies.get(&key).is_some_and(|copy| number >= copy.number)
         {
             state.copies.remove(&key);

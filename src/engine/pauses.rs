@@ -13,15 +13,15 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
-use super::Engine;
 use super::decisions::{Decided, DecisionError, Told, What};
 use super::journal::JournalError;
+use super::{Engine, rows};
 use crate::job::At;
 use crate::store::{Batch, StoreError, Table};
 
-const ROWS: &[u8] = b"paused/";
+const ROWS: &[u8] = rows::PAUSED.prefix;
 /// When a system or a tenant was last resumed.
-const RESUMED: &[u8] = b"resumed/";
+const RESUMED: &[u8] = rows::RESUMED.prefix;
 /// The longer a pause has lasted, the longer a job stays away: one that ends soon is noticed soon.
 const SHORTEST: Duration = Duration::from_secs(5);
 const LONGEST: Duration = Duration::from_secs(900);

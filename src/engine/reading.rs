@@ -5,16 +5,16 @@
 
 use std::time::Duration;
 
-use super::retention;
+use super::{retention, rows};
 use crate::broker::place::{Print, print};
 use crate::broker::{Control, Place};
 use crate::job::At;
 use crate::store::{Batch, Store, StoreError, Table};
 
 /// The offset alone, as an earlier release reads it.
-const OFFSET: &[u8] = b"control-offset";
+const OFFSET: &[u8] = rows::CONTROL_OFFSET.prefix;
 /// The place, and up to which offset messages may be such as were taken before.
-const PLACE: &[u8] = b"control-place";
+const PLACE: &[u8] = rows::CONTROL_PLACE.prefix;
 /// As long as the stream keeps a message.
 const KEPT: Duration = Duration::from_secs(90 * 86_400);
 
@@ -81,5 +81,5 @@ impl Reading {
 }
 
 fn row(print: &Print) -> Vec<u8> {
-    [b"control-taken/", &print[..]].concat()
+    [rows::CONTROL_TAKEN.prefix, &print[..]].concat()
 }

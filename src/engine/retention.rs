@@ -9,9 +9,10 @@ use std::time::Duration;
 use sha2::{Digest as _, Sha256};
 
 use super::gate::Client;
-use super::intake::{Hand, Interrupted};
+use super::in_hand::Hand;
+use super::interrupted::Interrupted;
 use super::journal::{JournalError, forget_checkpoints};
-use super::{Engine, Gate, Settings};
+use super::{Engine, Gate, Settings, rows};
 use crate::job::{At, Ended, Failure, JobKey, JobOutcome};
 use crate::store::{Batch, Store, StoreError, Table};
 
@@ -84,7 +85,7 @@ fn row(at: At, what: u8, key: &[u8]) -> Vec<u8> {
 }
 
 fn refused_key(key: &JobKey, body: &[u8]) -> Vec<u8> {
-    let mut row = b"refused/".to_vec();
+    let mut row = rows::REFUSED.prefix.to_vec();
     row.extend_from_slice(&Sha256::digest([key.to_bytes().as_slice(), body].concat()));
     row
 }
@@ -93,7 +94,7 @@ impl Engine {
     /// When a refused message was first refused: its event keeps that time on every repeat.
     pub(crate) async fn first_refused_at(&self, key: &JobKey, body: &[u8]) -> Result<At, Interrupted> {
         let digest = self.keyring.digest("refused", &refused_key(key, body));
-        let mut row = b"refused/".to_vec();
+        let mut row = rows::REFUSED.prefix.to_vec();
         row.extend_from_slice(&digest);
         if let Some(at) = self.store.get(Table::Meta, &row)?.and_then(|bytes| bytes.try_into().ok()) {
             return Ok(At(i64::from_be_bytes(at)));
@@ -229,7 +230,7 @@ impl Engine {
 
     /// Not the name of the earlier release, which took any accepted call for a proof.
     fn proven_key(gate: &Gate) -> Vec<u8> {
-        let mut row = b"shown/".to_vec();
+        let mut row = rows::SHOWN.prefix.to_vec();
         row.extend_from_slice(gate.name().as_bytes());
         row
     }

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::Engine;
-use super::intake::Interrupted;
+use super::interrupted::Interrupted;
 use crate::store::StoreError;
 
 /// How often room is looked for.

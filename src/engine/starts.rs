@@ -9,9 +9,12 @@
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
-use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
+use tokio::sync::{Notify, OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
+use tokio::time::Instant;
 
+use super::rows;
 use crate::job::At;
 use crate::store::{Batch, Store, StoreError, Table};
 
@@ -21,7 +24,12 @@ const MOST_WEIGHT: u8 = 12;
 const DEATH_AT_ONCE: u8 = 4;
 /// A death alone after a call came back or a while had passed: twelve are too many.
 const DEATH_LATER: u8 = 1;
-const RUNNING: &[u8] = b"running";
+/// A suspect that has been alone for this long is worked on beside the others again; one that gets
+/// on with its work, at once.
+const ALONE_MAX: Duration = Duration::from_secs(10);
+/// A suspect that has been alone for this long did not stop the worker at once.
+const ALIVE_AFTER: Duration = Duration::from_millis(250);
+const RUNNING: &[u8] = rows::RUNNING.prefix;
 /// A suspect whose delivery went to another worker is forgotten after this.
 const FORGET_AFTER_MS: i64 = 24 * 3_600_000;
 
@@ -52,6 +60,25 @@ impl Stage {
     }
 }
 
+/// A delivery's arrival.
+pub(crate) struct Arrived {
+    /// When.
+    pub at: Instant,
+    /// Told once a call came back.
+    pub life: Notify,
+    /// Told once a step that cannot be repeated blindly was answered.
+    pub progress: Notify,
+    /// Its start's row.
+    pub digest: Vec<u8>,
+}
+
+impl Arrived {
+    pub(crate) fn new(digest: Vec<u8>) -> Arrived {
+        let (life, progress) = (Notify::new(), Notify::new());
+        Arrived { at: Instant::now(), life, progress, digest }
+    }
+}
+
 /// Permission to work on a message.
 #[derive(Debug)]
 pub enum Turn {
@@ -61,6 +88,27 @@ pub enum Turn {
     Alone(#[allow(dead_code, reason = "held for its Drop")] OwnedRwLockWriteGuard<()>),
     /// It stopped the worker too often while it ran alone.
     Condemned,
+}
+
+/// How a message is worked on, by what is known of its past.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Trial {
+    /// Side by side with others.
+    Shared,
+    /// Alone.
+    Alone,
+    /// Not at all: it is set aside.
+    Condemned,
+}
+
+impl Trial {
+    pub fn of(turn: &Turn) -> Trial {
+        match turn {
+            Turn::Shared(_) => Trial::Shared,
+            Turn::Alone(_) => Trial::Alone,
+            Turn::Condemned => Trial::Condemned,
+        }
+    }
 }
 
 /// The open starts of this process and the suspects of the last one.
@@ -115,6 +163,44 @@ impl Starts {
         };
         store.note(digest, Some(&encode(now.0, weight, stage)))?;
         Ok(turn)
+    }
+
+    /// Does the work on a message, and notes of a suspect how far it gets. Gives the turn back, which is another
+    /// one for a suspect that has been alone for long enough.
+    pub(crate) async fn watch<T>(
+        &self,
+        store: &dyn Store,
+        turn: Turn,
+        arrived: &Arrived,
+        now: impl Fn() -> At,
+        work: impl Future<Output = T>,
+    ) -> (T, Turn) {
+        if !matches!(turn, Turn::Alone(_)) {
+            return (work.await, turn);
+        }
+        let survived = async {
+            tokio::select! {
+                biased;
+                () = tokio::time::sleep(ALIVE_AFTER) => {}
+                () = arrived.life.notified() => {}
+            }
+            self.lives(store, &arrived.digest, now());
+            tokio::select! {
+                biased;
+                () = tokio::time::sleep(ALONE_MAX) => false,
+                () = arrived.progress.notified() => true,
+            }
+        };
+        tokio::pin!(work);
+        tokio::select! {
+            biased;
+            done = &mut work => (done, turn),
+            got_on = survived => {
+                // It did not stop the worker so far: the others need not wait any longer.
+                let turn = self.survived(store, &arrived.digest, turn, got_on, now());
+                (work.await, turn)
+            }
+        }
     }
 
     /// A suspect that runs alone has shown a sign of life.

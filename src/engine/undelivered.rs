@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 
 use super::Engine;
 use super::envelope::{self, DeadLetterHead, Origin};
-use super::intake::Interrupted;
+use super::interrupted::Interrupted;
 use super::journal::JournalError;
 use super::letter_head::{BROKERS_WORD, LetterHead};
 use crate::broker::{DeadLetter, Destination, HeaderValue, Properties, Publication, PublishError, Verdict, Via};

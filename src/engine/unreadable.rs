@@ -12,8 +12,8 @@ use uuid::Uuid;
 
 use super::decisions::What;
 use super::envelope::{self, DeadLetterHead};
-use super::intake::Interrupted;
-use super::{Engine, retention};
+use super::interrupted::Interrupted;
+use super::{Engine, retention, rows};
 use crate::broker::place::print;
 use crate::broker::{Control, Cut, HeaderValue, Mended, Properties};
 use crate::job::event::{self, Frame};
@@ -23,7 +23,7 @@ use crate::seal::SealError;
 use crate::store::{Batch, Table};
 
 /// Those whose letter is not confirmed yet, by what tells the message from others.
-const KEPT: &[u8] = b"cancel/unreadable/";
+const KEPT: &[u8] = rows::UNREADABLE.prefix;
 const PURPOSE: &str = "unreadable-cancellation";
 /// A cancellation is short; of a longer message the beginning is kept.
 const LONGEST: usize = 64 * 1024;

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use super::serve::Shared;
 use crate::broker::Link;
 use crate::clock::steady::Steady;
-use crate::engine::Engine;
+use crate::engine::{Engine, rows};
 use crate::store::Table;
 use crate::telemetry::lines;
 
@@ -121,7 +121,7 @@ fn unavailable(shared: &Shared) -> Vec<Value> {
     if let Link::Down(why) = link {
         unready.push(json!({ "part": "broker", "detail": why }));
     }
-    if let Err(error) = engine.store().get(Table::Meta, b"running") {
+    if let Err(error) = engine.store().get(Table::Meta, rows::RUNNING.prefix) {
         unready.push(json!({ "part": "store", "detail": error.to_string() }));
     }
     if engine.is_stalled() {

@@ -87,9 +87,9 @@ async fn what_waits_comes_back_all_of_it_not_too_soon_and_as_often_as_it_is_sent
         while seen.len() < 200 {
             let back = next(&broker).await;
             assert!(parked_at.elapsed() >= Duration::from_millis(4900), "{:?}", parked_at.elapsed());
-            assert_eq!(back.via, Via::Resume);
-            assert!(!back.properties.headers.contains_key("x-death"), "a cycle in the broker's eyes");
-            seen.insert(back.body.clone());
+            assert_eq!(back.message.via, Via::Resume);
+            assert!(!back.message.properties.headers.contains_key("x-death"), "a cycle in the broker's eyes");
+            seen.insert(back.message.body.clone());
             back.settle.ack().await.unwrap();
         }
     }
@@ -123,11 +123,11 @@ async fn one_consumer_at_a_time_is_served_and_the_next_takes_over() {
     up(&standby).await;
     send(&active, Destination::Requests, "second").await;
     let second = next(&active).await;
-    assert_eq!(&second.body[..], b"second", "the standby would have taken it");
+    assert_eq!(&second.message.body[..], b"second", "the standby would have taken it");
     second.settle.ack().await.unwrap();
     drop(held);
     active.close().await;
-    assert_eq!(&next(&standby).await.body[..], b"first");
+    assert_eq!(&next(&standby).await.message.body[..], b"first");
     standby.close().await;
     tidy(&config).await;
 }

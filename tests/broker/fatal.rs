@@ -36,7 +36,7 @@ async fn a_cancellation_that_ends_every_connection_is_stepped_over_and_takes_no_
         assert_eq!((control.offset, &control.body[..]), (offset, offset.to_string().as_bytes()));
     }
     assert_eq!(broker.tallies().control_skipped, 2);
-    assert!(!held.lost.is_cancelled(), "the intake was taken down with the control stream");
+    assert!(!held.message.lost.is_cancelled(), "the intake was taken down with the control stream");
     held.settle.ack().await.unwrap();
     send(&other, Destination::Cancel, "5").await;
     assert_eq!(soon("control", broker.next_control(None)).await.unwrap().offset, 5);

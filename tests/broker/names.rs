@@ -107,7 +107,7 @@ async fn each_name_and_binding_that_is_deleted_under_the_worker_is_there_again_a
         let mut came = 0;
         while came < 2 {
             let delivery = next(&broker).await;
-            came += u32::from(&delivery.body[..] == NOW.as_bytes());
+            came += u32::from(&delivery.message.body[..] == NOW.as_bytes());
             delivery.settle.ack().await.unwrap();
         }
         soon("a sound list of names", async {

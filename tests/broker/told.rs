@@ -112,8 +112,8 @@ async fn a_consumer_that_the_broker_cancels_for_its_timeout_is_told_as_that_and_
     let down = soon("the link's end", link.wait_for(|link| *link != Link::Up)).await.unwrap().clone();
     let Link::Down(why) = down else { panic!("{down:?}") };
     assert!(why.contains("its queue is there") && why.contains("consumer_timeout"), "{why}");
-    assert!(held.lost.is_cancelled());
+    assert!(held.message.lost.is_cancelled());
     let again = next(&broker).await;
-    assert!(again.redelivered && again.epoch > held.epoch);
+    assert!(again.message.redelivered && again.message.epoch > held.message.epoch);
     again.settle.ack().await.unwrap();
 }

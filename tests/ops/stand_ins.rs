@@ -179,12 +179,14 @@ impl Broker for TestBroker {
         };
         let Message { publication, via, redelivered } = message.clone();
         Some(Delivery {
-            body: publication.body,
-            properties: publication.properties,
-            via,
-            redelivered,
-            lost: CancellationToken::new(),
-            epoch: 1,
+            message: erasure_worker::broker::Message {
+                body: publication.body,
+                properties: publication.properties,
+                via,
+                redelivered,
+                lost: CancellationToken::new(),
+                epoch: 1,
+            },
             settle: Box::new(Shelf { message, given_back: self.given_back.clone() }),
         })
     }

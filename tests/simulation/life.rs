@@ -11,6 +11,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use erasure_worker::app;
 use erasure_worker::config::Config;
+use erasure_worker::engine::rows;
 use erasure_worker::engine::{Engine, Parts};
 use erasure_worker::job::At;
 use erasure_worker::sandbox::Sandbox;
@@ -204,6 +205,10 @@ impl Store for Disk {
     }
 
     fn submit(&self, batch: Batch) -> Ticket {
+        for write in &batch.writes {
+            let is_of_a_kind = rows::ALL.iter().any(|row| row.is_of(write.table, &write.key));
+            assert!(is_of_a_kind, "a row of {:?} that the list of rows does not know", write.table);
+        }
         self.written.notify_one();
         self.store.submit(batch)
     }

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use bytes::Bytes;
 use erasure_worker::broker::{
-    Broker, Control, DeadLetter, Delivery, Destination, HeaderValue, Link, Lost, Place, Properties, Publication,
-    PublishError, Settle, Verdict, Via,
+    Broker, Control, DeadLetter, Delivery, Destination, HeaderValue, Link, Lost, Message, Place, Properties,
+    Publication, PublishError, Settle, Verdict, Via,
 };
 use serde_json::Value;
 use tokio::sync::{mpsc, watch};
@@ -154,12 +154,14 @@ impl Broker for Post {
             () = self.stopped.cancelled() => return None,
         };
         Some(Delivery {
-            body: publication.body,
-            properties: publication.properties,
-            via,
-            redelivered,
-            lost: CancellationToken::new(),
-            epoch: 1,
+            message: Message {
+                body: publication.body,
+                properties: publication.properties,
+                via,
+                redelivered,
+                lost: CancellationToken::new(),
+                epoch: 1,
+            },
             settle: Box::new(Acks(self.seen.clone())),
         })
     }

@@ -27,7 +27,7 @@ use super::error::soft;
 use super::losses::Losses;
 use super::message::{from_amqp, short};
 use super::{AmqpError, CALL_TIMEOUT, Shared, Wanted, within};
-use crate::broker::{Delivery, Lost, Settle, Via};
+use crate::broker::{Delivery, Lost, Message, Settle, Via};
 
 /// How often an idle channel is looked at; the broker's close of one without a consumer makes no
 /// other sound.
@@ -121,12 +121,14 @@ impl Epoch<'_> {
             Via::Other
         };
         self.shared.jobs.push(Delivery {
-            properties: from_amqp(&delivery.properties, connection.marks.take(channel.id(), delivery.delivery_tag)),
-            body: Bytes::from(delivery.data),
-            via,
-            redelivered: delivery.redelivered,
-            lost: self.lost.clone(),
-            epoch: self.number,
+            message: Message {
+                properties: from_amqp(&delivery.properties, connection.marks.take(channel.id(), delivery.delivery_tag)),
+                body: Bytes::from(delivery.data),
+                via,
+                redelivered: delivery.redelivered,
+                lost: self.lost.clone(),
+                epoch: self.number,
+            },
             settle: Box::new(OnChannel {
                 acker: delivery.acker,
                 lost: self.lost.clone(),

@@ -304,7 +304,7 @@ impl Broker for AmqpBroker {
         }
         loop {
             let delivery = self.shared.jobs.pop().await?;
-            if delivery.lost.is_cancelled() {
+            if delivery.message.lost.is_cancelled() {
                 continue;
             }
             if *self.shared.wanted.borrow() != Wanted::Jobs {

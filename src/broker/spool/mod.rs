@@ -174,12 +174,14 @@ impl SpoolBroker {
 
     fn deliver(&self, message: Message) -> Delivery {
         Delivery {
-            body: message.body.clone(),
-            properties: message.properties.clone(),
-            via: message.via,
-            redelivered: message.redelivered,
-            lost: self.shared.closed.clone(),
-            epoch: 1,
+            message: crate::broker::Message {
+                body: message.body.clone(),
+                properties: message.properties.clone(),
+                via: message.via,
+                redelivered: message.redelivered,
+                lost: self.shared.closed.clone(),
+                epoch: 1,
+            },
             settle: Box::new(InHand::new(Arc::clone(&self.shared), message)),
         }
     }

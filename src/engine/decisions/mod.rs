@@ -24,16 +24,16 @@ pub(crate) use message::Reading;
 pub use message::{Decided, What};
 pub use taking::Taken;
 
-use super::Engine;
 use super::journal::JournalError;
+use super::{Engine, rows};
 use crate::broker::{Destination, Link, Properties, Publication, PublishError};
 use crate::job::At;
 use crate::store::{Batch, StoreError, Table};
 
 /// Decisions that the stream does not have yet, by when they were made.
-const KEPT: &[u8] = b"decision/kept/";
+const KEPT: &[u8] = rows::DECISION_KEPT.prefix;
 /// Decisions that were carried out.
-const SEEN: &[u8] = b"decision/seen/";
+const SEEN: &[u8] = rows::DECISION_SEEN.prefix;
 /// An operator is told within this whether the broker has the decision.
 const PUBLISHED_WITHIN: Duration = Duration::from_secs(10);
 /// And within this, whether this worker has read it back.

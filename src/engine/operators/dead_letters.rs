@@ -10,10 +10,9 @@ use uuid::Uuid;
 
 use crate::broker::{DeadLetter, Destination, Publication, PublishError, Verdict};
 use crate::engine::decisions::{MOST_JOBS, What};
-use crate::engine::envelope::{self, header};
 use crate::engine::journal::{JournalError, ended_of, forget_checkpoints};
 use crate::engine::letter_head::{LetterHead, Vouched};
-use crate::engine::{Engine, retention};
+use crate::engine::{Engine, envelope, header, retention, rows};
 use crate::job::{At, JobKey, JobOutcome, Reason};
 use crate::seal::{Keyring, SealError, looks_sealed};
 use crate::store::{Batch, StoreError, Table};
@@ -376,5 +375,5 @@ impl Engine {
 }
 
 fn discarded_row(key: &JobKey) -> Vec<u8> {
-    [b"discarded/".as_slice(), &key.to_bytes()].concat()
+    [rows::DISCARDED.prefix, &key.to_bytes()].concat()
 }

@@ -3,29 +3,17 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::broker::HeaderValue;
-use crate::broker::{Lost, Properties, Settle};
-use crate::engine::envelope::header;
+use crate::broker::Properties;
+use crate::engine::header;
 use crate::engine::stage::Stage;
 use crate::job::record::Waiting;
-
-struct Nothing;
-
-#[async_trait::async_trait]
-impl Settle for Nothing {
-    async fn ack(self: Box<Self>) -> Result<(), Lost> {
-        Ok(())
-    }
-    async fn requeue(self: Box<Self>) -> Result<(), Lost> {
-        Ok(())
-    }
-}
 
 fn key(number: u128) -> JobKey {
     JobKey { tenant: "acme".into(), job_id: uuid::Uuid::from_u128(number) }
 }
 
 /// What the broker brings back: a copy of a job, or with `None` some other message.
-fn delivery(epoch: u64, copy: Option<(&JobKey, u64)>) -> Delivery {
+fn delivery(epoch: u64, copy: Option<(&JobKey, u64)>) -> Message {
     let mut properties = Properties::default();
     if let Some((key, number)) = copy {
         let mut put = |name: &str, value| properties.headers.insert(name.to_owned(), value);
@@ -33,14 +21,13 @@ fn delivery(epoch: u64, copy: Option<(&JobKey, u64)>) -> Delivery {
         put(header::JOB_ID, HeaderValue::Text(key.job_id.to_string()));
         put(header::PARK, HeaderValue::Int(i64::try_from(number).unwrap()));
     }
-    Delivery {
+    Message {
         body: Bytes::new(),
         properties,
         via: Via::Resume,
         redelivered: false,
         lost: CancellationToken::new(),
         epoch,
-        settle: Box::new(Nothing),
     }
 }
 

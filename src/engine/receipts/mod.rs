@@ -5,7 +5,7 @@
 //! store in the order of the numbers. Each batch expects the head that it was made for, so that one
 //! that failed takes those built on it along, and none refers to a receipt that never was durable.
 
-mod row;
+pub(super) mod row;
 
 use std::ops::ControlFlow;
 use std::sync::{Mutex, PoisonError};
@@ -13,11 +13,11 @@ use std::sync::{Mutex, PoisonError};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use self::row::{Carrier, Row};
-use super::intake::{Hand, Interrupted};
+use self::row::Row;
+use super::in_hand::{Hand, Run};
+use super::interrupted::Interrupted;
 use super::journal::JournalError;
-use super::run::Run;
-use super::{Engine, retention};
+use super::{Engine, retention, rows};
 use crate::job::event::{Final, with_receipt};
 use crate::job::record::{Certified, Event, Undecodable};
 use crate::job::{At, Ended, JobKey, JobOutcome};
@@ -27,10 +27,10 @@ use crate::receipt::{CHECKPOINT, RECEIPT, digest};
 use crate::seal::{Keyring, Signer};
 use crate::store::{Batch, Store, StoreError, Table, Ticket};
 
-const HEAD: &[u8] = b"receipt-head";
-const CHECKPOINT_ROW: &[u8] = b"receipt-checkpoint";
-const KEY: &[u8] = b"receipt-key/";
-const REFUSAL: &[u8] = b"refusal/";
+const HEAD: &[u8] = rows::RECEIPT_HEAD.prefix;
+const CHECKPOINT_ROW: &[u8] = rows::RECEIPT_CHECKPOINT.prefix;
+const KEY: &[u8] = rows::RECEIPT_KEY.prefix;
+const REFUSAL: &[u8] = rows::REFUSAL.prefix;
 /// The purpose of the code that vouches for a remembered public key.
 const VOUCHED: &str = "receipt-key";
 const PAGE: usize = 256;
@@ -112,13 +112,6 @@ fn head(store: &dyn Store) -> Result<Option<Head>, StoreError> {
 
 fn read_row(key: &[u8], value: &[u8]) -> Option<(u64, Row)> {
     Some((u64::from_be_bytes(key.try_into().ok()?), row::read(value)?))
-}
-
-/// The final event that was given with a receipt.
-pub(crate) fn carrier(store: &dyn Store, number: u64) -> Result<Option<Carrier>, StoreError> {
-    let stored = store.get(Table::Receipt, &number.to_be_bytes())?;
-    let unreadable = || StoreError::Unreadable("a receipt".into());
-    stored.map(|stored| row::read(&stored).and_then(|row| row.carrier).ok_or_else(unreadable)).transpose()
 }
 
 impl Engine {

@@ -21,6 +21,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
 
 use crate::job::record::Event;
 use crate::job::{At, JobKey};
+use crate::store::{Store, StoreError, Table};
 
 const WITH_EVENT: u8 = 1;
 
@@ -38,6 +39,13 @@ pub(crate) struct Carrier {
     pub(crate) id: String,
     pub(crate) what: String,
     pub(crate) body: Vec<u8>,
+}
+
+/// The final event that was given with a receipt.
+pub(crate) fn carrier(store: &dyn Store, number: u64) -> Result<Option<Carrier>, StoreError> {
+    let stored = store.get(Table::Receipt, &number.to_be_bytes())?;
+    let unreadable = || StoreError::Unreadable("a receipt".into());
+    stored.map(|stored| read(&stored).and_then(|row| row.carrier).ok_or_else(unreadable)).transpose()
 }
 
 /// The row of a receipt that was put into this event; `None` where they do not belong together.

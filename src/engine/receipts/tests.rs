@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc::unbounded_channel;
 use tokio_util::sync::CancellationToken;
 
-use super::super::intake::Arrived;
+use super::super::starts::Arrived;
 use super::*;
 use crate::broker::spool::{Events, Source, SpoolBroker, SpoolConfig};
 use crate::engine::journal::{Journal, ended_of};

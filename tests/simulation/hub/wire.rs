@@ -130,12 +130,14 @@ impl Wire {
         let tag = state.tags;
         state.unacked.insert(tag, (line.epoch, message.clone()));
         Some(Delivery {
-            body: message.body,
-            properties: message.properties,
-            via: message.via,
-            redelivered: message.redelivered,
-            lost: line.lost.clone(),
-            epoch: line.epoch,
+            message: erasure_worker::broker::Message {
+                body: message.body,
+                properties: message.properties,
+                via: message.via,
+                redelivered: message.redelivered,
+                lost: line.lost.clone(),
+                epoch: line.epoch,
+            },
             settle: Box::new(Right { hub: self.hub.clone(), dead: self.dead.clone(), tag, epoch: line.epoch }),
         })
     }

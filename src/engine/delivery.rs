@@ -1,0 +1,244 @@
+//! One delivery, from the note of its start to its ack: the only place that settles one.
+//!
+//! The rule it keeps: [`Done`] is returned once all that a message owes is confirmed, and only then is the message
+//! acked. The right to settle it is moved: the compiler sees to it that nothing is settled twice.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracing::Instrument as _;
+
+use super::envelope::{self, Letter};
+use super::in_hand::{Copy, Hand, Run};
+use super::interrupted::Interrupted;
+use super::journal::{BODY, Journal};
+use super::opening::Opened;
+use super::parked::Settling;
+use super::starts::{Arrived, Trial, Turn};
+use super::{Engine, header};
+use crate::broker::{Delivery, HeaderValue, Lost, Message, Settle};
+use crate::crash::{self, Point};
+use crate::job::Job;
+use crate::store::{StoreError, Ticket};
+use crate::trace;
+
+/// How long a job is kept from being redelivered whose records or seals cannot be used.
+const UNUSABLE_PAUSE: Duration = Duration::from_secs(5);
+
+/// What is left to do for a message.
+pub(crate) enum Done<'a> {
+    /// All that it owes is confirmed: it is acked. Its job stays in hand until `noted` is durable.
+    Settled { hand: Option<Hand<'a>>, noted: Vec<Ticket> },
+    /// The worker drains: it goes back to the queue.
+    Drained,
+}
+
+impl<'a> Done<'a> {
+    /// Nothing is left to be written.
+    pub(crate) fn settled() -> Done<'a> {
+        Done::Settled { hand: None, noted: Vec::new() }
+    }
+
+    /// The job stays in hand until its message is settled.
+    fn holding(self, hand: Hand<'a>) -> Done<'a> {
+        match self {
+            Done::Settled { noted, .. } => Done::Settled { hand: Some(hand), noted },
+            Done::Drained => Done::Drained,
+        }
+    }
+}
+
+impl Engine {
+    /// Works on a delivery and settles it.
+    pub(super) async fn deliver(self: Arc<Self>, Delivery { message, settle }: Delivery) {
+        let arrived = Arrived::new(self.keyring.digest(BODY, &message.body).to_vec());
+        self.note_mended("jobs", &message.properties);
+        self.terms.delivered(message.epoch, &message.lost);
+        crash::point(Point::BeforeStart, "").await;
+        let turn = match self.starts.open(&*self.store, &arrived.digest, self.now()).await {
+            Ok(turn) => turn,
+            Err(error) => return self.give_back(&message, settle, error.into()).await,
+        };
+        crash::point(Point::AfterStart, "").await;
+        let work = self.process(&message, Trial::of(&turn), &arrived);
+        let (done, turn) = self.starts.watch(&*self.store, turn, &arrived, || self.now(), work).await;
+        // The start is closed before the message goes back: it may be redelivered at once, with a start of its own.
+        let closed = match done {
+            Ok(Done::Settled { hand, noted }) => {
+                let acked = ack(settle).await;
+                let noted = Ticket::all(noted).await;
+                drop(hand);
+                let settled = noted.map_err(Interrupted::from).and(acked.map_err(|Lost| Interrupted::Lost));
+                let closed = self.close_start(&arrived, turn, settled.is_ok());
+                match settled {
+                    Ok(()) => {}
+                    Err(Interrupted::Lost) => self.count_lost(),
+                    Err(error) => self.store_trouble(&error).await,
+                }
+                closed
+            }
+            Ok(Done::Drained) => {
+                let closed = self.close_start(&arrived, turn, true);
+                tracing::info!("the worker drains; the job goes back to the queue");
+                if settle.requeue().await.is_err() {
+                    self.count_lost();
+                }
+                closed
+            }
+            Err(Interrupted::Lost) => {
+                let closed = self.close_start(&arrived, turn, false);
+                self.count_lost();
+                closed
+            }
+            Err(error) => {
+                let closed = self.close_start(&arrived, turn, false);
+                self.give_back(&message, settle, error).await;
+                closed
+            }
+        };
+        if let Err(error) = closed {
+            self.store_trouble(&error.into()).await;
+        }
+    }
+
+    /// From the bytes to the end of what can be done for them now.
+    async fn process(&self, message: &Message, trial: Trial, arrived: &Arrived) -> Result<Done<'_>, Interrupted> {
+        if trial == Trial::Condemned {
+            tracing::error!("a message stopped the worker too often while it ran alone; it is set aside");
+            return self.set_aside_poison(message).await;
+        }
+        let letter = match envelope::open(message, &self.keyring) {
+            Ok(letter) => letter,
+            Err(error) => {
+                tracing::error!(%error, "a sealed message cannot be worked on; it is set aside as it came");
+                return self.set_aside_unopened(message).await;
+            }
+        };
+        crash::point(Point::BeforeParse, "").await;
+        let job = match self.admit(&message.properties, message.redelivered, &letter)? {
+            Ok(job) => job,
+            Err(refusal) => return self.reject(message, &letter, &refusal).await,
+        };
+        crash::point(Point::AfterParse, "").await;
+        let traceparent = message.properties.headers.get(header::TRACEPARENT).and_then(HeaderValue::as_text);
+        let traceparent = traceparent.filter(|text| envelope::is_traceparent(text));
+        let (tenant, job_id) = (&job.key.tenant, job.key.job_id);
+        let span = tracing::info_span!("job", %job_id, %tenant, run = tracing::field::Empty);
+        let traced = trace::process(&self.broker.jobs_queue(), tenant, job_id, traceparent);
+        let told = |run: u32| {
+            span.record("run", run);
+            traced.record("erasure.run", run);
+        };
+        let copy = Copy { body: &letter.body, properties: &message.properties, traceparent };
+        let work = self.process_job(message, &job, &letter, &copy, trial, arrived, told);
+        let worked = work.instrument(span.clone()).instrument(traced.clone()).await;
+        if let Err(interrupted) = &worked {
+            trace::failed(&traced, if matches!(interrupted, Interrupted::Lost) { "lost" } else { "store" });
+        }
+        worked
+    }
+
+    /// One copy of the job at a time: what this one means, and what comes of it.
+    #[allow(clippy::too_many_arguments, reason = "one call site; each is a part of the delivery in hand")]
+    async fn process_job(
+        &self,
+        message: &Message,
+        job: &Job,
+        letter: &Letter,
+        copy: &Copy<'_>,
+        trial: Trial,
+        arrived: &Arrived,
+        told: impl Fn(u32),
+    ) -> Result<Done<'_>, Interrupted> {
+        let lost = &message.lost;
+        let hand = self.hands.take_unless_lost(&job.key, lost).await.ok_or(Interrupted::Lost)?;
+        let carry = async |journal: &Journal| {
+            let run = Run { job, journal, lost, cancelled: &hand.cancelled, arrived };
+            self.carry(&run, copy).await
+        };
+        let done = match self.open(job, letter, message.redelivered)? {
+            Opened::Work(journal) => {
+                self.parked.taken(&job.key);
+                if trial == Trial::Alone {
+                    // Should it stop the worker again, it is known whose job it was.
+                    journal.durable().await?;
+                }
+                told(journal.with(|state| state.record.run));
+                carry(&journal).await?
+            }
+            Opened::Stale(news) => {
+                if let Some(journal) = news {
+                    journal.durable().await?;
+                }
+                match self.settle_older(job, letter, &message.properties, lost).await? {
+                    Settling::Ack => {
+                        self.figures.count(&self.figures.stale);
+                        tracing::debug!("a stale copy is acked without a call");
+                        Done::settled()
+                    }
+                    Settling::Work(journal) => carry(&journal).await?,
+                }
+            }
+            Opened::EndedElsewhere => {
+                self.figures.count(&self.figures.stale);
+                tracing::debug!("a copy of a job that another worker ended is acked without a call");
+                Done::settled()
+            }
+            Opened::Ended(ended) => self.ended_again(message, &job.key, *ended, letter).await?,
+            Opened::Conflict => self.conflict(message, job, &letter.body).await?,
+        };
+        Ok(done.holding(hand))
+    }
+
+    /// The message did not stop the worker. One that is condemned and not set aside yet stays so.
+    fn close_start(&self, arrived: &Arrived, turn: Turn, is_settled: bool) -> Result<(), StoreError> {
+        if matches!(turn, Turn::Condemned) && !is_settled {
+            return Ok(());
+        }
+        drop(turn);
+        self.starts.close(&*self.store, &arrived.digest)
+    }
+
+    fn count_lost(&self) {
+        self.figures.count(&self.figures.lost);
+        tracing::info!("a delivery's channel is gone; the broker delivers the job again");
+    }
+
+    /// The job cannot be worked on here and now: it goes back to the broker.
+    async fn give_back(&self, message: &Message, settle: Box<dyn Settle>, error: Interrupted) {
+        // Intake stops first, so that what goes back does not come straight in again.
+        let must_wait = self.stop_for_room(&error).await;
+        if error.store().is_none() {
+            // Nothing has changed by the time it is redelivered, which is at once.
+            tokio::select! {
+                biased;
+                () = tokio::time::sleep(UNUSABLE_PAUSE) => {}
+                () = message.lost.cancelled() => {}
+                () = self.draining.cancelled() => {}
+            }
+        }
+        let back = async {
+            if settle.requeue().await.is_err() {
+                tracing::debug!("the delivery's channel is gone as well");
+            }
+        };
+        if must_wait {
+            tokio::join!(back, self.wait_for_room());
+        } else {
+            back.await;
+            self.store_trouble(&error).await;
+        }
+    }
+}
+
+async fn ack(settle: Box<dyn Settle>) -> Result<(), Lost> {
+    crash::point(Point::BeforeAck, "").await;
+    settle.ack().await?;
+    crash::point(Point::AfterAck, "").await;
+    Ok(())
+}
+
+#[cfg(test)]
+#[path = "delivery/tests.rs"]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests;

@@ -1,0 +1,39 @@
+//! Why the work on a delivery was interrupted.
+//!
+//! The rule it keeps: an interrupted delivery is not acked; the broker delivers its message again.
+
+use super::journal::JournalError;
+use super::outbox::GaveUp;
+use crate::store::StoreError;
+
+/// Why a delivery could not be carried to its settlement.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Interrupted {
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The job's records cannot be used.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// Sealing failed.
+    #[error(transparent)]
+    Seal(#[from] crate::seal::SealError),
+    /// The channel that brought the delivery is gone.
+    #[error("the delivery's channel is gone")]
+    Lost,
+}
+
+impl From<GaveUp> for Interrupted {
+    fn from(_: GaveUp) -> Self {
+        Interrupted::Lost
+    }
+}
+
+impl Interrupted {
+    pub(super) fn store(&self) -> Option<&StoreError> {
+        match self {
+            Interrupted::Store(error) | Interrupted::Journal(JournalError::Store(error)) => Some(error),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! A job that waits: put on a wait queue of the broker, under a number that orders its copies.
+//!
+//! The rule it keeps: the number is durable before the copy is published, and the copy confirmed before the message
+//! that brought the job may be acked.
+
+use super::Engine;
+use super::delivery::Done;
+use super::envelope::{self, CopyHead};
+use super::in_hand::{Copy, Run};
+use super::interrupted::Interrupted;
+use super::rests::Waits;
+use crate::broker::{Destination, Publication, Tier};
+use crate::crash::{self, Point};
+use crate::job::Carried;
+use crate::job::record::Waiting;
+use crate::job::wait::score;
+use crate::store::Batch;
+
+impl Engine {
+    /// Puts the job on a wait queue under the next number.
+    pub(super) async fn park(
+        &self,
+        run: &Run<'_>,
+        copy: &Copy<'_>,
+        waits: &Waits,
+    ) -> Result<Done<'static>, Interrupted> {
+        let Waits { until, why, target, ref asks } = *waits;
+        let key = &run.job.key;
+        let unsent = self.unsent(run);
+        let mut batch = Batch::new();
+        let guarded = if why == Waiting::Guard { self.guard.turn(&*self.store)?.tell(key, &mut batch) } else { None };
+        let new = guarded.is_some()
+            || run
+                .journal
+                .with(|state| asks.iter().any(|(target, ask)| !state.record.announced.contains(&(*target, ask.kind))));
+        let mut lasting = run.journal.with(|state| self.lasting(state));
+        // One that came after the last look at it, while nothing was begun, is carried out at the next delivery.
+        let refuses = run.cancelled.is_cancelled() && !self.can_cancel(run) && self.is_cancelled(key)?;
+        if refuses {
+            lasting.cancel_refused = Some(self.now());
+        }
+        let (now, score) = (self.now(), run.journal.with(|state| score(&state.targets)));
+        let (number, job_run, tells) = run.journal.change_record(|record| {
+            // Written but never confirmed: the same number once more.
+            if record.park_written == record.park_confirmed {
+                record.park_written += 1;
+            }
+            record.waiting = Some((why, until));
+            record.lasting = lasting;
+            record.waits_at = target;
+            record.stands.begin(record.run, score, now);
+            // One event a park: what is new tells of the wait as well.
+            let tells = !new && record.stands.tell(why, now);
+            record.seq += u32::from(new || tells);
+            if new {
+                record.announced = asks.iter().map(|(target, ask)| (*target, ask.kind)).collect();
+            }
+            (record.park_written, record.run, tells)
+        });
+        if tells {
+            self.owe_long_wait(run, &self.frame(copy), why);
+        }
+        if new {
+            let frame = self.frame(copy);
+            let event = self.about(run, |about| match &guarded {
+                Some(scopes) => about.held_by_guard(&frame, scopes.iter().map(|scope| (scope.kind(), scope.name()))),
+                None => about.needs_input(&frame, asks),
+            });
+            run.journal.change_record(|record| record.owed = Some(event));
+        }
+        if asks.iter().any(|(_, ask)| ask.kind == crate::job::InputKind::Approval) {
+            let losses = self.about(run, |about| about.losses(self.now()));
+            self.put_approval(run, &losses, &mut batch)?;
+        }
+        self.put_names(run.job, &mut batch)?;
+        crash::point(Point::BeforePark, "").await;
+        run.journal.write(&*self.store, unsent, batch)?;
+        run.journal.durable().await?;
+        crash::point(Point::AfterParkNumber, "").await;
+        if run.lost.is_cancelled() {
+            return Err(Interrupted::Lost);
+        }
+        self.publish_owed(run, copy).await?;
+        let carried = run.journal.with(|state| Carried::of(&state.record));
+        let head = CopyHead { key, run: job_run, park: number, wait: why.as_str(), carried: &carried };
+        let (properties, body) = envelope::parked(&self.keyring, copy.properties, &head, copy.body)?;
+        let tier = Tier::for_wait(until.since(self.now()));
+        // Nothing is waited for but that the broker has it.
+        let announces = run.journal.with(|state| !state.announces.is_empty());
+        let to = if announces { Destination::Resume } else { Destination::Wait(tier) };
+        crash::point(Point::BeforeParkPublish, "").await;
+        self.publish(Publication { to, properties, body }, run.lost).await?;
+        self.parked.parked(key, (job_run, number), tier);
+        crash::point(Point::AfterParkPublish, "").await;
+        run.journal.change_record(|record| {
+            record.park_confirmed = number;
+            record.owed = None;
+            record.seq += u32::from(refuses);
+        });
+        let mut batch = Batch::new();
+        if refuses {
+            let place = run.journal.with(|state| (state.record.run, state.record.seq));
+            self.refuse_cancel(&mut batch, key, place, copy.traceparent);
+        }
+        run.journal.write(&*self.store, Vec::new(), batch)?;
+        crash::point(Point::AfterParkNoted, "").await;
+        self.figures.count(&self.figures.parked);
+        self.figures.label("jobs_parked", "", why.as_str());
+        tracing::debug!(why = why.as_str(), tier = tier.label(), number, "job parked");
+        Ok(Done::Settled { hand: None, noted: run.journal.pending() })
+    }
+}
+
+#[cfg(test)]
+#[path = "parking/tests.rs"]
+#[allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+mod tests;

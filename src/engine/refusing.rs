@@ -1,0 +1,167 @@
+//! Messages that become no job, or none any more: each lies among the dead letters before it may be acked.
+//!
+//! The rule it keeps: a refused message is published as a dead letter, with an event where its job is known; a job
+//! that is open under the same id goes on untouched.
+
+use zeroize::Zeroizing;
+
+use super::delivery::Done;
+use super::envelope::{self, DeadLetterHead, Letter, Origin};
+use super::in_hand::Copy;
+use super::interrupted::Interrupted;
+use super::journal::{ended_of, record_of};
+use super::{Engine, retention};
+use crate::broker::{Destination, Message, Properties, Publication, Via};
+use crate::job::event::{self, Frame};
+use crate::job::parse::Refusal;
+use crate::job::record::Event;
+use crate::job::{Carried, Ended, Job, JobKey, JobOutcome, Reason};
+use crate::store::Batch;
+
+impl Engine {
+    /// A message that cannot become a job.
+    pub(crate) async fn reject(
+        &self,
+        message: &Message,
+        letter: &Letter,
+        refusal: &Refusal,
+    ) -> Result<Done<'static>, Interrupted> {
+        let line = message.properties.line;
+        let detail = match line {
+            Some(line) => format!("line {line}: {}", refusal.invalid),
+            None => refusal.invalid.to_string(),
+        };
+        tracing::warn!(reason = refusal.reason.as_str(), %detail, "message rejected");
+        if refusal.reason == Reason::Unauthorised {
+            self.figures.count(&self.figures.unauthorised);
+        }
+        // A copy of ours keeps its place, so that its dead letter can be replayed as what it was.
+        let place = match &letter.origin {
+            Origin::Publisher => (0, 0, Carried::default()),
+            Origin::Ours { run, park, carried, .. } => (*run, *park, (**carried).clone()),
+        };
+        // What a file holds has no message id; an event is made of it all the same, about an id of its bytes.
+        let of_its_bytes = || JobKey {
+            tenant: "default".to_owned(),
+            job_id: uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_OID, &letter.body),
+        };
+        let key = refusal.key.clone().or_else(|| line.map(|_| of_its_bytes()));
+        self.refuse(message, &letter.body, key.as_ref(), refusal.reason, Some(&detail), place).await
+    }
+
+    /// A job id that is in use for another identity. The first job goes on untouched.
+    pub(crate) async fn conflict(
+        &self,
+        message: &Message,
+        job: &Job,
+        body: &Zeroizing<Vec<u8>>,
+    ) -> Result<Done<'static>, Interrupted> {
+        tracing::warn!("message rejected: its job id is in use for another identity");
+        self.refuse(message, body, Some(&job.key), Reason::Conflict, None, (0, 0, Carried::default())).await
+    }
+
+    /// A sealed message that does not open, or that came where none belongs: it goes to the dead letters as it
+    /// came. Its job stays as it is.
+    pub(crate) async fn set_aside_unopened(&self, message: &Message) -> Result<Done<'static>, Interrupted> {
+        let (properties, body) = envelope::set_aside(&self.keyring, &message.properties, &message.body, self.now());
+        if message.via != Via::Resume {
+            // Not a job, whatever it is: a run over a file must not call that done.
+            self.figures.label("jobs_settled", "", "rejected");
+        }
+        self.publish(Publication { to: Destination::DeadLetter, properties, body }, &message.lost).await?;
+        self.figures.count(&self.figures.dead_letters);
+        Ok(Done::settled())
+    }
+
+    /// A message that stopped the worker again and again: never parsed again, it goes to the dead
+    /// letters. Where it is a copy of a job that is open here, that job ends with it.
+    pub(crate) async fn set_aside_poison(&self, message: &Message) -> Result<Done<'static>, Interrupted> {
+        let Ok(letter) = envelope::open(message, &self.keyring) else { return self.set_aside_unopened(message).await };
+        let properties = &message.properties;
+        let reason = Reason::Poison;
+        let opened = match &letter.origin {
+            Origin::Ours { key, run, park, .. } => Some((key.clone(), *run, *park)),
+            Origin::Publisher => self.opened_by(&letter.body)?,
+        };
+        let Some((key, run, park)) = opened else {
+            let id = properties.message_id.as_deref().and_then(|id| uuid::Uuid::try_parse(id).ok());
+            let key = id.map(|job_id| JobKey { tenant: "default".to_owned(), job_id });
+            return self.refuse(message, &letter.body, key.as_ref(), reason, None, (0, 0, Carried::default())).await;
+        };
+        let key = &key;
+        let record = record_of(&*self.store, key)?;
+        let carried = self.carried_of(key, &letter)?;
+        let at = self.first_refused_at(key, &letter.body).await?;
+        let frame = Frame { environment: &self.accepts.environment, traceparent: None, now: at };
+        let last = event::rejected(&frame, key, reason, reason.sentence(), &envelope::body_sha256(&letter.body), true);
+        let mut ended = Ended {
+            identity: record.as_ref().map(|record| record.identity.clone()).unwrap_or_default(),
+            outcome: JobOutcome::Failed,
+            run,
+            seq: carried.seq,
+            park,
+            body: record.as_ref().map(|record| record.body.clone()).unwrap_or_default(),
+            at,
+            event: last.event,
+            published: false,
+            dead_letter: Some(envelope::note(reason)),
+            dead_lettered: false,
+            systems: record.map(|record| record.systems).unwrap_or_default(),
+            certified: None,
+        };
+        let mut batch = Batch::new();
+        self.guard.turn(&*self.store)?.forget(key, &mut batch);
+        self.approvals.turn(&*self.store)?.forget(key, &mut batch);
+        retention::expire(&mut batch, key, at, &self.settings, JobOutcome::Failed);
+        if let Err(interrupted) = self.end_unread(key, &mut ended, &last.data, batch).await {
+            self.read_again(key)?;
+            return Err(interrupted);
+        }
+        let copy = Copy { body: &letter.body, properties, traceparent: None };
+        self.settle_ended(key, &mut ended, &copy, &carried, &message.lost).await
+    }
+
+    async fn refuse(
+        &self,
+        message: &Message,
+        body: &[u8],
+        key: Option<&JobKey>,
+        reason: Reason,
+        detail: Option<&str>,
+        (run, park, carried): (u32, u64, Carried),
+    ) -> Result<Done<'static>, Interrupted> {
+        let Message { properties, lost, .. } = message;
+        if let Some(key) = key {
+            let event = self.refusal_event(key, properties, body, reason, detail).await?;
+            self.publish_event(&event, key, properties, lost).await?;
+        }
+        let note = envelope::note(reason);
+        let head = DeadLetterHead { key, run, park, carried: &carried, at: self.now(), note: &note, detail };
+        self.dead_letter(properties, &head, body, lost).await?;
+        self.figures.count(&self.figures.rejected);
+        self.figures.label("jobs_finished", "", "rejected");
+        self.figures.label("jobs_settled", "", "rejected");
+        Ok(Done::settled())
+    }
+
+    /// The event of a message that never became a job: the same bytes on every repeat.
+    pub(crate) async fn refusal_event(
+        &self,
+        key: &JobKey,
+        properties: &Properties,
+        body: &[u8],
+        reason: Reason,
+        detail: Option<&str>,
+    ) -> Result<Event, Interrupted> {
+        // The time is the message's own where it has one.
+        let now = match envelope::own_time(properties) {
+            Some(own) => own,
+            None => self.first_refused_at(key, body).await?,
+        };
+        let frame = Frame { environment: &self.accepts.environment, traceparent: None, now };
+        let known = record_of(&*self.store, key)?.is_some() || ended_of(&*self.store, key)?.is_some();
+        let told = detail.unwrap_or_else(|| reason.sentence());
+        let last = event::rejected(&frame, key, reason, told, &envelope::whole_sha256(properties, body), !known);
+        if known { Ok(last.event) } else { self.refusal(key, body, last).await }
+    }
+}

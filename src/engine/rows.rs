@@ -1,0 +1,169 @@
+//! Every kind of row that the worker keeps on its disk: its key, its form, what it holds of a person, and when it
+//! is forgotten.
+//!
+//! The rule it keeps: no row is written whose kind does not stand here. `docs/rows.md` is this list in a table.
+
+use crate::store::{CREATED_KEY, Table, VERSION_KEY};
+
+/// What a row holds of the person who is to be erased.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Personal {
+    /// Nothing.
+    Nothing,
+    /// Pseudonyms or digests that only the master key can make; nobody can be read from them.
+    Keyed,
+    /// What a system answered, sealed under the job's own key, which is stored nowhere.
+    SealedForJob,
+    /// A message, sealed under the master key.
+    SealedForMaster,
+}
+
+impl Personal {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Personal::Nothing => "nothing",
+            Personal::Keyed => "keyed digests",
+            Personal::SealedForJob => "answers, sealed with the job's own key",
+            Personal::SealedForMaster => "a message, sealed with the master key",
+        }
+    }
+}
+
+/// A kind of row.
+#[derive(Debug)]
+pub struct Row {
+    /// The family it belongs to.
+    pub table: Table,
+    /// What its key begins with. Empty where the family holds nothing else.
+    pub prefix: &'static [u8],
+    /// What follows in the key; empty for the one row of its kind.
+    key: &'static str,
+    /// The value, and the version that it begins with.
+    value: &'static str,
+    /// What it holds of a person.
+    pub personal: Personal,
+    /// Until when it is kept.
+    kept: &'static str,
+}
+
+impl Row {
+    /// True for a key of this kind.
+    pub fn is_of(&self, table: Table, key: &[u8]) -> bool {
+        table == self.table && if self.key.is_empty() { key == self.prefix } else { key.starts_with(self.prefix) }
+    }
+
+    fn name(&self) -> String {
+        format!("{:?} {}", self.table, String::from_utf8_lossy(self.prefix)).trim_end().to_owned()
+    }
+}
+
+macro_rules! rows {
+    ($($name:ident = $table:ident $prefix:expr, $key:literal, $value:literal, $personal:ident, $kept:literal;)*) => {
+        $(pub(crate) const $name: Row = Row {
+            table: Table::$table, prefix: $prefix, key: $key, value: $value, personal: Personal::$personal, kept: $kept,
+        };)*
+
+        /// All of them.
+        pub const ALL: &[&Row] = &[$(&$name,)*];
+    };
+}
+
+rows! {
+    JOB = Job b"", "tenant, job id", "postcard, 1 and 2: number of runs, copies and events, what is waited for",
+        Keyed, "until the final event is confirmed; of a failed job `worker.retain_failed`";
+    JOURNAL = Journal b"", "tenant, job id, number", "postcard, 1: entries of the journal",
+        SealedForJob, "as the job's record";
+    START = Start b"", "digest of the message", "time, weight of deaths, stage",
+        Keyed, "until the message is settled; in a file of its own";
+    OUTBOX = Outbox b"", "time, event id", "tenant, job id, event",
+        Keyed, "until the event is confirmed";
+    CANCEL = Cancel b"", "tenant, job id", "time",
+        Nothing, "until it is carried out, 90 days at most";
+    ENDED = Ended b"", "tenant, job id", "postcard, 1: outcome, digests, number of the receipt",
+        Keyed, "`worker.retain_finished`, with its receipt";
+    EXPIRY = Expiry b"", "time, kind, the row meant", "empty",
+        Nothing, "until then";
+    RECEIPT = Receipt b"", "number", "1: time, receipt, final event",
+        Keyed, "`worker.retain_finished`";
+    RECEIPT_HEAD = Meta b"receipt-head", "", "chain, number, digest of the last receipt",
+        Nothing, "always";
+    RECEIPT_CHECKPOINT = Meta b"receipt-checkpoint", "", "a signed note of the receipts that were forgotten",
+        Nothing, "always";
+    RECEIPT_KEY = Meta b"receipt-key/", "key id", "MAC, public key",
+        Nothing, "always";
+    REFUSAL = Meta b"refusal/", "digest of the message", "postcard: the event of a refused message",
+        Keyed, "`worker.retain_failed`";
+    REFUSED = Meta b"refused/", "digest of the message", "time",
+        Keyed, "`worker.retain_failed`";
+    NAMED = Meta b"named/", "tenant, job id", "1: digests of the identifiers",
+        Keyed, "until the job ends well, or its checkpoints are forgotten";
+    APPROVAL_ASKED = Meta b"approval/asked/", "tenant, job id", "postcard, 1: senders who ask, time, decision",
+        Nothing, "until the job ends";
+    APPROVAL_LOSSES = Meta b"approval/losses/", "tenant, job id", "JSON: what would be lost, in kinds and numbers",
+        Nothing, "until the job ends";
+    APPROVAL_DECIDED = Meta b"approval/decided/", "tenant, job id", "postcard, 1: a decision on what another worker showed",
+        Nothing, "91 days";
+    CEILING_COUNT = Meta b"guard/count/", "scope", "postcard, 1: jobs an hour and a day",
+        Nothing, "always";
+    CEILING_HELD = Meta b"guard/held/", "tenant, job id", "postcard, 1: since when, by which ceilings",
+        Nothing, "until the job is released or ends";
+    CEILING_RELEASED = Meta b"guard/released/", "tenant, job id", "postcard, 1: ceilings",
+        Nothing, "91 days";
+    DECISION_KEPT = Meta b"decision/kept/", "time, id", "a decision that is not read back from the stream yet",
+        Nothing, "until it was read back";
+    DECISION_SEEN = Meta b"decision/seen/", "id", "empty",
+        Nothing, "as long as the stream keeps it";
+    PAUSED = Meta b"paused/", "system or tenant", "JSON: since when, by which operator, why",
+        Nothing, "until it is resumed";
+    RESUMED = Meta b"resumed/", "system or tenant", "time",
+        Nothing, "always";
+    ENDED_ELSEWHERE = Meta b"ended-elsewhere/", "tenant, job id", "run, number of the copy",
+        Nothing, "30 days";
+    ENDED_TO_REPORT = Meta b"ended-to-tell/", "tenant, job id", "a decision that reports the end",
+        Nothing, "until it is published, 30 days at most";
+    LETTER = Meta b"letter/", "tenant, job id, run, time", "time",
+        Nothing, "a day longer than the dead letter";
+    DISCARDED = Meta b"discarded/", "tenant, job id", "JSON: when, by which operator, why",
+        Nothing, "`worker.retain_finished`";
+    UNREADABLE = Meta b"cancel/unreadable/", "digest of the message", "the message",
+        SealedForMaster, "until its dead letter is confirmed, 91 days at most";
+    CONTROL_OFFSET = Meta b"control-offset", "", "offset in the control stream",
+        Nothing, "always";
+    CONTROL_PLACE = Meta b"control-place", "", "place in the control stream",
+        Nothing, "always";
+    CONTROL_TAKEN = Meta b"control-taken/", "digest of the message", "time",
+        Nothing, "90 days";
+    SHOWN = Meta b"shown/", "system", "digest of address and credential",
+        Nothing, "always";
+    RUNNING = Meta b"running", "", "time of the start",
+        Nothing, "until a clean stop";
+    CLOCK = Meta b"clock", "", "the last time that was read",
+        Nothing, "always";
+    VERSION = Meta VERSION_KEY, "", "version of the store",
+        Nothing, "always";
+    CREATED = Meta CREATED_KEY, "", "when the store was made",
+        Nothing, "always";
+}
+
+/// The list as a table in Markdown.
+pub fn table() -> String {
+    let mut text = "| row | key | value | of a person | kept |\n|---|---|---|---|---|\n".to_owned();
+    for row in ALL {
+        let line = [&*format!("`{}`", row.name()), row.key, row.value, row.personal.as_str(), row.kept].join(" | ");
+        text.push_str(&format!("| {line} |\n"));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_key_is_of_two_kinds() {
+        for (index, row) in ALL.iter().enumerate() {
+            let of = ALL.iter().filter(|other| other.is_of(row.table, row.prefix)).count();
+            assert_eq!(of, 1, "{}, number {index}", row.name());
+        }
+    }
+}
