@@ -9,8 +9,8 @@ use serde_json::{Map, Value, json};
 use super::Exit;
 use super::approvals_args::{ApprovalsCommand, ApprovalsDecide, ApprovalsFilter, ApprovalsList, ApprovalsReport};
 use super::client::{connect, count, field, job, judge, list, table, tell};
+use super::common::OneJob;
 use super::jobs::ask_one;
-use super::ops_args::OneJob;
 use crate::config::Surroundings;
 use crate::ops::client::Body;
 
@@ -144,7 +144,7 @@ async fn decide(
         body.insert("by".into(), json!(by));
     }
     let selector = args.selector();
-    let key = match selector.as_ref().map(super::ops_args::JobSelector::key).transpose() {
+    let key = match selector.as_ref().map(super::common::JobSelector::key).transpose() {
         Ok(key) => key.map(|(tenant, id)| (tenant.to_owned(), id.to_string())),
         Err(why) => {
             writeln!(err, "{why}")?;

@@ -5,8 +5,8 @@
 use clap::{ArgGroup, Args, Subcommand};
 use jiff::Timestamp;
 
-use super::args::Output;
-use super::ops_args::{JobRef, JobSelector, OneJob, OpsClient, instant, name};
+use super::common::Output;
+use super::common::{JobRef, JobSelector, OneJob, OpsClient, instant, name};
 
 /// `approvals`
 #[derive(Debug, Subcommand)]

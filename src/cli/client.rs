@@ -6,11 +6,10 @@
 use std::io::{self, Write};
 
 use secrecy::SecretString;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::Exit;
-use super::args::Output;
-use super::ops_args::OpsClient;
+use super::common::{OpsClient, Output};
 use crate::config::Surroundings;
 use crate::ops::client::{ClientError, OpsApi};
 
@@ -142,4 +141,28 @@ pub(super) fn table(out: &mut dyn Write, heads: &[&str], rows: &[Vec<String>]) -
         writeln!(out, "{}", cells.join("  ").trim_end())?;
     }
     Ok(())
+}
+
+/// The most jobs that the worker gives at once.
+const PAGE: usize = 500;
+
+/// Asks page by page, as a page of a filtered list may hold few or none.
+pub(super) async fn pages(
+    api: &OpsApi,
+    filter: &[(&str, Option<String>)],
+    mut after: Option<String>,
+    limit: usize,
+) -> Result<Value, ClientError> {
+    let (mut jobs, mut unreadable) = (Vec::new(), 0);
+    loop {
+        let page = [("after", after), ("limit", Some((limit - jobs.len()).min(PAGE).to_string()))];
+        let query: Vec<_> = filter.iter().cloned().chain(page).collect();
+        let answer = api.get(&["v1", "jobs"], &query).await?;
+        jobs.extend_from_slice(list(&answer, "jobs"));
+        unreadable += count(&answer, "unreadable");
+        after = answer.get("next").and_then(Value::as_str).map(str::to_owned);
+        if after.is_none() || jobs.len() >= limit {
+            return Ok(json!({ "jobs": jobs, "next": after, "unreadable": unreadable }));
+        }
+    }
 }

@@ -10,10 +10,9 @@ use serde_json::{Map, Value, json};
 
 use super::Exit;
 use super::client::{connect, count, field, job, judge, list, table, tell};
+use super::common::OneJob;
 use super::jobs::ask_one;
-use super::ops_args::{
-    DeadLetterFilter, DeadLettersCommand, DeadLettersDiscard, DeadLettersList, DeadLettersReplay, OneJob,
-};
+use super::ops_args::{DeadLetterFilter, DeadLettersCommand, DeadLettersDiscard, DeadLettersList, DeadLettersReplay};
 use crate::config::Surroundings;
 use crate::ops::client::{Body, ClientError, OpsApi};
 

@@ -12,10 +12,10 @@ use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use super::Exit;
-use super::args::{CsvKey, Output};
-use super::client::{connect, field, job, judge, list, table};
-use super::jobs::pages;
-use super::ops_args::{OpsClient, name};
+use super::client::{connect, field, job, judge, list, pages, table};
+use super::common::Output;
+use super::common::{OpsClient, name};
+use super::csv_args::CsvKey;
 use crate::app;
 use crate::config::{Config, Surroundings};
 use crate::job::{Accepts, Job, Kind, MemberKey, parse};

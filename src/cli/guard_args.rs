@@ -4,8 +4,8 @@
 
 use clap::{Args, Subcommand};
 
-use super::args::Output;
-use super::ops_args::{OpsClient, name};
+use super::common::Output;
+use super::common::{OpsClient, name};
 
 /// `guard`
 #[derive(Debug, Subcommand)]

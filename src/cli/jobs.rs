@@ -4,17 +4,16 @@
 
 use std::io::{self, Write};
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::Exit;
-use super::client::{cell, connect, count, field, job, judge, list, table, tell};
-use super::ops_args::{AskOnly, JobsCommand, JobsList, OneJob};
+use super::client::{cell, connect, count, field, job, judge, list, pages, table, tell};
+use super::common::{AskOnly, OneJob};
+use super::ops_args::{JobsCommand, JobsList};
 use super::pausing;
 use crate::config::Surroundings;
-use crate::ops::client::{Body, ClientError, OpsApi};
+use crate::ops::client::{Body, ClientError};
 
-/// The most jobs that the worker gives at once.
-const PAGE: usize = 500;
 /// Entries of the timeline printed for people.
 const LATEST: usize = 20;
 
@@ -94,27 +93,6 @@ async fn list_jobs(
         }
         Ok(())
     })
-}
-
-/// Asks page by page, as a page of a filtered list may hold few or none.
-pub(super) async fn pages(
-    api: &OpsApi,
-    filter: &[(&str, Option<String>)],
-    mut after: Option<String>,
-    limit: usize,
-) -> Result<Value, ClientError> {
-    let (mut jobs, mut unreadable) = (Vec::new(), 0);
-    loop {
-        let page = [("after", after), ("limit", Some((limit - jobs.len()).min(PAGE).to_string()))];
-        let query: Vec<_> = filter.iter().cloned().chain(page).collect();
-        let answer = api.get(&["v1", "jobs"], &query).await?;
-        jobs.extend_from_slice(list(&answer, "jobs"));
-        unreadable += count(&answer, "unreadable");
-        after = answer.get("next").and_then(Value::as_str).map(str::to_owned);
-        if after.is_none() || jobs.len() >= limit {
-            return Ok(json!({ "jobs": jobs, "next": after, "unreadable": unreadable }));
-        }
-    }
 }
 
 /// Asks about one job: below `/v1/<what>/<tenant>/<id>`.

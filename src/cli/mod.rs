@@ -9,6 +9,8 @@ pub mod approvals_args;
 pub mod args;
 pub mod check;
 pub mod client;
+pub mod common;
+pub mod csv_args;
 pub mod dead_letters;
 pub mod demo;
 pub mod find;

@@ -8,9 +8,9 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::Exit;
-use super::args::Output;
 use super::client::{connect, field, list, table, tell};
-use super::ops_args::{AskOnly, OpsClient, name};
+use super::common::Output;
+use super::common::{AskOnly, OpsClient, name};
 use crate::config::Surroundings;
 use crate::ops::client::Body;
 

@@ -18,7 +18,7 @@ use crate::broker::amqp::AmqpBroker;
 use crate::broker::spool::{EventFile, Events, Source, SpoolBroker, SpoolConfig};
 use crate::config::Config;
 use crate::engine::Policy;
-use crate::job::record::Waiting;
+use crate::job::wait::Waiting;
 use crate::job::{JobKey, JobRecord};
 use crate::service;
 use crate::store::{Store, Table};

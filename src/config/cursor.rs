@@ -7,6 +7,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use secrecy::{ExposeSecret as _, SecretString};
 use toml::{Table, Value};
@@ -17,6 +18,9 @@ use super::setting::{Given, Setting};
 use super::surroundings::Surroundings;
 use super::{Environment, secret};
 use crate::job::identifier::Flaw;
+
+/// Any positive time that is sure to add up.
+pub(super) const POSITIVE: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(86_400 * 36_500);
 
 /// What all cursors over one configuration share.
 pub(super) struct Loading<'a> {

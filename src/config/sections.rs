@@ -2,14 +2,13 @@
 //!
 //! The rule it keeps: a default stands only here, and a check between two keys names the one to change.
 
-use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
-use super::cursor::Cursor;
+use super::cursor::{Cursor, POSITIVE};
 use super::listing::Origin;
 use super::secret::MasterKey;
 use super::{
@@ -24,9 +23,6 @@ const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(86_400);
-
-/// Any positive time that is sure to add up.
-pub(super) const POSITIVE: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(86_400 * 36_500);
 
 /// Reads the whole file. `None` only where a fault was recorded.
 pub(super) fn read(mut root: Cursor<'_>) -> Option<Config> {

@@ -9,8 +9,7 @@ use std::time::Duration;
 
 use url::Url;
 
-use super::cursor::Cursor;
-use super::sections::POSITIVE;
+use super::cursor::{Cursor, POSITIVE};
 use super::systems::{
     Cleeng, CommonSystem, Confirmation, EasyCms, IdentityCheck, ImportConfig, ImportKey, MemberProof, SystemConfig,
     SystemKind, Termination, VitalSource, ZetaLoyalty,

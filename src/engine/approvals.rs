@@ -19,7 +19,7 @@ use super::journal::{JournalError, folded, record_of};
 use super::rests::{Rests, twin_before};
 use super::{Engine, retention, rows};
 use crate::job::flow::Ask;
-use crate::job::record::Waiting;
+use crate::job::wait::Waiting;
 use crate::job::{At, Entry, Found, InputKind, JobKey, Mode, TargetState};
 use crate::store::{Batch, Store, StoreError, Table, Ticket};
 

@@ -17,7 +17,7 @@ use super::interrupted::Interrupted;
 use super::line::Rank;
 use super::{Engine, RetryPolicy};
 use crate::crash::{self, Point};
-use crate::job::record::Waiting;
+use crate::job::wait::Waiting;
 use crate::job::{Answer, At, Entry, Failure, FailureKind, Field, Reason, Step, Target};
 use crate::systems::{Call, Facts};
 use crate::trace;

@@ -14,8 +14,8 @@ use super::in_hand::Run;
 use super::interrupted::Interrupted;
 use super::line::Rank;
 use super::rests::Rest;
-use crate::job::record::Waiting;
 use crate::job::state::TargetState;
+use crate::job::wait::Waiting;
 use crate::job::{Answer, At, Entry, Failure, FailureKind, Reason, Step, StepName, Target, TargetEnd, TargetOutcome};
 
 /// What a failed call means for its job.

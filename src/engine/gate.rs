@@ -17,7 +17,7 @@ use super::costs::Costs;
 use super::line::{Line, Rank};
 use super::trouble::{Told, Trouble};
 use super::window::Window;
-use crate::job::record::Waiting;
+use crate::job::wait::Waiting;
 use crate::job::{Failure, JobKey, Note, Rules};
 use crate::systems::System;
 

@@ -22,7 +22,7 @@ use super::envelope::{Letter, Origin};
 use super::in_hand::Run;
 use super::journal::JournalError;
 use super::{Engine, rows};
-use crate::job::record::Waiting;
+use crate::job::wait::Waiting;
 use crate::job::{At, Entry, Job, JobKey, LetThrough, Mode};
 use crate::store::{Batch, Store, StoreError, Table};
 pub(crate) use deciding::Guarded;

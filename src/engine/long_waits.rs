@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::Engine;
 use super::in_hand::Run;
 use crate::job::event::{self, Frame, Wait};
-use crate::job::record::Waiting;
+use crate::job::wait::Waiting;
 use crate::job::{At, StepName};
 
 /// Lines in one minute, at most: a system that is away has all its jobs wait.

@@ -8,7 +8,7 @@ use super::Engine;
 use super::adoption::is_further_on;
 use super::envelope::{Letter, Origin};
 use super::journal::{BODY, IDENTITY, Journal, JournalError, ended_of, entries_of, forget_checkpoints, record_of};
-use crate::job::record::Waiting;
+use crate::job::wait::Waiting;
 use crate::job::{At, Ended, Entry, Job, JobOutcome, JobRecord, Lasting, Mode, Seen, Standstill};
 use crate::store::{Batch, Table};
 

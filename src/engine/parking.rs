@@ -12,7 +12,7 @@ use super::rests::Waits;
 use crate::broker::{Destination, Publication, Tier};
 use crate::crash::{self, Point};
 use crate::job::Carried;
-use crate::job::record::Waiting;
+use crate::job::wait::Waiting;
 use crate::job::wait::score;
 use crate::store::Batch;
 

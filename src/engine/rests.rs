@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::Engine;
 use super::in_hand::Run;
 use crate::job::flow::Ask;
-use crate::job::record::Waiting;
+use crate::job::wait::Waiting;
 use crate::job::{At, Job};
 
 /// Where a target rests.

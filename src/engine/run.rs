@@ -16,7 +16,7 @@ use super::interrupted::Interrupted;
 use super::rests::{Rest, Rests, Waits, twin_before};
 use crate::crash::{self, Point};
 use crate::job::flow::{self, Next, Why};
-use crate::job::record::Waiting;
+use crate::job::wait::Waiting;
 use crate::job::{Entry, InputKind, JobOutcome, StepName};
 
 impl Engine {

@@ -8,6 +8,30 @@ use std::collections::BTreeSet;
 use jiff::civil::{Date, Weekday};
 use jiff::tz::Offset;
 use jiff::{Span, Timestamp};
+use serde::{Deserialize, Serialize};
+
+/// How an open job stands to its due time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Deadline {
+    /// Little time is left.
+    AtRisk,
+    /// None is.
+    Overdue,
+}
+
+impl Deadline {
+    /// Both.
+    pub const ALL: [Deadline; 2] = [Deadline::AtRisk, Deadline::Overdue];
+
+    /// The word.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Deadline::AtRisk => "at_risk",
+            Deadline::Overdue => "overdue",
+        }
+    }
+}
 
 /// How long a law gives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -19,7 +19,8 @@ use super::record::{Event, JobRecord};
 use super::state::{Intent, StepState, TargetState};
 use super::step::{Answer, CodeState, FailureKind, Identity, RowState, Step, StepName};
 
-pub use deadline::{Deadline, deadline};
+pub use super::due::Deadline;
+pub use deadline::deadline;
 pub use wait::{WAITING, Wait, waiting};
 
 const SCHEMA: &str = "https://erasure-worker.example.com/schema/event/v1";

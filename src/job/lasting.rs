@@ -7,9 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::event::Deadline;
+use super::due::Deadline;
 use super::journal::At;
-use super::record::JobRecord;
 use super::wait::Standstill;
 
 /// What must not go back, whichever worker takes the job next, with whatever store: each copy that the
@@ -85,11 +84,6 @@ pub struct Carried {
 }
 
 impl Carried {
-    /// What a copy of the job carries, as its record knows it.
-    pub fn of(record: &JobRecord) -> Carried {
-        Carried { seq: record.seq, lasting: record.lasting.clone(), stands: record.stands }
-    }
-
     /// Takes on whatever of another account is further on.
     pub fn adopt(&mut self, other: &Carried) {
         self.seq = self.seq.max(other.seq);

@@ -6,10 +6,10 @@
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::journal::{At, Entry};
-use super::lasting::{Lasting, Seen};
+use super::lasting::{Carried, Lasting, Seen};
 use super::outcome::{InputKind, JobOutcome, Reason};
 use super::step::{Answer, StepName};
-use super::wait::Standstill;
+use super::wait::{Standstill, Waiting};
 
 /// A publication that is owed: always the same id and the same bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,71 +28,6 @@ pub struct Event {
 /// The same bytes as a sequence of single ones gives, without going through them.
 fn at_once<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_bytes(bytes)
-}
-
-/// Why a job waits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Waiting {
-    /// A failed attempt's pause.
-    Retry,
-    /// A deletion is still visible.
-    Pending,
-    /// A person.
-    Input,
-    /// A system's rate limit or slots.
-    RateLimit,
-    /// A system is held or its breaker is open.
-    Held,
-    /// It was long in hand: its delivery is renewed.
-    Renewal,
-    /// An operator paused the system or the tenant.
-    Paused,
-    /// More jobs came than a ceiling allows: an operator releases or discards it.
-    Guard,
-}
-
-impl Waiting {
-    /// Every reason.
-    pub const ALL: [Waiting; 8] = [
-        Waiting::Retry,
-        Waiting::Pending,
-        Waiting::Input,
-        Waiting::RateLimit,
-        Waiting::Held,
-        Waiting::Renewal,
-        Waiting::Paused,
-        Waiting::Guard,
-    ];
-
-    /// The word.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Waiting::Retry => "retry",
-            Waiting::Pending => "pending",
-            Waiting::Input => "input",
-            Waiting::RateLimit => "rate_limit",
-            Waiting::Held => "held",
-            Waiting::Renewal => "renewal",
-            Waiting::Paused => "paused",
-            Waiting::Guard => "guard",
-        }
-    }
-
-    /// What ends the wait: `attempt`, `read_back`, `turn`, `probe` and `go_on` come by themselves; `input`,
-    /// `resume` and `release` are for a person.
-    pub const fn then(self) -> &'static str {
-        match self {
-            Waiting::Retry => "attempt",
-            Waiting::Pending => "read_back",
-            Waiting::Input => "input",
-            Waiting::RateLimit => "turn",
-            Waiting::Held => "probe",
-            Waiting::Renewal => "go_on",
-            Waiting::Paused => "resume",
-            Waiting::Guard => "release",
-        }
-    }
 }
 
 /// What is kept of an open job beside its journal.
@@ -266,6 +201,13 @@ const VERSION: u8 = 1;
 const VERSION_LASTING: u8 = 2;
 /// The same, which end with how long the job has stood still since.
 const VERSION_STANDS: u8 = 3;
+
+impl Carried {
+    /// What a copy of the job carries, as its record knows it.
+    pub fn of(record: &JobRecord) -> Carried {
+        Carried { seq: record.seq, lasting: record.lasting.clone(), stands: record.stands }
+    }
+}
 
 impl JobRecord {
     /// The version byte and the record.

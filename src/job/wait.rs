@@ -10,9 +10,73 @@ use serde::{Deserialize, Serialize};
 
 use super::flow::Limits;
 use super::journal::At;
-use super::outcome::Reason;
-use super::record::{JobRecord, Waiting};
+use super::outcome::{InputKind, Reason};
 use super::state::TargetState;
+
+/// Why a job waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Waiting {
+    /// A failed attempt's pause.
+    Retry,
+    /// A deletion is still visible.
+    Pending,
+    /// A person.
+    Input,
+    /// A system's rate limit or slots.
+    RateLimit,
+    /// A system is held or its breaker is open.
+    Held,
+    /// It was long in hand: its delivery is renewed.
+    Renewal,
+    /// An operator paused the system or the tenant.
+    Paused,
+    /// More jobs came than a ceiling allows: an operator releases or discards it.
+    Guard,
+}
+
+impl Waiting {
+    /// Every reason.
+    pub const ALL: [Waiting; 8] = [
+        Waiting::Retry,
+        Waiting::Pending,
+        Waiting::Input,
+        Waiting::RateLimit,
+        Waiting::Held,
+        Waiting::Renewal,
+        Waiting::Paused,
+        Waiting::Guard,
+    ];
+
+    /// The word.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Waiting::Retry => "retry",
+            Waiting::Pending => "pending",
+            Waiting::Input => "input",
+            Waiting::RateLimit => "rate_limit",
+            Waiting::Held => "held",
+            Waiting::Renewal => "renewal",
+            Waiting::Paused => "paused",
+            Waiting::Guard => "guard",
+        }
+    }
+
+    /// What ends the wait: `attempt`, `read_back`, `turn`, `probe` and `go_on` come by themselves; `input`,
+    /// `resume` and `release` are for a person.
+    pub const fn then(self) -> &'static str {
+        match self {
+            Waiting::Retry => "attempt",
+            Waiting::Pending => "read_back",
+            Waiting::Input => "input",
+            Waiting::RateLimit => "turn",
+            Waiting::Held => "probe",
+            Waiting::Renewal => "go_on",
+            Waiting::Paused => "resume",
+            Waiting::Guard => "release",
+        }
+    }
+}
 
 const HOUR: u64 = 3600;
 const DAY: u64 = 24 * HOUR;
@@ -115,12 +179,16 @@ pub fn score(targets: &[TargetState]) -> u32 {
 
 /// When the first open target is given up for which nothing changes, and why; `None` where such a wait has no
 /// end of its own. A failing step is given up with the next attempt that fails from then on.
-pub fn gives_up(record: &JobRecord, targets: &[TargetState], limits: &Limits) -> Option<(At, Reason)> {
-    let (why, _) = record.waiting?;
+pub fn gives_up(
+    why: Waiting,
+    announced: &[(u16, InputKind)],
+    targets: &[TargetState],
+    limits: &Limits,
+) -> Option<(At, Reason)> {
     let open = (0_u16..).zip(targets).filter(|(_, target)| target.end.is_none());
     let of = |(index, target): (u16, &TargetState)| match why {
         Waiting::Input => {
-            let kinds = record.announced.iter().filter(|(target, _)| *target == index).map(|(_, kind)| kind);
+            let kinds = announced.iter().filter(|(target, _)| *target == index).map(|(_, kind)| kind);
             let asked = kinds.filter_map(|kind| target.asked.get(kind)).min()?;
             Some((asked.plus(limits.input_max), Reason::InputNeverCame))
         }

@@ -16,7 +16,8 @@ use serde_json::{Value, json};
 
 use super::guard::Caller;
 use super::problem::{Kind, Problem};
-use super::serve::{self, Shared};
+use super::request;
+use super::shared::Shared;
 use crate::engine::Engine;
 use crate::engine::approvals::{Asked, Decision, UndecidedError};
 use crate::job::JobKey;
@@ -97,7 +98,7 @@ pub async fn list(
     State(shared): State<Arc<Shared>>,
     asked: Result<Query<Wanted>, QueryRejection>,
 ) -> Result<Json<Value>, Problem> {
-    let wanted = serve::query(asked)?;
+    let wanted = request::query(asked)?;
     let limit = wanted.limit.unwrap_or(USUAL);
     if !(1..=MOST).contains(&limit) {
         return Err(Problem::new(Kind::BadRequest, format!("limit is 1 to {MOST}")));
@@ -106,7 +107,7 @@ pub async fn list(
         None => None,
         Some(text) => {
             let (tenant, id) = text.split_once('/').unwrap_or(("", ""));
-            Some(serve::key(tenant, id)?)
+            Some(request::key(tenant, id)?)
         }
     };
     let page = blocking(shared, move |engine| {
@@ -127,7 +128,7 @@ pub async fn show(
     State(shared): State<Arc<Shared>>,
     Path((tenant, job_id)): Path<(String, String)>,
 ) -> Result<Json<Value>, Problem> {
-    let key = serve::key(&tenant, &job_id)?;
+    let key = request::key(&tenant, &job_id)?;
     let one = blocking(shared, move |engine| {
         let found = engine.approvals(None)?.into_iter().find(|(one, _)| *one == key);
         let (key, asked) = found.ok_or(Kind::UnknownApproval)?;
@@ -172,7 +173,7 @@ pub async fn report(
     State(shared): State<Arc<Shared>>,
     asked: Result<Query<Wanted>, QueryRejection>,
 ) -> Result<Json<Value>, Problem> {
-    let wanted = serve::query(asked)?;
+    let wanted = request::query(asked)?;
     if wanted.after.is_some() || wanted.limit.is_some() {
         return Err(Problem::new(Kind::BadRequest, "a report is of all that match: give tenant or requested_by"));
     }
@@ -210,8 +211,8 @@ pub async fn decide<const IS_APPROVED: bool>(
     headers: HeaderMap,
     read: Result<Bytes, BytesRejection>,
 ) -> Result<Json<Value>, Problem> {
-    let key = serve::key(&tenant, &job_id)?;
-    let one: One = serve::body(&headers, read)?;
+    let key = request::key(&tenant, &job_id)?;
+    let one: One = request::body(&headers, read)?;
     let by = caller.decides_as(one.by.as_deref())?;
     let decision = shared.ops.engine.decide_approval(&key, &one.preview, IS_APPROVED, &by).await?;
     Ok(Json(told(&decision)))
@@ -224,9 +225,9 @@ pub async fn decide_many<const IS_APPROVED: bool>(
     headers: HeaderMap,
     read: Result<Bytes, BytesRejection>,
 ) -> Result<Json<Value>, Problem> {
-    let many: Many = serve::body(&headers, read)?;
+    let many: Many = request::body(&headers, read)?;
     let by = caller.decides_as(many.by.as_deref())?;
-    let as_of = serve::time("as_of", Some(many.as_of))?.unwrap_or_default();
+    let as_of = request::time("as_of", Some(many.as_of))?.unwrap_or_default();
     let meant = |key: &JobKey, asked: &Asked| {
         let is_seen = asked.decision.is_none() && asked.at < as_of;
         is_seen && is_meant(key, asked, many.tenant.as_deref(), many.requested_by.as_deref())

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::guard::Caller;
 use super::problem::{Kind, Problem};
-use super::serve::Shared;
+use super::shared::Shared;
 use crate::engine::{GuardView, Scope};
 
 fn view(view: &GuardView) -> Value {

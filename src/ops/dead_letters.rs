@@ -16,7 +16,8 @@ use uuid::Uuid;
 
 use super::guard::Caller;
 use super::problem::{Kind, Problem};
-use super::serve::{self, Shared};
+use super::request;
+use super::shared::Shared;
 use crate::engine::operators::{Discard, LetterFilter, LetterPage, MAX_LETTERS};
 
 const USUAL: usize = 50;
@@ -76,7 +77,7 @@ impl Asked {
             return Err(bad(format!("limit is 1 to {MAX_LETTERS}")));
         }
         let job_id = self.job_id.map(|id| Uuid::try_parse(&id).map_err(|_| bad("job_id is a UUID"))).transpose()?;
-        let (from, to) = (serve::time("from", self.from)?, serve::time("to", self.to)?);
+        let (from, to) = (request::time("from", self.from)?, request::time("to", self.to)?);
         Ok((LetterFilter { code: self.code, system: self.system, tenant: self.tenant, job_id, from, to }, limit))
     }
 }
@@ -86,7 +87,7 @@ pub async fn list(
     State(shared): State<Arc<Shared>>,
     asked: Result<Query<Asked>, QueryRejection>,
 ) -> Result<Json<LetterPage>, Problem> {
-    let asked = serve::query(asked)?;
+    let asked = request::query(asked)?;
     let skip = asked.skip.unwrap_or_default();
     let (filter, limit) = asked.read(USUAL)?;
     Ok(Json(look(shared, filter, skip, limit).await?))
@@ -97,7 +98,7 @@ pub async fn show(
     State(shared): State<Arc<Shared>>,
     Path((tenant, job_id)): Path<(String, String)>,
 ) -> Result<Json<LetterPage>, Problem> {
-    let key = serve::key(&tenant, &job_id)?;
+    let key = request::key(&tenant, &job_id)?;
     let filter = LetterFilter { tenant: Some(key.tenant), job_id: Some(key.job_id), ..LetterFilter::default() };
     let page = look(shared, filter, 0, MAX_LETTERS).await?;
     if page.dead_letters.is_empty() { Err(Kind::UnknownDeadLetter.into()) } else { Ok(Json(page)) }
@@ -118,7 +119,7 @@ pub async fn replay(
     headers: HeaderMap,
     read: Result<Bytes, BytesRejection>,
 ) -> Result<Json<Value>, Problem> {
-    let AskedReplay { code, system, tenant, job_id, from, to, limit, all } = serve::body(&headers, read)?;
+    let AskedReplay { code, system, tenant, job_id, from, to, limit, all } = request::body(&headers, read)?;
     let asked = Asked { code, system, tenant, job_id, from, to, skip: None, limit };
     let (filter, limit) = asked.read(MAX_LETTERS)?;
     // Ages narrow "all" down without naming anything.
@@ -144,13 +145,13 @@ pub async fn discard(
     headers: HeaderMap,
     read: Result<Bytes, BytesRejection>,
 ) -> Result<Json<Value>, Problem> {
-    let AskedDiscard { code, system, tenant, job_id, from, to, limit, reason, by } = serve::body(&headers, read)?;
+    let AskedDiscard { code, system, tenant, job_id, from, to, limit, reason, by } = request::body(&headers, read)?;
     let asked = Asked { code, system, tenant, job_id, from, to, skip: None, limit };
     let (filter, limit) = asked.read(MAX_LETTERS)?;
     if filter.is_empty() {
         return Err(bad("say which: at least one of code, system, tenant, job_id, from, to"));
     }
-    let why = Discard { reason: serve::reason(&reason)?, by: caller.acts_as(&by)? };
+    let why = Discard { reason: request::reason(&reason)?, by: caller.acts_as(&by)? };
     let task = tokio::spawn(async move {
         let _alone = shared.letters.lock().await;
         shared.ops.engine.discard(&filter, limit, &why).await

@@ -18,7 +18,7 @@ use subtle::ConstantTimeEq as _;
 
 use super::console;
 use super::problem::{Kind, Problem};
-use super::serve;
+use super::request;
 
 /// An ordinary answer.
 const ORDINARY: Duration = Duration::from_secs(30);
@@ -107,7 +107,7 @@ impl Caller {
     /// # Errors
     /// Where the caller claims to be somebody else than the token says.
     pub fn acts_as(&self, claimed: &str) -> Result<String, Problem> {
-        let claimed = serve::name_of_operator(claimed)?;
+        let claimed = request::name_of_operator(claimed)?;
         match &self.name {
             Some(name) if *name != claimed => {
                 Err(Problem::new(Kind::WrongOperator, format!("this token is {name}'s; by says another name")))

@@ -12,7 +12,7 @@ use axum::http::StatusCode;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::serve::Shared;
+use super::shared::Shared;
 use crate::broker::Link;
 use crate::clock::steady::Steady;
 use crate::engine::{Engine, rows};

@@ -13,7 +13,8 @@ use axum::extract::{Path, State};
 use serde::Serialize;
 
 use super::problem::{Kind, Problem};
-use super::serve::{self, Shared};
+use super::request;
+use super::shared::Shared;
 
 /// A deletion file that takes no more members.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -105,7 +106,7 @@ pub async fn settle(
     read: Result<Bytes, BytesRejection>,
 ) -> Result<Json<Settled>, Problem> {
     let desk = Arc::clone(desk(&shared, &system)?);
-    let csv = serve::bytes(read)?;
+    let csv = request::bytes(read)?;
     let settled = tokio::spawn(async move { desk.settle(csv).await }).await??;
     tracing::info!(
         system,

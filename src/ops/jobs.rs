@@ -18,7 +18,8 @@ use uuid::Uuid;
 
 use super::guard::Caller;
 use super::problem::{Kind, Problem};
-use super::serve::{self, Shared};
+use super::request;
+use super::shared::Shared;
 use crate::config::is_name;
 use crate::engine::decisions::Told;
 use crate::engine::operators::{CancelAnswer, JobFilter, JobStatus, JobView};
@@ -104,7 +105,7 @@ pub async fn list(
     State(shared): State<Arc<Shared>>,
     asked: Result<Query<Asked>, QueryRejection>,
 ) -> Result<Json<Value>, Problem> {
-    let (filter, after, limit) = serve::query(asked)?.read()?;
+    let (filter, after, limit) = request::query(asked)?.read()?;
     let engine = Arc::clone(&shared.ops.engine);
     let page = tokio::task::spawn_blocking(move || engine.jobs(&filter, after.as_ref(), limit)).await??;
     Ok(Json(json!({
@@ -117,7 +118,7 @@ pub async fn show(
     State(shared): State<Arc<Shared>>,
     Path((tenant, job_id)): Path<(String, String)>,
 ) -> Result<Json<JobView>, Problem> {
-    let key = serve::key(&tenant, &job_id)?;
+    let key = request::key(&tenant, &job_id)?;
     let engine = Arc::clone(&shared.ops.engine);
     let job = tokio::task::spawn_blocking(move || engine.job(&key)).await??;
     job.map(Json).ok_or_else(|| Kind::UnknownJob.into())
@@ -137,7 +138,7 @@ pub async fn states(
     headers: HeaderMap,
     read: Result<Bytes, BytesRejection>,
 ) -> Result<Json<Value>, Problem> {
-    let AskedStates { job_ids } = serve::body(&headers, read)?;
+    let AskedStates { job_ids } = request::body(&headers, read)?;
     if !is_name(&tenant) || job_ids.len() > MOST_STATES {
         return Err(Problem::new(Kind::BadRequest, format!("a tenant's name, and at most {MOST_STATES} job_ids")));
     }
@@ -152,7 +153,7 @@ pub async fn cancel(
     Extension(caller): Extension<Caller>,
     Path((tenant, job_id)): Path<(String, String)>,
 ) -> Result<(StatusCode, Json<Value>), Problem> {
-    let key = serve::key(&tenant, &job_id)?;
+    let key = request::key(&tenant, &job_id)?;
     let answer = shared.ops.engine.cancel_for_operator(&key, caller.name()).await?;
     tracing::info!(job = %key, ?answer, "an operator cancels a job");
     match answer {

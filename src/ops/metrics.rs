@@ -21,14 +21,14 @@ use tokio::time::Instant;
 
 use super::health::Health;
 use super::problem::{Kind, Problem};
-use super::serve::Shared;
+use super::shared::{Made, Shared};
 use crate::broker::{Link, Tier};
 use crate::clock::steady::Steady;
 use crate::engine::admission::CAUSES;
 use crate::engine::decisions::What;
 use crate::engine::operators::Survey;
 use crate::engine::trouble;
-use crate::job::record::Waiting;
+use crate::job::wait::Waiting;
 use crate::job::{At, FailureKind, InputKind, JobOutcome};
 use crate::store::{CREATED_KEY, Table};
 use crate::telemetry::lines;
@@ -36,17 +36,6 @@ use crate::telemetry::lines;
 /// How long the broker may take to tell the depth of a queue.
 const DEPTH_WAIT: Duration = Duration::from_secs(2);
 const NO_EXEMPLAR: Option<&Exemplar<NoLabelSet, f64>> = None;
-
-/// The latest counts of open jobs, and when they were made.
-#[derive(Debug, Default)]
-pub struct SurveyCache(tokio::sync::Mutex<Option<Made>>);
-
-#[derive(Debug)]
-struct Made {
-    at: Instant,
-    cost: Duration,
-    survey: Survey,
-}
 
 type Labels = Vec<(&'static str, String)>;
 

@@ -3,7 +3,8 @@
 //! The rule it keeps: no answer carries personal data; what changes anything needs the token, or
 //! comes from this very machine and from no other web page.
 //!
-//! In reading order: `serve` (the routes), `doorway` (the connections), `guard` (who may ask), then
+//! In reading order: `serve` (the routes), `shared` (what they know), `request` (what they are asked), `doorway`
+//! (the connections), `guard` (who may ask), then
 //! one module a group of routes: `health`, `metrics`, `overview` (with `rates`), `jobs`, `systems`,
 //! `pauses`, `ceilings`, `approvals`, `dead_letters`, `codes`, `imports`, `receipts`; `console` is the page for
 //! people that asks them; `problem` is how each says no; `client` is the other end, for the command
@@ -26,7 +27,9 @@ mod pauses;
 pub mod problem;
 mod rates;
 mod receipts;
+mod request;
 mod serve;
+mod shared;
 mod systems;
 
 use std::collections::BTreeMap;

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::health::Health;
 use super::problem::Problem;
-use super::serve::Shared;
+use super::shared::Shared;
 use super::{metrics, systems};
 use crate::job::{At, JobKey};
 

@@ -14,11 +14,11 @@ use serde_json::{Value, json};
 
 use super::guard::Caller;
 use super::problem::{Kind, Problem};
-use super::serve::{self, Shared};
+use super::request;
+use super::shared::Shared;
 use super::systems;
 use crate::config::{NAME_FORM, is_name};
 use crate::engine::pauses::{Paused, Subject};
-use crate::job::At;
 
 /// Who, and why.
 #[derive(Debug, Deserialize)]
@@ -28,16 +28,8 @@ struct Asked {
     by: String,
 }
 
-/// A pause as it is told.
-pub fn told(paused: &Paused) -> Value {
-    json!({
-        "at": At(paused.at).to_rfc3339(), "by": paused.by, "reason": paused.reason,
-        "everywhere": !paused.is_here_only,
-    })
-}
-
 fn listed(subject: &Subject, paused: &Paused) -> Value {
-    let mut line = told(paused);
+    let mut line = systems::pause(paused);
     line[subject.kind()] = subject.name().into();
     line
 }
@@ -55,8 +47,8 @@ async fn pause(
     headers: &HeaderMap,
     read: Result<Bytes, BytesRejection>,
 ) -> Result<(), Problem> {
-    let Asked { reason, by } = serve::body(headers, read)?;
-    let (reason, by) = (serve::reason(&reason)?, caller.acts_as(&by)?);
+    let Asked { reason, by } = request::body(headers, read)?;
+    let (reason, by) = (request::reason(&reason)?, caller.acts_as(&by)?);
     shared.ops.engine.pause_for_operator(subject, by, reason).await?;
     Ok(())
 }
@@ -81,7 +73,7 @@ fn answer(shared: &Shared, subject: &Subject) -> Json<Value> {
         (Subject::System(name), Some(gate)) => Json(systems::view(shared, name, gate)),
         _ => {
             let paused = shared.ops.engine.pauses().all();
-            Json(json!({ "tenant": subject.name(), "paused": paused.get(subject).map(told) }))
+            Json(json!({ "tenant": subject.name(), "paused": paused.get(subject).map(systems::pause) }))
         }
     }
 }

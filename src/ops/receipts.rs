@@ -15,7 +15,8 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::problem::{Kind, Problem};
-use super::serve::{self, Shared};
+use super::request;
+use super::shared::Shared;
 use crate::engine::receipts::PackError;
 
 /// Which time span.
@@ -47,8 +48,8 @@ pub async fn pack(
     State(shared): State<Arc<Shared>>,
     asked: Result<Query<Asked>, QueryRejection>,
 ) -> Result<Json<Value>, Problem> {
-    let asked = serve::query(asked)?;
-    let (from, to) = (serve::time("from", asked.from)?, serve::time("to", asked.to)?);
+    let asked = request::query(asked)?;
+    let (from, to) = (request::time("from", asked.from)?, request::time("to", asked.to)?);
     let engine = Arc::clone(&shared.ops.engine);
     let pack = tokio::task::spawn_blocking(move || engine.audit_pack(from, to)).await??;
     Ok(Json(pack.to_json()))

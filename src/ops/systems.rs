@@ -10,12 +10,12 @@ use axum::{Extension, Json};
 use serde_json::{Value, json};
 
 use super::guard::Caller;
-use super::pauses;
 use super::problem::{Kind, Problem};
-use super::serve::Shared;
+use super::shared::Shared;
 use crate::engine::Gate;
-use crate::engine::pauses::Subject;
+use crate::engine::pauses::{Paused, Subject};
 use crate::engine::trouble::Told;
+use crate::job::At;
 
 /// A system as it is told.
 pub fn view(shared: &Shared, name: &str, gate: &Gate) -> Value {
@@ -28,7 +28,7 @@ pub fn view(shared: &Shared, name: &str, gate: &Gate) -> Value {
         "breaker_open": view.breaker_open,
         "troubles": view.troubles.iter().map(trouble).collect::<Vec<_>>(),
         "paused_seconds": view.paused_for.map(|left| left.as_secs_f64().ceil()),
-        "paused": shared.ops.engine.pauses().all().get(&Subject::System(name.to_owned())).map(pauses::told),
+        "paused": shared.ops.engine.pauses().all().get(&Subject::System(name.to_owned())).map(pause),
         "requests_per_minute": view.requests_per_minute,
         "calls_per_minute": shared.rates.now().calls.get(name).copied(),
         "calls": view.calls,
@@ -36,6 +36,14 @@ pub fn view(shared: &Shared, name: &str, gate: &Gate) -> Value {
         "jobs_in_hand": view.in_hand,
         "credential_proven": gate.system().credential().is_proven(),
         "import": shared.ops.imports.contains_key(name),
+    })
+}
+
+/// A pause as it is told.
+pub fn pause(paused: &Paused) -> Value {
+    json!({
+        "at": At(paused.at).to_rfc3339(), "by": paused.by, "reason": paused.reason,
+        "everywhere": !paused.is_here_only,
     })
 }
 

@@ -15,7 +15,8 @@ use super::archive::{Archive, ArchiveError, Row};
 use super::committer::{Health, Orders};
 use super::layout::{ARCHIVED, flat};
 use super::options::FreeSpace;
-use super::{StoreError, Ticket, sled as tree};
+use super::value::whole_value;
+use super::{StoreError, Ticket};
 
 /// Bytes of each table that are moved at once: what is moved lies in memory meanwhile.
 const AT_ONCE: usize = 4 << 20;
@@ -176,7 +177,7 @@ impl Mover {
             let mut bytes = 0;
             for pair in self.db.scan_prefix(flat(table, b"")) {
                 let (key, stored) = pair.map_err(|error| StoreError::Broken(format!("a read failed: {error}")))?;
-                let value = tree::whole_value(&self.db, &key, &stored)?;
+                let value = whole_value(&self.db, &key, &stored)?;
                 bytes += key.len() + value.as_ref().map_or(0, Vec::len);
                 rows.push((key.to_vec(), value));
                 if bytes >= AT_ONCE {

@@ -21,6 +21,7 @@ mod options;
 mod presence;
 mod queue;
 mod sled;
+mod value;
 
 use std::future::Future;
 use std::pin::Pin;

@@ -13,7 +13,7 @@ use super::archive::{Archive, ArchiveError};
 use super::folder::{CLOSING, Mark, StateDir, sync_dir};
 use super::layout::{ARCHIVE_KEY, Cuts, GROUP_KEY, SEGMENT, flat, is_archived};
 use super::options::Options;
-use super::sled::{Failure, whole_value};
+use super::value::{Failure, whole_value};
 use super::{StoreError, Table, VERSION, VERSION_KEY};
 
 /// A tree that was read from end to end.

@@ -17,7 +17,7 @@ use std::time::SystemTime;
 
 use tokio::sync::watch;
 
-use super::archive::{Archive, ArchiveError};
+use super::archive::Archive;
 use super::archiver::{Archiver, Mover, Resting, bed};
 use super::committer::{Committer, Health, Sink};
 use super::folder::{Mark, StateDir, sync_dir};
@@ -26,6 +26,7 @@ use super::notes::Notes;
 use super::opening::{Found, read};
 use super::options::{FreeSpace, LogFile, Options, Syncer};
 use super::presence::Presence;
+use super::value::{Failure, value_of, whole_value};
 use super::{Batch, Pair, Store, StoreError, StoreStats, Table, Ticket};
 
 /// The version of the records that this release writes. It reads those of version 1 as well, which have no
@@ -191,48 +192,6 @@ impl SledStore {
                 Err(self.health.fail("a read panicked"))
             }
         }
-    }
-}
-
-/// Why a read failed: sled, the archive, or the form of what they returned.
-pub(super) enum Failure {
-    Sled(sled::Error),
-    Archive(ArchiveError),
-    Store(StoreError),
-}
-
-impl From<ArchiveError> for Failure {
-    fn from(error: ArchiveError) -> Self {
-        Failure::Archive(error)
-    }
-}
-
-impl From<sled::Error> for Failure {
-    fn from(error: sled::Error) -> Self {
-        Failure::Sled(error)
-    }
-}
-
-impl From<StoreError> for Failure {
-    fn from(error: StoreError) -> Self {
-        Failure::Store(error)
-    }
-}
-
-/// The tree's value of a key, from what it has under it; `None` where it is gone.
-pub(super) fn whole_value(db: &sled::Db, key: &[u8], stored: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-    let get = |piece: &[u8]| {
-        db.get(piece).map_err(|error| StoreError::Unreadable(format!("a piece of a value cannot be read: {error}")))
-    };
-    layout::restore(key, stored, get)
-}
-
-/// The value of a key, wherever it lies.
-fn value_of(db: &sled::Db, archive: &Archive, key: &[u8]) -> Result<Option<Vec<u8>>, Failure> {
-    match db.get(key)? {
-        Some(stored) => Ok(whole_value(db, key, &stored)?),
-        None if is_archived(key) => Ok(archive.get(key)?),
-        None => Ok(None),
     }
 }
 

@@ -11,9 +11,9 @@ use crate::{files, read, root};
 /// Places where a date is the form that is asked for, or bytes that nobody reads as a time.
 const FORMS: [(&str, &str, &str); 10] = [
     ("src/job/field.rs", "such as 2026-11-22T10:00:00Z", "a fault shows the form of a time"),
-    ("src/ops/serve.rs", "such as 2026-01-31T00:00:00Z", "a fault shows the form of a time"),
+    ("src/ops/request.rs", "such as 2026-01-31T00:00:00Z", "a fault shows the form of a time"),
     ("src/config/regulations.rs", "such as [\\\"2026-12-25\\\"]", "a fault shows the form of a date"),
-    ("src/cli/ops_args.rs", "such as 2026-01-31T12:00:00Z", "a fault shows the form of a time"),
+    ("src/cli/common.rs", "such as 2026-01-31T12:00:00Z", "a fault shows the form of a time"),
     ("src/cli/ops_args.rs", "receipt export --from 2026-01-01", "help; a span of the past stays one"),
     ("src/cli/approvals_args.rs", "--as-of 2026-11-22T10:00:00Z", "help; copied from a list that was printed"),
     ("benches/throughput/load.rs", "2026-11-22T10:00:0", "an event of the right size; no worker takes it"),

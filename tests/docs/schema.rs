@@ -10,7 +10,7 @@ use erasure_worker::job::event::{self, About, Frame};
 use erasure_worker::job::flow::{Ask, Limits};
 use erasure_worker::job::journal::Entry;
 use erasure_worker::job::parse::{self, Accepts, MAX_CODES, MAX_TARGETS, SCHEMA};
-use erasure_worker::job::record::Waiting;
+use erasure_worker::job::wait::Waiting;
 use erasure_worker::job::{
     Answer, At, Cancel, Entitlement, Field, Identity, InputKind, Job, JobKey, JobOutcome, JobRecord, Kind, MemberKey,
     Reason, Retry, Rules, Standstill, Step, StepName, StepOutcome, TargetEnd, TargetOutcome, TargetState,

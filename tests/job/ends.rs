@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use erasure_worker::job::flow::{Next, Why};
-use erasure_worker::job::record::Waiting;
+use erasure_worker::job::wait::Waiting;
 use erasure_worker::job::{
     Absence, Answer, Entry, FailureKind, Identity, InputKind, Reason, StepName, TargetEnd, TargetOutcome,
 };

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use erasure_worker::job::event::{self, Frame};
 use erasure_worker::job::flow::MemberProof;
-use erasure_worker::job::record::Waiting;
 use erasure_worker::job::state::TargetState;
+use erasure_worker::job::wait::Waiting;
 use erasure_worker::job::{
     Answer, At, CodeState, Entry, Identity, JobKey, JobOutcome, JobRecord, Reason, Standstill, Step, StepName,
 };

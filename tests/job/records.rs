@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use erasure_worker::job::event::Deadline;
-use erasure_worker::job::record::{Appended, Certified, DeadLetterNote, Event, Undecodable, Waiting};
+use erasure_worker::job::record::{Appended, Certified, DeadLetterNote, Event, Undecodable};
 use erasure_worker::job::wait::TOLD_AFTER;
+use erasure_worker::job::wait::Waiting;
 use erasure_worker::job::{
     Absence, Answer, At, Carried, CodeState, Codes, Ended, Entitlement, Entry, FailureKind, Field, Identity, InputKind,
     JobKey, JobOutcome, JobRecord, Lasting, Reason, RowState, Seen, Standstill, Step, StepName, TargetEnd,

@@ -17,8 +17,8 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::dial::Wire;
+use super::link::{Pace, close, ended};
 use super::message::{from_amqp, header, short};
-use super::supervisor::{Pace, close, ended};
 use super::{AmqpError, CALL_TIMEOUT, Shared, declare, within};
 use crate::broker::inbox::Inbox;
 use crate::broker::place::{Comparison, Read as Judged};

@@ -11,8 +11,8 @@ use lapin::types::FieldTable;
 
 use super::dial::Wire;
 use super::error::text;
+use super::link::CLOSE_TIMEOUT;
 use super::message::{from_amqp, header, short};
-use super::supervisor::CLOSE_TIMEOUT;
 use super::{AmqpError, Shared, publisher, within};
 use crate::broker::{DeadLetter, PublishError, Verdict};
 

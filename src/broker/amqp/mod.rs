@@ -11,6 +11,7 @@ mod dial;
 mod error;
 mod filter;
 mod intake;
+mod link;
 mod losses;
 mod message;
 mod names;
@@ -246,7 +247,7 @@ impl AmqpBroker {
         let connection = Dial::new(config)?.connect(config, "").await?;
         declare::declare(&connection, &Topology::new(&config.prefix)).await?;
         // Declared is declared, however the connection ends.
-        supervisor::close(&connection).await;
+        link::close(&connection).await;
         Ok(())
     }
 
@@ -368,7 +369,7 @@ impl Broker for AmqpBroker {
         let wire = self.shared.dial.connect(&self.shared.config, " letters").await;
         let wire = wire.map_err(|error| PublishError::Down(error.to_string()))?;
         let looked = dead_letters::look(&self.shared, &wire, limit, decide).await;
-        supervisor::close(&wire).await;
+        link::close(&wire).await;
         looked
     }
 

@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::dial::Wire;
-use super::supervisor::TOPOLOGY_TIMEOUT;
+use super::link::TOPOLOGY_TIMEOUT;
 use super::telling::Telling;
 use super::{AmqpError, Shared, declare, standby};
 use crate::broker::{Ailment, PublishError};

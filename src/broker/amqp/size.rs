@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use lapin::Confirmation;
 use lapin::options::BasicPublishOptions;
 
+use super::link::close;
 use super::message::short;
 use super::publisher;
-use super::supervisor::close;
 use super::{Shared, within};
 use crate::broker::Ailment;
 

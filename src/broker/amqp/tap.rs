@@ -13,8 +13,8 @@ use lapin::options::{
 use lapin::types::FieldTable;
 
 use super::dial::{Dial, Wire};
+use super::link::CLOSE_TIMEOUT;
 use super::message::short;
-use super::supervisor::CLOSE_TIMEOUT;
 use super::{AmqpConfig, AmqpError};
 use crate::broker::topology::Topology;
 

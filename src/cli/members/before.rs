@@ -9,7 +9,7 @@ use std::path::Path;
 use super::order::Orders;
 use super::reading::DUPLICATE;
 use super::results;
-use crate::cli::args::SubmitCsv;
+use crate::cli::csv_args::SubmitCsv;
 
 const OTHER: &str = "give another --result FILE, so that these jobs and those can both be followed";
 

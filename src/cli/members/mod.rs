@@ -37,7 +37,7 @@ use self::reading::{DUPLICATE, Reading, Row};
 use self::results::{Outcome, Results};
 use self::table::ReadError;
 use super::Exit;
-use super::args::SubmitCsv;
+use super::csv_args::SubmitCsv;
 use super::submit::reach;
 use crate::app;
 use crate::broker::{Broker, Destination, Properties, Publication};

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use super::arguments::Arguments;
-use crate::cli::args::{CsvField, CsvKey, CsvMethod, SubmitCsv};
+use crate::cli::csv_args::{CsvField, CsvKey, CsvMethod, SubmitCsv};
 use crate::job::{Accepts, Kind, parse, times};
 
 /// The namespace of job ids made here.

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::super::trouble::{self, Told};
 use super::{Client, Gate, Rank, StayAway, UNKNOWN_WAIT};
-use crate::job::record::Waiting;
+use crate::job::wait::Waiting;
 use crate::job::{Failure, JobKey, StepName};
 use crate::systems::System;
 

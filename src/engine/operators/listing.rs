@@ -10,7 +10,8 @@ use serde::Serialize;
 use super::forecast::{Forecast, Waits, forecast};
 use crate::engine::Engine;
 use crate::job::event::Wait;
-use crate::job::record::{Undecodable, Waiting};
+use crate::job::record::Undecodable;
+use crate::job::wait::Waiting;
 use crate::job::{At, Ended, JobKey, JobOutcome, JobRecord, StepName};
 use crate::store::{Pair, Store, StoreError, Table};
 

@@ -6,7 +6,7 @@ use crate::broker::HeaderValue;
 use crate::broker::Properties;
 use crate::engine::header;
 use crate::engine::stage::Stage;
-use crate::job::record::Waiting;
+use crate::job::wait::Waiting;
 
 fn key(number: u128) -> JobKey {
     JobKey { tenant: "acme".into(), job_id: uuid::Uuid::from_u128(number) }

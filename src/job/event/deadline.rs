@@ -2,37 +2,14 @@
 //!
 //! The rule it keeps: they end nothing and promise nothing; the job goes on.
 
-use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::{Frame, changed, envelope, numbered};
+use crate::job::due::Deadline;
 use crate::job::journal::At;
 use crate::job::model::JobKey;
 use crate::job::record::{Event, JobRecord};
 use crate::job::state::TargetState;
-
-/// How an open job stands to its due time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Deadline {
-    /// Little time is left.
-    AtRisk,
-    /// None is.
-    Overdue,
-}
-
-impl Deadline {
-    /// Both.
-    pub const ALL: [Deadline; 2] = [Deadline::AtRisk, Deadline::Overdue];
-
-    /// The word.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Deadline::AtRisk => "at_risk",
-            Deadline::Overdue => "overdue",
-        }
-    }
-}
 
 /// An open job's term runs out, or has. The record's `seq` is already the event's own number.
 pub fn deadline(

@@ -50,7 +50,7 @@ impl Wait {
             since: record.stands.shown(),
             next_at,
             then: why.then(),
-            gives_up: gives_up(record, targets, limits),
+            gives_up: gives_up(why, &record.announced, targets, limits),
             target: record.waits_at,
             system: index.and_then(|index| record.systems.get(index)).cloned(),
             step: index.and_then(|index| targets.get(index)).and_then(TargetState::latest_step),

@@ -1,0 +1,169 @@
+//! `submit-csv`, and what a column of a CSV file can hold.
+//!
+//! The rule it keeps: each column is named with the field of the job that it fills.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use jiff::Timestamp;
+
+use super::common::{OpsClient, Output, instant, name};
+
+/// Which identifier a CSV column holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub enum CsvKey {
+    /// Loyalty: member id.
+    MemberId,
+    /// Loyalty: integration id.
+    IntegrationId,
+    /// Loyalty: card id.
+    CardId,
+    /// Loyalty: database id.
+    DatabaseId,
+    /// EasyCMS, or Loyalty by import: e-mail address.
+    Email,
+    /// VitalSource: GUID.
+    Guid,
+    /// VitalSource: reference.
+    Reference,
+    /// Cleeng: customer id.
+    CustomerId,
+}
+
+impl CsvKey {
+    /// The name of the field in a job.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            CsvKey::MemberId => "member_id",
+            CsvKey::IntegrationId => "integration_id",
+            CsvKey::CardId => "card_id",
+            CsvKey::DatabaseId => "database_id",
+            CsvKey::Email => "email",
+            CsvKey::Guid => "guid",
+            CsvKey::Reference => "reference",
+            CsvKey::CustomerId => "customer_id",
+        }
+    }
+}
+
+/// What else of a member stands in a column.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub enum CsvField {
+    /// Cleeng: e-mail address.
+    CustomerEmail,
+    /// EasyCMS: the customer's password.
+    CustomerPassword,
+    /// VitalSource: GUID.
+    Guid,
+    /// VitalSource: reference.
+    Reference,
+    /// VitalSource: codes, with blanks, commas, semicolons or bars between them.
+    Codes,
+}
+
+impl CsvField {
+    /// The name of the field in a job.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            CsvField::CustomerEmail => "customer_email",
+            CsvField::CustomerPassword => "customer_password",
+            CsvField::Guid => "guid",
+            CsvField::Reference => "reference",
+            CsvField::Codes => "codes",
+        }
+    }
+}
+
+/// How a Loyalty member is deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub enum CsvMethod {
+    /// By the Program API.
+    ProgramApi,
+    /// By the deletion file.
+    Import,
+    /// By an operator in the platform's screens.
+    Manual,
+}
+
+impl CsvMethod {
+    /// The word in a job.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            CsvMethod::ProgramApi => "program_api",
+            CsvMethod::Import => "import",
+            CsvMethod::Manual => "manual",
+        }
+    }
+}
+
+fn also(text: &str) -> Result<(CsvField, String), String> {
+    let expected = "expected FIELD=HEADER, where FIELD is customer_email, customer_password, guid, reference or codes";
+    let (field, header) = text.split_once('=').ok_or(expected)?;
+    let field = CsvField::from_str(field, false).map_err(|_| expected)?;
+    Ok((field, header.trim().to_owned()))
+}
+
+/// `submit-csv`
+#[derive(Debug, Args)]
+pub struct SubmitCsv {
+    /// The configured system to erase from.
+    #[arg(long, value_name = "NAME")]
+    pub system: String,
+    /// What the column holds.
+    #[arg(long, value_name = "KIND")]
+    pub key: CsvKey,
+    /// The column's header.
+    #[arg(long, value_name = "HEADER")]
+    pub column: String,
+    /// What another column holds; may be given several times.
+    #[arg(long, value_name = "FIELD=HEADER", value_parser = also)]
+    pub also: Vec<(CsvField, String)>,
+    /// Loyalty: how members are deleted [default: import where the key is email, else program_api]
+    #[arg(long, value_name = "METHOD")]
+    pub method: Option<CsvMethod>,
+    /// When the persons asked: RFC 3339, or a date (midnight UTC) [default: when the file was changed]
+    #[arg(long, value_name = "TIME", value_parser = instant)]
+    pub requested_at: Option<Timestamp>,
+    /// The law that they asked by: gdpr, uk_gdpr, ccpa or a configured one.
+    #[arg(long, value_name = "NAME", value_parser = name)]
+    pub regulation: Option<String>,
+    /// When the persons confirmed that they know what they lose, where a system asks for that.
+    #[arg(long, value_name = "TIME", value_parser = instant)]
+    pub confirmed_at: Option<Timestamp>,
+    /// Publish the jobs in preview mode: reads only, nothing is erased.
+    #[arg(long)]
+    pub preview: bool,
+    /// Keep the preview for a second operator's approval, which erases exactly what it found: your name.
+    #[arg(long, value_name = "WHO", requires = "preview")]
+    pub requested_by: Option<String>,
+    /// Where the result goes, one row a member [default: MEMBERS.csv.result.csv]
+    #[arg(long, value_name = "FILE")]
+    pub result: Option<PathBuf>,
+    /// Publish all rows once more, also those that the result file calls queued: the same jobs.
+    #[arg(long)]
+    pub again: bool,
+    /// Publish the whole rows of a damaged file too; without it a damaged file is refused as a whole.
+    #[arg(long)]
+    pub skip_damaged: bool,
+    /// Check every line and say what would be published; publish nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Instead of publishing, ask the running worker how far each line's job is.
+    #[arg(long, conflicts_with = "dry_run")]
+    pub status: bool,
+    /// The tenant of the jobs.
+    #[arg(long, value_name = "NAME", default_value = "default", value_parser = name)]
+    pub tenant: String,
+    /// The file; its first line holds the headers.
+    #[arg(value_name = "MEMBERS.csv")]
+    pub file: PathBuf,
+    /// The worker, for --status.
+    #[command(flatten)]
+    pub ops: OpsClient,
+    /// Printing.
+    #[command(flatten)]
+    pub output: Output,
+}
