@@ -16,6 +16,7 @@ mod cancelling;
 mod checks;
 mod client;
 mod control_stream;
+mod crash;
 mod erasing;
 mod failing;
 mod holding;

@@ -7,7 +7,7 @@ use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable};
 use serde_json::{Value, json};
 
-use crate::client::{Message, soon};
+use crate::client::Message;
 use crate::people::{self, id, unconfirmed};
 use crate::rig::Rig;
 
@@ -174,49 +174,6 @@ async fn a_job_long_in_hand_is_parked_for_a_moment_and_goes_on() {
     assert_eq!(copy.header("x-erasure-wait"), "renewal");
     rig.ended(&job, "completed", 1).await;
     assert_eq!(rig.calls("cleeng").len(), 7, "what was done is not done again");
-    rig.end().await;
-}
-
-#[tokio::test]
-async fn a_worker_that_is_stopped_finishes_the_call_on_the_wire_and_another_goes_on() {
-    let mut rig = Rig::start(&[]).await;
-    let person = rig.person();
-    let slow = Action::Delay { ms: 700, after_work: false };
-    rig.sandbox.sandbox().add_fault(FaultRule::on(Op::DeleteMember, slow).nth(1));
-    let job = people::job(&[people::program(&person, "member_id")]);
-    rig.submit(&job).await;
-    soon(
-        "the call",
-        rig.sandbox.sandbox().wait_for(|calls| calls.iter().any(|call| call.operation == Op::DeleteMember)),
-    )
-    .await;
-    rig.stop_worker().await;
-    assert_eq!(rig.calls("loyalty"), [Op::GetMember, Op::DeleteMember]);
-    assert!(rig.client.events.all().is_empty());
-    rig.start_worker();
-    rig.ended(&job, "completed", 1).await;
-    assert_eq!(rig.calls("loyalty"), [Op::GetMember, Op::DeleteMember, Op::GetMember]);
-    rig.end().await;
-}
-
-#[tokio::test]
-async fn a_worker_that_is_killed_in_a_call_is_followed_by_one_that_reads_back() {
-    let mut rig = Rig::start(&[]).await;
-    let person = rig.person();
-    let slow = Action::Delay { ms: 300, after_work: false };
-    rig.sandbox.sandbox().add_fault(FaultRule::on(Op::DeleteMember, slow).nth(1));
-    let job = people::job(&[people::program(&person, "member_id")]);
-    rig.submit(&job).await;
-    soon(
-        "the call",
-        rig.sandbox.sandbox().wait_for(|calls| calls.iter().any(|call| call.operation == Op::DeleteMember)),
-    )
-    .await;
-    rig.kill_worker().await;
-    soon("the call", rig.sandbox.sandbox().wait_for(|calls| calls.iter().any(|call| call.effect))).await;
-    rig.start_worker();
-    rig.ended(&job, "completed", 1).await;
-    assert_eq!(rig.calls("loyalty"), [Op::GetMember, Op::DeleteMember, Op::GetMember]);
     rig.end().await;
 }
 

@@ -1,0 +1,53 @@
+//! A worker that is stopped or killed while a call is on the wire, and the next one on the same store. Every other
+//! place at which a process can end: `chaos crash_points`.
+//!
+//! The rule it keeps: what was called is read back, not called again.
+
+use erasure_worker::sandbox::{Action, FaultRule, Operation as Op};
+
+use crate::client::soon;
+use crate::people;
+use crate::rig::Rig;
+
+#[tokio::test]
+async fn a_worker_that_is_stopped_finishes_the_call_on_the_wire_and_another_goes_on() {
+    let mut rig = Rig::start(&[]).await;
+    let person = rig.person();
+    let slow = Action::Delay { ms: 700, after_work: false };
+    rig.sandbox.sandbox().add_fault(FaultRule::on(Op::DeleteMember, slow).nth(1));
+    let job = people::job(&[people::program(&person, "member_id")]);
+    rig.submit(&job).await;
+    soon(
+        "the call",
+        rig.sandbox.sandbox().wait_for(|calls| calls.iter().any(|call| call.operation == Op::DeleteMember)),
+    )
+    .await;
+    rig.stop_worker().await;
+    assert_eq!(rig.calls("loyalty"), [Op::GetMember, Op::DeleteMember]);
+    assert!(rig.client.events.all().is_empty());
+    rig.start_worker();
+    rig.ended(&job, "completed", 1).await;
+    assert_eq!(rig.calls("loyalty"), [Op::GetMember, Op::DeleteMember, Op::GetMember]);
+    rig.end().await;
+}
+
+#[tokio::test]
+async fn a_worker_that_is_killed_in_a_call_is_followed_by_one_that_reads_back() {
+    let mut rig = Rig::start(&[]).await;
+    let person = rig.person();
+    let slow = Action::Delay { ms: 300, after_work: false };
+    rig.sandbox.sandbox().add_fault(FaultRule::on(Op::DeleteMember, slow).nth(1));
+    let job = people::job(&[people::program(&person, "member_id")]);
+    rig.submit(&job).await;
+    soon(
+        "the call",
+        rig.sandbox.sandbox().wait_for(|calls| calls.iter().any(|call| call.operation == Op::DeleteMember)),
+    )
+    .await;
+    rig.kill_worker().await;
+    soon("the call", rig.sandbox.sandbox().wait_for(|calls| calls.iter().any(|call| call.effect))).await;
+    rig.start_worker();
+    rig.ended(&job, "completed", 1).await;
+    assert_eq!(rig.calls("loyalty"), [Op::GetMember, Op::DeleteMember, Op::GetMember]);
+    rig.end().await;
+}
