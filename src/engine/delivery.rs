@@ -1,7 +1,7 @@
-//! One delivery, from the note of its start to its ack: the only place that settles one.
+//! One delivery, from the note of its start to its ack: the one place that settles a message that was begun with.
 //!
-//! The rule it keeps: [`Done`] is returned once all that a message owes is confirmed, and only then is the message
-//! acked. The right to settle it is moved: the compiler sees to it that nothing is settled twice.
+//! The rule it keeps: a message is acked after [`Done::Settled`], which is returned once all that it owes is
+//! confirmed. The right to settle it is moved: the compiler sees to it that nothing is settled twice.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,12 +25,12 @@ use crate::trace;
 /// How long a job is kept from being redelivered whose records or seals cannot be used.
 const UNUSABLE_PAUSE: Duration = Duration::from_secs(5);
 
-/// What is left to do for a message.
+/// What is left to do for a message. Its job stays in hand until that is done.
 pub(crate) enum Done<'a> {
-    /// All that it owes is confirmed: it is acked. Its job stays in hand until `noted` is durable.
+    /// All that it owes is confirmed: the ack. `noted` is what was written and is not known to be durable yet.
     Settled { hand: Option<Hand<'a>>, noted: Vec<Ticket> },
-    /// The worker drains: it goes back to the queue.
-    Drained,
+    /// The worker drains: the requeue.
+    Drained { hand: Option<Hand<'a>> },
 }
 
 impl<'a> Done<'a> {
@@ -39,11 +39,46 @@ impl<'a> Done<'a> {
         Done::Settled { hand: None, noted: Vec::new() }
     }
 
-    /// The job stays in hand until its message is settled.
     fn holding(self, hand: Hand<'a>) -> Done<'a> {
         match self {
             Done::Settled { noted, .. } => Done::Settled { hand: Some(hand), noted },
-            Done::Drained => Done::Drained,
+            Done::Drained { .. } => Done::Drained { hand: Some(hand) },
+        }
+    }
+}
+
+/// What became of the right to settle a message.
+enum Fate<'a> {
+    /// It was used for the ack: how that went, and the last writes.
+    Acked(Result<(), Interrupted>),
+    /// The worker drains: the message is to be requeued.
+    Drained(Box<dyn Settle>, Option<Hand<'a>>),
+    /// The work was interrupted.
+    Interrupted(Box<dyn Settle>, Interrupted),
+}
+
+impl<'a> Fate<'a> {
+    /// Acks what is done with.
+    async fn of(settle: Box<dyn Settle>, done: Result<Done<'a>, Interrupted>) -> Fate<'a> {
+        match done {
+            Ok(Done::Settled { hand, noted }) => {
+                let acked = ack(settle).await.map_err(|Lost| Interrupted::Lost);
+                let noted = Ticket::all(noted).await.map_err(Interrupted::from);
+                drop(hand);
+                Fate::Acked(noted.and(acked))
+            }
+            Ok(Done::Drained { hand }) => {
+                tracing::info!("the worker drains; the job goes back to the queue");
+                Fate::Drained(settle, hand)
+            }
+            Err(interrupted) => Fate::Interrupted(settle, interrupted),
+        }
+    }
+
+    fn interrupted(&self) -> Option<&Interrupted> {
+        match self {
+            Fate::Acked(Err(interrupted)) | Fate::Interrupted(_, interrupted) => Some(interrupted),
+            Fate::Acked(Ok(())) | Fate::Drained(..) => None,
         }
     }
 }
@@ -60,64 +95,45 @@ impl Engine {
             Err(error) => return self.give_back(&message, settle, error.into()).await,
         };
         crash::point(Point::AfterStart, "").await;
-        let work = self.process(&message, Trial::of(&turn), &arrived);
-        let (done, turn) = self.starts.watch(&*self.store, turn, &arrived, || self.now(), work).await;
-        // The start is closed before the message goes back: it may be redelivered at once, with a start of its own.
-        let closed = match done {
-            Ok(Done::Settled { hand, noted }) => {
-                let acked = ack(settle).await;
-                let noted = Ticket::all(noted).await;
-                drop(hand);
-                let settled = noted.map_err(Interrupted::from).and(acked.map_err(|Lost| Interrupted::Lost));
-                let closed = self.close_start(&arrived, turn, settled.is_ok());
-                match settled {
-                    Ok(()) => {}
-                    Err(Interrupted::Lost) => self.count_lost(),
-                    Err(error) => self.store_trouble(&error).await,
-                }
-                closed
-            }
-            Ok(Done::Drained) => {
-                let closed = self.close_start(&arrived, turn, true);
-                tracing::info!("the worker drains; the job goes back to the queue");
+        let work = self.process(&message, settle, Trial::of(&turn), &arrived);
+        let (fate, turn) = self.starts.watch(&*self.store, turn, &arrived, || self.now(), work).await;
+        // Before the message goes back: it may be redelivered at once, with a start of its own.
+        let closed = self.close_start(&arrived, turn, fate.interrupted().is_none());
+        match fate {
+            Fate::Acked(Ok(())) => {}
+            Fate::Drained(settle, hand) => {
                 if settle.requeue().await.is_err() {
                     self.count_lost();
                 }
-                closed
+                drop(hand);
             }
-            Err(Interrupted::Lost) => {
-                let closed = self.close_start(&arrived, turn, false);
-                self.count_lost();
-                closed
-            }
-            Err(error) => {
-                let closed = self.close_start(&arrived, turn, false);
-                self.give_back(&message, settle, error).await;
-                closed
-            }
-        };
+            Fate::Acked(Err(Interrupted::Lost)) | Fate::Interrupted(_, Interrupted::Lost) => self.count_lost(),
+            Fate::Acked(Err(error)) => self.store_trouble(&error).await,
+            Fate::Interrupted(settle, error) => self.give_back(&message, settle, error).await,
+        }
         if let Err(error) = closed {
             self.store_trouble(&error.into()).await;
         }
     }
 
-    /// From the bytes to the end of what can be done for them now.
-    async fn process(&self, message: &Message, trial: Trial, arrived: &Arrived) -> Result<Done<'_>, Interrupted> {
+    /// From the bytes to the ack, or to what keeps the message from it.
+    async fn process(&self, message: &Message, settle: Box<dyn Settle>, trial: Trial, arrived: &Arrived) -> Fate<'_> {
         if trial == Trial::Condemned {
             tracing::error!("a message stopped the worker too often while it ran alone; it is set aside");
-            return self.set_aside_poison(message).await;
+            return Fate::of(settle, self.set_aside_poison(message).await).await;
         }
         let letter = match envelope::open(message, &self.keyring) {
             Ok(letter) => letter,
             Err(error) => {
                 tracing::error!(%error, "a sealed message cannot be worked on; it is set aside as it came");
-                return self.set_aside_unopened(message).await;
+                return Fate::of(settle, self.set_aside_unopened(message).await).await;
             }
         };
         crash::point(Point::BeforeParse, "").await;
-        let job = match self.admit(&message.properties, message.redelivered, &letter)? {
-            Ok(job) => job,
-            Err(refusal) => return self.reject(message, &letter, &refusal).await,
+        let job = match self.admit(&message.properties, message.redelivered, &letter) {
+            Ok(Ok(job)) => job,
+            Ok(Err(refusal)) => return Fate::of(settle, self.reject(message, &letter, &refusal).await).await,
+            Err(error) => return Fate::Interrupted(settle, error.into()),
         };
         crash::point(Point::AfterParse, "").await;
         let traceparent = message.properties.headers.get(header::TRACEPARENT).and_then(HeaderValue::as_text);
@@ -130,12 +146,15 @@ impl Engine {
             traced.record("erasure.run", run);
         };
         let copy = Copy { body: &letter.body, properties: &message.properties, traceparent };
-        let work = self.process_job(message, &job, &letter, &copy, trial, arrived, told);
-        let worked = work.instrument(span.clone()).instrument(traced.clone()).await;
-        if let Err(interrupted) = &worked {
+        let work = async {
+            let done = self.process_job(message, &job, &letter, &copy, trial, arrived, told).await;
+            Fate::of(settle, done).await
+        };
+        let fate = work.instrument(span.clone()).instrument(traced.clone()).await;
+        if let Some(interrupted) = fate.interrupted() {
             trace::failed(&traced, if matches!(interrupted, Interrupted::Lost) { "lost" } else { "store" });
         }
-        worked
+        fate
     }
 
     /// One copy of the job at a time: what this one means, and what comes of it.
@@ -190,7 +209,8 @@ impl Engine {
         Ok(done.holding(hand))
     }
 
-    /// The message did not stop the worker. One that is condemned and not set aside yet stays so.
+    /// The message did not stop the worker. A condemned message that is not among the dead letters yet stays
+    /// condemned.
     fn close_start(&self, arrived: &Arrived, turn: Turn, is_settled: bool) -> Result<(), StoreError> {
         if matches!(turn, Turn::Condemned) && !is_settled {
             return Ok(());

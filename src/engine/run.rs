@@ -66,7 +66,7 @@ impl Engine {
             Rests::Drained => {
                 self.note_unsent(run)?;
                 run.journal.durable().await?;
-                Ok(Done::Drained)
+                Ok(Done::Drained { hand: None })
             }
         }
     }
