@@ -55,7 +55,8 @@ impl Facts {
         facts.own = Field::ALL.into_iter().flat_map(all).collect();
         if matches!(step.name, StepName::OverwriteUser | StepName::ReadBack) {
             let fields = flow::fields_to_overwrite(state, overwrite);
-            facts.replacements = fields.into_iter().filter_map(|field| all(field).next()).collect();
+            let newest = |field| facts.own.iter().find(|(of, _)| *of == field).copied();
+            facts.replacements = fields.into_iter().filter_map(newest).collect();
         }
         facts
     }

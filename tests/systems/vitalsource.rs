@@ -60,6 +60,7 @@ pub fn facts() -> Facts {
         guid: Some("GUID-1".into()),
         user_email: Some("Ann@example.com".into()),
         replacements: vec![(Field::FirstName, BYTES), (Field::Email, BYTES)],
+        own: vec![(Field::FirstName, BYTES), (Field::Email, BYTES)],
         ..Facts::default()
     }
 }
@@ -170,7 +171,7 @@ async fn a_guid_and_a_reference_must_name_one_user() {
         (found("GUID-1", ""), missing(), Identity::Unreadable),
         (found("GUID-1", &ours), missing(), Identity::Same),
     ];
-    let facts = Facts { replacements: vec![(Field::Reference, BYTES)], ..Facts::default() };
+    let facts = Facts { own: vec![(Field::Reference, BYTES)], ..Facts::default() };
     for (index, (first, second, expected)) in cases.into_iter().enumerate() {
         stub.play([first, second]);
         let answer = ask(&client, &both(), one(StepName::Resolve), &facts).await.expect("user");

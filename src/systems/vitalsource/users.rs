@@ -236,7 +236,7 @@ impl VitalSource {
     /// Whether what a field shows is of our making, whichever job wrote it. Compared without case: the values are
     /// random, and a system may write names its own way.
     pub(super) fn is_replacement(&self, facts: &Facts, field: Field, shown: &str) -> bool {
-        let known = facts.replacements.iter().chain(&facts.own).filter(|(replaced, _)| *replaced == field);
+        let known = facts.own.iter().filter(|(of, _)| *of == field);
         known.map(|(_, bytes)| replacement_value(field, bytes, &self.email_domain)).any(|ours| same_email(shown, &ours))
     }
 }
