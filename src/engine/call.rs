@@ -83,7 +83,7 @@ impl Engine {
         let is_unproven = matches!(&result, Ok(Answer::Unclear(Reason::Unproven))) && !step.name.needs_intent();
         let is_paused = self.pauses.has_system(&target.system);
         if is_unproven && !is_paused && credential.knows_somebody() {
-            // One harmless read of somebody who is always there settles it; this answer is asked for again.
+            // A harmless read of the configured person, who is always there, settles it; the call is then made again.
             if let Err(failure) = client.system.probe().instrument(span.clone()).await {
                 span.in_scope(
                     || tracing::warn!(system = %target.system, %failure, "the person who is always there is not found"),

@@ -62,8 +62,7 @@ pub fn open_as(via: Via, properties: &Properties, body: &Bytes, keyring: &Keyrin
         }
         let text = |name: &str| headers.get(name).and_then(HeaderValue::as_text);
         let number = |name: &str| headers.get(name).and_then(HeaderValue::as_int);
-        let key =
-            JobKey { tenant: text(header::TENANT)?.to_owned(), job_id: Uuid::try_parse(text(header::JOB_ID)?).ok()? };
+        let key = letter_head::claimed_key(properties)?;
         let run = u32::try_from(number(header::RUN)?).ok()?;
         let park = u64::try_from(number(header::PARK)?).ok()?;
         let mac = hex::decode(text(header::MAC)?).ok()?;
@@ -291,8 +290,7 @@ pub fn dead_letter(
 fn placed(keyring: &Keyring, letter: &Properties, body: &[u8]) -> Option<(JobKey, u32, u64, Carried)> {
     let text = |name: &str| letter.headers.get(name).and_then(HeaderValue::as_text);
     let number = |name: &str| letter.headers.get(name).and_then(HeaderValue::as_int).unwrap_or(0);
-    let job_id = Uuid::try_parse(text(header::JOB_ID)?).ok()?;
-    let key = JobKey { tenant: text(header::TENANT)?.to_owned(), job_id };
+    let key = letter_head::claimed_key(letter)?;
     let run = u32::try_from(number(header::RUN)).ok().filter(|run| *run > 0)?;
     let park = u64::try_from(number(header::PARK)).unwrap_or(0);
     let fields = header::mac_fields(&key, run, park, "", body);

@@ -34,7 +34,7 @@ pub enum JournalError {
 pub(crate) const IDENTITY: &str = "identity";
 pub(crate) const BODY: &str = "body";
 
-/// The key of an ended or open job's record.
+/// An open job's record, or what is left of an ended one's.
 pub fn record_of(store: &dyn Store, key: &JobKey) -> Result<Option<JobRecord>, JournalError> {
     let bytes = store.get(Table::Job, &key.to_bytes())?;
     Ok(bytes.map(|bytes| JobRecord::from_bytes(&bytes)).transpose()?)

@@ -103,7 +103,8 @@ fn number(properties: &Properties, name: &str) -> Option<i64> {
     properties.headers.get(name).and_then(HeaderValue::as_int)
 }
 
-fn claimed_key(properties: &Properties) -> Option<JobKey> {
+/// The job that a message of ours names, whoever wrote it.
+pub(super) fn claimed_key(properties: &Properties) -> Option<JobKey> {
     let job_id = Uuid::try_parse(text(properties, header::JOB_ID)?).ok()?;
     Some(JobKey { tenant: text(properties, header::TENANT)?.to_owned(), job_id })
 }

@@ -62,32 +62,23 @@ impl Engine {
         let (system, step) = (wait.system.as_deref(), wait.step.map(StepName::as_str));
         let gives_up_at = wait.gives_up.map(|(at, _)| At::to_rfc3339(at));
         let reason = wait.reason;
-        // A person may take days: nothing is wrong then.
-        if why == Waiting::Input {
-            tracing::info!(
-                reason,
-                system,
-                step,
-                since,
-                next_at,
-                then = wait.then,
-                gives_up_at,
-                left_out,
-                "the job waits long"
-            );
-        } else {
-            tracing::warn!(
-                reason,
-                system,
-                step,
-                since,
-                next_at,
-                then = wait.then,
-                gives_up_at,
-                left_out,
-                "the job waits long"
-            );
+        macro_rules! line {
+            ($level:ident) => {
+                tracing::$level!(
+                    reason,
+                    system,
+                    step,
+                    since,
+                    next_at,
+                    then = wait.then,
+                    gives_up_at,
+                    left_out,
+                    "the job waits long"
+                )
+            };
         }
+        // A person may take days: nothing is wrong then.
+        if why == Waiting::Input { line!(info) } else { line!(warn) }
     }
 }
 

@@ -30,6 +30,8 @@ const DUE: u8 = 5;
 /// As long as the control stream keeps it.
 const CANCEL_KEPT: Duration = Duration::from_secs(90 * 86_400);
 const PAGE: usize = 256;
+/// How often it is looked for what is due.
+const LOOK_EVERY: Duration = Duration::from_secs(60);
 /// A job in hand is not waited for, but looked at again after this.
 pub(crate) const IN_HAND_PAUSE: Duration = Duration::from_secs(60);
 /// What cannot be read stays, and is looked at again after this: another release may read it.
@@ -107,29 +109,21 @@ impl Engine {
         Ok(now)
     }
 
-    /// Forgets what is due, a page at a time, every minute.
+    /// Forgets what is due, a page at a time; after the last page, or a failure, a minute later.
     pub(crate) async fn retention_loop(self: Arc<Self>) {
-        loop {
+        while !self.draining.is_cancelled() {
             match self.forget_due().await {
-                Ok(0) => {
-                    tokio::select! {
-                        biased;
-                        () = tokio::time::sleep(Duration::from_secs(60)) => {}
-                        () = self.draining.cancelled() => return,
-                    }
+                Ok(0) => {}
+                Ok(count) => {
+                    tracing::debug!(count, "forgotten");
+                    continue;
                 }
-                Ok(count) => tracing::debug!(count, "forgotten"),
-                Err(error) => {
-                    self.store_trouble(&error.into()).await;
-                    tokio::select! {
-                        biased;
-                        () = tokio::time::sleep(Duration::from_secs(60)) => {}
-                        () = self.draining.cancelled() => return,
-                    }
-                }
+                Err(error) => self.store_trouble(&error.into()).await,
             }
-            if self.draining.is_cancelled() {
-                return;
+            tokio::select! {
+                biased;
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+                () = self.draining.cancelled() => {}
             }
         }
     }

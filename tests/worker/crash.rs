@@ -4,16 +4,17 @@
 //! The rule it keeps: what was called is read back, not called again.
 
 use erasure_worker::sandbox::{Action, FaultRule, Operation as Op};
+use serde_json::Value;
 
 use crate::client::soon;
 use crate::people;
 use crate::rig::Rig;
 
-#[tokio::test]
-async fn a_worker_that_is_stopped_finishes_the_call_on_the_wire_and_another_goes_on() {
-    let mut rig = Rig::start(&[]).await;
+/// A worker whose call takes so long, and its job, while that call is on the wire.
+async fn in_a_call(ms: u64) -> (Rig, Value) {
+    let rig = Rig::start(&[]).await;
     let person = rig.person();
-    let slow = Action::Delay { ms: 700, after_work: false };
+    let slow = Action::Delay { ms, after_work: false };
     rig.sandbox.sandbox().add_fault(FaultRule::on(Op::DeleteMember, slow).nth(1));
     let job = people::job(&[people::program(&person, "member_id")]);
     rig.submit(&job).await;
@@ -22,6 +23,12 @@ async fn a_worker_that_is_stopped_finishes_the_call_on_the_wire_and_another_goes
         rig.sandbox.sandbox().wait_for(|calls| calls.iter().any(|call| call.operation == Op::DeleteMember)),
     )
     .await;
+    (rig, job)
+}
+
+#[tokio::test]
+async fn a_worker_that_is_stopped_finishes_the_call_on_the_wire_and_another_goes_on() {
+    let (mut rig, job) = in_a_call(700).await;
     rig.stop_worker().await;
     assert_eq!(rig.calls("loyalty"), [Op::GetMember, Op::DeleteMember]);
     assert!(rig.client.events.all().is_empty());
@@ -33,17 +40,7 @@ async fn a_worker_that_is_stopped_finishes_the_call_on_the_wire_and_another_goes
 
 #[tokio::test]
 async fn a_worker_that_is_killed_in_a_call_is_followed_by_one_that_reads_back() {
-    let mut rig = Rig::start(&[]).await;
-    let person = rig.person();
-    let slow = Action::Delay { ms: 300, after_work: false };
-    rig.sandbox.sandbox().add_fault(FaultRule::on(Op::DeleteMember, slow).nth(1));
-    let job = people::job(&[people::program(&person, "member_id")]);
-    rig.submit(&job).await;
-    soon(
-        "the call",
-        rig.sandbox.sandbox().wait_for(|calls| calls.iter().any(|call| call.operation == Op::DeleteMember)),
-    )
-    .await;
+    let (mut rig, job) = in_a_call(300).await;
     rig.kill_worker().await;
     soon("the call", rig.sandbox.sandbox().wait_for(|calls| calls.iter().any(|call| call.effect))).await;
     rig.start_worker();
