@@ -12,6 +12,10 @@ pub enum Personal {
     Nothing,
     /// Pseudonyms or digests that only the master key can make; nobody can be read from them.
     Keyed,
+    /// The SHA-256 of a message: who has the message, or guesses it whole, can make it too.
+    Digest,
+    /// An event: a pseudonym, or the SHA-256 of a refused message.
+    Event,
     /// What a system answered, sealed under the job's own key, which is stored nowhere.
     SealedForJob,
     /// A message, sealed under the master key.
@@ -23,6 +27,8 @@ impl Personal {
         match self {
             Personal::Nothing => "nothing",
             Personal::Keyed => "keyed digests",
+            Personal::Digest => "plain digest of a message",
+            Personal::Event => "pseudonym; of a refused message a plain digest",
             Personal::SealedForJob => "answers, sealed with the job's own key",
             Personal::SealedForMaster => "a message, sealed with the master key",
         }
@@ -69,50 +75,50 @@ macro_rules! rows {
 }
 
 rows! {
-    JOB = Job b"", "tenant, job id", "postcard, 1 and 2: number of runs, copies and events, what is waited for",
+    JOB = Job b"", "tenant, job id", "postcard, 1 to 3: number of runs, copies and events, what is waited for",
         Keyed, "until the final event is confirmed; of a failed job `worker.retain_failed`";
     JOURNAL = Journal b"", "tenant, job id, number", "postcard, 1: entries of the journal",
         SealedForJob, "as the job's record";
     START = Start b"", "digest of the message", "time, weight of deaths, stage",
-        Keyed, "until the message is settled; in a file of its own";
+        Keyed, "until the message is settled or requeued; after a crash a day at most; in a file of its own";
     OUTBOX = Outbox b"", "time, event id", "tenant, job id, event",
-        Keyed, "until the event is confirmed";
+        Event, "until the event is confirmed";
     CANCEL = Cancel b"", "tenant, job id", "time",
         Nothing, "until it is carried out, 90 days at most";
-    ENDED = Ended b"", "tenant, job id", "postcard, 1: outcome, digests, number of the receipt",
-        Keyed, "`worker.retain_finished`, with its receipt";
+    ENDED = Ended b"", "tenant, job id", "postcard, 1: outcome, digests, number of the receipt or the event",
+        Event, "`worker.retain_finished`, with its receipt";
     EXPIRY = Expiry b"", "time, kind, the row meant", "empty",
-        Nothing, "until then";
-    RECEIPT = Receipt b"", "number", "1: time, receipt, final event",
-        Keyed, "`worker.retain_finished`";
+        Digest, "until then";
+    RECEIPT = Receipt b"", "number", "time, then the receipt alone, or 1 and receipt, final event",
+        Event, "`worker.retain_finished`";
     RECEIPT_HEAD = Meta b"receipt-head", "", "chain, number, digest of the last receipt",
         Nothing, "always";
     RECEIPT_CHECKPOINT = Meta b"receipt-checkpoint", "", "a signed note of the receipts that were forgotten",
         Nothing, "always";
     RECEIPT_KEY = Meta b"receipt-key/", "key id", "MAC, public key",
         Nothing, "always";
-    REFUSAL = Meta b"refusal/", "digest of the message", "postcard: the event of a refused message",
-        Keyed, "`worker.retain_failed`";
+    REFUSAL = Meta b"refusal/", "digest of the message", "postcard, 1: the event of a refused message",
+        Event, "`worker.retain_failed`";
     REFUSED = Meta b"refused/", "digest of the message", "time",
         Keyed, "`worker.retain_failed`";
     NAMED = Meta b"named/", "tenant, job id", "1: digests of the identifiers",
         Keyed, "until the job ends well, or its checkpoints are forgotten";
-    APPROVAL_ASKED = Meta b"approval/asked/", "tenant, job id", "postcard, 1: senders who ask, time, decision",
-        Nothing, "until the job ends";
+    APPROVAL_ASKED = Meta b"approval/asked/", "tenant, job id", "postcard, 1: senders who ask, time, digest of what was found, decision",
+        Keyed, "until the decision takes effect, or the job ends";
     APPROVAL_LOSSES = Meta b"approval/losses/", "tenant, job id", "JSON: what would be lost, in kinds and numbers",
-        Nothing, "until the job ends";
-    APPROVAL_DECIDED = Meta b"approval/decided/", "tenant, job id", "postcard, 1: a decision on what another worker showed",
-        Nothing, "91 days";
-    CEILING_COUNT = Meta b"guard/count/", "scope", "postcard, 1: jobs an hour and a day",
+        Nothing, "until the decision takes effect, or the job ends";
+    APPROVAL_DECIDED = Meta b"approval/decided/", "tenant, job id", "postcard, 1: a decision on what another worker showed, digest of that",
+        Keyed, "until the job shows the same, 91 days at most";
+    CEILING_COUNT = Meta b"guard/count/", "scope", "postcard, 1: jobs in pieces of five minutes, of 25 hours",
         Nothing, "always";
     CEILING_HELD = Meta b"guard/held/", "tenant, job id", "postcard, 1: since when, by which ceilings",
         Nothing, "until the job is released or ends";
     CEILING_RELEASED = Meta b"guard/released/", "tenant, job id", "postcard, 1: ceilings",
         Nothing, "91 days";
     DECISION_KEPT = Meta b"decision/kept/", "time, id", "a decision that is not read back from the stream yet",
-        Nothing, "until it was read back";
+        Digest, "until it was read back";
     DECISION_SEEN = Meta b"decision/seen/", "id", "empty",
-        Nothing, "as long as the stream keeps it";
+        Nothing, "91 days";
     PAUSED = Meta b"paused/", "system or tenant", "JSON: since when, by which operator, why",
         Nothing, "until it is resumed";
     RESUMED = Meta b"resumed/", "system or tenant", "time",
@@ -120,19 +126,19 @@ rows! {
     ENDED_ELSEWHERE = Meta b"ended-elsewhere/", "tenant, job id", "run, number of the copy",
         Nothing, "30 days";
     ENDED_TO_REPORT = Meta b"ended-to-tell/", "tenant, job id", "a decision that reports the end",
-        Nothing, "until it is published, 30 days at most";
+        Nothing, "until the final event is confirmed, 30 days at most";
     LETTER = Meta b"letter/", "tenant, job id, run, time", "time",
-        Nothing, "a day longer than the dead letter";
+        Nothing, "at most eight days longer than the dead letter";
     DISCARDED = Meta b"discarded/", "tenant, job id", "JSON: when, by which operator, why",
         Nothing, "`worker.retain_finished`";
     UNREADABLE = Meta b"cancel/unreadable/", "digest of the message", "the message",
         SealedForMaster, "until its dead letter is confirmed, 91 days at most";
     CONTROL_OFFSET = Meta b"control-offset", "", "offset in the control stream",
         Nothing, "always";
-    CONTROL_PLACE = Meta b"control-place", "", "place in the control stream",
-        Nothing, "always";
+    CONTROL_PLACE = Meta b"control-place", "", "offset, and digests of the last sixteen messages",
+        Digest, "always";
     CONTROL_TAKEN = Meta b"control-taken/", "digest of the message", "time",
-        Nothing, "90 days";
+        Digest, "90 days";
     SHOWN = Meta b"shown/", "system", "digest of address and credential",
         Nothing, "always";
     RUNNING = Meta b"running", "", "time of the start",
