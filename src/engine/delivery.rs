@@ -88,7 +88,6 @@ impl Engine {
     pub(super) async fn deliver(self: Arc<Self>, Delivery { message, settle }: Delivery) {
         let arrived = Arrived::new(self.keyring.digest(BODY, &message.body).to_vec());
         self.note_mended("jobs", &message.properties);
-        self.terms.delivered(message.epoch, &message.lost);
         crash::point(Point::BeforeStart, "").await;
         let turn = match self.starts.open(&*self.store, &arrived.digest, self.now()).await {
             Ok(turn) => turn,

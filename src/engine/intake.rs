@@ -50,9 +50,7 @@ impl Engine {
             background.spawn(Arc::clone(self).probe_loop(Arc::clone(gate)));
         }
         let heart = self.pulse.of("intake");
-        let mut link = self.broker.link();
         heart.during(self.catch_up()).await;
-        link.mark_unchanged();
         background.spawn(Arc::clone(self).unreadable_loop());
         loop {
             let delivery = tokio::select! {
@@ -61,9 +59,9 @@ impl Engine {
                 delivery = heart.during(self.broker.next()) => delivery,
             };
             let Some(delivery) = delivery else { break };
-            if link.has_changed().unwrap_or(false) {
-                // The control stream comes by a connection of its own, which may not be back yet.
-                link.mark_unchanged();
+            if self.terms.delivered(delivery.message.epoch, &delivery.message.lost) {
+                // Another worker was the active one until now. Decisions that were made there reach this
+                // worker over a connection of their own, which may be slower than that of the jobs.
                 heart.during(self.catch_up()).await;
             }
             self.figures.deliveries.fetch_add(1, Ordering::Relaxed);
@@ -121,3 +119,8 @@ impl Engine {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "intake/tests.rs"]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests;

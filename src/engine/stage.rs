@@ -5,8 +5,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use serde_json::json;
-use tokio::sync::watch;
+use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 use zeroize::Zeroizing;
@@ -15,7 +16,9 @@ use super::envelope::{Letter, Origin};
 use super::journal::Journal;
 use super::opening::Opened;
 use super::{Engine, Parts, RetryPolicy, Settings};
-use crate::broker::{Broker, Control, DeadLetter, Delivery, Link, Place, Publication, PublishError, Verdict};
+use crate::broker::{
+    Broker, Control, DeadLetter, Delivery, Destination, Link, Place, Properties, Publication, PublishError, Verdict,
+};
 use crate::job::flow::Limits;
 use crate::job::{Accepts, At, Job, JobKey, Kind, Rules, parse};
 use crate::seal::{Keyring, MasterKey};
@@ -26,10 +29,19 @@ pub(crate) const RETAIN_FAILED: Duration = Duration::from_secs(30 * 86_400);
 pub(crate) const RETAIN_FINISHED: Duration = Duration::from_secs(800 * 86_400);
 const KEY: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
 
-/// A broker without a job, that refuses what is published for as long as the test wants.
+/// A broker that refuses what is published for as long as the test wants, and has the jobs and the control
+/// stream that the test gives it.
 pub(crate) struct Post {
     pub(crate) refuses: AtomicBool,
     pub(crate) published: Mutex<Vec<Publication>>,
+    jobs: tokio::sync::Mutex<mpsc::UnboundedReceiver<Delivery>>,
+    /// Delivers to the engine.
+    pub(crate) deliver: mpsc::UnboundedSender<Delivery>,
+    /// The bodies in the control stream; `None` where there is no such stream.
+    control: Mutex<Option<Vec<Bytes>>>,
+    written: Notify,
+    /// How many of them can be read by now.
+    readable: watch::Sender<usize>,
     paused: AtomicBool,
     stopped: CancellationToken,
     link: watch::Sender<Link>,
@@ -40,26 +52,67 @@ impl Post {
     pub(crate) fn is_paused(&self) -> bool {
         self.paused.load(Ordering::SeqCst)
     }
+
+    /// From now on there is a control stream, without a message.
+    pub(crate) fn begin_control(&self) {
+        *self.control.lock().unwrap() = Some(Vec::new());
+    }
+
+    /// The broker has one more message in the control stream.
+    pub(crate) fn decide(&self, body: Bytes) {
+        self.control.lock().unwrap().as_mut().unwrap().push(body);
+        self.written.notify_one();
+    }
+
+    /// The reader gets what lies in the control stream by now, and nothing that comes later.
+    pub(crate) fn let_read(&self) {
+        self.readable.send_replace(self.control.lock().unwrap().as_ref().unwrap().len());
+    }
+
+    /// The reader gets everything.
+    pub(crate) fn let_read_on(&self) {
+        self.readable.send_replace(usize::MAX);
+    }
 }
 
 #[async_trait]
 impl Broker for Post {
     async fn next(&self) -> Option<Delivery> {
-        self.stopped.cancelled().await;
-        None
+        let mut jobs = self.jobs.lock().await;
+        tokio::select! {
+            biased;
+            () = self.stopped.cancelled() => None,
+            job = jobs.recv() => job,
+        }
     }
 
-    async fn next_control(&self, _after: Option<Place>) -> Option<Control> {
-        None
+    async fn next_control(&self, after: Option<Place>) -> Option<Control> {
+        let offset = after.map_or(0, |place| place.offset() + 1);
+        let index = usize::try_from(offset).unwrap();
+        let mut readable = self.readable.subscribe();
+        loop {
+            let next = self.control.lock().unwrap().as_ref()?.get(index).cloned();
+            if let Some(body) = next.filter(|_| index < *readable.borrow()) {
+                return Some(Control { offset, properties: Properties::default(), body });
+            }
+            tokio::select! {
+                () = self.written.notified() => {}
+                changed = readable.changed() => changed.ok()?,
+            }
+        }
     }
 
     fn has_control(&self) -> bool {
-        false
+        self.control.lock().unwrap().is_some()
     }
 
     async fn publish(&self, publication: Publication) -> Result<(), PublishError> {
         if self.refuses.load(Ordering::SeqCst) {
             return Err(PublishError::Refused);
+        }
+        if publication.to == Destination::Control && self.has_control() {
+            self.decide(publication.body);
+            return Ok(());
         }
         self.published.lock().unwrap().push(publication);
         Ok(())
@@ -146,9 +199,15 @@ pub(crate) struct Stage {
 
 impl Stage {
     pub(crate) fn new() -> Stage {
+        let (deliver, jobs) = mpsc::unbounded_channel();
         let post = Arc::new(Post {
             refuses: AtomicBool::new(false),
             published: Mutex::default(),
+            jobs: tokio::sync::Mutex::new(jobs),
+            deliver,
+            control: Mutex::default(),
+            written: Notify::new(),
+            readable: watch::Sender::new(usize::MAX),
             paused: AtomicBool::new(false),
             stopped: CancellationToken::new(),
             link: watch::Sender::new(Link::Up),

@@ -26,14 +26,16 @@ struct Term {
 }
 
 impl Terms {
-    /// A delivery came: this worker is the active one.
-    pub(crate) fn delivered(&self, epoch: u64, lost: &CancellationToken) {
+    /// A delivery came: this worker is the active one. True where a term begins with it.
+    pub(crate) fn delivered(&self, epoch: u64, lost: &CancellationToken) -> bool {
         let mut term = self.lock();
         let goes_on = |term: &Term| term.epoch == epoch && !term.lost.is_cancelled();
-        if !term.as_ref().is_some_and(goes_on) {
+        let begins = !term.as_ref().is_some_and(goes_on);
+        if begins {
             let (id, _) = uuid::Uuid::new_v4().as_u64_pair();
             *term = Some(Term { id, epoch, lost: lost.clone() });
         }
+        begins
     }
 
     /// Nothing is taken any more: the broker may turn to another worker.

@@ -440,6 +440,9 @@ async fn without_the_broker_what_prevents_an_erasure_holds_here_and_what_lets_it
         let control = Stream::new(Vec::new());
         let active = worker(kind, &control).await;
         let standby = worker(kind, &control).await;
+        // Before the first message it reads the stream to its end, which needs a broker that takes its mark.
+        active.send(&json!({}));
+        active.broker.published(|publication| publication.to == erasure_worker::broker::Destination::DeadLetter).await;
         let copy = prepare(kind, &active).await;
         if kind.needs_opposite() {
             let why = json!({ "reason": "the vendor asked", "by": "operations" });
