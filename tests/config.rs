@@ -8,9 +8,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use erasure_worker::config::{
-    Choice, Config, ConfigError, Confirmation, Environment, IdentityCheck, ImportKey, MemberProof, RegulationTerm,
-    Surroundings, SystemKind, Termination, example,
+    Choice, Config, ConfigError, Environment, IdentityCheck, RegulationTerm, Surroundings, example,
 };
+use erasure_worker::job::MemberKey;
+use erasure_worker::job::flow::{Confirm, MemberProof};
+use erasure_worker::systems::Settings;
+use erasure_worker::systems::cleeng::Termination;
 use secrecy::ExposeSecret;
 
 /// Every key of the documentation, with the values it shows.
@@ -171,19 +174,19 @@ fn every_documented_key_loads_as_documented() {
     assert_eq!(config.broker().unwrap().prefix, "erasure");
     assert_eq!(config.ops.token.as_ref().unwrap().expose_secret(), "s3cret-ops");
     let cleeng = &config.systems["cleeng"];
-    assert_eq!(cleeng.common.require_confirmation, Confirmation::WhenActive);
-    let SystemKind::Cleeng(kind) = &cleeng.kind else { panic!("kind") };
+    assert_eq!(cleeng.common.require_confirmation, Confirm::WhenActive);
+    let Settings::Cleeng(kind) = &cleeng.settings else { panic!("kind") };
     assert_eq!((kind.core_url.as_str(), kind.termination), ("https://api.cleeng.com/3.1", Termination::JsonRpc));
     assert_eq!(kind.publisher_token.expose_secret(), "s3cret-publisher");
-    let SystemKind::ZetaLoyalty(kind) = &config.systems["loyalty"].kind else { panic!("kind") };
+    let Settings::ZetaLoyalty(kind) = &config.systems["loyalty"].settings else { panic!("kind") };
     assert_eq!(
         (kind.member_proof, kind.preserved.as_slice()),
         (MemberProof::Password, &["offer_responses".into()][..])
     );
     let import = kind.import.as_ref().unwrap();
-    assert_eq!((import.key, import.max_rows), (ImportKey::IntegrationId, 10_000));
+    assert_eq!((import.key, import.max_rows), (MemberKey::IntegrationId, 10_000));
     assert_eq!(import.dir, base.join("loyalty-import"));
-    let SystemKind::VitalSource(kind) = &config.systems["vitalsource"].kind else { panic!("kind") };
+    let Settings::VitalSource(kind) = &config.systems["vitalsource"].settings else { panic!("kind") };
     assert!(kind.abandon_url.is_none(), "an empty text means none");
     assert_eq!(config.systems["vitalsource"].common.requests_per_minute, Some(50));
 }
@@ -200,7 +203,7 @@ fn what_is_left_out_gets_the_documented_default() {
     let common = &config.systems["shop"].common;
     assert_eq!((common.requests_per_minute, common.max_in_flight), (None, 16));
     assert_eq!((common.timeout, common.connect_timeout), (Duration::from_secs(30), Duration::from_secs(5)));
-    assert_eq!(common.require_confirmation, Confirmation::Never);
+    assert_eq!(common.require_confirmation, Confirm::Never);
     assert_eq!(common.identity_check, IdentityCheck::WhenReadable);
     assert!(config.broker().unwrap_err().to_string().contains("amqp: the section is missing"));
     let with_section = parse(&format!("{SMALL}[amqp]\n"), &[]).unwrap();
@@ -395,14 +398,14 @@ fn an_override_replaces_one_key_of_the_file() {
     assert_eq!((config.worker.concurrency, config.retry.multiplier), (8, 3.5));
     assert_eq!(config.retry.max_interval, Duration::from_secs(300));
     assert!(!config.dead_letters.seal);
-    let SystemKind::ZetaLoyalty(kind) = &config.systems["loyalty"].kind else { panic!("kind") };
+    let Settings::ZetaLoyalty(kind) = &config.systems["loyalty"].settings else { panic!("kind") };
     assert_eq!(kind.preserved, ["devices", "identities"]);
     let import = kind.import.as_ref().unwrap();
     assert_eq!(import.dir, Path::new("files"), "a variable's path starts where the process does");
     assert_eq!(import.max_rows, 10_000, "the keys beside it stay");
-    let SystemKind::Cleeng(kind) = &config.systems["cleeng"].kind else { panic!("kind") };
+    let Settings::Cleeng(kind) = &config.systems["cleeng"].settings else { panic!("kind") };
     assert_eq!(kind.core_url.as_str(), "https://core.example.com/");
-    let SystemKind::EasyCms(kind) = &config.systems["easycms"].kind else { panic!("kind") };
+    let Settings::EasyCms(kind) = &config.systems["easycms"].settings else { panic!("kind") };
     assert_eq!(kind.password.expose_secret(), "s3cret-override", "it replaces the file's password_env");
 }
 
@@ -410,7 +413,7 @@ fn an_override_replaces_one_key_of_the_file() {
 fn an_override_reaches_a_name_with_a_hyphen_and_adds_what_the_file_lacks() {
     let text = SMALL.replace("[systems.shop]", "[systems.my-shop]");
     let config = parse(&text, &[("ERASURE__SYSTEMS__MY_SHOP__ACCOUNT", "9"), ("ERASURE__AMQP__PREFIX", "e2")]).unwrap();
-    let SystemKind::EasyCms(kind) = &config.systems["my-shop"].kind else { panic!("kind") };
+    let Settings::EasyCms(kind) = &config.systems["my-shop"].settings else { panic!("kind") };
     assert_eq!(kind.account, "9");
     assert_eq!(config.broker().unwrap().prefix, "e2");
 }
@@ -441,7 +444,7 @@ fn a_secret_comes_from_a_variable_a_file_or_as_it_is_and_from_one_of_them_only()
     let password = |given: &str, variables: &[(&str, &str)]| {
         let text = SMALL.replace("password = \"s3cret-password\"", given);
         let config = Config::parse(&text, dir.path(), &surroundings(variables))?;
-        let SystemKind::EasyCms(kind) = &config.systems["shop"].kind else { panic!("kind") };
+        let Settings::EasyCms(kind) = &config.systems["shop"].settings else { panic!("kind") };
         Ok::<_, ConfigError>(kind.password.expose_secret().to_owned())
     };
     assert_eq!(password("password = \"plain\"", &[]).unwrap(), "plain");

@@ -11,19 +11,21 @@ use std::time::Duration;
 
 use secrecy::{ExposeSecret as _, SecretString};
 use toml::{Table, Value};
+use url::Url;
 
 use super::fault::Fault;
 use super::listing::{Entry, Origin};
 use super::setting::{Given, Setting};
 use super::surroundings::Surroundings;
-use super::{Environment, secret};
+use super::{Choice as _, Environment, secret};
 use crate::job::identifier::Flaw;
+use crate::systems;
 
 /// Any positive time that is sure to add up.
-pub(super) const POSITIVE: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(86_400 * 36_500);
+pub(crate) const POSITIVE: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(86_400 * 36_500);
 
 /// What all cursors over one configuration share.
-pub(super) struct Loading<'a> {
+pub(crate) struct Loading<'a> {
     /// Environment and host.
     pub surroundings: &'a Surroundings,
     /// The file's folder.
@@ -43,7 +45,7 @@ pub(super) struct Loading<'a> {
 }
 
 /// A place in the configuration: one table, and the keys of it that are still untaken.
-pub(super) struct Cursor<'a> {
+pub(crate) struct Cursor<'a> {
     pub(super) loading: &'a Loading<'a>,
     path: String,
     table: Table,
@@ -224,6 +226,41 @@ impl<'a> Cursor<'a> {
         self.secret(key)
     }
 
+    /// True where `worker.environment` is production.
+    pub fn is_production(&self) -> bool {
+        self.loading.environment.get() == Some(Environment::Production)
+    }
+
+    /// A URL that must be given: https in production, and a host of the right world.
+    pub fn url(&mut self, key: &str) -> Option<Url> {
+        let url: Url = self.required(key)?;
+        self.judge(key, &url);
+        Some(url)
+    }
+
+    /// As [`Cursor::url`], where it may be left out.
+    pub fn optional_url(&mut self, key: &str) -> Option<Url> {
+        let url: Url = self.optional(key)?;
+        self.judge(key, &url);
+        Some(url)
+    }
+
+    fn judge(&self, key: &str, url: &Url) {
+        let host = url.host_str().unwrap_or("");
+        let Some(environment) = self.loading.environment.get() else { return };
+        if self.is_production() {
+            if url.scheme() != "https" {
+                self.fault(key, "must be https:// in production");
+            }
+            if is_listed(host, systems::sandbox_hosts()) {
+                self.fault(key, format!("{host} is a sandbox: refused in production, as nobody could be erased there"));
+            }
+        } else if is_listed(host, systems::production_hosts()) {
+            let environment = environment.as_str();
+            self.fault(key, format!("{host} is a production host: refused, as worker.environment is {environment}"));
+        }
+    }
+
     /// A section; an empty one where it was not given.
     pub fn section(&mut self, key: &str) -> Cursor<'a> {
         let (table, muted) = match self.take(key) {
@@ -285,4 +322,14 @@ impl<'a> Cursor<'a> {
 
     /// Gives up on this section without reporting what is left of it.
     pub fn abandon(self) {}
+}
+
+/// True where the host is on the list, where a leading dot stands for the name and everything below it. A trailing
+/// dot of the host means the same host.
+fn is_listed(host: &str, mut hosts: impl Iterator<Item = &'static str>) -> bool {
+    let host = host.trim_end_matches('.');
+    hosts.any(|listed| match listed.strip_prefix('.') {
+        Some(name) => host == name || host.ends_with(listed),
+        None => host == listed,
+    })
 }

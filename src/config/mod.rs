@@ -13,7 +13,6 @@ pub mod secret;
 mod sections;
 mod setting;
 mod surroundings;
-mod system_sections;
 mod systems;
 mod tenants;
 pub mod units;
@@ -29,16 +28,14 @@ use jiff::civil::Date;
 use secrecy::{ExposeSecret, SecretString};
 use toml::Table;
 
-use cursor::{Cursor, Loading};
+use cursor::Loading;
+pub(crate) use cursor::{Cursor, POSITIVE};
 pub use fault::{ConfigError, Fault};
 pub use listing::{Entry, Origin};
 pub use secret::MasterKey;
 pub use setting::Choice;
 pub use surroundings::Surroundings;
-pub use systems::{
-    Cleeng, CommonSystem, Confirmation, EasyCms, IdentityCheck, ImportConfig, ImportKey, MemberProof, SystemConfig,
-    SystemKind, Termination, VitalSource, ZetaLoyalty,
-};
+pub use systems::{CommonSystem, IdentityCheck, SystemConfig};
 pub use tenants::{GuardConfig, SignatureKey, TenantConfig};
 
 /// How names of tenants, systems and workers look.
@@ -306,7 +303,8 @@ impl Config {
     /// A fault where there is none, or several and no name.
     pub fn system(&self, kind: &str, name: Option<&str>) -> Result<&SystemConfig, ConfigError> {
         let fault = |problem: String| ConfigError::single(self.file.clone(), "systems", problem);
-        let of_kind: Vec<&SystemConfig> = self.systems.values().filter(|system| system.kind.name() == kind).collect();
+        let of_kind: Vec<&SystemConfig> =
+            self.systems.values().filter(|system| system.settings.kind().as_str() == kind).collect();
         let names = || of_kind.iter().map(|system| system.name.as_str()).collect::<Vec<_>>().join(", ");
         match (name, of_kind.as_slice()) {
             (Some(name), _) => {

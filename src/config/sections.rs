@@ -13,7 +13,7 @@ use super::listing::Origin;
 use super::secret::MasterKey;
 use super::{
     AmqpConfig, ApprovalRule, Config, DeadLettersConfig, DeadlinesConfig, Environment, NAME_FORM, OpsConfig,
-    RetryConfig, WaitsConfig, WorkerConfig, is_name, regulations, system_sections, tenants,
+    RetryConfig, WaitsConfig, WorkerConfig, is_name, regulations, systems, tenants,
 };
 
 /// A local broker as it comes.
@@ -36,7 +36,7 @@ pub(super) fn read(mut root: Cursor<'_>) -> Option<Config> {
     let ops = ops(root.section("ops"));
     let in_hand_max = worker.as_ref().map(|worker| worker.in_hand_max);
     let system_names = root.names_in("systems");
-    let systems = system_sections::read(&mut root, in_hand_max);
+    let systems = systems::read(&mut root, in_hand_max);
     let deadlines = deadlines(root.section("deadlines"));
     let regulations = regulations::read(&mut root);
     let tenants = tenants::read(&mut root, &system_names);

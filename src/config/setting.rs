@@ -13,7 +13,7 @@ use url::Url;
 use super::units::{self, DURATION_FORM};
 
 /// A value as it was given.
-pub(super) struct Given<'a> {
+pub(crate) struct Given<'a> {
     /// The value; always a text where `overridden`.
     pub value: &'a Value,
     /// True where an environment variable set it.
@@ -23,7 +23,7 @@ pub(super) struct Given<'a> {
 }
 
 /// A type that a key can hold.
-pub(super) trait Setting: Sized {
+pub(crate) trait Setting: Sized {
     /// The value, or what was expected instead.
     fn read(given: &Given<'_>) -> Result<Self, String>;
     /// The value as `config check` shows it.

@@ -7,6 +7,8 @@
 //! business errors. `Authorization1` is spelt that way; success has three c's in its message, so
 //! `response_type` is tested instead.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value};
@@ -15,17 +17,20 @@ use super::compare::id_text;
 use super::evidence::Gone;
 use super::form::holds_only;
 use super::http::{Base, BuildError, Effect, Http, HttpSettings, Reply, Request, check_credential};
-use super::{Call, Credential, System};
+use super::{Call, Credential, KindSettings, Making, SettingsError, System};
+use crate::config::Cursor;
+use crate::job::identifier;
 use crate::job::{Answer, Failure, FailureKind, Identity, InputKind, Kind, Note, Reason, Spec, Step, StepName};
 
 /// Asked for by [`EasyCms::probe`]; a domain that delivers to nobody.
 const PROBE_EMAIL: &str = "probe@example.com";
 
+/// Production hosts: a rehearsal must not reach them.
+pub(super) const PRODUCTION_HOSTS: [&str; 2] = [".easycms.fi", ".prolasku.fi"];
+
 /// Settings of one EasyCMS shop.
 #[derive(Debug, Clone)]
 pub struct EasyCmsSettings {
-    /// The table's name in the configuration.
-    pub name: String,
     /// For example `https://easycms.fi`.
     pub base_url: String,
     /// With or without a last slash, as the platform wants it: a redirect is not followed.
@@ -40,8 +45,52 @@ pub struct EasyCmsSettings {
     pub account: String,
     /// The e-mail of an account that is always there, for the probe: only one that is shown proves the credential.
     pub probe_email: Option<SecretString>,
-    /// Time-outs.
-    pub common: HttpSettings,
+}
+
+impl EasyCmsSettings {
+    /// Reads the kind's own keys.
+    pub(crate) fn read(at: &mut Cursor<'_>) -> Option<EasyCmsSettings> {
+        let base_url = at.url("base_url");
+        let delete_path = at.or("delete_path", "/public_api/set_customer_delete_account".to_owned());
+        let plain = |c: char| c.is_ascii_alphanumeric() || "/_-.~".contains(c);
+        if !delete_path.starts_with('/') || !delete_path.chars().all(plain) {
+            at.fault("delete_path", "expected a path that starts with / and has no query");
+        }
+        let authorization = at.required_secret("authorization");
+        let username = at.required("username");
+        let password = at.required_secret("password");
+        let account = at.required("account");
+        let probe_email = at.person("probe_email", identifier::email_flaw);
+        Some(EasyCmsSettings {
+            base_url: base_url?.into(),
+            delete_path,
+            authorization: authorization?,
+            username: username?,
+            password: password?,
+            account: account?,
+            probe_email,
+        })
+    }
+}
+
+impl KindSettings for EasyCmsSettings {
+    fn secret(&mut self, key: &str) -> Option<&mut SecretString> {
+        match key {
+            "authorization" => Some(&mut self.authorization),
+            "password" => Some(&mut self.password),
+            "probe_email" => self.probe_email.as_mut(),
+            _ => None,
+        }
+    }
+
+    fn proven_parts(&self) -> Vec<&str> {
+        let credential = [self.authorization.expose_secret(), &self.username, self.password.expose_secret()];
+        [&[self.base_url.as_str(), &self.delete_path], &credential[..], &[self.account.as_str()]].concat()
+    }
+
+    fn client(&self, making: Making<'_, '_>) -> Result<Arc<dyn System>, SettingsError> {
+        Ok(Arc::new(EasyCms::new(making.name, self.clone(), making.http)?))
+    }
 }
 
 /// The client of one EasyCMS shop.
@@ -64,7 +113,7 @@ impl EasyCms {
     ///
     /// # Errors
     /// [`BuildError`] naming the key that is wrong.
-    pub fn new(settings: EasyCmsSettings) -> Result<EasyCms, BuildError> {
+    pub fn new(name: &str, settings: EasyCmsSettings, http: &HttpSettings) -> Result<EasyCms, BuildError> {
         let base = Base::new("base_url", &settings.base_url)?;
         let path = settings.delete_path.as_str();
         let slash = if path.ends_with('/') { "/" } else { "" };
@@ -90,8 +139,8 @@ impl EasyCms {
             }
         }
         Ok(EasyCms {
-            http: Http::new(&settings.common, &[&base])?,
-            name: settings.name,
+            http: Http::new(http, &[&base])?,
+            name: name.to_owned(),
             delete,
             exists,
             authorization: settings.authorization,

@@ -141,7 +141,7 @@ fn each_part_imports_only_what_it_may() {
         ("job/", &["job"]),
         ("store/", &["store", "job"]),
         ("broker/", &["broker", "job", "crash", "trace"]),
-        ("systems/", &["systems", "job", "clock", "trace", "rows"]),
+        ("systems/", &["systems", "job", "config", "clock", "trace", "rows"]),
         ("receipt/", &["receipt", "job"]),
         ("engine/", &["engine", "job", "store", "broker", "systems", "seal", "receipt", "clock", "crash", "trace"]),
     ];
@@ -156,6 +156,19 @@ fn each_part_imports_only_what_it_may() {
             read += 1;
         }
         assert!(read > 0, "src/{folder} holds no source");
+    }
+}
+
+/// A kind's settings read themselves; of the rest of the configuration systems know nothing.
+#[test]
+fn of_the_configuration_systems_name_only_what_a_table_is_read_with() {
+    let tools = ["Choice", "Cursor", "POSITIVE"];
+    for (name, _, code) in sources().into_iter().filter(|(name, ..)| name.starts_with("systems/")) {
+        let named = heads(&code, "crate::config::");
+        let foreign: Vec<_> = named.iter().filter(|item| !tools.contains(&item.as_str())).collect();
+        assert!(foreign.is_empty(), "src/{name} names {foreign:?}");
+        let ways = heads(&code, "crate::").into_iter().filter(|module| module == "config").count();
+        assert_eq!(ways, code.matches("crate::config::").count(), "src/{name} takes another way to the configuration");
     }
 }
 

@@ -7,7 +7,7 @@ use erasure_worker::config::example;
 use crate::{files, read, root};
 
 /// How the sources take a key.
-const TAKES: [&str; 12] = [
+const TAKES: [&str; 13] = [
     ".or(",
     ".or_within(",
     ".optional(",
@@ -17,7 +17,8 @@ const TAKES: [&str; 12] = [
     ".required_secret(",
     ".section(",
     ".named_sections(",
-    "url(at,",
+    ".url(",
+    ".optional_url(",
     "names(&mutat,",
     "system_names(&mutat,",
 ];
@@ -59,7 +60,7 @@ fn stands_in(text: &str, key: &str) -> bool {
 #[test]
 fn every_setting_stands_in_the_example() {
     let example = example::render(example::SANDBOX_ADDRESS.parse().unwrap());
-    let sources = files(&root().join("src/config"), "rs");
+    let sources = ["src/config", "src/systems"].map(|folder| files(&root().join(folder), "rs")).concat();
     let all: BTreeSet<String> =
         sources.iter().flat_map(|path| keys(read(path).split("mod tests").next().unwrap())).collect();
     for key in
@@ -73,7 +74,7 @@ fn every_setting_stands_in_the_example() {
 
 #[test]
 fn a_key_is_found_however_it_is_taken() {
-    let source = "let a = at.or_within(\n    \"slow\",\n  1); at.optional::<Vec<String>>(\"many\"); url(at, \"where\");\n\
+    let source = "let a = at.or_within(\n    \"slow\",\n  1); at.optional::<Vec<String>>(\"many\"); at.url(\"where\");\n\
                   at.fault(\"slow\", \"is\"); at.required::<KeyKind>(\"kind\")";
     assert_eq!(keys(source), ["kind", "many", "slow", "where"].map(str::to_owned).into());
     for (text, stands) in

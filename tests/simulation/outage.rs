@@ -11,10 +11,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use erasure_worker::config::SystemKind;
 use erasure_worker::engine::trouble::What;
 use erasure_worker::sandbox::{Action, FaultRule, Operation, Sandbox};
 use erasure_worker::store::MemoryStore;
+use erasure_worker::systems::Settings;
 use serde_json::Value;
 use tokio::time::Instant;
 
@@ -177,7 +177,7 @@ fn in_virtual_time<T>(future: impl Future<Output = T>) -> T {
 fn surroundings(reads_back: bool) -> Surroundings {
     let mut config = configuration();
     for system in config.systems.values_mut() {
-        if let (false, SystemKind::ZetaLoyalty(loyalty)) = (reads_back, &mut system.kind) {
+        if let (false, Settings::ZetaLoyalty(loyalty)) = (reads_back, &mut system.settings) {
             loyalty.program_token = None;
         }
     }

@@ -15,20 +15,17 @@ const OURS: Expect = Expect::Fails(FailureKind::UnauthorisedOurs, Reason::System
 
 pub fn settings(url: &str) -> CleengSettings {
     CleengSettings {
-        name: "cleeng".into(),
         core_url: format!("{url}/3.1"),
         rpc_url: format!("{url}/3.0/json-rpc"),
         mediastore_url: format!("{url}/media/"),
         publisher_token: "tok-publisher".into(),
         termination: Termination::JsonRpc,
-
         probe_customer_id: None,
-        common: quick(),
     }
 }
 
 pub fn client(stub: &Stub) -> Cleeng {
-    Cleeng::new(settings(&stub.url)).expect("client")
+    Cleeng::new("cleeng", settings(&stub.url), &quick()).expect("client")
 }
 
 pub fn backend() -> Spec {
@@ -486,7 +483,8 @@ async fn an_entitlement_ended_by_offer_is_done_only_where_the_result_says_termin
 #[tokio::test]
 async fn an_entitlement_with_an_id_is_ended_through_core_where_so_configured() {
     let stub = Stub::start().await;
-    let client = Cleeng::new(CleengSettings { termination: Termination::Core, ..settings(&stub.url) }).expect("client");
+    let by_id = CleengSettings { termination: Termination::Core, ..settings(&stub.url) };
+    let client = Cleeng::new("cleeng", by_id, &quick()).expect("client");
     let with_id = Entitlement { id: Some("7/7".into()), ..entitlement() };
     let unclear = || Is(Answer::Unclear(Reason::ActiveEntitlement));
     rows(
@@ -561,7 +559,7 @@ async fn wrong_settings_are_named_by_their_key() {
     let wrong = |change: fn(&mut CleengSettings)| {
         let mut settings = settings("http://127.0.0.1:1");
         change(&mut settings);
-        Cleeng::new(settings).err()
+        Cleeng::new("cleeng", settings, &quick()).err()
     };
     assert_eq!(wrong(|s| s.core_url = "api".into()), Some(BuildError::Address { key: "core_url" }));
     assert_eq!(wrong(|s| s.publisher_token = "".into()), Some(BuildError::Credential { key: "publisher_token" }));

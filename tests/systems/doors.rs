@@ -10,7 +10,7 @@ use erasure_worker::job::{FailureKind, Reason, StepName};
 use erasure_worker::systems::Facts;
 use erasure_worker::systems::cleeng::Cleeng;
 use erasure_worker::systems::http::BuildError;
-use erasure_worker::systems::vitalsource::{Abandon, VitalSource, VitalSourceSettings};
+use erasure_worker::systems::vitalsource::{VitalSource, VitalSourceSettings};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
@@ -50,7 +50,7 @@ fn untrusted() -> (String, thread::JoinHandle<String>) {
 #[tokio::test]
 async fn a_certificate_that_no_authority_vouches_for_is_not_trusted_and_nothing_is_sent() {
     let (url, server) = untrusted();
-    let client = Cleeng::new(cleeng::settings(&url)).expect("client");
+    let client = Cleeng::new("cleeng", cleeng::settings(&url), &quick()).expect("client");
     let delete = one(StepName::DeleteCustomer);
     let failure = ask(&client, &cleeng::backend(), delete, &Facts::default()).await.expect_err("not trusted");
     assert_eq!(
@@ -62,15 +62,12 @@ async fn a_certificate_that_no_authority_vouches_for_is_not_trusted_and_nothing_
 }
 
 fn with_callback(stub: &Stub, url: String, may_be_private: bool) -> Result<VitalSource, BuildError> {
-    VitalSource::new(VitalSourceSettings {
-        name: "vitalsource".into(),
-        base_url: stub.url.clone(),
-        api_key: "tok-KEY".into(),
-        replacement_email_domain: "example.com".into(),
-        abandon: Some(Abandon { url, may_be_private, signer: Arc::new(|_| "signed..bytes".to_owned()) }),
-        probe_user: None,
-        common: quick(),
-    })
+    let settings = VitalSourceSettings {
+        abandon_url: Some(url),
+        abandon_private: may_be_private,
+        ..vitalsource::settings(&stub.url)
+    };
+    VitalSource::new("vitalsource", settings, &quick(), Arc::new(|_| "signed..bytes".to_owned()))
 }
 
 #[tokio::test]

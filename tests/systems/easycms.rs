@@ -20,8 +20,7 @@ const TOO_LARGE: &str =
     r#"{"INFO":{},"OUTPUT":{"response_type":"error","message":"Maximum query size is 1 rows per query"}}"#;
 
 pub fn client(stub: &Stub, delete_path: &str) -> EasyCms {
-    EasyCms::new(EasyCmsSettings {
-        name: "easycms".into(),
+    let settings = EasyCmsSettings {
         base_url: stub.url.clone(),
         delete_path: delete_path.into(),
         authorization: "tok-header".into(),
@@ -29,9 +28,8 @@ pub fn client(stub: &Stub, delete_path: &str) -> EasyCms {
         password: "pa$$ w+rd".into(),
         account: "1".into(),
         probe_email: None,
-        common: quick(),
-    })
-    .expect("client")
+    };
+    EasyCms::new("easycms", settings, &quick()).expect("client")
 }
 
 pub const PATH: &str = "/public_api/set_customer_delete_account";

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use erasure_worker::job::{
     Absence, Answer, Code, CodeState, Failure, FailureKind, Field, Identity, Reason, Spec, Step, StepName,
 };
-use erasure_worker::systems::vitalsource::{Abandon, VitalSource, VitalSourceSettings, replacement_value};
+use erasure_worker::systems::vitalsource::{VitalSource, VitalSourceSettings, replacement_value};
 use erasure_worker::systems::{Facts, System};
 use serde_json::Value;
 
@@ -25,21 +25,21 @@ const FORBIDDEN: &str =
     "<error-response><error-code>403</error-code><error-text>Forbidden</error-text></error-response>";
 const BYTES: [u8; 32] = [3; 32];
 
-pub fn client(stub: &Stub) -> VitalSource {
-    VitalSource::new(VitalSourceSettings {
-        name: "vitalsource".into(),
-        base_url: stub.url.clone(),
+pub fn settings(url: &str) -> VitalSourceSettings {
+    VitalSourceSettings {
+        base_url: url.to_owned(),
         api_key: "tok-KEY".into(),
+        check_licenses: true,
         replacement_email_domain: "example.com".into(),
-        abandon: Some(Abandon {
-            url: format!("{}/drop/", stub.url),
-            may_be_private: true,
-            signer: Arc::new(|body| format!("signed.{}.bytes", body.len())),
-        }),
+        abandon_url: Some(format!("{url}/drop/")),
+        abandon_private: true,
         probe_user: None,
-        common: quick(),
-    })
-    .expect("client")
+    }
+}
+
+pub fn client(stub: &Stub) -> VitalSource {
+    let signer = Arc::new(|body: &[u8]| format!("signed.{}.bytes", body.len()));
+    VitalSource::new("vitalsource", settings(&stub.url), &quick(), signer).expect("client")
 }
 
 pub fn account(guid: Option<&str>, reference: Option<&str>) -> Spec {

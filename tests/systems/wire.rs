@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use erasure_worker::job::{FailureKind, Reason, Spec, Step, StepName};
-use erasure_worker::systems::cleeng::{Cleeng, CleengSettings};
+use erasure_worker::systems::cleeng::Cleeng;
 use erasure_worker::systems::http::{Base, Effect, Http, HttpSettings, LIST_LIMIT, REPLY_LIMIT, Request};
 use erasure_worker::systems::{Facts, System};
 use tokio::net::TcpListener;
@@ -109,7 +109,7 @@ async fn an_answer_that_never_comes_leaves_a_change_open() {
         connect_timeout: Duration::from_millis(200),
         ..HttpSettings::default()
     };
-    let client = Cleeng::new(CleengSettings { common, ..cleeng::settings(&stub.url) }).expect("client");
+    let client = Cleeng::new("cleeng", cleeng::settings(&stub.url), &common).expect("client");
     for (name, kind) in
         [(StepName::DeleteCustomer, FailureKind::Ambiguous), (StepName::Resolve, FailureKind::Unavailable)]
     {
@@ -124,7 +124,7 @@ async fn without_a_connection_surely_nothing_was_sent() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
     let closed = format!("http://{}", listener.local_addr().expect("address"));
     drop(listener);
-    let client = Cleeng::new(cleeng::settings(&closed)).expect("client");
+    let client = Cleeng::new("cleeng", cleeng::settings(&closed), &quick()).expect("client");
     let delete = one(StepName::DeleteCustomer);
     let failure = ask(&client, &cleeng::backend(), delete, &Facts::default()).await.expect_err("none");
     assert_eq!(
@@ -135,7 +135,7 @@ async fn without_a_connection_surely_nothing_was_sent() {
 
 #[tokio::test]
 async fn a_name_that_leads_nowhere_is_told_as_that() {
-    let client = Cleeng::new(cleeng::settings("http://nobody.invalid")).expect("client");
+    let client = Cleeng::new("cleeng", cleeng::settings("http://nobody.invalid"), &quick()).expect("client");
     let delete = one(StepName::DeleteCustomer);
     let failure = ask(&client, &cleeng::backend(), delete, &Facts::default()).await.expect_err("none");
     assert_eq!(
@@ -148,8 +148,8 @@ async fn a_name_that_leads_nowhere_is_told_as_that() {
 async fn a_server_that_does_not_speak_tls_is_no_connection() {
     let stub = Stub::start().await;
     let settings = cleeng::settings(&stub.url.replace("http://", "https://"));
-    let common = HttpSettings { connect_timeout: Duration::from_millis(200), ..settings.common.clone() };
-    let client = Cleeng::new(CleengSettings { common, ..settings }).expect("client");
+    let common = HttpSettings { connect_timeout: Duration::from_millis(200), ..quick() };
+    let client = Cleeng::new("cleeng", settings, &common).expect("client");
     let failure =
         ask(&client, &cleeng::backend(), one(StepName::DeleteCustomer), &Facts::default()).await.expect_err("no TLS");
     assert_eq!(failure.kind, FailureKind::Unavailable);

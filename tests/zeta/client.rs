@@ -1,10 +1,11 @@
 //! What the client sends, and what it makes of each reply.
 
+use erasure_worker::job::flow::MemberProof;
 use erasure_worker::job::{
     Absence, Answer, FailureKind, Identity, InputKind, MemberKey, Reason, RowState, Spec, Step, StepName,
 };
 use erasure_worker::systems::System;
-use erasure_worker::systems::zeta::{MemberProof, ZetaClient};
+use erasure_worker::systems::zeta::ZetaClient;
 
 use crate::parts::{Stub, TOKEN, client, member, secret, settings, step, zeta};
 

@@ -8,9 +8,10 @@ use axum::body::Bytes;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::serve::ListenerExt;
+use erasure_worker::job::flow::MemberProof;
 use erasure_worker::job::{Answer, Failure, Job, JobKey, Kind, Member, MemberKey, Mode, Spec, Step, StepName, Target};
 use erasure_worker::systems::http::HttpSettings;
-use erasure_worker::systems::zeta::{ImportLedger, ImportSettings, KeyedDigest, MemberProof, ZetaClient, ZetaSettings};
+use erasure_worker::systems::zeta::{ImportLedger, ImportSettings, KeyedDigest, ZetaClient, ZetaSettings};
 use erasure_worker::systems::{Call, Facts, System};
 use hmac::{Hmac, KeyInit, Mac};
 use jiff::Timestamp;
@@ -128,19 +129,19 @@ pub const TOKEN: &str = "program-token+&=";
 
 pub fn zeta(base_url: &str, member_proof: MemberProof) -> ZetaSettings {
     ZetaSettings {
-        name: "loyalty".to_owned(),
         base_url: base_url.to_owned(),
         program_token: Some(secret(TOKEN)),
         member_proof,
         otp_field: "code".to_owned(),
+        otp_validity: Duration::from_secs(300),
+        preserved: Vec::new(),
         probe_member_id: None,
-        http: HttpSettings::default(),
         import: None,
     }
 }
 
 pub fn client(settings: ZetaSettings) -> ZetaClient {
-    ZetaClient::new(settings, keyed(), Arc::new(|| at(0))).expect("a client")
+    ZetaClient::new("loyalty", settings, &HttpSettings::default(), keyed(), Arc::new(|| at(0))).expect("a client")
 }
 
 pub async fn step(client: &ZetaClient, spec: Spec, name: StepName) -> Result<Answer, Failure> {

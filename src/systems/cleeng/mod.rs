@@ -11,6 +11,8 @@
 mod entitlements;
 mod interface;
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value};
@@ -18,7 +20,9 @@ use serde_json::{Map, Value};
 use super::compare::{email_identity, id_text, same_email};
 use super::form::{holds_only, says_something};
 use super::http::{Base, BuildError, Effect, Http, HttpSettings, Request, check_credential};
-use super::{Call, Credential, System};
+use super::{Call, Credential, KindSettings, Making, SettingsError, System};
+use crate::config::{Choice, Cursor};
+use crate::job::identifier;
 use crate::job::{Answer, Failure, FailureKind, Identity, Kind, Reason, Spec, Step, StepName};
 use interface::{Listed, Spoken};
 
@@ -32,11 +36,18 @@ pub enum Termination {
     Core,
 }
 
+impl Choice for Termination {
+    const WORDS: &'static [(&'static str, Self)] = &[("json_rpc", Self::JsonRpc), ("core", Self::Core)];
+}
+
+/// Production hosts: a rehearsal must not reach them.
+pub(super) const PRODUCTION_HOSTS: [&str; 2] = ["api.cleeng.com", "mediastoreapi.cleeng.com"];
+/// Sandboxes: asked there, a real person seems to be gone already.
+pub(super) const SANDBOX_HOSTS: [&str; 1] = [".sandbox.cleeng.com"];
+
 /// Settings of one Cleeng publisher.
 #[derive(Debug, Clone)]
 pub struct CleengSettings {
-    /// The table's name in the configuration.
-    pub name: String,
     /// For example `https://api.cleeng.com/3.1`.
     pub core_url: String,
     /// For example `https://api.cleeng.com/3.0/json-rpc`.
@@ -49,8 +60,44 @@ pub struct CleengSettings {
     pub termination: Termination,
     /// A customer who is always there, for the probe: only somebody who is shown proves the token.
     pub probe_customer_id: Option<SecretString>,
-    /// Time-outs.
-    pub common: HttpSettings,
+}
+
+impl CleengSettings {
+    /// Reads the kind's own keys.
+    pub(crate) fn read(at: &mut Cursor<'_>) -> Option<CleengSettings> {
+        let core_url = at.url("core_url");
+        let rpc_url = at.url("rpc_url");
+        let mediastore_url = at.url("mediastore_url");
+        let publisher_token = at.required_secret("publisher_token");
+        let termination = at.or("termination", Termination::JsonRpc);
+        let probe_customer_id = at.person("probe_customer_id", identifier::flaw);
+        Some(CleengSettings {
+            core_url: core_url?.into(),
+            rpc_url: rpc_url?.into(),
+            mediastore_url: mediastore_url?.into(),
+            publisher_token: publisher_token?,
+            termination,
+            probe_customer_id,
+        })
+    }
+}
+
+impl KindSettings for CleengSettings {
+    fn secret(&mut self, key: &str) -> Option<&mut SecretString> {
+        match key {
+            "publisher_token" => Some(&mut self.publisher_token),
+            "probe_customer_id" => self.probe_customer_id.as_mut(),
+            _ => None,
+        }
+    }
+
+    fn proven_parts(&self) -> Vec<&str> {
+        vec![&self.core_url, &self.rpc_url, &self.mediastore_url, self.publisher_token.expose_secret()]
+    }
+
+    fn client(&self, making: Making<'_, '_>) -> Result<Arc<dyn System>, SettingsError> {
+        Ok(Arc::new(Cleeng::new(making.name, self.clone(), making.http)?))
+    }
 }
 
 /// The client of one Cleeng publisher.
@@ -71,14 +118,14 @@ impl Cleeng {
     ///
     /// # Errors
     /// [`BuildError`] naming the key that is wrong.
-    pub fn new(settings: CleengSettings) -> Result<Cleeng, BuildError> {
+    pub fn new(name: &str, settings: CleengSettings, http: &HttpSettings) -> Result<Cleeng, BuildError> {
         let core = Base::new("core_url", &settings.core_url)?;
         let rpc = Base::new("rpc_url", &settings.rpc_url)?;
         let mediastore = Base::new("mediastore_url", &settings.mediastore_url)?;
         check_credential("publisher_token", &settings.publisher_token)?;
         Ok(Cleeng {
-            http: Http::new(&settings.common, &[&core, &rpc, &mediastore])?,
-            name: settings.name,
+            http: Http::new(http, &[&core, &rpc, &mediastore])?,
+            name: name.to_owned(),
             core,
             rpc,
             mediastore,

@@ -21,8 +21,9 @@ use serde_json::json;
 use self::users::Lookup;
 pub use self::users::replacement_value;
 use super::http::{Base, BuildError, Effect, Http, HttpSettings, Request, check_credential};
-use super::{Call, Credential, System};
-use crate::job::{Answer, Code, Failure, FailureKind, Kind, Note, Reason, Spec, Step, StepName};
+use super::{Call, Credential, KindSettings, Making, SettingsError, System};
+use crate::config::Cursor;
+use crate::job::{Answer, Code, Failure, FailureKind, Kind, Note, Reason, Rules, Spec, Step, StepName, identifier};
 
 /// A user that no key ever created.
 const PROBE_USER: &str = "erasure-worker-probe";
@@ -30,40 +31,84 @@ const PROBE_USER: &str = "erasure-worker-probe";
 /// Signs the bytes of a body: gives a detached compact JWS.
 pub type Signer = Arc<dyn Fn(&[u8]) -> String + Send + Sync>;
 
-/// How the requester's own side is told to drop an account.
-#[derive(Clone)]
-pub struct Abandon {
-    /// The requester's endpoint.
-    pub url: String,
-    /// Whether it may lie in a private network or on this machine.
-    pub may_be_private: bool,
-    /// Signs the body.
-    pub signer: Signer,
-}
-
-impl std::fmt::Debug for Abandon {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Abandon").finish_non_exhaustive()
-    }
-}
+/// Production hosts: a rehearsal must not reach them.
+pub(super) const PRODUCTION_HOSTS: [&str; 1] = ["api.vitalsource.com"];
+/// The vendor's limit: so many requests a minute for each endpoint and key.
+pub(super) const USUAL_RATE: u32 = 50;
 
 /// Settings of one VitalSource key.
 #[derive(Debug, Clone)]
 pub struct VitalSourceSettings {
-    /// The table's name in the configuration.
-    pub name: String,
     /// For example `https://api.vitalsource.com`.
     pub base_url: String,
     /// Sent as `X-VitalSource-API-Key`.
     pub api_key: SecretString,
+    /// Whether an unexpired licence stops the overwrite.
+    pub check_licenses: bool,
     /// Of the replacement e-mail addresses; must deliver to nobody.
     pub replacement_email_domain: String,
-    /// Where it is configured.
-    pub abandon: Option<Abandon>,
+    /// The requester's endpoint that is told to drop the account.
+    pub abandon_url: Option<String>,
+    /// Whether that endpoint may lie in a private network or on this machine.
+    pub abandon_private: bool,
     /// The GUID or reference of a user who is always there, for the probe: only somebody who is shown proves the key.
     pub probe_user: Option<SecretString>,
-    /// Time-outs.
-    pub common: HttpSettings,
+}
+
+impl VitalSourceSettings {
+    /// Reads the kind's own keys.
+    pub(crate) fn read(at: &mut Cursor<'_>) -> Option<VitalSourceSettings> {
+        let base_url = at.url("base_url");
+        let api_key = at.required_secret("api_key");
+        let check_licenses = at.or("check_licenses", true);
+        let replacement_email_domain = at.or("replacement_email_domain", "example.com".to_owned());
+        if !is_domain(&replacement_email_domain) {
+            at.fault("replacement_email_domain", "expected a domain such as \"example.com\"");
+        }
+        let abandon_url = if at.is_blank("abandon_url") { None } else { at.optional_url("abandon_url") };
+        let abandon_private = at.or("abandon_private", !at.is_production());
+        let probe_user = at.person("probe_user", identifier::flaw);
+        Some(VitalSourceSettings {
+            base_url: base_url?.into(),
+            api_key: api_key?,
+            check_licenses,
+            replacement_email_domain,
+            abandon_url: abandon_url.map(String::from),
+            abandon_private,
+            probe_user,
+        })
+    }
+}
+
+impl KindSettings for VitalSourceSettings {
+    fn secret(&mut self, key: &str) -> Option<&mut SecretString> {
+        match key {
+            "api_key" => Some(&mut self.api_key),
+            "probe_user" => self.probe_user.as_mut(),
+            _ => None,
+        }
+    }
+
+    fn proven_parts(&self) -> Vec<&str> {
+        vec![&self.base_url, self.api_key.expose_secret()]
+    }
+
+    fn complete(&self, rules: &mut Rules) {
+        rules.check_licenses = self.check_licenses;
+        rules.tell_requester = self.abandon_url.is_some();
+    }
+
+    fn client(&self, making: Making<'_, '_>) -> Result<Arc<dyn System>, SettingsError> {
+        let signer = Arc::clone(&making.keys.signer);
+        Ok(Arc::new(VitalSource::new(making.name, self.clone(), making.http, signer)?))
+    }
+}
+
+fn is_domain(text: &str) -> bool {
+    let label = |part: &str| {
+        !part.is_empty() && part.len() <= 63 && part.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')
+    };
+    text.len() <= 253 && text.contains('.') && text.split('.').all(label)
 }
 
 /// The client of one VitalSource key.
@@ -86,43 +131,41 @@ struct Requester {
 }
 
 impl Requester {
-    fn new(abandon: Abandon, common: &HttpSettings) -> Result<Requester, BuildError> {
-        let url = Base::new("abandon_url", &abandon.url)?;
-        let http = if abandon.may_be_private {
-            Http::new(common, &[&url])?
+    fn new(url: &str, may_be_private: bool, signer: Signer, http: &HttpSettings) -> Result<Requester, BuildError> {
+        let url = Base::new("abandon_url", url)?;
+        let http = if may_be_private {
+            Http::new(http, &[&url])?
         } else if url.is_private() {
             let problem = "a private address; allow it with abandon_private = true, if it is meant";
             return Err(BuildError::Setting { key: "abandon_url", problem });
         } else {
-            Http::public_only(common, &url)?
+            Http::public_only(http, &url)?
         };
-        Ok(Requester { url, signer: abandon.signer, http })
+        Ok(Requester { url, signer, http })
     }
 }
 
 impl VitalSource {
-    /// Builds the client; nothing is called.
+    /// Builds the client; nothing is called. `signer` signs what the requester's endpoint is told.
     ///
     /// # Errors
     /// [`BuildError`] naming the key that is wrong.
-    pub fn new(settings: VitalSourceSettings) -> Result<VitalSource, BuildError> {
+    pub fn new(
+        name: &str,
+        settings: VitalSourceSettings,
+        http: &HttpSettings,
+        signer: Signer,
+    ) -> Result<VitalSource, BuildError> {
         let base = Base::new("base_url", &settings.base_url)?;
         check_credential("api_key", &settings.api_key)?;
-        let domain = &settings.replacement_email_domain;
-        let plain = domain.contains('.')
-            && domain.split('.').all(|label| {
-                !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
-            });
-        if !plain {
+        if !is_domain(&settings.replacement_email_domain) {
             return Err(BuildError::Setting { key: "replacement_email_domain", problem: "not a domain name" });
         }
-        let abandon = match settings.abandon {
-            Some(abandon) => Some(Requester::new(abandon, &settings.common)?),
-            None => None,
-        };
+        let abandon =
+            settings.abandon_url.map(|url| Requester::new(&url, settings.abandon_private, signer, http)).transpose()?;
         Ok(VitalSource {
-            http: Http::new(&settings.common, &[&base])?,
-            name: settings.name,
+            http: Http::new(http, &[&base])?,
+            name: name.to_owned(),
             base,
             key: settings.api_key,
             email_domain: settings.replacement_email_domain,

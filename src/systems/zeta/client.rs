@@ -11,13 +11,14 @@ use secrecy::{ExposeSecret, SecretString};
 use super::import::{ImportLedger, KeyedDigest};
 use super::interface::{self, About, Spoken};
 use super::reply;
-use super::settings::{Clock, MemberProof, ZetaError, ZetaSettings};
+use super::settings::{Clock, ZetaSettings};
+use crate::job::flow::MemberProof;
 use crate::job::{
     Answer, Failure, FailureKind, Identity, InputKind, Kind, Member, MemberKey, Note, Reason, RowState, Spec, Step,
     StepName,
 };
-use crate::systems::http::{self, Address, Base, BuildError, Effect, Http, Reply, Request};
-use crate::systems::{Call, Credential, System};
+use crate::systems::http::{self, Address, Base, BuildError, Effect, Http, HttpSettings, Reply, Request};
+use crate::systems::{Call, Credential, SettingsError, System};
 
 const ACCEPT: &str = "application/vnd.stellar-v1+json";
 /// Names no member: it has a character that the platform's own ids do not.
@@ -25,6 +26,7 @@ const NOBODY: &str = "erasure-worker~probe";
 
 /// A configured Loyalty platform to call.
 pub struct ZetaClient {
+    name: String,
     settings: ZetaSettings,
     base: Base,
     http: Http,
@@ -35,7 +37,7 @@ pub struct ZetaClient {
 
 impl std::fmt::Debug for ZetaClient {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ZetaClient").field("name", &self.settings.name).finish_non_exhaustive()
+        f.debug_struct("ZetaClient").field("name", &self.name).finish_non_exhaustive()
     }
 }
 
@@ -44,8 +46,14 @@ impl ZetaClient {
     /// [`ImportLedger::open`].
     ///
     /// # Errors
-    /// [`ZetaError`] names the setting or the folder.
-    pub fn new(settings: ZetaSettings, keyed: KeyedDigest, clock: Clock) -> Result<ZetaClient, ZetaError> {
+    /// [`SettingsError`] names the setting or the folder.
+    pub fn new(
+        name: &str,
+        settings: ZetaSettings,
+        http: &HttpSettings,
+        keyed: KeyedDigest,
+        clock: Clock,
+    ) -> Result<ZetaClient, SettingsError> {
         let base = Base::new("base_url", &settings.base_url)?;
         if let Some(token) = &settings.program_token {
             http::check_credential("program_token", token)?;
@@ -59,11 +67,12 @@ impl ZetaClient {
         {
             return Err(BuildError::Setting { key: "probe_member_id", problem: "cannot stand in an address" }.into());
         }
-        let http = Http::new(&settings.http, &[&base])?;
+        let http = Http::new(http, &[&base])?;
         let import = settings.import.clone().map(|import| ImportLedger::open(import, keyed)).transpose()?.map(Arc::new);
         // Only with the program token can a member be looked up.
         let knows_somebody = settings.probe_member_id.is_some() && settings.program_token.is_some();
-        Ok(ZetaClient { settings, base, http, credential: Credential::new(knows_somebody), import, clock })
+        let (name, credential) = (name.to_owned(), Credential::new(knows_somebody));
+        Ok(ZetaClient { name, settings, base, http, credential, import, clock })
     }
 
     /// With the deletion file of the client that it takes the place of: one process opens each folder once.
@@ -322,7 +331,7 @@ impl ZetaClient {
 #[async_trait]
 impl System for ZetaClient {
     fn name(&self) -> &str {
-        &self.settings.name
+        &self.name
     }
 
     fn kind(&self) -> Kind {

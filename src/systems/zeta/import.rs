@@ -37,7 +37,7 @@ pub struct ImportSettings {
     /// `member_id` or `email`.
     pub key: MemberKey,
     /// A batch is closed when it has this many rows; at least 1.
-    pub max_rows: usize,
+    pub max_rows: u32,
     /// A batch takes no more rows when its first is this old.
     pub max_age: Duration,
 }

@@ -14,4 +14,5 @@ pub use import::{
     BatchId, BatchStatus, ExportedBatch, ImportLedger, ImportSettings, KeyedDigest, LedgerError, SettleError,
     Settlement,
 };
-pub use settings::{Clock, MemberProof, ZetaError, ZetaSettings};
+pub(super) use settings::PRODUCTION_HOSTS;
+pub use settings::{Clock, ZetaSettings};

@@ -3,33 +3,40 @@
 //! The rule it keeps: credentials are secret types; which proof the platform asks of members is a
 //! setting of the platform, never of a job.
 
+use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 
-use super::import::{ImportSettings, LedgerError};
-use crate::systems::http::{BuildError, HttpSettings};
+use super::client::ZetaClient;
+use super::import::ImportSettings;
+use crate::config::{Choice, Cursor, POSITIVE};
+use crate::job::flow::MemberProof;
+use crate::job::{MemberKey, Rules, identifier};
+use crate::systems::{KindSettings, Ledgers, Making, SettingsError, System};
 
 /// The present time.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
-/// What the platform is set to ask of a member who deletes the own profile.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum MemberProof {
-    /// Access token and current password (the platform's default).
-    Password,
-    /// Access token and a one-time password sent to the member.
-    Otp,
-    /// Access token alone.
-    Token,
+/// Production hosts: a rehearsal must not reach them.
+pub(in crate::systems) const PRODUCTION_HOSTS: [&str; 1] = [".cheetahedp.com"];
+
+impl Choice for MemberProof {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("password", Self::Password), ("otp", Self::Otp), ("token", Self::Token)];
+}
+
+/// The keys that a deletion file can have.
+impl Choice for MemberKey {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("integration_id", Self::IntegrationId), ("member_id", Self::MemberId), ("email", Self::Email)];
 }
 
 /// One configured Loyalty platform.
 #[derive(Debug, Clone)]
 pub struct ZetaSettings {
-    /// The table's name in the configuration.
-    pub name: String,
     /// The client's own address.
     pub base_url: String,
     /// For the Program API; without it nothing can be deleted or read back there.
@@ -38,21 +45,91 @@ pub struct ZetaSettings {
     pub member_proof: MemberProof,
     /// The form field of the one-time password: `code`, on older platforms `otp_code`.
     pub otp_field: String,
+    /// How long a one-time password holds.
+    pub otp_validity: Duration,
+    /// What this platform keeps when it deletes a member; told in events.
+    pub preserved: Vec<String>,
     /// A member that is always there, for the probe: only a reply that succeeds proves the token.
     pub probe_member_id: Option<SecretString>,
-    /// Timeouts.
-    pub http: HttpSettings,
     /// The deletion file, where `import` is used.
     pub import: Option<ImportSettings>,
 }
 
-/// Why a client could not be built.
-#[derive(Debug, thiserror::Error)]
-pub enum ZetaError {
-    /// A setting.
-    #[error(transparent)]
-    Setting(#[from] BuildError),
-    /// The import folder.
-    #[error(transparent)]
-    Import(#[from] LedgerError),
+impl ZetaSettings {
+    /// Reads the kind's own keys.
+    pub(crate) fn read(at: &mut Cursor<'_>) -> Option<ZetaSettings> {
+        let base_url = at.url("base_url");
+        let program_token = at.secret("program_token");
+        let member_proof = at.or("member_proof", MemberProof::Password);
+        let otp_field = at.or("otp_field", "code".to_owned());
+        let otp_validity = at.or_within("otp_validity", Duration::from_secs(300), POSITIVE);
+        let preserved = at.or("preserved", Vec::new());
+        let probe_member_id = at.person("probe_member_id", identifier::flaw);
+        let has_import = at.has("import");
+        let section = at.section("import");
+        let import = if has_import { import(section) } else { None };
+        Some(ZetaSettings {
+            base_url: base_url?.into(),
+            program_token,
+            member_proof,
+            otp_field,
+            otp_validity,
+            preserved,
+            probe_member_id,
+            import,
+        })
+    }
+}
+
+fn import(mut at: Cursor<'_>) -> Option<ImportSettings> {
+    let dir = at.required("dir");
+    let key = at.or("key", MemberKey::IntegrationId);
+    let max_rows = at.or_within("max_rows", 10_000, 1..=1_000_000);
+    let max_age = at.or_within("max_age", Duration::from_secs(3600), POSITIVE);
+    at.finish();
+    Some(ImportSettings { dir: dir?, key, max_rows, max_age })
+}
+
+impl KindSettings for ZetaSettings {
+    fn secret(&mut self, key: &str) -> Option<&mut SecretString> {
+        match key {
+            "program_token" => self.program_token.as_mut(),
+            "probe_member_id" => self.probe_member_id.as_mut(),
+            _ => None,
+        }
+    }
+
+    fn proven_parts(&self) -> Vec<&str> {
+        vec![&self.base_url, self.program_token.as_ref().map_or("", |token| token.expose_secret())]
+    }
+
+    fn import_dir(&self) -> Option<&Path> {
+        self.import.as_ref().map(|import| import.dir.as_path())
+    }
+
+    fn complete(&self, rules: &mut Rules) {
+        rules.member_proof = self.member_proof;
+        rules.otp_validity = self.otp_validity;
+        rules.program_reads = self.program_token.is_some();
+        rules.preserved.clone_from(&self.preserved);
+        rules.import_key = self.import.as_ref().map(|import| import.key);
+    }
+
+    fn client(&self, making: Making<'_, '_>) -> Result<Arc<dyn System>, SettingsError> {
+        let Making { name, http, keys, imports } = making;
+        let mut settings = self.clone();
+        if !matches!(imports, Ledgers::Opened(_)) {
+            settings.import = None;
+        }
+        let clock = Arc::new(crate::clock::now);
+        let mut client = ZetaClient::new(name, settings, http, Arc::clone(&keys.row_digest), clock)?;
+        match imports {
+            Ledgers::None => {}
+            Ledgers::Opened(opened) => {
+                opened.extend(client.import().map(|import| (name.to_owned(), Arc::clone(import))));
+            }
+            Ledgers::Shared(open) => client = client.sharing(open.get(name).cloned()),
+        }
+        Ok(Arc::new(client))
+    }
 }

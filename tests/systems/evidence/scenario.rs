@@ -16,7 +16,7 @@ use erasure_worker::systems::cleeng::{Cleeng, CleengSettings, Termination};
 use erasure_worker::systems::easycms::{EasyCms, EasyCmsSettings};
 use erasure_worker::systems::http::{HttpSettings, Wire};
 use erasure_worker::systems::vitalsource::{VitalSource, VitalSourceSettings};
-use erasure_worker::systems::zeta::{self, ZetaClient, ZetaSettings};
+use erasure_worker::systems::zeta::{ZetaClient, ZetaSettings};
 use erasure_worker::systems::{Call, Facts, System};
 
 use super::relay::Relay;
@@ -129,26 +129,22 @@ impl Scenario {
     /// A client over the relay.
     pub fn client(&self, relay: &Relay) -> Box<dyn System> {
         let wire = Wire::InProcess(Arc::new(relay.clone()));
-        let common = HttpSettings { wire, ..HttpSettings::default() };
+        let http = HttpSettings { wire, ..HttpSettings::default() };
         let base = |path: &str| format!("http://stand-ins/{path}");
         match self.kind() {
-            Kind::Cleeng => Box::new(
-                Cleeng::new(CleengSettings {
-                    name: "cleeng".into(),
+            Kind::Cleeng => {
+                let settings = CleengSettings {
                     core_url: base("cleeng/core"),
                     rpc_url: base("cleeng/rpc"),
                     mediastore_url: base("cleeng/mediastore"),
                     publisher_token: "publisher-token".into(),
                     termination: self.termination,
-
                     probe_customer_id: None,
-                    common,
-                })
-                .expect("client"),
-            ),
-            Kind::EasyCms => Box::new(
-                EasyCms::new(EasyCmsSettings {
-                    name: "easycms".into(),
+                };
+                Box::new(Cleeng::new("cleeng", settings, &http).expect("client"))
+            }
+            Kind::EasyCms => {
+                let settings = EasyCmsSettings {
                     base_url: base("easycms"),
                     delete_path: "/public_api/set_customer_delete_account".into(),
                     authorization: "easycms-token".into(),
@@ -156,39 +152,36 @@ impl Scenario {
                     password: "easycms-password".into(),
                     account: "1".into(),
                     probe_email: None,
-                    common,
-                })
-                .expect("client"),
-            ),
-            Kind::VitalSource => Box::new(
-                VitalSource::new(VitalSourceSettings {
-                    name: "vitalsource".into(),
+                };
+                Box::new(EasyCms::new("easycms", settings, &http).expect("client"))
+            }
+            Kind::VitalSource => {
+                let settings = VitalSourceSettings {
                     base_url: base("vitalsource"),
                     api_key: "VITALSOURCEKEY".into(),
+                    check_licenses: true,
                     replacement_email_domain: "example.com".into(),
-                    abandon: None,
+                    abandon_url: None,
+                    abandon_private: false,
                     probe_user: None,
-                    common,
-                })
-                .expect("client"),
-            ),
+                };
+                let signer = Arc::new(|_: &[u8]| String::new());
+                Box::new(VitalSource::new("vitalsource", settings, &http, signer).expect("client"))
+            }
             Kind::ZetaLoyalty => {
                 let settings = ZetaSettings {
-                    name: "loyalty".into(),
                     base_url: base("loyalty"),
                     program_token: Some("program-token".into()),
-                    member_proof: match self.rules.member_proof {
-                        MemberProof::Password => zeta::MemberProof::Password,
-                        MemberProof::Otp => zeta::MemberProof::Otp,
-                        MemberProof::Token => zeta::MemberProof::Token,
-                    },
+                    member_proof: self.rules.member_proof,
                     otp_field: "code".into(),
+                    otp_validity: self.rules.otp_validity,
+                    preserved: Vec::new(),
                     probe_member_id: None,
-                    http: common,
                     import: None,
                 };
                 let clock = Arc::new(|| "2026-11-22T10:00:00Z".parse().expect("time"));
-                Box::new(ZetaClient::new(settings, Arc::new(|_: &[u8]| [0; 16]), clock).expect("client"))
+                let keyed = Arc::new(|_: &[u8]| [0; 16]);
+                Box::new(ZetaClient::new("loyalty", settings, &http, keyed, clock).expect("client"))
             }
         }
     }

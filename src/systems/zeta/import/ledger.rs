@@ -66,8 +66,8 @@ impl ImportLedger {
         if !matches!(settings.key, MemberKey::IntegrationId | MemberKey::MemberId | MemberKey::Email) {
             return Err(LedgerError::Setting { problem: "key must be integration_id, member_id or email" });
         }
-        if settings.max_rows == 0 || u32::try_from(settings.max_rows).is_err() {
-            return Err(LedgerError::Setting { problem: "max_rows must be at least 1 and fit 32 bits" });
+        if settings.max_rows == 0 {
+            return Err(LedgerError::Setting { problem: "max_rows must be at least 1" });
         }
         private_dir(&settings.dir).map_err(LedgerError::io("make"))?;
         let lock = private().write(true).create(true).truncate(false).open(settings.dir.join("lock"));
@@ -297,7 +297,7 @@ impl ImportLedger {
     fn close_if_due(&self, state: &mut State, now: Timestamp) -> Result<(), LedgerError> {
         let max_age = SignedDuration::try_from(self.settings.max_age).unwrap_or(SignedDuration::MAX);
         let due = state.open.and_then(|id| state.batches.get(&id)).is_some_and(|batch| {
-            batch.count >= self.settings.max_rows || now.duration_since(batch.opened_at) >= max_age
+            batch.count >= self.settings.max_rows as usize || now.duration_since(batch.opened_at) >= max_age
         });
         if due { self.close(state, now) } else { Ok(()) }
     }
