@@ -48,7 +48,7 @@ fn every_reference_leads_to_a_part_or_to_a_schema_of_the_source() {
 #[test]
 fn its_events_are_those_of_the_event_schema() {
     let document = document();
-    let schema: Value = serde_json::from_str(&page("src/job/schema/event.v1.json")).unwrap();
+    let schema: Value = serde_json::from_str(&page("crates/job/src/schema/event.v1.json")).unwrap();
     let words = |value: &Value| -> BTreeSet<String> {
         value.as_array().unwrap().iter().map(|word| word.as_str().unwrap().to_owned()).collect()
     };
@@ -59,7 +59,7 @@ fn its_events_are_those_of_the_event_schema() {
     for (name, message) in events["messages"].as_object().unwrap() {
         let message = at(&document, message["$ref"].as_str().unwrap());
         assert_eq!(message["bindings"]["amqp"]["messageType"], format!("erasure.job.{name}.v1"));
-        assert_eq!(message["payload"]["$ref"], "../src/job/schema/event.v1.json");
+        assert_eq!(message["payload"]["$ref"], "../crates/job/src/schema/event.v1.json");
         told.insert(name.clone());
     }
     assert_eq!(told, outcomes);
@@ -69,7 +69,7 @@ fn its_events_are_those_of_the_event_schema() {
 fn its_jobs_and_cancellations_are_those_that_the_worker_takes() {
     let document = document();
     let messages = &document["components"]["messages"];
-    assert_eq!(messages["job"]["payload"]["$ref"], "../src/job/schema/job.v1.json");
+    assert_eq!(messages["job"]["payload"]["$ref"], "../crates/job/src/schema/job.v1.json");
     assert_eq!(messages["job"]["bindings"]["amqp"]["messageType"], SCHEMA);
     let cancel = &messages["cancel"]["payload"];
     assert_eq!(cancel["properties"]["schema"]["const"], Cancel::SCHEMA);
@@ -79,6 +79,6 @@ fn its_jobs_and_cancellations_are_those_that_the_worker_takes() {
         r#"{ "schema": "erasure.cancel/v1", "tenant": "acme", "job_id": "6c0b7b0e-6a4e-4a53-9a2e-0d8c6a0a7f11" }"#;
     Cancel::parse(body.as_bytes()).unwrap();
     assert!(Cancel::parse(body.replace("\"tenant\"", "\"reason\"").as_bytes()).is_err());
-    let job: Value = serde_json::from_str(&page("src/job/schema/job.v1.json")).unwrap();
+    let job: Value = serde_json::from_str(&page("crates/job/src/schema/job.v1.json")).unwrap();
     assert_eq!(job["$schema"], "https://json-schema.org/draft/2020-12/schema");
 }

@@ -31,7 +31,8 @@ fn every_mutation_has_a_row_with_tests_that_exist() {
     assert_eq!(once(&told), once(&made), "docs/reliability.md, and scripts/mutations");
     assert_eq!((told.len(), made.len()), (once(&told).len(), once(&made).len()), "one of them stands there twice");
 
-    let sources: Vec<_> = ["src", "tests"].iter().flat_map(|folder| files(&root().join(folder), "rs")).collect();
+    let sources: Vec<_> =
+        ["src", "crates", "tests"].iter().flat_map(|folder| files(&root().join(folder), "rs")).collect();
     let tests: String = sources.iter().map(|path| read(path)).collect();
     let (mut unnamed, mut unknown) = (Vec::new(), Vec::new());
     for (name, noticed) in &rows {

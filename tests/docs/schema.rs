@@ -5,11 +5,11 @@ use std::fmt::Display;
 use std::time::Duration;
 
 use erasure_worker::cli::args::{Schema, SchemaOf};
-use erasure_worker::cli::schema;
 use erasure_worker::job::event::{self, About, Frame};
 use erasure_worker::job::flow::{Ask, Limits};
 use erasure_worker::job::journal::Entry;
 use erasure_worker::job::parse::{self, Accepts, MAX_CODES, MAX_TARGETS, SCHEMA};
+use erasure_worker::job::schema;
 use erasure_worker::job::wait::Waiting;
 use erasure_worker::job::{
     Answer, At, Cancel, Entitlement, Field, Identity, InputKind, Job, JobKey, JobOutcome, JobRecord, Kind, MemberKey,
@@ -348,10 +348,11 @@ fn what_the_worker_publishes_is_valid_under_the_event_schema() {
 
 #[test]
 fn the_schema_command_prints_each_schema_as_it_stands_in_the_source() {
-    for (of, file) in [(SchemaOf::Job, "src/job/schema/job.v1.json"), (SchemaOf::Event, "src/job/schema/event.v1.json")]
+    for (of, file) in
+        [(SchemaOf::Job, "crates/job/src/schema/job.v1.json"), (SchemaOf::Event, "crates/job/src/schema/event.v1.json")]
     {
         let mut out = Vec::new();
-        schema::schema(&Schema { of }, &mut out).unwrap();
+        erasure_worker::cli::schema::schema(&Schema { of }, &mut out).unwrap();
         assert_eq!(String::from_utf8(out).unwrap(), page(file));
     }
 }

@@ -23,7 +23,8 @@ fn cited(cell: &str) -> impl Iterator<Item = &str> {
 
 /// The sources, with each string in one line.
 fn sources() -> String {
-    let all: String = files(&root().join("src"), "rs").iter().map(|path| read(path)).collect();
+    let all: String =
+        ["src", "crates"].iter().flat_map(|folder| files(&root().join(folder), "rs")).map(|path| read(&path)).collect();
     let mut parts = all.split("\\\n");
     let first = parts.next().unwrap_or_default().to_owned();
     parts.fold(first, |joined, part| joined + part.trim_start())

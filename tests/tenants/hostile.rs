@@ -2,7 +2,7 @@
 //! said of them has the form that consumers rely on.
 
 use erasure_worker::broker::{HeaderValue, Properties};
-use erasure_worker::cli::schema;
+use erasure_worker::job::schema;
 use serde_json::{Value, json};
 
 use crate::bench::{Bench, KEY, NOON, id, shop_job};

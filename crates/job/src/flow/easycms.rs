@@ -4,9 +4,9 @@
 //! whether the account exists.
 
 use super::{Act, Evidence, Flow, Go, Next, Seen};
-use crate::job::model::Spec;
-use crate::job::outcome::{InputKind, Reason, TargetEnd, TargetOutcome};
-use crate::job::step::{Answer, Step, StepName};
+use crate::model::Spec;
+use crate::outcome::{InputKind, Reason, TargetEnd, TargetOutcome};
+use crate::step::{Answer, Step, StepName};
 
 const RESOLVE: Step = Step::one(StepName::Resolve);
 const DELETE: Step = Step::one(StepName::DeleteAccount);

@@ -7,14 +7,14 @@ use serde_json::{Value, json};
 
 use super::deadline::open_job;
 use super::{Frame, envelope, numbered};
-use crate::job::flow::Limits;
-use crate::job::journal::At;
-use crate::job::model::JobKey;
-use crate::job::outcome::Reason;
-use crate::job::record::{Event, JobRecord};
-use crate::job::state::TargetState;
-use crate::job::step::StepName;
-use crate::job::wait::gives_up;
+use crate::flow::Limits;
+use crate::journal::At;
+use crate::model::JobKey;
+use crate::outcome::Reason;
+use crate::record::{Event, JobRecord};
+use crate::state::TargetState;
+use crate::step::StepName;
+use crate::wait::gives_up;
 
 /// The word of these events.
 pub const WAITING: &str = "waiting";

@@ -5,10 +5,10 @@
 //! deletion whose answer was lost and that nothing can read back is `unproven`, never erased.
 
 use super::{Act, Ask, Evidence, Flow, Go, MOST_ASKS, MemberProof, Next, OTP_PAUSE, Seen};
-use crate::job::model::{Member, MemberKey, Spec};
-use crate::job::outcome::{InputKind, Reason, TargetEnd, TargetOutcome};
-use crate::job::state::StepState;
-use crate::job::step::{Answer, FailureKind, Identity, RowState, Step, StepName};
+use crate::model::{Member, MemberKey, Spec};
+use crate::outcome::{InputKind, Reason, TargetEnd, TargetOutcome};
+use crate::state::StepState;
+use crate::step::{Answer, FailureKind, Identity, RowState, Step, StepName};
 
 const RESOLVE: Step = Step::one(StepName::Resolve);
 /// Member API: the member read by the Program API as well, before anything else. A 404 afterwards is

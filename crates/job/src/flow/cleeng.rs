@@ -4,10 +4,10 @@
 //! the delete counts as nothing before a read-back.
 
 use super::{Act, Evidence, Flow, Go, Next, Seen};
-use crate::job::model::Spec;
-use crate::job::outcome::{Reason, TargetEnd, TargetOutcome};
-use crate::job::state::StepState;
-use crate::job::step::{Answer, FailureKind, Identity, Step, StepName};
+use crate::model::Spec;
+use crate::outcome::{Reason, TargetEnd, TargetOutcome};
+use crate::state::StepState;
+use crate::step::{Answer, FailureKind, Identity, Step, StepName};
 
 const RESOLVE: Step = Step::one(StepName::Resolve);
 /// By the e-mail address, where the id finds nobody.

@@ -9,7 +9,7 @@ use std::io;
 /// Words of ours and numbers: whoever holds one may show it to everybody.
 ///
 /// ```
-/// use erasure_worker::job::Note;
+/// use erasure_job::Note;
 /// assert_eq!(Note::http(503).and(", a reply of unknown form").to_string(), "HTTP 503, a reply of unknown form");
 /// ```
 ///
@@ -17,12 +17,12 @@ use std::io;
 ///
 /// ```compile_fail
 /// let location = String::from("/customers/ann@example.com");
-/// let _ = erasure_worker::job::Note::from(location);
+/// let _ = erasure_job::Note::from(location);
 /// ```
 ///
 /// ```compile_fail
 /// let location = String::from("/customers/ann@example.com");
-/// let _ = erasure_worker::job::Note::from(location.as_str());
+/// let _ = erasure_job::Note::from(location.as_str());
 /// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Note(Vec<Part>);

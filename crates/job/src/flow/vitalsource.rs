@@ -7,10 +7,10 @@
 use std::collections::BTreeSet;
 
 use super::{Act, Flow, Go, Next, Seen, Why, fields_to_overwrite};
-use crate::job::model::{Field, Spec};
-use crate::job::outcome::{Reason, TargetEnd, TargetOutcome};
-use crate::job::state::StepState;
-use crate::job::step::{Answer, CodeState, FailureKind, Identity, Step, StepName};
+use crate::model::{Field, Spec};
+use crate::outcome::{Reason, TargetEnd, TargetOutcome};
+use crate::state::StepState;
+use crate::step::{Answer, CodeState, FailureKind, Identity, Step, StepName};
 
 const RESOLVE: Step = Step::one(StepName::Resolve);
 const LICENSES: Step = Step::one(StepName::CheckLicenses);

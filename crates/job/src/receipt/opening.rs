@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
 use super::digest;
-use crate::job::{Accepts, Draft, Invalid, JobKey, Kind, MemberKey, Rules, Term, parse};
+use crate::{Accepts, Draft, Invalid, JobKey, Kind, MemberKey, Rules, Term, parse};
 
 /// A job's message, to be held against its receipts.
 pub struct Offered {

@@ -1,7 +1,6 @@
 //! What is true: a job, its journal, and the next action that follows from them.
 //!
-//! The rule it keeps: pure. No clock, no async, no I/O, and nothing imported from the rest of the
-//! crate, so that every decision can be replayed from a job and its journal alone.
+//! The rule it keeps: pure. No clock, no async, no I/O, and no other crate of ours, so that every decision can be replayed from a job and its journal alone.
 
 pub mod approval;
 pub mod cancel;
@@ -18,7 +17,9 @@ pub mod model;
 mod note;
 pub mod outcome;
 pub mod parse;
+pub mod receipt;
 pub mod record;
+pub mod schema;
 pub mod state;
 pub mod step;
 pub mod times;

@@ -7,8 +7,8 @@
 use serde_json::{Value, json};
 
 use super::{About, preview, refunds};
-use crate::job::journal::At;
-use crate::job::state::TargetState;
+use crate::journal::At;
+use crate::state::TargetState;
 
 impl About<'_> {
     /// Each target with what would be lost there. One that has ended loses nothing more.
@@ -18,7 +18,7 @@ impl About<'_> {
             json!({
                 "target": index, "system": target.system, "kind": target.kind.as_str(),
                 "outcome": state.end.as_ref().map(|end| end.outcome.as_str()),
-                "reason": state.end.as_ref().and_then(|end| end.reason).map(crate::job::Reason::as_str),
+                "reason": state.end.as_ref().and_then(|end| end.reason).map(crate::Reason::as_str),
                 "preview": preview(&target.spec, state), "refunds": refunds(&target.spec, state, now),
                 "preserved": rules.preserved,
             })

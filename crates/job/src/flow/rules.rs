@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use crate::job::model::{Kind, MemberKey};
+use crate::model::{Kind, MemberKey};
 
 /// When a system asks the person (or an agent) to confirm first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -212,7 +212,7 @@ pub enum RowState {
 }
 
 /// Proof that nobody is there: the system's own interface said so, at an address and with a credential that
-/// have shown somebody. Only [`crate::systems`] makes one, in one place; a flow cannot see an absence without.
+/// have shown somebody. Only `systems` of the worker makes one, in one place; a flow cannot see an absence without.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Absence {

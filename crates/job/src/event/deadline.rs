@@ -5,11 +5,11 @@
 use serde_json::{Map, Value, json};
 
 use super::{Frame, changed, envelope, numbered};
-use crate::job::due::Deadline;
-use crate::job::journal::At;
-use crate::job::model::JobKey;
-use crate::job::record::{Event, JobRecord};
-use crate::job::state::TargetState;
+use crate::due::Deadline;
+use crate::journal::At;
+use crate::model::JobKey;
+use crate::record::{Event, JobRecord};
+use crate::state::TargetState;
 
 /// An open job's term runs out, or has. The record's `seq` is already the event's own number.
 pub fn deadline(
