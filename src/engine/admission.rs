@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::envelope::{Letter, Origin};
-use super::guard::{Ceiling, Scope};
+use super::ceilings::{Ceiling, Scope};
+use super::envelope::{Origin, Unsealed};
 use super::header;
 use super::journal::{BODY, IDENTITY, JournalError, ended_of, record_of};
 use super::{Engine, envelope};
@@ -113,9 +113,9 @@ impl Engine {
         &self,
         properties: &Properties,
         redelivered: bool,
-        letter: &Letter,
+        unsealed: &Unsealed,
     ) -> Result<Result<Job, Refusal>, JournalError> {
-        let message_id = match &letter.origin {
+        let message_id = match &unsealed.origin {
             Origin::Publisher => properties.message_id.clone(),
             Origin::Ours { key, .. } => Some(key.job_id.to_string()),
         };
@@ -124,20 +124,25 @@ impl Engine {
         if let Some(refusal) = cut.and_then(|cut| Draft::too_long(cut.bytes, message_id.as_deref())) {
             return Ok(Err(refusal));
         }
-        let draft = match Draft::read(&letter.body, message_id.as_deref()) {
+        let draft = match Draft::read(&unsealed.body, message_id.as_deref()) {
             Ok(draft) => draft,
             Err(refusal) => return Ok(Err(as_amqp_value(refusal, properties))),
         };
-        let from_publisher = letter.origin == Origin::Publisher;
+        let from_publisher = unsealed.origin == Origin::Publisher;
         let Some(key) = draft.key().cloned() else {
             // Nobody's job: the parser says what is missing.
             return Ok(draft.job(&self.accepts).and_then(|_| Err(nobodys())));
         };
-        let accepted_before = from_publisher && redelivered && self.is_known(&key, &letter.body)?;
+        let accepted_before = from_publisher && redelivered && self.is_known(&key, &unsealed.body)?;
         let checked = from_publisher && !accepted_before;
         if checked {
-            let sent =
-                Sent { key: &key, names_itself: draft.names_itself(), properties, body: &letter.body, is_first: true };
+            let sent = Sent {
+                key: &key,
+                names_itself: draft.names_itself(),
+                properties,
+                body: &unsealed.body,
+                is_first: true,
+            };
             if let Err(denied) = self.believe(&sent) {
                 return Ok(Err(self.deny(denied, &key)));
             }

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::decisions::{Decided, Reading, What};
-use super::envelope::{Letter, Origin};
+use super::envelope::{Origin, Unsealed};
 use super::journal::{JobState, Journal, JournalError, ended_of, forget_checkpoints, record_of};
 use super::{Engine, retention, rows};
 use crate::job::state::LetThrough;
@@ -18,11 +18,11 @@ use crate::store::{Batch, Table};
 impl Engine {
     /// Adopts what is further on in a copy than in the job's record, and notes which one-time passwords
     /// this process may send. Returns whether the copy told anything new.
-    pub(super) fn adopt(&self, job: &Job, journal: &Journal, letter: &Letter) -> Result<bool, JournalError> {
+    pub(super) fn adopt(&self, job: &Job, journal: &Journal, unsealed: &Unsealed) -> Result<bool, JournalError> {
         // What this store has counted itself is not counted again, also where the count was given up since.
         let was_counted = journal.with(|state| state.record.lasting.counted.is_some());
         let is_new = journal.change_record(|record| {
-            let Origin::Ours { run, park, carried, .. } = &letter.origin else { return false };
+            let Origin::Ours { run, park, carried, .. } = &unsealed.origin else { return false };
             let known = |record: &JobRecord| (record.park_written, record.park_confirmed, Carried::of(record));
             let before = known(record);
             if *run == record.run {
@@ -42,7 +42,7 @@ impl Engine {
             state.record.lasting.counted.filter(|_| is_open && !was_counted)
         });
         // Kept until the batch is handed in.
-        let mut turn = self.guard.turn(&*self.store)?;
+        let mut turn = self.ceilings.lock(&*self.store)?;
         if let Some(at) = counted {
             turn.count_then(job, at, self.now(), &mut batch);
             entries.push(Entry::LetThrough { counted: true, at });
@@ -105,8 +105,8 @@ impl Engine {
     }
 
     /// What is known of a job that is not in hand, from its record and from a copy of it.
-    pub(super) fn carried_of(&self, key: &JobKey, letter: &Letter) -> Result<Carried, JournalError> {
-        let mut known = match &letter.origin {
+    pub(super) fn carried_of(&self, key: &JobKey, unsealed: &Unsealed) -> Result<Carried, JournalError> {
+        let mut known = match &unsealed.origin {
             Origin::Ours { carried, .. } => (**carried).clone(),
             Origin::Publisher => Carried::default(),
         };
@@ -169,16 +169,16 @@ impl Engine {
         if known.is_some_and(|record| (record.run, record.park_written) < (run, park))
             && ended_of(&*self.store, key)?.is_none()
         {
-            self.guard.turn(&*self.store)?.forget(key, batch);
-            self.approvals.turn(&*self.store)?.forget(key, batch);
+            self.ceilings.lock(&*self.store)?.forget(key, batch);
+            self.approvals.lock(&*self.store)?.forget(key, batch);
             forget_checkpoints(&*self.store, key, batch)?;
         }
         Ok(())
     }
 
     /// True where the copy is older than an end of its job that another worker told of.
-    pub(super) fn ended_elsewhere(&self, key: &JobKey, letter: &Letter) -> Result<bool, JournalError> {
-        let Origin::Ours { run, park, .. } = &letter.origin else { return Ok(false) };
+    pub(super) fn ended_elsewhere(&self, key: &JobKey, unsealed: &Unsealed) -> Result<bool, JournalError> {
+        let Origin::Ours { run, park, .. } = &unsealed.origin else { return Ok(false) };
         let Some(value) = self.store.get(Table::Meta, &ended_row(key))? else { return Ok(false) };
         let ended = value
             .split_first_chunk::<4>()
@@ -188,8 +188,8 @@ impl Engine {
 }
 
 /// Whether a copy is further on than the record in anything but its number.
-pub(super) fn is_further_on(letter: &Letter, record: &JobRecord) -> bool {
-    let Origin::Ours { carried, .. } = &letter.origin else { return false };
+pub(super) fn is_further_on(unsealed: &Unsealed, record: &JobRecord) -> bool {
+    let Origin::Ours { carried, .. } = &unsealed.origin else { return false };
     let known = Carried::of(record);
     let mut both = known.clone();
     both.adopt(carried);

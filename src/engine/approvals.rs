@@ -6,8 +6,7 @@
 //! The message stays on the broker and the findings stay sealed in the job's journal. Kept here is
 //! what may be shown (the losses in counts and offers), a keyed digest of the findings, and the decision.
 
-use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::MutexGuard;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -16,6 +15,7 @@ use super::decisions::{DecisionError, MOST_JOBS, Taken, What};
 use super::in_hand::Run;
 use super::interrupted::Interrupted;
 use super::journal::{JournalError, folded, record_of};
+use super::mirror::{Locked, Mirror, Mirrored, of_versioned, versioned};
 use super::rests::{Rests, twin_before};
 use super::{Engine, retention, rows};
 use crate::job::flow::Ask;
@@ -27,14 +27,11 @@ use crate::store::{Batch, Store, StoreError, Table, Ticket};
 const LOOK_AGAIN: Duration = Duration::from_secs(910);
 /// The purpose word of the findings' digest.
 const FINDINGS: &str = "approval";
-const ASKED: &[u8] = rows::APPROVAL_ASKED.prefix;
 const LOSSES: &[u8] = rows::APPROVAL_LOSSES.prefix;
 /// Decisions about what another worker has shown.
 const DECIDED: &[u8] = rows::APPROVAL_DECIDED.prefix;
 /// As long as the control stream keeps them.
 const DECIDED_KEPT: Duration = Duration::from_secs(91 * 86_400);
-const PAGE: usize = 512;
-const VERSION: u8 = 1;
 
 /// What an operator decides.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -115,78 +112,39 @@ impl From<StoreError> for UndecidedError {
     }
 }
 
-/// Everything that waits for an approval. `None` until it was read from the store.
+/// Everything that waits for an approval.
 #[derive(Debug, Default)]
-pub(crate) struct Approvals(Mutex<Option<BTreeMap<JobKey, Asked>>>);
-
-/// The approvals, for one at a time: what is put into a batch must be submitted in this order.
-pub(crate) struct Turn<'a>(MutexGuard<'a, Option<BTreeMap<JobKey, Asked>>>);
+pub(crate) struct Approvals(Locked<Mirror<Asked>>);
 
 fn row(table: &[u8], key: &JobKey) -> Vec<u8> {
     [table, &key.to_bytes()].concat()
 }
 
 impl Approvals {
-    /// Waits for its turn; reads the store at the first.
-    pub(crate) fn turn(&self, store: &dyn Store) -> Result<Turn<'_>, StoreError> {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if all.is_none() {
-            *all = Some(load(store)?);
+    /// Locks the rows; the first use reads them from the store.
+    pub(crate) fn lock(&self, store: &dyn Store) -> Result<MutexGuard<'_, Mirror<Asked>>, StoreError> {
+        self.0.lock(|| Mirror::read(store))
+    }
+}
+
+impl Mirrored for Asked {
+    type Key = JobKey;
+    const PREFIX: &'static [u8] = rows::APPROVAL_ASKED.prefix;
+
+    fn decode(key: &JobKey, value: &[u8]) -> Result<Option<Asked>, StoreError> {
+        let asked = of_versioned(value).ok();
+        if asked.is_none() {
+            // Its job asks anew when it is redelivered.
+            tracing::warn!(job = %key, "an approval's row cannot be decoded; it is asked for again");
         }
-        Ok(Turn(all))
+        Ok(asked)
     }
 }
 
-fn load(store: &dyn Store) -> Result<BTreeMap<JobKey, Asked>, StoreError> {
-    let mut all = BTreeMap::new();
-    let mut after: Option<Vec<u8>> = None;
-    loop {
-        let page = store.scan(Table::Meta, ASKED, after.as_deref(), PAGE)?;
-        let Some((last, _)) = page.last() else { return Ok(all) };
-        after = Some(last.clone());
-        for (name, value) in page {
-            let Some(key) = name.strip_prefix(ASKED).and_then(JobKey::from_bytes) else { continue };
-            if let Some(asked) = read(&key, &value) {
-                all.insert(key, asked);
-            }
-        }
-    }
-}
-
-fn read(key: &JobKey, value: &[u8]) -> Option<Asked> {
-    let asked = value.strip_prefix(&[VERSION]).and_then(|bytes| postcard::from_bytes(bytes).ok());
-    if asked.is_none() {
-        // Its job asks anew when it comes back.
-        tracing::warn!(job = %key, "an approval's row cannot be decoded; it is asked for again");
-    }
-    asked
-}
-
-impl Turn<'_> {
-    /// All, by job.
-    pub(crate) fn all(&mut self) -> &mut BTreeMap<JobKey, Asked> {
-        self.0.get_or_insert_default()
-    }
-
-    fn put(&mut self, key: &JobKey, asked: Asked, batch: &mut Batch) {
-        batch.put(Table::Meta, row(ASKED, key), postcard::to_extend(&asked, vec![VERSION]).unwrap_or_default());
-        self.all().insert(key.clone(), asked);
-    }
-
-    /// What the job waits for is what the disk says, where it refused something that was written of it.
-    pub(crate) fn read_again(&mut self, store: &dyn Store, key: &JobKey) -> Result<(), StoreError> {
-        let stored = store.get(Table::Meta, &row(ASKED, key))?;
-        match stored.and_then(|value| read(key, &value)) {
-            Some(asked) => self.all().insert(key.clone(), asked),
-            None => self.all().remove(key),
-        };
-        Ok(())
-    }
-
+impl Mirror<Asked> {
     /// The job does not wait for an approval any more.
     pub(crate) fn forget(&mut self, key: &JobKey, batch: &mut Batch) {
-        if self.all().remove(key).is_some() {
-            batch.remove(Table::Meta, row(ASKED, key));
+        if self.remove(key, batch) {
             batch.remove(Table::Meta, row(LOSSES, key));
         }
     }
@@ -219,9 +177,9 @@ impl Engine {
         {
             entries.push(Entry::ApprovalNeeded { by: by.clone(), at });
         }
-        let mut turn = self.approvals.turn(&*self.store)?;
+        let mut all = self.approvals.lock(&*self.store)?;
         let mut batch = Batch::new();
-        let decided = turn.all().get(key).and_then(|asked| Some((asked.findings.clone(), asked.decision.clone()?)));
+        let decided = all.get(key).and_then(|asked| Some((asked.findings.clone(), asked.decision.clone()?)));
         if let Some((shown, decision)) = decided {
             let found = zeroize::Zeroizing::new(run.journal.with(|state| findings(&state.targets)));
             // About anything else than what was shown, nothing was decided.
@@ -231,7 +189,7 @@ impl Engine {
                 tracing::info!(is_approved, "an operator's decision takes effect");
             }
             run.journal.change_record(|record| record.announced.retain(|(_, kind)| *kind != InputKind::Approval));
-            turn.forget(key, &mut batch);
+            all.forget(key, &mut batch);
         }
         if !entries.is_empty() || !batch.is_empty() {
             run.journal.write(&*self.store, entries, batch)?;
@@ -284,7 +242,7 @@ impl Engine {
     ) -> Result<(), StoreError> {
         let key = &run.job.key;
         let found = zeroize::Zeroizing::new(run.journal.with(|state| findings(&state.targets)));
-        let mut turn = self.approvals.turn(&*self.store)?;
+        let mut all = self.approvals.lock(&*self.store)?;
         let (requested_by, is_again) = run.journal.with(|state| {
             let needed = state.targets.iter().map(|target| &target.approving);
             let is_again = needed.clone().any(|approving| approving.approved.is_some());
@@ -295,7 +253,7 @@ impl Engine {
             is_same && asked.requested_by == requested_by
         };
         // A decision writes the row alone, also where a full disk has refused what it is about.
-        if turn.all().get(key).is_some_and(stands) && self.store.get(Table::Meta, &row(LOSSES, key))?.is_some() {
+        if all.get(key).is_some_and(stands) && self.store.get(Table::Meta, &row(LOSSES, key))?.is_some() {
             return Ok(());
         }
         let findings = self.keyring.digest(FINDINGS, &found).to_vec();
@@ -307,7 +265,7 @@ impl Engine {
             }
             batch.remove(Table::Meta, row(DECIDED, key));
         }
-        turn.put(key, asked, batch);
+        all.put(key.clone(), asked, batch);
         batch.put(Table::Meta, row(LOSSES, key), losses.to_string().into_bytes());
         Ok(())
     }
@@ -318,9 +276,9 @@ impl Engine {
     /// Where the store fails.
     pub fn approvals(&self, after: Option<&JobKey>) -> Result<Vec<(JobKey, Asked)>, StoreError> {
         use std::ops::Bound::{Excluded, Unbounded};
-        let mut turn = self.approvals.turn(&*self.store)?;
+        let all = self.approvals.lock(&*self.store)?;
         let from = after.map_or(Unbounded, Excluded);
-        Ok(turn.all().range::<JobKey, _>((from, Unbounded)).map(|(key, asked)| (key.clone(), asked.clone())).collect())
+        Ok(all.range::<JobKey, _>((from, Unbounded)).map(|(key, asked)| (key.clone(), asked.clone())).collect())
     }
 
     /// How many jobs wait for a decision, and since when the first of them does.
@@ -328,8 +286,8 @@ impl Engine {
     /// # Errors
     /// Where the store fails.
     pub fn undecided(&self) -> Result<(usize, Option<At>), StoreError> {
-        let mut turn = self.approvals.turn(&*self.store)?;
-        let asked_at = turn.all().values().filter(|asked| asked.decision.is_none()).map(|asked| asked.at);
+        let all = self.approvals.lock(&*self.store)?;
+        let asked_at = all.values().filter(|asked| asked.decision.is_none()).map(|asked| asked.at);
         Ok((asked_at.clone().count(), asked_at.min()))
     }
 
@@ -355,7 +313,7 @@ impl Engine {
         by: &str,
     ) -> Result<Decision, UndecidedError> {
         let decision = Decision { is_approved, by: by.to_owned(), at: self.now() };
-        let asked = self.approvals.turn(&*self.store)?.all().get(key).cloned().ok_or(UndecidedError::Unknown)?;
+        let asked = self.approvals.lock(&*self.store)?.get(key).cloned().ok_or(UndecidedError::Unknown)?;
         if asked.preview() != preview {
             return Err(UndecidedError::Changed);
         }
@@ -398,7 +356,7 @@ impl Engine {
             let mut shown = Vec::new();
             for (key, seen) in portion {
                 // What has changed since it was looked at is not what was meant.
-                let is_same = self.approvals.turn(&*self.store)?.all().get(key) == Some(seen);
+                let is_same = self.approvals.lock(&*self.store)?.get(key) == Some(seen);
                 match self.may_decide(key, seen, &decision) {
                     _ if !is_same => {}
                     Ok(()) => shown.push((key.clone(), seen.clone())),
@@ -435,7 +393,7 @@ impl Engine {
     /// What was decided about what another worker had shown of the job.
     fn decided_elsewhere(&self, key: &JobKey) -> Result<Option<Elsewhere>, StoreError> {
         let value = self.store.get(Table::Meta, &row(DECIDED, key))?;
-        Ok(value.and_then(|value| postcard::from_bytes(value.strip_prefix(&[VERSION])?).ok()))
+        Ok(value.and_then(|value| of_versioned(&value).ok()))
     }
 
     /// A decision as it was read from the stream. It takes effect where exactly this was shown; where the
@@ -450,22 +408,21 @@ impl Engine {
         let mut taken = Taken::default();
         let mut decided = Vec::new();
         let noted = {
-            let mut turn = self.approvals.turn(&*self.store)?;
+            let mut all = self.approvals.lock(&*self.store)?;
             for (key, findings) in jobs.iter().zip(findings) {
                 let findings = hex::decode(findings).unwrap_or_default();
-                let shown = turn.all().get(key).filter(|asked| asked.findings == findings).cloned();
+                let shown = all.get(key).filter(|asked| asked.findings == findings).cloned();
                 let Some(mut asked) = shown else {
                     let elsewhere = Elsewhere { findings, decision: decision.clone() };
                     let name = row(DECIDED, key);
                     retention::expire_fact(&mut batch, self.now().plus(DECIDED_KEPT), &name);
-                    let value = postcard::to_extend(&elsewhere, vec![VERSION]).unwrap_or_default();
-                    batch.put(Table::Meta, name, value);
+                    batch.put(Table::Meta, name, versioned(&elsewhere));
                     continue;
                 };
                 match self.may_decide(key, &asked, decision) {
                     Ok(()) => {
                         asked.decision = Some(decision.clone());
-                        turn.put(key, asked.clone(), &mut batch);
+                        all.put(key.clone(), asked.clone(), &mut batch);
                         decided.push((key.clone(), asked));
                     }
                     Err(UndecidedError::Decision(DecisionError::Journal(error))) => return Err(error),
@@ -488,11 +445,11 @@ impl Engine {
     /// also where a job in hand has read the disk before they were on it.
     async fn are_decided(&self, decided: Vec<(JobKey, Asked)>, noted: Ticket) -> Result<(), StoreError> {
         let noted = noted.await;
-        let mut turn = self.approvals.turn(&*self.store)?;
+        let mut all = self.approvals.lock(&*self.store)?;
         for (key, decided) in decided {
             let undecided = Asked { decision: None, ..decided.clone() };
             let (from, to) = if noted.is_ok() { (undecided, decided) } else { (decided, undecided) };
-            if let Some(asked) = turn.all().get_mut(&key).filter(|asked| **asked == from) {
+            if let Some(asked) = all.get_mut(&key).filter(|asked| **asked == from) {
                 *asked = to;
             }
         }

@@ -114,8 +114,8 @@ impl Engine {
             look_at_due(batch, key, until);
             return Ok(());
         }
-        self.guard.turn(&*self.store)?.forget(key, batch);
-        self.approvals.turn(&*self.store)?.forget(key, batch);
+        self.ceilings.lock(&*self.store)?.forget(key, batch);
+        self.approvals.lock(&*self.store)?.forget(key, batch);
         forget_checkpoints(&*self.store, key, batch)?;
         tracing::info!(job = %key, "a job that no copy came of for long is forgotten: another worker has it, or had");
         Ok(())

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use tracing::Instrument as _;
 
-use super::envelope::{self, Letter};
-use super::in_hand::{Copy, Hand, Run};
+use super::envelope::{self, Unsealed};
+use super::in_hand::{Hand, Received, Run};
 use super::interrupted::Interrupted;
 use super::journal::{BODY, Journal};
 use super::opening::Opened;
@@ -91,7 +91,7 @@ impl Engine {
         crash::point(Point::BeforeStart, "").await;
         let turn = match self.starts.open(&*self.store, &arrived.digest, self.now()).await {
             Ok(turn) => turn,
-            Err(error) => return self.give_back(&message, settle, error.into()).await,
+            Err(error) => return self.requeue(&message, settle, error.into()).await,
         };
         crash::point(Point::AfterStart, "").await;
         let work = self.process(&message, settle, Trial::of(&turn), &arrived);
@@ -108,7 +108,7 @@ impl Engine {
             }
             Fate::Acked(Err(Interrupted::Lost)) | Fate::Interrupted(_, Interrupted::Lost) => self.count_lost(),
             Fate::Acked(Err(error)) => self.store_trouble(&error).await,
-            Fate::Interrupted(settle, error) => self.give_back(&message, settle, error).await,
+            Fate::Interrupted(settle, error) => self.requeue(&message, settle, error).await,
         }
         if let Err(error) = closed {
             self.store_trouble(&error.into()).await;
@@ -119,19 +119,19 @@ impl Engine {
     async fn process(&self, message: &Message, settle: Box<dyn Settle>, trial: Trial, arrived: &Arrived) -> Fate<'_> {
         if trial == Trial::Condemned {
             tracing::error!("a message stopped the worker too often while it ran alone; it is set aside");
-            return Fate::of(settle, self.set_aside_poison(message).await).await;
+            return Fate::of(settle, self.dead_letter_poison(message).await).await;
         }
-        let letter = match envelope::open(message, &self.keyring) {
-            Ok(letter) => letter,
+        let unsealed = match envelope::open(message, &self.keyring) {
+            Ok(unsealed) => unsealed,
             Err(error) => {
                 tracing::error!(%error, "a sealed message cannot be worked on; it is set aside as it came");
-                return Fate::of(settle, self.set_aside_unopened(message).await).await;
+                return Fate::of(settle, self.dead_letter_unopened(message).await).await;
             }
         };
         crash::point(Point::BeforeParse, "").await;
-        let job = match self.admit(&message.properties, message.redelivered, &letter) {
+        let job = match self.admit(&message.properties, message.redelivered, &unsealed) {
             Ok(Ok(job)) => job,
-            Ok(Err(refusal)) => return Fate::of(settle, self.reject(message, &letter, &refusal).await).await,
+            Ok(Err(refusal)) => return Fate::of(settle, self.reject(message, &unsealed, &refusal).await).await,
             Err(error) => return Fate::Interrupted(settle, error.into()),
         };
         crash::point(Point::AfterParse, "").await;
@@ -144,9 +144,9 @@ impl Engine {
             span.record("run", run);
             traced.record("erasure.run", run);
         };
-        let copy = Copy { body: &letter.body, properties: &message.properties, traceparent };
+        let received = Received { body: &unsealed.body, properties: &message.properties, traceparent };
         let work = async {
-            let done = self.process_job(message, &job, &letter, &copy, trial, arrived, told).await;
+            let done = self.process_job(message, &job, &unsealed, &received, trial, arrived, told).await;
             Fate::of(settle, done).await
         };
         let fate = work.instrument(span.clone()).instrument(traced.clone()).await;
@@ -162,8 +162,8 @@ impl Engine {
         &self,
         message: &Message,
         job: &Job,
-        letter: &Letter,
-        copy: &Copy<'_>,
+        unsealed: &Unsealed,
+        received: &Received<'_>,
         trial: Trial,
         arrived: &Arrived,
         told: impl Fn(u32),
@@ -172,9 +172,9 @@ impl Engine {
         let hand = self.hands.take_unless_lost(&job.key, lost).await.ok_or(Interrupted::Lost)?;
         let carry = async |journal: &Journal| {
             let run = Run { job, journal, lost, cancelled: &hand.cancelled, arrived };
-            self.carry(&run, copy).await
+            self.carry(&run, received).await
         };
-        let done = match self.open(job, letter, message.redelivered)? {
+        let done = match self.open(job, unsealed, message.redelivered)? {
             Opened::Work(journal) => {
                 self.parked.taken(&job.key);
                 if trial == Trial::Alone {
@@ -188,7 +188,7 @@ impl Engine {
                 if let Some(journal) = news {
                     journal.durable().await?;
                 }
-                match self.settle_older(job, letter, &message.properties, lost).await? {
+                match self.settle_older(job, unsealed, &message.properties, lost).await? {
                     Settling::Ack => {
                         self.figures.count(&self.figures.stale);
                         tracing::debug!("a stale copy is acked without a call");
@@ -202,8 +202,8 @@ impl Engine {
                 tracing::debug!("a copy of a job that another worker ended is acked without a call");
                 Done::settled()
             }
-            Opened::Ended(ended) => self.ended_again(message, &job.key, *ended, letter).await?,
-            Opened::Conflict => self.conflict(message, job, &letter.body).await?,
+            Opened::Ended(ended) => self.ended_again(message, &job.key, *ended, unsealed).await?,
+            Opened::Conflict => self.conflict(message, job, &unsealed.body).await?,
         };
         Ok(done.holding(hand))
     }
@@ -224,7 +224,7 @@ impl Engine {
     }
 
     /// The job cannot be worked on here and now: it goes back to the broker.
-    async fn give_back(&self, message: &Message, settle: Box<dyn Settle>, error: Interrupted) {
+    async fn requeue(&self, message: &Message, settle: Box<dyn Settle>, error: Interrupted) {
         // Intake stops first, so that what goes back does not come straight in again.
         let must_wait = self.stop_for_room(&error).await;
         if error.store().is_none() {

@@ -6,8 +6,8 @@
 use tokio_util::sync::CancellationToken;
 
 use super::delivery::Done;
-use super::envelope::{self, DeadLetterHead, Letter, Origin};
-use super::in_hand::{Copy, Run};
+use super::envelope::{self, DeadLetterHead, Origin, Unsealed};
+use super::in_hand::{Received, Run};
 use super::interrupted::Interrupted;
 use super::{Engine, named, retention};
 use crate::broker::{Destination, Message, Properties, Publication};
@@ -31,7 +31,7 @@ impl Engine {
         let key = &run.job.key;
         let taken_back = run.journal.with(|state| state.counted_at).map_or(Ok(()), |counted_at| {
             if self.store.get(Table::Job, &key.to_bytes())?.is_none() {
-                self.guard.turn(&*self.store)?.take_back(run.job, counted_at);
+                self.ceilings.lock(&*self.store)?.take_back(run.job, counted_at);
             }
             Ok(())
         });
@@ -44,12 +44,12 @@ impl Engine {
     }
 
     pub(super) fn read_again(&self, key: &JobKey) -> Result<(), StoreError> {
-        self.guard.turn(&*self.store)?.read_again(&*self.store, key)?;
-        self.approvals.turn(&*self.store)?.read_again(&*self.store, key)
+        self.ceilings.lock(&*self.store)?.read_again(&*self.store, key)?;
+        self.approvals.lock(&*self.store)?.read_again(&*self.store, key)
     }
 
-    pub(super) fn frame<'a>(&'a self, copy: &Copy<'a>) -> Frame<'a> {
-        Frame { environment: &self.accepts.environment, traceparent: copy.traceparent, now: self.now() }
+    pub(super) fn frame<'a>(&'a self, received: &Received<'a>) -> Frame<'a> {
+        Frame { environment: &self.accepts.environment, traceparent: received.traceparent, now: self.now() }
     }
 
     pub(super) fn about<T>(&self, run: &Run<'_>, say: impl FnOnce(About<'_>) -> T) -> T {
@@ -61,9 +61,9 @@ impl Engine {
     }
 
     /// An event that an earlier stop left unconfirmed.
-    pub(super) async fn publish_owed(&self, run: &Run<'_>, copy: &Copy<'_>) -> Result<(), Interrupted> {
+    pub(super) async fn publish_owed(&self, run: &Run<'_>, received: &Received<'_>) -> Result<(), Interrupted> {
         if let Some(owed) = run.journal.with(|state| state.record.owed.clone()) {
-            self.publish_event(&owed, &run.job.key, copy.properties, run.lost).await?;
+            self.publish_event(&owed, &run.job.key, received.properties, run.lost).await?;
             run.journal.change_record(|record| record.owed = None);
         }
         Ok(())
@@ -120,7 +120,7 @@ impl Engine {
     pub(super) async fn finish(
         &self,
         run: &Run<'_>,
-        copy: &Copy<'_>,
+        received: &Received<'_>,
         outcome: JobOutcome,
     ) -> Result<Done<'static>, Interrupted> {
         if run.lost.is_cancelled() {
@@ -135,7 +135,7 @@ impl Engine {
             record.lasting = lasting;
             Carried::of(record)
         });
-        let frame = self.frame(copy);
+        let frame = self.frame(received);
         let (last, note) = self.about(run, |about| (about.ended(&frame, outcome), blame(&about)));
         let mut ended = run.journal.with(|state| Ended {
             identity: state.record.identity.clone(),
@@ -156,8 +156,8 @@ impl Engine {
         if outcome == JobOutcome::Cancelled {
             batch.remove(Table::Cancel, key.to_bytes());
         }
-        self.guard.turn(&*self.store)?.forget(key, &mut batch);
-        self.approvals.turn(&*self.store)?.forget(key, &mut batch);
+        self.ceilings.lock(&*self.store)?.forget(key, &mut batch);
+        self.approvals.lock(&*self.store)?.forget(key, &mut batch);
         if outcome == JobOutcome::Failed {
             self.put_names(run.job, &mut batch)?;
         } else if run.journal.with(|state| named::may_be_there(&state.record)) {
@@ -170,7 +170,7 @@ impl Engine {
         crash::point(Point::AfterOutcome, "").await;
         self.figures.label("jobs_finished", "", outcome.as_str());
         tracing::info!(outcome = outcome.as_str(), "job ended");
-        self.settle_ended(key, &mut ended, copy, &carried, run.lost).await
+        self.settle_ended(key, &mut ended, received, &carried, run.lost).await
     }
 
     /// Publishes what an ended job owes, and notes it.
@@ -178,18 +178,18 @@ impl Engine {
         &self,
         key: &JobKey,
         ended: &mut Ended,
-        copy: &Copy<'_>,
+        received: &Received<'_>,
         carried: &Carried,
         lost: &CancellationToken,
     ) -> Result<Done<'static>, Interrupted> {
         for gate in self.gates.values() {
             gate.forget(key);
         }
-        self.publish_event(&ended.event, key, copy.properties, lost).await?;
+        self.publish_event(&ended.event, key, received.properties, lost).await?;
         if let (Some(note), false) = (&ended.dead_letter, ended.dead_lettered) {
             let (run, park, at) = (ended.run, ended.park, ended.at);
             let head = DeadLetterHead { key: Some(key), run, park, carried, at, note, detail: None };
-            self.dead_letter(copy.properties, &head, copy.body, lost).await?;
+            self.dead_letter(received.properties, &head, received.body, lost).await?;
             ended.dead_lettered = true;
         }
         self.figures.label("jobs_settled", "", ended.outcome.as_str());
@@ -202,7 +202,7 @@ impl Engine {
         }
         if ended.outcome != JobOutcome::Cancelled && self.is_cancelled(key)? {
             ended.seq += 1;
-            self.refuse_cancel(&mut batch, key, (ended.run, ended.seq), copy.traceparent);
+            self.refuse_cancel(&mut batch, key, (ended.run, ended.seq), received.traceparent);
             batch.put(Table::Ended, key.to_bytes(), ended.to_bytes());
         }
         if self.tell_ended(key, &mut batch)? {
@@ -241,17 +241,17 @@ impl Engine {
         message: &Message,
         key: &JobKey,
         mut ended: Ended,
-        letter: &Letter,
+        unsealed: &Unsealed,
     ) -> Result<Done<'static>, Interrupted> {
         let owes = !ended.published || (ended.dead_letter.is_some() && !ended.dead_lettered);
-        if letter.origin != Origin::Publisher && !owes {
+        if unsealed.origin != Origin::Publisher && !owes {
             self.figures.count(&self.figures.stale);
             return Ok(Done::settled());
         }
         self.figures.count(&self.figures.repeated);
-        let copy = Copy { body: &letter.body, properties: &message.properties, traceparent: None };
-        let carried = self.carried_of(key, letter)?;
-        self.settle_ended(key, &mut ended, &copy, &carried, &message.lost).await
+        let received = Received { body: &unsealed.body, properties: &message.properties, traceparent: None };
+        let carried = self.carried_of(key, unsealed)?;
+        self.settle_ended(key, &mut ended, &received, &carried, &message.lost).await
     }
 }
 

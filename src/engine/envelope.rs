@@ -38,7 +38,7 @@ pub enum Origin {
 }
 
 /// A delivery that was opened.
-pub struct Letter {
+pub struct Unsealed {
     /// The publisher's body.
     pub body: Zeroizing<Vec<u8>>,
     /// Who sent this copy.
@@ -49,12 +49,12 @@ pub struct Letter {
 
 /// Opens a delivery. A parked copy whose seal does not open is an error; one without a valid MAC is
 /// a publisher's message like any other.
-pub fn open(message: &Message, keyring: &Keyring) -> Result<Letter, SealError> {
+pub fn open(message: &Message, keyring: &Keyring) -> Result<Unsealed, SealError> {
     open_as(message.via, &message.properties, &message.body, keyring)
 }
 
 /// As [`open`], for a message that is no delivery any more.
-pub fn open_as(via: Via, properties: &Properties, body: &Bytes, keyring: &Keyring) -> Result<Letter, SealError> {
+pub fn open_as(via: Via, properties: &Properties, body: &Bytes, keyring: &Keyring) -> Result<Unsealed, SealError> {
     let headers = &properties.headers;
     let ours = || -> Option<Origin> {
         if via != Via::Resume {
@@ -77,12 +77,12 @@ pub fn open_as(via: Via, properties: &Properties, body: &Bytes, keyring: &Keyrin
     match ours() {
         // Opened by somebody else's key, or moved here by the broker's own tools. No publisher's message looks so.
         None if is_misplaced(properties, body, keyring) => Err(SealError::Misplaced),
-        None => Ok(Letter { body: Zeroizing::new(body.to_vec()), origin: Origin::Publisher, wait: None }),
+        None => Ok(Unsealed { body: Zeroizing::new(body.to_vec()), origin: Origin::Publisher, wait: None }),
         Some(origin) => {
             let Origin::Ours { key, .. } = &origin else { return Err(SealError::NotSealed) };
             let body = keyring.open_for_master(PARKED, &key.to_bytes(), body)?;
             let wait = headers.get(header::WAIT).and_then(HeaderValue::as_text).map(str::to_owned);
-            Ok(Letter { body: Zeroizing::new(body), origin, wait })
+            Ok(Unsealed { body: Zeroizing::new(body), origin, wait })
         }
     }
 }
@@ -303,7 +303,7 @@ fn placed(keyring: &Keyring, letter: &Properties, body: &[u8]) -> Option<(JobKey
 /// A dead letter of a message that cannot be opened: body and headers as they came, so that it can be replayed
 /// once it can. A dead letter that was moved stays the letter that it was. What is no letter yet is given its
 /// code, and is vouched for only where a MAC already ties it to its job.
-pub fn set_aside(keyring: &Keyring, original: &Properties, body: &Bytes, at: At) -> (Properties, Bytes) {
+pub fn dead_letter_as_it_came(keyring: &Keyring, original: &Properties, body: &Bytes, at: At) -> (Properties, Bytes) {
     let is_letter = original.headers.contains_key(header::CODE);
     let note = note(Reason::Unopenable);
     if !is_letter && letter_head::vouched_place(keyring, original, body) {

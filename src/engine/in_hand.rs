@@ -104,7 +104,7 @@ pub(crate) struct Run<'a> {
 }
 
 /// The copy of the job in hand, as its messages are made from it.
-pub(super) struct Copy<'a> {
+pub(super) struct Received<'a> {
     pub body: &'a [u8],
     pub properties: &'a Properties,
     pub traceparent: Option<&'a str>,

@@ -152,13 +152,13 @@ const HELD_LONGEST: Duration = Duration::from_millis(500);
 /// The journal of a job in hand. All its writes go through here, in order.
 pub struct Journal {
     key: JobKey,
-    sealer: seal::JobKey,
+    sealer: seal::JobSecret,
     state: Mutex<JobState>,
 }
 
 impl Journal {
     /// A new job's journal.
-    pub fn new(key: JobKey, sealer: seal::JobKey, record: JobRecord, targets: usize) -> Journal {
+    pub fn new(key: JobKey, sealer: seal::JobSecret, record: JobRecord, targets: usize) -> Journal {
         let targets = vec![TargetState::default(); targets];
         Journal {
             key,
@@ -184,7 +184,7 @@ impl Journal {
     pub fn load(
         store: &dyn Store,
         key: JobKey,
-        sealer: seal::JobKey,
+        sealer: seal::JobSecret,
         record: JobRecord,
         targets: usize,
     ) -> Result<Journal, JournalError> {

@@ -13,7 +13,8 @@
 //! whose a failure is; `rests` when the job goes on. [`ending`] ends a job (each end with its link of [`receipts`]),
 //! `parking` puts it on a wait queue, `refusing` puts what is no job among the dead letters; [`outbox`] publishes.
 //!
-//! What is kept: [`rows`] lists every row of the store, [`journal`] holds a job's, `in_hand` the jobs being worked on,
+//! What is kept: [`rows`] lists every row of the store (`mirror` keeps some in memory), [`journal`] holds a job's,
+//! `in_hand` the jobs being worked on,
 //! [`starts`] the messages that may stop a worker.
 //!
 //! Beside the jobs: [`operators`] is what people see and do, [`pauses`] what they have stopped, [`decisions`] how that
@@ -25,6 +26,7 @@ mod adoption;
 pub mod approvals;
 mod call;
 pub mod cancels;
+pub mod ceilings;
 mod costs;
 mod deadlines;
 pub mod decisions;
@@ -34,7 +36,6 @@ pub mod envelope;
 mod fault;
 pub mod figures;
 pub mod gate;
-pub mod guard;
 mod header;
 mod in_hand;
 pub mod intake;
@@ -44,6 +45,7 @@ pub mod letter_head;
 pub mod letters;
 mod line;
 mod long_waits;
+mod mirror;
 pub(crate) mod named;
 pub mod opening;
 pub mod operators;
@@ -83,9 +85,9 @@ use crate::seal::Keyring;
 use crate::store::Store;
 
 pub use admission::{Policy, Tenant};
+pub use ceilings::{Ceiling, GuardView, Scope};
 pub use figures::Figures;
 pub use gate::{Gate, GateSettings, StayAway};
-pub use guard::{Ceiling, GuardView, Scope};
 pub use line::Rank;
 
 /// The wall clock.
@@ -178,7 +180,7 @@ pub struct Engine {
     pub(crate) pauses: pauses::Pauses,
     pub(crate) failed: tokio::sync::watch::Sender<Option<String>>,
     pub(crate) policy: admission::Policy,
-    pub(crate) guard: guard::Guard,
+    pub(crate) ceilings: ceilings::Ceilings,
     pub(crate) approvals: approvals::Approvals,
     pub(crate) terms: terms::Terms,
     /// Told apart from every other process that ever was: what one of them was about to do, no other does.
@@ -215,7 +217,7 @@ impl Engine {
             tasks: TaskTracker::new(),
             terms: terms::Terms::default(),
             process: uuid::Uuid::new_v4().to_string(),
-            guard: guard::Guard::new(policy.ceilings.clone()),
+            ceilings: ceilings::Ceilings::new(policy.ceilings.clone()),
             approvals: approvals::Approvals::default(),
             decisions: decisions::Decisions::default(),
             long_waits: long_waits::LongWaits::default(),

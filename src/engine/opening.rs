@@ -6,7 +6,7 @@
 
 use super::Engine;
 use super::adoption::is_further_on;
-use super::envelope::{Letter, Origin};
+use super::envelope::{Origin, Unsealed};
 use super::journal::{BODY, IDENTITY, Journal, JournalError, ended_of, entries_of, forget_checkpoints, record_of};
 use crate::job::wait::Waiting;
 use crate::job::{At, Ended, Entry, Job, JobOutcome, JobRecord, Lasting, Mode, Seen, Standstill};
@@ -28,21 +28,21 @@ pub enum Opened {
 
 impl Engine {
     /// Opens a job for a copy of it. Nothing is durable yet when this returns.
-    pub(crate) fn open(&self, job: &Job, letter: &Letter, redelivered: bool) -> Result<Opened, JournalError> {
+    pub(crate) fn open(&self, job: &Job, unsealed: &Unsealed, redelivered: bool) -> Result<Opened, JournalError> {
         let identity = job.identity_bytes();
         let same = |stored: &[u8]| self.keyring.matches_digest(IDENTITY, &identity, stored).unwrap_or(true);
-        let same_body = |stored: &[u8]| self.keyring.matches_digest(BODY, &letter.body, stored) == Some(true);
+        let same_body = |stored: &[u8]| self.keyring.matches_digest(BODY, &unsealed.body, stored) == Some(true);
         let record = self.readable_record(job)?;
         if let Some(ended) = ended_of(&*self.store, &job.key)? {
             if !same(&ended.identity) {
                 return Ok(Opened::Conflict);
             }
-            let again = match &letter.origin {
+            let again = match &unsealed.origin {
                 Origin::Publisher => {
                     // Delivered once more, the message that asked for the run that failed asks for no other;
                     // one that was given back before anybody had begun with it still does.
                     let opened = |record: &JobRecord| {
-                        self.keyring.matches_digest(BODY, &letter.body, &record.body) == Some(true)
+                        self.keyring.matches_digest(BODY, &unsealed.body, &record.body) == Some(true)
                     };
                     let is_done = redelivered && record.as_ref().is_none_or(opened);
                     job.retry && ended.outcome == JobOutcome::Failed && ended.published && !is_done
@@ -50,22 +50,22 @@ impl Engine {
                 Origin::Ours { run, .. } => *run > ended.run && ended.outcome == JobOutcome::Failed,
             };
             if !again {
-                return self.ended_before(job, letter, ended);
+                return self.ended_before(job, unsealed, ended);
             }
             if let Some(record) = &record
-                && is_too_late_to_preview(job, letter, &self.load(job, record.clone())?)
+                && is_too_late_to_preview(job, unsealed, &self.load(job, record.clone())?)
             {
                 return Ok(Opened::Conflict);
             }
-            return self.new_run(job, letter, record, &ended).map(|journal| Opened::Work(Box::new(journal)));
+            return self.new_run(job, unsealed, record, &ended).map(|journal| Opened::Work(Box::new(journal)));
         }
-        if self.ended_elsewhere(&job.key, letter)? {
+        if self.ended_elsewhere(&job.key, unsealed)? {
             return Ok(Opened::EndedElsewhere);
         }
         let Some(record) = record else {
-            let journal = self.accept(job, letter)?;
-            self.adopt(job, &journal, letter)?;
-            if redelivered || letter.origin != Origin::Publisher {
+            let journal = self.accept(job, unsealed)?;
+            self.adopt(job, &journal, unsealed)?;
+            if redelivered || unsealed.origin != Origin::Publisher {
                 journal.note_elsewhere();
             }
             return Ok(Opened::Work(Box::new(journal)));
@@ -73,15 +73,15 @@ impl Engine {
         if !same(&record.identity) {
             return Ok(Opened::Conflict);
         }
-        let number = match &letter.origin {
+        let number = match &unsealed.origin {
             Origin::Ours { run, park, .. } if *run == record.run => Some(*park),
-            Origin::Ours { run, .. } if *run < record.run => return self.stale(job, record, letter),
+            Origin::Ours { run, .. } if *run < record.run => return self.stale(job, record, unsealed),
             Origin::Ours { .. } => None,
             Origin::Publisher => (redelivered && same_body(&record.body)).then_some(record.copy),
         };
         let is_passed = number.is_some_and(|number| number < record.park_confirmed);
-        if is_passed && letter.origin != Origin::Publisher {
-            return self.stale(job, record, letter);
+        if is_passed && unsealed.origin != Origin::Publisher {
+            return self.stale(job, record, unsealed);
         }
         let waits_for_input = matches!(record.waiting, Some((Waiting::Input, _)));
         // Whoever ended such a wait may have changed what was read before it.
@@ -90,11 +90,11 @@ impl Engine {
         let by_another = number.is_some_and(|number| number > record.park_written);
         let was_guarded = matches!(record.waiting, Some((Waiting::Guard, _)));
         let journal = self.load(job, record)?;
-        let is_new = self.adopt(job, &journal, letter)?;
+        let is_new = self.adopt(job, &journal, unsealed)?;
         if was_guarded {
             journal.note_guarded();
         }
-        if number.is_none() && is_too_late_to_preview(job, letter, &journal) {
+        if number.is_none() && is_too_late_to_preview(job, unsealed, &journal) {
             return Ok(Opened::Conflict);
         }
         if by_another || is_new {
@@ -104,7 +104,7 @@ impl Engine {
             journal.distrust_reads();
         }
         if number.is_none() {
-            self.continued(job, &journal, letter, |at| Entry::Continued { at })?;
+            self.continued(job, &journal, unsealed, |at| Entry::Continued { at })?;
         } else if is_passed {
             // The same bytes: the message once more that was parked already, or the publisher's answer,
             // delivered before a stop and not begun with. Nobody can tell, and an answer must not be lost.
@@ -112,32 +112,37 @@ impl Engine {
             if !waits_for_input || !refused {
                 return Ok(Opened::Stale(None));
             }
-            self.continued(job, &journal, letter, |at| Entry::OfferedAgain { at })?;
+            self.continued(job, &journal, unsealed, |at| Entry::OfferedAgain { at })?;
         }
         Ok(Opened::Work(Box::new(journal)))
     }
 
     /// An older copy, which may know all the same what this store does not.
-    fn stale(&self, job: &Job, record: JobRecord, letter: &Letter) -> Result<Opened, JournalError> {
-        if !is_further_on(letter, &record) {
+    fn stale(&self, job: &Job, record: JobRecord, unsealed: &Unsealed) -> Result<Opened, JournalError> {
+        if !is_further_on(unsealed, &record) {
             return Ok(Opened::Stale(None));
         }
         let journal = self.load(job, record)?;
-        self.adopt(job, &journal, letter)?;
+        self.adopt(job, &journal, unsealed)?;
         Ok(Opened::Stale(Some(Box::new(journal))))
     }
 
     /// An older copy, where no newer one is left: it is worked on as the newest would be.
-    pub(crate) fn open_older(&self, job: &Job, letter: &Letter, record: JobRecord) -> Result<Journal, JournalError> {
+    pub(crate) fn open_older(
+        &self,
+        job: &Job,
+        unsealed: &Unsealed,
+        record: JobRecord,
+    ) -> Result<Journal, JournalError> {
         let journal = self.load(job, record)?;
-        self.adopt(job, &journal, letter)?;
+        self.adopt(job, &journal, unsealed)?;
         journal.distrust_reads();
         Ok(journal)
     }
 
     /// A copy of a job that ended. Elsewhere, more events may have been told of it.
-    fn ended_before(&self, job: &Job, letter: &Letter, mut ended: Ended) -> Result<Opened, JournalError> {
-        if let Origin::Ours { carried, .. } = &letter.origin
+    fn ended_before(&self, job: &Job, unsealed: &Unsealed, mut ended: Ended) -> Result<Opened, JournalError> {
+        if let Origin::Ours { carried, .. } = &unsealed.origin
             && carried.seq > ended.seq
         {
             ended.seq = carried.seq;
@@ -182,19 +187,19 @@ impl Engine {
         }
     }
 
-    fn sealer(&self, job: &Job) -> crate::seal::JobKey {
-        self.keyring.job_key(&job.key.tenant, &job.key.job_id.to_string(), &job.identity_bytes())
+    fn sealer(&self, job: &Job) -> crate::seal::JobSecret {
+        self.keyring.job_secret(&job.key.tenant, &job.key.job_id.to_string(), &job.identity_bytes())
     }
 
     /// A job that the store does not know. Whether the guard holds it is decided in the same write.
-    fn accept(&self, job: &Job, letter: &Letter) -> Result<Journal, JournalError> {
-        let mut turn = self.guard.turn(&*self.store)?;
+    fn accept(&self, job: &Job, unsealed: &Unsealed) -> Result<Journal, JournalError> {
+        let mut turn = self.ceilings.lock(&*self.store)?;
         let mut batch = Batch::new();
-        let verdict = turn.accept(job, letter, self.now(), &mut batch);
+        let verdict = turn.accept(job, unsealed, self.now(), &mut batch);
         self.note_guarded(&verdict);
         let counted = verdict.counted_at.map(|at| Entry::LetThrough { counted: true, at });
-        let journal = self.new_job(job, letter, counted.into_iter().collect(), batch)?;
-        if verdict.above.is_empty() && letter.wait.as_deref() == Some(Waiting::Guard.as_str()) {
+        let journal = self.new_job(job, unsealed, counted.into_iter().collect(), batch)?;
+        if verdict.above.is_empty() && unsealed.wait.as_deref() == Some(Waiting::Guard.as_str()) {
             journal.note_guarded();
         }
         journal.note_counted(verdict.counted_at);
@@ -204,12 +209,12 @@ impl Engine {
     fn new_job(
         &self,
         job: &Job,
-        letter: &Letter,
+        unsealed: &Unsealed,
         entries: Vec<Entry>,
         mut batch: Batch,
     ) -> Result<Journal, JournalError> {
         // A parked copy whose job is unknown: the store was lost. Its number orders later copies.
-        let (run, park) = match &letter.origin {
+        let (run, park) = match &unsealed.origin {
             Origin::Ours { run, park, .. } => (*run, *park),
             Origin::Publisher => (1, 0),
         };
@@ -218,7 +223,7 @@ impl Engine {
             identity: self.keyring.digest(IDENTITY, &identity).to_vec(),
             run,
             seq: 0,
-            body: self.keyring.digest(BODY, &letter.body).to_vec(),
+            body: self.keyring.digest(BODY, &unsealed.body).to_vec(),
             copy: park,
             park_written: park,
             park_confirmed: park,
@@ -248,7 +253,7 @@ impl Engine {
         &self,
         job: &Job,
         journal: &Journal,
-        letter: &Letter,
+        unsealed: &Unsealed,
         entry: fn(At) -> Entry,
     ) -> Result<(), JournalError> {
         let at = self.now();
@@ -258,7 +263,7 @@ impl Engine {
             self.watch_deadline(&mut batch, &job.key, due_at);
         }
         let entry = journal.change_record(|record| {
-            let (copy, entry) = match &letter.origin {
+            let (copy, entry) = match &unsealed.origin {
                 Origin::Publisher => (record.park_written + 1, entry(at)),
                 // A later run that another worker began: its numbers count from here on.
                 Origin::Ours { run, park, .. } => {
@@ -266,7 +271,7 @@ impl Engine {
                     (*park, Entry::NewRun { at })
                 }
             };
-            record.body = self.keyring.digest(BODY, &letter.body).to_vec();
+            record.body = self.keyring.digest(BODY, &unsealed.body).to_vec();
             record.due_at = due_at;
             record.copy = copy;
             record.park_written = copy;
@@ -286,33 +291,33 @@ impl Engine {
     fn new_run(
         &self,
         job: &Job,
-        letter: &Letter,
+        unsealed: &Unsealed,
         record: Option<JobRecord>,
         ended: &Ended,
     ) -> Result<Journal, JournalError> {
         let journal = match record {
             Some(record) => self.load(job, record)?,
             // Its checkpoints were forgotten: read-backs say what is already done.
-            None => self.new_job(job, letter, Vec::new(), Batch::new())?,
+            None => self.new_job(job, unsealed, Vec::new(), Batch::new())?,
         };
-        self.adopt(job, &journal, letter)?;
-        let park = match &letter.origin {
+        self.adopt(job, &journal, unsealed)?;
+        let park = match &unsealed.origin {
             Origin::Ours { park, .. } => *park.max(&(ended.park + 1)),
             Origin::Publisher => ended.park + 1,
         };
         journal.change_record(|record| {
-            record.run = match &letter.origin {
+            record.run = match &unsealed.origin {
                 // Another worker may have seen more runs than this store.
                 Origin::Ours { run, .. } => *run.max(&(ended.run + 1)),
                 Origin::Publisher => ended.run + 1,
             };
             record.seq = record.seq.max(ended.seq);
             record.due_at = job.due_at.map(At::from);
-            record.body = self.keyring.digest(BODY, &letter.body).to_vec();
+            record.body = self.keyring.digest(BODY, &unsealed.body).to_vec();
             record.copy = park;
             record.park_written = park;
             // This copy must not count as stale when it is delivered once more, whatever its number.
-            record.park_confirmed = match &letter.origin {
+            record.park_confirmed = match &unsealed.origin {
                 Origin::Ours { park: number, .. } => *number.min(&park),
                 Origin::Publisher => park,
             };
@@ -331,7 +336,7 @@ impl Engine {
 }
 
 /// An erasure that has begun cannot end as a preview.
-fn is_too_late_to_preview(job: &Job, letter: &Letter, journal: &Journal) -> bool {
+fn is_too_late_to_preview(job: &Job, unsealed: &Unsealed, journal: &Journal) -> bool {
     let is_touched = || journal.with(|state| state.targets.iter().any(|target| target.touched));
-    letter.origin == Origin::Publisher && job.mode == Mode::Preview && is_touched()
+    unsealed.origin == Origin::Publisher && job.mode == Mode::Preview && is_touched()
 }

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::Engine;
-use super::envelope::{self, CopyHead, Letter, Origin};
+use super::envelope::{self, CopyHead, Origin, Unsealed};
 use super::interrupted::Interrupted;
 use super::journal::{JournalError, ended_of, record_of};
 use super::letter_head::claimed_place;
@@ -42,7 +42,7 @@ const PAGE: usize = 256;
 
 /// A parked copy that was confirmed to this worker, or to an earlier one on this store.
 #[derive(Debug, Clone, Copy)]
-struct Copy {
+struct ParkedCopy {
     run: u32,
     number: u64,
     tier: Tier,
@@ -59,7 +59,7 @@ struct State {
     epoch: u64,
     /// Since when this worker is surely the one that gets the deliveries, without a break.
     active_since: Option<Instant>,
-    copies: HashMap<JobKey, Copy>,
+    copies: HashMap<JobKey, ParkedCopy>,
     missing: BTreeSet<JobKey>,
     /// Wait queues that held fewer copies than were parked there at the last look, and by how many.
     short: BTreeMap<Tier, u64>,
@@ -156,7 +156,7 @@ impl Parked {
         let mut state = self.state();
         if state.copies.len() < WATCHED_MAX {
             let (link, now) = (state.link, Instant::now());
-            let copy = Copy { run, number, tier, link, parked_at: now, due: now + tier.wait() };
+            let copy = ParkedCopy { run, number, tier, link, parked_at: now, due: now + tier.wait() };
             state.copies.insert(key.clone(), copy);
         }
     }
@@ -240,7 +240,7 @@ impl Engine {
     pub(crate) async fn settle_older(
         &self,
         job: &Job,
-        letter: &Letter,
+        unsealed: &Unsealed,
         properties: &Properties,
         lost: &CancellationToken,
     ) -> Result<Settling, Interrupted> {
@@ -248,7 +248,7 @@ impl Engine {
         let Some(record) = record_of(&*self.store, &job.key)?.filter(|_| self.policy.has_senders) else {
             return Ok(Settling::Ack);
         };
-        match self.parked.judge(&job.key, &record, letter.wait.as_deref(), self.now()) {
+        match self.parked.judge(&job.key, &record, unsealed.wait.as_deref(), self.now()) {
             Older::Passed => Ok(Settling::Ack),
             Older::Best => {
                 self.figures.count(&self.figures.older_used);
@@ -257,16 +257,16 @@ impl Engine {
                     "the newest copy of a job has not come back within the longest wait: an older one is worked on. \
                      Was the broker restored from a copy of its disk, or a wait queue purged?"
                 );
-                Ok(Settling::Work(Box::new(self.open_older(job, letter, record)?)))
+                Ok(Settling::Work(Box::new(self.open_older(job, unsealed, record)?)))
             }
             Older::Waits { marker, tier } => {
                 let nothing = Carried::default();
-                let (run, park, carried) = match &letter.origin {
+                let (run, park, carried) = match &unsealed.origin {
                     Origin::Ours { run, park, carried, .. } => (*run, *park, &**carried),
                     Origin::Publisher => (record.run, record.copy, &nothing),
                 };
                 let head = CopyHead { key: &job.key, run, park, wait: &marker, carried };
-                let (properties, body) = envelope::parked(&self.keyring, properties, &head, &letter.body)?;
+                let (properties, body) = envelope::parked(&self.keyring, properties, &head, &unsealed.body)?;
                 self.publish(Publication { to: Destination::Wait(tier), properties, body }, lost).await?;
                 tracing::debug!(
                     number = park,
@@ -295,7 +295,7 @@ impl Engine {
                     continue;
                 }
                 let (run, number) = (record.run, record.park_confirmed);
-                let copy = Copy { run, number, tier: Tier::H1, link: 0, parked_at: now, due: now + LONGEST };
+                let copy = ParkedCopy { run, number, tier: Tier::H1, link: 0, parked_at: now, due: now + LONGEST };
                 state.copies.insert(key, copy);
             }
         }
@@ -348,7 +348,7 @@ impl Engine {
     fn compare_depth(&self, tier: Tier, depth: Option<u64>) {
         let mut state = self.parked.state();
         let (now, link) = (Instant::now(), state.link);
-        let lies = |copy: &&Copy| {
+        let lies = |copy: &&ParkedCopy| {
             copy.tier == tier && copy.link == link && copy.parked_at + COUNTED_AFTER < now && now + DRIFT < copy.due
         };
         let parked = state.copies.values().filter(lies).count() as u64;
@@ -375,7 +375,8 @@ impl Engine {
         let now = Instant::now();
         let mut due: Vec<_> = {
             let state = self.parked.state();
-            let is_late = |(key, copy): &(&JobKey, &Copy)| copy.due + SLACK <= now && !state.missing.contains(*key);
+            let is_late =
+                |(key, copy): &(&JobKey, &ParkedCopy)| copy.due + SLACK <= now && !state.missing.contains(*key);
             state.copies.iter().filter(is_late).map(|(key, copy)| (key.clone(), *copy)).collect()
         };
         due.sort_by(|(one, _), (other, _)| one.cmp(other));

@@ -6,7 +6,7 @@
 use super::Engine;
 use super::delivery::Done;
 use super::envelope::{self, CopyHead};
-use super::in_hand::{Copy, Run};
+use super::in_hand::{Received, Run};
 use super::interrupted::Interrupted;
 use super::rests::Waits;
 use crate::broker::{Destination, Publication, Tier};
@@ -21,14 +21,15 @@ impl Engine {
     pub(super) async fn park(
         &self,
         run: &Run<'_>,
-        copy: &Copy<'_>,
+        received: &Received<'_>,
         waits: &Waits,
     ) -> Result<Done<'static>, Interrupted> {
         let Waits { until, why, target, ref asks } = *waits;
         let key = &run.job.key;
         let unsent = self.unsent(run);
         let mut batch = Batch::new();
-        let guarded = if why == Waiting::Guard { self.guard.turn(&*self.store)?.tell(key, &mut batch) } else { None };
+        let guarded =
+            if why == Waiting::Guard { self.ceilings.lock(&*self.store)?.tell(key, &mut batch) } else { None };
         let new = guarded.is_some()
             || run
                 .journal
@@ -58,10 +59,10 @@ impl Engine {
             (record.park_written, record.run, tells)
         });
         if tells {
-            self.owe_long_wait(run, &self.frame(copy), why);
+            self.owe_long_wait(run, &self.frame(received), why);
         }
         if new {
-            let frame = self.frame(copy);
+            let frame = self.frame(received);
             let event = self.about(run, |about| match &guarded {
                 Some(scopes) => about.held_by_guard(&frame, scopes.iter().map(|scope| (scope.kind(), scope.name()))),
                 None => about.needs_input(&frame, asks),
@@ -80,10 +81,10 @@ impl Engine {
         if run.lost.is_cancelled() {
             return Err(Interrupted::Lost);
         }
-        self.publish_owed(run, copy).await?;
+        self.publish_owed(run, received).await?;
         let carried = run.journal.with(|state| Carried::of(&state.record));
         let head = CopyHead { key, run: job_run, park: number, wait: why.as_str(), carried: &carried };
-        let (properties, body) = envelope::parked(&self.keyring, copy.properties, &head, copy.body)?;
+        let (properties, body) = envelope::parked(&self.keyring, received.properties, &head, received.body)?;
         let tier = Tier::for_wait(until.since(self.now()));
         // Nothing is waited for but that the broker has it.
         let announces = run.journal.with(|state| !state.announces.is_empty());
@@ -100,7 +101,7 @@ impl Engine {
         let mut batch = Batch::new();
         if refuses {
             let place = run.journal.with(|state| (state.record.run, state.record.seq));
-            self.refuse_cancel(&mut batch, key, place, copy.traceparent);
+            self.refuse_cancel(&mut batch, key, place, received.traceparent);
         }
         run.journal.write(&*self.store, Vec::new(), batch)?;
         crash::point(Point::AfterParkNoted, "").await;

@@ -15,11 +15,11 @@ use uuid::Uuid;
 
 use super::decisions::{Decided, DecisionError, Told, What};
 use super::journal::JournalError;
+use super::mirror::{Mirror, Mirrored, RowKey};
 use super::{Engine, rows};
 use crate::job::At;
-use crate::store::{Batch, StoreError, Table};
+use crate::store::{Batch, StoreError, Table, Ticket};
 
-const ROWS: &[u8] = rows::PAUSED.prefix;
 /// When a system or a tenant was last resumed.
 const RESUMED: &[u8] = rows::RESUMED.prefix;
 /// The longer a pause has lasted, the longer a job stays away: one that ends soon is noticed soon.
@@ -52,16 +52,18 @@ impl Subject {
         }
     }
 
-    fn row(&self) -> Vec<u8> {
-        [ROWS, self.to_string().as_bytes()].concat()
-    }
-
     fn resumed_row(&self) -> Vec<u8> {
         [RESUMED, self.to_string().as_bytes()].concat()
     }
+}
 
-    fn of_row(row: &[u8]) -> Option<Subject> {
-        let (kind, name) = std::str::from_utf8(row.strip_prefix(ROWS)?).ok()?.split_once('/')?;
+impl RowKey for Subject {
+    fn name(&self) -> Vec<u8> {
+        self.to_string().into_bytes()
+    }
+
+    fn of_name(name: &[u8]) -> Option<Subject> {
+        let (kind, name) = std::str::from_utf8(name).ok()?.split_once('/')?;
         match kind {
             "system" => Some(Subject::System(name.to_owned())),
             "tenant" => Some(Subject::Tenant(name.to_owned())),
@@ -94,6 +96,20 @@ pub struct Paused {
     pub is_here_only: bool,
 }
 
+/// JSON, as earlier releases wrote it.
+impl Mirrored for Paused {
+    type Key = Subject;
+    const PREFIX: &'static [u8] = rows::PAUSED.prefix;
+
+    fn encode(&self) -> Vec<u8> {
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+
+    fn decode(_subject: &Subject, value: &[u8]) -> Result<Option<Paused>, StoreError> {
+        Ok(serde_json::from_slice(value).ok())
+    }
+}
+
 /// What is paused now.
 #[derive(Debug, Default)]
 pub struct Pauses {
@@ -104,7 +120,7 @@ pub struct Pauses {
 #[derive(Debug, Default)]
 struct State {
     /// As the stream says.
-    settled: BTreeMap<Subject, Paused>,
+    settled: Mirror<Paused>,
     /// Made here, in this order, and not read from the stream yet.
     made: Vec<(Uuid, Subject, Paused)>,
 }
@@ -112,7 +128,8 @@ struct State {
 impl State {
     fn all(&self) -> BTreeMap<Subject, Paused> {
         let made = self.made.iter().map(|(_, subject, paused)| (subject.clone(), paused.clone()));
-        self.settled.clone().into_iter().chain(made).collect()
+        let settled = self.settled.iter().map(|(subject, paused)| (subject.clone(), paused.clone()));
+        settled.chain(made).collect()
     }
 }
 
@@ -124,7 +141,8 @@ impl Pauses {
 
     /// What every worker knows to be paused.
     pub(crate) fn settled(&self) -> BTreeMap<Subject, Paused> {
-        self.state.read().unwrap_or_else(PoisonError::into_inner).settled.clone()
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        state.settled.iter().map(|(subject, paused)| (subject.clone(), paused.clone())).collect()
     }
 
     /// How long a job of the tenant that needs the system stays away; `None` where neither is paused.
@@ -178,16 +196,6 @@ impl Pauses {
         self.change(|state| {
             for (made, _, paused) in &mut state.made {
                 paused.is_here_only &= *made != id;
-            }
-        });
-    }
-
-    fn settle(&self, decided: &Decided, subject: &Subject, paused: Option<Paused>) {
-        self.change(|state| {
-            state.made.retain(|(id, _, _)| *id != decided.id);
-            match paused {
-                Some(paused) => state.settled.insert(subject.clone(), paused),
-                None => state.settled.remove(subject),
             }
         });
     }
@@ -267,10 +275,25 @@ impl Engine {
             return Ok(());
         }
         paused.told_at = decided.at.0;
-        batch.put(Table::Meta, subject.row(), serde_json::to_vec(&paused).unwrap_or_default());
-        self.store.submit(batch).await?;
-        self.pauses.settle(decided, subject, Some(paused));
-        Ok(())
+        let noted = self.pauses.change(|state| {
+            state.settled.put(subject.clone(), paused, &mut batch);
+            self.store.submit(batch)
+        });
+        self.note_settled(decided, subject, noted).await
+    }
+
+    /// Once what the stream says is durable, it stands in place of what was decided here. Where the store refused
+    /// it, memory is as the disk.
+    async fn note_settled(&self, decided: &Decided, subject: &Subject, noted: Ticket) -> Result<(), JournalError> {
+        let noted = noted.await;
+        self.pauses.change(|state| match &noted {
+            Ok(()) => {
+                state.made.retain(|(id, _, _)| *id != decided.id);
+                Ok(())
+            }
+            Err(_) => state.settled.read_again(&*self.store, subject),
+        })?;
+        Ok(noted?)
     }
 
     /// The end of a pause as it was read from the stream. `false` where there was none.
@@ -280,25 +303,29 @@ impl Engine {
         subject: &Subject,
         mut batch: Batch,
     ) -> Result<bool, JournalError> {
-        let was_paused = self.pauses.settled().contains_key(subject);
-        batch.remove(Table::Meta, subject.row());
         let resumed = self.resumed_at(subject)?.map_or(decided.at, |before| before.max(decided.at));
         batch.put(Table::Meta, subject.resumed_row(), resumed.0.to_be_bytes());
-        self.store.submit(batch).await?;
-        self.pauses.settle(decided, subject, None);
+        let (was_paused, noted) = self.pauses.change(|state| {
+            let was_paused = state.settled.remove(subject, &mut batch);
+            (was_paused, self.store.submit(batch))
+        });
+        self.note_settled(decided, subject, noted).await?;
         Ok(was_paused)
     }
 
     /// The control stream is another one: what stands is to be told to it, so that a new store hears of it.
     pub(crate) async fn tell_pauses_anew(&self) -> Result<(), StoreError> {
         let mut batch = Batch::new();
-        for (subject, paused) in self.pauses.settled() {
-            let paused = Paused { told_at: 0, ..paused };
-            batch.put(Table::Meta, subject.row(), serde_json::to_vec(&paused).unwrap_or_default());
-            self.pauses.change(|state| state.settled.insert(subject, paused));
-        }
-        if !batch.is_empty() {
-            self.store.submit(batch).await?;
+        let noted = self.pauses.change(|state| {
+            let settled: Vec<_> =
+                state.settled.iter().map(|(subject, paused)| (subject.clone(), paused.clone())).collect();
+            for (subject, paused) in settled {
+                state.settled.put(subject, Paused { told_at: 0, ..paused }, &mut batch);
+            }
+            (!batch.is_empty()).then(|| self.store.submit(batch))
+        });
+        if let Some(noted) = noted {
+            noted.await?;
         }
         self.begin_telling_anew();
         Ok(())
@@ -311,12 +338,11 @@ impl Engine {
 
     /// What was paused before the restart still is.
     pub(crate) fn recall_pauses(&self) -> Result<(), StoreError> {
-        for (row, note) in self.store.scan(Table::Meta, ROWS, None, usize::MAX)? {
-            if let (Some(subject), Ok(paused)) = (Subject::of_row(&row), serde_json::from_slice(&note)) {
-                tracing::warn!(%subject, "still paused by an operator");
-                self.pauses.change(|state| state.settled.insert(subject, paused));
-            }
+        let settled = Mirror::read(&*self.store)?;
+        for subject in settled.keys() {
+            tracing::warn!(%subject, "still paused by an operator");
         }
+        self.pauses.change(|state| state.settled = settled);
         for decided in self.kept_decisions()? {
             if let What::Pause { subject, since, .. } = &decided.what {
                 tracing::warn!(%subject, "still paused by an operator; other workers may not know it yet");

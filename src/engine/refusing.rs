@@ -6,8 +6,8 @@
 use zeroize::Zeroizing;
 
 use super::delivery::Done;
-use super::envelope::{self, DeadLetterHead, Letter, Origin};
-use super::in_hand::Copy;
+use super::envelope::{self, DeadLetterHead, Origin, Unsealed};
+use super::in_hand::Received;
 use super::interrupted::Interrupted;
 use super::journal::{ended_of, record_of};
 use super::{Engine, retention};
@@ -23,7 +23,7 @@ impl Engine {
     pub(crate) async fn reject(
         &self,
         message: &Message,
-        letter: &Letter,
+        unsealed: &Unsealed,
         refusal: &Refusal,
     ) -> Result<Done<'static>, Interrupted> {
         let line = message.properties.line;
@@ -36,17 +36,17 @@ impl Engine {
             self.figures.count(&self.figures.unauthorised);
         }
         // A copy of ours keeps its place, so that its dead letter can be replayed as what it was.
-        let place = match &letter.origin {
+        let place = match &unsealed.origin {
             Origin::Publisher => (0, 0, Carried::default()),
             Origin::Ours { run, park, carried, .. } => (*run, *park, (**carried).clone()),
         };
         // What a file holds has no message id; an event is made of it all the same, about an id of its bytes.
         let of_its_bytes = || JobKey {
             tenant: "default".to_owned(),
-            job_id: uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_OID, &letter.body),
+            job_id: uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_OID, &unsealed.body),
         };
         let key = refusal.key.clone().or_else(|| line.map(|_| of_its_bytes()));
-        self.refuse(message, &letter.body, key.as_ref(), refusal.reason, Some(&detail), place).await
+        self.refuse(message, &unsealed.body, key.as_ref(), refusal.reason, Some(&detail), place).await
     }
 
     /// A job id that is in use for another identity. The first job goes on untouched.
@@ -62,8 +62,9 @@ impl Engine {
 
     /// A sealed message that does not open, or that came where none belongs: it goes to the dead letters as it
     /// came. Its job stays as it is.
-    pub(crate) async fn set_aside_unopened(&self, message: &Message) -> Result<Done<'static>, Interrupted> {
-        let (properties, body) = envelope::set_aside(&self.keyring, &message.properties, &message.body, self.now());
+    pub(crate) async fn dead_letter_unopened(&self, message: &Message) -> Result<Done<'static>, Interrupted> {
+        let (properties, body) =
+            envelope::dead_letter_as_it_came(&self.keyring, &message.properties, &message.body, self.now());
         if message.via != Via::Resume {
             // Not a job, whatever it is: a run over a file must not call that done.
             self.figures.label("jobs_settled", "", "rejected");
@@ -75,25 +76,28 @@ impl Engine {
 
     /// A message that stopped the worker again and again: never parsed again, it goes to the dead
     /// letters. Where it is a copy of a job that is open here, that job ends with it.
-    pub(crate) async fn set_aside_poison(&self, message: &Message) -> Result<Done<'static>, Interrupted> {
-        let Ok(letter) = envelope::open(message, &self.keyring) else { return self.set_aside_unopened(message).await };
+    pub(crate) async fn dead_letter_poison(&self, message: &Message) -> Result<Done<'static>, Interrupted> {
+        let Ok(unsealed) = envelope::open(message, &self.keyring) else {
+            return self.dead_letter_unopened(message).await;
+        };
         let properties = &message.properties;
         let reason = Reason::Poison;
-        let opened = match &letter.origin {
+        let opened = match &unsealed.origin {
             Origin::Ours { key, run, park, .. } => Some((key.clone(), *run, *park)),
-            Origin::Publisher => self.opened_by(&letter.body)?,
+            Origin::Publisher => self.opened_by(&unsealed.body)?,
         };
         let Some((key, run, park)) = opened else {
             let id = properties.message_id.as_deref().and_then(|id| uuid::Uuid::try_parse(id).ok());
             let key = id.map(|job_id| JobKey { tenant: "default".to_owned(), job_id });
-            return self.refuse(message, &letter.body, key.as_ref(), reason, None, (0, 0, Carried::default())).await;
+            return self.refuse(message, &unsealed.body, key.as_ref(), reason, None, (0, 0, Carried::default())).await;
         };
         let key = &key;
         let record = record_of(&*self.store, key)?;
-        let carried = self.carried_of(key, &letter)?;
-        let at = self.first_refused_at(key, &letter.body).await?;
+        let carried = self.carried_of(key, &unsealed)?;
+        let at = self.first_refused_at(key, &unsealed.body).await?;
         let frame = Frame { environment: &self.accepts.environment, traceparent: None, now: at };
-        let last = event::rejected(&frame, key, reason, reason.sentence(), &envelope::body_sha256(&letter.body), true);
+        let last =
+            event::rejected(&frame, key, reason, reason.sentence(), &envelope::body_sha256(&unsealed.body), true);
         let mut ended = Ended {
             identity: record.as_ref().map(|record| record.identity.clone()).unwrap_or_default(),
             outcome: JobOutcome::Failed,
@@ -110,15 +114,15 @@ impl Engine {
             certified: None,
         };
         let mut batch = Batch::new();
-        self.guard.turn(&*self.store)?.forget(key, &mut batch);
-        self.approvals.turn(&*self.store)?.forget(key, &mut batch);
+        self.ceilings.lock(&*self.store)?.forget(key, &mut batch);
+        self.approvals.lock(&*self.store)?.forget(key, &mut batch);
         retention::expire(&mut batch, key, at, &self.settings, JobOutcome::Failed);
         if let Err(interrupted) = self.end_unread(key, &mut ended, &last.data, batch).await {
             self.read_again(key)?;
             return Err(interrupted);
         }
-        let copy = Copy { body: &letter.body, properties, traceparent: None };
-        self.settle_ended(key, &mut ended, &copy, &carried, &message.lost).await
+        let received = Received { body: &unsealed.body, properties, traceparent: None };
+        self.settle_ended(key, &mut ended, &received, &carried, &message.lost).await
     }
 
     async fn refuse(

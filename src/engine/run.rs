@@ -11,7 +11,7 @@ use super::Engine;
 use super::delivery::Done;
 use super::ending::{log_end, open_targets, outcome};
 use super::fault;
-use super::in_hand::{Copy, Run};
+use super::in_hand::{Received, Run};
 use super::interrupted::Interrupted;
 use super::rests::{Rest, Rests, Waits, twin_before};
 use crate::crash::{self, Point};
@@ -21,17 +21,17 @@ use crate::job::{Entry, InputKind, JobOutcome, StepName};
 
 impl Engine {
     /// Carries a job as far as it goes now: to its end, or to a wait queue.
-    pub(super) async fn carry(&self, run: &Run<'_>, copy: &Copy<'_>) -> Result<Done<'static>, Interrupted> {
+    pub(super) async fn carry(&self, run: &Run<'_>, received: &Received<'_>) -> Result<Done<'static>, Interrupted> {
         crash::point(Point::AfterOpen, "").await;
-        let carried = self.carry_on(run, copy).await;
+        let carried = self.carry_on(run, received).await;
         if let Err(interrupted) = &carried {
             self.fall_back(run, interrupted).await;
         }
         carried
     }
 
-    async fn carry_on(&self, run: &Run<'_>, copy: &Copy<'_>) -> Result<Done<'static>, Interrupted> {
-        self.publish_owed(run, copy).await?;
+    async fn carry_on(&self, run: &Run<'_>, received: &Received<'_>) -> Result<Done<'static>, Interrupted> {
+        self.publish_owed(run, received).await?;
         if self.is_cancelled(&run.job.key)? {
             run.cancelled.cancel();
         }
@@ -50,14 +50,14 @@ impl Engine {
         };
         let rests = self.ask_when_complete(run, rests);
         match rests {
-            Rests::Ended => self.finish(run, copy, outcome(run)).await,
+            Rests::Ended => self.finish(run, received, outcome(run)).await,
             Rests::Cancelled => {
                 let open = open_targets(run);
                 self.look_before_cancelling(run, &open).await?;
                 self.cancel_targets(run, open)?;
-                self.finish(run, copy, JobOutcome::Cancelled).await
+                self.finish(run, received, JobOutcome::Cancelled).await
             }
-            Rests::Waits(waits) => self.park(run, copy, &waits).await,
+            Rests::Waits(waits) => self.park(run, received, &waits).await,
             Rests::Lost => {
                 self.note_unsent(run)?;
                 run.journal.durable().await?;

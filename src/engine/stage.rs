@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use super::envelope::{Letter, Origin};
+use super::envelope::{Origin, Unsealed};
 use super::journal::Journal;
 use super::opening::Opened;
 use super::{Engine, Parts, RetryPolicy, Settings};
@@ -249,8 +249,8 @@ impl Stage {
 
     /// Opens a copy of a job that is to be worked on.
     pub(crate) fn open(&self, number: u128, origin: Origin) -> Journal {
-        let letter = Letter { body: Zeroizing::new(Stage::body(number)), origin, wait: None };
-        match self.engine.open(&self.job(number), &letter, false) {
+        let unsealed = Unsealed { body: Zeroizing::new(Stage::body(number)), origin, wait: None };
+        match self.engine.open(&self.job(number), &unsealed, false) {
             Ok(Opened::Work(journal)) => *journal,
             Ok(_) => panic!("there is nothing to be done for it"),
             Err(error) => panic!("{error}"),

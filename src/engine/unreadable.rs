@@ -154,7 +154,7 @@ impl Engine {
             return;
         }
         loop {
-            let left = match self.set_aside_unreadable().await {
+            let left = match self.dead_letter_unreadable().await {
                 Ok(left) => left,
                 Err(Interrupted::Lost) => return,
                 Err(error) => {
@@ -172,7 +172,7 @@ impl Engine {
     }
 
     /// How many are left for another worker.
-    async fn set_aside_unreadable(&self) -> Result<usize, Interrupted> {
+    async fn dead_letter_unreadable(&self) -> Result<usize, Interrupted> {
         let mut left = 0;
         for (row, sealed) in self.store.scan(Table::Meta, KEPT, None, usize::MAX)? {
             let opened = self.keyring.open_for_master(PURPOSE, &row, &sealed);
@@ -184,12 +184,12 @@ impl Engine {
                 left += 1;
                 continue;
             }
-            self.set_aside(&row, &kept).await?;
+            self.dead_letter_kept(&row, &kept).await?;
         }
         Ok(left)
     }
 
-    async fn set_aside(&self, row: &[u8], kept: &Kept) -> Result<(), Interrupted> {
+    async fn dead_letter_kept(&self, row: &[u8], kept: &Kept) -> Result<(), Interrupted> {
         let body = hex::decode(&kept.body).unwrap_or_default();
         let properties = kept.properties();
         let key = kept.job.clone().map(|(tenant, job_id)| JobKey { tenant, job_id });

@@ -10,9 +10,9 @@ fn key() -> JobKey {
     JobKey { tenant: "acme".to_owned(), job_id: uuid::Uuid::from_u128(7) }
 }
 
-fn sealer() -> seal::JobKey {
+fn sealer() -> seal::JobSecret {
     let master = MasterKey::parse(&"5f1e0c7d9a3b4826".repeat(4)).unwrap();
-    Keyring::new(master, Vec::new()).unwrap().job_key("acme", "job", b"identity")
+    Keyring::new(master, Vec::new()).unwrap().job_secret("acme", "job", b"identity")
 }
 
 fn record() -> JobRecord {

@@ -9,7 +9,7 @@ use hmac::Mac;
 use subtle::{Choice, ConstantTimeEq};
 use zeroize::Zeroizing;
 
-use super::job_key::JobKey;
+use super::job_secret::JobSecret;
 use super::master::{KeyError, KeyId, MasterKey, feed, keyed};
 use super::{SealError, envelope};
 
@@ -64,9 +64,9 @@ impl Keyring {
 
     /// The key of one job, from the master key, the tenant, the job's id (a lower-case hyphenated
     /// UUID) and the canonical bytes of its identity. It opens what was sealed before a rotation too.
-    pub fn job_key(&self, tenant: &str, job_id: &str, identity: &[u8]) -> JobKey {
+    pub fn job_secret(&self, tenant: &str, job_id: &str, identity: &[u8]) -> JobSecret {
         let parts: [&[u8]; 4] = [b"job", tenant.as_bytes(), job_id.as_bytes(), identity];
-        JobKey {
+        JobSecret {
             current: derived(&self.current, &parts),
             previous: self.previous.iter().map(|key| derived(key, &parts)).collect(),
         }

@@ -17,7 +17,7 @@
 //! derived with HKDF-SHA256, once for each purpose or job.
 
 mod envelope;
-mod job_key;
+mod job_secret;
 pub mod jwe;
 mod keyring;
 mod master;
@@ -28,7 +28,7 @@ pub mod verify;
 mod tests;
 
 pub use envelope::looks_sealed;
-pub use job_key::JobKey;
+pub use job_secret::JobSecret;
 pub use keyring::{DIGEST_LEN, Digest, Keyring};
 pub use master::{KeyError, KeyId, MasterKey};
 pub use sign::Signer;

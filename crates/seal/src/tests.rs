@@ -69,24 +69,24 @@ fn a_repeated_key_is_refused() {
 #[test]
 fn a_job_key_depends_on_tenant_job_and_identity() {
     let ring = before();
-    let sealed = ring.job_key("acme", JOB, b"identity").seal(b"r1", b"x").unwrap();
-    assert_eq!(ring.job_key("acme", JOB, b"identity").open(b"r1", &sealed).unwrap(), b"x");
+    let sealed = ring.job_secret("acme", JOB, b"identity").seal(b"r1", b"x").unwrap();
+    assert_eq!(ring.job_secret("acme", JOB, b"identity").open(b"r1", &sealed).unwrap(), b"x");
     let other_job = JOB.replace('6', "7");
     for other in [
-        ring.job_key("umbrella", JOB, b"identity"),
-        ring.job_key("acme", &other_job, b"identity"),
-        ring.job_key("acme", JOB, b"identitz"),
+        ring.job_secret("umbrella", JOB, b"identity"),
+        ring.job_secret("acme", &other_job, b"identity"),
+        ring.job_secret("acme", JOB, b"identitz"),
     ] {
         assert_eq!(other.open(b"r1", &sealed), Err(SealError::Refused));
     }
-    assert_eq!(ring.job_key("acme", JOB, b"identity").open(b"r2", &sealed), Err(SealError::Refused));
+    assert_eq!(ring.job_secret("acme", JOB, b"identity").open(b"r2", &sealed), Err(SealError::Refused));
 }
 
 #[test]
 fn a_job_key_opens_what_was_sealed_before_a_rotation() {
-    let sealed = before().job_key("acme", JOB, b"i").seal(b"r", b"x").unwrap();
-    assert_eq!(during().job_key("acme", JOB, b"i").open(b"r", &sealed).unwrap(), b"x");
-    assert!(matches!(after().job_key("acme", JOB, b"i").open(b"r", &sealed), Err(SealError::UnknownKey(_))));
+    let sealed = before().job_secret("acme", JOB, b"i").seal(b"r", b"x").unwrap();
+    assert_eq!(during().job_secret("acme", JOB, b"i").open(b"r", &sealed).unwrap(), b"x");
+    assert!(matches!(after().job_secret("acme", JOB, b"i").open(b"r", &sealed), Err(SealError::UnknownKey(_))));
 }
 
 #[test]
@@ -157,7 +157,7 @@ fn a_later_version_is_recognised_and_named() {
 #[test]
 fn debug_shows_ids_only() {
     let ring = during();
-    let shown = format!("{ring:?} {:?}", ring.job_key("acme", JOB, b"person"));
+    let shown = format!("{ring:?} {:?}", ring.job_secret("acme", JOB, b"person"));
     assert!(shown.contains(&ring.key_id().to_string()));
     for secret in ["person", "root", &NEW[..8], "240, 241"] {
         assert!(!shown.contains(secret), "{shown}");
@@ -168,7 +168,7 @@ proptest! {
     #[test]
     fn random_bytes_never_open_and_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
         prop_assert!(before().open_for_master(PARKED, b"", &bytes).is_err());
-        prop_assert!(before().job_key("a", "b", b"c").open(b"", &bytes).is_err());
+        prop_assert!(before().job_secret("a", "b", b"c").open(b"", &bytes).is_err());
         prop_assert!(!before().verify_mac("p", &[b"x"], &bytes));
     }
 

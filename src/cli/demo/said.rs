@@ -67,7 +67,7 @@ mod tests {
 
     /// Every word that an event may have for what became of its job.
     fn outcomes() -> Vec<String> {
-        let schema: Value = serde_json::from_str(include_str!("../../job/schema/event.v1.json")).unwrap();
+        let schema: Value = serde_json::from_str(crate::job::schema::EVENT).unwrap();
         let words = schema["$defs"]["job_outcome"]["enum"].as_array().unwrap();
         words.iter().map(|word| word.as_str().unwrap().to_owned()).collect()
     }

@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 
 use super::*;
 use crate::broker::spool::{Events, Source, SpoolBroker, SpoolConfig};
-use crate::engine::envelope::{Letter, Origin};
+use crate::engine::envelope::{Origin, Unsealed};
 use crate::engine::journal::record_of;
 use crate::engine::opening::Opened;
 use crate::engine::stage::{DAY, RETAIN_FAILED, parts};
@@ -61,8 +61,8 @@ impl Stage {
         body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         let body = body.to_string().into_bytes();
         let job = parse::job(&body, None, &self.engine.accepts).unwrap();
-        let letter = Letter { body: Zeroizing::new(body), origin, wait: None };
-        let Ok(Opened::Work(journal)) = self.engine.open(&job, &letter, false) else { unreachable!("a new job") };
+        let unsealed = Unsealed { body: Zeroizing::new(body), origin, wait: None };
+        let Ok(Opened::Work(journal)) = self.engine.open(&job, &unsealed, false) else { unreachable!("a new job") };
         journal.durable().await.unwrap();
         job
     }
@@ -181,9 +181,10 @@ async fn a_job_whose_last_write_is_still_on_its_way_is_not_set_back_by_its_term(
         "requested_at": "2026-09-07T10:00:00Z", "regulation": "gdpr", "extensions": {},
         "targets": [{ "system": "loyalty", "method": "program_api", "member": { "member_id": "M1" } }],
     });
-    let letter = Letter { body: Zeroizing::new(body.to_string().into_bytes()), origin: Origin::Publisher, wait: None };
-    let again = parse::job(&letter.body, None, &stage.engine.accepts).unwrap();
-    let Ok(Opened::Work(journal)) = stage.engine.open(&again, &letter, false) else { unreachable!("a continuation") };
+    let unsealed =
+        Unsealed { body: Zeroizing::new(body.to_string().into_bytes()), origin: Origin::Publisher, wait: None };
+    let again = parse::job(&unsealed.body, None, &stage.engine.accepts).unwrap();
+    let Ok(Opened::Work(journal)) = stage.engine.open(&again, &unsealed, false) else { unreachable!("a continuation") };
     drop(journal);
     let looks = async { while stage.engine.forget_due().await.unwrap() > 0 {} };
     let disk = async {

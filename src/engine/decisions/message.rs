@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::engine::guard::Scope;
+use crate::engine::ceilings::Scope;
 use crate::engine::pauses::Subject;
 use crate::job::{At, JobKey};
 use crate::seal::Keyring;

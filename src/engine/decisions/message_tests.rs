@@ -3,7 +3,7 @@
 use uuid::Uuid;
 
 use super::{Decided, Reading, What};
-use crate::engine::guard::Scope;
+use crate::engine::ceilings::Scope;
 use crate::engine::pauses::Subject;
 use crate::job::{At, JobKey};
 use crate::seal::{Keyring, MasterKey};

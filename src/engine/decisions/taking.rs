@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::{Decided, Reading, TOO_OLD, What, kept_row, seen_row};
 use crate::broker::Control;
 use crate::engine::approvals::Decision;
-use crate::engine::guard::Guarded;
+use crate::engine::ceilings::Guarded;
 use crate::engine::journal::JournalError;
 use crate::engine::operators::Discard;
 use crate::engine::{Engine, retention};

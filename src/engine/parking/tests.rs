@@ -104,20 +104,20 @@ impl Parked {
             Some(copy) => (copy.body.clone(), copy.properties.clone(), Via::Resume),
         };
         let message = Message { body, properties, via, redelivered, lost: token.clone(), epoch: 1 };
-        let letter = envelope::open(&message, &engine.keyring).unwrap();
-        let Ok(Opened::Work(journal)) = engine.open(&job, &letter, redelivered) else { panic!("nothing to be done") };
+        let unsealed = envelope::open(&message, &engine.keyring).unwrap();
+        let Ok(Opened::Work(journal)) = engine.open(&job, &unsealed, redelivered) else { panic!("nothing to be done") };
         more(&journal);
         let arrived = Arrived::new(Vec::new());
         let run =
             Run { job: &job, journal: &journal, lost: &token, cancelled: &CancellationToken::new(), arrived: &arrived };
-        let copy = Copy { body: &letter.body, properties: &message.properties, traceparent: None };
-        engine.publish_owed(&run, &copy).await.unwrap();
+        let received = Received { body: &unsealed.body, properties: &message.properties, traceparent: None };
+        engine.publish_owed(&run, &received).await.unwrap();
         if lost {
             token.cancel();
         }
         let until = engine.now().plus(Duration::from_secs(60));
         let waits = Waits { until, why, target: Some(0), asks: Vec::new() };
-        let parked = engine.park(&run, &copy, &waits).await;
+        let parked = engine.park(&run, &received, &waits).await;
         assert_eq!(parked.is_err(), lost);
         for publication in self.stage.post.published.lock().unwrap().drain(..) {
             match &publication.to {

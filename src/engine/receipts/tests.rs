@@ -89,7 +89,7 @@ impl Stage {
     /// Ends a job as the engine does, up to the durable write; its final event.
     async fn end(&self, number: u128) -> Result<Vec<u8>, Interrupted> {
         let job = self.job(number);
-        let sealer = self.engine.keyring.job_key("acme", &job.key.job_id.to_string(), &job.identity_bytes());
+        let sealer = self.engine.keyring.job_secret("acme", &job.key.job_id.to_string(), &job.identity_bytes());
         let record = self.record(&job);
         let mut target = TargetState::default();
         target.end = Some(TargetEnd::well(TargetOutcome::Erased));

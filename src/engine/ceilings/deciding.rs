@@ -3,7 +3,7 @@
 //! The rule it keeps: a decision is about all that its scope held when it was given, at whichever worker; one
 //! that holds more than the decision names publishes the others.
 
-use super::{Scope, Turn};
+use super::{Lock, Scope};
 use crate::engine::Engine;
 use crate::engine::decisions::{Decided, DecisionError, MOST_JOBS, What};
 use crate::engine::journal::{JournalError, ended_of, record_of};
@@ -27,8 +27,8 @@ pub(crate) struct Guarded<'a> {
 
 impl Guarded<'_> {
     /// Those that it is about, and of these the ones that it does not name.
-    fn meant(&self, turn: &mut Turn<'_>) -> (Vec<JobKey>, Vec<JobKey>) {
-        let held = self.until.map_or_else(Vec::new, |until| turn.of(self.scope, until));
+    fn meant(&self, lock: &mut Lock<'_>) -> (Vec<JobKey>, Vec<JobKey>) {
+        let held = self.until.map_or_else(Vec::new, |until| lock.of(self.scope, until));
         let unnamed: Vec<JobKey> = held.into_iter().filter(|key| !self.named.contains(key)).collect();
         (self.named.iter().chain(&unnamed).cloned().collect(), unnamed)
     }
@@ -48,7 +48,7 @@ impl Engine {
     /// what only another worker knows.
     async fn decide_guarded(&self, scope: &Scope, by: &str, what: AboutGuarded) -> Result<usize, DecisionError> {
         let until = self.now();
-        let keys = self.guard.turn(&*self.store)?.of(scope, until);
+        let keys = self.ceilings.lock(&*self.store)?.of(scope, until);
         for portion in keys.chunks(MOST_JOBS) {
             self.carry_out(&self.decided(by, "", what(scope.clone(), None, portion.to_vec()))).await?;
         }
@@ -73,20 +73,20 @@ impl Engine {
     ) -> Result<usize, JournalError> {
         let now = self.now();
         let (keys, unnamed, noted) = {
-            let mut turn = self.guard.turn(&*self.store)?;
-            let (keys, unnamed) = about.meant(&mut turn);
+            let mut lock = self.ceilings.lock(&*self.store)?;
+            let (keys, unnamed) = about.meant(&mut lock);
             for key in &keys {
-                if turn.held(key).is_some() {
-                    turn.release(key, about.scope, &mut batch);
+                if lock.held(key).is_some() {
+                    lock.release(key, about.scope, &mut batch);
                 } else if record_of(&*self.store, key)?.is_none() && ended_of(&*self.store, key)?.is_none() {
-                    turn.release_unseen(key, about.scope, now, &mut batch);
+                    lock.release_unseen(key, about.scope, now, &mut batch);
                 }
             }
             let what: AboutGuarded = |scope, until, jobs| What::ReleaseGuard { scope, until, jobs };
             self.publish_unnamed(about, &unnamed, what, &mut batch);
             (keys, unnamed, self.store.submit(batch))
         };
-        self.let_go(&keys, noted, |turn, key| turn.release(key, about.scope, &mut Batch::new())).await?;
+        self.let_go(&keys, noted, |lock, key| lock.release(key, about.scope, &mut Batch::new())).await?;
         if !unnamed.is_empty() {
             self.decisions_more();
         }
@@ -99,14 +99,14 @@ impl Engine {
         &self,
         keys: &[JobKey],
         noted: Ticket,
-        done: impl Fn(&mut Turn<'_>, &JobKey),
+        done: impl Fn(&mut Lock<'_>, &JobKey),
     ) -> Result<(), StoreError> {
         let noted = noted.await;
-        let mut turn = self.guard.turn(&*self.store)?;
+        let mut lock = self.ceilings.lock(&*self.store)?;
         for key in keys {
             match &noted {
-                Ok(()) => done(&mut turn, key),
-                Err(_) => turn.read_again(&*self.store, key)?,
+                Ok(()) => done(&mut lock, key),
+                Err(_) => lock.read_again(&*self.store, key)?,
             }
         }
         noted
@@ -128,7 +128,7 @@ impl Engine {
         about: &Guarded<'_>,
         mut batch: Batch,
     ) -> Result<usize, JournalError> {
-        let (keys, unnamed) = about.meant(&mut self.guard.turn(&*self.store)?);
+        let (keys, unnamed) = about.meant(&mut self.ceilings.lock(&*self.store)?);
         // Cancelled first: a crash between leaves them held, and never lets them go on.
         for portion in keys.chunks(MOST_JOBS) {
             let is_open = |key: &&JobKey| ended_of(&*self.store, key).map(|ended| ended.is_none());
@@ -136,15 +136,15 @@ impl Engine {
             self.take_cancels(&open.collect::<Result<Vec<_>, _>>()?, Batch::new()).await?;
         }
         let noted = {
-            let mut turn = self.guard.turn(&*self.store)?;
+            let mut lock = self.ceilings.lock(&*self.store)?;
             for key in &keys {
-                turn.forget(key, &mut batch);
+                lock.forget(key, &mut batch);
             }
             let what: AboutGuarded = |scope, until, jobs| What::DiscardGuarded { scope, until, jobs };
             self.publish_unnamed(about, &unnamed, what, &mut batch);
             self.store.submit(batch)
         };
-        self.let_go(&keys, noted, |turn, key| turn.forget(key, &mut Batch::new())).await?;
+        self.let_go(&keys, noted, |lock, key| lock.forget(key, &mut Batch::new())).await?;
         if !unnamed.is_empty() {
             self.decisions_more();
         }

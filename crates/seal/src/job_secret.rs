@@ -10,20 +10,20 @@ use zeroize::Zeroizing;
 use super::master::KeyId;
 use super::{SealError, envelope};
 
-/// Seals and opens one job's records. Made by [`Keyring::job_key`](super::Keyring::job_key).
-pub struct JobKey {
+/// Seals and opens one job's records. Made by [`Keyring::job_secret`](super::Keyring::job_secret).
+pub struct JobSecret {
     /// The current one first; never empty.
     pub(super) current: (KeyId, Zeroizing<[u8; 32]>),
     pub(super) previous: Vec<(KeyId, Zeroizing<[u8; 32]>)>,
 }
 
-impl fmt::Debug for JobKey {
+impl fmt::Debug for JobSecret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("JobKey").field("master", &self.current.0).finish_non_exhaustive()
+        f.debug_struct("JobSecret").field("master", &self.current.0).finish_non_exhaustive()
     }
 }
 
-impl JobKey {
+impl JobSecret {
     /// Seals a record; `aad` says what record it is and must be given again to open it.
     pub fn seal(&self, aad: &[u8], plain: &[u8]) -> Result<Vec<u8>, SealError> {
         envelope::seal(self.current.0, &self.current.1, aad, plain)
