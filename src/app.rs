@@ -19,7 +19,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context as _, Result};
 use tokio_util::sync::CancellationToken;
 
-use self::imports::{Desk, close_imports};
+use self::imports::{Desk, sweep_imports};
 use crate::broker::Broker;
 use crate::broker::amqp::{AmqpBroker, AmqpConfig};
 use crate::config::{self, Config, ConfigError, Fault};
@@ -264,7 +264,8 @@ impl Worker {
         });
         let present = tokio::spawn(stay_present(Arc::clone(&self.store)));
         let noting = tokio::spawn(time::note_time(Arc::clone(&self.store)));
-        let imports = tokio::spawn(close_imports(self.imports.values().cloned().collect()));
+        let imports =
+            tokio::spawn(sweep_imports(self.imports.values().cloned().collect(), self.engine.settings.retain_finished));
         let ran = tokio::select! {
             ran = self.engine.run() => ran.map_err(anyhow::Error::from),
             why = watch => Err(anyhow::anyhow!("{}", why.unwrap_or_default())),

@@ -1,9 +1,11 @@
-//! The deletion files of a worker: handed to the ops API, and closed when they are old enough.
+//! The deletion files of a worker: given to the ops API, closed by age, and forgotten once settled for long.
 //!
 //! The rule it keeps: the ledger's calls block, so none is made on a thread that others wait for.
 
 use std::sync::Arc;
 use std::time::Duration;
+
+use jiff::Timestamp;
 
 use crate::ops::{DeskError, ExportedFile, ImportDesk, Settled};
 use crate::systems::zeta::import::{ImportLedger, LedgerError};
@@ -59,17 +61,80 @@ impl ImportDesk for Desk {
     }
 }
 
-/// Deletion files are closed by age even while no job comes.
-pub(super) async fn close_imports(ledgers: Vec<Arc<ImportLedger>>) {
-    let mut tick = tokio::time::interval(Duration::from_secs(10));
+/// How often the ledgers are looked through.
+const EVERY: Duration = Duration::from_secs(10);
+
+/// Deletion files are closed by age even while no job comes; a settled one is forgotten as an ended job is.
+pub(super) async fn sweep_imports(ledgers: Vec<Arc<ImportLedger>>, retain_settled: Duration) {
+    let mut tick = tokio::time::interval(EVERY);
     loop {
         tick.tick().await;
         for ledger in &ledgers {
             let ledger = Arc::clone(ledger);
-            let closed = tokio::task::spawn_blocking(move || ledger.close_due(crate::clock::now())).await;
-            if let Ok(Err(error)) = closed {
-                tracing::error!(%error, "a deletion file could not be closed");
+            let swept = tokio::task::spawn_blocking(move || sweep(&ledger, crate::clock::now(), retain_settled)).await;
+            if let Ok(Err(error)) = swept {
+                tracing::error!(%error, "a deletion file could not be closed, or its record not forgotten");
             }
         }
+    }
+}
+
+fn sweep(ledger: &ImportLedger, now: Timestamp, retain_settled: Duration) -> Result<(), LedgerError> {
+    ledger.close_due(now)?;
+    // A time before the clock's first is none.
+    if let Ok(before) = now.checked_sub(retain_settled) {
+        let forgotten = ledger.forget(before)?;
+        if forgotten > 0 {
+            tracing::info!(forgotten, "settled deletion files are forgotten");
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use std::path::Path;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use jiff::{SignedDuration, Timestamp};
+
+    use super::sweep;
+    use crate::job::{JobKey, MemberKey, RowState};
+    use crate::systems::zeta::{ImportLedger, ImportSettings};
+
+    const DAY: SignedDuration = SignedDuration::from_hours(24);
+
+    fn ledger(dir: &Path) -> ImportLedger {
+        let settings = ImportSettings {
+            dir: dir.to_owned(),
+            key: MemberKey::IntegrationId,
+            max_rows: 10,
+            max_age: Duration::from_secs(3_600),
+        };
+        ImportLedger::open(settings, Arc::new(|_: &[u8]| [7; 16])).unwrap()
+    }
+
+    #[test]
+    fn a_settled_deletion_file_is_forgotten_as_an_ended_job_is_and_no_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let ledger = ledger(folder.path());
+        let begin = Timestamp::from_second(1_700_000_000).unwrap();
+        let key = JobKey { tenant: "acme".to_owned(), job_id: uuid::Uuid::from_u128(1) };
+        let (value, kept) = ("INT-1".to_owned().into(), Duration::from_secs(800 * 86_400));
+        let after = |days: i64| begin.checked_add(DAY * i32::try_from(days).unwrap()).unwrap();
+        let state = || ledger.state(&key, 0, &value).unwrap();
+        ledger.queue(&key, 0, &value, begin).unwrap();
+        sweep(&ledger, after(900), kept).unwrap();
+        assert_eq!(state(), RowState::Waiting, "closed by age, and not settled");
+        ledger.export(None, after(900)).unwrap().unwrap();
+        ledger.settle("Integration ID,Status\nINT-1,deleted\n".as_bytes(), after(900)).unwrap();
+        sweep(&ledger, after(1_699), kept).unwrap();
+        assert_eq!(state(), RowState::Deleted);
+        sweep(&ledger, after(1_701), kept).unwrap();
+        assert_eq!(state(), RowState::Missing);
+        let left = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name());
+        assert_eq!(left.collect::<Vec<_>>(), ["lock"]);
     }
 }

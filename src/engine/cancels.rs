@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use super::in_hand::Run;
 use super::journal::{JournalError, ended_of};
 use super::reading::Reading;
 use super::{Engine, retention};
@@ -70,6 +71,23 @@ impl Engine {
         self.owe(batch, key, &event::cancel_refused(&frame, key, run, seq));
         batch.remove(Table::Cancel, key.to_bytes());
         tracing::info!("a cancellation came too late");
+    }
+
+    /// True while nothing irreversible has begun.
+    pub(crate) fn can_cancel(&self, run: &Run<'_>) -> bool {
+        run.journal.with(|state| {
+            let lasting = &state.record.lasting;
+            lasting.touched.is_empty()
+                && lasting.cancel_refused.is_none()
+                && !state.targets.iter().any(|target| target.touched)
+        })
+    }
+
+    /// True where no further call is begun.
+    pub(super) fn must_stop(&self, run: &Run<'_>) -> bool {
+        run.lost.is_cancelled()
+            || self.draining.is_cancelled()
+            || (run.cancelled.is_cancelled() && self.can_cancel(run))
     }
 
     /// Reads the control stream from where this store left off.

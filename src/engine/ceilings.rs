@@ -345,11 +345,11 @@ impl Lock<'_> {
 impl Engine {
     /// When a held job is looked at again; `None` where it may go on. One that was held and is not any more
     /// was released, and is not held again.
-    pub(crate) fn held_by_guard(&self, run: &Run<'_>) -> Result<Option<At>, JournalError> {
+    pub(crate) fn held_by_ceiling(&self, run: &Run<'_>) -> Result<Option<At>, JournalError> {
         if self.ceilings.lock(&*self.store)?.held(&run.job.key).is_some() {
             return Ok(Some(self.now().plus(LOOK_AGAIN)));
         }
-        if run.journal.with(|state| state.was_guarded) {
+        if run.journal.with(|state| state.was_above) {
             let released = Entry::LetThrough { counted: false, at: self.now() };
             run.journal.append(&*self.store, vec![released])?;
         }
@@ -358,7 +358,7 @@ impl Engine {
 
     /// Before anything that cannot be taken back, and before a person is asked for a deletion by hand: whether
     /// the ceilings let the job go on. When it is looked at again where they do not.
-    pub(crate) fn guard_before_acting(&self, run: &Run<'_>) -> Result<Option<At>, JournalError> {
+    pub(crate) fn count_before_acting(&self, run: &Run<'_>) -> Result<Option<At>, JournalError> {
         if !self.can_cancel(run) {
             // It has begun, and was counted then.
             return Ok(None);
@@ -377,11 +377,11 @@ impl Engine {
         let counted = verdict.counted_at.map(|at| Entry::LetThrough { counted: true, at });
         run.journal.write(&*self.store, counted.into_iter().collect(), batch)?;
         drop(lock);
-        self.note_guarded(&verdict);
+        self.note_above(&verdict);
         Ok((!verdict.above.is_empty()).then(|| now.plus(LOOK_AGAIN)))
     }
 
-    pub(crate) fn note_guarded(&self, verdict: &Verdict) {
+    pub(crate) fn note_above(&self, verdict: &Verdict) {
         for scope in verdict.above.iter().take(1) {
             self.figures.count(&self.figures.guarded);
             self.figures.label("jobs_guarded", "", scope.kind());

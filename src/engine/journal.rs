@@ -115,7 +115,7 @@ pub struct JobState {
     /// When the guard counted the job, in the write that opened this journal.
     pub counted_at: Option<At>,
     /// It was held by the guard when it was parked.
-    pub was_guarded: bool,
+    pub was_above: bool,
     /// What was written and not yet known to be durable: on a full disk a later write may find the
     /// room that an earlier one did not.
     pending: Vec<Ticket>,
@@ -174,7 +174,7 @@ impl Journal {
                 may_send: BTreeSet::new(),
                 announces: BTreeSet::new(),
                 counted_at: None,
-                was_guarded: false,
+                was_above: false,
                 pending: Vec::new(),
             }),
         }
@@ -265,8 +265,8 @@ impl Journal {
     }
 
     /// The job comes back from the guard.
-    pub fn note_guarded(&self) {
-        self.lock().was_guarded = true;
+    pub fn note_above(&self) {
+        self.lock().was_above = true;
     }
 
     /// The step as which a one-time password may be sent now. Where it may not, the next copy of the job

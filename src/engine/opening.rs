@@ -88,11 +88,11 @@ impl Engine {
         let was_stopped = matches!(record.waiting, Some((Waiting::Held | Waiting::Paused | Waiting::Guard, _)));
         // Between two deliveries, or where somebody else parked it, another worker may have had it.
         let by_another = number.is_some_and(|number| number > record.park_written);
-        let was_guarded = matches!(record.waiting, Some((Waiting::Guard, _)));
+        let was_above = matches!(record.waiting, Some((Waiting::Guard, _)));
         let journal = self.load(job, record)?;
         let is_new = self.adopt(job, &journal, unsealed)?;
-        if was_guarded {
-            journal.note_guarded();
+        if was_above {
+            journal.note_above();
         }
         if number.is_none() && is_too_late_to_preview(job, unsealed, &journal) {
             return Ok(Opened::Conflict);
@@ -196,11 +196,11 @@ impl Engine {
         let mut turn = self.ceilings.lock(&*self.store)?;
         let mut batch = Batch::new();
         let verdict = turn.accept(job, unsealed, self.now(), &mut batch);
-        self.note_guarded(&verdict);
+        self.note_above(&verdict);
         let counted = verdict.counted_at.map(|at| Entry::LetThrough { counted: true, at });
         let journal = self.new_job(job, unsealed, counted.into_iter().collect(), batch)?;
         if verdict.above.is_empty() && unsealed.wait.as_deref() == Some(Waiting::Guard.as_str()) {
-            journal.note_guarded();
+            journal.note_above();
         }
         journal.note_counted(verdict.counted_at);
         Ok(journal)

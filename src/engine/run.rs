@@ -35,7 +35,7 @@ impl Engine {
         if self.is_cancelled(&run.job.key)? {
             run.cancelled.cancel();
         }
-        let rests = match self.held_by_guard(run)? {
+        let rests = match self.held_by_ceiling(run)? {
             // Nothing else is written of it: the park's write holds it also where the one that accepted it
             // was refused.
             Some(until) if !run.cancelled.is_cancelled() => {
@@ -122,21 +122,6 @@ impl Engine {
         Ok(rests)
     }
 
-    pub(crate) fn can_cancel(&self, run: &Run<'_>) -> bool {
-        run.journal.with(|state| {
-            let lasting = &state.record.lasting;
-            lasting.touched.is_empty()
-                && lasting.cancel_refused.is_none()
-                && !state.targets.iter().any(|target| target.touched)
-        })
-    }
-
-    pub(super) fn must_stop(&self, run: &Run<'_>) -> bool {
-        run.lost.is_cancelled()
-            || self.draining.is_cancelled()
-            || (run.cancelled.is_cancelled() && self.can_cancel(run))
-    }
-
     async fn pause(&self, run: &Run<'_>, wait: Duration) {
         run.journal.hand_over_all(&*self.store);
         tokio::select! {
@@ -201,7 +186,7 @@ impl Engine {
                             None => return Ok((index, Rest::Waits { until: now, why: Waiting::Renewal })),
                         }
                     }
-                    if let Some(until) = self.guard_before_acting(run)? {
+                    if let Some(until) = self.count_before_acting(run)? {
                         return Ok((index, Rest::Waits { until, why: Waiting::Guard }));
                     }
                     let name = steps.first().map_or("", |step| step.name.as_str());
@@ -225,7 +210,7 @@ impl Engine {
                 }
                 Next::Ask(asks) => {
                     if asks.iter().any(|ask| ask.kind == InputKind::ManualDeletion)
-                        && let Some(until) = self.guard_before_acting(run)?
+                        && let Some(until) = self.count_before_acting(run)?
                     {
                         return Ok((index, Rest::Waits { until, why: Waiting::Guard }));
                     }
