@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::decisions::{Decided, Reading, What};
+use super::decisions::{Authenticity, Decided, What};
 use super::envelope::{Origin, Unsealed};
 use super::journal::{JobState, Journal, JournalError, ended_of, forget_checkpoints, record_of};
 use super::{Engine, retention, rows};
@@ -152,7 +152,7 @@ impl Engine {
         let row = to_tell_row(key);
         let Some(body) = self.store.get(Table::Meta, &row)? else { return Ok(false) };
         batch.remove(Table::Meta, row);
-        if let Reading::Ours(decided) = Decided::read(&body, &self.keyring) {
+        if let Authenticity::Ours(decided) = Decided::read(&body, &self.keyring) {
             self.keep_decision(&decided, batch);
         }
         Ok(true)

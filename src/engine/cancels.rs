@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::in_hand::Run;
 use super::journal::{JournalError, ended_of};
-use super::reading::Reading;
+use super::stream_place::StreamPlace;
 use super::{Engine, retention};
 use crate::broker::Control;
 use crate::job::event::{self, Frame};
@@ -92,7 +92,7 @@ impl Engine {
 
     /// Reads the control stream from where this store left off.
     pub(crate) async fn cancel_loop(self: Arc<Self>) {
-        let mut reading = match Reading::recall(&*self.store) {
+        let mut reading = match StreamPlace::recall(&*self.store) {
             Ok(reading) => reading,
             Err(error) => return self.fail(format!("how far the control stream was read cannot be read: {error}")),
         };
@@ -138,7 +138,7 @@ impl Engine {
         }
     }
 
-    async fn take_control(&self, control: &Control, reading: &Reading) -> Result<(), JournalError> {
+    async fn take_control(&self, control: &Control, reading: &StreamPlace) -> Result<(), JournalError> {
         let mut batch = Batch::new();
         self.note_mended("control", &control.properties);
         reading.note(&mut batch, control, self.now());

@@ -10,8 +10,8 @@ use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
+use super::dead_letter_head::{self, LetterHead, Vouched};
 use super::header;
-use super::letter_head::{self, LetterHead, Vouched};
 use crate::broker::{Cut, HeaderValue, Message, Properties, Via};
 use crate::job::record::{DeadLetterNote, Event};
 use crate::job::{At, Carried, JobKey, Reason};
@@ -62,7 +62,7 @@ pub fn open_as(via: Via, properties: &Properties, body: &Bytes, keyring: &Keyrin
         }
         let text = |name: &str| headers.get(name).and_then(HeaderValue::as_text);
         let number = |name: &str| headers.get(name).and_then(HeaderValue::as_int);
-        let key = letter_head::claimed_key(properties)?;
+        let key = dead_letter_head::claimed_key(properties)?;
         let run = u32::try_from(number(header::RUN)?).ok()?;
         let park = u64::try_from(number(header::PARK)?).ok()?;
         let mac = hex::decode(text(header::MAC)?).ok()?;
@@ -282,7 +282,7 @@ pub fn dead_letter(
     if let Some(step) = head.note.step {
         put(header::STEP, HeaderValue::Text(step.as_str().to_owned()));
     }
-    letter_head::vouch(keyring, &mut properties, &body);
+    dead_letter_head::vouch(keyring, &mut properties, &body);
     Ok((properties, body))
 }
 
@@ -290,7 +290,7 @@ pub fn dead_letter(
 fn placed(keyring: &Keyring, letter: &Properties, body: &[u8]) -> Option<(JobKey, u32, u64, Carried)> {
     let text = |name: &str| letter.headers.get(name).and_then(HeaderValue::as_text);
     let number = |name: &str| letter.headers.get(name).and_then(HeaderValue::as_int).unwrap_or(0);
-    let key = letter_head::claimed_key(letter)?;
+    let key = dead_letter_head::claimed_key(letter)?;
     let run = u32::try_from(number(header::RUN)).ok().filter(|run| *run > 0)?;
     let park = u64::try_from(number(header::PARK)).unwrap_or(0);
     let fields = header::mac_fields(&key, run, park, "", body);
@@ -306,7 +306,7 @@ fn placed(keyring: &Keyring, letter: &Properties, body: &[u8]) -> Option<(JobKey
 pub fn dead_letter_as_it_came(keyring: &Keyring, original: &Properties, body: &Bytes, at: At) -> (Properties, Bytes) {
     let is_letter = original.headers.contains_key(header::CODE);
     let note = note(Reason::Unopenable);
-    if !is_letter && letter_head::vouched_place(keyring, original, body) {
+    if !is_letter && dead_letter_head::vouched_place(keyring, original, body) {
         return unopened(keyring, original, body, &note, at);
     }
     let mut properties = original.clone();
@@ -335,7 +335,7 @@ pub fn unopened(
         properties.headers.remove(name);
     }
     put_note(&mut properties, note, at);
-    letter_head::vouch(keyring, &mut properties, body);
+    dead_letter_head::vouch(keyring, &mut properties, body);
     (properties, body.clone())
 }
 

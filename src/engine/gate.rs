@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use super::costs::Costs;
 use super::line::{Line, Rank};
-use super::trouble::{Told, Trouble};
+use super::trouble::{Impairment, Trouble};
 use super::window::Window;
 use crate::job::wait::Waiting;
 use crate::job::{Failure, JobKey, Note, Rules};
@@ -139,7 +139,7 @@ pub struct GateView {
     /// How long the system asked us to pause.
     pub paused_for: Option<Duration>,
     /// What is wrong with it, in words.
-    pub troubles: Vec<Told>,
+    pub troubles: Vec<Impairment>,
     /// Jobs parked for it.
     pub line: usize,
     /// Jobs in hand that need it.

@@ -44,7 +44,7 @@ impl Engine {
         background.spawn(Arc::clone(self).decisions_loop());
         background.spawn(Arc::clone(self).retention_loop());
         background.spawn(Arc::clone(self).undelivered_loop());
-        background.spawn(Arc::clone(self).letters_loop());
+        background.spawn(Arc::clone(self).dead_letter_age_loop());
         background.spawn(Arc::clone(self).parked_loop());
         for gate in self.gates.values() {
             background.spawn(Arc::clone(self).probe_loop(Arc::clone(gate)));

@@ -7,15 +7,14 @@
 //! start to its ack; [`run`] carries its job from target to target, step by step, as the flow of each says
 //! (`crate::job::flow`).
 //!
-//! What these call: [`envelope`] says where a message comes from (`header` and [`letter_head`] what its headers are
+//! What these call: [`envelope`] says where a message comes from (`header` and [`dead_letter_head`] what its headers are
 //! worth), [`admission`] whether it is a job, [`opening`] what it means for its job, after `adoption` of what the copy
 //! carries. `call` makes one call, through its system's [`gate`], which knows of the system's [`trouble`]; `fault` says
 //! whose a failure is; `rests` when the job goes on. [`ending`] ends a job (each end with its link of [`receipts`]),
 //! `parking` puts it on a wait queue, `refusing` puts what is no job among the dead letters; [`outbox`] publishes.
 //!
 //! What is kept: [`rows`] lists every row of the store (`mirror` keeps some in memory), [`journal`] holds a job's,
-//! `in_hand` the jobs being worked on,
-//! [`starts`] the messages that may stop a worker.
+//! `in_hand` the jobs being worked on, [`starts`] the messages that may stop a worker.
 //!
 //! Beside the jobs: [`operators`] is what people see and do, [`pauses`] what they have stopped, [`decisions`] how that
 //! reaches every worker; `deadlines` publishes due times and `long_waits` long waits, while `terms` says that this
@@ -28,6 +27,8 @@ mod call;
 pub mod cancels;
 pub mod ceilings;
 mod costs;
+pub mod dead_letter_age;
+pub mod dead_letter_head;
 mod deadlines;
 pub mod decisions;
 mod delivery;
@@ -41,8 +42,6 @@ mod in_hand;
 pub mod intake;
 mod interrupted;
 pub mod journal;
-pub mod letter_head;
-pub mod letters;
 mod line;
 mod long_waits;
 mod mirror;
@@ -53,7 +52,6 @@ pub mod outbox;
 pub mod parked;
 mod parking;
 pub mod pauses;
-pub(crate) mod reading;
 pub mod receipts;
 mod refusing;
 mod rests;
@@ -65,6 +63,7 @@ pub mod run;
 #[allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 mod stage;
 pub mod starts;
+pub(crate) mod stream_place;
 mod terms;
 pub mod trouble;
 mod undelivered;

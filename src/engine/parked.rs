@@ -14,10 +14,10 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::Engine;
+use super::dead_letter_head::claimed_place;
 use super::envelope::{self, CopyHead, Origin, Unsealed};
 use super::interrupted::Interrupted;
 use super::journal::{JournalError, ended_of, record_of};
-use super::letter_head::claimed_place;
 use crate::broker::{Destination, Message, Properties, Publication, Tier, Via};
 use crate::job::{At, Carried, Job, JobKey, JobRecord};
 use crate::store::{StoreError, Table};

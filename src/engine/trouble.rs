@@ -1,7 +1,7 @@
 //! Whether a system is well, by what came of its calls: its hold, its breaker, the pause that it asked for,
 //! and the steps that fail for everybody.
 //!
-//! The rule it keeps: one job's failures alone never close a system for the others. What closes it is a
+//! The rule it keeps: one job's failures alone never close a system for the others. ImpairmentKind closes it is a
 //! harmless read that fails as well; what opens it again is one that works.
 
 use std::collections::{BTreeMap, HashMap};
@@ -25,9 +25,9 @@ const DOUBT_LONGEST: Duration = Duration::from_secs(1);
 const TOLD_AGAIN: Duration = Duration::from_secs(60);
 const TOLD_LONGEST: Duration = Duration::from_secs(3600);
 
-/// What kind of trouble it is.
+/// ImpairmentKind kind of trouble it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum What {
+pub enum ImpairmentKind {
     /// Our credential or address is refused: an operator must mend it.
     Held,
     /// It does not answer, or not in a way that can be understood.
@@ -38,23 +38,23 @@ pub enum What {
     StepFailing,
 }
 
-impl What {
+impl ImpairmentKind {
     /// The word in `/readyz`, `/v1/systems` and the log.
     pub const fn as_str(self) -> &'static str {
         match self {
-            What::Held => "system_held",
-            What::Failing => "system_failing",
-            What::Paused => "system_paused",
-            What::StepFailing => "step_failing",
+            ImpairmentKind::Held => "system_held",
+            ImpairmentKind::Failing => "system_failing",
+            ImpairmentKind::Paused => "system_paused",
+            ImpairmentKind::StepFailing => "step_failing",
         }
     }
 }
 
 /// A trouble as it is told to operators.
 #[derive(Debug, Clone)]
-pub struct Told {
-    /// What it is.
-    pub what: What,
+pub struct Impairment {
+    /// ImpairmentKind it is.
+    pub what: ImpairmentKind,
     /// In words.
     pub detail: Note,
     /// For how long it has lasted.
@@ -65,7 +65,7 @@ pub struct Told {
 #[derive(Debug, Clone)]
 pub(super) struct Hold {
     pub since: Instant,
-    /// What the refusal was.
+    /// ImpairmentKind the refusal was.
     pub note: Note,
 }
 
@@ -87,12 +87,12 @@ struct Row {
 /// A line of the log that is due again.
 #[derive(Debug)]
 struct Line {
-    what: What,
+    what: ImpairmentKind,
     next: Instant,
     every: Duration,
 }
 
-/// What is known of a system's state of health.
+/// ImpairmentKind is known of a system's state of health.
 #[derive(Debug, Default)]
 pub(super) struct Trouble {
     pause: Option<Pause>,
@@ -218,7 +218,7 @@ impl Trouble {
         self.failures = self.failures.saturating_add(1);
         self.failing_since.get_or_insert(now);
         self.note = failure.told();
-        // What was under way when it opened says nothing more.
+        // ImpairmentKind was under way when it opened says nothing more.
         if self.failures >= BREAKER_FAILURES && self.open_until.is_none_or(|until| until <= now) {
             let is_new = self.open_until.is_none();
             let until = self.open(first_pause, now);
@@ -235,7 +235,7 @@ impl Trouble {
         until
     }
 
-    /// What a harmless read that began then came to.
+    /// ImpairmentKind a harmless read that began then came to.
     pub fn probed(
         &mut self,
         began: Instant,
@@ -269,7 +269,7 @@ impl Trouble {
         }
     }
 
-    /// What is known of whether the system works since then; `None` where it is to be looked at.
+    /// ImpairmentKind is known of whether the system works since then; `None` where it is to be looked at.
     pub fn works_since(&self, since: Instant, now: Instant) -> Option<bool> {
         if self.hold.is_some() || self.paused_for(now).is_some() {
             return Some(false);
@@ -348,29 +348,33 @@ impl Trouble {
     }
 
     /// Every trouble there is, the gravest first.
-    pub fn told(&self, now: Instant) -> Vec<Told> {
+    pub fn told(&self, now: Instant) -> Vec<Impairment> {
         let mut all = Vec::new();
         if let Some(hold) = &self.hold {
-            all.push(Told { what: What::Held, detail: hold.note.clone(), lasts: now - hold.since });
+            all.push(Impairment { what: ImpairmentKind::Held, detail: hold.note.clone(), lasts: now - hold.since });
         } else if self.open_until.is_some() && self.is_confirmed {
             let detail = self.note.clone().and("; it is tried now and then with a harmless read");
-            all.push(Told { what: What::Failing, detail, lasts: now - self.failing_since.unwrap_or(now) });
+            all.push(Impairment {
+                what: ImpairmentKind::Failing,
+                detail,
+                lasts: now - self.failing_since.unwrap_or(now),
+            });
         }
         if let Some(pause) = self.pause.filter(|pause| pause.until > now && pause.until - pause.since > LONG_PAUSE) {
             let left = i64::try_from((pause.until - now).as_secs()).unwrap_or(i64::MAX);
             let detail = Note::from("it asked not to be called for another ").number(left).and(" s");
-            all.push(Told { what: What::Paused, detail, lasts: now - pause.since });
+            all.push(Impairment { what: ImpairmentKind::Paused, detail, lasts: now - pause.since });
         }
         for (step, row) in self.steps.iter().filter(|(_, row)| row.jobs.len() >= JOBS_IN_A_ROW) {
             let detail = Note::from(step.as_str()).and(" fails for one job after another: ").join(&row.note);
-            all.push(Told { what: What::StepFailing, detail, lasts: now - row.since });
+            all.push(Impairment { what: ImpairmentKind::StepFailing, detail, lasts: now - row.since });
         }
         all
     }
 
-    /// What is to be written to the log now: a trouble that is new or has lasted, or (`Some(None)`) that
+    /// ImpairmentKind is to be written to the log now: a trouble that is new or has lasted, or (`Some(None)`) that
     /// there is none any more.
-    pub fn line(&mut self, now: Instant) -> Option<Option<Told>> {
+    pub fn line(&mut self, now: Instant) -> Option<Option<Impairment>> {
         let told = self.told(now).into_iter().next();
         let Some(told) = told else { return self.line.take().map(|_| None) };
         match &mut self.line {

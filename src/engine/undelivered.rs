@@ -12,10 +12,10 @@ use bytes::Bytes;
 use zeroize::Zeroizing;
 
 use super::Engine;
+use super::dead_letter_head::{BROKERS_WORD, LetterHead};
 use super::envelope::{self, DeadLetterHead, Origin};
 use super::interrupted::Interrupted;
 use super::journal::JournalError;
-use super::letter_head::{BROKERS_WORD, LetterHead};
 use crate::broker::{DeadLetter, Destination, HeaderValue, Properties, Publication, PublishError, Verdict, Via};
 use crate::job::parse::MAX_BODY;
 use crate::job::{Carried, JobKey, Reason};

@@ -265,12 +265,12 @@ fn systems(shared: &Shared, to: &mut Snapshot) {
     to.family(MetricType::Gauge, "erasure_system_held", "1 while a system is held.", held);
     let open = each(&|view| f64::from(u8::from(view.breaker_open)));
     to.family(MetricType::Gauge, "erasure_system_breaker_open", "1 while calls in a row have failed.", open);
-    let count = |view: &crate::engine::gate::GateView, what: trouble::What| {
+    let count = |view: &crate::engine::gate::GateView, what: trouble::ImpairmentKind| {
         float(view.troubles.iter().filter(|told| told.what == what).count() as u64)
     };
-    let paused = each(&|view| count(view, trouble::What::Paused));
+    let paused = each(&|view| count(view, trouble::ImpairmentKind::Paused));
     to.family(MetricType::Gauge, "erasure_system_paused", "1 while a system asks not to be called for long.", paused);
-    let steps = each(&|view| count(view, trouble::What::StepFailing));
+    let steps = each(&|view| count(view, trouble::ImpairmentKind::StepFailing));
     to.family(MetricType::Gauge, "erasure_system_steps_failing", "Steps that fail for one job after another.", steps);
     let line = each(&|view| float(view.line as u64));
     to.family(MetricType::Gauge, "erasure_system_jobs_in_line", "Jobs parked for a system's rate or slots.", line);

@@ -14,7 +14,7 @@ use super::problem::{Kind, Problem};
 use super::shared::Shared;
 use crate::engine::Gate;
 use crate::engine::pauses::{Paused, Subject};
-use crate::engine::trouble::Told;
+use crate::engine::trouble::Impairment;
 use crate::job::At;
 
 /// A system as it is told.
@@ -47,7 +47,7 @@ pub fn pause(paused: &Paused) -> Value {
     })
 }
 
-fn trouble(told: &Told) -> Value {
+fn trouble(told: &Impairment) -> Value {
     json!({ "what": told.what.as_str(), "detail": told.detail.to_string(), "seconds": told.lasts.as_secs() })
 }
 

@@ -156,7 +156,7 @@ struct Envelope {
 
 /// What a message of the control stream is.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Reading {
+pub(crate) enum Authenticity {
     /// No decision, nor does it claim to be one.
     Other,
     /// It claims to be one, and nothing vouches for it.
@@ -176,17 +176,18 @@ impl Decided {
     }
 
     /// Reads a message of the control stream.
-    pub(crate) fn read(body: &[u8], keyring: &Keyring) -> Reading {
-        let Ok(serde_json::Value::Object(fields)) = serde_json::from_slice(body) else { return Reading::Other };
+    pub(crate) fn read(body: &[u8], keyring: &Keyring) -> Authenticity {
+        let Ok(serde_json::Value::Object(fields)) = serde_json::from_slice(body) else { return Authenticity::Other };
         if fields.get("schema").and_then(serde_json::Value::as_str) != Some(SCHEMA) {
-            return Reading::Other;
+            return Authenticity::Other;
         }
-        let Ok(envelope) = serde_json::from_slice::<Envelope>(body) else { return Reading::Forged };
+        let Ok(envelope) = serde_json::from_slice::<Envelope>(body) else { return Authenticity::Forged };
         let mac = hex::decode(&envelope.mac).unwrap_or_default();
         if !keyring.verify_mac(PURPOSE, &[envelope.decision.as_bytes()], &mac) {
-            return Reading::Forged;
+            return Authenticity::Forged;
         }
-        serde_json::from_str(&envelope.decision).map_or(Reading::Unknown, |decided| Reading::Ours(Box::new(decided)))
+        serde_json::from_str(&envelope.decision)
+            .map_or(Authenticity::Unknown, |decided| Authenticity::Ours(Box::new(decided)))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use super::{Decided, Reading, What};
+use super::{Authenticity, Decided, What};
 use crate::engine::ceilings::Scope;
 use crate::engine::pauses::Subject;
 use crate::job::{At, JobKey};
@@ -47,9 +47,9 @@ fn a_decision_of_every_kind_is_read_as_it_was_written_also_after_a_rotation() {
         let one = decided(what);
         let body = one.to_body(&keyring(OLD, &[]));
         for keys in [keyring(OLD, &[]), keyring(NEW, &[OLD])] {
-            assert_eq!(Decided::read(&body, &keys), Reading::Ours(Box::new(one.clone())));
+            assert_eq!(Decided::read(&body, &keys), Authenticity::Ours(Box::new(one.clone())));
         }
-        assert_eq!(Decided::read(&body, &keyring(NEW, &[])), Reading::Forged, "of another key");
+        assert_eq!(Decided::read(&body, &keyring(NEW, &[])), Authenticity::Forged, "of another key");
     }
 }
 
@@ -70,7 +70,7 @@ fn no_changed_byte_of_any_decision_is_believed() {
                 let reading = Decided::read(&changed, &keys);
                 // A hexadecimal digit may be written in two ways; the bytes are the same.
                 let is_same = changed.eq_ignore_ascii_case(&body) && reading == Decided::read(&body, &keys);
-                assert!(matches!(reading, Reading::Forged | Reading::Other) || is_same, "byte {place}");
+                assert!(matches!(reading, Authenticity::Forged | Authenticity::Other) || is_same, "byte {place}");
             }
         }
     }
@@ -81,7 +81,7 @@ fn no_changed_byte_of_any_decision_is_believed() {
 fn what_is_no_decision_is_left_to_others_and_what_only_claims_to_be_one_is_not() {
     let keys = keyring(OLD, &[]);
     for other in ["", "no JSON", "[]", "{}", r#"{"schema":"erasure.cancel/v1","job_id":"x"}"#, r#"{"schema":7}"#] {
-        assert_eq!(Decided::read(other.as_bytes(), &keys), Reading::Other, "{other}");
+        assert_eq!(Decided::read(other.as_bytes(), &keys), Authenticity::Other, "{other}");
     }
     for forged in [
         r#"{"schema":"erasure.decision/v1"}"#,
@@ -89,7 +89,7 @@ fn what_is_no_decision_is_left_to_others_and_what_only_claims_to_be_one_is_not()
         r#"{"schema":"erasure.decision/v1","decision":"{}","mac":""}"#,
         r#"{"schema":"erasure.decision/v1","decision":"{}","mac":"zz","more":1}"#,
     ] {
-        assert_eq!(Decided::read(forged.as_bytes(), &keys), Reading::Forged, "{forged}");
+        assert_eq!(Decided::read(forged.as_bytes(), &keys), Authenticity::Forged, "{forged}");
     }
 }
 
@@ -99,5 +99,5 @@ fn a_decision_of_a_newer_release_is_ours_and_not_understood() {
     let decision = r#"{"id":"00000000-0000-0000-0000-000000000001","what":"something_new"}"#;
     let mac = hex::encode(keys.mac(super::PURPOSE, &[decision.as_bytes()]));
     let body = serde_json::json!({ "schema": super::SCHEMA, "decision": decision, "mac": mac }).to_string();
-    assert_eq!(Decided::read(body.as_bytes(), &keys), Reading::Unknown);
+    assert_eq!(Decided::read(body.as_bytes(), &keys), Authenticity::Unknown);
 }

@@ -20,7 +20,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-pub(crate) use message::Reading;
+pub(crate) use message::Authenticity;
 pub use message::{Decided, What};
 pub use taking::Taken;
 
@@ -245,7 +245,7 @@ impl Engine {
         Ok(rows
             .iter()
             .filter_map(|(_, body)| match Decided::read(body, &self.keyring) {
-                Reading::Ours(decided) => Some(*decided),
+                Authenticity::Ours(decided) => Some(*decided),
                 _ => {
                     tracing::error!("a decision that was kept for other workers cannot be read; they do not get it");
                     None

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::{Decided, Reading, TOO_OLD, What, kept_row, seen_row};
+use super::{Authenticity, Decided, TOO_OLD, What, kept_row, seen_row};
 use crate::broker::Control;
 use crate::engine::approvals::Decision;
 use crate::engine::ceilings::Guarded;
@@ -43,9 +43,9 @@ impl Engine {
         batch: Batch,
     ) -> Result<Option<Batch>, JournalError> {
         match Decided::read(&control.body, &self.keyring) {
-            Reading::Other => return Ok(Some(batch)),
-            Reading::Ours(decided) => drop(self.take_decision(&decided, batch).await?),
-            Reading::Forged => {
+            Authenticity::Other => return Ok(Some(batch)),
+            Authenticity::Ours(decided) => drop(self.take_decision(&decided, batch).await?),
+            Authenticity::Forged => {
                 self.figures.label("unauthorised", "", "decision");
                 self.figures.count(&self.figures.unauthorised);
                 tracing::warn!(
@@ -54,7 +54,7 @@ impl Engine {
                 );
                 self.store.submit(batch).await?;
             }
-            Reading::Unknown => {
+            Authenticity::Unknown => {
                 tracing::warn!(offset = control.offset, "a decision of a newer release is not understood");
                 self.store.submit(batch).await?;
             }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::super::{Decided, Reading, What};
+use super::super::{Authenticity, Decided, What};
 use crate::broker::Destination;
 use crate::engine::pauses::Subject;
 use crate::engine::stage::{DAY, Stage};
@@ -36,7 +36,7 @@ fn told(stage: &Stage) -> Vec<Decided> {
     let control = published.iter().filter(|publication| publication.to == Destination::Control);
     control
         .map(|publication| match Decided::read(&publication.body, &stage.engine.keyring) {
-            Reading::Ours(decided) => *decided,
+            Authenticity::Ours(decided) => *decided,
             other => panic!("{other:?}"),
         })
         .collect()

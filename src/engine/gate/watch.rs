@@ -7,7 +7,7 @@ use std::sync::{Arc, PoisonError};
 
 use tokio::time::Instant;
 
-use super::super::trouble::{self, Told};
+use super::super::trouble::{self, Impairment};
 use super::{Client, Gate, Rank, StayAway, UNKNOWN_WAIT};
 use crate::job::wait::Waiting;
 use crate::job::{Failure, JobKey, StepName};
@@ -144,10 +144,10 @@ impl Gate {
         }
     }
 
-    fn log(&self, told: Option<&Told>) {
+    fn log(&self, told: Option<&Impairment>) {
         let system = self.name();
         match told {
-            Some(Told { what: trouble::What::Held, detail, lasts }) => {
+            Some(Impairment { what: trouble::ImpairmentKind::Held, detail, lasts }) => {
                 tracing::error!(
                     system,
                     %detail,
@@ -155,7 +155,7 @@ impl Gate {
                     "system held: our credential or address is refused"
                 );
             }
-            Some(Told { what, detail, lasts }) => {
+            Some(Impairment { what, detail, lasts }) => {
                 let what = what.as_str();
                 tracing::warn!(
                     system,

@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::broker::{DeadLetter, Destination, Publication, PublishError, Verdict};
+use crate::engine::dead_letter_head::{LetterHead, Vouched};
 use crate::engine::decisions::{MOST_JOBS, What};
 use crate::engine::journal::{JournalError, ended_of, forget_checkpoints};
-use crate::engine::letter_head::{LetterHead, Vouched};
 use crate::engine::{Engine, envelope, header, retention, rows};
 use crate::job::{At, JobKey, JobOutcome, Reason};
 use crate::seal::{Keyring, SealError, looks_sealed};

@@ -1,4 +1,4 @@
-//! What closes a system, what opens it again, and when it is told.
+//! When a system is closed, when it is opened again, and when that is logged.
 
 use uuid::Uuid;
 
@@ -16,7 +16,7 @@ fn job(number: u128) -> JobKey {
 }
 
 /// What the log says over this time, with the second at which it says it.
-fn lines(trouble: &mut Trouble, began: Instant, seconds: u64) -> Vec<(u64, Option<What>)> {
+fn lines(trouble: &mut Trouble, began: Instant, seconds: u64) -> Vec<(u64, Option<ImpairmentKind>)> {
     let mut lines = Vec::new();
     let mut now = began;
     loop {
@@ -39,7 +39,7 @@ fn a_day_of_silence_is_told_at_once_then_less_and_less_often_and_so_is_its_end()
     let lines = lines(&mut trouble, now, 90_000);
     let first: Vec<u64> = lines.iter().take(7).map(|(second, _)| *second).collect();
     assert_eq!(first, [0, 60, 180, 420, 900, 1860, 3780]);
-    assert!(lines[..lines.len() - 1].iter().all(|(_, what)| *what == Some(What::Paused)));
+    assert!(lines[..lines.len() - 1].iter().all(|(_, what)| *what == Some(ImpairmentKind::Paused)));
     assert_eq!((lines.last(), lines.len()), (Some(&(86_400, None)), 30));
 }
 
@@ -67,7 +67,7 @@ fn failures_in_a_row_ask_for_a_harmless_read_which_alone_says_that_the_system_is
 
         trouble.probed(now, &Err(failure(kind)), (FIRST, EVERY), now);
         assert!(trouble.is_open() && trouble.is_certain());
-        assert_eq!(trouble.told(now)[0].what, What::Failing);
+        assert_eq!(trouble.told(now)[0].what, ImpairmentKind::Failing);
         assert!(!trouble.is_probe_due(now) && trouble.is_probe_due(now + FIRST), "it is tried again");
         // The pauses grow, up to half a minute.
         let mut at = now;
@@ -132,7 +132,7 @@ fn a_step_that_fails_for_one_job_after_another_fails_for_all_until_it_goes_well_
     }
     trouble.step_failed(step, &job(3), &failure(FailureKind::Unavailable), now);
     assert!(trouble.fails_for_all(step) && !trouble.fails_for_all(StepName::Resolve));
-    assert_eq!(trouble.told(now)[0].what, What::StepFailing);
+    assert_eq!(trouble.told(now)[0].what, ImpairmentKind::StepFailing);
     trouble.step_works(step);
     assert!(!trouble.fails_for_all(step) && trouble.told(now).is_empty());
 }

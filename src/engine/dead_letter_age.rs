@@ -6,8 +6,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::dead_letter_head::LetterHead;
 use super::journal::JournalError;
-use super::letter_head::LetterHead;
 use super::{Engine, header, retention, rows};
 use crate::broker::{DeadLetter, PublishError, Verdict};
 use crate::job::event::{self, Expiring, Frame};
@@ -23,7 +23,7 @@ const DAY: Duration = Duration::from_secs(86_400);
 
 /// What a look at the dead letters came to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Swept {
+pub struct Aged {
     /// Letters whose publisher was told that they will be removed.
     pub told: usize,
     /// Letters removed.
@@ -82,10 +82,10 @@ impl Engine {
     ///
     /// # Errors
     /// Where broker or store failed; what was not done is done by the next look.
-    pub async fn sweep_dead_letters(&self) -> Result<Swept, SweepError> {
-        let Some(max_age) = self.policy.dead_letters_max_age else { return Ok(Swept::default()) };
+    pub async fn sweep_dead_letters(&self) -> Result<Aged, SweepError> {
+        let Some(max_age) = self.policy.dead_letters_max_age else { return Ok(Aged::default()) };
         let (now, notice) = (self.now(), notice(max_age));
-        let mut swept = Swept::default();
+        let mut swept = Aged::default();
         let mut due: Vec<(JobKey, Dated)> = Vec::new();
         let mut failed: Option<StoreError> = None;
         let store = &*self.store;
@@ -146,14 +146,14 @@ impl Engine {
                 self.figures.label("dead_letters_aged", "", word);
             }
         }
-        if swept != Swept::default() {
+        if swept != Aged::default() {
             tracing::warn!(told = swept.told, removed = swept.removed, "dead letters grow old");
         }
         failed.map_or(Ok(swept), |error| Err(error.into()))
     }
 
     /// Looks at the dead letters now and then.
-    pub(crate) async fn letters_loop(self: Arc<Self>) {
+    pub(crate) async fn dead_letter_age_loop(self: Arc<Self>) {
         let Some(max_age) = self.policy.dead_letters_max_age else { return };
         let pause = (notice(max_age) / 8).clamp(Duration::from_secs(1), Duration::from_secs(3600));
         loop {

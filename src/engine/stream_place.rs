@@ -20,18 +20,18 @@ const KEPT: Duration = Duration::from_secs(90 * 86_400);
 
 /// Where this store is in the control stream.
 #[derive(Debug, Default)]
-pub(crate) struct Reading {
+pub(crate) struct StreamPlace {
     place: Option<Place>,
     /// After the offsets went back: the highest that was reached before.
     again_until: Option<u64>,
 }
 
-impl Reading {
+impl StreamPlace {
     /// As the last process left it.
-    pub(crate) fn recall(store: &dyn Store) -> Result<Reading, StoreError> {
+    pub(crate) fn recall(store: &dyn Store) -> Result<StreamPlace, StoreError> {
         let number = |bytes: &[u8]| bytes.try_into().map(u64::from_be_bytes).ok();
         let Some(offset) = store.get(Table::Meta, OFFSET)?.as_deref().and_then(number) else {
-            return Ok(Reading::default());
+            return Ok(StreamPlace::default());
         };
         let stored = store.get(Table::Meta, PLACE)?;
         let known = stored.as_deref().and_then(|bytes| {
@@ -39,9 +39,9 @@ impl Reading {
             let until = u64::from_be_bytes(*until);
             // An earlier release may have read on meanwhile, and noted the offset alone.
             let place = Place::from_bytes(place).filter(|place| place.offset() == offset)?;
-            Some(Reading { place: Some(place), again_until: (until > 0).then_some(until) })
+            Some(StreamPlace { place: Some(place), again_until: (until > 0).then_some(until) })
         });
-        Ok(known.unwrap_or_else(|| Reading { place: Some(Place::at(offset)), again_until: None }))
+        Ok(known.unwrap_or_else(|| StreamPlace { place: Some(Place::at(offset)), again_until: None }))
     }
 
     /// The last message that was taken.
