@@ -3,76 +3,50 @@
 //! The rule it keeps: each column is named with the field of the job that it fills.
 
 use std::path::PathBuf;
+use std::sync::LazyLock;
 
+use clap::builder::PossibleValue;
 use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 
 use super::common::{OpsClient, Output, instant, name};
+use crate::job::kinds::{FIELDS, Holds, KEYS, Word};
 
 /// Which identifier a CSV column holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-#[value(rename_all = "snake_case")]
-pub enum CsvKey {
-    /// Loyalty: member id.
-    MemberId,
-    /// Loyalty: integration id.
-    IntegrationId,
-    /// Loyalty: card id.
-    CardId,
-    /// Loyalty: database id.
-    DatabaseId,
-    /// EasyCMS, or Loyalty by import: e-mail address.
-    Email,
-    /// VitalSource: GUID.
-    Guid,
-    /// VitalSource: reference.
-    Reference,
-    /// Cleeng: customer id.
-    CustomerId,
-}
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CsvKey(&'static Word);
 
 impl CsvKey {
     /// The name of the field in a job.
     pub const fn as_str(self) -> &'static str {
-        match self {
-            CsvKey::MemberId => "member_id",
-            CsvKey::IntegrationId => "integration_id",
-            CsvKey::CardId => "card_id",
-            CsvKey::DatabaseId => "database_id",
-            CsvKey::Email => "email",
-            CsvKey::Guid => "guid",
-            CsvKey::Reference => "reference",
-            CsvKey::CustomerId => "customer_id",
-        }
+        self.0.name
+    }
+}
+
+impl ValueEnum for CsvKey {
+    fn value_variants<'a>() -> &'a [CsvKey] {
+        static ALL: LazyLock<Vec<CsvKey>> = LazyLock::new(|| KEYS.iter().map(CsvKey).collect());
+        &ALL
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(PossibleValue::new(self.0.name).help(self.0.about))
     }
 }
 
 /// What else of a member stands in a column.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-#[value(rename_all = "snake_case")]
-pub enum CsvField {
-    /// Cleeng: e-mail address.
-    CustomerEmail,
-    /// EasyCMS: the customer's password.
-    CustomerPassword,
-    /// VitalSource: GUID.
-    Guid,
-    /// VitalSource: reference.
-    Reference,
-    /// VitalSource: codes, with blanks, commas, semicolons or bars between them.
-    Codes,
-}
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CsvField(&'static Word);
 
 impl CsvField {
     /// The name of the field in a job.
     pub const fn as_str(self) -> &'static str {
-        match self {
-            CsvField::CustomerEmail => "customer_email",
-            CsvField::CustomerPassword => "customer_password",
-            CsvField::Guid => "guid",
-            CsvField::Reference => "reference",
-            CsvField::Codes => "codes",
-        }
+        self.0.name
+    }
+
+    /// What stands there.
+    pub const fn holds(self) -> Holds {
+        self.0.holds
     }
 }
 
@@ -100,10 +74,14 @@ impl CsvMethod {
 }
 
 fn also(text: &str) -> Result<(CsvField, String), String> {
-    let expected = "expected FIELD=HEADER, where FIELD is customer_email, customer_password, guid, reference or codes";
-    let (field, header) = text.split_once('=').ok_or(expected)?;
-    let field = CsvField::from_str(field, false).map_err(|_| expected)?;
-    Ok((field, header.trim().to_owned()))
+    let expected = || {
+        let names = FIELDS.each_ref().map(|word| word.name).join(", ");
+        let (before, last) = names.rsplit_once(", ").unwrap_or_default();
+        format!("expected FIELD=HEADER, where FIELD is {before} or {last}")
+    };
+    let (field, header) = text.split_once('=').ok_or_else(expected)?;
+    let word = FIELDS.iter().find(|word| word.name == field).ok_or_else(expected)?;
+    Ok((CsvField(word), header.trim().to_owned()))
 }
 
 /// `submit-csv`

@@ -18,7 +18,7 @@ use super::common::{OpsClient, name};
 use super::csv_args::CsvKey;
 use crate::app;
 use crate::config::{Config, Surroundings};
-use crate::job::{Accepts, Job, Kind, MemberKey, parse};
+use crate::job::{Accepts, Job, parse};
 
 /// A job has 1 MiB at most.
 const LONGEST: u64 = 2 << 20;
@@ -136,31 +136,24 @@ fn from_identifier(args: &FindJobs, accepts: &Accepts, input: &mut dyn BufRead, 
         return Ok(Err(format!("--system: {system} is no configured system; configured are {known}")));
     };
     let word = key.as_str();
-    let is_member_key = MemberKey::ALL.iter().any(|known| known.as_str() == word);
-    let forms: Vec<Value> = match rules.kind {
-        // Their jobs name more than one.
-        Kind::Cleeng if matches!(key, CsvKey::CustomerId | CsvKey::Email) => Vec::new(),
-        Kind::EasyCms if key == CsvKey::Email => vec![json!({})],
-        Kind::VitalSource if matches!(key, CsvKey::Guid | CsvKey::Reference) => vec![json!({ "codes": [] })],
-        Kind::ZetaLoyalty if is_member_key => {
-            ["program_api", "member_api", "import", "manual"].iter().map(|method| json!({ "method": method })).collect()
-        }
-        _ => {
-            return Ok(Err(format!("--key: a job for {system} names nobody by {word}")));
-        }
-    };
+    let lines = rules.kind.lines();
+    if !lines.found_by.contains(&word) {
+        return Ok(Err(format!("--key: a job for {system} names nobody by {word}")));
+    }
     let typed = ask(word, input, err)?;
     let identifier = typed.as_str();
     if identifier.is_empty() {
         return Ok(Err("nothing was typed in".to_owned()));
     }
-    let made = forms.into_iter().map(|mut target| {
-        target["system"] = system.as_str().into();
-        if rules.kind == Kind::ZetaLoyalty {
-            target["member"] = json!({ word: identifier });
-        } else {
-            target[word] = identifier.into();
-        }
+    // Where a job names more than one identifier, none is found by one alone.
+    let methods: &[&str] = match (lines.is_enough, lines.methods) {
+        (false, _) => &[],
+        (true, []) => &[""],
+        (true, methods) => methods,
+    };
+    let made = methods.iter().map(|method| {
+        let mut target = (lines.target)(word, identifier, method);
+        target.insert("system".into(), system.as_str().into());
         let job = json!({
             "schema": "erasure.job/v1", "job_id": uuid::Uuid::nil(), "tenant": args.tenant,
             "environment": accepts.environment, "requested_at": jiff::Timestamp::now().to_string(),

@@ -42,7 +42,7 @@ fn every_documented_command_parses() {
         "approvals approve 6c0b7b0e-6a4e-4a53-9a2e-0d8c6a0a7f11 --preview 00ff --by bob",
         "approvals reject --as-of 2026-11-22T10:00:00Z --requested-by ann --by bob",
         "submit --preview --requested-by ann job.json",
-        "jobs find --tenant acme --system easycms --key email",
+        "jobs find --tenant acme --system shop --key email",
         "jobs find --job -",
         "guard list --json",
         "guard release --tenant acme",

@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::journal::At;
-use super::model::Field;
+use super::kinds::Field;
 use super::state::TargetState;
 use super::step::{Answer, CodeState, Entitlement, Identity, StepName};
 
@@ -39,6 +39,8 @@ pub struct Approved {
 }
 
 /// Whom one kind of read found.
+///
+/// Stored: a variant's place is its form on the disk. A new one goes to the end.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 enum Seen {
     Nobody,

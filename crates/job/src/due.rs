@@ -11,6 +11,8 @@ use jiff::{Span, Timestamp};
 use serde::{Deserialize, Serialize};
 
 /// How an open job stands to its due time.
+///
+/// Stored: a variant's place is its form on the disk. A new one goes to the end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Deadline {

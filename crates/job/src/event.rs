@@ -13,7 +13,8 @@ use uuid::Uuid;
 
 use super::flow::{Ask, Rules};
 use super::journal::At;
-use super::model::{Job, JobKey, Kind, Mode, Spec};
+use super::kinds::{Code, Kind, Spec};
+use super::model::{Job, JobKey, Mode};
 use super::outcome::{JobOutcome, Reason, StepOutcome, TargetEnd, TargetOutcome};
 use super::record::{Event, JobRecord};
 use super::state::{Intent, StepState, TargetState};
@@ -315,7 +316,7 @@ pub fn step_outcome(name: StepName, state: &StepState) -> StepOutcome {
 /// Per code, by index: whether money comes back. Both facts come from the requester's records.
 fn refunds(spec: &Spec, state: &TargetState, now: At) -> Vec<Value> {
     let Spec::VitalSource { codes, .. } = spec else { return Vec::new() };
-    let refund = |(index, code): (usize, &super::model::Code)| {
+    let refund = |(index, code): (usize, &Code)| {
         let revoked = state.all(StepName::RevokeCode).get(index).filter(|step| step.is_done());
         let at = revoked.map_or(now, |step| step.answered_at.max(step.intent_at));
         let young = code.redeemed_at.map(|redeemed| at.0 - At::from(redeemed).0 < DAYS_FOR_REFUND * 86_400_000);

@@ -44,6 +44,8 @@ impl From<jiff::Timestamp> for At {
 }
 
 /// One thing that became true. Order is meaning.
+///
+/// Stored: a variant's place is its form on the disk. A new one goes to the end.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Entry {
     /// A call whose repeat is not harmless is about to be made.

@@ -4,6 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
+/// Closed lists of words. They are stored: a variant's place is its form on the disk. A new one goes to the end.
 macro_rules! words {
     ($(#[$outer:meta])* $name:ident { $($(#[$inner:meta])* $variant:ident = $word:literal,)+ }) => {
         $(#[$outer])*

@@ -2,11 +2,8 @@
 //!
 //! The rule it keeps: a misspelt or surplus field must never mean "erase less", so it is refused.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::BTreeMap;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use secrecy::{ExposeSecret, SecretString};
 use uuid::Uuid;
 
 pub use super::cursor::Invalid;
@@ -14,12 +11,11 @@ use super::cursor::{Forms, Node, Object};
 use super::draft::Draft;
 use super::due::Term;
 pub use super::field::is_name;
-use super::field::{
-    MAX_PROOF, customer_id, email, identifier, is_customer_id, name, need, secret, time, time_and_offset, token, uuid,
-};
+use super::field::{name, secret, time, time_and_offset, uuid};
 use super::flow::Rules;
 use super::identifier::MAX_IDENTIFIER;
-use super::model::{Approval, Code, Confirmation, Field, Job, JobKey, Kind, Member, MemberKey, Mode, Spec, Target};
+pub use super::kinds::MAX_CODES;
+use super::model::{Approval, Confirmation, Job, JobKey, Mode, Target};
 use super::outcome::Reason;
 
 /// What this worker accepts.
@@ -52,9 +48,6 @@ pub const SCHEMA: &str = "erasure.job/v1";
 pub const MAX_BODY: usize = 1024 * 1024;
 /// The most targets in a job.
 pub const MAX_TARGETS: usize = 64;
-/// The most codes in a target.
-pub const MAX_CODES: usize = 10_000;
-
 /// A body that is not a valid job, with what is known of it all the same.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
@@ -174,167 +167,9 @@ fn target(mut object: Object<'_>, systems: &BTreeMap<String, Rules>) -> Result<T
         return Err(Invalid::at(object.path_of("system"), expected));
     };
     let confirmation = confirmation(&mut object)?;
-    let spec = match rules.kind {
-        Kind::Cleeng => cleeng(&mut object)?,
-        Kind::ZetaLoyalty => loyalty(&mut object, rules)?,
-        Kind::EasyCms => Spec::EasyCms {
-            email: need(email(&mut object, "email")?, &object, "email")?,
-            customer_password: secret(&mut object, "customer_password", MAX_PROOF)?,
-        },
-        Kind::VitalSource => vitalsource(&mut object)?,
-    };
+    let spec = (rules.kind.about().spec)(&mut object, rules)?;
     object.finish()?;
     Ok(Target { system, kind: rules.kind, confirmation, spec })
-}
-
-fn cleeng(object: &mut Object<'_>) -> Result<Spec, Invalid> {
-    match object.need_text("flow")? {
-        "backend" => {
-            let customer_id = need(customer_id(object, "customer_id")?, object, "customer_id")?;
-            let customer_email = need(email(object, "customer_email")?, object, "customer_email")?;
-            Ok(Spec::CleengBackend { customer_id, customer_email })
-        }
-        "mediastore" => {
-            let token = object.need_text("customer_token")?;
-            let customer_id = jwt_customer(token).ok_or_else(|| {
-                Invalid::at(
-                    object.path_of("customer_token"),
-                    "expected a JWT whose customerId claim is a string of digits",
-                )
-            })?;
-            let customer_email = need(email(object, "customer_email")?, object, "customer_email")?;
-            Ok(Spec::CleengMediastore { customer_token: token.into(), customer_id, customer_email })
-        }
-        _ => Err(Invalid::at(object.path_of("flow"), "expected backend or mediastore")),
-    }
-}
-
-/// The `customerId` claim of a JWT, unverified: MediaStore verifies the token, we only need to
-/// know whom it names before the first destructive call.
-fn jwt_customer(token: &str) -> Option<SecretString> {
-    if token.len() > MAX_PROOF || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return None;
-    }
-    let mut parts = token.split('.');
-    let (_, payload, _, None) = (parts.next()?, parts.next()?, parts.next()?, parts.next()) else { return None };
-    let payload = zeroize::Zeroizing::new(URL_SAFE_NO_PAD.decode(payload.trim_end_matches('=')).ok()?);
-    let Node::Object(claims) = Node::parse(&payload).ok()? else { return None };
-    let (_, claim) = claims.iter().find(|(name, _)| name == "customerId")?;
-    let digits = match claim {
-        Node::Text(text) => text.to_string(),
-        Node::Number(number) => number.to_string(),
-        _ => return None,
-    };
-    is_customer_id(&digits).then(|| digits.into())
-}
-
-fn loyalty(object: &mut Object<'_>, rules: &Rules) -> Result<Spec, Invalid> {
-    const IDS: [MemberKey; 4] =
-        [MemberKey::MemberId, MemberKey::IntegrationId, MemberKey::CardId, MemberKey::DatabaseId];
-    match object.need_text("method")? {
-        "program_api" => Ok(Spec::LoyaltyProgram { member: need_member(object, &IDS)? }),
-        "manual" => Ok(Spec::LoyaltyManual { member: need_member(object, &IDS)? }),
-        "import" => {
-            let keys = [MemberKey::IntegrationId, MemberKey::MemberId, MemberKey::Email];
-            let member = need_member(object, &keys)?;
-            match rules.import_key {
-                None => Err(Invalid::at(
-                    object.path_of("method"),
-                    "import is not configured for this system; expected program_api, member_api or manual",
-                )),
-                Some(key) if key != member.key => Err(Invalid::at(
-                    object.path_of("member"),
-                    format!("expected {}, the key of this system's import file", key.as_str()),
-                )),
-                Some(_) => Ok(Spec::LoyaltyImport { member }),
-            }
-        }
-        "member_api" => {
-            let access_token = token(object, "access_token")?;
-            let member = member(object, &IDS)?;
-            if access_token.is_none() && member.is_none() {
-                return Err(Invalid::at(
-                    object.path_of("access_token"),
-                    "is missing; expected access_token, member or both",
-                ));
-            }
-            let current_password = secret(object, "current_password", MAX_PROOF)?;
-            let code = secret(object, "code", MAX_IDENTIFIER)?;
-            Ok(Spec::LoyaltyMember { access_token, member, current_password, code })
-        }
-        _ => Err(Invalid::at(object.path_of("method"), "expected program_api, member_api, import or manual")),
-    }
-}
-
-fn need_member(object: &mut Object<'_>, keys: &[MemberKey]) -> Result<Member, Invalid> {
-    member(object, keys)?.ok_or_else(|| object.missing("member"))
-}
-
-fn member(object: &mut Object<'_>, keys: &[MemberKey]) -> Result<Option<Member>, Invalid> {
-    let path = object.path_of("member");
-    let Some(node) = object.take("member") else { return Ok(None) };
-    let mut inner = object.within(node, path.clone())?;
-    let mut found = Vec::new();
-    for key in MemberKey::ALL.into_iter().filter(|key| keys.contains(key)) {
-        let value =
-            if key == MemberKey::Email { email(&mut inner, "email")? } else { identifier(&mut inner, key.as_str())? };
-        if let Some(value) = value {
-            found.push(Member { key, value });
-        }
-    }
-    inner.finish()?;
-    match (found.pop(), found.is_empty()) {
-        (Some(member), true) => Ok(Some(member)),
-        _ => {
-            let names: Vec<_> = keys.iter().map(|key| key.as_str()).collect();
-            Err(Invalid::at(path, format!("expected exactly one of {}", names.join(", "))))
-        }
-    }
-}
-
-fn vitalsource(object: &mut Object<'_>) -> Result<Spec, Invalid> {
-    let guid = identifier(object, "guid")?;
-    let reference = identifier(object, "reference")?;
-    if guid.is_none() && reference.is_none() {
-        return Err(Invalid::at(object.path_of("guid"), "is missing; expected guid, reference or both"));
-    }
-    let path = object.path_of("codes");
-    let items = object.list("codes")?.unwrap_or_default();
-    if items.len() > MAX_CODES {
-        return Err(Invalid::at(path, format!("has {} entries; expected at most {MAX_CODES}", items.len())));
-    }
-    let mut codes: Vec<Code> = Vec::with_capacity(items.len());
-    for (index, node) in items.iter().enumerate() {
-        let path = format!("{path}[{index}]");
-        let mut inner = object.within(node, path.clone())?;
-        let code = need(identifier(&mut inner, "code")?, &inner, "code")?;
-        let redeemed_at = time(&mut inner, "redeemed_at")?;
-        let percent_read = inner.number("percent_read")?;
-        if percent_read.is_some_and(|percent| !(0.0..=100.0).contains(&percent)) {
-            return Err(Invalid::at(inner.path_of("percent_read"), "expected a number from 0 to 100"));
-        }
-        inner.finish()?;
-        codes.push(Code { code, redeemed_at, percent_read });
-    }
-    let mut seen = HashSet::with_capacity(codes.len());
-    if let Some(twice) = codes.iter().position(|code| !seen.insert(code.code.expose_secret())) {
-        return Err(Invalid::at(format!("{path}[{twice}].code"), "appears twice; expected each code once"));
-    }
-    let mut overwrite = BTreeSet::new();
-    let path = object.path_of("overwrite");
-    for (index, node) in object.list("overwrite")?.unwrap_or_default().iter().enumerate() {
-        let field = match node {
-            Node::Text(text) => Field::ALL.into_iter().find(|field| field.as_str() == text.as_str()),
-            _ => None,
-        };
-        let names: Vec<_> = Field::ALL.iter().map(|field| field.as_str()).collect();
-        overwrite.insert(
-            field.ok_or_else(|| {
-                Invalid::at(format!("{path}[{index}]"), format!("expected one of {}", names.join(", ")))
-            })?,
-        );
-    }
-    Ok(Spec::VitalSource { guid, reference, codes, overwrite })
 }
 
 fn confirmation(object: &mut Object<'_>) -> Result<Option<Confirmation>, Invalid> {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::approval::{Approved, Approving, Found};
 use super::journal::{At, Entry};
-use super::model::Field;
+use super::kinds::Field;
 use super::outcome::{InputKind, Reason, TargetEnd};
 use super::step::{Answer, CodeState, Entitlement, FailureKind, Identity, Step, StepName};
 

@@ -6,45 +6,47 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::model::Field;
+use super::kinds::Field;
 use super::note::Note;
 use super::outcome::{InputKind, Reason};
 
 /// A kind of step. The same word in journal, events, metrics and docs.
+///
+/// Stored: a variant's place is its form on the disk. A new one goes to the end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StepName {
     /// Read who it is, and compare.
     Resolve,
-    /// Cleeng: list what gives access.
+    /// List what gives access.
     ListEntitlements,
-    /// Cleeng: end one entitlement.
+    /// End one entitlement.
     TerminateEntitlement,
-    /// Cleeng: anonymise.
+    /// Anonymise a customer.
     DeleteCustomer,
     /// Read whether the person is gone, or the new values stand.
     ReadBack,
-    /// Zeta Loyalty: have a one-time password sent.
+    /// Have a one-time password sent.
     RequestOtp,
-    /// Zeta Loyalty: delete.
+    /// Delete a member.
     DeleteMember,
-    /// Zeta Loyalty: put the row into the deletion file.
+    /// Put the row into the deletion file.
     QueueImportRow,
-    /// Zeta Loyalty: what the import's result says of the row.
+    /// What the import's result says of the row.
     ImportResult,
-    /// EasyCMS: delete.
+    /// Delete a shop's account.
     DeleteAccount,
-    /// VitalSource: read one code's owner and state.
+    /// Read one code's owner and state.
     ReadCode,
-    /// VitalSource: revoke one code.
+    /// Revoke one code.
     RevokeCode,
-    /// VitalSource: read one code again after an unclear revoke.
+    /// Read one code again after an unclear revoke.
     ReadBackCode,
-    /// VitalSource: look for content that no code accounts for.
+    /// Look for content that no code accounts for.
     CheckLicenses,
-    /// VitalSource: overwrite the identifiers.
+    /// Overwrite a user's identifiers.
     OverwriteUser,
-    /// VitalSource: tell the requester's own endpoint to drop the account.
+    /// Tell the requester's own endpoint to drop the account.
     TellRequester,
 }
 
@@ -94,16 +96,24 @@ impl StepName {
     /// True where the call takes something from the person that cannot be given back: a
     /// cancellation is refused from its checkpointed intent on.
     pub const fn is_destructive(self) -> bool {
-        matches!(
-            self,
+        match self {
             StepName::TerminateEntitlement
-                | StepName::DeleteCustomer
-                | StepName::DeleteMember
-                | StepName::QueueImportRow
-                | StepName::DeleteAccount
-                | StepName::RevokeCode
-                | StepName::OverwriteUser
-        )
+            | StepName::DeleteCustomer
+            | StepName::DeleteMember
+            | StepName::QueueImportRow
+            | StepName::DeleteAccount
+            | StepName::RevokeCode
+            | StepName::OverwriteUser => true,
+            StepName::Resolve
+            | StepName::ListEntitlements
+            | StepName::ReadBack
+            | StepName::RequestOtp
+            | StepName::ImportResult
+            | StepName::ReadCode
+            | StepName::ReadBackCode
+            | StepName::CheckLicenses
+            | StepName::TellRequester => false,
+        }
     }
 
     /// True where a checkpointed intent must precede the call.
@@ -146,6 +156,8 @@ impl Step {
 }
 
 /// Whether what was read is the person named.
+///
+/// Stored: a variant's place is its form on the disk. A new one goes to the end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Identity {
     /// All identifiers given name this person.
@@ -188,6 +200,8 @@ impl Entitlement {
 }
 
 /// What a code's read says of it.
+///
+/// Stored: a variant's place is its form on the disk. A new one goes to the end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum CodeState {
     /// Still gives content, or can.
@@ -199,6 +213,8 @@ pub enum CodeState {
 }
 
 /// Where a row of the deletion file stands.
+///
+/// Stored: a variant's place is its form on the disk. A new one goes to the end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RowState {
     /// In a file that has no result yet.
@@ -228,6 +244,8 @@ impl Absence {
 }
 
 /// What a call was understood to say.
+///
+/// Stored: a variant's place is its form on the disk. A new one goes to the end.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Answer {
     /// The system says that it did it.
@@ -283,7 +301,19 @@ pub enum Answer {
 impl Answer {
     /// True where it carries something of the person: it is kept only sealed.
     pub const fn is_private(&self) -> bool {
-        matches!(self, Answer::User { .. } | Answer::Entitlements(_))
+        match self {
+            Answer::User { .. } | Answer::Entitlements(_) => true,
+            Answer::Done
+            | Answer::AlreadyDone
+            | Answer::Unclear(_)
+            | Answer::Found(_)
+            | Answer::Missing(_)
+            | Answer::Code { .. }
+            | Answer::Licenses { .. }
+            | Answer::Row(_)
+            | Answer::Values { .. }
+            | Answer::Left { .. } => false,
+        }
     }
 
     /// The answer as it may be acted on. An earlier release wrote absences without a proof: they settle nothing.
@@ -296,6 +326,8 @@ impl Answer {
 }
 
 /// The failure kinds. What follows from each is decided in one place, by the flow.
+///
+/// Stored: a variant's place is its form on the disk. A new one goes to the end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FailureKind {
     /// Surely not done: no connection, or an error of the system's own on a read.

@@ -6,7 +6,8 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::cursor::Invalid;
-use super::model::{Confirmation, Job, Spec};
+use super::kinds::Spec;
+use super::model::{Confirmation, Job};
 
 /// How far a sender's clock, or its idea of its own time zone, may be ahead of ours.
 const AHEAD: SignedDuration = SignedDuration::from_hours(24);

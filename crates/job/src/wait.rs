@@ -14,6 +14,8 @@ use super::outcome::{InputKind, Reason};
 use super::state::TargetState;
 
 /// Why a job waits.
+///
+/// Stored: a variant's place is its form on the disk. A new one goes to the end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Waiting {

@@ -10,7 +10,8 @@ use zeroize::Zeroizing;
 
 use super::arguments::Arguments;
 use crate::cli::csv_args::{CsvField, CsvKey, CsvMethod, SubmitCsv};
-use crate::job::{Accepts, Kind, parse, times};
+use crate::job::kinds::Holds;
+use crate::job::{Accepts, Kind, MemberKey, parse, times};
 
 /// The namespace of job ids made here.
 const NAMESPACE: Uuid = Uuid::from_u128(0x2d71_4f0b_9c3e_4a86_b1d5_7e60_83fa_1c9e);
@@ -63,37 +64,25 @@ impl Orders {
             .ok_or_else(|| format!("--system: {} is no configured system; configured are {}", args.system, known()))?;
         let kind = rules.kind;
         let fields: Vec<CsvField> = args.also.iter().map(|(field, _)| *field).collect();
-        let keys: &[CsvKey] = match kind {
-            Kind::Cleeng => &[CsvKey::CustomerId],
-            Kind::EasyCms => &[CsvKey::Email],
-            Kind::VitalSource => &[CsvKey::Guid, CsvKey::Reference],
-            Kind::ZetaLoyalty => {
-                &[CsvKey::MemberId, CsvKey::IntegrationId, CsvKey::CardId, CsvKey::DatabaseId, CsvKey::Email]
-            }
-        };
-        let words = |words: &[CsvKey]| words.iter().map(|key| key.as_str()).collect::<Vec<_>>().join(", ");
-        if !keys.contains(&args.key) {
-            return Err(format!("--key: {} takes {}", args.system, words(keys)));
+        let lines = kind.lines();
+        if !lines.keys.contains(&args.key.as_str()) {
+            return Err(format!("--key: {} takes {}", args.system, lines.keys.join(", ")));
         }
-        let allowed: &[CsvField] = match kind {
-            Kind::Cleeng => &[CsvField::CustomerEmail],
-            Kind::EasyCms => &[CsvField::CustomerPassword],
-            Kind::VitalSource => &[CsvField::Guid, CsvField::Reference, CsvField::Codes],
-            Kind::ZetaLoyalty => &[],
-        };
-        if let Some(foreign) = fields.iter().find(|field| !allowed.contains(field)) {
+        if let Some(foreign) = fields.iter().find(|field| !lines.fields.contains(&field.as_str())) {
             return Err(format!("--also: a member of {} has no {}", args.system, foreign.as_str()));
         }
         if fields.iter().any(|field| field.as_str() == args.key.as_str()) {
             return Err(format!("--also: {} is the --key already", args.key.as_str()));
         }
-        if kind == Kind::Cleeng && !fields.contains(&CsvField::CustomerEmail) {
-            return Err("--also customer_email=HEADER: Cleeng needs the customer's e-mail address as well".to_owned());
+        if let Some((field, why)) = lines.needs
+            && !fields.iter().any(|given| given.as_str() == field)
+        {
+            return Err(format!("--also {field}=HEADER: {why}"));
         }
-        let import = rules.import_key.is_some() && args.key == CsvKey::Email;
+        let import = rules.import_key.is_some() && args.key.as_str() == MemberKey::Email.as_str();
         let usual = if import { CsvMethod::Import } else { CsvMethod::ProgramApi };
         let method = args.method.unwrap_or(usual);
-        if kind != Kind::ZetaLoyalty && args.method.is_some() {
+        if lines.methods.is_empty() && args.method.is_some() {
             return Err(format!("--method: {} has but one", args.system));
         }
         // What waits for an approval is the erasure itself: told once more without one, it is the same job.
@@ -117,7 +106,7 @@ impl Orders {
         let mut details: Vec<(String, String)> = args
             .also
             .iter()
-            .filter(|(field, _)| *field != CsvField::CustomerPassword)
+            .filter(|(field, _)| field.holds() != Holds::Proof)
             .map(|(field, header)| (format!("also {}", field.as_str()), header.clone()))
             .collect();
         details.extend((method != usual).then(|| ("method".to_owned(), method.as_str().to_owned())));
@@ -131,8 +120,8 @@ impl Orders {
         if args.requested_at.is_none() {
             arguments.add_changed_at(changed_at);
         }
-        if let Some((_, header)) = args.also.iter().find(|(field, _)| *field == CsvField::CustomerPassword) {
-            arguments.add("also customer_password", header);
+        for (field, header) in args.also.iter().filter(|(field, _)| field.holds() == Holds::Proof) {
+            arguments.add(&format!("also {}", field.as_str()), header);
         }
         if let Some(at) = args.confirmed_at {
             arguments.add("confirmed-at", at);
@@ -193,34 +182,17 @@ impl Orders {
     pub fn job(&self, line: u64, values: &[Zeroizing<String>]) -> Result<Zeroizing<Vec<u8>>, String> {
         let mut target = Map::new();
         target.insert("system".into(), self.system.clone().into());
-        let key = values[0].as_str();
-        match self.kind {
-            Kind::Cleeng => {
-                target.insert("flow".into(), "backend".into());
-                target.insert("customer_id".into(), key.into());
-            }
-            Kind::EasyCms => {
-                target.insert("email".into(), key.into());
-            }
-            Kind::VitalSource => {
-                target.insert(self.key.as_str().into(), key.into());
-                target.insert("codes".into(), json!([]));
-            }
-            Kind::ZetaLoyalty => {
-                target.insert("method".into(), self.method.as_str().into());
-                target.insert("member".into(), json!({ self.key.as_str(): key }));
-            }
-        }
+        target.extend((self.kind.lines().target)(self.key.as_str(), &values[0], self.method.as_str()));
         for (field, value) in self.fields.iter().zip(&values[1..]) {
-            match field {
-                CsvField::Codes => {
+            match field.holds() {
+                Holds::Codes => {
                     let codes = value.split([' ', ',', ';', '|']).filter(|code| !code.is_empty());
                     let codes: Vec<Value> = codes.map(|code| json!({ "code": code })).collect();
                     target.insert("codes".into(), codes.into());
                 }
                 // Nothing is no identifier.
-                _ if value.is_empty() => {}
-                field => {
+                Holds::Identifier | Holds::Proof if value.is_empty() => {}
+                Holds::Identifier | Holds::Proof => {
                     target.insert(field.as_str().into(), value.as_str().into());
                 }
             }

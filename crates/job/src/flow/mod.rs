@@ -1,35 +1,32 @@
-//! What a target does next: one straight-line procedure a kind, evaluated anew on its journal's
-//! state each time, leaving early with the first thing that is still to be done.
+//! What a target does next: one straight-line procedure a kind (in `kinds`), evaluated anew on its
+//! journal's state each time, leaving early with the first thing that is still to be done.
 //!
 //! The rule it keeps: a target ends as erased only on evidence (a recorded success answer or a
 //! read-back), and a call in doubt is read back before it is made again.
 
-pub mod cleeng;
-pub mod easycms;
 pub mod rules;
-pub mod vitalsource;
-pub mod zeta;
 
 use std::time::Duration;
 
 use super::approval::{Approved, Found};
 use super::journal::At;
-use super::model::{Field, Job, Kind, Mode, Target};
+use super::kinds::Field;
+use super::model::{Job, Mode, Target};
 use super::outcome::{InputKind, Reason, TargetEnd, TargetOutcome};
 use super::state::{Intent, StepState, TargetState};
 use super::step::{Answer, Entitlement, FailureKind, Identity, Step, StepName};
 pub use rules::{Confirm, Limits, MemberProof, Rules};
 
 /// Replies that cannot be read are asked for this often before the step fails.
-const FEW: u32 = 3;
+pub(crate) const FEW: u32 = 3;
 /// A call that was answered as done and did not take is made again this often.
 const MOST_REPEATS: u32 = 3;
 /// A proof refused this often is not asked for again.
-const MOST_ASKS: u32 = 10;
+pub(crate) const MOST_ASKS: u32 = 10;
 /// Intents that are written ahead of calls whose repeat the system itself recognises.
 const AHEAD: u32 = 16;
 /// A continuation without a code asks for a new one no sooner than this after the last.
-const OTP_PAUSE: Duration = Duration::from_secs(60);
+pub(crate) const OTP_PAUSE: Duration = Duration::from_secs(60);
 
 /// Something a person must give.
 #[derive(Debug, Clone, PartialEq)]
@@ -86,13 +83,7 @@ pub fn next(job: &Job, index: usize, state: &TargetState, rules: &Rules, limits:
         return Next::End(end.clone());
     }
     let flow = Flow { job, target: &job.targets[index], state, rules, limits, now };
-    let next = match rules.kind {
-        Kind::Cleeng => cleeng::next(&flow),
-        Kind::ZetaLoyalty => zeta::next(&flow),
-        Kind::EasyCms => easycms::next(&flow),
-        Kind::VitalSource => vitalsource::next(&flow),
-    };
-    match next {
+    match (rules.kind.about().next)(&flow) {
         Ok(end) => Next::End(end),
         Err(Next::Ask(asks)) => flow.unless_too_late(asks),
         Err(next) => next,
@@ -101,7 +92,7 @@ pub fn next(job: &Job, index: usize, state: &TargetState, rules: &Rules, limits:
 
 /// How a step that needs an intent came to be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Evidence {
+pub(crate) enum Evidence {
     /// The system's own success answer.
     Answer,
     /// A read-back after a doubt, or an answer that it was done before.
@@ -112,7 +103,7 @@ enum Evidence {
 
 /// What a read-back shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Seen {
+pub(crate) enum Seen {
     /// The effect is there: gone, revoked, overwritten.
     Done,
     /// It is not.
@@ -121,55 +112,56 @@ enum Seen {
 
 /// A step that needs an intent, and what it rests on.
 #[derive(Clone, Copy)]
-struct Act<'a> {
-    step: Step,
+pub(crate) struct Act<'a> {
+    pub(crate) step: Step,
     /// Made again, in this order, where they have outlived a wait.
-    basis: &'a [Step],
+    pub(crate) basis: &'a [Step],
     /// The call changes what the person is recognised by: once it may have taken effect, a first read would
     /// show its work. Instead the look that found it not done is made again before the call is repeated.
-    rewrites: Option<Step>,
+    pub(crate) rewrites: Option<Step>,
     /// So many steps of the kind follow; their intents are written ahead.
-    ahead: u32,
+    pub(crate) ahead: u32,
     /// The read that each of those rests on.
-    item_read: Option<StepName>,
+    pub(crate) item_read: Option<StepName>,
 }
 
 impl<'a> Act<'a> {
     /// A step that leaves the person to be recognised as before.
-    const fn one(step: Step, basis: &'a [Step]) -> Act<'a> {
+    pub(crate) const fn one(step: Step, basis: &'a [Step]) -> Act<'a> {
         Act { step, basis, rewrites: None, ahead: 1, item_read: None }
     }
 
     /// The step that makes the person unrecognisable, and the look at what came of it.
-    const fn last(step: Step, basis: &'a [Step], look: Step) -> Act<'a> {
+    pub(crate) const fn last(step: Step, basis: &'a [Step], look: Step) -> Act<'a> {
         Act { rewrites: Some(look), ..Act::one(step, basis) }
     }
 }
 
 /// A flow's view of its target. Methods return `Err(next)` for whatever is still to be done.
-struct Flow<'a> {
-    job: &'a Job,
-    target: &'a Target,
-    state: &'a TargetState,
-    rules: &'a Rules,
-    limits: &'a Limits,
-    now: At,
+pub(crate) struct Flow<'a> {
+    pub(crate) job: &'a Job,
+    pub(crate) target: &'a Target,
+    pub(crate) state: &'a TargetState,
+    pub(crate) rules: &'a Rules,
+    pub(crate) limits: &'a Limits,
+    pub(crate) now: At,
 }
 
-type Go<T> = Result<T, Next>;
+/// What a flow comes to, or what is still to be done before.
+pub(crate) type Go<T> = Result<T, Next>;
 
 impl<'a> Flow<'a> {
-    fn is_preview(&self) -> bool {
+    pub(crate) fn is_preview(&self) -> bool {
         self.job.mode == Mode::Preview
     }
 
     /// An answer to a read, whenever it came.
-    fn read(&self, step: Step) -> Go<&'a Answer> {
+    pub(crate) fn read(&self, step: Step) -> Go<&'a Answer> {
         self.vouched(step, self.read_any(step)?)
     }
 
     /// As [`Flow::read`]; also an absence for which nothing vouches.
-    fn read_any(&self, step: Step) -> Go<&'a Answer> {
+    pub(crate) fn read_any(&self, step: Step) -> Go<&'a Answer> {
         match self.state.get(step) {
             Some(StepState { answer: Some(answer), .. }) => Ok(answer),
             state => Err(self.attempt(step, state)),
@@ -177,12 +169,12 @@ impl<'a> Flow<'a> {
     }
 
     /// An answer to a read made after the entry `seq`.
-    fn read_after(&self, step: Step, seq: u64) -> Go<&'a Answer> {
+    pub(crate) fn read_after(&self, step: Step, seq: u64) -> Go<&'a Answer> {
         self.vouched(step, self.read_any_after(step, seq)?)
     }
 
     /// As [`Flow::read_after`]; also an absence for which nothing vouches.
-    fn read_any_after(&self, step: Step, seq: u64) -> Go<&'a Answer> {
+    pub(crate) fn read_any_after(&self, step: Step, seq: u64) -> Go<&'a Answer> {
         match self.state.get(step) {
             Some(StepState { answer: Some(answer), seq: answered, failure: None, .. }) if *answered > seq => Ok(answer),
             state => Err(self.attempt(step, state)),
@@ -191,7 +183,7 @@ impl<'a> Flow<'a> {
 
     /// An absence for which nothing vouches is no answer. It is looked at a few times, as another job may have
     /// shown by then that address and credential find somebody; then the target ends as unproven.
-    fn vouched(&self, step: Step, answer: &'a Answer) -> Go<&'a Answer> {
+    pub(crate) fn vouched(&self, step: Step, answer: &'a Answer) -> Go<&'a Answer> {
         let Answer::Unclear(Reason::Unproven) = answer else { return Ok(answer) };
         match self.looks_again(step) {
             Some(next) => Err(next),
@@ -200,7 +192,7 @@ impl<'a> Flow<'a> {
     }
 
     /// Another look at what nothing vouches for; `None` after a few.
-    fn looks_again(&self, step: Step) -> Option<Next> {
+    pub(crate) fn looks_again(&self, step: Step) -> Option<Next> {
         let state = self.state.get(step)?;
         if state.answers >= FEW {
             return None;
@@ -215,7 +207,7 @@ impl<'a> Flow<'a> {
     /// An answer made after the step `acted` was: one that is final, or the last one before
     /// `waits.pending_max`. Until then it is read again, each time after as long as it has been
     /// waited for.
-    fn poll_after(&self, step: Step, acted: Step, is_final: impl Fn(&Answer) -> bool) -> Go<&'a Answer> {
+    pub(crate) fn poll_after(&self, step: Step, acted: Step, is_final: impl Fn(&Answer) -> bool) -> Go<&'a Answer> {
         let acted = self.state.get(acted);
         let answer = self.read_any_after(step, acted.map_or(0, |acted| acted.seq))?;
         if is_final(answer) {
@@ -235,17 +227,17 @@ impl<'a> Flow<'a> {
     }
 
     /// The pause before the read-back number `n + 1`: doubling from `verify_interval`.
-    fn pause(&self, n: u32) -> Duration {
+    pub(crate) fn pause(&self, n: u32) -> Duration {
         let doubled = self.rules.verify_interval.saturating_mul(1_u32 << n.saturating_sub(1).min(16));
         doubled.min(self.longest_pause())
     }
 
-    fn longest_pause(&self) -> Duration {
+    pub(crate) fn longest_pause(&self) -> Duration {
         self.limits.max_interval.max(self.rules.verify_interval)
     }
 
     /// Another attempt at a step, unless its failures say otherwise.
-    fn attempt(&self, step: Step, state: Option<&StepState>) -> Next {
+    pub(crate) fn attempt(&self, step: Step, state: Option<&StepState>) -> Next {
         let Some(state) = state else { return Next::Call(step) };
         let Some((kind, reason)) = state.failure else {
             // An attempt that was given back has a pause of its own.
@@ -282,14 +274,14 @@ impl<'a> Flow<'a> {
 
     /// What a destructive call rests on, from a read that is recent enough to act on; see
     /// [`TargetState::is_fresh`]. The only place that lets a call follow from a read.
-    fn fresh(&self, read: Step) -> Go<()> {
+    pub(crate) fn fresh(&self, read: Step) -> Go<()> {
         if self.state.is_fresh(read, self.now) { Ok(()) } else { Err(self.attempt(read, self.state.get(read))) }
     }
 
     /// Carries out a step that needs an intent. It rests on the reads in `basis`, which are made again where
     /// they have outlived a wait. `read_back` tells, from reads made after an entry, whether the effect
     /// is there; `unclear` is where a step ends whose answer settled nothing and whose effect is not there.
-    fn act(
+    pub(crate) fn act(
         &self,
         act: Act<'_>,
         read_back: impl Fn(u64) -> Go<Seen>,
@@ -329,7 +321,7 @@ impl<'a> Flow<'a> {
     }
 
     /// The intents of a step of which nothing has taken effect, once what it rests on was read just now.
-    fn intend(&self, act: Act<'_>) -> Go<Next> {
+    pub(crate) fn intend(&self, act: Act<'_>) -> Go<Next> {
         for read in act.basis {
             self.fresh(*read)?;
         }
@@ -337,7 +329,7 @@ impl<'a> Flow<'a> {
     }
 
     /// This step and up to `ahead` untouched ones after it, as far as their own reads are recent enough.
-    fn ahead(&self, act: &Act<'_>) -> Vec<Step> {
+    pub(crate) fn ahead(&self, act: &Act<'_>) -> Vec<Step> {
         let Act { step, ahead, item_read, .. } = *act;
         let untouched =
             |item: &u32| self.state.get(Step::item(step.name, *item)).is_none_or(|s| *s == StepState::default());
@@ -348,7 +340,7 @@ impl<'a> Flow<'a> {
     }
 
     /// Compares what the first read found with whom the job names. `Ok(true)`: somebody is there.
-    fn same_person(&self, identity: Identity) -> Go<bool> {
+    pub(crate) fn same_person(&self, identity: Identity) -> Go<bool> {
         match identity {
             Identity::Same => Ok(true),
             Identity::Blank => Ok(false),
@@ -361,7 +353,7 @@ impl<'a> Flow<'a> {
     }
 
     /// Stops for a confirmation where one is needed and not there.
-    fn confirmed(&self, is_active: bool, step: StepName) -> Go<()> {
+    pub(crate) fn confirmed(&self, is_active: bool, step: StepName) -> Go<()> {
         let needed = match self.rules.confirm {
             Confirm::Always => true,
             Confirm::WhenActive => is_active,
@@ -377,7 +369,7 @@ impl<'a> Flow<'a> {
 
     /// Stops for an approval where one is needed: none was given, it is too old for an erasure that
     /// has not begun, or more would be lost than was approved.
-    fn approved(&self, step: StepName) -> Go<()> {
+    pub(crate) fn approved(&self, step: StepName) -> Go<()> {
         let approving = &self.state.approving;
         let holds = |approved: &Approved| {
             let in_time = self.state.touched || self.now.since(approved.at) < self.limits.approval_max;
@@ -391,12 +383,12 @@ impl<'a> Flow<'a> {
         Err(Next::Ask(vec![ask]))
     }
 
-    fn ask(&self, kind: InputKind, step: StepName) -> Ask {
+    pub(crate) fn ask(&self, kind: InputKind, step: StepName) -> Ask {
         Ask { kind, expires_at: None, entitlements: Vec::new(), step }
     }
 
     /// Ends the target where the oldest of these inputs has been waited for too long.
-    fn unless_too_late(&self, asks: Vec<Ask>) -> Next {
+    pub(crate) fn unless_too_late(&self, asks: Vec<Ask>) -> Next {
         let late = asks.iter().find(|ask| {
             self.state.asked.get(&ask.kind).is_some_and(|asked| self.now.since(*asked) >= self.limits.input_max)
         });
@@ -406,33 +398,33 @@ impl<'a> Flow<'a> {
         }
     }
 
-    fn failed<T>(&self, reason: Reason, step: StepName) -> Go<T> {
+    pub(crate) fn failed<T>(&self, reason: Reason, step: StepName) -> Go<T> {
         Err(Next::End(TargetEnd::failed(reason, step)))
     }
 
-    fn refused<T>(&self, reason: Reason, step: StepName) -> Go<T> {
+    pub(crate) fn refused<T>(&self, reason: Reason, step: StepName) -> Go<T> {
         Err(Next::End(TargetEnd::refused(reason, step)))
     }
 
-    fn previewed(&self) -> TargetEnd {
+    pub(crate) fn previewed(&self) -> TargetEnd {
         TargetEnd::well(TargetOutcome::Previewed)
     }
 
     /// True where the call was made or may have been: nothing more is asked for, what is left is to
     /// see what came of it.
-    fn is_sent(&self, step: Step) -> bool {
+    pub(crate) fn is_sent(&self, step: Step) -> bool {
         self.state
             .get(step)
             .is_some_and(|state| state.settled_done || state.answer.is_some() || state.intent == Intent::Doubt)
     }
 
     /// The sequence number of a step's last entry; 0 where there is none.
-    fn seq(&self, step: Step) -> u64 {
+    pub(crate) fn seq(&self, step: Step) -> u64 {
         self.state.get(step).map_or(0, |state| state.seq)
     }
 
     /// Waits until the read-back shows the effect that an accepted call promised.
-    fn verified(&self, acted: Step, shows: impl Fn(&Answer) -> Option<Seen>) -> Go<()> {
+    pub(crate) fn verified(&self, acted: Step, shows: impl Fn(&Answer) -> Option<Seen>) -> Go<()> {
         let step = Step::one(StepName::ReadBack);
         // A doubt that a read-back settled as done needs no second one.
         if self.state.get(acted).is_some_and(|state| state.settled_done) {
@@ -447,7 +439,7 @@ impl<'a> Flow<'a> {
 
     /// Where a call was answered as done and a few looks since show that it did not take, it is made again; a
     /// few times, and only where the repeat is harmless. Then there is nothing left but to look.
-    fn taken(&self, acted: Step, look: Step, shows: impl Fn(&Answer) -> Option<Seen>) -> Go<()> {
+    pub(crate) fn taken(&self, acted: Step, look: Step, shows: impl Fn(&Answer) -> Option<Seen>) -> Go<()> {
         let (Some(act), Some(look)) = (self.state.get(acted), self.state.get(look)) else { return Ok(()) };
         let is_seen = look.failure.is_none() && look.seq > act.seq && look.answers >= FEW;
         let is_not_done = look.answer.as_ref().is_some_and(|answer| shows(answer) == Some(Seen::NotDone));
@@ -460,7 +452,7 @@ impl<'a> Flow<'a> {
 
     /// After a lost answer to a deletion that runs on behind the system's back: it counts as "not
     /// done" only when a read-back made `verify_interval` or more after the call still shows it.
-    fn looked_twice(&self, acted: Step, seq: u64, shows: impl Fn(&Answer) -> Option<Seen>) -> Go<Seen> {
+    pub(crate) fn looked_twice(&self, acted: Step, seq: u64, shows: impl Fn(&Answer) -> Option<Seen>) -> Go<Seen> {
         let step = Step::one(StepName::ReadBack);
         match shows(self.read_after(step, seq)?) {
             Some(Seen::Done) => return Ok(Seen::Done),

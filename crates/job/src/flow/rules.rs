@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use crate::model::{Kind, MemberKey};
+use crate::kinds::{Kind, MemberKey};
 
 /// When a system asks the person (or an agent) to confirm first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -62,11 +62,7 @@ impl Rules {
     pub fn new(kind: Kind) -> Rules {
         Rules {
             kind,
-            confirm: match kind {
-                Kind::Cleeng => Confirm::WhenActive,
-                Kind::VitalSource => Confirm::Always,
-                Kind::ZetaLoyalty | Kind::EasyCms => Confirm::Never,
-            },
+            confirm: kind.about().confirm,
             strict_identity: false,
             verify_interval: Duration::from_secs(30),
             member_proof: MemberProof::Password,

@@ -3,11 +3,35 @@
 //! The rule it keeps: the customer is deleted only when nothing still gives access, and a 404 on
 //! the delete counts as nothing before a read-back.
 
-use super::{Act, Evidence, Flow, Go, Next, Seen};
-use crate::model::Spec;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use secrecy::SecretString;
+use serde_json::json;
+
+use super::{About, Lines, Spec, fields};
+use crate::cursor::{Invalid, Node, Object};
+use crate::field::{MAX_PROOF, customer_id, email, is_customer_id, need};
+use crate::flow::{Act, Confirm, Evidence, FEW, Flow, Go, Next, Rules, Seen};
 use crate::outcome::{Reason, TargetEnd, TargetOutcome};
 use crate::state::StepState;
 use crate::step::{Answer, FailureKind, Identity, Step, StepName};
+
+pub(super) const KIND: About = About {
+    name: "cleeng",
+    confirm: Confirm::WhenActive,
+    spec,
+    next,
+    id_form: Some(is_customer_id),
+    lines: Lines {
+        keys: &["customer_id"],
+        found_by: &["customer_id", "email"],
+        is_enough: false,
+        fields: &["customer_email"],
+        needs: Some(("customer_email", "Cleeng needs the customer's e-mail address as well")),
+        methods: &[],
+        target: |word, value, _| fields([("flow", json!("backend")), (word, json!(value))]),
+    },
+};
 
 const RESOLVE: Step = Step::one(StepName::Resolve);
 /// By the e-mail address, where the id finds nobody.
@@ -19,7 +43,7 @@ const FIRST_LIST: Step = Step::item(StepName::ListEntitlements, 0);
 const CORE_LIST: Step = Step::item(StepName::ListEntitlements, 1);
 const READ_BACK: Step = Step::one(StepName::ReadBack);
 
-pub(super) fn next(flow: &Flow<'_>) -> Go<TargetEnd> {
+fn next(flow: &Flow<'_>) -> Go<TargetEnd> {
     let is_backend = matches!(flow.target.spec, Spec::CleengBackend { .. });
     match flow.read(RESOLVE)? {
         Answer::Found(identity) => {
@@ -147,7 +171,7 @@ fn terminate(flow: &Flow<'_>, item: u32) -> Go<()> {
 }
 
 fn still_active(flow: &Flow<'_>, reason: Reason, times: u32) -> Go<()> {
-    if times >= super::FEW { flow.refused(reason, StepName::TerminateEntitlement) } else { Ok(()) }
+    if times >= FEW { flow.refused(reason, StepName::TerminateEntitlement) } else { Ok(()) }
 }
 
 /// Whether entitlement `item` has lost its access, by a list made after `seq`.
@@ -182,4 +206,45 @@ fn another_email(flow: &Flow<'_>) -> Option<Seen> {
         None if delete.doubted && flow.state.was_seen_before(read_at) => Some(Seen::Done),
         None => None,
     }
+}
+
+fn spec(object: &mut Object<'_>, _rules: &Rules) -> Result<Spec, Invalid> {
+    match object.need_text("flow")? {
+        "backend" => {
+            let customer_id = need(customer_id(object, "customer_id")?, object, "customer_id")?;
+            let customer_email = need(email(object, "customer_email")?, object, "customer_email")?;
+            Ok(Spec::CleengBackend { customer_id, customer_email })
+        }
+        "mediastore" => {
+            let token = object.need_text("customer_token")?;
+            let customer_id = jwt_customer(token).ok_or_else(|| {
+                Invalid::at(
+                    object.path_of("customer_token"),
+                    "expected a JWT whose customerId claim is a string of digits",
+                )
+            })?;
+            let customer_email = need(email(object, "customer_email")?, object, "customer_email")?;
+            Ok(Spec::CleengMediastore { customer_token: token.into(), customer_id, customer_email })
+        }
+        _ => Err(Invalid::at(object.path_of("flow"), "expected backend or mediastore")),
+    }
+}
+
+/// The `customerId` claim of a JWT, unverified: MediaStore verifies the token, we only need to
+/// know whom it names before the first destructive call.
+fn jwt_customer(token: &str) -> Option<SecretString> {
+    if token.len() > MAX_PROOF || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return None;
+    }
+    let mut parts = token.split('.');
+    let (_, payload, _, None) = (parts.next()?, parts.next()?, parts.next()?, parts.next()) else { return None };
+    let payload = zeroize::Zeroizing::new(URL_SAFE_NO_PAD.decode(payload.trim_end_matches('=')).ok()?);
+    let Node::Object(claims) = Node::parse(&payload).ok()? else { return None };
+    let (_, claim) = claims.iter().find(|(name, _)| name == "customerId")?;
+    let digits = match claim {
+        Node::Text(text) => text.to_string(),
+        Node::Number(number) => number.to_string(),
+        _ => return None,
+    };
+    is_customer_id(&digits).then(|| digits.into())
 }

@@ -4,13 +4,84 @@
 //! The rule it keeps: every code is a checkpoint of its own, and the identifiers are overwritten
 //! only when no given code and no unknown licence is left.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
-use super::{Act, Flow, Go, Next, Seen, Why, fields_to_overwrite};
-use crate::model::{Field, Spec};
+use jiff::Timestamp;
+use secrecy::{ExposeSecret as _, SecretString};
+use serde_json::json;
+
+use super::{About, Lines, Spec, fields};
+use crate::cursor::{Invalid, Node, Object};
+use crate::field::{identifier, need, time};
+use crate::flow::{Act, Confirm, FEW, Flow, Go, Next, Rules, Seen, Why, fields_to_overwrite};
 use crate::outcome::{Reason, TargetEnd, TargetOutcome};
 use crate::state::StepState;
 use crate::step::{Answer, CodeState, FailureKind, Identity, Step, StepName};
+
+/// The most codes in a target.
+pub const MAX_CODES: usize = 10_000;
+
+pub(super) const KIND: About = About {
+    name: "vitalsource",
+    confirm: Confirm::Always,
+    spec,
+    next,
+    id_form: None,
+    lines: Lines {
+        keys: &["guid", "reference"],
+        found_by: &["guid", "reference"],
+        is_enough: true,
+        fields: &["guid", "reference", "codes"],
+        needs: None,
+        methods: &[],
+        target: |word, value, _| fields([(word, json!(value)), ("codes", json!([]))]),
+    },
+};
+
+/// A VitalSource user's identifier field.
+///
+/// Stored: a variant's place is its form on the disk. A new one goes to the end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Field {
+    /// First name.
+    FirstName,
+    /// Last name.
+    LastName,
+    /// Affiliate.
+    Affiliate,
+    /// E-mail.
+    Email,
+    /// The requester's reference; overwritten only when asked for.
+    Reference,
+}
+
+impl Field {
+    /// All fields.
+    pub const ALL: [Field; 5] = [Field::FirstName, Field::LastName, Field::Affiliate, Field::Email, Field::Reference];
+
+    /// The word used in a job.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Field::FirstName => "first_name",
+            Field::LastName => "last_name",
+            Field::Affiliate => "affiliate",
+            Field::Email => "email",
+            Field::Reference => "reference",
+        }
+    }
+}
+
+/// A VitalSource code and what the requester's records say of it.
+#[derive(Debug, Clone)]
+pub struct Code {
+    /// The code.
+    pub code: SecretString,
+    /// When it was redeemed.
+    pub redeemed_at: Option<Timestamp>,
+    /// How much was read, 0 to 100.
+    pub percent_read: Option<f64>,
+}
 
 const RESOLVE: Step = Step::one(StepName::Resolve);
 const LICENSES: Step = Step::one(StepName::CheckLicenses);
@@ -18,7 +89,7 @@ const OVERWRITE: Step = Step::one(StepName::OverwriteUser);
 const READ_BACK: Step = Step::one(StepName::ReadBack);
 const TELL: Step = Step::one(StepName::TellRequester);
 
-pub(super) fn next(flow: &Flow<'_>) -> Go<TargetEnd> {
+fn next(flow: &Flow<'_>) -> Go<TargetEnd> {
     let Spec::VitalSource { codes, overwrite, .. } = &flow.target.spec else {
         return flow.failed(Reason::Invalid, StepName::Resolve);
     };
@@ -167,7 +238,7 @@ fn revoke(flow: &Flow<'_>, item: u32, codes: u32) -> Go<()> {
         None => flow.failed(Reason::UnreadableReply, StepName::ReadBackCode),
     };
     let unclear = |_, state: &StepState| {
-        if state.unclear >= super::FEW { flow.refused(Reason::CodeNotRevoked, StepName::RevokeCode) } else { Ok(()) }
+        if state.unclear >= FEW { flow.refused(Reason::CodeNotRevoked, StepName::RevokeCode) } else { Ok(()) }
     };
     let act =
         Act { step, basis: &[RESOLVE, read], rewrites: None, ahead: codes - item, item_read: Some(StepName::ReadCode) };
@@ -210,7 +281,7 @@ fn licenses(flow: &Flow<'_>) -> Go<()> {
         Answer::Licenses { unexpired: 0 } => Ok(()),
         Answer::Licenses { .. } => {
             let Some(state) = flow.state.get(LICENSES) else { return Err(Next::Call(LICENSES)) };
-            if state.answers >= super::FEW && state.failure.is_none() {
+            if state.answers >= FEW && state.failure.is_none() {
                 return flow.refused(Reason::UnknownContent, StepName::CheckLicenses);
             }
             let until = state.answered_at.plus(flow.pause(state.answers));
@@ -243,4 +314,49 @@ fn shows(answer: &Answer) -> Option<Seen> {
         Answer::Values { stand: false } | Answer::Left { .. } => Some(Seen::NotDone),
         _ => None,
     }
+}
+
+fn spec(object: &mut Object<'_>, _rules: &Rules) -> Result<Spec, Invalid> {
+    let guid = identifier(object, "guid")?;
+    let reference = identifier(object, "reference")?;
+    if guid.is_none() && reference.is_none() {
+        return Err(Invalid::at(object.path_of("guid"), "is missing; expected guid, reference or both"));
+    }
+    let path = object.path_of("codes");
+    let items = object.list("codes")?.unwrap_or_default();
+    if items.len() > MAX_CODES {
+        return Err(Invalid::at(path, format!("has {} entries; expected at most {MAX_CODES}", items.len())));
+    }
+    let mut codes: Vec<Code> = Vec::with_capacity(items.len());
+    for (index, node) in items.iter().enumerate() {
+        let path = format!("{path}[{index}]");
+        let mut inner = object.within(node, path.clone())?;
+        let code = need(identifier(&mut inner, "code")?, &inner, "code")?;
+        let redeemed_at = time(&mut inner, "redeemed_at")?;
+        let percent_read = inner.number("percent_read")?;
+        if percent_read.is_some_and(|percent| !(0.0..=100.0).contains(&percent)) {
+            return Err(Invalid::at(inner.path_of("percent_read"), "expected a number from 0 to 100"));
+        }
+        inner.finish()?;
+        codes.push(Code { code, redeemed_at, percent_read });
+    }
+    let mut seen = HashSet::with_capacity(codes.len());
+    if let Some(twice) = codes.iter().position(|code| !seen.insert(code.code.expose_secret())) {
+        return Err(Invalid::at(format!("{path}[{twice}].code"), "appears twice; expected each code once"));
+    }
+    let mut overwrite = BTreeSet::new();
+    let path = object.path_of("overwrite");
+    for (index, node) in object.list("overwrite")?.unwrap_or_default().iter().enumerate() {
+        let field = match node {
+            Node::Text(text) => Field::ALL.into_iter().find(|field| field.as_str() == text.as_str()),
+            _ => None,
+        };
+        let names: Vec<_> = Field::ALL.iter().map(|field| field.as_str()).collect();
+        overwrite.insert(
+            field.ok_or_else(|| {
+                Invalid::at(format!("{path}[{index}]"), format!("expected one of {}", names.join(", ")))
+            })?,
+        );
+    }
+    Ok(Spec::VitalSource { guid, reference, codes, overwrite })
 }

@@ -4,11 +4,75 @@
 //! The rule it keeps: an absence counts as gone only where something vouches for it; a
 //! deletion whose answer was lost and that nothing can read back is `unproven`, never erased.
 
-use super::{Act, Ask, Evidence, Flow, Go, MOST_ASKS, MemberProof, Next, OTP_PAUSE, Seen};
-use crate::model::{Member, MemberKey, Spec};
+use secrecy::SecretString;
+use serde_json::json;
+
+use super::{About, Lines, Spec, fields};
+use crate::cursor::{Invalid, Object};
+use crate::field::{MAX_PROOF, email, identifier, secret, token};
+use crate::flow::{Act, Ask, Confirm, Evidence, FEW, Flow, Go, MOST_ASKS, MemberProof, Next, OTP_PAUSE, Rules, Seen};
+use crate::identifier::MAX_IDENTIFIER;
 use crate::outcome::{InputKind, Reason, TargetEnd, TargetOutcome};
 use crate::state::StepState;
 use crate::step::{Answer, FailureKind, Identity, RowState, Step, StepName};
+
+pub(super) const KIND: About = About {
+    name: "zeta_loyalty",
+    confirm: Confirm::Never,
+    spec,
+    next,
+    id_form: None,
+    lines: Lines {
+        keys: &["member_id", "integration_id", "card_id", "database_id", "email"],
+        found_by: &["member_id", "integration_id", "card_id", "database_id", "email"],
+        is_enough: true,
+        fields: &[],
+        needs: None,
+        methods: &["program_api", "member_api", "import", "manual"],
+        target: |word, value, method| fields([("method", json!(method)), ("member", json!({ word: value }))]),
+    },
+};
+
+/// Which kind of id names a loyalty member.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum MemberKey {
+    /// Member ID.
+    MemberId,
+    /// Integration ID.
+    IntegrationId,
+    /// Card ID.
+    CardId,
+    /// Database ID.
+    DatabaseId,
+    /// E-mail address; for `import` only.
+    Email,
+}
+
+impl MemberKey {
+    /// All keys, in the order in which errors list them.
+    pub const ALL: [MemberKey; 5] =
+        [MemberKey::MemberId, MemberKey::IntegrationId, MemberKey::CardId, MemberKey::DatabaseId, MemberKey::Email];
+
+    /// The field's name in a job.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            MemberKey::MemberId => "member_id",
+            MemberKey::IntegrationId => "integration_id",
+            MemberKey::CardId => "card_id",
+            MemberKey::DatabaseId => "database_id",
+            MemberKey::Email => "email",
+        }
+    }
+}
+
+/// A loyalty member by one kind of id.
+#[derive(Debug, Clone)]
+pub struct Member {
+    /// The kind of id.
+    pub key: MemberKey,
+    /// Its value.
+    pub value: SecretString,
+}
 
 const RESOLVE: Step = Step::one(StepName::Resolve);
 /// Member API: the member read by the Program API as well, before anything else. A 404 afterwards is
@@ -22,7 +86,7 @@ const READ_BACK: Step = Step::one(StepName::ReadBack);
 /// A person has this long to give a proof before they are looked for.
 const PROOF_PAUSE: std::time::Duration = std::time::Duration::from_secs(60);
 
-pub(super) fn next(flow: &Flow<'_>) -> Go<TargetEnd> {
+fn next(flow: &Flow<'_>) -> Go<TargetEnd> {
     match &flow.target.spec {
         Spec::LoyaltyMember { access_token, member, current_password, code } => {
             let given =
@@ -195,7 +259,7 @@ fn delete(flow: &Flow<'_>, reads_back: bool) -> Go<TargetEnd> {
         flow.looked_twice(DELETE, seq, |answer| shows(flow, answer))
     };
     let unclear = |_, state: &StepState| {
-        if state.unclear >= super::FEW { flow.failed(Reason::NotGone, StepName::DeleteMember) } else { Ok(()) }
+        if state.unclear >= FEW { flow.failed(Reason::NotGone, StepName::DeleteMember) } else { Ok(()) }
     };
     let basis = basis(flow);
     let act = Act { rewrites: reads_back.then_some(READ_BACK), ..Act::one(DELETE, &basis) };
@@ -230,7 +294,7 @@ fn by_import(flow: &Flow<'_>, member: &Member) -> Go<TargetEnd> {
     flow.confirmed(true, StepName::QueueImportRow)?;
     // Queueing is ours and idempotent: a doubt is settled by queueing again.
     let unclear = |reason, state: &StepState| {
-        if state.unclear >= super::FEW { flow.failed(reason, StepName::QueueImportRow) } else { Ok(()) }
+        if state.unclear >= FEW { flow.failed(reason, StepName::QueueImportRow) } else { Ok(()) }
     };
     flow.act(Act::one(QUEUE, &basis(flow)), |_| Ok(Seen::NotDone), unclear)?;
     let answer = flow.read_after(RESULT, flow.seq(QUEUE))?;
@@ -342,5 +406,69 @@ fn shows(flow: &Flow<'_>, answer: &Answer) -> Option<Seen> {
         // The Member API's own success answer stands by itself, and an absence contradicts nothing.
         Answer::Unclear(Reason::Unproven) if by_member && accepted => Some(Seen::Done),
         _ => None,
+    }
+}
+
+fn spec(object: &mut Object<'_>, rules: &Rules) -> Result<Spec, Invalid> {
+    const IDS: [MemberKey; 4] =
+        [MemberKey::MemberId, MemberKey::IntegrationId, MemberKey::CardId, MemberKey::DatabaseId];
+    match object.need_text("method")? {
+        "program_api" => Ok(Spec::LoyaltyProgram { member: need_member(object, &IDS)? }),
+        "manual" => Ok(Spec::LoyaltyManual { member: need_member(object, &IDS)? }),
+        "import" => {
+            let keys = [MemberKey::IntegrationId, MemberKey::MemberId, MemberKey::Email];
+            let member = need_member(object, &keys)?;
+            match rules.import_key {
+                None => Err(Invalid::at(
+                    object.path_of("method"),
+                    "import is not configured for this system; expected program_api, member_api or manual",
+                )),
+                Some(key) if key != member.key => Err(Invalid::at(
+                    object.path_of("member"),
+                    format!("expected {}, the key of this system's import file", key.as_str()),
+                )),
+                Some(_) => Ok(Spec::LoyaltyImport { member }),
+            }
+        }
+        "member_api" => {
+            let access_token = token(object, "access_token")?;
+            let member = member(object, &IDS)?;
+            if access_token.is_none() && member.is_none() {
+                return Err(Invalid::at(
+                    object.path_of("access_token"),
+                    "is missing; expected access_token, member or both",
+                ));
+            }
+            let current_password = secret(object, "current_password", MAX_PROOF)?;
+            let code = secret(object, "code", MAX_IDENTIFIER)?;
+            Ok(Spec::LoyaltyMember { access_token, member, current_password, code })
+        }
+        _ => Err(Invalid::at(object.path_of("method"), "expected program_api, member_api, import or manual")),
+    }
+}
+
+fn need_member(object: &mut Object<'_>, keys: &[MemberKey]) -> Result<Member, Invalid> {
+    member(object, keys)?.ok_or_else(|| object.missing("member"))
+}
+
+fn member(object: &mut Object<'_>, keys: &[MemberKey]) -> Result<Option<Member>, Invalid> {
+    let path = object.path_of("member");
+    let Some(node) = object.take("member") else { return Ok(None) };
+    let mut inner = object.within(node, path.clone())?;
+    let mut found = Vec::new();
+    for key in MemberKey::ALL.into_iter().filter(|key| keys.contains(key)) {
+        let value =
+            if key == MemberKey::Email { email(&mut inner, "email")? } else { identifier(&mut inner, key.as_str())? };
+        if let Some(value) = value {
+            found.push(Member { key, value });
+        }
+    }
+    inner.finish()?;
+    match (found.pop(), found.is_empty()) {
+        (Some(member), true) => Ok(Some(member)),
+        _ => {
+            let names: Vec<_> = keys.iter().map(|key| key.as_str()).collect();
+            Err(Invalid::at(path, format!("expected exactly one of {}", names.join(", "))))
+        }
     }
 }

@@ -3,16 +3,44 @@
 //! The rule it keeps: "does not exist or your credentials do not match" is settled only by asking
 //! whether the account exists.
 
-use super::{Act, Evidence, Flow, Go, Next, Seen};
-use crate::model::Spec;
+use serde_json::json;
+
+use super::{About, Lines, Spec, fields};
+use crate::cursor::{Invalid, Object};
+use crate::field::{MAX_PROOF, email, need, secret};
+use crate::flow::{Act, Confirm, Evidence, Flow, Go, Next, Rules, Seen};
 use crate::outcome::{InputKind, Reason, TargetEnd, TargetOutcome};
 use crate::step::{Answer, Step, StepName};
+
+pub(super) const KIND: About = About {
+    name: "easycms",
+    confirm: Confirm::Never,
+    spec,
+    next,
+    id_form: None,
+    lines: Lines {
+        keys: &["email"],
+        found_by: &["email"],
+        is_enough: true,
+        fields: &["customer_password"],
+        needs: None,
+        methods: &[],
+        target: |word, value, _| fields([(word, json!(value))]),
+    },
+};
+
+fn spec(object: &mut Object<'_>, _rules: &Rules) -> Result<Spec, Invalid> {
+    Ok(Spec::EasyCms {
+        email: need(email(object, "email")?, object, "email")?,
+        customer_password: secret(object, "customer_password", MAX_PROOF)?,
+    })
+}
 
 const RESOLVE: Step = Step::one(StepName::Resolve);
 const DELETE: Step = Step::one(StepName::DeleteAccount);
 const READ_BACK: Step = Step::one(StepName::ReadBack);
 
-pub(super) fn next(flow: &Flow<'_>) -> Go<TargetEnd> {
+fn next(flow: &Flow<'_>) -> Go<TargetEnd> {
     match flow.read(RESOLVE)? {
         Answer::Missing { .. } if flow.is_preview() => return Ok(flow.previewed()),
         Answer::Missing { .. } => return Ok(TargetEnd::well(TargetOutcome::Absent)),
