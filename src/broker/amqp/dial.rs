@@ -6,15 +6,19 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use lapin::tcp::{AMQPUriTcpExt, RustlsConnector, RustlsConnectorConfig};
 use lapin::uri::{AMQPScheme, AMQPUri};
 use lapin::{AsyncTcpStream, Connection, ConnectionProperties};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, InvalidDnsNameError, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
 use secrecy::{ExposeSecret, SecretString};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_util::compat::TokioAsyncReadCompatExt as _;
+use tokio_util::either::Either;
 use zeroize::Zeroizing;
 
-use super::filter::{self, Filtered, Marks};
+use super::filter::{self, Filtered, Marks, Socket};
 use super::{AmqpConfig, AmqpError};
 
 /// The largest frame to ask for, as most clients do. A broker without a limit would take any, and the
@@ -43,7 +47,7 @@ pub(super) struct Dial(Mutex<Checked>);
 #[derive(Clone)]
 struct Checked {
     uri: AMQPUri,
-    tls: Option<RustlsConnector>,
+    tls: Option<TlsConnector>,
     frame_max: u32,
 }
 
@@ -80,22 +84,14 @@ impl Dial {
         };
         let name = format!("{}{what}", config.connection_name);
         let options = ConnectionProperties::default().with_connection_name(name.into());
-        let tokio = lapin::runtime::default_runtime()?;
         let marks = Arc::new(Marks::default());
         let marked = Arc::clone(&marks);
         let connecting = Connection::connector(
             uri,
             filter::runtime(),
             async move |uri, _| {
-                let host = uri.authority.host.clone();
-                // lapin's own way to TLS would load the system's roots even where a CA is given.
-                let plain = AMQPUri { scheme: AMQPScheme::AMQP, ..uri };
-                let stream = plain.connect_async(&tokio).await?;
-                let stream = match &tls {
-                    None => stream,
-                    Some(connector) => stream.into_rustls(connector, &host).await?,
-                };
-                Ok(AsyncTcpStream::Plain(Filtered::new(stream, Arc::clone(&marked), frame_max)))
+                let socket = socket(&uri, tls.as_ref()).await?;
+                Ok(AsyncTcpStream::Plain(Filtered::new(socket, Arc::clone(&marked), frame_max)))
             },
             options,
         );
@@ -127,20 +123,40 @@ impl Dial {
     }
 }
 
+/// A socket to the broker, with TLS over it where the URL asks for that.
+async fn socket(uri: &AMQPUri, tls: Option<&TlsConnector>) -> std::io::Result<Socket> {
+    let host = uri.authority.host.as_str();
+    let stream = TcpStream::connect((host, uri.authority.port)).await?;
+    stream.set_nodelay(true)?;
+    let Some(tls) = tls else { return Ok(Either::Left(stream).compat()) };
+    let name = ServerName::try_from(host.to_owned())
+        .map_err(|error: InvalidDnsNameError| std::io::Error::new(std::io::ErrorKind::InvalidData, error))?;
+    Ok(Either::Right(tls.connect(name, stream).await?).compat())
+}
+
 /// The TLS side: with `ca_file` that authority alone is trusted, without it the system's roots.
-fn connector(config: &AmqpConfig) -> Result<RustlsConnector, AmqpError> {
-    let system = || RustlsConnectorConfig::new_with_native_certs().map_err(|error| error.to_string());
-    let tls = match &config.ca_file {
-        Some(path) => {
-            let roots = certificates("amqp.ca_file", path)?;
-            RustlsConnectorConfig::default().with_parsable_certificates(roots)
-        }
-        None => system().map_err(|why| AmqpError::File { key: "amqp.ca_file", path: PathBuf::new(), why })?,
+fn connector(config: &AmqpConfig) -> Result<TlsConnector, AmqpError> {
+    let of_system = PathBuf::new();
+    let path = config.ca_file.as_ref().unwrap_or(&of_system);
+    let unusable = |why: String| AmqpError::File { key: "amqp.ca_file", path: path.clone(), why };
+    let trusted = match &config.ca_file {
+        Some(path) => certificates("amqp.ca_file", path)?,
+        None => roots_of_system().map_err(unusable)?,
     };
+    let mut roots = RootCertStore::empty();
+    let (_, ignored) = roots.add_parsable_certificates(trusted);
+    if ignored > 0 {
+        tracing::warn!(ignored, "certificates of authorities that cannot be read are left out");
+    }
+    if roots.is_empty() {
+        return Err(unusable("no certificate in it can be used".to_owned()));
+    }
+    let tls = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| AmqpError::Link(error.to_string()))?
+        .with_root_certificates(roots);
     let (certificate, key) = match (&config.client_cert_file, &config.client_key_file) {
-        (None, None) => {
-            return tls.connector_with_no_client_auth().map_err(|error| AmqpError::Link(error.to_string()));
-        }
+        (None, None) => return Ok(Arc::new(tls.with_no_client_auth()).into()),
         (Some(certificate), Some(key)) => (certificate, key),
         (Some(path), None) | (None, Some(path)) => {
             return Err(AmqpError::File {
@@ -153,7 +169,21 @@ fn connector(config: &AmqpConfig) -> Result<RustlsConnector, AmqpError> {
     let chain = certificates("amqp.client_cert_file", certificate)?;
     let unusable = |why: String| AmqpError::File { key: "amqp.client_key_file", path: key.clone(), why };
     let private = PrivateKeyDer::from_pem_file(key).map_err(|error| unusable(error.to_string()))?;
-    tls.connector_with_single_cert(chain, private).map_err(|error| unusable(error.to_string()))
+    let tls = tls.with_client_auth_cert(chain, private).map_err(|error| unusable(error.to_string()))?;
+    Ok(Arc::new(tls).into())
+}
+
+/// The authorities that this machine trusts. Some of them may be unreadable, all of them may not.
+fn roots_of_system() -> Result<Vec<CertificateDer<'static>>, String> {
+    let found = rustls_native_certs::load_native_certs();
+    match found.errors.first() {
+        Some(error) if found.certs.is_empty() => Err(error.to_string()),
+        None if found.certs.is_empty() => Err("this machine has no certificates of authorities".to_owned()),
+        _ => {
+            found.errors.iter().for_each(|error| tracing::warn!(%error, "certificates of this machine cannot be read"));
+            Ok(found.certs)
+        }
+    }
 }
 
 fn certificates(key: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, AmqpError> {

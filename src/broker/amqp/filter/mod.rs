@@ -24,7 +24,10 @@ use async_rs::traits::Reactor;
 use async_rs::util::RuntimeParts;
 use futures_io::{AsyncRead, AsyncWrite};
 use futures_util::Stream;
-use lapin::AsyncTcpStream;
+use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
+use tokio_util::compat::Compat;
+use tokio_util::either::Either;
 
 use self::frames::Frames;
 pub(super) use self::marks::Marks;
@@ -32,7 +35,8 @@ pub(super) use self::marks::Marks;
 /// How much is read at once.
 const PIECE: usize = 32 * 1024;
 
-type Socket = AsyncTcpStream<<Tokio as Reactor>::TcpStream>;
+/// A socket, or TLS over one, by the traits that the library knows.
+pub(super) type Socket = Compat<Either<TcpStream, TlsStream<TcpStream>>>;
 
 /// What the library runs on: Tokio, with filtered sockets.
 pub(super) type Kit = RuntimeParts<Tokio, FilteredTokio>;
