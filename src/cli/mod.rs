@@ -26,6 +26,7 @@ pub mod pausing;
 pub mod receipt;
 pub mod sandbox;
 pub mod schema;
+pub mod start;
 pub mod submit;
 pub mod systems;
 pub mod topology;
