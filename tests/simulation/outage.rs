@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use erasure_worker::engine::trouble::What;
+use erasure_worker::engine::trouble::ImpairmentKind;
 use erasure_worker::sandbox::{Action, FaultRule, Operation, Sandbox};
 use erasure_worker::store::MemoryStore;
 use erasure_worker::systems::Settings;
@@ -258,7 +258,7 @@ async fn outage(
     let limited = matches!(way, Away::Answer(429, ..));
     tokio::time::sleep(lasts / 2).await;
     // Told by then, where anything still waits for the system.
-    let is_told = gate.view().troubles.iter().any(|told| told.what != What::StepFailing);
+    let is_told = gate.view().troubles.iter().any(|told| told.what != ImpairmentKind::StepFailing);
     let waits = cases.iter().any(|case| outcome(&around, case).is_none());
     if lasts > Duration::from_secs(3600) && waits && !is_told && !limited && around.hub.letters().is_empty() {
         return Err(told(format!("nobody is told: {:?}", gate.view().troubles)));
