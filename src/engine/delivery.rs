@@ -1,7 +1,8 @@
-//! One delivery, from the note of its start to its ack: the one place that settles a message that was begun with.
+//! One delivery, from the note of its start to its ack: the only place that settles a message after its start was
+//! noted.
 //!
-//! The rule it keeps: a message is acked after [`Done::Settled`], which is returned once all that it owes is
-//! confirmed. The right to settle it is moved: the compiler sees to it that nothing is settled twice.
+//! The rule it keeps: a message is acked only after [`Done::Settled`]. That is returned after every publish that the
+//! message requires is confirmed. The right to settle is moved, so the compiler refuses a second settlement.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,19 +23,19 @@ use crate::job::Job;
 use crate::store::{StoreError, Ticket};
 use crate::trace;
 
-/// How long a job is kept from being redelivered whose records or seals cannot be used.
+/// Pause before a job is requeued whose records or seals cannot be used: the broker redelivers at once.
 const UNUSABLE_PAUSE: Duration = Duration::from_secs(5);
 
-/// What is left to do for a message. Its job stays in hand until that is done.
+/// The settlement that a message still needs. Its job stays locked until then.
 pub(crate) enum Done<'a> {
-    /// All that it owes is confirmed: the ack. `noted` is what was written and is not known to be durable yet.
+    /// Everything is confirmed: ack. `noted`: the last writes, perhaps not durable yet.
     Settled { hand: Option<Hand<'a>>, noted: Vec<Ticket> },
-    /// The worker drains: the requeue.
+    /// The worker drains: requeue.
     Drained { hand: Option<Hand<'a>> },
 }
 
 impl<'a> Done<'a> {
-    /// Nothing is left to be written.
+    /// An ack, with no write outstanding.
     pub(crate) fn settled() -> Done<'a> {
         Done::Settled { hand: None, noted: Vec::new() }
     }
@@ -47,18 +48,18 @@ impl<'a> Done<'a> {
     }
 }
 
-/// What became of the right to settle a message.
+/// What happened to the right to settle a message.
 enum Fate<'a> {
-    /// It was used for the ack: how that went, and the last writes.
+    /// The message was acked: the result of the ack and of the last writes.
     Acked(Result<(), Interrupted>),
-    /// The worker drains: the message is to be requeued.
+    /// The worker drains: the message must be requeued.
     Drained(Box<dyn Settle>, Option<Hand<'a>>),
-    /// The work was interrupted.
+    /// The work was interrupted: the message is not settled.
     Interrupted(Box<dyn Settle>, Interrupted),
 }
 
 impl<'a> Fate<'a> {
-    /// Acks what is done with.
+    /// Acks a finished message.
     async fn of(settle: Box<dyn Settle>, done: Result<Done<'a>, Interrupted>) -> Fate<'a> {
         match done {
             Ok(Done::Settled { hand, noted }) => {
@@ -84,7 +85,6 @@ impl<'a> Fate<'a> {
 }
 
 impl Engine {
-    /// Works on a delivery and settles it.
     pub(super) async fn deliver(self: Arc<Self>, Delivery { message, settle }: Delivery) {
         let arrived = Arrived::new(self.keyring.digest(BODY, &message.body).to_vec());
         self.note_mended("jobs", &message.properties);
@@ -96,7 +96,8 @@ impl Engine {
         crash::point(Point::AfterStart, "").await;
         let work = self.process(&message, settle, Trial::of(&turn), &arrived);
         let (fate, turn) = self.starts.watch(&*self.store, turn, &arrived, || self.now(), work).await;
-        // Before the message goes back: it may be redelivered at once, with a start of its own.
+        // The start is closed before the requeue: the broker may redeliver at once, and the redelivery notes its own
+        // start.
         let closed = self.close_start(&arrived, turn, fate.interrupted().is_none());
         match fate {
             Fate::Acked(Ok(())) => {}
@@ -115,7 +116,7 @@ impl Engine {
         }
     }
 
-    /// From the bytes to the ack, or to what keeps the message from it.
+    /// From the bytes to the ack, or to the reason why there is none.
     async fn process(&self, message: &Message, settle: Box<dyn Settle>, trial: Trial, arrived: &Arrived) -> Fate<'_> {
         if trial == Trial::Condemned {
             tracing::error!("a message stopped the worker too often while it ran alone; it is set aside");
@@ -156,7 +157,7 @@ impl Engine {
         fate
     }
 
-    /// One copy of the job at a time: what this one means, and what comes of it.
+    /// Locks the job, decides the meaning of this copy, and acts on it.
     #[allow(clippy::too_many_arguments, reason = "one call site; each is a part of the delivery in hand")]
     async fn process_job(
         &self,
@@ -178,7 +179,7 @@ impl Engine {
             Opened::Work(journal) => {
                 self.parked.taken(&job.key);
                 if trial == Trial::Alone {
-                    // Should it stop the worker again, it is known whose job it was.
+                    // If the message stops the worker again, the store then knows its job.
                     journal.durable().await?;
                 }
                 told(journal.with(|state| state.record.run));
@@ -208,8 +209,8 @@ impl Engine {
         Ok(done.holding(hand))
     }
 
-    /// The message did not stop the worker. A condemned message that is not among the dead letters yet stays
-    /// condemned.
+    /// Removes the note of the start: the message did not stop the worker. A condemned message stays condemned until
+    /// it is among the dead letters.
     fn close_start(&self, arrived: &Arrived, turn: Turn, is_settled: bool) -> Result<(), StoreError> {
         if matches!(turn, Turn::Condemned) && !is_settled {
             return Ok(());
@@ -223,12 +224,12 @@ impl Engine {
         tracing::info!("a delivery's channel is gone; the broker delivers the job again");
     }
 
-    /// The job cannot be worked on here and now: it goes back to the broker.
+    /// The job cannot be worked on now: requeue.
     async fn requeue(&self, message: &Message, settle: Box<dyn Settle>, error: Interrupted) {
-        // Intake stops first, so that what goes back does not come straight in again.
+        // Intake stops before the requeue, so that the broker does not redeliver to this worker at once.
         let must_wait = self.stop_for_room(&error).await;
         if error.store().is_none() {
-            // Nothing has changed by the time it is redelivered, which is at once.
+            // An immediate redelivery would find the same fault.
             tokio::select! {
                 biased;
                 () = tokio::time::sleep(UNUSABLE_PAUSE) => {}

@@ -1,7 +1,7 @@
-//! How a job ends or is parked: what must be durable and published before its message may be acked.
+//! The end of a job: everything that must be durable and published before its message may be acked.
 //!
-//! The rule it keeps: outcome and event are one write; [`Done`] is returned once what is owed was confirmed; a
-//! run that lost its delivery writes no outcome and publishes nothing.
+//! The rule it keeps: outcome and event are one write; [`Done`] is returned after every required publish is
+//! confirmed; a run that lost its delivery writes no outcome and publishes nothing.
 
 use tokio_util::sync::CancellationToken;
 
@@ -20,10 +20,10 @@ use crate::seal::SealError;
 use crate::store::{Batch, StoreError, Table};
 
 impl Engine {
-    /// The job comes back, and is to find in memory what the disk has of it: where it refused a write,
-    /// the guard and the approvals are ahead of it.
+    /// After a refused write the ceilings and the approvals in memory are ahead of the disk. They are reloaded here,
+    /// before the job is redelivered.
     pub(super) async fn fall_back(&self, run: &Run<'_>, interrupted: &Interrupted) {
-        // The last of its writes may be on their way still.
+        // The run's last writes may still be on their way.
         let refused = run.journal.durable().await;
         if refused.is_ok() && !matches!(interrupted, Interrupted::Store(_) | Interrupted::Journal(_)) {
             return;
@@ -36,7 +36,7 @@ impl Engine {
             Ok(())
         });
         match taken_back.and_then(|()| self.read_again(key)) {
-            // The worker stops, and reads everything when it starts again.
+            // The worker stops, and reads everything at its next start.
             Err(error) if error.is_fatal() => {}
             Err(error) => tracing::error!(%error, "what a job waits for could not be read again"),
             Ok(()) => {}
@@ -60,7 +60,7 @@ impl Engine {
         })
     }
 
-    /// An event that an earlier stop left unconfirmed.
+    /// Publishes an event that an earlier stop left unconfirmed.
     pub(super) async fn publish_owed(&self, run: &Run<'_>, received: &Received<'_>) -> Result<(), Interrupted> {
         if let Some(owed) = run.journal.with(|state| state.record.owed.clone()) {
             self.publish_event(&owed, &run.job.key, received.properties, run.lost).await?;
@@ -69,7 +69,8 @@ impl Engine {
         Ok(())
     }
 
-    /// Intents whose call was not made are no doubts: said so before the job is let go.
+    /// Records that the calls of some intents were not made, so that these are no doubts after the job leaves this
+    /// worker.
     pub(super) fn note_unsent(&self, run: &Run<'_>) -> Result<(), Interrupted> {
         let entries = self.unsent(run);
         if !entries.is_empty() {
@@ -90,8 +91,8 @@ impl Engine {
         })
     }
 
-    /// A cancellation is carried out. Where another worker may have had the job in hand, it may have changed
-    /// something of which no copy tells: what can be read is read, and what cannot counts as changed.
+    /// Before a cancellation takes effect: if another worker may have had the job, it may have changed data, and no
+    /// copy names the change. All that can be read is read; a target without a read counts as changed.
     pub(super) async fn look_before_cancelling(&self, run: &Run<'_>, open: &[u16]) -> Result<(), Interrupted> {
         if !run.journal.was_elsewhere() {
             return Ok(());
@@ -116,7 +117,7 @@ impl Engine {
         Ok(run.journal.append(&*self.store, entries)?)
     }
 
-    /// Outcome and event in one write; then event, dead letter, ack.
+    /// Writes outcome and event at once; then publishes event and dead letter; then the ack may follow.
     pub(super) async fn finish(
         &self,
         run: &Run<'_>,
@@ -173,7 +174,7 @@ impl Engine {
         self.settle_ended(key, &mut ended, received, &carried, run.lost).await
     }
 
-    /// Publishes what an ended job owes, and notes it.
+    /// Publishes all that an ended job requires, and records the confirms.
     pub(super) async fn settle_ended(
         &self,
         key: &JobKey,
@@ -206,7 +207,7 @@ impl Engine {
             batch.put(Table::Ended, key.to_bytes(), ended.to_bytes());
         }
         if self.tell_ended(key, &mut batch)? {
-            // Acked, nothing would remind of it.
+            // After the ack nothing else would cause this publish again.
             self.store.submit(batch).await?;
             self.decisions_more();
             return Ok(Done::settled());
@@ -226,7 +227,8 @@ impl Engine {
             let (properties, body) = envelope::dead_letter(&self.keyring, properties, head, body, most, seal)?;
             Ok(Publication { to: Destination::DeadLetter, properties, body })
         };
-        // Of what never became a job the beginning is enough; a job is replayed from its letter.
+        // For a message that never became a job the beginning is enough. A job is replayed from its dead letter, so
+        // that is whole.
         let beginning = if head.run == 0 { Some(letter(0)?) } else { None };
         crash::point(Point::BeforeDeadLetter, "").await;
         self.publish_either(letter(MAX_BODY)?, beginning, lost).await?;
@@ -235,7 +237,7 @@ impl Engine {
         Ok(())
     }
 
-    /// A copy of a job that ended: a publisher gets its final event again, and nothing is called.
+    /// A copy of an ended job: the publisher gets its final event again, and no call is made.
     pub(crate) async fn ended_again(
         &self,
         message: &Message,
@@ -255,7 +257,7 @@ impl Engine {
     }
 }
 
-/// A target that ended well has no line of its own above `debug`: the job's line counts.
+/// A target that ended well is logged at `debug` only: the job has its own line.
 pub(super) fn log_end(index: usize, system: &str, end: &TargetEnd) {
     let (outcome, reason) = (end.outcome, end.reason.map(Reason::as_str));
     if end.outcome.is_erased() {
@@ -287,7 +289,7 @@ pub(super) fn outcome(run: &Run<'_>) -> JobOutcome {
     })
 }
 
-/// The first target that did not end well, as the dead letter names it.
+/// The first target that did not end well, for the dead letter.
 fn blame(about: &About<'_>) -> DeadLetterNote {
     for (index, state) in about.targets.iter().enumerate() {
         let Some(end) = &state.end else { continue };

@@ -1,4 +1,4 @@
-//! A job in hand: the lock on it, its run, and the copy that brought it.
+//! A job in hand: its lock, its run, and the copy that was delivered.
 //!
 //! The rule it keeps: one copy of a job is in hand at a time.
 
@@ -13,23 +13,23 @@ use super::starts::Arrived;
 use crate::broker::Properties;
 use crate::job::{Job, JobKey};
 
-/// The jobs in hand.
+/// The locks of the jobs in hand.
 #[derive(Debug, Default)]
 pub struct Hands {
     jobs: Mutex<HashMap<JobKey, CancellationToken>>,
     freed: Notify,
 }
 
-/// A job in hand; dropped, the next copy may be worked on.
+/// The lock of a job in hand. After its drop the next copy may be worked on.
 pub struct Hand<'a> {
     hands: &'a Hands,
     key: JobKey,
-    /// Cancelled when a cancellation for the job arrives.
+    /// Cancelled when a cancellation of the job arrives.
     pub cancelled: CancellationToken,
 }
 
 impl Hands {
-    /// Waits until no other copy of the job is in hand.
+    /// Locks the job; waits while another copy of it is in hand.
     pub async fn take(&self, key: &JobKey) -> Hand<'_> {
         loop {
             let freed = self.freed.notified();
@@ -47,7 +47,7 @@ impl Hands {
         }
     }
 
-    /// The same; `None` where the delivery is lost before.
+    /// As `take`; `None` if the delivery is lost first.
     pub async fn take_unless_lost(&self, key: &JobKey, lost: &CancellationToken) -> Option<Hand<'_>> {
         tokio::select! {
             biased;
@@ -56,7 +56,7 @@ impl Hands {
         }
     }
 
-    /// The job, where no copy of it is in hand.
+    /// Locks the job if no copy of it is in hand.
     pub fn try_take(&self, key: &JobKey) -> Option<Hand<'_>> {
         let mut jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
         let cancelled = CancellationToken::new();
@@ -67,13 +67,13 @@ impl Hands {
         })
     }
 
-    /// Tells the copy in hand, if there is one, of a cancellation.
+    /// Cancels the copy in hand, if there is one. True if there was one.
     pub fn cancel(&self, key: &JobKey) -> bool {
         let jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
         jobs.get(key).inspect(|cancelled| cancelled.cancel()).is_some()
     }
 
-    /// How many jobs are in hand.
+    /// The number of jobs in hand.
     pub fn count(&self) -> usize {
         self.jobs.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
@@ -95,15 +95,15 @@ impl Drop for Hand<'_> {
 pub(crate) struct Run<'a> {
     pub job: &'a Job,
     pub journal: &'a Journal,
-    /// The delivery's channel is gone.
+    /// Cancelled when the delivery's channel is lost.
     pub lost: &'a CancellationToken,
-    /// A cancellation came.
+    /// Cancelled when a cancellation of the job arrives.
     pub cancelled: &'a CancellationToken,
-    /// Its delivery's arrival.
+    /// The delivery's arrival.
     pub arrived: &'a Arrived,
 }
 
-/// The copy of the job in hand, as its messages are made from it.
+/// The copy in hand: the messages about the job are made from it.
 pub(super) struct Received<'a> {
     pub body: &'a [u8],
     pub properties: &'a Properties,

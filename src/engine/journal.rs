@@ -1,7 +1,7 @@
-//! What the engine keeps in the store, typed: job records, journals, endings.
+//! The engine's data in the store, typed: job records, journals, endings.
 //!
-//! The rule it keeps: a private answer goes into the store only sealed with the job's own key, which
-//! is derived from the message and never stored.
+//! The rule it keeps: a private answer enters the store only sealed with the job's own key. That key is derived from
+//! the message and never stored.
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
@@ -16,7 +16,7 @@ use crate::job::{Answer, At, Ended, Entry, JobKey, JobRecord, Step, TargetState}
 use crate::seal;
 use crate::store::{Batch, Store, StoreError, Table, Ticket};
 
-/// Why a job's records cannot be used.
+/// The reason why a job's records cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
     /// The store failed.
@@ -34,13 +34,13 @@ pub enum JournalError {
 pub(crate) const IDENTITY: &str = "identity";
 pub(crate) const BODY: &str = "body";
 
-/// An open job's record, or what is left of an ended one's.
+/// Reads the record of an open job, or the rest of an ended job's record.
 pub fn record_of(store: &dyn Store, key: &JobKey) -> Result<Option<JobRecord>, JournalError> {
     let bytes = store.get(Table::Job, &key.to_bytes())?;
     Ok(bytes.map(|bytes| JobRecord::from_bytes(&bytes)).transpose()?)
 }
 
-/// What is remembered of an ended job, with its final event.
+/// Reads an ended job, with its final event.
 pub fn ended_of(store: &dyn Store, key: &JobKey) -> Result<Option<Ended>, JournalError> {
     let row = key.to_bytes();
     let Some(bytes) = store.get(Table::Ended, &row)? else { return Ok(None) };
@@ -57,7 +57,7 @@ pub fn ended_of(store: &dyn Store, key: &JobKey) -> Result<Option<Ended>, Journa
     Ok(Some(ended))
 }
 
-/// A job's entries in order, without its sealed answers.
+/// Reads a job's entries in order, without the content of sealed answers.
 pub fn entries_of(store: &dyn Store, key: &JobKey) -> Result<Vec<(Vec<u8>, Appended)>, JournalError> {
     const PAGE: usize = 512;
     let prefix = key.to_bytes();
@@ -76,8 +76,8 @@ pub fn entries_of(store: &dyn Store, key: &JobKey) -> Result<Vec<(Vec<u8>, Appen
     }
 }
 
-/// Forgets all that a job could go on from: its record, its journal, by whom it can be found. The rows go
-/// by their keys alone: one that cannot be decoded goes as well.
+/// Removes everything from which a job could continue: its record, its journal, the names by which it is found. It
+/// needs the keys of the rows alone, so undecodable rows are removed too.
 pub(crate) fn forget_checkpoints(store: &dyn Store, key: &JobKey, batch: &mut Batch) -> Result<(), StoreError> {
     const PAGE: usize = 512;
     batch.remove(Table::Job, key.to_bytes());
@@ -106,36 +106,36 @@ pub struct JobState {
     keys: Vec<Vec<u8>>,
     tail: Option<Tail>,
     is_distrusted: bool,
-    /// The record is known to be on the disk.
+    /// True once a write with the record is known to be durable.
     is_recorded: bool,
     /// The one-time passwords that this process announced and has not sent, by target and item.
     pub may_send: BTreeSet<(u16, u32)>,
-    /// The targets for which the next copy is to announce one.
+    /// The targets whose next copy must announce a one-time password.
     pub announces: BTreeSet<u16>,
-    /// When the guard counted the job, in the write that opened this journal.
+    /// The time at which the ceilings counted the job, in the write that opened this journal.
     pub counted_at: Option<At>,
-    /// It was held by the guard when it was parked.
+    /// True if a ceiling held the job when it was parked.
     pub was_above: bool,
-    /// What was written and not yet known to be durable: on a full disk a later write may find the
-    /// room that an earlier one did not.
+    /// Writes that are not known to be durable yet. On a full disk a later write may find room after an earlier one
+    /// did not.
     pending: Vec<Ticket>,
 }
 
-/// The journal's last row. The entries at its end may be held for the job's next write: nothing that
-/// follows from them is durable before they are, and alone they would only cost a write.
+/// The journal's last row. Its newest entries may be held for the job's next write. Nothing that depends on them
+/// becomes durable before them, and a write for them alone would be wasted.
 struct Tail {
     row: Vec<u8>,
     appended: Appended,
-    /// How many entries are held.
+    /// The number of entries held.
     held: usize,
     since: Instant,
     is_urgent: bool,
-    /// Bytes as last written.
+    /// The row's bytes at its last write.
     size: usize,
 }
 
 impl Tail {
-    /// A small row is written again with what comes next: one key less to write and to remove.
+    /// A small row is written again with the next entries: one key less to write and to remove.
     fn takes_more(&self) -> bool {
         self.held > 0 || self.size < ROW_LEAST
     }
@@ -144,9 +144,9 @@ impl Tail {
 /// A row of at least this many bytes is followed by another.
 const ROW_LEAST: usize = 768;
 
-/// Most entries that are held: what a crash may cost in reads to be made again.
+/// Most entries that are held: a crash costs at most so many repeated reads.
 const HELD_MOST: usize = 16;
-/// Longest that an entry is held while others of the job keep coming.
+/// Longest time that an entry is held while more entries of the job arrive.
 const HELD_LONGEST: Duration = Duration::from_millis(500);
 
 /// The journal of a job in hand. All its writes go through here, in order.
@@ -180,7 +180,7 @@ impl Journal {
         }
     }
 
-    /// A known job's journal, folded from the store. Intents without an answer become doubts.
+    /// Loads a known job's journal and folds it. Intents without an answer become doubts.
     pub fn load(
         store: &dyn Store,
         key: JobKey,
@@ -194,10 +194,10 @@ impl Journal {
             let state = &mut *guard;
             state.is_recorded = true;
             for (row, mut appended) in entries_of(store, &journal.key)? {
-                // The row's own number: a full disk may have refused one before it.
+                // The number is read from the row: a full disk may have refused a row before it.
                 state.next_seq = number_of(&row).unwrap_or(state.next_seq).max(state.next_seq);
                 for (position, sealed) in &appended.sealed {
-                    // Sealed under a master key that is retired: what it said is read anew.
+                    // Sealed with a retired master key. The answer is read from the system again.
                     let opened = journal.sealer.open(&journal.key.to_bytes(), sealed).map(zeroize::Zeroizing::new);
                     let Some(answer) = opened.ok().and_then(|plain| Answer::from_bytes(&plain).ok()) else {
                         tracing::warn!("a sealed answer does not open; it is read anew");
@@ -225,28 +225,28 @@ impl Journal {
         &self.key
     }
 
-    /// Looks at the state.
+    /// Reads the state.
     pub fn with<T>(&self, look: impl FnOnce(&JobState) -> T) -> T {
         look(&self.lock())
     }
 
-    /// Another worker may have had the job since, or an operator has ended its wait. What was read still tells
-    /// what an operator has seen.
+    /// Marks the reads as outdated: another worker may have had the job since, or an operator ended its wait. Until
+    /// [`Journal::forget_distrusted`] they still show the data that the operator has seen.
     pub fn distrust_reads(&self) {
         self.lock().is_distrusted = true;
     }
 
-    /// What another worker may have done meanwhile stands in no copy that came here.
+    /// Notes that another worker may have worked on the job, and that no copy here carries its changes.
     pub fn note_elsewhere(&self) {
         self.lock().record.seen.elsewhere = true;
     }
 
-    /// True where another worker may have changed something of which nothing is known here.
+    /// True if another worker may have made a change that is unknown here.
     pub fn was_elsewhere(&self) -> bool {
         self.lock().record.seen.elsewhere
     }
 
-    /// Where that is so, see [`TargetState::forget_first_reads`].
+    /// Forgets outdated reads, see [`TargetState::forget_first_reads`].
     pub fn forget_distrusted(&self) {
         let mut state = self.lock();
         if std::mem::take(&mut state.is_distrusted) {
@@ -259,21 +259,21 @@ impl Journal {
         change(&mut self.lock().record)
     }
 
-    /// These one-time passwords were announced by this process, on a copy that is in hand now.
+    /// Notes the one-time passwords that this process announced on the copy in hand.
     pub fn may_send(&self, codes: BTreeSet<(u16, u32)>) {
         self.lock().may_send = codes;
     }
 
-    /// The job comes back from the guard.
+    /// Notes that a ceiling held the job until this delivery.
     pub fn note_above(&self) {
         self.lock().was_above = true;
     }
 
-    /// The step as which a one-time password may be sent now. Where it may not, the next copy of the job
-    /// announces it: whoever takes that copy, in whatever store, knows of it then.
+    /// The step as which a one-time password may be sent now. If none may be sent, the job's next copy announces it:
+    /// then every worker that gets the copy knows of it, whatever its store.
     ///
-    /// One that was announced anew after a send that came to nothing has the next number: what others
-    /// know of the numbers before holds.
+    /// A password announced again after a failed send has the next number, so knowledge about earlier numbers stays
+    /// true.
     pub fn sends(&self, target: u16, step: Step) -> Option<Step> {
         let mut state = self.lock();
         let next = Step::item(step.name, step.item.saturating_add(1));
@@ -284,7 +284,7 @@ impl Journal {
         may
     }
 
-    /// The guard counted the job in the write that opens it.
+    /// Notes that the ceilings counted the job in the write that opens it.
     pub fn note_counted(&self, at: Option<At>) {
         self.lock().counted_at = at;
     }
@@ -293,9 +293,9 @@ impl Journal {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds entries to the state. Answers and ends are held for the next write of the job: made
-    /// durable before whatever depends on them, for they go first or in the same write. All other
-    /// entries are handed to the store at once, with those held.
+    /// Adds entries to the state. Answers and ends are held for the job's next write: they are durable before
+    /// everything that depends on them, because they go before it or with it. All other entries go to the store at
+    /// once, together with the held ones.
     pub fn append(&self, store: &dyn Store, entries: Vec<Entry>) -> Result<(), JournalError> {
         let mut guard = self.lock();
         let can_wait = entries.iter().all(|entry| matches!(entry, Entry::Answered { .. } | Entry::Ended { .. }));
@@ -307,8 +307,8 @@ impl Journal {
         Ok(())
     }
 
-    /// Hands over what is held, where it tells of something done that must not be done twice: before
-    /// a call, so that a crash meanwhile leaves no more in doubt than it must.
+    /// Writes the held entries if one of them records a change that must not be made twice. It is called before a
+    /// call, so that a crash leaves as few doubts as possible.
     pub fn hand_over(&self, store: &dyn Store) {
         let mut guard = self.lock();
         if guard.tail.as_ref().is_some_and(|tail| tail.is_urgent) {
@@ -316,12 +316,12 @@ impl Journal {
         }
     }
 
-    /// Hands over all that is held: the job rests or waits.
+    /// Writes all held entries: the job ends or waits.
     pub fn hand_over_all(&self, store: &dyn Store) {
         submit_held(&mut self.lock(), store);
     }
 
-    /// Writes the record, further entries and whatever else belongs to the same moment, as one.
+    /// Writes the record, further entries and the rest of the batch in one step.
     pub fn write(&self, store: &dyn Store, entries: Vec<Entry>, mut batch: Batch) -> Result<(), JournalError> {
         let mut guard = self.lock();
         let state = &mut *guard;
@@ -332,9 +332,9 @@ impl Journal {
         Ok(())
     }
 
-    /// Writes a batch that ends the job: with `forget`, its journal goes with it, and its record once
-    /// the final event is confirmed. The tickets are those of all that is not known to be durable yet,
-    /// this batch last. Where the store did not take it, it may be written again with other bytes.
+    /// Writes the batch that ends the job. With `forget` the journal is removed too, and the record after the final
+    /// event's confirm. Returns the tickets of everything not known to be durable, this batch last. If the store
+    /// refuses the batch, it may be written again with other bytes.
     pub fn end(&self, store: &dyn Store, mut batch: Batch, forget: bool) -> Vec<Ticket> {
         let mut guard = self.lock();
         let state = &mut *guard;
@@ -344,10 +344,10 @@ impl Journal {
                 batch.remove(Table::Journal, row.clone());
             }
         } else {
-            // Also what an earlier call put into a batch that the store did not take.
+            // Includes entries from an earlier batch that the store refused.
             put_tail(state, &mut batch);
         }
-        // An ended job without a record owes no event: where the record found no room, it is written now.
+        // An ended job without a record counts as published. So a record that found no room before is written now.
         if !forget || !state.is_recorded {
             batch.put(Table::Job, self.key.to_bytes(), state.record.to_bytes());
         }
@@ -356,7 +356,7 @@ impl Journal {
         tickets
     }
 
-    /// What was written and is not known to be durable yet.
+    /// Takes the tickets of the writes that are not known to be durable.
     pub fn pending(&self) -> Vec<Ticket> {
         std::mem::take(&mut self.lock().pending)
     }
@@ -368,7 +368,7 @@ impl Journal {
         Ok(())
     }
 
-    /// Adds entries to the state and to what is held.
+    /// Adds entries to the state and to the held entries.
     fn hold(&self, state: &mut JobState, entries: Vec<Entry>) -> Result<(), JournalError> {
         if entries.is_empty() {
             return Ok(());
@@ -408,7 +408,7 @@ fn number_of(row: &[u8]) -> Option<u64> {
     row.last_chunk().map(|number| u64::from_be_bytes(*number))
 }
 
-/// Puts what is held into a batch, with the rest of its row.
+/// Puts the held entries into a batch, with the rest of their row.
 fn put_held(state: &mut JobState, batch: &mut Batch) {
     if state.tail.as_ref().is_some_and(|tail| tail.held > 0) {
         put_tail(state, batch);
@@ -448,7 +448,7 @@ fn fold(targets: &mut [TargetState], entry: &Entry, seq: u64) {
     }
 }
 
-/// The states of a job's targets without the key: what an operator may see.
+/// The states of a job's targets without the job's key: an operator may see these.
 pub fn folded(store: &dyn Store, key: &JobKey, targets: usize) -> Result<Vec<TargetState>, JournalError> {
     let mut states = vec![TargetState::default(); targets];
     let mut seq = 0;

@@ -1,24 +1,25 @@
-//! What happens: moves a job from its delivery to its final event.
+//! The engine: moves a job from its delivery to its final event.
 //!
-//! The rule it keeps: a delivery is acknowledged last, after its outcome was made durable and its
-//! event confirmed, or after the job was parked on the broker again.
+//! The rule it keeps: the ack is last. It follows a durable outcome and a confirmed event, or a confirmed parked
+//! copy.
 //!
-//! The life of a message, in reading order: [`intake`] takes deliveries; `delivery` carries each from the note of its
-//! start to its ack; [`run`] carries its job from target to target, step by step, as the flow of each says
+//! The life of a message, in reading order: [`intake`] takes deliveries; `delivery` carries each one from the note of
+//! its start to its ack; [`run`] carries the job from target to target and from step to step, as each flow says
 //! (`crate::job::flow`).
 //!
-//! What these call: [`envelope`] says where a message comes from (`header` and [`dead_letter_head`] what its headers are
-//! worth), [`admission`] whether it is a job, [`opening`] what it means for its job, after `adoption` of what the copy
-//! carries. `call` makes one call, through its system's [`gate`], which knows of the system's [`trouble`]; `fault` says
-//! whose a failure is; `rests` when the job goes on. [`ending`] ends a job (each end with its link of [`receipts`]),
-//! `parking` puts it on a wait queue, `refusing` puts what is no job among the dead letters; [`outbox`] publishes.
+//! What these call: [`envelope`] finds a message's origin (`header` and [`dead_letter_head`] check its headers);
+//! [`admission`] decides whether it is a job; `adoption` adopts the knowledge in a copy; [`opening`] decides the
+//! copy's meaning. `call` makes one call, through its system's [`gate`], which knows the system's [`trouble`];
+//! `fault` decides whose fault a failure is; `rests` decides when the job continues. [`ending`] ends a job (each end
+//! has its link of [`receipts`]), `parking` puts it on a wait queue, `refusing` makes refused messages dead letters;
+//! [`outbox`] publishes.
 //!
-//! What is kept: [`rows`] lists every row of the store (`mirror` keeps some in memory), [`journal`] holds a job's,
-//! `in_hand` the jobs being worked on, [`starts`] the messages that may stop a worker.
+//! Data: [`rows`] lists every row of the store (`mirror` keeps some in memory), [`journal`] holds a job's rows,
+//! `in_hand` the locks of the jobs in hand, [`starts`] the messages that may stop a worker.
 //!
-//! Beside the jobs: [`operators`] is what people see and do, [`pauses`] what they have stopped, [`decisions`] how that
-//! reaches every worker; `deadlines` publishes due times and `long_waits` long waits, while `terms` says that this
-//! worker is the active one; `room` stops and resumes intake; [`retention`] forgets.
+//! Beside the jobs: [`operators`] is what people see and do, [`pauses`] the systems and tenants they stopped,
+//! [`decisions`] the way of that to every worker. `deadlines` publishes due times, `long_waits` long waits; `terms`
+//! knows whether this worker is active; `room` stops and resumes intake; [`retention`] forgets.
 
 pub mod admission;
 mod adoption;
@@ -92,7 +93,7 @@ pub use line::Rank;
 /// The wall clock.
 pub type WallClock = Arc<dyn Fn() -> At + Send + Sync>;
 
-/// Where jitter comes from: a number from 0 up to 1, another one each time.
+/// The source of jitter: a number from 0 up to 1, another one at each call.
 pub type Chance = Arc<dyn Fn() -> f64 + Send + Sync>;
 
 /// The pauses between attempts at one step.
@@ -100,44 +101,44 @@ pub type Chance = Arc<dyn Fn() -> f64 + Send + Sync>;
 pub struct RetryPolicy {
     /// The first pause's upper bound.
     pub initial_interval: Duration,
-    /// How the bound grows.
+    /// The growth of the bound from pause to pause.
     pub multiplier: f64,
-    /// The bound's own bound.
+    /// The upper limit of the bound.
     pub max_interval: Duration,
 }
 
-/// What the engine is told by the configuration.
+/// The engine's settings, from the configuration.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// The worker's stable name.
     pub worker_id: String,
-    /// Jobs in hand at once.
+    /// Most jobs in hand at once.
     pub concurrency: usize,
-    /// Longer waits are parked.
+    /// A job with a longer wait is parked.
     pub inline_wait_max: Duration,
-    /// A job longer in hand is parked for a moment.
+    /// A job that is in hand for longer is parked briefly.
     pub in_hand_max: Duration,
-    /// How long a drain may take.
+    /// The longest time of a drain.
     pub drain_timeout: Duration,
-    /// How long an ended job is remembered.
+    /// The time for which an ended job is remembered.
     pub retain_finished: Duration,
-    /// How long a failed job keeps its checkpoints.
+    /// The time for which a failed job keeps its checkpoints.
     pub retain_failed: Duration,
     /// The pauses between attempts.
     pub retry: RetryPolicy,
-    /// How often and how long to try.
+    /// The limits of attempts and of their time.
     pub limits: Limits,
-    /// This long before a job is due, it is said to be at risk.
+    /// The time before a job's due date at which it is reported as at risk.
     pub at_risk_before: Duration,
-    /// Dead letters are sealed.
+    /// True if dead letters are sealed.
     pub seal_dead_letters: bool,
 }
 
-/// The parts that an engine is made of.
+/// The parts of an engine.
 pub struct Parts {
     /// Its settings.
     pub settings: Settings,
-    /// What jobs it accepts.
+    /// The rules for jobs that it accepts.
     pub accepts: Accepts,
     /// Its systems.
     pub gates: BTreeMap<String, Arc<Gate>>,
@@ -149,7 +150,7 @@ pub struct Parts {
     pub keyring: Arc<Keyring>,
     /// The wall clock.
     pub now: WallClock,
-    /// Where jitter comes from.
+    /// The source of jitter.
     pub chance: Chance,
 }
 
@@ -169,7 +170,7 @@ pub struct Engine {
     pub(crate) receipts: receipts::Receipts,
     pub(crate) figures: Arc<Figures>,
     pub(crate) draining: CancellationToken,
-    /// A message that cannot be read as a cancellation was kept.
+    /// Signals that a message was kept that cannot be read as a cancellation.
     unreadable: tokio::sync::Notify,
     pub(crate) stalled: std::sync::atomic::AtomicBool,
     pub(crate) cancel_waits: std::sync::atomic::AtomicBool,
@@ -182,7 +183,7 @@ pub struct Engine {
     pub(crate) ceilings: ceilings::Ceilings,
     pub(crate) approvals: approvals::Approvals,
     pub(crate) terms: terms::Terms,
-    /// Told apart from every other process that ever was: what one of them was about to do, no other does.
+    /// A name that no other process ever had: another process makes none of the calls that this one announced.
     pub(crate) process: String,
     pub(crate) decisions: decisions::Decisions,
     pub(crate) long_waits: long_waits::LongWaits,
@@ -190,12 +191,12 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Puts an engine together that lets everybody order everything; [`Engine::run`] starts it.
+    /// Makes an engine in which every publisher may send every job; [`Engine::run`] starts it.
     pub fn new(parts: Parts) -> Arc<Engine> {
         Engine::with_policy(parts, admission::Policy::default())
     }
 
-    /// Puts an engine together; [`Engine::run`] starts it.
+    /// Makes an engine; [`Engine::run`] starts it.
     pub fn with_policy(parts: Parts, policy: admission::Policy) -> Arc<Engine> {
         let Parts { settings, accepts, gates, broker, store, keyring, now, chance } = parts;
         Arc::new(Engine {
@@ -232,7 +233,7 @@ impl Engine {
         })
     }
 
-    /// Asks the engine to stop: nothing new is taken, steps in hand finish and are checkpointed.
+    /// Stops the engine: nothing new is taken; steps in hand end and are checkpointed.
     pub fn drain(&self) {
         self.draining.cancel();
     }
@@ -257,7 +258,7 @@ impl Engine {
         &self.broker
     }
 
-    /// Why the process must stop, once it must.
+    /// The reason why the process must stop, once there is one.
     pub fn failure(&self) -> tokio::sync::watch::Receiver<Option<String>> {
         self.failed.subscribe()
     }
@@ -276,7 +277,7 @@ impl Engine {
         (self.now)()
     }
 
-    /// A store or broker fault that only a restart can mend: nothing more is taken, exit 1 follows.
+    /// Stops intake after a store or broker fault that only a restart can repair; the process then exits with 1.
     pub(crate) fn fail(&self, why: impl Into<String>) {
         let why = why.into();
         self.failed.send_if_modified(|failed| {

@@ -1,8 +1,8 @@
-//! What a copy of a job means, given what the store knows: new, the same copy again, a
-//! continuation, a new run, a stale copy, an ended job, or another person's.
+//! The meaning of a job's copy, from the store's knowledge: a new job, the same copy again, a continuation, a new
+//! run, a stale copy, an ended job, or another identity.
 //!
-//! The rule it keeps: park numbers order the copies; only the newest is worked on. What a copy carries is
-//! adopted before that is decided.
+//! The rule it keeps: park numbers order the copies, and only the newest copy is worked on. The knowledge that a copy
+//! carries is adopted before that decision.
 
 use super::Engine;
 use super::adoption::is_further_on;
@@ -12,22 +12,22 @@ use crate::job::wait::Waiting;
 use crate::job::{At, Ended, Entry, Job, JobOutcome, JobRecord, Lasting, Mode, Seen, Standstill};
 use crate::store::{Batch, Table};
 
-/// What a copy means.
+/// The meaning of a copy.
 pub enum Opened {
-    /// The job is to be worked on.
+    /// The job must be worked on.
     Work(Box<Journal>),
-    /// A newer copy exists. What this one carried that was new is to be durable before it is acked.
+    /// A newer copy exists. New knowledge from this copy must be durable before the ack.
     Stale(Option<Box<Journal>>),
     /// The job ended.
     Ended(Box<Ended>),
-    /// Another worker ended it, and the copy is older than that.
+    /// Another worker ended the job after this copy was made.
     EndedElsewhere,
-    /// The id is in use for another identity.
+    /// The job id belongs to another identity.
     Conflict,
 }
 
 impl Engine {
-    /// Opens a job for a copy of it. Nothing is durable yet when this returns.
+    /// Decides the meaning of a copy. Nothing is durable yet when this returns.
     pub(crate) fn open(&self, job: &Job, unsealed: &Unsealed, redelivered: bool) -> Result<Opened, JournalError> {
         let identity = job.identity_bytes();
         let same = |stored: &[u8]| self.keyring.matches_digest(IDENTITY, &identity, stored).unwrap_or(true);
@@ -39,8 +39,8 @@ impl Engine {
             }
             let again = match &unsealed.origin {
                 Origin::Publisher => {
-                    // Delivered once more, the message that asked for the run that failed asks for no other;
-                    // one that was given back before anybody had begun with it still does.
+                    // A redelivered message does not start a second run after the run that it started has failed. It
+                    // still does if it was requeued before any work began.
                     let opened = |record: &JobRecord| {
                         self.keyring.matches_digest(BODY, &unsealed.body, &record.body) == Some(true)
                     };
@@ -84,9 +84,9 @@ impl Engine {
             return self.stale(job, record, unsealed);
         }
         let waits_for_input = matches!(record.waiting, Some((Waiting::Input, _)));
-        // Whoever ended such a wait may have changed what was read before it.
+        // A person ended such a wait, and may have changed data that was read before it.
         let was_stopped = matches!(record.waiting, Some((Waiting::Held | Waiting::Paused | Waiting::Guard, _)));
-        // Between two deliveries, or where somebody else parked it, another worker may have had it.
+        // Between two deliveries, or if another worker parked the copy, that worker may have worked on the job.
         let by_another = number.is_some_and(|number| number > record.park_written);
         let was_above = matches!(record.waiting, Some((Waiting::Guard, _)));
         let journal = self.load(job, record)?;
@@ -106,8 +106,8 @@ impl Engine {
         if number.is_none() {
             self.continued(job, &journal, unsealed, |at| Entry::Continued { at })?;
         } else if is_passed {
-            // The same bytes: the message once more that was parked already, or the publisher's answer,
-            // delivered before a stop and not begun with. Nobody can tell, and an answer must not be lost.
+            // Identical bytes are either the parked message, redelivered, or the publisher's answer, delivered before
+            // a stop and not worked on. The two cannot be told apart, and an answer must not be lost.
             let refused = journal.with(|state| state.targets.iter().any(crate::job::TargetState::has_refused_proof));
             if !waits_for_input || !refused {
                 return Ok(Opened::Stale(None));
@@ -117,7 +117,7 @@ impl Engine {
         Ok(Opened::Work(Box::new(journal)))
     }
 
-    /// An older copy, which may know all the same what this store does not.
+    /// An older copy. It may still carry knowledge that this store lacks.
     fn stale(&self, job: &Job, record: JobRecord, unsealed: &Unsealed) -> Result<Opened, JournalError> {
         if !is_further_on(unsealed, &record) {
             return Ok(Opened::Stale(None));
@@ -127,7 +127,7 @@ impl Engine {
         Ok(Opened::Stale(Some(Box::new(journal))))
     }
 
-    /// An older copy, where no newer one is left: it is worked on as the newest would be.
+    /// An older copy without a newer one: it is worked on like the newest copy.
     pub(crate) fn open_older(
         &self,
         job: &Job,
@@ -140,7 +140,7 @@ impl Engine {
         Ok(journal)
     }
 
-    /// A copy of a job that ended. Elsewhere, more events may have been told of it.
+    /// A copy of an ended job. Another worker may have published more events about the job.
     fn ended_before(&self, job: &Job, unsealed: &Unsealed, mut ended: Ended) -> Result<Opened, JournalError> {
         if let Origin::Ours { carried, .. } = &unsealed.origin
             && carried.seq > ended.seq
@@ -155,7 +155,7 @@ impl Engine {
 
     fn load(&self, job: &Job, mut record: JobRecord) -> Result<Journal, JournalError> {
         let (term, at) = (self.terms.current(), self.now());
-        // Since it was last here, this worker may not have been the active one all the time.
+        // True if another worker may have been active since this worker last had the job.
         let elsewhere = record.seen.elsewhere || term == 0 || record.seen.term != term;
         record.seen = Seen { term, at, elsewhere };
         self.watch_again(&job.key, &record)?;
@@ -166,8 +166,8 @@ impl Engine {
         Ok(journal)
     }
 
-    /// The job's record; one that cannot be decoded is forgotten with its journal, and read-backs
-    /// say what is already done. Giving the job back instead would turn it in circles.
+    /// Reads the job's record. An undecodable record is forgotten together with its journal: read-backs then show
+    /// which steps are done. A requeue instead would loop for ever.
     fn readable_record(&self, job: &Job) -> Result<Option<JobRecord>, JournalError> {
         let readable = record_of(&*self.store, &job.key).and_then(|record| {
             if record.is_some() {
@@ -191,7 +191,7 @@ impl Engine {
         self.keyring.job_secret(&job.key.tenant, &job.key.job_id.to_string(), &job.identity_bytes())
     }
 
-    /// A job that the store does not know. Whether the guard holds it is decided in the same write.
+    /// Accepts a job that the store does not know. The same write records whether a ceiling holds it.
     fn accept(&self, job: &Job, unsealed: &Unsealed) -> Result<Journal, JournalError> {
         let mut turn = self.ceilings.lock(&*self.store)?;
         let mut batch = Batch::new();
@@ -213,7 +213,7 @@ impl Engine {
         entries: Vec<Entry>,
         mut batch: Batch,
     ) -> Result<Journal, JournalError> {
-        // A parked copy whose job is unknown: the store was lost. Its number orders later copies.
+        // The parked copy of an unknown job: the store was lost. Its number orders the later copies.
         let (run, park) = match &unsealed.origin {
             Origin::Ours { run, park, .. } => (*run, *park),
             Origin::Publisher => (1, 0),
@@ -247,8 +247,8 @@ impl Engine {
         Ok(journal)
     }
 
-    /// The whole job again from the publisher, with added or fresher proofs: it takes the next
-    /// number, so that older copies are stale.
+    /// A continuation: the publisher sent the whole job again, with more or newer proofs. It takes the next number,
+    /// so that older copies are stale.
     fn continued(
         &self,
         job: &Job,
@@ -265,7 +265,7 @@ impl Engine {
         let entry = journal.change_record(|record| {
             let (copy, entry) = match &unsealed.origin {
                 Origin::Publisher => (record.park_written + 1, entry(at)),
-                // A later run that another worker began: its numbers count from here on.
+                // Another worker began this later run: its park numbers count from now on.
                 Origin::Ours { run, park, .. } => {
                     record.run = *run;
                     (*park, Entry::NewRun { at })
@@ -276,7 +276,7 @@ impl Engine {
             record.copy = copy;
             record.park_written = copy;
             record.park_confirmed = copy;
-            // It is another wait where the person that it waited for has given something.
+            // The person has answered, so the job's next wait is a new one.
             if matches!(record.waiting, Some((Waiting::Input, _))) {
                 record.stands.end(at);
             }
@@ -287,7 +287,7 @@ impl Engine {
         journal.write(&*self.store, vec![entry], batch)
     }
 
-    /// A failed job goes on from its checkpoints as a new run.
+    /// A failed job continues from its checkpoints as a new run.
     fn new_run(
         &self,
         job: &Job,
@@ -297,7 +297,7 @@ impl Engine {
     ) -> Result<Journal, JournalError> {
         let journal = match record {
             Some(record) => self.load(job, record)?,
-            // Its checkpoints were forgotten: read-backs say what is already done.
+            // The checkpoints were forgotten: read-backs show which steps are done.
             None => self.new_job(job, unsealed, Vec::new(), Batch::new())?,
         };
         self.adopt(job, &journal, unsealed)?;
@@ -316,7 +316,7 @@ impl Engine {
             record.body = self.keyring.digest(BODY, &unsealed.body).to_vec();
             record.copy = park;
             record.park_written = park;
-            // This copy must not count as stale when it is delivered once more, whatever its number.
+            // A redelivery of this copy must not count as stale, whatever its number.
             record.park_confirmed = match &unsealed.origin {
                 Origin::Ours { park: number, .. } => *number.min(&park),
                 Origin::Publisher => park,

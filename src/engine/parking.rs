@@ -1,7 +1,7 @@
-//! A job that waits: put on a wait queue of the broker, under a number that orders its copies.
+//! A job that waits: published on a wait queue of the broker, under a number that orders its copies.
 //!
-//! The rule it keeps: the number is durable before the copy is published, and the copy confirmed before the message
-//! that brought the job may be acked.
+//! The rule it keeps: the number is durable before the copy is published. The copy is confirmed before the delivered
+//! message may be acked.
 
 use super::Engine;
 use super::delivery::Done;
@@ -17,7 +17,7 @@ use crate::job::wait::score;
 use crate::store::Batch;
 
 impl Engine {
-    /// Puts the job on a wait queue under the next number.
+    /// Parks the job under the next number.
     pub(super) async fn park(
         &self,
         run: &Run<'_>,
@@ -35,14 +35,15 @@ impl Engine {
                 .journal
                 .with(|state| asks.iter().any(|(target, ask)| !state.record.announced.contains(&(*target, ask.kind))));
         let mut lasting = run.journal.with(|state| self.lasting(state));
-        // One that came after the last look at it, while nothing was begun, is carried out at the next delivery.
+        // A cancellation that arrived after the last check, while no step was begun, takes effect at the next
+        // delivery.
         let refuses = run.cancelled.is_cancelled() && !self.can_cancel(run) && self.is_cancelled(key)?;
         if refuses {
             lasting.cancel_refused = Some(self.now());
         }
         let (now, score) = (self.now(), run.journal.with(|state| score(&state.targets)));
         let (number, job_run, tells) = run.journal.change_record(|record| {
-            // Written but never confirmed: the same number once more.
+            // The same number is used again if its publish was never confirmed.
             if record.park_written == record.park_confirmed {
                 record.park_written += 1;
             }
@@ -50,7 +51,7 @@ impl Engine {
             record.lasting = lasting;
             record.waits_at = target;
             record.stands.begin(record.run, score, now);
-            // One event a park: what is new tells of the wait as well.
+            // One event a park: an event about a new question reports the wait as well.
             let tells = !new && record.stands.tell(why, now);
             record.seq += u32::from(new || tells);
             if new {
@@ -86,7 +87,7 @@ impl Engine {
         let head = CopyHead { key, run: job_run, park: number, wait: why.as_str(), carried: &carried };
         let (properties, body) = envelope::parked(&self.keyring, received.properties, &head, received.body)?;
         let tier = Tier::for_wait(until.since(self.now()));
-        // Nothing is waited for but that the broker has it.
+        // Only the broker's confirm is waited for, so the copy may be delivered at once.
         let announces = run.journal.with(|state| !state.announces.is_empty());
         let to = if announces { Destination::Resume } else { Destination::Wait(tier) };
         crash::point(Point::BeforeParkPublish, "").await;

@@ -1,7 +1,7 @@
-//! Messages that become no job, or none any more: each lies among the dead letters before it may be acked.
+//! Messages that become no job, or no longer one: each is a dead letter before it may be acked.
 //!
-//! The rule it keeps: a refused message is published as a dead letter, with an event where its job is known; a job
-//! that is open under the same id goes on untouched.
+//! The rule it keeps: a refused message is published as a dead letter, with an event if its job is known. An open job
+//! with the same id continues untouched.
 
 use zeroize::Zeroizing;
 
@@ -19,7 +19,7 @@ use crate::job::{Carried, Ended, Job, JobKey, JobOutcome, Reason};
 use crate::store::Batch;
 
 impl Engine {
-    /// A message that cannot become a job.
+    /// Refuses a message that cannot become a job.
     pub(crate) async fn reject(
         &self,
         message: &Message,
@@ -35,12 +35,12 @@ impl Engine {
         if refusal.reason == Reason::Unauthorised {
             self.figures.count(&self.figures.unauthorised);
         }
-        // A copy of ours keeps its place, so that its dead letter can be replayed as what it was.
+        // One of our copies keeps its run and number, so that its dead letter can be replayed.
         let place = match &unsealed.origin {
             Origin::Publisher => (0, 0, Carried::default()),
             Origin::Ours { run, park, carried, .. } => (*run, *park, (**carried).clone()),
         };
-        // What a file holds has no message id; an event is made of it all the same, about an id of its bytes.
+        // A line of a file has no message id. Its event then names an id made from the line's bytes.
         let of_its_bytes = || JobKey {
             tenant: "default".to_owned(),
             job_id: uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_OID, &unsealed.body),
@@ -49,7 +49,7 @@ impl Engine {
         self.refuse(message, &unsealed.body, key.as_ref(), refusal.reason, Some(&detail), place).await
     }
 
-    /// A job id that is in use for another identity. The first job goes on untouched.
+    /// Refuses a message whose job id belongs to another identity. The first job continues untouched.
     pub(crate) async fn conflict(
         &self,
         message: &Message,
@@ -60,13 +60,13 @@ impl Engine {
         self.refuse(message, body, Some(&job.key), Reason::Conflict, None, (0, 0, Carried::default())).await
     }
 
-    /// A sealed message that does not open, or that came where none belongs: it goes to the dead letters as it
-    /// came. Its job stays as it is.
+    /// A sealed message that cannot be opened, or one on a queue where it does not belong: it becomes a dead letter
+    /// unchanged. Its job does not change.
     pub(crate) async fn dead_letter_unopened(&self, message: &Message) -> Result<Done<'static>, Interrupted> {
         let (properties, body) =
             envelope::dead_letter_as_it_came(&self.keyring, &message.properties, &message.body, self.now());
         if message.via != Via::Resume {
-            // Not a job, whatever it is: a run over a file must not call that done.
+            // This is no job. Without the count, a run over a file would wait for it.
             self.figures.label("jobs_settled", "", "rejected");
         }
         self.publish(Publication { to: Destination::DeadLetter, properties, body }, &message.lost).await?;
@@ -74,8 +74,8 @@ impl Engine {
         Ok(Done::settled())
     }
 
-    /// A message that stopped the worker again and again: never parsed again, it goes to the dead
-    /// letters. Where it is a copy of a job that is open here, that job ends with it.
+    /// A poison message: it stopped the worker repeatedly. It is a dead letter from now on and is never parsed again.
+    /// If it is a copy of an open job, the job ends.
     pub(crate) async fn dead_letter_poison(&self, message: &Message) -> Result<Done<'static>, Interrupted> {
         let Ok(unsealed) = envelope::open(message, &self.keyring) else {
             return self.dead_letter_unopened(message).await;
@@ -148,7 +148,7 @@ impl Engine {
         Ok(Done::settled())
     }
 
-    /// The event of a message that never became a job: the same bytes on every repeat.
+    /// The event about a message that never became a job: each repeat has the same bytes.
     pub(crate) async fn refusal_event(
         &self,
         key: &JobKey,
@@ -157,7 +157,7 @@ impl Engine {
         reason: Reason,
         detail: Option<&str>,
     ) -> Result<Event, Interrupted> {
-        // The time is the message's own where it has one.
+        // The message's own time, if it has one.
         let now = match envelope::own_time(properties) {
             Some(own) => own,
             None => self.first_refused_at(key, body).await?,

@@ -1,7 +1,7 @@
-//! One run of a job: its targets side by side, each doing what its flow says next.
+//! One run of a job: its targets side by side, each with the next action of its flow.
 //!
-//! The rule it keeps: an intent is durable before its call; an answer is checkpointed before the
-//! job goes on to what depends on it; a run that lost its delivery starts no new call.
+//! The rule it keeps: an intent is durable before its call; an answer is checkpointed before any work that depends on
+//! it; a run that lost its delivery starts no new call.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ use crate::job::wait::Waiting;
 use crate::job::{Entry, InputKind, JobOutcome, StepName};
 
 impl Engine {
-    /// Carries a job as far as it goes now: to its end, or to a wait queue.
+    /// Carries a job as far as possible now: to its end, or to a wait queue.
     pub(super) async fn carry(&self, run: &Run<'_>, received: &Received<'_>) -> Result<Done<'static>, Interrupted> {
         crash::point(Point::AfterOpen, "").await;
         let carried = self.carry_on(run, received).await;
@@ -36,14 +36,14 @@ impl Engine {
             run.cancelled.cancel();
         }
         let rests = match self.held_by_ceiling(run)? {
-            // Nothing else is written of it: the park's write holds it also where the one that accepted it
-            // was refused.
+            // No other write is needed: the write of the park also records that the ceiling holds the job, even if
+            // the write that accepted the job was refused.
             Some(until) if !run.cancelled.is_cancelled() => {
                 Rests::Waits(Waits { until, why: Waiting::Guard, target: None, asks: Vec::new() })
             }
             _ => {
                 self.heed_approval(run)?;
-                // After the decision, which speaks of what was read before it.
+                // After the approval's decision: it refers to the earlier reads.
                 run.journal.forget_distrusted();
                 self.targets(run).await?
             }
@@ -71,11 +71,11 @@ impl Engine {
         }
     }
 
-    /// Carries all targets as far as they go.
+    /// Carries all targets as far as possible now.
     pub(crate) async fn targets(&self, run: &Run<'_>) -> Result<Rests, Interrupted> {
         loop {
             let result = self.each_target(run).await;
-            // Also where it failed: the job may come back to another worker, and never leave here.
+            // Also after an error: the job may be redelivered to another worker and never leave the line here.
             for gate in self.gates.values() {
                 gate.leave(&run.job.key);
             }
@@ -107,7 +107,7 @@ impl Engine {
         }
     }
 
-    /// Carries the targets side by side to where each rests.
+    /// Carries the targets side by side until each one ends or must wait.
     pub(super) async fn each_target(&self, run: &Run<'_>) -> Result<Vec<Rest>, Interrupted> {
         let count = run.job.targets.len();
         if count == 1 {
@@ -149,7 +149,7 @@ impl Engine {
             if run.arrived.at.elapsed() >= self.settings.in_hand_max {
                 return Ok((index, Rest::Waits { until: self.now(), why: Waiting::Renewal }));
             }
-            // The same identity twice: the second one looks when the first has ended.
+            // Two targets with the same identity in one system: the second one starts after the end of the first.
             if let Some(twin) = twin
                 && run.journal.with(|state| state.targets[twin].end.is_none())
             {
@@ -172,7 +172,7 @@ impl Engine {
                     run.journal.append(&*self.store, vec![Entry::Ended { target: number, end, at: now }])?;
                     gate.target_ended();
                     if run.job.targets.len() > 1 {
-                        // The others may still take long.
+                        // The other targets may still take long.
                         run.journal.hand_over(&*self.store);
                     }
                 }
