@@ -1,8 +1,7 @@
-//! Who may order an erasure: which tenant a message is from, by whom, for which systems, and in
-//! which form its proofs come.
+//! Who may send a job: a message's tenant and publisher, the systems that it may name, and the form of its proofs.
 //!
-//! The rule it keeps: a message is believed before anything in it is opened or done, and one that
-//! is not believed reaches no system and changes no job.
+//! The rule it keeps: a message is checked before anything in it is opened or done. A message that fails the check
+//! reaches no system and changes no job.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
@@ -23,10 +22,10 @@ use crate::seal::jwe::is_sealed_proof;
 use crate::seal::verify::{VerifyKey, verify_detached};
 use crate::store::{Batch, Table};
 
-/// How far a publisher's clock may be ahead of ours.
+/// The most by which a publisher's clock may be ahead of ours.
 const CLOCK_AHEAD: Duration = Duration::from_secs(60);
 
-/// Why messages are not believed, as metrics name it.
+/// The causes of a failed check, as metrics name them.
 pub const CAUSES: [&str; 9] = [
     "unknown_tenant",
     "amqp_user",
@@ -39,24 +38,24 @@ pub const CAUSES: [&str; 9] = [
     "decision",
 ];
 
-/// What the configuration says of publishers and of quantities. The default lets everybody order
-/// everything, any number of times.
+/// The configuration's rules for publishers and quantities. By default every publisher may send every job, any number
+/// of times.
 #[derive(Debug, Clone, Default)]
 pub struct Policy {
-    /// The tenants by name; `None` where none is configured, so that any may be named.
+    /// The tenants by name; `None` if none is configured: then every name is valid.
     pub tenants: Option<BTreeMap<String, Tenant>>,
-    /// True where messages have a sender to be checked: a broker, not a file of the operator's own.
+    /// True if messages have a sender that can be checked: those of a broker do, those of an operator's file do not.
     pub has_senders: bool,
-    /// Where no tenant is configured: every erasure waits for an approval.
+    /// True if every erasure waits for an approval. It counts only without configured tenants.
     pub needs_approval: bool,
     /// Ceilings on newly accepted jobs.
     pub ceilings: BTreeMap<Scope, Ceiling>,
-    /// How long a dead letter may lie; `None` for ever.
+    /// The longest age of a dead letter; `None`: no limit.
     pub dead_letters_max_age: Option<Duration>,
 }
 
 impl Policy {
-    /// True where a tenant's erasures wait for an approval that they do not ask for.
+    /// True if a tenant's erasures wait for an approval even without a request for one.
     pub(crate) fn needs_approval(&self, tenant: &str) -> bool {
         match &self.tenants {
             Some(tenants) => tenants.get(tenant).is_some_and(|tenant| tenant.needs_approval),
@@ -65,26 +64,26 @@ impl Policy {
     }
 }
 
-/// What a tenant may, and how it shows that it is itself.
+/// A tenant's rights, and the proofs of its messages' origin.
 #[derive(Debug, Clone)]
 pub struct Tenant {
-    /// The systems it may have people erased from; `None` for all.
+    /// The systems from which it may erase people; `None` for all.
     pub systems: Option<BTreeSet<String>>,
     /// The broker's users that may publish for it; `None` for any.
     pub amqp_users: Option<BTreeSet<String>>,
     /// Its messages must be signed.
     pub require_signature: bool,
-    /// Its keys by id. A signature that is given is checked wherever there is one.
+    /// Its keys by id. If there is a key, every given signature is checked.
     pub signature_keys: BTreeMap<String, VerifyKey>,
-    /// How old a signature may be at first.
+    /// The longest age of a signature on a message that is new here.
     pub signature_max_age: Duration,
-    /// Proofs may come unsealed.
+    /// True if proofs may be unsealed.
     pub plain_proofs: bool,
-    /// Its erasures wait for an approval, whether they ask for it or not.
+    /// True if its erasures wait for an approval even without a request for one.
     pub needs_approval: bool,
 }
 
-/// Why a message is not believed: a word for the metric, and a sentence for its sender.
+/// The reason why a message fails the check: a word for the metric, a sentence for the sender.
 struct Denied {
     word: &'static str,
     at: &'static str,
@@ -97,18 +96,18 @@ impl Denied {
     }
 }
 
-/// A message as far as its sender is concerned.
+/// The parts of a message that are needed to check its sender.
 struct Sent<'a> {
     key: &'a JobKey,
     names_itself: bool,
     properties: &'a Properties,
     body: &'a [u8],
-    /// The age of the signature counts.
+    /// True if the signature's age is checked.
     is_first: bool,
 }
 
 impl Engine {
-    /// A publisher's message becomes a job, or one of ours becomes it again.
+    /// Reads a job from a publisher's message, or from one of our copies.
     pub(crate) fn admit(
         &self,
         properties: &Properties,
@@ -130,7 +129,7 @@ impl Engine {
         };
         let from_publisher = unsealed.origin == Origin::Publisher;
         let Some(key) = draft.key().cloned() else {
-            // Nobody's job: the parser says what is missing.
+            // No job key: the parser names the missing field.
             return Ok(draft.job(&self.accepts).and_then(|_| Err(nobodys())));
         };
         let accepted_before = from_publisher && redelivered && self.is_known(&key, &unsealed.body)?;
@@ -154,7 +153,7 @@ impl Engine {
         self.opened(draft, &key, checked, from_publisher)
     }
 
-    /// Opens the sealed proofs, reads the job, and compares its systems with the tenant's.
+    /// Opens the sealed proofs, reads the job, and compares its systems with its tenant's.
     fn opened(
         &self,
         mut draft: Draft,
@@ -175,7 +174,7 @@ impl Engine {
         let job = match todays {
             Ok(job) => job,
             Err(refusal) if refusal.reason != Reason::Invalid => return Ok(Err(refusal)),
-            // An earlier release refused less, and what it has accepted goes on.
+            // An earlier release had fewer rules: a job that it accepted continues.
             Err(refusal) => match draft.accepted_job(&self.accepts) {
                 Ok(job) if !from_publisher || self.was_accepted(&job)? => job,
                 _ => return Ok(Err(refusal)),
@@ -194,7 +193,7 @@ impl Engine {
         Ok(Ok(job))
     }
 
-    /// True where this very person's job was accepted under this id.
+    /// True if a job with this id was accepted for the same person.
     fn was_accepted(&self, job: &Job) -> Result<bool, JournalError> {
         let identity = job.identity_bytes();
         let same = |stored: &[u8]| self.keyring.matches_digest(IDENTITY, &identity, stored) == Some(true);
@@ -222,15 +221,16 @@ impl Engine {
             }
             match self.keyring.open_proof(text, &id) {
                 Ok(plain) => Ok(Some(plain)),
-                // It opened when the job was accepted: a key is missing here, not at the publisher.
+                // The proof was readable when the job was accepted, so a key is missing here. The publisher made no
+                // mistake.
                 Err(error) if !from_publisher => Err(refuse(Reason::Unopenable, path, error.to_string())),
                 Err(error) => Err(refuse(Reason::Invalid, path, error.to_string())),
             }
         })
     }
 
-    /// The open job that was made of these bytes here before, with its run and the number of this copy. The
-    /// message itself is not read for it. Every job is looked at: it is asked of hardly any message.
+    /// The open job that these bytes once became here, with its run and this copy's number. The message itself is not
+    /// parsed. All jobs are searched, but hardly any message needs the search.
     pub(super) fn opened_by(&self, body: &[u8]) -> Result<Option<(JobKey, u32, u64)>, JournalError> {
         let mut after: Option<Vec<u8>> = None;
         loop {
@@ -250,10 +250,10 @@ impl Engine {
         }
     }
 
-    /// True where this very message was accepted before: it was checked then.
+    /// True if the same message was accepted before: it was checked then.
     fn is_known(&self, key: &JobKey, body: &[u8]) -> Result<bool, JournalError> {
         let same = |stored: &[u8]| self.keyring.matches_digest(BODY, body, stored) == Some(true);
-        // A record that cannot be decoded is no reason to turn anybody away; opening deals with it.
+        // An undecodable record is no reason for a refusal; `open` handles it.
         let open = record_of(&*self.store, key).ok().flatten().is_some_and(|record| same(&record.body));
         Ok(open || ended_of(&*self.store, key)?.is_some_and(|ended| same(&ended.body)))
     }
@@ -271,7 +271,7 @@ impl Engine {
         }
     }
 
-    /// The tenant is known, and the message is from it.
+    /// Checks that the tenant is known and sent the message.
     fn believe(&self, sent: &Sent<'_>) -> Result<(), Denied> {
         let Some(tenants) = &self.policy.tenants else { return Ok(()) };
         let name = &sent.key.tenant;
@@ -311,7 +311,7 @@ impl Engine {
             Some(named) if !named.eq_ignore_ascii_case(&id) => {
                 return Err(Denied::new("other_job", AT, "was made for another job"));
             }
-            // The body is the same for every message_id, so that only the signature can tie them.
+            // The body may be used with any message_id, so only the signature can tie the two.
             None if !sent.names_itself => {
                 let expected = "must name the job_id in its header, as the body does not";
                 return Err(Denied::new("other_job", AT, expected));
@@ -333,9 +333,9 @@ impl Engine {
         Ok(())
     }
 
-    /// A cancellation from somebody who may not send it: it is counted, and its sender is told.
-    /// `true`: it may be carried out. The age of its signature is of no account: it can only be
-    /// said again, and the stream is read from its beginning where a store was lost.
+    /// Checks a cancellation's sender. `true`: it may take effect. Otherwise it is counted, and an event reports the
+    /// refusal. The signature's age is not checked: a repeated cancellation is harmless, and after a lost store the
+    /// stream is read from its beginning.
     pub(crate) fn admit_cancel(&self, control: &Control, cancel: &Cancel, batch: &mut Batch) -> bool {
         let sent = Sent {
             key: &cancel.key,
@@ -355,8 +355,8 @@ impl Engine {
         false
     }
 
-    /// What is to be said of a message that was sent as a cancellation and is none; and the job that it cancels
-    /// all the same.
+    /// Prepares the refusal of a message that was sent as a cancellation and cannot be read as one; and the job that
+    /// it certainly cancels, if there is one.
     pub(crate) fn no_cancel(&self, control: &Control, invalid: Invalid) -> (Refusal, Option<JobKey>) {
         let Control { properties, body, .. } = control;
         let certain = Cancel::certain(body).map(|cancel| cancel.key);
@@ -382,17 +382,17 @@ impl Engine {
         (refusal, certain)
     }
 
-    /// How many messages were not believed.
+    /// The number of messages that failed the check.
     pub fn unauthorised(&self) -> u64 {
         self.figures.unauthorised.load(Ordering::Relaxed)
     }
 }
 
-/// The type that RabbitMQ 4 gives to what a publisher of AMQP 1.0 sent as a value or a sequence: its
-/// body is then that value with AMQP's own types in it.
+/// The type that RabbitMQ 4 gives to a value or sequence section of an AMQP 1.0 publisher: the body is then that
+/// value with AMQP's own types in it.
 const AMQP_VALUE: &str = "amqp-1.0";
 
-/// Says what to do where a publisher's library put the body into the wrong section.
+/// Names the correct section if a publisher's library used the wrong one.
 fn as_amqp_value(refusal: Refusal, properties: &Properties) -> Refusal {
     if properties.kind.as_deref() != Some(AMQP_VALUE) {
         return refusal;

@@ -1,8 +1,8 @@
-//! What of a job must not go back: gathered for the copies that are published, adopted from those that
-//! are taken.
+//! The parts of a job that must not go back: collected for the copies that are published, adopted from the copies
+//! that are delivered.
 //!
-//! The rule it keeps: whoever takes a copy adopts whatever is further on, of the copy and of its own
-//! record, before it decides anything about the job. Another worker, with another store, may have had it.
+//! The rule it keeps: of copy and record, the newer knowledge counts, and it is adopted before any decision about the
+//! job. Another worker, with another store, may have worked on the job.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -16,17 +16,17 @@ use crate::job::{Carried, Codes, Entry, Job, JobKey, JobRecord, Lasting, Step, S
 use crate::store::{Batch, Table};
 
 impl Engine {
-    /// Adopts what is further on in a copy than in the job's record, and notes which one-time passwords
-    /// this process may send. Returns whether the copy told anything new.
+    /// Adopts knowledge that is newer in the copy than in the record, and notes the one-time passwords that this
+    /// process may send. True if the copy held new knowledge.
     pub(super) fn adopt(&self, job: &Job, journal: &Journal, unsealed: &Unsealed) -> Result<bool, JournalError> {
-        // What this store has counted itself is not counted again, also where the count was given up since.
+        // A job that this store has counted is not counted again, even after the count was undone.
         let was_counted = journal.with(|state| state.record.lasting.counted.is_some());
         let is_new = journal.change_record(|record| {
             let Origin::Ours { run, park, carried, .. } = &unsealed.origin else { return false };
             let known = |record: &JobRecord| (record.park_written, record.park_confirmed, Carried::of(record));
             let before = known(record);
             if *run == record.run {
-                // It is there, so it was published, by whomever: older ones are stale.
+                // The copy exists, so somebody published it: older copies are stale.
                 record.park_written = record.park_written.max(*park);
                 record.park_confirmed = record.park_confirmed.max(*park);
             }
@@ -41,7 +41,7 @@ impl Engine {
             let is_open = state.targets.first().is_some_and(|target| target.let_through.is_none());
             state.record.lasting.counted.filter(|_| is_open && !was_counted)
         });
-        // Kept until the batch is handed in.
+        // Held until the batch is submitted.
         let mut turn = self.ceilings.lock(&*self.store)?;
         if let Some(at) = counted {
             turn.count_then(job, at, self.now(), &mut batch);
@@ -54,8 +54,8 @@ impl Engine {
         Ok(is_new)
     }
 
-    /// A one-time password that another process sent, or was about to send when it was last heard of,
-    /// counts as sent: a second one would make the first worthless in the person's hands.
+    /// A one-time password that another process sent, or had announced, counts as sent: a second password would make
+    /// the person's first one invalid.
     fn codes_sent_elsewhere(&self, journal: &Journal) -> Vec<Entry> {
         let mut entries = Vec::new();
         let mut ours = BTreeSet::new();
@@ -78,7 +78,7 @@ impl Engine {
         entries
     }
 
-    /// What a copy of the job is to carry, and the record is to keep.
+    /// The knowledge that a copy of the job carries and the record keeps.
     pub(super) fn lasting(&self, state: &JobState) -> Lasting {
         let mut lasting = state.record.lasting.clone();
         if let Some(LetThrough::Counted(at)) = state.targets.first().and_then(|target| target.let_through) {
@@ -104,7 +104,7 @@ impl Engine {
         lasting
     }
 
-    /// What is known of a job that is not in hand, from its record and from a copy of it.
+    /// The knowledge about a job that is not in hand, from its record and a copy of it.
     pub(super) fn carried_of(&self, key: &JobKey, unsealed: &Unsealed) -> Result<Carried, JournalError> {
         let mut known = match &unsealed.origin {
             Origin::Ours { carried, .. } => (**carried).clone(),
@@ -117,12 +117,12 @@ impl Engine {
     }
 }
 
-/// Jobs that other workers ended while older copies of them lay on the broker.
+/// Jobs that other workers ended while older copies of them were on the broker.
 const ENDED: &[u8] = rows::ENDED_ELSEWHERE.prefix;
-/// Longer than a copy lies on any wait queue, and then in line.
+/// Longer than a copy stays on the longest wait queue and then in line.
 const KEPT: Duration = Duration::from_secs(30 * 86_400);
 
-/// Ends of which other workers are told once their final events are confirmed.
+/// Ends that other workers must learn of after the confirm of the final event.
 const TO_TELL: &[u8] = rows::ENDED_TO_REPORT.prefix;
 
 fn to_tell_row(key: &JobKey) -> Vec<u8> {
@@ -134,8 +134,8 @@ fn ended_row(key: &JobKey) -> Vec<u8> {
 }
 
 impl Engine {
-    /// Puts into the batch that ends a job what is to keep other workers from beginning anew with an older
-    /// copy of it. There may be one where the job ended by its publisher's message, sent again meanwhile.
+    /// Puts into a job's last batch the message that stops other workers from working on an older copy. There may be
+    /// such a copy if the publisher's message, sent again, ended the job.
     pub(super) fn will_tell_ended(&self, key: &JobKey, record: &JobRecord, batch: &mut Batch) {
         if self.broker.has_control() && record.copy > 0 && record.copy == record.park_written {
             let what = What::Ended { jobs: vec![key.clone()], run: record.run, park: record.copy };
@@ -145,9 +145,9 @@ impl Engine {
         }
     }
 
-    /// The same once the broker has the final event, and the dead letter. Told before, another worker would
-    /// ack the last copy of a job whose end nobody has heard of, should this delivery be lost. Returns
-    /// whether there is something to tell.
+    /// Publishes the end after the confirms of the final event and the dead letter. Before them it would be too
+    /// early: if this delivery were lost, another worker would ack the job's last copy, and nobody would learn of the
+    /// end. True if there is an end to publish.
     pub(super) fn tell_ended(&self, key: &JobKey, batch: &mut Batch) -> Result<bool, JournalError> {
         let row = to_tell_row(key);
         let Some(body) = self.store.get(Table::Meta, &row)? else { return Ok(false) };
@@ -158,7 +158,7 @@ impl Engine {
         Ok(true)
     }
 
-    /// Another worker ended the job. What is known of it here is of no use any more, unless it went on here.
+    /// Another worker ended the job: its rows here are removed, unless the job went further here.
     pub(super) fn take_ended(&self, key: &JobKey, run: u32, park: u64, batch: &mut Batch) -> Result<(), JournalError> {
         let row = ended_row(key);
         let value = [&run.to_be_bytes()[..], &park.to_be_bytes()].concat();
@@ -176,7 +176,7 @@ impl Engine {
         Ok(())
     }
 
-    /// True where the copy is older than an end of its job that another worker told of.
+    /// True if another worker published an end of the job that is newer than this copy.
     pub(super) fn ended_elsewhere(&self, key: &JobKey, unsealed: &Unsealed) -> Result<bool, JournalError> {
         let Origin::Ours { run, park, .. } = &unsealed.origin else { return Ok(false) };
         let Some(value) = self.store.get(Table::Meta, &ended_row(key))? else { return Ok(false) };
@@ -187,7 +187,7 @@ impl Engine {
     }
 }
 
-/// Whether a copy is further on than the record in anything but its number.
+/// True if a copy holds newer knowledge than the record, apart from its number.
 pub(super) fn is_further_on(unsealed: &Unsealed, record: &JobRecord) -> bool {
     let Origin::Ours { carried, .. } = &unsealed.origin else { return false };
     let known = Carried::of(record);

@@ -1,10 +1,10 @@
-//! Erasures that wait until another operator approves what was found.
+//! Erasures that wait for another operator's approval of the findings.
 //!
-//! The rule it keeps: a decision is about the findings that were shown, and only about these; it
-//! takes effect in the run that compares them, and is forgotten with them.
+//! The rule it keeps: a decision is about the findings that were shown, and about no others. It takes effect in the
+//! run that compares them, and is removed together with them.
 //!
-//! The message stays on the broker and the findings stay sealed in the job's journal. Kept here is
-//! what may be shown (the losses in counts and offers), a keyed digest of the findings, and the decision.
+//! The message stays on the broker, and the findings stay sealed in the job's journal. The rows here hold what may be
+//! shown (the losses, as counts and offers), a keyed digest of the findings, and the decision.
 
 use std::sync::MutexGuard;
 use std::time::Duration;
@@ -23,79 +23,79 @@ use crate::job::wait::Waiting;
 use crate::job::{At, Entry, Found, InputKind, JobKey, Mode, TargetState};
 use crate::store::{Batch, Store, StoreError, Table, Ticket};
 
-/// A decision takes effect when the job comes back from its wait: this is the longest.
+/// A decision takes effect when the job is redelivered after its wait. This is the longest wait.
 const LOOK_AGAIN: Duration = Duration::from_secs(910);
 /// The purpose word of the findings' digest.
 const FINDINGS: &str = "approval";
 const LOSSES: &[u8] = rows::APPROVAL_LOSSES.prefix;
-/// Decisions about what another worker has shown.
+/// Decisions about findings that another worker has shown.
 const DECIDED: &[u8] = rows::APPROVAL_DECIDED.prefix;
-/// As long as the control stream keeps them.
+/// As long as the control stream keeps a decision.
 const DECIDED_KEPT: Duration = Duration::from_secs(91 * 86_400);
 
-/// What an operator decides.
+/// An operator's decision.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Decision {
     /// False: nothing is to be erased.
     pub is_approved: bool,
-    /// Who.
+    /// The operator.
     pub by: String,
-    /// When.
+    /// The time.
     pub at: At,
 }
 
 /// A preview that waits for a decision.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Asked {
-    /// Who asks: none of them may approve.
+    /// The requesters: none of them may approve.
     pub requested_by: Vec<String>,
-    /// Since when.
+    /// The time of the request.
     pub at: At,
-    /// True where something was approved before, and more was found since or the approval ran out.
+    /// True after an earlier approval, if more was found since or the approval expired.
     pub is_again: bool,
-    /// What was decided, until the job has come back and heeds it.
+    /// The decision, until the redelivered job applies it.
     pub decision: Option<Decision>,
     findings: Vec<u8>,
 }
 
 impl Asked {
-    /// A name for exactly these findings.
+    /// A name of exactly these findings.
     pub fn preview(&self) -> String {
         hex::encode(self.findings.get(4..20).unwrap_or_default())
     }
 
-    /// True for one of those who ask, however it is written.
+    /// True if this is one of the requesters; case and outer spaces do not count.
     fn is_asked_by(&self, name: &str) -> bool {
         self.requested_by.iter().any(|one| one.trim().to_lowercase() == name.trim().to_lowercase())
     }
 }
 
-/// What was decided about what another worker had shown.
+/// A decision about findings that another worker has shown.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Elsewhere {
     findings: Vec<u8>,
     decision: Decision,
 }
 
-/// Why nothing was decided.
+/// The reason why no decision was made.
 #[derive(Debug, thiserror::Error)]
 pub enum UndecidedError {
     /// The job waits for no approval.
     #[error("the job waits for no approval")]
     Unknown,
-    /// Who asks cannot approve.
+    /// A requester cannot approve.
     #[error("{0} asked for it, and another operator must approve")]
     SameOperator(String),
-    /// Something else is shown by now.
+    /// The findings have changed.
     #[error("something else was found since: look at it again")]
     Changed,
-    /// Somebody was faster.
+    /// Another operator decided first.
     #[error("{} was faster", .0.by)]
     Decided(Decision),
-    /// It was asked again after something destructive had begun: it cannot be rejected any more.
+    /// The approval was requested again after the first destructive step: it is too late for a rejection.
     #[error("the job has begun what cannot be taken back")]
     TooLate,
-    /// The decision was not carried out.
+    /// The decision did not take effect.
     #[error(transparent)]
     Decision(#[from] DecisionError),
 }
@@ -112,7 +112,7 @@ impl From<StoreError> for UndecidedError {
     }
 }
 
-/// Everything that waits for an approval.
+/// All jobs that wait for an approval.
 #[derive(Debug, Default)]
 pub(crate) struct Approvals(Locked<Mirror<Asked>>);
 
@@ -134,7 +134,7 @@ impl Mirrored for Asked {
     fn decode(key: &JobKey, value: &[u8]) -> Result<Option<Asked>, StoreError> {
         let asked = of_versioned(value).ok();
         if asked.is_none() {
-            // Its job asks anew when it is redelivered.
+            // The job asks again when it is redelivered.
             tracing::warn!(job = %key, "an approval's row cannot be decoded; it is asked for again");
         }
         Ok(asked)
@@ -142,7 +142,7 @@ impl Mirrored for Asked {
 }
 
 impl Mirror<Asked> {
-    /// The job does not wait for an approval any more.
+    /// Removes the job's request: it no longer waits for an approval.
     pub(crate) fn forget(&mut self, key: &JobKey, batch: &mut Batch) {
         if self.remove(key, batch) {
             batch.remove(Table::Meta, row(LOSSES, key));
@@ -150,7 +150,7 @@ impl Mirror<Asked> {
     }
 }
 
-/// What the open targets' reads found, all in one.
+/// The findings of the open targets' reads, as one value.
 fn findings(targets: &[TargetState]) -> Vec<u8> {
     let open = targets.iter().enumerate().filter(|(_, state)| state.end.is_none());
     open.flat_map(|(index, state)| {
@@ -161,8 +161,7 @@ fn findings(targets: &[TargetState]) -> Vec<u8> {
 }
 
 impl Engine {
-    /// Before a run: notes that an approval is needed, and carries out what was decided about
-    /// exactly what this job has found.
+    /// Before a run: notes that an approval is needed, and applies a decision about exactly the findings of this job.
     pub(crate) fn heed_approval(&self, run: &Run<'_>) -> Result<(), Interrupted> {
         let at = self.now();
         let key = &run.job.key;
@@ -170,7 +169,7 @@ impl Engine {
         let approving = run.journal.with(|state| state.targets.first().map(|target| target.approving.clone()));
         let approving = approving.unwrap_or_default();
         let asks = run.job.approval.as_ref().map(|approval| &approval.requested_by);
-        // Where nobody asks and the configuration wants one, the tenant counts as who asks.
+        // Without a request in the job, but with the configuration's rule, the tenant counts as the requester.
         let is_wanted = || approving.requested_by.is_empty() && self.wants_approval(run);
         if let Some(by) = asks.or_else(|| is_wanted().then_some(&key.tenant))
             && !approving.requested_by.contains(by)
@@ -182,7 +181,7 @@ impl Engine {
         let decided = all.get(key).and_then(|asked| Some((asked.findings.clone(), asked.decision.clone()?)));
         if let Some((shown, decision)) = decided {
             let found = zeroize::Zeroizing::new(run.journal.with(|state| findings(&state.targets)));
-            // About anything else than what was shown, nothing was decided.
+            // A decision about other findings does not count.
             if self.keyring.matches_digest(FINDINGS, &found, &shown) == Some(true) {
                 let Decision { is_approved, by, at } = decision;
                 entries.push(if is_approved { Entry::Approved { by, at } } else { Entry::Rejected { by, at } });
@@ -202,14 +201,14 @@ impl Engine {
         Ok(())
     }
 
-    /// Whether the configuration has this erasure wait. One that has begun goes on.
+    /// True if the configuration requires an approval of this erasure. An erasure that has begun continues.
     fn wants_approval(&self, run: &Run<'_>) -> bool {
         run.job.mode == Mode::Erase
             && self.policy.needs_approval(&run.job.key.tenant)
             && !run.journal.with(|state| state.targets.iter().any(|target| target.touched))
     }
 
-    /// Nobody is asked before everything was found: a preview is approved as a whole.
+    /// Asks only after all targets were read: an approval covers the whole preview.
     pub(crate) fn ask_when_complete(&self, run: &Run<'_>, rests: Rests) -> Rests {
         let Rests::Waits(mut waits) = rests else { return rests };
         let asks = &mut waits.asks;
@@ -221,7 +220,7 @@ impl Engine {
             open.map(|(index, _)| index).collect::<Vec<_>>()
         });
         if open.iter().any(|index| is_asked(*index, asks)) {
-            // The same identity once more waits for its twin, not for a person.
+            // A target with the same identity twice waits for its twin, not for a person.
             let is_twin = |index: usize| twin_before(run.job, index).is_some_and(|twin| open.contains(&twin));
             if !open.iter().all(|index| is_asked(*index, asks) || is_twin(*index)) {
                 asks.retain(|(_, ask)| ask.kind != InputKind::Approval);
@@ -232,8 +231,8 @@ impl Engine {
         Rests::Waits(waits)
     }
 
-    /// Puts what is to be approved where operators find it, in the write that parks the job. What
-    /// stands there already stays, with its decision.
+    /// Stores the request for operators, in the write that parks the job. A request about the same findings stays,
+    /// with its decision.
     pub(crate) fn put_approval(
         &self,
         run: &Run<'_>,
@@ -252,7 +251,8 @@ impl Engine {
             let is_same = self.keyring.matches_digest(FINDINGS, &found, &asked.findings) == Some(true);
             is_same && asked.requested_by == requested_by
         };
-        // A decision writes the row alone, also where a full disk has refused what it is about.
+        // The decision is written to the request's row alone, so the losses must be there too: a full disk may have
+        // refused them.
         if all.get(key).is_some_and(stands) && self.store.get(Table::Meta, &row(LOSSES, key))?.is_some() {
             return Ok(());
         }
@@ -270,10 +270,10 @@ impl Engine {
         Ok(())
     }
 
-    /// What waits for a decision, by job, after a job where one is given.
+    /// The jobs that wait for a decision, in order, after the given job.
     ///
     /// # Errors
-    /// Where the store fails.
+    /// The store fails.
     pub fn approvals(&self, after: Option<&JobKey>) -> Result<Vec<(JobKey, Asked)>, StoreError> {
         use std::ops::Bound::{Excluded, Unbounded};
         let all = self.approvals.lock(&*self.store)?;
@@ -281,30 +281,30 @@ impl Engine {
         Ok(all.range::<JobKey, _>((from, Unbounded)).map(|(key, asked)| (key.clone(), asked.clone())).collect())
     }
 
-    /// How many jobs wait for a decision, and since when the first of them does.
+    /// The number of jobs that wait for a decision, and the time of the oldest request.
     ///
     /// # Errors
-    /// Where the store fails.
+    /// The store fails.
     pub fn undecided(&self) -> Result<(usize, Option<At>), StoreError> {
         let all = self.approvals.lock(&*self.store)?;
         let asked_at = all.values().filter(|asked| asked.decision.is_none()).map(|asked| asked.at);
         Ok((asked_at.clone().count(), asked_at.min()))
     }
 
-    /// What each target of such a job stands to lose, as it was shown in its event.
+    /// The losses of each target of such a job, as its event shows them.
     ///
     /// # Errors
-    /// Where the store fails.
+    /// The store fails.
     pub fn losses(&self, key: &JobKey) -> Result<serde_json::Value, StoreError> {
         let bytes = self.store.get(Table::Meta, &row(LOSSES, key))?;
         Ok(bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default())
     }
 
-    /// Decides about exactly what is shown under the name `preview`. It takes effect when the job
-    /// comes back from its wait, within a quarter of an hour.
+    /// Decides about exactly the findings named `preview`. The decision takes effect when the job is redelivered
+    /// after its wait, within a quarter of an hour.
     ///
     /// # Errors
-    /// Where it may not be decided so; then nothing is.
+    /// This decision is not allowed; nothing is decided.
     pub async fn decide_approval(
         &self,
         key: &JobKey,
@@ -325,7 +325,7 @@ impl Engine {
         Ok(Decision { at, ..decision })
     }
 
-    /// Publishes a decision about these, and carries it out.
+    /// Publishes a decision about these jobs and carries it out.
     async fn tell_approval(
         &self,
         shown: &[(JobKey, Asked)],
@@ -338,11 +338,11 @@ impl Engine {
         Ok((decided.at, self.carry_out(&decided).await?))
     }
 
-    /// Decides about every preview that `is_meant`, as it stands: how many were decided about, and
-    /// how many were left because this operator may not decide so.
+    /// Decides about every preview that `is_meant`, in its current state. Returns the number of decisions, and the
+    /// number of previews that this operator may not decide about.
     ///
     /// # Errors
-    /// Where the store fails; what was decided before stays so.
+    /// The store fails; earlier decisions stay.
     pub async fn decide_approvals(
         &self,
         is_meant: impl Fn(&JobKey, &Asked) -> bool,
@@ -355,7 +355,7 @@ impl Engine {
         for portion in meant.chunks(MOST_JOBS) {
             let mut shown = Vec::new();
             for (key, seen) in portion {
-                // What has changed since it was looked at is not what was meant.
+                // A preview that changed since the operator saw it is not meant.
                 let is_same = self.approvals.lock(&*self.store)?.get(key) == Some(seen);
                 match self.may_decide(key, seen, &decision) {
                     _ if !is_same => {}
@@ -373,7 +373,7 @@ impl Engine {
         Ok((done, left))
     }
 
-    /// Whether it may be decided so.
+    /// Checks that this decision is allowed.
     fn may_decide(&self, key: &JobKey, asked: &Asked, decision: &Decision) -> Result<(), UndecidedError> {
         if let Some(decision) = &asked.decision {
             return Err(UndecidedError::Decided(decision.clone()));
@@ -390,14 +390,14 @@ impl Engine {
         Ok(())
     }
 
-    /// What was decided about what another worker had shown of the job.
+    /// The decision about the job's findings as another worker has shown them.
     fn decided_elsewhere(&self, key: &JobKey) -> Result<Option<Elsewhere>, StoreError> {
         let value = self.store.get(Table::Meta, &row(DECIDED, key))?;
         Ok(value.and_then(|value| of_versioned(&value).ok()))
     }
 
-    /// A decision as it was read from the stream. It takes effect where exactly this was shown; where the
-    /// job has shown nothing yet, it is remembered until it has.
+    /// Takes a decision that was read from the stream. It takes effect if exactly these findings were shown here. If
+    /// the job has shown none yet, the decision is stored until it has.
     pub(crate) async fn take_approval(
         &self,
         decision: &Decision,
@@ -441,8 +441,8 @@ impl Engine {
         Ok(taken)
     }
 
-    /// Waits until decisions are durable; those that never were are taken back. Those that are stay,
-    /// also where a job in hand has read the disk before they were on it.
+    /// Waits until decisions are durable. A refused decision is undone in memory. A durable one is put back if a job
+    /// in hand has read the disk too early.
     async fn are_decided(&self, decided: Vec<(JobKey, Asked)>, noted: Ticket) -> Result<(), StoreError> {
         let noted = noted.await;
         let mut all = self.approvals.lock(&*self.store)?;

@@ -1,7 +1,7 @@
-//! One call at a system, and what is noted of its answer.
+//! One call to a system, and the checkpoint of its answer.
 //!
-//! The rule it keeps: an answer is checkpointed before the job goes on to what depends on it; a run that lost its
-//! delivery starts no new call.
+//! The rule it keeps: an answer is checkpointed before any work that depends on it; a run that lost its delivery
+//! starts no new call.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,8 +23,7 @@ use crate::systems::{Call, Facts};
 use crate::trace;
 
 impl Engine {
-    /// Makes one call and notes what came of it. `Some`: the gate is closed for longer than is
-    /// waited in hand.
+    /// Makes one call and records its result. `Some`: the gate is closed for longer than a job may wait in hand.
     pub(super) async fn call(
         &self,
         run: &Run<'_>,
@@ -51,8 +50,8 @@ impl Engine {
             Ok(pass) => pass,
             Err(away) => return Ok(Some(away)),
         };
-        // The wait for the pass may have outlasted the delivery, or an operator's patience. The pass goes
-        // unused, which says nothing of the system.
+        // During the wait for the pass the delivery may be lost, or an operator may pause the system. The unused pass
+        // says nothing about the system.
         if self.must_stop(run) {
             drop(pass);
             return Ok(None);
@@ -64,7 +63,7 @@ impl Engine {
         let attempt = run.journal.with(|state| state.targets[index].get(step).map_or(0, |state| state.attempts)) + 1;
         let facts = self.facts(run, index, step);
         let span = tracing::debug_span!("attempt", system = %target.system, step = step.name.as_str(), item = step.item, attempt);
-        // A credential that is renewed meanwhile is the next call's.
+        // The call keeps this client; a credential renewed meanwhile is for the next call.
         let client = gate.client();
         let credential = client.system.credential();
         let was_proven = credential.is_proven();
@@ -83,7 +82,8 @@ impl Engine {
         let is_unproven = matches!(&result, Ok(Answer::Unclear(Reason::Unproven))) && !step.name.needs_intent();
         let is_paused = self.pauses.has_system(&target.system);
         if is_unproven && !is_paused && credential.knows_somebody() {
-            // A harmless read of the configured person, who is always there, settles it; the call is then made again.
+            // A harmless read of the configured person, who always exists, decides whose fault it is. The call is
+            // then made again.
             if let Err(failure) = client.system.probe().instrument(span.clone()).await {
                 span.in_scope(
                     || tracing::warn!(system = %target.system, %failure, "the person who is always there is not found"),
@@ -119,7 +119,7 @@ impl Engine {
         Ok(None)
     }
 
-    /// How long to stay away, where an operator has paused this.
+    /// The wait of the job if an operator has paused its system or tenant.
     pub(super) fn paused(&self, run: &Run<'_>, target: &Target) -> Option<StayAway> {
         let wait = self.pauses.stay_away(&run.job.key.tenant, &target.system, self.now())?;
         Some(StayAway { wait, why: Waiting::Paused })
@@ -137,7 +137,7 @@ impl Engine {
         let system = &run.job.targets[index].system;
         let now = self.now();
         let Counts::Attempt(kind, reason) = counts else {
-            // Not an attempt: the gate makes everyone wait.
+            // No attempt: the gate makes all jobs wait.
             tracing::debug!(%system, step = step.name.as_str(), %failure, "the system is not to be called for now");
             if matches!(failure.kind, FailureKind::Ambiguous | FailureKind::Unreadable) && step.name.needs_intent() {
                 self.excuse(run, index, &[step], false, now, now)?;
@@ -162,14 +162,14 @@ impl Engine {
     }
 }
 
-/// The pause after a failed attempt: exponential with full jitter, from zero to the policy's bound.
+/// The pause after a failed attempt: exponential with full jitter, from zero to the policy's limit.
 pub(crate) fn pause(policy: &RetryPolicy, attempt: u32, chance: f64) -> Duration {
     let mut backoff = ExponentialBackoff {
         initial_interval: policy.initial_interval,
         current_interval: policy.initial_interval,
         max_interval: policy.max_interval,
         multiplier: policy.multiplier,
-        // Its own spread starts at half of the bound.
+        // The library's own jitter would start at half of the limit.
         randomization_factor: 0.0,
         max_elapsed_time: None,
         ..ExponentialBackoff::default()

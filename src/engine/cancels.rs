@@ -1,7 +1,8 @@
-//! Cancellations: read from the control stream (operators' decisions with them), remembered, and carried out at a job's next delivery.
+//! Cancellations: read from the control stream together with operators' decisions, stored, and carried out at the
+//! job's next delivery.
 //!
-//! The rule it keeps: a job is cancelled only by the run that holds its delivery, and only before
-//! anything irreversible; otherwise the publisher is told that it came too late.
+//! The rule it keeps: only the run that holds the job's delivery cancels it, and only before anything irreversible.
+//! Otherwise an event reports to the publisher that the cancellation was too late.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -17,12 +18,12 @@ use crate::job::{Cancel, JobKey, JobOutcome};
 use crate::store::{Batch, StoreError, Table};
 
 impl Engine {
-    /// True where a cancellation is remembered for the job.
+    /// True if a cancellation of the job is stored.
     pub(crate) fn is_cancelled(&self, key: &JobKey) -> Result<bool, JournalError> {
         Ok(self.store.get(Table::Cancel, &key.to_bytes())?.is_some())
     }
 
-    /// Remembers a cancellation, and tells the copy in hand. `Ok(false)`: the job has ended.
+    /// Stores a cancellation and cancels the copy in hand. `Ok(false)`: the job has ended.
     pub async fn cancel(&self, key: &JobKey) -> Result<bool, JournalError> {
         self.take_cancel(key, Batch::new()).await
     }
@@ -43,7 +44,7 @@ impl Engine {
         Ok(open)
     }
 
-    /// Puts a cancellation into a batch. `false`: the job has ended otherwise.
+    /// Puts a cancellation into a batch. `false`: the job has ended with another outcome.
     pub(crate) fn put_cancel(&self, key: &JobKey, batch: &mut Batch) -> Result<bool, JournalError> {
         let ended = ended_of(&*self.store, key)?;
         Ok(match ended {
@@ -64,8 +65,8 @@ impl Engine {
         })
     }
 
-    /// The publisher is told that it came too late. That goes into the store only once no other worker can
-    /// carry it out any more: after a copy of the job that says so, or its final event, was confirmed.
+    /// Reports to the publisher that the cancellation was too late. The event is stored only after no other worker
+    /// can still cancel the job: after the confirm of the final event, or of a copy that says so.
     pub(crate) fn refuse_cancel(&self, batch: &mut Batch, key: &JobKey, (run, seq): (u32, u32), trace: Option<&str>) {
         let frame = Frame { environment: &self.accepts.environment, traceparent: trace, now: self.now() };
         self.owe(batch, key, &event::cancel_refused(&frame, key, run, seq));
@@ -83,14 +84,14 @@ impl Engine {
         })
     }
 
-    /// True where no further call is begun.
+    /// True if no further call may start.
     pub(super) fn must_stop(&self, run: &Run<'_>) -> bool {
         run.lost.is_cancelled()
             || self.draining.is_cancelled()
             || (run.cancelled.is_cancelled() && self.can_cancel(run))
     }
 
-    /// Reads the control stream from where this store left off.
+    /// Reads the control stream from the place that this store has reached.
     pub(crate) async fn cancel_loop(self: Arc<Self>) {
         let mut reading = match StreamPlace::recall(&*self.store) {
             Ok(reading) => reading,
@@ -109,13 +110,13 @@ impl Engine {
                     tracing::warn!(%error, "pauses that stand are not told to the new stream before the next start");
                 }
             }
-            // Again until it is kept: the offset of the next one would leave this one behind.
+            // The message is tried again until it is stored: the offset of the next message would skip it.
             while let Err(error) = self.take_control(&control, &reading).await {
                 if !matches!(error, JournalError::Store(StoreError::Full { .. })) {
                     self.store_trouble(&error.into()).await;
                     break;
                 }
-                // Intake goes on only after this cancellation is kept: its job may be the next.
+                // Intake resumes only after this cancellation is stored: its job may be delivered next.
                 self.cancel_waits.store(true, Ordering::Release);
                 let engine = Arc::clone(&self);
                 tokio::spawn(async move { engine.store_trouble(&error.into()).await });
@@ -129,8 +130,8 @@ impl Engine {
         }
     }
 
-    /// A cancellation that was taken already is taken again only for a job that has not ended: its sender has
-    /// its answer.
+    /// True if the message is a cancellation of a job that has not ended. A message that was taken before is taken
+    /// again only then: otherwise its sender has the answer.
     fn could_matter(&self, control: &Control) -> Result<bool, JournalError> {
         match Cancel::parse(&control.body) {
             Ok(cancel) => Ok(ended_of(&*self.store, &cancel.key)?.is_none()),

@@ -1,13 +1,12 @@
-//! Ceilings: how many jobs a tenant may start in an hour, and how many may name a system; the jobs above a
-//! ceiling wait for an operator.
+//! Ceilings: the most jobs that a tenant may start in an hour, or that may name a system. The jobs above a ceiling
+//! wait for an operator.
 //!
-//! The rule it keeps: a job counts in the hour in which it first may destroy. An erasure is decided on when
-//! it is accepted, so that a flood is not even read, and once more before its first intent, however it came
-//! to be one: there its count moves to that hour. What is held stays held, over restarts and a lost store,
-//! until an operator releases or discards it.
+//! The rule it keeps: a job counts in the hour of its first destructive step. An erasure is checked when it is
+//! accepted, so that not even the reads of a flood are made; and again before its first intent, where its count moves
+//! to that hour. A held job stays held, over restarts and a lost store, until an operator releases or discards it.
 //!
-//! Only jobs that were let through are counted, so that a flood neither feeds the mean it is
-//! measured by nor lets more through in its second hour than in its first.
+//! Only jobs below the ceiling are counted. So a flood does not raise the mean by which it is measured, and its
+//! second hour lets no more jobs through than its first.
 
 mod counts;
 mod deciding;
@@ -31,17 +30,17 @@ use counts::Counts;
 pub use counts::SPIKE_FLOOR;
 pub(crate) use deciding::Guarded;
 
-/// Long enough for the wait queue of a quarter of an hour, within which a released job goes on.
+/// Long enough for the wait queue of a quarter of an hour: a released job continues within that time.
 const LOOK_AGAIN: Duration = Duration::from_secs(910);
-/// As long as a copy may wait whose store was lost.
+/// The longest wait of a copy whose store was lost.
 const RELEASED_KEPT: Duration = Duration::from_secs(91 * 86_400);
 
-/// Whose jobs are counted together.
+/// The jobs that are counted together.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Scope {
-    /// A tenant's.
+    /// The jobs of a tenant.
     Tenant(String),
-    /// Those that name a system.
+    /// The jobs that name a system.
     System(String),
 }
 
@@ -83,27 +82,27 @@ impl fmt::Display for Scope {
     }
 }
 
-/// A ceiling. One without numbers lets everything through.
+/// A ceiling. Without numbers it lets every job through.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Ceiling {
     /// Jobs in any hour.
     pub max_jobs_per_hour: Option<u32>,
-    /// Times the trailing day's hourly mean, but never less than [`SPIKE_FLOOR`].
+    /// This multiple of the last day's hourly mean, but never less than [`SPIKE_FLOOR`].
     pub spike_factor: Option<f64>,
 }
 
 /// A scope as shown to operators.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GuardView {
-    /// Whose.
+    /// The scope.
     pub scope: Scope,
-    /// What it may be let through in the hour up to now; `None` where it has no ceiling any more.
+    /// The most jobs in the hour up to now; `None` if the ceiling was removed.
     pub limit: Option<u32>,
-    /// Jobs let through in that hour.
+    /// Jobs below the ceiling in that hour.
     pub passed: u32,
     /// Jobs that wait for an operator.
     pub held: usize,
-    /// Since when the oldest of them waits.
+    /// The time since which the oldest of them waits.
     pub held_since: Option<At>,
 }
 
@@ -111,15 +110,15 @@ pub struct GuardView {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Held {
     since: i64,
-    /// Each must be released.
+    /// The scopes above their ceiling: each must be released.
     pub(crate) scopes: BTreeSet<Scope>,
-    /// Its event was written.
+    /// True after its event was written.
     told: bool,
 }
 
 impl Held {
-    /// True where one of its scopes has a ceiling still: one that was taken out of the configuration holds
-    /// nothing any more.
+    /// True if one of its scopes still has a ceiling: a ceiling that was removed from the configuration holds
+    /// nothing.
     fn is_bound(&mut self, ceilings: &BTreeMap<Scope, Ceiling>) -> bool {
         self.scopes.retain(|scope| ceilings.contains_key(scope));
         !self.scopes.is_empty()
@@ -131,7 +130,7 @@ impl Mirrored for Held {
     const PREFIX: &'static [u8] = rows::CEILING_HELD.prefix;
 }
 
-/// The scopes that let a job go on which this store has not seen.
+/// The scopes that an operator released for a job which this store has not seen.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 struct Released(BTreeSet<Scope>);
@@ -156,16 +155,16 @@ pub(crate) struct Ceilings {
     state: Locked<State>,
 }
 
-/// What the ceilings say of a job.
+/// The ceilings' decision about a job.
 #[derive(Debug, Default)]
 pub(crate) struct Verdict {
-    /// The scopes that are above their ceiling; none where it may go on.
+    /// The scopes above their ceiling; empty: the job may continue.
     pub(crate) above: BTreeSet<Scope>,
-    /// When it was counted, where it was.
+    /// The time at which the job was counted, if it was.
     pub(crate) counted_at: Option<At>,
 }
 
-/// The ceilings, locked for one job: what is put into a batch must be submitted before the lock is given up.
+/// The locked ceilings. A batch with their changes must be submitted before the lock is released.
 pub(crate) struct Lock<'a> {
     ceilings: &'a BTreeMap<Scope, Ceiling>,
     state: MutexGuard<'a, State>,
@@ -197,15 +196,14 @@ impl Lock<'_> {
         scopes.into_iter().filter_map(|scope| self.ceilings.get(&scope).map(|ceiling| (scope, *ceiling))).collect()
     }
 
-    /// Decides on a job that the store does not know, and puts the decision into the batch that
-    /// accepts it.
+    /// Decides about a job that the store does not know; the batch that accepts the job gets the decision.
     pub(crate) fn accept(&mut self, job: &Job, unsealed: &Unsealed, now: At, batch: &mut Batch) -> Verdict {
         let bounded = self.bounded(job);
         let above: BTreeSet<Scope> = match &unsealed.origin {
             // A preview destroys nothing.
             _ if job.mode == Mode::Preview => return Verdict::default(),
-            // The store was lost, or it was another worker's, and with it why: whatever may have held it
-            // holds it again, but what an operator has let it go by.
+            // The store was lost, or another worker's store knows the reason. All of the job's ceilings hold it
+            // again, except those that an operator has released.
             Origin::Ours { .. } if unsealed.wait.as_deref() == Some(Waiting::Guard.as_str()) => {
                 let released = self.state.released.get(&job.key);
                 bounded.into_keys().filter(|scope| released.is_none_or(|one| !one.0.contains(scope))).collect()
@@ -217,8 +215,8 @@ impl Lock<'_> {
         Verdict { above, counted_at: None }
     }
 
-    /// Decides on a job that is about to make its first intent: counted before, its count moves to this
-    /// hour, where there is room in it.
+    /// Decides about a job before its first intent. If the job was counted earlier, its count moves to this hour, if
+    /// this hour has room.
     pub(crate) fn decide(&mut self, job: &Job, before: Option<LetThrough>, now: At, batch: &mut Batch) -> Verdict {
         let bounded = self.bounded(job);
         let is_new = match before {
@@ -236,7 +234,7 @@ impl Lock<'_> {
         self.count(job, now, batch)
     }
 
-    /// Counts a job where every one of its ceilings has room, and holds it where one has none.
+    /// Counts a job if all of its ceilings have room; otherwise holds it.
     fn count(&mut self, job: &Job, now: At, batch: &mut Batch) -> Verdict {
         let bounded = self.bounded(job);
         let is_full = |(scope, ceiling): &(&Scope, &Ceiling)| {
@@ -256,7 +254,7 @@ impl Lock<'_> {
         Verdict { above, counted_at: is_counted.then_some(now) }
     }
 
-    /// Another worker counted the job then: it counts here as well, and is not counted once more.
+    /// Counts a job at the time at which another worker counted it. It is not counted again.
     pub(crate) fn count_then(&mut self, job: &Job, at: At, now: At, batch: &mut Batch) {
         for scope in self.bounded(job).into_keys() {
             let mut counts = self.counts(&scope);
@@ -280,7 +278,7 @@ impl Lock<'_> {
         }
     }
 
-    /// The write that accepts the job was refused: it is decided on anew when it comes back.
+    /// Undoes a count: the write that accepts the job was refused, and the redelivered job is checked again.
     pub(crate) fn take_back(&mut self, job: &Job, counted_at: At) {
         for scope in self.bounded(job).into_keys() {
             if let Some(counts) = self.state.counts.get_mut(&scope) {
@@ -289,7 +287,7 @@ impl Lock<'_> {
         }
     }
 
-    /// Whether the job is held is what the disk says, where it refused something that was written of it.
+    /// Reloads from the disk whether the job is held, after a refused write.
     pub(crate) fn read_again(&mut self, store: &dyn Store, key: &JobKey) -> Result<(), StoreError> {
         self.state.held.read_again(store, key)?;
         let ceilings = self.ceilings;
@@ -297,7 +295,7 @@ impl Lock<'_> {
         Ok(())
     }
 
-    /// One of the scopes that hold the job is released.
+    /// Releases the job from one of its scopes.
     fn release(&mut self, key: &JobKey, scope: &Scope, batch: &mut Batch) {
         let Some(mut held) = self.state.held.get(key).cloned() else { return };
         held.scopes.remove(scope);
@@ -308,8 +306,7 @@ impl Lock<'_> {
         }
     }
 
-    /// As [`Lock::release`], for a job that this store has not seen: it may come with a copy that says
-    /// that it is held.
+    /// As [`Lock::release`], for a job that this store has not seen: a copy of it may say that it is held.
     fn release_unseen(&mut self, key: &JobKey, scope: &Scope, now: At, batch: &mut Batch) {
         let mut released = self.state.released.get(key).cloned().unwrap_or_default();
         released.0.insert(scope.clone());
@@ -317,12 +314,12 @@ impl Lock<'_> {
         self.state.released.put(key.clone(), released, batch);
     }
 
-    /// What an operator must release before the job goes on.
+    /// The scopes that an operator must release before the job continues.
     pub(crate) fn held(&self, key: &JobKey) -> Option<&Held> {
         self.state.held.get(key)
     }
 
-    /// The scopes to be named in the job's event, the first time; the batch notes that it was.
+    /// The scopes to name in the job's event, once; the batch records that they were named.
     pub(crate) fn tell(&mut self, key: &JobKey, batch: &mut Batch) -> Option<BTreeSet<Scope>> {
         let held = self.state.held.get(key).filter(|held| !held.told)?;
         let (held, scopes) = (Held { told: true, ..held.clone() }, held.scopes.clone());
@@ -330,7 +327,7 @@ impl Lock<'_> {
         Some(scopes)
     }
 
-    /// The job is not held any more.
+    /// Removes the job's row: it is no longer held.
     pub(crate) fn forget(&mut self, key: &JobKey, batch: &mut Batch) {
         self.state.held.remove(key, batch);
     }
@@ -343,7 +340,7 @@ impl Lock<'_> {
 }
 
 impl Engine {
-    /// When a held job is looked at again; `None` where it may go on. One that was held and is not any more
+    /// The time at which a held job is checked again; `None` if it may continue. A job that was held and is not now
     /// was released, and is not held again.
     pub(crate) fn held_by_ceiling(&self, run: &Run<'_>) -> Result<Option<At>, JournalError> {
         if self.ceilings.lock(&*self.store)?.held(&run.job.key).is_some() {
@@ -356,11 +353,11 @@ impl Engine {
         Ok(None)
     }
 
-    /// Before anything that cannot be taken back, and before a person is asked for a deletion by hand: whether
-    /// the ceilings let the job go on. When it is looked at again where they do not.
+    /// Checks the ceilings before the first irreversible step, and before a person is asked for a deletion by hand.
+    /// `Some`: the job is held; the time of the next check.
     pub(crate) fn count_before_acting(&self, run: &Run<'_>) -> Result<Option<At>, JournalError> {
         if !self.can_cancel(run) {
-            // It has begun, and was counted then.
+            // The job has begun, and was counted then.
             return Ok(None);
         }
         let now = self.now();
@@ -388,7 +385,7 @@ impl Engine {
         }
     }
 
-    /// Every scope that has a ceiling or holds jobs, for operators and metrics.
+    /// Every scope with a ceiling or held jobs, for operators and metrics.
     pub fn guard_views(&self) -> Result<Vec<GuardView>, StoreError> {
         let now = self.now();
         let lock = self.ceilings.lock(&*self.store)?;

@@ -1,13 +1,12 @@
-//! What a system's targets cost: how many calls each, how long a call takes.
+//! The cost of a system's targets: the calls of each one, and the time of a call.
 //!
-//! The rule it keeps: an estimate, in memory only; nothing that a job does depends on it but when it is looked
-//! at again.
+//! The rule it keeps: an estimate, in memory only. Only the time of a job's next delivery depends on it.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
 const MINUTE: Duration = Duration::from_secs(60);
-/// After so many targets it is known what one costs.
+/// After this many targets the cost of one is known.
 const ENOUGH_ENDED: u64 = 20;
 
 /// Counts since the start.
@@ -25,7 +24,7 @@ fn ratio(calls: u64, targets: u64) -> f64 {
 }
 
 impl Costs {
-    /// A step's requests begin, to these endpoints; `is_first` of its target.
+    /// Counts a step's requests to these endpoints; `is_first` of its target.
     pub fn begin(&mut self, endpoints: &[&'static str], is_first: bool) {
         self.targets_begun += u64::from(is_first);
         for endpoint in endpoints {
@@ -33,7 +32,7 @@ impl Costs {
         }
     }
 
-    /// A call ended after so long.
+    /// Notes the duration of a call.
     pub fn call_ended(&mut self, took: Duration) {
         self.latency = (self.latency * 7 + took) / 8;
     }
@@ -51,10 +50,10 @@ impl Costs {
         self.calls.values().sum()
     }
 
-    /// How long a target's turn is: by the rate of the endpoint that it needs most, or by the slots. Rather too
-    /// short than too long: whoever comes back too early loses less than whoever comes too late.
+    /// The time between two targets: by the rate of the busiest endpoint, or by the slots. It is rather too short
+    /// than too long: an early job only waits again, a late one leaves the system idle.
     pub fn each_target(&self, per_minute: Option<u32>, slots: usize) -> Duration {
-        // One call, until enough have ended to tell.
+        // One call, until enough targets have ended.
         let known = self.targets_ended >= ENOUGH_ENDED;
         let targets = self.targets_begun.max(self.targets_ended);
         let calls = |calls| if known { ratio(calls, targets) } else { 1.0 };
@@ -64,13 +63,13 @@ impl Costs {
         }
     }
 
-    /// How often a slot comes free while all are taken.
+    /// The time between two free slots while all are taken.
     pub fn each_call(&self, slots: usize) -> Duration {
         self.latency / u32::try_from(slots.max(1)).unwrap_or(u32::MAX)
     }
 
-    /// How many targets a minute the system takes, as far as is known: by its rate and what a target has cost
-    /// so far, or by its slots and how long a call takes. `None` before anything was called.
+    /// The system's targets a minute, by its rate and the cost of a target so far, or by its slots and the duration
+    /// of a call. `None` before the first call.
     pub fn targets_per_minute(&self, per_minute: Option<u32>, slots: usize) -> Option<f64> {
         let calls = |calls| ratio(calls, self.targets_ended);
         let by_rate = per_minute.map(|limit| f64::from(limit) / calls(self.busiest()));

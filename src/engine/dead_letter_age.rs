@@ -1,7 +1,7 @@
-//! How long a dead letter lies: its publisher is warned in time, then it is removed.
+//! The age of dead letters: a warning to the publisher, and then the removal.
 //!
-//! The rule it keeps: no letter of a known job is removed before the event that says so was
-//! written, and the time to react to it has passed.
+//! The rule it keeps: a known job's dead letter is removed only after the event about the removal was written and its
+//! notice time is over.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,25 +15,25 @@ use crate::job::{At, JobKey, Reason};
 use crate::seal::Keyring;
 use crate::store::{Batch, StoreError, Table};
 
-/// The longest notice.
+/// The longest notice time.
 const NOTICE_MAX: Duration = Duration::from_secs(7 * 86_400);
-/// Letters looked at in one go.
+/// Most letters in one look.
 const LOOK_MAX: usize = 10_000;
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// What a look at the dead letters came to.
+/// The result of a look at the dead letters.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Aged {
-    /// Letters whose publisher was told that they will be removed.
+    /// Letters whose coming removal was reported to the publisher.
     pub told: usize,
     /// Letters removed.
     pub removed: usize,
 }
 
-/// Why a look at the dead letters came to nothing.
+/// The reason why a look failed.
 #[derive(Debug, thiserror::Error)]
 pub enum SweepError {
-    /// The broker could not be asked.
+    /// The broker failed.
     #[error(transparent)]
     Broker(#[from] PublishError),
     /// The store failed.
@@ -46,7 +46,7 @@ fn notice(max_age: Duration) -> Duration {
     (max_age / 4).min(NOTICE_MAX)
 }
 
-/// What is read of a letter: its headers alone, of which the job counts only where it is vouched for.
+/// The parts of a letter that are read: only headers, and the job only under a valid MAC.
 struct Dated {
     at: At,
     key: Option<JobKey>,
@@ -56,7 +56,7 @@ struct Dated {
 
 fn read(keyring: &Keyring, letter: &DeadLetter) -> Option<Dated> {
     let head = LetterHead::read(keyring, &letter.properties, &letter.body);
-    // It is given its code and its event first.
+    // The letter gets its code and its event first.
     if head.is_bare() {
         return None;
     }
@@ -77,11 +77,11 @@ impl Dated {
 }
 
 impl Engine {
-    /// Looks at every dead letter once: warns of those that will be removed, removes those of which
-    /// that was said long enough ago. A letter whose age cannot be told is left alone.
+    /// Looks at every dead letter once: warns about coming removals, and removes letters whose notice time is over. A
+    /// letter of unknown age stays.
     ///
     /// # Errors
-    /// Where broker or store failed; what was not done is done by the next look.
+    /// Broker or store failed; the next look does the rest.
     pub async fn sweep_dead_letters(&self) -> Result<Aged, SweepError> {
         let Some(max_age) = self.policy.dead_letters_max_age else { return Ok(Aged::default()) };
         let (now, notice) = (self.now(), notice(max_age));
@@ -96,7 +96,7 @@ impl Engine {
             }
             let is_old = now >= dated.at.plus(max_age);
             let Some(key) = dated.key.clone() else {
-                // It never became a job, so there is nobody to tell.
+                // The message never became a job: no publisher gets an event.
                 swept.removed += usize::from(is_old);
                 return if is_old { Verdict::Remove } else { Verdict::Keep };
             };
@@ -123,7 +123,7 @@ impl Engine {
             let row = dated.row(key);
             batch.put(Table::Meta, row.clone(), now.0.to_be_bytes());
             retention::expire_fact(&mut batch, now.plus(2 * notice + DAY), &row);
-            // The time is the one it was due at, so that every worker says the same bytes.
+            // The event's time is the due time, so that every worker makes the same bytes.
             let frame = Frame {
                 environment: &self.accepts.environment,
                 traceparent: None,
@@ -152,7 +152,7 @@ impl Engine {
         failed.map_or(Ok(swept), |error| Err(error.into()))
     }
 
-    /// Looks at the dead letters now and then.
+    /// Looks at the dead letters at intervals.
     pub(crate) async fn dead_letter_age_loop(self: Arc<Self>) {
         let Some(max_age) = self.policy.dead_letters_max_age else { return };
         let pause = (notice(max_age) / 8).clamp(Duration::from_secs(1), Duration::from_secs(3600));

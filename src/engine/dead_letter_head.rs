@@ -1,7 +1,7 @@
-//! What the headers of a dead letter say, and how far that is vouched for.
+//! A dead letter's headers, and how far a MAC covers them.
 //!
-//! The rule it keeps: whoever may write to a queue may write any header. What is done, or told in a
-//! tenant's name, follows only from headers that a MAC of ours covers.
+//! The rule it keeps: everyone with write access to a queue may write any header. So every action, and every event in
+//! a tenant's name, follows only from headers under our MAC.
 
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
@@ -12,7 +12,7 @@ use crate::job::JobKey;
 use crate::seal::Keyring;
 
 const PURPOSE: &str = "dead-letter-head";
-/// The headers of ours that a dead letter shows. All of them are under the MAC, also where they are absent.
+/// Our visible headers of a dead letter. All of them are under the MAC, absent ones too.
 const SHOWN: [&str; 10] = [
     header::ATTEMPTS,
     header::AT,
@@ -25,29 +25,29 @@ const SHOWN: [&str; 10] = [
     header::SYSTEM,
     header::TENANT,
 ];
-/// What the broker writes on a message that it dead-letters.
+/// The header that the broker writes on a message that it dead-letters.
 pub const BROKERS_WORD: &str = "x-first-death-reason";
 
-/// How far the headers are vouched for.
+/// The extent of the valid MAC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Vouched {
-    /// All of them.
+    /// All headers.
     Wholly,
-    /// The job and the run: a letter of an earlier release, or a parked copy as it was.
+    /// Job and run: a dead letter of an earlier release, or an unchanged parked copy.
     ForTheJob,
-    /// None: anybody may have written them.
+    /// No header: anybody may have written them.
     Not,
 }
 
 /// A dead letter's headers.
 pub struct LetterHead<'a> {
     properties: &'a Properties,
-    /// How far they are vouched for.
+    /// The extent of the valid MAC.
     pub vouched: Vouched,
 }
 
 impl<'a> LetterHead<'a> {
-    /// Reads them.
+    /// Reads the headers.
     pub fn read(keyring: &Keyring, properties: &'a Properties, body: &[u8]) -> LetterHead<'a> {
         let mac = text(properties, header::HEAD_MAC).and_then(|mac| hex::decode(mac).ok()).unwrap_or_default();
         let fields = fields(properties, body);
@@ -62,29 +62,29 @@ impl<'a> LetterHead<'a> {
         LetterHead { properties, vouched }
     }
 
-    /// A header's text, whoever wrote it.
+    /// A header's text, without proof of its writer.
     pub fn claimed(&self, name: &str) -> Option<&'a str> {
         text(self.properties, name)
     }
 
-    /// A header's number, whoever wrote it; 0 where there is none.
+    /// A header's number, without proof of its writer; 0 if there is none.
     pub fn claimed_number(&self, name: &str) -> i64 {
         number(self.properties, name).unwrap_or(0)
     }
 
-    /// The job that is named, whoever named it.
+    /// The job that is named, without proof of the writer.
     pub fn claimed_key(&self) -> Option<JobKey> {
         claimed_key(self.properties)
     }
 
-    /// The job, where it is vouched for.
+    /// The job, if a valid MAC covers it.
     pub fn key(&self) -> Option<JobKey> {
         self.claimed_key().filter(|_| self.vouched != Vouched::Not)
     }
 
-    /// True where the broker put the message there by itself and the worker has not given it its code yet. A
-    /// code that nothing vouches for is none, but for letters of earlier releases, which the broker never saw
-    /// expire.
+    /// True if the broker dead-lettered the message and the worker has not given it a code yet. A code without a
+    /// valid MAC does not count; the exception are letters of earlier releases, which the broker never dead-lettered
+    /// itself.
     pub fn is_bare(&self) -> bool {
         let has_code = self.claimed(header::CODE).is_some();
         match self.vouched {
@@ -103,19 +103,18 @@ fn number(properties: &Properties, name: &str) -> Option<i64> {
     properties.headers.get(name).and_then(HeaderValue::as_int)
 }
 
-/// The job that a message of ours names, whoever wrote it.
+/// The job that one of our messages names, without proof of the writer.
 pub(super) fn claimed_key(properties: &Properties) -> Option<JobKey> {
     let job_id = Uuid::try_parse(text(properties, header::JOB_ID)?).ok()?;
     Some(JobKey { tenant: text(properties, header::TENANT)?.to_owned(), job_id })
 }
 
-/// The job that a parked copy names and its park number, whoever wrote them.
+/// The job and park number that a parked copy names, without proof of the writer.
 pub(super) fn claimed_place(properties: &Properties) -> Option<(JobKey, u64)> {
     Some((claimed_key(properties)?, u64::try_from(number(properties, header::PARK)?).ok()?))
 }
 
-/// True where a MAC ties a message of ours to the job and the run that it names: a parked copy's, or that of
-/// a dead letter.
+/// True if a MAC ties one of our messages to the job and run that it names: a parked copy's MAC or a dead letter's.
 pub(super) fn vouched_place(keyring: &Keyring, properties: &Properties, body: &[u8]) -> bool {
     let place = || {
         let key = claimed_key(properties)?;
@@ -135,7 +134,7 @@ pub(super) fn vouched_place(keyring: &Keyring, properties: &Properties, body: &[
     place().unwrap_or(false)
 }
 
-/// Puts the MAC over the headers that are there, and the body.
+/// Adds the MAC over the present headers and the body.
 pub fn vouch(keyring: &Keyring, properties: &mut Properties, body: &[u8]) {
     let fields = fields(properties, body);
     let parts: Vec<&[u8]> = fields.iter().map(Vec::as_slice).collect();

@@ -1,7 +1,7 @@
-//! Jobs whose term runs out: `at_risk` some time before, `overdue` when it has.
+//! Due times: `at_risk` some time before, `overdue` at the due time.
 //!
-//! The rule it keeps: each is told once a run, by the same outbox as every other event, and by the active
-//! worker alone; a job in hand is not waited for, but looked at again a minute later.
+//! The rule it keeps: each event is published once a run, by the same outbox as all others, and only by the active
+//! worker. A job in hand is not waited for: it is checked again a minute later.
 
 use super::Engine;
 use super::in_hand::Hand;
@@ -12,14 +12,15 @@ use crate::job::{At, JobKey, JobRecord};
 use crate::store::{Batch, Table};
 
 impl Engine {
-    /// Notes when the job's due time is to be looked at, where it has one.
+    /// Notes the time at which the job's due time is checked, if it has one.
     pub(crate) fn watch_deadline(&self, batch: &mut Batch, key: &JobKey, due_at: Option<At>) {
         if let Some(due) = due_at {
             look_at_due(batch, key, due.minus(self.settings.at_risk_before));
         }
     }
 
-    /// A job is back: what was not told of its due time while another worker may have had it is told now.
+    /// Checks the due time of a redelivered job: an event that was due while another worker may have had the job is
+    /// published now.
     pub(super) fn watch_again(&self, key: &JobKey, record: &JobRecord) -> Result<(), JournalError> {
         let now = self.now();
         if self.is_owed(record, now).is_some() {
@@ -30,7 +31,7 @@ impl Engine {
         Ok(())
     }
 
-    /// What is to be told of the due time now and was not told in this run.
+    /// The event about the due time that is required now and was not published in this run.
     fn is_owed(&self, record: &JobRecord, now: At) -> Option<Deadline> {
         let due = record.due_at?;
         if now < due.minus(self.settings.at_risk_before) {
@@ -40,8 +41,7 @@ impl Engine {
         (record.lasting.told < Some((record.run, which))).then_some(which)
     }
 
-    /// Takes that back for a job that has ended: it would be looked at in vain, and a million of them would
-    /// stay until then.
+    /// Removes the check of a job that has ended: a million useless rows would otherwise stay until their due times.
     pub(crate) fn unwatch_deadline(&self, batch: &mut Batch, key: &JobKey, due_at: Option<At>) {
         if let Some(due) = due_at {
             let at_risk_at = due.minus(self.settings.at_risk_before);
@@ -49,8 +49,8 @@ impl Engine {
         }
     }
 
-    /// Looks at an open job's due time and owes the event that it asks for. The hand, where there is
-    /// one, is kept until the batch is in the store.
+    /// Checks an open job's due time and stores the event, if one is due. The returned lock is held until the batch
+    /// is in the store.
     pub(crate) fn tell_deadline(
         &self,
         batch: &mut Batch,
@@ -72,7 +72,7 @@ impl Engine {
         let Some(due) = record.due_at else { return Ok(None) };
         let at_risk_at = due.minus(self.settings.at_risk_before);
         if now < at_risk_at {
-            // It was put off since.
+            // The due time was moved to later.
             look_at_due(batch, key, at_risk_at);
             return Ok(None);
         }
@@ -87,14 +87,14 @@ impl Engine {
         let event = deadline(&frame, key, &record, &targets, which);
         self.owe(batch, key, &event);
         batch.put(Table::Job, key.to_bytes(), record.to_bytes());
-        // One that lost its delivery may have left a newer record on its way.
+        // A run that lost its delivery may have submitted a newer record.
         batch.expect(Table::Job, key.to_bytes(), Some(stored));
         tracing::warn!(job = %key, due_at = %due.to_rfc3339(), "the job is {}", which.as_str());
         Ok(Some(hand))
     }
 
-    /// A job that another worker may have, or may have ended: nothing is told of it. It is forgotten when no
-    /// copy of it came here for as long as a failed job is kept; a copy brings along what it must.
+    /// Another worker may have the job, or may have ended it: no event about it. The job is forgotten if no copy of
+    /// it arrives here for as long as a failed job is kept; a later copy carries what is needed.
     fn not_ours(
         &self,
         batch: &mut Batch,
@@ -105,7 +105,7 @@ impl Engine {
     ) -> Result<(), JournalError> {
         batch.expect(Table::Job, key.to_bytes(), Some(stored));
         if record.seen.at == At::default() {
-            // Of an earlier release: it is counted from now on.
+            // The row of an earlier release: the time counts from now.
             record.seen.at = now;
             batch.put(Table::Job, key.to_bytes(), record.to_bytes());
         }

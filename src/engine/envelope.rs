@@ -1,7 +1,7 @@
-//! Where a delivery comes from, and what the worker puts on the messages that it publishes itself.
+//! A delivery's origin, and the headers of the messages that the worker publishes.
 //!
-//! The rule it keeps: `x-erasure-*` headers count only under our MAC over them and the body, and those of a
-//! copy only on a delivery that came through the resume exchange; anything else is a publisher's message.
+//! The rule it keeps: `x-erasure-*` headers count only under our MAC over them and the body, and a copy's headers
+//! only on a delivery through the resume exchange. Every other message is a publisher's.
 
 use std::collections::BTreeMap;
 
@@ -19,20 +19,20 @@ use crate::seal::{DEAD_LETTER, Keyring, PARKED, SealError, looks_sealed};
 
 const CARRIED_PURPOSE: &str = "carried";
 
-/// Who sent a copy of a job.
+/// The sender of a copy of a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
     /// A publisher.
     Publisher,
-    /// The worker: parked, or replayed as a new run.
+    /// The worker: a parked copy, or a replay as a new run.
     Ours {
-        /// The job it belongs to.
+        /// The job.
         key: JobKey,
-        /// The run it belongs to.
+        /// The run.
         run: u32,
         /// Its park number.
         park: u64,
-        /// What of the job must not go back. Of a copy of an earlier release, nothing is known.
+        /// The parts of the job that must not go back; empty for a copy of an earlier release.
         carried: Box<Carried>,
     },
 }
@@ -41,19 +41,19 @@ pub enum Origin {
 pub struct Unsealed {
     /// The publisher's body.
     pub body: Zeroizing<Vec<u8>>,
-    /// Who sent this copy.
+    /// The sender of this copy.
     pub origin: Origin,
-    /// What the copy waited for, where we sent it.
+    /// The reason of the copy's wait, if we sent it.
     pub wait: Option<String>,
 }
 
-/// Opens a delivery. A parked copy whose seal does not open is an error; one without a valid MAC is
-/// a publisher's message like any other.
+/// Opens a delivery. A parked copy whose seal cannot be opened is an error. A copy without a valid MAC is a
+/// publisher's message.
 pub fn open(message: &Message, keyring: &Keyring) -> Result<Unsealed, SealError> {
     open_as(message.via, &message.properties, &message.body, keyring)
 }
 
-/// As [`open`], for a message that is no delivery any more.
+/// As [`open`], for a message that is no longer a delivery.
 pub fn open_as(via: Via, properties: &Properties, body: &Bytes, keyring: &Keyring) -> Result<Unsealed, SealError> {
     let headers = &properties.headers;
     let ours = || -> Option<Origin> {
@@ -75,7 +75,7 @@ pub fn open_as(via: Via, properties: &Properties, body: &Bytes, keyring: &Keyrin
         Some(Origin::Ours { key, run, park, carried })
     };
     match ours() {
-        // Opened by somebody else's key, or moved here by the broker's own tools. No publisher's message looks so.
+        // Sealed with another key, or moved here by the broker's tools. No publisher's message has this form.
         None if is_misplaced(properties, body, keyring) => Err(SealError::Misplaced),
         None => Ok(Unsealed { body: Zeroizing::new(body.to_vec()), origin: Origin::Publisher, wait: None }),
         Some(origin) => {
@@ -87,14 +87,14 @@ pub fn open_as(via: Via, properties: &Properties, body: &Bytes, keyring: &Keyrin
     }
 }
 
-/// True for a message of ours that came by a way on which it means nothing: what is sealed, and a plain dead
-/// letter whose head is vouched for.
+/// True for one of our messages on a queue where it has no meaning: a sealed message, or a plain dead letter with a
+/// valid MAC over its headers.
 fn is_misplaced(properties: &Properties, body: &Bytes, keyring: &Keyring) -> bool {
     let is_letter = || LetterHead::read(keyring, properties, body).vouched == Vouched::Wholly;
     looks_sealed(body) || (properties.headers.contains_key(header::HEAD_MAC) && is_letter())
 }
 
-/// What a message of ours carries, where it is vouched for.
+/// The carried part of one of our messages, if its MAC is valid.
 fn read_carried(keyring: &Keyring, headers: &Headers, place: &[&[u8]]) -> Carried {
     let text = |name: &str| headers.get(name).and_then(HeaderValue::as_text);
     let vouched = || {
@@ -103,7 +103,7 @@ fn read_carried(keyring: &Keyring, headers: &Headers, place: &[&[u8]]) -> Carrie
         let parts = [place, &[carried.as_bytes()]].concat();
         keyring.verify_mac(CARRIED_PURPOSE, &parts, &mac).then_some(carried)
     };
-    // A later release may carry more: what is unknown is passed over.
+    // A later release may carry more: unknown fields are ignored.
     vouched().and_then(|carried| serde_json::from_str(carried).ok()).unwrap_or_default()
 }
 
@@ -115,7 +115,7 @@ fn carried_headers(keyring: &Keyring, carried: &Carried, place: &[&[u8]]) -> [(&
 
 type Headers = BTreeMap<String, HeaderValue>;
 
-/// Where a copy stands among those of its job, and what it carries.
+/// A copy's place among the copies of its job, and the part that it carries.
 #[derive(Clone, Copy)]
 pub struct CopyHead<'a> {
     /// The job.
@@ -124,13 +124,13 @@ pub struct CopyHead<'a> {
     pub run: u32,
     /// The park number.
     pub park: u64,
-    /// What it waits for.
+    /// The reason of its wait.
     pub wait: &'a str,
-    /// What of the job must not go back.
+    /// The parts of the job that must not go back.
     pub carried: &'a Carried,
 }
 
-/// A copy of the job that only this worker (or one with its key) can read and vouch for.
+/// A parked copy of the job. Only a worker with the master key can read it and make its MAC.
 pub fn parked(
     keyring: &Keyring,
     original: &Properties,
@@ -156,9 +156,8 @@ pub fn parked(
     Ok((properties, sealed.into()))
 }
 
-/// What of a publisher's properties goes on with the job. Headers of ours are dropped: they are
-/// written anew, and a publisher's have no meaning. So is an id or a trace that is none: it could be
-/// anything, a name too.
+/// The publisher's properties for our copies. Our own headers are removed: they are written again, and a publisher's
+/// have no meaning. An invalid message id or trace is removed too: it could be anything, even a person's name.
 fn repeated(original: &Properties) -> Properties {
     let mut properties = original.clone();
     properties.user_id = None;
@@ -172,7 +171,7 @@ fn repeated(original: &Properties) -> Properties {
     properties
 }
 
-/// `00-<32 hex>-<16 hex>-<2 hex>`: anything else is neither kept nor repeated.
+/// True for `00-<32 hex>-<16 hex>-<2 hex>`; other values are neither stored nor repeated.
 pub fn is_traceparent(text: &str) -> bool {
     let parts: Vec<_> = text.split('-').collect();
     let shaped = |part: &str, length: usize| part.len() == length && part.bytes().all(|byte| byte.is_ascii_hexdigit());
@@ -180,29 +179,29 @@ pub fn is_traceparent(text: &str) -> bool {
         if shaped(version, 2) && shaped(trace, 32) && shaped(span, 16) && shaped(flags, 2))
 }
 
-/// What a dead letter tells beside its body.
+/// The headers of a dead letter.
 pub struct DeadLetterHead<'a> {
-    /// The job, where it is known.
+    /// The job, if it is known.
     pub key: Option<&'a JobKey>,
-    /// The run; 0 where the message never became a job.
+    /// The run; 0 if the message never became a job.
     pub run: u32,
-    /// The last park number: a replay goes on from it.
+    /// The last park number: a replay takes the next one.
     pub park: u64,
-    /// What of the job must not go back.
+    /// The parts of the job that must not go back.
     pub carried: &'a Carried,
-    /// When.
+    /// The time.
     pub at: At,
-    /// Why.
+    /// The reason.
     pub note: &'a DeadLetterNote,
-    /// A sentence more exact than the reason's own; no personal data.
+    /// A more exact sentence than the reason's own; no personal data.
     pub detail: Option<&'a str>,
 }
 
-/// How much is kept of a body that no letter carries in whole.
+/// The length of a body's beginning in a dead letter that does not hold it whole.
 const BEGINNING: usize = 2048;
 
-/// What of a body a letter keeps, where it may have `most` bytes; and what the whole was, where that is
-/// not all.
+/// The part of a body for a dead letter with at most `most` bytes; and length and digest of the whole, if that is not
+/// all.
 fn kept<'a>(original: &Properties, body: &'a [u8], most: usize) -> (&'a [u8], Option<Cut>) {
     if let Some(cut) = original.mended.as_ref().and_then(|mended| mended.cut.clone()) {
         return (body, Some(cut));
@@ -216,8 +215,8 @@ fn kept<'a>(original: &Properties, body: &'a [u8], most: usize) -> (&'a [u8], Op
 /// The years 2000 to 2100, in seconds since 1970.
 const TIMES: std::ops::Range<u64> = 946_684_800..4_102_444_800;
 
-/// When a message says that it was sent. AMQP counts seconds; milliseconds, which some libraries put there, are
-/// told from them by their size. Anything else is no time.
+/// The time at which a message was sent, by its own property. AMQP counts seconds; some libraries write milliseconds,
+/// which are recognised by their size. Any other number is no time.
 pub fn own_time(properties: &Properties) -> Option<At> {
     let number = properties.timestamp?;
     let millis = if TIMES.contains(&number) { number.checked_mul(1000)? } else { number };
@@ -231,13 +230,13 @@ pub fn whole_sha256(original: &Properties, body: &[u8]) -> String {
     cut.map_or_else(|| body_sha256(body), |cut| cut.sha256.clone())
 }
 
-/// True where the letter holds no more than the beginning of its message.
+/// True if the dead letter holds only the beginning of its message.
 pub fn is_beginning(letter: &Properties) -> bool {
     letter.headers.contains_key(header::BODY_SHA256)
 }
 
-/// A dead letter: the original body, or the beginning of one of more than `most` bytes, sealed unless
-/// switched off, and the headers of the contract.
+/// Makes a dead letter: the original body, or only the beginning of a body above `most` bytes; sealed unless switched
+/// off; with the contract's headers.
 pub fn dead_letter(
     keyring: &Keyring,
     original: &Properties,
@@ -262,8 +261,8 @@ pub fn dead_letter(
         put(header::JOB_ID, HeaderValue::Text(key.job_id.to_string()));
         put(header::TENANT, HeaderValue::Text(key.tenant.clone()));
         if head.run > 0 {
-            // Without it, whoever can write to the queue could have a message of his own replayed as a run of
-            // an accepted job.
+            // Without this MAC, everyone with write access to the queue could have a message of their own replayed as
+            // a run of an accepted job.
             let fields = header::mac_fields(key, head.run, head.park, "", &body);
             let parts: Vec<&[u8]> = fields.iter().map(Vec::as_slice).collect();
             put(header::LETTER_MAC, HeaderValue::Text(hex::encode(keyring.mac(header::LETTER_PURPOSE, &parts))));
@@ -286,7 +285,7 @@ pub fn dead_letter(
     Ok((properties, body))
 }
 
-/// Where a dead letter of an accepted job stands, where it is vouched for: job, run, park number.
+/// The job, run and park number of an accepted job's dead letter, if its MAC is valid.
 fn placed(keyring: &Keyring, letter: &Properties, body: &[u8]) -> Option<(JobKey, u32, u64, Carried)> {
     let text = |name: &str| letter.headers.get(name).and_then(HeaderValue::as_text);
     let number = |name: &str| letter.headers.get(name).and_then(HeaderValue::as_int).unwrap_or(0);
@@ -300,9 +299,9 @@ fn placed(keyring: &Keyring, letter: &Properties, body: &[u8]) -> Option<(JobKey
     keyring.verify_mac(header::LETTER_PURPOSE, &parts, &mac).then(|| (key, run, park, carried()))
 }
 
-/// A dead letter of a message that cannot be opened: body and headers as they came, so that it can be replayed
-/// once it can. A dead letter that was moved stays the letter that it was. What is no letter yet is given its
-/// code, and is vouched for only where a MAC already ties it to its job.
+/// Makes a dead letter of a message that cannot be opened: body and headers unchanged, so that it can be replayed
+/// later. A dead letter that was moved stays as it is. A message without a code gets one, but a MAC only if it has
+/// one that ties it to its job.
 pub fn dead_letter_as_it_came(keyring: &Keyring, original: &Properties, body: &Bytes, at: At) -> (Properties, Bytes) {
     let is_letter = original.headers.contains_key(header::CODE);
     let note = note(Reason::Unopenable);
@@ -320,8 +319,8 @@ pub fn dead_letter_as_it_came(keyring: &Keyring, original: &Properties, body: &B
     (properties, body.clone())
 }
 
-/// A dead letter of a parked copy that does not open but has a valid MAC: body and headers as they came. What
-/// that MAC does not cover is dropped.
+/// Makes a dead letter of a parked copy that has a valid MAC but cannot be opened: body and headers unchanged.
+/// Headers that the MAC does not cover are removed.
 pub fn unopened(
     keyring: &Keyring,
     original: &Properties,
@@ -345,7 +344,7 @@ fn put_note(properties: &mut Properties, note: &DeadLetterNote, at: At) {
     put(header::CODE, note.reason.code());
     put(header::REASON, note.reason.sentence());
     put(header::AT, &at.to_rfc3339());
-    // No step of it was attempted.
+    // No step was attempted.
     properties.headers.insert(header::ATTEMPTS.to_owned(), HeaderValue::Int(0));
 }
 
@@ -357,11 +356,12 @@ pub fn open_dead_letter(keyring: &Keyring, body: &[u8]) -> Result<Zeroizing<Vec<
     Ok(Zeroizing::new(body.to_vec()))
 }
 
-/// A replay of a dead letter as the next run of its job; `None` where it never became one, or where
-/// nothing vouches that it did: it is then a publisher's message, to be checked as any other.
+/// Makes the replay of a dead letter, as the next run of its job. `None` if the message never became a job, or if no
+/// valid MAC says so: it is then checked like every publisher's message.
 pub fn replayed(keyring: &Keyring, letter: &Properties, body: &[u8]) -> Result<Option<(Properties, Bytes)>, SealError> {
     if letter.headers.contains_key(header::MAC) {
-        // A parked copy that could not be opened when it came: as it was, for the key that may be back.
+        // A parked copy that could not be opened at its time: it is published unchanged, since the key may be
+        // available again.
         return Ok(Some((letter.clone(), Bytes::copy_from_slice(body))));
     }
     let Some((key, run, park, carried)) = placed(keyring, letter, body) else {
@@ -388,12 +388,12 @@ pub fn event_properties(event: &Event, key: &JobKey, correlation_id: Option<&str
     }
 }
 
-/// The plain SHA-256 of a body, in hex, as `rejected` events carry it.
+/// The plain SHA-256 of a body, in hex, for `rejected` events.
 pub fn body_sha256(body: &[u8]) -> String {
     hex::encode(Sha256::digest(body))
 }
 
-/// A reason as a dead letter's note, where no system is to blame.
+/// A dead letter's note without a system.
 pub const fn note(reason: Reason) -> DeadLetterNote {
     DeadLetterNote { reason, system: None, step: None, attempts: 0 }
 }

@@ -1,8 +1,8 @@
-//! Whose fault a failure is: the person's whom a job is about, or everybody's.
+//! Whose fault is a failure: only of the job's person, or of all jobs?
 //!
-//! The rule it keeps: a job fails only by what speaks of its person. Before that its call is made once
-//! more, between two looks at the system that both find it working; and what fails for one job after
-//! another, or for a harmless read too, spends no attempt.
+//! The rule it keeps: a job fails only by a failure that concerns its person. Before that its call is made once more,
+//! between two harmless reads that both work. A failure of job after job, or of a harmless read too, spends no
+//! attempt.
 
 use std::time::Duration;
 
@@ -18,26 +18,26 @@ use crate::job::state::TargetState;
 use crate::job::wait::Waiting;
 use crate::job::{Answer, At, Entry, Failure, FailureKind, Reason, Step, StepName, Target, TargetEnd, TargetOutcome};
 
-/// What a failed call means for its job.
+/// The meaning of a failed call for its job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Counts {
-    /// It spends an attempt, as a failure of this kind and reason.
+    /// The call spends an attempt, with this kind and reason.
     Attempt(FailureKind, Reason),
-    /// It is everybody's.
+    /// The failure concerns all jobs: no attempt.
     Not,
 }
 
-/// A job's last call is made no later than this after the one before it.
+/// The longest pause before a job's last call.
 const LAST_CALL_AFTER: Duration = Duration::from_secs(30);
 
-/// True for a step whose call does not go to the system: the requester's own endpoint, the worker's own
-/// disk. No read at the system tells anything of it.
+/// True for a step whose call does not go to the system, but to the requester's endpoint or the worker's disk. A read
+/// of the system says nothing about it.
 pub(super) const fn is_elsewhere(step: StepName) -> bool {
     matches!(step, StepName::TellRequester | StepName::QueueImportRow | StepName::ImportResult)
 }
 
-/// A failure that may pass, or be another's: the call is made once more before the job fails by it. A proof
-/// that was refused is not offered twice.
+/// True for a failure that may pass, or that may concern all jobs: the call is made once more before the job fails. A
+/// refused proof is not sent twice.
 const fn is_repeated(reason: Reason) -> bool {
     matches!(
         reason,
@@ -46,14 +46,15 @@ const fn is_repeated(reason: Reason) -> bool {
 }
 
 impl Engine {
-    /// Whether a failed call spends an attempt of its job.
+    /// Decides whether a failed call spends an attempt of its job.
     pub(super) async fn counts(&self, run: &Run<'_>, gate: &Gate, step: Step, failure: &Failure) -> Counts {
         let counted = Counts::Attempt(failure.kind, failure.reason);
         match failure.kind {
-            // The gate makes everyone wait.
+            // The gate makes all jobs wait.
             FailureKind::RateLimited => Counts::Not,
             _ if is_elsewhere(step.name) => counted,
-            // A refusal is told at once: everybody's holds the system, this person's is an attempt.
+            // A refusal is decided at once: if it concerns all jobs, the system is held; if only this person, it is
+            // an attempt.
             FailureKind::UnauthorisedOurs if self.works(run, gate).await => {
                 Counts::Attempt(FailureKind::Unavailable, Reason::RequestRejected)
             }
@@ -64,8 +65,8 @@ impl Engine {
         }
     }
 
-    /// Whether the system works, as far as is known or a harmless read tells; false where the run must stop,
-    /// and where an operator has paused the system, which then is not read either.
+    /// Asks whether the system works: a recent answer or a harmless read decides. False if the run must stop, or if
+    /// an operator has paused the system, since a paused system is not read either.
     async fn works(&self, run: &Run<'_>, gate: &Gate) -> bool {
         if self.pauses.has_system(gate.system().name()) {
             return false;
@@ -78,7 +79,7 @@ impl Engine {
         }
     }
 
-    /// Where a target rests instead of ending so: `None` where the end speaks of its person.
+    /// The wait of a target instead of this end; `None` if the end concerns its person.
     pub(super) async fn not_theirs(
         &self,
         run: &Run<'_>,
@@ -106,7 +107,7 @@ impl Engine {
         if !works {
             let rank = Rank::of(true, run.job.due_at.map(At::from));
             let away = gate.stay_away(key, rank);
-            // A system that only asks to be left alone has said nothing of what failed before.
+            // A system that only asked for a pause says nothing about the earlier failures.
             if gate.is_in_trouble() {
                 tracing::warn!(system = gate.name(), step = name.as_str(), "a job does not fail by a system's trouble");
                 self.excuse(run, index, &steps, false, now, now)?;
@@ -122,7 +123,7 @@ impl Engine {
         if !is_again {
             return Ok(None);
         }
-        // What fails for others too is tried again after about as long as it has failed.
+        // A call that fails for other jobs too is tried again after about the time for which it has failed.
         let wait = if is_shared { lasts.clamp(soon, limits.max_interval.max(soon)) } else { soon };
         tracing::warn!(
             system = gate.name(),
@@ -136,7 +137,7 @@ impl Engine {
         Ok(Some(Rest::Waits { until, why: Waiting::Retry }))
     }
 
-    /// Notes that what came of these steps spends no attempt.
+    /// Notes that the failures of these steps spend no attempt.
     pub(super) fn excuse(
         &self,
         run: &Run<'_>,
@@ -153,7 +154,7 @@ impl Engine {
     }
 }
 
-/// That nobody is found by an identifier that no person can have says nothing of the person. Jobs with such
+/// No person can have such an identifier, so an empty search says nothing about the person. Jobs with such
 /// identifiers were accepted by an earlier release.
 pub(super) fn believed(target: &Target, end: TargetEnd) -> TargetEnd {
     if end.outcome != TargetOutcome::Absent || !target.names_nobody() {
@@ -162,7 +163,7 @@ pub(super) fn believed(target: &Target, end: TargetEnd) -> TargetEnd {
     TargetEnd { outcome: TargetOutcome::Failed, reason: Some(Reason::Invalid), step: Some(StepName::Resolve) }
 }
 
-/// The steps of this kind whose failures ended the target, and how long they have failed.
+/// The steps of this kind whose failures ended the target, and the time for which they have failed.
 fn blamed(state: &TargetState, name: StepName, reason: Reason) -> (Vec<Step>, Duration) {
     let unproven = |answer: &Answer| matches!(answer, Answer::Unclear(_));
     let mut steps = Vec::new();

@@ -1,4 +1,4 @@
-//! What is counted, for metrics: plain numbers, no labels of tenants, jobs or people.
+//! Counters for metrics: plain numbers, without labels of tenants, jobs or people.
 //!
 //! The rule it keeps: counting never fails and never waits.
 
@@ -13,18 +13,17 @@ pub struct Figures {
     pub deliveries: AtomicU64,
     /// Messages refused (dead-lettered without becoming a job).
     pub rejected: AtomicU64,
-    /// Messages and cancellations whose sender may not order what they ask for; the label family
-    /// `unauthorised` says why.
+    /// Messages and cancellations whose sender has no right to them; the label family `unauthorised` names the cause.
     pub unauthorised: AtomicU64,
-    /// Jobs held by the guard when they were accepted.
+    /// Jobs held by a ceiling when they were accepted.
     pub guarded: AtomicU64,
     /// Copies of a job acked without a call because a newer one exists.
     pub stale: AtomicU64,
-    /// Older copies that were worked on, because the newest one was gone.
+    /// Older copies that were worked on because the newest one was gone.
     pub older_used: AtomicU64,
-    /// Times that the control stream was not the one that was read before, and was read anew.
+    /// New control streams that were found in the place of the old one, and read from the first message.
     pub control_replaced: AtomicU64,
-    /// Messages that were sent as cancellations, cannot be read, and were set aside.
+    /// Messages sent as cancellations that cannot be read and became dead letters.
     pub cancels_unreadable: AtomicU64,
     /// Final events repeated for a publisher.
     pub repeated: AtomicU64,

@@ -1,7 +1,7 @@
 //! A system's gate: its rate, its slots, its breaker and its hold.
 //!
-//! The rule it keeps: whoever cannot pass within the inline wait is told how long to stay away and
-//! parks; a system that is slow, limited or held stops only the jobs that need it.
+//! The rule it keeps: a job that cannot pass within the inline wait gets a time to stay away, and is parked. A slow,
+//! limited or held system stops only the jobs that need it.
 
 mod watch;
 
@@ -28,23 +28,23 @@ pub struct GateSettings {
     pub requests_per_minute: Option<u32>,
     /// Calls on the wire at once.
     pub max_in_flight: usize,
-    /// How often a held system is tried with a harmless read.
+    /// The pause between harmless reads of a held system.
     pub hold_probe_interval: Duration,
     /// The breaker's first pause.
     pub breaker_pause: Duration,
-    /// Most jobs in hand that may need this system while others have work.
+    /// Most jobs in hand that may need this system while other systems have work.
     pub most_in_hand: usize,
-    /// Address and credential: kept only as a keyed digest, to tell whether a proof of the
-    /// credential from before a restart still speaks of the same one.
+    /// Address and credential, kept only as a keyed digest: a proof of the credential from before a restart is valid
+    /// for the same pair only.
     pub fingerprint: secrecy::SecretString,
 }
 
-/// A system that answers again is noticed within this.
+/// The longest time until a recovered system is noticed.
 const LONGEST_TROUBLED_WAIT: Duration = Duration::from_secs(180);
-/// A release of a hold, or of a pause that the system asked for, takes effect within this.
+/// The longest time until a release of a hold, or of a pause that the system asked for, takes effect.
 const LONGEST_HELD_WAIT: Duration = Duration::from_secs(900);
 const UNKNOWN_WAIT: Duration = Duration::from_secs(5);
-/// Whoever waits for a harmless read in hand looks this often what came of it.
+/// The pause between looks at the result of a harmless read that a job in hand waits for.
 const LOOKED_EVERY: Duration = Duration::from_millis(100);
 
 #[derive(Debug, Default)]
@@ -56,11 +56,11 @@ struct State {
     in_hand: HashSet<JobKey>,
 }
 
-/// One who waits in hand, counted for as long as it does.
+/// A waiter in hand, counted while it waits.
 struct Waiter<'a>(&'a AtomicUsize);
 
 impl<'a> Waiter<'a> {
-    /// Joins those who wait, unless its turn would come too late: one comes `every` so often.
+    /// Joins the waiters, unless there are too many: one passes in each `every`.
     fn join(waiting: &'a AtomicUsize, every: Duration, inline: Duration) -> Option<Waiter<'a>> {
         let before = u32::try_from(waiting.fetch_add(1, Ordering::AcqRel)).unwrap_or(u32::MAX);
         let waiter = Waiter(waiting);
@@ -74,29 +74,29 @@ impl Drop for Waiter<'_> {
     }
 }
 
-/// A system's client, and which address and credential it was made with.
+/// A system's client, with a digest of its address and credential.
 pub struct Client {
     /// The client.
     pub system: Arc<dyn System>,
-    /// Kept only as a keyed digest, to tell whether a proof of the credential still speaks of the same one.
+    /// A keyed digest: a proof of the credential is valid for the same digest only.
     pub fingerprint: secrecy::SecretString,
 }
 
 /// A system behind its gate.
 pub struct Gate {
     name: String,
-    /// Replaced where a credential is renewed: a call goes on with the client that it began with.
+    /// Replaced when a credential is renewed: a call keeps the client with which it began.
     client: RwLock<Arc<Client>>,
     rules: Rules,
     settings: GateSettings,
     slots: Arc<Semaphore>,
     state: Mutex<State>,
     freed: Notify,
-    /// Harmless reads are made one at a time, for all who ask.
+    /// One harmless read at a time, for all that wait for its result.
     probing: tokio::sync::Mutex<()>,
-    /// There is something to look at, see [`Gate::watch`].
+    /// Wakes [`Gate::watch`].
     changed: Notify,
-    /// Somebody makes the harmless reads that end a trouble.
+    /// True while [`Gate::watch`] makes the harmless reads that end a trouble.
     is_watched: AtomicBool,
     for_room: AtomicUsize,
     for_slot: AtomicUsize,
@@ -116,12 +116,12 @@ pub struct Pass {
     began: Instant,
 }
 
-/// Not now.
+/// The gate is closed: wait and reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StayAway {
-    /// How long.
+    /// The time to stay away.
     pub wait: Duration,
-    /// Why.
+    /// The reason.
     pub why: Waiting,
 }
 
@@ -130,15 +130,15 @@ pub struct StayAway {
 pub struct GateView {
     /// Calls made.
     pub calls: u64,
-    /// Why it is held, if it is.
+    /// The reason of the hold, if it is held.
     pub held: Option<Note>,
-    /// For how long it has been held.
+    /// The time since the hold began.
     pub held_for: Option<Duration>,
     /// True while the breaker is open.
     pub breaker_open: bool,
-    /// How long the system asked us to pause.
+    /// The rest of the pause that the system asked for.
     pub paused_for: Option<Duration>,
-    /// What is wrong with it, in words.
+    /// Its troubles, in words.
     pub troubles: Vec<Impairment>,
     /// Jobs parked for it.
     pub line: usize,
@@ -175,12 +175,12 @@ impl Gate {
         &self.name
     }
 
-    /// The system's client at this moment.
+    /// The system's present client.
     pub fn client(&self) -> Arc<Client> {
         Arc::clone(&self.client.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The system, by its client at this moment.
+    /// The system, by its present client.
     pub fn system(&self) -> Arc<dyn System> {
         Arc::clone(&self.client().system)
     }
@@ -190,7 +190,7 @@ impl Gate {
         &self.rules
     }
 
-    /// How often a hold is probed.
+    /// The pause between harmless reads during a hold.
     pub fn probe_interval(&self) -> Duration {
         self.settings.hold_probe_interval
     }
@@ -199,8 +199,8 @@ impl Gate {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits up to `inline` for the right to make a step's requests, to these endpoints, for a job of this
-    /// rank, where that can be enough: whoever would only wait in hand keeps others from being seen.
+    /// Waits up to `inline` for the right to send a step's requests to these endpoints, for a job of this rank.
+    /// Returns at once if waiting cannot succeed in time, so that another job may use the place.
     pub async fn enter(
         &self,
         job: &JobKey,
@@ -230,9 +230,8 @@ impl Gate {
         }
     }
 
-    /// Begins a call, unless the gate has closed while the slot or the start was waited for: `Some` and
-    /// `Err` as [`Gate::closed`]. Where the breaker's pause is over, one goes through to try, the others wait
-    /// for what becomes of it.
+    /// Begins a call, unless the gate closed during the wait for slot and start: `Some` and `Err` as
+    /// [`Gate::closed`]. After the breaker's pause one call goes through as a trial; the others wait for its result.
     fn begin(
         &self,
         job: &JobKey,
@@ -269,7 +268,8 @@ impl Gate {
             }
         }
         if waiter.is_some() {
-            // One is woken for each that leaves, and a job's second target needs no room of its own.
+            // Each departure wakes one waiter, and a job's second target needs no room of its own: the wake-up is
+            // passed on.
             self.freed.notify_one();
         }
         Ok(())
@@ -295,7 +295,7 @@ impl Gate {
         }
     }
 
-    /// One system holds at most its share of the jobs in hand.
+    /// True if the job is within the system's share of the jobs in hand.
     fn has_room(&self, job: &JobKey) -> bool {
         let mut state = self.lock();
         if state.in_hand.contains(job) {
@@ -308,21 +308,21 @@ impl Gate {
         room
     }
 
-    /// The job is no longer in hand (or no longer needs the system).
+    /// Removes a job that is no longer in hand, or no longer needs the system.
     pub fn leave(&self, job: &JobKey) {
         if self.lock().in_hand.remove(job) {
             self.freed.notify_one();
         }
     }
 
-    /// The job has ended: it waits for nothing here.
+    /// Removes an ended job.
     pub fn forget(&self, job: &JobKey) {
         let mut state = self.lock();
         state.line.leave(job);
         state.trouble.forget(job);
     }
 
-    /// `Err`: held, or closed for longer than is waited. `Ok(Some)`: closed until then. `Ok(None)`: open.
+    /// `Err`: held, or closed beyond the deadline. `Ok(Some)`: closed until then. `Ok(None)`: open.
     fn closed(
         &self,
         state: &mut State,
@@ -334,25 +334,25 @@ impl Gate {
         let until = match state.trouble.closed_until(now) {
             Ok(until) => until,
             Err(hold) => {
-                // The longer the hold, the longer the stay: a release soon after is noticed soon.
+                // The wait grows with the hold: a release soon after its beginning is noticed soon.
                 let wait = now.duration_since(hold.since).clamp(UNKNOWN_WAIT, LONGEST_HELD_WAIT);
                 return Err(StayAway { wait, why: Waiting::Held });
             }
         };
-        // A job's call is no trial where a harmless read is made for all.
+        // No job's call is a trial while a harmless read is made for all jobs.
         let is_tried = state.trouble.is_open() && self.is_watched.load(Ordering::Acquire);
         let Some(until) = until.max(is_tried.then(|| now + LOOKED_EVERY)) else { return Ok(None) };
         if until <= deadline {
             return Ok(Some(until.min(now + LOOKED_EVERY)));
         }
-        // As with a hold; and nobody sooner than its turn could come.
+        // As with a hold; and not before the job's place in the line is reached.
         let troubled = state.trouble.failing_for(now).map_or(Duration::ZERO, |lasts| lasts.min(LONGEST_TROUBLED_WAIT));
         let closed = (until - now).min(LONGEST_HELD_WAIT);
         let away = self.join_line(state, job, rank);
         Err(StayAway { wait: away.wait.max(closed).max(troubled), ..away })
     }
 
-    /// Takes the next moment at which all of these requests may begin: at most so many to an endpoint in any
+    /// Reserves the next moment at which all of these requests may start: an endpoint gets at most its limit in any
     /// minute.
     fn reserve(
         &self,
@@ -371,7 +371,7 @@ impl Gate {
             windows.entry(endpoint).or_default().next(limit, now, calls)
         };
         let start = endpoints.iter().map(|endpoint| next(endpoint)).max().unwrap_or(now);
-        // What may begin now never comes too late.
+        // A start that is possible now is never too late.
         if start > deadline.max(now) {
             let away = self.join_line(&mut state, job, rank);
             return Err(StayAway { wait: away.wait.max(start - now), ..away });
@@ -382,7 +382,7 @@ impl Gate {
         Ok(start)
     }
 
-    /// The job takes its place in the line; the wait is about when its turn comes.
+    /// Puts the job into the line; the wait is the estimated time until its place is reached.
     fn join_line(&self, state: &mut State, job: &JobKey, rank: Rank) -> StayAway {
         let place = state.line.join(job, rank, Instant::now());
         let each = state.costs.each_target(self.settings.requests_per_minute, self.settings.max_in_flight);
@@ -399,7 +399,7 @@ impl Gate {
         }
     }
 
-    /// A call ended that went elsewhere: it says nothing of the system.
+    /// Notes the end of a call that did not go to the system: it says nothing about the system.
     pub fn ended_elsewhere(&self, pass: Pass) {
         self.lock().costs.call_ended(pass.began.elapsed());
     }
@@ -409,7 +409,7 @@ impl Gate {
         self.lock().costs.target_ended();
     }
 
-    /// How many targets a minute the system takes, as far as is known; `None` before anything was called.
+    /// The system's targets a minute, as far as known; `None` before the first call.
     pub fn targets_per_minute(&self) -> Option<f64> {
         self.lock().costs.targets_per_minute(self.settings.requests_per_minute, self.settings.max_in_flight)
     }
@@ -419,20 +419,20 @@ impl Gate {
         self.lock().trouble.hold().is_some()
     }
 
-    /// Ends a hold: a harmless call has worked.
+    /// Ends a hold after a harmless call has worked.
     pub fn end_hold(&self) {
         self.lock().trouble.end_hold();
         self.changed.notify_one();
     }
 
-    /// Ends a hold and every other wait but those for its rate and its slots: an operator knows better.
+    /// Ends a hold and all other waits but those for rate and slots, for an operator.
     pub fn release(&self) {
         self.lock().trouble.release();
         self.changed.notify_one();
     }
 
-    /// As [`Gate::release`], unless the system was held only since: whoever released it meant an earlier
-    /// hold. True where it took effect.
+    /// As [`Gate::release`], unless the hold is younger than `at_least`: then the operator meant an earlier hold.
+    /// True if it took effect.
     pub(crate) fn release_held_for(&self, at_least: Duration) -> bool {
         let is_newer = self.lock().trouble.hold().is_some_and(|hold| hold.since.elapsed() < at_least);
         if !is_newer {
@@ -441,7 +441,7 @@ impl Gate {
         !is_newer
     }
 
-    /// For operators.
+    /// The gate's state, for operators.
     pub fn view(&self) -> GateView {
         let now = Instant::now();
         let state = self.lock();

@@ -1,6 +1,6 @@
-//! Takes deliveries and gives each a task of its own; drains at the end.
+//! Takes deliveries and starts a task for each; drains at the end.
 //!
-//! The rule it keeps: what was taken is settled, or its start stays open for the next process.
+//! The rule it keeps: every delivery that was taken is settled, or its start stays open for the next process.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -15,16 +15,16 @@ use crate::broker::{Delivery, Properties};
 use crate::crash;
 use crate::store::StoreError;
 
-/// How long what runs beside the jobs may take to end: it may be waiting for the broker.
+/// The longest time in which background tasks must end: they may wait for the broker.
 const BACKGROUND_MAX: Duration = Duration::from_secs(1);
 
 impl Engine {
-    /// Works until the broker has nothing more to give or [`Engine::drain`] is called; then finishes
-    /// the steps in hand within `drain_timeout`.
+    /// Works until the broker has nothing more or [`Engine::drain`] is called; then ends the steps in hand within
+    /// `drain_timeout`.
     pub async fn run(self: &Arc<Self>) -> Result<(), StoreError> {
         let begin = || self.starts.begin(&*self.store, self.now());
         let Some(suspects) = self.once_there_is_room(begin).await? else {
-            // Stopped before it began: whom the last run left as suspects, the next one suspects.
+            // Stopped before the beginning: the suspects of the last run stay suspects.
             self.broker.stop_intake().await;
             return Ok(());
         };
@@ -60,8 +60,8 @@ impl Engine {
             };
             let Some(delivery) = delivery else { break };
             if self.terms.delivered(delivery.message.epoch, &delivery.message.lost) {
-                // Another worker was the active one until now. Decisions that were made there reach this
-                // worker over a connection of their own, which may be slower than that of the jobs.
+                // Another worker was active until now. Its decisions arrive over a separate connection, which may be
+                // slower than the connection of the jobs.
                 heart.during(self.catch_up()).await;
             }
             self.figures.deliveries.fetch_add(1, Ordering::Relaxed);
@@ -75,7 +75,7 @@ impl Engine {
         let drained = if let Some(deadline) = deadline {
             tokio::time::timeout_at(deadline, self.tasks.wait()).await.is_ok()
         } else {
-            // An embedded queue is used up: its last jobs are still to be finished.
+            // An embedded queue is empty: its last jobs still run.
             self.tasks.wait().await;
             true
         };
@@ -89,7 +89,7 @@ impl Engine {
                 "the drain took longer than worker.drain_timeout; what is left comes back after the restart"
             );
         }
-        // A stop that was asked for is no death, also where it cut a slow call short.
+        // A requested stop is no crash, even if it ended a slow call early.
         let is_sound = self.failed.borrow().is_none();
         match if is_sound { self.starts.end(&*self.store).await } else { Ok(()) } {
             Err(error @ StoreError::Full { .. }) => {
@@ -100,7 +100,7 @@ impl Engine {
         }
     }
 
-    /// Counts a message that could not be taken as it came.
+    /// Counts and logs a message that was changed by the filter in front of the AMQP library.
     pub(crate) fn note_mended(&self, queue: &'static str, properties: &Properties) {
         let Some(mended) = &properties.mended else { return };
         self.figures.label("messages_mended", "", queue);
@@ -108,8 +108,7 @@ impl Engine {
         tracing::warn!(queue, %what, "a message could not be taken as it came");
     }
 
-    /// A panic in a job's task stops the process: its start stays open, so that after the restart
-    /// it runs alone.
+    /// A panic in a job's task stops the process. The start stays open, so the message runs alone after the restart.
     async fn guarded(self: Arc<Self>, delivery: Delivery) {
         let engine = Arc::clone(&self);
         let message_id = delivery.message.properties.message_id.clone();

@@ -1,12 +1,12 @@
-//! Why the work on a delivery was interrupted.
+//! The reason why the work on a delivery was interrupted.
 //!
-//! The rule it keeps: an interrupted delivery is not acked; the broker delivers its message again.
+//! The rule it keeps: an interrupted delivery is not acked; the broker redelivers its message.
 
 use super::journal::JournalError;
 use super::outbox::GaveUp;
 use crate::store::StoreError;
 
-/// Why a delivery could not be carried to its settlement.
+/// The reason why a delivery could not be settled.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Interrupted {
     /// The store failed.
@@ -18,7 +18,7 @@ pub(crate) enum Interrupted {
     /// Sealing failed.
     #[error(transparent)]
     Seal(#[from] crate::seal::SealError),
-    /// The channel that brought the delivery is gone.
+    /// The delivery's channel was lost.
     #[error("the delivery's channel is gone")]
     Lost,
 }

@@ -1,7 +1,7 @@
-//! The line before a system: who waits for its rate or its slots, most urgent first.
+//! The line before a system: the jobs that wait for its rate or slots, most urgent first.
 //!
-//! The rule it keeps: a job stands where it stood when it comes back, and one that has begun goes before
-//! those that have not; a place costs no more to find than there are days on which something is due.
+//! The rule it keeps: a redelivered job keeps its place, and a job that has begun is before those that have not. The
+//! cost of finding a place grows only with the number of days on which jobs are due.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -11,19 +11,19 @@ use tokio::time::Instant;
 use crate::job::{At, JobKey};
 
 const DAY: i64 = 86_400_000;
-/// A job that went to another worker never comes back to leave the line; one of ours is back within an hour.
+/// A job that went to another worker never leaves the line here; our own jobs are redelivered within an hour.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(2 * 3600);
-/// Looking for those takes a look at everybody.
+/// The pause between searches for such jobs: a search reads the whole line.
 const SWEPT_EVERY: Duration = Duration::from_secs(600);
 
-/// Who stands where: first those that have begun, then by the day on which a job is due.
+/// The order of the line: first the jobs that have begun, then by the day of the due time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Rank {
-    /// Calls were made for it: it goes to its end before others begin.
+    /// Calls were made for the job: it ends before others begin.
     Begun,
-    /// It is due on this day.
+    /// The job is due on this day.
     Due(i64),
-    /// It is not due at any time.
+    /// The job has no due time.
     Undated,
 }
 
@@ -45,7 +45,7 @@ struct Place {
     number: u32,
 }
 
-/// Those of one rank, in the order in which they came.
+/// The jobs of one rank, in the order of arrival.
 #[derive(Debug, Default)]
 struct Row {
     came: u32,
@@ -61,9 +61,9 @@ pub struct Line {
 }
 
 impl Line {
-    /// Puts a job into the line, or finds it there: its place from 1, after those of an earlier rank
-    /// and those of its own that came before it. Whoever left out of turn makes it seem nearer. A job that
-    /// stands there under an earlier rank (of another of its targets) stays.
+    /// Adds a job, or finds its place: from 1, after the jobs of an earlier rank and the earlier jobs of its own.
+    /// Jobs that left early make the place too low. A job that is in the line with an earlier rank (of another
+    /// target) keeps that rank.
     pub fn join(&mut self, job: &JobKey, rank: Rank, now: Instant) -> u32 {
         self.sweep(now);
         if self.jobs.get(job).is_none_or(|place| rank < place.rank) {
@@ -79,7 +79,7 @@ impl Line {
         before + place.number.saturating_sub(left).max(1)
     }
 
-    /// Now and then, takes out whoever has not come back.
+    /// At intervals, removes the jobs that were not redelivered.
     fn sweep(&mut self, now: Instant) {
         if now - *self.swept.get_or_insert(now) < SWEPT_EVERY {
             return;
@@ -91,7 +91,7 @@ impl Line {
         gone.iter().for_each(|job| self.leave(job));
     }
 
-    /// Takes a job out of the line, where it stands in it.
+    /// Removes a job, if it is in the line.
     pub fn leave(&mut self, job: &JobKey) {
         let Some(Place { rank, .. }) = self.jobs.remove(job) else { return };
         if let Some(row) = self.rows.get_mut(&rank) {
@@ -102,7 +102,7 @@ impl Line {
         }
     }
 
-    /// How many wait.
+    /// The number of jobs in the line.
     pub fn len(&self) -> usize {
         self.jobs.len()
     }

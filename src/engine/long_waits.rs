@@ -1,6 +1,6 @@
-//! A job that waits long says so: an event to its publisher, a line to the operator.
+//! Long waits of a job: an event to its publisher, a log line for the operator.
 //!
-//! The rule it keeps: where a park is written is the one place that decides about it; a word is told once.
+//! The rule it keeps: only the write of a park decides about it; each long wait is reported once.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -13,11 +13,11 @@ use crate::job::event::{self, Frame, Wait};
 use crate::job::wait::Waiting;
 use crate::job::{At, StepName};
 
-/// Lines in one minute, at most: a system that is away has all its jobs wait.
+/// Most lines in a minute: if a system is down, all of its jobs wait.
 const LINES: u32 = 20;
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// The lines of this minute.
+/// The lines of the present minute.
 #[derive(Debug, Default)]
 pub(crate) struct LongWaits(Mutex<Option<Lines>>);
 
@@ -29,7 +29,7 @@ struct Lines {
 }
 
 impl LongWaits {
-    /// Whether there is room for a line, and how many were left out before it.
+    /// `Some` if a line may be written, with the number of omitted lines before it.
     fn line(&self) -> Option<u32> {
         let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
@@ -47,7 +47,7 @@ impl LongWaits {
 }
 
 impl Engine {
-    /// The parked job has waited long: it owes the event that says so.
+    /// Stores the event about the long wait of a parked job.
     pub(super) fn owe_long_wait(&self, run: &Run<'_>, frame: &Frame<'_>, why: Waiting) {
         let key = &run.job.key;
         let told = run.journal.with(|state| {
@@ -77,7 +77,7 @@ impl Engine {
                 )
             };
         }
-        // A person may take days: nothing is wrong then.
+        // A person may take days: that is no fault.
         if why == Waiting::Input { line!(info) } else { line!(warn) }
     }
 }

@@ -1,8 +1,8 @@
-//! Rows that are kept in memory as well.
+//! Rows that are also kept in memory.
 //!
-//! The rule it keeps: memory changes together with the batch that changes the disk. A batch must be submitted
-//! before the lock is given up, so that the disk sees the changes in the order of memory. Where the store has
-//! refused a batch, its rows are read again.
+//! The rule it keeps: memory changes together with the batch that changes the disk. A batch must be submitted before
+//! the lock is released, so that the disk gets the changes in the order of memory. After a refused batch its rows are
+//! reloaded.
 
 use std::collections::BTreeMap;
 use std::ops::Deref;
@@ -14,10 +14,10 @@ use serde::de::DeserializeOwned;
 use crate::job::JobKey;
 use crate::store::{Batch, Store, StoreError, Table};
 
-/// Rows that are read at a time.
+/// Rows in one read.
 const PAGE: usize = 512;
 
-/// What a row is named by, behind the prefix of its kind.
+/// The name of a row, after the prefix of its kind.
 pub(crate) trait RowKey: Ord + Clone {
     /// The name.
     fn name(&self) -> Vec<u8>;
@@ -39,11 +39,11 @@ impl RowKey for JobKey {
 /// The version of a row's value, its first byte.
 const VERSION: u8 = 1;
 
-/// A kind of row that is kept in memory: version 1 by postcard, where nothing else is said.
+/// A kind of row that is kept in memory. Default encoding: version 1, postcard.
 pub(crate) trait Mirrored: Serialize + DeserializeOwned {
-    /// What its rows are named by.
+    /// The names of its rows.
     type Key: RowKey;
-    /// What the names of its rows begin with.
+    /// The beginning of its rows' names.
     const PREFIX: &'static [u8];
 
     /// The row's value.
@@ -51,18 +51,18 @@ pub(crate) trait Mirrored: Serialize + DeserializeOwned {
         versioned(self)
     }
 
-    /// From the row's value; `None` where the row counts as if it were not there.
+    /// The row from its value; `None`: the row is ignored.
     fn decode(_key: &Self::Key, value: &[u8]) -> Result<Option<Self>, StoreError> {
         of_versioned(value).map(Some)
     }
 }
 
-/// A value by postcard behind its version.
+/// A value in postcard, after its version.
 pub(crate) fn versioned(value: &impl Serialize) -> Vec<u8> {
     postcard::to_extend(value, vec![VERSION]).unwrap_or_default()
 }
 
-/// The value from what [`versioned`] made.
+/// A value from the bytes of [`versioned`].
 pub(crate) fn of_versioned<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, StoreError> {
     let value = bytes.strip_prefix(&[VERSION]).and_then(|rest| postcard::from_bytes(rest).ok());
     value.ok_or_else(|| StoreError::Unreadable("a row that is kept in memory".to_owned()))
@@ -87,7 +87,7 @@ impl<T: Mirrored> Deref for Mirror<T> {
 }
 
 impl<T: Mirrored> Mirror<T> {
-    /// As the disk has them.
+    /// Reads all rows from the store.
     pub(crate) fn read(store: &dyn Store) -> Result<Mirror<T>, StoreError> {
         let mut all = BTreeMap::new();
         let mut after: Option<Vec<u8>> = None;
@@ -115,7 +115,7 @@ impl<T: Mirrored> Mirror<T> {
         self.0.insert(key, value);
     }
 
-    /// Removes the row. True where there was one.
+    /// Removes the row. True if there was one.
     pub(crate) fn remove(&mut self, key: &T::Key, batch: &mut Batch) -> bool {
         let is_there = self.0.remove(key).is_some();
         if is_there {
@@ -124,17 +124,17 @@ impl<T: Mirrored> Mirror<T> {
         is_there
     }
 
-    /// Takes rows out of memory alone that are not to be kept there.
+    /// Removes rows from memory alone.
     pub(crate) fn keep(&mut self, mut is_kept: impl FnMut(&mut T) -> bool) {
         self.0.retain(|_, value| is_kept(value));
     }
 
-    /// Changes the row in memory alone: the disk has the change already, or is to have it with a later one.
+    /// Changes the row in memory alone: the disk has the change already, or gets it later.
     pub(crate) fn get_mut(&mut self, key: &T::Key) -> Option<&mut T> {
         self.0.get_mut(key)
     }
 
-    /// The row in memory is that on the disk, whatever the store has refused.
+    /// Reloads a row from the disk, after a refused write.
     pub(crate) fn read_again(&mut self, store: &dyn Store, key: &T::Key) -> Result<(), StoreError> {
         let stored = store.get(Table::Meta, &Self::row(key))?;
         match stored.map(|value| T::decode(key, &value)).transpose()?.flatten() {
@@ -145,7 +145,7 @@ impl<T: Mirrored> Mirror<T> {
     }
 }
 
-/// Mirrors behind a lock, read by the first use.
+/// Mirrors behind a lock; the first use reads them.
 #[derive(Debug)]
 pub(crate) struct Locked<S>(OnceLock<Mutex<S>>);
 
@@ -156,7 +156,7 @@ impl<S> Default for Locked<S> {
 }
 
 impl<S> Locked<S> {
-    /// Waits for the lock. Of two that read at once the first one's is kept: nothing is written before that.
+    /// Waits for the lock. If two tasks read at once, the first result counts: nothing is written before it is set.
     pub(crate) fn lock(&self, read: impl FnOnce() -> Result<S, StoreError>) -> Result<MutexGuard<'_, S>, StoreError> {
         let mutex = match self.0.get() {
             Some(mutex) => mutex,

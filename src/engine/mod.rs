@@ -17,8 +17,8 @@
 //! Data: [`rows`] lists every row of the store (`mirror` keeps some in memory), [`journal`] holds a job's rows,
 //! `in_hand` the locks of the jobs in hand, [`starts`] the messages that may stop a worker.
 //!
-//! Beside the jobs: [`operators`] is what people see and do, [`pauses`] the systems and tenants they stopped,
-//! [`decisions`] the way of that to every worker. `deadlines` publishes due times, `long_waits` long waits; `terms`
+//! Beside the jobs: [`operators`] is what people see and do, [`pauses`] the systems and tenants they paused,
+//! [`decisions`] publishes that to every worker. `deadlines` publishes due times, `long_waits` long waits; `terms`
 //! knows whether this worker is active; `room` stops and resumes intake; [`retention`] forgets.
 
 pub mod admission;

@@ -1,9 +1,9 @@
-//! By which identifiers jobs that wait or have failed can be found.
+//! The identifiers by which waiting and failed jobs can be found.
 //!
-//! The rule it keeps: an identifier is kept as a keyed digest only, and no longer than the job can be
-//! worked on: a job that ended well names nobody.
+//! The rule it keeps: an identifier is stored only as a keyed digest, and only as long as the job can be worked on. A
+//! job that ended well names nobody.
 //!
-//! Written when a job is parked or fails, so that one that goes straight through costs nothing.
+//! Written when a job is parked or fails, so that a job without waits costs nothing.
 
 use super::{Engine, rows};
 use crate::job::{Job, JobKey, JobRecord};
@@ -16,18 +16,18 @@ fn row(key: &JobKey) -> Vec<u8> {
     [NAMED, &key.to_bytes()].concat()
 }
 
-/// The job cannot be worked on any more.
+/// Removes the row: the job can no longer be worked on.
 pub(crate) fn forget(key: &JobKey, batch: &mut Batch) {
     batch.remove(Table::Meta, row(key));
 }
 
-/// True where a row may stand there: the job was parked, or failed before.
+/// True if there may be a row: the job was parked, or failed before.
 pub(crate) fn may_be_there(record: &JobRecord) -> bool {
     record.park_written > 0 || record.run > 1
 }
 
 impl Engine {
-    /// In the write that parks or fails a job: about 90 bytes, the first time.
+    /// Puts the names into the batch that parks or fails a job: about 90 bytes, once.
     pub(crate) fn put_names(&self, job: &Job, batch: &mut Batch) -> Result<(), StoreError> {
         let mut names: Vec<_> =
             job.identifiers().map(|identifier| self.keyring.identifier_name(&job.key.tenant, identifier)).collect();
@@ -40,7 +40,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Whether the job names somebody by one of these.
+    /// True if the job names a person by one of these.
     pub(crate) fn is_named_by(&self, key: &JobKey, names: &[[u8; 16]]) -> Result<bool, StoreError> {
         if names.is_empty() {
             return Ok(false);

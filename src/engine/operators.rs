@@ -1,9 +1,9 @@
-//! What operators may see of the engine's work, and the few things that they may do to it.
+//! The engine for operators: views of its work, and the few actions.
 //!
-//! The rule it keeps: nothing here opens a sealed answer or a body for showing: what is told is a
-//! count, a time, a name from the configuration or a word of a closed list.
+//! The rule it keeps: nothing here opens a sealed answer or a body to show it. Every shown value is a count, a time,
+//! a name from the configuration or a word of a closed list.
 //!
-//! Reads of the store block for as long as they take: async callers hand them to a blocking thread.
+//! Reads of the store block: async callers run them on a blocking thread.
 
 mod dead_letters;
 mod forecast;
@@ -27,21 +27,21 @@ use super::journal::{JournalError, ended_of, folded, record_of};
 use crate::job::{JobKey, JobOutcome};
 use crate::store::Batch;
 
-/// What became of an operator's cancellation.
+/// The result of an operator's cancellation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CancelAnswer {
-    /// It is remembered and takes effect at the job's next delivery, or at once where it is in hand.
+    /// It is stored, and takes effect at the job's next delivery, or at once if the job is in hand.
     Remembered {
-        /// False where this store does not know the job (yet).
+        /// False if this store does not know the job (yet).
         known: bool,
-        /// Whether other workers know it.
+        /// The workers that know the cancellation.
         told: Told,
     },
     /// The job was cancelled before.
     AlreadyCancelled,
-    /// The job has ended otherwise.
+    /// The job has ended with another outcome.
     Ended(JobOutcome),
-    /// Something that cannot be taken back was begun.
+    /// An irreversible step was begun.
     TooLate,
 }
 
@@ -51,12 +51,12 @@ impl Engine {
         &self.pulse
     }
 
-    /// How many jobs are in hand.
+    /// The number of jobs in hand.
     pub fn jobs_in_hand(&self) -> usize {
         self.hands.count()
     }
 
-    /// True once no new jobs are taken because the worker stops.
+    /// True after the worker began to stop: it takes no new jobs.
     pub fn is_draining(&self) -> bool {
         self.draining.is_cancelled()
     }
@@ -64,17 +64,17 @@ impl Engine {
     /// Ends a system's hold at every worker.
     ///
     /// # Errors
-    /// Where the broker does not take it or the store fails; then it stays held.
+    /// The broker does not confirm it, or the store fails: the system stays held.
     pub async fn release_system_for_operator(&self, system: &str, by: &str) -> Result<(), DecisionError> {
         self.carry_out(&self.decided(by, "", What::ReleaseSystem { system: system.to_owned() })).await?;
         Ok(())
     }
 
-    /// Cancels a job, here and at every other worker, unless that could no longer keep it from harm. A
-    /// job that this store does not know yet is cancelled when it comes.
+    /// Cancels a job at every worker, if that is not too late. A job that this store does not know yet is cancelled
+    /// at its first delivery.
     ///
     /// # Errors
-    /// Where the store fails.
+    /// The store fails.
     pub async fn cancel_for_operator(&self, key: &JobKey, by: &str) -> Result<CancelAnswer, JournalError> {
         if let Some(ended) = ended_of(&*self.store, key)? {
             return Ok(match ended.outcome {
@@ -90,7 +90,7 @@ impl Engine {
         }
         let jobs = vec![key.clone()];
         let mut batch = Batch::new();
-        // It may have ended in between.
+        // The job may have ended meanwhile.
         if ended_of(&*self.store, key)?.is_none() {
             let decided = self.decided(by, "", What::Cancel { jobs: jobs.clone() });
             self.keep_done(&decided, &mut batch);

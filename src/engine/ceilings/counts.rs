@@ -1,6 +1,6 @@
-//! How many jobs a scope let through, in which five minutes of the day.
+//! The number of jobs that a scope let through, for each five minutes of the last day.
 //!
-//! The rule it keeps: no hour, wherever it begins, has more jobs than its ceiling.
+//! The rule it keeps: no hour, whenever it begins, has more jobs than its ceiling.
 
 use std::collections::VecDeque;
 
@@ -11,14 +11,14 @@ use crate::engine::mirror::Mirrored;
 use crate::engine::rows;
 use crate::job::At;
 
-/// An hour with no more jobs than this is no spike, however quiet the day was.
+/// An hour with at most this many jobs is no spike, even after a quiet day.
 pub const SPIKE_FLOOR: u32 = 20;
 const BUCKET_MS: i64 = 5 * 60 * 1000;
-/// Whole buckets in an hour. The bucket that is being filled comes on top.
+/// Whole buckets in an hour. The bucket of the present time is added to them.
 const HOUR: i64 = 12;
 const DAY: i64 = 24 * HOUR;
 
-/// Jobs let through, in buckets of five minutes, a day and an hour back.
+/// Jobs let through, in buckets of five minutes, for the last 25 hours.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Counts {
     first: i64,
@@ -37,7 +37,7 @@ impl Counts {
             (self.first, self.newest) = (bucket, bucket);
             self.buckets.push_back(0);
         }
-        // A clock that was set back goes on counting where it was.
+        // After the clock was set back, the newest bucket counts on.
         let steps = bucket.saturating_sub(self.newest).clamp(0, DAY + HOUR + 1);
         self.newest = self.newest.max(bucket);
         for _ in 0..steps {
@@ -55,7 +55,7 @@ impl Counts {
         }
     }
 
-    /// One was let through then, by another worker.
+    /// Adds a job that another worker let through at that time.
     pub(super) fn add_then(&mut self, at: At, now: At) {
         self.forward(now);
         let back = usize::try_from(self.newest.saturating_sub(Self::bucket(at))).unwrap_or(0);
@@ -64,7 +64,7 @@ impl Counts {
         }
     }
 
-    /// One that was added then was not let through after all.
+    /// Removes a job that was added at that time and was not let through.
     pub(super) fn take_back(&mut self, at: At) {
         let back = usize::try_from(self.newest.saturating_sub(Self::bucket(at))).unwrap_or(0);
         if let Some(count) = self.buckets.iter_mut().rev().nth(back) {
@@ -72,7 +72,7 @@ impl Counts {
         }
     }
 
-    /// Let through in the hour up to now, and how many an hour's mean was in the day before it.
+    /// The jobs of the hour up to now, and the hourly mean of the day before it.
     fn hour_and_mean(&self, now: At) -> (u32, f64) {
         let mut counts = self.clone();
         counts.forward(now);

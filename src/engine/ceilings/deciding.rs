@@ -1,7 +1,7 @@
-//! What an operator decides about jobs that a ceiling holds: a release, or a discard.
+//! Operators' decisions about held jobs: a release or a discard.
 //!
-//! The rule it keeps: a decision is about all that its scope held when it was given, at whichever worker; one
-//! that holds more than the decision names publishes the others.
+//! The rule it keeps: a decision is about all jobs that its scope held at its time, at every worker. A worker that
+//! holds more jobs than the decision names publishes the others.
 
 use super::{Lock, Scope};
 use crate::engine::Engine;
@@ -13,20 +13,20 @@ use crate::store::{Batch, StoreError, Ticket};
 /// Makes one of the two decisions.
 type AboutGuarded = fn(Scope, Option<At>, Vec<JobKey>) -> What;
 
-/// Which jobs a decision is about, as it was read from the stream.
+/// The jobs of a decision, as read from the stream.
 pub(crate) struct Guarded<'a> {
     /// The decision.
     pub decided: &'a Decided,
-    /// Whose ceiling holds them.
+    /// The scope whose ceiling holds them.
     pub scope: &'a Scope,
-    /// All that was held by then; `None` for the named ones alone.
+    /// All jobs that were held at this time; `None`: only the named ones.
     pub until: Option<At>,
-    /// The jobs that it names.
+    /// The named jobs.
     pub named: &'a [JobKey],
 }
 
 impl Guarded<'_> {
-    /// Those that it is about, and of these the ones that it does not name.
+    /// All jobs of the decision, and those of them that it does not name.
     fn meant(&self, lock: &mut Lock<'_>) -> (Vec<JobKey>, Vec<JobKey>) {
         let held = self.until.map_or_else(Vec::new, |until| lock.of(self.scope, until));
         let unnamed: Vec<JobKey> = held.into_iter().filter(|key| !self.named.contains(key)).collect();
@@ -35,17 +35,17 @@ impl Guarded<'_> {
 }
 
 impl Engine {
-    /// Lets every job go on that this scope holds, at every worker, unless another one holds it too. Takes
-    /// effect when the job comes back from its wait, within a quarter of an hour. How many it was here.
+    /// Releases all jobs that this scope holds, at every worker, unless another scope holds them too. It takes effect
+    /// when a job is redelivered after its wait, within a quarter of an hour. Returns the number of jobs here.
     ///
     /// # Errors
-    /// Where the broker does not take it or the store failed: then they stay held.
+    /// The broker does not confirm it, or the store failed: the jobs stay held.
     pub async fn release_guard(&self, scope: &Scope, by: &str) -> Result<usize, DecisionError> {
         self.decide_guarded(scope, by, |scope, until, jobs| What::ReleaseGuard { scope, until, jobs }).await
     }
 
-    /// A decision about all that a scope holds, in as many messages as that takes: the last one is about
-    /// what only another worker knows.
+    /// Publishes a decision about all that a scope holds, in as many messages as needed. The last message is for the
+    /// jobs that only other workers know.
     async fn decide_guarded(&self, scope: &Scope, by: &str, what: AboutGuarded) -> Result<usize, DecisionError> {
         let until = self.now();
         let keys = self.ceilings.lock(&*self.store)?.of(scope, until);
@@ -56,7 +56,7 @@ impl Engine {
         Ok(keys.len())
     }
 
-    /// Other workers learn of the jobs that a decision does not name.
+    /// Publishes the jobs that the decision does not name, for the other workers.
     fn publish_unnamed(&self, about: &Guarded<'_>, unnamed: &[JobKey], what: AboutGuarded, batch: &mut Batch) {
         let Decided { by, reason, .. } = about.decided;
         for portion in unnamed.chunks(MOST_JOBS) {
@@ -65,7 +65,7 @@ impl Engine {
         }
     }
 
-    /// A release as it was read from the stream: how many were let go here.
+    /// Takes a release that was read from the stream. Returns the number of jobs released here.
     pub(crate) async fn take_guard_release(
         &self,
         about: &Guarded<'_>,
@@ -93,8 +93,8 @@ impl Engine {
         Ok(keys.len())
     }
 
-    /// Waits until what no longer holds these jobs is durable. A job in hand may have read the disk
-    /// before it was, so it is `done` in memory again; where it was refused, it is undone.
+    /// Waits until the release of these jobs is durable. A job in hand may have read the disk too early, so `done` is
+    /// applied to memory again. If the store refused the release, it is undone in memory.
     async fn let_go(
         &self,
         keys: &[JobKey],
@@ -112,24 +112,23 @@ impl Engine {
         noted
     }
 
-    /// Ends every job as cancelled that this scope holds, at every worker: nothing was called for any of
-    /// them. Takes effect when the job comes back from its wait, within a quarter of an hour. How many it
-    /// was here.
+    /// Ends all jobs that this scope holds as cancelled, at every worker: no call was made for any of them. It takes
+    /// effect when a job is redelivered after its wait, within a quarter of an hour. Returns the number of jobs here.
     ///
     /// # Errors
-    /// Where the broker does not take it or the store failed: then they stay held.
+    /// The broker does not confirm it, or the store failed: the jobs stay held.
     pub async fn discard_guarded(&self, scope: &Scope, by: &str) -> Result<usize, DecisionError> {
         self.decide_guarded(scope, by, |scope, until, jobs| What::DiscardGuarded { scope, until, jobs }).await
     }
 
-    /// A discard as it was read from the stream: how many were cancelled here.
+    /// Takes a discard that was read from the stream. Returns the number of jobs cancelled here.
     pub(crate) async fn take_guard_discard(
         &self,
         about: &Guarded<'_>,
         mut batch: Batch,
     ) -> Result<usize, JournalError> {
         let (keys, unnamed) = about.meant(&mut self.ceilings.lock(&*self.store)?);
-        // Cancelled first: a crash between leaves them held, and never lets them go on.
+        // The cancellations are written first: after a crash between the two writes the jobs are still held.
         for portion in keys.chunks(MOST_JOBS) {
             let is_open = |key: &&JobKey| ended_of(&*self.store, key).map(|ended| ended.is_none());
             let open = portion.iter().filter_map(|key| is_open(&key).map(|open| open.then(|| key.clone())).transpose());

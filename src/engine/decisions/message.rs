@@ -1,7 +1,7 @@
-//! An operator's decision as it lies in the control stream.
+//! An operator's decision, as a message of the control stream.
 //!
-//! The rule it keeps: what is not under a MAC of the master key, or is of another environment, is
-//! nobody's decision. It names jobs, tenants, systems and operators, and no person whose data is erased.
+//! The rule it keeps: a message without a valid MAC of the master key, or from another environment, is no decision. A
+//! decision names jobs, tenants, systems and operators, but no person whose data is erased.
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -15,60 +15,60 @@ use crate::seal::Keyring;
 pub const SCHEMA: &str = "erasure.decision/v1";
 const PURPOSE: &str = "decision";
 
-/// What was decided.
+/// The decision's content.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum What {
     /// A system or a tenant is paused.
     Pause {
-        /// Which.
+        /// The system or tenant.
         subject: Subject,
-        /// Since when.
+        /// The time since which it is paused.
         since: At,
-        /// Told once more, because the stream will soon have forgotten it.
+        /// True for a repetition, because the stream will soon lose the first message.
         again: bool,
     },
-    /// A system or a tenant goes on.
+    /// A system or a tenant is resumed.
     Resume {
-        /// Which.
+        /// The system or tenant.
         subject: Subject,
     },
     /// These jobs are cancelled.
     Cancel {
-        /// Which.
+        /// The jobs.
         #[serde(with = "keys")]
         jobs: Vec<JobKey>,
     },
     /// A held system is called again.
     ReleaseSystem {
-        /// Which.
+        /// The system.
         system: String,
     },
-    /// Failed runs are given up; their dead letters are removed.
+    /// Failed runs are discarded: their dead letters are removed.
     Discard {
         /// Jobs and runs.
         #[serde(with = "keys")]
         jobs: Vec<JobKey>,
-        /// The failed run of each.
+        /// The failed run of each job.
         runs: Vec<u32>,
     },
-    /// The jobs that a ceiling held until then go on.
+    /// The jobs that a ceiling held at that time continue.
     ReleaseGuard {
-        /// Whose ceiling.
+        /// The scope of the ceiling.
         scope: Scope,
-        /// All that were held until then; where it is not given, those that are named.
+        /// All jobs held at that time; `None`: only the named ones.
         until: Option<At>,
-        /// Those that the deciding worker knows: another one may see them held only later.
+        /// The jobs that the deciding worker knows: another worker may hold them only later.
         #[serde(with = "keys")]
         jobs: Vec<JobKey>,
     },
-    /// The jobs that a ceiling held until then end as cancelled.
+    /// The jobs that a ceiling held at that time end as cancelled.
     DiscardGuarded {
-        /// Whose ceiling.
+        /// The scope of the ceiling.
         scope: Scope,
-        /// All that were held until then; where it is not given, those that are named.
+        /// All jobs held at that time; `None`: only the named ones.
         until: Option<At>,
-        /// Those that the deciding worker knows.
+        /// The jobs that the deciding worker knows.
         #[serde(with = "keys")]
         jobs: Vec<JobKey>,
     },
@@ -79,36 +79,36 @@ pub enum What {
         /// The jobs.
         #[serde(with = "keys")]
         jobs: Vec<JobKey>,
-        /// The keyed digest of what was shown of each, in hex.
+        /// The keyed digest of each job's findings, in hex.
         findings: Vec<String>,
     },
-    /// Nothing: where a worker's reading had to come to before it took jobs.
+    /// No decision: a worker reads up to its own mark before it takes jobs.
     Mark,
-    /// No operator's: a job ended while older copies of it may lie on the broker. Another worker, which
-    /// knows nothing of the end, is not to begin anew with one of them.
+    /// No operator's decision: a job ended while older copies of it may be on the broker. A worker that knows nothing
+    /// of the end must not work on such a copy.
     Ended {
         /// The job, as a list of one.
         #[serde(with = "keys")]
         jobs: Vec<JobKey>,
         /// The run that ended.
         run: u32,
-        /// Copies with a lower park number are of no use any more.
+        /// Copies with a lower park number are stale.
         park: u64,
     },
-    /// No operator's: a message of this stream that cannot be read as a cancellation lies among the dead
-    /// letters. Another worker, which has read it too, is not to put it there again.
+    /// No operator's decision: a message of this stream that cannot be read as a cancellation is among the dead
+    /// letters. Another worker that read it must not publish it again.
     SetAside {
-        /// What tells the message from others.
+        /// The message's digest.
         print: String,
     },
 }
 
 impl What {
-    /// The words of all kinds that change anything.
+    /// The words of all kinds that change something.
     pub const WORDS: [&str; 8] =
         ["pause", "resume", "cancel", "release_system", "discard", "release_guard", "discard_guarded", "approval"];
 
-    /// Its kind in a word, for logs.
+    /// The kind's word, for logs.
     pub const fn word(&self) -> &'static str {
         match self {
             What::Pause { .. } => "pause",
@@ -126,22 +126,22 @@ impl What {
     }
 }
 
-/// A decision: what, when, by whom and why.
+/// A decision, with its time, its operator and the reason.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Decided {
-    /// Its id: one decision, however often its message is published.
+    /// The id: one decision, however often its message is published.
     pub id: Uuid,
-    /// The environment that it is meant for.
+    /// The environment for which it is meant.
     pub environment: String,
-    /// When.
+    /// The time.
     pub at: At,
-    /// The worker that was asked.
+    /// The worker that received the request.
     pub worker: String,
-    /// Who; empty where nobody was named.
+    /// The operator; empty if no name was given.
     pub by: String,
-    /// Why; empty where nothing was said.
+    /// The reason; empty if none was given.
     pub reason: String,
-    /// What.
+    /// The content.
     pub what: What,
 }
 
@@ -149,19 +149,19 @@ pub struct Decided {
 #[serde(deny_unknown_fields)]
 struct Envelope {
     schema: String,
-    /// The decision's own bytes: the MAC is over these, whatever a release makes of them.
+    /// The decision's own bytes. The MAC covers these bytes, so that every release can check it.
     decision: String,
     mac: String,
 }
 
-/// What a message of the control stream is.
+/// The meaning of a message of the control stream.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Authenticity {
-    /// No decision, nor does it claim to be one.
+    /// No decision, by its schema.
     Other,
-    /// It claims to be one, and nothing vouches for it.
+    /// A decision by its schema, but without a valid MAC.
     Forged,
-    /// Ours, and of a kind that this release does not know.
+    /// A decision with a valid MAC, of a kind that this release does not know.
     Unknown,
     /// A decision.
     Ours(Box<Decided>),

@@ -1,12 +1,12 @@
-//! Operators' decisions on their way to every worker: by the control stream.
+//! Operators' decisions: published on the control stream, for every worker.
 //!
-//! The rule it keeps: a decision counts in the order of the stream, at every worker alike. One that
-//! only ever prevents an erasure (a pause, a cancellation, a letter given up) takes effect at the worker
-//! that was asked at once, and is kept until the stream has it; one that lets something go on takes
-//! effect nowhere before the stream has it.
+//! The rule it keeps: a decision counts in the stream's order, at every worker alike. A decision that only prevents
+//! erasures (a pause, a cancellation, a discarded dead letter) takes effect at once at the worker that received it,
+//! and is kept until the stream has it. A decision that lets work continue takes effect nowhere before the stream has
+//! it.
 //!
-//! In reading order: `message` (its bytes and their MAC), this file (published, kept, waited for),
-//! `taking` (read from the stream and carried out).
+//! In reading order: `message` (bytes and MAC), this file (publishing, keeping, waiting), `taking` (reading from the
+//! stream and carrying out).
 
 mod message;
 mod taking;
@@ -30,41 +30,41 @@ use crate::broker::{Destination, Link, Properties, Publication, PublishError};
 use crate::job::At;
 use crate::store::{Batch, StoreError, Table};
 
-/// Decisions that the stream does not have yet, by when they were made.
+/// Decisions that the stream does not have yet, in the order of their times.
 const KEPT: &[u8] = rows::DECISION_KEPT.prefix;
-/// Decisions that were carried out.
+/// Decisions that were carried out here.
 const SEEN: &[u8] = rows::DECISION_SEEN.prefix;
-/// An operator is told within this whether the broker has the decision.
+/// The longest time until an operator knows whether the broker has the decision.
 const PUBLISHED_WITHIN: Duration = Duration::from_secs(10);
-/// And within this, whether this worker has read it back.
+/// The longest time after that until an operator knows whether this worker has read it from the stream.
 const READ_WITHIN: Duration = Duration::from_secs(10);
-/// Jobs named in one message.
+/// Most jobs in one message.
 pub(crate) const MOST_JOBS: usize = 500;
-/// How long the control stream keeps a message.
+/// The time for which the control stream keeps a message.
 const STREAM: Duration = Duration::from_secs(90 * 86_400);
-/// Segments of the stream go as a whole, so that a message may lie longer; what is older is not obeyed.
+/// The stream loses whole segments, so a message may stay longer. An older message is ignored.
 const TOO_OLD: Duration = Duration::from_secs(91 * 86_400);
-/// A pause that stands this long is told again, so that a new store hears of it.
+/// A pause that lasts this long is published again, for new stores.
 const TOLD_AGAIN: Duration = Duration::from_secs(STREAM.as_secs() / 2);
-/// Not all workers tell it at once.
+/// The spread of these publishes, so that not all workers publish at once.
 const SPREAD: Duration = Duration::from_secs(86_400);
-/// How often what is kept is published again, at first and at most.
+/// The pause between publishes of kept decisions, at first and at most.
 const AGAIN: Duration = Duration::from_secs(1);
 const AGAIN_LONGEST: Duration = Duration::from_secs(15);
-/// How often standing pauses are looked through.
+/// The pause between checks of the standing pauses.
 const LOOK: Duration = Duration::from_secs(60);
-/// Where the broker is there and the stream is not to be written or read for this long, work goes on.
+/// If the broker is up but the stream cannot be written or read for this long, work begins without it.
 const CAUGHT_UP_WITHIN: Duration = Duration::from_secs(60);
 
-/// Why a decision was not carried out.
+/// The reason why a decision was not carried out.
 #[derive(Debug, thiserror::Error)]
 pub enum DecisionError {
-    /// The broker has not confirmed it.
+    /// The broker has not confirmed the message.
     #[error(
         "the broker has not taken the decision, and nothing was changed here: {0}; ask again (should the broker have it all the same, it takes effect once)"
     )]
     Unpublished(PublishError),
-    /// It is in the stream, and this worker has not read so far.
+    /// The stream has it, but this worker has not read so far.
     #[error("the broker has the decision, and this worker has not carried it out yet")]
     Unread,
     /// The records cannot be used.
@@ -78,24 +78,24 @@ impl From<StoreError> for DecisionError {
     }
 }
 
-/// Who has a decision that took effect here.
+/// The workers that know a decision which took effect here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Told {
-    /// The broker has it, so that every worker gets it.
+    /// The broker has it: every worker gets it.
     Everywhere,
-    /// This worker alone; it is published once the broker takes it.
+    /// Only this worker; the message is published as soon as the broker confirms it.
     HereOnly,
 }
 
-/// The decisions under way.
+/// The decisions that are under way.
 #[derive(Debug, Default)]
 pub(crate) struct Decisions {
-    /// One at a time: what is decided here one after the other lies in the stream in this order.
+    /// One publish at a time: the stream gets the decisions in the order in which they were made here.
     sending: tokio::sync::Mutex<()>,
-    /// Kept ones that were confirmed and not read back yet.
+    /// Kept decisions that were confirmed and not yet read from the stream.
     sent: Mutex<HashSet<Uuid>>,
     waiting: Mutex<HashMap<Uuid, oneshot::Sender<Taken>>>,
-    /// Standing pauses are to be looked through now.
+    /// True if the standing pauses must be checked now.
     look: AtomicBool,
     more: Notify,
 }
@@ -111,12 +111,12 @@ impl Decisions {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
     }
 
-    /// It was read and carried out.
+    /// Reports the result to the waiting request: the decision was read and carried out.
     fn tell(&self, id: Uuid, taken: Taken) {
         self.sent.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
         let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
         if let Some(waiting) = waiting {
-            // Whoever asked may have gone.
+            // The request may be gone.
             let _ = waiting.send(taken);
         }
     }
@@ -131,7 +131,7 @@ fn seen_row(id: Uuid) -> Vec<u8> {
 }
 
 impl Engine {
-    /// A decision made now.
+    /// Makes a decision with the present time.
     pub(crate) fn decided(&self, by: &str, reason: &str, what: What) -> Decided {
         Decided {
             id: Uuid::new_v4(),
@@ -144,10 +144,10 @@ impl Engine {
         }
     }
 
-    /// Publishes a decision, and returns once this worker has read it back from the stream and carried
-    /// it out, as every other does.
+    /// Publishes a decision. Returns after this worker has read it from the stream and carried it out, like every
+    /// other worker.
     pub(crate) async fn carry_out(&self, decided: &Decided) -> Result<Taken, DecisionError> {
-        // A worker that cannot write would carry it out at some time, and say now that it could not.
+        // A worker that cannot write would report a failure now and carry the decision out later.
         self.store.check().await?;
         if !self.broker.has_control() {
             return Ok(self.take_decision(decided, Batch::new()).await?);
@@ -173,7 +173,7 @@ impl Engine {
         }
     }
 
-    /// Puts a decision into the batch that gives it effect here: it stays there until it was read from
+    /// Puts a decision into the batch by which it takes effect here. The row stays until the decision was read from
     /// the stream.
     pub(crate) fn keep_decision(&self, decided: &Decided, batch: &mut Batch) {
         if self.broker.has_control() {
@@ -181,19 +181,19 @@ impl Engine {
         }
     }
 
-    /// As [`Engine::keep_decision`], where what it says is done by then and is not to be done once more
-    /// when it is read.
+    /// As [`Engine::keep_decision`], for a decision that is already carried out here: reading it from the stream does
+    /// nothing more.
     pub(crate) fn keep_done(&self, decided: &Decided, batch: &mut Batch) {
         self.keep_decision(decided, batch);
         self.note_seen(decided, batch);
     }
 
-    /// Publishes what is kept, for a while.
+    /// Publishes the kept decisions, within a limited time.
     pub(crate) async fn tell_everywhere(&self) -> Told {
         if !self.broker.has_control() {
             return Told::Everywhere;
         }
-        // Whoever asked may hang up meanwhile.
+        // The request may be gone before the end.
         self.decisions.more.notify_one();
         let published = async {
             let _alone = self.decisions.sending.lock().await;
@@ -211,12 +211,12 @@ impl Engine {
         }
     }
 
-    /// Something new is kept.
+    /// Wakes the loop: a decision was kept.
     pub(crate) fn decisions_more(&self) {
         self.decisions.more.notify_one();
     }
 
-    /// What was published before lies in a stream that is no more.
+    /// A new stream: everything that was published before was lost with the old one.
     pub(crate) fn begin_telling_anew(&self) {
         self.decisions.sent.lock().unwrap_or_else(PoisonError::into_inner).clear();
         self.decisions.look.store(true, Ordering::Release);
@@ -239,7 +239,7 @@ impl Engine {
         self.broker.publish(Publication { to: Destination::Control, properties, body: body.into() }).await
     }
 
-    /// Kept decisions in the order in which they were made.
+    /// The kept decisions, in the order of their times.
     pub(crate) fn kept_decisions(&self) -> Result<Vec<Decided>, StoreError> {
         let rows = self.store.scan(Table::Meta, KEPT, None, usize::MAX)?;
         Ok(rows
@@ -254,10 +254,10 @@ impl Engine {
             .collect())
     }
 
-    /// How many decisions other workers cannot know yet.
+    /// The number of decisions that other workers cannot know yet.
     ///
     /// # Errors
-    /// Where the store fails.
+    /// The store fails.
     pub fn decisions_untold(&self) -> Result<usize, StoreError> {
         let rows = self.store.scan(Table::Meta, KEPT, None, usize::MAX)?;
         let sent = self.decisions.sent.lock().unwrap_or_else(PoisonError::into_inner);
@@ -281,7 +281,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Publishes kept decisions until the broker has them, and standing pauses before it forgets them.
+    /// Publishes kept decisions until the broker has them, and standing pauses before the stream loses them.
     pub(crate) async fn decisions_loop(self: Arc<Self>) {
         if !self.broker.has_control() {
             return;
@@ -322,7 +322,7 @@ impl Engine {
         }
     }
 
-    /// A pause that outlives the stream's memory is told again, by whichever worker comes first.
+    /// Publishes a pause again before the stream loses it; any worker may do it first.
     pub(super) async fn tell_pauses_again(&self) {
         let now = self.now();
         for (subject, paused) in self.pauses.settled() {
@@ -340,8 +340,8 @@ impl Engine {
         }
     }
 
-    /// Reads the control stream up to its present end, before the first job is taken: what was decided
-    /// while this worker was not there, or before its store was, is obeyed by its first call.
+    /// Reads the control stream up to its present end before the first job is taken. So the first call already obeys
+    /// decisions that were made before this worker, or its store, existed.
     pub(crate) async fn catch_up(&self) {
         if !self.broker.has_control() {
             return;

@@ -1,7 +1,7 @@
-//! A decision that was read from the stream is carried out, as if it had been given here.
+//! Carries out a decision that was read from the stream, as if it were made here.
 //!
-//! The rule it keeps: each is carried out once, in the write that moves the place in the stream on; a
-//! copy of an old one changes nothing.
+//! The rule it keeps: each decision is carried out once, in the write that moves the place in the stream; a second
+//! copy of it changes nothing.
 
 use std::time::Duration;
 
@@ -14,17 +14,17 @@ use crate::engine::operators::Discard;
 use crate::engine::{Engine, retention};
 use crate::store::{Batch, StoreError, Table};
 
-/// A release speaks of a hold that there was: one that is read later than this speaks of none of ours.
+/// A release is about a hold at its own time. A release that is read later than this is ignored.
 const RELEASE_HEEDED: Duration = Duration::from_secs(900);
 
-/// What a decision did here.
+/// The effect of a decision here.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Taken {
-    /// What it changed: jobs, or the one thing that it names.
+    /// The jobs that it changed, or 1 for the system or tenant that it names.
     pub done: usize,
     /// Jobs that it could not change.
     pub left: usize,
-    /// What had been decided before about the first of those.
+    /// The earlier decision about the first of those jobs.
     pub before: Option<Decision>,
 }
 
@@ -35,8 +35,8 @@ impl Taken {
 }
 
 impl Engine {
-    /// Carries a message out where it is a decision; the batch comes back where it is none. One that
-    /// claims to be a decision, with nothing to vouch for it, changes nothing.
+    /// Carries out a message that is a decision. If the message is no decision, the batch is returned. A decision
+    /// without a valid MAC changes nothing.
     pub(crate) async fn take_if_decision(
         &self,
         control: &Control,
@@ -62,7 +62,7 @@ impl Engine {
         Ok(None)
     }
 
-    /// Notes that a decision was carried out, and that the stream has it where it was kept for it.
+    /// Notes that a decision was carried out.
     pub(super) fn note_seen(&self, decided: &Decided, batch: &mut Batch) {
         let row = seen_row(decided.id);
         retention::expire_fact(batch, self.now().plus(TOO_OLD), &row);

@@ -1,6 +1,6 @@
-//! The watch over a system: harmless reads that tell whether it works, and what is told of its troubles.
+//! The watch over a system: harmless reads that show whether it works, and the report of its troubles.
 //!
-//! The rule it keeps: whoever asks whether a system works asks once for all who ask at that moment.
+//! The rule it keeps: one harmless read at a time answers all that wait for one.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
@@ -14,7 +14,7 @@ use crate::job::{Failure, JobKey, StepName};
 use crate::systems::System;
 
 impl Gate {
-    /// A job's step was answered, or failed.
+    /// Notes the result of a job's step.
     pub fn step_ended(&self, job: &JobKey, step: StepName, failure: Option<&Failure>) {
         let mut state = self.lock();
         match failure {
@@ -28,27 +28,27 @@ impl Gate {
         }
     }
 
-    /// True where a failure is certainly everybody's: the system is held, or a harmless read fails too.
+    /// True if a failure certainly concerns all jobs: the system is held, or a harmless read fails too.
     pub fn is_in_trouble(&self) -> bool {
         self.lock().trouble.is_certain()
     }
 
-    /// True while the system asks to be left alone.
+    /// True while the system asks for a pause.
     pub fn is_paused(&self) -> bool {
         self.lock().trouble.paused_for(Instant::now()).is_some()
     }
 
-    /// True where the step has failed for several jobs in a row.
+    /// True if the step has failed for several jobs in a row.
     pub fn fails_for_all(&self, step: StepName) -> bool {
         self.lock().trouble.fails_for_all(step)
     }
 
-    /// True the first time: see [`Trouble::is_to_be_repeated`].
+    /// True the first time, see [`Trouble::is_to_be_repeated`].
     pub fn is_to_be_repeated(&self, job: &JobKey, target: usize, step: StepName) -> bool {
         self.lock().trouble.is_to_be_repeated(job, target, step)
     }
 
-    /// How long a job stays away that found the system in trouble.
+    /// The wait of a job that found the system in trouble.
     pub fn stay_away(&self, job: &JobKey, rank: Rank) -> StayAway {
         let now = Instant::now();
         match self.closed(&mut self.lock(), job, rank, now) {
@@ -57,8 +57,8 @@ impl Gate {
         }
     }
 
-    /// Whether the system works: a call that began after `since` was answered, or a harmless read is now.
-    /// Where it does not, the gate is closed.
+    /// True if a call that began after `since` was answered, or if a harmless read works now. Otherwise the gate is
+    /// closed.
     pub async fn works_since(&self, since: Instant) -> bool {
         let _one = self.probing.lock().await;
         let known = self.lock().trouble.works_since(since, Instant::now());
@@ -68,11 +68,11 @@ impl Gate {
         }
     }
 
-    /// Uses another client from now on, with a renewed credential, once a harmless read by it has worked. That
-    /// ends a hold as well.
+    /// Uses another client, with a renewed credential, after a harmless read with it has worked. That also ends a
+    /// hold.
     ///
     /// # Errors
-    /// How the harmless read failed: then the former client is used.
+    /// The failure of the harmless read: the former client stays in use.
     pub async fn renew(&self, client: Client) -> Result<(), Failure> {
         let _one = self.probing.lock().await;
         self.wait_for_a_place(&*client.system).await;
@@ -89,7 +89,7 @@ impl Gate {
         self.changed.notify_one();
     }
 
-    /// A harmless read takes its place among the requests that the limit allows.
+    /// Waits for a place within the rate limit, for a harmless read.
     async fn wait_for_a_place(&self, system: &dyn System) {
         if let Some(limit) = self.settings.requests_per_minute {
             let limit = limit.max(1) as usize;
@@ -117,8 +117,8 @@ impl Gate {
         result.is_ok()
     }
 
-    /// Makes the harmless reads that end a trouble, and tells of troubles in the log: at once, then less
-    /// and less often for as long as they last. Never returns.
+    /// Makes the harmless reads that end a trouble, and logs troubles: at once, then at growing intervals. Never
+    /// returns.
     pub async fn watch(&self) {
         self.is_watched.store(true, Ordering::Release);
         loop {
@@ -128,7 +128,7 @@ impl Gate {
             }
             if self.lock().trouble.is_probe_due(Instant::now()) {
                 let _one = self.probing.lock().await;
-                // Somebody may just have made one.
+                // Another task may just have made one.
                 if self.lock().trouble.is_probe_due(Instant::now()) {
                     self.probe().await;
                 }

@@ -1,7 +1,7 @@
-//! Dead letters: looked at by their headers, replayed as new runs, or given up.
+//! Dead letters: viewed by their headers, replayed as new runs, or discarded.
 //!
-//! The rule it keeps: a letter leaves the queue only after its replay was confirmed, or after
-//! somebody gave it up by name; no body is ever shown.
+//! The rule it keeps: a letter leaves the queue only after its replay was confirmed, or after an operator discarded
+//! it; no body is ever shown.
 
 use std::time::Duration;
 
@@ -17,13 +17,13 @@ use crate::job::{At, JobKey, JobOutcome, Reason};
 use crate::seal::{Keyring, SealError, looks_sealed};
 use crate::store::{Batch, StoreError, Table};
 
-/// The most letters that one request looks at.
+/// Most letters in one request.
 pub const MAX_LETTERS: usize = 10_000;
-/// A job is not in hand when it is given up; were it to come in this very moment, it goes on.
+/// A discarded job is not in hand. If it is delivered in this moment, it continues.
 const HAND_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_TEXT: usize = 500;
 
-/// Which dead letters; all of them where nothing is named.
+/// A selection of dead letters; all of them if nothing is set.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LetterFilter {
     /// Only those with this code.
@@ -41,7 +41,7 @@ pub struct LetterFilter {
 }
 
 impl LetterFilter {
-    /// True where nothing is named.
+    /// True if nothing is set.
     pub fn is_empty(&self) -> bool {
         *self == LetterFilter::default()
     }
@@ -57,7 +57,7 @@ impl LetterFilter {
 }
 
 impl LetterFilter {
-    /// A letter that tells no time is neither older nor younger than anything.
+    /// A letter without a time matches no time limit.
     fn takes_time(&self, letter: &LetterView) -> bool {
         if self.from.is_none() && self.to.is_none() {
             return true;
@@ -70,36 +70,36 @@ impl LetterFilter {
 /// A dead letter by its headers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct LetterView {
-    /// The tenant, where the message told one.
+    /// The tenant, if the message named one.
     pub tenant: Option<String>,
-    /// The job's id, where the message told one.
+    /// The job's id, if the message named one.
     pub job_id: Option<Uuid>,
     /// The stable code.
     pub code: Option<String>,
-    /// The word of the code.
+    /// The code's word.
     pub reason: Option<&'static str>,
     /// One sentence.
     pub sentence: Option<String>,
-    /// Who can make it go on: `new_input`, `operator` or `never`.
+    /// Who can let it continue: `new_input`, `operator` or `never`.
     pub retry: Option<&'static str>,
-    /// Where the runbook says what to do.
+    /// The place in the runbook.
     pub runbook: Option<String>,
-    /// The system to blame.
+    /// The system of the failure.
     pub system: Option<String>,
-    /// The step to blame.
+    /// The step of the failure.
     pub step: Option<String>,
     /// Failed attempts at that step.
     pub attempts: i64,
-    /// The run that failed; 0 where the message never became a job.
+    /// The run that failed; 0 if the message never became a job.
     pub run: i64,
-    /// When.
+    /// The time.
     pub at: Option<String>,
-    /// True where a MAC of the worker's covers all of these; otherwise anybody may have written them.
+    /// True if a MAC of the worker covers all of these; otherwise anybody may have written them.
     pub vouched: bool,
-    /// The job, where it is vouched for.
+    /// The job, if a valid MAC covers it.
     #[serde(skip)]
     key: Option<JobKey>,
-    /// True where the body is sealed.
+    /// True if the body is sealed.
     pub sealed: bool,
     /// The body's length.
     pub bytes: usize,
@@ -143,63 +143,63 @@ fn shown(text: &str) -> String {
 /// Dead letters in queue order.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct LetterPage {
-    /// Those that match.
+    /// The matching letters.
     pub dead_letters: Vec<LetterView>,
-    /// How many match in all, as far as was looked.
+    /// The number of matching letters among those viewed.
     pub matching: usize,
-    /// True where more match, or not all were looked at.
+    /// True if more letters match, or if not all were viewed.
     pub more: bool,
 }
 
-/// What came of a sweep.
+/// The result of a walk over the queue.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Swept {
-    /// Letters looked at.
+    /// Letters viewed.
     pub looked_at: usize,
     /// Letters that left the queue.
     pub done: usize,
-    /// True where more match, or not all were looked at.
+    /// True if more letters match, or if not all were viewed.
     pub more: bool,
 }
 
-/// What came of a replay.
+/// The result of a replay.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Replayed {
-    /// The sweep.
+    /// The walk.
     pub swept: Swept,
-    /// Letters that cannot be opened with the keys at hand; they stay.
+    /// Letters that cannot be opened with the present keys; they stay.
     pub unopenable: usize,
 }
 
-/// Why jobs are given up, and who says so.
+/// The reason of a discard, and the operator.
 #[derive(Debug, Clone)]
 pub struct Discard {
-    /// Why; without personal data.
+    /// The reason; without personal data.
     pub reason: String,
-    /// Who.
+    /// The operator.
     pub by: String,
 }
 
-/// A job that was given up.
+/// A discarded job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Discarded {
-    /// When.
+    /// The time.
     pub at: String,
-    /// Who.
+    /// The operator.
     pub by: String,
-    /// Why.
+    /// The reason.
     pub reason: String,
 }
 
-/// Why dead letters could not be dealt with.
+/// The reason why dead letters could not be handled.
 #[derive(Debug, thiserror::Error)]
 pub enum LetterError {
-    /// The broker failed; what was done before stays done.
+    /// The broker failed; earlier letters stay handled.
     #[error("{error} ({done} dead letters were dealt with before)")]
     Broker {
-        /// How many had left the queue, at most.
+        /// The most letters that had left the queue.
         done: usize,
-        /// What it said.
+        /// The broker's error.
         error: PublishError,
     },
     /// The store failed; the letters have left the queue.
@@ -213,17 +213,17 @@ impl From<StoreError> for LetterError {
     }
 }
 
-/// What a sweep does with a letter that matches.
+/// The action for a matching letter.
 enum Choice {
     Leave,
     Take(Verdict),
 }
 
 impl Engine {
-    /// Dead letters by their headers, `limit` of them after the first `skip`; looking changes nothing.
+    /// Views `limit` dead letters after the first `skip`, by their headers; nothing changes.
     ///
     /// # Errors
-    /// Where the broker fails.
+    /// The broker fails.
     pub async fn dead_letters(
         &self,
         filter: &LetterFilter,
@@ -243,11 +243,11 @@ impl Engine {
         Ok(page)
     }
 
-    /// Sends matching jobs back to the queue: those that were accepted as their next run, which goes
-    /// on from its checkpoints; those that never were as they came from their publisher.
+    /// Publishes the matching jobs again: an accepted job as its next run, which continues from its checkpoints;
+    /// every other message as its publisher sent it.
     ///
     /// # Errors
-    /// Where the broker fails; those confirmed before are on their way.
+    /// The broker fails; confirmed replays stay.
     pub async fn replay(&self, filter: &LetterFilter, limit: usize) -> Result<Replayed, LetterError> {
         let mut unopenable = 0;
         let mut replay = |letter: &DeadLetter, view: LetterView| match self.replay_of(letter) {
@@ -281,11 +281,10 @@ impl Engine {
         Ok(Publication { to: Destination::Requests, properties, body: body.to_vec().into() })
     }
 
-    /// Gives matching jobs up: removes their letters and forgets their checkpoints, unless a later
-    /// run of the job is going on.
+    /// Discards the matching jobs: removes their letters, and forgets their checkpoints unless a later run is open.
     ///
     /// # Errors
-    /// Where broker or store fail.
+    /// Broker or store fail.
     pub async fn discard(&self, filter: &LetterFilter, limit: usize, why: &Discard) -> Result<Swept, LetterError> {
         let mut given_up = Vec::new();
         let mut discard = |_: &DeadLetter, view: LetterView| {
@@ -312,7 +311,7 @@ impl Engine {
         swept
     }
 
-    /// Looks through the queue until `limit` matching letters were taken.
+    /// Walks over the queue until `limit` matching letters were handled.
     async fn sweep(
         &self,
         filter: &LetterFilter,
@@ -344,7 +343,7 @@ impl Engine {
         }
     }
 
-    /// Forgets the checkpoints of a failed run and notes who decided so.
+    /// Forgets the checkpoints of a failed run and notes the operator.
     pub(in crate::engine) async fn give_up(
         &self,
         key: &JobKey,
@@ -352,7 +351,7 @@ impl Engine {
         why: &Discard,
         at: At,
     ) -> Result<(), JournalError> {
-        // In hand: a later run goes on, and its checkpoints are needed.
+        // In hand: a later run is open and needs its checkpoints.
         let Ok(_hand) = tokio::time::timeout(HAND_WAIT, self.hands.take(key)).await else { return Ok(()) };
         let failed = |outcome| outcome == JobOutcome::Failed;
         if !ended_of(&*self.store, key)?.is_some_and(|ended| failed(ended.outcome) && ended.run == run) {
@@ -367,7 +366,7 @@ impl Engine {
         Ok(self.store.submit(batch).await?)
     }
 
-    /// Who gave the job up.
+    /// The operator who discarded the job, with time and reason.
     pub(super) fn discarded(&self, key: &JobKey) -> Result<Option<Discarded>, StoreError> {
         let note = self.store.get(Table::Meta, &discarded_row(key))?;
         Ok(note.and_then(|note| serde_json::from_slice(&note).ok()))

@@ -1,7 +1,7 @@
-//! What will be late at the present pace: the open jobs of each system in the order of their due times.
+//! The jobs that will be late at the present rate: the open jobs of each system in the order of their due times.
 //!
-//! The rule it keeps: it foretells from what is known (a rate, what a target has cost so far), and says
-//! where nothing is known instead of guessing.
+//! The rule it keeps: the forecast uses known numbers only (a rate, the cost of a target so far); where nothing is
+//! known it says so.
 
 use std::collections::BTreeMap;
 
@@ -9,29 +9,29 @@ use serde::Serialize;
 
 use crate::job::At;
 
-/// An open job, as far as a forecast needs it.
+/// The parts of an open job that a forecast needs.
 #[derive(Debug, Clone)]
 pub(super) struct Waits {
-    /// When it is due.
+    /// The due time.
     pub due: Option<At>,
-    /// The systems that it needs; each counts once for each target.
+    /// The systems that it needs, once for each target.
     pub systems: Vec<u16>,
 }
 
-/// A system's part.
+/// The forecast of one system.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct SystemForecast {
     /// Targets of open jobs that do not wait for a person.
     pub backlog: u64,
-    /// How many targets a minute it takes; null before anything was called.
+    /// The targets a minute; null before the first call.
     pub targets_per_minute: Option<f64>,
-    /// When the backlog will be done.
+    /// The time at which the backlog is done.
     pub done_at: Option<String>,
-    /// Jobs that will be late because of it.
+    /// Jobs that will be late because of this system.
     pub will_miss: u64,
 }
 
-/// What will be late.
+/// The forecast.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Forecast {
     /// Jobs that are not late yet and will be.
@@ -40,9 +40,9 @@ pub struct Forecast {
     pub systems: BTreeMap<String, SystemForecast>,
 }
 
-/// Foretells from the open jobs and what each system, by its index, takes a minute.
+/// Makes the forecast from the open jobs and the targets a minute of each system (by index).
 pub(super) fn forecast(mut jobs: Vec<Waits>, systems: &[(String, Option<f64>)], now: At) -> Forecast {
-    // As the line before a system has it: most urgent first, without a due time last.
+    // The order of the line before a system: most urgent first, without a due time last.
     jobs.sort_by_key(|job| job.due.map_or(i64::MAX, |due| due.0));
     let mut each: Vec<SystemForecast> = systems
         .iter()
@@ -70,7 +70,7 @@ pub(super) fn forecast(mut jobs: Vec<Waits>, systems: &[(String, Option<f64>)], 
     Forecast { will_miss, systems: systems.iter().map(|(name, _)| name.clone()).zip(each).collect() }
 }
 
-/// When all that was counted so far will be done.
+/// The time at which all counted targets are done.
 fn done_at(system: &SystemForecast, now: At) -> Option<At> {
     let pace = system.targets_per_minute.filter(|pace| *pace > 0.0)?;
     #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "a forecast is no count")]
@@ -94,7 +94,7 @@ mod tests {
 
     #[test]
     fn those_that_the_rate_leaves_no_time_for_will_miss() {
-        // Ten a minute: after ten minutes a hundred are done, the other 412 are late.
+        // Ten a minute: after ten minutes 100 are done, the other 412 are late.
         let jobs = (0..512).map(|_| due_in(10, &[0])).collect();
         let told = forecast(jobs, &systems(&[Some(10.0)]), NOW);
         assert_eq!((told.will_miss, told.systems["s0"].backlog), (412, 512));

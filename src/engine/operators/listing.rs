@@ -1,7 +1,7 @@
-//! Jobs by the page, and how many wait for what.
+//! Jobs in pages, and the counts of waiting jobs.
 //!
-//! The rule it keeps: a page costs a bounded number of rows and a bounded amount of memory, however
-//! many jobs the store holds.
+//! The rule it keeps: a page costs a bounded number of rows and a bounded amount of memory, however many jobs the
+//! store holds.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -15,22 +15,22 @@ use crate::job::wait::Waiting;
 use crate::job::{At, Ended, JobKey, JobOutcome, JobRecord, StepName};
 use crate::store::{Pair, Store, StoreError, Table};
 
-/// Rows read from the store at once.
+/// Rows in one read.
 const ROWS: usize = 256;
-/// Rows looked at for one page; with a rare filter a page may hold less than was asked for.
+/// Most rows for one page; with a rare filter a page may be shorter than requested.
 const LOOKED_AT: usize = 10_000;
-/// How many of the most urgent jobs a survey names.
+/// The number of urgent jobs that a survey names.
 const URGENT: usize = 10;
 
-/// Where a job stands.
+/// A job's status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum JobStatus {
-    /// Accepted, and being worked on or next in the queue.
+    /// Accepted: in hand, or next in the queue.
     Open,
-    /// Parked: see its reason.
+    /// Parked: see the reason.
     Waiting,
-    /// Parked until a person gives something.
+    /// Parked until a person gives an input.
     NeedsInput,
     /// Ended: every target is erased, anonymised or absent.
     Completed,
@@ -38,12 +38,12 @@ pub enum JobStatus {
     Failed,
     /// Ended before anything irreversible.
     Cancelled,
-    /// Ended: read only, as asked.
+    /// Ended: only read, as requested.
     Previewed,
 }
 
 impl JobStatus {
-    /// Every one.
+    /// Every status.
     pub const ALL: [JobStatus; 7] = [
         JobStatus::Open,
         JobStatus::Waiting,
@@ -67,7 +67,7 @@ impl JobStatus {
         }
     }
 
-    /// True where the job has ended.
+    /// True if the job has ended.
     pub const fn is_end(self) -> bool {
         matches!(self, JobStatus::Completed | JobStatus::Failed | JobStatus::Cancelled | JobStatus::Previewed)
     }
@@ -91,16 +91,16 @@ impl JobStatus {
     }
 }
 
-/// Which jobs.
+/// A selection of jobs.
 #[derive(Debug, Clone, Default)]
 pub struct JobFilter {
-    /// Only those that stand so.
+    /// Only those with this status.
     pub status: Option<JobStatus>,
     /// Only those with a target in this system.
     pub system: Option<String>,
     /// Only this tenant's.
     pub tenant: Option<String>,
-    /// Only those about one of these, as events name them; empty for all.
+    /// Only those with one of these references, as in events; empty for all.
     pub subject_refs: Vec<String>,
     /// Or those that wait or have failed and name the person by one of these.
     pub identifiers: Vec<[u8; 16]>,
@@ -125,30 +125,30 @@ impl JobFilter {
     }
 }
 
-/// What a parked job waits for.
+/// The wait of a parked job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct WaitView {
     /// `retry`, `pending`, `input`, `rate_limit`, `held`, `renewal`, `paused` or `guard`.
     pub reason: &'static str,
-    /// Since when nothing has moved; unknown of what an earlier release parked.
+    /// The time since which nothing has changed; unknown if an earlier release parked the job.
     pub since: Option<String>,
-    /// When it goes on; for input, when that is looked at again.
+    /// The time at which the job continues; for an input, the time of the next check.
     pub until: String,
-    /// What ends the wait, in the word of [`Waiting::then`].
+    /// The end of the wait, as a word of [`Waiting::then`].
     pub then: &'static str,
-    /// Where one job is shown: what else is known of its wait.
+    /// More about the wait, in the view of one job.
     #[serde(flatten)]
     pub shown: Option<WaitShown>,
 }
 
-/// What is told of a wait where one job is shown.
+/// The wait's details in the view of one job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct WaitShown {
-    /// When a target is given up for which nothing changes.
+    /// The time at which a target fails if nothing changes.
     pub gives_up_at: Option<String>,
-    /// And as what.
+    /// The reason of that failure.
     pub gives_up_as: Option<&'static str>,
-    /// The target for which it waits, where it is one.
+    /// The target that waits, if it is one.
     pub target: Option<u16>,
     /// Its system.
     pub system: Option<String>,
@@ -176,9 +176,9 @@ impl From<Wait> for WaitView {
 pub struct JobSummary {
     /// The tenant.
     pub tenant: String,
-    /// The publisher's id.
+    /// The publisher's job id.
     pub job_id: String,
-    /// Where it stands.
+    /// The status.
     pub state: JobStatus,
     /// The run.
     pub run: u32,
@@ -186,19 +186,19 @@ pub struct JobSummary {
     pub systems: Vec<String>,
     /// True while a copy of it is in hand here.
     pub in_hand: bool,
-    /// What it waits for.
+    /// Its wait.
     pub waiting: Option<WaitView>,
     /// The law.
     pub regulation: Option<String>,
-    /// When it was accepted; unknown once the job's checkpoints are forgotten.
+    /// The time of acceptance; unknown after the job's checkpoints are forgotten.
     pub opened_at: Option<String>,
-    /// When the person asked; unknown as above.
+    /// The time of the person's request; unknown as above.
     pub requested_at: Option<String>,
-    /// When it must be done, where the publisher said so.
+    /// The due time, if the publisher gave one.
     pub due_at: Option<String>,
-    /// When it ended.
+    /// The time of the end.
     pub ended_at: Option<String>,
-    /// For an ended job: whether its final event was confirmed.
+    /// For an ended job: true if its final event was confirmed.
     pub event_published: Option<bool>,
 }
 
@@ -237,32 +237,32 @@ impl JobSummary {
 pub struct JobPage {
     /// The jobs, by tenant and id.
     pub jobs: Vec<JobSummary>,
-    /// The last job looked at, where there may be more.
+    /// The last job viewed, if there may be more.
     pub next: Option<JobKey>,
-    /// Records that could not be decoded, and are left out.
+    /// Undecodable records, which are left out.
     pub unreadable: usize,
 }
 
-/// How many jobs stand where.
+/// The counts of jobs.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Survey {
     /// Not ended.
     pub open: u64,
     /// Parked, by reason.
     pub waiting: BTreeMap<&'static str, u64>,
-    /// Of the parked jobs, by reason: since when the one has come no further that waits longest.
+    /// Of the parked jobs, by reason: the earliest time since which nothing has changed.
     pub oldest_wait: BTreeMap<&'static str, At>,
     /// The earliest due time of a job that has not ended.
     pub oldest_due_at: Option<At>,
-    /// The job that was accepted first of those that have not ended.
+    /// The open job that was accepted first.
     pub oldest: Option<(At, JobKey)>,
-    /// The jobs that are due first, most urgent first.
+    /// The jobs with the earliest due times, most urgent first.
     pub due_first: BTreeSet<(At, JobKey)>,
-    /// Jobs whose due time has passed.
+    /// Jobs after their due time.
     pub overdue: u64,
-    /// Jobs that are due soon enough to be at risk, and not overdue.
+    /// Jobs that are at risk, and not overdue.
     pub at_risk: u64,
-    /// What will be late at the present pace.
+    /// The jobs that will be late at the present rate.
     pub forecast: Forecast,
 }
 
@@ -270,12 +270,12 @@ impl Engine {
     /// Up to `limit` jobs after the given one, in the order of tenant and id.
     ///
     /// # Errors
-    /// Where the store fails.
+    /// The store fails.
     pub fn jobs(&self, filter: &JobFilter, after: Option<&JobKey>, limit: usize) -> Result<JobPage, StoreError> {
         let prefix = filter.tenant.as_ref().map_or_else(Vec::new, |tenant| [tenant.as_bytes(), &[0]].concat());
         let after = after.map(JobKey::to_bytes);
-        // An ended job's record stays only where it failed or its event is unconfirmed: each state needs
-        // one of the two tables.
+        // An ended job keeps its record only if it failed or its event is not confirmed. So each status needs one of
+        // the two tables.
         let tables = match filter.status {
             Some(status) if status.is_end() => (false, true),
             Some(_) => (true, false),
@@ -309,7 +309,7 @@ impl Engine {
         ended: Option<Vec<u8>>,
         filter: &JobFilter,
     ) -> Result<Option<JobSummary>, Unlisted> {
-        // Where only one table is walked, the other one is asked.
+        // If only one table is read, the other row is looked up.
         let other = |bytes: Option<Vec<u8>>, table| match bytes {
             Some(bytes) => Ok(Some(bytes)),
             None => self.store.get(table, &key.to_bytes()),
@@ -335,7 +335,7 @@ impl Engine {
     /// Counts the jobs that have not ended.
     ///
     /// # Errors
-    /// Where the store fails.
+    /// The store fails.
     pub fn survey(&self) -> Result<Survey, StoreError> {
         let mut survey = Survey::default();
         let now = self.now();
@@ -360,7 +360,7 @@ impl Engine {
                     survey.due_first.pop_last();
                 }
             }
-            // What a person holds up, no pace will hasten.
+            // Jobs that wait for a person are left out: a higher rate does not end them sooner.
             if !matches!(record.waiting, Some((Waiting::Input | Waiting::Guard, _))) {
                 let systems = record.systems.iter().filter_map(index).filter_map(|index| u16::try_from(index).ok());
                 waits.push(Waits { due: record.due_at, systems: systems.collect() });
@@ -379,7 +379,7 @@ impl Engine {
     }
 }
 
-/// Why a job is not listed.
+/// The reason why a job is not listed.
 enum Unlisted {
     Store(StoreError),
     Undecodable,
@@ -397,7 +397,7 @@ impl From<Undecodable> for Unlisted {
     }
 }
 
-/// The rows of a table, read a page at a time.
+/// The rows of a table, read in pages.
 struct Rows<'a> {
     store: &'a dyn Store,
     table: Table,
@@ -412,7 +412,7 @@ impl<'a> Rows<'a> {
         Rows { store, table, prefix: prefix.to_vec(), after, read: VecDeque::new(), exhausted: false }
     }
 
-    /// Reads on where nothing is left.
+    /// The next row's key; reads the next page if needed.
     fn peek(&mut self) -> Result<Option<&[u8]>, StoreError> {
         if self.read.is_empty() && !self.exhausted {
             let page = self.store.scan(self.table, &self.prefix, self.after.as_deref(), ROWS)?;

@@ -1,7 +1,7 @@
-//! Heartbeats: whether the loops that everything depends on still turn.
+//! Heartbeats: they show whether the essential loops still run.
 //!
-//! The rule it keeps: a loop that waits for work, or for a broker that is away, beats on; only one
-//! that is stuck falls silent.
+//! The rule it keeps: a loop beats while it waits for work or for a broker that is down. Only a stuck loop stops
+//! beating.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How often a waiting loop beats.
+/// The time between two beats of a waiting loop.
 const BEAT: Duration = Duration::from_secs(5);
 
 /// The last heartbeat of every loop that runs.
@@ -17,14 +17,14 @@ const BEAT: Duration = Duration::from_secs(5);
 pub struct Pulse(Mutex<BTreeMap<&'static str, Instant>>);
 
 impl Pulse {
-    /// A loop begins; its heart is dropped when it ends.
+    /// Starts the heartbeat of a loop; it ends when the heart is dropped.
     pub fn of(&self, name: &'static str) -> Heart<'_> {
         let heart = Heart { pulse: self, name };
         heart.beat();
         heart
     }
 
-    /// Every running loop, and how long ago it last beat.
+    /// Every running loop, with the time since its last beat.
     pub fn ages(&self) -> Vec<(&'static str, Duration)> {
         let now = Instant::now();
         self.lock().iter().map(|(name, at)| (*name, now.saturating_duration_since(*at))).collect()
@@ -43,12 +43,12 @@ pub struct Heart<'a> {
 }
 
 impl Heart<'_> {
-    /// The loop turns.
+    /// Notes a beat.
     pub fn beat(&self) {
         self.pulse.lock().insert(self.name, Instant::now());
     }
 
-    /// Waits for something that may rightly take long, and beats meanwhile.
+    /// Beats during a wait that may take long.
     pub async fn during<F: Future>(&self, wait: F) -> F::Output {
         self.beating(BEAT, wait).await
     }
@@ -80,7 +80,7 @@ mod tests {
         let (waiting, _stuck) = (pulse.of("waiting"), pulse.of("stuck"));
         let beat = |name| pulse.lock()[name];
         let (first, stuck) = (beat("waiting"), beat("stuck"));
-        // This wait ends by nothing but beats that come while it lasts.
+        // This wait ends only after two more beats.
         let two_more = async {
             let mut last = first;
             for _ in 0..2 {
