@@ -1,7 +1,7 @@
-//! Publishing until it is confirmed, and the events that belong to no delivery in hand.
+//! Publishing until the confirm, and the events that belong to no delivery in hand.
 //!
-//! The rule it keeps: an event is published with the same id and bytes until the broker has it; as
-//! long as it cannot be, nothing new is taken, and no job fails for it.
+//! The rule it keeps: an event is published with the same id and bytes until it is confirmed. While that fails no
+//! delivery is taken, and no job fails because of it.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -17,21 +17,21 @@ use crate::job::record::Event;
 use crate::job::{JobKey, event};
 use crate::store::{Batch, Table};
 
-/// How many publishes are failing now.
+/// The number of publishes that fail now.
 #[derive(Debug, Default)]
 pub struct Outbox {
     stuck: AtomicUsize,
 }
 
-/// The delivery's channel went away while publishing, or the worker drains.
+/// The delivery's channel was lost during the publish, or the worker drains.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GaveUp;
 
-/// Attempts before intake is stopped.
+/// Failed attempts before intake stops.
 const PATIENCE: u32 = 2;
 
 impl Outbox {
-    /// True while at least one publish does not get through.
+    /// True while at least one publish fails.
     pub fn is_stuck(&self) -> bool {
         self.stuck.load(Ordering::Acquire) > 0
     }
@@ -43,7 +43,7 @@ fn pauses() -> ExponentialBackoff {
         initial_interval: Duration::from_millis(100),
         current_interval: Duration::from_millis(100),
         max_interval: Duration::from_secs(15),
-        // The engine spreads them, so that a run can be told again.
+        // The engine adds the jitter, so that tests can repeat a run.
         randomization_factor: 0.0,
         max_elapsed_time: None,
         ..ExponentialBackoff::default()
@@ -63,7 +63,7 @@ impl Engine {
             match self.broker.publish(publication.clone()).await {
                 Ok(()) => break Ok(()),
                 Err(error @ PublishError::TooLarge(_)) => {
-                    // This one waits for an operator; the broker takes the others.
+                    // Only this message waits for an operator; the broker takes others.
                     self.figures.count(&self.figures.publish_retries);
                     if !std::mem::replace(&mut is_told, true) {
                         let (what, bytes) = (publication.to.what(), publication.body.len());
@@ -93,7 +93,7 @@ impl Engine {
         result
     }
 
-    /// As [`Engine::publish`]; where the broker takes no message of its size, a smaller one in its place.
+    /// As [`Engine::publish`]; if the message is too large for the broker, the smaller one is published instead.
     pub(crate) async fn publish_either(
         &self,
         whole: Publication,
@@ -141,7 +141,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Puts an event of no delivery into the store; the loop publishes it.
+    /// Stores an event without a delivery; the loop publishes it.
     pub(crate) fn owe(&self, batch: &mut Batch, key: &JobKey, event: &Event) {
         let mut row = event.at.0.to_be_bytes().to_vec();
         row.extend_from_slice(event.id.as_bytes());
@@ -151,7 +151,7 @@ impl Engine {
         batch.put(Table::Outbox, row, value);
     }
 
-    /// Publishes what lies in the outbox, oldest first, until the worker drains.
+    /// Publishes the stored events, oldest first, until the worker drains.
     pub(crate) async fn outbox_loop(self: std::sync::Arc<Self>) {
         let heart = self.pulse.of("outbox");
         while !self.draining.is_cancelled() {
@@ -163,7 +163,7 @@ impl Engine {
             for (row, value) in page {
                 if let Some((key, event)) = decode(&value) {
                     let properties = Properties::default();
-                    // A broker that takes nothing is no fault of this loop's.
+                    // A broker that confirms nothing is no fault of this loop.
                     let published = heart.during(self.publish_event(&event, &key, &properties, &self.draining)).await;
                     if published.is_err() {
                         return;
@@ -171,7 +171,7 @@ impl Engine {
                 }
                 let mut batch = Batch::new();
                 batch.remove(Table::Outbox, row);
-                // Again until it is gone: as long as the row is there, its event would be published again.
+                // Repeated until the row is gone: the row would cause another publish of its event.
                 let remove = || self.store.submit(batch.clone());
                 match heart.during(self.once_there_is_room(remove)).await {
                     Ok(Some(())) => {}

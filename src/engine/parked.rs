@@ -1,9 +1,8 @@
-//! Copies that lie on the broker's wait queues: whether those that were parked here come back, and what an
-//! older copy is worth.
+//! Copies on the broker's wait queues: whether the parked copies are redelivered, and whether an older copy may be
+//! acked.
 //!
-//! The rule it keeps: that the newest copy of a job lies on the broker is believed for as long as a copy can
-//! lie there. One that has not come back by then is said to be missing, and an older copy is not acked before
-//! a newer one has been by.
+//! The rule it keeps: the newest copy of a job counts as present only as long as a copy can be on a wait queue. After
+//! that time it is reported as missing. An older copy is acked only after a newer one was delivered.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Write as _;
@@ -22,21 +21,21 @@ use crate::broker::{Destination, Message, Properties, Publication, Tier, Via};
 use crate::job::{At, Carried, Job, JobKey, JobRecord};
 use crate::store::{StoreError, Table};
 
-/// How often the wait queues are looked at.
+/// The pause between looks at the wait queues.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
-/// What a copy may be late by: the broker moves it from its wait queue to the job queue.
+/// The time by which a copy may be late: the broker moves it from its wait queue to the job queue.
 const SLACK: Duration = Duration::from_secs(45);
-/// The broker counts a little later than it acts.
+/// The broker's counts are a little behind.
 const COUNTED_AFTER: Duration = Duration::from_secs(10);
-/// Within this time every copy on every wait queue has been by, wherever it was parked.
+/// Within this time every copy on every wait queue is delivered, whoever parked it.
 const LONGEST: Duration = Tier::H1.wait();
-/// The broker's clock and ours may differ by as much over that time.
+/// The most by which the broker's clock and ours may differ over that time.
 const DRIFT: Duration = Duration::from_secs(5);
-/// So many copies are watched, which bounds the memory.
+/// Most copies that are watched: it bounds the memory.
 const WATCHED_MAX: usize = 200_000;
-/// So many missing ones have a line each in the log.
+/// Most missing copies with a log line each.
 const LINES_MAX: usize = 100;
-/// What begins the wait of an older copy that was set aside.
+/// The beginning of the wait of an older copy that was set aside.
 const ASIDE: &str = "aside";
 const PAGE: usize = 256;
 
@@ -46,7 +45,7 @@ struct ParkedCopy {
     run: u32,
     number: u64,
     tier: Tier,
-    /// The link that it was confirmed on; 0 for one of an earlier process.
+    /// The link that confirmed it; 0 for a copy of an earlier process.
     link: u64,
     parked_at: Instant,
     due: Instant,
@@ -57,18 +56,18 @@ struct State {
     /// Rises with each link to the broker.
     link: u64,
     epoch: u64,
-    /// Since when this worker is surely the one that gets the deliveries, without a break.
+    /// The time since which this worker has surely been the active one, without a break.
     active_since: Option<Instant>,
     copies: HashMap<JobKey, ParkedCopy>,
     missing: BTreeSet<JobKey>,
-    /// Wait queues that held fewer copies than were parked there at the last look, and by how many.
+    /// Wait queues with fewer copies at the last look than were parked there, and the difference.
     short: BTreeMap<Tier, u64>,
-    /// The same, once two looks agree.
+    /// The same, after two looks agree.
     told_short: BTreeMap<Tier, u64>,
 }
 
 impl State {
-    /// What was parked before may have gone through another worker's hands meanwhile.
+    /// Copies parked before may meanwhile have been delivered to another worker.
     fn begin_link(&mut self) {
         self.link += 1;
         self.active_since = None;
@@ -82,40 +81,40 @@ impl State {
         }
         self.active_since = Some(now);
         let link = self.link;
-        // Another worker may have had it and parked it anew, for the longest wait at most.
+        // Another worker may have parked it again, for the longest wait at most.
         for copy in self.copies.values_mut().filter(|copy| copy.link != link) {
             copy.due = now + LONGEST;
         }
     }
 }
 
-/// The copies that were parked here and have not come back yet.
+/// The copies that were parked here and not redelivered yet.
 #[derive(Debug)]
 pub struct Parked(Mutex<State>);
 
 impl Default for Parked {
     fn default() -> Self {
-        // No copy of this process has the link of an earlier one.
+        // No copy of this process may have link 0, the link of earlier processes.
         Parked(Mutex::new(State { link: 1, ..State::default() }))
     }
 }
 
-/// What became of the parked copies, as far as it is known.
+/// The known state of the parked copies.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ParkedView {
-    /// Jobs whose copy has not come back by its time.
+    /// Jobs whose copy was not redelivered in time.
     pub missing: Vec<JobKey>,
-    /// Wait queues that hold fewer copies than were parked there, and by how many.
+    /// Wait queues with fewer copies than were parked there, and the difference.
     pub short: Vec<(Tier, u64)>,
 }
 
-/// What is to be done with a copy that is older than a confirmed one.
+/// The action for a copy that is older than a confirmed one.
 enum Older {
-    /// The newer one is known to be there, or has been by.
+    /// The newer copy is known to exist, or was delivered.
     Passed,
-    /// The newer one is to be waited for.
+    /// The newer copy must be waited for.
     Waits { marker: String, tier: Tier },
-    /// The newer one is gone: this one is the best there is.
+    /// The newer copy is gone: this one is the best there is.
     Best,
 }
 
@@ -124,7 +123,7 @@ impl Parked {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A delivery came: this worker is the active one, and a copy is back.
+    /// Notes a delivery: this worker is active, and the delivered copy is no longer parked.
     pub(crate) fn delivered(&self, message: &Message) {
         let mut state = self.state();
         if state.epoch != message.epoch {
@@ -132,7 +131,7 @@ impl Parked {
             state.begin_link();
         }
         state.activate(Instant::now());
-        // Only the worker writes to the exchange that this came through.
+        // Only the worker writes to the exchange of this message.
         if message.via == Via::Resume
             && let Some((key, number)) = claimed_place(&message.properties)
             && state.copies.get(&key).is_some_and(|copy| number >= copy.number)
@@ -144,14 +143,14 @@ impl Parked {
         }
     }
 
-    /// The job's newest copy is in hand.
+    /// The job's newest copy is in hand: it is no longer watched.
     pub(crate) fn taken(&self, key: &JobKey) {
         let mut state = self.state();
         state.copies.remove(key);
         state.missing.remove(key);
     }
 
-    /// A copy was confirmed on a wait queue.
+    /// Watches a copy after its confirm on a wait queue.
     pub(crate) fn parked(&self, key: &JobKey, (run, number): (u32, u64), tier: Tier) {
         let mut state = self.state();
         if state.copies.len() < WATCHED_MAX {
@@ -161,12 +160,12 @@ impl Parked {
         }
     }
 
-    /// The link to the broker went or came.
+    /// Notes that the link to the broker changed.
     fn link_changed(&self) {
         self.state().begin_link();
     }
 
-    /// As it is now.
+    /// The present state.
     pub fn view(&self) -> ParkedView {
         let state = self.state();
         let short = state.told_short.iter().map(|(tier, count)| (*tier, *count)).collect();
@@ -179,7 +178,7 @@ impl Parked {
         let is_there = state.copies.get(key).is_some_and(|copy| {
             (copy.run, copy.number) == newest && copy.link == state.link && Instant::now() < copy.due + SLACK
         });
-        // What this link confirmed cannot have been undone by a broker that was restored before it.
+        // A copy that this link confirmed still exists: a restored broker would have meant another link.
         if is_there {
             return Older::Passed;
         }
@@ -193,14 +192,14 @@ impl Parked {
             return Older::Best;
         }
         let marker = Aside { run: newest.0, number: newest.1, since }.to_text();
-        // Long enough for the newest copy to come first.
+        // Long enough for the newest copy to be delivered first.
         let back = record.waiting.map(|(_, until)| until.since(now)).unwrap_or_default();
         let tier = Tier::ALL.into_iter().find(|tier| tier.wait() > back + DRIFT).unwrap_or(Tier::H1);
         Older::Waits { marker, tier }
     }
 }
 
-/// What an older copy waits for that was set aside: one that is newer than the newest of that moment.
+/// The end of the wait of an older copy: a copy with a higher number than the newest of that moment.
 struct Aside {
     run: u32,
     number: u64,
@@ -221,22 +220,22 @@ impl Aside {
     }
 }
 
-/// What an older copy of a job comes to.
+/// The result for an older copy.
 pub(crate) enum Settling {
-    /// It is acked.
+    /// It may be acked.
     Ack,
-    /// It is to be worked on.
+    /// It must be worked on.
     Work(Box<super::journal::Journal>),
 }
 
 impl Engine {
-    /// What is known of the parked copies.
+    /// The known parked copies.
     pub fn parked(&self) -> &Parked {
         &self.parked
     }
 
-    /// A copy that is older than a confirmed one. Before it is acked, the newer one must have been seen: a
-    /// broker that was restored from a copy of its disk has the older one alone.
+    /// Settles a copy that is older than a confirmed one. Before its ack a newer copy must have been delivered: a
+    /// broker restored from a copy of its disk has only the older one.
     pub(crate) async fn settle_older(
         &self,
         job: &Job,
@@ -244,7 +243,7 @@ impl Engine {
         properties: &Properties,
         lost: &CancellationToken,
     ) -> Result<Settling, Interrupted> {
-        // A file of jobs has no other copies than its own.
+        // A file of jobs has no other copies.
         let Some(record) = record_of(&*self.store, &job.key)?.filter(|_| self.policy.has_senders) else {
             return Ok(Settling::Ack);
         };
@@ -278,7 +277,7 @@ impl Engine {
         }
     }
 
-    /// The jobs that wait on the broker as far as this store knows.
+    /// Reads the jobs that wait on the broker from the store.
     pub(crate) fn recall_parked(&self) -> Result<(), StoreError> {
         let now = Instant::now();
         let mut after: Option<Vec<u8>> = None;
@@ -301,7 +300,7 @@ impl Engine {
         }
     }
 
-    /// Looks at the wait queues now and then.
+    /// Looks at the wait queues at intervals.
     pub(crate) async fn parked_loop(self: Arc<Self>) {
         if !self.policy.has_senders {
             return;
@@ -328,8 +327,8 @@ impl Engine {
         }
     }
 
-    /// Compares what was parked with what lies on the broker. Before the first delivery on a link this worker
-    /// may be one that stands by: the copies may be another's by now.
+    /// Compares the parked copies with the broker's counts. Before the first delivery on a link this worker may be a
+    /// standby, and another worker may have parked the copies.
     pub(crate) async fn look_for_parked(&self) -> Result<(), JournalError> {
         if self.parked.state().active_since.is_none() {
             return Ok(());
@@ -338,7 +337,7 @@ impl Engine {
             let depth = self.broker.depth(&format!("wait.{}", tier.label())).await;
             self.compare_depth(tier, depth);
         }
-        // Where a message still lies in the job queue, it may be the one that is looked for.
+        // While the job queue holds messages, the copy may be among them.
         if self.broker.depth("jobs").await == Some(0) {
             self.tell_missing()?;
         }
@@ -356,7 +355,7 @@ impl Engine {
         let before = if missing > 0 { state.short.insert(tier, missing) } else { state.short.remove(&tier) };
         match before.filter(|_| missing > 0) {
             None => drop(state.told_short.remove(&tier)),
-            // Two looks in a row: it is no matter of a moment.
+            // Two looks in a row: it is not only a moment.
             Some(before) => {
                 let missing = missing.min(before);
                 if state.told_short.insert(tier, missing).is_none() {

@@ -1,8 +1,7 @@
 //! Systems and tenants that an operator has paused.
 //!
-//! The rule it keeps: a pause outlives the process, and holds at every worker; paused jobs wait and fail
-//! by nothing, and everyone else's go on. One that was made here holds here at once, also before the
-//! control stream has it.
+//! The rule it keeps: a pause outlives the process and holds at every worker. Paused jobs wait without failing, and
+//! all other jobs continue. A pause made here holds here at once, even before the control stream has it.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -20,19 +19,19 @@ use super::{Engine, rows};
 use crate::job::At;
 use crate::store::{Batch, StoreError, Table, Ticket};
 
-/// When a system or a tenant was last resumed.
+/// The time of the last resume of a system or tenant.
 const RESUMED: &[u8] = rows::RESUMED.prefix;
-/// The longer a pause has lasted, the longer a job stays away: one that ends soon is noticed soon.
+/// The wait grows with the pause, so that the end of a short pause is noticed soon.
 const SHORTEST: Duration = Duration::from_secs(5);
 const LONGEST: Duration = Duration::from_secs(900);
 
-/// What is paused.
+/// The subject of a pause.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Subject {
-    /// A configured system: it is not called.
+    /// A configured system: no call goes to it.
     System(String),
-    /// A tenant: nothing is called for its jobs.
+    /// A tenant: no call is made for its jobs.
     Tenant(String),
 }
 
@@ -78,25 +77,24 @@ impl fmt::Display for Subject {
     }
 }
 
-/// Who paused it, when and why; without personal data.
+/// The operator, time and reason of a pause; without personal data.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Paused {
-    /// When, in milliseconds since 1970.
+    /// The time, in milliseconds since 1970.
     pub at: i64,
-    /// Who.
+    /// The operator.
     pub by: String,
-    /// Why.
+    /// The reason.
     pub reason: String,
-    /// When the control stream was last told of it; 0 where it never was, as in a store of an earlier
-    /// release.
+    /// The time of its last publish in the control stream; 0 if there was none, as in a store of an earlier release.
     #[serde(default)]
     pub told_at: i64,
-    /// True where other workers cannot know it yet.
+    /// True if other workers cannot know it yet.
     #[serde(skip)]
     pub is_here_only: bool,
 }
 
-/// JSON, as earlier releases wrote it.
+/// JSON, as in earlier releases.
 impl Mirrored for Paused {
     type Key = Subject;
     const PREFIX: &'static [u8] = rows::PAUSED.prefix;
@@ -110,7 +108,7 @@ impl Mirrored for Paused {
     }
 }
 
-/// What is paused now.
+/// The present pauses.
 #[derive(Debug, Default)]
 pub struct Pauses {
     state: RwLock<State>,
@@ -119,9 +117,9 @@ pub struct Pauses {
 
 #[derive(Debug, Default)]
 struct State {
-    /// As the stream says.
+    /// The pauses that were read from the stream.
     settled: Mirror<Paused>,
-    /// Made here, in this order, and not read from the stream yet.
+    /// The pauses made here, in order, and not read from the stream yet.
     made: Vec<(Uuid, Subject, Paused)>,
 }
 
@@ -134,18 +132,18 @@ impl State {
 }
 
 impl Pauses {
-    /// Everything that is paused.
+    /// All pauses.
     pub fn all(&self) -> BTreeMap<Subject, Paused> {
         self.state.read().unwrap_or_else(PoisonError::into_inner).all()
     }
 
-    /// What every worker knows to be paused.
+    /// The pauses that every worker knows.
     pub(crate) fn settled(&self) -> BTreeMap<Subject, Paused> {
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
         state.settled.iter().map(|(subject, paused)| (subject.clone(), paused.clone())).collect()
     }
 
-    /// How long a job of the tenant that needs the system stays away; `None` where neither is paused.
+    /// The wait of a job with this tenant and system; `None` if neither is paused.
     pub fn stay_away(&self, tenant: &str, system: &str, now: At) -> Option<Duration> {
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
         let made = state.made.iter().map(|(_, subject, paused)| (subject, paused));
@@ -156,14 +154,14 @@ impl Pauses {
         concerned.map(|(_, paused)| now.since(At(paused.at)).clamp(SHORTEST, LONGEST)).max()
     }
 
-    /// True where this system is paused.
+    /// True if this system is paused.
     pub(crate) fn has_system(&self, system: &str) -> bool {
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
         let mut subjects = state.settled.keys().chain(state.made.iter().map(|(_, subject, _)| subject));
         subjects.any(|subject| matches!(subject, Subject::System(name) if name == system))
     }
 
-    /// Waits until this system is paused, or until it is not.
+    /// Waits until this system is paused or, with `false`, until it is not.
     pub(crate) async fn until_system(&self, system: &str, is_paused: bool) {
         loop {
             let mut changed = std::pin::pin!(self.changed.notified());
@@ -191,7 +189,7 @@ impl Pauses {
         });
     }
 
-    /// The stream has it.
+    /// Notes that the stream has the pause.
     fn told(&self, id: Uuid) {
         self.change(|state| {
             for (made, _, paused) in &mut state.made {
@@ -202,16 +200,16 @@ impl Pauses {
 }
 
 impl Engine {
-    /// What operators have paused.
+    /// The operators' pauses.
     pub fn pauses(&self) -> &Pauses {
         &self.pauses
     }
 
-    /// Pauses a system or a tenant; calls on the wire end. It holds here at once, and at every other
-    /// worker as soon as the broker has it. A second pause changes who and why.
+    /// Pauses a system or a tenant; calls on the wire end. The pause holds here at once, and at every other worker as
+    /// soon as the broker has it. A second pause replaces operator and reason.
     ///
     /// # Errors
-    /// Where the store fails; then nothing is paused.
+    /// The store fails: nothing is paused.
     pub async fn pause_for_operator(
         &self,
         subject: &Subject,
@@ -240,17 +238,17 @@ impl Engine {
         Ok(told)
     }
 
-    /// Lets a system or a tenant go on, at every worker; its parked jobs come back within a quarter of
-    /// an hour. `false` where it was not paused.
+    /// Resumes a system or a tenant at every worker; its parked jobs are redelivered within a quarter of an hour.
+    /// `false`: it was not paused.
     ///
     /// # Errors
-    /// Where the broker does not take it or the store fails; then it stays paused.
+    /// The broker does not confirm it, or the store fails: it stays paused.
     pub async fn resume_for_operator(&self, subject: &Subject, by: &str) -> Result<bool, DecisionError> {
         let decided = self.decided(by, "", What::Resume { subject: subject.clone() });
         Ok(self.carry_out(&decided).await?.done > 0)
     }
 
-    /// A pause as it was read from the stream.
+    /// Takes a pause that was read from the stream.
     pub(crate) async fn take_pause(
         &self,
         decided: &Decided,
@@ -261,7 +259,7 @@ impl Engine {
     ) -> Result<(), JournalError> {
         let before = self.pauses.settled().remove(subject);
         let mut paused = match before {
-            // Told once more: who and why stay.
+            // A repetition: operator and reason stay.
             Some(before) if again => before,
             before => {
                 let at = before.map_or(since.0, |before| before.at.min(since.0));
@@ -269,7 +267,7 @@ impl Engine {
                 Paused { at, by, reason, told_at: 0, is_here_only: false }
             }
         };
-        // Told once more by a worker that had not read yet that it was resumed.
+        // A repetition by a worker that had not read the resume yet.
         if again && self.resumed_at(subject)?.is_some_and(|resumed| resumed >= since) {
             self.store.submit(batch).await?;
             return Ok(());
@@ -282,8 +280,8 @@ impl Engine {
         self.note_settled(decided, subject, noted).await
     }
 
-    /// Once what the stream says is durable, it stands in place of what was decided here. Where the store refused
-    /// it, memory is as the disk.
+    /// After the stream's row is durable, it replaces the decision made here. If the store refused it, memory is
+    /// reloaded from the disk.
     async fn note_settled(&self, decided: &Decided, subject: &Subject, noted: Ticket) -> Result<(), JournalError> {
         let noted = noted.await;
         self.pauses.change(|state| match &noted {
@@ -296,7 +294,7 @@ impl Engine {
         Ok(noted?)
     }
 
-    /// The end of a pause as it was read from the stream. `false` where there was none.
+    /// Takes a resume that was read from the stream. `false`: there was no pause.
     pub(crate) async fn take_resume(
         &self,
         decided: &Decided,
@@ -313,7 +311,7 @@ impl Engine {
         Ok(was_paused)
     }
 
-    /// The control stream is another one: what stands is to be told to it, so that a new store hears of it.
+    /// A new control stream: the standing pauses must be published on it, for new stores.
     pub(crate) async fn tell_pauses_anew(&self) -> Result<(), StoreError> {
         let mut batch = Batch::new();
         let noted = self.pauses.change(|state| {
@@ -336,7 +334,7 @@ impl Engine {
         Ok(row.and_then(|row| Some(At(i64::from_be_bytes(row.try_into().ok()?)))))
     }
 
-    /// What was paused before the restart still is.
+    /// Reads the pauses from before the restart.
     pub(crate) fn recall_pauses(&self) -> Result<(), StoreError> {
         let settled = Mirror::read(&*self.store)?;
         for subject in settled.keys() {

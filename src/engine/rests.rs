@@ -1,6 +1,6 @@
-//! Where a job rests once nothing more can be done for it now: its end, a wait, or a person.
+//! The state in which a job leaves the worker: its end, a wait, or a question to a person.
 //!
-//! The rule it keeps: a job is looked at again at the earliest moment at which one of its targets can go on.
+//! The rule it keeps: a job is checked again at the earliest moment at which one of its targets can continue.
 
 use std::time::Duration;
 
@@ -10,20 +10,20 @@ use crate::job::flow::Ask;
 use crate::job::wait::Waiting;
 use crate::job::{At, Job};
 
-/// Where a target rests.
+/// The state in which a target stops.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Rest {
     /// It ended.
     Ended,
-    /// It waits until then.
+    /// It waits until this time.
     Waits { until: At, why: Waiting },
-    /// It waits for a person.
+    /// It waits for a person's input.
     Asks(Vec<Ask>),
-    /// The run was told to stop.
+    /// The run must stop.
     Stopped,
 }
 
-/// Where the whole job rests.
+/// The state in which the whole job stops.
 pub(crate) enum Rests {
     /// Every target ended.
     Ended,
@@ -31,7 +31,7 @@ pub(crate) enum Rests {
     Cancelled,
     /// It waits.
     Waits(Waits),
-    /// The delivery is lost.
+    /// The delivery was lost.
     Lost,
     /// The worker drains.
     Drained,
@@ -41,17 +41,17 @@ pub(crate) enum Rests {
 pub(crate) struct Waits {
     pub until: At,
     pub why: Waiting,
-    /// The target for which it does, where it is one.
+    /// The waiting target, if it is one.
     pub target: Option<u16>,
-    /// What persons are asked for.
+    /// The inputs that persons are asked for.
     pub asks: Vec<(u16, Ask)>,
 }
 
 impl Engine {
-    /// When the job is worth looking at again, why it waits, and whom it waits for.
+    /// The time of the job's next check, the reason of its wait, and the inputs that it needs.
     pub(super) fn soonest(&self, run: &Run<'_>, rests: &[Rest]) -> Waits {
         let now = self.now();
-        // A job that is held is held as a whole.
+        // A ceiling holds a job as a whole.
         let guarded = rests.iter().find_map(|rest| match rest {
             Rest::Waits { until, why: Waiting::Guard } => Some(*until),
             _ => None,
@@ -65,7 +65,7 @@ impl Engine {
             let number = u16::try_from(index).unwrap_or(u16::MAX);
             match rest {
                 Rest::Ended => {}
-                // It looks when the one before it has ended, which may be long after.
+                // A twin continues after the end of the earlier target, which may take long.
                 Rest::Waits { .. } if twin_before(run.job, index).is_some_and(|twin| rests[twin] != Rest::Ended) => {}
                 Rest::Stopped => soonest = Some((now, Waiting::Renewal, None)),
                 Rest::Waits { until, why } => {
@@ -77,8 +77,8 @@ impl Engine {
             }
         }
         let (until, why, target) = soonest.unwrap_or_else(|| {
-            // Nobody but a person can move it: look again after about as long as it has waited, so
-            // that what comes early is seen early and a long wait costs little.
+            // Only a person's input can move it. The job is checked again after about the time that it has waited: an
+            // early input is seen early, and a long wait costs little.
             let asked = run.journal.with(|state| {
                 state.targets.iter().filter(|target| target.end.is_none()).flat_map(|t| t.asked.values()).min().copied()
             });

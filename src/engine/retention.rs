@@ -1,7 +1,7 @@
-//! What is forgotten when, the probes of held systems, and which credentials are proven.
+//! Forgetting after the retention times, the watch over systems, and the memory of proven credentials.
 //!
-//! The rule it keeps: an ended job is remembered without personal data for `retain_finished`; a
-//! failed one keeps its sealed checkpoints for `retain_failed` and no longer.
+//! The rule it keeps: an ended job is remembered without personal data for `retain_finished`. A failed job keeps its
+//! sealed checkpoints for `retain_failed`, and no longer.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,26 +18,26 @@ use crate::store::{Batch, Store, StoreError, Table};
 
 /// Forget the checkpoints of a failed job.
 const CHECKPOINTS: u8 = 1;
-/// Forget that the job was: in a store of version 1, where receipts do not name their jobs, and where the
-/// job could not be read as its receipt was forgotten.
+/// Forget the whole job. Only for store version 1, whose receipts do not name their jobs, and for jobs that were
+/// unreadable when their receipt was forgotten.
 const JOB: u8 = 2;
-/// Forget a fact: when a refused message was first seen, who discarded a job.
+/// Forget a fact, for example the time of a first refusal, or the operator of a discard.
 const REFUSED: u8 = 3;
-/// Forget a cancellation whose job never came.
+/// Forget a cancellation whose job never arrived.
 const CANCEL: u8 = 4;
-/// Look at a job's due time.
+/// Check a job's due time.
 const DUE: u8 = 5;
 /// As long as the control stream keeps it.
 const CANCEL_KEPT: Duration = Duration::from_secs(90 * 86_400);
 const PAGE: usize = 256;
-/// How often it is looked for what is due.
+/// The pause between looks for due rows.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
-/// A job in hand is not waited for, but looked at again after this.
+/// A job in hand is not waited for, but checked again after this.
 pub(crate) const IN_HAND_PAUSE: Duration = Duration::from_secs(60);
-/// What cannot be read stays, and is looked at again after this: another release may read it.
+/// An unreadable row stays and is checked again after this: another release may read it.
 const UNREADABLE_PAUSE: Duration = Duration::from_secs(86_400);
 
-/// Notes when an ended job's checkpoints may be forgotten. That it was is forgotten with its receipt.
+/// Notes when an ended job's checkpoints may be forgotten. The job itself is forgotten with its receipt.
 pub(crate) fn expire(batch: &mut Batch, key: &JobKey, now: At, settings: &Settings, outcome: JobOutcome) {
     if outcome == JobOutcome::Failed {
         put(batch, now.plus(settings.retain_failed), CHECKPOINTS, &key.to_bytes());
@@ -49,17 +49,17 @@ pub(crate) fn expire_cancel(batch: &mut Batch, key: &JobKey, now: At) {
     put(batch, now.plus(CANCEL_KEPT), CANCEL, &key.to_bytes());
 }
 
-/// Notes when a row of the store's facts may be forgotten.
+/// Notes when a fact's row may be forgotten.
 pub(crate) fn expire_fact(batch: &mut Batch, at: At, row: &[u8]) {
     put(batch, at, REFUSED, row);
 }
 
-/// Notes when a job's due time is to be looked at.
+/// Notes when a job's due time must be checked.
 pub(crate) fn look_at_due(batch: &mut Batch, key: &JobKey, at: At) {
     put(batch, at, DUE, &key.to_bytes());
 }
 
-/// Forgets that a job was, and its checkpoints where they were to be kept for longer.
+/// Forgets a job, and its checkpoints even if their time is not over.
 pub(crate) fn forget_job(store: &dyn Store, key: &JobKey, batch: &mut Batch) -> Result<(), StoreError> {
     batch.remove(Table::Ended, key.to_bytes());
     if store.get(Table::Job, &key.to_bytes())?.is_some() {
@@ -68,12 +68,12 @@ pub(crate) fn forget_job(store: &dyn Store, key: &JobKey, batch: &mut Batch) -> 
     Ok(())
 }
 
-/// Notes that what is remembered of a job could not be read when it was to be forgotten.
+/// Notes that an ended job's row could not be read when it was due to be forgotten.
 pub(crate) fn look_at_unreadable(batch: &mut Batch, key: &JobKey, now: At) {
     put(batch, now.plus(UNREADABLE_PAUSE), JOB, &key.to_bytes());
 }
 
-/// Takes back [`look_at_due`].
+/// Removes the row that `look_at_due` wrote.
 pub(crate) fn forget_due_time(batch: &mut Batch, key: &JobKey, at: At) {
     batch.remove(Table::Expiry, row(at, DUE, &key.to_bytes()));
 }
@@ -93,7 +93,7 @@ fn refused_key(key: &JobKey, body: &[u8]) -> Vec<u8> {
 }
 
 impl Engine {
-    /// When a refused message was first refused: its event keeps that time on every repeat.
+    /// The time of a message's first refusal: its event keeps this time on every repeat.
     pub(crate) async fn first_refused_at(&self, key: &JobKey, body: &[u8]) -> Result<At, Interrupted> {
         let digest = self.keyring.digest("refused", &refused_key(key, body));
         let mut row = rows::REFUSED.prefix.to_vec();
@@ -109,7 +109,7 @@ impl Engine {
         Ok(now)
     }
 
-    /// Forgets what is due, a page at a time; after the last page, or a failure, a minute later.
+    /// Forgets due rows in pages; after the last page, or after a failure, it pauses for a minute.
     pub(crate) async fn retention_loop(self: Arc<Self>) {
         while !self.draining.is_cancelled() {
             match self.forget_due().await {
@@ -128,12 +128,12 @@ impl Engine {
         }
     }
 
-    /// Forgets one page of what is due; how many rows it was.
+    /// Forgets one page of due rows; returns their number.
     pub(crate) async fn forget_due(&self) -> Result<usize, JournalError> {
         let now = self.now();
         let mut batch = Batch::new();
         let mut count = self.forget_receipts().await?;
-        // Nobody else changes these jobs until the batch is kept.
+        // These locks keep other tasks from changing the jobs until the batch is stored.
         let mut hands = Vec::new();
         for (row, _) in self.store.scan(Table::Expiry, b"", None, PAGE)? {
             let Some((at, what, key)) = read(&row) else {
@@ -160,7 +160,7 @@ impl Engine {
         }
         if !batch.is_empty() {
             match self.store.submit(batch).await {
-                // A job has gone on meanwhile, as the next look sees.
+                // A job has continued meanwhile; the next look sees that.
                 Err(StoreError::Outrun) => {}
                 settled => settled?,
             }
@@ -169,8 +169,8 @@ impl Engine {
         Ok(count)
     }
 
-    /// Looks at what is due of a row and notes what changes by it. The hand, where there is one, is kept
-    /// until that is in the store.
+    /// Handles one due row and adds the changes to the batch. The returned lock is held until the batch is in the
+    /// store.
     fn look_at(&self, what: u8, key: &[u8], now: At, batch: &mut Batch) -> Result<Option<Hand<'_>>, JournalError> {
         match (what, JobKey::from_bytes(key)) {
             (REFUSED, _) => batch.remove(Table::Meta, key),
@@ -187,7 +187,7 @@ impl Engine {
                 if now < Ended::from_bytes(&stored)?.at.plus(kept) {
                     return Ok(None);
                 }
-                // One that lost its delivery may have opened it in a write that is still on its way.
+                // A run that lost its delivery may have opened it in a write that is still on its way.
                 batch.expect(Table::Ended, key, Some(stored));
                 if what == JOB {
                     forget_job(&*self.store, &job, batch)?;
@@ -201,8 +201,8 @@ impl Engine {
         Ok(None)
     }
 
-    /// Watches over a system while the worker works, see [`Gate::watch`]. One that an operator has paused is
-    /// left alone: the harmless reads are calls as well.
+    /// Watches a system while the worker runs, see [`Gate::watch`]. A system that an operator has paused is not
+    /// called: harmless reads are calls too.
     pub(crate) async fn probe_loop(self: Arc<Self>, gate: Arc<Gate>) {
         let system = gate.name();
         let watches = async {
@@ -222,16 +222,16 @@ impl Engine {
         }
     }
 
-    /// Not the name of the earlier release, which took any accepted call for a proof.
+    /// Another name than in the earlier release, which counted any accepted call as a proof.
     fn proven_key(gate: &Gate) -> Vec<u8> {
         let mut row = rows::SHOWN.prefix.to_vec();
         row.extend_from_slice(gate.name().as_bytes());
         row
     }
 
-    /// That this very address and credential have shown somebody is remembered over restarts.
+    /// Stores the proof that this address and credential can find a person, for later processes.
     pub(crate) fn remember_proven_credential(&self, gate: &Gate, client: &Client) {
-        // One that was renewed while its call was on the wire is the former one.
+        // The credential was renewed during the call: the proof is of the former one.
         if !std::ptr::eq(&*gate.client(), client) {
             return;
         }
@@ -253,10 +253,10 @@ impl Engine {
         Ok(())
     }
 
-    /// Uses a system's renewed credential from now on, without a restart, once a harmless read with it has worked.
+    /// Uses a renewed credential without a restart, after a harmless read with it has worked.
     ///
     /// # Errors
-    /// How that read failed: then the former credential is used.
+    /// The failure of that read: the former credential stays in use.
     pub async fn renew_credential(&self, system: &str, client: Client) -> Result<(), Failure> {
         let Some(gate) = self.gates.get(system) else { return Ok(()) };
         gate.renew(client).await?;

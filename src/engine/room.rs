@@ -1,7 +1,7 @@
-//! Whether jobs are taken: not while the disk has no room, nor while a publish does not get through.
+//! Intake stops while the disk is full or a publish fails.
 //!
-//! The rule it keeps: intake goes on once neither stands in its way, and no sooner; a full disk ends
-//! nothing, neither at the start nor at the stop.
+//! The rule it keeps: intake resumes as soon as there is no such reason, and not before. A full disk ends no job and
+//! no process, neither at the start nor at the stop.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -10,16 +10,15 @@ use super::Engine;
 use super::interrupted::Interrupted;
 use crate::store::StoreError;
 
-/// How often room is looked for.
+/// The pause between checks for room.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// True while it is shut. Whoever gives a reason to shut it, or takes one back, turns it, so that the
-/// last of them does as all reasons together say.
+/// True while intake is stopped. Every change of a reason calls `turn_valve`, which applies all reasons together.
 #[derive(Debug, Default)]
 pub(crate) struct Valve(tokio::sync::Mutex<bool>);
 
 impl Engine {
-    /// Stops intake where there is a reason to, and lets it go on where there is none any more.
+    /// Stops intake if there is a reason, and resumes it if there is none.
     pub(crate) async fn turn_valve(&self) {
         let mut is_shut = self.valve.0.lock().await;
         let should = self.is_stalled();
@@ -45,8 +44,7 @@ impl Engine {
         }
     }
 
-    /// Stops intake where the store has no room. True where nobody waits for some yet, so that the caller
-    /// must.
+    /// Stops intake if the store is full. True if no task waits for room yet: then the caller must wait.
     pub(crate) async fn stop_for_room(&self, error: &Interrupted) -> bool {
         if !matches!(error.store(), Some(StoreError::Full { .. })) {
             return false;
@@ -59,7 +57,7 @@ impl Engine {
         is_first
     }
 
-    /// Waits until a test write and sync succeed, then lets intake go on.
+    /// Waits until a test write and its sync succeed; then intake resumes.
     pub(crate) async fn wait_for_room(&self) {
         loop {
             tokio::select! {
@@ -79,8 +77,7 @@ impl Engine {
         self.turn_valve().await;
     }
 
-    /// Attempts a write again for as long as there is no room for it; `None` where the worker is to stop
-    /// first.
+    /// Repeats a write until there is room for it; `None` if the worker must stop first.
     pub(crate) async fn once_there_is_room<T, F>(&self, attempt: impl Fn() -> F) -> Result<Option<T>, StoreError>
     where
         F: Future<Output = Result<T, StoreError>>,

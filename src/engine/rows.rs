@@ -1,24 +1,23 @@
-//! Every kind of row that the worker keeps on its disk: its key, its form, what it holds of a person, and when it
-//! is forgotten.
+//! Every kind of row on the worker's disk: its key, its form, its data about a person, and its end.
 //!
-//! The rule it keeps: no row is written whose kind does not stand here. `docs/rows.md` is this list in a table.
+//! The rule it keeps: every row is of a kind in this list. `docs/rows.md` is this list as a table.
 
 use crate::store::{CREATED_KEY, Table, VERSION_KEY};
 
-/// What a row holds of the person who is to be erased.
+/// A row's data about the person who is to be erased.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Personal {
     /// Nothing.
     Nothing,
-    /// Pseudonyms or digests that only the master key can make; nobody can be read from them.
+    /// Pseudonyms or digests that only the master key can make; they name nobody.
     Keyed,
-    /// The SHA-256 of a message: who has the message, or guesses it whole, can make it too.
+    /// The SHA-256 of a message: everyone who has the message, or guesses it whole, can make it too.
     Digest,
     /// An event: a pseudonym, or the SHA-256 of a refused message.
     Event,
-    /// What a system answered, sealed under the job's own key, which is stored nowhere.
+    /// A system's answer, sealed with the job's own key, which is stored nowhere.
     SealedForJob,
-    /// A message, sealed under the master key.
+    /// A message, sealed with the master key.
     SealedForMaster,
 }
 
@@ -38,17 +37,17 @@ impl Personal {
 /// A kind of row.
 #[derive(Debug)]
 pub struct Row {
-    /// The family it belongs to.
+    /// The table.
     pub table: Table,
-    /// What its key begins with. Empty where the family holds nothing else.
+    /// The beginning of the key. Empty if the table holds nothing else.
     pub prefix: &'static [u8],
-    /// What follows in the key; empty for the one row of its kind.
+    /// The rest of the key; empty if there is only one row.
     key: &'static str,
-    /// The value, and the version that it begins with.
+    /// The value, and its leading version.
     value: &'static str,
-    /// What it holds of a person.
+    /// The data about a person.
     pub personal: Personal,
-    /// Until when it is kept.
+    /// The time for which it is kept.
     kept: &'static str,
 }
 
@@ -69,7 +68,7 @@ macro_rules! rows {
             table: Table::$table, prefix: $prefix, key: $key, value: $value, personal: Personal::$personal, kept: $kept,
         };)*
 
-        /// All of them.
+        /// All kinds.
         pub const ALL: &[&Row] = &[$(&$name,)*];
     };
 }

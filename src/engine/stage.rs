@@ -1,4 +1,4 @@
-//! An engine on a store, a broker and a clock that the test holds in its hands.
+//! An engine whose store, broker and clock the test controls.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -29,18 +29,17 @@ pub(crate) const RETAIN_FAILED: Duration = Duration::from_secs(30 * 86_400);
 pub(crate) const RETAIN_FINISHED: Duration = Duration::from_secs(800 * 86_400);
 const KEY: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
 
-/// A broker that refuses what is published for as long as the test wants, and has the jobs and the control
-/// stream that the test gives it.
+/// A broker that refuses publishes as long as the test wants, with the test's jobs and control stream.
 pub(crate) struct Post {
     pub(crate) refuses: AtomicBool,
     pub(crate) published: Mutex<Vec<Publication>>,
     jobs: tokio::sync::Mutex<mpsc::UnboundedReceiver<Delivery>>,
     /// Delivers to the engine.
     pub(crate) deliver: mpsc::UnboundedSender<Delivery>,
-    /// The bodies in the control stream; `None` where there is no such stream.
+    /// The bodies in the control stream; `None` if there is no stream.
     control: Mutex<Option<Vec<Bytes>>>,
     written: Notify,
-    /// How many of them can be read by now.
+    /// The number of those that can be read now.
     readable: watch::Sender<usize>,
     paused: AtomicBool,
     stopped: CancellationToken,
@@ -48,23 +47,23 @@ pub(crate) struct Post {
 }
 
 impl Post {
-    /// True while no job is taken.
+    /// True while intake is stopped.
     pub(crate) fn is_paused(&self) -> bool {
         self.paused.load(Ordering::SeqCst)
     }
 
-    /// From now on there is a control stream, without a message.
+    /// Adds an empty control stream.
     pub(crate) fn begin_control(&self) {
         *self.control.lock().unwrap() = Some(Vec::new());
     }
 
-    /// The broker has one more message in the control stream.
+    /// Adds one message to the control stream.
     pub(crate) fn decide(&self, body: Bytes) {
         self.control.lock().unwrap().as_mut().unwrap().push(body);
         self.written.notify_one();
     }
 
-    /// The reader gets what lies in the control stream by now, and nothing that comes later.
+    /// The reader gets the present messages of the control stream, and no later ones.
     pub(crate) fn let_read(&self) {
         self.readable.send_replace(self.control.lock().unwrap().as_ref().unwrap().len());
     }
@@ -149,7 +148,7 @@ impl Broker for Post {
     async fn close(&self) {}
 }
 
-/// What an engine is made of that has one system and waits for nothing, for a test to change.
+/// The parts of an engine with one system and without waits, for a test to change.
 pub(crate) fn parts(broker: Arc<dyn Broker>, store: &Arc<MemoryStore>, clock: &Arc<AtomicI64>) -> Parts {
     let ticking = Arc::clone(clock);
     let settings = Settings {
@@ -189,7 +188,7 @@ pub(crate) fn parts(broker: Arc<dyn Broker>, store: &Arc<MemoryStore>, clock: &A
     }
 }
 
-/// The engine and what it stands on.
+/// The engine and its parts.
 pub(crate) struct Stage {
     pub(crate) engine: Arc<Engine>,
     pub(crate) store: Arc<MemoryStore>,
@@ -218,7 +217,7 @@ impl Stage {
         Stage { engine, store, post, clock }
     }
 
-    /// Another process takes over the same store.
+    /// Another process starts on the same store.
     pub(crate) fn restart(&mut self) {
         self.engine = Engine::new(parts(Arc::clone(&self.post) as Arc<dyn Broker>, &self.store, &self.clock));
     }
@@ -228,12 +227,12 @@ impl Stage {
         self.clock.fetch_sub(i64::try_from(time.as_millis()).unwrap(), Ordering::SeqCst);
     }
 
-    /// The wall clock goes on.
+    /// The wall clock moves on.
     pub(crate) fn pass(&self, time: Duration) {
         self.clock.fetch_add(i64::try_from(time.as_millis()).unwrap(), Ordering::SeqCst);
     }
 
-    /// A job's body as a publisher sends it.
+    /// A job's body, as its publisher sends it.
     pub(crate) fn body(number: u128) -> Vec<u8> {
         let body = json!({
             "schema": "erasure.job/v1", "job_id": Uuid::from_u128(number), "tenant": "acme",
@@ -247,7 +246,7 @@ impl Stage {
         parse::job(&Stage::body(number), None, &self.engine.accepts).unwrap()
     }
 
-    /// Opens a copy of a job that is to be worked on.
+    /// Opens a copy of a job that must be worked on.
     pub(crate) fn open(&self, number: u128, origin: Origin) -> Journal {
         let unsealed = Unsealed { body: Zeroizing::new(Stage::body(number)), origin, wait: None };
         match self.engine.open(&self.job(number), &unsealed, false) {

@@ -1,11 +1,10 @@
-//! The poison guard: which message was being worked on when the process died.
+//! The poison guard: it finds the message that was in hand when the process crashed.
 //!
-//! The rule it keeps: a start outlives the process before the body is parsed; after an unclean stop
-//! those with an open start run one at a time, and only a death while one runs alone counts against it.
+//! The rule it keeps: a start is on the disk before the body is parsed. After an unclean stop, messages with an open
+//! start run one at a time, and only a crash while a message runs alone counts against it.
 //!
-//! Nobody can tell a worker that was killed from one that a message stopped. What can be told is how
-//! far it got: a message that stops the worker does so at once, every time. So a death before any
-//! sign of life weighs as much as four deaths after one.
+//! A killed worker cannot be told from one that a message crashed. The progress can be told: a poison message crashes
+//! the worker at once, every time. So a crash before any sign of life counts as much as four crashes after one.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -18,35 +17,34 @@ use super::rows;
 use crate::job::At;
 use crate::store::{Batch, Store, StoreError, Table};
 
-/// The weight of deaths at which a message is set aside.
+/// The weight of crashes at which a message becomes a dead letter.
 const MOST_WEIGHT: u8 = 12;
-/// A death alone before any sign of life: three of them are too many.
+/// A crash alone, before any sign of life: three are too many.
 const DEATH_AT_ONCE: u8 = 4;
-/// A death alone after a call came back or a while had passed: twelve are too many.
+/// A crash alone, after an answered call or some time: twelve are too many.
 const DEATH_LATER: u8 = 1;
-/// A suspect that has been alone for this long is worked on beside the others again; one that gets
-/// on with its work, at once.
+/// After this time alone a suspect runs beside other messages again; after real progress, at once.
 const ALONE_MAX: Duration = Duration::from_secs(10);
-/// A suspect that has been alone for this long did not stop the worker at once.
+/// After this time alone a suspect did not crash the worker at once.
 const ALIVE_AFTER: Duration = Duration::from_millis(250);
 const RUNNING: &[u8] = rows::RUNNING.prefix;
 /// A suspect whose delivery went to another worker is forgotten after this.
 const FORGET_AFTER_MS: i64 = 24 * 3_600_000;
 
-/// What is known of a message whose start was open at an unclean stop.
+/// A message whose start was open at an unclean stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Suspect {
     weight: u8,
 }
 
-/// How far a message has got since its start was noted.
+/// A message's progress since its start was noted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
     /// It runs beside others.
     Shared = 0,
     /// It runs alone and has shown no sign of life.
     Alone = 1,
-    /// It runs alone; a call of it came back, or a while has passed.
+    /// It runs alone; a call was answered, or some time has passed.
     Alive = 2,
 }
 
@@ -62,13 +60,13 @@ impl Stage {
 
 /// A delivery's arrival.
 pub(crate) struct Arrived {
-    /// When.
+    /// The time.
     pub at: Instant,
-    /// Told once a call came back.
+    /// Notified after a call was answered.
     pub life: Notify,
-    /// Told once a step that cannot be repeated blindly was answered.
+    /// Notified after the answer of a step that cannot be repeated blindly.
     pub progress: Notify,
-    /// Its start's row.
+    /// The key of its start's row.
     pub digest: Vec<u8>,
 }
 
@@ -82,22 +80,22 @@ impl Arrived {
 /// Permission to work on a message.
 #[derive(Debug)]
 pub enum Turn {
-    /// Side by side with others.
+    /// Together with others.
     Shared(#[allow(dead_code, reason = "held for its Drop")] OwnedRwLockReadGuard<()>),
     /// Alone.
     Alone(#[allow(dead_code, reason = "held for its Drop")] OwnedRwLockWriteGuard<()>),
-    /// It stopped the worker too often while it ran alone.
+    /// It crashed the worker too often while it ran alone.
     Condemned,
 }
 
-/// How a message is worked on, by what is known of its past.
+/// The way in which a message is worked on, from its past.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Trial {
-    /// Side by side with others.
+    /// Together with others.
     Shared,
     /// Alone.
     Alone,
-    /// Not at all: it is set aside.
+    /// Not at all: it becomes a dead letter.
     Condemned,
 }
 
@@ -119,7 +117,7 @@ pub struct Starts {
 }
 
 impl Starts {
-    /// Reads what the last process left, and notes that this one runs.
+    /// Reads the rows of the last process, and notes that this one runs.
     pub async fn begin(&self, store: &dyn Store, now: At) -> Result<usize, StoreError> {
         let unclean = store.get(Table::Meta, RUNNING)?.is_some();
         let mut batch = Batch::new();
@@ -146,13 +144,13 @@ impl Starts {
         let mut batch = Batch::new();
         batch.remove(Table::Meta, RUNNING);
         match store.submit(batch).await {
-            // Where no start is open, nobody is suspected either; to cross one out takes no room.
+            // Without an open start there is no suspect. Removing a start needs no room.
             Err(StoreError::Full { .. }) => store.notes()?.iter().try_for_each(|(digest, _)| store.note(digest, None)),
             settled => settled,
         }
     }
 
-    /// Waits for the message's turn and notes its start.
+    /// Waits until the message may run, and notes its start.
     pub async fn open(&self, store: &dyn Store, digest: &[u8], now: At) -> Result<Turn, StoreError> {
         let (turn, weight, stage) = match self.suspect(digest) {
             Some(suspect) if suspect.weight >= MOST_WEIGHT => return Ok(Turn::Condemned),
@@ -165,8 +163,8 @@ impl Starts {
         Ok(turn)
     }
 
-    /// Does the work on a message, and notes of a suspect how far it gets. Gives the turn back, which is another
-    /// one for a suspect that has been alone for long enough.
+    /// Runs the work on a message, and notes a suspect's progress. Returns the turn, which changes for a suspect that
+    /// was alone for long enough.
     pub(crate) async fn watch<T>(
         &self,
         store: &dyn Store,
@@ -196,21 +194,21 @@ impl Starts {
             biased;
             done = &mut work => (done, turn),
             got_on = survived => {
-                // It did not stop the worker so far: the others need not wait any longer.
+                // It has not crashed the worker so far: other messages need not wait any longer.
                 let turn = self.survived(store, &arrived.digest, turn, got_on, now());
                 (work.await, turn)
             }
         }
     }
 
-    /// A suspect that runs alone has shown a sign of life.
+    /// Notes a sign of life of a suspect that runs alone.
     pub fn lives(&self, store: &dyn Store, digest: &[u8], now: At) {
         let weight = self.suspect(digest).map_or(0, |suspect| suspect.weight);
         self.note(store, digest, now, weight, Stage::Alive);
     }
 
-    /// A suspect has been alone for long enough: what happens from here on is not counted against
-    /// it, and where it `got_on` with its work, nothing of what happened before is either.
+    /// A suspect was alone for long enough: later crashes do not count against it. If it `got_on` with its work,
+    /// earlier ones do not count either.
     pub fn survived(&self, store: &dyn Store, digest: &[u8], turn: Turn, got_on: bool, now: At) -> Turn {
         let Turn::Alone(guard) = turn else { return turn };
         let weight = if got_on { 0 } else { self.suspect(digest).map_or(0, |suspect| suspect.weight) };
@@ -222,14 +220,14 @@ impl Starts {
         self.suspects.lock().unwrap_or_else(PoisonError::into_inner).get(digest).copied()
     }
 
-    /// One that is lost makes a death weigh more, not less.
+    /// If this note is lost, the next crash counts more, which is the safe side.
     fn note(&self, store: &dyn Store, digest: &[u8], now: At, weight: u8, stage: Stage) {
         if let Err(error) = store.note(digest, Some(&encode(now.0, weight, stage))) {
             tracing::debug!(%error, "a start could not be noted anew");
         }
     }
 
-    /// The message is settled, or goes back: it did not stop the worker.
+    /// Removes the start of a message that is settled or requeued: it did not crash the worker.
     pub fn close(&self, store: &dyn Store, digest: &[u8]) -> Result<(), StoreError> {
         self.suspects.lock().unwrap_or_else(PoisonError::into_inner).remove(digest);
         store.note(digest, None)

@@ -1,7 +1,7 @@
-//! How far the control stream was read, and what was read of it.
+//! The place in the control stream, and the messages that were taken from it.
 //!
-//! The rule it keeps: what a stream gives a second time is taken a second time where that could still
-//! matter, and answered once.
+//! The rule it keeps: a message that the stream delivers again is taken again only if that can still matter, and is
+//! answered once.
 
 use std::time::Duration;
 
@@ -11,23 +11,23 @@ use crate::broker::{Control, Place};
 use crate::job::At;
 use crate::store::{Batch, Store, StoreError, Table};
 
-/// The offset alone, as an earlier release reads it.
+/// The offset alone, for earlier releases.
 const OFFSET: &[u8] = rows::CONTROL_OFFSET.prefix;
-/// The place, and up to which offset messages may be such as were taken before.
+/// The place, and the offset up to which messages may have been taken before.
 const PLACE: &[u8] = rows::CONTROL_PLACE.prefix;
 /// As long as the stream keeps a message.
 const KEPT: Duration = Duration::from_secs(90 * 86_400);
 
-/// Where this store is in the control stream.
+/// This store's place in the control stream.
 #[derive(Debug, Default)]
 pub(crate) struct StreamPlace {
     place: Option<Place>,
-    /// After the offsets went back: the highest that was reached before.
+    /// After the offsets went back: the highest offset before that.
     again_until: Option<u64>,
 }
 
 impl StreamPlace {
-    /// As the last process left it.
+    /// The place at the end of the last process.
     pub(crate) fn recall(store: &dyn Store) -> Result<StreamPlace, StoreError> {
         let number = |bytes: &[u8]| bytes.try_into().map(u64::from_be_bytes).ok();
         let Some(offset) = store.get(Table::Meta, OFFSET)?.as_deref().and_then(number) else {
@@ -37,7 +37,7 @@ impl StreamPlace {
         let known = stored.as_deref().and_then(|bytes| {
             let (until, place) = bytes.split_first_chunk()?;
             let until = u64::from_be_bytes(*until);
-            // An earlier release may have read on meanwhile, and noted the offset alone.
+            // An earlier release may have read further, and noted the offset alone.
             let place = Place::from_bytes(place).filter(|place| place.offset() == offset)?;
             Some(StreamPlace { place: Some(place), again_until: (until > 0).then_some(until) })
         });
@@ -49,7 +49,7 @@ impl StreamPlace {
         self.place.clone()
     }
 
-    /// A message was read. True where the stream is not the one that was read before.
+    /// Notes that a message was read. True if this is another stream than before.
     pub(crate) fn reach(&mut self, control: &Control) -> bool {
         let before = self.place.as_ref().map(Place::offset);
         let goes_back = before.is_some_and(|before| control.offset <= before);
@@ -63,12 +63,12 @@ impl StreamPlace {
         goes_back
     }
 
-    /// True where the message that was reached may be one that was taken already, and is.
+    /// True if the present message was taken before.
     pub(crate) fn is_taken(&self, store: &dyn Store, control: &Control) -> Result<bool, StoreError> {
         Ok(self.again_until.is_some() && store.get(Table::Meta, &row(&print(control)))?.is_some())
     }
 
-    /// Notes that the message that was reached is taken.
+    /// Notes in the batch that the present message is taken.
     pub(crate) fn note(&self, batch: &mut Batch, control: &Control, now: At) {
         let Some(place) = &self.place else { return };
         batch.put(Table::Meta, OFFSET, place.offset().to_be_bytes());

@@ -1,8 +1,8 @@
-//! Whether this worker is the one that works, as far as it can know.
+//! Whether this worker is the active one, as far as it can know.
 //!
-//! The rule it keeps: of a job that another worker may have by now, this one tells nothing of its own
-//! accord. The broker does not say whom it delivers to; what is delivered does. A term begins with the first
-//! delivery on a channel and ends with the channel, or where intake is stopped.
+//! The rule it keeps: this worker publishes nothing on its own about a job that another worker may have. The broker
+//! does not say which worker is active, but a delivery does. A term begins with the first delivery on a channel, and
+//! ends with the channel or when intake stops.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -10,23 +10,23 @@ use tokio_util::sync::CancellationToken;
 
 use crate::job::{At, JobRecord};
 
-/// A copy that lies on the broker is back this much later than it was to be, or it went elsewhere.
+/// A copy that is later than this was delivered to another worker.
 const LATE: std::time::Duration = std::time::Duration::from_secs(60);
 
-/// The term that goes on, if there is one.
+/// The present term, if there is one.
 #[derive(Debug, Default)]
 pub(crate) struct Terms(Mutex<Option<Term>>);
 
 #[derive(Debug)]
 struct Term {
-    /// Random, for terms of other processes stand in the store.
+    /// Random, because the store also holds terms of other processes.
     id: u64,
     epoch: u64,
     lost: CancellationToken,
 }
 
 impl Terms {
-    /// A delivery came: this worker is the active one. True where a term begins with it.
+    /// Notes a delivery: this worker is active. True if a term begins.
     pub(crate) fn delivered(&self, epoch: u64, lost: &CancellationToken) -> bool {
         let mut term = self.lock();
         let goes_on = |term: &Term| term.epoch == epoch && !term.lost.is_cancelled();
@@ -38,18 +38,17 @@ impl Terms {
         begins
     }
 
-    /// Nothing is taken any more: the broker may turn to another worker.
+    /// Ends the term: intake stops, and the broker may deliver to another worker.
     pub(crate) fn end(&self) {
         *self.lock() = None;
     }
 
-    /// The term that goes on; 0 where none does.
+    /// The present term; 0 if there is none.
     pub(crate) fn current(&self) -> u64 {
         self.lock().as_ref().filter(|term| !term.lost.is_cancelled()).map_or(0, |term| term.id)
     }
 
-    /// True where the job is this worker's: it was delivered here during this term, and its copy is not
-    /// overdue.
+    /// True if the job is this worker's: it was delivered here in this term, and its copy is not late.
     pub(crate) fn has(&self, record: &JobRecord, now: At) -> bool {
         let is_due_back = record.waiting.is_none_or(|(_, until)| now <= until.plus(LATE));
         let current = self.current();

@@ -1,8 +1,8 @@
-//! Whether a system is well, by what came of its calls: its hold, its breaker, the pause that it asked for,
-//! and the steps that fail for everybody.
+//! A system's state, from the results of its calls: its hold, its breaker, the pause that it asked for, and the steps
+//! that fail for all jobs.
 //!
-//! The rule it keeps: one job's failures alone never close a system for the others. ImpairmentKind closes it is a
-//! harmless read that fails as well; what opens it again is one that works.
+//! The rule it keeps: one job's failures alone never close a system for other jobs. A failed harmless read closes it;
+//! a working one opens it again.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -15,26 +15,26 @@ use crate::job::{Failure, FailureKind, JobKey, Note, Reason, StepName};
 const BREAKER_FAILURES: u32 = 5;
 const BREAKER_LONGEST: Duration = Duration::from_secs(30);
 const UNKNOWN_WAIT: Duration = Duration::from_secs(5);
-/// A step that failed for so many jobs in a row, and for nobody went well between, fails for everybody.
+/// A step that failed for this many jobs in a row, without a success in between, fails for all jobs.
 const JOBS_IN_A_ROW: usize = 3;
-/// A pause is told where the system is silent for longer than this.
+/// A pause above this is reported.
 const LONG_PAUSE: Duration = Duration::from_secs(60);
-/// A doubt that nobody settles is settled after this.
+/// A doubt is dropped after this if no read settles it.
 const DOUBT_LONGEST: Duration = Duration::from_secs(1);
-/// Between two lines that tell of one trouble: first so long, then twice as long, up to the longest.
+/// The first pause between two log lines about one trouble; it doubles up to the longest.
 const TOLD_AGAIN: Duration = Duration::from_secs(60);
 const TOLD_LONGEST: Duration = Duration::from_secs(3600);
 
-/// ImpairmentKind kind of trouble it is.
+/// The kind of a trouble.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ImpairmentKind {
-    /// Our credential or address is refused: an operator must mend it.
+    /// Our credential or address is refused: an operator must act.
     Held,
-    /// It does not answer, or not in a way that can be understood.
+    /// It does not answer, or its answers are unreadable.
     Failing,
-    /// It asked to be left alone, for long.
+    /// It asked for a long pause.
     Paused,
-    /// It answers, but one step fails for everybody.
+    /// It answers, but one step fails for all jobs.
     StepFailing,
 }
 
@@ -50,33 +50,33 @@ impl ImpairmentKind {
     }
 }
 
-/// A trouble as it is told to operators.
+/// A trouble as operators see it.
 #[derive(Debug, Clone)]
 pub struct Impairment {
-    /// ImpairmentKind it is.
+    /// The kind.
     pub what: ImpairmentKind,
-    /// In words.
+    /// The description.
     pub detail: Note,
-    /// For how long it has lasted.
+    /// Its duration.
     pub lasts: Duration,
 }
 
-/// A hold: the system is not called for now.
+/// A hold: no call goes to the system.
 #[derive(Debug, Clone)]
 pub(super) struct Hold {
     pub since: Instant,
-    /// ImpairmentKind the refusal was.
+    /// The refusal.
     pub note: Note,
 }
 
-/// The time for which the system asked to be left alone.
+/// The pause that the system asked for.
 #[derive(Debug, Clone, Copy)]
 struct Pause {
     since: Instant,
     until: Instant,
 }
 
-/// A step that has failed and has not gone well since.
+/// A step that has failed, without a success since.
 #[derive(Debug)]
 struct Row {
     since: Instant,
@@ -84,7 +84,7 @@ struct Row {
     note: Note,
 }
 
-/// A line of the log that is due again.
+/// The log line of a trouble, and the time of its next repetition.
 #[derive(Debug)]
 struct Line {
     what: ImpairmentKind,
@@ -92,34 +92,34 @@ struct Line {
     every: Duration,
 }
 
-/// ImpairmentKind is known of a system's state of health.
+/// The known state of a system.
 #[derive(Debug, Default)]
 pub(super) struct Trouble {
     pause: Option<Pause>,
     hold: Option<Hold>,
-    /// A refusal that may be one job's: until a harmless read has told, nobody calls.
+    /// A refusal that may concern one job only: no call until a harmless read has decided.
     is_doubted: bool,
     failures: u32,
-    /// When the first of the failures in a row was.
+    /// The time of the first failure in the row.
     failing_since: Option<Instant>,
     open_until: Option<Instant>,
-    /// How often it was opened in a row.
+    /// The number of openings in a row.
     openings: u32,
-    /// A harmless read has failed since the breaker opened.
+    /// True if a harmless read has failed since the breaker opened.
     is_confirmed: bool,
     note: Note,
-    /// When the latest call began that was answered.
+    /// The beginning of the latest answered call.
     worked_at: Option<Instant>,
-    /// The latest harmless read: when it began, and whether it worked.
+    /// The latest harmless read: its beginning, and whether it worked.
     probed: Option<(Instant, bool)>,
     probe_at: Option<Instant>,
     steps: BTreeMap<StepName, Row>,
-    /// Jobs whose last call is made once more, since the system works.
+    /// Jobs whose last call is made once more because the system works.
     last_calls: HashMap<(JobKey, usize), StepName>,
     line: Option<Line>,
 }
 
-/// True for a failure that says nothing of the person: it may be everybody's.
+/// True for a failure that says nothing about the person: it may concern all jobs.
 pub(super) fn may_be_everybodys(failure: &Failure) -> bool {
     use FailureKind as K;
     match failure.kind {
@@ -130,7 +130,7 @@ pub(super) fn may_be_everybodys(failure: &Failure) -> bool {
 }
 
 impl Trouble {
-    /// Until when nobody may call, where that is known; `Err` with the hold.
+    /// The time until which no call is allowed, if it is known; `Err`: the hold.
     pub fn closed_until(&self, now: Instant) -> Result<Option<Instant>, &Hold> {
         if let Some(hold) = &self.hold {
             return Err(hold);
@@ -140,17 +140,17 @@ impl Trouble {
         Ok(self.open_until.max(paused).max(doubted).filter(|until| *until > now))
     }
 
-    /// For how long the breaker has been open.
+    /// The time for which the breaker has been open.
     pub fn failing_for(&self, now: Instant) -> Option<Duration> {
         self.open_until.and(self.failing_since).map(|since| now - since)
     }
 
-    /// For how long the system has been silent by its own word.
+    /// The time since the system asked for its present pause.
     pub fn paused_for(&self, now: Instant) -> Option<Duration> {
         self.pause.filter(|pause| pause.until > now).map(|pause| now - pause.since)
     }
 
-    /// Until when the system asked to be left alone.
+    /// The end of the pause that the system asked for.
     pub fn paused_until(&self) -> Option<Instant> {
         self.pause.map(|pause| pause.until)
     }
@@ -164,19 +164,19 @@ impl Trouble {
         self.open_until.is_some()
     }
 
-    /// True where a failure is certainly everybody's.
+    /// True if a failure certainly concerns all jobs.
     pub fn is_certain(&self) -> bool {
         self.hold.is_some() || (self.open_until.is_some() && self.is_confirmed)
     }
 
-    /// One goes through to try: the others wait for what becomes of it.
+    /// One call goes through as a trial: the others wait for its result.
     pub fn tries(&mut self, now: Instant, first_pause: Duration) {
         if self.open_until.is_some() {
             self.open_until = Some(now + first_pause.min(BREAKER_LONGEST));
         }
     }
 
-    /// A job's call that began then has ended. True where somebody should look at the system.
+    /// Notes the end of a call that began then. True if a look at the system is needed.
     pub fn ended(&mut self, began: Instant, failure: Option<&Failure>, first_pause: Duration, now: Instant) -> bool {
         use FailureKind as K;
         let Some(failure) = failure else {
@@ -192,7 +192,7 @@ impl Trouble {
                     self.probe_at = Some(now + DOUBT_LONGEST);
                 }
             }
-            // They say nothing of the system.
+            // These failures say nothing about the system.
             K::UnauthorisedTheirs(_) | K::Refused | K::Rejected => return false,
         }
         true
@@ -218,11 +218,11 @@ impl Trouble {
         self.failures = self.failures.saturating_add(1);
         self.failing_since.get_or_insert(now);
         self.note = failure.told();
-        // ImpairmentKind was under way when it opened says nothing more.
+        // Calls that were under way when the breaker opened do not count.
         if self.failures >= BREAKER_FAILURES && self.open_until.is_none_or(|until| until <= now) {
             let is_new = self.open_until.is_none();
             let until = self.open(first_pause, now);
-            // Whether it is everybody's is looked at without delay.
+            // A harmless read at once shows whether all jobs are concerned.
             self.probe_at = Some(if is_new { now } else { until });
         }
     }
@@ -235,7 +235,7 @@ impl Trouble {
         until
     }
 
-    /// ImpairmentKind a harmless read that began then came to.
+    /// Notes the result of a harmless read that began then.
     pub fn probed(
         &mut self,
         began: Instant,
@@ -269,7 +269,7 @@ impl Trouble {
         }
     }
 
-    /// ImpairmentKind is known of whether the system works since then; `None` where it is to be looked at.
+    /// Whether the system has worked since then; `None` if only a harmless read can tell.
     pub fn works_since(&self, since: Instant, now: Instant) -> Option<bool> {
         if self.hold.is_some() || self.paused_for(now).is_some() {
             return Some(false);
@@ -280,29 +280,29 @@ impl Trouble {
         self.probed.filter(|(began, _)| *began >= since).map(|(_, worked)| worked)
     }
 
-    /// When something is to be done: a harmless read, or a line for the log.
+    /// The time of the next action: a harmless read or a log line.
     pub fn next_look(&self, now: Instant) -> Option<Instant> {
         let line = match (&self.line, self.told(now).is_empty()) {
             (Some(line), false) => Some(line.next),
             (None, true) => None,
             _ => Some(now),
         };
-        // A pause that ends is told as well.
+        // The end of a pause is logged too.
         let pause = self.line.as_ref().and(self.paused_until()).filter(|until| *until > now);
         [self.probe_at, line, pause].into_iter().flatten().min()
     }
 
-    /// True where a harmless read is due.
+    /// True if a harmless read is due.
     pub fn is_probe_due(&self, now: Instant) -> bool {
         self.probe_at.is_some_and(|at| at <= now)
     }
 
-    /// A step of a job was answered.
+    /// Notes that a step of a job was answered.
     pub fn step_works(&mut self, step: StepName) {
         self.steps.remove(&step);
     }
 
-    /// A step of a job failed in a way that says nothing of the person.
+    /// Notes that a step of a job failed in a way that says nothing about the person.
     pub fn step_failed(&mut self, step: StepName, job: &JobKey, failure: &Failure, now: Instant) {
         let row = self.steps.entry(step).or_insert_with(|| Row { since: now, jobs: Vec::new(), note: Note::default() });
         row.note = failure.told();
@@ -311,12 +311,12 @@ impl Trouble {
         }
     }
 
-    /// True where a step fails for everybody.
+    /// True if a step fails for all jobs.
     pub fn fails_for_all(&self, step: StepName) -> bool {
         self.steps.get(&step).is_some_and(|row| row.jobs.len() >= JOBS_IN_A_ROW)
     }
 
-    /// True the first time: the job's call is to be made once more before the job fails by it.
+    /// True the first time: the job's call is made once more before the job fails.
     pub fn is_to_be_repeated(&mut self, job: &JobKey, target: usize, step: StepName) -> bool {
         let key = (job.clone(), target);
         if self.last_calls.get(&key) == Some(&step) {
@@ -327,12 +327,12 @@ impl Trouble {
         true
     }
 
-    /// The job has ended.
+    /// Removes an ended job.
     pub fn forget(&mut self, job: &JobKey) {
         self.last_calls.retain(|(other, _), _| other != job);
     }
 
-    /// An operator knows better.
+    /// Removes all troubles, for an operator.
     pub fn release(&mut self) {
         (self.pause, self.hold, self.is_doubted, self.probe_at) = (None, None, false, None);
         (self.failures, self.failing_since, self.open_until, self.is_confirmed) = (0, None, None, false);
@@ -340,14 +340,14 @@ impl Trouble {
         self.steps.clear();
     }
 
-    /// Ends a hold alone.
+    /// Ends a hold, but no other trouble.
     pub fn end_hold(&mut self) {
         if self.hold.take().is_some() {
             self.probe_at = self.open_until;
         }
     }
 
-    /// Every trouble there is, the gravest first.
+    /// All present troubles, the most serious first.
     pub fn told(&self, now: Instant) -> Vec<Impairment> {
         let mut all = Vec::new();
         if let Some(hold) = &self.hold {
@@ -372,8 +372,7 @@ impl Trouble {
         all
     }
 
-    /// ImpairmentKind is to be written to the log now: a trouble that is new or has lasted, or (`Some(None)`) that
-    /// there is none any more.
+    /// The log line to write now: a new trouble, one that lasts, or (`Some(None)`) the end of all troubles.
     pub fn line(&mut self, now: Instant) -> Option<Option<Impairment>> {
         let told = self.told(now).into_iter().next();
         let Some(told) = told else { return self.line.take().map(|_| None) };

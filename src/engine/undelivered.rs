@@ -1,8 +1,8 @@
-//! Dead letters that the broker made by itself: a job that expired in the queue, or was returned too
-//! often. They are given their code and their event, as those that the worker makes.
+//! Dead letters that the broker made: a job that expired in the queue, or was requeued too often. They get their code
+//! and their event, like the worker's own dead letters.
 //!
-//! The rule it keeps: the event is confirmed before the letter has its code, so that a stop in between
-//! repeats it, with the same id, and forgets nothing.
+//! The rule it keeps: the event is confirmed before the letter gets its code. A stop between the two only repeats the
+//! event, with the same id.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,22 +20,22 @@ use crate::broker::{DeadLetter, Destination, HeaderValue, Properties, Publicatio
 use crate::job::parse::MAX_BODY;
 use crate::job::{Carried, JobKey, Reason};
 
-/// How often the number of dead letters is looked at.
+/// The pause between looks at the number of dead letters.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
-/// So many looks at the number, and the letters themselves are looked at whatever it says.
+/// After this many looks at the number the letters themselves are read.
 const LOOKS: u32 = 60;
-/// Letters looked at in one go.
+/// Most letters in one look.
 const MOST: usize = 10_000;
 
 impl Engine {
-    /// Looks for such letters whenever there are more than the worker itself has made, and every hour.
+    /// Looks for such letters whenever there are more than the worker has made, and every hour.
     pub(crate) async fn undelivered_loop(self: Arc<Self>) {
         let mut expected = None;
         let mut looks = 0;
         while !self.draining.is_cancelled() {
             let made = self.figures.dead_letters.load(std::sync::atomic::Ordering::Relaxed);
             let depth = self.broker.depth("dead-letters").await;
-            // By this difference it is told apart from what the worker makes itself.
+            // This difference is the number of letters that the worker did not make.
             let foreign = depth.map(|depth| depth.saturating_sub(made));
             if foreign.is_some_and(|foreign| foreign > 0) && (foreign > expected || looks >= LOOKS) {
                 looks = 0;
@@ -60,7 +60,7 @@ impl Engine {
         LetterHead::read(&self.keyring, &letter.properties, &letter.body).is_bare()
     }
 
-    /// Gives such letters their code and their event; how many there were.
+    /// Gives such letters their code and their event; returns their number.
     async fn code_undelivered(&self) -> Result<usize, Trouble> {
         let mut found = Vec::new();
         let mut note = |letter: &DeadLetter| {
@@ -95,8 +95,8 @@ impl Engine {
         Ok(count)
     }
 
-    /// Whose the letter is, and why it lies there; `None` where it cannot be opened. What the worker
-    /// would have refused has that reason: an event is for those who may order something.
+    /// The letter's job and the reason why it is there; `None` if it cannot be opened. A message that the worker
+    /// would have refused has that reason: only senders with the right to send jobs get an event.
     fn identified(&self, letter: &DeadLetter) -> Result<Option<Identified>, JournalError> {
         let Ok(opened) = envelope::open_as(Via::Resume, &letter.properties, &letter.body, &self.keyring) else {
             return Ok(None);
@@ -111,7 +111,7 @@ impl Engine {
         Ok(Some(Identified { key, body: opened.body, reason, detail, is_parked }))
     }
 
-    /// The letter with its code. A parked copy keeps its seal and its headers, and can be replayed.
+    /// The letter with its code. A parked copy keeps its seal and headers, and can be replayed.
     fn coded(&self, letter: &DeadLetter, it: &Identified) -> Option<(Properties, Bytes)> {
         let note = envelope::note(it.reason);
         if it.is_parked {
@@ -125,7 +125,7 @@ impl Engine {
     }
 }
 
-/// Whose a letter is.
+/// A letter's job and reason.
 struct Identified {
     key: Option<JobKey>,
     body: Zeroizing<Vec<u8>>,
@@ -135,7 +135,7 @@ struct Identified {
     is_parked: bool,
 }
 
-/// Why the code could not be given; the letters stay as they are.
+/// The reason why no code was given; the letters stay unchanged.
 #[derive(Debug, thiserror::Error)]
 enum Trouble {
     #[error(transparent)]
@@ -150,7 +150,7 @@ impl From<JournalError> for Trouble {
     }
 }
 
-/// The broker's own word for it is one of few; anything else is not repeated.
+/// The broker's reason is one of a few words; any other word is not repeated.
 fn detail(properties: &Properties) -> String {
     let word = properties.headers.get(BROKERS_WORD).and_then(HeaderValue::as_text);
     let why = match word {

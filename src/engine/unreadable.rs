@@ -1,7 +1,7 @@
-//! Messages that were sent as cancellations and are none: kept, and told like a message that is no job.
+//! Messages sent as cancellations that cannot be read: stored, and reported like a message that is no job.
 //!
-//! The rule it keeps: such a message is in the store in the write that moves the place in the stream on, and
-//! stays there until its dead letter was confirmed, or until the stream says that another worker's was.
+//! The rule it keeps: such a message is stored in the write that moves the place in the stream. It stays there until
+//! its dead letter is confirmed, or until the stream reports another worker's.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,19 +22,19 @@ use crate::job::{At, Carried, JobKey, Reason};
 use crate::seal::SealError;
 use crate::store::{Batch, Table};
 
-/// Those whose letter is not confirmed yet, by what tells the message from others.
+/// Messages whose dead letter is not confirmed yet, by their digest.
 const KEPT: &[u8] = rows::UNREADABLE.prefix;
 const PURPOSE: &str = "unreadable-cancellation";
-/// A cancellation is short; of a longer message the beginning is kept.
+/// A cancellation is short; of a longer message only the beginning is kept.
 const LONGEST: usize = 64 * 1024;
 const BEGINNING: usize = 2048;
 /// As long as the control stream keeps it.
 const STREAM: Duration = Duration::from_secs(91 * 86_400);
-/// The active worker sets it aside. Where none has for so long, nothing is delivered to anybody, and whoever
-/// comes first does; not all at once.
+/// The active worker publishes the dead letter. If none has done so after this time, no worker gets deliveries, and
+/// any worker may do it; not all at once.
 const NOBODYS_AFTER: Duration = Duration::from_secs(30);
 const SPREAD: Duration = Duration::from_secs(60);
-/// How often it is looked at again while it is another worker's turn.
+/// The pause between looks while the active worker should do it.
 const LOOK: Duration = Duration::from_secs(1);
 const IDLE: Duration = Duration::from_secs(60);
 
@@ -42,9 +42,9 @@ const IDLE: Duration = Duration::from_secs(60);
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Kept {
     since: i64,
-    /// From when on it is this worker's turn, whether it is the active one or not.
+    /// The time from which this worker may publish it even if it is not active.
     nobodys_from: i64,
-    /// The job that was to be cancelled, where the message names one after all.
+    /// The job that should have been cancelled, if the message names one.
     job: Option<(String, Uuid)>,
     is_unauthorised: bool,
     detail: String,
@@ -127,7 +127,7 @@ fn row(print: &str) -> Vec<u8> {
 }
 
 impl Engine {
-    /// Puts what cannot be read as a cancellation into the batch that moves the place in the stream on.
+    /// Stores a message that cannot be read as a cancellation, in the batch that moves the place in the stream.
     pub(crate) fn keep_unreadable(
         &self,
         control: &Control,
@@ -143,12 +143,13 @@ impl Engine {
         Ok(())
     }
 
-    /// Another worker has set it aside.
+    /// Removes the row: another worker has published the dead letter.
     pub(crate) fn is_set_aside(&self, print: &str, batch: &mut Batch) {
         batch.remove(Table::Meta, row(print));
     }
 
-    /// Sets aside what was kept, once the stream was read to its end: another worker may have done so.
+    /// Publishes the dead letters of stored messages. The stream was read to its end before: another worker may have
+    /// published them.
     pub(crate) async fn unreadable_loop(self: Arc<Self>) {
         if !self.broker.has_control() {
             return;
@@ -171,7 +172,7 @@ impl Engine {
         }
     }
 
-    /// How many are left for another worker.
+    /// Returns the number of messages left for another worker.
     async fn dead_letter_unreadable(&self) -> Result<usize, Interrupted> {
         let mut left = 0;
         for (row, sealed) in self.store.scan(Table::Meta, KEPT, None, usize::MAX)? {
@@ -198,7 +199,7 @@ impl Engine {
             let now = envelope::own_time(&properties).unwrap_or(At(kept.since));
             let frame = Frame { environment: &self.accepts.environment, traceparent: None, now };
             let sha256 = envelope::whole_sha256(&properties, &body);
-            // Never final: what becomes of the job, its own events tell.
+            // Never final: the job's own events report its end.
             let last = event::rejected(&frame, key, reason, &kept.detail, &sha256, false);
             self.publish_event(&last.event, key, &properties, &self.draining).await?;
         }

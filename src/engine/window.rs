@@ -1,17 +1,16 @@
-//! A window of calls: at most so many begin in any minute.
+//! A window of calls: at most so many start in any minute.
 //!
-//! The rule it keeps: calls of about one moment are counted as if all had begun at its end, so that what a
-//! window takes in memory does not grow with the rate, and a minute never has more calls than are allowed.
+//! The rule it keeps: calls of about one moment are counted as if all started at its end. So the memory of a window
+//! does not grow with the rate, and no minute has more calls than allowed.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// A minute, and what lies between a call's start here and its arrival there: a timer's delay, a connection
-/// that is opened first.
+/// A minute, and the time between a call's start here and its arrival: a timer's delay, a new connection.
 const SPAN: Duration = Duration::from_millis(60_250);
-/// What is counted together.
+/// Calls within this time are counted together.
 const MOMENT: Duration = Duration::from_millis(10);
 
 #[derive(Debug)]
@@ -21,7 +20,7 @@ struct Moment {
     calls: usize,
 }
 
-/// The calls that began within the last minute, or will soon.
+/// The calls that started within the last minute, or will start soon.
 #[derive(Debug, Default)]
 pub struct Window {
     moments: VecDeque<Moment>,
@@ -29,8 +28,8 @@ pub struct Window {
 }
 
 impl Window {
-    /// When so many more calls may begin together; at once where they alone are more than the limit allows
-    /// and nothing else was called.
+    /// The time at which this many more calls may start together. If they alone are more than the limit, they may
+    /// start when the window is empty.
     pub fn next(&mut self, limit: usize, now: Instant, calls: usize) -> Instant {
         while let Some(moment) = self.moments.front().filter(|moment| moment.last + SPAN <= now) {
             self.calls -= moment.calls;
@@ -49,7 +48,7 @@ impl Window {
         now
     }
 
-    /// Notes that a call begins then; where the window is full, in place of its oldest.
+    /// Notes the start of a call; in a full window it replaces the oldest one.
     pub fn add(&mut self, limit: usize, start: Instant) {
         if self.calls >= limit
             && let Some(oldest) = self.moments.front_mut()
@@ -80,7 +79,7 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    /// Takes so many starts where they come soon enough; `Err` tells when they would be.
+    /// Reserves this many starts if they are soon enough; `Err`: the time at which they would be.
     fn reserve(
         window: &mut Window,
         limit: usize,
@@ -96,7 +95,7 @@ mod tests {
         Ok(start)
     }
 
-    /// Lets callers come by, and returns when calls began.
+    /// Simulates callers, and returns the starts of their calls.
     fn starts(limit: usize, callers: usize, longest_pause_ms: u64) -> Vec<Instant> {
         let mut random = StdRng::seed_from_u64(limit as u64);
         let (mut window, mut now, mut starts) = (Window::default(), Instant::now(), Vec::new());

@@ -1,11 +1,11 @@
-//! What a copy of a job brings to a store that knows less.
+//! A copy's knowledge, adopted by a store that has less.
 
 use super::*;
 use crate::engine::stage::Stage;
 use crate::job::event::Deadline;
 use crate::job::{At, Standstill};
 
-/// Accounts of a job that each tell one thing.
+/// Carried knowledge about a job, one fact each.
 fn accounts() -> Vec<Lasting> {
     let at = At(1_788_775_000_000);
     let codes = Codes { count: 1, at, by: None };
@@ -22,7 +22,7 @@ fn accounts() -> Vec<Lasting> {
         told.adopt(account);
         told
     });
-    // A field that is new belongs into the list.
+    // A new field belongs in the list.
     let Lasting { touched, changed, codes, cancel_refused, counted, told } = told;
     assert!(!touched.is_empty() && !changed.is_empty() && !codes.is_empty());
     assert!(cancel_refused.is_some() && counted.is_some() && told.is_some());

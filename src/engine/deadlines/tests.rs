@@ -1,4 +1,4 @@
-//! A job's term, watched by an engine whose clock the test moves.
+//! A job's due time, with an engine whose clock the test moves.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -22,7 +22,7 @@ struct Stage {
     engine: Arc<Engine>,
     store: Arc<MemoryStore>,
     clock: Arc<AtomicI64>,
-    /// Of the channel that jobs come by.
+    /// The loss of the channel of the jobs.
     lost: CancellationToken,
 }
 
@@ -35,13 +35,13 @@ fn stage() -> Stage {
     let mut parts = parts(broker, &store, &clock);
     parts.settings.at_risk_before = 7 * DAY;
     let engine = Engine::new(parts);
-    // It is delivered to.
+    // The worker becomes active.
     engine.terms.delivered(1, &lost);
     Stage { engine, store, clock, lost }
 }
 
 impl Stage {
-    /// Opens a job that was requested now, with whatever else it says.
+    /// Opens a job that was requested now, with these fields added.
     async fn open(&self, number: u128, more: Value) -> Job {
         self.open_from(number, more, Origin::Publisher).await
     }
@@ -67,13 +67,13 @@ impl Stage {
         job
     }
 
-    /// So much later, what is due is looked at.
+    /// After this time, due rows are handled.
     async fn pass(&self, days: u32) {
         self.clock.fetch_add(i64::try_from((days * DAY).as_millis()).unwrap(), Ordering::Relaxed);
         while self.engine.forget_due().await.unwrap() > 0 {}
     }
 
-    /// The data of the events that are owed, oldest first.
+    /// The data of the stored events, oldest first.
     fn owed(&self) -> Vec<Value> {
         let rows = self.store.scan(Table::Outbox, b"", None, usize::MAX).unwrap();
         let data = |value: &[u8]| {
@@ -161,7 +161,7 @@ async fn a_job_in_hand_is_told_when_it_is_let_go() {
 async fn a_job_that_is_put_off_is_not_told_before_its_new_time() {
     let stage = stage();
     stage.open(1, json!({})).await;
-    // The whole job again, as a publisher sends it.
+    // A continuation from the publisher.
     stage.open(1, json!({ "due_at": "2026-12-07T10:00:00Z", "extensions": {} })).await;
     stage.pass(83).await;
     assert_eq!(stage.told(), []);
@@ -175,7 +175,7 @@ async fn a_job_whose_last_write_is_still_on_its_way_is_not_set_back_by_its_term(
     let job = stage.open(1, json!({})).await;
     stage.clock.fetch_add(i64::try_from((24 * DAY).as_millis()).unwrap(), Ordering::Relaxed);
     stage.store.hold();
-    // The whole job again; its delivery is lost before the disk has that.
+    // A continuation whose delivery is lost before it is on the disk.
     let body = json!({
         "schema": "erasure.job/v1", "job_id": job.key.job_id, "tenant": "acme", "environment": "sandbox",
         "requested_at": "2026-09-07T10:00:00Z", "regulation": "gdpr", "extensions": {},
@@ -204,16 +204,16 @@ async fn a_job_whose_last_write_is_still_on_its_way_is_not_set_back_by_its_term(
 async fn a_worker_that_may_not_be_the_active_one_tells_nothing_until_the_job_is_back() {
     let stage = stage();
     stage.open(1, json!({})).await;
-    // Its channel is gone: another worker may have the job.
+    // The channel is lost: another worker may have the job.
     stage.lost.cancel();
     stage.pass(25).await;
     assert_eq!(stage.told(), []);
-    // It is delivered to again, other jobs first.
+    // The worker is active again, with other jobs first.
     stage.engine.terms.delivered(2, &CancellationToken::new());
     stage.open(2, json!({ "due_at": "2027-09-08T10:00:00Z" })).await;
     stage.pass(6).await;
     assert_eq!(stage.told(), []);
-    // Overdue meanwhile, which is told once.
+    // Overdue meanwhile: one event.
     stage.open(1, json!({})).await;
     stage.pass(0).await;
     assert_eq!(stage.told(), words(&[("overdue", 1)]));

@@ -68,7 +68,7 @@ fn no_changed_byte_of_any_decision_is_believed() {
                 }
                 tried += 1;
                 let reading = Decided::read(&changed, &keys);
-                // A hexadecimal digit may be written in two ways; the bytes are the same.
+                // A hexadecimal digit has two forms; the bytes are the same.
                 let is_same = changed.eq_ignore_ascii_case(&body) && reading == Decided::read(&body, &keys);
                 assert!(matches!(reading, Authenticity::Forged | Authenticity::Other) || is_same, "byte {place}");
             }

@@ -1,4 +1,4 @@
-//! Decisions read late, again, by new stores and by those that were away.
+//! Decisions read late, read again, read by new stores, and read after an absence.
 
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ fn is_paused(stage: &Stage) -> bool {
     stage.engine.pauses().all().contains_key(&shop())
 }
 
-/// What was published for every worker.
+/// The messages published for every worker.
 fn told(stage: &Stage) -> Vec<Decided> {
     let published = stage.post.published.lock().unwrap();
     let control = published.iter().filter(|publication| publication.to == Destination::Control);

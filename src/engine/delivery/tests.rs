@@ -1,4 +1,4 @@
-//! A message that goes back to the broker.
+//! A requeued message.
 
 use std::sync::Mutex;
 
@@ -10,7 +10,7 @@ use crate::broker::{Lost, Properties, Settle, Via};
 use crate::engine::stage::{Stage, full};
 use crate::store::{Batch, MemoryStore, Store as _, Table};
 
-/// Notes which starts are open when the message goes back.
+/// Notes which starts are open at the requeue.
 struct Back {
     store: Arc<MemoryStore>,
     open: Arc<Mutex<Option<usize>>>,
@@ -29,7 +29,7 @@ impl Settle for Back {
 }
 
 impl Stage {
-    /// A delivery that notes what it finds when it goes back.
+    /// A delivery that notes the open starts at its requeue.
     fn delivery(&self) -> (Delivery, Arc<Mutex<Option<usize>>>) {
         let open = Arc::new(Mutex::new(None));
         let properties = Properties { message_id: Some(self.job(1).key.job_id.to_string()), ..Properties::default() };
@@ -73,7 +73,7 @@ async fn a_message_that_cannot_be_set_aside_yet_is_still_condemned_when_it_comes
 #[tokio::test(start_paused = true)]
 async fn the_start_of_a_message_that_goes_back_ends_before_it_can_be_here_again() {
     let stage = Stage::new();
-    // What is remembered of its job cannot be read.
+    // The job's rows cannot be read.
     let mut batch = Batch::new();
     batch.put(Table::Ended, stage.job(1).key.to_bytes(), b"\xff".to_vec());
     stage.store.submit(batch).await.unwrap();

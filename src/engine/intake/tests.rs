@@ -1,4 +1,4 @@
-//! The first job of a term, and what was decided at other workers before it.
+//! The first job of a term, after decisions at other workers.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -57,14 +57,14 @@ fn events(stage: &Stage, number: u128) -> Vec<String> {
         .collect()
 }
 
-/// How a term begins.
+/// The beginning of a term.
 #[derive(Debug, Clone, Copy)]
 enum Begins {
-    /// The other worker went; the consumer of this one had been waiting.
+    /// The other worker ended; this one had been a standby.
     Standby,
     /// The connection was lost, and this is the next one.
     NewChannel,
-    /// Intake was stopped, so that another worker got the jobs.
+    /// Intake was stopped, and another worker got the jobs.
     AfterAStop,
 }
 
@@ -95,7 +95,7 @@ async fn the_first_job_of_a_term_waits_until_the_control_stream_was_read_to_its_
                 stage.engine.terms.end();
             }
         }
-        // Another worker was asked to cancel the job; this one reads slowly.
+        // Another worker cancelled the job; this one reads slowly.
         stage.post.let_read();
         stage.post.decide(cancellation(1));
         let channel = CancellationToken::new();

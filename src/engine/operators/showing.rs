@@ -1,7 +1,6 @@
-//! One job as an operator sees it: its targets, steps, waits and what happened when.
+//! One job for operators: its targets, steps, waits and timeline.
 //!
-//! The rule it keeps: from a sealed answer nothing is told but that it came; from a final event
-//! only named fields are repeated.
+//! The rule it keeps: of a sealed answer only its arrival is shown; of a final event only named fields.
 
 use std::collections::BTreeMap;
 
@@ -14,9 +13,9 @@ use crate::engine::Engine;
 use crate::engine::journal::{JournalError, ended_of, entries_of, folded, record_of};
 use crate::job::{Answer, At, Ended, Entry, JobKey, JobRecord, Reason, Step, StepName, StepState, TargetState, event};
 
-/// The latest entries shown; earlier ones are counted only.
+/// The latest entries shown; earlier ones are only counted.
 const SHOWN: usize = 500;
-/// What of a final event's target is repeated.
+/// The fields of a final event's target that are shown.
 const TARGET_FIELDS: [&str; 7] = ["target", "system", "kind", "outcome", "identity", "steps", "error"];
 
 /// A job in full, without personal data.
@@ -25,31 +24,31 @@ pub struct JobView {
     /// The line of the list.
     #[serde(flatten)]
     pub summary: JobSummary,
-    /// How many events it has given.
+    /// The number of its events.
     pub events: u32,
-    /// When it goes on, or is due to try again; `None` where that depends on others.
+    /// The time at which it continues or tries again; `None` if that depends on others.
     pub next_at: Option<String>,
-    /// True where a cancellation is remembered.
+    /// True if a cancellation is stored.
     pub cancel_requested: bool,
     /// Each target: `target`, `system`, `kind`, `outcome` (null while open), `error`, `steps`.
     pub targets: Vec<Value>,
-    /// What persons were asked for since the job last came, by targets that are open: `target`, `kind`, `asked_at`.
+    /// The inputs that persons were asked for at the last park, for open targets: `target`, `kind`, `asked_at`.
     pub inputs: Vec<Value>,
-    /// The latest failed attempt or, for a failed job, what it failed by.
+    /// The latest failed attempt or, for a failed job, the cause of the failure.
     pub last_error: Option<Value>,
-    /// Who gave the job up, and why.
+    /// The operator who discarded the job, with the reason.
     pub discarded: Option<Discarded>,
-    /// What happened, oldest first; the latest 500 entries.
+    /// The journal's entries, oldest first; the latest 500.
     pub timeline: Vec<Value>,
-    /// How many earlier entries are not shown.
+    /// The number of earlier entries.
     pub timeline_left_out: usize,
 }
 
 impl Engine {
-    /// One job; `None` where this store knows nothing of it.
+    /// One job; `None` if this store does not know it.
     ///
     /// # Errors
-    /// Where the store fails, or a record cannot be decoded.
+    /// The store fails, or a record cannot be decoded.
     pub fn job(&self, key: &JobKey) -> Result<Option<JobView>, JournalError> {
         let store = &*self.store;
         let (record, ended) = (record_of(store, key)?, ended_of(store, key)?);
@@ -109,7 +108,7 @@ fn error(reason: Reason, step: Option<StepName>) -> Value {
     })
 }
 
-/// All items of one kind of step together; the one that has got least far gives the outcome.
+/// All items of one kind of step; the item with the least progress gives the outcome.
 fn step(name: StepName, items: &[StepState]) -> Value {
     let done = items.iter().filter(|item| item.is_done() || item.answers > 0).count();
     let outcome = items.iter().find(|item| !item.is_done()).or(items.last());
@@ -179,7 +178,7 @@ fn last_error(states: &[TargetState]) -> Option<Value> {
     })
 }
 
-/// The targets as the final event tells them.
+/// The targets, as in the final event.
 fn ended_targets(ended: &Ended) -> Vec<Value> {
     let event: Value = serde_json::from_slice(&ended.event.body).unwrap_or_default();
     let targets = event.pointer("/data/targets").and_then(Value::as_array).cloned().unwrap_or_default();
@@ -190,7 +189,7 @@ fn ended_targets(ended: &Ended) -> Vec<Value> {
     targets.into_iter().map(repeated).collect()
 }
 
-/// One entry of the journal in words.
+/// One entry of the journal, in words.
 fn told(entry: &Entry) -> Value {
     let mut line: BTreeMap<&str, Value> = BTreeMap::new();
     let (what, at) = match entry {
@@ -249,7 +248,7 @@ fn put_step(line: &mut BTreeMap<&str, Value>, what: &'static str, step: Step) ->
     what
 }
 
-/// The form of an answer, without what it says.
+/// The form of an answer, without its content.
 const fn word(answer: &Answer) -> &'static str {
     match answer {
         Answer::Done => "done",

@@ -1,6 +1,6 @@
-//! Where many jobs stand, in few words.
+//! The states of many jobs, in short.
 //!
-//! The rule it keeps: what a target came to is repeated from the final event, never guessed.
+//! The rule it keeps: a target's outcome is read from the final event, never guessed.
 
 use serde::Serialize;
 use serde_json::Value;
@@ -11,24 +11,24 @@ use crate::engine::Engine;
 use crate::engine::journal::{JournalError, ended_of, record_of};
 use crate::job::{Ended, JobKey};
 
-/// A job in a few words.
+/// A job's state, in short.
 #[derive(Debug, Clone, Serialize)]
 pub struct JobBrief {
-    /// Its id.
+    /// The job's id.
     pub job_id: Uuid,
-    /// Where it stands.
+    /// The status.
     pub state: JobStatus,
-    /// How its targets ended, where all of them ended alike: `erased`, `anonymised`, `absent`…
+    /// The outcome of its targets, if all have the same: `erased`, `anonymised`, `absent`…
     pub target_outcome: Option<String>,
-    /// For a failed job, the code.
+    /// The code of a failed job.
     pub code: Option<&'static str>,
 }
 
 impl Engine {
-    /// Where these jobs of a tenant stand; those that this store does not know are left out.
+    /// The states of a tenant's jobs; jobs that this store does not know are left out.
     ///
     /// # Errors
-    /// Where the store fails, or a record cannot be decoded.
+    /// The store fails, or a record cannot be decoded.
     pub fn states(&self, tenant: &str, ids: &[Uuid]) -> Result<Vec<JobBrief>, JournalError> {
         let mut states = Vec::with_capacity(ids.len());
         for job_id in ids {

@@ -12,7 +12,7 @@ fn key(number: u128) -> JobKey {
     JobKey { tenant: "acme".into(), job_id: uuid::Uuid::from_u128(number) }
 }
 
-/// What the broker brings back: a copy of a job, or with `None` some other message.
+/// The broker's next delivery: a copy of a job, or with `None` another message.
 fn delivery(epoch: u64, copy: Option<(&JobKey, u64)>) -> Message {
     let mut properties = Properties::default();
     if let Some((key, number)) = copy {
@@ -31,7 +31,7 @@ fn delivery(epoch: u64, copy: Option<(&JobKey, u64)>) -> Message {
     }
 }
 
-/// A job of which the store says that copy 7 was confirmed on a tier, and what the broker really has.
+/// A job whose store row says that copy 7 was confirmed on a tier, and the broker's real copies.
 struct World {
     parked: Parked,
     record: JobRecord,
@@ -54,8 +54,8 @@ impl World {
     }
 }
 
-/// Brings an older copy again and again until it is settled. `newest`: when the newest copy comes back;
-/// `breaks`: how often the link to the broker is lost. How long it took, and whether it was worked on.
+/// Delivers an older copy until it is settled. `newest`: the time at which the newest copy is redelivered; `breaks`:
+/// the interval of lost links. Returns the time that it took, and whether the copy was worked on.
 async fn settled(tier: Tier, newest: Option<Duration>, breaks: Option<Duration>, restart: bool) -> (Duration, bool) {
     let mut world = World::new(tier);
     let (mut wait, mut epoch) = (None::<String>, 1);
@@ -64,7 +64,7 @@ async fn settled(tier: Tier, newest: Option<Duration>, breaks: Option<Duration>,
     let mut is_here = false;
     world.parked.delivered(&delivery(epoch, None));
     loop {
-        // Each minute something is delivered, or the link breaks.
+        // Each minute a message is delivered, or the link breaks.
         while Instant::now() < comes {
             tokio::time::advance(Duration::from_secs(1)).await;
             if breaks.is_some_and(|every| broken_at.elapsed() >= every) {
@@ -101,7 +101,7 @@ async fn an_older_copy_is_acked_once_a_newer_one_has_been_by_and_worked_on_where
     for tier in Tier::ALL {
         for restart in [false, true] {
             for breaks in [None, Some(Duration::from_secs(2 * 3600)), Some(Duration::from_secs(5 * 3600))] {
-                // The newest comes back when its time is over, or later where the queue is long.
+                // The newest copy is redelivered at its time, or later if the queue is long.
                 for late in [0, 20, 600, 3000] {
                     let at = (tier.wait() + Duration::from_secs(late)).min(LONGEST - Duration::from_secs(60));
                     let (_, worked) = settled(tier, Some(at), breaks, restart).await;
@@ -115,7 +115,7 @@ async fn an_older_copy_is_acked_once_a_newer_one_has_been_by_and_worked_on_where
             }
         }
     }
-    // As long as the link never holds for an hour nobody can tell that the newest is gone.
+    // Without a link that lasts an hour, nothing proves that the newest copy is gone.
     let (took, worked) =
         settled(Tier::S5, Some(Duration::from_secs(9 * 3600)), Some(Duration::from_secs(1800)), false).await;
     assert!(!worked && took >= Duration::from_secs(9 * 3600), "{took:?}");
@@ -134,7 +134,7 @@ async fn what_this_link_confirmed_is_there_until_its_time_is_over() {
         assert!(matches!(judged(None), Older::Passed), "{tier:?}");
         tokio::time::advance(SLACK).await;
         assert!(matches!(judged(None), Older::Waits { .. }), "{tier:?}: it has not come back");
-        // Another link, and what it confirms.
+        // Another link, and its confirms.
         world.parked.parked(&key(1), (1, NEWEST), tier);
         world.parked.delivered(&delivery(2, None));
         assert!(matches!(judged(None), Older::Waits { .. }), "{tier:?}: another link");
@@ -156,7 +156,7 @@ async fn a_copy_that_does_not_come_back_is_missed_when_its_time_is_over_and_foun
             engine.parked.parked(&key, (1, 1), tier);
             names.push(key);
         }
-        // One comes back, one has ended elsewhere as far as numbers go.
+        // One is redelivered; one has ended elsewhere, by the numbers.
         engine.parked.delivered(&delivery(1, Some((&names[0], 1))));
         tokio::time::advance(tier.wait() + SLACK - Duration::from_secs(1)).await;
         engine.tell_missing().unwrap();
@@ -188,7 +188,7 @@ async fn a_wait_queue_that_holds_less_than_was_parked_there_is_told_at_the_secon
         assert_eq!(engine.parked.view().short, []);
         engine.compare_depth(tier, Some(1));
         assert_eq!(engine.parked.view().short, [(tier, 3)]);
-        // A broker that does not say, one that has them after all, and more than were parked.
+        // A broker without counts, one that has the copies after all, and one that has more than were parked.
         for depth in [None, Some(4), Some(9)] {
             engine.compare_depth(tier, depth);
             assert_eq!(engine.parked.view().short, []);

@@ -1,6 +1,6 @@
-//! What is told of a long wait: every reason, and whatever may happen to the worker meanwhile.
+//! Reports of a long wait: every reason, and every event in the worker's life meanwhile.
 //!
-//! The rule it keeps: nothing is drawn; the clock is the test's own.
+//! The rule it keeps: no random values; the test moves the clock.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use crate::job::{Answer, Entry, Step, StepName};
 const MINUTE: u64 = 60;
 const HOUR: u64 = 60 * MINUTE;
 const DAY: u64 = 24 * HOUR;
-/// When a job of three days is looked at again: just before and at each time that something is told of it.
+/// The times of a job's checks over three days: just before and at each report.
 const LOOKS: [u64; 13] = [
     0,
     15 * MINUTE - 1,
@@ -36,7 +36,7 @@ const LOOKS: [u64; 13] = [
     3 * DAY + HOUR,
 ];
 
-/// What is documented: after how long each wait is told.
+/// The documented times of the reports, for each kind of wait.
 fn documented(why: Waiting) -> Vec<u64> {
     match why {
         Waiting::Input | Waiting::Guard => vec![DAY, 3 * DAY],
@@ -44,7 +44,7 @@ fn documented(why: Waiting) -> Vec<u64> {
     }
 }
 
-/// What happens to the worker before a look.
+/// An event in the worker's life before a check.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Meanwhile {
     Nothing,
@@ -52,11 +52,11 @@ enum Meanwhile {
     Restart,
     /// Another worker, with a store of its own.
     OtherWorker,
-    /// The delivery is lost after the park was written: the same copy comes again.
+    /// The delivery is lost after the park was written: the same copy is redelivered.
     Lost,
-    /// The same, and the process is another one.
+    /// The same, and another process follows.
     LostAndRestart,
-    /// The clock is put back by a day at this look, and right again at the next.
+    /// The clock is a day behind at this check, and right again at the next.
     ClockBack,
 }
 
@@ -83,7 +83,7 @@ impl Parked {
         Parked { stage: Stage::new(), passed: 0, copy: None, told: Vec::new() }
     }
 
-    /// So long after its beginning.
+    /// This long after the beginning.
     fn at(&mut self, seconds: u64) {
         self.stage.pass(Duration::from_secs(seconds - self.passed));
         self.passed = seconds;
@@ -94,7 +94,7 @@ impl Parked {
         self.stage.pass(Duration::from_secs(self.passed));
     }
 
-    /// The newest copy is delivered, and parked again for this.
+    /// The newest copy is delivered, and parked again for this reason.
     async fn look(&mut self, why: Waiting, redelivered: bool, lost: bool, more: impl FnOnce(&Journal)) {
         let engine = std::sync::Arc::clone(&self.stage.engine);
         let job = self.stage.job(1);
@@ -131,7 +131,7 @@ impl Parked {
         }
     }
 
-    /// A look at which this happens to the worker.
+    /// A check with this event before it.
     async fn look_while(&mut self, why: Waiting, meanwhile: Meanwhile) {
         match meanwhile {
             Meanwhile::Nothing => {}
@@ -154,7 +154,7 @@ impl Parked {
         self.look(why, false, false, |_| {}).await;
     }
 
-    /// After how long each was told, one for each id.
+    /// The times of the reports, one for each id.
     fn told_after(&self) -> Vec<u64> {
         let mut ids = std::collections::BTreeSet::new();
         let first = self.told.iter().filter(|event| ids.insert(event["id"].to_string()));
@@ -198,7 +198,7 @@ async fn whatever_happens_to_the_worker_at_any_look_nothing_is_told_twice_or_lef
                 if meanwhile != Meanwhile::ClockBack {
                     assert_eq!(job.told_after(), documented(why), "{why:?}, {meanwhile:?} at look {moment}");
                 }
-                // A wait whose clock was put back counts longer: two words may become one, never one two.
+                // After the clock was put back the wait counts longer: two reports may become one, but never one two.
                 let told = job.told.iter().map(|event| event["id"].to_string());
                 let told = told.collect::<std::collections::BTreeSet<_>>().len();
                 assert!((1..=documented(why).len()).contains(&told), "{why:?}, {meanwhile:?} at look {moment}: {told}");
@@ -243,7 +243,7 @@ async fn a_job_that_came_further_begins_another_wait_and_one_whose_store_was_los
     job.at(6 * HOUR + 20 * MINUTE);
     job.look(Waiting::Pending, false, false, |_| {}).await;
     assert_eq!(job.told_after(), [5 * HOUR, 20 * MINUTE]);
-    // Elsewhere the same deletion is made once more, which is no progress.
+    // Another worker makes the same deletion once more, which is no progress.
     job.another_worker();
     job.at(7 * HOUR);
     let engine = std::sync::Arc::clone(&job.stage.engine);

@@ -1,9 +1,9 @@
-//! The chain of receipts in the store: given out with the outcome, forgotten with a checkpoint,
-//! handed over as an audit pack.
+//! The chain of receipts in the store: one receipt for each outcome; a checkpoint replaces forgotten ones; audit
+//! packs.
 //!
-//! The rule it keeps: outcome, event, receipt and the chain's new head are one batch, handed to the
-//! store in the order of the numbers. Each batch expects the head that it was made for, so that one
-//! that failed takes those built on it along, and none refers to a receipt that never was durable.
+//! The rule it keeps: outcome, event, receipt and the chain's new head are one batch. The store gets these batches in
+//! the order of their numbers. Each batch expects the head before it. So a failed batch makes all later ones fail,
+//! and no receipt refers to one that was never durable.
 
 pub(super) mod row;
 
@@ -31,7 +31,7 @@ const HEAD: &[u8] = rows::RECEIPT_HEAD.prefix;
 const CHECKPOINT_ROW: &[u8] = rows::RECEIPT_CHECKPOINT.prefix;
 const KEY: &[u8] = rows::RECEIPT_KEY.prefix;
 const REFUSAL: &[u8] = rows::REFUSAL.prefix;
-/// The purpose of the code that vouches for a remembered public key.
+/// The purpose of the MAC over a remembered public key.
 const VOUCHED: &str = "receipt-key";
 const PAGE: usize = 256;
 /// The most bytes of receipts in one pack.
@@ -43,31 +43,31 @@ pub(crate) struct Receipts {
     chain: Mutex<Chain>,
 }
 
-/// What a receipt is to say.
+/// The content of a receipt.
 struct Certifiable<'a> {
-    /// What the event says.
+    /// The event's data.
     told: &'a Map<String, Value>,
-    /// To the person's identities, where the publisher gave a salt.
+    /// The commitment to the person's identities, if the publisher gave a salt.
     commitment: Option<String>,
 }
 
-/// What the last batch handed in will make of the chain.
+/// The chain after the last submitted batch.
 #[derive(Default)]
 struct Chain {
-    /// `None`: to be read from the store.
+    /// `None`: it must be read from the store.
     head: Option<Option<Head>>,
-    /// Rises when a batch failed: those made before it on the same generation fail as well.
+    /// Rises when a batch fails: all other batches of the old generation fail too.
     generation: u64,
 }
 
-/// Why there is no pack.
+/// The reason why there is no pack.
 #[derive(Debug, thiserror::Error)]
 pub enum PackError {
-    /// More bytes of receipts than one pack takes.
+    /// The span has more bytes of receipts than a pack may hold.
     #[error("the span holds more than the {} MiB of receipts that one pack takes; ask in parts: let the first end at {until}",
         MOST_IN_A_PACK >> 20)]
     TooMany {
-        /// When the first receipt beyond was finished, RFC 3339.
+        /// The end of the first run beyond that, RFC 3339.
         until: String,
     },
     /// The store failed.
@@ -84,8 +84,8 @@ impl Receipts {
         self.chain.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A batch of this generation failed. All that were built on it fail too, and all before it are
-    /// settled: from here on the store's own head is the right one, once.
+    /// A batch of this generation failed. All batches after it fail too, and all before it are settled. So the
+    /// chain's head is reloaded from the store, once.
     fn failed(&self, generation: u64) {
         let mut chain = self.chain();
         if chain.generation == generation {
@@ -123,8 +123,8 @@ impl Engine {
         }
     }
 
-    /// Writes the end of a run: what is in `rest`, the outcome with its event and receipt, and the
-    /// chain's new head, as one. Returns once that is durable.
+    /// Writes the end of a run in one batch: `rest`, the outcome with event and receipt, and the chain's new head.
+    /// Returns after it is durable.
     pub(crate) async fn end_with_receipt(
         &self,
         run: &Run<'_>,
@@ -145,7 +145,7 @@ impl Engine {
         .await
     }
 
-    /// As [`Engine::end_with_receipt`], of a job whose message is never read again.
+    /// As [`Engine::end_with_receipt`], for a job whose message is not parsed again.
     pub(crate) async fn end_unread(
         &self,
         key: &JobKey,
@@ -179,7 +179,7 @@ impl Engine {
         .await
     }
 
-    /// The final event of a refused message, with its receipt: made once, kept for its repeats.
+    /// Makes the final event of a refused message, with its receipt, once. Its repeats are read from the store.
     pub(crate) async fn refusal(&self, key: &JobKey, body: &[u8], last: Final) -> Result<Event, Interrupted> {
         let Final { mut event, data } = last;
         let row = [REFUSAL, &self.keyring.digest("refusal", &[&key.to_bytes(), body].concat())].concat();
@@ -203,9 +203,8 @@ impl Engine {
         Ok(event)
     }
 
-    /// Puts a receipt into an event. `hand_in`, told the event, the receipt and its number, adds these and
-    /// what belongs to the same moment to the batch and hands it to the store; it is called again, with
-    /// another receipt, where a batch before this one failed.
+    /// Adds a receipt to an event. `hand_in` gets the event, the receipt and its number; it adds its own rows to the
+    /// batch and submits it. It is called again, with another receipt, if an earlier batch failed.
     async fn certify(
         &self,
         event: &mut Event,
@@ -217,7 +216,7 @@ impl Engine {
         let origin = self.origin();
         loop {
             let (generation, tickets) = {
-                // Held until the batch is handed in, never for the disk.
+                // Held until the batch is submitted, but never during the sync.
                 let mut chain = self.receipts.chain();
                 let before = chain.head(&*self.store)?;
                 let link = Link::after(before.as_ref(), Uuid::new_v4);
@@ -244,8 +243,8 @@ impl Engine {
         }
     }
 
-    /// Forgets a page of the oldest receipts that are older than `retain_finished`, and the jobs that ended
-    /// with them; a signed checkpoint stands for all that went. Returns how many it was.
+    /// Forgets a page of the oldest receipts above `retain_finished`, with the jobs that ended with them. A signed
+    /// checkpoint replaces them. Returns their number.
     pub(crate) async fn forget_receipts(&self) -> Result<usize, JournalError> {
         let now = self.now();
         let due = |row: &Row| row.at.plus(self.settings.retain_finished) <= now;
@@ -257,7 +256,7 @@ impl Engine {
         let mut batch = Batch::new();
         let (mut last, mut count, mut hands) = (None, 0, Vec::new());
         for (key, value) in self.store.scan(Table::Receipt, b"", None, PAGE)? {
-            // Only ever from the oldest on, whatever the clock did in between.
+            // Always from the oldest on, even if the clock was changed.
             let Some((number, row)) = read_row(&key, &value).filter(|(_, row)| due(row)) else { break };
             if let Some(carrier) = &row.carrier {
                 let ControlFlow::Continue(hand) = self.forget_ended(&carrier.key, number, now, &mut batch)? else {
@@ -273,7 +272,7 @@ impl Engine {
             let payload = claims::checkpoint(&self.origin(), &last, &now.to_rfc3339());
             batch.put(Table::Meta, CHECKPOINT_ROW, self.receipts.signer.compact(CHECKPOINT, &payload));
             match self.store.submit(batch).await {
-                // A job has gone on meanwhile, as the next look sees.
+                // A job has continued meanwhile; the next look sees that.
                 Err(StoreError::Outrun) => return Ok(count),
                 settled => settled?,
             }
@@ -283,8 +282,8 @@ impl Engine {
         Ok(count)
     }
 
-    /// Forgets the job that ended with this receipt, unless it has gone on since; its hand is kept until
-    /// that is in the store. `Break` where another has the job in hand: it may be going on now.
+    /// Forgets the job of this receipt, unless a later run began. The returned lock is held until the batch is in the
+    /// store. `Break`: the job is in hand, and a later run may be starting.
     fn forget_ended(
         &self,
         key: &JobKey,
@@ -310,8 +309,8 @@ impl Engine {
         Ok(ControlFlow::Continue(Some(hand)))
     }
 
-    /// Remembers the public keys in use, so that receipts can be checked long after a rotation. A
-    /// key is kept with a code that only the master key can make.
+    /// Stores the public keys in use, so that receipts can be checked long after a rotation. Each key has a MAC by
+    /// the master key.
     pub(crate) async fn remember_keys(&self) -> Result<(), StoreError> {
         let mut batch = Batch::new();
         let ours = self.keyring.public_keys();
@@ -337,11 +336,11 @@ impl Engine {
         Ok(keys)
     }
 
-    /// The public keys of the receipts as a JWK set: those in use, the current one first, then
-    /// those that earlier receipts of this store were signed with.
+    /// The public keys of the receipts as a JWK set: first the keys in use with the current one first, then the keys
+    /// of this store's earlier receipts.
     ///
     /// # Errors
-    /// Where the store fails.
+    /// The store fails.
     pub fn public_keys(&self) -> Result<Value, StoreError> {
         let mut keys = self.keyring.public_keys();
         if let Some(list) = keys.get_mut("keys").and_then(Value::as_array_mut) {
@@ -354,17 +353,17 @@ impl Engine {
         Ok(keys)
     }
 
-    /// The receipts from the first to the last whose run ended from `from` on and before `to`, as a
-    /// signed pack. Reads the whole log of receipts, so it blocks.
+    /// The receipts of the runs that ended from `from` on and before `to`, as a signed pack. It reads the whole log
+    /// of receipts, so it blocks.
     ///
     /// # Errors
-    /// Where they have more bytes than [`MOST_IN_A_PACK`], or the store fails.
+    /// The receipts have more than [`MOST_IN_A_PACK`] bytes, or the store fails.
     pub fn audit_pack(&self, from: Option<At>, to: Option<At>) -> Result<Pack, PackError> {
         let within = |at: At| from.is_none_or(|from| from <= at) && to.is_none_or(|to| at < to);
         let head = head(&*self.store)?;
         let mut receipts: Vec<(u64, String)> = Vec::new();
-        // Neighbours may have ended in another order than their numbers say: what lies between two
-        // of the span belongs to the pack, or it would look like a gap.
+        // The order of ends may differ from the order of numbers. A receipt between two receipts of the span belongs
+        // to the pack; otherwise it would look like a gap.
         let mut between = Vec::new();
         let mut bytes = 0;
         let mut after: Option<Vec<u8>> = None;
@@ -382,7 +381,7 @@ impl Engine {
                 if within(at) && bytes > MOST_IN_A_PACK {
                     return Err(PackError::TooMany { until: at.to_rfc3339() });
                 }
-                // Beyond that the pack is refused if another one of the span comes at all.
+                // Above the limit, the next receipt of the span refuses the pack.
                 if bytes <= MOST_IN_A_PACK {
                     let list = if within(at) { &mut receipts } else { &mut between };
                     list.push((number, receipt));

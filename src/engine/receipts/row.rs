@@ -1,10 +1,10 @@
-//! How a receipt lies in the store, with the final event that carries it.
+//! The row of a receipt, with the final event that carries it.
 //!
-//! The rule it keeps: both come out byte for byte as they were signed and published.
+//! The rule it keeps: receipt and event are restored byte for byte as they were signed and published.
 //!
-//! The event holds the receipt, and the receipt says once more what the event says: put down one after the
-//! other and not encoded, they compress to a few hundred bytes. What is remembered of the job names the
-//! receipt's number in place of the event.
+//! The event contains the receipt, and the receipt repeats the event's content. Written one after the other, without
+//! encoding, they compress to a few hundred bytes. The row of the job names the receipt's number instead of the
+//! event.
 //!
 //! ```text
 //! i64                   when it was given, in milliseconds since 1970, big-endian
@@ -14,7 +14,7 @@
 //!   id, what                      the event's id and kind
 //!   before, after                 the event's body around the receipt
 //! ```
-//! A row of a store of version 1 has the receipt's text after the time, and nothing of the event.
+//! A row of store version 1 has the receipt's text after the time, and no event.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
@@ -25,15 +25,15 @@ use crate::store::{Store, StoreError, Table};
 
 const WITH_EVENT: u8 = 1;
 
-/// A receipt that was read back.
+/// A receipt read from the store.
 pub(crate) struct Row {
     pub(crate) at: At,
     pub(crate) receipt: String,
-    /// The event that carries it, where it is kept here.
+    /// The event that carries it, if it is in this row.
     pub(crate) carrier: Option<Carrier>,
 }
 
-/// The final event that a receipt was given with.
+/// The final event of a receipt.
 pub(crate) struct Carrier {
     pub(crate) key: JobKey,
     pub(crate) id: String,
@@ -41,18 +41,18 @@ pub(crate) struct Carrier {
     pub(crate) body: Vec<u8>,
 }
 
-/// The final event that was given with a receipt.
+/// Reads the final event of a receipt.
 pub(crate) fn carrier(store: &dyn Store, number: u64) -> Result<Option<Carrier>, StoreError> {
     let stored = store.get(Table::Receipt, &number.to_be_bytes())?;
     let unreadable = || StoreError::Unreadable("a receipt".into());
     stored.map(|stored| read(&stored).and_then(|row| row.carrier).ok_or_else(unreadable)).transpose()
 }
 
-/// The row of a receipt that was put into this event; `None` where they do not belong together.
+/// The row of a receipt in this event; `None` if the event does not contain the receipt.
 pub(crate) fn with_event(at: At, receipt: &str, key: &JobKey, event: &Event) -> Option<Vec<u8>> {
     let parts: Vec<Vec<u8>> = receipt.split('.').map(|part| BASE64.decode(part).ok()).collect::<Option<_>>()?;
     let [header, payload, signature] = <[Vec<u8>; 3]>::try_from(parts).ok()?;
-    // Its last: what a publisher chose comes before, and has no such signature.
+    // The last occurrence: a publisher's content comes before it, and has no such signature.
     let place = event.body.windows(receipt.len()).rposition(|part| part == receipt.as_bytes())?;
     let (before, rest) = event.body.split_at(place);
     let after = &rest[receipt.len()..];
@@ -66,12 +66,12 @@ pub(crate) fn with_event(at: At, receipt: &str, key: &JobKey, event: &Event) -> 
     Some(row)
 }
 
-/// The row of a receipt whose event is kept elsewhere.
+/// The row of a receipt whose event is stored elsewhere.
 pub(crate) fn alone(at: At, receipt: &str) -> Vec<u8> {
     [&at.0.to_be_bytes(), receipt.as_bytes()].concat()
 }
 
-/// Reads a row back; `None` where it is none.
+/// Decodes a row; `None` if it is invalid.
 pub(crate) fn read(row: &[u8]) -> Option<Row> {
     let (at, rest) = row.split_first_chunk::<8>()?;
     let at = At(i64::from_be_bytes(*at));

@@ -23,7 +23,7 @@ use crate::store::MemoryStore;
 const OLD: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
 const NEW: &str = "f0f1f2f3f4f5f6f7f8f9fafbfcfdfeff000102030405060708090a0b0c0d0e0f";
 
-/// An engine on a store of its own, whose clock the test moves.
+/// An engine with a store of its own, whose clock the test moves.
 struct Stage {
     engine: Arc<Engine>,
     store: Arc<MemoryStore>,
@@ -86,7 +86,7 @@ impl Stage {
         }
     }
 
-    /// Ends a job as the engine does, up to the durable write; its final event.
+    /// Ends a job like the engine, up to the durable write; returns its final event.
     async fn end(&self, number: u128) -> Result<Vec<u8>, Interrupted> {
         let job = self.job(number);
         let sealer = self.engine.keyring.job_secret("acme", &job.key.job_id.to_string(), &job.identity_bytes());
@@ -114,13 +114,13 @@ impl Stage {
             certified: None,
         };
         let journal = Journal::new(job.key.clone(), sealer, record, 1);
-        // As one whose record is on the disk: the end writes it only where it may not be.
+        // The record counts as durable: the end writes it only if it may not be.
         journal.durable().await?;
         let (lost, cancelled) = (CancellationToken::new(), CancellationToken::new());
         let arrived = Arrived::new(Vec::new());
         let run = Run { job: &job, journal: &journal, lost: &lost, cancelled: &cancelled, arrived: &arrived };
         self.engine.end_with_receipt(&run, &mut ended, &last.data, Batch::new()).await?;
-        // A store that was killed says nothing any more.
+        // A killed store answers nothing.
         if let Ok(stored) = ended_of(&*self.store, &job.key) {
             assert_eq!(stored.unwrap().event, ended.event, "published is what was stored");
         }
@@ -147,7 +147,7 @@ impl Stage {
         self.engine.audit_pack(None, None).unwrap().to_json().to_string()
     }
 
-    /// Killed, and started again on what was durable.
+    /// Killed, and started again on the durable rows.
     fn restarted(&self, keyring: Keyring) -> Stage {
         let stage = stage(self.store.crash(), keyring);
         stage.clock.store(self.clock.load(Ordering::Relaxed), Ordering::Relaxed);
@@ -198,7 +198,7 @@ async fn a_batch_that_the_store_refused_takes_none_with_it_and_leaves_no_hole() 
     stage.store.hold();
     let work = join_all((2..=6).map(|number| stage.end(number)));
     let disk = async {
-        // All five are handed in, each built on the one before; the first finds no room.
+        // All five are submitted, each built on the one before; the first finds no room.
         let mut settled = Vec::new();
         let mut refused = false;
         for _ in 0..100 {
@@ -242,7 +242,7 @@ async fn a_kill_between_handing_in_and_the_disk_leaves_the_chain_whole() {
     };
     let (results, after) = tokio::join!(work, kill);
     events.extend(results.into_iter().filter_map(Result::ok));
-    // The others are delivered again.
+    // The others are redelivered.
     for number in 4..=8 {
         match ended_of(&*after.store, &after.job(number).key).unwrap() {
             Some(ended) => events.push(ended.event.body),
@@ -285,14 +285,14 @@ async fn what_retention_removed_is_vouched_for_by_a_checkpoint() {
     assert!(report.valid, "{report:?}");
     let chain = &report.chains[0];
     assert_eq!((chain.first, chain.last, chain.removed_through), (301, 303, Some(300)));
-    // The removed ones still fit, and another in the last one's place does not.
+    // The removed receipts still fit, and another one in the last one's place does not.
     let all: Vec<String> = old.iter().map(|event| String::from_utf8(event.clone()).unwrap()).collect();
     let keys = stage.keys();
     let mut checker = Checker::new(&keys, false);
     input::read("pack", &pack, &mut checker);
     input::read("old", &all.join("\n"), &mut checker);
     assert!(checker.finish().valid);
-    // The chain goes on after everything is gone.
+    // The chain continues after all receipts are forgotten.
     stage.pass(900 * DAY);
     assert_eq!(stage.engine.forget_receipts().await.unwrap(), 3);
     let next = stage.end(304).await.unwrap();
@@ -307,13 +307,13 @@ async fn a_job_is_forgotten_with_its_receipt_and_its_checkpoints_with_it() {
     let stage = fresh();
     stage.end_all(1..=3).await;
     let jobs: Vec<JobKey> = (1..=3).map(|number| stage.job(number).key).collect();
-    // As a failed job leaves them, where they are to be kept for longer than the job.
+    // The rows of a failed job whose checkpoints are kept for longer than the job.
     let mut batch = Batch::new();
     let entry = [&jobs[0].to_bytes()[..], &1_u64.to_be_bytes()].concat();
     let appended = crate::job::record::Appended { entries: Vec::new(), sealed: Vec::new() };
     batch.put(Table::Journal, entry, appended.to_bytes());
     batch.put(Table::Job, jobs[0].to_bytes(), stage.record(&stage.job(1)).to_bytes());
-    // And one that goes on in a later run, with a receipt to come.
+    // And of a job that continues in a later run, with a receipt to follow.
     let mut later = ended_of(&*stage.store, &jobs[1]).unwrap().unwrap();
     later.certified.as_mut().unwrap().number = 77;
     batch.put(Table::Ended, jobs[1].to_bytes(), later.to_bytes());
@@ -340,7 +340,7 @@ async fn the_chain_goes_on_through_a_rotation_and_the_retired_key_is_remembered(
     events.extend(after.end_all(5..=6).await);
     let report = after.check(&events);
     assert!(report.valid && report.receipts == 6, "{report:?}");
-    // With the new key alone the old receipts are not believed.
+    // With the new key alone the old receipts do not verify.
     let alone = PublicKeys::read(&keyring(NEW, &[]).public_keys()).unwrap();
     let texts: Vec<_> = events.iter().map(|event| String::from_utf8(event.clone()).unwrap()).collect();
     let unknown = judge(&alone, &texts).faults.into_iter().filter(|fault| fault.kind == FaultKind::UnknownKey);
@@ -382,7 +382,7 @@ async fn what_never_became_a_job_and_what_is_read_no_more_stand_in_the_chain_as_
     assert!(report.valid && report.receipts == 3, "{report:?}");
     let told = |event: &[u8]| claims(event)["reason"].clone();
     assert_eq!((told(&events[1]), told(&events[2])), (json!("invalid"), json!("poison")));
-    // A receipt that gives another reason than its event is found out.
+    // A receipt with another reason than its event is detected.
     let other = String::from_utf8(events[2].clone()).unwrap().replace("\"poison\"", "\"conflict\"");
     let faults = judge(&stage.keys(), &[other]).faults;
     assert!(faults.iter().any(|fault| fault.kind == FaultKind::Contradicted), "{faults:?}");

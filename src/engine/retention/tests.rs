@@ -1,4 +1,4 @@
-//! What is due beside a replay that has just begun, and beside rows that cannot be read.
+//! Due rows while a replay begins, and rows that cannot be read.
 
 use std::time::Duration;
 
@@ -50,7 +50,7 @@ impl Stage {
         self.store.submit(batch).await.unwrap();
     }
 
-    /// Lets retention look at everything while what was written before it reaches the disk behind its back.
+    /// Runs retention while an earlier write reaches the disk behind its back.
     async fn forget_while_the_disk_is_slow(&self) {
         let looks = TaskTracker::new();
         let engine = Arc::clone(&self.engine);
@@ -71,14 +71,14 @@ impl Stage {
         self.store.get(table, &key.to_bytes()).unwrap().is_some()
     }
 
-    /// The run that the store knows of, and how many entries its journal has.
+    /// The run in the store, and the number of its journal's entries.
     fn kept(&self, key: &JobKey) -> Option<(u32, usize)> {
         let entries = entries_of(&*self.store, key).unwrap();
         let count = entries.iter().map(|(_, appended)| appended.entries.len()).sum();
         record_of(&*self.store, key).unwrap().map(|record| (record.run, count))
     }
 
-    /// When something of a job is looked at next.
+    /// The time of a job's next check.
     fn next_look(&self) -> Option<At> {
         let rows = self.store.scan(Table::Expiry, b"", None, 1).unwrap();
         rows.first().and_then(|(row, _)| read(row)).map(|(at, _, _)| at)
@@ -97,7 +97,7 @@ async fn a_replay_that_has_just_begun_keeps_its_checkpoints() {
     stage.forget_while_the_disk_is_slow().await;
     assert_eq!(stage.kept(&key), Some((2, 2)));
     drop((journal, hand));
-    // Looked at again, it still is no failed job.
+    // After the next check it is still no failed job.
     stage.pass(DAY);
     stage.forget_all().await;
     assert_eq!((stage.kept(&key), stage.next_look()), (Some((2, 2)), None));

@@ -1,4 +1,4 @@
-//! A full disk at the start, at the stop and beside the outbox; a broker that takes nothing.
+//! A full disk at the start, at the stop and during the outbox's work; a broker that confirms nothing.
 
 use std::sync::Arc;
 
@@ -67,7 +67,7 @@ async fn a_disk_that_fills_up_between_two_writes_of_the_start_is_waited_for() {
 #[tokio::test(start_paused = true)]
 async fn a_stop_while_the_start_waits_for_room_is_clean_and_forgets_no_suspect() {
     let stage = Stage::new();
-    // A worker that was killed left this.
+    // The row of a killed worker.
     let mut batch = Batch::new();
     batch.put(Table::Meta, RUNNING, b"then");
     stage.store.submit(batch).await.unwrap();
@@ -96,7 +96,7 @@ async fn a_drain_that_finds_no_room_leaves_no_start_behind_that_counts_as_a_deat
     let stage = Stage::new();
     let run = stage.run();
     seconds(1).await;
-    // Its slow call was cut short.
+    // Its slow call was ended early.
     stage.store.note(b"message", Some(b"its start")).unwrap();
     stage.store.hold();
     stage.engine.drain();

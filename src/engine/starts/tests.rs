@@ -1,11 +1,11 @@
-//! What counts against a message, over many lives of a worker.
+//! The weight of crashes against a message, over many lives of a worker.
 
 use super::*;
 use crate::store::MemoryStore;
 
 const NOW: At = At(1_000);
 
-/// One life of a worker that is killed while the message runs; true: the message was set aside.
+/// One life of a worker that is killed while the message runs; true: the message became a dead letter.
 async fn killed(store: &MemoryStore, while_it_runs: impl FnOnce(&Starts, Turn)) -> bool {
     let starts = Starts::default();
     starts.begin(store, NOW).await.unwrap();

@@ -1,4 +1,4 @@
-//! When a system is closed, when it is opened again, and when that is logged.
+//! The causes that close a system and open it again, and the log lines.
 
 use uuid::Uuid;
 
@@ -15,7 +15,7 @@ fn job(number: u128) -> JobKey {
     JobKey { tenant: "acme".to_owned(), job_id: Uuid::from_u128(number) }
 }
 
-/// What the log says over this time, with the second at which it says it.
+/// The log lines over this time, with their seconds.
 fn lines(trouble: &mut Trouble, began: Instant, seconds: u64) -> Vec<(u64, Option<ImpairmentKind>)> {
     let mut lines = Vec::new();
     let mut now = began;
@@ -100,7 +100,7 @@ fn a_refusal_holds_a_system_only_where_a_harmless_read_is_refused_too() {
     trouble.ended(now, Some(&refused), FIRST, now);
     trouble.probed(now, &Err(refused.clone()), (FIRST, EVERY), now);
     assert!(trouble.hold().is_some() && trouble.is_certain());
-    // A system that does not answer either is held no less.
+    // A system that does not answer is held as well.
     let later = now + EVERY;
     assert!(trouble.is_probe_due(later));
     trouble.probed(later, &Err(failure(FailureKind::Unavailable)), (FIRST, EVERY), later);
