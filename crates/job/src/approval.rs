@@ -1,6 +1,6 @@
-//! What a target stands to lose, as its reads told it, and whether a later look shows more.
+//! The losses of a target as its reads found them, and the check of a later read against them.
 //!
-//! The rule it keeps: whatever is not certain to have been seen by the approver counts as new.
+//! The rule it keeps: a loss counts as new unless the approver has certainly seen it.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,36 +9,36 @@ use super::kinds::Field;
 use super::state::TargetState;
 use super::step::{Answer, CodeState, Entitlement, Identity, StepName};
 
-/// That the erasure waits for the approval of somebody else than who asks for it.
+/// The approvals of an erasure by another operator than its requesters.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Approving {
-    /// Who asked for it; nobody where none is needed.
+    /// The requesters; empty if no approval is needed.
     pub requested_by: Vec<String>,
-    /// The approval that was given last.
+    /// The last approval.
     pub approved: Option<Approved>,
-    /// Who said no, and when.
+    /// The operator who rejected it, and the time.
     pub rejected: Option<(String, At)>,
 }
 
 impl Approving {
-    /// True where nothing may be erased unapproved.
+    /// True if nothing may be erased without an approval.
     pub fn is_needed(&self) -> bool {
         !self.requested_by.is_empty()
     }
 }
 
-/// An approval: of what, by whom, when.
+/// An approval, with its findings.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Approved {
-    /// Who.
+    /// The operator.
     pub by: String,
-    /// When.
+    /// The time.
     pub at: At,
-    /// What had been found by then.
+    /// The findings at that time.
     pub found: Found,
 }
 
-/// Whom one kind of read found.
+/// The person that one kind of read found.
 ///
 /// Stored: a variant's place is its form on the disk. A new one goes to the end.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,8 +64,7 @@ impl Seen {
     }
 }
 
-/// What a target's reads found. It names the person: it stays in memory, and leaves it only as a
-/// keyed digest.
+/// The findings of a target's reads. They name the person: they stay in memory, and leave it only as a keyed digest.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Found {
     persons: Vec<Option<Seen>>,
@@ -81,7 +80,7 @@ impl std::fmt::Debug for Found {
 }
 
 impl Found {
-    /// What a target's state says.
+    /// The findings in a target's state.
     pub fn of(target: &TargetState) -> Found {
         let resolved = target.all(StepName::Resolve);
         let fields = resolved.iter().find_map(|state| match &state.answer {
@@ -98,12 +97,12 @@ impl Found {
         }
     }
 
-    /// The same for the same findings.
+    /// The same bytes for the same findings.
     pub fn to_bytes(&self) -> Vec<u8> {
         postcard::to_stdvec(self).unwrap_or_default()
     }
 
-    /// True where nothing is lost that the approved findings do not name.
+    /// True if the approved findings name all losses.
     pub fn is_within(&self, approved: &Found) -> bool {
         let known = |(item, seen): (usize, &Option<Seen>)| match (seen, approved.persons.get(item)) {
             (None | Some(Seen::Nobody), _) => true,
@@ -117,16 +116,16 @@ impl Found {
     }
 }
 
-/// Each of these is one of those, and no two are the same one.
+/// True if each row has an approved row of its own.
 fn is_covered(rows: &[Entitlement], approved: &[Entitlement]) -> bool {
     let mut left: Vec<&Entitlement> = approved.iter().collect();
-    // Those that carry an id first: a row without one must not use theirs up.
+    // Rows with an id first: a row without an id must not use an approved row that fits one of these.
     let mut rows: Vec<&Entitlement> = rows.iter().collect();
     rows.sort_by_key(|row| row.id.is_none());
     rows.into_iter().all(|row| {
         let same = |known: &Entitlement, exactly: bool| {
             let same_id = row.id == known.id || (!exactly && (row.id.is_none() || known.id.is_none()));
-            // Taken up again since, or handed over to an app store: no longer what was approved.
+            // Active again since, or moved to an app store: no longer the approved row.
             let same_worth = row.status == known.status || row.status != "active";
             same_id
                 && same_worth

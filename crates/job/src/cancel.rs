@@ -1,7 +1,7 @@
-//! A cancellation as a publisher sends it.
+//! A publisher's cancellation.
 //!
-//! The rule it keeps: it names one job of one tenant, nothing more. Where it says more, or says that in another
-//! form, it is a fault that is told, and the job is cancelled all the same: to stop is the harmless direction.
+//! The rule it keeps: it names one job of one tenant, and nothing more. If it has more or another form, the fault is
+//! reported, but the job is still cancelled: to stop is the harmless direction.
 
 use uuid::Uuid;
 
@@ -9,7 +9,7 @@ use super::cursor::{Invalid, Node, Object};
 use super::model::JobKey;
 use super::{field, parse};
 
-/// The job to be cancelled.
+/// The job to cancel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cancel {
     /// Tenant and id.
@@ -34,14 +34,13 @@ impl Cancel {
         Ok(Cancel { key: JobKey { tenant, job_id } })
     }
 
-    /// The job that a message names which is no valid cancellation, where it is certain that it should be
-    /// cancelled, and which it is: it says that it is a cancellation, and gives a UUID in whatever form, and a
-    /// tenant's name or none. Everything else in it is passed over.
+    /// The job that an invalid cancellation certainly names: the message says that it is a cancellation, and has a
+    /// UUID in any form and a tenant's name or none. All other fields are ignored.
     pub fn certain(body: &[u8]) -> Option<Cancel> {
         let body = amqp_value(body).unwrap_or(body);
         parse::sized(body.len() as u64).ok()?;
         let Node::Object(fields) = Node::parse_any(body).ok()? else { return None };
-        // Given twice, both must say the same.
+        // A field that appears twice must have one value.
         let said = |name: &str| -> Option<Option<&str>> {
             let mut said = None;
             for (_, node) in fields.iter().filter(|(field, _)| field == name) {
@@ -61,12 +60,12 @@ impl Cancel {
     }
 }
 
-/// The text or the bytes in a value of AMQP 1.0, as RabbitMQ gives it to a consumer of AMQP 0-9-1: where a
-/// publisher's library put the body into a value section.
+/// The text or bytes in an AMQP 1.0 value, as RabbitMQ gives it to an AMQP 0-9-1 consumer, if a publisher's library
+/// put the body into a value section.
 fn amqp_value(body: &[u8]) -> Option<&[u8]> {
     let (kind, rest) = body.strip_prefix(&[0x00, 0x53, 0x77])?.split_first()?;
     let (length, value) = match kind {
-        // Up to 255 bytes; more.
+        // Up to 255 bytes; longer ones below.
         0xa0 | 0xa1 => rest.split_first().map(|(length, value)| (usize::from(*length), value))?,
         0xb0 | 0xb1 => {
             let (length, value) = rest.split_first_chunk()?;

@@ -1,4 +1,4 @@
-//! Reads JSON field by field and knows the path of everything that is wrong.
+//! Reads JSON field by field, and knows the path of every fault.
 //!
 //! The rule it keeps: nothing is ignored (unknown and duplicate fields are errors) and no error
 //! shows a value, because values name people.
@@ -56,13 +56,13 @@ const FIELDS: [&str; 43] = [
     "last_name",
 ];
 
-/// What is wrong with a message: where, and what was expected there. Holds no value of the message.
+/// A fault in a message: its path, and the expected value. Holds no value of the message.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{path}: {expected}")]
 pub struct Invalid {
     /// The field's path, such as `targets[2].member.card_id`; `body` for the whole.
     pub path: String,
-    /// What was expected.
+    /// The expected value.
     pub expected: String,
 }
 
@@ -90,18 +90,18 @@ pub enum Node {
 }
 
 impl Node {
-    /// Parses a whole body and refuses duplicate fields, wherever they are: two readers could take
-    /// different ones. Depth is limited by the parser (128 levels).
+    /// Parses a whole body and refuses duplicate fields: two readers could use different ones. The parser limits the
+    /// depth to 128.
     pub fn parse(body: &[u8]) -> Result<Node, Invalid> {
         let node = Node::parse_any(body)?;
         node.refuse_duplicates()?;
         Ok(node)
     }
 
-    /// As [`Node::parse`], duplicate fields left in. What stands in the object `extensions` is somebody else's
-    /// and is passed over.
+    /// As [`Node::parse`], but duplicate fields are allowed. The content of the object `extensions` belongs to the
+    /// publisher and is ignored.
     pub fn parse_any(body: &[u8]) -> Result<Node, Invalid> {
-        // A byte order mark says nothing about UTF-8, and some tools write one all the same.
+        // A byte order mark means nothing in UTF-8, but some tools write one.
         let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
         if body.is_empty() {
             return Err(Invalid::at("body", "is empty; expected a JSON object"));
@@ -134,7 +134,7 @@ impl Node {
                 items.iter().enumerate().find_map(within)
             }
             Node::Object(fields) => {
-                // What names a field in an error is worked out only where there is one.
+                // An error's name for a field is made only if there is an error.
                 let within = |(name, node): &(String, Node)| node.duplicate().map(|path| join(&shown(name), &path));
                 twice(fields).map(shown).or_else(|| fields.iter().find_map(within))
             }
@@ -153,7 +153,7 @@ impl Node {
     }
 }
 
-/// What a body is that is not in UTF-8, where its first bytes say so.
+/// The description of a body that is not UTF-8, if its first bytes show its form.
 fn other_encoding(body: &[u8]) -> Option<&'static str> {
     match body {
         [0x1f, 0x8b, ..] => Some("is compressed with gzip; expected the JSON itself, without a content-encoding"),
@@ -168,31 +168,31 @@ fn other_encoding(body: &[u8]) -> Option<&'static str> {
     }
 }
 
-/// A syntax error's text names a position and a rule, never the text at that position.
+/// The text of a syntax error names a position and a rule, never the text at that position.
 fn not_json(text: &str, error: &serde_json::Error, trail: Vec<String>) -> Invalid {
     let mut told = error.to_string();
     if !text.contains('\n') {
         told = told.replace(" at line 1 column ", " at column ");
     }
-    // The text is JSON by its form, and one value of it is none that can be read.
+    // The body has the form of JSON, but one of its values cannot be read.
     let is_value = told.contains("hex escape") || told.starts_with("number out of range");
     let path = trail.iter().rev().fold(String::new(), |path, name| join(&path, name));
     let at = if is_value && !path.is_empty() { path } else { "body".to_owned() };
     Invalid::at(at, format!("is not JSON: {told}"))
 }
 
-/// How much of a value is read.
+/// The part of a value that is read.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Reads {
-    /// All of it; of the field `extensions` the kind alone.
+    /// All of it; of the field `extensions` only the kind.
     Body,
     /// All of it.
     Whole,
-    /// Of which kind it is. What it holds need not even be text that can be read, and may be as deep as it likes.
+    /// The kind. Its content need not be readable text, and may have any depth.
     Kind,
 }
 
-/// Reads a value; where that fails, the way to it is on the trail, from the inside to the outside.
+/// Reads a value. After an error the path to the fault is in `trail`, from the inside to the outside.
 #[derive(Clone, Copy)]
 struct NodeSeed<'t> {
     trail: &'t RefCell<Vec<String>>,
@@ -266,7 +266,7 @@ impl<'de> Visitor<'de> for NodeSeed<'_> {
     }
 }
 
-/// A field's name, whatever it is: asked for as bytes, it need not be text.
+/// A field's name in any form: read as bytes, since it need not be text.
 struct AnyName;
 
 impl<'de> Deserialize<'de> for AnyName {
@@ -286,7 +286,7 @@ impl<'de> Deserialize<'de> for AnyName {
     }
 }
 
-/// An object's fields, taken one by one; what is left at the end is unknown.
+/// An object's fields, taken one by one; a field that is left at the end is unknown.
 pub struct Object<'a> {
     path: String,
     fields: &'a [(String, Node)],
@@ -294,17 +294,17 @@ pub struct Object<'a> {
     forms: Forms,
 }
 
-/// What the leaves of a message must look like.
+/// The forms that the leaves of a message may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Forms {
-    /// As today.
+    /// The forms of this release.
     Todays,
-    /// As any release took them: the message was accepted once.
+    /// The forms of any release: the message was accepted before.
     AnyReleases,
 }
 
 impl<'a> Object<'a> {
-    /// Opens an object whose leaves have today's forms.
+    /// Opens an object whose leaves have this release's forms.
     pub fn open(node: &'a Node, path: impl Into<String>) -> Result<Object<'a>, Invalid> {
         Object::open_with(node, path, Forms::Todays)
     }
@@ -324,7 +324,7 @@ impl<'a> Object<'a> {
         Object::open_with(node, path, self.forms)
     }
 
-    /// What its leaves must look like.
+    /// The forms of its leaves.
     pub const fn forms(&self) -> Forms {
         self.forms
     }
@@ -388,7 +388,7 @@ impl<'a> Object<'a> {
         Invalid::at(self.path_of(name), "is missing and required")
     }
 
-    /// Refuses whatever was not taken.
+    /// Refuses every field that was not taken.
     pub fn finish(self) -> Result<(), Invalid> {
         match self.fields.iter().find(|(name, _)| !self.taken.contains(&name.as_str())) {
             None => Ok(()),
@@ -403,9 +403,9 @@ impl<'a> Object<'a> {
     }
 }
 
-/// The first name that stands before it already.
+/// The first name that appeared before.
 fn twice(fields: &[(String, Node)]) -> Option<&str> {
-    // Among few, comparing them is less work than hashing them.
+    // For few names, comparing is cheaper than hashing.
     const FEW: usize = 16;
     let names = || fields.iter().map(|(name, _)| name.as_str());
     if fields.len() <= FEW {
@@ -428,8 +428,8 @@ fn join(path: &str, name: &str) -> String {
     }
 }
 
-/// A field's name is shown only where it is one of ours or nearly: a publisher's mistake may have
-/// put an identifier in its place.
+/// A field's name is shown only if it is one of ours or similar: by mistake a publisher may have put an identifier in
+/// its place.
 fn shown(name: &str) -> String {
     let resembles = |field: &str| strsim::damerau_levenshtein(field, name) <= field.len() / 4;
     let ours = name.len() <= 40 && name.is_ascii() && FIELDS.iter().any(|field| resembles(field));

@@ -1,7 +1,7 @@
-//! A message on its way to becoming a job: what it claims is known, and none of it is believed yet.
+//! A message before it is a job: its claims are known, and none of them is checked yet.
 //!
-//! The rule it keeps: whom a message is from can be asked before anything in it is opened, and a
-//! sealed proof is opened before the job is read, so that it is the same job as with the plain one.
+//! The rule it keeps: a message's sender can be checked before anything in it is opened. A sealed proof is opened
+//! before the job is read, so that the job is the same as with the plain proof.
 
 use uuid::Uuid;
 use zeroize::Zeroizing;
@@ -12,11 +12,11 @@ use super::model::{Job, JobKey};
 use super::outcome::Reason;
 use super::parse::{self, Accepts, Refusal, whole};
 
-/// The fields of a target that prove something and may come sealed.
+/// The fields of a target that prove something and may be sealed.
 pub const PROOFS: [&str; 5] = ["customer_password", "current_password", "access_token", "customer_token", "code"];
 
-/// A message that is JSON and not yet a job: who it claims to be for is known, nothing of it is
-/// believed, and sealed proofs can still be opened in place.
+/// A message that is JSON and not yet a job. The job that it claims to be is known but not checked, and sealed proofs
+/// can still be opened in place.
 pub struct Draft {
     node: Node,
     fallback: Option<Uuid>,
@@ -35,29 +35,29 @@ impl Draft {
         Ok(Draft { node, fallback, key })
     }
 
-    /// What becomes of a message whose body was not read: at most its `message_id` is known.
+    /// The refusal of a message whose body was not read: at most its `message_id` is known.
     pub fn unread(invalid: Invalid, message_id: Option<&str>) -> Refusal {
         let key = message_id.and_then(uuid_of_property);
         let key = key.map(|job_id| JobKey { tenant: "default".to_owned(), job_id });
         Refusal { reason: Reason::Invalid, invalid, key }
     }
 
-    /// Refuses a body of so many bytes, of which not all are there.
+    /// The refusal of a body with this many bytes, of which not all are here.
     pub fn too_long(bytes: u64, message_id: Option<&str>) -> Option<Refusal> {
         parse::sized(bytes).err().map(|invalid| Draft::unread(invalid, message_id))
     }
 
-    /// Tenant and id as the message gives them; `None` where it can be no job.
+    /// Tenant and id, as the message has them; `None` if it can be no job.
     pub fn key(&self) -> Option<&JobKey> {
         self.key.as_ref()
     }
 
-    /// True where the body itself names the job; else `message_id` did.
+    /// True if the body itself names the job; otherwise `message_id` did.
     pub fn names_itself(&self) -> bool {
         matches!(&self.node, Node::Object(fields) if fields.iter().any(|(name, _)| name == "job_id"))
     }
 
-    /// Shows each proof's path and text to `open`, which may give another text to be read in its place.
+    /// Gives each proof's path and text to `open`, which may return another text to use instead.
     pub fn open_proofs<E>(
         &mut self,
         mut open: impl FnMut(&str, &str) -> Result<Option<Zeroizing<String>>, E>,
@@ -78,12 +78,12 @@ impl Draft {
         Ok(())
     }
 
-    /// The job, if it is one.
+    /// The job, if the message is one.
     pub fn job(&self, accepts: &Accepts) -> Result<Job, Refusal> {
         self.job_of(accepts, Forms::Todays)
     }
 
-    /// The job of a message that was accepted before, maybe by an earlier release: one that refused less.
+    /// The job of a message that was accepted before, perhaps by an earlier release with fewer rules.
     pub fn accepted_job(&self, accepts: &Accepts) -> Result<Job, Refusal> {
         self.job_of(accepts, Forms::AnyReleases)
     }
@@ -102,7 +102,7 @@ impl Draft {
     }
 }
 
-/// Tenant and id of a body that may be wrong elsewhere.
+/// Tenant and id of a body that may have faults elsewhere.
 fn peek_key(node: &Node, fallback: Option<Uuid>) -> Option<JobKey> {
     let Node::Object(fields) = node else { return fallback.map(|job_id| JobKey { tenant: "default".into(), job_id }) };
     let text = |name: &str| {

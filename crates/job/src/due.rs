@@ -1,7 +1,7 @@
-//! When a law wants an erasure to be done, by the law's own calendar.
+//! The due time of an erasure under a law, by the law's own calendar.
 //!
-//! The rule it keeps: the day counts as the request's own offset has it, and the clock time stays: what
-//! comes out is never later than the last day's end.
+//! The rule it keeps: the day is that of the request's own offset, and the time of day stays. So the due time is
+//! never later than the end of the last day.
 
 use std::collections::BTreeSet;
 
@@ -10,7 +10,7 @@ use jiff::tz::Offset;
 use jiff::{Span, Timestamp};
 use serde::{Deserialize, Serialize};
 
-/// How an open job stands to its due time.
+/// The state of an open job with regard to its due time.
 ///
 /// Stored: a variant's place is its form on the disk. A new one goes to the end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 pub enum Deadline {
     /// Little time is left.
     AtRisk,
-    /// None is.
+    /// No time is left.
     Overdue,
 }
 
@@ -26,7 +26,7 @@ impl Deadline {
     /// Both.
     pub const ALL: [Deadline; 2] = [Deadline::AtRisk, Deadline::Overdue];
 
-    /// The word.
+    /// The word in events and for operators.
     pub const fn as_str(self) -> &'static str {
         match self {
             Deadline::AtRisk => "at_risk",
@@ -35,10 +35,10 @@ impl Deadline {
     }
 }
 
-/// How long a law gives.
+/// The length of a law's term.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Length {
-    /// To the corresponding date of a later month; to that month's last day where it has none.
+    /// Until the same date of a later month; if that month has no such date, until its last day.
     Months(u32),
     /// Calendar days.
     Days(u32),
@@ -47,17 +47,17 @@ pub enum Length {
 /// A law's term.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Term {
-    /// How long.
+    /// The length.
     pub length: Length,
-    /// A last day that is no working day moves to the next one.
+    /// True if a last day that is no working day moves to the next one.
     pub working_day: bool,
-    /// Days beside Saturdays and Sundays on which nobody works.
+    /// Days off besides Saturdays and Sundays.
     pub holidays: BTreeSet<Date>,
 }
 
 impl Term {
-    /// The term of a law that needs no configuration: one month that ends on a working day (GDPR
-    /// Art. 12(3) with Regulation 1182/71 Art. 3, and the UK's), 45 calendar days (CCPA).
+    /// The term of a law without configuration: one month that ends on a working day (GDPR Art. 12(3) with Regulation
+    /// 1182/71 Art. 3, and the UK's), or 45 calendar days (CCPA).
     pub fn built_in(regulation: &str) -> Option<Term> {
         let (length, working_day) = match regulation {
             "gdpr" | "uk_gdpr" => (Length::Months(1), true),
@@ -67,12 +67,12 @@ impl Term {
         Some(Term { length, working_day, holidays: BTreeSet::new() })
     }
 
-    /// So many calendar days.
+    /// A term of this many calendar days.
     pub const fn days(days: u32) -> Term {
         Term { length: Length::Days(days), working_day: false, holidays: BTreeSet::new() }
     }
 
-    /// When what was requested then, by a clock with that offset, is due. `None` past the calendar's end.
+    /// The due time of a request at that time, with that offset. `None` beyond the calendar's end.
     pub fn due(&self, requested_at: Timestamp, offset: Offset) -> Option<Timestamp> {
         let local = offset.to_datetime(requested_at);
         let span = match self.length {

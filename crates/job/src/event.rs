@@ -1,7 +1,7 @@
-//! The events a job publishes: CloudEvents 1.0, built once and then only repeated.
+//! The events of a job: CloudEvents 1.0, built once and then only repeated.
 //!
-//! The rule it keeps: no identifier, code, token or system's text; everything is a count, a word of
-//! a closed list, a time, or a keyed pseudonym.
+//! The rule it keeps: no identifier, code, token or text of a system. Every value is a count, a word of a closed
+//! list, a time, or a keyed pseudonym.
 
 mod approval;
 mod deadline;
@@ -28,17 +28,17 @@ const SCHEMA: &str = "https://erasure-worker.example.com/schema/event/v1";
 const DAYS_FOR_REFUND: i64 = 14;
 const PERCENT_FOR_REFUND: f64 = 20.0;
 
-/// What an event needs beside the job itself.
+/// The values that an event needs besides the job.
 pub struct Frame<'a> {
     /// The worker's environment.
     pub environment: &'a str,
-    /// The publisher's `traceparent`, where it sent one.
+    /// The publisher's `traceparent`, if it sent one.
     pub traceparent: Option<&'a str>,
-    /// When the event is written.
+    /// The time at which the event is written.
     pub now: At,
 }
 
-/// What a job's event is about, as its id is made from it.
+/// The subject of a job's event: its id is made from it.
 fn numbered(key: &JobKey, run: u32, seq: u32) -> String {
     format!("{}/{}/{run}/{seq}", key.tenant, key.job_id)
 }
@@ -48,21 +48,21 @@ pub fn routing_key(what: &str, tenant: &str) -> String {
     format!("job.{what}.{tenant}")
 }
 
-/// A run's last event, which is given a receipt.
+/// A run's last event, which gets a receipt.
 pub struct Final {
-    /// The event as it stands; its receipt is null and the last that it says.
+    /// The event without a receipt: `receipt` is null, and the last field.
     pub event: Event,
-    /// What it says.
+    /// Its data.
     pub data: Map<String, Value>,
 }
 
-/// How the body of a [`Final`] ends.
+/// The end of a [`Final`]'s body.
 const WITHOUT_RECEIPT: &[u8] = br#""receipt":null}}"#;
 
-/// The event of a [`Final`] with a receipt put in, and an id of its own; `None` where it is no such event.
+/// The event of a [`Final`] with a receipt and a new id; `None` for any other event.
 pub fn with_receipt(event: &Event, receipt: &str) -> Option<Event> {
     let before = event.body.strip_suffix(WITHOUT_RECEIPT)?;
-    // A receipt's characters stand for themselves in JSON.
+    // A receipt's characters need no escapes in JSON.
     let mut body = [before, br#""receipt":""#, receipt.as_bytes(), br#""}}"#].concat();
     let id = id::renew(Uuid::try_parse(&event.id).ok()?, &mut body, receipt);
     Some(Event { id: id.to_string(), body, ..event.clone() })
@@ -111,7 +111,7 @@ impl About<'_> {
         self.publish(frame, outcome.as_str(), data)
     }
 
-    /// A person must give something.
+    /// The event that asks a person for inputs.
     pub fn needs_input(&self, frame: &Frame<'_>, asks: &[(u16, Ask)]) -> Event {
         let mut data = self.data(frame, "needs_input", false);
         data.insert("partial".into(), self.is_changed().into());
@@ -119,17 +119,17 @@ impl About<'_> {
         self.publish(frame, "needs_input", data).event
     }
 
-    /// The job waits for an operator: more came than these tenants and systems may be sent.
+    /// The event about a job above its ceiling, which waits for an operator.
     pub fn held_by_guard<'s>(&self, frame: &Frame<'_>, scopes: impl Iterator<Item = (&'s str, &'s str)>) -> Event {
         let mut data = self.data(frame, "held_by_guard", false);
-        // Nothing was looked at yet, so there is nothing to be said of a target.
+        // Nothing was read yet, so no target is described.
         data.insert("targets".into(), Value::Array(Vec::new()));
         let scopes = scopes.map(|(kind, name)| json!({ "scope": kind, "name": name })).collect();
         data.insert("guard".into(), Value::Array(scopes));
         self.publish(frame, "held_by_guard", data).event
     }
 
-    /// By this worker, or by another one before it.
+    /// True if this worker, or another one before it, changed something.
     fn is_changed(&self) -> bool {
         !self.record.lasting.changed.is_empty() || self.targets.iter().any(changed)
     }
@@ -182,7 +182,7 @@ impl About<'_> {
                 "code": reason.code(), "reason": reason.as_str(),
                 "step": end.step.map(StepName::as_str), "retry": reason.retry().as_str(),
             });
-            // Named, so that they can be ended where they are managed.
+            // Named, so that they can be ended at their manager.
             if matches!(reason, Reason::ActiveEntitlement | Reason::ExternallyManaged)
                 && let Some(object) = error.as_object_mut()
             {
@@ -199,7 +199,7 @@ impl About<'_> {
             "refunds": refunds(&target.spec, state, now),
             "error": error,
         });
-        // Whoever is to approve must see what of.
+        // The approver must see the findings.
         let is_shown = self.job.mode == Mode::Preview || (state.approving.is_needed() && !is_final);
         if is_shown && let Some(object) = value.as_object_mut() {
             object.insert("preview".into(), preview(&target.spec, state));
@@ -208,8 +208,8 @@ impl About<'_> {
     }
 }
 
-/// True where something was changed in the system by us, or may have been: a call in doubt, or a
-/// row of a deletion file, which cannot be taken back.
+/// True if we changed something in the system, or may have: a call in doubt, or a row of a deletion file, which
+/// cannot be undone.
 pub fn changed(state: &TargetState) -> bool {
     let by_us = |name, step: &StepState| match step_outcome(name, step) {
         StepOutcome::Erased | StepOutcome::Anonymised | StepOutcome::AlreadyErased => true,
@@ -219,8 +219,8 @@ pub fn changed(state: &TargetState) -> bool {
     destructive.into_iter().any(|name| state.all(name).iter().any(|step| by_us(name, step)))
 }
 
-/// `checked` where a read compared the identifiers with a person who was found, `nobody` where reads found
-/// none, else `unchecked`.
+/// `checked`: a read compared the identifiers with a person who was found. `nobody`: the reads found nobody.
+/// Otherwise `unchecked`.
 fn identity(kind: Kind, state: &TargetState) -> &'static str {
     let answers = || state.all(StepName::Resolve).iter().filter_map(|state| state.answer.as_ref());
     let is_nobody = |answer: &Answer| matches!(answer, Answer::Missing(_) | Answer::Found(Identity::Blank));
@@ -240,17 +240,17 @@ fn identity(kind: Kind, state: &TargetState) -> &'static str {
     if resolved && (kind != Kind::VitalSource || codes) { "checked" } else { "unchecked" }
 }
 
-/// One line a kind of step: how it ended, how often, and when last.
+/// One line for each kind of step: outcome, count and last time.
 fn steps(state: &TargetState, name: StepName) -> Option<(At, Value)> {
     let items = state.all(name);
     let told = name.is_destructive() || matches!(name, StepName::ReadBack | StepName::ImportResult);
-    // A row in a deletion file erases nobody by itself; what the platform's result says of it does.
+    // A row in a deletion file erases nobody; only the platform's result counts.
     if !told || name == StepName::QueueImportRow {
         return None;
     }
     let done: Vec<_> = items.iter().filter(|item| item.is_done() || item.answer.is_some()).collect();
     let worst = items.iter().map(|item| step_outcome(name, item)).max_by_key(|outcome| weight(*outcome))?;
-    // The step that decided a bad ending says so, however its last call was answered.
+    // The step that caused a failed or refused target has that outcome, whatever its last answer was.
     let outcome = match &state.end {
         Some(TargetEnd { outcome: TargetOutcome::Failed, step: Some(step), .. }) if *step == name => {
             StepOutcome::Failed
@@ -266,7 +266,7 @@ fn steps(state: &TargetState, name: StepName) -> Option<(At, Value)> {
     Some((at, json!({ "step": name.as_str(), "outcome": outcome.as_str(), "count": count, "at": at.to_rfc3339() })))
 }
 
-/// The worst outcome speaks for all items of a kind.
+/// The worst outcome counts for all items of a kind.
 const fn weight(outcome: StepOutcome) -> u8 {
     match outcome {
         StepOutcome::Absent => 0,
@@ -279,11 +279,11 @@ const fn weight(outcome: StepOutcome) -> u8 {
     }
 }
 
-/// How one step stands, in the word that events use.
+/// A step's outcome, in the word of the events.
 pub fn step_outcome(name: StepName, state: &StepState) -> StepOutcome {
     let done = match name {
         StepName::DeleteCustomer | StepName::OverwriteUser => StepOutcome::Anonymised,
-        // Waiting in a file is not being deleted.
+        // A row in a file is not a deletion.
         StepName::QueueImportRow => StepOutcome::Pending,
         _ => StepOutcome::Erased,
     };
@@ -313,7 +313,7 @@ pub fn step_outcome(name: StepName, state: &StepState) -> StepOutcome {
     }
 }
 
-/// Per code, by index: whether money comes back. Both facts come from the requester's records.
+/// For each code, by index: whether a refund is expected. Both facts come from the requester's records.
 fn refunds(spec: &Spec, state: &TargetState, now: At) -> Vec<Value> {
     let Spec::VitalSource { codes, .. } = spec else { return Vec::new() };
     let refund = |(index, code): (usize, &Code)| {
@@ -332,7 +332,7 @@ fn refunds(spec: &Spec, state: &TargetState, now: At) -> Vec<Value> {
 }
 
 fn preview(spec: &Spec, state: &TargetState) -> Value {
-    // Unknown where the system was not asked, as for a member named by a token alone.
+    // Unknown if the system was not asked, for example about a member known by a token alone.
     let found = match state.get(Step::one(StepName::Resolve)).and_then(|state| state.answer.as_ref()) {
         Some(Answer::Missing { .. } | Answer::Found(Identity::Blank)) => Some(false),
         Some(_) => Some(true),
@@ -363,8 +363,8 @@ fn input(target: u16, ask: &Ask) -> Value {
     value
 }
 
-/// A message that was never accepted. `is_final` is false where a job of that id was: what becomes
-/// of the job, its own events tell.
+/// The event about a message that was not accepted. `is_final` is false if a job with that id was accepted: its own
+/// events report its end.
 pub fn rejected(
     frame: &Frame<'_>,
     key: &JobKey,
@@ -385,7 +385,7 @@ pub fn rejected(
     envelope(frame, key, "rejected", &about, data)
 }
 
-/// A cancellation that came too late.
+/// The event about a cancellation that was too late.
 pub fn cancel_refused(frame: &Frame<'_>, key: &JobKey, run: u32, seq: u32) -> Event {
     let reason = Reason::CancelRefused;
     let data = json!({
@@ -396,7 +396,7 @@ pub fn cancel_refused(frame: &Frame<'_>, key: &JobKey, run: u32, seq: u32) -> Ev
     envelope(frame, key, "cancel_refused", &numbered(key, run, seq), data).event
 }
 
-/// A cancellation from somebody who may not send it; it was not carried out.
+/// The event about a cancellation whose sender has no right to it; it had no effect.
 pub fn cancel_unauthorised(frame: &Frame<'_>, key: &JobKey, detail: &str, body_sha256: &str) -> Event {
     let reason = Reason::Unauthorised;
     let about = format!("{}/{}/cancel_refused/{body_sha256}", key.tenant, key.job_id);
@@ -410,18 +410,18 @@ pub fn cancel_unauthorised(frame: &Frame<'_>, key: &JobKey, detail: &str, body_s
 
 /// A dead letter that will be removed.
 pub struct Expiring {
-    /// The run that it is of; 0 where the message never became a job.
+    /// Its run; 0 if the message never became a job.
     pub run: u32,
-    /// When it was written.
+    /// The time at which it was written.
     pub letter_at: At,
-    /// Not before this is it removed.
+    /// The earliest time of its removal.
     pub expires_at: At,
-    /// Why it lies there.
+    /// The reason why it is a dead letter.
     pub reason: Option<Reason>,
 }
 
-/// Nobody has dealt with a job's dead letter, and it will soon be too late: with it goes the last
-/// copy of what was asked for. The same letter gives the same event on every worker.
+/// The event about a job's dead letter that will be removed soon: with it the last copy of the job is lost. Every
+/// worker makes the same event for the same letter.
 pub fn dead_letter_expires(frame: &Frame<'_>, key: &JobKey, letter: &Expiring) -> Event {
     let about = format!("{}/{}/{}/dead-letter/{}", key.tenant, key.job_id, letter.run, letter.letter_at.0);
     let error = letter.reason.map(|reason| {

@@ -1,6 +1,6 @@
 //! The leaves of a message: identifiers, addresses, proofs, times, names and ids.
 //!
-//! The rule it keeps: each has one form and one limit, told in the error instead of the value.
+//! The rule it keeps: each has one form and one limit. An error names these instead of the value.
 
 use jiff::Timestamp;
 use jiff::fmt::temporal::Pieces;
@@ -14,22 +14,22 @@ use super::identifier::{self, Flaw};
 /// The longest token or password in bytes.
 pub(super) const MAX_PROOF: usize = 8 * 1024;
 
-/// Takes what must be there.
+/// Takes a required field.
 pub(super) fn need<T>(value: Option<T>, object: &Object<'_>, name: &str) -> Result<T, Invalid> {
     value.ok_or_else(|| object.missing(name))
 }
 
-/// An identifier of a person, of a form that one can have.
+/// An identifier that a person can have.
 pub(super) fn identifier(object: &mut Object<'_>, name: &'static str) -> Result<Option<SecretString>, Invalid> {
     whose(object, name, identifier::flaw)
 }
 
-/// One e-mail address, of a form that a person can have.
+/// One e-mail address that a person can have.
 pub(super) fn email(object: &mut Object<'_>, name: &'static str) -> Result<Option<SecretString>, Invalid> {
     whose(object, name, identifier::email_flaw)
 }
 
-/// A customer's number: 1 to 20 digits, of which one is not 0.
+/// A customer's number: 1 to 20 digits, not all of them 0.
 pub(super) fn customer_id(object: &mut Object<'_>, name: &'static str) -> Result<Option<SecretString>, Invalid> {
     let Some(number) = whose(object, name, identifier::flaw)? else { return Ok(None) };
     if object.forms() == Forms::Todays && !is_customer_id(number.expose_secret()) {
@@ -38,7 +38,7 @@ pub(super) fn customer_id(object: &mut Object<'_>, name: &'static str) -> Result
     Ok(Some(number))
 }
 
-/// True for a number that a customer may have: 0 is what stands where there is none.
+/// True for a customer's number: 0 means that there is none.
 pub(super) fn is_customer_id(digits: &str) -> bool {
     let is_number = digits.len() <= 20 && digits.bytes().all(|byte| byte.is_ascii_digit());
     is_number && digits.bytes().any(|byte| byte != b'0')

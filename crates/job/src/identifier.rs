@@ -1,10 +1,10 @@
-//! Whether a text can be an identifier of a person at all, whatever the kind of system.
+//! Whether a text can be a person's identifier at all, in any kind of system.
 //!
-//! The rule it keeps: what no person can be called is refused before any call, because a system finds nobody by
-//! it, and nobody would then end as erased. The refusal says what is wrong in words of a fixed list.
+//! The rule it keeps: a text that can identify no person is refused before any call. A system finds nobody by it, and
+//! the job would end as erased. The refusal names the fault in words of a fixed list.
 //!
-//! Where it is not certain, the text is refused: a refusal is told at once and can be mended, an absence ends
-//! as completed and nobody looks again.
+//! In doubt the text is refused: a refusal is reported at once and can be corrected, but an absence ends as completed
+//! and nobody checks it again.
 
 use email_address::{EmailAddress, Options};
 use icu_properties::props::{DefaultIgnorableCodePoint, GeneralCategory};
@@ -17,7 +17,7 @@ pub const MAX_IDENTIFIER: usize = 256;
 /// The longest e-mail address in bytes.
 pub const MAX_EMAIL: usize = 320;
 
-/// What is wrong with a text that cannot be an identifier.
+/// The fault of a text that cannot be an identifier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Flaw {
     /// Empty, or too long.
@@ -26,26 +26,26 @@ pub enum Flaw {
     Ends,
     /// A character that cannot be seen.
     Invisible,
-    /// A template that was not filled in.
+    /// A template whose fields are not filled in.
     Template,
-    /// What a spreadsheet or a conversion left.
+    /// The result of a spreadsheet or a conversion.
     Spreadsheet,
-    /// A word for nothing.
+    /// A word for "no value".
     Placeholder,
-    /// Quotes, brackets or a prefix around it.
+    /// Quotes, brackets or a prefix around the value.
     Wrapped,
     /// More than one value.
     Several,
-    /// Parts of it are covered.
+    /// Parts are masked.
     Masked,
     /// Neither a letter nor a digit.
     Signless,
-    /// Not one e-mail address, where that is wanted.
+    /// Not one e-mail address, if one is needed.
     NoEmail,
 }
 
 impl Flaw {
-    /// Every flaw, in the order in which they are looked for.
+    /// Every flaw, in the order of the checks.
     pub const ALL: [Flaw; 11] = [
         Flaw::Length,
         Flaw::Ends,
@@ -60,7 +60,7 @@ impl Flaw {
         Flaw::NoEmail,
     ];
 
-    /// What is wrong, and what was expected instead. Never the text itself.
+    /// The fault, and the expected form. Never the text itself.
     pub const fn as_str(self) -> &'static str {
         match self {
             Flaw::Length => "expected 1 to 256 bytes of text (an e-mail address: 320)",
@@ -80,12 +80,12 @@ impl Flaw {
     }
 }
 
-/// Why a text cannot be an identifier; `None` where it can.
+/// The fault of a text that cannot be an identifier; `None` if it can.
 pub fn flaw(text: &str) -> Option<Flaw> {
     if text.is_empty() || text.len() > MAX_IDENTIFIER { Some(Flaw::Length) } else { damage(text) }
 }
 
-/// Why a text cannot be a person's e-mail address; `None` where it can.
+/// The fault of a text that cannot be a person's e-mail address; `None` if it can.
 pub fn email_flaw(text: &str) -> Option<Flaw> {
     if text.is_empty() || text.len() > MAX_EMAIL {
         return Some(Flaw::Length);
@@ -98,7 +98,7 @@ pub fn email_flaw(text: &str) -> Option<Flaw> {
     })
 }
 
-/// True for a text that is damaged so.
+/// True for a text with this damage.
 type Look = fn(&str) -> bool;
 
 fn damage(text: &str) -> Option<Flaw> {
@@ -124,9 +124,9 @@ fn is_partly_invisible(text: &str) -> bool {
     text.chars().any(is_invisible)
 }
 
-/// White space but the plain and the ideographic blank (people have names of two words), whatever the Unicode
-/// tables of this build call control, format, private or unassigned, and what is not drawn although it is a
-/// letter or a mark (fillers, variation selectors).
+/// White space except the plain and the ideographic blank (names may have two words); everything that the Unicode
+/// tables of this build call control, format, private or unassigned; and letters or marks that are not drawn
+/// (fillers, variation selectors).
 fn is_invisible(c: char) -> bool {
     let is_odd_blank = c.is_whitespace() && c != ' ' && c != '\u{3000}';
     let is_lost = matches!(c, char::REPLACEMENT_CHARACTER | '\u{FFFC}' | '\u{2800}');
@@ -164,7 +164,7 @@ fn is_spreadsheets(text: &str) -> bool {
         is_named || rest.ends_with(['!', '?']) || rest.chars().all(|c| c == '#')
     });
     let is_numbered_error = upper.strip_prefix("ERR:").is_some_and(is_digits);
-    // What is written before a value so that it is taken as text, or as a formula.
+    // The signs that mark a value as text, or as a formula.
     let is_marked = text.starts_with(['=', '\'']);
     is_error || is_numbered_error || is_marked || is_decimal_zero(text) || is_scientific(&upper)
 }
@@ -173,7 +173,7 @@ fn is_digits(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// `123.0`: a whole number that was kept as one with a fraction.
+/// `123.0`: a whole number that was stored with a fraction.
 fn is_decimal_zero(text: &str) -> bool {
     let zeros = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte == b'0');
     text.split_once(['.', ',']).is_some_and(|(whole, fraction)| is_digits(whole) && zeros(fraction))
@@ -191,10 +191,9 @@ fn is_scientific(upper: &str) -> bool {
         && (fraction.is_some() || unsigned != exponent)
 }
 
-/// Words that programs write where there is no value. Repeated ones (`null null`) and signs around them do not
-/// make them anybody's.
+/// Words that programs write for "no value". Repetitions (`null null`) and signs around them change nothing.
 const NOTHING: [&str; 6] = ["null", "undefined", "none", "nil", "nan", "nul"];
-/// As they stand.
+/// Refused in exactly this form.
 const NOTHING_AS_IS: [&str; 13] =
     ["n/a", "na", "n.a.", "\\n", "true", "false", "unknown", "empty", "blank", "missing", "tbd", "-1", "not available"];
 
@@ -207,7 +206,7 @@ fn is_placeholder(text: &str) -> bool {
         || Uuid::try_parse(text).is_ok_and(|uuid| uuid.is_nil() || uuid.is_max())
 }
 
-/// `none@none.com`, `undefined@example.com`. People are called Null; their domain is not.
+/// `none@none.com`, `undefined@example.com`. There are people called Null, but not at such a domain.
 fn is_nobodys(local: &str, domain: &str) -> bool {
     let first = domain.split('.').next().unwrap_or(domain);
     local.eq_ignore_ascii_case("undefined") || (is_placeholder(local) && is_placeholder(first))
@@ -222,7 +221,7 @@ fn is_wrapped(text: &str) -> bool {
     has_prefix || is_quoted || (text.contains('<') && text.contains('>'))
 }
 
-/// Several in one cell. The parts of a distinguished name are one (`uid=ann,ou=people`).
+/// Several values in one cell. The parts of a distinguished name are one value (`uid=ann,ou=people`).
 fn is_several(text: &str) -> bool {
     let is_named = |part: &str| part.trim().split_once('=').is_some_and(|(name, _)| !name.is_empty());
     text.contains([',', ';']) && !text.split([',', ';']).all(is_named)
@@ -236,11 +235,11 @@ fn is_signless(text: &str) -> bool {
     !text.chars().any(char::is_alphanumeric)
 }
 
-/// One address at a domain of at least two parts, without a name, quotes or a network address.
+/// One address at a domain of at least two parts, without a display name, quotes or a network address.
 fn is_email(local: &str, domain: &str) -> bool {
     let options =
         Options::default().with_required_tld().without_domain_literal().without_display_text().with_long_local_parts();
-    // Some carriers gave out addresses with dots side by side, or one before the sign: they are somebody's.
+    // Some carriers gave out addresses with two dots in a row, or with a dot before the at sign: they are valid.
     let atoms: Vec<&str> = local.split('.').filter(|atom| !atom.is_empty()).collect();
     let plain = format!("{}@{domain}", atoms.join("."));
     let is_plain = !local.starts_with('.') && !local.contains(['"', '@']);

@@ -1,13 +1,13 @@
 //! A job's journal: the entries that are made durable.
 //!
-//! The rule it keeps: an entry says what became true and when, never what is to be done about it.
+//! The rule it keeps: an entry records a fact and its time, never an action to take.
 
 use serde::{Deserialize, Serialize};
 
 use super::outcome::{InputKind, Reason, TargetEnd};
 use super::step::{Answer, FailureKind, Step};
 
-/// A moment in milliseconds since 1970, as journals keep it.
+/// A moment in milliseconds since 1970, as in journals.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 pub struct At(pub i64);
 
@@ -22,7 +22,7 @@ impl At {
         At(self.0.saturating_sub(i64::try_from(wait.as_millis()).unwrap_or(i64::MAX)))
     }
 
-    /// How long it is from an earlier moment to this one; zero where it is not earlier.
+    /// The time from an earlier moment to this one; zero if it is not earlier.
     pub fn since(self, earlier: At) -> std::time::Duration {
         std::time::Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }
@@ -43,12 +43,12 @@ impl From<jiff::Timestamp> for At {
     }
 }
 
-/// One thing that became true. Order is meaning.
+/// A fact. The order of the variants is their form on the disk.
 ///
 /// Stored: a variant's place is its form on the disk. A new one goes to the end.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Entry {
-    /// A call whose repeat is not harmless is about to be made.
+    /// A call whose repeat is not harmless is next.
     Intent {
         /// Target index.
         target: u16,
@@ -63,7 +63,7 @@ pub enum Entry {
         target: u16,
         /// The step.
         step: Step,
-        /// The answer; `None` on disk where it is kept sealed beside the entry.
+        /// The answer; `None` on the disk if it is sealed beside the entry.
         answer: Option<Answer>,
         /// When.
         at: At,

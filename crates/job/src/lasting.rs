@@ -1,7 +1,7 @@
-//! What of a job must not go back when another worker takes it, with a store of its own.
+//! The parts of a job that must not go back when another worker, with its own store, gets the job.
 //!
-//! The rule it keeps: of two accounts of a job, the one that is further on holds; adopting changes
-//! nothing that is already known, and the order in which accounts are adopted makes no difference.
+//! The rule it keeps: of two records of a job, the newer knowledge counts. Adopting changes nothing that is already
+//! known, and the order of adoptions makes no difference.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,39 +11,39 @@ use super::due::Deadline;
 use super::journal::At;
 use super::wait::Standstill;
 
-/// What must not go back, whichever worker takes the job next, with whatever store: each copy that the
-/// worker publishes carries it, and a worker that takes a copy adopts it before it decides anything.
+/// The parts of a job that must not go back. Each published copy carries them, and a worker that gets a copy adopts
+/// them before it decides anything.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Lasting {
-    /// The targets that a destructive intent was written for.
+    /// The targets for which a destructive intent was written.
     pub touched: BTreeSet<u16>,
     /// The targets at which something was changed, or may have been.
     pub changed: BTreeSet<u16>,
     /// The one-time passwords that were sent, by target.
     pub codes: BTreeMap<u16, Codes>,
-    /// When a cancellation was refused.
+    /// The time at which a cancellation was refused.
     pub cancel_refused: Option<At>,
-    /// When the job was counted against its ceilings.
+    /// The time at which the job was counted against its ceilings.
     pub counted: Option<At>,
-    /// What was told last of the term, and in which run.
+    /// The last event about the due time, with its run.
     pub told: Option<(u32, Deadline)>,
 }
 
 impl Lasting {
-    /// Takes on whatever of another worker's is further on.
+    /// Adopts another worker's newer knowledge.
     pub fn adopt(&mut self, other: &Lasting) {
         self.touched.extend(&other.touched);
         self.changed.extend(&other.changed);
         for (target, codes) in &other.codes {
             let known = self.codes.entry(*target).or_insert_with(|| codes.clone());
-            // Of one number, a code that was sent is further on than one that is about to be.
+            // Of the same number, a sent code is newer than an announced one.
             if (codes.count, codes.by.is_none()) > (known.count, known.by.is_none()) {
                 known.clone_from(codes);
             }
         }
         self.cancel_refused = self.cancel_refused.max(other.cancel_refused);
-        // Where two have counted it, the earlier count is over earlier.
+        // Of two counts, the earlier one leaves the hour first.
         self.counted = self.counted.max(other.counted);
         self.told = self.told.max(other.told);
     }
@@ -52,39 +52,39 @@ impl Lasting {
 /// The one-time passwords that were sent for a target.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Codes {
-    /// How many.
+    /// The number.
     pub count: u32,
-    /// When the last one was.
+    /// The time of the last one.
     pub at: At,
-    /// The process that is about to send the last one, and alone may; `None` once it was sent.
+    /// The process that announced the last one, and alone may send it; `None` after it was sent.
     pub by: Option<String>,
 }
 
-/// When a job was last delivered to this worker. It tells nothing of one that may be another's now.
+/// The last delivery of a job to this worker. Another worker may have had the job since.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Seen {
-    /// During which of this worker's terms as the active one.
+    /// This worker's term at that time.
     pub term: u64,
-    /// When.
+    /// The time.
     pub at: At,
-    /// Another worker may have changed something of which no copy that came here tells.
+    /// True if another worker may have made a change that no copy here carries.
     pub elsewhere: bool,
 }
 
-/// What a copy carries: the number of the job's last event, and what else must not go back.
+/// The content that a copy carries: the number of the job's last event, and the parts that must not go back.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Carried {
     /// The number of the job's last event.
     pub seq: u32,
-    /// What else.
+    /// The parts that must not go back.
     pub lasting: Lasting,
-    /// How long it has stood still, and what was told of that.
+    /// The standstill, and the reports about it.
     pub stands: Standstill,
 }
 
 impl Carried {
-    /// Takes on whatever of another account is further on.
+    /// Adopts newer knowledge of another record.
     pub fn adopt(&mut self, other: &Carried) {
         self.seq = self.seq.max(other.seq);
         self.lasting.adopt(&other.lasting);

@@ -1,7 +1,7 @@
-//! A job as a publisher sends it, checked and typed; its identity part in canonical bytes.
+//! A publisher's job, checked and typed, and its identity part in canonical bytes.
 //!
-//! The rule it keeps: whatever names or proves a person is a secret type, so that neither `Debug`
-//! nor an error can show it.
+//! The rule it keeps: everything that names or proves a person has a secret type, so that neither `Debug` nor an
+//! error can show it.
 
 use std::fmt;
 
@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 use super::identifier::{email_flaw, flaw};
 use super::kinds::{Kind, Spec};
 
-/// What a job is known by: a publisher's own id within its tenant.
+/// The name of a job: a publisher's own id within its tenant.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct JobKey {
     /// The tenant.
@@ -32,7 +32,7 @@ impl JobKey {
         bytes
     }
 
-    /// Reads [`JobKey::to_bytes`] back; `None` where the bytes are no key.
+    /// Decodes the bytes of [`JobKey::to_bytes`]; `None` if they are no key.
     pub fn from_bytes(bytes: &[u8]) -> Option<JobKey> {
         let zero = bytes.len().checked_sub(17)?;
         let (tenant, id) = bytes.split_at(zero);
@@ -48,7 +48,7 @@ impl fmt::Display for JobKey {
     }
 }
 
-/// What the job asks for.
+/// The purpose of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
     /// Erase.
@@ -57,19 +57,19 @@ pub enum Mode {
     Preview,
 }
 
-/// That the person (or an agent) confirmed what will be lost.
+/// The confirmation that the person (or an agent) knows the losses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Confirmation {
-    /// When.
+    /// The time.
     pub confirmed_at: Timestamp,
-    /// Who: `subject` or `agent`.
+    /// `subject` or `agent`.
     pub by: String,
 }
 
-/// That the erasure waits for the approval of somebody else.
+/// The request for an approval by another operator.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Approval {
-    /// The operator who asks for it.
+    /// The requester.
     pub requested_by: String,
 }
 
@@ -92,7 +92,7 @@ impl Target {
         self.spec.put_identity(out);
     }
 
-    /// True where an identifier is one that no person can have. An earlier release accepted such jobs.
+    /// True if an identifier is one that no person can have. An earlier release accepted such jobs.
     pub fn names_nobody(&self) -> bool {
         let is_nobodys =
             |(text, is_email): (&str, bool)| if is_email { email_flaw(text) } else { flaw(text) }.is_some();
@@ -112,33 +112,33 @@ pub struct Job {
     pub environment: String,
     /// Erase or preview.
     pub mode: Mode,
-    /// When the person asked.
+    /// The time of the person's request.
     pub requested_at: Timestamp,
     /// The law.
     pub regulation: Option<String>,
-    /// When it must be done.
+    /// The due time.
     pub due_at: Option<Timestamp>,
     /// A confirmation for all targets.
     pub confirmation: Option<Confirmation>,
     /// The erasure waits for an approval.
     pub approval: Option<Approval>,
-    /// For the receipt's commitment.
+    /// The salt of the receipt's commitment.
     pub receipt_salt: Option<SecretString>,
-    /// Open a new run of a failed job.
+    /// True to begin a new run of a failed job.
     pub retry: bool,
-    /// What to erase, in order.
+    /// The targets, in order.
     pub targets: Vec<Target>,
 }
 
 impl Job {
-    /// The confirmation that holds for a target: its own, else the job's.
+    /// The confirmation for a target: its own, or else the job's.
     pub fn confirmation_for<'a>(&'a self, target: &'a Target) -> Option<&'a Confirmation> {
         target.confirmation.as_ref().or(self.confirmation.as_ref())
     }
 
-    /// The identity part in canonical bytes: what alone is compared for a conflict, and what the
-    /// key that seals this job's checkpoints is derived from. Each field is preceded by its name
-    /// and length, so that no two identities share their bytes.
+    /// The identity part in canonical bytes. Only this part is compared for a conflict, and the key that seals the
+    /// job's checkpoints is derived from it. Each field has its name and length before it, so that no two identities
+    /// have the same bytes.
     pub fn identity_bytes(&self) -> Zeroizing<Vec<u8>> {
         let mut out = Zeroizing::new(Vec::with_capacity(256));
         for target in &self.targets {
@@ -147,7 +147,7 @@ impl Job {
         out
     }
 
-    /// Each identifier of the person by itself: what an operator may know of them. Neither codes nor proofs.
+    /// Each identifier of the person by itself, as an operator may know it. No codes or proofs.
     pub fn identifiers(&self) -> impl Iterator<Item = &str> {
         self.targets.iter().flat_map(|target| target.spec.identifiers()).map(|(identifier, _)| identifier)
     }

@@ -1,19 +1,19 @@
-//! What is told of a failure beside its kind and its reason.
+//! The details of a failure besides its kind and reason.
 //!
-//! The rule it keeps: words that stand in our source, and numbers. No text of a reply, of a header or of a
-//! library's error fits in, because nothing here is made from a `String`.
+//! The rule it keeps: only words of our source, and numbers. No text of a reply, a header or a library's error can
+//! enter, because nothing here is made from a `String`.
 
 use std::fmt;
 use std::io;
 
-/// Words of ours and numbers: whoever holds one may show it to everybody.
+/// Our own words, and numbers: everyone may see them.
 ///
 /// ```
 /// use erasure_job::Note;
 /// assert_eq!(Note::http(503).and(", a reply of unknown form").to_string(), "HTTP 503, a reply of unknown form");
 /// ```
 ///
-/// A text that came from outside is refused by the compiler:
+/// The compiler refuses a text from outside:
 ///
 /// ```compile_fail
 /// let location = String::from("/customers/ann@example.com");
@@ -46,19 +46,19 @@ impl Note {
         self
     }
 
-    /// Adds a number. One that a system chose must be of a closed list, or have a bound: an id is a number too.
+    /// Adds a number. A number that a system chose must be of a closed list, or have a bound: an id is a number too.
     pub fn number(mut self, number: i64) -> Note {
         self.0.push(Part::Number(number));
         self
     }
 
-    /// Adds the kind of an error of the machine's own.
+    /// Adds the kind of an operating system error.
     pub fn kind(mut self, kind: io::ErrorKind) -> Note {
         self.0.push(Part::Kind(kind));
         self
     }
 
-    /// Adds another one.
+    /// Adds another note.
     pub fn join(mut self, other: &Note) -> Note {
         self.0.extend_from_slice(&other.0);
         self

@@ -1,4 +1,4 @@
-//! How steps, targets and jobs end, and the closed list of reasons with their codes.
+//! The ends of steps, targets and jobs, and the closed list of reasons with their codes.
 //!
 //! The rule it keeps: a reason is a word of this list, never a system's own text.
 
@@ -26,19 +26,19 @@ macro_rules! words {
 }
 
 words! {
-    /// How a step ended.
+    /// The end of a step.
     StepOutcome {
-        /// The system said that it did it.
+        /// The system said that it erased.
         Erased = "erased",
         /// The system said that it overwrote or anonymised.
         Anonymised = "anonymised",
-        /// Ours, found done by a read-back or a repeat that says so.
+        /// Our own call, found done by a read-back or by a repeat that says so.
         AlreadyErased = "already_erased",
-        /// It was not there, and we had not touched it.
+        /// It was not there, and no call of ours had removed it.
         Absent = "absent",
         /// Accepted, but still visible.
         Pending = "pending",
-        /// A person must give something.
+        /// A person must give an input.
         NeedsInput = "needs_input",
         /// A precondition does not hold.
         Refused = "refused",
@@ -48,7 +48,7 @@ words! {
 }
 
 words! {
-    /// How a target ended.
+    /// The end of a target.
     TargetOutcome {
         /// Deleted.
         Erased = "erased",
@@ -62,7 +62,7 @@ words! {
         Refused = "refused",
         /// It did not work.
         Failed = "failed",
-        /// Read only, as asked.
+        /// Only read, as requested.
         Previewed = "previewed",
         /// Not begun or not finished when the job was cancelled.
         Cancelled = "cancelled",
@@ -70,14 +70,14 @@ words! {
 }
 
 impl TargetOutcome {
-    /// True where the person's data is proven to be gone from this system.
+    /// True if the person's data is proven to be gone from this system.
     pub const fn is_erased(self) -> bool {
         matches!(self, TargetOutcome::Erased | TargetOutcome::Anonymised | TargetOutcome::Absent)
     }
 }
 
 words! {
-    /// How a job ended.
+    /// The end of a job.
     JobOutcome {
         /// Every target is erased, anonymised or absent.
         Completed = "completed",
@@ -85,15 +85,15 @@ words! {
         Failed = "failed",
         /// Cancelled before anything irreversible.
         Cancelled = "cancelled",
-        /// Read only, as asked.
+        /// Only read, as requested.
         Previewed = "previewed",
     }
 }
 
 words! {
-    /// What a person can be asked for.
+    /// The inputs that a person can be asked for.
     InputKind {
-        /// That they know what will be lost.
+        /// That they know the losses.
         Confirmation = "confirmation",
         /// The one-time password that was sent to them.
         Otp = "otp",
@@ -107,27 +107,27 @@ words! {
         CustomerPassword = "customer_password",
         /// The result file of a loyalty import.
         ImportResult = "import_result",
-        /// That an operator deletes the member in the platform's screens.
+        /// That an operator deletes the member on the platform's screens.
         ManualDeletion = "manual_deletion",
-        /// That another operator approves what was found.
+        /// That another operator approves the findings.
         Approval = "approval",
     }
 }
 
 words! {
-    /// Who can make a failed step go on.
+    /// Who can let a failed job continue.
     Retry {
         /// The publisher, with another input.
         NewInput = "new_input",
-        /// An operator, once the cause is mended.
+        /// An operator, after the cause is repaired.
         Operator = "operator",
-        /// Nobody: it is so.
+        /// Nobody.
         Never = "never",
     }
 }
 
 words! {
-    /// Why something did not end well. Each has a code and a heading in the runbook.
+    /// The reason of a bad end. Each has a code and a heading in the runbook.
     Reason {
         /// The identifiers do not name one person.
         IdentityMismatch = "identity_mismatch",
@@ -145,15 +145,15 @@ words! {
         WrongPassword = "wrong_password",
         /// A code is still active after the revoke was refused.
         CodeNotRevoked = "code_not_revoked",
-        /// A licence is left that no given code accounts for.
+        /// A licence is left that no given code explains.
         UnknownContent = "unknown_content",
         /// Still visible after `waits.pending_max`.
         NotGone = "not_gone",
-        /// It may be gone, but nothing proves it.
+        /// Perhaps gone, but nothing proves it.
         Unproven = "unproven",
         /// Replies that could not be read.
         UnreadableReply = "unreadable_reply",
-        /// The system did not answer, or with server errors only.
+        /// The system did not answer, or only with server errors.
         SystemUnavailable = "system_unavailable",
         /// The shop says that the e-mail is not valid.
         EmailNotValid = "email_not_valid",
@@ -171,15 +171,15 @@ words! {
         Invalid = "invalid",
         /// Meant for another environment.
         WrongEnvironment = "wrong_environment",
-        /// The publisher may not order this.
+        /// The publisher has no right to this erasure.
         Unauthorised = "unauthorised",
-        /// The message killed the worker three times.
+        /// The message stopped the worker repeatedly.
         Poison = "poison",
-        /// A parked copy could not be opened with the keys at hand.
+        /// A sealed message could not be opened with the present keys.
         Unopenable = "unopenable",
         /// A cancellation came too late or for an unknown job.
         CancelRefused = "cancel_refused",
-        /// The broker gave the message up before it was worked on.
+        /// The broker dropped the message before the worker got it.
         Undelivered = "undelivered",
     }
 }
@@ -217,12 +217,12 @@ impl Reason {
         }
     }
 
-    /// Where the runbook says what to do: a path in the repository, with the heading.
+    /// The place in the runbook: a path in the repository, with the heading.
     pub fn runbook(self) -> String {
         format!("docs/runbook.md#{}-{}", self.code().to_ascii_lowercase(), self.as_str())
     }
 
-    /// Who can make it go on.
+    /// Who can let the job continue.
     pub const fn retry(self) -> Retry {
         match self {
             Reason::WrongCustomerPassword
@@ -293,12 +293,12 @@ impl Reason {
     }
 }
 
-/// How a target ended, and where it went wrong.
+/// The end of a target, and its cause.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TargetEnd {
     /// The outcome.
     pub outcome: TargetOutcome,
-    /// Why, unless it ended well.
+    /// The reason, unless it ended well.
     pub reason: Option<Reason>,
     /// The step that decided it, unless it ended well.
     pub step: Option<super::step::StepName>,

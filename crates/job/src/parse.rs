@@ -18,14 +18,14 @@ pub use super::kinds::MAX_CODES;
 use super::model::{Approval, Confirmation, Job, JobKey, Mode, Target};
 use super::outcome::Reason;
 
-/// What this worker accepts.
+/// The rules for jobs that this worker accepts.
 #[derive(Debug, Clone, Default)]
 pub struct Accepts {
     /// The worker's environment.
     pub environment: String,
     /// The configured systems by name.
     pub systems: BTreeMap<String, Rules>,
-    /// Laws configured beside those that are always known, or with other holidays than those.
+    /// Laws of the configuration: others than the built-in ones, or these with other holidays.
     pub regulations: BTreeMap<String, Term>,
 }
 
@@ -48,26 +48,26 @@ pub const SCHEMA: &str = "erasure.job/v1";
 pub const MAX_BODY: usize = 1024 * 1024;
 /// The most targets in a job.
 pub const MAX_TARGETS: usize = 64;
-/// A body that is not a valid job, with what is known of it all the same.
+/// A body that is not a valid job, with its known parts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
     /// `invalid` or `wrong_environment`.
     pub reason: Reason,
-    /// What is wrong.
+    /// The fault.
     pub invalid: Invalid,
-    /// Tenant and id, where both could be read.
+    /// Tenant and id, if both could be read.
     pub key: Option<JobKey>,
 }
 
-/// Parses a message. `message_id` serves where the body has no `job_id`.
+/// Parses a message. `message_id` is the job id if the body has no `job_id`.
 pub fn job(body: &[u8], message_id: Option<&str>, accepts: &Accepts) -> Result<Job, Refusal> {
     Draft::read(body, message_id)?.job(accepts)
 }
 
-/// As [`job`], of a message that was accepted before, maybe by an earlier release: one that refused less.
+/// As [`job`], for a message that was accepted before, perhaps by an earlier release with fewer rules.
 ///
 /// # Errors
-/// Where it is no job.
+/// It is no job.
 pub fn accepted_job(body: &[u8], message_id: Option<&str>, accepts: &Accepts) -> Result<Job, Refusal> {
     Draft::read(body, message_id)?.accepted_job(accepts)
 }

@@ -1,7 +1,7 @@
-//! The two summaries that the store keeps of a job: while it is open, and once it has ended.
+//! The two records of a job in the store: of an open job, and of an ended one.
 //!
-//! The rule it keeps: no personal data; a version byte first, so that a later release can read
-//! what an earlier one wrote.
+//! The rule it keeps: no personal data; a version byte comes first, so that a later release can read the records of
+//! an earlier one.
 
 use serde::{Deserialize, Serialize, Serializer};
 
@@ -11,47 +11,47 @@ use super::outcome::{InputKind, JobOutcome, Reason};
 use super::step::{Answer, StepName};
 use super::wait::{Standstill, Waiting};
 
-/// A publication that is owed: always the same id and the same bytes.
+/// An event to publish: always the same id and the same bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
-    /// Its id, a UUIDv5 of what it is about and of all that it says.
+    /// Its id, a UUIDv5 of its subject and its whole content.
     pub id: String,
     /// `completed`, `failed`, `needs_input`…
     pub what: String,
     /// The CloudEvents JSON.
     #[serde(serialize_with = "at_once")]
     pub body: Vec<u8>,
-    /// When it was first written.
+    /// The time at which it was first written.
     pub at: At,
 }
 
-/// The same bytes as a sequence of single ones gives, without going through them.
+/// The bytes of a sequence of single bytes, written at once.
 fn at_once<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_bytes(bytes)
 }
 
-/// What is kept of an open job beside its journal.
+/// An open job's record, besides its journal.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct JobRecord {
     /// Keyed digest of the identity part.
     pub identity: Vec<u8>,
-    /// Rises with each replay, from 1.
+    /// The run, from 1. It rises with each replay.
     pub run: u32,
     /// The number of the job's last event.
     pub seq: u32,
     /// Keyed digest of the publisher's message that was accepted last.
     pub body: Vec<u8>,
-    /// The number that this message's copy counts as among the parked ones.
+    /// The park number that this message's copy counts as.
     pub copy: u64,
     /// The last park number written.
     pub park_written: u64,
     /// The last park number whose publish was confirmed.
     pub park_confirmed: u64,
-    /// When it was first accepted.
+    /// The time of the first acceptance.
     pub opened_at: At,
-    /// When the person asked.
+    /// The time of the person's request.
     pub requested_at: At,
-    /// When it must be done.
+    /// The due time.
     pub due_at: Option<At>,
     /// The law.
     pub regulation: Option<String>,
@@ -59,79 +59,78 @@ pub struct JobRecord {
     pub systems: Vec<String>,
     /// Keyed pseudonym of the person.
     pub subject_ref: String,
-    /// Why and until when it waits, while it is parked.
+    /// The reason and end of the wait, while it is parked.
     pub waiting: Option<(Waiting, At)>,
-    /// The inputs that were already asked for in an event.
+    /// The inputs that an event has already asked for.
     pub announced: Vec<(u16, InputKind)>,
-    /// An event that is not yet confirmed.
+    /// An event that is not confirmed yet.
     pub owed: Option<Event>,
-    /// What must not go back, of this worker's making and of others'.
+    /// The parts that must not go back, from this worker and others.
     pub lasting: Lasting,
     /// The last delivery to this worker.
     pub seen: Seen,
-    /// How long it has stood still, and what was told of that.
+    /// The standstill, and the reports about it.
     pub stands: Standstill,
-    /// The target for which it is parked, where it is one.
+    /// The target for which it is parked, if it is one.
     pub waits_at: Option<u16>,
 }
 
-/// What a dead letter's headers say.
+/// The content of a dead letter's headers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeadLetterNote {
-    /// Why.
+    /// The reason.
     pub reason: Reason,
-    /// The system, where one is to blame.
+    /// The system of the failure, if there is one.
     pub system: Option<String>,
-    /// The step, where one is to blame.
+    /// The step of the failure, if there is one.
     pub step: Option<StepName>,
     /// Failed attempts at that step.
     pub attempts: u32,
 }
 
-/// What is remembered of an ended job.
+/// An ended job's record.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ended {
     /// Keyed digest of the identity part.
     pub identity: Vec<u8>,
-    /// How.
+    /// The outcome.
     pub outcome: JobOutcome,
     /// The run that ended.
     pub run: u32,
     /// The number of its final event.
     pub seq: u32,
-    /// The last park number: copies below it are stale.
+    /// The last park number: copies with a lower one are stale.
     pub park: u64,
-    /// Keyed digest of the publisher's message that the run was about.
+    /// Keyed digest of the publisher's message of the run.
     pub body: Vec<u8>,
-    /// When.
+    /// The time.
     pub at: At,
     /// The final event.
     pub event: Event,
-    /// True once the final event was confirmed; written so only where the job failed, see
-    /// [`Ended::is_published`].
+    /// True after the final event's confirm; written only for a failed job, see [`Ended::is_published`].
     pub published: bool,
     /// For a failed job.
     pub dead_letter: Option<DeadLetterNote>,
-    /// True once the dead letter was confirmed.
+    /// True after the dead letter's confirm.
     pub dead_lettered: bool,
     /// The targets' systems, in order.
     pub systems: Vec<String>,
-    /// The receipt with which the final event is kept, and whom they are about. Where it is known, the
-    /// stored record has it in place of the event.
+    /// The receipt that is stored with the final event, and the person's pseudonym. If it is set, the stored record
+    /// has it instead of the event.
     #[serde(skip)]
     pub certified: Option<Certified>,
 }
 
-/// Where an ended job's final event lies: with its receipt.
+/// The place of an ended job's final event: with its receipt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Certified {
     /// The receipt's number.
     pub number: u64,
-    /// Keyed pseudonym of the person; empty where the message could not be read.
+    /// Keyed pseudonym of the person; empty if the message could not be read.
     pub subject_ref: String,
 }
 
-/// No JSON begins so.
+/// The marker: never the first byte of a JSON document.
 const CERTIFIED: u8 = 1;
 
 impl Certified {
@@ -160,7 +159,7 @@ impl Ended {
         }
     }
 
-    /// Reads [`Self::to_bytes`] back. Where the event is kept with its receipt, only its time is here.
+    /// Decodes the bytes of [`Self::to_bytes`]. If the event is stored with its receipt, only its time is here.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, Undecodable> {
         let mut ended: Ended = decode("ended job", bytes)?;
         ended.certified = Certified::from_bytes(&ended.event.body);
@@ -170,19 +169,19 @@ impl Ended {
         Ok(ended)
     }
 
-    /// Whether the final event was confirmed. Of a job that did not fail its record stays until then:
-    /// removing that costs less than writing this once more, event and all.
+    /// True if the final event was confirmed. For jobs that did not fail, the record is removed at that time: that
+    /// costs less than another write of this row with its event.
     pub fn is_published(&self, has_record: bool) -> bool {
         self.published || (self.outcome != JobOutcome::Failed && !has_record)
     }
 }
 
-/// Entries appended together, and the sealed answers among them.
+/// Entries of one row, and the sealed answers among them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Appended {
     /// The entries; a private answer is `None` here.
     pub entries: Vec<Entry>,
-    /// Position of an entry and its sealed answer.
+    /// An entry's position and its sealed answer.
     pub sealed: Vec<(u32, Vec<u8>)>,
 }
 
@@ -190,7 +189,7 @@ pub struct Appended {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("a {what} record cannot be decoded (version byte {version:?})")]
 pub struct Undecodable {
-    /// Which kind.
+    /// The kind.
     pub what: &'static str,
     /// Its first byte.
     pub version: Option<u8>,
@@ -199,11 +198,11 @@ pub struct Undecodable {
 const VERSION: u8 = 1;
 /// Records of open jobs, which end with [`Lasting`] and [`Seen`] since.
 const VERSION_LASTING: u8 = 2;
-/// The same, which end with how long the job has stood still since.
+/// The same, which end with the standstill since.
 const VERSION_STANDS: u8 = 3;
 
 impl Carried {
-    /// What a copy of the job carries, as its record knows it.
+    /// The part of the record that a copy of the job carries.
     pub fn of(record: &JobRecord) -> Carried {
         Carried { seq: record.seq, lasting: record.lasting.clone(), stands: record.stands }
     }
@@ -215,7 +214,7 @@ impl JobRecord {
         postcard::to_extend(self, vec![VERSION_STANDS]).unwrap_or_default()
     }
 
-    /// Reads [`Self::to_bytes`] back, and what earlier releases wrote.
+    /// Decodes the bytes of [`Self::to_bytes`], also those of earlier releases.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, Undecodable> {
         let none = (Standstill::default(), None::<u16>);
         let with = |more: Vec<u8>| whole("job", bytes, &more);
@@ -243,7 +242,7 @@ fn decode<T: for<'a> Deserialize<'a>>(what: &'static str, bytes: &[u8]) -> Resul
 }
 
 fn whole<T: for<'a> Deserialize<'a>>(what: &'static str, bytes: &[u8], rest: &[u8]) -> Result<T, Undecodable> {
-    // Bytes left over are of some other record.
+    // Remaining bytes belong to another kind of record.
     match postcard::take_from_bytes(rest) {
         Ok((record, [])) => Ok(record),
         _ => Err(Undecodable { what, version: bytes.first().copied() }),
@@ -257,7 +256,7 @@ macro_rules! codec {
             pub fn to_bytes(&self) -> Vec<u8> {
                 encode(self)
             }
-            /// Reads [`Self::to_bytes`] back.
+            /// Decodes the bytes of [`Self::to_bytes`].
             pub fn from_bytes(bytes: &[u8]) -> Result<Self, Undecodable> {
                 decode($what, bytes)
             }

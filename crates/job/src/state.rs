@@ -1,7 +1,7 @@
-//! What is known of a target: the state that its journal's entries add up to.
+//! A target's state: the fold of its journal's entries.
 //!
-//! The rule it keeps: state is only ever the fold of entries, so that a restarted worker knows what
-//! the crashed one knew. An intent without an answer reads as doubt, never as done.
+//! The rule it keeps: the state is only the fold of entries, so a restarted worker knows as much as the crashed one
+//! did. An intent without an answer is a doubt, never a success.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,25 +12,25 @@ use super::kinds::Field;
 use super::outcome::{InputKind, Reason, TargetEnd};
 use super::step::{Answer, CodeState, Entitlement, FailureKind, Identity, Step, StepName};
 
-/// What was read is acted on for so long. After that it is read again before a destructive call.
+/// A read's validity. After it the read is repeated before a destructive call.
 const FRESH: Duration = Duration::from_secs(60);
-/// Who somebody is, read again for its age alone, holds twice as long each time, at most 16 minutes: where
-/// calls take minutes to be let through, a job would otherwise read for ever.
+/// Each repetition of the identity's read that is due to age alone doubles its validity, to 16 minutes at most.
+/// Otherwise a job whose calls wait for minutes would read for ever.
 const LONGER_MOST: u32 = 4;
 
-/// How far a step that needs an intent has got.
+/// The state of a step's intent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Intent {
     /// None, or the last one is settled as not done.
     #[default]
     None,
-    /// Durable, and the call was surely not made yet (in this process).
+    /// Durable, and the call was certainly not made yet (in this process).
     Fresh,
     /// Durable, and the call may have been made.
     Doubt,
 }
 
-/// How the ceilings let a job through.
+/// The way by which the ceilings let a job through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LetThrough {
     /// It is counted in the hour of this time.
@@ -39,54 +39,54 @@ pub enum LetThrough {
     Released,
 }
 
-/// What is known of one step.
+/// The state of one step.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct StepState {
-    /// How far its intent is.
+    /// Its intent.
     pub intent: Intent,
-    /// When the last intent was made.
+    /// The time of the last intent.
     pub intent_at: At,
     /// The last answer.
     pub answer: Option<Answer>,
-    /// When the last answer came.
+    /// The time of the last answer.
     pub answered_at: At,
-    /// How many answers came since the last reset; of a look, since the call that it looks for.
+    /// The answers since the last reset; for a read-back, since its call.
     pub answers: u32,
-    /// How often in a row it was answered anew after its last answer had grown old, with no call made between.
+    /// The repetitions in a row because the last answer was too old, without a call in between.
     pub aged: u32,
-    /// The number of the last entry that speaks of this step.
+    /// The number of the last entry about this step.
     pub seq: u64,
     /// Settled as done by a read-back.
     pub settled_done: bool,
-    /// There was a doubt at some time: a later "was done before" is then ours.
+    /// We once lost an answer: a later "already done" may be our own call.
     pub doubted: bool,
     /// Failed attempts since the last success.
     pub attempts: u32,
     /// Of these, replies that could not be read.
     pub unreadable: u32,
-    /// Refusals of a precondition.
+    /// Refusals because of a precondition.
     pub refusals: u32,
-    /// Answers to a step with an intent that settled nothing.
+    /// Unclear answers to a step with an intent.
     pub unclear: u32,
-    /// How often in this run looks showed that a call answered as done was not, so that it was made again.
+    /// The repetitions in this run of a call that was answered as done and had no effect.
     pub repeats: u32,
-    /// When the first of the failed attempts was.
+    /// The time of the first failed attempt.
     pub first_failed_at: At,
-    /// When the last one was.
+    /// The time of the last failed attempt.
     pub last_failed_at: At,
-    /// The last failure, while it stands.
+    /// The last failure, while it counts.
     pub failure: Option<(FailureKind, Reason)>,
-    /// The next attempt is not made before this.
+    /// The earliest time of the next attempt.
     pub not_before: At,
 }
 
 impl StepState {
-    /// True where the call is known to have taken effect.
+    /// True if the call is known to have taken effect.
     pub fn is_done(&self) -> bool {
         self.settled_done || matches!(self.answer, Some(Answer::Done | Answer::AlreadyDone))
     }
 
-    /// True where a call of this step may have taken effect: what is read from then on may be of its making.
+    /// True if a call of this step may have taken effect: later reads may show its effect.
     pub fn may_have_acted(&self) -> bool {
         self.is_done() || self.doubted || self.answers > 0
     }
@@ -95,14 +95,14 @@ impl StepState {
         matches!(self.failure, Some((FailureKind::UnauthorisedTheirs(_), _)))
     }
 
-    /// True where an effect that is there is of our making: our only answer does not say that it was
-    /// there before, or an earlier call of ours may have made it.
+    /// True if an effect is ours: our only answer does not say that it was there before, or an earlier call of ours
+    /// may have made it.
     pub fn is_ours(&self) -> bool {
         self.doubted || matches!(self.answer, None | Some(Answer::Done))
     }
 }
 
-/// The read that shows what became of a call; `None` for one that is just made again.
+/// The read that shows a call's effect; `None` for a call that is just repeated.
 const fn look_for(step: Step) -> Option<Step> {
     match step.name {
         StepName::QueueImportRow => None,
@@ -112,39 +112,39 @@ const fn look_for(step: Step) -> Option<Step> {
     }
 }
 
-/// What is known of one target.
+/// The state of one target.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct TargetState {
     /// Its steps; the items of a kind side by side.
     steps: BTreeMap<StepName, Vec<StepState>>,
-    /// Of each kind, how many leading items are done: long lists are not walked again.
+    /// For each kind, the number of leading items that are done: long lists are not walked again.
     done_prefix: BTreeMap<StepName, u32>,
-    /// How it ended.
+    /// Its end.
     pub end: Option<TargetEnd>,
-    /// What was asked for and when first.
+    /// The inputs that were asked for, with the first time.
     pub asked: BTreeMap<InputKind, At>,
     /// The number of the last continuation's entry, and its time.
     pub continued: Option<(u64, At)>,
-    /// Every entitlement ever listed, in order of first appearance, as last listed: termination
-    /// items index it. One that the latest list leaves out gives no access.
+    /// Every entitlement ever listed, in order of first appearance, with its last listed values: termination items
+    /// index it. An entitlement that is not in the latest list gives no access.
     pub entitlements: Vec<Entitlement>,
-    /// Those that the latest list shows with access.
+    /// The entitlements with access in the latest list.
     pub with_access: Vec<u32>,
-    /// True once a destructive intent was made durable.
+    /// True after a destructive intent was made durable.
     pub touched: bool,
-    /// Whether a ceiling has let the job through.
+    /// How a ceiling has let the job through, if it has.
     pub let_through: Option<LetThrough>,
-    /// Whose approval it waits for, or was given.
+    /// The approvals.
     pub approving: Approving,
-    /// When the run began, for every run but the first.
+    /// The beginning of the run, for every run but the first.
     pub run_began_at: At,
-    /// When anything last happened.
+    /// The time of the last entry.
     pub last_at: At,
-    /// The user's GUID as read first: it is never given to another one, so that nobody else is acted on.
+    /// The user's GUID from the first read. A GUID is never used for another user, so no other person is changed.
     guid: Option<String>,
-    /// VitalSource: what read-backs showed that no overwrite had covered.
+    /// VitalSource: fields that read-backs showed and no overwrite had covered.
     pub left: Vec<Field>,
-    /// When a read last showed the person named.
+    /// The last time at which a read showed the person.
     pub person_seen_at: At,
     /// Reads up to this entry are from before a wait that a person, an operator or another worker ended.
     outlived: u64,
@@ -154,7 +154,7 @@ pub struct TargetState {
 }
 
 impl TargetState {
-    /// A step's state, where anything is known.
+    /// A step's state, if there is one.
     pub fn get(&self, step: Step) -> Option<&StepState> {
         self.steps.get(&step.name)?.get(step.item as usize)
     }
@@ -169,8 +169,8 @@ impl TargetState {
         self.guid.as_deref()
     }
 
-    /// True where a read is recent enough to be acted on: it is later than the last continuation, replay,
-    /// approval, hold or pause, and not older than a minute.
+    /// True if a read is recent enough for a call: it is later than the last continuation, replay, approval, hold or
+    /// pause, and not older than a minute.
     pub fn is_fresh(&self, step: Step, now: At) -> bool {
         self.get(step).is_some_and(|state| {
             let holds = FRESH.saturating_mul(1 << state.aged.min(LONGER_MOST));
@@ -179,12 +179,12 @@ impl TargetState {
         })
     }
 
-    /// True where the person was seen so shortly before that another's record cannot stand there by now.
+    /// True if the person was seen so recently that the record cannot be another person's.
     pub fn was_seen_before(&self, at: At) -> bool {
         self.person_seen_at != At::default() && at.since(self.person_seen_at) < FRESH
     }
 
-    /// The kinds of step that anything is known of.
+    /// The kinds of step with a state.
     pub fn names(&self) -> impl Iterator<Item = StepName> + '_ {
         self.steps.keys().copied()
     }
@@ -196,7 +196,7 @@ impl TargetState {
         each.max().map(|(_, name)| name)
     }
 
-    /// How many leading items of a kind are done.
+    /// The number of leading items of a kind that are done.
     pub fn done_prefix(&self, name: StepName) -> u32 {
         self.done_prefix.get(&name).copied().unwrap_or(0)
     }
@@ -210,8 +210,8 @@ impl TargetState {
         &mut items[step.item as usize]
     }
 
-    /// A one-time password whose send came to nothing is sent under the next number: the attempts go on
-    /// with it, and so does what became of the last.
+    /// A one-time password whose send had no effect is sent under the next number: the attempts and the last result
+    /// move to it.
     fn goes_on_as(&mut self, step: Step) {
         let Some(before) = step.item.checked_sub(1).filter(|_| step.name == StepName::RequestOtp) else { return };
         let is_known = self.get(step).is_some();
@@ -233,9 +233,9 @@ impl TargetState {
         };
     }
 
-    /// True where it was looked into whether the step, intended before, was done.
+    /// True if a read-back was made after the step's intent.
     fn looked_since_intent(&self, step: Step) -> bool {
-        // Doubted, it is just queued again.
+        // In doubt, it is just queued again.
         let Some(look) = look_for(step) else { return true };
         let intended = self.get(step).map_or(0, |state| state.seq);
         self.get(look).is_some_and(|look| look.answer.is_some() && look.seq > intended)
@@ -244,7 +244,8 @@ impl TargetState {
     fn advance(&mut self, name: StepName) {
         let items = self.steps.get(&name).map_or(&[][..], Vec::as_slice);
         let mut done = self.done_prefix.get(&name).copied().unwrap_or(0);
-        // Reads count as done once answered, of a revoked code once it is gone: all lists are walked once.
+        // Reads count as done after their answer, reads of revoked codes after the code is gone: so all lists are
+        // walked once.
         let is_read = |state: &StepState| match (&state.answer, name) {
             (Some(Answer::Code { state, .. }), StepName::ReadBackCode) => *state != CodeState::Active,
             (answer, _) => answer.is_some(),
@@ -300,12 +301,12 @@ impl TargetState {
             }
             Entry::Failed { step, kind, reason, at, not_before, .. } => {
                 if let FailureKind::UnauthorisedTheirs(input) = kind {
-                    // It came and was not the right one: the wait for another begins anew.
+                    // The input arrived and was wrong: the wait for another one begins again.
                     self.asked.remove(input);
                 }
                 let state = self.step(*step);
                 state.seq = seq;
-                // Being told to wait, or refused for our own credential's sake, is no attempt.
+                // A rate limit, or a refusal of our own credential, is no attempt.
                 if !matches!(kind, FailureKind::RateLimited | FailureKind::UnauthorisedOurs) {
                     state.attempts += 1;
                     if state.first_failed_at == At::default() {
@@ -332,7 +333,7 @@ impl TargetState {
                 let looked = *done || self.looked_since_intent(*step);
                 let state = self.step(*step);
                 state.seq = seq;
-                // A restarted run doubted it, though no entry says so.
+                // A restarted run was in doubt, though no entry says so.
                 state.doubted |= looked && state.intent != Intent::None;
                 state.intent = Intent::None;
                 if !*done {
@@ -340,7 +341,7 @@ impl TargetState {
                     state.answer = None;
                 }
                 state.settled_done = *done;
-                // A refusal that is settled is open again; other failures still count their attempts.
+                // A settled refusal is open again; other failures still count their attempts.
                 if matches!(state.failure, Some((FailureKind::Refused, _))) {
                     state.failure = None;
                     state.not_before = At::default();
@@ -382,8 +383,8 @@ impl TargetState {
         }
     }
 
-    /// What was found until now is what was approved. Unless something destructive has begun, all of
-    /// it is read anew, so that the erasure rests on what there is, not on what there was.
+    /// The present findings are the approved ones. Unless a destructive step has begun, everything is read again, so
+    /// that the erasure rests on the present state.
     fn approved(&mut self, by: &str, at: At) {
         self.last_at = at;
         if self.end.is_some() {
@@ -408,8 +409,8 @@ impl TargetState {
         self.with_access.clear();
     }
 
-    /// What came of the step's calls does not count. What was read is read anew, and a call that may have
-    /// been made is in doubt.
+    /// The results of the step's calls do not count. A read is repeated, and a call that may have been made is in
+    /// doubt.
     fn excused(&mut self, step: Step, works: bool, seq: u64, not_before: At) {
         let state = self.step(step);
         state.seq = seq;
@@ -435,7 +436,7 @@ impl TargetState {
         }
     }
 
-    /// What is not done is not among the leading items that are.
+    /// An item that is not done ends the leading done items.
     fn open_from(&mut self, step: Step, done: bool) {
         if let Some(prefix) = self.done_prefix.get_mut(&step.name).filter(|_| !done) {
             *prefix = (*prefix).min(step.item);
@@ -449,28 +450,28 @@ impl TargetState {
         }
     }
 
-    /// True where a system refused a proof of the person's.
+    /// True if a system refused one of the person's proofs.
     pub fn has_refused_proof(&self) -> bool {
         self.steps.values().flatten().any(StepState::is_refused_proof)
     }
 
-    /// Opens what failed again. What ended well stays; done steps stay; other reads are made anew,
-    /// except those that the destructive steps already begun were based on.
+    /// Reopens failed parts. A target that ended well stays ended, and done steps stay done. Reads are repeated,
+    /// except the ones on which begun destructive steps rest.
     fn new_run(&mut self, seq: u64, at: At) {
         self.last_at = at;
         if self.end.as_ref().is_some_and(|end| end.outcome.is_erased()) {
             return;
         }
-        // What a read said that ended the run is read anew in any case.
+        // The read that ended the run is repeated in any case.
         let decided = self.end.take().and_then(|end| end.step);
-        // A run that has touched nothing is counted when it first may.
+        // A run without a destructive step is counted again when it may begin.
         self.let_through = self.let_through.filter(|_| self.touched);
         self.outlive();
         self.run_began_at = at;
         self.asked.clear();
-        // It is asked for again, as by a continuation.
+        // As after a continuation, inputs are asked for again.
         self.continued = Some((seq, at));
-        // The run that made them is over: whether their calls were made is not known any more.
+        // The old run is over: whether its open intents led to calls is unknown.
         self.doubt_open_intents();
         let keep_reads = self.touched;
         for (name, items) in &mut self.steps {
@@ -481,9 +482,9 @@ impl TargetState {
                     StepName::ListEntitlements => item == 0,
                     _ => false,
                 };
-                // Queueing a row again is harmless, and the only way on where the last file left it out.
+                // Queueing a row again is harmless, and the only way to continue if the last file left it out.
                 let is_queued = *name == StepName::QueueImportRow;
-                // An answer that settled nothing leaves as much open as none.
+                // An unclear answer leaves as much open as a missing one.
                 let in_doubt = was.intent == Intent::Doubt
                     || (name.needs_intent() && was.answer.is_some() && !was.is_done() && !is_queued);
                 if (was.is_done() && !is_queued) || in_doubt || (keep_reads && is_first_read && decided != Some(*name))
@@ -518,7 +519,7 @@ impl TargetState {
         }
     }
 
-    /// What an answer says beyond its own step.
+    /// Takes the part of an answer that concerns more than its own step.
     fn learn(&mut self, step: Step, answer: &Answer, at: At) {
         match answer {
             Answer::Entitlements(listed) => self.listed(listed),
@@ -536,7 +537,7 @@ impl TargetState {
         }
     }
 
-    /// Whatever was read until now is read again before the next destructive call that rests on it.
+    /// Marks all reads up to now as outdated: they are repeated before the next destructive call.
     pub fn outlive(&mut self) {
         self.outlived = self.last_seq;
     }
@@ -547,7 +548,7 @@ impl TargetState {
             known.gives_access = false;
         }
         for row in listed {
-            // The same offer may be listed with its id by one interface and without by another.
+            // One interface may list an offer with its id, another one without.
             let same = |seen: &Entitlement| {
                 seen.offer_id == row.offer_id && (seen.id == row.id || seen.id.is_none() || row.id.is_none())
             };
@@ -572,7 +573,7 @@ impl TargetState {
         }
     }
 
-    /// After a restart: an intent that no entry settles may have been carried out.
+    /// After a restart: an intent without a later entry may have led to a call.
     pub fn doubt_open_intents(&mut self) {
         for state in self.steps.values_mut().flatten() {
             if state.intent == Intent::Fresh {
@@ -582,8 +583,8 @@ impl TargetState {
         }
     }
 
-    /// After another worker may have had the job, or a hold, a pause or the guard let it go: as long as nothing of ours has or may have taken
-    /// effect, who is there and what gives access is read again, instead of acting on what was true before.
+    /// For use after another worker may have had the job, or after a hold, a pause or a ceiling. As long as no call
+    /// of ours has or may have taken effect, identity and access are read again.
     pub fn forget_first_reads(&mut self) {
         let has_acted = |(name, items): (&StepName, &Vec<StepState>)| {
             let is_open = |state: &StepState| state.is_done() || state.intent != Intent::None || state.doubted;
@@ -599,8 +600,8 @@ impl TargetState {
         }
     }
 
-    /// Where nothing is known of what another worker did: whether what was read may be its doing, or could
-    /// not be read at all.
+    /// For use if nothing is known about another worker's calls: true if the reads may show their effect, or if
+    /// something could not be read.
     pub fn may_be_changed(&self) -> bool {
         let found = match self.get(Step::one(StepName::Resolve)).and_then(|state| state.answer.as_ref()) {
             Some(Answer::Found(identity) | Answer::User { identity, .. }) => {
@@ -611,17 +612,17 @@ impl TargetState {
         let is_revoked =
             |code: &StepState| matches!(code.answer, Some(Answer::Code { state: CodeState::Cancelled, .. }));
         !found
-            // One that was ended is not told from one that ran out: a list says nothing of who ended what.
+            // A list does not show whether an entitlement was ended or expired.
             || self.get(Step::one(StepName::ListEntitlements)).is_some()
             || self.all(StepName::ReadCode).iter().any(is_revoked)
     }
 
-    /// True where a call may have been made whose outcome is not known.
+    /// True if a call with an unknown result may have been made.
     pub fn has_doubt(&self) -> bool {
         self.steps.values().flatten().any(|state| state.intent == Intent::Doubt)
     }
 
-    /// The intents whose call was not made: to be settled as not done before the job is let go.
+    /// The intents whose call was not made: they must be settled as not done before the job leaves this worker.
     pub fn unsent(&self) -> Vec<Step> {
         let mut steps = Vec::new();
         for (name, items) in &self.steps {

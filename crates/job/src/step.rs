@@ -1,6 +1,6 @@
-//! The steps that targets are made of, what a call can answer, and how it can fail.
+//! The steps of targets, the answers of calls, and their failures.
 //!
-//! The rule it keeps: an [`Answer`] is what the kind's client understood; no raw reply goes further.
+//! The rule it keeps: an [`Answer`] is the client's understanding of a reply; the raw reply goes no further.
 
 use std::time::Duration;
 
@@ -134,12 +134,12 @@ impl StepName {
     }
 }
 
-/// One step of one target: the kind, and which one of its kind (the code's or entitlement's index).
+/// One step of one target: the kind, and the index within the kind (the code's or entitlement's).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Step {
     /// The kind.
     pub name: StepName,
-    /// Which one, from 0.
+    /// The index, from 0.
     pub item: u32,
 }
 
@@ -155,43 +155,43 @@ impl Step {
     }
 }
 
-/// Whether what was read is the person named.
+/// Whether the person that was read is the person of the job.
 ///
 /// Stored: a variant's place is its form on the disk. A new one goes to the end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Identity {
-    /// All identifiers given name this person.
+    /// All given identifiers name this person.
     Same,
-    /// At least one names somebody else.
+    /// At least one names another person.
     Other,
-    /// The reply carries nothing to compare with.
+    /// The reply has no field to compare.
     Unreadable,
-    /// The reply is well formed and its identifying fields are empty: it reads as anonymised.
+    /// The reply is well formed and its identifying fields are empty: the person looks anonymised.
     Blank,
 }
 
-/// An offer's id is told up to this length; the documented ones have some twelve characters.
+/// The longest offer id that is shown; the documented ones have about twelve characters.
 const OFFER_LONGEST: usize = 32;
 
-/// An entitlement as Cleeng lists it. Only those that may give access are kept.
+/// An entitlement in Cleeng's list. Only those that may give access are stored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entitlement {
     /// The offer.
     pub offer_id: String,
     /// The status: `active`, `cancelled`, or `unknown` for any other word.
     pub status: String,
-    /// True while it gives access (`active`, `cancelled`, or a status unknown to us).
+    /// True while it gives access (`active`, `cancelled`, or an unknown status).
     pub gives_access: bool,
-    /// True where an app store manages it.
+    /// True if an app store manages it.
     pub externally_managed: bool,
     /// True for a pass, false for a subscription or an unknown type.
     pub is_pass: bool,
-    /// The id for termination through Core, where the row carries one.
+    /// The id for a termination through Core, if the row has one.
     pub id: Option<String>,
 }
 
 impl Entitlement {
-    /// The offer as it is told to people, the only text of a system's that is: where it has the form of an id.
+    /// The offer's id for people, if it has the form of an id: the only text of a system that is shown.
     pub fn told_offer(&self) -> &str {
         let is_id = self.offer_id.len() <= OFFER_LONGEST
             && self.offer_id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-');
@@ -199,12 +199,12 @@ impl Entitlement {
     }
 }
 
-/// What a code's read says of it.
+/// The state of a code, from its read.
 ///
 /// Stored: a variant's place is its form on the disk. A new one goes to the end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum CodeState {
-    /// Still gives content, or can.
+    /// It gives content, or can.
     Active,
     /// Cancelled.
     Cancelled,
@@ -212,50 +212,50 @@ pub enum CodeState {
     Unknown,
 }
 
-/// Where a row of the deletion file stands.
+/// The state of a row of the deletion file.
 ///
 /// Stored: a variant's place is its form on the disk. A new one goes to the end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RowState {
-    /// In a file that has no result yet.
+    /// In a file without a result yet.
     Waiting,
     /// The result says deleted.
     Deleted,
     /// The result says skipped: most often unknown to the platform.
     Skipped,
-    /// The result does not name it.
+    /// The result does not contain it.
     Missing,
 }
 
-/// Proof that nobody is there: the system's own interface said so, at an address and with a credential that
-/// have shown somebody. Only `systems` of the worker makes one, in one place; a flow cannot see an absence without.
+/// The proof that nobody is there: the system's own interface said so, at an address and with a credential that have
+/// found a person before. Only one place in the worker's `systems` makes it, and a flow sees no absence without it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Absence {
-    /// False only in what an earlier release wrote: see [`Answer::believed`].
+    /// False only in values of an earlier release, see [`Answer::believed`].
     is_vouched: bool,
 }
 
 impl Absence {
-    /// The proof. For the one place where it is known to hold, and for tests.
+    /// The proof. Only for the place where it is known to hold, and for tests.
     pub const fn vouched() -> Absence {
         Absence { is_vouched: true }
     }
 }
 
-/// What a call was understood to say.
+/// The understood meaning of a call's answer.
 ///
 /// Stored: a variant's place is its form on the disk. A new one goes to the end.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Answer {
     /// The system says that it did it.
     Done,
-    /// The system says that it had been done before.
+    /// The system says that it was done before.
     AlreadyDone,
-    /// An answer that settles nothing by itself (an ambiguous 404, a code's 1005…): read back. To a read,
-    /// with [`Reason::Unproven`]: an absence for which nothing vouches.
+    /// An answer that decides nothing by itself (an ambiguous 404, a code's 1005…): read back. To a read, with
+    /// [`Reason::Unproven`]: an unproven absence.
     Unclear(Reason),
-    /// A read found somebody.
+    /// A read found a person.
     Found(Identity),
     /// A read found nobody.
     Missing(Absence),
@@ -265,41 +265,41 @@ pub enum Answer {
     User {
         /// Compared with all identifiers given.
         identity: Identity,
-        /// Its GUID: later calls are addressed by it.
+        /// Its GUID: later calls use it as the address.
         guid: String,
-        /// Its e-mail, to compare code owners with.
+        /// Its e-mail address, to compare with the owners of codes.
         email: Option<String>,
-        /// The identifier fields that read non-empty.
+        /// The identifier fields that are not empty.
         fields: Vec<Field>,
     },
     /// A VitalSource code.
     Code {
         /// Its state.
         state: CodeState,
-        /// Whether its user is the person named.
+        /// Whether its user is the person of the job.
         owner: Identity,
     },
-    /// How many unexpired licences are left.
+    /// The number of unexpired licences that are left.
     Licenses {
         /// The count.
         unexpired: u32,
     },
-    /// Where the row of the deletion file stands.
+    /// The state of the row of the deletion file.
     Row(RowState),
-    /// Whether the replacement values stand.
+    /// Whether the new values are still there.
     Values {
-        /// True where every overwritten field reads as written.
+        /// True if every overwritten field has the written value.
         stand: bool,
     },
     /// A read-back shows identifiers of the person that no overwrite has covered: they were empty before.
     Left {
-        /// Which.
+        /// The fields.
         fields: Vec<Field>,
     },
 }
 
 impl Answer {
-    /// True where it carries something of the person: it is kept only sealed.
+    /// True if it holds personal data: it is stored only sealed.
     pub const fn is_private(&self) -> bool {
         match self {
             Answer::User { .. } | Answer::Entitlements(_) => true,
@@ -316,7 +316,7 @@ impl Answer {
         }
     }
 
-    /// The answer as it may be acted on. An earlier release wrote absences without a proof: they settle nothing.
+    /// The answer that may be used. An earlier release wrote absences without a proof: they decide nothing.
     pub fn believed(self) -> Answer {
         match self {
             Answer::Missing(Absence { is_vouched: false }) => Answer::Unclear(Reason::Unproven),
@@ -325,16 +325,16 @@ impl Answer {
     }
 }
 
-/// The failure kinds. What follows from each is decided in one place, by the flow.
+/// The kinds of failure. The flow alone decides about their consequences.
 ///
 /// Stored: a variant's place is its form on the disk. A new one goes to the end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FailureKind {
-    /// Surely not done: no connection, or an error of the system's own on a read.
+    /// Certainly not done: no connection, or the system's own error on a read.
     Unavailable,
-    /// Told to wait: no attempt is spent.
+    /// The system asks for a pause: no attempt is spent.
     RateLimited,
-    /// It may have been done: the answer was lost, or a server error came to a destructive call.
+    /// Perhaps done: the answer was lost, or a destructive call got a server error.
     Ambiguous,
     /// Our credential is refused, or our configuration is wrong: the system is held.
     UnauthorisedOurs,
@@ -342,9 +342,9 @@ pub enum FailureKind {
     UnauthorisedTheirs(InputKind),
     /// A precondition does not hold.
     Refused,
-    /// The system calls the request malformed, or the person's proof wrong for good.
+    /// The system calls the request malformed, or the person's proof wrong for ever.
     Rejected,
-    /// A reply that could not be read, or one that tells of a passing doubt.
+    /// A reply that could not be read, or that reports a passing doubt.
     Unreadable,
 }
 
@@ -364,15 +364,15 @@ impl FailureKind {
     }
 }
 
-/// A call that did not end in an [`Answer`]. Carries no text of the system's.
+/// A call that did not end in an [`Answer`]. It carries no text of the system.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}", self.told())]
 pub struct Failure {
     /// The kind.
     pub kind: FailureKind,
-    /// The reason told if it stays so.
+    /// The reason, if it stays so.
     pub reason: Reason,
-    /// How long to wait, where the system said so.
+    /// The pause, if the system named one.
     pub retry_after: Option<Duration>,
     /// A detail for the operator: `HTTP 503`, `redirected to another path`.
     pub note: Option<Note>,
@@ -384,13 +384,13 @@ impl Failure {
         Failure { kind, reason, retry_after: None, note: None }
     }
 
-    /// Puts a note to it.
+    /// Adds a note.
     pub fn with_note(mut self, note: impl Into<Note>) -> Failure {
         self.note = Some(note.into());
         self
     }
 
-    /// All that is told of it: the kind, the reason, the note.
+    /// Everything about it: the kind, the reason, the note.
     pub fn told(&self) -> Note {
         let told = Note::from(self.kind.as_str()).and(" (").and(self.reason.as_str()).and(")");
         self.note.iter().fold(told, |told, note| told.and(": ").join(note))

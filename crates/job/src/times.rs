@@ -1,7 +1,7 @@
-//! Which times a message may give, by the clock of the worker that takes it.
+//! The times that a message may have, by the clock of the worker that takes it.
 //!
-//! The rule it keeps: what is said to have happened is not in the future, and no term lies so far away that
-//! nobody would ever be warned. It is asked once, when the message is taken: a clock may be set back later.
+//! The rule it keeps: a past event is not in the future, and a due time is not so far away that no warning would ever
+//! come. This is checked once, when the message is accepted: the clock may be set back later.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -9,14 +9,15 @@ use super::cursor::Invalid;
 use super::kinds::Spec;
 use super::model::{Confirmation, Job};
 
-/// How far a sender's clock, or its idea of its own time zone, may be ahead of ours.
+/// The most by which a sender's clock, or its time zone, may be ahead of ours.
 const AHEAD: SignedDuration = SignedDuration::from_hours(24);
-/// How far away a term may be: ten years.
+/// The most by which a due time may be ahead: ten years.
 const TERM: SignedDuration = SignedDuration::from_hours(24 * 3653);
-/// When the year 2000 began, in seconds since 1970. No request is older; a time before is a default or a fault.
+/// The beginning of the year 2000, in seconds since 1970. No request is older: an earlier time is a default or a
+/// fault.
 const FIRST: i64 = 946_684_800;
 
-/// What is wrong with a time at which something is said to have happened.
+/// The fault in the time of a past event.
 pub fn past(at: Timestamp, now: Timestamp) -> Result<(), &'static str> {
     within(at, now, AHEAD, "is more than 24 hours ahead of this worker's clock; expected a time that has passed")
 }

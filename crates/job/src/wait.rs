@@ -1,7 +1,7 @@
-//! How long a job has stood still, and what was told of that.
+//! A job's standstill, and the reports about it.
 //!
-//! The rule it keeps: a long wait is told at growing distances, each of them once, whichever worker has the
-//! job and however often it is delivered; a clock that is put back tells nothing twice.
+//! The rule it keeps: a long wait is reported at growing intervals, each report once, whichever worker has the job
+//! and however often it is delivered. A clock that is put back repeats no report.
 
 use std::cmp::Ordering;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use super::journal::At;
 use super::outcome::{InputKind, Reason};
 use super::state::TargetState;
 
-/// Why a job waits.
+/// The reason why a job waits.
 ///
 /// Stored: a variant's place is its form on the disk. A new one goes to the end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,17 +23,17 @@ pub enum Waiting {
     Retry,
     /// A deletion is still visible.
     Pending,
-    /// A person.
+    /// An input of a person.
     Input,
     /// A system's rate limit or slots.
     RateLimit,
     /// A system is held or its breaker is open.
     Held,
-    /// It was long in hand: its delivery is renewed.
+    /// It was in hand for long: its delivery is renewed.
     Renewal,
     /// An operator paused the system or the tenant.
     Paused,
-    /// More jobs came than a ceiling allows: an operator releases or discards it.
+    /// The job is above a ceiling: an operator releases or discards it.
     Guard,
 }
 
@@ -50,7 +50,7 @@ impl Waiting {
         Waiting::Guard,
     ];
 
-    /// The word.
+    /// The word in events, metrics and for operators.
     pub const fn as_str(self) -> &'static str {
         match self {
             Waiting::Retry => "retry",
@@ -64,8 +64,8 @@ impl Waiting {
         }
     }
 
-    /// What ends the wait: `attempt`, `read_back`, `turn`, `probe` and `go_on` come by themselves; `input`,
-    /// `resume` and `release` are for a person.
+    /// The end of the wait: `attempt`, `read_back`, `turn`, `probe` and `go_on` happen by themselves; `input`,
+    /// `resume` and `release` need a person.
     pub const fn then(self) -> &'static str {
         match self {
             Waiting::Retry => "attempt",
@@ -83,7 +83,7 @@ impl Waiting {
 const HOUR: u64 = 3600;
 const DAY: u64 = 24 * HOUR;
 
-/// How long a job has stood still when that is told: at most so many times a standstill.
+/// The lengths of a standstill at which it is reported: so at most this many reports.
 pub const TOLD_AFTER: [Duration; 7] = [
     Duration::from_secs(HOUR / 4),
     Duration::from_secs(4 * HOUR),
@@ -94,30 +94,30 @@ pub const TOLD_AFTER: [Duration; 7] = [
     Duration::from_secs(28 * DAY),
 ];
 
-/// How many of [`TOLD_AFTER`] are passed over. What these jobs wait for was told by an event of its own when
-/// it began.
+/// The number of first entries of [`TOLD_AFTER`] without a report: these waits were reported by an event of their own
+/// at their beginning.
 const fn passed_over(why: Waiting) -> u8 {
     if matches!(why, Waiting::Input | Waiting::Guard) { 2 } else { 0 }
 }
 
-/// A job that waits, and has come no further since: it may wait for one thing after another.
+/// A waiting job without progress: it may wait for several reasons one after the other.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Standstill {
-    /// In which run.
+    /// The run.
     pub run: u32,
     /// Its number, from 1. It rises with each standstill.
     pub turn: u32,
-    /// How far the job had come, see [`score`].
+    /// The job's progress, see [`score`].
     pub score: u32,
-    /// Since when.
+    /// The time of its beginning.
     pub since: At,
-    /// How many of [`TOLD_AFTER`] were told, or would not be told any more.
+    /// The number of entries of [`TOLD_AFTER`] that were reported or are over.
     pub told: u8,
 }
 
 impl Standstill {
-    /// Takes on whatever of another worker's account is further on.
+    /// Adopts another worker's newer knowledge.
     pub fn adopt(&mut self, other: &Standstill) {
         match (other.run, other.turn).cmp(&(self.run, self.turn)) {
             Ordering::Less => {}
@@ -130,28 +130,28 @@ impl Standstill {
         }
     }
 
-    /// Since when nothing has moved, where that is known.
+    /// The time since which nothing has changed, if it is known.
     pub fn shown(&self) -> Option<At> {
         (self.turn > 0).then_some(self.since)
     }
 
-    /// The job goes on; where it waits again, that is another wait.
+    /// Ends the standstill: a later wait is another one.
     pub fn end(&mut self, now: At) {
         self.turn = self.turn.saturating_add(1);
         (self.since, self.told) = (now, 0);
     }
 
-    /// The job is about to wait. Where it has come further since it did so last, this is another standstill.
+    /// The job is about to wait. If it has progressed since its last wait, this is another standstill.
     pub fn begin(&mut self, run: u32, score: u32, now: At) {
         if self.run < run || (self.run == run && self.score < score) {
             self.end(now);
             (self.run, self.score) = (run, score);
         }
-        // The clock was put back: the wait counts from now on, and what was told stays told.
+        // The clock was put back: the wait counts from now, and past reports stay reported.
         self.since = self.since.min(now);
     }
 
-    /// Whether the wait is to be told now, which counts as told then.
+    /// True if the wait must be reported now; it then counts as reported.
     pub fn tell(&mut self, why: Waiting, now: At) -> bool {
         let waited = now.since(self.since);
         let due = TOLD_AFTER.iter().filter(|after| waited >= **after).count();
@@ -164,14 +164,14 @@ impl Standstill {
     }
 }
 
-/// How far a job has come: what was done for good, asked, approved and let through. A store that was lost
-/// knows of less, which is no progress once it is found out anew.
+/// A job's progress: steps done for good, inputs asked for, approvals and releases. A lost store knows less; learning
+/// it again is no progress.
 pub fn score(targets: &[TargetState]) -> u32 {
     let count = |all: usize| u32::try_from(all).unwrap_or(u32::MAX);
     let of = |target: &TargetState| {
         let acts = target.names().filter(|name| name.needs_intent());
         let done: usize = acts.map(|name| target.all(name).iter().filter(|step| step.is_done()).count()).sum();
-        // An approval ends the asking for it, and is more than that.
+        // An approval ends its request, and counts more.
         let approved = 2 * usize::from(target.approving.approved.is_some());
         let rest = usize::from(target.end.is_some()) + usize::from(target.let_through.is_some());
         count(done + approved + rest + target.asked.len())
@@ -179,8 +179,8 @@ pub fn score(targets: &[TargetState]) -> u32 {
     targets.iter().map(of).fold(0, u32::saturating_add)
 }
 
-/// When the first open target is given up for which nothing changes, and why; `None` where such a wait has no
-/// end of its own. A failing step is given up with the next attempt that fails from then on.
+/// The time at which the first open target fails if nothing changes, and the reason; `None` if such a wait has no end
+/// of its own. A failing step fails at its next failed attempt after that.
 pub fn gives_up(
     why: Waiting,
     announced: &[(u16, InputKind)],

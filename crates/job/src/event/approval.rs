@@ -1,8 +1,6 @@
-//! What events and operators are told of an approval: what each target stands to lose, and who
-//! decided.
+//! The parts about approvals in events and for operators: the losses of each target, and the last decision.
 //!
-//! The rule it keeps: counts, offers, words of closed lists and operators' names; nothing of the
-//! person's.
+//! The rule it keeps: counts, offers, words of closed lists and operators' names; no personal data of the subject.
 
 use serde_json::{Value, json};
 
@@ -11,7 +9,7 @@ use crate::journal::At;
 use crate::state::TargetState;
 
 impl About<'_> {
-    /// Each target with what would be lost there. One that has ended loses nothing more.
+    /// Each target with its losses. A target that has ended loses nothing more.
     pub fn losses(&self, now: At) -> Value {
         let each = self.job.targets.iter().zip(self.targets).zip(self.rules).enumerate();
         let told = each.map(|(index, ((target, state), rules))| {
@@ -27,8 +25,7 @@ impl About<'_> {
     }
 }
 
-/// Who asked for an erasure that needs an approval, and what was decided last; `None` where it
-/// needs none.
+/// The requesters of an erasure that needs an approval, and the last decision; `None` if it needs none.
 pub(super) fn approval(targets: &[TargetState]) -> Option<Value> {
     let each = || targets.iter().map(|state| &state.approving);
     let first = each().find(|approving| approving.is_needed())?;

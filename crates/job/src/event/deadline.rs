@@ -1,6 +1,6 @@
-//! The events that tell of a term that runs out: `at_risk` and `overdue`.
+//! The events about a due time: `at_risk` and `overdue`.
 //!
-//! The rule it keeps: they end nothing and promise nothing; the job goes on.
+//! The rule it keeps: they end nothing and promise nothing; the job continues.
 
 use serde_json::{Map, Value, json};
 
@@ -11,7 +11,7 @@ use crate::model::JobKey;
 use crate::record::{Event, JobRecord};
 use crate::state::TargetState;
 
-/// An open job's term runs out, or has. The record's `seq` is already the event's own number.
+/// The event about an open job near or after its due time. The record's `seq` is already the event's own number.
 pub fn deadline(
     frame: &Frame<'_>,
     key: &JobKey,
@@ -24,7 +24,7 @@ pub fn deadline(
     envelope(frame, key, what, &numbered(key, record.run, record.seq), Value::Object(data)).event
 }
 
-/// What is said of an open job of which nobody has the message in hand, and the one thing more.
+/// The data of an open job that is not in hand, with one more field.
 pub(super) fn open_job(
     key: &JobKey,
     record: &JobRecord,

@@ -1,7 +1,7 @@
-//! The event that tells of a long wait: `waiting`.
+//! The event about a long wait: `waiting`.
 //!
-//! The rule it keeps: it ends nothing and promises nothing; the job goes on by itself, or when somebody does
-//! what it says.
+//! The rule it keeps: it ends nothing and promises nothing. The job continues by itself, or after the action that the
+//! event names.
 
 use serde_json::{Value, json};
 
@@ -19,20 +19,20 @@ use crate::wait::gives_up;
 /// The word of these events.
 pub const WAITING: &str = "waiting";
 
-/// A parked job's wait, as operators and subscribers are told of it.
+/// A parked job's wait, for operators and subscribers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wait {
-    /// What for.
+    /// The reason.
     pub reason: &'static str,
-    /// Since when nothing has moved; unknown of what an earlier release parked.
+    /// The time since which nothing has changed; unknown if an earlier release parked the job.
     pub since: Option<At>,
-    /// When it is looked at again.
+    /// The time of the next check.
     pub next_at: At,
-    /// What ends it.
+    /// The end of the wait.
     pub then: &'static str,
-    /// When a target is given up for which nothing changes, and as what.
+    /// The time at which a target fails if nothing changes, and the reason of that failure.
     pub gives_up: Option<(At, Reason)>,
-    /// The target, where it is one.
+    /// The waiting target, if it is one.
     pub target: Option<u16>,
     /// Its system.
     pub system: Option<String>,
@@ -41,7 +41,7 @@ pub struct Wait {
 }
 
 impl Wait {
-    /// What a parked job waits for; `None` of one that is not parked.
+    /// A parked job's wait; `None` if the job is not parked.
     pub fn of(record: &JobRecord, targets: &[TargetState], limits: &Limits) -> Option<Wait> {
         let (why, next_at) = record.waiting?;
         let index = record.waits_at.map(usize::from);
@@ -58,7 +58,7 @@ impl Wait {
     }
 }
 
-/// A job has stood still for long. The record's `seq` is already the event's own number.
+/// The event about a job that has waited long. The record's `seq` is already the event's own number.
 pub fn waiting(frame: &Frame<'_>, key: &JobKey, record: &JobRecord, targets: &[TargetState], wait: &Wait) -> Event {
     let told = json!({
         "since": wait.since.map(At::to_rfc3339), "next_at": wait.next_at.to_rfc3339(), "then": wait.then,

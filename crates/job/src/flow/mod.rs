@@ -1,8 +1,8 @@
-//! What a target does next: one straight-line procedure a kind (in `kinds`), evaluated anew on its
-//! journal's state each time, leaving early with the first thing that is still to be done.
+//! A target's next action: one linear function for each kind (in `kinds`). It is evaluated again on the journal's
+//! state after each action, and returns the first action that is still to do.
 //!
-//! The rule it keeps: a target ends as erased only on evidence (a recorded success answer or a
-//! read-back), and a call in doubt is read back before it is made again.
+//! The rule it keeps: a target ends as erased only on evidence (a recorded success answer or a read-back), and a call
+//! in doubt is read back before it is repeated.
 
 pub mod rules;
 
@@ -17,31 +17,31 @@ use super::state::{Intent, StepState, TargetState};
 use super::step::{Answer, Entitlement, FailureKind, Identity, Step, StepName};
 pub use rules::{Confirm, Limits, MemberProof, Rules};
 
-/// Replies that cannot be read are asked for this often before the step fails.
+/// Most unreadable replies before the step fails.
 pub(crate) const FEW: u32 = 3;
-/// A call that was answered as done and did not take is made again this often.
+/// Most repeats of a call that was answered as done and had no effect.
 const MOST_REPEATS: u32 = 3;
-/// A proof refused this often is not asked for again.
+/// Most refusals of a proof before the step fails.
 pub(crate) const MOST_ASKS: u32 = 10;
-/// Intents that are written ahead of calls whose repeat the system itself recognises.
+/// Most intents written ahead of calls that the system recognises when they are repeated.
 const AHEAD: u32 = 16;
-/// A continuation without a code asks for a new one no sooner than this after the last.
+/// The shortest time between a sent code and a continuation without a code that has a new one sent.
 pub(crate) const OTP_PAUSE: Duration = Duration::from_secs(60);
 
-/// Something a person must give.
+/// An input that a person must give.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Ask {
-    /// What.
+    /// The kind.
     pub kind: InputKind,
-    /// When it is of no use any more; `None` where only `waits.input_max` ends it.
+    /// The time at which it becomes useless; `None` if only `waits.input_max` ends it.
     pub expires_at: Option<At>,
-    /// What will be lost, where a confirmation is asked for.
+    /// The losses, if a confirmation is asked for.
     pub entitlements: Vec<Entitlement>,
-    /// The step that waits for it.
+    /// The step that needs it.
     pub step: StepName,
 }
 
-/// Why a target waits.
+/// The reason why a target waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Why {
     /// A failed attempt's pause.
@@ -57,18 +57,18 @@ pub enum Next {
     Call(Step),
     /// Make these intents durable, then ask again.
     Intend(Vec<Step>),
-    /// Note that a doubt is settled, then ask again.
+    /// Record that a doubt is settled, then ask again.
     Settle {
         /// The step in doubt.
         step: Step,
-        /// What the read-back shows.
+        /// The result of the read-back.
         done: bool,
     },
-    /// Nothing before this.
+    /// Do nothing before this time.
     Wait {
-        /// Until when.
+        /// The time.
         until: At,
-        /// Why.
+        /// The reason.
         why: Why,
     },
     /// Wait for a person.
@@ -90,54 +90,54 @@ pub fn next(job: &Job, index: usize, state: &TargetState, rules: &Rules, limits:
     }
 }
 
-/// How a step that needs an intent came to be done.
+/// The proof that a step with an intent is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Evidence {
     /// The system's own success answer.
     Answer,
     /// A read-back after a doubt, or an answer that it was done before.
     Before,
-    /// A read-back shows nothing to do, and nothing of ours was in doubt.
+    /// A read-back shows nothing to do, and no call of ours was in doubt.
     NotOurs,
 }
 
-/// What a read-back shows.
+/// The result of a read-back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Seen {
     /// The effect is there: gone, revoked, overwritten.
     Done,
-    /// It is not.
+    /// The effect is not there.
     NotDone,
 }
 
-/// A step that needs an intent, and what it rests on.
+/// A step with an intent, and the reads on which it rests.
 #[derive(Clone, Copy)]
 pub(crate) struct Act<'a> {
     pub(crate) step: Step,
-    /// Made again, in this order, where they have outlived a wait.
+    /// These reads are made again, in this order, if they are too old.
     pub(crate) basis: &'a [Step],
-    /// The call changes what the person is recognised by: once it may have taken effect, a first read would
-    /// show its work. Instead the look that found it not done is made again before the call is repeated.
+    /// For a call that changes the person's identifiers: after it may have taken effect, a first read would show its
+    /// result. So the read-back that found it not done is made again before the call is repeated.
     pub(crate) rewrites: Option<Step>,
-    /// So many steps of the kind follow; their intents are written ahead.
+    /// The number of further steps of this kind: their intents are written ahead.
     pub(crate) ahead: u32,
-    /// The read that each of those rests on.
+    /// The kind of read on which each of those rests.
     pub(crate) item_read: Option<StepName>,
 }
 
 impl<'a> Act<'a> {
-    /// A step that leaves the person to be recognised as before.
+    /// A step after which the person can still be recognised.
     pub(crate) const fn one(step: Step, basis: &'a [Step]) -> Act<'a> {
         Act { step, basis, rewrites: None, ahead: 1, item_read: None }
     }
 
-    /// The step that makes the person unrecognisable, and the look at what came of it.
+    /// The step that makes the person unrecognisable, with its read-back.
     pub(crate) const fn last(step: Step, basis: &'a [Step], look: Step) -> Act<'a> {
         Act { rewrites: Some(look), ..Act::one(step, basis) }
     }
 }
 
-/// A flow's view of its target. Methods return `Err(next)` for whatever is still to be done.
+/// A flow's view of its target. Methods return `Err(next)` for the next action.
 pub(crate) struct Flow<'a> {
     pub(crate) job: &'a Job,
     pub(crate) target: &'a Target,
@@ -147,7 +147,7 @@ pub(crate) struct Flow<'a> {
     pub(crate) now: At,
 }
 
-/// What a flow comes to, or what is still to be done before.
+/// A flow's result, or the next action.
 pub(crate) type Go<T> = Result<T, Next>;
 
 impl<'a> Flow<'a> {
@@ -155,12 +155,12 @@ impl<'a> Flow<'a> {
         self.job.mode == Mode::Preview
     }
 
-    /// An answer to a read, whenever it came.
+    /// A read's answer, of any age.
     pub(crate) fn read(&self, step: Step) -> Go<&'a Answer> {
         self.vouched(step, self.read_any(step)?)
     }
 
-    /// As [`Flow::read`]; also an absence for which nothing vouches.
+    /// As [`Flow::read`]; also an unproven absence.
     pub(crate) fn read_any(&self, step: Step) -> Go<&'a Answer> {
         match self.state.get(step) {
             Some(StepState { answer: Some(answer), .. }) => Ok(answer),
@@ -168,12 +168,12 @@ impl<'a> Flow<'a> {
         }
     }
 
-    /// An answer to a read made after the entry `seq`.
+    /// A read's answer, made after the entry `seq`.
     pub(crate) fn read_after(&self, step: Step, seq: u64) -> Go<&'a Answer> {
         self.vouched(step, self.read_any_after(step, seq)?)
     }
 
-    /// As [`Flow::read_after`]; also an absence for which nothing vouches.
+    /// As [`Flow::read_after`]; also an unproven absence.
     pub(crate) fn read_any_after(&self, step: Step, seq: u64) -> Go<&'a Answer> {
         match self.state.get(step) {
             Some(StepState { answer: Some(answer), seq: answered, failure: None, .. }) if *answered > seq => Ok(answer),
@@ -181,8 +181,8 @@ impl<'a> Flow<'a> {
         }
     }
 
-    /// An absence for which nothing vouches is no answer. It is looked at a few times, as another job may have
-    /// shown by then that address and credential find somebody; then the target ends as unproven.
+    /// An unproven absence is no answer. The read is repeated a few times: meanwhile another job may prove that
+    /// address and credential can find a person. Then the target ends as unproven.
     pub(crate) fn vouched(&self, step: Step, answer: &'a Answer) -> Go<&'a Answer> {
         let Answer::Unclear(Reason::Unproven) = answer else { return Ok(answer) };
         match self.looks_again(step) {
@@ -191,7 +191,7 @@ impl<'a> Flow<'a> {
         }
     }
 
-    /// Another look at what nothing vouches for; `None` after a few.
+    /// A repeated read after an unproven absence; `None` after a few.
     pub(crate) fn looks_again(&self, step: Step) -> Option<Next> {
         let state = self.state.get(step)?;
         if state.answers >= FEW {
@@ -204,9 +204,8 @@ impl<'a> Flow<'a> {
         Some(self.attempt(step, Some(state)))
     }
 
-    /// An answer made after the step `acted` was: one that is final, or the last one before
-    /// `waits.pending_max`. Until then it is read again, each time after as long as it has been
-    /// waited for.
+    /// An answer from after the step `acted`: a final one, or the last one before `waits.pending_max`. Until then the
+    /// read is repeated at growing intervals.
     pub(crate) fn poll_after(&self, step: Step, acted: Step, is_final: impl Fn(&Answer) -> bool) -> Go<&'a Answer> {
         let acted = self.state.get(acted);
         let answer = self.read_any_after(step, acted.map_or(0, |acted| acted.seq))?;
@@ -226,7 +225,7 @@ impl<'a> Flow<'a> {
         Err(self.attempt(step, Some(state)))
     }
 
-    /// The pause before the read-back number `n + 1`: doubling from `verify_interval`.
+    /// The pause before read-back number `n + 1`: it doubles from `verify_interval`.
     pub(crate) fn pause(&self, n: u32) -> Duration {
         let doubled = self.rules.verify_interval.saturating_mul(1_u32 << n.saturating_sub(1).min(16));
         doubled.min(self.longest_pause())
@@ -236,11 +235,11 @@ impl<'a> Flow<'a> {
         self.limits.max_interval.max(self.rules.verify_interval)
     }
 
-    /// Another attempt at a step, unless its failures say otherwise.
+    /// Another attempt at a step, unless its failures exclude it.
     pub(crate) fn attempt(&self, step: Step, state: Option<&StepState>) -> Next {
         let Some(state) = state else { return Next::Call(step) };
         let Some((kind, reason)) = state.failure else {
-            // An attempt that was given back has a pause of its own.
+            // An excused attempt has a pause of its own.
             return match self.now < state.not_before {
                 true => Next::Wait { until: state.not_before, why: Why::Retry },
                 false => Next::Call(step),
@@ -272,15 +271,15 @@ impl<'a> Flow<'a> {
         }
     }
 
-    /// What a destructive call rests on, from a read that is recent enough to act on; see
-    /// [`TargetState::is_fresh`]. The only place that lets a call follow from a read.
+    /// Requires that a read on which a destructive call rests is recent, see [`TargetState::is_fresh`]. Only here may
+    /// a call follow from a read.
     pub(crate) fn fresh(&self, read: Step) -> Go<()> {
         if self.state.is_fresh(read, self.now) { Ok(()) } else { Err(self.attempt(read, self.state.get(read))) }
     }
 
-    /// Carries out a step that needs an intent. It rests on the reads in `basis`, which are made again where
-    /// they have outlived a wait. `read_back` tells, from reads made after an entry, whether the effect
-    /// is there; `unclear` is where a step ends whose answer settled nothing and whose effect is not there.
+    /// Carries out a step with an intent. It rests on the reads in `basis`, which are repeated if they are too old.
+    /// `read_back` shows, from reads after an entry, whether the effect is there. `unclear` decides about a step
+    /// whose answer decided nothing and whose effect is not there.
     pub(crate) fn act(
         &self,
         act: Act<'_>,
@@ -320,7 +319,7 @@ impl<'a> Flow<'a> {
         }
     }
 
-    /// The intents of a step of which nothing has taken effect, once what it rests on was read just now.
+    /// The intents of a step without any effect so far, after its basis was read just now.
     pub(crate) fn intend(&self, act: Act<'_>) -> Go<Next> {
         for read in act.basis {
             self.fresh(*read)?;
@@ -339,7 +338,7 @@ impl<'a> Flow<'a> {
         std::iter::once(step).chain(more.map(|item| Step::item(step.name, item))).collect()
     }
 
-    /// Compares what the first read found with whom the job names. `Ok(true)`: somebody is there.
+    /// Compares the person of the first read with the person of the job. `Ok(true)`: the person is there.
     pub(crate) fn same_person(&self, identity: Identity) -> Go<bool> {
         match identity {
             Identity::Same => Ok(true),
@@ -352,7 +351,7 @@ impl<'a> Flow<'a> {
         }
     }
 
-    /// Stops for a confirmation where one is needed and not there.
+    /// Stops for a confirmation, if one is needed and missing.
     pub(crate) fn confirmed(&self, is_active: bool, step: StepName) -> Go<()> {
         let needed = match self.rules.confirm {
             Confirm::Always => true,
@@ -367,8 +366,8 @@ impl<'a> Flow<'a> {
         Err(Next::Ask(vec![ask]))
     }
 
-    /// Stops for an approval where one is needed: none was given, it is too old for an erasure that
-    /// has not begun, or more would be lost than was approved.
+    /// Stops for an approval, if one is needed: none was given, it is too old for an erasure that has not begun, or
+    /// the losses are larger than the approved ones.
     pub(crate) fn approved(&self, step: StepName) -> Go<()> {
         let approving = &self.state.approving;
         let holds = |approved: &Approved| {
@@ -387,7 +386,7 @@ impl<'a> Flow<'a> {
         Ask { kind, expires_at: None, entitlements: Vec::new(), step }
     }
 
-    /// Ends the target where the oldest of these inputs has been waited for too long.
+    /// Ends the target if the oldest of these inputs has been waited for too long.
     pub(crate) fn unless_too_late(&self, asks: Vec<Ask>) -> Next {
         let late = asks.iter().find(|ask| {
             self.state.asked.get(&ask.kind).is_some_and(|asked| self.now.since(*asked) >= self.limits.input_max)
@@ -410,23 +409,22 @@ impl<'a> Flow<'a> {
         TargetEnd::well(TargetOutcome::Previewed)
     }
 
-    /// True where the call was made or may have been: nothing more is asked for, what is left is to
-    /// see what came of it.
+    /// True if the call was made, or may have been: no input is needed any more, only its effect must be read.
     pub(crate) fn is_sent(&self, step: Step) -> bool {
         self.state
             .get(step)
             .is_some_and(|state| state.settled_done || state.answer.is_some() || state.intent == Intent::Doubt)
     }
 
-    /// The sequence number of a step's last entry; 0 where there is none.
+    /// The sequence number of a step's last entry; 0 if there is none.
     pub(crate) fn seq(&self, step: Step) -> u64 {
         self.state.get(step).map_or(0, |state| state.seq)
     }
 
-    /// Waits until the read-back shows the effect that an accepted call promised.
+    /// Waits until the read-back shows the effect of an accepted call.
     pub(crate) fn verified(&self, acted: Step, shows: impl Fn(&Answer) -> Option<Seen>) -> Go<()> {
         let step = Step::one(StepName::ReadBack);
-        // A doubt that a read-back settled as done needs no second one.
+        // A doubt that a read-back settled as done needs no second read-back.
         if self.state.get(acted).is_some_and(|state| state.settled_done) {
             return Ok(());
         }
@@ -437,8 +435,8 @@ impl<'a> Flow<'a> {
         }
     }
 
-    /// Where a call was answered as done and a few looks since show that it did not take, it is made again; a
-    /// few times, and only where the repeat is harmless. Then there is nothing left but to look.
+    /// If a call was answered as done and a few later reads show no effect, the call is repeated: a few times, and
+    /// only if the repeat is harmless. After that only reads are left.
     pub(crate) fn taken(&self, acted: Step, look: Step, shows: impl Fn(&Answer) -> Option<Seen>) -> Go<()> {
         let (Some(act), Some(look)) = (self.state.get(acted), self.state.get(look)) else { return Ok(()) };
         let is_seen = look.failure.is_none() && look.seq > act.seq && look.answers >= FEW;
@@ -450,8 +448,8 @@ impl<'a> Flow<'a> {
         Ok(())
     }
 
-    /// After a lost answer to a deletion that runs on behind the system's back: it counts as "not
-    /// done" only when a read-back made `verify_interval` or more after the call still shows it.
+    /// After a lost answer to a deletion that runs in the background: it counts as "not done" only if a read-back at
+    /// least `verify_interval` after the call still shows the person.
     pub(crate) fn looked_twice(&self, acted: Step, seq: u64, shows: impl Fn(&Answer) -> Option<Seen>) -> Go<Seen> {
         let step = Step::one(StepName::ReadBack);
         match shows(self.read_after(step, seq)?) {
@@ -471,8 +469,8 @@ impl<'a> Flow<'a> {
     }
 }
 
-/// The fields of a VitalSource user to overwrite: all that read non-empty, then or when it was read back,
-/// and all asked for; the reference only where asked for.
+/// The fields of a VitalSource user to overwrite: all that were not empty at the first read or a read-back, and all
+/// of the job's; the reference only if the job names it.
 pub fn fields_to_overwrite(state: &TargetState, asked: &std::collections::BTreeSet<Field>) -> Vec<Field> {
     let resolved = state.get(Step::one(StepName::Resolve)).and_then(|state| state.answer.as_ref());
     let read = if let Some(Answer::User { fields, .. }) = resolved { fields.as_slice() } else { &[] };

@@ -1,59 +1,59 @@
-//! What the flows are told of a configured system, and how often and how long they try.
+//! The settings of a configured system for its flow, and the limits of attempts and waits.
 //!
-//! The rule it keeps: settings only; what follows from them is decided by the flows.
+//! The rule it keeps: only settings; the flows decide about their consequences.
 
 use std::time::Duration;
 
 use crate::kinds::{Kind, MemberKey};
 
-/// When a system asks the person (or an agent) to confirm first.
+/// When a system requires the person's (or an agent's) confirmation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Confirm {
     /// Always.
     Always,
-    /// Where something active will be lost.
+    /// If something active will be lost.
     WhenActive,
     /// Never.
     #[default]
     Never,
 }
 
-/// How a loyalty platform lets members prove themselves.
+/// The proof that a loyalty platform requires from its members.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum MemberProof {
-    /// By the current password.
+    /// The current password.
     #[default]
     Password,
-    /// By a one-time password.
+    /// A one-time password.
     Otp,
-    /// By the token alone.
+    /// The token alone.
     Token,
 }
 
-/// What the flows need to know of a configured system.
+/// The settings of a configured system for its flow.
 #[derive(Debug, Clone)]
 pub struct Rules {
     /// Its kind.
     pub kind: Kind,
-    /// Whether to ask first.
+    /// When a confirmation is required.
     pub confirm: Confirm,
-    /// Whether a reply that cannot be compared is refused.
+    /// True if a reply that cannot be compared is refused.
     pub strict_identity: bool,
-    /// The first pause before a deletion that is still visible is read back again.
+    /// The first pause between read-backs of a deletion that is still visible.
     pub verify_interval: Duration,
-    /// Zeta Loyalty: how members prove themselves.
+    /// Zeta Loyalty: the members' proof.
     pub member_proof: MemberProof,
-    /// Zeta Loyalty: how long a one-time password is valid.
+    /// Zeta Loyalty: the validity of a one-time password.
     pub otp_validity: Duration,
-    /// Zeta Loyalty: true where the Program API can be read.
+    /// Zeta Loyalty: true if the Program API can be read.
     pub program_reads: bool,
-    /// Zeta Loyalty: the key column of the deletion file, where imports are configured.
+    /// Zeta Loyalty: the key column of the deletion file, if imports are configured.
     pub import_key: Option<MemberKey>,
-    /// What the system keeps after an erasure; told in the event.
+    /// Data that the system keeps after an erasure; named in the event.
     pub preserved: Vec<String>,
-    /// VitalSource: look for licences that no code accounts for.
+    /// VitalSource: look for licences that no code explains.
     pub check_licenses: bool,
-    /// VitalSource: the requester's endpoint is told at the end.
+    /// VitalSource: at the end the requester's endpoint gets a notice.
     pub tell_requester: bool,
 }
 
@@ -76,19 +76,19 @@ impl Rules {
     }
 }
 
-/// How often and how long to try.
+/// The limits of attempts and waits.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Limits {
     /// Attempts per step.
     pub max_attempts: u32,
-    /// From a step's first to its latest failed attempt.
+    /// The longest time from a step's first to its latest failed attempt.
     pub max_elapsed: Duration,
     /// The longest pause.
     pub max_interval: Duration,
-    /// How long to wait for a person.
+    /// The longest wait for a person.
     pub input_max: Duration,
-    /// How long a deletion may stay visible.
+    /// The longest time for which a deletion may stay visible.
     pub pending_max: Duration,
-    /// How long an approval holds for what was not begun.
+    /// The validity of an approval for an erasure that has not begun.
     pub approval_max: Duration,
 }

@@ -1,7 +1,7 @@
 //! Cleeng: compare, list, (confirm,) terminate each entitlement, list again, anonymise, read back.
 //!
-//! The rule it keeps: the customer is deleted only when nothing still gives access, and a 404 on
-//! the delete counts as nothing before a read-back.
+//! The rule it keeps: the customer is deleted only if no entitlement gives access, and a 404 to the delete proves
+//! nothing without a read-back.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -34,10 +34,10 @@ pub(super) const KIND: About = About {
 };
 
 const RESOLVE: Step = Step::one(StepName::Resolve);
-/// By the e-mail address, where the id finds nobody.
+/// By the e-mail address, if the id finds nobody.
 const BY_EMAIL: Step = Step::item(StepName::Resolve, 1);
 const DELETE: Step = Step::one(StepName::DeleteCustomer);
-/// The list that the flow starts from: the customer's offers, or Core's entitlements.
+/// The first list: the customer's offers, or Core's entitlements.
 const FIRST_LIST: Step = Step::item(StepName::ListEntitlements, 0);
 /// Every later list, always from Core with the publisher token.
 const CORE_LIST: Step = Step::item(StepName::ListEntitlements, 1);
@@ -60,7 +60,7 @@ fn next(flow: &Flow<'_>) -> Go<TargetEnd> {
     }
     let deleted = flow.state.get(DELETE).is_some_and(|state| state.is_done());
     if !deleted {
-        // Also midway: a later list may show what nobody has approved.
+        // Also midway: a later list may show entitlements that were not approved.
         flow.approved(StepName::TerminateEntitlement)?;
     }
     if !flow.state.touched {
@@ -73,7 +73,8 @@ fn next(flow: &Flow<'_>) -> Go<TargetEnd> {
     let basis = basis(flow);
     let act = Act::last(DELETE, &basis, READ_BACK);
     let unclear = |reason, state: &StepState| match flow.state.get(READ_BACK).and_then(|state| state.answer.as_ref()) {
-        // It may have been deleted by the call whose answer was lost, or have another e-mail since.
+        // The call with the lost answer may have deleted the customer, or the customer may have another e-mail
+        // address since.
         Some(Answer::Found(Identity::Other)) if state.doubted => flow.failed(Reason::Unproven, StepName::ReadBack),
         Some(Answer::Found(Identity::Other)) => flow.refused(Reason::IdentityMismatch, StepName::ReadBack),
         _ => flow.refused(reason, StepName::DeleteCustomer),
@@ -86,14 +87,14 @@ fn next(flow: &Flow<'_>) -> Go<TargetEnd> {
     }))
 }
 
-/// The person, and what gives access: a list of either interface, by the publisher's token where there is
-/// none that is recent (the customer's own may have run out).
+/// The reads of the person and of the access: a list by either interface; if none is recent, by the publisher token,
+/// since the customer's own may have expired.
 fn basis(flow: &Flow<'_>) -> [Step; 2] {
     let list = if flow.state.is_fresh(FIRST_LIST, flow.now) { FIRST_LIST } else { CORE_LIST };
     [RESOLVE, list]
 }
 
-/// A list is a list, or nothing is known of what gives access.
+/// Anything but a list says nothing about access.
 fn list(answer: &Answer, flow: &Flow<'_>) -> Go<()> {
     match answer {
         Answer::Entitlements(_) => Ok(()),
@@ -101,15 +102,15 @@ fn list(answer: &Answer, flow: &Flow<'_>) -> Go<()> {
     }
 }
 
-/// Nobody by that id. The e-mail address is looked up as well: it may find another customer, or the same one. And
-/// what gives access is listed all the same: a list that shows some contradicts it.
+/// The id finds nobody. The e-mail address is looked up too: it may find another customer, or the same one. And the
+/// access is listed: a list with access contradicts the absence.
 fn absent(flow: &Flow<'_>) -> Go<TargetEnd> {
     match flow.read_after(BY_EMAIL, flow.seq(RESOLVE))? {
         Answer::Missing(_) => {}
         Answer::Found(Identity::Other) => return flow.refused(Reason::IdentityMismatch, StepName::Resolve),
         _ => return flow.failed(Reason::Unproven, StepName::Resolve),
     }
-    // What an earlier list shows may have been ended since.
+    // The access of an earlier list may have ended since.
     list(flow.read_after(CORE_LIST, flow.seq(RESOLVE))?, flow)?;
     flow.fresh(RESOLVE)?;
     flow.fresh(BY_EMAIL)?;
@@ -119,10 +120,10 @@ fn absent(flow: &Flow<'_>) -> Go<TargetEnd> {
     flow.failed(Reason::Unproven, StepName::Resolve)
 }
 
-/// Terminates everything that gives access and, for the backend flow (or after a doubt), lists
-/// again until nothing does.
+/// Terminates every entitlement that gives access. In the backend flow (or after a doubt) it lists again until none
+/// does.
 fn end_access(flow: &Flow<'_>, is_backend: bool) -> Go<()> {
-    // "User has an active subscription": look once more, then believe it.
+    // "User has an active subscription": read once more, then accept it.
     if let Some(state) = flow.state.get(DELETE)
         && matches!(state.failure, Some((FailureKind::Refused, Reason::ActiveEntitlement)))
         && state.refusals == 1
@@ -136,7 +137,7 @@ fn end_access(flow: &Flow<'_>, is_backend: bool) -> Go<()> {
     }
     let acted = flow.state.all(StepName::TerminateEntitlement).iter().zip(0..).max_by_key(|(state, _)| state.seq);
     let Some((_, last)) = acted else { return Ok(()) };
-    // The seed's MediaStore flow goes straight on to the delete, which refuses (422) if it must.
+    // The MediaStore flow continues with the delete, which refuses (422) if there is access.
     if is_backend || flow.state.get(CORE_LIST).is_some() {
         let has_no_access =
             |answer: &Answer| matches!(answer, Answer::Entitlements(rows) if rows.iter().all(|row| !row.gives_access));
@@ -157,10 +158,10 @@ fn terminate(flow: &Flow<'_>, item: u32) -> Go<()> {
         return Ok(());
     }
     if let Some(StepState { failure: Some((FailureKind::Refused, reason)), seq, .. }) = state {
-        // Nobody has the e-mail address any more: another job may have anonymised the customer since.
+        // No customer has the e-mail address now: another job may have anonymised the customer since.
         if *reason == Reason::IdentityMismatch {
             flow.read_after(RESOLVE, *seq)?;
-        // It may have been ended before, and the answer lost: the list says so, or the refusal stands.
+        // It may have ended before, with a lost answer: the list shows that, or the refusal counts.
         } else if ended(flow, item, *seq)? == Seen::Done {
             return Err(Next::Settle { step, done: true });
         }
@@ -185,9 +186,9 @@ fn gone(flow: &Flow<'_>, seq: u64) -> Go<Seen> {
     shows(flow, answer).map_or_else(|| flow.failed(Reason::Unproven, StepName::ReadBack), Ok)
 }
 
-/// A read-back by id: gone, or anonymised (another e-mail, or none). People change their e-mail as well:
-/// another one counts only beside the delete's own success answer, or where its answer was lost and the person
-/// was still seen less than a minute before.
+/// A read-back by id: gone, or anonymised (another e-mail address, or none). People change their e-mail address too.
+/// So another one counts only together with the delete's own success answer, or if that answer was lost and the
+/// person was still seen less than a minute before.
 fn shows(flow: &Flow<'_>, answer: &Answer) -> Option<Seen> {
     match answer {
         Answer::Missing { .. } | Answer::Found(Identity::Blank) => Some(Seen::Done),

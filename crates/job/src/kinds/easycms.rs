@@ -1,7 +1,6 @@
-//! EasyCMS: is there an account, delete it with the customer's password, is it gone.
+//! EasyCMS: look for the account, delete it with the customer's password, read back.
 //!
-//! The rule it keeps: "does not exist or your credentials do not match" is settled only by asking
-//! whether the account exists.
+//! The rule it keeps: "does not exist or your credentials do not match" is decided only by a read of the account.
 
 use serde_json::json;
 
@@ -71,7 +70,7 @@ fn next(flow: &Flow<'_>) -> Go<TargetEnd> {
     }))
 }
 
-/// A count of 0 comes only in a well-formed, authenticated reply, so it is proof by itself.
+/// Only a well-formed, authenticated reply has a count, so a count of 0 is proof by itself.
 fn shows(answer: &Answer) -> Option<Seen> {
     match answer {
         Answer::Missing { .. } => Some(Seen::Done),

@@ -1,7 +1,7 @@
-//! The kinds of system: what the pure core knows of each. They are listed here alone; a kind's file holds its
-//! row, its flow, what a job says of a target, and what else only it has.
+//! The kinds of system, for the pure core. They are listed only here. A kind's file holds its row, its flow, its part
+//! of a target, and everything else of its own.
 //!
-//! The rule it keeps: no other part of the core asks which kind it is, where a row can say what differs.
+//! The rule it keeps: no other part of the core depends on the kind if a row can describe the difference.
 
 mod cleeng;
 mod easycms;
@@ -37,7 +37,7 @@ impl Kind {
     /// All kinds.
     pub const ALL: [Kind; 4] = [Kind::Cleeng, Kind::ZetaLoyalty, Kind::EasyCms, Kind::VitalSource];
 
-    /// What is known of it.
+    /// The kind's row.
     pub(crate) const fn about(self) -> &'static About {
         match self {
             Kind::Cleeng => &cleeng::KIND,
@@ -62,13 +62,13 @@ impl Kind {
 pub(crate) struct About {
     /// See [`Kind::as_str`].
     pub name: &'static str,
-    /// When a person must have confirmed, unless the configuration says otherwise.
+    /// When a confirmation is required, unless the configuration says otherwise.
     pub confirm: Confirm,
     /// Reads the kind's part of a target.
     pub spec: fn(&mut Object<'_>, &Rules) -> Result<Spec, Invalid>,
     /// The flow.
     pub next: fn(&Flow<'_>) -> Go<TargetEnd>,
-    /// The form of identifiers other than e-mail addresses, where there is one.
+    /// The form of identifiers other than e-mail addresses, if there is one.
     pub id_form: Option<fn(&str) -> bool>,
     /// See [`Kind::lines`].
     pub lines: Lines,
@@ -78,17 +78,17 @@ pub(crate) struct About {
 pub struct Lines {
     /// One of these names the person.
     pub keys: &'static [&'static str],
-    /// By one of these a person is looked for among the jobs.
+    /// The words by which a person's jobs can be found.
     pub found_by: &'static [&'static str],
-    /// True where a job can name the person by one of these alone.
+    /// True if one of these alone can name the person in a job.
     pub is_enough: bool,
-    /// What else a column can hold.
+    /// Other words of a column.
     pub fields: &'static [&'static str],
-    /// A field without which there is no job, and what is said then.
+    /// A required field, and the error if it is missing.
     pub needs: Option<(&'static str, &'static str)>,
-    /// How the person can be erased, where there is a choice.
+    /// The methods of erasure, if there is a choice.
     pub methods: &'static [&'static str],
-    /// The target, without its system's name: a key, its value, and the method.
+    /// The target without its system's name, from a key, its value and the method.
     pub target: fn(&str, &str, &str) -> Map<String, Value>,
 }
 
@@ -97,23 +97,23 @@ fn fields<const N: usize>(fields: [(&str, Value); N]) -> Map<String, Value> {
     fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
-/// A word for what a column of a list, or somebody at the command line, gives.
+/// A word for a column of a list, or for an argument at the command line.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Word {
     /// The name of the field in a job.
     pub name: &'static str,
-    /// What it is, and whose.
+    /// The kind of system and the field.
     pub about: &'static str,
-    /// What stands there.
+    /// The kind of content.
     pub holds: Holds,
 }
 
-/// What stands under a [`Word`].
+/// The content of a column or argument with a [`Word`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Holds {
-    /// What names the person.
+    /// An identifier of the person.
     Identifier,
-    /// What shows that the erasure is allowed.
+    /// A proof that the erasure is allowed.
     Proof,
     /// Several codes.
     Codes,
@@ -135,7 +135,7 @@ pub static KEYS: [Word; 8] = [
     word("customer_id", "Cleeng: customer id"),
 ];
 
-/// What else of a person can stand in a list, over all kinds.
+/// Other words of a list about a person, over all kinds.
 pub static FIELDS: [Word; 5] = [
     word("customer_email", "Cleeng: e-mail address"),
     Word { holds: Holds::Proof, ..word("customer_password", "EasyCMS: the customer's password") },
@@ -168,28 +168,28 @@ pub enum Spec {
     },
     /// Zeta Loyalty by Program API.
     LoyaltyProgram {
-        /// Who.
+        /// The member.
         member: Member,
     },
     /// Zeta Loyalty by Member API. At least one of `access_token` and `member` is there.
     LoyaltyMember {
         /// The member's token.
         access_token: Option<SecretString>,
-        /// Who, where the publisher knows.
+        /// The member, if the publisher knows the id.
         member: Option<Member>,
-        /// Proof, where the platform asks for the password.
+        /// The proof, if the platform requires the password.
         current_password: Option<SecretString>,
-        /// Proof, where the platform asks for a one-time password.
+        /// The proof, if the platform requires a one-time password.
         code: Option<SecretString>,
     },
     /// Zeta Loyalty by a deletion file.
     LoyaltyImport {
-        /// Who.
+        /// The member.
         member: Member,
     },
-    /// Zeta Loyalty by a person in the platform's own screens.
+    /// Zeta Loyalty by a person on the platform's own screens.
     LoyaltyManual {
-        /// Who.
+        /// The member.
         member: Member,
     },
     /// EasyCMS.
@@ -207,13 +207,13 @@ pub enum Spec {
         reference: Option<SecretString>,
         /// 0 to 10,000 codes.
         codes: Vec<Code>,
-        /// Fields to overwrite beside those that read non-empty.
+        /// Fields to overwrite besides those that are not empty.
         overwrite: BTreeSet<Field>,
     },
 }
 
 impl Spec {
-    /// Each identifier of the person, and whether it is an e-mail address.
+    /// Each identifier of the person; true for an e-mail address.
     pub(crate) fn identifiers(&self) -> impl Iterator<Item = (&str, bool)> {
         let each = match self {
             Spec::CleengBackend { customer_id, customer_email }
@@ -232,7 +232,7 @@ impl Spec {
         each.into_iter().flatten().map(|(identifier, is_email)| (identifier.expose_secret(), is_email))
     }
 
-    /// Adds the identity part, in the bytes that keys and digests are derived from.
+    /// Adds the identity part, in the bytes from which keys and digests are derived.
     pub(crate) fn put_identity(&self, out: &mut Vec<u8>) {
         match self {
             Spec::CleengBackend { customer_id, customer_email } => {

@@ -1,8 +1,8 @@
-//! VitalSource: resolve the user, compare every code's owner, (confirm,) revoke every code, look for
-//! content that no code accounts for, overwrite the identifiers, read back, tell the requester.
+//! VitalSource: resolve the user, compare every code's owner, (confirm,) revoke every code, look for content that no
+//! code explains, overwrite the identifiers, read back, tell the requester.
 //!
-//! The rule it keeps: every code is a checkpoint of its own, and the identifiers are overwritten
-//! only when no given code and no unknown licence is left.
+//! The rule it keeps: every code is a checkpoint of its own. The identifiers are overwritten only if no given code
+//! and no unknown licence is left.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -98,7 +98,7 @@ fn next(flow: &Flow<'_>) -> Go<TargetEnd> {
     match resolved {
         Answer::User { identity, guid, .. } => {
             flow.same_person(*identity)?;
-            // The reference may lead to another user by now; a GUID is not given twice.
+            // The reference may lead to another user now; a GUID is never used twice.
             if flow.state.guid().is_some_and(|first| !first.eq_ignore_ascii_case(guid)) {
                 return flow.refused(Reason::IdentityMismatch, StepName::Resolve);
             }
@@ -131,20 +131,20 @@ fn next(flow: &Flow<'_>) -> Go<TargetEnd> {
         if flow.rules.check_licenses {
             licenses(flow)?;
         }
-        // Also midway: more may be stored by now than was approved.
+        // Also midway: more data may be stored now than was approved.
         flow.approved(StepName::OverwriteUser)?;
     }
     values(flow, overwrite)?;
     if flow.rules.tell_requester {
         told(flow)?;
     }
-    // Telling may take long, and what stands then is what counts.
+    // The notice may take long, and the state after it counts.
     flow.fresh(READ_BACK)?;
     Ok(TargetEnd::well(TargetOutcome::Anonymised))
 }
 
-/// Overwrites the identifiers and reads them back. Where that shows more than was overwritten, the person
-/// has filled it in since: all of it is overwritten again.
+/// Overwrites the identifiers and reads them back. If that shows more fields, the person has filled them in since:
+/// all of them are overwritten again.
 fn values(flow: &Flow<'_>, overwrite: &BTreeSet<Field>) -> Go<()> {
     if fields_to_overwrite(flow.state, overwrite).is_empty() {
         return blank(flow);
@@ -167,12 +167,12 @@ fn values(flow: &Flow<'_>, overwrite: &BTreeSet<Field>) -> Go<()> {
     flow.verified(OVERWRITE, shows)
 }
 
-/// No user by that name: with codes that are not active, there is nothing.
+/// No user has that name: without an active code there is nothing to erase.
 fn nobody(flow: &Flow<'_>) -> Go<TargetEnd> {
     for state in flow.state.all(StepName::ReadCode) {
         match &state.answer {
             Some(Answer::Code { state: CodeState::Unknown | CodeState::Cancelled, .. }) => {}
-            // A live code cannot be shown to be this person's: there is nobody to compare with.
+            // An active code cannot be shown to be this person's: there is no user to compare with.
             Some(Answer::Code { state: CodeState::Active, .. }) => {
                 return flow.refused(Reason::IdentityMismatch, StepName::ReadCode);
             }
@@ -180,7 +180,7 @@ fn nobody(flow: &Flow<'_>) -> Go<TargetEnd> {
         }
     }
     flow.fresh(RESOLVE)?;
-    // Found before: the name that the job has may lead nowhere while the user is there.
+    // Found before: the job's name may lead nowhere although the user exists.
     if flow.state.guid().is_some() {
         flow.fresh(READ_BACK)?;
         if !matches!(flow.read(READ_BACK)?, Answer::Missing(_)) {
@@ -190,7 +190,7 @@ fn nobody(flow: &Flow<'_>) -> Go<TargetEnd> {
     Ok(if flow.is_preview() { flow.previewed() } else { TargetEnd::well(TargetOutcome::Absent) })
 }
 
-/// A user of whom nothing was stored that would have to be overwritten: it must still read so.
+/// A user without data to overwrite: a read-back must still show that.
 fn blank(flow: &Flow<'_>) -> Go<()> {
     if flow.rules.check_licenses {
         flow.fresh(LICENSES)?;
@@ -202,7 +202,7 @@ fn blank(flow: &Flow<'_>) -> Go<()> {
     }
 }
 
-/// No code of somebody else's, and none that nobody has while the user is there, before the first revoke.
+/// Before the first revoke: no code may belong to another user, and none may be unknown while the user exists.
 fn owners(flow: &Flow<'_>) -> Go<()> {
     flow.state.all(StepName::ReadCode).iter().try_for_each(|state| match &state.answer {
         Some(Answer::Code { state: CodeState::Unknown, .. }) => {
@@ -226,12 +226,12 @@ fn owner(flow: &Flow<'_>, answer: Option<&Answer>) -> Go<()> {
     }
 }
 
-/// Revokes one code. A repeat is recognised by the system (469), so that several intents may be
-/// written ahead; a lost or unclear answer is read back all the same.
+/// Revokes one code. The system recognises a repeat (469), so several intents may be written ahead. A lost or unclear
+/// answer is still read back.
 fn revoke(flow: &Flow<'_>, item: u32, codes: u32) -> Go<()> {
     let step = Step::item(StepName::RevokeCode, item);
     let (read, look) = (Step::item(StepName::ReadCode, item), Step::item(StepName::ReadBackCode, item));
-    // It may have changed hands since all of them were compared.
+    // The code's owner may have changed since all codes were compared.
     owner(flow, flow.state.get(read).and_then(|state| state.answer.as_ref()))?;
     let read_back = |seq| match is_revoked(flow.read_after(look, seq)?) {
         Some(seen) => Ok(seen),
@@ -245,12 +245,12 @@ fn revoke(flow: &Flow<'_>, item: u32, codes: u32) -> Go<()> {
     flow.act(act, read_back, unclear).map(|_| ())
 }
 
-/// A revoke is told by an answer without a word in it, which anything that stands before the system can give
-/// as well: only the code's own read says that it is cancelled. The system may need a moment to show it.
+/// The answer to a revoke has no content, and any proxy before the system can give the same. So only the code's own
+/// read proves that it is cancelled. The system may need a moment to show it.
 fn revoked(flow: &Flow<'_>, item: u32) -> Go<()> {
     let revoke = Step::item(StepName::RevokeCode, item);
     let look = Step::item(StepName::ReadBackCode, item);
-    // One that a read-back settled was looked at before it was settled.
+    // A code that a read-back settled was read before that.
     let is_settled = flow.state.get(revoke).is_some_and(|state| state.settled_done);
     match flow.read_after(look, if is_settled { 0 } else { flow.seq(revoke) })? {
         Answer::Code { state: CodeState::Cancelled | CodeState::Unknown, .. } => Ok(()),
@@ -268,14 +268,14 @@ fn revoked(flow: &Flow<'_>, item: u32) -> Go<()> {
 fn is_revoked(answer: &Answer) -> Option<Seen> {
     match answer {
         Answer::Code { state: CodeState::Active, .. } => Some(Seen::NotDone),
-        // A client says so only where something vouches for it.
+        // A client gives this answer only with a proof.
         Answer::Code { state: CodeState::Cancelled | CodeState::Unknown, .. } => Some(Seen::Done),
         _ => None,
     }
 }
 
-/// No unexpired licence is left. A revoked one may linger in the list for a moment, so it is looked
-/// at a few times.
+/// No unexpired licence may be left. A revoked one may stay in the list for a moment, so the list is read a few
+/// times.
 fn licenses(flow: &Flow<'_>) -> Go<()> {
     match flow.read(LICENSES)? {
         Answer::Licenses { unexpired: 0 } => Ok(()),
@@ -294,8 +294,8 @@ fn licenses(flow: &Flow<'_>) -> Go<()> {
     }
 }
 
-/// Tells the requester's endpoint. The erasure is done by now: a deaf endpoint does not undo it,
-/// and the event names the follow-up in any case.
+/// Sends a notice to the requester's endpoint. The erasure is already done: a failing endpoint does not undo it, and
+/// the event names the follow-up in any case.
 fn told(flow: &Flow<'_>) -> Go<()> {
     let Some(state) = flow.state.get(TELL) else { return Err(Next::Call(TELL)) };
     if state.answer.is_some() {

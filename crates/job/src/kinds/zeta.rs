@@ -1,8 +1,7 @@
-//! Zeta Loyalty, four ways: Program API, Member API (password, one-time password, token), deletion
-//! file, and by hand.
+//! Zeta Loyalty, four ways: Program API, Member API (password, one-time password, token), deletion file, and by hand.
 //!
-//! The rule it keeps: an absence counts as gone only where something vouches for it; a
-//! deletion whose answer was lost and that nothing can read back is `unproven`, never erased.
+//! The rule it keeps: an absence counts as gone only with a proof. A deletion with a lost answer and without a
+//! read-back is `unproven`, never erased.
 
 use secrecy::SecretString;
 use serde_json::json;
@@ -75,15 +74,15 @@ pub struct Member {
 }
 
 const RESOLVE: Step = Step::one(StepName::Resolve);
-/// Member API: the member read by the Program API as well, before anything else. A 404 afterwards is
-/// then proven, because the same credential has found the member.
+/// Member API: the Program API reads the member too, before all other reads. A 404 afterwards is then proven, because
+/// the same credential has found the member.
 const RESOLVE_BY_PROGRAM: Step = Step::item(StepName::Resolve, 1);
 const DELETE: Step = Step::one(StepName::DeleteMember);
 const QUEUE: Step = Step::one(StepName::QueueImportRow);
 const RESULT: Step = Step::one(StepName::ImportResult);
 const READ_BACK: Step = Step::one(StepName::ReadBack);
 
-/// A person has this long to give a proof before they are looked for.
+/// The time in which a person may give a proof before the member is read again.
 const PROOF_PAUSE: std::time::Duration = std::time::Duration::from_secs(60);
 
 fn next(flow: &Flow<'_>) -> Go<TargetEnd> {
@@ -113,8 +112,8 @@ fn by_program(flow: &Flow<'_>) -> Go<TargetEnd> {
     delete(flow, true)
 }
 
-/// A proof that is refused after a lost answer: the token may have died with the member. So it is
-/// looked for now and then, while a fresh one is asked for.
+/// A proof was refused after a lost answer: the token may have died with the member. So the member is read at
+/// intervals, while a new proof is asked for.
 fn died_with_member(flow: &Flow<'_>) -> Go<bool> {
     let Some(state) = flow.state.get(DELETE).filter(|state| state.doubted && !state.is_done()) else {
         return Ok(false);
@@ -140,8 +139,8 @@ struct Given {
     code: bool,
 }
 
-/// Whoever is gone, by another job's doing or by their own, cannot give a proof any more: while one is waited for,
-/// they are looked for now and then.
+/// A member who is gone, by another job or by their own action, can give no proof. So the member is read at intervals
+/// while a proof is waited for.
 fn by_member(flow: &Flow<'_>, member: Option<&Member>, given: &Given) -> Go<TargetEnd> {
     let next = as_member(flow, member, given);
     let is_proof = |kind| matches!(kind, InputKind::AccessToken | InputKind::CurrentPassword | InputKind::Otp);
@@ -191,9 +190,8 @@ fn as_member(flow: &Flow<'_>, member: Option<&Member>, given: &Given) -> Go<Targ
     delete(flow, reads_back)
 }
 
-/// Whether the Program API proves that there is no such member: their token would be dead as well,
-/// and nobody need be asked for another. A 404 that is not proven is looked at a few times, then
-/// left to the Member API.
+/// Whether the Program API proves that there is no such member: then the token is dead too, and no new one is asked
+/// for. An unproven 404 is read a few times, then the Member API decides.
 fn gone_before(flow: &Flow<'_>) -> Go<bool> {
     match flow.read_any(RESOLVE_BY_PROGRAM)? {
         Answer::Found(identity) => flow.same_person(*identity).map(|_| false),
@@ -203,23 +201,23 @@ fn gone_before(flow: &Flow<'_>) -> Go<bool> {
     }
 }
 
-/// Nobody by the id that is named: the token may be another member's. One that is refused finds nobody: it died with
-/// the member, and a platform without a profile to read leaves it open.
+/// The id names nobody, so the token may belong to another member. A refused token finds nobody: it died with the
+/// member. A platform without a readable profile leaves the question open.
 fn of_nobody(flow: &Flow<'_>) -> Go<()> {
     if let Some(StepState { failure: Some((FailureKind::UnauthorisedTheirs(_), _)), .. }) = flow.state.get(RESOLVE) {
         return Ok(());
     }
     match flow.read_after(RESOLVE, flow.seq(RESOLVE_BY_PROGRAM))? {
         Answer::Found(Identity::Other) => flow.refused(Reason::IdentityMismatch, StepName::Resolve),
-        // The same platform shows the member here and says there that nobody is it.
+        // The same platform shows the member here, and denies the member there.
         Answer::Found(Identity::Same) => flow.failed(Reason::Unproven, StepName::Resolve),
         Answer::Found(Identity::Unreadable | Identity::Blank) => Ok(()),
         _ => flow.failed(Reason::UnreadableReply, StepName::Resolve),
     }
 }
 
-/// Sees to it that a code was sent once, and that it is here. A send in doubt counts as sent: a
-/// second code would make the first one worthless in the person's hands.
+/// Makes sure that a code was sent once, and that it is here. A send in doubt counts as sent: a second code would
+/// make the person's first one invalid.
 fn one_time_password(flow: &Flow<'_>, has_code: bool) -> Go<()> {
     let sends = flow.state.all(StepName::RequestOtp);
     let latest = u32::try_from(sends.len().saturating_sub(1)).unwrap_or(u32::MAX);
@@ -230,7 +228,7 @@ fn one_time_password(flow: &Flow<'_>, has_code: bool) -> Go<()> {
     if refusal.is_some_and(|state| state.attempts >= MOST_ASKS) {
         return flow.failed(Reason::InputRefused, StepName::DeleteMember);
     }
-    // A code that came was sent by whomever: it is tried before another is sent.
+    // A code was given: it is tried before another one is sent, whoever sent it.
     if has_code && refusal.is_none() {
         return Ok(());
     }
@@ -250,7 +248,7 @@ fn one_time_password(flow: &Flow<'_>, has_code: bool) -> Go<()> {
     }]))
 }
 
-/// The delete call and its proof.
+/// The deletion and its proof.
 fn delete(flow: &Flow<'_>, reads_back: bool) -> Go<TargetEnd> {
     let read_back = |seq| {
         if !reads_back {
@@ -274,7 +272,7 @@ fn delete(flow: &Flow<'_>, reads_back: bool) -> Go<TargetEnd> {
     }
 }
 
-/// Every read of who it is that the flow has made.
+/// Every read of the person that the flow has made.
 fn basis(flow: &Flow<'_>) -> Vec<Step> {
     [RESOLVE_BY_PROGRAM, RESOLVE].into_iter().filter(|read| flow.state.get(*read).is_some()).collect()
 }
@@ -292,7 +290,7 @@ fn by_import(flow: &Flow<'_>, member: &Member) -> Go<TargetEnd> {
         flow.approved(StepName::QueueImportRow)?;
     }
     flow.confirmed(true, StepName::QueueImportRow)?;
-    // Queueing is ours and idempotent: a doubt is settled by queueing again.
+    // Queueing is our own action and idempotent: in doubt the row is queued again.
     let unclear = |reason, state: &StepState| {
         if state.unclear >= FEW { flow.failed(reason, StepName::QueueImportRow) } else { Ok(()) }
     };
@@ -301,7 +299,7 @@ fn by_import(flow: &Flow<'_>, member: &Member) -> Go<TargetEnd> {
     let Answer::Row(row) = answer else { return flow.failed(Reason::UnreadableReply, StepName::ImportResult) };
     if *row == RowState::Waiting {
         let Some(state) = flow.state.get(RESULT) else { return Err(Next::Call(RESULT)) };
-        // Looking is cheap and local, and only worth it after a pause: until then, wait for the file.
+        // The check is cheap and local, and useful only after a pause: until then the target waits for the file.
         if flow.now >= state.answered_at.plus(flow.rules.verify_interval.min(std::time::Duration::from_secs(5))) {
             return Err(Next::Call(RESULT));
         }
@@ -317,7 +315,7 @@ fn by_import(flow: &Flow<'_>, member: &Member) -> Go<TargetEnd> {
     let is_gone = |answer: &Answer| shows(flow, answer) == Some(Seen::Done);
     match row {
         RowState::Deleted => {
-            // The result file is a success answer; an absence for which nothing vouches contradicts nothing.
+            // The result file is a success answer; an unproven absence does not contradict it.
             let unproven = |answer: &Answer| matches!(answer, Answer::Unclear(Reason::Unproven));
             let answer = flow.poll_after(READ_BACK, RESULT, |answer| unproven(answer) || is_gone(answer))?;
             match answer {
@@ -359,7 +357,7 @@ fn by_hand(flow: &Flow<'_>) -> Go<TargetEnd> {
     if shows(flow, answer) == Some(Seen::Done) {
         return Ok(TargetEnd::well(TargetOutcome::Erased));
     }
-    // Between two looks the target waits for a person, which has a limit of its own.
+    // Between two reads the target waits for a person, which has a limit of its own.
     let Some(state) = flow.state.get(READ_BACK) else { return Err(Next::Call(READ_BACK)) };
     if flow.now < state.answered_at.plus(flow.pause(state.answers)) {
         return Err(ask());
@@ -367,7 +365,7 @@ fn by_hand(flow: &Flow<'_>) -> Go<TargetEnd> {
     Err(flow.attempt(READ_BACK, Some(state)))
 }
 
-/// Whether the Program API shows the member named.
+/// Whether the Program API shows the member of the job.
 fn somebody(flow: &Flow<'_>) -> Go<bool> {
     match flow.read(RESOLVE)? {
         Answer::Found(identity) => flow.same_person(*identity),
@@ -376,7 +374,7 @@ fn somebody(flow: &Flow<'_>) -> Go<bool> {
     }
 }
 
-/// As [`somebody`], for the deletion file: an unproven 404 just goes into the file.
+/// As [`somebody`], for the deletion file: after an unproven 404 the row still goes into the file.
 fn somebody_or_unproven(flow: &Flow<'_>) -> Go<bool> {
     match flow.read_any(RESOLVE)? {
         Answer::Missing(_) => Ok(false),
@@ -390,10 +388,9 @@ fn nobody(flow: &Flow<'_>) -> TargetEnd {
     if flow.is_preview() { flow.previewed() } else { TargetEnd::well(TargetOutcome::Absent) }
 }
 
-/// A Program read-back. That this target's own first read found the member vouches for nothing any more:
-/// the address or the credential may be another one by now. Another member is shown where the one named is gone
-/// and the other's kind of id has the same value, but also where the record named has become a part of another
-/// one: that proves nothing by itself.
+/// A read-back by the Program API. This target's own first read is no proof any more: address or credential may have
+/// changed. Another member may appear because the member is gone and the other one has the same value as another kind
+/// of id, but also because the member was merged into another one: that alone proves nothing.
 fn shows(flow: &Flow<'_>, answer: &Answer) -> Option<Seen> {
     let by_member = matches!(flow.target.spec, Spec::LoyaltyMember { .. });
     let accepted = flow.state.get(DELETE).is_some_and(|state| matches!(state.answer, Some(Answer::Done)));
@@ -403,7 +400,7 @@ fn shows(flow: &Flow<'_>, answer: &Answer) -> Option<Seen> {
         Answer::Found(Identity::Other) if accepted || row_deleted => Some(Seen::Done),
         Answer::Found(Identity::Other) => None,
         Answer::Found(_) => Some(Seen::NotDone),
-        // The Member API's own success answer stands by itself, and an absence contradicts nothing.
+        // The Member API's own success answer is proof by itself, and an absence does not contradict it.
         Answer::Unclear(Reason::Unproven) if by_member && accepted => Some(Seen::Done),
         _ => None,
     }

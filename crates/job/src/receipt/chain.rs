@@ -1,7 +1,7 @@
-//! The check of a chain: signatures, links, gaps, forks, and what is wrong with each, by number.
+//! The check of a chain: signatures, links, gaps, forks, and every fault with its number.
 //!
-//! The rule it keeps: what is not proven is a fault; a receipt whose signature does not hold is
-//! never a link, whatever it says of itself.
+//! The rule it keeps: everything that is not proven is a fault. A receipt with an invalid signature is never a link,
+//! whatever its content.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
@@ -14,29 +14,29 @@ use super::keys::{self, PublicKeys, TokenError};
 use super::opening::Offered;
 use super::{CHECKPOINT, RECEIPT, claims, digest};
 
-/// What is wrong.
+/// The kind of a fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FaultKind {
-    /// It is neither an event, a receipt, a checkpoint nor a pack.
+    /// Neither an event, a receipt, a checkpoint nor a pack.
     Unreadable,
-    /// A final event of a job carries no receipt.
+    /// A job's final event without a receipt.
     NoReceipt,
-    /// Its key is not among those given.
+    /// Its key is not among the given ones.
     UnknownKey,
-    /// Its signature does not hold, or its digest is another.
+    /// Its signature is invalid, or its digest differs.
     Altered,
-    /// Numbers of a chain that are not there.
+    /// Missing numbers of a chain.
     Missing,
     /// It does not name the receipt before it.
     BrokenLink,
     /// Two receipts have the same number in one chain.
     Forked,
-    /// A list in chain order has it at another place.
+    /// It is at the wrong place in a list in chain order.
     OutOfOrder,
-    /// The event says something else than its receipt.
+    /// The event differs from its receipt.
     Contradicted,
-    /// The job given does not open its receipt's commitment.
+    /// The given job does not open its receipt's commitment.
     NotOpened,
 }
 
@@ -58,54 +58,54 @@ impl FaultKind {
     }
 }
 
-/// One thing that is wrong.
+/// One fault.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Fault {
-    /// The chain, where it is known.
+    /// The chain, if it is known.
     pub chain: Option<Uuid>,
-    /// The number, or the first of several; what an altered receipt says of itself is not proven.
+    /// The number, or the first of several; an altered receipt's number is not proven.
     pub number: Option<u64>,
     /// The last of several missing numbers.
     pub through: Option<u64>,
-    /// What.
+    /// The kind.
     pub kind: FaultKind,
-    /// The file and line, where there is one.
+    /// The file and line, if there is one.
     pub place: Option<String>,
-    /// In words.
+    /// The description.
     pub detail: String,
 }
 
-/// A chain as far as it was given.
+/// The given part of a chain.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ChainReport {
     /// The chain.
     pub chain: Uuid,
-    /// The worker that it is named by.
+    /// The worker's name in the chain.
     pub worker: String,
-    /// The lowest number given.
+    /// The lowest given number.
     pub first: u64,
-    /// The highest number given.
+    /// The highest given number.
     pub last: u64,
-    /// How many links were given.
+    /// The number of given links.
     pub receipts: usize,
-    /// What the first link says of the chain's beginning, where it is among them.
+    /// The chain's beginning, from the first link, if that is given.
     pub started: Option<String>,
-    /// Retention removed the links up to this one, as a signed checkpoint says.
+    /// The last link that retention removed, from a signed checkpoint.
     pub removed_through: Option<u64>,
 }
 
-/// What came of a check.
+/// The result of a check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Report {
-    /// True where nothing is wrong.
+    /// True if there is no fault.
     pub valid: bool,
-    /// Receipts whose signature holds, each counted once.
+    /// Receipts with a valid signature, each counted once.
     pub receipts: usize,
-    /// Commitments that the jobs given have opened.
+    /// Commitments that the given jobs have opened.
     pub opened: usize,
     /// The chains.
     pub chains: Vec<ChainReport>,
-    /// What is wrong.
+    /// The faults.
     pub faults: Vec<Fault>,
 }
 
@@ -122,14 +122,14 @@ struct Chain {
     links: BTreeMap<u64, Sound>,
     altered: BTreeSet<u64>,
     checkpoints: BTreeMap<u64, String>,
-    /// Numbers that a signed manifest says are all in its pack.
+    /// Numbers that are all in a pack, by its signed manifest.
     spans: Vec<RangeInclusive<u64>>,
-    /// The highest number given outside a pack.
+    /// The highest number outside packs.
     loose: Option<u64>,
     worker: String,
 }
 
-/// Takes receipts one by one and judges them together at the end.
+/// Takes receipts one by one, and checks them together at the end.
 pub struct Checker<'a> {
     keys: &'a PublicKeys,
     partial: bool,
@@ -140,38 +140,37 @@ pub struct Checker<'a> {
 }
 
 impl<'a> Checker<'a> {
-    /// A checker with the public keys. `partial`: only some links of a chain are given, so that
-    /// absent numbers are no fault; the links between neighbours are checked all the same.
+    /// A checker with the public keys. `partial`: only some links of a chain are given, so missing numbers are no
+    /// fault. Links between neighbours are still checked.
     pub fn new(keys: &'a PublicKeys, partial: bool) -> Checker<'a> {
         Checker { keys, partial, chains: BTreeMap::new(), offered: Vec::new(), opened: 0, faults: Vec::new() }
     }
 
-    /// Takes a job as it was published: it must open the commitments of its receipts. To be called
-    /// before the receipts are given.
+    /// Takes a job as it was published: it must open its receipts' commitments. Call this before the receipts are
+    /// given.
     pub fn offer(&mut self, job: Offered) {
         self.offered.push(job);
     }
 
-    /// The keys given.
+    /// The given keys.
     pub fn keys(&self) -> &'a PublicKeys {
         self.keys
     }
 
-    /// Notes something that is wrong with a place and no certain number.
+    /// Notes a fault at a place, without a certain number.
     pub fn fault(&mut self, kind: FaultKind, place: &str, detail: impl Into<String>) {
         let place = Some(place.to_owned());
         self.faults.push(Fault { chain: None, number: None, through: None, kind, place, detail: detail.into() });
     }
 
-    /// Notes a receipt that stands behind a later one in a list that is in chain order.
+    /// Notes a receipt that comes after a later one in a list in chain order.
     pub fn out_of_order(&mut self, place: &str, (chain, number): (Uuid, u64)) {
         let (chain, number, place) = (Some(chain), Some(number), Some(place.to_owned()));
         let detail = "it stands behind a later receipt".to_owned();
         self.faults.push(Fault { chain, number, through: None, kind: FaultKind::OutOfOrder, place, detail });
     }
 
-    /// Takes a receipt, with the event that carried it. Returns its chain and number where its
-    /// signature holds.
+    /// Takes a receipt and the event that carried it. Returns its chain and number if its signature is valid.
     pub fn receipt(&mut self, place: &str, token: &str, event: Option<&Map<String, Value>>) -> Option<(Uuid, u64)> {
         let link = self.link(place, token, event)?;
         let chain = self.chains.entry(link.0).or_default();
@@ -179,13 +178,13 @@ impl<'a> Checker<'a> {
         Some(link)
     }
 
-    /// Takes a receipt of a pack, whose span says what else must be there.
+    /// Takes a receipt of a pack, whose span must be complete.
     pub fn packed(&mut self, place: &str, token: &str) -> Option<(Uuid, u64, Map<String, Value>)> {
         let (chain, number) = self.link(place, token, None)?;
         Some((chain, number, keys::claimed(token)?))
     }
 
-    /// What a signed manifest says that its pack holds.
+    /// Notes the numbers that a pack holds, by its signed manifest.
     pub fn span(&mut self, chain: Uuid, numbers: RangeInclusive<u64>) {
         self.chains.entry(chain).or_default().spans.push(numbers);
     }
@@ -240,7 +239,7 @@ impl<'a> Checker<'a> {
         let sha256 = digest::sha256(token.as_bytes());
         let known = self.chains.entry(chain).or_default();
         match known.links.get(&number) {
-            // A final event may come twice; its bytes are the same.
+            // A final event may be given twice; its bytes are the same.
             Some(link) if link.sha256 == sha256 => {}
             Some(link) => {
                 let detail = format!(
@@ -271,7 +270,7 @@ impl<'a> Checker<'a> {
             TokenError::UnknownKey(_) => FaultKind::UnknownKey,
             TokenError::Signature => FaultKind::Altered,
         };
-        // Altered anywhere: in the signature's own form as well.
+        // Altered anywhere, perhaps in the signature's own form.
         let claimed = keys::claimed(token);
         let claimed = |name: &str| claimed.as_ref().and_then(|claimed| claimed.get(name)).cloned();
         let chain = claimed("chain").and_then(|chain| Uuid::try_parse(chain.as_str()?).ok());
@@ -286,7 +285,7 @@ impl<'a> Checker<'a> {
         self.faults.push(Fault { chain, number, through: None, kind, place: Some(place.to_owned()), detail });
     }
 
-    /// Judges what was given.
+    /// Checks everything that was given.
     pub fn finish(mut self) -> Report {
         let mut chains = Vec::new();
         let mut receipts = 0;
@@ -366,8 +365,8 @@ impl Chain {
         faults
     }
 
-    /// The numbers that should be there: those that packs say they hold, and outside packs all from
-    /// the beginning (or from the latest checkpoint) to the highest one given.
+    /// The missing numbers: within packs, by their manifests; outside, from the beginning (or the latest checkpoint)
+    /// to the highest given number.
     fn missing(&self) -> Vec<RangeInclusive<u64>> {
         let begin = self.checkpoints.last_key_value().map_or(1, |(through, _)| through + 1);
         let loose = self.loose.map(|last| begin..=last);

@@ -1,14 +1,14 @@
-//! What a receipt says: its place in the chain, and what the final event says, field by field.
+//! A receipt's content: its place in the chain, and the final event's data, field by field.
 //!
-//! The rule it keeps: every claim about the job is taken from the event's own data, so that the two
-//! cannot disagree, and so that no identifier can come in.
+//! The rule it keeps: every claim about the job is copied from the event's data, so that the two cannot differ, and
+//! no identifier can enter.
 
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use super::{NEW_STORE, VERSION, digest};
 
-/// What is taken from the event's data as it is.
+/// The fields that are copied unchanged from the event's data.
 const COPIED: [&str; 10] = [
     "tenant",
     "job_id",
@@ -21,13 +21,13 @@ const COPIED: [&str; 10] = [
     "due_at",
     "finished_at",
 ];
-/// What is said of a message that was refused.
+/// The fields about a refused message.
 const REFUSED: [&str; 3] = ["reason", "code", "body_sha256"];
-/// What is said of each target.
+/// The fields about each target.
 const TARGET: [&str; 10] =
     ["target", "system", "kind", "outcome", "identity", "reason", "code", "evidence", "evidence_at", "preserved"];
 
-/// Who writes receipts.
+/// The issuer of receipts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Origin {
     /// The worker's stable name: it names the chain for people.
@@ -50,7 +50,7 @@ pub struct Head {
 }
 
 impl Head {
-    /// The head as the store keeps it.
+    /// The head's bytes in the store.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = self.chain.as_bytes().to_vec();
         bytes.extend_from_slice(&self.number.to_be_bytes());
@@ -58,7 +58,7 @@ impl Head {
         bytes
     }
 
-    /// Reads [`Head::to_bytes`] back; `None` where the bytes are no head.
+    /// Decodes the bytes of [`Head::to_bytes`]; `None` if they are no head.
     pub fn from_bytes(bytes: &[u8]) -> Option<Head> {
         let chain = Uuid::from_slice(bytes.get(..16)?).ok()?;
         let number = u64::from_be_bytes(bytes.get(16..24)?.try_into().ok()?);
@@ -67,19 +67,19 @@ impl Head {
     }
 }
 
-/// Where the next receipt stands.
+/// The place of the next receipt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Link {
     /// The chain.
     pub chain: Uuid,
     /// The number.
     pub number: u64,
-    /// SHA-256 of the receipt before; `None` for the first.
+    /// SHA-256 of the previous receipt; `None` for the first.
     pub previous: Option<String>,
 }
 
 impl Link {
-    /// The place after a head, or at the beginning of a new chain.
+    /// The place after a head, or the beginning of a new chain.
     pub fn after(head: Option<&Head>, new_chain: impl FnOnce() -> Uuid) -> Link {
         match head {
             Some(head) => Link { chain: head.chain, number: head.number + 1, previous: Some(head.sha256.clone()) },
@@ -87,13 +87,13 @@ impl Link {
         }
     }
 
-    /// The head once the receipt at this place was signed.
+    /// The head after the signing of the receipt at this place.
     pub fn head(&self, receipt: &str) -> Head {
         Head { chain: self.chain, number: self.number, sha256: digest::sha256(receipt.as_bytes()) }
     }
 }
 
-/// The bytes to be signed: the place in the chain, then the claims of the event's data.
+/// The bytes to sign: the place in the chain, then the claims from the event's data.
 pub fn payload(origin: &Origin, link: &Link, data: &Map<String, Value>, commitment: Option<String>) -> Vec<u8> {
     let mut receipt = Map::new();
     receipt.insert("version".into(), VERSION.into());
@@ -113,7 +113,7 @@ pub fn payload(origin: &Origin, link: &Link, data: &Map<String, Value>, commitme
     Value::Object(receipt).to_string().into_bytes()
 }
 
-/// A checkpoint: the link up to which retention removed the chain.
+/// A checkpoint: the last link that retention removed.
 pub fn checkpoint(origin: &Origin, removed: &Head, at: &str) -> Vec<u8> {
     json!({
         "version": VERSION, "worker": origin.worker, "worker_version": origin.worker_version,
@@ -124,7 +124,7 @@ pub fn checkpoint(origin: &Origin, removed: &Head, at: &str) -> Vec<u8> {
     .into_bytes()
 }
 
-/// The claims that follow from a final event's data.
+/// The claims from a final event's data.
 pub fn of(data: &Map<String, Value>) -> Map<String, Value> {
     let copy = |name: &str| (name.to_owned(), data.get(name).cloned().unwrap_or(Value::Null));
     let mut claims: Map<String, Value> = COPIED.into_iter().map(copy).collect();
@@ -135,7 +135,7 @@ pub fn of(data: &Map<String, Value>) -> Map<String, Value> {
             claims.insert(name.into(), value.clone());
         }
     }
-    // Only where one was needed, so that every other receipt reads as before.
+    // Only if one was needed, so that all other receipts keep their bytes.
     if let Some(approval) = data.get("approval") {
         claims.insert("approval".into(), approval.clone());
     }
@@ -156,12 +156,11 @@ fn target(target: &Map<String, Value>) -> Value {
     })
 }
 
-/// Why something was preserved: the platform keeps it when it deletes the person, as its operator
-/// told in the configuration (`preserved`).
+/// The reason why data was preserved: the platform keeps it when it deletes the person, by its operator's
+/// configuration (`preserved`).
 const KEPT_BY_PLATFORM: &str = "kept_by_platform";
 
-/// The first claim about the job in which a receipt differs from an event; `None` where it says
-/// the same.
+/// The first claim about the job in which receipt and event differ; `None` if they agree.
 pub fn contradiction(receipt: &Map<String, Value>, event: &Map<String, Value>) -> Option<&'static str> {
     let data = match event.get("data") {
         Some(Value::Object(data)) => data,

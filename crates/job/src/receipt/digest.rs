@@ -1,14 +1,14 @@
 //! The two digests in a receipt: of a target's evidence, and of the person's identities.
 //!
-//! The rule it keeps: both can be made again by anybody from what they hold (the event, or the
-//! salt and the job), in any language, by the constructions of `docs/receipts.md`.
+//! The rule it keeps: everyone with the event, or with the salt and the job, can compute both again, in any language,
+//! by `docs/receipts.md`.
 
 use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 
-/// Names the construction of the commitment; part of the bytes.
+/// The name of the commitment's construction; part of the bytes.
 const COMMITMENT: &str = "erasure.commitment/v1";
-/// Names the construction of the evidence; part of the bytes.
+/// The name of the evidence's construction; part of the bytes.
 const EVIDENCE: &str = "erasure.evidence/v1";
 
 /// SHA-256 as 64 lower-case hexadecimal digits.
@@ -30,9 +30,9 @@ pub fn commitment(salt: &[u8], identity: &[u8]) -> String {
     hex::encode(hash.finalize())
 }
 
-/// The digest of what an event says of one target: SHA-256 over lines of cells between tabs, each
-/// line ended by a line feed: the construction; target, system, kind, outcome, identity; then each
-/// step's name, outcome, count and time, in the event's order.
+/// The digest of an event's data about one target: SHA-256 over lines of cells separated by tabs, each line ended by
+/// a line feed. The lines: the construction; target, system, kind, outcome, identity; then each step's name, outcome,
+/// count and time, in the event's order.
 pub fn evidence(target: &Map<String, Value>) -> String {
     let mut text = format!("{EVIDENCE}\n");
     let mut line = |of: &Map<String, Value>, names: &[&str]| {
@@ -47,7 +47,7 @@ pub fn evidence(target: &Map<String, Value>) -> String {
     sha256(text.as_bytes())
 }
 
-/// The steps that an event tells of a target.
+/// The steps of a target in an event.
 pub fn steps(target: &Map<String, Value>) -> impl Iterator<Item = &Map<String, Value>> {
     target.get("steps").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_object)
 }

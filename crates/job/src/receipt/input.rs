@@ -1,6 +1,6 @@
-//! What `receipt verify` is given: events one a line, receipts one a line, or an audit pack.
+//! The input of `receipt verify`: one event a line, one receipt a line, or an audit pack.
 //!
-//! The rule it keeps: nothing is passed over in silence: a line that is none of these is a fault.
+//! The rule it keeps: nothing is ignored: a line in any other form is a fault.
 
 use serde_json::{Map, Value};
 
@@ -10,7 +10,7 @@ use super::{CHECKPOINT, keys};
 
 /// Reads one file's text. `place` names it in faults.
 pub fn read(place: &str, text: &str, checker: &mut Checker<'_>) {
-    // A pack is one JSON document; so is a single event, which is told by what it holds.
+    // A pack is one JSON document; so is a single event, which its fields show.
     if let Ok(whole) = serde_json::from_str::<Value>(text) {
         if let Some(pack) = Pack::from_json(&whole) {
             return pack.check(place, checker);
@@ -34,7 +34,7 @@ pub fn read(place: &str, text: &str, checker: &mut Checker<'_>) {
         } else if keys::typ(line).as_deref() == Some(CHECKPOINT) {
             checker.checkpoint(&place, line);
         } else if let Some(link) = checker.receipt(&place, line, None) {
-            // A bare list of receipts is in chain order; events come in the order of their delivery.
+            // A bare list of receipts is in chain order; events are in the order of their delivery.
             if before.is_some_and(|(chain, number)| chain == link.0 && number > link.1) {
                 checker.out_of_order(&place, link);
             }
@@ -43,7 +43,7 @@ pub fn read(place: &str, text: &str, checker: &mut Checker<'_>) {
     }
 }
 
-/// An event, or an object that holds a receipt or a checkpoint.
+/// An event, or an object with a receipt or a checkpoint.
 fn document(place: &str, value: Value, checker: &mut Checker<'_>) {
     let Value::Object(object) = value else {
         return checker.fault(FaultKind::Unreadable, place, "the line is neither an event nor a receipt");

@@ -1,7 +1,7 @@
 //! Public keys, and the signatures that they check: compact JWS (RFC 7515) with EdDSA over Ed25519.
 //!
-//! The rule it keeps: nothing that a token says is believed before its signature holds under a key
-//! that was given, for the kind of statement that was asked for.
+//! The rule it keeps: no content of a token is used before its signature is valid under a given key, for the expected
+//! kind of statement.
 
 use std::collections::BTreeMap;
 
@@ -10,13 +10,13 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
 use ed25519_dalek::{Signature, VerifyingKey};
 use serde_json::{Map, Value};
 
-/// Why a JWK set cannot be used.
+/// The reason why a JWK set cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KeysError {
     /// Not JSON with a list `keys`.
     #[error("expected a JWK set: a JSON object with a list \"keys\"")]
     NotASet,
-    /// An Ed25519 key without what it needs.
+    /// An Ed25519 key with a missing part.
     #[error("key {0} of the set has no kid, or its x is no Ed25519 public key")]
     Bad(usize),
     /// No key of the right kind.
@@ -24,32 +24,32 @@ pub enum KeysError {
     Empty,
 }
 
-/// Why a token is not believed.
+/// The reason why a token is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
     /// Not three parts of base64url, or no JSON in them.
     #[error("it is no compact JWS")]
     NotAToken,
-    /// Another algorithm, kind of statement, or an extension that must be understood.
+    /// Another algorithm or kind of statement, or an extension that must be understood.
     #[error("its header is not that of the statement expected here")]
     Header,
     /// No key with this id was given.
     #[error("its key {0} is not among the public keys given")]
     UnknownKey(String),
-    /// The signature does not hold.
+    /// The signature is invalid.
     #[error("its signature does not hold: it was altered")]
     Signature,
 }
 
-/// The keys that signatures are checked with, by `kid`.
+/// The keys for checks of signatures, by `kid`.
 #[derive(Debug, Clone, Default)]
 pub struct PublicKeys(BTreeMap<String, VerifyingKey>);
 
 impl PublicKeys {
-    /// Reads a JWK set. Keys of other kinds are passed over.
+    /// Reads a JWK set. Keys of other kinds are ignored.
     ///
     /// # Errors
-    /// Where it is no set, holds a broken Ed25519 key, or none at all.
+    /// It is no set, holds an invalid Ed25519 key, or no key at all.
     pub fn read(set: &Value) -> Result<PublicKeys, KeysError> {
         let keys = set.get("keys").and_then(Value::as_array).ok_or(KeysError::NotASet)?;
         let mut read = BTreeMap::new();
@@ -66,10 +66,10 @@ impl PublicKeys {
         if read.is_empty() { Err(KeysError::Empty) } else { Ok(PublicKeys(read)) }
     }
 
-    /// What a compact token says, once its signature holds.
+    /// A compact token's content, after its signature was checked.
     ///
     /// # Errors
-    /// Where it is not believed.
+    /// The token is refused.
     pub fn open(&self, typ: &str, token: &str) -> Result<Map<String, Value>, TokenError> {
         let (signed, signature) = token.rsplit_once('.').ok_or(TokenError::NotAToken)?;
         let (header, payload) = signed.split_once('.').ok_or(TokenError::NotAToken)?;
@@ -80,7 +80,7 @@ impl PublicKeys {
     /// Checks a detached signature (`header..signature`) over bytes.
     ///
     /// # Errors
-    /// Where it does not hold.
+    /// The signature is invalid.
     pub fn check_detached(&self, typ: &str, token: &str, bytes: &[u8]) -> Result<(), TokenError> {
         let (header, signature) = token.split_once("..").ok_or(TokenError::NotAToken)?;
         self.check(typ, header, format!("{header}.{}", BASE64.encode(bytes)).as_bytes(), signature)
@@ -101,12 +101,12 @@ impl PublicKeys {
     }
 }
 
-/// What a token's header calls it, believed or not.
+/// The `typ` in a token's header, unproven.
 pub fn typ(token: &str) -> Option<String> {
     object(token.split('.').next()?)?.get("typ")?.as_str().map(str::to_owned)
 }
 
-/// What a token claims without any proof: good only to say which one is bad.
+/// A token's claims without a proof: only for naming a bad token.
 pub fn claimed(token: &str) -> Option<Map<String, Value>> {
     object(token.split('.').nth(1)?)
 }

@@ -1,6 +1,6 @@
-//! A commitment and the job that it was made for: whoever holds the message opens it.
+//! A commitment and its job: everyone with the message can open it.
 //!
-//! The rule it keeps: nothing of the job is shown, whether it opens the commitment or not.
+//! The rule it keeps: no content of the job is shown, whether it opens the commitment or not.
 
 use std::fmt;
 
@@ -11,11 +11,11 @@ use zeroize::Zeroizing;
 use super::digest;
 use crate::{Accepts, Draft, Invalid, JobKey, Kind, MemberKey, Rules, Term, parse};
 
-/// A job's message, to be held against its receipts.
+/// A job's message, to check against its receipts.
 pub struct Offered {
     /// The file and line.
     pub place: String,
-    /// A receipt of the job was given.
+    /// True if a receipt of the job was given.
     pub(super) met: bool,
     tenant: String,
     job_id: String,
@@ -28,16 +28,16 @@ impl fmt::Debug for Offered {
     }
 }
 
-/// Why a job does not open a commitment.
+/// The reason why a job does not open a commitment.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum OpeningError {
     /// The receipt was made without a salt.
     #[error("it carries no commitment: the job came without a receipt_salt")]
     NoCommitment,
-    /// The job given has no salt.
+    /// The given job has no salt.
     #[error("the job given has no receipt_salt")]
     NoSalt,
-    /// The message is no job for the systems that the receipt names.
+    /// The message is no job for the receipt's systems.
     #[error("the job given is not one for the systems of the receipt: {0}")]
     Invalid(Invalid),
     /// Another salt, or other identities.
@@ -46,7 +46,7 @@ pub enum OpeningError {
 }
 
 impl Offered {
-    /// Takes a message. `None` where it names no job.
+    /// Takes a message. `None` if it names no job.
     pub fn new(place: String, body: &[u8]) -> Option<Offered> {
         let key = match Draft::read(body, None) {
             Ok(draft) => draft.key().cloned(),
@@ -56,17 +56,17 @@ impl Offered {
         Some(Offered { place, met: false, tenant, job_id: job_id.to_string(), body: Zeroizing::new(body.to_vec()) })
     }
 
-    /// True where the receipt is of this job.
+    /// True if the receipt is of this job.
     pub(super) fn is_of(&self, receipt: &Map<String, Value>) -> bool {
         let text = |name: &str| receipt.get(name).and_then(Value::as_str);
         text("tenant") == Some(&self.tenant) && text("job_id") == Some(&self.job_id)
     }
 
-    /// Makes the commitment again from the job and compares.
+    /// Computes the commitment again from the job, and compares.
     pub(super) fn open(&mut self, receipt: &Map<String, Value>) -> Result<(), OpeningError> {
         self.met = true;
         let commitment = receipt.get("commitment").and_then(Value::as_str).ok_or(OpeningError::NoCommitment)?;
-        // Which id a Loyalty system's import file goes by is not in the receipt, and is no matter here.
+        // The key column of a Loyalty import file is not in the receipt, and does not matter here.
         let read = |key| parse::accepted_job(&self.body, None, &accepts(receipt, key));
         let keys = [MemberKey::IntegrationId, MemberKey::MemberId, MemberKey::Email];
         let read = keys.into_iter().map(read).reduce(Result::or);
@@ -81,7 +81,7 @@ impl Offered {
     }
 }
 
-/// A worker that takes the job of this receipt.
+/// A worker that accepts the job of this receipt.
 fn accepts(receipt: &Map<String, Value>, import_key: MemberKey) -> Accepts {
     let text = |of: &Value, name: &str| of.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
     let targets = receipt.get("targets").and_then(Value::as_array).into_iter().flatten();

@@ -1,7 +1,7 @@
-//! The audit pack: what a privacy officer hands over, as files with one signature over all of them.
+//! The audit pack of a privacy officer: files with one signature over all of them.
 //!
-//! The rule it keeps: its tables are made from its receipts alone, so that whoever checks the
-//! receipts can make the tables again and compare.
+//! The rule it keeps: its tables are made from its receipts alone, so that everyone who checks the receipts can make
+//! the tables again and compare.
 
 use std::collections::BTreeMap;
 
@@ -12,17 +12,17 @@ use super::chain::{Checker, FaultKind};
 use super::claims::{Head, Origin};
 use super::{CHECKPOINT, PACK, digest, keys};
 
-/// What a pack calls itself.
+/// The name of the format.
 pub const FORMAT: &str = "erasure.audit-pack/v1";
-/// What the signature is over.
+/// The signed file.
 pub const MANIFEST: &str = "manifest.json";
 /// The detached signature.
 pub const SIGNATURE: &str = "manifest.jws";
-/// A line a request: when it came and was due, who in which pseudonym, how and when it was answered.
+/// One line for each request: its time and due time, the pseudonym, the end and its time.
 pub const LOG: &str = "log.csv";
-/// A line a target: how it ended and why, and what the platform keeps and why.
+/// One line for each target: outcome and reason, and the data that the platform keeps, with the reason.
 pub const TARGETS: &str = "targets.csv";
-/// The receipts in chain order, one a line, after the checkpoint where there is one.
+/// The receipts in chain order, one a line, after the checkpoint if there is one.
 pub const RECEIPTS: &str = "receipts.jws";
 /// The public keys as a JWK set.
 pub const KEYS: &str = "keys.json";
@@ -34,18 +34,18 @@ pub const FILES: [&str; 6] = [MANIFEST, SIGNATURE, LOG, TARGETS, RECEIPTS, KEYS]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pack(pub BTreeMap<String, String>);
 
-/// What a pack is made of.
+/// The content of a pack.
 #[derive(Debug)]
 pub struct Content<'a> {
-    /// Who makes it.
+    /// The issuer.
     pub origin: &'a Origin,
-    /// When, RFC 3339.
+    /// The time, RFC 3339.
     pub made_at: String,
-    /// What was asked for, RFC 3339.
+    /// The requested span, RFC 3339.
     pub span: (Option<String>, Option<String>),
     /// The public keys as a JWK set.
     pub keys: &'a Value,
-    /// The checkpoint, where retention removed links.
+    /// The checkpoint, if retention removed links.
     pub checkpoint: Option<&'a str>,
     /// The receipts by number, without a gap.
     pub receipts: &'a [(u64, String)],
@@ -54,7 +54,7 @@ pub struct Content<'a> {
 }
 
 impl Pack {
-    /// Puts a pack together; `sign` makes the detached signature.
+    /// Makes a pack; `sign` makes the detached signature.
     pub fn make(content: &Content<'_>, sign: impl FnOnce(&str, &[u8]) -> String) -> Pack {
         let mut files = BTreeMap::new();
         let said: Vec<Map<String, Value>> =
@@ -88,7 +88,7 @@ impl Pack {
         json!({ "format": FORMAT, "files": self.0 })
     }
 
-    /// Reads [`Pack::to_json`] back; `None` where it is something else.
+    /// Decodes the JSON of [`Pack::to_json`]; `None` for anything else.
     pub fn from_json(value: &Value) -> Option<Pack> {
         (value.get("format")?.as_str()? == FORMAT).then_some(())?;
         let files = value.get("files")?.as_object()?;
@@ -96,8 +96,8 @@ impl Pack {
         files.iter().map(text).collect::<Option<_>>().map(Pack)
     }
 
-    /// Checks the signature, each file's digest, the receipts and their order, and that the tables
-    /// say what the receipts say.
+    /// Checks the signature, each file's digest, the receipts and their order, and that the tables match the
+    /// receipts.
     pub fn check(&self, place: &str, checker: &mut Checker<'_>) {
         let named = |name: &str| format!("{place}:{name}");
         let file = |name: &str| self.0.get(name).map_or("", String::as_str);
@@ -143,7 +143,7 @@ impl Pack {
     }
 }
 
-/// The log of requests and answers.
+/// The log of requests and their ends.
 pub fn log(receipts: &[Map<String, Value>]) -> String {
     const COLUMNS: [&str; 15] = [
         "number",
@@ -174,7 +174,7 @@ pub fn log(receipts: &[Map<String, Value>]) -> String {
     table(&COLUMNS, receipts.iter().map(row))
 }
 
-/// The targets of each request: how each ended and why, and what was kept and why.
+/// The targets of each request: outcome and reason, and the data that was kept, with the reason.
 pub fn targets(receipts: &[Map<String, Value>]) -> String {
     const COLUMNS: [&str; 13] = [
         "number",
@@ -219,7 +219,7 @@ fn text(value: &Value) -> String {
 
 fn table<const N: usize>(columns: &[&str; N], rows: impl Iterator<Item = [String; N]>) -> String {
     let mut writer = csv::Writer::from_writer(Vec::new());
-    // Written to memory, which takes everything.
+    // Writing to memory cannot fail.
     let _ = writer.write_record(columns);
     for row in rows {
         let _ = writer.write_record(&row);
