@@ -246,10 +246,10 @@ fn every_state_that_needs_a_look_is_told_and_has_an_alert() {
     let said: BTreeSet<&str> = [
         "\"what\": \"",
         "what: \"",
-        "What::Held => \"",
-        "What::Failing => \"",
-        "What::Paused => \"",
-        "What::StepFailing => \"",
+        "ImpairmentKind::Held => \"",
+        "ImpairmentKind::Failing => \"",
+        "ImpairmentKind::Paused => \"",
+        "ImpairmentKind::StepFailing => \"",
     ]
     .iter()
     .flat_map(|before| found.split(before).skip(1))

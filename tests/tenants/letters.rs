@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use erasure_worker::broker::{Broker as _, Destination, HeaderValue, Properties, Publication};
 use erasure_worker::engine::dead_letter_age::Aged;
-use erasure_worker::engine::envelope::{self, DeadLetterHead};
 use erasure_worker::engine::dead_letter_head::{LetterHead, Vouched};
+use erasure_worker::engine::envelope::{self, DeadLetterHead};
 use erasure_worker::engine::operators::LetterFilter;
 use erasure_worker::job::record::DeadLetterNote;
 use erasure_worker::job::{At, Carried, JobKey, Reason, StepName};
