@@ -1,13 +1,13 @@
-//! A queue between one task that fills it and whoever waits for the next item.
+//! A queue between one task that fills it and the tasks that wait for the next item.
 //!
-//! The rule it keeps: after [`Inbox::close`] nobody waits and nothing is kept.
+//! The rule it keeps: after [`Inbox::close`] no task waits and no item is kept.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-/// An unbounded queue; what fills it is bounded by the prefetch.
+/// An unbounded queue; the prefetch bounds its content.
 pub(super) struct Inbox<T> {
     state: Mutex<State<T>>,
     wake: Notify,
@@ -19,7 +19,7 @@ struct State<T> {
 }
 
 impl<T> Inbox<T> {
-    /// An empty, open one.
+    /// An empty, open queue.
     pub(super) fn new() -> Self {
         Self { state: Mutex::new(State { items: VecDeque::new(), closed: false }), wake: Notify::new() }
     }
@@ -28,7 +28,7 @@ impl<T> Inbox<T> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Appends an item; dropped where the inbox is closed.
+    /// Appends an item; a closed inbox drops it.
     pub(super) fn push(&self, item: T) {
         let mut state = self.state();
         if !state.closed {
@@ -37,16 +37,16 @@ impl<T> Inbox<T> {
         }
     }
 
-    /// Takes out everything that nobody has got yet, in order.
+    /// Takes out all items, in order.
     pub(super) fn drain(&self) -> Vec<T> {
         self.state().items.drain(..).collect()
     }
 
-    /// Waits for the next item; `None` once closed.
+    /// Waits for the next item; `None` after the close.
     pub(super) async fn pop(&self) -> Option<T> {
         loop {
             let mut woken = std::pin::pin!(self.wake.notified());
-            // Registered before the look, so that a push between look and wait is not missed.
+            // Registered before the check, so that a push between check and wait is noticed.
             woken.as_mut().enable();
             {
                 let mut state = self.state();
@@ -61,7 +61,7 @@ impl<T> Inbox<T> {
         }
     }
 
-    /// Ends every wait, now and later. Returns what nobody had got yet.
+    /// Ends every wait, now and later. Returns the remaining items.
     pub(super) fn close(&self) -> Vec<T> {
         let mut state = self.state();
         state.closed = true;

@@ -1,7 +1,7 @@
-//! Messages in and out: what the engine needs of a broker, whatever the broker is.
+//! Messages in and out: the engine's view of a broker, of any kind.
 //!
-//! The rule it keeps: a publish that returns `Ok` was taken over by the broker *and* routed to at
-//! least one queue; an ack that returns `Ok` was sent on the channel that brought the delivery.
+//! The rule it keeps: a publish that returns `Ok` was confirmed by the broker *and* routed to at least one queue. An
+//! ack that returns `Ok` was sent on the delivery's own channel.
 
 pub mod amqp;
 mod inbox;
@@ -21,10 +21,10 @@ use tokio_util::sync::CancellationToken;
 pub use mended::{Cut, Fault, Mended};
 pub use place::Place;
 
-/// The most tables and arrays in each other that are taken in headers.
+/// The deepest nesting of tables and arrays in headers that is accepted.
 pub const MAX_NESTING: usize = 32;
 
-/// A header's value; what AMQP has beyond these is dropped on the way in.
+/// A header's value; other AMQP types are dropped at arrival.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HeaderValue {
     /// Text.
@@ -36,7 +36,7 @@ pub enum HeaderValue {
 }
 
 impl HeaderValue {
-    /// The text, where it is text.
+    /// The text, if it is text.
     pub fn as_text(&self) -> Option<&str> {
         match self {
             HeaderValue::Text(text) => Some(text),
@@ -44,7 +44,7 @@ impl HeaderValue {
         }
     }
 
-    /// The number, where it is one.
+    /// The number, if it is one.
     pub fn as_int(&self) -> Option<i64> {
         match self {
             HeaderValue::Int(number) => Some(*number),
@@ -66,7 +66,7 @@ pub struct Properties {
     pub kind: Option<String>,
     /// `app-id`.
     pub app_id: Option<String>,
-    /// `user-id`, as the broker checked it; never published again.
+    /// `user-id`, as the broker checked it; it is never published again.
     pub user_id: Option<String>,
     /// `timestamp`, seconds since 1970.
     pub timestamp: Option<u64>,
@@ -76,9 +76,9 @@ pub struct Properties {
     pub reply_to: Option<String>,
     /// The headers that are text, numbers or booleans.
     pub headers: BTreeMap<String, HeaderValue>,
-    /// Of a message that came: what had to be changed before it could be read. Never published.
+    /// For a delivered message: the changes that made it readable. Never published.
     pub mended: Option<Mended>,
-    /// Of a message that was read from a file: its first line, from 1. Never published.
+    /// For a message from a file: its first line, from 1. Never published.
     pub line: Option<u64>,
 }
 
@@ -88,19 +88,18 @@ impl std::fmt::Debug for Properties {
     }
 }
 
-/// The exchange that a delivery came through.
+/// The exchange of a delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Via {
-    /// `<prefix>.requests`: a publisher sent it.
+    /// `<prefix>.requests`: from a publisher.
     Requests,
-    /// `<prefix>.resume`: the worker itself parked or replayed it; the engine still checks its MAC.
+    /// `<prefix>.resume`: the worker parked or replayed it; the engine still checks its MAC.
     Resume,
-    /// Any other way into the queue (the default exchange, an exchange unknown to us): trusted as
-    /// little as a publisher.
+    /// Any other exchange: trusted as little as a publisher's message.
     Other,
 }
 
-/// The delivery's channel is gone: it was not settled, and the broker delivers the job again.
+/// The delivery's channel was lost: the message was not settled, and the broker redelivers it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the channel that brought the delivery is gone; the broker delivers the job again")]
 pub struct Lost;
@@ -108,33 +107,33 @@ pub struct Lost;
 /// The one-time right to settle a delivery.
 #[async_trait]
 pub trait Settle: Send {
-    /// Removes the message from the broker. `Err` where the channel that brought it is gone.
+    /// Removes the message from the broker. `Err`: its channel was lost.
     async fn ack(self: Box<Self>) -> Result<(), Lost>;
-    /// Gives the message back to the queue.
+    /// Requeues the message.
     async fn requeue(self: Box<Self>) -> Result<(), Lost>;
 }
 
-/// A job (or what claims to be one) as the broker delivered it.
+/// A delivered message: a job, or something that claims to be one.
 pub struct Message {
     /// The raw body.
     pub body: Bytes,
     /// Properties and headers.
     pub properties: Properties,
-    /// How it came.
+    /// The exchange.
     pub via: Via,
-    /// The broker's own redelivered flag: a hint only.
+    /// The broker's redelivered flag: only a hint.
     pub redelivered: bool,
-    /// Cancelled as soon as the channel that brought the delivery is gone.
+    /// Cancelled as soon as the delivery's channel is lost.
     pub lost: CancellationToken,
-    /// Rises with each channel; deliveries of an older epoch can't be settled.
+    /// Rises with each channel; deliveries of an older epoch cannot be settled.
     pub epoch: u64,
 }
 
-/// A message handed to this worker, with the right to settle it.
+/// A message in hand, with the right to settle it.
 pub struct Delivery {
     /// The message.
     pub message: Message,
-    /// The right to settle it. Dropped unsettled, the message stays with the broker (unacked).
+    /// The right to settle it. If it is dropped unused, the message stays unacked on the broker.
     pub settle: Box<dyn Settle>,
 }
 
@@ -154,7 +153,8 @@ impl std::fmt::Debug for Delivery {
     }
 }
 
-/// A wait that is a tier's own, less what passes until the message is published, is still that tier's.
+/// The time between the decision to park and the publish: a wait that is a little shorter than a tier's still gets
+/// that tier.
 const PARKING: Duration = Duration::from_secs(1);
 
 /// The wait queues.
@@ -176,7 +176,7 @@ impl Tier {
     /// All tiers, shortest first.
     pub const ALL: [Tier; 5] = [Tier::S5, Tier::S30, Tier::M3, Tier::M15, Tier::H1];
 
-    /// How long a message stays.
+    /// The time for which a message stays.
     pub const fn wait(self) -> Duration {
         match self {
             Tier::S5 => Duration::from_secs(5),
@@ -198,14 +198,14 @@ impl Tier {
         }
     }
 
-    /// The longest tier that does not overshoot `wait` by more than a second, which parking itself may
-    /// have taken; the shortest one for anything less.
+    /// The longest tier that is not longer than `wait` by more than a second, the time that parking itself may take;
+    /// otherwise the shortest one.
     pub fn for_wait(wait: Duration) -> Tier {
         Tier::ALL.into_iter().rev().find(|tier| tier.wait() <= wait + PARKING).unwrap_or(Tier::S5)
     }
 }
 
-/// Where a message goes.
+/// The destination of a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Destination {
     /// `<prefix>.requests` with key `job`.
@@ -214,9 +214,9 @@ pub enum Destination {
     Cancel,
     /// `<prefix>.control`: every worker reads it from its control stream.
     Control,
-    /// `<prefix>.resume`: straight back to the job queue (a replay).
+    /// `<prefix>.resume`: to the job queue at once (a replay).
     Resume,
-    /// A wait queue; comes back through `<prefix>.resume`.
+    /// A wait queue; the message is redelivered through `<prefix>.resume`.
     Wait(Tier),
     /// `<prefix>.events` with this routing key (`job.<what>.<tenant>`).
     Event {
@@ -228,7 +228,7 @@ pub enum Destination {
 }
 
 impl Destination {
-    /// What goes there, in a word.
+    /// The kind of message, in a word.
     pub const fn what(&self) -> &'static str {
         match self {
             Destination::Requests => "job",
@@ -245,7 +245,7 @@ impl Destination {
 /// A message to publish; always persistent.
 #[derive(Debug, Clone)]
 pub struct Publication {
-    /// Where to.
+    /// The destination.
     pub to: Destination,
     /// Its properties; `user_id` is never sent.
     pub properties: Properties,
@@ -253,16 +253,16 @@ pub struct Publication {
     pub body: Bytes,
 }
 
-/// Why a publish is not known to have arrived. Publishing again is always the right answer.
+/// The reason why a publish is not confirmed. Publishing again is always right.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PublishError {
-    /// The broker returned it: no queue is bound for it.
+    /// The broker returned it: no queue is bound.
     #[error("the broker returned the message: no queue is bound for it ({0})")]
     Unrouted(String),
     /// The broker refused it (queue full, policy).
     #[error("the broker refused the message (nack)")]
     Refused,
-    /// It takes none of this size, however often it is asked.
+    /// The broker never accepts a message of this size.
     #[error("the broker takes no message of this size; its max_message_size must be raised ({0})")]
     TooLarge(String),
     /// No confirm came in time.
@@ -273,32 +273,32 @@ pub enum PublishError {
     Down(String),
 }
 
-/// What is known of the connection; for readiness and logs.
+/// The state of the connection, for readiness and logs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Link {
-    /// Not connected; the text says why, without the password.
+    /// Not connected; the text is the reason, without the password.
     Down(String),
-    /// Connected; a standby may hold no delivery.
+    /// Connected; a standby may have no delivery.
     Up,
 }
 
-/// What needs a look at a broker that can be used all the same.
+/// A fault of a broker that still works, for an operator.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ailment {
-    /// A word for it.
+    /// The fault, in a word.
     pub what: &'static str,
-    /// What it is, and what to do.
+    /// The fault, and the action to take.
     pub detail: String,
 }
 
-/// What a broker's connection has counted since the start.
+/// Counts of a broker's connection since the start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Tallies {
-    /// Links that ended while jobs were taken, before any delivery was settled.
+    /// Links that ended while intake was open, before any delivery was settled.
     pub links_lost_idle: u64,
-    /// Messages of the control stream that were stepped over.
+    /// Messages of the control stream that were skipped.
     pub control_skipped: u64,
-    /// Exchanges and queues that were gone and were declared anew.
+    /// Exchanges and queues that were missing and were declared again.
     pub names_restored: u64,
 }
 
@@ -313,7 +313,7 @@ pub struct Control {
     pub body: Bytes,
 }
 
-/// A dead letter as it lies in the queue.
+/// A dead letter in its queue.
 #[derive(Debug, Clone)]
 pub struct DeadLetter {
     /// Its properties with the `x-erasure-*` headers.
@@ -322,7 +322,7 @@ pub struct DeadLetter {
     pub body: Bytes,
 }
 
-/// What to do with a dead letter that was looked at.
+/// The action for a dead letter.
 #[derive(Debug)]
 pub enum Verdict {
     /// Leave it where it is.
@@ -333,65 +333,65 @@ pub enum Verdict {
     Remove,
 }
 
-/// A broker as the engine sees it. Implementations reconnect on their own and never idle in
-/// silence; every method may be called at any time.
+/// A broker, as the engine sees it. Implementations reconnect by themselves and never stay idle without a report;
+/// every method may be called at any time.
 #[async_trait]
 pub trait Broker: Send + Sync + 'static {
-    /// The next job. Waits for as long as it takes; `None` only once nothing more will come
-    /// (intake was stopped for good, or an embedded queue is used up).
+    /// The next job. Waits without a limit; `None` only if nothing more will arrive (intake was stopped for good, or
+    /// an embedded queue is empty).
     async fn next(&self) -> Option<Delivery>;
 
-    /// The next message of the control stream, at the first call the one behind `after` (`None`: the
-    /// first). Where the stream is not the one that `after` was read from, it is read from its first
-    /// message: offsets then go back. `None` where there is no such stream, or intake was stopped for good.
+    /// The next message of the control stream; the first call starts after `after` (`None`: at the first message). If
+    /// the stream is not the one of `after`, it is read from its first message: the offsets go back. `None`: there is
+    /// no such stream, or intake was stopped for good.
     async fn next_control(&self, after: Option<Place>) -> Option<Control>;
 
-    /// True where what is published to [`Destination::Control`] comes by [`Broker::next_control`].
+    /// True if messages published to [`Destination::Control`] are returned by [`Broker::next_control`].
     fn has_control(&self) -> bool {
         true
     }
 
-    /// Publishes once: mandatory, persistent, confirmed, with a time-out.
+    /// Publishes once: mandatory, persistent, confirmed, with a time limit.
     async fn publish(&self, publication: Publication) -> Result<(), PublishError>;
 
-    /// Stops taking jobs until [`Broker::resume_intake`]: deliveries not yet handed out go back,
-    /// deliveries in hand can still be settled.
+    /// Stops intake until [`Broker::resume_intake`]: deliveries that no task has are requeued; deliveries in hand can
+    /// still be settled.
     async fn pause_intake(&self);
 
-    /// Takes jobs again.
+    /// Resumes intake.
     async fn resume_intake(&self);
 
-    /// Stops taking jobs for good; `next` returns `None` once what it had handed out is all there is.
+    /// Stops intake for good; `next` returns `None` after the last delivery.
     async fn stop_intake(&self);
 
-    /// Looks at up to `limit` dead letters in queue order and does what `decide` says of each.
-    /// Those kept stay in their order. Returns how many were looked at.
+    /// Reads up to `limit` dead letters in queue order and does what `decide` returns for each. Kept letters stay in
+    /// order. Returns the number of letters read.
     async fn dead_letters(
         &self,
         limit: usize,
         decide: &mut (dyn for<'a> FnMut(&'a DeadLetter) -> Verdict + Send),
     ) -> Result<usize, PublishError>;
 
-    /// The name of the queue that jobs come from, as traces show it.
+    /// The name of the job queue, for traces.
     fn jobs_queue(&self) -> String {
         "jobs".to_owned()
     }
 
-    /// How many messages a queue of ours holds (`jobs`, `dead-letters`, `events.unrouted`,
-    /// `wait.5s`…), where the broker can tell.
+    /// The number of messages in one of our queues (`jobs`, `dead-letters`, `events.unrouted`, `wait.5s`…), if the
+    /// broker reports it.
     async fn depth(&self, queue: &str) -> Option<u64>;
 
-    /// What needs a look, beside the link's state.
+    /// The faults for an operator, besides the link's state.
     fn ailments(&self) -> Vec<Ailment> {
         Vec::new()
     }
 
-    /// Why no job comes to this worker though jobs lie in the queue, where another one has its turn.
+    /// The reason why this worker gets no job from a filled queue, if another one is active.
     fn standby(&self) -> Option<String> {
         None
     }
 
-    /// What was counted.
+    /// The counts.
     fn tallies(&self) -> Tallies {
         Tallies::default()
     }
@@ -399,7 +399,7 @@ pub trait Broker: Send + Sync + 'static {
     /// The link's state, for readiness.
     fn link(&self) -> watch::Receiver<Link>;
 
-    /// Closes the connection; deliveries in hand go back to the queue.
+    /// Closes the connection; the broker requeues the deliveries in hand.
     async fn close(&self);
 }
 

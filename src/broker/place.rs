@@ -1,8 +1,7 @@
-//! A place in the control stream, and how to tell that the stream is still the one that was read.
+//! A place in the control stream, and the check that the stream is still the same.
 //!
-//! The rule it keeps: an offset alone says nothing of the stream that it points into. So the last
-//! messages that were taken are remembered with it, by digest, and are read once more before anything
-//! behind them is taken for new.
+//! The rule it keeps: an offset alone does not identify a stream. So the digests of the last messages are stored with
+//! it. These messages are read again before any later message counts as new.
 
 use std::collections::VecDeque;
 
@@ -10,26 +9,25 @@ use sha2::{Digest as _, Sha256};
 
 use super::{Control, HeaderValue};
 
-/// What tells a message from others: a digest of its body and of what its publisher set.
+/// A message's digest: over its body and its publisher's properties.
 pub type Print = [u8; 32];
 
-/// How many of the last messages are remembered. As many that are the same, in the same order and at the
-/// same offsets, in another stream would be the same cancellations.
+/// The number of digests. The same sixteen messages, in the same order at the same offsets in another stream, would
+/// be the same cancellations.
 const KEPT: usize = 16;
 
 const VERSION: u8 = 1;
 
-/// The last message that was taken, and what those before it were.
+/// The last message that was taken, with the digests of the messages before it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Place {
     offset: u64,
-    /// Of the messages up to `offset`, which follow each other without a gap. Empty where an earlier
-    /// release noted the offset alone.
+    /// The digests of the messages up to `offset`, without a gap. Empty if an earlier release noted the offset alone.
     prints: VecDeque<Print>,
 }
 
 impl Place {
-    /// A place of which the offset alone is known.
+    /// A place whose offset alone is known.
     pub const fn at(offset: u64) -> Place {
         Place { offset, prints: VecDeque::new() }
     }
@@ -39,12 +37,12 @@ impl Place {
         self.offset
     }
 
-    /// Where reading begins, so that what is remembered is read once more.
+    /// The first offset to read, so that the known messages are read again.
     pub fn first(&self) -> u64 {
         self.offset.saturating_sub(self.prints.len().saturating_sub(1) as u64)
     }
 
-    /// The place once another message is taken.
+    /// The place after another message.
     #[must_use]
     pub fn after(place: Option<&Place>, control: &Control) -> Place {
         let mut prints = match place {
@@ -58,7 +56,7 @@ impl Place {
         Place { offset: control.offset, prints }
     }
 
-    /// For the store.
+    /// The bytes for the store.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = vec![VERSION];
         bytes.extend_from_slice(&self.offset.to_be_bytes());
@@ -66,7 +64,7 @@ impl Place {
         bytes
     }
 
-    /// Reads [`Self::to_bytes`] back.
+    /// Decodes the bytes of [`Self::to_bytes`].
     pub fn from_bytes(bytes: &[u8]) -> Option<Place> {
         let (&VERSION, rest) = bytes.split_first()? else { return None };
         let (offset, rest) = rest.split_first_chunk()?;
@@ -76,7 +74,7 @@ impl Place {
     }
 }
 
-/// What tells a message of the control stream from others, whatever its offset.
+/// A message's digest, without its offset.
 pub fn print(control: &Control) -> Print {
     let properties = &control.properties;
     let mut hash = Sha256::new();
@@ -100,18 +98,18 @@ pub fn print(control: &Control) -> Print {
     hash.finalize().into()
 }
 
-/// What a message is that was read behind a place.
+/// The kind of a message that was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Read {
     /// Taken before.
     Again,
     /// The next one.
     New,
-    /// No message that this stream could have here: it is another stream.
+    /// Impossible in this stream: it is another stream.
     Foreign,
 }
 
-/// Compares what a stream has with what was read of it.
+/// Compares a stream's messages with the known ones.
 #[derive(Debug)]
 pub struct Comparison {
     place: Place,
@@ -120,18 +118,18 @@ pub struct Comparison {
 }
 
 impl Comparison {
-    /// Begins at a place; without one everything is new.
+    /// Begins at a place; without one every message is new.
     pub fn new(place: Option<Place>) -> Comparison {
         Comparison { is_over: place.is_none(), place: place.unwrap_or_default(), last: None }
     }
 
-    /// True once nothing remembered is left to be compared. A stream that was read up to this place has at
-    /// least one message there or behind it, and gives it at once.
+    /// True after all known messages were compared. A stream that was read up to this place has at least one message
+    /// there or after it, and delivers it at once.
     pub const fn is_over(&self) -> bool {
         self.is_over
     }
 
-    /// What the next message is, in the order in which the stream gives them.
+    /// The kind of the next message, in the stream's order.
     pub fn judge(&mut self, control: &Control) -> Read {
         let offset = control.offset;
         let goes_back = self.last.is_some_and(|last| offset <= last);
@@ -144,7 +142,7 @@ impl Comparison {
             return Read::Foreign;
         }
         if offset > self.place.offset {
-            // Where it is the first, those before it were old enough to be removed.
+            // If it is the first, the earlier ones were old enough to be removed.
             self.is_over = true;
             return if is_first { Read::New } else { Read::Foreign };
         }

@@ -1,21 +1,20 @@
-//! The AMQP names of the worker, in one table that is declared, checked and exported alike.
+//! The worker's AMQP names, in one table for declaration, check and export.
 //!
-//! The rule it keeps: no queue of ours ever drops a message by itself. Limits are explicit, an
-//! overflow refuses the publisher, and dead-lettering happens at least once.
+//! The rule it keeps: none of our queues drops a message by itself. Limits are explicit, a full queue refuses
+//! publishes, and dead-lettering is at least once.
 
 use serde_json::{Value, json};
 
 use super::{Destination, Tier};
 
-/// The prefix of every name unless configured otherwise.
+/// The prefix of every name, unless configured otherwise.
 pub const DEFAULT_PREFIX: &str = "erasure";
 
-/// How often a message may come back to a quorum queue before the broker gives up on it. Crashes
-/// are counted in the store, so this is only ever "never": RabbitMQ 4.x would take 20 where it is
-/// unset, and 3.10 drops at the first return where it is -1.
+/// The broker's limit of redeliveries from a quorum queue. It must mean "never", since the store counts crashes:
+/// RabbitMQ 4.x uses 20 if it is unset, and 3.10 drops a message at the first requeue if it is -1.
 pub const DELIVERY_LIMIT: i64 = 1_000_000_000;
 
-/// How long the control stream remembers, in RabbitMQ's notation.
+/// The age limit of the control stream, in RabbitMQ's notation.
 pub const CONTROL_MAX_AGE: &str = "90D";
 
 /// The routing key of a job.
@@ -23,7 +22,7 @@ pub const KEY_JOB: &str = "job";
 /// The routing key of a cancellation.
 pub const KEY_CANCEL: &str = "cancel";
 
-/// What kind of exchange.
+/// The kind of an exchange.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ExchangeKind {
     /// By exact routing key.
@@ -90,7 +89,7 @@ impl From<bool> for Argument {
     }
 }
 
-/// Arguments in the order in which they are declared.
+/// Arguments in the order of their declaration.
 pub type Arguments = Vec<(&'static str, Argument)>;
 
 /// A durable exchange.
@@ -113,7 +112,7 @@ pub struct Queue {
     pub arguments: Arguments,
 }
 
-/// What a binding leads to.
+/// The kind of a binding's destination.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Bound {
     /// A queue.
@@ -125,11 +124,11 @@ pub enum Bound {
 /// A binding.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Binding {
-    /// The exchange that messages come from.
+    /// The source exchange.
     pub source: String,
-    /// Where they go.
+    /// The destination.
     pub destination: String,
-    /// What kind of thing that is.
+    /// The destination's kind.
     pub bound: Bound,
     /// The routing key.
     pub key: &'static str,
@@ -148,7 +147,7 @@ pub struct Topology {
 }
 
 impl Topology {
-    /// The table with this prefix before every name.
+    /// The table with this prefix.
     pub fn new(prefix: &str) -> Self {
         let name = |suffix: &str| format!("{prefix}.{suffix}");
         let exchange = |suffix: &str, kind, arguments| Exchange { name: name(suffix), kind, arguments };
@@ -172,7 +171,7 @@ impl Topology {
 
         let mut jobs = quorum();
         jobs.push(("x-single-active-consumer", true.into()));
-        // A limit or policy set by the broker's operator must hand the job to a person, not drop it.
+        // After a limit or policy of the broker's operator the job must become a dead letter, not be dropped.
         jobs.extend(dead_lettering(name("dead-letter")));
         let mut queues = vec![
             queue("jobs", jobs),
@@ -182,7 +181,8 @@ impl Topology {
         ];
         for tier in Tier::ALL {
             let mut arguments = quorum();
-            // One time for the whole queue: mixed times in one queue hold each other up.
+            // One time to live for the whole queue: in a queue of different times the first message blocks the
+            // others.
             arguments.push(("x-message-ttl", i64::try_from(tier.wait().as_millis()).unwrap_or(i64::MAX).into()));
             arguments.extend(dead_lettering(name("resume")));
             arguments.push(("x-dead-letter-routing-key", KEY_JOB.into()));
@@ -205,7 +205,7 @@ impl Topology {
         format!("{}.{suffix}", self.prefix)
     }
 
-    /// The exchange and the routing key that lead to a destination.
+    /// The exchange and the routing key of a destination.
     pub fn address(&self, to: &Destination) -> (String, String) {
         match to {
             Destination::Requests => (self.name("requests"), KEY_JOB.to_owned()),

@@ -1,8 +1,7 @@
-//! Reading the control stream: a connection of its own, and a place to go on from.
+//! Reading the control stream, over a connection of its own and from a stored place.
 //!
-//! The rule it keeps: a message is skipped only where it was handed out before, or where it ends every
-//! connection that comes to it, and that is said; a stream that is not the one that was read is read from
-//! its first message.
+//! The rule it keeps: a message is skipped only if it was taken before, or if it ends every connection that reads it,
+//! which is logged. Another stream than before is read from its first message.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -24,49 +23,49 @@ use crate::broker::inbox::Inbox;
 use crate::broker::place::{Comparison, Read as Judged};
 use crate::broker::{Control, Link, Mended, Place};
 
-/// Streams want a prefetch; cancellations are few.
+/// A stream needs a prefetch; cancellations are few.
 const PREFETCH: u16 = 100;
 
-/// A stream gives at once what it has. One that gives nothing for so long where something was read has
-/// lost it; should it have been slow, some messages are read twice, which is harmless.
+/// A stream delivers its messages at once. If nothing arrives for this long although something was read before, the
+/// stream has lost it. If it was only slow, some messages are read twice, which is harmless.
 const SILENCE: Duration = Duration::from_secs(5);
 
-/// A connection that ends sooner than this after the stream was asked for did so at what came first.
+/// A connection that ends within this time ended at its first message.
 const AT_ONCE: Duration = Duration::from_secs(10);
 
-/// So many connections in a row end at once at the same place before it is stepped over. From the
-/// second on one message at a time is asked for, so that the place is this message's own.
+/// The number of connections that must end at once at the same place before the message is skipped. From the second
+/// on one message at a time is requested, so that the place is this message's own.
 const ENDS: u32 = 4;
 
-/// What was read and not yet handed out, and where reading goes on.
+/// The messages that no task has yet, and the place from which reading continues.
 pub(super) struct ControlLog {
     read: Inbox<Read>,
-    /// True once somebody has asked.
+    /// True after the first request.
     wanted: watch::Sender<bool>,
     reached: Mutex<Reached>,
-    /// Messages that were stepped over.
+    /// The number of skipped messages.
     skipped: AtomicU64,
-    /// Why it is not read now.
+    /// The reason why it is not read now.
     down: watch::Sender<Option<String>>,
 }
 
-/// The last message that was handed out.
+/// The last message that a task got.
 #[derive(Default)]
 struct Reached {
     place: Option<Place>,
     /// Rises with each stream that is read from its first message.
     stream: u64,
-    /// Where reading goes on behind a message that was stepped over.
+    /// The offset after a skipped message.
     behind: u64,
 }
 
 impl Reached {
-    /// The first offset that is asked for: what is remembered is read once more.
+    /// The first offset to request: known messages are read again.
     fn begin(&self) -> u64 {
         self.place.as_ref().map_or(0, Place::first).max(self.behind)
     }
 
-    /// The offset of the next message that was not handed out.
+    /// The offset of the next message that no task has.
     fn next(&self) -> u64 {
         self.place.as_ref().map_or(0, |place| place.offset() + 1).max(self.behind)
     }
@@ -79,7 +78,7 @@ struct Read {
 }
 
 impl ControlLog {
-    /// One that nobody has asked yet.
+    /// A log without a request yet.
     pub(super) fn new() -> Self {
         Self {
             read: Inbox::new(),
@@ -95,12 +94,12 @@ impl ControlLog {
         drop(self.read.close());
     }
 
-    /// How many messages were stepped over since the start.
+    /// The number of messages skipped since the start.
     pub(super) fn skipped(&self) -> u64 {
         self.skipped.load(Ordering::Relaxed)
     }
 
-    /// Why the stream is not read, where it is not.
+    /// The reason why the stream is not read, if it is not.
     pub(super) fn why_down(&self) -> Option<String> {
         self.down.borrow().clone()
     }
@@ -109,7 +108,7 @@ impl ControlLog {
         self.reached.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The next message; the first call says where to begin.
+    /// The next message; the first call gives the place to begin.
     pub(super) async fn next(&self, after: Option<Place>) -> Option<Control> {
         self.wanted.send_if_modified(|wanted| {
             let first = !*wanted;
@@ -121,11 +120,11 @@ impl ControlLog {
         });
         loop {
             let Read { control, acker, stream } = self.read.pop().await?;
-            // An ack on a stream only asks for more; one that is lost comes with a new consumer.
+            // An ack on a stream only requests more; a lost one is replaced by the next consumer.
             let _ = tokio::time::timeout(CALL_TIMEOUT, acker.ack(BasicAckOptions::default())).await;
             let mut reached = self.reached();
             if stream != reached.stream {
-                // Of the stream before; nobody will bring it again.
+                // From the stream before; it will not be delivered again.
                 return Some(control);
             }
             if reached.place.as_ref().is_none_or(|place| control.offset > place.offset()) {
@@ -135,7 +134,7 @@ impl ControlLog {
         }
     }
 
-    /// What lies in the stream is not what was read: it is read from its first message.
+    /// The stream's content is not the known one: it is read from its first message.
     fn begin_anew(&self) {
         let mut reached = self.reached();
         *reached = Reached { place: None, stream: reached.stream + 1, behind: 0 };
@@ -147,9 +146,9 @@ impl ControlLog {
     }
 }
 
-/// Why reading ended.
+/// The reason why reading ended.
 enum End {
-    /// The channel is gone; the error says why.
+    /// The channel was lost, with this error.
     Lost(AmqpError),
     /// The stream is another one.
     Replaced,
@@ -161,26 +160,26 @@ impl<E: Into<AmqpError>> From<E> for End {
     }
 }
 
-/// How far a connection came.
+/// The progress of a connection.
 struct Reading {
-    /// The offset of the message that did not come.
+    /// The offset of the message that did not arrive.
     next: u64,
-    /// When it was waited for, if it came to that.
+    /// The time since which it was waited for, if that began.
     since: Option<Instant>,
 }
 
-/// How often in a row a connection ended at the same place.
+/// The number of connections in a row that ended at the same place.
 #[derive(Default)]
 struct Deaths {
     place: u64,
     count: u32,
-    /// The intake's epoch: where that has changed the broker was away for everybody.
+    /// The intake's epoch: if it has changed, the broker was down for all connections.
     epoch: u64,
 }
 
 impl Deaths {
-    /// Counts an end only where the stream was being read, it went quickly, and the intake's own
-    /// connection has stayed: then it was not the broker that went, but what comes next.
+    /// Counts an end only if the stream was being read, it ended quickly, and the intake's own connection stayed:
+    /// then the next message is the cause, not the broker.
     fn note(&mut self, shared: &Shared, reading: &Reading) {
         let at_once = reading.since.is_some_and(|since| since.elapsed() < AT_ONCE);
         if !at_once || *shared.link.borrow() != Link::Up {
@@ -193,10 +192,10 @@ impl Deaths {
     }
 }
 
-/// Reads the stream for as long as the broker is wanted. Never returns.
+/// Reads the stream until the broker is closed. Never returns.
 pub(super) async fn keep_reading(shared: &Shared) {
     let mut link = shared.link.subscribe();
-    // The first look at the broker, and what must be declared, is the intake's.
+    // The intake connects first, and declares the names.
     let _ = link.wait_for(|link| *link == Link::Up).await;
     let mut wanted = shared.control.wanted.subscribe();
     let _ = wanted.wait_for(|wanted| *wanted).await;
@@ -222,7 +221,7 @@ pub(super) async fn keep_reading(shared: &Shared) {
         shared.control.down.send_replace(Some(error.to_string()));
         tracing::warn!(why = %error, "the control stream ended; reading it again");
         deaths.note(shared, &reading);
-        // What came before it must have been handed out.
+        // The messages before it must have been taken.
         if deaths.count >= ENDS && shared.control.reached().next() >= deaths.place {
             shared.control.step_over(deaths.place);
             tracing::error!(
@@ -232,7 +231,7 @@ pub(super) async fn keep_reading(shared: &Shared) {
                 "a message of the control stream ends every connection that reads it; it is stepped over and stays \
                  there. If it was a cancellation, cancel that job by hand (erasure-worker jobs cancel)"
             );
-            // The message behind it may be of the same kind.
+            // The next message may be of the same kind.
             deaths.count = 1;
         }
         pace.wait(began, &error).await;
@@ -246,7 +245,7 @@ pub(super) async fn keep_reading(shared: &Shared) {
     }
 }
 
-/// Reads over one connection until that is lost; the error says why.
+/// Reads over one connection until it is lost; returns the error.
 async fn read(shared: &Shared, wire: &Wire, prefetch: u16, reading: &mut Reading) -> AmqpError {
     loop {
         let offset = shared.control.reached().place.as_ref().map(Place::offset);
@@ -270,7 +269,7 @@ async fn read(shared: &Shared, wire: &Wire, prefetch: u16, reading: &mut Reading
 async fn consume(shared: &Shared, wire: &Wire, prefetch: u16, reading: &mut Reading) -> Result<(), End> {
     let (place, stream, begin) = {
         let reached = shared.control.reached();
-        // Behind a message that was stepped over there is nothing yet to be compared.
+        // After a skipped message there is nothing to compare yet.
         let is_behind = reached.place.as_ref().is_some_and(|place| reached.behind > place.first());
         let place = reached.place.clone().filter(|_| !is_behind);
         (place, reached.stream, reached.begin())
@@ -311,7 +310,7 @@ async fn consume(shared: &Shared, wire: &Wire, prefetch: u16, reading: &mut Read
     }
 }
 
-/// `next` is where it should lie: of headers that had to be left out the offset may be gone as well.
+/// `next` is the expected offset: if the headers had to be removed, the offset may be missing too.
 fn message(
     delivery: Delivery,
     mended: Option<Mended>,
@@ -323,7 +322,7 @@ fn message(
         .and_then(|headers| header(headers.inner().get("x-stream-offset")?)?.as_int())
         .and_then(|offset| u64::try_from(offset).ok())
         .or(mended.is_some().then_some(next));
-    // Not a stream after all: a queue under this name would be emptied by the ack.
+    // No stream: an ack would remove messages from a queue with this name.
     let offset = offset.ok_or_else(|| AmqpError::Link(format!("{queue} is not a stream")))?;
     let properties = from_amqp(&delivery.properties, mended);
     Ok((Control { offset, properties, body: Bytes::from(delivery.data) }, delivery.acker))

@@ -1,5 +1,5 @@
-//! Looking at dead letters: the queue is taken unacknowledged, decided on one by one, and what is
-//! kept goes back together.
+//! Walks over the dead letters: the queue is taken without acks, each letter is decided on, and the kept ones are
+//! requeued together.
 //!
 //! The rule it keeps: a dead letter is removed only after its replacement was confirmed.
 
@@ -16,17 +16,17 @@ use super::message::{from_amqp, header, short};
 use super::{AmqpError, Shared, publisher, within};
 use crate::broker::{DeadLetter, PublishError, Verdict};
 
-/// More than this is not taken in one look, so that a look has an end. Of a longer queue what was
-/// looked at moves behind the rest.
+/// Most letters in one walk, so that it has an end. In a longer queue the letters that were read move behind the
+/// rest.
 const SWEEP_MAX: usize = 10_000;
 
-/// The broker's own word on a message that it dead-letters itself.
+/// The broker's header on a message that it dead-letters itself.
 const WHY: &str = "x-first-death-reason";
 
-/// What the broker is asked for, in its errors.
+/// The request's name in errors.
 const COUNT: &str = "count the dead letters";
 
-/// How often, and how far apart, the queue is asked whether the kept ones are back.
+/// The checks whether the kept letters are back in the queue, and the pause between them.
 const RETURN_LOOKS: usize = 100;
 const RETURN_PAUSE: Duration = Duration::from_millis(10);
 
@@ -43,7 +43,7 @@ pub(super) async fn look(
     let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
     let state =
         within(COUNT, channel.queue_declare(queue.clone(), passive, FieldTable::default())).await.map_err(down)?;
-    // What arrives from now on, a replay that failed again among it, is for the next look.
+    // Later arrivals, also of a replay that failed again, are for the next walk.
     let count = SWEEP_MAX.min(state.message_count() as usize);
 
     let frame_max = connection.configuration().frame_max();
@@ -51,8 +51,8 @@ pub(super) async fn look(
     let mut last_kept = None;
     let (mut looked, mut kept) = (0, 0);
     let mut outcome = Ok(());
-    // Beyond `limit` letters are taken only to be returned with the others: the broker puts what
-    // is returned behind what was not taken, so that a look at some of them would turn the queue.
+    // Letters beyond `limit` are taken only to be requeued with the others: the broker puts requeued letters behind
+    // the remaining ones, so a partial walk would change the order.
     for _ in 0..if limit == 0 { 0 } else { count } {
         let got = within("give a dead letter", channel.basic_get(queue.clone(), BasicGetOptions::default())).await;
         let got = got.map_err(down)?;
@@ -62,7 +62,7 @@ pub(super) async fn look(
             looked += 1;
             let mended = connection.marks.take(channel.id(), message.delivery_tag);
             let mut properties = from_amqp(&message.properties, mended);
-            // Of a job on its way this says nothing; of a dead letter, why the broker gave it up.
+            // On a job this header means nothing; on a dead letter it is the broker's reason.
             let why = message.properties.headers().as_ref().and_then(|headers| headers.inner().get(WHY));
             properties.headers.extend(why.and_then(header).map(|why| (WHY.to_owned(), why)));
             let letter = DeadLetter { properties, body: Bytes::from(std::mem::take(&mut message.data)) };
@@ -87,11 +87,11 @@ pub(super) async fn look(
         }
     }
     if let Some(last) = last_kept {
-        // One frame for all of them, so that they go back together and in order.
+        // One frame for all of them, so that they are requeued together and in order.
         let all = BasicNackOptions { multiple: true, requeue: true };
         within("take dead letters back", last.nack(all)).await.map_err(down)?;
-        // The broker answers nothing to a nack and applies it a little later; a look that began
-        // before would find too few.
+        // The broker does not answer a nack, and applies it a little later; an earlier walk would find too few
+        // letters.
         for _ in 0..RETURN_LOOKS {
             let state = within(COUNT, channel.queue_declare(queue.clone(), passive, FieldTable::default()))
                 .await
@@ -102,7 +102,7 @@ pub(super) async fn look(
             tokio::time::sleep(RETURN_PAUSE).await;
         }
     }
-    // All is settled; a channel whose close is not answered goes with its connection.
+    // Everything is settled; a channel whose close gets no answer ends with its connection.
     if let Ok(closed) = tokio::time::timeout(CLOSE_TIMEOUT, channel.close(200, short("done"))).await {
         closed.map_err(|error| PublishError::Down(text(&error)))?;
     }

@@ -1,6 +1,6 @@
-//! The topology table against a real broker: declares it, or looks whether it is there.
+//! The topology table on a real broker: declares it, or checks that it is there.
 //!
-//! The rule it keeps: what exists with other settings is never changed, it is reported.
+//! The rule it keeps: an existing name with other settings is never changed; it is reported.
 
 use lapin::options::{ExchangeBindOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
 use lapin::protocol::AMQPSoftError;
@@ -13,7 +13,7 @@ use super::error::soft;
 use super::message::short;
 use crate::broker::topology::{Argument, Arguments, Bound, Exchange, ExchangeKind, Queue, Topology};
 
-/// Declares everything; doing it again changes nothing.
+/// Declares everything; a repetition changes nothing.
 pub(super) async fn declare(connection: &Wire, topology: &Topology) -> Result<(), AmqpError> {
     let channel = connection.create_channel().await?;
     for exchange in &topology.exchanges {
@@ -39,8 +39,8 @@ pub(super) async fn declare(connection: &Wire, topology: &Topology) -> Result<()
     Ok(())
 }
 
-/// Looks for every exchange and queue without declaring any; AMQP has no way to look at bindings
-/// or arguments. What the user may not look at counts as there.
+/// Checks every exchange and queue without declaring them; AMQP cannot read bindings or arguments. A name that the
+/// user may not read counts as present.
 pub(super) async fn check(connection: &Wire, topology: &Topology) -> Result<(), AmqpError> {
     let mut missing = Vec::new();
     let mut channel = connection.create_channel().await?;

@@ -1,7 +1,7 @@
 //! Opening a connection: the URL, TLS, heartbeats and a limit on how long it may take.
 //!
-//! The rule it keeps: certificates and keys are read and checked before the first connection, so
-//! that a mistake in them is a configuration error and not an endless reconnect.
+//! The rule it keeps: certificates and keys are read and checked before the first connection, so that a mistake in
+//! them is a configuration error and not an endless reconnect.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,14 +21,14 @@ use zeroize::Zeroizing;
 use super::filter::{self, Filtered, Marks, Socket};
 use super::{AmqpConfig, AmqpError};
 
-/// The largest frame to ask for, as most clients do. A broker without a limit would take any, and the
-/// client library makes its buffers as large as the limit demands.
+/// The largest frame to request, as in most clients. A broker without a limit would accept any, and the client
+/// library makes its buffers as large as the limit.
 const FRAME_MAX: u32 = 128 * 1024;
 
-/// A connection, and which deliveries were mended on their way in.
+/// A connection, with the changes to its deliveries on their way in.
 pub(super) struct Wire {
     connection: Connection,
-    /// The deliveries that were mended.
+    /// The changed deliveries.
     pub marks: Arc<Marks>,
 }
 
@@ -40,7 +40,7 @@ impl std::ops::Deref for Wire {
     }
 }
 
-/// Everything needed to connect, as it could be used last.
+/// Everything needed to connect, from the last usable files.
 pub(super) struct Dial(Mutex<Checked>);
 
 /// Everything needed to connect, checked.
@@ -73,7 +73,7 @@ impl Dial {
         Ok(Self(Mutex::new(Checked::new(config)?)))
     }
 
-    /// Connects once, with what the files say now; `what` is added to the connection's name.
+    /// Connects once, with the files' present content; `what` is added to the connection's name.
     pub(super) async fn connect(&self, config: &AmqpConfig, what: &str) -> Result<Wire, AmqpError> {
         let Checked { uri, tls, frame_max } = {
             let mut checked = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -101,7 +101,7 @@ impl Dial {
         }
     }
 
-    /// What the files say now; `None` where there are none, or they cannot be used.
+    /// The files' present content; `None` if there are no files, or they cannot be used.
     fn renewed(config: &AmqpConfig) -> Option<Checked> {
         if config.url_file.is_none() && config.ca_file.is_none() && config.client_cert_file.is_none() {
             return None;
@@ -123,7 +123,7 @@ impl Dial {
     }
 }
 
-/// A socket to the broker, with TLS over it where the URL asks for that.
+/// A socket to the broker, with TLS if the URL requires it.
 async fn socket(uri: &AMQPUri, tls: Option<&TlsConnector>) -> std::io::Result<Socket> {
     let host = uri.authority.host.as_str();
     let stream = TcpStream::connect((host, uri.authority.port)).await?;
@@ -134,7 +134,7 @@ async fn socket(uri: &AMQPUri, tls: Option<&TlsConnector>) -> std::io::Result<So
     Ok(Either::Right(tls.connect(name, stream).await?).compat())
 }
 
-/// The TLS side: with `ca_file` that authority alone is trusted, without it the system's roots.
+/// The TLS side: with `ca_file` only that authority is trusted, otherwise the system's roots.
 fn connector(config: &AmqpConfig) -> Result<TlsConnector, AmqpError> {
     let of_system = PathBuf::new();
     let path = config.ca_file.as_ref().unwrap_or(&of_system);
@@ -173,7 +173,7 @@ fn connector(config: &AmqpConfig) -> Result<TlsConnector, AmqpError> {
     Ok(Arc::new(tls).into())
 }
 
-/// The authorities that this machine trusts. Some of them may be unreadable, all of them may not.
+/// The authorities that this machine trusts. Some may be unreadable, but not all.
 fn roots_of_system() -> Result<Vec<CertificateDer<'static>>, String> {
     let found = rustls_native_certs::load_native_certs();
     match found.errors.first() {

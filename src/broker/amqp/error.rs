@@ -1,12 +1,12 @@
-//! Why the broker cannot be used, and whether trying again could help.
+//! The reasons why the broker cannot be used, and whether another attempt can help.
 //!
-//! The rule it keeps: no text here carries the URL or the password.
+//! The rule it keeps: no text here contains the URL or the password.
 
 use std::path::PathBuf;
 
 use lapin::protocol::{AMQPErrorKind, AMQPHardError, AMQPSoftError};
 
-/// What went wrong between this worker and the broker.
+/// A fault between this worker and the broker.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AmqpError {
     /// The URL cannot be read.
@@ -17,23 +17,23 @@ pub enum AmqpError {
     /// A certificate or key file cannot be used.
     #[error("{key}: {path} cannot be used: {why}", path = .path.display())]
     File {
-        /// The configuration key that names it.
+        /// The configuration key of the file.
         key: &'static str,
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The fault.
         why: String,
     },
     /// An exchange or queue exists with other settings.
     #[error(transparent)]
     Unequal(Box<Unequal>),
-    /// A limit of the broker or of its virtual host keeps something from being declared.
+    /// A limit of the broker or of its virtual host prevents a declaration.
     #[error(
         "the broker does not declare {what}, because a limit is reached: {text}. Raise the limit, or delete what \
          nobody needs; the worker needs nine queues"
     )]
     Limit {
-        /// What was to be declared.
+        /// The name to declare.
         what: String,
         /// The broker's words.
         text: String,
@@ -44,18 +44,18 @@ pub enum AmqpError {
          amqp.declare_topology = false and let the broker's operator import `erasure-worker topology export`"
     )]
     Forbidden {
-        /// What was asked for.
+        /// The requested access.
         what: String,
         /// The broker's words.
         text: String,
     },
-    /// With `declare_topology = false`: not everything is there.
+    /// With `declare_topology = false`: some names are missing.
     #[error(
         "missing on the broker: {}. Run `erasure-worker topology apply`, import `erasure-worker topology export`, \
          or set amqp.declare_topology = true", .0.join(", ")
     )]
     Missing(Vec<String>),
-    /// The connection or a channel failed; trying again is right.
+    /// The connection or a channel failed; another attempt is right.
     #[error("{0}")]
     Link(String),
 }
@@ -74,21 +74,21 @@ pub struct Unequal {
     pub name: String,
     /// The argument that differs.
     pub argument: String,
-    /// What this worker declares.
+    /// This worker's value.
     pub ours: String,
-    /// What the broker has.
+    /// The broker's value.
     pub theirs: String,
     /// The broker's words.
     pub text: String,
 }
 
 impl AmqpError {
-    /// True where only a person can help; the worker should not start with it.
+    /// True if only a person can help; the worker should not start.
     pub fn is_permanent(&self) -> bool {
         !matches!(self, AmqpError::Link(_))
     }
 
-    /// What the broker said to the declaration of an exchange or queue.
+    /// The error from the broker's answer to a declaration of an exchange or queue.
     pub(super) fn of_declaration(kind: &'static str, name: &str, error: &lapin::Error) -> Self {
         let text = text(error);
         match soft(error) {
@@ -106,7 +106,7 @@ impl From<lapin::Error> for AmqpError {
     }
 }
 
-/// What the broker, the network or TLS says where there is no link, and what to do. The first that fits counts.
+/// Texts of the broker, the network or TLS without a link, with the action to take. The first match counts.
 const ADVICE: [(&str, &str); 17] = [
     ("connection limit", "raise the limit of the virtual host or user, or close connections that nobody needs"),
     ("maximum allowed limit", "raise the broker's limit of channels or connections"),
@@ -127,7 +127,7 @@ const ADVICE: [(&str, &str); 17] = [
     ("unreachable", "look at the network between this machine and the broker"),
 ];
 
-/// With what to do, where that is known.
+/// Adds the action, if it is known.
 fn advised(text: String) -> String {
     match ADVICE.iter().find(|(says, _)| text.contains(says)) {
         Some((_, advice)) => format!("{text} ({advice})"),
@@ -135,12 +135,12 @@ fn advised(text: String) -> String {
     }
 }
 
-/// RabbitMQ refuses what is above a limit with the code that it has for other settings as well.
+/// RabbitMQ refuses a name above a limit with the same code as a name with other settings.
 fn is_limit(text: &str) -> bool {
     text.contains("limit") && !text.contains("inequivalent arg")
 }
 
-/// The channel-level error that the broker answered with.
+/// The channel error in the broker's answer.
 pub(super) fn soft(error: &lapin::Error) -> Option<AMQPSoftError> {
     match error.kind() {
         lapin::ErrorKind::ProtocolError(error) => match error.kind() {
@@ -151,7 +151,7 @@ pub(super) fn soft(error: &lapin::Error) -> Option<AMQPSoftError> {
     }
 }
 
-/// The error in words that may be logged.
+/// The error in words for the log.
 pub(super) fn text(error: &lapin::Error) -> String {
     match error.kind() {
         lapin::ErrorKind::ProtocolError(inner) => match inner.kind() {
@@ -164,8 +164,8 @@ pub(super) fn text(error: &lapin::Error) -> String {
     }
 }
 
-/// Takes the broker's sentence apart: `inequivalent arg 'A' for queue 'Q' in vhost 'V': received
-/// 'OURS' but current is 'THEIRS'`, where values other than text come with their type.
+/// Parses the broker's sentence: `inequivalent arg 'A' for queue 'Q' in vhost 'V': received 'OURS' but current is
+/// 'THEIRS'`, where values other than text have their type.
 fn unequal(kind: &'static str, name: &str, text: String) -> Unequal {
     let after = |marker: &str, ends: &[char]| -> Option<String> {
         let rest = &text[text.find(marker)? + marker.len()..];

@@ -1,7 +1,7 @@
-//! Taking jobs: one channel, one consumer, one epoch after the other.
+//! Intake: one channel and one consumer, in one epoch after another.
 //!
-//! The rule it keeps: a delivery can be settled only on the channel that brought it, and its
-//! `lost` token is cancelled before a newer channel hands out anything.
+//! The rule it keeps: a delivery can be settled only on its own channel, and its `lost` token is cancelled before a
+//! newer channel delivers anything.
 
 use std::convert::Infallible;
 use std::sync::atomic::Ordering;
@@ -29,12 +29,10 @@ use super::message::{from_amqp, short};
 use super::{AmqpError, CALL_TIMEOUT, Shared, Wanted, within};
 use crate::broker::{Delivery, Lost, Message, Settle, Via};
 
-/// How often an idle channel is looked at; the broker's close of one without a consumer makes no
-/// other sound.
+/// The pause between checks of an idle channel: if it has no consumer, the broker's close makes no event.
 const IDLE_LOOK: Duration = Duration::from_secs(1);
 
-/// Takes jobs over one channel until that is lost; the error says why.
-/// `asked` notes when jobs were first asked for.
+/// Takes jobs over one channel until it is lost; returns the error. `asked` is set at the first request for jobs.
 pub(super) async fn epoch(shared: &Shared, connection: &Wire, asked: &OnceLock<Instant>) -> AmqpError {
     let epoch =
         Epoch { shared, number: shared.epoch.fetch_add(1, Ordering::Relaxed) + 1, lost: CancellationToken::new() };
@@ -53,7 +51,7 @@ struct Epoch<'a> {
 impl Drop for Epoch<'_> {
     fn drop(&mut self) {
         self.lost.cancel();
-        // What nobody had taken comes again over the next channel.
+        // Deliveries that no task had are redelivered over the next channel.
         drop(self.shared.jobs.drain());
         self.shared.consuming.send_replace(false);
     }
@@ -69,7 +67,7 @@ impl Epoch<'_> {
                 let is_narrow = self.shared.losses.is_narrow();
                 let prefetch = if is_narrow { 1 } else { self.shared.config.prefetch.max(1) };
                 within("set a prefetch", channel.basic_qos(prefetch, BasicQosOptions::default())).await?;
-                // Before the answer: what ends the link may come with it.
+                // Before the answer: the message that ends the link may arrive with it.
                 asked.get_or_init(Instant::now);
                 let mut consumer = self.consume(&channel).await?;
                 self.shared.consuming.send_replace(true);
@@ -138,7 +136,7 @@ impl Epoch<'_> {
         Ok(())
     }
 
-    /// Why the broker itself has cancelled the consumer: it does not say, so its queue is looked for.
+    /// The reason why the broker cancelled the consumer. It does not say, so the queue is checked.
     async fn cancelled(&self, connection: &Wire) -> AmqpError {
         let name = self.shared.topology.name("jobs");
         let looked = async {
@@ -159,15 +157,15 @@ impl Epoch<'_> {
         AmqpError::Link(format!("the broker cancelled the consumer: {why}"))
     }
 
-    /// Cancels the consumer and gives back what nobody had taken, in order; the channel stays for
-    /// the deliveries in hand.
+    /// Cancels the consumer and requeues the deliveries that no task has, in order; the channel stays for the
+    /// deliveries in hand.
     async fn stand_back(&self, connection: &Wire, channel: &Channel, mut consumer: Consumer) -> Result<(), AmqpError> {
         within("give no more jobs", channel.basic_cancel(consumer.tag(), BasicCancelOptions::default())).await?;
         while let Some(delivered) = consumer.next().await {
             self.take(connection, channel, Some(delivered)).await?;
         }
         for delivery in self.shared.jobs.drain() {
-            // A delivery that cannot be given back is lost with its channel and comes again.
+            // A delivery that cannot be requeued is lost with its channel, and redelivered.
             let _ = delivery.settle.requeue().await;
         }
         self.shared.consuming.send_replace(false);
@@ -175,7 +173,7 @@ impl Epoch<'_> {
     }
 }
 
-/// The right to settle on the channel that brought the delivery.
+/// The right to settle on the delivery's own channel.
 struct OnChannel {
     acker: Acker,
     lost: CancellationToken,
@@ -194,7 +192,7 @@ impl OnChannel {
             } else {
                 Err(Lost)
             },
-            // It may still be sent; all that was to come before it has been done.
+            // It may still be sent; everything before it is done.
             () = tokio::time::sleep(CALL_TIMEOUT) => Err(Lost),
         }
     }

@@ -17,17 +17,16 @@ use super::{AmqpConfig, AmqpError};
 /// A connection or channel that lived this long was a good one: the next wait is short again.
 const GOOD_LIFE: Duration = Duration::from_secs(10);
 
-/// How often the connection is looked at, should its end have made no event.
+/// The pause between checks of the connection, in case its end made no event.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// How long the broker gets to answer to a close: where a channel ends at the same moment, lapin
-/// (4.12.3) may never hear the answer.
+/// The broker's time to answer a close: if a channel ends at the same moment, lapin (4.12.3) may miss the answer.
 pub(super) const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How long seeing the names in place may take.
+/// The longest time to declare or check the names.
 pub(super) const TOPOLOGY_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Waits that grow, with jitter.
+/// Growing waits, with jitter.
 pub(super) struct Pace {
     backoff: ExponentialBackoff,
     max: Duration,
@@ -45,7 +44,7 @@ impl Pace {
         Self { backoff, max: config.backoff_max }
     }
 
-    /// Waits after something that began at `began` failed with `error`.
+    /// Waits after a failure with `error` of an attempt that began at `began`.
     pub(super) async fn wait(&mut self, began: Instant, error: &AmqpError) {
         if began.elapsed() >= GOOD_LIFE {
             self.backoff.reset();
@@ -55,12 +54,12 @@ impl Pace {
     }
 }
 
-/// Closes a connection. The broker takes back what is in hand also where this is not answered.
+/// Closes a connection. The broker requeues the deliveries in hand even without an answer.
 pub(super) async fn close(connection: &Wire) {
     let _ = tokio::time::timeout(CLOSE_TIMEOUT, connection.close(200, short("closed"))).await;
 }
 
-/// Resolves when the connection is no more; says why.
+/// Waits for the end of the connection; returns the reason.
 pub(super) async fn ended(connection: &Wire) -> AmqpError {
     let mut events = std::pin::pin!(connection.events_listener());
     let mut last = None;

@@ -1,6 +1,6 @@
-//! Links that end again and again before anything was settled: then it is a message that ends them.
+//! Links that end repeatedly before a delivery is settled: a message is then the cause.
 //!
-//! The rule it keeps: it is noticed, said, and narrowed down to one message; nothing is given up for it.
+//! The rule it keeps: this is noticed, logged, and narrowed down to one message. No message is dropped for it.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
@@ -8,26 +8,26 @@ use std::time::Duration;
 use crate::broker::Ailment;
 use crate::broker::topology::Topology;
 
-/// So many in a row.
+/// The number of such links in a row.
 const MANY: u32 = 3;
-/// A link that lived longer did not end at what came first.
+/// A link that lived longer did not end at its first delivery.
 const AT_ONCE: Duration = Duration::from_secs(20);
-/// So many deliveries must be settled, one at a time, before several are taken at once again.
+/// The number of deliveries to settle one at a time before the full prefetch is used again.
 const CALM: u64 = 64;
 
-/// What is known of it.
+/// The state.
 #[derive(Debug, Default)]
 pub(super) struct Losses {
     in_a_row: AtomicU32,
     count: AtomicU64,
     settled: AtomicU64,
     is_narrow: AtomicBool,
-    /// How many were settled when it began to take one at a time.
+    /// The number of settled deliveries at the beginning of the narrow time.
     since: AtomicU64,
 }
 
 impl Losses {
-    /// A delivery was settled: whatever ends links, work goes on.
+    /// A delivery was settled: work continues.
     pub(super) fn settled(&self) {
         let settled = self.settled.fetch_add(1, Ordering::Relaxed) + 1;
         self.in_a_row.store(0, Ordering::Relaxed);
@@ -36,12 +36,12 @@ impl Losses {
         }
     }
 
-    /// How many were settled so far.
+    /// The number of settled deliveries.
     pub(super) fn so_far(&self) -> u64 {
         self.settled.load(Ordering::Relaxed)
     }
 
-    /// How many links ended with nothing settled.
+    /// The number of links that ended before a delivery was settled.
     pub(super) fn count(&self) -> u64 {
         self.count.load(Ordering::Relaxed)
     }
@@ -51,7 +51,7 @@ impl Losses {
         self.is_narrow.load(Ordering::Relaxed)
     }
 
-    /// A link ended, `lived` after jobs were asked for, when `settled` had been settled.
+    /// Notes the end of a link. `lived`: the time since jobs were requested; `settled`: the count at its beginning.
     pub(super) fn ended(&self, settled: u64, lived: Option<Duration>, topology: &Topology) {
         let Some(lived) = lived.filter(|_| self.so_far() == settled) else { return };
         self.count.fetch_add(1, Ordering::Relaxed);
@@ -63,14 +63,14 @@ impl Losses {
         if in_a_row >= MANY {
             self.since.store(self.so_far(), Ordering::Relaxed);
             self.is_narrow.store(true, Ordering::Relaxed);
-            // At once, then ever more seldom.
+            // At once, then less and less often.
             if in_a_row.is_multiple_of(MANY) && (in_a_row / MANY).is_power_of_two() {
                 tracing::error!(links = in_a_row, "{}", told(topology));
             }
         }
     }
 
-    /// What to say while it lasts.
+    /// The report while it lasts.
     pub(super) fn ailment(&self, topology: &Topology) -> Option<Ailment> {
         let is_many = self.in_a_row.load(Ordering::Relaxed) >= MANY;
         is_many.then(|| Ailment { what: "links_lost_idle", detail: told(topology) })

@@ -1,15 +1,14 @@
-//! Between AMQP properties and ours, both ways.
+//! AMQP properties to ours, and back.
 //!
-//! The rule it keeps: what the broker itself interprets or counts is never sent, whatever a
-//! publisher put into it.
+//! The rule it keeps: headers that the broker interprets or counts are never sent, whatever a publisher wrote.
 
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 
 use crate::broker::{HeaderValue, Mended, Properties};
 
-/// Headers that the broker writes or obeys. A republished `x-death` is taken for a dead-letter
-/// cycle by RabbitMQ 3.x; `CC` and `BCC` would send copies elsewhere.
+/// Headers that the broker writes or obeys. RabbitMQ 3.x takes a republished `x-death` for a dead-letter cycle; `CC`
+/// and `BCC` would send copies elsewhere.
 fn is_the_brokers(name: &str) -> bool {
     name.eq_ignore_ascii_case("cc")
         || name.eq_ignore_ascii_case("bcc")
@@ -21,14 +20,14 @@ fn is_the_brokers(name: &str) -> bool {
         || name == "x-stream-offset"
 }
 
-/// Foreign headers beyond this many bytes are not carried on: they would not fit into one frame
-/// together with ours, and the broker closes the connection over that.
+/// Other headers beyond this many bytes are not republished: they would not fit into one frame together with ours,
+/// and the broker closes the connection for that.
 const FOREIGN_HEADERS_MAX: usize = 32 * 1024;
 
-/// What ours and the other properties take of a frame at most.
+/// Most bytes of a frame for our headers and the other properties.
 const OURS_MAX: usize = 8 * 1024;
 
-/// A short string is at most 255 bytes; longer text is cut at a character.
+/// A short string has at most 255 bytes; a longer text is cut at a character.
 pub(super) fn short(text: &str) -> ShortString {
     let mut end = text.len().min(255);
     while !text.is_char_boundary(end) {
@@ -37,7 +36,7 @@ pub(super) fn short(text: &str) -> ShortString {
     ShortString::try_new(&text[..end]).unwrap_or_default()
 }
 
-/// Properties to send in a frame of this size: persistent, and without what belongs to the broker.
+/// Properties to send in a frame of this size: persistent, and without the broker's headers.
 pub(super) fn to_amqp(properties: &Properties, frame_max: u32) -> BasicProperties {
     let mut out = BasicProperties::default().with_delivery_mode(2);
     if let Some(text) = &properties.content_type {
@@ -82,7 +81,7 @@ pub(super) fn to_amqp(properties: &Properties, frame_max: u32) -> BasicPropertie
     out.with_headers(headers)
 }
 
-/// Properties as received; of the broker's own headers only `x-delivery-count` is kept.
+/// Received properties; of the broker's own headers only `x-delivery-count` is kept.
 pub(super) fn from_amqp(properties: &BasicProperties, mended: Option<Mended>) -> Properties {
     let text = |value: &Option<ShortString>| value.as_ref().map(ToString::to_string);
     let headers = properties.headers().iter().flat_map(|table| table.inner());
@@ -105,7 +104,7 @@ pub(super) fn from_amqp(properties: &BasicProperties, mended: Option<Mended>) ->
     }
 }
 
-/// A header's value where it is one of the kinds that we carry.
+/// A header's value, if it is of a kind that we keep.
 pub(super) fn header(value: &AMQPValue) -> Option<HeaderValue> {
     Some(match value {
         AMQPValue::Boolean(flag) => HeaderValue::Bool(*flag),

@@ -1,8 +1,8 @@
-//! The broker over AMQP 0-9-1: RabbitMQ by way of lapin, which is used nowhere else.
+//! The broker over AMQP 0-9-1: RabbitMQ through lapin, which is used nowhere else.
 //!
-//! The rule it keeps: connection, channels and consumers are watched here and opened anew here.
-//! The client's own recovery stays off, because it brings deliveries again while their first run
-//! still goes on, and leaves a consumer silent when its queue is deleted.
+//! The rule it keeps: connection, channels and consumers are watched and reopened here. The client's own recovery
+//! stays off: it redelivers messages while their first run still works, and it leaves a consumer silent after its
+//! queue is deleted.
 
 mod control;
 mod dead_letters;
@@ -48,46 +48,46 @@ use super::topology::{DEFAULT_PREFIX, Topology};
 use super::{Ailment, Broker, Control, DeadLetter, Delivery, Link, Place, Publication, PublishError, Tallies, Verdict};
 pub use tap::EventTap;
 
-/// The log filter that must always be in force, whatever the user asks for: the client writes
-/// returned messages with their bodies at `warn`, and whole frames at `trace`.
+/// The log filter that always applies, whatever the user sets: the client logs returned messages with their bodies at
+/// `warn`, and whole frames at `trace`.
 pub const LOG_FILTER: &str = "lapin=error";
 
-/// How to reach the broker, and what to do there.
+/// The broker's address, and the client's behaviour.
 #[derive(Debug, Clone)]
 pub struct AmqpConfig {
     /// `amqp[s]://USER:PASSWORD@HOST:PORT/VHOST`.
     pub url: SecretString,
-    /// The file with the URL, where there is one: it is read again at each login, and so are certificates.
+    /// The file of the URL, if there is one: it is read again at each login, like the certificates.
     pub url_file: Option<PathBuf>,
-    /// For `amqps`: the only authority to trust, PEM. The system's roots where it is not given.
+    /// For `amqps`: the only trusted authority, PEM. Without it the system's roots.
     pub ca_file: Option<PathBuf>,
     /// For `amqps`: this worker's certificate chain, PEM.
     pub client_cert_file: Option<PathBuf>,
-    /// For `amqps`: the key to it, PEM, not encrypted.
+    /// For `amqps`: its key, PEM, not encrypted.
     pub client_key_file: Option<PathBuf>,
-    /// What all names begin with.
+    /// The prefix of all names.
     pub prefix: String,
-    /// Declare the topology, instead of only looking whether it is there.
+    /// True to declare the topology; otherwise it is only checked.
     pub declare_topology: bool,
-    /// How many deliveries may be in hand; also how many publishes may be under way.
+    /// Most deliveries in hand; also most publishes at once.
     pub prefetch: u16,
-    /// How long a publish may take, its confirm included.
+    /// The time limit of a publish with its confirm.
     pub publish_timeout: Duration,
-    /// The heartbeat to ask for; two missed ones end the connection. A whole number of seconds.
+    /// The requested heartbeat; two missed ones end the connection. A whole number of seconds.
     pub heartbeat: Duration,
-    /// How long one attempt to connect may take, TLS and login included.
+    /// The time limit of one attempt to connect, with TLS and login.
     pub connect_timeout: Duration,
-    /// How often it is looked whether the names are still there.
+    /// The pause between checks of the names.
     pub look_every: Duration,
-    /// Shown in the broker's list of connections.
+    /// The name in the broker's list of connections.
     pub connection_name: String,
-    /// Take jobs. Without it this is a plain client that publishes and looks.
+    /// True to take jobs. Otherwise this is a plain client that publishes and reads.
     pub consume: bool,
-    /// Read the control stream.
+    /// True to read the control stream.
     pub want_control: bool,
-    /// The first wait before connecting again.
+    /// The first wait before a reconnect.
     pub backoff_min: Duration,
-    /// The longest wait before connecting again.
+    /// The longest wait before a reconnect.
     pub backoff_max: Duration,
 }
 
@@ -115,19 +115,19 @@ impl AmqpConfig {
         }
     }
 
-    /// The same broker for a client that only publishes and looks.
+    /// The same broker for a client that only publishes and reads.
     pub fn publish_only(self) -> Self {
         Self { consume: false, want_control: false, ..self }
     }
 }
 
-/// How long the broker gets to answer to one call; a publish has a limit of its own.
+/// The broker's time to answer one call; a publish has a limit of its own.
 const CALL_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// How long a stop waits for the consumer to stand back. What it still brings goes back with the channel.
+/// The time for which a stop waits for the consumer's end. Later deliveries are requeued with the channel.
 const STOP_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What the broker answers, in time.
+/// The broker's answer, within the time limit.
 async fn within<T>(what: &str, call: impl Future<Output = lapin::Result<T>>) -> Result<T, AmqpError> {
     match tokio::time::timeout(CALL_TIMEOUT, call).await {
         Ok(answered) => Ok(answered?),
@@ -137,7 +137,7 @@ async fn within<T>(what: &str, call: impl Future<Output = lapin::Result<T>>) -> 
     }
 }
 
-/// What the intake should do.
+/// The wanted state of intake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Wanted {
     Jobs,
@@ -145,7 +145,7 @@ enum Wanted {
     Stop,
 }
 
-/// What the supervisor and the callers share.
+/// The state that the supervisor and the callers share.
 struct Shared {
     config: AmqpConfig,
     dial: Dial,
@@ -161,7 +161,7 @@ struct Shared {
     room: size::Room,
     names: Names,
     standby: standby::Standby,
-    /// What the log was told of the link's absence.
+    /// The log state of a missing link.
     absence: std::sync::Mutex<Telling>,
     closing: CancellationToken,
 }
@@ -206,11 +206,10 @@ impl AmqpBroker {
 
     /// Checks the configuration and makes the first attempt to connect.
     ///
-    /// A broker that cannot be reached is no error here: it is tried again for as long as it
-    /// takes, and [`Broker::link`] tells. An error is what only a person can put right
-    /// ([`AmqpError::is_permanent`]): a bad URL or file, another queue under one of our names,
-    /// a missing permission, missing names. The same found later leaves the link down, and is
-    /// tried again at the longest interval.
+    /// A broker that cannot be reached is no error here: the attempts continue, and [`Broker::link`] shows the state.
+    /// An error is a fault that only a person can repair ([`AmqpError::is_permanent`]): an invalid URL or file,
+    /// another queue with one of our names, a missing permission, missing names. If such a fault appears later, the
+    /// link stays down and is tried again at the longest interval.
     pub async fn connect(config: AmqpConfig) -> Result<Arc<Self>, AmqpError> {
         let closing = CancellationToken::new();
         let shared = Arc::new(Shared {
@@ -246,7 +245,7 @@ impl AmqpBroker {
     pub async fn declare_topology(config: &AmqpConfig) -> Result<(), AmqpError> {
         let connection = Dial::new(config)?.connect(config, "").await?;
         declare::declare(&connection, &Topology::new(&config.prefix)).await?;
-        // Declared is declared, however the connection ends.
+        // The declaration is complete, however the connection ends.
         link::close(&connection).await;
         Ok(())
     }
@@ -256,7 +255,7 @@ impl AmqpBroker {
         &self.shared.topology
     }
 
-    /// Whether the broker takes a message as large as a parked copy can be; `None` before it was tried.
+    /// Whether the broker accepts a message as large as a parked copy can be; `None` before the test.
     pub fn takes_every_copy(&self) -> Option<bool> {
         self.shared.room.is_enough()
     }
@@ -271,7 +270,7 @@ impl AmqpBroker {
             changes
         });
         if wanted != Wanted::Jobs {
-            // Until the consumer has stood back, or somebody wants jobs again meanwhile.
+            // Until the consumer has ended, or jobs are wanted again.
             let mut consuming = self.shared.consuming.subscribe();
             let limit = if wanted == Wanted::Stop { STOP_TIMEOUT } else { CALL_TIMEOUT };
             tokio::select! {
@@ -283,11 +282,11 @@ impl AmqpBroker {
         }
     }
 
-    /// What the broker says of a queue of ours.
+    /// The broker's state of one of our queues.
     async fn state_of(&self, queue: &str) -> Option<lapin::Queue> {
         let connection = self.shared.publisher.connection().ok()?;
         let asked = async {
-            // A channel of its own: a missing queue closes the one that asks.
+            // A channel of its own: a missing queue closes the channel of the request.
             let channel = connection.create_channel().await.ok()?;
             let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
             let name = message::short(&self.shared.topology.name(queue));
@@ -309,7 +308,7 @@ impl Broker for AmqpBroker {
                 continue;
             }
             if *self.shared.wanted.borrow() != Wanted::Jobs {
-                // Taken in the moment between the wish to pause and the consumer's end.
+                // Delivered between the request to pause and the consumer's end.
                 let _ = delivery.settle.requeue().await;
                 continue;
             }
@@ -362,10 +361,10 @@ impl Broker for AmqpBroker {
         limit: usize,
         decide: &mut (dyn for<'a> FnMut(&'a DeadLetter) -> Verdict + Send),
     ) -> Result<usize, PublishError> {
-        // Two looks at once would hide letters from each other.
+        // Two walks at once would hide letters from each other.
         let _alone = self.looking.lock().await;
         self.shared.publisher.connection()?;
-        // A connection of its own: a letter that the broker cannot deliver ends it, and no job's with it.
+        // A connection of its own: a letter that the broker cannot deliver ends it, but no job's connection.
         let wire = self.shared.dial.connect(&self.shared.config, " letters").await;
         let wire = wire.map_err(|error| PublishError::Down(error.to_string()))?;
         let looked = dead_letters::look(&self.shared, &wire, limit, decide).await;

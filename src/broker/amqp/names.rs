@@ -1,7 +1,6 @@
-//! Whether our names are still on the broker while the worker runs: somebody may delete one, and most of them
-//! make no sound when they go.
+//! The check that our names are still on the broker while the worker runs: most deletions make no event.
 //!
-//! The rule it keeps: a name that is gone is noticed, said, and declared anew where the worker may declare.
+//! The rule it keeps: a missing name is noticed, logged, and declared again if the worker may declare.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -16,16 +15,16 @@ use super::telling::Telling;
 use super::{AmqpError, Shared, declare, standby};
 use crate::broker::{Ailment, PublishError};
 
-/// Between two looks.
+/// The pause between two checks.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// What is known of the names.
+/// The state of the names.
 #[derive(Default)]
 pub(super) struct Names {
     doubted: Notify,
-    /// What is missing, and cannot be declared.
+    /// The missing names that cannot be declared.
     telling: Mutex<Telling>,
-    /// How many were declared anew.
+    /// The number of names declared again.
     restored: AtomicU64,
 }
 
@@ -34,7 +33,7 @@ impl Names {
         self.telling.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Looks at once where a publish met a name that is not there.
+    /// Starts a check at once after a publish that met a missing name.
     pub(super) fn published(&self, done: &Result<(), PublishError>) {
         let is_missing = match done {
             Err(PublishError::Unrouted(_)) => true,
@@ -46,18 +45,18 @@ impl Names {
         }
     }
 
-    /// How many were declared anew since the start.
+    /// The number of names declared again since the start.
     pub(super) fn restored(&self) -> u64 {
         self.restored.load(Ordering::Relaxed)
     }
 
-    /// What to say while something is missing.
+    /// The report while something is missing.
     pub(super) fn ailment(&self) -> Option<Ailment> {
         self.telling().why().map(|why| Ailment { what: "names_missing", detail: why.to_owned() })
     }
 }
 
-/// Looks now and then, and at once where a name is doubted. Never returns.
+/// Checks at intervals, and at once if a name is in doubt. Never returns.
 pub(super) async fn watch(shared: &Shared, connection: &Wire) {
     loop {
         tokio::select! {
@@ -98,7 +97,7 @@ async fn look(shared: &Shared, connection: &Wire) -> Result<(), AmqpError> {
         Err(AmqpError::Missing(missing)) => missing,
         Err(error) => return Err(error),
     };
-    // Bindings cannot be looked at; where they are there, declaring them again changes nothing.
+    // Bindings cannot be checked; declaring existing ones again changes nothing.
     declare::declare(connection, &shared.topology).await?;
     if !missing.is_empty() {
         tracing::error!(

@@ -1,8 +1,8 @@
 //! Publishing with confirms over a pool of channels.
 //!
-//! The rule it keeps: a channel carries one publish at a time. A broker may confirm several
-//! messages in one frame, and the client then hands a returned message to whichever of them it
-//! finds first; alone on its channel a message gets its own return and its own confirm.
+//! The rule it keeps: a channel has one publish at a time. A broker may confirm several messages in one frame, and
+//! the client then gives a returned message to the first publish that it finds. Alone on its channel a message gets
+//! its own return and its own confirm.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -21,7 +21,7 @@ use crate::broker::{Publication, PublishError};
 use crate::crash::{self, Point};
 use crate::trace;
 
-/// The pool. As many publishes are under way at once as it may have channels.
+/// The pool. It allows as many publishes at once as channels.
 pub(super) struct Publisher {
     slots: Semaphore,
     timeout: Duration,
@@ -35,7 +35,7 @@ struct Pool {
 }
 
 impl Publisher {
-    /// A pool of at most `channels`, opened as they are needed.
+    /// A pool of at most `channels`, opened when needed.
     pub(super) fn new(channels: usize, timeout: Duration) -> Self {
         Self { slots: Semaphore::new(channels.max(1)), timeout, link: Mutex::default() }
     }
@@ -44,12 +44,12 @@ impl Publisher {
         self.link.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Publishes over this connection from now on; over none with `None`.
+    /// Uses this connection for publishes from now on; `None`: no connection.
     pub(super) fn attach(&self, connection: Option<Arc<Wire>>) {
         *self.pool() = Pool { connection, idle: Vec::new() };
     }
 
-    /// The connection, where there is one.
+    /// The connection, if there is one.
     pub(super) fn connection(&self) -> Result<Arc<Wire>, PublishError> {
         self.pool().connection.clone().ok_or_else(|| PublishError::Down("not connected".to_owned()))
     }
@@ -63,8 +63,8 @@ impl Publisher {
             let (connection, channel) = self.channel().await?;
             let frame_max = connection.configuration().frame_max();
             let done = publish_on(&channel, &exchange, &key, publication, frame_max).await;
-            // Only a channel with nothing outstanding goes back; any other is closed by its drop,
-            // also where this future is dropped while it waits.
+            // Only a channel without an open publish is used again. Any other is closed by its drop, also if this
+            // future is dropped while it waits.
             if matches!(done, Ok(()) | Err(PublishError::Unrouted(_) | PublishError::Refused)) {
                 let mut pool = self.pool();
                 if pool.connection.as_ref().is_some_and(|now| Arc::ptr_eq(now, &connection)) {
@@ -99,7 +99,7 @@ pub(super) async fn open(connection: &Wire) -> lapin::Result<Channel> {
     Ok(channel)
 }
 
-/// One publish on a channel that carries no other.
+/// One publish on a channel without any other.
 pub(super) async fn publish_on(
     channel: &Channel,
     exchange: &str,
@@ -123,7 +123,7 @@ pub(super) async fn publish_on(
         Ok(Confirmation::NotRequested) => Err(PublishError::Down("the channel is not in confirm mode".to_owned())),
         Err(error) => {
             let why = text(&error);
-            // An answer about this message, not about the broker.
+            // This answer is about the message, not about the broker.
             let is_too_large = soft(&error) == Some(AMQPSoftError::PRECONDITIONFAILED) && why.contains("message size");
             Err(if is_too_large { PublishError::TooLarge(why) } else { PublishError::Down(why) })
         }

@@ -1,7 +1,8 @@
-//! Whether the broker takes a message as large as a parked copy can be. It does not say so: it is tried.
+//! The test whether the broker accepts a message as large as a parked copy can be: the broker does not report its
+//! limit.
 //!
-//! The rule it keeps: what is tried leads to no queue, and goes over a connection of its own: a broker that
-//! takes no messages for now holds up nobody by it.
+//! The rule it keeps: the test message is routed to no queue, over a connection of its own: a broker that accepts no
+//! messages for now blocks nothing by it.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
@@ -14,10 +15,10 @@ use super::publisher;
 use super::{Shared, within};
 use crate::broker::Ailment;
 
-/// A job of the longest body, sealed.
+/// The longest body of a job, sealed.
 const LONGEST: usize = 1024 * 1024 + 48;
 
-/// What was found at the last link.
+/// The result at the last link.
 #[derive(Debug, Default)]
 pub(super) struct Room(AtomicU8);
 
@@ -26,7 +27,7 @@ const ENOUGH: u8 = 1;
 const TOO_LITTLE: u8 = 2;
 
 impl Room {
-    /// Whether the broker takes every copy; `None` before it was tried.
+    /// Whether the broker accepts every copy; `None` before the test.
     pub(super) fn is_enough(&self) -> Option<bool> {
         match self.0.load(Ordering::Relaxed) {
             UNKNOWN => None,
@@ -34,7 +35,7 @@ impl Room {
         }
     }
 
-    /// What to say while it is too little.
+    /// The report while the limit is too low.
     pub(super) fn ailment(&self) -> Option<Ailment> {
         let detail = format!(
             "the broker's max_message_size is smaller than {LONGEST} bytes: the parked copy of a large job would be \
@@ -44,12 +45,12 @@ impl Room {
     }
 }
 
-/// Tries it. What goes wrong otherwise says nothing of it.
+/// Makes the test. Any other failure says nothing about the size.
 pub(super) async fn look(shared: &Shared) {
     let Ok(wire) = shared.dial.connect(&shared.config, " size").await else { return };
     let tried = async {
         let channel = within("open a channel", publisher::open(&wire)).await?;
-        // By the default exchange to a queue that nobody has: confirmed, and dropped.
+        // Through the default exchange to a queue that does not exist: confirmed, and dropped.
         let nobody = short(&format!("{}.nobody", shared.topology.name("size")));
         let options = BasicPublishOptions::default();
         let sent = async {

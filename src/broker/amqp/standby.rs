@@ -1,7 +1,7 @@
-//! Whether this worker stands by: jobs lie in the queue, and another consumer has its single active place.
+//! Whether this worker is a standby: there are jobs in the queue, and another consumer is the single active one.
 //!
-//! The rule it keeps: the broker does not say who is the active one, so it is told by what is seen alone: jobs
-//! that are ready, a consumer that is active, and not one delivery over this channel.
+//! The rule it keeps: the broker does not say which consumer is active. So this is concluded from ready jobs, an
+//! active consumer, and no delivery over this channel.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -15,10 +15,10 @@ use super::message::short;
 use super::telling::Telling;
 use super::{AmqpError, Shared, Wanted, within};
 
-/// So many looks in a row: what has only just come may be on its way.
+/// The number of checks in a row: a new job may still be on its way.
 const LOOKS: u32 = 2;
 
-/// What was seen over the present channel.
+/// The state of the present channel.
 #[derive(Default)]
 pub(super) struct Standby {
     has_delivered: AtomicBool,
@@ -31,26 +31,26 @@ impl Standby {
         self.telling.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A new channel asks for jobs.
+    /// Notes that a new channel requests jobs.
     pub(super) fn begins(&self) {
         self.has_delivered.store(false, Ordering::Relaxed);
         self.looks.store(0, Ordering::Relaxed);
     }
 
-    /// A job came.
+    /// Notes a delivery.
     pub(super) fn delivered(&self) {
         self.has_delivered.store(true, Ordering::Relaxed);
         self.looks.store(0, Ordering::Relaxed);
     }
 
-    /// What to say while it stands by.
+    /// The report while this worker is a standby.
     pub(super) fn why(&self) -> Option<String> {
         let stands_by = self.looks.load(Ordering::Relaxed) >= LOOKS;
         stands_by.then(|| self.telling().why().map(str::to_owned)).flatten()
     }
 }
 
-/// Looks once.
+/// Checks once.
 pub(super) async fn look(shared: &Shared, connection: &Wire) -> Result<(), AmqpError> {
     let standby = &shared.standby;
     let name = shared.topology.name("jobs");
@@ -58,7 +58,7 @@ pub(super) async fn look(shared: &Shared, connection: &Wire) -> Result<(), AmqpE
     let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
     let queue = within("tell of the jobs", channel.queue_declare(short(&name), passive, FieldTable::default())).await?;
     let is_idle = queue.message_count() > 0
-        // Of a queue with a single active consumer the active one alone is counted.
+        // In a queue with a single active consumer only the active one is counted.
         && queue.consumer_count() > 0
         && *shared.wanted.borrow() == Wanted::Jobs
         && *shared.consuming.borrow()

@@ -1,7 +1,7 @@
-//! Keeps the link up: one task that connects, sees the topology in place, runs intake and control,
-//! and begins again when any of them ends.
+//! Keeps the link up: one task that connects, declares or checks the topology, runs intake and control stream, and
+//! starts again when one of them ends.
 //!
-//! The rule it keeps: whatever ends, something is said once and tried again, ever more slowly.
+//! The rule it keeps: every end is logged once and followed by another attempt, at growing intervals.
 
 use std::sync::{Arc, OnceLock};
 
@@ -12,7 +12,7 @@ use super::dial::Wire;
 use super::link::{Pace, TOPOLOGY_TIMEOUT, close, ended};
 use super::{AmqpError, Shared, control, declare, intake, names, size};
 
-/// Runs until the broker is closed. `first` is told how the first attempt went.
+/// Runs until the broker is closed. `first` gets the result of the first attempt.
 pub(super) async fn supervise(shared: Arc<Shared>, first: oneshot::Sender<Result<(), AmqpError>>) {
     tokio::select! {
         () = shared.closing.cancelled() => {}
@@ -68,7 +68,7 @@ async fn keep_up(shared: &Shared, first: oneshot::Sender<Result<(), AmqpError>>)
     }
 }
 
-/// Connects and sees the topology in place.
+/// Connects, and declares or checks the topology.
 async fn open(shared: &Shared) -> Result<Arc<Wire>, AmqpError> {
     let connection = shared.dial.connect(&shared.config, "").await?;
     topology(shared, &connection).await?;
@@ -87,7 +87,7 @@ async fn topology(shared: &Shared, connection: &Wire) -> Result<(), AmqpError> {
     tokio::time::timeout(TOPOLOGY_TIMEOUT, seen).await.unwrap_or_else(|_| Err(late()))
 }
 
-/// Does what is wanted over a connection until that ends.
+/// Runs intake and checks over a connection until it ends.
 async fn live(shared: &Shared, connection: &Wire, asked: &OnceLock<Instant>) -> AmqpError {
     let intake = async {
         if !shared.config.consume {

@@ -1,6 +1,6 @@
-//! A subscriber of events, as the demonstration listens with: a queue of its own that goes with it.
+//! A subscriber of events for the demonstration, with a queue of its own that is deleted with it.
 //!
-//! The rule it keeps: it looks like any other subscriber; the worker does not know it.
+//! The rule it keeps: it is like any other subscriber; the worker does not know it.
 
 use std::sync::Arc;
 
@@ -26,7 +26,7 @@ pub struct EventTap {
 }
 
 impl EventTap {
-    /// Binds an exclusive queue to all events. The topology must be there.
+    /// Binds an exclusive queue to all events. The topology must exist.
     pub async fn open(config: &AmqpConfig) -> Result<EventTap, AmqpError> {
         let topology = Arc::new(Topology::new(&config.prefix));
         let connection = Dial::new(config)?.connect(config, " events").await?;
@@ -41,12 +41,12 @@ impl EventTap {
         Ok(EventTap { connection, consumer, topology })
     }
 
-    /// The next event's body; `None` once the connection is gone.
+    /// The next event's body; `None` after the connection's end.
     pub async fn next(&mut self) -> Option<Bytes> {
         self.consumer.next().await?.ok().map(|delivery| Bytes::from(delivery.data))
     }
 
-    /// Removes every queue and exchange of the prefix: for a demonstration's own prefix only.
+    /// Deletes every queue and exchange of the prefix: only for a demonstration's own prefix.
     pub async fn remove_topology(self) -> Result<(), AmqpError> {
         let channel = self.connection.create_channel().await?;
         for queue in &self.topology.queues {
@@ -55,7 +55,7 @@ impl EventTap {
         for exchange in &self.topology.exchanges {
             channel.exchange_delete(short(&exchange.name), ExchangeDeleteOptions::default()).await?;
         }
-        // 200: AMQP's "reply-success". What is removed is removed, however the connection ends.
+        // 200: AMQP's "reply-success". The names are deleted, however the connection ends.
         let _ = tokio::time::timeout(CLOSE_TIMEOUT, self.connection.close(200, short(""))).await;
         Ok(())
     }

@@ -1,16 +1,16 @@
 //! A trouble in the log: at once, at each new reason, and at growing intervals while it lasts.
 //!
-//! The rule it keeps: what lasts is never silent for longer than an hour, and never fills the log.
+//! The rule it keeps: a lasting trouble is logged at least once an hour, and never fills the log.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Between two lines that tell of one trouble: first so long, then twice as long, up to the longest.
+/// The first pause between two log lines about one trouble; it doubles up to the longest.
 const AGAIN: Duration = Duration::from_secs(60);
 const LONGEST: Duration = Duration::from_secs(3600);
 
-/// What was told of a trouble.
+/// The log state of a trouble.
 #[derive(Debug, Default)]
 pub(super) struct Telling(Option<Told>);
 
@@ -23,7 +23,7 @@ struct Told {
 }
 
 impl Telling {
-    /// It is there, for this reason. Where a line is due: for how long it has lasted.
+    /// Notes that the trouble is there, with this reason. If a log line is due: its duration.
     pub(super) fn lasts(&mut self, why: &str, now: Instant) -> Option<Duration> {
         let told = self.0.get_or_insert_with(|| Told { why: String::new(), since: now, next: now, every: AGAIN });
         if told.why != why {
@@ -38,12 +38,12 @@ impl Telling {
         Some(now - told.since)
     }
 
-    /// It is over. Where it was there: for how long it had lasted.
+    /// Notes the end of the trouble. If it was there: its duration.
     pub(super) fn over(&mut self, now: Instant) -> Option<Duration> {
         self.0.take().map(|told| now - told.since)
     }
 
-    /// Why it is there, where it is.
+    /// The trouble's reason, while it is there.
     pub(super) fn why(&self) -> Option<&str> {
         self.0.as_ref().map(|told| told.why.as_str())
     }
@@ -57,7 +57,7 @@ mod tests {
     fn what_lasts_is_told_at_once_at_each_new_reason_and_ever_more_seldom_but_each_hour() {
         let (mut telling, begin) = (Telling::default(), Instant::now());
         let mut told = Vec::new();
-        // A try each half minute, for a day.
+        // An attempt each half minute, for a day.
         for half_minute in 0..2880 {
             let now = begin + Duration::from_secs(30 * half_minute);
             let why = if half_minute < 7 { "refused" } else { "no such name" };

@@ -7,12 +7,12 @@ fn message(offset: u64, body: u64) -> Control {
     Control { offset, properties: Properties::default(), body: Bytes::from(body.to_string()) }
 }
 
-/// Reads what a stream gives from a place on, as a broker does: from `head` where the place lies before
-/// it, and nothing where it lies behind the end. `None`: it is another stream.
+/// Reads a stream from a place on, as a broker does: from the first message if the place is before it, and nothing if
+/// the place is after the end. `None`: another stream.
 fn read(stream: &[(u64, u64)], place: &Place) -> Option<Vec<u64>> {
     let mut comparison = Comparison::new(Some(place.clone()));
     let mut new = Vec::new();
-    // A place behind the end is taken for the end.
+    // A place after the end counts as the end.
     let from = place.first().min(stream.last().map_or(0, |(offset, _)| offset + 1));
     for (offset, body) in stream.iter().filter(|(offset, _)| *offset >= from) {
         match comparison.judge(&message(*offset, *body)) {
@@ -31,7 +31,7 @@ fn taken(stream: &[(u64, u64)]) -> Place {
         .unwrap()
 }
 
-/// A stream of so many messages, each of which is like no other.
+/// A stream of this many messages, all different.
 fn stream(first: u64, count: u64, salt: u64) -> Vec<(u64, u64)> {
     (first..first + count).map(|offset| (offset, salt * 1_000_000 + offset)).collect()
 }
@@ -43,7 +43,7 @@ fn every_stream_that_is_not_the_one_that_was_read_is_found_out_and_the_same_one_
         let old = stream(0, read_so_far, 1);
         let place = taken(&old);
         for more in 0..4 {
-            // The same one, grown, with any part of its head removed by age.
+            // The same stream, longer, with any number of old messages removed.
             let grown = stream(0, read_so_far + more, 1);
             let new: Vec<_> = grown[old.len()..].iter().map(|(_, body)| *body).collect();
             for removed in 0..grown.len() {
@@ -54,9 +54,9 @@ fn every_stream_that_is_not_the_one_that_was_read_is_found_out_and_the_same_one_
             }
         }
         for length in 0..60 {
-            // Another one under its name, of any length.
+            // Another stream with its name, of any length.
             assert_eq!(read(&stream(0, length, 2), &place), None, "{read_so_far} {length}");
-            // One restored from a copy of any age that has gone another way since.
+            // A stream restored from a copy of any age that continued in another way.
             if length < read_so_far {
                 for since in 0..45 {
                     let mut restored = stream(0, length, 1);

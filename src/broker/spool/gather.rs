@@ -1,7 +1,7 @@
-//! Which lines belong together: a job is one line, or a JSON text that is written over several.
+//! Lines to jobs: a job is one line, or a JSON text over several lines.
 //!
-//! The rule it keeps: no line is lost, and none that is a job by itself is ever taken for a part of another: a
-//! text that breaks off ends where the next line with a schema begins.
+//! The rule it keeps: no line is lost, and no line that is a job by itself becomes part of another job: a text that
+//! breaks off ends before the next line with a schema.
 
 use std::collections::VecDeque;
 
@@ -10,9 +10,9 @@ use super::LINE_MAX;
 /// Lines with their numbers, from 1.
 pub type Group<L> = Vec<(u64, L)>;
 
-/// Takes lines and gives those that belong together.
+/// Takes lines and returns them in groups.
 pub struct Gather<L> {
-    /// A text that is not closed yet.
+    /// A text that is not complete yet.
     held: Group<L>,
     bytes: usize,
     depth: i64,
@@ -25,7 +25,7 @@ impl<L> Default for Gather<L> {
 }
 
 impl<L: AsRef<[u8]>> Gather<L> {
-    /// Takes a line that is not blank; `out` is given what is complete with it.
+    /// Takes a line that is not blank; `out` gets the groups that it completes.
     pub fn push(&mut self, number: u64, line: L, out: &mut VecDeque<Group<L>>) {
         if begins_job(line.as_ref()) {
             self.end(out);
@@ -34,14 +34,14 @@ impl<L: AsRef<[u8]>> Gather<L> {
         self.bytes += line.as_ref().len() + 1;
         self.depth += open.unwrap_or(0);
         self.held.push((number, line));
-        // Within a text no line ends.
+        // No line ends within a string.
         let goes_on = open.is_some() && self.depth > 0 && self.bytes <= LINE_MAX;
         if !goes_on {
             self.end(out);
         }
     }
 
-    /// There are no more lines, or none that belong to what is held.
+    /// Ends the present group: there are no more lines for it.
     pub fn end(&mut self, out: &mut VecDeque<Group<L>>) {
         (self.bytes, self.depth) = (0, 0);
         if !self.held.is_empty() {
@@ -56,13 +56,13 @@ pub fn joined<L: AsRef<[u8]>>(lines: &Group<L>) -> Vec<u8> {
     lines.join(&b'\n')
 }
 
-/// True for a line that begins a job and says so: within another job no line does.
+/// True for a line that begins a job and says so: no line within another job does.
 fn begins_job(line: &[u8]) -> bool {
     const SCHEMA: &[u8] = b"\"schema\"";
     line.starts_with(b"{") && line.windows(SCHEMA.len()).any(|part| part == SCHEMA)
 }
 
-/// How many objects and lists a line leaves open; `None` where it ends within a text.
+/// The number of objects and lists that a line leaves open; `None` if it ends within a string.
 fn opened(line: &[u8]) -> Option<i64> {
     let (mut depth, mut in_text, mut is_escaped) = (0, false, false);
     for byte in line {

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::*;
 
-/// What becomes of a text: for each group its first line and its bytes.
+/// The groups of a text: for each its first line and its bytes.
 fn gathered(text: &str) -> Vec<(u64, String)> {
     let (mut gather, mut out) = (Gather::default(), VecDeque::new());
     for (number, line) in (1..).zip(text.split('\n')) {

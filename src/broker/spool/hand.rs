@@ -1,4 +1,4 @@
-//! What the embedded queue holds in memory, and the right to settle a delivery of it.
+//! The embedded queue's content in memory, and the right to settle its deliveries.
 //!
 //! The rule it keeps: every delivery is counted in hand until it is settled or dropped.
 
@@ -26,7 +26,7 @@ pub(super) struct State {
     pub(super) waiting: BTreeMap<(Instant, u64), (Tier, Message)>,
     pub(super) sequence: u64,
     pub(super) in_hand: usize,
-    /// Dropped without being settled: not handed out again by this run.
+    /// Dropped without a settlement: not delivered again by this run.
     pub(super) abandoned: usize,
     pub(super) for_input: usize,
     pub(super) controls: u64,
@@ -48,7 +48,7 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes the state and tells everyone who waits for a change.
+    /// Changes the state and wakes all waiting tasks.
     pub(super) fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
         let out = change(&mut self.state());
         self.changed.notify_waiters();
@@ -56,7 +56,7 @@ impl Shared {
     }
 }
 
-/// A delivery in hand; dropped unsettled it stays where it is, in the input.
+/// A delivery in hand; dropped without a settlement it stays in the input.
 pub(super) struct InHand {
     shared: Arc<Shared>,
     message: Option<Message>,

@@ -1,7 +1,7 @@
-//! Jobs from lines: a file, standard input, or a list. A job may also be written over several lines.
+//! Jobs from lines: a file, standard input, or a list. A job may also have several lines.
 //!
-//! The rule it keeps: memory stays flat, whatever the input holds. Lines are read when somebody
-//! wants one, and of a line that is too long only the beginning is kept.
+//! The rule it keeps: memory stays bounded, whatever the input holds. Lines are read when they are needed, and only
+//! the beginning of an oversized line is kept.
 
 use std::collections::VecDeque;
 use std::path::Path;
@@ -13,14 +13,14 @@ use tokio::sync::mpsc;
 use super::SpoolError;
 use super::gather::{Gather, joined};
 
-/// The longest line kept whole; the limit of a message. A longer one is cut one byte beyond it,
-/// so that it is still seen to be too long.
+/// The longest line that is kept whole: the limit of a message. A longer line is cut one byte above it, so that it
+/// still counts as too long.
 pub const LINE_MAX: usize = 1024 * 1024;
 
-/// Lines read ahead.
+/// Lines that are read ahead.
 const AHEAD: usize = 4;
 
-/// Where the jobs come from.
+/// The source of the jobs.
 pub struct Source(Lines);
 
 enum Lines {
@@ -42,7 +42,7 @@ impl Source {
         Self::reader(tokio::io::stdin())
     }
 
-    /// Anything that can be read.
+    /// Any reader.
     pub fn reader(reader: impl AsyncRead + Send + Unpin + 'static) -> Self {
         Self(Lines::Reader(Box::new(reader)))
     }
@@ -76,14 +76,14 @@ impl Source {
     }
 }
 
-/// A job as it stands in the input.
+/// A job in the input.
 pub(super) struct Entry {
     /// The first of its lines, from 1.
     pub(super) line: Option<u64>,
     pub(super) body: Bytes,
 }
 
-/// Reads lines and sends those that belong together, until nobody wants them.
+/// Reads lines and sends them in groups, until the receiver is gone.
 async fn gather(
     reader: &mut (impl AsyncBufRead + Unpin),
     jobs: &mpsc::Sender<std::io::Result<Entry>>,
@@ -114,8 +114,8 @@ async fn gather(
     }
 }
 
-/// The next line that is not blank, without its end and without a byte order mark; `None` at the end of the
-/// input. `number` counts the lines.
+/// The next line that is not blank, without its end and without a byte order mark; `None` at the end of the input.
+/// `number` counts the lines.
 async fn line(reader: &mut (impl AsyncBufRead + Unpin), number: &mut u64) -> std::io::Result<Option<Bytes>> {
     let mut line = Vec::new();
     loop {

@@ -1,6 +1,6 @@
-//! Dead letters of the embedded queue: in memory, or as lines of a file that only its owner reads.
+//! Dead letters of the embedded queue: in memory, or as lines of a file that only its owner can read.
 //!
-//! The rule it keeps: a letter is gone from the file only after its replacement was taken over.
+//! The rule it keeps: a letter is removed from the file only after its replacement was published.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -101,7 +101,7 @@ enum Kept {
 }
 
 impl Letters {
-    /// Counts what the file holds; a line that a crash left unfinished is cut off.
+    /// Counts the letters in the file; a line that a crash left incomplete is cut off.
     pub(super) fn open(file: Option<&Path>) -> Result<Self, SpoolError> {
         let (kept, count) = match file {
             Some(path) => {
@@ -113,12 +113,12 @@ impl Letters {
         Ok(Self { kept: Mutex::new(kept), count: AtomicUsize::new(count) })
     }
 
-    /// How many there are.
+    /// The number of letters.
     pub(super) fn count(&self) -> usize {
         self.count.load(Ordering::Relaxed)
     }
 
-    /// Adds one; on the disk when this returns.
+    /// Adds one; it is on the disk when this returns.
     pub(super) async fn add(&self, publication: Publication) -> Result<(), PublishError> {
         let letter = DeadLetter { properties: publication.properties, body: publication.body };
         match &mut *self.kept.lock().await {
@@ -152,7 +152,7 @@ impl Letters {
                 Verdict::Remove => true,
                 Verdict::Replace(publication) => {
                     outcome = match publication.to {
-                        // It would wait for this very look to end.
+                        // It would wait for the end of this walk.
                         Destination::DeadLetter => {
                             Err(PublishError::Unrouted("a dead letter cannot replace a dead letter".to_owned()))
                         }
@@ -192,7 +192,7 @@ fn unreadable(error: std::io::Error) -> PublishError {
     down(format!("the file of dead letters: {error}"))
 }
 
-/// Adds a line whole, or leaves the file as it was.
+/// Adds a line whole, or leaves the file unchanged.
 fn append(path: &Path, line: &[u8]) -> std::io::Result<()> {
     let mut file = options().append(true).open(path)?;
     let before = file.metadata()?.len();

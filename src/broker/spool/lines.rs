@@ -1,7 +1,7 @@
-//! The file of events: one a line, added and synced by one thread for all who publish.
+//! The file of events: one a line, written and synced by one thread for all publishes.
 //!
-//! The rule it keeps: an event that was reported written is on the disk, once. After a failed
-//! write or sync nothing more is written.
+//! The rule it keeps: an event that was reported as written is on the disk, once. After a failed write or sync
+//! nothing more is written.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -17,10 +17,10 @@ use uuid::Uuid;
 use super::{SpoolError, down};
 use crate::broker::{Publication, PublishError};
 
-/// As many lines as one write and one sync may carry.
+/// Most lines in one write and one sync.
 const TOGETHER: usize = 1024;
 
-/// The part of an event that is looked at.
+/// The part of an event that is read.
 #[derive(Deserialize)]
 struct Head<'a> {
     specversion: &'a str,
@@ -28,7 +28,7 @@ struct Head<'a> {
     id: std::borrow::Cow<'a, str>,
 }
 
-/// A file that events are added to.
+/// A file to which events are added.
 pub struct EventFile {
     lines: mpsc::Sender<Line>,
 }
@@ -40,8 +40,8 @@ struct Line {
 }
 
 impl EventFile {
-    /// Opens the file or makes it. What it holds is read for the events' ids; a last line that a
-    /// crash left unfinished is cut off. A file that holds anything else is refused.
+    /// Opens or creates the file. Its events' ids are read, and a last line that a crash left incomplete is cut off.
+    /// A file with any other content is refused.
     pub fn open(path: &Path) -> Result<Self, SpoolError> {
         let io = |source| SpoolError::Io { path: path.to_owned(), source };
         let new = !path.exists();
@@ -60,7 +60,7 @@ impl EventFile {
         Ok(Self { lines })
     }
 
-    /// Adds an event, unless it is there already; returns once it is on the disk.
+    /// Adds an event, unless it is there already; returns when it is on the disk.
     pub(super) async fn append(&self, event: &Publication) -> Result<(), PublishError> {
         let (done, answer) = oneshot::channel();
         let line = Line { id: id(event), text: one_line(&event.body), done };
@@ -69,7 +69,7 @@ impl EventFile {
     }
 }
 
-/// The event's id as a UUID; one made of the text where it is something else.
+/// The event's id as a UUID; for any other id a UUID made from the text.
 fn id(event: &Publication) -> Uuid {
     let text = match &event.properties.message_id {
         Some(id) => id.clone(),
@@ -82,7 +82,7 @@ fn as_uuid(text: &str) -> Uuid {
     Uuid::try_parse(text).unwrap_or_else(|_| Uuid::new_v5(&Uuid::NAMESPACE_OID, text.as_bytes()))
 }
 
-/// A body as one line; in JSON a line's end is never more than a space.
+/// A body as one line; in JSON a line end is only white space.
 pub(super) fn one_line(body: &Bytes) -> Vec<u8> {
     let mut line: Vec<u8> = body.iter().map(|byte| if matches!(byte, b'\n' | b'\r') { b' ' } else { *byte }).collect();
     line.push(b'\n');
@@ -96,7 +96,7 @@ fn begins_as_event(line: &[u8]) -> bool {
     BEGINNING.starts_with(&head)
 }
 
-/// The ids in the file, which ends in a whole line afterwards.
+/// The ids in the file. Afterwards the file ends with a whole line.
 fn existing(path: &Path, file: &mut File) -> Result<HashSet<Uuid>, SpoolError> {
     let io = |source| SpoolError::Io { path: path.to_owned(), source };
     file.seek(SeekFrom::Start(0)).map_err(io)?;
@@ -112,8 +112,8 @@ fn existing(path: &Path, file: &mut File) -> Result<HashSet<Uuid>, SpoolError> {
             break;
         }
         if line.last() != Some(&b'\n') {
-            // Whether whole or not: its publish was never reported done, and it is written again.
-            // Only what begins as an event does is cut: this may be somebody's file of jobs.
+            // Complete or not: its publish was never reported as done, and it is written again. Only the beginning of
+            // an event is cut: this may be a file of jobs.
             torn = begins_as_event(&line);
             if !torn {
                 return Err(SpoolError::NotEvents { path: path.to_owned(), line: number });
@@ -136,7 +136,7 @@ fn existing(path: &Path, file: &mut File) -> Result<HashSet<Uuid>, SpoolError> {
     Ok(seen)
 }
 
-/// The writing thread: gathers lines, writes and syncs them together, then answers.
+/// The writing thread: collects lines, writes and syncs them together, then answers.
 fn write(file: &mut File, sync: bool, mut seen: HashSet<Uuid>, queue: &mpsc::Receiver<Line>) {
     let mut failed: Option<String> = None;
     while let Ok(first) = queue.recv() {
@@ -145,7 +145,7 @@ fn write(file: &mut File, sync: bool, mut seen: HashSet<Uuid>, queue: &mpsc::Rec
             let text: Vec<u8> =
                 batch.iter().filter(|line| seen.insert(line.id)).flat_map(|line| line.text.iter().copied()).collect();
             let written = file.write_all(&text).and_then(|()| if sync { file.sync_data() } else { file.flush() });
-            // A sync that failed may have lost what it should have kept: trying again would lie.
+            // A failed sync may have lost bytes for good: a repeated one could report a false success.
             failed = written.err().map(|error| format!("the file of events: {error}"));
         }
         for line in batch {

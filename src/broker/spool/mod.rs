@@ -1,7 +1,7 @@
 //! The embedded queue of `batch` and `demo`: jobs from lines, waits in memory, events to a sink.
 //!
-//! The rule it keeps: the input is the queue's durable side. Nothing is ever taken out of it, so
-//! what is in hand or waiting when the process ends is simply read again by the next run.
+//! The rule it keeps: the input is the durable part of the queue. Nothing is removed from it, so jobs in hand or
+//! waiting at the process's end are read again by the next run.
 
 pub mod gather;
 mod hand;
@@ -28,14 +28,14 @@ use super::{
     Verdict, Via,
 };
 
-/// The header that says what a parked job waits for.
+/// The header with the reason of a parked job's wait.
 pub const WAIT_HEADER: &str = "x-erasure-wait";
-/// Its value where only a person's input can help; such a job is not timed here, only counted.
+/// Its value if only a person's input can help; such a job has no time here and is only counted.
 pub const WAIT_FOR_INPUT: &str = "input";
-/// Its value where an operator must release the job; that cannot happen while this queue is worked on.
+/// Its value if an operator must release the job; that cannot happen while this queue is worked on.
 pub const WAIT_FOR_OPERATOR: &str = "guard";
 
-/// Why the spool cannot be used.
+/// The reason why the spool cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum SpoolError {
     /// A file cannot be read or written.
@@ -43,10 +43,10 @@ pub enum SpoolError {
     Io {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// The file that events should be added to holds something else.
+    /// The file for events holds something else.
     #[error("{path}, line {line}: not an event; events are only added to a file of events", path = .path.display())]
     NotEvents {
         /// The file.
@@ -56,26 +56,26 @@ pub enum SpoolError {
     },
 }
 
-/// Where events go. A publish returns `Ok` once they are there.
+/// The destination of events. A publish returns `Ok` when they are there.
 pub enum Events {
-    /// A file, one event a line, synced; an event that it already holds is not written again.
+    /// A file, one event a line, synced; an event that is already there is not written again.
     File(EventFile),
     /// Standard output, one event a line.
     Stdout,
-    /// Whoever listens in this process.
+    /// A receiver in this process.
     Channel(mpsc::UnboundedSender<Publication>),
 }
 
-/// How the spool behaves.
+/// The spool's settings.
 #[derive(Debug, Clone)]
 pub struct SpoolConfig {
-    /// How many deliveries may be in hand.
+    /// Most deliveries in hand.
     pub in_hand: usize,
-    /// How many jobs may be in hand or waiting for a time; beyond it no more input is read.
+    /// Most jobs in hand or waiting for a time; above it no more input is read.
     pub held_max: usize,
-    /// How many times faster than told the waits pass: 1 in earnest, more in a demonstration.
+    /// The factor by which waits pass faster: 1 in production, more in a demonstration.
     pub speed: u32,
-    /// The file that dead letters are added to; kept in memory without one.
+    /// The file for dead letters; without one they are kept in memory.
     pub dead_letters: Option<PathBuf>,
 }
 
@@ -93,13 +93,13 @@ pub struct SpoolBroker {
     letters: Letters,
     control: Inbox<Control>,
     stdout: tokio::sync::Mutex<()>,
-    /// Why stdout takes no more events, ever.
+    /// The reason why stdout accepts no more events.
     shut: watch::Sender<Option<String>>,
     link: watch::Sender<Link>,
     config: SpoolConfig,
 }
 
-/// What `next` does when nothing can be handed out at once.
+/// The next action of `next` when no delivery is ready.
 enum Step {
     Deliver(Box<Message>),
     End,
@@ -107,7 +107,7 @@ enum Step {
 }
 
 impl SpoolBroker {
-    /// A spool over these jobs. Must be called within the runtime.
+    /// A spool over these jobs. It must be called within the runtime.
     pub fn open(source: Source, events: Events, config: SpoolConfig) -> Result<Arc<Self>, SpoolError> {
         Ok(Arc::new(Self {
             shared: Arc::default(),
@@ -122,28 +122,27 @@ impl SpoolBroker {
         }))
     }
 
-    /// How many jobs wait for a time to pass.
+    /// The number of jobs that wait for a time.
     pub fn waiting(&self) -> usize {
         self.shared.state().waiting.len()
     }
 
-    /// How often a job was parked until a person gives something or releases it. The job itself is still in the
-    /// input: a later run reads it again.
+    /// The number of parks for a person's input or release. The job stays in the input: a later run reads it again.
     pub fn waiting_for_input(&self) -> usize {
         self.shared.state().for_input
     }
 
-    /// How many deliveries were dropped without being settled; a later run reads them again.
+    /// The number of deliveries dropped without a settlement; a later run reads them again.
     pub fn abandoned(&self) -> usize {
         self.shared.state().abandoned
     }
 
-    /// Why the input could not be read to its end, where that is so.
+    /// The reason why the input could not be read to its end, if it could not.
     pub fn input_error(&self) -> Option<String> {
         self.shared.state().read_error.clone()
     }
 
-    /// Why no more events can be written, once that is so: whoever read them has gone.
+    /// The reason why no more events can be written, once there is one: their reader is gone.
     pub fn shut(&self) -> watch::Receiver<Option<String>> {
         self.shut.subscribe()
     }
@@ -239,7 +238,7 @@ fn down(error: impl std::fmt::Display) -> PublishError {
     PublishError::Down(error.to_string())
 }
 
-/// Sleeps until a moment, or for ever without one.
+/// Sleeps until a moment; without one it never returns.
 async fn sleep_until(moment: Option<Instant>) {
     match moment {
         Some(moment) => tokio::time::sleep_until(moment).await,

@@ -1,8 +1,7 @@
-//! The stream of frames from the broker, seen through: what the client library can read passes, the
-//! rest is mended on its way.
+//! The filter of the broker's frames: readable frames pass unchanged, others are repaired on their way to the client
+//! library.
 //!
-//! The rule it keeps: ordinary bytes are neither held back nor moved; a content header is held until
-//! it is whole.
+//! The rule it keeps: ordinary bytes are neither delayed nor moved; a content header waits until it is complete.
 
 use std::collections::HashMap;
 use std::io;
@@ -18,7 +17,7 @@ use crate::broker::{Cut, Fault};
 
 /// Type, channel and size before a frame's payload.
 const HEAD: usize = 7;
-/// The octet after it.
+/// The byte after it.
 const END: u8 = 206;
 
 const METHOD: u8 = 1;
@@ -26,43 +25,43 @@ const CONTENT_HEADER: u8 = 2;
 const BODY: u8 = 3;
 const HEARTBEAT: u8 = 8;
 
-/// A content header longer than this is not read: it passes without its properties.
+/// A content header longer than this is not parsed: it passes without its properties.
 const HELD_MAX: usize = 4 * 1024 * 1024;
 
-/// A body longer than this is given as its beginning. No job is, and no letter of one.
+/// A longer body passes only as its beginning. No job and no dead letter of a job is so long.
 pub(super) const WHOLE_MAX: u64 = 2 * 1024 * 1024;
-/// How much of it is given: it fits into the smallest frame.
+/// The length of that beginning: it fits into the smallest frame.
 const BEGINNING: usize = 2 * 1024;
 
-/// So much memory is kept between two long frames.
+/// The memory that is kept between two long frames.
 const IDLE_MAX: usize = 256 * 1024;
 
-/// Bytes from the broker on their way to the library.
+/// Bytes from the broker to the library.
 pub(super) struct Frames {
     marks: Arc<Marks>,
-    /// What both sides have agreed on.
+    /// The frame size on which both sides have agreed.
     frame_max: usize,
-    /// Read, and partly judged.
+    /// Read bytes, partly checked.
     bytes: Vec<u8>,
-    /// Up to here it was taken.
+    /// The bytes before this were taken.
     taken: usize,
-    /// Up to here it may be taken.
+    /// The bytes before this may be taken.
     clear: usize,
     state: State,
-    /// The latest delivery of each channel.
+    /// The latest delivery tag of each channel.
     tags: HashMap<u16, u64>,
-    /// Bodies of which only the beginning is given.
+    /// Bodies that pass only as their beginning.
     cuts: HashMap<u16, Cutting>,
 }
 
 enum State {
-    /// At a frame's first byte.
+    /// At the first byte of a frame.
     Begin,
-    /// So many bytes pass as they are.
+    /// This many bytes pass unchanged.
     Pass(usize),
-    /// So many bytes of a content header that is too long are left out.
+    /// This many bytes of an oversized content header are removed.
     Skip(usize),
-    /// No frames any more: all passes.
+    /// No more frames: everything passes.
     Raw,
 }
 
@@ -79,7 +78,7 @@ impl Frames {
         Self { marks, frame_max, bytes, taken: 0, clear: 0, state: State::Begin, tags, cuts }
     }
 
-    /// Copies what may be taken.
+    /// Copies the bytes that may be taken.
     pub(super) fn take(&mut self, to: &mut [u8]) -> usize {
         let count = to.len().min(self.clear - self.taken);
         to[..count].copy_from_slice(&self.bytes[self.taken..self.taken + count]);
@@ -87,13 +86,13 @@ impl Frames {
         count
     }
 
-    /// Has up to `room` bytes more read; how many there were.
+    /// Reads up to `room` more bytes; returns their number.
     pub(super) fn fill(
         &mut self,
         room: usize,
         read: impl FnOnce(&mut [u8]) -> Poll<io::Result<usize>>,
     ) -> Poll<io::Result<usize>> {
-        // All that was cleared is gone by now: at most a piece of a frame is left to be moved.
+        // All checked bytes are gone, so at most a part of a frame is moved.
         self.bytes.drain(..self.taken);
         self.clear -= self.taken;
         self.taken = 0;
@@ -108,12 +107,12 @@ impl Frames {
         done
     }
 
-    /// Judges what was read.
+    /// Checks the bytes that were read.
     pub(super) fn judge(&mut self) {
         while self.step() {}
     }
 
-    /// True where it got on.
+    /// True if there was progress.
     fn step(&mut self) -> bool {
         let there = self.bytes.len() - self.clear;
         if there == 0 {
@@ -143,7 +142,7 @@ impl Frames {
     fn begin(&mut self) -> bool {
         let frame = &self.bytes[self.clear..];
         if !matches!(frame[0], METHOD | CONTENT_HEADER | BODY | HEARTBEAT) {
-            // The broker answers with its own version, or speaks another protocol: the library says so.
+            // The broker answers with its own version, or uses another protocol: the library reports it.
             self.state = State::Raw;
             return true;
         }
@@ -214,7 +213,7 @@ impl Frames {
         self.clear += whole;
     }
 
-    /// A content header in whole.
+    /// A complete content header.
     fn header(&mut self, channel: u16, whole: usize) {
         let frame_max = self.frame_max;
         let seen = header::look(self.payload(whole), frame_max);
@@ -237,7 +236,7 @@ impl Frames {
         }
     }
 
-    /// Looks at the size of the body that the header of `length` bytes announces.
+    /// Reads the body's size from the header of `length` bytes.
     fn announce(&mut self, channel: u16, length: usize) {
         let is_delivery = self.tags.contains_key(&channel);
         let payload = self.payload(length);
@@ -247,7 +246,7 @@ impl Frames {
         self.cuts.insert(channel, Cutting { bytes, left: bytes, beginning, hash: Sha256::new() });
     }
 
-    /// A content header that is too long to be held: all that is kept is what the body's size is.
+    /// An oversized content header: only the body's size is kept.
     fn skip_properties(&mut self, channel: u16, whole: usize) {
         let begin = self.clear + HEAD;
         let payload = header::bare(&self.bytes[begin..begin + header::LEAST]);
@@ -260,7 +259,7 @@ impl Frames {
         self.state = if there == whole { State::Begin } else { State::Skip(whole - there) };
     }
 
-    /// A frame of a body that is not given in whole.
+    /// A frame of a body that does not pass whole.
     fn shorten(&mut self, channel: u16, whole: usize) {
         let Some(mut cut) = self.cuts.remove(&channel) else { return };
         let payload = self.payload(whole);
@@ -281,7 +280,7 @@ impl Frames {
         self.clear += length;
     }
 
-    /// Puts another frame in the place of one of `whole` bytes; how long it is.
+    /// Replaces a frame of `whole` bytes; returns the new length.
     fn replace(&mut self, whole: usize, kind: u8, channel: u16, payload: &[u8]) -> usize {
         let anew = frame(kind, channel, payload);
         let length = anew.len();

@@ -1,25 +1,25 @@
-//! A content header: looked at, and where the client library could not read it written anew.
+//! A content header: checked, and rewritten if the client library could not read it.
 //!
-//! The rule it keeps: what comes out can be read by the library and fits into a frame.
+//! The rule it keeps: the library can read the result, and it fits into a frame.
 
 use super::table::{mend, mend_text, pick};
 use crate::broker::Fault;
 
-/// The fewest bytes of a payload that say how long the body is.
+/// The fewest bytes of a payload with the body's length.
 pub(super) const LEAST: usize = FIXED;
 /// Class, weight and body size, before the flags.
 const FIXED: usize = 12;
-/// Which properties are there.
+/// The flags of the present properties.
 const FLAGS: std::ops::Range<usize> = FIXED..FIXED + 2;
-/// What a broker adds to the headers of a message that it delivers once more, and some room.
+/// Room for the headers that a broker adds to a redelivered message.
 const BROKERS_OWN: usize = 1024;
-/// What the other properties take at most: ten short strings and some numbers.
+/// Most bytes of the other properties: ten short strings and some numbers.
 const WITHOUT_TABLE: usize = 3 * 1024;
-/// The flags that mean a property.
+/// The flags with a property.
 const KNOWN: u16 = 0b1111_1111_1111_1100;
 const HAS_TABLE: u16 = 1 << 13;
 
-/// What a property is.
+/// The type of a property.
 enum Kind {
     Text,
     Table,
@@ -44,34 +44,34 @@ const PROPERTIES: [Kind; 14] = [
     Kind::Text,     // cluster-id
 ];
 
-/// What became of a header's payload.
+/// The result for a header's payload.
 pub(super) enum Seen {
-    /// It can stay as it is; names and texts may have been mended in place.
+    /// It stays; names and texts may have been repaired in place.
     Stays(Option<Fault>),
-    /// This is to be put in its place.
+    /// This payload replaces it.
     Anew(Vec<u8>, Fault),
 }
 
-/// The size of the body that it announces.
+/// The body's size in the header.
 pub(super) fn body_size(payload: &[u8]) -> Option<u64> {
     Some(u64::from_be_bytes(payload.get(4..FIXED)?.try_into().ok()?))
 }
 
-/// Writes another size of the body.
+/// Writes another body size.
 pub(super) fn set_body_size(payload: &mut [u8], size: u64) {
     if let Some(place) = payload.get_mut(4..FIXED) {
         place.copy_from_slice(&size.to_be_bytes());
     }
 }
 
-/// Looks at a content header's payload, for frames of at most `frame_max` bytes.
+/// Checks a content header's payload, for frames of at most `frame_max` bytes.
 pub(super) fn look(payload: &mut [u8], frame_max: usize) -> Seen {
     let flags = match payload.get(FLAGS) {
         Some(&[high, low]) => u16::from_be_bytes([high, low]),
         _ => return Seen::Anew(bare(payload), Fault::Malformed),
     };
     let room = frame_max.saturating_sub(WITHOUT_TABLE + BROKERS_OWN);
-    // A header that passes once is to pass again when the broker has added to it.
+    // A header that passes once must pass again after the broker's additions.
     let mut drop_table = (payload.len() + BROKERS_OWN > frame_max).then_some(Fault::TooLarge);
     let mut fault = (flags & !KNOWN != 0).then_some(Fault::Malformed);
     let mut table = 0..0;
@@ -107,13 +107,13 @@ pub(super) fn look(payload: &mut [u8], frame_max: usize) -> Seen {
         }
         at = end;
     }
-    // What lies behind the last property, and flags that mean nothing, the library does not take.
+    // The library does not accept bytes after the last property, or unknown flags.
     if at != payload.len() {
         fault = Some(Fault::Malformed);
     }
     if let Some(why) = drop_table {
         let kept = if flags & HAS_TABLE == 0 { Vec::new() } else { pick(&payload[table.clone()], room) };
-        // Without a table there is nothing large to be left out: the place of an empty one is behind the flags.
+        // Without a table there is nothing large to remove: an empty table's place is after the flags.
         let table = if table.is_empty() { FLAGS.end..FLAGS.end } else { table };
         let mut anew = [&payload[..table.start], &kept, &payload[table.end..at]].concat();
         known_flags(&mut anew, flags);

@@ -1,7 +1,7 @@
-//! Which deliveries were mended, from the filter to those who take them from the library.
+//! The marks of changed deliveries, from the filter to the readers of deliveries.
 //!
-//! The rule it keeps: a mark is set before the library gets the delivery's last byte, and no publisher
-//! can set one: nothing of it is in the message.
+//! The rule it keeps: a mark is set before the library gets the delivery's last byte. No publisher can set one,
+//! because it is not in the message.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -24,19 +24,19 @@ impl Marks {
         done
     }
 
-    /// Adds to what is known of a delivery.
+    /// Adds a change of a delivery.
     pub(super) fn set(&self, channel: u16, tag: u64, change: impl FnOnce(&mut Mended)) {
         self.with(|set| change(set.entry((channel, tag)).or_default()));
     }
 
-    /// A channel begins anew, and its tags with it.
+    /// Forgets a channel's marks: it was opened again, and its tags restart.
     pub(super) fn forget(&self, channel: u16) {
         if self.count.load(Ordering::Acquire) > 0 {
             self.with(|set| set.retain(|(of, _), _| *of != channel));
         }
     }
 
-    /// What was mended in a delivery, once.
+    /// Takes the changes of a delivery, once.
     pub(in crate::broker::amqp) fn take(&self, channel: u16, tag: u64) -> Option<Mended> {
         if self.count.load(Ordering::Acquire) == 0 {
             return None;

@@ -1,10 +1,10 @@
-//! The broker's method frames: what matters of them here, and their short strings made readable.
+//! The broker's method frames: the few that matter here, and their short strings made readable.
 //!
-//! The rule it keeps: a string is mended in place, so that no frame changes its length.
+//! The rule it keeps: a string is repaired in place, so that no frame changes its length.
 
 use super::table::mend_text;
 
-/// What a method is.
+/// The kind of a method.
 pub(super) enum Method {
     /// `basic.deliver` or `basic.get-ok`, with its delivery tag.
     Delivery(u64),
@@ -16,24 +16,24 @@ pub(super) enum Method {
     Other,
 }
 
-/// A method as it was seen.
+/// A checked method.
 pub(super) struct Looked {
-    /// Which it is.
+    /// Its kind.
     pub method: Method,
-    /// True where a string was no UTF-8.
+    /// True if a string was not UTF-8.
     pub mended: bool,
 }
 
 /// A part of a method's arguments.
 enum Part {
-    /// So many bytes of numbers and bits.
+    /// This many bytes of numbers and bits.
     Bytes(usize),
     /// A short string.
     Text,
 }
 use Part::{Bytes, Text};
 
-/// The arguments that hold a publisher's or an operator's strings, of what a broker sends.
+/// The arguments with a publisher's or operator's strings, for the methods that a broker sends.
 fn parts(class: u16, method: u16) -> &'static [Part] {
     match (class, method) {
         // connection.close, channel.close
@@ -54,7 +54,7 @@ fn parts(class: u16, method: u16) -> &'static [Part] {
     }
 }
 
-/// Looks at a method's payload; its strings are mended in place.
+/// Checks a method's payload; its strings are repaired in place.
 pub(super) fn look(payload: &mut [u8]) -> Looked {
     let other = Looked { method: Method::Other, mended: false };
     let Some(&[a, b, c, d]) = payload.get(..4) else { return other };
@@ -86,9 +86,9 @@ pub(super) fn look(payload: &mut [u8]) -> Looked {
     Looked { method: method.unwrap_or(Method::Other), mended }
 }
 
-/// The largest frame where we ask for `ours` and the broker for `theirs`, 0 for any.
+/// The largest frame if we request `ours` and the broker `theirs`; 0 means any.
 pub(super) fn agreed(ours: usize, theirs: u32) -> usize {
-    // As many bytes every peer takes.
+    // Every peer accepts this many bytes.
     const LEAST: usize = 4096;
     let theirs = if theirs == 0 { ours } else { theirs as usize };
     ours.min(theirs).max(LEAST)

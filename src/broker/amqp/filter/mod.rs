@@ -1,8 +1,8 @@
-//! Between the socket and the client library: properties are taken leniently before the library sees
-//! them, so that no message can end the connection.
+//! Between the socket and the client library: properties are parsed leniently before the library gets them, so that
+//! no message can end the connection.
 //!
-//! The rule it keeps: no byte that a broker may deliver is more than the library can take. What was
-//! changed is marked beside the message, for its delivery to be refused with a code.
+//! The rule it keeps: the library can read every byte that passes. A change is marked beside the message, so that the
+//! delivery can be refused with a code.
 
 mod frames;
 mod header;
@@ -32,28 +32,28 @@ use tokio_util::either::Either;
 use self::frames::Frames;
 pub(super) use self::marks::Marks;
 
-/// How much is read at once.
+/// Bytes in one read.
 const PIECE: usize = 32 * 1024;
 
-/// A socket, or TLS over one, by the traits that the library knows.
+/// A socket, or TLS over one, with the library's traits.
 pub(super) type Socket = Compat<Either<TcpStream, TlsStream<TcpStream>>>;
 
-/// What the library runs on: Tokio, with filtered sockets.
+/// The library's runtime: Tokio, with filtered sockets.
 pub(super) type Kit = RuntimeParts<Tokio, FilteredTokio>;
 
-/// The runtime of the moment.
+/// The present runtime.
 pub(super) fn runtime() -> async_rs::Runtime<Kit> {
     async_rs::Runtime::new(RuntimeParts::new(Tokio::current(), FilteredTokio(Tokio::current())))
 }
 
-/// A socket, or TLS over one, seen through on its way in.
+/// A socket, or TLS over one, with the filter on its input.
 pub(super) struct Filtered {
     socket: Socket,
     frames: Frames,
 }
 
 impl Filtered {
-    /// `frame_max`: what we ask the broker for.
+    /// `frame_max`: the size that we request from the broker.
     pub(super) fn new(socket: Socket, marks: Arc<Marks>, frame_max: u32) -> Self {
         Self { socket, frames: Frames::new(marks, frame_max as usize) }
     }
@@ -99,8 +99,7 @@ impl AsyncWrite for Filtered {
     }
 }
 
-/// Tokio's reactor. Its own sockets are of no use here: a connection gets its socket from
-/// [`super::dial`].
+/// Tokio's reactor. Its own sockets are not used here: a connection gets its socket from [`super::dial`].
 #[derive(Debug, Clone)]
 pub(super) struct FilteredTokio(Tokio);
 

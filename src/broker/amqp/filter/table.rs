@@ -1,15 +1,15 @@
-//! AMQP field tables as bytes: whether the client library can read one, and what of one that it
-//! cannot read is kept.
+//! AMQP field tables as bytes: the check whether the client library can read one, and the entries that are kept of an
+//! unreadable one.
 //!
-//! The rule it keeps: no recursion, so that no depth is too deep to be looked at.
+//! The rule it keeps: no recursion, so that every depth can be checked.
 
 use crate::broker::{Fault, MAX_NESTING};
 
-/// The longest entry of a table that is kept where the others go: the broker's own are shorter.
+/// The longest entry that is kept of an unreadable table: the broker's own are shorter.
 const KEPT_ENTRY: usize = 1024;
 
-/// Replaces each byte that belongs to no UTF-8 character by a question mark: the length stays. True
-/// where there was one.
+/// Replaces each byte that is no part of a UTF-8 character by a question mark: the length stays. True if there was
+/// one.
 pub(super) fn mend_text(text: &mut [u8]) -> bool {
     let mut from = 0;
     let mut mended = false;
@@ -27,14 +27,14 @@ fn u32_at(bytes: &[u8], at: usize) -> Option<usize> {
     Some(u32::from_be_bytes(four.try_into().ok()?) as usize)
 }
 
-/// A value's kind: how many bytes follow its letter, and whether there are values in them.
+/// A value's kind: the number of bytes after its letter, and whether they contain values.
 enum Value {
     Plain(usize),
     Table,
     Array,
 }
 
-/// The value whose letter stands at `at`; its bytes begin after letter and, where it has one, length.
+/// The value whose letter is at `at`; its bytes begin after the letter and, if it has one, the length.
 fn value(bytes: &[u8], at: usize) -> Option<(Value, usize)> {
     let begin = at.checked_add(1)?;
     let plain = |length| Some((Value::Plain(length), begin));
@@ -52,10 +52,10 @@ fn value(bytes: &[u8], at: usize) -> Option<(Value, usize)> {
     }
 }
 
-/// Looks at a whole table, its length first; names that are no UTF-8 are mended in place. The table
-/// is `bytes`, no more and no less.
+/// Checks a whole table, with its length first; names that are not UTF-8 are repaired in place. `bytes` is exactly
+/// the table.
 pub(super) fn mend(bytes: &mut [u8]) -> Result<Option<Fault>, Fault> {
-    // The ends of the tables (true) and arrays that the place lies in.
+    // The ends of the tables (true) and arrays around the place.
     let mut inside: Vec<(usize, bool)> = Vec::new();
     let mut fault = None;
     let mut at = 0;
@@ -105,8 +105,8 @@ pub(super) fn mend(bytes: &mut [u8]) -> Result<Option<Fault>, Fault> {
     Ok(fault)
 }
 
-/// Of a table that cannot be kept: its short plain entries, as far as they can be read, in `room`
-/// bytes. What the broker itself has put there is among them.
+/// Takes the short plain entries of an unreadable table, as far as they can be read, in `room` bytes. The broker's
+/// own entries are among them.
 pub(super) fn pick(bytes: &[u8], room: usize) -> Vec<u8> {
     let mut kept = vec![0; 4];
     let mut at = 4;

@@ -43,7 +43,7 @@ fn with_table(entries: &[u8]) -> Vec<u8> {
     [deliver(1, b"job"), content(2, 1 << 13, table), frame(3, 1, b"{}")].concat()
 }
 
-/// What the library gets of this, read in pieces of such sizes, and how the first delivery is marked.
+/// The library's bytes for this input, read in pieces of these sizes, and the mark of the first delivery.
 fn through(bytes: &[u8], pieces: &[usize]) -> (Vec<u8>, Option<Mended>) {
     let marks = Arc::new(Marks::default());
     let mut frames = Frames::new(Arc::clone(&marks), FRAME_MAX);
@@ -70,7 +70,7 @@ fn through(bytes: &[u8], pieces: &[usize]) -> (Vec<u8>, Option<Mended>) {
     (given, marks.take(1, 1))
 }
 
-/// Every frame, as the library reads them.
+/// Every frame, as the library reads it.
 fn read(mut bytes: &[u8]) -> Vec<AMQPFrame> {
     let mut frames = Vec::new();
     while !bytes.is_empty() {
@@ -88,7 +88,7 @@ fn fault(bytes: &[u8]) -> Option<Fault> {
     mended.and_then(|mended| mended.fault)
 }
 
-/// A value of any type that RabbitMQ sends, to a depth that is taken.
+/// A value of any type that RabbitMQ sends, up to the accepted depth.
 fn value() -> impl Strategy<Value = Vec<u8>> {
     let plain = |kind: u8, length: usize| vec(any::<u8>(), length).prop_map(move |bytes| [vec![kind], bytes].concat());
     let leaf = prop_oneof![
@@ -127,7 +127,7 @@ fn entries() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
-/// All properties, each of them there or not, its text good or of any bytes.
+/// All properties, each present or not, with valid text or any bytes.
 fn properties(text: fn() -> BoxedStrategy<Vec<u8>>) -> impl Strategy<Value = (u16, Vec<u8>)> {
     let texts = vec(proptest::option::of(text()), 10);
     let numbers =
@@ -212,7 +212,7 @@ proptest! {
         prop_assert_eq!(frames.len(), 11);
         prop_assert_eq!(&frames[6], &AMQPFrame::Body(1, body));
         prop_assert!(given.starts_with(&good) && given.ends_with(&good));
-        // Where the library could have read it all, nothing was changed.
+        // If the library could have read everything, nothing was changed.
         if parse_frame(&hostile[..]).and_then(|(rest, _)| parse_frame(rest)).is_err() {
             prop_assert!(mended.is_some());
         }
