@@ -1,6 +1,6 @@
-//! The bytes of a sealed value: how they are laid out, made and read.
+//! The bytes of a sealed value: their layout, writing and reading.
 //!
-//! The rule it keeps: whatever bytes are given, opening returns the exact plaintext or an error.
+//! The rule it keeps: for any bytes, opening returns the exact plaintext or an error.
 
 use chacha20poly1305::aead::{Aead, KeyInit, Payload};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
@@ -14,13 +14,13 @@ const HEAD: usize = 8;
 const NONCE: usize = 24;
 const TAG: usize = 16;
 
-/// True where the bytes carry the mark of a sealed value, of this version or a later one; false
-/// for every JSON text. It says nothing about whether they open.
+/// True if the bytes carry the mark of a sealed value, of this version or a later one; false for every JSON text. It
+/// does not mean that they can be opened.
 pub fn looks_sealed(bytes: &[u8]) -> bool {
     bytes.starts_with(&MAGIC) && bytes.len() >= HEAD + NONCE + TAG
 }
 
-/// The id of the key that a sealed value names.
+/// The id of the key in a sealed value.
 pub(super) fn key_id(sealed: &[u8]) -> Result<KeyId, SealError> {
     if !looks_sealed(sealed) {
         return Err(SealError::NotSealed);
@@ -47,7 +47,7 @@ pub(super) fn seal(id: KeyId, key: &[u8; 32], aad: &[u8], plain: &[u8]) -> Resul
     Ok(sealed)
 }
 
-/// Opens with each of the keys that bear the id the value names: four bytes may meet by chance.
+/// Opens with each of the keys that have the value's key id: four bytes may be equal by chance.
 pub(super) fn open<'k>(
     keys: impl Iterator<Item = (KeyId, &'k [u8; 32])>,
     aad: &[u8],

@@ -1,7 +1,7 @@
-//! The key of one job: it exists only while someone holds the job's message.
+//! The key of one job: it exists only while the job's message is in hand.
 //!
-//! The rule it keeps: the key is derived from what the message says of the person, is never
-//! stored, and so what it sealed cannot be read by whoever has only the disk and the master key.
+//! The rule it keeps: the key is derived from the person's data in the message, and never stored. So disk and master
+//! key together cannot open what it sealed.
 
 use std::fmt;
 
@@ -12,7 +12,7 @@ use super::{SealError, envelope};
 
 /// Seals and opens one job's records. Made by [`Keyring::job_secret`](super::Keyring::job_secret).
 pub struct JobSecret {
-    /// The current one first; never empty.
+    /// The current key first; never empty.
     pub(super) current: (KeyId, Zeroizing<[u8; 32]>),
     pub(super) previous: Vec<(KeyId, Zeroizing<[u8; 32]>)>,
 }
@@ -24,7 +24,7 @@ impl fmt::Debug for JobSecret {
 }
 
 impl JobSecret {
-    /// Seals a record; `aad` says what record it is and must be given again to open it.
+    /// Seals a record; `aad` names the record and is needed again to open it.
     pub fn seal(&self, aad: &[u8], plain: &[u8]) -> Result<Vec<u8>, SealError> {
         envelope::seal(self.current.0, &self.current.1, aad, plain)
     }

@@ -1,11 +1,11 @@
 //! Proofs that a publisher sealed for this worker: compact JWE (RFC 7516), `ECDH-ES` over X25519
 //! (RFC 7518 section 4.6, RFC 8037) with `A256GCM`.
 //!
-//! The rule it keeps: one way of sealing is understood and every other is refused; what opens is
-//! exactly what was sealed, for the job it was sealed for.
+//! The rule it keeps: exactly one way of sealing is accepted. The opened text is exactly the sealed one, for the job
+//! for which it was sealed.
 //!
-//! The private key is derived from the master key, so there is none to keep beside it, and a
-//! rotation of the master key rotates it too. Its `kid` is the master key's id and `-enc`.
+//! The private key is derived from the master key, so there is no other key to keep, and a rotation of the master key
+//! rotates it too. Its `kid` is the master key's id and `-enc`.
 
 use aes_gcm::aead::{Aead, KeyInit, Payload};
 use aes_gcm::{Aes256Gcm, Nonce};
@@ -36,10 +36,10 @@ pub enum ProofError {
     /// Another way of sealing.
     #[error("is sealed in another way; expected ECDH-ES over X25519 with A256GCM, without zip and crit")]
     Algorithm,
-    /// Sealed for a key that is not here.
+    /// Sealed for a key that this worker does not have.
     #[error("is sealed for a key that this worker does not have; `keys public` shows the one to use")]
     UnknownKey,
-    /// Authentication failed, or what was sealed is no text.
+    /// Authentication failed, or the content is no text.
     #[error("does not open: it was altered, or sealed for another key of the same name")]
     Refused,
     /// Its header names another job.
@@ -67,8 +67,8 @@ struct Epk {
     x: Option<String>,
 }
 
-/// True for a compact JWE made by a key agreement: five parts, and a header with an `epk`. A
-/// platform's own token may be a JWE as well, but for a key that the platform agreed on before.
+/// True for a compact JWE by key agreement: five parts, and a header with an `epk`. A platform's own token may be a
+/// JWE too, but with a key that was agreed before.
 pub fn is_sealed_proof(text: &str) -> bool {
     parts(text).is_some_and(|[header, ..]| {
         BASE64.decode(header).is_ok_and(|header| {
@@ -92,7 +92,7 @@ fn secret(master: &MasterKey) -> StaticSecret {
 }
 
 impl Keyring {
-    /// The public key that publishers seal proofs for, as a JWK: `kty`, `crv`, `use`, `alg`, `kid`, `x`.
+    /// The public key for sealing proofs, as a JWK: `kty`, `crv`, `use`, `alg`, `kid`, `x`.
     pub fn sealing_key(&self) -> Value {
         let master = self.current();
         let public = PublicKey::from(&secret(master));
@@ -111,11 +111,11 @@ impl Keyring {
         set
     }
 
-    /// Opens a proof that was sealed under the current or a previous key. Where its header names a
-    /// `job_id` (a UUID in either case), it must be this one.
+    /// Opens a proof that was sealed for the current or a previous key. If its header has a `job_id` (a UUID in
+    /// either case), it must be this one.
     ///
     /// # Errors
-    /// [`ProofError`], which tells nothing of the content.
+    /// [`ProofError`], without any content.
     pub fn open_proof(&self, text: &str, job_id: &str) -> Result<Zeroizing<String>, ProofError> {
         if text.len() > MAX_SEALED_PROOF {
             return Err(ProofError::Malformed);
@@ -143,7 +143,7 @@ impl Keyring {
             }
         }
         let plain = answer?;
-        // Read only now: before the tag held, the header was anybody's.
+        // Read only now: before the tag was checked, anybody could have written the header.
         match &header.job_id {
             Some(named) if !named.eq_ignore_ascii_case(job_id) => Err(ProofError::OtherJob),
             _ => Ok(plain),
@@ -151,7 +151,7 @@ impl Keyring {
     }
 }
 
-/// The ephemeral key, once the header asks for the one way of sealing that is understood.
+/// The ephemeral key, after a check that the header has the accepted way of sealing.
 fn agreed(header: &Header) -> Result<PublicKey, ProofError> {
     let plain = header.zip.is_none() && header.crit.is_none();
     if header.alg != ALG || header.enc.as_deref() != Some(ENC) || !plain {
@@ -173,15 +173,15 @@ fn agreement(
     apv: &[u8],
 ) -> Result<Zeroizing<[u8; 32]>, ProofError> {
     let shared = secret.diffie_hellman(public);
-    // A point of low order would make the key one that anybody knows.
+    // A point of low order would make a key that everyone knows.
     if !shared.was_contributory() {
         return Err(ProofError::Refused);
     }
     Ok(concat_kdf(shared.as_bytes(), ENC, apu, apv, 256))
 }
 
-/// The one round of Concat KDF (RFC 7518 section 4.6.2) that up to 256 bits need; a shorter key is
-/// the beginning of what is returned.
+/// The one round of Concat KDF (RFC 7518 section 4.6.2) that up to 256 bits need; a shorter key is the beginning of
+/// the result.
 fn concat_kdf(shared: &[u8; 32], algorithm: &str, apu: &[u8], apv: &[u8], bits: u32) -> Zeroizing<[u8; 32]> {
     let mut hash = Sha256::new();
     hash.update(1_u32.to_be_bytes());
@@ -207,11 +207,10 @@ fn open(key: &[u8; 32], iv: [u8; IV], sealed: &[u8], aad: &[u8]) -> Result<Zeroi
     }
 }
 
-/// Seals a proof as a publisher does, for a public key from `keys public`; with `job_id`, for that
-/// job alone.
+/// Seals a proof as a publisher does, for a public key from `keys public`; with `job_id`, for that job alone.
 ///
 /// # Errors
-/// Where the key is no X25519 JWK, or one that no secret comes of.
+/// The key is no X25519 JWK, or yields no secret.
 pub fn seal_proof(key: &Value, plain: &str, job_id: Option<&str>) -> Result<String, ProofError> {
     let text = |name: &str| key.get(name).and_then(Value::as_str);
     let x = BASE64.decode(text("x").unwrap_or("")).map_err(|_| ProofError::Malformed)?;

@@ -1,7 +1,7 @@
-//! The current master key with those that a rotation has not yet retired, and all that is made with them.
+//! The current master key, the previous ones of a rotation, and everything made with them.
 //!
-//! The rule it keeps: new bytes are made with the current key only; bytes made with a previous key
-//! are still read and recognised.
+//! The rule it keeps: new bytes are made with the current key only; bytes of a previous key are still read and
+//! recognised.
 
 use std::fmt;
 
@@ -16,7 +16,7 @@ use super::{SealError, envelope};
 /// Bytes of a [`Digest`].
 pub const DIGEST_LEN: usize = 36;
 
-/// A keyed digest: four bytes that name the master key, then 32 of HMAC-SHA256.
+/// A keyed digest: four bytes with the master key's id, then 32 bytes of HMAC-SHA256.
 pub type Digest = [u8; DIGEST_LEN];
 
 /// The keys in use.
@@ -32,9 +32,9 @@ impl fmt::Debug for Keyring {
 }
 
 impl Keyring {
-    /// The key to make things with, and those that may have made what is still about.
+    /// The current key, and the previous keys, whose bytes are still in use.
     ///
-    /// A key given twice is an error: most likely the new key was not put in place.
+    /// A repeated key is an error: probably the new key was not installed.
     pub fn new(current: MasterKey, previous: Vec<MasterKey>) -> Result<Self, KeyError> {
         for (n, key) in previous.iter().enumerate() {
             if key.id() == current.id() || previous[..n].iter().any(|other| other.id() == key.id()) {
@@ -49,21 +49,21 @@ impl Keyring {
         self.current.id()
     }
 
-    /// Seals bytes for whoever has the master key. `purpose` (such as [`PARKED`](super::PARKED))
-    /// selects the key, `aad` says what the bytes belong to; both must be given again to open.
+    /// Seals bytes for the master key. `purpose` (such as [`PARKED`](super::PARKED)) selects the key, and `aad` names
+    /// the owner of the bytes; both are needed again to open.
     pub fn seal_for_master(&self, purpose: &str, aad: &[u8], plain: &[u8]) -> Result<Vec<u8>, SealError> {
         let key = self.current.derive(&[b"seal", purpose.as_bytes()]);
         envelope::seal(self.current.id(), &key, aad, plain)
     }
 
-    /// Opens what [`Keyring::seal_for_master`] sealed under the current or a previous key.
+    /// Opens the bytes of [`Keyring::seal_for_master`], by the current or a previous key.
     pub fn open_for_master(&self, purpose: &str, aad: &[u8], sealed: &[u8]) -> Result<Vec<u8>, SealError> {
         let keys: Vec<_> = self.all().map(|key| derived(key, &[b"seal", purpose.as_bytes()])).collect();
         envelope::open(keys.iter().map(|(id, key)| (*id, &**key)), aad, sealed)
     }
 
-    /// The key of one job, from the master key, the tenant, the job's id (a lower-case hyphenated
-    /// UUID) and the canonical bytes of its identity. It opens what was sealed before a rotation too.
+    /// The key of one job, from the master key, the tenant, the job's id (a lower-case hyphenated UUID) and the
+    /// canonical bytes of its identity. It also opens bytes that were sealed before a rotation.
     pub fn job_secret(&self, tenant: &str, job_id: &str, identity: &[u8]) -> JobSecret {
         let parts: [&[u8]; 4] = [b"job", tenant.as_bytes(), job_id.as_bytes(), identity];
         JobSecret {
@@ -72,13 +72,13 @@ impl Keyring {
         }
     }
 
-    /// HMAC-SHA256 over the parts, each behind its length, under a key for this purpose.
+    /// HMAC-SHA256 over the parts, each with its length before it, by a key for this purpose.
     pub fn mac(&self, purpose: &str, parts: &[&[u8]]) -> [u8; 32] {
         mac_with(&self.current, b"mac", purpose, parts)
     }
 
-    /// True where `tag` is the [`Keyring::mac`] of the parts under the current or a previous key.
-    /// Takes the same time wherever the first difference is.
+    /// True if `tag` is the [`Keyring::mac`] of the parts by the current or a previous key. The time does not depend
+    /// on the place of the first difference.
     pub fn verify_mac(&self, purpose: &str, parts: &[&[u8]], tag: &[u8]) -> bool {
         self.all()
             .map(|key| mac_with(key, b"mac", purpose, parts).ct_eq(tag))
@@ -86,37 +86,36 @@ impl Keyring {
             .into()
     }
 
-    /// A name for a subject that says nothing about the person: `s-` and 32 hex digits. The same
-    /// parts give another name for each tenant, and another after a rotation.
+    /// A pseudonym of a subject: `s-` and 32 hex digits. It tells nothing about the person, and differs for each
+    /// tenant and after a rotation.
     pub fn pseudonym(&self, tenant: &str, parts: &[&[u8]]) -> String {
         format!("s-{}", hex::encode(&mac_with(&self.current, b"pseudonym", tenant, parts)[..16]))
     }
 
-    /// The [`Keyring::pseudonym`] under each key, the current one first.
+    /// The [`Keyring::pseudonym`] by each key, the current one first.
     pub fn pseudonyms(&self, tenant: &str, parts: &[&[u8]]) -> Vec<String> {
         let name = |key| format!("s-{}", hex::encode(&mac_with(key, b"pseudonym", tenant, parts)[..16]));
         self.all().map(name).collect()
     }
 
-    /// A name for one identifier of a person, however its letters are written, that says nothing
-    /// about them; another one for each tenant, and after a rotation.
+    /// A keyed name of one identifier; upper and lower case are equal. It tells nothing about the person, and differs
+    /// for each tenant and after a rotation.
     pub fn identifier_name(&self, tenant: &str, identifier: &str) -> [u8; 16] {
         identifier_with(&self.current, tenant, identifier)
     }
 
-    /// The [`Keyring::identifier_name`] under each key, the current one first.
+    /// The [`Keyring::identifier_name`] by each key, the current one first.
     pub fn identifier_names(&self, tenant: &str, identifier: &str) -> Vec<[u8; 16]> {
         self.all().map(|key| identifier_with(key, tenant, identifier)).collect()
     }
 
-    /// A keyed digest to store in place of the bytes, such as a job's identity: whoever has only
-    /// the disk cannot try guesses against it.
+    /// A keyed digest to store instead of bytes, such as a job's identity: the disk alone allows no test of guesses.
     pub fn digest(&self, purpose: &str, bytes: &[u8]) -> Digest {
         digest_with(&self.current, purpose, bytes)
     }
 
-    /// Whether a stored [`Keyring::digest`] is that of these bytes; `None` where it was made with a
-    /// key that is no longer here, so that nobody can tell.
+    /// Whether a stored [`Keyring::digest`] is of these bytes; `None` if its key is no longer here, so that it cannot
+    /// be checked.
     pub fn matches_digest(&self, purpose: &str, bytes: &[u8], stored: &[u8]) -> Option<bool> {
         let id = stored.get(..4)?;
         let mut known = self.all().filter(|key| key.id().0 == id).peekable();
@@ -124,10 +123,10 @@ impl Keyring {
         Some(known.any(|key| digest_with(key, purpose, bytes).ct_eq(stored).into()))
     }
 
-    /// What the values of our making for a user's field are made from, thirty-two bytes each. The first one is
-    /// written: it is the same on every worker and for every job about the user, HMAC over the user's own id at
-    /// the vendor, however its letters are written, and the field. By the others a read-back recognises what was
-    /// written before a rotation, or by an earlier release for this target of this job.
+    /// The seeds of our new values for a user's field, thirty-two bytes each. The first one is written: it is the
+    /// same on every worker and for every job about the user, an HMAC over the user's own id at the vendor (upper and
+    /// lower case are equal) and the field. By the others a read-back recognises values written before a rotation, or
+    /// by an earlier release for this target of this job.
     pub fn replacements(&self, user: &str, field: &str, (tenant, job_id, target): (&str, &str, u32)) -> Vec<[u8; 32]> {
         let of_user = self.all().map(|key| replacement_with(key, user, field));
         let of_job = self.all().map(|key| former_replacement_with(key, tenant, job_id, target, field));
@@ -147,7 +146,7 @@ impl Keyring {
     }
 }
 
-/// A derived key next to the id of the master key it came from.
+/// A derived key, with the id of its master key.
 fn derived(master: &MasterKey, parts: &[&[u8]]) -> (KeyId, Zeroizing<[u8; 32]>) {
     (master.id(), master.derive(parts))
 }

@@ -1,7 +1,7 @@
 //! Everything keyed: sealed bytes, message authentication, pseudonyms and derived values, all from one master key.
 //!
-//! The rule it keeps: no key and no plaintext leaves by way of `Debug`, an error or a log line, and
-//! bytes that were altered, cut short or moved to another context never open.
+//! The rule it keeps: no key and no plaintext leaves through `Debug`, an error or a log line. Bytes that were
+//! altered, cut, or moved to another context never open.
 //!
 //! A sealed value is, in this order:
 //!
@@ -13,8 +13,8 @@
 //! | 24 | nonce, random |
 //! | n + 16 | XChaCha20-Poly1305 ciphertext and tag |
 //!
-//! The first eight bytes are authenticated along with the caller's additional data. The key is
-//! derived with HKDF-SHA256, once for each purpose or job.
+//! The first eight bytes are authenticated together with the caller's additional data. The key is derived with
+//! HKDF-SHA256, one for each purpose or job.
 
 mod envelope;
 mod job_secret;
@@ -38,7 +38,7 @@ pub const PARKED: &str = "parked";
 /// Sealed for the master key: the body of a dead letter.
 pub const DEAD_LETTER: &str = "dead-letter";
 
-/// Why sealing or opening was impossible. No variant carries a byte of the content.
+/// The reason why sealing or opening failed. No variant carries content.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SealError {
     /// Too short, or without the magic.
@@ -53,10 +53,10 @@ pub enum SealError {
     /// Authentication failed.
     #[error("the sealed value does not open: it was altered or belongs to something else")]
     Refused,
-    /// A message of the worker's own, where nothing vouches for it.
+    /// One of the worker's own messages on a wrong queue, or without a valid MAC.
     #[error("it came by a way on which it is not taken, or its master key is not configured here")]
     Misplaced,
-    /// More bytes than the cipher takes (256 GiB).
+    /// More bytes than the cipher accepts (256 GiB).
     #[error("the value is too long to be sealed")]
     TooLong,
 }

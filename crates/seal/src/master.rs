@@ -1,7 +1,6 @@
-//! The master key as an operator gives it, and the derivation of every other key from it.
+//! The operator's master key, and the derivation of every other key from it.
 //!
-//! The rule it keeps: only the extracted pseudorandom key is held, it is wiped on drop, and what
-//! can be shown of it is its id.
+//! The rule it keeps: only the extracted pseudorandom key is kept, it is wiped on drop, and only its id may be shown.
 
 use std::fmt;
 
@@ -13,7 +12,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
-/// Separates our keys from those of any other program that is given the same master key.
+/// Separates our keys from those of other programs with the same master key.
 const SALT: &[u8] = b"erasure-worker/keys/v1";
 
 const LENIENT: GeneralPurposeConfig =
@@ -21,7 +20,7 @@ const LENIENT: GeneralPurposeConfig =
 const STANDARD: GeneralPurpose = GeneralPurpose::new(&alphabet::STANDARD, LENIENT);
 const URL_SAFE: GeneralPurpose = GeneralPurpose::new(&alphabet::URL_SAFE, LENIENT);
 
-/// Why a text is no master key. The text itself is never repeated.
+/// The reason why a text is no master key. The text itself is never repeated.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
     /// Nothing, or white space only.
@@ -33,15 +32,15 @@ pub enum KeyError {
     /// Decoded, but not to 32 bytes.
     #[error("the master key has {0} bytes, 32 are needed")]
     Length(usize),
-    /// One byte over and over.
+    /// One byte, repeated.
     #[error("the master key is one byte repeated, which is a placeholder and no key: make one with `keys new`")]
     Placeholder,
-    /// Listed as previous, and current as well, or twice.
+    /// Both previous and current, or listed twice.
     #[error("the master key {0} is given twice: a previous key must differ from the current one")]
     Repeated(KeyId),
 }
 
-/// Names a master key without telling anything about it; shown as eight hex digits.
+/// The id of a master key, which reveals nothing about it; shown as eight hex digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct KeyId(pub(super) [u8; 4]);
 
@@ -57,7 +56,7 @@ impl fmt::Debug for KeyId {
     }
 }
 
-/// The key that all others come from.
+/// The key from which all others are derived.
 pub struct MasterKey {
     root: Zeroizing<[u8; 32]>,
     id: KeyId,
@@ -70,8 +69,8 @@ impl fmt::Debug for MasterKey {
 }
 
 impl MasterKey {
-    /// Reads 32 bytes written as 64 hex digits or as base64 (standard or URL alphabet, padded or
-    /// not); white space around it is ignored.
+    /// Reads 32 bytes, written as 64 hex digits or as base64 (standard or URL alphabet, padded or not); white space
+    /// around it is ignored.
     pub fn parse(text: &str) -> Result<Self, KeyError> {
         let text = text.trim();
         if text.is_empty() {
@@ -110,14 +109,14 @@ impl MasterKey {
         Self { id: KeyId([named[0], named[1], named[2], named[3]]), root }
     }
 
-    /// A key of its own for these parts.
+    /// A separate key for these parts.
     pub(super) fn derive(&self, parts: &[&[u8]]) -> Zeroizing<[u8; 32]> {
         derive(&self.root, parts)
     }
 }
 
-/// HKDF-Expand for one block, which is all that 32 bytes need: `HMAC(root, info ‖ 0x01)`, with the
-/// parts, each behind its length, as info. Said with the MAC so that no length error can exist.
+/// HKDF-Expand for one block, enough for 32 bytes: `HMAC(root, info ‖ 0x01)`, with the parts, each with its length
+/// before it, as info. Written with the MAC, so that no length error is possible.
 fn derive(root: &[u8; 32], parts: &[&[u8]]) -> Zeroizing<[u8; 32]> {
     let mut mac = keyed(root);
     feed(&mut mac, parts);
@@ -125,15 +124,15 @@ fn derive(root: &[u8; 32], parts: &[&[u8]]) -> Zeroizing<[u8; 32]> {
     Zeroizing::new(mac.finalize().into_bytes().into())
 }
 
-/// HMAC-SHA256 ready for input. A key shorter than the block is padded with zeros by definition;
-/// padding it here makes the call one that cannot fail.
+/// HMAC-SHA256, ready for input. A key shorter than the block is padded with zeros by definition; the padding here
+/// makes a call that cannot fail.
 pub(super) fn keyed(key: &[u8; 32]) -> Hmac<Sha256> {
     let mut block = Zeroizing::new([0_u8; 64]);
     block[..32].copy_from_slice(key);
     Hmac::<Sha256>::new((&*block).into())
 }
 
-/// Feeds the parts, each behind its length, so that no two lists of parts give the same input.
+/// Adds the parts, each with its length before it, so that no two lists of parts give the same input.
 pub(super) fn feed(mac: &mut Hmac<Sha256>, parts: &[&[u8]]) {
     for part in parts {
         mac.update(&(part.len() as u64).to_le_bytes());

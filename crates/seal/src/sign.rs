@@ -1,6 +1,6 @@
 //! The worker's signature: Ed25519, with a key derived from the master key.
 //!
-//! The rule it keeps: whoever has the public key can check what the worker signed, without asking it.
+//! The rule it keeps: everyone with the public key can check the worker's signatures alone.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
@@ -21,7 +21,7 @@ fn jwk(master: &MasterKey) -> serde_json::Value {
     })
 }
 
-/// Signs under the current key, which is derived once.
+/// Signs with the current key, which is derived once.
 pub struct Signer {
     key: SigningKey,
     id: KeyId,
@@ -34,8 +34,8 @@ impl std::fmt::Debug for Signer {
 }
 
 impl Signer {
-    /// A compact JWS (RFC 7515, EdDSA) over the bytes. `typ` says what they are, so that a signature
-    /// made for one kind of statement never passes for another.
+    /// A compact JWS (RFC 7515, EdDSA) over the bytes. `typ` names their kind, so that a signature for one kind of
+    /// statement is never valid for another.
     pub fn compact(&self, typ: &str, payload: &[u8]) -> String {
         let (mut signed, signature) = self.parts(typ, payload);
         signed.push('.');

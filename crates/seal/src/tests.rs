@@ -1,4 +1,4 @@
-//! What sealing promises, tried on whole keyrings: rotation, wrong context, altered and cut bytes.
+//! The promises of sealing, on whole keyrings: rotation, wrong context, altered and cut bytes.
 
 use proptest::prelude::*;
 
@@ -130,7 +130,7 @@ fn replacement_bytes_are_the_same_on_every_worker_and_for_every_job_and_differ_b
     assert_eq!(values[0], before().replacements("GUID-1", "email", ("umbrella", JOB, 1))[0]);
     assert_ne!(values[0], value(before(), "GUID-2", "email")[0]);
     assert_ne!(values[0], value(before(), "GUID-1", "first_name")[0]);
-    // After a rotation, and what an earlier release wrote: another value for each job.
+    // After a rotation, and the values of an earlier release: another value for each job.
     let rotated = value(during(), "GUID-1", "email");
     assert_eq!(rotated[0], value(after(), "GUID-1", "email")[0]);
     assert!(values.iter().all(|value| rotated.contains(value)));

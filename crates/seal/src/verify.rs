@@ -1,6 +1,6 @@
 //! A publisher's signature over a message: detached compact JWS (RFC 7515, appendix F).
 //!
-//! The rule it keeps: the configured key says which algorithm holds, never the message.
+//! The rule it keeps: the configured key decides the algorithm, never the message.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,12 +14,12 @@ use serde::Deserialize;
 use serde_json::Value;
 use sha2::Sha256;
 
-/// A key that a tenant's messages may be signed with. `Debug` shows its kind alone.
+/// A key for a tenant's signatures. `Debug` shows only its kind.
 #[derive(Clone)]
 pub enum VerifyKey {
-    /// A public key; the tenant alone has the other half.
+    /// A public key; only the tenant has the private one.
     Ed25519(VerifyingKey),
-    /// A secret that the tenant and this worker share; its bytes are those of the text.
+    /// A secret of tenant and worker; its bytes are those of the text.
     HmacSha256(SecretString),
 }
 
@@ -30,7 +30,8 @@ impl fmt::Debug for VerifyKey {
 }
 
 impl VerifyKey {
-    /// The public key from its 32 bytes; `None` for bytes that are no key, or one that signs anything.
+    /// The public key from its 32 bytes; `None` for bytes that are no key, or a key under which any signature is
+    /// valid.
     pub fn ed25519(bytes: &[u8; 32]) -> Option<VerifyKey> {
         VerifyingKey::from_bytes(bytes).ok().filter(|key| !key.is_weak()).map(VerifyKey::Ed25519)
     }
@@ -53,16 +54,16 @@ impl VerifyKey {
     }
 }
 
-/// What a signature says beside vouching for the body.
+/// The content of a signature besides the proof of the body.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Signed {
-    /// When it was made, in seconds since 1970.
+    /// The time of the signature, in seconds since 1970.
     pub issued_at: i64,
-    /// The job that it was made for, where it names one.
+    /// The job of the signature, if it names one.
     pub job_id: Option<String>,
 }
 
-/// Why a signature does not hold.
+/// The reason why a signature is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SignatureError {
     /// Not `header..signature` with a header of the documented form.
@@ -74,7 +75,7 @@ pub enum SignatureError {
     /// The key is for another algorithm.
     #[error("names another algorithm than its key has")]
     Algorithm,
-    /// It was made over other bytes, or with another key.
+    /// Made over other bytes, or with another key.
     #[error("does not belong to this body")]
     Wrong,
 }
@@ -88,10 +89,10 @@ struct Header {
     crit: Option<Value>,
 }
 
-/// Checks a signature over the exact body with the key that it names.
+/// Checks a signature over the exact body, with the key that it names.
 ///
 /// # Errors
-/// [`SignatureError`]; nothing of the signature is repeated.
+/// [`SignatureError`]; no content of the signature is repeated.
 pub fn verify_detached(
     compact: &str,
     body: &[u8],
@@ -103,7 +104,7 @@ pub fn verify_detached(
     let header = BASE64.decode(protected).map_err(malformed)?;
     let header: Header = serde_json::from_slice(&header).map_err(|_| SignatureError::Malformed)?;
     let signature = BASE64.decode(signature).map_err(malformed)?;
-    // An extension that must be understood is not: least of all one that changes what is signed.
+    // A critical extension is not supported, least of all one that changes the signed bytes.
     if header.crit.is_some() {
         return Err(SignatureError::Malformed);
     }

@@ -1,13 +1,13 @@
-//! The archive: what is remembered of ended jobs, in one file beside the tree.
+//! The archive: the records of ended jobs, in one file beside the tree.
 //!
-//! The rule it keeps: its rows are a tree's that have come to rest. A change is durable here before
-//! the tree forgets it, so that at any moment the tree's row, where it has one, is the right one.
+//! The rule it keeps: it holds rows moved out of the tree. A row is durable here before the tree deletes it. So if
+//! the tree has a row, that row is always the right one.
 //!
-//! sled keeps an entry in memory for each of its pages and is read from end to end when it is opened:
-//! good for the jobs that are alive, and too much for a million that have ended. redb needs neither.
+//! sled keeps an entry in memory for each of its pages, and reads its whole file at the opening. That is good for
+//! open jobs, and too much for a million ended ones. redb needs neither.
 //!
-//! Receipts come in the order of their numbers and are hardly ever asked for, so they lie in compressed
-//! blocks, each under the key of its first. What is looked up by a job's key lies in rows of its own.
+//! Receipts arrive in the order of their numbers and are rarely read, so they are stored in compressed blocks, each
+//! under its first key. Rows that are looked up by a job's key are stored singly.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -28,19 +28,19 @@ use super::{Pair, Table};
 const ROWS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("rows");
 const BLOCKS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("blocks");
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
-/// How many times something was put in.
+/// The number of the last put.
 const NUMBER: &str = "number";
 
-/// A flat key, and its value or (with `None`) that there is none any more.
+/// A flat key, and its value; `None`: it was removed.
 pub(super) type Row = (Vec<u8>, Option<Vec<u8>>);
 
-/// Why the archive did not answer.
+/// The reason why the archive failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ArchiveError {
     /// The disk, or redb, failed.
     #[error("the archive failed: {0}")]
     Failed(#[source] redb::Error),
-    /// What it holds makes no sense.
+    /// Its content is invalid.
     #[error("the archive is damaged: {0}")]
     Damaged(String),
 }
@@ -59,7 +59,7 @@ impl<E: Into<redb::Error>> From<E> for ArchiveError {
     }
 }
 
-/// Whether what has this flat key lies in a block.
+/// True if the value of this flat key is in a block.
 fn is_in_blocks(key: &[u8]) -> bool {
     key.first() == Some(&(Table::Receipt as u8))
 }
@@ -71,15 +71,14 @@ pub(super) struct Archive {
 }
 
 impl Archive {
-    /// Opens the file, creating it where it is missing. After an unclean stop redb reads all of it and
-    /// compares its checksums.
+    /// Opens the file, or creates it. After an unclean stop redb reads all of it and checks its checksums.
     pub(super) fn open(path: PathBuf, cache: usize) -> Result<Self, ArchiveError> {
         let began = Instant::now();
         loop {
             match Builder::new().set_cache_size(cache).create(&path) {
                 Ok(db) => return Ok(Self { db, path }),
-                // The directory is ours, so this file was just closed here; a child that this process
-                // forked keeps its lock until it runs a program of its own.
+                // The directory is ours, so this process has just closed the file; a forked child keeps the lock
+                // until it executes a program.
                 Err(DatabaseError::DatabaseAlreadyOpen) if began.elapsed() < CLOSING => {
                     std::thread::sleep(Duration::from_millis(5));
                 }
@@ -94,7 +93,7 @@ impl Archive {
         Ok(meta.get(NUMBER)?.map_or(0, |number| number.value()))
     }
 
-    /// A table as it stands now; `None` where nothing was put in yet.
+    /// A table's present state; `None` if nothing was put yet.
     fn table<K: redb::Key + 'static, V: redb::Value + 'static>(
         &self,
         table: TableDefinition<'_, K, V>,
@@ -106,7 +105,7 @@ impl Archive {
         }
     }
 
-    /// Bytes that the file takes on the disk.
+    /// The file's bytes on the disk.
     pub(super) fn bytes_on_disk(&self) -> u64 {
         std::fs::metadata(&self.path).map_or(0, |file| file.blocks().saturating_mul(512))
     }
@@ -123,7 +122,7 @@ impl Archive {
         Ok(pairs.into_iter().find_map(|(other, value)| (other == key).then_some(value)))
     }
 
-    /// The pairs from a flat key on, in order; the caller ends it at its table's last.
+    /// The pairs from a flat key on, in order; the caller stops at the end of its table.
     pub(super) fn range(&self, start: &Bound<Vec<u8>>) -> Result<Range, ArchiveError> {
         let (Bound::Included(from) | Bound::Excluded(from)) = start else { return Ok(Range::default()) };
         let bounds: (Bound<&[u8]>, Bound<&[u8]>) = (start.as_ref().map(Vec::as_slice), Bound::Unbounded);
@@ -132,7 +131,7 @@ impl Archive {
         if !in_blocks {
             return Ok(Range { rest: Some(table.range::<&[u8]>(bounds)?), ..Range::default() });
         }
-        // The first of them may lie in a block that begins before.
+        // The first of them may be in a block that begins earlier.
         let mut ready = VecDeque::new();
         if let Some(block) = table.range::<&[u8]>(..from.as_slice())?.next_back().transpose()? {
             ready.extend(read_block(block.1.value())?);
@@ -142,14 +141,14 @@ impl Archive {
             _ => key >= from.as_slice(),
         };
         ready.retain(|(key, _)| after(key));
-        // A block may begin with the very key that is left out.
+        // The excluded key may be the first of a block.
         let rest = table.range::<&[u8]>(from.as_slice()..)?;
         let skipped = matches!(start, Bound::Excluded(_)).then(|| from.clone());
         Ok(Range { ready, rest: Some(rest), in_blocks, skipped })
     }
 
-    /// Puts rows in, sorted by key, and returns those that are in: receipts that do not fill a block wait
-    /// for more. Durable when this returns.
+    /// Puts rows, sorted by key, and returns the rows that are now in the archive: receipts that do not fill a block
+    /// wait for more. Durable when this returns.
     pub(super) fn put(&self, rows: Vec<Row>, number: u64) -> Result<Vec<Row>, ArchiveError> {
         let (receipts, rows): (Vec<Row>, Vec<Row>) = rows.into_iter().partition(|(key, _)| is_in_blocks(key));
         let write = self.db.begin_write()?;
@@ -182,7 +181,7 @@ fn put_receipts(blocks: &mut Blocks<'_>, receipts: Vec<Row>) -> Result<Vec<Row>,
     };
     let (new, known): (Vec<Row>, Vec<Row>) =
         receipts.into_iter().partition(|(key, value)| value.is_some() && last.as_ref().is_none_or(|last| key > last));
-    // What changes within the blocks: by the block, so that each is written once.
+    // Changes within existing blocks, by block, so that each block is written once.
     let mut changed: BTreeMap<Vec<u8>, Vec<&Row>> = BTreeMap::new();
     for row in &known {
         if let Some(block) = blocks.range::<&[u8]>(..=row.0.as_slice())?.next_back().transpose()? {

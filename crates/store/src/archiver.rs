@@ -1,9 +1,8 @@
-//! The thread that moves what has come to rest from the tree into the archive.
+//! The thread that moves ended jobs' rows from the tree into the archive.
 //!
-//! The rule it keeps: only what is durable in the tree is archived, or half of a batch would outlive the
-//! rest of it; archived first, durably; then the committer, and only the committer, takes from the tree
-//! what has not changed meanwhile. Wherever the process ends, each row is in one of the two, or the same in
-//! both.
+//! The rule it keeps: only durable rows of the tree are archived; otherwise half of a batch could outlive its other
+//! half. First the archive is durable; then the committer, and only the committer, removes from the tree the rows
+//! that have not changed since. Wherever the process ends, each row is in one of the two, or identical in both.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
@@ -18,17 +17,17 @@ use super::options::FreeSpace;
 use super::value::whole_value;
 use super::{StoreError, Ticket};
 
-/// Bytes of each table that are moved at once: what is moved lies in memory meanwhile.
+/// Bytes of each table in one move: they are in memory meanwhile.
 const AT_ONCE: usize = 4 << 20;
 
-/// How many rows lie in the tree that belong into the archive, and how many are worth waking the thread.
+/// The number of the tree's rows for the archive, and the number that wakes the thread.
 #[derive(Debug)]
 struct Rows {
     count: AtomicUsize,
     enough: AtomicUsize,
 }
 
-/// Where rows are counted, and the thread is told when they are many.
+/// Counts rows, and wakes the thread when there are many.
 #[derive(Debug)]
 pub(super) struct Resting {
     rows: Arc<Rows>,
@@ -36,20 +35,20 @@ pub(super) struct Resting {
 }
 
 impl Resting {
-    /// Notes that so many more were written.
+    /// Notes that this many more were written.
     pub(super) fn add(&self, rows: usize) {
         let (count, enough) = (&self.rows.count, &self.rows.enough);
         if rows > 0 && count.fetch_add(rows, Ordering::Relaxed) + rows >= enough.load(Ordering::Relaxed) {
-            // Where it is awake already, it need not be told.
+            // A thread that is awake needs no signal.
             let _ = self.wake.try_send(());
         }
     }
 }
 
-/// Where the thread waits to be woken.
+/// The waiting place of the thread.
 pub(super) struct Bed {
     rows: Arc<Rows>,
-    /// As many as are moved together.
+    /// The number of rows in one move.
     enough: usize,
     called: mpsc::Receiver<()>,
 }
@@ -59,7 +58,7 @@ impl Bed {
         self.rows.count.load(Ordering::Relaxed) >= self.rows.enough.load(Ordering::Relaxed)
     }
 
-    /// Without room each round only costs: the next one comes when there are that many more.
+    /// Without room each round only costs: the next one starts after that many more rows.
     fn put_off(&self) {
         let count = self.rows.count.load(Ordering::Relaxed);
         self.rows.enough.store(count.saturating_add(self.enough), Ordering::Relaxed);
@@ -69,12 +68,12 @@ impl Bed {
 /// The two ends of it.
 pub(super) fn bed(enough: usize) -> (Resting, Bed) {
     let rows = Arc::new(Rows { count: AtomicUsize::new(0), enough: AtomicUsize::new(enough) });
-    // One call that is not heard yet says all.
+    // One pending signal is enough.
     let (wake, called) = mpsc::sync_channel(1);
     (Resting { rows: rows.clone(), wake }, Bed { rows, enough, called })
 }
 
-/// What the thread works with.
+/// The parts that the thread needs.
 pub(super) struct Mover {
     pub(super) db: sled::Db,
     pub(super) archive: Arc<Archive>,
@@ -86,7 +85,7 @@ pub(super) struct Mover {
     pub(super) free_space: FreeSpace,
 }
 
-/// The handle of the thread, which ends by itself once the committer is gone.
+/// The handle of the thread, which ends by itself after the committer's end.
 #[derive(Debug)]
 pub(super) struct Archiver(Mutex<Option<JoinHandle<()>>>);
 
@@ -94,7 +93,7 @@ impl Archiver {
     pub(super) fn start(mover: Mover, bed: Bed) -> std::io::Result<Self> {
         let run = move || {
             while bed.called.recv().is_ok() {
-                // It may have been called before the last round, which put the next one off.
+                // The signal may be from before the last round, which delayed the next one.
                 while bed.is_full() {
                     match catch_unwind(AssertUnwindSafe(|| mover.round(&bed))) {
                         Ok(Ok(true)) => {}
@@ -109,7 +108,7 @@ impl Archiver {
         Ok(Self(Mutex::new(Some(thread))))
     }
 
-    /// Waits until the thread has ended. The committer must have ended before.
+    /// Waits for the thread's end. The committer must have ended before.
     pub(super) fn close(&self) {
         let thread = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = thread {
@@ -124,8 +123,8 @@ impl Drop for Archiver {
     }
 }
 
-/// Whether the committer did what it was asked for. Where it has ended, or refused the group for want of
-/// room, nothing is lost: the rows stay in the tree, and are moved when more come or the store is opened.
+/// True if the committer carried out the order. If it has ended, or refused the group for want of room, nothing is
+/// lost: the rows stay in the tree, and are moved later.
 fn done(order: Ticket) -> Result<bool, StoreError> {
     match order.wait() {
         Ok(()) => Ok(true),
@@ -135,7 +134,7 @@ fn done(order: Ticket) -> Result<bool, StoreError> {
 }
 
 impl Mover {
-    /// Moves what is there, or a part of it; true where there is more.
+    /// Moves the present rows, or a part of them; true if there are more.
     fn round(&self, bed: &Bed) -> Result<bool, StoreError> {
         let count = &bed.rows.count;
         let counted = count.load(Ordering::Relaxed);
@@ -146,7 +145,7 @@ impl Mover {
         }
         let found = rows.len();
         let bytes: usize = rows.iter().map(|(key, value)| key.len() + value.as_ref().map_or(0, Vec::len)).sum();
-        // Room for the pages that are written anew as well. Where there is none, the rows stay.
+        // Includes room for rewritten pages. Without room the rows stay.
         if (self.free_space)(&self.path).is_ok_and(|free| free < self.min_free.saturating_add(2 * bytes as u64)) {
             bed.put_off();
             return Ok(false);
@@ -161,15 +160,14 @@ impl Mover {
         }
         bed.rows.enough.store(bed.enough, Ordering::Relaxed);
         if is_all {
-            // What was added meanwhile stays counted.
+            // Rows added meanwhile stay counted.
             count.fetch_add(left, Ordering::Relaxed);
             count.fetch_sub(counted, Ordering::Relaxed);
         }
         Ok(!is_all && left < found)
     }
 
-    /// The rows of the tree that belong into the archive, in the order of their keys, and whether these are
-    /// all of them.
+    /// The tree's rows for the archive, in key order; true if these are all of them.
     fn rows(&self) -> Result<(Vec<Row>, bool), StoreError> {
         let _whole = self.whole.read().unwrap_or_else(PoisonError::into_inner);
         let (mut rows, mut is_all) = (Vec::new(), true);
@@ -189,8 +187,8 @@ impl Mover {
         Ok((rows, is_all))
     }
 
-    /// The process is about to stop. A last sync that comes with closing might "succeed" without the
-    /// bytes that a failed one lost, so the file stays open.
+    /// The process is about to stop. A last sync at the closing might "succeed" without the bytes that a failed one
+    /// lost, so the file stays open.
     fn fail(&self, why: &str) {
         self.health.fail(why);
         std::mem::forget(self.archive.clone());

@@ -1,6 +1,6 @@
 //! A block of the archive: neighbouring pairs, compressed together.
 //!
-//! The rule it keeps: what does not come out whole, by its checksum, is not read at all.
+//! The rule it keeps: a block whose checksum is wrong is not read at all.
 //!
 //! ```text
 //! 1                     version
@@ -16,14 +16,14 @@ use zstd::zstd_safe::CParameter;
 use super::Pair;
 
 const VERSION: u8 = 1;
-/// Most bytes of a block: with its key it fills a page of 16 KiB, and pages come in powers of two.
+/// Most bytes of a block: with its key it fills a page of 16 KiB, and pages are powers of two.
 const MOST: usize = (16 << 10) - 64;
-/// Beyond it a byte saved costs more time than it is worth.
+/// A higher level costs more time than its saved bytes are worth.
 const LEVEL: i32 = 3;
-/// Nothing that was written is longer; what claims to be is damaged.
+/// No block is longer; a longer one is damaged.
 const LONGEST: usize = 1 << 30;
 
-/// How much smaller pairs become, in parts of a thousand: learnt from one block for the next.
+/// The compression ratio, in parts of a thousand: learnt from one block for the next.
 #[derive(Debug)]
 pub(super) struct Squeeze(usize);
 
@@ -33,14 +33,13 @@ impl Default for Squeeze {
     }
 }
 
-/// The block of as many of the first pairs as fill it, and how many those are; `None` where all of them
-/// do not.
+/// A block of as many of the first pairs as fill it, and their number; `None` if all pairs do not fill one.
 pub(super) fn fill(pairs: &[Pair], squeeze: &mut Squeeze) -> io::Result<Option<(usize, Vec<u8>)>> {
     let mut is_first = true;
     loop {
         let Some((count, plain)) = within(pairs, MOST * 1000 / squeeze.0) else { return Ok(None) };
         let bytes = write(&pairs[..count])?;
-        // A little more than it was, or every second block would be too full.
+        // A little more than before; otherwise every second block would be too full.
         squeeze.0 = bytes.len() * 1000 / plain * 33 / 32 + 1;
         let is_too_full = bytes.len() > MOST && count > 1;
         let is_too_empty = bytes.len() < MOST * 3 / 4 && is_first;
@@ -51,8 +50,8 @@ pub(super) fn fill(pairs: &[Pair], squeeze: &mut Squeeze) -> io::Result<Option<(
     }
 }
 
-/// How many of the first pairs have at most so many bytes, but at least one, and how many they have;
-/// `None` where all have no more.
+/// The number of first pairs with at most this many bytes (at least one pair), and their bytes; `None` if all pairs
+/// fit.
 fn within(pairs: &[Pair], most: usize) -> Option<(usize, usize)> {
     let mut bytes = 0;
     for (count, (key, value)) in pairs.iter().enumerate() {
@@ -86,7 +85,7 @@ pub(super) fn write(pairs: &[Pair]) -> io::Result<Vec<u8>> {
     Ok([&[VERSION], &length.to_be_bytes()[..], &frame].concat())
 }
 
-/// The pairs of a block; `None` where it is damaged.
+/// The pairs of a block; `None` if it is damaged.
 pub(super) fn read(bytes: &[u8]) -> Option<Vec<Pair>> {
     let (&VERSION, rest) = bytes.split_first()? else { return None };
     let (length, frame) = rest.split_first_chunk::<4>()?;
@@ -112,7 +111,7 @@ mod tests {
     use super::*;
 
     fn pair(number: u32, length: usize) -> Pair {
-        // Nothing of it can be compressed.
+        // Incompressible bytes.
         let mut random = StdRng::seed_from_u64(u64::from(number));
         (number.to_be_bytes().to_vec(), (0..length).map(|_| random.random()).collect())
     }

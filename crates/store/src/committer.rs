@@ -1,7 +1,7 @@
-//! The one thread that writes: it gathers the batches that wait, commits them as one, and resolves their tickets.
+//! The only writing thread: it collects waiting batches, commits them as one group, and resolves their tickets.
 //!
-//! The rule it keeps: a ticket resolves to `Ok` only after the commit that holds its batch has
-//! been synced; after one failed commit every ticket fails, and nothing is ever tried again.
+//! The rule it keeps: a ticket resolves to `Ok` only after the commit of its batch was synced. After one failed
+//! commit every ticket fails, and nothing is tried again.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,33 +16,33 @@ use super::layout::{ARCHIVE_KEY, Change, Changes, flat};
 use super::queue::{Order, Queue, Reply, Work};
 use super::{Batch, StoreError, Ticket};
 
-/// Most batches of a group: bounds how long the first of them waits.
+/// Most batches of a group: it bounds the wait of the first one.
 const GROUP_BATCHES: usize = 4096;
-/// A group that has this many bytes takes no further batch.
+/// A group with this many bytes takes no further batch.
 const GROUP_BYTES: usize = 4 << 20;
 
-/// A group that follows one of at least this many batches is gathered until it has as many, for twice as
-/// long as that one took, [`GATHER`] at most: under load a larger group saves more than its first batch
-/// loses. One job alone never waits for it.
+/// After a group of at least this many batches, the next one is collected until it has as many, for at most twice
+/// that group's time and at most [`GATHER`]: under load a larger group saves more than its first batch loses. A
+/// single job never waits for this.
 const BUSY: usize = 16;
 const GATHER: Duration = Duration::from_millis(8);
 
-/// Where groups go.
+/// The destination of groups.
 pub(super) trait Sink: Send + 'static {
-    /// Errs where the disk has too little room for this many bytes more.
+    /// An error if the disk has no room for this many more bytes.
     fn room(&self, bytes: u64) -> Result<(), StoreError>;
 
-    /// What a flat key holds now, wherever it lies.
+    /// The present value of a flat key, in tree or archive.
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError>;
 
-    /// What the tree itself says of a flat key; `Some(None)` where it is gone.
+    /// The tree's own value of a flat key; `Some(None)`: removed.
     fn in_tree(&self, key: &[u8]) -> Result<Option<Option<Vec<u8>>>, StoreError>;
 
-    /// Makes a group visible and durable. An error means that nobody knows what is on the disk.
+    /// Makes a group visible and durable. After an error the state on disk is unknown.
     fn commit(&mut self, changes: Changes) -> Result<(), String>;
 }
 
-/// Whether the store has failed, for all who need to know.
+/// Whether the store has failed, for all parts.
 #[derive(Debug, Clone)]
 pub(super) struct Health(Arc<watch::Sender<Option<String>>>);
 
@@ -75,7 +75,7 @@ impl Health {
     }
 }
 
-/// Figures since the start.
+/// Counts since the start.
 #[derive(Debug, Default)]
 pub(super) struct Counts {
     pub(super) batches: AtomicU64,
@@ -84,23 +84,23 @@ pub(super) struct Counts {
     pub(super) archived: AtomicU64,
 }
 
-/// Tells the committer what the archive holds.
+/// The archiver's orders to the committer.
 #[derive(Debug, Clone)]
 pub(super) struct Orders(Arc<Queue>);
 
 impl Orders {
-    /// Resolves once whatever the tree shows now is durable.
+    /// Resolves when the tree's present state is durable.
     pub(super) fn settled(&self) -> Ticket {
         self.0.push(Work::Commit { batch: Batch::new(), must_sync: false })
     }
 
-    /// The tree forgets these rows, but for those that were changed since.
+    /// Removes these rows from the tree, except the ones that were changed since.
     pub(super) fn archived(&self, rows: Vec<Row>, number: u64) -> Ticket {
         self.0.push(Work::Archived { rows, number })
     }
 }
 
-/// The handle of the thread; dropping it drains and joins.
+/// The handle of the thread; its drop commits the rest and joins.
 #[derive(Debug)]
 pub(super) struct Committer {
     queue: Arc<Queue>,
@@ -117,17 +117,17 @@ impl Committer {
         Ok(Self { queue, thread: Mutex::new(Some(thread)), counts })
     }
 
-    /// `must_sync` asks for a commit even where nothing changes.
+    /// `must_sync` requires a commit even without a change.
     pub(super) fn submit(&self, batch: Batch, must_sync: bool) -> Ticket {
         self.queue.push(Work::Commit { batch, must_sync })
     }
 
-    /// For whoever fills the archive.
+    /// For the archiver.
     pub(super) fn orders(&self) -> Orders {
         Orders(Arc::clone(&self.queue))
     }
 
-    /// Commits what was submitted before, then ends the thread. Blocks until it has ended.
+    /// Commits everything submitted before, then ends the thread. Blocks until its end.
     pub(super) fn close(&self) {
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = thread {
@@ -207,8 +207,7 @@ impl<S: Sink> Worker<S> {
             if !group.replies.is_empty() {
                 self.settle(group);
             }
-            // Told last, so that tickets resolve in the order of submission as far as it matters:
-            // whoever is outrun finds the batches before settled.
+            // Answered last, so that rejected batches find all earlier batches settled.
             for (reply, error) in outrun {
                 let _ = reply.send(Err(error));
             }
@@ -216,10 +215,10 @@ impl<S: Sink> Worker<S> {
         }
     }
 
-    /// Adds a batch to a group, where what it expects holds.
+    /// Adds a batch to a group if its conditions hold.
     fn take(&self, group: &mut Group, batch: Batch, must_sync: bool) -> Result<(), StoreError> {
         if must_sync {
-            // Who asks whether there is room means for a whole group, or the next one would be refused again.
+            // A check asks for room for a whole group; otherwise the next one would be refused again.
             self.sink.room(GROUP_BYTES as u64)?;
         }
         if !self.holds(group, &batch)? {
@@ -229,7 +228,7 @@ impl<S: Sink> Worker<S> {
         Ok(())
     }
 
-    /// Whether what a batch expects holds once the group before it is written.
+    /// Whether a batch's conditions hold after the group before it.
     fn holds(&self, group: &Group, batch: &Batch) -> Result<bool, StoreError> {
         for expected in &batch.expected {
             let key = flat(expected.table, &expected.key);
@@ -245,7 +244,7 @@ impl<S: Sink> Worker<S> {
         Ok(true)
     }
 
-    /// Adds to a group that archived rows leave the tree, where they are there as they were archived.
+    /// Adds the removal of archived rows from the tree, if they are unchanged there.
     fn forget(&self, group: &mut Group, rows: Vec<Row>, number: u64) -> Result<(), StoreError> {
         for (key, value) in rows {
             if !group.changes.contains_key(&key) && self.sink.in_tree(&key)? == Some(value) {
@@ -267,7 +266,7 @@ impl<S: Sink> Worker<S> {
             self.counts.archived.fetch_add(archived, Ordering::Relaxed);
         }
         for reply in replies {
-            // Whoever dropped the ticket did not want to know.
+            // A dropped ticket has no receiver.
             let _ = reply.send(answer.clone());
         }
     }
@@ -275,7 +274,7 @@ impl<S: Sink> Worker<S> {
     fn commit(&mut self, group: Group) -> Result<(), StoreError> {
         self.health.check()?;
         if group.changes.is_empty() && !group.must_sync {
-            // Nothing to write, and all that was submitted before is durable already.
+            // Nothing to write, and everything submitted before is already durable.
             return Ok(());
         }
         self.sink.room(group.bytes as u64)?;

@@ -1,7 +1,7 @@
-//! The state directory: who owns it, who may read it, and where a damaged store is put.
+//! The state directory: its owner, its permissions, and the place of a damaged store.
 //!
-//! The rule it keeps: one process holds the directory, only its user reads it, and nothing damaged
-//! is deleted before a week has passed.
+//! The rule it keeps: one process holds the directory, only its user can read it, and a damaged store is not deleted
+//! for a week.
 //!
 //! ```text
 //! state_dir/                     0700
@@ -26,12 +26,12 @@ use super::StoreError;
 const STORE: &str = "store";
 const CORRUPT: &str = "store.corrupt-";
 
-/// How long to wait for the files of a store that this process has just closed.
+/// The longest wait for the files of a store that this process has just closed.
 pub(super) const CLOSING: Duration = Duration::from_secs(5);
-/// How long to wait for the directory itself: it may be another process's.
+/// The longest wait for the directory itself: another process may hold it.
 const GIVEN_BACK: Duration = Duration::from_secs(1);
 
-/// How long a store that was moved aside is kept.
+/// The time for which a store that was moved aside is kept.
 pub const KEEP_MOVED_ASIDE: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// A state directory that this process owns until the value is dropped.
@@ -42,7 +42,7 @@ pub(super) struct StateDir {
 }
 
 impl StateDir {
-    /// Creates the directory where it is missing, closes it to others, and takes it.
+    /// Creates the directory if it is missing, restricts its permissions, and locks it.
     pub(super) fn take(path: &Path) -> Result<Self, StoreError> {
         let failed = |what: &str, error: io::Error| {
             StoreError::Broken(format!("{what} the state directory {}: {error}", path.display()))
@@ -72,7 +72,7 @@ impl StateDir {
         }
     }
 
-    /// Where the live store is.
+    /// The live store's folder.
     pub(super) fn store(&self) -> PathBuf {
         self.path.join(STORE)
     }
@@ -82,17 +82,17 @@ impl StateDir {
         [self.path.clone(), self.path.join("lock")]
     }
 
-    /// The folder as text, for errors.
+    /// The directory as text, for errors.
     pub(super) fn shown(&self) -> String {
         self.path.display().to_string()
     }
 
-    /// Creates the store's folder where it is missing.
+    /// Creates the store's folder if it is missing.
     pub(super) fn create_store(&self) -> io::Result<()> {
         create(&self.store())
     }
 
-    /// Renames the store's folder, durably, and tells where it is now.
+    /// Renames the store's folder, durably, and returns the new path.
     pub(super) fn move_aside(&self) -> io::Result<PathBuf> {
         let mut seconds = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
         let aside = loop {
@@ -108,8 +108,8 @@ impl StateDir {
     }
 }
 
-/// Deletes the stores in this state directory that were moved aside longer than `keep` before
-/// `now`, and tells which. Other files are left alone.
+/// Deletes the stores in this directory that were moved aside longer than `keep` before `now`, and returns their
+/// paths. Other files stay.
 pub fn delete_moved_aside(state_dir: &Path, now: SystemTime, keep: Duration) -> io::Result<Vec<PathBuf>> {
     let mut deleted = Vec::new();
     for entry in fs::read_dir(state_dir)? {
@@ -161,7 +161,7 @@ fn close_to_others(path: &Path) -> io::Result<()> {
         return Ok(());
     }
     match fs::set_permissions(path, Permissions::from_mode(mode & 0o700)) {
-        // A mounted volume often belongs to another user; the store's own folder in it is ours and 0700.
+        // A mounted volume often belongs to another user; the store's own folder in it is ours and has 0700.
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
             tracing::warn!(path = %path.display(), "the state directory is open to others and belongs to another user");
             Ok(())
@@ -170,11 +170,11 @@ fn close_to_others(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Remembers, beside the log, the number of the last group that was synced.
+/// Stores, beside the log, the number of the last synced group.
 ///
-/// It is written after each sync and never synced itself: it may be old after a power cut, but it
-/// never names a group that was not durable. A log that has fewer groups has lost some that were
-/// acknowledged, which sled, cutting off what it cannot read at the end, would not tell.
+/// It is written after each sync and never synced itself: after a power cut it may be old, but it never names a group
+/// that was not durable. A log with fewer groups has lost acknowledged ones. sled would not report that, because it
+/// cuts off an unreadable end.
 #[derive(Debug)]
 pub(super) struct Mark(File);
 
@@ -185,7 +185,7 @@ impl Mark {
         Ok(Self(options.open(store.join("mark"))?))
     }
 
-    /// The number, or 0 where there is none or it is torn.
+    /// The number, or 0 if there is none or it is torn.
     pub(super) fn read(&self) -> io::Result<u64> {
         let mut bytes = [0; 16];
         match self.0.read_exact_at(&mut bytes, 0) {

@@ -1,8 +1,8 @@
-//! How tables, keys and values become the keys and values of one flat tree.
+//! Tables, keys and values as keys and values of one flat tree.
 //!
-//! The rule it keeps: no stored value is longer than [`PIECE`] and one byte. sled moves a leaf (up
-//! to 18 entries) that outgrows a quarter of a segment into a file of its own, which it never
-//! syncs, so a long value is cut into pieces that keep every leaf well below that.
+//! The rule it keeps: no stored value is longer than [`PIECE`] and one byte. If a leaf (up to 18 entries) outgrows a
+//! quarter of a segment, sled moves it into a file of its own, which it never syncs. So a long value is cut into
+//! pieces that keep every leaf well below that.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
@@ -11,38 +11,38 @@ use super::{StoreError, Table};
 
 /// Bytes of one segment of the log; part of the files, so never change it without a migration.
 pub(super) const SEGMENT: usize = 1 << 20;
-/// Longest run of value bytes kept under one key.
+/// Most value bytes under one key.
 pub(super) const PIECE: usize = 8 << 10;
 
 const WHOLE: u8 = 0;
 const CUT: u8 = 1;
-/// There is none any more, whatever the archive says.
+/// The key has no value, even if the archive has one.
 const GONE: u8 = 2;
 const PIECES: u8 = 0xfe;
 
-/// What becomes of a flat key.
+/// The change of a flat key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Change {
-    /// It has this value.
+    /// It gets this value.
     Put(Vec<u8>),
-    /// It has none.
+    /// It is removed.
     Removed,
-    /// It lies in the archive as it is, and not here any more.
+    /// Its value is in the archive, and is removed here.
     Archived,
 }
 
-/// The last change to each flat key of a group.
+/// The last change of each flat key of a group.
 pub(super) type Changes = BTreeMap<Vec<u8>, Change>;
 
-/// Counts the committed groups; ours alone, outside every table.
+/// The count of committed groups; our own key, outside every table.
 pub(super) const GROUP_KEY: &[u8] = &[0, b'g'];
-/// The number that the archive has at least; ours alone as well.
+/// The lowest number that the archive must have; our own key too.
 pub(super) const ARCHIVE_KEY: &[u8] = &[0, b'a'];
 
-/// The tables whose rows come to rest in the archive.
+/// The tables whose rows are moved into the archive.
 pub(super) const ARCHIVED: [Table; 2] = [Table::Ended, Table::Receipt];
 
-/// Whether a flat key is of a table whose rows come to rest in the archive.
+/// True if a flat key belongs to such a table.
 pub(super) fn is_archived(key: &[u8]) -> bool {
     ARCHIVED.iter().any(|table| key.first() == Some(&(*table as u8)))
 }
@@ -55,7 +55,7 @@ pub(super) fn flat(table: Table, key: &[u8]) -> Vec<u8> {
     flat
 }
 
-/// Where a scan starts: after `after`, or at the prefix where that lies further on.
+/// The start of a scan: after `after`, or at the prefix if that is later.
 pub(super) fn start(table: Table, prefix: &[u8], after: Option<&[u8]>) -> Bound<Vec<u8>> {
     match after {
         Some(after) if after >= prefix => Bound::Excluded(flat(table, after)),
@@ -64,17 +64,17 @@ pub(super) fn start(table: Table, prefix: &[u8], after: Option<&[u8]>) -> Bound<
 }
 
 fn piece_key(flat: &[u8], number: u32) -> Vec<u8> {
-    // The length keeps the pieces of `ab` apart from those of `a` followed by a `b`.
+    // The length separates the pieces of `ab` from those of `a` followed by a `b`.
     let length = (flat.len() as u32).to_be_bytes();
     [&[PIECES], &length[..], flat, &number.to_be_bytes()].concat()
 }
 
-/// Which flat keys hold a value that was cut, and into how many pieces.
+/// The flat keys with a cut value, and the number of pieces.
 #[derive(Debug, Default)]
 pub(super) struct Cuts(HashMap<Vec<u8>, u32>);
 
 impl Cuts {
-    /// Takes note of one stored pair, when the store is opened.
+    /// Reads one stored pair, when the store is opened.
     pub(super) fn learn(&mut self, key: &[u8], stored: &[u8]) -> Result<(), StoreError> {
         if matches!(key.first(), Some(1..=9))
             && let Stored::Cut(pieces) = Stored::read(stored)?
@@ -84,7 +84,7 @@ impl Cuts {
         Ok(())
     }
 
-    /// Turns a group into the writes to the tree, pieces of older values removed.
+    /// Turns a group into writes to the tree; the pieces of older values are removed.
     pub(super) fn lay_out(&mut self, changes: Changes) -> Vec<(Vec<u8>, Option<Vec<u8>>)> {
         let mut writes = Vec::with_capacity(changes.len() + 1);
         for (key, change) in changes {
@@ -131,8 +131,7 @@ impl<'a> Stored<'a> {
     }
 }
 
-/// The value that was put, from what is stored under its flat key and a way to get the pieces; `None`
-/// where it is gone.
+/// The original value, from the stored bytes of its flat key and a function for the pieces; `None` if it was removed.
 pub(super) fn restore<P: AsRef<[u8]>>(
     key: &[u8],
     stored: &[u8],

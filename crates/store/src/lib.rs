@@ -1,12 +1,12 @@
-//! Where progress lives: an ordered key-value store that says when bytes are really on the disk.
+//! The store of progress: an ordered key-value store that reports when bytes are really on the disk.
 //!
-//! The rule it keeps: a [`Ticket`] that resolves to `Ok` means that the batch and every batch
-//! submitted before it survive a power cut.
+//! The rule it keeps: if a [`Ticket`] resolves to `Ok`, its batch and every batch submitted before survive a power
+//! cut.
 //!
-//! In reading order: `sled` (the store on disk) with `options`, `committer` (its one writer) with its
-//! `queue`, `layout` (tables and values in one tree), `notes` (what outlives the process), `folder` (the
-//! state directory) with `presence`; `archive` (where ended jobs come to rest) with `block`, and `archiver` (who brings them
-//! there); `memory` (for tests).
+//! In reading order: `sled` (the store on disk) with `options`, `committer` (its only writer) with its `queue`,
+//! `layout` (tables and values in one tree), `notes` (values that outlive the process), `folder` (the state
+//! directory) with `presence`; `archive` (ended jobs) with `block`, and `archiver` (it fills the archive); `memory`
+//! (for tests).
 
 mod archive;
 mod archiver;
@@ -34,7 +34,7 @@ pub use memory::MemoryStore;
 pub use options::{FreeSpace, LogFile, Options, Syncer, WrapSyncer};
 pub use sled::{CREATED_KEY, Opened, SledStore, VERSION, VERSION_KEY};
 
-/// The families of records. The number is part of every key on disk: never reuse one.
+/// The tables. The number is part of every key on disk: never reuse one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Table {
@@ -42,17 +42,17 @@ pub enum Table {
     Job = 1,
     /// The entries of each job's journal, in order.
     Journal = 2,
-    /// Where a store has no other place for [`Store::note`].
+    /// For [`Store::note`], in a store without another place for it.
     Start = 3,
     /// Events that belong to no delivery in hand and must still be published.
     Outbox = 4,
-    /// Cancellations that came before their job, and the offset read so far.
+    /// Cancellations that arrived before their job, and the offset read so far.
     Cancel = 5,
     /// The store's own facts: version, incarnation, clean stop, proven credentials.
     Meta = 6,
-    /// What is remembered of an ended job.
+    /// The records of ended jobs.
     Ended = 7,
-    /// When what may be forgotten: due time, then key.
+    /// Forgetting: due time, then key.
     Expiry = 8,
     /// The receipts by their number in the chain: eight bytes, big-endian.
     Receipt = 9,
@@ -61,7 +61,7 @@ pub enum Table {
 /// One change: a new value, or (with `None`) a removal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Write {
-    /// The family the key belongs to.
+    /// The table.
     pub table: Table,
     /// The key within its table; compared as bytes.
     pub key: Vec<u8>,
@@ -69,24 +69,24 @@ pub struct Write {
     pub value: Option<Vec<u8>>,
 }
 
-/// What a key must hold for a batch to be written.
+/// The value that a key must have for a batch to be written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Expected {
-    /// The family the key belongs to.
+    /// The table.
     pub table: Table,
     /// The key within its table.
     pub key: Vec<u8>,
-    /// Its value; `None` where it must not be there.
+    /// Its value; `None` if it must not exist.
     pub value: Option<Vec<u8>>,
 }
 
-/// Changes that become visible and durable together, or not at all. Later writes to a key win.
+/// Changes that become visible and durable together, or not at all. The last write to a key wins.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Batch {
     /// The changes in order.
     pub writes: Vec<Write>,
-    /// What must hold after all batches submitted before, else nothing of this one is written and
-    /// its ticket says [`StoreError::Outrun`].
+    /// Conditions after all earlier batches. If one fails, nothing of this batch is written, and its ticket resolves
+    /// to [`StoreError::Outrun`].
     pub expected: Vec<Expected>,
 }
 
@@ -101,24 +101,23 @@ impl Batch {
         self.writes.push(Write { table, key: key.into(), value: Some(value.into()) });
     }
 
-    /// Removes a key; removing one that is not there is no error.
+    /// Removes a key; a missing key is no error.
     pub fn remove(&mut self, table: Table, key: impl Into<Vec<u8>>) {
         self.writes.push(Write { table, key: key.into(), value: None });
     }
 
-    /// Makes the batch depend on what a key holds at its turn: a batch before it that failed must
-    /// not leave this one behind as if nothing had happened.
+    /// Makes the batch depend on a key's value at its turn: if an earlier batch failed, this one must fail too.
     pub fn expect(&mut self, table: Table, key: impl Into<Vec<u8>>, value: Option<Vec<u8>>) {
         self.expected.push(Expected { table, key: key.into(), value });
     }
 
-    /// True where nothing would change.
+    /// True if nothing would change.
     pub fn is_empty(&self) -> bool {
         self.writes.is_empty()
     }
 }
 
-/// Why the store could not do what was asked. No variant carries a key or a value.
+/// The reason why the store failed. No variant carries a key or a value.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
     /// Another process owns the folder.
@@ -153,10 +152,10 @@ pub enum StoreError {
         /// Bytes that must be free.
         needed: u64,
     },
-    /// A batch before this one failed, or changed what this one expected; nothing of it was written.
+    /// A batch before this one failed, or changed an expected value; nothing of this batch was written.
     #[error("the batch was made for another state of the store; nothing of it was written")]
     Outrun,
-    /// A write or a sync failed: the state on disk is not known any more, the process must stop.
+    /// A write or a sync failed: the state on disk is unknown, and the process must stop.
     #[error("the store failed and the process must stop: {0}")]
     Broken(String),
     /// A value could not be decoded.
@@ -168,15 +167,15 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// True where the process must exit with 1: retrying could lie about what is durable.
+    /// True if the process must exit with 1: a retry could report a false durability.
     pub fn is_fatal(&self) -> bool {
         matches!(self, StoreError::Broken(_) | StoreError::Closed)
     }
 }
 
-/// A receipt for a submitted batch: await it to learn that it is durable, or drop it and go on.
+/// The receipt of a submitted batch: await it to learn that the batch is durable, or drop it.
 ///
-/// A batch that nobody awaits may lie for some milliseconds, to share the sync of one that is awaited.
+/// A batch without a waiting task may wait some milliseconds, to share the sync of another one.
 #[derive(Debug)]
 pub struct Ticket {
     settled: oneshot::Receiver<Result<(), StoreError>>,
@@ -184,30 +183,30 @@ pub struct Ticket {
 }
 
 impl Ticket {
-    /// A ticket and the end that resolves it.
+    /// A ticket, and the sender that resolves it.
     pub fn new() -> (oneshot::Sender<Result<(), StoreError>>, Ticket) {
         let (sender, settled) = oneshot::channel();
         (sender, Ticket { settled, interest: None })
     }
 
-    /// Awaited like this, it does not hurry the store: what it speaks of goes with the next group.
+    /// A ticket whose await does not hurry the store: its batch goes with the next group.
     #[must_use]
     pub fn unhurried(self) -> Ticket {
         Ticket { interest: None, ..self }
     }
 
-    /// Says so once somebody awaits it.
+    /// Wakes the committer when the ticket is awaited.
     fn of_interest(self, interest: queue::Interest) -> Ticket {
         Ticket { interest: Some(interest), ..self }
     }
 
-    /// Awaits all of some tickets, handed out in this order.
+    /// Awaits several tickets, given in the order of their batches.
     ///
     /// # Errors
     /// The first of their errors.
     pub async fn all(tickets: Vec<Ticket>) -> Result<(), StoreError> {
         let mut answer = Ok(());
-        // The last one resolves last: with it the others have, and nobody is woken for each.
+        // The last one resolves last: after it the others are resolved, so one wake-up is enough.
         for ticket in tickets.into_iter().rev() {
             if let Err(error) = ticket.await {
                 answer = Err(error);
@@ -216,7 +215,7 @@ impl Ticket {
         answer
     }
 
-    /// Waits for it on a thread of its own, never on the runtime's.
+    /// Waits on a thread of its own, never on the runtime's.
     fn wait(self) -> Result<(), StoreError> {
         if let Some(interest) = self.interest {
             interest.tell();
@@ -238,16 +237,16 @@ impl Future for Ticket {
     }
 }
 
-/// Figures for metrics; all count from the process's start.
+/// Counts for metrics, since the process's start.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct StoreStats {
     /// Batches made durable.
     pub batches: u64,
-    /// Group commits (each one flush and one sync).
+    /// Group commits (each with one flush and one sync).
     pub syncs: u64,
     /// Single writes.
     pub writes: u64,
-    /// Rows of ended jobs that have left the tree for the archive.
+    /// Rows of ended jobs moved from the tree to the archive.
     pub archived: u64,
     /// Bytes on disk now.
     pub bytes_on_disk: u64,
@@ -258,29 +257,28 @@ pub type Pair = (Vec<u8>, Vec<u8>);
 
 /// An ordered key-value store with durable, atomic batches.
 ///
-/// Reads see every batch whose ticket has resolved, and may see submitted ones earlier; no read
-/// sees part of a batch. Batches become durable in the order in which they were submitted. Values
-/// may have any length; keys stay below 512 bytes.
+/// Reads see every batch whose ticket has resolved, and may see submitted ones earlier; no read sees a part of a
+/// batch. Batches become durable in the order of their submission. Values may have any length; keys are shorter than
+/// 512 bytes.
 pub trait Store: Send + Sync + 'static {
     /// The value under a key.
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError>;
 
-    /// Up to `limit` pairs of a table whose key starts with `prefix`, in key order, after `after`
-    /// (exclusive) where given.
+    /// Up to `limit` pairs of a table whose keys start with `prefix`, in key order; with `after`, only later ones.
     fn scan(&self, table: Table, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Result<Vec<Pair>, StoreError>;
 
-    /// Hands a batch to the committer. Never blocks on the disk.
+    /// Submits a batch to the committer. Never waits for the disk.
     fn submit(&self, batch: Batch) -> Ticket;
 
-    /// Keeps a small value for the process after this one, or with `None` nothing any more. On return it
-    /// outlives this process, however that ends; a power cut may forget it, or bring back an older one.
-    /// Key and value have at most 54 bytes together.
+    /// Stores a small value for the next process; `None` removes it. After the return it survives the end of this
+    /// process, in whatever way. A power cut may lose it, or restore an older one. Key and value have at most 54
+    /// bytes together.
     fn note(&self, key: &[u8], value: Option<&[u8]>) -> Result<(), StoreError>;
 
-    /// All that is noted.
+    /// All notes.
     fn notes(&self) -> Result<Vec<Pair>, StoreError>;
 
-    /// A test write and sync: `Ok` means that the store can take work (again).
+    /// A test write and sync: `Ok` means that the store can be written (again).
     fn check(&self) -> Ticket;
 
     /// Figures for metrics.

@@ -1,6 +1,6 @@
 //! The store in memory: for tests, simulation and the demo.
 //!
-//! The rule it keeps: the same promises as the store on disk, with a crash that can be had on request.
+//! The rule it keeps: the same promises as the store on disk, with crashes on request.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
@@ -23,8 +23,8 @@ struct State {
 
 /// A store that forgets everything when it is dropped.
 ///
-/// Batches are durable at once, unless [`MemoryStore::hold`] was called: then they wait, unseen,
-/// for [`MemoryStore::release`], and [`MemoryStore::crash`] loses them.
+/// Batches are durable at once, unless [`MemoryStore::hold`] was called: then they wait, unseen, for
+/// [`MemoryStore::release`], and [`MemoryStore::crash`] loses them.
 #[derive(Debug, Default)]
 pub struct MemoryStore(Mutex<State>);
 
@@ -34,13 +34,13 @@ impl MemoryStore {
         Self::default()
     }
 
-    /// From now on batches wait instead of becoming durable.
+    /// From now on batches wait.
     pub fn hold(&self) {
         self.state().held = true;
     }
 
-    /// Makes up to `count` waiting batches durable, the oldest first, and tells how many waited.
-    /// The store goes on holding.
+    /// Makes up to `count` waiting batches durable, the oldest first, and returns how many waited. Later batches
+    /// still wait.
     pub fn sync(&self, count: usize) -> usize {
         let mut state = self.state();
         let waiting = state.waiting.len();
@@ -65,14 +65,14 @@ impl MemoryStore {
         count
     }
 
-    /// Makes all waiting batches durable, and those that come at once again.
+    /// Makes all waiting batches durable, and later ones at once again.
     pub fn release(&self) {
         self.sync(usize::MAX);
         self.state().held = false;
     }
 
-    /// From now on batches and checks fail with this error and change nothing, until `None` is
-    /// given. A fatal error stays for good, as on disk.
+    /// From now on batches and checks fail with this error and change nothing, until a call with `None`. A fatal
+    /// error stays, as on disk.
     pub fn fail_with(&self, failure: Option<StoreError>) {
         let mut state = self.state();
         if let Some(error) = failure.as_ref().filter(|error| error.is_fatal()) {
@@ -84,8 +84,8 @@ impl MemoryStore {
         state.failure = failure;
     }
 
-    /// What a new process finds after this one was killed: the durable batches. Tickets of those
-    /// that waited say [`StoreError::Closed`], and this store takes nothing more.
+    /// The store that a new process finds after this one was killed: the durable batches. Tickets of waiting batches
+    /// resolve to [`StoreError::Closed`], and this store accepts nothing more.
     pub fn crash(&self) -> MemoryStore {
         let mut state = self.state();
         state.waiting.clear();
@@ -93,7 +93,7 @@ impl MemoryStore {
         MemoryStore(Mutex::new(State { durable: state.durable.clone(), ..State::default() }))
     }
 
-    /// What a copy of the disk holds that is made now.
+    /// A copy of the disk, made now.
     pub fn backup(&self) -> MemoryStore {
         MemoryStore(Mutex::new(State { durable: self.state().durable.clone(), ..State::default() }))
     }

@@ -1,7 +1,7 @@
-//! Notes for after this process's death, in a file of their own beside the log.
+//! Notes for the next process, in a file of their own beside the log.
 //!
-//! The rule it keeps: a note is with the kernel when it returns, so that the next process finds it
-//! however this one ends. It is never synced: a power cut may forget it, or bring an old one back.
+//! The rule it keeps: the kernel has a note when the call returns, so that the next process finds it, however this
+//! one ends. It is never synced: a power cut may lose it, or restore an old one.
 
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
@@ -14,8 +14,8 @@ use sha2::{Digest, Sha256};
 
 use super::Pair;
 
-/// Bytes of a note's place: two lengths, key, value, zeros, and the first bytes of their SHA-256. A
-/// place that holds anything else is free.
+/// Bytes of a note's place: two lengths, key, value, zeros, and the first bytes of their SHA-256. A place with any
+/// other content is free.
 const PLACE: usize = 64;
 const SUM: usize = 8;
 /// The longest key and value together.
@@ -36,7 +36,7 @@ struct Places {
 }
 
 impl Notes {
-    /// Opens the file, creating it where it is missing, and reads what the last process left.
+    /// Opens the file, or creates it, and reads the last process's notes.
     pub(super) fn open(store: &Path) -> io::Result<Notes> {
         let mut options = OpenOptions::new();
         options.create(true).truncate(false).read(true).write(true).mode(0o600);
@@ -59,7 +59,7 @@ impl Notes {
         self.places.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Keeps a value under a key, or with `None` nothing any more.
+    /// Stores a value under a key; `None` removes it.
     pub(super) fn note(&self, key: &[u8], value: Option<&[u8]>) -> io::Result<()> {
         let mut places = self.places();
         let before = places.taken.get(key).map(|(number, _)| *number);

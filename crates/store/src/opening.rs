@@ -1,7 +1,6 @@
-//! Opening the store: what lies in the directory is read from end to end, and judged.
+//! Opening the store: the whole directory is read and checked.
 //!
-//! The rule it keeps: damage shows now and not in the middle of a job, and what was acknowledged and is not
-//! there is damage.
+//! The rule it keeps: damage shows at the opening, not in the middle of a job. Missing acknowledged data is damage.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -16,24 +15,24 @@ use super::options::Options;
 use super::value::{Failure, whole_value};
 use super::{StoreError, Table, VERSION, VERSION_KEY};
 
-/// A tree that was read from end to end.
+/// A tree that was read completely.
 pub(super) struct Tree {
     pub(super) db: sled::Db,
     pub(super) cuts: Cuts,
     pub(super) group: u64,
     pub(super) mark: Mark,
     pub(super) version: Option<u32>,
-    /// How many of its rows belong into the archive.
+    /// The number of its rows for the archive.
     pub(super) resting: usize,
 }
 
-/// What lay in the directory.
+/// The content of the directory.
 pub(super) enum Found {
     Sound(Tree, Arc<Archive>),
     Damaged(String),
 }
 
-/// Reads all of it, creating what is missing.
+/// Reads everything, and creates missing parts.
 pub(super) fn read(state: &StateDir, options: &Options) -> Result<Found, StoreError> {
     let failed = |error: io::Error| StoreError::Broken(format!("the store's folder failed: {error}"));
     state.create_store().map_err(failed)?;
@@ -41,7 +40,7 @@ pub(super) fn read(state: &StateDir, options: &Options) -> Result<Found, StoreEr
     let durable = mark.read().map_err(failed)?;
     let began = Instant::now();
     loop {
-        // sled panics on some kinds of damage; whatever it held then belongs to the damaged folder.
+        // sled panics on some kinds of damage; its open files then belong to the damaged folder.
         let error = match catch_unwind(AssertUnwindSafe(|| read_tree(&state.store(), options.cache))) {
             Err(_) => return Ok(Found::Damaged("reading it panicked".into())),
             Ok(Ok(read)) => return judge(read, mark, durable, state, options),
@@ -51,8 +50,8 @@ pub(super) fn read(state: &StateDir, options: &Options) -> Result<Found, StoreEr
         };
         match error {
             sled::Error::Io(error) if error.to_string().starts_with("could not acquire lock") => {
-                // We hold the directory, so this is most likely a store that this process has just
-                // dropped: sled's threads let go of the file a moment later.
+                // We hold the directory, so this process has probably just dropped the store: sled's threads release
+                // the file a moment later.
                 if began.elapsed() > CLOSING {
                     return Err(StoreError::Held { path: state.shown() });
                 }
@@ -74,7 +73,7 @@ struct Read {
     cuts: Cuts,
     empty: bool,
     group: u64,
-    /// The number that the archive has at least.
+    /// The lowest number that the archive must have.
     archived: u64,
     resting: usize,
     version: Option<u32>,
@@ -86,8 +85,8 @@ fn read_tree(path: &Path, cache: u64) -> Result<Read, Failure> {
         .cache_capacity(cache)
         .segment_size(SEGMENT)
         .mode(sled::Mode::LowSpace)
-        // The committer flushes, and the log is cleaned as it is written: no thread of sled's own
-        // writes behind the committer's back.
+        // The committer flushes, and the log is cleaned during writes: no thread of sled writes behind the
+        // committer's back.
         .flush_every_ms(None)
         .open()?;
     let wrong = |_| StoreError::Unreadable("a number of the store has a wrong length".into());
@@ -99,7 +98,7 @@ fn read_tree(path: &Path, cache: u64) -> Result<Read, Failure> {
     let version = version.map(|bytes| <[u8; 4]>::try_from(&bytes[..]).map(u32::from_be_bytes)).transpose();
     let version = version.map_err(wrong)?;
     if version.is_some_and(|found| found > VERSION) {
-        // The other records may have forms that look like damage from here.
+        // Its other records may have forms that look like damage to this release.
         return Ok(Read { db, cuts: Cuts::default(), empty: false, group: 0, archived: 0, resting: 0, version });
     }
     let archived = whole(ARCHIVE_KEY)?.map(|bytes| <[u8; 8]>::try_from(&bytes[..]).map(u64::from_be_bytes));
@@ -137,7 +136,7 @@ fn judge(read: Read, mark: Mark, durable: u64, state: &StateDir, options: &Optio
     }
 }
 
-/// Opens the archive that has at least this number. Where it is damaged, the inner error says how.
+/// Opens the archive with at least this number. If it is damaged, the inner error describes the damage.
 fn open_archive(path: &Path, archived: u64, options: &Options) -> Result<Result<Archive, String>, StoreError> {
     let open = || {
         let archive = Archive::open(path.to_owned(), options.archive_cache)?;
@@ -154,7 +153,7 @@ fn open_archive(path: &Path, archived: u64, options: &Options) -> Result<Result<
     if archived > 0 {
         return Ok(Err(why));
     }
-    // Nothing left the tree for it yet: the file was about to be made when the process ended.
+    // No row has left the tree for it yet: the process ended while it created the file.
     let failed = |error: io::Error| StoreError::Broken(format!("the archive failed: {error}"));
     std::fs::remove_file(path).map_err(failed)?;
     let (archive, _) = open().map_err(|error| StoreError::Broken(error.to_string()))?;

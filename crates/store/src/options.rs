@@ -1,6 +1,6 @@
-//! What may differ between a deployment and a test of the store on disk: limits, the disk, the sync.
+//! The parts of the store on disk that a test may replace: limits, the disk, the sync.
 //!
-//! The rule it keeps: the defaults are the real parts; nothing here is read from a configuration.
+//! The rule it keeps: the defaults are the real parts; nothing here comes from a configuration.
 
 use std::fmt;
 use std::fs::File;
@@ -8,14 +8,14 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-/// Makes what was written to the log durable.
+/// Makes the log's bytes durable.
 pub trait Syncer: Send {
-    /// Returns when the disk has it. Called once a group, and never again after an error.
+    /// Returns when they are on the disk. Called once a group, and never again after an error.
     fn sync(&mut self) -> io::Result<()>;
 }
 
-/// Syncs the log file through a handle of our own, opened before anything is written: the kernel
-/// reports a failed write-back once to each handle, and sled's background work may eat its own.
+/// Syncs the log file through a handle of our own, opened before the first write: the kernel reports a failed
+/// write-back once to each handle, and sled's background work may consume its own report.
 #[derive(Debug)]
 pub struct LogFile(pub(super) File);
 
@@ -27,10 +27,10 @@ impl Syncer for LogFile {
 
 /// Free bytes of the file system that holds a path.
 pub type FreeSpace = Arc<dyn Fn(&Path) -> io::Result<u64> + Send + Sync>;
-/// Puts something between the committer and the log file.
+/// Wraps the log file for the committer.
 pub type WrapSyncer = Box<dyn FnOnce(LogFile) -> Box<dyn Syncer> + Send>;
 
-/// What may differ between a deployment and a test.
+/// The parts that a test may replace.
 pub struct Options {
     /// Bytes that must stay free on the disk; default 16 MiB.
     pub min_free: u64,
@@ -38,9 +38,9 @@ pub struct Options {
     pub cache: u64,
     /// Bytes of the archive's page cache; default 4 MiB.
     pub archive_cache: usize,
-    /// How many rows of ended jobs the tree keeps before they are archived together; default 2048.
+    /// Rows of ended jobs in the tree before they are archived together; default 2048.
     pub archive_after: usize,
-    /// Asked before each group; default `statvfs`.
+    /// Called before each group; default `statvfs`.
     pub free_space: FreeSpace,
     /// Default: the log file itself.
     pub wrap_syncer: WrapSyncer,

@@ -1,25 +1,25 @@
-//! Whether the folder that the store writes to is still the one that its path names.
+//! The check that the store's open files are still the ones at their paths.
 //!
-//! The rule it keeps: what was written to a file that nobody finds any more is not durable. A folder that was
-//! removed, moved or covered is a failed store.
+//! The rule it keeps: bytes in a file that has no path are not durable. If the folder was removed, moved or covered,
+//! the store has failed.
 
 use std::fs::{File, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// The files and folders of an open store, each held open, so that its number stays its own.
+/// The files and folders of an open store, each held open, so that its inode number stays its own.
 #[derive(Debug)]
 pub(super) struct Presence(Vec<(PathBuf, File)>);
 
 impl Presence {
-    /// Takes note of what lies under these paths now.
+    /// Opens the files at these paths.
     pub(super) fn of(paths: impl IntoIterator<Item = PathBuf>) -> io::Result<Presence> {
         let held = paths.into_iter().map(|path| File::open(&path).map(|file| (path, file)));
         Ok(Presence(held.collect::<io::Result<_>>()?))
     }
 
-    /// What is wrong with the folder, in words.
+    /// The fault of the folder, in words.
     pub(super) fn check(&self) -> Result<(), String> {
         for (path, file) in &self.0 {
             let same = |there: Metadata| Ok::<_, io::Error>(identity(&there) == identity(&file.metadata()?));
@@ -27,7 +27,7 @@ impl Presence {
                 Ok(true) => {}
                 Ok(false) => return Err(gone(path, "another one lies in its place")),
                 Err(error) if is_gone(&error) => return Err(gone(path, "it was removed or moved")),
-                // A disk that fails shows at the next write.
+                // A failing disk shows at the next write.
                 Err(_) => {}
             }
         }

@@ -1,7 +1,7 @@
-//! What waits for the thread that writes, and how long it may.
+//! The orders that wait for the writing thread, and the time for which they may wait.
 //!
-//! The rule it keeps: a batch that somebody waits for is taken at once, with all before it; one that
-//! nobody waits for shares the next group, within [`LINGER`].
+//! The rule it keeps: a batch with a waiting task is taken at once, with all batches before it; a batch without one
+//! shares the next group, within [`LINGER`].
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -13,21 +13,20 @@ use tokio::sync::oneshot;
 use super::archive::Row;
 use super::{Batch, StoreError, Ticket};
 
-/// Longest that a batch lies here which nobody waits for: a sync of its own would only make the
-/// next one wait that somebody does wait for.
+/// Longest wait of a batch without a waiting task: a sync of its own would only delay the next awaited batch.
 const LINGER: Duration = Duration::from_millis(10);
 
 pub(super) type Reply = oneshot::Sender<Result<(), StoreError>>;
 
-/// What the thread is to do.
+/// The work of the thread.
 pub(super) enum Work {
-    /// `must_sync` asks for a commit even where nothing changes.
+    /// `must_sync` requires a commit even without a change.
     Commit { batch: Batch, must_sync: bool },
-    /// These rows are durable in the archive, which has this number now.
+    /// These rows are durable in the archive, which now has this number.
     Archived { rows: Vec<Row>, number: u64 },
 }
 
-/// Work on its way to the thread.
+/// Work for the thread.
 pub(super) struct Order {
     pub(super) work: Work,
     pub(super) reply: Reply,
@@ -36,14 +35,14 @@ pub(super) struct Order {
 #[derive(Default)]
 struct State {
     orders: VecDeque<Order>,
-    /// When the oldest of the orders came.
+    /// The time of the oldest order.
     since: Option<Instant>,
-    /// The number of the newest order ever, and of the newest that somebody waits for.
+    /// The number of the newest order ever, and of the newest awaited one.
     last: u64,
     wanted: u64,
-    /// The thread waits to be told: nobody else needs to be.
+    /// The thread waits for a signal.
     is_waiting: bool,
-    /// The thread lets more come, until so many lie here.
+    /// The thread collects until this many orders wait.
     gathering: Option<usize>,
     is_stopping: bool,
     is_closed: bool,
@@ -55,13 +54,13 @@ impl State {
         self.last - self.orders.len() as u64
     }
 
-    /// Somebody waits for an order that lies here, or for all of them.
+    /// True if a task waits for an order in the queue, or for all of them.
     fn is_wanted(&self) -> bool {
         self.is_stopping || self.wanted > self.taken()
     }
 }
 
-/// The orders in the order in which they came.
+/// The orders, in the order of arrival.
 #[derive(Default)]
 pub(super) struct Queue {
     state: Mutex<State>,
@@ -74,7 +73,7 @@ impl fmt::Debug for Queue {
     }
 }
 
-/// Somebody's interest in an order.
+/// A task's interest in an order.
 #[derive(Debug)]
 pub(super) struct Interest {
     queue: Arc<Queue>,
@@ -82,7 +81,7 @@ pub(super) struct Interest {
 }
 
 impl Interest {
-    /// Somebody waits from now on.
+    /// Notes that a task waits now.
     pub(super) fn tell(self) {
         let mut state = self.queue.state();
         let is_news = state.gathering.is_none() && state.wanted <= state.taken() && state.taken() < self.number;
@@ -104,7 +103,7 @@ impl Queue {
         }
     }
 
-    /// Appends work. Where the thread is gone, its ticket says `Closed`.
+    /// Appends work. If the thread is gone, its ticket resolves to `Closed`.
     pub(super) fn push(self: &Arc<Self>, work: Work) -> Ticket {
         let mut state = self.state();
         let (reply, ticket) = Ticket::new();
@@ -123,12 +122,12 @@ impl Queue {
         ticket.of_interest(Interest { queue: Arc::clone(self), number })
     }
 
-    /// Takes the oldest.
+    /// Takes the oldest order.
     pub(super) fn pop(&self) -> Option<Order> {
         self.state().orders.pop_front()
     }
 
-    /// Waits until something is to be written; false where nothing will come any more.
+    /// Waits until something must be written; false if nothing more will arrive.
     pub(super) fn wait(&self) -> bool {
         let mut state = self.state();
         loop {
@@ -150,7 +149,7 @@ impl Queue {
         }
     }
 
-    /// Lets more come before they are taken: until `enough` lie here, or for `most`.
+    /// Collects more orders before they are taken: until there are `enough`, or for `most`.
     pub(super) fn gather(&self, enough: usize, most: Duration) {
         let began = Instant::now();
         let mut state = self.state();
@@ -167,14 +166,14 @@ impl Queue {
         state.gathering = None;
     }
 
-    /// What came before is still written; then the thread ends.
+    /// Ends the thread after all earlier orders are written.
     pub(super) fn stop(&self) {
         let mut state = self.state();
         state.is_stopping = true;
         self.wake(state, true);
     }
 
-    /// The thread is gone: whatever is left or comes is dropped, and its ticket says so.
+    /// The thread is gone: all orders are dropped, and their tickets show that.
     pub(super) fn close(&self) {
         let mut state = self.state();
         state.is_closed = true;

@@ -1,8 +1,7 @@
 //! The store on disk: one sled tree, written by the committer alone, and the archive beside it.
 //!
-//! The rule it keeps: sled's own `flush` only hands pages to the disk, so every group ends with a
-//! `sync_data` of the log file before anybody is told that it is durable. What the tree says of a key
-//! goes before what the archive says.
+//! The rule it keeps: sled's own `flush` only gives pages to the kernel, so every group ends with a `sync_data` of
+//! the log file before it is reported as durable. The tree's value of a key counts before the archive's.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -29,29 +28,28 @@ use super::presence::Presence;
 use super::value::{Failure, value_of, whole_value};
 use super::{Batch, Pair, Store, StoreError, StoreStats, Table, Ticket};
 
-/// The version of the records that this release writes. It reads those of version 1 as well, which have no
-/// archive.
+/// The version of the records that this release writes. It also reads version 1, which has no archive.
 pub const VERSION: u32 = 2;
 /// The key in [`Table::Meta`] that holds the version, four bytes, big-endian.
 pub const VERSION_KEY: &[u8] = b"version";
-/// The key in [`Table::Meta`] that holds when the store was made: seconds since 1970, eight bytes, big-endian.
-/// One made by an earlier release has none.
+/// The key in [`Table::Meta`] with the time of the store's creation: seconds since 1970, eight bytes, big-endian. A
+/// store of an earlier release has none.
 pub const CREATED_KEY: &[u8] = b"created";
 
-/// An open store, and where a damaged one was put if there was one.
+/// An open store, and the new place of a damaged one, if there was one.
 #[derive(Debug)]
 pub struct Opened {
     /// The store, ready for use.
     pub store: SledStore,
-    /// The folder that holds the damaged store; the open one started empty.
+    /// The folder with the damaged store; the open one started empty.
     pub moved_aside: Option<PathBuf>,
-    /// True where there was none: it remembers nothing.
+    /// True if there was no store: this one is empty.
     pub is_new: bool,
 }
 
-/// The store on disk. One process owns it; dropping it commits what was submitted and closes it.
+/// The store on disk. One process owns it; its drop commits everything submitted and closes it.
 pub struct SledStore {
-    // Dropped in this order: the threads end, sled and redb close their files, the directory is released.
+    // Dropped in this order: the threads end, sled and redb close their files, the directory is unlocked.
     committer: Committer,
     archiver: Archiver,
     db: sled::Db,
@@ -70,14 +68,14 @@ impl fmt::Debug for SledStore {
 }
 
 impl SledStore {
-    /// Opens the store in a state directory, creating both where they are missing. Reads every
-    /// record once, so that damage shows now and not in the middle of a job. Blocks.
+    /// Opens the store in a state directory, and creates what is missing. Reads every record once, so that damage
+    /// shows at the opening and not in the middle of a job. Blocks.
     ///
     /// # Errors
-    /// [`StoreError::Held`] where another process owns the directory, [`StoreError::Newer`] where a
-    /// newer release wrote it (nothing is changed), [`StoreError::Full`] where a new store finds no
-    /// room, [`StoreError::Unreadable`] where sled itself has another format, [`StoreError::Broken`]
-    /// where the disk fails. Damage is no error: the store is moved aside and a new one opened.
+    /// [`StoreError::Held`] if another process owns the directory, [`StoreError::Newer`] if a newer release wrote it
+    /// (nothing is changed), [`StoreError::Full`] if there is no room for a new store, [`StoreError::Unreadable`] if
+    /// sled itself has another format, [`StoreError::Broken`] if the disk fails. Damage is no error: the store is
+    /// moved aside and a new one opened.
     pub fn open(state_dir: &Path, options: Options) -> Result<Opened, StoreError> {
         let state = StateDir::take(state_dir)?;
         let failed = |error: io::Error| StoreError::Broken(format!("the state directory failed: {error}"));
@@ -154,27 +152,26 @@ impl SledStore {
         Ok(Opened { store, moved_aside, is_new })
     }
 
-    /// Says why once the store has failed; from then on the process must stop.
+    /// The reason of the store's failure, once it has failed; the process must then stop.
     pub fn broken(&self) -> watch::Receiver<Option<String>> {
         self.health.subscribe()
     }
 
-    /// Looks whether the state directory is still there; where it is not, the store has failed. Blocks.
+    /// Checks that the state directory is still there; otherwise the store has failed. Blocks.
     pub fn check_presence(&self) {
         if let Err(why) = self.presence.check() {
             let _ = self.health.fail(&why);
         }
     }
 
-    /// Commits all that was submitted and ends the committer; later tickets say
-    /// [`StoreError::Closed`]. Blocks for as long as the disk takes. Dropping the store does the
-    /// same and releases the directory.
+    /// Commits everything submitted and ends the committer; later tickets resolve to [`StoreError::Closed`]. Blocks
+    /// as long as the disk needs. The drop of the store does the same and unlocks the directory.
     pub fn close(&self) {
         self.committer.close();
         self.archiver.close();
     }
 
-    /// Runs a read that no commit cuts in two. sled panics on some kinds of damage.
+    /// Runs a read that sees no part of a commit. sled panics on some kinds of damage.
     fn read<T>(&self, read: impl FnOnce(&sled::Db) -> Result<T, Failure>) -> Result<T, StoreError> {
         self.health.check()?;
         let _whole = self.whole.read().unwrap_or_else(PoisonError::into_inner);
@@ -183,7 +180,7 @@ impl SledStore {
             Ok(Err(Failure::Store(error))) => Err(error),
             Ok(Err(Failure::Sled(error))) => Err(self.health.fail(&format!("a read failed: {error}"))),
             Ok(Err(Failure::Archive(error))) => {
-                // Not closed cleanly, it is read as a whole when it is opened again.
+                // Without a clean close, the next opening reads it completely.
                 std::mem::forget(self.archive.clone());
                 Err(self.health.fail(&error.to_string()))
             }
@@ -271,7 +268,7 @@ impl Store for SledStore {
     }
 }
 
-/// The committer's end of the store.
+/// The committer's part of the store.
 struct Disk {
     db: sled::Db,
     archive: Arc<Archive>,
@@ -306,14 +303,14 @@ impl Disk {
         }
         self.db.flush().map_err(|error| format!("a flush failed: {error}"))?;
         self.syncer.sync().map_err(|error| format!("a sync failed: {error}"))?;
-        // A sync of a file that has no name any more succeeds.
+        // A sync of a file without a path succeeds.
         self.presence.check()?;
         self.mark.write(self.group).map_err(|error| format!("the mark could not be written: {error}"))?;
         self.resting.add(more);
         Ok(())
     }
 
-    /// A read that must not take the thread along.
+    /// A read whose panic does not end the thread.
     fn reading<T>(&self, read: impl FnOnce() -> Result<T, Failure>) -> Result<T, StoreError> {
         match catch_unwind(AssertUnwindSafe(read)) {
             Ok(Ok(value)) => Ok(value),
@@ -330,7 +327,7 @@ impl Sink for Disk {
         let needed = self.min_free.saturating_add(bytes);
         match (self.free_space)(&self.path) {
             Ok(free) if free < needed => Err(StoreError::Full { path: self.shown.clone(), free, needed }),
-            // Where the file system does not say, the write itself will tell.
+            // If the file system does not report its room, the write itself will.
             Ok(_) | Err(_) => Ok(()),
         }
     }
@@ -349,8 +346,8 @@ impl Sink for Disk {
     fn commit(&mut self, changes: Changes) -> Result<(), String> {
         let answer = self.write(changes);
         if answer.is_err() {
-            // sled syncs once more when its last handle goes: a sync that may "succeed" without the
-            // bytes that the failed one lost. The process is about to stop, so the handle stays.
+            // sled syncs once more when its last handle is dropped: that sync may "succeed" without the bytes that
+            // the failed one lost. The process is about to stop, so the handle stays.
             std::mem::forget(self.db.clone());
         }
         answer

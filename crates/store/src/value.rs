@@ -1,12 +1,12 @@
-//! A value of the store, wherever it lies: whole in the tree, in pieces, or in the archive.
+//! A value of the store: whole in the tree, in pieces, or in the archive.
 //!
-//! The rule it keeps: what the tree has under a key goes before what the archive has.
+//! The rule it keeps: the tree's value of a key counts before the archive's.
 
 use super::StoreError;
 use super::archive::{Archive, ArchiveError};
 use super::layout::{self, is_archived};
 
-/// Why a read failed: sled, the archive, or the form of what they returned.
+/// The reason why a read failed: sled, the archive, or the form of the bytes.
 pub(super) enum Failure {
     Sled(sled::Error),
     Archive(ArchiveError),
@@ -31,7 +31,7 @@ impl From<StoreError> for Failure {
     }
 }
 
-/// The tree's value of a key, from what it has under it; `None` where it is gone.
+/// The tree's value of a key, from its stored bytes; `None` if it was removed.
 pub(super) fn whole_value(db: &sled::Db, key: &[u8], stored: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
     let get = |piece: &[u8]| {
         db.get(piece).map_err(|error| StoreError::Unreadable(format!("a piece of a value cannot be read: {error}")))
@@ -39,7 +39,7 @@ pub(super) fn whole_value(db: &sled::Db, key: &[u8], stored: &[u8]) -> Result<Op
     layout::restore(key, stored, get)
 }
 
-/// The value of a key, wherever it lies.
+/// The value of a key, from tree or archive.
 pub(super) fn value_of(db: &sled::Db, archive: &Archive, key: &[u8]) -> Result<Option<Vec<u8>>, Failure> {
     match db.get(key)? {
         Some(stored) => Ok(whole_value(db, key, &stored)?),
