@@ -1,7 +1,7 @@
-//! Puts the parts together from a configuration; the only place that names concrete types.
+//! Builds the parts from a configuration; the only place that names concrete types.
 //!
-//! The rule it keeps: everything that can be wrong with a configuration was said before; what fails
-//! here (a store held by another process, a broker's topology) is one clear error.
+//! The rule it keeps: every fault of a configuration was reported before. A fault here (a store of another process, a
+//! broker's topology) is one clear error.
 
 mod clients;
 mod imports;
@@ -36,9 +36,9 @@ pub use clients::{Systems, probes, systems, systems_over};
 pub use policy::policy;
 pub use rules::accepts;
 
-/// TLS for everything that this process calls. Once a process, before the first connection.
+/// The TLS provider for every connection of this process. Once a process, before the first connection.
 pub fn install_tls() {
-    // A second call finds the first one's provider in place, which is what it wanted.
+    // A second call finds the provider of the first one, which is right.
     let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
@@ -50,7 +50,7 @@ pub fn keyring(config: &Config) -> Result<Keyring> {
     Keyring::new(current, previous.context("worker.master_key_previous")?).context("worker.master_key_previous")
 }
 
-/// The configuration, where the parts can be made of it. Nothing is opened, connected or called.
+/// The configuration, if the parts can be built from it. Nothing is opened, connected or called.
 ///
 /// # Errors
 /// Every fault that would otherwise end a worker at its start.
@@ -59,7 +59,7 @@ pub fn usable(config: Config) -> Result<Config, ConfigError> {
     let mut faults = Vec::new();
     let mut fault = |key: String, problem: String| faults.push(Fault { key, problem });
     match keyring(&config) {
-        // Its outermost words are the key's name.
+        // Its first words are the key's name.
         Err(error) => fault(error.to_string(), error.root_cause().to_string()),
         Ok(keyring) => {
             clients::faults(&config, &Arc::new(keyring)).into_iter().for_each(|(key, problem)| fault(key, problem));
@@ -107,14 +107,14 @@ pub fn settings(config: &Config) -> Settings {
     }
 }
 
-/// How long answers that are under way may take when the worker stops.
+/// The time limit of running answers when the worker stops.
 const OPS_STOP: Duration = Duration::from_secs(1);
 
 /// The store on disk.
 pub struct OpenedStore {
     /// The store.
     pub store: Arc<SledStore>,
-    /// Where a damaged one was moved to.
+    /// The new place of a damaged store.
     pub moved_aside: Option<PathBuf>,
 }
 
@@ -132,7 +132,7 @@ pub async fn store(config: &Config) -> Result<OpenedStore> {
     Ok(OpenedStore { store: Arc::new(opened.store), moved_aside: opened.moved_aside })
 }
 
-/// Returns once the machine's clock can be right, as far as the store and the program know.
+/// Returns when the machine's clock can be right, as far as store and program know.
 pub async fn wait_for_time(opened: &OpenedStore) {
     time::wait_for_time(&opened.store).await;
 }
@@ -159,7 +159,7 @@ pub async fn broker(config: &Config, consume: bool) -> Result<Arc<AmqpBroker>> {
     Ok(AmqpBroker::connect(amqp(config, consume)?).await?)
 }
 
-/// A worker: its engine and what must outlive it.
+/// A worker: its engine, and the parts that must outlive it.
 pub struct Worker {
     /// The engine.
     pub engine: Arc<Engine>,
@@ -170,12 +170,12 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Puts a worker together on any broker and an open store.
+    /// Builds a worker on any broker and an open store.
     pub fn with_store(config: &Config, broker: Arc<dyn Broker>, opened: OpenedStore) -> Result<Worker> {
         Worker::with_policy(config, broker, opened, policy(config))
     }
 
-    /// Puts a worker together with a policy that need not be the configuration's.
+    /// Builds a worker with a policy other than the configuration's.
     pub fn with_policy(
         config: &Config,
         broker: Arc<dyn Broker>,
@@ -184,7 +184,7 @@ impl Worker {
     ) -> Result<Worker> {
         let OpenedStore { store, moved_aside } = opened;
         let keyring = Arc::new(keyring(config)?);
-        // The import folders are opened with blocking calls, at start only.
+        // The import folders are opened with blocking calls, only at the start.
         let built = tokio::task::block_in_place(|| systems(config, &keyring))?;
         let parts = Parts {
             settings: settings(config),
@@ -200,7 +200,7 @@ impl Worker {
         Ok(Worker { engine, imports: built.imports, store, moved_aside })
     }
 
-    /// As [`Worker::run`], with the ops API beside it.
+    /// As [`Worker::run`], with the ops API.
     pub async fn run_with_ops(self, config: &Config, stop: CancellationToken) -> Result<()> {
         config.unread_variables.iter().for_each(|unread| tracing::warn!("{unread}"));
         let mut settings = OpsSettings::new(config.ops.listen, config.ops.token.clone());
@@ -241,7 +241,7 @@ impl Worker {
         ran
     }
 
-    /// Works until there is nothing more, `stop` asks to drain, or something fails for good.
+    /// Works until there is nothing more, `stop` starts a drain, or a fault is final.
     pub async fn run(self, stop: CancellationToken) -> Result<()> {
         let mut broken = self.store.broken();
         let engine = Arc::clone(&self.engine);
@@ -284,22 +284,22 @@ impl Worker {
     }
 }
 
-/// How often the state directory is looked for while nothing is written.
+/// The pause between checks of the state directory while nothing is written.
 const PRESENT_EVERY: Duration = Duration::from_secs(3);
 
-/// Looks again and again whether the state directory is still there. Never returns.
+/// Checks repeatedly that the state directory is still there. Never returns.
 async fn stay_present(store: Arc<SledStore>) {
     loop {
         tokio::time::sleep(PRESENT_EVERY).await;
         let store = Arc::clone(&store);
-        // A network's file system may take its time to answer.
+        // A network file system may answer slowly.
         let _ = tokio::task::spawn_blocking(move || store.check_presence()).await;
     }
 }
 
-/// Cancelled by SIGTERM, SIGINT or SIGQUIT, and by SIGHUP where it says that the terminal is gone. No other
-/// signal that a process can be sent ends it without a drain, SIGKILL aside. To be called before anything else is
-/// done: an earlier signal ends the process on the spot.
+/// Cancelled by SIGTERM, SIGINT or SIGQUIT, and by SIGHUP if it means that the terminal is gone. Except for SIGKILL,
+/// no other usual signal ends the process without a drain. Call this first: an earlier signal ends the process at
+/// once.
 pub fn stop_signal() -> Result<CancellationToken> {
     use tokio::signal::unix::{SignalKind, signal};
     let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);

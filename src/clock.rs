@@ -1,7 +1,7 @@
-//! Time, as something that is handed in.
+//! Time, as a parameter.
 //!
-//! The rule it keeps: whoever needs the time or waits asks a [`Clock`], so that a test decides
-//! what time it is and nothing waits for real.
+//! The rule it keeps: code that needs the time, or waits, uses a [`Clock`]. So a test decides the time, and nothing
+//! really waits.
 
 pub mod steady;
 
@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-/// The time of day for whatever may end by it: see [`steady`].
+/// The time of day for everything that may end by it, see [`steady`].
 pub fn now() -> Timestamp {
     steady::Steady::of_process().now()
 }
@@ -21,9 +21,9 @@ pub fn now() -> Timestamp {
 /// Tells the time and waits.
 #[async_trait]
 pub trait Clock: Send + Sync + 'static {
-    /// The time of day: for what is written down. It can jump.
+    /// The time of day, for records. It can jump.
     fn now(&self) -> Timestamp;
-    /// For measuring: never goes back.
+    /// For measurements: it never goes back.
     fn monotonic(&self) -> Instant;
     /// Returns once this much time has passed.
     async fn sleep(&self, duration: Duration);
@@ -48,13 +48,13 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock that stands still until it is told to go on. Sleepers wake when it has passed their time.
+/// A clock that moves only when a test moves it. Sleepers wake when their time is reached.
 #[derive(Debug)]
 pub struct ManualClock {
     start_at: Timestamp,
     start: Instant,
     passed: watch::Sender<Duration>,
-    /// How far the time of day was moved apart from the passing of time.
+    /// The difference of the time of day from the elapsed time.
     shift: Mutex<jiff::SignedDuration>,
     sleepers: watch::Sender<usize>,
 }
@@ -71,19 +71,19 @@ impl ManualClock {
         }
     }
 
-    /// Lets time pass.
+    /// Moves the clock.
     pub fn advance(&self, duration: Duration) {
         self.passed.send_modify(|passed| *passed += duration);
     }
 
-    /// Moves the time of day alone, as setting a machine's clock does.
+    /// Moves the time of day alone, like a change of the machine's clock.
     pub fn shift(&self, by: jiff::SignedDuration) {
         *self.shift.lock().unwrap_or_else(PoisonError::into_inner) += by;
     }
 
-    /// Returns once at least `count` callers are in [`Clock::sleep`]: a test advances the clock then.
+    /// Returns when at least `count` callers are in [`Clock::sleep`]: then a test moves the clock.
     pub async fn sleepers(&self, count: usize) {
-        // The sender lives as long as `self`, so waiting can't fail.
+        // The sender lives as long as `self`, so the wait cannot fail.
         let _ = self.sleepers.subscribe().wait_for(|sleepers| *sleepers >= count).await;
     }
 }

@@ -1,31 +1,29 @@
-//! Named points at which a test can end the process, as a power cut would.
+//! Named points at which a test can end the process, like a power cut.
 //!
-//! The rule it keeps: they exist in debug builds only; a release has none of it.
+//! The rule it keeps: they exist in debug builds only; a release has no such code.
 //!
-//! `ERASURE_CRASH_AT` lists places, parted by commas, `ERASURE_CRASH_LIST` names a file with one a line:
-//! `POINT` or `POINT.DETAIL` (a step, or what is published), then `@MESSAGE` (the message id), then `#N`
-//! (only the Nth time that somebody comes by), the last two optional; and `panic:` before it where the
-//! process is to end by a panic. Where `ERASURE_CRASH_LOG` names a file, a place at which the process
-//! ends is written there first, and one that stands there already is passed; times are then counted
-//! over all processes that share the file. `ERASURE_CRASH_TRACE` names a file that every point passed
-//! is written to. With `ERASURE_CRASH_TOGETHER` set to a number, a job that comes to its place stays
-//! there, and the process ends once so many have, or nobody moves any more: each of them ends at a
-//! place of its own, for the price of one process.
+//! `ERASURE_CRASH_AT` lists places, separated by commas; `ERASURE_CRASH_LIST` names a file with one a line: `POINT`
+//! or `POINT.DETAIL` (a step, or the kind of a publish), then `@MESSAGE` (the message id), then `#N` (only the Nth
+//! time), the last two optional; and `panic:` before it if the process must end by a panic. If `ERASURE_CRASH_LOG`
+//! names a file, the place of an end is first written there, and a place that is already in it is passed; times then
+//! count over all processes with the same file. `ERASURE_CRASH_TRACE` names a file for every passed point. If
+//! `ERASURE_CRASH_TOGETHER` is a number, a job that reaches its place waits there, and the process ends when that
+//! many wait, or no task moves any more: each job ends at a place of its own, in one process.
 //!
-//! A place that nobody could ever come to is refused at the start: a test that waits there would prove nothing.
+//! A place that can never be reached is refused at the start: a test that waits for it would prove nothing.
 
 #[cfg(debug_assertions)]
 pub use armed::check;
 #[cfg(debug_assertions)]
 pub(crate) use armed::{of, point};
 
-/// A place that was asked for and is none.
+/// A requested place that does not exist.
 #[derive(Debug, thiserror::Error)]
 pub enum NoPlace {
     /// There is no such point.
     #[error("there is no point {0:?} at which the process could end")]
     Unknown(String),
-    /// The times are no number.
+    /// The count is no number.
     #[error("{0:?} does not say by a number which time is meant")]
     Times(String),
     /// The list cannot be read.
@@ -36,8 +34,8 @@ pub enum NoPlace {
 /// Names each point once, so that a test can go through all of them.
 macro_rules! points {
     ($($(#[$doc:meta])* $name:ident = $text:literal,)*) => {
-        /// A place in the work on a message. Between two of them lies one act that is durable, or that
-        /// is seen outside.
+        /// A place in the work on a message. Between two of them there is one action that is durable, or visible
+        /// outside.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
         pub enum Point {
             $($(#[$doc])* $name,)*
@@ -47,7 +45,7 @@ macro_rules! points {
             /// All of them.
             pub const ALL: &[Point] = &[$(Point::$name,)*];
 
-            /// The name by which a test asks for it.
+            /// The name that a test uses.
             pub const fn as_str(self) -> &'static str {
                 match self {
                     $(Point::$name => $text,)*
@@ -60,59 +58,59 @@ macro_rules! points {
 points! {
     /// Delivered; its start is not noted.
     BeforeStart = "before_start",
-    /// Its start is noted for the process after this one.
+    /// Its start is noted for the next process.
     AfterStart = "after_start",
-    /// Unsealed where it was sealed, and not parsed.
+    /// Unsealed if it was sealed, and not parsed.
     BeforeParse = "before_parse",
     /// Parsed.
     AfterParse = "after_parse",
-    /// Its record is handed to the store.
+    /// Its record is submitted to the store.
     AfterOpen = "after_open",
-    /// A call is about to be intended.
+    /// Before an intent.
     BeforeIntent = "before_intent",
     /// The intent is durable.
     AfterIntent = "after_intent",
-    /// What was answered before is handed to the store: the next call is about to be made.
+    /// The earlier answers are submitted to the store; the next call follows.
     AfterCheckpoint = "after_checkpoint",
-    /// The call has its pass and is about to be sent.
+    /// The call has its pass; it is not sent yet.
     BeforeCall = "before_call",
-    /// The call came back, with an answer or without one.
+    /// The call has ended, with an answer or without.
     AfterCall = "after_call",
-    /// The answer is in the journal and not handed to the store.
+    /// The answer is in the journal, and not submitted to the store.
     AfterAnswer = "after_answer",
-    /// The failure is in the journal, where it is one that counts.
+    /// The failure is in the journal, if it counts.
     AfterFailure = "after_failure",
     /// Every target ended; the outcome is not written.
     BeforeOutcome = "before_outcome",
     /// Outcome and event are durable.
     AfterOutcome = "after_outcome",
-    /// The job is about to wait; its park number is not written.
+    /// The job will wait; its park number is not written.
     BeforePark = "before_park",
     /// The park number is durable.
     AfterParkNumber = "after_park_number",
-    /// The copy is about to be published.
+    /// Before the publish of the copy.
     BeforeParkPublish = "before_park_publish",
-    /// The copy is confirmed; the store does not know.
+    /// The copy is confirmed; the store does not know it.
     AfterParkPublish = "after_park_publish",
-    /// That it was confirmed is handed to the store.
+    /// The confirm is submitted to the store.
     AfterParkNoted = "after_park_noted",
-    /// An event is about to be published.
+    /// Before the publish of an event.
     BeforeEvent = "before_event",
     /// The event is confirmed.
     AfterEvent = "after_event",
-    /// A dead letter is about to be published.
+    /// Before the publish of a dead letter.
     BeforeDeadLetter = "before_dead_letter",
     /// The dead letter is confirmed.
     AfterDeadLetter = "after_dead_letter",
-    /// Published to the broker, and its confirm not seen.
+    /// Published; the confirm is not seen.
     BeforeConfirm = "before_confirm",
-    /// Everything that was owed is confirmed; not acked.
+    /// Every required publish is confirmed; not acked.
     BeforeAck = "before_ack",
     /// Acked.
     AfterAck = "after_ack",
 }
 
-/// Whether the process could end wherever it was asked to: a release ends nowhere.
+/// Whether the process could end at every requested place: a release ends nowhere.
 ///
 /// # Errors
 /// Never.
@@ -150,12 +148,12 @@ mod armed {
         static MESSAGE: String;
     }
 
-    /// Points reached by `work` are those of this message.
+    /// Ties the points that `work` reaches to this message.
     pub(crate) fn of<F: Future>(message_id: Option<&str>, work: F) -> impl Future<Output = F::Output> {
         MESSAGE.scope(message_id.unwrap_or_default().to_owned(), work)
     }
 
-    /// Ends the process where it was asked for at this point.
+    /// Ends the process if that was requested for this point.
     pub(crate) async fn point(point: Point, detail: &str) {
         let Some(plan) = plan() else { return };
         plan.moves.send_modify(|moves| moves.passed += 1);
@@ -169,10 +167,10 @@ mod armed {
         }
     }
 
-    /// Whether the process could end wherever it was asked to.
+    /// Whether the process could end at every requested place.
     ///
     /// # Errors
-    /// The first place that is none.
+    /// The first place that does not exist.
     pub fn check() -> Result<(), NoPlace> {
         asked().map_err(NoPlace::Unread)?.lines().filter(|text| !text.is_empty()).try_for_each(is_place)
     }
@@ -187,7 +185,7 @@ mod armed {
         if is_counted && place.nth.is_none() { Err(NoPlace::Times(place.text)) } else { Ok(()) }
     }
 
-    /// Every place that is asked for, one a line.
+    /// Every requested place, one a line.
     fn asked() -> std::io::Result<String> {
         let mut asked = std::env::var("ERASURE_CRASH_AT").unwrap_or_default().replace(',', "\n");
         if let Some(list) = std::env::var_os("ERASURE_CRASH_LIST") {
@@ -197,11 +195,11 @@ mod armed {
     }
 
     struct Plan {
-        /// By message; those of any message under the empty name.
+        /// By message; the places of all messages have the empty name.
         places: HashMap<String, Vec<Place>>,
         log: Option<PathBuf>,
         trace: Option<PathBuf>,
-        /// How many are to end together.
+        /// The number of jobs that must end together.
         together: usize,
         moves: tokio::sync::watch::Sender<Moves>,
         seen: Mutex<HashMap<String, u32>>,
@@ -209,13 +207,13 @@ mod armed {
 
     #[derive(Default)]
     struct Moves {
-        /// How many have come to their places.
+        /// The number of jobs that wait at their places.
         waiting: usize,
-        /// How many points anybody has passed.
+        /// The number of points passed by all tasks.
         passed: u64,
     }
 
-    /// With nobody passing any point for so long, those that have come to their places are enough.
+    /// If no task passes a point for this long, the waiting jobs are enough.
     const NOBODY_MOVES: Duration = Duration::from_millis(300);
 
     #[derive(Clone, Copy)]
@@ -236,11 +234,11 @@ mod armed {
         PLAN.get_or_init(Plan::read).as_ref()
     }
 
-    /// Before a point in the log that was passed, and will be passed again.
+    /// The prefix in the log of a point that was passed and will be passed again.
     const PASSED: &str = "passed ";
 
     impl Place {
-        /// The message that it is for, and the place.
+        /// The message of the place, and the place.
         fn read(text: &str) -> (String, Place) {
             let (end, rest) = text.strip_prefix("panic:").map_or((End::Abort, text), |rest| (End::Panic, rest));
             let (rest, nth) = rest.split_once('#').map_or((rest, None), |(rest, nth)| (rest, nth.parse().ok()));
@@ -260,7 +258,7 @@ mod armed {
             let file = |name| std::env::var_os(name).map(PathBuf::from);
             let (log, trace) = (file("ERASURE_CRASH_LOG"), file("ERASURE_CRASH_TRACE"));
             let text = |path: &Path| std::fs::read_to_string(path).unwrap_or_default();
-            // A list that cannot be read was refused at the start.
+            // An unreadable list was refused at the start.
             let asked = asked().unwrap_or_default();
             if asked.is_empty() && trace.is_none() {
                 return None;
@@ -281,7 +279,7 @@ mod armed {
             Some(Plan { places, log, trace, together, moves, seen: Mutex::new(seen) })
         }
 
-        /// How the process ends here, if it does.
+        /// The way in which the process ends here, if it does.
         fn last(&self, point: Point, detail: &str, message: &str) -> Option<End> {
             let name = point.as_str();
             let full = if detail.is_empty() { name.to_owned() } else { format!("{name}.{detail}") };
@@ -304,7 +302,7 @@ mod armed {
             None
         }
 
-        /// Stays until the process ends: with the last one that is waited for, or when none comes any more.
+        /// Waits until the process ends: with the last expected job, or when no more arrive.
         async fn wait_for_the_others(&self) {
             let mut moves = self.moves.subscribe();
             self.moves.send_modify(|moves| moves.waiting += 1);

@@ -1,27 +1,26 @@
 //! Delimited text (CSV), read row by row.
 //!
-//! The rule it keeps: quotes that are not as RFC 4180 has them are told, and so are the lines of a
-//! row; memory does not grow with the file. Libraries take such quotes as well as they can and do
-//! not tell: one stray quote would then hide every row up to the next.
+//! The rule it keeps: quotes against RFC 4180 are reported, and so are the lines of each row; memory does not grow
+//! with the file. Libraries accept such quotes without a report: one stray quote would then hide all rows up to the
+//! next quote.
 
 use std::io::{self, BufRead, BufReader, Read};
 use std::ops::Range;
 
 use encoding_rs_io::{DecodeReaderBytes, DecodeReaderBytesBuilder};
 
-/// No row is longer, in bytes.
+/// The longest row, in bytes.
 pub const LONGEST: usize = 1 << 20;
 
-/// UTF-8 from text that says with a mark what it is: UTF-16 of either order, or UTF-8. Text without
-/// a mark passes as it is.
+/// UTF-8 from text with a byte order mark: UTF-16 of either order, or UTF-8. Text without a mark passes unchanged.
 pub fn decoded<R: Read>(from: R) -> DecodeReaderBytes<R, Vec<u8>> {
     DecodeReaderBytesBuilder::new().utf8_passthru(true).strip_bom(true).build(from)
 }
 
-/// What is wrong with the quotes of a row; the worst one is last.
+/// The fault of a row's quotes; the worst one is last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Fault {
-    /// A quote within a cell that does not begin with one.
+    /// A quote within a cell that does not begin with a quote.
     Stray,
     /// Characters between a closing quote and the next delimiter.
     AfterQuote,
@@ -34,19 +33,19 @@ pub enum Fault {
 /// One row.
 #[derive(Debug, Default)]
 pub struct Record {
-    /// The line that it begins on, from 1.
+    /// The line of its beginning, from 1.
     pub first: u64,
-    /// The line that it ends on.
+    /// The line of its end.
     pub last: u64,
-    /// How far into the text it ends, in bytes.
+    /// The place of its end in the text, in bytes.
     pub end: u64,
-    /// What is wrong with its quotes.
+    /// The fault of its quotes.
     pub fault: Option<Fault>,
     /// The line of the first quote that is not closed on its own line.
     pub opened: Option<u64>,
-    /// True where the text ends in its last cell, without an end of line or a closing quote.
+    /// True if the text ends in its last cell, without an end of line or a closing quote.
     pub is_open_ended: bool,
-    /// True where an end of line follows.
+    /// True if an end of line follows.
     pub has_end: bool,
     raw: Vec<u8>,
     text: Vec<u8>,
@@ -54,7 +53,7 @@ pub struct Record {
 }
 
 impl Record {
-    /// How many cells it has.
+    /// The number of its cells.
     pub fn len(&self) -> usize {
         self.cells.len()
     }
@@ -74,18 +73,18 @@ impl Record {
         self.cells.iter().map(|cell| &self.text[cell.clone()])
     }
 
-    /// The row as it stands in the text, without its last end of line.
+    /// The row's text, without its last end of line.
     pub fn raw(&self) -> &[u8] {
         &self.raw
     }
 
-    /// The cells of each of its lines, as if each stood alone.
+    /// The cells of each of its lines, each read alone.
     pub fn lines(&self, delimiter: u8) -> Vec<Vec<Vec<u8>>> {
         self.raw.split(|byte| matches!(byte, b'\r' | b'\n')).map(|line| alone(line, delimiter)).collect()
     }
 
-    /// True where its lines say that it took in others. Of an honest cell of several lines at most one
-    /// line, the first or the last, would be a row if it stood alone: that with the row's other cells.
+    /// True if its lines show that it has swallowed other rows. In an honest cell of several lines, at most one line
+    /// would be a row by itself: the first or the last, with the row's other cells.
     pub fn holds_rows(&self, delimiter: u8, is_row: impl Fn(&[Vec<u8>]) -> bool) -> bool {
         if self.first == self.last {
             return false;
@@ -112,8 +111,7 @@ impl Record {
     }
 }
 
-/// The cells of a line that is read as if nothing stood before and after it: a quote that is not
-/// closed on it is none.
+/// The cells of a line that is read alone: a quote that is not closed on the line is no quote.
 fn alone(line: &[u8], delimiter: u8) -> Vec<Vec<u8>> {
     let mut cells = Vec::new();
     let mut rest = line;
@@ -130,7 +128,7 @@ fn alone(line: &[u8], delimiter: u8) -> Vec<Vec<u8>> {
     }
 }
 
-/// A quoted cell at the beginning of a line, and where it ends.
+/// A quoted cell at the beginning of a line, and its end.
 fn quoted(line: &[u8], delimiter: u8) -> Option<(Vec<u8>, usize)> {
     let (mut cell, mut at) = (Vec::new(), 1);
     if line.first() != Some(&b'"') {
@@ -151,7 +149,7 @@ fn quoted(line: &[u8], delimiter: u8) -> Option<(Vec<u8>, usize)> {
     }
 }
 
-/// Where in a row the reader is.
+/// The reader's place in a row.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum At {
     /// At the beginning of a cell.
@@ -183,11 +181,11 @@ impl<R: Read> Records<R> {
         Records { from, delimiter, line: 1, byte: 0, is_after_return: false, is_over: false }
     }
 
-    /// The next row; false after the last one. Lines without a character are none. A line ends with
-    /// LF, CRLF or, as old spreadsheets write it, CR.
+    /// Reads the next row; false after the last one. Empty lines are no rows. A line ends with LF, CRLF or, as in old
+    /// spreadsheets, CR.
     ///
     /// # Errors
-    /// Where the text cannot be read.
+    /// The text cannot be read.
     pub fn read(&mut self, record: &mut Record) -> io::Result<bool> {
         record.clear();
         let (mut at, mut has_begun, mut opened) = (At::Start, false, 0);
@@ -281,7 +279,7 @@ impl<R: Read> Records<R> {
 mod tests {
     use super::*;
 
-    /// First and last line, the number of cells, and what is wrong.
+    /// First and last line, the number of cells, and the fault.
     type Lines = (u64, u64, usize, Option<Fault>);
     type Seen = (u64, u64, Vec<String>, Option<Fault>);
 

@@ -1,6 +1,6 @@
-//! What the service manager (systemd) is told: ready, stopping, and that the process still turns.
+//! Reports to the service manager (systemd): ready, stopping, and alive.
 //!
-//! The rule it keeps: where no manager listens nothing is done, and no fault of telling stops the work.
+//! The rule it keeps: without a manager nothing is done, and a failed report never stops the work.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use crate::broker::Link;
 use crate::engine::Engine;
 
-/// A loop that has not turned for longer stands still.
+/// A loop without a heartbeat for longer than this is stuck.
 const STUCK_AFTER: Duration = Duration::from_secs(60);
 const WORKING: &str = "working";
 
@@ -21,8 +21,8 @@ fn tell(states: &[NotifyState<'_>]) {
     }
 }
 
-/// Says how the link to the broker is, at each change: the worker is ready once it is there, and works only
-/// while it is. Never returns.
+/// Reports the state of the link to the broker at each change: the worker is ready when the link is up, and works
+/// only then. Never returns.
 pub async fn tells(mut link: watch::Receiver<Link>, worker: &str, concurrency: u32) {
     let mut was_ready = false;
     loop {
@@ -43,17 +43,17 @@ pub async fn tells(mut link: watch::Receiver<Link>, worker: &str, concurrency: u
     }
 }
 
-/// Nothing new is taken.
+/// Reports the stop: no new jobs are taken.
 pub fn stopping() {
     tell(&[NotifyState::Stopping, NotifyState::Status("draining")]);
 }
 
-/// What is waited for.
+/// Reports the reason of a wait.
 pub fn waits(what: &str) {
     tell(&[NotifyState::Status(what)]);
 }
 
-/// Says again and again that the process lives, as long as each of its loops turns. Never returns.
+/// Reports that the process is alive, as long as all of its loops run. Never returns.
 pub async fn lives(engine: Arc<Engine>) {
     let Some(limit) = sd_notify::watchdog_enabled() else { return std::future::pending().await };
     let mut tick = tokio::time::interval(limit / 4);

@@ -1,9 +1,9 @@
-//! Logs: to stderr, for a person on a terminal and as JSON elsewhere. Traces: by OTLP to a collector,
-//! where one is set by OpenTelemetry's own variables.
+//! Logs: to stderr, as text on a terminal and as JSON elsewhere. Traces: by OTLP to a collector, if OpenTelemetry's
+//! own variables set one.
 //!
-//! The rule it keeps: personal data stays out. Other people's code may log only warnings (or
-//! information, where it is named), because at finer levels HTTP and AMQP clients print addresses
-//! and frames, and a path can hold a member's id; and a panic tells where it was, not what it held.
+//! The rule it keeps: no personal data. Other crates may log only warnings (or information, if named), because at
+//! finer levels HTTP and AMQP clients log addresses and frames, and a path can contain a member's id. A panic is
+//! logged with its place, but not with its values.
 
 pub mod lines;
 
@@ -28,21 +28,21 @@ use crate::trace;
 
 /// The variable that sets the level: `info`, `debug`, or `erasure_worker::engine=trace,info`.
 pub const LEVEL_VARIABLE: &str = "ERASURE_LOG";
-/// Where OpenTelemetry looks for the collector's address.
+/// The variables with the collector's address.
 const ENDPOINTS: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"];
-/// A layer that hands spans on.
+/// A layer that exports spans.
 pub type Spans = Box<dyn Layer<Registry> + Send + Sync>;
-/// The target that our own code logs under.
+/// The target of our own log lines.
 const OWN: &str = "erasure_worker";
 /// The AMQP client's target.
 const BODY_LOGGER: &str = "lapin";
 
-/// How log lines look.
+/// The format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
-    /// For reading.
+    /// Text for people.
     Compact {
-        /// With colours.
+        /// True for colours.
         colours: bool,
     },
     /// One JSON object a line.
@@ -50,34 +50,34 @@ pub enum Format {
 }
 
 impl Format {
-    /// What suits stderr: compact on a terminal (without colours where `NO_COLOR` is set), else JSON.
+    /// The format for stderr: compact on a terminal (without colours if `NO_COLOR` is set), otherwise JSON.
     pub fn of_stderr() -> Format {
         let colours = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         if std::io::stderr().is_terminal() { Format::Compact { colours } } else { Format::Json }
     }
 }
 
-/// Why logging could not be set up.
+/// The reason why logging could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
-    /// The level can't be read.
+    /// The level cannot be read.
     #[error("{LEVEL_VARIABLE} cannot be read ({0}); examples: info, debug, erasure_worker::engine=trace,info")]
     Level(#[from] tracing_subscriber::filter::ParseError),
-    /// The level leaves out our own errors, as a misspelt one does: it is taken for another crate's name.
+    /// The level excludes our own errors, like a misspelt one: it is taken for another crate's name.
     #[error(
         "{LEVEL_VARIABLE}={0} would leave out errors of the worker; levels are error, warn, info, debug, trace and \
          off; examples: info, debug, erasure_worker::engine=trace,info"
     )]
     Silent(String),
-    /// The collector's address or another of its settings can't be used.
+    /// The collector's address or another of its settings cannot be used.
     #[error("the collector's settings (OTEL_EXPORTER_OTLP_…) cannot be used: is the address http(s)://HOST:PORT?")]
     Collector,
-    /// Something else in this process logs already.
+    /// Another part of this process has set up logging already.
     #[error("logging is set up already")]
     Twice(#[from] tracing_subscriber::util::TryInitError),
 }
 
-/// What has to live as long as the process: its drop sends the last spans, and writes the last lines.
+/// It must live as long as the process: its drop sends the last spans and writes the last lines.
 #[derive(Debug)]
 #[must_use = "the last spans and lines are sent when it is dropped"]
 pub struct Telemetry {
@@ -98,8 +98,7 @@ impl Drop for Telemetry {
 /// Sets up logging to stderr, traces, and the panic hook, once a process.
 ///
 /// # Errors
-/// Where `$ERASURE_LOG` or the collector's address can't be read (usage errors), or logging is set up
-/// already.
+/// `$ERASURE_LOG` or the collector's address cannot be read (usage errors), or logging is already set up.
 pub fn init() -> Result<Telemetry, TelemetryError> {
     let level = std::env::var(LEVEL_VARIABLE).unwrap_or_default();
     if leaves_out_errors(&level) {
@@ -113,31 +112,30 @@ pub fn init() -> Result<Telemetry, TelemetryError> {
     Ok(Telemetry { spans: provider, lines: Some(lines) })
 }
 
-/// True where a filter lets no error of our own through and does not say `off`. A word that is no level is the
-/// name of a crate to it, and then of that crate everything is logged and of ours nothing.
+/// True if a filter excludes our own errors without being `off`. The filter takes a word that is no level for the
+/// name of a crate, and then logs everything of that crate and nothing of ours.
 fn leaves_out_errors(level: &str) -> bool {
     let is_off = level.split(',').any(|part| {
         let (target, word) = part.rsplit_once('=').unwrap_or((OWN, part));
         within(target.trim(), OWN) && word.trim().eq_ignore_ascii_case("off")
     });
-    // One that names spans or fields too is not told by targets alone.
+    // Targets alone cannot express a filter with spans or fields.
     let targets = level.parse::<Targets>().ok().filter(|_| !level.trim().is_empty() && !is_off);
     targets.is_some_and(|targets| !targets.would_enable(OWN, &Level::ERROR))
 }
 
-/// Sends spans to the collector that `$OTEL_EXPORTER_OTLP_ENDPOINT` (or `…_TRACES_ENDPOINT`) names, by
-/// HTTP and protobuf; nothing where neither is set, or `$OTEL_SDK_DISABLED` or `$OTEL_TRACES_EXPORTER`
-/// switches it off. `$OTEL_SERVICE_NAME`, `…_HEADERS`, `$OTEL_TRACES_SAMPLER` and the others mean what
-/// OpenTelemetry says.
+/// Sends spans to the collector of `$OTEL_EXPORTER_OTLP_ENDPOINT` (or `…_TRACES_ENDPOINT`), by HTTP and protobuf.
+/// Nothing is sent if neither is set, or if `$OTEL_SDK_DISABLED` or `$OTEL_TRACES_EXPORTER` switches it off.
+/// `$OTEL_SERVICE_NAME`, `…_HEADERS`, `$OTEL_TRACES_SAMPLER` and the others have OpenTelemetry's meaning.
 fn exporter() -> Result<Option<SdkTracerProvider>, TelemetryError> {
     let is = |name: &str, value: &str| std::env::var(name).is_ok_and(|set| set.eq_ignore_ascii_case(value));
     let is_set = ENDPOINTS.iter().any(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty()));
     if !is_set || is("OTEL_SDK_DISABLED", "true") || is("OTEL_TRACES_EXPORTER", "none") {
         return Ok(None);
     }
-    // An error says that a provider is installed already, which is all that is needed.
+    // An error means that a provider is already installed, which is enough.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    // Its error can repeat the address, which may hold a credential.
+    // Its error can repeat the address, which may contain a credential.
     let exporter = SpanExporter::builder().with_http().build().map_err(|_| TelemetryError::Collector)?;
     let mut resource = Resource::builder();
     if std::env::var_os("OTEL_SERVICE_NAME").is_none() {
@@ -148,8 +146,7 @@ fn exporter() -> Result<Option<SdkTracerProvider>, TelemetryError> {
     Ok(Some(SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource).build()))
 }
 
-/// A layer that makes spans of those that are meant for it, and of nothing else: no log line and no
-/// other code's span goes to the collector.
+/// A layer for our own spans only: no log line and no span of another crate goes to the collector.
 fn spans(tracer: SdkTracer) -> Spans {
     let layer = tracing_opentelemetry::layer()
         .with_tracer(tracer)
@@ -165,11 +162,10 @@ fn spans(tracer: SdkTracer) -> Spans {
         .boxed()
 }
 
-/// A subscriber with the caps that the module promises, and spans for a collector if any. An empty
-/// `level` means `info`.
+/// A subscriber with the limits above, and spans for a collector if there is one. An empty `level` means `info`.
 ///
 /// # Errors
-/// Where `level` is no filter.
+/// `level` is no filter.
 pub fn subscriber<W>(
     level: &str,
     format: Format,
@@ -189,9 +185,9 @@ where
     Ok(tracing_subscriber::registry().with(spans).with(lines.with_filter(asked.and(cap(level)))))
 }
 
-/// Lets our own lines through, and caps everyone else's, whatever was asked for.
+/// Passes our own lines, and limits all others, whatever the user set.
 fn cap(level: &str) -> FilterFn<impl Fn(&Metadata<'_>) -> bool + use<>> {
-    // A directive is TARGET=LEVEL, TARGET[SPAN]=LEVEL, TARGET or LEVEL; no crate is named like a level.
+    // A directive is TARGET=LEVEL, TARGET[SPAN]=LEVEL, TARGET or LEVEL; no crate has the name of a level.
     let named: Vec<String> = level
         .split(',')
         .filter_map(|directive| directive.split(['=', '[']).next())
@@ -199,12 +195,12 @@ fn cap(level: &str) -> FilterFn<impl Fn(&Metadata<'_>) -> bool + use<>> {
         .filter(|target| !target.is_empty())
         .collect();
     FilterFn::new(move |line: &Metadata<'_>| {
-        // Those are for the collector.
+        // These are for the collector.
         if line.target() == trace::TARGET {
             return false;
         }
-        // At `warn` this crate logs returned messages with their bodies; its errors are ours to handle
-        // and log, and a connection that we close ourselves is none.
+        // At `warn` this crate logs returned messages with their bodies. Its errors are handled and logged by us, and
+        // a connection that we close ourselves is no error.
         if within(line.target(), BODY_LOGGER) {
             return false;
         }
@@ -216,17 +212,16 @@ fn cap(level: &str) -> FilterFn<impl Fn(&Metadata<'_>) -> bool + use<>> {
         };
         *line.level() <= most
     })
-    // Without it every line of every crate is put together to be asked about.
+    // Without it every line of every crate would be formatted before the check.
     .with_max_level_hint(LevelFilter::TRACE)
 }
 
-/// True where a target is `parent` or a module below it.
+/// True if a target is `parent` or a module below it.
 fn within(target: &str, parent: &str) -> bool {
     target.strip_prefix(parent).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
 }
 
-/// Logs where a panic was. A formatted message may hold data and is withheld; one that stands in
-/// the source as it is can't.
+/// Logs the place of a panic. A formatted message may contain data and is left out; a constant one cannot.
 fn log_panic(info: &PanicHookInfo<'_>) {
     let place = info.location().map(ToString::to_string).unwrap_or_default();
     let message = info.payload().downcast_ref::<&'static str>().copied().unwrap_or("withheld, it may hold data");

@@ -1,19 +1,18 @@
-//! Spans for OpenTelemetry, named and labelled by its conventions for messaging and HTTP.
+//! Spans for OpenTelemetry, with the names and labels of its conventions for messaging and HTTP.
 //!
-//! The rule it keeps: no span names a person: an address is shown as its template, never whole, and
-//! a message by its job's id. Where no collector is set ([`crate::telemetry`]), a span costs next to
-//! nothing and stands in no log line.
+//! The rule it keeps: no span names a person. An address is shown as its template, never whole, and a message by its
+//! job's id. Without a collector ([`crate::telemetry`]) a span costs almost nothing and appears in no log line.
 
 use opentelemetry::trace::{SpanContext, SpanId, TraceFlags, TraceId, TraceState};
 use tracing::field::Empty;
 use tracing::{Span, debug_span};
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
-/// The target of these spans and of nothing else.
+/// The target of these spans, and of nothing else.
 pub const TARGET: &str = "erasure_worker::trace";
 
-/// A job's copy in hand, from its parsing to its ack or its return. It begins a trace of its own,
-/// linked to the publisher's: a job that waits for days would otherwise be one trace of days.
+/// A job's copy in hand, from its parsing to its ack or requeue. It begins a trace of its own, linked to the
+/// publisher's: otherwise a job that waits for days would be one trace of days.
 pub fn process(queue: &str, tenant: &str, job_id: uuid::Uuid, traceparent: Option<&str>) -> Span {
     let span = debug_span!(
         target: TARGET,
@@ -38,7 +37,7 @@ pub fn process(queue: &str, tenant: &str, job_id: uuid::Uuid, traceparent: Optio
     span
 }
 
-/// One attempt of a step: the calls to a system that it takes.
+/// One attempt of a step, with its calls to a system.
 pub fn attempt(system: &str, step: &'static str, item: u32, attempt: u32) -> Span {
     debug_span!(
         target: TARGET,
@@ -52,8 +51,7 @@ pub fn attempt(system: &str, step: &'static str, item: u32, attempt: u32) -> Spa
     )
 }
 
-/// One request to a system. `template` is the path below the configured address, with `{…}` for what
-/// names somebody.
+/// One request to a system. `template` is the path below the configured address, with `{…}` for every identifier.
 pub fn request(method: &str, template: Option<&'static str>, url: &url::Url) -> Span {
     let span = debug_span!(
         target: TARGET,
@@ -101,7 +99,7 @@ pub fn failed(span: &Span, kind: &str) {
     }
 }
 
-/// What a well-formed `traceparent` says (W3C Trace Context, version 00).
+/// The content of a well-formed `traceparent` (W3C Trace Context, version 00).
 fn context_of(traceparent: &str) -> Option<SpanContext> {
     let mut parts = traceparent.split('-').skip(1);
     let trace = TraceId::from_hex(parts.next()?).ok()?;

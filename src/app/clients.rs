@@ -1,6 +1,6 @@
-//! From the configuration's systems to their clients, each behind its gate.
+//! The configuration's systems as clients, each behind its gate.
 //!
-//! The rule it keeps: whoever only probes leaves the import folders alone, for one process owns each.
+//! The rule it keeps: a process that only probes does not touch the import folders, because one process owns each.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::systems::http::{HttpSettings, Wire};
 use crate::systems::zeta::ImportLedger;
 use crate::systems::{Keys, Ledgers, Making, System};
 
-/// How much faster than a failed attempt's own pause the breaker reopens.
+/// The breaker's pause is this many times shorter than a failed attempt's.
 const BREAKER_PAUSES: u32 = 4;
 
 /// The systems behind their gates, and the import ledgers among them.
@@ -32,14 +32,14 @@ pub fn systems(config: &Config, keyring: &Arc<Keyring>) -> Result<Systems> {
     systems_over(&Wire::Network, config, keyring)
 }
 
-/// As [`systems`], called over any wire.
+/// As [`systems`], with any wire for the calls.
 pub fn systems_over(wire: &Wire, config: &Config, keyring: &Arc<Keyring>) -> Result<Systems> {
     let mut built = Systems { gates: BTreeMap::new(), imports: BTreeMap::new() };
     for (name, system) in &config.systems {
         let (client, fingerprint) = client(wire, system, keyring, Ledgers::Opened(&mut built.imports))
             .with_context(|| format!("systems.{name}"))?;
         let concurrency = config.worker.concurrency as usize;
-        // Alone, a system may have nearly all: the rest lets other work be seen at all.
+        // A system alone may have nearly all places: the rest keeps other work visible.
         let most_in_hand = if config.systems.len() > 1 { (concurrency / 2).max(1) } else { concurrency };
         let settings = GateSettings {
             requests_per_minute: system.common.requests_per_minute,
@@ -85,20 +85,19 @@ fn client(
     Ok((client, fingerprint(&system.settings.proven_parts())))
 }
 
-/// What a success of a client is remembered under. Each part is preceded by its length, so that no two share
-/// their bytes.
+/// The name of a client's success in the store. Each part has its length before it, so that no two names are equal.
 fn fingerprint(parts: &[&str]) -> String {
     parts.iter().map(|part| format!("{}:{part}", part.len())).collect()
 }
 
-/// What keeps a system's client from being made, by the system's name. Import folders are not touched.
+/// The faults that prevent a system's client, by the system's name. Import folders are not touched.
 pub(super) fn faults(config: &Config, keyring: &Arc<Keyring>) -> Vec<(String, String)> {
     let of = |system| client(&Wire::Network, system, keyring, Ledgers::None).err();
     let faults = config.systems.iter().filter_map(|(name, system)| Some((name, of(system)?)));
     faults.map(|(name, error)| (format!("systems.{name}"), format!("{error:#}"))).collect()
 }
 
-/// Every system without its gate, and without touching import folders: for probes.
+/// Every system without its gate and without its import folder, for probes.
 pub fn probes(config: &Config, keyring: &Arc<Keyring>) -> Result<BTreeMap<String, Arc<dyn System>>> {
     let mut clients = BTreeMap::new();
     for (name, system) in &config.systems {

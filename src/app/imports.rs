@@ -1,6 +1,6 @@
-//! The deletion files of a worker: given to the ops API, closed by age, and forgotten once settled for long.
+//! A worker's deletion files: given to the ops API, closed by age, and forgotten long after they are settled.
 //!
-//! The rule it keeps: the ledger's calls block, so none is made on a thread that others wait for.
+//! The rule it keeps: the ledger's calls block, so none runs on a thread that others wait for.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use crate::ops::{DeskError, ExportedFile, ImportDesk, Settled};
 use crate::systems::zeta::import::{ImportLedger, LedgerError};
 
-/// A deletion ledger as the ops API sees it.
+/// A deletion ledger for the ops API.
 pub(super) struct Desk(pub(super) Arc<ImportLedger>);
 
 impl Desk {
@@ -32,7 +32,7 @@ impl ImportDesk for Desk {
             let failed = |error: LedgerError| DeskError::Unavailable(error.to_string());
             let mut file = ledger.export(None, crate::clock::now()).map_err(failed)?;
             if file.is_none() {
-                // Handed out before, and no result yet: the same one again.
+                // Downloaded before, and without a result yet: the same file again.
                 let mut batches = ledger.batches().map_err(failed)?.into_iter();
                 if let Some(open) = batches.find(|batch| batch.exported_at.is_some() && batch.settled_at.is_none()) {
                     file = ledger.export(Some(open.id), crate::clock::now()).map_err(failed)?;
@@ -61,10 +61,10 @@ impl ImportDesk for Desk {
     }
 }
 
-/// How often the ledgers are looked through.
+/// The pause between checks of the ledgers.
 const EVERY: Duration = Duration::from_secs(10);
 
-/// Deletion files are closed by age even while no job comes; a settled one is forgotten as an ended job is.
+/// Closes deletion files by age, even without new jobs, and forgets settled ones after the time of an ended job.
 pub(super) async fn sweep_imports(ledgers: Vec<Arc<ImportLedger>>, retain_settled: Duration) {
     let mut tick = tokio::time::interval(EVERY);
     loop {

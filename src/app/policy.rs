@@ -1,7 +1,7 @@
-//! From the configuration's tenants and ceilings to what the engine is told of them.
+//! The configuration's tenants and ceilings as the engine's policy.
 //!
-//! The rule it keeps: a table that is there is a tenant to be checked; only where there is none at
-//! all may anybody order everything.
+//! The rule it keeps: a table in the configuration is a tenant to check. Only without any such table may every
+//! publisher send every job.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use crate::config::{self, ApprovalRule, Config};
 use crate::engine::{Ceiling, Policy, Scope, Tenant};
 use crate::seal::verify::VerifyKey;
 
-/// Who may order what, and how much of it.
+/// The rules about who may send which jobs, and how many.
 pub fn policy(config: &Config) -> Policy {
     let tenant = |tenant: &config::TenantConfig| Tenant {
         systems: tenant.systems.clone(),

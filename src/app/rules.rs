@@ -1,6 +1,6 @@
-//! From the configuration's systems and laws to what a job may ask for.
+//! The configuration's systems and laws as the rules for jobs.
 //!
-//! The rule it keeps: a law is translated here and nowhere else; a system states its own rules.
+//! The rule it keeps: a law is translated only here; a system states its own rules.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ use crate::config::{self, Config};
 use crate::job::due::Length;
 use crate::job::{Accepts, Term};
 
-/// What jobs the worker accepts.
+/// The rules for jobs that the worker accepts.
 pub fn accepts(config: &Config) -> Accepts {
     Accepts {
         environment: config::Choice::as_str(config.worker.environment).to_owned(),
@@ -22,7 +22,7 @@ fn term(name: &str, law: &config::RegulationConfig) -> Term {
         let length = if term.months > 0 { Length::Months(term.months) } else { Length::Days(term.days) };
         Term { length, working_day: term.next_working_day, holidays: BTreeSet::new() }
     });
-    // A law without a term of its own in the configuration is a built-in one.
+    // A law without a term in the configuration is a built-in one.
     let term = configured.or_else(|| Term::built_in(name));
     Term { holidays: law.holidays.iter().copied().collect(), ..term.unwrap_or(Term::days(0)) }
 }

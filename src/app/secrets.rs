@@ -1,7 +1,7 @@
-//! Secrets that are given by files: whether a file still says what was read from it, and what is done where not.
+//! Secrets in files: the check for changes, and the use of a changed secret.
 //!
-//! The rule it keeps: a secret that was changed at run time is used at the next login, or once a harmless read at
-//! its system has worked with it, or it is reported that it is not used.
+//! The rule it keeps: a secret that changes at run time is used at the next login, or after a harmless read with it
+//! has worked; otherwise a report says that it is not used.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -19,19 +19,20 @@ use crate::engine::Engine;
 use crate::seal::Keyring;
 use crate::systems::zeta::import::ImportLedger;
 
-/// How often the files are read.
+/// The pause between reads of the files.
 const LOOK_EVERY: Duration = Duration::from_secs(20);
-/// Read again at each login by the broker's side itself.
+/// The broker's side reads this file itself at each login.
 const AT_EACH_LOGIN: &str = "amqp.url";
 
-/// Uses secrets that have changed.
+/// Uses changed secrets.
 #[async_trait]
 pub(super) trait Renew: Send {
-    /// Uses these secrets of a system, by their keys in its table; else says why the former ones are used.
+    /// Uses these secrets of a system, by their keys in its table. An error is the reason why the former ones stay in
+    /// use.
     async fn renew(&mut self, system: &str, secrets: &[(&str, SecretString)]) -> Result<(), String>;
 }
 
-/// The systems' clients, and what a new one is made of.
+/// The systems' clients, and the parts of a new one.
 pub(super) struct Renewing {
     pub engine: Arc<Engine>,
     pub keyring: Arc<Keyring>,
@@ -60,10 +61,10 @@ impl Renew for Renewing {
 
 /// The file of a secret.
 struct File {
-    /// The key in the configuration, in full.
+    /// The full key in the configuration.
     key: String,
     path: PathBuf,
-    /// The digest of what is in use.
+    /// The digest of the secret in use.
     used: Option<[u8; 32]>,
 }
 
@@ -74,14 +75,14 @@ impl File {
     }
 }
 
-/// The files of secrets that are read at the start.
+/// The secret files that are read at the start.
 pub(super) struct SecretFiles {
     files: Vec<File>,
     changed: watch::Sender<Vec<String>>,
 }
 
 impl SecretFiles {
-    /// Takes note of what they say now.
+    /// Reads their present content.
     pub(super) fn new(files: &[(String, PathBuf)]) -> SecretFiles {
         let at_start = files.iter().filter(|(key, _)| key != AT_EACH_LOGIN);
         let file = |(key, path): &(String, PathBuf)| {
@@ -91,12 +92,12 @@ impl SecretFiles {
         SecretFiles { files: at_start.map(file).collect(), changed: watch::Sender::default() }
     }
 
-    /// The keys whose files have changed, and that are not used.
+    /// The keys of changed files whose secrets are not used.
     pub(super) fn changed(&self) -> watch::Receiver<Vec<String>> {
         self.changed.subscribe()
     }
 
-    /// Reads them once, and has those of systems used.
+    /// Reads them once, and uses changed secrets of systems.
     async fn look(&mut self, clients: &mut dyn Renew) {
         let mut changed: BTreeMap<usize, (SecretString, [u8; 32])> = BTreeMap::new();
         for (place, file) in self.files.iter().enumerate() {
@@ -108,7 +109,7 @@ impl SecretFiles {
             .map(|(system, _)| system.to_owned())
             .collect();
         for system in systems {
-            // All of one system at once: a user's name and a password may be rotated together.
+            // All secrets of one system at once: user name and password may be rotated together.
             let of_it = |place: &usize| self.files[*place].of_a_system().filter(|(of, _)| *of == system);
             let secrets: Vec<_> = changed
                 .iter()
@@ -144,7 +145,7 @@ impl SecretFiles {
         });
     }
 
-    /// Reads them again and again. Never returns.
+    /// Reads them repeatedly. Never returns.
     pub(super) async fn watch(&mut self, clients: &mut dyn Renew) {
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
@@ -153,7 +154,7 @@ impl SecretFiles {
     }
 }
 
-/// What a file says, and its digest; `None` where it cannot be read just now, as while it is replaced.
+/// A file's secret and its digest; `None` if it cannot be read now, for example during its replacement.
 fn read(path: &Path) -> Option<(SecretString, [u8; 32])> {
     let secret = secret::from_file(path).ok()?;
     let digest = Sha256::digest(secret.expose_secret()).into();
@@ -165,7 +166,7 @@ fn read(path: &Path) -> Option<(SecretString, [u8; 32])> {
 mod tests {
     use super::*;
 
-    /// Accepts what it is told to accept.
+    /// Accepts the secrets that it is set to accept.
     #[derive(Default)]
     struct Asked {
         accepts: bool,
@@ -203,7 +204,7 @@ mod tests {
         secrets.look(&mut clients).await;
         assert_eq!(clients.asked, ["shop: password=new, authorization=new"; 2], "refused, accepted, and then no more");
         assert_eq!(*secrets.changed().borrow(), [""; 0]);
-        // A file back as it was is another change.
+        // A file with its former content is another change.
         std::fs::write(&files[0].1, "former").unwrap();
         secrets.look(&mut clients).await;
         assert_eq!(clients.asked.last().unwrap(), "shop: password=former");

@@ -1,7 +1,7 @@
-//! The clock at the start, and the time that the store remembers.
+//! The clock at the start, and the time in the store.
 //!
-//! The rule it keeps: no worker begins while its machine's time lies before what cannot be: before this
-//! program was made, or before the last time that its store was written.
+//! The rule it keeps: no worker begins while its machine's time is impossible: before this program was made, or
+//! before the last time in its store.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,16 +15,16 @@ use crate::store::{Batch, SledStore, Store, Table};
 
 /// The last time that a worker on this store has seen, milliseconds since 1970, eight bytes, big-endian.
 const LAST: &[u8] = rows::CLOCK.prefix;
-/// How often it is noted.
+/// The pause between notes of the time.
 const NOTED_EVERY: Duration = Duration::from_secs(60);
-/// How often the clock is looked at that must be set right first.
+/// The pause between checks of a wrong clock.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// After so many looks a line more is logged.
+/// The number of checks between two log lines.
 const LOOKS_A_LINE: u32 = 60;
-/// After so many looks a store that was written in the machine's future is believed no more than the machine.
+/// After this many checks the machine's time counts, and the store's future time is ignored.
 const LOOKS_MAX: u32 = 3600;
 
-/// Why a time cannot be right.
+/// The reason why a time cannot be right.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Wrong {
     BeforeRelease,
@@ -43,7 +43,7 @@ fn last(store: &dyn Store) -> Option<Timestamp> {
     Timestamp::from_millisecond(i64::from_be_bytes(bytes.try_into().ok()?)).ok()
 }
 
-/// Returns once the machine's time can be right.
+/// Returns when the machine's time can be right.
 pub(super) async fn wait_for_time(store: &SledStore) {
     let last = last(store);
     let mut looks = 0;
@@ -65,7 +65,7 @@ pub(super) async fn wait_for_time(store: &SledStore) {
     }
 }
 
-/// Notes the time again and again. Never returns.
+/// Notes the time repeatedly. Never returns.
 pub(super) async fn note_time(store: Arc<SledStore>) {
     loop {
         let now = Steady::of_process().now().as_millisecond();

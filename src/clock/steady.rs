@@ -1,27 +1,26 @@
-//! The time of day, compared with the time that has passed and with what others say.
+//! The time of day, compared with the elapsed time and with other clocks.
 //!
-//! The rule it keeps: nothing ends for good by a clock that was set. A jump is not believed before somebody
-//! else's clock says the same; until then time goes on as it passes.
+//! The rule it keeps: a changed clock ends nothing for good. A jump counts only after another clock confirms it;
+//! until then the time follows the elapsed time.
 
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 
-/// No release of this program is older: a machine that says so has not been told the time yet.
+/// No release of this program is older: a machine with an earlier time has no valid time yet.
 pub const EARLIEST: Timestamp = Timestamp::constant(1_735_689_600, 0);
 
-/// As far a clock may be off from one reading to the next: a time server corrects more than seconds only by a
-/// jump.
+/// The largest change from one reading to the next: a time server corrects more than seconds only by a jump.
 pub const TOLERANCE: SignedDuration = SignedDuration::from_mins(10);
 
-/// A jump that nobody has contradicted for so long is believed.
+/// A jump that no clock has contradicted for this long counts.
 const BELIEVED_AFTER: Duration = Duration::from_secs(24 * 3600);
 
-/// After a stop that was longer than this a start is a jump like any other.
+/// After a longer stop the time at the start is a jump like any other.
 const LONG_STOP: SignedDuration = SignedDuration::from_hours(7 * 24);
 
-/// A jump that is not believed yet.
+/// A jump that does not count yet.
 #[derive(Debug, Clone, Copy)]
 struct Jump {
     by: SignedDuration,
@@ -31,13 +30,13 @@ struct Jump {
 
 #[derive(Debug, Default)]
 struct State {
-    /// A time that was believed, and when that was.
+    /// A time that counted, and the moment of its reading.
     anchor: Option<(Timestamp, Instant)>,
     jump: Option<Jump>,
 }
 
 impl State {
-    /// The time, from what the machine's clock says now.
+    /// The time, from the machine's present clock.
     fn read(&mut self, wall: Timestamp, at: Instant) -> Timestamp {
         let (anchor, since) = *self.anchor.get_or_insert((wall, at));
         let passed = SignedDuration::try_from(at.saturating_duration_since(since)).unwrap_or(SignedDuration::MAX);
@@ -71,7 +70,7 @@ impl State {
         (self.anchor, self.jump) = (Some((wall, at)), None);
     }
 
-    /// Somebody else says what time it is.
+    /// Notes the time of another clock.
     fn witness(&mut self, told: Timestamp, wall: Timestamp, at: Instant) {
         self.read(wall, at);
         let Some(jump) = &mut self.jump else { return };
@@ -84,12 +83,12 @@ impl State {
     }
 }
 
-/// The machine's clock, not believed where it jumps.
+/// The machine's clock, without unconfirmed jumps.
 #[derive(Debug, Default)]
 pub struct Steady(Mutex<State>);
 
 impl Steady {
-    /// The one of this process.
+    /// The instance of this process.
     pub fn of_process() -> &'static Steady {
         static PROCESS: OnceLock<Steady> = OnceLock::new();
         PROCESS.get_or_init(Steady::default)
@@ -104,12 +103,12 @@ impl Steady {
         self.state().read(Timestamp::now(), Instant::now())
     }
 
-    /// What the `Date` of an answer says.
+    /// Notes the `Date` of an answer.
     pub fn witness(&self, told: Timestamp) {
         self.state().witness(told, Timestamp::now(), Instant::now());
     }
 
-    /// The last time that an earlier process noted. Where the machine has come far from it, that is a jump.
+    /// Notes the last time of an earlier process. A large difference to the machine's time is a jump.
     pub fn resume(&self, last: Timestamp) {
         let (wall, at) = (Timestamp::now(), Instant::now());
         if wall.duration_since(last) > LONG_STOP {
@@ -118,7 +117,7 @@ impl Steady {
         }
     }
 
-    /// How far the machine's clock is from the time that is believed, while it is not.
+    /// The difference between the machine's clock and the time that counts, while there is one.
     pub fn jump(&self) -> Option<SignedDuration> {
         self.now();
         self.state().jump.map(|jump| jump.by)

@@ -7,7 +7,7 @@ fn at(seconds: i64) -> Timestamp {
 const HOUR: i64 = 3600;
 const DAY: i64 = 24 * HOUR;
 
-/// Every jump, with every witness: what is believed a moment later, after a day, and after the clock is right.
+/// Every jump, with every other clock: the time a moment later, after a day, and after the clock is right.
 #[test]
 fn a_jump_is_believed_only_once_somebody_else_says_the_same_or_nobody_anything_for_a_day() {
     let start = Instant::now();
@@ -27,11 +27,11 @@ fn a_jump_is_believed_only_once_somebody_else_says_the_same_or_nobody_anything_f
             let expected = if confirmed { at(63 + by) } else { at(63) };
             assert_eq!(state.read(at(63 + by), after(63)), expected, "{by} {witness:?}");
             assert_eq!(state.jump.is_none(), confirmed);
-            // A day and more later: where it was contradicted it is never believed.
+            // A day and more later: a contradicted jump never counts.
             let believed = confirmed || witness.is_none();
             let expected = if believed { at(DAY + 100 + by) } else { at(DAY + 100) };
             assert_eq!(state.read(at(DAY + 100 + by), after(DAY + 100)), expected, "{by} {witness:?}");
-            // The clock is set right.
+            // The clock is right again.
             let right = state.read(at(DAY + 200), after(DAY + 200));
             let expected = if believed { at(DAY + 200 + by) } else { at(DAY + 200) };
             assert_eq!(right, expected, "{by} {witness:?}");
@@ -50,7 +50,7 @@ fn what_a_time_server_corrects_is_followed_and_a_witness_is_not_needed() {
         off += [5, -7, 300, -290, 0][usize::try_from(step % 5).unwrap()];
         let now = start + Duration::from_secs(u64::try_from(step * 60).unwrap());
         assert_eq!(state.read(at(step * 60 + off), now), at(step * 60 + off));
-        // Another machine's clock, however wrong, is of no account while ours is steady.
+        // Another machine's clock, however wrong, does not matter while ours is steady.
         state.witness(at(step * 60 - DAY), at(step * 60 + off), now);
         assert!(state.jump.is_none());
     }

@@ -1,8 +1,7 @@
-//! The way of log lines to stderr: by a thread of its own, so that a reader who does not read stops the
-//! lines and nothing else.
+//! Log lines to stderr, by a thread of their own: a reader who does not read stops the lines, and nothing else.
 //!
-//! The rule it keeps: nobody waits for stderr. Lines that find no room are lost, counted, and the count is
-//! said once somebody reads again.
+//! The rule it keeps: no task waits for stderr. Lines without room are lost and counted, and the count is logged
+//! after somebody reads again.
 
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,26 +10,26 @@ use std::time::Duration;
 
 use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 
-/// So many lines wait for a reader.
+/// Most lines that wait for a reader.
 const WAITING: usize = 8192;
-/// How long the last words may take.
+/// The time limit of the last words.
 const LAST_WORDS: Duration = Duration::from_secs(1);
-/// How often it is looked whether lines were lost.
+/// The pause between checks for lost lines.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// The lines of this process.
 static LINES: OnceLock<Lines> = OnceLock::new();
 
-/// What is known of the lines.
+/// The state of the lines.
 struct Lines {
     lost: ErrorCounter,
-    /// How many were written.
+    /// The number of written lines.
     written: Arc<AtomicU64>,
-    /// How many of the lost ones the log tells of.
+    /// The number of lost lines that the log has reported.
     told: AtomicU64,
 }
 
-/// Counts what is written.
+/// Counts the written lines.
 struct Counting<W> {
     to: W,
     written: Arc<AtomicU64>,
@@ -49,7 +48,7 @@ impl<W: Write> Write for Counting<W> {
 }
 
 impl Lines {
-    /// A writer that never waits, and what is known of its lines. They are written for as long as the guard lives.
+    /// A writer that never waits, and the state of its lines. They are written as long as the guard lives.
     fn begin<W: Write + Send + 'static>(to: W, waiting: usize) -> (NonBlocking, WorkerGuard, Lines) {
         let written = Arc::<AtomicU64>::default();
         let (writer, guard) = NonBlockingBuilder::default()
@@ -69,7 +68,8 @@ impl Lines {
         self.lost().saturating_sub(self.told.load(Ordering::Relaxed))
     }
 
-    /// Says how many were lost, where somebody has read since `written` were; how many are written now.
+    /// Reports the number of lost lines, if somebody has read since `written` lines; returns the present number of
+    /// written ones.
     fn tell(&self, written: u64) -> u64 {
         let (lost, now) = (self.lost(), self.written.load(Ordering::Relaxed));
         let untold = self.untold();
@@ -84,22 +84,22 @@ impl Lines {
 /// The writer of this process's log lines, once.
 pub(super) fn to_stderr() -> (NonBlocking, WorkerGuard) {
     let (writer, guard, lines) = Lines::begin(io::stderr(), WAITING);
-    // Where there is one already, logging is set up already, which is told.
+    // If there is one already, logging is already set up, which is reported elsewhere.
     let _ = LINES.set(lines);
     (writer, guard)
 }
 
-/// How many log lines were lost since the start.
+/// The number of log lines lost since the start.
 pub fn lost() -> u64 {
     LINES.get().map_or(0, Lines::lost)
 }
 
-/// How many were lost that the log does not tell of yet: nobody reads it.
+/// The number of lost lines that the log has not reported yet, because nobody reads it.
 pub fn untold() -> u64 {
     LINES.get().map_or(0, Lines::untold)
 }
 
-/// Says again and again how many lines were lost. Never returns.
+/// Reports lost lines repeatedly. Never returns.
 pub async fn tell_losses() {
     let mut written = 0;
     loop {
@@ -110,7 +110,7 @@ pub async fn tell_losses() {
     }
 }
 
-/// Does what may wait for a reader who does not read, and waits a second for it at most.
+/// Runs work that may wait for a reader, for a second at most.
 pub(super) fn in_time(work: impl FnOnce() + Send + 'static) {
     let (done, ended) = mpsc::channel();
     std::thread::spawn(move || {
@@ -120,12 +120,12 @@ pub(super) fn in_time(work: impl FnOnce() + Send + 'static) {
     let _ = ended.recv_timeout(LAST_WORDS);
 }
 
-/// Writes a line to stderr beside the log, and waits a second at most for who reads it.
+/// Writes a line to stderr besides the log, and waits for its reader for a second at most.
 pub fn last_words(text: &str) {
     let _ = LastWords.write_all(format!("{text}\n").as_bytes());
 }
 
-/// Stderr for what is said at the end of work: each write waits a second at most for who reads it.
+/// Stderr for the last lines of a command: each write waits for its reader for a second at most.
 #[derive(Debug, Clone, Copy)]
 pub struct LastWords;
 
@@ -149,7 +149,7 @@ mod tests {
 
     use super::*;
 
-    /// Takes nothing as long as it is shut.
+    /// Accepts nothing while it is shut.
     #[derive(Clone, Default)]
     struct Door {
         shut: Arc<Mutex<()>>,
@@ -174,14 +174,14 @@ mod tests {
         let (mut writer, guard, lines) = Lines::begin(door.clone(), 4);
         let shut = door.shut.lock().unwrap();
         for line in 0..100 {
-            // One is in the thread's hand, four wait.
+            // The thread has one line, four wait.
             writer.write_all(format!("{line}\n").as_bytes()).unwrap();
         }
         let lost = lines.lost();
         assert!((95..100).contains(&lost), "{lost}");
         assert_eq!((lines.tell(0), lines.untold()), (0, lost), "nobody has read");
         drop(shut);
-        // Its drop waits until all is written.
+        // Its drop waits until everything is written.
         drop(guard);
         let came = door.came.lock().unwrap().iter().filter(|byte| **byte == b'\n').count() as u64;
         assert_eq!(came + lost, 100);

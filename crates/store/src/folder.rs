@@ -77,7 +77,7 @@ impl StateDir {
         self.path.join(STORE)
     }
 
-    /// The folder and the file by which it is held.
+    /// The directory and its lock file.
     pub(super) fn own(&self) -> [PathBuf; 2] {
         [self.path.clone(), self.path.join("lock")]
     }

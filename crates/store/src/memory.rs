@@ -52,8 +52,8 @@ impl MemoryStore {
         waiting
     }
 
-    /// Settles all waiting batches, the oldest first, as `decide` says of each: an error that it
-    /// gives is the batch's, and nothing of that batch is written. Tells how many waited.
+    /// Settles all waiting batches, the oldest first, with `decide`: its error becomes the batch's, and nothing of
+    /// that batch is written. Returns how many waited.
     pub fn settle(&self, mut decide: impl FnMut(&Batch) -> Result<(), StoreError>) -> usize {
         let mut state = self.state();
         let waiting = std::mem::take(&mut state.waiting);
