@@ -14,7 +14,8 @@ use uuid::Uuid;
 use super::Exit;
 use super::args::Init;
 use super::keys::{generate, write_new};
-use crate::config::example::{self, trial};
+use crate::config::example;
+use crate::sandbox::KINDS;
 
 /// Writes `erasure-worker.toml`, `keys/master.key` (0600) and `job.json`, and prints what to do next.
 ///
@@ -67,30 +68,7 @@ pub fn example_job(now: Timestamp) -> Value {
         "requested_at": now,
         "regulation": "gdpr",
         "confirmation": { "confirmed_at": now, "by": "subject" },
-        "targets": [
-            {
-                "system": "cleeng",
-                "flow": "backend",
-                "customer_id": trial::CLEENG_CUSTOMER_ID,
-                "customer_email": trial::CUSTOMER_EMAIL,
-            },
-            {
-                "system": "loyalty",
-                "method": "program_api",
-                "member": { "integration_id": trial::LOYALTY_INTEGRATION_ID },
-            },
-            {
-                "system": "easycms",
-                "email": trial::CUSTOMER_EMAIL,
-                "customer_password": trial::EASYCMS_CUSTOMER_PASSWORD,
-            },
-            {
-                "system": "vitalsource",
-                "guid": trial::VITALSOURCE_GUID,
-                "reference": trial::VITALSOURCE_REFERENCE,
-                "codes": [{ "code": trial::VITALSOURCE_CODE }],
-            },
-        ],
+        "targets": KINDS.iter().map(|kind| (kind.example)()).collect::<Vec<_>>(),
     })
 }
 
@@ -128,6 +106,20 @@ mod tests {
         let mode = |path: &str| std::fs::metadata(home.join(path)).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode("keys/master.key"), mode("keys")), (0o600, 0o700));
         assert!(out.contains(&format!("batch --config '{}'", file.display())), "{out}");
+    }
+
+    #[test]
+    fn what_init_writes_reaches_every_stand_in() {
+        let dir = tempfile::tempdir().unwrap();
+        run(dir.path());
+        let text = std::fs::read_to_string(dir.path().join("erasure-worker.toml")).unwrap();
+        let written: toml::Table = text.parse().unwrap();
+        for kind in &KINDS {
+            let needed: toml::Table = (kind.table)("http://127.0.0.1:9999", kind.name).parse().unwrap();
+            for (key, value) in needed.iter().filter(|(key, _)| *key != "requests_per_minute") {
+                assert_eq!(written["systems"][kind.name].get(key), Some(value), "{}: {key}", kind.name);
+            }
+        }
     }
 
     #[test]

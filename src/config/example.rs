@@ -7,38 +7,6 @@ use std::net::SocketAddr;
 /// Where the sandbox listens unless told otherwise.
 pub const SANDBOX_ADDRESS: &str = "127.0.0.1:8470";
 
-/// The credentials that the stand-ins take. They open nothing else, so they stand in plain text.
-pub mod trial {
-    /// Cleeng: `X-Publisher-Token` and `params.publisherToken`.
-    pub const CLEENG_PUBLISHER_TOKEN: &str = "publisher-token";
-    /// Loyalty: `access_token` of the Program API.
-    pub const LOYALTY_PROGRAM_TOKEN: &str = "program-token";
-    /// EasyCMS: the `Authorization1` header.
-    pub const EASYCMS_AUTHORIZATION: &str = "easycms-token";
-    /// EasyCMS: `username`.
-    pub const EASYCMS_USERNAME: &str = "shop";
-    /// EasyCMS: `password`.
-    pub const EASYCMS_PASSWORD: &str = "easycms-password";
-    /// EasyCMS: `account`.
-    pub const EASYCMS_ACCOUNT: &str = "1";
-    /// VitalSource: `X-VitalSource-API-Key`.
-    pub const VITALSOURCE_API_KEY: &str = "VITALSOURCEKEY";
-    /// The person of the example job, in every system that has one: the e-mail address.
-    pub const CUSTOMER_EMAIL: &str = "ann@example.com";
-    /// Cleeng: the customer's id.
-    pub const CLEENG_CUSTOMER_ID: &str = "123456789";
-    /// Loyalty: the member's integration id.
-    pub const LOYALTY_INTEGRATION_ID: &str = "INT-42";
-    /// EasyCMS: the customer's own password.
-    pub const EASYCMS_CUSTOMER_PASSWORD: &str = "shop-password-ann";
-    /// VitalSource: the user's GUID.
-    pub const VITALSOURCE_GUID: &str = "GUID0000000000ANN";
-    /// VitalSource: the user's reference.
-    pub const VITALSOURCE_REFERENCE: &str = "shop-ann";
-    /// VitalSource: the one code that the user has redeemed.
-    pub const VITALSOURCE_CODE: &str = "ABC123";
-}
-
 /// The whole file. Its relative paths start at its own folder.
 pub fn render(sandbox: SocketAddr) -> String {
     format!(
@@ -100,7 +68,7 @@ kind = "cleeng"
 core_url = "http://{sandbox}/cleeng/core"
 rpc_url = "http://{sandbox}/cleeng/rpc"
 mediastore_url = "http://{sandbox}/cleeng/mediastore"
-publisher_token = "{publisher_token}"
+publisher_token = "publisher-token"
 termination = "json_rpc"            # or core: by the entitlement's id
 require_confirmation = "when_active" # always | when_active | never
 # A customer who is always there and is never erased. With it the worker finds out by itself that address and
@@ -121,7 +89,7 @@ require_confirmation = "when_active" # always | when_active | never
 [systems.loyalty]
 kind = "zeta_loyalty"
 base_url = "http://{sandbox}/loyalty"
-program_token = "{program_token}"
+program_token = "program-token"
 member_proof = "password"           # password | otp | token: what the platform asks of a member
 preserved = ["offer_responses"]     # what the platform keeps; told in the event
 #otp_field = "code"                 # how the platform names a one-time password: code, or otp_code
@@ -138,10 +106,10 @@ key = "integration_id"              # integration_id | member_id | email
 [systems.easycms]
 kind = "easycms"
 base_url = "http://{sandbox}/easycms"
-authorization = "{authorization}"
-username = "{username}"
-password = "{password}"
-account = "{account}"
+authorization = "easycms-token"
+username = "shop"
+password = "easycms-password"
+account = "1"
 #delete_path = "/public_api/set_customer_delete_account" # with or without a last slash, as the shop wants it
 # The e-mail of an account that is always there and is never erased: see probe_customer_id. With another shop's
 # account or credential everybody seems to be gone; only this shows that it is the right one.
@@ -150,7 +118,7 @@ account = "{account}"
 [systems.vitalsource]
 kind = "vitalsource"
 base_url = "http://{sandbox}/vitalsource"
-api_key = "{api_key}"
+api_key = "VITALSOURCEKEY"
 requests_per_minute = 50            # the vendor's limit for each endpoint and key
 require_confirmation = "always"     # the vendor advises to ask before anything is revoked
 check_licenses = true               # an unexpired licence that no code was given for stops the overwrite
@@ -187,13 +155,6 @@ replacement_email_domain = "example.com"
 
 #[regulations.a-third-law]
 #months = 2
-"#,
-        publisher_token = trial::CLEENG_PUBLISHER_TOKEN,
-        program_token = trial::LOYALTY_PROGRAM_TOKEN,
-        authorization = trial::EASYCMS_AUTHORIZATION,
-        username = trial::EASYCMS_USERNAME,
-        password = trial::EASYCMS_PASSWORD,
-        account = trial::EASYCMS_ACCOUNT,
-        api_key = trial::VITALSOURCE_API_KEY,
+"#
     )
 }

@@ -7,15 +7,12 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use axum::{Json, Router};
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::cleeng::mint_jwt;
 use super::faults::{FaultPlan, FaultRule};
 use super::ledger::{Entry, Summary};
-use super::loyalty::{ImportError, MemberKey};
-use super::world::kind_of;
+use super::stand_ins::{ImportError, MemberKey, World, each, kind_of, mint_jwt};
 use super::{Person, Sandbox};
 
 /// Why a control call was refused.
@@ -60,11 +57,6 @@ pub(super) fn router() -> Router<Sandbox> {
         .route("/_sandbox/{system}/{collection}", post(seed).put(seed))
 }
 
-/// One thing or a list of them.
-fn each<T: DeserializeOwned>(body: Value) -> Result<Vec<T>, serde_json::Error> {
-    serde_json::from_value(if body.is_array() { body } else { Value::Array(vec![body]) })
-}
-
 async fn reset(State(sandbox): State<Sandbox>) -> StatusCode {
     sandbox.reset();
     StatusCode::NO_CONTENT
@@ -88,45 +80,9 @@ async fn seed(
     Path((system, collection)): Path<(String, String)>,
     Json(body): Json<Value>,
 ) -> Answer<StatusCode> {
-    match (kind_of(&system), collection.as_str()) {
-        ("cleeng", "customers") => {
-            let customers = each(body)?;
-            sandbox.world(|world| customers.into_iter().for_each(|customer| world.cleeng(&system).add(customer)));
-        }
-        ("loyalty", "members") => {
-            let members = each(body)?;
-            sandbox.world(|world| members.into_iter().for_each(|member| world.loyalty(&system).add(member)));
-        }
-        ("easycms", "accounts") => {
-            let accounts = each(body)?;
-            sandbox.world(|world| accounts.into_iter().for_each(|account| world.easycms(&system).add(account)));
-        }
-        ("vitalsource", "users") => {
-            let users = each(body)?;
-            sandbox.world(|world| users.into_iter().for_each(|user| world.vitalsource(&system).add_user(user)));
-        }
-        ("vitalsource", "codes") => {
-            let codes = each(body)?;
-            sandbox.world(|world| codes.into_iter().for_each(|code| world.vitalsource(&system).add_code(code)));
-        }
-        ("vitalsource", "licenses") => {
-            let licences = each(body)?;
-            sandbox.world(|world| licences.into_iter().for_each(|one| world.vitalsource(&system).add_licence(one)));
-        }
-        _ => return Err(ControlError::Unknown),
-    }
+    let seed = |world: &mut World| world.register(&system)?.seed(&system, &collection, body);
+    sandbox.world(seed).ok_or(ControlError::Unknown)??;
     Ok(StatusCode::NO_CONTENT)
-}
-
-/// Puts the members of `changes` over those of `settings`; returns the whole.
-fn merge<T: Serialize + DeserializeOwned>(settings: &mut T, changes: Value) -> Result<Value, serde_json::Error> {
-    let mut whole = serde_json::to_value(&*settings)?;
-    let changes: serde_json::Map<String, Value> = serde_json::from_value(changes)?;
-    for (name, value) in changes {
-        whole[name] = value;
-    }
-    *settings = serde_json::from_value(whole.clone())?;
-    Ok(whole)
 }
 
 async fn change_settings(
@@ -134,14 +90,8 @@ async fn change_settings(
     Path(system): Path<String>,
     Json(changes): Json<Value>,
 ) -> Answer<Json<Value>> {
-    let settings = sandbox.world(|world| match kind_of(&system) {
-        "cleeng" => Ok(merge(&mut world.cleeng(&system).settings, changes)?),
-        "loyalty" => Ok(merge(&mut world.loyalty(&system).settings, changes)?),
-        "easycms" => Ok(merge(&mut world.easycms(&system).settings, changes)?),
-        "vitalsource" => Ok(merge(&mut world.vitalsource(&system).settings, changes)?),
-        _ => Err(ControlError::Unknown),
-    })?;
-    Ok(Json(settings))
+    let change = |world: &mut World| Some(world.register(&system)?.change_settings(&system, changes));
+    Ok(Json(sandbox.world(change).ok_or(ControlError::Unknown)??))
 }
 
 /// The name of a Loyalty program, else an error.

@@ -9,20 +9,15 @@
 //! it is for invented people only.
 
 mod call;
-mod cleeng;
 mod connection;
 mod control;
-mod easycms;
 mod faults;
 mod ledger;
-mod loyalty;
 mod operation;
 mod page;
 mod people;
-mod requester;
 mod serve;
-mod vitalsource;
-mod world;
+mod stand_ins;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -31,25 +26,13 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 pub use self::call::Misuse;
-pub use self::cleeng::{
-    Anonymised, Cleeng, CleengSettings, Customer, Entitlement, EntitlementKind, EntitlementStatus, ListShape, RpcError,
-    mint_jwt,
-};
-pub use self::easycms::{Account, Easycms, EasycmsSettings, Output, Slash, TotalCount};
 pub use self::faults::{Action, FaultPlan, FaultRule};
 pub use self::ledger::{End, Entry, OperationCount, Repeat, Summary, summarise};
-pub use self::loyalty::{
-    DeletedBy, Deletion, ErrorBody, ImportError, Loyalty, LoyaltySettings, Member, MemberKey, MemberProof, MemberShape,
-};
 pub use self::operation::Operation;
 pub use self::page::Page;
 pub use self::people::Person;
-pub use self::requester::{Abandoned, Requester};
 pub use self::serve::{RunningSandbox, SandboxError};
-pub use self::vitalsource::{
-    Code, Licence, RateLimit, UnknownUser, UpdateReply, User, Vitalsource, VitalsourceSettings, WontRevoke,
-};
-pub use self::world::World;
+pub use self::stand_ins::*;
 
 /// The stand-ins, their people, the fault plan and the ledger. Clones share all of it.
 #[derive(Clone)]
@@ -131,16 +114,25 @@ impl Sandbox {
         }
     }
 
-    /// Adds the people with the numbers `numbers` to the four systems and returns their identifiers.
+    /// Adds the people with the numbers `numbers` to all systems and returns their identifiers.
     pub fn add_people(&self, numbers: std::ops::Range<u64>) -> Vec<Person> {
         let people: Vec<Person> = numbers.map(Person::numbered).collect();
-        self.world(|world| people.iter().for_each(|person| person.add_to(world)));
+        self.world(|world| {
+            for register in world.registers() {
+                people.iter().for_each(|person| register.add_person(person));
+            }
+        });
         people
     }
 
     /// What of `person` is still there, as `system: what`; empty when all of it is gone.
     pub fn remains(&self, person: &Person) -> Vec<&'static str> {
-        self.world(|world| person.remains_in(world))
+        self.world(|world| world.registers().into_iter().flat_map(|register| register.remains(person)).collect())
+    }
+
+    /// Makes the person of the example job known to every system.
+    pub fn add_example_person(&self) {
+        self.world(|world| world.registers().into_iter().for_each(|register| register.add_example()));
     }
 
     /// Milliseconds since 1970; never runs backwards.

@@ -1,80 +1,61 @@
 //! The names of the calls that the stand-ins know, in the ledger and in fault rules alike.
 //!
-//! The rule it keeps: one table says which calls destroy and which read settles each of them.
+//! The rule it keeps: one row says how a call is named, whether it destroys, and which read settles it. The rows
+//! lie with the stand-ins; a call without one does not compile.
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::stand_ins::OPERATIONS;
 
 /// One kind of call. Its JSON form is the stable name, for example `cleeng.delete_customer`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Operation {
     /// `GET {core}/entitlements`.
-    #[serde(rename = "cleeng.list_entitlements")]
     ListEntitlements,
     /// JSON-RPC `updateCustomerSubscription`.
-    #[serde(rename = "cleeng.update_subscription")]
     UpdateSubscription,
     /// `POST {core}/subscriptions/{id}/terminate`.
-    #[serde(rename = "cleeng.terminate_subscription")]
     TerminateSubscription,
     /// `POST {core}/passes/{id}/terminate`.
-    #[serde(rename = "cleeng.terminate_pass")]
     TerminatePass,
     /// `DELETE {core}/customers/{id}`.
-    #[serde(rename = "cleeng.delete_customer")]
     DeleteCustomer,
     /// `GET {core}/customers/{id}`.
-    #[serde(rename = "cleeng.get_customer")]
     GetCustomer,
     /// `GET {core}/customers?email=`.
-    #[serde(rename = "cleeng.list_customers")]
     ListCustomers,
     /// `GET {mediastore}/customers/{id}/offers`.
-    #[serde(rename = "cleeng.customer_offers")]
     CustomerOffers,
     /// `DELETE {base}/api/profile`.
-    #[serde(rename = "loyalty.delete_profile")]
     DeleteProfile,
     /// `POST {base}/api/profile/otp`.
-    #[serde(rename = "loyalty.request_otp")]
     RequestOtp,
     /// `GET {base}/api/profile`.
-    #[serde(rename = "loyalty.get_profile")]
     GetProfile,
     /// `DELETE {base}/program/api/members/{id}`.
-    #[serde(rename = "loyalty.delete_member")]
     DeleteMember,
     /// `GET {base}/program/api/members/{id}`.
-    #[serde(rename = "loyalty.get_member")]
     GetMember,
     /// `POST {base}/public_api/set_customer_delete_account`.
-    #[serde(rename = "easycms.delete_account")]
     DeleteAccount,
     /// `POST {base}/public_api/get_customer_exists`.
-    #[serde(rename = "easycms.customer_exists")]
     CustomerExists,
     /// `DELETE /v4/codes/{code}`.
-    #[serde(rename = "vitalsource.revoke_code")]
     RevokeCode,
     /// `GET /v4/codes/{code}`.
-    #[serde(rename = "vitalsource.get_code")]
     GetCode,
     /// `GET /v3/users.xml/{guid|reference}`.
-    #[serde(rename = "vitalsource.get_user")]
     GetUser,
     /// `PUT /v3/users.xml/{guid|reference}`.
-    #[serde(rename = "vitalsource.update_user")]
     UpdateUser,
     /// `POST /v3/credentials.xml`.
-    #[serde(rename = "vitalsource.credentials")]
     Credentials,
     /// `GET /v3/licenses.xml`.
-    #[serde(rename = "vitalsource.licenses")]
     Licenses,
     /// `POST /requester/abandon`, the requester's own endpoint.
-    #[serde(rename = "requester.abandon")]
     Abandon,
     /// Any path or method that the system does not have.
-    #[serde(rename = "unknown")]
     Unknown,
 }
 
@@ -106,33 +87,15 @@ impl Operation {
         Operation::Unknown,
     ];
 
+    /// The stable name.
+    pub fn as_str(self) -> &'static str {
+        ROWS[self as usize].name
+    }
+
     /// The reads that tell, for the same subject, whether a lost call of this kind took effect.
     /// Empty for calls that destroy nothing.
     pub fn settled_by(self) -> &'static [Operation] {
-        match self {
-            Operation::DeleteCustomer => &[Operation::GetCustomer],
-            Operation::UpdateSubscription | Operation::TerminateSubscription | Operation::TerminatePass => {
-                &[Operation::ListEntitlements, Operation::CustomerOffers]
-            }
-            Operation::DeleteProfile | Operation::DeleteMember => &[Operation::GetMember, Operation::GetProfile],
-            Operation::DeleteAccount => &[Operation::CustomerExists],
-            Operation::RevokeCode => &[Operation::GetCode],
-            Operation::UpdateUser => &[Operation::GetUser],
-            Operation::ListEntitlements
-            | Operation::GetCustomer
-            | Operation::ListCustomers
-            | Operation::CustomerOffers
-            | Operation::RequestOtp
-            | Operation::GetProfile
-            | Operation::GetMember
-            | Operation::CustomerExists
-            | Operation::GetCode
-            | Operation::GetUser
-            | Operation::Credentials
-            | Operation::Licenses
-            | Operation::Abandon
-            | Operation::Unknown => &[],
-        }
+        ROWS[self as usize].settled_by
     }
 
     /// Whether the call erases, ends or overwrites something.
@@ -140,3 +103,73 @@ impl Operation {
         !self.settled_by().is_empty()
     }
 }
+
+impl Serialize for Operation {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+impl<'de> Deserialize<'de> for Operation {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        let known = Operation::ALL.into_iter().find(|operation| operation.as_str() == name);
+        known.ok_or_else(|| D::Error::unknown_variant(&name, &NAMES))
+    }
+}
+
+/// What is to be known of a call.
+#[derive(Clone, Copy)]
+pub(crate) struct Row {
+    operation: Operation,
+    name: &'static str,
+    settled_by: &'static [Operation],
+}
+
+impl Row {
+    /// A call that destroys nothing.
+    pub(crate) const fn read(operation: Operation, name: &'static str) -> Row {
+        Row { operation, name, settled_by: &[] }
+    }
+
+    /// A call that destroys, and the reads of [`Operation::settled_by`].
+    pub(crate) const fn settled(operation: Operation, name: &'static str, settled_by: &'static [Operation]) -> Row {
+        Row { operation, name, settled_by }
+    }
+}
+
+/// Of paths and methods that no system has.
+pub(crate) const UNKNOWN: Row = Row::read(Operation::Unknown, "unknown");
+
+const COUNT: usize = Operation::ALL.len();
+
+/// The row of each call, in the order of [`Operation::ALL`].
+const ROWS: [Row; COUNT] = {
+    let mut rows = [UNKNOWN; COUNT];
+    let mut table = 0;
+    while table < OPERATIONS.len() {
+        let mut row = 0;
+        while row < OPERATIONS[table].len() {
+            rows[OPERATIONS[table][row].operation as usize] = OPERATIONS[table][row];
+            row += 1;
+        }
+        table += 1;
+    }
+    let mut place = 0;
+    while place < COUNT {
+        assert!(rows[place].operation as usize == place, "a call has no row");
+        assert!(Operation::ALL[place] as usize == place, "a call is not in its place");
+        place += 1;
+    }
+    rows
+};
+
+const NAMES: [&str; COUNT] = {
+    let mut names = [""; COUNT];
+    let mut place = 0;
+    while place < COUNT {
+        names[place] = ROWS[place].name;
+        place += 1;
+    }
+    names
+};

@@ -3,48 +3,49 @@
 //!
 //! The rule it keeps: whether a person is gone is asked of the stand-ins, never of the worker.
 
+use std::sync::LazyLock;
+
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::config::example::trial;
-use crate::sandbox::{Member, MemberKey, MemberProof, Person, Sandbox, mint_jwt};
+use crate::sandbox::{KINDS, Kind, Member, MemberKey, MemberProof, Person, Sandbox, mint_jwt};
+
+/// Their people are erased in several ways: each has forms of its own here.
+const CLEENG: &str = "cleeng";
+const LOYALTY: &str = "loyalty";
+/// Instances whose platform asks for another proof.
+const BY_OTP: &str = "loyalty@otp";
+const BY_TOKEN: &str = "loyalty@token";
 
 /// The configuration that the demonstration's worker runs with.
 pub(super) fn configuration(base: &str, state_dir: &str, amqp: Option<(&str, &str)>) -> String {
-    let loyalty = |name: &str, instance: &str, proof: &str| {
-        format!(
-            "[systems.{name}]\nkind = \"zeta_loyalty\"\nbase_url = \"{base}/{instance}\"\nprogram_token = \"{}\"\n\
-             member_proof = \"{proof}\"\nverify_interval = \"100ms\"\nmax_in_flight = 32\n",
-            trial::LOYALTY_PROGRAM_TOKEN
-        )
-    };
     let mut text = format!(
         "[worker]\nenvironment = \"sandbox\"\nid = \"demo\"\nstate_dir = \"{state_dir}/state\"\n\
          master_key_file = \"{state_dir}/master.key\"\n\
-         [retry]\ninitial_interval = \"100ms\"\nmax_attempts = 12\nmax_interval = \"2s\"\n\
-         [systems.cleeng]\nkind = \"cleeng\"\ncore_url = \"{base}/cleeng/core\"\nrpc_url = \"{base}/cleeng/rpc\"\n\
-         mediastore_url = \"{base}/cleeng/mediastore\"\npublisher_token = \"{}\"\nverify_interval = \"100ms\"\n\
-         [systems.easycms]\nkind = \"easycms\"\nbase_url = \"{base}/easycms\"\nauthorization = \"{}\"\n\
-         username = \"{}\"\npassword = \"{}\"\naccount = \"{}\"\nverify_interval = \"100ms\"\n\
-         [systems.vitalsource]\nkind = \"vitalsource\"\nbase_url = \"{base}/vitalsource\"\napi_key = \"{}\"\n\
-         verify_interval = \"100ms\"\nrequests_per_minute = 100000\n",
-        trial::CLEENG_PUBLISHER_TOKEN,
-        trial::EASYCMS_AUTHORIZATION,
-        trial::EASYCMS_USERNAME,
-        trial::EASYCMS_PASSWORD,
-        trial::EASYCMS_ACCOUNT,
-        trial::VITALSOURCE_API_KEY,
+         [retry]\ninitial_interval = \"100ms\"\nmax_attempts = 12\nmax_interval = \"2s\"\n",
     );
+    for kind in KINDS {
+        let table = |name: &str, instance: &str, more: &str| {
+            let reached = (kind.table)(base, instance);
+            format!("[systems.{name}]\n{reached}verify_interval = \"100ms\"\n{more}")
+        };
+        if kind.name != LOYALTY {
+            text += &table(kind.name, kind.name, "");
+            continue;
+        }
+        for (name, instance, proof) in
+            [(LOYALTY, LOYALTY, "password"), ("loyalty-otp", BY_OTP, "otp"), ("loyalty-token", BY_TOKEN, "token")]
+        {
+            text += &table(name, instance, &format!("member_proof = \"{proof}\"\nmax_in_flight = 32\n"));
+        }
+        text += &format!(
+            "[systems.loyalty.import]\ndir = \"{state_dir}/loyalty-import\"\nkey = \"integration_id\"\nmax_rows = 8\n"
+        );
+    }
     if let Some((url, prefix)) = amqp {
         text.push_str(&format!("[amqp]\nurl = \"{url}\"\nprefix = \"{prefix}\"\n[ops]\nlisten = \"127.0.0.1:0\"\n"));
     }
-    text.push_str(&loyalty("loyalty", "loyalty", "password"));
-    text.push_str(&format!(
-        "[systems.loyalty.import]\ndir = \"{state_dir}/loyalty-import\"\nkey = \"integration_id\"\nmax_rows = 8\n"
-    ));
-    text.push_str(&loyalty("loyalty-otp", "loyalty@otp", "otp"));
-    text.push_str(&loyalty("loyalty-token", "loyalty@token", "token"));
     text
 }
 
@@ -59,24 +60,19 @@ enum Form {
     Token,
     Import,
     Manual,
-    Shop,
-    Books,
+    /// The usual target in one of the other systems, by its place in [`KINDS`].
+    Other(usize),
     All,
 }
 
-const FORMS: [Form; 11] = [
-    Form::Backend,
-    Form::Mediastore,
-    Form::ProgramApi,
-    Form::Password,
-    Form::Otp,
-    Form::Token,
-    Form::Import,
-    Form::Manual,
-    Form::Shop,
-    Form::Books,
-    Form::All,
-];
+/// Every form in turn.
+static FORMS: LazyLock<Vec<Form>> = LazyLock::new(|| {
+    let mut forms = vec![Form::Backend, Form::Mediastore, Form::ProgramApi, Form::Password];
+    forms.extend([Form::Otp, Form::Token, Form::Import, Form::Manual]);
+    forms.extend((0..KINDS.len()).filter(|place| ![CLEENG, LOYALTY].contains(&KINDS[*place].name)).map(Form::Other));
+    forms.push(Form::All);
+    forms
+});
 
 /// One person and the job that erases them.
 pub(super) struct Case {
@@ -105,27 +101,17 @@ impl Case {
     pub fn add_to(&self, sandbox: &Sandbox) {
         sandbox.add_people(self.person.number..self.person.number + 1);
         let Some((instance, proof)) = self.own_instance() else { return };
-        let person = &self.person;
         sandbox.world(|world| {
             let loyalty = world.loyalty(instance);
             loyalty.settings.member_proof = proof;
-            loyalty.add(Member {
-                database_id: person.database_id.clone(),
-                member_id: Some(person.member_id.clone()),
-                integration_id: Some(person.integration_id.clone()),
-                card_id: Some(person.card_id.clone()),
-                email: Some(person.email.clone()),
-                password: person.current_password.clone(),
-                access_tokens: vec![person.access_token.clone()],
-                deleted: None,
-            });
+            loyalty.add(Member::of(&self.person));
         });
     }
 
     fn own_instance(&self) -> Option<(&'static str, MemberProof)> {
         match self.form {
-            Form::Otp => Some(("loyalty@otp", MemberProof::Otp)),
-            Form::Token => Some(("loyalty@token", MemberProof::Token)),
+            Form::Otp => Some((BY_OTP, MemberProof::Otp)),
+            Form::Token => Some((BY_TOKEN, MemberProof::Token)),
             _ => None,
         }
     }
@@ -133,13 +119,6 @@ impl Case {
     /// The message.
     pub fn job(&self) -> Value {
         let person = &self.person;
-        let backend = || json!({ "system": "cleeng", "flow": "backend", "customer_id": person.customer_id, "customer_email": person.email });
-        let books = || {
-            let codes: Vec<_> = person.codes.iter().map(|code| json!({ "code": code, "percent_read": 5 })).collect();
-            json!({ "system": "vitalsource", "guid": person.guid, "reference": person.reference, "codes": codes })
-        };
-        let shop =
-            || json!({ "system": "easycms", "email": person.email, "customer_password": person.customer_password });
         let member = json!({ "integration_id": person.integration_id });
         let program = || {
             let member = match person.number / FORMS.len() as u64 % 4 {
@@ -150,9 +129,10 @@ impl Case {
             };
             json!({ "system": "loyalty", "method": "program_api", "member": member })
         };
+        let usual = |kind: &Kind| if kind.name == LOYALTY { program() } else { (kind.target)(person) };
         let by_member = |system: &str| json!({ "system": system, "method": "member_api", "access_token": person.access_token, "member": member });
         let targets = match self.form {
-            Form::Backend => vec![backend()],
+            Form::Backend => KINDS.iter().filter(|kind| kind.name == CLEENG).map(usual).collect(),
             Form::Mediastore => vec![json!({
                 "system": "cleeng", "flow": "mediastore",
                 "customer_token": mint_jwt(&person.customer_id, None), "customer_email": person.email,
@@ -173,9 +153,8 @@ impl Case {
             Form::Token => vec![by_member("loyalty-token")],
             Form::Import => vec![json!({ "system": "loyalty", "method": "import", "member": member })],
             Form::Manual => vec![json!({ "system": "loyalty", "method": "manual", "member": member })],
-            Form::Shop => vec![shop()],
-            Form::Books => vec![books()],
-            Form::All => vec![backend(), program(), shop(), books()],
+            Form::Other(place) => vec![usual(&KINDS[place])],
+            Form::All => KINDS.iter().map(usual).collect(),
         };
         let mut job = json!({
             "schema": "erasure.job/v1", "job_id": self.job_id, "tenant": "demo", "environment": "sandbox",
@@ -193,9 +172,8 @@ impl Case {
         match self.form {
             Form::Mediastore => self.confirmed_at = Some(now),
             Form::Otp => {
-                self.code = sandbox.world(|world| {
-                    world.loyalty("loyalty@otp").mailbox(&person.database_id).map(|(code, _)| code.to_owned())
-                });
+                self.code = sandbox
+                    .world(|world| world.loyalty(BY_OTP).mailbox(&person.database_id).map(|(code, _)| code.to_owned()));
             }
             Form::Manual => {
                 sandbox.world(|world| {
@@ -219,15 +197,15 @@ impl Case {
             });
             return if there { vec![format!("{instance}: member")] } else { Vec::new() };
         }
-        let systems: &[&str] = match self.form {
-            Form::Backend | Form::Mediastore => &["cleeng"],
-            Form::Shop => &["easycms"],
-            Form::Books => &["vitalsource"],
-            Form::All => &["cleeng", "loyalty", "easycms", "vitalsource"],
-            _ => &["loyalty"],
+        let is_named = |kind: &Kind| match self.form {
+            Form::Backend | Form::Mediastore => kind.name == CLEENG,
+            Form::Other(place) => kind.name == KINDS[place].name,
+            Form::All => true,
+            _ => kind.name == LOYALTY,
         };
         let remains = sandbox.remains(&self.person);
-        let ours = remains.into_iter().filter(|what| systems.iter().any(|system| what.starts_with(system)));
+        let of = |what: &str, kind: &Kind| what.starts_with(kind.name) && is_named(kind);
+        let ours = remains.into_iter().filter(|what| KINDS.iter().any(|kind| of(what, kind)));
         ours.map(str::to_owned).collect()
     }
 }

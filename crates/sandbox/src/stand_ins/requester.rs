@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use axum::http::Method;
 use serde::Serialize;
 
-use super::call::{Call, Reply, Route, StandIn};
-use super::operation::Operation;
+use crate::call::{Call, Reply, Route, StandIn};
+use crate::operation::{Operation, Row};
 
 /// One POST to `/requester/abandon`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -27,6 +27,9 @@ pub struct Requester {
     /// In order of arrival.
     pub abandoned: Vec<Abandoned>,
 }
+
+/// Its one call.
+pub(super) const OPERATIONS: &[Row] = &[Row::read(Operation::Abandon, "requester.abandon")];
 
 impl StandIn for Requester {
     fn route(&self, call: &Call) -> Route {

@@ -5,9 +5,9 @@
 
 use serde_json::json;
 
-use super::super::call::{Call, Misuse, Reply, StandIn as _, first};
-use super::super::operation::Operation;
 use super::{DeletedBy, ErrorBody, Loyalty, Member, MemberProof, MemberShape, Otp};
+use crate::call::{Call, Misuse, Reply, StandIn as _, first};
+use crate::operation::Operation;
 
 impl Loyalty {
     pub(super) fn error(&self, status: u16, word: &str) -> Reply {

@@ -10,10 +10,13 @@ use std::collections::{BTreeMap, HashMap};
 
 use axum::http::{Method, header};
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::call::{Call, Misuse, Reply, Route, StandIn};
-use super::operation::Operation;
+use super::{Kind, Peopled, Seeds, seeds};
+use crate::call::{Call, Misuse, Reply, Route, StandIn};
+use crate::operation::{Operation, Row};
+use crate::people::{self, Person};
 
 /// What a successful `PUT` answers (not documented).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -257,6 +260,113 @@ impl Vitalsource {
 /// The access token of a user: lower-case letters and digits.
 fn access_token(guid: &str) -> String {
     hex::encode(&Sha256::digest(guid.as_bytes())[..16])
+}
+
+/// The calls, and the reads that settle them.
+pub(super) const OPERATIONS: &[Row] = &[
+    Row::settled(Operation::RevokeCode, "vitalsource.revoke_code", &[Operation::GetCode]),
+    Row::read(Operation::GetCode, "vitalsource.get_code"),
+    Row::read(Operation::GetUser, "vitalsource.get_user"),
+    Row::settled(Operation::UpdateUser, "vitalsource.update_user", &[Operation::GetUser]),
+    Row::read(Operation::Credentials, "vitalsource.credentials"),
+    Row::read(Operation::Licenses, "vitalsource.licenses"),
+];
+
+/// The user of the example job.
+const EXAMPLE_GUID: &str = "GUID0000000000ANN";
+/// The same user's reference.
+const EXAMPLE_REFERENCE: &str = "shop-ann";
+/// The one code that this user has redeemed.
+const EXAMPLE_CODE: &str = "ABC123";
+
+impl Peopled for Vitalsource {
+    const KIND: Kind = Kind {
+        name: "vitalsource",
+        paths: &["vitalsource"],
+        table: |base, name| {
+            let key = VitalsourceSettings::default().api_key;
+            // It limits nobody unless it is set to.
+            format!(
+                "kind = \"vitalsource\"\nbase_url = \"{base}/{name}\"\napi_key = \"{key}\"\n\
+                 requests_per_minute = 100000\n"
+            )
+        },
+        target: |person| {
+            let codes: Vec<Value> =
+                person.codes.iter().map(|code| json!({ "code": code, "percent_read": 5 })).collect();
+            let (guid, reference) = (&person.guid, &person.reference);
+            json!({ "system": "vitalsource", "guid": guid, "reference": reference, "codes": codes })
+        },
+        example: || {
+            let (guid, reference, codes) = (EXAMPLE_GUID, EXAMPLE_REFERENCE, json!([{ "code": EXAMPLE_CODE }]));
+            json!({ "system": "vitalsource", "guid": guid, "reference": reference, "codes": codes })
+        },
+    };
+    type Settings = VitalsourceSettings;
+
+    fn settings(&mut self) -> &mut VitalsourceSettings {
+        &mut self.settings
+    }
+
+    fn seeds(collection: &str, body: Value) -> Option<Result<Seeds<Self>, serde_json::Error>> {
+        match collection {
+            "users" => Some(seeds(body, Vitalsource::add_user)),
+            "codes" => Some(seeds(body, Vitalsource::add_code)),
+            "licenses" => Some(seeds(body, Vitalsource::add_licence)),
+            _ => None,
+        }
+    }
+
+    fn add_person(&mut self, person: &Person) {
+        self.add_user(User {
+            guid: person.guid.clone(),
+            reference: person.reference.clone(),
+            first_name: person.first_name(),
+            last_name: person.last_name(),
+            email: person.email.clone(),
+            affiliate: format!("Affiliate{}", person.number),
+        });
+        for (place, code) in person.codes.iter().enumerate() {
+            self.add_code(Code {
+                code: code.clone(),
+                owner: Some(person.guid.clone()),
+                sku: format!("BOOK-{place}"),
+                redeemed_at: (place == 0).then(|| Code::days_ago(300)),
+                ..Code::default()
+            });
+        }
+    }
+
+    fn remains(&self, person: &Person) -> Vec<&'static str> {
+        let is_original = |user: &User| {
+            user.email == person.email
+                || user.first_name == person.first_name()
+                || user.last_name == person.last_name()
+                || user.affiliate == format!("Affiliate{}", person.number)
+        };
+        let has_code = person.codes.iter().any(|code| self.code(code).is_some_and(|code| !code.cancelled));
+        let is_there = self.user(&person.guid).is_some_and(is_original);
+        let each = [("vitalsource: code", has_code), ("vitalsource: user", is_there)];
+        each.into_iter().filter(|(_, is_left)| *is_left).map(|(what, _)| what).collect()
+    }
+
+    fn add_example(&mut self) {
+        self.add_user(User {
+            guid: EXAMPLE_GUID.to_owned(),
+            reference: EXAMPLE_REFERENCE.to_owned(),
+            first_name: "Ann".to_owned(),
+            last_name: "Example".to_owned(),
+            email: people::EXAMPLE_EMAIL.to_owned(),
+            affiliate: "Affiliate".to_owned(),
+        });
+        self.add_code(Code {
+            code: EXAMPLE_CODE.to_owned(),
+            owner: Some(EXAMPLE_GUID.to_owned()),
+            sku: "BOOK-1".to_owned(),
+            redeemed_at: Some(Code::days_ago(7)),
+            ..Code::default()
+        });
+    }
 }
 
 impl StandIn for Vitalsource {

@@ -6,10 +6,12 @@ use std::collections::BTreeMap;
 
 use axum::http::{Method, header};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::call::{Call, Misuse, Reply, Route, StandIn, first};
-use super::operation::Operation;
+use super::{Kind, Peopled, Seeds, seeds};
+use crate::call::{Call, Misuse, Reply, Route, StandIn, first};
+use crate::operation::{Operation, Row};
+use crate::people::{self, Person};
 
 /// Which form of a path is the right one; the other is answered by a redirect to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -170,6 +172,61 @@ impl Easycms {
         let path = if slashed { path.trim_end_matches('/').to_owned() } else { format!("{path}/") };
         let location = format!("/{}/{path}", call.system);
         (!right).then(|| Reply::text(301, "Moved").with_header(header::LOCATION, location))
+    }
+}
+
+/// The calls, and the reads that settle them.
+pub(super) const OPERATIONS: &[Row] = &[
+    Row::settled(Operation::DeleteAccount, "easycms.delete_account", &[Operation::CustomerExists]),
+    Row::read(Operation::CustomerExists, "easycms.customer_exists"),
+];
+
+/// The password of the customer of the example job.
+const EXAMPLE_PASSWORD: &str = "shop-password-ann";
+
+impl Peopled for Easycms {
+    const KIND: Kind = Kind {
+        name: "easycms",
+        paths: &["easycms"],
+        table: |base, name| {
+            let EasycmsSettings { authorization, username, password, account, .. } = EasycmsSettings::default();
+            format!(
+                "kind = \"easycms\"\nbase_url = \"{base}/{name}\"\nauthorization = \"{authorization}\"\n\
+                 username = \"{username}\"\npassword = \"{password}\"\naccount = \"{account}\"\n"
+            )
+        },
+        target: |person| {
+            let (email, password) = (&person.email, &person.customer_password);
+            json!({ "system": "easycms", "email": email, "customer_password": password })
+        },
+        example: || {
+            let (email, password) = (people::EXAMPLE_EMAIL, EXAMPLE_PASSWORD);
+            json!({ "system": "easycms", "email": email, "customer_password": password })
+        },
+    };
+    type Settings = EasycmsSettings;
+
+    fn settings(&mut self) -> &mut EasycmsSettings {
+        &mut self.settings
+    }
+
+    fn seeds(collection: &str, body: Value) -> Option<Result<Seeds<Self>, serde_json::Error>> {
+        (collection == "accounts").then(|| seeds(body, Easycms::add))
+    }
+
+    fn add_person(&mut self, person: &Person) {
+        let (email, customer_password) = (person.email.clone(), person.customer_password.clone());
+        self.add(Account { email, customer_password, erased: false });
+    }
+
+    fn remains(&self, person: &Person) -> Vec<&'static str> {
+        let is_left = self.account(&person.email).is_some_and(|account| !account.erased);
+        Vec::from_iter(is_left.then_some("easycms: account"))
+    }
+
+    fn add_example(&mut self) {
+        let (email, customer_password) = (people::EXAMPLE_EMAIL.to_owned(), EXAMPLE_PASSWORD.to_owned());
+        self.add(Account { email, customer_password, erased: false });
     }
 }
 

@@ -3,9 +3,9 @@
 //! The rule it keeps: v3 reports an error on HTTP 200; whether a refused revocation removed the content is
 //! told only by reading the code.
 
-use super::super::call::{Call, Misuse, Reply};
 use super::xml::{attribute, children, element, error_response};
 use super::{Code, UnknownUser, UpdateReply, User, Vitalsource, WontRevoke, access_token};
+use crate::call::{Call, Misuse, Reply};
 
 impl Vitalsource {
     pub(super) fn revoke_code(&mut self, code: &str) -> Reply {

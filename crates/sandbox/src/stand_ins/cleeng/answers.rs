@@ -5,8 +5,8 @@
 
 use serde_json::{Value, json};
 
-use super::super::call::{Call, Misuse, Reply, Route};
 use super::{Anonymised, Cleeng, Customer, Entitlement, EntitlementKind, EntitlementStatus, ListShape, RpcError, jwt};
+use crate::call::{Call, Misuse, Reply, Route};
 
 /// Core's error body.
 pub(super) fn message(status: u16, text: &str) -> Reply {

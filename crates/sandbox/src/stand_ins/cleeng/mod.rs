@@ -9,11 +9,13 @@ use std::collections::{BTreeMap, HashMap};
 
 use axum::http::Method;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 pub use self::jwt::mint_jwt;
-use super::call::{Call, Reply, Route, StandIn};
-use super::operation::Operation;
+use super::{Kind, Peopled, Seeds, seeds};
+use crate::call::{Call, Reply, Route, StandIn};
+use crate::operation::{Operation, Row};
+use crate::people::{self, Person};
 
 /// How an anonymised customer reads (not documented; both are plausible).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -235,6 +237,104 @@ fn text_of(value: &Value, name: &str) -> Option<String> {
         Value::String(text) => Some(text.clone()),
         Value::Number(number) => Some(number.to_string()),
         _ => None,
+    }
+}
+
+/// The calls, and the reads that settle them.
+pub(super) const OPERATIONS: &[Row] = &[
+    Row::read(Operation::ListEntitlements, "cleeng.list_entitlements"),
+    Row::settled(
+        Operation::UpdateSubscription,
+        "cleeng.update_subscription",
+        &[Operation::ListEntitlements, Operation::CustomerOffers],
+    ),
+    Row::settled(
+        Operation::TerminateSubscription,
+        "cleeng.terminate_subscription",
+        &[Operation::ListEntitlements, Operation::CustomerOffers],
+    ),
+    Row::settled(
+        Operation::TerminatePass,
+        "cleeng.terminate_pass",
+        &[Operation::ListEntitlements, Operation::CustomerOffers],
+    ),
+    Row::settled(Operation::DeleteCustomer, "cleeng.delete_customer", &[Operation::GetCustomer]),
+    Row::read(Operation::GetCustomer, "cleeng.get_customer"),
+    Row::read(Operation::ListCustomers, "cleeng.list_customers"),
+    Row::read(Operation::CustomerOffers, "cleeng.customer_offers"),
+];
+
+/// The customer of the example job.
+const EXAMPLE_ID: &str = "123456789";
+
+impl Peopled for Cleeng {
+    const KIND: Kind = Kind {
+        name: "cleeng",
+        paths: &["cleeng/core", "cleeng/rpc", "cleeng/mediastore"],
+        table: |base, name| {
+            let token = CleengSettings::default().publisher_token;
+            format!(
+                "kind = \"cleeng\"\ncore_url = \"{base}/{name}/core\"\nrpc_url = \"{base}/{name}/rpc\"\n\
+                 mediastore_url = \"{base}/{name}/mediastore\"\npublisher_token = \"{token}\"\n"
+            )
+        },
+        target: |person| {
+            let (id, email) = (&person.customer_id, &person.email);
+            json!({ "system": "cleeng", "flow": "backend", "customer_id": id, "customer_email": email })
+        },
+        example: || {
+            let (id, email) = (EXAMPLE_ID, people::EXAMPLE_EMAIL);
+            json!({ "system": "cleeng", "flow": "backend", "customer_id": id, "customer_email": email })
+        },
+    };
+    type Settings = CleengSettings;
+
+    fn settings(&mut self) -> &mut CleengSettings {
+        &mut self.settings
+    }
+
+    fn seeds(collection: &str, body: Value) -> Option<Result<Seeds<Self>, serde_json::Error>> {
+        (collection == "customers").then(|| seeds(body, Cleeng::add))
+    }
+
+    fn add_person(&mut self, person: &Person) {
+        let id = |place: u64| Some(1_000_000 + person.number * 2 + place);
+        self.add(Customer {
+            id: person.customer_id.clone(),
+            email: person.email.clone(),
+            first_name: person.first_name(),
+            last_name: person.last_name(),
+            shared: false,
+            entitlements: vec![
+                Entitlement { id: id(0), ..Entitlement::active("S100_EX") },
+                Entitlement {
+                    id: id(1),
+                    kind: EntitlementKind::Pass,
+                    status: EntitlementStatus::Cancelled,
+                    ..Entitlement::active("P200_EX")
+                },
+            ],
+            erased: false,
+        });
+    }
+
+    fn remains(&self, person: &Person) -> Vec<&'static str> {
+        let Some(customer) = self.customer(&person.customer_id) else { return Vec::new() };
+        let has_access = customer.entitlements.iter().any(|row| row.status.gives_access());
+        let each = [("cleeng: customer", !customer.erased), ("cleeng: entitlement", has_access)];
+        each.into_iter().filter(|(_, is_left)| *is_left).map(|(what, _)| what).collect()
+    }
+
+    fn add_example(&mut self) {
+        self.add(Customer {
+            id: EXAMPLE_ID.to_owned(),
+            email: people::EXAMPLE_EMAIL.to_owned(),
+            first_name: "Ann".to_owned(),
+            last_name: "Example".to_owned(),
+            shared: false,
+            entitlements: vec![Entitlement::active("S100_EX")],
+            erased: false,
+        });
     }
 }
 

@@ -10,10 +10,13 @@ use std::collections::{BTreeMap, HashMap};
 
 use axum::http::Method;
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 pub use self::import::ImportError;
-use super::call::{Call, Misuse, Reply, Route, StandIn};
-use super::operation::Operation;
+use super::{Kind, Peopled, Seeds, seeds};
+use crate::call::{Call, Misuse, Reply, Route, StandIn};
+use crate::operation::{Operation, Row};
+use crate::people::{self, Person};
 
 /// The media type that every call must accept.
 const ACCEPT: &str = "application/vnd.stellar-v1+json";
@@ -260,6 +263,84 @@ impl Loyalty {
                 deletion.reads_left = deletion.reads_left.saturating_sub(1);
                 visible
             }
+        }
+    }
+}
+
+/// The calls, and the reads that settle them.
+pub(super) const OPERATIONS: &[Row] = &[
+    Row::settled(Operation::DeleteProfile, "loyalty.delete_profile", &[Operation::GetMember, Operation::GetProfile]),
+    Row::read(Operation::RequestOtp, "loyalty.request_otp"),
+    Row::read(Operation::GetProfile, "loyalty.get_profile"),
+    Row::settled(Operation::DeleteMember, "loyalty.delete_member", &[Operation::GetMember, Operation::GetProfile]),
+    Row::read(Operation::GetMember, "loyalty.get_member"),
+];
+
+/// The member of the example job.
+const EXAMPLE_ID: &str = "INT-42";
+
+impl Peopled for Loyalty {
+    const KIND: Kind = Kind {
+        name: "loyalty",
+        paths: &["loyalty"],
+        table: |base, name| {
+            let token = LoyaltySettings::default().program_token;
+            format!("kind = \"zeta_loyalty\"\nbase_url = \"{base}/{name}\"\nprogram_token = \"{token}\"\n")
+        },
+        target: |person| {
+            let member = json!({ "integration_id": person.integration_id });
+            json!({ "system": "loyalty", "method": "program_api", "member": member })
+        },
+        example: || {
+            let member = json!({ "integration_id": EXAMPLE_ID });
+            json!({ "system": "loyalty", "method": "program_api", "member": member })
+        },
+    };
+    type Settings = LoyaltySettings;
+
+    fn settings(&mut self) -> &mut LoyaltySettings {
+        &mut self.settings
+    }
+
+    fn seeds(collection: &str, body: Value) -> Option<Result<Seeds<Self>, serde_json::Error>> {
+        (collection == "members").then(|| seeds(body, Loyalty::add))
+    }
+
+    fn add_person(&mut self, person: &Person) {
+        self.add(Member::of(person));
+    }
+
+    fn remains(&self, person: &Person) -> Vec<&'static str> {
+        let is_left = self.member(&person.database_id).is_some_and(|member| member.deleted.is_none());
+        Vec::from_iter(is_left.then_some("loyalty: member"))
+    }
+
+    fn add_example(&mut self) {
+        self.add(Member {
+            database_id: "db-ann".to_owned(),
+            member_id: Some("77".to_owned()),
+            integration_id: Some(EXAMPLE_ID.to_owned()),
+            card_id: None,
+            email: Some(people::EXAMPLE_EMAIL.to_owned()),
+            password: "member-password-ann".to_owned(),
+            access_tokens: vec!["member-token-ann".to_owned()],
+            deleted: None,
+        });
+    }
+}
+
+impl Member {
+    /// A person as a member.
+    pub fn of(person: &Person) -> Member {
+        Member {
+            database_id: person.database_id.clone(),
+            member_id: Some(person.member_id.clone()),
+            integration_id: Some(person.integration_id.clone()),
+            card_id: Some(person.card_id.clone()),
+            email: Some(person.email.clone()),
+            password: person.current_password.clone(),
+            access_tokens: vec![person.access_token.clone()],
+            deleted: None,
         }
     }
 }
