@@ -320,8 +320,8 @@ pub fn stop_signal() -> Result<CancellationToken> {
             };
             tracing::warn!(
                 signal = ignored,
-                "a signal that asks for nothing here: files of secrets are looked at without one, any other setting \
-                 is read at the start alone"
+                "a signal without effect: files of secrets are read again without one, and all other settings only \
+                 at the start"
             );
         }
         told.cancel();

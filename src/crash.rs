@@ -21,10 +21,10 @@ pub(crate) use armed::{of, point};
 #[derive(Debug, thiserror::Error)]
 pub enum NoPlace {
     /// There is no such point.
-    #[error("there is no point {0:?} at which the process could end")]
+    #[error("there is no crash point {0:?}")]
     Unknown(String),
     /// The count is no number.
-    #[error("{0:?} does not say by a number which time is meant")]
+    #[error("{0:?} has no valid number after the #")]
     Times(String),
     /// The list cannot be read.
     #[error("the list of points cannot be read: {0}")]

@@ -17,7 +17,7 @@ const WORKING: &str = "working";
 
 fn tell(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
-        tracing::warn!(%error, "the service manager cannot be told");
+        tracing::warn!(%error, "the service manager cannot be notified");
     }
 }
 
@@ -64,7 +64,7 @@ pub async fn lives(engine: Arc<Engine>) {
         if stuck.is_empty() {
             tell(&[NotifyState::Watchdog]);
         } else {
-            tracing::error!(?stuck, "loops stand still; the service manager will restart the worker");
+            tracing::error!(?stuck, "loops are stuck; the service manager will restart the worker");
         }
     }
 }

@@ -129,7 +129,8 @@ impl SecretFiles {
                 Err(why) => tracing::warn!(
                     system,
                     why,
-                    "the file of a credential has changed, and what it says is not used yet: the former one is"
+                    "the file of a credential has changed, but the new credential does not work yet: the former one \
+                     is used"
                 ),
             }
         }

@@ -49,7 +49,10 @@ pub(super) async fn wait_for_time(store: &SledStore) {
     let mut looks = 0;
     while let Some(why) = wrong(Timestamp::now(), last) {
         if why == Wrong::BeforeStore && looks >= LOOKS_MAX {
-            tracing::error!("the clock still lies before the last time written: one of the two was wrong. Going on");
+            tracing::error!(
+                "the clock is still before the last stored time: one of the two is wrong. The worker \
+                continues with the clock"
+            );
             break;
         }
         if looks % LOOKS_A_LINE == 0 {

@@ -101,7 +101,7 @@ pub enum Via {
 
 /// The delivery's channel was lost: the message was not settled, and the broker redelivers it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the channel that brought the delivery is gone; the broker delivers the job again")]
+#[error("the delivery's channel was lost; the broker redelivers the job")]
 pub struct Lost;
 
 /// The one-time right to settle a delivery.

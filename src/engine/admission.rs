@@ -347,7 +347,7 @@ impl Engine {
         let Err(denied) = self.believe(&sent) else { return true };
         let refusal = self.deny(denied, &cancel.key);
         self.figures.count(&self.figures.unauthorised);
-        tracing::warn!(job = %cancel.key, detail = %refusal.invalid, "a cancellation is not believed");
+        tracing::warn!(job = %cancel.key, detail = %refusal.invalid, "a cancellation was rejected");
         let frame = Frame { environment: &self.accepts.environment, traceparent: None, now: self.now() };
         let sha256 = envelope::body_sha256(&control.body);
         let event = event::cancel_unauthorised(&frame, &cancel.key, &refusal.invalid.to_string(), &sha256);

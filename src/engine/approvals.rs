@@ -87,10 +87,10 @@ pub enum UndecidedError {
     #[error("{0} asked for it, and another operator must approve")]
     SameOperator(String),
     /// The findings have changed.
-    #[error("something else was found since: look at it again")]
+    #[error("the findings have changed: read the preview again")]
     Changed,
     /// Another operator decided first.
-    #[error("{} was faster", .0.by)]
+    #[error("{} decided first", .0.by)]
     Decided(Decision),
     /// The approval was requested again after the first destructive step: it is too late for a rejection.
     #[error("the job has begun what cannot be taken back")]
@@ -135,7 +135,7 @@ impl Mirrored for Asked {
         let asked = of_versioned(value).ok();
         if asked.is_none() {
             // The job asks again when it is redelivered.
-            tracing::warn!(job = %key, "an approval's row cannot be decoded; it is asked for again");
+            tracing::warn!(job = %key, "an approval's row cannot be decoded; the approval is requested again");
         }
         Ok(asked)
     }
@@ -369,7 +369,7 @@ impl Engine {
                 (done, left) = (done + taken.done, left + taken.left);
             }
         }
-        tracing::warn!(done, left, is_approved, by, "an operator decides about previews");
+        tracing::warn!(done, left, is_approved, by, "an operator decided about previews");
         Ok((done, left))
     }
 

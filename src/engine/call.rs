@@ -85,9 +85,13 @@ impl Engine {
             // A harmless read of the configured person, who always exists, decides whose fault it is. The call is
             // then made again.
             if let Err(failure) = client.system.probe().instrument(span.clone()).await {
-                span.in_scope(
-                    || tracing::warn!(system = %target.system, %failure, "the person who is always there is not found"),
-                );
+                span.in_scope(|| {
+                    tracing::warn!(
+                        system = %target.system,
+                        %failure,
+                        "the harmless read of the configured person failed"
+                    )
+                });
             }
         }
         if !was_proven && credential.is_proven() {
@@ -138,7 +142,12 @@ impl Engine {
         let now = self.now();
         let Counts::Attempt(kind, reason) = counts else {
             // No attempt: the gate makes all jobs wait.
-            tracing::debug!(%system, step = step.name.as_str(), %failure, "the system is not to be called for now");
+            tracing::debug!(
+                %system,
+                step = step.name.as_str(),
+                %failure,
+                "a call failed without spending an attempt; the job waits"
+            );
             if matches!(failure.kind, FailureKind::Ambiguous | FailureKind::Unreadable) && step.name.needs_intent() {
                 self.excuse(run, index, &[step], false, now, now)?;
             }

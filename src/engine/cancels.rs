@@ -38,7 +38,7 @@ impl Engine {
         self.store.submit(batch).await?;
         for (key, open) in keys.iter().zip(&open) {
             if *open && self.hands.cancel(key) {
-                tracing::info!(job = %key, "a cancellation came for a job in hand");
+                tracing::info!(job = %key, "a cancellation arrived for a job in hand");
             }
         }
         Ok(open)
@@ -71,7 +71,7 @@ impl Engine {
         let frame = Frame { environment: &self.accepts.environment, traceparent: trace, now: self.now() };
         self.owe(batch, key, &event::cancel_refused(&frame, key, run, seq));
         batch.remove(Table::Cancel, key.to_bytes());
-        tracing::info!("a cancellation came too late");
+        tracing::info!("a cancellation was too late; it is refused");
     }
 
     /// True while nothing irreversible has begun.
@@ -95,7 +95,7 @@ impl Engine {
     pub(crate) async fn cancel_loop(self: Arc<Self>) {
         let mut reading = match StreamPlace::recall(&*self.store) {
             Ok(reading) => reading,
-            Err(error) => return self.fail(format!("how far the control stream was read cannot be read: {error}")),
+            Err(error) => return self.fail(format!("the stored place in the control stream cannot be read: {error}")),
         };
         loop {
             let control = tokio::select! {
@@ -107,7 +107,11 @@ impl Engine {
             if reading.reach(&control) {
                 self.figures.count(&self.figures.control_replaced);
                 if let Err(error) = self.tell_pauses_anew().await {
-                    tracing::warn!(%error, "pauses that stand are not told to the new stream before the next start");
+                    tracing::warn!(
+                        %error,
+                        "standing pauses could not be published in the new control stream; the next start \
+                         publishes them"
+                    );
                 }
             }
             // The message is tried again until it is stored: the offset of the next message would skip it.
@@ -155,7 +159,7 @@ impl Engine {
             Ok(_) => Ok(self.store.submit(batch).await?),
             Err(invalid) => {
                 let (refusal, certain) = self.no_cancel(control, invalid);
-                tracing::warn!(invalid = %refusal.invalid, "a cancellation is not as it should be");
+                tracing::warn!(invalid = %refusal.invalid, "a cancellation is invalid");
                 self.keep_unreadable(control, refusal, &mut batch)?;
                 match certain {
                     Some(key) => drop(self.take_cancel(&key, batch).await?),

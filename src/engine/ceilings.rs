@@ -271,7 +271,7 @@ impl Lock<'_> {
         if !above.is_empty() {
             let is_holding = |scope: &Scope| self.state.held.values().any(|held| held.scopes.contains(scope));
             for scope in above.iter().filter(|scope| !is_holding(scope)) {
-                tracing::error!(%scope, "more jobs than the ceiling allows; from here on they wait for an operator");
+                tracing::error!(%scope, "more jobs than the ceiling allows; from now on they wait for an operator");
             }
             let held = Held { since: now.0, scopes: above.clone(), told: false };
             self.state.held.put(job.key.clone(), held, batch);

@@ -147,7 +147,11 @@ impl Engine {
             }
         }
         if swept != Aged::default() {
-            tracing::warn!(told = swept.told, removed = swept.removed, "dead letters grow old");
+            tracing::warn!(
+                told = swept.told,
+                removed = swept.removed,
+                "dead letters reached their age limit, or will soon"
+            );
         }
         failed.map_or(Ok(swept), |error| Err(error.into()))
     }
@@ -164,7 +168,10 @@ impl Engine {
             }
             match self.sweep_dead_letters().await {
                 Ok(_) => {}
-                Err(SweepError::Broker(error)) => tracing::warn!(%error, "the dead letters could not be looked at"),
+                Err(SweepError::Broker(error)) => tracing::warn!(
+                    %error,
+                    "the dead letters could not be read; they are read again later"
+                ),
                 Err(SweepError::Store(error)) => self.store_trouble(&JournalError::from(error).into()).await,
             }
         }

@@ -117,7 +117,10 @@ impl Engine {
         self.ceilings.lock(&*self.store)?.forget(key, batch);
         self.approvals.lock(&*self.store)?.forget(key, batch);
         forget_checkpoints(&*self.store, key, batch)?;
-        tracing::info!(job = %key, "a job that no copy came of for long is forgotten: another worker has it, or had");
+        tracing::info!(
+            job = %key,
+            "a job without a delivery for a long time is forgotten here: another worker has it, or had it"
+        );
         Ok(())
     }
 }

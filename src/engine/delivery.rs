@@ -69,7 +69,7 @@ impl<'a> Fate<'a> {
                 Fate::Acked(noted.and(acked))
             }
             Ok(Done::Drained { hand }) => {
-                tracing::info!("the worker drains; the job goes back to the queue");
+                tracing::info!("the worker drains; the job is requeued");
                 Fate::Drained(settle, hand)
             }
             Err(interrupted) => Fate::Interrupted(settle, interrupted),
@@ -119,13 +119,13 @@ impl Engine {
     /// From the bytes to the ack, or to the reason why there is none.
     async fn process(&self, message: &Message, settle: Box<dyn Settle>, trial: Trial, arrived: &Arrived) -> Fate<'_> {
         if trial == Trial::Condemned {
-            tracing::error!("a message stopped the worker too often while it ran alone; it is set aside");
+            tracing::error!("poison message: it stopped the worker repeatedly; it goes to the dead letters");
             return Fate::of(settle, self.dead_letter_poison(message).await).await;
         }
         let unsealed = match envelope::open(message, &self.keyring) {
             Ok(unsealed) => unsealed,
             Err(error) => {
-                tracing::error!(%error, "a sealed message cannot be worked on; it is set aside as it came");
+                tracing::error!(%error, "a sealed message cannot be opened; it goes to the dead letters unchanged");
                 return Fate::of(settle, self.dead_letter_unopened(message).await).await;
             }
         };
@@ -221,7 +221,7 @@ impl Engine {
 
     fn count_lost(&self) {
         self.figures.count(&self.figures.lost);
-        tracing::info!("a delivery's channel is gone; the broker delivers the job again");
+        tracing::info!("a delivery's channel was lost; the broker redelivers the job");
     }
 
     /// The job cannot be worked on now: requeue.
@@ -239,7 +239,7 @@ impl Engine {
         }
         let back = async {
             if settle.requeue().await.is_err() {
-                tracing::debug!("the delivery's channel is gone as well");
+                tracing::debug!("the delivery's channel was lost too; the broker redelivers the job");
             }
         };
         if must_wait {

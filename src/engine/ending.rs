@@ -38,7 +38,7 @@ impl Engine {
         match taken_back.and_then(|()| self.read_again(key)) {
             // The worker stops, and reads everything at its next start.
             Err(error) if error.is_fatal() => {}
-            Err(error) => tracing::error!(%error, "what a job waits for could not be read again"),
+            Err(error) => tracing::error!(%error, "the ceilings and approvals of a job could not be reloaded"),
             Ok(()) => {}
         }
     }

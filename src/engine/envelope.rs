@@ -366,7 +366,7 @@ pub fn replayed(keyring: &Keyring, letter: &Properties, body: &[u8]) -> Result<O
     }
     let Some((key, run, park, carried)) = placed(keyring, letter, body) else {
         if letter.headers.get(header::RUN).and_then(HeaderValue::as_int).is_some_and(|run| run > 0) {
-            tracing::warn!("nothing vouches for a dead letter's run; it is replayed as a publisher's message");
+            tracing::warn!("a dead letter's run has no valid MAC; it is replayed as a publisher's message");
         }
         return Ok(None);
     };

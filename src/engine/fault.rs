@@ -109,7 +109,11 @@ impl Engine {
             let away = gate.stay_away(key, rank);
             // A system that only asked for a pause says nothing about the earlier failures.
             if gate.is_in_trouble() {
-                tracing::warn!(system = gate.name(), step = name.as_str(), "a job does not fail by a system's trouble");
+                tracing::warn!(
+                    system = gate.name(),
+                    step = name.as_str(),
+                    "a system is in trouble; the job does not fail and waits"
+                );
                 self.excuse(run, index, &steps, false, now, now)?;
             }
             return Ok(Some(Rest::Waits { until: now.plus(away.wait), why: away.why }));
@@ -130,7 +134,7 @@ impl Engine {
             step = name.as_str(),
             reason = reason.as_str(),
             is_shared,
-            "a call is made once more before its job fails"
+            "a call is repeated once before its job fails"
         );
         let until = now.plus(wait);
         self.excuse(run, index, &steps, true, now, until)?;

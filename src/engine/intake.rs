@@ -31,7 +31,7 @@ impl Engine {
         if suspects > 0 {
             tracing::warn!(
                 suspects,
-                "the last run did not stop cleanly; the messages it was working on run one at a time"
+                "the last run did not stop cleanly; the messages in hand at that time run one at a time"
             );
         }
         self.recall_proven_credentials()?;
@@ -82,18 +82,20 @@ impl Engine {
         self.draining.cancel();
         background.close();
         if tokio::time::timeout(BACKGROUND_MAX, background.wait()).await.is_err() {
-            tracing::warn!("what runs beside the jobs did not end in time; it goes on after the restart");
+            tracing::warn!("background tasks did not end in time; they continue after the restart");
         }
         if !drained {
-            tracing::warn!(
-                "the drain took longer than worker.drain_timeout; what is left comes back after the restart"
-            );
+            tracing::warn!("the drain took longer than worker.drain_timeout; the broker redelivers the remaining jobs");
         }
         // A requested stop is no crash, even if it ended a slow call early.
         let is_sound = self.failed.borrow().is_none();
         match if is_sound { self.starts.end(&*self.store).await } else { Ok(()) } {
             Err(error @ StoreError::Full { .. }) => {
-                tracing::warn!(%error, "the clean stop is not noted; what was in hand then runs alone after the restart");
+                tracing::warn!(
+                    %error,
+                    "the clean stop could not be stored; after the restart the messages that were in hand run one \
+                     at a time"
+                );
                 Ok(())
             }
             settled => settled,
@@ -105,7 +107,7 @@ impl Engine {
         let Some(mended) = &properties.mended else { return };
         self.figures.label("messages_mended", "", queue);
         let what = mended.fault.map_or_else(|| "its body is too long".to_owned(), |fault| fault.to_string());
-        tracing::warn!(queue, %what, "a message could not be taken as it came");
+        tracing::warn!(queue, %what, "a message was unreadable and was changed on its way in");
     }
 
     /// A panic in a job's task stops the process. The start stays open, so the message runs alone after the restart.

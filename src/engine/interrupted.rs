@@ -19,7 +19,7 @@ pub(crate) enum Interrupted {
     #[error(transparent)]
     Seal(#[from] crate::seal::SealError),
     /// The delivery's channel was lost.
-    #[error("the delivery's channel is gone")]
+    #[error("the delivery's channel was lost")]
     Lost,
 }
 

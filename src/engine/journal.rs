@@ -26,7 +26,7 @@ pub enum JournalError {
     #[error(transparent)]
     Undecodable(#[from] Undecodable),
     /// A sealed answer does not open, though the identity is the same.
-    #[error("a sealed answer does not open: {0}")]
+    #[error("a sealed answer cannot be opened: {0}")]
     Sealed(#[from] seal::SealError),
 }
 
@@ -49,7 +49,7 @@ pub fn ended_of(store: &dyn Store, key: &JobKey) -> Result<Option<Ended>, Journa
     if let Some(certified) = &ended.certified {
         let Some(carrier) = row::carrier(store, certified.number)? else {
             // Receipts are forgotten no earlier than their jobs.
-            tracing::warn!(job = %key, "the job's receipt is forgotten, and the job with it");
+            tracing::warn!(job = %key, "the job's receipt was forgotten; the job counts as forgotten too");
             return Ok(None);
         };
         ended.event = Event { id: carrier.id, what: carrier.what, body: carrier.body, at: ended.event.at };
@@ -200,7 +200,7 @@ impl Journal {
                     // Sealed with a retired master key. The answer is read from the system again.
                     let opened = journal.sealer.open(&journal.key.to_bytes(), sealed).map(zeroize::Zeroizing::new);
                     let Some(answer) = opened.ok().and_then(|plain| Answer::from_bytes(&plain).ok()) else {
-                        tracing::warn!("a sealed answer does not open; it is read anew");
+                        tracing::warn!("a sealed answer cannot be opened; it is read from the system again");
                         continue;
                     };
                     if let Some(Entry::Answered { answer: slot, .. }) = appended.entries.get_mut(*position as usize) {

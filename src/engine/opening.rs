@@ -330,7 +330,7 @@ impl Engine {
         self.watch_deadline(&mut batch, &job.key, journal.with(|state| state.record.due_at));
         journal.write(&*self.store, vec![Entry::NewRun { at: self.now() }], batch)?;
         let run = journal.with(|state| state.record.run);
-        tracing::info!(run, "a failed job goes on as a new run");
+        tracing::info!(run, "a failed job continues as a new run");
         Ok(journal)
     }
 }

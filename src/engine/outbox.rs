@@ -67,14 +67,19 @@ impl Engine {
                     self.figures.count(&self.figures.publish_retries);
                     if !std::mem::replace(&mut is_told, true) {
                         let (what, bytes) = (publication.to.what(), publication.body.len());
-                        tracing::error!(%error, what, bytes, "a message is too large for the broker; it is tried again");
+                        tracing::error!(
+                            %error,
+                            what,
+                            bytes,
+                            "a message is too large for the broker; the publish is repeated"
+                        );
                     }
                 }
                 Err(error) => {
                     failures += 1;
                     self.figures.count(&self.figures.publish_retries);
                     if failures == PATIENCE {
-                        tracing::warn!(%error, "a publish does not get through; intake stops until it does");
+                        tracing::warn!(%error, "a publish fails; intake stops until it is confirmed");
                         self.publish_is_stuck(true).await;
                     }
                 }
@@ -104,7 +109,10 @@ impl Engine {
         match self.broker.publish(whole.clone()).await {
             Ok(()) => Ok(()),
             Err(PublishError::TooLarge(why)) => {
-                tracing::warn!(%why, "a dead letter is too large for the broker; it keeps the beginning of its message");
+                tracing::warn!(
+                    %why,
+                    "a dead letter is too large for the broker; only the beginning of its message is kept"
+                );
                 self.publish(smaller, give_up).await
             }
             Err(_) => self.publish(whole, give_up).await,

@@ -138,7 +138,7 @@ impl Parked {
         {
             state.copies.remove(&key);
             if state.missing.remove(&key) {
-                tracing::info!(job = %key, number, "a parked copy that was missing has come back");
+                tracing::info!(job = %key, number, "a missing parked copy was redelivered");
             }
         }
     }
@@ -253,8 +253,8 @@ impl Engine {
                 self.figures.count(&self.figures.older_used);
                 tracing::error!(
                     number = record.park_confirmed,
-                    "the newest copy of a job has not come back within the longest wait: an older one is worked on. \
-                     Was the broker restored from a copy of its disk, or a wait queue purged?"
+                    "the newest copy of a job was not redelivered within the longest wait: an older copy is worked \
+                     on. Was the broker restored from a copy of its disk, or a wait queue purged?"
                 );
                 Ok(Settling::Work(Box::new(self.open_older(job, unsealed, record)?)))
             }
@@ -270,7 +270,7 @@ impl Engine {
                 tracing::debug!(
                     number = park,
                     tier = tier.label(),
-                    "an older copy is set aside until a newer one has been by"
+                    "an older copy waits until a newer one is delivered"
                 );
                 Ok(Settling::Ack)
             }
@@ -392,13 +392,13 @@ impl Engine {
             if told <= LINES_MAX {
                 tracing::error!(
                     job = %key, number = copy.number,
-                    "a parked copy has not come back: its job stands still. Its publisher must send the whole job \
-                     again, with the same id; it then goes on from what is done"
+                    "a parked copy was not redelivered: its job does not continue. Its publisher must send the \
+                     whole job again, with the same id; done steps are not repeated"
                 );
             }
         }
         if told > LINES_MAX {
-            tracing::error!(count = told, "parked copies have not come back; /v1/jobs has all that wait");
+            tracing::error!(count = told, "parked copies were not redelivered; /v1/jobs lists all waiting jobs");
         }
         Ok(())
     }

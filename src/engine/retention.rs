@@ -149,7 +149,7 @@ impl Engine {
             match self.look_at(what, key, now, &mut changes) {
                 Ok(hand) => hands.extend(hand),
                 Err(error) if is_unreadable(&error) => {
-                    tracing::error!(%error, "what is due cannot be read; it stays, and is looked at again in a day");
+                    tracing::error!(%error, "a row that is due cannot be read; it stays, and is read again in a day");
                     changes = Batch::new();
                     put(&mut changes, now.plus(UNREADABLE_PAUSE), what, key);
                 }

@@ -40,7 +40,7 @@ impl Engine {
         match error.store() {
             Some(StoreError::Full { .. }) => {}
             Some(fault) if fault.is_fatal() => self.fail(fault.to_string()),
-            _ => tracing::error!(%error, "a job could not be worked on; it comes back"),
+            _ => tracing::error!(%error, "a job could not be processed; it is requeued"),
         }
     }
 

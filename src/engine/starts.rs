@@ -223,7 +223,7 @@ impl Starts {
     /// If this note is lost, the next crash counts more, which is the safe side.
     fn note(&self, store: &dyn Store, digest: &[u8], now: At, weight: u8, stage: Stage) {
         if let Err(error) = store.note(digest, Some(&encode(now.0, weight, stage))) {
-            tracing::debug!(%error, "a start could not be noted anew");
+            tracing::debug!(%error, "the progress of a suspect message could not be stored");
         }
     }
 

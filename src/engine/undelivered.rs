@@ -41,8 +41,11 @@ impl Engine {
                 looks = 0;
                 match self.code_undelivered().await {
                     Ok(0) => {}
-                    Ok(count) => tracing::warn!(count, "dead letters of the broker's own were given their code"),
-                    Err(Trouble::Broker(error)) => tracing::debug!(%error, "the dead letters cannot be looked at"),
+                    Ok(count) => tracing::warn!(count, "dead letters of the broker were given their code and event"),
+                    Err(Trouble::Broker(error)) => tracing::debug!(
+                        %error,
+                        "the dead letters cannot be read; they are read again later"
+                    ),
                     Err(Trouble::Engine(error)) => self.store_trouble(&error).await,
                 }
             }

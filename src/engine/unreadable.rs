@@ -178,7 +178,7 @@ impl Engine {
         for (row, sealed) in self.store.scan(Table::Meta, KEPT, None, usize::MAX)? {
             let opened = self.keyring.open_for_master(PURPOSE, &row, &sealed);
             let Some(kept) = opened.ok().and_then(|plain| serde_json::from_slice::<Kept>(&plain).ok()) else {
-                tracing::error!("what was kept of an unreadable cancellation does not open; it stays in the stream");
+                tracing::error!("a stored unreadable cancellation cannot be opened; its message stays in the stream");
                 continue;
             };
             if self.terms.current() == 0 && self.now() < At(kept.nobodys_from) {
@@ -222,7 +222,7 @@ impl Engine {
         self.keep_done(&self.decided("", "", What::SetAside { print }), &mut batch);
         self.store.submit(batch).await?;
         self.decisions_more();
-        tracing::error!(detail = %kept.detail, "a cancellation that cannot be read lies among the dead letters");
+        tracing::error!(detail = %kept.detail, "an unreadable cancellation is now among the dead letters");
         Ok(())
     }
 }

@@ -75,7 +75,7 @@ impl Lines {
         let untold = self.untold();
         if untold > 0 && now > written {
             self.told.store(lost, Ordering::Relaxed);
-            tracing::warn!(lines = untold, "log lines were lost: nobody read stderr, or not fast enough");
+            tracing::warn!(lines = untold, "log lines were lost: stderr was not read fast enough");
         }
         now
     }

@@ -56,7 +56,7 @@ async fn what_the_broker_ends_the_link_over_is_told_and_the_others_end_by_the_wa
     let heard = rig.events.all_end([waiting.id.as_str()]).await;
     assert_eq!(heard.finals(&waiting.id).values().collect::<Vec<_>>(), ["cancelled"]);
     assert_eq!(worker.metric("erasure_control_skipped_total").await, 1.0);
-    assert!(worker.log().contains("it is stepped over and stays there"), "{}", worker.log());
+    assert!(worker.log().contains("it is skipped and stays there"), "{}", worker.log());
     assert_eq!(worker.log().matches("the link to the broker is down").count(), 0, "jobs were taken along");
 
     // As a job: noticed, told, and narrowed down.

@@ -48,7 +48,7 @@ async fn a_parked_copy_that_was_purged_is_missed_by_name_and_its_job_goes_on_whe
         }
     })
     .await;
-    worker.says("a parked copy has not come back").await;
+    worker.says("a parked copy was not redelivered").await;
     assert!(worker.log().contains(&case.id), "the job is named: {}", worker.log());
     assert!((worker.metric("erasure_parked_copies_missing").await - 1.0).abs() < f64::EPSILON);
     completes(&rig, &case).await;
@@ -85,7 +85,7 @@ async fn a_broker_restored_from_a_copy_of_its_disk_keeps_the_older_copy_of_a_job
         rabbit.boot();
     });
     let worker = rig.worker("state", &[]);
-    worker.says("an older copy is set aside").await;
+    worker.says("an older copy waits until").await;
     // It lies on a wait queue again, and would be worked on were the newest not to come within an hour.
     assert!(rig.lies_somewhere().await >= 1, "the only copy of an open job is gone");
     completes(&rig, &case).await;

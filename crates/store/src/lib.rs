@@ -153,7 +153,7 @@ pub enum StoreError {
         needed: u64,
     },
     /// A batch before this one failed, or changed an expected value; nothing of this batch was written.
-    #[error("the batch was made for another state of the store; nothing of it was written")]
+    #[error("the store changed since this batch was prepared; nothing of it was written")]
     Outrun,
     /// A write or a sync failed: the state on disk is unknown, and the process must stop.
     #[error("the store failed and the process must stop: {0}")]

@@ -219,7 +219,7 @@ pub(super) async fn keep_reading(shared: &Shared) {
             Err(error) => error,
         };
         shared.control.down.send_replace(Some(error.to_string()));
-        tracing::warn!(why = %error, "the control stream ended; reading it again");
+        tracing::warn!(why = %error, "the control stream ended; it is read again");
         deaths.note(shared, &reading);
         // The messages before it must have been taken.
         if deaths.count >= ENDS && shared.control.reached().next() >= deaths.place {
@@ -228,7 +228,7 @@ pub(super) async fn keep_reading(shared: &Shared) {
                 offset = deaths.place,
                 times = deaths.count,
                 why = %error,
-                "a message of the control stream ends every connection that reads it; it is stepped over and stays \
+                "a message of the control stream ends every connection that reads it; it is skipped and stays \
                  there. If it was a cancellation, cancel that job by hand (erasure-worker jobs cancel)"
             );
             // The next message may be of the same kind.

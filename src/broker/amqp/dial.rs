@@ -111,14 +111,19 @@ impl Dial {
             match std::fs::read_to_string(path).map(Zeroizing::new) {
                 Ok(text) => config.url = SecretString::from(text.trim()),
                 Err(error) => {
-                    tracing::warn!(%error, "the file of amqp.url cannot be read; the URL as it was is used");
+                    tracing::warn!(%error, "the file of amqp.url cannot be read; the former URL is used");
                     return None;
                 }
             }
         }
         let renewed = Checked::new(&config);
         renewed
-            .inspect_err(|error| tracing::warn!(%error, "what a file says now cannot be used; it is used as it was"))
+            .inspect_err(|error| {
+                tracing::warn!(
+                    %error,
+                    "a changed certificate, key or URL file cannot be used; the former one is used"
+                )
+            })
             .ok()
     }
 }
@@ -146,7 +151,7 @@ fn connector(config: &AmqpConfig) -> Result<TlsConnector, AmqpError> {
     let mut roots = RootCertStore::empty();
     let (_, ignored) = roots.add_parsable_certificates(trusted);
     if ignored > 0 {
-        tracing::warn!(ignored, "certificates of authorities that cannot be read are left out");
+        tracing::warn!(ignored, "unreadable certificates of authorities are ignored");
     }
     if roots.is_empty() {
         return Err(unusable("no certificate in it can be used".to_owned()));

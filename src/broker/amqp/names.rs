@@ -75,13 +75,17 @@ pub(super) async fn watch(shared: &Shared, connection: &Wire) {
                     if error.is_permanent() {
                         tracing::error!(why, seconds, "names on the broker are not as they must be");
                     } else {
-                        tracing::warn!(why, seconds, "names on the broker could not be looked at");
+                        tracing::warn!(
+                            why,
+                            seconds,
+                            "names on the broker could not be checked; they are checked again"
+                        );
                     }
                 }
             }
         }
         if let Err(error) = standby::look(shared, connection).await {
-            tracing::debug!(%error, "whether this worker stands by is not known");
+            tracing::debug!(%error, "it is not known whether this worker is a standby");
         }
         tokio::time::sleep(PAUSE.min(shared.config.look_every)).await;
     }

@@ -64,7 +64,7 @@ pub(super) async fn look(shared: &Shared) {
         Ok(_) => UNKNOWN,
         Err(error) if error.to_string().contains("message size") => TOO_LITTLE,
         Err(error) => {
-            tracing::debug!(%error, "whether the broker takes large messages is not known");
+            tracing::debug!(%error, "it is not known whether the broker accepts large messages");
             UNKNOWN
         }
     };

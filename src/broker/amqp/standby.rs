@@ -67,7 +67,7 @@ pub(super) async fn look(shared: &Shared, connection: &Wire) -> Result<(), AmqpE
     if !is_idle {
         standby.looks.store(0, Ordering::Relaxed);
         if let Some(lasted) = standby.telling().over(now) {
-            tracing::info!(seconds = lasted.as_secs(), "this worker stands by no more, or nothing waits in the queue");
+            tracing::info!(seconds = lasted.as_secs(), "this worker is no longer a standby, or the queue is empty");
         }
         return Ok(());
     }

@@ -161,7 +161,11 @@ impl Engine {
         let published = tokio::time::timeout(PUBLISHED_WITHIN, published).await;
         if let Err(error) = published.unwrap_or(Err(PublishError::TimedOut(PUBLISHED_WITHIN))) {
             self.decisions.forget(decided.id);
-            tracing::warn!(%error, decision = decided.what.word(), "an operator's decision is not taken by the broker");
+            tracing::warn!(
+                %error,
+                decision = decided.what.word(),
+                "the broker did not confirm an operator's decision; nothing was changed"
+            );
             return Err(DecisionError::Unpublished(error));
         }
         match tokio::time::timeout(READ_WITHIN, taken).await {
@@ -203,7 +207,8 @@ impl Engine {
             Ok(Ok(())) => Told::Everywhere,
             Ok(Err(_)) | Err(_) => {
                 tracing::warn!(
-                    "an operator's decision has effect at this worker alone until the broker has taken it; others do not know it yet"
+                    "an operator's decision has effect only at this worker until the broker confirms it; other \
+                     workers do not know it yet"
                 );
                 self.decisions.more.notify_one();
                 Told::HereOnly
@@ -247,7 +252,7 @@ impl Engine {
             .filter_map(|(_, body)| match Decided::read(body, &self.keyring) {
                 Authenticity::Ours(decided) => Some(*decided),
                 _ => {
-                    tracing::error!("a decision that was kept for other workers cannot be read; they do not get it");
+                    tracing::error!("a decision stored for other workers cannot be read; they do not get it");
                     None
                 }
             })
@@ -300,7 +305,10 @@ impl Engine {
                 }
                 Err(error) => {
                     if failing.is_none() {
-                        tracing::warn!(%error, "operators' decisions do not reach the broker; other workers do not know them yet");
+                        tracing::warn!(
+                            %error,
+                            "operators' decisions cannot be published; other workers do not know them yet"
+                        );
                     }
                     failing = Some(failing.map_or(AGAIN, |pause| (pause * 2).min(AGAIN_LONGEST)));
                 }
@@ -334,8 +342,14 @@ impl Engine {
             let decided = self.decided(&paused.by, &paused.reason, what);
             let _alone = self.decisions.sending.lock().await;
             match self.publish_decision(&decided).await {
-                Ok(()) => tracing::info!(%subject, "a pause that stands is told to new workers as well"),
-                Err(error) => return tracing::warn!(%error, %subject, "a pause that stands cannot be told again"),
+                Ok(()) => tracing::info!(%subject, "a standing pause was published again, for new workers"),
+                Err(error) => {
+                    return tracing::warn!(
+                        %error,
+                        %subject,
+                        "a standing pause cannot be published again; it is tried again"
+                    );
+                }
             }
         }
     }

@@ -50,12 +50,13 @@ impl Engine {
                 self.figures.count(&self.figures.unauthorised);
                 tracing::warn!(
                     offset = control.offset,
-                    "a message of the control stream claims to be an operator's decision, and nothing vouches for it; it is ignored"
+                    "a message of the control stream claims to be an operator's decision, but has no valid MAC; it \
+                     is ignored"
                 );
                 self.store.submit(batch).await?;
             }
             Authenticity::Unknown => {
-                tracing::warn!(offset = control.offset, "a decision of a newer release is not understood");
+                tracing::warn!(offset = control.offset, "a decision of a newer release is unknown here; it is ignored");
                 self.store.submit(batch).await?;
             }
         }

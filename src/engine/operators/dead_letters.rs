@@ -195,7 +195,7 @@ pub struct Discarded {
 #[derive(Debug, thiserror::Error)]
 pub enum LetterError {
     /// The broker failed; earlier letters stay handled.
-    #[error("{error} ({done} dead letters were dealt with before)")]
+    #[error("{error} ({done} dead letters were handled before)")]
     Broker {
         /// The most letters that had left the queue.
         done: usize,

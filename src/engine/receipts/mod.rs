@@ -276,7 +276,7 @@ impl Engine {
                 Err(StoreError::Outrun) => return Ok(count),
                 settled => settled?,
             }
-            tracing::info!(through = last.number, "receipts older than worker.retain_finished are forgotten");
+            tracing::info!(through = last.number, "receipts older than worker.retain_finished were forgotten");
         }
         drop(hands);
         Ok(count)
@@ -298,7 +298,11 @@ impl Engine {
             Ok(ended) if ended.certified.as_ref().is_some_and(|certified| certified.number == number) => {}
             Ok(_) => return Ok(ControlFlow::Continue(None)),
             Err(error) => {
-                tracing::error!(job = %key, %error, "a job whose receipt is forgotten cannot be read and stays");
+                tracing::error!(
+                    job = %key,
+                    %error,
+                    "the record of a job whose receipt is forgotten cannot be read; it stays"
+                );
                 retention::look_at_unreadable(batch, key, now);
                 return Ok(ControlFlow::Continue(None));
             }
@@ -330,7 +334,7 @@ impl Engine {
             let Some((code, text)) = value.split_at_checked(32) else { continue };
             match serde_json::from_slice(text) {
                 Ok(jwk) if self.keyring.verify_mac(VOUCHED, &[text], code) => keys.push(jwk),
-                _ => tracing::warn!("a remembered public key is not vouched for by the master key; it is passed over"),
+                _ => tracing::warn!("a stored public key has no valid MAC of the master key; it is ignored"),
             }
         }
         Ok(keys)
