@@ -163,13 +163,15 @@ impl Settings {
 
 /// Every kind's production hosts; a leading dot stands for the name and everything below it.
 pub(crate) fn production_hosts() -> impl Iterator<Item = &'static str> {
-    let hosts: [&'static [&'static str]; 4] = [
-        &cleeng::PRODUCTION_HOSTS,
-        &zeta::PRODUCTION_HOSTS,
-        &easycms::PRODUCTION_HOSTS,
-        &vitalsource::PRODUCTION_HOSTS,
-    ];
-    hosts.into_iter().flatten().copied()
+    let hosts = |kind: Kind| -> &'static [&'static str] {
+        match kind {
+            Kind::Cleeng => &cleeng::PRODUCTION_HOSTS,
+            Kind::ZetaLoyalty => &zeta::PRODUCTION_HOSTS,
+            Kind::EasyCms => &easycms::PRODUCTION_HOSTS,
+            Kind::VitalSource => &vitalsource::PRODUCTION_HOSTS,
+        }
+    };
+    Kind::ALL.into_iter().flat_map(hosts).copied()
 }
 
 /// The vendors' well-known sandboxes, where there are any.
