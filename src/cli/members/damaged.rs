@@ -250,9 +250,9 @@ fn orders(path: &Path) -> Orders {
     Orders::new(&args, accepts, &[7; 32], Timestamp::now()).unwrap()
 }
 
-fn made(path: &Path, folder: &Path, orders: &Orders, skips_damaged: bool) -> Made {
+fn made(path: &Path, orders: &Orders, skips_damaged: bool) -> Made {
     let mut made = Made::default();
-    let reading = match Reading::begin(path, &["ID".to_owned()], folder) {
+    let reading = match Reading::begin(path, &["ID".to_owned()]) {
         Ok(reading) => reading,
         Err(error) => {
             made.refused = Some(error.to_string());
@@ -324,7 +324,7 @@ fn of_ten_thousand_damaged_files_no_row_is_lost_and_nobody_else_queued() {
         let mut good = good(&mut dice);
         let members: BTreeSet<String> = good.lines.iter().filter_map(|line| line.member.clone()).collect();
         std::fs::write(&path, good.bytes()).unwrap();
-        let before = made(&path, folder.path(), &orders, false);
+        let before = made(&path, &orders, false);
         let queued: BTreeSet<String> = before.queued.values().cloned().collect();
         assert!(before.is_done && queued == members, "seed {seed}: an honest file: {before:?}");
 
@@ -339,7 +339,7 @@ fn of_ten_thousand_damaged_files_no_row_is_lost_and_nobody_else_queued() {
         }
         std::fs::write(&path, good.bytes()).unwrap();
         for skips_damaged in [false, true] {
-            let made = made(&path, folder.path(), &orders, skips_damaged);
+            let made = made(&path, &orders, skips_damaged);
             if let Some(breach) = breach(&good, &members, &made) {
                 let text = String::from_utf8_lossy(&good.bytes()).into_owned();
                 panic!("seed {seed} ({how:?}): {breach}\n{text:?}\n{made:?}");
@@ -367,7 +367,7 @@ fn a_file_in_utf16_that_lost_a_byte_is_never_called_done_without_its_members() {
         let mut bytes = good.bytes();
         bytes.remove(2 + dice.below(bytes.len() - 2));
         std::fs::write(&path, bytes).unwrap();
-        let made = made(&path, folder.path(), &orders, false);
+        let made = made(&path, &orders, false);
         let is_whole = made.queued.len() == members.len();
         assert!(is_whole || !made.is_done, "seed {seed}: {made:?}");
         assert!(made.queued.values().all(|member| members.contains(member)), "seed {seed}: {made:?}");

@@ -13,7 +13,6 @@ mod reading;
 mod repeats;
 mod results;
 mod shape;
-mod sorting;
 mod status;
 mod table;
 
@@ -113,7 +112,7 @@ pub async fn submit_csv(
         }
     };
     let orders = Arc::new(orders);
-    let reading = match look_through(args, &path).await? {
+    let reading = match look_through(args).await? {
         Ok(reading) => reading,
         Err(error) => {
             writeln!(err, "{shown}: {error}")?;
@@ -186,18 +185,17 @@ pub async fn submit_csv(
 
 fn exit_of(error: &ReadError) -> Exit {
     match error {
-        ReadError::Io(_) | ReadError::Scratch(_) | ReadError::Header { .. } => Exit::Failed,
+        ReadError::Io(_) | ReadError::Header { .. } => Exit::Failed,
         _ => Exit::Usage,
     }
 }
 
 /// Looks through the file on a thread that may block.
-async fn look_through(args: &SubmitCsv, result: &Path) -> Result<Result<Reading, ReadError>> {
+async fn look_through(args: &SubmitCsv) -> Result<Result<Reading, ReadError>> {
     let file = args.file.clone();
-    let scratch = result.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new(".")).to_owned();
     let columns: Vec<String> =
         std::iter::once(&args.column).chain(args.also.iter().map(|(_, header)| header)).cloned().collect();
-    Ok(tokio::task::spawn_blocking(move || Reading::begin(&file, &columns, &scratch)).await?)
+    Ok(tokio::task::spawn_blocking(move || Reading::begin(&file, &columns)).await?)
 }
 
 /// Why nothing is published from a file.

@@ -1,7 +1,7 @@
 //! A CSV file of members, read row by row.
 //!
 //! The rule it keeps: every row is either a member or told with its line and what is wrong, and what
-//! could hide rows is told before anything is done; memory does not grow with the file.
+//! could hide rows is told before anything is done.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -10,9 +10,8 @@ use std::path::Path;
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
-use super::repeats::{Members, Repeat, Repeats};
+use super::repeats::{Members, Repeat};
 use super::shape::Shape;
-use super::sorting::HELD;
 use super::table::{DELIMITERS, ReadError, Table};
 use crate::rows::{Fault, Record};
 
@@ -45,11 +44,11 @@ pub fn digest(path: &Path) -> io::Result<[u8; 32]> {
     }
 }
 
-/// A file that was looked through: what is damaged, and which members come twice.
+/// A file that was looked through: what its members look like, and what is damaged.
 pub struct Reading {
     table: Table,
     shape: Shape,
-    repeats: Repeats,
+    rows: usize,
     /// The damaged rows, the first of them with their lines.
     pub damages: Vec<(u64, String)>,
     /// How many rows are damaged.
@@ -62,17 +61,12 @@ pub struct Reading {
 const TOLD: usize = 50;
 
 impl Reading {
-    /// Looks through a file twice: for what its members look like, then for damage and for members
-    /// that come twice. The first of `columns` names the member. What
-    /// memory does not hold lies in the folder `scratch` meanwhile.
+    /// Looks through a file twice: for what its members look like, then for damage. The first of
+    /// `columns` names the member.
     ///
     /// # Errors
     /// Where the file cannot be read, has not the columns, or no row.
-    pub fn begin(path: &Path, columns: &[String], scratch: &Path) -> Result<Reading, ReadError> {
-        Reading::begin_holding(HELD, path, columns, scratch)
-    }
-
-    fn begin_holding(most: usize, path: &Path, columns: &[String], scratch: &Path) -> Result<Reading, ReadError> {
+    pub fn begin(path: &Path, columns: &[String]) -> Result<Reading, ReadError> {
         let table = Table::open(path, columns)?;
         let mut shape = Shape::default();
         let mut warnings = Vec::new();
@@ -87,46 +81,39 @@ impl Reading {
             Ok(true)
         })?;
         warnings.extend(shape.cut_zeros());
-        let mut members = Members::new(scratch, most);
         let (mut damages, mut damaged, mut rows) = (Vec::new(), 0, 0);
         table.each(|record| {
             let row = row(record, &table, &shape);
             rows += 1;
-            match &row.values {
-                Ok(values) => members.add(row.line, values).map_err(ReadError::Scratch)?,
-                Err(note) if row.is_damage => {
-                    damaged += 1;
-                    if damages.len() < TOLD {
-                        damages.push((row.line, note.clone()));
-                    }
+            if let (Err(note), true) = (&row.values, row.is_damage) {
+                damaged += 1;
+                if damages.len() < TOLD {
+                    damages.push((row.line, note.clone()));
                 }
-                Err(_) => {}
             }
             Ok(true)
         })?;
         if rows == 0 {
             return Err(ReadError::NoRow);
         }
-        let repeats = members.repeats(scratch, most).map_err(ReadError::Scratch)?;
-        Ok(Reading { table, shape, repeats, damages, damaged, warnings })
+        Ok(Reading { table, shape, rows, damages, damaged, warnings })
     }
 
-    /// Calls `each` with every row until it says false.
+    /// Calls `each` with every row until it says false. A row that repeats a member has no values.
     ///
     /// # Errors
     /// Where the file cannot be read.
-    pub fn each(mut self, mut each: impl FnMut(Row) -> bool) -> Result<(), ReadError> {
+    pub fn each(self, mut each: impl FnMut(Row) -> bool) -> Result<(), ReadError> {
+        let mut members = Members::new(self.rows);
         self.table.each(|record| {
             let mut row = row(record, &self.table, &self.shape);
-            if row.values.is_ok()
-                && let Some(repeat) = self.repeats.of(row.line).map_err(ReadError::Scratch)?
-            {
-                row.values = Err(match repeat {
-                    Repeat::Same { first } => format!("{DUPLICATE} as in line {first}"),
-                    Repeat::Other { first } => {
-                        format!("the member of line {first} once more, with other values: they belong into one row")
-                    }
-                });
+            match row.values.as_ref().ok().and_then(|values| members.add(row.line, values)) {
+                None => {}
+                Some(Repeat::Same { first }) => row.values = Err(format!("{DUPLICATE} as in line {first}")),
+                Some(Repeat::Other { first }) => {
+                    let note = "once more, with other values: they belong into one row";
+                    row.values = Err(format!("the member of line {first} {note}"));
+                }
             }
             Ok(each(row))
         })
@@ -231,12 +218,12 @@ mod tests {
     use super::*;
 
     /// Every row of a file: its line, and its member or what is wrong.
-    fn all(most: usize, text: &str) -> Vec<(u64, Result<String, String>)> {
+    fn all(text: &str) -> Vec<(u64, Result<String, String>)> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("members.csv");
         std::fs::write(&path, text).unwrap();
         let mut all = Vec::new();
-        let reading = Reading::begin_holding(most, &path, &["ID".to_owned()], folder.path()).unwrap();
+        let reading = Reading::begin(&path, &["ID".to_owned()]).unwrap();
         assert_eq!(reading.damaged, 0);
         reading
             .each(|row| {
@@ -248,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn each_repeat_is_told_with_its_line_and_the_first_one_however_little_memory_holds() {
+    fn each_repeat_is_told_with_its_line_and_the_first_one() {
         // Members 0 to 99, then all of them again backwards, then one of them a hundred times.
         let members: Vec<u64> = (0..100).chain((0..100).rev()).chain(std::iter::repeat_n(7, 100)).collect();
         let text: String = members.iter().map(|member| format!("{member}\n")).collect();
@@ -260,14 +247,12 @@ mod tests {
             (*line, told)
         });
         let wanted: Vec<_> = wanted.collect();
-        for most in [2, 16, HELD] {
-            assert_eq!(all(most, &format!("ID\n{text}")), wanted, "{most}");
-        }
+        assert_eq!(all(&format!("ID\n{text}")), wanted);
     }
 
     #[test]
     fn a_row_that_is_none_makes_no_later_one_a_repeat() {
-        let rows = all(HELD, "ID,Name\nann\nann,\"first\"\n\nann,again\n");
+        let rows = all("ID,Name\nann\nann,\"first\"\n\nann,again\n");
         let lines: Vec<_> = rows.iter().map(|(line, told)| (*line, told.is_ok())).collect();
         assert_eq!(lines, [(2, false), (3, true), (5, false)]);
         assert_eq!(rows[2].1, Err(format!("{DUPLICATE} as in line 3")));
@@ -276,7 +261,7 @@ mod tests {
     #[test]
     fn lines_are_counted_by_any_end_of_line_alone() {
         for end in ["\n", "\r\n", "\r"] {
-            let rows = all(HELD, &["ID", "a", "", "b", "c", ""].join(end));
+            let rows = all(&["ID", "a", "", "b", "c", ""].join(end));
             let lines: Vec<u64> = rows.iter().map(|(line, _)| *line).collect();
             assert_eq!(lines, [2, 4, 5], "{end:?}");
         }
@@ -289,7 +274,7 @@ mod tests {
         std::fs::write(&path, "GUID,Code\ng-1,A\ng-1,A\ng-1,B\n").unwrap();
         let columns = ["GUID", "Code"].map(str::to_owned);
         let mut notes = Vec::new();
-        let reading = Reading::begin(&path, &columns, folder.path()).unwrap();
+        let reading = Reading::begin(&path, &columns).unwrap();
         reading
             .each(|row| {
                 notes.push(row.values.err().unwrap_or_default());

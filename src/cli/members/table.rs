@@ -18,9 +18,6 @@ pub enum ReadError {
     /// The file cannot be read.
     #[error("cannot be read: {0}")]
     Io(#[from] io::Error),
-    /// The disk does not take, or give back, what is sorted on it.
-    #[error("cannot be looked through for members that come twice: {0}")]
-    Scratch(io::Error),
     /// A column that was asked for is not there.
     #[error("missing headers in file: {missing}; found: {found}{hint}")]
     MissingHeaders {
