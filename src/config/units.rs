@@ -1,4 +1,4 @@
-//! Durations and sizes as an operator writes them: a whole number and its unit in one text.
+//! Durations as an operator writes them: a whole number and its unit in one text.
 //!
 //! The rule it keeps: a number without a unit is never guessed at, and what is printed reads back
 //! as the same value.
@@ -7,23 +7,17 @@ use std::time::Duration;
 
 /// What a duration looks like, for fault messages.
 pub const DURATION_FORM: &str = "a duration: a whole number with ms, s, m, h or d, such as \"30s\"";
-/// What a size looks like, for fault messages.
-pub const SIZE_FORM: &str = "a size: a whole number with B, KiB, MiB or GiB, such as \"64MiB\"";
 
 /// Milliseconds per unit, largest unit first.
 const DURATIONS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
-/// Bytes per unit, largest unit first.
-const SIZES: [(&str, u64); 4] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
 
 /// Reads `"500ms"`, `"5s"`, `"10m"`, `"1h"` or `"800d"`. `None` for anything else, and for more
 /// milliseconds than 64 bits hold.
 pub fn parse_duration(text: &str) -> Option<Duration> {
-    parse(text, &DURATIONS).map(Duration::from_millis)
-}
-
-/// Reads `"512B"`, `"4KiB"`, `"64MiB"` or `"1GiB"` into bytes. `None` for anything else.
-pub fn parse_size(text: &str) -> Option<u64> {
-    parse(text, &SIZES)
+    let digits = text.find(|c: char| !c.is_ascii_digit())?;
+    let (number, unit) = text.split_at(digits);
+    let factor = DURATIONS.iter().find(|(name, _)| *name == unit)?.1;
+    number.parse::<u64>().ok()?.checked_mul(factor).map(Duration::from_millis)
 }
 
 /// The shortest exact form in one unit, down to the millisecond.
@@ -33,13 +27,6 @@ pub fn format_duration(duration: Duration) -> String {
         Some((unit, factor)) => format!("{}{unit}", millis / factor),
         None => "0s".to_owned(),
     }
-}
-
-fn parse(text: &str, units: &[(&str, u64)]) -> Option<u64> {
-    let digits = text.find(|c: char| !c.is_ascii_digit())?;
-    let (number, unit) = text.split_at(digits);
-    let factor = units.iter().find(|(name, _)| *name == unit)?.1;
-    number.parse::<u64>().ok()?.checked_mul(factor)
 }
 
 #[cfg(test)]
@@ -55,18 +42,12 @@ mod tests {
             assert_eq!(parse_duration(text), Some(duration), "{text}");
             assert_eq!(format_duration(duration), text);
         }
-        for (text, bytes) in [("512B", 512), ("4KiB", 4096), ("64MiB", 67_108_864), ("1GiB", 1_073_741_824)] {
-            assert_eq!(parse_size(text), Some(bytes), "{text}");
-        }
     }
 
     #[test]
     fn what_has_no_unit_or_overflows_is_no_duration() {
         for text in ["", "5", "s", "-5s", "5 s", "5S", "1.5h", "5sec", "99999999999999999999s", "213503982335d"] {
             assert_eq!(parse_duration(text), None, "{text}");
-        }
-        for text in ["64MB", "64", "MiB", "17179869184GiB"] {
-            assert_eq!(parse_size(text), None, "{text}");
         }
     }
 }

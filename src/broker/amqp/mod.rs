@@ -48,10 +48,6 @@ use super::topology::{DEFAULT_PREFIX, Topology};
 use super::{Ailment, Broker, Control, DeadLetter, Delivery, Link, Place, Publication, PublishError, Tallies, Verdict};
 pub use tap::EventTap;
 
-/// The log filter that always applies, whatever the user sets: the client logs returned messages with their bodies at
-/// `warn`, and whole frames at `trace`.
-pub const LOG_FILTER: &str = "lapin=error";
-
 /// The broker's address, and the client's behaviour.
 #[derive(Debug, Clone)]
 pub struct AmqpConfig {

@@ -166,11 +166,6 @@ impl Reply {
         (200..300).contains(&self.status)
     }
 
-    /// True for 300 to 399.
-    pub fn is_redirect(&self) -> bool {
-        (300..400).contains(&self.status)
-    }
-
     /// The body as it came; never decompressed.
     pub fn body(&self) -> &[u8] {
         &self.body

@@ -50,11 +50,6 @@ pub struct RateLimit {
     pub penalty_ms: u64,
 }
 
-impl RateLimit {
-    /// The vendor's default: 50 a minute.
-    pub const DOCUMENTED: RateLimit = RateLimit { calls: 50, window_ms: 60_000, penalty_ms: 5_000 };
-}
-
 /// What this instance is set to.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
