@@ -1,18 +1,98 @@
 //! `approvals list`, `report`, `show`, `approve`, `reject`: erasures that wait for a second operator.
 //!
-//! The rule it keeps: what is decided about is what was printed before, never whatever is there now.
+//! The rule it keeps: what is decided about is what was printed before, one job's preview or all of a report;
+//! never whatever is there now.
 
 use std::io::{self, Write};
 
+use clap::{ArgGroup, Args, Subcommand};
+use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
-use super::Exit;
-use super::approvals_args::{ApprovalsCommand, ApprovalsDecide, ApprovalsFilter, ApprovalsList, ApprovalsReport};
-use super::client::{connect, count, field, job, judge, list, table, tell};
-use super::common::OneJob;
-use super::jobs::ask_one;
-use crate::config::Surroundings;
+use super::common::{Ask, JobRef, JobSelector, OneJob, instant, name};
+use super::print::{count, field, job, list, table};
+use super::{Context, Exit};
 use crate::ops::client::Body;
+
+/// `approvals`
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// List the erasures that wait for a second operator.
+    #[command(after_help = "Example:\n  erasure-worker approvals list --requested-by ann")]
+    List(List),
+    /// Tell what each system will lose if all of them are approved.
+    #[command(after_help = "Example:\n  erasure-worker approvals report --requested-by ann")]
+    Report(Report),
+    /// Show what one erasure will cost, without personal data.
+    #[command(after_help = "Example:\n  erasure-worker approvals show acme/6c0b7b0e-6a4e-4a53-9a2e-0d8c6a0a7f11")]
+    Show(OneJob),
+    /// Have exactly that erased which was shown; whatever is found beyond it asks again.
+    #[command(after_help = "Examples:\n  erasure-worker approvals approve acme/6c0b7b0e-6a4e-4a53-9a2e-0d8c6a0a7f11 \
+        --preview 5f3b0c9d2e7a41886d10b2c3a4f59e77 --by bob
+  erasure-worker approvals approve --as-of 2026-11-22T10:00:00Z --requested-by ann --by bob")]
+    Approve(Decide),
+    /// Have nothing erased: the jobs end as cancelled.
+    #[command(after_help = "Example:\n  erasure-worker approvals reject acme/6c0b7b0e-6a4e-4a53-9a2e-0d8c6a0a7f11 \
+        --preview 5f3b0c9d2e7a41886d10b2c3a4f59e77 --by bob")]
+    Reject(Decide),
+}
+
+/// Which of them.
+#[derive(Debug, Clone, Default, Args)]
+struct Filter {
+    /// Only this tenant's.
+    #[arg(long, value_name = "NAME", value_parser = name)]
+    tenant: Option<String>,
+    /// Only those that this operator asks for.
+    #[arg(long, value_name = "WHO")]
+    requested_by: Option<String>,
+}
+
+/// `approvals list`
+#[derive(Debug, Args)]
+pub struct List {
+    #[command(flatten)]
+    filter: Filter,
+    /// Go on where the list before ended: the job that it printed.
+    #[arg(long, value_name = "JOB")]
+    after: Option<String>,
+    /// At most so many.
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=500))]
+    limit: u32,
+    #[command(flatten)]
+    ask: Ask,
+}
+
+/// `approvals report`
+#[derive(Debug, Args)]
+pub struct Report {
+    #[command(flatten)]
+    filter: Filter,
+    #[command(flatten)]
+    ask: Ask,
+}
+
+/// `approvals approve`, `approvals reject`
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("seen").required(true).args(["job", "as_of"]))]
+pub struct Decide {
+    /// One job: ID, or TENANT/ID.
+    #[arg(value_name = "JOB", requires = "preview")]
+    job: Option<JobRef>,
+    /// What `approvals show` or `list` names as its preview.
+    #[arg(long, value_name = "PREVIEW", requires = "job")]
+    preview: Option<String>,
+    /// All that a report told of: the time that it gives.
+    #[arg(long, value_name = "TIME", value_parser = instant)]
+    as_of: Option<Timestamp>,
+    #[command(flatten)]
+    filter: Filter,
+    /// Who decides; not needed with a token of an operator's own.
+    #[arg(long, value_name = "WHO")]
+    by: Option<String>,
+    #[command(flatten)]
+    ask: Ask,
+}
 
 /// What is counted for each system, and under which head.
 const LOSSES: [(&str, &str); 8] = [
@@ -26,87 +106,63 @@ const LOSSES: [(&str, &str); 8] = [
     ("preserved", "IS PRESERVED"),
 ];
 
-/// Carries out an `approvals` command.
-///
-/// # Errors
-/// Where `out` or `err` can't be written.
-pub async fn approvals(
-    command: &ApprovalsCommand,
-    surroundings: &Surroundings,
-    out: &mut dyn Write,
-    err: &mut dyn Write,
-) -> io::Result<Exit> {
-    match command {
-        ApprovalsCommand::List(args) => list_all(args, surroundings, out, err).await,
-        ApprovalsCommand::Report(args) => report(args, surroundings, out, err).await,
-        ApprovalsCommand::Show(args) => show(args, surroundings, out, err).await,
-        ApprovalsCommand::Approve(args) => decide(args, ("approve", "approved"), surroundings, out, err).await,
-        ApprovalsCommand::Reject(args) => decide(args, ("reject", "rejected"), surroundings, out, err).await,
+impl Command {
+    pub(super) async fn run(self, ctx: &mut Context<'_>) -> anyhow::Result<Exit> {
+        match self {
+            Command::List(options) => options.run(ctx).await,
+            Command::Report(options) => options.run(ctx).await,
+            Command::Show(one) => {
+                let answer = ctx.ask_one(&one, "approvals", None).await;
+                ctx.tell(answer, one.ask.output, |answer, ctx| describe(answer, ctx.out))
+            }
+            Command::Approve(options) => options.run(("approve", "approved"), ctx).await,
+            Command::Reject(options) => options.run(("reject", "rejected"), ctx).await,
+        }
     }
 }
 
-fn named(filter: &ApprovalsFilter) -> [(&'static str, Option<String>); 2] {
-    [("tenant", filter.tenant.clone()), ("requested_by", filter.requested_by.clone())]
+impl Filter {
+    fn named(&self) -> [(&'static str, Option<String>); 2] {
+        [("tenant", self.tenant.clone()), ("requested_by", self.requested_by.clone())]
+    }
 }
 
-async fn list_all(
-    args: &ApprovalsList,
-    surroundings: &Surroundings,
-    out: &mut dyn Write,
-    err: &mut dyn Write,
-) -> io::Result<Exit> {
-    let ask = async {
-        let mut query = named(&args.filter).to_vec();
-        query.push(("after", args.after.clone()));
-        query.push(("limit", Some(args.limit.to_string())));
-        connect(&args.ops, surroundings)?.get(&["v1", "approvals"], &query).await
-    };
-    tell(ask.await, args.output, out, err, |answer, out, err| {
-        let rows: Vec<Vec<String>> = list(answer, "approvals")
-            .iter()
-            .map(|one| {
-                let decided = one.get("decided").filter(|decided| !decided.is_null());
-                let state = decided.map_or("waits".to_owned(), |decided| field(decided, "decision"));
-                vec![job(one), field(one, "preview"), field(one, "requested_by"), field(one, "asked_at"), state]
-            })
-            .collect();
-        table(out, &["JOB", "PREVIEW", "REQUESTED BY", "ASKED", "STATE"], &rows)?;
-        if let Some(next) = answer.get("next").and_then(Value::as_str) {
-            writeln!(err, "there are more: --after {next}")?;
-        }
-        Ok(())
-    })
+impl List {
+    async fn run(self, ctx: &mut Context<'_>) -> anyhow::Result<Exit> {
+        let mut query = self.filter.named().to_vec();
+        query.push(("after", self.after));
+        query.push(("limit", Some(self.limit.to_string())));
+        let answer = ctx.get(&self.ask.ops, &["v1", "approvals"], &query).await;
+        ctx.tell(answer, self.ask.output, |answer, ctx| {
+            let rows: Vec<Vec<String>> = list(answer, "approvals")
+                .iter()
+                .map(|one| {
+                    let decided = one.get("decided").filter(|decided| !decided.is_null());
+                    let state = decided.map_or("waits".to_owned(), |decided| field(decided, "decision"));
+                    vec![job(one), field(one, "preview"), field(one, "requested_by"), field(one, "asked_at"), state]
+                })
+                .collect();
+            table(ctx.out, &["JOB", "PREVIEW", "REQUESTED BY", "ASKED", "STATE"], &rows)?;
+            if let Some(next) = answer.get("next").and_then(Value::as_str) {
+                writeln!(ctx.err, "there are more: --after {next}")?;
+            }
+            Ok(())
+        })
+    }
 }
 
-async fn report(
-    args: &ApprovalsReport,
-    surroundings: &Surroundings,
-    out: &mut dyn Write,
-    err: &mut dyn Write,
-) -> io::Result<Exit> {
-    let ask = async {
-        let api = connect(&args.ops, surroundings)?;
-        api.get(&["v1", "approvals", "report"], &named(&args.filter)).await
-    };
-    tell(ask.await, args.output, out, err, |answer, out, _| {
-        let rows: Vec<Vec<String>> = list(answer, "systems")
-            .iter()
-            .map(|system| LOSSES.iter().map(|(name, _)| field(system, name)).collect())
-            .collect();
-        writeln!(out, "{} jobs wait for an approval, as of {}", field(answer, "jobs"), field(answer, "as_of"))?;
-        table(out, &LOSSES.map(|(_, head)| head), &rows)
-    })
-}
-
-async fn show(
-    args: &OneJob,
-    surroundings: &Surroundings,
-    out: &mut dyn Write,
-    err: &mut dyn Write,
-) -> io::Result<Exit> {
-    tell(ask_one(args, surroundings, "approvals", None).await, args.output, out, err, |answer, out, _| {
-        describe(answer, out)
-    })
+impl Report {
+    async fn run(self, ctx: &mut Context<'_>) -> anyhow::Result<Exit> {
+        let answer = ctx.get(&self.ask.ops, &["v1", "approvals", "report"], &self.filter.named()).await;
+        ctx.tell(answer, self.ask.output, |answer, ctx| {
+            let rows: Vec<Vec<String>> = list(answer, "systems")
+                .iter()
+                .map(|system| LOSSES.iter().map(|(name, _)| field(system, name)).collect())
+                .collect();
+            writeln!(ctx.out, "{} jobs wait for an approval, as of {}", field(answer, "jobs"), field(answer, "as_of"))?;
+            table(ctx.out, &LOSSES.map(|(_, head)| head), &rows)
+        })
+    }
 }
 
 /// One preview, for people.
@@ -132,48 +188,40 @@ fn describe(answer: &Value, out: &mut dyn Write) -> io::Result<()> {
     Ok(())
 }
 
-async fn decide(
-    args: &ApprovalsDecide,
-    (action, done): (&str, &str),
-    surroundings: &Surroundings,
-    out: &mut dyn Write,
-    err: &mut dyn Write,
-) -> io::Result<Exit> {
-    let mut body = Map::new();
-    if let Some(by) = &args.by {
-        body.insert("by".into(), json!(by));
-    }
-    let selector = args.selector();
-    let key = match selector.as_ref().map(super::common::JobSelector::key).transpose() {
-        Ok(key) => key.map(|(tenant, id)| (tenant.to_owned(), id.to_string())),
-        Err(why) => {
-            writeln!(err, "{why}")?;
-            return Ok(Exit::Usage);
+impl Decide {
+    async fn run(self, (action, done): (&str, &str), ctx: &mut Context<'_>) -> anyhow::Result<Exit> {
+        let mut body = Map::new();
+        if let Some(by) = self.by {
+            body.insert("by".into(), json!(by));
         }
-    };
-    let ask = async {
-        let api = connect(&args.ops, surroundings)?;
-        match &key {
-            Some((tenant, id)) => {
-                body.insert("preview".into(), json!(args.preview));
-                api.post(&["v1", "approvals", tenant, id, action], Body::Json(Value::Object(body))).await
+        let one = self.job.map(|job| JobSelector { job, tenant: self.filter.tenant.clone() });
+        let answer = match one.as_ref().map(JobSelector::key).transpose() {
+            Err(why) => {
+                writeln!(ctx.err, "{why}")?;
+                return Ok(Exit::Usage);
             }
-            None => {
-                body.insert("as_of".into(), args.as_of.map(|at| at.to_string()).into());
-                let given = named(&args.filter).into_iter();
+            Ok(Some((tenant, id))) => {
+                body.insert("preview".into(), json!(self.preview));
+                let path = ["v1", "approvals", tenant, &id.to_string(), action];
+                ctx.post(&self.ask.ops, &path, Body::Json(Value::Object(body))).await
+            }
+            Ok(None) => {
+                body.insert("as_of".into(), self.as_of.map(|at| at.to_string()).into());
+                let given = self.filter.named().into_iter();
                 body.extend(given.filter_map(|(name, value)| Some((name.to_owned(), value?.into()))));
-                api.post(&["v1", "approvals", action], Body::Json(Value::Object(body))).await
+                ctx.post(&self.ask.ops, &["v1", "approvals", action], Body::Json(Value::Object(body))).await
             }
-        }
-    };
-    let show = |answer: &Value, out: &mut dyn Write, _: &mut dyn Write| {
-        // One job's answer has no count.
-        let decided = answer.get(done).and_then(Value::as_u64).unwrap_or(1);
-        writeln!(out, "{decided} {done}; it takes effect within a quarter of an hour")
-    };
-    judge(ask.await, args.output, out, err, show, |answer, err| {
-        let left @ 1.. = count(answer, "left") else { return Ok(Exit::Done) };
-        writeln!(err, "{left} are left: who asked for them cannot approve them, or it is too late to reject them")?;
-        Ok(Exit::Failed)
-    })
+        };
+        let show = |answer: &Value, ctx: &mut Context<'_>| {
+            // One job's answer has no count.
+            let decided = answer.get(done).and_then(Value::as_u64).unwrap_or(1);
+            writeln!(ctx.out, "{decided} {done}; it takes effect within a quarter of an hour")
+        };
+        ctx.judge(answer, self.ask.output, show, |answer, ctx| {
+            let left @ 1.. = count(answer, "left") else { return Ok(Exit::Done) };
+            let why = "who asked for them cannot approve them, or it is too late to reject them";
+            writeln!(ctx.err, "{left} are left: {why}")?;
+            Ok(Exit::Failed)
+        })
+    }
 }

@@ -5,22 +5,31 @@
 use std::io::{self, Write};
 use std::path::Path;
 
+use clap::Subcommand;
 use serde_json::{Value, json};
 
-use super::Exit;
+use super::common::Output;
+use super::{Context, Exit};
 use crate::app;
 use crate::config::{Config, ConfigError, Surroundings};
 
+/// `config`
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// List every fault, or every setting with its source; secrets are never shown.
+    #[command(after_help = "Example:\n  erasure-worker config check --config erasure-worker.toml")]
+    Check(Output),
+}
+
+impl Command {
+    pub(super) fn run(self, ctx: &mut Context<'_>) -> anyhow::Result<Exit> {
+        let Command::Check(output) = self;
+        Ok(config_check(ctx.config.as_deref(), &ctx.surroundings, output.json, ctx.out)?)
+    }
+}
+
 /// Loads the configuration and prints what came of it.
-///
-/// # Errors
-/// Where `out` can't be written.
-pub fn config_check(
-    path: Option<&Path>,
-    surroundings: &Surroundings,
-    json: bool,
-    out: &mut dyn Write,
-) -> io::Result<Exit> {
+fn config_check(path: Option<&Path>, surroundings: &Surroundings, json: bool, out: &mut dyn Write) -> io::Result<Exit> {
     let loaded = Config::load(path, surroundings).and_then(app::usable);
     let exit = if loaded.is_ok() { Exit::Done } else { Exit::Usage };
     match loaded {

@@ -90,15 +90,12 @@ pub struct OneJob {
     pub job: JobSelector,
     /// The worker.
     #[command(flatten)]
-    pub ops: OpsClient,
-    /// Printing.
-    #[command(flatten)]
-    pub output: Output,
+    pub ask: Ask,
 }
 
-/// A question without arguments.
+/// A running worker asked, and its answer printed.
 #[derive(Debug, Args)]
-pub struct AskOnly {
+pub struct Ask {
     /// The worker.
     #[command(flatten)]
     pub ops: OpsClient,

@@ -11,13 +11,11 @@ use clap::Args;
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
-use super::Exit;
-use super::client::{connect, field, job, judge, list, pages, table};
-use super::common::Output;
-use super::common::{OpsClient, name};
-use super::csv_args::CsvKey;
+use super::common::{Ask, name};
+use super::members::CsvKey;
+use super::print::{field, job, list, table};
+use super::{Context, Exit};
 use crate::app;
-use crate::config::{Config, Surroundings};
 use crate::job::{Accepts, Job, parse};
 
 /// A job has 1 MiB at most.
@@ -25,84 +23,73 @@ const LONGEST: u64 = 2 << 20;
 
 /// `jobs find`
 #[derive(Debug, Args)]
-pub struct FindJobs {
+pub struct Find {
     /// Also jobs that have ended and name the person at this configured system by the identifier alone.
     #[arg(long, value_name = "NAME", requires = "key")]
-    pub system: Option<String>,
+    system: Option<String>,
     /// What kind of identifier is typed in; needed with --system.
     #[arg(long, value_name = "KIND", requires = "system")]
-    pub key: Option<CsvKey>,
+    key: Option<CsvKey>,
     /// A job as it was published, or would be: whatever names the person in it is looked for; - for stdin.
     #[arg(long, value_name = "JOB", conflicts_with_all = ["system", "key"])]
-    pub job: Option<PathBuf>,
+    job: Option<PathBuf>,
     /// The tenant; a job names its own.
     #[arg(long, value_name = "NAME", default_value = "default", value_parser = name)]
-    pub tenant: String,
-    /// The worker.
+    tenant: String,
     #[command(flatten)]
-    pub ops: OpsClient,
-    /// Printing.
-    #[command(flatten)]
-    pub output: Output,
+    ask: Ask,
 }
 
-/// Reads an identifier (or a job), and asks the worker for the jobs that name this person.
-///
-/// # Errors
-/// Where the input cannot be read, or an output can't be written.
-pub async fn find(
-    args: &FindJobs,
-    config: &Config,
-    surroundings: &Surroundings,
-    input: &mut (dyn BufRead + Send),
-    out: &mut (dyn Write + Send),
-    err: &mut (dyn Write + Send),
-) -> Result<Exit> {
-    let accepts = app::accepts(config);
-    let about = match &args.job {
-        Some(path) => from_file(path, input, &accepts)?,
-        None => from_identifier(args, &accepts, input, err)?,
-    };
-    let (jobs, identifier) = match about {
-        Ok(about) => about,
-        Err(why) => {
-            writeln!(err, "{why}")?;
-            return Ok(Exit::Usage);
-        }
-    };
-    let keyring = app::keyring(config)?;
-    let pseudonyms = |job: &Job| keyring.pseudonyms(&job.key.tenant, &[&job.identity_bytes()]);
-    let subjects: Vec<String> = jobs.iter().flat_map(pseudonyms).collect();
-    let tenant = jobs.first().map_or(args.tenant.as_str(), |job| &job.key.tenant).to_owned();
-    let names = identifier.iter().flat_map(|identifier| keyring.identifier_names(&tenant, identifier));
-    let names: Vec<String> = names.map(hex::encode).collect();
-    drop((jobs, identifier));
-    let filter = [
-        ("tenant", Some(tenant)),
-        ("subject_ref", (!subjects.is_empty()).then(|| subjects.join(","))),
-        ("identifier_ref", (!names.is_empty()).then(|| names.join(","))),
-    ];
-    let found = async { pages(&connect(&args.ops, surroundings)?, &filter, None, usize::MAX).await }.await;
-    let show = |found: &Value, out: &mut dyn Write, _: &mut dyn Write| {
-        let row = |line: &Value| {
-            let of = |name: &str| field(line, name);
-            vec![job(line), of("state"), of("run"), of("systems"), of("ended_at")]
+impl Find {
+    /// Reads an identifier (or a job), and asks the worker for the jobs that name this person.
+    pub(super) async fn run(self, ctx: &mut Context<'_>) -> Result<Exit> {
+        let config = ctx.load()?;
+        let accepts = app::accepts(&config);
+        let about = match &self.job {
+            Some(path) => from_file(path, ctx.input, &accepts)?,
+            None => from_identifier(&self, &accepts, ctx.input, ctx.err)?,
         };
-        let rows: Vec<Vec<String>> = list(found, "jobs").iter().map(row).collect();
-        if rows.is_empty() { Ok(()) } else { table(out, &["JOB", "STATE", "RUN", "SYSTEMS", "ENDED"], &rows) }
-    };
-    Ok(judge(found, args.output, out, err, show, |found, err| {
-        if !list(found, "jobs").is_empty() {
-            return Ok(Exit::Done);
-        }
-        let why = match (&args.job, &args.system) {
-            (Some(_), _) => "no job that this worker remembers names the person in exactly this way",
-            (None, Some(_)) => "no job that waits or has failed names the person so, and none that ended so alone",
-            (None, None) => "no job that waits or has failed names the person so",
+        let (jobs, identifier) = match about {
+            Ok(about) => about,
+            Err(why) => {
+                writeln!(ctx.err, "{why}")?;
+                return Ok(Exit::Usage);
+            }
         };
-        writeln!(err, "{why}")?;
-        Ok(Exit::Failed)
-    })?)
+        let keyring = app::keyring(&config)?;
+        let pseudonyms = |job: &Job| keyring.pseudonyms(&job.key.tenant, &[&job.identity_bytes()]);
+        let subjects: Vec<String> = jobs.iter().flat_map(pseudonyms).collect();
+        let tenant = jobs.first().map_or(self.tenant.as_str(), |job| &job.key.tenant).to_owned();
+        let names = identifier.iter().flat_map(|identifier| keyring.identifier_names(&tenant, identifier));
+        let names: Vec<String> = names.map(hex::encode).collect();
+        drop((jobs, identifier));
+        let filter = [
+            ("tenant", Some(tenant)),
+            ("subject_ref", (!subjects.is_empty()).then(|| subjects.join(","))),
+            ("identifier_ref", (!names.is_empty()).then(|| names.join(","))),
+        ];
+        let found = ctx.pages(&self.ask.ops, &filter, None, usize::MAX).await;
+        let show = |found: &Value, ctx: &mut Context<'_>| {
+            let row = |line: &Value| {
+                let of = |name: &str| field(line, name);
+                vec![job(line), of("state"), of("run"), of("systems"), of("ended_at")]
+            };
+            let rows: Vec<Vec<String>> = list(found, "jobs").iter().map(row).collect();
+            if rows.is_empty() { Ok(()) } else { table(ctx.out, &["JOB", "STATE", "RUN", "SYSTEMS", "ENDED"], &rows) }
+        };
+        ctx.judge(found, self.ask.output, show, |found, ctx| {
+            if !list(found, "jobs").is_empty() {
+                return Ok(Exit::Done);
+            }
+            let why = match (&self.job, &self.system) {
+                (Some(_), _) => "no job that this worker remembers names the person in exactly this way",
+                (None, Some(_)) => "no job that waits or has failed names the person so, and none that ended so alone",
+                (None, None) => "no job that waits or has failed names the person so",
+            };
+            writeln!(ctx.err, "{why}")?;
+            Ok(Exit::Failed)
+        })
+    }
 }
 
 /// Jobs that name the person as those do that are looked for, and the identifier that was typed in; or why not.
@@ -122,7 +109,7 @@ fn from_file(path: &Path, input: &mut dyn BufRead, accepts: &Accepts) -> Result<
 }
 
 /// The identifier, and every job of one target that it alone would name.
-fn from_identifier(args: &FindJobs, accepts: &Accepts, input: &mut dyn BufRead, err: &mut dyn Write) -> Result<About> {
+fn from_identifier(args: &Find, accepts: &Accepts, input: &mut dyn BufRead, err: &mut dyn Write) -> Result<About> {
     let (Some(system), Some(key)) = (&args.system, args.key) else {
         let typed = ask("identifier", input, err)?;
         return Ok(if typed.is_empty() {

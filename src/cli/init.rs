@@ -4,24 +4,39 @@
 
 use std::fs::DirBuilder;
 use std::io::{self, Write};
+use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
+use clap::Args;
 use jiff::{Timestamp, Unit};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::Exit;
-use super::args::Init;
 use super::keys::{generate, write_new};
-use crate::config::example;
+use super::{Context, Exit};
+use crate::config::example::{self, SANDBOX_ADDRESS};
 use crate::sandbox::KINDS;
 
+/// `init`
+#[derive(Debug, Args)]
+pub struct Options {
+    /// The folder to write to; made where it is missing.
+    #[arg(value_name = "DIR", default_value = ".")]
+    dir: PathBuf,
+    /// Where the sandbox will listen.
+    #[arg(long, value_name = "IP:PORT", default_value = SANDBOX_ADDRESS)]
+    sandbox: SocketAddr,
+}
+
+impl Options {
+    pub(super) fn run(self, ctx: &mut Context<'_>) -> anyhow::Result<Exit> {
+        Ok(init(&self, Timestamp::now(), ctx.out, ctx.err)?)
+    }
+}
+
 /// Writes `erasure-worker.toml`, `keys/master.key` (0600) and `job.json`, and prints what to do next.
-///
-/// # Errors
-/// Where a file or a writer can't be written. Files that exist are [`Exit::Usage`], named on `err`.
-pub fn init(args: &Init, now: Timestamp, out: &mut dyn Write, err: &mut dyn Write) -> io::Result<Exit> {
+fn init(args: &Options, now: Timestamp, out: &mut dyn Write, err: &mut dyn Write) -> io::Result<Exit> {
     let dir: PathBuf = args.dir.components().collect();
     let [config, key, job] = ["erasure-worker.toml", "keys/master.key", "job.json"].map(|name| dir.join(name));
     let existing: Vec<&PathBuf> =
@@ -59,7 +74,7 @@ With RabbitMQ at the address in the configuration:
 }
 
 /// A job over the four systems for the person whom the stand-ins know.
-pub fn example_job(now: Timestamp) -> Value {
+fn example_job(now: Timestamp) -> Value {
     let now = now.round(Unit::Second).unwrap_or(now).to_string();
     json!({
         "schema": "erasure.job/v1",
@@ -87,7 +102,7 @@ mod tests {
     use crate::config::{Config, Surroundings};
 
     fn run(dir: &Path) -> (Exit, String, String) {
-        let args = Init { dir: dir.to_owned(), sandbox: "127.0.0.1:9999".parse().unwrap() };
+        let args = Options { dir: dir.to_owned(), sandbox: "127.0.0.1:9999".parse().unwrap() };
         let (mut out, mut err) = (Vec::new(), Vec::new());
         let exit = init(&args, "2028-02-29T23:59:58.6Z".parse().unwrap(), &mut out, &mut err).unwrap();
         (exit, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())

@@ -1,123 +1,145 @@
-//! `jobs list`, `jobs show`, `jobs cancel`: a running worker asked about its jobs.
+//! `jobs list`, `show`, `forecast`, `cancel`: a running worker asked about its jobs.
 //!
 //! The rule it keeps: `--json` prints what the worker said, unchanged.
 
 use std::io::{self, Write};
 
+use clap::{Args, Subcommand};
 use serde_json::Value;
 
-use super::Exit;
-use super::client::{cell, connect, count, field, job, judge, list, pages, table, tell};
-use super::common::{AskOnly, OneJob};
-use super::ops_args::{JobsCommand, JobsList};
-use super::pausing;
-use crate::config::Surroundings;
-use crate::ops::client::{Body, ClientError};
+use super::common::{Ask, OneJob, limit, name};
+use super::find::Find;
+use super::pausing::{self, Pause, Resume};
+use super::print::{cell, count, field, job, list, table};
+use super::{Context, Exit};
 
 /// Entries of the timeline printed for people.
 const LATEST: usize = 20;
 
-/// Carries out a `jobs` command.
-///
-/// # Errors
-/// Where `out` or `err` can't be written.
-pub async fn jobs(
-    command: &JobsCommand,
-    surroundings: &Surroundings,
-    out: &mut dyn Write,
-    err: &mut dyn Write,
-) -> io::Result<Exit> {
-    match command {
-        JobsCommand::List(args) => list_jobs(args, surroundings, out, err).await,
-        JobsCommand::Show(args) => show(args, surroundings, out, err).await,
-        JobsCommand::Cancel(args) => cancel(args, surroundings, out, err).await,
-        JobsCommand::Pause(args) => pausing::pause(args, surroundings, out, err).await,
-        JobsCommand::Resume(args) => pausing::resume(args, surroundings, out, err).await,
-        JobsCommand::Paused(args) => pausing::paused(args, surroundings, out, err).await,
-        // It needs the configuration's master key: see `find`.
-        JobsCommand::Find(_) => Ok(Exit::Usage),
-        JobsCommand::Forecast(args) => forecast(args, surroundings, out, err).await,
+/// `jobs`
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// List jobs.
+    #[command(after_help = "Example:\n  erasure-worker jobs list --state needs_input --json")]
+    List(List),
+    /// Show one job: its targets, steps and waits, without personal data.
+    #[command(after_help = "Example:\n  erasure-worker jobs show acme/6c0b7b0e-6a4e-4a53-9a2e-0d8c6a0a7f11")]
+    Show(OneJob),
+    /// Find the jobs about a person, by an identifier that is typed in here and never sent.
+    ///
+    /// Any one identifier finds the jobs that wait or have failed, whatever else they name. A job that
+    /// ended otherwise keeps only a pseudonym of all that it named: it is found where this was one
+    /// identifier (--system and --key), or by the whole job (--job).
+    #[command(after_help = "Examples:\n  erasure-worker jobs find --tenant acme
+  erasure-worker jobs find --tenant acme --system easycms --key email
+  erasure-worker jobs find --job job.json")]
+    Find(Find),
+    /// Let the jobs of a system or a tenant wait until they are resumed, also over a restart.
+    #[command(
+        after_help = "Examples:\n  erasure-worker jobs pause --system cleeng --reason \"contract ends\" --by operations
+  erasure-worker jobs pause --tenant acme --reason \"wrong list sent\" --by operations"
+    )]
+    Pause(Pause),
+    /// Let them go on.
+    #[command(after_help = "Example:\n  erasure-worker jobs resume --system cleeng")]
+    Resume(Resume),
+    /// List what is paused, by whom and why.
+    #[command(after_help = "Example:\n  erasure-worker jobs paused --json")]
+    Paused(Ask),
+    /// Tell which open jobs will be late at the present pace, and because of which system.
+    #[command(after_help = "Example:\n  erasure-worker jobs forecast
+
+Exit codes: 0 none will be late; 1 some are or will be, or the worker cannot be reached; 2 usage.")]
+    Forecast(Ask),
+    /// End a job before its first destructive call.
+    #[command(after_help = "Example:
+  erasure-worker jobs cancel 6c0b7b0e-6a4e-4a53-9a2e-0d8c6a0a7f11 --tenant acme")]
+    Cancel(OneJob),
+}
+
+/// `jobs list`
+#[derive(Debug, Args)]
+pub struct List {
+    /// Only jobs in this state: open, waiting, needs_input, completed, failed, cancelled or previewed.
+    #[arg(long, value_name = "STATE")]
+    state: Option<String>,
+    /// Only jobs that concern this system.
+    #[arg(long, value_name = "NAME", value_parser = name)]
+    system: Option<String>,
+    /// Only this tenant's jobs.
+    #[arg(long, value_name = "NAME", value_parser = name)]
+    tenant: Option<String>,
+    /// Go on where the list before ended: the cursor that it printed.
+    #[arg(long, value_name = "CURSOR")]
+    after: Option<String>,
+    /// At most so many.
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = limit())]
+    limit: u32,
+    #[command(flatten)]
+    ask: Ask,
+}
+
+impl Command {
+    pub(super) async fn run(self, ctx: &mut Context<'_>) -> anyhow::Result<Exit> {
+        match self {
+            Command::List(options) => options.run(ctx).await,
+            Command::Show(one) => {
+                let answer = ctx.ask_one(&one, "jobs", None).await;
+                ctx.tell(answer, one.ask.output, |answer, ctx| describe(answer, ctx.out))
+            }
+            Command::Find(options) => options.run(ctx).await,
+            Command::Pause(options) => options.run(ctx).await,
+            Command::Resume(options) => options.run(ctx).await,
+            Command::Paused(ask) => pausing::paused(&ask, ctx).await,
+            Command::Forecast(ask) => forecast(&ask, ctx).await,
+            Command::Cancel(one) => cancel(&one, ctx).await,
+        }
     }
 }
 
-async fn forecast(
-    args: &AskOnly,
-    surroundings: &Surroundings,
-    out: &mut dyn Write,
-    err: &mut dyn Write,
-) -> io::Result<Exit> {
-    let answer = async { connect(&args.ops, surroundings)?.get(&["v1", "forecast"], &[]).await }.await;
-    let show = |answer: &Value, out: &mut dyn Write, _: &mut dyn Write| {
+async fn forecast(ask: &Ask, ctx: &mut Context<'_>) -> anyhow::Result<Exit> {
+    let answer = ctx.get(&ask.ops, &["v1", "forecast"], &[]).await;
+    let show = |answer: &Value, ctx: &mut Context<'_>| {
         let (will_miss, overdue) = (count(answer, "will_miss"), count(answer, "overdue"));
-        writeln!(out, "{will_miss} jobs will miss their due time; {overdue} have missed it already")?;
+        writeln!(ctx.out, "{will_miss} jobs will miss their due time; {overdue} have missed it already")?;
         let names = ["name", "backlog", "targets_per_minute", "done_at", "will_miss"];
         let row = |system: &Value| names.map(|name| field(system, name)).to_vec();
         let rows: Vec<Vec<String>> = list(answer, "systems").iter().map(row).collect();
-        table(out, &["SYSTEM", "BACKLOG", "A MINUTE", "DONE", "WILL MISS"], &rows)
+        table(ctx.out, &["SYSTEM", "BACKLOG", "A MINUTE", "DONE", "WILL MISS"], &rows)
     };
-    judge(answer, args.output, out, err, show, |answer, _| {
+    ctx.judge(answer, ask.output, show, |answer, _| {
         let late = count(answer, "will_miss") + count(answer, "overdue");
         Ok(if late > 0 { Exit::Failed } else { Exit::Done })
     })
 }
 
-async fn list_jobs(
-    args: &JobsList,
-    surroundings: &Surroundings,
-    out: &mut dyn Write,
-    err: &mut dyn Write,
-) -> io::Result<Exit> {
-    let filter =
-        [("state", args.state.clone()), ("system", args.system.clone()), ("tenant", args.tenant.clone())].to_vec();
-    let limit = args.limit as usize;
-    let read = async { pages(&connect(&args.ops, surroundings)?, &filter, args.after.clone(), limit).await };
-    tell(read.await, args.output, out, err, |answer, out, err| {
-        let rows: Vec<Vec<String>> = list(answer, "jobs")
-            .iter()
-            .map(|line| {
-                let waiting = line.get("waiting").filter(|waiting| !waiting.is_null());
-                let since_or_until = match waiting {
-                    Some(waiting) => format!("{} until {}", field(waiting, "reason"), field(waiting, "until")),
-                    None => field(line, "ended_at"),
-                };
-                let of = |name| field(line, name);
-                vec![job(line), of("state"), of("run"), of("systems"), of("due_at"), since_or_until]
-            })
-            .collect();
-        table(out, &["JOB", "STATE", "RUN", "SYSTEMS", "DUE", "WAITS OR ENDED"], &rows)?;
-        if let Some(next) = answer.get("next").filter(|next| !next.is_null()) {
-            writeln!(err, "there may be more: --after {}", cell(next))?;
-        }
-        if let unreadable @ 1.. = count(answer, "unreadable") {
-            writeln!(err, "{unreadable} record(s) cannot be decoded and are left out")?;
-        }
-        Ok(())
-    })
-}
-
-/// Asks about one job: below `/v1/<what>/<tenant>/<id>`.
-pub(super) async fn ask_one(
-    args: &OneJob,
-    surroundings: &Surroundings,
-    what: &str,
-    action: Option<&str>,
-) -> Result<Value, ClientError> {
-    let (tenant, id) = args.job.key().map_err(ClientError::Setting)?;
-    let id = id.to_string();
-    let api = connect(&args.ops, surroundings)?;
-    match action {
-        None => api.get(&["v1", what, tenant, &id], &[]).await,
-        Some(action) => api.post(&["v1", what, tenant, &id, action], Body::Empty).await,
+impl List {
+    async fn run(self, ctx: &mut Context<'_>) -> anyhow::Result<Exit> {
+        let filter = [("state", self.state), ("system", self.system), ("tenant", self.tenant)];
+        let answer = ctx.pages(&self.ask.ops, &filter, self.after, self.limit as usize).await;
+        ctx.tell(answer, self.ask.output, |answer, ctx| {
+            let rows: Vec<Vec<String>> = list(answer, "jobs")
+                .iter()
+                .map(|line| {
+                    let waiting = line.get("waiting").filter(|waiting| !waiting.is_null());
+                    let since_or_until = match waiting {
+                        Some(waiting) => format!("{} until {}", field(waiting, "reason"), field(waiting, "until")),
+                        None => field(line, "ended_at"),
+                    };
+                    let of = |name| field(line, name);
+                    vec![job(line), of("state"), of("run"), of("systems"), of("due_at"), since_or_until]
+                })
+                .collect();
+            table(ctx.out, &["JOB", "STATE", "RUN", "SYSTEMS", "DUE", "WAITS OR ENDED"], &rows)?;
+            if let Some(next) = answer.get("next").filter(|next| !next.is_null()) {
+                writeln!(ctx.err, "there may be more: --after {}", cell(next))?;
+            }
+            if let unreadable @ 1.. = count(answer, "unreadable") {
+                writeln!(ctx.err, "{unreadable} record(s) cannot be decoded and are left out")?;
+            }
+            Ok(())
+        })
     }
-}
-
-async fn show(
-    args: &OneJob,
-    surroundings: &Surroundings,
-    out: &mut dyn Write,
-    err: &mut dyn Write,
-) -> io::Result<Exit> {
-    tell(ask_one(args, surroundings, "jobs", None).await, args.output, out, err, |answer, out, _| describe(answer, out))
 }
 
 /// One job, for people.
@@ -187,21 +209,16 @@ fn timeline(answer: &Value, out: &mut dyn Write) -> io::Result<()> {
     Ok(())
 }
 
-async fn cancel(
-    args: &OneJob,
-    surroundings: &Surroundings,
-    out: &mut dyn Write,
-    err: &mut dyn Write,
-) -> io::Result<Exit> {
-    let answer = ask_one(args, surroundings, "jobs", Some("cancel")).await;
-    tell(answer, args.output, out, err, |answer, out, _| {
+async fn cancel(one: &OneJob, ctx: &mut Context<'_>) -> anyhow::Result<Exit> {
+    let answer = ctx.ask_one(one, "jobs", Some("cancel")).await;
+    ctx.tell(answer, one.ask.output, |answer, ctx| {
         if answer.get("known").and_then(Value::as_bool) == Some(false) {
-            writeln!(out, "remembered: this worker does not know the job yet; it is cancelled when it comes")
+            writeln!(ctx.out, "remembered: this worker does not know the job yet; it is cancelled when it comes")
         } else {
-            writeln!(out, "{}", field(answer, "state"))
+            writeln!(ctx.out, "{}", field(answer, "state"))
         }?;
         match answer.get("everywhere").and_then(Value::as_bool) {
-            Some(false) => writeln!(out, "{}", pausing::UNTOLD),
+            Some(false) => writeln!(ctx.out, "{}", pausing::UNTOLD),
             _ => Ok(()),
         }
     })

@@ -1,4 +1,4 @@
-//! `keys new`: a master key, on stdout or in a file of its own.
+//! `keys new`: a master key, on stdout or in a file of its own. `keys public`: the public keys.
 //!
 //! The rule it keeps: a key file is readable by its owner only from the moment it exists, and none
 //! is ever overwritten.
@@ -6,11 +6,41 @@
 use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use clap::Subcommand;
 use zeroize::Zeroizing;
 
-use super::Exit;
+use super::{Context, Exit};
+use crate::app;
+
+/// `keys`
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make a master key: 32 random bytes as hexadecimal digits.
+    #[command(after_help = "Examples:\n  erasure-worker keys new /etc/erasure-worker/master.key
+  erasure-worker keys new | secret-store put erasure-master-key")]
+    New {
+        /// A new file for it, readable by its owner only; without it, stdout.
+        #[arg(value_name = "FILE")]
+        file: Option<PathBuf>,
+    },
+    /// Print the public keys as a JWK set: those of the receipts (use: sig), and the one to seal proofs for (use: enc).
+    #[command(after_help = "Example:\n  erasure-worker keys public > jwks.json")]
+    Public,
+}
+
+impl Command {
+    pub(super) fn run(self, ctx: &mut Context<'_>) -> anyhow::Result<Exit> {
+        match self {
+            Command::New { file } => Ok(new_key(file.as_deref(), ctx.out, ctx.err)?),
+            Command::Public => {
+                writeln!(ctx.out, "{:#}", app::keyring(&ctx.load()?)?.all_public_keys())?;
+                Ok(Exit::Done)
+            }
+        }
+    }
+}
 
 /// 32 random bytes as 64 hexadecimal digits.
 pub(super) fn generate() -> Zeroizing<String> {
@@ -26,10 +56,7 @@ pub(super) fn write_new(path: &Path, content: &str, mode: u32) -> io::Result<()>
 }
 
 /// Makes a master key and writes it to a new file (0600), else to `out`.
-///
-/// # Errors
-/// Where the file or `out` can't be written. A file that exists is [`Exit::Usage`], said on `err`.
-pub fn new_key(file: Option<&Path>, out: &mut dyn Write, err: &mut dyn Write) -> io::Result<Exit> {
+fn new_key(file: Option<&Path>, out: &mut dyn Write, err: &mut dyn Write) -> io::Result<Exit> {
     let key = Zeroizing::new(format!("{}\n", generate().as_str()));
     let Some(path) = file else {
         out.write_all(key.as_bytes())?;

@@ -2,47 +2,63 @@
 //!
 //! The rule it keeps: both are made from the definitions that parse, so they can't disagree with them.
 
-use std::io::{self, Write};
+use std::path::PathBuf;
 
-use clap::CommandFactory as _;
+use clap::{Args, CommandFactory as _};
 
-use super::Exit;
-use super::args::{Cli, Completions, Man};
+use super::{Cli, Context, Exit};
 
-/// Prints the completion script for a shell.
-///
-/// # Errors
-/// Where `out` can't be written.
-pub fn completions(args: &Completions, out: &mut dyn Write) -> io::Result<Exit> {
-    // The generator panics where it can't write, so it writes to memory.
-    let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), "erasure-worker", &mut script);
-    out.write_all(&script)?;
-    Ok(Exit::Done)
+/// `completions`
+#[derive(Debug, Args)]
+pub struct Completions {
+    /// The shell.
+    #[arg(value_name = "SHELL")]
+    pub(super) shell: clap_complete::Shell,
 }
 
-/// Prints a manual page, or writes all of them to a folder (made where it is missing).
-///
-/// # Errors
-/// Where `out` or the folder can't be written.
-pub fn man(args: &Man, out: &mut dyn Write, err: &mut dyn Write) -> io::Result<Exit> {
-    let mut command = Cli::command();
-    if let Some(dir) = &args.out {
-        std::fs::create_dir_all(dir)?;
-        clap_mangen::generate_to(command, dir)?;
-        return Ok(Exit::Done);
+/// `man`
+#[derive(Debug, Args)]
+pub struct Man {
+    /// Write all pages to this folder instead.
+    #[arg(long, value_name = "DIR", conflicts_with = "command")]
+    pub(super) out: Option<PathBuf>,
+    /// The command whose page to print.
+    #[arg(value_name = "COMMAND")]
+    pub(super) command: Vec<String>,
+}
+
+impl Completions {
+    /// Prints the completion script for a shell.
+    pub(super) fn run(self, ctx: &mut Context<'_>) -> anyhow::Result<Exit> {
+        // The generator panics where it can't write, so it writes to memory.
+        let mut script = Vec::new();
+        clap_complete::generate(self.shell, &mut Cli::command(), "erasure-worker", &mut script);
+        ctx.out.write_all(&script)?;
+        Ok(Exit::Done)
     }
-    command.build();
-    let mut at = &command;
-    for name in &args.command {
-        let Some(below) = at.find_subcommand(name) else {
-            writeln!(err, "erasure-worker has no command {}", args.command.join(" "))?;
-            return Ok(Exit::Usage);
-        };
-        at = below;
+}
+
+impl Man {
+    /// Prints a manual page, or writes all of them to a folder (made where it is missing).
+    pub(super) fn run(self, ctx: &mut Context<'_>) -> anyhow::Result<Exit> {
+        let mut command = Cli::command();
+        if let Some(dir) = &self.out {
+            std::fs::create_dir_all(dir)?;
+            clap_mangen::generate_to(command, dir)?;
+            return Ok(Exit::Done);
+        }
+        command.build();
+        let mut at = &command;
+        for name in &self.command {
+            let Some(below) = at.find_subcommand(name) else {
+                writeln!(ctx.err, "erasure-worker has no command {}", self.command.join(" "))?;
+                return Ok(Exit::Usage);
+            };
+            at = below;
+        }
+        let mut page = Vec::new();
+        clap_mangen::Man::new(at.clone()).render(&mut page)?;
+        ctx.out.write_all(&page)?;
+        Ok(Exit::Done)
     }
-    let mut page = Vec::new();
-    clap_mangen::Man::new(at.clone()).render(&mut page)?;
-    out.write_all(&page)?;
-    Ok(Exit::Done)
 }

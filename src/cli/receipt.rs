@@ -4,44 +4,102 @@
 //! says 0 only where nothing is wrong.
 
 use std::io::{self, Read as _, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use clap::{Args, Subcommand};
+use jiff::Timestamp;
 use serde_json::Value;
 
-use super::Exit;
-use super::client::{connect, sorry};
-use super::ops_args::{ReceiptExport, ReceiptVerify};
-use crate::config::Surroundings;
+use super::common::{OpsClient, Output, instant};
+use super::{Context, Exit};
+use crate::app;
 use crate::receipt::opening::Offered;
 use crate::receipt::pack::{self, Pack};
 use crate::receipt::{Checker, PublicKeys, Report, input};
 
-/// Checks receipts. `ours` gives the public keys of the configuration, where no file was named.
-///
-/// # Errors
-/// Where `out` or `err` can't be written.
-pub fn verify(
-    args: &ReceiptVerify,
-    ours: impl FnOnce() -> anyhow::Result<Value>,
-    out: &mut dyn Write,
-    err: &mut dyn Write,
-) -> io::Result<Exit> {
-    let report = match check(args, ours) {
-        Ok(report) => report,
-        Err(why) => {
-            writeln!(err, "{why}")?;
-            return Ok(Exit::Usage);
-        }
-    };
-    if args.output.json {
-        writeln!(out, "{:#}", serde_json::to_value(&report)?)?;
-    } else {
-        print(&report, out)?;
-    }
-    Ok(if report.valid { Exit::Done } else { Exit::Failed })
+/// `receipt`
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Check signatures and the chain: events, receipts or an audit pack; nobody is asked.
+    #[command(after_help = "Examples:\n  erasure-worker receipt verify --keys jwks.json events.ndjson
+  erasure-worker receipt verify --keys jwks.json --partial --jobs job.json receipt.jws
+  erasure-worker receipt verify --keys jwks.json pack.json
+
+Exit codes: 0 all of it holds, 1 a link is missing, altered or broken, 2 the input cannot be used.")]
+    Verify(Verify),
+    /// Get the signed audit pack of a time span: log of requests and answers, receipts, keys.
+    #[command(
+        after_help = "Examples:\n  erasure-worker receipt export --from 2026-01-01 --to 2026-04-01 --out audit-q1
+  erasure-worker receipt export --from 2026-01-01 > pack.json"
+    )]
+    Export(Export),
 }
 
-fn check(args: &ReceiptVerify, ours: impl FnOnce() -> anyhow::Result<Value>) -> Result<Report, String> {
+/// `receipt verify`
+#[derive(Debug, Args)]
+pub struct Verify {
+    /// Events or receipts, one a line, or an audit pack (its file or folder); - for stdin.
+    #[arg(value_name = "FILE", required = true)]
+    files: Vec<PathBuf>,
+    /// The public keys (a JWK set, as `keys public` prints); without it, those of the configuration.
+    #[arg(long, value_name = "JWKS")]
+    keys: Option<PathBuf>,
+    /// Only some of a chain's receipts are given: absent numbers are no fault.
+    #[arg(long)]
+    partial: bool,
+    /// Jobs as they were published, one a line: each must open its receipt's commitment.
+    #[arg(long = "jobs", value_name = "JOBS")]
+    jobs: Vec<PathBuf>,
+    #[command(flatten)]
+    output: Output,
+}
+
+/// `receipt export`
+#[derive(Debug, Args)]
+pub struct Export {
+    /// From this time on: RFC 3339, or a date (midnight UTC).
+    #[arg(long, value_name = "TIME", value_parser = instant)]
+    pub(super) from: Option<Timestamp>,
+    /// Before this time: RFC 3339, or a date (midnight UTC).
+    #[arg(long, value_name = "TIME", value_parser = instant)]
+    to: Option<Timestamp>,
+    /// A new folder for the pack's files; without it, the pack goes to stdout as one JSON document.
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    #[command(flatten)]
+    ops: OpsClient,
+}
+
+impl Command {
+    pub(super) async fn run(self, ctx: &mut Context<'_>) -> anyhow::Result<Exit> {
+        match self {
+            Command::Verify(options) => Ok(options.run(ctx)?),
+            Command::Export(options) => Ok(options.run(ctx).await?),
+        }
+    }
+}
+
+impl Verify {
+    fn run(self, ctx: &mut Context<'_>) -> io::Result<Exit> {
+        let ours = || Ok(app::keyring(&ctx.load()?)?.public_keys());
+        let report = match check(&self, ours) {
+            Ok(report) => report,
+            Err(why) => {
+                writeln!(ctx.err, "{why}")?;
+                return Ok(Exit::Usage);
+            }
+        };
+        if self.output.json {
+            writeln!(ctx.out, "{:#}", serde_json::to_value(&report)?)?;
+        } else {
+            print(&report, ctx.out)?;
+        }
+        Ok(if report.valid { Exit::Done } else { Exit::Failed })
+    }
+}
+
+/// `ours` gives the public keys of the configuration, where no file was named.
+fn check(args: &Verify, ours: impl FnOnce() -> anyhow::Result<Value>) -> Result<Report, String> {
     let set = match &args.keys {
         Some(path) => serde_json::from_str(&text(path)?).map_err(|_| format!("{}: is not JSON", path.display()))?,
         None => ours().map_err(|why| format!("without --keys those of the configuration are taken, but {why:#}"))?,
@@ -83,46 +141,36 @@ fn text(path: &Path) -> Result<String, String> {
     read.map(|_| text).map_err(|error| format!("{}: cannot be read: {error}", path.display()))
 }
 
-/// Asks a running worker for the audit pack of a time span.
-///
-/// # Errors
-/// Where `out`, `err` or the folder can't be written. A folder that exists is [`Exit::Usage`].
-pub async fn export(
-    args: &ReceiptExport,
-    surroundings: &Surroundings,
-    out: &mut dyn Write,
-    err: &mut dyn Write,
-) -> io::Result<Exit> {
-    let ask = async {
-        let time = |time: &Option<jiff::Timestamp>| time.map(|time| time.to_string());
-        let span = [("from", time(&args.from)), ("to", time(&args.to))];
-        connect(&args.ops, surroundings)?.get(&["v1", "receipts"], &span).await
-    };
-    let answer = match ask.await {
-        Ok(answer) => answer,
-        Err(error) => return sorry(&error, err),
-    };
-    let Some(dir) = &args.out else {
-        writeln!(out, "{answer}")?;
-        return Ok(Exit::Done);
-    };
-    let Some(pack) = Pack::from_json(&answer) else {
-        writeln!(err, "the worker's answer is no audit pack that this release knows")?;
-        return Ok(Exit::Failed);
-    };
-    match std::fs::create_dir(dir) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            writeln!(err, "{} exists and is not overwritten; name a new folder", dir.display())?;
-            return Ok(Exit::Usage);
+impl Export {
+    async fn run(self, ctx: &mut Context<'_>) -> io::Result<Exit> {
+        let time = |time: Option<Timestamp>| time.map(|time| time.to_string());
+        let span = [("from", time(self.from)), ("to", time(self.to))];
+        let answer = match ctx.get(&self.ops, &["v1", "receipts"], &span).await {
+            Ok(answer) => answer,
+            Err(error) => return ctx.sorry(&error),
+        };
+        let Some(dir) = &self.out else {
+            writeln!(ctx.out, "{answer}")?;
+            return Ok(Exit::Done);
+        };
+        let Some(pack) = Pack::from_json(&answer) else {
+            writeln!(ctx.err, "the worker's answer is no audit pack that this release knows")?;
+            return Ok(Exit::Failed);
+        };
+        match std::fs::create_dir(dir) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                writeln!(ctx.err, "{} exists and is not overwritten; name a new folder", dir.display())?;
+                return Ok(Exit::Usage);
+            }
+            made => made?,
         }
-        made => made?,
+        // Only the files that a pack has: a name is never a path of the worker's choosing.
+        for name in pack::FILES {
+            std::fs::write(dir.join(name), pack.0.get(name).map_or("", String::as_str))?;
+        }
+        writeln!(ctx.out, "{}", dir.display())?;
+        Ok(Exit::Done)
     }
-    // Only the files that a pack has: a name is never a path of the worker's choosing.
-    for name in pack::FILES {
-        std::fs::write(dir.join(name), pack.0.get(name).map_or("", String::as_str))?;
-    }
-    writeln!(out, "{}", dir.display())?;
-    Ok(Exit::Done)
 }
 
 /// A pack that lies in a folder.

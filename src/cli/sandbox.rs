@@ -3,25 +3,37 @@
 //! The rule it keeps: the person of the example job that `init` writes is among them.
 
 use std::io::Write;
+use std::net::SocketAddr;
 
 use anyhow::Result;
+use clap::Args;
 
-use super::Exit;
-use super::args;
+use super::{Context, Exit};
+use crate::config::example::SANDBOX_ADDRESS;
 use crate::sandbox::{KINDS, RunningSandbox, Sandbox};
 
 /// People beside the one of the example job.
 const PEOPLE: std::ops::Range<u64> = 1000..1100;
 
-/// Serves until a signal asks to stop.
-pub async fn sandbox(args: &args::Sandbox, out: &mut (dyn Write + Send)) -> Result<Exit> {
-    let running = Sandbox::start(args.listen).await?;
-    running.sandbox().add_example_person();
-    running.sandbox().add_people(PEOPLE);
-    listing(&running, out)?;
-    tokio::signal::ctrl_c().await?;
-    running.stop().await;
-    Ok(Exit::Done)
+/// `sandbox`
+#[derive(Debug, Args)]
+pub struct Options {
+    /// Where to listen.
+    #[arg(long, value_name = "IP:PORT", default_value = SANDBOX_ADDRESS)]
+    listen: SocketAddr,
+}
+
+impl Options {
+    /// Serves until a signal asks to stop.
+    pub(super) async fn run(self, ctx: &mut Context<'_>) -> Result<Exit> {
+        let running = Sandbox::start(self.listen).await?;
+        running.sandbox().add_example_person();
+        running.sandbox().add_people(PEOPLE);
+        listing(&running, ctx.out)?;
+        tokio::signal::ctrl_c().await?;
+        running.stop().await;
+        Ok(Exit::Done)
+    }
 }
 
 fn listing(running: &RunningSandbox, out: &mut (dyn Write + Send)) -> std::io::Result<()> {

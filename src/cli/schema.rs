@@ -2,21 +2,35 @@
 //!
 //! The rule it keeps: what is printed is the file that the tests compare with the code.
 
-use std::io::{self, Write};
+use clap::{Args, ValueEnum};
 
-use super::Exit;
-use super::args::{Schema, SchemaOf};
+use super::{Context, Exit};
 use crate::job::schema;
 
-/// Prints a schema.
-///
-/// # Errors
-/// Where `out` can't be written.
-pub fn schema(args: &Schema, out: &mut dyn Write) -> io::Result<Exit> {
-    let text = match args.of {
-        SchemaOf::Job => schema::JOB,
-        SchemaOf::Event => schema::EVENT,
-    };
-    out.write_all(text.as_bytes())?;
-    Ok(Exit::Done)
+/// Which message a schema describes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Message {
+    /// What publishers send.
+    Job,
+    /// What the worker publishes.
+    Event,
+}
+
+/// `schema`
+#[derive(Debug, Args)]
+pub struct Options {
+    /// The message.
+    #[arg(value_name = "MESSAGE")]
+    of: Message,
+}
+
+impl Options {
+    pub(super) fn run(self, ctx: &mut Context<'_>) -> anyhow::Result<Exit> {
+        let text = match self.of {
+            Message::Job => schema::JOB,
+            Message::Event => schema::EVENT,
+        };
+        ctx.out.write_all(text.as_bytes())?;
+        Ok(Exit::Done)
+    }
 }

@@ -3,17 +3,16 @@
 //! The rule it keeps: results on stdout, everything else on stderr; 0 done, 1 failed, 2 usage or
 //! configuration, 3 input awaited.
 
-use std::io::{Write as _, stderr, stdout};
+use std::io::{BufReader, stderr, stdin, stdout};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use super::args::{ConfigCommand, KeysCommand, SystemsCommand};
-use super::ops_args::{JobsCommand, ReceiptCommand};
-use super::{Cli, Command, Exit};
-use crate::config::{Config, ConfigError, Surroundings};
-use crate::telemetry::lines::{LastWords, last_words};
-use crate::{app, crash, process, telemetry};
 use clap::Parser as _;
+
+use super::{Cli, Context, Exit};
+use crate::config::{ConfigError, Surroundings};
+use crate::telemetry::lines::last_words;
+use crate::{app, crash, process, telemetry};
 
 /// Carries out what the process's arguments ask for.
 pub fn start() -> ExitCode {
@@ -62,52 +61,12 @@ fn is_shut(error: &anyhow::Error) -> bool {
 }
 
 async fn command(cli: Cli) -> anyhow::Result<Exit> {
-    let surroundings = Surroundings::of_process();
-    let load = || Config::load(cli.config.as_deref(), &surroundings).and_then(app::usable);
-    let (mut out, mut err) = (stdout(), stderr());
-    Ok(match &cli.command {
-        Command::Init(args) => super::init::init(args, jiff::Timestamp::now(), &mut out, &mut err)?,
-        Command::Demo(args) => super::demo::demo(args, &mut out).await?,
-        Command::Run => super::work::run(&load()?).await?,
-        Command::Batch(args) => super::work::batch(args, &load()?, &mut LastWords).await?,
-        Command::Submit(args) => super::submit::submit(args, &load()?, &mut out, &mut err).await?,
-        Command::Topology(args) => super::topology::topology(args, &load()?, &mut out).await?,
-        Command::Systems(SystemsCommand::Check { systems, output }) => {
-            super::systems::check(systems, output.json, &load()?, &mut out).await?
-        }
-        Command::Systems(asked @ (SystemsCommand::List(_) | SystemsCommand::Release { .. })) => {
-            super::systems::ask(asked, &surroundings, &mut out, &mut err).await?
-        }
-        Command::Sandbox(args) => super::sandbox::sandbox(args, &mut out).await?,
-        Command::Config(ConfigCommand::Check(output)) => {
-            super::check::config_check(cli.config.as_deref(), &surroundings, output.json, &mut out)?
-        }
-        Command::Keys(KeysCommand::New { file }) => super::keys::new_key(file.as_deref(), &mut out, &mut err)?,
-        Command::Keys(KeysCommand::Public) => {
-            writeln!(out, "{:#}", app::keyring(&load()?)?.all_public_keys())?;
-            Exit::Done
-        }
-        Command::Completions(args) => super::pages::completions(args, &mut out)?,
-        Command::Man(args) => super::pages::man(args, &mut out, &mut err)?,
-        Command::Jobs(JobsCommand::Find(args)) => {
-            let mut input = std::io::BufReader::new(std::io::stdin());
-            super::find::find(args, &load()?, &surroundings, &mut input, &mut out, &mut err).await?
-        }
-        Command::Jobs(args) => super::jobs::jobs(args, &surroundings, &mut out, &mut err).await?,
-        Command::DeadLetters(args) => {
-            super::dead_letters::dead_letters(args, &surroundings, &mut out, &mut err).await?
-        }
-        Command::Approvals(args) => super::approvals::approvals(args, &surroundings, &mut out, &mut err).await?,
-        Command::Guard(args) => super::guard::guard(args, &surroundings, &mut out, &mut err).await?,
-        Command::ZetaImport(args) => super::zeta_import::zeta_import(args, &surroundings, &mut out, &mut err).await?,
-        Command::Schema(args) => super::schema::schema(args, &mut out)?,
-        Command::Receipt(ReceiptCommand::Verify(args)) => {
-            let ours = || Ok(app::keyring(&load()?)?.public_keys());
-            super::receipt::verify(args, ours, &mut out, &mut err)?
-        }
-        Command::Receipt(ReceiptCommand::Export(args)) => {
-            super::receipt::export(args, &surroundings, &mut out, &mut err).await?
-        }
-        Command::SubmitCsv(args) => super::members::run(args, load, &surroundings, &mut out, &mut err).await?,
-    })
+    let mut ctx = Context {
+        config: cli.config,
+        surroundings: Surroundings::of_process(),
+        input: &mut BufReader::new(stdin()),
+        out: &mut stdout(),
+        err: &mut stderr(),
+    };
+    cli.command.run(&mut ctx).await
 }

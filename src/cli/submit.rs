@@ -3,21 +3,21 @@
 //! The rule it keeps: either every job given is valid, or none is published.
 
 use std::collections::VecDeque;
-use std::io::{Read as _, Write};
-use std::path::Path;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use clap::Args;
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
 
-use super::Exit;
-use super::args::Submit;
+use super::common::Output;
+use super::{Context, Exit};
 use crate::app;
 use crate::broker::spool::gather::{Gather, joined};
 use crate::broker::{Broker, Destination, Link, Properties, Publication};
-use crate::config::Config;
 use crate::job::parse::Refusal;
 use crate::job::{Accepts, Draft, Invalid, Job, JobKey, Reason};
 use crate::seal::Keyring;
@@ -25,6 +25,22 @@ use crate::seal::jwe::is_sealed_proof;
 
 /// How long the broker may take to be reached.
 const REACH: Duration = Duration::from_secs(15);
+
+/// `submit`
+#[derive(Debug, Args)]
+pub struct Options {
+    /// Publish the jobs in preview mode: reads only, nothing is erased.
+    #[arg(long)]
+    preview: bool,
+    /// Keep the preview for a second operator's approval, which erases exactly what it found: your name.
+    #[arg(long, value_name = "WHO", requires = "preview")]
+    requested_by: Option<String>,
+    /// One job, or one a line; - for stdin. With one fault nothing is published; the fault names its line.
+    #[arg(value_name = "JOB")]
+    job: PathBuf,
+    #[command(flatten)]
+    output: Output,
+}
 
 /// What is made of a job before it is published.
 enum Asked<'a> {
@@ -37,7 +53,7 @@ enum Asked<'a> {
 }
 
 impl Asked<'_> {
-    fn by(args: &Submit) -> Asked<'_> {
+    fn by(args: &Options) -> Asked<'_> {
         match &args.requested_by {
             Some(name) => Asked::Approval(name),
             None if args.preview => Asked::Preview,
@@ -63,60 +79,66 @@ struct Ready {
     body: Zeroizing<Vec<u8>>,
 }
 
-/// Publishes one job or one a line.
-pub async fn submit(
-    args: &Submit,
-    config: &Config,
-    out: &mut (dyn Write + Send),
-    err: &mut (dyn Write + Send),
-) -> Result<Exit> {
-    let text = Zeroizing::new(read(&args.job)?);
-    let text = text.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&text);
-    let checks = Checks { accepts: app::accepts(config), keyring: app::keyring(config)?, now: Timestamp::now() };
-    let (ready, faults) = checks.all(text, &Asked::by(args));
-    for fault in &faults {
-        writeln!(err, "{fault}")?;
-    }
-    if !faults.is_empty() || ready.is_empty() {
-        writeln!(err, "nothing was published: {} of {} jobs are not valid", faults.len(), faults.len() + ready.len())?;
-        return Ok(Exit::Usage);
-    }
-    let broker = app::broker(config, false).await?;
-    if let Err(why) = reach(&*broker).await {
-        writeln!(err, "the broker cannot be reached: {why}")?;
-        return Ok(Exit::Failed);
-    }
-    let mut published = Vec::new();
-    for job in &ready {
-        let properties = Properties {
-            content_type: Some("application/json".to_owned()),
-            message_id: Some(job.key.job_id.to_string()),
-            ..Properties::default()
-        };
-        let publication = Publication { to: Destination::Requests, properties, body: job.body.to_vec().into() };
-        if let Err(error) = broker.publish(publication).await {
+impl Options {
+    /// Publishes one job or one a line.
+    pub(super) async fn run(self, ctx: &mut Context<'_>) -> Result<Exit> {
+        let config = ctx.load()?;
+        let text = Zeroizing::new(read(&self.job)?);
+        let text = text.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&text);
+        let checks = Checks { accepts: app::accepts(&config), keyring: app::keyring(&config)?, now: Timestamp::now() };
+        let (ready, faults) = checks.all(text, &Asked::by(&self));
+        for fault in &faults {
+            writeln!(ctx.err, "{fault}")?;
+        }
+        if !faults.is_empty() || ready.is_empty() {
             writeln!(
-                err,
-                "line {}: {error}; {} of {} jobs were published, submit the rest again",
-                job.line,
-                published.len(),
-                ready.len()
+                ctx.err,
+                "nothing was published: {} of {} jobs are not valid",
+                faults.len(),
+                faults.len() + ready.len()
             )?;
+            return Ok(Exit::Usage);
+        }
+        let broker = app::broker(&config, false).await?;
+        if let Err(why) = reach(&*broker).await {
+            writeln!(ctx.err, "the broker cannot be reached: {why}")?;
             return Ok(Exit::Failed);
         }
-        if !args.output.json {
-            writeln!(out, "{}", job.key)?;
+        let mut published = Vec::new();
+        for job in &ready {
+            let properties = Properties {
+                content_type: Some("application/json".to_owned()),
+                message_id: Some(job.key.job_id.to_string()),
+                ..Properties::default()
+            };
+            let publication = Publication { to: Destination::Requests, properties, body: job.body.to_vec().into() };
+            if let Err(error) = broker.publish(publication).await {
+                writeln!(
+                    ctx.err,
+                    "line {}: {error}; {} of {} jobs were published, submit the rest again",
+                    job.line,
+                    published.len(),
+                    ready.len()
+                )?;
+                return Ok(Exit::Failed);
+            }
+            if !self.output.json {
+                writeln!(ctx.out, "{}", job.key)?;
+            }
+            published.push(json!({ "tenant": job.key.tenant, "job_id": job.key.job_id }));
         }
-        published.push(json!({ "tenant": job.key.tenant, "job_id": job.key.job_id }));
+        if self.output.json {
+            writeln!(ctx.out, "{:#}", json!({ "published": published }))?;
+        }
+        broker.close().await;
+        if let Some(name) = &self.requested_by {
+            writeln!(
+                ctx.err,
+                "what it will cost, once it is found: erasure-worker approvals report --requested-by {name:?}"
+            )?;
+        }
+        Ok(Exit::Done)
     }
-    if args.output.json {
-        writeln!(out, "{:#}", json!({ "published": published }))?;
-    }
-    broker.close().await;
-    if let Some(name) = &args.requested_by {
-        writeln!(err, "what it will cost, once it is found: erasure-worker approvals report --requested-by {name:?}")?;
-    }
-    Ok(Exit::Done)
 }
 
 /// Waits until the broker is reached; why not, where that takes too long.

@@ -2,95 +2,118 @@
 //!
 //! The rule it keeps: never a destructive call, and no reply's text in the result.
 
-use std::io::{self, Write};
 use std::sync::Arc;
 
 use anyhow::Result;
+use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::Exit;
-use super::args::SystemsCommand;
-use super::client::{connect, field, list, table, tell};
+use super::common::{Ask, Output, name};
+use super::print::{field, list, table};
+use super::{Context, Exit};
 use crate::app;
-use crate::config::{Config, Surroundings};
 use crate::ops::client::{Body, ClientError};
 
-/// Probes the systems named, or all.
-pub async fn check(names: &[String], as_json: bool, config: &Config, out: &mut (dyn Write + Send)) -> Result<Exit> {
-    if let Some(unknown) = names.iter().find(|name| !config.systems.contains_key(*name)) {
-        let known: Vec<_> = config.systems.keys().map(String::as_str).collect();
-        tracing::error!("{unknown} is no configured system; configured are {}", known.join(", "));
-        return Ok(Exit::Usage);
-    }
-    let keyring = Arc::new(app::keyring(config)?);
-    let clients = app::probes(config, &keyring)?;
-    let mut rows = Vec::new();
-    let mut exit = Exit::Done;
-    for (name, client) in clients.iter().filter(|(name, _)| names.is_empty() || names.contains(name)) {
-        let result = client.probe().await;
-        if result.is_err() {
-            exit = Exit::Failed;
-        }
-        rows.push((name, client.kind(), result));
-    }
-    if as_json {
-        let rows: Vec<_> = rows
-            .iter()
-            .map(|(name, kind, result)| {
-                json!({ "system": name, "kind": kind.as_str(), "ok": result.is_ok(), "problem": result.as_ref().err().map(ToString::to_string) })
-            })
-            .collect();
-        writeln!(out, "{:#}", json!(rows))?;
-    } else {
-        for (name, kind, result) in rows {
-            let verdict = result.map_or_else(|failure| failure.to_string(), |()| "ok".to_owned());
-            writeln!(out, "{name:<20} {:<14} {verdict}", kind.as_str())?;
-        }
-    }
-    Ok(exit)
+/// `systems`
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// One harmless read a system: address, credential, region. Nothing is erased.
+    #[command(after_help = "Example:\n  erasure-worker systems check --json")]
+    Check(Check),
+    /// Ask the running worker how each system is doing.
+    #[command(after_help = "Example:\n  erasure-worker systems list")]
+    List(Ask),
+    /// End a hold at once, once its cause is mended.
+    #[command(after_help = "Example:\n  erasure-worker systems release cleeng")]
+    Release(Release),
 }
 
-/// Carries out the `systems` commands that ask a running worker.
-///
-/// # Errors
-/// Where `out` or `err` can't be written.
-pub async fn ask(
-    command: &SystemsCommand,
-    surroundings: &Surroundings,
-    out: &mut dyn Write,
-    err: &mut dyn Write,
-) -> io::Result<Exit> {
-    let (output, asked) = match command {
-        SystemsCommand::List(args) => {
-            let ask = async { connect(&args.ops, surroundings)?.get(&["v1", "systems"], &[]).await };
-            (args.output, ask.await)
+/// `systems check`
+#[derive(Debug, Args)]
+pub struct Check {
+    /// Only these systems.
+    #[arg(value_name = "NAME")]
+    systems: Vec<String>,
+    #[command(flatten)]
+    output: Output,
+}
+
+/// `systems release`
+#[derive(Debug, Args)]
+pub struct Release {
+    /// The system.
+    #[arg(value_name = "NAME", value_parser = name)]
+    system: String,
+    #[command(flatten)]
+    ask: Ask,
+}
+
+impl Command {
+    pub(super) async fn run(self, ctx: &mut Context<'_>) -> Result<Exit> {
+        match self {
+            Command::Check(options) => options.run(ctx).await,
+            Command::List(ask) => {
+                let answer = ctx.get(&ask.ops, &["v1", "systems"], &[]).await;
+                show(answer, &ask, ctx)
+            }
+            Command::Release(Release { system, ask }) => {
+                let answer = ctx.post(&ask.ops, &["v1", "systems", &system, "release"], Body::Empty).await;
+                show(answer.map(|system| json!({ "systems": [system] })), &ask, ctx)
+            }
         }
-        SystemsCommand::Release { system, ops, output } => {
-            let ask = async {
-                let answer =
-                    connect(ops, surroundings)?.post(&["v1", "systems", system, "release"], Body::Empty).await?;
-                Ok::<_, ClientError>(json!({ "systems": [answer] }))
-            };
-            (*output, ask.await)
+    }
+}
+
+impl Check {
+    /// Probes the systems named, or all.
+    async fn run(self, ctx: &mut Context<'_>) -> Result<Exit> {
+        let config = ctx.load()?;
+        if let Some(unknown) = self.systems.iter().find(|name| !config.systems.contains_key(*name)) {
+            let known: Vec<_> = config.systems.keys().map(String::as_str).collect();
+            tracing::error!("{unknown} is no configured system; configured are {}", known.join(", "));
+            return Ok(Exit::Usage);
         }
-        SystemsCommand::Check { .. } => return Ok(Exit::Usage),
-    };
-    tell(asked, output, out, err, |answer, out, _| {
-        let rows: Vec<Vec<String>> = list(answer, "systems")
-            .iter()
-            .map(|system| {
-                let of = |name| field(system, name);
-                vec![
-                    of("name"),
-                    of("kind"),
-                    state(system),
-                    of("calls_per_minute"),
-                    of("jobs_in_hand"),
-                    of("jobs_in_line"),
-                ]
-            })
-            .collect();
-        table(out, &["SYSTEM", "KIND", "STATE", "CALLS/MIN", "IN HAND", "IN LINE"], &rows)
+        let keyring = Arc::new(app::keyring(&config)?);
+        let clients = app::probes(&config, &keyring)?;
+        let mut rows = Vec::new();
+        let mut exit = Exit::Done;
+        let is_asked = |name: &String| self.systems.is_empty() || self.systems.contains(name);
+        for (name, client) in clients.iter().filter(|(name, _)| is_asked(name)) {
+            let result = client.probe().await;
+            if result.is_err() {
+                exit = Exit::Failed;
+            }
+            rows.push((name, client.kind(), result));
+        }
+        if self.output.json {
+            let rows: Vec<_> = rows
+                .iter()
+                .map(|(name, kind, result)| {
+                    let problem = result.as_ref().err().map(ToString::to_string);
+                    json!({ "system": name, "kind": kind.as_str(), "ok": result.is_ok(), "problem": problem })
+                })
+                .collect();
+            writeln!(ctx.out, "{:#}", json!(rows))?;
+        } else {
+            for (name, kind, result) in rows {
+                let verdict = result.map_or_else(|failure| failure.to_string(), |()| "ok".to_owned());
+                writeln!(ctx.out, "{name:<20} {:<14} {verdict}", kind.as_str())?;
+            }
+        }
+        Ok(exit)
+    }
+}
+
+/// What a running worker says of systems.
+fn show(answer: Result<Value, ClientError>, ask: &Ask, ctx: &mut Context<'_>) -> Result<Exit> {
+    ctx.tell(answer, ask.output, |answer, ctx| {
+        let names = ["calls_per_minute", "jobs_in_hand", "jobs_in_line"];
+        let row = |system: &Value| {
+            let told = [field(system, "name"), field(system, "kind"), state(system)].into_iter();
+            told.chain(names.map(|name| field(system, name))).collect()
+        };
+        let rows: Vec<Vec<String>> = list(answer, "systems").iter().map(row).collect();
+        table(ctx.out, &["SYSTEM", "KIND", "STATE", "CALLS/MIN", "IN HAND", "IN LINE"], &rows)
     })
 }
 

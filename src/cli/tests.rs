@@ -2,9 +2,9 @@
 
 use clap::{CommandFactory as _, Parser as _};
 
-use super::args::{Cli, Command, Completions, KeysCommand, Man};
-use super::ops_args::{DeadLettersCommand, JobsCommand, ReceiptCommand};
-use super::{Exit, pages};
+use super::pages::{Completions, Man};
+use super::{Cli, Command, Context, Exit, dead_letters, jobs, keys, receipt};
+use crate::config::Surroundings;
 
 const ID: &str = "6C0B7B0E-6A4E-4A53-9A2E-0D8C6A0A7F11";
 const ID_LOWER: &str = "6c0b7b0e-6a4e-4a53-9a2e-0d8c6a0a7f11";
@@ -157,7 +157,9 @@ fn the_examples_in_the_help_parse_themselves() {
 #[test]
 fn a_job_is_named_with_its_tenant_in_either_way() {
     let key = |line: &str| match parse(line).unwrap() {
-        Command::Jobs(JobsCommand::Show(one)) => one.job.key().map(|(tenant, id)| (tenant.to_owned(), id.to_string())),
+        Command::Jobs(jobs::Command::Show(one)) => {
+            one.job.key().map(|(tenant, id)| (tenant.to_owned(), id.to_string()))
+        }
         other => panic!("{other:?}"),
     };
     let expect = |tenant: &str| Ok((tenant.to_owned(), ID_LOWER.to_owned()));
@@ -171,7 +173,7 @@ fn a_job_is_named_with_its_tenant_in_either_way() {
 #[test]
 fn a_replay_takes_filters_or_all() {
     let replay = |line: &str| match parse(line).unwrap() {
-        Command::DeadLetters(DeadLettersCommand::Replay(replay)) => (replay.all, replay.filter.code, replay.limit),
+        Command::DeadLetters(dead_letters::Command::Replay(replay)) => (replay.all, replay.filter.code, replay.limit),
         other => panic!("{other:?}"),
     };
     assert_eq!(replay("dead-letters replay --all --limit 9"), (true, None, Some(9)));
@@ -181,7 +183,7 @@ fn a_replay_takes_filters_or_all() {
 
 #[test]
 fn a_date_means_its_midnight_in_utc() {
-    let Command::Receipt(ReceiptCommand::Export(export)) = parse("receipt export --from 2026-01-31").unwrap() else {
+    let Command::Receipt(receipt::Command::Export(export)) = parse("receipt export --from 2026-01-31").unwrap() else {
         panic!("command")
     };
     assert_eq!(export.from.unwrap().to_string(), "2026-01-31T00:00:00Z");
@@ -189,21 +191,24 @@ fn a_date_means_its_midnight_in_utc() {
 
 #[test]
 fn a_key_goes_to_stdout_unless_a_file_is_named() {
-    assert!(matches!(parse("keys new").unwrap(), Command::Keys(KeysCommand::New { file: None })));
-    assert!(matches!(parse("keys new k").unwrap(), Command::Keys(KeysCommand::New { file: Some(_) })));
+    assert!(matches!(parse("keys new").unwrap(), Command::Keys(keys::Command::New { file: None })));
+    assert!(matches!(parse("keys new k").unwrap(), Command::Keys(keys::Command::New { file: Some(_) })));
 }
 
 #[test]
 fn completions_and_manual_pages_are_printed_for_every_command() {
-    let mut out = Vec::new();
-    pages::completions(&Completions { shell: clap_complete::Shell::Bash }, &mut out).unwrap();
-    assert!(String::from_utf8(out).unwrap().contains("dead-letters"));
+    let run = |command: Command| {
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let (config, surroundings) = (None, Surroundings::default());
+        let mut ctx = Context { config, surroundings, input: &mut std::io::empty(), out: &mut out, err: &mut err };
+        let exit = futures_util::FutureExt::now_or_never(command.run(&mut ctx)).unwrap().unwrap();
+        (exit, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
+    };
+    let (_, text, _) = run(Command::Completions(Completions { shell: clap_complete::Shell::Bash }));
+    assert!(text.contains("dead-letters"));
 
     let page = |command: &[&str]| {
-        let (mut out, mut err) = (Vec::new(), Vec::new());
-        let command = command.iter().map(ToString::to_string).collect();
-        let exit = pages::man(&Man { out: None, command }, &mut out, &mut err).unwrap();
-        (exit, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
+        run(Command::Man(Man { out: None, command: command.iter().map(ToString::to_string).collect() }))
     };
     let (exit, text, _) = page(&["dead-letters", "replay"]);
     assert_eq!(exit, Exit::Done);
@@ -213,8 +218,7 @@ fn completions_and_manual_pages_are_printed_for_every_command() {
     assert!(err.contains("no command erase"), "{err}");
 
     let dir = tempfile::tempdir().unwrap();
-    let args = Man { out: Some(dir.path().join("man1")), command: Vec::new() };
-    pages::man(&args, &mut Vec::new(), &mut Vec::new()).unwrap();
+    run(Command::Man(Man { out: Some(dir.path().join("man1")), command: Vec::new() }));
     for name in ["erasure-worker.1", "erasure-worker-run.1", "erasure-worker-dead-letters-discard.1"] {
         assert!(dir.path().join("man1").join(name).exists(), "{name}");
     }

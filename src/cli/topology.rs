@@ -2,44 +2,56 @@
 //!
 //! The rule it keeps: what differs on the broker is named, and nothing is deleted.
 
-use std::io::Write;
-
 use anyhow::Result;
+use clap::Subcommand;
 use serde_json::json;
 
-use super::Exit;
-use super::args::TopologyCommand;
+use super::common::Output;
+use super::{Context, Exit};
 use crate::app;
 use crate::broker::amqp::AmqpBroker;
 use crate::broker::topology::Topology;
 use crate::config::Config;
 
-/// Applies or exports.
-pub async fn topology(command: &TopologyCommand, config: &Config, out: &mut (dyn Write + Send)) -> Result<Exit> {
-    let settings = app::amqp(config, false)?;
-    let topology = Topology::new(&settings.prefix);
-    match command {
-        TopologyCommand::Export => {
-            writeln!(out, "{:#}", topology.definitions(&vhost(config)))?;
-            Ok(Exit::Done)
-        }
-        TopologyCommand::Apply(output) => {
-            if let Err(error) = AmqpBroker::declare_topology(&settings).await {
-                let exit = if error.is_permanent() { Exit::Usage } else { Exit::Failed };
-                tracing::error!(%error, "the topology is not there");
-                return Ok(exit);
+/// `topology`
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Declare everything on the configured broker.
+    #[command(after_help = "Example:\n  erasure-worker topology apply --config erasure-worker.toml")]
+    Apply(Output),
+    /// Print definitions.json, as `rabbitmqctl import_definitions` takes it.
+    #[command(after_help = "Example:\n  erasure-worker topology export > definitions.json")]
+    Export,
+}
+
+impl Command {
+    pub(super) async fn run(self, ctx: &mut Context<'_>) -> Result<Exit> {
+        let config = ctx.load()?;
+        let settings = app::amqp(&config, false)?;
+        let topology = Topology::new(&settings.prefix);
+        match self {
+            Command::Export => {
+                writeln!(ctx.out, "{:#}", topology.definitions(&vhost(&config)))?;
+                Ok(Exit::Done)
             }
-            let names: Vec<_> = topology.exchanges.iter().map(|exchange| &exchange.name).collect();
-            let queues: Vec<_> = topology.queues.iter().map(|queue| &queue.name).collect();
-            if output.json {
-                writeln!(out, "{:#}", json!({ "exchanges": names, "queues": queues }))?;
-            } else {
-                writeln!(out, "declared {} exchanges and {} queues", names.len(), queues.len())?;
-                for name in names.iter().chain(&queues) {
-                    writeln!(out, "  {name}")?;
+            Command::Apply(output) => {
+                if let Err(error) = AmqpBroker::declare_topology(&settings).await {
+                    let exit = if error.is_permanent() { Exit::Usage } else { Exit::Failed };
+                    tracing::error!(%error, "the topology is not there");
+                    return Ok(exit);
                 }
+                let names: Vec<_> = topology.exchanges.iter().map(|exchange| &exchange.name).collect();
+                let queues: Vec<_> = topology.queues.iter().map(|queue| &queue.name).collect();
+                if output.json {
+                    writeln!(ctx.out, "{:#}", json!({ "exchanges": names, "queues": queues }))?;
+                } else {
+                    writeln!(ctx.out, "declared {} exchanges and {} queues", names.len(), queues.len())?;
+                    for name in names.iter().chain(&queues) {
+                        writeln!(ctx.out, "  {name}")?;
+                    }
+                }
+                Ok(Exit::Done)
             }
-            Ok(Exit::Done)
         }
     }
 }

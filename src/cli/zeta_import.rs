@@ -2,55 +2,92 @@
 //!
 //! The rule it keeps: the file's content, which names people, is never printed.
 
-use std::io::{self, Write};
+use std::path::PathBuf;
 
+use clap::{Args, Subcommand};
 use serde_json::Value;
 
-use super::Exit;
-use super::args::ZetaImportCommand;
-use super::client::{connect, field, list, tell};
-use crate::config::Surroundings;
+use super::common::Ask;
+use super::print::{field, list};
+use super::{Context, Exit};
 use crate::ops::client::{Body, ClientError, OpsApi};
 
-/// Carries out a `zeta-import` command.
-///
-/// # Errors
-/// Where `out` or `err` can't be written.
-pub async fn zeta_import(
-    command: &ZetaImportCommand,
-    surroundings: &Surroundings,
-    out: &mut dyn Write,
-    err: &mut dyn Write,
-) -> io::Result<Exit> {
-    match command {
-        ZetaImportCommand::Export(args) => {
-            let ask = async {
-                let api = connect(&args.ops, surroundings)?;
-                let system = system(&api, args.system.as_deref()).await?;
-                api.post(&["v1", "zeta-import", &system, "export"], Body::Empty).await
-            };
-            tell(ask.await, args.output, out, err, |answer, out, _| {
-                let of = |name| field(answer, name);
-                writeln!(out, "{}", of("path"))?;
-                writeln!(out, "file {}, {} member(s): upload it, then settle its result", of("batch"), of("rows"))
-            })
+/// `zeta-import`
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Close the open deletion file, so that it can be handed to the platform.
+    #[command(after_help = "Example:\n  erasure-worker zeta-import export --system loyalty")]
+    Export(Export),
+    /// Read the platform's result file: each member's job goes on by what it says.
+    #[command(after_help = "Example:\n  erasure-worker zeta-import settle result.csv")]
+    Settle(Settle),
+}
+
+/// `zeta-import export`
+#[derive(Debug, Args)]
+pub struct Export {
+    /// The Loyalty system; needed where several are configured.
+    #[arg(long, value_name = "NAME")]
+    system: Option<String>,
+    #[command(flatten)]
+    ask: Ask,
+}
+
+/// `zeta-import settle`
+#[derive(Debug, Args)]
+pub struct Settle {
+    /// The result file, as downloaded.
+    #[arg(value_name = "RESULT.csv")]
+    result: PathBuf,
+    /// The Loyalty system; needed where several are configured.
+    #[arg(long, value_name = "NAME")]
+    system: Option<String>,
+    #[command(flatten)]
+    ask: Ask,
+}
+
+impl Command {
+    pub(super) async fn run(self, ctx: &mut Context<'_>) -> anyhow::Result<Exit> {
+        match self {
+            Command::Export(options) => options.run(ctx).await,
+            Command::Settle(options) => options.run(ctx).await,
         }
-        ZetaImportCommand::Settle(args) => {
-            let ask = async {
-                let csv = std::fs::read(&args.result).map_err(|error| {
-                    ClientError::Setting(format!("{}: cannot be read: {}", args.result.display(), error.kind()))
-                })?;
-                let api = connect(&args.ops, surroundings)?;
-                let system = system(&api, args.system.as_deref()).await?;
-                api.post(&["v1", "zeta-import", &system, "settle"], Body::Csv(csv)).await
-            };
-            tell(ask.await, args.output, out, err, |answer, out, _| {
-                let of = |name| field(answer, name);
-                writeln!(out, "file {}: {} deleted, {} skipped", of("batch"), of("deleted"), of("skipped"))?;
-                writeln!(out, "{} missing ({} with an unknown status)", of("missing"), of("doubtful"))?;
-                writeln!(out, "{} rows of the result are none of ours", of("unknown"))
-            })
-        }
+    }
+}
+
+impl Export {
+    async fn run(self, ctx: &mut Context<'_>) -> anyhow::Result<Exit> {
+        let ask = async {
+            let api = ctx.connect(&self.ask.ops)?;
+            let system = system(&api, self.system.as_deref()).await?;
+            api.post(&["v1", "zeta-import", &system, "export"], Body::Empty).await
+        };
+        let answer = ask.await;
+        ctx.tell(answer, self.ask.output, |answer, ctx| {
+            let of = |name| field(answer, name);
+            writeln!(ctx.out, "{}", of("path"))?;
+            writeln!(ctx.out, "file {}, {} member(s): upload it, then settle its result", of("batch"), of("rows"))
+        })
+    }
+}
+
+impl Settle {
+    async fn run(self, ctx: &mut Context<'_>) -> anyhow::Result<Exit> {
+        let ask = async {
+            let csv = std::fs::read(&self.result).map_err(|error| {
+                ClientError::Setting(format!("{}: cannot be read: {}", self.result.display(), error.kind()))
+            })?;
+            let api = ctx.connect(&self.ask.ops)?;
+            let system = system(&api, self.system.as_deref()).await?;
+            api.post(&["v1", "zeta-import", &system, "settle"], Body::Csv(csv)).await
+        };
+        let answer = ask.await;
+        ctx.tell(answer, self.ask.output, |answer, ctx| {
+            let of = |name| field(answer, name);
+            writeln!(ctx.out, "file {}: {} deleted, {} skipped", of("batch"), of("deleted"), of("skipped"))?;
+            writeln!(ctx.out, "{} missing ({} with an unknown status)", of("missing"), of("doubtful"))?;
+            writeln!(ctx.out, "{} rows of the result are none of ours", of("unknown"))
+        })
     }
 }
 

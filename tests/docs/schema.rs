@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::time::Duration;
 
-use erasure_worker::cli::args::{Schema, SchemaOf};
+use clap::Parser as _;
+use erasure_worker::cli::{Cli, Context};
+use erasure_worker::config::Surroundings;
 use erasure_worker::job::event::{self, About, Frame};
 use erasure_worker::job::flow::{Ask, Limits};
 use erasure_worker::job::journal::Entry;
@@ -348,11 +350,14 @@ fn what_the_worker_publishes_is_valid_under_the_event_schema() {
 
 #[test]
 fn the_schema_command_prints_each_schema_as_it_stands_in_the_source() {
-    for (of, file) in
-        [(SchemaOf::Job, "crates/job/src/schema/job.v1.json"), (SchemaOf::Event, "crates/job/src/schema/event.v1.json")]
+    for (message, file) in
+        [("job", "crates/job/src/schema/job.v1.json"), ("event", "crates/job/src/schema/event.v1.json")]
     {
-        let mut out = Vec::new();
-        erasure_worker::cli::schema::schema(&Schema { of }, &mut out).unwrap();
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let (config, surroundings) = (None, Surroundings::default());
+        let mut ctx = Context { config, surroundings, input: &mut std::io::empty(), out: &mut out, err: &mut err };
+        let command = Cli::try_parse_from(["erasure-worker", "schema", message]).unwrap().command;
+        futures_util::FutureExt::now_or_never(command.run(&mut ctx)).unwrap().unwrap();
         assert_eq!(String::from_utf8(out).unwrap(), page(file));
     }
 }

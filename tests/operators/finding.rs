@@ -1,8 +1,8 @@
 //! `jobs find`: what is typed in here, and what is sent.
 
 use clap::Parser as _;
-use erasure_worker::cli::{Cli, Command, Exit, find, ops_args::JobsCommand};
-use erasure_worker::config::{Config, Surroundings};
+use erasure_worker::cli::{Cli, Context, Exit};
+use erasure_worker::config::Surroundings;
 use erasure_worker::engine::operators::{Discard, JobFilter, JobStatus, LetterFilter};
 use erasure_worker::store::Table;
 use serde_json::json;
@@ -13,10 +13,10 @@ use crate::worker::Rig;
 
 async fn find(rig: &Rig, url: &str, line: &str, typed: &str) -> (Exit, String, String) {
     let words = ["erasure-worker", "jobs", "find", "--url", url].into_iter().chain(line.split_whitespace());
-    let Command::Jobs(JobsCommand::Find(args)) = Cli::try_parse_from(words).unwrap().command else { panic!() };
-    let config = Config::load(rig.config.file.as_deref(), &Surroundings::default()).unwrap();
-    let (mut input, mut out, mut err) = (typed.as_bytes(), Vec::new(), Vec::new());
-    let exit = find::find(&args, &config, &Surroundings::default(), &mut input, &mut out, &mut err).await.unwrap();
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let (config, surroundings) = (rig.config.file.clone(), Surroundings::default());
+    let mut ctx = Context { config, surroundings, input: &mut typed.as_bytes(), out: &mut out, err: &mut err };
+    let exit = Cli::try_parse_from(words).unwrap().command.run(&mut ctx).await.unwrap();
     (exit, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
 }
 

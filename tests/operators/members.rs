@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use clap::Parser as _;
-use erasure_worker::cli::{Cli, Command, Exit, members};
-use erasure_worker::config::{Config, Surroundings};
+use erasure_worker::cli::{Cli, Context, Exit};
+use erasure_worker::config::Surroundings;
 use erasure_worker::sandbox::{Action, FaultRule, Operation, Person};
 
 use crate::worker::Rig;
@@ -21,10 +21,10 @@ pub async fn submit(rig: &Rig, line: &str, file: &Path) -> Said {
     let words = line.split_whitespace().map(|word| word.replace('~', " "));
     let last = ["--tenant", "acme", "--url", &url].map(str::to_owned).into_iter().chain([file.display().to_string()]);
     let all = ["erasure-worker", "submit-csv"].map(str::to_owned).into_iter().chain(words).chain(last);
-    let Command::SubmitCsv(args) = Cli::try_parse_from(all).unwrap().command else { panic!("another command") };
     let (mut out, mut err) = (Vec::new(), Vec::new());
-    let load = || Config::load(rig.config.file.as_deref(), &Surroundings::default());
-    let exit = members::run(&args, load, &Surroundings::default(), &mut out, &mut err).await.unwrap();
+    let (config, surroundings) = (rig.config.file.clone(), Surroundings::default());
+    let mut ctx = Context { config, surroundings, input: &mut std::io::empty(), out: &mut out, err: &mut err };
+    let exit = Cli::try_parse_from(all).unwrap().command.run(&mut ctx).await.unwrap();
     Said { exit, out: String::from_utf8(out).unwrap(), err: String::from_utf8(err).unwrap() }
 }
 

@@ -7,7 +7,7 @@ use axum::http::StatusCode;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use clap::Parser as _;
-use erasure_worker::cli::{Cli, Command, Exit, members};
+use erasure_worker::cli::{Cli, Context, Exit};
 use erasure_worker::config::Surroundings;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -83,10 +83,11 @@ async fn asked(
         .unwrap();
     let words = ["erasure-worker", "submit-csv"].into_iter().chain(LINE.split_whitespace());
     let last = ["--tenant", "acme", "--status", "--url", &url, path.to_str().unwrap()];
-    let Command::SubmitCsv(args) = Cli::try_parse_from(words.chain(last)).unwrap().command else { panic!() };
     let (mut out, mut err) = (Vec::new(), Vec::new());
-    let load = || panic!("a status needs no configuration");
-    let exit = members::run(&args, load, &Surroundings::default(), &mut out, &mut err).await.unwrap();
+    // A status needs no configuration.
+    let (config, surroundings) = (Some("/nowhere".into()), Surroundings::default());
+    let mut ctx = Context { config, surroundings, input: &mut std::io::empty(), out: &mut out, err: &mut err };
+    let exit = Cli::try_parse_from(words.chain(last)).unwrap().command.run(&mut ctx).await.unwrap();
     served.abort();
     let said = Said { exit, out: String::from_utf8(out).unwrap(), err: String::from_utf8(err).unwrap() };
     (said, looks.load(Ordering::Relaxed))

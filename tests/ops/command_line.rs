@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Parser as _;
-use erasure_worker::cli::{Cli, Command, Exit, approvals, dead_letters, jobs, systems, zeta_import};
+use erasure_worker::cli::{Cli, Context, Exit};
 use erasure_worker::config::Surroundings;
 use erasure_worker::engine::Settings;
 use secrecy::SecretString;
@@ -24,14 +24,9 @@ async fn run(url: &str, line: &str, surroundings: &Surroundings) -> Said {
     let words = line.split(' ').map(|word| word.replace('~', " ")).chain(["--url".to_owned(), url.to_owned()]);
     let cli = Cli::try_parse_from(["erasure-worker".to_owned()].into_iter().chain(words)).unwrap();
     let (mut out, mut err) = (Vec::new(), Vec::new());
-    let exit = match &cli.command {
-        Command::Jobs(command) => jobs::jobs(command, surroundings, &mut out, &mut err).await,
-        Command::Approvals(command) => approvals::approvals(command, surroundings, &mut out, &mut err).await,
-        Command::DeadLetters(command) => dead_letters::dead_letters(command, surroundings, &mut out, &mut err).await,
-        Command::Systems(command) => systems::ask(command, surroundings, &mut out, &mut err).await,
-        Command::ZetaImport(command) => zeta_import::zeta_import(command, surroundings, &mut out, &mut err).await,
-        other => panic!("{other:?}"),
-    };
+    let surroundings = surroundings.clone();
+    let mut ctx = Context { config: None, surroundings, input: &mut std::io::empty(), out: &mut out, err: &mut err };
+    let exit = cli.command.run(&mut ctx).await;
     Said { exit: exit.unwrap(), out: String::from_utf8(out).unwrap(), err: String::from_utf8(err).unwrap() }
 }
 

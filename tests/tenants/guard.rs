@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use clap::Parser as _;
-use erasure_worker::cli::{self, Cli, Command, Exit};
+use erasure_worker::cli::{Cli, Context, Exit};
 use erasure_worker::config::Surroundings;
 use erasure_worker::engine::Scope;
 use erasure_worker::ops::{Ops, OpsSettings, serve};
@@ -266,9 +266,10 @@ async fn a_parked_copy_cannot_be_relabelled_as_one_that_waits_for_something_else
 async fn command(addr: std::net::SocketAddr, line: &str) -> String {
     let url = format!("http://{addr}");
     let words = ["erasure-worker"].into_iter().chain(line.split(' ')).chain(["--url", &url]);
-    let Command::Guard(command) = Cli::try_parse_from(words).unwrap().command else { panic!("{line}") };
     let (mut out, mut err) = (Vec::new(), Vec::new());
-    let exit = cli::guard::guard(&command, &Surroundings::default(), &mut out, &mut err).await.unwrap();
+    let (config, surroundings) = (None, Surroundings::default());
+    let mut ctx = Context { config, surroundings, input: &mut std::io::empty(), out: &mut out, err: &mut err };
+    let exit = Cli::try_parse_from(words).unwrap().command.run(&mut ctx).await.unwrap();
     assert_eq!((exit, String::from_utf8(err).unwrap().as_str()), (Exit::Done, ""));
     String::from_utf8(out).unwrap()
 }

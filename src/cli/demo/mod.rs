@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
+use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
@@ -27,8 +28,8 @@ use self::jobs::Case;
 use self::queue::Queue;
 use self::report::Report;
 use self::said::{Question, Said, ended, said};
-use super::Exit;
-use super::args::Demo;
+use super::common::Output;
+use super::{Context, Exit};
 use crate::app;
 use crate::config::{Config, Surroundings};
 use crate::sandbox::{FaultPlan, RunningSandbox, Sandbox};
@@ -42,49 +43,70 @@ const WAITING: Duration = Duration::from_secs(15);
 /// A worker that gets nowhere for this long is a failure of the demonstration.
 const PATIENCE: Duration = Duration::from_secs(180);
 
-/// Runs the demonstration in a folder of its own, which is removed at the end.
-pub async fn demo(args: &Demo, out: &mut (dyn Write + Send)) -> Result<Exit> {
-    let dir = Folder::new()?;
-    let seed = args.seed.unwrap_or(1);
-    let sandbox = Sandbox::start(([127, 0, 0, 1], 0).into()).await?;
-    let now = Timestamp::now();
-    let mut cases: Vec<Case> = (0..u64::from(args.jobs)).map(|number| Case::new(number, now)).collect();
-    cases.iter().for_each(|case| case.add_to(sandbox.sandbox()));
-    sandbox.sandbox().set_faults(FaultPlan::misbehave(seed));
-    let stage = Stage::set(dir.0.clone(), &sandbox, args).await?;
+/// `demo`
+#[derive(Debug, Args)]
+pub struct Options {
+    /// How many jobs.
+    #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    jobs: u32,
+    /// A RabbitMQ to use instead of the embedded queue.
+    #[arg(long, value_name = "URL")]
+    amqp_url: Option<String>,
+    /// Makes faults and their order repeatable.
+    #[arg(long, value_name = "NUMBER")]
+    seed: Option<u64>,
+    /// Keep the events and the public keys in this folder, for `receipt verify`.
+    #[arg(long, value_name = "DIR")]
+    keep: Option<PathBuf>,
+    #[command(flatten)]
+    output: Output,
+}
 
-    stage.say(format!("stand-ins of the four systems on {}, misbehaving (seed {seed})", sandbox.addr));
-    let began = Instant::now();
-    let mut crashes = 0;
-    stage.submit(cases.iter()).await?;
-    for part in [4, 2] {
-        // Killed while it works, at a quarter and at half of the events.
-        if stage.killed_at(cases.len() / part).await? {
-            crashes += 1;
-            stage.say(format!("killed the worker with SIGKILL ({crashes}); starting it again on the same folder"));
-        }
-    }
-    stage.work(cases.len()).await?;
-    for _ in 0..ROUNDS {
-        let asked = stage.answer(&mut cases, &sandbox).await?;
-        if asked == 0 {
-            break;
+impl Options {
+    /// Runs the demonstration in a folder of its own, which is removed at the end.
+    pub(super) async fn run(self, ctx: &mut Context<'_>) -> Result<Exit> {
+        let dir = Folder::new()?;
+        let seed = self.seed.unwrap_or(1);
+        let sandbox = Sandbox::start(([127, 0, 0, 1], 0).into()).await?;
+        let now = Timestamp::now();
+        let mut cases: Vec<Case> = (0..u64::from(self.jobs)).map(|number| Case::new(number, now)).collect();
+        cases.iter().for_each(|case| case.add_to(sandbox.sandbox()));
+        sandbox.sandbox().set_faults(FaultPlan::misbehave(seed));
+        let stage = Stage::set(dir.0.clone(), &sandbox, &self).await?;
+
+        stage.say(format!("stand-ins of the four systems on {}, misbehaving (seed {seed})", sandbox.addr));
+        let began = Instant::now();
+        let mut crashes = 0;
+        stage.submit(cases.iter()).await?;
+        for part in [4, 2] {
+            // Killed while it works, at a quarter and at half of the events.
+            if stage.killed_at(cases.len() / part).await? {
+                crashes += 1;
+                stage.say(format!("killed the worker with SIGKILL ({crashes}); starting it again on the same folder"));
+            }
         }
         stage.work(cases.len()).await?;
+        for _ in 0..ROUNDS {
+            let asked = stage.answer(&mut cases, &sandbox).await?;
+            if asked == 0 {
+                break;
+            }
+            stage.work(cases.len()).await?;
+        }
+        stage.bar.finish_and_clear();
+        let report = Report::draw_up(&cases, sandbox.sandbox(), &stage.events()?, crashes, began.elapsed());
+        report.print(self.output.json, ctx.out)?;
+        sandbox.stop().await;
+        if let Some(folder) = &self.keep {
+            stage.keep(folder).with_context(|| folder.display().to_string())?;
+        }
+        stage.queue.close().await?;
+        if !report.holds() {
+            keep_log(&dir.0, ctx.out)?;
+            return Ok(Exit::Failed);
+        }
+        Ok(Exit::Done)
     }
-    stage.bar.finish_and_clear();
-    let report = Report::draw_up(&cases, sandbox.sandbox(), &stage.events()?, crashes, began.elapsed());
-    report.print(args.output.json, out)?;
-    sandbox.stop().await;
-    if let Some(folder) = &args.keep {
-        stage.keep(folder).with_context(|| folder.display().to_string())?;
-    }
-    stage.queue.close().await?;
-    if !report.holds() {
-        keep_log(&dir.0, out)?;
-        return Ok(Exit::Failed);
-    }
-    Ok(Exit::Done)
 }
 
 /// A folder that is gone when the demonstration is over.
@@ -116,7 +138,7 @@ struct Stage {
 }
 
 impl Stage {
-    async fn set(dir: PathBuf, sandbox: &RunningSandbox, args: &Demo) -> Result<Stage> {
+    async fn set(dir: PathBuf, sandbox: &RunningSandbox, args: &Options) -> Result<Stage> {
         let config = dir.join("erasure-worker.toml");
         let prefix = format!("erasure-demo-{}", uuid::Uuid::new_v4().simple());
         let amqp = args.amqp_url.as_deref().map(|url| (url, prefix.as_str()));

@@ -6,10 +6,10 @@
 use std::io;
 use std::path::Path;
 
+use super::Options;
 use super::order::Orders;
 use super::reading::DUPLICATE;
 use super::results;
-use crate::cli::csv_args::SubmitCsv;
 
 const OTHER: &str = "give another --result FILE, so that these jobs and those can both be followed";
 
@@ -33,7 +33,7 @@ pub struct Before {
 ///
 /// # Errors
 /// Where it cannot be read, or this run asks for something else; the text says what to do.
-pub fn goes_on(path: &Path, orders: &mut Orders, args: &SubmitCsv) -> io::Result<Before> {
+pub fn goes_on(path: &Path, orders: &mut Orders, args: &Options) -> io::Result<Before> {
     let mut before = Before::default();
     if args.dry_run || !path.exists() {
         return Ok(before);
@@ -96,7 +96,7 @@ pub fn goes_on(path: &Path, orders: &mut Orders, args: &SubmitCsv) -> io::Result
 }
 
 /// The arguments that a result file of an earlier release does not tell.
-fn unsure(args: &SubmitCsv) -> Option<String> {
+fn unsure(args: &Options) -> Option<String> {
     let given = [
         (!args.also.is_empty(), "--also"),
         (args.method.is_some(), "--method"),

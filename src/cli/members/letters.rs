@@ -9,7 +9,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::results::Outcome;
-use crate::cli::client::list;
+use crate::cli::print::list;
 use crate::engine::operators::MAX_LETTERS;
 use crate::ops::client::{ClientError, OpsApi};
 

@@ -8,6 +8,7 @@ mod before;
 #[cfg(test)]
 mod damaged;
 mod letters;
+mod options;
 mod order;
 mod reading;
 mod repeats;
@@ -35,14 +36,12 @@ use self::order::Orders;
 use self::reading::{DUPLICATE, Reading, Row};
 use self::results::{Outcome, Results};
 use self::table::ReadError;
-use super::Exit;
-use super::csv_args::SubmitCsv;
 use super::submit::reach;
+use super::{Context, Exit};
 use crate::app;
 use crate::broker::{Broker, Destination, Properties, Publication};
-use crate::config::{Config, Surroundings};
 
-pub use self::status::status;
+pub use self::options::{CsvKey, Options};
 
 /// Publishes under way at once, and rows read ahead of them.
 const AT_ONCE: usize = 64;
@@ -82,24 +81,17 @@ impl Count {
 }
 
 /// Publishes the members of a file, or with `--dry-run` only checks them.
-///
-/// # Errors
-/// Where the file or the broker cannot be used, or an output can't be written.
-pub async fn submit_csv(
-    args: &SubmitCsv,
-    config: &Config,
-    out: &mut (dyn Write + Send),
-    err: &mut (dyn Write + Send),
-) -> Result<Exit> {
+async fn submit_csv(args: &Options, ctx: &mut Context<'_>) -> Result<Exit> {
+    let config = ctx.load()?;
     let file = args.file.clone();
     let shown = args.file.display().to_string();
     let digest = tokio::task::spawn_blocking(move || reading::digest(&file)).await?.context(shown.clone())?;
     let about = std::fs::metadata(&args.file).context(shown.clone())?;
     let changed_at = about.modified().ok().and_then(|at| Timestamp::try_from(at).ok()).unwrap_or_else(Timestamp::now);
-    let mut orders = match Orders::new(args, app::accepts(config), &digest, changed_at) {
+    let mut orders = match Orders::new(args, app::accepts(&config), &digest, changed_at) {
         Ok(orders) => orders,
         Err(why) => {
-            writeln!(err, "{why}")?;
+            writeln!(ctx.err, "{why}")?;
             return Ok(Exit::Usage);
         }
     };
@@ -107,7 +99,7 @@ pub async fn submit_csv(
     let before = match goes_on(&path, &mut orders, args) {
         Ok(before) => before,
         Err(why) => {
-            writeln!(err, "{}: {why}", path.display())?;
+            writeln!(ctx.err, "{}: {why}", path.display())?;
             return Ok(Exit::Usage);
         }
     };
@@ -115,26 +107,26 @@ pub async fn submit_csv(
     let reading = match look_through(args).await? {
         Ok(reading) => reading,
         Err(error) => {
-            writeln!(err, "{shown}: {error}")?;
+            writeln!(ctx.err, "{shown}: {error}")?;
             return Ok(exit_of(&error));
         }
     };
     for warning in &reading.warnings {
-        writeln!(err, "warning: {warning}")?;
+        writeln!(ctx.err, "warning: {warning}")?;
     }
     if reading.damaged > 0 && !args.skip_damaged {
-        tell_damage(args, &reading, out, err)?;
+        tell_damage(args, &reading, ctx.out, ctx.err)?;
         return Ok(Exit::Failed);
     }
     if before.last_line > 0 {
-        writeln!(err, "it goes on after line {}, as {} says", before.last_line, path.display())?;
+        writeln!(ctx.err, "it goes on after line {}, as {} says", before.last_line, path.display())?;
     }
     let broker: Option<Arc<dyn Broker>> = if args.dry_run {
         None
     } else {
-        let broker = app::broker(config, false).await?;
+        let broker = app::broker(&config, false).await?;
         if let Err(why) = reach(&*broker).await {
-            writeln!(err, "the broker cannot be reached: {why}")?;
+            writeln!(ctx.err, "the broker cannot be reached: {why}")?;
             return Ok(Exit::Failed);
         }
         Some(broker)
@@ -145,7 +137,7 @@ pub async fn submit_csv(
     let arguments = Some(orders.arguments());
     let mut results = if args.dry_run { None } else { Some(Results::open(&path, before.bytes, arguments)?) };
     let mut count = Count { before, ..Count::default() };
-    let published = publish(broker.as_deref(), &orders, rows, results.as_mut(), &mut count, &bar, err).await;
+    let published = publish(broker.as_deref(), &orders, rows, results.as_mut(), &mut count, &bar, ctx.err).await;
     bar.finish_and_clear();
     let read = reader.await?;
     if let Some(results) = results {
@@ -154,27 +146,27 @@ pub async fn submit_csv(
     if let Some(broker) = broker {
         broker.close().await;
     }
-    tell(args, &count, &path, out)?;
+    tell(args, &count, &path, ctx.out)?;
     match (read, published) {
         (Err(error), _) => {
-            writeln!(err, "{shown}: {error}")?;
+            writeln!(ctx.err, "{shown}: {error}")?;
             return Ok(exit_of(&error));
         }
         (Ok(()), Err(error)) => {
-            writeln!(err, "{error:#}; run it again, and it goes on from there")?;
+            writeln!(ctx.err, "{error:#}; run it again, and it goes on from there")?;
             return Ok(Exit::Failed);
         }
         (Ok(()), Ok(())) => {}
     }
     let now = std::fs::metadata(&args.file).context(shown.clone())?;
     if now.len() != about.len() || now.modified().ok() != about.modified().ok() {
-        writeln!(err, "{shown}: was changed while it was read: which of its rows were queued is not certain")?;
+        writeln!(ctx.err, "{shown}: was changed while it was read: which of its rows were queued is not certain")?;
         return Ok(Exit::Failed);
     }
     let exit = count.exit();
     if let (Exit::Usage, Some(what)) = (exit, &count.before.unsure) {
         writeln!(
-            err,
+            ctx.err,
             "{}: was made by an earlier release and does not say whether it was made with {what}; where it was not, \
              give another --result FILE, and all rows are published with these arguments",
             path.display()
@@ -191,7 +183,7 @@ fn exit_of(error: &ReadError) -> Exit {
 }
 
 /// Looks through the file on a thread that may block.
-async fn look_through(args: &SubmitCsv) -> Result<Result<Reading, ReadError>> {
+async fn look_through(args: &Options) -> Result<Result<Reading, ReadError>> {
     let file = args.file.clone();
     let columns: Vec<String> =
         std::iter::once(&args.column).chain(args.also.iter().map(|(_, header)| header)).cloned().collect();
@@ -200,7 +192,7 @@ async fn look_through(args: &SubmitCsv) -> Result<Result<Reading, ReadError>> {
 
 /// Why nothing is published from a file.
 fn tell_damage(
-    args: &SubmitCsv,
+    args: &Options,
     reading: &Reading,
     out: &mut (dyn Write + Send),
     err: &mut (dyn Write + Send),
@@ -215,7 +207,7 @@ fn tell_damage(
         err,
         "the file is damaged, and nothing was published: mend these lines, or publish the other rows with --skip-damaged"
     )?;
-    if args.output.json {
+    if args.ask.output.json {
         let counts = BTreeMap::from([("queued", 0), ("damaged", reading.damaged)]);
         return writeln!(out, "{:#}", json!({ "rows": counts, "dry_run": args.dry_run, "result": null }));
     }
@@ -316,9 +308,9 @@ async fn send(broker: &dyn Broker, id: uuid::Uuid, body: Zeroizing<Vec<u8>>) -> 
     }
 }
 
-fn tell(args: &SubmitCsv, count: &Count, path: &Path, out: &mut (dyn Write + Send)) -> io::Result<()> {
+fn tell(args: &Options, count: &Count, path: &Path, out: &mut (dyn Write + Send)) -> io::Result<()> {
     let result = (!args.dry_run).then(|| path.display().to_string());
-    if args.output.json {
+    if args.ask.output.json {
         let counts = BTreeMap::from([
             ("queued", count.queued),
             ("queued_before", count.before.rows),
@@ -345,19 +337,9 @@ fn tell(args: &SubmitCsv, count: &Count, path: &Path, out: &mut (dyn Write + Sen
     }
 }
 
-/// Carries out `submit-csv`, or with `--status` asks how far the members are.
-///
-/// # Errors
-/// As [`submit_csv`] and [`status`].
-pub async fn run(
-    args: &SubmitCsv,
-    load: impl FnOnce() -> Result<Config, crate::config::ConfigError>,
-    surroundings: &Surroundings,
-    out: &mut (dyn Write + Send),
-    err: &mut (dyn Write + Send),
-) -> Result<Exit> {
-    if args.status {
-        return status(args, surroundings, out, err).await;
+impl Options {
+    /// Publishes the jobs, or with `--status` asks how far the members are.
+    pub(super) async fn run(&self, ctx: &mut Context<'_>) -> Result<Exit> {
+        if self.status { status::status(self, ctx).await } else { submit_csv(self, ctx).await }
     }
-    submit_csv(args, &load()?, out, err).await
 }

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use super::arguments::Arguments;
-use crate::cli::csv_args::{CsvField, CsvKey, CsvMethod, SubmitCsv};
+use super::options::{CsvField, CsvKey, CsvMethod, Options};
 use crate::job::kinds::Holds;
 use crate::job::{Accepts, Kind, MemberKey, parse, times};
 
@@ -46,7 +46,7 @@ impl Orders {
     ///
     /// # Errors
     /// Where they do not fit the system; the text says which argument.
-    pub fn new(args: &SubmitCsv, accepts: Accepts, digest: &[u8; 32], changed_at: Timestamp) -> Result<Orders, String> {
+    pub fn new(args: &Options, accepts: Accepts, digest: &[u8; 32], changed_at: Timestamp) -> Result<Orders, String> {
         let requested_at = args.requested_at.unwrap_or(changed_at);
         for (argument, at) in [("--requested-at", Some(requested_at)), ("--confirmed-at", args.confirmed_at)] {
             let whose = if args.requested_at.is_none() && argument == "--requested-at" {

@@ -69,7 +69,8 @@ mod tests {
 
     #[test]
     fn a_repeat_is_of_the_first_line_and_told_from_one_with_other_values() {
-        let line = |values: &[&str]| -> Vec<_> { values.iter().map(|value| Zeroizing::new((*value).to_owned())).collect() };
+        let line =
+            |values: &[&str]| -> Vec<_> { values.iter().map(|value| Zeroizing::new((*value).to_owned())).collect() };
         let mut members = Members::new(0);
         let told = [
             (&["ann", "x"][..], None),

@@ -4,21 +4,19 @@
 //! all is done only where that holds for every row of the file, also for those never published.
 
 use std::collections::{BTreeMap, HashMap};
-use std::io::Write;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
+use super::Options;
 use super::arguments::Arguments;
 use super::letters::Letters;
 use super::reading::{self, DUPLICATE};
 use super::results::{self, Outcome, Rewritten};
 use super::table::{ReadError, Table};
-use crate::cli::Exit;
-use crate::cli::client::{connect, field, list, sorry};
-use crate::cli::csv_args::SubmitCsv;
-use crate::config::Surroundings;
+use crate::cli::print::{field, list};
+use crate::cli::{Context, Exit};
 use crate::job::Reason;
 use crate::ops::client::{Body, ClientError, OpsApi};
 
@@ -108,16 +106,11 @@ fn reason(code: &str) -> String {
 ///
 /// # Errors
 /// Where the result file cannot be read or written.
-pub async fn status(
-    args: &SubmitCsv,
-    surroundings: &Surroundings,
-    out: &mut (dyn Write + Send),
-    err: &mut (dyn Write + Send),
-) -> Result<Exit> {
+pub(super) async fn status(args: &Options, ctx: &mut Context<'_>) -> Result<Exit> {
     let path = args.result.clone().unwrap_or_else(|| results::path_for(&args.file));
-    let api = match connect(&args.ops, surroundings) {
+    let api = match ctx.connect(&args.ask.ops) {
         Ok(api) => api,
-        Err(error) => return Ok(sorry(&error, err)?),
+        Err(error) => return Ok(ctx.sorry(&error)?),
     };
     // Read into parts first: asking is async, reading a file is not.
     let mut standing = Standing::default();
@@ -141,16 +134,16 @@ pub async fn status(
         if arguments.is_none() {
             arguments = part.first().and_then(Outcome::as_arguments);
             if let Some(tenant) = arguments.as_ref().and_then(|said| said.get("tenant")).filter(|t| *t != args.tenant) {
-                writeln!(err, "{}: was made with --tenant {tenant}", path.display())?;
+                writeln!(ctx.err, "{}: was made with --tenant {tenant}", path.display())?;
                 return Ok(Exit::Usage);
             }
         }
         let unknown = match look_up(&api, &args.tenant, &mut part).await {
             Ok(unknown) => unknown,
-            Err(error) => return Ok(sorry(&error, err)?),
+            Err(error) => return Ok(ctx.sorry(&error)?),
         };
         if !unknown.is_empty() && letters.is_none() {
-            letters = Some(ask_for_letters(&api, &args.tenant, err).await?);
+            letters = Some(ask_for_letters(&api, &args.tenant, ctx).await?);
         }
         for index in unknown {
             letters.iter().for_each(|letters| letters.tell(&mut part[index]));
@@ -174,19 +167,19 @@ pub async fn status(
         Err(error) => (0, Some(error.to_string())),
     };
     standing.missing = missing;
-    if args.output.json {
+    if args.ask.output.json {
         let states = &standing.states;
         let result = path.display().to_string();
         let json = json!({ "rows": states, "refused": standing.refused, "never_submitted": missing, "result": result });
-        writeln!(out, "{json:#}")?;
+        writeln!(ctx.out, "{json:#}")?;
     } else {
         let told: Vec<_> = standing.states.iter().map(|(state, count)| format!("{count} {state}")).collect();
-        writeln!(out, "{}", told.join(", "))?;
-        standing.words().iter().try_for_each(|line| writeln!(out, "{line}"))?;
-        writeln!(out, "{}", path.display())?;
+        writeln!(ctx.out, "{}", told.join(", "))?;
+        standing.words().iter().try_for_each(|line| writeln!(ctx.out, "{line}"))?;
+        writeln!(ctx.out, "{}", path.display())?;
     }
     if let Some(why) = why_not {
-        writeln!(err, "{}: {why}: whether every row of it was submitted is not known", args.file.display())?;
+        writeln!(ctx.err, "{}: {why}: whether every row of it was submitted is not known", args.file.display())?;
         return Ok(Exit::Failed);
     }
     Ok(standing.exit())
@@ -208,17 +201,20 @@ fn rows_after(path: &Path, columns: &[String], line: u64, digest: Option<String>
 }
 
 /// The dead letters, or none where they cannot be looked at.
-async fn ask_for_letters(api: &OpsApi, tenant: &str, err: &mut (dyn Write + Send)) -> Result<Letters> {
+async fn ask_for_letters(api: &OpsApi, tenant: &str, ctx: &mut Context<'_>) -> Result<Letters> {
     let letters = match Letters::ask(api, tenant).await {
         Ok(letters) => letters,
         Err(error) => {
-            sorry(&error, err)?;
-            writeln!(err, "the dead letters are not known: a row that is queued may have been refused")?;
+            ctx.sorry(&error)?;
+            writeln!(ctx.err, "the dead letters are not known: a row that is queued may have been refused")?;
             return Ok(Letters::default());
         }
     };
     if letters.has_more {
-        writeln!(err, "there are more dead letters than one look takes: a row that is queued may have been refused")?;
+        writeln!(
+            ctx.err,
+            "there are more dead letters than one look takes: a row that is queued may have been refused"
+        )?;
     }
     Ok(letters)
 }

@@ -9,7 +9,7 @@ use clap::builder::PossibleValue;
 use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 
-use super::common::{OpsClient, Output, instant, name};
+use crate::cli::common::{Ask, instant, name};
 use crate::job::kinds::{FIELDS, Holds, KEYS, Word};
 
 /// Which identifier a CSV column holds.
@@ -86,7 +86,7 @@ fn also(text: &str) -> Result<(CsvField, String), String> {
 
 /// `submit-csv`
 #[derive(Debug, Args)]
-pub struct SubmitCsv {
+pub struct Options {
     /// The configured system to erase from.
     #[arg(long, value_name = "NAME")]
     pub system: String,
@@ -138,10 +138,7 @@ pub struct SubmitCsv {
     /// The file; its first line holds the headers.
     #[arg(value_name = "MEMBERS.csv")]
     pub file: PathBuf,
-    /// The worker, for --status.
+    /// The worker, for --status, and printing.
     #[command(flatten)]
-    pub ops: OpsClient,
-    /// Printing.
-    #[command(flatten)]
-    pub output: Output,
+    pub ask: Ask,
 }
