@@ -3,6 +3,8 @@
 //! The rule it keeps: every test loads as the program does, with surroundings of its own, and
 //! never looks at the real environment.
 
+#![allow(clippy::unwrap_used)]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
