@@ -60,7 +60,7 @@ pub struct ManualClock {
 }
 
 impl ManualClock {
-    /// A clock that stands at `start_at`.
+    /// A clock at `start_at`.
     pub fn new(start_at: Timestamp) -> Self {
         ManualClock {
             start_at,

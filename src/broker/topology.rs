@@ -260,7 +260,7 @@ impl Topology {
     }
 }
 
-/// What every quorum queue has.
+/// The arguments of every quorum queue.
 fn quorum() -> Arguments {
     vec![
         ("x-queue-type", "quorum".into()),

@@ -220,7 +220,7 @@ impl Engine {
             open.map(|(index, _)| index).collect::<Vec<_>>()
         });
         if open.iter().any(|index| is_asked(*index, asks)) {
-            // A target with the same identity twice waits for its twin, not for a person.
+            // The second target with the same identity waits for the first one, not for a person.
             let is_twin = |index: usize| twin_before(run.job, index).is_some_and(|twin| open.contains(&twin));
             if !open.iter().all(|index| is_asked(*index, asks) || is_twin(*index)) {
                 asks.retain(|(_, ask)| ask.kind != InputKind::Approval);

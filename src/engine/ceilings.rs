@@ -98,7 +98,7 @@ pub struct GuardView {
     pub scope: Scope,
     /// The most jobs in the hour up to now; `None` if the ceiling was removed.
     pub limit: Option<u32>,
-    /// Jobs below the ceiling in that hour.
+    /// Jobs counted in that hour.
     pub passed: u32,
     /// Jobs that wait for an operator.
     pub held: usize,

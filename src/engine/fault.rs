@@ -1,4 +1,4 @@
-//! Whose fault is a failure: only of the job's person, or of all jobs?
+//! The cause of a failure: it concerns the job's person, or all jobs.
 //!
 //! The rule it keeps: a job fails only by a failure that concerns its person. Before that its call is made once more,
 //! between two harmless reads that both work. A failure of job after job, or of a harmless read too, spends no

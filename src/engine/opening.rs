@@ -86,7 +86,7 @@ impl Engine {
         let waits_for_input = matches!(record.waiting, Some((Waiting::Input, _)));
         // A person ended such a wait, and may have changed data that was read before it.
         let was_stopped = matches!(record.waiting, Some((Waiting::Held | Waiting::Paused | Waiting::Guard, _)));
-        // Between two deliveries, or if another worker parked the copy, that worker may have worked on the job.
+        // Between two deliveries another worker may have had the job; it certainly had if it parked this copy.
         let by_another = number.is_some_and(|number| number > record.park_written);
         let was_above = matches!(record.waiting, Some((Waiting::Guard, _)));
         let journal = self.load(job, record)?;
@@ -167,7 +167,7 @@ impl Engine {
     }
 
     /// Reads the job's record. An undecodable record is forgotten together with its journal: read-backs then show
-    /// which steps are done. A requeue instead would loop for ever.
+    /// which steps are done. A requeue instead would repeat without end.
     fn readable_record(&self, job: &Job) -> Result<Option<JobRecord>, JournalError> {
         let readable = record_of(&*self.store, &job.key).and_then(|record| {
             if record.is_some() {

@@ -27,7 +27,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(30);
 const SLACK: Duration = Duration::from_secs(45);
 /// The broker's counts are a little behind.
 const COUNTED_AFTER: Duration = Duration::from_secs(10);
-/// Within this time every copy on every wait queue is delivered, whoever parked it.
+/// Within this time every copy on every wait queue is delivered, from every worker.
 const LONGEST: Duration = Tier::H1.wait();
 /// The most by which the broker's clock and ours may differ over that time.
 const DRIFT: Duration = Duration::from_secs(5);

@@ -1,10 +1,10 @@
 //! The poison guard: it finds the message that was in hand when the process crashed.
 //!
-//! The rule it keeps: a start is on the disk before the body is parsed. After an unclean stop, messages with an open
-//! start run one at a time, and only a crash while a message runs alone counts against it.
+//! The rule it keeps: a start is stored, so that it survives a crash, before the body is parsed. After an unclean stop,
+//! messages with an open start run one at a time, and only a crash while a message runs alone counts against it.
 //!
-//! A killed worker cannot be told from one that a message crashed. The progress can be told: a poison message crashes
-//! the worker at once, every time. So a crash before any sign of life counts as much as four crashes after one.
+//! A crash by a message looks like a kill from outside. But the progress is known: a poison message crashes the worker
+//! at once, every time. So a crash before any sign of life counts as much as four crashes after one.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -163,8 +163,8 @@ impl Starts {
         Ok(turn)
     }
 
-    /// Runs the work on a message, and notes a suspect's progress. Returns the turn, which changes for a suspect that
-    /// was alone for long enough.
+    /// Runs the work on a message, and notes a suspect's progress. Returns the permission, which changes for a suspect
+    /// that was alone for long enough.
     pub(crate) async fn watch<T>(
         &self,
         store: &dyn Store,

@@ -96,7 +96,7 @@ impl Term {
 mod tests {
     use super::*;
 
-    /// When the law wants done what was asked at this time, at this offset in hours.
+    /// The due time of a request at this time, at this offset in hours.
     fn due(regulation: &str, requested: &str, hours: i8, holidays: &[&str]) -> String {
         let mut term = Term::built_in(regulation).unwrap();
         term.holidays = holidays.iter().map(|day| day.parse().unwrap()).collect();
@@ -132,7 +132,7 @@ mod tests {
 
     #[test]
     fn the_day_is_that_of_the_requests_own_offset() {
-        // Still 31 January in New York, and by then already February in Greenwich.
+        // Still 31 January in New York, and already February in Greenwich.
         assert_eq!(due("gdpr", "2027-02-01T03:00:00Z", -5, &[]), "2027-03-02T03:00:00Z", "28 February is a Sunday");
         assert_eq!(due("gdpr", "2027-02-01T03:00:00Z", 0, &[]), "2027-03-01T03:00:00Z");
     }

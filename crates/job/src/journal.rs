@@ -43,7 +43,7 @@ impl From<jiff::Timestamp> for At {
     }
 }
 
-/// A fact. The order of the variants is their form on the disk.
+/// A fact about a job. The order of entries matters.
 ///
 /// Stored: a variant's place is its form on the disk. A new one goes to the end.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -54,7 +54,7 @@ pub enum Entry {
         target: u16,
         /// The step.
         step: Step,
-        /// When.
+        /// The time.
         at: At,
     },
     /// A call was answered.
@@ -65,7 +65,7 @@ pub enum Entry {
         step: Step,
         /// The answer; `None` on the disk if it is sealed beside the entry.
         answer: Option<Answer>,
-        /// When.
+        /// The time.
         at: At,
     },
     /// An attempt failed.
@@ -74,99 +74,99 @@ pub enum Entry {
         target: u16,
         /// The step.
         step: Step,
-        /// How.
+        /// The kind of the failure.
         kind: FailureKind,
-        /// Why.
+        /// The reason.
         reason: Reason,
-        /// When.
+        /// The time.
         at: At,
         /// The next attempt is not made before this.
         not_before: At,
     },
-    /// A doubt was settled by a read-back: it had been done, or it had not. Also written when an
-    /// intended call was certainly not made.
+    /// A read-back settled a doubt: the call had taken effect, or it had not. Also written if an intended call was
+    /// certainly not made.
     Settled {
         /// Target index.
         target: u16,
         /// The step in doubt.
         step: Step,
-        /// True where the read-back shows that it was done.
+        /// True if the read-back shows that it was done.
         done: bool,
-        /// When.
+        /// The time.
         at: At,
     },
-    /// A person must give something.
+    /// A person must give an input.
     Asked {
         /// Target index.
         target: u16,
-        /// What.
+        /// The input.
         kind: InputKind,
-        /// When.
+        /// The time.
         at: At,
     },
-    /// The publisher sent the whole job again.
+    /// A continuation: the publisher sent the whole job again.
     Continued {
-        /// When.
+        /// The time.
         at: At,
     },
     /// A target ended.
     Ended {
         /// Target index.
         target: u16,
-        /// How.
+        /// The end.
         end: TargetEnd,
-        /// When.
+        /// The time.
         at: At,
     },
-    /// A failed job goes on as a new run: what was done stays done, what failed is open again.
+    /// A failed job continues as a new run: done steps stay done, failed ones are open again.
     NewRun {
-        /// When.
+        /// The time.
         at: At,
     },
-    /// The publisher's message came again, sent again or only delivered again: proofs that were
-    /// refused are tried anew, but nobody is sent a new code.
+    /// The publisher's message arrived again, sent again or only redelivered: refused proofs are tried again, but no
+    /// new code is sent.
     OfferedAgain {
-        /// When.
+        /// The time.
         at: At,
     },
-    /// An operator asks for the erasure, which waits for another's approval from here on.
+    /// An operator requests the erasure, which waits for another operator's approval from now on.
     ApprovalNeeded {
-        /// Who asks.
+        /// The requester.
         by: String,
-        /// When.
+        /// The time.
         at: At,
     },
-    /// What was found so far may be erased.
+    /// The findings up to now may be erased.
     Approved {
-        /// Who says so.
+        /// The operator.
         by: String,
-        /// When.
+        /// The time.
         at: At,
     },
-    /// Nothing is to be erased.
+    /// The erasure is rejected.
     Rejected {
-        /// Who says so.
+        /// The operator.
         by: String,
-        /// When.
+        /// The time.
         at: At,
     },
-    /// The job may destroy, as far as the ceilings are concerned.
+    /// The ceilings let the job through.
     LetThrough {
         /// It is counted, in the hour of this time; otherwise an operator released it.
         counted: bool,
-        /// When.
+        /// The time.
         at: At,
     },
-    /// What came of a step's calls speaks of the system, or may do so: no attempt is spent on it.
+    /// The results of a step's calls concern the system, or may concern it: they spend no attempt.
     Excused {
         /// Target index.
         target: u16,
         /// The step.
         step: Step,
-        /// True where the system works for others: one attempt is given back, the time goes on. Else
-        /// the step begins anew.
+        /// True if the system works for others: one attempt is given back, and the step's time continues. Otherwise
+        /// the step begins again.
         works: bool,
-        /// When.
+        /// The time.
         at: At,
         /// The next attempt is not made before this.
         not_before: At,

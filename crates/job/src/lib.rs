@@ -1,6 +1,7 @@
-//! What is true: a job, its journal, and the next action that follows from them.
+//! The pure core: a job, its journal, and the next action that follows from them.
 //!
-//! The rule it keeps: pure. No clock, no async, no I/O, and no other crate of ours, so that every decision can be replayed from a job and its journal alone.
+//! The rule it keeps: pure. No clock, no async, no I/O, and no other crate of ours, so that every decision can be
+//! replayed from a job and its journal alone.
 
 pub mod approval;
 pub mod cancel;

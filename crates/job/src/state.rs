@@ -15,7 +15,7 @@ use super::step::{Answer, CodeState, Entitlement, FailureKind, Identity, Step, S
 /// A read's validity. After it the read is repeated before a destructive call.
 const FRESH: Duration = Duration::from_secs(60);
 /// Each repetition of the identity's read that is due to age alone doubles its validity, to 16 minutes at most.
-/// Otherwise a job whose calls wait for minutes would read for ever.
+/// Otherwise a job whose calls wait for minutes would read without end.
 const LONGER_MOST: u32 = 4;
 
 /// The state of a step's intent.
@@ -464,7 +464,7 @@ impl TargetState {
         }
         // The read that ended the run is repeated in any case.
         let decided = self.end.take().and_then(|end| end.step);
-        // A run without a destructive step is counted again when it may begin.
+        // A run that has changed nothing is counted again before its first destructive step.
         self.let_through = self.let_through.filter(|_| self.touched);
         self.outlive();
         self.run_began_at = at;

@@ -16,7 +16,7 @@ use super::outcome::{InputKind, Reason};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StepName {
-    /// Read who it is, and compare.
+    /// Read the person, and compare.
     Resolve,
     /// List what gives access.
     ListEntitlements,
@@ -24,7 +24,7 @@ pub enum StepName {
     TerminateEntitlement,
     /// Anonymise a customer.
     DeleteCustomer,
-    /// Read whether the person is gone, or the new values stand.
+    /// Read whether the person is gone, or the new values are still there.
     ReadBack,
     /// Have a one-time password sent.
     RequestOtp,
@@ -32,7 +32,7 @@ pub enum StepName {
     DeleteMember,
     /// Put the row into the deletion file.
     QueueImportRow,
-    /// What the import's result says of the row.
+    /// Read the import's result about the row.
     ImportResult,
     /// Delete a shop's account.
     DeleteAccount,
@@ -42,11 +42,11 @@ pub enum StepName {
     RevokeCode,
     /// Read one code again after an unclear revoke.
     ReadBackCode,
-    /// Look for content that no code accounts for.
+    /// Look for content that no code explains.
     CheckLicenses,
     /// Overwrite a user's identifiers.
     OverwriteUser,
-    /// Tell the requester's own endpoint to drop the account.
+    /// Send a notice to the requester's own endpoint.
     TellRequester,
 }
 
@@ -93,8 +93,8 @@ impl StepName {
         }
     }
 
-    /// True where the call takes something from the person that cannot be given back: a
-    /// cancellation is refused from its checkpointed intent on.
+    /// True if the call takes something from the person that cannot be given back: from its checkpointed intent on a
+    /// cancellation is refused.
     pub const fn is_destructive(self) -> bool {
         match self {
             StepName::TerminateEntitlement
@@ -116,13 +116,13 @@ impl StepName {
         }
     }
 
-    /// True where a checkpointed intent must precede the call.
+    /// True if a checkpointed intent must precede the call.
     pub const fn needs_intent(self) -> bool {
         self.is_destructive() || matches!(self, StepName::RequestOtp)
     }
 
-    /// True where the call may be made again though it was answered as done: it writes the same values, or is
-    /// recognised. Of any other, what a repeat would do is not known.
+    /// True if the call may be repeated although it was answered as done: it writes the same values, or the system
+    /// recognises it. The effect of any other repeat is unknown.
     pub const fn repeat_is_harmless(self) -> bool {
         matches!(self, StepName::OverwriteUser | StepName::RevokeCode)
     }

@@ -231,8 +231,8 @@ fn spec(object: &mut Object<'_>, _rules: &Rules) -> Result<Spec, Invalid> {
     }
 }
 
-/// The `customerId` claim of a JWT, unverified: MediaStore verifies the token, we only need to
-/// know whom it names before the first destructive call.
+/// The `customerId` claim of a JWT, unverified: MediaStore verifies the token. Here it is needed only to know its
+/// person before the first destructive call.
 fn jwt_customer(token: &str) -> Option<SecretString> {
     if token.len() > MAX_PROOF || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
         return None;

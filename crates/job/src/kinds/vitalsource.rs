@@ -1,5 +1,5 @@
 //! VitalSource: resolve the user, compare every code's owner, (confirm,) revoke every code, look for content that no
-//! code explains, overwrite the identifiers, read back, tell the requester.
+//! code explains, overwrite the identifiers, read back, notify the requester.
 //!
 //! The rule it keeps: every code is a checkpoint of its own. The identifiers are overwritten only if no given code
 //! and no unknown licence is left.
@@ -77,9 +77,9 @@ impl Field {
 pub struct Code {
     /// The code.
     pub code: SecretString,
-    /// When it was redeemed.
+    /// The time at which it was redeemed.
     pub redeemed_at: Option<Timestamp>,
-    /// How much was read, 0 to 100.
+    /// The part that was read, 0 to 100.
     pub percent_read: Option<f64>,
 }
 
