@@ -19,7 +19,6 @@ mod policies;
 mod secrets;
 #[path = "broker/stream.rs"]
 mod stream;
-mod support;
 #[path = "broker/told.rs"]
 mod told;
 
@@ -38,14 +37,8 @@ use lapin::options::{QueueDeclareOptions, QueueDeleteOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Connection, ConnectionProperties};
 use secrecy::SecretString;
-use support::rabbit::Rabbit;
-
-/// How long anything may take before a test gives up; none relies on it passing.
-const PATIENCE: Duration = Duration::from_secs(30);
-
-async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, future).await.unwrap_or_else(|_| panic!("waited in vain for {what}"))
-}
+use testkit::rabbit::Rabbit;
+use testkit::{PATIENCE, soon};
 
 /// A configuration with names that no other test uses.
 fn config(rabbit: &Rabbit) -> AmqpConfig {
@@ -523,7 +516,7 @@ async fn a_delivery_held_beyond_the_brokers_limit_is_lost_and_comes_again_on_a_n
 #[tokio::test]
 async fn amqps_trusts_the_given_authority_alone_and_shows_the_workers_certificate() {
     let folder = tempfile::tempdir().unwrap();
-    support::certificates::make(folder.path());
+    testkit::certificates::make(folder.path());
     let file = |name: &str| folder.path().join(name);
     let rabbit = Rabbit::start_with(
         &format!(
@@ -549,7 +542,7 @@ async fn amqps_trusts_the_given_authority_alone_and_shows_the_workers_certificat
     next(&broker).await.settle.ack().await.unwrap();
 
     let elsewhere = tempfile::tempdir().unwrap();
-    support::certificates::make(elsewhere.path());
+    testkit::certificates::make(elsewhere.path());
     let other_authority = AmqpConfig { ca_file: Some(elsewhere.path().join("client.ca")), ..good.clone() };
     let anonymous = AmqpConfig { client_cert_file: None, client_key_file: None, ..good.clone() };
     for refused in [other_authority, anonymous] {

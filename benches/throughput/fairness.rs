@@ -5,8 +5,9 @@
 
 use std::time::{Duration, Instant};
 
+use testkit::rabbit::Rabbit;
+
 use crate::load::{Load, Work};
-use crate::support::rabbit::Rabbit;
 use crate::{Loop, StandIn, names};
 
 const BURST: u64 = 1_000;

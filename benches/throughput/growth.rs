@@ -6,8 +6,9 @@
 
 use std::fmt::Write as _;
 
+use testkit::rabbit::Rabbit;
+
 use crate::load::Work;
-use crate::support::rabbit::Rabbit;
 use crate::{StandIn, round};
 
 /// Measures and prints a table for each.

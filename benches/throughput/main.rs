@@ -21,8 +21,6 @@ mod meter;
 mod remembered;
 mod report;
 mod stand_in;
-#[path = "../../tests/support/mod.rs"]
-mod support;
 mod worker;
 
 use std::io::{BufRead as _, BufReader};
@@ -37,7 +35,7 @@ use load::{Load, Work};
 use meter::Meter;
 use report::{Paced, Pair, Report};
 use secrecy::SecretString;
-use support::rabbit::Rabbit;
+use testkit::rabbit::Rabbit;
 
 /// As the program has it; both loops, and the stand-in.
 #[global_allocator]

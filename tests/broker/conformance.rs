@@ -10,9 +10,9 @@ use lapin::options::{BasicPublishOptions, ConfirmSelectOptions, ExchangeDeleteOp
 use lapin::{BasicProperties, Confirmation, Connection, ConnectionProperties};
 use secrecy::SecretString;
 use serde_json::Value;
+use testkit::rabbit::Rabbit;
 
 use super::{holds, message, next, send, soon, up};
-use crate::support::rabbit::Rabbit;
 
 /// The broker to be checked; one of our own unless told otherwise.
 fn config() -> AmqpConfig {

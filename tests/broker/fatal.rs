@@ -4,10 +4,10 @@
 use erasure_worker::broker::amqp::{AmqpBroker, AmqpConfig};
 use erasure_worker::broker::{Broker as _, Destination};
 use secrecy::SecretString;
+use testkit::rabbit::Rabbit;
+use testkit::relay::Relay;
 
 use super::{config, send, soon, up};
-use crate::support::rabbit::Rabbit;
-use crate::support::relay::Relay;
 
 const FATAL: &str = "bytes-over-which-the-connection-ends";
 

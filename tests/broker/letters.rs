@@ -7,11 +7,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use erasure_worker::broker::amqp::{AmqpBroker, AmqpConfig};
 use erasure_worker::broker::{Broker as _, DeadLetter, Destination, Verdict};
 use secrecy::SecretString;
+use testkit::rabbit::Rabbit;
+use testkit::relay::Relay;
 use tokio::sync::Notify;
 
 use super::{config, holds, listed, message, send, soon, up};
-use crate::support::rabbit::Rabbit;
-use crate::support::relay::Relay;
 
 /// How a look ends.
 #[derive(Debug, Clone, Copy)]

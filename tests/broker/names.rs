@@ -11,9 +11,9 @@ use lapin::options::{
 };
 use lapin::types::FieldTable;
 use lapin::{Channel, Connection};
+use testkit::rabbit::Rabbit;
 
 use super::{config, message, next, plain, send, soon, up};
-use crate::support::rabbit::Rabbit;
 
 /// Whatever can go.
 #[derive(Debug, Clone)]

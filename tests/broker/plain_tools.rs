@@ -7,9 +7,9 @@ use std::process::Command;
 use erasure_worker::broker::amqp::{AmqpBroker, AmqpConfig};
 use erasure_worker::broker::{Broker as _, Destination, Properties, Publication};
 use secrecy::SecretString;
+use testkit::rabbit::Rabbit;
 
 use super::{soon, up};
-use crate::support::rabbit::Rabbit;
 
 /// The fenced block of the README with this line in it, for a broker whose HTTP interface is at this port.
 fn block(line: &str, port: u16) -> String {

@@ -9,9 +9,9 @@ use std::process::{Command, Stdio};
 use erasure_worker::broker::amqp::{AmqpBroker, AmqpError};
 use erasure_worker::broker::topology::Topology;
 use serde_json::{Value, json};
+use testkit::rabbit::Rabbit;
 
 use super::config;
-use crate::support::rabbit::Rabbit;
 
 /// What the script says of a broker's definitions, and whether it found something.
 fn checked(definitions: &Value, prefix: &str) -> (Vec<String>, bool) {

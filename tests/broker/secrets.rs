@@ -6,9 +6,9 @@ use std::fs;
 
 use erasure_worker::broker::amqp::{AmqpBroker, AmqpConfig};
 use erasure_worker::broker::{Broker as _, Destination};
+use testkit::rabbit::Rabbit;
 
 use super::{config, next, send, up};
-use crate::support::rabbit::Rabbit;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_password_that_was_rotated_in_its_file_is_used_at_the_next_login() {

@@ -5,9 +5,9 @@
 use erasure_worker::broker::amqp::AmqpBroker;
 use erasure_worker::broker::{Broker as _, Destination, Place};
 use lapin::options::QueueDeleteOptions;
+use testkit::rabbit::Rabbit;
 
 use super::{config, plain, send, soon, up};
-use crate::support::rabbit::Rabbit;
 
 /// Deletes the stream and declares it anew, as the runbook says.
 async fn replace(rabbit: &Rabbit, config: &erasure_worker::broker::amqp::AmqpConfig) {

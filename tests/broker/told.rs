@@ -5,12 +5,12 @@ use std::sync::Arc;
 use erasure_worker::broker::amqp::{AmqpBroker, AmqpConfig};
 use erasure_worker::broker::{Broker as _, Destination, Link};
 use secrecy::SecretString;
+use testkit::rabbit::Rabbit;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 
 use super::{config, next, send, soon, up};
-use crate::support::rabbit::Rabbit;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn where_the_broker_has_no_limit_of_frames_the_worker_asks_for_one_and_no_memory_without_bound() {

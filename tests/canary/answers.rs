@@ -5,15 +5,15 @@ use std::time::{Duration, Instant};
 
 use erasure_worker::sandbox::{Action, FaultRule, Operation};
 use serde_json::{Value, json};
+use testkit::PATIENCE;
+use testkit::events::Heard;
+use testkit::forms::{Case, Form, bodies, ids};
 
-use crate::events::Heard;
-use crate::forms::{Case, Form, bodies, ids};
 use crate::kept::Kept;
 use crate::named::{self, BROKEN, CUT, Named, Texts};
 use crate::planted::{FORMS, Planter};
-use crate::rig::PATIENCE;
 use crate::search::Search;
-use crate::stage::{Stage, keep_events};
+use crate::stage::Stage;
 
 /// Jobs of each form: enough for each call to meet every reply.
 const JOBS: usize = 27;
@@ -89,8 +89,7 @@ async fn no_text_of_a_systems_reply_is_written_or_said() {
     let relay = Named::start(stage.rig.stand.addr, texts.clone()).await;
     stage.go_by(relay.address());
     let rig = &stage.rig;
-    let connection = rig.connect().await;
-    keep_events(&connection, &rig.prefix).await;
+    rig.keep_events("canary").await;
 
     // Each call that is made, met by each reply.
     let mut planter = Planter::new(rig.sandbox());

@@ -3,10 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use lapin::options::BasicGetOptions;
-use lapin::types::ShortString;
+use testkit::rig::Rig;
 
-use crate::rig::Rig;
 use crate::search::Search;
 
 /// Bytes by the place where they were found.
@@ -36,17 +34,12 @@ impl Kept {
 
     /// Takes all messages out of a queue: bodies, headers and properties.
     pub async fn add_queue(&mut self, place: &str, rig: &Rig, queue: &str) -> usize {
-        let connection = rig.connect().await;
-        let channel = connection.create_channel().await.unwrap();
-        let name = ShortString::from(format!("{}.{queue}", rig.prefix));
-        let mut count = 0;
-        while let Some(got) = channel.basic_get(name.clone(), BasicGetOptions { no_ack: true }).await.unwrap() {
-            let delivery = got.delivery;
+        let taken = rig.take_all(queue).await;
+        let count = taken.len();
+        for delivery in taken {
             self.add(place, format!("{:?} {}", delivery.properties, delivery.routing_key).into_bytes());
             self.add(place, delivery.data);
-            count += 1;
         }
-        let _ = connection.close(200, ShortString::from("")).await;
         count
     }
 

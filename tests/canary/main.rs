@@ -6,26 +6,6 @@
 // A test ends at the first thing that is not as it should be; clippy knows that of test functions only.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
-#[path = "../support/mod.rs"]
-mod support;
-
-// The surroundings are those of the chaos tests, of which this uses a part.
-#[allow(dead_code)]
-#[path = "../chaos/collector.rs"]
-mod collector;
-#[allow(dead_code)]
-#[path = "../chaos/events.rs"]
-mod events;
-#[allow(dead_code)]
-#[path = "../chaos/forms.rs"]
-mod forms;
-#[allow(dead_code)]
-#[path = "../chaos/rig.rs"]
-mod rig;
-#[allow(dead_code)]
-#[path = "../chaos/worker.rs"]
-mod worker;
-
 mod answers;
 mod kept;
 mod named;

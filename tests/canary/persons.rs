@@ -4,10 +4,9 @@ use std::collections::BTreeSet;
 
 use erasure_worker::sandbox::MemberKey;
 use serde_json::Value;
-
-use crate::events::Heard;
-use crate::forms::Case;
-use crate::rig::Rig;
+use testkit::events::Heard;
+use testkit::forms::Case;
+use testkit::rig::Rig;
 
 /// What the job's latest question asks for; empty where it asked nothing.
 fn asked(heard: &Heard, case: &Case) -> Vec<String> {

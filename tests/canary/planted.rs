@@ -4,8 +4,7 @@
 use erasure_worker::sandbox::{Action, FaultRule, Operation, Person, Sandbox};
 use erasure_worker::seal::jwe::seal_proof;
 use serde_json::{Value, json};
-
-use crate::forms::{Case, Form};
+use testkit::forms::{Case, Form};
 
 /// The first person's number: so long that no identifier is part of anything else by chance.
 const FIRST: u64 = 7_301_500;

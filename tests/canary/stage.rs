@@ -2,16 +2,13 @@
 
 use std::net::{SocketAddr, TcpListener};
 
-use lapin::Connection;
-use lapin::options::{QueueBindOptions, QueueDeclareOptions};
-use lapin::types::{FieldTable, ShortString};
 use serde_json::{Value, json};
+use testkit::collector::Collector;
+use testkit::rabbit::Rabbit;
+use testkit::rig::Rig;
+use testkit::worker::Worker;
 
-use crate::collector::Collector;
 use crate::kept::Kept;
-use crate::rig::Rig;
-use crate::support::rabbit::Rabbit;
-use crate::worker::Worker;
 
 /// A worker that logs all it can.
 pub struct Stage {
@@ -134,15 +131,4 @@ impl Stage {
         }
         [events, letters, parked]
     }
-}
-
-/// A queue that keeps every event as it came.
-pub async fn keep_events(connection: &Connection, prefix: &str) {
-    let channel = connection.create_channel().await.unwrap();
-    let queue = ShortString::from(format!("{prefix}.canary"));
-    let durable = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
-    channel.queue_declare(queue.clone(), durable, FieldTable::default()).await.unwrap();
-    let exchange = ShortString::from(format!("{prefix}.events"));
-    let (all, bind) = (ShortString::from("#"), QueueBindOptions::default());
-    channel.queue_bind(queue, exchange, all, bind, FieldTable::default()).await.unwrap();
 }

@@ -8,14 +8,14 @@ use lapin::BasicProperties;
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use serde_json::json;
+use testkit::forms::{Case, Form, bodies, ids};
+use testkit::rig::Rig;
 
-use crate::forms::{Case, Form, bodies, ids};
 use crate::kept::Kept;
 use crate::persons::answer_everybody;
 use crate::planted::{Planter, Raw};
-use crate::rig::Rig;
 use crate::search::Search;
-use crate::stage::{Stage, keep_events};
+use crate::stage::Stage;
 
 /// Where processes end, one after the other: each for a job of its own.
 const ENDS: [&str; 9] = [
@@ -54,8 +54,7 @@ async fn nothing_about_a_person_is_written_or_said_but_to_the_systems() {
     let stage = Stage::start().await;
     let rig = &stage.rig;
     let mut kept = Kept::default();
-    let connection = rig.connect().await;
-    keep_events(&connection, &rig.prefix).await;
+    rig.keep_events("canary").await;
 
     let mut planter = Planter::new(rig.sandbox());
     let wrong_code = planter.plant("one-time password", "OTP-7301500-WRONG");
@@ -90,7 +89,7 @@ async fn nothing_about_a_person_is_written_or_said_but_to_the_systems() {
         let ended = async {
             rig.events.all_end(ids(&others)).await;
             let waits = imports.iter().chain([&left]);
-            let all_ask = |heard: &crate::events::Heard| waits.clone().all(|case| !heard.of(&case.id).is_empty());
+            let all_ask = |heard: &testkit::events::Heard| waits.clone().all(|case| !heard.of(&case.id).is_empty());
             rig.events.until("what waits to be asked for", all_ask).await;
         };
         tokio::select! { () = answer_everybody(rig, &others, &wrong_code) => {}, () = ended => {} }

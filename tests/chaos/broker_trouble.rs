@@ -6,11 +6,11 @@ use erasure_worker::sandbox::{Action, End, FaultRule, Operation};
 use erasure_worker::store::{Options, SledStore, Store as _, Table};
 use lapin::options::QueueDeleteOptions;
 use lapin::types::ShortString;
-
-use crate::forms::{Case, Form, bodies, ids};
-use crate::rig::{Rig, soon};
-use crate::support::rabbit::Rabbit;
-use crate::worker::Worker;
+use testkit::forms::{Case, Form, bodies, ids};
+use testkit::rabbit::Rabbit;
+use testkit::rig::Rig;
+use testkit::soon;
+use testkit::worker::Worker;
 
 /// Every call takes a while, so that work is always in the middle of something.
 pub fn slow(rig: &Rig, ms: u64) {

@@ -9,11 +9,11 @@ use lapin::types::AMQPValue;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom as _;
 use rand::{RngExt as _, SeedableRng as _};
-
-use crate::forms::{Case, Form, ids};
-use crate::rig::{Rig, soon};
-use crate::support::rabbit::Rabbit;
-use crate::support::raw::{RawMessage, RawPublisher, long, short};
+use testkit::forms::{Case, Form, ids};
+use testkit::rabbit::Rabbit;
+use testkit::raw::{RawMessage, RawPublisher, long, short};
+use testkit::rig::Rig;
+use testkit::soon;
 
 /// Places of the properties that are short strings and that the broker does not interpret.
 const TEXTS: [u16; 8] = [0, 1, 5, 6, 8, 10, 12, 13];
@@ -278,7 +278,7 @@ async fn of_a_message_beyond_the_limit_the_letter_has_the_beginning_its_length_a
         tokio::task::block_in_place(|| RawPublisher::connect(rabbit.port()).publish(&exchange, &[message])).unwrap();
         ids.push(id);
     }
-    let all = |heard: &crate::events::Heard| ids.iter().all(|id| !heard.of(id).is_empty());
+    let all = |heard: &testkit::events::Heard| ids.iter().all(|id| !heard.of(id).is_empty());
     let heard = rig.events.until("each of them to be refused", all).await;
     rig.holds("dead-letters", 4).await;
     worker.stop().await;

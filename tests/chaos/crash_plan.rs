@@ -7,8 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use erasure_worker::sandbox::{Action, Entry, FaultRule, Operation};
-
-use crate::forms::{Case, Form};
+use testkit::forms::{Case, Form};
 
 /// How a stand-in behaves at one call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -15,13 +15,13 @@ use erasure_worker::crash::Point;
 use erasure_worker::job::StepName;
 use erasure_worker::sandbox::{Action, FaultRule, Operation};
 use futures_util::StreamExt as _;
+use testkit::forms::{Case, Form, bodies};
+use testkit::rabbit::Rabbit;
+use testkit::rig::Rig;
 
 use crate::crash_plan::{Behaviour, Call, Told, Trial, each_fault_once, every_fault, rounds};
-use crate::forms::{Case, Form, bodies};
 use crate::persons::{to_the_end, was_sent};
 use crate::poison::header;
-use crate::rig::Rig;
-use crate::support::rabbit::Rabbit;
 
 /// How many processes with a broker's names of their own work side by side.
 const SIDE_BY_SIDE: usize = 3;

@@ -5,11 +5,11 @@
 
 use erasure_worker::sandbox::Sandbox;
 use serde_json::{Value, json};
-
-use crate::forms::{Case, Form, bodies, ids};
-use crate::rig::{Rig, soon};
-use crate::support::rabbit::Rabbit;
-use crate::worker::Worker;
+use testkit::forms::{Case, Form, bodies, ids};
+use testkit::rabbit::Rabbit;
+use testkit::rig::Rig;
+use testkit::soon;
+use testkit::worker::Worker;
 
 /// A worker with a state folder and an import folder of its own.
 async fn started(rig: &Rig, name: &str, settings: &[(&str, &str)]) -> Worker {

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use erasure_worker::sandbox::{Action, End, Entry, FaultRule, Operation};
-
-use crate::forms::{Case, Form, bodies, ids};
-use crate::rig::{Rig, soon};
-use crate::support::rabbit::Rabbit;
+use testkit::forms::{Case, Form, bodies, ids};
+use testkit::rabbit::Rabbit;
+use testkit::rig::Rig;
+use testkit::soon;
 
 fn on_the_wire(calls: &[Entry]) -> usize {
     calls.iter().filter(|call| call.operation == Operation::DeleteMember && call.end == End::InHand).count()

@@ -7,15 +7,16 @@
 use lapin::options::BasicGetOptions;
 use lapin::types::ShortString;
 use serde_json::{Value, json};
+use testkit::amqp1::{self, Body, Client};
+use testkit::forms::{Case, Form, bodies, ids};
+use testkit::rabbit::Rabbit;
+use testkit::raw::{RawMessage, RawPublisher, short};
+use testkit::relay::Relay;
+use testkit::rig::Rig;
+use testkit::soon;
+use testkit::worker::Worker;
 
-use crate::forms::{Case, Form, bodies, ids};
 use crate::poison::header;
-use crate::rig::{Rig, soon};
-use crate::support::amqp1::{self, Body, Client};
-use crate::support::rabbit::Rabbit;
-use crate::support::raw::{RawMessage, RawPublisher, short};
-use crate::support::relay::Relay;
-use crate::worker::Worker;
 
 const FATAL: &str = "bytes-over-which-the-connection-ends";
 const ID: [u8; 16] = *b"0123456789abcdef";
@@ -188,7 +189,7 @@ async fn what_amqp_1_0_makes_of_ids_and_bodies_is_taken_or_told_and_a_cancellati
     // A cancellation in a value section: it is obeyed, and its fault is told once.
     let [waiting, last] = [9, 11].map(|number| Case::new(rig.sandbox(), Form::Unconfirmed, number));
     rig.publish(&[waiting.body.clone(), last.body.clone()]).await;
-    let is_asked = |heard: &crate::events::Heard| [&waiting, &last].iter().all(|case| !heard.of(&case.id).is_empty());
+    let is_asked = |heard: &testkit::events::Heard| [&waiting, &last].iter().all(|case| !heard.of(&case.id).is_empty());
     rig.events.until("the questions", is_asked).await;
     let name = uuid::Uuid::parse_str(&waiting.id).unwrap();
     let cancel = json!({ "schema": "erasure.cancel/v1", "tenant": "acme", "job_id": waiting.id });

@@ -7,13 +7,14 @@ use erasure_worker::engine::envelope::{self, CopyHead};
 use erasure_worker::job::{Carried, JobKey};
 use erasure_worker::sandbox::{Action, FaultRule, Operation};
 use serde_json::Value;
+use testkit::forms::{Case, Form, bodies, ids};
+use testkit::rabbit::Rabbit;
+use testkit::rig::Rig;
+use testkit::soon;
+use testkit::worker::Worker;
 
-use crate::forms::{Case, Form, bodies, ids};
 use crate::persons::known;
 use crate::poison::keep_alive;
-use crate::rig::{Rig, soon};
-use crate::support::rabbit::Rabbit;
-use crate::worker::Worker;
 
 /// Puts a replay on the queue as another worker would have numbered it.
 async fn replay(rig: &Rig, case: &Case, run: u32, park: u64) {

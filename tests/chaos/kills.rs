@@ -3,10 +3,10 @@
 use erasure_worker::sandbox::{Action, Code, Entry, FaultPlan, FaultRule, Operation};
 use rand::{RngExt as _, SeedableRng as _};
 use serde_json::json;
-
-use crate::forms::{Case, Form, bodies, ids};
-use crate::rig::{Rig, soon};
-use crate::support::rabbit::Rabbit;
+use testkit::forms::{Case, Form, bodies, ids};
+use testkit::rabbit::Rabbit;
+use testkit::rig::Rig;
+use testkit::soon;
 
 fn count(entries: &[Entry], operation: Operation) -> usize {
     entries.iter().filter(|entry| entry.operation == operation).count()

@@ -5,16 +5,7 @@
 // A test ends at the first thing that is not as it should be; clippy knows that of test functions only.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
-#[path = "../support/mod.rs"]
-mod support;
-
-mod collector;
-mod events;
-mod forms;
 mod persons;
-mod rig;
-#[allow(dead_code, reason = "the soak uses all of it")]
-mod worker;
 
 mod broker_trouble;
 mod bytes;

@@ -7,11 +7,11 @@ use std::collections::BTreeSet;
 use erasure_worker::app;
 use erasure_worker::sandbox::{Entry, MemberKey, Operation, Person, Sandbox, World};
 use serde_json::Value;
+use testkit::events::Heard;
+use testkit::forms::{Case, Form, ids};
+use testkit::rig::Rig;
 
-use crate::events::Heard;
-use crate::forms::{Case, Form, ids};
 use crate::poison::keep_alive;
-use crate::rig::Rig;
 
 /// The settings by which a store that knows nothing finds out that its credentials are right: this person is read,
 /// who is there. Not at the Loyalty platform.
@@ -43,7 +43,7 @@ pub async fn to_the_end(rig: &Rig, cases: &[Case], settings: &[(&str, &str)]) ->
         worker.kill().await;
         tokio::task::block_in_place(|| import(rig));
         // The whole jobs again, so that they need not wait for their parked copies.
-        rig.publish(&crate::forms::bodies(&imports)).await;
+        rig.publish(&testkit::forms::bodies(&imports)).await;
     } else if !worker.stops().await {
         deaths += 1;
     }

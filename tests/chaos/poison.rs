@@ -4,11 +4,11 @@ use erasure_worker::sandbox::{Action, Entry, FaultRule, Operation};
 use lapin::BasicProperties;
 use lapin::options::BasicPublishOptions;
 use lapin::types::{AMQPValue, ShortString};
-
-use crate::forms::{Case, Form, bodies, ids};
-use crate::rig::{Rig, soon};
-use crate::support::rabbit::Rabbit;
-use crate::worker::Worker;
+use testkit::forms::{Case, Form, bodies, ids};
+use testkit::rabbit::Rabbit;
+use testkit::rig::Rig;
+use testkit::soon;
+use testkit::worker::Worker;
 
 /// A text header of a message.
 pub fn header(properties: &BasicProperties, name: &str) -> Option<String> {

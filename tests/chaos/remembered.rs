@@ -7,11 +7,11 @@ use std::path::PathBuf;
 
 use lapin::options::QueuePurgeOptions;
 use lapin::types::ShortString;
-
-use crate::forms::{Case, Form};
-use crate::rig::{Rig, soon};
-use crate::support::rabbit::Rabbit;
-use crate::worker::Worker;
+use testkit::forms::{Case, Form};
+use testkit::rabbit::Rabbit;
+use testkit::rig::{Rig, WAITING};
+use testkit::soon;
+use testkit::worker::Worker;
 
 /// A job that waits for a person, parked.
 async fn waiting(rig: &Rig, worker: &Worker, number: u64) -> Case {
@@ -87,25 +87,23 @@ async fn a_broker_restored_from_a_copy_of_its_disk_keeps_the_older_copy_of_a_job
     let worker = rig.worker("state", &[]);
     worker.says("an older copy waits until").await;
     // It lies on a wait queue again, and would be worked on were the newest not to come within an hour.
-    assert!(rig.lies_somewhere().await >= 1, "the only copy of an open job is gone");
+    assert!(lies_somewhere(&rig).await >= 1, "the only copy of an open job is gone");
     completes(&rig, &case).await;
     worker.stop().await;
 }
 
-impl Rig {
-    /// How many copies of jobs lie on the broker; counted again for a moment, as one may just be moved.
-    async fn lies_somewhere(&self) -> u32 {
-        let mut most = 0;
-        for _ in 0..5 {
-            let mut count = 0;
-            for queue in ["jobs", "wait.5s", "wait.30s", "wait.3m", "wait.15m", "wait.1h"] {
-                count += self.depth(queue).await;
-            }
-            most = most.max(count);
-            tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+/// How many copies of jobs lie on the broker; counted again for a moment, as one may just be moved.
+async fn lies_somewhere(rig: &Rig) -> u32 {
+    let mut most = 0;
+    for _ in 0..5 {
+        let mut count = 0;
+        for queue in WAITING {
+            count += rig.depth(queue).await;
         }
-        most
+        most = most.max(count);
+        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
     }
+    most
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

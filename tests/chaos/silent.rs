@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 use rustix::fs::OFlags;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
+use testkit::forms::{Case, Form, bodies, ids};
+use testkit::rabbit::Rabbit;
+use testkit::rig::Rig;
+use testkit::soon;
 use tokio::net::{TcpListener, TcpStream, UnixDatagram};
-
-use crate::forms::{Case, Form, bodies, ids};
-use crate::rig::{Rig, soon};
-use crate::support::rabbit::Rabbit;
 
 /// What a probe waits for.
 const PROBE: Duration = Duration::from_secs(20);

@@ -2,11 +2,13 @@
 
 use std::time::{Duration, Instant};
 
+use testkit::forms::{Case, Form, bodies};
+use testkit::rabbit::Rabbit;
+use testkit::relay::Relay;
+use testkit::rig::Rig;
+use testkit::soon;
+
 use crate::broker_trouble::slow;
-use crate::forms::{Case, Form, bodies};
-use crate::rig::{Rig, soon};
-use crate::support::rabbit::Rabbit;
-use crate::support::relay::Relay;
 
 const DRAIN: Duration = Duration::from_secs(3);
 /// What is promised beyond that, and what a loaded machine takes to start a thread or end a process.

@@ -6,12 +6,13 @@ use std::process::Command;
 
 use erasure_worker::sandbox::{Action, Entry, FaultRule, Operation};
 use erasure_worker::store::{Batch, Options, SledStore, Store, Table, VERSION, VERSION_KEY};
+use testkit::forms::{Case, Form, bodies, ids};
+use testkit::rabbit::Rabbit;
+use testkit::rig::Rig;
+use testkit::soon;
 
 use crate::broker_trouble::slow;
-use crate::forms::{Case, Form, bodies, ids};
 use crate::persons::known;
-use crate::rig::{Rig, soon};
-use crate::support::rabbit::Rabbit;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_second_worker_on_the_same_state_directory_says_so_and_ends() {

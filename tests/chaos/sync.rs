@@ -3,11 +3,10 @@
 use std::path::Path;
 
 use erasure_worker::sandbox::Operation;
-
-use crate::forms::{Case, Form, bodies, ids};
-use crate::rig::Rig;
-use crate::support::rabbit::Rabbit;
-use crate::worker::Worker;
+use testkit::forms::{Case, Form, bodies, ids};
+use testkit::rabbit::Rabbit;
+use testkit::rig::Rig;
+use testkit::worker::Worker;
 
 /// What strace saw, in order.
 #[derive(Debug, PartialEq, Eq)]

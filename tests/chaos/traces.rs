@@ -6,11 +6,10 @@ use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
-
-use crate::collector::{Collector, attribute};
-use crate::forms::{Case, Form, ids};
-use crate::rig::Rig;
-use crate::support::rabbit::Rabbit;
+use testkit::collector::{Collector, attribute};
+use testkit::forms::{Case, Form, ids};
+use testkit::rabbit::Rabbit;
+use testkit::rig::Rig;
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 

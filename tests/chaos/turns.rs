@@ -8,12 +8,12 @@ use std::path::Path;
 
 use erasure_worker::sandbox::{Action, Entry, FaultRule, Operation};
 use serde_json::Value;
+use testkit::forms::{Case, Form, bodies, ids};
+use testkit::rabbit::Rabbit;
+use testkit::rig::Rig;
 
-use crate::forms::{Case, Form, bodies, ids};
 use crate::handover::parks;
 use crate::persons::answer_everybody;
-use crate::rig::Rig;
-use crate::support::rabbit::Rabbit;
 
 fn copy(from: &Path, to: &Path) {
     std::fs::create_dir(to).unwrap();

@@ -4,7 +4,7 @@
 //! The rule it keeps: whatever is compared with a clock comes from that clock. What only shows the form of a
 //! date is listed here, with the reason.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::{files, read, root};
 
@@ -57,6 +57,10 @@ fn dated(text: &str) -> Vec<(usize, &str)> {
     lines.filter(|(_, line)| !line.trim_start().starts_with("//") && has_date(line)).collect()
 }
 
+fn testkit() -> PathBuf {
+    root().join("crates/testkit/src")
+}
+
 fn named(path: &Path) -> String {
     path.strip_prefix(root()).unwrap().display().to_string()
 }
@@ -93,8 +97,8 @@ fn no_date_stands_in_the_program_or_its_benches_and_scripts() {
 #[test]
 fn no_job_of_a_test_on_the_machines_clock_has_a_date() {
     let mut wrong = Vec::new();
-    for folder in ON_THE_CLOCK {
-        for path in files(&root().join("tests").join(folder), "rs") {
+    for folder in ON_THE_CLOCK.map(|folder| root().join("tests").join(folder)).into_iter().chain([testkit()]) {
+        for path in files(&folder, "rs") {
             let (name, text) = (named(&path), read(&path));
             for (number, line) in dated(&text) {
                 let is_right = RIGHT_ON_ANY_DAY.iter().any(|(file, part)| *file == name && line.contains(part));
@@ -104,7 +108,7 @@ fn no_job_of_a_test_on_the_machines_clock_has_a_date() {
             }
         }
     }
-    assert!(wrong.is_empty(), "take the time from tests/support/times.rs:\n{}", wrong.join("\n"));
+    assert!(wrong.is_empty(), "take the time from crates/testkit/src/times.rs:\n{}", wrong.join("\n"));
 }
 
 #[test]

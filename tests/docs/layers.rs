@@ -121,10 +121,21 @@ fn modules() -> BTreeSet<String> {
     own.chain(crates()).chain(["receipt".to_owned()]).collect()
 }
 
-/// The folders below `crates/`.
+/// The folders below `crates/`, but for what the tests alone are compiled with.
 fn crates() -> Vec<String> {
     let entries = std::fs::read_dir(root().join("crates")).unwrap();
-    entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect()
+    let names = entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned());
+    names.filter(|name| name != "testkit").collect()
+}
+
+#[test]
+fn what_the_tests_share_is_no_part_of_the_program() {
+    let manifest = read(&root().join("Cargo.toml"));
+    let (program, tests) = manifest.split_once("[dev-dependencies]").unwrap();
+    assert!(tests.contains("erasure-testkit") && !program.contains("testkit"), "for tests alone");
+    for name in crates() {
+        assert!(!read(&root().join("crates").join(&name).join("Cargo.toml")).contains("testkit"), "crates/{name}");
+    }
 }
 
 /// The sources of the worker and its crates, with their code. A name begins with the folder in `src/`, or

@@ -1,9 +1,9 @@
 //! Mutations of messages: never a panic, never a value in an error, and never two readings.
 
 use erasure_worker::job::{Cancel, Draft, parse};
+use testkit::mutate::{Mutator, corpus};
 
 use crate::jobs::accepts;
-use crate::support::mutate::{Mutator, corpus};
 
 const WORDS: [&str; 24] = [
     "\"planted7secret\":",

@@ -4,9 +4,9 @@
 use erasure_worker::job::identifier::{self, Flaw};
 use erasure_worker::job::parse;
 use serde_json::{Value, json};
+use testkit::nobody::{ADDRESSES, NO_EMAIL, NOBODY, SOMEBODY, unseen, white};
 
 use crate::jobs::{self, bad, good, one, with};
-use crate::support::nobody::{ADDRESSES, NO_EMAIL, NOBODY, SOMEBODY, unseen, white};
 
 /// A field of a target that names a person.
 struct Place {

@@ -9,9 +9,6 @@
 )]
 #![allow(clippy::print_stderr, reason = "an enumeration says how many cases it had")]
 
-#[path = "../support/mod.rs"]
-mod support;
-
 mod accepted;
 mod approving;
 mod cancel;

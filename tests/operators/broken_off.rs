@@ -10,10 +10,10 @@ use erasure_worker::cli::Exit;
 use erasure_worker::ops::client::{Body, OpsApi};
 use erasure_worker::sandbox::Person;
 use serde_json::json;
+use testkit::rabbit::Rabbit;
 use tokio::process::{Child, Command};
 
 use crate::members::{file, result, submit, until};
-use crate::support::rabbit::Rabbit;
 use crate::worker::Rig;
 
 const LINE: &str = "--system loyalty --key integration_id --column ID";

@@ -2,9 +2,9 @@
 //! is made. Those that somebody may be called are.
 
 use erasure_worker::cli::Exit;
+use testkit::nobody::{ADDRESSES, NO_EMAIL, NOBODY, SOMEBODY, unseen, white};
 
 use crate::members::{file, result, submit};
-use crate::support::nobody::{ADDRESSES, NO_EMAIL, NOBODY, SOMEBODY, unseen, white};
 use crate::worker::Rig;
 
 /// The arguments, the path of the identifier in a job, a good value, and the other cells of a row.

@@ -22,6 +22,4 @@ mod members;
 mod pages;
 mod refused;
 mod story;
-#[path = "../support/mod.rs"]
-mod support;
 mod worker;

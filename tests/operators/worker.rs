@@ -14,11 +14,11 @@ use erasure_worker::ops::{Ops, OpsSettings, serve};
 use erasure_worker::sandbox::{Person, RunningSandbox, Sandbox};
 use secrecy::SecretString;
 use serde_json::{Value, json};
+use testkit::config::system;
+use testkit::rabbit::Rabbit;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
-
-use crate::support::rabbit::Rabbit;
 
 pub const TENANT: &str = "acme";
 
@@ -121,9 +121,15 @@ impl Rig {
 
 fn configuration(sandbox: &RunningSandbox, amqp_url: &str, prefix: &str, folder: &std::path::Path) -> String {
     let master_key = hex::encode([Uuid::new_v4().into_bytes(), Uuid::new_v4().into_bytes()].concat());
-    let url = |path: &str| sandbox.url(path);
-    let (core, rpc, mediastore) = (url("cleeng/core"), url("cleeng/rpc"), url("cleeng/mediastore"));
-    let (easycms, vitalsource, loyalty) = (url("easycms"), url("vitalsource"), url("loyalty"));
+    let pace = "verify_interval = \"50ms\"\nrequests_per_minute = 6000";
+    let system = |name, more: &str| system(name, name, sandbox.addr, more);
+    let systems = [
+        system("easycms", &format!("hold_probe_interval = \"1h\"\n{pace}")),
+        system("vitalsource", pace),
+        system("cleeng", "verify_interval = \"50ms\""),
+        system("loyalty", "verify_interval = \"50ms\""),
+    ]
+    .concat();
     format!(
         r#"
 [worker]
@@ -140,37 +146,7 @@ max_attempts = 2
 url = "{amqp_url}"
 prefix = "{prefix}"
 
-[systems.easycms]
-kind = "easycms"
-base_url = "{easycms}"
-authorization = "easycms-token"
-username = "shop"
-password = "easycms-password"
-account = "1"
-hold_probe_interval = "1h"
-verify_interval = "50ms"
-requests_per_minute = 6000
-
-[systems.vitalsource]
-kind = "vitalsource"
-base_url = "{vitalsource}"
-api_key = "VITALSOURCEKEY"
-verify_interval = "50ms"
-requests_per_minute = 6000
-
-[systems.cleeng]
-kind = "cleeng"
-core_url = "{core}"
-rpc_url = "{rpc}"
-mediastore_url = "{mediastore}"
-publisher_token = "publisher-token"
-verify_interval = "50ms"
-
-[systems.loyalty]
-kind = "zeta_loyalty"
-base_url = "{loyalty}"
-program_token = "program-token"
-verify_interval = "50ms"
+{systems}
 "#,
         folder.display()
     )

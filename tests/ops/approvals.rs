@@ -10,11 +10,11 @@ use erasure_worker::ops::OpsSettings;
 use erasure_worker::store::{MemoryStore, Store, Table};
 use secrecy::SecretString;
 use serde_json::{Value, json};
+use testkit::post::Post;
 
 use crate::bench::{Bench, Setup, bench, bench_with, id, shop_job};
 use crate::command_line::say;
 use crate::http::{ask, get, post};
-use crate::stand_ins::TestBroker;
 
 fn path(number: u128, more: &str) -> String {
     format!("/v1/approvals/acme/{}{more}", id(number))
@@ -66,7 +66,7 @@ async fn a_decision_needs_another_name_the_preview_shown_and_comes_once() {
     assert_eq!((&told["decision"], &told["by"]), (&json!("approved"), &json!("bob")));
     assert_eq!(bench.decides(1, "approve", "carol").await.problem(409), "already-decided");
     bench.broker.come_back(&copy);
-    let ended = bench.broker.event("completed", &id(1)).await;
+    let ended = bench.broker.event(&id(1), "completed").await;
     assert_eq!(ended["data"]["approval"]["by"], "bob");
     bench.until("/v1/approvals", |page| page["approvals"].as_array().is_some_and(Vec::is_empty)).await;
 }
@@ -104,7 +104,7 @@ async fn operators_with_tokens_of_their_own_decide_as_themselves_and_nobody_else
     let told = asked("token-of-bob", "POST", &approve, &json!({ "preview": preview })).await.json();
     assert_eq!(told["by"], "bob");
     bench.broker.come_back(&copy);
-    bench.broker.event("completed", &id(1)).await;
+    bench.broker.event(&id(1), "completed").await;
 }
 
 #[tokio::test]
@@ -134,14 +134,14 @@ async fn many_are_reported_and_approved_at_once_but_neither_ones_own_nor_what_ca
         bench.broker.come_back(copy);
     }
     for number in [1, 2] {
-        bench.broker.event("completed", &id(number)).await;
+        bench.broker.event(&id(number), "completed").await;
     }
     let preview = bench.preview(3).await;
     let line = format!("approvals reject acme/{} --preview {} --by bob", id(3), preview.as_str().unwrap());
     let said = say(&bench, &line).await;
     assert_eq!((said.exit, said.out.starts_with("1 rejected")), (Exit::Done, true), "{}", said.out);
     bench.broker.come_back(&copies[2]);
-    let ended = bench.broker.event("cancelled", &id(3)).await;
+    let ended = bench.broker.event(&id(3), "cancelled").await;
     assert_eq!(ended["data"]["approval"]["decision"], "rejected");
     let rest = get(bench.addr, "/v1/approvals").await.json();
     assert_eq!(rest["approvals"].as_array().unwrap().len(), 1, "{rest}");
@@ -154,7 +154,7 @@ async fn where_the_configuration_wants_it_every_erasure_waits_and_its_tenant_cou
     let mut preview = shop_job(&id(2), "eve");
     preview["mode"] = json!("preview");
     bench.send(&preview);
-    bench.broker.event("previewed", &id(2)).await;
+    bench.broker.event(&id(2), "previewed").await;
     bench.asks(3, "cid", "ann").await;
     assert_eq!(get(bench.addr, &path(3, "")).await.json()["requested_by"], json!(["ann"]));
 
@@ -165,7 +165,7 @@ async fn where_the_configuration_wants_it_every_erasure_waits_and_its_tenant_cou
     assert_eq!(bench.decides(1, "approve", "Acme").await.problem(403), "wrong-operator");
     assert_eq!(bench.decides(1, "approve", "bob").await.status, 200);
     bench.broker.come_back(&copy);
-    let ended = bench.broker.event("completed", &id(1)).await;
+    let ended = bench.broker.event(&id(1), "completed").await;
     assert_eq!(
         (&ended["data"]["approval"]["requested_by"], &ended["data"]["approval"]["by"]),
         (&json!(["acme"]), &json!("bob"))
@@ -178,14 +178,14 @@ async fn a_job_that_failed_before_the_configuration_wanted_approvals_asks_for_on
     let first = bench_with(Setup { store: Arc::clone(&store), ..Setup::default() }).await;
     // Refused at the deletion: something had begun.
     first.job(1, "rejected", "failed").await;
-    let broker = TestBroker::with_control(&first.broker.control);
+    let broker = Post::with_control(&first.broker.control);
     drop(first);
     let policy = Policy { needs_approval: true, ..Policy::default() };
     let second = bench_with(Setup { store, policy, broker, ..Setup::default() }).await;
     let mut again = shop_job(&id(1), "rejected");
     again["retry"] = json!(true);
     second.send(&again);
-    second.broker.event("failed", &id(1)).await;
+    second.broker.event(&id(1), "failed").await;
     assert_eq!(get(second.addr, "/v1/approvals").await.json()["approvals"], json!([]));
 }
 
@@ -197,11 +197,11 @@ async fn an_approval_is_heeded_by_the_worker_after_this_one_with_its_store_and_w
     for number in [1, 2] {
         assert_eq!(first.decides(number, "approve", "bob").await.status, 200);
     }
-    let broker = || TestBroker::with_control(&first.broker.control);
+    let broker = || Post::with_control(&first.broker.control);
     let kept = bench_with(Setup { store, broker: broker(), ..Setup::default() }).await;
     assert_eq!(get(kept.addr, &path(1, "")).await.json()["decided"]["by"], "bob");
     kept.broker.come_back(&copies[0]);
-    kept.broker.event("completed", &id(1)).await;
+    kept.broker.event(&id(1), "completed").await;
 
     // It finds what was shown there, and what was decided about it stands.
     let lost = bench_with(Setup { broker: broker(), ..Setup::default() }).await;
@@ -210,7 +210,7 @@ async fn an_approval_is_heeded_by_the_worker_after_this_one_with_its_store_and_w
     let one = lost.until(&path(2, ""), |one| one["preview"].is_string()).await;
     assert_eq!((&one["decided"]["by"], &one["decided"]["decision"]), (&json!("bob"), &json!("approved")));
     lost.broker.come_back(&parked);
-    lost.broker.event("completed", &id(2)).await;
+    lost.broker.event(&id(2), "completed").await;
 }
 
 #[tokio::test]
@@ -220,7 +220,7 @@ async fn with_store_and_stream_an_approval_is_lost_and_asked_for_again() {
     assert_eq!(first.decides(2, "approve", "bob").await.status, 200);
     let lost = bench().await;
     lost.broker.come_back(&copy);
-    let again = lost.broker.event("needs_input", &id(2)).await;
+    let again = lost.broker.event(&id(2), "needs_input").await;
     assert_eq!(
         (&again["data"]["inputs"][0]["kind"], &again["data"]["approval"]["decision"]),
         (&json!("approval"), &Value::Null)

@@ -14,17 +14,18 @@ use erasure_worker::seal::{Keyring, MasterKey};
 use erasure_worker::store::{MemoryStore, Store};
 use secrecy::SecretString;
 use serde_json::{Value, json};
+use testkit::post::Post;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::stand_ins::{Shop, TestBroker};
+use crate::shop::Shop;
 
 pub const KEY: &str = "8f0e6c2b5d4a39281706f5e4d3c2b1a09f8e7d6c5b4a39281706f5e4d3c2b1a0";
 
 pub struct Bench {
     pub addr: SocketAddr,
-    pub broker: Arc<TestBroker>,
+    pub broker: Arc<Post>,
     pub shop: Arc<Shop>,
     pub engine: Arc<Engine>,
     pub stop: CancellationToken,
@@ -48,7 +49,7 @@ pub struct Setup {
     pub runs: bool,
     pub engine: fn(&mut Settings),
     pub gate: fn(&mut GateSettings),
-    pub broker: Arc<TestBroker>,
+    pub broker: Arc<Post>,
 }
 
 impl Default for Setup {
@@ -65,7 +66,7 @@ impl Default for Setup {
             runs: true,
             engine,
             gate,
-            broker: TestBroker::new(),
+            broker: Post::new(),
         }
     }
 }
@@ -171,7 +172,7 @@ impl Bench {
         let job_id = id(number);
         self.others_do_well();
         self.send(&shop_job(&job_id, word));
-        self.broker.event(what, &job_id).await;
+        self.broker.event(&job_id, what).await;
         job_id
     }
 
@@ -193,7 +194,7 @@ impl Bench {
             }
         };
         // Only so that a promise broken for good does not hang the run.
-        let asked = tokio::time::timeout(crate::stand_ins::HANGS, asked).await;
+        let asked = tokio::time::timeout(testkit::PATIENCE, asked).await;
         asked.unwrap_or_else(|_| panic!("{path} never fits"))
     }
 }

@@ -106,8 +106,8 @@ async fn dead_letters_are_listed_shown_replayed_and_discarded() {
     assert!(said.err.contains("there are more"), "{}", said.err);
     let said = say(&bench, "dead-letters replay --all --json").await;
     assert_eq!(serde_json::from_str::<Value>(&said.out).unwrap()["replayed"], 1);
-    bench.broker.event("completed", &id(2)).await;
-    bench.broker.event("completed", &id(3)).await;
+    bench.broker.event(&id(2), "completed").await;
+    bench.broker.event(&id(3), "completed").await;
 }
 
 #[tokio::test]

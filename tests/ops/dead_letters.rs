@@ -27,7 +27,7 @@ async fn dead_letters_are_listed_by_their_headers_and_looking_changes_nothing() 
     failed(&bench, 1..=2).await;
     let properties = Properties { message_id: Some(id(3)), ..Properties::default() };
     bench.broker.send(properties, "{\"schema\": 1}");
-    bench.broker.event("rejected", &id(3)).await;
+    bench.broker.event(&id(3), "rejected").await;
     bench.until("/v1/dead-letters", |page| page["dead_letters"].as_array().is_some_and(|all| all.len() == 3)).await;
 
     let all = letters(&bench, "").await;
@@ -74,16 +74,16 @@ async fn a_replay_goes_on_as_the_next_run_and_takes_only_what_was_named() {
     *bench.shop.mended.lock().unwrap() = true;
     let answer = post(bench.addr, "/v1/dead-letters/replay", &json!({ "job_id": id(2) })).await;
     assert_eq!(answer.json(), json!({ "replayed": 1, "unopenable": 0, "looked_at": 3, "more": false }));
-    let event = bench.broker.event("completed", &id(2)).await;
+    let event = bench.broker.event(&id(2), "completed").await;
     assert_eq!((event["data"]["run"].as_u64(), event["data"]["seq"].as_u64()), (Some(2), Some(2)));
     assert_eq!(letters(&bench, "").await.len(), 2);
 
     let answer = post(bench.addr, "/v1/dead-letters/replay", &json!({ "all": true, "limit": 1 })).await;
     assert_eq!(answer.json(), json!({ "replayed": 1, "unopenable": 0, "looked_at": 2, "more": true }));
-    bench.broker.event("completed", &id(1)).await;
+    bench.broker.event(&id(1), "completed").await;
     let answer = post(bench.addr, "/v1/dead-letters/replay", &json!({ "code": "ERS-0015" })).await;
     assert_eq!(answer.json()["replayed"], 1);
-    bench.broker.event("completed", &id(3)).await;
+    bench.broker.event(&id(3), "completed").await;
     assert_eq!(letters(&bench, "").await.len(), 0);
 }
 
@@ -178,7 +178,7 @@ async fn discarding_an_old_dead_letter_leaves_a_later_run_its_checkpoints() {
 async fn a_broker_that_refuses_a_replay_keeps_the_dead_letter() {
     let bench = bench().await;
     failed(&bench, 1..=2).await;
-    *bench.broker.refuses.lock().unwrap() = true;
+    bench.broker.refuses.lock().unwrap().letters = true;
     let answer = post(bench.addr, "/v1/dead-letters/replay", &json!({ "all": true })).await;
     assert_eq!(answer.problem(503), "unavailable");
     assert!(answer.json()["detail"].as_str().unwrap().contains("0 dead letters"), "{}", answer.text);
@@ -190,16 +190,15 @@ async fn a_dead_letter_that_cannot_be_opened_stays_and_is_counted() {
     let bench = bench().await;
     failed(&bench, 1..=2).await;
     *bench.shop.mended.lock().unwrap() = true;
-    {
-        let mut letters = bench.broker.letters.lock().unwrap();
+    bench.broker.with_letters(|letters| {
         let mut body = letters[0].body.to_vec();
         let last = body.len() - 1;
         body[last] ^= 1;
         letters[0].body = body.into();
-    }
+    });
     let answer = post(bench.addr, "/v1/dead-letters/replay", &json!({ "all": true })).await;
     assert_eq!(answer.json(), json!({ "replayed": 1, "unopenable": 1, "looked_at": 2, "more": false }));
-    bench.broker.event("completed", &id(2)).await;
+    bench.broker.event(&id(2), "completed").await;
     assert_eq!(letters(&bench, "").await[0]["job_id"], id(1));
 }
 
@@ -211,14 +210,14 @@ async fn what_the_broker_gave_up_by_itself_is_given_its_code_and_its_event() {
         properties: Properties { headers: why(word).into(), ..Properties::default() },
         body: shop_job(&id(number), "ann").to_string().into(),
     };
-    bench.broker.letters.lock().unwrap().extend([bare(1, "expired"), bare(2, "ann@example.com")]);
+    bench.broker.with_letters(|letters| letters.extend([bare(1, "expired"), bare(2, "ann@example.com")]));
     let engine = std::sync::Arc::clone(&bench.engine);
     tokio::spawn(async move { engine.run().await });
 
-    let event = bench.broker.event("rejected", &id(1)).await;
+    let event = bench.broker.event(&id(1), "rejected").await;
     assert_eq!(event["data"]["error"]["code"], "ERS-0026");
     assert_eq!((&event["data"]["final"], &event["data"]["tenant"]), (&json!(true), &json!("acme")));
-    bench.broker.event("rejected", &id(2)).await;
+    bench.broker.event(&id(2), "rejected").await;
     bench.until("/v1/dead-letters?code=ERS-0026", |page| page["matching"] == 2).await;
     let all = letters(&bench, "").await;
     assert_eq!((all.len(), &all[0]["job_id"], &all[0]["sealed"]), (2, &json!(id(1)), &json!(true)));
@@ -227,7 +226,7 @@ async fn what_the_broker_gave_up_by_itself_is_given_its_code_and_its_event() {
 
     let answer = post(bench.addr, "/v1/dead-letters/replay", &json!({ "job_id": id(1) })).await;
     assert_eq!(answer.json()["replayed"], 1);
-    bench.broker.event("completed", &id(1)).await;
+    bench.broker.event(&id(1), "completed").await;
 }
 
 #[tokio::test]
@@ -245,7 +244,7 @@ async fn a_message_with_headers_of_ours_that_the_broker_gave_up_gives_no_event_i
     ];
     let properties = Properties { headers: forged.into(), ..Properties::default() };
     let letter = DeadLetter { properties, body: "{}".into() };
-    bench.broker.letters.lock().unwrap().push(letter);
+    bench.broker.with_letters(|letters| letters.push(letter));
     assert_eq!(letters(&bench, "").await[0]["vouched"], false);
     let engine = std::sync::Arc::clone(&bench.engine);
     tokio::spawn(async move { engine.run().await });
@@ -255,6 +254,6 @@ async fn a_message_with_headers_of_ours_that_the_broker_gave_up_gives_no_event_i
     assert_eq!((&all[0]["vouched"], &all[0]["tenant"], &all[0]["job_id"]), (&json!(true), &Value::Null, &Value::Null));
     assert_eq!(all[0]["run"], 0);
     let to_victim =
-        bench.broker.all_published().into_iter().filter(|it| String::from_utf8_lossy(&it.body).contains("victim"));
+        bench.broker.seen().published.into_iter().filter(|it| String::from_utf8_lossy(&it.body).contains("victim"));
     assert_eq!(to_victim.count(), 0);
 }

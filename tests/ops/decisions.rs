@@ -11,11 +11,11 @@ use erasure_worker::engine::{Ceiling, Policy, Scope};
 use erasure_worker::job::JobKey;
 use erasure_worker::store::Table;
 use serde_json::{Value, json};
+use testkit::post::{Post, Stream};
 use uuid::Uuid;
 
 use crate::bench::{Bench, Setup, bench_with, id, shop_job};
 use crate::http::{get, post};
-use crate::stand_ins::{Stream, TestBroker};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
@@ -120,7 +120,7 @@ impl Way {
 }
 
 async fn worker(kind: Kind, control: &Stream) -> Bench {
-    let broker = TestBroker::with_control(control);
+    let broker = Post::with_control(control);
     bench_with(Setup { policy: kind.policy(), broker, ..Setup::default() }).await
 }
 
@@ -140,7 +140,7 @@ async fn prepare(kind: Kind, bench: &Bench) -> Option<Publication> {
         }
         Kind::Discard => {
             bench.send(&kind.job());
-            bench.broker.event("failed", &id(1)).await;
+            bench.broker.event(&id(1), "failed").await;
             bench.until(&path, |job| job["event_published"] == true).await;
             return None;
         }
@@ -208,7 +208,7 @@ async fn obeys(kind: Kind, bench: &Bench, copy: Option<&Publication>, given: boo
                 bench.until(&path, |job| job["waiting"]["reason"] == "paused").await;
                 assert_eq!(get(bench.addr, "/v1/systems").await.json()["systems"][SHOP]["calls"], 0, "{case}");
             } else {
-                bench.broker.event("completed", &id(1)).await;
+                bench.broker.event(&id(1), "completed").await;
             }
         }
         Kind::ResumeSystem | Kind::ResumeTenant => {
@@ -216,7 +216,7 @@ async fn obeys(kind: Kind, bench: &Bench, copy: Option<&Publication>, given: boo
             assert_eq!(paused().await.len(), usize::from(!given), "{case}");
             bench.send(&kind.job());
             match given {
-                true => drop(bench.broker.event("completed", &id(1)).await),
+                true => drop(bench.broker.event(&id(1), "completed").await),
                 false => drop(bench.until(&path, |job| job["waiting"]["reason"] == "paused").await),
             }
         }
@@ -225,7 +225,7 @@ async fn obeys(kind: Kind, bench: &Bench, copy: Option<&Publication>, given: boo
             let row = bench.engine.store().get(Table::Cancel, &key.to_bytes()).unwrap();
             assert_eq!(row.is_some(), given, "{case}");
             bench.send(&kind.job());
-            bench.broker.event(if given { "cancelled" } else { "completed" }, &id(1)).await;
+            bench.broker.event(&id(1), if given { "cancelled" } else { "completed" }).await;
         }
         Kind::ReleaseSystem => {
             let held = get(bench.addr, "/v1/systems").await.json()["systems"][SHOP]["held"].clone();
@@ -264,7 +264,7 @@ async fn obeys(kind: Kind, bench: &Bench, copy: Option<&Publication>, given: boo
                 let parked = bench.broker.parked(&id(1), 1).await;
                 bench.broker.come_back(&parked);
             }
-            bench.broker.event(what, &id(1)).await;
+            bench.broker.event(&id(1), what).await;
         }
     }
 }
@@ -316,8 +316,8 @@ async fn tried(kind: Kind, way: Way) -> bool {
                 return true;
             }
             // One queue of dead letters serves both.
-            let letters = active.broker.letters.lock().unwrap().clone();
-            *standby.broker.letters.lock().unwrap() = letters;
+            let there = active.broker.seen().letters;
+            standby.broker.with_letters(|letters| *letters = there);
             give(kind, &standby).await;
         }
         Way::ToANewStore => {
@@ -386,11 +386,11 @@ async fn obeys_once_read(kind: Kind, new: &Bench, copy: Option<&Publication>, ca
         }
         Kind::Cancel => {
             new.send(&kind.job());
-            new.broker.event("cancelled", &id(1)).await;
+            new.broker.event(&id(1), "cancelled").await;
         }
         Kind::ResumeSystem | Kind::ResumeTenant => {
             new.send(&kind.job());
-            new.broker.event("completed", &id(1)).await;
+            new.broker.event(&id(1), "completed").await;
         }
         _ => obeys(kind, new, copy, true, case).await,
     }
@@ -449,7 +449,7 @@ async fn without_the_broker_what_prevents_an_erasure_holds_here_and_what_lets_it
             post(active.addr, &kind.paths().1.unwrap(), &why).await;
         }
         has_read(&active, &[&active, &standby]).await;
-        active.broker.refuses_control.send_replace(true);
+        active.broker.refuses.lock().unwrap().control = true;
         let length = control.borrow().len();
         let answer = post(active.addr, &kind.paths().0, &body(kind, &active).await).await;
         let case = format!("{kind:?}: {}", answer.text);
@@ -469,7 +469,7 @@ async fn without_the_broker_what_prevents_an_erasure_holds_here_and_what_lets_it
         }
         assert_eq!(control.borrow().len(), length, "{case}");
         obeys(kind, &active, copy.as_ref(), holds, &case).await;
-        active.broker.refuses_control.send_replace(false);
+        active.broker.refuses.lock().unwrap().control = false;
         if holds {
             has_read(&active, &[&active, &standby]).await;
             assert_eq!(active.engine.decisions_untold().unwrap(), 0, "{case}");
@@ -484,12 +484,12 @@ async fn without_the_broker_what_prevents_an_erasure_holds_here_and_what_lets_it
 async fn a_pause_that_no_broker_took_outlives_the_process_and_is_told_by_the_next() {
     let control = Stream::new(Vec::new());
     let store = Arc::new(erasure_worker::store::MemoryStore::new());
-    let broker = TestBroker::with_control(&control);
+    let broker = Post::with_control(&control);
     let first = bench_with(Setup { store: Arc::clone(&store) as _, broker, ..Setup::default() }).await;
-    first.broker.refuses_control.send_replace(true);
+    first.broker.refuses.lock().unwrap().control = true;
     give(Kind::PauseSystem, &first).await;
     drop(first);
-    let broker = TestBroker::with_control(&control);
+    let broker = Post::with_control(&control);
     let second = bench_with(Setup { store, broker, ..Setup::default() }).await;
     let standby = worker(Kind::PauseSystem, &control).await;
     for bench in [&second, &standby] {
@@ -518,7 +518,7 @@ async fn a_release_at_a_worker_that_holds_nothing_reaches_what_the_other_one_hol
     for number in [1, most] {
         let copy = active.broker.parked(&id(number), 1).await;
         standby.broker.come_back(&copy);
-        standby.broker.event("completed", &id(number)).await;
+        standby.broker.event(&id(number), "completed").await;
     }
 }
 
@@ -529,7 +529,7 @@ async fn no_job_is_asked_for_before_the_control_stream_was_read_to_its_end() {
     let before = worker(Kind::PauseSystem, &control).await;
     give(Kind::PauseSystem, &before).await;
     has_read(&before, &[&before]).await;
-    let broker = TestBroker::with_control(&control);
+    let broker = Post::with_control(&control);
     broker.keeps_control.send_replace(true);
     let length = control.borrow().len();
     let late = bench_with(Setup { broker, ..Setup::default() }).await;

@@ -125,7 +125,7 @@ async fn an_approval_that_could_not_be_noted_as_heeded_is_heeded_at_the_next_del
     bench.broker.given_back().await;
     store.relent();
     bench.broker.redeliver();
-    let ended = bench.broker.event("completed", &id(1)).await;
+    let ended = bench.broker.event(&id(1), "completed").await;
     assert_eq!(ended["data"]["approval"]["by"], "bob");
     assert_eq!(get(bench.addr, "/v1/approvals").await.json()["approvals"], json!([]));
 }
@@ -145,7 +145,7 @@ async fn a_parked_copy_of_an_unknown_job_owes_its_final_event_although_only_the_
     let has_ended = store.scan(Table::Ended, b"", None, 1).unwrap().len() == 1;
     assert!(has_ended, "the end was to find room");
     bench.broker.redeliver();
-    bench.broker.event("completed", &id(1)).await;
+    bench.broker.event(&id(1), "completed").await;
 }
 
 #[tokio::test]
@@ -162,7 +162,7 @@ async fn a_job_that_could_not_be_accepted_is_counted_once_when_it_is() {
     bench.broker.given_back().await;
     store.relent();
     bench.broker.redeliver();
-    bench.broker.event("completed", &id(1)).await;
+    bench.broker.event(&id(1), "completed").await;
     assert_eq!(bench.engine.guard_views().unwrap()[0].passed, 1);
     bench.job(2, "eve", "completed").await;
     bench.job(3, "zoe", "held_by_guard").await;
@@ -197,7 +197,7 @@ async fn a_hold_whose_event_could_not_be_written_is_told_at_the_next_delivery() 
     bench.broker.given_back().await;
     store.relent();
     bench.broker.redeliver();
-    bench.broker.event("held_by_guard", &id(1)).await;
+    bench.broker.event(&id(1), "held_by_guard").await;
 }
 
 #[tokio::test]
@@ -209,7 +209,7 @@ async fn what_the_guard_could_not_note_as_held_is_held_all_the_same() {
     bench.broker.given_back().await;
     store.relent();
     bench.broker.redeliver();
-    bench.broker.event("held_by_guard", &id(1)).await;
+    bench.broker.event(&id(1), "held_by_guard").await;
     assert_eq!((store.held_rows(), bench.engine.guard_views().unwrap()[0].held), (1, 1));
 }
 
@@ -225,7 +225,7 @@ async fn a_held_job_whose_end_was_refused_once_leaves_nothing_with_the_guard() {
     bench.broker.come_back(&copy);
     bench.broker.given_back().await;
     bench.broker.redeliver();
-    bench.broker.event("cancelled", &id(1)).await;
+    bench.broker.event(&id(1), "cancelled").await;
     assert_eq!((store.held_rows(), bench.engine.guard_views().unwrap()[0].held), (0, 0));
 }
 
@@ -241,6 +241,6 @@ async fn what_could_not_be_released_stays_held_and_is_released_later() {
     store.relent();
     assert_eq!(bench.engine.release_guard(&scope, "operations").await.unwrap(), 1);
     bench.broker.come_back(&copy);
-    bench.broker.event("completed", &id(1)).await;
+    bench.broker.event(&id(1), "completed").await;
     assert_eq!(store.held_rows(), 0);
 }

@@ -4,17 +4,18 @@ use std::sync::atomic::Ordering;
 
 use erasure_worker::broker::{Destination, Link};
 use serde_json::{Value, json};
+use testkit::PATIENCE;
+use testkit::post::{Post, Stream};
 
 use crate::bench::{Bench, Setup, bench, bench_with, id, shop_job};
 use crate::http::{get, post};
-use crate::stand_ins::{HANGS, Stream, TestBroker};
 
 fn why() -> Value {
     json!({ "reason": "a wrong list", "by": "operations" })
 }
 
 async fn on(control: &Stream) -> Bench {
-    bench_with(Setup { broker: TestBroker::with_control(control), ..Setup::default() }).await
+    bench_with(Setup { broker: Post::with_control(control), ..Setup::default() }).await
 }
 
 /// Ends of jobs that the control stream tells of.
@@ -35,7 +36,7 @@ async fn grows(control: &Stream, so_far: impl Fn(&Stream) -> bool) {
             changes.changed().await.unwrap();
         }
     };
-    tokio::time::timeout(HANGS, grown).await.expect("the control stream does not grow so far");
+    tokio::time::timeout(PATIENCE, grown).await.expect("the control stream does not grow so far");
 }
 
 #[tokio::test]
@@ -72,14 +73,14 @@ async fn others_are_told_of_an_end_only_once_the_broker_has_the_final_event() {
     bench.send(&job);
     bench.until(&path, |job| job["waiting"]["reason"] == "paused").await;
     post(bench.addr, "/v1/tenants/acme/resume", &json!({})).await;
-    bench.broker.refuses_events.send_replace(true);
+    bench.broker.refuses.lock().unwrap().events = true;
     // Sent again by its publisher; a copy of it lies on the broker.
     bench.send(&job);
     bench.until(&path, |job| job["state"] == "completed").await;
     // What is kept for the stream goes there in the order in which it was kept.
     post(bench.addr, "/v1/tenants/nobody/pause", &why()).await;
     assert_eq!(ends(&bench.broker.control), 0);
-    bench.broker.refuses_events.send_replace(false);
-    bench.broker.event("completed", &id(1)).await;
+    bench.broker.refuses.lock().unwrap().events = false;
+    bench.broker.event(&id(1), "completed").await;
     grows(&bench.broker.control, |control| ends(control) == 1).await;
 }

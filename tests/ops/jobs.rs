@@ -49,7 +49,7 @@ async fn a_job_that_waits_for_a_person_says_for_what() {
     job["targets"][0].as_object_mut().unwrap().remove("customer_password");
     bench.send(&job);
     let path = format!("/v1/jobs/acme/{}", id(1));
-    bench.broker.event("needs_input", &id(1)).await;
+    bench.broker.event(&id(1), "needs_input").await;
     let job = bench.until(&path, |job| job["state"] == "needs_input").await;
     assert_eq!(job["waiting"]["reason"], "input");
     assert_eq!(job["inputs"][0]["kind"], "customer_password");
@@ -112,7 +112,7 @@ async fn a_job_in_hand_is_cancelled_before_its_first_destructive_call() {
     );
     assert_eq!(get(bench.addr, &path).await.json()["cancel_requested"], true);
     bench.shop.door.cancel();
-    bench.broker.event("cancelled", &id(1)).await;
+    bench.broker.event(&id(1), "cancelled").await;
     let job = bench.until(&path, |job| job["event_published"] == true).await;
     assert_eq!(job["state"], "cancelled");
     let again = post(bench.addr, &format!("{path}/cancel"), &json!({})).await;

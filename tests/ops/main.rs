@@ -29,5 +29,5 @@ mod metrics;
 mod overview;
 mod pauses;
 mod privacy;
-mod stand_ins;
+mod shop;
 mod systems;

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use erasure_worker::store::MemoryStore;
 use serde_json::{Value, json};
+use testkit::PATIENCE;
 
 use crate::bench::{Bench, Setup, bench, bench_with, id, shop_job};
 use crate::http::{get, post};
-use crate::stand_ins::HANGS;
 
 fn why() -> Value {
     json!({ "reason": "the vendor asked", "by": "operations" })
@@ -33,13 +33,13 @@ async fn jobs_of_a_paused_system_wait_without_a_call_and_go_on_once_it_is_resume
     let resumed = post(bench.addr, "/v1/systems/shop/resume", &json!({})).await.json();
     assert_eq!(resumed["paused"], Value::Null);
     comes_back(&bench, &job).await;
-    bench.broker.event("completed", &id(1)).await;
+    bench.broker.event(&id(1), "completed").await;
 }
 
 #[tokio::test]
 async fn a_job_that_waits_in_hand_while_its_system_is_paused_makes_no_call() {
     let bench = bench_with(Setup {
-        engine: |engine| engine.inline_wait_max = HANGS,
+        engine: |engine| engine.inline_wait_max = PATIENCE,
         gate: |gate| gate.max_in_flight = 1,
         ..Setup::default()
     })
@@ -66,13 +66,13 @@ async fn a_paused_tenant_waits_and_another_one_goes_on() {
     let mut other = shop_job(&id(2), "ann");
     other["tenant"] = json!("other");
     bench.send(&other);
-    bench.broker.event("completed", &id(2)).await;
+    bench.broker.event(&id(2), "completed").await;
     bench.until(&format!("/v1/jobs/acme/{}", id(1)), |job| job["waiting"]["reason"] == "paused").await;
     let list = get(bench.addr, "/v1/paused").await.json();
     assert_eq!((&list["paused"][0]["tenant"], list["paused"].as_array().unwrap().len()), (&json!("acme"), 1));
     post(bench.addr, "/v1/tenants/acme/resume", &json!({})).await;
     comes_back(&bench, &shop_job(&id(1), "ann")).await;
-    bench.broker.event("completed", &id(1)).await;
+    bench.broker.event(&id(1), "completed").await;
 }
 
 #[tokio::test]

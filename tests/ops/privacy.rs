@@ -44,9 +44,9 @@ async fn no_route_tells_an_identifier_a_code_a_proof_a_reply_or_a_publishers_tex
     bench.broker.send(properties(id(7)), wrong.to_string());
     bench.broker.send(properties("planted-message-id".to_owned()), "planted: no JSON at all");
 
-    bench.broker.event("completed", &id(1)).await;
-    bench.broker.event("failed", &id(2)).await;
-    bench.broker.event("needs_input", &id(3)).await;
+    bench.broker.event(&id(1), "completed").await;
+    bench.broker.event(&id(2), "failed").await;
+    bench.broker.event(&id(3), "needs_input").await;
     bench.until("/v1/dead-letters", |page| page["dead_letters"].as_array().is_some_and(|all| all.len() >= 4)).await;
     // Last, as it stops all others.
     send(5, json!([shop("held")]));

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use crate::bench::{Setup, bench, bench_with, id, shop_job};
 use crate::http::{get, post};
-use crate::stand_ins::Shop;
+use crate::shop::Shop;
 
 #[tokio::test]
 async fn a_held_system_shows_why_and_is_released() {
@@ -218,6 +218,6 @@ async fn a_job_that_ends_without_a_call_leaves_the_line() {
     bench.until("/v1/systems", |all| all["systems"][1]["jobs_in_line"] == 2).await;
     post(bench.addr, &format!("/v1/jobs/acme/{}/cancel", id(2)), &json!({})).await;
     bench.broker.come_back(&parked);
-    bench.broker.event("cancelled", &id(2)).await;
+    bench.broker.event(&id(2), "cancelled").await;
     bench.until("/v1/systems", |all| all["systems"][1]["jobs_in_line"] == 1).await;
 }

@@ -3,9 +3,6 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
-#[path = "../support/mod.rs"]
-mod support;
-
 mod chains;
 mod opening;
 mod packs;

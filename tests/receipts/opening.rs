@@ -1,9 +1,9 @@
 //! Commitments: the salt and the identities open them, and nothing else does.
 
 use serde_json::{Value, json};
+use testkit::times;
 
 use crate::rig::{Rig, faults, write_lines};
-use crate::support::times;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_commitment_opens_with_its_salt_and_identities_only() {

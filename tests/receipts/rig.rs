@@ -12,11 +12,11 @@ use erasure_worker::config::{Config, Surroundings};
 use erasure_worker::sandbox::{Person, RunningSandbox, Sandbox};
 use erasure_worker::seal::Keyring;
 use serde_json::{Value, json};
+use testkit::times;
 use tokio::process::{Child, Command};
 use uuid::Uuid;
 
 use crate::second;
-use crate::support::times;
 
 /// The first person's number: long, so that no identifier is part of anything else by chance.
 pub const FIRST: u64 = 7_301_500;

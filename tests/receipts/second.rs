@@ -2,7 +2,7 @@
 
 use std::process::Output;
 
-use crate::support::python::python;
+use testkit::python::python;
 
 /// Runs the second verifier.
 pub async fn verify(keys: &[&str], arguments: &[&str]) -> Output {

@@ -9,8 +9,9 @@ use erasure_worker::sandbox::{FaultPlan, MemberKey, Sandbox, World};
 use erasure_worker::store::MemoryStore;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
+use testkit::config::system;
+use testkit::forms::{Case, Form};
 
-use crate::forms::{Case, Form};
 use crate::hub::Hub;
 use crate::life::{Life, Surroundings};
 use crate::operators::{Desk, Operators};
@@ -285,8 +286,22 @@ async fn persons(around: Surroundings, cases: Vec<Case>, done: Arc<Mutex<Done>>)
 pub fn configuration() -> Config {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("worker.toml");
-    let common = "requests_per_minute = 600000\nmax_in_flight = 4\nverify_interval = \"100ms\"\n\
-                  hold_probe_interval = \"1s\"\ntimeout = \"20s\"";
+    let pace = "requests_per_minute = 600000\nmax_in_flight = 4\nverify_interval = \"100ms\"\n\
+                hold_probe_interval = \"1s\"\ntimeout = \"20s\"";
+    let nowhere = "127.0.0.1:1";
+    let systems = [
+        system("cleeng", "cleeng", nowhere, pace),
+        system("loyalty", "loyalty", nowhere, pace),
+        system("codes", "loyalty@codes", nowhere, &format!("member_proof = \"otp\"\n{pace}")),
+        system("easycms", "easycms", nowhere, pace),
+        system(
+            "vitalsource",
+            "vitalsource",
+            nowhere,
+            &format!("abandon_url = \"http://{nowhere}/requester/abandon\"\n{pace}"),
+        ),
+    ]
+    .concat();
     let text = format!(
         r#"
 [worker]
@@ -303,38 +318,7 @@ max_interval = "400ms"
 max_attempts = 20
 [amqp]
 url = "amqp://127.0.0.1:1"
-[systems.cleeng]
-kind = "cleeng"
-core_url = "http://127.0.0.1:1/cleeng/core"
-rpc_url = "http://127.0.0.1:1/cleeng/rpc"
-mediastore_url = "http://127.0.0.1:1/cleeng/mediastore"
-publisher_token = "publisher-token"
-{common}
-[systems.loyalty]
-kind = "zeta_loyalty"
-base_url = "http://127.0.0.1:1/loyalty"
-program_token = "program-token"
-{common}
-[systems.codes]
-kind = "zeta_loyalty"
-base_url = "http://127.0.0.1:1/loyalty@codes"
-program_token = "program-token"
-member_proof = "otp"
-{common}
-[systems.easycms]
-kind = "easycms"
-base_url = "http://127.0.0.1:1/easycms"
-authorization = "easycms-token"
-username = "shop"
-password = "easycms-password"
-account = "1"
-{common}
-[systems.vitalsource]
-kind = "vitalsource"
-base_url = "http://127.0.0.1:1/vitalsource"
-api_key = "VITALSOURCEKEY"
-abandon_url = "http://127.0.0.1:1/requester/abandon"
-{common}
+{systems}
 "#
     );
     std::fs::write(&file, text).unwrap();

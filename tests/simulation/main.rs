@@ -8,9 +8,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)]
 
 mod director;
-#[path = "../chaos/forms.rs"]
-#[allow(dead_code, reason = "the tests that kill processes use all of it")]
-mod forms;
 mod hub;
 mod life;
 mod operators;

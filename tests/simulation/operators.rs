@@ -12,11 +12,11 @@ use erasure_worker::engine::decisions::Told;
 use erasure_worker::engine::pauses::Subject;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
+use testkit::forms::Case;
 use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::forms::Case;
 use crate::life::Life;
 
 /// Longer than a worker takes to answer.

@@ -16,10 +16,10 @@ use erasure_worker::sandbox::{Action, FaultRule, Operation, Sandbox};
 use erasure_worker::store::MemoryStore;
 use erasure_worker::systems::Settings;
 use serde_json::Value;
+use testkit::forms::{Case, Form};
 use tokio::time::Instant;
 
 use crate::director::configuration;
-use crate::forms::{Case, Form};
 use crate::hub::{Event, Hub};
 use crate::life::{Away, Life, Surroundings, Weather};
 

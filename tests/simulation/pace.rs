@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use erasure_worker::sandbox::{Action, FaultRule, Operation, Sandbox};
 use erasure_worker::store::MemoryStore;
+use testkit::forms::{Case, Form};
 use tokio::time::Instant;
 
 use crate::director::configuration;
-use crate::forms::{Case, Form};
 use crate::hub::Hub;
 use crate::life::{Life, Surroundings};
 

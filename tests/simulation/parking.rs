@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use erasure_worker::sandbox::Sandbox;
 use erasure_worker::store::MemoryStore;
+use testkit::forms::{Case, Form};
 
 use crate::director::configuration;
-use crate::forms::{Case, Form};
 use crate::hub::Hub;
 use crate::life::{Life, Surroundings};
 

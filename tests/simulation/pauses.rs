@@ -14,9 +14,9 @@ use erasure_worker::engine::decisions::Told;
 use erasure_worker::engine::pauses::Subject;
 use erasure_worker::sandbox::Entry;
 use serde_json::Value;
+use testkit::forms::Case;
 use tokio::time::Instant;
 
-use crate::forms::Case;
 use crate::hub::Hub;
 use crate::life::Surroundings;
 use crate::operators::{Given, Operators};

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use erasure_worker::sandbox::{Entry, Operation, Sandbox};
+use testkit::forms::{Case, Form};
 
-use crate::forms::{Case, Form};
 use crate::hub::{Event, Hub};
 
 /// An event of the outbox may be on its way for so long.

@@ -5,17 +5,11 @@
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
-use futures_util::StreamExt as _;
-use lapin::Connection;
-use lapin::options::{BasicAckOptions, BasicConsumeOptions};
-use lapin::types::{FieldTable, ShortString};
 use serde_json::Value;
+use testkit::amqp;
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
-
-use crate::rig::{connect, keep_events};
+use tokio_util::task::AbortOnDropHandle;
 
 /// A final event.
 #[derive(Debug, Clone)]
@@ -68,32 +62,21 @@ impl Heard {
 pub struct Events {
     heard: Arc<Mutex<Heard>>,
     ended: watch::Receiver<usize>,
-    task: JoinHandle<()>,
-}
-
-impl Drop for Events {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
+    _task: AbortOnDropHandle<()>,
 }
 
 impl Events {
     /// Binds a queue to the events and reads it from now on.
-    pub async fn follow(url: &str, prefix: &str) -> Events {
-        let connection = connect(url).await;
-        keep_events(&connection.create_channel().await.unwrap(), prefix).await;
+    pub async fn follow(url: String, prefix: String) -> Events {
         let (told, ended) = watch::channel(0);
         let heard = Arc::<Mutex<Heard>>::default();
-        let (url, prefix, noted) = (url.to_owned(), prefix.to_owned(), Arc::clone(&heard));
-        let task = tokio::spawn(async move {
-            let mut connection = connection;
-            loop {
-                let _ = read(&connection, &prefix, &noted, &told).await;
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                connection = connect(&url).await;
-            }
+        let noted = Arc::clone(&heard);
+        let task = amqp::follow(url, prefix, move |bytes| {
+            let mut heard = noted.lock().unwrap();
+            heard.note(bytes);
+            told.send_replace(heard.finals.len());
         });
-        Events { heard, ended, task }
+        Events { heard, ended, _task: task.await }
     }
 
     /// Runs `look` on what was heard so far.
@@ -105,27 +88,4 @@ impl Events {
     pub fn ended(&self) -> watch::Receiver<usize> {
         self.ended.clone()
     }
-}
-
-async fn read(
-    connection: &Connection,
-    prefix: &str,
-    heard: &Mutex<Heard>,
-    told: &watch::Sender<usize>,
-) -> lapin::Result<()> {
-    let channel = connection.create_channel().await?;
-    let queue = ShortString::from(format!("{prefix}.kept"));
-    let options = BasicConsumeOptions::default();
-    let mut consumer = channel.basic_consume(queue, ShortString::from(""), options, FieldTable::default()).await?;
-    while let Some(delivery) = consumer.next().await {
-        let delivery = delivery?;
-        let ended = {
-            let mut heard = heard.lock().unwrap();
-            heard.note(&delivery.data);
-            heard.finals.len()
-        };
-        told.send_replace(ended);
-        delivery.ack(BasicAckOptions::default()).await?;
-    }
-    Ok(())
 }

@@ -6,13 +6,15 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use testkit::PATIENCE;
+use testkit::rabbit::Rabbit;
+use testkit::rig::Rig;
+use testkit::worker::Worker;
 use tokio_util::sync::CancellationToken;
 
+use crate::events::Events;
 use crate::plan::{Act, Blow, End, Plan};
 use crate::proxy::{Bruise, Proxy};
-use crate::rig::{PATIENCE, Rig};
-use crate::support::rabbit::Rabbit;
-use crate::worker::Worker;
 
 /// So that four nodes and two workers find room on two processors.
 const ERLANG: &str = "+S 1:1 +SDio 2 +A 8";
@@ -28,7 +30,7 @@ pub struct Named {
 
 pub struct Ground {
     pub plan: Plan,
-    pub rig: Rig,
+    pub rig: Rig<Events>,
     nodes: Vec<Arc<Rabbit>>,
     /// The way of workers and publisher; that of the test itself is not hurt.
     pub rough: Proxy,
@@ -67,7 +69,7 @@ impl Ground {
         let nodes = aside(move || Rabbit::cluster(plan.nodes, ERLANG)).await.expect("a broker");
         let ports: Vec<u16> = nodes.iter().map(Rabbit::port).collect();
         let (rough, smooth) = (Proxy::start(ports.clone()).await, Proxy::start(ports).await);
-        let mut rig = Rig::start(smooth.url()).await;
+        let mut rig = Rig::with_events(smooth.url(), Events::follow).await;
         // A build while this goes on must not change what is tried.
         let program = rig.folder.path().join("erasure-worker");
         std::fs::copy(&rig.program, &program).unwrap();

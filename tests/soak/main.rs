@@ -8,18 +8,6 @@
 // A run that cannot go on stops at once; clippy knows that of test functions only.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)]
 
-#[path = "../chaos/forms.rs"]
-#[allow(dead_code, reason = "the tests that kill processes use all of it")]
-mod forms;
-#[path = "../chaos/rig.rs"]
-#[allow(dead_code, reason = "the tests that kill processes use all of it")]
-mod rig;
-#[path = "../support/mod.rs"]
-mod support;
-#[path = "../chaos/worker.rs"]
-#[allow(dead_code, reason = "the tests that kill processes use all of it")]
-mod worker;
-
 mod events;
 mod ground;
 mod plan;

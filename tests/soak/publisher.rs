@@ -4,12 +4,11 @@
 
 use std::time::Duration;
 
-use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
-use lapin::types::ShortString;
-use lapin::{BasicProperties, Channel, Confirmation, Connection, ConnectionProperties};
+use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
+use testkit::amqp;
+use testkit::forms::{Case, Form};
 use tokio_util::sync::CancellationToken;
 
-use crate::forms::{Case, Form};
 use crate::ground::Ground;
 
 /// How long a confirm may take, and how long a connection.
@@ -86,17 +85,12 @@ pub async fn publish(ground: &Ground, rate: u32, stop: &CancellationToken) -> Ve
 
 async fn connect(ground: &Ground) -> lapin::Result<Link> {
     let connection = Connection::connect(&ground.rough.url(), ConnectionProperties::default()).await?;
-    let channel = connection.create_channel().await?;
-    channel.confirm_select(ConfirmSelectOptions::default()).await?;
+    let channel = amqp::confirming(&connection).await?;
     Ok((connection, channel))
 }
 
 async fn attempt(ground: &Ground, channel: &Channel, case: &Case) -> lapin::Result<bool> {
-    let properties =
-        BasicProperties::default().with_delivery_mode(2).with_message_id(ShortString::from(case.id.as_str()));
-    let exchange = ShortString::from(format!("{}.requests", ground.rig.prefix));
-    let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
-    let body = case.body.to_string();
-    let sent = channel.basic_publish(exchange, ShortString::from("job"), options, body.as_bytes(), properties).await?;
-    Ok(matches!(sent.await?, Confirmation::Ack(None)))
+    let properties = BasicProperties::default().with_message_id(case.id.as_str().into());
+    let exchange = format!("{}.requests", ground.rig.prefix);
+    amqp::publish(channel, &exchange, "job", case.body.to_string().as_bytes(), properties).await
 }

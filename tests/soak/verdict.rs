@@ -6,9 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use erasure_worker::sandbox::Repeat;
+use testkit::forms::{Case, Form};
 
 use crate::events::{Final, Heard};
-use crate::forms::{Case, Form};
 use crate::ground::Ground;
 use crate::publisher::Published;
 

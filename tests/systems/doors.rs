@@ -13,9 +13,9 @@ use erasure_worker::systems::http::BuildError;
 use erasure_worker::systems::vitalsource::{VitalSource, VitalSourceSettings};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use testkit::certificates;
 
 use crate::stub::{Play, Stub, ask, one, quick, reply};
-use crate::support::certificates;
 use crate::{cleeng, vitalsource};
 
 /// A server with a certificate that no authority of this machine vouches for: what became of the

@@ -3,9 +3,9 @@
 use erasure_worker::job::{Answer, StepName};
 use erasure_worker::systems::Facts;
 use serde_json::Value;
+use testkit::mutate::{Mutator, corpus};
 
 use crate::stub::{Stub, ask, one, reply};
-use crate::support::mutate::{Mutator, corpus};
 use crate::{cleeng, vitalsource};
 
 const CREDENTIAL: &str = "<credentials><credential access-token=\"t\" guid=\"GUID-1\"/></credentials>";

@@ -9,9 +9,6 @@
 )]
 #![allow(clippy::print_stderr, reason = "counts of what was tried")]
 
-#[path = "../support/mod.rs"]
-mod support;
-
 mod cleeng;
 mod doors;
 mod easycms;

@@ -7,9 +7,9 @@ use erasure_worker::sandbox::{RunningSandbox, Sandbox};
 use erasure_worker::seal::jwe::seal_proof;
 use erasure_worker::seal::{Keyring, MasterKey};
 use serde_json::Value;
+use testkit::times::a_week_ago;
 
 use crate::bench::{self, KEY, id};
-use crate::support::times::a_week_ago;
 
 /// A job for a worker with the machine's clock.
 fn shop_job(tenant: &str, person: &erasure_worker::sandbox::Person) -> Value {

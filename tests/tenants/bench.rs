@@ -14,9 +14,9 @@ use erasure_worker::sandbox::{Account, Person, RunningSandbox, Sandbox};
 use erasure_worker::seal::Keyring;
 use erasure_worker::store::{MemoryStore, Store, StoreError};
 use serde_json::{Value, json};
+use testkit::config::system;
+use testkit::post::Post;
 use tokio::task::JoinHandle;
-
-use crate::post::{Post, Seen};
 
 /// 2026-11-22T10:00:00Z, in seconds.
 pub const NOON: i64 = 1_795_341_600;
@@ -52,7 +52,13 @@ pub struct Bench {
 /// A configuration for the stand-ins, with lines of the test's own in `[worker]` and at the end,
 /// and variables that override it.
 pub fn configuration(sandbox: &RunningSandbox, worker: &str, more: &str, overrides: &[(&str, &str)]) -> Config {
-    let url = |path: &str| sandbox.url(path);
+    let system = |name, path, more| system(name, path, sandbox.addr, more);
+    let systems = [
+        system("shop", "easycms", "verify_interval = \"20ms\""),
+        system("loyalty", "loyalty", "verify_interval = \"20ms\""),
+        system("cleeng", "cleeng", "require_confirmation = \"never\"\nverify_interval = \"20ms\""),
+    ]
+    .concat();
     let text = format!(
         r#"
 [worker]
@@ -64,37 +70,9 @@ state_dir = "/nowhere"
 [retry]
 initial_interval = "5ms"
 
-[systems.shop]
-kind = "easycms"
-base_url = "{}"
-authorization = "easycms-token"
-username = "shop"
-password = "easycms-password"
-account = "1"
-verify_interval = "20ms"
-
-[systems.loyalty]
-kind = "zeta_loyalty"
-base_url = "{}"
-program_token = "program-token"
-verify_interval = "20ms"
-
-[systems.cleeng]
-kind = "cleeng"
-core_url = "{}"
-rpc_url = "{}"
-mediastore_url = "{}"
-publisher_token = "publisher-token"
-require_confirmation = "never"
-verify_interval = "20ms"
-
+{systems}
 {more}
-"#,
-        url("easycms"),
-        url("loyalty"),
-        url("cleeng/core"),
-        url("cleeng/rpc"),
-        url("cleeng/mediastore"),
+"#
     );
     let variables = overrides.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     let surroundings = Surroundings { variables, ..Surroundings::default() };
@@ -137,7 +115,7 @@ impl Bench {
     pub async fn with_overrides(more: &str, overrides: &[(&str, &str)]) -> Bench {
         let sandbox = Sandbox::start("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let config = configuration(&sandbox, &format!("master_key = \"{KEY}\""), more, overrides);
-        let (post, store) = (Post::new(Seen::default()), Arc::new(MemoryStore::new()));
+        let (post, store) = (Post::new(), Arc::new(MemoryStore::new()));
         let clock = Arc::new(Mutex::new(Clock { millis: NOON * 1000, running_since: None }));
         let broker = Arc::clone(&post) as Arc<dyn Broker>;
         let (engine, keyring, running) = start(&config, broker, Arc::clone(&store), &clock, app::policy(&config));
@@ -163,13 +141,12 @@ impl Bench {
     }
 
     async fn on(self, store: Arc<MemoryStore>, worker: &str, more: &str) -> Bench {
-        let seen = self.post.seen();
         self.engine.drain();
         // One that was cut off from its store does not end well, which is the point.
         let _ = self.running.await.unwrap();
         let (sandbox, clock) = (self.sandbox, self.clock);
         let config = configuration(&sandbox, worker, more, &[]);
-        let post = Post::new(seen);
+        let post = self.post.again();
         let broker = Arc::clone(&post) as Arc<dyn Broker>;
         let (engine, keyring, running) = start(&config, broker, Arc::clone(&store), &clock, app::policy(&config));
         Bench { post, sandbox, engine, keyring, store, clock, running }

@@ -89,7 +89,7 @@ async fn what_the_examples_sign_and_seal_is_accepted() {
     let bench = bench(folder).await;
     let key = [("KEY", "acme.key"), ("KID", "k1"), ("SECRET", "")];
     let secret = [("SECRET", SECRET), ("KID", "k2")];
-    let python3 = crate::support::python::python().to_str().unwrap();
+    let python3 = testkit::python::python().to_str().unwrap();
     let (python, node) = ((python3, "seal.py"), ("node", "seal.js"));
     erased(&bench, folder, 1, python, ("sh", &["sign.sh"], &secret)).await;
     erased(&bench, folder, 2, python, ("sh", &["sign.sh"], &key)).await;

@@ -4,10 +4,10 @@
 use erasure_worker::broker::{HeaderValue, Properties};
 use erasure_worker::job::schema;
 use serde_json::{Value, json};
+use testkit::mutate::{Mutator, corpus};
+use testkit::post::header;
 
 use crate::bench::{Bench, KEY, NOON, id, shop_job};
-use crate::post::header;
-use crate::support::mutate::{Mutator, corpus};
 use crate::validator::fault;
 
 const SEED: u64 = 20_260;

@@ -4,8 +4,6 @@
 // A test ends at the first thing that is not as it should be; clippy knows that of test functions only.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-#[path = "../support/mod.rs"]
-mod support;
 #[path = "../docs/validator.rs"]
 mod validator;
 
@@ -21,7 +19,6 @@ mod guard;
 mod hostile;
 mod letters;
 mod moved;
-mod post;
 mod proofs;
 mod rabbit;
 mod refused;

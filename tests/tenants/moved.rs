@@ -4,9 +4,9 @@
 use erasure_worker::broker::{DeadLetter, HeaderValue, Properties, Via};
 use erasure_worker::engine::operators::LetterFilter;
 use serde_json::Value;
+use testkit::post::header;
 
 use crate::bench::{Bench, KEY, NEXT_KEY, id, sent, shop_job};
-use crate::post::header;
 
 const OTHER_KEY: &str = "0f0e0d0c0b0a09080706050403020100fffefdfcfbfaf9f8f7f6f5f4f3f2f1f0";
 /// The keys of the worker that it comes back to: its own; the next one with its own as the previous; the next
@@ -42,7 +42,7 @@ async fn made(bench: &Bench, what: What) -> (Value, DeadLetter) {
         What::Parked => drop(target.remove("customer_password")),
     }
     bench.post.deliver(sent(None, None), job.to_string(), false);
-    let is_there = |seen: &crate::post::Seen| seen.letters.len() + seen.parked.len() == 1 && seen.acked == 1;
+    let is_there = |seen: &testkit::post::Seen| seen.letters.len() + seen.parked.len() == 1 && seen.acked == 1;
     bench.post.until("it", is_there).await;
     let seen = bench.post.take();
     let parked = seen.parked.into_iter().map(|it| DeadLetter { properties: it.properties, body: it.body });
@@ -88,7 +88,7 @@ async fn a_sealed_message_that_is_moved_or_lacks_its_key_stays_as_it_came_and_is
                     // Without its key it stays there, or returns to there.
                     let moved_on = bench.engine.replay(&filter, 10).await.unwrap().swept.done;
                     let acked = seen.acked + moved_on;
-                    let is_back = |seen: &crate::post::Seen| seen.letters.len() == 1 && seen.acked == acked;
+                    let is_back = |seen: &testkit::post::Seen| seen.letters.len() == 1 && seen.acked == acked;
                     let seen = bench.post.until("it to be back", is_back).await;
                     assert_eq!(seen.letters[0].body, moved.body, "{case}");
                     bench.restarted(&keys()[0], "").await
@@ -104,7 +104,8 @@ async fn a_sealed_message_that_is_moved_or_lacks_its_key_stays_as_it_came_and_is
                         assert_eq!(event["data"]["run"], 2, "{case}");
                     }
                     What::Refused => {
-                        let is_again = |seen: &crate::post::Seen| seen.events.len() > events && seen.letters.len() == 1;
+                        let is_again =
+                            |seen: &testkit::post::Seen| seen.events.len() > events && seen.letters.len() == 1;
                         let seen = bench.post.until("the same refusal", is_again).await;
                         assert_eq!(seen.of(id(&job)).len(), 2, "{case}");
                         assert_eq!(header(&seen.letters[0].properties, "x-erasure-code"), "ERS-0020", "{case}");

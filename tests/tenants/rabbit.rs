@@ -9,79 +9,34 @@ use erasure_worker::broker::amqp::{AmqpBroker, AmqpConfig};
 use erasure_worker::engine::{Engine, Parts};
 use erasure_worker::sandbox::{Person, Sandbox};
 use erasure_worker::store::{MemoryStore, Store};
-use lapin::options::{
-    BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, QueueBindOptions, QueueDeclareOptions,
-};
+use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable};
-use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
 use secrecy::SecretString;
 use serde_json::{Value, json};
+use testkit::amqp::{Client, Message};
+use testkit::rabbit::Rabbit;
 
 use crate::bench::{KEY, configuration, id, shop_job};
-use crate::post::PATIENCE;
 use crate::signing::{ed25519, head, public, with_ed25519};
-use crate::support::rabbit::Rabbit;
-use futures_util::StreamExt as _;
 
-struct Client {
-    channel: Channel,
-    events: lapin::Consumer,
-    prefix: String,
+async fn publish(client: &Client, key: &str, body: &str, user: Option<&str>, signature: Option<&str>) {
+    let mut properties = BasicProperties::default();
+    if let Some(user) = user {
+        properties = properties.with_user_id(user.into());
+    }
+    if let Some(signature) = signature {
+        let mut headers = FieldTable::default();
+        headers.insert("x-signature".into(), AMQPValue::LongString(signature.into()));
+        properties = properties.with_headers(headers);
+    }
+    client.publish("requests", key, body.as_bytes(), properties).await;
 }
 
-impl Client {
-    async fn connect(url: &str, prefix: &str) -> Client {
-        let connection = Connection::connect(url, ConnectionProperties::default()).await.unwrap();
-        let channel = connection.create_channel().await.unwrap();
-        let queue = format!("{prefix}.test");
-        let options = QueueDeclareOptions { exclusive: true, ..QueueDeclareOptions::default() };
-        channel.queue_declare(queue.as_str().into(), options, FieldTable::default()).await.unwrap();
-        let events = format!("{prefix}.events");
-        let bind = QueueBindOptions::default();
-        channel
-            .queue_bind(queue.as_str().into(), events.as_str().into(), "job.#".into(), bind, FieldTable::default())
-            .await
-            .unwrap();
-        let consume = BasicConsumeOptions::default();
-        let events =
-            channel.basic_consume(queue.as_str().into(), "".into(), consume, FieldTable::default()).await.unwrap();
-        Client { channel, events, prefix: prefix.to_owned() }
-    }
-
-    async fn publish(&self, key: &str, body: &str, user: Option<&str>, signature: Option<&str>) {
-        let mut properties = BasicProperties::default();
-        if let Some(user) = user {
-            properties = properties.with_user_id(user.into());
-        }
-        if let Some(signature) = signature {
-            let mut headers = FieldTable::default();
-            headers.insert("x-signature".into(), AMQPValue::LongString(signature.into()));
-            properties = properties.with_headers(headers);
-        }
-        let exchange = format!("{}.requests", self.prefix);
-        self.channel
-            .basic_publish(
-                exchange.as_str().into(),
-                key.into(),
-                BasicPublishOptions::default(),
-                body.as_bytes(),
-                properties,
-            )
-            .await
-            .unwrap();
-    }
-
-    async fn event(&mut self, job_id: &str) -> (String, Value) {
-        loop {
-            let next = tokio::time::timeout(PATIENCE, self.events.next()).await;
-            let delivery = next.unwrap_or_else(|_| panic!("no event of {job_id}")).unwrap().unwrap();
-            delivery.ack(BasicAckOptions::default()).await.unwrap();
-            let event: Value = serde_json::from_slice(&delivery.data).unwrap();
-            if event["subject"] == job_id {
-                return (event["type"].as_str().unwrap().to_owned(), event);
-            }
-        }
-    }
+/// What a job's event number `n` says that it is, and the event.
+async fn event_of(client: &Client, job: &Value, n: usize) -> (String, Value) {
+    let is_its = |event: &Message| event.json["subject"] == id(job);
+    let event = client.events.count(&format!("event {n} of {}", id(job)), n, is_its).await.swap_remove(n - 1).json;
+    (event["type"].as_str().unwrap().to_owned(), event)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -101,7 +56,7 @@ async fn the_brokers_word_and_the_signature_decide_for_jobs_and_cancellations() 
     let settings = AmqpConfig { prefix: prefix.clone(), ..AmqpConfig::new(SecretString::from(rabbit.url())) };
     let broker = AmqpBroker::connect(settings.clone()).await.unwrap();
     AmqpBroker::declare_topology(&settings).await.unwrap();
-    let mut client = Client::connect(&rabbit.url(), &prefix).await;
+    let client = Client::connect(&rabbit.url(), &prefix).await;
     let keyring = Arc::new(app::keyring(&config).unwrap());
     let parts = Parts {
         settings: app::settings(&config),
@@ -123,13 +78,13 @@ async fn the_brokers_word_and_the_signature_decide_for_jobs_and_cancellations() 
 
     // A user of the broker who is not the tenant's, and one who does not say who it is.
     let job = shop_job("umbrella", &people[0]);
-    client.publish("job", &job.to_string(), Some("guest"), None).await;
-    let (kind, event) = client.event(id(&job)).await;
+    publish(&client, "job", &job.to_string(), Some("guest"), None).await;
+    let (kind, event) = event_of(&client, &job, 1).await;
     assert_eq!((kind.as_str(), &event["data"]["error"]["reason"]), ("erasure.job.rejected.v1", &"unauthorised".into()));
     let job = shop_job("acme", &people[1]);
     let body = job.to_string();
-    client.publish("job", &body, None, Some(&signed(&body))).await;
-    assert_eq!(client.event(id(&job)).await.0, "erasure.job.rejected.v1");
+    publish(&client, "job", &body, None, Some(&signed(&body))).await;
+    assert_eq!(event_of(&client, &job, 1).await.0, "erasure.job.rejected.v1");
     assert_eq!(sandbox.sandbox().entries(0).len(), 0);
 
     // A cancellation that is not signed, and one that is, each before its job.
@@ -137,15 +92,15 @@ async fn the_brokers_word_and_the_signature_decide_for_jobs_and_cancellations() 
     let cancel =
         |job: &Value| json!({ "schema": "erasure.cancel/v1", "tenant": "acme", "job_id": id(job) }).to_string();
     let body = cancel(&dropped);
-    client.publish("cancel", &body, Some("guest"), Some(&signed(&body))).await;
+    publish(&client, "cancel", &body, Some("guest"), Some(&signed(&body))).await;
     // The stream is in order: once this one is answered, the one before it was read.
-    client.publish("cancel", &cancel(&kept), Some("guest"), None).await;
-    assert_eq!(client.event(id(&kept)).await.0, "erasure.job.cancel_refused.v1");
+    publish(&client, "cancel", &cancel(&kept), Some("guest"), None).await;
+    assert_eq!(event_of(&client, &kept, 1).await.0, "erasure.job.cancel_refused.v1");
 
-    for (job, person, what) in [(&kept, &people[2], "completed"), (&dropped, &people[3], "cancelled")] {
+    for (job, person, what, events) in [(&kept, &people[2], "completed", 2), (&dropped, &people[3], "cancelled", 1)] {
         let body = job.to_string();
-        client.publish("job", &body, Some("guest"), Some(&signed(&body))).await;
-        assert_eq!(client.event(id(job)).await.0, format!("erasure.job.{what}.v1"));
+        publish(&client, "job", &body, Some("guest"), Some(&signed(&body))).await;
+        assert_eq!(event_of(&client, job, events).await.0, format!("erasure.job.{what}.v1"));
         assert_eq!(in_shop(person), what == "cancelled");
     }
     assert_eq!(engine.unauthorised(), 3);

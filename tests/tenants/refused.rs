@@ -4,9 +4,9 @@
 use erasure_worker::broker::Properties;
 use erasure_worker::seal::jwe::seal_proof;
 use serde_json::{Value, json};
+use testkit::post::header;
 
 use crate::bench::{Bench, id, job, sent, shop_job};
-use crate::post::header;
 use crate::signing::{SECRET, ed25519, head, public, with_ed25519, with_hmac};
 
 /// `acme` signs and seals, `umbrella` publishes as a user of the broker and has the shop alone.

@@ -5,9 +5,9 @@ use erasure_worker::broker::{Destination, Properties, Publication};
 use erasure_worker::engine::envelope;
 use erasure_worker::seal::jwe::seal_proof;
 use serde_json::Value;
+use testkit::post::header;
 
 use crate::bench::{Bench, KEY, NEXT_KEY, id, shop_job};
-use crate::post::header;
 
 fn rotated() -> String {
     format!("master_key = \"{NEXT_KEY}\"\nmaster_key_previous = \"{KEY}\"")

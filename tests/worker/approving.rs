@@ -6,8 +6,9 @@
 use erasure_worker::ops::client::{Body, ClientError, OpsApi};
 use erasure_worker::sandbox::{Entitlement, Operation, Person, User};
 use serde_json::{Value, json};
+use testkit::amqp::Message;
+use testkit::soon;
 
-use crate::client::{Message, soon};
 use crate::people;
 use crate::rig::Rig;
 

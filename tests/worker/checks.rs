@@ -7,8 +7,7 @@ use std::path::Path;
 
 use erasure_worker::sandbox::Summary;
 use serde_json::Value;
-
-use crate::client::{Message, is_fence};
+use testkit::amqp::{Message, is_fence};
 
 /// The correlation id that the tests send with a job.
 pub fn correlation_of(job_id: &str) -> String {

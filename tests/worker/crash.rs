@@ -5,8 +5,8 @@
 
 use erasure_worker::sandbox::{Action, FaultRule, Operation as Op};
 use serde_json::Value;
+use testkit::soon;
 
-use crate::client::soon;
 use crate::people;
 use crate::rig::Rig;
 

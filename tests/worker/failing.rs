@@ -7,8 +7,9 @@ use erasure_worker::sandbox::{
     Action, Code, Entitlement, Entry, FaultRule, Licence, Operation as Op, Output, Page, Person, WontRevoke,
 };
 use serde_json::{Value, json};
+use testkit::amqp::Message;
+use testkit::soon;
 
-use crate::client::{Message, soon};
 use crate::people::{self, job};
 use crate::rig::{NOBODY, Rig};
 

@@ -3,8 +3,8 @@
 //! The rule it keeps: jobs wait and lose no attempt; the jobs of other systems go on.
 
 use erasure_worker::sandbox::{Action, Entry, FaultRule, Operation as Op, RateLimit, Slash};
+use testkit::soon;
 
-use crate::client::soon;
 use crate::people::{self, job};
 use crate::rig::Rig;
 

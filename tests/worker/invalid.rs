@@ -9,8 +9,8 @@ use erasure_worker::engine::envelope::open_dead_letter;
 use lapin::BasicProperties;
 use serde_json::{Value, json};
 use sha2::Digest as _;
+use testkit::amqp::Message;
 
-use crate::client::Message;
 use crate::people::{self, unconfirmed};
 use crate::rig::Rig;
 
@@ -155,7 +155,7 @@ async fn a_message_without_any_id_gives_a_dead_letter_and_no_event() {
     let letters = rig.client.dead_letters.count("both letters", 2, |_| true).await;
     assert!(letters.iter().all(|letter| letter.job_id().is_empty() && letter.header("x-erasure-code") == "ERS-0020"));
     rig.client.fence().await;
-    assert_eq!(rig.client.events.all().iter().filter(|event| !crate::client::is_fence(event)).count(), 0);
+    assert_eq!(rig.client.events.all().iter().filter(|event| !testkit::amqp::is_fence(event)).count(), 0);
     rig.end().await;
 }
 

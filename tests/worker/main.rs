@@ -7,14 +7,10 @@
 // A test ends at the first thing that is not as it should be; clippy knows that of test functions only.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-#[path = "../support/mod.rs"]
-mod support;
-
 mod approving;
 mod batching;
 mod cancelling;
 mod checks;
-mod client;
 mod control_stream;
 mod crash;
 mod erasing;

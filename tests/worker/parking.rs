@@ -6,8 +6,8 @@ use erasure_worker::sandbox::{Action, FaultRule, MemberKey, MemberProof, Operati
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable};
 use serde_json::{Value, json};
+use testkit::amqp::Message;
 
-use crate::client::Message;
 use crate::people::{self, id, unconfirmed};
 use crate::rig::Rig;
 

@@ -4,9 +4,8 @@
 
 use erasure_worker::sandbox::Person;
 use serde_json::{Value, json};
+use testkit::times;
 use uuid::Uuid;
-
-use crate::support::times;
 
 /// A whole job for these targets, with the person's confirmation.
 pub fn job(targets: &[Value]) -> Value {

@@ -176,7 +176,7 @@ async fn a_retry_of_a_failed_job_is_a_new_run_from_its_checkpoints() {
 
     // A completed job has nothing to retry.
     rig.submit(&job).await;
-    let ends = |event: &crate::client::Message| event.job_id() == id(&job) && event.data("run") == 3;
+    let ends = |event: &testkit::amqp::Message| event.job_id() == id(&job) && event.data("run") == 3;
     let ends = rig.client.events.count("the repeat", 2, ends).await;
     assert_eq!(ends[0].body, ends[1].body);
     rig.end().await;

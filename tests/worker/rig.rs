@@ -14,10 +14,12 @@ use erasure_worker::sandbox::{Entry, Operation, Person, RunningSandbox, Sandbox}
 use lapin::BasicProperties;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
+use testkit::amqp::{Client, Message};
+use testkit::config::systems;
+use testkit::rabbit::Rabbit;
+use testkit::soon;
 use tokio::process::{Child, Command};
 
-use crate::client::{Client, Message, soon};
-use crate::support::rabbit::Rabbit;
 use crate::{checks, people};
 
 /// Whom the systems' harmless reads ask for.
@@ -275,10 +277,9 @@ fn command(folder: &Path, settings: &[(String, String)], arguments: &[&str]) -> 
 
 fn configuration(sandbox: &RunningSandbox, amqp_url: &str, prefix: &str) -> String {
     let master_key = hex::encode([uuid::Uuid::new_v4().into_bytes(), uuid::Uuid::new_v4().into_bytes()].concat());
-    let url = |path: &str| sandbox.url(path);
-    let (core, rpc, mediastore) = (url("cleeng/core"), url("cleeng/rpc"), url("cleeng/mediastore"));
-    let (loyalty, easycms, vitalsource) = (url("loyalty"), url("easycms"), url("vitalsource"));
     let pace = "verify_interval = \"100ms\"\nhold_probe_interval = \"200ms\"\nrequests_per_minute = 600000";
+    let systems = systems(sandbox.addr, pace)
+        .replace("[systems.loyalty]", "[systems.loyalty]\npreserved = [\"offer_responses\"]");
     format!(
         r#"
 [worker]
@@ -298,35 +299,7 @@ prefix = "{prefix}"
 [ops]
 listen = "127.0.0.1:0"
 
-[systems.cleeng]
-kind = "cleeng"
-core_url = "{core}"
-rpc_url = "{rpc}"
-mediastore_url = "{mediastore}"
-publisher_token = "publisher-token"
-{pace}
-
-[systems.loyalty]
-kind = "zeta_loyalty"
-base_url = "{loyalty}"
-program_token = "program-token"
-preserved = ["offer_responses"]
-{pace}
-
-[systems.easycms]
-kind = "easycms"
-base_url = "{easycms}"
-authorization = "easycms-token"
-username = "shop"
-password = "easycms-password"
-account = "1"
-{pace}
-
-[systems.vitalsource]
-kind = "vitalsource"
-base_url = "{vitalsource}"
-api_key = "VITALSOURCEKEY"
-{pace}
+{systems}
 "#
     )
 }

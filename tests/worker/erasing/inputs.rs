@@ -51,7 +51,7 @@ async fn inputs_of_two_targets_are_asked_for_together_and_may_come_one_by_one() 
     let mut job = unconfirmed(&[people::mediastore(&person), shop]);
     rig.submit(&job).await;
     let asked = rig.event(&job, "needs_input").await;
-    let kinds = |event: &crate::client::Message| {
+    let kinds = |event: &testkit::amqp::Message| {
         let inputs = event.data("inputs").as_array().unwrap();
         inputs.iter().map(|input| (input["target"].clone(), input["kind"].clone())).collect::<Vec<_>>()
     };
@@ -61,7 +61,7 @@ async fn inputs_of_two_targets_are_asked_for_together_and_may_come_one_by_one() 
     confirm(&mut job);
     rig.submit(&job).await;
     let id = people::id(&job);
-    let asks = |event: &crate::client::Message| event.job_id() == id && event.data("outcome") == "needs_input";
+    let asks = |event: &testkit::amqp::Message| event.job_id() == id && event.data("outcome") == "needs_input";
     let asked = rig.client.events.count("the second question", 2, asks).await;
     assert_eq!(kinds(&asked[1]), [password_wanted]);
     assert_eq!(target(&asked[1], 0)["outcome"], "anonymised");

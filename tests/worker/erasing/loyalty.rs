@@ -4,9 +4,9 @@
 
 use erasure_worker::sandbox::{Entry, MemberKey, MemberProof, Operation as Op, Person};
 use serde_json::json;
+use testkit::soon;
 
 use super::target;
-use crate::client::soon;
 use crate::people::{self, unconfirmed};
 use crate::rig::Rig;
 
@@ -162,7 +162,7 @@ async fn a_wrong_one_time_password_is_asked_for_again_and_no_second_one_is_sent(
 
     job["targets"][0]["code"] = json!("wrong-one");
     rig.submit(&job).await;
-    let asks = |event: &crate::client::Message| event.data("outcome") == "needs_input";
+    let asks = |event: &testkit::amqp::Message| event.data("outcome") == "needs_input";
     let asked = rig.client.events.count("a second question", 2, asks).await;
     assert_eq!(asked[1].data("inputs")[0]["kind"], "otp");
 

@@ -12,8 +12,7 @@ mod together;
 mod vitalsource;
 
 use serde_json::Value;
-
-use crate::client::Message;
+use testkit::amqp::Message;
 
 /// The event's target at an index.
 pub fn target(event: &Message, index: usize) -> Value {

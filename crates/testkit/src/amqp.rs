@@ -7,18 +7,116 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use lapin::message::Delivery;
-use lapin::options::{BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions};
+use lapin::options::{
+    BasicAckOptions, BasicConsumeOptions, BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions, QueueBindOptions,
+    QueueDeclareOptions,
+};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Confirmation, Connection, ConnectionProperties};
 use serde_json::Value;
 use tokio::sync::watch;
+use tokio_util::task::AbortOnDropHandle;
 
-/// How long anything may take before a test gives up; none relies on it passing.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+use crate::rig::WAITING;
+use crate::soon;
 
-/// Waits for a future, and says what was waited for where it does not come.
-pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, future).await.unwrap_or_else(|_| panic!("waited in vain for {what}"))
+/// How long one attempt to connect may take.
+const CONNECTING: Duration = Duration::from_secs(20);
+
+/// Connects, trying until it works.
+pub async fn connect(url: &str) -> Connection {
+    soon("the broker", async {
+        loop {
+            // A broker on its way down may take a connection and say nothing more.
+            let attempt = Connection::connect(url, ConnectionProperties::default());
+            match tokio::time::timeout(CONNECTING, attempt).await {
+                Ok(Ok(connection)) => return connection,
+                Ok(Err(_)) | Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+            }
+        }
+    })
+    .await
+}
+
+/// Ends a connection that may be gone already.
+pub async fn close(connection: Connection) {
+    let _ = connection.close(200, "".into()).await;
+}
+
+/// A channel in confirm mode.
+pub async fn confirming(connection: &Connection) -> lapin::Result<Channel> {
+    let channel = connection.create_channel().await?;
+    channel.confirm_select(ConfirmSelectOptions::default()).await?;
+    Ok(channel)
+}
+
+/// Publishes a durable message. True where the broker confirmed it and had a queue for it.
+pub async fn publish(
+    channel: &Channel,
+    exchange: &str,
+    key: &str,
+    body: &[u8],
+    properties: BasicProperties,
+) -> lapin::Result<bool> {
+    let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
+    let sent = channel.basic_publish(exchange.into(), key.into(), options, body, properties.with_delivery_mode(2));
+    Ok(matches!(sent.await?.await?, Confirmation::Ack(None)))
+}
+
+/// How many messages a queue holds ready. The broker counts a little later than it acts.
+pub async fn depth(channel: &Channel, queue: &str) -> u32 {
+    let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+    channel.queue_declare(queue.into(), passive, FieldTable::default()).await.unwrap().message_count()
+}
+
+/// All messages of a queue, taken out.
+pub async fn take_all(channel: &Channel, queue: &str) -> Vec<Delivery> {
+    let mut taken = Vec::new();
+    while let Some(got) = channel.basic_get(queue.into(), BasicGetOptions { no_ack: true }).await.unwrap() {
+        taken.push(got.delivery);
+    }
+    taken
+}
+
+/// Declares a quorum queue that keeps all that an exchange routes.
+pub async fn keep(channel: &Channel, exchange: &str, queue: &str) {
+    let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
+    channel.queue_declare(queue.into(), options, arguments).await.unwrap();
+    let (bind, nothing) = (QueueBindOptions::default(), FieldTable::default());
+    channel.queue_bind(queue.into(), exchange.into(), "#".into(), bind, nothing).await.unwrap();
+}
+
+/// Keeps all events of a prefix in a queue and gives each to `note`, over whatever happens to the broker.
+/// Once it returns, the queue is there.
+pub async fn follow(
+    url: String,
+    prefix: String,
+    mut note: impl FnMut(&[u8]) + Send + 'static,
+) -> AbortOnDropHandle<()> {
+    let queue = format!("{prefix}.kept");
+    let mut connection = connect(&url).await;
+    keep(&connection.create_channel().await.unwrap(), &format!("{prefix}.events"), &queue).await;
+    AbortOnDropHandle::new(tokio::spawn(async move {
+        loop {
+            let _ = read(&connection, &queue, &mut note).await;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            connection = connect(&url).await;
+        }
+    }))
+}
+
+async fn read(connection: &Connection, queue: &str, note: &mut (impl FnMut(&[u8]) + Send)) -> lapin::Result<()> {
+    let channel = connection.create_channel().await?;
+    let (options, nothing) = (BasicConsumeOptions::default(), FieldTable::default());
+    let mut consumer = channel.basic_consume(queue.into(), "".into(), options, nothing).await?;
+    while let Some(delivery) = consumer.next().await {
+        let delivery = delivery?;
+        note(&delivery.data);
+        delivery.ack(BasicAckOptions::default()).await?;
+    }
+    Ok(())
 }
 
 /// A message as it came.
@@ -136,8 +234,7 @@ impl Client {
             // Without heartbeats: it shares one thread with the stand-ins, and a test may wait for minutes.
             let url = format!("{url}?heartbeat=0");
             let connection = Connection::connect(&url, ConnectionProperties::default()).await.unwrap();
-            let channel = connection.create_channel().await.unwrap();
-            channel.confirm_select(ConfirmSelectOptions::default()).await.unwrap();
+            let channel = confirming(&connection).await.unwrap();
             Client {
                 events: Tap::open(&connection, &format!("{prefix}.events"), "#").await,
                 dead_letters: Tap::open(&connection, &format!("{prefix}.dead-letter"), "").await,
@@ -153,12 +250,8 @@ impl Client {
     /// Publishes to `PREFIX.EXCHANGE` and waits for the confirm.
     pub async fn publish(&self, exchange: &str, key: &str, body: &[u8], properties: BasicProperties) {
         let exchange = format!("{}.{exchange}", self.prefix);
-        let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
-        let properties = properties.with_delivery_mode(2);
-        let sent =
-            async { self.channel.basic_publish(exchange.into(), key.into(), options, body, properties).await?.await };
-        let confirmed = soon("a confirm", sent).await.unwrap();
-        assert!(matches!(confirmed, Confirmation::Ack(None)), "{confirmed:?}");
+        let sent = publish(&self.channel, &exchange, key, body, properties);
+        assert!(soon("a confirm", sent).await.unwrap(), "not confirmed, or no queue for {exchange} {key}");
     }
 
     /// Waits until everything that was published before has been seen by the taps.
@@ -190,11 +283,8 @@ impl Client {
     /// little later than it acts.
     pub async fn copies(&self) -> u32 {
         let mut copies = 0;
-        for queue in ["jobs", "wait.5s", "wait.30s", "wait.3m", "wait.15m", "wait.1h"] {
-            let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
-            let name = format!("{}.{queue}", self.prefix);
-            let found = self.channel.queue_declare(name.into(), passive, FieldTable::default()).await.unwrap();
-            copies += found.message_count();
+        for queue in WAITING {
+            copies += depth(&self.channel, &format!("{}.{queue}", self.prefix)).await;
         }
         copies
     }

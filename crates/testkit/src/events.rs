@@ -3,17 +3,12 @@
 //! The rule it keeps: it survives the broker's end, as a careful consumer would.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
-use futures_util::StreamExt;
-use lapin::Connection;
-use lapin::options::{BasicAckOptions, BasicConsumeOptions};
-use lapin::types::{FieldTable, ShortString};
 use serde_json::Value;
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use tokio_util::task::AbortOnDropHandle;
 
-use crate::rig::{connect, keep_events, soon};
+use crate::{PATIENCE, amqp, soon};
 
 /// Events by job id, as they came, repeats included.
 #[derive(Debug, Clone, Default)]
@@ -40,31 +35,19 @@ impl Heard {
 
 pub struct Events {
     heard: watch::Receiver<Heard>,
-    task: JoinHandle<()>,
-}
-
-impl Drop for Events {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
+    _task: AbortOnDropHandle<()>,
 }
 
 impl Events {
     /// Binds a queue to the events and reads it from now on.
-    pub async fn follow(url: &str, prefix: &str) -> Events {
-        let connection = connect(url).await;
-        keep_events(&connection.create_channel().await.unwrap(), prefix).await;
+    pub async fn follow(url: String, prefix: String) -> Events {
         let (told, heard) = watch::channel(Heard::default());
-        let (url, prefix) = (url.to_owned(), prefix.to_owned());
-        let task = tokio::spawn(async move {
-            let mut connection = connection;
-            loop {
-                let _ = read(&connection, &prefix, &told).await;
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                connection = connect(&url).await;
-            }
+        let task = amqp::follow(url, prefix, move |bytes| {
+            let event: Value = serde_json::from_slice(bytes).unwrap();
+            let job = event["subject"].as_str().unwrap().to_owned();
+            told.send_modify(|heard| heard.0.entry(job).or_default().push(event));
         });
-        Events { heard, task }
+        Events { heard, _task: task.await }
     }
 
     /// What was heard so far.
@@ -94,7 +77,7 @@ impl Events {
         };
         // No borrow of the events outlives the wait: reading them again beside it can lock up with the writer.
         let all = async { heard.wait_for(|heard| open(heard) == 0).await.unwrap().clone() };
-        let Ok(all) = tokio::time::timeout(crate::rig::PATIENCE, all).await else {
+        let Ok(all) = tokio::time::timeout(PATIENCE, all).await else {
             let heard = self.heard();
             let ended = heard.ended();
             let open: Vec<_> = ids.iter().filter(|id| !ended.contains(**id)).map(|id| (id, heard.of(id))).collect();
@@ -102,19 +85,4 @@ impl Events {
         };
         all
     }
-}
-
-async fn read(connection: &Connection, prefix: &str, told: &watch::Sender<Heard>) -> lapin::Result<()> {
-    let channel = connection.create_channel().await?;
-    let queue = ShortString::from(format!("{prefix}.kept"));
-    let options = BasicConsumeOptions::default();
-    let mut consumer = channel.basic_consume(queue, ShortString::from(""), options, FieldTable::default()).await?;
-    while let Some(delivery) = consumer.next().await {
-        let delivery = delivery?;
-        let event: Value = serde_json::from_slice(&delivery.data).unwrap();
-        let job = event["subject"].as_str().unwrap().to_owned();
-        told.send_modify(|heard| heard.0.entry(job).or_default().push(event));
-        delivery.ack(BasicAckOptions::default()).await?;
-    }
-    Ok(())
 }

@@ -11,9 +11,9 @@ use std::sync::OnceLock;
 pub fn python() -> &'static Path {
     static PYTHON: OnceLock<PathBuf> = OnceLock::new();
     PYTHON.get_or_init(|| {
-        let requirements = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/requirements.txt");
+        let requirements = concat!(env!("CARGO_MANIFEST_DIR"), "/requirements.txt");
         let wanted = std::fs::read_to_string(requirements).unwrap();
-        let home = Path::new(env!("CARGO_TARGET_TMPDIR")).join("python");
+        let home = crate::built().with_file_name("tmp").join("python");
         let (python, done) = (home.join("bin/python"), home.join("installed"));
         if std::fs::read_to_string(&done).is_ok_and(|installed| installed == wanted) {
             return python;

@@ -9,7 +9,7 @@ use std::process::{ExitStatus, Stdio};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
 
-use crate::rig::soon;
+use crate::{PATIENCE, soon};
 
 pub struct Worker {
     child: Child,
@@ -50,7 +50,7 @@ impl Worker {
     /// Waits for its end.
     pub async fn ended(&mut self) -> ExitStatus {
         let log = self.log.clone();
-        let waited = tokio::time::timeout(crate::rig::PATIENCE, self.child.wait()).await;
+        let waited = tokio::time::timeout(PATIENCE, self.child.wait()).await;
         waited.unwrap_or_else(|_| panic!("the worker does not end; see {}", log.display())).unwrap()
     }
 

@@ -9,36 +9,28 @@ use std::time::{Duration, Instant};
 use erasure_worker::broker::amqp::{AmqpBroker, AmqpConfig};
 use erasure_worker::config::{Config, Surroundings};
 use erasure_worker::sandbox::{RunningSandbox, Sandbox};
-use lapin::options::{
-    BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions, QueueBindOptions, QueueDeclareOptions,
-};
-use lapin::types::{AMQPValue, FieldTable, ShortString};
-use lapin::{BasicProperties, Channel, Confirmation, Connection, ConnectionProperties};
+use lapin::message::Delivery;
+use lapin::{BasicProperties, Channel, Connection};
 use secrecy::SecretString;
 use serde_json::Value;
 
+use crate::config::system;
 use crate::events::Events;
 use crate::worker::Worker;
-
-/// How long anything may take before a test gives up; none relies on it passing.
-pub const PATIENCE: Duration = Duration::from_secs(300);
-
-/// How long one attempt to connect may take.
-const CONNECTING: Duration = Duration::from_secs(20);
+use crate::{PATIENCE, amqp};
 
 const MASTER_KEY: &str = "5f1e0c7d9a3b48265f1e0c7d9a3b48265f1e0c7d9a3b48265f1e0c7d9a3b4826";
 
-/// Waits for `future`, or fails saying what it waited for.
-pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, future).await.unwrap_or_else(|_| panic!("waited in vain for {what}"))
-}
+/// The queues in which jobs wait for a worker.
+pub const WAITING: [&str; 6] = ["jobs", "wait.5s", "wait.30s", "wait.3m", "wait.15m", "wait.1h"];
 
 /// Everything around the workers of one test.
-pub struct Rig {
+pub struct Rig<E = Events> {
     pub url: String,
     pub prefix: String,
     pub stand: RunningSandbox,
-    pub events: Events,
+    /// What the publisher hears.
+    pub events: E,
     pub folder: tempfile::TempDir,
     /// The worker's program.
     pub program: PathBuf,
@@ -49,6 +41,13 @@ pub struct Rig {
 impl Rig {
     /// Stand-ins, a configuration, the topology, and a queue that keeps every event.
     pub async fn start(url: String) -> Rig {
+        Rig::with_events(url, Events::follow).await
+    }
+}
+
+impl<E> Rig<E> {
+    /// The same, with events that are followed in another way: by the broker's URL and the prefix.
+    pub async fn with_events<F: Future<Output = E>>(url: String, follow: impl FnOnce(String, String) -> F) -> Rig<E> {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let stand = Sandbox::start(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
         let folder = tempfile::Builder::new().prefix("chaos-").tempdir().unwrap();
@@ -57,8 +56,8 @@ impl Rig {
         std::fs::write(&config, configuration(stand.addr, &url, &prefix, folder.path())).unwrap();
         let amqp = AmqpConfig { prefix: prefix.clone(), ..AmqpConfig::new(SecretString::from(url.clone())) };
         AmqpBroker::declare_topology(&amqp).await.unwrap();
-        let events = Events::follow(&url, &prefix).await;
-        let program = PathBuf::from(env!("CARGO_BIN_EXE_erasure-worker"));
+        let events = follow(url.clone(), prefix.clone()).await;
+        let program = crate::program();
         Rig { url, prefix, stand, events, folder, program, config }
     }
 
@@ -103,7 +102,15 @@ impl Rig {
 
     /// A connection that knows nothing of the worker's layer; tried until the broker is there.
     pub async fn connect(&self) -> Connection {
-        connect(&self.url).await
+        amqp::connect(&self.url).await
+    }
+
+    /// Keeps every event from now on in a queue of this name.
+    pub async fn keep_events(&self, queue: &str) {
+        let connection = self.connect().await;
+        let channel = connection.create_channel().await.unwrap();
+        amqp::keep(&channel, &format!("{}.events", self.prefix), &format!("{}.{queue}", self.prefix)).await;
+        amqp::close(connection).await;
     }
 
     /// Publishes jobs with confirms, and again over a new connection what was not confirmed.
@@ -121,38 +128,27 @@ impl Rig {
         let mut sent = 0;
         while sent < bodies.len() {
             let connection = self.connect().await;
-            let Ok(channel) = connection.create_channel().await else { continue };
-            if channel.confirm_select(ConfirmSelectOptions::default()).await.is_err() {
-                continue;
-            }
+            let Ok(channel) = amqp::confirming(&connection).await else { continue };
             while sent < bodies.len() && self.send_one(&channel, key, &bodies[sent]).await {
                 sent += 1;
             }
-            let _ = connection.close(200, ShortString::from("")).await;
+            amqp::close(connection).await;
         }
     }
 
     async fn send_one(&self, channel: &Channel, key: &str, body: &Value) -> bool {
         let id = body["job_id"].as_str().unwrap_or_default();
-        let properties = BasicProperties::default().with_delivery_mode(2).with_message_id(ShortString::from(id));
-        let exchange = ShortString::from(format!("{}.requests", self.prefix));
-        let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
-        let body = body.to_string();
-        let published = channel.basic_publish(exchange, ShortString::from(key), options, body.as_bytes(), properties);
-        match published.await {
-            Ok(confirm) => matches!(confirm.await, Ok(Confirmation::Ack(None))),
-            Err(_) => false,
-        }
+        let properties = BasicProperties::default().with_message_id(id.into());
+        let exchange = format!("{}.requests", self.prefix);
+        matches!(amqp::publish(channel, &exchange, key, body.to_string().as_bytes(), properties).await, Ok(true))
     }
 
     /// How many messages a queue holds ready.
     pub async fn depth(&self, queue: &str) -> u32 {
         let connection = self.connect().await;
         let channel = connection.create_channel().await.unwrap();
-        let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
-        let name = ShortString::from(format!("{}.{queue}", self.prefix));
-        let count = channel.queue_declare(name, passive, FieldTable::default()).await.unwrap().message_count();
-        let _ = connection.close(200, ShortString::from("")).await;
+        let count = amqp::depth(&channel, &format!("{}.{queue}", self.prefix)).await;
+        amqp::close(connection).await;
         count
     }
 
@@ -183,23 +179,24 @@ impl Rig {
 
     /// Nothing waits anywhere for a worker.
     pub async fn is_empty(&self) {
-        for queue in ["jobs", "wait.5s", "wait.30s", "wait.3m", "wait.15m", "wait.1h"] {
+        for queue in WAITING {
             self.holds(queue, 0).await;
         }
     }
 
     /// The dead letters, taken out: properties and body.
     pub async fn dead_letters(&self) -> Vec<(BasicProperties, Vec<u8>)> {
+        let letters = self.take_all("dead-letters").await.into_iter();
+        letters.map(|letter| (letter.properties, letter.data)).collect()
+    }
+
+    /// All messages of a queue, taken out.
+    pub async fn take_all(&self, queue: &str) -> Vec<Delivery> {
         let connection = self.connect().await;
         let channel = connection.create_channel().await.unwrap();
-        let name = ShortString::from(format!("{}.dead-letters", self.prefix));
-        let mut letters = Vec::new();
-        let options = BasicGetOptions { no_ack: true };
-        while let Some(got) = channel.basic_get(name.clone(), options).await.unwrap() {
-            letters.push((got.delivery.properties, got.delivery.data));
-        }
-        let _ = connection.close(200, ShortString::from("")).await;
-        letters
+        let taken = amqp::take_all(&channel, &format!("{}.{queue}", self.prefix)).await;
+        amqp::close(connection).await;
+        taken
     }
 
     /// No call was made that a careful worker would not have made.
@@ -212,39 +209,10 @@ impl Rig {
     }
 }
 
-/// Connects, trying until it works.
-pub async fn connect(url: &str) -> Connection {
-    soon("the broker", async {
-        loop {
-            // A broker on its way down may take a connection and say nothing more.
-            let attempt = Connection::connect(url, ConnectionProperties::default());
-            match tokio::time::timeout(CONNECTING, attempt).await {
-                Ok(Ok(connection)) => return connection,
-                Ok(Err(_)) | Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
-            }
-        }
-    })
-    .await
-}
-
-/// Declares a queue that keeps all events, and binds it.
-pub async fn keep_events(channel: &Channel, prefix: &str) -> ShortString {
-    let name = ShortString::from(format!("{prefix}.kept"));
-    let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
-    let mut arguments = FieldTable::default();
-    arguments.insert(ShortString::from("x-queue-type"), AMQPValue::LongString("quorum".into()));
-    channel.queue_declare(name.clone(), options, arguments).await.unwrap();
-    let exchange = ShortString::from(format!("{prefix}.events"));
-    let all = ShortString::from("#");
-    channel.queue_bind(name.clone(), exchange, all, QueueBindOptions::default(), FieldTable::default()).await.unwrap();
-    name
-}
-
 fn configuration(stand: SocketAddr, url: &str, prefix: &str, folder: &Path) -> String {
-    let common = "requests_per_minute = 600000\nmax_in_flight = 64\nverify_interval = \"100ms\"\n\
-                  hold_probe_interval = \"1s\"\ntimeout = \"20s\"";
-    let import = folder.join("import");
-    format!(
+    let pace = "requests_per_minute = 600000\nmax_in_flight = 64\nverify_interval = \"100ms\"\n\
+                hold_probe_interval = \"1s\"\ntimeout = \"20s\"";
+    let common = format!(
         r#"
 [worker]
 environment = "sandbox"
@@ -263,56 +231,22 @@ url = "{url}"
 prefix = "{prefix}"
 [ops]
 listen = "127.0.0.1:0"
-[systems.cleeng]
-kind = "cleeng"
-core_url = "http://{stand}/cleeng/core"
-rpc_url = "http://{stand}/cleeng/rpc"
-mediastore_url = "http://{stand}/cleeng/mediastore"
-publisher_token = "publisher-token"
-{common}
-[systems.core]
-kind = "cleeng"
-core_url = "http://{stand}/cleeng@core/core"
-rpc_url = "http://{stand}/cleeng@core/rpc"
-mediastore_url = "http://{stand}/cleeng@core/mediastore"
-publisher_token = "publisher-token"
-termination = "core"
-{common}
-[systems.loyalty]
-kind = "zeta_loyalty"
-base_url = "http://{stand}/loyalty"
-program_token = "program-token"
-{common}
 [systems.loyalty.import]
-dir = "{import}"
+dir = "{}"
 key = "integration_id"
-[systems.codes]
-kind = "zeta_loyalty"
-base_url = "http://{stand}/loyalty@codes"
-program_token = "program-token"
-member_proof = "otp"
-{common}
-[systems.tokens]
-kind = "zeta_loyalty"
-base_url = "http://{stand}/loyalty@tokens"
-program_token = "program-token"
-member_proof = "token"
-{common}
-[systems.easycms]
-kind = "easycms"
-base_url = "http://{stand}/easycms"
-authorization = "easycms-token"
-username = "shop"
-password = "easycms-password"
-account = "1"
-{common}
-[systems.vitalsource]
-kind = "vitalsource"
-base_url = "http://{stand}/vitalsource"
-api_key = "VITALSOURCEKEY"
-abandon_url = "http://{stand}/requester/abandon"
-{common}
 "#,
-        import = import.display(),
-    )
+        folder.join("import").display(),
+    );
+    let system = |name, path, more: &str| system(name, path, stand, &format!("{pace}\n{more}"));
+    [
+        common,
+        system("cleeng", "cleeng", ""),
+        system("core", "cleeng@core", "termination = \"core\""),
+        system("loyalty", "loyalty", ""),
+        system("codes", "loyalty@codes", "member_proof = \"otp\""),
+        system("tokens", "loyalty@tokens", "member_proof = \"token\""),
+        system("easycms", "easycms", ""),
+        system("vitalsource", "vitalsource", &format!("abandon_url = \"http://{stand}/requester/abandon\"")),
+    ]
+    .concat()
 }

@@ -1,0 +1,28 @@
+//! Parts of a worker's configuration.
+
+use std::fmt::Display;
+
+/// The section of a system whose stand-in is at `stand`, with lines of the test's own. The path says which:
+/// `cleeng`, `loyalty`, `easycms` or `vitalsource`, and behind an `@` which of several.
+pub fn system(name: &str, path: &str, stand: impl Display, more: &str) -> String {
+    let at = format!("http://{stand}/{path}");
+    let interface = match path.split('@').next().unwrap() {
+        "cleeng" => format!(
+            "kind = \"cleeng\"\ncore_url = \"{at}/core\"\nrpc_url = \"{at}/rpc\"\nmediastore_url = \"{at}/mediastore\"\n\
+             publisher_token = \"publisher-token\""
+        ),
+        "loyalty" => format!("kind = \"zeta_loyalty\"\nbase_url = \"{at}\"\nprogram_token = \"program-token\""),
+        "easycms" => format!(
+            "kind = \"easycms\"\nbase_url = \"{at}\"\nauthorization = \"easycms-token\"\nusername = \"shop\"\n\
+             password = \"easycms-password\"\naccount = \"1\""
+        ),
+        "vitalsource" => format!("kind = \"vitalsource\"\nbase_url = \"{at}\"\napi_key = \"VITALSOURCEKEY\""),
+        other => panic!("no system {other}"),
+    };
+    format!("[systems.{name}]\n{interface}\n{more}\n")
+}
+
+/// A section for each of the four systems, under its own name.
+pub fn systems(stand: impl Display, more: &str) -> String {
+    ["cleeng", "loyalty", "easycms", "vitalsource"].map(|name| system(name, name, &stand, more)).concat()
+}

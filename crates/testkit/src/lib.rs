@@ -1,0 +1,46 @@
+//! What the tests share: a private RabbitMQ and an AMQP client for it, a worker process and what stands
+//! around it, certificates, a Python with libraries, times.
+//!
+//! The rule it keeps: whatever it starts ends with the test process, however that ends.
+
+// A test ends at the first thing that is not as it should be.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+pub mod amqp;
+pub mod amqp1;
+pub mod certificates;
+pub mod collector;
+pub mod config;
+pub mod events;
+pub mod forms;
+pub mod mutate;
+pub mod nobody;
+pub mod post;
+pub mod python;
+pub mod rabbit;
+pub mod raw;
+pub mod relay;
+pub mod rig;
+pub mod times;
+pub mod worker;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// How long anything may take before a test gives up; none relies on it passing.
+pub const PATIENCE: Duration = Duration::from_secs(300);
+
+/// Waits for `future`, or fails and says what it waited for.
+pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, future).await.unwrap_or_else(|_| panic!("waited in vain for {what}"))
+}
+
+/// The folder that cargo builds into: a test program lies in `deps` below it.
+fn built() -> PathBuf {
+    std::env::current_exe().unwrap().ancestors().nth(2).unwrap().to_owned()
+}
+
+/// The worker's program, as cargo built it beside the test.
+pub fn program() -> PathBuf {
+    built().join("erasure-worker")
+}
