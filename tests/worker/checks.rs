@@ -98,10 +98,17 @@ pub fn ledger(summary: &Summary) {
 }
 
 pub fn holds_none_of(planted: &[String], what: &str, bytes: &[u8]) {
-    for text in planted {
-        let found = bytes.windows(text.len()).any(|window| window.eq_ignore_ascii_case(text.as_bytes()));
-        assert!(!found, "{what} holds {text:?}");
+    let found = testkit::finds(planted, bytes);
+    assert!(found.is_none(), "{what} holds {found:?}");
+}
+
+#[test]
+fn a_planted_text_is_found_wherever_it_stands_in_upper_or_lower_case() {
+    let planted = ["Ann@example.com".to_owned(), "ÅSA-7".to_owned()];
+    for held in ["ann@example.com", "\0\u{1}ANN@EXAMPLE.COM\u{1}", "xxÅsa-7"] {
+        assert!(testkit::finds(&planted, held.as_bytes()).is_some(), "{held:?}");
     }
+    assert_eq!(testkit::finds(&planted, "ann@example.co, åsa-7".as_bytes()), None);
 }
 
 pub fn folder_holds_none_of(planted: &[String], folder: &Path) {

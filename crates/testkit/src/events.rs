@@ -10,9 +10,9 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::{PATIENCE, amqp, soon};
 
-/// Events by job id, as they came, repeats included.
+/// Events by job id, as they came, repeats included; and the jobs that have ended.
 #[derive(Debug, Clone, Default)]
-pub struct Heard(pub BTreeMap<String, Vec<Value>>);
+pub struct Heard(pub BTreeMap<String, Vec<Value>>, BTreeSet<String>);
 
 impl Heard {
     /// A job's events.
@@ -28,8 +28,21 @@ impl Heard {
     }
 
     /// The jobs that have ended.
-    pub fn ended(&self) -> BTreeSet<&str> {
-        self.0.keys().map(String::as_str).filter(|id| !self.finals(id).is_empty()).collect()
+    pub fn ended(&self) -> &BTreeSet<String> {
+        &self.1
+    }
+
+    fn note(&mut self, event: Value) {
+        let job = event["subject"].as_str().unwrap().to_owned();
+        if event["data"]["final"] == true {
+            self.1.insert(job.clone());
+        }
+        self.0.entry(job).or_default().push(event);
+    }
+
+    /// Those of these jobs that have not ended.
+    fn open<'a>(&self, ids: &[&'a str]) -> Vec<&'a str> {
+        ids.iter().copied().filter(|id| !self.1.contains(*id)).collect()
     }
 }
 
@@ -43,9 +56,8 @@ impl Events {
     pub async fn follow(url: String, prefix: String) -> Events {
         let (told, heard) = watch::channel(Heard::default());
         let task = amqp::follow(url, prefix, move |bytes| {
-            let event: Value = serde_json::from_slice(bytes).unwrap();
-            let job = event["subject"].as_str().unwrap().to_owned();
-            told.send_modify(|heard| heard.0.entry(job).or_default().push(event));
+            let event = serde_json::from_slice(bytes).unwrap();
+            told.send_modify(|heard| heard.note(event));
         });
         Events { heard, _task: task.await }
     }
@@ -71,16 +83,11 @@ impl Events {
     pub async fn all_end<'a>(&self, ids: impl IntoIterator<Item = &'a str>) -> Heard {
         let ids: Vec<&str> = ids.into_iter().collect();
         let mut heard = self.heard.clone();
-        let open = |heard: &Heard| {
-            let ended = heard.ended();
-            ids.iter().filter(|id| !ended.contains(**id)).count()
-        };
         // No borrow of the events outlives the wait: reading them again beside it can lock up with the writer.
-        let all = async { heard.wait_for(|heard| open(heard) == 0).await.unwrap().clone() };
+        let all = async { heard.wait_for(|heard| heard.open(&ids).is_empty()).await.unwrap().clone() };
         let Ok(all) = tokio::time::timeout(PATIENCE, all).await else {
             let heard = self.heard();
-            let ended = heard.ended();
-            let open: Vec<_> = ids.iter().filter(|id| !ended.contains(**id)).map(|id| (id, heard.of(id))).collect();
+            let open: Vec<_> = heard.open(&ids).into_iter().map(|id| (id, heard.of(id))).collect();
             panic!("{} of {} jobs have no final event: {open:#?}", open.len(), ids.len());
         };
         all

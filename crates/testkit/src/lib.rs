@@ -35,6 +35,12 @@ pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, future).await.unwrap_or_else(|_| panic!("waited in vain for {what}"))
 }
 
+/// The first of these texts that the bytes hold, in upper or lower case.
+pub fn finds<'a>(texts: &'a [String], bytes: &[u8]) -> Option<&'a String> {
+    let bytes = bytes.to_ascii_lowercase();
+    texts.iter().find(|text| memchr::memmem::find(&bytes, text.to_ascii_lowercase().as_bytes()).is_some())
+}
+
 /// The folder that cargo builds into: a test program lies in `deps` below it.
 fn built() -> PathBuf {
     std::env::current_exe().unwrap().ancestors().nth(2).unwrap().to_owned()
