@@ -21,7 +21,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use rustix::fs::{FlockOperation, flock};
 
-use super::StoreError;
+use super::{StoreError, TARGET};
 
 const STORE: &str = "store";
 const CORRUPT: &str = "store.corrupt-";
@@ -163,7 +163,7 @@ fn close_to_others(path: &Path) -> io::Result<()> {
     match fs::set_permissions(path, Permissions::from_mode(mode & 0o700)) {
         // A mounted volume often belongs to another user; the store's own folder in it is ours and has 0700.
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            tracing::warn!(path = %path.display(), "the state directory is open to others and belongs to another user");
+            tracing::warn!(target: TARGET, path = %path.display(), "the state directory is open to others and belongs to another user");
             Ok(())
         }
         other => other,

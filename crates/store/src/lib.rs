@@ -34,6 +34,9 @@ pub use memory::MemoryStore;
 pub use options::{FreeSpace, LogFile, Options, Syncer, WrapSyncer};
 pub use sled::{CREATED_KEY, Opened, SledStore, VERSION, VERSION_KEY};
 
+/// The target of log lines: an operator's filter for the worker's lines includes those of its store.
+const TARGET: &str = "erasure_worker::store";
+
 /// The tables. The number is part of every key on disk: never reuse one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]

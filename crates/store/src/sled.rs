@@ -26,7 +26,7 @@ use super::opening::{Found, read};
 use super::options::{FreeSpace, LogFile, Options, Syncer};
 use super::presence::Presence;
 use super::value::{Failure, value_of, whole_value};
-use super::{Batch, Pair, Store, StoreError, StoreStats, Table, Ticket};
+use super::{Batch, Pair, Store, StoreError, StoreStats, TARGET, Table, Ticket};
 
 /// The version of the records that this release writes. It also reads version 1, which has no archive.
 pub const VERSION: u32 = 2;
@@ -84,7 +84,7 @@ impl SledStore {
             Found::Sound(tree, archive) => (tree, archive),
             Found::Damaged(why) => {
                 let aside = state.move_aside().map_err(failed)?;
-                tracing::error!(moved_to = %aside.display(), why, "the store was damaged and is moved aside; a new one starts empty");
+                tracing::error!(target: TARGET, moved_to = %aside.display(), why, "the store was damaged and is moved aside; a new one starts empty");
                 moved_aside = Some(aside);
                 match read(&state, &options)? {
                     Found::Sound(tree, archive) => (tree, archive),
@@ -116,6 +116,7 @@ impl SledStore {
         };
         if is_new {
             tracing::warn!(
+                target: TARGET,
                 path = state.shown(),
                 "there was no store here: a new one is made, which remembers nothing. Where a worker has run before, \
                  its state directory was lost or another one is configured"
