@@ -16,7 +16,7 @@ use crate::systems::http::{HttpSettings, Wire};
 use crate::systems::zeta::ImportLedger;
 use crate::systems::{Keys, Ledgers, Making, System};
 
-/// The breaker's pause is this many times shorter than a failed attempt's.
+/// The breaker's first pause, as a multiple of `retry.initial_interval`.
 const BREAKER_PAUSES: u32 = 4;
 
 /// The systems behind their gates, and the import ledgers among them.
@@ -39,7 +39,7 @@ pub fn systems_over(wire: &Wire, config: &Config, keyring: &Arc<Keyring>) -> Res
         let (client, fingerprint) = client(wire, system, keyring, Ledgers::Opened(&mut built.imports))
             .with_context(|| format!("systems.{name}"))?;
         let concurrency = config.worker.concurrency as usize;
-        // A system alone may have nearly all places: the rest keeps other work visible.
+        // With several systems, one has at most half of the jobs in hand, so that the others get work too.
         let most_in_hand = if config.systems.len() > 1 { (concurrency / 2).max(1) } else { concurrency };
         let settings = GateSettings {
             requests_per_minute: system.common.requests_per_minute,

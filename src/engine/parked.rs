@@ -2,7 +2,7 @@
 //! acked.
 //!
 //! The rule it keeps: the newest copy of a job counts as present only as long as a copy can be on a wait queue. After
-//! that time it is reported as missing. An older copy is acked only after a newer one was delivered.
+//! that time it is reported as missing. An older copy is acked only if a newer one is known to exist, or was delivered.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Write as _;

@@ -1,6 +1,6 @@
 //! The store on disk: one sled tree, written by the committer alone, and the archive beside it.
 //!
-//! The rule it keeps: sled's own `flush` only gives pages to the kernel, so every group ends with a `sync_data` of
+//! The rule it keeps: sled's own `flush` does not flush the device's cache, so every group ends with a `sync_data` of
 //! the log file before it is reported as durable. The tree's value of a key counts before the archive's.
 
 use std::cmp::Ordering;

@@ -83,7 +83,7 @@ impl From<StoreError> for DecisionError {
 pub enum Told {
     /// The broker has it: every worker gets it.
     Everywhere,
-    /// Only this worker; the message is published as soon as the broker confirms it.
+    /// Only this worker; the publish is repeated until the broker confirms it.
     HereOnly,
 }
 
