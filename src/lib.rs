@@ -3,17 +3,17 @@
 pub mod app;
 pub mod broker;
 pub mod cli;
-pub mod clock;
+mod clock;
 pub mod config;
 pub mod crash;
 pub mod engine;
 pub mod ops;
-pub mod process;
-pub mod rows;
-pub mod service;
+mod process;
+mod rows;
+mod service;
 pub mod systems;
 pub mod telemetry;
-pub mod trace;
+mod trace;
 
 pub use erasure_job as job;
 pub use erasure_job::receipt;

@@ -5,5 +5,5 @@
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> std::process::ExitCode {
-    erasure_worker::cli::start::start()
+    erasure_worker::cli::start()
 }

@@ -58,11 +58,6 @@ impl Record {
         self.cells.len()
     }
 
-    /// True for a row without cells; no row that was read is one.
-    pub fn is_empty(&self) -> bool {
-        self.cells.is_empty()
-    }
-
     /// A cell, without its quotes.
     pub fn get(&self, place: usize) -> Option<&[u8]> {
         self.text.get(self.cells.get(place)?.clone())

@@ -4,31 +4,31 @@
 //! code 2; results go to the context's `out` (stdout), everything else to its `err`; a command says how it ended
 //! with an [`Exit`]; each command's help ends with an example.
 
-pub mod approvals;
-pub mod batch;
-pub mod check;
-pub mod common;
+mod approvals;
+mod batch;
+mod check;
+mod common;
 mod context;
-pub mod dead_letters;
-pub mod demo;
-pub mod find;
-pub mod guard;
-pub mod init;
-pub mod jobs;
-pub mod keys;
-pub mod members;
-pub mod pages;
-pub mod pausing;
+mod dead_letters;
+mod demo;
+mod find;
+mod guard;
+mod init;
+mod jobs;
+mod keys;
+mod members;
+mod pages;
+mod pausing;
 mod print;
-pub mod receipt;
-pub mod run;
-pub mod sandbox;
-pub mod schema;
-pub mod start;
-pub mod submit;
-pub mod systems;
-pub mod topology;
-pub mod zeta_import;
+mod receipt;
+mod run;
+mod sandbox;
+mod schema;
+mod start;
+mod submit;
+mod systems;
+mod topology;
+mod zeta_import;
 
 #[cfg(test)]
 mod tests;
@@ -38,6 +38,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 pub use context::Context;
+pub use start::start;
 
 /// Carries out erasure requests (GDPR, CCPA) from a queue, durably, and reports only what is proven.
 #[derive(Debug, Parser)]

@@ -5,7 +5,7 @@
 //! means; it never retries, never decides what comes next, and never lets a reply's text out.
 
 pub mod cleeng;
-pub mod compare;
+mod compare;
 pub mod easycms;
 mod evidence;
 mod facts;

@@ -3,7 +3,7 @@
 //! The rule it keeps: the input is the durable part of the queue. Nothing is removed from it, so jobs in hand or
 //! waiting at the process's end are read again by the next run.
 
-pub mod gather;
+pub(crate) mod gather;
 mod hand;
 mod input;
 mod letters;
