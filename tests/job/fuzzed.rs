@@ -38,7 +38,7 @@ fn no_mutation_of_a_message_makes_the_parser_panic_tell_a_value_or_read_it_in_tw
     let accepts = accepts();
     let (mut accepted, mut refused) = (0, 0);
     for _ in 0..40_000 {
-        let body = mutator.next();
+        let body = mutator.mutation();
         let shown = String::from_utf8_lossy(&body);
         match parse::job(&body, None, &accepts) {
             Ok(job) => {

@@ -56,7 +56,7 @@ async fn no_mutation_of_a_list_of_entitlements_panics_or_hides_one_that_gives_ac
     let mut mutator = Mutator::new(corpus("entitlements"), &JSON, 7301);
     let mut read = 0;
     for _ in 0..2_500 {
-        let body = mutator.next();
+        let body = mutator.mutation();
         stub.play([reply(200, body.clone())]);
         let step = one(StepName::ListEntitlements);
         let Ok(answer) = ask(&client, &cleeng::backend(), step, &Facts::default()).await else { continue };
@@ -82,7 +82,7 @@ async fn no_mutation_of_a_list_of_licences_panics_and_none_that_was_cut_is_read(
     let mut mutator = Mutator::new(corpus("licenses"), &XML, 7301);
     let mut read = 0;
     for _ in 0..1_500 {
-        let body = mutator.next();
+        let body = mutator.mutation();
         let shown = String::from_utf8_lossy(&body).into_owned();
         let most = shown.to_lowercase().matches("license").count();
         match check(body).await {

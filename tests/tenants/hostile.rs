@@ -76,7 +76,7 @@ async fn every_event_about_a_hostile_message_is_valid_under_the_schema_and_every
     let bench = Bench::with("").await;
     let mut mutator = Mutator::new(corpus("jobs"), &WORDS, SEED);
     for number in 0..JOBS {
-        bench.post.deliver(properties(number), mutator.next(), false);
+        bench.post.deliver(properties(number), mutator.mutation(), false);
     }
     let seen = bench.post.until("every message", |seen| seen.acked == JOBS).await;
     assert_eq!(seen.letters.len(), JOBS, "the corpus is of another environment: none is a job here");
@@ -87,7 +87,7 @@ async fn every_event_about_a_hostile_message_is_valid_under_the_schema_and_every
     let mut mutator = Mutator::new(vec![cancel.to_string().into_bytes()], &WORDS, SEED);
     let mut unreadable = std::collections::BTreeSet::new();
     for number in 0..CANCELS {
-        let body = mutator.next();
+        let body = mutator.mutation();
         if erasure_worker::job::Cancel::parse(&body).is_err() {
             unreadable.insert((body.clone(), number % timestamps().len()));
         }

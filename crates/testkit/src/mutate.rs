@@ -39,7 +39,7 @@ impl Mutator {
     }
 
     /// The next mutation: one change of one of the files, often more.
-    pub fn next(&mut self) -> Vec<u8> {
+    pub fn mutation(&mut self) -> Vec<u8> {
         let pick = self.below(self.corpus.len());
         let mut bytes = self.corpus[pick].clone();
         self.change(&mut bytes);
