@@ -264,8 +264,11 @@ impl Worker {
         });
         let present = tokio::spawn(stay_present(Arc::clone(&self.store)));
         let noting = tokio::spawn(time::note_time(Arc::clone(&self.store)));
-        let imports =
-            tokio::spawn(sweep_imports(self.imports.values().cloned().collect(), self.engine.settings.retain_finished));
+        let imports = tokio::spawn(sweep_imports(
+            self.imports.values().cloned().collect(),
+            Arc::clone(&self.store),
+            self.engine.settings.retain_finished,
+        ));
         let ran = tokio::select! {
             ran = self.engine.run() => ran.map_err(anyhow::Error::from),
             why = watch => Err(anyhow::anyhow!("{}", why.unwrap_or_default())),

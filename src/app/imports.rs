@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use crate::job::JobKey;
 use crate::ops::{DeskError, ExportedFile, ImportDesk, Settled};
+use crate::store::{SledStore, Store, Table};
 use crate::systems::zeta::import::{ImportLedger, LedgerError};
 
 /// A deletion ledger for the ops API.
@@ -63,15 +65,30 @@ impl ImportDesk for Desk {
 
 /// The pause between checks of the ledgers.
 const EVERY: Duration = Duration::from_secs(10);
+/// The pause between searches for settled files that are old enough to be forgotten.
+const FORGET_EVERY: Duration = Duration::from_secs(3_600);
 
 /// Closes deletion files by age, even without new jobs, and forgets settled ones after the time of an ended job.
-pub(super) async fn sweep_imports(ledgers: Vec<Arc<ImportLedger>>, retain_settled: Duration) {
+/// The record of a file is kept while a job of it is open in this worker's store.
+pub(super) async fn sweep_imports(ledgers: Vec<Arc<ImportLedger>>, store: Arc<SledStore>, retain_settled: Duration) {
     let mut tick = tokio::time::interval(EVERY);
+    let mut forgotten_at = None::<tokio::time::Instant>;
     loop {
         tick.tick().await;
+        let forgets = forgotten_at.is_none_or(|at| at.elapsed() >= FORGET_EVERY);
+        if forgets {
+            forgotten_at = Some(tokio::time::Instant::now());
+        }
         for ledger in &ledgers {
-            let ledger = Arc::clone(ledger);
-            let swept = tokio::task::spawn_blocking(move || sweep(&ledger, crate::clock::now(), retain_settled)).await;
+            let (ledger, store) = (Arc::clone(ledger), Arc::clone(&store));
+            let sweep = move || {
+                ledger.close_due(crate::clock::now())?;
+                if forgets {
+                    forget(&ledger, crate::clock::now(), retain_settled, |job| is_open(&*store, job))?;
+                }
+                Ok::<_, LedgerError>(())
+            };
+            let swept = tokio::task::spawn_blocking(sweep).await;
             if let Ok(Err(error)) = swept {
                 tracing::error!(%error, "a deletion file could not be closed, or its record not forgotten");
             }
@@ -79,11 +96,23 @@ pub(super) async fn sweep_imports(ledgers: Vec<Arc<ImportLedger>>, retain_settle
     }
 }
 
-fn sweep(ledger: &ImportLedger, now: Timestamp, retain_settled: Duration) -> Result<(), LedgerError> {
-    ledger.close_due(now)?;
+/// True for a job (`tenant/id`) with a record; also if the store cannot say.
+fn is_open(store: &dyn Store, job: &str) -> bool {
+    let parsed = job
+        .rsplit_once('/')
+        .and_then(|(tenant, id)| Some(JobKey { tenant: tenant.to_owned(), job_id: uuid::Uuid::try_parse(id).ok()? }));
+    parsed.is_none_or(|key| !matches!(store.get(Table::Job, &key.to_bytes()), Ok(None)))
+}
+
+fn forget(
+    ledger: &ImportLedger,
+    now: Timestamp,
+    retain_settled: Duration,
+    is_open: impl Fn(&str) -> bool,
+) -> Result<(), LedgerError> {
     // A time before the clock's first is none.
     if let Ok(before) = now.checked_sub(retain_settled) {
-        let forgotten = ledger.forget(before)?;
+        let forgotten = ledger.forget(before, is_open)?;
         if forgotten > 0 {
             tracing::info!(forgotten, "settled deletion files are forgotten");
         }
@@ -100,8 +129,9 @@ mod tests {
 
     use jiff::{SignedDuration, Timestamp};
 
-    use super::sweep;
+    use super::{forget, is_open};
     use crate::job::{JobKey, MemberKey, RowState};
+    use crate::store::MemoryStore;
     use crate::systems::zeta::{ImportLedger, ImportSettings};
 
     const DAY: SignedDuration = SignedDuration::from_hours(24);
@@ -126,13 +156,19 @@ mod tests {
         let after = |days: i64| begin.checked_add(DAY * i32::try_from(days).unwrap()).unwrap();
         let state = || ledger.state(&key, 0, &value).unwrap();
         ledger.queue(&key, 0, &value, begin).unwrap();
-        sweep(&ledger, after(900), kept).unwrap();
+        ledger.close_due(after(900)).unwrap();
+        forget(&ledger, after(900), kept, |_| false).unwrap();
         assert_eq!(state(), RowState::Waiting, "closed by age, and not settled");
         ledger.export(None, after(900)).unwrap().unwrap();
         ledger.settle("Integration ID,Status\nINT-1,deleted\n".as_bytes(), after(900)).unwrap();
-        sweep(&ledger, after(1_699), kept).unwrap();
+        forget(&ledger, after(1_699), kept, |_| false).unwrap();
         assert_eq!(state(), RowState::Deleted);
-        sweep(&ledger, after(1_701), kept).unwrap();
+        forget(&ledger, after(1_701), kept, |_| true).unwrap();
+        assert_eq!(state(), RowState::Deleted, "its job is open");
+        let store = MemoryStore::new();
+        let has_record = |job: &str| is_open(&store, job);
+        assert!(has_record("no job"));
+        forget(&ledger, after(1_701), kept, has_record).unwrap();
         assert_eq!(state(), RowState::Missing);
         let left = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name());
         assert_eq!(left.collect::<Vec<_>>(), ["lock"]);

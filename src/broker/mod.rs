@@ -125,7 +125,7 @@ pub struct Message {
     pub redelivered: bool,
     /// Cancelled as soon as the delivery's channel is lost.
     pub lost: CancellationToken,
-    /// Rises with each channel; deliveries of an older epoch cannot be settled.
+    /// Rises with each time that jobs are asked for: between two, another worker may have had them.
     pub epoch: u64,
 }
 

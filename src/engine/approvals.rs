@@ -237,11 +237,11 @@ impl Engine {
         &self,
         run: &Run<'_>,
         losses: &serde_json::Value,
+        all: &mut Mirror<Asked>,
         batch: &mut Batch,
     ) -> Result<(), StoreError> {
         let key = &run.job.key;
         let found = zeroize::Zeroizing::new(run.journal.with(|state| findings(&state.targets)));
-        let mut all = self.approvals.lock(&*self.store)?;
         let (requested_by, is_again) = run.journal.with(|state| {
             let needed = state.targets.iter().map(|target| &target.approving);
             let is_again = needed.clone().any(|approving| approving.approved.is_some());

@@ -180,7 +180,8 @@ impl Ceilings {
     /// Locks the rows; the first use reads them from the store.
     pub(crate) fn lock(&self, store: &dyn Store) -> Result<Lock<'_>, StoreError> {
         let read = || {
-            let (counts, mut held, released) = (Mirror::read(store)?, Mirror::read(store)?, Mirror::read(store)?);
+            let counts = Mirror::of(store, self.ceilings.keys())?;
+            let (mut held, released) = (Mirror::read(store)?, Mirror::read(store)?);
             held.keep(|held: &mut Held| held.is_bound(&self.ceilings));
             Ok(State { counts, held, released })
         };
@@ -319,12 +320,17 @@ impl Lock<'_> {
         self.state.held.get(key)
     }
 
-    /// The scopes to name in the job's event, once; the batch records that they were named.
-    pub(crate) fn tell(&mut self, key: &JobKey, batch: &mut Batch) -> Option<BTreeSet<Scope>> {
-        let held = self.state.held.get(key).filter(|held| !held.told)?;
-        let (held, scopes) = (Held { told: true, ..held.clone() }, held.scopes.clone());
-        self.state.held.put(key.clone(), held, batch);
-        Some(scopes)
+    /// The scopes to be named in the job's event, if no event has named them yet.
+    pub(crate) fn untold(&self, key: &JobKey) -> Option<BTreeSet<Scope>> {
+        self.state.held.get(key).filter(|held| !held.told).map(|held| held.scopes.clone())
+    }
+
+    /// The job's event is in this batch.
+    pub(crate) fn note_told(&mut self, key: &JobKey, batch: &mut Batch) {
+        if let Some(held) = self.state.held.get(key) {
+            let held = Held { told: true, ..held.clone() };
+            self.state.held.put(key.clone(), held, batch);
+        }
     }
 
     /// Removes the job's row: it is no longer held.

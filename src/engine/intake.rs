@@ -59,10 +59,11 @@ impl Engine {
                 delivery = heart.during(self.broker.next()) => delivery,
             };
             let Some(delivery) = delivery else { break };
-            if self.terms.delivered(delivery.message.epoch, &delivery.message.lost) {
-                // Another worker was active until now. Its decisions arrive over a separate connection, which may be
-                // slower than the connection of the jobs.
+            if self.terms.is_new(delivery.message.epoch) {
+                // Another worker was the active one until now. Decisions that were made there reach this
+                // worker over a connection of their own, which may be slower than that of the jobs.
                 heart.during(self.catch_up()).await;
+                self.terms.begin(delivery.message.epoch, &delivery.message.lost);
             }
             self.figures.deliveries.fetch_add(1, Ordering::Relaxed);
             self.parked.delivered(&delivery.message);

@@ -104,6 +104,18 @@ impl<T: Mirrored> Mirror<T> {
         }
     }
 
+    /// The rows of these keys, as the disk has them.
+    pub(crate) fn of<'a>(store: &dyn Store, keys: impl Iterator<Item = &'a T::Key>) -> Result<Mirror<T>, StoreError>
+    where
+        T::Key: 'a,
+    {
+        let mut some = Mirror::default();
+        for key in keys {
+            some.read_again(store, key)?;
+        }
+        Ok(some)
+    }
+
     /// The name of a row.
     pub(crate) fn row(key: &T::Key) -> Vec<u8> {
         [T::PREFIX, &key.name()].concat()

@@ -11,12 +11,34 @@ use super::interrupted::Interrupted;
 use super::rests::Waits;
 use crate::broker::{Destination, Publication, Tier};
 use crate::crash::{self, Point};
-use crate::job::Carried;
-use crate::job::wait::Waiting;
-use crate::job::wait::score;
+use crate::job::wait::{Waiting, score};
+use crate::job::{Carried, Entry};
 use crate::store::Batch;
 
 impl Engine {
+    /// Writes the number of the next copy. The rows that an operator's decision changes too stay locked until they
+    /// are submitted: the decision comes before them or after them.
+    fn write_park(
+        &self,
+        run: &Run<'_>,
+        unsent: Vec<Entry>,
+        tells_ceiling: bool,
+        asks_approval: bool,
+    ) -> Result<(), Interrupted> {
+        let mut batch = Batch::new();
+        self.put_names(run.job, &mut batch)?;
+        let mut approvals = asks_approval.then(|| self.approvals.lock(&*self.store)).transpose()?;
+        if let Some(approvals) = &mut approvals {
+            let losses = self.about(run, |about| about.losses(self.now()));
+            self.put_approval(run, &losses, approvals, &mut batch)?;
+        }
+        let mut ceilings = tells_ceiling.then(|| self.ceilings.lock(&*self.store)).transpose()?;
+        if let Some(ceilings) = &mut ceilings {
+            ceilings.note_told(&run.job.key, &mut batch);
+        }
+        Ok(run.journal.write(&*self.store, unsent, batch)?)
+    }
+
     /// Parks the job under the next number.
     pub(super) async fn park(
         &self,
@@ -27,9 +49,7 @@ impl Engine {
         let Waits { until, why, target, ref asks } = *waits;
         let key = &run.job.key;
         let unsent = self.unsent(run);
-        let mut batch = Batch::new();
-        let guarded =
-            if why == Waiting::Guard { self.ceilings.lock(&*self.store)?.tell(key, &mut batch) } else { None };
+        let guarded = if why == Waiting::Guard { self.ceilings.lock(&*self.store)?.untold(key) } else { None };
         let new = guarded.is_some()
             || run
                 .journal
@@ -70,13 +90,9 @@ impl Engine {
             });
             run.journal.change_record(|record| record.owed = Some(event));
         }
-        if asks.iter().any(|(_, ask)| ask.kind == crate::job::InputKind::Approval) {
-            let losses = self.about(run, |about| about.losses(self.now()));
-            self.put_approval(run, &losses, &mut batch)?;
-        }
-        self.put_names(run.job, &mut batch)?;
         crash::point(Point::BeforePark, "").await;
-        run.journal.write(&*self.store, unsent, batch)?;
+        let asks_approval = asks.iter().any(|(_, ask)| ask.kind == crate::job::InputKind::Approval);
+        self.write_park(run, unsent, guarded.is_some(), asks_approval)?;
         run.journal.durable().await?;
         crash::point(Point::AfterParkNumber, "").await;
         if run.lost.is_cancelled() {

@@ -284,12 +284,11 @@ impl Engine {
     /// reloaded from the disk.
     async fn note_settled(&self, decided: &Decided, subject: &Subject, noted: Ticket) -> Result<(), JournalError> {
         let noted = noted.await;
-        self.pauses.change(|state| match &noted {
-            Ok(()) => {
+        self.pauses.change(|state| {
+            if noted.is_ok() {
                 state.made.retain(|(id, _, _)| *id != decided.id);
-                Ok(())
             }
-            Err(_) => state.settled.read_again(&*self.store, subject),
+            state.settled.read_again(&*self.store, subject)
         })?;
         Ok(noted?)
     }
@@ -303,10 +302,10 @@ impl Engine {
     ) -> Result<bool, JournalError> {
         let resumed = self.resumed_at(subject)?.map_or(decided.at, |before| before.max(decided.at));
         batch.put(Table::Meta, subject.resumed_row(), resumed.0.to_be_bytes());
-        let (was_paused, noted) = self.pauses.change(|state| {
-            let was_paused = state.settled.remove(subject, &mut batch);
-            (was_paused, self.store.submit(batch))
-        });
+        let was_paused = self.pauses.settled().contains_key(subject);
+        batch.remove(Table::Meta, Mirror::<Paused>::row(subject));
+        // In memory once it is durable: until then the subject stays paused.
+        let noted = self.store.submit(batch);
         self.note_settled(decided, subject, noted).await?;
         Ok(was_paused)
     }

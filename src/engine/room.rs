@@ -27,6 +27,8 @@ impl Engine {
             if should {
                 self.terms.end();
                 self.broker.pause_intake().await;
+                // A delivery on its way may have begun another one.
+                self.terms.end();
             } else {
                 self.broker.resume_intake().await;
             }

@@ -26,16 +26,15 @@ struct Term {
 }
 
 impl Terms {
-    /// Notes a delivery: this worker is active. True if a term begins.
-    pub(crate) fn delivered(&self, epoch: u64, lost: &CancellationToken) -> bool {
-        let mut term = self.lock();
-        let goes_on = |term: &Term| term.epoch == epoch && !term.lost.is_cancelled();
-        let begins = !term.as_ref().is_some_and(goes_on);
-        if begins {
-            let (id, _) = uuid::Uuid::new_v4().as_u64_pair();
-            *term = Some(Term { id, epoch, lost: lost.clone() });
-        }
-        begins
+    /// True if a delivery of this channel begins a term: another worker may have been the active one before it.
+    pub(crate) fn is_new(&self, epoch: u64) -> bool {
+        !self.lock().as_ref().is_some_and(|term| term.epoch == epoch && !term.lost.is_cancelled())
+    }
+
+    /// This worker is the active one.
+    pub(crate) fn begin(&self, epoch: u64, lost: &CancellationToken) {
+        let (id, _) = uuid::Uuid::new_v4().as_u64_pair();
+        *self.lock() = Some(Term { id, epoch, lost: lost.clone() });
     }
 
     /// Ends the term: intake stops, and the broker may deliver to another worker.

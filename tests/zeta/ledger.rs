@@ -198,8 +198,11 @@ fn what_is_forgotten_is_gone() {
     ledger.queue(&job_key(1), 0, &secret("INT-1"), at(0)).expect("queued");
     exported(&ledger);
     ledger.settle("Integration ID,Status\nINT-1,deleted\n".as_bytes(), at(10)).expect("settled");
-    assert_eq!(ledger.forget(at(10)).expect("none"), 0);
-    assert_eq!(ledger.forget(at(11)).expect("one"), 1);
+    let nobody = |_: &str| false;
+    assert_eq!(ledger.forget(at(10), nobody).expect("none"), 0);
+    assert_eq!(ledger.forget(at(11), |job| job == job_key(1).to_string()).expect("none"), 0, "its job is open");
+    assert_eq!(ledger.state(&job_key(1), 0, &secret("INT-1")), Ok(RowState::Deleted));
+    assert_eq!(ledger.forget(at(11), nobody).expect("one"), 1);
     assert_eq!(ledger.state(&job_key(1), 0, &secret("INT-1")), Ok(RowState::Missing));
     let names: Vec<_> = std::fs::read_dir(dir.path()).expect("a folder").flatten().map(|e| e.file_name()).collect();
     assert_eq!(names, ["lock"]);

@@ -34,8 +34,7 @@ const IDLE_LOOK: Duration = Duration::from_secs(1);
 
 /// Takes jobs over one channel until it is lost; returns the error. `asked` is set at the first request for jobs.
 pub(super) async fn epoch(shared: &Shared, connection: &Wire, asked: &OnceLock<Instant>) -> AmqpError {
-    let epoch =
-        Epoch { shared, number: shared.epoch.fetch_add(1, Ordering::Relaxed) + 1, lost: CancellationToken::new() };
+    let epoch = Epoch { shared, lost: CancellationToken::new() };
     match epoch.run(connection, asked).await {
         Err(error) => error,
         Ok(never) => match never {},
@@ -44,7 +43,6 @@ pub(super) async fn epoch(shared: &Shared, connection: &Wire, asked: &OnceLock<I
 
 struct Epoch<'a> {
     shared: &'a Shared,
-    number: u64,
     lost: CancellationToken,
 }
 
@@ -69,6 +67,8 @@ impl Epoch<'_> {
                 within("set a prefetch", channel.basic_qos(prefetch, BasicQosOptions::default())).await?;
                 // Before the answer: the message that ends the link may arrive with it.
                 asked.get_or_init(Instant::now);
+                // Another worker may have had the jobs since this one last asked for them.
+                self.shared.epoch.fetch_add(1, Ordering::Relaxed);
                 let mut consumer = self.consume(&channel).await?;
                 self.shared.consuming.send_replace(true);
                 self.shared.up();
@@ -125,7 +125,7 @@ impl Epoch<'_> {
                 via,
                 redelivered: delivery.redelivered,
                 lost: self.lost.clone(),
-                epoch: self.number,
+                epoch: self.shared.epoch.load(Ordering::Relaxed),
             },
             settle: Box::new(OnChannel {
                 acker: delivery.acker,

@@ -36,7 +36,7 @@ fn stage() -> Stage {
     parts.settings.at_risk_before = 7 * DAY;
     let engine = Engine::new(parts);
     // The worker becomes active.
-    engine.terms.delivered(1, &lost);
+    engine.terms.begin(1, &lost);
     Stage { engine, store, clock, lost }
 }
 
@@ -209,7 +209,7 @@ async fn a_worker_that_may_not_be_the_active_one_tells_nothing_until_the_job_is_
     stage.pass(25).await;
     assert_eq!(stage.told(), []);
     // The worker is active again, with other jobs first.
-    stage.engine.terms.delivered(2, &CancellationToken::new());
+    stage.engine.terms.begin(2, &CancellationToken::new());
     stage.open(2, json!({ "due_at": "2027-09-08T10:00:00Z" })).await;
     stage.pass(6).await;
     assert_eq!(stage.told(), []);

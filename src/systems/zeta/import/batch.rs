@@ -133,6 +133,15 @@ impl Batch {
         Ok(Some(batch))
     }
 
+    /// The jobs (`tenant/id`) of its rows, from the log: of a settled batch memory has no rows.
+    pub fn jobs(&self) -> io::Result<Vec<String>> {
+        let log = read_or_empty(&self.log_path())?;
+        let mut logged = Batch::named(&self.dir, self.id, self.opened_at);
+        let first = log.iter().position(|byte| *byte == b'\n').map_or(log.len(), |end| end + 1);
+        logged.replay(log.get(first..).unwrap_or_default());
+        Ok(logged.rows.into_iter().flat_map(|row| row.claims).map(|claim| claim.job).collect())
+    }
+
     /// Applies the log's lines up to the first that is not whole. `Some(false)` where something was
     /// left out; `None` where a line contradicts the ones before.
     fn replay(&mut self, mut log: &[u8]) -> Option<bool> {

@@ -230,19 +230,24 @@ impl ImportLedger {
         Ok(settlement)
     }
 
-    /// Forgets batches settled before a time, and gives how many: nothing of them is left.
-    pub fn forget(&self, settled_before: Timestamp) -> Result<usize, LedgerError> {
+    /// Forgets batches settled before a time, and gives how many: nothing of them is left. A batch is kept while a
+    /// job (`tenant/id`) of its rows is open: the job may still ask for its row.
+    pub fn forget(&self, settled_before: Timestamp, is_open: impl Fn(&str) -> bool) -> Result<usize, LedgerError> {
         let mut state = self.lock()?;
-        let old = |batch: &&Batch| batch.settled_at.is_some_and(|at| at < settled_before);
-        let old: Vec<BatchId> = state.batches.values().filter(old).map(|batch| batch.id).collect();
-        for id in &old {
-            if let Some(batch) = state.batches.get(id) {
-                batch.remove_log().map_err(LedgerError::io("remove"))?;
+        let old = state.batches.values().filter(|batch| batch.settled_at.is_some_and(|at| at < settled_before));
+        let old = old.filter(|batch| batch.jobs().is_ok_and(|jobs| !jobs.iter().any(|job| is_open(job))));
+        let old: Vec<BatchId> = old.map(|batch| batch.id).collect();
+        let mut failed = None;
+        let mut gone = BTreeSet::new();
+        for id in old {
+            match state.batches.get(&id).map(Batch::remove_log) {
+                Some(Err(error)) => failed = Some(error),
+                _ => drop(gone.insert(id)),
             }
-            state.batches.remove(id);
-            state.claims.retain(|_, (batch, _)| batch != id);
         }
-        Ok(old.len())
+        state.batches.retain(|id, _| !gone.contains(id));
+        state.claims.retain(|_, (batch, _)| !gone.contains(batch));
+        failed.map_or(Ok(gone.len()), |error| Err(LedgerError::io("remove")(error)))
     }
 
     /// All batches, oldest first.
