@@ -16,7 +16,7 @@ use super::members::CsvKey;
 use super::print::{field, job, list, table};
 use super::{Context, Exit};
 use crate::app;
-use crate::job::{Accepts, Job, parse};
+use crate::job::{Accepts, Job, draft};
 
 /// A job has 1 MiB at most.
 const LONGEST: u64 = 2 << 20;
@@ -104,7 +104,7 @@ fn from_file(path: &Path, input: &mut dyn BufRead, accepts: &Accepts) -> Result<
         file.take(LONGEST).read_to_end(&mut text).with_context(|| path.display().to_string())?;
     }
     // Any id does where the message's properties named it: it is not looked for.
-    let parsed = parse::accepted_job(&text, Some(&uuid::Uuid::nil().to_string()), accepts);
+    let parsed = draft::accepted_job(&text, Some(&uuid::Uuid::nil().to_string()), accepts);
     Ok(parsed.map(|job| (vec![job], None)).map_err(|refusal| refusal.invalid.to_string()))
 }
 
@@ -147,7 +147,7 @@ fn from_identifier(args: &Find, accepts: &Accepts, input: &mut dyn BufRead, err:
             "targets": [target],
         });
         let body = Zeroizing::new(job.to_string().into_bytes());
-        parse::accepted_job(&body, None, accepts)
+        draft::accepted_job(&body, None, accepts)
     });
     let (jobs, refused): (Vec<_>, Vec<_>) = made.partition(Result::is_ok);
     let jobs: Vec<Job> = jobs.into_iter().flatten().collect();

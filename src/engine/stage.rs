@@ -20,7 +20,7 @@ use crate::broker::{
     Broker, Control, DeadLetter, Delivery, Destination, Link, Place, Properties, Publication, PublishError, Verdict,
 };
 use crate::job::flow::Limits;
-use crate::job::{Accepts, At, Job, JobKey, Kind, Rules, parse};
+use crate::job::{Accepts, At, Job, JobKey, Kind, Rules, draft};
 use crate::seal::{Keyring, MasterKey};
 use crate::store::{MemoryStore, Store, StoreError};
 
@@ -243,7 +243,7 @@ impl Stage {
     }
 
     pub(crate) fn job(&self, number: u128) -> Job {
-        parse::job(&Stage::body(number), None, &self.engine.accepts).unwrap()
+        draft::job(&Stage::body(number), None, &self.engine.accepts).unwrap()
     }
 
     /// Opens a copy of a job that must be worked on.

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use erasure_worker::job::parse;
+use erasure_worker::job::draft;
 use serde_json::{Value, json};
 
 use crate::schema::accepts;
@@ -111,7 +111,7 @@ fn is_a_job_well_published(said: &str) {
 }
 
 fn is_a_job(body: &str, id: &str) {
-    let job = parse::job(body.as_bytes(), None, &accepts()).unwrap();
+    let job = draft::job(body.as_bytes(), None, &accepts()).unwrap();
     assert_eq!(job.key.job_id.to_string(), id);
     assert!(job.due_at.is_some());
 }

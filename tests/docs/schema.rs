@@ -7,10 +7,12 @@ use std::time::Duration;
 use clap::Parser as _;
 use erasure_worker::cli::{Cli, Context};
 use erasure_worker::config::Surroundings;
+use erasure_worker::job::draft;
 use erasure_worker::job::event::{self, About, Frame};
 use erasure_worker::job::flow::{Ask, Limits};
 use erasure_worker::job::journal::Entry;
-use erasure_worker::job::parse::{self, Accepts, MAX_CODES, MAX_TARGETS, SCHEMA};
+use erasure_worker::job::parse;
+use erasure_worker::job::parse::{Accepts, MAX_CODES, MAX_TARGETS, SCHEMA};
 use erasure_worker::job::schema;
 use erasure_worker::job::wait::Waiting;
 use erasure_worker::job::{
@@ -103,7 +105,7 @@ fn examples() -> Vec<Value> {
 }
 
 fn parsed(job: &Value) -> Result<Job, parse::Refusal> {
-    parse::job(job.to_string().as_bytes(), None, &accepts())
+    draft::job(job.to_string().as_bytes(), None, &accepts())
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! What the parser accepts: every form of a target, every default, every limit's last good value.
 
-use erasure_worker::job::{Field, MemberKey, Mode, Spec, parse};
+use erasure_worker::job::{Field, MemberKey, Mode, Spec, draft};
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 
@@ -70,10 +70,10 @@ fn a_job_id_is_lower_cased_and_may_come_as_the_message_id_which_the_body_overrul
         JOB_ID
     );
     let without = with(&one(jobs::easycms()), "/job_id", None).to_string();
-    let job = parse::job(without.as_bytes(), Some(&upper), &accepts()).unwrap();
+    let job = draft::job(without.as_bytes(), Some(&upper), &accepts()).unwrap();
     assert_eq!(job.key.job_id.to_string(), JOB_ID);
     let other = "00000000-0000-4000-8000-000000000001";
-    let both = parse::job(one(jobs::easycms()).to_string().as_bytes(), Some(other), &accepts()).unwrap();
+    let both = draft::job(one(jobs::easycms()).to_string().as_bytes(), Some(other), &accepts()).unwrap();
     assert_eq!(both.key.job_id.to_string(), JOB_ID);
 }
 
@@ -150,7 +150,7 @@ fn the_last_good_value_of_every_limit_is_accepted() {
     let room = 1024 * 1024 - value.to_string().len();
     let full = with(&value, "/extensions/pad", Some("x".repeat(room).into())).to_string();
     assert_eq!(full.len(), 1024 * 1024);
-    assert!(parse::job(full.as_bytes(), None, &accepts()).is_ok());
+    assert!(draft::job(full.as_bytes(), None, &accepts()).is_ok());
 
     for percent in [json!(0), json!(19.999), json!(100)] {
         good(&with(&one(jobs::vitalsource()), "/targets/0/codes/0/percent_read", Some(percent)));

@@ -1,6 +1,6 @@
 //! Mutations of messages: never a panic, never a value in an error, and never two readings.
 
-use erasure_worker::job::{Cancel, Draft, parse};
+use erasure_worker::job::{Cancel, Draft, draft};
 use testkit::mutate::{Mutator, corpus};
 
 use crate::jobs::accepts;
@@ -40,10 +40,10 @@ fn no_mutation_of_a_message_makes_the_parser_panic_tell_a_value_or_read_it_in_tw
     for _ in 0..40_000 {
         let body = mutator.mutation();
         let shown = String::from_utf8_lossy(&body);
-        match parse::job(&body, None, &accepts) {
+        match draft::job(&body, None, &accepts) {
             Ok(job) => {
                 accepted += 1;
-                let again = parse::job(&body, Some("00000000-0000-0000-0000-000000000001"), &accepts).unwrap();
+                let again = draft::job(&body, Some("00000000-0000-0000-0000-000000000001"), &accepts).unwrap();
                 assert_eq!((&job.key, job.identity_bytes()), (&again.key, again.identity_bytes()), "{shown}");
                 let draft = Draft::read(&body, None).unwrap();
                 assert_eq!(draft.key(), Some(&job.key), "who it is from is asked of another job: {shown}");

@@ -1,8 +1,8 @@
 //! Identifiers that no person can have are refused in every field that takes one, whatever the kind of system;
 //! those that somebody may have are taken.
 
+use erasure_worker::job::draft;
 use erasure_worker::job::identifier::{self, Flaw};
-use erasure_worker::job::parse;
 use serde_json::{Value, json};
 use testkit::nobody::{ADDRESSES, NO_EMAIL, NOBODY, SOMEBODY, unseen, white};
 
@@ -139,12 +139,12 @@ fn what_somebody_may_be_called_is_taken_in_every_field() {
 fn what_is_refused_today_is_read_in_a_message_that_was_accepted_before_and_is_known_to_name_nobody() {
     let read = |place: &Place, text: &str| {
         let body = place.job(text).to_string();
-        parse::accepted_job(body.as_bytes(), None, &jobs::accepts())
+        draft::accepted_job(body.as_bytes(), None, &jobs::accepts())
     };
     for place in places() {
         let texts = NOBODY.iter().flat_map(|(_, texts)| texts.iter()).chain(&NO_EMAIL);
         for text in texts {
-            let is_refused = parse::job(place.job(text).to_string().as_bytes(), None, &jobs::accepts()).is_err();
+            let is_refused = draft::job(place.job(text).to_string().as_bytes(), None, &jobs::accepts()).is_err();
             let job = read(&place, text).unwrap();
             // A code is no identifier of the person: that nobody knows it is never taken for an absence.
             let is_code = place.pointer.contains("codes");
@@ -159,8 +159,8 @@ fn what_is_refused_today_is_read_in_a_message_that_was_accepted_before_and_is_kn
     for (time, is_taken) in [("2026-11-22T10:00:60Z", true), ("2026-11-22T10:00:00+24:00", true), ("2026-11-22", false)]
     {
         let job = with(&one(jobs::easycms()), "/requested_at", Some(time.into())).to_string();
-        assert!(parse::job(job.as_bytes(), None, &jobs::accepts()).is_err(), "{time}");
-        assert_eq!(parse::accepted_job(job.as_bytes(), None, &jobs::accepts()).is_ok(), is_taken, "{time}");
+        assert!(draft::job(job.as_bytes(), None, &jobs::accepts()).is_err(), "{time}");
+        assert_eq!(draft::accepted_job(job.as_bytes(), None, &jobs::accepts()).is_ok(), is_taken, "{time}");
     }
 }
 

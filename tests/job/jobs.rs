@@ -1,6 +1,7 @@
 //! Jobs as publishers send them, and a worker that accepts them.
 
-use erasure_worker::job::parse::{self, Refusal};
+use erasure_worker::job::draft;
+use erasure_worker::job::parse::Refusal;
 use erasure_worker::job::{Accepts, Job, Kind, MemberKey, Rules, Term};
 use serde_json::{Value, json};
 
@@ -97,7 +98,7 @@ pub fn every_form() -> Vec<Value> {
 
 /// Parses, without an AMQP `message_id`.
 pub fn parse(value: &Value) -> Result<Job, Refusal> {
-    parse::job(value.to_string().as_bytes(), None, &accepts())
+    draft::job(value.to_string().as_bytes(), None, &accepts())
 }
 
 /// Parses what must be right.

@@ -1,6 +1,6 @@
 //! Random and mutated messages: never a panic, never a value in an error.
 
-use erasure_worker::job::{Cancel, parse};
+use erasure_worker::job::{Cancel, draft};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -114,7 +114,7 @@ fn an_identifier_in_any_place_where_it_does_not_belong_is_not_repeated_in_the_er
 
 /// True where it was refused, with nothing planted in the error in any case.
 fn says_nothing(body: &str) -> bool {
-    match parse::job(body.as_bytes(), None, &accepts()) {
+    match draft::job(body.as_bytes(), None, &accepts()) {
         Ok(job) => {
             assert!(!format!("{job:?}").contains(PLANTED), "Debug of a job shows a value");
             false
@@ -149,7 +149,7 @@ proptest! {
 
     #[test]
     fn random_bytes_never_panic_the_parser(body in proptest::collection::vec(any::<u8>(), 0..200)) {
-        let _ = parse::job(&body, Some("x"), &accepts());
+        let _ = draft::job(&body, Some("x"), &accepts());
         let _ = Cancel::parse(&body);
     }
 
@@ -177,8 +177,8 @@ proptest! {
         body[position] = byte;
         let piece: Vec<u8> = body.iter().skip(position).take(doubled).copied().collect();
         body.splice(position..position, piece);
-        let _ = parse::job(&body, None, &accepts());
+        let _ = draft::job(&body, None, &accepts());
         body.truncate(cut.index(body.len()));
-        let _ = parse::job(&body, None, &accepts());
+        let _ = draft::job(&body, None, &accepts());
     }
 }

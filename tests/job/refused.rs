@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use erasure_worker::job::{Reason, parse};
+use erasure_worker::job::{Reason, draft};
 use serde_json::{Value, json};
 
 use crate::jobs::{self, JOB_ID, accepts, bad, bare, one, with};
@@ -20,7 +20,7 @@ fn top(pointer: &str, new: Option<Value>, expected: &str) {
 
 #[track_caller]
 fn raw(body: &[u8], expected: &str) {
-    let refusal = parse::job(body, None, &accepts()).unwrap_err();
+    let refusal = draft::job(body, None, &accepts()).unwrap_err();
     assert_eq!((refusal.invalid.to_string().as_str(), refusal.reason), (expected, Reason::Invalid));
 }
 
@@ -81,7 +81,7 @@ fn a_value_that_cannot_be_read_is_named_by_its_path_and_ignored_in_extensions_wh
     for value in UNREADABLE.into_iter().chain([deep.as_str(), twice]) {
         for extensions in [format!(r#"{{"a":{value}}}"#), format!(r#"{{"a":[{{"b":{value}}}]}}"#)] {
             let body = job(&format!(r#""extensions":{extensions}"#));
-            assert!(parse::job(body.as_bytes(), None, &accepts()).is_ok(), "{}", &body[..200]);
+            assert!(draft::job(body.as_bytes(), None, &accepts()).is_ok(), "{}", &body[..200]);
         }
         let body = job(&format!(r#""extensions":[{value}]"#));
         raw(body.as_bytes(), "extensions: expected an object");
@@ -90,14 +90,14 @@ fn a_value_that_cannot_be_read_is_named_by_its_path_and_ignored_in_extensions_wh
         let target = one(jobs::vitalsource()).to_string();
         for (name, path) in [(r#""ABC123""#, "targets[0].codes[0].code"), (r#""9DDB-1""#, "targets[0].guid")] {
             let body = target.replacen(name, value, 1);
-            let refusal = parse::job(body.as_bytes(), None, &accepts()).unwrap_err().invalid;
+            let refusal = draft::job(body.as_bytes(), None, &accepts()).unwrap_err().invalid;
             assert_eq!(refusal.path, path, "{refusal}: {value}");
             assert!(refusal.expected.starts_with("is not JSON: "), "{refusal}");
         }
     }
     // Not on the first level, it is a field that is not known.
     let body = one(jobs::easycms()).to_string().replacen("{\"system\"", "{\"extensions\":{},\"system\"", 1);
-    assert!(parse::job(body.as_bytes(), None, &accepts()).is_err());
+    assert!(draft::job(body.as_bytes(), None, &accepts()).is_err());
 }
 
 #[test]
@@ -105,7 +105,7 @@ fn deep_nesting_is_refused_and_not_followed() {
     let deep = format!("{{\"targets\":{}{}}}", "[".repeat(100_000), "]".repeat(100_000));
     raw(deep.as_bytes(), "body: is not JSON: recursion limit exceeded at column 138");
     let deep = format!("{}1{}", "{\"a\":".repeat(100_000), "}".repeat(100_000));
-    let refusal = parse::job(deep.as_bytes(), None, &accepts()).unwrap_err();
+    let refusal = draft::job(deep.as_bytes(), None, &accepts()).unwrap_err();
     assert!(refusal.invalid.to_string().starts_with("body: is not JSON: recursion limit exceeded"));
 }
 
@@ -120,7 +120,7 @@ fn what_is_required_and_missing_is_named() {
         top(pointer, None, expected);
     }
     let without = with(&one(jobs::easycms()), "/job_id", None).to_string();
-    let refusal = parse::job(without.as_bytes(), Some("no-uuid"), &accepts()).unwrap_err();
+    let refusal = draft::job(without.as_bytes(), Some("no-uuid"), &accepts()).unwrap_err();
     assert_eq!(refusal.invalid.path, "job_id");
     assert!(refusal.key.is_none());
 
@@ -444,14 +444,14 @@ fn a_job_for_another_environment_is_refused_as_that_and_only_when_all_else_is_ri
     assert_eq!((both.reason, both.invalid.path.as_str()), (Reason::Invalid, "mode"));
     let mut sandbox = accepts();
     sandbox.environment = "sandbox".into();
-    let refusal = parse::job(one(jobs::easycms()).to_string().as_bytes(), None, &sandbox).unwrap_err();
+    let refusal = draft::job(one(jobs::easycms()).to_string().as_bytes(), None, &sandbox).unwrap_err();
     assert_eq!(refusal.reason, Reason::WrongEnvironment);
 }
 
 #[test]
 fn a_refusal_names_tenant_and_job_wherever_they_can_be_read() {
     let key = |value: &Value, message_id| {
-        let refusal = parse::job(value.to_string().as_bytes(), message_id, &accepts()).unwrap_err();
+        let refusal = draft::job(value.to_string().as_bytes(), message_id, &accepts()).unwrap_err();
         refusal.key.map(|key| key.to_string())
     };
     let wrong = with(&with(&one(jobs::easycms()), "/mode", Some("x".into())), "/tenant", Some("acme".into()));
@@ -461,6 +461,6 @@ fn a_refusal_names_tenant_and_job_wherever_they_can_be_read() {
     assert_eq!(key(&with(&wrong, "/job_id", None), Some(other)), Some(format!("acme/{other}")));
     assert_eq!(key(&with(&wrong, "/job_id", None), None), None);
     assert_eq!(key(&json!([]), Some(other)), Some(format!("default/{other}")));
-    let refusal = parse::job(b"{", Some(other), &accepts()).unwrap_err();
+    let refusal = draft::job(b"{", Some(other), &accepts()).unwrap_err();
     assert_eq!(refusal.key.map(|key| key.to_string()), Some(format!("default/{other}")));
 }

@@ -5,8 +5,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::journal::At;
-use super::kinds::Field;
 use super::state::TargetState;
+use super::step::Field;
 use super::step::{Answer, CodeState, Entitlement, Identity, StepName};
 
 /// The approvals of an erasure by another operator than its requesters.

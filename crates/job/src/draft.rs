@@ -115,3 +115,16 @@ fn peek_key(node: &Node, fallback: Option<Uuid>) -> Option<JobKey> {
     let tenant = text("tenant").filter(|tenant| is_name(tenant)).unwrap_or("default").to_owned();
     Some(JobKey { tenant, job_id })
 }
+
+/// Parses a message. `message_id` is the job id if the body has no `job_id`.
+pub fn job(body: &[u8], message_id: Option<&str>, accepts: &Accepts) -> Result<Job, Refusal> {
+    Draft::read(body, message_id)?.job(accepts)
+}
+
+/// As [`job`], for a message that was accepted before, perhaps by an earlier release with fewer rules.
+///
+/// # Errors
+/// It is no job.
+pub fn accepted_job(body: &[u8], message_id: Option<&str>, accepts: &Accepts) -> Result<Job, Refusal> {
+    Draft::read(body, message_id)?.accepted_job(accepts)
+}

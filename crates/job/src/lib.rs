@@ -33,7 +33,7 @@ pub use draft::Draft;
 pub use due::Term;
 pub use flow::{Next, Rules};
 pub use journal::{At, Entry};
-pub use kinds::{Code, Field, Kind, Member, MemberKey, Spec};
+pub use kinds::{Code, Kind, Member, MemberKey, Spec};
 pub use lasting::{Carried, Codes, Lasting, Seen};
 pub use model::{Approval, Confirmation, Job, JobKey, Mode, Target};
 pub use note::Note;
@@ -41,5 +41,7 @@ pub use outcome::{InputKind, JobOutcome, Reason, Retry, StepOutcome, TargetEnd, 
 pub use parse::{Accepts, Invalid};
 pub use record::{Ended, JobRecord};
 pub use state::{LetThrough, StepState, TargetState};
-pub use step::{Absence, Answer, CodeState, Entitlement, Failure, FailureKind, Identity, RowState, Step, StepName};
+pub use step::{
+    Absence, Answer, CodeState, Entitlement, Failure, FailureKind, Field, Identity, RowState, Step, StepName,
+};
 pub use wait::Standstill;

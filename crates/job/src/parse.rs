@@ -8,7 +8,6 @@ use uuid::Uuid;
 
 pub use super::cursor::Invalid;
 use super::cursor::{Forms, Node, Object};
-use super::draft::Draft;
 use super::due::Term;
 pub use super::field::is_name;
 use super::field::{name, secret, time, time_and_offset, uuid};
@@ -57,19 +56,6 @@ pub struct Refusal {
     pub invalid: Invalid,
     /// Tenant and id, if both could be read.
     pub key: Option<JobKey>,
-}
-
-/// Parses a message. `message_id` is the job id if the body has no `job_id`.
-pub fn job(body: &[u8], message_id: Option<&str>, accepts: &Accepts) -> Result<Job, Refusal> {
-    Draft::read(body, message_id)?.job(accepts)
-}
-
-/// As [`job`], for a message that was accepted before, perhaps by an earlier release with fewer rules.
-///
-/// # Errors
-/// It is no job.
-pub fn accepted_job(body: &[u8], message_id: Option<&str>, accepts: &Accepts) -> Result<Job, Refusal> {
-    Draft::read(body, message_id)?.accepted_job(accepts)
 }
 
 /// The JSON of a body that is not too large.

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use super::approval::{Approved, Approving, Found};
 use super::journal::{At, Entry};
-use super::kinds::Field;
 use super::outcome::{InputKind, Reason, TargetEnd};
+use super::step::Field;
 use super::step::{Answer, CodeState, Entitlement, FailureKind, Identity, Step, StepName};
 
 /// A read's validity. After it the read is repeated before a destructive call.

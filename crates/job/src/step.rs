@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::kinds::Field;
 use super::note::Note;
 use super::outcome::{InputKind, Reason};
 
@@ -394,5 +393,39 @@ impl Failure {
     pub fn told(&self) -> Note {
         let told = Note::from(self.kind.as_str()).and(" (").and(self.reason.as_str()).and(")");
         self.note.iter().fold(told, |told, note| told.and(": ").join(note))
+    }
+}
+
+/// A VitalSource user's identifier field.
+///
+/// Stored: a variant's place is its form on the disk. A new one goes to the end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Field {
+    /// First name.
+    FirstName,
+    /// Last name.
+    LastName,
+    /// Affiliate.
+    Affiliate,
+    /// E-mail.
+    Email,
+    /// The requester's reference; overwritten only when asked for.
+    Reference,
+}
+
+impl Field {
+    /// All fields.
+    pub const ALL: [Field; 5] = [Field::FirstName, Field::LastName, Field::Affiliate, Field::Email, Field::Reference];
+
+    /// The word used in a job.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Field::FirstName => "first_name",
+            Field::LastName => "last_name",
+            Field::Affiliate => "affiliate",
+            Field::Email => "email",
+            Field::Reference => "reference",
+        }
     }
 }

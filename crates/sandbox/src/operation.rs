@@ -3,11 +3,6 @@
 //! The rule it keeps: one row says how a call is named, whether it destroys, and which read settles it. The rows
 //! lie with the stand-ins; a call without one does not compile.
 
-use serde::de::Error as _;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-use super::stand_ins::OPERATIONS;
-
 /// One kind of call. Its JSON form is the stable name, for example `cleeng.delete_customer`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Operation {
@@ -86,44 +81,14 @@ impl Operation {
         Operation::Abandon,
         Operation::Unknown,
     ];
-
-    /// The stable name.
-    pub fn as_str(self) -> &'static str {
-        ROWS[self as usize].name
-    }
-
-    /// The reads that tell, for the same subject, whether a lost call of this kind took effect.
-    /// Empty for calls that destroy nothing.
-    pub fn settled_by(self) -> &'static [Operation] {
-        ROWS[self as usize].settled_by
-    }
-
-    /// Whether the call erases, ends or overwrites something.
-    pub fn destructive(self) -> bool {
-        !self.settled_by().is_empty()
-    }
-}
-
-impl Serialize for Operation {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.as_str())
-    }
-}
-
-impl<'de> Deserialize<'de> for Operation {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let name = String::deserialize(deserializer)?;
-        let known = Operation::ALL.into_iter().find(|operation| operation.as_str() == name);
-        known.ok_or_else(|| D::Error::unknown_variant(&name, &NAMES))
-    }
 }
 
 /// What is to be known of a call.
 #[derive(Clone, Copy)]
 pub(crate) struct Row {
-    operation: Operation,
-    name: &'static str,
-    settled_by: &'static [Operation],
+    pub(crate) operation: Operation,
+    pub(crate) name: &'static str,
+    pub(crate) settled_by: &'static [Operation],
 }
 
 impl Row {
@@ -140,36 +105,3 @@ impl Row {
 
 /// Of paths and methods that no system has.
 pub(crate) const UNKNOWN: Row = Row::read(Operation::Unknown, "unknown");
-
-const COUNT: usize = Operation::ALL.len();
-
-/// The row of each call, in the order of [`Operation::ALL`].
-const ROWS: [Row; COUNT] = {
-    let mut rows = [UNKNOWN; COUNT];
-    let mut table = 0;
-    while table < OPERATIONS.len() {
-        let mut row = 0;
-        while row < OPERATIONS[table].len() {
-            rows[OPERATIONS[table][row].operation as usize] = OPERATIONS[table][row];
-            row += 1;
-        }
-        table += 1;
-    }
-    let mut place = 0;
-    while place < COUNT {
-        assert!(rows[place].operation as usize == place, "a call has no row");
-        assert!(Operation::ALL[place] as usize == place, "a call is not in its place");
-        place += 1;
-    }
-    rows
-};
-
-const NAMES: [&str; COUNT] = {
-    let mut names = [""; COUNT];
-    let mut place = 0;
-    while place < COUNT {
-        names[place] = ROWS[place].name;
-        place += 1;
-    }
-    names
-};

@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 use super::arguments::Arguments;
 use super::options::{CsvField, CsvKey, CsvMethod, Options};
 use crate::job::kinds::Holds;
-use crate::job::{Accepts, Kind, MemberKey, parse, times};
+use crate::job::{Accepts, Kind, MemberKey, draft, times};
 
 /// The namespace of job ids made here.
 const NAMESPACE: Uuid = Uuid::from_u128(0x2d71_4f0b_9c3e_4a86_b1d5_7e60_83fa_1c9e);
@@ -214,7 +214,7 @@ impl Orders {
             job["confirmation"] = json!({ "confirmed_at": at.to_string(), "by": "subject" });
         }
         let body = Zeroizing::new(job.to_string().into_bytes());
-        match parse::job(&body, None, &self.accepts) {
+        match draft::job(&body, None, &self.accepts) {
             Ok(_) => Ok(body),
             Err(refusal) => Err(refusal.invalid.to_string()),
         }

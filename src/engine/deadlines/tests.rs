@@ -15,7 +15,7 @@ use crate::engine::envelope::{Origin, Unsealed};
 use crate::engine::journal::record_of;
 use crate::engine::opening::Opened;
 use crate::engine::stage::{DAY, RETAIN_FAILED, parts};
-use crate::job::{Carried, Job, Lasting, parse};
+use crate::job::{Carried, Job, Lasting, draft};
 use crate::store::{MemoryStore, Store as _};
 
 struct Stage {
@@ -60,7 +60,7 @@ impl Stage {
         });
         body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         let body = body.to_string().into_bytes();
-        let job = parse::job(&body, None, &self.engine.accepts).unwrap();
+        let job = draft::job(&body, None, &self.engine.accepts).unwrap();
         let unsealed = Unsealed { body: Zeroizing::new(body), origin, wait: None };
         let Ok(Opened::Work(journal)) = self.engine.open(&job, &unsealed, false) else { unreachable!("a new job") };
         journal.durable().await.unwrap();
@@ -183,7 +183,7 @@ async fn a_job_whose_last_write_is_still_on_its_way_is_not_set_back_by_its_term(
     });
     let unsealed =
         Unsealed { body: Zeroizing::new(body.to_string().into_bytes()), origin: Origin::Publisher, wait: None };
-    let again = parse::job(&unsealed.body, None, &stage.engine.accepts).unwrap();
+    let again = draft::job(&unsealed.body, None, &stage.engine.accepts).unwrap();
     let Ok(Opened::Work(journal)) = stage.engine.open(&again, &unsealed, false) else { unreachable!("a continuation") };
     drop(journal);
     let looks = async { while stage.engine.forget_due().await.unwrap() > 0 {} };

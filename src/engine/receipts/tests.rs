@@ -15,7 +15,7 @@ use crate::broker::spool::{Events, Source, SpoolBroker, SpoolConfig};
 use crate::engine::journal::{Journal, ended_of};
 use crate::engine::stage::{DAY, parts};
 use crate::job::event::{self, About, Frame};
-use crate::job::{Job, JobRecord, Reason, TargetEnd, TargetOutcome, TargetState, parse};
+use crate::job::{Job, JobRecord, Reason, TargetEnd, TargetOutcome, TargetState, draft};
 use crate::receipt::{Checker, FaultKind, PublicKeys, Report, input};
 use crate::seal::MasterKey;
 use crate::store::MemoryStore;
@@ -58,7 +58,7 @@ impl Stage {
             "environment": "sandbox", "requested_at": "2026-11-01T09:00:00Z", "receipt_salt": "pepper",
             "targets": [{ "system": "loyalty", "method": "program_api", "member": { "member_id": format!("M{number}") } }],
         });
-        parse::job(body.to_string().as_bytes(), None, &self.engine.accepts).unwrap()
+        draft::job(body.to_string().as_bytes(), None, &self.engine.accepts).unwrap()
     }
 
     fn record(&self, job: &Job) -> JobRecord {

@@ -3,6 +3,7 @@
 //! The rule it keeps: one step, one call; a 404 proves nothing by itself, and a 2xx is a success only with
 //! the platform's own word for it.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -14,11 +15,11 @@ use super::reply;
 use super::settings::{Clock, ZetaSettings};
 use crate::job::flow::MemberProof;
 use crate::job::{
-    Answer, Failure, FailureKind, Identity, InputKind, Kind, Member, MemberKey, Note, Reason, RowState, Spec, Step,
-    StepName,
+    Answer, Failure, FailureKind, Identity, InputKind, Kind, Member, MemberKey, Note, Reason, RowState, Rules, Spec,
+    Step, StepName,
 };
 use crate::systems::http::{self, Address, Base, BuildError, Effect, Http, HttpSettings, Reply, Request};
-use crate::systems::{Call, Credential, SettingsError, System};
+use crate::systems::{Call, Credential, KindSettings, Ledgers, Making, SettingsError, System};
 
 const ACCEPT: &str = "application/vnd.stellar-v1+json";
 /// Names no member: it has a character that the platform's own ids do not.
@@ -325,6 +326,50 @@ impl ZetaClient {
             let lost = Failure::new(FailureKind::Unavailable, Reason::SystemUnavailable);
             Err(lost.with_note("the import folder's thread ended"))
         })
+    }
+}
+
+impl KindSettings for ZetaSettings {
+    fn secret(&mut self, key: &str) -> Option<&mut SecretString> {
+        match key {
+            "program_token" => self.program_token.as_mut(),
+            "probe_member_id" => self.probe_member_id.as_mut(),
+            _ => None,
+        }
+    }
+
+    fn proven_parts(&self) -> Vec<&str> {
+        vec![&self.base_url, self.program_token.as_ref().map_or("", |token| token.expose_secret())]
+    }
+
+    fn import_dir(&self) -> Option<&Path> {
+        self.import.as_ref().map(|import| import.dir.as_path())
+    }
+
+    fn complete(&self, rules: &mut Rules) {
+        rules.member_proof = self.member_proof;
+        rules.otp_validity = self.otp_validity;
+        rules.program_reads = self.program_token.is_some();
+        rules.preserved.clone_from(&self.preserved);
+        rules.import_key = self.import.as_ref().map(|import| import.key);
+    }
+
+    fn client(&self, making: Making<'_, '_>) -> Result<Arc<dyn System>, SettingsError> {
+        let Making { name, http, keys, imports } = making;
+        let mut settings = self.clone();
+        if !matches!(imports, Ledgers::Opened(_)) {
+            settings.import = None;
+        }
+        let clock = Arc::new(crate::clock::now);
+        let mut client = ZetaClient::new(name, settings, http, Arc::clone(&keys.row_digest), clock)?;
+        match imports {
+            Ledgers::None => {}
+            Ledgers::Opened(opened) => {
+                opened.extend(client.import().map(|import| (name.to_owned(), Arc::clone(import))));
+            }
+            Ledgers::Shared(open) => client = client.sharing(open.get(name).cloned()),
+        }
+        Ok(Arc::new(client))
     }
 }
 

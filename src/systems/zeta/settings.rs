@@ -3,19 +3,16 @@
 //! The rule it keeps: credentials are secret types; which proof the platform asks of members is a
 //! setting of the platform, never of a job.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::SecretString;
 
-use super::client::ZetaClient;
 use super::import::ImportSettings;
 use crate::config::{Choice, Cursor, POSITIVE};
 use crate::job::flow::MemberProof;
-use crate::job::{MemberKey, Rules, identifier};
-use crate::systems::{KindSettings, Ledgers, Making, SettingsError, System};
+use crate::job::{MemberKey, identifier};
 
 /// The present time.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
@@ -88,48 +85,4 @@ fn import(mut at: Cursor<'_>) -> Option<ImportSettings> {
     let max_age = at.or_within("max_age", Duration::from_secs(3600), POSITIVE);
     at.finish();
     Some(ImportSettings { dir: dir?, key, max_rows, max_age })
-}
-
-impl KindSettings for ZetaSettings {
-    fn secret(&mut self, key: &str) -> Option<&mut SecretString> {
-        match key {
-            "program_token" => self.program_token.as_mut(),
-            "probe_member_id" => self.probe_member_id.as_mut(),
-            _ => None,
-        }
-    }
-
-    fn proven_parts(&self) -> Vec<&str> {
-        vec![&self.base_url, self.program_token.as_ref().map_or("", |token| token.expose_secret())]
-    }
-
-    fn import_dir(&self) -> Option<&Path> {
-        self.import.as_ref().map(|import| import.dir.as_path())
-    }
-
-    fn complete(&self, rules: &mut Rules) {
-        rules.member_proof = self.member_proof;
-        rules.otp_validity = self.otp_validity;
-        rules.program_reads = self.program_token.is_some();
-        rules.preserved.clone_from(&self.preserved);
-        rules.import_key = self.import.as_ref().map(|import| import.key);
-    }
-
-    fn client(&self, making: Making<'_, '_>) -> Result<Arc<dyn System>, SettingsError> {
-        let Making { name, http, keys, imports } = making;
-        let mut settings = self.clone();
-        if !matches!(imports, Ledgers::Opened(_)) {
-            settings.import = None;
-        }
-        let clock = Arc::new(crate::clock::now);
-        let mut client = ZetaClient::new(name, settings, http, Arc::clone(&keys.row_digest), clock)?;
-        match imports {
-            Ledgers::None => {}
-            Ledgers::Opened(opened) => {
-                opened.extend(client.import().map(|import| (name.to_owned(), Arc::clone(import))));
-            }
-            Ledgers::Shared(open) => client = client.sharing(open.get(name).cloned()),
-        }
-        Ok(Arc::new(client))
-    }
 }

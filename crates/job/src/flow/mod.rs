@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use super::approval::{Approved, Found};
 use super::journal::At;
-use super::kinds::Field;
 use super::model::{Job, Mode, Target};
 use super::outcome::{InputKind, Reason, TargetEnd, TargetOutcome};
 use super::state::{Intent, StepState, TargetState};
+use super::step::Field;
 use super::step::{Answer, Entitlement, FailureKind, Identity, Step, StepName};
 pub use rules::{Confirm, Limits, MemberProof, Rules};
 

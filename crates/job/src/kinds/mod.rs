@@ -17,7 +17,8 @@ use super::cursor::{Invalid, Object};
 use super::flow::{Confirm, Flow, Go, Rules};
 use super::model::{put, put_secret};
 use super::outcome::TargetEnd;
-pub use vitalsource::{Code, Field, MAX_CODES};
+use super::step::Field;
+pub use vitalsource::{Code, MAX_CODES};
 pub use zeta::{Member, MemberKey};
 
 /// The kinds of system.

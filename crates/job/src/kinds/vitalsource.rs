@@ -16,7 +16,7 @@ use crate::field::{identifier, need, time};
 use crate::flow::{Act, Confirm, FEW, Flow, Go, Next, Rules, Seen, Why, fields_to_overwrite};
 use crate::outcome::{Reason, TargetEnd, TargetOutcome};
 use crate::state::StepState;
-use crate::step::{Answer, CodeState, FailureKind, Identity, Step, StepName};
+use crate::step::{Answer, CodeState, FailureKind, Field, Identity, Step, StepName};
 
 /// The most codes in a target.
 pub const MAX_CODES: usize = 10_000;
@@ -37,40 +37,6 @@ pub(super) const KIND: About = About {
         target: |word, value, _| fields([(word, json!(value)), ("codes", json!([]))]),
     },
 };
-
-/// A VitalSource user's identifier field.
-///
-/// Stored: a variant's place is its form on the disk. A new one goes to the end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Field {
-    /// First name.
-    FirstName,
-    /// Last name.
-    LastName,
-    /// Affiliate.
-    Affiliate,
-    /// E-mail.
-    Email,
-    /// The requester's reference; overwritten only when asked for.
-    Reference,
-}
-
-impl Field {
-    /// All fields.
-    pub const ALL: [Field; 5] = [Field::FirstName, Field::LastName, Field::Affiliate, Field::Email, Field::Reference];
-
-    /// The word used in a job.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Field::FirstName => "first_name",
-            Field::LastName => "last_name",
-            Field::Affiliate => "affiliate",
-            Field::Email => "email",
-            Field::Reference => "reference",
-        }
-    }
-}
 
 /// A VitalSource code and what the requester's records say of it.
 #[derive(Debug, Clone)]

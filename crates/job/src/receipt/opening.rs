@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
 use super::digest;
-use crate::{Accepts, Draft, Invalid, JobKey, Kind, MemberKey, Rules, Term, parse};
+use crate::{Accepts, Draft, Invalid, JobKey, Kind, MemberKey, Rules, Term, draft};
 
 /// A job's message, to check against its receipts.
 pub struct Offered {
@@ -67,7 +67,7 @@ impl Offered {
         self.met = true;
         let commitment = receipt.get("commitment").and_then(Value::as_str).ok_or(OpeningError::NoCommitment)?;
         // The key column of a Loyalty import file is not in the receipt, and does not matter here.
-        let read = |key| parse::accepted_job(&self.body, None, &accepts(receipt, key));
+        let read = |key| draft::accepted_job(&self.body, None, &accepts(receipt, key));
         let keys = [MemberKey::IntegrationId, MemberKey::MemberId, MemberKey::Email];
         let read = keys.into_iter().map(read).reduce(Result::or);
         let job = match read {

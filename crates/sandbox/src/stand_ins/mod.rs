@@ -3,6 +3,7 @@
 //!
 //! The rule it keeps: a system comes into being, empty and with default settings, when it is first named.
 
+mod calls;
 mod cleeng;
 mod easycms;
 mod loyalty;
