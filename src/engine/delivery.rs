@@ -59,7 +59,7 @@ enum Fate<'a> {
 }
 
 impl<'a> Fate<'a> {
-    /// Acks a finished message.
+    /// Acks a message that owes nothing; a message of any other end keeps its right to be settled.
     async fn of(settle: Box<dyn Settle>, done: Result<Done<'a>, Interrupted>) -> Fate<'a> {
         match done {
             Ok(Done::Settled { hand, noted }) => {

@@ -234,8 +234,9 @@ impl Engine {
         &self.parked
     }
 
-    /// Settles a copy that is older than a confirmed one. Before its ack a newer copy must have been delivered: a
-    /// broker restored from a copy of its disk has only the older one.
+    /// Settles a copy that is older than a confirmed one. It is acked if the newer copy is known to exist, else after it
+    /// was published again to wait for the newer copy: a broker restored from a copy of its disk has only the older
+    /// one.
     pub(crate) async fn settle_older(
         &self,
         job: &Job,

@@ -22,7 +22,7 @@ const CHECKPOINTS: u8 = 1;
 /// unreadable when their receipt was forgotten.
 const JOB: u8 = 2;
 /// Forget a fact, for example the time of a first refusal, or the operator of a discard.
-const REFUSED: u8 = 3;
+const FACT: u8 = 3;
 /// Forget a cancellation whose job never arrived.
 const CANCEL: u8 = 4;
 /// Check a job's due time.
@@ -51,7 +51,7 @@ pub(crate) fn expire_cancel(batch: &mut Batch, key: &JobKey, now: At) {
 
 /// Notes when a fact's row may be forgotten.
 pub(crate) fn expire_fact(batch: &mut Batch, at: At, row: &[u8]) {
-    put(batch, at, REFUSED, row);
+    put(batch, at, FACT, row);
 }
 
 /// Notes when a job's due time must be checked.
@@ -87,7 +87,7 @@ fn row(at: At, what: u8, key: &[u8]) -> Vec<u8> {
 }
 
 fn refused_key(key: &JobKey, body: &[u8]) -> Vec<u8> {
-    let mut row = rows::REFUSED.prefix.to_vec();
+    let mut row = rows::FACT.prefix.to_vec();
     row.extend_from_slice(&Sha256::digest([key.to_bytes().as_slice(), body].concat()));
     row
 }
@@ -96,7 +96,7 @@ impl Engine {
     /// The time of a message's first refusal: its event keeps this time on every repeat.
     pub(crate) async fn first_refused_at(&self, key: &JobKey, body: &[u8]) -> Result<At, Interrupted> {
         let digest = self.keyring.digest("refused", &refused_key(key, body));
-        let mut row = rows::REFUSED.prefix.to_vec();
+        let mut row = rows::FACT.prefix.to_vec();
         row.extend_from_slice(&digest);
         if let Some(at) = self.store.get(Table::Meta, &row)?.and_then(|bytes| bytes.try_into().ok()) {
             return Ok(At(i64::from_be_bytes(at)));
@@ -104,7 +104,7 @@ impl Engine {
         let now = self.now();
         let mut batch = Batch::new();
         batch.put(Table::Meta, row.clone(), now.0.to_be_bytes());
-        put(&mut batch, now.plus(self.settings.retain_failed), REFUSED, &row);
+        put(&mut batch, now.plus(self.settings.retain_failed), FACT, &row);
         self.store.submit(batch).await?;
         Ok(now)
     }
@@ -173,7 +173,7 @@ impl Engine {
     /// store.
     fn look_at(&self, what: u8, key: &[u8], now: At, batch: &mut Batch) -> Result<Option<Hand<'_>>, JournalError> {
         match (what, JobKey::from_bytes(key)) {
-            (REFUSED, _) => batch.remove(Table::Meta, key),
+            (FACT, _) => batch.remove(Table::Meta, key),
             (CANCEL, _) => batch.remove(Table::Cancel, key),
             (DUE, Some(job)) => return self.tell_deadline(batch, &job, now),
             (CHECKPOINTS | JOB, Some(job)) => {

@@ -170,7 +170,7 @@ impl TargetState {
     }
 
     /// True if a read is recent enough for a call: it is later than the last continuation, replay, approval, hold or
-    /// pause, and not older than a minute.
+    /// pause, and not older than a minute (an identity: up to 16 minutes).
     pub fn is_fresh(&self, step: Step, now: At) -> bool {
         self.get(step).is_some_and(|state| {
             let holds = FRESH.saturating_mul(1 << state.aged.min(LONGER_MOST));
