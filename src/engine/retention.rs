@@ -87,7 +87,7 @@ fn row(at: At, what: u8, key: &[u8]) -> Vec<u8> {
 }
 
 fn refused_key(key: &JobKey, body: &[u8]) -> Vec<u8> {
-    let mut row = rows::FACT.prefix.to_vec();
+    let mut row = rows::REFUSED.prefix.to_vec();
     row.extend_from_slice(&Sha256::digest([key.to_bytes().as_slice(), body].concat()));
     row
 }
@@ -96,7 +96,7 @@ impl Engine {
     /// The time of a message's first refusal: its event keeps this time on every repeat.
     pub(crate) async fn first_refused_at(&self, key: &JobKey, body: &[u8]) -> Result<At, Interrupted> {
         let digest = self.keyring.digest("refused", &refused_key(key, body));
-        let mut row = rows::FACT.prefix.to_vec();
+        let mut row = rows::REFUSED.prefix.to_vec();
         row.extend_from_slice(&digest);
         if let Some(at) = self.store.get(Table::Meta, &row)?.and_then(|bytes| bytes.try_into().ok()) {
             return Ok(At(i64::from_be_bytes(at)));
