@@ -1,10 +1,10 @@
 //! A worker that logs all it can, everything around it, and all that it leaves behind.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 
 use serde_json::{Value, json};
 use testkit::collector::Collector;
-use testkit::rabbit::Rabbit;
+use testkit::rabbit::{Rabbit, free_ports};
 use testkit::rig::Rig;
 use testkit::worker::Worker;
 
@@ -20,7 +20,7 @@ pub struct Stage {
 impl Stage {
     pub async fn start() -> Stage {
         let rig = Rig::start(Rabbit::shared().url()).await;
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let [port] = free_ports();
         Stage { rig, ops: format!("http://127.0.0.1:{port}"), collector: Collector::start().await }
     }
 

@@ -10,18 +10,13 @@ use rustix::fs::OFlags;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use testkit::forms::{Case, Form, bodies, ids};
-use testkit::rabbit::Rabbit;
+use testkit::rabbit::{Rabbit, free_ports};
 use testkit::rig::Rig;
 use testkit::soon;
 use tokio::net::{TcpListener, TcpStream, UnixDatagram};
 
 /// What a probe waits for.
 const PROBE: Duration = Duration::from_secs(20);
-
-/// A port that nobody listens on.
-async fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port()
-}
 
 /// What a probe says, as soon as there is one.
 async fn probe(port: u16, path: &str) -> (u16, String) {
@@ -64,7 +59,7 @@ async fn works_unread(reader: Reader) {
     let rig = Rig::start(Rabbit::shared().url()).await;
     let cases = Case::mixed(rig.sandbox(), &Form::PLAIN, 1..21);
     rig.publish(&bodies(&cases)).await;
-    let port = free_port().await;
+    let [port] = free_ports();
     let listen = format!("127.0.0.1:{port}");
     let mut command =
         rig.command("state", &[("ERASURE__OPS__LISTEN", &listen), ("ERASURE__WORKER__DRAIN_TIMEOUT", "3s")]);
@@ -155,7 +150,7 @@ async fn a_worker_without_a_broker_says_why_at_once_is_not_ready_and_stops_when_
     let rabbit = Rabbit::shared();
     let rig = Rig::start(rabbit.url()).await;
     let mute = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let (broker, closed, mute_port) = (rabbit.port(), free_port().await, mute.local_addr().unwrap().port());
+    let ([closed], broker, mute_port) = (free_ports(), rabbit.port(), mute.local_addr().unwrap().port());
     for absent in Absent::ALL {
         let url = match absent {
             Absent::Closed => format!("amqp://guest:guest@127.0.0.1:{closed}/%2f"),
@@ -194,7 +189,7 @@ async fn a_worker_without_a_broker_says_why_at_once_is_not_ready_and_stops_when_
 async fn a_worker_is_ready_once_its_broker_is_there() {
     let rabbit = Rabbit::shared();
     let rig = Rig::start(rabbit.url()).await;
-    let (port, socket) = (free_port().await, rig.state_dir("notify.sock"));
+    let ([port], socket) = (free_ports(), rig.state_dir("notify.sock"));
     let manager = UnixDatagram::bind(&socket).unwrap();
     let url = format!("amqp://guest:guest@127.0.0.1:{port}/%2f");
     let worker = rig.worker("state", &[("ERASURE__AMQP__URL", &url), ("NOTIFY_SOCKET", socket.to_str().unwrap())]);

@@ -18,8 +18,8 @@ struct Desk {
 }
 
 async fn desk() -> Desk {
-    // Asked of the system, so that a client finds the worker after a restart as well.
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    // Of its own, so that a client finds the worker after a restart as well.
+    let [port] = testkit::rabbit::free_ports();
     let rig = Rig::start(&[("ops.listen", &format!("127.0.0.1:{port}"))]).await;
     Desk { rig, port }
 }

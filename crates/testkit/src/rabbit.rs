@@ -313,9 +313,9 @@ fn pid(id: u32) -> Pid {
     Pid::from_raw(id.cast_signed()).unwrap()
 }
 
-/// Ports that are free now, and not among those that the system gives to whoever connects: a node
-/// that is away for a while finds its own free again.
-fn free_ports<const N: usize>() -> [u16; N] {
+/// Ports that are free now. They are not ephemeral: no connection of another program takes one before it is bound, or
+/// while its owner is away.
+pub fn free_ports<const N: usize>() -> [u16; N] {
     let free = || loop {
         if let Ok(listener) = TcpListener::bind(("127.0.0.1", rand::rng().random_range(20_000..32_000))) {
             return listener;
