@@ -98,10 +98,7 @@ pub(super) async fn sweep_imports(ledgers: Vec<Arc<ImportLedger>>, store: Arc<Sl
 
 /// True for a job (`tenant/id`) with a record; also if the store cannot say.
 fn is_open(store: &dyn Store, job: &str) -> bool {
-    let parsed = job
-        .rsplit_once('/')
-        .and_then(|(tenant, id)| Some(JobKey { tenant: tenant.to_owned(), job_id: uuid::Uuid::try_parse(id).ok()? }));
-    parsed.is_none_or(|key| !matches!(store.get(Table::Job, &key.to_bytes()), Ok(None)))
+    JobKey::of_text(job).is_none_or(|key| !matches!(store.get(Table::Job, &key.to_bytes()), Ok(None)))
 }
 
 fn forget(

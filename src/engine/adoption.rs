@@ -169,8 +169,7 @@ impl Engine {
         if known.is_some_and(|record| (record.run, record.park_written) < (run, park))
             && ended_of(&*self.store, key)?.is_none()
         {
-            self.ceilings.lock(&*self.store)?.forget(key, batch);
-            self.approvals.lock(&*self.store)?.forget(key, batch);
+            self.forget_mirrored(key, batch)?;
             forget_checkpoints(&*self.store, key, batch)?;
         }
         Ok(())

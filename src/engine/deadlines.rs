@@ -114,8 +114,7 @@ impl Engine {
             look_at_due(batch, key, until);
             return Ok(());
         }
-        self.ceilings.lock(&*self.store)?.forget(key, batch);
-        self.approvals.lock(&*self.store)?.forget(key, batch);
+        self.forget_mirrored(key, batch)?;
         forget_checkpoints(&*self.store, key, batch)?;
         tracing::info!(
             job = %key,

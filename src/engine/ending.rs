@@ -43,6 +43,13 @@ impl Engine {
         }
     }
 
+    /// Removes the job's rows that are also kept in memory: it is neither held nor waits for an approval any more.
+    pub(super) fn forget_mirrored(&self, key: &JobKey, batch: &mut Batch) -> Result<(), StoreError> {
+        self.ceilings.lock(&*self.store)?.forget(key, batch);
+        self.approvals.lock(&*self.store)?.forget(key, batch);
+        Ok(())
+    }
+
     pub(super) fn read_again(&self, key: &JobKey) -> Result<(), StoreError> {
         self.ceilings.lock(&*self.store)?.read_again(&*self.store, key)?;
         self.approvals.lock(&*self.store)?.read_again(&*self.store, key)
@@ -157,8 +164,7 @@ impl Engine {
         if outcome == JobOutcome::Cancelled {
             batch.remove(Table::Cancel, key.to_bytes());
         }
-        self.ceilings.lock(&*self.store)?.forget(key, &mut batch);
-        self.approvals.lock(&*self.store)?.forget(key, &mut batch);
+        self.forget_mirrored(key, &mut batch)?;
         if outcome == JobOutcome::Failed {
             self.put_names(run.job, &mut batch)?;
         } else if run.journal.with(|state| named::may_be_there(&state.record)) {

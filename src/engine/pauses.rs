@@ -126,8 +126,7 @@ struct State {
 impl State {
     fn all(&self) -> BTreeMap<Subject, Paused> {
         let made = self.made.iter().map(|(_, subject, paused)| (subject.clone(), paused.clone()));
-        let settled = self.settled.iter().map(|(subject, paused)| (subject.clone(), paused.clone()));
-        settled.chain(made).collect()
+        BTreeMap::clone(&self.settled).into_iter().chain(made).collect()
     }
 }
 
@@ -139,8 +138,7 @@ impl Pauses {
 
     /// The pauses that every worker knows.
     pub(crate) fn settled(&self) -> BTreeMap<Subject, Paused> {
-        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
-        state.settled.iter().map(|(subject, paused)| (subject.clone(), paused.clone())).collect()
+        BTreeMap::clone(&self.state.read().unwrap_or_else(PoisonError::into_inner).settled)
     }
 
     /// The wait of a job with this tenant and system; `None` if neither is paused.
@@ -314,9 +312,7 @@ impl Engine {
     pub(crate) async fn tell_pauses_anew(&self) -> Result<(), StoreError> {
         let mut batch = Batch::new();
         let noted = self.pauses.change(|state| {
-            let settled: Vec<_> =
-                state.settled.iter().map(|(subject, paused)| (subject.clone(), paused.clone())).collect();
-            for (subject, paused) in settled {
+            for (subject, paused) in BTreeMap::clone(&state.settled) {
                 state.settled.put(subject, Paused { told_at: 0, ..paused }, &mut batch);
             }
             (!batch.is_empty()).then(|| self.store.submit(batch))

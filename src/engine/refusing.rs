@@ -114,8 +114,7 @@ impl Engine {
             certified: None,
         };
         let mut batch = Batch::new();
-        self.ceilings.lock(&*self.store)?.forget(key, &mut batch);
-        self.approvals.lock(&*self.store)?.forget(key, &mut batch);
+        self.forget_mirrored(key, &mut batch)?;
         retention::expire(&mut batch, key, at, &self.settings, JobOutcome::Failed);
         if let Err(interrupted) = self.end_unread(key, &mut ended, &last.data, batch).await {
             self.read_again(key)?;

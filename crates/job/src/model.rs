@@ -42,6 +42,14 @@ impl JobKey {
     }
 }
 
+impl JobKey {
+    /// The key from its text, `tenant/id`.
+    pub fn of_text(text: &str) -> Option<JobKey> {
+        let (tenant, id) = text.split_once('/')?;
+        Some(JobKey { tenant: tenant.to_owned(), job_id: Uuid::try_parse(id).ok()? })
+    }
+}
+
 impl fmt::Display for JobKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.tenant, self.job_id)
@@ -92,7 +100,7 @@ impl Target {
         self.spec.put_identity(out);
     }
 
-    /// True if an identifier is one that no person can have. An earlier release accepted such jobs.
+    /// True if no person can have one of the identifiers. An earlier release accepted such jobs.
     pub fn names_nobody(&self) -> bool {
         let is_nobodys =
             |(text, is_email): (&str, bool)| if is_email { email_flaw(text) } else { flaw(text) }.is_some();

@@ -104,7 +104,7 @@ pub fn verify_detached(
     let header = BASE64.decode(protected).map_err(malformed)?;
     let header: Header = serde_json::from_slice(&header).map_err(|_| SignatureError::Malformed)?;
     let signature = BASE64.decode(signature).map_err(malformed)?;
-    // A critical extension is not supported, least of all one that changes the signed bytes.
+    // No critical extension is supported, in particular none that changes the signed bytes.
     if header.crit.is_some() {
         return Err(SignatureError::Malformed);
     }

@@ -134,7 +134,7 @@ impl Post {
         Arc::new(Post { control: self.control.clone(), seen: watch::Sender::new(self.seen()), ..Post::default() })
     }
 
-    /// One that shares the control stream of another.
+    /// A broker with the control stream of another broker.
     pub fn with_control(control: &Stream) -> Arc<Post> {
         Arc::new(Post { control: control.clone(), ..Post::default() })
     }
@@ -165,12 +165,12 @@ impl Post {
         self.control.send_modify(|all| all.push((properties, body.into())));
     }
 
-    /// A parked copy comes back from its wait.
+    /// A parked copy is delivered after its wait.
     pub fn come_back(&self, copy: &Publication) {
         self.queue(copy.clone(), Via::Resume, false);
     }
 
-    /// Everything that is parked comes back.
+    /// All parked copies are delivered.
     pub fn waits_end(&self) -> usize {
         let mut parked = Vec::new();
         self.seen.send_modify(|seen| parked = std::mem::take(&mut seen.parked));

@@ -194,7 +194,6 @@ impl Decided {
 /// Jobs as `tenant/id`.
 mod keys {
     use serde::{Deserialize as _, Deserializer, Serializer, de};
-    use uuid::Uuid;
 
     use crate::job::JobKey;
 
@@ -203,12 +202,8 @@ mod keys {
     }
 
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<JobKey>, D::Error> {
-        let read = |text: &String| {
-            let (tenant, id) = text.split_once('/')?;
-            Some(JobKey { tenant: tenant.to_owned(), job_id: Uuid::try_parse(id).ok()? })
-        };
         let all = Vec::<String>::deserialize(deserializer)?;
-        all.iter().map(|text| read(text).ok_or_else(|| de::Error::custom("no job"))).collect()
+        all.iter().map(|text| JobKey::of_text(text).ok_or_else(|| de::Error::custom("no job"))).collect()
     }
 }
 

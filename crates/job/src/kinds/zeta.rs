@@ -228,7 +228,7 @@ fn one_time_password(flow: &Flow<'_>, has_code: bool) -> Go<()> {
     if refusal.is_some_and(|state| state.attempts >= MOST_ASKS) {
         return flow.failed(Reason::InputRefused, StepName::DeleteMember);
     }
-    // A code was given: it is tried before another one is sent, whoever sent it.
+    // A given code is tried before another code is sent, no matter who sent it.
     if has_code && refusal.is_none() {
         return Ok(());
     }

@@ -86,7 +86,7 @@ impl World {
         [&mut self.cleeng, &mut self.loyalty, &mut self.easycms, &mut self.vitalsource]
     }
 
-    /// The instances of the kind that a system's name begins with; `None` for one that there is not.
+    /// The instances of the kind that a system's name begins with; `None` if there is no such kind.
     pub(crate) fn register(&mut self, system: &str) -> Option<&mut dyn Register> {
         self.registers().into_iter().find(|register| register.kind().name == kind_of(system))
     }
