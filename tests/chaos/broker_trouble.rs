@@ -1,4 +1,4 @@
-//! The broker stopped, killed, cut off, out of patience, and its queue deleted.
+//! The broker stopped, killed, cut off, frozen, blocked; deliveries timed out, and the queue deleted.
 
 use std::time::Duration;
 
@@ -12,14 +12,14 @@ use testkit::rig::Rig;
 use testkit::soon;
 use testkit::worker::Worker;
 
-/// Every call takes a while, so that work is always in the middle of something.
+/// Delays every call, so that work is always in hand.
 pub fn slow(rig: &Rig, ms: u64) {
     let any = FaultRule::on(Operation::Unknown, Action::Delay { ms, after_work: false });
     rig.sandbox().add_fault(FaultRule { operation: None, ..any });
 }
 
-/// Every job ended once, as completed, and completed means that nothing is left.
-async fn all_well(rig: &Rig, worker: Worker, cases: &[Case]) {
+/// Every job ends once, as completed, and no personal data is left.
+async fn all_complete(rig: &Rig, worker: Worker, cases: &[Case]) {
     let heard = rig.events.all_end(ids(cases)).await;
     worker.stop().await;
     for case in cases {
@@ -32,7 +32,7 @@ async fn all_well(rig: &Rig, worker: Worker, cases: &[Case]) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn five_hundred_jobs_outlast_a_broker_that_is_away_for_twenty_seconds_and_one_that_is_killed() {
+async fn five_hundred_jobs_complete_despite_a_broker_outage_of_twenty_seconds_and_a_killed_broker() {
     let rabbit = tokio::task::block_in_place(Rabbit::start);
     let rig = Rig::start(rabbit.url()).await;
     let cases = Case::mixed(rig.sandbox(), &Form::PLAIN, 1..501);
@@ -47,19 +47,19 @@ async fn five_hundred_jobs_outlast_a_broker_that_is_away_for_twenty_seconds_and_
     tokio::task::block_in_place(|| rabbit.boot());
 
     let soon_after = rig.events.heard().ended().len() + 100;
-    assert!(soon_after < 450, "nothing was left to do when the broker went away");
+    assert!(soon_after < 450, "too few jobs were left at the outage");
     rig.events.until("a hundred more", |heard| heard.ended().len() >= soon_after).await;
     tokio::task::block_in_place(|| rabbit.kill());
     tokio::task::block_in_place(|| rabbit.boot());
-    all_well(&rig, worker, &cases).await;
+    all_complete(&rig, worker, &cases).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_hundred_jobs_outlast_cut_connections_and_a_deleted_queue() {
+async fn two_hundred_jobs_complete_despite_cut_connections_and_a_deleted_queue() {
     let rabbit = tokio::task::block_in_place(Rabbit::start);
     let rig = Rig::start(rabbit.url()).await;
     let cases = Case::mixed(rig.sandbox(), &Form::PLAIN, 1..201);
-    // Some must be left after four commands to the broker, each of which may take seconds.
+    // Slow enough that jobs are left after four broker commands, each of which may take seconds.
     slow(&rig, 400);
     rig.publish(&bodies(&cases)).await;
     let worker = rig.worker("state", &[("ERASURE__WORKER__CONCURRENCY", "12")]);
@@ -75,13 +75,13 @@ async fn two_hundred_jobs_outlast_cut_connections_and_a_deleted_queue() {
     let lost = channel.queue_delete(queue, QueueDeleteOptions::default()).await.unwrap();
     let ended = rig.events.heard().ended().len();
     assert!(ended < 200 && lost > 0, "the queue was empty already: {ended} jobs ended, {lost} messages lost");
-    // What was in the queue is gone with it; the worker has declared it again when this gets through.
+    // The queue's messages are lost with it. This publish succeeds once the worker has declared the queue again.
     soon("the queue to be declared again", rig.publish(&bodies(&cases))).await;
-    all_well(&rig, worker, &cases).await;
+    all_complete(&rig, worker, &cases).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_broker_that_takes_slow_deliveries_back_causes_no_second_call() {
+async fn a_broker_that_requeues_slow_deliveries_causes_no_second_call() {
     let rabbit = tokio::task::block_in_place(|| {
         Rabbit::start_with("consumer_timeout = 1500", "-rabbit channel_tick_interval 300")
     });
@@ -98,18 +98,18 @@ async fn a_broker_that_takes_slow_deliveries_back_causes_no_second_call() {
     let log = worker.log();
     // Up to RabbitMQ 4.2 the broker closes the channel; from 4.3 on it cancels the consumer.
     let told = ["timed out", "PRECONDITION_FAILED", "the broker cancelled the consumer"];
-    assert!(told.iter().any(|why| log.contains(why)), "the broker took the deliveries back: {log}");
-    all_well(&rig, worker, &cases).await;
+    assert!(told.iter().any(|why| log.contains(why)), "the broker requeued the deliveries: {log}");
+    all_complete(&rig, worker, &cases).await;
     let gone = rig.sandbox().entries(0).iter().filter(|call| call.end == End::ClientGone).count();
-    assert_eq!(gone, 0, "a call on the wire is finished, whatever becomes of its delivery");
+    assert_eq!(gone, 0, "a call on the wire was cut off");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_run_whose_delivery_is_gone_ends_its_call_makes_no_other_and_writes_no_outcome() {
+async fn a_run_with_a_lost_delivery_finishes_its_call_makes_no_other_and_writes_no_outcome() {
     let rabbit = tokio::task::block_in_place(Rabbit::start);
     let rig = Rig::start(rabbit.url()).await;
     let cases = Case::mixed(rig.sandbox(), &[Form::EasyCms, Form::LoyaltyProgram], 1..7);
-    // On the wire for as long as it takes the broker to go away.
+    // The calls are on the wire until the broker has stopped.
     slow(&rig, 5_000);
     rig.publish(&bodies(&cases)).await;
     let worker = rig.worker("state", &[]);
@@ -138,15 +138,15 @@ async fn a_run_whose_delivery_is_gone_ends_its_call_makes_no_other_and_writes_no
     tokio::task::block_in_place(|| drop(store));
     rig.sandbox().clear_faults();
     tokio::task::block_in_place(|| rabbit.boot());
-    all_well(&rig, rig.worker("state", &[]), &cases).await;
+    all_complete(&rig, rig.worker("state", &[]), &cases).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_broker_that_freezes_and_one_that_takes_nothing_lose_no_job() {
+async fn a_frozen_broker_and_a_blocked_broker_lose_no_job() {
     let rabbit = tokio::task::block_in_place(Rabbit::start);
     let rig = Rig::start(format!("{}?heartbeat=2", rabbit.url())).await;
     let cases = Case::mixed(rig.sandbox(), &Form::PLAIN, 1..401);
-    // Some must be left when the broker has been told that its memory is used up, which takes seconds.
+    // Slow enough that jobs are left when the broker's memory alarm begins, which takes seconds.
     slow(&rig, 600);
     rig.publish(&bodies(&cases)).await;
     let worker = rig.worker("state", &[]);
@@ -157,9 +157,9 @@ async fn a_broker_that_freezes_and_one_that_takes_nothing_lose_no_job() {
 
     let ended = rig.events.heard().ended().len() + 10;
     rig.events.until("some more", |heard| heard.ended().len() >= ended).await;
-    // Out of memory, says the broker: it takes nothing until that is over.
+    // The broker's memory alarm: it accepts no publish until the alarm ends.
     tokio::task::block_in_place(|| rabbit.ctl(&["set_vm_memory_high_watermark", "0.00000001"]));
     worker.says("the broker takes no messages for now").await;
     tokio::task::block_in_place(|| rabbit.ctl(&["set_vm_memory_high_watermark", "0.4"]));
-    all_well(&rig, worker, &cases).await;
+    all_complete(&rig, worker, &cases).await;
 }

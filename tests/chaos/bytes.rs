@@ -1,7 +1,7 @@
-//! Messages that no client library can read, published as raw frames among good ones: each hostile one
-//! ends as a dead letter with a code, each good one completes, and the link stays up.
+//! Messages that no client library can read, published as raw frames among good ones. Each hostile message becomes a
+//! dead letter with a code, each good job completes, and the link stays up.
 //!
-//! The seed is printed; `ERASURE_TEST_SEED` takes an earlier one, `ERASURE_TEST_MESSAGES` another number.
+//! The seed is printed. `ERASURE_TEST_SEED` repeats a seed; `ERASURE_TEST_MESSAGES` sets the number of messages.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,13 +15,13 @@ use testkit::raw::{RawMessage, RawPublisher, long, short};
 use testkit::rig::Rig;
 use testkit::soon;
 
-/// Places of the properties that are short strings and that the broker does not interpret.
+/// The places of properties that are short strings and that the broker does not interpret.
 const TEXTS: [u16; 8] = [0, 1, 5, 6, 8, 10, 12, 13];
 const TABLE: u16 = 2;
-/// So many messages are on their way to the broker at once.
+/// The number of messages that are sent at once.
 const BATCH: usize = 40;
 
-/// Properties by their place, in whatever order they are put.
+/// Properties by their place.
 #[derive(Default)]
 struct Properties(BTreeMap<u16, Vec<u8>>);
 
@@ -49,7 +49,7 @@ impl Maker {
         (0..self.0.random_range(0..30)).map(|_| *letters.choose(&mut self.0).unwrap()).collect::<String>().into()
     }
 
-    /// A text with at least one byte that belongs to no character.
+    /// A text that is not UTF-8.
     fn bad_text(&mut self) -> Vec<u8> {
         let byte = *[0xff, 0xfe, 0xc0, 0x80, 0xe4, 0xf5].choose(&mut self.0).unwrap();
         let mut text = [self.good_text(), vec![byte, b'x'], self.bytes(100)].concat();
@@ -61,7 +61,7 @@ impl Maker {
         format!("x-{}", self.0.random_range(0..1000)).into()
     }
 
-    /// A value of any type that RabbitMQ takes, with others in it to some depth.
+    /// A value of any type that RabbitMQ accepts, nested to this depth.
     fn value(&mut self, depth: usize) -> Vec<u8> {
         let plain = [
             (b't', 1),
@@ -102,11 +102,11 @@ impl Maker {
         long(b'F', &entries)[1..].to_vec()
     }
 
-    /// What any library can read.
+    /// Properties that any library can read.
     fn good(&mut self) -> Properties {
         let mut properties = Properties::default();
         for place in TEXTS {
-            // A `message-id` is left to those that need one.
+            // Place 8, the `message-id`, stays free.
             if place != 8 && self.0.random_bool(0.4) {
                 properties.put(place, short(&self.good_text()));
             }
@@ -118,12 +118,12 @@ impl Maker {
         properties
     }
 
-    /// Tables and arrays in each other, deeper than is taken.
+    /// Nested tables and arrays, deeper than the limit.
     fn deep(&mut self, room: usize) -> Vec<u8> {
         let depth =
             if self.0.random_bool(0.3) { self.0.random_range(33..room / 6) } else { self.0.random_range(33..400) };
         let kinds: Vec<bool> = (0..depth).map(|_| self.0.random()).collect();
-        // How much lies in each, from the innermost, which is empty; a table gives its entry an empty name.
+        // The length of each, from the innermost, which is empty. A table's entry has an empty name.
         let mut inside = vec![0];
         for is_table in kinds.iter().rev().skip(1) {
             inside.push(inside[inside.len() - 1] + 5 + u32::from(*is_table));
@@ -139,7 +139,7 @@ impl Maker {
         bytes
     }
 
-    /// What no library can read, and a word for it.
+    /// Properties that no library can read, and their sort.
     fn hostile(&mut self, room: usize) -> (&'static str, Properties, Vec<u8>) {
         let mut properties = self.good();
         let mut key = b"job".to_vec();
@@ -154,7 +154,7 @@ impl Maker {
             4..6 => {
                 let name = self.bad_text();
                 let mut entry = [short(&name), self.value(2)].concat();
-                // Not a name that its neighbours may have: of two headers of one name RabbitMQ 4 gives the first alone.
+                // A unique name: of two headers with one name RabbitMQ 4 delivers only the first.
                 for _ in 0..self.0.random_range(0..20) {
                     entry = [short(b"inner"), long(b'F', &entry)].concat();
                 }
@@ -190,11 +190,11 @@ fn number(name: &str, otherwise: u64) -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn thousands_of_messages_that_no_library_can_read_are_set_aside_and_the_good_ones_among_them_complete() {
+async fn messages_that_no_library_can_read_become_dead_letters_and_the_jobs_among_them_complete() {
     let seed = number("ERASURE_TEST_SEED", rand::random());
     let count = number("ERASURE_TEST_MESSAGES", 1_500);
     eprintln!("seed {seed}");
-    // RabbitMQ 4 writes megabytes of its state for each message that it cannot read itself.
+    // RabbitMQ 4 logs megabytes of its state for each message that it cannot read itself.
     let rabbit = tokio::task::block_in_place(|| {
         Rabbit::start_with("log.file.level = critical", "-kernel logger_level critical")
     });
@@ -216,12 +216,12 @@ async fn thousands_of_messages_that_no_library_can_read_are_set_aside_and_the_go
     rig.events
         .until("every hostile message to be refused", |heard| hostile.iter().all(|id| !heard.of(id).is_empty()))
         .await;
-    // Behind all the hostile ones in the stream: read, it has read them all.
+    // The last message of the stream: when it is obeyed, all hostile ones before it are read.
     rig.cancel(&waiting.id).await;
     let heard = rig.events.all_end([waiting.id.as_str()]).await;
     assert_eq!(heard.finals(&waiting.id).values().collect::<Vec<_>>(), ["cancelled"], "{:?}", heard.of(&waiting.id));
     let mended = worker.metric("erasure_messages_mended_total{queue=\"control\"}").await;
-    assert!(mended > 0.0, "no cancellation had to be mended");
+    assert!(mended > 0.0, "no hostile cancellation was repaired");
     let log = worker.log();
     assert_eq!(log.matches("connected to the broker").count(), 1, "the link was lost");
     for trouble in ["the link to the broker is down", "the control stream ended"] {
@@ -235,7 +235,7 @@ async fn thousands_of_messages_that_no_library_can_read_are_set_aside_and_the_go
     }
     let code = AMQPValue::LongString("ERS-0020".into());
     let mut named = BTreeSet::new();
-    // Letters that the worker was looking at when it stopped are in the queue again a moment later.
+    // Dead letters that the stopping worker was reading are in the queue again a moment later.
     soon("every letter", async {
         while named.len() < hostile.len() {
             for (properties, _) in rig.dead_letters().await {
@@ -248,7 +248,7 @@ async fn thousands_of_messages_that_no_library_can_read_are_set_aside_and_the_go
     })
     .await;
     assert_eq!(named, hostile);
-    assert_eq!(kept.remains(rig.sandbox()).len(), 1, "an order that was refused was carried out");
+    assert_eq!(kept.remains(rig.sandbox()).len(), 1, "a refused job was carried out");
     rig.nothing_repeated();
     eprintln!(
         "seed {seed}: {all} hostile messages set aside ({what:?}), {cancels} in the control stream ({mended} mended), {} \
@@ -257,15 +257,15 @@ async fn thousands_of_messages_that_no_library_can_read_are_set_aside_and_the_go
     );
 }
 
-/// Longer than a job may be, and longer than is taken into memory: the letter has the beginning.
+/// Sizes over a job's limit, and one over the memory limit.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_a_message_beyond_the_limit_the_letter_has_the_beginning_its_length_and_its_hash() {
+async fn the_dead_letter_of_an_oversized_message_has_its_beginning_length_and_hash() {
     use sha2::{Digest as _, Sha256};
     let rabbit = Rabbit::shared();
     let rig = Rig::start(rabbit.url()).await;
     let worker = rig.worker("state", &[]);
     worker.says("connected to the broker").await;
-    // The last one is a job's letter in whole, as it is no JSON.
+    // The last size is within the limit: its dead letter has the whole body.
     let sizes = [16 * 1024 * 1024 - 47, 2 * 1024 * 1024 + 1, 1024 * 1024 + 1, 1024 * 1024];
     let body = |size: usize| (0..size).map(|place| (place % 251) as u8).collect::<Vec<u8>>();
     let exchange = format!("{}.requests", rig.prefix);
@@ -334,13 +334,13 @@ fn publish(rabbit: &Rabbit, prefix: &str, seed: u64, count: u64, kept: &Case, go
         ids.push(id);
         if batch.len() >= BATCH || turn + 1 == count {
             if raw.publish(&exchange, &batch).is_err() {
-                // The broker itself could not read one of them, and ended the connection: each alone, so
-                // that the others come through. What comes twice by that is refused twice.
+                // The broker itself could not read one of them, and ended the connection. Each is sent again
+                // alone, so that the others arrive. A message that arrives twice is refused twice.
                 for message in &batch {
                     raw = RawPublisher::connect(rabbit.port());
                     if raw.publish(&exchange, std::slice::from_ref(message)).is_err() {
                         let body = String::from_utf8_lossy(&message.body);
-                        let id = ids.iter().find(|id| body.contains(*id)).expect("only a hostile one is refused");
+                        let id = ids.iter().find(|id| body.contains(*id)).expect("only hostile messages are refused");
                         sent.refused += 1;
                         sent.hostile.remove(id);
                     }

@@ -1,15 +1,15 @@
-//! What is tried at the crash points: forms of jobs, ways in which a stand-in behaves at one of their
-//! calls, and places at which the process ends.
+//! The trials at the crash points: a form of a job, a stand-in's behaviour at one call, and a place at which the
+//! process ends.
 //!
-//! The rule it keeps: what is to be tried is read from what a job does when it is left alone, so that a
-//! new point, step or call is tried without being named here.
+//! The rule it keeps: the trials are derived from an undisturbed job, so that a new point, step or call is tried
+//! without being named here.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use erasure_worker::sandbox::{Action, Entry, FaultRule, Operation};
 use testkit::forms::{Case, Form};
 
-/// How a stand-in behaves at one call.
+/// A stand-in's behaviour at one call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Behaviour {
     /// Done and answered.
@@ -20,15 +20,15 @@ pub enum Behaviour {
     NotDone,
     /// Not done: a precondition does not hold.
     Refused,
-    /// Not done: whoever calls is not known.
+    /// Not done: the credential is refused.
     CredentialRefused,
     /// Not done: too many calls.
     RateLimited,
-    /// Not done: an error of the system's own.
+    /// Not done: a server error.
     Unavailable,
-    /// Done, and told as an error of the system's own.
+    /// Done, but answered with a server error.
     FailedAfterwards,
-    /// Done, and told in a way that nobody can read.
+    /// Done, with an unreadable answer.
     Garbage,
 }
 
@@ -61,7 +61,7 @@ impl Behaviour {
     }
 }
 
-/// One call of a job: the nth of its kind that concerns one of the case's things.
+/// One call of a job: the nth of its kind for one of the case's identifiers.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Call {
     pub operation: Operation,
@@ -70,7 +70,7 @@ pub struct Call {
     nth: u64,
 }
 
-/// What the ledger may name a case's calls by.
+/// The identifiers of a case in the ledger.
 fn things(case: &Case) -> Vec<String> {
     let person = &case.person;
     let mut things = vec![case.id.clone(), person.customer_id.clone(), person.database_id.clone()];
@@ -80,7 +80,7 @@ fn things(case: &Case) -> Vec<String> {
 }
 
 impl Call {
-    /// The calls of a case, as the ledger has them.
+    /// The calls of a case in the ledger.
     pub fn of(case: &Case, entries: &[Entry]) -> Vec<Call> {
         let things = things(case);
         let mut counts = BTreeMap::new();
@@ -95,21 +95,21 @@ impl Call {
         calls
     }
 
-    /// The rule by which this call of a case goes wrong.
+    /// The rule for this call of a case.
     fn rule(&self, case: &Case, action: Action) -> FaultRule {
         let rule = FaultRule::on(self.operation, action).subject(&things(case)[self.thing]).nth(self.nth).times(1);
         FaultRule { system: Some(self.system.clone()), ..rule }
     }
 }
 
-/// One job to be tried.
+/// One trial: a job, a fault, a place.
 #[derive(Debug, Clone)]
 pub struct Trial {
     pub form: Form,
     pub fault: Option<(Call, Behaviour)>,
-    /// Where the process ends: `POINT#N` or `POINT.DETAIL#N`.
+    /// The place at which the process ends: `POINT#N` or `POINT.DETAIL#N`.
     pub place: Option<String>,
-    /// How the job may end.
+    /// The permitted outcomes of the job.
     pub outcomes: BTreeSet<String>,
 }
 
@@ -124,22 +124,22 @@ impl Trial {
     }
 }
 
-/// What became of a trial.
+/// The result of a trial.
 #[derive(Debug, Clone)]
-pub struct Told {
-    /// Its place among all.
+pub struct Tried {
+    /// Its number among all trials.
     pub number: usize,
     pub trial: Trial,
     pub outcome: String,
-    /// The points that it came by, in order.
+    /// The points that it passed, in order.
     pub passed: Vec<String>,
     pub calls: Vec<Call>,
-    /// The process ended where it was asked to.
+    /// The process ended at the trial's place.
     pub has_ended_there: bool,
 }
 
-impl Told {
-    /// The points passed, each with how often it had been passed then.
+impl Tried {
+    /// The passed points, each with its count so far.
     fn places(&self) -> Vec<String> {
         let mut times: BTreeMap<&str, usize> = BTreeMap::new();
         let each = self.passed.iter().map(|point| {
@@ -150,18 +150,17 @@ impl Told {
         each.collect()
     }
 
-    /// Each place at which it came by, as a trial of its own: of those passed again and again the first
-    /// `most` times.
+    /// A trial for each passed place; a point that was passed often gives its first `most` places.
     pub fn everywhere(&self, most: usize) -> Vec<Trial> {
         let nth = |place: &String| place.split_once('#').is_some_and(|(_, nth)| nth.parse().unwrap_or(most) <= most);
         self.trials(self.places().into_iter().filter(nth))
     }
 
-    /// The places next to the call that went wrong: after it, after that was noted, and whatever comes next.
+    /// Trials for the places next to the fault: after the call, after its note, and the next one.
     pub fn around_the_fault(&self) -> Vec<Trial> {
         let places = self.places();
         let failed = places.iter().position(|place| place.starts_with("after_failure"));
-        // Where it went unnoticed, the end of the job tells.
+        // Without a noted failure: the last two places.
         let around = failed.map_or(places.len().saturating_sub(2)..places.len(), |failed| {
             failed.saturating_sub(1)..(failed + 2).min(places.len())
         });
@@ -178,45 +177,45 @@ impl Told {
     }
 }
 
-/// Every call of every form with every behaviour but the good one.
-pub fn every_fault(healthy: &[Told]) -> Vec<Trial> {
+/// Every call of every form with every faulty behaviour.
+pub fn every_fault(healthy: &[Tried]) -> Vec<Trial> {
     let mut trials = Vec::new();
-    for told in healthy {
-        for call in &told.calls {
+    for tried in healthy {
+        for call in &tried.calls {
             for behaviour in Behaviour::ALL.into_iter().skip(1) {
-                trials.push(fault(told, call, behaviour));
+                trials.push(fault(tried, call, behaviour));
             }
         }
     }
     trials
 }
 
-/// Every kind of call with every behaviour but the good one, once: the forms that make it take turns.
-pub fn each_fault_once(healthy: &[Told]) -> Vec<Trial> {
-    let mut makers: BTreeMap<Operation, Vec<(&Told, &Call)>> = BTreeMap::new();
-    for told in healthy {
-        for call in &told.calls {
-            makers.entry(call.operation).or_default().push((told, call));
+/// Every kind of call with every faulty behaviour, once: the forms that make the call take turns.
+pub fn each_fault_once(healthy: &[Tried]) -> Vec<Trial> {
+    let mut makers: BTreeMap<Operation, Vec<(&Tried, &Call)>> = BTreeMap::new();
+    for tried in healthy {
+        for call in &tried.calls {
+            makers.entry(call.operation).or_default().push((tried, call));
         }
     }
     let mut trials = Vec::new();
     for makers in makers.values() {
         for (turn, behaviour) in Behaviour::ALL.into_iter().skip(1).enumerate() {
-            let (told, call) = makers[turn % makers.len()];
-            trials.push(fault(told, call, behaviour));
+            let (tried, call) = makers[turn % makers.len()];
+            trials.push(fault(tried, call, behaviour));
         }
     }
     trials
 }
 
-fn fault(told: &Told, call: &Call, behaviour: Behaviour) -> Trial {
-    // What the process forgot by ending, the job may never hear of.
-    let outcomes = [told.outcome.clone()].into();
-    Trial { form: told.trial.form, fault: Some((call.clone(), behaviour)), place: None, outcomes }
+fn fault(tried: &Tried, call: &Call, behaviour: Behaviour) -> Trial {
+    // A crash may lose the fault, so the undisturbed outcome is permitted too.
+    let outcomes = [tried.outcome.clone()].into();
+    Trial { form: tried.trial.form, fault: Some((call.clone(), behaviour)), place: None, outcomes }
 }
 
-/// The trials with their numbers in rounds of at most so many, the forms in turn, so that no system has
-/// all of a round. What goes into the deletion file has rounds of its own.
+/// The numbered trials in rounds of at most this size. The forms are mixed, so that no system has a whole round; jobs
+/// for the deletion file have their own rounds.
 pub fn rounds(trials: Vec<Trial>, most: usize) -> Vec<Vec<(usize, Trial)>> {
     let mut by_form: BTreeMap<Form, Vec<(usize, Trial)>> = BTreeMap::new();
     for (number, trial) in trials.into_iter().enumerate() {

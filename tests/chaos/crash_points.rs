@@ -1,12 +1,11 @@
-//! Every named point of the work on a job: the process ends there, and the job still ends as it must,
-//! whatever the systems did at its calls.
+//! The process ends at every named point of the work on a job, and the job still ends as promised, with any behaviour
+//! of the systems.
 //!
-//! The rule it keeps: lost, falsely completed and repeated are counted by what the stand-ins and the
-//! broker have seen.
+//! The rule it keeps: losses, false completions and repeats are counted by the stand-ins and the broker.
 //!
-//! Without more each point is tried in every form, and each behaviour at every kind of call. With
-//! `ERASURE_CRASH_POINTS=calls` each behaviour is tried at every call of every form, with the points around
-//! that call; with `all`, with every point of the whole job.
+//! By default each point is tried in every form, and each behaviour at every kind of call. With
+//! `ERASURE_CRASH_POINTS=calls` each behaviour is tried at every call of every form, with the points around that call;
+//! with `all`, with every point of the whole job.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
@@ -19,17 +18,17 @@ use testkit::forms::{Case, Form, bodies};
 use testkit::rabbit::Rabbit;
 use testkit::rig::Rig;
 
-use crate::crash_plan::{Behaviour, Call, Told, Trial, each_fault_once, every_fault, rounds};
+use crate::crash_plan::{Behaviour, Call, Trial, Tried, each_fault_once, every_fault, rounds};
 use crate::persons::{to_the_end, was_sent};
 use crate::poison::header;
 
-/// How many processes with a broker's names of their own work side by side.
+/// The number of rounds side by side, each with its own process and broker names.
 const SIDE_BY_SIDE: usize = 3;
-/// How many jobs have names on the broker in common.
+/// The number of jobs in a round.
 const ROUND: usize = 320;
-/// How many jobs end with one process.
+/// The number of jobs that one crash ends.
 const TOGETHER: &str = "24";
-/// How often places that were not reached are gone to again.
+/// The number of further rounds for places that were not reached.
 const MORE_ROUNDS: usize = 4;
 
 const FORMS: [Form; 15] = [
@@ -50,20 +49,20 @@ const FORMS: [Form; 15] = [
     Form::Preview,
 ];
 
-/// What all rounds came to.
+/// The counts of all rounds.
 #[derive(Default)]
 struct Counts {
     jobs: usize,
     deaths: u32,
-    /// Where processes ended, by form.
+    /// The places at which processes ended, by form.
     ended: BTreeSet<(Form, String)>,
-    /// What was met by jobs whose process ended.
+    /// The calls and behaviours in trials whose process ended.
     met: BTreeSet<(Operation, Behaviour)>,
     missed: Vec<String>,
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn wherever_the_process_ends_and_whatever_a_system_does_the_job_ends_as_it_must() {
+async fn after_a_crash_at_any_point_and_any_behaviour_of_a_system_the_job_ends_as_promised() {
     let began = Instant::now();
     let extent = Extent::asked();
     let mut counts = Counts::default();
@@ -71,30 +70,30 @@ async fn wherever_the_process_ends_and_whatever_a_system_does_the_job_ends_as_it
     let faults = if extent == Extent::Suite { each_fault_once(&healthy) } else { every_fault(&healthy) };
     let faulted = run(faults, &mut counts).await;
     assert_eq!(counts.deaths, 0);
-    let everywhere = |told: &Told| told.everywhere(if extent == Extent::Suite { 1 } else { 2 });
-    let around = |told: &Told| if extent == Extent::All { everywhere(told) } else { told.around_the_fault() };
+    let everywhere = |tried: &Tried| tried.everywhere(if extent == Extent::Suite { 1 } else { 2 });
+    let around = |tried: &Tried| if extent == Extent::All { everywhere(tried) } else { tried.around_the_fault() };
     let mut trials: Vec<Trial> = healthy.iter().flat_map(everywhere).chain(faulted.iter().flat_map(around)).collect();
-    // And where a form comes only when something went wrong.
+    // And the places that a form passes only after a fault.
     let mut known: BTreeSet<(Form, String)> =
         trials.iter().map(|trial| (trial.form, trial.place.clone().unwrap_or_default())).collect();
     trials.extend(
         faulted
             .iter()
-            .flat_map(|told| told.everywhere(1))
+            .flat_map(|tried| tried.everywhere(1))
             .filter(|trial| known.insert((trial.form, trial.place.clone().unwrap_or_default()))),
     );
     let cases = trials.len();
     eprintln!("{} jobs left alone in {} s; {cases} cases", counts.jobs, began.elapsed().as_secs());
-    let mut told = run(trials, &mut counts).await;
-    // How often a waiting job is looked at depends on how long things take: the places that were not
-    // passed this time are gone to again.
+    let mut tried = run(trials, &mut counts).await;
+    // The number of redeliveries of a waiting job depends on timing: places that were not reached are tried again.
     for _ in 0..MORE_ROUNDS {
-        let missed: Vec<Trial> = told.into_iter().filter(|told| !told.has_ended_there).map(|told| told.trial).collect();
+        let missed: Vec<Trial> =
+            tried.into_iter().filter(|tried| !tried.has_ended_there).map(|tried| tried.trial).collect();
         if missed.is_empty() {
             break;
         }
         counts.missed.clear();
-        told = run(missed, &mut counts).await;
+        tried = run(missed, &mut counts).await;
     }
 
     eprintln!(
@@ -105,16 +104,16 @@ async fn wherever_the_process_ends_and_whatever_a_system_does_the_job_ends_as_it
         counts.missed.len(),
         began.elapsed().as_secs()
     );
-    is_covered(&healthy, &counts);
+    assert_covered(&healthy, &counts);
 }
 
-/// What was announced is sent under the number that was announced, also where a send before it came to
-/// nothing: the job neither turns in circles nor asks for ever.
+/// A one-time password is sent under its announced number, also after a refused send: the job neither loops nor asks
+/// for ever.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_one_time_password_whose_sending_was_refused_is_announced_once_more_and_sent() {
+async fn a_refused_one_time_password_is_announced_again_and_sent() {
     let rig = Rig::start(Rabbit::shared().url()).await;
     let sandbox = rig.sandbox();
-    // The first shows that the token for read-backs is good.
+    // The first job proves the token for read-backs.
     let cases = [Case::new(sandbox, Form::Proof, 0), Case::new(sandbox, Form::OneTimePassword, 1)];
     let refused = FaultRule::on(Operation::RequestOtp, Action::CredentialRefused);
     sandbox.add_fault(refused.subject(&cases[1].person.database_id).nth(1).times(1));
@@ -131,7 +130,7 @@ async fn a_one_time_password_whose_sending_was_refused_is_announced_once_more_an
     rig.nothing_repeated();
 }
 
-/// How much is tried.
+/// The extent of the trials.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Extent {
     Suite,
@@ -150,8 +149,8 @@ impl Extent {
     }
 }
 
-/// Nothing that the sources name is left out.
-fn is_covered(healthy: &[Told], counts: &Counts) {
+/// Every point, step, place and behaviour was tried.
+fn assert_covered(healthy: &[Tried], counts: &Counts) {
     let names: BTreeSet<&str> =
         counts.ended.iter().map(|(_, place)| place.split_once('#').map_or(place.as_str(), |(name, _)| name)).collect();
     for point in Point::ALL {
@@ -160,7 +159,7 @@ fn is_covered(healthy: &[Told], counts: &Counts) {
     }
     for step in StepName::ALL {
         let mut around = vec![Point::AfterCheckpoint, Point::BeforeCall, Point::AfterCall, Point::AfterAnswer];
-        // Several are intended at once: the first of them names them all.
+        // One write may hold several intents; the first one names the point.
         if step.needs_intent() {
             around.extend([Point::BeforeIntent, Point::AfterIntent]);
         }
@@ -169,13 +168,13 @@ fn is_covered(healthy: &[Told], counts: &Counts) {
             assert!(names.contains(name.as_str()), "no process ended at {name}");
         }
     }
-    for told in healthy {
-        for name in told.passed.iter().collect::<BTreeSet<_>>() {
-            let place = (told.trial.form, format!("{name}#1"));
+    for tried in healthy {
+        for name in tried.passed.iter().collect::<BTreeSet<_>>() {
+            let place = (tried.trial.form, format!("{name}#1"));
             assert!(counts.ended.contains(&place), "no process ended at {place:?}");
         }
     }
-    // The look-up by e-mail is a read that is made only where the id finds nobody: tried with the other systems.
+    // The look-up by e-mail happens only if the id finds nobody; other tests try it.
     let elsewhere = [Operation::Unknown, Operation::ListCustomers];
     for operation in Operation::ALL.into_iter().filter(|operation| !elsewhere.contains(operation)) {
         for behaviour in Behaviour::ALL {
@@ -184,13 +183,13 @@ fn is_covered(healthy: &[Told], counts: &Counts) {
     }
 }
 
-/// Tries all, in rounds.
-async fn run(trials: Vec<Trial>, counts: &mut Counts) -> Vec<Told> {
+/// Runs all trials, in rounds.
+async fn run(trials: Vec<Trial>, counts: &mut Counts) -> Vec<Tried> {
     let mut working =
         futures_util::stream::iter(rounds(trials, ROUND).into_iter().map(round)).buffer_unordered(SIDE_BY_SIDE);
     let mut all = Vec::new();
-    while let Some((told, deaths)) = working.next().await {
-        counts.jobs += told.len();
+    while let Some((tried, deaths)) = working.next().await {
+        counts.jobs += tried.len();
         counts.deaths += deaths;
         if Extent::asked() != Extent::Suite {
             eprintln!(
@@ -200,31 +199,30 @@ async fn run(trials: Vec<Trial>, counts: &mut Counts) -> Vec<Told> {
                 counts.missed.len()
             );
         }
-        for told in told.iter().filter(|told| told.trial.place.is_some()) {
-            let place = told.trial.place.clone().unwrap();
-            if !told.has_ended_there {
-                counts.missed.push(format!("{:?} {place} {:?}", told.trial.form, told.trial.fault));
+        for tried in tried.iter().filter(|tried| tried.trial.place.is_some()) {
+            let place = tried.trial.place.clone().unwrap();
+            if !tried.has_ended_there {
+                counts.missed.push(format!("{:?} {place} {:?}", tried.trial.form, tried.trial.fault));
                 continue;
             }
-            counts.ended.insert((told.trial.form, place));
-            match &told.trial.fault {
+            counts.ended.insert((tried.trial.form, place));
+            match &tried.trial.fault {
                 Some((call, behaviour)) => drop(counts.met.insert((call.operation, *behaviour))),
-                None => counts.met.extend(told.calls.iter().map(|call| (call.operation, Behaviour::Answered))),
+                None => counts.met.extend(tried.calls.iter().map(|call| (call.operation, Behaviour::Answered))),
             }
         }
-        all.extend(told);
+        all.extend(tried);
     }
     // Rounds end in any order.
-    all.sort_by_key(|told| told.number);
+    all.sort_by_key(|tried| tried.number);
     all
 }
 
-/// Tries some with names on the broker and stand-ins of their own. Returns what became of each, and how
-/// many processes ended.
-async fn round(trials: Vec<(usize, Trial)>) -> (Vec<Told>, u32) {
+/// Runs one round with its own broker names and stand-ins. Returns the results, and the number of crashes.
+async fn round(trials: Vec<(usize, Trial)>) -> (Vec<Tried>, u32) {
     let rig = Rig::start(Rabbit::shared().url()).await;
     let sandbox = rig.sandbox();
-    // Shows first that the token for read-backs of one-time-password members is good.
+    // The first job proves the token for read-backs of one-time-password members.
     let mut cases = vec![Case::new(sandbox, Form::Proof, 0)];
     let (mut places, mut is_traced) = (Vec::new(), false);
     for (number, (_, trial)) in trials.iter().enumerate() {
@@ -266,11 +264,11 @@ async fn round(trials: Vec<(usize, Trial)>) -> (Vec<Told>, u32) {
     }
     let outcomes = outcomes(&rig, &cases).await;
     let calls = sandbox.entries(0);
-    let tell = |(place, (number, trial)): (usize, (usize, Trial))| {
+    let judge = |(place, (number, trial)): (usize, (usize, Trial))| {
         let case = &cases[place + 1];
         let outcome = outcomes[place + 1].clone();
-        is_fair(&rig, &trial, case, &outcome);
-        Told {
+        assert_fair(&rig, &trial, case, &outcome);
+        Tried {
             number,
             trial,
             outcome,
@@ -279,10 +277,10 @@ async fn round(trials: Vec<(usize, Trial)>) -> (Vec<Told>, u32) {
             has_ended_there: ended.contains(places[place].as_str()),
         }
     };
-    (trials.into_iter().enumerate().map(tell).collect(), deaths)
+    (trials.into_iter().enumerate().map(judge).collect(), deaths)
 }
 
-/// How each job has ended: once, and with a dead letter where it failed.
+/// The outcome of each job: one final event, and a dead letter exactly if it failed.
 async fn outcomes(rig: &Rig, cases: &[Case]) -> Vec<String> {
     let heard = rig.events.heard();
     let letters: BTreeSet<String> =
@@ -297,14 +295,14 @@ async fn outcomes(rig: &Rig, cases: &[Case]) -> Vec<String> {
     cases.iter().map(ending).collect()
 }
 
-/// The job may end so, by what the stand-ins hold.
-fn is_fair(rig: &Rig, trial: &Trial, case: &Case, outcome: &str) {
+/// The outcome is permitted, and `completed` agrees with the stand-ins.
+fn assert_fair(rig: &Rig, trial: &Trial, case: &Case, outcome: &str) {
     let sandbox = rig.sandbox();
     let what = || format!("{trial:?}: {outcome}: {:#?}", rig.events.heard().of(&case.id));
     if outcome == "completed" {
         assert_eq!(case.remains(sandbox), [""; 0], "{}", what());
     }
-    // No code was sent, and none is sent a second time, so that nobody can answer.
+    // A code that counts as sent but was not: nobody can answer, and the test cancels the job.
     let unanswerable = case.form == Form::OneTimePassword && outcome == "cancelled" && !was_sent(sandbox, case);
     let is_known = trial.outcomes.is_empty() || trial.outcomes.contains(outcome);
     let is_refused = matches!(trial.fault, Some((_, Behaviour::Refused))) && outcome == "failed";

@@ -1,7 +1,7 @@
-//! Operators' decisions with two worker processes, a store each, on a real broker.
+//! Operators' decisions with two worker processes, each with its own store, on a real broker.
 //!
-//! The rule it keeps: what one of them has answered to is obeyed by the other, although the first is
-//! killed right after its answer, or before it could give one.
+//! The rule it keeps: a decision made at one worker is obeyed by the other, although the first is killed right after
+//! its answer, or before it.
 
 use erasure_worker::sandbox::Sandbox;
 use serde_json::{Value, json};
@@ -11,19 +11,19 @@ use testkit::rig::Rig;
 use testkit::soon;
 use testkit::worker::Worker;
 
-/// A worker with a state folder and an import folder of its own.
+/// A worker with its own state folder and import folder.
 async fn started(rig: &Rig, name: &str, settings: &[(&str, &str)]) -> Worker {
     let folder = rig.folder.path().join(format!("import-of-{name}"));
     let mut all = settings.to_vec();
     all.push(("ERASURE__SYSTEMS__LOYALTY__IMPORT__DIR", folder.to_str().unwrap()));
     let worker = rig.worker(name, &all);
     worker.says("ops API").await;
-    // Before that, a decision would wait for the broker.
+    // Before the connection a decision would wait for the broker.
     worker.says("connected to the broker").await;
     worker
 }
 
-/// Asks a worker's ops API. `None` where it ended before it answered.
+/// Posts to a worker's ops API. `None` if the worker ended before its answer.
 async fn asks(worker: &Worker, path: &str) -> Option<(u16, Value)> {
     let url = format!("http://{}{path}", worker.address().await);
     let body = json!({ "reason": "a wrong list", "by": "operations" });
@@ -38,7 +38,7 @@ async fn gives(worker: &Worker, path: &str) -> Value {
     answer
 }
 
-/// Waits until so many copies were parked because of a pause.
+/// Waits until this many copies were parked because of a pause.
 async fn waits_paused(worker: &Worker, count: usize) {
     let is_so = |line: &&str| {
         let line: Value = serde_json::from_str(line).unwrap_or_default();
@@ -57,7 +57,7 @@ fn destroyed(sandbox: &Sandbox) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_pause_given_at_one_worker_is_obeyed_by_the_other_after_the_first_is_killed() {
+async fn a_pause_at_one_worker_is_obeyed_by_the_other_after_the_first_is_killed() {
     tokio::join!(pause_outlives_its_worker(false), pause_outlives_its_worker(true));
 }
 
@@ -68,7 +68,7 @@ async fn pause_outlives_its_worker(at_standby: bool) {
     let second = started(&rig, "second", &[]).await;
     let answer = gives(if at_standby { &second } else { &first }, "/v1/systems/easycms/pause").await;
     assert_eq!(answer["paused"]["everywhere"], true, "{answer}");
-    // Nothing lies between the answer and the end.
+    // The worker is killed right after its answer.
     let left = if at_standby {
         second.kill().await;
         first
@@ -79,7 +79,7 @@ async fn pause_outlives_its_worker(at_standby: bool) {
     rig.publish(&bodies(&cases)).await;
     waits_paused(&left, cases.len()).await;
     assert_eq!(destroyed(rig.sandbox()), 0, "at_standby: {at_standby}");
-    // One that begins with an empty store does not call the system either.
+    // A worker with an empty store does not call the system either.
     left.kill().await;
     let third = started(&rig, "third", &[]).await;
     waits_paused(&third, cases.len()).await;
@@ -95,7 +95,7 @@ async fn pause_outlives_its_worker(at_standby: bool) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_cancellation_given_at_one_worker_cancels_at_the_other_after_the_first_is_killed() {
+async fn a_cancellation_at_one_worker_is_obeyed_by_the_other_after_the_first_is_killed() {
     let rig = Rig::start(Rabbit::shared().url()).await;
     let cases = Case::mixed(rig.sandbox(), &[Form::EasyCms], 1..3);
     let first = started(&rig, "first", &[]).await;
@@ -113,16 +113,16 @@ async fn a_cancellation_given_at_one_worker_cancels_at_the_other_after_the_first
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_worker_that_ends_while_it_publishes_a_pause_obeys_it_and_so_does_the_other() {
+async fn a_pause_is_obeyed_by_both_workers_although_the_first_crashed_while_publishing_it() {
     let rig = Rig::start(Rabbit::shared().url()).await;
     let cases = Case::mixed(rig.sandbox(), &[Form::EasyCms], 1..3);
-    // The first message is the mark that it reads up to at its start.
+    // The first control message is the mark up to which the worker reads at its start.
     let crash = [("ERASURE_CRASH_AT", "before_confirm.control#2")];
     let mut first = started(&rig, "first", &crash).await;
     first.says("the control stream was read to its end").await;
-    assert!(asks(&first, "/v1/systems/easycms/pause").await.is_none(), "it ends before it answers");
+    assert!(asks(&first, "/v1/systems/easycms/pause").await.is_none(), "the worker answered before its crash");
     assert!(!first.ended().await.success());
-    // With the store that has the pause it is told again; it is one decision, however often.
+    // The restarted worker publishes the stored pause again. It stays one decision.
     let first = started(&rig, "first", &[]).await;
     first.says("still paused by an operator").await;
     let second = started(&rig, "second", &[]).await;

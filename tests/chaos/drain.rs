@@ -1,4 +1,4 @@
-//! The worker asked to stop, and another that takes over.
+//! The stop of a worker, and another worker that takes over.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ async fn a_drain_finishes_the_calls_on_the_wire_and_another_worker_completes_the
     rig.publish(&bodies(&cases)).await;
     let settings = [
         ("ERASURE__SYSTEMS__LOYALTY__MAX_IN_FLIGHT", "30"),
-        // Long enough for the second worker's credential to prove itself on members still there.
+        // Long enough for a first success of the second worker's credential, with members that still exist.
         ("ERASURE__SYSTEMS__LOYALTY__VERIFY_INTERVAL", "2s"),
         ("ERASURE__WORKER__DRAIN_TIMEOUT", "15s"),
     ];
@@ -32,11 +32,11 @@ async fn a_drain_finishes_the_calls_on_the_wire_and_another_worker_completes_the
     first.ask_to_stop();
     let status = first.ended().await;
     assert_eq!(status.code(), Some(0), "{}", first.log());
-    assert!(asked.elapsed() < Duration::from_secs(15), "it drained within its time");
+    assert!(asked.elapsed() < Duration::from_secs(15), "the drain took too long");
 
     let calls = sandbox.entries(0);
-    assert_eq!(calls.len(), before, "no call was begun after the signal");
-    assert!(calls.iter().all(|call| call.end == End::Answered), "every call on the wire got its answer");
+    assert_eq!(calls.len(), before, "a call was begun after the signal");
+    assert!(calls.iter().all(|call| call.end == End::Answered), "a call on the wire was cut off");
     assert!(rig.events.heard().0.is_empty());
     rig.holds("jobs", 60).await;
 
@@ -52,7 +52,7 @@ async fn a_drain_finishes_the_calls_on_the_wire_and_another_worker_completes_the
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_first_worker_goes_on_from_its_checkpoints_without_reading_back() {
+async fn a_restarted_worker_continues_from_its_checkpoints_without_extra_reads() {
     let rig = Rig::start(Rabbit::shared().url()).await;
     let sandbox = rig.sandbox();
     let cases = Case::mixed(sandbox, &[Form::EasyCms], 1..11);
@@ -63,28 +63,28 @@ async fn the_first_worker_goes_on_from_its_checkpoints_without_reading_back() {
     soon("ten deletes", sandbox.wait_for(|calls| deletes(calls) == 10)).await;
     worker.stop().await;
     let before = sandbox.entries(0).len();
-    assert_eq!(before, 20, "a look and a delete each");
+    assert_eq!(before, 20, "not one read and one deletion for each");
 
     let worker = rig.worker("state", &[]);
     let heard = rig.events.all_end(ids(&cases)).await;
     worker.stop().await;
     assert!(cases.iter().all(|case| heard.finals(&case.id).len() == 1));
-    assert_eq!(sandbox.entries(0).len(), 30, "one verifying look each is all that was left to do");
+    assert_eq!(sandbox.entries(0).len(), 30, "more than one read-back for each");
     rig.nothing_repeated();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_stop_that_had_to_cut_a_slow_call_short_is_no_death_of_its_job() {
+async fn a_stop_that_cuts_off_a_slow_call_does_not_count_as_a_crash_of_its_job() {
     let rig = Rig::start(Rabbit::shared().url()).await;
     let sandbox = rig.sandbox();
     let case = Case::new(sandbox, Form::EasyCms, 1);
-    // The look hangs through five restarts.
+    // The read hangs through five restarts.
     sandbox
         .add_fault(FaultRule::on(Operation::CustomerExists, Action::Delay { ms: 15_000, after_work: false }).times(5));
     rig.publish(std::slice::from_ref(&case.body)).await;
-    for looks in 1..=5 {
+    for reads in 1..=5 {
         let worker = rig.worker("state", &[("ERASURE__WORKER__DRAIN_TIMEOUT", "100ms")]);
-        soon("a look", sandbox.wait_for(|calls| calls.len() == looks)).await;
+        soon("a read", sandbox.wait_for(|calls| calls.len() == reads)).await;
         worker.stop().await;
     }
     let worker = rig.worker("state", &[]);
@@ -95,7 +95,7 @@ async fn a_stop_that_had_to_cut_a_slow_call_short_is_no_death_of_its_job() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_service_manager_is_told_that_the_worker_is_ready_lives_and_stops() {
+async fn the_service_manager_is_notified_of_ready_watchdog_and_stopping() {
     let rig = Rig::start(Rabbit::shared().url()).await;
     let path = rig.state_dir("notify.sock");
     let socket = tokio::net::UnixDatagram::bind(&path).unwrap();

@@ -1,8 +1,8 @@
-//! Messages over which the broker itself ends the worker's connection, and what publishers of AMQP 1.0 send.
+//! Messages at which the broker itself ends the worker's connection, and messages of AMQP 1.0 publishers.
 //!
-//! RabbitMQ 4 ends it over an AMQP 1.0 property of type uuid. An earlier release takes no AMQP 1.0: there a
-//! wire stands in that ends at the message, and a plain message has the properties that RabbitMQ 4 makes of
-//! an AMQP 1.0 one.
+//! RabbitMQ 4 ends the connection at an AMQP 1.0 property of type uuid. An earlier release speaks no AMQP 1.0: there a
+//! relay ends the connection at the message, and a plain message has the properties that RabbitMQ 4 makes from an
+//! AMQP 1.0 message.
 
 use lapin::options::BasicGetOptions;
 use lapin::types::ShortString;
@@ -21,7 +21,7 @@ use crate::poison::header;
 const FATAL: &str = "bytes-over-which-the-connection-ends";
 const ID: [u8; 16] = *b"0123456789abcdef";
 
-/// Sends a message that the broker takes, and that it cannot deliver over this wire.
+/// Sends a message that the broker accepts, but cannot deliver over this connection.
 fn send_fatal(rabbit: &Rabbit, exchange: &str, key: &str) {
     if rabbit.speaks_amqp1() {
         let application = [(amqp1::string("customer"), amqp1::uuid(ID))];
@@ -40,7 +40,7 @@ async fn page(worker: &Worker, path: &str) -> (u16, String) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_the_broker_ends_the_link_over_is_told_and_the_others_end_by_the_way_out() {
+async fn a_message_that_ends_the_link_is_reported_and_the_documented_policy_lets_the_other_jobs_end() {
     let rabbit = tokio::task::block_in_place(Rabbit::start);
     let relay = Relay::start(rabbit.port(), FATAL.as_bytes()).await;
     let rig = Rig::start(rabbit.url()).await;
@@ -49,7 +49,7 @@ async fn what_the_broker_ends_the_link_over_is_told_and_the_others_end_by_the_wa
     let worker = rig.worker("state", &[("ERASURE__AMQP__URL", &url)]);
     worker.says("connected to the broker").await;
 
-    // As a cancellation: stepped over, and the next one is obeyed.
+    // As a cancellation: it is skipped, and the next cancellation is obeyed.
     let waiting = Case::new(rig.sandbox(), Form::Unconfirmed, 1);
     rig.publish(std::slice::from_ref(&waiting.body)).await;
     tokio::task::block_in_place(|| send_fatal(&rabbit, &exchange, "cancel"));
@@ -58,9 +58,9 @@ async fn what_the_broker_ends_the_link_over_is_told_and_the_others_end_by_the_wa
     assert_eq!(heard.finals(&waiting.id).values().collect::<Vec<_>>(), ["cancelled"]);
     assert_eq!(worker.metric("erasure_control_skipped_total").await, 1.0);
     assert!(worker.log().contains("it is skipped and stays there"), "{}", worker.log());
-    assert_eq!(worker.log().matches("the link to the broker is down").count(), 0, "jobs were taken along");
+    assert_eq!(worker.log().matches("the link to the broker is down").count(), 0, "the jobs' connection was lost too");
 
-    // As a job: noticed, told, and narrowed down.
+    // As a job: it is noticed and reported.
     tokio::task::block_in_place(|| send_fatal(&rabbit, &exchange, "job"));
     let cases = Case::mixed(rig.sandbox(), &[Form::EasyCms, Form::LoyaltyProgram], 2..22);
     rig.publish(&bodies(&cases)).await;
@@ -69,7 +69,7 @@ async fn what_the_broker_ends_the_link_over_is_told_and_the_others_end_by_the_wa
     let (status, ready) = page(&worker, "/readyz").await;
     assert!(status == 503 || ready.contains("links_lost_idle"), "{status}: {ready}");
 
-    // The way out of the runbook.
+    // The runbook's remedy: a delivery limit.
     let queue = format!("^{}\\.jobs$", rig.prefix);
     let out = ["set_policy", "erasure-out", &queue, r#"{"delivery-limit":5}"#];
     tokio::task::block_in_place(|| rabbit.ctl(&out));
@@ -81,7 +81,6 @@ async fn what_the_broker_ends_the_link_over_is_told_and_the_others_end_by_the_wa
     rig.holds("dead-letters", 1).await;
     soon("the worker to be well", async {
         loop {
-            // Without a link nothing could be asked for.
             let (status, ready) = page(&worker, "/readyz").await;
             if status == 200 && !ready.contains("links_lost_idle") {
                 break;
@@ -90,7 +89,7 @@ async fn what_the_broker_ends_the_link_over_is_told_and_the_others_end_by_the_wa
     })
     .await;
 
-    // The letter ends a look at the letters, and no link of a job's with it.
+    // The dead letter ends the connection that lists dead letters, but not the jobs' connection.
     let before = worker.log().matches("the link to the broker is down").count();
     assert_eq!(page(&worker, "/v1/dead-letters").await.0, 503);
     let last = Case::new(rig.sandbox(), Form::EasyCms, 30);
@@ -113,7 +112,7 @@ async fn what_the_broker_ends_the_link_over_is_told_and_the_others_end_by_the_wa
     rig.nothing_repeated();
 }
 
-/// How a publisher of AMQP 1.0 names the job.
+/// The type of an AMQP 1.0 publisher's message id.
 #[derive(Clone, Copy)]
 enum Name {
     Text(uuid::Uuid),
@@ -121,7 +120,7 @@ enum Name {
     Bytes(uuid::Uuid),
 }
 
-/// Sends a body without a `job_id`, in a value section where `as_value`.
+/// Sends a body without a `job_id`; in a value section if `as_value`.
 fn send(rabbit: &Rabbit, exchange: &str, key: &str, name: Name, body: &Value, as_value: bool) {
     let body = body.to_string();
     if rabbit.speaks_amqp1() {
@@ -139,7 +138,7 @@ fn send(rabbit: &Rabbit, exchange: &str, key: &str, name: Name, body: &Value, as
         Name::Uuid(id) => format!("urn:uuid:{id}").into_bytes(),
         Name::Bytes(id) => id.into_bytes().to_vec(),
     };
-    // message-id, and of a value section the type.
+    // The message-id, and the type of a value section.
     let mut message = RawMessage { key: key.as_bytes().to_vec(), flags: 1 << 7, ..RawMessage::default() };
     message.properties = short(&id);
     message.body = body.clone().into_bytes();
@@ -153,11 +152,11 @@ fn send(rabbit: &Rabbit, exchange: &str, key: &str, name: Name, body: &Value, as
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_amqp_1_0_makes_of_ids_and_bodies_is_taken_or_told_and_a_cancellation_is_never_dropped() {
+async fn amqp_1_0_ids_and_bodies_are_accepted_or_reported_and_a_cancellation_is_never_dropped() {
     let rabbit = Rabbit::shared();
     let rig = Rig::start(rabbit.url()).await;
     let exchange = format!("{}.requests", rig.prefix);
-    // A second one, with a store of its own, reads the same stream.
+    // A second worker, with its own store, reads the same stream.
     let started = |name: &str| {
         let folder = rig.folder.path().join(format!("import-of-{name}"));
         rig.worker(name, &[("ERASURE__SYSTEMS__LOYALTY__IMPORT__DIR", folder.to_str().unwrap())])
@@ -183,10 +182,10 @@ async fn what_amqp_1_0_makes_of_ids_and_bodies_is_taken_or_told_and_a_cancellati
     let heard = rig.events.all_end([1, 2, 3].map(|number| id(number).to_string()).iter().map(String::as_str)).await;
     let outcome = |number: u128| heard.finals(&id(number).to_string()).into_values().collect::<Vec<_>>();
     assert_eq!([outcome(1), outcome(2), outcome(3)], [["completed"], ["completed"], ["rejected"]]);
-    // The one whose id is bytes names nobody: a letter alone.
+    // An id of bytes names no job: a dead letter, without an event.
     rig.holds("dead-letters", 2).await;
 
-    // A cancellation in a value section: it is obeyed, and its fault is told once.
+    // A cancellation in a value section: it is obeyed, and its fault is reported once.
     let [waiting, last] = [9, 11].map(|number| Case::new(rig.sandbox(), Form::Unconfirmed, number));
     rig.publish(&[waiting.body.clone(), last.body.clone()]).await;
     let is_asked = |heard: &testkit::events::Heard| [&waiting, &last].iter().all(|case| !heard.of(&case.id).is_empty());
@@ -195,12 +194,12 @@ async fn what_amqp_1_0_makes_of_ids_and_bodies_is_taken_or_told_and_a_cancellati
     let cancel = json!({ "schema": "erasure.cancel/v1", "tenant": "acme", "job_id": waiting.id });
     tokio::task::block_in_place(|| send(rabbit, &exchange, "cancel", Name::Uuid(name), &cancel, true));
     let is_rejected = |event: &Value| event["type"] == "erasure.job.rejected.v1";
-    let heard = rig.events.until("word of it", |heard| heard.of(&waiting.id).iter().any(is_rejected)).await;
+    let heard = rig.events.until("the rejection", |heard| heard.of(&waiting.id).iter().any(is_rejected)).await;
     let told = heard.of(&waiting.id).iter().find(|event| is_rejected(event)).unwrap();
     assert_eq!(told["data"]["final"], false, "{told}");
     assert!(told.to_string().contains("publish the JSON as bytes"), "{told}");
     rig.holds("dead-letters", 3).await;
-    // The stream has word of it, and both have read that: a good cancellation behind it is obeyed by then.
+    // Both workers have read the report in the stream once a later cancellation is obeyed.
     rig.cancel(&last.id).await;
     let heard = rig.events.all_end([waiting.id.as_str(), last.id.as_str()]).await;
     for case in [&waiting, &last] {
@@ -210,8 +209,8 @@ async fn what_amqp_1_0_makes_of_ids_and_bodies_is_taken_or_told_and_a_cancellati
         workers[0].metric("erasure_cancellations_unreadable_total").await,
         workers[1].metric("erasure_cancellations_unreadable_total").await,
     ];
-    assert_eq!(counts.iter().sum::<f64>(), 1.0, "set aside once: {counts:?}");
-    // A store that knows nothing reads the stream from its first message, and does not set it aside again.
+    assert_eq!(counts.iter().sum::<f64>(), 1.0, "not reported exactly once: {counts:?}");
+    // A worker with an empty store reads the stream from its first message, and reports no fault again.
     let third = started("third");
     third.says("the control stream was read to its end").await;
     for worker in workers {

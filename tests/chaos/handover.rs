@@ -1,4 +1,4 @@
-//! Jobs that another worker has had in hand before, with a store of its own.
+//! Jobs that another worker, with its own store, has had in hand before.
 
 use erasure_worker::app;
 use erasure_worker::broker::amqp::AmqpBroker;
@@ -16,7 +16,7 @@ use testkit::worker::Worker;
 use crate::persons::known;
 use crate::poison::keep_alive;
 
-/// Puts a replay on the queue as another worker would have numbered it.
+/// Publishes a replay with another worker's numbers.
 async fn replay(rig: &Rig, case: &Case, run: u32, park: u64) {
     let config = rig.config("elsewhere");
     let keyring = app::keyring(&config).unwrap();
@@ -33,7 +33,7 @@ async fn replay(rig: &Rig, case: &Case, run: u32, park: u64) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_replay_numbered_by_another_worker_keeps_its_run_and_is_never_taken_for_stale() {
+async fn a_replay_numbered_by_another_worker_keeps_its_run_and_is_never_stale() {
     let rig = Rig::start(Rabbit::shared().url()).await;
     let case = Case::new(rig.sandbox(), Form::WrongPassword, 1);
     rig.publish(std::slice::from_ref(&case.body)).await;
@@ -43,14 +43,14 @@ async fn a_replay_numbered_by_another_worker_keeps_its_run_and_is_never_taken_fo
     let start = || rig.worker("state", &settings);
     let all = async {
         rig.events.all_end([case.id.as_str()]).await;
-        // The other one counted fewer parks and more runs than this one's store.
+        // The other worker counted fewer parks and more runs than this worker's store.
         replay(&rig, &case, 5, 0).await;
         rig.events.until("a second ending", |heard| heard.finals(&case.id).len() == 2).await;
         rig.is_empty().await;
     };
     let (worker, deaths) = keep_alive(start, all).await;
     worker.stop().await;
-    assert_eq!(deaths, 1, "the replay was delivered twice");
+    assert_eq!(deaths, 1, "not exactly one crash");
     let heard = rig.events.heard();
     let runs: Vec<_> = heard.of(&case.id).iter().map(|event| event["data"]["run"].as_u64().unwrap()).collect();
     assert!(runs.iter().all(|run| [1, 5].contains(run)) && runs.last() == Some(&5), "{runs:?}");
@@ -58,13 +58,13 @@ async fn a_replay_numbered_by_another_worker_keeps_its_run_and_is_never_taken_fo
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_later_run_of_another_worker_goes_on_where_this_ones_store_left_off() {
+async fn a_later_run_begun_by_another_worker_continues_from_this_workers_store() {
     let rig = Rig::start(Rabbit::shared().url()).await;
     let case = Case::new(rig.sandbox(), Form::Unconfirmed, 1);
     rig.publish(std::slice::from_ref(&case.body)).await;
     let worker = rig.worker("state", &[]);
     rig.events.until("the question", |heard| !heard.of(&case.id).is_empty()).await;
-    // Elsewhere the job failed meanwhile, for want of an answer, and is replayed with the answer.
+    // At another worker the job failed meanwhile without an answer, and is replayed with the answer.
     let answered = Case { body: case.answered(None), ..case.clone() };
     replay(&rig, &answered, 2, 1).await;
     let heard = rig.events.all_end([case.id.as_str()]).await;
@@ -77,16 +77,16 @@ async fn a_later_run_of_another_worker_goes_on_where_this_ones_store_left_off() 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_is_there_is_read_again_where_another_worker_may_have_had_the_job_meanwhile() {
+async fn the_person_is_read_again_if_another_worker_may_have_had_the_job_meanwhile() {
     let rig = Rig::start(Rabbit::shared().url()).await;
     let case = Case::new(rig.sandbox(), Form::Unconfirmed, 1);
     rig.publish(std::slice::from_ref(&case.body)).await;
     let log = rig.folder.path().join("ended-at");
     let settings = [("ERASURE_CRASH_AT", "after_park_number"), ("ERASURE_CRASH_LOG", log.to_str().unwrap())];
-    // It has read that there is a subscription, which needs a confirmation.
+    // The worker has read a subscription, which needs a confirmation.
     let mut worker = rig.worker("state", &settings);
     assert!(!worker.ended().await.success());
-    // Meanwhile the job was carried out elsewhere, and the delivery came back.
+    // Meanwhile another worker did the job, and the message is redelivered.
     rig.sandbox().world(|world| {
         let mut customer = world.cleeng("cleeng").customer(&case.person.customer_id).unwrap().clone();
         customer.erased = true;
@@ -102,7 +102,7 @@ async fn who_is_there_is_read_again_where_another_worker_may_have_had_the_job_me
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_standby_takes_over_from_a_worker_that_is_killed_without_its_disk() {
+async fn a_standby_with_its_own_store_takes_over_from_a_killed_worker() {
     let rig = Rig::start(Rabbit::shared().url()).await;
     let sandbox = rig.sandbox();
     let forms = [Form::CleengBackend, Form::CleengMediastore, Form::EasyCms, Form::VitalSource];
@@ -112,7 +112,7 @@ async fn a_standby_takes_over_from_a_worker_that_is_killed_without_its_disk() {
     let first = rig.worker("first", &[]);
     first.says("working").await;
     let elsewhere = rig.folder.path().join("import-of-second");
-    // A store that knows nothing believes an absence once a person who is there was shown.
+    // A worker with an empty store believes an absence only after a read that shows an existing person.
     let known_person = Case::new(sandbox, Form::Unconfirmed, 61).person;
     let mut settings = known(&known_person).to_vec();
     settings.push(("ERASURE__SYSTEMS__LOYALTY__IMPORT__DIR", elsewhere.to_str().unwrap()));
@@ -125,8 +125,8 @@ async fn a_standby_takes_over_from_a_worker_that_is_killed_without_its_disk() {
     let heard = rig.events.all_end(ids(&cases)).await;
     second.stop().await;
     for case in &cases {
-        // An ending that was told and not acked is told again by the second worker, which has another store:
-        // in words of its own, so under another id.
+        // The second worker publishes an unacked job's final event again. Its store is another, so bytes and id
+        // differ.
         let finals = heard.finals(&case.id);
         let is_well = (1..=2).contains(&finals.len()) && finals.values().all(|outcome| outcome == "completed");
         assert!(is_well, "{:?}: {:#?}", case.form, heard.of(&case.id));
@@ -136,7 +136,7 @@ async fn a_standby_takes_over_from_a_worker_that_is_killed_without_its_disk() {
     rig.is_empty().await;
 }
 
-/// The worker process has parked so many copies.
+/// Waits until this worker process has parked this many copies.
 pub async fn parks(worker: &Worker, times: usize) {
     let is_so = |line: &&str| {
         let line: Value = serde_json::from_str(line).unwrap_or_default();
@@ -151,13 +151,13 @@ pub async fn parks(worker: &Worker, times: usize) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_job_that_two_workers_parked_in_turn_is_not_stale_to_either() {
+async fn a_job_that_two_workers_parked_in_turn_is_stale_for_neither() {
     let rig = Rig::start(Rabbit::shared().url()).await;
     let case = Case::new(rig.sandbox(), Form::EasyCms, 1);
     let refused = FaultRule::on(Operation::Unknown, Action::CredentialRefused);
     rig.sandbox().add_fault(FaultRule { operation: None, system: Some("easycms".to_owned()), ..refused });
     rig.publish(std::slice::from_ref(&case.body)).await;
-    // Each with a store of its own, and one at a time.
+    // One worker at a time, each with its own store.
     for (state, times) in [("first", 1), ("second", 2), ("first", 1)] {
         let worker = rig.worker(state, &[]);
         parks(&worker, times).await;

@@ -1,5 +1,4 @@
-//! A job's journal on a store that takes some writes and refuses others, as a disk does that is
-//! just about full.
+//! A job's journal on a store that accepts some writes and refuses others, like a disk that is nearly full.
 
 use erasure_worker::engine::journal::{Journal, entries_of};
 use erasure_worker::job::{Answer, At, Entry, JobKey, JobRecord, Step, StepName};
@@ -52,10 +51,10 @@ fn answered(item: u32) -> Entry {
     Entry::Answered { target: 0, step: revoke(item), answer: Some(Answer::Done), at: At(3) }
 }
 
-/// Entries of one append: so many that what comes next begins a row of its own.
+/// Entries of one append: so many that the next entry begins a new row.
 const MANY: u32 = 300;
 
-/// A journal with intents on the disk, more of them that found no room, and a later one that did.
+/// A journal with intents on the disk, more intents without room, and a later intent on the disk.
 fn with_a_gap(store: &MemoryStore) -> Journal {
     let journal = Journal::new(key(), sealer(), record(), 1);
     journal.write(store, Vec::new(), Batch::new()).unwrap();
@@ -68,14 +67,14 @@ fn with_a_gap(store: &MemoryStore) -> Journal {
 }
 
 #[tokio::test]
-async fn a_write_that_found_no_room_is_told_although_a_later_one_succeeds() {
+async fn a_write_without_room_is_reported_although_a_later_write_succeeds() {
     let store = MemoryStore::new();
     let journal = with_a_gap(&store);
     assert!(matches!(journal.durable().await, Err(StoreError::Full { .. })));
 }
 
 #[tokio::test]
-async fn an_answer_that_found_no_room_is_kept_by_the_next_write() {
+async fn an_answer_without_room_is_stored_by_the_next_write() {
     let store = MemoryStore::new();
     let journal = Journal::new(key(), sealer(), record(), 1);
     journal.write(&store, Vec::new(), Batch::new()).unwrap();
@@ -85,9 +84,9 @@ async fn an_answer_that_found_no_room_is_kept_by_the_next_write() {
     journal.hand_over_all(&store);
     store.fail_with(None);
     journal.append(&store, vec![intent(1)]).unwrap();
-    assert!(matches!(journal.durable().await, Err(StoreError::Full { .. })), "told although a later one succeeded");
+    assert!(matches!(journal.durable().await, Err(StoreError::Full { .. })), "the refused write is not reported");
     let rows = entries_of(&store, &key()).unwrap();
-    assert_eq!(rows.len(), 1, "a small row takes what comes next");
+    assert_eq!(rows.len(), 1, "the small row was not extended");
     assert_eq!(rows[0].1.entries, [intent(0), answered(0), intent(1)]);
     let loaded = Journal::load(&store, key(), sealer(), record(), 1).unwrap();
     let doubted = |step| loaded.with(|state| state.targets[0].get(step).unwrap().doubted);
@@ -95,7 +94,7 @@ async fn an_answer_that_found_no_room_is_kept_by_the_next_write() {
 }
 
 #[tokio::test]
-async fn what_came_after_a_gap_is_never_written_over() {
+async fn entries_after_a_gap_are_never_overwritten() {
     let store = MemoryStore::new();
     drop(with_a_gap(&store));
     let journal = Journal::load(&store, key(), sealer(), record(), 1).unwrap();
@@ -110,7 +109,7 @@ async fn what_came_after_a_gap_is_never_written_over() {
 }
 
 #[tokio::test]
-async fn an_end_that_is_written_again_keeps_the_jobs_last_answers() {
+async fn an_end_that_is_written_twice_keeps_the_jobs_last_answers() {
     let store = MemoryStore::new();
     let journal = Journal::new(key(), sealer(), record(), 1);
     journal.write(&store, Vec::new(), Batch::new()).unwrap();

@@ -1,4 +1,4 @@
-//! The worker killed without a word.
+//! The worker killed by SIGKILL.
 
 use erasure_worker::sandbox::{Action, Code, Entry, FaultPlan, FaultRule, Operation};
 use rand::{RngExt as _, SeedableRng as _};
@@ -13,7 +13,7 @@ fn count(entries: &[Entry], operation: Operation) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_job_of_fifty_codes_killed_twice_revokes_each_once_and_overwrites_once() {
+async fn a_job_of_fifty_codes_killed_twice_revokes_each_code_once_and_overwrites_once() {
     let rig = Rig::start(Rabbit::shared().url()).await;
     let sandbox = rig.sandbox();
     let mut case = Case::new(sandbox, Form::VitalSource, 1);
@@ -26,7 +26,7 @@ async fn a_job_of_fifty_codes_killed_twice_revokes_each_once_and_overwrites_once
     });
     let given = case.body["targets"][0]["codes"].as_array_mut().unwrap();
     given.extend(codes.iter().map(|code| json!({ "code": code })));
-    // Long enough on the wire to be killed there.
+    // Long enough on the wire for a kill during the call.
     sandbox.add_fault(FaultRule::on(Operation::UpdateUser, Action::Delay { ms: 1500, after_work: true }));
     rig.publish(std::slice::from_ref(&case.body)).await;
 
@@ -42,7 +42,7 @@ async fn a_job_of_fifty_codes_killed_twice_revokes_each_once_and_overwrites_once
         (user.first_name, user.last_name, user.email, user.affiliate)
     };
     let written = user(sandbox);
-    assert_ne!(written.2, case.person.email, "the stand-in does its work before it answers");
+    assert_ne!(written.2, case.person.email, "the stand-in had not done its work");
 
     let worker = rig.worker("state", &[]);
     let heard = rig.events.all_end(ids(std::slice::from_ref(&case))).await;
@@ -54,16 +54,16 @@ async fn a_job_of_fifty_codes_killed_twice_revokes_each_once_and_overwrites_once
     assert!(
         sandbox.world(|world| codes.iter().all(|code| world.vitalsource("vitalsource").code(code).unwrap().cancelled))
     );
-    assert_eq!(user(sandbox), written, "the same values before and after");
+    assert_eq!(user(sandbox), written, "the second overwrite wrote other values");
     rig.nothing_repeated();
     let calls = sandbox.entries(0);
-    assert_eq!(count(&calls, Operation::UpdateUser), 1, "a read-back shows that the overwrite stands");
+    assert_eq!(count(&calls, Operation::UpdateUser), 1, "the overwrite was repeated");
     assert_eq!(calls.iter().filter(|call| call.operation == Operation::RevokeCode && call.effect).count(), 50);
     rig.is_empty().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn sixty_mixed_jobs_survive_kills_at_random_moments_and_misbehaving_systems() {
+async fn sixty_mixed_jobs_complete_despite_random_kills_and_misbehaving_systems() {
     let rig = Rig::start(Rabbit::shared().url()).await;
     let sandbox = rig.sandbox();
     let cases = Case::mixed(sandbox, &Form::PLAIN, 1..61);
@@ -84,7 +84,7 @@ async fn sixty_mixed_jobs_survive_kills_at_random_moments_and_misbehaving_system
     };
     worker.stop().await;
     eprintln!("{kills} kills, {} calls", sandbox.entries(0).len());
-    assert!(kills >= 5, "the jobs ended before they were disturbed");
+    assert!(kills >= 5, "too few kills");
 
     let heard = rig.events.heard();
     for case in &cases {

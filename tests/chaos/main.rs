@@ -1,8 +1,8 @@
-//! Attempts to lose a job, to report an erasure that was not, and to repeat what must not be
-//! repeated: the real worker process against a real RabbitMQ and the stand-ins of the systems, with
-//! everything between them killed, cut, filled up or damaged.
+//! Attempts to lose a job, to report a false erasure, and to repeat a call that must not be repeated: the real worker
+//! process with a real RabbitMQ and the systems' stand-ins. Processes are killed, connections cut, disks filled or
+//! damaged.
 
-// A test ends at the first thing that is not as it should be; clippy knows that of test functions only.
+// A test fails by a panic. Clippy permits that in test functions only.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
 mod persons;

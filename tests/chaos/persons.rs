@@ -1,6 +1,6 @@
-//! The persons whom jobs ask, and the operator who carries the deletion file.
+//! The persons who answer requests for input, and the operator of the deletion file.
 //!
-//! The rule it keeps: each question is answered once.
+//! The rule it keeps: each request is answered once.
 
 use std::collections::BTreeSet;
 
@@ -13,8 +13,8 @@ use testkit::rig::Rig;
 
 use crate::poison::keep_alive;
 
-/// The settings by which a store that knows nothing finds out that its credentials are right: this person is read,
-/// who is there. Not at the Loyalty platform.
+/// Settings that prove the credentials of a worker with an empty store: this existing person is read. Not for the
+/// Loyalty platform.
 pub fn known(person: &Person) -> [(&'static str, &str); 4] {
     [
         ("ERASURE__SYSTEMS__EASYCMS__PROBE_EMAIL", person.email.as_str()),
@@ -24,8 +24,8 @@ pub fn known(person: &Person) -> [(&'static str, &str); 4] {
     ]
 }
 
-/// Runs the worker, as often as it ends, until all jobs have ended; plays all persons meanwhile. Returns
-/// how often it ended.
+/// Runs the worker until all jobs have ended, restarts it after each crash, and answers for all persons. Returns the
+/// number of crashes.
 pub async fn to_the_end(rig: &Rig, cases: &[Case], settings: &[(&str, &str)]) -> u32 {
     let start = || rig.worker("state", settings);
     let imports: Vec<Case> = cases.iter().filter(|case| case.form == Form::Import).cloned().collect();
@@ -42,7 +42,7 @@ pub async fn to_the_end(rig: &Rig, cases: &[Case], settings: &[(&str, &str)]) ->
     if !imports.is_empty() {
         worker.kill().await;
         tokio::task::block_in_place(|| import(rig));
-        // The whole jobs again, so that they need not wait for their parked copies.
+        // Continuations, so that the jobs need not wait for their parked copies.
         rig.publish(&testkit::forms::bodies(&imports)).await;
     } else if !worker.stops().await {
         deaths += 1;
@@ -50,7 +50,7 @@ pub async fn to_the_end(rig: &Rig, cases: &[Case], settings: &[(&str, &str)]) ->
     loop {
         let rest = async {
             rig.events.all_end(ids(cases)).await;
-            // Copies that are still parked come back once more, to be thrown away.
+            // Copies that are still parked are redelivered and acked.
             rig.is_empty().await;
         };
         let (worker, more) = keep_alive(start, rest).await;
@@ -58,12 +58,12 @@ pub async fn to_the_end(rig: &Rig, cases: &[Case], settings: &[(&str, &str)]) ->
         if worker.stops().await {
             return deaths;
         }
-        // A job that was in hand had a place left.
+        // A job in hand crashed the worker at the stop.
         deaths += 1;
     }
 }
 
-/// Hands the deletion file to the platform, and its result back.
+/// Imports the deletion file at the platform, and settles its result.
 fn import(rig: &Rig) {
     let config = rig.config("state");
     let keyring = std::sync::Arc::new(app::keyring(&config).unwrap());
@@ -75,7 +75,7 @@ fn import(rig: &Rig) {
     }
 }
 
-/// Whether a one-time password was asked for.
+/// True if a one-time password was sent.
 pub fn was_sent(sandbox: &Sandbox, case: &Case) -> bool {
     let is_send = |call: &Entry| call.operation == Operation::RequestOtp && call.effect;
     sandbox.entries(0).iter().any(|call| is_send(call) && call.subject.as_ref() == Some(&case.person.database_id))
@@ -86,7 +86,7 @@ fn mailbox(sandbox: &Sandbox, case: &Case) -> Option<String> {
     sandbox.world(|world| world.loyalty("loyalty@codes").mailbox(id).map(|(code, _)| code.to_owned()))
 }
 
-/// Gives everybody what they are asked for, once for each question. Never ends by itself.
+/// Answers every request for input once. Never ends by itself.
 pub async fn answer_everybody(rig: &Rig, cases: &[Case]) {
     let mut answered = BTreeSet::new();
     loop {
@@ -118,7 +118,7 @@ async fn answer(rig: &Rig, case: &Case, what: &str) {
             rig.publish(std::slice::from_ref(&case.body)).await;
         }
         "import_result" => {}
-        // A confirmation, or a proof that was refused: the same one is good the next time.
+        // A confirmation, or a right proof that a fault refused.
         _ => rig.publish(&[case.answered(None)]).await,
     }
 }

@@ -1,4 +1,4 @@
-//! Messages that stop the worker.
+//! Messages that crash the worker.
 
 use erasure_worker::sandbox::{Action, Entry, FaultRule, Operation};
 use lapin::BasicProperties;
@@ -18,7 +18,7 @@ pub fn header(properties: &BasicProperties, name: &str) -> Option<String> {
     }
 }
 
-/// Starts the worker again as often as it dies, until `done`.
+/// Restarts the worker after each crash, until `done`.
 pub async fn keep_alive(start: impl Fn() -> Worker, done: impl Future<Output = ()>) -> (Worker, u32) {
     let mut done = std::pin::pin!(done);
     let mut deaths = 0;
@@ -29,7 +29,7 @@ pub async fn keep_alive(start: impl Fn() -> Worker, done: impl Future<Output = (
             status = worker.ended_some_day() => {
                 assert_eq!(status.code(), None, "{status}: {}", worker.log());
                 deaths += 1;
-                assert!(deaths < 1000, "the worker dies for ever");
+                assert!(deaths < 1000, "endless crashes");
                 worker = start();
             }
         }
@@ -37,12 +37,12 @@ pub async fn keep_alive(start: impl Fn() -> Worker, done: impl Future<Output = (
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_message_that_kills_the_worker_alone_three_times_is_set_aside_and_its_neighbours_are_not() {
+async fn a_message_that_kills_the_worker_three_times_alone_becomes_a_dead_letter_and_other_jobs_complete() {
     let rig = Rig::start(Rabbit::shared().url()).await;
     let sandbox = rig.sandbox();
     let cases = Case::mixed(sandbox, &[Form::LoyaltyProgram, Form::EasyCms], 1..9);
     let slow = |operation| FaultRule::on(operation, Action::Delay { ms: 4000, after_work: false });
-    // The neighbours are on the wire when the poison comes.
+    // The other jobs are on the wire when the poison message arrives.
     sandbox.add_fault(slow(Operation::GetMember).nth(1).per_subject());
     sandbox.add_fault(slow(Operation::CustomerExists).nth(1).per_subject());
     rig.publish(&bodies(&cases)).await;
@@ -59,7 +59,7 @@ async fn a_message_that_kills_the_worker_alone_three_times_is_set_aside_and_its_
         rig.holds("dead-letters", 1).await;
     };
     let (worker, deaths) = keep_alive(start, all).await;
-    assert_eq!(deaths, 4, "once among others, three times alone");
+    assert_eq!(deaths, 4, "not once beside others and three times alone");
     worker.stop().await;
 
     let letters = rig.dead_letters().await;
@@ -67,7 +67,7 @@ async fn a_message_that_kills_the_worker_alone_three_times_is_set_aside_and_its_
     assert_eq!(letters[0].0.message_id().as_ref().map(ToString::to_string), Some(poison.id.clone()));
     let heard = rig.events.heard();
     assert_eq!(heard.of(&poison.id)[0]["data"]["outcome"], "rejected");
-    assert!(heard.of(&poison.id)[0]["data"]["receipt"].is_string(), "what is final has a receipt");
+    assert!(heard.of(&poison.id)[0]["data"]["receipt"].is_string(), "the final event has no receipt");
     for case in &cases {
         assert_eq!(heard.finals(&case.id).values().collect::<Vec<_>>(), ["completed"]);
         assert_eq!(case.remains(sandbox), [""; 0]);
@@ -77,7 +77,7 @@ async fn a_message_that_kills_the_worker_alone_three_times_is_set_aside_and_its_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_job_that_expired_in_the_queue_gets_its_code_and_its_event() {
+async fn an_expired_job_gets_its_code_and_its_event() {
     let rig = Rig::start(Rabbit::shared().url()).await;
     let case = Case::new(rig.sandbox(), Form::EasyCms, 1);
     let connection = rig.connect().await;
@@ -104,7 +104,7 @@ async fn a_job_that_expired_in_the_queue_gets_its_code_and_its_event() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_job_that_was_begun_and_stops_the_worker_each_time_ends_under_its_own_tenant() {
+async fn a_poison_job_that_had_begun_ends_under_its_own_tenant() {
     let rig = Rig::start(Rabbit::shared().url()).await;
     let poison = Case::new(rig.sandbox(), Form::EasyCms, 1);
     rig.publish(std::slice::from_ref(&poison.body)).await;
@@ -116,7 +116,7 @@ async fn a_job_that_was_begun_and_stops_the_worker_each_time_ends_under_its_own_
         rig.holds("dead-letters", 1).await;
     };
     let (worker, deaths) = keep_alive(start, all).await;
-    assert_eq!(deaths, 4, "once among others, three times alone");
+    assert_eq!(deaths, 4, "not once beside others and three times alone");
     worker.stop().await;
     let heard = rig.events.heard();
     let [event] = heard.of(&poison.id) else { panic!("{:?}", heard.of(&poison.id)) };

@@ -1,7 +1,7 @@
-//! What the worker remembers taken away: parked copies, the broker's disk, the state directory, the time.
+//! Losses of state: parked copies, the broker's disk, the state directory, the time.
 //!
-//! The rule it keeps: a difference between what is remembered and what is there is said, and nothing is lost
-//! or ended by it.
+//! The rule it keeps: a difference between the worker's memory and reality is reported, and no job is lost or ended by
+//! it.
 
 use std::path::PathBuf;
 
@@ -13,7 +13,7 @@ use testkit::rig::{Rig, WAITING};
 use testkit::soon;
 use testkit::worker::Worker;
 
-/// A job that waits for a person, parked.
+/// A parked job that waits for a person.
 async fn waiting(rig: &Rig, worker: &Worker, number: u64) -> Case {
     let case = Case::new(rig.sandbox(), Form::Unconfirmed, number);
     rig.publish(std::slice::from_ref(&case.body)).await;
@@ -22,7 +22,7 @@ async fn waiting(rig: &Rig, worker: &Worker, number: u64) -> Case {
     case
 }
 
-/// The person answers, and the job is done.
+/// The person answers, and the job completes.
 async fn completes(rig: &Rig, case: &Case) {
     rig.publish(&[case.answered(None)]).await;
     let heard = rig.events.all_end([case.id.as_str()]).await;
@@ -31,13 +31,13 @@ async fn completes(rig: &Rig, case: &Case) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_parked_copy_that_was_purged_is_missed_by_name_and_its_job_goes_on_when_it_is_sent_again() {
+async fn a_purged_parked_copy_is_reported_with_its_job_and_a_repeated_job_goes_on() {
     let rig = Rig::start(Rabbit::shared().url()).await;
     let worker = rig.worker("state", &[]);
     let case = waiting(&rig, &worker, 1).await;
     let connection = rig.connect().await;
     let channel = connection.create_channel().await.unwrap();
-    // It may just be in hand: until it was met on a wait queue.
+    // The copy may be in hand at the moment, so purge until it was on a wait queue.
     soon("the copy on a wait queue", async {
         let mut purged = 0;
         while purged == 0 {
@@ -49,7 +49,7 @@ async fn a_parked_copy_that_was_purged_is_missed_by_name_and_its_job_goes_on_whe
     })
     .await;
     worker.says("a parked copy was not redelivered").await;
-    assert!(worker.log().contains(&case.id), "the job is named: {}", worker.log());
+    assert!(worker.log().contains(&case.id), "the job is not named: {}", worker.log());
     assert!((worker.metric("erasure_parked_copies_missing").await - 1.0).abs() < f64::EPSILON);
     completes(&rig, &case).await;
     assert!(worker.metric("erasure_parked_copies_missing").await.abs() < f64::EPSILON);
@@ -57,7 +57,7 @@ async fn a_parked_copy_that_was_purged_is_missed_by_name_and_its_job_goes_on_whe
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_broker_restored_from_a_copy_of_its_disk_keeps_the_older_copy_of_a_job() {
+async fn after_a_broker_is_restored_from_a_backup_the_older_copy_of_a_job_is_kept() {
     let rabbit = tokio::task::block_in_place(Rabbit::start);
     let rig = Rig::start(rabbit.url()).await;
     let worker = rig.worker("state", &[]);
@@ -65,7 +65,7 @@ async fn a_broker_restored_from_a_copy_of_its_disk_keeps_the_older_copy_of_a_job
     worker.ask_to_stop();
     let mut worker = worker;
     worker.ended().await;
-    // The copy of the disk has the first parked copy; then the job is parked again.
+    // The disk's backup has the first parked copy; then the job is parked again.
     tokio::task::block_in_place(|| {
         rabbit.stop();
         rabbit.keep_copy();
@@ -86,14 +86,14 @@ async fn a_broker_restored_from_a_copy_of_its_disk_keeps_the_older_copy_of_a_job
     });
     let worker = rig.worker("state", &[]);
     worker.says("an older copy waits until").await;
-    // It lies on a wait queue again, and would be worked on were the newest not to come within an hour.
-    assert!(lies_somewhere(&rig).await >= 1, "the only copy of an open job is gone");
+    // The older copy is on a wait queue again. After an hour without the newest copy it would be worked on.
+    assert!(copies_on_broker(&rig).await >= 1, "the only copy of an open job is gone");
     completes(&rig, &case).await;
     worker.stop().await;
 }
 
-/// How many copies of jobs lie on the broker; counted again for a moment, as one may just be moved.
-async fn lies_somewhere(rig: &Rig) -> u32 {
+/// The number of copies on the broker: the highest of five counts, as a copy may be on its way between queues.
+async fn copies_on_broker(rig: &Rig) -> u32 {
     let mut most = 0;
     for _ in 0..5 {
         let mut count = 0;
@@ -107,7 +107,7 @@ async fn lies_somewhere(rig: &Rig) -> u32 {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_worker_whose_state_directory_is_removed_stops_and_says_so_and_the_next_one_says_that_its_store_is_new() {
+async fn a_removed_state_directory_stops_the_worker_and_the_next_one_reports_a_new_store() {
     let rig = Rig::start(Rabbit::shared().url()).await;
     let mut worker = rig.worker("state", &[]);
     let case = waiting(&rig, &worker, 1).await;
@@ -121,12 +121,12 @@ async fn a_worker_whose_state_directory_is_removed_stops_and_says_so_and_the_nex
     worker.stop().await;
 }
 
-/// A worker whose clock is moved by what a file says, while time itself passes as it does.
-struct Moved(PathBuf);
+/// Moves a worker's clock by the offset in a file. The monotonic clock stays right.
+struct MovedClock(PathBuf);
 
-impl Moved {
-    fn new(rig: &Rig, by: &str) -> Moved {
-        let moved = Moved(rig.folder.path().join("faketime"));
+impl MovedClock {
+    fn new(rig: &Rig, by: &str) -> MovedClock {
+        let moved = MovedClock(rig.folder.path().join("faketime"));
         moved.set(by);
         moved
     }
@@ -152,12 +152,12 @@ impl Moved {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_worker_that_starts_in_1970_waits_for_the_time_and_ends_nothing() {
+async fn a_worker_that_starts_in_the_year_1970_waits_for_the_right_time_and_ends_no_job() {
     let rig = Rig::start(Rabbit::shared().url()).await;
     let first = rig.worker("state", &[]);
     let case = waiting(&rig, &first, 1).await;
     first.stop().await;
-    let moved = Moved::new(&rig, "-20000d");
+    let moved = MovedClock::new(&rig, "-20000d");
     let worker = moved.worker(&rig);
     worker.says("the clock is wrong").await;
     assert!(!worker.log().contains("\"working\""), "{}", worker.log());
@@ -168,24 +168,24 @@ async fn a_worker_that_starts_in_1970_waits_for_the_time_and_ends_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_clock_that_jumps_ahead_ends_no_job_that_waits() {
+async fn a_clock_jump_ends_no_waiting_job() {
     let rig = Rig::start(Rabbit::shared().url()).await;
-    let moved = Moved::new(&rig, "+0");
+    let moved = MovedClock::new(&rig, "+0");
     let worker = moved.worker(&rig);
     let case = waiting(&rig, &worker, 1).await;
-    // Longer than a person may take to answer.
+    // Longer than the limit of the wait for a person.
     moved.set("+60d");
     worker.says("the clock jumped").await;
     let parked = worker.log().matches("job parked").count();
-    soon("the job to be looked at again", async {
+    soon("the job to be parked again", async {
         while worker.log().matches("job parked").count() < parked + 2 {
             tokio::time::sleep(std::time::Duration::from_millis(50)).await;
         }
     })
     .await;
-    assert!(rig.events.heard().finals(&case.id).is_empty(), "it ended by the clock");
+    assert!(rig.events.heard().finals(&case.id).is_empty(), "the clock jump ended the job");
     completes(&rig, &case).await;
-    assert!(worker.log().contains("contradicts the clock"), "the systems' answers have another time");
+    assert!(worker.log().contains("contradicts the clock"), "the systems' times were not compared");
     let heard = rig.events.heard();
     let told = heard.of(&case.id).last().and_then(|event| event["time"].as_str()?.parse::<jiff::Timestamp>().ok());
     let off = told.unwrap().duration_since(jiff::Timestamp::now()).abs();

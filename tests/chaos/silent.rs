@@ -1,5 +1,4 @@
-//! States in which nothing is done, or seems to be: each has its words in the log and in `/readyz`, and none
-//! takes the probes or the stop with it.
+//! States without work: each is reported in the log and in `/readyz`, and none blocks the probes or the stop.
 
 use std::io::Write as _;
 use std::os::fd::AsFd;
@@ -15,10 +14,10 @@ use testkit::rig::Rig;
 use testkit::soon;
 use tokio::net::{TcpListener, TcpStream, UnixDatagram};
 
-/// What a probe waits for.
+/// The timeout of a probe.
 const PROBE: Duration = Duration::from_secs(20);
 
-/// What a probe says, as soon as there is one.
+/// A probe's answer, as soon as the port is open.
 async fn probe(port: u16, path: &str) -> (u16, String) {
     let url = format!("http://127.0.0.1:{port}{path}");
     let client = reqwest::Client::builder().timeout(PROBE).build().unwrap();
@@ -34,23 +33,23 @@ async fn probe(port: u16, path: &str) -> (u16, String) {
     tokio::time::timeout(PROBE, answered).await.unwrap_or_else(|_| panic!("no answer to {path}"))
 }
 
-/// Who reads the log.
+/// The state of the log's reader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Reader {
-    /// Nobody, and the pipe is full.
+    /// It does not read, and the pipe is full.
     Asleep,
-    /// Nobody, and the pipe has no other end any more.
+    /// It has closed the pipe.
     Gone,
 }
 
-/// A pipe that takes not one byte more.
+/// A full pipe.
 fn full_pipe() -> (std::io::PipeReader, std::io::PipeWriter) {
     let (reader, mut writer) = std::io::pipe().unwrap();
     rustix::fs::fcntl_setfl(writer.as_fd(), OFlags::NONBLOCK).unwrap();
     for size in [4096, 1] {
         while writer.write(&[b'x'; 4096][..size]).is_ok() {}
     }
-    // The mode is the pipe's, not this process's alone.
+    // The worker shares the pipe's mode.
     rustix::fs::fcntl_setfl(writer.as_fd(), OFlags::empty()).unwrap();
     (reader, writer)
 }
@@ -66,7 +65,7 @@ async fn works_unread(reader: Reader) {
     let (end, writer) = full_pipe();
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(writer).kill_on_drop(true);
     let mut child = command.spawn().unwrap();
-    // The command keeps an end of its own.
+    // The command holds a copy of the writing end.
     drop(command);
     let end = (reader == Reader::Asleep).then_some(end);
     assert_eq!(probe(port, "/livez").await.0, 200, "{reader:?}");
@@ -81,36 +80,36 @@ async fn works_unread(reader: Reader) {
     let id = Pid::from_raw(child.id().unwrap().cast_signed()).unwrap();
     kill_process(id, Signal::TERM).unwrap();
     let status = soon("the worker's end", child.wait()).await.unwrap();
-    // What is promised, and what a loaded machine takes.
+    // The promised time, and some for a loaded machine.
     assert!(asked.elapsed() < Duration::from_secs(3 + 5 + 3), "{reader:?}: {:?}", asked.elapsed());
     assert_eq!(status.code(), Some(0), "{reader:?}");
     drop(end);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_log_that_nobody_reads_stops_neither_work_nor_probes_nor_the_stop() {
+async fn an_unread_log_blocks_neither_work_nor_probes_nor_the_stop() {
     works_unread(Reader::Asleep).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_log_whose_reader_is_gone_stops_neither_work_nor_probes_nor_the_stop() {
+async fn a_log_without_a_reader_blocks_neither_work_nor_probes_nor_the_stop() {
     works_unread(Reader::Gone).await;
 }
 
-/// Why there is no broker.
+/// The cause of an absent broker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Absent {
     /// Its port is closed.
     Closed,
-    /// Its name leads nowhere.
+    /// Its name cannot be resolved.
     Unnamed,
-    /// It does not take the password.
+    /// It refuses the password.
     Password,
     /// It has no such virtual host.
     Vhost,
-    /// Its port is open and never says a word.
+    /// Its port is open, but never answers.
     Mute,
-    /// The port is one of TLS and the URL is not, or the other way round.
+    /// The URL says TLS, and the port has none.
     Tls,
 }
 
@@ -118,7 +117,7 @@ impl Absent {
     const ALL: [Absent; 6] =
         [Absent::Closed, Absent::Unnamed, Absent::Password, Absent::Vhost, Absent::Mute, Absent::Tls];
 
-    /// What is said, and what to do.
+    /// The reported cause, and the advice.
     fn words(self) -> [&'static str; 2] {
         match self {
             Absent::Closed => ["onnection refused", "whether the broker runs"],
@@ -131,10 +130,10 @@ impl Absent {
     }
 }
 
-/// Everything that the service manager is told, until `last` is among it.
-async fn told(socket: &UnixDatagram, last: &str) -> Vec<String> {
+/// All notifications to the service manager, up to `last`.
+async fn notifications(socket: &UnixDatagram, last: &str) -> Vec<String> {
     let mut lines = Vec::new();
-    soon(&format!("{last:?} told to the service manager"), async {
+    soon(&format!("the notification {last:?}"), async {
         while !lines.iter().any(|line: &String| line.contains(last)) {
             let mut buffer = [0; 4096];
             let length = socket.recv(&mut buffer).await.unwrap();
@@ -146,7 +145,7 @@ async fn told(socket: &UnixDatagram, last: &str) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_worker_without_a_broker_says_why_at_once_is_not_ready_and_stops_when_asked() {
+async fn a_worker_without_a_broker_reports_the_cause_at_once_is_not_ready_and_stops_on_request() {
     let rabbit = Rabbit::shared();
     let rig = Rig::start(rabbit.url()).await;
     let mute = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -169,7 +168,7 @@ async fn a_worker_without_a_broker_says_why_at_once_is_not_ready_and_stops_when_
         let address = worker.address().await;
         let port = address.rsplit_once(':').unwrap().1.parse().unwrap();
         let (status, body) = probe(port, "/readyz").await;
-        let lines = told(&manager, "STATUS=no link to the broker").await;
+        let lines = notifications(&manager, "STATUS=no link to the broker").await;
         let log = worker.log();
         let body: Value = serde_json::from_str(&body).unwrap();
         assert_eq!((status, &body["unavailable"][0]["part"]), (503, &Value::from("broker")), "{absent:?}: {body}");
@@ -186,14 +185,14 @@ async fn a_worker_without_a_broker_says_why_at_once_is_not_ready_and_stops_when_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_worker_is_ready_once_its_broker_is_there() {
+async fn a_worker_becomes_ready_once_its_broker_answers() {
     let rabbit = Rabbit::shared();
     let rig = Rig::start(rabbit.url()).await;
     let ([port], socket) = (free_ports(), rig.state_dir("notify.sock"));
     let manager = UnixDatagram::bind(&socket).unwrap();
     let url = format!("amqp://guest:guest@127.0.0.1:{port}/%2f");
     let worker = rig.worker("state", &[("ERASURE__AMQP__URL", &url), ("NOTIFY_SOCKET", socket.to_str().unwrap())]);
-    let before = told(&manager, "STATUS=no link to the broker").await;
+    let before = notifications(&manager, "STATUS=no link to the broker").await;
     assert!(!before.contains(&"READY=1".to_owned()), "{before:?}");
     let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
     let broker = rabbit.port();
@@ -203,14 +202,14 @@ async fn a_worker_is_ready_once_its_broker_is_there() {
             tokio::spawn(async move { tokio::io::copy_bidirectional(&mut client, &mut broker).await });
         }
     });
-    let lines = told(&manager, "STATUS=working").await;
+    let lines = notifications(&manager, "STATUS=working").await;
     assert!(lines.contains(&"READY=1".to_owned()), "{lines:?}");
     worker.stop().await;
     relaying.abort();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_signal_but_kill_ends_a_worker_that_has_not_drained() {
+async fn no_signal_but_sigkill_ends_a_worker_before_it_has_drained() {
     let rig = Rig::start(Rabbit::shared().url()).await;
     for (n, stops) in [Signal::TERM, Signal::INT, Signal::QUIT].into_iter().enumerate() {
         let mut worker = rig.worker(&format!("state{n}"), &[]);
@@ -237,9 +236,9 @@ async fn no_signal_but_kill_ends_a_worker_that_has_not_drained() {
     }
 }
 
-/// `--events - | head`: who reads the events goes away.
+/// `--events - | head`: the reader of the events closes the pipe.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_batch_whose_events_nobody_reads_begins_no_further_job_says_so_and_goes_on_when_run_again() {
+async fn a_batch_without_a_reader_of_its_events_begins_no_further_job_and_goes_on_when_run_again() {
     const JOBS: u64 = 400;
     let rig = Rig::start(Rabbit::shared().url()).await;
     let cases = Case::mixed(rig.sandbox(), &[Form::LoyaltyProgram], 1..JOBS + 1);
@@ -261,7 +260,7 @@ async fn a_batch_whose_events_nobody_reads_begins_no_further_job_says_so_and_goe
     assert_eq!(ended.status.code(), Some(1), "{said}");
     assert!(said.contains("nobody reads stdout any more") && said.contains("run it again"), "{said}");
     let left = cases.iter().filter(|case| !case.remains(rig.sandbox()).is_empty()).count();
-    // What was in hand when the first event could not be written; the worker has 64 jobs in hand at most.
+    // At most the jobs in hand at the first failed write were begun: 64.
     assert!(left >= 200, "{left} of {JOBS} jobs were not begun");
 
     let events = rig.state_dir("events.ndjson");
@@ -273,6 +272,6 @@ async fn a_batch_whose_events_nobody_reads_begins_no_further_job_says_so_and_goe
     }
     let events = std::fs::read_to_string(&events).unwrap();
     let completed = events.lines().filter(|line| line.contains("\"completed\"")).count() as u64;
-    assert_eq!(completed, JOBS, "each has its event");
+    assert_eq!(completed, JOBS, "not one event for each job");
     rig.nothing_repeated();
 }

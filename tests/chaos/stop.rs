@@ -1,4 +1,4 @@
-//! A stop has an end, whatever the broker does: `worker.drain_timeout` and five seconds.
+//! A stop ends after `worker.drain_timeout` and five seconds at most, in any state of the broker.
 
 use std::time::{Duration, Instant};
 
@@ -11,34 +11,34 @@ use testkit::soon;
 use crate::broker_trouble::slow;
 
 const DRAIN: Duration = Duration::from_secs(3);
-/// What is promised beyond that, and what a loaded machine takes to start a thread or end a process.
+/// The promised five seconds, and three for a loaded machine.
 const BEYOND: Duration = Duration::from_secs(5 + 3);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Trouble {
-    /// None: it only stops.
+    /// No trouble.
     Nothing,
-    /// It takes no publish: its memory is used up.
+    /// The broker's memory alarm blocks publishes.
     Alarm,
-    /// Its process stands still.
+    /// The broker's process is frozen.
     Frozen,
-    /// Nothing comes or goes, and no connection ends.
+    /// The network passes no bytes, and no connection ends.
     Silent,
-    /// It is gone, and its port refuses.
+    /// The broker is killed: its port refuses connections.
     Gone,
-    /// It stands still from before the worker has begun.
+    /// The broker is frozen before the worker's start.
     FrozenFromTheStart,
-    /// It is gone from before the worker has begun.
+    /// The broker is killed before the worker's start.
     GoneFromTheStart,
 }
 
-/// It stops within its time and in good order.
+/// The worker stops in time, with status 0.
 async fn stops(trouble: Trouble) {
     let rabbit = tokio::task::block_in_place(Rabbit::start);
     let relay = Relay::start(rabbit.port(), b"").await;
     let rig = Rig::start(rabbit.url()).await;
     let cases = Case::mixed(rig.sandbox(), &Form::PLAIN, 1..41);
-    // The command that raises the alarm takes a second: jobs must still be in hand by then.
+    // The command that raises the alarm takes a second, and jobs must still be in hand then.
     slow(&rig, if trouble == Trouble::Alarm { 1_500 } else { 400 });
     rig.publish(&bodies(&cases)).await;
     match trouble {
@@ -62,12 +62,12 @@ async fn stops(trouble: Trouble) {
         Trouble::Silent => relay.fall_silent(),
         Trouble::Gone => tokio::task::block_in_place(|| rabbit.kill()),
         Trouble::FrozenFromTheStart | Trouble::GoneFromTheStart => {
-            // It is on its way to the broker, or waits to try again.
+            // The worker connects, or waits before its next attempt.
             tokio::time::sleep(Duration::from_secs(2)).await;
         }
         Trouble::Nothing => {}
     }
-    // Long enough for publishes, acks and looks to be under way.
+    // Long enough for publishes, acks and reads to begin.
     tokio::time::sleep(Duration::from_millis(700)).await;
     let asked = Instant::now();
     worker.ask_to_stop();
@@ -82,36 +82,36 @@ async fn stops(trouble: Trouble) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_stop_ends_in_its_time_when_nothing_is_wrong() {
+async fn a_stop_ends_in_time_without_trouble() {
     stops(Trouble::Nothing).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_stop_ends_in_its_time_when_the_broker_takes_no_publish() {
+async fn a_stop_ends_in_time_if_the_broker_blocks_publishes() {
     stops(Trouble::Alarm).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_stop_ends_in_its_time_when_the_broker_stands_still() {
+async fn a_stop_ends_in_time_if_the_broker_is_frozen() {
     stops(Trouble::Frozen).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_stop_ends_in_its_time_when_the_wire_is_silent() {
+async fn a_stop_ends_in_time_if_the_network_is_silent() {
     stops(Trouble::Silent).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_stop_ends_in_its_time_when_the_broker_is_gone() {
+async fn a_stop_ends_in_time_if_the_broker_is_gone() {
     stops(Trouble::Gone).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_stop_ends_in_its_time_when_the_broker_stood_still_from_the_start() {
+async fn a_stop_ends_in_time_if_the_broker_was_frozen_from_the_start() {
     stops(Trouble::FrozenFromTheStart).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_stop_ends_in_its_time_when_the_broker_was_never_there() {
+async fn a_stop_ends_in_time_if_the_broker_was_gone_from_the_start() {
     stops(Trouble::GoneFromTheStart).await;
 }

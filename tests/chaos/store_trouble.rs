@@ -1,4 +1,4 @@
-//! The state directory held, from the future, damaged, and without room.
+//! The state directory in use, of a newer release, damaged, and full.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use crate::broker_trouble::slow;
 use crate::persons::known;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_second_worker_on_the_same_state_directory_says_so_and_ends() {
+async fn a_second_worker_on_the_same_state_directory_reports_it_and_ends() {
     let rig = Rig::start(Rabbit::shared().url()).await;
     let first = rig.worker("state", &[]);
     first.says("working").await;
@@ -42,11 +42,11 @@ async fn a_store_of_a_newer_release_is_left_alone() {
     assert_eq!(status.code(), Some(1));
     assert!(worker.log().contains("run the newer release"), "{}", worker.log());
     let held: Vec<_> = std::fs::read_dir(&state).unwrap().flatten().map(|entry| entry.file_name()).collect();
-    assert!(held.iter().all(|name| name == "lock" || name == "store"), "nothing is moved aside: {held:?}");
+    assert!(held.iter().all(|name| name == "lock" || name == "store"), "the store was moved: {held:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_damaged_store_is_moved_aside_and_the_jobs_end_by_reading_back() {
+async fn a_damaged_store_is_moved_aside_and_the_jobs_end_by_read_backs() {
     let rig = Rig::start(Rabbit::shared().url()).await;
     let sandbox = rig.sandbox();
     let waiting = Case::new(sandbox, Form::Unconfirmed, 1);
@@ -59,18 +59,18 @@ async fn a_damaged_store_is_moved_aside_and_the_jobs_end_by_reading_back() {
     let destroyed = |calls: &[Entry]| calls.iter().filter(|call| call.effect).count();
     soon("some erasures", sandbox.wait_for(|calls| destroyed(calls) >= 25)).await;
     worker.kill().await;
-    assert!(rig.events.heard().ended().len() < 36, "nothing is half done");
+    assert!(rig.events.heard().ended().len() < 36, "no job was left half done");
 
     damage(&rig.state_dir("state").join("store/db"));
-    // An absence is believed only once the credential is proven: by a person who is still there.
+    // An absence is believed only after a read that shows an existing person.
     let known_person = Case::new(sandbox, Form::Unconfirmed, 38).person;
     let worker = rig.worker("state", &known(&known_person));
     worker.says("the store was damaged and is moved aside").await;
-    // At the loyalty platform by a member whose job comes now.
+    // At the loyalty platform a new member's job does that.
     let present = Case::new(sandbox, Form::LoyaltyProgram, 37);
     rig.publish(std::slice::from_ref(&present.body)).await;
     rig.events.all_end(ids(&half)).await;
-    // The parked copy came back to a store that knows nothing of it, and waits again.
+    // The parked copy was redelivered to a worker with an empty store, and waits again.
     rig.publish(&[waiting.answered(None)]).await;
     let heard = rig.events.all_end([present.id.as_str(), waiting.id.as_str()]).await;
     rig.is_empty().await;
@@ -91,13 +91,13 @@ async fn a_damaged_store_is_moved_aside_and_the_jobs_end_by_reading_back() {
 async fn a_full_disk_stops_the_intake_and_loses_neither_a_job_nor_a_cancellation() {
     let rig = Rig::start(Rabbit::shared().url()).await;
     let sandbox = rig.sandbox();
-    // 16 MiB must stay free: 8 MiB are left to the store.
+    // 16 MiB must stay free, so the store has 8 MiB.
     let disk = Disk::mount(&rig.state_dir("disk"));
     let state = disk.0.join("state");
     let settings = [("ERASURE__WORKER__STATE_DIR", state.to_str().unwrap())];
     let cases = Case::mixed(sandbox, &Form::PLAIN, 1..201);
     let cancelled = Case::new(sandbox, Form::LoyaltyProgram, 999);
-    // Filling it takes a moment, in which not all may end.
+    // Slow enough that jobs are left when the disk is full.
     slow(&rig, 200);
     let worker = rig.worker("worker", &settings);
     rig.publish(&bodies(&cases)).await;
@@ -105,8 +105,8 @@ async fn a_full_disk_stops_the_intake_and_loses_neither_a_job_nor_a_cancellation
     disk.fill();
     worker.says("intake stops until the store can be written").await;
     sandbox.clear_faults();
-    // Whatever was in hand comes to rest.
-    soon("rest", async {
+    // Wait until no further call is made.
+    soon("the end of all calls", async {
         let mut before = usize::MAX;
         while before != sandbox.entries(0).len() {
             before = sandbox.entries(0).len();
@@ -118,7 +118,7 @@ async fn a_full_disk_stops_the_intake_and_loses_neither_a_job_nor_a_cancellation
     assert!(ended < cases.len(), "the disk was filled too late");
     let waiting = rig.depth("jobs").await as usize;
     assert!(ended + waiting >= cases.len(), "{ended} ended, {waiting} on the broker");
-    // A cancellation that comes while nothing can be written, for a job that comes later.
+    // A cancellation while the store cannot be written, for a job that is published later.
     rig.cancel(&cancelled.id).await;
     tokio::time::sleep(std::time::Duration::from_secs(2)).await;
 
@@ -139,7 +139,7 @@ async fn a_full_disk_stops_the_intake_and_loses_neither_a_job_nor_a_cancellation
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_record_that_cannot_be_read_is_forgotten_and_its_job_ends_by_reading_back() {
+async fn an_unreadable_record_is_forgotten_and_its_job_ends_by_read_backs() {
     let rig = Rig::start(Rabbit::shared().url()).await;
     let sandbox = rig.sandbox();
     let case = Case::new(sandbox, Form::EasyCms, 1);
@@ -147,7 +147,7 @@ async fn a_record_that_cannot_be_read_is_forgotten_and_its_job_ends_by_reading_b
     let store = tokio::task::block_in_place(|| SledStore::open(&state, Options::default())).unwrap().store;
     let key = erasure_worker::job::JobKey { tenant: "acme".to_owned(), job_id: case.id.parse().unwrap() };
     let mut batch = Batch::new();
-    batch.put(Table::Job, key.to_bytes(), b"\xffof a form that nobody knows".to_vec());
+    batch.put(Table::Job, key.to_bytes(), b"\xffof an unknown form".to_vec());
     store.submit(batch).await.unwrap();
     drop(store);
     rig.publish(std::slice::from_ref(&case.body)).await;
@@ -161,12 +161,12 @@ async fn a_record_that_cannot_be_read_is_forgotten_and_its_job_ends_by_reading_b
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn another_worker_takes_over_from_a_full_disk_and_gives_the_turn_back_once_there_is_room() {
+async fn another_worker_takes_over_during_a_full_disk_and_the_first_resumes_once_there_is_room() {
     let rig = Rig::start(Rabbit::shared().url()).await;
     let sandbox = rig.sandbox();
     let disk = Disk::mount(&rig.state_dir("disk"));
     let state = disk.0.join("state");
-    // Two jobs at a time may need the system: a place that is not given back is missed at once.
+    // Two jobs at a time may use the system: a slot that stays taken would be noticed at once.
     let four = ("ERASURE__WORKER__CONCURRENCY", "4");
     let looks = Action::Delay { ms: 50, after_work: false };
     sandbox.add_fault(FaultRule::on(Operation::GetMember, looks));
@@ -226,7 +226,7 @@ async fn a_worker_starts_and_stops_in_good_order_on_a_full_disk() {
     rig.is_empty().await;
 }
 
-/// A file system of its own that can be filled up.
+/// A separate file system that can be filled.
 struct Disk(PathBuf);
 
 impl Disk {
@@ -249,12 +249,12 @@ impl Disk {
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        // Lazily: a failed test may leave its worker in it for a moment.
+        // Lazily: the worker of a failed test may use it for a moment longer.
         let _ = Command::new("umount").arg("-l").arg(&self.0).status();
     }
 }
 
-/// Turns bytes over in every part of a file.
+/// Inverts bytes in every part of a file.
 fn damage(file: &Path) {
     let mut bytes = std::fs::read(file).unwrap();
     bytes.iter_mut().skip(64).step_by(61).for_each(|byte| *byte = !*byte);

@@ -1,4 +1,4 @@
-//! Proof that what is called durable was handed to the disk.
+//! Proof that every awaited write was synced to the disk.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use testkit::rabbit::Rabbit;
 use testkit::rig::Rig;
 use testkit::worker::Worker;
 
-/// What strace saw, in order.
+/// A system call in strace's output.
 #[derive(Debug, PartialEq, Eq)]
 enum Seen {
     Synced,
@@ -17,7 +17,7 @@ enum Seen {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_destructive_call_comes_after_a_successful_fdatasync_of_its_intent() {
+async fn every_destructive_call_follows_a_successful_fdatasync_of_its_intent() {
     let rig = Rig::start(Rabbit::shared().url()).await;
     let cases = Case::mixed(rig.sandbox(), &[Form::LoyaltyProgram, Form::EasyCms], 1..9);
     rig.publish(&bodies(&cases)).await;
@@ -26,7 +26,7 @@ async fn every_destructive_call_comes_after_a_successful_fdatasync_of_its_intent
     let calls = "trace=fdatasync,fsync,sync_file_range,write,writev,sendto,sendmsg";
     // -D: the worker stays our own child, so that signals reach it.
     let strace = ["strace", "-D", "-f", "-s", "80", "-y", "-e", calls, "-o", path];
-    // One after the other, so that a sync belongs to the one job that is in hand.
+    // One job at a time, so that each sync belongs to the job in hand.
     let command = rig.wrapped(&strace, "state", &[("ERASURE__WORKER__CONCURRENCY", "1")]);
     let worker = Worker::spawn(command, &rig.folder.path().join("state.log"));
     rig.events.all_end(ids(&cases)).await;
@@ -39,13 +39,13 @@ async fn every_destructive_call_comes_after_a_successful_fdatasync_of_its_intent
     let seen = story(&text, &rig.state_dir("state"));
     let syncs = seen.iter().filter(|seen| **seen == Seen::Synced).count();
     let destructive = rig.sandbox().entries(0).iter().filter(|call| call.destructive).count();
-    assert_eq!(seen.len() - syncs, destructive, "every destructive call was seen: {seen:?}");
+    assert_eq!(seen.len() - syncs, destructive, "strace missed a destructive call: {seen:?}");
     assert_eq!(destructive, 8);
     for pair in seen.windows(2) {
         assert_ne!(pair, [Seen::Called, Seen::Called], "no sync between two destructive calls");
     }
     assert!(reported > 0 && syncs >= reported, "{reported} group commits, {syncs} syncs");
-    // Intent and outcome, each waited for; the rest goes along.
+    // Intent and outcome are awaited; other writes go with them.
     assert!(syncs >= 2 * cases.len(), "{syncs} syncs");
     assert_eq!(rig.sandbox().summary().by_operation[&Operation::DeleteMember].effects, 4);
 }

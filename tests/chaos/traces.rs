@@ -1,4 +1,4 @@
-//! What a collector of traces is sent.
+//! The traces that a collector receives.
 
 use erasure_worker::sandbox::{Action, FaultRule, Operation};
 use lapin::BasicProperties;
@@ -13,7 +13,7 @@ use testkit::rig::Rig;
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 
-/// Publishes a job as a publisher does that traces.
+/// Publishes a job with a `traceparent`.
 async fn publish_traced(rig: &Rig, case: &Case) {
     let connection = rig.connect().await;
     let channel = connection.create_channel().await.unwrap();
@@ -37,7 +37,7 @@ fn of(span: &Span, key: &str) -> String {
     attribute(&span.attributes, key)
 }
 
-/// Those of a job's copies in hand, in order.
+/// The spans of a job's copies, in order.
 fn copies(spans: &[Span], case: &Case) -> Vec<Span> {
     let is_its = |span: &&Span| of(span, "messaging.message.conversation_id") == case.id;
     let mut copies: Vec<Span> = spans.iter().filter(is_its).cloned().collect();
@@ -52,13 +52,13 @@ fn below(spans: &[Span], parent: &Span) -> Vec<Span> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_copy_of_a_job_is_a_trace_by_the_conventions_linked_to_the_publishers() {
+async fn every_copy_of_a_job_is_a_conventional_trace_with_a_link_to_the_publishers_trace() {
     let rig = Rig::start(Rabbit::shared().url()).await;
     let collector = Collector::start().await;
     let endpoint = collector.endpoint();
     let plain = Case::new(rig.sandbox(), Form::VitalSource, 1);
     let waits = Case::new(rig.sandbox(), Form::Unconfirmed, 2);
-    // One attempt fails, and says so.
+    // One attempt fails.
     let gone = Action::Status { status: 503, body: String::new(), after_work: false };
     rig.sandbox().add_fault(FaultRule::on(Operation::RevokeCode, gone).times(1));
     let worker = rig.worker("state", &[("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint)]);
@@ -70,7 +70,7 @@ async fn every_copy_of_a_job_is_a_trace_by_the_conventions_linked_to_the_publish
     rig.events.all_end(ids(&[plain.clone(), waits.clone()])).await;
     rig.is_empty().await;
     let log = worker.log();
-    // The last spans are sent when it stops.
+    // The stop sends the last spans.
     worker.stop().await;
 
     let spans = collector.spans();
@@ -102,26 +102,26 @@ async fn every_copy_of_a_job_is_a_trace_by_the_conventions_linked_to_the_publish
     assert_eq!(of(event, "messaging.destination.name"), format!("{}.events", rig.prefix));
     assert!(of(event, "messaging.rabbitmq.destination.routing_key").starts_with("job.completed."));
 
-    // The copy that was parked, the answer, and what came back of it: one trace each, one link each.
+    // Each copy of the job is a trace of its own.
     let copies = copies(&spans, &waits);
     assert!(copies.len() >= 2, "{copies:?}");
     for copy in copies.iter().chain([copy]) {
-        assert!(copy.parent_span_id.is_empty() && hex(&copy.trace_id) != TRACE, "a trace of its own");
+        assert!(copy.parent_span_id.is_empty() && hex(&copy.trace_id) != TRACE, "a copy continues another trace");
     }
     let linked = copies.iter().filter(|copy| copy.links.iter().any(|link| hex(&link.trace_id) == TRACE)).count();
-    // The answer came from a publisher that does not trace.
+    // The continuation has no `traceparent`.
     assert_eq!(linked, copies.len() - 1, "{copies:?}");
     assert_eq!(hex(&copy.links[0].trace_id), TRACE);
 
     assert!(spans.iter().all(|span| of(span, "url.full").is_empty() && of(span, "url.path").is_empty()));
-    assert!(!log.contains("url.template") && !log.contains("messaging."), "spans stand in no log line");
+    assert!(!log.contains("url.template") && !log.contains("messaging."), "a log line contains a span");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_collector_that_is_away_or_wrongly_named_stops_no_job() {
+async fn an_absent_collector_stops_no_job_and_an_invalid_endpoint_is_refused_at_the_start() {
     let rig = Rig::start(Rabbit::shared().url()).await;
     let case = Case::new(rig.sandbox(), Form::EasyCms, 1);
-    // Nobody listens at port 1.
+    // No process listens at port 1.
     let worker = rig.worker("state", &[("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")]);
     rig.publish(std::slice::from_ref(&case.body)).await;
     let heard = rig.events.all_end([case.id.as_str()]).await;

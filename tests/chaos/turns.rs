@@ -1,7 +1,7 @@
-//! Two workers, a store each, that take turns on the same jobs; one store is lost on the way, and one is put
-//! back from a copy.
+//! Two workers, each with its own store, take turns on the same jobs. One store is lost, and one is restored from a
+//! copy.
 //!
-//! The rule it keeps: what was published and sent is judged as a whole, whichever worker did it.
+//! The rule it keeps: all events and calls are judged together, whichever worker made them.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -28,7 +28,7 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// Plays the persons of these jobs until they have ended.
+/// Answers for the persons of these jobs until the jobs have ended.
 async fn to_the_end(rig: &Rig, cases: &[Case]) {
     tokio::select! {
         () = answer_everybody(rig, cases) => {}
@@ -37,10 +37,10 @@ async fn to_the_end(rig: &Rig, cases: &[Case]) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn workers_that_take_turns_give_one_id_to_no_two_events_and_send_nobody_a_second_password() {
+async fn workers_that_take_turns_never_reuse_an_event_id_or_send_a_second_one_time_password() {
     let rig = Rig::start(Rabbit::shared().url()).await;
     let sandbox = rig.sandbox();
-    // A store that knows nothing believes an absence once a person who is there was shown.
+    // A worker with an empty store believes an absence only after a read that shows an existing person.
     let known = Case::new(sandbox, Form::Unconfirmed, 50).person;
     let at_codes = Case::new(sandbox, Form::Proof, 52).person;
     let settings = [
@@ -95,12 +95,12 @@ async fn workers_that_take_turns_give_one_id_to_no_two_events_and_send_nobody_a_
         assert!(finals.values().all(|outcome| outcome == "completed"), "{:?}: {:#?}", case.form, heard.of(&case.id));
         assert_eq!(case.remains(sandbox), [""; 0], "{:?}", case.form);
         if case.form == Form::OneTimePassword {
-            // The mailbox goes with its member; the ledger says how many were put into it.
+            // The mailbox is deleted with its member, so the ledger's sends are counted.
             let is_sent = |call: &&Entry| {
                 let is_theirs = call.subject.as_ref() == Some(&case.person.database_id);
                 call.operation == Operation::RequestOtp && call.effect && is_theirs
             };
-            assert_eq!(sandbox.entries(0).iter().filter(is_sent).count(), 1, "one-time passwords in a mailbox");
+            assert_eq!(sandbox.entries(0).iter().filter(is_sent).count(), 1, "sent one-time passwords");
         }
     }
     rig.nothing_repeated();

@@ -1,4 +1,4 @@
-//! What the parser accepts: every form of a target, every default, every limit's last good value.
+//! What the parser accepts: every form of a target, every default, and values exactly at a limit.
 
 use erasure_worker::job::{Field, MemberKey, Mode, Spec, draft};
 use secrecy::ExposeSecret;
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::jobs::{self, JOB_ID, accepts, bare, good, one, with};
 
 #[test]
-fn every_form_of_a_target_is_accepted_alone_and_all_of_them_together() {
+fn each_form_of_a_target_is_accepted_alone_and_beside_all_the_others() {
     for target in jobs::every_form() {
         assert_eq!(good(&one(target)).targets.len(), 1);
     }
@@ -18,7 +18,7 @@ fn every_form_of_a_target_is_accepted_alone_and_all_of_them_together() {
 }
 
 #[test]
-fn a_job_that_gives_only_what_is_required_has_the_documented_defaults() {
+fn a_job_with_only_the_required_fields_gets_the_documented_defaults() {
     let job = good(&one(jobs::easycms()));
     assert_eq!((job.key.tenant.as_str(), job.key.job_id.to_string().as_str()), ("default", JOB_ID));
     assert_eq!((job.environment.as_str(), job.mode, job.retry), ("production", Mode::Erase, false));
@@ -55,7 +55,7 @@ fn every_optional_field_is_read() {
 }
 
 #[test]
-fn the_laws_that_are_always_known_are_accepted() {
+fn the_built_in_regulations_are_accepted() {
     for law in ["gdpr", "uk_gdpr", "ccpa", "lgpd"] {
         let job = good(&with(&one(jobs::cleeng()), "/regulation", Some(law.into())));
         assert_eq!(job.regulation.as_deref(), Some(law));
@@ -63,7 +63,7 @@ fn the_laws_that_are_always_known_are_accepted() {
 }
 
 #[test]
-fn a_job_id_is_lower_cased_and_may_come_as_the_message_id_which_the_body_overrules() {
+fn a_job_id_is_lowercased_and_the_message_id_is_used_only_if_the_body_has_none() {
     let upper = JOB_ID.to_uppercase();
     assert_eq!(
         good(&with(&one(jobs::easycms()), "/job_id", Some(upper.clone().into()))).key.job_id.to_string(),
@@ -78,7 +78,7 @@ fn a_job_id_is_lower_cased_and_may_come_as_the_message_id_which_the_body_overrul
 }
 
 #[test]
-fn the_customer_id_of_a_token_is_its_claim_as_a_number_or_as_a_string() {
+fn a_token_gives_the_customer_id_as_a_number_or_as_a_string() {
     for claim in [json!(123_456_789), json!("123456789")] {
         let token = jobs::jwt(&json!({ "exp": 1, "customerId": claim }));
         let job = good(&one(with(&jobs::mediastore(), "/customer_token", Some(token.clone().into()))));
@@ -88,7 +88,7 @@ fn the_customer_id_of_a_token_is_its_claim_as_a_number_or_as_a_string() {
 }
 
 #[test]
-fn each_method_takes_each_of_its_kinds_of_member_id() {
+fn each_method_accepts_each_of_its_kinds_of_member_id() {
     let ids = [MemberKey::MemberId, MemberKey::IntegrationId, MemberKey::CardId, MemberKey::DatabaseId];
     for method in ["program_api", "member_api", "manual"] {
         for key in ids {
@@ -124,7 +124,7 @@ fn a_member_is_named_by_a_token_an_id_or_both_with_any_proof() {
 }
 
 #[test]
-fn a_vitalsource_user_needs_one_name_and_may_have_no_code() {
+fn a_vitalsource_user_needs_a_guid_or_a_reference_but_no_code() {
     for name in ["guid", "reference"] {
         let job = good(&one(json!({ "system": "vitalsource", name: "x" })));
         let Spec::VitalSource { codes, overwrite, .. } = &job.targets[0].spec else { panic!("spec") };
@@ -138,7 +138,7 @@ fn a_vitalsource_user_needs_one_name_and_may_have_no_code() {
 }
 
 #[test]
-fn the_last_good_value_of_every_limit_is_accepted() {
+fn a_value_exactly_at_a_limit_is_accepted() {
     let targets: Vec<Value> =
         (0..64).map(|n| json!({ "system": "easycms", "email": format!("p{n}@example.com") })).collect();
     assert_eq!(good(&bare(targets.into())).targets.len(), 64);

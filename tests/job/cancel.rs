@@ -1,4 +1,4 @@
-//! Cancellations: the one form that is read, and what is said of every other.
+//! Cancellations: the one valid form, and the error for every other form.
 
 use erasure_worker::job::Cancel;
 use serde_json::{Value, json};
@@ -35,11 +35,11 @@ fn a_cancellation_of_the_wrong_form_is_refused() {
 }
 
 #[test]
-fn a_message_that_names_its_job_with_certainty_names_the_same_as_the_valid_form_of_it() {
+fn a_damaged_cancellation_never_names_a_job_other_than_its_own() {
     let right = json!({ "schema": "erasure.cancel/v1", "tenant": "acme", "job_id": JOB_ID });
     let body = right.to_string().into_bytes();
     assert_eq!(Cancel::certain(&body), Some(Cancel::parse(&body).unwrap()));
-    // Whatever is cut off or changed in it, no other job is ever named.
+    // No truncation and no changed byte ever names another job.
     for cut in 0..body.len() {
         assert_eq!(Cancel::certain(&body[..cut]), None, "{cut}");
         for byte in [b'"', b'0', b'z', b'{', 0xff, b' '] {

@@ -1,5 +1,4 @@
-//! Larger worlds than can be enumerated, with many things going wrong in one run.
-//! `PROPTEST_CASES=5000` makes it a long one.
+//! Random worlds, larger than can be enumerated, with many faults in one run. `PROPTEST_CASES=5000` gives a long run.
 
 use std::time::Duration;
 
@@ -61,7 +60,7 @@ fn easycms() -> impl Strategy<Value = Scenario> {
     )
 }
 
-/// A target of the loyalty platform in one of its ways, and how its members prove themselves.
+/// A target of the loyalty platform by one of its methods, and the proof that its members give.
 fn way() -> impl Strategy<Value = (Value, MemberProof)> {
     let member = |named: bool| {
         let mut target = json!({
@@ -83,7 +82,7 @@ fn zeta() -> impl Strategy<Value = Scenario> {
     let flags = (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>());
     (way(), prop::bool::weighted(0.8), identity(), lag(), result, flags).prop_map(
         |((target, proof), exists, shown_as, deleted, result, (proven, namesake, token_dies, import_deletes))| {
-            // A result never calls deleted what the import left alone.
+            // A result says deleted only if the import deletes.
             let import_deletes = import_deletes || result == RowState::Deleted;
             let is_read = target["method"] != "import" || target["system"] == "loyalty";
             let is_compared = target["method"] != "member_api" || target.get("member").is_some();
@@ -127,7 +126,7 @@ fn vitalsource() -> impl Strategy<Value = Scenario> {
         |(codes, identity, overwritten, fields, (exists, unknown_licence, tells, deaf))| {
             let count = codes.len();
             let strangers = codes.iter().any(|code| code.state == CodeState::Active && code.owner == Identity::Other);
-            // A licence of nobody's is none.
+            // Without a user there is no licence.
             let unknown_licence = unknown_licence && exists;
             let mismatch = exists && (identity == Identity::Other || strangers);
             let world = VitalSource {
@@ -146,8 +145,8 @@ fn vitalsource() -> impl Strategy<Value = Scenario> {
     )
 }
 
-/// Runs, and where the run failed opens it again twice.
-fn holds(scenario: &Scenario, plan: Plan, crash: Option<(usize, Survives)>) -> Result<(), TestCaseError> {
+/// Runs the scenario and checks it. A failed run is replayed, twice at most.
+fn check(scenario: &Scenario, plan: Plan, crash: Option<(usize, Survives)>) -> Result<(), TestCaseError> {
     let mut run = Run::new(scenario, plan);
     let mut end = run.finish().map_err(TestCaseError::fail)?;
     for _ in 0..2 {
@@ -167,30 +166,30 @@ proptest! {
     #![proptest_config(ProptestConfig { max_shrink_iters: 4000, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_customer_of_any_kind_with_any_trouble_is_never_falsely_called_gone(
+    fn a_random_customer_with_random_faults_is_never_falsely_reported_as_erased(
         scenario in cleeng(), plan in plan(), crash in crash(),
     ) {
-        holds(&scenario, plan, crash)?;
+        check(&scenario, plan, crash)?;
     }
 
     #[test]
-    fn an_account_of_any_kind_with_any_trouble_is_never_falsely_called_gone(
+    fn a_random_account_with_random_faults_is_never_falsely_reported_as_erased(
         scenario in easycms(), plan in plan(), crash in crash(),
     ) {
-        holds(&scenario, plan, crash)?;
+        check(&scenario, plan, crash)?;
     }
 
     #[test]
-    fn a_member_of_any_kind_with_any_trouble_is_never_falsely_called_gone(
+    fn a_random_member_with_random_faults_is_never_falsely_reported_as_erased(
         scenario in zeta(), plan in plan(), crash in crash(),
     ) {
-        holds(&scenario, plan, crash)?;
+        check(&scenario, plan, crash)?;
     }
 
     #[test]
-    fn a_user_of_any_kind_with_any_trouble_is_never_falsely_called_gone(
+    fn a_random_user_with_random_faults_is_never_falsely_reported_as_erased(
         scenario in vitalsource(), plan in plan(), crash in crash(),
     ) {
-        holds(&scenario, plan, crash)?;
+        check(&scenario, plan, crash)?;
     }
 }

@@ -1,5 +1,5 @@
-//! What a target with the most codes costs: calls, entries and intents, and that the flow's own work
-//! does not grow with the square of the codes.
+//! The cost of a target with the most codes: calls, entries and intents. The flow's own work must not grow with the
+//! square of the codes.
 
 use erasure_worker::job::flow::{self, Next};
 use erasure_worker::job::{At, CodeState, Entry, StepName, TargetState};
@@ -12,7 +12,7 @@ use crate::world::vitalsource::VitalSource;
 
 const CODES: usize = 10_000;
 
-/// Runs without trouble; counts turns, entries and writes that are waited for.
+/// Runs without a fault. Returns the state, the calls, the number of entries and of awaited writes.
 fn run(scenario: &Scenario) -> (TargetState, Vec<StepName>, usize, usize) {
     let (mut state, mut world) = (TargetState::default(), scenario.world.copy());
     let (mut made, mut entries, mut waits) = (Vec::new(), 0_u64, 0);
@@ -50,14 +50,14 @@ fn count(made: &[StepName], name: StepName) -> usize {
     made.iter().filter(|made| **made == name).count()
 }
 
-// A walk over all codes for every call would be 200 million steps here, which nobody waits for.
+// A walk over all codes for every call would be 200 million steps: the test would take too long.
 #[test]
 fn ten_thousand_codes_are_read_and_revoked_once_each_with_sixteen_intents_a_write() {
     let scenario = Scenario::new("the most codes", reader(CODES), VitalSource::with(CODES));
     let (state, made, entries, waits) = run(&scenario);
     assert_eq!((count(&made, StepName::ReadCode), count(&made, StepName::RevokeCode)), (CODES, CODES));
     assert_eq!(count(&made, StepName::ReadBackCode), CODES);
-    // Resolve, licences, overwrite and read-back beside the codes; the overwrite's intent.
+    // Beside the codes: resolve, licences, overwrite and read-back; the overwrite's intent.
     assert_eq!((made.len(), entries), (3 * CODES + 4, 4 * CODES + 5));
     assert_eq!(waits, CODES / 16 + 1);
     assert_eq!(state.done_prefix(StepName::RevokeCode) as usize, CODES);
@@ -65,16 +65,16 @@ fn ten_thousand_codes_are_read_and_revoked_once_each_with_sixteen_intents_a_writ
 }
 
 #[test]
-fn ten_thousand_codes_of_nobody_are_read_once_each() {
+fn ten_thousand_codes_of_an_absent_user_are_read_once_each() {
     let mut world = VitalSource::with(CODES);
     (world.exists, world.proven) = (false, true);
     world.codes.iter_mut().for_each(|code| code.state = CodeState::Cancelled);
-    let (_, made, entries, waits) = run(&Scenario::new("the most codes of nobody", reader(CODES), world));
+    let (_, made, entries, waits) = run(&Scenario::new("the most codes, and no user", reader(CODES), world));
     assert_eq!((made.len(), entries, waits), (CODES + 1, CODES + 1, 0));
 }
 
 #[test]
-fn after_a_crash_no_more_than_the_sixteen_intents_in_doubt_are_looked_into() {
+fn after_a_crash_at_most_the_sixteen_codes_in_doubt_are_read_back() {
     let scenario = Scenario::new("forty codes", reader(40), VitalSource::with(40));
     let mut plain = Run::new(&scenario, Plan::none());
     plain.finish().unwrap();
@@ -82,7 +82,7 @@ fn after_a_crash_no_more_than_the_sixteen_intents_in_doubt_are_looked_into() {
     for point in 0..plain.points {
         let mut run = Run::new(&scenario, Plan::none().crash(point, Survives::Durable));
         run.finish().unwrap();
-        // After the last revoke each code is read in any case.
+        // After the last revoke each code is read anyway.
         let last = run.watch.made.iter().rposition(|made| *made == StepName::RevokeCode).unwrap();
         most = most.max(count(&run.watch.made[..last], StepName::ReadBackCode));
     }

@@ -1,7 +1,7 @@
 //! Every wait: how its pauses grow, and what ends it.
 //!
-//! The rule it keeps: a reason to wait has an account here, or this does not compile; what the flows decide is
-//! measured in every run that the executor makes.
+//! The rule it keeps: without an entry here a new reason to wait does not compile. The flows' pauses are measured in
+//! every run that the executor makes.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -15,19 +15,19 @@ use serde_json::json;
 
 use crate::catalogue;
 use crate::executor::{Rest, Run};
-use crate::hand::Hand;
 use crate::plan::{Fault, Plan};
+use crate::script::Script;
 
-/// Who decides how long it lasts.
+/// The part that decides a wait's length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum By {
-    /// A flow: measured here.
+    /// A flow. It is measured here.
     Flow,
-    /// The engine, by a rule of its own.
+    /// The engine.
     Engine,
 }
 
-/// What is true of a wait: who decides, whether its pauses grow (or why they need not), and what ends it.
+/// A wait: the part that decides it, how its pauses grow (or why they need not), and what ends it.
 const fn account(why: Waiting) -> (By, &'static str, &'static str) {
     match why {
         Waiting::Retry => (By::Flow, "grows to `retry.max_interval`", "`retry.max_attempts`, `retry.max_elapsed`"),
@@ -46,7 +46,7 @@ const fn account(why: Waiting) -> (By, &'static str, &'static str) {
 }
 
 #[test]
-fn every_wait_has_an_account_of_its_pauses_and_its_end_and_the_document_has_the_same() {
+fn the_table_of_waits_in_the_docs_states_the_pauses_and_the_end_of_every_wait() {
     let page = include_str!("../../docs/architecture.md");
     let (_, table) = page.split_once("| wait | pauses | ends by |\n").expect("a table of waits");
     let rows: BTreeSet<&str> = table.lines().take_while(|line| line.starts_with('|')).skip(1).collect();
@@ -58,7 +58,7 @@ fn every_wait_has_an_account_of_its_pauses_and_its_end_and_the_document_has_the_
     assert_eq!(rows, expected.iter().map(String::as_str).collect());
 }
 
-/// The step that pauses are for: the one call made between two of them, again and again.
+/// The step that two pauses wait for: the only call between them.
 fn between(made: &[StepName], before: &Rest, after: &Rest) -> Option<StepName> {
     match made.get(before.calls..after.calls) {
         Some([step]) => Some(*step),
@@ -66,19 +66,19 @@ fn between(made: &[StepName], before: &Rest, after: &Rest) -> Option<StepName> {
     }
 }
 
-/// What is wrong with the pauses of a run.
+/// The fault in the pauses of a run, if there is one.
 pub fn of(run: &Run<'_>) -> Option<String> {
     let (rules, limits) = (&run.scenario.rules, &run.scenario.limits);
     let longest = limits.max_interval.max(rules.verify_interval);
     let pause = |rest: &Rest| rest.until.since(rest.from);
-    let of_looks: Vec<&Rest> = run.rests.iter().filter(|rest| rest.why == Why::Pending).collect();
-    for rest in &of_looks {
+    let pending: Vec<&Rest> = run.rests.iter().filter(|rest| rest.why == Why::Pending).collect();
+    for rest in &pending {
         if pause(rest) > longest {
             return Some(format!("a pause of {:?}", pause(rest)));
         }
     }
-    // Two pauses may be the same at the start; then each is longer than the one before the last.
-    for three in of_looks.windows(3) {
+    // The first two pauses may be equal. After them each pause is longer than the last but one.
+    for three in pending.windows(3) {
         let steps = (between(&run.watch.made, three[0], three[1]), between(&run.watch.made, three[1], three[2]));
         let is_one = steps.0.is_some() && steps.0 == steps.1;
         let crashed = three[2].from.since(three[0].from) > pause(three[0]) + pause(three[1]) + Duration::from_secs(1);
@@ -98,8 +98,8 @@ fn asked(run: &Run<'_>) -> BTreeSet<String> {
     run.entries().filter_map(kind).collect()
 }
 
-/// How long a run may take that never gets what it waits for. A person who answers may be asked a second time; an
-/// overwrite that is made again is waited for again.
+/// The longest time of a run that never gets its input or its effect. A person may be asked twice, and an overwrite
+/// may be repeated and awaited again.
 fn longest(run: &Run<'_>) -> Duration {
     let limits = &run.scenario.limits;
     let inputs = limits.input_max * 2 * u32::try_from(asked(run).len()).unwrap();
@@ -107,7 +107,7 @@ fn longest(run: &Run<'_>) -> Duration {
 }
 
 #[test]
-fn every_wait_that_a_flow_decides_is_met_and_comes_to_its_end_by_its_limit() {
+fn every_wait_that_a_flow_decides_occurs_and_ends_by_its_limit() {
     let (mut met, mut inputs, mut runs) = (BTreeSet::new(), BTreeSet::new(), 0);
     for (scenario, _) in catalogue::all() {
         let mut run = Run::new(&scenario, Plan::none());
@@ -132,54 +132,54 @@ fn every_wait_that_a_flow_decides_is_met_and_comes_to_its_end_by_its_limit() {
             assert!(took <= longest(&run), "{}", run.story(&format!("it took {took:?}")));
         }
     }
-    eprintln!("waits: {runs} runs that never get something; asked for {inputs:?}");
+    eprintln!("waits: {runs} runs with an endless wait; asked for {inputs:?}");
     assert!(inputs.len() >= 6, "{inputs:?}");
     met.insert(Waiting::Input.as_str());
     let decided = Waiting::ALL.into_iter().filter(|why| account(*why).0 == By::Flow).map(Waiting::as_str);
     assert_eq!(met, decided.collect());
 }
 
-/// The pauses between looks while a person is asked for something, from the answer to each to the next.
-fn looks_while_asked(hand: &mut Hand, name: StepName, item: u32) -> Vec<u64> {
+/// The pauses between reads while a person is asked for something, each from the answer to the next call.
+fn reads_while_asked(script: &mut Script, name: StepName, item: u32) -> Vec<u64> {
     let mut pauses = Vec::new();
     while pauses.len() < 8 {
-        let answered_at = hand.now;
-        while matches!(hand.next(), Next::Ask(_)) {
-            hand.pass(10);
+        let answered_at = script.now;
+        while matches!(script.next(), Next::Ask(_)) {
+            script.pass(10);
         }
-        assert_eq!(hand.expect_call(name).item, item);
-        pauses.push(hand.now.since(answered_at).as_secs());
-        hand.answer(name, Answer::Found(Identity::Same));
+        assert_eq!(script.expect_call(name).item, item);
+        pauses.push(script.now.since(answered_at).as_secs());
+        script.answer(name, Answer::Found(Identity::Same));
     }
     pauses
 }
 
 #[test]
-fn while_a_person_is_waited_for_looks_become_rarer_and_whoever_is_gone_by_then_is_not_asked_any_more() {
+fn during_a_wait_for_input_the_pauses_between_reads_grow_and_an_absent_person_ends_the_wait() {
     const GROWING: [u64; 8] = [30, 60, 120, 240, 480, 900, 900, 900];
     const FROM_A_MINUTE: [u64; 8] = [60, 60, 120, 240, 480, 900, 900, 900];
     let found = || Answer::Found(Identity::Same);
     let manual = json!({ "system": "loyalty", "method": "manual", "member": { "member_id": "m1" } });
-    let mut hand = Hand::new(manual);
-    hand.answer(StepName::Resolve, found());
-    hand.expect_ask(InputKind::ManualDeletion);
-    hand.answer(StepName::ReadBack, found());
-    assert_eq!(looks_while_asked(&mut hand, StepName::ReadBack, 0), GROWING);
-    hand.pass(900).answer(StepName::ReadBack, Answer::Missing(Absence::vouched()));
-    hand.expect_end(TargetEnd::well(TargetOutcome::Erased));
+    let mut script = Script::new(manual);
+    script.answer(StepName::Resolve, found());
+    script.expect_ask(InputKind::ManualDeletion);
+    script.answer(StepName::ReadBack, found());
+    assert_eq!(reads_while_asked(&mut script, StepName::ReadBack, 0), GROWING);
+    script.pass(900).answer(StepName::ReadBack, Answer::Missing(Absence::vouched()));
+    script.expect_end(TargetEnd::well(TargetOutcome::Erased));
 
-    // A token that has run out, or has died with the member.
+    // A token that has expired, or ended with the member.
     let member = json!({
         "system": "loyalty", "method": "member_api", "member": { "member_id": "m1" }, "access_token": "t",
         "current_password": "p",
     });
     let refused = FailureKind::UnauthorisedTheirs(InputKind::AccessToken);
-    let mut hand = Hand::new(member);
-    hand.answer(StepName::Resolve, found()).answer(StepName::Resolve, found());
-    hand.fail(StepName::DeleteMember, refused, Reason::InputRefused);
-    hand.expect_ask(InputKind::AccessToken);
-    assert_eq!(looks_while_asked(&mut hand, StepName::Resolve, 1), FROM_A_MINUTE);
-    hand.pass(900).answer(StepName::Resolve, Answer::Missing(Absence::vouched()));
-    hand.fail(StepName::Resolve, refused, Reason::InputRefused);
-    hand.expect_end(TargetEnd::well(TargetOutcome::Absent));
+    let mut script = Script::new(member);
+    script.answer(StepName::Resolve, found()).answer(StepName::Resolve, found());
+    script.fail(StepName::DeleteMember, refused, Reason::InputRefused);
+    script.expect_ask(InputKind::AccessToken);
+    assert_eq!(reads_while_asked(&mut script, StepName::Resolve, 1), FROM_A_MINUTE);
+    script.pass(900).answer(StepName::Resolve, Answer::Missing(Absence::vouched()));
+    script.fail(StepName::Resolve, refused, Reason::InputRefused);
+    script.expect_end(TargetEnd::well(TargetOutcome::Absent));
 }

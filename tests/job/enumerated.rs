@@ -1,6 +1,6 @@
-//! Every scenario with everything that can go wrong at every place, one or two at a time.
+//! Every scenario with every fault and crash at every place, one or two at a time.
 //!
-//! The rule it keeps: nothing is drawn; the cases are all there are, and their number is told.
+//! The rule it keeps: no case is random. The cases are complete, and their number is printed.
 
 use erasure_worker::job::{Reason, TargetEnd};
 
@@ -9,7 +9,7 @@ use crate::executor::Run;
 use crate::plan::{Fault, Plan, Survives};
 use crate::scenario::Scenario;
 
-/// What runs showed.
+/// The number of cases and the violations.
 #[derive(Default)]
 struct Tally {
     cases: usize,
@@ -37,14 +37,14 @@ fn scenarios() -> impl Iterator<Item = Scenario> {
     catalogue::all().into_iter().map(|(scenario, _)| scenario)
 }
 
-/// Longer runs repeat themselves: what goes wrong later is what went wrong before.
+/// Longer runs repeat themselves: later faults give no new case.
 const CALLS: usize = 14;
 const POINTS: usize = 90;
-/// A second trouble comes within so many points of the first.
+/// The crash comes within this many points after the fault.
 const AFTER: usize = 20;
 
 #[test]
-fn one_fault_at_any_call_leads_to_no_false_ending_no_blind_repeat_and_an_end() {
+fn with_one_fault_at_any_call_a_run_ends_without_a_false_completion_or_a_blind_repeat() {
     let mut tally = Tally::default();
     for scenario in scenarios() {
         let calls = tally.run(&scenario, &Plan::none()).calls.min(CALLS);
@@ -56,7 +56,7 @@ fn one_fault_at_any_call_leads_to_no_false_ending_no_blind_repeat_and_an_end() {
 }
 
 #[test]
-fn two_faults_at_any_two_calls_lead_to_no_false_ending_no_blind_repeat_and_an_end() {
+fn with_two_faults_at_any_two_calls_a_run_ends_without_a_false_completion_or_a_blind_repeat() {
     let mut tally = Tally::default();
     for scenario in scenarios() {
         let calls = tally.run(&scenario, &Plan::none()).calls.min(CALLS);
@@ -72,11 +72,11 @@ fn two_faults_at_any_two_calls_lead_to_no_false_ending_no_blind_repeat_and_an_en
 }
 
 #[test]
-fn a_fault_that_never_ends_leads_to_no_false_ending_and_an_end() {
+fn with_a_permanent_fault_a_run_ends_without_a_false_completion() {
     let mut tally = Tally::default();
     for scenario in scenarios() {
         let calls = tally.run(&scenario, &Plan::none()).calls.min(CALLS);
-        // A limit or a hold that never ends is waited for without an end: no attempt is spent.
+        // An endless limit or hold makes an endless wait: no attempt is spent.
         let without_end = [Fault::Limited, Fault::Ours];
         for fault in Fault::ALL.into_iter().filter(|fault| !without_end.contains(fault)) {
             for call in 0..calls {
@@ -89,7 +89,7 @@ fn a_fault_that_never_ends_leads_to_no_false_ending_and_an_end() {
 }
 
 #[test]
-fn a_crash_at_any_point_leads_to_no_false_ending_no_blind_repeat_and_an_end() {
+fn with_a_crash_at_any_point_a_run_ends_without_a_false_completion_or_a_blind_repeat() {
     let mut tally = Tally::default();
     for scenario in scenarios() {
         let points = tally.run(&scenario, &Plan::none()).points.min(POINTS);
@@ -101,7 +101,7 @@ fn a_crash_at_any_point_leads_to_no_false_ending_no_blind_repeat_and_an_end() {
 }
 
 #[test]
-fn a_crash_at_any_point_after_a_fault_at_any_call_leads_to_no_false_ending_and_no_blind_repeat() {
+fn with_a_fault_and_a_later_crash_a_run_ends_without_a_false_completion_or_a_blind_repeat() {
     let mut tally = Tally::default();
     for scenario in scenarios() {
         let calls = tally.run(&scenario, &Plan::none()).calls.min(CALLS);
@@ -120,7 +120,7 @@ fn a_crash_at_any_point_after_a_fault_at_any_call_leads_to_no_false_ending_and_n
 }
 
 #[test]
-fn two_crashes_at_any_two_points_lead_to_no_false_ending_and_no_blind_repeat() {
+fn with_two_crashes_at_any_two_points_a_run_ends_without_a_false_completion_or_a_blind_repeat() {
     let mut tally = Tally::default();
     for scenario in scenarios() {
         let points = tally.run(&scenario, &Plan::none()).points.min(POINTS / 2);
@@ -135,15 +135,14 @@ fn two_crashes_at_any_two_points_lead_to_no_false_ending_and_no_blind_repeat() {
     tally.close("two crashes");
 }
 
-/// True where a run may end so after a replay, though it would have ended well without trouble: a
-/// member's delete that nothing can read back stays unproven, and an input that was refused ten times
-/// is not asked for again.
+/// True if a replay may end so, although the scenario ends well without faults: a member's deletion without a
+/// read-back stays unproven.
 fn may_stay_open(end: &TargetEnd) -> bool {
     matches!(end.reason, Some(Reason::Unproven))
 }
 
 #[test]
-fn a_failed_run_opened_again_repeats_nothing_that_is_done_and_forgets_no_doubt() {
+fn a_replay_of_a_failed_run_repeats_no_done_step_and_forgets_no_doubt() {
     let mut tally = Tally::default();
     let crashes = [None, Some((0, Survives::All)), Some((1, Survives::All)), Some((3, Survives::Durable))];
     for (scenario, expected) in catalogue::all() {
@@ -175,7 +174,7 @@ fn a_failed_run_opened_again_repeats_nothing_that_is_done_and_forgets_no_doubt()
                 match run.replay(crash) {
                     Err(violation) => tally.violations.push(violation),
                     Ok(end) if ends_well && end.reason.is_some() && !may_stay_open(&end) => {
-                        tally.violations.push(run.story(&format!("a replay of what is mended ends {end:?}")));
+                        tally.violations.push(run.story(&format!("the fault is over, and the replay ends {end:?}")));
                     }
                     Ok(_) => {}
                 }

@@ -1,4 +1,4 @@
-//! Events as they are built from runs: their frame, their words, and nothing of the person.
+//! Events that are built from runs: their frame, their words, and no personal data.
 
 use std::collections::BTreeSet;
 
@@ -15,14 +15,14 @@ use crate::catalogue;
 use crate::executor::Run;
 use crate::jobs;
 use crate::plan::{Fault, Plan};
+use crate::published::{about, asking, confirmed, ended, finished, frame, parsed, record, shop};
 use crate::scenario::Scenario;
-use crate::telling::{about, asking, confirmed, ended, finished, frame, parsed, record, shop};
 use crate::world::cleeng::{Cleeng, Ends};
 use crate::world::easycms::EasyCms;
 use crate::world::vitalsource::VitalSource;
 use crate::world::zeta::Zeta;
 
-/// What the examples hold of a person.
+/// The personal data of the examples.
 const PERSONAL: [&str; 15] = [
     "ann@",
     "example.com\"",
@@ -42,7 +42,7 @@ const PERSONAL: [&str; 15] = [
 ];
 
 #[test]
-fn every_event_has_the_fields_of_cloud_events_and_of_the_contract() {
+fn every_event_has_the_fields_of_cloudevents_and_of_the_contract() {
     let scenario = Scenario::new("an account", shop(), EasyCms::account());
     let event = ended(&finished(&scenario, Plan::none()), &scenario);
     assert_eq!(
@@ -100,7 +100,7 @@ fn every_event_has_the_fields_of_cloud_events_and_of_the_contract() {
 }
 
 #[test]
-fn no_event_of_any_run_holds_anything_of_the_person_and_every_outcome_is_a_word_of_the_list() {
+fn no_event_contains_personal_data_and_every_outcome_is_a_documented_word() {
     let mut seen = BTreeSet::new();
     let mut count = 0;
     for (scenario, _) in catalogue::all() {
@@ -136,7 +136,7 @@ fn no_event_of_any_run_holds_anything_of_the_person_and_every_outcome_is_a_word_
 }
 
 #[test]
-fn an_event_says_partial_where_a_job_that_did_not_complete_changed_something_or_may_have() {
+fn an_event_says_partial_if_a_job_that_did_not_complete_changed_or_may_have_changed_something() {
     let two = Scenario::new("two entitlements", confirmed(jobs::cleeng()), Cleeng::with(2));
     // Resolve, list, terminate, terminate, list, delete, read back.
     for (call, fault, partial) in [
@@ -152,7 +152,7 @@ fn an_event_says_partial_where_a_job_that_did_not_complete_changed_something_or_
     let done = ended(&finished(&two, Plan::none()), &two);
     assert_eq!((&done["data"]["partial"], &done["data"]["outcome"]), (&json!(false), &json!("completed")));
 
-    // Nobody knows: it may have been deleted.
+    // The member may have been deleted.
     let token =
         json!({ "system": "loyalty", "method": "member_api", "access_token": "good", "current_password": "right" });
     let member = Scenario::new("a lost answer and no read-back", token, Zeta::member());
@@ -160,7 +160,7 @@ fn an_event_says_partial_where_a_job_that_did_not_complete_changed_something_or_
     assert_eq!(event["data"]["targets"][0]["error"]["reason"], "unproven");
     assert_eq!(event["data"]["partial"], true);
 
-    // It had been cancelled before: nothing of it is ours.
+    // The code was cancelled before: we changed nothing.
     let mut world = VitalSource::with(1);
     world.codes[0].state = CodeState::Cancelled;
     world.unknown_licence = true;
@@ -171,7 +171,7 @@ fn an_event_says_partial_where_a_job_that_did_not_complete_changed_something_or_
 }
 
 #[test]
-fn two_events_have_one_id_only_where_they_are_the_same_to_the_byte() {
+fn two_events_have_the_same_id_only_if_their_bytes_are_equal() {
     let key = |tenant: &str| JobKey { tenant: tenant.to_owned(), job_id: jobs::JOB_ID.parse().unwrap() };
     let later = Frame { now: At(frame().now.0 + 1), ..frame() };
     let elsewhere = Frame { environment: "staging", ..frame() };
@@ -182,7 +182,7 @@ fn two_events_have_one_id_only_where_they_are_the_same_to_the_byte() {
         event::cancel_refused(&frame(), &key("a"), 1, 2),
         event::cancel_refused(&frame(), &key("a"), 1, 11),
         event::cancel_refused(&frame(), &key("a"), 11, 1),
-        // What two stores told that both had come as far as this number.
+        // Two stores that both reached this number.
         event::cancel_refused(&later, &key("a"), 1, 1),
         event::cancel_refused(&elsewhere, &key("a"), 1, 1),
     ];
@@ -192,13 +192,13 @@ fn two_events_have_one_id_only_where_they_are_the_same_to_the_byte() {
         assert_eq!(parsed(event)["id"], event.id.as_str());
         assert_eq!(uuid::Uuid::try_parse(&event.id).unwrap().get_version_num(), 5);
     }
-    // The same on every worker, of any release.
+    // The same on every worker of every release.
     assert_eq!(events[0].id, "9a5e73dc-ce8f-59f6-99b2-3b6534f01ab3");
     assert_eq!(event::routing_key("completed", "acme"), "job.completed.acme");
 }
 
 #[test]
-fn with_a_receipt_an_event_has_another_id_for_each_receipt() {
+fn each_receipt_gives_an_event_a_different_id() {
     let key = JobKey { tenant: "acme".to_owned(), job_id: jobs::JOB_ID.parse().unwrap() };
     let bare = event::rejected(&frame(), &key, Reason::Invalid, "a field is unknown", "aa", true).event;
     let [one, other] = ["e.y.A", "e.y.B"].map(|receipt| event::with_receipt(&bare, receipt).unwrap());
@@ -209,7 +209,7 @@ fn with_a_receipt_an_event_has_another_id_for_each_receipt() {
 }
 
 #[test]
-fn money_comes_back_for_less_than_a_fifth_read_and_less_than_fourteen_days() {
+fn a_refund_is_expected_below_a_fifth_read_and_within_fourteen_days() {
     let day = |days: i64, seconds: i64| {
         let time = jiff::Timestamp::from_millisecond(1_795_341_600_000 - days * 86_400_000 - seconds * 1000).unwrap();
         json!(time.to_string())
@@ -240,7 +240,7 @@ fn money_comes_back_for_less_than_a_fifth_read_and_less_than_fourteen_days() {
 }
 
 #[test]
-fn only_an_overwritten_user_gives_a_follow_up_and_only_an_erasure_tells_what_is_kept() {
+fn only_an_overwritten_user_gives_a_follow_up_and_only_an_erasure_names_preserved_data() {
     let user = Scenario::new("a user", catalogue::reader(1), VitalSource::with(1));
     let event = ended(&finished(&user, Plan::none()), &user);
     assert_eq!(event["data"]["follow_up"], json!([{ "target": 0, "action": "abandon_account" }]));
@@ -257,7 +257,7 @@ fn only_an_overwritten_user_gives_a_follow_up_and_only_an_erasure_tells_what_is_
 }
 
 #[test]
-fn identity_is_checked_only_where_a_read_compared_it() {
+fn identity_is_reported_as_checked_only_if_a_read_compared_it() {
     let told = |scenario: Scenario| {
         ended(&finished(&scenario, Plan::none()), &scenario)["data"]["targets"][0]["identity"].clone()
     };
@@ -277,7 +277,7 @@ fn identity_is_checked_only_where_a_read_compared_it() {
 }
 
 #[test]
-fn a_question_names_its_kind_when_it_lapses_and_what_will_be_lost() {
+fn a_needs_input_event_names_the_kind_the_expiry_and_the_entitlements_that_will_be_lost() {
     let customer = Scenario::new("a customer", jobs::cleeng(), Cleeng::with(2));
     let (_, event) = asking(&customer);
     assert_eq!((&event["type"], &event["data"]["final"]), (&json!("erasure.job.needs_input.v1"), &json!(false)));
@@ -316,7 +316,7 @@ fn a_refusal_for_an_entitlement_names_the_offers_that_still_give_access() {
 }
 
 #[test]
-fn a_preview_counts_what_there_is_and_does_not_guess_what_was_not_read() {
+fn a_preview_counts_its_findings_and_leaves_unread_facts_empty() {
     let preview = |scenario: Scenario| {
         let scenario = scenario.preview();
         let event = ended(&finished(&scenario, Plan::none()), &scenario);
@@ -341,7 +341,7 @@ fn a_preview_counts_what_there_is_and_does_not_guess_what_was_not_read() {
 }
 
 #[test]
-fn a_rejection_names_its_cause_and_is_final_unless_a_job_of_that_id_was_accepted() {
+fn a_rejection_names_its_cause_and_is_final_unless_a_job_with_that_id_was_accepted() {
     let key = JobKey { tenant: "acme".to_owned(), job_id: jobs::JOB_ID.parse().unwrap() };
     let refusal =
         jobs::parse(&jobs::with(&jobs::one(jobs::easycms()), "/targets/0/email", Some("ann".into()))).unwrap_err();
@@ -366,7 +366,7 @@ fn a_rejection_names_its_cause_and_is_final_unless_a_job_of_that_id_was_accepted
 }
 
 #[test]
-fn a_cancellation_that_came_too_late_is_told_without_ending_the_job() {
+fn a_refused_cancellation_is_reported_without_ending_the_job() {
     let key = JobKey { tenant: "acme".to_owned(), job_id: jobs::JOB_ID.parse().unwrap() };
     let event = event::cancel_refused(&frame(), &key, 2, 5);
     assert_eq!(event.what, "cancel_refused");
@@ -388,7 +388,7 @@ fn codes_of_reasons_are_unique_and_every_reason_has_a_sentence() {
 }
 
 #[test]
-fn an_event_without_a_trace_has_no_field_for_it() {
+fn an_event_without_a_trace_has_no_traceparent() {
     let scenario = Scenario::new("an account", shop(), EasyCms::account());
     let run = finished(&scenario, Plan::none());
     let plain = Frame { traceparent: None, ..frame() };
@@ -397,7 +397,7 @@ fn an_event_without_a_trace_has_no_field_for_it() {
 }
 
 #[test]
-fn what_another_worker_may_have_ended_at_cleeng_is_told_by_no_list() {
+fn a_list_at_cleeng_never_proves_that_another_worker_ended_nothing() {
     let answered = |steps: &[(StepName, Answer)]| {
         let mut target = TargetState::default();
         for (name, answer) in steps {
@@ -409,11 +409,11 @@ fn what_another_worker_may_have_ended_at_cleeng_is_told_by_no_list() {
     let found = (StepName::Resolve, Answer::Found(Identity::Same));
     assert!(answered(&[]));
     assert!(!answered(std::slice::from_ref(&found)));
-    // What was ended is not in it, or reads as what ran out.
+    // A list leaves out a terminated entitlement, or shows it like an expired one.
     assert!(answered(&[found, (StepName::ListEntitlements, Answer::Entitlements(Vec::new()))]));
 }
 
-/// A member whose deletion was accepted and stays visible, parked for the next read-back.
+/// A member whose deletion was accepted, and who is still visible: parked for the next read-back.
 fn parked_for_a_read_back() -> (JobRecord, TargetState) {
     let mut state = TargetState::default();
     let (step, at) = (Step::one(StepName::DeleteMember), At(1_795_341_600_000));
@@ -430,7 +430,7 @@ fn parked_for_a_read_back() -> (JobRecord, TargetState) {
 }
 
 #[test]
-fn a_long_wait_is_told_in_these_bytes() {
+fn the_bytes_of_a_long_wait_event_are_pinned() {
     let (record, state) = parked_for_a_read_back();
     let limits = Scenario::new("a member", jobs::program(), Zeta::member()).limits;
     let key = JobKey { tenant: "acme".to_owned(), job_id: jobs::JOB_ID.parse().unwrap() };

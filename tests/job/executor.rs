@@ -1,7 +1,7 @@
-//! Carries a scenario out as the engine does: asks the flow, makes the call against the model, folds
-//! the entries; loses answers and dies where the plan says so.
+//! Runs a scenario as the engine does: asks the flow, makes the call to the model, folds the entries. It loses answers
+//! and crashes according to the plan.
 //!
-//! The rule it keeps: what a restarted run knows is the fold of the batches that survived.
+//! The rule it keeps: a restarted run knows only the fold of the batches that survived.
 
 use std::time::Duration;
 
@@ -15,14 +15,14 @@ use crate::scenario::{Reply, Scenario};
 use crate::watch::Watch;
 use crate::world::{Changed, Said, World, fails, theirs};
 
-/// More turns than any run may take.
+/// No run may take more turns.
 const MOST_TURNS: usize = 1000;
-/// What was read is read again after a wait of this length.
+/// After a wait of this length reads are repeated.
 const MINUTE: Duration = Duration::from_secs(60);
-/// A wait up to this is made in hand; a longer one parks the job.
+/// A longer wait parks the job.
 const INLINE: Duration = Duration::from_secs(2);
 
-/// A pause that the flow asked for, and how many calls there were before.
+/// A pause that the flow asked for, and the number of calls before it.
 #[derive(Debug, Clone, Copy)]
 pub struct Rest {
     pub why: Why,
@@ -31,51 +31,50 @@ pub struct Rest {
     pub calls: usize,
 }
 
-/// Why a turn was not taken to its end.
+/// The reason why a turn did not end.
 enum Stopped {
-    /// The process died.
+    /// The process crashed.
     Crashed,
-    /// Something that must hold did not.
+    /// A promise was broken.
     Violated(String),
 }
 
 type Turn<T> = Result<T, Stopped>;
 
-/// A run, while it goes on and when it has ended.
+/// A run, going on or ended.
 pub struct Run<'a> {
     pub scenario: &'a Scenario,
     plan: Plan,
     pub job: Job,
     pub world: Box<dyn World>,
     pub state: TargetState,
-    /// What was written, in batches.
+    /// The written entries, in batches.
     pub batches: Vec<Vec<Entry>>,
     durable: usize,
     seq: u64,
     pub now: At,
-    /// Calls so far, and points where it could have died.
+    /// The calls so far, and the points at which it could have crashed.
     pub calls: usize,
     pub points: usize,
-    /// The point just before the first call that went wrong.
+    /// The point just before the first call with a fault.
     pub first_fault_at: Option<usize>,
-    /// How many calls were made before the first crash.
+    /// The number of calls before the first crash.
     pub calls_at_crash: Option<usize>,
     /// Every pause that the flow asked for.
     pub rests: Vec<Rest>,
-    /// What could have changed in each wait, so far.
+    /// The possible changes in each wait so far.
     pub waits: Vec<Vec<Changed>>,
-    /// What the plan changes was changed.
+    /// The plan's change was made.
     pub is_changed: bool,
     asks: Vec<(InputKind, u32)>,
-    /// A continuation that is not acked yet: it is delivered again after a crash.
+    /// A continuation that is not acked yet: it is redelivered after a crash.
     continuation: Option<At>,
-    /// A new run that was opened: opened again where that was forgotten.
+    /// The beginning of a new run: begun again if a crash lost it.
     new_run_at: Option<At>,
     pub watch: Watch,
 }
 
 impl<'a> Run<'a> {
-    /// A run at its start.
     pub fn new(scenario: &'a Scenario, plan: Plan) -> Run<'a> {
         Run {
             scenario,
@@ -101,7 +100,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Runs to the target's end, and checks everything that must hold of any run.
+    /// Runs to the target's end, and checks every promise that holds for any run.
     pub fn finish(&mut self) -> Result<TargetEnd, String> {
         if self.scenario.needs_approval && self.batches.is_empty() {
             let needed = Entry::ApprovalNeeded { by: "ann".to_owned(), at: self.now };
@@ -121,10 +120,10 @@ impl<'a> Run<'a> {
                 Err(Stopped::Violated(what)) => return Err(self.story(&what)),
             }
         }
-        Err(self.story("it does not come to an end"))
+        Err(self.story("it does not end"))
     }
 
-    /// A failed job is opened again; the process may die so many points later.
+    /// Replays a failed job; the process may crash this many points later.
     pub fn replay(&mut self, crash: Option<(usize, Survives)>) -> Result<TargetEnd, String> {
         self.plan = Plan { change: self.plan.change, ..Plan::none() };
         self.wait(Duration::from_secs(600));
@@ -147,7 +146,7 @@ impl<'a> Run<'a> {
         self.batches.iter().flatten()
     }
 
-    /// What happened, for a violation's message.
+    /// The run so far, for a violation's message.
     pub fn story(&self, what: &str) -> String {
         let mut story = format!("{}: {what}\n{:?}\ncalls: {:?}", self.scenario.name, self.plan, self.watch.made);
         for (index, batch) in self.batches.iter().enumerate().rev().take(30) {
@@ -158,7 +157,7 @@ impl<'a> Run<'a> {
 
     fn check(&self, end: &TargetEnd) -> Result<(), String> {
         if end.outcome.is_erased() && !self.world.is_gone() {
-            return Err(self.story(&format!("ended {} though the person is there", end.outcome)));
+            return Err(self.story(&format!("ended {} although the person is still there", end.outcome)));
         }
         if let Some(harm) = self.world.harm() {
             return Err(self.story(harm));
@@ -172,14 +171,14 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Time passes, and what the plan says changes.
+    /// Time passes, and the plan's change is made.
     fn wait(&mut self, long: Duration) {
         self.now = self.now.plus(long);
         let mut changes: Vec<Changed> = Changed::ALL.to_vec();
-        // After the last read-back nothing is left that could show it.
+        // After the last read-back no call could show it.
         let is_shown = !self.watch.made.contains(&StepName::TellRequester);
         changes.retain(|changed| long >= MINUTE || (is_shown && changed.shows_afterwards()));
-        // What is so before anything was read is no change.
+        // Before the first read nothing counts as a change.
         if !self.entries().any(|entry| matches!(entry, Entry::Answered { .. })) {
             changes.clear();
         }
@@ -210,7 +209,7 @@ impl<'a> Run<'a> {
             }
             Next::Wait { until, why } => {
                 if until <= at {
-                    return Err(Stopped::Violated("waits for what has passed".to_owned()));
+                    return Err(Stopped::Violated("waits until a time that has passed".to_owned()));
                 }
                 self.rests.push(Rest { why, from: at, until, calls: self.watch.made.len() });
                 if until.since(at) > INLINE {
@@ -242,7 +241,7 @@ impl<'a> Run<'a> {
         match said {
             Ok(answer) => self.append(vec![Entry::Answered { target: 0, step, answer: Some(answer), at }]),
             Err(Failure { kind: FailureKind::RateLimited | FailureKind::UnauthorisedOurs, .. }) => {
-                // The engine writes nothing; its gate makes the job wait.
+                // The engine writes nothing; the gate makes the job wait.
                 self.park()?;
                 self.wait(MINUTE);
                 Ok(())
@@ -255,7 +254,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// What comes back from a call, the fault considered.
+    /// A call's result, with the fault.
     fn said(&mut self, step: Step, fault: Option<Fault>) -> Said {
         let changes = step.name.needs_intent();
         let reason = Reason::SystemUnavailable;
@@ -283,7 +282,7 @@ impl<'a> Run<'a> {
             self.append(new.into_iter().map(|kind| Entry::Asked { target: 0, kind, at }).collect())?;
         }
         self.park()?;
-        // The engine looks again after about as long as it has waited.
+        // The engine reads again after about as long as it has waited.
         let oldest = self.state.asked.values().min().copied().unwrap_or(at);
         let look = self.now.plus(self.now.since(oldest).max(Duration::from_secs(5)));
         for kind in kinds {
@@ -307,8 +306,8 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Intents whose call was not made are settled; everything is durable; the next delivery folds
-    /// the journal anew.
+    /// Settles intents whose call was not made, makes everything durable, and folds the journal again, as the next
+    /// delivery does.
     fn park(&mut self) -> Turn<()> {
         let at = self.now;
         let unsent = self.state.unsent();
@@ -323,7 +322,7 @@ impl<'a> Run<'a> {
         known.doubt_open_intents();
         self.reload();
         if known != self.state {
-            return Err(Stopped::Violated("the journal does not say what the run knew".to_owned()));
+            return Err(Stopped::Violated("the journal's fold differs from the run's state".to_owned()));
         }
         Ok(())
     }
@@ -338,7 +337,7 @@ impl<'a> Run<'a> {
         self.point()
     }
 
-    /// The process may die here.
+    /// The process may crash here.
     fn point(&mut self) -> Turn<()> {
         let point = self.points;
         self.points += 1;
@@ -358,7 +357,7 @@ impl<'a> Run<'a> {
         self.durable = self.batches.len();
         self.watch.crashed(self.batches.len());
         self.reload();
-        // The copy that was not acked comes again, and is a continuation again where it was forgotten.
+        // The unacked copy is redelivered. It is a continuation again if a crash lost that entry.
         let at = self.now;
         let opened = |since: At| self.entries().any(|entry| matches!(entry, Entry::NewRun { at } if *at >= since));
         if self.new_run_at.is_some_and(|since| !opened(since)) {
@@ -389,7 +388,7 @@ impl<'a> Run<'a> {
     }
 }
 
-/// An answer that this step's call never gives.
+/// An answer of another step's kind.
 fn nonsense(step: Step) -> Answer {
     match step.name {
         StepName::ImportResult => Answer::Values { stand: true },

@@ -1,4 +1,4 @@
-//! Mutations of messages: never a panic, never a value in an error, and never two readings.
+//! Mutations of messages: no panic, no value in an error, and always the same reading.
 
 use erasure_worker::job::{Cancel, Draft, draft};
 use testkit::mutate::{Mutator, corpus};
@@ -33,7 +33,7 @@ const WORDS: [&str; 24] = [
 ];
 
 #[test]
-fn no_mutation_of_a_message_makes_the_parser_panic_tell_a_value_or_read_it_in_two_ways() {
+fn no_mutated_message_makes_the_parser_panic_leak_a_value_or_read_it_in_two_ways() {
     let mut mutator = Mutator::new(corpus("jobs"), &WORDS, 7301);
     let accepts = accepts();
     let (mut accepted, mut refused) = (0, 0);
@@ -46,7 +46,7 @@ fn no_mutation_of_a_message_makes_the_parser_panic_tell_a_value_or_read_it_in_tw
                 let again = draft::job(&body, Some("00000000-0000-0000-0000-000000000001"), &accepts).unwrap();
                 assert_eq!((&job.key, job.identity_bytes()), (&again.key, again.identity_bytes()), "{shown}");
                 let draft = Draft::read(&body, None).unwrap();
-                assert_eq!(draft.key(), Some(&job.key), "who it is from is asked of another job: {shown}");
+                assert_eq!(draft.key(), Some(&job.key), "the draft names another job: {shown}");
                 assert!(!format!("{job:?}").contains("planted7secret"), "{shown}");
             }
             Err(refusal) => {

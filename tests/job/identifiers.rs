@@ -1,5 +1,5 @@
-//! Identifiers that no person can have are refused in every field that takes one, whatever the kind of system;
-//! those that somebody may have are taken.
+//! Identifiers that no person can have are refused in every field of every kind of system. Identifiers that a person
+//! may have are accepted.
 
 use erasure_worker::job::draft;
 use erasure_worker::job::identifier::{self, Flaw};
@@ -72,7 +72,7 @@ fn refused(place: &Place, value: &str, flaws: &[Flaw]) {
 }
 
 #[test]
-fn white_space_at_an_end_and_what_cannot_be_seen_anywhere_are_refused_in_every_field() {
+fn white_space_at_either_end_and_invisible_characters_are_refused_in_every_field() {
     let mut cases = 0;
     for place in places() {
         let value = whole(place.takes);
@@ -95,7 +95,7 @@ fn white_space_at_an_end_and_what_cannot_be_seen_anywhere_are_refused_in_every_f
 }
 
 #[test]
-fn what_stands_for_nobody_is_refused_in_every_field_with_its_path_and_reason() {
+fn placeholders_for_no_person_are_refused_in_every_field_with_path_and_reason() {
     for place in places() {
         for (flaw, texts) in NOBODY {
             texts.iter().for_each(|text| refused(&place, text, &[flaw]));
@@ -118,7 +118,7 @@ fn what_stands_for_nobody_is_refused_in_every_field_with_its_path_and_reason() {
 }
 
 #[test]
-fn what_somebody_may_be_called_is_taken_in_every_field() {
+fn identifiers_that_a_person_may_have_are_accepted_in_every_field() {
     for place in places() {
         let texts: &[&str] = match place.takes {
             Takes::Text => &SOMEBODY,
@@ -134,9 +134,9 @@ fn what_somebody_may_be_called_is_taken_in_every_field() {
     assert_eq!(identifier::email_flaw(&format!("{}@example.com", "x".repeat(308))), None);
 }
 
-/// An earlier release looked at none of this, and its jobs go on; what can name nobody is known all the same.
+/// Earlier releases checked none of this, and their jobs go on. An impossible identifier is recognised all the same.
 #[test]
-fn what_is_refused_today_is_read_in_a_message_that_was_accepted_before_and_is_known_to_name_nobody() {
+fn a_message_of_an_earlier_release_is_read_and_an_impossible_identifier_in_it_names_nobody() {
     let read = |place: &Place, text: &str| {
         let body = place.job(text).to_string();
         draft::accepted_job(body.as_bytes(), None, &jobs::accepts())
@@ -146,7 +146,7 @@ fn what_is_refused_today_is_read_in_a_message_that_was_accepted_before_and_is_kn
         for text in texts {
             let is_refused = draft::job(place.job(text).to_string().as_bytes(), None, &jobs::accepts()).is_err();
             let job = read(&place, text).unwrap();
-            // A code is no identifier of the person: that nobody knows it is never taken for an absence.
+            // A code does not identify the person: an unknown code is never an absence.
             let is_code = place.pointer.contains("codes");
             assert_eq!(job.targets[0].names_nobody(), is_refused && !is_code, "{}: {text:?}", place.path);
         }
@@ -155,7 +155,7 @@ fn what_is_refused_today_is_read_in_a_message_that_was_accepted_before_and_is_kn
         }
         assert!(!read(&place, whole(place.takes)).unwrap().targets[0].names_nobody(), "{}", place.path);
     }
-    // Times too were taken in other forms; one that says no moment never was.
+    // Times were accepted in more forms too, but never without a time of day.
     for (time, is_taken) in [("2026-11-22T10:00:60Z", true), ("2026-11-22T10:00:00+24:00", true), ("2026-11-22", false)]
     {
         let job = with(&one(jobs::easycms()), "/requested_at", Some(time.into())).to_string();
@@ -164,9 +164,9 @@ fn what_is_refused_today_is_read_in_a_message_that_was_accepted_before_and_is_kn
     }
 }
 
-/// Texts that once ended as absent, each in the field where it was seen.
+/// Each of these texts once made a job end as `absent`.
 #[test]
-fn texts_that_once_ended_as_absent_are_refused() {
+fn texts_that_once_gave_a_false_absent_are_refused() {
     let emails = [
         "person6@example.com\u{200b}",
         "\u{feff}person6@example.com",

@@ -1,4 +1,4 @@
-//! A job's identity: which fields it is made of, which not, and that no two share their bytes.
+//! A job's identity: the fields that are part of it, and different bytes for different identities.
 
 use std::collections::HashMap;
 
@@ -11,7 +11,7 @@ fn identity(value: &Value) -> Vec<u8> {
     good(value).identity_bytes().to_vec()
 }
 
-/// Every example with a member named beside the token, too.
+/// Every example, and a member with both a token and an id.
 fn forms() -> Vec<Value> {
     let mut forms = jobs::every_form();
     forms.push(with(&jobs::member(), "/member", Some(json!({ "member_id": "77" }))));
@@ -19,7 +19,7 @@ fn forms() -> Vec<Value> {
 }
 
 #[test]
-fn each_identifier_and_each_way_changes_the_identity() {
+fn each_identifier_and_each_method_changes_the_identity() {
     let mut seen: HashMap<Vec<u8>, Value> = HashMap::new();
     let mut keep = |target: Value| {
         let bytes = identity(&one(target.clone()));
@@ -61,7 +61,7 @@ fn each_identifier_and_each_way_changes_the_identity() {
 }
 
 #[test]
-fn proofs_details_and_the_frame_do_not_change_the_identity() {
+fn proofs_details_and_the_jobs_other_fields_do_not_change_the_identity() {
     let fresh = jobs::jwt(&json!({ "customerId": "123456789", "exp": 9 }));
     let named = with(&jobs::member(), "/member", Some(json!({ "member_id": "77" })));
     let confirmation = json!({ "confirmed_at": "2026-11-22T09:58:00Z", "by": "agent" });
@@ -100,7 +100,7 @@ fn proofs_details_and_the_frame_do_not_change_the_identity() {
 }
 
 #[test]
-fn the_identity_of_a_job_is_that_of_its_targets_in_order() {
+fn a_jobs_identity_is_the_identities_of_its_targets_in_order() {
     let forms = forms();
     let job = good(&bare(forms.clone().into()));
     let joined: Vec<u8> = (0..forms.len()).flat_map(|index| job.target_identity(index).to_vec()).collect();
@@ -109,7 +109,7 @@ fn the_identity_of_a_job_is_that_of_its_targets_in_order() {
     assert_ne!(identity(&bare(forms.into())), identity(&bare(swapped.into())));
 }
 
-/// What a target's identity is, as a value to compare instead of bytes.
+/// A target's identity as a value, to compare instead of bytes.
 fn plain(target: &Value) -> Value {
     let mut target = target.clone();
     let fields = target.as_object_mut().unwrap();
@@ -121,7 +121,7 @@ fn plain(target: &Value) -> Value {
     target
 }
 
-/// Short texts of few characters, so that two targets often nearly agree.
+/// Short texts of few characters, so that two targets are often nearly equal.
 fn word() -> impl Strategy<Value = String> {
     "[ab1:/]{0,2}[ab1]"
 }
@@ -166,11 +166,11 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
     #[test]
-    fn two_jobs_share_their_identity_bytes_exactly_when_they_share_their_identity(
+    fn two_jobs_have_equal_identity_bytes_exactly_if_their_identities_are_equal(
         left in proptest::collection::vec(small_target(), 1..4),
         right in proptest::collection::vec(small_target(), 1..4),
     ) {
-        // Half of the pairs would hardly ever be equal: compare each list also with itself.
+        // Random pairs are hardly ever equal, so each list is also compared with itself.
         let same = left.iter().map(plain).eq(right.iter().map(plain));
         prop_assert_eq!(identity(&bare(left.clone().into())) == identity(&bare(right.into())), same);
         prop_assert_eq!(identity(&bare(left.clone().into())), identity(&bare(left.into())));

@@ -5,10 +5,10 @@ use erasure_worker::job::parse::Refusal;
 use erasure_worker::job::{Accepts, Job, Kind, MemberKey, Rules, Term};
 use serde_json::{Value, json};
 
-/// The job's id in every example.
+/// The job id of every example.
 pub const JOB_ID: &str = "6c0b7b0e-6a4e-4a53-9a2e-0d8c6a0a7f11";
 
-/// A worker with one system of each kind and a loyalty platform more, keyed by e-mail.
+/// A worker with one system of each kind, and two more loyalty platforms: keyed by e-mail, and without an import.
 pub fn accepts() -> Accepts {
     let mut by_integration = Rules::new(Kind::ZetaLoyalty);
     by_integration.import_key = Some(MemberKey::IntegrationId);
@@ -44,7 +44,7 @@ pub fn one(target: Value) -> Value {
     bare(json!([target]))
 }
 
-/// A token that names a customer by this claim; the signature is none.
+/// A token with these claims and no valid signature.
 pub fn jwt(claims: &Value) -> String {
     use base64::Engine as _;
     let part = |value: &Value| base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(value.to_string());
@@ -101,12 +101,12 @@ pub fn parse(value: &Value) -> Result<Job, Refusal> {
     draft::job(value.to_string().as_bytes(), None, &accepts())
 }
 
-/// Parses what must be right.
+/// Parses a valid job.
 pub fn good(value: &Value) -> Job {
     parse(value).unwrap_or_else(|refusal| panic!("refused: {}", refusal.invalid))
 }
 
-/// The error of what must be wrong.
+/// The error of an invalid job.
 pub fn bad(value: &Value) -> String {
     match parse(value) {
         Ok(_) => panic!("accepted"),
@@ -114,7 +114,7 @@ pub fn bad(value: &Value) -> String {
     }
 }
 
-/// A copy with the value at a JSON pointer replaced or, with `None`, taken out.
+/// A copy with the value at a JSON pointer replaced or, with `None`, removed.
 pub fn with(value: &Value, pointer: &str, new: Option<Value>) -> Value {
     let mut copy = value.clone();
     let (parent, name) = pointer.rsplit_once('/').unwrap();
@@ -123,7 +123,7 @@ pub fn with(value: &Value, pointer: &str, new: Option<Value>) -> Value {
         (Value::Object(fields), None) => drop(fields.remove(name)),
         (Value::Array(items), Some(new)) => items[name.parse::<usize>().unwrap()] = new,
         (Value::Array(items), None) => drop(items.remove(name.parse().unwrap())),
-        _ => panic!("{pointer} has no parent that holds anything"),
+        _ => panic!("{pointer} has no parent object or array"),
     }
     copy
 }

@@ -1,5 +1,5 @@
-//! Jobs from their bytes to their events: the parser, the flows against model systems with faults and
-//! crashes at every point, events and records.
+//! Jobs from their bytes to their events: the parser, the flows against model systems with faults and crashes at every
+//! point, events and records.
 
 #![allow(
     clippy::unwrap_used,
@@ -7,7 +7,7 @@
     clippy::panic,
     reason = "a test fails by panicking, in the functions it shares too"
 )]
-#![allow(clippy::print_stderr, reason = "an enumeration says how many cases it had")]
+#![allow(clippy::print_stderr, reason = "an enumeration prints its number of cases")]
 
 mod accepted;
 mod approving;
@@ -20,7 +20,6 @@ mod enumerated;
 mod events;
 mod executor;
 mod fuzzed;
-mod hand;
 mod identifiers;
 mod identity;
 mod jobs;
@@ -28,10 +27,11 @@ mod mutated;
 mod plain;
 mod plan;
 mod promises;
+mod published;
 mod records;
 mod refused;
 mod scenario;
-mod telling;
+mod script;
 mod times;
 mod waits;
 mod watch;

@@ -1,4 +1,4 @@
-//! Random and mutated messages: never a panic, never a value in an error.
+//! Random and mutated messages: no panic, and no value in an error.
 
 use erasure_worker::job::{Cancel, draft};
 use proptest::prelude::*;
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::jobs::{self, accepts, bare};
 
-/// Planted where names, tokens and passwords stand; nothing of it may be in an error.
+/// Planted in the place of names, tokens and passwords. It must be in no error.
 const PLANTED: &str = "planted7secret";
 
 fn any_json() -> impl Strategy<Value = Value> {
@@ -82,7 +82,7 @@ fn whole() -> Value {
 }
 
 #[test]
-fn an_identifier_in_any_place_where_it_does_not_belong_is_not_repeated_in_the_error() {
+fn an_identifier_in_a_wrong_place_is_not_repeated_in_the_error() {
     let job = whole();
     let mut found = Vec::new();
     places(&job, "", &mut found);
@@ -98,13 +98,13 @@ fn an_identifier_in_any_place_where_it_does_not_belong_is_not_repeated_in_the_er
         for value in &wrong {
             let mut copy = job.clone();
             *copy.pointer_mut(place).unwrap() = value.clone();
-            refused += usize::from(says_nothing(&copy.to_string()));
+            refused += usize::from(is_refused_without_leak(&copy.to_string()));
             if let Some(fields) = job.pointer(place).and_then(Value::as_object) {
                 let mut copy = job.clone();
                 let mut fields = fields.clone();
                 fields.insert("plantedsecret".to_owned(), value.clone());
                 *copy.pointer_mut(place).unwrap() = fields.into();
-                refused += usize::from(says_nothing(&copy.to_string()));
+                refused += usize::from(is_refused_without_leak(&copy.to_string()));
             }
         }
     }
@@ -112,8 +112,8 @@ fn an_identifier_in_any_place_where_it_does_not_belong_is_not_repeated_in_the_er
     assert!(refused > 200, "{refused}");
 }
 
-/// True where it was refused, with nothing planted in the error in any case.
-fn says_nothing(body: &str) -> bool {
+/// True if the message was refused. Neither the error nor a job's `Debug` may contain the planted text.
+fn is_refused_without_leak(body: &str) -> bool {
     match draft::job(body.as_bytes(), None, &accepts()) {
         Ok(job) => {
             assert!(!format!("{job:?}").contains(PLANTED), "Debug of a job shows a value");
@@ -143,7 +143,7 @@ proptest! {
     #[test]
     fn random_json_never_panics_the_parser(value in any_json()) {
         let body = value.to_string();
-        says_nothing(&body);
+        is_refused_without_leak(&body);
         let _ = Cancel::parse(body.as_bytes());
     }
 
@@ -154,7 +154,7 @@ proptest! {
     }
 
     #[test]
-    fn a_valid_job_with_one_value_replaced_never_panics_and_shows_nothing(
+    fn a_valid_job_with_one_value_replaced_never_panics_and_leaks_nothing(
         place in any::<prop::sample::Index>(),
         value in any_json(),
     ) {
@@ -162,7 +162,7 @@ proptest! {
         let mut found = Vec::new();
         places(&job, "", &mut found);
         *job.pointer_mut(&found[place.index(found.len())]).unwrap() = value;
-        says_nothing(&job.to_string());
+        is_refused_without_leak(&job.to_string());
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Every scenario where nothing goes wrong but what is odd about it.
+//! Every scenario without faults.
 
 use crate::catalogue;
 use crate::executor::Run;

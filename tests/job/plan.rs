@@ -1,30 +1,29 @@
-//! What goes wrong in a run, and when: faults by the number of the call, crashes by the number of the
-//! point.
+//! The faults and crashes of a run: faults by the number of the call, crashes by the number of the point.
 
 use std::collections::BTreeMap;
 
 use crate::world::Changed;
 
-/// What happens to a call.
+/// A call's fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// It was done and the answer is lost.
+    /// The call was done; the answer is lost.
     Lost,
-    /// It was not done, and nobody can tell.
+    /// The call was not done; the answer is lost.
     LostUndone,
-    /// It was surely not done.
+    /// The call was certainly not done.
     Unavailable,
-    /// It was done; the answer cannot be read.
+    /// The call was done; the answer cannot be read.
     Garbled,
-    /// It was not done; the answer cannot be read.
+    /// The call was not done; the answer cannot be read.
     GarbledUndone,
-    /// It was done; the answer is one that belongs to another call.
+    /// The call was done; the answer is of another call's kind.
     Nonsense,
     /// A precondition does not hold.
     Refused,
-    /// The request is called malformed.
+    /// The system says that the request is malformed.
     Rejected,
-    /// A proof of the person's is refused.
+    /// The person's proof is refused.
     Theirs,
     /// Too many calls.
     Limited,
@@ -33,7 +32,6 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// Every fault.
     pub const ALL: [Fault; 11] = [
         Fault::Lost,
         Fault::LostUndone,
@@ -48,45 +46,44 @@ impl Fault {
         Fault::Ours,
     ];
 
-    /// One of each sort, for the second of two.
+    /// One fault of each sort, for the second of two.
     pub const SECOND: [Fault; 6] =
         [Fault::Lost, Fault::LostUndone, Fault::Unavailable, Fault::Garbled, Fault::Refused, Fault::Theirs];
 
-    /// Those after which the call may have been made and must be looked into.
+    /// Faults after which the call may have been made: a read-back must settle it.
     pub const DOUBTS: [Fault; 4] = [Fault::Lost, Fault::LostUndone, Fault::Garbled, Fault::Nonsense];
 }
 
-/// How much of what was not yet durable outlives a crash, in batches.
+/// The batches that survive a crash although they were not awaited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Survives {
-    /// What was awaited.
+    /// None: only the awaited ones.
     Durable,
-    /// One batch more.
+    /// One.
     OneMore,
-    /// Everything.
+    /// All.
     All,
 }
 
 impl Survives {
-    /// Every way.
     pub const ALL: [Survives; 3] = [Survives::Durable, Survives::OneMore, Survives::All];
 }
 
-/// What goes wrong in one run.
+/// The faults, crashes and changes of one run.
 #[derive(Debug, Clone, Default)]
 pub struct Plan {
     /// Faults by call, from 0.
     pub faults: BTreeMap<usize, Fault>,
-    /// A fault of every call from this one on.
+    /// A fault of this call and of every later one.
     pub forever: Option<(usize, Fault)>,
     /// Crashes by point, from 0: before and after every call, and after every write.
     pub crashes: BTreeMap<usize, Survives>,
-    /// What changes at the vendor in the wait of this number, from 0.
+    /// A change at the vendor during the wait of this number, from 0.
     pub change: Option<(usize, Changed)>,
 }
 
 impl Plan {
-    /// Nothing goes wrong.
+    /// Without faults.
     pub fn none() -> Plan {
         Plan::default()
     }

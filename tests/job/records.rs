@@ -1,4 +1,4 @@
-//! What the store keeps: read back as written, and never a panic on bytes that are none.
+//! The store's records: read back as written, and no panic on other bytes.
 
 use std::time::Duration;
 
@@ -204,7 +204,7 @@ fn ended() -> impl Strategy<Value = Ended> {
         .prop_map(|(reason, system, step, attempts)| DeadLetterNote { reason, system, step, attempts });
     let numbers = (any::<[u32; 2]>(), any::<u64>(), at(), any::<[bool; 2]>());
     let digests = (bytes(), bytes());
-    // Where it is kept with its receipt, nothing but the time is left of the event.
+    // If the event is kept with its receipt, only its time is kept here.
     let certified = proptest::option::of((any::<u64>(), "[a-z0-9-]{0,40}"));
     let certified = certified.prop_map(|kept| kept.map(|(number, subject_ref)| Certified { number, subject_ref }));
     let told = (event(), certified).prop_map(|(event, certified)| match certified {
@@ -237,8 +237,8 @@ fn ended() -> impl Strategy<Value = Ended> {
     )
 }
 
-/// Reads back what was written; refuses every other version, every shorter and every longer form.
-fn holds<T: PartialEq + std::fmt::Debug>(
+/// Reads the value back; refuses every other version, every shorter and every longer form.
+fn check<T: PartialEq + std::fmt::Debug>(
     value: &T,
     (bytes, version): (&[u8], u8),
     read: impl Fn(&[u8]) -> Result<T, Undecodable>,
@@ -268,7 +268,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(1500))]
 
     #[test]
-    fn every_record_is_read_back_as_written_and_no_other_bytes_are(
+    fn every_record_reads_back_as_written_and_other_versions_and_lengths_are_refused(
         record in record(),
         ended in ended(),
         entries in proptest::collection::vec(entry(), 0..6),
@@ -278,31 +278,31 @@ proptest! {
         flip in (any::<prop::sample::Index>(), 1_u8..),
     ) {
         let appended = Appended { entries, sealed };
-        holds(&record, (&record.to_bytes(), 3), JobRecord::from_bytes, &cut, flip)?;
-        holds(&ended, (&ended.to_bytes(), 1), Ended::from_bytes, &cut, flip)?;
-        holds(&appended, (&appended.to_bytes(), 1), Appended::from_bytes, &cut, flip)?;
-        holds(&event, (&event.to_bytes(), 1), Event::from_bytes, &cut, flip)?;
-        holds(&answer, (&answer.to_bytes(), 1), Answer::from_bytes, &cut, flip)?;
+        check(&record, (&record.to_bytes(), 3), JobRecord::from_bytes, &cut, flip)?;
+        check(&ended, (&ended.to_bytes(), 1), Ended::from_bytes, &cut, flip)?;
+        check(&appended, (&appended.to_bytes(), 1), Appended::from_bytes, &cut, flip)?;
+        check(&event, (&event.to_bytes(), 1), Event::from_bytes, &cut, flip)?;
+        check(&answer, (&answer.to_bytes(), 1), Answer::from_bytes, &cut, flip)?;
     }
 
     #[test]
-    fn a_record_of_the_earlier_release_is_read_and_nothing_lasting_is_known_of_it(record in record()) {
+    fn a_record_of_an_earlier_release_is_read_with_default_new_fields(record in record()) {
         let bare = JobRecord { stands: Standstill::default(), waits_at: None, ..record };
         let mut bytes = bare.to_bytes();
         bytes[0] = 2;
-        // Five that tell nothing of how long it stands, one of where.
+        // Five bytes of an empty standstill, one of an empty `waits_at`.
         bytes.truncate(bytes.len() - 6);
         prop_assert_eq!(JobRecord::from_bytes(&bytes), Ok(bare.clone()));
         let bare = JobRecord { lasting: Lasting::default(), seen: Seen::default(), ..bare };
         let mut bytes = bare.to_bytes();
         bytes[0] = 1;
-        // Six more that tell nothing of what lasts, three of when it was seen.
+        // Six more bytes of empty lasting facts, three of an empty `seen`.
         bytes.truncate(bytes.len() - 15);
         prop_assert_eq!(JobRecord::from_bytes(&bytes), Ok(bare));
     }
 
     #[test]
-    fn of_a_standstill_the_account_that_is_further_on_holds_in_whatever_order_accounts_are_adopted(
+    fn a_standstill_takes_the_newest_of_all_copies_in_any_order_of_adoption(
         accounts in proptest::collection::vec((1..3_u32, 1..3_u32, 0..3_u32, -3..3_i64, 0..3_u8), 1..4),
     ) {
         let all = || accounts.iter().map(|(run, turn, score, since, told)| Standstill {
@@ -320,12 +320,12 @@ proptest! {
             prop_assert!(!is_same || (both.told >= account.told && both.since <= account.since));
             let mut again = both;
             again.adopt(&account);
-            prop_assert_eq!(again, both, "adopting what is known changes it");
+            prop_assert_eq!(again, both, "adopting a known fact again changes the state");
         }
     }
 
     #[test]
-    fn whatever_the_clock_does_nothing_is_told_twice_of_one_standstill_and_never_more_than_the_table_has(
+    fn with_any_clock_a_standstill_reports_each_step_of_the_table_at_most_once(
         times in proptest::collection::vec((any::<i64>(), select(Waiting::ALL.to_vec())), 0..40),
     ) {
         let (mut stands, mut told) = (Standstill::default(), Vec::new());
@@ -340,7 +340,7 @@ proptest! {
     }
 
     #[test]
-    fn of_what_lasts_the_account_that_is_further_on_holds_in_whatever_order_accounts_are_adopted(
+    fn lasting_facts_take_the_newest_of_all_copies_in_any_order_of_adoption(
         accounts in proptest::collection::vec(lasting(), 1..4),
     ) {
         let adopted = |order: &mut dyn Iterator<Item = &Lasting>| {
@@ -359,7 +359,7 @@ proptest! {
                 prop_assert!(all.codes[target].count >= codes.count);
             }
         }
-        prop_assert_eq!(&again, &all, "adopting what is known changes it");
+        prop_assert_eq!(&again, &all, "adopting a known fact again changes the state");
         let back = adopted(&mut accounts.iter().rev());
         prop_assert_eq!((back.touched, back.changed, back.told), (all.touched, all.changed, all.told));
         prop_assert_eq!((back.cancel_refused, back.counted), (all.cancel_refused, all.counted));
@@ -382,7 +382,7 @@ proptest! {
     }
 
     #[test]
-    fn a_jobs_key_is_read_back_as_written(tenant in "[a-z0-9][a-z0-9_-]{0,62}", id in any::<u128>()) {
+    fn a_jobs_key_reads_back_as_written(tenant in "[a-z0-9][a-z0-9_-]{0,62}", id in any::<u128>()) {
         let key = JobKey { tenant, job_id: uuid::Uuid::from_u128(id) };
         let bytes = key.to_bytes();
         prop_assert_eq!(JobKey::from_bytes(&bytes), Some(key));
@@ -398,7 +398,7 @@ fn an_empty_record_cannot_be_decoded_and_the_error_shows_no_content() {
 }
 
 #[test]
-fn a_moment_is_told_as_rfc_3339_in_utc_with_milliseconds() {
+fn a_time_is_formatted_as_rfc_3339_in_utc_with_milliseconds() {
     assert_eq!(At(1_795_341_600_007).to_rfc3339(), "2026-11-22T10:00:00.007Z");
     assert_eq!(At(i64::MAX).to_rfc3339(), "9999-12-30T22:00:00.999Z", "never empty");
     assert_eq!(At(i64::MAX).plus(Duration::MAX), At(i64::MAX));
@@ -407,7 +407,7 @@ fn a_moment_is_told_as_rfc_3339_in_utc_with_milliseconds() {
 }
 
 #[test]
-fn an_absence_of_an_earlier_release_for_which_nothing_vouched_is_read_and_settles_nothing() {
+fn an_unproven_absence_of_an_earlier_release_is_read_and_proves_nothing() {
     let vouched = Answer::Missing(Absence::vouched());
     let bytes = vouched.to_bytes();
     let mut unvouched = bytes.clone();
@@ -418,7 +418,7 @@ fn an_absence_of_an_earlier_release_for_which_nothing_vouched_is_read_and_settle
 }
 
 #[test]
-fn what_a_copy_of_the_earlier_release_carries_is_read_and_no_standstill_is_known_of_it() {
+fn a_copy_of_an_earlier_release_is_read_without_a_standstill() {
     let carried: Carried = serde_json::from_str(r#"{"seq":3,"lasting":{"touched":[1],"told":[2,"overdue"]}}"#).unwrap();
     let lasting = Lasting { touched: [1].into(), told: Some((2, Deadline::Overdue)), ..Lasting::default() };
     assert_eq!(carried, Carried { seq: 3, lasting, stands: Standstill::default() });

@@ -1,4 +1,4 @@
-//! What the parser refuses: each with the exact path, what was expected there, and no value.
+//! What the parser refuses: each error has the exact path and the expected form, and no value.
 
 use std::fmt::Write as _;
 
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::jobs::{self, JOB_ID, accepts, bad, bare, one, with};
 
-/// The error's exact text for a target with one value replaced (or taken out).
+/// Checks the exact error for a target with one value replaced or removed.
 #[track_caller]
 fn target(target: Value, pointer: &str, new: Option<Value>, expected: &str) {
     assert_eq!(bad(&one(with(&target, pointer, new))), format!("targets[0].{expected}"));
@@ -25,9 +25,9 @@ fn raw(body: &[u8], expected: &str) {
 }
 
 const TIME: &str = "expected an RFC 3339 time with an offset, such as 2026-11-22T10:00:00Z";
-/// What is said of a tenant.
+/// The error of a tenant.
 pub const NAME: &str = "expected a name of the form [a-z0-9][a-z0-9_-]{0,62}";
-/// What is said of a job id.
+/// The error of a job id.
 pub const UUID: &str = "expected a UUID of the form xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx";
 
 #[test]
@@ -69,12 +69,12 @@ fn another_encoding_is_named() {
     }
 }
 
-/// Values that are JSON by their form and cannot be read.
+/// Values of valid JSON form that cannot be read.
 const UNREADABLE: [&str; 6] =
     [r#""\ud83d""#, r#""x\udc00y""#, r#""\ud83d\u0041""#, "1e999", "-1e999", r#"{"\ud83d":1}"#];
 
 #[test]
-fn a_value_that_cannot_be_read_is_named_by_its_path_and_ignored_in_extensions_whatever_stands_there() {
+fn an_unreadable_value_is_named_by_its_path_and_ignored_in_extensions() {
     let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
     let twice = r#"{"a":1,"a":2}"#;
     let job = |field: &str| one(jobs::easycms()).to_string().replacen('{', &format!("{{{field},"), 1);
@@ -95,13 +95,13 @@ fn a_value_that_cannot_be_read_is_named_by_its_path_and_ignored_in_extensions_wh
             assert!(refusal.expected.starts_with("is not JSON: "), "{refusal}");
         }
     }
-    // Not on the first level, it is a field that is not known.
+    // Below the first level `extensions` is an unknown field.
     let body = one(jobs::easycms()).to_string().replacen("{\"system\"", "{\"extensions\":{},\"system\"", 1);
     assert!(draft::job(body.as_bytes(), None, &accepts()).is_err());
 }
 
 #[test]
-fn deep_nesting_is_refused_and_not_followed() {
+fn deep_nesting_is_refused() {
     let deep = format!("{{\"targets\":{}{}}}", "[".repeat(100_000), "]".repeat(100_000));
     raw(deep.as_bytes(), "body: is not JSON: recursion limit exceeded at column 138");
     let deep = format!("{}1{}", "{\"a\":".repeat(100_000), "}".repeat(100_000));
@@ -110,7 +110,7 @@ fn deep_nesting_is_refused_and_not_followed() {
 }
 
 #[test]
-fn what_is_required_and_missing_is_named() {
+fn a_missing_required_field_is_named() {
     for (pointer, expected) in [
         ("/schema", "schema: is missing and required"),
         ("/job_id", "job_id: is missing, and the AMQP message_id is no UUID; expected a UUID in either"),
@@ -146,7 +146,7 @@ fn what_is_required_and_missing_is_named() {
 }
 
 #[test]
-fn a_word_that_is_not_of_its_list_is_refused_with_the_list() {
+fn a_word_outside_its_list_is_refused_with_the_list() {
     top("/schema", Some("erasure.job/v2".into()), "schema: expected erasure.job/v1");
     top("/job_id", Some("6c0b7b0e6a4e4a539a2e0d8c6a0a7f11".into()), &format!("job_id: {UUID}"));
     top("/job_id", Some("".into()), &format!("job_id: {UUID}"));
@@ -205,7 +205,7 @@ fn a_time_must_be_rfc_3339_with_an_offset() {
 }
 
 #[test]
-fn null_and_every_other_type_are_refused_with_what_was_found() {
+fn null_and_every_wrong_type_are_refused_and_named() {
     let nouns = [
         (Value::Null, "null"),
         (json!(true), "a boolean"),
@@ -321,7 +321,7 @@ fn a_token_without_a_customer_of_digits_is_refused() {
 }
 
 #[test]
-fn a_member_has_exactly_one_id_of_a_kind_that_the_method_takes() {
+fn a_member_has_exactly_one_id_of_a_kind_that_the_method_accepts() {
     let ids = "member: expected exactly one of member_id, integration_id, card_id, database_id";
     let two = json!({ "member_id": "1", "card_id": "2" });
     for form in [jobs::program(), jobs::manual()] {
@@ -342,7 +342,7 @@ fn a_member_has_exactly_one_id_of_a_kind_that_the_method_takes() {
 }
 
 #[test]
-fn an_unknown_field_is_refused_wherever_it_stands() {
+fn an_unknown_field_is_refused_at_every_level() {
     let top_level = "expected one of schema, job_id, tenant, environment, mode, requested_at, regulation, due_at, \
                      confirmation, approval, receipt_salt, retry, extensions, targets";
     top("/job", Some(json!(1)), &format!("<a field name of 3 bytes>: is not a field here; {top_level}"));
@@ -361,7 +361,7 @@ fn an_unknown_field_is_refused_wherever_it_stands() {
 }
 
 #[test]
-fn a_field_of_another_kind_of_system_or_of_another_way_is_refused() {
+fn a_field_of_another_kind_of_system_or_another_method_is_refused() {
     let forms = jobs::every_form();
     let mut cases = 0;
     for (index, form) in forms.iter().enumerate() {
@@ -379,7 +379,7 @@ fn a_field_of_another_kind_of_system_or_of_another_way_is_refused() {
     assert!(cases > 50, "{cases}");
 }
 
-/// What a form takes beside what its example has.
+/// The fields that a form accepts beside those of its example.
 fn optional(form: usize) -> &'static [&'static str] {
     match form {
         3 => &["member"],
@@ -406,7 +406,7 @@ fn a_duplicate_field_is_refused_at_every_depth() {
 }
 
 #[test]
-fn a_hundred_thousand_different_fields_are_looked_through_once() {
+fn a_body_of_ninety_thousand_unknown_fields_is_read_in_one_pass() {
     let mut body = String::from("{");
     for n in 0..90_000 {
         write!(body, "\"{n}\":1,").unwrap();
@@ -418,7 +418,7 @@ fn a_hundred_thousand_different_fields_are_looked_through_once() {
 }
 
 #[test]
-fn what_is_over_a_limit_is_refused_with_the_limit() {
+fn a_value_over_a_limit_is_refused_with_the_limit() {
     let body = vec![b' '; 1024 * 1024 + 1];
     raw(&body, "body: has 1048577 bytes; expected at most 1048576");
     let targets: Vec<Value> = (0..65).map(|_| jobs::easycms()).collect();
@@ -434,7 +434,7 @@ fn what_is_over_a_limit_is_refused_with_the_limit() {
 }
 
 #[test]
-fn a_job_for_another_environment_is_refused_as_that_and_only_when_all_else_is_right() {
+fn a_valid_job_for_another_environment_is_refused_for_that_alone() {
     let staging = with(&one(jobs::easycms()), "/environment", Some("staging".into()));
     let refusal = jobs::parse(&staging).unwrap_err();
     assert_eq!(refusal.reason, Reason::WrongEnvironment);
@@ -449,7 +449,7 @@ fn a_job_for_another_environment_is_refused_as_that_and_only_when_all_else_is_ri
 }
 
 #[test]
-fn a_refusal_names_tenant_and_job_wherever_they_can_be_read() {
+fn a_refusal_names_tenant_and_job_if_they_can_be_read() {
     let key = |value: &Value, message_id| {
         let refusal = draft::job(value.to_string().as_bytes(), message_id, &accepts()).unwrap_err();
         refusal.key.map(|key| key.to_string())

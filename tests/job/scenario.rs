@@ -1,5 +1,4 @@
-//! What a run starts from: a job with one target, its system's rules, a model of the system, and a
-//! person who is asked.
+//! The start of a run: a job with one target, its system's rules, a model of the system, and a person who is asked.
 
 use std::time::Duration;
 
@@ -10,24 +9,24 @@ use serde_json::Value;
 use crate::jobs;
 use crate::world::World;
 
-/// What a person does when asked.
+/// A person's reply to a request for input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reply {
-    /// Nothing, ever.
+    /// No reply.
     Silence,
-    /// The whole job comes again, as the person's closure left it, after this many seconds.
+    /// A continuation after this many seconds: the job as the person's function changed it.
     Again(u64),
-    /// Another operator approves what was found, after this many seconds.
+    /// Another operator approves the findings after this many seconds.
     Approve(u64),
-    /// An operator does it in the system.
+    /// An operator acts in the system.
     Operator,
 }
 
-/// Asked for a kind of input for the n-th time (from 1): changes the job, and says what follows. Of
-/// the world a person knows only what was sent to them.
+/// Asked for a kind of input for the n-th time (from 1): changes the job and returns the reply. From the world it may
+/// read only the codes that were sent to the person.
 pub type Person = fn(&mut Job, InputKind, u32, &dyn World) -> Reply;
 
-/// Where a run starts.
+/// The start of a run.
 #[derive(Debug)]
 pub struct Scenario {
     pub name: &'static str,
@@ -36,13 +35,13 @@ pub struct Scenario {
     pub limits: Limits,
     pub world: Box<dyn World>,
     pub person: Person,
-    /// The identifiers name two persons: nothing destructive may be called.
+    /// The identifiers name two persons: no destructive call may be made.
     pub is_mismatch: bool,
-    /// Nothing is erased unapproved.
+    /// The erasure needs an approval.
     pub needs_approval: bool,
 }
 
-/// The documented limits, with a shorter wait for persons and for deletions.
+/// The documented limits, but shorter waits for inputs and deletions.
 pub fn limits() -> Limits {
     Limits {
         max_attempts: 8,
@@ -60,7 +59,7 @@ pub fn silent(_: &mut Job, _: InputKind, _: u32, _: &dyn World) -> Reply {
 }
 
 impl Scenario {
-    /// A target, with the rules of its kind and nobody to ask.
+    /// A target with the rules of its kind. No input ever comes.
     pub fn new(name: &'static str, target: Value, world: impl World + 'static) -> Scenario {
         let job = jobs::good(&jobs::one(target));
         let rules = jobs::accepts().systems[&job.targets[0].system].clone();

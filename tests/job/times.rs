@@ -1,4 +1,4 @@
-//! Times: the forms that RFC 3339 knows are read, every other is refused, and none may lie where it cannot be.
+//! Times: every form of RFC 3339 is read, every other form and every impossible time is refused.
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
@@ -16,7 +16,7 @@ fn requested(text: &str) -> Value {
 }
 
 #[test]
-fn every_form_that_rfc_3339_knows_is_the_same_moment() {
+fn every_rfc_3339_form_of_a_time_is_read_as_the_same_moment() {
     let seconds = [
         ("2026-11-22T10:00:00", "2026-11-22T10:00:00Z"),
         ("2026-11-22t10:00:00", "2026-11-22T10:00:00Z"),
@@ -36,7 +36,7 @@ fn every_form_that_rfc_3339_knows_is_the_same_moment() {
 }
 
 #[test]
-fn a_leap_second_is_taken_where_one_may_be_and_nowhere_else() {
+fn a_leap_second_is_accepted_only_at_a_possible_place() {
     for (text, before) in [
         ("2016-12-31T23:59:60Z", "2016-12-31T23:59:59.999999999Z"),
         ("2015-07-01T01:59:60.25+02:00", "2015-06-30T23:59:59.999999999Z"),
@@ -65,7 +65,7 @@ fn a_leap_second_is_taken_where_one_may_be_and_nowhere_else() {
     }
 }
 
-/// Where a job gives times, and how a fault names each.
+/// A job's fields of times, and their names in an error.
 fn places() -> [(&'static str, &'static str); 5] {
     [
         ("/requested_at", "requested_at"),
@@ -77,7 +77,7 @@ fn places() -> [(&'static str, &'static str); 5] {
 }
 
 #[test]
-fn a_time_that_cannot_be_true_is_refused_wherever_it_stands_by_the_clock_that_is_given() {
+fn a_time_before_2000_or_too_far_ahead_of_the_clock_is_refused_in_every_field() {
     let mut job = bare(json!([jobs::cleeng(), jobs::vitalsource()]));
     job["due_at"] = NOW.into();
     job["confirmation"] = json!({ "confirmed_at": NOW });

@@ -1,7 +1,7 @@
-//! The world changes while a job waits: every scenario, every wait of it, every change.
+//! The world changes while a job waits: every scenario, each of its waits, every change.
 //!
-//! The rule it keeps: nothing is drawn; the cases are all there are, and their number is told. A wait of
-//! a minute or more may change anything; a shorter one what a read-back must show.
+//! The rule it keeps: no case is random. The cases are complete, and their number is printed. A wait of a minute or
+//! more may bring any change; a shorter wait only changes that a read-back must show.
 
 use std::time::Duration;
 
@@ -13,17 +13,16 @@ use serde_json::json;
 
 use crate::catalogue;
 use crate::executor::Run;
-use crate::hand::{Hand, START};
 use crate::jobs;
 use crate::plan::{Fault, Plan};
 use crate::scenario::{Reply, Scenario, limits};
+use crate::script::{START, Script};
 use crate::world::World;
 use crate::world::vitalsource::VitalSource;
 
-/// What makes a job wait at a call: a pause before the next attempt, a limit, a hold, a lost answer, a
-/// refused proof.
+/// Reasons for a wait at a call: a pause before the next attempt, a limit, a hold, a lost answer, a refused proof.
 const WAITS: [Fault; 5] = [Fault::Unavailable, Fault::Limited, Fault::Ours, Fault::Lost, Fault::Theirs];
-/// Later calls and waits repeat what was before.
+/// Later calls and waits give no new case.
 const CALLS: usize = 12;
 const MOST_WAITS: usize = 14;
 
@@ -36,7 +35,7 @@ struct Tally {
 }
 
 impl Tally {
-    /// Runs, and where the run failed opens it once more.
+    /// Runs the scenario. A failed run is replayed once.
     fn run<'a>(&mut self, scenario: &'a Scenario, plan: Plan) -> Run<'a> {
         let mut run = Run::new(scenario, plan);
         self.runs += 1;
@@ -55,7 +54,7 @@ impl Tally {
     }
 }
 
-/// A user by the reference alone, which can come to lead to another one.
+/// A user by the reference alone. The reference may later lead to another user.
 fn by_reference(name: &'static str, codes: usize, fields: &[Field]) -> Scenario {
     let listed: Vec<_> = (0..codes).map(|n| json!({ "code": format!("C{n}") })).collect();
     let target = json!({ "system": "vitalsource", "reference": "shop-77", "codes": listed });
@@ -72,7 +71,7 @@ fn operator_approves(job: &mut Job, kind: InputKind, times: u32, world: &dyn Wor
 
 fn scenarios() -> Vec<Scenario> {
     let mut all: Vec<Scenario> = catalogue::all().into_iter().map(|(scenario, _)| scenario).collect();
-    // Whose identifiers name two persons is not acted on whatever changes.
+    // If the identifiers name two persons, no destructive call is made whatever changes.
     all.retain(|scenario| !scenario.is_mismatch);
     let known = || {
         vec![by_reference("a reference", 0, &[Field::Email]), by_reference("a reference and codes", 2, &[Field::Email])]
@@ -96,7 +95,7 @@ fn scenarios() -> Vec<Scenario> {
 }
 
 #[test]
-fn whatever_changes_while_a_job_waits_nobody_is_called_gone_who_is_there_and_nobody_else_is_touched() {
+fn changes_during_a_wait_cause_no_false_completion_and_no_harm_to_another_person() {
     let mut tally = Tally::default();
     let mut waits = 0;
     for scenario in scenarios() {
@@ -121,131 +120,133 @@ fn whatever_changes_while_a_job_waits_nobody_is_called_gone_who_is_there_and_nob
     assert!(count == 0, "{count} violations, the first:\n{}", violations[..count.min(3)].join("\n\n"));
 }
 
-/// A user whose only field was overwritten, as the system says.
-fn overwritten() -> Hand {
-    let mut hand = Hand::new(json!({
+/// A user whose only field was overwritten, according to the system's answer.
+fn overwritten() -> Script {
+    let mut script = Script::new(json!({
         "system": "vitalsource", "guid": "G-1", "confirmation": { "confirmed_at": "2026-11-22T09:58:00Z" },
     }));
-    hand.answer(StepName::Resolve, user("G-1", &[Field::Email]));
-    hand.answer(StepName::CheckLicenses, Answer::Licenses { unexpired: 0 });
-    hand.answer(StepName::OverwriteUser, Answer::Done);
-    hand
+    script.answer(StepName::Resolve, user("G-1", &[Field::Email]));
+    script.answer(StepName::CheckLicenses, Answer::Licenses { unexpired: 0 });
+    script.answer(StepName::OverwriteUser, Answer::Done);
+    script
 }
 
-/// Goes on in waits and reads, each read showing the person's own values, until another call or the end; what
-/// pauses there were.
-fn looks(hand: &mut Hand) -> Vec<Duration> {
+/// Waits and reads until another call or the end, and returns the pauses. Each read shows the person's own values.
+fn reads(script: &mut Script) -> Vec<Duration> {
     let mut pauses = Vec::new();
     loop {
-        match hand.next() {
+        match script.next() {
             Next::Call(step) if step.name == StepName::ReadBack => {
-                hand.answer(StepName::ReadBack, Answer::Values { stand: false });
+                script.answer(StepName::ReadBack, Answer::Values { stand: false });
             }
             Next::Call(step) if step.name == StepName::CheckLicenses => {
-                hand.answer(StepName::CheckLicenses, Answer::Licenses { unexpired: 0 });
+                script.answer(StepName::CheckLicenses, Answer::Licenses { unexpired: 0 });
             }
             Next::Wait { until, .. } => {
-                pauses.push(until.since(hand.now));
-                hand.now = until;
+                pauses.push(until.since(script.now));
+                script.now = until;
             }
-            Next::Settle { .. } => hand.carry_intents(),
+            Next::Settle { .. } => script.carry_intents(),
             _ => return pauses,
         }
     }
 }
 
 #[test]
-fn an_overwrite_that_did_not_take_is_made_again_three_times_after_three_looks_each_and_then_only_looked_for() {
-    let mut hand = overwritten();
+fn an_overwrite_without_an_effect_is_repeated_three_times_after_three_reads_each_and_then_only_read_back() {
+    let mut script = overwritten();
     for _ in 0..3 {
-        let pauses = looks(&mut hand);
+        let pauses = reads(&mut script);
         assert_eq!(pauses, [30, 30].map(Duration::from_secs));
-        hand.answer(StepName::OverwriteUser, Answer::Done);
+        script.answer(StepName::OverwriteUser, Answer::Done);
     }
-    let last = hand.now;
-    let pauses = looks(&mut hand);
+    let last = script.now;
+    let pauses = reads(&mut script);
     assert!(pauses.is_sorted() && pauses.last() == Some(&limits().max_interval), "{pauses:?}");
-    assert!(hand.now.since(last) < limits().pending_max + limits().max_interval);
-    hand.expect_end(TargetEnd::failed(Reason::NotGone, StepName::ReadBack));
-    // Whoever replays it asks for a new attempt.
-    hand.new_run();
-    hand.answer(StepName::ReadBack, Answer::Values { stand: false });
-    looks(&mut hand);
-    hand.answer(StepName::OverwriteUser, Answer::Done).answer(StepName::ReadBack, Answer::Values { stand: true });
-    hand.expect_end(TargetEnd::well(TargetOutcome::Anonymised));
+    assert!(script.now.since(last) < limits().pending_max + limits().max_interval);
+    script.expect_end(TargetEnd::failed(Reason::NotGone, StepName::ReadBack));
+    // A replay makes a new attempt.
+    script.new_run();
+    script.answer(StepName::ReadBack, Answer::Values { stand: false });
+    reads(&mut script);
+    script.answer(StepName::OverwriteUser, Answer::Done).answer(StepName::ReadBack, Answer::Values { stand: true });
+    script.expect_end(TargetEnd::well(TargetOutcome::Anonymised));
 }
 
 fn user(guid: &str, fields: &[Field]) -> Answer {
     Answer::User { identity: Identity::Same, guid: guid.to_owned(), email: None, fields: fields.to_vec() }
 }
 
-/// A user by the reference, read and asked for a confirmation; it comes after an hour.
-fn confirmed_late(fields: &[Field], state: CodeState) -> Hand {
-    let mut hand = Hand::new(json!({ "system": "vitalsource", "reference": "shop-77", "codes": [{ "code": "A1" }] }));
+/// A user by the reference, read and asked for a confirmation, which comes after an hour.
+fn confirmed_late(fields: &[Field], state: CodeState) -> Script {
+    let mut script =
+        Script::new(json!({ "system": "vitalsource", "reference": "shop-77", "codes": [{ "code": "A1" }] }));
     let code = Answer::Code { state, owner: Identity::Same };
-    hand.answer(StepName::Resolve, user("G-1", fields)).answer(StepName::ReadCode, code);
-    hand.expect_ask(InputKind::Confirmation);
-    catalogue::confirms(&mut hand.job, InputKind::Confirmation, 1, &VitalSource::with(0));
-    hand.pass(3600).continued();
-    hand
+    script.answer(StepName::Resolve, user("G-1", fields)).answer(StepName::ReadCode, code);
+    script.expect_ask(InputKind::Confirmation);
+    catalogue::confirms(&mut script.job, InputKind::Confirmation, 1, &VitalSource::with(0));
+    script.pass(3600).continued();
+    script
 }
 
 #[test]
-fn names_that_were_empty_and_are_filled_in_before_the_confirmation_comes_are_overwritten() {
-    let mut hand = confirmed_late(&[Field::Email], CodeState::Active);
-    hand.answer(StepName::Resolve, user("G-1", &[Field::FirstName, Field::Email]));
-    hand.answer(StepName::ReadCode, Answer::Code { state: CodeState::Active, owner: Identity::Same });
-    hand.answer(StepName::RevokeCode, Answer::Done);
-    hand.answer(StepName::ReadBackCode, Answer::Code { state: CodeState::Cancelled, owner: Identity::Same });
-    hand.answer(StepName::CheckLicenses, Answer::Licenses { unexpired: 0 });
-    hand.answer(StepName::OverwriteUser, Answer::Done);
-    // One more was filled in between the last read and the overwrite: only the read-back shows it.
-    hand.answer(StepName::ReadBack, Answer::Left { fields: vec![Field::LastName] });
-    hand.answer(StepName::OverwriteUser, Answer::Done);
-    hand.answer(StepName::ReadBack, Answer::Values { stand: true });
-    hand.expect_end(TargetEnd::well(TargetOutcome::Anonymised));
+fn fields_filled_in_during_the_wait_for_a_confirmation_are_overwritten() {
+    let mut script = confirmed_late(&[Field::Email], CodeState::Active);
+    script.answer(StepName::Resolve, user("G-1", &[Field::FirstName, Field::Email]));
+    script.answer(StepName::ReadCode, Answer::Code { state: CodeState::Active, owner: Identity::Same });
+    script.answer(StepName::RevokeCode, Answer::Done);
+    script.answer(StepName::ReadBackCode, Answer::Code { state: CodeState::Cancelled, owner: Identity::Same });
+    script.answer(StepName::CheckLicenses, Answer::Licenses { unexpired: 0 });
+    script.answer(StepName::OverwriteUser, Answer::Done);
+    // A field was filled in between the last read and the overwrite: only the read-back shows it.
+    script.answer(StepName::ReadBack, Answer::Left { fields: vec![Field::LastName] });
+    script.answer(StepName::OverwriteUser, Answer::Done);
+    script.answer(StepName::ReadBack, Answer::Values { stand: true });
+    script.expect_end(TargetEnd::well(TargetOutcome::Anonymised));
 }
 
 #[test]
-fn a_reference_that_leads_to_another_user_after_a_wait_or_to_nobody_while_the_first_is_there_is_a_mismatch() {
+fn after_a_wait_a_reference_to_another_user_or_to_none_although_the_first_exists_is_a_mismatch() {
     let mismatch = || TargetEnd::refused(Reason::IdentityMismatch, StepName::Resolve);
-    let mut hand = confirmed_late(&[Field::Email], CodeState::Cancelled);
-    hand.answer(StepName::Resolve, user("G-2", &[Field::Email])).expect_end(mismatch());
-    let mut hand = confirmed_late(&[Field::Email], CodeState::Cancelled);
-    hand.answer(StepName::Resolve, Answer::Missing(Absence::vouched()));
-    hand.answer(StepName::ReadBack, Answer::Values { stand: false }).expect_end(mismatch());
-    let mut hand = confirmed_late(&[Field::Email], CodeState::Cancelled);
-    hand.answer(StepName::Resolve, Answer::Missing(Absence::vouched()));
-    hand.answer(StepName::ReadBack, Answer::Missing(Absence::vouched()));
-    hand.expect_end(TargetEnd::well(TargetOutcome::Absent));
+    let mut script = confirmed_late(&[Field::Email], CodeState::Cancelled);
+    script.answer(StepName::Resolve, user("G-2", &[Field::Email])).expect_end(mismatch());
+    let mut script = confirmed_late(&[Field::Email], CodeState::Cancelled);
+    script.answer(StepName::Resolve, Answer::Missing(Absence::vouched()));
+    script.answer(StepName::ReadBack, Answer::Values { stand: false }).expect_end(mismatch());
+    let mut script = confirmed_late(&[Field::Email], CodeState::Cancelled);
+    script.answer(StepName::Resolve, Answer::Missing(Absence::vouched()));
+    script.answer(StepName::ReadBack, Answer::Missing(Absence::vouched()));
+    script.expect_end(TargetEnd::well(TargetOutcome::Absent));
 }
 
 #[test]
-fn a_shared_customer_whose_email_changes_at_any_moment_is_never_absent() {
+fn a_shared_customer_whose_email_changes_at_any_time_is_never_reported_absent() {
     let other = || Answer::Found(Identity::Other);
     let read = || {
-        let mut hand = Hand::new(jobs::cleeng());
-        hand.answer(StepName::Resolve, Answer::Found(Identity::Same));
-        hand.answer(StepName::ListEntitlements, Answer::Entitlements(Vec::new()));
-        hand
+        let mut script = Script::new(jobs::cleeng());
+        script.answer(StepName::Resolve, Answer::Found(Identity::Same));
+        script.answer(StepName::ListEntitlements, Answer::Entitlements(Vec::new()));
+        script
     };
-    // Before the delete: it is read again.
-    let mut hand = read();
-    hand.pass(60).answer(StepName::Resolve, other());
-    hand.expect_end(TargetEnd::refused(Reason::IdentityMismatch, StepName::Resolve));
-    // After it: the system has said that it did nothing.
-    let mut hand = read();
-    hand.answer(StepName::DeleteCustomer, Answer::Unclear(Reason::SharedCustomer)).answer(StepName::ReadBack, other());
-    hand.expect_end(TargetEnd::refused(Reason::IdentityMismatch, StepName::ReadBack));
+    // Before the deletion: the customer is read again.
+    let mut script = read();
+    script.pass(60).answer(StepName::Resolve, other());
+    script.expect_end(TargetEnd::refused(Reason::IdentityMismatch, StepName::Resolve));
+    // After the deletion: the system has answered that it did nothing.
+    let mut script = read();
+    script
+        .answer(StepName::DeleteCustomer, Answer::Unclear(Reason::SharedCustomer))
+        .answer(StepName::ReadBack, other());
+    script.expect_end(TargetEnd::refused(Reason::IdentityMismatch, StepName::ReadBack));
 }
 
 #[test]
-fn what_was_read_is_acted_on_for_a_minute_and_read_again_after_each_continuation_approval_and_replay() {
+fn a_read_is_valid_for_a_minute_and_repeated_after_a_continuation_approval_or_replay() {
     let found = || Answer::Found(Identity::Same);
     for (seconds, again) in [(59, false), (60, true)] {
-        let mut hand = Hand::new(jobs::easycms());
-        hand.answer(StepName::Resolve, found()).pass(seconds);
-        assert_eq!(matches!(hand.next(), Next::Call(step) if step.name == StepName::Resolve), again, "{seconds}");
+        let mut script = Script::new(jobs::easycms());
+        script.answer(StepName::Resolve, found()).pass(seconds);
+        assert_eq!(matches!(script.next(), Next::Call(step) if step.name == StepName::Resolve), again, "{seconds}");
     }
     let at = START;
     for (what, entry) in [
@@ -254,34 +255,34 @@ fn what_was_read_is_acted_on_for_a_minute_and_read_again_after_each_continuation
         ("approved", Entry::Approved { by: "bob".to_owned(), at }),
         ("a new run", Entry::NewRun { at }),
     ] {
-        let mut hand = Hand::new(jobs::easycms());
-        hand.answer(StepName::Resolve, found());
-        hand.write(entry);
-        assert!(matches!(hand.next(), Next::Call(step) if step.name == StepName::Resolve), "{what}");
+        let mut script = Script::new(jobs::easycms());
+        script.answer(StepName::Resolve, found());
+        script.write(entry);
+        assert!(matches!(script.next(), Next::Call(step) if step.name == StepName::Resolve), "{what}");
     }
-    // A hold or a pause, of whatever length.
-    let mut hand = Hand::new(jobs::easycms());
-    hand.answer(StepName::Resolve, found());
-    hand.state.forget_first_reads();
-    hand.expect_call(StepName::Resolve);
+    // A hold or a pause of any length.
+    let mut script = Script::new(jobs::easycms());
+    script.answer(StepName::Resolve, found());
+    script.state.forget_first_reads();
+    script.expect_call(StepName::Resolve);
 }
 
 #[test]
-fn a_job_whose_every_call_takes_minutes_to_be_let_through_still_comes_to_its_end() {
-    let mut hand = Hand::new(jobs::easycms());
+fn a_job_whose_every_call_waits_for_minutes_still_ends() {
+    let mut script = Script::new(jobs::easycms());
     let mut reads = 0;
     loop {
-        hand.carry_intents();
-        match hand.next() {
+        script.carry_intents();
+        match script.next() {
             Next::Call(step) if step.name == StepName::Resolve => {
                 reads += 1;
-                hand.answer(StepName::Resolve, Answer::Found(Identity::Same)).now =
-                    hand.now.plus(Duration::from_secs(600));
+                script.answer(StepName::Resolve, Answer::Found(Identity::Same)).now =
+                    script.now.plus(Duration::from_secs(600));
             }
             Next::Call(step) => break assert_eq!(step.name, StepName::DeleteAccount),
             other => panic!("{other:?}"),
         }
-        assert!(reads < 20, "it reads for ever");
+        assert!(reads < 20, "endless reads");
     }
     assert_eq!(reads, 5);
 }

@@ -1,7 +1,7 @@
-//! Looks over a run's shoulder: what was called after what, and what of it is in doubt.
+//! Watches a run: the order of its calls, and the calls in doubt.
 //!
-//! The rule it keeps: it judges by the calls that were made and the batches that survived, never by
-//! the state that the flow sees.
+//! The rule it keeps: it judges by the calls that were made and the batches that survived, never by the flow's own
+//! state.
 
 use std::time::Duration;
 
@@ -10,34 +10,33 @@ use erasure_worker::job::{Answer, At, CodeState, Entry, FailureKind, Mode, Step,
 use crate::scenario::Scenario;
 use crate::world::Said;
 
-/// A call of which nobody knows what came of it, until a look settles it.
+/// A call with an unknown effect, until a read-back settles it.
 #[derive(Debug, Clone)]
 struct Doubt {
     step: Step,
-    /// The batch that holds its answer; `None` where there is none.
+    /// The batch with its answer, if there is one.
     answered_in: Option<usize>,
-    /// The answer settles the matter.
+    /// The answer settles the doubt.
     is_clear: bool,
-    /// The batch that holds a later look.
-    looked_in: Option<usize>,
+    /// The batch with a later read-back.
+    read_back_in: Option<usize>,
 }
 
-/// What was seen of a run.
+/// The observed calls of a run.
 #[derive(Debug, Default)]
 pub struct Watch {
     /// Every call, in order.
     pub made: Vec<StepName>,
     doubts: Vec<Doubt>,
-    /// When one-time passwords may have been sent.
+    /// The times at which one-time passwords may have been sent.
     sent: Vec<At>,
-    /// When continuations were delivered, and new runs began.
+    /// The times of continuations and of new runs.
     asked_anew: Vec<At>,
     finished: Vec<Step>,
 }
 
-/// Where a doubt about a step can be settled by looking; `None` where its repeat is harmless or has a
-/// rule of its own.
-fn look_for(step: Step) -> Option<Step> {
+/// The read-back of a step; `None` if its repeat is harmless or has a rule of its own.
+fn read_back_of(step: Step) -> Option<Step> {
     match step.name {
         StepName::DeleteCustomer | StepName::DeleteMember | StepName::DeleteAccount | StepName::OverwriteUser => {
             Some(Step::one(StepName::ReadBack))
@@ -49,14 +48,14 @@ fn look_for(step: Step) -> Option<Step> {
 }
 
 impl Watch {
-    /// Before a call: what is wrong with making it.
+    /// The promise that a call would break, if there is one.
     pub fn before_call(&mut self, scenario: &Scenario, step: Step, durable: &[Vec<Entry>], now: At) -> Option<String> {
         let destroys = step.name.is_destructive();
         if destroys && scenario.job.mode == Mode::Preview {
             return Some(format!("a preview calls {step:?}"));
         }
         if destroys && scenario.is_mismatch {
-            return Some(format!("{step:?} is called though the identifiers name two persons"));
+            return Some(format!("{step:?} is called although the identifiers name two persons"));
         }
         if self.finished.contains(&step) {
             return Some(format!("{step:?} was finished in an earlier run and is called again"));
@@ -64,12 +63,12 @@ impl Watch {
         if step.name.needs_intent() && !has_open_intent(durable, step) {
             return Some(format!("{step:?} is called without a durable intent"));
         }
-        if look_for(step).is_some()
-            && self.doubts.iter().any(|doubt| doubt.step == step && !doubt.is_clear && doubt.looked_in.is_none())
+        if read_back_of(step).is_some()
+            && self.doubts.iter().any(|doubt| doubt.step == step && !doubt.is_clear && doubt.read_back_in.is_none())
         {
-            return Some(format!("{step:?} is repeated though nobody looked what came of it"));
+            return Some(format!("{step:?} is repeated without a read-back of its first call"));
         }
-        if look_for(step).is_some() && !is_harmless(step) && was_done(durable, step) {
+        if read_back_of(step).is_some() && !is_harmless(step) && was_done(durable, step) {
             return Some(format!("{step:?} was answered as done, and is repeated"));
         }
         if step.name == StepName::RequestOtp
@@ -102,21 +101,21 @@ impl Watch {
         if step.name == StepName::RequestOtp && !matches!(said, Err(failure) if unsent(&failure.kind)) {
             self.sent.push(now);
         }
-        if look_for(step).is_some() {
-            self.doubts.push(Doubt { step, answered_in: Some(batch), is_clear, looked_in: None });
+        if read_back_of(step).is_some() {
+            self.doubts.push(Doubt { step, answered_in: Some(batch), is_clear, read_back_in: None });
         }
-        // Something was filled in beside what was overwritten: the overwrite is made again.
+        // Another field was filled in: the overwrite is repeated.
         if matches!(said, Ok(Answer::Left { .. })) {
             self.finished.retain(|step| step.name != StepName::OverwriteUser);
         }
-        // A write whose repeat is harmless, and which did not take, may be made again.
+        // A write without an effect, whose repeat is harmless, may be repeated.
         if let Ok(Answer::Values { stand: false } | Answer::Code { state: CodeState::Active, .. }) = said {
-            self.finished.retain(|done| !is_harmless(*done) || look_for(*done) != Some(step));
+            self.finished.retain(|done| !is_harmless(*done) || read_back_of(*done) != Some(step));
         }
         if said.is_ok() {
             for doubt in &mut self.doubts {
-                if look_for(doubt.step) == Some(step) && doubt.looked_in.is_none() {
-                    doubt.looked_in = Some(batch);
+                if read_back_of(doubt.step) == Some(step) && doubt.read_back_in.is_none() {
+                    doubt.read_back_in = Some(batch);
                 }
             }
         }
@@ -131,21 +130,21 @@ impl Watch {
         }
     }
 
-    /// The process died; this many batches are left.
+    /// The process crashed; this many batches are left.
     pub fn crashed(&mut self, left: usize) {
         for doubt in &mut self.doubts {
             if doubt.answered_in.is_some_and(|batch| batch >= left) {
                 doubt.answered_in = None;
                 doubt.is_clear = false;
             }
-            if doubt.looked_in.is_some_and(|batch| batch >= left) {
-                doubt.looked_in = None;
+            if doubt.read_back_in.is_some_and(|batch| batch >= left) {
+                doubt.read_back_in = None;
             }
         }
     }
 
-    /// A new run begins: what is done is not to be done again. A row of the deletion file may be
-    /// queued again, which is idempotent.
+    /// A new run begins: done steps must not be repeated. A row of the deletion file may be queued again: that is
+    /// idempotent.
     pub fn new_run(&mut self, state: &TargetState, at: At) {
         self.asked_anew.push(at);
         for name in state.names().filter(|name| name.needs_intent() && *name != StepName::QueueImportRow) {
@@ -154,7 +153,7 @@ impl Watch {
         }
     }
 
-    /// What is wrong with a run that has come to its end.
+    /// The promise that an ended run broke, if there is one.
     pub fn last_word(&self, scenario: &Scenario, batches: &[Vec<Entry>]) -> Option<String> {
         let mut failed: Vec<(Step, u32)> = Vec::new();
         for entry in batches.iter().flatten() {
@@ -177,12 +176,13 @@ impl Watch {
     }
 }
 
-/// Writes the same values, or is recognised by the system. Not asked of the program: it is what is judged.
+/// The repeat writes the same values, or the system recognises it. This list does not use the program's own, because
+/// it judges the program.
 fn is_harmless(step: Step) -> bool {
     matches!(step.name, StepName::OverwriteUser | StepName::RevokeCode)
 }
 
-/// True where the step was answered as done in this run.
+/// True if the step was answered as done in this run.
 fn was_done(durable: &[Vec<Entry>], step: Step) -> bool {
     let of_run = durable.iter().flatten().rev().take_while(|entry| !matches!(entry, Entry::NewRun { .. }));
     of_run
@@ -190,7 +190,7 @@ fn was_done(durable: &[Vec<Entry>], step: Step) -> bool {
         .any(|entry| matches!(entry, Entry::Answered { step: of, answer: Some(Answer::Done), .. } if *of == step))
 }
 
-/// True where the latest durable word on a step is an intent.
+/// True if the latest durable entry about a step is an intent.
 fn has_open_intent(durable: &[Vec<Entry>], step: Step) -> bool {
     let word = durable.iter().flatten().rev().find_map(|entry| match entry {
         Entry::Intent { step: of, .. } if *of == step => Some(true),

@@ -1,4 +1,4 @@
-//! Plays one seed: jobs, the persons they ask, and everything that goes wrong on the way.
+//! Plays one seed: jobs, the persons who answer, and all accidents.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -15,9 +15,9 @@ use testkit::forms::{Case, Form};
 use crate::hub::Hub;
 use crate::life::{Life, Surroundings};
 use crate::operators::{Desk, Operators};
-use crate::verdict::{Done, Verdict};
+use crate::verdict::{Facts, Verdict};
 
-/// How long the last job may take once nothing goes wrong any more.
+/// The longest time of the last job after the accidents have ended.
 const DEADLINE: Duration = Duration::from_secs(3 * 86_400);
 
 const FORMS: [Form; 12] = [
@@ -35,7 +35,7 @@ const FORMS: [Form; 12] = [
     Form::Preview,
 ];
 
-/// Plays a seed from the first job to the last ending.
+/// Plays a seed from the first job to the last final event.
 pub fn play(seed: u64) -> Verdict {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     runtime.block_on(async { Director::new(seed).play().await })
@@ -45,19 +45,19 @@ pub struct Director {
     pub random: StdRng,
     pub around: Surroundings,
     pub cases: Vec<Case>,
-    /// How many workers there are.
+    /// The number of workers.
     pub workers: usize,
-    /// Those that run.
+    /// The workers that run.
     pub lives: Vec<Life>,
-    /// Of those that are down, the disks.
+    /// The disks of the workers that are stopped.
     pub disks: BTreeMap<usize, MemoryStore>,
-    /// Copies of disks that were made along the way.
+    /// Copies of disks, with their workers.
     pub shelf: Vec<(usize, MemoryStore)>,
-    pub done: Arc<Mutex<Done>>,
+    pub done: Arc<Mutex<Facts>>,
     pub verdict: Verdict,
-    /// Where operators find the workers, and what they did.
+    /// The operators, and their actions.
     pub operators: Operators,
-    /// Which of all disks each worker has. One that is lost, or put back from a copy, is another one.
+    /// The number of each worker's disk. A lost or restored disk gets a new number.
     disk_of: BTreeMap<usize, u64>,
     begun: u64,
 }
@@ -80,11 +80,11 @@ impl Director {
             }
         }
         let operators = Operators::new(seed);
-        operators.share_out(&mut cases);
+        operators.assign_tenants(&mut cases);
         let workers = [1, 1, 2, 2, 3][random.random_range(0..5)];
         let around = Surroundings::new(configuration(), hub, sandbox);
         let there = cases.iter().map(|case| (case.id.clone(), case.remains(&around.sandbox))).collect();
-        let done = Done { cancelled: BTreeSet::new(), memory_lost: workers > 1, there };
+        let done = Facts { cancelled: BTreeSet::new(), memory_lost: workers > 1, there };
         Director {
             random,
             around,
@@ -101,7 +101,7 @@ impl Director {
         }
     }
 
-    pub fn tell(&mut self, what: &str) {
+    pub fn log(&mut self, what: &str) {
         let at = self.around.clock.elapsed().as_millis();
         self.verdict.story.push(format!("{at:>9} ms  {what}"));
     }
@@ -116,7 +116,7 @@ impl Director {
         self.lives.push(life);
     }
 
-    /// The worker's disk is another one from now on.
+    /// The worker gets another disk.
     pub fn change_disk(&mut self, worker: usize) {
         *self.disk_of.entry(worker).or_default() += 1;
     }
@@ -130,12 +130,12 @@ impl Director {
         for worker in 0..self.workers {
             self.begin(worker, MemoryStore::new());
         }
-        // The proof of the one-time-password platform's token comes first, as it would have long before.
+        // The first job proves the token of the one-time-password platform, as a real worker did long before.
         self.around.hub.publish_job(&self.cases[0].body);
         let proof = self.cases[0].id.clone();
         let proven = self.around.hub.until(|hub| has_ended(hub, &proof));
         if tokio::time::timeout(DEADLINE, proven).await.is_err() {
-            self.verdict.breaches.push("the first job does not end".to_owned());
+            self.verdict.breaches.push("the first job did not end".to_owned());
         }
 
         let persons = tokio::spawn(persons(self.around.clone(), self.cases.clone(), Arc::clone(&self.done)));
@@ -143,13 +143,13 @@ impl Director {
         let mut left: Vec<usize> = (1..self.cases.len()).collect();
         let disturbances = self.random.random_range(0..if self.workers > 1 { 16 } else { 9 });
         for _ in 0..disturbances {
-            // Where something is paused they come one after the other, so that some of them meet it.
+            // If operators pause something, few jobs are published at a time, so that some of them meet a pause.
             let most = if self.operators.act() { left.len().min(3) } else { left.len() };
             for _ in 0..self.random.random_range(0..=most) {
                 let next = left.remove(0);
                 self.around.hub.publish_job(&self.cases[next].body);
                 if self.random.random_bool(0.1) {
-                    // A publisher that did not see its confirm.
+                    // The publisher lost its confirm and publishes again.
                     self.around.hub.publish_job(&self.cases[next].body);
                 }
             }
@@ -157,7 +157,7 @@ impl Director {
                 [20, 200, 2_000, 20_000, 60_000][self.random.random_range(0..if self.workers > 1 { 5 } else { 4 })];
             tokio::time::sleep(Duration::from_millis(self.random.random_range(0..most))).await;
             self.disturb().await;
-            self.revive();
+            self.restart_stopped();
         }
         for next in left {
             self.around.hub.publish_job(&self.cases[next].body);
@@ -165,27 +165,27 @@ impl Director {
         for pause in self.operators.long_waits() {
             tokio::time::sleep(pause).await;
             self.disturb().await;
-            self.revive();
+            self.restart_stopped();
         }
-        self.calm_down().await;
+        self.end_accidents().await;
         persons.abort();
         if tokio::time::timeout(DEADLINE, operators).await.is_err() {
-            self.verdict.breaches.push("what is paused cannot be let go on".to_owned());
+            self.verdict.breaches.push("a pause cannot be ended".to_owned());
         }
         self.verdict.virtual_seconds = self.around.clock.elapsed().as_secs();
         let done = self.done.lock().unwrap();
         self.verdict.pauses(&self.around, &self.cases, &self.operators);
         self.verdict.measure(&self.around.hub, &self.around.sandbox, &self.cases, &done);
         drop(done);
-        self.tell_of_calls();
+        self.log_calls();
         for event in self.around.hub.events() {
             self.verdict.story.push(event.value.to_string());
         }
         self.verdict
     }
 
-    /// Who called what, between what else happened.
-    fn tell_of_calls(&mut self) {
+    /// Adds all calls to the story, in order of time.
+    fn log_calls(&mut self) {
         let entries = self.around.sandbox.entries(0);
         for (entry, reached) in entries.iter().zip(self.around.reached.lock().unwrap().iter()) {
             let at = self.around.clock.of(reached.at).as_millis();
@@ -197,8 +197,8 @@ impl Director {
         self.verdict.story.sort();
     }
 
-    /// Whatever has stopped is started again, as a service manager does.
-    pub fn revive(&mut self) {
+    /// Restarts stopped workers, as a service manager does.
+    pub fn restart_stopped(&mut self) {
         for place in (0..self.lives.len()).rev() {
             if self.lives[place].is_over() {
                 let life = self.lives.remove(place);
@@ -209,12 +209,12 @@ impl Director {
         }
     }
 
-    /// Nothing goes wrong any more; everything ends.
-    async fn calm_down(&mut self) {
-        self.tell("calm");
+    /// Ends all accidents and waits until every job has ended.
+    async fn end_accidents(&mut self) {
+        self.log("calm");
         self.around.sandbox.clear_faults();
         self.around.hub.trouble(false);
-        // None stays down for ever.
+        // Every worker starts again.
         for (worker, disk) in std::mem::take(&mut self.disks) {
             self.begin(worker, disk);
         }
@@ -222,16 +222,16 @@ impl Director {
         let until = self.around.clock.elapsed() + DEADLINE;
         let ids: Vec<String> = self.cases.iter().map(|case| case.id.clone()).collect();
         while self.around.clock.elapsed() < until {
-            self.revive();
+            self.restart_stopped();
             let all = self.around.hub.until(|hub| hub.is_empty() && ids.iter().all(|id| has_ended(hub, id)));
             if tokio::time::timeout(Duration::from_secs(600), all).await.is_ok() {
-                // Acks and the last syncs, and what somebody may still have to say of a term that ran out.
+                // Time for acks and the last syncs, and for events about expired deadlines.
                 let late = if self.workers > 1 { 2 * 3_600 } else { 1 };
                 tokio::time::sleep(Duration::from_secs(late)).await;
                 return;
             }
             if self.around.hub.is_empty() {
-                // Nothing is left that could end the rest: the verdict names them.
+                // No copy is left, so the other jobs cannot end: the verdict names them.
                 return;
             }
         }
@@ -242,8 +242,8 @@ fn has_ended(hub: &Hub, id: &str) -> bool {
     hub.events().iter().any(|event| event.value["subject"] == id && event.value["data"]["final"] == true)
 }
 
-/// Gives everybody what they are asked for, once for each question.
-async fn persons(around: Surroundings, cases: Vec<Case>, done: Arc<Mutex<Done>>) {
+/// Answers each request for input once.
+async fn persons(around: Surroundings, cases: Vec<Case>, done: Arc<Mutex<Facts>>) {
     let mut answered = BTreeSet::new();
     loop {
         let asked = |hub: &Hub| {
@@ -276,13 +276,13 @@ async fn persons(around: Surroundings, cases: Vec<Case>, done: Arc<Mutex<Done>>)
                 around.sandbox.world(delete);
                 around.hub.publish_job(&case.body);
             }
-            // A proof that a system did not take, for no fault of the proof.
+            // A right proof that a system refused by a fault.
             _ => around.hub.publish_job(&case.body),
         }
     }
 }
 
-/// The configuration as an operator would write it. Nothing is listened on and nothing is written.
+/// An operator's configuration. No port is opened and no file is written.
 pub fn configuration() -> Config {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("worker.toml");

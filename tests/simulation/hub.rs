@@ -1,5 +1,5 @@
-//! A broker in virtual time that keeps the promises of a real one, and no others: what was confirmed
-//! is kept; what was not may be kept; what was delivered and not settled comes again.
+//! A broker in virtual time with only a real broker's promises: a confirmed message is kept, an unconfirmed one may be
+//! kept, an unsettled delivery is redelivered.
 
 mod wire;
 
@@ -27,7 +27,7 @@ struct Message {
     redelivered: bool,
 }
 
-/// An event as a subscriber got it.
+/// An event as a subscriber received it.
 #[derive(Clone)]
 pub struct Event {
     pub id: String,
@@ -39,34 +39,34 @@ pub struct Event {
 #[derive(Default)]
 struct State {
     jobs: VecDeque<Message>,
-    /// By delivery tag, which follows the order of delivery.
+    /// By delivery tag; tags follow the order of delivery. With the link's number.
     unacked: BTreeMap<u64, (u64, Message)>,
-    /// Lying in a wait queue.
+    /// The number of messages in wait queues.
     waiting: usize,
     tags: u64,
-    /// Publishes and acks.
+    /// The number of publishes, and of acks and requeues.
     taken: u64,
     settled: u64,
     epochs: u64,
     events: Vec<Event>,
     letters: Vec<DeadLetter>,
-    /// With the moment at which each message came.
+    /// With the time of each message.
     control: Vec<(Instant, Bytes)>,
-    /// When each job was first cancelled.
+    /// The time of each job's first cancellation.
     cancelled: BTreeMap<String, Instant>,
-    /// When each job was first published.
+    /// The time of each job's first publish.
     published: BTreeMap<String, Instant>,
     /// The link that may consume.
     active: u64,
-    /// Publishes and deliveries go wrong while set.
+    /// Publishes may fail while this is set.
     troubled: bool,
-    /// By worker's life and job.
+    /// By the worker's life and the job.
     parks: BTreeMap<(u64, String), Parks>,
-    /// Publishes of a job by its publisher that bring no one-time password.
+    /// The publisher's publishes of a job without a one-time password.
     asked: BTreeMap<String, usize>,
-    /// Copies that were parked in all.
+    /// The number of parked copies.
     parked: u64,
-    /// Jobs that were parked because an operator had paused something.
+    /// Jobs that were parked because of an operator's pause.
     paused: BTreeSet<String>,
 }
 
@@ -76,14 +76,14 @@ impl State {
     }
 }
 
-/// What one life of a worker was given of a job, and what it parked of it.
+/// A job's copies in one life of a worker: delivered and parked.
 #[derive(Default)]
 struct Parks {
-    /// The highest number that was confirmed to it.
+    /// The highest park number confirmed to this life.
     confirmed: i64,
-    /// Deliveries that were not older than that.
+    /// Deliveries that were not older than the confirmed number.
     given: u64,
-    /// Numbers that it took.
+    /// The park numbers that this life used.
     taken: BTreeSet<i64>,
 }
 
@@ -113,7 +113,7 @@ impl Hub {
         Duration::from_millis(self.random.lock().unwrap().random_range(0..=most))
     }
 
-    /// From now on publishes may go wrong, or not any more.
+    /// From now on publishes may fail, or never fail.
     pub fn trouble(&self, troubled: bool) {
         self.state().troubled = troubled;
     }
@@ -142,7 +142,7 @@ impl Hub {
         self.changed.notify_waiters();
     }
 
-    /// When the job was first cancelled.
+    /// The time of the job's first cancellation.
     pub fn cancelled_at(&self, job_id: &str) -> Option<Instant> {
         self.state().cancelled.get(job_id).copied()
     }
@@ -153,8 +153,8 @@ impl Hub {
         [state.tags, state.taken, state.settled]
     }
 
-    /// How many events there are.
-    pub fn events_told(&self) -> usize {
+    /// The number of events.
+    pub fn event_count(&self) -> usize {
         self.state().events.len()
     }
 
@@ -166,46 +166,46 @@ impl Hub {
         self.state().letters.clone()
     }
 
-    /// How many copies of jobs lie in the queue, are delivered, and wait.
+    /// The numbers of copies in the queue, unacked, and in wait queues.
     pub fn copies(&self) -> [usize; 3] {
         let state = self.state();
         [state.jobs.len(), state.unacked.len(), state.waiting]
     }
 
-    /// Jobs of which a worker parked more copies than it was given copies that count: one that is older
-    /// than a confirmed one must end there.
+    /// Jobs of which a worker parked more copies than it received current ones: a copy older than a confirmed one must
+    /// not be parked again.
     pub fn multiplied(&self) -> Vec<String> {
         let state = self.state();
         let too_many = |(_, parks): &(&(u64, String), &Parks)| parks.taken.len() as u64 > parks.given;
         state.parks.iter().filter(too_many).map(|((_, job), _)| job.clone()).collect()
     }
 
-    /// When the job was first published.
+    /// The time of the job's first publish.
     pub fn published_at(&self, job_id: &str) -> Option<Instant> {
         self.state().published.get(job_id).copied()
     }
 
-    /// How often the publisher has sent the job without a one-time password.
+    /// The number of publishes of the job without a one-time password.
     pub fn asked(&self, job_id: &str) -> usize {
         self.state().asked.get(job_id).copied().unwrap_or(0)
     }
 
-    /// How many copies were parked.
+    /// The number of parked copies.
     pub fn parked(&self) -> u64 {
         self.state().parked
     }
 
-    /// How many jobs waited for the end of an operator's pause.
+    /// The number of jobs that waited for the end of an operator's pause.
     pub fn paused(&self) -> usize {
         self.state().paused.len()
     }
 
-    /// What lies in the control stream, with the moment at which each message came.
+    /// The messages of the control stream, each with its time.
     pub fn control(&self) -> Vec<(Instant, Bytes)> {
         self.state().control.clone()
     }
 
-    /// No copy of any job is anywhere.
+    /// True if the broker holds no copy of any job.
     pub fn is_empty(&self) -> bool {
         self.copies() == [0; 3]
     }
@@ -222,7 +222,7 @@ impl Hub {
         }
     }
 
-    /// A worker's link to this broker. The first one consumes; others stand by.
+    /// A worker's link to this broker. The first link is active; the others are standbys.
     pub fn connect(&self, prefetch: usize) -> Arc<Wire> {
         let mut state = self.state();
         state.epochs += 1;
@@ -241,8 +241,8 @@ impl Hub {
         })
     }
 
-    /// What was delivered to this link and not settled goes back, in its order.
-    fn take_back(&self, epoch: u64) {
+    /// Requeues the unsettled deliveries of this link in their order.
+    fn requeue_unsettled(&self, epoch: u64) {
         let mut state = self.state();
         let tags: Vec<u64> =
             state.unacked.iter().filter(|(_, (owner, _))| *owner == epoch).map(|(tag, _)| *tag).collect();
@@ -252,11 +252,11 @@ impl Hub {
             }
         }
         drop(state);
-        self.let_next_in(epoch);
+        self.free_active_place(epoch);
     }
 
-    /// The link consumes no more: the place of the active one is free, if it had it.
-    fn let_next_in(&self, epoch: u64) {
+    /// The link consumes no more. If it was the active one, another link may become active.
+    fn free_active_place(&self, epoch: u64) {
         let mut state = self.state();
         if state.active == epoch {
             state.active = 0;
@@ -265,7 +265,7 @@ impl Hub {
         self.changed.notify_waiters();
     }
 
-    fn take_over(&self, publication: Publication) {
+    fn accept(&self, publication: Publication) {
         let Publication { to, properties, body } = publication;
         self.state().taken += 1;
         match to {
@@ -309,7 +309,7 @@ impl Hub {
     }
 }
 
-/// True for a copy that only waits for a newer one to be by.
+/// True for a stale copy that was set aside until a newer copy is seen.
 fn is_aside(properties: &Properties) -> bool {
     waits_for(properties).is_some_and(|wait| wait.starts_with("aside"))
 }
@@ -318,7 +318,7 @@ fn waits_for(properties: &Properties) -> Option<&str> {
     properties.headers.get("x-erasure-wait").and_then(HeaderValue::as_text)
 }
 
-/// A job's copy: which job, and its number, which no number is older than where a publisher sent it.
+/// A copy's job and park number. A publisher's message has the highest number.
 fn place(properties: &Properties, via: Via) -> Option<(String, i64)> {
     let number = properties.headers.get("x-erasure-park").and_then(HeaderValue::as_int);
     match via {

@@ -1,5 +1,5 @@
-//! One life of a worker, from its start to its end or its death. A dead worker's tasks wait for ever:
-//! nothing of it reaches the broker, the store or a system any more.
+//! One life of a worker, from its start to its stop or death. A dead worker's tasks wait for ever: they no longer reach
+//! the broker, the store or a system.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -58,27 +58,27 @@ impl Clock {
     }
 }
 
-/// How a system is away: what a call meets in its place.
+/// The behaviour of a system during an outage.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Away {
-    /// No connection comes about, for this reason.
+    /// No connection, for this reason.
     Unreachable(&'static str),
     /// The connection breaks; the work is not done.
     Cut,
     /// The work is done, then the connection breaks.
     CutAfter,
-    /// Nothing ever comes.
+    /// No answer ever comes.
     Silence,
-    /// Something answers in its place: status, content type, body, and where it redirects to or how long to wait.
+    /// Something else answers: status, content type, body, and perhaps a header: a redirect or a wait.
     Answer(u16, &'static str, &'static str, Option<(&'static str, &'static str)>),
 }
 
-/// What goes wrong on the way to the systems: the first path segment of the one that is away.
+/// The present outage: the first path segment of the system, and its behaviour.
 #[derive(Clone, Default)]
 pub struct Weather(Arc<Mutex<Option<(&'static str, Away)>>>);
 
 impl Weather {
-    /// From now on this system is away, or none.
+    /// Begins an outage of this system, or ends the present one.
     pub fn set(&self, away: Option<(&'static str, Away)>) {
         *self.0.lock().unwrap() = away;
     }
@@ -94,28 +94,28 @@ impl Weather {
 pub struct Reached {
     /// Its number in the ledger.
     pub seq: u64,
-    /// When.
+    /// The time of the call.
     pub at: Instant,
-    /// When the step began that it is a part of: a step may make several requests, one right after the other.
+    /// The beginning of the call's step: a step may make several requests, one right after the other.
     pub began: Instant,
-    /// Which of all lives of workers made it.
+    /// The number of the life that made the call.
     pub life: u64,
 }
 
-/// Calls the stand-ins, as long as the worker lives.
-struct Phone {
+/// Calls the stand-ins while the worker lives.
+struct Caller {
     sandbox: Sandbox,
     life: u64,
     reached: Arc<Mutex<Vec<Reached>>>,
-    /// By system and moment: when the step began that was answered then.
+    /// By system and time of an answer: the beginning of the answered step.
     answered: Mutex<HashMap<(String, Instant), Instant>>,
     weather: Weather,
     dead: CancellationToken,
     random: Mutex<StdRng>,
 }
 
-impl Phone {
-    /// When the step began that this request is a part of, which begins now.
+impl Caller {
+    /// The beginning of the step of a request that begins now.
     fn began(&self, system: &str) -> Instant {
         let now = Instant::now();
         self.answered.lock().unwrap().get(&(system.to_owned(), now)).copied().unwrap_or(now)
@@ -129,12 +129,8 @@ impl Phone {
         }
     }
 
-    /// Hands the request to the stand-in. It is in the ledger by the first poll.
-    async fn hand_over(
-        &self,
-        request: http::Request<reqwest::Body>,
-        began: Instant,
-    ) -> Option<axum::response::Response> {
+    /// Sends the request to the stand-in. The ledger has the call after the first poll.
+    async fn send(&self, request: http::Request<reqwest::Body>, began: Instant) -> Option<axum::response::Response> {
         let mut answer = std::pin::pin!(self.sandbox.carry(request.map(axum::body::Body::new)));
         let first = std::future::poll_fn(|context| Poll::Ready(answer.as_mut().poll(context))).await;
         {
@@ -152,7 +148,7 @@ impl Phone {
 }
 
 #[async_trait]
-impl Carry for Phone {
+impl Carry for Caller {
     fn unreachable(&self, url: &reqwest::Url) -> Option<&'static str> {
         match self.weather.over(url.path()) {
             Some(Away::Unreachable(note)) => Some(note),
@@ -168,7 +164,7 @@ impl Carry for Phone {
             None => {}
             Some(Away::Unreachable(_) | Away::Cut) => return None,
             Some(Away::CutAfter) => {
-                self.hand_over(request, began).await;
+                self.send(request, began).await;
                 return None;
             }
             Some(Away::Silence) => std::future::pending().await,
@@ -180,7 +176,7 @@ impl Carry for Phone {
                 return response.body(Bytes::from_static(body.as_bytes())).ok();
             }
         }
-        let answer = self.hand_over(request, began).await;
+        let answer = self.send(request, began).await;
         self.travel().await;
         self.answered.lock().unwrap().insert((system, Instant::now()), began);
         let (head, body) = answer?.into_parts();
@@ -189,7 +185,7 @@ impl Carry for Phone {
     }
 }
 
-/// A disk that syncs some time after it was written to.
+/// A disk that syncs some time after a write.
 struct Disk {
     store: Arc<MemoryStore>,
     written: Arc<Notify>,
@@ -207,7 +203,7 @@ impl Store for Disk {
     fn submit(&self, batch: Batch) -> Ticket {
         for write in &batch.writes {
             let is_of_a_kind = rows::ALL.iter().any(|row| row.is_of(write.table, &write.key));
-            assert!(is_of_a_kind, "a row of {:?} that the list of rows does not know", write.table);
+            assert!(is_of_a_kind, "a row of {:?} that is missing from the list of rows", write.table);
         }
         self.written.notify_one();
         self.store.submit(batch)
@@ -231,14 +227,14 @@ impl Store for Disk {
     }
 }
 
-/// What all lives share.
+/// The things that all lives share.
 #[derive(Clone)]
 pub struct Surroundings {
     pub config: Arc<Config>,
     pub hub: Hub,
     pub sandbox: Sandbox,
     pub clock: Clock,
-    /// Who made each call, and when.
+    /// The life and the time of each call.
     pub reached: Arc<Mutex<Vec<Reached>>>,
 }
 
@@ -248,9 +244,9 @@ impl Surroundings {
     }
 }
 
-/// A worker that lives.
+/// A living worker.
 pub struct Life {
-    /// Which of the workers it is: each has a disk of its own.
+    /// The worker's number. Each worker has its own disk.
     pub worker: usize,
     pub link: Arc<Wire>,
     pub engine: Arc<Engine>,
@@ -260,12 +256,12 @@ pub struct Life {
 }
 
 impl Life {
-    /// Starts a worker on what an earlier one left on its disk.
+    /// Starts a worker with an earlier life's disk.
     pub fn begin(around: &Surroundings, disk: MemoryStore, seed: u64) -> Life {
         Life::begin_in(around, disk, seed, Weather::default())
     }
 
-    /// As [`Life::begin`], where systems may be away.
+    /// As [`Life::begin`], with outages.
     pub fn begin_in(around: &Surroundings, disk: MemoryStore, seed: u64, weather: Weather) -> Life {
         let dead = CancellationToken::new();
         let store = Arc::new(disk);
@@ -273,7 +269,7 @@ impl Life {
         let written = Arc::new(Notify::new());
         let keyring = Arc::new(app::keyring(&around.config).unwrap());
         let link = around.hub.connect(around.config.worker.concurrency as usize);
-        let phone = Phone {
+        let caller = Caller {
             sandbox: around.sandbox.clone(),
             life: link.life,
             reached: Arc::clone(&around.reached),
@@ -282,7 +278,7 @@ impl Life {
             dead: dead.clone(),
             random: Mutex::new(StdRng::seed_from_u64(seed ^ 1)),
         };
-        let wire = erasure_worker::systems::http::Wire::InProcess(Arc::new(phone));
+        let wire = erasure_worker::systems::http::Wire::InProcess(Arc::new(caller));
         let systems = app::systems_over(&wire, &around.config, &keyring).unwrap();
         let clock = around.clock.clone();
         let chance = Mutex::new(StdRng::seed_from_u64(seed ^ 2));
@@ -304,7 +300,7 @@ impl Life {
         Life { worker: 0, link, engine, store, dead, work }
     }
 
-    /// The disk has no room for as long as this.
+    /// The disk is full for this time.
     pub async fn fill_disk(store: Arc<MemoryStore>, time: Duration) {
         let full = || StoreError::Full { path: "simulated".to_owned(), free: 0, needed: 1 };
         store.fail_with(Some(full()));
@@ -317,7 +313,7 @@ impl Life {
         Arc::clone(&self.store)
     }
 
-    /// Ends it without a word; what was synced is left.
+    /// Kills the worker. Only synced data survives.
     pub fn kill(self) -> MemoryStore {
         self.dead.cancel();
         self.link.die();
@@ -325,7 +321,7 @@ impl Life {
         self.store.crash()
     }
 
-    /// Asks it to stop and waits for that.
+    /// Drains the worker and waits for its stop.
     pub async fn drain(mut self) -> MemoryStore {
         self.engine.drain();
         let _ = (&mut self.work).await;
@@ -333,13 +329,13 @@ impl Life {
         self.kill()
     }
 
-    /// It stopped by itself.
+    /// True if the worker stopped by itself.
     pub fn is_over(&self) -> bool {
         self.work.is_finished()
     }
 }
 
-/// The disk: what was handed in is synced a little later, not always all of it.
+/// Syncs writes a little later, and sometimes only the oldest of them.
 async fn syncs(store: Arc<MemoryStore>, written: Arc<Notify>, dead: CancellationToken, seed: u64) {
     let mut random = StdRng::seed_from_u64(seed);
     while dead.run_until_cancelled(written.notified()).await.is_some() {

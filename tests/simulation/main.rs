@@ -1,10 +1,10 @@
-//! Whole lives of workers in virtual time: the real engine and the real clients on a broker, a store
-//! and systems that go wrong as one seed says.
+//! Whole lives of workers in virtual time: the real engine and the real clients with a broker, a store and systems
+//! whose accidents follow from a seed.
 //!
-//! `cargo test --test simulation -- --seeds 5000` for a long run, `-- lives --seeds 40` for the seeds
-//! alone, `-- --seed 17` for one again (with `ERASURE_LOG=debug` its log).
+//! `cargo test --test simulation -- --seeds 5000` for a long run, `-- lives --seeds 40` for the seeds alone,
+//! `-- --seed 17` for one seed (with its log: `ERASURE_LOG=debug`).
 
-// A seed that goes wrong stops the run at once; clippy knows that of test functions only.
+// A failing seed stops the run by a panic. Clippy permits that in test functions only.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)]
 
 mod director;
@@ -23,7 +23,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use verdict::Verdict;
 
-/// How many seeds are tried unless told otherwise.
+/// The number of seeds without `--seeds`.
 const SEEDS: u64 = 500;
 
 fn main() -> ExitCode {
@@ -54,7 +54,7 @@ fn main() -> ExitCode {
     }
     let seeds = number("--seeds").unwrap_or(SEEDS);
     let verdicts = side_by_side(seeds);
-    // The same seed again is the same run, call for call: a failing one can be looked into.
+    // The same seed gives the same run, call for call, so that a failing seed can be studied.
     for seed in 0..seeds.min(5) {
         let again = director::play(seed);
         let before = verdicts.iter().find(|verdict| verdict.seed == seed).expect("every seed was played");
@@ -104,9 +104,9 @@ fn report(verdicts: &[Verdict], seeds: u64) -> ExitCode {
         sum(|v| v.virtual_seconds) / 86_400,
     );
     if seeds >= 100 {
-        // Else there was nothing that could have been broken.
+        // Otherwise the promises about pauses were not tested.
         let pauses = [sum(|v| v.pauses), sum(|v| v.pauses_here_only), sum(|v| v.paused_jobs)];
-        assert!(pauses.iter().all(|count| *count > 0), "nothing met a pause: {pauses:?}");
+        assert!(pauses.iter().all(|count| *count > 0), "no job met a pause: {pauses:?}");
     }
     let outcomes = verdicts.iter().flat_map(|verdict| &verdict.outcomes);
     let mut counts = std::collections::BTreeMap::<&str, u64>::new();

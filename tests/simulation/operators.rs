@@ -1,7 +1,7 @@
-//! Operators, who pause tenants and systems and let them go on, at whichever worker answers.
+//! Operators who pause and resume tenants and systems, at any worker that answers.
 //!
-//! The rule it keeps: nothing that goes wrong is known to them. They ask a worker that is there; where it
-//! gives no answer they ask another one, and at the end they end whatever a worker still shows as paused.
+//! The rule it keeps: operators know nothing of the accidents. If a worker gives no answer they ask another one. At the
+//! end they end every pause that a worker still shows.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
@@ -19,17 +19,17 @@ use tokio_util::sync::CancellationToken;
 
 use crate::life::Life;
 
-/// Longer than a worker takes to answer.
+/// Longer than a worker's answer takes.
 const PATIENCE: Duration = Duration::from_secs(60);
 const TENANTS: [&str; 2] = ["acme", "birch"];
 const SYSTEMS: [&str; 5] = ["cleeng", "loyalty", "codes", "easycms", "vitalsource"];
 
-/// A worker as operators reach it.
+/// An operator's access to a worker.
 #[derive(Clone)]
 pub struct Desk {
     pub life: u64,
     pub worker: usize,
-    /// Which disk of the worker's.
+    /// The number of the worker's disk.
     pub disk: u64,
     pub engine: Arc<Engine>,
     dead: CancellationToken,
@@ -52,33 +52,33 @@ impl Desk {
         !self.dead.is_cancelled() && !self.work.is_finished()
     }
 
-    /// What it answers; `None` where it ends before it does.
+    /// The worker's answer; `None` if the worker ends or is too slow.
     async fn asked<T>(&self, question: impl Future<Output = T>) -> Option<T> {
         let answer = self.dead.run_until_cancelled(tokio::time::timeout(PATIENCE, question)).await;
         answer.and_then(Result::ok)
     }
 }
 
-/// A pause as an operator was told of it.
+/// A pause and the answer that the operator got.
 pub struct Given {
-    /// Who: a name of its own for each.
+    /// The operator's name, unique for each pause.
     pub by: String,
     pub subject: Subject,
-    /// The worker that was asked, and its disk.
+    /// The asked worker, and its disk.
     pub worker: (usize, u64),
-    /// When the answer came.
+    /// The time of the answer.
     pub at: Instant,
     pub told: Told,
 }
 
-/// Where they find the workers, and what they did.
+/// The workers that operators can reach, and the operators' pauses.
 #[derive(Clone)]
 pub struct Operators {
     pub desks: Arc<Mutex<Vec<Desk>>>,
     pub given: Arc<Mutex<Vec<Given>>>,
-    /// Nothing goes wrong any more: everything is to go on.
+    /// The accidents have ended: every pause must end.
     pub calm: CancellationToken,
-    /// The draws of the operators change nothing in those of the rest.
+    /// The operators' random numbers do not change those of the other parts.
     seed: u64,
 }
 
@@ -91,27 +91,27 @@ impl Operators {
         StdRng::seed_from_u64(self.seed.rotate_left(32) ^ whose)
     }
 
-    /// In every other run there are operators who act.
+    /// Operators act in every other run.
     pub fn act(&self) -> bool {
         self.random(0).random_bool(0.5)
     }
 
-    /// Where tenants are paused there are two.
-    pub fn share_out(&self, cases: &mut [Case]) {
+    /// If operators act, the cases get two tenants.
+    pub fn assign_tenants(&self, cases: &mut [Case]) {
         let mut random = self.random(1);
         if self.act() {
             cases.iter_mut().for_each(|case| case.body["tenant"] = TENANTS[random.random_range(0..2)].into());
         }
     }
 
-    /// How long pauses are let stand at the end while workers still come and go.
+    /// The waits at the end, while workers still stop and start.
     pub fn long_waits(&self) -> Vec<Duration> {
         let mut random = self.random(2);
         let count = if self.act() { random.random_range(0..5) } else { 0 };
         (0..count).map(|_| Duration::from_millis(random.random_range(0..300_000))).collect()
     }
 
-    /// They act until everything is to go on, then end what is paused.
+    /// Acts until the accidents end, then ends all pauses.
     pub fn begin(&self) -> JoinHandle<()> {
         let operators = self.clone();
         tokio::spawn(async move {
@@ -133,7 +133,7 @@ impl Operators {
         (!desks.is_empty()).then(|| desks.swap_remove(random.random_range(0..desks.len())))
     }
 
-    /// Waits; `false` once everything is to go on.
+    /// Waits; `false` once the accidents have ended.
     async fn rest(&self, time: Duration) -> bool {
         self.calm.run_until_cancelled(tokio::time::sleep(time)).await.is_some()
     }
@@ -142,7 +142,7 @@ impl Operators {
         let mut random = self.random(100 + whose);
         let longest = [20_000, 60_000, 600_000];
         for number in 0..random.random_range(1..6) {
-            // The first one before most of the jobs.
+            // The first pause comes before most of the jobs.
             let most = if number == 0 { 2_000 } else { longest[random.random_range(0..2)] };
             if !self.rest(Duration::from_millis(random.random_range(0..most))).await {
                 return;
@@ -161,7 +161,7 @@ impl Operators {
     async fn pause(&self, subject: &Subject, name: &str, random: &mut StdRng) {
         for attempt in 0..5 {
             if let Some(desk) = self.pick(random) {
-                // A name for each attempt: one without an answer may have been taken.
+                // A new name for each attempt: the worker may have accepted an attempt without an answer.
                 let by = format!("{name}-{attempt}");
                 let question = desk.engine.pause_for_operator(subject, by.clone(), "a wrong list".to_owned());
                 if let Some(Ok(told)) = desk.asked(question).await {
@@ -185,8 +185,8 @@ impl Operators {
         }
     }
 
-    /// Ends every pause that a worker shows, until none does any more: one that was kept by a worker that was
-    /// down is published when it is back.
+    /// Ends every pause that a worker shows, until no worker shows one. A stopped worker publishes its own pauses after
+    /// its start.
     async fn end_all(&self) {
         let mut random = self.random(3);
         let mut looks = 0;

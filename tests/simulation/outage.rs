@@ -1,10 +1,10 @@
-//! Each system is away in each way, for a moment, a minute and a day; and one person whom a system refuses
-//! while it works for all others. With the retries that a worker has by default.
+//! Outages of each system in each way, for seconds, a minute and a day; and one person whom a system refuses while it
+//! works for all others. With a worker's default retries.
 //!
-//! The rule it keeps: everybody's fault is not counted against a person, and a person's own is not counted
-//! against the others.
+//! The rule it keeps: a system's fault is not counted against a person, and one person's fault is not counted against
+//! others.
 //!
-//! `cargo test --test simulation -- outage` runs these alone, `-- outage every` all that can be combined.
+//! `cargo test --test simulation -- outage` runs these alone, `-- outage every` every combination.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -28,7 +28,7 @@ const PAGE: &str =
 const HTML: &str = "text/html; charset=utf-8";
 const JSON: &str = "application/json";
 
-/// Every way in which a system is away.
+/// Every kind of outage.
 const WAYS: [(&str, Away); 27] = [
     ("connection refused", Away::Unreachable("connection refused")),
     ("no name", Away::Unreachable("the name cannot be resolved")),
@@ -59,13 +59,13 @@ const WAYS: [(&str, Away); 27] = [
     ("404 default backend", Away::Answer(404, "text/plain", "default backend - 404", None)),
 ];
 
-/// A system that is away, and a job that needs it.
+/// A system with an outage, and the form of a job that needs it.
 #[derive(Debug, Clone, Copy)]
 struct Meets {
     system: &'static str,
     form: Form,
-    /// Whether what a lost answer leaves open can be read back. Without a program token a member's deletion
-    /// cannot: it is tried where the system is away before the job comes, so that nothing was called yet.
+    /// True if a call with a lost answer can be read back. A member's deletion cannot without a program token: then the
+    /// outage begins before the job, so that no call was made yet.
     reads_back: bool,
 }
 
@@ -83,26 +83,26 @@ const SYSTEMS: [Meets; 7] = [
     Meets { reads_back: false, ..meets("loyalty", Form::LoyaltyMember) },
 ];
 
-/// Who meets it.
+/// The jobs that meet the outage.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Who {
-    /// One job, and nobody to compare it with.
+    /// One job, without others to compare it with.
     Alone,
     /// Several jobs at once.
     Many,
-    /// One job whose first so many calls were answered.
+    /// One job after this many answered calls.
     After(usize),
 }
 
 const LASTS: [Duration; 3] = [Duration::from_secs(12), Duration::from_secs(60), Duration::from_secs(86_400)];
-/// Who waits for a system is looked at within a quarter of an hour; a breaker and a hold are tried each half minute.
+/// Waiting jobs are redelivered within a quarter of an hour; a breaker and a hold are probed each half minute.
 const BACK_WITHIN: Duration = Duration::from_secs(40 * 60);
 
-/// Who meets an outage: everybody in turn, so that each system's each way is met by one alone and by another.
+/// Each outage meets a job alone, and one of the others in turn.
 const WHO: [Who; 5] = [Who::Alone, Who::Many, Who::After(1), Who::After(2), Who::After(3)];
 
-/// Fails where a job fails by an outage, or an outage goes on by a job. With `every` all systems are away in all
-/// ways for all times for all who may meet it; else a day is tried in each way at two systems.
+/// Fails if an outage makes a job fail, or one job's refusal holds a system. With `every` all combinations are tried;
+/// otherwise an outage of a day is tried in each way at two systems.
 pub fn judge(every: bool) {
     let mut cases = Vec::new();
     for (place, system) in SYSTEMS.into_iter().enumerate() {
@@ -137,7 +137,7 @@ pub fn judge(every: bool) {
     println!("outage: {} persons refused alone, {done:?}", refusals.len());
 }
 
-/// Judges all cases on as many threads as there are processors; adds up what they count.
+/// Judges all cases on as many threads as there are processors, and adds up their counts.
 fn side_by_side<T: Sync>(
     cases: &[T],
     judge: impl Fn(&T) -> Result<Vec<(&'static str, usize)>, String> + Sync,
@@ -160,7 +160,7 @@ fn side_by_side<T: Sync>(
         players.into_iter().flat_map(|player| player.join().expect("a run panicked")).collect()
     });
     let broken = all.iter().filter(|result| result.is_err()).count();
-    assert_eq!(broken, 0, "of {} cases so many break a promise", cases.len());
+    assert_eq!(broken, 0, "cases that break a promise, of {}", cases.len());
     let mut sums = BTreeMap::new();
     for (word, count) in all.into_iter().flatten().flatten() {
         *sums.entry(word).or_default() += count;
@@ -173,7 +173,7 @@ fn in_virtual_time<T>(future: impl Future<Output = T>) -> T {
     runtime.block_on(future)
 }
 
-/// A worker with the settings that it has by default.
+/// A worker with its default settings.
 fn surroundings(reads_back: bool) -> Surroundings {
     let mut config = configuration();
     for system in config.systems.values_mut() {
@@ -212,7 +212,7 @@ fn outcome(around: &Surroundings, case: &Case) -> Option<String> {
     Some(if reason.is_string() { format!("{outcome} ({})", reason.as_str()?) } else { outcome })
 }
 
-/// How long the job had waited, in hours, at each word of its long wait.
+/// The hours that the job had waited at each `waiting` event.
 fn long_waits(around: &Surroundings, case: &Case) -> Vec<f32> {
     let is_word =
         |event: &&Event| event.value["subject"] == case.id.as_str() && event.value["type"] == "erasure.job.waiting.v1";
@@ -240,7 +240,7 @@ async fn outage(
 ) -> Result<Vec<(&'static str, usize)>, String> {
     let around = surroundings(reads_back);
     let weather = Weather::default();
-    let told = |what: String| format!("{form:?} (read back: {reads_back}), {name} for {lasts:?}, {who:?}: {what}");
+    let breach = |what: String| format!("{form:?} (read back: {reads_back}), {name} for {lasts:?}, {who:?}: {what}");
     if !matches!(who, Who::After(_)) {
         weather.set(Some((system, way)));
     }
@@ -250,25 +250,25 @@ async fn outage(
         let begun =
             around.sandbox.wait_for(|entries| entries.iter().filter(|entry| entry.status.is_some()).count() >= calls);
         if tokio::time::timeout(Duration::from_secs(60), begun).await.is_err() {
-            return Err(told("the job does not begin".to_owned()));
+            return Err(breach("the job does not begin".to_owned()));
         }
         weather.set(Some((system, way)));
     }
     let gate = Arc::clone(&life.engine.gates()[system]);
     let limited = matches!(way, Away::Answer(429, ..));
     tokio::time::sleep(lasts / 2).await;
-    // Told by then, where anything still waits for the system.
+    // If a job still waits for the system, its trouble is reported by now.
     let is_told = gate.view().troubles.iter().any(|told| told.what != ImpairmentKind::StepFailing);
     let waits = cases.iter().any(|case| outcome(&around, case).is_none());
     if lasts > Duration::from_secs(3600) && waits && !is_told && !limited && around.hub.letters().is_empty() {
-        return Err(told(format!("nobody is told: {:?}", gate.view().troubles)));
+        return Err(breach(format!("the trouble is not reported: {:?}", gate.view().troubles)));
     }
     if lasts > Duration::from_secs(3600) {
         for case in cases.iter().filter(|case| outcome(&around, case).is_none()) {
             let words = long_waits(&around, case);
-            // After a quarter of an hour and after four hours, and an hour later at most.
+            // Events after a quarter of an hour and after four hours, each an hour late at most.
             if !matches!(words[..], [first, second] if (0.25..1.25).contains(&first) && (4.0..5.0).contains(&second)) {
-                return Err(told(format!("half a day's wait is told after so many hours: {words:?}")));
+                return Err(breach(format!("the events of a wait of half a day come after these hours: {words:?}")));
             }
         }
     }
@@ -284,10 +284,10 @@ async fn outage(
         };
         cases.iter().all(over)
     });
-    // What a system says itself that it needs is waited for.
+    // A system's own `Retry-After` is obeyed.
     let retry_after = if name == "503 for an hour" { Duration::from_secs(3600) } else { Duration::ZERO };
     if tokio::time::timeout(BACK_WITHIN + retry_after, all).await.is_err() {
-        return Err(told(format!(
+        return Err(breach(format!(
             "not done {:?} after its end: {:?}, {:?}",
             ended.elapsed(),
             gate.view(),
@@ -297,30 +297,30 @@ async fn outage(
     for case in &cases {
         let words = long_waits(&around, case);
         if lasts < Duration::from_secs(600) && retry_after.is_zero() && !words.is_empty() {
-            return Err(told(format!("a short wait is told: {words:?}")));
+            return Err(breach(format!("a short wait has an event: {words:?}")));
         }
         let outcome = outcome(&around, case).unwrap();
         if outcome != "completed" {
-            return Err(told(format!("a job ends as {outcome}")));
+            return Err(breach(format!("a job ends as {outcome}")));
         }
         let remains = case.remains(&around.sandbox);
         if !remains.is_empty() {
-            return Err(told(format!("completed falsely: there is still {remains:?}")));
+            return Err(breach(format!("falsely completed: {remains:?} is left")));
         }
     }
     if asked > 0 {
-        return Err(told(format!("{asked} persons were asked for something")));
+        return Err(breach(format!("{asked} persons were asked for something")));
     }
     let summary = around.sandbox.summary();
     let repeats = [&summary.ambiguous_repeats, &summary.effective_repeats];
     if let Some(repeat) = repeats.into_iter().flatten().next() {
-        return Err(told(format!("repeated: {repeat:?}")));
+        return Err(breach(format!("repeated: {repeat:?}")));
     }
     drop(life.kill());
     Ok(vec![("jobs", cases.len()), ("completed", cases.len()), ("failed", 0)])
 }
 
-/// What a system does to one person for ever.
+/// The lasting refusals of one person.
 fn refusals_of_one() -> Vec<Action> {
     let status = |status: u16| Action::Status { status, body: "no".into(), after_work: false };
     vec![
@@ -341,7 +341,7 @@ async fn refusal_of_one(
     others: u64,
 ) -> Result<Vec<(&'static str, usize)>, String> {
     let around = surroundings(true);
-    let told = |what: String| format!("{form:?}, {refusal:?} for one of {}: {what}", others + 1);
+    let breach = |what: String| format!("{form:?}, {refusal:?} for one of {}: {what}", others + 1);
     let life = Life::begin(&around, MemoryStore::new(), 7);
     let gate = Arc::clone(&life.engine.gates()[system]);
     let refused = Case::new(&around.sandbox, form, 1000);
@@ -358,13 +358,13 @@ async fn refusal_of_one(
         good.iter().all(|case| hub.events().iter().any(|event| event.value["subject"] == case.id.as_str()))
     });
     if tokio::time::timeout(Duration::from_secs(60), all).await.is_err() {
-        return Err(told(format!("the others wait: {:?}", gate.view())));
+        return Err(breach(format!("the others wait: {:?}", gate.view())));
     }
     let undisturbed = began.elapsed();
     if let Some(bad) = good.iter().find(|case| outcome(&around, case).as_deref() != Some("completed")) {
-        return Err(told(format!("another one ends as {:?}", outcome(&around, bad))));
+        return Err(breach(format!("another job ends as {:?}", outcome(&around, bad))));
     }
-    // Its budget: eight attempts with their pauses, and its last call.
+    // The refused job's budget: eight attempts with their pauses, and the last call.
     let ends = around.hub.until(|hub| {
         !hub.letters().is_empty() || hub.events().iter().any(|event| event.value["data"]["outcome"] == "needs_input")
     });
@@ -379,12 +379,12 @@ async fn refusal_of_one(
         () = watched => {}
         ended = tokio::time::timeout(Duration::from_secs(1200), ends) => {
             if ended.is_err() {
-                return Err(told(format!("it does not end: {:?}", gate.view())));
+                return Err(breach(format!("the refused job does not end: {:?}", gate.view())));
             }
         }
     }
     if is_held {
-        return Err(told("the system is held".to_owned()));
+        return Err(breach("the system is held".to_owned()));
     }
     let asked = outcome(&around, &refused).is_none();
     drop(life.kill());

@@ -1,7 +1,7 @@
-//! Jobs for a system that is away for an hour, and jobs for a slow one beside jobs for others.
+//! Jobs during an outage of an hour, and jobs for a slow system beside jobs for others.
 //!
-//! The rule it keeps: the end of a system's trouble is noticed soon, whoever waits for it is looked at
-//! seldom, and other systems' jobs notice nothing.
+//! The rule it keeps: the end of an outage is noticed soon, waiting jobs are redelivered seldom, and jobs of other
+//! systems are not delayed.
 
 use std::time::Duration;
 
@@ -14,11 +14,11 @@ use crate::director::configuration;
 use crate::hub::Hub;
 use crate::life::{Life, Surroundings};
 
-/// Calls that a job of ours makes of the system.
+/// The calls of a job to the system.
 const CALLS: u32 = 12;
 const SLOTS: u32 = 4;
 
-/// Fails where a wait costs more than it must.
+/// Fails if a wait costs too much.
 pub fn judge() {
     for scene in 0..2 {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
@@ -31,7 +31,7 @@ pub fn judge() {
     }
 }
 
-/// A worker with the retries that it has by default.
+/// A worker with its default retries.
 fn surroundings(limit: Option<u32>) -> Surroundings {
     let mut config = configuration();
     config.worker.concurrency = 64;
@@ -43,7 +43,7 @@ fn surroundings(limit: Option<u32>) -> Surroundings {
     Surroundings::new(config, Hub::new(7), Sandbox::default())
 }
 
-/// From now on each call of the system meets this.
+/// From now on each call to the system meets this fault.
 fn each_call(around: &Surroundings, action: Action) {
     let any = FaultRule::on(Operation::Unknown, action);
     around.sandbox.add_fault(FaultRule { operation: None, system: Some("vitalsource".to_owned()), ..any });
@@ -55,10 +55,10 @@ fn publish(around: &Surroundings, form: Form, numbers: std::ops::Range<u32>) -> 
     cases
 }
 
-/// Waits until so many jobs have ended, at most for so long.
+/// Waits until this many jobs have ended, and returns the time that it took.
 async fn all(around: &Surroundings, jobs: u32, most: Duration) -> Duration {
     let began = Instant::now();
-    let ended = around.hub.until(|hub| hub.events_told() >= jobs as usize);
+    let ended = around.hub.until(|hub| hub.event_count() >= jobs as usize);
     assert!(tokio::time::timeout(most, ended).await.is_ok(), "{jobs} jobs take longer than {most:?}");
     began.elapsed()
 }
@@ -73,10 +73,10 @@ async fn an_outage() {
     each_call(&around, Action::DropBefore);
     publish(&around, Form::VitalSource, 0..JOBS);
     let life = Life::begin(&around, MemoryStore::new(), 7);
-    // Some calls must be made to see whether it answers: all others keep their attempts.
+    // Some calls must test whether the system answers: only their jobs spend attempts.
     tokio::time::sleep(Duration::from_secs(3600)).await;
     around.sandbox.clear_faults();
-    // Three minutes until the last of them is back, and what they take.
+    // Three minutes until the last job is redelivered, and the time of the work.
     let took = all(&around, JOBS, Duration::from_secs(240)).await;
     let returns = returns(&around, JOBS);
     let failed = around.hub.letters().len();

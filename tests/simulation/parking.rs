@@ -1,7 +1,7 @@
-//! A backlog for a system with a limit: what it costs the broker while it waits, and how fast it goes.
+//! A backlog for a system with a rate limit: its cost for the broker, and its speed.
 //!
-//! The rule it keeps: what a system takes is used to the full, and whoever waits for it is looked at
-//! no more often than its turn comes nearer.
+//! The rule it keeps: the rate limit is used to the full, and waiting jobs are redelivered no more often than their
+//! place in the line requires.
 
 use std::time::Duration;
 
@@ -13,17 +13,17 @@ use crate::director::configuration;
 use crate::hub::Hub;
 use crate::life::{Life, Surroundings};
 
-/// Jobs for one system, several times more than it takes in an hour.
+/// Jobs for one system, several times more than it can do in an hour.
 const JOBS: u32 = 3_800;
-/// Calls a minute that the system takes at each of its endpoints.
+/// The system's limit of calls a minute at each endpoint.
 const LIMIT: u32 = 50;
-/// Requests that such a job needs at the endpoint that it needs most: its two codes are read, and read back.
+/// A job's requests at its busiest endpoint: two codes are read, and read back.
 const CALLS: u32 = 4;
-/// Returns before its turn that a job may need: it comes back from the wait queues after a third to a
-/// whole of the time that is left, and each hour.
+/// The most redeliveries of a job before its turn: from the wait queues, after a third to the whole of the remaining
+/// time, and each hour.
 const RETURNS: f64 = 20.0;
 
-/// Fails where the system is not used, or waiting jobs cost more than they must.
+/// Fails if the system is idle, or waiting jobs cost too much.
 pub fn judge() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     runtime.block_on(measure());
@@ -45,10 +45,10 @@ async fn measure() {
         let before = hub.operations();
         tokio::time::sleep(an_hour).await;
         let [delivered, published, acked] = [0, 1, 2].map(|of| hub.operations()[of] - before[of]);
-        let ended = u32::try_from(hub.events_told()).unwrap() - done;
+        let ended = u32::try_from(hub.event_count()).unwrap() - done;
         let waiting = f64::from(JOBS - done) - f64::from(ended) / 2.0;
         done += ended;
-        // What the work itself takes: a delivery, an event, an ack.
+        // The work itself: a delivery, an event, an ack.
         let waits = (delivered + published + acked) as f64 - f64::from(3 * ended);
         println!(
             "parking: {ended} jobs done in an hour; broker operations by each that waited: {:.1}",

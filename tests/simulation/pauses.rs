@@ -1,11 +1,13 @@
-//! Whether what operators paused stood still.
+//! Checks that paused systems and tenants got no calls.
 //!
-//! The promise: a pause that an operator was told of as known everywhere is in the control stream by then;
-//! from its moment in the stream until that of the resume after it no worker calls what is paused, be it one
-//! that was away meanwhile, one whose store was lost, or one with an old copy of its store. A pause that the
-//! broker did not have holds at the worker that was asked, for as long as its store is the same, and is in
-//! the stream once the broker takes it. A step that was on the wire by then is ended; nothing else is called,
-//! not even to read.
+//! The promises:
+//!
+//! - A pause reported to the operator as known everywhere is in the control stream by then.
+//! - From the pause in the stream until the next resume no worker calls the paused subject: also not a worker that was
+//!   stopped meanwhile, lost its store, or has an old copy of its store.
+//! - A pause that the broker did not get holds at the asked worker while the worker keeps its store. It is published
+//!   once the broker can take it.
+//! - A step on the wire ends. No other call is made, not even a read.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -22,15 +24,15 @@ use crate::life::Surroundings;
 use crate::operators::{Given, Operators};
 use crate::verdict::Verdict;
 
-/// What was decided is read within this.
+/// Decisions are read within this time.
 const READING: Duration = Duration::from_millis(200);
 
-/// What the control stream says of pauses.
+/// The pauses in the control stream.
 #[derive(Default)]
 struct Stream {
-    /// When each decision came, by who made it.
+    /// The time of each pause, by the name of its operator.
     by: BTreeMap<String, Instant>,
-    /// From when to when each was paused.
+    /// The times of each subject's pauses: begin and end.
     paused: BTreeMap<Subject, Vec<(Instant, Option<Instant>)>>,
 }
 
@@ -67,7 +69,7 @@ impl Stream {
     }
 }
 
-/// Whose a call is: the system as it is configured, and the tenant of the person.
+/// The subjects of a call: the configured system, and the person's tenant.
 fn subjects(entry: &Entry, cases: &[Case]) -> Vec<Subject> {
     let system = match entry.system.as_str() {
         "loyalty@codes" => "codes",
@@ -97,7 +99,7 @@ fn subjects(entry: &Entry, cases: &[Case]) -> Vec<Subject> {
 }
 
 impl Verdict {
-    /// Measures what was called by what was paused then.
+    /// Compares the calls with the pauses at their times.
     pub fn pauses(&mut self, around: &Surroundings, cases: &[Case], operators: &Operators) {
         let stream = Stream::read(&around.hub);
         for (subject, times) in &stream.paused {
@@ -115,7 +117,10 @@ impl Verdict {
             if given.told == Told::HereOnly {
                 self.pauses_here_only += 1;
             } else if in_stream.is_none_or(|at| *at > given.at) {
-                self.breaches.push(format!("{} by {}: told as known everywhere", given.subject, given.by));
+                self.breaches.push(format!(
+                    "{} by {}: reported as known everywhere, but not in the stream",
+                    given.subject, given.by
+                ));
             }
         }
         let entries = around.sandbox.entries(0);
@@ -139,7 +144,7 @@ impl Verdict {
             let left = (desk.engine.pauses().all(), desk.engine.decisions_untold().unwrap());
             if left != (BTreeMap::new(), 0) {
                 self.breaches
-                    .push(format!("worker {} still has pauses, or tells them to nobody: {left:?}", desk.worker));
+                    .push(format!("worker {} still has pauses or unpublished decisions: {left:?}", desk.worker));
             }
         }
     }

@@ -1,7 +1,7 @@
-//! What goes wrong with the workers, their disks and their way to the broker.
+//! Accidents of the workers, their disks and their links to the broker.
 //!
-//! The rule it keeps: each worker has a disk of its own, and no two ever run on the same one. A disk can be
-//! lost, or put back as a copy held it that was made before.
+//! The rule it keeps: each worker has its own disk, and two workers never use the same one. A disk can be lost, or
+//! restored from an older copy.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::director::Director;
 use crate::life::Life;
 
 impl Director {
-    /// One thing goes wrong.
+    /// One accident happens.
     pub async fn disturb(&mut self) {
         self.return_one();
         let place = self.place();
@@ -24,31 +24,31 @@ impl Director {
             0..=2 => self.kill(place, pause).await,
             3 => {
                 self.verdict.cuts += 1;
-                self.tell("cut off");
+                self.log("cut off");
                 let link = Arc::clone(&self.lives[place].link);
-                // Where there are others, long enough that they have the jobs, and decisions are made.
+                // If there are other workers, long enough that they get the jobs and read decisions.
                 let is_long = self.workers > 1 && self.random.random_bool(0.5);
                 let away = if is_long { pause * 60 } else { pause };
                 tokio::spawn(async move { link.cut(away).await });
             }
             4 => {
                 self.verdict.full_disks += 1;
-                self.tell("the disk is full");
+                self.log("the disk is full");
                 let store = self.lives[place].store();
                 tokio::spawn(Life::fill_disk(store, pause));
             }
             5 => {
                 self.verdict.clock_jumps += 1;
                 let by = self.random.random_range(-600_000..600_000);
-                self.tell(&format!("the clock jumps by {by} ms"));
+                self.log(&format!("the clock jumps by {by} ms"));
                 self.around.clock.jump(by);
             }
             6 => {
-                self.tell("the disks are copied");
+                self.log("the disks are copied");
                 self.shelf.extend(self.lives.iter().map(|life| (life.worker, life.store().backup())));
             }
             7 => {
-                self.tell("drained and started again");
+                self.log("drained and started again");
                 let life = self.lives.remove(place);
                 let worker = life.worker;
                 let disk = life.drain().await;
@@ -56,7 +56,7 @@ impl Director {
             }
             8 => {
                 let system = ["cleeng", "loyalty", "easycms", "vitalsource"][self.random.random_range(0..4)];
-                self.tell(&format!("{system} refuses our credential for a while, or is slow"));
+                self.log(&format!("{system} refuses our credential for a while, or is slow"));
                 let slow = Action::Delay { ms: self.random.random_range(100..30_000), after_work: true };
                 let action = if self.random.random_bool(0.5) { Action::CredentialRefused } else { slow };
                 let rule = FaultRule { operation: None, system: Some(system.to_owned()), ..any(action) };
@@ -68,18 +68,18 @@ impl Director {
                 let id = case.id.clone();
                 self.done.lock().unwrap().cancelled.insert(id.clone());
                 self.around.hub.publish_cancel(&case.body);
-                self.tell(&format!("{id} is cancelled"));
+                self.log(&format!("{id} is cancelled"));
             }
             10 => self.put_back(place, pause).await,
             11 => {
                 self.verdict.handovers += 1;
-                self.tell("another worker becomes the active one");
+                self.log("another worker becomes the active one");
                 self.lives[place].link.pass_on();
             }
             _ => {
-                // It stays down for longer than others wait.
+                // It stays stopped for longer than others wait.
                 self.verdict.handovers += 1;
-                self.tell(&format!("worker {} is stopped", self.lives[place].worker));
+                self.log(&format!("worker {} is stopped", self.lives[place].worker));
                 let life = self.lives.remove(place);
                 let worker = life.worker;
                 let disk = if self.random.random_bool(0.5) { life.drain().await } else { life.kill() };
@@ -92,7 +92,7 @@ impl Director {
         }
     }
 
-    /// The active one as a rule: what happens to others is seldom noticed.
+    /// The worker of the accident: mostly the active one, because a standby's accident seldom has an effect.
     fn place(&mut self) -> usize {
         let active = self.lives.iter().position(|life| life.link.is_active());
         match active {
@@ -101,12 +101,12 @@ impl Director {
         }
     }
 
-    /// One that was stopped is started again, sooner or later.
+    /// Sometimes starts a stopped worker.
     fn return_one(&mut self) {
         if self.random.random_bool(0.6)
             && let Some((worker, disk)) = self.disks.pop_first()
         {
-            self.tell(&format!("worker {worker} is back"));
+            self.log(&format!("worker {worker} is started again"));
             self.begin(worker, disk);
         }
     }
@@ -114,7 +114,7 @@ impl Director {
     async fn kill(&mut self, place: usize, pause: Duration) {
         self.verdict.kills += 1;
         let loses_disk = self.random.random_bool(0.1);
-        self.tell(if loses_disk { "killed, and its disk lost" } else { "killed" });
+        self.log(if loses_disk { "killed, and its disk lost" } else { "killed" });
         let life = self.lives.remove(place);
         let worker = life.worker;
         let disk = life.kill();
@@ -127,14 +127,14 @@ impl Director {
         self.begin(worker, if loses_disk { MemoryStore::new() } else { disk });
     }
 
-    /// The disk is as a copy has it that was made before.
+    /// Restores the disk from an older copy.
     async fn put_back(&mut self, place: usize, pause: Duration) {
         let worker = self.lives[place].worker;
         let Some(copy) = self.shelf.iter().position(|(of, _)| *of == worker) else {
             return self.kill(place, pause).await;
         };
         self.verdict.put_back += 1;
-        self.tell("killed, and an old copy of its disk put back");
+        self.log("killed, and an old copy of its disk put back");
         self.done.lock().unwrap().memory_lost = true;
         let (_, disk) = self.shelf.remove(copy);
         self.change_disk(worker);

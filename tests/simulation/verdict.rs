@@ -1,4 +1,4 @@
-//! What a run came to: counts, and every promise that it broke.
+//! The result of a run: counts, and every promise that it broke.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -8,10 +8,10 @@ use testkit::forms::{Case, Form};
 
 use crate::hub::{Event, Hub};
 
-/// An event of the outbox may be on its way for so long.
+/// The longest time of an event in the outbox.
 const TELLING: std::time::Duration = std::time::Duration::from_secs(30);
 
-/// A worker that is up has read a cancellation after so long.
+/// A running worker has read a cancellation after this time.
 const READING: std::time::Duration = std::time::Duration::from_secs(10);
 
 #[derive(Default)]
@@ -23,11 +23,11 @@ pub struct Verdict {
     pub stores_lost: u64,
     pub put_back: u64,
     pub handovers: u64,
-    /// Pauses that an operator was told of.
+    /// Pauses that were reported to an operator.
     pub pauses: u64,
-    /// Of these, those that the broker did not have by then.
+    /// Of these, the ones that the broker did not have yet.
     pub pauses_here_only: u64,
-    /// Jobs that waited for the end of one.
+    /// Jobs that waited for the end of a pause.
     pub paused_jobs: u64,
     pub parked: u64,
     pub cuts: u64,
@@ -38,24 +38,24 @@ pub struct Verdict {
     pub breaches: Vec<String>,
     /// A digest of all calls and events, in order.
     pub trace: u64,
-    /// What was done to the workers, and what came of it.
+    /// The accidents, calls and events.
     pub story: Vec<String>,
 }
 
-/// What was done to a run that its end must be measured by.
-pub struct Done {
+/// The facts about a run that its result is compared with.
+pub struct Facts {
     /// Jobs for which a cancellation was sent.
     pub cancelled: BTreeSet<String>,
-    /// A store was lost, or two workers had the same job: what one has done the other finds out by
-    /// reading, and it may tell an ending of its own beside the first one's.
+    /// A store was lost, or two workers had the same job: then the second learns the first one's work by reads, and may
+    /// publish a second final event.
     pub memory_lost: bool,
-    /// What there was of each job's person before anything was done.
+    /// The data of each job's person before the erasure.
     pub there: BTreeMap<String, Vec<&'static str>>,
 }
 
 impl Verdict {
-    /// Measures the promises by what the broker and the systems have seen.
-    pub fn measure(&mut self, hub: &Hub, sandbox: &Sandbox, cases: &[Case], done: &Done) {
+    /// Judges the promises by the broker's and the systems' records.
+    pub fn measure(&mut self, hub: &Hub, sandbox: &Sandbox, cases: &[Case], done: &Facts) {
         let (events, entries) = (hub.events(), sandbox.entries(0));
         self.jobs = cases.len() as u64;
         self.calls = entries.len() as u64;
@@ -64,7 +64,7 @@ impl Verdict {
             (format!("{:?}", call.operation), &call.subject, call.status, call.effect).hash(&mut trace);
         }
         for event in &events {
-            // Not its id, which follows from the time and the receipt too.
+            // Not the id, which also follows from the time and the receipt.
             (event.value["subject"].as_str(), &event.value["data"]["outcome"].to_string()).hash(&mut trace);
         }
         self.trace = trace.finish();
@@ -95,7 +95,7 @@ impl Verdict {
         }
     }
 
-    /// The same id, the same bytes.
+    /// Events with the same id have the same bytes.
     fn one_body_each(&mut self, events: &[Event]) {
         let mut bodies = BTreeMap::new();
         for event in events {
@@ -105,7 +105,7 @@ impl Verdict {
         }
     }
 
-    /// What may not be, however often stores were lost or workers changed.
+    /// Contradictions that are forbidden even after lost stores and changes of workers.
     fn contradictions(&mut self, hub: &Hub, events: &[Event], entries: &[Entry], cases: &[Case]) {
         for case in cases {
             let of = |outcomes: &[&str]| {
@@ -117,17 +117,17 @@ impl Verdict {
             };
             let breaches = &mut self.breaches;
             let mut breach = |what: &str| breaches.push(format!("{:?} {}: {what}", case.form, case.id));
-            // Of a job that has ended, whoever ended it says so; a store that was elsewhere does not know.
+            // After a job's end a refusal is right; a worker that did not know of the end may still cancel it.
             let finals = of(&["completed", "failed", "previewed"]);
             let is_first = |refused: &&Event| finals.iter().all(|last| last.at > refused.at);
             if of(&["cancel_refused"]).into_iter().any(|refused| is_first(&refused)) && !of(&["cancelled"]).is_empty() {
-                breach("a cancellation was refused and carried out");
+                breach("a cancellation was refused and also carried out");
             }
             let ended = of(&["completed", "failed", "cancelled", "previewed"]).first().map(|event| event.at);
             if let Some(ended) = ended
                 && of(&["at_risk", "overdue"]).iter().any(|event| event.at > ended + TELLING)
             {
-                breach("a term was told of after the end");
+                breach("a deadline was reported after the end");
             }
             let sends = entries.iter().filter(|call| {
                 let is_theirs = call.subject.as_ref().is_some_and(|subject| *subject == case.person.database_id);
@@ -135,30 +135,29 @@ impl Verdict {
             });
             let sends = sends.count();
             if sends > hub.asked(&case.id) {
-                breach(&format!("{sends} one-time passwords were sent, {} asked for", hub.asked(&case.id)));
+                breach(&format!("{sends} one-time passwords were sent, {} were requested", hub.asked(&case.id)));
             }
         }
     }
 
-    /// A job that was cancelled before anything was done, and whose cancellation everybody had the time to
-    /// read, is not carried out.
-    fn cancellations(&mut self, hub: &Hub, sandbox: &Sandbox, events: &[Event], cases: &[Case], done: &Done) {
+    /// A job that was cancelled before its first step, in time for every worker to read it, is not carried out.
+    fn cancellations(&mut self, hub: &Hub, sandbox: &Sandbox, events: &[Event], cases: &[Case], done: &Facts) {
         for case in cases {
             let Some(cancelled) = hub.cancelled_at(&case.id) else { continue };
             let of = |event: &&Event| event.value["subject"] == case.id.as_str();
             let is_carried_out = case.remains(sandbox) != done.there[&case.id] && case.form != Form::ByHand;
-            // Until then nothing had been asked or done: it was published later, or waited for its person.
+            // The job was published later, or its first event came later: no step was done before the cancellation.
             let first = events.iter().filter(of).map(|event| event.at).min();
             let began = hub.published_at(&case.id);
             let in_time = began.is_none_or(|began| began > cancelled + READING)
                 && first.is_none_or(|first| first > cancelled + READING);
             if in_time && is_carried_out {
-                self.breaches.push(format!("{:?} {}: cancelled before it came, and carried out", case.form, case.id));
+                self.breaches.push(format!("{:?} {}: cancelled before its start, but carried out", case.form, case.id));
             }
         }
     }
 
-    fn ending(&mut self, hub: &Hub, sandbox: &Sandbox, case: &Case, events: &[Event], done: &Done) {
+    fn ending(&mut self, hub: &Hub, sandbox: &Sandbox, case: &Case, events: &[Event], done: &Facts) {
         let finals: BTreeMap<_, _> = events
             .iter()
             .filter(|event| event.value["subject"] == case.id.as_str() && event.value["data"]["final"] == true)
@@ -171,7 +170,7 @@ impl Verdict {
             breach(&format!("{} endings: {outcomes:?}", finals.len()));
         }
         let remains = case.remains(sandbox);
-        // A deletion by hand is none of the worker's.
+        // A manual deletion is not the worker's.
         let is_changed = remains != done.there[&case.id] && case.form != Form::ByHand;
         let mut failed = false;
         for data in finals.values() {
@@ -184,11 +183,11 @@ impl Verdict {
                 (Form::WrongPassword, "failed") | (Form::Preview, "previewed") => true,
                 (Form::WrongPassword | Form::Preview, "completed") => false,
                 (_, "completed") => remains.is_empty(),
-                // A worker that cannot read what another may have done counts it as done.
+                // A worker that cannot read another worker's possible effect counts it as done.
                 (_, "cancelled") => done.cancelled.contains(&case.id) && (data["partial"] == true || !is_changed),
-                // What cannot be read, or read back, is said, not guessed: garbage again and again, the
-                // answer to a deletion by one-time password, and what a worker without memory finds
-                // missing before it trusts its credential, or is refused because another one was there.
+                // Fair failures: repeated unreadable replies; a lost answer to a deletion by one-time
+                // password; and after a lost store, an absence before the credential's first success,
+                // or a proof that another worker had used.
                 (_, "failed") if all(&["unreadable_reply"]) => true,
                 (Form::OneTimePassword, "failed") if all(&["unproven"]) => true,
                 (Form::OneTimePassword | Form::LoyaltyMember, "failed") => {
@@ -198,7 +197,7 @@ impl Verdict {
                 _ => false,
             };
             if !is_fair {
-                breach(&format!("{outcome}, there is still {remains:?}: {errors:?}"));
+                breach(&format!("{outcome}, {remains:?} is left: {errors:?}"));
             }
         }
         let letters = hub.letters();

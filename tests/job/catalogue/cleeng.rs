@@ -1,4 +1,4 @@
-//! Customers of Cleeng, by the publisher token alone and by their own.
+//! Customers of Cleeng, by the publisher token alone and by the customer's own token.
 
 use erasure_worker::job::flow::Confirm;
 use erasure_worker::job::{Identity, InputKind, Job};
@@ -34,7 +34,7 @@ pub fn backends() -> Vec<Known> {
         ),
         (
             backend(
-                "nobody by that id, by a token that has shown nobody",
+                "nobody by that id, and a token without any success yet",
                 Cleeng::with(0).but(|world| world.exists = false),
             ),
             "failed/unproven",
@@ -49,7 +49,7 @@ pub fn backends() -> Vec<Known> {
         ),
         (
             backend(
-                "nobody reads by that id any more, and another customer by that e-mail",
+                "a deleted customer, and another customer by that e-mail",
                 Cleeng::with(0).but(|world| (world.email, world.elsewhere) = (Identity::Blank, true)),
             )
             .mismatch(),
@@ -90,12 +90,15 @@ pub fn backends() -> Vec<Known> {
             backend("an app store's subscription", Cleeng::with(2).but(ends(Ends::Refused))),
             "refused/externally_managed",
         ),
-        (backend("a termination that does not say so", Cleeng::with(2).but(ends(Ends::Vaguely))), "anonymised"),
+        (backend("a termination with an unclear reply", Cleeng::with(2).but(ends(Ends::Vaguely))), "anonymised"),
         (
-            backend("a termination that does nothing", Cleeng::with(1).but(ends(Ends::NotSaying))),
+            backend(
+                "a termination without an effect, with an unclear reply",
+                Cleeng::with(1).but(ends(Ends::NotSaying)),
+            ),
             "refused/active_entitlement",
         ),
-        (backend("a termination that can be made only once", Cleeng::with(2).but(ends(Ends::Once))), "anonymised"),
+        (backend("a termination that fails when repeated", Cleeng::with(2).but(ends(Ends::Once))), "anonymised"),
         (backend("lists and reads that lag behind", Cleeng::with(2).slow(SOON)), "anonymised"),
         (
             backend(
@@ -112,7 +115,7 @@ pub fn backends() -> Vec<Known> {
 }
 
 fn fresh_token(_: &mut Job, kind: InputKind, times: u32, _: &dyn World) -> Reply {
-    // The model takes any token after the second continuation.
+    // No further token is sent after the second continuation.
     if kind == InputKind::CustomerToken && times < 3 { Reply::Again(20) } else { Reply::Silence }
 }
 

@@ -1,4 +1,4 @@
-//! Members by Program API, by a deletion file and by hand.
+//! Members by Program API, by a deletion file and by a manual deletion.
 
 use erasure_worker::job::{Identity, InputKind, Job, RowState};
 use serde_json::json;

@@ -9,7 +9,7 @@ use crate::scenario::{Reply, Scenario};
 use crate::world::zeta::{PASSWORD, TOKEN, Zeta};
 use crate::world::{Change, World};
 
-/// Gives whatever proof is asked for; the second one-time password is the right one.
+/// Gives each requested proof; a one-time password is the latest that was sent.
 pub fn member_gives(job: &mut Job, kind: InputKind, times: u32, world: &dyn World) -> Reply {
     let Spec::LoyaltyMember { access_token, current_password, code, .. } = &mut job.targets[0].spec else {
         return Reply::Silence;
@@ -23,14 +23,14 @@ pub fn member_gives(job: &mut Job, kind: InputKind, times: u32, world: &dyn Worl
     Reply::Again(40)
 }
 
-/// Lets the first one-time password lapse, asks for another, and gives that.
+/// Lets the first one-time password expire, requests another and gives that.
 fn asks_for_another_code(job: &mut Job, kind: InputKind, times: u32, world: &dyn World) -> Reply {
     let Spec::LoyaltyMember { code, .. } = &mut job.targets[0].spec else { return Reply::Silence };
     if kind != InputKind::Otp {
         return Reply::Silence;
     }
     match times {
-        // Too soon: nothing is sent for this one.
+        // Within a minute: no second one-time password is sent.
         1 => Reply::Again(20),
         2 => Reply::Again(90),
         _ => {
@@ -79,7 +79,7 @@ pub fn all() -> Vec<Known> {
         ),
         (
             by(
-                "a member who is not there, and another one's token",
+                "an absent member, and another member's token",
                 pass,
                 target(password(), known.clone()),
                 Zeta::member().but(|world| (world.exists, world.proven, world.token_of_another) = (false, true, true)),
@@ -89,7 +89,7 @@ pub fn all() -> Vec<Known> {
         ),
         (
             by(
-                "a member who is not there, and a token that died with the member",
+                "an absent member, and a token that ended with the member",
                 pass,
                 target(password(), known.clone()),
                 Zeta::member().but(|world| (world.exists, world.proven, world.token_dies) = (false, true, true)),
@@ -114,7 +114,7 @@ pub fn all() -> Vec<Known> {
         ),
         (
             by(
-                "a token that dies with the member",
+                "a token that ends with the member",
                 pass,
                 target(password(), known.clone()),
                 Zeta::member().but(|world| {
@@ -172,7 +172,7 @@ pub fn all() -> Vec<Known> {
             "erased",
         ),
         (
-            by("a one-time password that lapses", otp, target(json!({}), None), Zeta::member())
+            by("a one-time password that expires", otp, target(json!({}), None), Zeta::member())
                 .person(asks_for_another_code),
             "erased",
         ),

@@ -1,4 +1,4 @@
-//! The scenarios: each odd way of each system, and how a run of it ends where nothing else goes wrong.
+//! The scenarios: each peculiar behaviour of each system, and the outcome of a run without other faults.
 
 mod cleeng;
 mod easycms;
@@ -25,10 +25,9 @@ use crate::world::zeta::{TOKEN, Zeta};
 const SOON: Duration = Duration::from_secs(300);
 const LATE: Duration = Duration::from_secs(4 * 3600);
 
-/// A scenario and its plain ending: `outcome` or `outcome/reason`.
+/// A scenario and its outcome without faults: `outcome` or `outcome/reason`.
 pub type Known = (Scenario, &'static str);
 
-/// Every scenario.
 pub fn all() -> Vec<Known> {
     [
         cleeng::backends(),
@@ -46,7 +45,7 @@ pub fn all() -> Vec<Known> {
     .collect()
 }
 
-/// Confirms when asked.
+/// Gives a confirmation when asked.
 pub fn confirms(job: &mut Job, kind: InputKind, _: u32, _: &dyn World) -> Reply {
     let confirmation = jobs::good(&jobs::with(
         &jobs::one(jobs::easycms()),

@@ -10,7 +10,7 @@ use crate::scenario::Scenario;
 use crate::world::Change;
 use crate::world::vitalsource::{Coupon, Revokes, VitalSource};
 
-/// A target with so many codes.
+/// A target with this many codes.
 pub fn reader(codes: usize) -> Value {
     let codes: Vec<_> = (0..codes).map(|n| json!({ "code": format!("C{n}") })).collect();
     let confirmation = json!({ "confirmed_at": "2026-11-22T09:58:00Z" });
@@ -31,8 +31,7 @@ pub fn all() -> Vec<Known> {
             "anonymised",
         ),
         (
-            flow("a code that nobody knows", VitalSource::with(2).but(first(|code| code.state = CodeState::Unknown)))
-                .mismatch(),
+            flow("an unknown code", VitalSource::with(2).but(first(|code| code.state = CodeState::Unknown))).mismatch(),
             "refused/identity_mismatch",
         ),
         (
@@ -57,11 +56,14 @@ pub fn all() -> Vec<Known> {
             flow("another person's code", VitalSource::with(2).but(owner(Identity::Other))).mismatch(),
             "refused/identity_mismatch",
         ),
-        (flow("a code that names nobody", VitalSource::with(2).but(owner(Identity::Unreadable))), "anonymised"),
+        (flow("a code without a readable owner", VitalSource::with(2).but(owner(Identity::Unreadable))), "anonymised"),
         (
-            flow("a strict system and a code that names nobody", VitalSource::with(2).but(owner(Identity::Unreadable)))
-                .rules(|rules| rules.strict_identity = true)
-                .mismatch(),
+            flow(
+                "a strict system and a code without a readable owner",
+                VitalSource::with(2).but(owner(Identity::Unreadable)),
+            )
+            .rules(|rules| rules.strict_identity = true)
+            .mismatch(),
             "refused/identity_unreadable",
         ),
         (
@@ -75,7 +77,7 @@ pub fn all() -> Vec<Known> {
         ),
         (
             flow(
-                "a licence that lingers",
+                "a licence that is listed for a while after its revoke",
                 VitalSource::with(1).but(|world| world.licence_lag = Duration::from_secs(45)),
             ),
             "anonymised",
@@ -88,19 +90,19 @@ pub fn all() -> Vec<Known> {
             "anonymised",
         ),
         (
-            flow("an overwrite that does not take at first", VitalSource::with(1).but(|world| world.puts_lost = 2)),
+            flow("an overwrite without an effect at first", VitalSource::with(1).but(|world| world.puts_lost = 2)),
             "anonymised",
         ),
         (
-            flow("an overwrite that never takes", VitalSource::with(0).but(|world| world.puts_lost = u32::MAX)),
+            flow("an overwrite that never has an effect", VitalSource::with(0).but(|world| world.puts_lost = u32::MAX)),
             "failed/not_gone",
         ),
         (
-            flow("a revoke that does not take at first", VitalSource::with(2).but(|world| world.revokes_lost = 3)),
+            flow("a revoke without an effect at first", VitalSource::with(2).but(|world| world.revokes_lost = 3)),
             "anonymised",
         ),
         (
-            flow("a revoke that never takes", VitalSource::with(1).but(|world| world.revokes_lost = u32::MAX)),
+            flow("a revoke that never has an effect", VitalSource::with(1).but(|world| world.revokes_lost = u32::MAX)),
             "refused/code_not_revoked",
         ),
         (
@@ -137,11 +139,11 @@ pub fn all() -> Vec<Known> {
             "failed/unproven",
         ),
         (
-            flow("a requester who is told", VitalSource::with(1)).rules(|rules| rules.tell_requester = true),
+            flow("a requester who is notified", VitalSource::with(1)).rules(|rules| rules.tell_requester = true),
             "anonymised",
         ),
         (
-            flow("a requester who is deaf", VitalSource::with(1).but(|world| world.deaf = true))
+            flow("a requester whose endpoint does not answer", VitalSource::with(1).but(|world| world.deaf = true))
                 .rules(|rules| rules.tell_requester = true),
             "anonymised",
         ),

@@ -8,22 +8,22 @@ use erasure_worker::job::{
 
 use super::{Change, Changed, Said, World, absence, fails, theirs};
 
-/// How ending an entitlement goes.
+/// The effect of a termination, and its reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ends {
-    /// It is ended, and said so; also when it was ended before.
+    /// It ends the entitlement and says so; also if that had ended before.
     Well,
-    /// It is ended; once ended, ending it again is an error.
+    /// It ends the entitlement; a repeat is an error.
     Once,
-    /// It is ended, and the reply does not say so.
+    /// It ends the entitlement, with an unclear reply.
     Vaguely,
-    /// Nothing happens, and the reply does not say so.
+    /// It has no effect, and the reply is unclear.
     NotSaying,
-    /// An app store manages it.
+    /// An app store manages the entitlement.
     Refused,
 }
 
-/// What gives access.
+/// An entitlement.
 #[derive(Debug, Clone)]
 pub struct Row {
     pub ends: Ends,
@@ -36,25 +36,25 @@ pub struct Row {
 #[derive(Debug, Clone)]
 pub struct Cleeng {
     pub exists: bool,
-    /// What the record's e-mail is, compared.
+    /// The result of comparing the record's e-mail.
     pub email: Identity,
     pub shared: bool,
     pub rows: Vec<Row>,
     pub deleted: Change,
-    /// How a deleted customer reads; `None` for 404.
+    /// The identity in a read of a deleted customer; `None` for 404.
     pub reads_as: Option<Identity>,
-    /// The customer's own token is refused until a fresh one comes.
+    /// The customer's own token is refused.
     pub stale_token: bool,
     pub proven: bool,
-    /// Another customer has the e-mail address that is named.
+    /// Another customer has the job's e-mail address.
     pub elsewhere: bool,
-    /// By now the record is another person's, and how often something was taken from them.
+    /// The record is now another person's, and the number of destructive calls since then.
     pub stranger: bool,
     pub harmed: u32,
 }
 
 impl Cleeng {
-    /// A customer with so many entitlements.
+    /// A customer with this many entitlements.
     pub fn with(rows: usize) -> Cleeng {
         let row = Row { ends: Ends::Well, ended: Change::default(), hidden: false };
         Cleeng {
@@ -72,13 +72,13 @@ impl Cleeng {
         }
     }
 
-    /// As told.
+    /// With this change.
     pub fn but(mut self, change: impl FnOnce(&mut Cleeng)) -> Cleeng {
         change(&mut self);
         self
     }
 
-    /// What was ended still shows for so long.
+    /// Ended entitlements and the deletion show only after this time.
     pub fn slow(self, lag: Duration) -> Cleeng {
         self.but(|world| {
             world.deleted = Change::after(lag);
@@ -197,7 +197,7 @@ impl World for Cleeng {
                 self.deleted = Change { made_at: Some(now), lag: Duration::ZERO };
                 self.rows.iter_mut().for_each(|row| row.ended = Change { made_at: Some(now), lag: Duration::ZERO });
             }
-            // A customer's id that another record has taken over reads as gone; there are no names.
+            // A customer merged into another record reads as gone. Cleeng has no names.
             Changed::Merged | Changed::Names | Changed::Renamed => return false,
         }
         true

@@ -5,7 +5,7 @@ use secrecy::ExposeSecret;
 
 use super::{Change, Changed, Said, World, absence, fails};
 
-/// The password that is right.
+/// The right password.
 pub const PASSWORD: &str = "right";
 
 /// The account.
@@ -13,19 +13,18 @@ pub const PASSWORD: &str = "right";
 pub struct EasyCms {
     pub exists: bool,
     pub deleted: Change,
-    /// The shop's mail check fails so often.
+    /// The shop's mail check fails this many times.
     pub mail_trouble: u32,
-    /// By now the account is another person's, with another password.
+    /// The account is now another person's, with another password.
     pub stranger: bool,
 }
 
 impl EasyCms {
-    /// An account.
     pub fn account() -> EasyCms {
         EasyCms { exists: true, deleted: Change::default(), mail_trouble: 0, stranger: false }
     }
 
-    /// As told.
+    /// With this change.
     pub fn but(mut self, change: impl FnOnce(&mut EasyCms)) -> EasyCms {
         change(&mut self);
         self
@@ -66,7 +65,7 @@ impl World for EasyCms {
         match changed {
             Changed::Stranger => self.stranger = true,
             Changed::Gone => self.deleted = Change { made_at: Some(now), lag: std::time::Duration::ZERO },
-            // An account is one e-mail address: under another one nobody can know it.
+            // An account is one e-mail address: with another address it is another account.
             _ => return false,
         }
         true

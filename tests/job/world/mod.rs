@@ -1,6 +1,6 @@
-//! Model systems: what is true at a vendor, and what its client says to a call, odd ways included.
+//! Model systems: a vendor's data, and its client's answers to calls, peculiar ones included.
 //!
-//! The rule it keeps: a model knows nothing of the flows; only [`World::is_gone`] judges them.
+//! The rule it keeps: a model knows nothing about the flows; only [`World::is_gone`] and [`World::harm`] judge them.
 
 pub mod cleeng;
 pub mod easycms;
@@ -11,26 +11,26 @@ use std::time::Duration;
 
 use erasure_worker::job::{Absence, Answer, At, Failure, FailureKind, InputKind, Job, Reason, Step, TargetState};
 
-/// What a call comes to.
+/// A call's result.
 pub type Said = Result<Answer, Failure>;
 
 /// A vendor's side of one target.
 pub trait World: std::fmt::Debug {
-    /// Makes a call. `state` is where the engine takes its facts from.
+    /// Makes a call. `state` holds the facts that the engine takes from earlier answers.
     fn call(&mut self, now: At, job: &Job, step: Step, state: &TargetState) -> Said;
-    /// True where the person is gone, or will be by a request that was accepted.
+    /// True if the person is gone, or will be gone by an accepted request.
     fn is_gone(&self) -> bool;
-    /// What was done to it that no order of calls may do.
+    /// The damage that no order of calls may do, if there is any.
     fn harm(&self) -> Option<&'static str> {
         None
     }
-    /// An operator does what was asked for.
+    /// An operator does the requested work.
     fn operator(&mut self, _now: At, _kind: InputKind) {}
-    /// The one-time password that was sent last.
+    /// The latest one-time password.
     fn latest_code(&self) -> Option<String> {
         None
     }
-    /// Something changes while the job waits, for so long. `false` where that cannot be here.
+    /// Makes a change while the job waits. `false` if this system cannot have it.
     fn change(&mut self, _now: At, _changed: Changed) -> bool {
         false
     }
@@ -38,38 +38,37 @@ pub trait World: std::fmt::Debug {
     fn copy(&self) -> Box<dyn World>;
 }
 
-/// What may become of a person while a job waits.
+/// A change of a person's data while a job waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Changed {
     /// They have another e-mail address.
     Email,
-    /// They fill in what was empty.
+    /// They fill in empty fields.
     Names,
-    /// They get something more: an entitlement, a licence, a code in use.
+    /// They get something new: an entitlement, a licence, a code in use.
     More,
-    /// Their record becomes a part of another one.
+    /// Their record is merged into another.
     Merged,
-    /// What names them names another person by now.
+    /// The job's identifiers now name another person.
     Stranger,
-    /// What the job names them by leads nowhere any more; their record stays.
+    /// The job's identifiers lead nowhere any more; the record stays.
     Renamed,
-    /// They are gone by somebody else's doing.
+    /// Somebody else erased them.
     Gone,
 }
 
 impl Changed {
-    /// Every change.
     pub const ALL: [Changed; 7] =
         [Self::Email, Self::Names, Self::More, Self::Merged, Self::Stranger, Self::Renamed, Self::Gone];
 
-    /// True where whatever reads the effect back shows it, however short the wait was. The others are
-    /// seen by those reads only that come before a call.
+    /// True if every read-back shows the change, however short the wait was. Only reads before a call show the other
+    /// changes.
     pub const fn shows_afterwards(self) -> bool {
         matches!(self, Changed::Email | Changed::Names | Changed::Gone)
     }
 }
 
-/// What a client makes of the interface's word that nobody is there.
+/// A client's answer to an interface that finds nobody.
 pub fn absence(is_vouched: bool) -> Answer {
     if is_vouched { Answer::Missing(Absence::vouched()) } else { Answer::Unclear(Reason::Unproven) }
 }
@@ -79,7 +78,7 @@ pub fn fails(kind: FailureKind, reason: Reason) -> Said {
     Err(Failure::new(kind, reason))
 }
 
-/// A proof of the person's is refused.
+/// The person's proof is refused.
 pub fn theirs(kind: InputKind) -> Said {
     fails(FailureKind::UnauthorisedTheirs(kind), Reason::InputRefused)
 }
@@ -87,14 +86,14 @@ pub fn theirs(kind: InputKind) -> Said {
 /// A change that shows some time after it was made.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Change {
-    /// When it was made.
+    /// The time of the change.
     pub made_at: Option<At>,
-    /// How long the old state is still shown.
+    /// The time for which the old state still shows.
     pub lag: Duration,
 }
 
 impl Change {
-    /// One that will show after this long.
+    /// A change that shows after this time.
     pub fn after(lag: Duration) -> Change {
         Change { made_at: None, lag }
     }
@@ -104,12 +103,10 @@ impl Change {
         self.made_at.get_or_insert(now);
     }
 
-    /// True once made.
     pub fn is_made(&self) -> bool {
         self.made_at.is_some()
     }
 
-    /// True once it shows.
     pub fn shows(&self, now: At) -> bool {
         self.made_at.is_some_and(|at| now >= at.plus(self.lag))
     }

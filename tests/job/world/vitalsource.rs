@@ -8,16 +8,16 @@ use erasure_worker::job::{
 
 use super::{Change, Changed, Said, World, absence, fails};
 
-/// How revoking a code goes.
+/// The effect of a revoke, and its reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Revokes {
-    /// It is revoked, and said so.
+    /// It revokes the code and says so.
     Well,
-    /// An error 1005…: the content is gone all the same.
+    /// An error 1005…, but the content is gone.
     UnclearGone,
-    /// An error 1005…: the content stays.
+    /// An error 1005…, and the content stays.
     UnclearKept,
-    /// The key may not.
+    /// The key has no permission.
     Forbidden,
 }
 
@@ -38,29 +38,29 @@ pub struct VitalSource {
     pub codes: Vec<Coupon>,
     /// A licence that no code accounts for.
     pub unknown_licence: bool,
-    /// How long a revoked code's licence is still listed.
+    /// The time for which a revoked code's licence is still listed.
     pub licence_lag: Duration,
     pub revoked_at: At,
-    /// What identifies the person and was not overwritten.
+    /// The fields that identify the person and were not overwritten.
     pub fields: Vec<Field>,
-    /// The latest overwrite, and what it wrote: until it shows, the person's own values do.
+    /// The latest overwrite, and its fields. Until it shows, reads show the person's own values.
     pub overwritten: Change,
     pub written: Vec<Field>,
-    /// The GUID that the reference leads to; the person's own is `G-1`.
+    /// The GUID that the reference leads to. The person's own is `G-1`.
     pub leads_to: Option<&'static str>,
-    /// The requester's endpoint is deaf.
+    /// The requester's endpoint does not answer.
     pub deaf: bool,
-    /// So many overwrites, and so many revokes, are answered as done and do not take.
+    /// This many overwrites, and this many revokes, are answered as done but have no effect.
     pub puts_lost: u32,
     pub revokes_lost: u32,
-    /// The identifiers went while content was left.
+    /// The user was overwritten while content was left.
     pub orphaned: bool,
-    /// Another person's record was written.
+    /// Another person's record was changed.
     pub harmed: bool,
 }
 
 impl VitalSource {
-    /// A user with so many codes.
+    /// A user with this many codes.
     pub fn with(codes: usize) -> VitalSource {
         let code = Coupon { state: CodeState::Active, owner: Identity::Same, revokes: Revokes::Well };
         VitalSource {
@@ -83,7 +83,7 @@ impl VitalSource {
         }
     }
 
-    /// As told.
+    /// With this change.
     pub fn but(mut self, change: impl FnOnce(&mut VitalSource)) -> VitalSource {
         change(&mut self);
         self
@@ -109,7 +109,7 @@ impl VitalSource {
         }
     }
 
-    /// The fields that read as the person's own.
+    /// The fields that show the person's own values.
     fn shown(&self, now: At) -> Vec<Field> {
         let old = |field: &Field| self.written.contains(field) && !self.overwritten.shows(now);
         Field::ALL.into_iter().filter(|field| self.fields.contains(field) || old(field)).collect()
@@ -120,7 +120,7 @@ impl VitalSource {
     }
 }
 
-/// The record that a call is addressed to: as the engine has it from the first read.
+/// The GUID that a call is addressed to: the engine has it from the first read.
 fn addressed(state: &TargetState) -> String {
     match state.get(Step::one(StepName::Resolve)).and_then(|state| state.answer.as_ref()) {
         Some(Answer::User { guid, .. }) => guid.clone(),
@@ -204,7 +204,7 @@ impl World for VitalSource {
     }
 
     fn harm(&self) -> Option<&'static str> {
-        let orphaned = "the user was overwritten while content was left that nobody finds any more";
+        let orphaned = "the user was overwritten, and nobody can find the content that is left";
         let harmed = "something was taken from another person";
         [(self.orphaned, orphaned), (self.harmed, harmed)].into_iter().find_map(|(is, what)| is.then_some(what))
     }
@@ -219,13 +219,13 @@ impl World for VitalSource {
                 let new: Vec<Field> = new.collect();
                 self.fields.extend(new);
             }
-            // Who was overwritten is nobody who could get more.
+            // An overwritten user can get nothing new.
             Changed::More if self.overwritten.is_made() => return false,
             Changed::More => self.unknown_licence = true,
             Changed::Merged => self.leads_to = Some("G-2"),
             Changed::Stranger => {
                 self.leads_to = Some("G-3");
-                // Codes change hands as well.
+                // The codes are the other person's too.
                 self.codes.iter_mut().for_each(|code| code.owner = Identity::Other);
             }
             Changed::Renamed => self.leads_to = None,

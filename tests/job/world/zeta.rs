@@ -8,7 +8,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::{Change, Changed, Said, World, absence, fails, theirs};
 
-/// The token that is accepted, and the password.
+/// The accepted token, and the right password.
 pub const TOKEN: &str = "good";
 pub const PASSWORD: &str = "right";
 
@@ -18,32 +18,31 @@ pub struct Zeta {
     pub exists: bool,
     pub shown_as: Identity,
     pub deleted: Change,
-    /// The program token has succeeded in this worker before.
+    /// The program token has succeeded before, in this worker.
     pub proven: bool,
-    /// Every Program call gives 404: the address is wrong.
+    /// The address is wrong: every Program call gives 404.
     pub wrong_address: bool,
-    /// Another member's other kind of id has the same value.
+    /// Another member has the same value as another kind of id.
     pub namesake: bool,
     pub proof: MemberProof,
     /// One-time passwords sent so far.
     pub sent: u32,
     /// The token is another member's.
     pub token_of_another: bool,
-    /// The member's token dies with the member.
+    /// The token ends with the member's deletion.
     pub token_dies: bool,
     pub row: Option<RowState>,
-    /// What the platform's result will say, and whether the import deletes.
+    /// The row in the import's result, and whether the import deletes.
     pub result: RowState,
     pub import_deletes: bool,
-    /// The file is keyed by e-mail, which no interface reads.
+    /// The file is keyed by e-mail, by which no interface can read.
     pub by_mail: bool,
-    /// By now the id names another member, and how often something was taken from them.
+    /// The id now names another member, and the number of destructive calls since then.
     pub stranger: bool,
     pub harmed: u32,
 }
 
 impl Zeta {
-    /// A member.
     pub fn member() -> Zeta {
         Zeta {
             exists: true,
@@ -65,13 +64,13 @@ impl Zeta {
         }
     }
 
-    /// As told.
+    /// With this change.
     pub fn but(mut self, change: impl FnOnce(&mut Zeta)) -> Zeta {
         change(&mut self);
         self
     }
 
-    /// The code that the latest message to the member holds.
+    /// The code in the message of this number.
     pub fn code(sent: u32) -> String {
         format!("code-{sent}")
     }
@@ -192,7 +191,7 @@ impl World for Zeta {
             return false;
         }
         match changed {
-            // The address that names them leads to another record, which holds theirs as well.
+            // The id leads to another record, which contains this member's too.
             Changed::Merged => self.shown_as = Identity::Other,
             Changed::Stranger => (self.shown_as, self.stranger) = (Identity::Other, true),
             Changed::Gone => self.deleted = Change { made_at: Some(now), lag: std::time::Duration::ZERO },

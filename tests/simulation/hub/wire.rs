@@ -1,4 +1,4 @@
-//! One worker's way to the broker: it can be cut, passed on to another consumer, and dies with its worker.
+//! One worker's link to the broker: it can be cut, lose its active place to another consumer, and ends with its worker.
 
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Hub, Message, is_aside, place};
 
-/// The control stream is read again so much later than jobs come, at most.
+/// After a reconnect the control stream is read this much later than the jobs, at most.
 const LAG_MS: u64 = 4_000;
 
 pub(super) struct Line {
@@ -22,7 +22,7 @@ pub(super) struct Line {
     lost: CancellationToken,
     up: bool,
     takes: bool,
-    /// The control stream has a connection of its own, which may be back later than the jobs'.
+    /// The control stream has its own connection, which may reconnect later than the jobs' connection.
     reads_from: Instant,
 }
 
@@ -32,10 +32,10 @@ impl Line {
     }
 }
 
-/// One worker's way to the broker. Once its worker is dead, whoever still uses it waits for ever.
+/// One worker's link to the broker. After the worker's death every use of the link waits for ever.
 pub struct Wire {
     pub(super) hub: Hub,
-    /// Which of all lives of workers this is.
+    /// The number of this life among all lives of workers.
     pub life: u64,
     pub(super) prefetch: usize,
     pub(super) line: Mutex<Line>,
@@ -49,7 +49,7 @@ impl Wire {
         self.line.lock().unwrap()
     }
 
-    /// The connection breaks; it is back after `pause`.
+    /// The connection breaks, and is there again after `pause`.
     pub async fn cut(&self, pause: Duration) {
         let old = {
             let mut line = self.line();
@@ -61,7 +61,7 @@ impl Wire {
             line.epoch
         };
         self.link.send_replace(Link::Down("cut".to_owned()));
-        self.hub.take_back(old);
+        self.hub.requeue_unsettled(old);
         tokio::time::sleep(pause).await;
         if self.dead.is_cancelled() {
             return;
@@ -78,24 +78,24 @@ impl Wire {
         self.hub.changed.notify_waiters();
     }
 
-    /// True where this link is the one that is delivered to.
+    /// True if the broker delivers to this link.
     pub fn is_active(&self) -> bool {
         let epoch = self.line().epoch;
         self.hub.state().active == epoch
     }
 
-    /// The broker gives the place of the active one to another consumer; the connection stays.
+    /// The broker makes another consumer the active one; the connection stays.
     pub fn pass_on(&self) {
-        // Whoever asks next; it may be this one.
-        self.hub.let_next_in(self.line().epoch);
+        // The next link that consumes becomes active; it may be this one.
+        self.hub.free_active_place(self.line().epoch);
     }
 
-    /// The worker is no more.
+    /// The worker is dead.
     pub fn die(&self) {
         self.dead.cancel();
         let epoch = self.line().epoch;
         self.line().up = false;
-        self.hub.take_back(epoch);
+        self.hub.requeue_unsettled(epoch);
     }
 
     fn is_up(&self) -> bool {
@@ -242,17 +242,17 @@ impl Broker for Wire {
         }
         let copy = publication.clone();
         let parked = match publication.to {
-            // One that was set aside counts for nothing: it only waits for a newer one.
+            // A copy that was set aside does not count: it only waits for a newer one.
             Destination::Wait(_) if !is_aside(&publication.properties) => place(&publication.properties, Via::Resume),
             _ => None,
         };
         if let Some((job, number)) = parked.clone() {
             self.hub.state().parks_of(self.life, job).taken.insert(number);
         }
-        self.hub.take_over(publication);
+        self.hub.accept(publication);
         if troubled && self.hub.chance(0.02) {
-            // As a publisher that lost its confirm and sent it again.
-            self.hub.take_over(copy);
+            // The message arrives twice, as after a lost confirm and a second publish.
+            self.hub.accept(copy);
         }
         tokio::time::sleep(after).await;
         self.alive().await;
@@ -270,8 +270,8 @@ impl Broker for Wire {
 
     async fn pause_intake(&self) {
         self.line().takes = false;
-        // A consumer that is cancelled lets the next one in.
-        self.hub.let_next_in(self.line().epoch);
+        // After the consumer is cancelled another link may become active.
+        self.hub.free_active_place(self.line().epoch);
     }
 
     async fn resume_intake(&self) {

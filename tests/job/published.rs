@@ -1,4 +1,4 @@
-//! From runs to the events that the engine would publish of them.
+//! The events that the engine would publish about a run.
 
 use erasure_worker::job::event::{About, Frame};
 use erasure_worker::job::flow::{self, Next};
@@ -12,7 +12,7 @@ use crate::plan::Plan;
 use crate::scenario::Scenario;
 
 const NOW: At = At(1_795_345_200_000);
-/// Of an event written now.
+/// The frame of an event written now.
 pub fn frame() -> Frame<'static> {
     Frame {
         environment: "production",
@@ -21,7 +21,7 @@ pub fn frame() -> Frame<'static> {
     }
 }
 
-/// The record of a job that is open.
+/// The record of an open job.
 pub fn record(run: &Run<'_>, numbers: (u32, u32)) -> JobRecord {
     JobRecord {
         identity: vec![1],
@@ -52,7 +52,7 @@ pub fn parsed(event: &Event) -> Value {
     serde_json::from_slice(&event.body).unwrap()
 }
 
-/// Says something about a run.
+/// Builds an event about a run.
 pub fn about<T>(run: &Run<'_>, scenario: &Scenario, say: impl FnOnce(&About<'_>) -> T) -> T {
     let record = record(run, (1, 1));
     let (targets, rules) = ([run.state.clone()], [&scenario.rules]);
@@ -69,14 +69,14 @@ pub fn ended(run: &Run<'_>, scenario: &Scenario) -> Value {
     parsed(&about(run, scenario, |about| about.ended(&frame(), outcome)).event)
 }
 
-/// A run that has ended.
+/// An ended run.
 pub fn finished<'a>(scenario: &'a Scenario, plan: Plan) -> Run<'a> {
     let mut run = Run::new(scenario, plan);
     run.finish().unwrap();
     run
 }
 
-/// The state and asks of a run that has come to its first question.
+/// The state of a run at its first request for input, and the event of that request.
 pub fn asking(scenario: &Scenario) -> (TargetState, Value) {
     let mut state = TargetState::default();
     let mut world = scenario.world.copy();
@@ -98,7 +98,7 @@ pub fn asking(scenario: &Scenario) -> (TargetState, Value) {
                 let event = about(&run, scenario, |about| about.needs_input(&frame(), &asks));
                 return (state, parsed(&event));
             }
-            other => panic!("{other:?} and no question"),
+            other => panic!("{other:?}, and no request for input"),
         }
     }
     unreachable!()
@@ -109,7 +109,7 @@ pub fn shop() -> Value {
     jobs::with(&jobs::easycms(), "/customer_password", Some("right".into()))
 }
 
-/// A target that was confirmed.
+/// A target with a confirmation.
 pub fn confirmed(target: Value) -> Value {
     jobs::with(&target, "/confirmation", Some(json!({ "confirmed_at": "2026-11-22T09:58:00Z" })))
 }

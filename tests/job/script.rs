@@ -1,4 +1,4 @@
-//! A target whose journal a test writes by hand, answer by answer.
+//! A target whose answers a test writes, one by one.
 
 use std::time::Duration;
 
@@ -11,11 +11,11 @@ use serde_json::Value;
 use crate::jobs;
 use crate::scenario::limits;
 
-/// When it begins.
+/// The time of the beginning.
 pub const START: At = At(1_795_341_600_000);
 
-/// A target whose journal is written by hand.
-pub struct Hand {
+/// A target and the journal that the test writes.
+pub struct Script {
     pub job: Job,
     pub rules: Rules,
     pub state: TargetState,
@@ -23,11 +23,11 @@ pub struct Hand {
     pub now: At,
 }
 
-impl Hand {
-    pub fn new(target: Value) -> Hand {
+impl Script {
+    pub fn new(target: Value) -> Script {
         let job = jobs::good(&jobs::one(target));
         let rules = jobs::accepts().systems[&job.targets[0].system].clone();
-        Hand { job, rules, state: TargetState::default(), entries: Vec::new(), now: START }
+        Script { job, rules, state: TargetState::default(), entries: Vec::new(), now: START }
     }
 
     pub fn next(&self) -> Next {
@@ -39,7 +39,7 @@ impl Hand {
         self.entries.push(entry);
     }
 
-    /// The process ends and another one begins.
+    /// The process restarts.
     pub fn restart(&mut self) {
         self.state = TargetState::default();
         for (entry, seq) in self.entries.iter().zip(1..) {
@@ -56,9 +56,9 @@ impl Hand {
         }
     }
 
-    /// Goes along until a call of this step, and answers it.
+    /// Carries intents, expects a call of this step, and answers it.
     #[track_caller]
-    pub fn answer(&mut self, name: StepName, answer: Answer) -> &mut Hand {
+    pub fn answer(&mut self, name: StepName, answer: Answer) -> &mut Script {
         self.carry_intents();
         let step = self.expect_call(name);
         self.write(Entry::Answered { target: 0, step, answer: Some(answer), at: self.now });
@@ -66,7 +66,7 @@ impl Hand {
     }
 
     #[track_caller]
-    pub fn fail(&mut self, name: StepName, kind: FailureKind, reason: Reason) -> &mut Hand {
+    pub fn fail(&mut self, name: StepName, kind: FailureKind, reason: Reason) -> &mut Script {
         self.carry_intents();
         let step = self.expect_call(name);
         let (at, not_before) = (self.now, self.now.plus(Duration::from_secs(1)));
@@ -106,17 +106,17 @@ impl Hand {
         assert_eq!(self.next(), Next::End(end));
     }
 
-    pub fn pass(&mut self, seconds: u64) -> &mut Hand {
+    pub fn pass(&mut self, seconds: u64) -> &mut Script {
         self.now = self.now.plus(Duration::from_secs(seconds));
         self
     }
 
-    pub fn continued(&mut self) -> &mut Hand {
+    pub fn continued(&mut self) -> &mut Script {
         self.write(Entry::Continued { at: self.now });
         self
     }
 
-    pub fn new_run(&mut self) -> &mut Hand {
+    pub fn new_run(&mut self) -> &mut Script {
         let end = match self.next() {
             Next::End(end) => end,
             other => panic!("{other:?}, not an end"),
