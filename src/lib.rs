@@ -1,4 +1,4 @@
-//! erasure-worker: carries out erasure requests from a queue, durably, and reports only what is proven.
+//! erasure-worker: carries out erasure requests from a queue, durably, and reports an erasure only with evidence.
 
 pub mod app;
 pub mod broker;

@@ -1,5 +1,5 @@
-//! The program. All of it is in the library: the compiler makes the code of an async function where it is awaited,
-//! so that nearly all of it would be made once more for a `main` that awaits.
+//! The program. All code is in the library: the compiler generates an async function's code in the crate that awaits it.
+//! With an `await` in `main`, nearly all code would be compiled twice.
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 
-/// No release of this program is older: a machine with an earlier time has no valid time yet.
+/// Every release of this program is newer: a machine with an earlier time has no valid time yet.
 pub const EARLIEST: Timestamp = Timestamp::constant(1_735_689_600, 0);
 
 /// The largest change from one reading to the next: a time server corrects more than seconds only by a jump.
@@ -44,7 +44,7 @@ impl State {
         let by = wall.duration_since(steady);
         if by.abs() <= TOLERANCE {
             if self.jump.take().is_some() {
-                tracing::info!("the clock is as it was before it jumped");
+                tracing::info!("the clock's jump was undone; its time counts again");
             }
             self.anchor = Some((wall, at));
             return wall;
@@ -52,14 +52,14 @@ impl State {
         let jump = self.jump.get_or_insert_with(|| {
             tracing::error!(
                 seconds = by.as_secs(),
-                "the clock jumped: it is not believed before a system's answer has the same time. Until then \
-                 time goes on as it passes"
+                "the clock jumped: its new time does not count before a system's answer confirms it. Until then the \
+                 elapsed time counts"
             );
             Jump { by, since: at, contradicted: false }
         });
         jump.by = by;
         if !jump.contradicted && at.saturating_duration_since(jump.since) >= BELIEVED_AFTER {
-            tracing::warn!(seconds = by.as_secs(), "nobody contradicts the clock: its jump is believed");
+            tracing::warn!(seconds = by.as_secs(), "no answer contradicted the clock's jump for a day: it counts");
             self.believe(wall, at);
             return wall;
         }
@@ -71,14 +71,14 @@ impl State {
     }
 
     /// Notes the time of another clock.
-    fn witness(&mut self, told: Timestamp, wall: Timestamp, at: Instant) {
+    fn witness(&mut self, date: Timestamp, wall: Timestamp, at: Instant) {
         self.read(wall, at);
         let Some(jump) = &mut self.jump else { return };
-        if told.duration_since(wall).abs() <= TOLERANCE {
+        if date.duration_since(wall).abs() <= TOLERANCE {
             tracing::warn!(seconds = jump.by.as_secs(), "the clock's jump is confirmed by a system's answer");
             self.believe(wall, at);
         } else if !std::mem::replace(&mut jump.contradicted, true) {
-            tracing::error!("a system's answer contradicts the clock: set the machine's clock right");
+            tracing::error!("a system's answer contradicts the clock: correct the machine's clock");
         }
     }
 }
@@ -104,8 +104,8 @@ impl Steady {
     }
 
     /// Notes the `Date` of an answer.
-    pub fn witness(&self, told: Timestamp) {
-        self.state().witness(told, Timestamp::now(), Instant::now());
+    pub fn witness(&self, date: Timestamp) {
+        self.state().witness(date, Timestamp::now(), Instant::now());
     }
 
     /// Notes the last time of an earlier process. A large difference to the machine's time is a jump.

@@ -9,7 +9,7 @@ const DAY: i64 = 24 * HOUR;
 
 /// Every jump, with every other clock: the time a moment later, after a day, and after the clock is right.
 #[test]
-fn a_jump_is_believed_only_once_somebody_else_says_the_same_or_nobody_anything_for_a_day() {
+fn a_jump_counts_only_after_another_clock_confirms_it_or_a_day_without_contradiction() {
     let start = Instant::now();
     let after = |seconds: i64| start + Duration::from_secs(u64::try_from(seconds).unwrap());
     let mut count = 0;
@@ -42,7 +42,7 @@ fn a_jump_is_believed_only_once_somebody_else_says_the_same_or_nobody_anything_f
 }
 
 #[test]
-fn what_a_time_server_corrects_is_followed_and_a_witness_is_not_needed() {
+fn a_time_servers_corrections_count_without_a_confirmation() {
     let start = Instant::now();
     let mut state = State::default();
     let mut off = 0;
@@ -50,22 +50,22 @@ fn what_a_time_server_corrects_is_followed_and_a_witness_is_not_needed() {
         off += [5, -7, 300, -290, 0][usize::try_from(step % 5).unwrap()];
         let now = start + Duration::from_secs(u64::try_from(step * 60).unwrap());
         assert_eq!(state.read(at(step * 60 + off), now), at(step * 60 + off));
-        // Another machine's clock, however wrong, does not matter while ours is steady.
+        // A wrong clock of another machine does not matter while ours is steady.
         state.witness(at(step * 60 - DAY), at(step * 60 + off), now);
         assert!(state.jump.is_none());
     }
 }
 
 #[test]
-fn a_start_long_after_the_last_time_written_is_a_jump_and_a_short_stop_is_none() {
+fn a_start_long_after_the_last_written_time_is_a_jump_and_a_start_after_a_short_stop_is_not() {
     let now = Timestamp::now();
     for (stopped, is_jump) in [(0, false), (DAY, false), (6 * DAY, false), (8 * DAY, true), (900 * DAY, true)] {
         let steady = Steady::default();
         let last = now - SignedDuration::from_secs(stopped);
         steady.resume(last);
         assert_eq!(steady.jump().is_some(), is_jump, "{stopped}");
-        let told = steady.now();
-        assert!(told.duration_since(if is_jump { last } else { now }).abs() < TOLERANCE, "{stopped}");
+        let read = steady.now();
+        assert!(read.duration_since(if is_jump { last } else { now }).abs() < TOLERANCE, "{stopped}");
         steady.witness(Timestamp::now());
         assert!(steady.jump().is_none(), "{stopped}");
         assert!(steady.now().duration_since(now).abs() < TOLERANCE, "{stopped}");

@@ -1,7 +1,6 @@
-//! A walk over a TOML table that takes keys one by one.
+//! Reads a TOML table key by key.
 //!
-//! The rule it keeps: it never stops at the first fault, and every key is either taken by someone
-//! or reported as unknown.
+//! The rule it keeps: reading continues after a fault. Every key is either read or reported as unknown.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,10 +20,10 @@ use super::{Choice as _, Environment, secret};
 use crate::job::identifier::Flaw;
 use crate::systems;
 
-/// Any positive time that is sure to add up.
+/// Any positive time that is short enough to be added without overflow.
 pub(crate) const POSITIVE: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(86_400 * 36_500);
 
-/// What all cursors over one configuration share.
+/// The state that all cursors of one configuration share.
 pub(crate) struct Loading<'a> {
     /// Environment and host.
     pub surroundings: &'a Surroundings,
@@ -32,25 +31,25 @@ pub(crate) struct Loading<'a> {
     pub base: PathBuf,
     /// Full key → the variable that set it.
     pub set_by: BTreeMap<String, String>,
-    /// `worker.environment`, once it is known.
+    /// `worker.environment`, after it was read.
     pub environment: Cell<Option<Environment>>,
     /// The faults so far.
     pub faults: RefCell<Vec<Fault>>,
     /// The resolved keys so far.
     pub listing: RefCell<Vec<Entry>>,
-    /// The secrets that were read from files, and the files.
+    /// The secrets that were read from files: key and file.
     pub secret_files: RefCell<Vec<(String, PathBuf)>>,
-    /// The variables that secrets were read from.
+    /// The variables from which secrets were read.
     pub secret_variables: RefCell<BTreeSet<String>>,
 }
 
-/// A place in the configuration: one table, and the keys of it that are still untaken.
+/// One table of the configuration, with the keys that are not read yet.
 pub(crate) struct Cursor<'a> {
     pub(super) loading: &'a Loading<'a>,
     path: String,
     table: Table,
     known: Vec<String>,
-    /// True below something that is faulty itself: what would be missing there is no news.
+    /// True inside a faulty section: missing keys there are not reported as well.
     muted: bool,
 }
 
@@ -60,12 +59,12 @@ impl<'a> Cursor<'a> {
         Cursor { loading, path: String::new(), table, known: Vec::new(), muted: false }
     }
 
-    /// The full name of a key here.
+    /// A key's full name.
     pub fn full(&self, key: &str) -> String {
         if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
     }
 
-    /// Records a fault of a key here; names the variable where one set the key.
+    /// Records a key's fault; names the variable if one set the key.
     pub fn fault(&self, key: &str, problem: impl Into<String>) {
         if self.muted {
             return;
@@ -78,18 +77,18 @@ impl<'a> Cursor<'a> {
         self.loading.faults.borrow_mut().push(Fault { key, problem });
     }
 
-    /// True where the key was given and not taken yet.
+    /// True if the key was given and is not read yet.
     pub fn has(&self, key: &str) -> bool {
         self.table.contains_key(key)
     }
 
-    /// Takes a key's raw value.
+    /// Reads and removes a key's raw value.
     pub(super) fn take(&mut self, key: &str) -> Option<Value> {
         self.known.push(key.to_owned());
         self.table.remove(key)
     }
 
-    /// Where a key's value came from, for a key that was given.
+    /// The origin of a given key's value.
     fn origin(&self, key: &str) -> Origin {
         self.loading.set_by.get(&self.full(key)).map_or(Origin::File, |name| Origin::Variable(name.clone()))
     }
@@ -99,14 +98,14 @@ impl<'a> Cursor<'a> {
         self.loading.listing.borrow_mut().push(Entry { key: self.full(key), value, origin });
     }
 
-    /// Says more of the key that was listed last.
-    pub fn relist(&self, say: impl FnOnce(&str) -> String) {
+    /// Changes the shown value of the key that was listed last.
+    pub fn relist(&self, change: impl FnOnce(&str) -> String) {
         if let Some(entry) = self.loading.listing.borrow_mut().last_mut() {
-            entry.value = say(&entry.value);
+            entry.value = change(&entry.value);
         }
     }
 
-    /// A key that may be left out. `None` also after a fault, which is recorded.
+    /// An optional key. `None` also after a fault. The fault is recorded.
     pub fn optional<T: Setting>(&mut self, key: &str) -> Option<T> {
         let value = self.take(key)?;
         let overridden = self.loading.set_by.contains_key(&self.full(key));
@@ -122,7 +121,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// A key that must be given.
+    /// A required key.
     pub fn required<T: Setting>(&mut self, key: &str) -> Option<T> {
         if !self.has(key) {
             self.take(key);
@@ -132,7 +131,7 @@ impl<'a> Cursor<'a> {
         self.optional(key)
     }
 
-    /// A key with a default; after a recorded fault, the default too.
+    /// A key with a default, which is also returned after a fault. The fault is recorded.
     pub fn or<T: Setting>(&mut self, key: &str, default: T) -> T {
         if !self.has(key) {
             self.take(key);
@@ -142,14 +141,14 @@ impl<'a> Cursor<'a> {
         self.optional(key).unwrap_or(default)
     }
 
-    /// A key with a default, and bounds that hold for what is given.
+    /// A key with a default and bounds.
     pub fn or_within<T: Setting + PartialOrd>(&mut self, key: &str, default: T, bounds: RangeInclusive<T>) -> T {
         let value = self.or(key, default);
         self.within(key, &value, &bounds);
         value
     }
 
-    /// Records a fault where a value lies outside its bounds.
+    /// Records a fault if a value is outside its bounds.
     pub fn within<T: Setting + PartialOrd>(&self, key: &str, value: &T, bounds: &RangeInclusive<T>) {
         if !bounds.contains(value) {
             let (low, high) = (bounds.start().show(), bounds.end().show());
@@ -157,13 +156,13 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// A secret that may be left out: by `KEY_env`, `KEY_file` or `KEY`.
+    /// An optional secret: `KEY_env`, `KEY_file` or `KEY`.
     pub fn secret(&mut self, key: &str) -> Option<SecretString> {
         let mut forms: Vec<(secret::Form, Value)> = Vec::new();
         for form in secret::Form::ALL {
             forms.extend(self.take(&form.key(key)).map(|value| (form, value)));
         }
-        // An override replaces the secret, whatever form the file gave it in.
+        // An override replaces the secret, whatever its form in the file.
         let overrides = |form: secret::Form| self.loading.set_by.contains_key(&self.full(&form.key(key)));
         if forms.iter().any(|(form, _)| overrides(*form)) {
             forms.retain(|(form, _)| overrides(*form));
@@ -197,7 +196,8 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// As [`Cursor::secret`], of a person who is always there: a text that nobody can be called is a fault.
+    /// Like [`Cursor::secret`], for the identifier of a person who always exists. An identifier that no person can have
+    /// is a fault.
     pub fn person(&mut self, key: &str, flaw: fn(&str) -> Option<Flaw>) -> Option<SecretString> {
         let person = self.secret(key)?;
         if let Some(flaw) = flaw(person.expose_secret()) {
@@ -207,18 +207,18 @@ impl<'a> Cursor<'a> {
         Some(person)
     }
 
-    /// The file that a secret was read from.
+    /// The file from which a secret was read.
     pub fn secret_file(&self, key: &str) -> Option<PathBuf> {
         let key = self.full(key);
         self.loading.secret_files.borrow().iter().find(|(read, _)| *read == key).map(|(_, path)| path.clone())
     }
 
-    /// True where a secret was given in any form.
+    /// True if a secret was given in any form.
     pub fn has_secret(&self, key: &str) -> bool {
         secret::Form::ALL.iter().any(|form| self.has(&form.key(key)))
     }
 
-    /// A secret that must be given.
+    /// A required secret.
     pub fn required_secret(&mut self, key: &str) -> Option<SecretString> {
         if !self.has_secret(key) {
             self.fault(key, format!("is required: give {key}_env, {key}_file or (for trials) {key}"));
@@ -226,26 +226,26 @@ impl<'a> Cursor<'a> {
         self.secret(key)
     }
 
-    /// True where `worker.environment` is production.
+    /// True if `worker.environment` is production.
     pub fn is_production(&self) -> bool {
         self.loading.environment.get() == Some(Environment::Production)
     }
 
-    /// A URL that must be given: https in production, and a host of the right world.
+    /// A required URL: https in production, and a host for the worker's environment.
     pub fn url(&mut self, key: &str) -> Option<Url> {
         let url: Url = self.required(key)?;
-        self.judge(key, &url);
+        self.check_url(key, &url);
         Some(url)
     }
 
-    /// As [`Cursor::url`], where it may be left out.
+    /// Like [`Cursor::url`], for an optional URL.
     pub fn optional_url(&mut self, key: &str) -> Option<Url> {
         let url: Url = self.optional(key)?;
-        self.judge(key, &url);
+        self.check_url(key, &url);
         Some(url)
     }
 
-    fn judge(&self, key: &str, url: &Url) {
+    fn check_url(&self, key: &str, url: &Url) {
         let host = url.host_str().unwrap_or("");
         let Some(environment) = self.loading.environment.get() else { return };
         if self.is_production() {
@@ -253,15 +253,18 @@ impl<'a> Cursor<'a> {
                 self.fault(key, "must be https:// in production");
             }
             if is_listed(host, systems::sandbox_hosts()) {
-                self.fault(key, format!("{host} is a sandbox: refused in production, as nobody could be erased there"));
+                self.fault(key, format!("{host} is a sandbox: refused in production, because it has no real people"));
             }
         } else if is_listed(host, systems::production_hosts()) {
             let environment = environment.as_str();
-            self.fault(key, format!("{host} is a production host: refused, as worker.environment is {environment}"));
+            self.fault(
+                key,
+                format!("{host} is a production host: refused, because worker.environment is {environment}"),
+            );
         }
     }
 
-    /// A section; an empty one where it was not given.
+    /// A section; empty if it was not given.
     pub fn section(&mut self, key: &str) -> Cursor<'a> {
         let (table, muted) = match self.take(key) {
             None => (Table::new(), false),
@@ -274,12 +277,12 @@ impl<'a> Cursor<'a> {
         Cursor { loading: self.loading, path: self.full(key), table, known: Vec::new(), muted: self.muted || muted }
     }
 
-    /// The names in a section of named sections, which is not taken by this.
+    /// The names in a section of named sections. The section is not marked as read.
     pub fn names_in(&self, key: &str) -> Vec<String> {
         self.table.get(key).and_then(Value::as_table).map(|table| table.keys().cloned().collect()).unwrap_or_default()
     }
 
-    /// A section of named sections, each checked for a proper name.
+    /// A section of named sections. An invalid name is a fault.
     pub fn named_sections(&mut self, key: &str) -> Vec<(String, Cursor<'a>)> {
         let mut sections = self.section(key);
         let names: Vec<String> = sections.table.keys().cloned().collect();
@@ -295,7 +298,7 @@ impl<'a> Cursor<'a> {
             .collect()
     }
 
-    /// Reports every key that nobody took.
+    /// Reports every key that was not read.
     pub fn finish(self) {
         for key in self.table.keys() {
             let nearest = self
@@ -311,7 +314,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// True, and the key is taken, where it was given as an empty text.
+    /// True if the key was given as an empty text; the key is then marked as read.
     pub fn is_blank(&mut self, key: &str) -> bool {
         let blank = self.table.get(key).and_then(Value::as_str).is_some_and(|text| text.trim().is_empty());
         if blank {
@@ -320,12 +323,12 @@ impl<'a> Cursor<'a> {
         blank
     }
 
-    /// Gives up on this section without reporting what is left of it.
+    /// Ends the reading of this section, without a report of its other keys.
     pub fn abandon(self) {}
 }
 
-/// True where the host is on the list, where a leading dot stands for the name and everything below it. A trailing
-/// dot of the host means the same host.
+/// True if the host is in the list. A leading dot in the list stands for the name and all its subdomains. A trailing dot
+/// of the host is ignored.
 fn is_listed(host: &str, mut hosts: impl Iterator<Item = &'static str>) -> bool {
     let host = host.trim_end_matches('.');
     hosts.any(|listed| match listed.strip_prefix('.') {

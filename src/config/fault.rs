@@ -1,16 +1,14 @@
-//! What is wrong with a configuration, all of it at once.
+//! The faults of a configuration, all at once.
 //!
-//! The rule it keeps: a fault names the key and what was expected there; it never repeats a value
-//! that could be a secret.
+//! The rule it keeps: a fault names the key and what was expected. It never repeats a value that may be a secret.
 
 use std::fmt;
 use std::path::PathBuf;
 
-/// One thing to put right.
+/// One fault to correct.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
-    /// The full key (`systems.cleeng.core_url`), `line N` for a syntax error, or the file's name
-    /// where the file itself is the trouble.
+    /// The full key (`systems.cleeng.core_url`), `line N` for a syntax error, or the file's name for a fault of the file.
     pub key: String,
     /// What was expected, and what to do.
     pub problem: String,
@@ -22,12 +20,12 @@ impl fmt::Display for Fault {
     }
 }
 
-/// A configuration that can't be used. The faults are in the order in which the keys were looked at.
+/// A configuration that cannot be used. Its faults are in the order in which the keys were read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub struct ConfigError {
-    /// The file that was read, where there was one.
+    /// The file, if there was one.
     pub file: Option<PathBuf>,
-    /// At least one.
+    /// At least one fault.
     pub faults: Vec<Fault>,
 }
 

@@ -1,11 +1,11 @@
-//! The resolved configuration as `config check` shows it: every key, its value, where it came from.
+//! The resolved configuration for `config check`: every key, its value, and its origin.
 //!
-//! The rule it keeps: a secret is shown as set, with its source, and in no other way.
+//! The rule it keeps: of a secret only "set" and its source are shown.
 
-/// Where a key's value came from.
+/// The origin of a key's value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
-    /// Not given.
+    /// The default: the key was not given.
     Default,
     /// The configuration file.
     File,
@@ -18,14 +18,14 @@ pub enum Origin {
 pub struct Entry {
     /// The full key.
     pub key: String,
-    /// The value as TOML writes it; for a secret `set (…)` with its source.
+    /// The value in TOML; for a secret `set (…)` with its source.
     pub value: String,
-    /// Where it came from.
+    /// Its origin.
     pub origin: Origin,
 }
 
 impl Entry {
-    /// The origin in a word or two.
+    /// The origin as a short text.
     pub fn origin_text(&self) -> &str {
         match &self.origin {
             Origin::Default => "default",
@@ -35,7 +35,7 @@ impl Entry {
     }
 }
 
-/// One line a key, with a note where the value isn't simply the file's.
+/// One line for each key, with a note if the value is not the file's.
 pub(super) fn render(entries: &[Entry]) -> String {
     let mut text = String::new();
     for entry in entries {

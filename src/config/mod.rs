@@ -1,7 +1,7 @@
-//! The configuration: one TOML file, environment overrides, secrets by reference; read once, then plain types.
+//! The configuration: one TOML file, environment overrides, secrets by reference. It is read once, into plain types.
 //!
-//! The rule it keeps: a [`Config`] that exists is valid as a whole, and one that isn't is refused
-//! with every fault named, so that nobody puts right one key a start.
+//! The rule it keeps: every [`Config`] value is valid as a whole. An invalid configuration is refused with all its
+//! faults at once, so that an operator needs one correction, not one for each start.
 
 mod cursor;
 pub mod example;
@@ -38,21 +38,21 @@ pub use surroundings::Surroundings;
 pub use systems::{CommonSystem, IdentityCheck, SystemConfig};
 pub use tenants::{GuardConfig, SignatureKey, TenantConfig};
 
-/// How names of tenants, systems and workers look.
+/// The form of the names of tenants, systems and workers.
 pub const NAME_FORM: &str = "[a-z0-9][a-z0-9_-]{0,62}";
 
-/// True for a proper name of a tenant, system or worker.
+/// True for a valid name of a tenant, system or worker.
 pub fn is_name(text: &str) -> bool {
     let first = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
     text.len() <= 63 && text.starts_with(first) && text.chars().all(|c| first(c) || c == '_' || c == '-')
 }
 
-/// Which world the worker works in; every job names the same one.
+/// The worker's environment; every job must name the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Environment {
     /// Stand-ins or vendors' sandboxes.
     Sandbox,
-    /// A rehearsal; like the sandbox, never the vendors' production hosts.
+    /// Tests before production; like the sandbox, never the vendors' production hosts.
     Staging,
     /// Real people.
     Production,
@@ -66,27 +66,27 @@ impl Choice for Environment {
 /// `[worker]`
 #[derive(Debug)]
 pub struct WorkerConfig {
-    /// The world that this worker works in.
+    /// The environment.
     pub environment: Environment,
     /// The worker's name, stable over restarts.
     pub id: String,
     /// Jobs in hand at once; also the AMQP prefetch. 1 to 4096.
     pub concurrency: u32,
-    /// The folder of the store; owned by one process.
+    /// The store's folder; only one process may use it.
     pub state_dir: PathBuf,
     /// The key that seals, signs and derives.
     pub master_key: MasterKey,
-    /// The key before it, during a rotation.
+    /// The former key, during a rotation.
     pub master_key_previous: Option<MasterKey>,
     /// Longer waits are parked on the broker.
     pub inline_wait_max: Duration,
-    /// A job in hand longer than this is parked for a moment. Always less than the broker's 30 minutes.
+    /// A job in hand longer than this is parked briefly. Always less than the broker's 30 minutes.
     pub in_hand_max: Duration,
-    /// How long a stop waits for the calls on the wire.
+    /// The time for which a stop waits for the calls on the wire.
     pub drain_timeout: Duration,
-    /// How long an ended job is remembered.
+    /// The time for which an ended job is remembered.
     pub retain_finished: Duration,
-    /// How long a failed job keeps its sealed checkpoints.
+    /// The time for which a failed job keeps its sealed checkpoints.
     pub retain_failed: Duration,
 }
 
@@ -95,24 +95,24 @@ pub struct WorkerConfig {
 pub struct RetryConfig {
     /// Attempts per step, 1 to 100.
     pub max_attempts: u32,
-    /// Before the second attempt.
+    /// The interval before the second attempt.
     pub initial_interval: Duration,
     /// Growth from one interval to the next, 1 to 10.
     pub multiplier: f64,
-    /// No interval is longer.
+    /// The longest interval.
     pub max_interval: Duration,
     /// From a step's first failed attempt to its latest.
     pub max_elapsed: Duration,
 }
 
-/// `[waits]`: how long a job waits for what isn't ours to give.
+/// `[waits]`: the limits of a job's waits for people and platforms.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WaitsConfig {
     /// For a person's input; then `input_never_came`.
     pub input_max: Duration,
     /// For a deletion to become visible; then `not_gone`.
     pub pending_max: Duration,
-    /// How long an approval holds for an erasure that has not begun; then it is asked for again.
+    /// The validity of an approval for an erasure that has not begun; then a new approval is needed.
     pub approval_max: Duration,
 }
 
@@ -121,9 +121,9 @@ pub struct WaitsConfig {
 pub struct AmqpConfig {
     /// `amqp://` or `amqps://`, with the credentials.
     pub url: SecretString,
-    /// The file that it was read from, to be read again at each login.
+    /// The URL's file, if it has one; it is read again at each login.
     pub url_file: Option<PathBuf>,
-    /// What every exchange and queue name starts with.
+    /// The prefix of every exchange's and queue's name.
     pub prefix: String,
     /// Whether `run` declares the topology.
     pub declare_topology: bool,
@@ -136,7 +136,7 @@ pub struct AmqpConfig {
 }
 
 impl AmqpConfig {
-    /// Where the URL leads, without user, password and parameters: for logs and pages.
+    /// The URL without user, password and parameters: for logs and pages.
     pub fn shown_url(&self) -> String {
         sections::shown_amqp_url(self.url.expose_secret())
     }
@@ -147,41 +147,41 @@ impl AmqpConfig {
 pub struct DeadLettersConfig {
     /// Whether bodies are sealed for the master key.
     pub seal: bool,
-    /// How long one may lie.
+    /// The age limit of a dead letter.
     pub max_age: Duration,
 }
 
 /// `[deadlines]`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeadlinesConfig {
-    /// This long before it is due, an open job is at risk.
+    /// The time before its due time from which an open job is at risk.
     pub at_risk_before: Duration,
 }
 
 /// `[regulations.NAME]`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RegulationConfig {
-    /// The term; `None` for a built-in one, which keeps its own.
+    /// The term; `None` for a built-in regulation, whose term is fixed.
     pub term: Option<RegulationTerm>,
-    /// Days beside Saturdays and Sundays on which nobody works.
+    /// Non-working days besides Saturdays and Sundays.
     pub holidays: Vec<Date>,
 }
 
-/// How long a regulation gives.
+/// A regulation's term.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RegulationTerm {
     /// Calendar months; then `days` is 0.
     pub months: u32,
     /// Calendar days; then `months` is 0.
     pub days: u32,
-    /// Whether a last day that is no working day moves to the next one.
+    /// Whether a last day that is not a working day moves to the next working day.
     pub next_working_day: bool,
 }
 
-/// Which erasures wait for a second operator's approval.
+/// The erasures that wait for a second operator's approval.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ApprovalRule {
-    /// Those that ask for it.
+    /// Jobs that request an approval.
     AsAsked,
     /// All.
     Always,
@@ -194,20 +194,20 @@ impl Choice for ApprovalRule {
 /// `[ops]`
 #[derive(Debug)]
 pub struct OpsConfig {
-    /// Where the ops API listens.
+    /// The address on which the ops API listens.
     pub listen: SocketAddr,
-    /// The bearer token; always there unless `listen` is a loopback address, or operators have their own.
+    /// The bearer token. `None` only if `listen` is a loopback address, or operators have tokens.
     pub token: Option<SecretString>,
-    /// Operators with bearer tokens of their own, by name.
+    /// The operators' own bearer tokens, by name.
     pub operators: BTreeMap<String, SecretString>,
-    /// Which erasures need an approval, where their tenant's table does not say.
+    /// The erasures that need an approval; a tenant's table may set another rule.
     pub approval: ApprovalRule,
 }
 
 /// A whole, valid configuration. `Debug` shows no secret.
 #[derive(Debug)]
 pub struct Config {
-    /// The file it came from; `None` where it was given as text.
+    /// Its file; `None` if it was read from text.
     pub file: Option<PathBuf>,
     /// The worker itself.
     pub worker: WorkerConfig,
@@ -215,7 +215,7 @@ pub struct Config {
     pub retry: RetryConfig,
     /// Waiting for people and platforms.
     pub waits: WaitsConfig,
-    /// The broker, where the configuration has one; see [`Config::broker`].
+    /// The broker, if the configuration has one; see [`Config::broker`].
     pub amqp: Option<AmqpConfig>,
     /// Dead letters.
     pub dead_letters: DeadLettersConfig,
@@ -223,24 +223,24 @@ pub struct Config {
     pub ops: OpsConfig,
     /// The configured systems by name; at least one.
     pub systems: BTreeMap<String, SystemConfig>,
-    /// The tenants by name. Where there is none, whoever may publish may order everything.
+    /// The tenants by name. If there are none, every publisher may request erasures for every tenant and system.
     pub tenants: BTreeMap<String, TenantConfig>,
-    /// What the publishers are told of terms that run out.
+    /// The limits for events about due times.
     pub deadlines: DeadlinesConfig,
-    /// Regulations beside the built-in ones, and holidays for these.
+    /// Regulations besides the built-in ones, and holidays of all.
     pub regulations: BTreeMap<String, RegulationConfig>,
-    /// The secrets that were read from files, by key, and the files.
+    /// The secrets that were read from files: key and file.
     pub secret_files: Vec<(String, PathBuf)>,
-    /// A sentence for each environment variable that looks like the worker's and is not read.
+    /// A sentence for each environment variable with the worker's prefix that is not read.
     pub unread_variables: Vec<String>,
     entries: Vec<Entry>,
 }
 
 impl Config {
-    /// Loads `path`, or the first of the usual places where it is `None`.
+    /// Loads `path`; if `None`, the first file of the usual places.
     ///
     /// # Errors
-    /// Every fault of the file, of the overrides and of the secrets they name.
+    /// Every fault of the file, of the overrides and of their secrets.
     pub fn load(path: Option<&Path>, surroundings: &Surroundings) -> Result<Config, ConfigError> {
         let file = surroundings.find_config(path)?;
         let text = std::fs::read_to_string(&file).map_err(|error| {
@@ -253,12 +253,12 @@ impl Config {
         }
     }
 
-    /// Reads a configuration from text; its relative paths start at `base`.
+    /// Reads a configuration from text. Its relative paths are relative to `base`.
     ///
     /// # Errors
-    /// As [`Config::load`].
+    /// Those of [`Config::load`].
     pub fn parse(text: &str, base: &Path, surroundings: &Surroundings) -> Result<Config, ConfigError> {
-        // The error's own Display quotes the line, which may hold a secret.
+        // The error's `Display` quotes the line, which may contain a secret.
         let mut table: Table = text.parse().map_err(|error: toml::de::Error| {
             let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or("");
             let line = 1 + before.matches('\n').count();
@@ -291,16 +291,16 @@ impl Config {
     /// The broker's section.
     ///
     /// # Errors
-    /// A fault where the configuration has none: `batch` does without, the other commands don't.
+    /// A fault if the section is missing: only `batch` needs no broker.
     pub fn broker(&self) -> Result<&AmqpConfig, ConfigError> {
-        let missing = "the section is missing, and this command talks to a broker";
+        let missing = "the section is missing, and this command needs a broker";
         self.amqp.as_ref().ok_or_else(|| ConfigError::single(self.file.clone(), "amqp", missing))
     }
 
-    /// The only system of a kind, or the one that `name` names.
+    /// The system of a kind with this name; without a name, the only system of the kind.
     ///
     /// # Errors
-    /// A fault where there is none, or several and no name.
+    /// A fault if there is no such system, or if there are several and no name.
     pub fn system(&self, kind: &str, name: Option<&str>) -> Result<&SystemConfig, ConfigError> {
         let fault = |problem: String| ConfigError::single(self.file.clone(), "systems", problem);
         let of_kind: Vec<&SystemConfig> =
@@ -317,12 +317,12 @@ impl Config {
         }
     }
 
-    /// Every resolved key in reading order; secrets only as set, with their source.
+    /// Every resolved key in reading order. A secret is shown as set, with its source.
     pub fn entries(&self) -> &[Entry] {
         &self.entries
     }
 
-    /// The resolved configuration, one line a key, without secrets.
+    /// The resolved configuration, one line for each key, without secrets.
     pub fn describe(&self) -> String {
         listing::render(&self.entries)
     }

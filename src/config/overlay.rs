@@ -1,7 +1,6 @@
-//! Environment variables laid over the file's keys: `ERASURE__SECTION__KEY`.
+//! Overrides the file's keys by environment variables: `ERASURE__SECTION__KEY`.
 //!
-//! The rule it keeps: an override replaces exactly one key, and which variable set it stays known,
-//! so that a fault can name it.
+//! The rule it keeps: an override replaces exactly one key, and its variable is recorded, so that a fault can name it.
 
 use std::collections::BTreeMap;
 
@@ -9,14 +8,14 @@ use toml::{Table, Value};
 
 use super::fault::Fault;
 
-/// What every override starts with; `__` also parts the sections.
+/// The prefix of every override; `__` also separates the sections.
 pub(super) const PREFIX: &str = "ERASURE__";
 
-/// Puts the overrides into `table` as texts (the reader of a key turns them into what it needs).
-/// Returns which variable set which full key, and the variables that name no key.
+/// Writes the overrides into `table` as texts; the reader of a key converts them. Returns the variable of each
+/// overridden key (its full name), and a fault for each variable that names no key.
 ///
-/// Segments are lower-cased; where the file has a name with `-` in it, `_` stands for it, as most
-/// shells refuse `-` in a variable's name.
+/// Segments are converted to lower case. `_` also matches a `-` in the file's name, because most shells do not allow
+/// `-` in a variable's name.
 pub(super) fn overlay(
     table: &mut Table,
     variables: &BTreeMap<String, String>,
@@ -62,7 +61,7 @@ fn set(table: &mut Table, path: &str, value: &str) -> Result<String, String> {
     Ok(names.join("."))
 }
 
-/// The table's own spelling of a segment, or the segment where the table has nothing like it.
+/// The table's spelling of a segment; the segment itself if the table has no such key.
 fn existing(table: &Table, segment: &str) -> String {
     if table.contains_key(segment) {
         return segment.to_owned();

@@ -1,6 +1,6 @@
-//! Reads `[regulations.NAME]`: a law's term, and days on which nobody works.
+//! Reads `[regulations.NAME]`: a law's term and its holidays.
 //!
-//! The rule it keeps: a built-in law's term is not changed, only told its holidays.
+//! The rule it keeps: a built-in law's term cannot be changed; only its holidays are configured.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use super::{RegulationConfig, RegulationTerm};
 /// The regulations that need no configuration.
 const BUILT_IN: [&str; 3] = ["gdpr", "uk_gdpr", "ccpa"];
 
-/// Reads all of them.
+/// Reads all regulations.
 pub(super) fn read(root: &mut Cursor<'_>) -> BTreeMap<String, RegulationConfig> {
     let mut regulations = BTreeMap::new();
     for (name, mut at) in root.named_sections("regulations") {
@@ -27,7 +27,7 @@ pub(super) fn read(root: &mut Cursor<'_>) -> BTreeMap<String, RegulationConfig> 
 fn built_in(at: &mut Cursor<'_>) -> Option<RegulationTerm> {
     for key in ["days", "months", "next_working_day"] {
         if at.has(key) {
-            at.fault(key, "this regulation is built in and takes only holidays; give another name");
+            at.fault(key, "this regulation is built in and takes only holidays; use another name for another term");
             at.take(key);
         }
     }

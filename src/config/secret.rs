@@ -1,7 +1,7 @@
-//! Secrets by reference: from a variable, from a file, or, for trials, as they are.
+//! Secrets by reference: from a variable, from a file, or, for trials, in the configuration itself.
 //!
-//! The rule it keeps: a message about a secret names its key and where it should have come from,
-//! never its value, nor anything that could be the value put in the wrong place.
+//! The rule it keeps: a message about a secret names its key and its source. It never shows the value, or a text that
+//! may be the value in the wrong place.
 
 use std::path::PathBuf;
 
@@ -16,7 +16,7 @@ use super::surroundings::Surroundings;
 /// The largest secret file that is read.
 const MAX_SECRET_BYTES: u64 = 64 * 1024;
 
-/// How a secret is given.
+/// The form of a secret in the configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Form {
     /// `KEY_env`: the name of a variable.
@@ -41,7 +41,7 @@ impl Form {
     }
 }
 
-/// The secret, and where it came from in words.
+/// The secret, and its source in words.
 pub(super) fn resolve(
     form: Form,
     given: &Given<'_>,
@@ -62,7 +62,7 @@ pub(super) fn resolve(
 
 fn from_variable(name: &str, surroundings: &Surroundings) -> Result<(SecretString, String), String> {
     let letters = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
-    // A name of another shape may be the secret itself, put under the wrong key: it is not repeated.
+    // Any other text may be the secret itself under the wrong key, so it is not repeated.
     if !name.chars().all(letters) || name.len() > 100 || name.starts_with(|c: char| c.is_ascii_digit()) {
         let problem = "expected the name of an environment variable, in capitals (its value is the secret)";
         return Err(problem.to_owned());
@@ -74,12 +74,12 @@ fn from_variable(name: &str, surroundings: &Surroundings) -> Result<(SecretStrin
     }
 }
 
-/// Reads a secret file without its surrounding white space.
+/// Reads a secret file, without white space at both ends.
 ///
 /// # Errors
-/// What is wrong with it. The path is not repeated, which could be the secret put under the wrong key.
+/// The problem, without the path: it may be the secret under the wrong key.
 pub fn from_file(path: &std::path::Path) -> Result<SecretString, String> {
-    let hint = "relative paths start at the configuration file's folder";
+    let hint = "paths are relative to the configuration file's folder";
     let unreadable = |error: std::io::Error| format!("the file cannot be read: {} ({hint})", error.kind());
     let length = std::fs::metadata(path).map_err(unreadable)?.len();
     if length > MAX_SECRET_BYTES {
@@ -93,12 +93,12 @@ pub fn from_file(path: &std::path::Path) -> Result<SecretString, String> {
     }
 }
 
-/// The key from which all others are derived: 32 bytes. `Debug` shows nothing of it.
+/// The key from which all other keys are derived: 32 bytes. `Debug` does not show it.
 #[derive(Debug)]
 pub struct MasterKey(SecretBox<[u8; 32]>);
 
 impl MasterKey {
-    /// From 64 hexadecimal digits, or base64 (either alphabet, padded or not) of 32 bytes.
+    /// Reads 64 hexadecimal digits, or base64 (either alphabet, padded or not) of 32 bytes.
     pub fn parse(text: &SecretString) -> Option<MasterKey> {
         let text = text.expose_secret();
         let mut key = Box::new([0; 32]);

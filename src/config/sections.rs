@@ -1,6 +1,7 @@
-//! Reads every section but the systems: keys, defaults, bounds, and what must hold between keys.
+//! Reads the other sections: keys, defaults, bounds, and conditions between keys.
 //!
-//! The rule it keeps: a default stands only here, and a check between two keys names the one to change.
+//! The rule it keeps: a section's defaults are in its reader only. A condition between two keys reports the key to
+//! change.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -16,7 +17,7 @@ use super::{
     RetryConfig, WaitsConfig, WorkerConfig, is_name, regulations, systems, tenants,
 };
 
-/// A local broker as it comes.
+/// A local broker with its default settings.
 const AMQP_URL: &str = "amqp://guest:guest@127.0.0.1:5672/%2f";
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -24,7 +25,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// Reads the whole file. `None` only where a fault was recorded.
+/// Reads the whole file. `None` only if a fault was recorded.
 pub(super) fn read(mut root: Cursor<'_>) -> Option<Config> {
     let worker = worker(root.section("worker"));
     let retry = retry(root.section("retry"));
@@ -70,7 +71,7 @@ fn worker(mut at: Cursor<'_>) -> Option<WorkerConfig> {
     let given = at.secret("master_key_previous");
     let previous = given.and_then(|given| master_key(&at, "master_key_previous", &given));
     let inline_wait_max = at.or_within("inline_wait_max", 2 * SECOND, Duration::ZERO..=MINUTE);
-    // The broker takes a delivery back after 30 minutes; a slow call and the park must fit in before that.
+    // The broker requeues a delivery after 30 minutes; a slow call and the park must end before that.
     let in_hand_max = at.or_within("in_hand_max", 10 * MINUTE, SECOND..=20 * MINUTE);
     if inline_wait_max >= in_hand_max {
         at.fault("inline_wait_max", "must be shorter than worker.in_hand_max");
@@ -116,7 +117,7 @@ fn worker_id(at: &mut Cursor<'_>) -> Option<String> {
     let host = at.loading.surroundings.host_name.as_deref().unwrap_or("");
     let id = host.split('.').next().unwrap_or("").to_ascii_lowercase();
     if !is_name(&id) {
-        at.fault("id", format!("is required, as the host's name does not serve: {form}"));
+        at.fault("id", format!("is required, because the host's name is not a valid name: {form}"));
         return None;
     }
     at.list("id", format!("\"{id}\""), Origin::Default);
@@ -131,7 +132,7 @@ fn state_dir(at: &mut Cursor<'_>) -> Option<PathBuf> {
     let found = at.loading.surroundings.state_dir();
     match &found {
         Some(dir) => at.list("state_dir", format!("{:?}", dir.display().to_string()), Origin::Default),
-        None => at.fault("state_dir", "is required, as neither STATE_DIRECTORY, XDG_STATE_HOME nor HOME is set"),
+        None => at.fault("state_dir", "is required, because none of STATE_DIRECTORY, XDG_STATE_HOME and HOME is set"),
     }
     found
 }
@@ -181,7 +182,7 @@ fn amqp(mut at: Cursor<'_>) -> Option<AmqpConfig> {
     }
     let prefix: String = at.or("prefix", "erasure".to_owned());
     if !prefix.split('.').all(is_name) || prefix.len() > 100 {
-        at.fault("prefix", format!("expected names of the form {NAME_FORM}, parted by dots"));
+        at.fault("prefix", format!("expected names of the form {NAME_FORM}, separated by dots"));
     }
     let declare_topology = at.or("declare_topology", true);
     let files = ["ca_file", "client_cert_file", "client_key_file"];
@@ -223,7 +224,7 @@ fn dead_letters(mut at: Cursor<'_>) -> DeadLettersConfig {
 fn ops(mut at: Cursor<'_>) -> OpsConfig {
     let listen: std::net::SocketAddr = at.or("listen", std::net::SocketAddr::from(([127, 0, 0, 1], 8460)));
     if !listen.ip().is_loopback() && !at.has_secret("token") && !at.has("operators") {
-        at.fault("token", "is required, as ops.listen is not a loopback address: give token_env or token_file");
+        at.fault("token", "is required, because ops.listen is not a loopback address: give token_env or token_file");
     }
     let token = at.secret("token");
     let mut operators = std::collections::BTreeMap::new();
@@ -234,7 +235,7 @@ fn ops(mut at: Cursor<'_>) -> OpsConfig {
             others.map(SecretString::expose_secret).any(|other| other == own.expose_secret())
         };
         if own.as_ref().is_some_and(is_taken) {
-            at.fault("token", "is another's as well; each operator needs a token of their own");
+            at.fault("token", "is already in use; each operator needs a different token");
         }
         at.finish();
         operators.extend(own.map(|own| (name, own)));

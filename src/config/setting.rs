@@ -1,7 +1,7 @@
-//! How one value is read from TOML, and shown again.
+//! Reads one value from TOML, and shows it.
 //!
-//! The rule it keeps: what a reader says about a bad value tells what was expected, and never
-//! repeats a text it was given, which might be a secret in the wrong place.
+//! The rule it keeps: a message about a bad value names what was expected. It never repeats a given text, which may be
+//! a secret under the wrong key.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -12,21 +12,21 @@ use url::Url;
 
 use super::units::{self, DURATION_FORM};
 
-/// A value as it was given.
+/// A given value.
 pub(crate) struct Given<'a> {
-    /// The value; always a text where `overridden`.
+    /// The value; always a text if `overridden`.
     pub value: &'a Value,
-    /// True where an environment variable set it.
+    /// True if an environment variable set it.
     pub overridden: bool,
-    /// The configuration file's folder, where its relative paths start.
+    /// The configuration file's folder: its paths are relative to it.
     pub base: &'a Path,
 }
 
-/// A type that a key can hold.
+/// A type of a key's value.
 pub(crate) trait Setting: Sized {
-    /// The value, or what was expected instead.
+    /// The value, or a message with the expected form.
     fn read(given: &Given<'_>) -> Result<Self, String>;
-    /// The value as `config check` shows it.
+    /// The value's text for `config check`.
     fn show(&self) -> String;
 }
 
@@ -35,7 +35,7 @@ pub trait Choice: Copy + PartialEq + 'static {
     /// Each value with its word.
     const WORDS: &'static [(&'static str, Self)];
 
-    /// The word for this value, as configuration and events spell it.
+    /// The word for this value in configuration and events.
     fn as_str(self) -> &'static str {
         Self::WORDS.iter().find(|(_, value)| *value == self).map_or("", |(word, _)| word)
     }
@@ -130,7 +130,7 @@ impl Setting for SocketAddr {
 impl Setting for PathBuf {
     fn read(given: &Given<'_>) -> Result<Self, String> {
         let path = PathBuf::from(String::read(given)?);
-        // A variable is set by whoever starts the process, so its paths start where the process does.
+        // A variable is set by the person who starts the process, so its path is relative to the working directory.
         let base = if given.overridden { Path::new("") } else { given.base };
         Ok(base.join(path).components().collect())
     }
@@ -165,7 +165,7 @@ impl Setting for Url {
         let url = url.filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
         let url = url.ok_or("expected a URL that starts with https:// (or http://)")?;
         if !url.username().is_empty() || url.password().is_some() {
-            return Err("the URL carries a user name or password; give credentials by their own keys".to_owned());
+            return Err("the URL contains a user name or password; use the keys for credentials".to_owned());
         }
         if url.query().is_some() || url.fragment().is_some() {
             return Err("expected a URL without a query (?) and fragment (#)".to_owned());
@@ -178,7 +178,7 @@ impl Setting for Url {
     }
 }
 
-/// `expected X, found type Y`, naming the kind of value only.
+/// `expected X, found type Y`: shows the type only, not the value.
 fn expected(what: &str, found: &Value) -> String {
     format!("expected {what}, found type {}", found.type_str())
 }

@@ -1,27 +1,26 @@
-//! What a configuration takes from outside its file: environment variables, the host's name, and
-//! where to look for the file.
+//! The inputs of a configuration besides its file: environment variables, the host's name, and the places of the file.
 //!
-//! The rule it keeps: the real environment is read once, here; everything else is given it, so
-//! that loading a configuration depends on its arguments alone.
+//! The rule it keeps: only this file reads the process's environment, once. So the result of loading a configuration
+//! depends on the arguments only.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::fault::ConfigError;
 
-/// The process's surroundings. There is no `Debug`: the variables hold secrets.
+/// The process's surroundings. Without `Debug`: the variables contain secrets.
 #[derive(Clone, Default)]
 pub struct Surroundings {
-    /// Environment variables; those that aren't UTF-8 are left out.
+    /// Environment variables, without those that are not UTF-8.
     pub variables: BTreeMap<String, String>,
-    /// The host's name, where it is known.
+    /// The host's name, if it is known.
     pub host_name: Option<String>,
-    /// Where `./erasure-worker.toml` is looked for.
+    /// The folder in which `./erasure-worker.toml` is searched for.
     pub working_dir: PathBuf,
 }
 
 impl Surroundings {
-    /// Those of this process.
+    /// The surroundings of this process.
     pub fn of_process() -> Self {
         let variables = std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
@@ -35,25 +34,24 @@ impl Surroundings {
         self.variables.get(name).map(String::as_str).filter(|value| !value.is_empty())
     }
 
-    /// The base folder that `variable` names, else `fallback` within the home folder. A relative
-    /// path in an XDG variable counts as unset, as its specification asks.
+    /// The base folder that `variable` names, else `fallback` in the home folder. A relative path in an XDG variable
+    /// counts as unset, as the XDG specification requires.
     fn xdg(&self, variable: &str, fallback: &str) -> Option<PathBuf> {
         let named = self.variable(variable).map(PathBuf::from).filter(|path| path.is_absolute());
         named.or_else(|| self.variable("HOME").map(|home| Path::new(home).join(fallback)))
     }
 
-    /// Where state lives unless configured: `$STATE_DIRECTORY` (its first entry; a service manager
-    /// sets it), else the XDG state folder. `None` where not even a home folder is known.
+    /// The default state folder: `$STATE_DIRECTORY` (its first entry; a service manager sets it), else the XDG state
+    /// folder. `None` if the home folder is not known either.
     pub(super) fn state_dir(&self) -> Option<PathBuf> {
         let given = self.variable("STATE_DIRECTORY").and_then(|list| list.split(':').next()).map(PathBuf::from);
         given.or_else(|| self.xdg("XDG_STATE_HOME", ".local/state").map(|base| base.join("erasure-worker")))
     }
 
-    /// The configuration file: `given`, else `$ERASURE_CONFIG`, else the first of the usual places
-    /// that exists.
+    /// The configuration file: `given`, else `$ERASURE_CONFIG`, else the first existing file of the usual places.
     ///
     /// # Errors
-    /// Where none exists, one fault that lists the places looked at.
+    /// If there is none, one fault with the list of these places.
     pub fn find_config(&self, given: Option<&Path>) -> Result<PathBuf, ConfigError> {
         if let Some(path) = given {
             return Ok(path.to_owned());
@@ -72,10 +70,10 @@ impl Surroundings {
         if let Some(found) = places.iter().find(|place| place.exists()) {
             return Ok(found.clone());
         }
-        let looked: Vec<String> = places.iter().map(|place| place.display().to_string()).collect();
+        let searched: Vec<String> = places.iter().map(|place| place.display().to_string()).collect();
         let problem = format!(
-            "no file given and none found (looked for {}): give --config FILE, or write one with `erasure-worker init`",
-            looked.join(", ")
+            "no file given and none found (searched for {}): give --config FILE, or write one with `erasure-worker init`",
+            searched.join(", ")
         );
         Err(ConfigError::single(None, "configuration", problem))
     }

@@ -1,7 +1,7 @@
-//! `[systems.NAME]`: one table a system. The keys that every system takes are read here; those of its kind are
-//! read by the kind's own settings, in `src/systems`.
+//! `[systems.NAME]`: one table for each system. This file reads the keys that all systems have; the settings in
+//! `src/systems` read those of each kind.
 //!
-//! The rule it keeps: plain values that were all checked, so that no reader of them checks again.
+//! The rule it keeps: all values are checked here, so that no user of them checks again.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -32,10 +32,10 @@ impl Choice for Confirm {
         &[("always", Self::Always), ("when_active", Self::WhenActive), ("never", Self::Never)];
 }
 
-/// What happens where a system's reply doesn't show whose data it is.
+/// The reaction to a system's reply that does not show whose data it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum IdentityCheck {
-    /// Go on, and say `unchecked` in the event.
+    /// Continue; the event has `unchecked`.
     WhenReadable,
     /// Refuse.
     Strict,
@@ -48,22 +48,22 @@ impl Choice for IdentityCheck {
 /// One `[systems.NAME]`.
 #[derive(Debug, Clone)]
 pub struct SystemConfig {
-    /// The table's name: what jobs name.
+    /// The table's name, which jobs use.
     pub name: String,
     /// The kind's own keys.
     pub settings: Settings,
-    /// The keys that every system takes.
+    /// The keys that all systems have.
     pub common: CommonSystem,
 }
 
 impl SystemConfig {
-    /// Puts another secret under one of its keys, which has one; false where there is no such key.
+    /// Replaces the secret under a key; false if there is no secret under this key.
     #[must_use]
     pub fn renew(&mut self, key: &str, secret: SecretString) -> bool {
         self.settings.secret(key).map(|place| *place = secret).is_some()
     }
 
-    /// What a job may ask of it.
+    /// The rules for jobs at this system.
     pub fn rules(&self) -> Rules {
         let mut rules = Rules {
             confirm: self.common.require_confirmation,
@@ -76,30 +76,30 @@ impl SystemConfig {
     }
 }
 
-/// The keys that every system takes.
+/// The keys that all systems have.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CommonSystem {
-    /// The rate; `None` for no limit of ours.
+    /// The rate; `None` for no limit.
     pub requests_per_minute: Option<u32>,
-    /// Calls on the wire at once.
+    /// The most simultaneous calls.
     pub max_in_flight: u32,
-    /// For a whole call; always shorter than `worker.in_hand_max`.
+    /// The time limit of a whole call; always shorter than `worker.in_hand_max`.
     pub timeout: Duration,
-    /// For the connection.
+    /// The time limit of connecting.
     pub connect_timeout: Duration,
-    /// Before the first repeated read-back; grows to `retry.max_interval`.
+    /// The interval before the first repeated read-back; it grows to `retry.max_interval`.
     pub verify_interval: Duration,
-    /// How often a held system is tried.
+    /// The interval between probes of a held system.
     pub hold_probe_interval: Duration,
-    /// When a person must have confirmed.
+    /// The cases in which the person must have confirmed.
     pub require_confirmation: Confirm,
-    /// What happens where the identity can't be read.
+    /// The reaction to an identity that cannot be read.
     pub identity_check: IdentityCheck,
-    /// Ceilings on newly accepted jobs that name it.
+    /// Ceilings on newly accepted jobs with this system.
     pub guard: GuardConfig,
 }
 
-/// Reads `[systems.*]`; faulty ones are left out, with their faults recorded.
+/// Reads `[systems.*]`. A faulty system is left out, and its faults are recorded.
 pub(super) fn read(root: &mut Cursor<'_>, in_hand_max: Option<Duration>) -> BTreeMap<String, SystemConfig> {
     let mut systems = BTreeMap::new();
     let mut folders: BTreeMap<PathBuf, String> = BTreeMap::new();
@@ -108,7 +108,7 @@ pub(super) fn read(root: &mut Cursor<'_>, in_hand_max: Option<Duration>) -> BTre
         root.fault("systems", "at least one system is needed, [systems.NAME]");
     }
     for (name, mut at) in sections {
-        // Without its kind, no other key of the table can be judged.
+        // Without the kind, no other key of the table can be checked.
         let Some(kind) = at.required::<Kind>("kind") else {
             at.abandon();
             continue;

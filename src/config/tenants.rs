@@ -1,7 +1,7 @@
-//! Reads `[tenants.NAME]`: who may order which erasures, and how they show that it is them.
+//! Reads `[tenants.NAME]`: a tenant's permissions, and its proofs of identity.
 //!
-//! The rule it keeps: what is left out never narrows by accident, and what is given is checked
-//! whole: an empty list, a key that signs nothing, a signature asked for without a key are faults.
+//! The rule it keeps: an absent key never restricts. A given key is checked completely: an empty list, a public key that
+//! cannot verify, or required signatures without a key are faults.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -15,47 +15,47 @@ use sha2::{Digest as _, Sha256};
 use super::cursor::Cursor;
 use super::{ApprovalRule, Choice};
 
-/// Shorter secrets are refused: HS256 wants at least as many bytes as its hash has.
+/// Shorter secrets are refused: HS256 requires at least the length of its hash.
 const SECRET_MIN: usize = 32;
-/// An Ed25519 public key in DER begins like this; the 32 bytes follow.
+/// The beginning of an Ed25519 public key in DER; the key's 32 bytes follow.
 const ED25519_DER: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
 
 /// Ceilings on newly accepted jobs, of a tenant or a system.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct GuardConfig {
-    /// Jobs in any hour; `None` for no ceiling.
+    /// The most jobs in any hour; `None` for no ceiling.
     pub max_jobs_per_hour: Option<u32>,
-    /// How many times the trailing day's hourly mean an hour may have; `None` for no limit.
+    /// The most jobs in an hour, as a multiple of the last day's hourly mean; `None` for no limit.
     pub spike_factor: Option<f64>,
 }
 
-/// A key that a tenant's messages may be signed with.
+/// A key for the signatures of a tenant's messages.
 #[derive(Debug)]
 pub enum SignatureKey {
     /// `kind = "ed25519"`: the public key.
     Ed25519([u8; 32]),
-    /// `kind = "hmac-sha256"`: the shared secret, of which the text's bytes are the key.
+    /// `kind = "hmac-sha256"`: the shared secret. The bytes of its text are the key.
     HmacSha256(SecretString),
 }
 
 /// One `[tenants.NAME]`.
 #[derive(Debug)]
 pub struct TenantConfig {
-    /// The table's name: what jobs name.
+    /// The table's name, which jobs use.
     pub name: String,
-    /// The systems that it may have people erased from; `None` for all.
+    /// The systems that its jobs may name; `None` for all.
     pub systems: Option<BTreeSet<String>>,
     /// The broker's users that may publish for it; `None` for any.
     pub amqp_users: Option<BTreeSet<String>>,
     /// Whether its messages must be signed.
     pub require_signature: bool,
-    /// By key id.
+    /// The keys, by key id.
     pub signature_keys: BTreeMap<String, SignatureKey>,
-    /// How old a signature may be when its message is first accepted.
+    /// The greatest age of a signature when its message is first accepted.
     pub signature_max_age: Duration,
-    /// Whether proofs may come unsealed.
+    /// Whether proofs may be unsealed.
     pub plain_proofs: bool,
-    /// Which of its erasures need an approval; `None` as `[ops]` says.
+    /// The erasures that need an approval; `None` for the rule of `[ops]`.
     pub approval: Option<ApprovalRule>,
     /// Its ceilings.
     pub guard: GuardConfig,
@@ -71,7 +71,7 @@ impl Choice for KeyKind {
     const WORDS: &'static [(&'static str, Self)] = &[("ed25519", Self::Ed25519), ("hmac-sha256", Self::HmacSha256)];
 }
 
-/// Reads `[tenants.*]`. `systems` are the names of all systems, the faulty ones among them.
+/// Reads `[tenants.*]`. `systems` are the names of all systems, including faulty ones.
 pub(super) fn read(root: &mut Cursor<'_>, systems: &[String]) -> BTreeMap<String, TenantConfig> {
     let mut tenants = BTreeMap::new();
     for (name, mut at) in root.named_sections("tenants") {
@@ -91,7 +91,7 @@ pub(super) fn read(root: &mut Cursor<'_>, systems: &[String]) -> BTreeMap<String
             name: name.clone(),
         };
         if tenant.require_signature && tenant.signature_keys.is_empty() {
-            at.fault("signature_keys", "a key is needed, [tenants.NAME.signature_keys.ID], as signatures are required");
+            at.fault("signature_keys", "signatures are required: give a key, [tenants.NAME.signature_keys.ID]");
         }
         at.finish();
         tenants.insert(name, tenant);
@@ -99,7 +99,7 @@ pub(super) fn read(root: &mut Cursor<'_>, systems: &[String]) -> BTreeMap<String
     tenants
 }
 
-/// Reads the ceilings that tenants and systems share.
+/// Reads the ceilings of a tenant or a system.
 pub(super) fn guard(at: &mut Cursor<'_>) -> GuardConfig {
     let max_jobs_per_hour = at.optional("max_jobs_per_hour");
     if let Some(max) = max_jobs_per_hour {
@@ -115,7 +115,7 @@ pub(super) fn guard(at: &mut Cursor<'_>) -> GuardConfig {
 fn names(at: &mut Cursor<'_>, key: &str, hint: &str) -> Option<BTreeSet<String>> {
     let given: Vec<String> = at.optional(key)?;
     if given.is_empty() {
-        at.fault(key, format!("the list is empty, so that nothing would be let in; {hint}"));
+        at.fault(key, format!("the list is empty, so every job would be refused; {hint}"));
     }
     Some(given.into_iter().collect())
 }
@@ -131,7 +131,7 @@ fn system_names(at: &mut Cursor<'_>, known: &[String]) -> Option<BTreeSet<String
 fn signature_keys(at: &mut Cursor<'_>) -> BTreeMap<String, SignatureKey> {
     let mut keys = BTreeMap::new();
     for (id, mut at) in at.named_sections("signature_keys") {
-        // Without its kind, no other key of the table can be judged.
+        // Without the kind, no other key of the table can be checked.
         let Some(kind) = at.required::<KeyKind>("kind") else {
             at.abandon();
             continue;
@@ -175,7 +175,7 @@ fn public_key(at: &mut Cursor<'_>) -> Option<[u8; 32]> {
     match parsed {
         Some(bytes) => {
             let print = hex::encode(&Sha256::digest(bytes)[..8]);
-            // A text that was meant for another key must not be shown, so nothing of it is.
+            // The text may be a secret that was meant for another key, so only its digest is shown.
             at.relist(|value| {
                 if key == "public" {
                     format!("set (SHA-256 {print}…)")

@@ -1,18 +1,17 @@
-//! Durations as an operator writes them: a whole number and its unit in one text.
+//! Durations in the configuration: a whole number with its unit.
 //!
-//! The rule it keeps: a number without a unit is never guessed at, and what is printed reads back
-//! as the same value.
+//! The rule it keeps: a number without a unit is refused, and a printed duration reads back as the same value.
 
 use std::time::Duration;
 
-/// What a duration looks like, for fault messages.
+/// The form of a duration, for fault messages.
 pub const DURATION_FORM: &str = "a duration: a whole number with ms, s, m, h or d, such as \"30s\"";
 
 /// Milliseconds per unit, largest unit first.
 const DURATIONS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
 
-/// Reads `"500ms"`, `"5s"`, `"10m"`, `"1h"` or `"800d"`. `None` for anything else, and for more
-/// milliseconds than 64 bits hold.
+/// Reads `"500ms"`, `"5s"`, `"10m"`, `"1h"` or `"800d"`. `None` for anything else, and for more milliseconds than 64
+/// bits can store.
 pub fn parse_duration(text: &str) -> Option<Duration> {
     let digits = text.find(|c: char| !c.is_ascii_digit())?;
     let (number, unit) = text.split_at(digits);
@@ -45,7 +44,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_unit_or_overflows_is_no_duration() {
+    fn a_text_without_a_unit_or_with_too_large_a_number_is_not_a_duration() {
         for text in ["", "5", "s", "-5s", "5 s", "5S", "1.5h", "5sec", "99999999999999999999s", "213503982335d"] {
             assert_eq!(parse_duration(text), None, "{text}");
         }

@@ -1,23 +1,23 @@
-//! Variables that look like the worker's and set nothing: most often a misspelt one.
+//! Finds environment variables with the worker's prefix that set nothing: most often they are misspelt.
 //!
-//! The rule it keeps: no value is shown, for it may be a secret.
+//! The rule it keeps: no value is shown, because it may be a secret.
 
 use std::collections::BTreeSet;
 
 use super::listing::Entry;
 use super::surroundings::Surroundings;
 
-/// What the worker's variables begin with.
+/// The prefix of the worker's variables.
 const PREFIX: &str = "ERASURE_";
-/// Those that are read beside the overrides of keys.
+/// The variables that are read besides the overrides of keys.
 const KNOWN: [&str; 4] = ["ERASURE_CONFIG", "ERASURE_LOG", "ERASURE_OPS_TOKEN", "ERASURE_OPS_URL"];
-/// What ends a worker at a named point, for its tests.
+/// The prefix of variables for the tests: they end a worker at a named point.
 const TESTS: &str = "ERASURE_CRASH_";
-/// Names further apart than this are not taken for each other.
+/// The largest edit distance at which a known name is suggested.
 const NEAR: usize = 3;
 
-/// One sentence for each variable of the worker's prefix that nothing reads, with the name that it may be meant
-/// for. It may be another program's, so that it is no fault.
+/// A sentence for each variable with the worker's prefix that is not read, with the nearest known name. It is not a
+/// fault: the variable may be another program's.
 pub(super) fn unread(surroundings: &Surroundings, secrets: &BTreeSet<String>, entries: &[Entry]) -> Vec<String> {
     let overrides = entries.iter().map(|entry| override_of(&entry.key));
     let names: Vec<String> = KNOWN.into_iter().map(str::to_owned).chain(overrides).collect();
@@ -54,7 +54,7 @@ mod tests {
     const FILE: &str = "[worker]\nenvironment = \"sandbox\"\nmaster_key_env = \"ERASURE_MASTER_KEY\"\n\
         [systems.v-1]\nkind = \"vitalsource\"\nbase_url = \"http://127.0.0.1:1\"\napi_key_env = \"ERASURE_V_KEY\"\n";
 
-    fn told(more: &[&str]) -> Vec<String> {
+    fn sentences(more: &[&str]) -> Vec<String> {
         let key = "5f1e0c7d9a3b48265f1e0c7d9a3b48265f1e0c7d9a3b48265f1e0c7d9a3b4826";
         let own = [("HOME", "/home/operator"), ("ERASURE_MASTER_KEY", key), ("ERASURE_V_KEY", "s3cret")];
         let more = more.iter().map(|name| (*name, "s3cret"));
@@ -65,10 +65,10 @@ mod tests {
     }
 
     #[test]
-    fn what_is_read_and_what_is_not_ours_is_not_named() {
+    fn variables_that_are_read_or_not_ours_are_not_named() {
         let own = ["ERASURE_CONFIG", "ERASURE_LOG", "ERASURE_OPS_URL", "ERASURE_OPS_TOKEN", "ERASURE_CRASH_AT"];
-        assert_eq!(told(&own), [""; 0]);
-        assert_eq!(told(&["PATH", "ERASURES", "MY_ERASURE_LOG"]), [""; 0]);
+        assert_eq!(sentences(&own), [""; 0]);
+        assert_eq!(sentences(&["PATH", "ERASURES", "MY_ERASURE_LOG"]), [""; 0]);
     }
 
     #[test]
@@ -83,7 +83,7 @@ mod tests {
             ("ERASURE_SYSTEMS__V_1__BASE_URL", Some("ERASURE__SYSTEMS__V_1__BASE_URL")),
             ("ERASURE_SOMETHING_ELSE", None),
         ] {
-            let [sentence] = &told(&[name])[..] else { panic!("{name} is not named, or more is") };
+            let [sentence] = &sentences(&[name])[..] else { panic!("not exactly one sentence for {name}") };
             assert!(sentence.contains(name) && !sentence.contains("s3cret"), "{sentence}");
             let asked = sentence.split("did you mean ").nth(1).map(|rest| rest.trim_end_matches('?'));
             assert_eq!(asked, meant, "{name}");

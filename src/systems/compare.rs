@@ -1,15 +1,15 @@
-//! How identifiers that a system shows are compared with those that a job names.
+//! Compares a system's identifiers with those of a job.
 //!
-//! The rule it keeps: a comparison leaves a verdict only, never either value.
+//! The rule it keeps: a comparison returns a verdict, never a value.
 
 use crate::job::Identity;
 
-/// E-mail addresses are one where they differ in case or outer white space only.
+/// True if two e-mail addresses differ at most in case or outer white space.
 pub fn same_email(left: &str, right: &str) -> bool {
     left.trim().to_lowercase() == right.trim().to_lowercase()
 }
 
-/// The verdict on an e-mail that a system shows: [`Identity::Blank`] where it is empty.
+/// The verdict on an e-mail address in a system; [`Identity::Blank`] if it is empty.
 pub fn email_identity(shown: &str, named: &str) -> Identity {
     if shown.trim().is_empty() {
         Identity::Blank
@@ -20,7 +20,7 @@ pub fn email_identity(shown: &str, named: &str) -> Identity {
     }
 }
 
-/// An id as JSON gives it: a string or a whole number. `None` for anything else.
+/// An id from JSON: a string or a whole number. `None` for anything else.
 pub fn id_text(value: &serde_json::Value) -> Option<String> {
     match value {
         serde_json::Value::String(text) => Some(text.trim().to_owned()),

@@ -1,10 +1,10 @@
-//! EasyCMS / ProLasku: deleting a shop account, and asking whether one exists.
+//! EasyCMS / ProLasku: deletes a shop account, and reads whether it exists.
 //!
-//! The rule it keeps: the envelope decides, and whether it is one is known in one place,
-//! [`Envelope::read`]; an answer outside the known table is never success and never "gone".
+//! The rule it keeps: the envelope decides; only [`Envelope::read`] recognises it. An unknown answer is never a
+//! success and never "not found".
 //!
-//! Sources: the vendor's page on `set_customer_delete_account`, and clients' code for the shape of
-//! business errors. `Authorization1` is spelt that way; success has three c's in its message, so
+//! Sources: the vendor's page on `set_customer_delete_account`; clients' code for the form of business errors.
+//! `Authorization1` is the vendor's spelling. The vendor's message of success is misspelt (`acccount`), so
 //! `response_type` is tested instead.
 
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value};
 
 use super::compare::id_text;
-use super::evidence::Gone;
+use super::evidence::NotFound;
 use super::form::holds_only;
 use super::http::{Base, BuildError, Effect, Http, HttpSettings, Reply, Request, check_credential};
 use super::{Call, Credential, KindSettings, Making, SettingsError, System};
@@ -22,10 +22,10 @@ use crate::config::Cursor;
 use crate::job::identifier;
 use crate::job::{Answer, Failure, FailureKind, Identity, InputKind, Kind, Note, Reason, Spec, Step, StepName};
 
-/// Asked for by [`EasyCms::probe`]; a domain that delivers to nobody.
+/// For [`EasyCms::probe`]; no mail is delivered to this domain.
 const PROBE_EMAIL: &str = "probe@example.com";
 
-/// Production hosts: a rehearsal must not reach them.
+/// Production hosts: no other environment may call them.
 pub(super) const PRODUCTION_HOSTS: [&str; 2] = [".easycms.fi", ".prolasku.fi"];
 
 /// Settings of one EasyCMS shop.
@@ -33,7 +33,7 @@ pub(super) const PRODUCTION_HOSTS: [&str; 2] = [".easycms.fi", ".prolasku.fi"];
 pub struct EasyCmsSettings {
     /// For example `https://easycms.fi`.
     pub base_url: String,
-    /// With or without a last slash, as the platform wants it: a redirect is not followed.
+    /// With or without a last slash, as the platform requires: a redirect is not followed.
     pub delete_path: String,
     /// The value of `Authorization1`.
     pub authorization: SecretString,
@@ -43,7 +43,7 @@ pub struct EasyCmsSettings {
     pub password: SecretString,
     /// The shop's account id.
     pub account: String,
-    /// The e-mail of an account that is always there, for the probe: only one that is shown proves the credential.
+    /// The e-mail of an account that always exists, for the probe: only a found account proves the credential.
     pub probe_email: Option<SecretString>,
 }
 
@@ -108,7 +108,7 @@ pub struct EasyCms {
 }
 
 impl EasyCms {
-    /// Builds the client; nothing is called. `get_customer_exists` is taken to lie beside
+    /// Builds the client; nothing is called. The path of `get_customer_exists` is assumed to be in the folder of
     /// `delete_path`, with the same last slash.
     ///
     /// # Errors
@@ -152,7 +152,7 @@ impl EasyCms {
         })
     }
 
-    /// Credentials go in the body and the header only, never into an address.
+    /// Credentials are sent in the body and the header only, never in an address.
     fn request(&self, address: &Base, email: &str, customer_password: Option<&str>) -> Request {
         let mut fields = vec![
             ("username", self.username.as_str()),
@@ -167,7 +167,7 @@ impl EasyCms {
             .form(&fields)
     }
 
-    /// `get_customer_exists`: `OUTPUT.TOTAL_COUNT`, an integer or a string; 0 is gone.
+    /// `get_customer_exists`: `OUTPUT.TOTAL_COUNT`, an integer or a string; 0 is "not found".
     async fn ask_exists(&self, email: &str) -> Result<Answer, Failure> {
         let reply = self.http.exchange(self.request(&self.exists, email, None), Effect::Read).await?;
         let Some(envelope) = Envelope::read(&reply) else { return Err(foreign(&reply, Effect::Read)) };
@@ -177,8 +177,8 @@ impl EasyCms {
         if reply.status() != 200 {
             return Err(foreign(&reply, Effect::Read));
         }
-        if let Some(gone) = envelope.gone() {
-            return Ok(self.credential.absence(gone));
+        if let Some(not_found) = envelope.not_found() {
+            return Ok(self.credential.absence(not_found));
         }
         match envelope.total_count() {
             Some(1..) if !envelope.is_error() => {
@@ -206,7 +206,7 @@ impl EasyCms {
     }
 }
 
-/// The messages that the vendor lists, told apart by how they begin.
+/// The vendor's documented messages, recognised by their beginnings.
 #[derive(Clone, Copy)]
 enum Message {
     Unauthorised,
@@ -233,7 +233,7 @@ impl Message {
         match self {
             Message::Unauthorised => Failure::new(FailureKind::UnauthorisedOurs, Reason::SystemUnavailable)
                 .with_note("header, user name or password refused"),
-            // Also told when the mail server did not answer: a passing doubt.
+            // The vendor sends this also if the mail server did not answer, so it may be temporary.
             Message::EmailNotValid => Failure::new(FailureKind::Unreadable, Reason::EmailNotValid),
             Message::NoSuchAccountOrWrongPassword => reply.unreadable(effect),
             Message::QueryTooLarge => Failure::new(FailureKind::Rejected, Reason::RequestRejected)
@@ -242,17 +242,17 @@ impl Message {
     }
 }
 
-/// What the interface says: `{"INFO":{…},"OUTPUT":…}`. Its errors were seen on HTTP 200 only; anything but an
-/// error counts on no other status.
+/// The interface's reply: `{"INFO":{…},"OUTPUT":…}`. Its errors were seen on HTTP 200 only. On another status only
+/// an error counts.
 enum Envelope {
     /// `OUTPUT`, an object.
     Output(Map<String, Value>),
-    /// `OUTPUT`, a bare text: known messages come that way, and nothing else does.
+    /// `OUTPUT`, a bare text: only known messages have this form.
     Text(String),
 }
 
 impl Envelope {
-    /// The one place that knows whether it is the interface that speaks.
+    /// The only place that recognises the interface's own replies.
     fn read(reply: &Reply) -> Option<Envelope> {
         let Value::Object(mut body) = reply.json()? else { return None };
         let is_envelope = body.get("INFO").is_some_and(Value::is_object) && holds_only(&body, &["INFO", "OUTPUT"]);
@@ -282,7 +282,7 @@ impl Envelope {
         self.value("response_type").and_then(Value::as_str).map(str::trim)
     }
 
-    /// The documented word, and nothing that is not understood beside it.
+    /// The documented word, and no unknown field with content.
     fn is_success(&self) -> bool {
         let is_alone = matches!(self, Envelope::Output(output) if holds_only(output, &["response_type", "message"]));
         is_alone && self.response_type().is_some_and(|kind| kind.eq_ignore_ascii_case("success"))
@@ -297,17 +297,17 @@ impl Envelope {
         self.value("TOTAL_COUNT").and_then(id_text).and_then(|count| count.parse().ok())
     }
 
-    /// The interface's word that there is no such account: a total of 0, and nothing beside it.
-    fn gone(&self) -> Option<Gone> {
+    /// The interface's report that there is no such account: a total of 0, and no other field with content.
+    fn not_found(&self) -> Option<NotFound> {
         let is_alone =
             matches!(self, Envelope::Output(output) if holds_only(output, &["TOTAL_COUNT", "response_type"]));
-        (is_alone && !self.is_error() && self.total_count() == Some(0)).then_some(Gone::told())
+        (is_alone && !self.is_error() && self.total_count() == Some(0)).then_some(NotFound::reported())
     }
 }
 
-/// What is not the interface's envelope. That our credential is refused is told in other forms as well, and
-/// believed in any: it only holds the system. The address holds no id of anybody's, so a redirect or a 404 says
-/// that the configured path is wrong, and it may be named; on a change it says no more than that.
+/// The failure for a reply without the interface's envelope. A refusal of our credential is believed in any form: it
+/// only holds the system. The address contains no person's id, so a redirect or a 404 means that the configured path
+/// is wrong, and the note may name it. After a change such a reply decides nothing else.
 fn foreign(reply: &Reply, effect: Effect) -> Failure {
     let misdirected = |note: Note| match effect {
         Effect::Read => Failure::new(FailureKind::UnauthorisedOurs, Reason::SystemUnavailable).with_note(note),
@@ -360,9 +360,9 @@ impl System for EasyCms {
         }
     }
 
-    /// With `probe_email` that account must be found, which proves the credential. Without, it is asked whether
-    /// `probe@example.com` exists; any answer in the interface's own form that is not about our credential will
-    /// do, also that the e-mail is not valid.
+    /// With `probe_email` that account must be found, which proves the credential. Without it, the probe asks for
+    /// `probe@example.com`. Any answer in the interface's own form that is not about our credential is enough, also
+    /// "the e-mail is not valid".
     async fn probe(&self) -> Result<(), Failure> {
         let known = self.probe_email.as_ref().map(ExposeSecret::expose_secret);
         match (self.ask_exists(known.unwrap_or(PROBE_EMAIL)).await, known) {

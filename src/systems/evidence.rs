@@ -1,28 +1,28 @@
-//! What counts as evidence that nobody is there.
+//! The evidence for "this person does not exist in the system".
 //!
-//! The rule it keeps: an absence is believed only where the interface itself told it in its own form, at an
-//! address and with a credential that have shown somebody. Each kind has one function that knows the
-//! interface's form (`interface.rs`); this is the one place where an [`Absence`] is made.
+//! The rule it keeps: an absence is believed only if the interface itself reported it in its own form, and address
+//! and credential have found a person before. Each kind recognises its interface's form in one function
+//! (`interface.rs`). Only this file makes an [`Absence`].
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::job::{Absence, Answer, Reason};
 
-/// The interface's own word that nobody is there. Made only where a kind's form of it was recognised.
+/// The interface's own report that the person does not exist. Made only after its form was recognised.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Gone(());
+pub(super) struct NotFound(());
 
-impl Gone {
-    /// The word was read in the interface's own form.
-    pub(super) const fn told() -> Gone {
-        Gone(())
+impl NotFound {
+    /// The report was read in the interface's own form.
+    pub(super) const fn reported() -> NotFound {
+        NotFound(())
     }
 }
 
-/// Whether the address and the credential of a client have ever shown somebody.
+/// The proof that a client's address and credential can find a person.
 ///
-/// A client is built for one address and one credential, so this says nothing of any other. What a refused
-/// call or an empty list says is not enough: with the credential of another shop all lists are empty.
+/// A client has one address and one credential; the proof holds for these only. A refused call or an empty list is
+/// no proof: with the credential of another shop all lists are empty.
 #[derive(Debug, Default)]
 pub struct Credential {
     has_shown_somebody: AtomicBool,
@@ -30,28 +30,28 @@ pub struct Credential {
 }
 
 impl Credential {
-    /// With `knows_somebody` the client's probe reads a person who is always there.
+    /// `knows_somebody`: the client's probe reads a person who always exists.
     pub fn new(knows_somebody: bool) -> Credential {
         Credential { knows_somebody, ..Credential::default() }
     }
 
-    /// True once somebody was shown.
+    /// True after a person was found.
     pub fn is_proven(&self) -> bool {
         self.has_shown_somebody.load(Ordering::Acquire)
     }
 
-    /// Somebody was shown.
+    /// Notes that a person was found.
     pub fn prove(&self) {
         self.has_shown_somebody.store(true, Ordering::Release);
     }
 
-    /// True where the probe can show somebody.
+    /// True if the probe can find a person.
     pub fn knows_somebody(&self) -> bool {
         self.knows_somebody
     }
 
-    /// What the interface's word that nobody is there comes to.
-    pub(super) fn absence(&self, _: Gone) -> Answer {
+    /// The answer that follows from the interface's report of absence.
+    pub(super) fn absence(&self, _: NotFound) -> Answer {
         if self.is_proven() { Answer::Missing(Absence::vouched()) } else { Answer::Unclear(Reason::Unproven) }
     }
 }

@@ -1,29 +1,28 @@
-//! What a call needs to know beside the job: what earlier steps of its target found out.
+//! The inputs of a call besides the job: the findings of earlier steps of its target.
 //!
-//! The rule it keeps: a value that replaces an identifier follows from the user it replaces it for, so that two
-//! jobs about one user write the same, and each takes what the other wrote for its own.
+//! The rule it keeps: a replacement value is derived from the user, not from the job. So two jobs about the same user
+//! write the same values, and each accepts the other's values as its own.
 
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::job::{Answer, Entitlement, Field, Job, Spec, Step, StepName, TargetState, flow};
 
-/// The bytes that a field's values of our making are made of, for the user of this GUID: what is written now
-/// first, then what may have been written before.
+/// The bytes from which a field's replacement values are made, for the user with this GUID. The first are those that
+/// are written now; the others may have been written before.
 pub type Values<'a> = &'a dyn Fn(&str, Field) -> Vec<[u8; 32]>;
 
-/// What earlier steps of the target found out, unsealed in memory.
+/// The findings of earlier steps of the target, unsealed in memory.
 #[derive(Clone, Default)]
 pub struct Facts {
     /// Cleeng: the entitlement that this step terminates.
     pub entitlement: Option<Entitlement>,
     /// VitalSource: the user's GUID.
     pub guid: Option<SecretString>,
-    /// VitalSource: the user's e-mail as read before the overwrite.
+    /// VitalSource: the user's e-mail, read before the overwrite.
     pub user_email: Option<SecretString>,
-    /// VitalSource: each field to overwrite, with the fixed bytes that its new value is made of.
+    /// VitalSource: each field to overwrite, with the fixed bytes for its new value.
     pub replacements: Vec<(Field, [u8; 32])>,
-    /// VitalSource: the bytes of every value of our making that a field of this user may hold, whichever job
-    /// wrote it.
+    /// VitalSource: the bytes of every replacement value that any job may have written into a field of this user.
     pub own: Vec<(Field, [u8; 32])>,
 }
 
@@ -34,7 +33,7 @@ impl std::fmt::Debug for Facts {
 }
 
 impl Facts {
-    /// What a step of a job's target needs to know.
+    /// The facts for one step of a job's target.
     pub fn of(job: &Job, index: usize, state: &TargetState, step: Step, values: Values<'_>) -> Facts {
         let mut facts = Facts::default();
         if step.name == StepName::TerminateEntitlement {
@@ -43,7 +42,7 @@ impl Facts {
         let Spec::VitalSource { guid, overwrite, .. } = &job.targets[index].spec else {
             return facts;
         };
-        // Where the name by which the job knows the user leads nowhere any more, the GUID still does.
+        // The GUID finds the user also after an overwrite of the reference that the job names.
         let resolved = state.get(Step::one(StepName::Resolve)).and_then(|state| state.answer.as_ref());
         facts.guid = state.guid().map(|guid| SecretString::from(guid.to_owned()));
         if let Some(Answer::User { guid, email, .. }) = resolved.filter(|_| step.name != StepName::Resolve) {

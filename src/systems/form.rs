@@ -1,14 +1,14 @@
-//! Reading JSON strictly: what is in a reply beside that which is known.
+//! Strict reading of JSON: checks for unknown fields in a reply.
 //!
-//! The rule it keeps: where something is to be believed because of what is *not* in a reply, nothing in it may
-//! be left that is not understood.
+//! The rule it keeps: a conclusion from an *absent* field is drawn only from a reply in which every field with
+//! content is understood.
 
 use serde_json::{Map, Value};
 
 use super::compare::id_text;
 
-/// True for a value that carries anything: `null`, `false`, and what is empty do not.
-pub(super) fn says_something(value: &Value) -> bool {
+/// True for a value with content: not `null`, not `false`, not empty.
+pub(super) fn has_content(value: &Value) -> bool {
     match value {
         Value::Null | Value::Bool(false) => false,
         Value::Bool(true) | Value::Number(_) => true,
@@ -18,40 +18,40 @@ pub(super) fn says_something(value: &Value) -> bool {
     }
 }
 
-/// True where every name but the known ones says nothing.
+/// True if no field but the known ones has content.
 pub(super) fn holds_only(body: &Map<String, Value>, known: &[&str]) -> bool {
-    body.iter().all(|(name, value)| known.contains(&name.as_str()) || !says_something(value))
+    body.iter().all(|(name, value)| known.contains(&name.as_str()) || !has_content(value))
 }
 
-/// A name by its letters and digits alone, in lower case: `memberId`, `member_id` and `Member ID` are one.
+/// A name's letters and digits, in lower case: `memberId`, `member_id` and `Member ID` are the same name.
 pub(super) fn plain(name: &str) -> String {
     name.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect()
 }
 
-/// True for a name under which a list tells how long it is.
+/// True for a name of a list's length.
 pub(super) fn is_total(name: &str) -> bool {
     let name = plain(name);
     name.starts_with("total") || name.ends_with("count")
 }
 
-/// A list, and how long it says that it is.
+/// A list, and its length according to the reply.
 pub(super) struct List {
     pub(super) rows: Vec<Value>,
     pub(super) total: Option<usize>,
 }
 
-/// The list under `key`; `None` where anything beside it is not understood. Names of paging are.
+/// The list under `key`; `None` if the reply has an unknown field with content. Names of paging are known.
 pub(super) fn list(mut body: Map<String, Value>, key: &str, known: &[&str]) -> Option<List> {
     const PAGING: [&str; 3] = ["offset", "limit", "page"];
     let Some(Value::Array(rows)) = body.remove(key) else { return None };
     let mut total = None;
     for (name, value) in body.iter().filter(|(name, value)| !known.contains(&name.as_str()) && !value.is_null()) {
         if is_total(name) {
-            let told = id_text(value).and_then(|text| text.parse().ok())?;
-            if total.replace(told).is_some_and(|before| before != told) {
+            let stated = id_text(value).and_then(|text| text.parse().ok())?;
+            if total.replace(stated).is_some_and(|before| before != stated) {
                 return None;
             }
-        } else if says_something(value) && !(PAGING.contains(&plain(name).as_str()) && value.is_u64()) {
+        } else if has_content(value) && !(PAGING.contains(&plain(name).as_str()) && value.is_u64()) {
             return None;
         }
     }
@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_is_one_only_where_all_that_is_beside_it_is_understood() {
+    fn a_list_is_read_only_if_every_other_field_is_understood() {
         assert_eq!(read(json!({ "items": [] })), Some((0, None)));
         assert_eq!(
             read(json!({ "items": [1], "total": 1, "offset": 0, "next": null, "success": true })),

@@ -1,7 +1,7 @@
-//! The one way out to the systems: a plain request in, a bounded reply or a [`Failure`] back.
+//! All requests to the systems: takes a plain request, returns a bounded reply or a [`Failure`].
 //!
-//! The rule it keeps: one request on the wire a call, never redirected, never repeated; and no
-//! address, header, body or library error text ever leaves this module in a failure.
+//! The rule it keeps: one request on the wire for each call, never redirected, never repeated. No failure contains an
+//! address, a header, a body, or the text of a library's error.
 
 mod address;
 mod message;
@@ -30,25 +30,25 @@ use crate::clock::steady::Steady;
 use crate::job::{Failure, FailureKind, Reason, StepName};
 use crate::trace;
 
-/// How much of an ordinary reply is read: 1 MiB.
+/// The size limit of an ordinary reply: 1 MiB.
 pub const REPLY_LIMIT: usize = 1 << 20;
-/// How much of a reply that carries a list is read: 8 MiB.
+/// The size limit of a reply with a list: 8 MiB.
 pub const LIST_LIMIT: usize = 8 << 20;
 
-/// Below the usual keep-alive of servers, so that an idle connection is rarely one just closed.
+/// Shorter than the usual keep-alive of servers: so the server has rarely closed an idle connection before its reuse.
 const IDLE_CONNECTION: Duration = Duration::from_secs(4);
 
-/// Why a client could not be built from its settings. Names the key, never the value.
+/// A client could not be built from its settings. Names the key, never the value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BuildError {
-    /// Not an address to call: it must be `http` or `https` with a host, and carry no user name,
-    /// password, query or fragment.
+    /// Not an address to call. It must be `http` or `https` with a host, without user name, password, query or
+    /// fragment.
     #[error("{key}: not an address that can be called (http or https, without user, query or fragment)")]
     Address {
         /// The configuration key.
         key: &'static str,
     },
-    /// A credential that is empty or cannot be sent in a header.
+    /// The credential is empty, or cannot be sent in a header.
     #[error("{key}: empty, or with characters that cannot be sent")]
     Credential {
         /// The configuration key.
@@ -59,7 +59,7 @@ pub enum BuildError {
     Setting {
         /// The configuration key.
         key: &'static str,
-        /// What is wrong with it, in fixed words.
+        /// The problem, in fixed words.
         problem: &'static str,
     },
     /// TLS could not be set up: most often the host has no CA certificates.
@@ -67,14 +67,14 @@ pub enum BuildError {
     Tls,
 }
 
-/// What every client's settings carry for its connections.
+/// Every client's settings for its connections.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HttpSettings {
     /// From the start of a request to the end of its reply.
     pub timeout: Duration,
     /// For name lookup, TCP and TLS.
     pub connect_timeout: Duration,
-    /// What carries the requests.
+    /// The carrier of the requests.
     pub wire: Wire,
 }
 
@@ -84,15 +84,15 @@ impl Default for HttpSettings {
     }
 }
 
-/// What a lost answer or a server error to this request leaves open.
+/// What is unknown after a lost answer or a server error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
-    /// Nothing: it may be asked again.
+    /// Nothing: a read may be repeated.
     Read,
-    /// Whether the work was done.
+    /// Whether the change was made.
     Change,
-    /// Whether a one-time password was sent. A gateway that lost the answer leaves it open; a
-    /// server that says 500 or 503 did not send one.
+    /// Whether a one-time password was sent. That is unknown if a gateway lost the answer. A server that answers
+    /// 500 or 503 did not send one.
     OneTimePassword,
 }
 
@@ -124,7 +124,7 @@ fn unsendable(note: &'static str) -> Failure {
     Failure::new(FailureKind::Rejected, Reason::RequestRejected).with_note(note)
 }
 
-/// What a lost answer means.
+/// The failure after a lost answer.
 fn lost(effect: Effect) -> FailureKind {
     match effect {
         Effect::Read => FailureKind::Unavailable,
@@ -132,7 +132,7 @@ fn lost(effect: Effect) -> FailureKind {
     }
 }
 
-/// What an answer means that came and could not be understood.
+/// The failure after an answer that could not be understood.
 fn unread(effect: Effect) -> FailureKind {
     match effect {
         Effect::Read => FailureKind::Unreadable,
@@ -155,9 +155,8 @@ impl std::fmt::Debug for Http {
 }
 
 impl Http {
-    /// Builds the pool for the addresses of one system: TLS by rustls with ring and the host's CA
-    /// certificates (not loaded where no address is `https`), no redirects, no proxy, no
-    /// cookies, no repeated sending.
+    /// Builds the pool for the addresses of one system: TLS by rustls with ring and the host's CA certificates (not
+    /// loaded if no address is `https`), no redirects, no proxy, no cookies, no retries.
     ///
     /// # Errors
     /// [`BuildError::Tls`].
@@ -165,8 +164,8 @@ impl Http {
         Http::build(settings, bases, false)
     }
 
-    /// As [`Http::new`], for an address whose name must not lead to a private network. An address
-    /// without a name is to be judged before, with [`Base::is_private`].
+    /// Like [`Http::new`], for an address whose name must not resolve to a private network. The caller checks an
+    /// address without a name, with [`Base::is_private`].
     ///
     /// # Errors
     /// [`BuildError::Tls`].
@@ -175,7 +174,7 @@ impl Http {
     }
 
     fn build(settings: &HttpSettings, bases: &[&Base], public_only: bool) -> Result<Http, BuildError> {
-        // An error says that a provider is installed already, which is all that is needed.
+        // An error means that a provider is already installed; that is enough.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let mut builder = Client::builder()
             .user_agent(concat!("erasure-worker/", env!("CARGO_PKG_VERSION")))
@@ -200,13 +199,13 @@ impl Http {
         })
     }
 
-    /// Sends once and reads the whole reply, whatever its status. For systems whose body must be
-    /// read before the status: see [`Reply::failure`] for what remains.
+    /// Sends once and reads the whole reply, whatever its status. For systems whose body must be read before the
+    /// status; [`Reply::failure`] then decides the statuses that the kind's own rules do not.
     ///
     /// # Errors
-    /// `Unavailable` where surely nothing was sent, or on a read; `Ambiguous` where a change may
-    /// have been done; `RateLimited` on 429; `Rejected` where the request cannot be written;
-    /// a reply over the limit is `Unreadable` on a read and `Ambiguous` on a change.
+    /// `Unavailable` if certainly nothing was sent, or for a read; `Ambiguous` if a change may have been made;
+    /// `RateLimited` on 429; `Rejected` if the request cannot be written. A reply over the limit is `Unreadable` for
+    /// a read and `Ambiguous` for a change.
     pub async fn exchange(&self, request: Request, effect: Effect) -> Result<Reply, Failure> {
         let span = trace::request(request.method.as_str(), request.template, &request.url);
         let replied = self.once(request, effect).instrument(span.clone()).await;
@@ -253,8 +252,8 @@ impl Http {
                 }
             }
         };
-        if let Some(told) = message::date(response.headers()) {
-            Steady::of_process().witness(told);
+        if let Some(date) = message::date(response.headers()) {
+            Steady::of_process().witness(date);
         }
         let mut reply = Reply {
             status: response.status().as_u16(),
@@ -269,18 +268,18 @@ impl Http {
         read.map(|()| reply)
     }
 
-    /// As [`Http::exchange`], for systems whose status can be trusted on 5xx: such a reply is the
-    /// failure of [`Reply::failure`] already. Every other status (but 429) is a [`Reply`].
+    /// Like [`Http::exchange`], for systems whose 5xx can be trusted: such a reply becomes the failure of
+    /// [`Reply::failure`]. Every other status but 429 is a [`Reply`].
     ///
     /// # Errors
-    /// As [`Http::exchange`], and 5xx.
+    /// Those of [`Http::exchange`], and 5xx.
     pub async fn send(&self, request: Request, effect: Effect) -> Result<Reply, Failure> {
         let reply = self.exchange(request, effect).await?;
         if reply.status >= 500 { Err(reply.failure(effect)) } else { Ok(reply) }
     }
 }
 
-/// Never shows the library's error: its text carries the address.
+/// Never shows the library's error: its text contains the address.
 fn transport(error: &reqwest::Error, effect: Effect) -> Failure {
     let (kind, note) = if error.is_builder() {
         (FailureKind::Rejected, "a request that cannot be written")
@@ -307,7 +306,7 @@ async fn read_body(
     }
     loop {
         let chunk = response.chunk().await.map_err(|error| {
-            // The head of a reply came, so this is never "surely nothing sent".
+            // The head of a reply arrived, so the request was certainly sent.
             let note = if error.is_timeout() { "timed out" } else { "connection lost" };
             Failure::new(lost(effect), Reason::SystemUnavailable).with_note(note)
         })?;

@@ -1,8 +1,8 @@
-//! Where data is erased: one client a kind of system, behind one trait. The kinds are listed here alone:
-//! [`Settings`], and the hosts; what is particular to one lies in its own file.
+//! The systems in which data is erased: one client for each kind of system, behind one trait. Only this file lists
+//! the kinds ([`Settings`], and the hosts); each kind's particulars are in its own file.
 //!
-//! The rule it keeps: a client makes exactly the call it is told, once, and says what the reply
-//! means; it never retries, never decides what comes next, and never lets a reply's text out.
+//! The rule it keeps: a client makes exactly the requested call, once, and reports the meaning of the reply. It never
+//! retries, never decides the next step, and never passes on a reply's text.
 
 pub mod cleeng;
 mod compare;
@@ -42,7 +42,7 @@ pub struct Call<'a> {
     pub index: usize,
     /// The step.
     pub step: Step,
-    /// What earlier steps found.
+    /// The findings of earlier steps.
     pub facts: &'a Facts,
 }
 
@@ -55,26 +55,26 @@ pub trait System: Send + Sync + 'static {
     /// Its kind.
     fn kind(&self) -> Kind;
 
-    /// Which rate limit each request of a step's call counts against (stable words; most kinds have only
-    /// one limit, and most steps one request).
+    /// The rate limit of each request of a step's call (stable words). Most kinds have one limit only, and most
+    /// steps one request.
     fn endpoints(&self, spec: &Spec, step: Step) -> &'static [&'static str];
 
-    /// Whether address and credential have shown somebody.
+    /// The proof that address and credential can find a person.
     fn credential(&self) -> &Credential;
 
-    /// Makes the call that a step consists of, once.
+    /// Makes a step's call, once.
     async fn call(&self, call: Call<'_>) -> Result<Answer, Failure>;
 
     /// One harmless read that shows that address and credential work.
     async fn probe(&self) -> Result<(), Failure>;
 
-    /// Which rate limit the harmless read counts against.
+    /// The rate limit of the harmless read.
     fn probe_endpoint(&self) -> &'static str {
         "all"
     }
 }
 
-/// The settings of a configured system that are its kind's own, as its table in the configuration gives them.
+/// The settings that only one kind of system has, from the system's table in the configuration.
 #[derive(Debug, Clone)]
 pub enum Settings {
     /// `kind = "cleeng"`
@@ -88,7 +88,7 @@ pub enum Settings {
 }
 
 impl Settings {
-    /// Reads the keys of a kind; `None` after a fault, which is recorded.
+    /// Reads the keys of a kind; `None` after a fault. The fault is recorded.
     pub(crate) fn read(kind: Kind, at: &mut Cursor<'_>) -> Option<Settings> {
         match kind {
             Kind::Cleeng => CleengSettings::read(at).map(Settings::Cleeng),
@@ -125,7 +125,7 @@ impl Settings {
         }
     }
 
-    /// The place of the secret under a key; `None` where there is none.
+    /// The secret under a key, to be replaced; `None` if there is none.
     pub(crate) fn secret(&mut self, key: &str) -> Option<&mut SecretString> {
         let settings: &mut dyn KindSettings = match self {
             Settings::Cleeng(settings) => settings,
@@ -136,8 +136,8 @@ impl Settings {
         settings.secret(key)
     }
 
-    /// What a success of its client proves: all addresses, all of the credential, and whose account, brand or
-    /// publisher it is.
+    /// All that a success of its client proves: every address, the whole credential, and the account, brand or
+    /// publisher.
     pub(crate) fn proven_parts(&self) -> Vec<&str> {
         self.of_kind().proven_parts()
     }
@@ -147,7 +147,7 @@ impl Settings {
         self.of_kind().import_dir()
     }
 
-    /// Puts what the kind's flow is to know into the rules.
+    /// Sets those of the flow's rules that follow from these settings.
     pub(crate) fn complete(&self, rules: &mut Rules) {
         self.of_kind().complete(rules);
     }
@@ -155,13 +155,13 @@ impl Settings {
     /// Builds the client; nothing is called.
     ///
     /// # Errors
-    /// [`SettingsError`], which names the key that is wrong.
+    /// [`SettingsError`], with the name of the wrong key.
     pub(crate) fn client(&self, making: Making<'_, '_>) -> Result<Arc<dyn System>, SettingsError> {
         self.of_kind().client(making)
     }
 }
 
-/// Every kind's production hosts; a leading dot stands for the name and everything below it.
+/// Every kind's production hosts. A leading dot stands for the name and all its subdomains.
 pub(crate) fn production_hosts() -> impl Iterator<Item = &'static str> {
     let hosts = |kind: Kind| -> &'static [&'static str] {
         match kind {
@@ -174,12 +174,12 @@ pub(crate) fn production_hosts() -> impl Iterator<Item = &'static str> {
     Kind::ALL.into_iter().flat_map(hosts).copied()
 }
 
-/// The vendors' well-known sandboxes, where there are any.
+/// The vendors' well-known sandboxes.
 pub(crate) fn sandbox_hosts() -> impl Iterator<Item = &'static str> {
     cleeng::SANDBOX_HOSTS.into_iter()
 }
 
-/// What each kind's settings can do; beside it, a kind reads them from a [`Cursor`].
+/// The methods of each kind's settings. Each kind also has a function that reads them from a [`Cursor`].
 trait KindSettings {
     /// See [`Settings::secret`].
     fn secret(&mut self, key: &str) -> Option<&mut SecretString>;
@@ -199,19 +199,19 @@ trait KindSettings {
     fn client(&self, making: Making<'_, '_>) -> Result<Arc<dyn System>, SettingsError>;
 }
 
-/// What a client is made of beside its settings.
+/// The parts of a client besides its settings.
 pub(crate) struct Making<'a, 'b> {
     /// The table's name in the configuration.
     pub name: &'a str,
-    /// Time-outs, and what carries the requests.
+    /// Time-outs, and the carrier of the requests.
     pub http: &'a HttpSettings,
-    /// What is derived from the worker's keys.
+    /// The functions that use the worker's keys.
     pub keys: &'a Keys,
     /// The deletion files.
     pub imports: Ledgers<'b>,
 }
 
-/// What clients have done with the worker's keys.
+/// Functions that use the worker's keys for a client, which never has the keys.
 pub(crate) struct Keys {
     /// Signs the body of a call to the requester.
     pub signer: Signer,
@@ -219,13 +219,13 @@ pub(crate) struct Keys {
     pub row_digest: KeyedDigest,
 }
 
-/// What becomes of the deletion files' folders.
+/// The deletion files for a new client.
 pub(crate) enum Ledgers<'a> {
-    /// Nothing: the client only probes.
+    /// None: the client only probes.
     None,
-    /// They are opened, and added here.
+    /// The client opens its folder and adds it here.
     Opened(&'a mut BTreeMap<String, Arc<ImportLedger>>),
-    /// They are open.
+    /// The folders are already open.
     Shared(&'a BTreeMap<String, Arc<ImportLedger>>),
 }
 

@@ -230,7 +230,7 @@ fn an_absence_is_made_in_one_place_and_the_word_for_it_only_where_an_interface_i
     let homes: [(&str, &[&str]); 2] = [
         ("Absence::vouched", &["systems/evidence.rs"]),
         (
-            "Gone::told",
+            "NotFound::reported",
             &[
                 "systems/cleeng/interface.rs",
                 "systems/zeta/interface.rs",

@@ -126,7 +126,7 @@ public_file = "/nowhere/key.pem"
     has(&faults, "tenants.Acme", "expected a name");
     has(&faults, "tenants.acme.systems", "\"shoq\" is no configured system; there are: shop");
     has(&faults, "tenants.acme.amqp_users", "empty");
-    has(&faults, "tenants.acme.signature_keys", "a key is needed");
+    has(&faults, "tenants.acme.signature_keys", "signatures are required: give a key");
     has(&faults, "tenants.acme.signature_max_age", "must lie between");
     has(&faults, "tenants.acme.plain_prooofs", "did you mean plain_proofs");
     has(&faults, "tenants.acme.max_jobs_per_hour", "must lie between");

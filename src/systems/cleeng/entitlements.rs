@@ -1,7 +1,7 @@
-//! What gives a Cleeng customer access, and ending it.
+//! Lists a Cleeng customer's entitlements, and ends them.
 //!
-//! The rule it keeps: access follows `status` alone; a row is left out only where its status
-//! clearly says that it ended, and a row that cannot be read makes the whole list unreadable.
+//! The rule it keeps: only `status` decides about access. A row is left out only if its status clearly means that it
+//! has ended. An unreadable row makes the whole list unreadable.
 
 use std::collections::HashSet;
 
@@ -11,13 +11,13 @@ use serde_json::{Value, json};
 use super::super::compare::id_text;
 use super::super::form::{self, List};
 use super::super::http::{Effect, Request};
-use super::interface::{self, Rpc, Spoken};
+use super::interface::{self, Parsed, Rpc};
 use super::{Cleeng, Customer, Termination};
 use crate::job::{Answer, Entitlement, Failure, FailureKind, InputKind, Note, Reason};
 
-/// Small enough that no server caps it, so that a shorter page is the last one.
+/// Small enough that no server returns less than asked for: so a shorter page is the last page.
 const PAGE: usize = 20;
-/// 2,000 rows; a list that goes on after that is refused, not cut.
+/// 2,000 rows. A longer list is refused, not cut.
 const MAX_PAGES: usize = 100;
 
 impl Cleeng {
@@ -43,18 +43,18 @@ impl Cleeng {
             let reply = self.http.send(page, Effect::Read).await?;
             let unreadable = || reply.unreadable(Effect::Read);
             let List { rows, total } = match (interface::core(&reply), reply.status()) {
-                (Some(Spoken::Well(body)), _) => interface::rows(body).ok_or_else(unreadable)?,
-                (Some(Spoken::Refused(_)), 404 | 422) => return Err(unreadable()),
-                (Some(Spoken::Refused(_)), _) => return Err(reply.failure(Effect::Read)),
+                (Some(Parsed::Success(body)), _) => interface::rows(body).ok_or_else(unreadable)?,
+                (Some(Parsed::Error(_)), 404 | 422) => return Err(unreadable()),
+                (Some(Parsed::Error(_)), _) => return Err(reply.failure(Effect::Read)),
                 (None, _) => return Err(reply.foreign(Effect::Read)),
             };
             let new = list.add(&rows, who).ok_or_else(unreadable)?;
-            // More rows than asked for, and the same again: the server lists everything at once.
+            // More rows than asked for, and all were in the page before: the server lists everything at once.
             if rows.len() < PAGE || (new == 0 && rows.len() > PAGE) {
                 if total.is_some_and(|total| total != list.seen.len() && total != offset + rows.len()) {
                     return Err(unreadable());
                 }
-                // An empty list says nothing: with another publisher's token it is empty for everybody.
+                // An empty list proves nothing: with another publisher's token every list is empty.
                 if list.is_theirs {
                     self.credential.prove();
                 }
@@ -75,7 +75,7 @@ impl Cleeng {
         let reply = self.http.send(request, Effect::Read).await?;
         let unreadable = || reply.unreadable(Effect::Read);
         match (interface::media_store(&reply), reply.status()) {
-            (Some(Spoken::Well(data)), _) => {
+            (Some(Parsed::Success(data)), _) => {
                 let List { rows, total } = form::list(data, "items", &[]).ok_or_else(unreadable)?;
                 let mut list = Collected::default();
                 list.add(&rows, who)
@@ -83,11 +83,11 @@ impl Cleeng {
                     .ok_or_else(unreadable)?;
                 Ok(Answer::Entitlements(list.entitlements))
             }
-            (Some(Spoken::Refused(_)), status @ (401 | 403)) => {
+            (Some(Parsed::Error(_)), status @ (401 | 403)) => {
                 Err(Failure::new(FailureKind::UnauthorisedTheirs(InputKind::CustomerToken), Reason::InputRefused)
                     .with_note(Note::http(status)))
             }
-            // Not in the interface's own form: no word on the customer's token, and none on ours.
+            // Not in the interface's own form: it proves nothing about the customer's token or ours.
             (None, 200..300 | 400..500) => Err(unreadable()),
             _ => Err(reply.failure(Effect::Read)),
         }
@@ -112,7 +112,7 @@ impl Cleeng {
         };
         let reply = self.http.send(self.as_publisher(request), Effect::Change).await?;
         match (interface::core(&reply), reply.status()) {
-            (Some(Spoken::Well(resource)), _) => {
+            (Some(Parsed::Success(resource)), _) => {
                 let is_it = resource.get("id").and_then(id_text).is_some_and(|shown| shown == id)
                     && resource.get("offerId").is_none_or(|offer| id_text(offer) == Some(entitlement.offer_id.clone()));
                 Ok(if is_it { ended(resource.get("status")) } else { Answer::Unclear(Reason::ActiveEntitlement) })
@@ -125,7 +125,7 @@ impl Cleeng {
         }
     }
 
-    /// `updateCustomerSubscription`. Its errors ride on HTTP 200, so the body is read first.
+    /// `updateCustomerSubscription`. Its errors have HTTP 200, so the body is read first.
     async fn terminate_by_offer(&self, who: &Customer<'_>, entitlement: &Entitlement) -> Result<Answer, Failure> {
         let request = Request::post(self.rpc.itself()).accept("application/json").json(&json!({
             "method": "updateCustomerSubscription",
@@ -155,7 +155,7 @@ impl Cleeng {
     }
 }
 
-/// A status that says anything but `terminated`, or none, settles nothing: the list decides.
+/// Any status but `terminated`, or none, decides nothing: the next list does.
 fn ended(status: Option<&Value>) -> Answer {
     match status.and_then(Value::as_str) {
         Some(status) if status.trim().eq_ignore_ascii_case("terminated") => Answer::Done,
@@ -167,9 +167,9 @@ fn refused(reason: Reason) -> Failure {
     Failure::new(FailureKind::Refused, reason)
 }
 
-/// The documented codes: 3 bad publisher token, 4 bad offer, 8, 10 bad or unknown e-mail, 16 bad
-/// argument. 4 and 8 speak of the offer's state, which the next list shows; 16 and JSON-RPC's own
-/// codes for malformed calls speak of the request. Any other may come after the work was done.
+/// The documented codes: 3 bad publisher token, 4 bad offer, 8, 10 bad or unknown e-mail, 16 bad argument. 4 and 8 are
+/// about the offer's state, which the next list shows. 16 and JSON-RPC's own codes for malformed calls are about the
+/// request. Any other code may follow a change that was made.
 fn rpc_failure(code: i64, entitlement: &Entitlement) -> Failure {
     let failure = match code {
         3 => Failure::new(FailureKind::UnauthorisedOurs, Reason::SystemUnavailable),
@@ -180,7 +180,7 @@ fn rpc_failure(code: i64, entitlement: &Entitlement) -> Failure {
         _ if entitlement.externally_managed => refused(Reason::ExternallyManaged),
         _ => Failure::new(FailureKind::Ambiguous, Reason::UnreadableReply),
     };
-    // Only a code that is known is told: any other number may be somebody's.
+    // Only known codes are shown: any other number may identify a person.
     failure.with_note(match code {
         3 | 4 | 8 | 10 | 16 | -32_700 | -32_602..=-32_600 => Note::from("JSON-RPC error ").number(code),
         _ => "a JSON-RPC error that is not documented".into(),
@@ -196,8 +196,7 @@ struct Collected {
 }
 
 impl Collected {
-    /// Adds a page and says how many rows were new; `None` where a row cannot be read, or belongs
-    /// to another customer.
+    /// Adds a page and returns the number of new rows; `None` if a row cannot be read, or is another customer's.
     fn add(&mut self, rows: &[Value], who: &Customer<'_>) -> Option<usize> {
         let mut new = 0;
         for row in rows {
@@ -224,7 +223,7 @@ impl Collected {
     }
 }
 
-/// `Some(None)` for a row that clearly ended; `None` for one that cannot be read.
+/// `Some(None)` for an entitlement that has clearly ended; `None` for an unreadable row.
 #[allow(clippy::option_option, reason = "three outcomes, used in one place")]
 fn read_row(row: &Value) -> Option<Option<Entitlement>> {
     let row = row.as_object()?;
@@ -245,9 +244,9 @@ fn read_row(row: &Value) -> Option<Option<Entitlement>> {
         "" => pass_id.is_some() || offer_id.starts_with('P'),
         kind => matches!(kind, "p" | "pass"),
     };
-    // A pass is never ended by a number that names a subscription: it could be somebody's pass.
+    // A pass is never ended by a subscription's number: another customer's pass may have that number.
     let id = if is_pass { pass_id } else { text("subscriptionId") };
-    // It is told in events, so that only the documented words are taken over.
+    // The status appears in events, so only the documented words are copied.
     let status = if matches!(status.as_str(), "active" | "cancelled") { status } else { "unknown".to_owned() };
     Some(Some(Entitlement { offer_id, status, gives_access: true, externally_managed, is_pass, id }))
 }

@@ -1,12 +1,10 @@
-//! Cleeng: who a customer is, what gives access, ending it, anonymising, and reading back.
+//! Cleeng: reads a customer, lists and ends entitlements, deletes (Cleeng anonymises), and reads back.
 //!
-//! The rule it keeps: a 404 on a delete is never "gone", a list that is not recognised is never
-//! empty, and a customer that cannot be compared is never the one named. Whether it is Cleeng that
-//! speaks at all is known in one place, `interface`.
+//! The rule it keeps: a 404 on a delete is never "not found". An unrecognised list is never empty. A customer that
+//! cannot be compared is never the named one. Only `interface` recognises Cleeng's own replies.
 //!
-//! Sources: the vendor's Core API 3.1 and JSON-RPC references and its MediaStore SDK. What those
-//! leave open (list shapes, how an anonymised customer reads) is read tolerantly and decided
-//! against success.
+//! Sources: the vendor's Core API 3.1 and JSON-RPC references and its MediaStore SDK. They do not document the form of
+//! lists and of an anonymised customer: several forms are read, and a doubt never counts as success.
 
 mod entitlements;
 mod interface;
@@ -18,21 +16,21 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value};
 
 use super::compare::{email_identity, id_text, same_email};
-use super::form::{holds_only, says_something};
+use super::form::{has_content, holds_only};
 use super::http::{Base, BuildError, Effect, Http, HttpSettings, Request, check_credential};
 use super::{Call, Credential, KindSettings, Making, SettingsError, System};
 use crate::config::{Choice, Cursor};
 use crate::job::identifier;
 use crate::job::{Answer, Failure, FailureKind, Identity, Kind, Reason, Spec, Step, StepName};
-use interface::{Listed, Spoken};
+use interface::{Listed, Parsed};
 
-/// How subscriptions that carry an id are terminated.
+/// The interface that terminates a subscription with an id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Termination {
-    /// By `updateCustomerSubscription`, keyed by e-mail and offer.
+    /// JSON-RPC's `updateCustomerSubscription`, by e-mail and offer.
     #[default]
     JsonRpc,
-    /// By the Core API and the row's id; rows without one still go by JSON-RPC.
+    /// The Core API, by the row's id. Rows without an id are still terminated by JSON-RPC.
     Core,
 }
 
@@ -40,9 +38,9 @@ impl Choice for Termination {
     const WORDS: &'static [(&'static str, Self)] = &[("json_rpc", Self::JsonRpc), ("core", Self::Core)];
 }
 
-/// Production hosts: a rehearsal must not reach them.
+/// Production hosts: no other environment may call them.
 pub(super) const PRODUCTION_HOSTS: [&str; 2] = ["api.cleeng.com", "mediastoreapi.cleeng.com"];
-/// Sandboxes: asked there, a real person seems to be gone already.
+/// Sandboxes: production must not call them, because no real person exists there.
 pub(super) const SANDBOX_HOSTS: [&str; 1] = [".sandbox.cleeng.com"];
 
 /// Settings of one Cleeng publisher.
@@ -56,9 +54,9 @@ pub struct CleengSettings {
     pub mediastore_url: String,
     /// Sent as `X-Publisher-Token`, and in the parameters of JSON-RPC.
     pub publisher_token: SecretString,
-    /// How to terminate.
+    /// The interface for terminations.
     pub termination: Termination,
-    /// A customer who is always there, for the probe: only somebody who is shown proves the token.
+    /// A customer who always exists, for the probe: only a found customer proves the token.
     pub probe_customer_id: Option<SecretString>,
 }
 
@@ -144,46 +142,46 @@ impl Cleeng {
     async fn customer(&self, who: &Customer<'_>, step: StepName) -> Result<Answer, Failure> {
         let request = Request::get(self.core.join("/customers/{id}", &[who.id.expose_secret()])?);
         let reply = self.http.send(self.as_publisher(request), Effect::Read).await?;
-        let spoken = interface::core(&reply).ok_or_else(|| reply.foreign(Effect::Read))?;
-        if let Some(gone) = spoken.gone(reply.status()) {
-            return Ok(self.credential.absence(gone));
+        let parsed = interface::core(&reply).ok_or_else(|| reply.foreign(Effect::Read))?;
+        if let Some(not_found) = parsed.not_found(reply.status()) {
+            return Ok(self.credential.absence(not_found));
         }
-        match (&spoken, reply.status()) {
-            (Spoken::Well(body), _) => {
+        match (&parsed, reply.status()) {
+            (Parsed::Success(body), _) => {
                 let verdict = read_customer(body, who).ok_or_else(|| reply.unreadable(Effect::Read))?;
                 if matches!(verdict, Verdict::OtherRecord | Verdict::Email(Identity::Same | Identity::Other)) {
                     self.credential.prove();
                 }
                 match verdict {
-                    // After the delete another person's record would look like a changed e-mail.
+                    // After the delete, another person's record would look like a changed e-mail.
                     Verdict::OtherRecord if step == StepName::ReadBack => Err(reply.unreadable(Effect::Read)),
                     Verdict::OtherRecord => Ok(Answer::Found(Identity::Other)),
                     Verdict::Email(identity) => Ok(Answer::Found(identity)),
                 }
             }
-            (Spoken::Refused(_), 404 | 422) => Err(reply.unreadable(Effect::Read)),
-            (Spoken::Refused(_), _) => Err(reply.failure(Effect::Read)),
+            (Parsed::Error(_), 404 | 422) => Err(reply.unreadable(Effect::Read)),
+            (Parsed::Error(_), _) => Err(reply.failure(Effect::Read)),
         }
     }
 
-    /// `GET {core}/customers?email=…&limit=1`: whether anybody has the e-mail address. The shape of the reply is not
-    /// documented. Only an empty list, or the word that there is no such customer, speaks of nobody, and only a
-    /// record with that very address of somebody; whatever else comes leaves it open.
+    /// `GET {core}/customers?email=…&limit=1`: whether any customer has the e-mail address. The reply's form is not
+    /// documented. "Nobody" follows only from an empty list, or from the report that there is no such customer;
+    /// "somebody" only from a record with exactly this address. Every other reply leaves it undecided.
     async fn by_email(&self, who: &Customer<'_>) -> Result<Answer, Failure> {
         let query = [("email", who.email.expose_secret()), ("limit", "1")];
         let request = Request::get(self.core.join("/customers", &[])?).query(&query);
         let reply = self.http.send(self.as_publisher(request), Effect::Read).await?;
-        let spoken = interface::core(&reply).ok_or_else(|| reply.foreign(Effect::Read))?;
-        if let Some(gone) = spoken.gone(reply.status()) {
-            return Ok(self.credential.absence(gone));
+        let parsed = interface::core(&reply).ok_or_else(|| reply.foreign(Effect::Read))?;
+        if let Some(not_found) = parsed.not_found(reply.status()) {
+            return Ok(self.credential.absence(not_found));
         }
-        let listed = match (spoken, reply.status()) {
-            (Spoken::Well(body), _) => interface::customers(body),
-            (Spoken::Refused(_), 400 | 404 | 422) => None,
-            (Spoken::Refused(_), _) => return Err(reply.failure(Effect::Read)),
+        let listed = match (parsed, reply.status()) {
+            (Parsed::Success(body), _) => interface::customers(body),
+            (Parsed::Error(_), 400 | 404 | 422) => None,
+            (Parsed::Error(_), _) => return Err(reply.failure(Effect::Read)),
         };
         let found = match listed {
-            Some(Listed::Nobody(gone)) => return Ok(self.credential.absence(gone)),
+            Some(Listed::Nobody(not_found)) => return Ok(self.credential.absence(not_found)),
             Some(Listed::Records(records)) => records.iter().find_map(|record| whose_email(record, who)),
             None => None,
         };
@@ -193,19 +191,19 @@ impl Cleeng {
         }))
     }
 
-    /// `DELETE {core}/customers/{id}`: 200 with `"success": true`; 404 is also told of a customer
-    /// shared with another broadcaster; 422 of one with an active subscription; 400 of a bad id.
+    /// `DELETE {core}/customers/{id}`: 200 with `"success": true`; 404 also for a customer shared with another
+    /// broadcaster; 422 for a customer with an active subscription; 400 for a bad id.
     async fn delete(&self, who: &Customer<'_>) -> Result<Answer, Failure> {
         let request = Request::delete(self.core.join("/customers/{id}", &[who.id.expose_secret()])?);
         let reply = self.http.send(self.as_publisher(request), Effect::Change).await?;
-        let spoken = interface::core(&reply).ok_or_else(|| reply.foreign(Effect::Change))?;
-        match (&spoken, reply.status()) {
-            (Spoken::Well(body), _) if is_deleted(body) => {
+        let parsed = interface::core(&reply).ok_or_else(|| reply.foreign(Effect::Change))?;
+        match (&parsed, reply.status()) {
+            (Parsed::Success(body), _) if is_deleted(body) => {
                 self.credential.prove();
                 Ok(Answer::Done)
             }
-            (_, 404) if spoken.refuses("user does not exist") => Ok(Answer::Unclear(Reason::SharedCustomer)),
-            (_, 422) if spoken.refuses("active subscription") => {
+            (_, 404) if parsed.refuses("user does not exist") => Ok(Answer::Unclear(Reason::SharedCustomer)),
+            (_, 422) if parsed.refuses("active subscription") => {
                 Err(Failure::new(FailureKind::Refused, Reason::ActiveEntitlement).with_note("HTTP 422"))
             }
             (_, 404 | 422) => Err(reply.unreadable(Effect::Change)),
@@ -214,7 +212,7 @@ impl Cleeng {
     }
 }
 
-/// The customer that a target names, whichever flow it asks for.
+/// The customer of a target, for both flows.
 struct Customer<'a> {
     id: &'a SecretString,
     email: &'a SecretString,
@@ -240,7 +238,8 @@ enum Verdict {
     Email(Identity),
 }
 
-/// A record of a list that has the address asked for: whether it is the customer's.
+/// Whether a list's record with the requested e-mail address is the customer's; `None` for a record with another
+/// address or without an id.
 fn whose_email(record: &Value, who: &Customer<'_>) -> Option<Identity> {
     let id = record.get("id").and_then(id_text).filter(|id| !id.is_empty())?;
     let email = record.get("email").and_then(Value::as_str)?;
@@ -248,14 +247,14 @@ fn whose_email(record: &Value, who: &Customer<'_>) -> Option<Identity> {
     is_it.then_some(if id == *who.id.expose_secret() { Identity::Same } else { Identity::Other })
 }
 
-/// `{"data":[],"success":true,"message":"…"}`, and nothing else.
+/// True for `{"data":[],"success":true,"message":"…"}`, without other fields.
 fn is_deleted(body: &Map<String, Value>) -> bool {
-    let has_no_data = body.get("data").is_none_or(|data| !says_something(data));
+    let has_no_data = body.get("data").is_none_or(|data| !has_content(data));
     body.get("success") == Some(&Value::Bool(true)) && has_no_data && holds_only(body, &["success", "message"])
 }
 
-/// The record in `data`, or bare; `None` for anything else. Only a record that carries the id asked for is
-/// the person's, and only one in which nothing names anybody is blank.
+/// The verdict on a record, in `data` or bare; `None` for anything else. Only a record with the requested id is the
+/// person's. Only a record without e-mail and names is blank.
 fn read_customer(body: &Map<String, Value>, who: &Customer<'_>) -> Option<Verdict> {
     let customer = match body.get("data") {
         Some(data) if holds_only(body, &["success", "message", "data"]) => data.as_object()?,
@@ -269,15 +268,14 @@ fn read_customer(body: &Map<String, Value>, who: &Customer<'_>) -> Option<Verdic
     if id.as_deref().is_some_and(|id| id != who.id.expose_secret()) {
         return Some(Verdict::OtherRecord);
     }
-    let has_no_name =
-        ["firstName", "lastName"].iter().all(|name| customer.get(*name).is_none_or(|n| !says_something(n)));
+    let has_no_name = ["firstName", "lastName"].iter().all(|name| customer.get(*name).is_none_or(|n| !has_content(n)));
     let email = match customer.get("email") {
         Some(Value::Null) => Identity::Blank,
         Some(Value::String(email)) => email_identity(email, who.email.expose_secret()),
         Some(_) | None => Identity::Unreadable,
     };
     Some(Verdict::Email(match (email, id.is_some()) {
-        // Without its id a record is anybody's.
+        // A record without an id may be another customer's.
         (Identity::Same | Identity::Other | Identity::Blank, false) => Identity::Unreadable,
         (Identity::Blank, true) if !has_no_name => Identity::Unreadable,
         (email, _) => email,
@@ -306,7 +304,7 @@ impl System for Cleeng {
         let misfit = || Failure::new(FailureKind::Rejected, Reason::RequestRejected).with_note("not a step of Cleeng");
         let who = Customer::of(&call.target.spec).ok_or_else(misfit)?;
         match call.step.name {
-            // The second read of who it is goes by the e-mail address.
+            // The second read of the identity asks for the e-mail address.
             StepName::Resolve if call.step.item > 0 => self.by_email(&who).await,
             StepName::Resolve | StepName::ReadBack => self.customer(&who, call.step.name).await,
             StepName::ListEntitlements => match who.token {
@@ -322,9 +320,9 @@ impl System for Cleeng {
         }
     }
 
-    /// With `probe_customer_id` that customer must be found, which proves address and token. Without, the
-    /// entitlements of customer 0 are listed, which nobody is: a list, or a refusal in the interface's own form,
-    /// shows that address and token were accepted, and no more.
+    /// With `probe_customer_id` that customer must be found, which proves address and token. Without it, the probe
+    /// lists the entitlements of customer 0, who does not exist. A list, or a refusal in the interface's own form,
+    /// shows only that address and token were accepted.
     async fn probe(&self) -> Result<(), Failure> {
         if let Some(id) = &self.probe_customer_id {
             let nobody: SecretString = String::new().into();
@@ -337,10 +335,10 @@ impl System for Cleeng {
         }
         let reply = self.http.send(self.entitlements_page("0", 0)?, Effect::Read).await?;
         match (interface::core(&reply), reply.status()) {
-            (Some(Spoken::Well(body)), _) => {
+            (Some(Parsed::Success(body)), _) => {
                 interface::rows(body).map(|_| ()).ok_or_else(|| reply.unreadable(Effect::Read))
             }
-            (Some(Spoken::Refused(_)), 400 | 404 | 422) => Ok(()),
+            (Some(Parsed::Error(_)), 400 | 404 | 422) => Ok(()),
             (None, 404) => Err(Failure::new(FailureKind::UnauthorisedOurs, Reason::SystemUnavailable)
                 .with_note("HTTP 404, not in the interface's own form: is core_url right?")),
             (None, _) => Err(reply.foreign(Effect::Read)),

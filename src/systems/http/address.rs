@@ -1,6 +1,6 @@
-//! Addresses: a configured one, checked once, and those of resources below it.
+//! Addresses: the configured address, checked once, and the addresses of resources below it.
 //!
-//! The rule it keeps: an id is one path segment, whatever characters it holds.
+//! The rule it keeps: an id is one path segment, whatever its characters.
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use url::{Host, Url};
@@ -9,10 +9,10 @@ use zeroize::Zeroizing;
 use super::{BuildError, is_public, unsendable};
 use crate::job::Failure;
 
-/// RFC 3986 unreserved characters stay as they are; all others are encoded, `%` and `/` among them.
+/// RFC 3986 unreserved characters are not encoded; all others are, also `%` and `/`.
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// What a request is sent to. Without `Debug`: it can name a person.
+/// A request's address. Without `Debug`: it can name a person.
 pub struct Address {
     pub(super) url: Url,
     /// The path below the configured address, with `{…}` for ids; `None` for a configured address itself.
@@ -47,17 +47,17 @@ impl Base {
         Ok(Base { path: url.path().trim_end_matches('/').to_owned(), url })
     }
 
-    /// The address exactly as configured.
+    /// The configured address, unchanged.
     pub fn itself(&self) -> Address {
         Address { url: self.url.clone(), template: None }
     }
 
-    /// The address with a path below it: each `{…}` of the template is one id, percent-encoded as a
-    /// whole, so that it can neither add a segment nor a query.
+    /// The address with a path below it. Each `{…}` of the template is one id. The whole id is percent-encoded, so it
+    /// cannot add a segment or a query.
     ///
     /// # Errors
-    /// `Rejected` for an id that is empty, `.` or `..`: an address written with one names something
-    /// else than the id does; and where the template has more places than there are ids.
+    /// `Rejected` for an id that is empty, `.` or `..`: the address would name another resource. `Rejected` also if
+    /// there are fewer ids than places in the template.
     pub fn join(&self, template: &'static str, ids: &[&str]) -> Result<Address, Failure> {
         let unfit = || unsendable("an id that cannot stand in an address");
         let mut path = Zeroizing::new(self.path.clone());
@@ -71,13 +71,13 @@ impl Base {
                 path.push_str(segment);
             }
         }
-        // Only the path is read anew: the host was, when the address was checked.
+        // Only the path is parsed: the host was parsed when the address was checked.
         let mut url = self.url.clone();
         url.set_path(&path);
         Ok(Address { url, template: Some(template) })
     }
 
-    /// True for an address without a name that is this machine's or a private network's.
+    /// True for an IP address of this machine or of a private network; false for a name.
     pub fn is_private(&self) -> bool {
         match self.url.host() {
             Some(Host::Ipv4(ip)) => !is_public(ip.into()),
@@ -97,7 +97,7 @@ mod tests {
     use crate::job::FailureKind;
 
     #[test]
-    fn an_id_is_one_segment_whatever_it_holds() {
+    fn an_id_is_one_segment_whatever_its_characters() {
         let base = Base::new("base_url", "http://127.0.0.1:1/3.1/").expect("base");
         let url = base.join("/customers/{id}", &["a/b?c#d%2e\\é\tf@g"]).expect("url").url;
         assert_eq!(url.path(), "/3.1/customers/a%2Fb%3Fc%23d%252e%5C%C3%A9%09f%40g");

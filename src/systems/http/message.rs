@@ -1,6 +1,6 @@
-//! A request to send and the reply that came, in plain terms.
+//! A request to send, and its reply.
 //!
-//! The rule it keeps: neither can be shown but for the reply's status.
+//! The rule it keeps: no part of either is shown, except the reply's status.
 
 use std::time::Duration;
 
@@ -17,8 +17,9 @@ use super::{
 };
 use crate::job::{Failure, FailureKind, Note, Reason};
 
-/// A wait told by a system is believed up to a day; a longer one is most likely a clock gone wrong.
+/// The longest `Retry-After` that is believed: a longer one most likely comes from a wrong clock.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
 pub(super) enum Body {
     Empty,
     Typed(&'static str, Zeroizing<Vec<u8>>),
@@ -166,36 +167,36 @@ impl Reply {
         (200..300).contains(&self.status)
     }
 
-    /// The body as it came; never decompressed.
+    /// The body as received; never decompressed.
     pub fn body(&self) -> &[u8] {
         &self.body
     }
 
-    /// True where the body is empty or white space.
+    /// True if the body is empty or white space.
     pub fn is_blank(&self) -> bool {
         self.body.trim_ascii().is_empty()
     }
 
-    /// The body read as JSON; `None` where it is anything else.
+    /// The body as JSON; `None` if it is anything else.
     pub fn json<T: DeserializeOwned>(&self) -> Option<T> {
         serde_json::from_slice(&self.body).ok()
     }
 
-    /// Where a redirect leads, as compared with the address that was asked. Neither path nor host are told:
-    /// either could name a person.
+    /// A redirect's target, compared with the request's address. Path and host are not shown: either could name a
+    /// person.
     pub fn location(&self) -> Option<&'static str> {
         self.location
     }
 
-    /// What a status means that the kind's own rules leave open:
+    /// The meaning of a status that the kind's own rules do not decide:
     ///
     /// | status | kind |
     /// |---|---|
-    /// | 429 | `RateLimited`, with the wait told |
+    /// | 429 | `RateLimited`, with the reply's wait |
     /// | 5xx | `Unavailable` on a read; `Ambiguous` on a change; for a one-time password 502 and 504 `Ambiguous`, others `Unavailable` |
     /// | 408 | as a lost answer |
     /// | 3xx | `UnauthorisedOurs`: the configured address is not the system's |
-    /// | 401, 403 | `UnauthorisedOurs`; a client whose call carried a person's proof decides before |
+    /// | 401, 403 | `UnauthorisedOurs`; a client whose call had a person's proof decides first |
     /// | other 4xx | `Rejected` |
     /// | 2xx | it could not be read: `Unreadable` on a read, `Ambiguous` on a change |
     pub fn failure(&self, effect: Effect) -> Failure {
@@ -213,29 +214,29 @@ impl Reply {
         failure
     }
 
-    /// What a reply means in which the interface itself does not speak: something stands before it, or the
-    /// address is another one's. It is never the person's fault, and on a change settles nothing.
+    /// The meaning of a reply that is not from the interface itself: it is from a gateway, or the address is wrong.
+    /// It is never the person's fault, and after a change it decides nothing.
     pub fn foreign(&self, effect: Effect) -> Failure {
-        let told = self.failure(effect);
+        let failure = self.failure(effect);
         match self.status {
-            300..=399 | 408 | 429 | 500.. => told,
-            // Most often our own address or credential.
+            300..=399 | 408 | 429 | 500.. => failure,
+            // Usually our own address or credential is wrong.
             401 | 403 if effect == Effect::Read => {
-                told.with_note(Note::http(self.status).and(", not in the interface's own form"))
+                failure.with_note(Note::http(self.status).and(", not in the interface's own form"))
             }
             _ => self.unreadable(effect),
         }
     }
 
-    /// The reply's form is not one that the client knows: `Unreadable` on a read, `Ambiguous` on a
-    /// change, because a change that cannot be read may have been done.
+    /// The failure for a reply of an unknown form: `Unreadable` for a read; `Ambiguous` for a change, because it may
+    /// have been made.
     pub fn unreadable(&self, effect: Effect) -> Failure {
         Failure::new(unread(effect), Reason::UnreadableReply)
             .with_note(Note::http(self.status).and(", a reply of unknown form"))
     }
 }
 
-/// Seconds, or a date compared with the reply's own `Date` (else with our clock).
+/// Seconds, or a date. A date is compared with the reply's `Date`, or with our clock if there is none.
 pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
     let date = |value: &str| jiff::fmt::rfc2822::parse(value).ok().map(|at| at.timestamp());
@@ -250,7 +251,7 @@ pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     Some(wait.min(RETRY_AFTER_MAX))
 }
 
-/// When the reply was made, by its sender's clock.
+/// The time of the reply, by its sender's clock.
 pub(super) fn date(headers: &HeaderMap) -> Option<Timestamp> {
     let text = headers.get(DATE)?.to_str().ok()?;
     jiff::fmt::rfc2822::parse(text.trim()).ok().map(|at| at.timestamp())
@@ -258,14 +259,14 @@ pub(super) fn date(headers: &HeaderMap) -> Option<Timestamp> {
 
 pub(super) fn location(headers: &HeaderMap, from: &Url) -> Option<&'static str> {
     let target = from.join(headers.get(LOCATION)?.to_str().ok()?).ok()?;
-    let (asked, told) = (from.path(), target.path());
+    let (asked, redirected) = (from.path(), target.path());
     Some(if target.host() != from.host() {
         "another host"
-    } else if told.strip_suffix('/') == Some(asked) {
+    } else if redirected.strip_suffix('/') == Some(asked) {
         "the same path with a slash at its end"
-    } else if asked.strip_suffix('/') == Some(told) {
+    } else if asked.strip_suffix('/') == Some(redirected) {
         "the same path without the slash at its end"
-    } else if asked == told && target.scheme() != from.scheme() {
+    } else if asked == redirected && target.scheme() != from.scheme() {
         "the same path by https"
     } else {
         "another path"
@@ -281,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wait_is_read_as_seconds_or_as_a_date_and_never_runs_away() {
+    fn a_wait_is_read_as_seconds_or_as_a_date_and_is_bounded() {
         let seconds = |pairs: &[(HeaderName, &str)]| retry_after(&headers(pairs)).map(|wait| wait.as_secs());
         assert_eq!(seconds(&[(RETRY_AFTER, "17")]), Some(17));
         assert_eq!(seconds(&[(RETRY_AFTER, "99999999999")]), Some(86_400));
@@ -293,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn a_redirect_is_told_in_fixed_words_alone() {
+    fn a_redirect_is_reported_in_fixed_words_only() {
         let from = Url::parse("https://a.example.com/x/y").expect("url");
         let shown = |value: &str| location(&headers(&[(LOCATION, value)]), &from);
         assert_eq!(shown("/x/y/"), Some("the same path with a slash at its end"));
@@ -308,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_error_leaves_open_what_was_changed() {
+    fn after_a_server_error_it_is_unknown_whether_a_change_was_made() {
         let kind = |status: u16, effect: Effect| {
             Reply { status, retry_after: None, location: None, body: Zeroizing::default() }.failure(effect).kind
         };

@@ -1,13 +1,13 @@
-//! Which addresses belong to everybody's network, and a name lookup that gives no others.
+//! Which addresses are public, and a name lookup that returns no others.
 //!
-//! The rule it keeps: a name is judged by what it leads to at the moment of the call, so that it
-//! cannot lead elsewhere once it was checked.
+//! The rule it keeps: the addresses of a name are checked during the lookup for the call itself, so the name cannot
+//! resolve to another address after the check.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
-/// True for an address outside this machine, its own networks, and those set aside.
+/// True for an address that is not of this machine, a private network, or a reserved range.
 pub fn is_public(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(ip) => is_public_v4(ip),
@@ -17,16 +17,16 @@ pub fn is_public(ip: IpAddr) -> bool {
 
 fn is_public_v4(ip: Ipv4Addr) -> bool {
     let [a, b, c, _] = ip.octets();
-    let is_set_aside = match (a, b, c) {
-        // This network, carriers' own, protocol assignments, benchmarks, multicast and above.
+    let is_reserved = match (a, b, c) {
+        // This network, carrier-grade NAT, protocol assignments, benchmarks, multicast and above.
         (0 | 224..=255, ..) | (100, 64..=127, _) | (192, 0, 0) | (198, 18 | 19, _) => true,
         _ => ip.is_private() || ip.is_loopback() || ip.is_link_local() || ip.is_documentation(),
     };
-    !is_set_aside
+    !is_reserved
 }
 
 fn is_public_v6(ip: Ipv6Addr) -> bool {
-    // An IPv4 address in the clothes of an IPv6 one is what it is inside.
+    // An IPv4 address inside an IPv6 address is judged as the IPv4 address.
     let inner = |high: u16, low: u16| {
         let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
         is_public_v4(Ipv4Addr::new(a, b, c, d))
@@ -36,12 +36,12 @@ fn is_public_v6(ip: Ipv6Addr) -> bool {
             inner(high, low)
         }
         [0x64, 0xff9b, ..] | [0x2001, 0..=0x1ff | 0xdb8, ..] => false,
-        // What is given out at all.
+        // Global unicast: the only range that is assigned.
         [first, ..] => first & 0xe000 == 0x2000,
     }
 }
 
-/// Looks names up as the system does, and refuses one that leads to a private address.
+/// The system's name lookup; refuses a name with a private address.
 pub(super) struct PublicOnly;
 
 impl Resolve for PublicOnly {
@@ -49,7 +49,7 @@ impl Resolve for PublicOnly {
         Box::pin(async move {
             let found: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
             if found.iter().any(|address| !is_public(address.ip())) {
-                return Err("the name leads to a private address".into());
+                return Err("the name resolves to a private address".into());
             }
             Ok(Box::new(found.into_iter()) as Addrs)
         })
@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_of_this_machine_and_of_private_networks_are_not_public_in_any_clothes() {
+    fn addresses_of_this_machine_and_of_private_networks_are_not_public_in_any_notation() {
         for private in [
             "0.0.0.0",
             "10.1.2.3",

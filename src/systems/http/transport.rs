@@ -1,13 +1,13 @@
-//! What a connection that failed is told as: the cause in fixed words.
+//! The cause of a failed connection, in fixed words.
 //!
-//! The rule it keeps: no text of a library or of the peer, for it carries the address.
+//! The rule it keeps: no text of a library or of the peer is passed on, because it contains the address.
 
 use std::error::Error;
 use std::io;
 
 use rustls::{CertificateError, Error as Tls};
 
-/// Why no connection came about.
+/// The cause of a connection that was not made.
 pub(super) fn no_connection(error: &reqwest::Error) -> &'static str {
     if error.is_dns() {
         return "the name cannot be resolved";
@@ -27,10 +27,10 @@ pub(super) fn no_connection(error: &reqwest::Error) -> &'static str {
         }
         next = cause.source();
     }
-    if error.is_timeout() { "timed out before a connection was there" } else { "no connection" }
+    if error.is_timeout() { "timed out before the connection was made" } else { "no connection" }
 }
 
-/// An error of TLS is wrapped, sometimes more than once.
+/// A TLS error inside an I/O error. It may be wrapped more than once.
 fn inner_tls(io: &io::Error) -> Option<&Tls> {
     let inner = io.get_ref()?;
     inner.downcast_ref::<Tls>().or_else(|| inner.downcast_ref::<io::Error>().and_then(inner_tls))
@@ -40,8 +40,8 @@ const fn io_note(kind: io::ErrorKind) -> Option<&'static str> {
     Some(match kind {
         io::ErrorKind::ConnectionRefused => "connection refused",
         io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => "no route to the address",
-        io::ErrorKind::TimedOut => "timed out before a connection was there",
-        io::ErrorKind::ConnectionReset | io::ErrorKind::UnexpectedEof => "the connection was closed before it stood",
+        io::ErrorKind::TimedOut => "timed out before the connection was made",
+        io::ErrorKind::ConnectionReset | io::ErrorKind::UnexpectedEof => "the connection was closed during its setup",
         _ => return None,
     })
 }
@@ -59,8 +59,8 @@ fn tls_note(error: &Tls) -> &'static str {
         Tls::InvalidCertificate(C::UnknownIssuer) => "TLS: the certificate is not trusted",
         Tls::InvalidCertificate(C::Revoked) => "TLS: the certificate is revoked",
         Tls::InvalidCertificate(_) => "TLS: the certificate cannot be accepted",
-        Tls::InvalidMessage(_) => "TLS: the other side does not speak it",
-        Tls::AlertReceived(_) => "TLS: the other side refused the handshake",
-        _ => "TLS: no handshake",
+        Tls::InvalidMessage(_) => "TLS: the peer does not use TLS",
+        Tls::AlertReceived(_) => "TLS: the peer refused the handshake",
+        _ => "TLS: the handshake failed",
     }
 }

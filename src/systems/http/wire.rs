@@ -1,6 +1,6 @@
-//! What carries requests to a system: the network, or a stand-in within this process.
+//! The carrier of requests to a system: the network, or a stand-in in this process.
 //!
-//! The rule it keeps: a client cannot tell which one it is.
+//! The rule it keeps: a client behaves the same with both.
 
 use std::sync::Arc;
 
@@ -11,22 +11,22 @@ use reqwest::{Body, Request, Response};
 /// Carries requests without a network, so that time can be simulated.
 #[async_trait]
 pub trait Carry: Send + Sync + 'static {
-    /// Why no connection comes about to this address at the moment, in fixed words; `None` where one does.
+    /// The cause why this address cannot be connected to now, in fixed words; `None` if it can.
     fn unreachable(&self, _url: &url::Url) -> Option<&'static str> {
         None
     }
 
-    /// Hands over one request; `None` where the connection was lost before an answer came.
+    /// Sends one request; `None` if the connection was lost before the answer arrived.
     async fn carry(&self, request: http::Request<Body>) -> Option<http::Response<Bytes>>;
 }
 
-/// What carries a client's requests.
+/// The carrier of a client's requests.
 #[derive(Clone, Default)]
 pub enum Wire {
-    /// TCP, with TLS where the address says so.
+    /// TCP; with TLS for an `https` address.
     #[default]
     Network,
-    /// Somebody in this process.
+    /// A stand-in in this process.
     InProcess(Arc<dyn Carry>),
 }
 

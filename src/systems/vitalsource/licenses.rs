@@ -1,6 +1,6 @@
-//! What licences a VitalSource user still holds.
+//! Counts the unexpired licences of a VitalSource user.
 //!
-//! The rule it keeps: a licence counts as expired only where its date was read and has passed.
+//! The rule it keeps: a licence counts as expired only if its date was read and has passed.
 
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
@@ -9,22 +9,22 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::super::Facts;
 use super::super::http::{Effect, Request};
-use super::interface::{self, Spoken};
+use super::interface::{self, Parsed};
 use super::users::{Lookup, User};
 use super::xml::{Element, credentials_document};
 use super::{Account, VitalSource, key_refused};
 use crate::job::{Answer, Failure, FailureKind, Field, Reason};
 
 impl VitalSource {
-    /// `POST v3/credentials.xml` by reference for an access token, then `GET v3/licenses.xml` with
-    /// it. The interface gives a token by reference only: where the job names none, the user is
-    /// read for it first, and a user without one cannot be checked.
+    /// `POST v3/credentials.xml` for an access token, then `GET v3/licenses.xml` with it. The interface gives a token
+    /// by reference only. If the job names no reference, it is read from the user. A user without a reference cannot be
+    /// checked.
     pub(super) async fn check_licenses(&self, account: &Account<'_>, facts: &Facts) -> Result<Answer, Failure> {
         let token = match account.reference {
             None => self.access_token(&self.reference_of(account, facts).await?, account, facts).await?,
             Some(reference) => match self.access_token(reference, account, facts).await? {
                 Some(token) => Some(token),
-                // Overwritten by us: the one in its place leads to the user.
+                // If we have overwritten the reference, the new reference finds the user.
                 None => match self.renamed(facts).await? {
                     Some(user) => self.access_token(&reference_in(&user)?, account, facts).await?,
                     None => None,
@@ -37,13 +37,13 @@ impl VitalSource {
         let request = self.with_key(request).secret_header("X-VitalSource-Access-Token", &token).long_reply();
         let reply = self.http.send(request, Effect::Read).await?;
         let unreadable = || reply.unreadable(Effect::Read);
-        match (interface::spoken(&reply), reply.status()) {
-            (Some(Spoken::Document(root)), _) => {
+        match (interface::parse(&reply), reply.status()) {
+            (Some(Parsed::Document(root)), _) => {
                 let unexpired = count_unexpired(&root, crate::clock::now()).ok_or_else(unreadable)?;
                 Ok(Answer::Licenses { unexpired })
             }
-            (Some(Spoken::Nothing), _) | (Some(Spoken::Told(_)), 200 | 404 | 422) => Err(unreadable()),
-            (Some(Spoken::Told(_)), _) => Err(reply.failure(Effect::Read)),
+            (Some(Parsed::Empty), _) | (Some(Parsed::Error(_)), 200 | 404 | 422) => Err(unreadable()),
+            (Some(Parsed::Error(_)), _) => Err(reply.failure(Effect::Read)),
             (None, _) => Err(reply.foreign(Effect::Read)),
         }
     }
@@ -56,8 +56,8 @@ impl VitalSource {
         }
     }
 
-    /// 200 with `<credentials><credential access-token guid reference/></credentials>`, or with
-    /// `<error>` in its place; `None` where the reference leads to nobody (603).
+    /// 200 with `<credentials><credential access-token guid reference/></credentials>`, or with `<error>` in its place;
+    /// `None` if no user has the reference (603).
     async fn access_token(
         &self,
         reference: &SecretString,
@@ -68,12 +68,12 @@ impl VitalSource {
             .body("text/xml", credentials_document(reference.expose_secret()));
         let reply = self.http.send(self.with_key(request), Effect::Read).await?;
         let unreadable = || reply.unreadable(Effect::Read);
-        let root = match (interface::spoken(&reply), reply.status()) {
-            (Some(Spoken::Document(root)), _) => root,
-            (Some(Spoken::Told(told)), _) if told.refuses_key() => return Err(key_refused()),
-            (Some(Spoken::Told(told)), 200 | 404 | 422) if told.code == Some(603) => return Ok(None),
-            (Some(Spoken::Nothing), _) | (Some(Spoken::Told(_)), 200 | 404 | 422) => return Err(unreadable()),
-            (Some(Spoken::Told(_)), _) => return Err(reply.failure(Effect::Read)),
+        let root = match (interface::parse(&reply), reply.status()) {
+            (Some(Parsed::Document(root)), _) => root,
+            (Some(Parsed::Error(error)), _) if error.refuses_key() => return Err(key_refused()),
+            (Some(Parsed::Error(error)), 200 | 404 | 422) if error.code == Some(603) => return Ok(None),
+            (Some(Parsed::Empty), _) | (Some(Parsed::Error(_)), 200 | 404 | 422) => return Err(unreadable()),
+            (Some(Parsed::Error(_)), _) => return Err(reply.failure(Effect::Read)),
             (None, _) => return Err(reply.foreign(Effect::Read)),
         };
         if root.name() != "credentials" || !root.holds_only(&["credential"]) {
@@ -86,7 +86,7 @@ impl VitalSource {
             (Some(shown), Some(guid)) if !shown.eq_ignore_ascii_case(guid) => {
                 return Err(Failure::new(FailureKind::Refused, Reason::IdentityMismatch));
             }
-            // A token of which nothing says whose it is may be anybody's.
+            // A token without a GUID or reference may be another user's.
             (Some(_), Some(_)) => {}
             _ if shown("reference") == Some(reference.expose_secret().trim()) => {}
             _ => return Err(unreadable()),
@@ -105,9 +105,9 @@ fn reference_in(user: &User) -> Result<SecretString, Failure> {
     reference.ok_or_else(|| uncheckable("a user without a reference: its licences cannot be listed"))
 }
 
-/// How many of `<licenses>` have not expired; `None` where anything in it is not understood: a text, an element
-/// of another name, a page, an expiration, or a total that is not the number of rows (of products: that has
-/// none where there are rows, or more than there are).
+/// The number of unexpired `<licenses>`; `None` if a part is not understood: a text, an unknown element, a page, an
+/// expiration, or a total that is not the number of rows. A total of products may be lower, but not 0 if there are
+/// rows.
 fn count_unexpired(licenses: &Element, now: Timestamp) -> Option<u32> {
     if licenses.name() != "licenses" || !licenses.text().is_empty() {
         return None;
@@ -138,8 +138,8 @@ fn count_unexpired(licenses: &Element, now: Timestamp) -> Option<u32> {
     Some(unexpired)
 }
 
-/// `never`, nothing, an RFC 2822 date (as the vendor shows), RFC 3339, or a date with or without a
-/// time, read as UTC. A date alone lasts to the end of that day.
+/// Reads `never`, an empty text, an RFC 2822 date (the vendor's form), RFC 3339, or a date with or without a time, in
+/// UTC. A date without a time lasts to the end of that day.
 fn has_expired(expiration: &str, now: Timestamp) -> Option<bool> {
     let text = expiration.trim();
     if text.is_empty() || ["never", "perpetual", "none", "unlimited"].iter().any(|word| text.eq_ignore_ascii_case(word))
@@ -152,7 +152,7 @@ fn has_expired(expiration: &str, now: Timestamp) -> Option<bool> {
     let text = text.replace('/', "-").replace(" UTC", "Z").replace(" GMT", "Z").replace(" +", "+").replace(" -", "-");
     let at = match text.parse::<Timestamp>() {
         Ok(at) => at,
-        // Civil times reach further than instants do: a licence to the end of 9999 is no error.
+        // A civil time can be later than the latest timestamp: a licence until the end of 9999 is valid.
         Err(_) => {
             let civil = text.trim_end_matches('Z').parse::<DateTime>().ok()?;
             if civil.year() >= 9000 {
@@ -170,7 +170,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_expiration_counts_as_passed_only_where_it_was_read_and_has_passed() {
+    fn an_expiration_counts_as_passed_only_if_it_was_read_and_has_passed() {
         let now: Timestamp = "2026-11-22T10:00:00Z".parse().expect("now");
         let cases = [
             ("never", Some(false)),

@@ -1,10 +1,10 @@
-//! VitalSource: a user, its codes, what licences are left, the overwrite, and the read-backs.
+//! VitalSource: reads a user, its codes and its licences, overwrites the user, and reads back.
 //!
-//! The rule it keeps: the body is read before the status, because v3 tells errors on HTTP 200 (in one
-//! place, `interface`); and only a code's own read says that its content is gone.
+//! The rule it keeps: the body is read before the status, because v3 sends errors with HTTP 200 (`interface` reads
+//! both). Only a read of the code itself shows that its content is revoked.
 //!
-//! Sources: the vendor's developer pages for v3 and v4 and its page on erasure requests; clients'
-//! code for errors on HTTP 200.
+//! Sources: the vendor's developer pages for v3 and v4 and its page on erasure requests; clients' code for errors on
+//! HTTP 200.
 
 mod codes;
 mod interface;
@@ -25,15 +25,15 @@ use super::{Call, Credential, KindSettings, Making, SettingsError, System};
 use crate::config::Cursor;
 use crate::job::{Answer, Code, Failure, FailureKind, Kind, Note, Reason, Rules, Spec, Step, StepName, identifier};
 
-/// A user that no key ever created.
+/// A user that does not exist.
 const PROBE_USER: &str = "erasure-worker-probe";
 
-/// Signs the bytes of a body: gives a detached compact JWS.
+/// Signs the bytes of a body; returns a detached compact JWS.
 pub type Signer = Arc<dyn Fn(&[u8]) -> String + Send + Sync>;
 
-/// Production hosts: a rehearsal must not reach them.
+/// Production hosts: no other environment may call them.
 pub(super) const PRODUCTION_HOSTS: [&str; 1] = ["api.vitalsource.com"];
-/// The vendor's limit: so many requests a minute for each endpoint and key.
+/// The vendor's limit, in requests a minute for each endpoint and key.
 pub(super) const USUAL_RATE: u32 = 50;
 
 /// Settings of one VitalSource key.
@@ -45,13 +45,13 @@ pub struct VitalSourceSettings {
     pub api_key: SecretString,
     /// Whether an unexpired licence stops the overwrite.
     pub check_licenses: bool,
-    /// Of the replacement e-mail addresses; must deliver to nobody.
+    /// The domain of the replacement e-mail addresses. No mail may be delivered to it.
     pub replacement_email_domain: String,
-    /// The requester's endpoint that is told to drop the account.
+    /// The requester's endpoint, to which the request to drop the account is sent.
     pub abandon_url: Option<String>,
-    /// Whether that endpoint may lie in a private network or on this machine.
+    /// Whether that endpoint may be in a private network or on this machine.
     pub abandon_private: bool,
-    /// The GUID or reference of a user who is always there, for the probe: only somebody who is shown proves the key.
+    /// The GUID or reference of a user who always exists, for the probe: only a found user proves the key.
     pub probe_user: Option<SecretString>,
 }
 
@@ -136,7 +136,7 @@ impl Requester {
         let http = if may_be_private {
             Http::new(http, &[&url])?
         } else if url.is_private() {
-            let problem = "a private address; allow it with abandon_private = true, if it is meant";
+            let problem = "a private address; to allow it, set abandon_private = true";
             return Err(BuildError::Setting { key: "abandon_url", problem });
         } else {
             Http::public_only(http, &url)?
@@ -146,7 +146,7 @@ impl Requester {
 }
 
 impl VitalSource {
-    /// Builds the client; nothing is called. `signer` signs what the requester's endpoint is told.
+    /// Builds the client; nothing is called. `signer` signs the message to the requester's endpoint.
     ///
     /// # Errors
     /// [`BuildError`] naming the key that is wrong.
@@ -179,8 +179,8 @@ impl VitalSource {
         request.accept("text/xml").secret_header("X-VitalSource-API-Key", &self.key)
     }
 
-    /// The requester's endpoint learns which account by its own records of the job: no GUID, no
-    /// reference is sent. Its refusals are not VitalSource's: they never hold the system.
+    /// Sends the requester's endpoint the job's id. No GUID and no reference is sent: the requester finds the account
+    /// by its own records of the job. A refusal of this endpoint is not VitalSource's, so it never holds the system.
     async fn tell_requester(&self, call: &Call<'_>) -> Result<Answer, Failure> {
         let Requester { url, signer, http } = self.abandon.as_ref().ok_or_else(misfit)?;
         let key = &call.job.key;
@@ -207,7 +207,7 @@ impl VitalSource {
     }
 }
 
-/// An account as a target names it.
+/// A target's account.
 struct Account<'a> {
     guid: Option<&'a SecretString>,
     reference: Option<&'a SecretString>,
@@ -248,8 +248,8 @@ impl System for VitalSource {
         Kind::VitalSource
     }
 
-    /// 50 requests a minute are allowed per endpoint and key. Whoever is named twice is read twice; licences
-    /// are listed with a token, of which there is one a listing, and by reference, which may have to be read.
+    /// The vendor's limit holds for each endpoint and key. A user named by GUID and by reference is read twice. A
+    /// listing of licences needs a new token, which is given by reference: without one in the job, the user is read.
     fn endpoints(&self, spec: &Spec, step: Step) -> &'static [&'static str] {
         let (guid, reference) =
             Account::of(spec).map(|who| (who.guid.is_some(), who.reference.is_some())).unwrap_or_default();
@@ -285,8 +285,8 @@ impl System for VitalSource {
         }
     }
 
-    /// With `probe_user` that user must be found, which proves address and key. Without, a user that does not
-    /// exist is read: "not found" in the interface's own form shows that the key was accepted, and no more.
+    /// With `probe_user` that user must be found, which proves address and key. Without it, the probe reads a user that
+    /// does not exist. "Not found" in the interface's own form shows only that the key was accepted.
     async fn probe(&self) -> Result<(), Failure> {
         let nobody = SecretString::from(PROBE_USER);
         match (self.user(self.probe_user.as_ref().unwrap_or(&nobody)).await?, &self.probe_user) {

@@ -1,20 +1,20 @@
-//! A VitalSource user: reading and comparing it, overwriting its identifiers, reading them back.
+//! A VitalSource user: reads and compares it, overwrites its identifiers, and reads them back.
 //!
-//! The rule it keeps: a user is addressed by its GUID, which is never overwritten, and "overwritten"
-//! is said only where every new value reads back.
+//! The rule it keeps: a user is addressed by its GUID, which is never overwritten. It counts as overwritten only if
+//! every new value reads back.
 
 use secrecy::{ExposeSecret, SecretString};
 
 use super::super::Facts;
 use super::super::compare::same_email;
-use super::super::evidence::Gone;
+use super::super::evidence::NotFound;
 use super::super::http::{Effect, Request};
-use super::interface::{self, Spoken};
+use super::interface::{self, Parsed};
 use super::xml::{Element, user_document};
 use super::{Account, VitalSource, key_refused, misfit};
 use crate::job::{Answer, Failure, FailureKind, Field, Identity, Note, Reason};
 
-/// The new value of a field, made of bytes that depend on the job alone:
+/// The new value of a field, made from bytes that depend on key, user and field only:
 ///
 /// | field | form |
 /// |---|---|
@@ -44,7 +44,7 @@ const fn element_name(field: Field) -> &'static str {
     }
 }
 
-/// A `<user>` that carries at least one identifier, each as a text of its own.
+/// A `<user>` with at least one identifier, each a plain text.
 pub(super) struct User(Element);
 
 impl User {
@@ -56,8 +56,8 @@ impl User {
         (user.0.name() == "user" && user.0.text().is_empty() && named && plain).then_some(user)
     }
 
-    /// True where the reply says that nothing is stored: the element is there, and empty. One that is left out
-    /// says nothing; what it would hold is overwritten as well.
+    /// True if the reply shows that nothing is stored: the element is present and empty. An absent element shows
+    /// nothing, so its field is overwritten as well.
     fn is_empty(&self, field: Field) -> bool {
         self.0.value(element_name(field)).is_some_and(str::is_empty)
     }
@@ -73,7 +73,7 @@ impl User {
 
 pub(super) enum Lookup {
     Found(User),
-    Missing(Gone),
+    Missing(NotFound),
 }
 
 impl VitalSource {
@@ -82,21 +82,21 @@ impl VitalSource {
         let request = Request::get(self.base.join("/v3/users.xml/{id}", &[key.expose_secret()])?);
         let reply = self.http.send(self.with_key(request), Effect::Read).await?;
         let unreadable = || reply.unreadable(Effect::Read);
-        match interface::spoken(&reply) {
-            Some(Spoken::Document(root)) => {
+        match interface::parse(&reply) {
+            Some(Parsed::Document(root)) => {
                 let user = User::read(root).ok_or_else(unreadable)?;
                 if user.guid().is_some() {
                     self.credential.prove();
                 }
                 Ok(Lookup::Found(user))
             }
-            Some(Spoken::Told(told)) => match (told.no_user(), reply.status()) {
-                (Some(gone), _) => Ok(Lookup::Missing(gone)),
-                _ if told.refuses_key() => Err(key_refused()),
+            Some(Parsed::Error(error)) => match (error.no_user(), reply.status()) {
+                (Some(not_found), _) => Ok(Lookup::Missing(not_found)),
+                _ if error.refuses_key() => Err(key_refused()),
                 (None, 200 | 404 | 422) => Err(unreadable()),
                 (None, _) => Err(reply.failure(Effect::Read)),
             },
-            Some(Spoken::Nothing) => Err(unreadable()),
+            Some(Parsed::Empty) => Err(unreadable()),
             None => Err(reply.foreign(Effect::Read)),
         }
     }
@@ -104,16 +104,16 @@ impl VitalSource {
     pub(super) async fn resolve(&self, account: &Account<'_>, facts: &Facts) -> Result<Answer, Failure> {
         let (user, identity) = match (account.guid, account.reference) {
             (Some(guid), None) => match self.user(guid).await? {
-                Lookup::Missing(gone) => return Ok(self.credential.absence(gone)),
+                Lookup::Missing(not_found) => return Ok(self.credential.absence(not_found)),
                 Lookup::Found(user) => {
                     let identity = same_guid(&user, guid);
                     (user, identity)
                 }
             },
             (None, Some(reference)) => match self.user(reference).await? {
-                Lookup::Missing(gone) => match self.renamed(facts).await? {
+                Lookup::Missing(not_found) => match self.renamed(facts).await? {
                     Some(user) => (user, Identity::Same),
-                    None => return Ok(self.credential.absence(gone)),
+                    None => return Ok(self.credential.absence(not_found)),
                 },
                 Lookup::Found(user) => {
                     let identity = same_reference(&user, reference);
@@ -121,13 +121,13 @@ impl VitalSource {
                 }
             },
             (Some(guid), Some(reference)) => match (self.user(guid).await?, self.user(reference).await?) {
-                (Lookup::Missing(gone), Lookup::Missing(_)) => return Ok(self.credential.absence(gone)),
+                (Lookup::Missing(not_found), Lookup::Missing(_)) => return Ok(self.credential.absence(not_found)),
                 (Lookup::Missing(_), Lookup::Found(user)) => (user, Identity::Other),
                 (Lookup::Found(user), Lookup::Missing(_)) => {
                     let identity = match (same_guid(&user, guid), user.field(Field::Reference)) {
                         (Identity::Other, _) => Identity::Other,
                         (_, None) => Identity::Unreadable,
-                        // We wrote it: the old reference no longer finds the user.
+                        // We overwrote it, so the old reference no longer finds the user.
                         (same, Some(shown)) if self.is_replacement(facts, Field::Reference, shown) => same,
                         (_, Some(_)) => Identity::Other,
                     };
@@ -166,7 +166,7 @@ impl VitalSource {
         })
     }
 
-    /// The user that this target found before, where the reference that led there was overwritten by us.
+    /// The user that this target found before, if we have overwritten the reference that found it.
     pub(super) async fn renamed(&self, facts: &Facts) -> Result<Option<User>, Failure> {
         let Some(guid) = &facts.guid else { return Ok(None) };
         let Lookup::Found(user) = self.user(guid).await? else { return Ok(None) };
@@ -175,8 +175,8 @@ impl VitalSource {
         Ok(is_theirs.then_some(user))
     }
 
-    /// `PUT v3/users.xml/{guid}` with the elements to change: 200 with `<user>` or nothing; 603 and
-    /// 904 tell that the new reference is not accepted.
+    /// `PUT v3/users.xml/{guid}` with the elements to change: 200 with `<user>` or an empty body; 603 and 904 if the
+    /// new reference is not accepted.
     pub(super) async fn overwrite(&self, account: &Account<'_>, facts: &Facts) -> Result<Answer, Failure> {
         let guid = address(account, facts)?;
         if facts.replacements.is_empty() {
@@ -190,29 +190,29 @@ impl VitalSource {
         let request = Request::put(self.base.join("/v3/users.xml/{id}", &[guid.expose_secret()])?)
             .body("text/xml", user_document(&fields));
         let reply = self.http.exchange(self.with_key(request), Effect::Change).await?;
-        match interface::spoken(&reply) {
-            // Accepted: whether the new values stand, only the read-back says.
-            Some(Spoken::Nothing) => Ok(Answer::Done),
-            Some(Spoken::Document(root)) if root.name() == "user" => Ok(Answer::Done),
-            Some(Spoken::Document(_)) => Err(reply.unreadable(Effect::Change)),
-            Some(Spoken::Told(told)) => match (told.code, reply.status()) {
+        match interface::parse(&reply) {
+            // Accepted. Only the read-back shows whether the new values are stored.
+            Some(Parsed::Empty) => Ok(Answer::Done),
+            Some(Parsed::Document(root)) if root.name() == "user" => Ok(Answer::Done),
+            Some(Parsed::Document(_)) => Err(reply.unreadable(Effect::Change)),
+            Some(Parsed::Error(error)) => match (error.code, reply.status()) {
                 (_, 401 | 403) => Err(reply.failure(Effect::Change)),
-                _ if told.refuses_key() => Err(key_refused()),
+                _ if error.refuses_key() => Err(key_refused()),
                 (Some(code @ (603 | 904)), _) => Err(Failure::new(FailureKind::Rejected, Reason::RequestRejected)
                     .with_note(Note::from("error ").number(i64::from(code)))),
-                _ if told.no_user().is_some() => Ok(Answer::Unclear(Reason::Unproven)),
+                _ if error.no_user().is_some() => Ok(Answer::Unclear(Reason::Unproven)),
                 _ => Err(reply.unreadable(Effect::Change)),
             },
             None => Err(reply.foreign(Effect::Change)),
         }
     }
 
-    /// Whether values of our making stand, and no identifier is there beside them (but the reference,
-    /// where nobody asked for it): one may have been filled in since the user was read.
+    /// Whether the replacement values are stored, and no other identifier (except a reference that was not to be
+    /// overwritten): a field may have been filled since the user was read.
     pub(super) async fn read_back(&self, account: &Account<'_>, facts: &Facts) -> Result<Answer, Failure> {
         let guid = address(account, facts)?;
         let user = match self.user(guid).await? {
-            Lookup::Missing(gone) => return Ok(self.credential.absence(gone)),
+            Lookup::Missing(not_found) => return Ok(self.credential.absence(not_found)),
             Lookup::Found(user) => user,
         };
         if same_guid(&user, guid) == Identity::Other {
@@ -227,21 +227,21 @@ impl VitalSource {
         }
         let stand = facts.replacements.iter().all(|(field, _)| match user.field(*field) {
             Some(shown) => self.is_replacement(facts, *field, shown),
-            // Not among what the vendor's page says a user reads with.
+            // The vendor's page does not list the affiliate among the elements of a user that is read.
             None => *field == Field::Affiliate && !user.is_empty(*field),
         });
         Ok(Answer::Values { stand })
     }
 
-    /// Whether what a field shows is of our making, whichever job wrote it. Compared without case: the values are
-    /// random, and a system may write names its own way.
+    /// Whether a field's value is a replacement value of any job. Case is ignored: the values are random, and a system
+    /// may change the case of names.
     pub(super) fn is_replacement(&self, facts: &Facts, field: Field, shown: &str) -> bool {
         let known = facts.own.iter().filter(|(of, _)| *of == field);
         known.map(|(_, bytes)| replacement_value(field, bytes, &self.email_domain)).any(|ours| same_email(shown, &ours))
     }
 }
 
-/// The GUID that the resolve found, else the one given.
+/// The GUID that the resolve found, else the target's.
 fn address<'a>(account: &Account<'a>, facts: &'a Facts) -> Result<&'a SecretString, Failure> {
     facts.guid.as_ref().or(account.guid).ok_or_else(misfit)
 }
@@ -262,7 +262,7 @@ fn same_reference(user: &User, reference: &SecretString) -> Identity {
     }
 }
 
-/// Somebody else outweighs an unreadable reply, which outweighs a match.
+/// The worse verdict: another person is worse than an unreadable reply, and that is worse than a match.
 fn worse(left: Identity, right: Identity) -> Identity {
     let weight = |identity: Identity| match identity {
         Identity::Same => 0,
@@ -278,7 +278,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn replacement_values_have_the_form_of_their_field_and_depend_on_the_bytes_alone() {
+    fn replacement_values_have_the_form_of_their_field_and_depend_on_the_bytes_only() {
         let bytes: [u8; 32] = std::array::from_fn(|index| (index * 7) as u8);
         let value = |field| replacement_value(field, &bytes, "example.com");
         assert_eq!(value(Field::FirstName), "AHOVCJQXELSZGNUB");

@@ -1,21 +1,21 @@
-//! Reading VitalSource's XML into a small tree, and writing the few documents sent to it.
+//! Reads VitalSource's XML into a small tree, and writes the documents that are sent.
 //!
-//! The rule it keeps: bounded and literal. Depth and number of elements are limited, a document
-//! type or an entity of the document's own is refused, and nothing is ever fetched or expanded.
+//! The rule it keeps: depth and number of elements are limited. A document type, or an entity that the document
+//! defines, is refused. Nothing is fetched or expanded.
 
 use quick_xml::Reader;
 use quick_xml::XmlVersion;
 use quick_xml::escape::{escape, resolve_predefined_entity};
 use quick_xml::events::{BytesStart, Event};
 
-/// No reply of the interface is nested deeper than a few levels.
+/// The interface's replies are nested only a few levels deep.
 const MAX_DEPTH: usize = 16;
-/// Enough for some ten thousand licences.
+/// Enough for about ten thousand licences.
 const MAX_ELEMENTS: usize = 50_000;
 /// A licence has about a dozen.
 const MAX_ATTRIBUTES: usize = 64;
 
-/// An element: its name and its attributes' names without prefix, in lower case, with `-` for `_`.
+/// An element. Names of elements and attributes are without prefix, in lower case, with `-` for `_`.
 #[derive(Default)]
 pub(super) struct Element {
     name: String,
@@ -25,7 +25,7 @@ pub(super) struct Element {
 }
 
 impl Element {
-    /// Reads one document; `None` where it is anything else than one well-formed element.
+    /// Reads one document; `None` if it is not exactly one well-formed element.
     pub(super) fn parse(bytes: &[u8]) -> Option<Element> {
         let text = std::str::from_utf8(bytes).ok()?;
         let mut reader = Reader::from_str(text.strip_prefix('\u{feff}').unwrap_or(text));
@@ -65,7 +65,6 @@ impl Element {
         }
     }
 
-    /// The name.
     pub(super) fn name(&self) -> &str {
         &self.name
     }
@@ -85,8 +84,7 @@ impl Element {
         self.children.iter().find(|child| child.name == name)
     }
 
-    /// True where there is no text of its own, no attribute, and no child but these, each at most once and
-    /// with nothing but text in it.
+    /// True if the element has no text, no attribute, and no children but these, each at most once and with text only.
     pub(super) fn holds_only(&self, names: &[&str]) -> bool {
         let is_known = |child: &Element| {
             names.contains(&child.name.as_str()) && child.is_leaf() && self.all(&child.name).count() == 1
@@ -94,12 +92,11 @@ impl Element {
         self.text().is_empty() && self.attributes.is_empty() && self.children.iter().all(is_known)
     }
 
-    /// True where there is nothing but text in it.
+    /// True if the element has no children.
     pub(super) fn is_leaf(&self) -> bool {
         self.children.is_empty()
     }
 
-    /// The children.
     pub(super) fn children(&self) -> &[Element] {
         &self.children
     }
@@ -109,19 +106,19 @@ impl Element {
         self.attributes.iter().map(|(name, value)| (name.as_str(), value.trim()))
     }
 
-    /// Every text within, its own and its children's, that says anything.
+    /// Every text of the element and of all elements within it, without empty texts.
     pub(super) fn texts_within(&self) -> Vec<&str> {
         let own = Some(self.text()).filter(|text| !text.is_empty());
         own.into_iter().chain(self.children.iter().flat_map(Element::texts_within)).collect()
     }
 
-    /// A value, whether it comes as a child's text or as an attribute.
+    /// A value: a child's text, or an attribute.
     pub(super) fn value(&self, name: &str) -> Option<&str> {
         let attribute = || self.attributes.iter().find(|(key, _)| key == name).map(|(_, value)| value.trim());
         self.child(name).map(Element::text).or_else(attribute)
     }
 
-    /// As [`Element::value`], anywhere within, the nearest first.
+    /// Like [`Element::value`], also from inner elements; outer elements come first.
     pub(super) fn value_within(&self, name: &str) -> Option<&str> {
         self.value(name).or_else(|| self.children.iter().find_map(|child| child.value_within(name)))
     }
@@ -134,7 +131,7 @@ fn begin(start: &BytesStart<'_>) -> Option<Element> {
         if element.attributes.len() >= MAX_ATTRIBUTES {
             return None;
         }
-        // The names of the document's own vocabulary: no content.
+        // A namespace declaration has no content.
         if attribute.key.as_namespace_binding().is_some() {
             continue;
         }
@@ -190,7 +187,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_read_alike_however_they_are_spelt() {
+    fn names_in_every_spelling_are_read_as_the_same() {
         let root = Element::parse(b"\xef\xbb\xbf<?xml version=\"1.0\"?><!-- c --><v:User><First_Name> A &amp; &#66; <![CDATA[<C>]]></First_Name><x guid='G&lt;'/></v:User>").expect("document");
         assert_eq!((root.name(), root.value("first-name")), ("user", Some("A & B <C>")));
         assert_eq!(root.value_within("guid"), Some("G<"));
@@ -204,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_but_one_whole_element_is_refused() {
+    fn everything_but_one_whole_element_is_refused() {
         for document in [
             "",
             " ",

@@ -1,7 +1,7 @@
 //! The calls of Zeta Loyalty: Member API, Program API, and the deletion file's rows.
 //!
-//! The rule it keeps: one step, one call; a 404 proves nothing by itself, and a 2xx is a success only with
-//! the platform's own word for it.
+//! The rule it keeps: one call for each step. A 404 alone proves nothing, and a 2xx is a success only with the
+//! platform's own word for it.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::import::{ImportLedger, KeyedDigest};
-use super::interface::{self, About, Spoken};
+use super::interface::{self, About, Parsed};
 use super::reply;
 use super::settings::{Clock, ZetaSettings};
 use crate::job::flow::MemberProof;
@@ -22,10 +22,10 @@ use crate::systems::http::{self, Address, Base, BuildError, Effect, Http, HttpSe
 use crate::systems::{Call, Credential, KindSettings, Ledgers, Making, SettingsError, System};
 
 const ACCEPT: &str = "application/vnd.stellar-v1+json";
-/// Names no member: it has a character that the platform's own ids do not.
+/// No member's id: the platform's ids never contain `~`.
 const NOBODY: &str = "erasure-worker~probe";
 
-/// A configured Loyalty platform to call.
+/// The client of one Loyalty platform.
 pub struct ZetaClient {
     name: String,
     settings: ZetaSettings,
@@ -70,30 +70,30 @@ impl ZetaClient {
         }
         let http = Http::new(http, &[&base])?;
         let import = settings.import.clone().map(|import| ImportLedger::open(import, keyed)).transpose()?.map(Arc::new);
-        // Only with the program token can a member be looked up.
+        // A member can be read only with the program token.
         let knows_somebody = settings.probe_member_id.is_some() && settings.program_token.is_some();
         let (name, credential) = (name.to_owned(), Credential::new(knows_somebody));
         Ok(ZetaClient { name, settings, base, http, credential, import, clock })
     }
 
-    /// With the deletion file of the client that it takes the place of: one process opens each folder once.
+    /// Takes over the deletion file of the client that this client replaces: a process opens each folder once.
     #[must_use]
     pub fn sharing(mut self, import: Option<Arc<ImportLedger>>) -> ZetaClient {
         self.import = import;
         self
     }
 
-    /// The deletion file, where one is configured.
+    /// The deletion file, if one is configured.
     pub fn import(&self) -> Option<&Arc<ImportLedger>> {
         self.import.as_ref()
     }
 
-    /// Whether `import` is configured and keyed by this kind of id.
+    /// True if the deletion file is configured and uses this kind of id.
     pub fn accepts(&self, key: MemberKey) -> bool {
         self.import.as_ref().is_some_and(|import| import.accepts(key))
     }
 
-    /// `GET program/api/members/{id}`. The token can be given as a query parameter only (O).
+    /// `GET program/api/members/{id}`. The token is accepted only as a query parameter (O).
     async fn program_get(&self, token: &SecretString, id: &str) -> Result<Reply, Failure> {
         let url = self.member_url(id)?;
         let request = Request::get(url).accept(ACCEPT).query(&[("access_token", token.expose_secret())]);
@@ -107,13 +107,13 @@ impl ZetaClient {
         self.base.join("/program/api/members/{id}", &[id])
     }
 
-    /// Reads a member by Program API and compares. Only a record that shows somebody proves the token. In a
-    /// read-back a record of somebody else counts only where it shows why it was found.
+    /// Reads a member by Program API and compares. Only a record with an id proves the token. In a read-back another
+    /// person's record counts only if it shows the requested value as another kind of id.
     async fn program_read(&self, token: &SecretString, member: &Member, step: StepName) -> Result<Answer, Failure> {
         let reply = self.program_get(token, member.value.expose_secret()).await?;
-        match interface::spoken(&reply) {
-            Some(Spoken::Gone(gone)) => Ok(self.credential.absence(gone)),
-            Some(Spoken::Record(record)) => {
+        match interface::parse(&reply) {
+            Some(Parsed::NotFound(not_found)) => Ok(self.credential.absence(not_found)),
+            Some(Parsed::Record(record)) => {
                 if reply::shows_somebody(&record) {
                     self.credential.prove();
                 }
@@ -123,24 +123,24 @@ impl ZetaClient {
                 }
                 Ok(Answer::Found(identity))
             }
-            Some(Spoken::Success) => Ok(Answer::Found(Identity::Unreadable)),
-            Some(Spoken::Denied(About::Token)) if reply.is_success() => {
+            Some(Parsed::Success) => Ok(Answer::Found(Identity::Unreadable)),
+            Some(Parsed::Error(About::Token)) if reply.is_success() => {
                 Err(ours("HTTP 200 with an error about the token"))
             }
-            Some(Spoken::Denied(_)) if matches!(reply.status(), 200..300 | 404) => Err(reply.unreadable(Effect::Read)),
-            Some(Spoken::Denied(_)) => Err(reply.failure(Effect::Read)),
+            Some(Parsed::Error(_)) if matches!(reply.status(), 200..300 | 404) => Err(reply.unreadable(Effect::Read)),
+            Some(Parsed::Error(_)) => Err(reply.failure(Effect::Read)),
             None => Err(reply.foreign(Effect::Read)),
         }
     }
 
-    /// The token and the member that a Program read needs. An e-mail address is no id there: its
-    /// 404 would say nothing.
+    /// The token and the member for a Program read; `None` if it is not possible. An e-mail address is not an id there:
+    /// its 404 would prove nothing.
     fn readable<'a>(&'a self, member: Option<&'a Member>) -> Option<(&'a SecretString, &'a Member)> {
         Some((self.settings.program_token.as_ref()?, member.filter(|member| member.key != MemberKey::Email)?))
     }
 
-    /// Without a program token the Program API cannot be read. That is no wrong credential: holding
-    /// the system would stop the Member API too. So the job is rejected, for an operator to mend.
+    /// Without a program token the Program API cannot be read. That is not a wrong credential: a hold would stop the
+    /// Member API too. So the job is rejected, and an operator corrects the configuration.
     async fn resolve(&self, spec: &Spec) -> Result<Answer, Failure> {
         match spec {
             Spec::LoyaltyProgram { member } | Spec::LoyaltyManual { member } => match self.readable(Some(member)) {
@@ -158,28 +158,28 @@ impl ZetaClient {
         }
     }
 
-    /// `GET api/profile`: not documented, so a platform without it leaves the identity open. It says so in its own
-    /// form; where nothing else can be read of the member, any other 404 is a gateway's until it is shown otherwise.
+    /// `GET api/profile` is not documented. A platform without it answers 404 in its own form: the identity is then
+    /// unreadable. If nothing else of the member can be read, any other 404 counts as a gateway's.
     async fn profile_read(&self, token: Option<&SecretString>, member: Option<&Member>) -> Result<Answer, Failure> {
         let token = token.ok_or_else(|| theirs(InputKind::AccessToken))?;
         let Some(member) = member else { return Ok(Answer::Found(Identity::Unreadable)) };
         let request = Request::get(self.base.join("/api/profile", &[])?).accept(ACCEPT).bearer(token);
         let reply = self.http.send(request, Effect::Read).await?;
-        match (interface::spoken(&reply), reply.status()) {
+        match (interface::parse(&reply), reply.status()) {
             (Some(_), 404) => Ok(Answer::Found(Identity::Unreadable)),
             (None, 404) if self.readable(Some(member)).is_some() => Ok(Answer::Found(Identity::Unreadable)),
-            (Some(Spoken::Record(record)), _) => Ok(Answer::Found(reply::identity(&record, member))),
-            (Some(Spoken::Denied(_)), status @ (401 | 403)) => {
+            (Some(Parsed::Record(record)), _) => Ok(Answer::Found(reply::identity(&record, member))),
+            (Some(Parsed::Error(_)), status @ (401 | 403)) => {
                 Err(theirs(InputKind::AccessToken).with_note(Note::http(status)))
             }
-            (Some(Spoken::Denied(About::Token)), 200..300) => Err(theirs(InputKind::AccessToken)),
-            // Not in the platform's own form: no word on the member's token, and none on ours.
+            (Some(Parsed::Error(About::Token)), 200..300) => Err(theirs(InputKind::AccessToken)),
+            // Not in the platform's own form: it proves nothing about the member's token or ours.
             (_, 200..300) | (None, 400..500) => Err(reply.unreadable(Effect::Read)),
             _ => Err(reply.failure(Effect::Read)),
         }
     }
 
-    /// `GET program/api/members/{id}` again. Where that cannot be asked nothing can be proven.
+    /// `GET program/api/members/{id}` again. If that is not possible, nothing can be proven.
     async fn read_back(&self, spec: &Spec, step: StepName) -> Result<Answer, Failure> {
         let member = match spec {
             Spec::LoyaltyProgram { member } | Spec::LoyaltyImport { member } | Spec::LoyaltyManual { member } => {
@@ -200,15 +200,15 @@ impl ZetaClient {
         let effect = Effect::OneTimePassword;
         let request = Request::post(self.base.join("/api/profile/otp", &[])?).accept(ACCEPT).bearer(token);
         let reply = self.http.send(request, effect).await?;
-        match (interface::spoken(&reply), reply.status()) {
-            // Whether a code came the member will see: nothing is erased by believing it.
-            (Some(Spoken::Success | Spoken::Record(_)), _) => Ok(Answer::Done),
-            (Some(Spoken::Denied(_)), status @ (401 | 403)) => {
+        match (interface::parse(&reply), reply.status()) {
+            // The member sees whether a code arrives. To believe the reply erases nothing.
+            (Some(Parsed::Success | Parsed::Record(_)), _) => Ok(Answer::Done),
+            (Some(Parsed::Error(_)), status @ (401 | 403)) => {
                 Err(theirs(InputKind::AccessToken).with_note(Note::http(status)))
             }
-            (Some(Spoken::Denied(About::Token)), 200..300 | 400 | 422) => Err(theirs(InputKind::AccessToken)),
-            (Some(Spoken::Denied(_)), 200..300) => Err(rejected("HTTP 200 with an error")),
-            (Some(Spoken::Denied(_) | Spoken::Gone(_)), _) => Err(reply.failure(effect)),
+            (Some(Parsed::Error(About::Token)), 200..300 | 400 | 422) => Err(theirs(InputKind::AccessToken)),
+            (Some(Parsed::Error(_)), 200..300) => Err(rejected("HTTP 200 with an error")),
+            (Some(Parsed::Error(_) | Parsed::NotFound(_)), _) => Err(reply.failure(effect)),
             (None, _) => Err(reply.foreign(effect)),
         }
     }
@@ -234,29 +234,29 @@ impl ZetaClient {
         }
     }
 
-    /// `DELETE program/api/members/{id}`, the token as a form field, no `Authorization` (D).
+    /// `DELETE program/api/members/{id}`, with the token as a form field, without `Authorization` (D).
     async fn program_delete(&self, member: &Member) -> Result<Answer, Failure> {
         let token = self.settings.program_token.as_ref().ok_or_else(|| rejected("no program_token is configured"))?;
         let url = self.member_url(member.value.expose_secret())?;
         let request = Request::delete(url).accept(ACCEPT).multipart(&[("access_token", token.expose_secret())]);
         let reply = self.http.send(request, Effect::Change).await?;
-        match (interface::spoken(&reply), reply.status()) {
-            (Some(Spoken::Success), _) => {
+        match (interface::parse(&reply), reply.status()) {
+            (Some(Parsed::Success), _) => {
                 self.credential.prove();
                 Ok(Answer::Done)
             }
-            (Some(Spoken::Gone(_)), _) | (Some(Spoken::Denied(About::NotFound)), 200..300) => {
+            (Some(Parsed::NotFound(_)), _) | (Some(Parsed::Error(About::NotFound)), 200..300) => {
                 Ok(Answer::Unclear(Reason::Unproven))
             }
-            (Some(Spoken::Denied(About::Token)), 200..300) => Err(ours("HTTP 200 with an error about the token")),
-            (Some(Spoken::Denied(_)), 200..300) => Err(rejected("HTTP 200 with an error")),
-            (Some(Spoken::Record(_)), _) | (Some(Spoken::Denied(_)), 404) => Err(reply.unreadable(Effect::Change)),
-            (Some(Spoken::Denied(_)), _) => Err(reply.failure(Effect::Change)),
+            (Some(Parsed::Error(About::Token)), 200..300) => Err(ours("HTTP 200 with an error about the token")),
+            (Some(Parsed::Error(_)), 200..300) => Err(rejected("HTTP 200 with an error")),
+            (Some(Parsed::Record(_)), _) | (Some(Parsed::Error(_)), 404) => Err(reply.unreadable(Effect::Change)),
+            (Some(Parsed::Error(_)), _) => Err(reply.failure(Effect::Change)),
             (None, _) => Err(reply.foreign(Effect::Change)),
         }
     }
 
-    /// `DELETE api/profile` with the member's token and the proof that the platform is set to (D).
+    /// `DELETE api/profile` with the member's token and the proof that the platform requires (D).
     async fn profile_delete(
         &self,
         token: &SecretString,
@@ -267,12 +267,12 @@ impl ZetaClient {
             request = request.multipart(&[(field, secret.expose_secret())]);
         }
         let reply = self.http.send(request, Effect::Change).await?;
-        let about = match interface::spoken(&reply) {
-            Some(Spoken::Success) => return Ok(Answer::Done),
-            Some(Spoken::Gone(_)) => return Ok(Answer::Unclear(Reason::Unproven)),
-            // Neither success nor an error: it may have been done.
-            Some(Spoken::Record(_)) => return Err(reply.unreadable(Effect::Change)),
-            Some(Spoken::Denied(about)) => about,
+        let about = match interface::parse(&reply) {
+            Some(Parsed::Success) => return Ok(Answer::Done),
+            Some(Parsed::NotFound(_)) => return Ok(Answer::Unclear(Reason::Unproven)),
+            // Neither success nor an error: the member may have been deleted.
+            Some(Parsed::Record(_)) => return Err(reply.unreadable(Effect::Change)),
+            Some(Parsed::Error(about)) => about,
             None => return Err(reply.foreign(Effect::Change)),
         };
         let denied = self.denied(about);
@@ -292,8 +292,8 @@ impl ZetaClient {
         Err(denied.unwrap_or(by_mode).with_note(Note::http(reply.status())))
     }
 
-    /// What a member's error means where it says what it is about. A password asked for where we
-    /// are set to send a code (or the reverse) is neither of them wrong: `member_proof` is.
+    /// The failure for an error with a known subject. If the platform asks for a password and we are configured to send
+    /// a code (or the reverse), no proof is wrong: `member_proof` is.
     fn denied(&self, about: About) -> Option<Failure> {
         match (about, self.settings.member_proof) {
             (About::Token, _) => Some(theirs(InputKind::AccessToken)),
@@ -306,7 +306,7 @@ impl ZetaClient {
         }
     }
 
-    /// A row's step, off the async threads.
+    /// A step of the deletion file, outside the async threads.
     async fn row(&self, call: Call<'_>) -> Result<Answer, Failure> {
         let Spec::LoyaltyImport { member } = &call.target.spec else { return Err(not_ours()) };
         let import = self.import.clone().ok_or_else(|| rejected("no import is configured"))?;
@@ -383,8 +383,8 @@ impl System for ZetaClient {
         Kind::ZetaLoyalty
     }
 
-    /// `program`, `member` or `import`. Reads and deletes count as `program`: a step alone does not
-    /// tell by which API it goes.
+    /// `program`, `member` or `import`. Reads and deletes count as `program`: the step alone does not show which API
+    /// it uses.
     fn endpoints(&self, _spec: &Spec, step: Step) -> &'static [&'static str] {
         match step.name {
             StepName::QueueImportRow | StepName::ImportResult => &["import"],
@@ -400,7 +400,7 @@ impl System for ZetaClient {
     async fn call(&self, call: Call<'_>) -> Result<Answer, Failure> {
         let spec = &call.target.spec;
         match call.step.name {
-            // The second read of a Member API target goes by the Program API.
+            // The second read of a Member API target uses the Program API.
             StepName::Resolve if call.step.item > 0 => self.read_back(spec, call.step.name).await,
             StepName::Resolve => self.resolve(spec).await,
             StepName::ReadBack => self.read_back(spec, call.step.name).await,
@@ -411,15 +411,14 @@ impl System for ZetaClient {
         }
     }
 
-    /// With `probe_member_id` that member must be found, which proves the token. Without, a member
-    /// that cannot exist is read: the platform's word that there is none shows only that the address answers
-    /// and the token is not refused. Without a program token any answer of `api/profile` in the platform's own
-    /// form will do.
+    /// With `probe_member_id` that member must be found, which proves the token. Without it, the probe reads a member
+    /// that cannot exist: "not found" shows only that the address answers and the token is not refused. Without a
+    /// program token, any answer of `api/profile` in the platform's own form is enough.
     async fn probe(&self) -> Result<(), Failure> {
         let Some(token) = &self.settings.program_token else {
             let request = Request::get(self.base.join("/api/profile", &[])?).accept(ACCEPT);
             let reply = self.http.send(request, Effect::Read).await?;
-            return match interface::spoken(&reply) {
+            return match interface::parse(&reply) {
                 Some(_) => Ok(()),
                 None if reply.status() == 404 => Err(reply.unreadable(Effect::Read).with_note(
                     "HTTP 404, not in the platform's own form: is base_url right? A platform without api/profile \
@@ -430,17 +429,17 @@ impl System for ZetaClient {
         };
         let id = self.settings.probe_member_id.as_ref();
         let reply = self.program_get(token, id.map_or(NOBODY, ExposeSecret::expose_secret)).await?;
-        match interface::spoken(&reply) {
-            Some(Spoken::Record(record)) if reply::shows_somebody(&record) => {
+        match interface::parse(&reply) {
+            Some(Parsed::Record(record)) if reply::shows_somebody(&record) => {
                 self.credential.prove();
                 Ok(())
             }
-            Some(Spoken::Gone(_)) if id.is_some() => Err(ours("probe_member_id is not found")),
-            Some(Spoken::Gone(_) | Spoken::Record(_) | Spoken::Success) if id.is_none() => Ok(()),
-            Some(Spoken::Denied(About::Token)) if reply.is_success() => {
+            Some(Parsed::NotFound(_)) if id.is_some() => Err(ours("probe_member_id is not found")),
+            Some(Parsed::NotFound(_) | Parsed::Record(_) | Parsed::Success) if id.is_none() => Ok(()),
+            Some(Parsed::Error(About::Token)) if reply.is_success() => {
                 Err(ours("HTTP 200 with an error about the token"))
             }
-            Some(Spoken::Denied(_)) if !reply.is_success() => Err(reply.failure(Effect::Read)),
+            Some(Parsed::Error(_)) if !reply.is_success() => Err(reply.failure(Effect::Read)),
             Some(_) => Err(reply.unreadable(Effect::Read)),
             None => Err(reply.foreign(Effect::Read)),
         }
@@ -451,12 +450,12 @@ impl System for ZetaClient {
     }
 }
 
-/// Our credential or address is wrong.
+/// The failure for a wrong credential or address of ours.
 fn ours(note: &'static str) -> Failure {
     Failure::new(FailureKind::UnauthorisedOurs, Reason::SystemUnavailable).with_note(note)
 }
 
-/// A member's proof is refused, or was not given.
+/// A member's proof is refused or missing.
 fn theirs(proof: InputKind) -> Failure {
     Failure::new(FailureKind::UnauthorisedTheirs(proof), Reason::InputRefused)
 }

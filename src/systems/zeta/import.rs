@@ -1,12 +1,10 @@
-//! The deletion file of the Loyalty platform: which members wait in which file, and what became of
-//! them.
+//! The deletion files of the Loyalty platform: the members in each file, and their results.
 //!
-//! The rule it keeps: a member stands in exactly one file that has no result yet, however many jobs
-//! ask for it; a row is acknowledged only when it survives a power cut; and it counts as deleted
-//! only where the platform's result names it so.
+//! The rule it keeps: a member is in at most one file that was not exported, however many jobs need it. A row is
+//! acknowledged only when it survives a power cut. It counts as deleted only if the platform's result says so.
 //!
-//! A batch is open (takes rows), then closed (by size, by age or by an export), then settled by the
-//! platform's result. Its files are plain and independent of the main store. Everything here blocks.
+//! A batch is open (takes rows), then closed (by size, age or export), then settled by the platform's result. Its files
+//! are plain text and independent of the main store. Everything here blocks.
 
 mod batch;
 mod disk;
@@ -28,21 +26,20 @@ pub use line::KeyedDigest;
 use crate::job::{Failure, FailureKind, MemberKey, Note, Reason};
 use jiff::Timestamp;
 
-/// Where deletion files are kept, and when they are closed.
+/// The folder of the deletion files, and the limits at which they are closed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImportSettings {
-    /// A folder of its own; made with mode 0700.
+    /// The folder, for this only; created with mode 0700.
     pub dir: PathBuf,
-    /// The one kind of id that the platform's import definition is keyed by: `integration_id`,
-    /// `member_id` or `email`.
+    /// The kind of id in the platform's import definition: `integration_id`, `member_id` or `email`.
     pub key: MemberKey,
-    /// A batch is closed when it has this many rows; at least 1.
+    /// The number of rows at which a batch is closed; at least 1.
     pub max_rows: u32,
-    /// A batch takes no more rows when its first is this old.
+    /// The age of its first row at which a batch is closed.
     pub max_age: Duration,
 }
 
-/// A batch's number, as in its files' names.
+/// A batch's number; part of its files' names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BatchId(u64);
 
@@ -51,7 +48,7 @@ impl BatchId {
         format!("batch-{self}.{extension}")
     }
 
-    /// The number of the batch that a file of this name belongs to.
+    /// The batch of a file with this name.
     fn of_file(name: &str) -> Option<BatchId> {
         let (number, extension) = name.strip_prefix("batch-")?.split_once('.')?;
         matches!(extension, "csv" | "rows").then_some(())?;
@@ -73,15 +70,15 @@ impl FromStr for BatchId {
     }
 }
 
-/// A deletion file handed out. Without the file's content in its `Debug` form.
+/// An exported deletion file. Its `Debug` form is without the file's content.
 pub struct ExportedBatch {
     /// Its number.
     pub id: BatchId,
-    /// Where the file lies.
+    /// The file's path.
     pub path: PathBuf,
-    /// How many members it names.
+    /// The number of members in it.
     pub rows: usize,
-    /// The file: a header row, one column, UTF-8, `\n` line ends.
+    /// The file's content: a header row, one column, UTF-8, `\n` line ends.
     pub csv: Zeroizing<Vec<u8>>,
 }
 
@@ -91,41 +88,41 @@ impl fmt::Debug for ExportedBatch {
     }
 }
 
-/// Where a batch stands.
+/// A batch's status.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BatchStatus {
     /// Its number.
     pub id: BatchId,
-    /// How many members it names.
+    /// The number of members in it.
     pub rows: usize,
-    /// When its first row came.
+    /// The time of its first row.
     pub opened_at: Timestamp,
-    /// When it stopped taking rows.
+    /// The time at which it was closed.
     pub closed_at: Option<Timestamp>,
-    /// When it was first handed out.
+    /// The time of its first export.
     pub exported_at: Option<Timestamp>,
-    /// When its result came.
+    /// The time of its result.
     pub settled_at: Option<Timestamp>,
 }
 
-/// What a result said of a batch. The first three add up to the batch's rows.
+/// A batch's result. Deleted, skipped and missing rows together are all rows of the batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Settlement {
-    /// The batch that the result belongs to.
+    /// The batch.
     pub batch: BatchId,
-    /// Rows that it names as deleted.
+    /// Rows that the result reports as deleted.
     pub deleted: usize,
-    /// Rows that it names as skipped, not found or failed.
+    /// Rows that it reports as skipped, not found or failed.
     pub skipped: usize,
-    /// Rows that it does not name, or says nothing readable of.
+    /// Rows that it does not contain, or without a readable status.
     pub missing: usize,
-    /// Of the missing, those that it names with a status that we do not know.
+    /// Of the missing rows, those with an unknown status.
     pub doubtful: usize,
-    /// Rows of the result that are none of ours.
+    /// Rows of the result that are not in our files.
     pub unknown: usize,
 }
 
-/// Why a result was not taken. Nothing is settled then. Shows nothing of the file's rows.
+/// A result was refused, and nothing is settled. Shows nothing of the file's rows.
 #[derive(Debug, thiserror::Error)]
 pub enum SettleError {
     /// No column for the key, or none for the status.
@@ -133,24 +130,24 @@ pub enum SettleError {
     MissingHeaders {
         /// The key column's heading.
         wanted: &'static str,
-        /// The headings found; those that may be somebody's data by number only.
+        /// The headings found; a heading that may be personal data only by its number.
         found: String,
     },
     /// More than one column could be the key or the status.
-    #[error("more than one key or status column in file, found {found}: remove the columns that are not meant")]
+    #[error("more than one key or status column in file, found {found}: remove the wrong columns")]
     AmbiguousHeaders {
         /// The headings found, as above.
         found: String,
     },
-    /// A record of more than 1 MiB: most often a quote that is never closed.
+    /// A record of more than 1 MiB: most often because a quote is not closed.
     #[error("a record of the file is longer than 1 MiB: is a quote not closed?")]
     RecordTooLong,
-    /// A quote joins lines that look like records of their own.
-    #[error("lines {first} to {last} are one record, because a quote is not closed or stands in the wrong place")]
+    /// A quote joins lines that look like separate records.
+    #[error("lines {first} to {last} are one record, because a quote is not closed or is in the wrong place")]
     Damaged {
-        /// Where it begins.
+        /// Its first line.
         first: u64,
-        /// Where it ends.
+        /// Its last line.
         last: u64,
     },
     /// The file could not be read.
@@ -160,26 +157,26 @@ pub enum SettleError {
         kind: io::ErrorKind,
     },
     /// No row belongs to a file that was exported and has no result yet.
-    #[error("the file names no member of an exported batch without a result ({unknown} rows are none of ours)")]
+    #[error("no row of the file is in an exported batch without a result ({unknown} rows are not in our files)")]
     NothingMatches {
-        /// How many rows it has.
+        /// The number of its rows.
         unknown: usize,
     },
     /// The rows belong to several batches: one platform result answers one file.
-    #[error("the file names members of several batches ({batches}): give each result on its own")]
+    #[error("the file has rows of several batches ({batches}): settle each batch's result separately")]
     SeveralBatches {
         /// Their numbers.
         batches: String,
     },
-    /// The ledger could not do it.
+    /// The ledger failed.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
 }
 
-/// Why the ledger could not do what was asked. Names no member.
+/// An operation of the ledger failed. Names no member.
 #[derive(Debug, thiserror::Error)]
 pub enum LedgerError {
-    /// Another process (or another system of this one) has the folder.
+    /// Another process, or another system of this process, uses the folder.
     #[error("the import folder {dir} is in use by another process or system")]
     Locked {
         /// The folder.
@@ -188,12 +185,13 @@ pub enum LedgerError {
     /// Settings that cannot work.
     #[error("import: {problem}")]
     Setting {
-        /// What is wrong, in fixed words.
+        /// The problem, in fixed words.
         problem: &'static str,
     },
-    /// A batch without a result is keyed by another kind of id.
+    /// A batch without a result has another kind of id.
     #[error(
-        "{file} has no result yet and is keyed by {key}: settle it with import.key = \"{key}\", or use another folder"
+        "{file} has no result yet and lists members by {key}: settle it with import.key = \"{key}\", or use another \
+         folder"
     )]
     OtherKey {
         /// The file.
@@ -201,25 +199,25 @@ pub enum LedgerError {
         /// Its key.
         key: String,
     },
-    /// A log that no crash can explain.
+    /// A log is damaged in a way that a crash does not cause.
     #[error("{file} is damaged or of another version: restore it, or move the batch's files away")]
     Corrupt {
         /// The file.
         file: String,
     },
-    /// The value cannot stand in the file: empty, or with control characters.
+    /// The value cannot be written into the file: it is empty or has control characters.
     #[error("the member's id is empty or has control characters")]
     Value,
     /// Input or output failed.
     #[error("the import folder: {what} failed: {kind}")]
     Io {
-        /// What was tried.
+        /// The operation.
         what: &'static str,
         /// The kind of error.
         kind: io::ErrorKind,
     },
-    /// What is on the disk is no longer known: a sync or a repair failed.
-    #[error("the import folder failed earlier; start again once the disk is sound")]
+    /// The content of the disk is unknown: a sync or a repair failed.
+    #[error("the import folder failed earlier; repair the disk, then restart the worker")]
     Broken,
 }
 

@@ -1,21 +1,21 @@
-//! Whether it is the Loyalty platform itself that speaks, and what it says.
+//! Recognises the Loyalty platform's own replies, and reads their meaning.
 //!
-//! The rule it keeps: the documented word of success and the observed forms of errors are all that is known.
-//! Whatever else comes was said by something else: neither "done" nor "gone", and no fault of the member's.
+//! The rule it keeps: only the documented word of success and the observed forms of errors are known. Any other reply is
+//! not the platform's: it means neither "done" nor "not found", and is not the member's fault.
 
 use serde_json::{Map, Value};
 
-use crate::systems::evidence::Gone;
-use crate::systems::form::{holds_only, plain, says_something};
+use crate::systems::evidence::NotFound;
+use crate::systems::form::{has_content, holds_only, plain};
 use crate::systems::http::Reply;
 
-/// Objects that a record or an error may be wrapped in.
+/// Objects in which a record or an error may be wrapped.
 pub(super) const WRAPPERS: [&str; 8] =
     ["data", "response", "result", "member", "profile", "person", "user", "attributes"];
-/// Deeper wrapping than this is not looked into.
+/// Deeper levels are not read.
 pub(super) const DEPTH: usize = 4;
 
-/// What an error is about.
+/// The subject of an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum About {
     /// The one-time password.
@@ -30,34 +30,34 @@ pub(super) enum About {
     Other,
 }
 
-/// What the platform says. Without `Debug`: it holds a record.
-pub(super) enum Spoken {
-    /// 2xx: `{"success": true}`, the only word of success that is known.
+/// A reply of the platform. Without `Debug`: it may contain a record.
+pub(super) enum Parsed {
+    /// 2xx: `{"success": true}`, the only known form of success.
     Success,
-    /// 2xx: an object without a word of failure.
+    /// 2xx: an object without an error.
     Record(Value),
     /// An error, on any status.
-    Denied(About),
-    /// 404 with the platform's word that there is no such member.
-    Gone(Gone),
+    Error(About),
+    /// 404 with the platform's report that there is no such member.
+    NotFound(NotFound),
 }
 
-/// The one place that knows whether it is the platform that speaks; `None` where it is something else.
-pub(super) fn spoken(reply: &Reply) -> Option<Spoken> {
+/// The only place that recognises the platform's own replies; `None` for any other.
+pub(super) fn parse(reply: &Reply) -> Option<Parsed> {
     let body: Option<Value> = reply.json();
     match (reply.status(), body) {
-        (200..300, Some(value)) if denies(&value, DEPTH) => Some(Spoken::Denied(about(reply))),
-        (200..300, Some(Value::Object(body))) if is_success(&body) => Some(Spoken::Success),
-        (200..300, Some(value @ Value::Object(_))) => Some(Spoken::Record(value)),
+        (200..300, Some(value)) if is_denial(&value, DEPTH) => Some(Parsed::Error(about(reply))),
+        (200..300, Some(Value::Object(body))) if is_success(&body) => Some(Parsed::Success),
+        (200..300, Some(value @ Value::Object(_))) => Some(Parsed::Record(value)),
         (200..300, Some(Value::Array(mut items))) if items.len() == 1 && items[0].is_object() => {
-            Some(Spoken::Record(items.remove(0)))
+            Some(Parsed::Record(items.remove(0)))
         }
-        (404, body) if says_gone(body.as_ref(), reply) => Some(Spoken::Gone(Gone::told())),
-        (400..500, Some(Value::Object(body))) if has_error(&body) => Some(Spoken::Denied(about(reply))),
-        // Plain text was seen too. Of any gateway's, it is known by its words.
+        (404, body) if says_not_found(body.as_ref(), reply) => Some(Parsed::NotFound(NotFound::reported())),
+        (400..500, Some(Value::Object(body))) if has_error(&body) => Some(Parsed::Error(about(reply))),
+        // Errors in plain text were observed too. Their words distinguish them from a gateway's.
         (400..500, None) if is_a_line(reply) => match about(reply) {
             About::Other => None,
-            about => Some(Spoken::Denied(about)),
+            about => Some(Parsed::Error(about)),
         },
         _ => None,
     }
@@ -67,7 +67,7 @@ fn is_success(body: &Map<String, Value>) -> bool {
     body.get("success") == Some(&Value::Bool(true)) && holds_only(body, &["success", "message"])
 }
 
-fn denies(value: &Value, depth: usize) -> bool {
+fn is_denial(value: &Value, depth: usize) -> bool {
     let Some(object) = value.as_object().filter(|_| depth > 0) else { return false };
     object.iter().any(|(name, value)| match plain(name).as_str() {
         "success" => !matches!(value, Value::Bool(true)) && !matches!(as_word(value).as_deref(), Some("true" | "1")),
@@ -75,14 +75,14 @@ fn denies(value: &Value, depth: usize) -> bool {
             matches!(as_word(value).as_deref(), Some("error" | "fail" | "failed" | "failure" | "denied" | "rejected"))
         }
         "code" => is_error_code(value),
-        // Also a member's own name, so only codes that are known.
+        // A member's name is possible here, so only known codes count.
         "name" => matches!(as_word(value).as_deref(), Some("expired_token" | "invalid_token" | "invalid_request")),
-        wrapper if WRAPPERS.contains(&wrapper) => denies(value, depth - 1),
-        name => name.starts_with("error") && says_something(value),
+        wrapper if WRAPPERS.contains(&wrapper) => is_denial(value, depth - 1),
+        name => name.starts_with("error") && has_content(value),
     })
 }
 
-/// A word in snake case, as the platform's codes are; a member's own code has none.
+/// True for a text with a word of the platform's error codes; a member's own code contains none of them.
 fn is_error_code(value: &Value) -> bool {
     value.as_str().is_some_and(|code| {
         let about = ["invalid", "expired", "error", "denied", "failed", "missing", "required", "wrong", "not_found"];
@@ -93,12 +93,12 @@ fn is_error_code(value: &Value) -> bool {
 
 /// The observed forms of an error in JSON: `error`, `errors`, `errorCode`, `name` or `code` with a text.
 fn has_error(body: &Map<String, Value>) -> bool {
-    let speaks = |(name, value): (&String, &Value)| match plain(name).as_str() {
-        "name" | "code" => value.is_string() && says_something(value),
+    let is_error = |(name, value): (&String, &Value)| match plain(name).as_str() {
+        "name" | "code" => value.is_string() && has_content(value),
         "success" => value == &Value::Bool(false),
-        name => name.starts_with("error") && says_something(value),
+        name => name.starts_with("error") && has_content(value),
     };
-    body.iter().any(speaks)
+    body.iter().any(is_error)
 }
 
 fn is_a_line(reply: &Reply) -> bool {
@@ -106,9 +106,9 @@ fn is_a_line(reply: &Reply) -> bool {
     !body.is_empty() && body.len() <= 200 && !body.iter().any(|byte| b"<>\r\n".contains(byte))
 }
 
-/// `not_found` in an error's own place, or a sentence that names a member; and nothing that is not understood
-/// beside it. "Not Found" alone is HTTP's own phrase, which every server says of every path.
-fn says_gone(body: Option<&Value>, reply: &Reply) -> bool {
+/// True for `not_found` as the error's code, or for a sentence about a member, without unknown fields. "Not Found" alone
+/// is HTTP's own phrase: every server sends it for every path.
+fn says_not_found(body: Option<&Value>, reply: &Reply) -> bool {
     const KNOWN: [&str; 6] = ["error", "name", "code", "errorCode", "message", "success"];
     let texts: Vec<&str> = match body {
         Some(Value::Object(body)) if holds_only(body, &KNOWN) => {
@@ -116,10 +116,10 @@ fn says_gone(body: Option<&Value>, reply: &Reply) -> bool {
                 return false;
             }
             let texts = |names: &[&str]| -> Option<Vec<&str>> {
-                let told = names.iter().filter_map(|name| body.get(*name)).filter(|text| says_something(text));
-                told.map(Value::as_str).collect()
+                let present = names.iter().filter_map(|name| body.get(*name)).filter(|text| has_content(text));
+                present.map(Value::as_str).collect()
             };
-            // The codes decide; a message does where there is none.
+            // The codes decide; without codes the message does.
             match (texts(&["error", "name", "code", "errorCode"]), texts(&["message"])) {
                 (Some(codes), Some(message)) => {
                     if codes.is_empty() {
@@ -134,10 +134,10 @@ fn says_gone(body: Option<&Value>, reply: &Reply) -> bool {
         None if is_a_line(reply) => std::str::from_utf8(reply.body()).into_iter().collect(),
         _ => return false,
     };
-    !texts.is_empty() && texts.iter().all(|text| is_word_for_gone(text.trim()))
+    !texts.is_empty() && texts.iter().all(|text| means_not_found(text.trim()))
 }
 
-fn is_word_for_gone(text: &str) -> bool {
+fn means_not_found(text: &str) -> bool {
     const MEMBERS: [&str; 6] = ["member", "profile", "person", "user", "customer", "record"];
     if text == "not_found" || MEMBERS.iter().any(|member| text == format!("{member}_not_found")) {
         return true;
@@ -148,7 +148,7 @@ fn is_word_for_gone(text: &str) -> bool {
     names_one && text.contains(' ') && (says(&["not", "found"]) || says(&["does", "not", "exist"]))
 }
 
-/// What the error that a reply carries is about, by its words: JSON or plain text.
+/// The subject of a reply's error, by its words, in JSON or plain text.
 pub(super) fn about(reply: &Reply) -> About {
     let mut text = String::new();
     match reply.json::<Value>() {
@@ -172,7 +172,7 @@ pub(super) fn about(reply: &Reply) -> About {
     }
 }
 
-/// The texts under names that errors use.
+/// Collects the texts under the names that errors use.
 fn gather(value: &Value, depth: usize, text: &mut String) {
     match value {
         Value::String(part) => {

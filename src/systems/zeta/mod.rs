@@ -1,7 +1,7 @@
-//! Zeta Loyalty: members deleted by Program API, by Member API, by a deletion file, or by a person.
+//! Zeta Loyalty: deletes members by Program API, by Member API, by a deletion file, or by a person's hands.
 //!
-//! The rule it keeps: a member counts as found, deleted or gone only by a reply that says so in a
-//! form we know (`interface`); everything else is left open for a read-back.
+//! The rule it keeps: a member counts as found, deleted or absent only after a reply of a known form (`interface`).
+//! After any other reply a read-back decides.
 
 mod client;
 pub mod import;

@@ -1,7 +1,7 @@
-//! Whose record a reply of the Loyalty platform shows.
+//! Finds the person of a record that the Loyalty platform returns.
 //!
-//! The rule it keeps: the shape of records is not documented, so an id is looked for in several places, but
-//! only under a name of the kind that was asked for.
+//! The rule it keeps: the form of records is not documented, so an id is searched for in several places, but only under
+//! a name of the requested kind of id.
 
 use secrecy::ExposeSecret;
 use serde_json::Value;
@@ -10,14 +10,14 @@ use super::interface::{DEPTH, WRAPPERS};
 use crate::job::{Identity, Member, MemberKey};
 use crate::systems::form::plain;
 
-/// True for a record that carries an id of any kind: somebody is shown.
+/// True for a record with an id of any kind: it is a person's.
 pub(super) fn shows_somebody(record: &Value) -> bool {
     let database = find(record, &["id"], DEPTH).is_some();
     database || MemberKey::ALL.into_iter().any(|key| find(record, names(key), DEPTH).is_some())
 }
 
-/// True where the record was plainly found by another kind of id: it shows the value under that kind, and
-/// another one under the kind that was named. Only that shows that the one named is not there.
+/// True if the record was clearly found by another kind of id: it has the value under that kind, and another value
+/// under the requested kind. Only such a record shows that the named member does not exist.
 pub(super) fn is_namesake(record: &Value, member: &Member) -> bool {
     let wanted = member.value.expose_secret().trim();
     let shows = |key: MemberKey| find(record, names(key), DEPTH).unwrap_or_default();
@@ -28,21 +28,21 @@ pub(super) fn is_namesake(record: &Value, member: &Member) -> bool {
         && others().any(|key| shows(key).iter().any(|value| value == wanted))
 }
 
-/// The names under which a kind of id is shown.
+/// The names of a kind of id in a record.
 const fn names(key: MemberKey) -> &'static [&'static str] {
     match key {
         MemberKey::MemberId => &["memberid"],
         MemberKey::IntegrationId => &["integrationid"],
         MemberKey::CardId => &["cardid", "cardnumber", "cardno"],
-        // `id` only where the record does not say it more plainly.
+        // `id` is used only if the record has no clearer name.
         MemberKey::DatabaseId => &["databaseid"],
         MemberKey::Email => &["email", "emailaddress"],
     }
 }
 
-/// Compares the named kind of id. The innermost object that carries the kind decides: an outer `id`
-/// may be the envelope's. A record that shows the value under another kind alone was found by that
-/// one: it is somebody else's, also where it says nothing of the kind that was named.
+/// Compares the named kind of id. The innermost object with the kind decides: an outer `id` may be the envelope's. A
+/// record with the value only under another kind was found by that kind: it is another person's, even without the
+/// named kind.
 pub(super) fn identity(record: &Value, member: &Member) -> Identity {
     let values = find(record, names(member.key), DEPTH).or_else(|| {
         let database = member.key == MemberKey::DatabaseId;
@@ -63,7 +63,7 @@ pub(super) fn identity(record: &Value, member: &Member) -> Identity {
     }
 }
 
-/// The values under one of the names; `None` where there is none that can be compared.
+/// The values under the names; `None` if none can be compared.
 fn find(value: &Value, names: &[&str], depth: usize) -> Option<Vec<String>> {
     if depth == 0 {
         return None;

@@ -1,7 +1,7 @@
-//! What a configured Loyalty platform is told by the configuration.
+//! The settings of a Loyalty platform.
 //!
-//! The rule it keeps: credentials are secret types; which proof the platform asks of members is a
-//! setting of the platform, never of a job.
+//! The rule it keeps: credentials are secret types. The proof that the platform requires of members is a setting of the
+//! platform, never of a job.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use crate::job::{MemberKey, identifier};
 /// The present time.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
-/// Production hosts: a rehearsal must not reach them.
+/// Production hosts: no other environment may call them.
 pub(in crate::systems) const PRODUCTION_HOSTS: [&str; 1] = [".cheetahedp.com"];
 
 impl Choice for MemberProof {
@@ -25,7 +25,7 @@ impl Choice for MemberProof {
         &[("password", Self::Password), ("otp", Self::Otp), ("token", Self::Token)];
 }
 
-/// The keys that a deletion file can have.
+/// The possible keys of a deletion file.
 impl Choice for MemberKey {
     const WORDS: &'static [(&'static str, Self)] =
         &[("integration_id", Self::IntegrationId), ("member_id", Self::MemberId), ("email", Self::Email)];
@@ -36,19 +36,19 @@ impl Choice for MemberKey {
 pub struct ZetaSettings {
     /// The client's own address.
     pub base_url: String,
-    /// For the Program API; without it nothing can be deleted or read back there.
+    /// For the Program API; without it the Program API can neither delete nor read back.
     pub program_token: Option<SecretString>,
-    /// What the platform asks of members.
+    /// The proof that the platform requires of members.
     pub member_proof: MemberProof,
     /// The form field of the one-time password: `code`, on older platforms `otp_code`.
     pub otp_field: String,
-    /// How long a one-time password holds.
+    /// The validity of a one-time password.
     pub otp_validity: Duration,
-    /// What this platform keeps when it deletes a member; told in events.
+    /// The data that this platform keeps when it deletes a member; published in events.
     pub preserved: Vec<String>,
-    /// A member that is always there, for the probe: only a reply that succeeds proves the token.
+    /// A member that always exists, for the probe: only a found member proves the token.
     pub probe_member_id: Option<SecretString>,
-    /// The deletion file, where `import` is used.
+    /// The deletion file, if `import` is used.
     pub import: Option<ImportSettings>,
 }
 

@@ -1,12 +1,12 @@
-//! The two files of one batch: the deletion file itself, and a log of whose rows they are.
+//! The two files of one batch: the deletion file, and a log of its rows and their jobs.
 //!
-//! The rule it keeps: both files only grow, the log names no member, and after a cut at any byte
-//! reading them gives whole rows that stand in both files, or none.
+//! The rule it keeps: both files only grow, and the log names no member. After a cut at any byte, reading them gives
+//! only whole rows that are in both files.
 //!
-//! `batch-000001.csv` is what the platform takes: a header row and one column. `batch-000001.rows`
-//! holds one JSON value a line: `opened`, then `row` (keyed digest of the value, where the row ends
-//! in the deletion file, the job that asked), `shared` (another job for the same row), `closed`,
-//! `exported`, `settled` (one letter a row). Once settled only the log is left.
+//! `batch-000001.csv` is the file for the platform: a header row and one column. `batch-000001.rows` has one JSON value
+//! in each line: `opened`, then `row` (the value's keyed digest, the row's end in the deletion file, its job), `shared`
+//! (another job for the same row), `closed`, `exported`, `settled` (one letter for each row). A settled batch has only
+//! the log.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -21,28 +21,28 @@ use super::line::{Claim, Digest, KeyedDigest, Line, Row, VERSION, digest_of, hea
 use super::{BatchId, LedgerError};
 use crate::job::{MemberKey, RowState};
 
-/// A batch as its files tell it.
+/// A batch, as read from its files.
 pub(super) struct Batch {
     pub id: BatchId,
     pub opened_at: Timestamp,
     pub closed_at: Option<Timestamp>,
     pub exported_at: Option<Timestamp>,
     pub settled_at: Option<Timestamp>,
-    /// How many rows it has; stays when `rows` are let go.
+    /// The number of rows; unchanged when `rows` are dropped.
     pub count: usize,
-    /// The rows; let go by the ledger once settled.
+    /// The rows; the ledger drops them after the settlement.
     pub rows: Vec<Row>,
-    /// One state a row; empty until settled, let go like `rows`.
+    /// The state of each row; empty before the settlement, dropped with `rows`.
     pub states: Vec<RowState>,
-    /// False where the log was written under another digest key: its rows cannot be recognised.
-    pub legible: bool,
+    /// False if the log was written with another digest key: its rows cannot be recognised.
+    pub is_readable: bool,
     dir: PathBuf,
     csv: Option<Appended>,
     log: Option<Appended>,
 }
 
 impl Batch {
-    /// Creates both files of a new batch and makes them last before any row is written; or neither.
+    /// Creates both files of a new batch, or none. Both are durable before a row is written.
     pub fn create(
         dir: &Path,
         id: BatchId,
@@ -60,7 +60,7 @@ impl Batch {
     }
 
     fn make_files(&mut self, key: MemberKey, keyed: &KeyedDigest) -> Result<(), Failed> {
-        // The log first: a deletion file without one never held an acknowledged row.
+        // The log first: so a deletion file without a log never had an acknowledged row.
         let mut log = Appended::open(&self.log_path(), true)?;
         log.append(&self.opened(key, keyed).bytes()?)?;
         log.file.sync_all()?;
@@ -82,15 +82,15 @@ impl Batch {
             count: 0,
             rows: Vec::new(),
             states: Vec::new(),
-            legible: true,
+            is_readable: true,
             dir: dir.to_owned(),
             csv: None,
             log: None,
         }
     }
 
-    /// Reads a batch back, mending what a crash cut off. `None` where no row was ever acknowledged;
-    /// its files are then removed.
+    /// Reads a batch, and repairs files that a crash has cut. `None` if no row was ever acknowledged; its files are
+    /// then removed.
     pub fn load(dir: &Path, id: BatchId, key: MemberKey, keyed: &KeyedDigest) -> Result<Option<Batch>, LedgerError> {
         let mut batch = Batch::named(dir, id, Timestamp::UNIX_EPOCH);
         let corrupt = || LedgerError::Corrupt { file: id.file_name("rows") };
@@ -105,7 +105,7 @@ impl Batch {
             return Err(corrupt());
         };
         batch.opened_at = opened_at;
-        batch.legible = check == batch.check(keyed);
+        batch.is_readable = check == batch.check(keyed);
         let whole = batch.replay(&log[first + 1..]).ok_or_else(corrupt)?;
         if batch.settled_at.is_some() {
             if batch.states.len() != batch.rows.len() {
@@ -118,22 +118,22 @@ impl Batch {
             return Err(LedgerError::OtherKey { file: id.file_name("csv"), key: written_for });
         }
         let logged = batch.rows.len();
-        let end = batch.keep_rows_that_stand_in(&csv, key, keyed);
+        let end = batch.keep_rows_in_both_files(&csv, key, keyed);
         if batch.rows.len() < logged {
             let lost = logged - batch.rows.len();
-            tracing::warn!(batch = %id, lost, "rows that were never acknowledged, or whose file was damaged, are dropped");
+            tracing::warn!(batch = %id, lost, "rows were dropped: they were never acknowledged, or their file is damaged");
         }
         if batch.rows.is_empty() {
             batch.remove_csv().and_then(|()| batch.remove_log()).map_err(LedgerError::io("remove"))?;
             return Ok(None);
         }
-        let sound = whole && batch.legible && batch.rows.len() == logged && end == csv.len() as u64;
-        batch.legible = true;
-        batch.make_last(sound, end, key, keyed).map_err(LedgerError::io("mend"))?;
+        let sound = whole && batch.is_readable && batch.rows.len() == logged && end == csv.len() as u64;
+        batch.is_readable = true;
+        batch.make_durable(sound, end, key, keyed).map_err(LedgerError::io("mend"))?;
         Ok(Some(batch))
     }
 
-    /// The jobs (`tenant/id`) of its rows, from the log: of a settled batch memory has no rows.
+    /// The jobs (`tenant/id`) of its rows, from the log: a settled batch has no rows in memory.
     pub fn jobs(&self) -> io::Result<Vec<String>> {
         let log = read_or_empty(&self.log_path())?;
         let mut logged = Batch::named(&self.dir, self.id, self.opened_at);
@@ -142,8 +142,8 @@ impl Batch {
         Ok(logged.rows.into_iter().flat_map(|row| row.claims).map(|claim| claim.job).collect())
     }
 
-    /// Applies the log's lines up to the first that is not whole. `Some(false)` where something was
-    /// left out; `None` where a line contradicts the ones before.
+    /// Applies the log's lines up to the first incomplete line. `Some(false)` if lines were left out; `None` if a line
+    /// contradicts the lines before it.
     fn replay(&mut self, mut log: &[u8]) -> Option<bool> {
         while let Some(end) = log.iter().position(|byte| *byte == b'\n') {
             let Some(line) = Line::parse(&log[..end]) else { break };
@@ -154,8 +154,8 @@ impl Batch {
                     let digest = hex::decode(digest).ok()?.try_into().ok()?;
                     self.rows.push(Row { digest, end, claims: vec![Claim { job, target }] });
                 }
-                // Earlier releases let a job join a file that had left: its result proves nothing to that job,
-                // whose row counts as missing.
+                // Earlier releases added jobs to rows of an exported file. The file's result proves nothing for such a
+                // job: its row counts as missing.
                 Line::Shared { row, .. } if self.exported_at.is_some() => drop(self.rows.get(row as usize)?),
                 Line::Shared { row, job, target } => {
                     self.rows.get_mut(row as usize)?.claims.push(Claim { job, target });
@@ -172,9 +172,9 @@ impl Batch {
         Some(log.is_empty())
     }
 
-    /// Drops every row from the first on that is not whole in the deletion file, and gives where
-    /// the last good one ends. Under another digest key the digests are made anew.
-    fn keep_rows_that_stand_in(&mut self, csv: &[u8], key: MemberKey, keyed: &KeyedDigest) -> u64 {
+    /// Drops the first row that is not whole in the deletion file, and all rows after it. Returns the end of the last
+    /// whole row. If the digest key has changed, the digests are calculated again.
+    fn keep_rows_in_both_files(&mut self, csv: &[u8], key: MemberKey, keyed: &KeyedDigest) -> u64 {
         let header = record(heading(key)).unwrap_or_default();
         let mut end = if csv.starts_with(&header) { header.len() } else { 0 };
         let mut good = 0;
@@ -182,7 +182,7 @@ impl Batch {
             let next = usize::try_from(row.end).unwrap_or(usize::MAX);
             let Some(value) = csv.get(end..next).filter(|_| end > 0).and_then(value_of) else { break };
             let digest = digest_of(keyed, key, &value);
-            if self.legible && digest != row.digest {
+            if self.is_readable && digest != row.digest {
                 break;
             }
             row.digest = digest;
@@ -193,15 +193,15 @@ impl Batch {
         end as u64
     }
 
-    /// What was found may never have been synced: it is now, so that it may be acknowledged.
-    fn make_last(&mut self, sound: bool, end: u64, key: MemberKey, keyed: &KeyedDigest) -> io::Result<()> {
+    /// Syncs the files that were read: they may never have been synced, and their rows may be acknowledged only then.
+    fn make_durable(&mut self, sound: bool, end: u64, key: MemberKey, keyed: &KeyedDigest) -> io::Result<()> {
         let csv = Appended::open(&self.csv_path(), false)?;
         csv.file.set_len(end)?;
         csv.file.sync_all()?;
         if !sound {
             let path = self.dir.join(self.id.file_name("tmp"));
             let mut fresh = private().write(true).create(true).truncate(true).open(&path)?;
-            fresh.write_all(&self.whole_log(key, keyed)?)?;
+            fresh.write_all(&self.log_bytes(key, keyed)?)?;
             fresh.sync_all()?;
             fs::rename(&path, self.log_path())?;
         }
@@ -215,7 +215,7 @@ impl Batch {
         Ok(())
     }
 
-    fn whole_log(&self, key: MemberKey, keyed: &KeyedDigest) -> io::Result<Vec<u8>> {
+    fn log_bytes(&self, key: MemberKey, keyed: &KeyedDigest) -> io::Result<Vec<u8>> {
         let mut bytes = self.opened(key, keyed).bytes()?;
         for row in &self.rows {
             if let Some(claim) = row.claims.first() {
@@ -236,8 +236,8 @@ impl Batch {
         Ok(bytes)
     }
 
-    /// Adds a row to an open batch; it lasts once [`Batch::files`] are synced. After an error
-    /// either both files are as before, or it says that they may not be.
+    /// Adds a row to an open batch; it is durable after a sync of [`Batch::files`]. An error shows whether both files
+    /// are unchanged.
     pub fn add_row(&mut self, value: &str, digest: Digest, claim: Claim) -> Result<(), Failed> {
         let (Some(csv), Some(log)) = (&mut self.csv, &mut self.log) else { return Err(Failed::closed()) };
         let bytes = Zeroizing::new(record(value)?);
@@ -254,8 +254,8 @@ impl Batch {
         Ok(())
     }
 
-    /// Adds another job to a row. In an open batch it lasts once [`Batch::files`] are synced, in a
-    /// closed one at once.
+    /// Adds another job to a row. In an open batch this is durable after a sync of [`Batch::files`]; in a closed batch
+    /// at once.
     pub fn share_row(&mut self, row: u32, claim: Claim) -> Result<(), Failed> {
         self.write(&Line::Shared { row, job: claim.job.clone(), target: claim.target })?;
         if let Some(row) = self.rows.get_mut(row as usize) {
@@ -264,31 +264,31 @@ impl Batch {
         Ok(())
     }
 
-    /// Takes no more rows from here on. Everything written so far lasts.
+    /// Closes the batch: it takes no more rows. Everything written so far is then durable.
     pub fn close(&mut self, closed_at: Timestamp) -> Result<(), Failed> {
         if let Some(csv) = &self.csv {
-            csv.file.sync_data().map_err(Failed::lasting)?;
+            csv.file.sync_data().map_err(Failed::unknown)?;
         }
         self.write(&Line::Closed { closed_at })?;
         if let Some(log) = &self.log {
-            log.file.sync_data().map_err(Failed::lasting)?;
+            log.file.sync_data().map_err(Failed::unknown)?;
         }
         (self.csv, self.log, self.closed_at) = (None, None, Some(closed_at));
         Ok(())
     }
 
-    /// Notes that the deletion file was handed out.
+    /// Notes that the deletion file was exported.
     pub fn mark_exported(&mut self, exported_at: Timestamp) -> Result<(), Failed> {
         self.write(&Line::Exported { exported_at })?;
         self.exported_at = Some(exported_at);
         Ok(())
     }
 
-    /// Notes what became of each row, then removes the deletion file.
+    /// Notes each row's result, then removes the deletion file.
     pub fn settle(&mut self, settled_at: Timestamp, states: &[RowState]) -> Result<(), Failed> {
         self.write(&Line::Settled { settled_at, states: super::line::letters(states) })?;
         self.settled_at = Some(settled_at);
-        self.remove_csv().map_err(Failed::lasting)
+        self.remove_csv().map_err(Failed::unknown)
     }
 
     fn write(&mut self, line: &Line) -> Result<(), Failed> {
@@ -298,20 +298,20 @@ impl Batch {
         }
         let mut log = Appended::open(&self.log_path(), false)?;
         log.append(&bytes)?;
-        log.file.sync_data().map_err(Failed::lasting)
+        log.file.sync_data().map_err(Failed::unknown)
     }
 
-    /// The files of an open batch that hold rows not yet synced.
+    /// The files of an open batch, to be synced.
     pub fn files(&self) -> Vec<Arc<File>> {
         [&self.csv, &self.log].into_iter().flatten().map(|appended| appended.file.clone()).collect()
     }
 
-    /// Removes the deletion file, and makes that last.
+    /// Removes the deletion file, durably.
     fn remove_csv(&self) -> io::Result<()> {
         remove(&self.dir, &self.csv_path())
     }
 
-    /// Removes the log, and makes that last.
+    /// Removes the log, durably.
     pub fn remove_log(&self) -> io::Result<()> {
         remove(&self.dir, &self.log_path())
     }

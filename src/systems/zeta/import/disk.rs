@@ -1,6 +1,6 @@
-//! Private files that only grow, and what it takes to make them last.
+//! Private files that only grow, and their syncs.
 //!
-//! The rule it keeps: a write that fails is taken back; a sync that fails is never tried again.
+//! The rule it keeps: a failed write is undone; a failed sync is never repeated.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Write};
@@ -8,14 +8,14 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
-/// A change to a file that failed.
+/// A failed change to a file.
 pub(super) struct Failed {
     pub source: io::Error,
-    /// True where the files are as they were before.
+    /// True if the files are unchanged.
     pub undone: bool,
 }
 
-/// Where nothing was changed yet.
+/// For an error before any change.
 impl From<io::Error> for Failed {
     fn from(source: io::Error) -> Failed {
         Failed { source, undone: true }
@@ -23,25 +23,25 @@ impl From<io::Error> for Failed {
 }
 
 impl Failed {
-    /// What is on the disk is not known.
-    pub fn lasting(source: io::Error) -> Failed {
+    /// The content of the disk is not known.
+    pub fn unknown(source: io::Error) -> Failed {
         Failed { source, undone: false }
     }
 
-    /// A change to a batch that takes none.
+    /// A change to a closed batch.
     pub fn closed() -> Failed {
         io::Error::from(io::ErrorKind::ReadOnlyFilesystem).into()
     }
 }
 
-/// A file to append to, and how long it is.
+/// A file to append to, and its length.
 pub(super) struct Appended {
     pub file: Arc<File>,
     pub length: u64,
 }
 
 impl Appended {
-    /// Opens a file, readable by its owner alone. With `new` it must not be there yet.
+    /// Opens a file that only its owner may read. With `new` it must not exist.
     pub fn open(path: &Path, new: bool) -> io::Result<Appended> {
         let file = private().append(true).create_new(new).open(path)?;
         let length = file.metadata()?.len();
@@ -58,7 +58,7 @@ impl Appended {
         Ok(())
     }
 
-    /// Cuts the file back.
+    /// Cuts the file to a length.
     pub fn cut(&mut self, length: u64) -> io::Result<()> {
         self.length = length;
         self.file.set_len(length)
@@ -72,7 +72,7 @@ pub(super) fn private() -> OpenOptions {
     options
 }
 
-/// Makes sure of a folder of mode 0700.
+/// Creates a folder, if necessary, and sets its mode to 0700.
 pub(super) fn private_dir(dir: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
     fs::set_permissions(dir, Permissions::from_mode(0o700))?;
@@ -80,12 +80,12 @@ pub(super) fn private_dir(dir: &Path) -> io::Result<()> {
     dir.parent().filter(|parent| !parent.as_os_str().is_empty()).map_or(Ok(()), sync_dir)
 }
 
-/// Makes creations, renames and removals in a folder last.
+/// Makes creations, renames and removals in a folder durable.
 pub(super) fn sync_dir(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
-/// The whole of a file; nothing where there is none.
+/// A file's content; empty if there is no file.
 pub(super) fn read_or_empty(path: &Path) -> io::Result<Vec<u8>> {
     match fs::read(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
@@ -93,7 +93,7 @@ pub(super) fn read_or_empty(path: &Path) -> io::Result<Vec<u8>> {
     }
 }
 
-/// Removes a file, where it is there, and makes that last.
+/// Removes a file, if it exists, durably.
 pub(super) fn remove(dir: &Path, path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),

@@ -1,7 +1,7 @@
-//! All batches of one folder, and who waits in which.
+//! All batches of one folder, and the jobs of their rows.
 //!
-//! The rule it keeps: what is in memory is what reading the files again would give; nothing is
-//! acknowledged before its files were synced.
+//! The rule it keeps: memory always has the same content as the files. Nothing is acknowledged before its files are
+//! synced.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::{self, File, TryLockError};
@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 use super::batch::Batch;
 use super::disk::{Failed, private, private_dir};
 use super::line::{Claim, Digest, KeyedDigest, digest_of};
-use super::result::{self, Said};
+use super::result::{self, Verdict};
 use super::{BatchId, BatchStatus, ExportedBatch, ImportSettings, LedgerError, SettleError, Settlement};
 use crate::job::{Failure, JobKey, MemberKey, RowState};
 
@@ -25,8 +25,8 @@ pub struct ImportLedger {
     settings: ImportSettings,
     keyed: KeyedDigest,
     state: Mutex<State>,
-    /// Held by the one caller that syncs for all who wrote before it.
-    turn: Mutex<()>,
+    /// Held by the caller that syncs, for all writes before.
+    syncing: Mutex<()>,
     broken: AtomicBool,
     _lock: File,
 }
@@ -42,26 +42,26 @@ struct State {
     batches: BTreeMap<BatchId, Batch>,
     /// The batch that takes rows.
     open: Option<BatchId>,
-    /// Where each value waits that was not handed out yet: there another job may join it.
+    /// The row of each value in a file that was not exported: another job may share it.
     joinable: HashMap<Digest, (BatchId, u32)>,
-    /// Where each value stands in files that were handed out and have no result, oldest first.
-    handed_out: HashMap<Digest, Vec<(BatchId, u32)>>,
-    /// What became of each claim; of a repeated one the latest.
+    /// The rows of each value in exported files without a result, oldest first.
+    exported: HashMap<Digest, Vec<(BatchId, u32)>>,
+    /// The state of each claim's latest row.
     claims: HashMap<Digest, (BatchId, RowState)>,
-    /// Writes to the open batch, and how many of them were synced.
+    /// The number of writes to the open batch, and of those that are synced.
     written: u64,
     synced: u64,
 }
 
 impl ImportLedger {
-    /// Opens (or makes) the folder, and mends what a crash left.
+    /// Opens (or creates) the folder, and repairs files that a crash has cut.
     ///
-    /// `keyed` must give the same bytes for the same value on every start. Under another key
-    /// batches without a result are read from their deletion file; of settled ones only the
-    /// counts are left, and [`ImportLedger::state`] says `Missing`.
+    /// `keyed` must give the same bytes for the same value after every start. With another key, batches without a
+    /// result are read from their deletion file; settled batches only have their counts, and [`ImportLedger::state`]
+    /// returns `Missing`.
     ///
     /// # Errors
-    /// [`LedgerError`]: settings that cannot work, a folder in use, files no crash can explain.
+    /// [`LedgerError`]: settings that cannot work, a folder in use, or files with damage that a crash does not cause.
     pub fn open(settings: ImportSettings, keyed: KeyedDigest) -> Result<ImportLedger, LedgerError> {
         if !matches!(settings.key, MemberKey::IntegrationId | MemberKey::MemberId | MemberKey::Email) {
             return Err(LedgerError::Setting { problem: "key must be integration_id, member_id or email" });
@@ -81,26 +81,25 @@ impl ImportLedger {
             settings,
             keyed,
             state: Mutex::new(state),
-            turn: Mutex::new(()),
+            syncing: Mutex::new(()),
             broken: AtomicBool::new(false),
             _lock: lock,
         })
     }
 
-    /// Whether the deletion file is keyed by this kind of id.
+    /// True if the deletion file uses this kind of id.
     pub fn accepts(&self, key: MemberKey) -> bool {
         self.settings.key == key
     }
 
-    /// Puts a member into the deletion file, once: a repeat gets the row that is there while it has no
-    /// result, another job for the same member only while the file was not handed out: its result proves
-    /// nothing that was asked for later. Where this very claim was settled as
-    /// deleted, says so and writes nothing; where it was settled otherwise, a new row is written.
-    /// Returns when the row survives a power cut.
+    /// Writes a member into the deletion file, once. A repetition of the same claim gets its row, while the row has no
+    /// result. Another job for the same member shares the row only before the export: a result proves nothing for a
+    /// later request. If this claim was settled as deleted, nothing is written; if it was settled otherwise, a new row
+    /// is. Returns when the row survives a power cut.
     ///
     /// # Errors
-    /// `Rejected` for a value that cannot stand in the file; `Unavailable` where the folder fails:
-    /// asking again is harmless.
+    /// `Rejected` for a value that cannot be written into the file; `Unavailable` if the folder fails: a repetition is
+    /// harmless.
     pub fn queue(
         &self,
         job: &JobKey,
@@ -131,7 +130,7 @@ impl ImportLedger {
         Ok(RowState::Waiting)
     }
 
-    /// Where a claim stands; `Missing` also where it was never queued or is forgotten.
+    /// A claim's state; `Missing` also for a claim that was never queued or is forgotten.
     pub fn state(&self, job: &JobKey, target: usize, value: &SecretString) -> Result<RowState, Failure> {
         let digest = digest_of(&self.keyed, self.settings.key, value.expose_secret());
         let claimed = Claim::new(job, target).digest(&self.keyed, &digest);
@@ -139,17 +138,16 @@ impl ImportLedger {
         Ok(state.claims.get(&claimed).map_or(RowState::Missing, |(_, row)| *row))
     }
 
-    /// Closes the open batch where it is full or old enough.
+    /// Closes the open batch if it is full or old enough.
     pub fn close_due(&self, now: Timestamp) -> Result<(), LedgerError> {
         self.close_if_due(&mut *self.lock()?, now)
     }
 
-    /// Hands out a deletion file. With `None` the open batch is closed, and the oldest that was
-    /// never handed out is given, if there is one; with a number that batch, again if need be,
-    /// as long as it is closed and has no result.
+    /// Exports a deletion file. `None`: closes the open batch, then exports the oldest batch that was never exported, if
+    /// there is one. A number: exports that batch, also again, if it is closed and has no result.
     ///
     /// # Errors
-    /// [`LedgerError`] where the folder fails.
+    /// [`LedgerError`] if the folder fails.
     pub fn export(&self, id: Option<BatchId>, now: Timestamp) -> Result<Option<ExportedBatch>, LedgerError> {
         let mut state = self.lock()?;
         if id.is_none() {
@@ -164,46 +162,46 @@ impl ImportLedger {
         let csv = Zeroizing::new(fs::read(&path).map_err(LedgerError::io("read"))?);
         let exported = ExportedBatch { id: batch.id, path, rows: batch.count, csv };
         if batch.exported_at.is_none() {
-            self.done("write", batch.mark_exported(now))?;
-            state.hand_out(exported.id);
+            self.checked("write", batch.mark_exported(now))?;
+            state.mark_exported(exported.id);
         }
         Ok(Some(exported))
     }
 
-    /// Takes the platform's result of an import. It belongs to the exported batch whose members it
-    /// names. Needs a header row with the key column and one column whose heading ends in status,
-    /// result or outcome. A batch once settled stays so, and its deletion file is removed.
+    /// Reads the platform's result of an import, and settles the exported batch with the same members. The result needs
+    /// a header row with the key column and one column whose heading ends in status, result or outcome. A settlement is
+    /// final, and removes the deletion file.
     ///
     /// | status | row |
     /// |---|---|
     /// | deleted, success, ok, processed | `Deleted` |
     /// | skipped…, not found…, failed…, error… | `Skipped` |
-    /// | anything else, or a record cut off | `Missing`, counted as doubtful |
-    /// | not named | `Missing` |
+    /// | anything else, or an incomplete record | `Missing`, counted as doubtful |
+    /// | no record | `Missing` |
     ///
-    /// Of several records for one member the least favourable counts.
+    /// Of several records for one member the worst counts.
     ///
     /// # Errors
     /// [`SettleError`]; nothing is settled then.
     pub fn settle(&self, result: impl Read, now: Timestamp) -> Result<Settlement, SettleError> {
         let key = self.settings.key;
-        let rows = self.lock()?.handed_out.clone();
-        let mut told: BTreeMap<BatchId, HashMap<u32, Said>> = BTreeMap::new();
+        let rows = self.lock()?.exported.clone();
+        let mut reported: BTreeMap<BatchId, HashMap<u32, Verdict>> = BTreeMap::new();
         let (mut known, mut unknown) = (BTreeSet::new(), 0);
         let is_ours = |value: &str| rows.contains_key(&digest_of(&self.keyed, key, value));
-        result::read(result, key, is_ours, |value, said| {
+        result::read(result, key, is_ours, |value, verdict| {
             let digest = digest_of(&self.keyed, key, value);
             let Some(places) = rows.get(&digest) else { return unknown += 1 };
             known.insert(digest);
             for (batch, row) in places {
-                let before = told.entry(*batch).or_default().entry(*row).or_insert(said);
-                *before = said.max(*before);
+                let before = reported.entry(*batch).or_default().entry(*row).or_insert(verdict);
+                *before = verdict.max(*before);
             }
         })?;
-        let batches = told.keys().map(BatchId::to_string).collect::<Vec<_>>().join(", ");
-        // Of files that all hold every member named, the oldest: what was asked for later waits for its own.
-        told.retain(|_, told| told.len() == known.len());
-        let Some((id, told)) = told.pop_first() else {
+        let batches = reported.keys().map(BatchId::to_string).collect::<Vec<_>>().join(", ");
+        // Of several files with all members of the result, the oldest: later requests wait for their own result.
+        reported.retain(|_, reported| reported.len() == known.len());
+        let Some((id, reported)) = reported.pop_first() else {
             let several = !known.is_empty();
             return Err(if several {
                 SettleError::SeveralBatches { batches }
@@ -214,24 +212,24 @@ impl ImportLedger {
         let mut state = self.lock()?;
         let batch = state.batches.get_mut(&id).filter(|batch| batch.settled_at.is_none());
         let Some(batch) = batch else { return Err(SettleError::NothingMatches { unknown }) };
-        let states: Vec<RowState> = (0..).take(batch.count).map(|row| state_of(told.get(&row))).collect();
-        self.done("settle", batch.settle(now, &states))?;
+        let states: Vec<RowState> = (0..).take(batch.count).map(|row| state_of(reported.get(&row))).collect();
+        self.checked("settle", batch.settle(now, &states))?;
         let count = |wanted| states.iter().filter(|row| **row == wanted).count();
         let settlement = Settlement {
             batch: id,
             deleted: count(RowState::Deleted),
             skipped: count(RowState::Skipped),
             missing: count(RowState::Missing),
-            doubtful: told.values().filter(|said| **said == Said::Doubtful).count(),
+            doubtful: reported.values().filter(|verdict| **verdict == Verdict::Doubtful).count(),
             unknown,
         };
         batch.states = states;
-        state.take_in(id, &self.keyed);
+        state.index(id, &self.keyed);
         Ok(settlement)
     }
 
-    /// Forgets batches settled before a time, and gives how many: nothing of them is left. A batch is kept while a
-    /// job (`tenant/id`) of its rows is open: the job may still ask for its row.
+    /// Removes all data of batches settled before a time, and returns their number. A batch stays while a job
+    /// (`tenant/id`) of its rows is open: the job may still ask for its row.
     pub fn forget(&self, settled_before: Timestamp, is_open: impl Fn(&str) -> bool) -> Result<usize, LedgerError> {
         let mut state = self.lock()?;
         let old = state.batches.values().filter(|batch| batch.settled_at.is_some_and(|at| at < settled_before));
@@ -263,7 +261,7 @@ impl ImportLedger {
         Ok(self.lock()?.batches.values().map(status).collect())
     }
 
-    /// Writes the claim into the row that its value has, else into a new one.
+    /// Adds the claim to the value's row, or writes a new row.
     fn place(
         &self,
         state: &mut State,
@@ -274,7 +272,7 @@ impl ImportLedger {
     ) -> Result<BatchId, LedgerError> {
         if let Some((id, row)) = state.joinable.get(&digest).copied() {
             let batch = state.batches.get_mut(&id).ok_or(LedgerError::Broken)?;
-            self.done("write", batch.share_row(row, claim))?;
+            self.checked("write", batch.share_row(row, claim))?;
             state.written += 1;
             return Ok(id);
         }
@@ -284,7 +282,7 @@ impl ImportLedger {
             None => {
                 let id = BatchId(state.batches.last_key_value().map_or(1, |(last, _)| last.0 + 1));
                 let batch = Batch::create(&self.settings.dir, id, self.settings.key, &self.keyed, now);
-                let batch = self.done("create", batch)?;
+                let batch = self.checked("create", batch)?;
                 state.batches.insert(id, batch);
                 state.open = Some(id);
                 id
@@ -292,7 +290,7 @@ impl ImportLedger {
         };
         let batch = state.batches.get_mut(&id).ok_or(LedgerError::Broken)?;
         let row = u32::try_from(batch.count).map_err(|_| LedgerError::Broken)?;
-        self.done("write", batch.add_row(value, digest, claim))?;
+        self.checked("write", batch.add_row(value, digest, claim))?;
         state.joinable.insert(digest, (id, row));
         state.written += 1;
         self.close_if_due(state, now)?;
@@ -311,15 +309,15 @@ impl ImportLedger {
         let Some(batch) = state.open.and_then(|id| state.batches.get_mut(&id)).filter(|batch| batch.count > 0) else {
             return Ok(());
         };
-        self.done("close", batch.close(now))?;
+        self.checked("close", batch.close(now))?;
         state.open = None;
         state.synced = state.written;
         Ok(())
     }
 
-    /// Returns once everything up to a write is synced; one caller syncs for all who wrote before.
+    /// Returns when everything up to a write is synced. One caller syncs for all writes before.
     fn commit(&self, written: u64) -> Result<(), LedgerError> {
-        let _turn = self.turn.lock().map_err(|_| LedgerError::Broken)?;
+        let _syncing = self.syncing.lock().map_err(|_| LedgerError::Broken)?;
         let (upto, files) = {
             let state = self.lock()?;
             if state.synced >= written {
@@ -329,7 +327,7 @@ impl ImportLedger {
             (state.written, open.map(Batch::files).unwrap_or_default())
         };
         for file in files {
-            self.done("sync", file.sync_data().map_err(Failed::lasting))?;
+            self.checked("sync", file.sync_data().map_err(Failed::unknown))?;
         }
         let mut state = self.lock()?;
         state.synced = state.synced.max(upto);
@@ -343,8 +341,8 @@ impl ImportLedger {
         self.state.lock().map_err(|_| LedgerError::Broken)
     }
 
-    /// After a failure that leaves the files unknown nothing more is done or believed.
-    fn done<T>(&self, what: &'static str, result: Result<T, Failed>) -> Result<T, LedgerError> {
+    /// After a failure that leaves the files in an unknown state, the ledger refuses every further call.
+    fn checked<T>(&self, what: &'static str, result: Result<T, Failed>) -> Result<T, LedgerError> {
         result.map_err(|failed| {
             if !failed.undone {
                 self.broken.store(true, Ordering::Release);
@@ -354,12 +352,12 @@ impl ImportLedger {
     }
 }
 
-/// What a row's state is by what the result says of it.
-fn state_of(said: Option<&Said>) -> RowState {
-    match said {
-        Some(Said::Deleted) => RowState::Deleted,
-        Some(Said::Skipped) => RowState::Skipped,
-        Some(Said::Doubtful) | None => RowState::Missing,
+/// A row's state, from its verdict in the result.
+fn state_of(verdict: Option<&Verdict>) -> RowState {
+    match verdict {
+        Some(Verdict::Deleted) => RowState::Deleted,
+        Some(Verdict::Skipped) => RowState::Skipped,
+        Some(Verdict::Doubtful) | None => RowState::Missing,
     }
 }
 
@@ -375,37 +373,37 @@ impl State {
             if let Some(batch) = Batch::load(&settings.dir, id, settings.key, keyed)? {
                 if batch.closed_at.is_none() && batch.settled_at.is_none() {
                     let before = state.open.replace(id).and_then(|before| state.batches.get_mut(&before));
-                    // Only a damaged folder has two: the older takes no more rows.
+                    // Only a damaged folder has two open batches: the older one is closed.
                     before
                         .map_or(Ok(()), |before| before.close(batch.opened_at))
                         .map_err(|failed| LedgerError::io("close")(failed.source))?;
                 }
                 state.batches.insert(id, batch);
-                state.take_in(id, keyed);
+                state.index(id, keyed);
             }
         }
         Ok(state)
     }
 
-    /// Makes a batch's rows findable, and lets go of what a settled one no longer needs.
-    fn take_in(&mut self, id: BatchId, keyed: &KeyedDigest) {
+    /// Adds a batch's rows to the indexes; drops the rows of a settled batch.
+    fn index(&mut self, id: BatchId, keyed: &KeyedDigest) {
         let Some(batch) = self.batches.get_mut(&id) else { return };
         let settled = batch.settled_at.is_some();
         for (index, row) in (0..).zip(&batch.rows) {
             let state = batch.states.get(index as usize).copied().unwrap_or(RowState::Waiting);
             if settled {
-                if let Some(places) = self.handed_out.get_mut(&row.digest) {
+                if let Some(places) = self.exported.get_mut(&row.digest) {
                     places.retain(|(batch, _)| *batch != id);
                     if places.is_empty() {
-                        self.handed_out.remove(&row.digest);
+                        self.exported.remove(&row.digest);
                     }
                 }
             } else if batch.exported_at.is_some() {
-                self.handed_out.entry(row.digest).or_default().push((id, index));
+                self.exported.entry(row.digest).or_default().push((id, index));
             } else {
                 self.joinable.insert(row.digest, (id, index));
             }
-            for claim in row.claims.iter().filter(|_| batch.legible) {
+            for claim in row.claims.iter().filter(|_| batch.is_readable) {
                 self.claims.insert(claim.digest(keyed, &row.digest), (id, state));
             }
         }
@@ -415,12 +413,12 @@ impl State {
         }
     }
 
-    /// A batch was handed out: nobody joins its rows any more, and a result may name them.
-    fn hand_out(&mut self, id: BatchId) {
+    /// Notes that a batch was exported: its rows are no longer shared, and a result may settle them.
+    fn mark_exported(&mut self, id: BatchId) {
         let Some(batch) = self.batches.get(&id) else { return };
         for (index, row) in (0..).zip(&batch.rows) {
             self.joinable.remove(&row.digest);
-            self.handed_out.entry(row.digest).or_default().push((id, index));
+            self.exported.entry(row.digest).or_default().push((id, index));
         }
     }
 }

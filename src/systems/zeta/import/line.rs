@@ -1,7 +1,6 @@
-//! What stands in the two files of a batch, as bytes.
+//! The bytes of the two files of a batch.
 //!
-//! The rule it keeps: a member's value is written in the deletion file only; a log line carries a
-//! keyed digest of it.
+//! The rule it keeps: a member's value is written into the deletion file only; a log line has its keyed digest.
 
 use std::io;
 use std::sync::Arc;
@@ -13,15 +12,15 @@ use zeroize::Zeroizing;
 
 use crate::job::{JobKey, MemberKey, RowState};
 
-/// Makes 16 bytes of a value under a key that never lies beside the files.
+/// Digests a value to 16 bytes, with a key that is never stored with the files.
 pub type KeyedDigest = Arc<dyn Fn(&[u8]) -> [u8; 16] + Send + Sync>;
-/// What stands for a value, or for one job's claim on it.
+/// The digest of a value, or of a job's claim on it.
 pub(super) type Digest = [u8; 16];
 
-/// The log's format; another one is refused.
+/// The log's format; any other is refused.
 pub(super) const VERSION: u8 = 1;
 
-/// A target of a job that waits for a row.
+/// A job's target that waits for a row's result.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Claim {
     /// Tenant and job id.
@@ -35,7 +34,7 @@ impl Claim {
         Claim { job: job.to_string(), target: u32::try_from(target).unwrap_or(u32::MAX) }
     }
 
-    /// What this claim on a value is remembered by.
+    /// The digest of this claim on a value.
     pub fn digest(&self, keyed: &KeyedDigest, value: &Digest) -> Digest {
         let mut bytes = b"claim\0".to_vec();
         bytes.extend_from_slice(value);
@@ -49,9 +48,9 @@ impl Claim {
 #[derive(Debug, Clone)]
 pub(super) struct Row {
     pub digest: Digest,
-    /// The offset at which it ends in the deletion file.
+    /// Its end in the deletion file.
     pub end: u64,
-    /// Who waits for it; never empty.
+    /// The targets that wait for it; never empty.
     pub claims: Vec<Claim>,
 }
 
@@ -78,13 +77,13 @@ impl Line {
         Ok(bytes)
     }
 
-    /// Reads a line without its end; `None` where it is not whole.
+    /// Reads a line without its line end; `None` if it is incomplete.
     pub fn parse(line: &[u8]) -> Option<Line> {
         serde_json::from_slice(line).ok()
     }
 }
 
-/// The states of a settled batch, one letter a row.
+/// The states of a settled batch, one letter for each row.
 pub(super) fn letters(states: &[RowState]) -> String {
     let letter = |state: &RowState| match state {
         RowState::Deleted => 'd',
@@ -95,7 +94,7 @@ pub(super) fn letters(states: &[RowState]) -> String {
     states.iter().map(letter).collect()
 }
 
-/// Reads [`letters`] back.
+/// The reverse of [`letters`].
 pub(super) fn states(letters: &str) -> Option<Vec<RowState>> {
     let state = |letter: char| match letter {
         'd' => Some(RowState::Deleted),
@@ -107,7 +106,7 @@ pub(super) fn states(letters: &str) -> Option<Vec<RowState>> {
     letters.chars().map(state).collect()
 }
 
-/// The heading of the deletion file's column, as the platform's import screens name the key.
+/// The heading of the deletion file's column: the key's name on the platform's import screens.
 pub(super) const fn heading(key: MemberKey) -> &'static str {
     match key {
         MemberKey::IntegrationId => "Integration ID",
@@ -118,14 +117,14 @@ pub(super) const fn heading(key: MemberKey) -> &'static str {
     }
 }
 
-/// One row of the deletion file, quoted where it must be, with its line end.
+/// One row of the deletion file, with quotes if necessary, and its line end.
 pub(super) fn record(value: &str) -> io::Result<Vec<u8>> {
     let mut writer = csv::Writer::from_writer(Vec::new());
     writer.write_record([value])?;
     writer.into_inner().map_err(|error| io::Error::from(error.error().kind()))
 }
 
-/// Reads [`record`] back; `None` unless it is one whole row.
+/// The reverse of [`record`]; `None` if it is not one whole row.
 pub(super) fn value_of(record: &[u8]) -> Option<Zeroizing<String>> {
     record.last().filter(|byte| **byte == b'\n')?;
     let mut records = ReaderBuilder::new().has_headers(false).from_reader(record).into_records();
@@ -133,8 +132,7 @@ pub(super) fn value_of(record: &[u8]) -> Option<Zeroizing<String>> {
     records.next().is_none().then(|| Zeroizing::new(value[0].to_owned()))
 }
 
-/// What a value is recognised by: ids as they are but for outer white space, e-mail addresses in
-/// lower case.
+/// The digest by which a value is recognised: without outer white space; e-mail addresses in lower case.
 pub(super) fn digest_of(keyed: &KeyedDigest, key: MemberKey, value: &str) -> Digest {
     let value = value.trim();
     let value = Zeroizing::new(if key == MemberKey::Email { value.to_lowercase() } else { value.to_owned() });

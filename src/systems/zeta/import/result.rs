@@ -1,7 +1,7 @@
-//! The platform's result of an import, read row by row.
+//! Reads the platform's result of an import, row by row.
 //!
-//! The rule it keeps: a row counts as deleted only where a whole record says so in a word we know;
-//! memory does not grow with the file, and no error shows what stands in it.
+//! The rule it keeps: a row counts as deleted only if a whole record says so with a known word. Memory does not grow
+//! with the file, and no error shows its content.
 
 use std::io::Read;
 
@@ -14,26 +14,25 @@ use crate::rows::{Fault, Record, Records, decoded};
 
 const DELIMITER: u8 = b',';
 
-/// What the result says of a row. The order is that of caution: of two records for one row the
-/// greater counts.
+/// The result's verdict on a row. The later variant is the safer one: of two records for one row the greater counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Said {
+pub(super) enum Verdict {
     /// Deleted.
     Deleted,
     /// Not deleted: skipped, not found, failed.
     Skipped,
-    /// Something in no word that we know, or cut off.
+    /// An unknown word, or an incomplete record.
     Doubtful,
 }
 
-/// Reads a result, calling `each` with the key and what is said of it. A quote that may hide records,
-/// or lend one the word of another, ends it: the file as a whole says nothing then. `is_ours` knows the
-/// members that a record may speak of.
+/// Reads a result, and calls `each` with each key and its verdict. A quote that may hide records, or give one record
+/// the status of another, is an error: the whole file then counts for nothing. `is_ours` is true for the members of our
+/// files.
 pub(super) fn read(
     result: impl Read,
     key: MemberKey,
     is_ours: impl Fn(&str) -> bool,
-    mut each: impl FnMut(&str, Said),
+    mut each: impl FnMut(&str, Verdict),
 ) -> Result<(), SettleError> {
     let mut records = Records::new(decoded(result), DELIMITER);
     let mut record = Record::default();
@@ -50,7 +49,7 @@ pub(super) fn read(
         if columns.hides(&record, &is_ours) {
             return Err(damaged(&record));
         }
-        columns.tell(&record, &mut each);
+        columns.report(&record, &mut each);
     }
     Ok(())
 }
@@ -59,11 +58,11 @@ fn damaged(record: &Record) -> SettleError {
     SettleError::Damaged { first: record.first, last: record.last }
 }
 
-/// Refuses a record whose quotes alone say that it may hold others.
+/// Refuses a record whose quotes show that it may contain others.
 fn whole(record: &Record) -> Result<(), SettleError> {
     match record.fault {
         Some(Fault::TooLong) => Err(SettleError::RecordTooLong),
-        // On the last line, a record that is cut off says little, and hides none.
+        // An incomplete record on the last line hides no other.
         Some(Fault::Unclosed | Fault::AfterQuote) if record.first < record.last => Err(damaged(record)),
         _ => Ok(()),
     }
@@ -93,9 +92,8 @@ impl Columns {
         }
     }
 
-    /// True where a record may hide another: where, its quotes set aside, a line names one of ours who
-    /// is not the one that the record names, or where two lines name one. A record of one line with
-    /// the header's columns, and quotes as they should be, hides none.
+    /// True if a record may hide another: if, without its quotes, a line names another of our members than the record
+    /// does, or if two lines name one. A record of one line with the header's columns and correct quotes hides none.
     fn hides(&self, record: &Record, is_ours: &impl Fn(&str) -> bool) -> bool {
         if record.first == record.last && record.fault.is_none() && record.len() == self.width {
             return false;
@@ -116,10 +114,10 @@ impl Columns {
         ours.len() > 1 || ours.iter().any(|key| own.as_ref() != Some(key))
     }
 
-    /// True where key and status of a record stand on different lines: the status may be another's.
+    /// True if key and status of a record are on different lines: the status may be another member's.
     fn is_apart(&self, record: &Record) -> bool {
         let (key, status) = (record.get(self.key), record.get(self.status));
-        // A status of several lines says nothing but its one word, or is in doubt for that.
+        // A status of several lines is doubtful anyway, unless it is one known word with blank lines.
         if record.first == record.last || status.is_none_or(|text| text.contains(&b'\n') || text.contains(&b'\r')) {
             return false;
         }
@@ -129,33 +127,34 @@ impl Columns {
         !record.lines(DELIMITER).iter().any(is_both)
     }
 
-    fn tell(&self, record: &Record, each: &mut impl FnMut(&str, Said)) {
+    fn report(&self, record: &Record, each: &mut impl FnMut(&str, Verdict)) {
         let Some(key) = record.get(self.key) else { return };
         let mut key = String::from_utf8_lossy(key).trim().to_owned();
         if !key.is_empty() {
-            // A record cut off in its last field names another member, or says less than it did. One
-            // with a quote in the middle of a field may have its fields in other places.
+            // A record that is cut in its last field may name another member, or have lost its status. In a record with
+            // a quote in the middle of a field, the fields may be in the wrong columns.
             let last = record.len().saturating_sub(1);
             let is_cut = !record.has_end && (self.key == last || record.get(self.status).is_none());
             let doubtful = is_cut || record.fault.is_some() || self.is_apart(record);
-            let said = if doubtful { Said::Doubtful } else { record.get(self.status).map_or(Said::Doubtful, said) };
-            each(&key, said);
+            let verdict =
+                if doubtful { Verdict::Doubtful } else { record.get(self.status).map_or(Verdict::Doubtful, verdict) };
+            each(&key, verdict);
         }
         key.zeroize();
     }
 }
 
-fn said(status: &[u8]) -> Said {
+fn verdict(status: &[u8]) -> Verdict {
     let status = String::from_utf8_lossy(status).to_lowercase();
     let words: Vec<&str> = status.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).collect();
     match words[..] {
-        ["deleted" | "success" | "ok" | "processed"] => Said::Deleted,
-        ["skipped" | "failed" | "error", ..] | ["not", "found", ..] => Said::Skipped,
-        _ => Said::Doubtful,
+        ["deleted" | "success" | "ok" | "processed"] => Verdict::Deleted,
+        ["skipped" | "failed" | "error", ..] | ["not", "found", ..] => Verdict::Skipped,
+        _ => Verdict::Doubtful,
     }
 }
 
-/// A heading by its letters and digits alone, in lower case.
+/// A heading's letters and digits, in lower case.
 fn plain(heading: &[u8]) -> String {
     String::from_utf8_lossy(heading).chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect()
 }
@@ -164,8 +163,8 @@ fn missing(header: &Record, key: MemberKey) -> SettleError {
     SettleError::MissingHeaders { wanted: heading(key), found: shown(header) }
 }
 
-/// Headings that may be shown. Where the header row is missing the first row is a member's, so
-/// anything else is shown as a column number.
+/// The headings that may be shown. If the header row is missing, the first row is a member's: so an unknown heading is
+/// shown as a column number.
 fn shown(header: &Record) -> String {
     const KNOWN: [&str; 15] = [
         "integrationid",
@@ -198,20 +197,20 @@ mod tests {
 
     use super::*;
 
-    /// What is said of each member; none where the file says nothing.
-    fn told(text: &str) -> Option<BTreeMap<String, Said>> {
-        let mut told = BTreeMap::new();
+    /// The verdict on each member; none if the file is refused.
+    fn reported(text: &str) -> Option<BTreeMap<String, Verdict>> {
+        let mut reported = BTreeMap::new();
         let is_ours = |key: &str| key.starts_with("INT-");
-        read(text.as_bytes(), MemberKey::IntegrationId, is_ours, |key, said| {
-            let before = told.entry(key.to_owned()).or_insert(said);
-            *before = said.max(*before);
+        read(text.as_bytes(), MemberKey::IntegrationId, is_ours, |key, verdict| {
+            let before = reported.entry(key.to_owned()).or_insert(verdict);
+            *before = verdict.max(*before);
         })
         .ok()?;
-        Some(told)
+        Some(reported)
     }
 
     #[test]
-    fn one_or_two_quotes_anywhere_in_a_result_never_make_a_member_deleted_whom_it_calls_otherwise() {
+    fn one_or_two_quotes_anywhere_in_a_result_never_make_a_member_deleted_that_it_reports_otherwise() {
         let heads = ["Integration ID,Status,Message", "Message,Integration ID,Status", "Status,Message,Integration ID"];
         let records = [
             ["INT-1", "deleted", ""],
@@ -229,10 +228,10 @@ mod tests {
                 _ => format!("{status},{message},{id}\n"),
             };
             let text = format!("{head}\n{}", records.map(line).concat());
-            let of = |told: &BTreeMap<String, Said>, wanted: Said| -> Vec<String> {
-                told.iter().filter(|(_, said)| **said == wanted).map(|(id, _)| id.clone()).collect()
+            let of = |reported: &BTreeMap<String, Verdict>, wanted: Verdict| -> Vec<String> {
+                reported.iter().filter(|(_, verdict)| **verdict == wanted).map(|(id, _)| id.clone()).collect()
             };
-            assert_eq!(of(&told(&text).unwrap(), Said::Deleted), ["INT-4", "X-1"]);
+            assert_eq!(of(&reported(&text).unwrap(), Verdict::Deleted), ["INT-4", "X-1"]);
             for first in 0..=text.len() {
                 for second in first..=text.len() {
                     let mut damaged = text.clone();
@@ -241,11 +240,11 @@ mod tests {
                         damaged.insert(first, '"');
                     }
                     tried += 1;
-                    let Some(told) = told(&damaged) else {
+                    let Some(reported) = reported(&damaged) else {
                         refused += 1;
                         continue;
                     };
-                    let deleted = of(&told, Said::Deleted);
+                    let deleted = of(&reported, Verdict::Deleted);
                     let is_right = |id: &String| !id.starts_with("INT-") || id == "INT-4";
                     assert!(deleted.iter().all(is_right), "{deleted:?}: {damaged:?}");
                 }
@@ -255,9 +254,12 @@ mod tests {
     }
 
     #[test]
-    fn a_message_of_several_lines_hides_nothing_and_is_taken() {
+    fn a_message_of_several_lines_hides_nothing_and_is_accepted() {
         let text = "Integration ID,Status,Message\r\nINT-1,deleted,\"gone,\r\nand, so, on\"\r\nINT-2,failed,\"a \"\"b\"\"\"\r\n";
-        let told = told(text).unwrap();
-        assert_eq!(told, BTreeMap::from([("INT-1".to_owned(), Said::Deleted), ("INT-2".to_owned(), Said::Skipped)]));
+        let reported = reported(text).unwrap();
+        assert_eq!(
+            reported,
+            BTreeMap::from([("INT-1".to_owned(), Verdict::Deleted), ("INT-2".to_owned(), Verdict::Skipped)])
+        );
     }
 }
