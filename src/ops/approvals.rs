@@ -1,7 +1,7 @@
-//! `/v1/approvals`: what waits for a second operator, what it will cost, and the decision.
+//! `/v1/approvals`: previews that wait for a second operator, their losses, and the decision.
 //!
-//! The rule it keeps: what is decided about is named by what was shown (`preview`, or `as_of` for
-//! many), and where operators have tokens of their own, who decides is who the token says.
+//! The rule it keeps: a decision names the findings that the operator saw (`preview`, or `as_of` for many). If
+//! operators have their own tokens, the token names the operator who decides.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use axum::{Extension, Json};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::guard::Caller;
+use super::access::Caller;
 use super::problem::{Kind, Problem};
 use super::request;
 use super::shared::Shared;
@@ -22,32 +22,31 @@ use crate::engine::Engine;
 use crate::engine::approvals::{Asked, Decision, UndecidedError};
 use crate::job::JobKey;
 
-/// Approvals on a page unless asked otherwise, and at most.
-const USUAL: usize = 50;
-const MOST: usize = 500;
+/// The default and the largest page.
+const DEFAULT_LIMIT: usize = 50;
+const MAX_LIMIT: usize = 500;
 
-/// Which of them.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Wanted {
+pub(super) struct Filter {
     tenant: Option<String>,
     requested_by: Option<String>,
     after: Option<String>,
     limit: Option<usize>,
 }
 
-/// A decision about one.
+/// The decision about one preview.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct One {
+struct DecideOne {
     preview: String,
     by: Option<String>,
 }
 
-/// A decision about many.
+/// The decision about every preview of a report.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Many {
+struct DecideMany {
     as_of: String,
     tenant: Option<String>,
     requested_by: Option<String>,
@@ -67,12 +66,12 @@ impl From<UndecidedError> for Problem {
     }
 }
 
-fn is_meant(key: &JobKey, asked: &Asked, tenant: Option<&str>, requested_by: Option<&str>) -> bool {
+fn is_match(key: &JobKey, asked: &Asked, tenant: Option<&str>, requested_by: Option<&str>) -> bool {
     tenant.is_none_or(|tenant| key.tenant == tenant)
         && requested_by.is_none_or(|name| asked.requested_by.iter().any(|one| one == name))
 }
 
-fn told(decision: &Decision) -> Value {
+fn decision_view(decision: &Decision) -> Value {
     let word = if decision.is_approved { "approved" } else { "rejected" };
     json!({ "decision": word, "by": decision.by, "at": decision.at.to_rfc3339() })
 }
@@ -80,12 +79,12 @@ fn told(decision: &Decision) -> Value {
 fn view(engine: &Engine, key: &JobKey, asked: &Asked) -> Result<Value, Problem> {
     Ok(json!({
         "tenant": key.tenant, "job_id": key.job_id, "preview": asked.preview(), "requested_by": asked.requested_by,
-        "asked_at": asked.at.to_rfc3339(), "again": asked.is_again, "decided": asked.decision.as_ref().map(told),
+        "asked_at": asked.at.to_rfc3339(), "again": asked.is_again, "decided": asked.decision.as_ref().map(decision_view),
         "targets": engine.losses(key)?,
     }))
 }
 
-/// Reads of the store block.
+/// Reads the store on a thread that may block.
 async fn blocking<T: Send + 'static>(
     shared: Arc<Shared>,
     read: impl FnOnce(&Engine) -> Result<T, Problem> + Send + 'static,
@@ -93,17 +92,17 @@ async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(move || read(&shared.ops.engine)).await?
 }
 
-/// A page of what waits, in the order of tenant and job id.
-pub async fn list(
+/// A page of previews, in the order of tenant and job id.
+pub(super) async fn list(
     State(shared): State<Arc<Shared>>,
-    asked: Result<Query<Wanted>, QueryRejection>,
+    query: Result<Query<Filter>, QueryRejection>,
 ) -> Result<Json<Value>, Problem> {
-    let wanted = request::query(asked)?;
-    let limit = wanted.limit.unwrap_or(USUAL);
-    if !(1..=MOST).contains(&limit) {
-        return Err(Problem::new(Kind::BadRequest, format!("limit is 1 to {MOST}")));
+    let filter = request::query(query)?;
+    let limit = filter.limit.unwrap_or(DEFAULT_LIMIT);
+    if !(1..=MAX_LIMIT).contains(&limit) {
+        return Err(Problem::new(Kind::BadRequest, format!("limit must be 1 to {MAX_LIMIT}")));
     }
-    let after = match &wanted.after {
+    let after = match &filter.after {
         None => None,
         Some(text) => {
             let (tenant, id) = text.split_once('/').unwrap_or(("", ""));
@@ -112,10 +111,10 @@ pub async fn list(
     };
     let page = blocking(shared, move |engine| {
         let all = engine.approvals(after.as_ref())?;
-        let (tenant, by) = (wanted.tenant.as_deref(), wanted.requested_by.as_deref());
-        let mut meant = all.iter().filter(|(key, asked)| is_meant(key, asked, tenant, by));
-        let page: Vec<_> = meant.by_ref().take(limit).collect();
-        let next = if meant.next().is_some() { page.last().map(|(key, _)| key.to_string()) } else { None };
+        let (tenant, by) = (filter.tenant.as_deref(), filter.requested_by.as_deref());
+        let mut matching = all.iter().filter(|(key, asked)| is_match(key, asked, tenant, by));
+        let page: Vec<_> = matching.by_ref().take(limit).collect();
+        let next = if matching.next().is_some() { page.last().map(|(key, _)| key.to_string()) } else { None };
         let page: Vec<Value> =
             page.into_iter().map(|(key, asked)| view(engine, key, asked)).collect::<Result<_, _>>()?;
         Ok(json!({ "approvals": page, "next": next }))
@@ -123,29 +122,28 @@ pub async fn list(
     Ok(Json(page.await?))
 }
 
-/// One of them.
-pub async fn show(
+pub(super) async fn show(
     State(shared): State<Arc<Shared>>,
     Path((tenant, job_id)): Path<(String, String)>,
 ) -> Result<Json<Value>, Problem> {
     let key = request::key(&tenant, &job_id)?;
-    let one = blocking(shared, move |engine| {
-        let found = engine.approvals(None)?.into_iter().find(|(one, _)| *one == key);
+    let shown = blocking(shared, move |engine| {
+        let found = engine.approvals(None)?.into_iter().find(|(waiting, _)| *waiting == key);
         let (key, asked) = found.ok_or(Kind::UnknownApproval)?;
         view(engine, &key, &asked)
     });
-    Ok(Json(one.await?))
+    Ok(Json(shown.await?))
 }
 
-/// What a system stands to lose, over many previews.
+/// The losses of one system, summed over many previews.
 #[derive(Debug, Default)]
-struct Sum {
+struct Losses {
     kind: String,
     counts: BTreeMap<&'static str, u64>,
     preserved: BTreeSet<String>,
 }
 
-impl Sum {
+impl Losses {
     fn add(&mut self, target: &Value) {
         let mut count = |name: &'static str, more: u64| *self.counts.entry(name).or_default() += more;
         let preview = &target["preview"];
@@ -168,22 +166,23 @@ impl Sum {
     }
 }
 
-/// What each system stands to lose if all of them are approved.
-pub async fn report(
+/// The losses of each system if every matching preview is approved.
+pub(super) async fn report(
     State(shared): State<Arc<Shared>>,
-    asked: Result<Query<Wanted>, QueryRejection>,
+    query: Result<Query<Filter>, QueryRejection>,
 ) -> Result<Json<Value>, Problem> {
-    let wanted = request::query(asked)?;
-    if wanted.after.is_some() || wanted.limit.is_some() {
-        return Err(Problem::new(Kind::BadRequest, "a report is of all that match: give tenant or requested_by"));
+    let filter = request::query(query)?;
+    if filter.after.is_some() || filter.limit.is_some() {
+        let detail = "a report covers all matching previews; filter by tenant or requested_by only";
+        return Err(Problem::new(Kind::BadRequest, detail));
     }
     let as_of = shared.ops.engine.clock();
     let report = blocking(shared, move |engine| {
-        let (tenant, by) = (wanted.tenant.as_deref(), wanted.requested_by.as_deref());
-        let (mut jobs, mut systems) = (0_u64, BTreeMap::<String, Sum>::new());
+        let (tenant, by) = (filter.tenant.as_deref(), filter.requested_by.as_deref());
+        let (mut jobs, mut systems) = (0_u64, BTreeMap::<String, Losses>::new());
         for (key, asked) in engine.approvals(None)? {
-            // What is asked for in this very millisecond may come after the look: it is left to the next.
-            if asked.decision.is_some() || asked.at >= as_of || !is_meant(&key, &asked, tenant, by) {
+            // Another preview of this millisecond may be added after this read, so the next report has them all.
+            if asked.decision.is_some() || asked.at >= as_of || !is_match(&key, &asked, tenant, by) {
                 continue;
             }
             jobs += 1;
@@ -191,9 +190,9 @@ pub async fn report(
                 systems.entry(target["system"].as_str().unwrap_or_default().to_owned()).or_default().add(target);
             }
         }
-        let systems = systems.into_iter().map(|(name, sum)| {
-            let mut line = json!({ "system": name, "kind": sum.kind, "preserved": sum.preserved });
-            for (name, count) in sum.counts {
+        let systems = systems.into_iter().map(|(name, losses)| {
+            let mut line = json!({ "system": name, "kind": losses.kind, "preserved": losses.preserved });
+            for (name, count) in losses.counts {
                 line[name] = count.into();
             }
             line
@@ -203,36 +202,37 @@ pub async fn report(
     Ok(Json(report.await?))
 }
 
-/// Decides about one: exactly what is shown may be erased, or nothing, and the job ends as cancelled.
-pub async fn decide<const IS_APPROVED: bool>(
+/// Decides one preview. Approved: exactly its findings may be erased. Rejected: nothing is erased, and the job ends
+/// as cancelled.
+pub(super) async fn decide<const IS_APPROVED: bool>(
     State(shared): State<Arc<Shared>>,
     Extension(caller): Extension<Caller>,
     Path((tenant, job_id)): Path<(String, String)>,
     headers: HeaderMap,
-    read: Result<Bytes, BytesRejection>,
+    body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<Value>, Problem> {
     let key = request::key(&tenant, &job_id)?;
-    let one: One = request::body(&headers, read)?;
-    let by = caller.decides_as(one.by.as_deref())?;
-    let decision = shared.ops.engine.decide_approval(&key, &one.preview, IS_APPROVED, &by).await?;
-    Ok(Json(told(&decision)))
+    let asked: DecideOne = request::body(&headers, body)?;
+    let by = caller.decides_as(asked.by.as_deref())?;
+    let decision = shared.ops.engine.decide_approval(&key, &asked.preview, IS_APPROVED, &by).await?;
+    Ok(Json(decision_view(&decision)))
 }
 
-/// Decides about all of a report; what was asked for after it is left.
-pub async fn decide_many<const IS_APPROVED: bool>(
+/// Decides every preview of a report. Later previews stay undecided.
+pub(super) async fn decide_many<const IS_APPROVED: bool>(
     State(shared): State<Arc<Shared>>,
     Extension(caller): Extension<Caller>,
     headers: HeaderMap,
-    read: Result<Bytes, BytesRejection>,
+    body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<Value>, Problem> {
-    let many: Many = request::body(&headers, read)?;
+    let many: DecideMany = request::body(&headers, body)?;
     let by = caller.decides_as(many.by.as_deref())?;
     let as_of = request::time("as_of", Some(many.as_of))?.unwrap_or_default();
-    let meant = |key: &JobKey, asked: &Asked| {
-        let is_seen = asked.decision.is_none() && asked.at < as_of;
-        is_seen && is_meant(key, asked, many.tenant.as_deref(), many.requested_by.as_deref())
+    let is_decided = |key: &JobKey, asked: &Asked| {
+        let is_reported = asked.decision.is_none() && asked.at < as_of;
+        is_reported && is_match(key, asked, many.tenant.as_deref(), many.requested_by.as_deref())
     };
-    let (done, left) = shared.ops.engine.decide_approvals(meant, IS_APPROVED, &by).await?;
+    let (done, left) = shared.ops.engine.decide_approvals(is_decided, IS_APPROVED, &by).await?;
     let word = if IS_APPROVED { "approved" } else { "rejected" };
     Ok(Json(json!({ word: done, "left": left })))
 }
@@ -242,20 +242,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_report_counts_what_each_system_loses_and_names_what_it_keeps() {
-        let mut sum = Sum::default();
+    fn a_report_counts_the_losses_of_each_system_and_names_the_preserved_data() {
+        let mut losses = Losses::default();
         let target = |found: Value| {
             json!({ "system": "books", "kind": "vitalsource", "outcome": null, "preserved": ["orders"],
                 "preview": { "found": found, "entitlements_with_access": 2, "codes": 3, "codes_active": 2 },
                 "refunds": [{ "refund_expected": true }, { "refund_expected": "unknown" }, { "refund_expected": false }] })
         };
         for found in [json!(true), json!(false), Value::Null] {
-            sum.add(&target(found));
+            losses.add(&target(found));
         }
-        let counts: Vec<_> = sum.counts.values().copied().collect();
-        assert_eq!(sum.counts["found"] + sum.counts["not_found"] + sum.counts["not_asked"], 3, "{counts:?}");
-        assert_eq!((sum.counts["codes_active"], sum.counts["entitlements_with_access"]), (6, 6));
-        assert_eq!((sum.counts["refunds_expected"], sum.counts["refunds_unknown"]), (3, 3));
-        assert_eq!(sum.preserved.into_iter().collect::<Vec<_>>(), ["orders"]);
+        let counts = &losses.counts;
+        assert_eq!(counts["found"] + counts["not_found"] + counts["not_asked"], 3, "{counts:?}");
+        assert_eq!((counts["codes_active"], counts["entitlements_with_access"]), (6, 6));
+        assert_eq!((counts["refunds_expected"], counts["refunds_unknown"]), (3, 3));
+        assert_eq!(losses.preserved.into_iter().collect::<Vec<_>>(), ["orders"]);
     }
 }

@@ -1,7 +1,7 @@
-//! `/v1/guard`: the ceilings, the jobs that they hold, and what becomes of them.
+//! `/v1/guard`: the ceilings, and the jobs that they hold.
 //!
-//! The rule it keeps: held jobs are released or discarded by the name of what holds them, never all
-//! at once.
+//! The rule it keeps: an operator releases or discards the jobs of one named tenant or system, never all held jobs at
+//! once.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use axum::extract::{Path, State};
 use axum::{Extension, Json};
 use serde_json::{Value, json};
 
-use super::guard::Caller;
+use super::access::Caller;
 use super::problem::{Kind, Problem};
 use super::shared::Shared;
 use crate::engine::{GuardView, Scope};
@@ -22,12 +22,12 @@ fn view(view: &GuardView) -> Value {
 }
 
 /// Every scope with a ceiling.
-pub async fn list(State(shared): State<Arc<Shared>>) -> Result<Json<Value>, Problem> {
+pub(super) async fn list(State(shared): State<Arc<Shared>>) -> Result<Json<Value>, Problem> {
     let scopes: Vec<Value> = shared.ops.engine.guard_views()?.iter().map(view).collect();
     Ok(Json(json!({ "scopes": scopes })))
 }
 
-/// The scope that a path names, if it has a ceiling.
+/// The scope in a path, if it has a ceiling.
 fn scope(shared: &Shared, kind: &str, name: String) -> Result<Scope, Problem> {
     let scope = match kind {
         "tenant" => Scope::Tenant(name),
@@ -38,24 +38,24 @@ fn scope(shared: &Shared, kind: &str, name: String) -> Result<Scope, Problem> {
     if known { Ok(scope) } else { Err(Kind::UnknownScope.into()) }
 }
 
-/// Lets the jobs go on that a scope holds.
-pub async fn release(
+/// Releases the jobs that a scope holds.
+pub(super) async fn release(
     State(shared): State<Arc<Shared>>,
     Extension(caller): Extension<Caller>,
     Path((kind, name)): Path<(String, String)>,
 ) -> Result<Json<Value>, Problem> {
     let scope = scope(&shared, &kind, name)?;
-    tracing::info!(%scope, "an operator releases held jobs");
+    tracing::info!(%scope, "an operator requested the release of held jobs");
     Ok(Json(json!({ "released": shared.ops.engine.release_guard(&scope, caller.name()).await? })))
 }
 
-/// Ends the jobs as cancelled that a scope holds.
-pub async fn discard(
+/// Ends the jobs that a scope holds as cancelled.
+pub(super) async fn discard(
     State(shared): State<Arc<Shared>>,
     Extension(caller): Extension<Caller>,
     Path((kind, name)): Path<(String, String)>,
 ) -> Result<Json<Value>, Problem> {
     let scope = scope(&shared, &kind, name)?;
-    tracing::info!(%scope, "an operator discards held jobs");
+    tracing::info!(%scope, "an operator requested the discard of held jobs");
     Ok(Json(json!({ "discarded": shared.ops.engine.discard_guarded(&scope, caller.name()).await? })))
 }

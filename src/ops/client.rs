@@ -1,7 +1,7 @@
-//! The other end of the ops API, for the command line.
+//! The client of the ops API, for the command line.
 //!
-//! The rule it keeps: the token goes to the address that was given and nowhere else: no redirects,
-//! no proxy; and what comes back is JSON of a bounded length, or an error that says so.
+//! The rule it keeps: the token goes only to the given address: no redirects, no proxy. An answer is JSON of a
+//! bounded length, or an error.
 
 use std::time::Duration;
 
@@ -10,57 +10,37 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::Value;
 use url::Url;
 
-const CONNECT: Duration = Duration::from_secs(5);
-/// A little longer than the server's own limit, so that its answer is heard.
-const WHOLE: Duration = Duration::from_secs(310);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Slightly longer than the server's own limit, so that its timeout answer arrives.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(310);
 const LONGEST_ANSWER: usize = 64 * 1024 * 1024;
 
-/// Why a question has no answer.
+/// Why a request has no result.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// The address or the token cannot be used.
     #[error("{0}")]
     Setting(String),
-    /// Nobody answers there.
+    /// No answer arrived.
     #[error("no answer from {url}: {why}; is the worker running, and is --url right?")]
-    Unreachable {
-        /// Where.
-        url: String,
-        /// What happened.
-        why: &'static str,
-    },
-    /// The worker said no.
+    Unreachable { url: String, why: &'static str },
+    /// The worker refused the request.
     #[error("{title}{} (HTTP {status})", detail.as_ref().map(|detail| format!(": {detail}")).unwrap_or_default())]
-    Refused {
-        /// The status.
-        status: u16,
-        /// The problem's title.
-        title: String,
-        /// The problem's detail.
-        detail: Option<String>,
-    },
-    /// Something else answers there.
+    Refused { status: u16, title: String, detail: Option<String> },
+    /// Another program answers at this address.
     #[error("{url} does not answer as an erasure-worker does (HTTP {status})")]
-    Stranger {
-        /// Where.
-        url: String,
-        /// The status.
-        status: u16,
-    },
+    Stranger { url: String, status: u16 },
 }
 
-/// What is sent along.
+/// A request's body.
 #[derive(Debug)]
 pub enum Body {
-    /// Nothing.
     Empty,
-    /// JSON.
     Json(Value),
-    /// A CSV file.
     Csv(Vec<u8>),
 }
 
-/// Asks one worker.
+/// The client of one worker.
 pub struct OpsApi {
     client: Client,
     base: Url,
@@ -77,20 +57,21 @@ impl OpsApi {
     /// A client for the worker at `base`.
     ///
     /// # Errors
-    /// Where the address is no http(s) one, or TLS cannot be set up.
+    /// The address is not http(s), or TLS cannot be set up.
     pub fn new(base: Url, token: Option<SecretString>) -> Result<OpsApi, ClientError> {
         if !matches!(base.scheme(), "http" | "https") || !base.has_host() {
-            return Err(ClientError::Setting("the address of the ops API is http:// or https:// with a host".into()));
+            let text = "the address of the ops API must be http:// or https:// with a host";
+            return Err(ClientError::Setting(text.into()));
         }
-        // An error says that a provider is installed already, which is all that is needed.
+        // The only error is an installed provider, which is enough.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let mut builder = Client::builder()
             .user_agent(concat!("erasure-worker/", env!("CARGO_PKG_VERSION")))
             .redirect(redirect::Policy::none())
             .no_proxy()
             .tcp_nodelay(true)
-            .connect_timeout(CONNECT)
-            .timeout(WHOLE);
+            .connect_timeout(CONNECT_TIMEOUT)
+            .timeout(REQUEST_TIMEOUT);
         if base.scheme() == "http" {
             builder = builder.tls_certs_only([]);
         }
@@ -98,23 +79,23 @@ impl OpsApi {
         Ok(OpsApi { client: builder.build().map_err(failed)?, base, token })
     }
 
-    /// Reads: `path` in its parts, and the parameters that are there.
+    /// A GET of `path`, given in its segments; parameters without a value are left out.
     ///
     /// # Errors
-    /// Where there is no answer, or it is no success.
+    /// No answer, or an answer that is not a success.
     pub async fn get(&self, path: &[&str], query: &[(&str, Option<String>)]) -> Result<Value, ClientError> {
-        self.ask(Method::GET, path, query, Body::Empty).await
+        self.send(Method::GET, path, query, Body::Empty).await
     }
 
-    /// Changes something.
+    /// A POST of `path`, given in its segments.
     ///
     /// # Errors
     /// As [`OpsApi::get`].
     pub async fn post(&self, path: &[&str], body: Body) -> Result<Value, ClientError> {
-        self.ask(Method::POST, path, &[], body).await
+        self.send(Method::POST, path, &[], body).await
     }
 
-    async fn ask(
+    async fn send(
         &self,
         method: Method,
         path: &[&str],
@@ -156,7 +137,7 @@ impl OpsApi {
         url.set_query(None);
         match url.path_segments_mut() {
             Ok(mut parts) => drop(parts.pop_if_empty().extend(path)),
-            Err(()) => return Err(ClientError::Setting("the address of the ops API cannot be extended".into())),
+            Err(()) => return Err(ClientError::Setting("a path cannot be added to the ops API's address".into())),
         }
         for (name, value) in query {
             if let Some(value) = value {
@@ -166,13 +147,13 @@ impl OpsApi {
         Ok(url)
     }
 
-    /// The address as it may be shown.
-    fn shown(&self) -> String {
+    /// The address without its path and credentials.
+    fn origin(&self) -> String {
         self.base.origin().ascii_serialization()
     }
 
     fn stranger(&self, status: StatusCode) -> ClientError {
-        ClientError::Stranger { url: self.shown(), status: status.as_u16() }
+        ClientError::Stranger { url: self.origin(), status: status.as_u16() }
     }
 
     fn unreachable(&self, error: &reqwest::Error) -> ClientError {
@@ -181,8 +162,8 @@ impl OpsApi {
         } else if error.is_timeout() {
             "timed out"
         } else {
-            "the connection broke"
+            "the connection was lost"
         };
-        ClientError::Unreachable { url: self.shown(), why }
+        ClientError::Unreachable { url: self.origin(), why }
     }
 }

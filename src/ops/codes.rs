@@ -1,6 +1,6 @@
-//! `/v1/codes/{code}`: what a code means and what to do, from the runbook of this very release.
+//! `/v1/codes/{code}`: the meaning of a code and its remedy, from the runbook of this release.
 //!
-//! The rule it keeps: every code has its section; a test holds the two together.
+//! The rule it keeps: every code has a section in the runbook; a test checks it.
 
 use axum::Json;
 use axum::extract::Path;
@@ -18,8 +18,7 @@ fn section(reason: Reason) -> &'static str {
     below.split_once("\n## ").map_or(below, |(text, _)| text).trim()
 }
 
-/// One code.
-pub async fn show(Path(code): Path<String>) -> Result<Json<Value>, Problem> {
+pub(super) async fn show(Path(code): Path<String>) -> Result<Json<Value>, Problem> {
     let reason =
         Reason::ALL.iter().find(|reason| reason.code().eq_ignore_ascii_case(&code)).ok_or(Kind::UnknownCode)?;
     Ok(Json(json!({
@@ -33,7 +32,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_code_has_its_section_and_no_more_than_that() {
+    fn every_code_has_exactly_one_section() {
         for reason in Reason::ALL {
             let text = section(*reason);
             assert!(text.starts_with("**Symptom.**") && text.contains("**Do.**"), "{reason}: {text}");

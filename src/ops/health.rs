@@ -1,7 +1,7 @@
 //! `/livez` and `/readyz`: whether to restart this worker, and whether it can work.
 //!
-//! The rule it keeps: a fault of somebody else's (a held system, a broker that is away) never asks
-//! for a restart, and a held system never takes the worker out of service.
+//! The rule it keeps: a fault outside the process (a held system, a lost broker) never leads to a restart, and a held
+//! system never makes the worker unready.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,23 +19,22 @@ use crate::engine::{Engine, rows};
 use crate::store::Table;
 use crate::telemetry::lines;
 
-/// How often the store is tried.
-const TRIED_EVERY: Duration = Duration::from_secs(20);
+/// The pause between checks of the store.
+const CHECK_INTERVAL: Duration = Duration::from_secs(20);
 
-/// Tries the store now and then, and lets its heart beat whenever it answered, with whatever.
-/// Never returns.
-pub async fn watch_store(engine: &Arc<Engine>) {
+/// Checks the store at intervals; each answer is a beat of the loop `store`. Never returns.
+pub(super) async fn watch_store(engine: &Arc<Engine>) {
     let heart = engine.pulse().of("store");
     loop {
-        // A fault is met and told by the engine; here it counts only that an answer came.
+        // An error counts as an answer too: the engine handles and logs the store's faults.
         let _ = engine.store().check().await;
         heart.beat();
-        tokio::time::sleep(TRIED_EVERY).await;
+        tokio::time::sleep(CHECK_INTERVAL).await;
     }
 }
 
 /// 200 unless a loop is stuck.
-pub async fn livez(State(shared): State<Arc<Shared>>) -> (StatusCode, Json<Value>) {
+pub(super) async fn livez(State(shared): State<Arc<Shared>>) -> (StatusCode, Json<Value>) {
     let ages = shared.ops.engine.pulse().ages();
     let stuck: Vec<_> =
         ages.iter().filter(|(_, age)| *age > shared.ops.settings.stuck_after).map(|(name, _)| *name).collect();
@@ -45,14 +44,14 @@ pub async fn livez(State(shared): State<Arc<Shared>>) -> (StatusCode, Json<Value
     (status, Json(json!({ "alive": stuck.is_empty(), "stuck": stuck, "loops": loops })))
 }
 
-/// 503 only where the engine has failed, or store or broker cannot be used.
-pub async fn readyz(State(shared): State<Arc<Shared>>) -> (StatusCode, Json<Value>) {
+/// 503 only if the engine failed, intake is stopped, or store or broker cannot be used.
+pub(super) async fn readyz(State(shared): State<Arc<Shared>>) -> (StatusCode, Json<Value>) {
     let health = Health::of(&shared);
     let status = if health.unavailable.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(json!(health)))
 }
 
-/// Every `what` of [`Health::degraded`].
+/// Every value of `what` in [`Health::degraded`].
 const WHATS: [&str; 15] = [
     "system_held",
     "system_failing",
@@ -71,23 +70,23 @@ const WHATS: [&str; 15] = [
     "store_moved_aside",
 ];
 
-/// Whether the worker can work, and what needs a look.
+/// The worker's state.
 #[derive(Debug, Serialize)]
-pub struct Health {
+pub(super) struct Health {
     /// `ready`, `standby`, `degraded`, `draining` or `unavailable`.
-    pub status: &'static str,
-    /// Why jobs that wait do not come to this worker.
+    status: &'static str,
+    /// The reason why this worker gets no deliveries.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub standby: Option<String>,
-    /// What keeps it from working.
-    pub unavailable: Vec<Value>,
-    /// What needs a look while it can work.
-    pub degraded: Vec<Value>,
+    standby: Option<String>,
+    /// The faults that stop the worker.
+    unavailable: Vec<Value>,
+    /// The faults that need attention although the worker can work.
+    degraded: Vec<Value>,
 }
 
 impl Health {
-    /// As it is now.
-    pub fn of(shared: &Shared) -> Health {
+    /// The state now.
+    pub(super) fn of(shared: &Shared) -> Health {
         let unavailable = unavailable(shared);
         let degraded = degraded(shared);
         let is_draining = shared.ops.engine.is_draining();
@@ -102,8 +101,8 @@ impl Health {
         Health { status, standby, unavailable, degraded }
     }
 
-    /// How much needs a look, by what it is; zeros included.
-    pub fn counts(&self) -> Vec<(&'static str, u64)> {
+    /// The number of faults in `degraded` by `what`, zeros included.
+    pub(super) fn counts(&self) -> Vec<(&'static str, u64)> {
         let count = |what: &str| self.degraded.iter().filter(|one| one["what"] == what).count() as u64;
         debug_assert_eq!(WHATS.into_iter().map(count).sum::<u64>(), self.degraded.len() as u64, "{:?}", self.degraded);
         WHATS.into_iter().map(|what| (what, count(what))).collect()
@@ -114,26 +113,27 @@ fn unavailable(shared: &Shared) -> Vec<Value> {
     let engine = &shared.ops.engine;
     let failure = engine.failure().borrow().clone();
     let link = engine.broker().link().borrow().clone();
-    let mut unready: Vec<Value> = Vec::new();
+    let mut unavailable: Vec<Value> = Vec::new();
     if let Some(why) = failure {
-        unready.push(json!({ "part": "engine", "detail": why }));
+        unavailable.push(json!({ "part": "engine", "detail": why }));
     }
     if let Link::Down(why) = link {
-        unready.push(json!({ "part": "broker", "detail": why }));
+        unavailable.push(json!({ "part": "broker", "detail": why }));
     }
     if let Err(error) = engine.store().get(Table::Meta, rows::RUNNING.prefix) {
-        unready.push(json!({ "part": "store", "detail": error.to_string() }));
+        unavailable.push(json!({ "part": "store", "detail": error.to_string() }));
     }
     if engine.is_stalled() {
-        let detail = "intake is stopped: the store cannot be written, or the broker takes no publish";
-        unready.push(json!({ "part": "intake", "detail": detail }));
+        let detail = "intake is stopped: the store cannot be written, or the broker accepts no publish";
+        unavailable.push(json!({ "part": "intake", "detail": detail }));
     }
-    unready
+    unavailable
 }
 
-fn what_to_do(key: &str) -> &'static str {
+/// What happens next, or the operator's next action, after the file of this secret changed.
+fn next_action(key: &str) -> &'static str {
     if key.starts_with("systems.") {
-        "a harmless read with the new one does not work; it is tried again"
+        "the harmless read with the new secret failed; the worker tries again"
     } else {
         "restart the worker"
     }
@@ -142,14 +142,14 @@ fn what_to_do(key: &str) -> &'static str {
 fn degraded(shared: &Shared) -> Vec<Value> {
     let mut degraded = Vec::new();
     for (name, gate) in shared.ops.engine.gates() {
-        for told in gate.view().troubles {
-            let (what, seconds) = (told.what.as_str(), told.lasts.as_secs());
-            degraded
-                .push(json!({ "what": what, "system": name, "detail": told.detail.to_string(), "seconds": seconds }));
+        for trouble in gate.view().troubles {
+            let (what, seconds) = (trouble.what.as_str(), trouble.lasts.as_secs());
+            let detail = trouble.detail.to_string();
+            degraded.push(json!({ "what": what, "system": name, "detail": detail, "seconds": seconds }));
         }
     }
     for (subject, paused) in shared.ops.engine.pauses().all() {
-        let detail = format!("{} {} is paused by an operator: {}", subject.kind(), subject.name(), paused.reason);
+        let detail = format!("an operator paused the {} {}: {}", subject.kind(), subject.name(), paused.reason);
         degraded.push(json!({ "what": "paused", "system": null, "detail": detail }));
     }
     for ailment in shared.ops.engine.broker().ailments() {
@@ -157,7 +157,7 @@ fn degraded(shared: &Shared) -> Vec<Value> {
     }
     if let Some(by) = Steady::of_process().jump() {
         let detail = format!(
-            "the clock jumped by {} seconds and is not believed before a system's answer has the same time",
+            "the clock jumped by {} seconds; its new time is used once a system's answer confirms it",
             by.as_secs()
         );
         degraded.push(json!({ "what": "clock_jumped", "detail": detail }));
@@ -165,8 +165,8 @@ fn degraded(shared: &Shared) -> Vec<Value> {
     let parked = shared.ops.engine.parked().view();
     if !parked.missing.is_empty() {
         let detail = format!(
-            "{} parked copies have not come back: their jobs stand still until their publishers send them again; \
-             the log names them",
+            "{} parked copies were not redelivered in time: their jobs stop until the publishers send them again; \
+             the log names the jobs",
             parked.missing.len()
         );
         degraded.push(json!({ "what": "parked_copies_missing", "detail": detail }));
@@ -177,16 +177,16 @@ fn degraded(shared: &Shared) -> Vec<Value> {
     }
     let changed = shared.ops.settings.changed_secrets.as_ref();
     for key in changed.map(|keys| keys.borrow().clone()).unwrap_or_default() {
-        let detail = format!("the file of {key} has changed, and the former secret is used: {}", what_to_do(&key));
+        let detail = format!("the file of {key} changed; the old secret is still used: {}", next_action(&key));
         degraded.push(json!({ "what": "secret_changed", "detail": detail }));
     }
-    let untold = lines::untold();
-    if untold > 0 {
-        let detail = format!("{untold} log lines were lost, and nobody reads stderr since");
+    let unreported = lines::untold();
+    if unreported > 0 {
+        let detail = format!("{unreported} log lines were lost, and stderr is still not read");
         degraded.push(json!({ "what": "log_lines_lost", "detail": detail }));
     }
     if let Some(path) = &shared.ops.settings.store_moved_aside {
-        let detail = format!("the store was damaged and lies in {}; it was started empty", path.display());
+        let detail = format!("the store was damaged and moved to {}; a new, empty store is used", path.display());
         degraded.push(json!({ "what": "store_moved_aside", "detail": detail }));
     }
     degraded

@@ -1,6 +1,6 @@
 //! `/v1/zeta-import`: the Loyalty platform's deletion files.
 //!
-//! The rule it keeps: a file is handed out by its path, never by its content, which names people.
+//! The rule it keeps: an answer holds a file's path, never its content: the content names people.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,38 +16,38 @@ use super::problem::{Kind, Problem};
 use super::request;
 use super::shared::Shared;
 
-/// A deletion file that takes no more members.
+/// A closed deletion file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ExportedFile {
-    /// Its number.
+    /// The file's number.
     pub batch: String,
-    /// Where it lies on the worker's machine.
+    /// The path on the worker's machine.
     pub path: PathBuf,
-    /// How many members it names.
+    /// The number of members.
     pub rows: usize,
 }
 
-/// What a result file said.
+/// The counts of a result file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Settled {
     /// The file's number.
     pub batch: String,
-    /// Members that it names as deleted.
+    /// Members with the result "deleted".
     pub deleted: usize,
-    /// Members that it names as skipped, unknown or failed.
+    /// Members with the result "skipped", "unknown" or "failed".
     pub skipped: usize,
-    /// Members that it does not name, or says nothing readable of.
+    /// Members without a row, or without a readable result.
     pub missing: usize,
-    /// Of the missing, those that it names with a status unknown to us.
+    /// The missing members whose row has an unknown status.
     pub doubtful: usize,
-    /// Rows that are none of ours.
+    /// Rows of members that are not in the deletion file.
     pub unknown: usize,
 }
 
-/// Why a desk did not do what was asked. Texts name no member.
+/// Why an export or a settlement failed. The texts name no member.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DeskError {
-    /// The result file is not taken; nothing is settled.
+    /// The result file is refused; nothing is settled.
     #[error("{0}")]
     Refused(String),
     /// The folder cannot be used now.
@@ -68,45 +68,45 @@ impl From<DeskError> for Problem {
 /// The deletion files of one Loyalty system.
 #[async_trait]
 pub trait ImportDesk: Send + Sync + 'static {
-    /// Closes the open file; the same file again until its result came. `None` where no member waits.
+    /// Closes the open file. Returns the same file until its result was settled; `None` if no member waits.
     ///
     /// # Errors
-    /// Where the folder cannot be used.
+    /// The folder cannot be used.
     async fn export(&self) -> Result<Option<ExportedFile>, DeskError>;
 
-    /// Reads the platform's result: each member's job goes on by what it says.
+    /// Settles the platform's result file: each member's job continues by its result.
     ///
     /// # Errors
-    /// Where the file is not taken, or the folder cannot be used.
+    /// The file is refused, or the folder cannot be used.
     async fn settle(&self, csv: Bytes) -> Result<Settled, DeskError>;
 }
 
 fn desk<'a>(shared: &'a Shared, system: &str) -> Result<&'a Arc<dyn ImportDesk>, Problem> {
-    let unknown = || Problem::new(Kind::UnknownSystem, "no such system works by import");
+    let unknown = || Problem::new(Kind::UnknownSystem, "no system of that name has deletion files");
     shared.ops.imports.get(system).ok_or_else(unknown)
 }
 
 /// Closes the open deletion file.
-pub async fn export(
+pub(super) async fn export(
     State(shared): State<Arc<Shared>>,
     Path(system): Path<String>,
 ) -> Result<Json<ExportedFile>, Problem> {
     let desk = Arc::clone(desk(&shared, &system)?);
-    // A task of its own: it goes on although the caller hangs up.
+    // A separate task: it continues if the caller disconnects.
     let file = tokio::spawn(async move { desk.export().await }).await??;
     let file = file.ok_or(Kind::NothingToExport)?;
-    tracing::info!(system, batch = file.batch, rows = file.rows, "an operator exports a deletion file");
+    tracing::info!(system, batch = file.batch, rows = file.rows, "an operator exported a deletion file");
     Ok(Json(file))
 }
 
-/// Takes the platform's result file.
-pub async fn settle(
+/// Settles the platform's result file.
+pub(super) async fn settle(
     State(shared): State<Arc<Shared>>,
     Path(system): Path<String>,
-    read: Result<Bytes, BytesRejection>,
+    body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<Settled>, Problem> {
     let desk = Arc::clone(desk(&shared, &system)?);
-    let csv = request::bytes(read)?;
+    let csv = request::bytes(body)?;
     let settled = tokio::spawn(async move { desk.settle(csv).await }).await??;
     tracing::info!(
         system,
@@ -114,7 +114,7 @@ pub async fn settle(
         deleted = settled.deleted,
         skipped = settled.skipped,
         missing = settled.missing,
-        "an operator settles a deletion file"
+        "an operator settled a deletion file"
     );
     Ok(Json(settled))
 }

@@ -1,7 +1,6 @@
 //! `/v1/jobs`: listed, shown, cancelled.
 //!
-//! The rule it keeps: the store is read on a thread that may block, a bounded number of rows at a
-//! time.
+//! The rule it keeps: a request reads a bounded number of the store's rows, on a thread that may block.
 
 use std::sync::Arc;
 
@@ -16,7 +15,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::guard::Caller;
+use super::access::Caller;
 use super::problem::{Kind, Problem};
 use super::request;
 use super::shared::Shared;
@@ -25,18 +24,17 @@ use crate::engine::decisions::Told;
 use crate::engine::operators::{CancelAnswer, JobFilter, JobStatus, JobView};
 use crate::job::JobKey;
 
-/// Jobs on a page unless asked otherwise, and at most.
-const USUAL: usize = 50;
-const MOST: usize = 500;
-/// Pseudonyms that are asked for at once.
-const MOST_REFS: usize = 16;
-/// Jobs whose states are asked for at once.
-const MOST_STATES: usize = 1_000;
+/// The default and the largest page.
+const DEFAULT_LIMIT: usize = 50;
+const MAX_LIMIT: usize = 500;
+/// Values in `subject_ref` or `identifier_ref` at most.
+const MAX_REFS: usize = 16;
+/// Values in `job_ids` at most.
+const MAX_STATES: usize = 1_000;
 
-/// What of the jobs is asked for.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Asked {
+pub(super) struct Filter {
     state: Option<String>,
     system: Option<String>,
     tenant: Option<String>,
@@ -46,7 +44,7 @@ pub struct Asked {
     limit: Option<usize>,
 }
 
-/// A cursor: opaque to callers.
+/// The cursor of the next page, opaque to callers.
 fn cursor(key: &JobKey) -> String {
     URL_SAFE_NO_PAD.encode(key.to_bytes())
 }
@@ -55,7 +53,7 @@ fn read_cursor(text: &str) -> Option<JobKey> {
     JobKey::from_bytes(&URL_SAFE_NO_PAD.decode(text).ok()?)
 }
 
-impl Asked {
+impl Filter {
     fn read(self) -> Result<(JobFilter, Option<JobKey>, usize), Problem> {
         let bad = |detail: String| Problem::new(Kind::BadRequest, detail);
         let status = match self.state {
@@ -63,37 +61,33 @@ impl Asked {
             Some(word) => {
                 let found = JobStatus::ALL.into_iter().find(|status| status.as_str() == word);
                 let words = JobStatus::ALL.map(JobStatus::as_str).join(", ");
-                Some(found.ok_or_else(|| bad(format!("state is one of: {words}")))?)
+                Some(found.ok_or_else(|| bad(format!("state must be one of: {words}")))?)
             }
         };
         if self.tenant.as_ref().is_some_and(|name| !is_name(name)) {
-            return Err(bad("tenant is no name".to_owned()));
+            return Err(bad("tenant is not a valid name".to_owned()));
         }
         let after = match self.after {
             None => None,
-            Some(text) => {
-                Some(read_cursor(&text).ok_or_else(|| bad("after is no cursor: give a page's `next`".to_owned()))?)
-            }
+            Some(text) => Some(read_cursor(&text).ok_or_else(|| bad("after must be the `next` of a page".to_owned()))?),
         };
-        let limit = self.limit.unwrap_or(USUAL);
-        if !(1..=MOST).contains(&limit) {
-            return Err(bad(format!("limit is 1 to {MOST}")));
+        let limit = self.limit.unwrap_or(DEFAULT_LIMIT);
+        if !(1..=MAX_LIMIT).contains(&limit) {
+            return Err(bad(format!("limit must be 1 to {MAX_LIMIT}")));
         }
         let is_ref =
             |name: &&str| name.strip_prefix("s-").is_some_and(|rest| rest.bytes().all(|c| c.is_ascii_hexdigit()));
         let refs: Vec<&str> = self.subject_ref.iter().flat_map(|all| all.split(',')).collect();
-        if refs.len() > MOST_REFS || !refs.iter().all(is_ref) {
-            return Err(bad(format!(
-                "subject_ref is up to {MOST_REFS} of them, as events name them, with commas between"
-            )));
+        if refs.len() > MAX_REFS || !refs.iter().all(is_ref) {
+            return Err(bad(format!("subject_ref must be up to {MAX_REFS} values of events, separated by commas")));
         }
         let subject_refs = refs.into_iter().map(str::to_owned).collect();
         let names: Vec<&str> = self.identifier_ref.iter().flat_map(|all| all.split(',')).collect();
         let bytes = |name: &&str| hex::decode(name).ok().and_then(|bytes| bytes.try_into().ok());
         let identifiers: Vec<[u8; 16]> = names.iter().filter_map(bytes).collect();
-        if names.len() > MOST_REFS || identifiers.len() < names.len() {
+        if names.len() > MAX_REFS || identifiers.len() < names.len() {
             return Err(bad(format!(
-                "identifier_ref is up to {MOST_REFS} of 32 hexadecimal digits, with commas between"
+                "identifier_ref must be up to {MAX_REFS} values of 32 hexadecimal digits, separated by commas"
             )));
         }
         Ok((JobFilter { status, system: self.system, tenant: self.tenant, subject_refs, identifiers }, after, limit))
@@ -101,11 +95,11 @@ impl Asked {
 }
 
 /// A page of jobs, in the order of tenant and id.
-pub async fn list(
+pub(super) async fn list(
     State(shared): State<Arc<Shared>>,
-    asked: Result<Query<Asked>, QueryRejection>,
+    query: Result<Query<Filter>, QueryRejection>,
 ) -> Result<Json<Value>, Problem> {
-    let (filter, after, limit) = request::query(asked)?.read()?;
+    let (filter, after, limit) = request::query(query)?.read()?;
     let engine = Arc::clone(&shared.ops.engine);
     let page = tokio::task::spawn_blocking(move || engine.jobs(&filter, after.as_ref(), limit)).await??;
     Ok(Json(json!({
@@ -113,8 +107,7 @@ pub async fn list(
     })))
 }
 
-/// One job.
-pub async fn show(
+pub(super) async fn show(
     State(shared): State<Arc<Shared>>,
     Path((tenant, job_id)): Path<(String, String)>,
 ) -> Result<Json<JobView>, Problem> {
@@ -124,38 +117,38 @@ pub async fn show(
     job.map(Json).ok_or_else(|| Kind::UnknownJob.into())
 }
 
-/// Which jobs of a tenant.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct AskedStates {
+struct JobIds {
     job_ids: Vec<Uuid>,
 }
 
-/// Where many jobs of a tenant stand; those that are not known are left out.
-pub async fn states(
+/// The states of many jobs of a tenant; unknown jobs are left out.
+pub(super) async fn states(
     State(shared): State<Arc<Shared>>,
     Path(tenant): Path<String>,
     headers: HeaderMap,
-    read: Result<Bytes, BytesRejection>,
+    body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<Value>, Problem> {
-    let AskedStates { job_ids } = request::body(&headers, read)?;
-    if !is_name(&tenant) || job_ids.len() > MOST_STATES {
-        return Err(Problem::new(Kind::BadRequest, format!("a tenant's name, and at most {MOST_STATES} job_ids")));
+    let JobIds { job_ids } = request::body(&headers, body)?;
+    if !is_name(&tenant) || job_ids.len() > MAX_STATES {
+        let detail = format!("the request needs a valid tenant, and at most {MAX_STATES} job_ids");
+        return Err(Problem::new(Kind::BadRequest, detail));
     }
     let engine = Arc::clone(&shared.ops.engine);
     let states = tokio::task::spawn_blocking(move || engine.states(&tenant, &job_ids)).await??;
     Ok(Json(json!({ "jobs": states })))
 }
 
-/// Cancels a job, where that still keeps it from harm.
-pub async fn cancel(
+/// Cancels a job, unless something irreversible was begun.
+pub(super) async fn cancel(
     State(shared): State<Arc<Shared>>,
     Extension(caller): Extension<Caller>,
     Path((tenant, job_id)): Path<(String, String)>,
 ) -> Result<(StatusCode, Json<Value>), Problem> {
     let key = request::key(&tenant, &job_id)?;
     let answer = shared.ops.engine.cancel_for_operator(&key, caller.name()).await?;
-    tracing::info!(job = %key, ?answer, "an operator cancels a job");
+    tracing::info!(job = %key, ?answer, "an operator requested the cancellation of a job");
     match answer {
         CancelAnswer::Remembered { known, told } => {
             let everywhere = told == Told::Everywhere;

@@ -1,7 +1,7 @@
-//! `/metrics`: the figures in OpenMetrics text.
+//! `/metrics`: counters and gauges in OpenMetrics text.
 //!
-//! The rule it keeps: base units, and labels only from closed lists or the configuration: never a
-//! tenant, a job or a person. What is not known is left out, not told as zero.
+//! The rule it keeps: base units, and labels only from closed lists or the configuration: never a tenant, a job or a
+//! person. An unknown value is left out, never reported as zero.
 
 use std::fmt;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use tokio::time::Instant;
 
 use super::health::Health;
 use super::problem::{Kind, Problem};
-use super::shared::{Made, Shared};
+use super::shared::{CachedSurvey, Shared};
 use crate::broker::{Link, Tier};
 use crate::clock::steady::Steady;
 use crate::engine::admission::CAUSES;
@@ -33,8 +33,8 @@ use crate::job::{At, FailureKind, InputKind, JobOutcome};
 use crate::store::{CREATED_KEY, Table};
 use crate::telemetry::lines;
 
-/// How long the broker may take to tell the depth of a queue.
-const DEPTH_WAIT: Duration = Duration::from_secs(2);
+/// The time limit for the broker's answer to a queue's depth.
+const DEPTH_TIMEOUT: Duration = Duration::from_secs(2);
 const NO_EXEMPLAR: Option<&Exemplar<NoLabelSet, f64>> = None;
 
 type Labels = Vec<(&'static str, String)>;
@@ -114,8 +114,7 @@ fn sample(to: &mut MetricEncoder<'_>, kind: MetricType, value: f64) -> fmt::Resu
     }
 }
 
-/// The figures, for Prometheus.
-pub async fn metrics(State(shared): State<Arc<Shared>>) -> Result<Response, Problem> {
+pub(super) async fn metrics(State(shared): State<Arc<Shared>>) -> Result<Response, Problem> {
     let mut snapshot = Snapshot::default();
     jobs(&shared, &mut snapshot).await?;
     approvals(&shared, &mut snapshot)?;
@@ -130,8 +129,8 @@ pub async fn metrics(State(shared): State<Arc<Shared>>) -> Result<Response, Prob
     Ok(([(header::CONTENT_TYPE, media)], text).into_response())
 }
 
-/// A family of one label over a closed list, from the engine's labelled counts; zeros included.
-fn over(shared: &Shared, family: &str, label: &'static str, words: Vec<&'static str>) -> Vec<(Labels, f64)> {
+/// The engine's labelled counts of a family, with one label from a closed list; zeros included.
+fn counts_by(shared: &Shared, family: &str, label: &'static str, words: Vec<&'static str>) -> Vec<(Labels, f64)> {
     let counts = shared.ops.engine.figures().labelled();
     let count = |word: &str| {
         let of_word = counts.iter().filter(|(name, _, counted, _)| *name == family && *counted == word);
@@ -149,20 +148,20 @@ async fn jobs(shared: &Shared, to: &mut Snapshot) -> Result<(), Problem> {
     to.family(
         MetricType::Counter,
         "erasure_jobs_finished",
-        "Jobs that ended, and messages that were rejected.",
-        over(shared, "jobs_finished", "outcome", outcomes),
+        "Ended jobs, and rejected messages.",
+        counts_by(shared, "jobs_finished", "outcome", outcomes),
     );
     to.family(
         MetricType::Counter,
         "erasure_jobs_parked",
-        "Times that a job was put on a wait queue.",
-        over(shared, "jobs_parked", "reason", reasons().to_vec()),
+        "Copies published to a wait queue.",
+        counts_by(shared, "jobs_parked", "reason", reasons().to_vec()),
     );
     to.family(
         MetricType::Counter,
         "erasure_jobs_guarded",
-        "Jobs held when they were accepted, above a ceiling.",
-        over(shared, "jobs_guarded", "scope", vec!["tenant", "system"]),
+        "Jobs above a ceiling, held when they were accepted.",
+        counts_by(shared, "jobs_guarded", "scope", vec!["tenant", "system"]),
     );
     let waiting = reasons().map(|reason| {
         (vec![("reason", reason.to_owned())], float(survey.waiting.get(reason).copied().unwrap_or_default()))
@@ -173,51 +172,56 @@ async fn jobs(shared: &Shared, to: &mut Snapshot) -> Result<(), Problem> {
     to.family(
         MetricType::Gauge,
         "erasure_oldest_wait_timestamp_seconds",
-        "Since when the parked job has come no further that waits longest.",
+        "The last progress of the parked job that waits longest.",
         oldest,
     );
     to.family(
         MetricType::Counter,
         "erasure_long_waits_told",
-        "Times that a long wait was told.",
-        over(shared, "long_waits", "reason", reasons().to_vec()),
+        "Reports of long waits.",
+        counts_by(shared, "long_waits", "reason", reasons().to_vec()),
     );
-    to.gauge("erasure_jobs_open", "Jobs that were accepted and have not ended.", Some(float(survey.open)));
+    to.gauge("erasure_jobs_open", "Accepted jobs that have not ended.", Some(float(survey.open)));
     let in_hand = float(engine.jobs_in_hand() as u64);
-    to.gauge("erasure_jobs_in_hand", "Jobs being worked on now.", Some(in_hand));
+    to.gauge("erasure_jobs_in_hand", "Jobs in hand now.", Some(in_hand));
     let due = survey.oldest_due_at.map(seconds);
-    to.gauge("erasure_oldest_due_timestamp_seconds", "When the most urgent open job is due.", due);
+    to.gauge("erasure_oldest_due_timestamp_seconds", "The due time of the most urgent open job.", due);
     to.gauge("erasure_jobs_at_risk", "Open jobs that are due soon.", Some(float(survey.at_risk)));
     to.gauge("erasure_jobs_overdue", "Open jobs whose due time has passed.", Some(float(survey.overdue)));
-    let will_miss =
-        survey.forecast.systems.iter().map(|(system, told)| (vec![("system", system.clone())], float(told.will_miss)));
-    to.family(MetricType::Gauge, "erasure_system_jobs_will_miss", "Open jobs a system will make late.", will_miss);
+    let systems = survey.forecast.systems.iter();
+    let will_miss = systems.map(|(name, system)| (vec![("system", name.clone())], float(system.will_miss)));
+    to.family(
+        MetricType::Gauge,
+        "erasure_system_jobs_will_miss",
+        "Open jobs that will be late because of the system.",
+        will_miss,
+    );
     to.gauge("erasure_jobs_will_miss", "Open jobs that will be late.", Some(float(survey.forecast.will_miss)));
     let figures = engine.figures();
     to.counted("erasure_attempts_failed", "Failed attempts at steps.", &figures.failed_attempts);
-    to.counted("erasure_jobs_doubtful", "Jobs taken up again with a call in doubt.", &figures.doubts);
+    to.counted("erasure_jobs_doubtful", "Jobs resumed after a crash with a call in doubt.", &figures.doubts);
     Ok(())
 }
 
-/// The counts of open jobs. Where they cost much they are made less often: walking the jobs takes no
-/// more than a twentieth of a thread's time, and they are never older than the settings allow.
-pub async fn survey(shared: &Shared) -> Result<Survey, Problem> {
-    let mut cached = shared.survey.0.lock().await;
-    if let Some(made) = &*cached
-        && made.at.elapsed() < (made.cost * 20).min(shared.ops.settings.survey_max_age)
+/// The counts of open jobs, cached. The cache grows older if the counts cost more: they take at most a twentieth of a
+/// thread's time. The greatest age is `survey_max_age`.
+pub(super) async fn survey(shared: &Shared) -> Result<Survey, Problem> {
+    let mut cache = shared.survey.lock().await;
+    if let Some(cached) = &*cache
+        && cached.at.elapsed() < (cached.cost * 20).min(shared.ops.settings.survey_max_age)
     {
-        return Ok(made.survey.clone());
+        return Ok(cached.survey.clone());
     }
     let (engine, began) = (Arc::clone(&shared.ops.engine), Instant::now());
     let survey = tokio::task::spawn_blocking(move || engine.survey()).await??;
-    *cached = Some(Made { at: Instant::now(), cost: began.elapsed(), survey: survey.clone() });
+    *cache = Some(CachedSurvey { at: Instant::now(), cost: began.elapsed(), survey: survey.clone() });
     Ok(survey)
 }
 
-/// How deep a queue of ours is, where the broker tells soon enough.
-pub async fn depth(shared: &Shared, queue: &'static str) -> Option<u64> {
+/// The depth of a queue, if the broker answers in time.
+pub(super) async fn depth(shared: &Shared, queue: &'static str) -> Option<u64> {
     let broker = shared.ops.engine.broker();
-    tokio::time::timeout(DEPTH_WAIT, broker.depth(queue)).await.ok().flatten()
+    tokio::time::timeout(DEPTH_TIMEOUT, broker.depth(queue)).await.ok().flatten()
 }
 
 /// `ok`, and every kind of failure.
@@ -239,7 +243,7 @@ fn approvals(shared: &Shared, to: &mut Snapshot) -> Result<(), Problem> {
     let (count, first) = shared.ops.engine.undecided()?;
     to.gauge("erasure_approvals_waiting", "Jobs that wait for an approval.", Some(float(count as u64)));
     let first = first.map(seconds);
-    to.gauge("erasure_oldest_approval_timestamp_seconds", "Since when the first of them waits.", first);
+    to.gauge("erasure_oldest_approval_timestamp_seconds", "The start of the longest wait for an approval.", first);
     Ok(())
 }
 
@@ -256,7 +260,7 @@ fn systems(shared: &Shared, to: &mut Snapshot) {
             (vec![("system", system.clone()), ("result", result.to_owned())], float(count))
         })
     });
-    to.family(MetricType::Counter, "erasure_system_requests", "Calls to a system by what came of them.", requests);
+    to.family(MetricType::Counter, "erasure_system_requests", "Calls to a system, by result.", requests);
     let views: Vec<_> = gates.iter().map(|(name, gate)| (name, gate.view())).collect();
     let each = |value: &dyn Fn(&crate::engine::gate::GateView) -> f64| -> Vec<(Labels, f64)> {
         views.iter().map(|(name, view)| (vec![("system", (*name).clone())], value(view))).collect()
@@ -264,12 +268,17 @@ fn systems(shared: &Shared, to: &mut Snapshot) {
     let held = each(&|view| f64::from(u8::from(view.held.is_some())));
     to.family(MetricType::Gauge, "erasure_system_held", "1 while a system is held.", held);
     let open = each(&|view| f64::from(u8::from(view.breaker_open)));
-    to.family(MetricType::Gauge, "erasure_system_breaker_open", "1 while calls in a row have failed.", open);
+    to.family(
+        MetricType::Gauge,
+        "erasure_system_breaker_open",
+        "1 while the breaker is open after failed calls.",
+        open,
+    );
     let count = |view: &crate::engine::gate::GateView, what: trouble::ImpairmentKind| {
-        float(view.troubles.iter().filter(|told| told.what == what).count() as u64)
+        float(view.troubles.iter().filter(|trouble| trouble.what == what).count() as u64)
     };
     let paused = each(&|view| count(view, trouble::ImpairmentKind::Paused));
-    to.family(MetricType::Gauge, "erasure_system_paused", "1 while a system asks not to be called for long.", paused);
+    to.family(MetricType::Gauge, "erasure_system_paused", "1 while a system asks for a long pause.", paused);
     let steps = each(&|view| count(view, trouble::ImpairmentKind::StepFailing));
     to.family(MetricType::Gauge, "erasure_system_steps_failing", "Steps that fail for one job after another.", steps);
     let line = each(&|view| float(view.line as u64));
@@ -280,37 +289,37 @@ async fn messages(shared: &Shared, to: &mut Snapshot) -> Result<(), Problem> {
     let engine = &shared.ops.engine;
     let figures = engine.figures();
     to.counted("erasure_deliveries", "Deliveries taken from the broker.", &figures.deliveries);
-    to.counted("erasure_deliveries_lost", "Deliveries whose channel went away in hand.", &figures.lost);
+    to.counted("erasure_deliveries_lost", "Deliveries whose channel was lost.", &figures.lost);
     to.counted("erasure_messages_rejected", "Messages that never became a job.", &figures.rejected);
     to.family(
         MetricType::Counter,
         "erasure_messages_unauthorised",
-        "Messages whose sender may not order what they ask for.",
-        over(shared, "unauthorised", "cause", CAUSES.to_vec()),
+        "Messages whose sender has no right to the request.",
+        counts_by(shared, "unauthorised", "cause", CAUSES.to_vec()),
     );
     to.family(
         MetricType::Counter,
         "erasure_messages_mended",
-        "Messages that no client library could have read as they came.",
-        over(shared, "messages_mended", "queue", vec!["jobs", "control"]),
+        "Messages that were unreadable for AMQP clients and were changed on their way in.",
+        counts_by(shared, "messages_mended", "queue", vec!["jobs", "control"]),
     );
     to.family(
         MetricType::Counter,
         "erasure_dead_letters_aged",
-        "Dead letters that were announced to be removed, and that were.",
-        over(shared, "dead_letters_aged", "what", vec!["told", "removed"]),
+        "Dead letters above the age limit: notices of removal, and removals.",
+        counts_by(shared, "dead_letters_aged", "what", vec!["told", "removed"]),
     );
     to.family(
         MetricType::Counter,
         "erasure_decisions",
-        "Operators' decisions that took effect here, wherever they were given.",
-        over(shared, "decisions", "what", What::WORDS.to_vec()),
+        "Operators' decisions carried out at this worker, whichever worker received them.",
+        counts_by(shared, "decisions", "what", What::WORDS.to_vec()),
     );
-    let untold = engine.decisions_untold()?;
-    to.gauge("erasure_decisions_untold", "Decisions that the broker has not taken yet.", Some(float(untold as u64)));
+    let unpublished = float(engine.decisions_untold()? as u64);
+    to.gauge("erasure_decisions_untold", "Decisions that the broker has not confirmed yet.", Some(unpublished));
     let parked = engine.parked().view();
     let missing = float(parked.missing.len() as u64);
-    to.gauge("erasure_parked_copies_missing", "Parked copies that have not come back by their time.", Some(missing));
+    to.gauge("erasure_parked_copies_missing", "Parked copies that were not redelivered in time.", Some(missing));
     let short = Tier::ALL.map(|tier| {
         let missing = parked.short.iter().find(|(of, _)| *of == tier).map_or(0, |(_, missing)| *missing);
         (vec![("queue", format!("wait.{}", tier.label()))], float(missing))
@@ -318,50 +327,46 @@ async fn messages(shared: &Shared, to: &mut Snapshot) -> Result<(), Problem> {
     to.family(
         MetricType::Gauge,
         "erasure_parked_copies_short",
-        "Copies parked on a wait queue that it does not hold.",
+        "Parked copies that are missing on a wait queue.",
         short,
     );
-    to.counted("erasure_copies_older_used", "Older copies worked on, as the newest was gone.", &figures.older_used);
+    to.counted("erasure_copies_older_used", "Older copies used because the newest was gone.", &figures.older_used);
     to.counted("erasure_copies_stale", "Older copies of a job, acked without a call.", &figures.stale);
     to.counted(
         "erasure_control_replaced",
-        "Times that the control stream was another one, and was read anew.",
+        "New control streams found in the place of the old one, and read from the start.",
         &figures.control_replaced,
     );
     to.counted(
         "erasure_cancellations_unreadable",
-        "Messages sent as cancellations that cannot be read and lie among the dead letters.",
+        "Unreadable cancellations, published as dead letters.",
         &figures.cancels_unreadable,
     );
     to.counted("erasure_events_published", "Events published and confirmed.", &figures.events);
     to.counted("erasure_events_repeated", "Final events repeated for a publisher.", &figures.repeated);
     to.counted("erasure_dead_letters_published", "Dead letters published and confirmed.", &figures.dead_letters);
-    to.counted("erasure_publish_retries", "Publishes that had to be repeated.", &figures.publish_retries);
+    to.counted("erasure_publish_retries", "Repeated publishes.", &figures.publish_retries);
     let broker = engine.broker();
     let (jobs, letters, unrouted) =
         tokio::join!(depth(shared, "jobs"), depth(shared, "dead-letters"), depth(shared, "events.unrouted"));
     let (jobs, letters, unrouted) = (jobs.map(float), letters.map(float), unrouted.map(float));
     to.gauge("erasure_jobs_queued", "Messages in the job queue.", jobs);
     to.gauge("erasure_dead_letters", "Messages in the dead-letter queue.", letters);
-    to.gauge("erasure_events_unrouted", "Events that nobody was bound for.", unrouted);
+    to.gauge("erasure_events_unrouted", "Events for which no queue was bound.", unrouted);
     let tallies = broker.tallies();
     to.counter(
         "erasure_broker_links_lost_idle",
-        "Links to the broker that ended before any of their deliveries was settled.",
+        "Connections to the broker that ended before any of their deliveries was settled.",
         tallies.links_lost_idle,
     );
-    to.counter(
-        "erasure_control_skipped",
-        "Messages of the control stream that were stepped over.",
-        tallies.control_skipped,
-    );
+    to.counter("erasure_control_skipped", "Skipped messages of the control stream.", tallies.control_skipped);
     to.counter(
         "erasure_broker_names_restored",
-        "Exchanges and queues that were gone and were declared anew.",
+        "Missing exchanges and queues that were declared again.",
         tallies.names_restored,
     );
     let standby = f64::from(u8::from(broker.standby().is_some()));
-    to.gauge("erasure_standby", "1 while another consumer gets the jobs that wait.", Some(standby));
+    to.gauge("erasure_standby", "1 while another consumer gets the deliveries.", Some(standby));
     let is_up = *broker.link().borrow() == Link::Up;
     to.gauge("erasure_broker_up", "1 while connected to the broker.", Some(f64::from(u8::from(is_up))));
     Ok(())
@@ -376,21 +381,21 @@ fn process(shared: &Shared, to: &mut Snapshot) {
     to.gauge("erasure_store_size_bytes", "Bytes of the store on the disk.", Some(float(stats.bytes_on_disk)));
     #[allow(clippy::cast_precision_loss, reason = "the format's numbers are floats")]
     let jump = Steady::of_process().jump().map_or(0.0, |by| by.as_secs() as f64);
-    to.gauge("erasure_clock_jump_seconds", "How far the clock is from the time that is believed.", Some(jump));
+    to.gauge("erasure_clock_jump_seconds", "The clock's difference from the time in use.", Some(jump));
     let created = engine.store().get(Table::Meta, CREATED_KEY).ok().flatten();
     let created = created.and_then(|bytes| bytes.try_into().ok()).map(|bytes| float(u64::from_be_bytes(bytes)));
-    to.gauge("erasure_store_created_timestamp_seconds", "When the store was made.", created);
+    to.gauge("erasure_store_created_timestamp_seconds", "The creation of the store.", created);
     let moved = f64::from(u8::from(shared.ops.settings.store_moved_aside.is_some()));
-    to.gauge("erasure_store_moved_aside", "1 where a damaged store was moved aside at the start.", Some(moved));
-    let needs_a_look = Health::of(shared).counts();
-    let needs_a_look = needs_a_look.into_iter().map(|(what, count)| (vec![("what", what.to_owned())], float(count)));
-    to.family(MetricType::Gauge, "erasure_degraded", "What `/readyz` says needs a look.", needs_a_look);
+    to.gauge("erasure_store_moved_aside", "1 if this start moved a damaged store aside.", Some(moved));
+    let degraded = Health::of(shared).counts();
+    let degraded = degraded.into_iter().map(|(what, count)| (vec![("what", what.to_owned())], float(count)));
+    to.family(MetricType::Gauge, "erasure_degraded", "Faults listed in `/readyz` as degraded.", degraded);
     let stalled = f64::from(u8::from(engine.is_stalled()));
     to.gauge("erasure_intake_stalled", "1 while store or broker stop the intake.", Some(stalled));
-    to.counter("erasure_log_lines_lost", "Log lines that nobody read in time.", lines::lost());
+    to.counter("erasure_log_lines_lost", "Log lines lost because stderr was not read in time.", lines::lost());
     to.gauge(
         "erasure_start_timestamp_seconds",
-        "When the ops API began.",
+        "The start of the ops API.",
         Some(shared.began_at.as_duration().as_secs_f64()),
     );
     let build = vec![("version", env!("CARGO_PKG_VERSION").to_owned())];

@@ -1,23 +1,21 @@
-//! Where people look: the worker's state over HTTP for operators and their tools.
+//! The ops API: the worker's state and the operators' decisions over HTTP.
 //!
-//! The rule it keeps: no answer carries personal data; what changes anything needs the token, or
-//! comes from this very machine and from no other web page.
+//! The rule it keeps: no answer carries personal data. A change needs the token, or comes from this machine and from
+//! no other web page.
 //!
-//! In reading order: `serve` (the routes), `shared` (what they know), `request` (what they are asked), `doorway`
-//! (the connections), `guard` (who may ask), then
-//! one module a group of routes: `health`, `metrics`, `overview` (with `rates`), `jobs`, `systems`,
-//! `pauses`, `ceilings`, `approvals`, `dead_letters`, `codes`, `imports`, `receipts`; `console` is the page for
-//! people that asks them; `problem` is how each says no; `client` is the other end, for the command
-//! line.
+//! In reading order: `serve` (the routes), `shared` (their state), `request` (path, query, body), `connections`,
+//! `access`; then one module for each group of routes: `health`, `metrics`, `overview` (with `rates`), `jobs`,
+//! `systems`, `pauses`, `ceilings`, `approvals`, `dead_letters`, `codes`, `imports`, `receipts`. `console` is the web
+//! page, `problem` a refusal, `client` the client for the command line.
 
+mod access;
 mod approvals;
 mod ceilings;
 pub mod client;
 mod codes;
+mod connections;
 mod console;
 mod dead_letters;
-mod doorway;
-mod guard;
 mod health;
 mod imports;
 mod jobs;
@@ -41,33 +39,33 @@ use std::time::Duration;
 use secrecy::SecretString;
 use tokio::sync::watch;
 
-pub use doorway::CONNECTIONS;
+pub use connections::CONNECTIONS;
 pub use imports::{DeskError, ExportedFile, ImportDesk, Settled};
 pub use serve::serve;
 
 use crate::engine::Engine;
 
-/// How the ops API is served.
+/// The settings of the ops API.
 #[derive(Debug, Clone)]
 pub struct OpsSettings {
-    /// Where to listen; port 0 takes a free one.
+    /// The address; port 0 takes a free port.
     pub listen: SocketAddr,
     /// The bearer token; may be missing only on a loopback address.
     pub token: Option<SecretString>,
-    /// Operators with bearer tokens of their own.
+    /// Operators with their own bearer tokens.
     pub operators: BTreeMap<String, SecretString>,
-    /// A loop that has not beaten for longer is stuck.
+    /// A loop without a beat for longer than this is stuck.
     pub stuck_after: Duration,
-    /// The counts of open jobs in the metrics may be this old.
+    /// The greatest age of the counts of open jobs in the metrics.
     pub survey_max_age: Duration,
-    /// Where a damaged store was moved to at this start.
+    /// The new path of a damaged store that this start moved aside.
     pub store_moved_aside: Option<PathBuf>,
-    /// The keys of secrets whose files have changed since they were read.
+    /// The config keys of secrets whose files changed after they were read.
     pub changed_secrets: Option<watch::Receiver<Vec<String>>>,
 }
 
 impl OpsSettings {
-    /// The usual settings for an address and a token.
+    /// The defaults for an address and a token.
     pub fn new(listen: SocketAddr, token: Option<SecretString>) -> OpsSettings {
         OpsSettings {
             listen,
@@ -81,13 +79,11 @@ impl OpsSettings {
     }
 }
 
-/// What the ops API speaks for.
+/// The parts that the ops API serves.
 pub struct Ops {
-    /// The engine.
     pub engine: Arc<Engine>,
-    /// How it is served.
     pub settings: OpsSettings,
-    /// The import desks by system.
+    /// The deletion files, by system.
     pub imports: BTreeMap<String, Arc<dyn ImportDesk>>,
 }
 

@@ -1,7 +1,7 @@
-//! `/v1/overview`: what an operator looks at first, in one answer.
+//! `/v1/overview`: health, counts, rates and the most urgent jobs in one answer.
 //!
-//! The rule it keeps: it costs little however often it is asked: counts are kept for a while, and
-//! what the broker does not tell soon is null.
+//! The rule it keeps: frequent requests cost little. Counts are cached for a while. A queue depth that the broker
+//! does not report in time is null.
 
 use std::sync::Arc;
 
@@ -15,18 +15,20 @@ use super::shared::Shared;
 use super::{metrics, systems};
 use crate::job::{At, JobKey};
 
+/// A job with the time `name`.
 fn job(key: &JobKey, name: &'static str, at: At) -> Value {
     json!({ "tenant": key.tenant, "job_id": key.job_id, name: at.to_rfc3339() })
 }
 
-/// What will be late at the present pace.
-pub async fn forecast(State(shared): State<Arc<Shared>>) -> Result<Json<Value>, Problem> {
+/// The jobs that will be late at the present rate.
+pub(super) async fn forecast(State(shared): State<Arc<Shared>>) -> Result<Json<Value>, Problem> {
     let survey = metrics::survey(&shared).await?;
     let gates = shared.ops.engine.gates();
-    let systems = survey.forecast.systems.iter().map(|(name, told)| {
+    let systems = survey.forecast.systems.iter().map(|(name, system)| {
         json!({
-            "name": name, "held": gates.get(name).is_some_and(|gate| gate.is_held()), "backlog": told.backlog,
-            "targets_per_minute": told.targets_per_minute, "done_at": told.done_at, "will_miss": told.will_miss,
+            "name": name, "held": gates.get(name).is_some_and(|gate| gate.is_held()), "backlog": system.backlog,
+            "targets_per_minute": system.targets_per_minute, "done_at": system.done_at,
+            "will_miss": system.will_miss,
         })
     });
     Ok(Json(json!({
@@ -35,8 +37,7 @@ pub async fn forecast(State(shared): State<Arc<Shared>>) -> Result<Json<Value>, 
     })))
 }
 
-/// Health, counts, rates, what is oldest and what is due.
-pub async fn overview(State(shared): State<Arc<Shared>>) -> Result<Json<Value>, Problem> {
+pub(super) async fn overview(State(shared): State<Arc<Shared>>) -> Result<Json<Value>, Problem> {
     let engine = &shared.ops.engine;
     let depth = |queue| metrics::depth(&shared, queue);
     let (survey, queued, letters, unrouted) =

@@ -1,6 +1,6 @@
 //! `/v1/paused`, and the routes that pause and resume a system or a tenant.
 //!
-//! The rule it keeps: a pause says who made it and why.
+//! The rule it keeps: a pause names its operator and its reason.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use axum::{Extension, Json};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::guard::Caller;
+use super::access::Caller;
 use super::problem::{Kind, Problem};
 use super::request;
 use super::shared::Shared;
@@ -20,10 +20,9 @@ use super::systems;
 use crate::config::{NAME_FORM, is_name};
 use crate::engine::pauses::{Paused, Subject};
 
-/// Who, and why.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Asked {
+struct Pause {
     reason: String,
     by: String,
 }
@@ -34,8 +33,8 @@ fn listed(subject: &Subject, paused: &Paused) -> Value {
     line
 }
 
-/// Everything that is paused.
-pub async fn list(State(shared): State<Arc<Shared>>) -> Json<Value> {
+/// Every paused system and tenant.
+pub(super) async fn list(State(shared): State<Arc<Shared>>) -> Json<Value> {
     let all = shared.ops.engine.pauses().all();
     Json(json!({ "paused": all.iter().map(|(subject, paused)| listed(subject, paused)).collect::<Vec<_>>() }))
 }
@@ -45,9 +44,9 @@ async fn pause(
     subject: &Subject,
     caller: &Caller,
     headers: &HeaderMap,
-    read: Result<Bytes, BytesRejection>,
+    body: Result<Bytes, BytesRejection>,
 ) -> Result<(), Problem> {
-    let Asked { reason, by } = request::body(headers, read)?;
+    let Pause { reason, by } = request::body(headers, body)?;
     let (reason, by) = (request::reason(&reason)?, caller.acts_as(&by)?);
     shared.ops.engine.pause_for_operator(subject, by, reason).await?;
     Ok(())
@@ -57,7 +56,7 @@ fn tenant(name: String) -> Result<Subject, Problem> {
     if is_name(&name) {
         return Ok(Subject::Tenant(name));
     }
-    Err(Problem::new(Kind::BadRequest, format!("a tenant's name has the form {NAME_FORM}")))
+    Err(Problem::new(Kind::BadRequest, format!("a tenant's name must have the form {NAME_FORM}")))
 }
 
 fn system(shared: &Shared, name: String) -> Result<Subject, Problem> {
@@ -78,21 +77,20 @@ fn answer(shared: &Shared, subject: &Subject) -> Json<Value> {
     }
 }
 
-/// Pauses a system.
-pub async fn pause_system(
+pub(super) async fn pause_system(
     State(shared): State<Arc<Shared>>,
     Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
     headers: HeaderMap,
-    read: Result<Bytes, BytesRejection>,
+    body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<Value>, Problem> {
     let subject = system(&shared, name)?;
-    pause(&shared, &subject, &caller, &headers, read).await?;
+    pause(&shared, &subject, &caller, &headers, body).await?;
     Ok(answer(&shared, &subject))
 }
 
-/// Lets a system go on; without a pause nothing changes.
-pub async fn resume_system(
+/// Resumes a system; without a pause nothing changes.
+pub(super) async fn resume_system(
     State(shared): State<Arc<Shared>>,
     Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
@@ -102,21 +100,21 @@ pub async fn resume_system(
     Ok(answer(&shared, &subject))
 }
 
-/// Pauses a tenant's jobs. The tenant need not be known yet.
-pub async fn pause_tenant(
+/// Pauses a tenant's jobs. The tenant may be unknown so far.
+pub(super) async fn pause_tenant(
     State(shared): State<Arc<Shared>>,
     Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
     headers: HeaderMap,
-    read: Result<Bytes, BytesRejection>,
+    body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<Value>, Problem> {
     let subject = tenant(name)?;
-    pause(&shared, &subject, &caller, &headers, read).await?;
+    pause(&shared, &subject, &caller, &headers, body).await?;
     Ok(answer(&shared, &subject))
 }
 
-/// Lets a tenant's jobs go on; without a pause nothing changes.
-pub async fn resume_tenant(
+/// Resumes a tenant's jobs; without a pause nothing changes.
+pub(super) async fn resume_tenant(
     State(shared): State<Arc<Shared>>,
     Extension(caller): Extension<Caller>,
     Path(name): Path<String>,

@@ -1,7 +1,6 @@
-//! How the ops API says no: problem details (RFC 9457).
+//! The refusals of the ops API: problem details (RFC 9457).
 //!
-//! The rule it keeps: every kind of refusal stands in one closed list, with its status and a type
-//! that programs can tell apart.
+//! The rule it keeps: one closed list has every kind of refusal, with its status and a type for programs.
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -12,61 +11,37 @@ use crate::engine::journal::JournalError;
 use crate::engine::operators::LetterError;
 use crate::store::StoreError;
 
-/// The kinds of refusal.
+/// The kinds of refusal; [`Kind::parts`] has the title of each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// A parameter or a body that cannot be understood.
     BadRequest,
-    /// No token, or another one.
     Unauthorised,
-    /// Asked by another web page.
     ForeignOrigin,
-    /// No such route.
     NotFound,
-    /// Nothing is known of the job.
     UnknownJob,
-    /// No such system.
     UnknownSystem,
-    /// No such tenant or system with a ceiling.
     UnknownScope,
-    /// No dead letter of that job.
     UnknownDeadLetter,
-    /// The job waits for no approval.
     UnknownApproval,
-    /// Another operator must do this.
     WrongOperator,
-    /// Something else is shown by now.
     PreviewChanged,
-    /// It was decided before.
     AlreadyDecided,
-    /// No such code.
     UnknownCode,
-    /// The route does not take this method.
     MethodNotAllowed,
-    /// The job has ended.
     JobEnded,
-    /// Something that cannot be taken back was begun.
     TooLate,
-    /// There is nothing to export.
     NothingToExport,
-    /// The body is too long.
     TooLarge,
-    /// The body is of another type.
     UnsupportedMediaType,
-    /// Asked under a name that is not ours.
     Misdirected,
-    /// The result file is not taken.
     FileRefused,
-    /// The worker could not do it now.
     Unavailable,
-    /// It took too long; what was begun goes on.
     TimedOut,
-    /// A fault of the worker's own.
     Internal,
 }
 
 impl Kind {
-    /// Every kind, as the documentation lists them.
+    /// Every kind, in the order of the documentation.
     pub const ALL: [Kind; 24] = [
         Kind::BadRequest,
         Kind::Unauthorised,
@@ -97,11 +72,11 @@ impl Kind {
     /// Status, last part of the type, title.
     pub const fn parts(self) -> (StatusCode, &'static str, &'static str) {
         match self {
-            Kind::BadRequest => (StatusCode::BAD_REQUEST, "bad-request", "The request cannot be understood"),
+            Kind::BadRequest => (StatusCode::BAD_REQUEST, "bad-request", "The request is not valid"),
             Kind::Unauthorised => (StatusCode::UNAUTHORIZED, "unauthorised", "The bearer token is missing or wrong"),
             Kind::ForeignOrigin => (StatusCode::FORBIDDEN, "foreign-origin", "The request comes from another web page"),
             Kind::NotFound => (StatusCode::NOT_FOUND, "not-found", "There is no such route"),
-            Kind::UnknownJob => (StatusCode::NOT_FOUND, "unknown-job", "This worker knows nothing of the job"),
+            Kind::UnknownJob => (StatusCode::NOT_FOUND, "unknown-job", "The job is unknown to this worker"),
             Kind::UnknownSystem => (StatusCode::NOT_FOUND, "unknown-system", "No such system is configured"),
             Kind::UnknownScope => {
                 (StatusCode::NOT_FOUND, "unknown-scope", "No tenant or system of that name has a ceiling")
@@ -112,38 +87,36 @@ impl Kind {
             Kind::UnknownApproval => (StatusCode::NOT_FOUND, "unknown-approval", "The job waits for no approval"),
             Kind::WrongOperator => (StatusCode::FORBIDDEN, "wrong-operator", "Another operator must do this"),
             Kind::PreviewChanged => {
-                (StatusCode::CONFLICT, "preview-changed", "Something else was found since: look at it again")
+                (StatusCode::CONFLICT, "preview-changed", "The findings have changed: check the preview again")
             }
-            Kind::AlreadyDecided => (StatusCode::CONFLICT, "already-decided", "It was decided before"),
+            Kind::AlreadyDecided => (StatusCode::CONFLICT, "already-decided", "The preview is already decided"),
             Kind::UnknownCode => (StatusCode::NOT_FOUND, "unknown-code", "There is no such code"),
             Kind::MethodNotAllowed => {
-                (StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "The route does not take this method")
+                (StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "The route does not accept this method")
             }
             Kind::JobEnded => (StatusCode::CONFLICT, "job-ended", "The job has ended"),
-            Kind::TooLate => (StatusCode::CONFLICT, "too-late", "Something that cannot be taken back was begun"),
+            Kind::TooLate => (StatusCode::CONFLICT, "too-late", "An irreversible step was begun"),
             Kind::NothingToExport => (StatusCode::CONFLICT, "nothing-to-export", "No member waits for a deletion file"),
             Kind::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "too-large", "The body is too long"),
             Kind::UnsupportedMediaType => {
-                (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", "The body is of another type")
+                (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", "The body has the wrong type")
             }
             Kind::Misdirected => {
-                (StatusCode::MISDIRECTED_REQUEST, "misdirected", "The worker is not asked under this host name")
+                (StatusCode::MISDIRECTED_REQUEST, "misdirected", "This worker does not serve this host name")
             }
-            Kind::FileRefused => (StatusCode::UNPROCESSABLE_ENTITY, "file-refused", "The result file is not taken"),
+            Kind::FileRefused => (StatusCode::UNPROCESSABLE_ENTITY, "file-refused", "The result file is refused"),
             Kind::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "unavailable", "The worker cannot do this now"),
-            Kind::TimedOut => (StatusCode::GATEWAY_TIMEOUT, "timed-out", "It took too long; what was begun goes on"),
-            Kind::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal", "A fault of the worker's own"),
+            Kind::TimedOut => (StatusCode::GATEWAY_TIMEOUT, "timed-out", "The time limit passed; begun work continues"),
+            Kind::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal", "The worker has an internal fault"),
         }
     }
 }
 
 /// A refusal. Without personal data, as every answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem {
-    /// Its kind.
-    pub kind: Kind,
-    /// What is wrong in this case.
-    pub detail: Option<String>,
+pub(super) struct Problem {
+    kind: Kind,
+    detail: Option<String>,
 }
 
 impl From<Kind> for Problem {
@@ -153,8 +126,7 @@ impl From<Kind> for Problem {
 }
 
 impl Problem {
-    /// A refusal with what is wrong in this case.
-    pub fn new(kind: Kind, detail: impl Into<String>) -> Problem {
+    pub(super) fn new(kind: Kind, detail: impl Into<String>) -> Problem {
         Problem { kind, detail: Some(detail.into()) }
     }
 }
@@ -164,7 +136,7 @@ impl From<JournalError> for Problem {
         match error {
             JournalError::Store(error) => error.into(),
             other => {
-                tracing::error!(error = %other, "an operator's request met a record that cannot be used");
+                tracing::error!(error = %other, "an operator's request failed: a record cannot be used");
                 Problem::new(Kind::Internal, other.to_string())
             }
         }
@@ -173,7 +145,7 @@ impl From<JournalError> for Problem {
 
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
-        tracing::warn!(%error, "an operator's request met a fault of the store");
+        tracing::warn!(%error, "an operator's request failed: the store has a fault");
         Problem::new(Kind::Unavailable, error.to_string())
     }
 }

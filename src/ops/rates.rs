@@ -1,7 +1,7 @@
-//! How fast work is done: jobs that ended and calls that were made in the last minute.
+//! The rates of the last minute: ended jobs and calls.
 //!
-//! The rule it keeps: a rate is the difference of two counts over the time between them, or, before
-//! there are two, nothing.
+//! The rule it keeps: a rate is the difference of two counts, divided by the time between them. Without two counts
+//! there is no rate.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,7 +11,9 @@ use tokio::time::Instant;
 
 use crate::engine::Engine;
 
-const EVERY: Duration = Duration::from_secs(5);
+/// The time between two counts.
+const INTERVAL: Duration = Duration::from_secs(5);
+/// The time that a rate covers.
 const SPAN: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Clone, Default)]
@@ -20,46 +22,45 @@ struct Counts {
     calls: BTreeMap<String, u64>,
 }
 
-/// Figures a minute, over the last minute or as long as is known.
+/// Rates per minute, over the last minute or, after a start, a shorter time.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct PerMinute {
-    /// Jobs that ended, by outcome, and rejected messages.
-    pub finished: BTreeMap<String, f64>,
-    /// Calls, by system.
-    pub calls: BTreeMap<String, f64>,
+pub(super) struct PerMinute {
+    /// Ended jobs by outcome, and rejected messages.
+    pub(super) finished: BTreeMap<String, f64>,
+    /// Calls by system.
+    pub(super) calls: BTreeMap<String, f64>,
 }
 
-/// Counts of the last minute.
+/// The counts of the last minute.
 #[derive(Debug, Default)]
-pub struct Rates(Mutex<VecDeque<(Instant, Counts)>>);
+pub(super) struct Rates(Mutex<VecDeque<(Instant, Counts)>>);
 
 impl Rates {
-    /// Takes the counts now and then. Never returns.
-    pub async fn watch(&self, engine: &Arc<Engine>) {
+    /// Adds the present counts at intervals. Never returns.
+    pub(super) async fn watch(&self, engine: &Arc<Engine>) {
         loop {
-            self.note(Instant::now(), counts(engine));
-            tokio::time::sleep(EVERY).await;
+            self.add(Instant::now(), counts(engine));
+            tokio::time::sleep(INTERVAL).await;
         }
     }
 
-    fn note(&self, now: Instant, counts: Counts) {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.push_back((now, counts));
-        while kept.get(1).is_some_and(|(at, _)| now.duration_since(*at) >= SPAN) {
-            kept.pop_front();
+    fn add(&self, now: Instant, counts: Counts) {
+        let mut recent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        recent.push_back((now, counts));
+        while recent.get(1).is_some_and(|(at, _)| now.duration_since(*at) >= SPAN) {
+            recent.pop_front();
         }
     }
 
-    /// The rates.
-    pub fn now(&self) -> PerMinute {
-        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match (kept.front(), kept.back()) {
+    pub(super) fn now(&self) -> PerMinute {
+        let recent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match (recent.front(), recent.back()) {
             (Some((from, before)), Some((to, after))) if to > from => {
                 let minutes = to.duration_since(*from).as_secs_f64() / 60.0;
                 let rate = |before: &BTreeMap<String, u64>, after: &BTreeMap<String, u64>| {
                     let each = after.iter().map(|(name, count)| {
-                        let risen = count.saturating_sub(before.get(name).copied().unwrap_or_default());
-                        (name.clone(), per(risen, minutes))
+                        let added = count.saturating_sub(before.get(name).copied().unwrap_or_default());
+                        (name.clone(), per_minute(added, minutes))
                     });
                     each.collect()
                 };
@@ -73,9 +74,9 @@ impl Rates {
     }
 }
 
-/// To one decimal.
+/// Rounded to one decimal.
 #[allow(clippy::cast_precision_loss, reason = "counts of a minute")]
-fn per(count: u64, minutes: f64) -> f64 {
+fn per_minute(count: u64, minutes: f64) -> f64 {
     (count as f64 / minutes * 10.0).round() / 10.0
 }
 
@@ -99,14 +100,14 @@ mod tests {
     }
 
     #[test]
-    fn a_rate_is_the_rise_of_the_last_minute_and_nothing_before_two_counts() {
+    fn a_rate_is_the_increase_of_the_last_minute_and_needs_two_counts() {
         let (rates, start) = (Rates::default(), Instant::now());
         assert_eq!(rates.now(), PerMinute::default());
-        rates.note(start, counted(10));
+        rates.add(start, counted(10));
         assert_eq!(rates.now(), PerMinute::default());
-        rates.note(start + Duration::from_secs(30), counted(20));
+        rates.add(start + Duration::from_secs(30), counted(20));
         assert_eq!(rates.now().finished["completed"], 20.0);
-        rates.note(start + Duration::from_secs(90), counted(20));
+        rates.add(start + Duration::from_secs(90), counted(20));
         assert_eq!(rates.now().finished["completed"], 0.0);
     }
 }

@@ -1,8 +1,8 @@
-//! `/.well-known/jwks.json` and `/v1/receipts`: the keys that receipts are checked with, and the
-//! signed audit pack of a time span.
+//! `/.well-known/jwks.json` and `/v1/receipts`: the keys that verify receipts, and the signed audit pack of a time
+//! span.
 //!
-//! The rule it keeps: the keys are open to all, for they prove nothing but themselves; the receipts
-//! are read on a thread that may block.
+//! The rule it keeps: the keys need no token, because they are public. The receipts are read on a thread that may
+//! block.
 
 use std::sync::Arc;
 
@@ -19,10 +19,9 @@ use super::request;
 use super::shared::Shared;
 use crate::engine::receipts::PackError;
 
-/// Which time span.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Asked {
+pub(super) struct Span {
     from: Option<String>,
     to: Option<String>,
 }
@@ -37,19 +36,19 @@ impl From<PackError> for Problem {
 }
 
 /// The public keys as a JWK set.
-pub async fn keys(State(shared): State<Arc<Shared>>) -> Result<impl IntoResponse, Problem> {
+pub(super) async fn keys(State(shared): State<Arc<Shared>>) -> Result<impl IntoResponse, Problem> {
     let engine = Arc::clone(&shared.ops.engine);
     let keys = tokio::task::spawn_blocking(move || engine.public_keys()).await??;
     Ok(([(header::CONTENT_TYPE, "application/jwk-set+json")], keys.to_string()))
 }
 
 /// The receipts of the runs that ended from `from` on and before `to`, as a signed audit pack.
-pub async fn pack(
+pub(super) async fn pack(
     State(shared): State<Arc<Shared>>,
-    asked: Result<Query<Asked>, QueryRejection>,
+    query: Result<Query<Span>, QueryRejection>,
 ) -> Result<Json<Value>, Problem> {
-    let asked = request::query(asked)?;
-    let (from, to) = (request::time("from", asked.from)?, request::time("to", asked.to)?);
+    let span = request::query(query)?;
+    let (from, to) = (request::time("from", span.from)?, request::time("to", span.to)?);
     let engine = Arc::clone(&shared.ops.engine);
     let pack = tokio::task::spawn_blocking(move || engine.audit_pack(from, to)).await??;
     Ok(Json(pack.to_json()))

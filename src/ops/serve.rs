@@ -1,7 +1,7 @@
 //! The listener and the routes.
 //!
-//! The rule it keeps: without a token it listens on loopback only; told to stop, it finishes the
-//! answers it has begun and waits no longer than a few seconds for them.
+//! The rule it keeps: without a token the server listens on loopback only. At the stop it waits a few seconds at most
+//! for answers that it has begun.
 
 use std::io;
 use std::net::SocketAddr;
@@ -17,8 +17,8 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::doorway::Doorway;
-use super::guard::{self, Guard};
+use super::access::{self, Access};
+use super::connections::LimitedListener;
 use super::problem::{Kind, Problem};
 use super::shared::Shared;
 use super::{
@@ -26,27 +26,27 @@ use super::{
     systems,
 };
 
-/// The longest ordinary body.
-const BODY: usize = 64 * 1024;
+/// The longest body, except for result files.
+const LONGEST_BODY: usize = 64 * 1024;
 /// The longest result file of an import.
-const FILE: usize = 64 * 1024 * 1024;
-/// How long answers that were begun may take after the stop.
-const FAREWELL: Duration = Duration::from_secs(5);
+const LONGEST_FILE: usize = 64 * 1024 * 1024;
+/// The time for begun answers after the stop.
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Serves the ops API until `shutdown` is cancelled. Returns the address listened on and the
-/// server's task, which ends soon after the stop.
+/// Serves the ops API until `shutdown` is cancelled. Returns the bound address and the server's task, which ends soon
+/// after the stop.
 ///
 /// # Errors
-/// Where the address cannot be listened on, or is no loopback address and there is no token.
+/// The address cannot be bound, or it is not a loopback address and there is no token.
 pub async fn serve(ops: Ops, shutdown: CancellationToken) -> io::Result<(SocketAddr, JoinHandle<()>)> {
     let has_tokens = ops.settings.token.is_some() || !ops.settings.operators.is_empty();
     if !has_tokens && !ops.settings.listen.ip().is_loopback() {
-        let why = "the ops API needs ops.token on an address that others can reach";
+        let why = "the ops API needs ops.token on an address that other machines can reach";
         return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
     }
     let listener = TcpListener::bind(ops.settings.listen).await?;
     let addr = listener.local_addr()?;
-    let guard = Arc::new(Guard::new(addr, ops.settings.token.as_ref(), &ops.settings.operators));
+    let access = Arc::new(Access::new(addr, ops.settings.token.as_ref(), &ops.settings.operators));
     let shared = Arc::new(Shared {
         ops,
         letters: tokio::sync::Mutex::default(),
@@ -54,17 +54,18 @@ pub async fn serve(ops: Ops, shutdown: CancellationToken) -> io::Result<(SocketA
         began_at: Timestamp::now(),
         rates: Default::default(),
     });
-    let app = router(Arc::clone(&shared)).layer(middleware::from_fn_with_state(guard, guard::watch));
-    let server = axum::serve(Doorway::new(listener), app).with_graceful_shutdown(shutdown.clone().cancelled_owned());
+    let app = router(Arc::clone(&shared)).layer(middleware::from_fn_with_state(access, access::check));
+    let server =
+        axum::serve(LimitedListener::new(listener), app).with_graceful_shutdown(shutdown.clone().cancelled_owned());
     let task = tokio::spawn(async move {
-        let late = async {
+        let timeout = async {
             shutdown.cancelled().await;
-            tokio::time::sleep(FAREWELL).await;
+            tokio::time::sleep(STOP_TIMEOUT).await;
         };
         tokio::select! {
-            // It handles its errors itself and ends only by the token.
+            // Axum handles the listener's errors: the server ends only by the token.
             _ = server => {}
-            () = late => {}
+            () = timeout => {}
             () = health::watch_store(&shared.ops.engine) => {}
             () = shared.rates.watch(&shared.ops.engine) => {}
         }
@@ -110,9 +111,9 @@ fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/dead-letters/discard", post(dead_letters::discard))
         .route("/v1/dead-letters/{tenant}/{job_id}", get(dead_letters::show))
         .route("/v1/zeta-import/{system}/export", post(imports::export))
-        .route("/v1/zeta-import/{system}/settle", post(imports::settle).layer(DefaultBodyLimit::max(FILE)))
+        .route("/v1/zeta-import/{system}/settle", post(imports::settle).layer(DefaultBodyLimit::max(LONGEST_FILE)))
         .fallback(async || Problem::from(Kind::NotFound))
         .method_not_allowed_fallback(async || Problem::from(Kind::MethodNotAllowed))
-        .layer(DefaultBodyLimit::max(BODY))
+        .layer(DefaultBodyLimit::max(LONGEST_BODY))
         .with_state(shared)
 }

@@ -1,6 +1,6 @@
-//! What every route knows.
+//! The state that all routes share.
 //!
-//! The rule it keeps: what is costly to find is found once for all who ask.
+//! The rule it keeps: a costly count is made once for all requests.
 
 use std::time::Duration;
 
@@ -11,28 +11,21 @@ use super::Ops;
 use super::rates::Rates;
 use crate::engine::operators::Survey;
 
-/// The worker as the routes see it.
-pub struct Shared {
-    /// The engine, the settings, the desks.
-    pub ops: Ops,
-    /// One look at the dead letters at a time: two would hide letters from each other.
-    pub letters: tokio::sync::Mutex<()>,
-    /// The latest counts for the metrics.
-    pub survey: SurveyCache,
-    /// When the server began.
-    pub began_at: Timestamp,
-    /// How fast work is done.
-    pub rates: Rates,
+pub(super) struct Shared {
+    pub(super) ops: Ops,
+    /// One read of the dead letters at a time: a letter that one read has is not delivered to another.
+    pub(super) letters: tokio::sync::Mutex<()>,
+    /// The latest counts of open jobs.
+    pub(super) survey: tokio::sync::Mutex<Option<CachedSurvey>>,
+    /// The start of the server.
+    pub(super) began_at: Timestamp,
+    pub(super) rates: Rates,
 }
 
-/// The latest counts of open jobs, and when they were made.
-#[derive(Debug, Default)]
-pub struct SurveyCache(pub tokio::sync::Mutex<Option<Made>>);
-
-/// Counts, and what they cost.
+/// Counts of open jobs, with the time that they took.
 #[derive(Debug)]
-pub struct Made {
-    pub at: Instant,
-    pub cost: Duration,
-    pub survey: Survey,
+pub(super) struct CachedSurvey {
+    pub(super) at: Instant,
+    pub(super) cost: Duration,
+    pub(super) survey: Survey,
 }

@@ -1,7 +1,6 @@
-//! `/v1/systems`: how each is doing, and the end of a hold.
+//! `/v1/systems`: the state of each system, and the release of a hold.
 //!
-//! The rule it keeps: a release only lets calls through again; were the cause still there, the next
-//! call holds the system anew.
+//! The rule it keeps: a release only permits calls again. If the cause remains, the next call holds the system again.
 
 use std::sync::Arc;
 
@@ -9,7 +8,7 @@ use axum::extract::{Path, State};
 use axum::{Extension, Json};
 use serde_json::{Value, json};
 
-use super::guard::Caller;
+use super::access::Caller;
 use super::problem::{Kind, Problem};
 use super::shared::Shared;
 use crate::engine::Gate;
@@ -17,8 +16,7 @@ use crate::engine::pauses::{Paused, Subject};
 use crate::engine::trouble::Impairment;
 use crate::job::At;
 
-/// A system as it is told.
-pub fn view(shared: &Shared, name: &str, gate: &Gate) -> Value {
+pub(super) fn view(shared: &Shared, name: &str, gate: &Gate) -> Value {
     let view = gate.view();
     json!({
         "name": name,
@@ -39,36 +37,34 @@ pub fn view(shared: &Shared, name: &str, gate: &Gate) -> Value {
     })
 }
 
-/// A pause as it is told.
-pub fn pause(paused: &Paused) -> Value {
+pub(super) fn pause(paused: &Paused) -> Value {
     json!({
         "at": At(paused.at).to_rfc3339(), "by": paused.by, "reason": paused.reason,
         "everywhere": !paused.is_here_only,
     })
 }
 
-fn trouble(told: &Impairment) -> Value {
-    json!({ "what": told.what.as_str(), "detail": told.detail.to_string(), "seconds": told.lasts.as_secs() })
+fn trouble(one: &Impairment) -> Value {
+    json!({ "what": one.what.as_str(), "detail": one.detail.to_string(), "seconds": one.lasts.as_secs() })
 }
 
 /// Every configured system.
-pub async fn list(State(shared): State<Arc<Shared>>) -> Json<Value> {
+pub(super) async fn list(State(shared): State<Arc<Shared>>) -> Json<Value> {
     Json(json!({ "systems": all(&shared) }))
 }
 
-/// Every configured system as it is told.
-pub fn all(shared: &Shared) -> Vec<Value> {
+pub(super) fn all(shared: &Shared) -> Vec<Value> {
     shared.ops.engine.gates().iter().map(|(name, gate)| view(shared, name, gate)).collect()
 }
 
-/// Ends a hold, at every worker; without one nothing changes.
-pub async fn release(
+/// Ends a hold at every worker; without a hold nothing changes.
+pub(super) async fn release(
     State(shared): State<Arc<Shared>>,
     Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
 ) -> Result<Json<Value>, Problem> {
     let gate = shared.ops.engine.gates().get(&name).ok_or(Kind::UnknownSystem)?;
-    tracing::info!(system = name, held = gate.is_held(), "an operator releases a system");
+    tracing::info!(system = name, held = gate.is_held(), "an operator requested the release of a system");
     shared.ops.engine.release_system_for_operator(&name, caller.name()).await?;
     Ok(Json(view(&shared, &name, gate)))
 }

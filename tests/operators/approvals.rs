@@ -79,7 +79,7 @@ async fn what_a_ceiling_has_parked_is_seen_released_and_discarded() {
     browser.picture("guard").await;
     browser.tab_to(&format!("discard-tenant-{TENANT}")).await;
     browser.key(Key::Enter).await;
-    browser.sees(&["Discard 1 job?", "Nothing was called"]).await;
+    browser.sees(&["Discard 1 job?", "No system was called"]).await;
     browser.key(Key::Escape).await;
     browser.sees_no(&["Discard 1 job?"]).await;
     browser.key(Key::Enter).await;

@@ -39,7 +39,7 @@ async fn it_is_used_by_keyboard_in_light_and_dark_and_on_a_small_screen() {
     browser.key(Key::Tab).await;
     browser.key(Key::Tab).await;
     browser.key(Key::Enter).await;
-    browser.sees(&["No job here."]).await;
+    browser.sees(&["No jobs found."]).await;
     assert_eq!(browser.focused().await, "title");
 
     let colours = "return [getComputedStyle(document.body).backgroundColor, getComputedStyle(document.body).color]";

@@ -40,7 +40,7 @@ async fn a_job_shows_its_timeline_and_is_given_up_by_name_with_the_keyboard_alon
     // Escape changes nothing.
     browser.tab_to("discard").await;
     browser.key(Key::Enter).await;
-    browser.sees(&["Discard this job?", "This cannot be taken back."]).await;
+    browser.sees(&["Discard this job?", "This cannot be undone."]).await;
     browser.key(Key::Escape).await;
     browser.sees_no(&["Discard this job?"]).await;
     assert_eq!(browser.focused().await, "discard");
@@ -56,9 +56,9 @@ async fn a_job_shows_its_timeline_and_is_given_up_by_name_with_the_keyboard_alon
     browser.key(Key::Tab).await;
     browser.fill("dialog-by", "operations").await;
     browser.key(Key::Enter).await;
-    browser.sees(&["1 dead letter discarded.", "Given up by operations: erased by hand"]).await;
+    browser.sees(&["1 dead letter discarded.", "Discarded by operations: erased by hand"]).await;
     browser.press_link("Dead letters").await;
-    browser.sees(&["No dead letter here."]).await;
+    browser.sees(&["No dead letters found."]).await;
     let page = browser.text().await;
     assert!(!page.contains("planted") && !page.contains("example.com"), "{page}");
     browser.end().await;
@@ -158,11 +158,11 @@ async fn a_hundred_thousand_jobs_are_paged_through_filtered_and_found() {
     // Twenty failed among them: found although most portions hold none, and none is left out.
     browser.choose("filter-state", "failed").await;
     browser.press("filter-go").await;
-    browser.sees(&["That is all."]).await;
+    browser.sees(&["No more jobs."]).await;
     assert_eq!(browser.script(rows).await, 20);
     browser.fill("filter-tenant", "tenant-3").await;
     browser.press("filter-go").await;
-    browser.sees(&["No job here."]).await;
+    browser.sees(&["No jobs found."]).await;
 
     let wanted = format!("tenant-7/{}", Uuid::from_u128(77_777));
     browser.fill("find-job", &wanted).await;

@@ -63,7 +63,7 @@ async fn a_broken_system_is_held_the_operator_sees_why_mends_it_releases_it_and_
     rig.sandbox.sandbox().clear_faults();
     set_shop_password(&rig, &people[2], &people[2].customer_password);
     browser.press("release-easycms").await;
-    browser.sees(&["Release easycms?", "Where the cause is still there"]).await;
+    browser.sees(&["Release easycms?", "If the cause remains"]).await;
     browser.press("dialog-go").await;
     browser.sees(&["easycms is released."]).await;
     browser.sees_no(&["user name or password refused"]).await;
@@ -80,7 +80,7 @@ async fn a_broken_system_is_held_the_operator_sees_why_mends_it_releases_it_and_
     browser.press("replay-all").await;
     browser.sees(&["Replay 3 dead letters?"]).await;
     browser.press("dialog-go").await;
-    browser.sees(&["3 dead letters replayed.", "No dead letter here."]).await;
+    browser.sees(&["3 dead letters replayed.", "No dead letters found."]).await;
 
     // All four are seen to complete, the held one among them.
     browser.press_link("Jobs").await;

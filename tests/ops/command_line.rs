@@ -78,7 +78,7 @@ async fn jobs_are_listed_shown_and_cancelled() {
 
     let said = say(&bench, &format!("jobs cancel acme/{}", id(3))).await;
     assert_eq!((said.exit, said.out.as_str()), (Exit::Failed, ""));
-    assert!(said.err.contains("cannot be taken back") && said.err.contains("409"), "{}", said.err);
+    assert!(said.err.contains("irreversible step") && said.err.contains("409"), "{}", said.err);
     let said = say(&bench, &format!("jobs cancel acme/{}", id(9))).await;
     assert!(said.exit == Exit::Done && said.out.contains("when it comes"), "{}", said.out);
 }
@@ -217,7 +217,7 @@ async fn the_token_comes_from_its_file_or_else_the_environment() {
 async fn nobody_there_and_somebody_else_there_are_told_apart_and_arguments_are_usage() {
     let bench = bench().await;
     let said = say(&bench, "jobs list --state done").await;
-    assert!(said.exit == Exit::Usage && said.err.contains("state is one of"), "{}", said.err);
+    assert!(said.exit == Exit::Usage && said.err.contains("state must be one of"), "{}", said.err);
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
     drop(listener);

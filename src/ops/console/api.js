@@ -1,4 +1,4 @@
-// Asks the ops API of the worker that served this page, and nobody else.
+// The client of the ops API; it calls only the worker that served this page.
 
 const TOKEN = "erasure-token";
 
@@ -9,7 +9,7 @@ export class Problem extends Error {
   }
 }
 
-// Kept for this tab only, and gone with it.
+// Stored for this tab only; closing the tab deletes it.
 export const token = {
   get: () => sessionStorage.getItem(TOKEN),
   set: (text) => sessionStorage.setItem(TOKEN, text),
@@ -31,12 +31,12 @@ async function send(path, options) {
 }
 
 export function get(path, query) {
-  const given = Object.entries(query ?? {}).filter(([, value]) => value !== null && value !== undefined && value !== "");
-  return send(given.length ? `${path}?${new URLSearchParams(given)}` : path, {});
+  const set = Object.entries(query ?? {}).filter(([, value]) => value !== null && value !== undefined && value !== "");
+  return send(set.length ? `${path}?${new URLSearchParams(set)}` : path, {});
 }
 
 export function post(path, body) {
   return send(path, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body ?? {}) });
 }
 
-export const part = encodeURIComponent;
+export const segment = encodeURIComponent;

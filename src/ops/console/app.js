@@ -1,4 +1,4 @@
-// Shows the page that the address names, and keeps it fresh.
+// Shows the page of the address, and refreshes it.
 
 import { token } from "./api.js";
 import * as approvals from "./approvals.js";
@@ -13,13 +13,13 @@ import * as systems from "./systems.js";
 
 const element = (id) => document.getElementById(id);
 const PAGES = { "": overview, jobs, "dead-letters": letters, approvals, guard: ceilings, systems };
-// What is shown relative to now is told anew this often, though nothing has changed.
-const STALE = 15000;
+// Relative times ("5 min ago") are drawn again after this time, even if the data is the same.
+const REDRAW_AFTER = 15000;
 
 let shown = null;
 let timer = null;
 let pressed = false;
-let asking = false;
+let loggingIn = false;
 
 function address() {
   const [path, query] = location.hash.replace(/^#\/?/, "").split("?");
@@ -31,7 +31,7 @@ function open() {
   const { parts, query } = address();
   const page = parts[0] === "jobs" && parts.length === 3 ? job : PAGES[parts[0] ?? ""] ?? overview;
   const view = page.open({ parts, query });
-  shown = { view, told: null, at: 0 };
+  shown = { view, drawn: null, at: 0 };
   document.title = `${view.title} · erasure-worker`;
   element("title").textContent = view.title;
   element("head").replaceChildren(...[view.head].flat().filter(Boolean));
@@ -43,17 +43,17 @@ function open() {
   refresh();
 }
 
-// Replaces the body only when it has something else to tell, and never under the operator's hand.
+// Draws the body only if its data changed, and never while the operator presses a button or selects text.
 function show(current, data) {
-  const told = JSON.stringify(current.view.told?.(data) ?? data);
-  if (told === current.told && Date.now() - current.at < STALE) return;
-  if (current.told !== null && (pressed || !getSelection().isCollapsed)) return;
+  const drawn = JSON.stringify(current.view.compared?.(data) ?? data);
+  if (drawn === current.drawn && Date.now() - current.at < REDRAW_AFTER) return;
+  if (current.drawn !== null && (pressed || !getSelection().isCollapsed)) return;
   const focused = element("body").contains(document.activeElement) ? document.activeElement.id : "";
   const scrolled = [...document.querySelectorAll(".scroll")].map((region) => region.scrollLeft);
   element("body").replaceChildren(...[current.view.body(data)].flat(Infinity).filter(Boolean));
   document.querySelectorAll(".scroll").forEach((region, index) => { region.scrollLeft = scrolled[index] ?? 0; });
   if (focused) element(focused)?.focus({ preventScroll: true });
-  Object.assign(current, { told, at: Date.now() });
+  Object.assign(current, { drawn, at: Date.now() });
 }
 
 async function refresh() {
@@ -71,22 +71,22 @@ async function refresh() {
     element("link").textContent = problem.message;
     if (problem.status === 404) element("body").replaceChildren(h("p", null, problem.message));
   }
-  // A page that costs the worker much is asked for less often.
+  // A slow answer costs the worker much, so the page is refreshed less often.
   const pause = Math.max(current.view.every ?? 2000, 10 * (performance.now() - began));
   timer = setTimeout(() => (document.hidden ? (timer = null) : refresh()), pause);
 }
 
 async function login() {
-  if (asking) return;
-  asking = true;
-  const text = "The worker asks for its bearer token (ops.token). It is kept for this tab only.";
-  const answer = await ask({ title: "Token", text, fields: [{ name: "token", label: "Token", secret: true }], action: "Go on" });
-  asking = false;
+  if (loggingIn) return;
+  loggingIn = true;
+  const text = "The worker needs its bearer token (ops.token). The token is kept for this tab only.";
+  const answer = await ask({ title: "Token", text, fields: [{ name: "token", label: "Token", secret: true }], action: "Continue" });
+  loggingIn = false;
   if (answer) token.set(answer.token);
   else token.forget();
   element("forget").hidden = !token.get();
   if (answer) refresh();
-  else element("body").replaceChildren(h("button", { type: "button", id: "login", click: login }, "Give the token"));
+  else element("body").replaceChildren(h("button", { type: "button", id: "login", click: login }, "Enter the token"));
 }
 
 element("forget").hidden = !token.get();

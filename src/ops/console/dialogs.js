@@ -1,4 +1,4 @@
-// Asks the operator: before what cannot be taken back, and for the token.
+// The dialog: confirmations, and the token.
 
 import { h } from "./dom.js";
 
@@ -12,7 +12,7 @@ export function say(text) {
   say.timer = setTimeout(() => { said.textContent = ""; }, 8000);
 }
 
-// Resolves to the values of the fields, or to null where the operator thinks better of it.
+// Resolves to the values of the fields, or to null if the operator cancels.
 export function ask({ title, text, fields = [], action, danger }) {
   const inputs = fields.map((field) => {
     const id = `dialog-${field.name}`;
@@ -43,25 +43,25 @@ export function ask({ title, text, fields = [], action, danger }) {
 }
 
 export const by = () => ({
-  name: "by", label: "Who decides (kept and logged)", longest: 100, value: sessionStorage.getItem(NAME) ?? "",
+  name: "by", label: "Your name (stored and logged)", longest: 100, value: sessionStorage.getItem(NAME) ?? "",
 });
 
-// Kept for this tab, so that it need not be typed again.
+// The operator's name is stored for this tab, as the default of the next dialog.
 export const remember = (name) => sessionStorage.setItem(NAME, name);
 
-export const reason = () => ({ name: "reason", label: "Why, without personal data (kept and logged)" });
+const reason = () => ({ name: "reason", label: "Reason, without personal data (stored and logged)" });
 
-// As `ask`, with who and why.
+// As `ask`, with the operator's name and reason.
 export async function askWhy(question) {
   const answer = await ask({ ...question, fields: [...(question.fields ?? []), reason(), by()] });
   if (answer) remember(answer.by);
   return answer;
 }
 
-// Does something and says what came of it.
-export async function attempt(what, done) {
+// Runs an action and shows its result.
+export async function attempt(action, done) {
   try {
-    say(done(await what()));
+    say(done(await action()));
   } catch (problem) {
     say(problem.message);
   }

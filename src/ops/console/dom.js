@@ -1,4 +1,4 @@
-// Builds elements and words things. Text only ever becomes text: nothing here reads markup.
+// Builds elements and formats values. Text is never parsed as markup.
 
 export function h(name, attributes, ...children) {
   const element = document.createElement(name);
@@ -19,15 +19,15 @@ export function span(seconds) {
   return `${count} ${unit}${unit.length > 3 || unit === "day" ? (count === 1 ? "" : "s") : ""}`;
 }
 
-// A moment: how far away, and exactly when.
+// A time relative to now; the exact time is its title.
 export function when(time) {
   if (!time) return h("span", { class: "quiet" }, "–");
   const away = (Date.parse(time) - Date.now()) / 1000;
-  const told = away < 0 ? `${span(away)} ago` : `in ${span(away)}`;
-  return h("time", { datetime: time, title: time }, told);
+  const text = away < 0 ? `${span(away)} ago` : `in ${span(away)}`;
+  return h("time", { datetime: time, title: time }, text);
 }
 
-export function exactly(time) {
+export function timestamp(time) {
   return time ? h("time", { datetime: time, title: time }, time.replace("T", " ").replace(/\.\d+Z$/, "Z")) : "–";
 }
 
@@ -58,7 +58,7 @@ const TONES = {
 
 export const outcome = (word) => h("span", { class: TONES[word] ?? "quiet" }, words(word));
 
-// Fields of a filter form, kept in the address, so that a filtered list can be linked to and gone back to.
+// A filter form. The address has its values, so that links and the browser's history keep the filter.
 export function filterForm(path, query, fields) {
   const inputs = fields.map((field) => {
     const id = `filter-${field.name}`;
@@ -72,8 +72,8 @@ export function filterForm(path, query, fields) {
   const form = h("form", { class: "filter", role: "search" }, inputs, h("button", { type: "submit", id: "filter-go" }, "Show"));
   form.addEventListener("submit", (event) => {
     event.preventDefault();
-    const given = [...new FormData(form)].map(([name, value]) => [name, value.trim()]).filter(([, value]) => value);
-    location.hash = `#/${path}?${new URLSearchParams(given)}`;
+    const set = [...new FormData(form)].map(([name, value]) => [name, value.trim()]).filter(([, value]) => value);
+    location.hash = `#/${path}?${new URLSearchParams(set)}`;
   });
   return form;
 }

@@ -1,13 +1,13 @@
-// Jobs by the page, filtered; the address holds the filter and the place, so that going back works.
+// A page of filtered jobs. The address has the filter and the cursor, so that the browser's history works.
 
 import { get } from "./api.js";
-import { exactly, filterForm, h, jobLink, outcome, table, when, words } from "./dom.js";
+import { filterForm, h, jobLink, outcome, table, timestamp, when, words } from "./dom.js";
 
 const STATES = ["open", "waiting", "needs_input", "completed", "failed", "cancelled", "previewed"];
 const UUID = /^(?:([a-z0-9][a-z0-9_-]{0,62})\/)?([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})$/i;
 const PAGE = 50;
-// Rows looked at for a page of a rare kind, in the API's portions of 10,000.
-const PORTIONS = 20;
+// Requests for one page at most; each reads up to 10,000 rows of the store.
+const MAX_REQUESTS = 20;
 
 function find() {
   const input = h("input", { id: "find-job", name: "job", autocomplete: "off", size: 44, placeholder: "tenant/job id" });
@@ -24,12 +24,11 @@ function find() {
   return form;
 }
 
-// A page of a filtered list may hold few or none: it is read on until there is something to show.
+// One answer of the API may have few matching jobs or none, so more are requested until the page is full.
 async function load(query) {
   const page = { jobs: [], next: query.get("after"), unreadable: 0 };
-  for (let portion = 0; portion < PORTIONS; portion += 1) {
-    const asked = { ...Object.fromEntries(query), after: page.next, limit: PAGE - page.jobs.length };
-    const more = await get("/v1/jobs", asked);
+  for (let request = 0; request < MAX_REQUESTS; request += 1) {
+    const more = await get("/v1/jobs", { ...Object.fromEntries(query), after: page.next, limit: PAGE - page.jobs.length });
     page.jobs.push(...more.jobs);
     page.unreadable += more.unreadable;
     page.next = more.next;
@@ -46,7 +45,7 @@ function row(job) {
     h("td", { class: "number" }, `${job.run}`),
     h("td", null, job.systems.join(", ")),
     h("td", null, job.due_at ? when(job.due_at) : "–"),
-    h("td", null, waits ?? (job.ended_at ? ["ended ", exactly(job.ended_at)] : "–")));
+    h("td", null, waits ?? (job.ended_at ? ["ended ", timestamp(job.ended_at)] : "–")));
 }
 
 export function open({ query }) {
@@ -57,11 +56,11 @@ export function open({ query }) {
     return `#/jobs?${next}`;
   };
   const body = (page) => [
-    table("Jobs", ["Job", "State", "Run", "Systems", "Due", "Waits or ended"], page.jobs.map(row), "No job here."),
+    table("Jobs", ["Job", "State", "Run", "Systems", "Due", "Waits or ended"], page.jobs.map(row), "No jobs found."),
     page.unreadable ? h("p", { class: "note warn" }, `${page.unreadable} record(s) cannot be decoded and are left out.`) : null,
     h("div", { class: "row" },
       query.get("after") ? h("a", { href: step(null), id: "first-page" }, "First page") : null,
-      page.next ? h("a", { href: step(page.next), id: "next-page" }, "Next page") : h("span", { class: "quiet" }, "That is all.")),
+      page.next ? h("a", { href: step(page.next), id: "next-page" }, "Next page") : h("span", { class: "quiet" }, "No more jobs.")),
   ];
   const fields = [
     { name: "state", label: "State", options: [["", "any"], ...STATES.map((state) => [state, words(state)])] },

@@ -1,11 +1,11 @@
-// Dead letters: looked at, replayed, given up.
+// Dead letters: listed, replayed, discarded.
 
 import { get, post } from "./api.js";
 import { ask, askWhy, attempt, say } from "./dialogs.js";
-import { exactly, filterForm, h, jobLink, number, table, words } from "./dom.js";
+import { filterForm, h, jobLink, number, table, timestamp, words } from "./dom.js";
 
 const PAGE = 50;
-// Sent back at once; between portions there is time to stop.
+// Dead letters replayed by one request; the operator can stop between requests.
 const PORTION = 50;
 const AGES = [["", "any"], ["3600", "an hour"], ["86400", "a day"], ["604800", "a week"], ["2592000", "30 days"]];
 
@@ -22,9 +22,8 @@ export async function whatToDo(code) {
   }
 }
 
-// In portions, so that it can be stopped at any time. What fails anew meanwhile is younger than
-// `to`, and so is not sent back twice.
-async function sendBack(filter, total) {
+// A job that fails again meanwhile has a dead letter later than `to`, so it is not replayed twice.
+async function replayPortions(filter, total) {
   const to = new Date().toISOString();
   let [done, stopped] = [0, false];
   const bar = h("progress", { max: total, value: 0 });
@@ -39,41 +38,41 @@ async function sendBack(filter, total) {
       done += answer.replayed;
       bar.value = done;
       if (stopped || !answer.more || answer.replayed === 0) {
-        say(`${count(done, "dead letter")} replayed.${answer.unopenable ? ` ${answer.unopenable} cannot be opened and stay.` : ""}`);
+        say(`${count(done, "dead letter")} replayed.${answer.unopenable ? ` ${answer.unopenable} cannot be opened and stay in the queue.` : ""}`);
         return;
       }
     }
   } catch (problem) {
-    say(`${problem.message}. ${count(done, "dead letter")} replayed before.`);
+    say(`${problem.message}. ${count(done, "dead letter")} replayed before this error.`);
   } finally {
     box.remove();
     dispatchEvent(new Event("refresh"));
   }
 }
 
-export async function replay(filter, what, total = 1) {
-  const text = "Each goes on from its checkpoints as a new run. What is done stays done; what may have been done is read back first.";
-  if (await ask({ title: `Replay ${what}?`, text, action: "Replay" })) await sendBack(filter, total);
+export async function replay(filter, name, total = 1) {
+  const text = "Each job continues from its checkpoints as a new run. Completed steps are not repeated; doubtful calls are read back first.";
+  if (await ask({ title: `Replay ${name}?`, text, action: "Replay" })) await replayPortions(filter, total);
 }
 
-export async function discard(filter, what) {
-  const text = "The dead letter and the job's sealed checkpoints are removed, and nothing more is done for the person. This cannot be taken back.";
-  const why = await askWhy({ title: `Discard ${what}?`, text, action: "Discard", danger: true });
+export async function discard(filter, name) {
+  const text = "The dead letter and the job's sealed checkpoints are deleted. The job is not continued. This cannot be undone.";
+  const why = await askWhy({ title: `Discard ${name}?`, text, action: "Discard", danger: true });
   if (why) attempt(() => post("/v1/dead-letters/discard", { ...filter, ...why }), (answer) => `${count(answer.discarded, "dead letter")} discarded.`);
 }
 
 function row(letter, place) {
-  const one = letter.job_id ? { tenant: letter.tenant, job_id: letter.job_id } : null;
+  const job = letter.job_id ? { tenant: letter.tenant, job_id: letter.job_id } : null;
   const button = (id, text, act) => h("button", { type: "button", id: `${id}-${place}`, click: act }, text);
   return h("tr", null,
     h("td", null, h("button", { type: "button", id: `code-${place}`, click: () => whatToDo(letter.code) }, letter.code ?? "none"),
       " ", words(letter.reason)),
     h("td", null, letter.sentence ?? "–"),
     h("td", null, letter.system ?? "–", letter.step ? h("span", { class: "quiet" }, ` ${words(letter.step)}`) : null),
-    h("td", { class: "number" }, `${letter.run}`), h("td", null, exactly(letter.at)),
+    h("td", { class: "number" }, `${letter.run}`), h("td", null, timestamp(letter.at)),
     h("td", { class: "id" }, jobLink(letter)),
-    h("td", null, one ? h("div", { class: "row" }, button("replay", "Replay…", () => replay(one, "this job")),
-      button("discard", "Discard…", () => discard(one, "this job"))) : null));
+    h("td", null, job ? h("div", { class: "row" }, button("replay", "Replay…", () => replay(job, "this job")),
+      button("discard", "Discard…", () => discard(job, "this job"))) : null));
 }
 
 export function open({ query }) {
@@ -85,7 +84,7 @@ export function open({ query }) {
     next.set("skip", place);
     return `#/dead-letters?${next}`;
   };
-  // A look takes every letter into hand for a moment: only where their number has changed.
+  // The API reads the queue by taking every dead letter and requeueing it, so the page reads it only if the depth changed.
   let last = null;
   addEventListener("refresh", () => { last = null; });
   const load = async () => {
@@ -97,12 +96,12 @@ export function open({ query }) {
   };
   const body = ({ dead_letters, matching, more }) => [
     dead_letters.length ? h("div", { class: "row" },
-      h("span", { id: "matching" }, count(matching, "dead letter"), Object.keys(filter).length ? " by this filter" : ""),
-      h("button", { type: "button", id: "replay-all", class: "main", click: () => replay(filter, count(matching, "dead letter"), matching) }, "Replay all of them…"),
+      h("span", { id: "matching" }, count(matching, "dead letter"), Object.keys(filter).length ? " match this filter" : ""),
+      h("button", { type: "button", id: "replay-all", class: "main", click: () => replay(filter, count(matching, "dead letter"), matching) }, "Replay all…"),
       Object.keys(filter).length
-        ? h("button", { type: "button", id: "discard-all", class: "danger", click: () => discard(filter, count(matching, "dead letter")) }, "Discard all of them…")
+        ? h("button", { type: "button", id: "discard-all", class: "danger", click: () => discard(filter, count(matching, "dead letter")) }, "Discard all…")
         : null) : null,
-    table("Dead letters", ["Code", "What", "System", "Run", "At", "Job", "Decide"], dead_letters.map(row), "No dead letter here."),
+    table("Dead letters", ["Code", "Meaning", "System", "Run", "At", "Job", "Decide"], dead_letters.map(row), "No dead letters found."),
     h("div", { class: "row" },
       skip > 0 ? h("a", { href: go(Math.max(0, skip - PAGE)), id: "previous-page" }, "Previous page") : null,
       more && matching > skip + PAGE ? h("a", { href: go(skip + PAGE), id: "next-page" }, "Next page") : null),

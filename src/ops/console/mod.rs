@@ -1,7 +1,7 @@
-//! The console at `/`: a few static files that ask the API as any other client does.
+//! The console at `/`: static files, a client of the ops API.
 //!
-//! The rule it keeps: the files hold nothing that needs a token, load nothing from anywhere else,
-//! and run no script but their own.
+//! The rule it keeps: the files contain nothing secret, load nothing from other servers, and run only their own
+//! scripts.
 
 use axum::extract::Path;
 use axum::http::{HeaderValue, header};
@@ -9,8 +9,8 @@ use axum::response::{IntoResponse, Response};
 
 use super::problem::{Kind, Problem};
 
-/// What the console's page may do: nothing but load these files and ask this server. Text never
-/// becomes markup, not even by mistake.
+/// The page may only load these files and call this server. Trusted Types: text never becomes markup, not even by a
+/// mistake in a script.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
     require-trusted-types-for 'script'; trusted-types 'none'; form-action 'none'; frame-ancestors 'none'; base-uri 'none'";
 
@@ -41,18 +41,15 @@ fn answer(media: &'static str, text: &'static str) -> Response {
     (headers, text).into_response()
 }
 
-/// The page.
-pub async fn page() -> Response {
+pub(super) async fn page() -> Response {
     answer("text/html; charset=utf-8", include_str!("index.html"))
 }
 
-/// One of its files.
-pub async fn file(Path(name): Path<String>) -> Result<Response, Problem> {
+pub(super) async fn file(Path(name): Path<String>) -> Result<Response, Problem> {
     let found = FILES.into_iter().find(|(known, ..)| *known == name);
     found.map(|(_, media, text)| answer(media, text)).ok_or_else(|| Kind::NotFound.into())
 }
 
-/// True for the paths of the console.
-pub fn is_console(path: &str) -> bool {
+pub(super) fn is_console(path: &str) -> bool {
     path == "/" || path.strip_prefix("/console/").is_some_and(|name| FILES.iter().any(|(known, ..)| *known == name))
 }

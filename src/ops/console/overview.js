@@ -1,4 +1,4 @@
-// The first look: is it well, how fast is it, what is oldest, what is due.
+// The overview: health, rates, counts, the oldest job and the due times.
 
 import { get } from "./api.js";
 import { h, jobLink, number, span, table, when, words } from "./dom.js";
@@ -14,8 +14,8 @@ function health({ status, unavailable, degraded }) {
   const tone = { ready: "good", standby: "good", degraded: "warn", draining: "warn" }[status] ?? "bad";
   return [
     h("p", { id: "status" }, "The worker is ", h("strong", { class: tone }, status), "."),
-    unavailable.map((one) => h("p", { class: "note bad" }, `${one.part}: ${one.detail}`)),
-    degraded.map((one) => h("p", { class: "note warn" }, one.system ? `${one.system}: ` : "", one.detail)),
+    unavailable.map((fault) => h("p", { class: "note bad" }, `${fault.part}: ${fault.detail}`)),
+    degraded.map((fault) => h("p", { class: "note warn" }, fault.system ? `${fault.system}: ` : "", fault.detail)),
   ];
 }
 
@@ -46,10 +46,10 @@ function body(all) {
       tile("Dead letters", number(jobs.dead_letters), null, jobs.dead_letters ? "bad" : null),
       tile("Due within a week", soon.length === due_first.length && soon.length >= 10 ? "10 or more" : number(soon.length)),
       tile("At risk", number(jobs.at_risk), null, jobs.at_risk ? "warn" : null),
-      tile("Will be late", number(jobs.will_miss), "at the present pace", jobs.will_miss ? "bad" : null),
+      tile("Will be late", number(jobs.will_miss), "at the present rate", jobs.will_miss ? "bad" : null),
       tile("Overdue", number(jobs.overdue), null, jobs.overdue ? "bad" : null)),
     h("h2", null, "Systems"),
-    table("Systems", ["System", "State", "Calls a minute", "At most", "Jobs in hand", "Jobs in line"], rows(systems), "None."),
+    table("Systems", ["System", "State", "Calls a minute", "Limit", "Jobs in hand", "Jobs in line"], rows(systems), "No system is configured."),
     h("h2", null, "Due first"),
     table("Due first", ["Job", "Due"],
       due_first.map((job) => h("tr", null, h("td", { class: "id" }, jobLink(job)), h("td", null, when(job.due_at)))),

@@ -1,7 +1,7 @@
-//! Who may ask: host names, origins, the token, and how long an answer may take.
+//! Access to the ops API: host names, origins, tokens, and the time limit of an answer.
 //!
-//! The rule it keeps: a route is reached only through here; the answer to a guess takes as long as
-//! the answer to any other.
+//! The rule it keeps: every request passes through here before its route. The comparison of a token takes the same
+//! time for every token.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -20,37 +20,40 @@ use super::console;
 use super::problem::{Kind, Problem};
 use super::request;
 
-/// An ordinary answer.
+/// The time limit of most answers.
 const ORDINARY: Duration = Duration::from_secs(30);
-/// Dead letters, import files, approvals, what ceilings hold, and the log of receipts: as long as thousands of confirms may take.
+/// The time limit of dead letters, import files, approvals, ceilings and receipts: they may need thousands of confirms.
 const LONG: Duration = Duration::from_secs(300);
 
-/// What is checked before a route is reached.
-pub struct Guard {
-    /// Digests of the tokens, so that comparing tells nothing of their lengths, and whose they are.
+/// The conditions of access.
+pub(super) struct Access {
+    /// The tokens as digests, so that a comparison does not show their lengths; each with its operator, if any.
     tokens: Vec<([u8; 32], Option<String>)>,
-    /// Operators have tokens of their own.
-    knows_operators: bool,
-    /// The names that the worker is asked under; any name where the address is no loopback one.
+    /// True if operators have their own tokens.
+    has_operators: bool,
+    /// The accepted names in `Host`; `None` accepts any, on an address that is not loopback.
     hosts: Option<Vec<String>>,
 }
 
-impl Guard {
-    /// A guard for a listener.
-    pub fn new(listen: SocketAddr, token: Option<&SecretString>, operators: &BTreeMap<String, SecretString>) -> Guard {
+impl Access {
+    pub(super) fn new(
+        listen: SocketAddr,
+        token: Option<&SecretString>,
+        operators: &BTreeMap<String, SecretString>,
+    ) -> Access {
         let own = match listen.ip() {
             IpAddr::V4(ip) => ip.to_string(),
             IpAddr::V6(ip) => format!("[{ip}]"),
         };
         let hosts = ["localhost", "127.0.0.1", "[::1]", &own].map(str::to_owned).to_vec();
-        Guard {
+        Access {
             tokens: token
                 .map(|token| (token, None))
                 .into_iter()
                 .chain(operators.iter().map(|(name, token)| (token, Some(name.clone()))))
                 .map(|(token, name)| (Sha256::digest(token.expose_secret().as_bytes()).into(), name))
                 .collect(),
-            knows_operators: !operators.is_empty(),
+            has_operators: !operators.is_empty(),
             hosts: listen.ip().is_loopback().then_some(hosts),
         }
     }
@@ -59,16 +62,17 @@ impl Guard {
         self.check_host(request)?;
         check_origin(request)?;
         let name = if is_open(request.uri().path()) { None } else { self.check_token(request.headers())? };
-        Ok(Caller { name, must_be_named: self.knows_operators })
+        Ok(Caller { name, must_be_named: self.has_operators })
     }
 
-    /// A page whose name was made to lead to this machine still asks under its own name.
+    /// Refuses DNS rebinding: a web page whose domain resolves to this machine still sends its own name in `Host`.
     fn check_host(&self, request: &Request) -> Result<(), Problem> {
         let Some(hosts) = &self.hosts else { return Ok(()) };
-        match asked_host(request).map(|host| without_port(&host).to_owned()) {
+        match requested_host(request).map(|host| without_port(&host).to_owned()) {
             Some(host) if hosts.contains(&host) => Ok(()),
             _ => {
-                Err(Problem::new(Kind::Misdirected, "ask under localhost, 127.0.0.1, [::1] or the configured address"))
+                let detail = "the host must be localhost, 127.0.0.1, [::1] or the configured address";
+                Err(Problem::new(Kind::Misdirected, detail))
             }
         }
     }
@@ -81,7 +85,7 @@ impl Guard {
         let is_bearer = given.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"bearer "));
         let token = if is_bearer { given[7..].trim_ascii() } else { b"".as_slice() };
         let digest: [u8; 32] = Sha256::digest(token).into();
-        // All are compared, whichever it is.
+        // Every token is compared, so that the time does not show which one matched.
         let matches =
             |(known, name): &([u8; 32], Option<String>)| bool::from(digest.ct_eq(known)).then(|| name.clone());
         let found = self.tokens.iter().filter_map(matches).fold(None, |before, name| before.or(Some(name)));
@@ -89,41 +93,41 @@ impl Guard {
     }
 }
 
-/// Who asks, as far as the token tells.
+/// The sender of a request.
 #[derive(Debug, Clone)]
-pub struct Caller {
+pub(super) struct Caller {
     name: Option<String>,
     must_be_named: bool,
 }
 
 impl Caller {
-    /// Whose token it is; empty where it is nobody's in particular.
-    pub fn name(&self) -> &str {
+    /// The operator of the token; empty with a shared token, or without one.
+    pub(super) fn name(&self) -> &str {
         self.name.as_deref().unwrap_or_default()
     }
 
-    /// Who is to be noted for what is done: the token's owner, else whom the caller claims to be.
+    /// The recorded name of the operator: that of the token, else the name that the request claims.
     ///
     /// # Errors
-    /// Where the caller claims to be somebody else than the token says.
-    pub fn acts_as(&self, claimed: &str) -> Result<String, Problem> {
+    /// The claimed name is not that of the token.
+    pub(super) fn acts_as(&self, claimed: &str) -> Result<String, Problem> {
         let claimed = request::name_of_operator(claimed)?;
         match &self.name {
             Some(name) if *name != claimed => {
-                Err(Problem::new(Kind::WrongOperator, format!("this token is {name}'s; by says another name")))
+                Err(Problem::new(Kind::WrongOperator, format!("this token belongs to {name}; `by` has another name")))
             }
             _ => Ok(claimed),
         }
     }
 
-    /// As [`Caller::acts_as`], where who decides matters: operators that have tokens must use them.
+    /// As [`Caller::acts_as`], for decisions: if operators have their own tokens, a decision needs such a token.
     ///
     /// # Errors
-    /// Where nobody is named, or it is somebody else than the token says.
-    pub fn decides_as(&self, claimed: Option<&str>) -> Result<String, Problem> {
+    /// No name, a name that is not that of the token, or a shared token although operators have their own.
+    pub(super) fn decides_as(&self, claimed: Option<&str>) -> Result<String, Problem> {
         match (&self.name, claimed) {
             (None, _) if self.must_be_named => {
-                Err(Problem::new(Kind::WrongOperator, "decide with the token of an operator (ops.operators)"))
+                Err(Problem::new(Kind::WrongOperator, "a decision needs the token of an operator (ops.operators)"))
             }
             (Some(name), None) => Ok(name.clone()),
             (_, claimed) => self.acts_as(claimed.unwrap_or_default()),
@@ -131,12 +135,12 @@ impl Caller {
     }
 }
 
-/// Open to all: the probes and the public keys.
+/// True for the routes that need no token: the probes, the public keys, the console's files.
 fn is_open(path: &str) -> bool {
     path == "/livez" || path == "/readyz" || path.starts_with("/.well-known/") || console::is_console(path)
 }
 
-fn asked_host(request: &Request) -> Option<String> {
+fn requested_host(request: &Request) -> Option<String> {
     let named = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).map(str::to_owned);
     named.or_else(|| request.uri().authority().map(ToString::to_string)).map(|host| host.to_ascii_lowercase())
 }
@@ -148,7 +152,7 @@ fn without_port(host: &str) -> &str {
     }
 }
 
-/// A browser sends a plain form anywhere, without asking; but it says whose page it is.
+/// Refuses changes from other web pages. A browser sends a plain form to any address, but it names the page's origin.
 fn check_origin(request: &Request) -> Result<(), Problem> {
     if matches!(*request.method(), Method::GET | Method::HEAD) {
         return Ok(());
@@ -158,14 +162,14 @@ fn check_origin(request: &Request) -> Result<(), Problem> {
     let origin = request.headers().get(header::ORIGIN).map(|origin| origin.to_str().unwrap_or("").to_ascii_lowercase());
     let is_foreign_origin = origin.is_some_and(|origin| {
         let origin_host = origin.split_once("://").map(|(_, host)| host.to_owned());
-        origin_host.is_none() || origin_host != asked_host(request)
+        origin_host.is_none() || origin_host != requested_host(request)
     });
     if is_foreign_site || is_foreign_origin { Err(Kind::ForeignOrigin.into()) } else { Ok(()) }
 }
 
-/// Checks, limits the time, and adds the headers that every answer has.
-pub async fn watch(State(guard): State<Arc<Guard>>, mut request: Request, next: Next) -> Response {
-    let checked = guard.check(&request);
+/// Checks access, limits the time, and adds the headers of every answer.
+pub(super) async fn check(State(access): State<Arc<Access>>, mut request: Request, next: Next) -> Response {
+    let checked = access.check(&request);
     let path = request.uri().path();
     let is_long = ["/v1/dead-letters", "/v1/zeta-import", "/v1/receipts", "/v1/approvals", "/v1/guard"]
         .iter()
@@ -182,7 +186,7 @@ pub async fn watch(State(guard): State<Arc<Guard>>, mut request: Request, next: 
         }
     };
     let headers = response.headers_mut();
-    // The console's own is the only other one.
+    // Only the console's files have another policy.
     let policy = HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'; base-uri 'none'");
     headers.entry(header::CONTENT_SECURITY_POLICY).or_insert(policy);
     for (name, value) in [

@@ -1,7 +1,7 @@
-//! The connections of the ops API: how many at once, and how long one may be silent.
+//! The connections of the ops API: their number, and the idle timeout.
 //!
-//! The rule it keeps: whoever can reach the address, token or not, takes no more than a bounded
-//! part of this process's files and memory.
+//! The rule it keeps: clients, with or without a token, use a bounded number of this process's files and a bounded
+//! part of its memory.
 
 use std::io;
 use std::net::SocketAddr;
@@ -16,35 +16,34 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep};
 
-/// Connections at once; others wait at the door.
+/// Open connections at most; the next client waits until one closes.
 pub const CONNECTIONS: usize = 128;
-/// A little more than the longest answer takes, while which nothing is read.
-const SILENCE: Duration = Duration::from_secs(310);
+/// Slightly longer than the longest answer takes: meanwhile the server reads nothing from the connection.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(310);
 
-/// A listener with room for so many.
-pub struct Doorway {
+/// A listener with at most [`CONNECTIONS`] open connections.
+pub(super) struct LimitedListener {
     listener: TcpListener,
-    room: Arc<Semaphore>,
+    slots: Arc<Semaphore>,
 }
 
-impl Doorway {
-    /// Takes over a listener.
-    pub fn new(listener: TcpListener) -> Doorway {
-        Doorway { listener, room: Arc::new(Semaphore::new(CONNECTIONS)) }
+impl LimitedListener {
+    pub(super) fn new(listener: TcpListener) -> LimitedListener {
+        LimitedListener { listener, slots: Arc::new(Semaphore::new(CONNECTIONS)) }
     }
 }
 
-impl Listener for Doorway {
-    type Io = Visitor<TcpStream>;
+impl Listener for LimitedListener {
+    type Io = Connection<TcpStream>;
     type Addr = SocketAddr;
 
     async fn accept(&mut self) -> (Self::Io, SocketAddr) {
-        // It is never closed; without a place the connection is only not counted.
-        let place = Arc::clone(&self.room).acquire_owned().await.ok();
+        // Never an error: the semaphore is never closed.
+        let slot = Arc::clone(&self.slots).acquire_owned().await.ok();
         let (stream, from) = Listener::accept(&mut self.listener).await;
-        // Without it answers are only slower.
+        // A failure only makes answers slower.
         let _ = stream.set_nodelay(true);
-        (Visitor::new(stream, place), from)
+        (Connection::new(stream, slot), from)
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
@@ -52,32 +51,32 @@ impl Listener for Doorway {
     }
 }
 
-/// A connection that is closed when it says nothing for too long.
-pub struct Visitor<S> {
+/// A connection; its reads fail after the idle timeout.
+pub(super) struct Connection<S> {
     stream: S,
-    patience: Pin<Box<Sleep>>,
-    _place: Option<OwnedSemaphorePermit>,
+    idle: Pin<Box<Sleep>>,
+    _slot: Option<OwnedSemaphorePermit>,
 }
 
-impl<S> Visitor<S> {
-    fn new(stream: S, place: Option<OwnedSemaphorePermit>) -> Visitor<S> {
-        Visitor { stream, patience: Box::pin(tokio::time::sleep(SILENCE)), _place: place }
+impl<S> Connection<S> {
+    fn new(stream: S, slot: Option<OwnedSemaphorePermit>) -> Connection<S> {
+        Connection { stream, idle: Box::pin(tokio::time::sleep(IDLE_TIMEOUT)), _slot: slot }
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Visitor<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for Connection<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match Pin::new(&mut self.stream).poll_read(cx, buf) {
             Poll::Ready(read) => {
-                self.patience.as_mut().reset(Instant::now() + SILENCE);
+                self.idle.as_mut().reset(Instant::now() + IDLE_TIMEOUT);
                 Poll::Ready(read)
             }
-            Poll::Pending => self.patience.as_mut().poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into())),
+            Poll::Pending => self.idle.as_mut().poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into())),
         }
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Visitor<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Connection<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
@@ -110,16 +109,16 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_visitor_who_says_nothing_for_too_long_is_sent_away_and_one_who_speaks_is_not() {
+    async fn an_idle_connection_times_out_and_an_active_one_does_not() {
         let (ours, mut theirs) = tokio::io::duplex(64);
-        let mut visitor = Visitor::new(ours, None);
+        let mut connection = Connection::new(ours, None);
         for _ in 0..3 {
-            tokio::time::advance(SILENCE - Duration::from_secs(1)).await;
+            tokio::time::advance(IDLE_TIMEOUT - Duration::from_secs(1)).await;
             theirs.write_all(b"x").await.unwrap();
-            assert_eq!(visitor.read_u8().await.unwrap(), b'x');
+            assert_eq!(connection.read_u8().await.unwrap(), b'x');
         }
         let began = Instant::now();
-        assert_eq!(visitor.read_u8().await.unwrap_err().kind(), io::ErrorKind::TimedOut);
-        assert!(began.elapsed() >= SILENCE);
+        assert_eq!(connection.read_u8().await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert!(began.elapsed() >= IDLE_TIMEOUT);
     }
 }
