@@ -1,7 +1,6 @@
-//! The ceiling: consume, the same calls as a job needs, one confirmed publish, ack. Written plainly
-//! with the same libraries and nothing in between.
+//! The upper limit: consume, the calls that a job needs, one confirmed publish, ack, with the worker's libraries.
 //!
-//! The rule it keeps: it promises nothing: no checkpoint, no comparison, no read of what came back.
+//! The rule it keeps: no promise of the worker: no checkpoint, no comparison, no reading of the answers.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,24 +20,25 @@ use crate::load::{self, Kind};
 use crate::meter::Meter;
 use crate::stand_in::email;
 
-/// Does the jobs and returns what they took.
+/// Runs the jobs and returns their costs.
 pub async fn run(task: &Task) -> Meter {
     let Task { url, prefix, systems, prefetch, jobs, others } = task;
     let (prefetch, jobs) = (*prefetch, *jobs);
     let connection = Connection::connect(url, ConnectionProperties::default()).await.unwrap();
-    let taking = connection.create_channel().await.unwrap();
-    taking.basic_qos(prefetch, BasicQosOptions::default()).await.unwrap();
-    let telling = connection.create_channel().await.unwrap();
-    telling.confirm_select(ConfirmSelectOptions::default()).await.unwrap();
+    let consuming = connection.create_channel().await.unwrap();
+    consuming.basic_qos(prefetch, BasicQosOptions::default()).await.unwrap();
+    let publishing = connection.create_channel().await.unwrap();
+    publishing.confirm_select(ConfirmSelectOptions::default()).await.unwrap();
     let http = Client::builder().no_proxy().tcp_nodelay(true).tls_certs_only([]).build().unwrap();
-    let loop_ = Arc::new(Loop { telling, http, prefix: prefix.clone(), systems: systems.clone() });
+    let loop_ = Arc::new(Loop { publishing, http, prefix: prefix.clone(), systems: systems.clone() });
 
     let done = Arc::new(AtomicU64::new(0));
     let options = BasicConsumeOptions::default();
     let queue = format!("{prefix}.jobs");
-    let mut deliveries = taking.basic_consume(queue.into(), "".into(), options, FieldTable::default()).await.unwrap();
+    let mut deliveries =
+        consuming.basic_consume(queue.into(), "".into(), options, FieldTable::default()).await.unwrap();
     let counted = Arc::clone(&done);
-    let taken = tokio::spawn(async move {
+    let consumer = tokio::spawn(async move {
         while let Some(delivery) = deliveries.next().await {
             let (loop_, counted) = (Arc::clone(&loop_), Arc::clone(&counted));
             tokio::spawn(async move {
@@ -48,16 +48,16 @@ pub async fn run(task: &Task) -> Meter {
         }
     });
     let meter = Meter::watch(jobs, *others, || done.load(Ordering::Relaxed), Default::default).await;
-    // Answered after all acks: closing earlier could lose the last of them.
-    taking.basic_qos(prefetch, BasicQosOptions::default()).await.unwrap();
-    taken.abort();
-    // The aborted task closes its channel at the same time; lapin may then wait for ever.
+    // The broker answers this after all acks: a close without the answer could lose the last acks.
+    consuming.basic_qos(prefetch, BasicQosOptions::default()).await.unwrap();
+    consumer.abort();
+    // The aborted task closes its channel at the same time, and lapin may then wait for ever.
     let _ = tokio::time::timeout(Duration::from_secs(2), connection.close(200, "done".into())).await;
     meter
 }
 
 struct Loop {
-    telling: Channel,
+    publishing: Channel,
     http: Client,
     prefix: String,
     systems: String,
@@ -77,7 +77,7 @@ impl Loop {
         let (exchange, options) =
             (format!("{}.events", self.prefix), BasicPublishOptions { mandatory: true, ..Default::default() });
         let confirmed = self
-            .telling
+            .publishing
             .basic_publish(exchange.into(), "job.completed.default".into(), options, load::EVENT.as_bytes(), properties)
             .await
             .unwrap()

@@ -1,7 +1,7 @@
-//! What the backlog of a limited system costs the jobs of the others.
+//! The delay that a rate-limited system's backlog causes for the other systems' jobs.
 //!
-//! The rule it keeps: the same burst of jobs is timed beside the backlog and without it, in turn, on
-//! workers that are set up alike.
+//! The rule it keeps: the same burst of jobs is timed beside the backlog and without it, in turn, on workers with the
+//! same settings.
 
 use std::time::{Duration, Instant};
 
@@ -28,7 +28,7 @@ pub async fn show(backlog: u64) {
     }
     let parked = began.elapsed();
     let alone = start(&alone_load);
-    // The first burst of each pays for connections.
+    // The first burst opens the connections, so it is not counted.
     alone_load.burst(BURST).await;
     beside_load.burst(BURST).await;
     let (mut without, mut with) = (Vec::new(), Vec::new());

@@ -1,8 +1,7 @@
-//! How the worker's cost grows with the number of jobs, the jobs in hand, the codes of a job, and
-//! the systems.
+//! The growth of the worker's cost with the number of jobs, jobs in hand, codes of a job, and systems.
 //!
-//! The rule it keeps: what is compared is processor time for one unit of work; where that stays
-//! level, the whole grows in proportion.
+//! The rule it keeps: processor time for one unit of work is compared. If it stays the same, the total cost grows in
+//! proportion.
 
 use std::fmt::Write as _;
 
@@ -11,11 +10,11 @@ use testkit::rabbit::Rabbit;
 use crate::load::Work;
 use crate::{StandIn, round};
 
-/// Measures and prints a table for each.
-pub async fn show(most: u64) {
+/// Measures and prints a table for each of the four.
+pub async fn show(max_jobs: u64) {
     let (rabbit, stand_in) = (Rabbit::start(), StandIn::start());
     let mut text = String::new();
-    let jobs = [1_000, 10_000, 100_000, 1_000_000].into_iter().filter(|jobs| *jobs <= most);
+    let jobs = [1_000, 10_000, 100_000, 1_000_000].into_iter().filter(|jobs| *jobs <= max_jobs);
     let jobs = jobs.map(|jobs| Point { of: jobs, jobs, prefetch: 64, work: Work::Mixed, units: 1 });
     table(&mut text, "jobs", "job", jobs, &rabbit, &stand_in).await;
     let in_hand = [1, 4, 16, 64, 256, 1024];
@@ -65,7 +64,7 @@ async fn table(
     let most = rows.iter().map(|(_, cpu, ..)| *cpu).fold(0.0, f64::max);
     let _ = writeln!(
         text,
-        "| {what} | {unit}s a second | CPU a {unit} | | peak memory | store, bytes a job | opened again, after a kill |"
+        "| {what} | {unit}s a second | CPU a {unit} | | peak memory | store, bytes a job | reopened after a stop, after a kill |"
     );
     let _ = writeln!(text, "|---|---|---|---|---|---|---|");
     for (of, cpu, rate, meter) in rows {

@@ -1,6 +1,6 @@
-//! The jobs, and the broker's side of a round: filling the queue, pacing it, and looking at what came out.
+//! The jobs, and the broker's side of a round: fill the queue, pace the publishes, check the events.
 //!
-//! The rule it keeps: a round counts only where every job ended as completed, and nothing is left.
+//! The rule it keeps: a round counts only if every job is completed and no message is left.
 
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use lapin::options::{
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
 
-/// What the bare loop publishes: about as long as the worker's own event with its receipt.
+/// The bare loop's event, about as long as the worker's event with its receipt.
 pub static EVENT: LazyLock<String> =
     LazyLock::new(|| WITHOUT_RECEIPT.replace(r#""receipt":null"#, &format!(r#""receipt":"{}""#, "A".repeat(1_300))));
 
@@ -42,16 +42,16 @@ pub enum Kind {
 /// Calls to a system that each job of the mixture needs.
 pub const CALLS: u64 = 7;
 
-/// What a round's jobs are.
+/// The jobs of a round.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Work {
     /// Both kinds in turn.
     Mixed,
-    /// A VitalSource user with so many codes.
+    /// A VitalSource user with this number of codes.
     Codes(usize),
-    /// A VitalSource user with two codes, at so many systems in turn.
+    /// A VitalSource user with two codes, at this number of systems in turn.
     Systems(usize),
-    /// As the first of the mixture, at a system that takes fifty calls a minute.
+    /// As [`Kind::VitalSource`], at a system limited to fifty calls a minute.
     Limited,
 }
 
@@ -90,7 +90,7 @@ pub fn guid(number: &str) -> String {
     format!("GUID{number}X")
 }
 
-/// One of the user's codes; it names its owner to the stand-in.
+/// A code of the user; the stand-in reads its owner from it.
 pub fn code(number: &str, item: usize) -> String {
     format!("{}{item}", guid(number))
 }
@@ -120,7 +120,7 @@ fn body(number: u64, work: Work) -> String {
         ),
     };
     let id = uuid::Uuid::new_v4();
-    // A day ago: a job at risk would have events of its own.
+    // A day ago: a job at risk would have additional events.
     let at = (jiff::Timestamp::now() - jiff::SignedDuration::from_hours(24)).strftime("%Y-%m-%dT%H:%M:%SZ");
     format!(
         r#"{{"schema":"erasure.job/v1","job_id":"{id}","environment":"sandbox","requested_at":"{at}","regulation":"gdpr","confirmation":{{"confirmed_at":"{at}","by":"subject"}},"targets":[{target}]}}"#
@@ -135,7 +135,7 @@ pub struct Load {
 }
 
 impl Load {
-    /// Connects, and binds a queue for the events of this prefix (whose topology is declared).
+    /// Connects, and binds a queue for the events of this prefix. The topology must exist.
     pub async fn connect(url: &str, prefix: &str) -> Load {
         let connection = Connection::connect(url, ConnectionProperties::default()).await.unwrap();
         let channel = connection.create_channel().await.unwrap();
@@ -151,7 +151,6 @@ impl Load {
         load
     }
 
-    /// The names' prefix.
     pub fn prefix(&self) -> &str {
         &self.prefix
     }
@@ -172,7 +171,7 @@ impl Load {
             .await
     }
 
-    /// Puts jobs into the queue.
+    /// Publishes jobs.
     pub async fn fill(&self, jobs: u64, work: Work) {
         let mut open = std::collections::VecDeque::new();
         for number in 0..jobs {
@@ -188,8 +187,8 @@ impl Load {
         }
     }
 
-    /// Publishes jobs of the mixture at once; the time from the first publish to the last of their events.
-    /// Events of other jobs are passed over.
+    /// Publishes mixed jobs at once; returns the time from the first publish to their last event. Events of other jobs
+    /// are ignored.
     pub async fn burst(&self, jobs: u64) -> Duration {
         let mut events = self.consume("burst").await;
         let began = Instant::now();
@@ -205,7 +204,7 @@ impl Load {
         took
     }
 
-    /// How many messages wait in a queue of this prefix.
+    /// The number of ready messages in a queue of this prefix.
     pub async fn depth(&self, queue: &str) -> u64 {
         self.count(&format!("{}.{queue}", self.prefix)).await
     }
@@ -216,8 +215,8 @@ impl Load {
         queue.message_count().into()
     }
 
-    /// Waits for the round's last event, and says what went wrong if anything did.
-    pub async fn judge(&self, jobs: u64, completed_only: bool) {
+    /// Waits for the round's last event and checks the rule of this file.
+    pub async fn check(&self, jobs: u64, completed_only: bool) {
         let began = Instant::now();
         while self.count(&self.events()).await < jobs {
             assert!(began.elapsed() < Duration::from_secs(30), "not every job has its event");
@@ -225,20 +224,20 @@ impl Load {
         }
         assert_eq!(self.count(&self.events()).await, jobs, "more events than jobs");
         for queue in ["jobs", "dead-letters", "wait.5s", "wait.30s"] {
-            // A quorum queue's count follows its acks after a moment.
+            // A quorum queue's count changes a moment after its acks.
             while self.depth(queue).await > 0 {
                 assert!(began.elapsed() < Duration::from_secs(30), "messages are left in {queue}");
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         }
         if completed_only {
-            let mut events = self.consume("judge").await;
+            let mut events = self.consume("check").await;
             for _ in 0..jobs {
                 let event = events.next().await.unwrap().unwrap();
                 let kind = event.properties.kind().as_ref().map(ToString::to_string).unwrap_or_default();
                 assert_eq!(kind, "erasure.job.completed.v1", "{}", String::from_utf8_lossy(&event.data));
             }
-            self.channel.basic_cancel("judge".into(), Default::default()).await.unwrap();
+            self.channel.basic_cancel("check".into(), Default::default()).await.unwrap();
         }
         self.channel.queue_purge(self.events().into(), QueuePurgeOptions::default()).await.unwrap();
     }
@@ -248,11 +247,11 @@ impl Load {
         self.channel.basic_consume(self.events().into(), tag.into(), options, FieldTable::default()).await.unwrap()
     }
 
-    /// Publishes `jobs` jobs at an even pace; the times from publish to event, sorted. The first
-    /// `unheard` of them are left out: they pay for connections.
-    pub async fn pace(&self, jobs: u64, each: Duration, unheard: usize) -> Vec<Duration> {
+    /// Publishes jobs at a constant rate; returns the times from publish to event, sorted. The first `warm_up` jobs open
+    /// the connections, so they are left out.
+    pub async fn pace(&self, jobs: u64, each: Duration, warm_up: usize) -> Vec<Duration> {
         let mut events = self.consume("pace").await;
-        let heard = tokio::spawn(async move {
+        let received = tokio::spawn(async move {
             let mut at = Vec::new();
             for _ in 0..jobs {
                 let event = events.next().await.unwrap().unwrap();
@@ -268,9 +267,9 @@ impl Load {
             sent.push(Instant::now());
             drop(self.publish(number, Work::Mixed).await.unwrap());
         }
-        let heard = tokio::time::timeout(Duration::from_secs(30), heard).await.unwrap().unwrap();
-        let mut took: Vec<Duration> =
-            heard.into_iter().filter(|(number, _)| *number >= unheard).map(|(number, at)| at - sent[number]).collect();
+        let received = tokio::time::timeout(Duration::from_secs(30), received).await.unwrap().unwrap();
+        let counted = received.into_iter().filter(|(number, _)| *number >= warm_up);
+        let mut took: Vec<Duration> = counted.map(|(number, at)| at - sent[number]).collect();
         took.sort();
         self.channel.basic_cancel("pace".into(), Default::default()).await.unwrap();
         took

@@ -1,15 +1,14 @@
-//! How fast the worker is, as a share of what the broker and the calls alone would allow.
+//! The worker's speed, as a share of the speed that broker and calls alone allow.
 //!
-//! The rule it keeps: the two loops run in turn, each in a process of its own, on the same queue,
-//! the same jobs, the same stand-in; only ratios of one run count.
+//! The rule it keeps: the two loops run in turn, each in its own process, with the same queue, jobs and stand-in. Only
+//! ratios within one run count.
 //!
-//! `cargo bench --bench throughput` prints tables and, last, one line for programs. `-- --quick`
-//! takes under two minutes; `-- --jobs N` sets the size of a round; `-- --write` puts the tables
-//! into `docs/performance.md`. `-- --growth` shows how the cost grows instead (`--most N`: up to so
-//! many jobs), `-- --fairness` what a limited system's backlog costs the others (`--backlog N`),
-//! `-- --remembered N` what it costs to remember so many jobs.
+//! `cargo bench --bench throughput` prints tables and, at the end, one line for programs. `-- --quick` takes under two
+//! minutes; `-- --jobs N` sets the size of a round; `-- --write` puts the tables into `docs/performance.md`. Other
+//! measurements: `-- --growth`, the growth of the cost (`--most N`: up to N jobs); `-- --fairness`, the delay by a
+//! rate-limited system's backlog (`--backlog N`); `-- --remembered N`, the cost of N ended jobs in the store.
 
-// A bench ends at the first thing that is not as it should be.
+// A bench ends at the first failed condition.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)]
 #![allow(missing_docs)]
 
@@ -37,7 +36,7 @@ use report::{Paced, Pair, Report};
 use secrecy::SecretString;
 use testkit::rabbit::Rabbit;
 
-/// As the program has it; both loops, and the stand-in.
+/// The program's allocator, for both loops and the stand-in.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -102,30 +101,30 @@ async fn measure(plan: &Plan) -> Report {
     Report { jobs: plan.jobs, pairs, paced }
 }
 
-/// A full queue, emptied by one of the loops.
+/// One loop works off a full queue.
 async fn round(role: &str, rabbit: &Rabbit, stand_in: &StandIn, prefetch: u16, jobs: u64, work: Work) -> Meter {
     let prefix = names(rabbit).await;
     let load = Load::connect(&rabbit.url(), &prefix).await;
     load.fill(jobs, work).await;
     let meter = Loop::start(role, rabbit, stand_in, &prefix, prefetch, jobs, work).end().await;
-    load.judge(jobs, role == "worker").await;
+    load.check(jobs, role == "worker").await;
     eprintln!("{role:6} {prefetch:3} {work}: {meter:.0?}");
     meter
 }
 
-/// Fifty jobs a second, one after the other.
+/// Fifty jobs a second.
 async fn pace(role: &str, rabbit: &Rabbit, stand_in: &StandIn, jobs: u64) -> Vec<Duration> {
-    const UNHEARD: u64 = 50;
+    const WARM_UP: u64 = 50;
     let prefix = names(rabbit).await;
     let load = Load::connect(&rabbit.url(), &prefix).await;
-    let jobs = jobs + UNHEARD;
+    let jobs = jobs + WARM_UP;
     let running = Loop::start(role, rabbit, stand_in, &prefix, 64, jobs, Work::Mixed);
-    let took = load.pace(jobs, Duration::from_millis(20), UNHEARD as usize).await;
+    let took = load.pace(jobs, Duration::from_millis(20), WARM_UP as usize).await;
     running.end().await;
     took
 }
 
-/// Fresh names for each round, so that no queue has a past.
+/// A new prefix for each round, so that all queues are new.
 async fn names(rabbit: &Rabbit) -> String {
     let prefix = format!("b{}", uuid::Uuid::new_v4().simple());
     let config = AmqpConfig { prefix: prefix.clone(), ..AmqpConfig::new(SecretString::from(rabbit.url())) };
@@ -133,7 +132,7 @@ async fn names(rabbit: &Rabbit) -> String {
     prefix
 }
 
-/// What a loop is to do, in its own process.
+/// The work of a loop, in its own process.
 struct Task {
     url: String,
     prefix: String,
@@ -141,11 +140,11 @@ struct Task {
     systems: String,
     prefetch: u16,
     jobs: u64,
-    /// The processes of the broker and of the stand-in.
+    /// The process ids of the broker and of the stand-in.
     others: [u32; 2],
 }
 
-/// A loop in a process of its own.
+/// A loop in its own process.
 struct Loop {
     process: Child,
     dir: tempfile::TempDir,
@@ -176,7 +175,7 @@ impl Loop {
         Loop { process, dir }
     }
 
-    /// Ends it before its work is done.
+    /// Ends the loop before its work is done.
     fn kill(mut self) {
         self.process.kill().unwrap();
         self.process.wait().unwrap();
@@ -196,7 +195,6 @@ impl Loop {
     }
 }
 
-/// Copies the files of a folder.
 fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {
@@ -207,7 +205,7 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// How long it takes to open a store; 0 where there is none.
+/// The time to open a store; 0 if there is none.
 fn opening_ms(state: &Path) -> f64 {
     if !state.exists() {
         return 0.0;
@@ -246,7 +244,7 @@ fn child(role: &str, value: impl Fn(&str) -> String) {
     println!("{}", serde_json::to_string(&meter).unwrap());
 }
 
-/// The stand-in in a process of its own; it ends when its input does.
+/// The stand-in in its own process; it ends when its standard input is closed.
 struct StandIn {
     process: Child,
     address: String,

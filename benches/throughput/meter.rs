@@ -1,13 +1,13 @@
-//! What a loop's process used between its first tenth and its last job.
+//! The resources that a loop's process used from a tenth of its jobs to the last.
 //!
-//! The rule it keeps: figures of the process are the kernel's, read from `/proc/self`.
+//! The rule it keeps: the process's figures are the kernel's, read from `/proc/self`.
 
 use std::time::{Duration, Instant};
 
 use erasure_worker::store::StoreStats;
 use serde::{Deserialize, Serialize};
 
-/// `/proc/self/stat` counts in these, on every Linux.
+/// The unit of `/proc/self/stat`, on every Linux.
 const TICKS_A_SECOND: f64 = 100.0;
 
 /// Figures per job, and the process's peak.
@@ -17,7 +17,7 @@ pub struct Meter {
     pub rate: f64,
     /// Processor time a job, user and kernel.
     pub cpu_us: f64,
-    /// The broker's in the same time, and the stand-in's.
+    /// The same for the broker and the stand-in.
     pub others_cpu_us: [f64; 2],
     /// Group commits a job.
     pub syncs: f64,
@@ -25,13 +25,13 @@ pub struct Meter {
     pub batches: f64,
     /// Writes of single keys a job.
     pub writes: f64,
-    /// Bytes a job that went to the disk.
+    /// Bytes a job written to the disk.
     pub disk_bytes: f64,
-    /// Bytes of the store a job at the end.
+    /// Bytes a job of the store at the end.
     pub store_bytes: f64,
     /// Peak resident memory.
     pub peak_mib: f64,
-    /// How long it takes to open the store again, after a stop in good order and after a kill.
+    /// The time to open the store again, after an orderly stop and after a kill.
     pub opening_ms: (f64, f64),
 }
 
@@ -45,7 +45,7 @@ struct Reading {
 }
 
 impl Meter {
-    /// Watches until `jobs` are done, and what the processes of the broker and of the stand-in take for it.
+    /// Measures until `jobs` jobs are done, the processes of the broker and of the stand-in included.
     pub async fn watch(jobs: u64, others: [u32; 2], done: impl Fn() -> u64, store: impl Fn() -> StoreStats) -> Meter {
         let read = |jobs| Reading {
             at: Instant::now(),
@@ -64,7 +64,7 @@ impl Meter {
                 tokio::time::sleep(Duration::from_millis(2)).await;
             }
         };
-        // Few jobs may all end at the same moment: those are watched from the start.
+        // Few jobs may all end at the same moment, so they are measured from the start.
         let first = read(until(if jobs < 1_000 { 0 } else { jobs / 10 }).await);
         let last = read(until(jobs).await);
         let count = (last.jobs - first.jobs).max(1) as f64;
@@ -84,10 +84,10 @@ impl Meter {
     }
 }
 
-/// Seconds of processor time that a process took so far.
+/// Seconds of processor time of a process so far.
 pub fn cpu(process: u32) -> f64 {
     let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
-    // The second field is the program's name in parentheses and may hold spaces.
+    // The second field is the program's name in parentheses, possibly with spaces.
     let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
     let ticks = |field: usize| fields[field].parse::<f64>().unwrap();
     (ticks(11) + ticks(12)) / TICKS_A_SECOND

@@ -1,7 +1,7 @@
-//! What it costs to remember jobs that have ended: bytes, memory, and the time to open the store.
+//! The cost of ended jobs in the store: bytes, memory, and the time to open the store.
 //!
-//! The rule it keeps: the store is the real one, synced as ever; only the jobs are made up, as long and as
-//! hard to compress as real ones.
+//! The rule it keeps: the store is the real one, with its syncs. Only the jobs are invented, with the size and
+//! compressibility of real ones.
 
 use erasure_worker::store::{Batch, Options, SledStore, Store as _, Table};
 use rand::rngs::StdRng;
@@ -13,7 +13,7 @@ use crate::{copy, opening_ms};
 /// Jobs that end at the same moment.
 const TOGETHER: u64 = 64;
 
-/// Lets `jobs` jobs end and prints a line.
+/// Stores `jobs` ended jobs and prints a table.
 pub async fn show(jobs: u64) {
     let dir = tempfile::Builder::new().prefix("remembered-").tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let (state, killed) = (dir.path().join("state"), dir.path().join("killed"));
@@ -30,7 +30,7 @@ pub async fn show(jobs: u64) {
     }
     let (peak, used) = (status("VmHWM:") / 1024.0, cpu(std::process::id()) * 1e6 / number as f64);
     let bytes = store.stats().bytes_on_disk / number;
-    // A copy of what is open is what a kill leaves.
+    // A copy of the open files is equal to the files after a kill.
     copy(&state.join("store"), &killed.join("store"));
     drop(store);
     let (stopped, killed) = (opening_ms(&state), opening_ms(&killed));
@@ -39,11 +39,11 @@ pub async fn show(jobs: u64) {
     println!("| {number} | {bytes} | {used:.0} µs | {peak:.0} MiB | {stopped:.0} ms | {killed:.0} ms |");
 }
 
-/// The rows that a job leaves: its own, and its receipt's with the event.
+/// The rows of an ended job: the job's, and the receipt's with the event.
 fn ended(number: u64, random: &mut StdRng) -> Batch {
     let mut hex = |bytes: usize| (0..bytes).map(|_| format!("{:02x}", random.random::<u8>())).collect::<String>();
     let (job, event, subject) = (hex(16), hex(16), format!("s-{}", hex(16)));
-    let told = format!(
+    let facts = format!(
         r#""job_id":"{job}","tenant":"default","run":1,"subject_ref":"{subject}","regulation":"gdpr","outcome":"completed","partial":false,"requested_at":"2026-11-01T09:00:00.000Z","due_at":"2026-12-01T09:00:00.000Z","finished_at":"2026-11-22T11:{:02}:{:02}.{:03}Z""#,
         number / 60_000 % 60,
         number / 1_000 % 60,
@@ -51,7 +51,7 @@ fn ended(number: u64, random: &mut StdRng) -> Batch {
     );
     let target = r#"{"target":0,"system":"vitalsource","kind":"vitalsource","outcome":"erased","identity":"checked","reason":null,"code":null"#;
     let receipt = format!(
-        r#"{{"version":1,"worker":"bench","worker_version":"0.1.0","environment":"sandbox","number":{number},"previous":"{}",{told},"targets":[{target},"evidence":"{}"}}]}}"#,
+        r#"{{"version":1,"worker":"bench","worker_version":"0.1.0","environment":"sandbox","number":{number},"previous":"{}",{facts},"targets":[{target},"evidence":"{}"}}]}}"#,
         hex(32),
         hex(32),
     );
@@ -64,7 +64,7 @@ fn ended(number: u64, random: &mut StdRng) -> Batch {
         })
         .concat();
     let event = format!(
-        r#"{{"specversion":"1.0","type":"erasure.job.completed.v1","source":"/erasure-worker/sandbox/bench","id":"{event}","subject":"{job}","datacontenttype":"application/json","data":{{{told},"targets":[{target},"steps":[{steps}]}}],"inputs":[],"follow_up":[],"receipt":""}}}}"#
+        r#"{{"specversion":"1.0","type":"erasure.job.completed.v1","source":"/erasure-worker/sandbox/bench","id":"{event}","subject":"{job}","datacontenttype":"application/json","data":{{{facts},"targets":[{target},"steps":[{steps}]}}],"inputs":[],"follow_up":[],"receipt":""}}}}"#
     );
     let signature: [u8; 64] = random.random();
     let digests: [u8; 64] = random.random();

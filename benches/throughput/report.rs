@@ -1,6 +1,6 @@
-//! The tables and the line for programs.
+//! The tables, and the line for programs.
 //!
-//! The rule it keeps: a figure that misses its goal is marked as missed.
+//! The rule it keeps: a figure that misses its goal is marked.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -156,7 +156,7 @@ impl Report {
         )
     }
 
-    /// Replaces what stands between the two marks of the page.
+    /// Replaces the text between the two marks of the page.
     pub fn write(&self, page: &Path) {
         const BEGIN: &str = "<!-- throughput: begin -->";
         const END: &str = "<!-- throughput: end -->";

@@ -1,7 +1,7 @@
-//! The systems, as fast as they can be: one thread, plain sockets, canned answers.
+//! The systems, as fast as possible: one thread, plain sockets, fixed answers.
 //!
-//! The rule it keeps: it answers both loops alike, and remembers of a person only what its next
-//! answers need, until the read-back that ends the job.
+//! The rule it keeps: both loops get the same answers. A person's data is kept only for the next answers, until the
+//! read-back that ends the job.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -9,18 +9,17 @@ use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-/// What later answers depend on, by GUID, customer id or e-mail address.
+/// The state for later answers, by GUID, customer id or e-mail address.
 #[derive(Default)]
 struct Memory {
-    /// The last `<user>` put.
+    /// The fields of the last `PUT`.
     users: HashMap<String, String>,
-    /// How many entitlements were ended.
+    /// The number of ended entitlements.
     ended: HashMap<String, u8>,
-    /// Customers deleted.
     deleted: HashMap<String, ()>,
 }
 
-/// Serves on a free port, which is printed, until standard input ends.
+/// Serves on a free port until standard input is closed; prints the address.
 pub fn serve() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
@@ -83,7 +82,7 @@ fn content_length(head: &[u8]) -> usize {
     named.next_back().and_then(|value| std::str::from_utf8(value).ok()?.trim().parse().ok()).unwrap_or(0)
 }
 
-/// `METHOD TARGET HTTP/1.1` and a body to a status and a body.
+/// The status and body of the answer; `line` is `METHOD TARGET HTTP/1.1`.
 fn answer(line: &str, body: &str, memory: &Mutex<Memory>) -> (u16, String) {
     let mut words = line.split(' ');
     let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
@@ -144,7 +143,7 @@ fn answer(line: &str, body: &str, memory: &Mutex<Memory>) -> (u16, String) {
     }
 }
 
-/// The address that the jobs give to a customer id.
+/// The jobs' e-mail address for a customer id.
 pub fn email(customer: &str) -> String {
     format!("c{customer}@example.com")
 }

@@ -1,4 +1,4 @@
-//! The worker itself, put together from a configuration as `erasure-worker run` does, with every promise on.
+//! The worker, built from a configuration as `erasure-worker run` does.
 //!
 //! The rule it keeps: nothing is switched off: disk syncs, seals, confirms and logs are as shipped.
 
@@ -15,8 +15,7 @@ use crate::Task;
 use crate::load::Work;
 use crate::meter::Meter;
 
-/// A configuration against the stand-in: no system's own limits but the limited one's, everything
-/// else at its default.
+/// A configuration for the stand-in: rate limits only for [`Work::Limited`], everything else at its default.
 pub fn config(url: &str, prefix: &str, prefetch: u16, systems: &str, dir: &Path, work: Work) -> Config {
     let more: Vec<(String, u32)> = match work {
         Work::Mixed | Work::Codes(_) => Vec::new(),
@@ -69,7 +68,7 @@ replacement_email_domain = "example.com"
     )
 }
 
-/// Does the jobs and returns what they took.
+/// Runs the jobs and returns their costs.
 pub async fn run(task: &Task, dir: &Path, work: Work) -> Meter {
     let config = config(&task.url, &task.prefix, task.prefetch, &task.systems, dir, work);
     let store = app::store(&config).await.unwrap();
@@ -77,11 +76,11 @@ pub async fn run(task: &Task, dir: &Path, work: Work) -> Meter {
     let worker = Worker::with_store(&config, Arc::clone(&broker) as Arc<dyn Broker>, store).unwrap();
     let engine = Arc::clone(&worker.engine);
     let stop = CancellationToken::new();
-    let asked = stop.clone();
-    let working = tokio::spawn(async move { worker.run_with_ops(&config, asked).await });
+    let stopped = stop.clone();
+    let working = tokio::spawn(async move { worker.run_with_ops(&config, stopped).await });
     let ended = || engine.figures().events.load(Ordering::Relaxed);
     let meter = Meter::watch(task.jobs, task.others, ended, || engine.store().stats()).await;
-    // A copy of what is open is what a kill leaves.
+    // A copy of the open files is equal to the files after a kill.
     crate::copy(&dir.join("state/store"), &dir.join("killed/store"));
     stop.cancel();
     working.await.unwrap().unwrap();

@@ -1,6 +1,6 @@
-//! One call as it came over the wire, and the reply that a stand-in gives to it.
+//! One received call, and a stand-in's reply.
 //!
-//! The rule it keeps: a call is read whole before anything is decided about it.
+//! The rule it keeps: the whole call is read before any decision about it.
 
 use axum::body::{Body, to_bytes};
 use axum::extract::Request;
@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::operation::Operation;
 
-/// Larger bodies are refused: nothing that a stand-in takes comes near it.
+/// Longer bodies are refused; every valid call is far shorter.
 const BODY_MAX: usize = 4 << 20;
 
 /// One received call.
@@ -29,7 +29,7 @@ pub(super) struct Call {
 }
 
 impl Call {
-    /// Reads the whole request; `None` when the client went away or sent too much.
+    /// Reads the whole request; `None` if the connection was lost or the body is too long.
     pub(super) async fn read(request: Request) -> Option<Call> {
         let (head, body) = request.into_parts();
         let body = to_bytes(body, BODY_MAX).await.ok()?;
@@ -78,7 +78,7 @@ impl Call {
         let (_, boundary) = kind.split_once("boundary=")?;
         let boundary = format!("--{}", boundary.split(';').next()?.trim().trim_matches('"'));
         let body = std::str::from_utf8(&self.body).ok()?;
-        // Between two boundaries stands one part: header lines, an empty line, the value.
+        // A part between two boundaries has header lines, an empty line and the value.
         Some(body.split(boundary.as_str()).filter_map(part).collect())
     }
 }
@@ -99,14 +99,14 @@ pub(super) fn first<'a>(fields: &'a [(String, String)], name: &str) -> Option<&'
     fields.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
 }
 
-/// What a call is, before any of its work is done.
+/// The operation, subject and object of a call.
 pub(super) struct Route {
     pub(super) operation: Operation,
     /// The path with names in place of identifiers.
     pub(super) template: &'static str,
-    /// Which person, account or code it concerns, by the one key that all its calls share.
+    /// The person, account or code, by a key that all calls for it share.
     pub(super) subject: Option<String>,
-    /// Which of the subject's things, where that matters: an offer or entitlement.
+    /// The subject's offer or entitlement, if the call concerns one.
     pub(super) object: Option<String>,
 }
 
@@ -120,35 +120,34 @@ impl Route {
     }
 }
 
-/// A way in which a caller broke the documented form of a call.
+/// A violation of the documented form of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Misuse {
-    /// Credentials or a customer's password stood in the query string.
+    /// Credentials or a customer's password in the query string.
     CredentialsInQuery,
-    /// A body that is not `multipart/form-data` where it must be.
+    /// The body must be `multipart/form-data`.
     NotMultipart,
-    /// A body that is not form-encoded where it must be.
+    /// The body must be form-encoded.
     NotForm,
     /// The vendor's `Accept` header is missing.
     WrongAccept,
     /// A required parameter is missing or given twice.
     WrongParameters,
-    /// An `Authorization` header where the vendor takes none.
+    /// An `Authorization` header that the vendor does not use.
     NeedlessAuthorization,
-    /// A call during a rate limit's block, which lengthens it.
+    /// A call during a rate limit's block, which extends the block.
     CalledWhileBlocked,
 }
 
-/// What a stand-in answers, and what it did.
+/// A stand-in's answer, and its effect.
 pub(super) struct Reply {
     pub(super) status: u16,
     content_type: &'static str,
     headers: Vec<(header::HeaderName, String)>,
     body: Vec<u8>,
-    /// Something changed.
+    /// True if the stand-in's state changed.
     pub(super) effect: bool,
-    /// The credential was accepted.
     pub(super) credentials_ok: bool,
     pub(super) misuse: Option<Misuse>,
 }
@@ -170,12 +169,11 @@ impl Reply {
         Reply::new(status, "text/xml; charset=utf-8", body.into().into_bytes())
     }
 
-    /// A body of any other type.
     pub(super) fn typed(status: u16, content_type: &'static str, body: String) -> Reply {
         Reply::new(status, content_type, body.into_bytes())
     }
 
-    /// 200 with bytes that are neither text nor any format.
+    /// 200 with bytes that are no valid text.
     pub(super) fn garbage() -> Reply {
         Reply::new(200, "application/octet-stream", vec![0xff, 0xfe, 0x00, 0x7b, 0x3c, 0xc3, 0x28])
     }
@@ -185,25 +183,21 @@ impl Reply {
         self
     }
 
-    /// Marks that state changed.
     pub(super) fn effected(mut self) -> Reply {
         self.effect = true;
         self
     }
 
-    /// Marks that the credential was not accepted.
     pub(super) fn unauthorised(mut self) -> Reply {
         self.credentials_ok = false;
         self
     }
 
-    /// Marks how the caller broke the documented form.
     pub(super) fn misused(mut self, misuse: Misuse) -> Reply {
         self.misuse = Some(misuse);
         self
     }
 
-    /// The HTTP response.
     pub(super) fn into_response(self) -> Response {
         let mut response = Response::new(Body::from(self.body));
         *response.status_mut() = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
@@ -217,14 +211,14 @@ impl Reply {
     }
 }
 
-/// One system's stand-in: names a call, answers it, refuses its credential.
+/// One system's stand-in.
 pub(super) trait StandIn {
-    /// What the call is and whom it concerns; changes nothing.
+    /// Reads the call's operation and subject; changes nothing.
     fn route(&self, call: &Call) -> Route;
     /// Does the work and answers. `now_ms` counts from 1970.
     fn answer(&mut self, route: &Route, call: &Call, now_ms: u64) -> Reply;
-    /// Answers as if it had done the work, and does nothing.
+    /// The answer of [`StandIn::answer`], without the work.
     fn pretend(&mut self, route: &Route, call: &Call, now_ms: u64) -> Reply;
-    /// How this system says that a credential is not accepted.
+    /// This system's answer to a wrong credential.
     fn refuse(&self, operation: Operation) -> Reply;
 }

@@ -1,7 +1,6 @@
-//! Accepted sockets that a handler can cut before a byte of an answer is written.
+//! Accepted connections that a handler can cut before the first byte of an answer.
 //!
-//! The rule it keeps: after a cut nothing more is read or written; the client sees a lost
-//! connection, never an HTTP reply.
+//! The rule it keeps: after a cut nothing is read or written. The client sees a lost connection, never an HTTP reply.
 
 use std::future::Future as _;
 use std::io;
@@ -16,14 +15,14 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-/// Accepts connections with `TCP_NODELAY`, each with a token of its own under `stopped`.
+/// Accepts connections with `TCP_NODELAY`; each has its own child token of `stopped`.
 pub(super) struct CutListener {
     listener: TcpListener,
     stopped: CancellationToken,
 }
 
 impl CutListener {
-    /// Wraps `listener`; cancelling `stopped` cuts every connection.
+    /// Cancelling `stopped` cuts every connection.
     pub(super) fn new(listener: TcpListener, stopped: CancellationToken) -> Self {
         CutListener { listener, stopped }
     }
@@ -37,13 +36,13 @@ impl Listener for CutListener {
         loop {
             match self.listener.accept().await {
                 Ok((stream, peer)) => {
-                    // A socket that is already gone fails here and again on its first read.
+                    // A socket that was closed meanwhile fails again at its first read.
                     let _ = stream.set_nodelay(true);
                     let cut = self.stopped.child_token();
                     let cancelled = Box::pin(cut.clone().cancelled_owned());
                     return (CutStream { stream, cut, cancelled }, peer);
                 }
-                // Out of descriptors or a connection reset while queued: both pass.
+                // No free descriptors, or a connection reset in the accept queue: both are temporary.
                 Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
             }
         }
@@ -54,24 +53,24 @@ impl Listener for CutListener {
     }
 }
 
-/// A connection, as the handlers of its requests see it.
+/// The connection of a request, for its handler.
 #[derive(Clone)]
 pub(super) struct Connection {
     cut: CancellationToken,
 }
 
 impl Connection {
-    /// Of a call that came without a socket.
+    /// For a call without a socket.
     pub(super) fn within_process() -> Connection {
         Connection { cut: CancellationToken::new() }
     }
 
-    /// Closes the socket; whatever is answered afterwards is never sent.
+    /// Closes the socket; a later answer is not sent.
     pub(super) fn cut(&self) {
         self.cut.cancel();
     }
 
-    /// Waits for `time`; false when the connection was cut meanwhile.
+    /// Waits for `time`; false if the connection was cut meanwhile.
     pub(super) async fn pause(&self, time: Duration) -> bool {
         self.cut.run_until_cancelled(tokio::time::sleep(time)).await.is_some()
     }
@@ -83,7 +82,7 @@ impl Connected<IncomingStream<'_, CutListener>> for Connection {
     }
 }
 
-/// A TCP stream that fails every read and write once it is cut.
+/// A TCP stream; after the cut every read and write fails.
 pub(super) struct CutStream {
     stream: TcpStream,
     cut: CancellationToken,
@@ -100,7 +99,7 @@ impl AsyncRead for CutStream {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        // Polling the token here, not only asking it, wakes an idle connection when the sandbox stops.
+        // The token is polled, so that a stop of the sandbox wakes an idle connection.
         if self.cancelled.as_mut().poll(context).is_ready() {
             return Poll::Ready(Err(lost()));
         }

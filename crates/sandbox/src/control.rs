@@ -1,6 +1,6 @@
-//! The control interface under `/_sandbox/`: seed people, plan faults, read the ledger.
+//! The control interface under `/_sandbox/`: add people, plan faults, read the ledger.
 //!
-//! The rule it keeps: a body with an unknown field or a misspelt name is refused, never half taken.
+//! The rule it keeps: a body with an unknown field is refused as a whole.
 
 use axum::extract::{Path, Query, State};
 use axum::http::{StatusCode, header};
@@ -18,9 +18,9 @@ use super::{Person, Sandbox};
 /// Why a control call was refused.
 #[derive(Debug, thiserror::Error)]
 enum ControlError {
-    #[error("the body does not fit: {0}")]
+    #[error("the body has the wrong form: {0}")]
     Body(#[from] serde_json::Error),
-    #[error("there is no such system or collection")]
+    #[error("no such system or collection")]
     Unknown,
     #[error("{0}")]
     Import(#[from] ImportError),
@@ -64,14 +64,14 @@ async fn reset(State(sandbox): State<Sandbox>) -> StatusCode {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct PeopleAsked {
+struct PeopleRange {
     #[serde(default)]
     from: u64,
     count: u64,
 }
 
 async fn add_people(State(sandbox): State<Sandbox>, Json(body): Json<Value>) -> Answer<Json<Vec<Person>>> {
-    let PeopleAsked { from, count } = serde_json::from_value(body)?;
+    let PeopleRange { from, count } = serde_json::from_value(body)?;
     Ok(Json(sandbox.add_people(from..from.saturating_add(count))))
 }
 
@@ -94,13 +94,13 @@ async fn change_settings(
     Ok(Json(sandbox.world(change).ok_or(ControlError::Unknown)??))
 }
 
-/// The name of a Loyalty program, else an error.
+/// An error unless the system is a Loyalty program.
 fn loyalty(system: &str) -> Answer<&str> {
     if kind_of(system) == "loyalty" { Ok(system) } else { Err(ControlError::Unknown) }
 }
 
 #[derive(Deserialize)]
-struct ImportAsked {
+struct ImportQuery {
     #[serde(default)]
     leave_out: usize,
 }
@@ -108,18 +108,18 @@ struct ImportAsked {
 async fn import(
     State(sandbox): State<Sandbox>,
     Path(system): Path<String>,
-    Query(asked): Query<ImportAsked>,
+    Query(query): Query<ImportQuery>,
     file: String,
 ) -> Answer<Response> {
     let name = loyalty(&system)?;
     let now_ms = sandbox.now_ms();
-    let result = sandbox.world(|world| world.loyalty(name).import(&file, asked.leave_out, now_ms))?;
+    let result = sandbox.world(|world| world.loyalty(name).import(&file, query.leave_out, now_ms))?;
     Ok(([(header::CONTENT_TYPE, "text/csv; charset=utf-8")], result).into_response())
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct ByHand {
+struct ManualDeletion {
     key: MemberKey,
     value: String,
 }
@@ -130,7 +130,7 @@ async fn delete_by_hand(
     Json(body): Json<Value>,
 ) -> Answer<Json<Value>> {
     let name = loyalty(&system)?;
-    let ByHand { key, value } = serde_json::from_value(body)?;
+    let ManualDeletion { key, value } = serde_json::from_value(body)?;
     let now_ms = sandbox.now_ms();
     let deleted = sandbox.world(|world| world.loyalty(name).delete_by_hand(key, &value, now_ms));
     Ok(Json(json!({ "deleted": deleted })))
@@ -205,19 +205,19 @@ async fn read_state(State(sandbox): State<Sandbox>) -> Json<Value> {
 }
 
 #[derive(Deserialize)]
-struct JwtAsked {
+struct JwtQuery {
     customer_id: String,
-    /// Seconds; negative for a token that has run out.
-    #[serde(default = "quarter_of_an_hour")]
+    /// Seconds; negative for an expired token.
+    #[serde(default = "default_validity")]
     valid_for: i64,
 }
 
-/// How long the vendor's tokens live, in seconds.
-fn quarter_of_an_hour() -> i64 {
+/// The validity of the vendor's tokens, in seconds.
+fn default_validity() -> i64 {
     900
 }
 
-async fn jwt(State(sandbox): State<Sandbox>, Query(asked): Query<JwtAsked>) -> Json<Value> {
+async fn jwt(State(sandbox): State<Sandbox>, Query(query): Query<JwtQuery>) -> Json<Value> {
     let now = i64::try_from(sandbox.now_ms() / 1000).unwrap_or(i64::MAX);
-    Json(json!({ "customer_token": mint_jwt(&asked.customer_id, Some(now.saturating_add(asked.valid_for))) }))
+    Json(json!({ "customer_token": mint_jwt(&query.customer_id, Some(now.saturating_add(query.valid_for))) }))
 }

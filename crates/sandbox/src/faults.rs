@@ -1,7 +1,7 @@
-//! The fault plan: which calls go wrong, and how.
+//! The fault plan: the calls that fail, and how.
 //!
-//! The rule it keeps: what a rule decides depends on the plan's seed and on the order of calls for one
-//! subject, never on how the calls of different subjects interleave.
+//! The rule it keeps: a rule's decision depends on the plan's seed and on the order of one subject's calls, never on
+//! the order of calls for different subjects.
 
 use std::collections::HashMap;
 
@@ -11,26 +11,22 @@ use sha2::{Digest, Sha256};
 use super::operation::Operation;
 use super::page::Page;
 
-/// What goes wrong with one call.
+/// The fault of one call. `after_work` does the work first, so the answer is false or late.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Action {
-    /// Another HTTP status, with this body. The work is left undone unless `after_work`.
+    /// Another HTTP status with a plain text. No work, unless `after_work`.
     Status {
-        /// The HTTP status.
         status: u16,
-        /// The body, as plain text.
         #[serde(default)]
         body: String,
-        /// Do the work first: an answer that lies.
         #[serde(default)]
         after_work: bool,
     },
-    /// A pause; the work is done even when the client has gone meanwhile.
+    /// A pause before the work, or after it. The work is done even if the client disconnects meanwhile.
     Delay {
-        /// How long, in milliseconds.
+        /// Milliseconds.
         ms: u64,
-        /// Pause after the work, not before it.
         #[serde(default)]
         after_work: bool,
     },
@@ -38,32 +34,29 @@ pub enum Action {
     DropBefore,
     /// The work is done, then the connection is closed without a reply.
     DropAfter,
-    /// The work is done, then 200 with bytes that nobody can read.
+    /// The work is done; the answer is 200 with unreadable bytes.
     Garbage,
-    /// The system's own answer as if the work were done, and it is not.
+    /// The system's own answer to a success, without the work.
     NotTaken,
-    /// What stands before the system answers in its place. The work is left undone unless `after_work`.
+    /// A gateway answers in place of the system. No work, unless `after_work`.
     GatewayPage {
-        /// The HTTP status.
         status: u16,
-        /// What it looks like.
         #[serde(default)]
         page: Page,
-        /// Do the work first: the system's own answer is lost behind the page.
         #[serde(default)]
         after_work: bool,
     },
-    /// 429 with `Retry-After`, the work left undone.
+    /// 429 with `Retry-After`, without the work.
     RateLimited {
         /// `Retry-After`, in seconds.
         retry_after: u64,
     },
-    /// The system's own answer to a wrong credential, the work left undone.
+    /// The system's own answer to a wrong credential, without the work.
     CredentialRefused,
 }
 
 impl Action {
-    /// The name under which the ledger shows it.
+    /// The name in the ledger.
     pub(super) fn name(&self) -> &'static str {
         match self {
             Action::Status { .. } => "status",
@@ -79,37 +72,35 @@ impl Action {
     }
 }
 
-/// One rule: which calls, how often, what happens.
+/// One rule: its calls, its frequency, its fault.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FaultRule {
-    /// Only calls to this system, as its first path segment names it (`loyalty`, `loyalty@2`).
+    /// Only calls to this system, by the first path segment (`loyalty`, `loyalty@2`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub system: Option<String>,
-    /// Only calls of this kind.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub operation: Option<Operation>,
-    /// Only calls that concern this subject (the ledger's key).
+    /// Only calls for this subject (the ledger's key).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subject: Option<String>,
-    /// From the nth matching call on, counted from 1; `times` is then 1 unless given.
+    /// From the nth matching call on, counted from 1; without `times` only that call.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nth: Option<u64>,
     /// With this probability, from 0 to 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub probability: Option<f64>,
-    /// At most this often.
+    /// The greatest number of faults.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub times: Option<u64>,
-    /// Count `nth` and `times` for each subject on its own.
+    /// True: `nth` and `times` count for each subject separately.
     #[serde(default)]
     pub per_subject: bool,
-    /// What happens.
     pub action: Action,
 }
 
 impl FaultRule {
-    /// Every call of `operation` meets `action`; narrow it with the other methods.
+    /// A rule for every call of `operation`; the other methods restrict it.
     pub fn on(operation: Operation, action: Action) -> FaultRule {
         FaultRule {
             system: None,
@@ -123,31 +114,27 @@ impl FaultRule {
         }
     }
 
-    /// From the nth matching call on (once, unless [`FaultRule::times`] says more).
+    /// See [`FaultRule::nth`](field@FaultRule::nth).
     pub fn nth(mut self, nth: u64) -> FaultRule {
         self.nth = Some(nth);
         self
     }
 
-    /// At most `times` times.
     pub fn times(mut self, times: u64) -> FaultRule {
         self.times = Some(times);
         self
     }
 
-    /// With this probability, from 0 to 1.
     pub fn probability(mut self, probability: f64) -> FaultRule {
         self.probability = Some(probability);
         self
     }
 
-    /// Only calls that concern `subject`.
     pub fn subject(mut self, subject: impl Into<String>) -> FaultRule {
         self.subject = Some(subject.into());
         self
     }
 
-    /// Counts `nth` and `times` for each subject on its own.
     pub fn per_subject(mut self) -> FaultRule {
         self.per_subject = true;
         self
@@ -160,20 +147,19 @@ impl FaultRule {
     }
 }
 
-/// A list of rules; the first that fires wins, but every matching rule counts the call.
+/// A list of rules. The first rule that fires decides; every matching rule counts the call.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FaultPlan {
-    /// Makes the rules with a probability repeatable.
+    /// Rules with a probability decide the same under the same seed.
     #[serde(default)]
     pub seed: u64,
-    /// The rules.
     pub rules: Vec<FaultRule>,
 }
 
 impl FaultPlan {
-    /// The demonstration's plan: every failure a worker must survive, each in a few calls of a hundred.
-    /// It leaves credentials alone, for a refused one holds the whole system.
+    /// The demonstration's plan: every failure that a worker must survive, each in a few percent of the calls. Refused
+    /// credentials are left out, because they hold the whole system.
     pub fn misbehave(seed: u64) -> FaultPlan {
         let any = |probability, action| FaultRule {
             system: None,
@@ -200,7 +186,7 @@ impl FaultPlan {
     }
 }
 
-/// The plan at work, with what it has counted.
+/// The current plan, with its counts.
 #[derive(Default)]
 pub(super) struct Faults {
     seed: u64,
@@ -209,9 +195,9 @@ pub(super) struct Faults {
 
 struct Counted {
     rule: FaultRule,
-    /// Under the subject when the rule counts each on its own, else under the empty name.
+    /// By subject if the rule counts per subject, else under the empty name.
     counts: HashMap<String, Count>,
-    /// Calls seen for each subject, for rules with a probability.
+    /// Calls by operation and subject, for rules with a probability.
     drawn: HashMap<String, u64>,
 }
 
@@ -222,13 +208,13 @@ struct Count {
 }
 
 impl Faults {
-    /// Starts `plan` with all counts at zero.
+    /// Replaces the plan; all counts start at zero.
     pub(super) fn replace(&mut self, plan: FaultPlan) {
         *self = Faults { seed: plan.seed, rules: Vec::new() };
         self.add(plan.rules);
     }
 
-    /// Adds rules after those that stand.
+    /// Adds rules after the existing rules.
     pub(super) fn add(&mut self, rules: Vec<FaultRule>) {
         self.rules.extend(rules.into_iter().map(|rule| Counted {
             rule,
@@ -237,13 +223,13 @@ impl Faults {
         }));
     }
 
-    /// Each rule and how often it has fired.
+    /// Each rule, and how many faults it has made.
     pub(super) fn fired(&self) -> Vec<(FaultRule, u64)> {
         let fired = |counted: &Counted| counted.counts.values().map(|count| count.fired).sum();
         self.rules.iter().map(|counted| (counted.rule.clone(), fired(counted))).collect()
     }
 
-    /// Counts the call and says what goes wrong with it, if anything.
+    /// Counts the call and returns its fault, if any.
     pub(super) fn decide(&mut self, system: &str, operation: Operation, subject: Option<&str>) -> Option<Action> {
         let mut decided = None;
         for (index, counted) in self.rules.iter_mut().enumerate() {
@@ -270,7 +256,7 @@ impl Faults {
     }
 }
 
-/// A number from 0 to 1 that is the same for the same call of the same subject under the same seed.
+/// A pseudo-random number from 0 to 1, fixed by its arguments.
 fn draw(seed: u64, rule: usize, operation: Operation, subject: &str, call: u64) -> f64 {
     let digest = Sha256::digest(format!("{seed} {rule} {operation:?} {call} {subject}"));
     let mut first = [0u8; 4];

@@ -1,7 +1,6 @@
-//! The ledger: every call that came, what it met and what it changed.
+//! The ledger: every received call, its fault and its effect.
 //!
-//! The rule it keeps: an entry is written before the call's work begins, so a call that never got an
-//! answer is there too.
+//! The rule it keeps: an entry is written before the call's work begins, so the ledger has unanswered calls too.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
@@ -11,62 +10,58 @@ use serde::{Deserialize, Serialize};
 use super::call::Misuse;
 use super::operation::Operation;
 
-/// A one-time password asked for again for the same person within this time counts as a repeat.
+/// A second request of a one-time password for the same person within this time counts as a repeat.
 const OTP_APART_MS: u64 = 60_000;
 
-/// How a call ended for the one who made it.
+/// The end of a call, as the client sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum End {
-    /// Not yet.
+    /// The call has not ended.
     InHand,
-    /// An HTTP reply was handed to the connection.
+    /// An HTTP reply was given to the connection.
     Answered,
     /// A fault closed the connection without a reply.
     Dropped,
-    /// The client closed the connection before there was a reply.
+    /// The client closed the connection before the reply.
     ClientGone,
 }
 
-/// One call. It holds identifiers: the sandbox is test equipment and its people are invented.
+/// One call. It has identifiers in the clear: the sandbox is test equipment, and its people are invented.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
-    /// From 1, in order of arrival; never used twice, not even after a reset.
+    /// From 1, in order of arrival; never used twice, even after a reset.
     pub seq: u64,
-    /// When it came, in milliseconds since 1970.
+    /// The time of arrival, in milliseconds since 1970.
     pub at_ms: u64,
     /// The first path segment: `cleeng`, `loyalty@2`, …
     pub system: String,
-    /// What was called.
     pub operation: Operation,
-    /// The HTTP method.
     pub method: String,
-    /// The path with names in place of identifiers; empty for an unknown one.
+    /// The path with names in place of identifiers; empty for an unknown path.
     pub path: Cow<'static, str>,
-    /// Whom it concerned: customer id, member's database id, account's e-mail, user's GUID, or code.
+    /// The customer id, member's database id, account's e-mail, user's GUID, or code.
     pub subject: Option<String>,
-    /// Which of the subject's things: an offer, an entitlement's id.
+    /// The subject's offer, or entitlement's id.
     pub object: Option<String>,
-    /// How it ended.
     pub end: End,
-    /// The HTTP status, where there was a reply.
+    /// The HTTP status, if there was a reply.
     pub status: Option<u16>,
-    /// The planned fault that it met.
+    /// The planned fault.
     pub fault: Option<Cow<'static, str>>,
-    /// Whether the system did its work (which may have changed nothing).
+    /// True if the system did the work (possibly without a change).
     pub worked: bool,
-    /// Whether something changed.
+    /// True if the system's state changed.
     pub effect: bool,
-    /// Whether a call of this kind erases, ends or overwrites.
+    /// True if calls of this kind erase, end or overwrite.
     pub destructive: bool,
-    /// Whether the credential was accepted.
     pub credentials_ok: bool,
-    /// How the caller broke the documented form, if it did.
+    /// The violation of the documented form, if any.
     pub misuse: Option<Misuse>,
 }
 
 impl Entry {
-    /// The caller could not learn from this call whether its work was done.
+    /// True if the caller could not learn from this call whether the work was done.
     pub fn ambiguous(&self) -> bool {
         match self.end {
             End::InHand | End::Dropped | End::ClientGone => true,
@@ -78,58 +73,50 @@ impl Entry {
         }
     }
 
-    /// The caller got the system's own answer, with a credential that works.
+    /// True if the caller got the system's own answer, with an accepted credential.
     fn readable(&self) -> bool {
         self.end == End::Answered && self.worked && self.credentials_ok && !self.ambiguous() && self.status != Some(429)
     }
 }
 
-/// Two calls of one kind for one subject, with no read between them that would have settled the first.
+/// Two calls of one kind for one subject, without a read between them that shows the effect of the first.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Repeat {
-    /// The system.
     pub system: String,
-    /// What was called twice.
     pub operation: Operation,
-    /// For whom.
     pub subject: Option<String>,
-    /// On which of the subject's things.
     pub object: Option<String>,
-    /// The first call.
     pub first_seq: u64,
-    /// The call that repeated it.
     pub repeat_seq: u64,
 }
 
-/// What one kind of call came to.
+/// The counts of one kind of call.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OperationCount {
     /// Calls received.
     pub calls: u64,
     /// Calls that changed something.
     pub effects: u64,
-    /// Calls that met a planned fault.
+    /// Calls with a planned fault.
     pub faults: u64,
-    /// Calls that got no reply.
+    /// Calls without a reply.
     pub unanswered: u64,
 }
 
-/// What the ledger comes to.
+/// The counts of the whole ledger.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Summary {
-    /// All calls.
     pub calls: u64,
     /// Calls that changed something.
     pub effects: u64,
-    /// By kind of call.
     pub by_operation: BTreeMap<Operation, OperationCount>,
-    /// An ambiguous destructive call, repeated without a read-back.
+    /// Ambiguous destructive calls, repeated without a read-back.
     pub ambiguous_repeats: Vec<Repeat>,
-    /// A destructive call that was answered and took effect, repeated without a read-back.
+    /// Destructive calls that were answered and took effect, repeated without a read-back.
     pub effective_repeats: Vec<Repeat>,
-    /// A one-time password asked for again for the same person within a minute.
+    /// One-time passwords requested twice for the same person within a minute.
     pub otp_repeats: Vec<Repeat>,
-    /// Breaches of the documented form.
+    /// Violations of the documented form.
     pub misuse: BTreeMap<Misuse, u64>,
 }
 
@@ -139,7 +126,7 @@ type Call<'a> = (&'a str, Operation, Option<&'a str>, Option<&'a str>);
 /// Adds up `entries`, which are in order of arrival.
 pub fn summarise(entries: &[Entry]) -> Summary {
     let mut summary = Summary::default();
-    // Per kind, subject and object: the latest call that a repeat would have to be measured against.
+    // The latest call by kind, subject and object, to compare a repeat with.
     let mut open: HashMap<Call<'_>, &Entry> = HashMap::new();
     let mut reads: HashMap<(&str, Operation, Option<&str>), u64> = HashMap::new();
     for entry in entries {
@@ -184,7 +171,7 @@ pub fn summarise(entries: &[Entry]) -> Summary {
                 list.push(repeat);
             }
         }
-        // A call that plainly failed settles nothing and leaves nothing to settle.
+        // After a certain failure a repeat is harmless, so the call is left out.
         if entry.ambiguous() || entry.effect {
             open.insert(key, entry);
         }
@@ -205,7 +192,7 @@ impl Default for Ledger {
 }
 
 impl Ledger {
-    /// Writes a call that begins, under the next number, and returns that number.
+    /// Adds a call under the next number, and returns the number.
     pub(super) fn open(&mut self, entry: Entry) -> u64 {
         let seq = self.next_seq;
         self.next_seq += 1;
@@ -213,7 +200,7 @@ impl Ledger {
         seq
     }
 
-    /// The entry under `seq`, unless the ledger was cleared since.
+    /// The entry under `seq`, unless the ledger was cleared meanwhile.
     pub(super) fn get_mut(&mut self, seq: u64) -> Option<&mut Entry> {
         let first = self.entries.first()?.seq;
         let index = usize::try_from(seq.checked_sub(first)?).ok()?;
@@ -224,13 +211,13 @@ impl Ledger {
         &self.entries
     }
 
-    /// The entries whose number is above `seq`.
+    /// The entries with a number above `seq`.
     pub(super) fn after(&self, seq: u64) -> &[Entry] {
         let from = self.entries.partition_point(|entry| entry.seq <= seq);
         &self.entries[from..]
     }
 
-    /// Forgets the entries; the numbers go on.
+    /// Deletes the entries; the numbers continue.
     pub(super) fn clear(&mut self) {
         self.entries.clear();
     }

@@ -1,12 +1,11 @@
-//! Stand-ins of the four systems on one port, with faults on request and a ledger of what was called.
+//! Stand-ins of the four systems on one port, with planned faults and a ledger of all calls.
 //!
-//! The rule it keeps: it behaves as the vendors' interfaces do, odd ways included, and it never helps: what
-//! a vendor leaves unsaid on the wire, the stand-in leaves unsaid too.
+//! The rule it keeps: a stand-in behaves as the vendor's interface does, with its peculiarities. It gives no
+//! information that the vendor does not give.
 //!
-//! Start one with [`Sandbox::start`]; fill it through [`Sandbox::world`]; plan faults with
-//! [`Sandbox::set_faults`]; read [`Sandbox::entries`] and [`Sandbox::summary`] afterwards. The same is
-//! reachable over HTTP under `/_sandbox/`. It has no access control and holds what it is given in the clear:
-//! it is for invented people only.
+//! Start: [`Sandbox::start`]; people and settings: [`Sandbox::world`]; faults: [`Sandbox::set_faults`]; the calls:
+//! [`Sandbox::entries`] and [`Sandbox::summary`]. The same over HTTP: `/_sandbox/`. The sandbox has no access control
+//! and holds all data in the clear: use invented people only.
 
 mod call;
 mod connection;
@@ -34,7 +33,7 @@ pub use self::people::Person;
 pub use self::serve::{RunningSandbox, SandboxError};
 pub use self::stand_ins::*;
 
-/// The stand-ins, their people, the fault plan and the ledger. Clones share all of it.
+/// The stand-ins, their people, the fault plan and the ledger. Clones share them.
 #[derive(Clone)]
 pub struct Sandbox {
     shared: Arc<Shared>,
@@ -63,58 +62,55 @@ impl Default for Sandbox {
 }
 
 impl Sandbox {
-    /// Runs `work` on all that the sandbox holds: seed people, change settings, look at state.
+    /// Runs `work` on the sandbox's state: add people, change settings, read.
     pub fn world<R>(&self, work: impl FnOnce(&mut World) -> R) -> R {
-        // A panic of a caller's closure in a test must not hide the ledger from the next.
+        // After a panic in one test's closure the ledger must still be readable.
         work(&mut self.shared.world.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Forgets people, settings, faults and ledger. The ledger's numbers go on.
+    /// Deletes people, settings, faults and the ledger's entries. The ledger's numbers continue.
     pub fn reset(&self) {
         self.world(World::reset);
     }
 
-    /// Replaces the fault plan.
     pub fn set_faults(&self, plan: FaultPlan) {
         self.world(|world| world.faults.replace(plan));
     }
 
-    /// Adds one rule after those that stand.
+    /// Adds one rule after the existing rules.
     pub fn add_fault(&self, rule: FaultRule) {
         self.world(|world| world.faults.add(vec![rule]));
     }
 
-    /// Takes all rules away.
     pub fn clear_faults(&self) {
         self.set_faults(FaultPlan::default());
     }
 
-    /// The ledger's entries whose number is above `after` (0: all), in order of arrival.
+    /// The ledger's entries with a number above `after` (0: all), in order of arrival.
     pub fn entries(&self, after: u64) -> Vec<Entry> {
         self.world(|world| world.ledger.after(after).to_vec())
     }
 
-    /// What the ledger comes to.
     pub fn summary(&self) -> Summary {
         self.world(|world| summarise(world.ledger.entries()))
     }
 
-    /// Empties the ledger. Its numbers go on.
+    /// Deletes the ledger's entries. Its numbers continue.
     pub fn clear_ledger(&self) {
         self.world(|world| world.ledger.clear());
     }
 
-    /// Waits until the ledger satisfies `seen`, which is asked now and after every change.
-    pub async fn wait_for(&self, seen: impl Fn(&[Entry]) -> bool) {
+    /// Waits until the ledger's entries satisfy `is_done`.
+    pub async fn wait_for(&self, is_done: impl Fn(&[Entry]) -> bool) {
         let mut changes = self.shared.changed.subscribe();
-        while !self.world(|world| seen(world.ledger.entries())) {
+        while !self.world(|world| is_done(world.ledger.entries())) {
             if changes.changed().await.is_err() {
                 return;
             }
         }
     }
 
-    /// Adds the people with the numbers `numbers` to all systems and returns their identifiers.
+    /// Adds the people with these numbers to all systems and returns their identifiers.
     pub fn add_people(&self, numbers: std::ops::Range<u64>) -> Vec<Person> {
         let people: Vec<Person> = numbers.map(Person::numbered).collect();
         self.world(|world| {
@@ -125,12 +121,12 @@ impl Sandbox {
         people
     }
 
-    /// What of `person` is still there, as `system: what`; empty when all of it is gone.
+    /// The person's remaining data, as `system: data`; empty if everything is erased.
     pub fn remains(&self, person: &Person) -> Vec<&'static str> {
         self.world(|world| world.registers().into_iter().flat_map(|register| register.remains(person)).collect())
     }
 
-    /// Makes the person of the example job known to every system.
+    /// Adds the person of the example job to every system.
     pub fn add_example_person(&self) {
         self.world(|world| world.registers().into_iter().for_each(|register| register.add_example()));
     }

@@ -1,7 +1,7 @@
-//! The names of the calls that the stand-ins know, in the ledger and in fault rules alike.
+//! The names of the calls, in the ledger and in fault rules.
 //!
-//! The rule it keeps: one row says how a call is named, whether it destroys, and which read settles it. The rows
-//! lie with the stand-ins; a call without one does not compile.
+//! The rule it keeps: each call has one row: its name, and the reads that show its effect. The rows are in the files of
+//! the stand-ins; a call without a row does not compile.
 
 /// One kind of call. Its JSON form is the stable name, for example `cleeng.delete_customer`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -83,7 +83,7 @@ impl Operation {
     ];
 }
 
-/// What is to be known of a call.
+/// A call's name, and the reads of [`Operation::settled_by`].
 #[derive(Clone, Copy)]
 pub(crate) struct Row {
     pub(crate) operation: Operation,
@@ -92,16 +92,16 @@ pub(crate) struct Row {
 }
 
 impl Row {
-    /// A call that destroys nothing.
+    /// A call that is not destructive.
     pub(crate) const fn read(operation: Operation, name: &'static str) -> Row {
         Row { operation, name, settled_by: &[] }
     }
 
-    /// A call that destroys, and the reads of [`Operation::settled_by`].
+    /// A destructive call.
     pub(crate) const fn settled(operation: Operation, name: &'static str, settled_by: &'static [Operation]) -> Row {
         Row { operation, name, settled_by }
     }
 }
 
-/// Of paths and methods that no system has.
+/// For paths and methods that no system has.
 pub(crate) const UNKNOWN: Row = Row::read(Operation::Unknown, "unknown");

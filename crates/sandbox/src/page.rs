@@ -1,13 +1,13 @@
-//! What stands between a caller and a system, and answers in its place: proxies, gateways, login pages.
+//! The answers of proxies, gateways and login pages in place of a system.
 //!
-//! The rule it keeps: none of it is in a form that one of the four systems has.
+//! The rule it keeps: no answer has the form of one of the four systems' answers.
 
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 
 use super::call::Reply;
 
-/// What a gateway's answer looks like.
+/// The form of a gateway's answer.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Page {
@@ -16,13 +16,13 @@ pub enum Page {
     Proxy,
     /// A cluster's `default backend - 404`, as plain text.
     DefaultBackend,
-    /// A page that asks to sign in.
+    /// A page with a login form.
     Login,
-    /// A page that says that the service is busy.
+    /// A page "Service is busy".
     Maintenance,
-    /// An API gateway's JSON for a route that it does not have.
+    /// An API gateway's JSON for an unknown route.
     Route,
-    /// Nothing.
+    /// An empty body.
     Empty,
 }
 
@@ -31,7 +31,7 @@ impl Page {
     pub const ALL: [Page; 6] =
         [Page::Proxy, Page::DefaultBackend, Page::Login, Page::Maintenance, Page::Route, Page::Empty];
 
-    /// The content type and the body under a status.
+    /// The content type and the body for a status.
     pub fn content(self, status: u16) -> (&'static str, String) {
         const HTML: &str = "text/html; charset=utf-8";
         let phrase = StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason()).unwrap_or("Error");

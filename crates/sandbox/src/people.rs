@@ -1,46 +1,39 @@
 //! Invented people by number, each known to all systems.
 //!
-//! The rule it keeps: everything about a person follows from the number, so that a test can say later what
-//! the original values were.
+//! The rule it keeps: all values of a person follow from the number, so that a test can name the original values after
+//! the erasure.
 
 use serde::Serialize;
 
-/// The e-mail address of the person of the example job, in every system that has one.
+/// The e-mail address of the person of the example job, in every system.
 pub(crate) const EXAMPLE_EMAIL: &str = "ann@example.com";
 
 /// A person's identifiers and proofs.
 #[derive(Clone, PartialEq, Eq, Serialize)]
 pub struct Person {
-    /// The number.
     pub number: u64,
     /// The address, in every system.
     pub email: String,
     /// Cleeng.
     pub customer_id: String,
-    /// Loyalty.
+    /// Loyalty, as the next three.
     pub database_id: String,
-    /// Loyalty.
     pub member_id: String,
-    /// Loyalty.
     pub integration_id: String,
-    /// Loyalty.
     pub card_id: String,
-    /// Loyalty, Member API.
+    /// Loyalty, Member API; the next too.
     pub access_token: String,
-    /// Loyalty, Member API.
     pub current_password: String,
-    /// The shop's password.
+    /// EasyCMS.
     pub customer_password: String,
-    /// VitalSource.
+    /// VitalSource, as the next.
     pub guid: String,
-    /// VitalSource.
     pub reference: String,
-    /// VitalSource: two, the first redeemed.
+    /// VitalSource: two codes, the first redeemed.
     pub codes: Vec<String>,
 }
 
 impl Person {
-    /// The person with this number.
     pub fn numbered(number: u64) -> Person {
         Person {
             number,

@@ -1,7 +1,6 @@
-//! A call's way through the sandbox: read, written to the ledger, met by its fault, answered or cut off.
+//! A call's way through the sandbox: read, written to the ledger, given its fault, answered or cut.
 //!
-//! The rule it keeps: once a call is in the ledger its work goes on to the end, whether or not the client
-//! is still there.
+//! The rule it keeps: the work of a call in the ledger is completed even if the client disconnects.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -24,19 +23,14 @@ use super::ledger::{End, Entry};
 /// Why a sandbox did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum SandboxError {
-    /// The address could not be listened on.
+    /// The address cannot be bound.
     #[error("the sandbox cannot listen on {addr}")]
-    Listen {
-        /// The address asked for.
-        addr: SocketAddr,
-        /// What the operating system said.
-        source: std::io::Error,
-    },
+    Listen { addr: SocketAddr, source: std::io::Error },
 }
 
-/// A sandbox that listens. Dropping it stops it.
+/// A listening sandbox. A drop stops it.
 pub struct RunningSandbox {
-    /// Where it listens.
+    /// The bound address.
     pub addr: SocketAddr,
     sandbox: Sandbox,
     stopped: CancellationToken,
@@ -44,7 +38,6 @@ pub struct RunningSandbox {
 }
 
 impl RunningSandbox {
-    /// What it holds.
     pub fn sandbox(&self) -> &Sandbox {
         &self.sandbox
     }
@@ -54,11 +47,11 @@ impl RunningSandbox {
         format!("http://{}/{path}", self.addr)
     }
 
-    /// Cuts every connection and stops listening; returns when the port is free. What it held lives on in
-    /// clones of [`RunningSandbox::sandbox`], which can be served again.
+    /// Cuts every connection and stops listening; returns when the port is free. Clones of
+    /// [`RunningSandbox::sandbox`] keep the state and can be served again.
     pub async fn stop(mut self) {
         self.stopped.cancel();
-        // The server task ends by the token; it neither panics nor is aborted.
+        // The task ends by the token, without a panic or an abort.
         let _ = (&mut self.server).await;
     }
 }
@@ -70,18 +63,18 @@ impl Drop for RunningSandbox {
 }
 
 impl Sandbox {
-    /// Starts an empty sandbox; port 0 takes a free one.
+    /// Starts an empty sandbox; port 0 takes a free port.
     ///
     /// # Errors
-    /// When the address cannot be listened on.
+    /// The address cannot be bound.
     pub async fn start(addr: SocketAddr) -> Result<RunningSandbox, SandboxError> {
         Sandbox::default().serve(addr).await
     }
 
-    /// Serves this sandbox, with all that it holds already.
+    /// Serves this sandbox with its present state.
     ///
     /// # Errors
-    /// When the address cannot be listened on.
+    /// The address cannot be bound.
     pub async fn serve(self, addr: SocketAddr) -> Result<RunningSandbox, SandboxError> {
         let refused = |source| SandboxError::Listen { addr, source };
         let listener = TcpListener::bind(addr).await.map_err(refused)?;
@@ -92,14 +85,14 @@ impl Sandbox {
         let server = axum::serve(CutListener::new(listener, stopped.clone()), service)
             .with_graceful_shutdown(stopped.clone().cancelled_owned());
         let server = tokio::spawn(async move {
-            // `serve` handles its errors itself and ends only by the token.
+            // Axum handles the listener's errors: the server ends only by the token.
             let _ = server.await;
         });
         Ok(RunningSandbox { addr, sandbox: self, stopped, server })
     }
 
-    /// Takes one call without a socket, so that time can be simulated; `None` where a connection would
-    /// have been cut without an answer. The work goes on if the future is dropped.
+    /// Answers one call without a socket, so that time can be simulated; `None` for a connection cut without an
+    /// answer. The work continues if the future is dropped.
     pub async fn carry(&self, request: Request) -> Option<Response> {
         self.take(Connection::within_process(), request).await
     }
@@ -112,13 +105,13 @@ impl Sandbox {
             return Some(StatusCode::NOT_FOUND.into_response());
         };
         let mut waiting = Waiting { sandbox: self.clone(), seq: opened.seq, replied: false };
-        // A task of its own, so that the work outlives a client that hangs up.
+        // A separate task: it continues if the client disconnects.
         let reply = tokio::spawn(self.clone().work(opened, connection)).await;
         waiting.replied = true;
         reply.ok().flatten().map(Reply::into_response)
     }
 
-    /// Names the call, writes it to the ledger and draws its fault; `None` for a system that there is not.
+    /// Adds the call to the ledger and decides its fault; `None` for an unknown system.
     fn open(&self, call: Call) -> Option<Opened> {
         let at_ms = self.now_ms();
         let opened = self.world(|world| {
@@ -153,7 +146,7 @@ impl Sandbox {
         self.shared.changed.send_replace(());
     }
 
-    /// Does the call's work. State and ledger change under one lock: no reader sees one without the other.
+    /// Does the call's work. One lock covers state and ledger, so that a reader never sees one without the other.
     fn perform(&self, opened: &Opened) -> Reply {
         let now_ms = self.now_ms();
         self.world(|world| {
@@ -174,7 +167,7 @@ impl Sandbox {
         })
     }
 
-    /// Meets the fault and does the work; `None` when the connection is to be closed without a reply.
+    /// Does the work under the fault; `None` to close the connection without a reply.
     async fn work(self, opened: Opened, connection: Connection) -> Option<Reply> {
         let reply = match &opened.fault {
             None | Some(Action::NotTaken) => Some(self.perform(&opened)),
@@ -210,7 +203,7 @@ impl Sandbox {
             Some(Action::CredentialRefused) => self.refuse(&opened),
         };
         self.note(opened.seq, |entry| {
-            // A client that has gone gets no answer, whatever there would have been to say.
+            // A client that disconnected got no answer.
             if entry.end != End::ClientGone {
                 entry.status = reply.as_ref().map(|reply| reply.status);
                 entry.end = if reply.is_some() { End::Answered } else { End::Dropped };
@@ -225,7 +218,7 @@ impl Sandbox {
     }
 }
 
-/// A call that stands in the ledger.
+/// A call in the ledger.
 struct Opened {
     seq: u64,
     route: Route,
@@ -233,7 +226,7 @@ struct Opened {
     fault: Option<Action>,
 }
 
-/// Marks the entry when the server drops the call's handler, which it does when the client goes away.
+/// Marks the entry if the server drops the call's handler: the client disconnected.
 struct Waiting {
     sandbox: Sandbox,
     seq: u64,

@@ -1,4 +1,4 @@
-//! The rows of all calls: their names, and the reads that settle them.
+//! The rows of all calls: their names, and the reads that show their effect.
 //!
 //! The rule it keeps: a call without a row does not compile.
 
@@ -14,13 +14,13 @@ impl Operation {
         ROWS[self as usize].name
     }
 
-    /// The reads that tell, for the same subject, whether a lost call of this kind took effect.
-    /// Empty for calls that destroy nothing.
+    /// The reads that show, for the same subject, whether a lost call of this kind took effect. Empty for calls that
+    /// are not destructive.
     pub fn settled_by(self) -> &'static [Operation] {
         ROWS[self as usize].settled_by
     }
 
-    /// Whether the call erases, ends or overwrites something.
+    /// True if the call erases, ends or overwrites something.
     pub fn destructive(self) -> bool {
         !self.settled_by().is_empty()
     }

@@ -1,6 +1,6 @@
-//! The stand-in of EasyCMS / ProLasku: accounts, and an envelope in which even refusals are HTTP 200.
+//! The stand-in of EasyCMS / ProLasku: accounts, and an envelope with HTTP 200 even for refusals.
 //!
-//! The rule it keeps: a wrong password and an account that is gone get the same answer.
+//! The rule it keeps: a wrong password and a deleted account get the same answer.
 
 use std::collections::BTreeMap;
 
@@ -13,15 +13,14 @@ use crate::call::{Call, Misuse, Reply, Route, StandIn, first};
 use crate::operation::{Operation, Row};
 use crate::people::{self, Person};
 
-/// Which form of a path is the right one; the other is answered by a redirect to it.
+/// The accepted form of a path; the answer to the other form is a redirect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Slash {
-    /// Both.
     Either,
-    /// Without a last slash.
+    /// Without a final slash.
     Without,
-    /// With a last slash.
+    /// With a final slash.
     With,
 }
 
@@ -49,25 +48,19 @@ pub enum TotalCount {
     Missing,
 }
 
-/// What this instance is set to.
+/// The settings of one instance.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct EasycmsSettings {
-    /// The value of `Authorization1`.
+    /// The header `Authorization1`.
     pub authorization: String,
-    /// The field `username`.
     pub username: String,
-    /// The field `password`.
     pub password: String,
-    /// The field `account`.
     pub account: String,
-    /// Which form of the path is right.
     pub slash: Slash,
-    /// The `OUTPUT` of the delete call.
     pub output: Output,
-    /// The `TOTAL_COUNT` of the exists call.
     pub total_count: TotalCount,
-    /// Whether the customer's mail server answers the check that precedes a delete.
+    /// True if the customer's mail server answers the check before a deletion.
     pub mail_server_answers: bool,
 }
 
@@ -90,11 +83,8 @@ impl Default for EasycmsSettings {
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Account {
-    /// The customer's address.
     pub email: String,
-    /// The customer's own password.
     pub customer_password: String,
-    /// Deleted.
     #[serde(default)]
     pub erased: bool,
 }
@@ -102,7 +92,6 @@ pub struct Account {
 /// One EasyCMS shop.
 #[derive(Clone, Default, Serialize)]
 pub struct Easycms {
-    /// What it is set to.
     pub settings: EasycmsSettings,
     /// By case-folded e-mail.
     accounts: BTreeMap<String, Account>,
@@ -113,7 +102,7 @@ const LOGIN_WRONG: &str = "UN-AUTHORIZED - _user_name_password_is_set_but_wrong_
 const SECRETS: [&str; 3] = ["username", "password", "customer_password"];
 
 impl Easycms {
-    /// Adds an account, or replaces the one with the same e-mail.
+    /// Adds an account, or replaces the account with the same e-mail.
     pub fn add(&mut self, account: Account) {
         self.accounts.insert(account.email.to_lowercase(), account);
     }
@@ -123,7 +112,7 @@ impl Easycms {
         self.accounts.get(&email.to_lowercase())
     }
 
-    fn said(&self, kind: &str, message: &str) -> Reply {
+    fn envelope(&self, kind: &str, message: &str) -> Reply {
         let info = json!({ "version": "1.0" });
         let body = match self.settings.output {
             Output::Envelope => {
@@ -136,7 +125,7 @@ impl Easycms {
     }
 
     fn error(&self, message: &str) -> Reply {
-        self.said("error", message)
+        self.envelope("error", message)
     }
 
     fn delete(&mut self, email: &str, password: &str) -> Reply {
@@ -148,7 +137,7 @@ impl Easycms {
             return self.error("this_account_does_not_exist_or_your_credentials_do_not_match_this_account");
         };
         account.erased = true;
-        self.said("success", "customer_acccount_deleted_successfully").effected()
+        self.envelope("success", "customer_acccount_deleted_successfully").effected()
     }
 
     fn exists(&self, email: &str) -> Reply {
@@ -175,7 +164,7 @@ impl Easycms {
     }
 }
 
-/// The calls, and the reads that settle them.
+/// The calls, and the reads that show their effect.
 pub(super) const OPERATIONS: &[Row] = &[
     Row::settled(Operation::DeleteAccount, "easycms.delete_account", &[Operation::CustomerExists]),
     Row::read(Operation::CustomerExists, "easycms.customer_exists"),
@@ -251,7 +240,7 @@ impl StandIn for Easycms {
         if route.operation == Operation::Unknown {
             return Reply::text(404, "Not found");
         }
-        // Looked at first: whatever else is right, the secret already stands in somebody's access log.
+        // Checked first: a secret in the query is in access logs even if the call is otherwise correct.
         if SECRETS.iter().any(|secret| call.query(secret).is_some()) {
             return self.error(LOGIN_WRONG).unauthorised().misused(Misuse::CredentialsInQuery);
         }

@@ -1,7 +1,7 @@
-//! The stand-ins, and all that the sandbox holds. They are listed here alone: [`KINDS`], [`OPERATIONS`] and the
-//! fields of [`World`]; what is particular to one lies in its own file.
+//! The stand-ins, and the sandbox's state. Only this file lists the stand-ins: [`KINDS`], [`OPERATIONS`] and the fields
+//! of [`World`].
 //!
-//! The rule it keeps: a system comes into being, empty and with default settings, when it is first named.
+//! The rule it keeps: the first use of a system's name creates it, empty and with default settings.
 
 mod calls;
 mod cleeng;
@@ -34,10 +34,10 @@ use crate::ledger::Ledger;
 use crate::operation::{Row, UNKNOWN};
 use crate::people::Person;
 
-/// The kinds of stand-in that have people.
+/// The kinds of stand-in with people.
 pub const KINDS: [Kind; 4] = [Cleeng::KIND, Loyalty::KIND, Easycms::KIND, Vitalsource::KIND];
 
-/// The calls that are known, by stand-in.
+/// The known calls, by stand-in.
 pub(crate) const OPERATIONS: [&[Row]; 6] = [
     cleeng::OPERATIONS,
     loyalty::OPERATIONS,
@@ -47,8 +47,8 @@ pub(crate) const OPERATIONS: [&[Row]; 6] = [
     &[UNKNOWN],
 ];
 
-/// Everything in the sandbox. Systems are named as in a URL's first path segment: the kind, or
-/// `kind@instance` for a further one (`loyalty@2`).
+/// The sandbox's state. A system's name is the first path segment of its URLs: the kind, or `kind@instance` for a
+/// further instance (`loyalty@2`).
 #[derive(Default)]
 pub struct World {
     cleeng: Instances<Cleeng>,
@@ -91,7 +91,6 @@ impl World {
         self.registers().into_iter().find(|register| register.kind().name == kind_of(system))
     }
 
-    /// The requester's own endpoint.
     pub fn requester(&self) -> &Requester {
         &self.requester
     }
@@ -109,7 +108,7 @@ impl World {
         *self = World { ledger, ..World::default() };
     }
 
-    /// The stand-in under `name`; `None` for a kind that there is not.
+    /// The stand-in under `name`; `None` for an unknown kind.
     pub(crate) fn stand_in(&mut self, name: &str) -> Option<&mut dyn StandIn> {
         if kind_of(name) == "requester" {
             return Some(&mut self.requester);
@@ -123,52 +122,48 @@ pub(crate) fn kind_of(system: &str) -> &str {
     system.split_once('@').map_or(system, |(kind, _)| kind)
 }
 
-/// What is to be known of a kind of stand-in by those who use one.
+/// A kind of stand-in, for its users.
 pub struct Kind {
     /// The first segment of its paths, up to an `@`.
     pub name: &'static str,
-    /// Its interfaces.
+    /// The first segments of its interfaces' paths.
     pub paths: &'static [&'static str],
-    /// What stands in a worker's table of the system: given where the sandbox is (`http://ADDR`), and its name.
+    /// The system's table in a worker's configuration, for the sandbox's address (`http://ADDR`) and the system's name.
     pub table: fn(&str, &str) -> String,
-    /// The target of a job about a person, as people are known to it by default.
+    /// The target of a job for a person, with the data of [`Person::numbered`].
     pub target: fn(&Person) -> Value,
-    /// The same about the person of the example job.
+    /// The target for the person of the example job.
     pub example: fn() -> Value,
 }
 
-/// A stand-in that has people.
+/// A stand-in with people.
 pub(crate) trait Peopled: StandIn + Default + Serialize {
-    /// What is to be known of it.
     const KIND: Kind;
-    /// What an instance is set to.
     type Settings: Serialize + DeserializeOwned;
 
-    /// Its settings.
     fn settings(&mut self) -> &mut Self::Settings;
-    /// What puts the things in `body` into a collection; `None` where there is no such collection.
+    /// A function that adds the items of `body` to a collection; `None` if there is no such collection.
     fn seeds(collection: &str, body: Value) -> Option<Result<Seeds<Self>, serde_json::Error>>;
-    /// Makes a person known to it.
     fn add_person(&mut self, person: &Person);
-    /// What of a person is still there, as `system: what`.
+    /// The person's remaining data, as `system: data`.
     fn remains(&self, person: &Person) -> Vec<&'static str>;
-    /// Makes the person of the example job known to it.
+    /// Adds the person of the example job.
     fn add_example(&mut self);
 }
 
-/// What is put into a stand-in.
+/// Adds items to a stand-in.
 pub(crate) type Seeds<S> = Box<dyn FnOnce(&mut S)>;
 
-/// Puts each thing of a body, which holds one or a list of them.
+/// A function that adds the items of a body: one, or a list.
 pub(crate) fn seeds<S: 'static, T: DeserializeOwned + 'static>(
     body: Value,
     add: fn(&mut S, T),
 ) -> Result<Seeds<S>, serde_json::Error> {
-    let things: Vec<T> = each(body)?;
-    Ok(Box::new(move |stand_in| things.into_iter().for_each(|thing| add(stand_in, thing))))
+    let items: Vec<T> = each(body)?;
+    Ok(Box::new(move |stand_in| items.into_iter().for_each(|item| add(stand_in, item))))
 }
 
-/// One thing or a list of them.
+/// The items of a body: one, or a list.
 pub(crate) fn each<T: DeserializeOwned>(body: Value) -> Result<Vec<T>, serde_json::Error> {
     serde_json::from_value(if body.is_array() { body } else { Value::Array(vec![body]) })
 }
@@ -183,29 +178,28 @@ impl<S> Default for Instances<S> {
 }
 
 impl<S: Default> Instances<S> {
-    /// The instance under `name`, made when missing.
+    /// The instance under `name`, created if missing.
     fn named(&mut self, name: &str) -> &mut S {
         self.0.entry(name.to_owned()).or_default()
     }
 }
 
-/// The instances of one kind, whichever it is. What concerns a single one makes it where it is missing.
+/// The instances of one kind. A method for one instance creates it if it is missing. The first instance has the kind's
+/// name.
 pub(crate) trait Register {
-    /// What is to be known of the kind.
     fn kind(&self) -> Kind;
     /// The instances with their settings and people, by name.
     fn state(&self) -> Vec<(String, Value)>;
-    /// The instance under `name`.
     fn stand_in(&mut self, name: &str) -> &mut dyn StandIn;
-    /// Puts the things in `body` into a collection; `None` where there is no such collection.
+    /// Adds the items of `body` to a collection; `None` if there is no such collection.
     fn seed(&mut self, name: &str, collection: &str, body: Value) -> Option<Result<(), serde_json::Error>>;
-    /// Puts the members of `changes` over those of the settings; returns the whole.
+    /// Replaces the settings that `changes` names; returns all settings.
     fn change_settings(&mut self, name: &str, changes: Value) -> Result<Value, serde_json::Error>;
-    /// Makes a person known to the instance that is named as the kind.
+    /// Adds a person to the first instance.
     fn add_person(&mut self, person: &Person);
-    /// What of a person is still there in that instance, as `system: what`.
+    /// The person's remaining data in the first instance, as `system: data`.
     fn remains(&mut self, person: &Person) -> Vec<&'static str>;
-    /// Makes the person of the example job known to that instance.
+    /// Adds the person of the example job to the first instance.
     fn add_example(&mut self);
 }
 
@@ -223,18 +217,18 @@ impl<S: Peopled> Register for Instances<S> {
     }
 
     fn seed(&mut self, name: &str, collection: &str, body: Value) -> Option<Result<(), serde_json::Error>> {
-        Some(S::seeds(collection, body)?.map(|put| put(self.named(name))))
+        Some(S::seeds(collection, body)?.map(|add| add(self.named(name))))
     }
 
     fn change_settings(&mut self, name: &str, changes: Value) -> Result<Value, serde_json::Error> {
         let settings = self.named(name).settings();
-        let mut whole = serde_json::to_value(&*settings)?;
+        let mut all = serde_json::to_value(&*settings)?;
         let changes: Map<String, Value> = serde_json::from_value(changes)?;
         for (name, value) in changes {
-            whole[name] = value;
+            all[name] = value;
         }
-        *settings = serde_json::from_value(whole.clone())?;
-        Ok(whole)
+        *settings = serde_json::from_value(all.clone())?;
+        Ok(all)
     }
 
     fn add_person(&mut self, person: &Person) {

@@ -1,6 +1,6 @@
-//! The requester's own endpoint, told to drop a GUID or reference on its side.
+//! The requester's own endpoint, called to abandon a GUID or reference on the requester's side.
 //!
-//! The rule it keeps: it takes every POST and keeps it as it came, for a test to check signature and body.
+//! The rule it keeps: every POST is accepted and stored unchanged, so that a test can check signature and body.
 
 use std::collections::BTreeMap;
 
@@ -13,22 +13,20 @@ use crate::operation::{Operation, Row};
 /// One POST to `/requester/abandon`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Abandoned {
-    /// When it came, in milliseconds since 1970.
+    /// The time of arrival, in milliseconds since 1970.
     pub at_ms: u64,
-    /// Its headers, names in lower case.
+    /// The headers, names in lower case.
     pub headers: BTreeMap<String, String>,
-    /// Its body, as text.
     pub body: String,
 }
 
-/// What the requester was told.
+/// The requester's endpoint.
 #[derive(Clone, Default, Serialize)]
 pub struct Requester {
-    /// In order of arrival.
+    /// The received calls, in order of arrival.
     pub abandoned: Vec<Abandoned>,
 }
 
-/// Its one call.
 pub(super) const OPERATIONS: &[Row] = &[Row::read(Operation::Abandon, "requester.abandon")];
 
 impl StandIn for Requester {

@@ -1,7 +1,6 @@
-//! What Cleeng's three interfaces answer.
+//! The answers of Cleeng's three interfaces.
 //!
-//! The rule it keeps: statuses and texts are those of the vendor's pages where they have any; where they
-//! are silent, a setting chooses.
+//! The rule it keeps: statuses and texts are those of the vendor's pages. If a page gives none, a setting chooses.
 
 use serde_json::{Value, json};
 
@@ -13,7 +12,7 @@ pub(super) fn message(status: u16, text: &str) -> Reply {
     Reply::json(status, &json!({ "success": false, "message": text }))
 }
 
-/// A JSON-RPC error: it rides on HTTP 200.
+/// A JSON-RPC error: its HTTP status is 200.
 pub(super) fn rpc_error(code: i64, text: &str) -> Reply {
     Reply::json(200, &json!({ "jsonrpc": "2.0", "id": "1", "error": { "code": code, "message": text } }))
 }
@@ -34,7 +33,7 @@ impl Cleeng {
         let kinds = call.query("offerType").unwrap_or("SP");
         self.listings += 1;
         let mut rows: Vec<Value> = self
-            .living(id)
+            .active(id)
             .map(|customer| customer.entitlements.as_slice())
             .unwrap_or_default()
             .iter()
@@ -73,7 +72,7 @@ impl Cleeng {
             let text = if call.bearer().is_none() { "Missing JWT" } else { "Invalid JWT" };
             return media_store_error(401, text).unauthorised();
         }
-        let offers = self.living(id).map(|customer| customer.entitlements.as_slice()).unwrap_or_default();
+        let offers = self.active(id).map(|customer| customer.entitlements.as_slice()).unwrap_or_default();
         let items: Vec<Value> = offers
             .iter()
             .map(|offer| {
@@ -124,7 +123,7 @@ impl Cleeng {
             RpcError::Null => reply["error"] = Value::Null,
             RpcError::False => reply["error"] = Value::Bool(false),
         }
-        // The number in the request's `id` comes back as text.
+        // The answer has the number of the request's `id` as text.
         if let Some(id) = super::text_of(&body, "id") {
             reply["id"] = Value::String(id);
         }
@@ -144,7 +143,7 @@ impl Cleeng {
                 if kind == EntitlementKind::Pass { "Pass not found" } else { "Subscription not found" },
             );
         };
-        // Of a pass it may be left out, and a customer's own cancellation is not one of its words.
+        // For a pass the reason may be missing, and the customer's own cancellation is not among its values.
         let body = call.json();
         let reason = body.get("terminationType");
         let known = match kind {
@@ -174,7 +173,7 @@ impl Cleeng {
         Reply::json(200, &json!({ "success": true, "message": "Customer found", "data": data }))
     }
 
-    /// One of `email` and `externalId` is required. Nobody here has an id of another system.
+    /// One of `email` and `externalId` is required. No customer here has an `externalId`.
     pub(super) fn list_customers(&self, call: &Call) -> Reply {
         let email = call.query("email").map(str::to_lowercase);
         if email.is_none() && call.query("externalId").is_none() {
@@ -201,7 +200,7 @@ impl Cleeng {
         };
         let active =
             |row: &Entitlement| row.kind == EntitlementKind::Subscription && row.status == EntitlementStatus::Active;
-        // Only an active subscription stands in the way: a cancelled one, a pass or a rental would be left behind.
+        // Only an active subscription prevents the deletion; a cancelled one, a pass or a rental does not.
         if customer.entitlements.iter().any(active) {
             return message(422, "User has an active subscription");
         }

@@ -1,12 +1,12 @@
-//! Customer tokens as the media store takes them: three base64url parts, of which the payload is read.
+//! Customer tokens of the media store: three base64url parts; only the payload is read.
 //!
-//! The rule it keeps: the signature is not checked, for whoever can reach the sandbox may mint a token.
+//! The rule it keeps: the signature is not checked, because every client of the sandbox may make a token.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
-/// A token whose `customerId` names the customer, valid until `exp` (Unix seconds) or without an end.
+/// A token for the customer, valid until `exp` (Unix seconds) or for ever.
 pub fn mint_jwt(customer_id: &str, exp: Option<i64>) -> String {
     let id = customer_id.parse::<u64>().map_or_else(|_| Value::from(customer_id), Value::from);
     let mut payload = json!({ "customerId": id });
@@ -18,7 +18,7 @@ pub fn mint_jwt(customer_id: &str, exp: Option<i64>) -> String {
     format!("{}.{}.{}", part(&header), part(&payload), URL_SAFE_NO_PAD.encode("sandbox"))
 }
 
-/// The customer that a token names, unless it is malformed or has run out.
+/// The customer in a token, unless the token is malformed or expired.
 pub(super) fn customer_of(token: &str, now_ms: u64) -> Option<String> {
     let mut parts = token.split('.');
     let (Some(_), Some(payload), Some(_), None) = (parts.next(), parts.next(), parts.next(), parts.next()) else {

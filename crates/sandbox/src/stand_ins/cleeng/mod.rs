@@ -1,6 +1,6 @@
-//! The stand-in of Cleeng: customers, their entitlements, and how the three interfaces are told apart.
+//! The stand-in of Cleeng: customers, their entitlements, and the routes of the three interfaces.
 //!
-//! The rule it keeps: a customer is keyed by its id; an e-mail only finds it while it is not erased.
+//! The rule it keeps: a customer's key is the id. A search by e-mail finds only customers that are not erased.
 
 mod answers;
 mod jwt;
@@ -17,7 +17,7 @@ use crate::call::{Call, Reply, Route, StandIn};
 use crate::operation::{Operation, Row};
 use crate::people::{self, Person};
 
-/// How an anonymised customer reads (not documented; both are plausible).
+/// The answer to a read of an anonymised customer (not documented; both are plausible).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Anonymised {
@@ -49,21 +49,18 @@ pub enum RpcError {
     False,
 }
 
-/// What this instance is set to.
+/// The settings of one instance.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct CleengSettings {
-    /// The publisher token to accept.
+    /// The accepted publisher token.
     pub publisher_token: String,
-    /// How an anonymised customer reads.
     pub anonymised: Anonymised,
-    /// The body of the entitlement list.
     pub list_shape: ListShape,
-    /// Rows carry `subscriptionId` or `passId`.
+    /// Rows have `subscriptionId` or `passId`.
     pub list_ids: bool,
-    /// Every listing begins elsewhere, so that two pages may overlap and miss a row.
+    /// Every listing begins at another row, so that two pages may overlap and omit a row.
     pub unstable_order: bool,
-    /// The `error` member of a JSON-RPC success.
     pub rpc_error: RpcError,
 }
 
@@ -80,29 +77,26 @@ impl Default for CleengSettings {
     }
 }
 
-/// The state of an entitlement; access follows it, not the expiry time.
+/// The state of an entitlement. It decides about access; the expiry time does not.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EntitlementStatus {
     /// Gives access.
     #[default]
     Active,
-    /// Will not renew; still gives access.
+    /// Not renewed; gives access until it expires.
     Cancelled,
-    /// Ran out.
     Expired,
-    /// Ended.
     Terminated,
 }
 
 impl EntitlementStatus {
-    /// Active or cancelled.
     pub fn gives_access(self) -> bool {
         matches!(self, EntitlementStatus::Active | EntitlementStatus::Cancelled)
     }
 }
 
-/// The kind of an entitlement.
+/// The kind of an entitlement, with its letter in `offerType`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EntitlementKind {
@@ -111,12 +105,11 @@ pub enum EntitlementKind {
     Subscription,
     /// `P`.
     Pass,
-    /// `R`; listed only when `offerType` asks for it.
+    /// `R`; listed only if `offerType` has it.
     Rental,
 }
 
 impl EntitlementKind {
-    /// Its letter in `offerType`.
     fn letter(self) -> &'static str {
         match self {
             EntitlementKind::Subscription => "S",
@@ -126,34 +119,31 @@ impl EntitlementKind {
     }
 }
 
-/// What a customer may use.
+/// A customer's right to use an offer.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Entitlement {
-    /// The offer.
     pub offer_id: String,
-    /// Its state.
     #[serde(default)]
     pub status: EntitlementStatus,
-    /// Its kind.
     #[serde(default)]
     pub kind: EntitlementKind,
     /// The subscription's or pass's id, unique in the instance.
     #[serde(default)]
     pub id: Option<u64>,
-    /// An app store runs it; terminating it is refused.
+    /// Managed by an app store: a termination is refused.
     #[serde(default)]
     pub externally_managed: bool,
     /// Unix seconds.
     #[serde(default)]
     pub expires_at: i64,
-    /// Terminating it is refused.
+    /// A termination is refused.
     #[serde(default)]
     pub wont_terminate: bool,
 }
 
 impl Entitlement {
-    /// An active subscription to `offer_id`, with nothing special about it.
+    /// An active subscription to `offer_id`.
     pub fn active(offer_id: impl Into<String>) -> Entitlement {
         Entitlement {
             offer_id: offer_id.into(),
@@ -167,27 +157,23 @@ impl Entitlement {
     }
 }
 
-/// A customer.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Customer {
     /// Digits.
     pub id: String,
-    /// The address by which JSON-RPC finds it.
+    /// The key of JSON-RPC calls.
     pub email: String,
-    /// First name.
     #[serde(default)]
     pub first_name: String,
-    /// Last name.
     #[serde(default)]
     pub last_name: String,
-    /// Another broadcaster has the customer too: a delete answers the ambiguous 404.
+    /// Another broadcaster has the customer too: the answer to a deletion is the ambiguous 404.
     #[serde(default)]
     pub shared: bool,
-    /// What the customer may use.
     #[serde(default)]
     pub entitlements: Vec<Entitlement>,
-    /// Anonymised; name and e-mail are then no longer the person's.
+    /// Anonymised: name and e-mail are replaced.
     #[serde(default)]
     pub erased: bool,
 }
@@ -195,10 +181,9 @@ pub struct Customer {
 /// One Cleeng publisher.
 #[derive(Clone, Default, Serialize)]
 pub struct Cleeng {
-    /// What it is set to.
     pub settings: CleengSettings,
     customers: BTreeMap<String, Customer>,
-    /// Case-folded e-mail to customer id. Kept after erasure, for the ledger's subject alone.
+    /// Case-folded e-mail to customer id. Kept after the erasure, only for the ledger's subject.
     #[serde(skip)]
     by_email: HashMap<String, String>,
     #[serde(skip)]
@@ -208,7 +193,7 @@ pub struct Cleeng {
 }
 
 impl Cleeng {
-    /// Adds a customer, or replaces the one with the same id.
+    /// Adds a customer, or replaces the customer with the same id.
     pub fn add(&mut self, customer: Customer) {
         self.by_email.insert(customer.email.to_lowercase(), customer.id.clone());
         for id in customer.entitlements.iter().filter_map(|entitlement| entitlement.id) {
@@ -222,7 +207,8 @@ impl Cleeng {
         self.customers.get(id)
     }
 
-    fn living(&self, id: &str) -> Option<&Customer> {
+    /// The customer, unless erased.
+    fn active(&self, id: &str) -> Option<&Customer> {
         self.customers.get(id).filter(|customer| !customer.erased)
     }
 
@@ -240,7 +226,7 @@ fn text_of(value: &Value, name: &str) -> Option<String> {
     }
 }
 
-/// The calls, and the reads that settle them.
+/// The calls, and the reads that show their effect.
 pub(super) const OPERATIONS: &[Row] = &[
     Row::read(Operation::ListEntitlements, "cleeng.list_entitlements"),
     Row::settled(

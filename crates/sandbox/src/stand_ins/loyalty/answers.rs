@@ -1,7 +1,7 @@
-//! What the Member API and the Program API answer.
+//! The answers of the Member API and the Program API.
 //!
-//! The rule it keeps: a token names the member in the Member API, the path names it in the Program API,
-//! and neither tells whether the other kind of credential would have done.
+//! The rule it keeps: the token names the member in the Member API, the path names the member in the Program API. No
+//! answer shows whether the other kind of credential would have been accepted.
 
 use serde_json::json;
 
@@ -64,7 +64,7 @@ impl Loyalty {
         self.described(database_id)
     }
 
-    /// The member whom the bearer token names, unless the member is deleted.
+    /// The member of the bearer token, unless the member is deleted.
     fn caller(&self, call: &Call) -> Option<String> {
         let id = self.by_token.get(call.bearer()?)?;
         self.member(id).filter(|member| member.deleted.is_none()).map(|member| member.database_id.clone())

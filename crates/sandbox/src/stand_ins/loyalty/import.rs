@@ -1,6 +1,6 @@
-//! The platform's import of a deletion file, as an operator would run it.
+//! The platform's import of a deletion file, as an operator runs it.
 //!
-//! The rule it keeps: a file without a header row that it knows deletes nobody.
+//! The rule it keeps: a file without a known header row deletes no member.
 
 use serde::{Deserialize, Serialize};
 
@@ -18,12 +18,12 @@ pub enum ImportError {
 }
 
 impl Loyalty {
-    /// Deletes every member that `file` names and returns the result file: the key column and `status`,
-    /// which is `deleted` or `skipped` (unknown or deleted before). The first `leave_out` rows are missing
-    /// from the result, though they were worked on.
+    /// Deletes every member in `file` and returns the result file: the key column and `status`, which is `deleted` or
+    /// `skipped` (unknown, or deleted before). The first `leave_out` rows are missing from the result, although their
+    /// members are deleted.
     ///
     /// # Errors
-    /// When the header row is missing or the file is not CSV; nobody is deleted then.
+    /// The header row is missing, or the file is not CSV; no member is deleted.
     pub fn import(&mut self, file: &str, leave_out: usize, now_ms: u64) -> Result<String, ImportError> {
         let mut reader = csv::Reader::from_reader(file.as_bytes());
         let headers = reader.headers().map_err(|_| ImportError::Unreadable)?.clone();
@@ -49,7 +49,7 @@ impl Loyalty {
     }
 }
 
-/// The key that a header names: `Integration ID` and `integration_id` alike.
+/// The key of a header; `Integration ID` and `integration_id` are the same.
 fn key_named(header: &str) -> Option<MemberKey> {
     match header.trim().to_lowercase().replace([' ', '-'], "_").as_str() {
         "integration_id" => Some(MemberKey::IntegrationId),

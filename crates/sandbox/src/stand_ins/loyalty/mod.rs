@@ -1,7 +1,7 @@
-//! The stand-in of Zeta's Loyalty platform: members, their four kinds of id, and proofs of three kinds.
+//! The stand-in of Zeta's Loyalty platform: members, their four kinds of id, and three kinds of proof.
 //!
-//! The rule it keeps: a bare id is tried against every kind, in the platform's order, so it may find
-//! somebody else.
+//! The rule it keeps: an id in a path is compared with every kind of id, in the platform's order, so it may find another
+//! person.
 
 mod answers;
 mod import;
@@ -21,7 +21,7 @@ use crate::people::{self, Person};
 /// The media type that every call must accept.
 const ACCEPT: &str = "application/vnd.stellar-v1+json";
 
-/// What the platform asks of a member who deletes the profile.
+/// The proof that the platform requires of a member who deletes the profile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MemberProof {
@@ -29,7 +29,7 @@ pub enum MemberProof {
     Password,
     /// A one-time password.
     Otp,
-    /// Nothing beyond the access token.
+    /// Only the access token.
     Token,
 }
 
@@ -41,11 +41,11 @@ pub enum ErrorBody {
     Error,
     /// `{"name":"…"}`.
     Name,
-    /// The bare word.
+    /// The word alone.
     Text,
 }
 
-/// The form in which a member is read (not documented).
+/// The form of a member in an answer (not documented).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MemberShape {
@@ -53,31 +53,27 @@ pub enum MemberShape {
     Flat,
     /// The fields under `data`.
     Data,
-    /// No field that names the member.
+    /// Without the member's identifiers.
     Opaque,
 }
 
-/// What this instance is set to.
+/// The settings of one instance.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LoyaltySettings {
-    /// The token that the Program API takes.
+    /// The accepted token of the Program API.
     pub program_token: String,
-    /// What the Member API asks for.
     pub member_proof: MemberProof,
-    /// The field that carries the one-time password.
+    /// The name of the one-time password's field.
     pub otp_field: String,
-    /// How long a one-time password holds, in milliseconds.
     pub otp_validity_ms: u64,
-    /// Whether the platform can send one-time passwords at all.
+    /// True if the platform can send one-time passwords.
     pub mfa_key_set: bool,
-    /// A deleted member is still found by this many read-backs.
+    /// The number of read-backs that still find a deleted member.
     pub visible_reads: u32,
-    /// A deleted member is still found for this long, in milliseconds.
+    /// The time during which a deleted member is still found, in milliseconds.
     pub visible_ms: u64,
-    /// The form of error bodies.
     pub error_body: ErrorBody,
-    /// The form in which a member is read.
     pub member_shape: MemberShape,
     /// The HTTP status for a wrong password or one-time password.
     pub proof_refused_status: u16,
@@ -100,61 +96,50 @@ impl Default for LoyaltySettings {
     }
 }
 
-/// Who had a member deleted.
+/// The origin of a deletion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DeletedBy {
-    /// The Program API.
     ProgramApi,
-    /// The Member API.
     MemberApi,
     /// An import file.
     Import,
-    /// A person, in the platform's screens.
+    /// An operator, in the platform's user interface.
     Manual,
 }
 
-/// A deletion that was accepted.
+/// An accepted deletion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Deletion {
-    /// Who asked for it.
     pub by: DeletedBy,
-    /// Read-backs that will still find the member.
+    /// The number of further read-backs that still find the member.
     pub reads_left: u32,
-    /// When the member stops being found, in milliseconds since 1970.
+    /// The end of the time during which reads find the member, in milliseconds since 1970.
     pub until_ms: u64,
 }
 
-/// A member.
 #[derive(Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Member {
-    /// The platform's own id.
     pub database_id: String,
-    /// The member number.
     #[serde(default)]
     pub member_id: Option<String>,
-    /// The client's id.
     #[serde(default)]
     pub integration_id: Option<String>,
-    /// The card's number.
     #[serde(default)]
     pub card_id: Option<String>,
-    /// The address on record.
     #[serde(default)]
     pub email: Option<String>,
-    /// The current password.
     #[serde(default)]
     pub password: String,
-    /// Tokens with which the member may call.
+    /// The bearer tokens of the Member API.
     #[serde(default)]
     pub access_tokens: Vec<String>,
-    /// The accepted deletion, if any.
     #[serde(default)]
     pub deleted: Option<Deletion>,
 }
 
-/// One way to name a member.
+/// A kind of identifier of a member.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MemberKey {
@@ -166,12 +151,12 @@ pub enum MemberKey {
     IntegrationId,
     /// The card's number.
     CardId,
-    /// The address on record, case-folded; in import files only.
+    /// The address, case-folded; in import files only.
     Email,
 }
 
 impl MemberKey {
-    /// The four kinds that the Program API's path takes, in the order in which they are tried.
+    /// The kinds of id in the Program API's path, in the order of the search.
     const IN_PATH: [MemberKey; 4] =
         [MemberKey::DatabaseId, MemberKey::MemberId, MemberKey::IntegrationId, MemberKey::CardId];
 
@@ -197,9 +182,8 @@ struct Otp {
 /// One Loyalty program.
 #[derive(Clone, Default, Serialize)]
 pub struct Loyalty {
-    /// What it is set to.
     pub settings: LoyaltySettings,
-    /// By database id; deleted members stay, marked.
+    /// By database id, deleted members included.
     members: BTreeMap<String, Member>,
     /// By database id.
     otps: BTreeMap<String, Otp>,
@@ -210,7 +194,7 @@ pub struct Loyalty {
 }
 
 impl Loyalty {
-    /// Adds a member, or replaces the one with the same database id.
+    /// Adds a member, or replaces the member with the same database id.
     pub fn add(&mut self, member: Member) {
         for key in MemberKey::IN_PATH.into_iter().chain([MemberKey::Email]) {
             if let Some(value) = key.of(&member) {
@@ -228,22 +212,22 @@ impl Loyalty {
         self.members.get(database_id)
     }
 
-    /// The latest one-time password in the member's mailbox, and how many were sent.
+    /// The latest one-time password in the member's mailbox, and the number of passwords sent.
     pub fn mailbox(&self, database_id: &str) -> Option<(&str, u64)> {
         self.otps.get(database_id).map(|otp| (otp.code.as_str(), otp.sent))
     }
 
-    /// A person deletes the member in the platform's screens. False when there is nobody to delete.
+    /// An operator deletes the member in the platform's user interface. False if there is no such member.
     pub fn delete_by_hand(&mut self, key: MemberKey, value: &str, now_ms: u64) -> bool {
         self.by_key.get(&(key, value.to_owned())).cloned().is_some_and(|id| self.delete(&id, DeletedBy::Manual, now_ms))
     }
 
-    /// The member that a bare id names.
+    /// The member with this id, of any kind.
     fn find(&self, id: &str) -> Option<&String> {
         MemberKey::IN_PATH.into_iter().find_map(|key| self.by_key.get(&(key, id.to_owned())))
     }
 
-    /// Accepts a deletion; false when the member is deleted or unknown.
+    /// Accepts a deletion; false if the member is deleted or unknown.
     fn delete(&mut self, database_id: &str, by: DeletedBy, now_ms: u64) -> bool {
         let (reads_left, until_ms) = (self.settings.visible_reads, now_ms + self.settings.visible_ms);
         let member = self.members.get_mut(database_id).filter(|member| member.deleted.is_none());
@@ -253,7 +237,7 @@ impl Loyalty {
         })
     }
 
-    /// Whether a read finds the member. A deletion runs on behind the interface, so it may for a while.
+    /// True if a read finds the member. The platform deletes in the background, so a deleted member may still be found.
     fn visible(&mut self, database_id: &str, now_ms: u64) -> bool {
         match self.members.get_mut(database_id) {
             None => false,
@@ -267,7 +251,7 @@ impl Loyalty {
     }
 }
 
-/// The calls, and the reads that settle them.
+/// The calls, and the reads that show their effect.
 pub(super) const OPERATIONS: &[Row] = &[
     Row::settled(Operation::DeleteProfile, "loyalty.delete_profile", &[Operation::GetMember, Operation::GetProfile]),
     Row::read(Operation::RequestOtp, "loyalty.request_otp"),
@@ -330,7 +314,6 @@ impl Peopled for Loyalty {
 }
 
 impl Member {
-    /// A person as a member.
     pub fn of(person: &Person) -> Member {
         Member {
             database_id: person.database_id.clone(),

@@ -1,7 +1,7 @@
-//! What VitalSource's v3 and v4 interfaces answer.
+//! The answers of VitalSource's v3 and v4 interfaces.
 //!
-//! The rule it keeps: v3 reports an error on HTTP 200; whether a refused revocation removed the content is
-//! told only by reading the code.
+//! The rule it keeps: v3 reports errors with HTTP 200. Only a read of the code shows whether a refused revocation removed
+//! the content.
 
 use super::xml::{attribute, children, element, error_response};
 use super::{Code, UnknownUser, UpdateReply, User, Vitalsource, WontRevoke, access_token};
@@ -132,7 +132,7 @@ impl Vitalsource {
     }
 }
 
-/// The refusal that this call meets, if any; counts it.
+/// The refusal of this call, if any; counts it.
 fn refusal(code: &mut Code) -> Option<WontRevoke> {
     if code.owner.is_none() {
         return Some(WontRevoke { code: 1006, content_removed: false, times: None });

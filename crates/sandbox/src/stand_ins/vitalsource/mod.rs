@@ -1,7 +1,6 @@
 //! The stand-in of VitalSource: users, redemption codes, licences.
 //!
-//! The rule it keeps: a user is keyed by its GUID, whatever its reference becomes; a licence lives as
-//! long as the code that gave it.
+//! The rule it keeps: a user's key is the GUID, even if the reference changes. A licence from a code ends with the code.
 
 mod answers;
 mod xml;
@@ -18,23 +17,23 @@ use crate::call::{Call, Misuse, Reply, Route, StandIn};
 use crate::operation::{Operation, Row};
 use crate::people::{self, Person};
 
-/// What a successful `PUT` answers (not documented).
+/// The answer to a successful `PUT` (not documented).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum UpdateReply {
-    /// The `<user>` as it now stands.
+    /// The changed `<user>`.
     User,
     /// An empty body.
     Empty,
 }
 
-/// What reading an unknown user answers.
+/// The answer to a read of an unknown user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum UnknownUser {
     /// HTTP 404.
     NotFound,
-    /// `<error-response>` on HTTP 200.
+    /// `<error-response>` with HTTP 200.
     ErrorOnOk,
 }
 
@@ -46,27 +45,24 @@ pub struct RateLimit {
     pub calls: u32,
     /// The window, and the block that follows, in milliseconds.
     pub window_ms: u64,
-    /// By how much a call during the block lengthens it, in milliseconds.
+    /// The extension of the block by a call during the block, in milliseconds.
     pub penalty_ms: u64,
 }
 
-/// What this instance is set to.
+/// The settings of one instance.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct VitalsourceSettings {
-    /// The API key to accept.
+    /// The accepted API key.
     pub api_key: String,
-    /// Whether the key may revoke codes; if not, 403.
+    /// True if the key may revoke codes; otherwise 403.
     pub may_revoke: bool,
-    /// The status for a code that is already cancelled: 469, on an older page 422.
+    /// The status for a code that was cancelled before: 469; 422 on an older page of the vendor.
     pub already_cancelled_status: u16,
-    /// The HTTP status under the numbered refusals (1005 and so on).
+    /// The HTTP status of the numbered refusals (1005 and so on).
     pub refusal_status: u16,
-    /// What a successful `PUT` answers.
     pub update_reply: UpdateReply,
-    /// What reading an unknown user answers.
     pub unknown_user: UnknownUser,
-    /// Off unless set.
     pub rate_limit: Option<RateLimit>,
 }
 
@@ -84,7 +80,6 @@ impl Default for VitalsourceSettings {
     }
 }
 
-/// A user.
 #[derive(Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct User {
@@ -93,16 +88,13 @@ pub struct User {
     /// The requester's id.
     #[serde(default)]
     pub reference: String,
-    /// First name.
     #[serde(default)]
     pub first_name: String,
-    /// Last name.
     #[serde(default)]
     pub last_name: String,
-    /// Address; empty for a reference user.
+    /// Empty for a reference user.
     #[serde(default)]
     pub email: String,
-    /// Affiliate.
     #[serde(default)]
     pub affiliate: String,
 }
@@ -113,10 +105,10 @@ pub struct User {
 pub struct WontRevoke {
     /// 1005, 1006, 1007, 1008, 1009, 1014, …
     pub code: u16,
-    /// The content goes all the same.
+    /// The content is removed although the revocation is refused.
     #[serde(default)]
     pub content_removed: bool,
-    /// How many calls are refused; without it, all.
+    /// The number of refused calls; `None`: all.
     #[serde(default)]
     pub times: Option<u32>,
 }
@@ -125,34 +117,33 @@ pub struct WontRevoke {
 #[derive(Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Code {
-    /// The code.
     pub code: String,
-    /// The GUID of the user who has it; an unassigned code refuses with 1006.
+    /// The user's GUID; a revocation of an unassigned code is refused with 1006.
     #[serde(default)]
     pub owner: Option<String>,
     /// The book.
     #[serde(default)]
     pub sku: String,
-    /// When it was redeemed, as the platform writes it; `None` reads `Not Redeemed`.
+    /// The time of redemption, in the platform's form; `None` is shown as `Not Redeemed`.
     #[serde(default)]
     pub redeemed_at: Option<String>,
-    /// Cancelled; its licence is gone.
+    /// Cancelled: the licence has ended too.
     #[serde(default)]
     pub cancelled: bool,
-    /// Why it will not be revoked, if it will not.
+    /// The refusal of revocations, if any.
     #[serde(default)]
     pub wont_revoke: Option<WontRevoke>,
 }
 
 impl Code {
-    /// The time so many days ago, as the platform writes it.
+    /// The time this many days ago, in the platform's form.
     pub fn days_ago(days: u32) -> String {
         let then = jiff::Timestamp::now() - jiff::SignedDuration::from_hours(24 * i64::from(days));
         then.strftime("%Y-%m-%d %H:%M:%S UTC").to_string()
     }
 }
 
-/// A licence that no code of the sandbox gave.
+/// A licence without a code.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Licence {
@@ -174,7 +165,6 @@ struct Window {
 /// One VitalSource company account.
 #[derive(Clone, Default, Serialize)]
 pub struct Vitalsource {
-    /// What it is set to.
     pub settings: VitalsourceSettings,
     /// By GUID.
     users: BTreeMap<String, User>,
@@ -191,7 +181,7 @@ pub struct Vitalsource {
 }
 
 impl Vitalsource {
-    /// Adds a user, or replaces the one with the same GUID.
+    /// Adds a user, or replaces the user with the same GUID.
     pub fn add_user(&mut self, user: User) {
         if !user.reference.is_empty() {
             self.by_reference.insert(user.reference.clone(), user.guid.clone());
@@ -200,7 +190,7 @@ impl Vitalsource {
         self.users.insert(user.guid.clone(), user);
     }
 
-    /// Adds a code, or replaces it.
+    /// Adds or replaces a code.
     pub fn add_code(&mut self, code: Code) {
         if let Some(owner) = &code.owner {
             self.codes_of.entry(owner.clone()).or_default().push(code.code.clone());
@@ -208,22 +198,19 @@ impl Vitalsource {
         self.codes.insert(code.code.clone(), code);
     }
 
-    /// Adds a licence that no code of the sandbox gave.
     pub fn add_licence(&mut self, licence: Licence) {
         self.licences.push(licence);
     }
 
-    /// The user, by GUID.
     pub fn user(&self, guid: &str) -> Option<&User> {
         self.users.get(guid)
     }
 
-    /// The code.
     pub fn code(&self, code: &str) -> Option<&Code> {
         self.codes.get(code)
     }
 
-    /// The GUID that a GUID or a reference names.
+    /// The GUID of a user, given by GUID or reference.
     fn guid_of(&self, name: &str) -> Option<String> {
         self.users.get(name).map(|user| user.guid.clone()).or_else(|| self.by_reference.get(name).cloned())
     }
@@ -257,7 +244,7 @@ fn access_token(guid: &str) -> String {
     hex::encode(&Sha256::digest(guid.as_bytes())[..16])
 }
 
-/// The calls, and the reads that settle them.
+/// The calls, and the reads that show their effect.
 pub(super) const OPERATIONS: &[Row] = &[
     Row::settled(Operation::RevokeCode, "vitalsource.revoke_code", &[Operation::GetCode]),
     Row::read(Operation::GetCode, "vitalsource.get_code"),
@@ -271,7 +258,7 @@ pub(super) const OPERATIONS: &[Row] = &[
 const EXAMPLE_GUID: &str = "GUID0000000000ANN";
 /// The same user's reference.
 const EXAMPLE_REFERENCE: &str = "shop-ann";
-/// The one code that this user has redeemed.
+/// The same user's redeemed code.
 const EXAMPLE_CODE: &str = "ABC123";
 
 impl Peopled for Vitalsource {
@@ -280,7 +267,7 @@ impl Peopled for Vitalsource {
         paths: &["vitalsource"],
         table: |base, name| {
             let key = VitalsourceSettings::default().api_key;
-            // It limits nobody unless it is set to.
+            // The stand-in has no rate limit by default.
             format!(
                 "kind = \"vitalsource\"\nbase_url = \"{base}/{name}\"\napi_key = \"{key}\"\n\
                  requests_per_minute = 100000\n"
