@@ -7,21 +7,21 @@ use erasure_worker::ops::client::{Body, ClientError, OpsApi};
 use erasure_worker::sandbox::{Entitlement, Operation, Person, User};
 use serde_json::{Value, json};
 use testkit::amqp::Message;
+use testkit::people;
 use testkit::soon;
 
-use crate::people;
-use crate::rig::Rig;
+use crate::trial::Trial;
 
 struct Desk {
-    rig: Rig,
+    trial: Trial,
     port: u16,
 }
 
 async fn desk() -> Desk {
     // Of its own, so that a client finds the worker after a restart as well.
     let [port] = testkit::rabbit::free_ports();
-    let rig = Rig::start(&[("ops.listen", &format!("127.0.0.1:{port}"))]).await;
-    Desk { rig, port }
+    let trial = Trial::start(&[("ops.listen", &format!("127.0.0.1:{port}"))]).await;
+    Desk { trial, port }
 }
 
 impl Desk {
@@ -44,12 +44,12 @@ impl Desk {
     }
 
     async fn one(&self, job: &Value) -> Result<Value, ClientError> {
-        self.ask(&["v1", "approvals", "acme", &people::id(job)], None).await
+        self.ask(&["v1", "approvals", "acme", people::id(job)], None).await
     }
 
     async fn decide(&self, job: &Value, word: &str, by: &str) -> Result<Value, ClientError> {
         let preview = self.one(job).await?["preview"].clone();
-        self.ask(&["v1", "approvals", "acme", &people::id(job), word], Some(json!({ "preview": preview, "by": by })))
+        self.ask(&["v1", "approvals", "acme", people::id(job), word], Some(json!({ "preview": preview, "by": by })))
             .await
     }
 
@@ -57,7 +57,7 @@ impl Desk {
     async fn asks(&self, job: &Value, n: usize) -> Message {
         let id = people::id(job);
         let is_ask = |event: &Message| event.job_id() == id && event.json["type"] == "erasure.job.needs_input.v1";
-        let all = self.rig.client.events.count(&format!("{n} questions of {id}"), n, is_ask).await;
+        let all = self.trial.client.events.count(&format!("{n} questions of {id}"), n, is_ask).await;
         let event = all[n - 1].clone();
         assert!(
             event.data("inputs").as_array().unwrap().iter().all(|input| input["kind"] == "approval"),
@@ -82,23 +82,18 @@ fn wanted(targets: &[Value]) -> Value {
 }
 
 fn everywhere(person: &Person) -> [Value; 4] {
-    [
-        people::backend(person),
-        people::program(person, "member_id"),
-        people::easycms(person),
-        people::vitalsource(person),
-    ]
+    [people::backend(person), people::program(person, "member_id"), people::easycms(person), people::redeemed(person)]
 }
 
 #[tokio::test]
 async fn what_a_second_operator_approves_is_erased_and_who_asked_for_it_cannot_approve() {
     let desk = desk().await;
-    let rig = &desk.rig;
-    let (person, kept) = (rig.person(), rig.person());
+    let trial = &desk.trial;
+    let (person, kept) = (trial.person(), trial.person());
     let job = wanted(&everywhere(&person));
     let refused_job = wanted(&everywhere(&kept));
-    rig.submit(&job).await;
-    rig.submit(&refused_job).await;
+    trial.submit(&job).await;
+    trial.submit(&refused_job).await;
     let event = desk.asks(&job, 1).await;
     assert_eq!(event.data("inputs").as_array().unwrap().len(), 4);
     assert_eq!(event.data("targets")[0]["preview"]["entitlements_with_access"], 2);
@@ -126,48 +121,48 @@ async fn what_a_second_operator_approves_is_erased_and_who_asked_for_it_cannot_a
     assert_eq!(refused(desk.ask(&["v1", "approvals", "acme", &id, "approve"], other).await), 409);
     let mut plain = job.clone();
     plain.as_object_mut().unwrap().remove("approval");
-    rig.submit(&plain).await;
+    trial.submit(&plain).await;
     desk.asks(&job, 2).await;
-    assert_eq!(rig.destructive_calls(), 0);
+    assert_eq!(trial.destructive_calls(), 0);
 
     desk.decide(&job, "approve", "bob").await.unwrap();
     assert_eq!(refused(desk.decide(&job, "reject", "carol").await), 409, "decided before");
-    let ended = rig.ended(&job, "completed", 1).await;
+    let ended = trial.ended(&job, "completed", 1).await;
     let approval = ended.data("approval");
     assert_eq!(
         (&approval["decision"], &approval["by"], &approval["requested_by"]),
         (&json!("approved"), &json!("bob"), &json!(["ann"]))
     );
-    assert!(rig.sandbox.sandbox().remains(&person).is_empty());
+    assert!(trial.sandbox().remains(&person).is_empty());
     assert_eq!(refused(desk.one(&job).await), 404, "it waits no more");
 
     // A no ends the job, and who asked may withdraw.
-    let before = rig.destructive_calls();
+    let before = trial.destructive_calls();
     desk.decide(&refused_job, "reject", "ann").await.unwrap();
-    let ended = rig.ended(&refused_job, "cancelled", 1).await;
+    let ended = trial.ended(&refused_job, "cancelled", 1).await;
     assert_eq!(
         (&ended.data("approval")["decision"], &ended.data("approval")["by"]),
         (&json!("rejected"), &json!("ann"))
     );
-    assert_eq!(rig.destructive_calls(), before);
-    desk.rig.end().await;
+    assert_eq!(trial.destructive_calls(), before);
+    desk.trial.end().await;
 }
 
 #[tokio::test]
 async fn what_is_new_since_it_was_shown_asks_again_and_nothing_was_erased() {
     let desk = desk().await;
-    let rig = &desk.rig;
-    let (customer, reader) = (rig.person(), rig.person());
+    let trial = &desk.trial;
+    let (customer, reader) = (trial.person(), trial.person());
     let richer = wanted(&[people::backend(&customer)]);
-    let mut by_reference = people::vitalsource(&reader);
+    let mut by_reference = people::redeemed(&reader);
     by_reference.as_object_mut().unwrap().remove("guid");
     by_reference["codes"] = json!([]);
     let other = wanted(&[by_reference]);
     for job in [&richer, &other] {
-        rig.submit(job).await;
+        trial.submit(job).await;
         desk.asks(job, 1).await;
     }
-    rig.sandbox.sandbox().world(|world| {
+    trial.sandbox().world(|world| {
         let mut bought = world.cleeng("cleeng").customer(&customer.customer_id).unwrap().clone();
         bought.entitlements.push(Entitlement { id: Some(777_001), ..Entitlement::active("S999_EX") });
         world.cleeng("cleeng").add(bought);
@@ -182,39 +177,39 @@ async fn what_is_new_since_it_was_shown_asks_again_and_nothing_was_erased() {
     assert_eq!(event.data("targets")[0]["preview"]["entitlements_with_access"], 3);
     assert_eq!(event.data("approval")["decision"], "approved", "what was approved before stays told");
     // Another user under the same reference is not what was shown, and nobody can approve it.
-    let refused = rig.ended(&other, "failed", 1).await;
+    let refused = trial.ended(&other, "failed", 1).await;
     assert_eq!(refused.data("targets")[0]["error"]["reason"], "identity_mismatch");
-    assert_eq!(rig.destructive_calls(), 0);
+    assert_eq!(trial.destructive_calls(), 0);
     let shown = desk.one(&richer).await.unwrap();
     assert_eq!(shown["again"], true);
     assert_eq!(shown["targets"][0]["preview"]["entitlements"][2]["offer_id"], "S999_EX");
 
     // Seen and approved, it goes on; the other person is left alone.
     desk.decide(&richer, "approve", "bob").await.unwrap();
-    rig.ended(&richer, "completed", 1).await;
-    rig.remains(&customer, "cleeng", &[]);
-    assert!(!rig.calls("vitalsource").contains(&Operation::UpdateUser));
-    desk.rig.end().await;
+    trial.ended(&richer, "completed", 1).await;
+    trial.remains(&customer, "cleeng", &[]);
+    assert!(!trial.calls("vitalsource").contains(&Operation::UpdateUser));
+    desk.trial.end().await;
 }
 
 #[tokio::test]
 async fn a_crash_between_question_approval_and_run_loses_nothing_and_erases_nothing_unapproved() {
     let mut desk = desk().await;
-    let person = desk.rig.person();
+    let person = desk.trial.person();
     let job = wanted(&everywhere(&person));
-    desk.rig.submit(&job).await;
+    desk.trial.submit(&job).await;
     let shown = desk.asks(&job, 1).await;
-    desk.rig.kill_worker().await;
-    desk.rig.start_worker();
+    desk.trial.kill_worker().await;
+    desk.trial.start_worker();
     assert_eq!(desk.one(&job).await.unwrap()["requested_by"], json!(["ann"]), "the question is still there");
-    assert_eq!(desk.rig.destructive_calls(), 0);
+    assert_eq!(desk.trial.destructive_calls(), 0);
     desk.decide(&job, "approve", "bob").await.unwrap();
     // Dead before the job came back: the approval was durable when it was answered.
-    desk.rig.kill_worker().await;
-    desk.rig.start_worker();
-    let ended = desk.rig.ended(&job, "completed", 1).await;
+    desk.trial.kill_worker().await;
+    desk.trial.start_worker();
+    let ended = desk.trial.ended(&job, "completed", 1).await;
     assert_eq!(ended.data("approval")["by"], "bob");
-    assert!(desk.rig.sandbox.sandbox().remains(&person).is_empty());
+    assert!(desk.trial.sandbox().remains(&person).is_empty());
     assert_eq!(shown.data("run"), ended.data("run"));
-    desk.rig.end().await;
+    desk.trial.end().await;
 }

@@ -4,17 +4,17 @@
 //! again repeats nothing.
 
 use serde_json::{Value, json};
+use testkit::people::{self, confirm, id, job, unconfirmed};
 
-use crate::people::{self, confirm, id, job, unconfirmed};
-use crate::rig::Rig;
+use crate::trial::Trial;
 
 /// Runs `batch` on these jobs; its exit code and all events so far.
-async fn batch(rig: &Rig, jobs: &[Value]) -> (i32, Vec<Value>) {
+async fn batch(trial: &Trial, jobs: &[Value]) -> (i32, Vec<Value>) {
     let lines: String = jobs.iter().map(|job| format!("{job}\n")).collect();
-    let (input, events) = (rig.folder.path().join("jobs.ndjson"), rig.folder.path().join("events.ndjson"));
+    let (input, events) = (trial.rig.path("jobs.ndjson"), trial.rig.path("events.ndjson"));
     std::fs::write(&input, lines).unwrap();
     let arguments = ["batch", "--input", input.to_str().unwrap(), "--events", events.to_str().unwrap()];
-    let code = rig.run(&arguments).await.code().unwrap();
+    let code = trial.run(&arguments).await.code().unwrap();
     let events = std::fs::read_to_string(&events).unwrap_or_default();
     (code, events.lines().map(|line| serde_json::from_str(line).unwrap()).collect())
 }
@@ -26,46 +26,46 @@ fn outcomes(events: &[Value], job: &Value) -> Vec<String> {
 
 #[tokio::test]
 async fn a_file_whose_jobs_all_end_well_is_done_and_done_once() {
-    let rig = Rig::without_worker(&[]).await;
-    let (ann, bob) = (rig.person(), rig.person());
-    let jobs = [job(&[people::backend(&ann), people::vitalsource(&ann)]), job(&[people::easycms(&bob)])];
-    let (code, events) = batch(&rig, &jobs).await;
+    let trial = Trial::without_worker(&[]).await;
+    let (ann, bob) = (trial.person(), trial.person());
+    let jobs = [job(&[people::backend(&ann), people::redeemed(&ann)]), job(&[people::easycms(&bob)])];
+    let (code, events) = batch(&trial, &jobs).await;
     assert_eq!((code, events.len()), (0, 2), "{events:?}");
-    let calls = rig.sandbox.sandbox().entries(0).len();
-    let (code, again) = batch(&rig, &jobs).await;
+    let calls = trial.sandbox().entries(0).len();
+    let (code, again) = batch(&trial, &jobs).await;
     assert_eq!((code, again), (0, events));
-    assert_eq!(rig.sandbox.sandbox().entries(0).len(), calls);
-    rig.end().await;
+    assert_eq!(trial.sandbox().entries(0).len(), calls);
+    trial.end().await;
 }
 
 #[tokio::test]
 async fn a_job_that_fails_or_cannot_be_read_makes_the_batch_fail_and_the_others_end_well() {
-    let rig = Rig::without_worker(&[]).await;
-    let person = rig.person();
+    let trial = Trial::without_worker(&[]).await;
+    let person = trial.person();
     let mut wrong = people::easycms(&person);
     wrong["customer_password"] = json!("not-the-password");
     let jobs = [job(&[wrong]), job(&[people::program(&person, "member_id")])];
-    let (code, events) = batch(&rig, &jobs).await;
+    let (code, events) = batch(&trial, &jobs).await;
     assert_eq!(code, 1);
     assert_eq!(outcomes(&events, &jobs[0]), ["failed"]);
     assert_eq!(outcomes(&events, &jobs[1]), ["completed"]);
     let misspelt = json!({ "schema": "erasure.job/v1", "jobid": "x" });
-    let (code, _) = batch(&rig, &[misspelt, jobs[1].clone()]).await;
+    let (code, _) = batch(&trial, &[misspelt, jobs[1].clone()]).await;
     assert_eq!(code, 1);
-    rig.end().await;
+    trial.end().await;
 }
 
 #[tokio::test]
 async fn a_job_that_waits_for_a_person_is_told_by_the_exit_code_and_goes_on_with_the_input() {
-    let rig = Rig::without_worker(&[]).await;
-    let person = rig.person();
+    let trial = Trial::without_worker(&[]).await;
+    let person = trial.person();
     let mut job = unconfirmed(&[people::mediastore(&person)]);
-    let (code, events) = batch(&rig, std::slice::from_ref(&job)).await;
+    let (code, events) = batch(&trial, std::slice::from_ref(&job)).await;
     assert_eq!((code, outcomes(&events, &job)), (3, vec!["needs_input".to_owned()]));
     confirm(&mut job);
-    let (code, events) = batch(&rig, std::slice::from_ref(&job)).await;
+    let (code, events) = batch(&trial, std::slice::from_ref(&job)).await;
     assert_eq!(code, 0);
     assert_eq!(outcomes(&events, &job), ["needs_input", "completed"]);
-    rig.remains(&person, "cleeng", &[]);
-    rig.end().await;
+    trial.remains(&person, "cleeng", &[]);
+    trial.end().await;
 }

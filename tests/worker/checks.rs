@@ -5,7 +5,6 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use erasure_worker::sandbox::Summary;
 use serde_json::Value;
 use testkit::amqp::{Message, is_fence};
 
@@ -87,14 +86,6 @@ pub fn parked(copies: &[Message], planted: &[String]) {
         holds_none_of(planted, "a parked copy", &copy.body);
         holds_none_of(planted, "a parked copy's headers", format!("{:?}", copy.properties).as_bytes());
     }
-}
-
-/// No call of a careless worker.
-pub fn ledger(summary: &Summary) {
-    assert!(summary.ambiguous_repeats.is_empty(), "{:?}", summary.ambiguous_repeats);
-    assert!(summary.effective_repeats.is_empty(), "{:?}", summary.effective_repeats);
-    assert!(summary.otp_repeats.is_empty(), "{:?}", summary.otp_repeats);
-    assert!(summary.misuse.is_empty(), "{:?}", summary.misuse);
 }
 
 pub fn holds_none_of(planted: &[String], what: &str, bytes: &[u8]) {

@@ -5,46 +5,41 @@
 
 use erasure_worker::sandbox::{Action, FaultRule, Operation as Op};
 use serde_json::Value;
-use testkit::soon;
+use testkit::people;
 
-use crate::people;
-use crate::rig::Rig;
+use crate::trial::Trial;
 
 /// A worker whose call takes so long, and its job, while that call is on the wire.
-async fn in_a_call(ms: u64) -> (Rig, Value) {
-    let rig = Rig::start(&[]).await;
-    let person = rig.person();
+async fn in_a_call(ms: u64) -> (Trial, Value) {
+    let trial = Trial::start(&[]).await;
+    let person = trial.person();
     let slow = Action::Delay { ms, after_work: false };
-    rig.sandbox.sandbox().add_fault(FaultRule::on(Op::DeleteMember, slow).nth(1));
+    trial.sandbox().add_fault(FaultRule::on(Op::DeleteMember, slow).nth(1));
     let job = people::job(&[people::program(&person, "member_id")]);
-    rig.submit(&job).await;
-    soon(
-        "the call",
-        rig.sandbox.sandbox().wait_for(|calls| calls.iter().any(|call| call.operation == Op::DeleteMember)),
-    )
-    .await;
-    (rig, job)
+    trial.submit(&job).await;
+    trial.called("the call", |calls| calls.iter().any(|call| call.operation == Op::DeleteMember)).await;
+    (trial, job)
 }
 
 #[tokio::test]
 async fn a_worker_that_is_stopped_finishes_the_call_on_the_wire_and_another_goes_on() {
-    let (mut rig, job) = in_a_call(700).await;
-    rig.stop_worker().await;
-    assert_eq!(rig.calls("loyalty"), [Op::GetMember, Op::DeleteMember]);
-    assert!(rig.client.events.all().is_empty());
-    rig.start_worker();
-    rig.ended(&job, "completed", 1).await;
-    assert_eq!(rig.calls("loyalty"), [Op::GetMember, Op::DeleteMember, Op::GetMember]);
-    rig.end().await;
+    let (mut trial, job) = in_a_call(700).await;
+    trial.stop_worker().await;
+    assert_eq!(trial.calls("loyalty"), [Op::GetMember, Op::DeleteMember]);
+    assert!(trial.client.events.all().is_empty());
+    trial.start_worker();
+    trial.ended(&job, "completed", 1).await;
+    assert_eq!(trial.calls("loyalty"), [Op::GetMember, Op::DeleteMember, Op::GetMember]);
+    trial.end().await;
 }
 
 #[tokio::test]
 async fn a_worker_that_is_killed_in_a_call_is_followed_by_one_that_reads_back() {
-    let (mut rig, job) = in_a_call(300).await;
-    rig.kill_worker().await;
-    soon("the call", rig.sandbox.sandbox().wait_for(|calls| calls.iter().any(|call| call.effect))).await;
-    rig.start_worker();
-    rig.ended(&job, "completed", 1).await;
-    assert_eq!(rig.calls("loyalty"), [Op::GetMember, Op::DeleteMember, Op::GetMember]);
-    rig.end().await;
+    let (mut trial, job) = in_a_call(300).await;
+    trial.kill_worker().await;
+    trial.called("the call", |calls| calls.iter().any(|call| call.effect)).await;
+    trial.start_worker();
+    trial.ended(&job, "completed", 1).await;
+    assert_eq!(trial.calls("loyalty"), [Op::GetMember, Op::DeleteMember, Op::GetMember]);
+    trial.end().await;
 }

@@ -8,25 +8,24 @@ use erasure_worker::sandbox::{
 };
 use serde_json::{Value, json};
 use testkit::amqp::Message;
-use testkit::soon;
+use testkit::people::{self, job};
 
-use crate::people::{self, job};
-use crate::rig::{NOBODY, Rig};
+use crate::trial::{NOBODY, Trial};
 
 /// Runs a job to its failure; its only target must have ended so.
-async fn fails(rig: &Rig, target: Value, outcome: &str, reason: &str) -> (Message, Message) {
+async fn fails(trial: &Trial, target: Value, outcome: &str, reason: &str) -> (Message, Message) {
     let job = job(&[target]);
-    let event = rig.runs_to(&job, "failed").await;
+    let event = trial.runs_to(&job, "failed").await;
     let ended = &event.data("targets")[0];
     assert_eq!((&ended["outcome"], &ended["error"]["reason"]), (&json!(outcome), &json!(reason)), "{ended}");
-    let letter = rig.dead_letter(&job, 1).await;
+    let letter = trial.dead_letter(&job, 1).await;
     assert_eq!(letter.header("x-erasure-code"), ended["error"]["code"].as_str().unwrap());
     assert_eq!(letter.header("x-erasure-step"), ended["error"]["step"].as_str().unwrap());
     (event, letter)
 }
 
-fn breaks(rig: &Rig, operation: Op, action: Action) {
-    rig.sandbox.sandbox().add_fault(FaultRule::on(operation, action));
+fn breaks(trial: &Trial, operation: Op, action: Action) {
+    trial.sandbox().add_fault(FaultRule::on(operation, action));
 }
 
 fn status(status: u16) -> Action {
@@ -35,31 +34,31 @@ fn status(status: u16) -> Action {
 
 #[tokio::test]
 async fn a_customer_shared_with_another_broadcaster_is_refused_not_erased() {
-    let rig = Rig::start(&[]).await;
-    let person = rig.person();
-    rig.sandbox.sandbox().world(|world| {
+    let trial = Trial::start(&[]).await;
+    let person = trial.person();
+    trial.sandbox().world(|world| {
         let mut customer = world.cleeng("cleeng").customer(&person.customer_id).unwrap().clone();
         customer.shared = true;
         world.cleeng("cleeng").add(customer);
     });
-    let (event, _) = fails(&rig, people::backend(&person), "refused", "shared_customer").await;
+    let (event, _) = fails(&trial, people::backend(&person), "refused", "shared_customer").await;
     // The entitlements were ended before the vendor said so.
     assert_eq!(event.data("partial"), true);
-    rig.remains(&person, "cleeng", &["cleeng: customer"]);
-    rig.end().await;
+    trial.remains(&person, "cleeng", &["cleeng: customer"]);
+    trial.end().await;
 }
 
 async fn customer_is_left(change: impl FnOnce(&mut Entitlement), reason: &str) {
-    let rig = Rig::start(&[]).await;
-    let person = rig.person();
-    rig.sandbox.sandbox().world(|world| {
+    let trial = Trial::start(&[]).await;
+    let person = trial.person();
+    trial.sandbox().world(|world| {
         let mut customer = world.cleeng("cleeng").customer(&person.customer_id).unwrap().clone();
         change(&mut customer.entitlements[0]);
         world.cleeng("cleeng").add(customer);
     });
-    fails(&rig, people::mediastore(&person), "refused", reason).await;
-    assert!(!rig.calls("cleeng").contains(&Op::DeleteCustomer));
-    rig.end().await;
+    fails(&trial, people::mediastore(&person), "refused", reason).await;
+    assert!(!trial.calls("cleeng").contains(&Op::DeleteCustomer));
+    trial.end().await;
 }
 
 #[tokio::test]
@@ -74,40 +73,40 @@ async fn an_entitlement_that_cannot_be_ended_is_refused_and_the_customer_left() 
 
 #[tokio::test]
 async fn a_wrong_shop_password_fails_and_asks_for_another() {
-    let rig = Rig::start(&[]).await;
-    let person = rig.person();
+    let trial = Trial::start(&[]).await;
+    let person = trial.person();
     let mut target = people::easycms(&person);
     target["customer_password"] = json!("not-the-password");
-    let (event, _) = fails(&rig, target, "failed", "wrong_customer_password").await;
+    let (event, _) = fails(&trial, target, "failed", "wrong_customer_password").await;
     assert_eq!(event.data("targets")[0]["error"]["retry"], "new_input");
     assert_eq!(event.data("partial"), false);
-    assert_eq!(rig.calls("easycms"), [Op::CustomerExists, Op::DeleteAccount, Op::CustomerExists]);
-    rig.end().await;
+    assert_eq!(trial.calls("easycms"), [Op::CustomerExists, Op::DeleteAccount, Op::CustomerExists]);
+    trial.end().await;
 }
 
 #[tokio::test]
 async fn a_wrong_member_password_fails_at_once() {
-    let rig = Rig::start(&[]).await;
-    let person = rig.person();
+    let trial = Trial::start(&[]).await;
+    let person = trial.person();
     let mut target = people::member_api(&person);
     target["current_password"] = json!("not-the-password");
-    fails(&rig, target, "failed", "wrong_password").await;
-    assert_eq!(rig.calls("loyalty"), [Op::GetMember, Op::GetProfile, Op::DeleteProfile]);
-    rig.end().await;
+    fails(&trial, target, "failed", "wrong_password").await;
+    assert_eq!(trial.calls("loyalty"), [Op::GetMember, Op::GetProfile, Op::DeleteProfile]);
+    trial.end().await;
 }
 
 #[tokio::test]
 async fn an_email_that_the_shop_cannot_check_fails_after_a_few_attempts() {
-    let rig = Rig::start(&[]).await;
-    let person = rig.person();
-    rig.sandbox.sandbox().world(|world| world.easycms("easycms").settings.mail_server_answers = false);
-    fails(&rig, people::easycms(&person), "failed", "email_not_valid").await;
-    rig.remains(&person, "easycms", &["easycms: account"]);
-    rig.end().await;
+    let trial = Trial::start(&[]).await;
+    let person = trial.person();
+    trial.sandbox().world(|world| world.easycms("easycms").settings.mail_server_answers = false);
+    fails(&trial, people::easycms(&person), "failed", "email_not_valid").await;
+    trial.remains(&person, "easycms", &["easycms: account"]);
+    trial.end().await;
 }
 
-fn wont_revoke(rig: &Rig, person: &erasure_worker::sandbox::Person, refusal: WontRevoke) {
-    rig.sandbox.sandbox().world(|world| {
+fn wont_revoke(trial: &Trial, person: &erasure_worker::sandbox::Person, refusal: WontRevoke) {
+    trial.sandbox().world(|world| {
         let code = world.vitalsource("vitalsource").code(&person.codes[1]).unwrap().clone();
         world.vitalsource("vitalsource").add_code(Code { wont_revoke: Some(refusal), ..code });
     });
@@ -115,71 +114,71 @@ fn wont_revoke(rig: &Rig, person: &erasure_worker::sandbox::Person, refusal: Won
 
 #[tokio::test]
 async fn a_code_that_stays_active_is_refused_and_the_user_not_overwritten() {
-    let rig = Rig::start(&[]).await;
-    let person = rig.person();
-    wont_revoke(&rig, &person, WontRevoke { code: 1005, content_removed: false, times: None });
-    let (event, _) = fails(&rig, people::vitalsource(&person), "refused", "code_not_revoked").await;
+    let trial = Trial::start(&[]).await;
+    let person = trial.person();
+    wont_revoke(&trial, &person, WontRevoke { code: 1005, content_removed: false, times: None });
+    let (event, _) = fails(&trial, people::redeemed(&person), "refused", "code_not_revoked").await;
     assert_eq!(event.data("partial"), true);
-    assert!(!rig.calls("vitalsource").contains(&Op::UpdateUser));
-    rig.remains(&person, "vitalsource", &["vitalsource: code", "vitalsource: user"]);
-    rig.end().await;
+    assert!(!trial.calls("vitalsource").contains(&Op::UpdateUser));
+    trial.remains(&person, "vitalsource", &["vitalsource: code", "vitalsource: user"]);
+    trial.end().await;
 }
 
 #[tokio::test]
 async fn a_refused_revoke_whose_content_is_gone_counts_as_revoked() {
-    let rig = Rig::start(&[]).await;
-    let person = rig.person();
-    wont_revoke(&rig, &person, WontRevoke { code: 1009, content_removed: true, times: None });
-    rig.runs_to(&job(&[people::vitalsource(&person)]), "completed").await;
-    rig.remains(&person, "vitalsource", &[]);
-    rig.end().await;
+    let trial = Trial::start(&[]).await;
+    let person = trial.person();
+    wont_revoke(&trial, &person, WontRevoke { code: 1009, content_removed: true, times: None });
+    trial.runs_to(&job(&[people::redeemed(&person)]), "completed").await;
+    trial.remains(&person, "vitalsource", &[]);
+    trial.end().await;
 }
 
 #[tokio::test]
 async fn a_licence_that_no_code_accounts_for_stops_the_overwrite() {
-    let rig = Rig::start(&[]).await;
-    let person = rig.person();
-    rig.sandbox.sandbox().world(|world| {
+    let trial = Trial::start(&[]).await;
+    let person = trial.person();
+    trial.sandbox().world(|world| {
         let licence = Licence { owner: person.guid.clone(), sku: "GIFT".into(), expiration: "never".into() };
         world.vitalsource("vitalsource").add_licence(licence);
     });
-    fails(&rig, people::vitalsource(&person), "refused", "unknown_content").await;
-    assert!(!rig.calls("vitalsource").contains(&Op::UpdateUser));
-    rig.end().await;
+    fails(&trial, people::redeemed(&person), "refused", "unknown_content").await;
+    assert!(!trial.calls("vitalsource").contains(&Op::UpdateUser));
+    trial.end().await;
 }
 
 #[tokio::test]
 async fn a_person_whom_a_system_never_serves_is_given_up_after_the_configured_attempts_and_a_last_call() {
-    let rig = Rig::start(&[("retry.max_attempts", "6")]).await;
-    let person = rig.person();
+    let trial = Trial::start(&[("retry.max_attempts", "6")]).await;
+    let person = trial.person();
     let never = FaultRule::on(Op::GetMember, status(503)).subject(&person.database_id);
-    rig.sandbox.sandbox().add_fault(never);
-    let (_, letter) = fails(&rig, people::program(&person, "member_id"), "failed", "system_unavailable").await;
+    trial.sandbox().add_fault(never);
+    let (_, letter) = fails(&trial, people::program(&person, "member_id"), "failed", "system_unavailable").await;
     assert_eq!(letter.header("x-erasure-attempts"), "6");
-    assert_eq!(rig.calls("loyalty"), [Op::GetMember; 7]);
-    rig.end().await;
+    assert_eq!(trial.calls("loyalty"), [Op::GetMember; 7]);
+    trial.end().await;
 }
 
 #[tokio::test]
 async fn a_person_whom_a_system_refuses_fails_alone_and_others_go_on() {
     for refusal in [Action::CredentialRefused, status(403), status(400)] {
-        let rig = Rig::start(&[]).await;
-        let refused = rig.person();
+        let trial = Trial::start(&[]).await;
+        let refused = trial.person();
         let never = FaultRule::on(Op::DeleteMember, refusal).subject(&refused.database_id);
-        rig.sandbox.sandbox().add_fault(never);
+        trial.sandbox().add_fault(never);
         let bad = job(&[people::program(&refused, "member_id")]);
-        rig.submit(&bad).await;
-        let others: Vec<_> = (0..20).map(|_| job(&[people::program(&rig.person(), "member_id")])).collect();
+        trial.submit(&bad).await;
+        let others: Vec<_> = (0..20).map(|_| job(&[people::program(&trial.person(), "member_id")])).collect();
         for other in &others {
-            rig.submit(other).await;
+            trial.submit(other).await;
         }
         for other in &others {
-            rig.ended(other, "completed", 1).await;
+            trial.ended(other, "completed", 1).await;
         }
-        rig.ended(&bad, "failed", 1).await;
-        rig.dead_letter(&bad, 1).await;
-        assert!(!rig.log().contains("system held"), "one person's refusal holds the system");
-        rig.end().await;
+        trial.ended(&bad, "failed", 1).await;
+        trial.dead_letter(&bad, 1).await;
+        assert!(!trial.log().contains("system held"), "one person's refusal holds the system");
+        trial.end().await;
     }
 }
 
@@ -200,22 +199,22 @@ async fn a_page_in_place_of_every_answer_fails_nobody() {
         ("cleeng", people::backend),
         ("loyalty", |person| people::program(person, "member_id")),
         ("easycms", people::easycms),
-        ("vitalsource", people::vitalsource),
+        ("vitalsource", people::redeemed),
     ];
-    let rig = Rig::start(&[]).await;
+    let trial = Trial::start(&[]).await;
     for round in 0..PAGES.len() / 2 {
-        let before = rig.sandbox.sandbox().entries(0).len();
+        let before = trial.sandbox().entries(0).len();
         for (place, (system, _)) in systems.into_iter().enumerate() {
             let (page, status) = PAGES[(2 * round + place) % PAGES.len()];
             let any = FaultRule::on(Op::Unknown, Action::GatewayPage { status, page, after_work: false });
-            rig.sandbox.sandbox().add_fault(FaultRule { operation: None, system: Some(system.to_owned()), ..any });
+            trial.sandbox().add_fault(FaultRule { operation: None, system: Some(system.to_owned()), ..any });
         }
         let mut jobs = Vec::new();
-        for person in [rig.person(), rig.person()] {
+        for person in [trial.person(), trial.person()] {
             jobs.extend(systems.map(|(_, target)| job(&[target(&person)])));
         }
         for job in &jobs {
-            rig.submit(job).await;
+            trial.submit(job).await;
         }
         // The jobs met the page; then the harmless reads did, which ask for nobody.
         let is_read = |call: &Entry| call.subject.as_deref().is_some_and(|subject| NOBODY.contains(&subject));
@@ -224,51 +223,51 @@ async fn a_page_in_place_of_every_answer_fails_nobody() {
             let reads = |of| calls.iter().filter(|call| call.system == of && is_read(call)).count();
             systems.iter().all(|(of, _)| reads(*of) >= 3)
         };
-        soon("harmless reads of every system", rig.sandbox.sandbox().wait_for(is_long)).await;
-        rig.sandbox.sandbox().clear_faults();
+        trial.called("harmless reads of every system", is_long).await;
+        trial.sandbox().clear_faults();
         for job in &jobs {
-            rig.ended(job, "completed", 1).await;
+            trial.ended(job, "completed", 1).await;
         }
     }
-    assert!(rig.log().contains("a system is in trouble"), "nobody is told");
-    assert_eq!(rig.client.dead_letters.all().len(), 0);
-    rig.end().await;
+    assert!(trial.log().contains("a system is in trouble"), "nobody is told");
+    assert_eq!(trial.client.dead_letters.all().len(), 0);
+    trial.end().await;
 }
 
 #[tokio::test]
 async fn a_delete_that_only_gives_server_errors_is_read_back_before_each_further_attempt() {
-    let rig = Rig::start(&[("retry.max_attempts", "3")]).await;
-    let person = rig.person();
-    breaks(&rig, Op::DeleteCustomer, status(503));
-    fails(&rig, people::backend(&person), "failed", "system_unavailable").await;
-    let deletes = rig.calls("cleeng").iter().filter(|call| **call == Op::DeleteCustomer).count();
+    let trial = Trial::start(&[("retry.max_attempts", "3")]).await;
+    let person = trial.person();
+    breaks(&trial, Op::DeleteCustomer, status(503));
+    fails(&trial, people::backend(&person), "failed", "system_unavailable").await;
+    let deletes = trial.calls("cleeng").iter().filter(|call| **call == Op::DeleteCustomer).count();
     assert_eq!(deletes, 4, "three attempts, and a last call");
-    rig.end().await;
+    trial.end().await;
 }
 
 #[tokio::test]
 async fn a_passing_failure_of_every_call_only_delays_the_job() {
-    let rig = Rig::start(&[]).await;
-    let person = rig.person();
+    let trial = Trial::start(&[]).await;
+    let person = trial.person();
     let all = [Op::GetCustomer, Op::ListEntitlements, Op::GetUser, Op::GetCode, Op::CustomerExists, Op::Licenses];
     for operation in all {
-        rig.sandbox.sandbox().add_fault(FaultRule::on(operation, status(503)).nth(1).times(2));
+        trial.sandbox().add_fault(FaultRule::on(operation, status(503)).nth(1).times(2));
     }
-    let targets = [people::backend(&person), people::easycms(&person), people::vitalsource(&person)];
-    rig.runs_to(&job(&targets), "completed").await;
-    rig.end().await;
+    let targets = [people::backend(&person), people::easycms(&person), people::redeemed(&person)];
+    trial.runs_to(&job(&targets), "completed").await;
+    trial.end().await;
 }
 
 #[tokio::test]
 async fn replies_that_cannot_be_read_are_asked_for_a_few_times_and_never_believed() {
-    let rig = Rig::start(&[]).await;
-    let person = rig.person();
+    let trial = Trial::start(&[]).await;
+    let person = trial.person();
     let garbage = FaultRule::on(Op::CustomerExists, Action::Garbage).subject(&person.email);
-    rig.sandbox.sandbox().add_fault(garbage);
-    fails(&rig, people::easycms(&person), "failed", "unreadable_reply").await;
-    assert_eq!(rig.calls("easycms"), [Op::CustomerExists; 4]);
-    assert_eq!(rig.destructive_calls(), 0);
-    rig.end().await;
+    trial.sandbox().add_fault(garbage);
+    fails(&trial, people::easycms(&person), "failed", "unreadable_reply").await;
+    assert_eq!(trial.calls("easycms"), [Op::CustomerExists; 4]);
+    assert_eq!(trial.destructive_calls(), 0);
+    trial.end().await;
 }
 
 #[tokio::test]
@@ -283,107 +282,107 @@ async fn a_destructive_call_whose_answer_is_lost_is_settled_by_a_read_back() {
     ];
     let after_work = Action::Status { status: 502, body: "bad gateway".into(), after_work: true };
     for action in [Action::DropAfter, Action::Garbage, after_work] {
-        let rig = Rig::start(&[]).await;
-        let person = rig.person();
+        let trial = Trial::start(&[]).await;
+        let person = trial.person();
         for operation in destructive {
-            rig.sandbox.sandbox().add_fault(FaultRule::on(operation, action.clone()).nth(1));
+            trial.sandbox().add_fault(FaultRule::on(operation, action.clone()).nth(1));
         }
         let targets = [
             people::backend(&person),
             people::program(&person, "member_id"),
             people::easycms(&person),
-            people::vitalsource(&person),
+            people::redeemed(&person),
         ];
-        let event = rig.runs_to(&job(&targets), "completed").await;
+        let event = trial.runs_to(&job(&targets), "completed").await;
         let found = |step: &Value| step["outcome"] == "already_erased";
         for target in event.data("targets").as_array().unwrap() {
             assert!(target["steps"].as_array().unwrap().iter().any(found) || target["system"] != "easycms", "{target}");
         }
-        assert_eq!(rig.sandbox.sandbox().remains(&person), Vec::<&str>::new());
+        assert_eq!(trial.sandbox().remains(&person), Vec::<&str>::new());
         // Each took effect the first time, and none was repeated: the codes and entitlements are two.
-        let calls = rig.sandbox.sandbox().summary().by_operation;
+        let calls = trial.sandbox().summary().by_operation;
         let counts: Vec<_> = destructive.iter().map(|operation| calls[operation].calls).collect();
         assert_eq!(counts, [2, 1, 1, 1, 2, 1]);
-        rig.end().await;
+        trial.end().await;
     }
 }
 
 #[tokio::test]
 async fn a_destructive_call_that_never_arrived_is_made_again_after_a_read_back() {
-    let rig = Rig::start(&[]).await;
-    let person = rig.person();
+    let trial = Trial::start(&[]).await;
+    let person = trial.person();
     let destructive = [Op::UpdateSubscription, Op::DeleteCustomer, Op::DeleteMember, Op::DeleteAccount, Op::RevokeCode];
     for operation in destructive {
-        rig.sandbox.sandbox().add_fault(FaultRule::on(operation, Action::DropBefore).nth(1));
+        trial.sandbox().add_fault(FaultRule::on(operation, Action::DropBefore).nth(1));
     }
     let targets = [
         people::backend(&person),
         people::program(&person, "member_id"),
         people::easycms(&person),
-        people::vitalsource(&person),
+        people::redeemed(&person),
     ];
-    rig.runs_to(&job(&targets), "completed").await;
-    assert_eq!(rig.sandbox.sandbox().remains(&person), Vec::<&str>::new());
-    rig.end().await;
+    trial.runs_to(&job(&targets), "completed").await;
+    assert_eq!(trial.sandbox().remains(&person), Vec::<&str>::new());
+    trial.end().await;
 }
 
 #[tokio::test]
 async fn a_success_that_is_not_said_in_the_shops_envelope_is_read_back() {
-    let rig = Rig::start(&[]).await;
-    let person = rig.person();
-    rig.sandbox.sandbox().world(|world| world.easycms("easycms").settings.output = Output::Missing);
-    rig.runs_to(&job(&[people::easycms(&person)]), "completed").await;
-    assert_eq!(rig.calls("easycms"), [Op::CustomerExists, Op::DeleteAccount, Op::CustomerExists]);
-    rig.end().await;
+    let trial = Trial::start(&[]).await;
+    let person = trial.person();
+    trial.sandbox().world(|world| world.easycms("easycms").settings.output = Output::Missing);
+    trial.runs_to(&job(&[people::easycms(&person)]), "completed").await;
+    assert_eq!(trial.calls("easycms"), [Op::CustomerExists, Op::DeleteAccount, Op::CustomerExists]);
+    trial.end().await;
 }
 
 #[tokio::test]
 async fn a_delete_that_says_done_and_did_nothing_is_found_out() {
-    let rig = Rig::start(&[("waits.pending_max", "300ms")]).await;
-    let person = rig.person();
+    let trial = Trial::start(&[("waits.pending_max", "300ms")]).await;
+    let person = trial.person();
     let lie = r#"{"data":[],"success":true,"message":"User deleted successfully"}"#;
-    breaks(&rig, Op::DeleteCustomer, Action::Status { status: 200, body: lie.into(), after_work: false });
-    fails(&rig, people::backend(&person), "failed", "not_gone").await;
-    rig.end().await;
+    breaks(&trial, Op::DeleteCustomer, Action::Status { status: 200, body: lie.into(), after_work: false });
+    fails(&trial, people::backend(&person), "failed", "not_gone").await;
+    trial.end().await;
 }
 
 #[tokio::test]
 async fn a_write_that_is_answered_and_did_not_take_is_made_again_only_where_a_repeat_is_harmless() {
-    let rig = Rig::start(&[("waits.pending_max", "1s")]).await;
-    let person = rig.person();
+    let trial = Trial::start(&[("waits.pending_max", "1s")]).await;
+    let person = trial.person();
     for operation in [Op::UpdateUser, Op::RevokeCode] {
-        rig.sandbox.sandbox().add_fault(FaultRule::on(operation, Action::NotTaken).nth(1).times(2));
+        trial.sandbox().add_fault(FaultRule::on(operation, Action::NotTaken).nth(1).times(2));
     }
-    rig.runs_to(&job(&[people::vitalsource(&person)]), "completed").await;
-    let left = rig.sandbox.sandbox().remains(&person);
+    trial.runs_to(&job(&[people::redeemed(&person)]), "completed").await;
+    let left = trial.sandbox().remains(&person);
     assert!(left.iter().all(|what| !what.starts_with("vitalsource")), "{left:?}");
-    let calls = |operation| rig.sandbox.sandbox().summary().by_operation[&operation].calls;
+    let calls = |operation| trial.sandbox().summary().by_operation[&operation].calls;
     // Two codes, of which the first call of each did not take.
     assert_eq!((calls(Op::UpdateUser), calls(Op::RevokeCode)), (3, 4));
-    rig.sandbox.sandbox().add_fault(FaultRule::on(Op::DeleteMember, Action::NotTaken));
-    fails(&rig, people::program(&person, "member_id"), "failed", "not_gone").await;
+    trial.sandbox().add_fault(FaultRule::on(Op::DeleteMember, Action::NotTaken));
+    fails(&trial, people::program(&person, "member_id"), "failed", "not_gone").await;
     assert_eq!(calls(Op::DeleteMember), 1);
-    rig.end().await;
+    trial.end().await;
 }
 
 #[tokio::test]
 async fn a_deletion_that_never_shows_fails_once_it_was_waited_for_long_enough() {
-    let rig = Rig::start(&[("waits.pending_max", "500ms")]).await;
-    let person = rig.person();
-    rig.sandbox.sandbox().world(|world| world.loyalty("loyalty").settings.visible_reads = u32::MAX);
-    let (event, _) = fails(&rig, people::program(&person, "member_id"), "failed", "not_gone").await;
+    let trial = Trial::start(&[("waits.pending_max", "500ms")]).await;
+    let person = trial.person();
+    trial.sandbox().world(|world| world.loyalty("loyalty").settings.visible_reads = u32::MAX);
+    let (event, _) = fails(&trial, people::program(&person, "member_id"), "failed", "not_gone").await;
     assert_eq!(event.data("partial"), true);
-    rig.end().await;
+    trial.end().await;
 }
 
 #[tokio::test]
 async fn an_input_that_never_comes_ends_the_job() {
-    let rig = Rig::start(&[("waits.input_max", "1s")]).await;
-    let person = rig.person();
-    let job = people::unconfirmed(&[people::vitalsource(&person)]);
-    let event = rig.runs_to(&job, "failed").await;
+    let trial = Trial::start(&[("waits.input_max", "1s")]).await;
+    let person = trial.person();
+    let job = people::unconfirmed(&[people::redeemed(&person)]);
+    let event = trial.runs_to(&job, "failed").await;
     assert_eq!(event.data("targets")[0]["error"]["reason"], "input_never_came");
-    assert_eq!(rig.dead_letter(&job, 1).await.header("x-erasure-code"), "ERS-0016");
-    assert_eq!(rig.destructive_calls(), 0);
-    rig.end().await;
+    assert_eq!(trial.dead_letter(&job, 1).await.header("x-erasure-code"), "ERS-0016");
+    assert_eq!(trial.destructive_calls(), 0);
+    trial.end().await;
 }

@@ -3,157 +3,152 @@
 //! The rule it keeps: jobs wait and lose no attempt; the jobs of other systems go on.
 
 use erasure_worker::sandbox::{Action, Entry, FaultRule, Operation as Op, RateLimit, Slash};
-use testkit::soon;
+use testkit::people::{self, job};
 
-use crate::people::{self, job};
-use crate::rig::Rig;
+use crate::trial::Trial;
 
 #[tokio::test]
 async fn a_refused_credential_holds_the_system_and_its_release_lets_the_jobs_go_on() {
-    let rig = Rig::start(&[]).await;
-    let (ann, bob) = (rig.person(), rig.person());
-    rig.sandbox.sandbox().world(|world| world.cleeng("cleeng").settings.publisher_token = "rotated".into());
+    let trial = Trial::start(&[]).await;
+    let (ann, bob) = (trial.person(), trial.person());
+    trial.sandbox().world(|world| world.cleeng("cleeng").settings.publisher_token = "rotated".into());
     let held = job(&[people::backend(&ann)]);
-    rig.submit(&held).await;
-    soon(
-        "the call",
-        rig.sandbox.sandbox().wait_for(|calls| calls.iter().any(|call| call.operation == Op::GetCustomer)),
-    )
-    .await;
+    trial.submit(&held).await;
+    trial.called("the call", |calls| calls.iter().any(|call| call.operation == Op::GetCustomer)).await;
 
     let other = job(&[people::program(&bob, "member_id"), people::easycms(&bob)]);
-    rig.runs_to(&other, "completed").await;
+    trial.runs_to(&other, "completed").await;
     // A second job of the held system is not what calls it; the probe is.
     let waiting = job(&[people::backend(&bob)]);
-    rig.submit(&waiting).await;
+    trial.submit(&waiting).await;
     let probed =
         |calls: &[erasure_worker::sandbox::Entry]| calls.iter().filter(|call| call.system == "cleeng").count() >= 4;
-    soon("the call", rig.sandbox.sandbox().wait_for(probed)).await;
+    trial.called("the call", probed).await;
     let concerned = [&ann, &bob].map(|person| &person.customer_id);
-    let calls = rig.sandbox.sandbox().entries(0);
+    let calls = trial.sandbox().entries(0);
     let of_jobs = calls.iter().filter(|call| call.subject.as_ref().is_some_and(|subject| concerned.contains(&subject)));
     assert_eq!(of_jobs.filter(|call| call.system == "cleeng").count(), 1);
 
-    rig.sandbox.sandbox().world(|world| world.cleeng("cleeng").settings.publisher_token = "publisher-token".into());
-    rig.ended(&held, "completed", 1).await;
-    rig.ended(&waiting, "completed", 1).await;
-    rig.end().await;
+    trial.sandbox().world(|world| world.cleeng("cleeng").settings.publisher_token = "publisher-token".into());
+    trial.ended(&held, "completed", 1).await;
+    trial.ended(&waiting, "completed", 1).await;
+    trial.end().await;
 }
 
 /// As a vault or a cluster rotates credentials: the vendor changes the token, then the file has it.
 #[tokio::test]
 async fn a_credential_that_was_rotated_in_its_file_ends_the_hold_without_a_restart() {
-    let mut rig = Rig::without_worker(&[]).await;
-    let person = rig.person();
-    let file = rig.folder.path().join("publisher-token");
+    let mut trial = Trial::without_worker(&[]).await;
+    let person = trial.person();
+    let file = trial.rig.path("publisher-token");
     let write = |token: &str| {
         std::fs::write(&file, token).unwrap();
         std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
     };
     write("publisher-token");
-    rig.set("systems.cleeng.publisher_token_file", file.to_str().unwrap());
-    rig.start_worker();
-    rig.sandbox.sandbox().world(|world| world.cleeng("cleeng").settings.publisher_token = "rotated".into());
+    trial.rig.set("systems.cleeng.publisher_token_file", file.to_str().unwrap());
+    trial.start_worker();
+    trial.sandbox().world(|world| world.cleeng("cleeng").settings.publisher_token = "rotated".into());
     let held = job(&[people::backend(&person)]);
-    rig.submit(&held).await;
+    trial.submit(&held).await;
     let refused = |calls: &[Entry]| calls.iter().filter(|call| call.status == Some(401)).count() >= 3;
-    soon("the hold", rig.sandbox.sandbox().wait_for(refused)).await;
-    assert_eq!(rig.destructive_calls(), 0);
+    trial.called("the hold", refused).await;
+    assert_eq!(trial.destructive_calls(), 0);
     write("rotated");
-    rig.ended(&held, "completed", 1).await;
-    assert!(rig.log().contains("a credential was renewed from its file"));
-    rig.end().await;
+    trial.ended(&held, "completed", 1).await;
+    assert!(trial.log().contains("a credential was renewed from its file"));
+    trial.end().await;
 }
 
 #[tokio::test]
 async fn a_wrong_path_of_the_shop_holds_the_system_instead_of_failing_people() {
-    let rig = Rig::start(&[]).await;
-    let person = rig.person();
-    rig.sandbox.sandbox().world(|world| world.easycms("easycms").settings.slash = Slash::With);
+    let trial = Trial::start(&[]).await;
+    let person = trial.person();
+    trial.sandbox().world(|world| world.easycms("easycms").settings.slash = Slash::With);
     let job = job(&[people::easycms(&person)]);
-    rig.submit(&job).await;
-    soon("the call", rig.sandbox.sandbox().wait_for(|calls| calls.len() >= 3)).await;
-    rig.sandbox.sandbox().world(|world| world.easycms("easycms").settings.slash = Slash::Either);
-    rig.ended(&job, "completed", 1).await;
-    rig.end().await;
+    trial.submit(&job).await;
+    trial.called("the call", |calls| calls.len() >= 3).await;
+    trial.sandbox().world(|world| world.easycms("easycms").settings.slash = Slash::Either);
+    trial.ended(&job, "completed", 1).await;
+    trial.end().await;
 }
 
 #[tokio::test]
 async fn a_hold_in_the_middle_of_a_job_repeats_nothing() {
-    let rig = Rig::start(&[]).await;
-    let person = rig.person();
-    rig.sandbox.sandbox().add_fault(FaultRule::on(Op::RevokeCode, Action::CredentialRefused).nth(2));
-    rig.runs_to(&job(&[people::vitalsource(&person)]), "completed").await;
-    let calls = rig.sandbox.sandbox().summary().by_operation;
+    let trial = Trial::start(&[]).await;
+    let person = trial.person();
+    trial.sandbox().add_fault(FaultRule::on(Op::RevokeCode, Action::CredentialRefused).nth(2));
+    trial.runs_to(&job(&[people::redeemed(&person)]), "completed").await;
+    let calls = trial.sandbox().summary().by_operation;
     assert_eq!((calls[&Op::RevokeCode].calls, calls[&Op::RevokeCode].effects), (3, 2));
-    rig.end().await;
+    trial.end().await;
 }
 
 #[tokio::test]
 async fn the_time_of_a_hold_is_not_counted_against_the_job() {
-    let rig = Rig::start(&[("retry.max_elapsed", "1s"), ("retry.max_interval", "1s")]).await;
-    let person = rig.person();
+    let trial = Trial::start(&[("retry.max_elapsed", "1s"), ("retry.max_interval", "1s")]).await;
+    let person = trial.person();
     let unavailable = Action::Status { status: 503, body: String::new(), after_work: false };
     // The harmless read that follows is refused too: the job is parked for five seconds. What fails then are its
     // first two attempts: one alone would be made once more in any case.
-    rig.sandbox.sandbox().add_fault(FaultRule::on(Op::DeleteMember, Action::CredentialRefused).nth(1));
-    rig.sandbox.sandbox().add_fault(FaultRule::on(Op::GetMember, Action::CredentialRefused).nth(2));
-    rig.sandbox.sandbox().add_fault(FaultRule::on(Op::DeleteMember, unavailable).nth(2).times(2));
-    rig.runs_to(&job(&[people::program(&person, "member_id")]), "completed").await;
-    let calls = rig.sandbox.sandbox().entries(0);
+    trial.sandbox().add_fault(FaultRule::on(Op::DeleteMember, Action::CredentialRefused).nth(1));
+    trial.sandbox().add_fault(FaultRule::on(Op::GetMember, Action::CredentialRefused).nth(2));
+    trial.sandbox().add_fault(FaultRule::on(Op::DeleteMember, unavailable).nth(2).times(2));
+    trial.runs_to(&job(&[people::program(&person, "member_id")]), "completed").await;
+    let calls = trial.sandbox().entries(0);
     let deletes: Vec<_> = calls.iter().filter(|call| call.operation == Op::DeleteMember).collect();
     assert_eq!(
         deletes.iter().map(|call| call.status).collect::<Vec<_>>(),
         [Some(401), Some(503), Some(503), Some(200)]
     );
     assert!(deletes[1].at_ms - deletes[0].at_ms > 1000, "the hold was shorter than the job's patience");
-    rig.end().await;
+    trial.end().await;
 }
 
 #[tokio::test]
 async fn a_limit_with_a_time_is_obeyed_and_spends_no_attempt() {
-    let rig = Rig::start(&[("retry.max_attempts", "1")]).await;
-    let person = rig.person();
+    let trial = Trial::start(&[("retry.max_attempts", "1")]).await;
+    let person = trial.person();
     let limited = Action::RateLimited { retry_after: 1 };
-    rig.sandbox.sandbox().add_fault(FaultRule::on(Op::GetMember, limited.clone()).nth(1).times(2));
-    rig.sandbox.sandbox().add_fault(FaultRule::on(Op::DeleteMember, limited).nth(1));
-    rig.runs_to(&job(&[people::program(&person, "member_id")]), "completed").await;
-    let calls = rig.sandbox.sandbox().entries(0);
+    trial.sandbox().add_fault(FaultRule::on(Op::GetMember, limited.clone()).nth(1).times(2));
+    trial.sandbox().add_fault(FaultRule::on(Op::DeleteMember, limited).nth(1));
+    trial.runs_to(&job(&[people::program(&person, "member_id")]), "completed").await;
+    let calls = trial.sandbox().entries(0);
     for pair in calls.windows(2).filter(|pair| pair[0].status == Some(429)) {
         assert!(pair[1].at_ms - pair[0].at_ms >= 1000, "{pair:?}");
     }
     assert_eq!(calls.iter().filter(|call| call.status == Some(429)).count(), 3);
-    rig.end().await;
+    trial.end().await;
 }
 
 #[tokio::test]
 async fn a_limited_system_is_never_called_while_it_is_blocked() {
-    let rig = Rig::start(&[]).await;
+    let trial = Trial::start(&[]).await;
     let limit = RateLimit { calls: 3, window_ms: 700, penalty_ms: 60_000 };
-    rig.sandbox.sandbox().world(|world| world.vitalsource("vitalsource").settings.rate_limit = Some(limit));
-    let person = rig.person();
+    trial.sandbox().world(|world| world.vitalsource("vitalsource").settings.rate_limit = Some(limit));
+    let person = trial.person();
     // A call while blocked would be told as misuse at the end.
-    rig.runs_to(&job(&[people::vitalsource(&person)]), "completed").await;
-    rig.remains(&person, "vitalsource", &[]);
-    rig.end().await;
+    trial.runs_to(&job(&[people::redeemed(&person)]), "completed").await;
+    trial.remains(&person, "vitalsource", &[]);
+    trial.end().await;
 }
 
 #[tokio::test]
 async fn a_slow_system_leaves_room_for_the_jobs_of_others() {
-    let rig = Rig::start(&[("worker.concurrency", "4")]).await;
-    let people: Vec<_> = (0..4).map(|_| rig.person()).collect();
+    let trial = Trial::start(&[("worker.concurrency", "4")]).await;
+    let people: Vec<_> = (0..4).map(|_| trial.person()).collect();
     let slow = Action::Delay { ms: 6000, after_work: false };
-    rig.sandbox.sandbox().add_fault(FaultRule::on(Op::GetMember, slow).times(2));
+    trial.sandbox().add_fault(FaultRule::on(Op::GetMember, slow).times(2));
     let slow_jobs: Vec<_> = people.iter().map(|person| job(&[people::program(person, "member_id")])).collect();
     for job in &slow_jobs {
-        rig.submit(job).await;
+        trial.submit(job).await;
     }
     let quick = job(&[people::easycms(&people[0])]);
-    rig.runs_to(&quick, "completed").await;
-    let ended = rig.client.events.all().iter().filter(|event| event.is_final()).count();
+    trial.runs_to(&quick, "completed").await;
+    let ended = trial.client.events.all().iter().filter(|event| event.is_final()).count();
     assert_eq!(ended, 1, "the slow jobs were first in the queue and are still at work");
     for job in &slow_jobs {
-        rig.ended(job, "completed", 1).await;
+        trial.ended(job, "completed", 1).await;
     }
-    rig.end().await;
+    trial.end().await;
 }

@@ -4,15 +4,14 @@
 //! nobody, and the next job is worked on.
 
 use erasure_worker::app;
-use erasure_worker::config::{Config, Surroundings};
 use erasure_worker::engine::envelope::open_dead_letter;
 use lapin::BasicProperties;
 use serde_json::{Value, json};
 use sha2::Digest as _;
 use testkit::amqp::Message;
+use testkit::people::{self, unconfirmed};
 
-use crate::people::{self, unconfirmed};
-use crate::rig::Rig;
+use crate::trial::Trial;
 
 /// The identifier that stands in every bad message.
 const PLANTED: &str = "planted-7301599@example.com";
@@ -89,7 +88,7 @@ fn letters_in_customer_id(job: &mut Value) {
 }
 
 /// Publishes a bad body with an id of its own on the message; returns its dead letter.
-async fn dead_lettered(rig: &Rig, body: &[u8]) -> Message {
+async fn dead_lettered(trial: &Trial, body: &[u8]) -> Message {
     let ticket = uuid::Uuid::new_v4().to_string();
     // The id in the body, where it is read, is the one that counts for the correlation.
     let read = serde_json::from_slice::<Value>(body).ok().filter(|_| body.len() <= 1 << 20);
@@ -98,21 +97,20 @@ async fn dead_lettered(rig: &Rig, body: &[u8]) -> Message {
     let properties = BasicProperties::default()
         .with_message_id(ticket.as_str().into())
         .with_correlation_id(correlation.as_str().into());
-    rig.client.publish("requests", "job", body, properties).await;
+    trial.client.publish("requests", "job", body, properties).await;
     let is_it = |letter: &Message| letter.properties.message_id().as_ref().is_some_and(|id| id.as_str() == ticket);
-    rig.client.dead_letters.first("a dead letter", is_it).await
+    trial.client.dead_letters.first("a dead letter", is_it).await
 }
 
 #[tokio::test]
 async fn a_bad_message_is_dead_lettered_with_what_is_wrong_and_the_next_job_is_worked_on() {
-    let rig = Rig::start(&[]).await;
-    rig.plant([PLANTED.to_owned(), "planted-secret".to_owned(), PLANTED[1..].to_owned()]);
-    let person = rig.person();
-    let surroundings = Surroundings { variables: rig.variables(), ..Surroundings::of_process() };
-    let config = Config::load(Some(&rig.folder.path().join("worker.toml")), &surroundings).unwrap();
+    let trial = Trial::start(&[]).await;
+    trial.plant([PLANTED.to_owned(), "planted-secret".to_owned(), PLANTED[1..].to_owned()]);
+    let person = trial.person();
+    let config = trial.rig.config("state");
     let keyring = app::keyring(&config).unwrap();
     for (wrong, body, names) in bad_messages() {
-        let letter = dead_lettered(&rig, &body).await;
+        let letter = dead_lettered(&trial, &body).await;
         assert_eq!(letter.header("x-erasure-code"), "ERS-0020", "{wrong}");
         let reason = letter.header("x-erasure-reason");
         assert!(reason.contains(names), "{wrong}: {reason}");
@@ -133,36 +131,36 @@ async fn a_bad_message_is_dead_lettered_with_what_is_wrong_and_the_next_job_is_w
 
         let id = letter.job_id();
         let is_it = |event: &Message| event.job_id() == id && event.data("outcome") == "rejected";
-        let event = rig.client.events.first(wrong, is_it).await;
+        let event = trial.client.events.first(wrong, is_it).await;
         assert_eq!(event.data("body_sha256"), &json!(hex::encode(sha2::Sha256::digest(&body))), "{wrong}");
         assert_eq!((event.data("final"), &event.data("error")["reason"]), (&json!(true), &json!("invalid")), "{wrong}");
 
         let mut next = unconfirmed(&[people::easycms(&person)]);
         next["mode"] = json!("preview");
-        rig.runs_to(&next, "previewed").await;
+        trial.runs_to(&next, "previewed").await;
     }
-    assert_eq!(rig.destructive_calls(), 0);
-    rig.end().await;
+    assert_eq!(trial.destructive_calls(), 0);
+    trial.end().await;
 }
 
 #[tokio::test]
 async fn a_message_without_any_id_gives_a_dead_letter_and_no_event() {
-    let rig = Rig::start(&[]).await;
-    rig.plant([PLANTED.to_owned()]);
+    let trial = Trial::start(&[]).await;
+    trial.plant([PLANTED.to_owned()]);
     for body in [format!("{PLANTED} is no JSON").into_bytes(), Vec::new()] {
-        rig.client.publish("requests", "job", &body, BasicProperties::default()).await;
+        trial.client.publish("requests", "job", &body, BasicProperties::default()).await;
     }
-    let letters = rig.client.dead_letters.count("both letters", 2, |_| true).await;
+    let letters = trial.client.dead_letters.count("both letters", 2, |_| true).await;
     assert!(letters.iter().all(|letter| letter.job_id().is_empty() && letter.header("x-erasure-code") == "ERS-0020"));
-    rig.client.fence().await;
-    assert_eq!(rig.client.events.all().iter().filter(|event| !testkit::amqp::is_fence(event)).count(), 0);
-    rig.end().await;
+    trial.client.fence().await;
+    assert_eq!(trial.client.events.all().iter().filter(|event| !testkit::amqp::is_fence(event)).count(), 0);
+    trial.end().await;
 }
 
 #[tokio::test]
 async fn a_job_for_another_environment_is_rejected_as_such() {
-    let rig = Rig::start(&[]).await;
-    let person = rig.person();
+    let trial = Trial::start(&[]).await;
+    let person = trial.person();
     for environment in [json!("production"), json!("staging"), Value::Null] {
         let mut job = unconfirmed(&[people::easycms(&person)]);
         job["environment"] = environment.clone();
@@ -170,46 +168,46 @@ async fn a_job_for_another_environment_is_rejected_as_such() {
             // Not said is production.
             job.as_object_mut().unwrap().remove("environment");
         }
-        rig.submit(&job).await;
-        assert_eq!(rig.dead_letter(&job, 0).await.header("x-erasure-code"), "ERS-0021");
-        assert_eq!(rig.event(&job, "rejected").await.data("error")["reason"], "wrong_environment");
+        trial.submit(&job).await;
+        assert_eq!(trial.dead_letter(&job, 0).await.header("x-erasure-code"), "ERS-0021");
+        assert_eq!(trial.event(&job, "rejected").await.data("error")["reason"], "wrong_environment");
     }
-    assert_eq!(rig.sandbox.sandbox().entries(0).len(), 0);
-    rig.end().await;
+    assert_eq!(trial.sandbox().entries(0).len(), 0);
+    trial.end().await;
 }
 
 #[tokio::test]
 async fn a_dead_letter_is_the_plain_message_where_sealing_is_switched_off() {
-    let rig = Rig::start(&[("dead_letters.seal", "false")]).await;
+    let trial = Trial::start(&[("dead_letters.seal", "false")]).await;
     let body = with(|job| job["schema"] = json!("erasure.job/v2"));
-    let letter = dead_lettered(&rig, &body).await;
+    let letter = dead_lettered(&trial, &body).await;
     assert_eq!(letter.body, body);
-    rig.end().await;
+    trial.end().await;
 }
 
 #[tokio::test]
 async fn the_same_bad_message_again_repeats_the_same_event() {
-    let rig = Rig::start(&[]).await;
+    let trial = Trial::start(&[]).await;
     let body = with(|job| job["schema"] = json!("erasure.job/v2"));
-    dead_lettered(&rig, &body).await;
-    dead_lettered(&rig, &body).await;
-    let events = rig.client.events.count("both events", 2, |event| event.data("outcome") == "rejected").await;
+    dead_lettered(&trial, &body).await;
+    dead_lettered(&trial, &body).await;
+    let events = trial.client.events.count("both events", 2, |event| event.data("outcome") == "rejected").await;
     assert_eq!(events[0].body, events[1].body);
-    rig.end().await;
+    trial.end().await;
 }
 
 #[tokio::test]
 async fn a_bad_message_under_an_open_jobs_id_does_not_end_that_job() {
-    let rig = Rig::start(&[]).await;
-    let person = rig.person();
-    let mut job = unconfirmed(&[people::vitalsource(&person)]);
-    rig.submit(&job).await;
-    rig.event(&job, "needs_input").await;
+    let trial = Trial::start(&[]).await;
+    let person = trial.person();
+    let mut job = unconfirmed(&[people::redeemed(&person)]);
+    trial.submit(&job).await;
+    trial.event(&job, "needs_input").await;
     let mut misspelt = job.clone();
     misspelt["confirmatoin"] = json!({});
-    rig.submit(&misspelt).await;
-    assert_eq!(rig.event(&job, "rejected").await.data("final"), false);
+    trial.submit(&misspelt).await;
+    assert_eq!(trial.event(&job, "rejected").await.data("final"), false);
     people::confirm(&mut job);
-    rig.runs_to(&job, "completed").await;
-    rig.end().await;
+    trial.runs_to(&job, "completed").await;
+    trial.end().await;
 }

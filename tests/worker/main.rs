@@ -2,7 +2,7 @@
 //! four systems, as publishers, consumers and operators see it.
 //!
 //! The rule it keeps: a test waits for what it is told (an event, a call, a dead letter), and when
-//! it ends, [`rig::Rig::end`] checks everything that holds for every job.
+//! it ends, [`trial::Trial::end`] checks everything that holds for every job.
 
 // A test ends at the first thing that is not as it should be; clippy knows that of test functions only.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -19,6 +19,5 @@ mod holding;
 mod identity;
 mod invalid;
 mod parking;
-mod people;
 mod repeats;
-mod rig;
+mod trial;

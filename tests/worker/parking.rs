@@ -7,73 +7,73 @@ use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable};
 use serde_json::{Value, json};
 use testkit::amqp::Message;
+use testkit::people::{self, id, unconfirmed};
 
-use crate::people::{self, id, unconfirmed};
-use crate::rig::Rig;
+use crate::trial::Trial;
 
 /// A job that waits for its one-time password, and its parked copy as the broker brought it back: not the
 /// copy before it, under which the password was only announced.
-async fn parked_job(rig: &Rig) -> (Value, Message) {
-    rig.sandbox.sandbox().world(|world| world.loyalty("loyalty").settings.member_proof = MemberProof::Otp);
-    let person = rig.person();
+async fn parked_job(trial: &Trial) -> (Value, Message) {
+    trial.sandbox().world(|world| world.loyalty("loyalty").settings.member_proof = MemberProof::Otp);
+    let person = trial.person();
     let job = unconfirmed(&[people::member_api(&person)]);
-    rig.submit(&job).await;
+    trial.submit(&job).await;
     let waits = |copy: &Message| copy.job_id() == id(&job) && copy.header("x-erasure-wait") == "input";
-    let copy = rig.client.resumed.first("the parked copy", waits).await;
+    let copy = trial.client.resumed.first("the parked copy", waits).await;
     (job, copy)
 }
 
-async fn complete(rig: &Rig, job: &mut Value) {
+async fn complete(trial: &Trial, job: &mut Value) {
     let number = job["targets"][0]["member"]["integration_id"].as_str().unwrap().trim_start_matches("INT-").to_owned();
-    let code = rig.sandbox.sandbox().world(|world| {
+    let code = trial.sandbox().world(|world| {
         let (code, sent) = world.loyalty("loyalty").mailbox(&format!("db-{number}")).unwrap();
         assert_eq!(sent, 1, "one password, whatever was copied");
         code.to_owned()
     });
     job["targets"][0]["code"] = json!(code);
-    rig.runs_to(job, "completed").await;
+    trial.runs_to(job, "completed").await;
     let read = [Op::GetMember, Op::GetProfile];
     let flow = [&read[..], &[Op::RequestOtp], &read, &[Op::DeleteProfile, Op::GetMember]].concat();
-    assert_eq!(rig.calls("loyalty"), flow);
+    assert_eq!(trial.calls("loyalty"), flow);
 }
 
 #[tokio::test]
 async fn copies_of_a_parked_job_make_one_run_and_send_no_second_password() {
-    let rig = Rig::start(&[("systems.loyalty.member_proof", "otp")]).await;
-    let (mut job, copy) = parked_job(&rig).await;
+    let trial = Trial::start(&[("systems.loyalty.member_proof", "otp")]).await;
+    let (mut job, copy) = parked_job(&trial).await;
     for _ in 0..5 {
-        rig.client.publish("resume", "job", &copy.body, copy.properties.clone()).await;
+        trial.client.publish("resume", "job", &copy.body, copy.properties.clone()).await;
     }
-    complete(&rig, &mut job).await;
+    complete(&trial, &mut job).await;
     // Nor do they move anything once the job has ended.
     for _ in 0..5 {
-        rig.client.publish("resume", "job", &copy.body, copy.properties.clone()).await;
+        trial.client.publish("resume", "job", &copy.body, copy.properties.clone()).await;
     }
-    let next = unconfirmed(&[people::easycms(&rig.person())]);
-    rig.runs_to(&next, "completed").await;
-    rig.client.fence().await;
-    let ends = rig.client.events.all().iter().filter(|event| event.job_id() == id(&job) && event.is_final()).count();
+    let next = unconfirmed(&[people::easycms(&trial.person())]);
+    trial.runs_to(&next, "completed").await;
+    trial.client.fence().await;
+    let ends = trial.client.events.all().iter().filter(|event| event.job_id() == id(&job) && event.is_final()).count();
     assert_eq!(ends, 1);
-    rig.end().await;
+    trial.end().await;
 }
 
 #[tokio::test]
 async fn an_older_copy_of_a_parked_job_is_acked_without_a_call_and_leaves_one_copy_on_the_broker() {
-    let mut rig = Rig::start(&[]).await;
-    let person = rig.person();
+    let mut trial = Trial::start(&[]).await;
+    let person = trial.person();
     let job = unconfirmed(&[people::manual(&person)]);
-    rig.submit(&job).await;
+    trial.submit(&job).await;
     let is_copy = |copy: &Message| copy.job_id() == id(&job);
-    let copy = rig.client.resumed.first("the parked copy", is_copy).await;
+    let copy = trial.client.resumed.first("the parked copy", is_copy).await;
     for _ in 0..5 {
-        rig.client.publish("resume", "job", &copy.body, copy.properties.clone()).await;
+        trial.client.publish("resume", "job", &copy.body, copy.properties.clone()).await;
     }
     // Behind them in the queue; a worker that stops in good order has settled what it had in hand.
-    let next = unconfirmed(&[people::easycms(&rig.person())]);
-    rig.runs_to(&next, "completed").await;
-    rig.stop_worker().await;
-    rig.client.holds_copies(1).await;
-    let numbers: std::collections::BTreeSet<String> = rig
+    let next = unconfirmed(&[people::easycms(&trial.person())]);
+    trial.runs_to(&next, "completed").await;
+    trial.stop_worker().await;
+    trial.client.holds_copies(1).await;
+    let numbers: std::collections::BTreeSet<String> = trial
         .client
         .resumed
         .all()
@@ -81,23 +81,23 @@ async fn an_older_copy_of_a_parked_job_is_acked_without_a_call_and_leaves_one_co
         .filter(|copy| is_copy(copy))
         .map(|copy| copy.header("x-erasure-park"))
         .collect();
-    let looks = rig.calls("loyalty");
+    let looks = trial.calls("loyalty");
     assert!(looks.len() <= 1 + numbers.len(), "a look for the job and one for each number: {looks:?}, {numbers:?}");
 
-    rig.sandbox.sandbox().world(|world| {
+    trial.sandbox().world(|world| {
         assert!(world.loyalty("loyalty").delete_by_hand(MemberKey::MemberId, &person.member_id, 0));
     });
-    rig.start_worker();
-    rig.runs_to(&job, "completed").await;
+    trial.start_worker();
+    trial.runs_to(&job, "completed").await;
     // The copy that is still parked comes back and goes.
-    rig.client.holds_copies(0).await;
-    rig.end().await;
+    trial.client.holds_copies(0).await;
+    trial.end().await;
 }
 
 #[tokio::test]
 async fn a_copy_with_changed_headers_is_no_copy_and_does_not_touch_the_job() {
-    let rig = Rig::start(&[("systems.loyalty.member_proof", "otp")]).await;
-    let (mut job, copy) = parked_job(&rig).await;
+    let trial = Trial::start(&[("systems.loyalty.member_proof", "otp")]).await;
+    let (mut job, copy) = parked_job(&trial).await;
     let changed = |name: &str, value: AMQPValue| {
         let mut headers = copy.properties.headers().clone().unwrap();
         headers.insert(name.into(), value);
@@ -111,21 +111,21 @@ async fn a_copy_with_changed_headers_is_no_copy_and_does_not_touch_the_job() {
     ];
     let count = forgeries.len();
     for forgery in forgeries {
-        rig.client.publish("resume", "job", &copy.body, forgery).await;
+        trial.client.publish("resume", "job", &copy.body, forgery).await;
     }
     // A sealed body that nothing vouches for is kept as it came.
-    let letters = rig.client.dead_letters.count("the forgeries", count, |_| true).await;
+    let letters = trial.client.dead_letters.count("the forgeries", count, |_| true).await;
     for letter in &letters {
         assert_eq!((letter.header("x-erasure-code").as_str(), &letter.body), ("ERS-0024", &copy.body));
     }
-    complete(&rig, &mut job).await;
-    rig.end().await;
+    complete(&trial, &mut job).await;
+    trial.end().await;
 }
 
 #[tokio::test]
 async fn a_publishers_own_headers_of_ours_mean_nothing() {
-    let rig = Rig::start(&[]).await;
-    let (ann, bob) = (rig.person(), rig.person());
+    let trial = Trial::start(&[]).await;
+    let (ann, bob) = (trial.person(), trial.person());
     let victim = unconfirmed(&[people::program(&ann, "member_id")]);
     for exchange in ["requests", "resume"] {
         let person = if exchange == "requests" { &ann } else { &bob };
@@ -138,19 +138,19 @@ async fn a_publishers_own_headers_of_ours_mean_nothing() {
         headers.insert("x-erasure-mac".into(), AMQPValue::LongString("ff".repeat(32).into()));
         headers.insert("x-erasure-code".into(), AMQPValue::LongString("ERS-0001".into()));
         let properties = BasicProperties::default()
-            .with_correlation_id(crate::checks::correlation_of(&id(&job)).as_str().into())
+            .with_correlation_id(crate::checks::correlation_of(id(&job)).as_str().into())
             .with_headers(headers);
-        rig.client.publish(exchange, "job", job.to_string().as_bytes(), properties).await;
-        let event = rig.ended(&job, "completed", 1).await;
+        trial.client.publish(exchange, "job", job.to_string().as_bytes(), properties).await;
+        let event = trial.ended(&job, "completed", 1).await;
         assert_eq!((event.data("run"), event.data("seq")), (&json!(1), &json!(1)));
         assert_eq!(event.header("x-erasure-run"), "");
     }
-    rig.end().await;
+    trial.end().await;
 }
 
 #[tokio::test]
 async fn a_job_long_in_hand_is_parked_for_a_moment_and_goes_on() {
-    let rig = Rig::start(&[
+    let trial = Trial::start(&[
         ("worker.in_hand_max", "1s"),
         ("worker.inline_wait_max", "500ms"),
         ("systems.cleeng.timeout", "900ms"),
@@ -163,39 +163,39 @@ async fn a_job_long_in_hand_is_parked_for_a_moment_and_goes_on() {
         ("systems.vitalsource.connect_timeout", "500ms"),
     ])
     .await;
-    let person = rig.person();
+    let person = trial.person();
     for operation in [Op::GetCustomer, Op::ListEntitlements, Op::UpdateSubscription] {
         let slow = Action::Delay { ms: 400, after_work: false };
-        rig.sandbox.sandbox().add_fault(FaultRule::on(operation, slow));
+        trial.sandbox().add_fault(FaultRule::on(operation, slow));
     }
     let job = people::job(&[people::backend(&person)]);
-    rig.submit(&job).await;
-    let copy = rig.client.resumed.first("the parked copy", |copy| copy.job_id() == id(&job)).await;
+    trial.submit(&job).await;
+    let copy = trial.client.resumed.first("the parked copy", |copy| copy.job_id() == id(&job)).await;
     assert_eq!(copy.header("x-erasure-wait"), "renewal");
-    rig.ended(&job, "completed", 1).await;
-    assert_eq!(rig.calls("cleeng").len(), 7, "what was done is not done again");
-    rig.end().await;
+    trial.ended(&job, "completed", 1).await;
+    assert_eq!(trial.calls("cleeng").len(), 7, "what was done is not done again");
+    trial.end().await;
 }
 
 #[tokio::test]
 async fn the_publishers_trace_is_told_in_the_events_and_survives_a_wait() {
-    let rig = Rig::start(&[]).await;
-    let person = rig.person();
-    let mut job = unconfirmed(&[people::vitalsource(&person)]);
+    let trial = Trial::start(&[]).await;
+    let person = trial.person();
+    let mut job = unconfirmed(&[people::redeemed(&person)]);
     let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
     let properties = || {
         let mut headers = FieldTable::default();
         headers.insert("traceparent".into(), AMQPValue::LongString(trace.into()));
         BasicProperties::default()
-            .with_correlation_id(crate::checks::correlation_of(&id(&job)).as_str().into())
+            .with_correlation_id(crate::checks::correlation_of(id(&job)).as_str().into())
             .with_headers(headers)
     };
     let publish = properties();
-    rig.client.publish("requests", "job", job.to_string().as_bytes(), publish).await;
-    assert_eq!(rig.event(&job, "needs_input").await.json["traceparent"], trace);
-    let copy = rig.client.resumed.first("the parked copy", |copy| copy.job_id() == id(&job)).await;
+    trial.client.publish("requests", "job", job.to_string().as_bytes(), publish).await;
+    assert_eq!(trial.event(&job, "needs_input").await.json["traceparent"], trace);
+    let copy = trial.client.resumed.first("the parked copy", |copy| copy.job_id() == id(&job)).await;
     assert_eq!(copy.header("traceparent"), trace);
     people::confirm(&mut job);
-    rig.runs_to(&job, "completed").await;
-    rig.end().await;
+    trial.runs_to(&job, "completed").await;
+    trial.end().await;
 }

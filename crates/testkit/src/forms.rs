@@ -5,6 +5,8 @@
 use erasure_worker::sandbox::{Member, MemberProof, Person, Sandbox, mint_jwt};
 use serde_json::{Value, json};
 
+use crate::{people, times};
+
 /// The kinds of job that need nothing but a system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Form {
@@ -100,18 +102,14 @@ impl Case {
             }
             _ => {}
         });
-        let id = uuid::Uuid::new_v4().to_string();
-        let mut body = json!({
-            "schema": "erasure.job/v1", "job_id": id, "environment": "sandbox", "tenant": "acme",
-            "requested_at": hours_ago(7 * 24), "regulation": "gdpr", "targets": targets(form, &person),
-        });
+        let mut body = people::unconfirmed(&targets(form, &person));
         if form != Form::Unconfirmed {
-            body["confirmation"] = json!({ "confirmed_at": hours_ago(7 * 24), "by": "subject" });
+            people::confirm(&mut body);
         }
         if form == Form::Preview {
             body["mode"] = json!("preview");
         }
-        Case { form, person, id, body }
+        Case { form, person, id: people::id(&body).to_owned(), body }
     }
 
     /// One job of each number, the forms in turn.
@@ -122,7 +120,7 @@ impl Case {
     /// The whole job again, with what a person was asked for.
     pub fn answered(&self, code: Option<&str>) -> Value {
         let mut body = self.body.clone();
-        body["confirmation"] = json!({ "confirmed_at": hours_ago(1), "by": "subject" });
+        body["confirmation"] = json!({ "confirmed_at": times::hours_ago(1), "by": "subject" });
         if let Some(code) = code {
             body["targets"][0]["code"] = json!(code);
         }
@@ -163,42 +161,33 @@ pub fn ids(cases: &[Case]) -> impl Iterator<Item = &str> {
     cases.iter().map(|case| case.id.as_str())
 }
 
-/// A time before now: whoever takes these jobs has the machine's clock, or one that began with it.
-fn hours_ago(hours: i64) -> String {
-    (jiff::Timestamp::now() - jiff::SignedDuration::from_hours(hours)).to_string()
-}
-
-fn targets(form: Form, person: &Person) -> Value {
-    let member = json!({ "integration_id": person.integration_id });
-    let cleeng = json!({ "system": "cleeng", "flow": "backend", "customer_id": person.customer_id,
-        "customer_email": person.email });
-    let token = mint_jwt(&person.customer_id, Some(jiff::Timestamp::now().as_second() + 86_400 * 365));
-    let mediastore = json!({ "system": "cleeng", "flow": "mediastore", "customer_token": token,
-        "customer_email": person.email });
-    let program = json!({ "system": "loyalty", "method": "program_api", "member": member });
-    let easycms = json!({ "system": "easycms", "email": person.email,
-        "customer_password": person.customer_password });
-    let codes: Vec<Value> = person.codes.iter().map(|code| json!({ "code": code })).collect();
-    let vitalsource = json!({ "system": "vitalsource", "guid": person.guid, "reference": person.reference,
-        "codes": codes });
+fn targets(form: Form, person: &Person) -> Vec<Value> {
+    let mut mediastore = people::mediastore(person);
+    let in_a_year = jiff::Timestamp::now().as_second() + 86_400 * 365;
+    mediastore["customer_token"] = json!(mint_jwt(&person.customer_id, Some(in_a_year)));
+    let program = people::program(person, "integration_id");
+    let with = |mut target: Value, fields: Value| {
+        target.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        target
+    };
     match form {
-        Form::CleengBackend | Form::Unconfirmed | Form::Preview => json!([cleeng]),
-        Form::CleengCore => json!([{ "system": "core", "flow": "backend", "customer_id": person.customer_id,
-            "customer_email": person.email }]),
-        Form::LoyaltyToken => json!([{ "system": "tokens", "method": "member_api", "member": member,
-            "access_token": person.access_token }]),
-        Form::CleengMediastore => json!([mediastore]),
-        Form::LoyaltyProgram => json!([program]),
-        Form::LoyaltyMember => json!([{ "system": "loyalty", "method": "member_api", "member": member,
-            "access_token": person.access_token, "current_password": person.current_password }]),
-        Form::OneTimePassword => json!([{ "system": "codes", "method": "member_api", "member": member,
-            "access_token": person.access_token }]),
-        Form::Proof => json!([{ "system": "codes", "method": "program_api", "member": member }]),
-        Form::ByHand => json!([{ "system": "loyalty", "method": "manual", "member": member }]),
-        Form::Import => json!([{ "system": "loyalty", "method": "import", "member": member }]),
-        Form::EasyCms => json!([easycms]),
-        Form::VitalSource => json!([vitalsource]),
-        Form::Everything => json!([cleeng, program, easycms, vitalsource]),
-        Form::WrongPassword => json!([{ "system": "easycms", "email": person.email, "customer_password": "wrong" }]),
+        Form::CleengBackend | Form::Unconfirmed | Form::Preview => vec![people::backend(person)],
+        Form::CleengCore => vec![with(people::backend(person), json!({ "system": "core" }))],
+        Form::LoyaltyToken => vec![with(people::member_api(person), json!({ "system": "tokens" }))],
+        Form::CleengMediastore => vec![mediastore],
+        Form::LoyaltyProgram => vec![program],
+        Form::LoyaltyMember => {
+            vec![with(people::member_api(person), json!({ "current_password": person.current_password }))]
+        }
+        Form::OneTimePassword => vec![with(people::member_api(person), json!({ "system": "codes" }))],
+        Form::Proof => vec![with(program, json!({ "system": "codes" }))],
+        Form::ByHand => vec![with(program, json!({ "method": "manual" }))],
+        Form::Import => vec![people::import(person)],
+        Form::EasyCms => vec![people::easycms(person)],
+        Form::VitalSource => vec![people::vitalsource(person)],
+        Form::Everything => {
+            vec![people::backend(person), program, people::easycms(person), people::vitalsource(person)]
+        }
+        Form::WrongPassword => vec![with(people::easycms(person), json!({ "customer_password": "wrong" }))],
     }
 }

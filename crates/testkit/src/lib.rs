@@ -1,20 +1,23 @@
-//! What the tests share: a private RabbitMQ and an AMQP client for it, a worker process and what stands
-//! around it, certificates, a Python with libraries, times.
+//! What the tests share: a private RabbitMQ and an AMQP client for it, a rig (stand-ins, folder, configuration), a
+//! worker as a process or in the test's own, jobs for people, certificates, a Python with libraries, times.
 //!
-//! The rule it keeps: whatever it starts ends with the test process, however that ends.
+//! The rule it keeps: everything that it starts ends with the test process, however that ends.
 
-// A test ends at the first thing that is not as it should be.
+// A test ends at its first failure.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 pub mod amqp;
 pub mod amqp1;
 pub mod certificates;
+pub mod cli;
 pub mod collector;
 pub mod config;
 pub mod events;
 pub mod forms;
+pub mod inside;
 pub mod mutate;
 pub mod nobody;
+pub mod people;
 pub mod post;
 pub mod python;
 pub mod rabbit;

@@ -1,28 +1,43 @@
-//! One test's surroundings: names of its own on a broker, its own stand-ins, its own folder.
+//! One test's surroundings: stand-ins of the systems, a folder with a worker's configuration, and names of its own on
+//! a broker.
 //!
-//! The rule it keeps: nothing is shared with another test but the broker.
+//! The rule it keeps: tests share nothing but the broker.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use erasure_worker::broker::amqp::{AmqpBroker, AmqpConfig};
 use erasure_worker::config::{Config, Surroundings};
-use erasure_worker::sandbox::{RunningSandbox, Sandbox};
+use erasure_worker::sandbox::{Person, RunningSandbox, Sandbox};
 use lapin::message::Delivery;
 use lapin::{BasicProperties, Channel, Connection};
 use secrecy::SecretString;
 use serde_json::Value;
+use tokio::process::Command;
 
 use crate::config::system;
 use crate::events::Events;
 use crate::worker::Worker;
-use crate::{PATIENCE, amqp};
+use crate::{PATIENCE, amqp, people};
 
 const MASTER_KEY: &str = "5f1e0c7d9a3b48265f1e0c7d9a3b48265f1e0c7d9a3b48265f1e0c7d9a3b4826";
 
 /// The queues in which jobs wait for a worker.
 pub const WAITING: [&str; 6] = ["jobs", "wait.5s", "wait.30s", "wait.3m", "wait.15m", "wait.1h"];
+
+/// What a configuration names.
+pub struct Places<'a> {
+    /// Where the stand-ins listen.
+    pub stand: SocketAddr,
+    /// The broker's URL; empty where there is none.
+    pub url: &'a str,
+    /// What the names on the broker begin with.
+    pub prefix: &'a str,
+    pub folder: &'a Path,
+}
 
 /// Everything around the workers of one test.
 pub struct Rig<E = Events> {
@@ -36,60 +51,128 @@ pub struct Rig<E = Events> {
     pub program: PathBuf,
     /// Its configuration.
     pub config: PathBuf,
+    /// Variables that override the configuration.
+    variables: Vec<(String, String)>,
+    next_person: AtomicU64,
 }
 
 impl Rig {
-    /// Stand-ins, a configuration, the topology, and a queue that keeps every event.
+    /// A rig for many jobs at once and workers that are killed. A queue keeps every event.
     pub async fn start(url: String) -> Rig {
         Rig::with_events(url, Events::follow).await
     }
 }
 
 impl<E> Rig<E> {
-    /// The same, with events that are followed in another way: by the broker's URL and the prefix.
+    /// As [`Rig::start`], with events that are followed in another way: by the broker's URL and the prefix.
     pub async fn with_events<F: Future<Output = E>>(url: String, follow: impl FnOnce(String, String) -> F) -> Rig<E> {
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let stand = Sandbox::start(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
-        let folder = tempfile::Builder::new().prefix("chaos-").tempdir().unwrap();
-        let prefix = format!("c{}", uuid::Uuid::new_v4().simple());
-        let config = folder.path().join("worker.toml");
-        std::fs::write(&config, configuration(stand.addr, &url, &prefix, folder.path())).unwrap();
-        let amqp = AmqpConfig { prefix: prefix.clone(), ..AmqpConfig::new(SecretString::from(url.clone())) };
-        AmqpBroker::declare_topology(&amqp).await.unwrap();
+        let Rig { prefix, stand, folder, program, config, variables, next_person, .. } =
+            Rig::on(&url, for_many_jobs).await;
         let events = follow(url.clone(), prefix.clone()).await;
-        let program = crate::program();
-        Rig { url, prefix, stand, events, folder, program, config }
+        Rig { url, prefix, stand, events, folder, program, config, variables, next_person }
+    }
+}
+
+impl Rig<()> {
+    /// Stand-ins, this configuration, and its topology on the broker. Events are not followed.
+    pub async fn on(url: &str, configuration: impl FnOnce(&Places<'_>) -> String) -> Rig<()> {
+        let rig = Rig::set_up(url, configuration).await;
+        let url = SecretString::from(url.to_owned());
+        let amqp = AmqpConfig { prefix: rig.prefix.clone(), ..AmqpConfig::new(url) };
+        AmqpBroker::declare_topology(&amqp).await.unwrap();
+        rig
     }
 
+    /// Stand-ins and this configuration, for jobs that come from a file.
+    pub async fn without_broker(configuration: impl FnOnce(&Places<'_>) -> String) -> Rig<()> {
+        Rig::set_up("", configuration).await
+    }
+
+    async fn set_up(url: &str, configuration: impl FnOnce(&Places<'_>) -> String) -> Rig<()> {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let stand = Sandbox::start(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
+        let folder = tempfile::Builder::new().prefix("rig-").tempdir().unwrap();
+        let prefix = format!("t{}", uuid::Uuid::new_v4().simple());
+        let config = folder.path().join("worker.toml");
+        let places = Places { stand: stand.addr, url, prefix: &prefix, folder: folder.path() };
+        std::fs::write(&config, configuration(&places)).unwrap();
+        Rig {
+            url: url.to_owned(),
+            prefix,
+            stand,
+            events: (),
+            folder,
+            program: crate::program(),
+            config,
+            variables: Vec::new(),
+            next_person: AtomicU64::new(people::FIRST),
+        }
+    }
+}
+
+impl<E> Rig<E> {
     /// What the stand-ins hold.
     pub fn sandbox(&self) -> &Sandbox {
         self.stand.sandbox()
     }
 
-    /// The path of a state directory.
-    pub fn state_dir(&self, name: &str) -> PathBuf {
+    /// A person whom all four systems know: the next of [`people::FIRST`].
+    pub fn person(&self) -> Person {
+        self.people(1).remove(0)
+    }
+
+    /// So many persons.
+    pub fn people(&self, count: u64) -> Vec<Person> {
+        let first = self.next_person.fetch_add(count, Ordering::Relaxed);
+        self.sandbox().add_people(first..first + count)
+    }
+
+    /// A path in the test's folder.
+    pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
+    /// The path of a state directory.
+    pub fn state_dir(&self, name: &str) -> PathBuf {
+        self.path(name)
+    }
+
+    /// Sets a key of the configuration, such as `systems.loyalty.member_proof`, for what is started from now on.
+    pub fn set(&mut self, key: &str, value: &str) {
+        let variable = format!("ERASURE__{}", key.replace('.', "__").to_ascii_uppercase());
+        self.variables.push((variable, value.to_owned()));
+    }
+
     /// The worker's command, for this configuration and a state directory, with settings on top.
-    pub fn command(&self, state: &str, settings: &[(&str, &str)]) -> tokio::process::Command {
+    pub fn command(&self, state: &str, settings: &[(&str, &str)]) -> Command {
         self.wrapped(&[], state, settings)
     }
 
     /// As [`Rig::command`], started by another program.
-    pub fn wrapped(&self, wrapper: &[&str], state: &str, settings: &[(&str, &str)]) -> tokio::process::Command {
+    pub fn wrapped(&self, wrapper: &[&str], state: &str, settings: &[(&str, &str)]) -> Command {
+        let mut command = self.launched(wrapper, &["run"], state);
+        command.env("ERASURE_LOG", "erasure_worker=debug").envs(settings.iter().copied());
+        command
+    }
+
+    /// Any command of the worker's program, with these arguments.
+    pub fn other_command(&self, arguments: &[&str]) -> Command {
+        self.launched(&[], arguments, "state")
+    }
+
+    fn launched(&self, wrapper: &[&str], arguments: &[&str], state: &str) -> Command {
         // The kernel ends it with this process, however this one ends.
-        let mut command = tokio::process::Command::new("setpriv");
+        let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL"]).args(wrapper).arg(&self.program);
-        command.arg("run").arg("--config").arg(&self.config);
-        command.env("ERASURE__WORKER__STATE_DIR", self.state_dir(state)).env("ERASURE_LOG", "erasure_worker=debug");
-        command.envs(settings.iter().copied());
+        command.args(arguments).arg("--config").arg(&self.config);
+        command.env("ERASURE__WORKER__STATE_DIR", self.state_dir(state)).envs(self.variables.iter().cloned());
+        command.stdin(Stdio::null()).kill_on_drop(true);
         command
     }
 
     /// Starts a worker process.
     pub fn worker(&self, state: &str, settings: &[(&str, &str)]) -> Worker {
-        Worker::spawn(self.command(state, settings), &self.folder.path().join(format!("{state}.log")))
+        Worker::spawn(self.command(state, settings), &self.path(&format!("{state}.log")))
     }
 
     /// The configuration as the worker reads it.
@@ -97,6 +180,7 @@ impl<E> Rig<E> {
         let mut surroundings = Surroundings::of_process();
         let state = self.state_dir(state).display().to_string();
         surroundings.variables.insert("ERASURE__WORKER__STATE_DIR".to_owned(), state);
+        surroundings.variables.extend(self.variables.iter().cloned());
         Config::load(Some(&self.config), &surroundings).unwrap()
     }
 
@@ -209,7 +293,8 @@ impl<E> Rig<E> {
     }
 }
 
-fn configuration(stand: SocketAddr, url: &str, prefix: &str, folder: &Path) -> String {
+fn for_many_jobs(places: &Places<'_>) -> String {
+    let Places { stand, url, prefix, folder } = places;
     let pace = "requests_per_minute = 600000\nmax_in_flight = 64\nverify_interval = \"100ms\"\n\
                 hold_probe_interval = \"1s\"\ntimeout = \"20s\"";
     let common = format!(

@@ -4,16 +4,16 @@
 
 use erasure_worker::sandbox::{Entitlement, EntitlementKind, Operation as Op};
 use serde_json::json;
+use testkit::people::{self, confirm, job, unconfirmed};
 
 use super::{steps, target};
-use crate::people::{self, confirm, job, unconfirmed};
-use crate::rig::Rig;
+use crate::trial::Trial;
 
 #[tokio::test]
 async fn the_backend_flow_ends_each_entitlement_lists_again_and_anonymises() {
-    let rig = Rig::start(&[]).await;
-    let person = rig.person();
-    let event = rig.runs_to(&job(&[people::backend(&person)]), "completed").await;
+    let trial = Trial::start(&[]).await;
+    let person = trial.person();
+    let event = trial.runs_to(&job(&[people::backend(&person)]), "completed").await;
     let flow = [
         Op::GetCustomer,
         Op::ListEntitlements,
@@ -23,22 +23,22 @@ async fn the_backend_flow_ends_each_entitlement_lists_again_and_anonymises() {
         Op::DeleteCustomer,
         Op::GetCustomer,
     ];
-    assert_eq!(rig.calls("cleeng"), flow);
+    assert_eq!(trial.calls("cleeng"), flow);
     assert_eq!(target(&event, 0)["outcome"], "anonymised");
     assert_eq!(target(&event, 0)["identity"], "checked");
     let told = ["terminate_entitlement: erased × 2", "delete_customer: anonymised × 1", "read_back: erased × 1"];
     assert_eq!(steps(&event, 0), told);
-    rig.remains(&person, "cleeng", &[]);
-    rig.end().await;
+    trial.remains(&person, "cleeng", &[]);
+    trial.end().await;
 }
 
 #[tokio::test]
 async fn the_mediastore_flow_tells_what_will_be_lost_and_goes_on_once_the_person_confirms() {
-    let rig = Rig::start(&[]).await;
-    let person = rig.person();
+    let trial = Trial::start(&[]).await;
+    let person = trial.person();
     let mut job = unconfirmed(&[people::mediastore(&person)]);
-    rig.submit(&job).await;
-    let asked = rig.event(&job, "needs_input").await;
+    trial.submit(&job).await;
+    let asked = trial.event(&job, "needs_input").await;
     assert_eq!(asked.data("final"), false);
     let input = &asked.data("inputs")[0];
     assert_eq!((&input["target"], &input["kind"]), (&json!(0), &json!("confirmation")));
@@ -48,10 +48,10 @@ async fn the_mediastore_flow_tells_what_will_be_lost_and_goes_on_once_the_person
     ]);
     assert_eq!(input["entitlements"], told);
     assert_eq!(target(&asked, 0)["outcome"], "needs_input");
-    assert_eq!(rig.destructive_calls(), 0);
+    assert_eq!(trial.destructive_calls(), 0);
 
     confirm(&mut job);
-    let event = rig.runs_to(&job, "completed").await;
+    let event = trial.runs_to(&job, "completed").await;
     // Who it is and what gives access is read again: the confirmation may have taken days to come.
     let flow = [
         Op::GetCustomer,
@@ -64,37 +64,37 @@ async fn the_mediastore_flow_tells_what_will_be_lost_and_goes_on_once_the_person
         Op::DeleteCustomer,
         Op::GetCustomer,
     ];
-    assert_eq!(rig.calls("cleeng"), flow);
+    assert_eq!(trial.calls("cleeng"), flow);
     assert_eq!((event.data("run"), event.data("seq")), (&json!(1), &json!(2)));
-    rig.remains(&person, "cleeng", &[]);
-    rig.end().await;
+    trial.remains(&person, "cleeng", &[]);
+    trial.end().await;
 }
 
 #[tokio::test]
 async fn a_customer_without_access_needs_no_confirmation() {
-    let rig = Rig::start(&[]).await;
-    let person = rig.person();
-    rig.sandbox.sandbox().world(|world| {
+    let trial = Trial::start(&[]).await;
+    let person = trial.person();
+    trial.sandbox().world(|world| {
         let mut customer = world.cleeng("cleeng").customer(&person.customer_id).unwrap().clone();
         customer.entitlements.clear();
         world.cleeng("cleeng").add(customer);
     });
-    rig.runs_to(&unconfirmed(&[people::mediastore(&person)]), "completed").await;
-    assert_eq!(rig.calls("cleeng"), [Op::GetCustomer, Op::CustomerOffers, Op::DeleteCustomer, Op::GetCustomer]);
-    rig.end().await;
+    trial.runs_to(&unconfirmed(&[people::mediastore(&person)]), "completed").await;
+    assert_eq!(trial.calls("cleeng"), [Op::GetCustomer, Op::CustomerOffers, Op::DeleteCustomer, Op::GetCustomer]);
+    trial.end().await;
 }
 
 #[tokio::test]
 async fn with_core_termination_subscriptions_and_passes_are_ended_by_their_ids() {
-    let rig = Rig::start(&[("systems.cleeng.termination", "core")]).await;
-    let person = rig.person();
-    rig.sandbox.sandbox().world(|world| {
+    let trial = Trial::start(&[("systems.cleeng.termination", "core")]).await;
+    let person = trial.person();
+    trial.sandbox().world(|world| {
         let mut customer = world.cleeng("cleeng").customer(&person.customer_id).unwrap().clone();
         let rental = Entitlement { kind: EntitlementKind::Rental, ..Entitlement::active("R300_EX") };
         customer.entitlements.push(rental);
         world.cleeng("cleeng").add(customer);
     });
-    rig.runs_to(&job(&[people::backend(&person)]), "completed").await;
+    trial.runs_to(&job(&[people::backend(&person)]), "completed").await;
     let flow = [
         Op::GetCustomer,
         Op::ListEntitlements,
@@ -106,33 +106,33 @@ async fn with_core_termination_subscriptions_and_passes_are_ended_by_their_ids()
         Op::DeleteCustomer,
         Op::GetCustomer,
     ];
-    assert_eq!(rig.calls("cleeng"), flow);
-    rig.remains(&person, "cleeng", &[]);
-    rig.end().await;
+    assert_eq!(trial.calls("cleeng"), flow);
+    trial.remains(&person, "cleeng", &[]);
+    trial.end().await;
 }
 
 #[tokio::test]
 async fn a_customer_who_reads_as_scrubbed_is_anonymised_too() {
-    let rig = Rig::start(&[]).await;
-    let person = rig.person();
-    rig.sandbox.sandbox().world(|world| {
+    let trial = Trial::start(&[]).await;
+    let person = trial.person();
+    trial.sandbox().world(|world| {
         world.cleeng("cleeng").settings.anonymised = erasure_worker::sandbox::Anonymised::Scrubbed;
     });
-    let event = rig.runs_to(&job(&[people::backend(&person)]), "completed").await;
+    let event = trial.runs_to(&job(&[people::backend(&person)]), "completed").await;
     assert_eq!(target(&event, 0)["outcome"], "anonymised");
-    rig.remains(&person, "cleeng", &[]);
-    rig.end().await;
+    trial.remains(&person, "cleeng", &[]);
+    trial.end().await;
 }
 
 #[tokio::test]
 async fn a_customer_nobody_knows_is_absent_and_nothing_is_destroyed() {
-    let rig = Rig::start(&[("systems.cleeng.probe_customer_id", "100000001")]).await;
-    rig.sandbox.sandbox().add_people(1..2);
+    let trial = Trial::start(&[("systems.cleeng.probe_customer_id", "100000001")]).await;
+    trial.sandbox().add_people(1..2);
     let nobody = json!({
         "system": "cleeng", "flow": "backend", "customer_id": "123123123", "customer_email": "nobody@example.com",
     });
-    let event = rig.runs_to(&job(&[nobody]), "completed").await;
+    let event = trial.runs_to(&job(&[nobody]), "completed").await;
     assert_eq!((&target(&event, 0)["outcome"], &target(&event, 0)["identity"]), (&json!("absent"), &json!("nobody")));
-    assert_eq!(rig.destructive_calls(), 0);
-    rig.end().await;
+    assert_eq!(trial.destructive_calls(), 0);
+    trial.end().await;
 }

@@ -3,46 +3,46 @@
 //! The rule it keeps: existence is asked before the delete and after it.
 
 use erasure_worker::sandbox::Operation as Op;
+use testkit::people::{self, unconfirmed};
 
 use super::target;
-use crate::people::{self, unconfirmed};
-use crate::rig::Rig;
+use crate::trial::Trial;
 
 #[tokio::test]
 async fn an_account_is_deleted_with_the_customers_password_and_asked_for_again() {
-    let rig = Rig::start(&[]).await;
-    let person = rig.person();
-    let event = rig.runs_to(&unconfirmed(&[people::easycms(&person)]), "completed").await;
-    assert_eq!(rig.calls("easycms"), [Op::CustomerExists, Op::DeleteAccount, Op::CustomerExists]);
+    let trial = Trial::start(&[]).await;
+    let person = trial.person();
+    let event = trial.runs_to(&unconfirmed(&[people::easycms(&person)]), "completed").await;
+    assert_eq!(trial.calls("easycms"), [Op::CustomerExists, Op::DeleteAccount, Op::CustomerExists]);
     assert_eq!(target(&event, 0)["outcome"], "erased");
-    rig.remains(&person, "easycms", &[]);
-    rig.end().await;
+    trial.remains(&person, "easycms", &[]);
+    trial.end().await;
 }
 
 #[tokio::test]
 async fn without_the_password_it_is_asked_for_and_the_job_goes_on_with_it() {
-    let rig = Rig::start(&[]).await;
-    let person = rig.person();
+    let trial = Trial::start(&[]).await;
+    let person = trial.person();
     let mut job = unconfirmed(&[people::easycms(&person)]);
     let password = job["targets"][0].as_object_mut().unwrap().remove("customer_password").unwrap();
-    rig.submit(&job).await;
-    let asked = rig.event(&job, "needs_input").await;
+    trial.submit(&job).await;
+    let asked = trial.event(&job, "needs_input").await;
     assert_eq!(asked.data("inputs")[0]["kind"], "customer_password");
     job["targets"][0]["customer_password"] = password;
-    rig.runs_to(&job, "completed").await;
+    trial.runs_to(&job, "completed").await;
     let read_again = [Op::CustomerExists, Op::CustomerExists, Op::DeleteAccount, Op::CustomerExists];
-    assert_eq!(rig.calls("easycms"), read_again);
-    rig.end().await;
+    assert_eq!(trial.calls("easycms"), read_again);
+    trial.end().await;
 }
 
 #[tokio::test]
 async fn an_account_that_does_not_exist_is_absent_and_no_password_is_sent() {
-    let rig = Rig::start(&[("systems.easycms.probe_email", "person1@example.com")]).await;
-    rig.sandbox.sandbox().add_people(1..2);
+    let trial = Trial::start(&[("systems.easycms.probe_email", "person1@example.com")]).await;
+    trial.sandbox().add_people(1..2);
     let nobody = serde_json::json!({ "system": "easycms", "email": "nobody@example.com", "customer_password": "x" });
-    let event = rig.runs_to(&unconfirmed(&[nobody]), "completed").await;
+    let event = trial.runs_to(&unconfirmed(&[nobody]), "completed").await;
     assert_eq!(target(&event, 0)["outcome"], "absent");
     // Nobody; somebody who is always there; and nobody again, which is believed by then.
-    assert_eq!(rig.calls("easycms"), [Op::CustomerExists; 3]);
-    rig.end().await;
+    assert_eq!(trial.calls("easycms"), [Op::CustomerExists; 3]);
+    trial.end().await;
 }

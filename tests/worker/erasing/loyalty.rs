@@ -4,24 +4,23 @@
 
 use erasure_worker::sandbox::{Entry, MemberKey, MemberProof, Operation as Op, Person};
 use serde_json::json;
-use testkit::soon;
+use testkit::people::{self, unconfirmed};
 
 use super::target;
-use crate::people::{self, unconfirmed};
-use crate::rig::Rig;
+use crate::trial::Trial;
 
 const PROGRAM_FLOW: [Op; 3] = [Op::GetMember, Op::DeleteMember, Op::GetMember];
 
 async fn deleted_by_program_api(key: &str) {
-    let rig = Rig::start(&[]).await;
-    let person = rig.person();
-    let event = rig.runs_to(&unconfirmed(&[people::program(&person, key)]), "completed").await;
-    assert_eq!(rig.calls("loyalty"), PROGRAM_FLOW);
+    let trial = Trial::start(&[]).await;
+    let person = trial.person();
+    let event = trial.runs_to(&unconfirmed(&[people::program(&person, key)]), "completed").await;
+    assert_eq!(trial.calls("loyalty"), PROGRAM_FLOW);
     let target = target(&event, 0);
     assert_eq!((&target["outcome"], &target["identity"]), (&json!("erased"), &json!("checked")));
     assert_eq!(target["preserved"], json!(["offer_responses"]));
-    rig.remains(&person, "loyalty", &[]);
-    rig.end().await;
+    trial.remains(&person, "loyalty", &[]);
+    trial.end().await;
 }
 
 #[tokio::test]
@@ -46,94 +45,94 @@ async fn a_member_is_deleted_by_database_id() {
 
 #[tokio::test]
 async fn an_id_with_characters_of_an_address_reaches_the_member_it_names() {
-    let rig = Rig::start(&[]).await;
-    let person = rig.person();
+    let trial = Trial::start(&[]).await;
+    let person = trial.person();
     let id = "INT/42?x=1#é %2F";
-    rig.plant([id.to_owned()]);
-    rig.sandbox.sandbox().world(|world| {
+    trial.plant([id.to_owned()]);
+    trial.sandbox().world(|world| {
         let mut member = world.loyalty("loyalty").member(&person.database_id).unwrap().clone();
         member.integration_id = Some(id.to_owned());
         world.loyalty("loyalty").add(member);
     });
     let target = json!({ "system": "loyalty", "method": "program_api", "member": { "integration_id": id } });
-    rig.runs_to(&unconfirmed(&[target]), "completed").await;
-    assert_eq!(rig.calls("loyalty"), PROGRAM_FLOW);
-    rig.remains(&person, "loyalty", &[]);
-    rig.end().await;
+    trial.runs_to(&unconfirmed(&[target]), "completed").await;
+    assert_eq!(trial.calls("loyalty"), PROGRAM_FLOW);
+    trial.remains(&person, "loyalty", &[]);
+    trial.end().await;
 }
 
 #[tokio::test]
 async fn a_deletion_that_shows_only_later_is_read_back_until_it_does() {
-    let rig = Rig::start(&[]).await;
-    let person = rig.person();
-    rig.sandbox.sandbox().world(|world| world.loyalty("loyalty").settings.visible_reads = 3);
-    rig.runs_to(&unconfirmed(&[people::program(&person, "member_id")]), "completed").await;
+    let trial = Trial::start(&[]).await;
+    let person = trial.person();
+    trial.sandbox().world(|world| world.loyalty("loyalty").settings.visible_reads = 3);
+    trial.runs_to(&unconfirmed(&[people::program(&person, "member_id")]), "completed").await;
     let read = Op::GetMember;
-    assert_eq!(rig.calls("loyalty"), [read, Op::DeleteMember, read, read, read, read]);
-    rig.end().await;
+    assert_eq!(trial.calls("loyalty"), [read, Op::DeleteMember, read, read, read, read]);
+    trial.end().await;
 }
 
-fn set_proof(rig: &Rig, proof: MemberProof) {
-    rig.sandbox.sandbox().world(|world| world.loyalty("loyalty").settings.member_proof = proof);
+fn set_proof(trial: &Trial, proof: MemberProof) {
+    trial.sandbox().world(|world| world.loyalty("loyalty").settings.member_proof = proof);
 }
 
 #[tokio::test]
 async fn a_member_is_deleted_with_the_own_password() {
-    let rig = Rig::start(&[]).await;
-    let person = rig.person();
+    let trial = Trial::start(&[]).await;
+    let person = trial.person();
     let mut target = people::member_api(&person);
     target["current_password"] = json!(person.current_password);
-    rig.runs_to(&unconfirmed(&[target]), "completed").await;
-    assert_eq!(rig.calls("loyalty"), [Op::GetMember, Op::GetProfile, Op::DeleteProfile, Op::GetMember]);
-    rig.remains(&person, "loyalty", &[]);
-    rig.end().await;
+    trial.runs_to(&unconfirmed(&[target]), "completed").await;
+    assert_eq!(trial.calls("loyalty"), [Op::GetMember, Op::GetProfile, Op::DeleteProfile, Op::GetMember]);
+    trial.remains(&person, "loyalty", &[]);
+    trial.end().await;
 }
 
 #[tokio::test]
 async fn a_token_without_a_member_is_deleted_on_the_platforms_own_answer() {
-    let rig = Rig::start(&[("systems.loyalty.member_proof", "token")]).await;
-    set_proof(&rig, MemberProof::Token);
-    let person = rig.person();
+    let trial = Trial::start(&[("systems.loyalty.member_proof", "token")]).await;
+    set_proof(&trial, MemberProof::Token);
+    let person = trial.person();
     let mut target = people::member_api(&person);
     target.as_object_mut().unwrap().remove("member");
-    let event = rig.runs_to(&unconfirmed(&[target]), "completed").await;
-    assert_eq!(rig.calls("loyalty"), [Op::DeleteProfile]);
+    let event = trial.runs_to(&unconfirmed(&[target]), "completed").await;
+    assert_eq!(trial.calls("loyalty"), [Op::DeleteProfile]);
     assert_eq!(super::target(&event, 0)["identity"], "unchecked");
-    rig.remains(&person, "loyalty", &[]);
-    rig.end().await;
+    trial.remains(&person, "loyalty", &[]);
+    trial.end().await;
 }
 
 #[tokio::test]
 async fn a_member_is_deleted_with_the_token_alone_where_the_platform_is_set_so() {
-    let rig = Rig::start(&[("systems.loyalty.member_proof", "token")]).await;
-    set_proof(&rig, MemberProof::Token);
-    let person = rig.person();
-    rig.runs_to(&unconfirmed(&[people::member_api(&person)]), "completed").await;
-    assert_eq!(rig.calls("loyalty"), [Op::GetMember, Op::GetProfile, Op::DeleteProfile, Op::GetMember]);
-    rig.remains(&person, "loyalty", &[]);
-    rig.end().await;
+    let trial = Trial::start(&[("systems.loyalty.member_proof", "token")]).await;
+    set_proof(&trial, MemberProof::Token);
+    let person = trial.person();
+    trial.runs_to(&unconfirmed(&[people::member_api(&person)]), "completed").await;
+    assert_eq!(trial.calls("loyalty"), [Op::GetMember, Op::GetProfile, Op::DeleteProfile, Op::GetMember]);
+    trial.remains(&person, "loyalty", &[]);
+    trial.end().await;
 }
 
 /// The code in the member's mailbox, once it is there.
-async fn mailed_code(rig: &Rig, person: &Person) -> String {
-    let sandbox = rig.sandbox.sandbox();
+async fn mailed_code(trial: &Trial, person: &Person) -> String {
+    let sandbox = trial.sandbox();
     let is_sent = |calls: &[Entry]| calls.iter().any(|call| call.operation == Op::RequestOtp && call.effect);
-    soon("the code", sandbox.wait_for(is_sent)).await;
+    trial.called("the code", is_sent).await;
     let mailbox = sandbox.world(|world| world.loyalty("loyalty").mailbox(&person.database_id).map(|m| m.0.to_owned()));
     let code = mailbox.unwrap();
     // In quotes: six digits alone stand in many a timestamp.
-    rig.plant([format!("\"{code}\"")]);
+    trial.plant([format!("\"{code}\"")]);
     code
 }
 
 #[tokio::test]
 async fn a_one_time_password_is_sent_once_and_the_job_goes_on_with_the_whole_message_again() {
-    let rig = Rig::start(&[("systems.loyalty.member_proof", "otp")]).await;
-    set_proof(&rig, MemberProof::Otp);
-    let person = rig.person();
+    let trial = Trial::start(&[("systems.loyalty.member_proof", "otp")]).await;
+    set_proof(&trial, MemberProof::Otp);
+    let person = trial.person();
     let mut job = unconfirmed(&[people::member_api(&person)]);
-    rig.submit(&job).await;
-    let asked = rig.event(&job, "needs_input").await;
+    trial.submit(&job).await;
+    let asked = trial.event(&job, "needs_input").await;
     let input = &asked.data("inputs")[0];
     assert_eq!(input["kind"], "otp");
     let expires: jiff::Timestamp = input["expires_at"].as_str().unwrap().parse().unwrap();
@@ -141,54 +140,53 @@ async fn a_one_time_password_is_sent_once_and_the_job_goes_on_with_the_whole_mes
     let minutes = (expires.as_second() - sent.as_second() + 30) / 60;
     assert_eq!(minutes, 5);
 
-    job["targets"][0]["code"] = json!(mailed_code(&rig, &person).await);
-    rig.runs_to(&job, "completed").await;
+    job["targets"][0]["code"] = json!(mailed_code(&trial, &person).await);
+    trial.runs_to(&job, "completed").await;
     let read = [Op::GetMember, Op::GetProfile];
     let flow = [&read[..], &[Op::RequestOtp], &read, &[Op::DeleteProfile, Op::GetMember]].concat();
-    assert_eq!(rig.calls("loyalty"), flow);
-    rig.remains(&person, "loyalty", &[]);
-    rig.end().await;
+    assert_eq!(trial.calls("loyalty"), flow);
+    trial.remains(&person, "loyalty", &[]);
+    trial.end().await;
 }
 
 #[tokio::test]
 async fn a_wrong_one_time_password_is_asked_for_again_and_no_second_one_is_sent() {
-    let rig = Rig::start(&[("systems.loyalty.member_proof", "otp")]).await;
-    set_proof(&rig, MemberProof::Otp);
-    let person = rig.person();
+    let trial = Trial::start(&[("systems.loyalty.member_proof", "otp")]).await;
+    set_proof(&trial, MemberProof::Otp);
+    let person = trial.person();
     let mut job = unconfirmed(&[people::member_api(&person)]);
-    rig.submit(&job).await;
-    rig.event(&job, "needs_input").await;
-    let code = mailed_code(&rig, &person).await;
+    trial.submit(&job).await;
+    trial.event(&job, "needs_input").await;
+    let code = mailed_code(&trial, &person).await;
 
     job["targets"][0]["code"] = json!("wrong-one");
-    rig.submit(&job).await;
+    trial.submit(&job).await;
     let asks = |event: &testkit::amqp::Message| event.data("outcome") == "needs_input";
-    let asked = rig.client.events.count("a second question", 2, asks).await;
+    let asked = trial.client.events.count("a second question", 2, asks).await;
     assert_eq!(asked[1].data("inputs")[0]["kind"], "otp");
 
     job["targets"][0]["code"] = json!(code);
-    rig.runs_to(&job, "completed").await;
+    trial.runs_to(&job, "completed").await;
     let (read, delete) = ([Op::GetMember, Op::GetProfile], [Op::DeleteProfile]);
     let flow = [&read[..], &[Op::RequestOtp], &read, &delete, &read, &delete, &[Op::GetMember]].concat();
-    assert_eq!(rig.calls("loyalty"), flow);
-    rig.end().await;
+    assert_eq!(trial.calls("loyalty"), flow);
+    trial.end().await;
 }
 
 #[tokio::test]
 async fn a_deletion_by_hand_is_asked_for_and_noticed() {
-    let rig = Rig::start(&[]).await;
-    let person = rig.person();
+    let trial = Trial::start(&[]).await;
+    let person = trial.person();
     let job = unconfirmed(&[people::manual(&person)]);
-    rig.submit(&job).await;
-    let asked = rig.event(&job, "needs_input").await;
+    trial.submit(&job).await;
+    let asked = trial.event(&job, "needs_input").await;
     assert_eq!(asked.data("inputs")[0]["kind"], "manual_deletion");
-    let deleted = rig
-        .sandbox
+    let deleted = trial
         .sandbox()
         .world(|world| world.loyalty("loyalty").delete_by_hand(MemberKey::MemberId, &person.member_id, 0));
     assert!(deleted);
-    let event = rig.ended(&job, "completed", 1).await;
+    let event = trial.ended(&job, "completed", 1).await;
     assert_eq!(target(&event, 0)["outcome"], "erased");
-    assert_eq!(rig.destructive_calls(), 0);
-    rig.end().await;
+    assert_eq!(trial.destructive_calls(), 0);
+    trial.end().await;
 }

@@ -3,67 +3,67 @@
 //! The rule it keeps: one job, one end, and every target's outcome in it.
 
 use serde_json::json;
+use testkit::people::{self, job, unconfirmed};
 
 use super::target;
-use crate::people::{self, job, unconfirmed};
-use crate::rig::Rig;
+use crate::trial::Trial;
 
 #[tokio::test]
 async fn one_job_erases_a_person_from_all_four_systems() {
-    let rig = Rig::start(&[]).await;
-    let person = rig.person();
+    let trial = Trial::start(&[]).await;
+    let person = trial.person();
     let targets = [
         people::backend(&person),
         people::program(&person, "integration_id"),
         people::easycms(&person),
-        people::vitalsource(&person),
+        people::redeemed(&person),
     ];
-    let event = rig.runs_to(&job(&targets), "completed").await;
+    let event = trial.runs_to(&job(&targets), "completed").await;
     let outcomes: Vec<_> = (0..4).map(|index| target(&event, index)["outcome"].clone()).collect();
     assert_eq!(outcomes, [json!("anonymised"), json!("erased"), json!("erased"), json!("anonymised")]);
-    assert_eq!(rig.sandbox.sandbox().remains(&person), Vec::<&str>::new());
-    rig.end().await;
+    assert_eq!(trial.sandbox().remains(&person), Vec::<&str>::new());
+    trial.end().await;
 }
 
 #[tokio::test]
 async fn a_target_that_fails_does_not_stop_the_others_and_the_job_says_partial() {
-    let rig = Rig::start(&[]).await;
-    let person = rig.person();
+    let trial = Trial::start(&[]).await;
+    let person = trial.person();
     let mut shop = people::easycms(&person);
     shop["customer_password"] = json!("not-the-password");
-    let event = rig.runs_to(&unconfirmed(&[shop, people::program(&person, "card_id")]), "failed").await;
+    let event = trial.runs_to(&unconfirmed(&[shop, people::program(&person, "card_id")]), "failed").await;
     assert_eq!(event.data("partial"), true);
     assert_eq!(target(&event, 0)["error"]["reason"], "wrong_customer_password");
     assert_eq!(target(&event, 1)["outcome"], "erased");
-    rig.remains(&person, "easycms", &["easycms: account"]);
-    rig.remains(&person, "loyalty", &[]);
-    rig.end().await;
+    trial.remains(&person, "easycms", &["easycms: account"]);
+    trial.remains(&person, "loyalty", &[]);
+    trial.end().await;
 }
 
 #[tokio::test]
 async fn the_same_target_twice_in_a_job_is_erased_once_and_absent_then() {
-    let rig = Rig::start(&[]).await;
-    let person = rig.person();
+    let trial = Trial::start(&[]).await;
+    let person = trial.person();
     let twin = people::program(&person, "member_id");
-    let event = rig.runs_to(&unconfirmed(&[twin.clone(), twin]), "completed").await;
+    let event = trial.runs_to(&unconfirmed(&[twin.clone(), twin]), "completed").await;
     let outcomes = [&target(&event, 0)["outcome"], &target(&event, 1)["outcome"]].map(Clone::clone);
     assert_eq!(outcomes, [json!("erased"), json!("absent")]);
-    assert_eq!(rig.destructive_calls(), 1);
-    rig.end().await;
+    assert_eq!(trial.destructive_calls(), 1);
+    trial.end().await;
 }
 
 #[tokio::test]
 async fn the_same_target_twice_asks_for_what_it_needs_and_rests_until_it_comes() {
-    let rig = Rig::start(&[]).await;
-    let person = rig.person();
-    let twin = people::vitalsource(&person);
+    let trial = Trial::start(&[]).await;
+    let person = trial.person();
+    let twin = people::redeemed(&person);
     let mut job = unconfirmed(&[twin.clone(), twin]);
-    rig.submit(&job).await;
-    let asks = rig.event(&job, "needs_input").await;
+    trial.submit(&job).await;
+    let asks = trial.event(&job, "needs_input").await;
     assert_eq!(asks.data("inputs")[0]["kind"], "confirmation", "{}", asks.json);
     people::confirm(&mut job);
-    let event = rig.runs_to(&job, "completed").await;
+    let event = trial.runs_to(&job, "completed").await;
     let outcomes = [&target(&event, 0)["outcome"], &target(&event, 1)["outcome"]].map(Clone::clone);
     assert_eq!(outcomes, [json!("anonymised"), json!("anonymised")]);
-    rig.end().await;
+    trial.end().await;
 }

@@ -5,16 +5,16 @@
 
 use erasure_worker::sandbox::{Operation as Op, User};
 use serde_json::json;
+use testkit::people::{self, confirm, job, unconfirmed};
 
 use super::{steps, target};
-use crate::people::{self, confirm, job, unconfirmed};
-use crate::rig::Rig;
+use crate::trial::Trial;
 
 #[tokio::test]
 async fn codes_are_revoked_licences_checked_and_every_identifier_overwritten() {
-    let rig = Rig::start(&[]).await;
-    let person = rig.person();
-    let event = rig.runs_to(&job(&[people::vitalsource(&person)]), "completed").await;
+    let trial = Trial::start(&[]).await;
+    let person = trial.person();
+    let event = trial.runs_to(&job(&[people::redeemed(&person)]), "completed").await;
     let flow = [
         // By GUID and by reference: one user.
         Op::GetUser,
@@ -31,7 +31,7 @@ async fn codes_are_revoked_licences_checked_and_every_identifier_overwritten() {
         Op::UpdateUser,
         Op::GetUser,
     ];
-    assert_eq!(rig.calls("vitalsource"), flow);
+    assert_eq!(trial.calls("vitalsource"), flow);
     let target = target(&event, 0);
     assert_eq!((&target["outcome"], &target["identity"]), (&json!("anonymised"), &json!("checked")));
     let refunds = json!([{ "code": 0, "refund_expected": true }, { "code": 1, "refund_expected": false }]);
@@ -39,34 +39,34 @@ async fn codes_are_revoked_licences_checked_and_every_identifier_overwritten() {
     let told = ["revoke_code: erased × 2", "overwrite_user: anonymised × 1"];
     assert!(told.iter().all(|step| steps(&event, 0).contains(&(*step).to_owned())), "{:?}", steps(&event, 0));
     assert_eq!(*event.data("follow_up"), json!([{ "target": 0, "action": "abandon_account" }]));
-    rig.remains(&person, "vitalsource", &[]);
+    trial.remains(&person, "vitalsource", &[]);
     // The reference is the requester's own: left unless asked for.
-    let user = rig.sandbox.sandbox().world(|world| world.vitalsource("vitalsource").user(&person.guid).cloned());
+    let user = trial.sandbox().world(|world| world.vitalsource("vitalsource").user(&person.guid).cloned());
     let user = user.unwrap();
     assert_eq!(user.reference, person.reference);
     assert!(user.email.ends_with("@example.com"));
-    rig.end().await;
+    trial.end().await;
 }
 
 #[tokio::test]
 async fn without_a_confirmation_nothing_is_revoked() {
-    let rig = Rig::start(&[]).await;
-    let person = rig.person();
-    let mut job = unconfirmed(&[people::vitalsource(&person)]);
-    rig.submit(&job).await;
-    let asked = rig.event(&job, "needs_input").await;
+    let trial = Trial::start(&[]).await;
+    let person = trial.person();
+    let mut job = unconfirmed(&[people::redeemed(&person)]);
+    trial.submit(&job).await;
+    let asked = trial.event(&job, "needs_input").await;
     assert_eq!(asked.data("inputs")[0]["kind"], "confirmation");
-    assert_eq!(rig.destructive_calls(), 0);
+    assert_eq!(trial.destructive_calls(), 0);
     confirm(&mut job);
-    rig.runs_to(&job, "completed").await;
-    rig.end().await;
+    trial.runs_to(&job, "completed").await;
+    trial.end().await;
 }
 
 #[tokio::test]
 async fn a_user_without_codes_is_overwritten_all_the_same() {
-    let rig = Rig::start(&[]).await;
-    let person = rig.person();
-    rig.sandbox.sandbox().world(|world| {
+    let trial = Trial::start(&[]).await;
+    let person = trial.person();
+    trial.sandbox().world(|world| {
         world.vitalsource("vitalsource").add_user(User {
             guid: "GUIDNOCODES00001".into(),
             reference: "no-codes-1".into(),
@@ -74,50 +74,50 @@ async fn a_user_without_codes_is_overwritten_all_the_same() {
             ..User::default()
         });
     });
-    rig.plant(["GUIDNOCODES00001".to_owned(), "no-codes-1".to_owned(), "Leftover".to_owned()]);
+    trial.plant(["GUIDNOCODES00001".to_owned(), "no-codes-1".to_owned(), "Leftover".to_owned()]);
     let both = json!({ "system": "vitalsource", "guid": "GUIDNOCODES00001", "reference": "no-codes-1", "codes": [] });
-    rig.runs_to(&job(&[both]), "completed").await;
+    trial.runs_to(&job(&[both]), "completed").await;
     let flow = [Op::GetUser, Op::GetUser, Op::Credentials, Op::Licenses, Op::UpdateUser, Op::GetUser];
-    assert_eq!(rig.calls("vitalsource"), flow);
-    let user = rig.sandbox.sandbox().world(|world| world.vitalsource("vitalsource").user("GUIDNOCODES00001").cloned());
+    assert_eq!(trial.calls("vitalsource"), flow);
+    let user = trial.sandbox().world(|world| world.vitalsource("vitalsource").user("GUIDNOCODES00001").cloned());
     let user = user.unwrap();
     assert_ne!(user.last_name, "Leftover");
     // What read empty was not filled.
     assert_eq!((user.first_name.as_str(), user.email.as_str()), ("", ""));
-    rig.remains(&person, "vitalsource", &["vitalsource: code", "vitalsource: user"]);
-    rig.end().await;
+    trial.remains(&person, "vitalsource", &["vitalsource: code", "vitalsource: user"]);
+    trial.end().await;
 }
 
 #[tokio::test]
 async fn a_reference_alone_finds_the_user_who_is_then_addressed_by_guid() {
-    let rig = Rig::start(&[]).await;
-    let person = rig.person();
-    let mut target = people::vitalsource(&person);
+    let trial = Trial::start(&[]).await;
+    let person = trial.person();
+    let mut target = people::redeemed(&person);
     target.as_object_mut().unwrap().remove("guid");
-    rig.runs_to(&job(&[target]), "completed").await;
-    rig.remains(&person, "vitalsource", &[]);
-    rig.end().await;
+    trial.runs_to(&job(&[target]), "completed").await;
+    trial.remains(&person, "vitalsource", &[]);
+    trial.end().await;
 }
 
 #[tokio::test]
 async fn the_reference_is_overwritten_where_the_job_asks_for_it_and_the_requester_is_told() {
     let sandbox_path = "requester/abandon";
-    let mut rig = Rig::without_worker(&[]).await;
-    rig.set("systems.vitalsource.abandon_url", &rig.sandbox.url(sandbox_path));
-    rig.start_worker();
-    let person = rig.person();
-    let mut target = people::vitalsource(&person);
+    let mut trial = Trial::without_worker(&[]).await;
+    trial.rig.set("systems.vitalsource.abandon_url", &trial.rig.stand.url(sandbox_path));
+    trial.start_worker();
+    let person = trial.person();
+    let mut target = people::redeemed(&person);
     target["overwrite"] = json!(["reference"]);
     let job = job(&[target]);
-    rig.runs_to(&job, "completed").await;
-    rig.remains(&person, "vitalsource", &[]);
-    let (reference, told) = rig.sandbox.sandbox().world(|world| {
+    trial.runs_to(&job, "completed").await;
+    trial.remains(&person, "vitalsource", &[]);
+    let (reference, told) = trial.sandbox().world(|world| {
         let user = world.vitalsource("vitalsource").user(&person.guid).cloned().unwrap();
         (user.reference, serde_json::to_value(world.requester()).unwrap().to_string())
     });
     assert_ne!(reference, person.reference);
-    assert_eq!(rig.calls("requester"), [Op::Abandon]);
-    assert!(told.contains(&people::id(&job)), "{told}");
+    assert_eq!(trial.calls("requester"), [Op::Abandon]);
+    assert!(told.contains(people::id(&job)), "{told}");
     assert!(!told.contains(&person.guid) && !told.contains(&person.reference), "{told}");
-    rig.end().await;
+    trial.end().await;
 }

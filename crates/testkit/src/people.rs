@@ -1,20 +1,24 @@
-//! Jobs as publishers write them, for the sandbox's invented people.
+//! Jobs as publishers write them, for the sandbox's people.
 //!
-//! The rule it keeps: plain JSON from the contract, made by hand, not by the worker's own types.
+//! The rule it keeps: plain JSON of the contract, written by hand, not by the worker's own types.
 
-use erasure_worker::sandbox::Person;
+use erasure_worker::sandbox::{Person, mint_jwt};
 use serde_json::{Value, json};
-use testkit::times;
 use uuid::Uuid;
 
-/// A whole job for these targets, with the person's confirmation.
+use crate::times;
+
+/// The first person's number: long, so that no identifier is part of another text by chance.
+pub const FIRST: u64 = 7_301_500;
+
+/// A job for these targets, with the person's confirmation.
 pub fn job(targets: &[Value]) -> Value {
     let mut job = unconfirmed(targets);
     confirm(&mut job);
     job
 }
 
-/// A whole job for these targets.
+/// A job for these targets, without a confirmation.
 pub fn unconfirmed(targets: &[Value]) -> Value {
     json!({
         "schema": "erasure.job/v1",
@@ -32,11 +36,12 @@ pub fn confirm(job: &mut Value) {
     job["confirmation"] = json!({ "confirmed_at": times::a_week_ago(), "by": "subject" });
 }
 
-/// The id of a job.
-pub fn id(job: &Value) -> String {
-    job["job_id"].as_str().unwrap().to_owned()
+/// A job's id.
+pub fn id(job: &Value) -> &str {
+    job["job_id"].as_str().unwrap()
 }
 
+/// Cleeng, by the broadcaster's own key.
 pub fn backend(person: &Person) -> Value {
     json!({
         "system": "cleeng", "flow": "backend",
@@ -44,10 +49,11 @@ pub fn backend(person: &Person) -> Value {
     })
 }
 
+/// Cleeng, by the customer's token.
 pub fn mediastore(person: &Person) -> Value {
     json!({
         "system": "cleeng", "flow": "mediastore", "customer_email": person.email,
-        "customer_token": erasure_worker::sandbox::mint_jwt(&person.customer_id, None),
+        "customer_token": mint_jwt(&person.customer_id, None),
     })
 }
 
@@ -63,10 +69,12 @@ pub fn member(person: &Person, key: &str) -> Value {
     json!({ key: value })
 }
 
+/// Loyalty, by the program's token and one kind of id.
 pub fn program(person: &Person, key: &str) -> Value {
     json!({ "system": "loyalty", "method": "program_api", "member": member(person, key) })
 }
 
+/// Loyalty, by the member's token.
 pub fn member_api(person: &Person) -> Value {
     json!({
         "system": "loyalty", "method": "member_api", "access_token": person.access_token,
@@ -74,21 +82,33 @@ pub fn member_api(person: &Person) -> Value {
     })
 }
 
+/// Loyalty, deleted by hand.
 pub fn manual(person: &Person) -> Value {
     json!({ "system": "loyalty", "method": "manual", "member": member(person, "member_id") })
 }
 
+/// Loyalty, deleted by a file.
+pub fn import(person: &Person) -> Value {
+    json!({ "system": "loyalty", "method": "import", "member": member(person, "integration_id") })
+}
+
+/// The shop's account.
 pub fn easycms(person: &Person) -> Value {
     json!({ "system": "easycms", "email": person.email, "customer_password": person.customer_password })
 }
 
-/// With GUID, reference and both codes; the first is expected to be refunded.
+/// VitalSource, by GUID, reference and both codes.
 pub fn vitalsource(person: &Person) -> Value {
-    json!({
-        "system": "vitalsource", "guid": person.guid, "reference": person.reference,
-        "codes": [
-            { "code": person.codes[0], "redeemed_at": times::hours_ago(24), "percent_read": 12 },
-            { "code": person.codes[1], "redeemed_at": times::hours_ago(300 * 24), "percent_read": 12 },
-        ],
-    })
+    let codes: Vec<Value> = person.codes.iter().map(|code| json!({ "code": code })).collect();
+    json!({ "system": "vitalsource", "guid": person.guid, "reference": person.reference, "codes": codes })
+}
+
+/// VitalSource, with the use of each code. A refund is expected for the first code alone.
+pub fn redeemed(person: &Person) -> Value {
+    let mut target = vitalsource(person);
+    for (code, days) in target["codes"].as_array_mut().unwrap().iter_mut().zip([1, 300]) {
+        code["redeemed_at"] = json!(times::hours_ago(days * 24));
+        code["percent_read"] = json!(12);
+    }
+    target
 }
