@@ -3,27 +3,27 @@
 
 use erasure_worker::job::JobKey;
 use serde_json::json;
+use testkit::people;
 use thirtyfour::Key;
 
 use crate::browser::Browser;
-use crate::worker::{Rig, TENANT};
+use crate::worker::{TENANT, Worker, key, order};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_operator_sees_what_will_be_lost_and_approves_rejects_or_is_refused_by_the_keyboard() {
-    let rig = Rig::start().await;
-    let people = rig.people(2);
+    let worker = Worker::start().await;
+    let persons = worker.rig.people(2);
     let mut jobs: Vec<JobKey> = Vec::new();
-    for person in &people {
-        let mut job = rig.order(person, 9);
+    for person in &persons {
+        let mut job = order(person, 9);
         job["approval"] = json!({ "requested_by": "ann" });
-        job["targets"].as_array_mut().unwrap().push(json!({
-            "system": "cleeng", "flow": "backend", "customer_id": person.customer_id, "customer_email": person.email,
-            "confirmation": { "confirmed_at": "2026-01-02T03:04:05Z" },
-        }));
-        rig.publish(&job).await;
-        jobs.push(JobKey { tenant: TENANT.to_owned(), job_id: job["job_id"].as_str().unwrap().parse().unwrap() });
+        let mut customer = people::backend(person);
+        customer["confirmation"] = json!({ "confirmed_at": "2026-01-02T03:04:05Z" });
+        job["targets"].as_array_mut().unwrap().push(customer);
+        worker.publish(&job).await;
+        jobs.push(key(&job));
     }
-    let browser = Browser::open(&format!("{}#/approvals", rig.url())).await;
+    let browser = Browser::open(&format!("{}#/approvals", worker.url())).await;
     browser.sees(&["Approve all 2", "2 of 2 targets found", "4 entitlements", "found; 2 entitlements: S100_EX"]).await;
     let place = async |key: &JobKey| {
         let name = format!("{}/{}", key.tenant, key.job_id);
@@ -41,7 +41,7 @@ async fn a_second_operator_sees_what_will_be_lost_and_approves_rejects_or_is_ref
     browser.fill("dialog-by", "ann").await;
     browser.key(Key::Enter).await;
     browser.sees(&["Another operator must do this"]).await;
-    assert_eq!(rig.sandbox.sandbox().entries(0).iter().filter(|call| call.destructive).count(), 0, "not yet");
+    assert_eq!(worker.destructive_calls(), 0, "not yet");
     browser.tab_to(&approve).await;
     browser.key(Key::Enter).await;
     browser.fill("dialog-by", "bob").await;
@@ -52,29 +52,29 @@ async fn a_second_operator_sees_what_will_be_lost_and_approves_rejects_or_is_ref
     browser.sees(&["nothing is erased."]).await;
     browser.press("dialog-go").await;
     browser.sees(&["No preview awaits approval."]).await;
-    browser.page.goto(format!("{}#/jobs?state=completed", rig.url())).await.unwrap();
+    browser.page.goto(format!("{}#/jobs?state=completed", worker.url())).await.unwrap();
     browser.sees(&[&format!("{}/{}", jobs[0].tenant, jobs[0].job_id)]).await;
-    browser.page.goto(format!("{}#/jobs?state=cancelled", rig.url())).await.unwrap();
+    browser.page.goto(format!("{}#/jobs?state=cancelled", worker.url())).await.unwrap();
     browser.sees(&[&format!("{}/{}", jobs[1].tenant, jobs[1].job_id)]).await;
     let gone = |index: usize| {
-        let left = rig.sandbox.sandbox().remains(&people[index]);
+        let left = worker.sandbox().remains(&persons[index]);
         !left.iter().any(|what| what.starts_with("easycms") || what.starts_with("cleeng"))
     };
     assert!(gone(0) && !gone(1));
     let page = browser.text().await;
     assert!(!page.contains("example.com"), "{page}");
     browser.end().await;
-    rig.end().await;
+    worker.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_ceiling_has_parked_is_seen_released_and_discarded() {
-    let rig = Rig::start_guarded(1).await;
-    let people = rig.people(3);
-    let first = rig.submit(&people[0], 9).await;
-    let browser = Browser::open(&format!("{}#/guard", rig.url())).await;
+    let worker = Worker::start_guarded(1).await;
+    let people = worker.rig.people(3);
+    let first = worker.submit(&people[0], 9).await;
+    let browser = Browser::open(&format!("{}#/guard", worker.url())).await;
     browser.sees(&["1 of 1", "none"]).await;
-    rig.submit(&people[1], 9).await;
+    worker.submit(&people[1], 9).await;
     browser.sees(&["1 held", "Release"]).await;
     browser.picture("guard").await;
     browser.tab_to(&format!("discard-tenant-{TENANT}")).await;
@@ -85,17 +85,17 @@ async fn what_a_ceiling_has_parked_is_seen_released_and_discarded() {
     browser.key(Key::Enter).await;
     browser.press("dialog-go").await;
     browser.sees(&["1 job discarded.", "none"]).await;
-    rig.submit(&people[2], 9).await;
+    worker.submit(&people[2], 9).await;
     browser.sees(&["1 held"]).await;
     browser.press(&format!("release-tenant-{TENANT}")).await;
     browser.sees(&["Release 1 job?", "ask the tenant first"]).await;
     browser.press("dialog-go").await;
     browser.sees(&["1 job released.", "none"]).await;
-    assert!(rig.sandbox.sandbox().remains(&people[1]).iter().any(|what| what.starts_with("easycms")));
+    assert!(worker.sandbox().remains(&people[1]).iter().any(|what| what.starts_with("easycms")));
     browser.press("waiting-jobs").await;
     browser.sees(&["guard until"]).await;
-    browser.page.goto(format!("{}#/jobs/{}/{}", rig.url(), first.tenant, first.job_id)).await.unwrap();
+    browser.page.goto(format!("{}#/jobs/{}/{}", worker.url(), first.tenant, first.job_id)).await.unwrap();
     browser.sees(&["completed"]).await;
     browser.end().await;
-    rig.end().await;
+    worker.end().await;
 }

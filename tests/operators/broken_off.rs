@@ -11,36 +11,25 @@ use erasure_worker::ops::client::{Body, OpsApi};
 use erasure_worker::sandbox::Person;
 use serde_json::json;
 use testkit::rabbit::Rabbit;
-use tokio::process::{Child, Command};
+use tokio::process::Child;
 
 use crate::members::{file, result, submit, until};
-use crate::worker::Rig;
+use crate::worker::Worker;
 
 const LINE: &str = "--system loyalty --key integration_id --column ID";
 const MEMBERS: u64 = 1_200;
 
-fn members(rig: &Rig) -> (Vec<Person>, std::path::PathBuf) {
-    let people = rig.sandbox.sandbox().add_people(7_600_000..7_600_000 + MEMBERS);
+fn members(worker: &Worker) -> (Vec<Person>, std::path::PathBuf) {
+    let people = worker.sandbox().add_people(7_600_000..7_600_000 + MEMBERS);
     let rows: String = people.iter().map(|person| format!("{}\n", person.integration_id)).collect();
-    let path = file(rig, "members.csv", format!("ID\n{rows}").as_bytes());
+    let path = file(worker, "members.csv", format!("ID\n{rows}").as_bytes());
     (people, path)
 }
 
-/// The binary, ended by the kernel when the test's thread ends.
-fn start(rig: &Rig, path: &Path) -> Child {
-    Command::new("setpriv")
-        .args(["--pdeathsig", "KILL", env!("CARGO_BIN_EXE_erasure-worker"), "submit-csv", "--tenant", "acme"])
-        .args(LINE.split(' '))
-        .arg("--config")
-        .arg(rig.config.file.as_deref().unwrap())
-        .arg(path)
-        .env_clear()
-        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap()
+/// The binary in a process of its own.
+fn start(worker: &Worker, path: &Path) -> Child {
+    let mut command = worker.rig.other_command(&["submit-csv", "--tenant", "acme"]);
+    command.args(LINE.split(' ')).arg(path).stdout(Stdio::null()).spawn().unwrap()
 }
 
 /// Waits until some rows are written down, and not all.
@@ -60,37 +49,37 @@ async fn in_the_middle(path: &Path) {
     assert!(rows < MEMBERS, "{rows}");
 }
 
-fn each_was_erased_once(rig: &Rig, people: &[Person]) {
-    let deleted = rig.sandbox.sandbox().entries(0).iter().filter(|call| call.destructive).count();
+fn each_was_erased_once(worker: &Worker, people: &[Person]) {
+    let deleted = worker.destructive_calls();
     assert_eq!(deleted, people.len(), "nobody twice, nobody left out");
     for person in people {
-        assert!(!rig.sandbox.sandbox().remains(person).iter().any(|what| what.starts_with("loyalty")));
+        assert!(!worker.sandbox().remains(person).iter().any(|what| what.starts_with("loyalty")));
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_in_the_middle_and_run_again_it_erases_every_member_once() {
-    let rig = Rig::start().await;
-    let (people, path) = members(&rig);
-    let mut first = start(&rig, &path);
+    let worker = Worker::start().await;
+    let (people, path) = members(&worker);
+    let mut first = start(&worker, &path);
     in_the_middle(&path).await;
     first.kill().await.unwrap();
     let before = result(&path).lines().count() as u64;
     assert!(before < MEMBERS, "it was done before it was killed");
-    let said = submit(&rig, LINE, &path).await;
+    let said = submit(&worker, LINE, &path).await;
     assert_eq!(said.exit, Exit::Done, "{}", said.err);
     assert!(said.err.contains("it goes on after line") && said.out.contains("were queued before"), "{}", said.out);
-    until(&rig, LINE, &path, &["erased"]).await;
-    each_was_erased_once(&rig, &people);
-    rig.end().await;
+    until(&worker, LINE, &path, &["erased"]).await;
+    each_was_erased_once(&worker, &people);
+    worker.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broker_that_goes_away_in_the_middle_and_comes_back_costs_no_member() {
     let rabbit = tokio::task::block_in_place(Rabbit::start);
-    let rig = Rig::start_on(&rabbit).await;
-    let (people, path) = members(&rig);
-    let mut run = start(&rig, &path);
+    let worker = Worker::start_on(&rabbit).await;
+    let (people, path) = members(&worker);
+    let mut run = start(&worker, &path);
     in_the_middle(&path).await;
     tokio::task::block_in_place(|| {
         // In good order: a node that is killed seconds after a stream was declared may lose it.
@@ -99,26 +88,26 @@ async fn a_broker_that_goes_away_in_the_middle_and_comes_back_costs_no_member() 
     });
     let ended = tokio::time::timeout(std::time::Duration::from_secs(300), run.wait()).await;
     assert!(ended.expect("it goes on by itself").unwrap().success());
-    until(&rig, LINE, &path, &["erased"]).await;
-    each_was_erased_once(&rig, &people);
-    rig.end().await;
+    until(&worker, LINE, &path, &["erased"]).await;
+    each_was_erased_once(&worker, &people);
+    worker.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_is_previewed_told_of_as_a_whole_approved_by_another_and_only_then_erased() {
-    let rig = Rig::start().await;
-    let people = rig.people(3);
+    let worker = Worker::start().await;
+    let people = worker.rig.people(3);
     let rows: String = people.iter().map(|person| format!("{}\n", person.integration_id)).collect();
-    let path = file(&rig, "members.csv", format!("ID\n{rows}").as_bytes());
-    let api = OpsApi::new(rig.url().parse().unwrap(), None).unwrap();
-    let said = submit(&rig, &format!("{LINE} --preview --requested-by ann"), &path).await;
+    let path = file(&worker, "members.csv", format!("ID\n{rows}").as_bytes());
+    let api = OpsApi::new(worker.url().parse().unwrap(), None).unwrap();
+    let said = submit(&worker, &format!("{LINE} --preview --requested-by ann"), &path).await;
     assert_eq!(said.exit, Exit::Done, "{}", said.err);
-    until(&rig, LINE, &path, &["needs_input"]).await;
+    until(&worker, LINE, &path, &["needs_input"]).await;
     let report = api.get(&["v1", "approvals", "report"], &[("requested_by", Some("ann".to_owned()))]).await.unwrap();
     assert_eq!((&report["jobs"], &report["systems"][0]["found"]), (&json!(3), &json!(3)), "{report}");
-    assert_eq!(rig.sandbox.sandbox().entries(0).iter().filter(|call| call.destructive).count(), 0);
+    assert_eq!(worker.destructive_calls(), 0);
     // Told to erase them at once, the very same jobs still wait.
-    let said = submit(&rig, &format!("{LINE} --again"), &path).await;
+    let said = submit(&worker, &format!("{LINE} --again"), &path).await;
     assert!(said.out.starts_with("3 queued,"), "{}", said.out);
     let decide = async |by: &str, as_of: &serde_json::Value| {
         let body = Body::Json(json!({ "as_of": as_of, "requested_by": "ann", "by": by }));
@@ -126,7 +115,7 @@ async fn a_file_is_previewed_told_of_as_a_whole_approved_by_another_and_only_the
     };
     assert_eq!(decide("ann", &report["as_of"]).await, json!({ "approved": 0, "left": 3 }));
     assert_eq!(decide("bob", &report["as_of"]).await, json!({ "approved": 3, "left": 0 }));
-    until(&rig, LINE, &path, &["erased"]).await;
-    each_was_erased_once(&rig, &people);
-    rig.end().await;
+    until(&worker, LINE, &path, &["erased"]).await;
+    each_was_erased_once(&worker, &people);
+    worker.end().await;
 }

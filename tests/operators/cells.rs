@@ -5,7 +5,7 @@ use erasure_worker::cli::Exit;
 use testkit::nobody::{ADDRESSES, NO_EMAIL, NOBODY, SOMEBODY, unseen, white};
 
 use crate::members::{file, result, submit};
-use crate::worker::Rig;
+use crate::worker::Worker;
 
 /// The arguments, the path of the identifier in a job, a good value, and the other cells of a row.
 const COLUMNS: [(&str, &str, &str, &str, &str); 9] = [
@@ -48,7 +48,7 @@ fn sheet(texts: &[String], heads: &str, others: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cell_that_names_nobody_makes_no_job_and_is_told_with_its_path_and_reason() {
-    let rig = Rig::start().await;
+    let worker = Worker::start().await;
     let mut cells = 0;
     for (place, (line, path, good, heads, others)) in COLUMNS.into_iter().enumerate() {
         let is_address = good.contains('@');
@@ -70,8 +70,8 @@ async fn a_cell_that_names_nobody_makes_no_job_and_is_told_with_its_path_and_rea
         }
         cells += texts.len();
         let (values, reasons): (Vec<String>, Vec<&str>) = texts.into_iter().unzip();
-        let sheet = file(&rig, &format!("nobody-{place}.csv"), sheet(&values, heads, others).as_bytes());
-        let said = submit(&rig, line, &sheet).await;
+        let sheet = file(&worker, &format!("nobody-{place}.csv"), sheet(&values, heads, others).as_bytes());
+        let said = submit(&worker, line, &sheet).await;
         assert_eq!(said.exit, Exit::Failed, "{line}");
         assert!(said.out.starts_with("0 queued, 0 duplicates"), "{line}: {}", said.out);
         let told = result(&sheet);
@@ -86,12 +86,12 @@ async fn a_cell_that_names_nobody_makes_no_job_and_is_told_with_its_path_and_rea
         }
     }
     eprintln!("{cells} cells");
-    rig.end().await;
+    worker.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cell_that_somebody_may_be_called_by_makes_a_job() {
-    let rig = Rig::start().await;
+    let worker = Worker::start().await;
     for (place, (line, path, good, heads, others)) in COLUMNS.into_iter().enumerate() {
         let texts: &[&str] = match path {
             "customer_id" => &["1", "123456789", "0123"],
@@ -99,10 +99,10 @@ async fn a_cell_that_somebody_may_be_called_by_makes_a_job() {
             _ => &SOMEBODY,
         };
         let values: Vec<String> = texts.iter().map(|text| (*text).to_owned()).collect();
-        let sheet = file(&rig, &format!("somebody-{place}.csv"), sheet(&values, heads, others).as_bytes());
-        let said = submit(&rig, &format!("{line} --dry-run"), &sheet).await;
+        let sheet = file(&worker, &format!("somebody-{place}.csv"), sheet(&values, heads, others).as_bytes());
+        let said = submit(&worker, &format!("{line} --dry-run"), &sheet).await;
         let wanted = format!("{} would be queued, 0 duplicates and 0 unusable rows skipped\n", values.len());
         assert_eq!((said.out, said.err.as_str()), (wanted, ""), "{line}");
     }
-    rig.end().await;
+    worker.end().await;
 }

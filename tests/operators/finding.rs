@@ -1,41 +1,36 @@
 //! `jobs find`: what is typed in here, and what is sent.
 
-use clap::Parser as _;
-use erasure_worker::cli::{Cli, Context, Exit};
-use erasure_worker::config::Surroundings;
+use erasure_worker::cli::Exit;
 use erasure_worker::engine::operators::{Discard, JobFilter, JobStatus, LetterFilter};
 use erasure_worker::store::Table;
 use serde_json::json;
+use testkit::cli::{At, Said, run, words};
+use testkit::people;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
-use crate::worker::Rig;
+use crate::worker::{Worker, order};
 
-async fn find(rig: &Rig, url: &str, line: &str, typed: &str) -> (Exit, String, String) {
-    let words = ["erasure-worker", "jobs", "find", "--url", url].into_iter().chain(line.split_whitespace());
-    let (mut out, mut err) = (Vec::new(), Vec::new());
-    let (config, surroundings) = (rig.config.file.clone(), Surroundings::default());
-    let mut ctx = Context { config, surroundings, input: &mut typed.as_bytes(), out: &mut out, err: &mut err };
-    let exit = Cli::try_parse_from(words).unwrap().command.run(&mut ctx).await.unwrap();
-    (exit, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
+async fn find(worker: &Worker, url: &str, line: &str, typed: &str) -> (Exit, String, String) {
+    let at = At { config: worker.config.file.clone(), typed, ..At::default() };
+    let Said { exit, out, err } = run(words(&format!("jobs find --url {url} {line}")), at).await;
+    (exit, out, err)
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn jobs_are_found_by_what_names_the_person_while_they_wait_and_when_they_have_ended() {
-    let rig = Rig::start().await;
-    let people = rig.people(3);
-    let ended = rig.submit(&people[0], 9).await;
-    let mut waiting = rig.order(&people[1], 9);
+    let worker = Worker::start().await;
+    let persons = worker.rig.people(3);
+    let ended = worker.submit(&persons[0], 9).await;
+    let mut waiting = order(&persons[1], 9);
     waiting["targets"][0].as_object_mut().unwrap().remove("customer_password");
-    rig.publish(&waiting).await;
-    let mut two = rig.order(&people[2], 9);
-    two["targets"].as_array_mut().unwrap().push(json!({
-        "system": "loyalty", "method": "program_api", "member": { "member_id": people[2].member_id },
-    }));
-    rig.publish(&two).await;
+    worker.publish(&waiting).await;
+    let mut two = order(&persons[2], 9);
+    two["targets"].as_array_mut().unwrap().push(people::program(&persons[2], "member_id"));
+    worker.publish(&two).await;
     let count = |status| {
         let filter = JobFilter { status: Some(status), ..JobFilter::default() };
-        rig.engine.jobs(&filter, None, 10).unwrap().jobs.len()
+        worker.engine.jobs(&filter, None, 10).unwrap().jobs.len()
     };
     let settled = async {
         while count(JobStatus::Completed) < 2 || count(JobStatus::NeedsInput) < 1 {
@@ -45,17 +40,17 @@ async fn jobs_are_found_by_what_names_the_person_while_they_wait_and_when_they_h
     tokio::time::timeout(std::time::Duration::from_secs(60), settled).await.expect("two end, one waits");
 
     let by_email = "--tenant acme --system easycms --key email";
-    let (exit, out, err) = find(&rig, &rig.url(), by_email, &format!(" {}\n", people[0].email)).await;
+    let (exit, out, err) = find(&worker, &worker.url(), by_email, &format!(" {}\n", persons[0].email)).await;
     assert_eq!((exit, err.as_str()), (Exit::Done, "email: "));
     assert!(out.contains(&ended.job_id.to_string()) && out.contains("completed") && out.lines().count() == 2, "{out}");
-    let (_, out, _) = find(&rig, &rig.url(), by_email, &people[1].email).await;
+    let (_, out, _) = find(&worker, &worker.url(), by_email, &persons[1].email).await;
     assert!(out.contains(waiting["job_id"].as_str().unwrap()) && out.contains("needs_input"), "{out}");
     // Ended and named by more than that, it is found by the whole of it, whatever its proofs.
-    let (exit, _, err) = find(&rig, &rig.url(), by_email, &people[2].email).await;
+    let (exit, _, err) = find(&worker, &worker.url(), by_email, &persons[2].email).await;
     assert!(exit == Exit::Failed && err.contains("no job"), "{err}");
     two["job_id"] = json!("00000000-0000-4000-8000-000000000000");
     two["targets"][0]["customer_password"] = json!("another");
-    let (_, out, _) = find(&rig, &rig.url(), "--job -", &two.to_string()).await;
+    let (_, out, _) = find(&worker, &worker.url(), "--job -", &two.to_string()).await;
     assert!(out.lines().count() == 2 && out.contains("easycms,loyalty"), "{out}");
     for (line, told) in [
         ("--system nowhere --key email", "is no configured system"),
@@ -64,28 +59,28 @@ async fn jobs_are_found_by_what_names_the_person_while_they_wait_and_when_they_h
         ("--system loyalty --key member_id", "expected 1 to 256"),
         ("--job -", "expected"),
     ] {
-        let (exit, _, err) = find(&rig, &rig.url(), line, &"9".repeat(300)).await;
+        let (exit, _, err) = find(&worker, &worker.url(), line, &"9".repeat(300)).await;
         assert!(exit == Exit::Usage && err.contains(told), "{line}: {err}");
         assert!(!err.contains("99999"), "{err}");
     }
-    rig.end().await;
+    worker.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn any_one_identifier_finds_a_job_while_it_waits_or_has_failed_and_no_longer() {
-    let rig = Rig::start().await;
-    let person = rig.people(1).remove(0);
-    let mut job = rig.order(&person, 9);
+    let worker = Worker::start().await;
+    let person = worker.rig.person();
+    let mut job = order(&person, 9);
     job["targets"][0].as_object_mut().unwrap().remove("customer_password");
-    job["targets"].as_array_mut().unwrap().push(json!({
-        "system": "cleeng", "flow": "backend", "customer_id": person.customer_id, "customer_email": "other@example.com",
-        "confirmation": { "confirmed_at": "2026-01-02T03:04:05Z" },
-    }));
+    let mut customer = people::backend(&person);
+    customer["customer_email"] = json!("other@example.com");
+    customer["confirmation"] = json!({ "confirmed_at": "2026-01-02T03:04:05Z" });
+    job["targets"].as_array_mut().unwrap().push(customer);
     let id = job["job_id"].as_str().unwrap().to_owned();
     let until = async |status| {
         let filter = JobFilter { status: Some(status), ..JobFilter::default() };
         let seen = async {
-            while rig.engine.jobs(&filter, None, 10).unwrap().jobs.is_empty() {
+            while worker.engine.jobs(&filter, None, 10).unwrap().jobs.is_empty() {
                 tokio::task::yield_now().await;
             }
         };
@@ -100,47 +95,47 @@ async fn any_one_identifier_finds_a_job_while_it_waits_or_has_failed_and_no_long
             ("--tenant acme --system cleeng --key customer_id", &person.customer_id),
             ("--tenant acme --system cleeng --key email", "other@example.com"),
         ] {
-            let (exit, out, err) = find(&rig, &rig.url(), line, typed).await;
+            let (exit, out, err) = find(&worker, &worker.url(), line, typed).await;
             assert!(exit == Exit::Done && out.contains(&id) && out.contains(state), "{state} {line}: {out}{err}");
         }
         for (line, typed) in [("--tenant acme", "stranger@example.com"), ("--tenant umbrella", &upper)] {
-            assert_eq!(find(&rig, &rig.url(), line, typed).await.0, Exit::Failed, "{line}");
+            assert_eq!(find(&worker, &worker.url(), line, typed).await.0, Exit::Failed, "{line}");
         }
     };
-    rig.publish(&job).await;
+    worker.publish(&job).await;
     until(JobStatus::NeedsInput).await;
     finds("needs_input").await;
     // The address is another customer's: the right password does not help it.
     job["targets"][0]["customer_password"] = json!(person.customer_password);
-    rig.publish(&job).await;
+    worker.publish(&job).await;
     until(JobStatus::Failed).await;
     finds("failed").await;
     // Given up, it is about nobody any more; nor is one that waited and was then carried out.
     let why = Discard { reason: "done by hand".to_owned(), by: "bob".to_owned() };
     let discarded = async {
-        while rig.engine.discard(&LetterFilter::default(), 10, &why).await.unwrap().done == 0 {
+        while worker.engine.discard(&LetterFilter::default(), 10, &why).await.unwrap().done == 0 {
             tokio::task::yield_now().await;
         }
     };
     tokio::time::timeout(std::time::Duration::from_secs(60), discarded).await.expect("its dead letter comes");
-    assert_eq!(find(&rig, &rig.url(), "--tenant acme", &person.email).await.0, Exit::Failed);
-    let other = rig.sandbox.sandbox().add_people(7_301_600..7_301_601).remove(0);
-    let mut job = rig.order(&other, 9);
+    assert_eq!(find(&worker, &worker.url(), "--tenant acme", &person.email).await.0, Exit::Failed);
+    let other = worker.rig.person();
+    let mut job = order(&other, 9);
     let password = job["targets"][0].as_object_mut().unwrap().remove("customer_password");
-    rig.publish(&job).await;
+    worker.publish(&job).await;
     until(JobStatus::NeedsInput).await;
-    assert_eq!(find(&rig, &rig.url(), "--tenant acme", &other.email).await.0, Exit::Done);
+    assert_eq!(find(&worker, &worker.url(), "--tenant acme", &other.email).await.0, Exit::Done);
     job["targets"][0]["customer_password"] = json!(password);
-    rig.publish(&job).await;
+    worker.publish(&job).await;
     until(JobStatus::Completed).await;
-    assert_eq!(find(&rig, &rig.url(), "--tenant acme", &other.email).await.0, Exit::Failed);
-    assert_eq!(rig.engine.store().scan(Table::Meta, b"named/", None, 10).unwrap(), []);
-    rig.end().await;
+    assert_eq!(find(&worker, &worker.url(), "--tenant acme", &other.email).await.0, Exit::Failed);
+    assert_eq!(worker.engine.store().scan(Table::Meta, b"named/", None, 10).unwrap(), []);
+    worker.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_identifier_that_is_typed_in_is_not_sent() {
-    let rig = Rig::start().await;
+    let worker = Worker::start().await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let heard = tokio::spawn(async move {
@@ -155,10 +150,10 @@ async fn an_identifier_that_is_typed_in_is_not_sent() {
         String::from_utf8(heard).unwrap()
     });
     let line = "--tenant acme --system loyalty --key integration_id";
-    let (exit, ..) = find(&rig, &url, line, "INT-PLANTED-42\n").await;
+    let (exit, ..) = find(&worker, &url, line, "INT-PLANTED-42\n").await;
     assert_eq!(exit, Exit::Failed);
     let heard = heard.await.unwrap();
     assert!(heard.contains("subject_ref=s-") && heard.contains("identifier_ref="), "{heard}");
     assert!(!heard.contains("PLANTED"), "{heard}");
-    rig.end().await;
+    worker.end().await;
 }

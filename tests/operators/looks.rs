@@ -3,12 +3,12 @@
 use thirtyfour::Key;
 
 use crate::browser::Browser;
-use crate::worker::Rig;
+use crate::worker::Worker;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn scripts_from_elsewhere_do_not_run_and_text_never_becomes_markup() {
-    let rig = Rig::start().await;
-    let browser = Browser::open(&rig.url()).await;
+    let worker = Worker::start().await;
+    let browser = Browser::open(&worker.url()).await;
     browser.sees(&["The worker is ready."]).await;
     let inline = "const script = document.createElement('script');
         try { script.text = 'window.planted = 1'; document.head.append(script); } catch (error) { return error.name; }
@@ -22,16 +22,16 @@ async fn scripts_from_elsewhere_do_not_run_and_text_never_becomes_markup() {
         assert!(complaints.iter().any(|text| text.contains(blocked)), "{complaints:?}");
     }
     // A name in the address is shown as it is.
-    browser.page.goto(format!("{}#/jobs/%3Cimg%20src=x%3E/1", rig.url())).await.unwrap();
+    browser.page.goto(format!("{}#/jobs/%3Cimg%20src=x%3E/1", worker.url())).await.unwrap();
     browser.sees(&["Job <img src=x>/1"]).await;
     browser.end().await;
-    rig.end().await;
+    worker.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn it_is_used_by_keyboard_in_light_and_dark_and_on_a_small_screen() {
-    let rig = Rig::start().await;
-    let browser = Browser::open(&rig.url()).await;
+    let worker = Worker::start().await;
+    let browser = Browser::open(&worker.url()).await;
     browser.sees(&["The worker is ready."]).await;
     // The first stop skips the navigation; a page's heading has the focus when it opens.
     browser.key(Key::Tab).await;
@@ -51,7 +51,7 @@ async fn it_is_used_by_keyboard_in_light_and_dark_and_on_a_small_screen() {
     }
     assert_eq!(seen[0], serde_json::json!(["rgb(255, 255, 255)", "rgb(27, 31, 36)"]));
     assert_eq!(seen[1], serde_json::json!(["rgb(21, 24, 28)", "rgb(228, 231, 235)"]));
-    browser.page.goto(rig.url()).await.unwrap();
+    browser.page.goto(worker.url()).await.unwrap();
     browser.sees(&["The worker is ready."]).await;
     browser.picture("overview-dark").await;
 
@@ -60,15 +60,15 @@ async fn it_is_used_by_keyboard_in_light_and_dark_and_on_a_small_screen() {
         browser.script("return document.documentElement.scrollWidth - document.documentElement.clientWidth").await;
     assert_eq!(wider, 0, "the page itself does not scroll sideways");
     browser.end().await;
-    rig.end().await;
+    worker.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_is_gone_is_said_to_be_and_what_was_seen_stays() {
-    let rig = Rig::start().await;
-    let browser = Browser::open(&rig.url()).await;
+    let worker = Worker::start().await;
+    let browser = Browser::open(&worker.url()).await;
     browser.sees(&["The worker is ready."]).await;
-    rig.end().await;
+    worker.end().await;
     browser.sees(&["No answer from the worker", "easycms"]).await;
     browser.page.clone().quit().await.unwrap();
 }

@@ -2,34 +2,20 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::Parser as _;
-use erasure_worker::cli::{Cli, Context, Exit};
-use erasure_worker::config::Surroundings;
+use erasure_worker::cli::Exit;
 use erasure_worker::sandbox::{Action, FaultRule, Operation, Person};
+use testkit::cli::{At, Said, run, words};
 
-use crate::worker::Rig;
-
-pub struct Said {
-    pub exit: Exit,
-    pub out: String,
-    pub err: String,
-}
+use crate::worker::Worker;
 
 /// Runs `submit-csv` with these arguments, a tilde standing for a blank.
-pub async fn submit(rig: &Rig, line: &str, file: &Path) -> Said {
-    let url = rig.url();
-    let words = line.split_whitespace().map(|word| word.replace('~', " "));
-    let last = ["--tenant", "acme", "--url", &url].map(str::to_owned).into_iter().chain([file.display().to_string()]);
-    let all = ["erasure-worker", "submit-csv"].map(str::to_owned).into_iter().chain(words).chain(last);
-    let (mut out, mut err) = (Vec::new(), Vec::new());
-    let (config, surroundings) = (rig.config.file.clone(), Surroundings::default());
-    let mut ctx = Context { config, surroundings, input: &mut std::io::empty(), out: &mut out, err: &mut err };
-    let exit = Cli::try_parse_from(all).unwrap().command.run(&mut ctx).await.unwrap();
-    Said { exit, out: String::from_utf8(out).unwrap(), err: String::from_utf8(err).unwrap() }
+pub async fn submit(worker: &Worker, line: &str, file: &Path) -> Said {
+    let line = format!("submit-csv {line} --tenant acme --url {} {}", worker.url(), file.display());
+    run(words(&line), At { config: worker.config.file.clone(), ..At::default() }).await
 }
 
-pub fn file(rig: &Rig, name: &str, text: &[u8]) -> PathBuf {
-    let path = rig.folder.path().join(name);
+pub fn file(worker: &Worker, name: &str, text: &[u8]) -> PathBuf {
+    let path = worker.rig.path(name);
     std::fs::write(&path, text).unwrap();
     path
 }
@@ -47,10 +33,10 @@ fn states(file: &Path) -> Vec<(String, String, String)> {
 }
 
 /// Asks for the status until every member has one of these.
-pub async fn until(rig: &Rig, line: &str, path: &Path, ends: &[&str]) -> Said {
+pub async fn until(worker: &Worker, line: &str, path: &Path, ends: &[&str]) -> Said {
     let asked = async {
         loop {
-            let said = submit(rig, &format!("{line} --status"), path).await;
+            let said = submit(worker, &format!("{line} --status"), path).await;
             if states(path).iter().all(|(_, state, _)| ends.contains(&state.as_str())) {
                 return said;
             }
@@ -63,12 +49,12 @@ pub async fn until(rig: &Rig, line: &str, path: &Path, ends: &[&str]) -> Said {
 
 /// Erases a real member, so that the credential is known to work: that others are not there is
 /// believed only then.
-async fn prove_credential(rig: &Rig) {
-    let person = rig.sandbox.sandbox().add_people(7_000_000..7_000_001).remove(0);
-    let path = file(rig, "first.csv", format!("ID\n{}\n", person.integration_id).as_bytes());
+async fn prove_credential(worker: &Worker) {
+    let person = worker.sandbox().add_people(7_000_000..7_000_001).remove(0);
+    let path = file(worker, "first.csv", format!("ID\n{}\n", person.integration_id).as_bytes());
     let line = "--system loyalty --key integration_id --column ID";
-    submit(rig, line, &path).await;
-    until(rig, line, &path, &["erased"]).await;
+    submit(worker, line, &path).await;
+    until(worker, line, &path, &["erased"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -98,19 +84,20 @@ async fn members_of_every_kind_of_system_are_erased_and_the_result_says_so_witho
         ),
         ("loyalty", "--system loyalty --key card_id --column Card", "Card", |person| person.card_id.clone()),
     ];
-    let rig = Rig::start().await;
+    let worker = Worker::start().await;
     for (number, (system, line, header, row)) in (0..).zip(cases) {
-        let people = rig.sandbox.sandbox().add_people(7_400_000 + number * 10..7_400_002 + number * 10);
+        let people = worker.sandbox().add_people(7_400_000 + number * 10..7_400_002 + number * 10);
         let rows: Vec<String> = people.iter().map(row).collect();
-        let path = file(&rig, &format!("{system}-{number}.csv"), format!("{header}\n{}\n", rows.join("\n")).as_bytes());
-        let said = submit(&rig, line, &path).await;
+        let path =
+            file(&worker, &format!("{system}-{number}.csv"), format!("{header}\n{}\n", rows.join("\n")).as_bytes());
+        let said = submit(&worker, line, &path).await;
         assert_eq!((said.exit, said.err.as_str()), (Exit::Done, ""), "{system}: {}", said.out);
         assert!(said.out.starts_with("2 queued, 0 duplicates and 0 unusable rows skipped\n"), "{}", said.out);
         assert_eq!(states(&path).iter().filter(|(_, state, _)| state == "queued").count(), 2);
-        let said = until(&rig, line, &path, &["erased", "anonymised"]).await;
+        let said = until(&worker, line, &path, &["erased", "anonymised"]).await;
         assert_eq!(said.exit, Exit::Done, "{}", said.out);
         for person in &people {
-            let left = rig.sandbox.sandbox().remains(person);
+            let left = worker.sandbox().remains(person);
             assert!(!left.iter().any(|what| what.starts_with(system)), "{system}: {left:?}");
             let told = result(&path);
             for identifier in
@@ -120,13 +107,13 @@ async fn members_of_every_kind_of_system_are_erased_and_the_result_says_so_witho
             }
         }
     }
-    rig.end().await;
+    worker.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_from_a_spreadsheet_is_read_as_it_is_and_every_row_left_out_is_told_with_its_line() {
-    let rig = Rig::start().await;
-    prove_credential(&rig).await;
+    let worker = Worker::start().await;
+    prove_credential(&worker).await;
     let mut text = b"\xef\xbb\xbf".to_vec();
     text.extend_from_slice(b"\"Name\",\"Integration ID\"\r\n");
     text.extend_from_slice(b"\"Ann, the first\",INT-1\r\n"); // 2
@@ -140,9 +127,9 @@ async fn a_file_from_a_spreadsheet_is_read_as_it_is_and_every_row_left_out_is_to
     text.extend_from_slice(b"latin,INT-\xe9\r\n"); // 11
     text.extend_from_slice(format!("wide,{}\r\n", "7".repeat(300)).as_bytes()); // 12: the worker would refuse it
     text.extend_from_slice(b"last,\"INT-5\""); // 13: no end of line
-    let path = file(&rig, "members.csv", &text);
+    let path = file(&worker, "members.csv", &text);
     let line = "--system loyalty --key integration_id --column Integration~ID";
-    let said = submit(&rig, &format!("{line} --dry-run"), &path).await;
+    let said = submit(&worker, &format!("{line} --dry-run"), &path).await;
     assert_eq!(said.exit, Exit::Failed);
     let told: Vec<&str> = said.err.lines().collect();
     assert_eq!(
@@ -160,7 +147,7 @@ async fn a_file_from_a_spreadsheet_is_read_as_it_is_and_every_row_left_out_is_to
     assert_eq!(said.out, "3 would be queued, 1 duplicates and 6 unusable rows skipped\n");
     assert!(!Path::new(&format!("{}.result.csv", path.display())).exists());
 
-    let said = submit(&rig, line, &path).await;
+    let said = submit(&worker, line, &path).await;
     assert_eq!(said.exit, Exit::Failed, "rows were left out");
     let lines: Vec<String> = states(&path).into_iter().map(|(line, state, _)| format!("{line} {state}")).collect();
     assert_eq!(
@@ -179,13 +166,13 @@ async fn a_file_from_a_spreadsheet_is_read_as_it_is_and_every_row_left_out_is_to
         ]
     );
     // Nobody by these ids is in the programme.
-    until(&rig, line, &path, &["absent", "skipped"]).await;
-    rig.end().await;
+    until(&worker, line, &path, &["absent", "skipped"]).await;
+    worker.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_without_the_headers_is_refused_and_told_what_it_has_but_not_whom() {
-    let rig = Rig::start().await;
+    let worker = Worker::start().await;
     let line = "--system loyalty --key integration_id --column Integration~ID";
     for (text, told) in [
         (
@@ -196,8 +183,8 @@ async fn a_file_without_the_headers_is_refused_and_told_what_it_has_but_not_whom
         ("", "missing headers in file: \"Integration ID\"; found: nothing"),
         ("Integration ID,Integration ID\n1,2\n", "stands more than once"),
     ] {
-        let path = file(&rig, "members.csv", text.as_bytes());
-        let said = submit(&rig, &format!("{line} --dry-run"), &path).await;
+        let path = file(&worker, "members.csv", text.as_bytes());
+        let said = submit(&worker, &format!("{line} --dry-run"), &path).await;
         assert!(said.exit == Exit::Usage && said.err.contains(told), "{}", said.err);
         assert!(!said.err.contains("example.com") && !said.err.contains("1234567"), "{}", said.err);
     }
@@ -207,16 +194,16 @@ async fn a_file_without_the_headers_is_refused_and_told_what_it_has_but_not_whom
         ("--system easycms --key guid --column x", "--key: easycms takes email"),
         ("--system loyalty --key card_id --column x --also codes=y", "--also: a member of loyalty has no codes"),
     ] {
-        let path = file(&rig, "members.csv", b"x,y\n1,2\n");
-        let said = submit(&rig, &format!("{line} --dry-run"), &path).await;
+        let path = file(&worker, "members.csv", b"x,y\n1,2\n");
+        let said = submit(&worker, &format!("{line} --dry-run"), &path).await;
         assert!(said.exit == Exit::Usage && said.err.contains(told), "{}", said.err);
     }
-    rig.end().await;
+    worker.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_quote_that_is_never_closed_swallows_no_row_in_silence() {
-    let rig = Rig::start().await;
+    let worker = Worker::start().await;
     let line = "--system loyalty --key integration_id --column ID --dry-run";
     for (text, told) in [
         (
@@ -233,26 +220,26 @@ async fn a_quote_that_is_never_closed_swallows_no_row_in_silence() {
         ),
         ("ID,\"Note\nINT-1,a\"\nINT-2,b\n", "lines 1 to 2 are one row, because a quote opens in line 1"),
     ] {
-        let path = file(&rig, "members.csv", text.as_bytes());
+        let path = file(&worker, "members.csv", text.as_bytes());
         for line in [line, line.trim_end_matches(" --dry-run")] {
-            let said = submit(&rig, line, &path).await;
+            let said = submit(&worker, line, &path).await;
             assert!(said.exit == Exit::Failed && said.err.contains(told), "{}", said.err);
             assert!(!said.out.contains("queued,") && !said.err.contains("skipped"), "{}", said.out);
             assert!(!Path::new(&format!("{}.result.csv", path.display())).exists(), "nothing was published");
         }
     }
     let long = format!("ID\nINT-1\n\"INT-2\n{}", "INT-3\n".repeat(400_000));
-    let path = file(&rig, "members.csv", long.as_bytes());
-    let said = submit(&rig, line, &path).await;
+    let path = file(&worker, "members.csv", long.as_bytes());
+    let said = submit(&worker, line, &path).await;
     assert!(said.exit == Exit::Failed && said.err.contains("line 3: the row is longer than 1 MiB"), "{}", said.err);
     // Told to, it publishes the others.
-    let path = file(&rig, "damaged.csv", b"ID,Note\nINT-1,a\nINT-2,\"b\nINT-3,c\"\nINT-4,d\n");
-    let said = submit(&rig, &format!("{} --skip-damaged", line.trim_end_matches(" --dry-run")), &path).await;
+    let path = file(&worker, "damaged.csv", b"ID,Note\nINT-1,a\nINT-2,\"b\nINT-3,c\"\nINT-4,d\n");
+    let said = submit(&worker, &format!("{} --skip-damaged", line.trim_end_matches(" --dry-run")), &path).await;
     assert!(said.exit == Exit::Failed && said.err.contains("line 3: lines 3 to 4 are one row"), "{}", said.err);
     assert!(said.out.starts_with("2 queued, 0 duplicates and 1 unusable"), "{}", said.out);
     let lines: Vec<String> = states(&path).into_iter().map(|(line, state, _)| format!("{line} {state}")).collect();
     assert_eq!(lines, ["2 queued", "3 skipped", "5 queued"]);
-    rig.end().await;
+    worker.end().await;
 }
 
 /// As a spreadsheet saves "Unicode text".
@@ -262,7 +249,7 @@ fn wide(text: &str) -> Vec<u8> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_is_taken_in_every_form_that_spreadsheets_give_it_and_what_is_none_is_told_as_what_it_is() {
-    let rig = Rig::start().await;
+    let worker = Worker::start().await;
     let line = "--system loyalty --key integration_id --column Member~ID --dry-run";
     for (bytes, exit, told) in [
         (b"Member ID;Name\r\n1001;Ann;;\r\n1002;Bob\r\n;;;\r\n".to_vec(), Exit::Done, "2 would be queued"),
@@ -283,20 +270,20 @@ async fn a_file_is_taken_in_every_form_that_spreadsheets_give_it_and_what_is_non
         (b"Name,Member ID\nAnn,1001".to_vec(), Exit::Done, "line 2: no end of line"),
         (b"Member ID\n10\x0001\n".to_vec(), Exit::Failed, "line 2: a line break or another control character"),
     ] {
-        let path = file(&rig, "members.csv", &bytes);
-        let said = submit(&rig, line, &path).await;
+        let path = file(&worker, "members.csv", &bytes);
+        let said = submit(&worker, line, &path).await;
         let all = format!("{}{}", said.out, said.err);
         assert!(said.exit == exit && all.contains(told), "{told}: {:?}: {all}", said.exit);
     }
-    rig.end().await;
+    worker.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_same_file_with_other_arguments_says_how_they_differ_and_never_does_nothing_in_silence() {
-    let rig = Rig::start().await;
-    let path = file(&rig, "members.csv", b"GUID,Ref,Codes\ng-1,r-1,C1\ng-2,r-2,C2\n");
+    let worker = Worker::start().await;
+    let path = file(&worker, "members.csv", b"GUID,Ref,Codes\ng-1,r-1,C1\ng-2,r-2,C2\n");
     let line = "--system vitalsource --key guid --column GUID";
-    let said = submit(&rig, line, &path).await;
+    let said = submit(&worker, line, &path).await;
     assert!(said.exit == Exit::Done && said.out.starts_with("2 queued"), "{}", said.err);
     let first = result(&path);
     let again = format!("{line} --again");
@@ -308,7 +295,7 @@ async fn the_same_file_with_other_arguments_says_how_they_differ_and_never_does_
         ("--preview", "--preview \"yes\" is new"),
     ] {
         for line in [line, &again] {
-            let said = submit(&rig, &format!("{line} {more}"), &path).await;
+            let said = submit(&worker, &format!("{line} {more}"), &path).await;
             assert!(said.exit == Exit::Usage && said.err.contains(told), "{more}: {}", said.err);
             assert!(said.err.contains("That makes other jobs: give another --result FILE"), "{}", said.err);
             assert_eq!(result(&path), first);
@@ -316,18 +303,18 @@ async fn the_same_file_with_other_arguments_says_how_they_differ_and_never_does_
     }
     // What the same jobs may be told: not in silence, and with --again.
     let told = format!("{line} --confirmed-at 2001-01-03");
-    let said = submit(&rig, &told, &path).await;
+    let said = submit(&worker, &told, &path).await;
     assert!(said.exit == Exit::Usage && said.err.contains("--confirmed-at"), "{}", said.err);
     assert!(said.err.contains("With --again all its jobs are published once more"), "{}", said.err);
-    let said = submit(&rig, &format!("{told} --again"), &path).await;
+    let said = submit(&worker, &format!("{told} --again"), &path).await;
     assert!(said.exit == Exit::Done && said.out.starts_with("2 queued"), "{}", said.err);
     let ids = |text: &str| text.lines().skip(2).map(|row| row[..38].to_owned()).collect::<Vec<_>>();
     assert_eq!(ids(&result(&path)), ids(&first), "the same jobs");
 
     // Elsewhere they are other jobs: the worker takes each, and rejects none.
-    let other = rig.folder.path().join("codes.result.csv");
+    let other = worker.rig.path("codes.result.csv");
     let codes = format!("{line} --also codes=Codes --result {}", other.display());
-    let said = submit(&rig, &codes, &path).await;
+    let said = submit(&worker, &codes, &path).await;
     assert!(said.exit == Exit::Done && said.out.starts_with("2 queued"), "{}", said.err);
     let text = std::fs::read_to_string(&other).unwrap();
     assert!(ids(&text).iter().all(|id| !first.contains(&id[2..])), "{text}");
@@ -336,26 +323,26 @@ async fn the_same_file_with_other_arguments_says_how_they_differ_and_never_does_
     let (header, rest) = first.split_once('\n').unwrap();
     let earlier = format!("{header}\n{}", rest.split_once('\n').unwrap().1);
     std::fs::write(format!("{}.result.csv", path.display()), &earlier).unwrap();
-    let said = submit(&rig, line, &path).await;
+    let said = submit(&worker, line, &path).await;
     assert!(said.exit == Exit::Done && said.out.contains("2 were queued before"), "{}", said.err);
-    let said = submit(&rig, &told, &path).await;
+    let said = submit(&worker, &told, &path).await;
     assert!(
         said.exit == Exit::Usage && said.err.contains("does not say whether it was made with --confirmed-at"),
         "{}",
         said.err
     );
     assert_eq!(result(&path), earlier);
-    rig.end().await;
+    worker.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_status_is_done_only_once_every_row_of_the_file_ended_well() {
-    let rig = Rig::start().await;
-    prove_credential(&rig).await;
-    let path = file(&rig, "members.csv", b"ID\nINT-1\nINT-2\n");
+    let worker = Worker::start().await;
+    prove_credential(&worker).await;
+    let path = file(&worker, "members.csv", b"ID\nINT-1\nINT-2\n");
     let line = "--system loyalty --key integration_id --column ID";
-    submit(&rig, line, &path).await;
-    assert_eq!(until(&rig, line, &path, &["absent"]).await.exit, Exit::Done);
+    submit(&worker, line, &path).await;
+    assert_eq!(until(&worker, line, &path, &["absent"]).await.exit, Exit::Done);
     let whole = result(&path);
     let written = format!("{}.result.csv", path.display());
     let status = format!("{line} --status");
@@ -363,7 +350,7 @@ async fn the_status_is_done_only_once_every_row_of_the_file_ended_well() {
     // Rows that were never published.
     let cut = whole.lines().take(3).collect::<Vec<_>>().join("\n") + "\n";
     std::fs::write(&written, cut).unwrap();
-    let said = submit(&rig, &status, &path).await;
+    let said = submit(&worker, &status, &path).await;
     assert!(said.exit == Exit::Failed && said.out.contains("1 row not in the result"), "{}", said.out);
 
     // A job that the worker has not seen yet; one that was skipped.
@@ -373,74 +360,74 @@ async fn the_status_is_done_only_once_every_row_of_the_file_ended_well() {
         ("4,,skipped,,\"the same member as in line 2\"", Exit::Done, "1 row skipped as repeats"),
     ] {
         std::fs::write(&written, format!("{whole}{row}\n")).unwrap();
-        let said = submit(&rig, &status, &path).await;
+        let said = submit(&worker, &status, &path).await;
         assert!(said.exit == exit && said.out.contains(told), "{row}: {}", said.out);
     }
     // Another file, and another tenant's.
     std::fs::write(&written, &whole).unwrap();
     std::fs::write(&path, "ID\nINT-1\nINT-3\n").unwrap();
-    let said = submit(&rig, &status, &path).await;
+    let said = submit(&worker, &status, &path).await;
     assert!(
         said.exit == Exit::Failed && said.err.contains("is not the file that the result was made from"),
         "{}",
         said.err
     );
     std::fs::write(&written, whole.replace("tenant=acme", "tenant=other")).unwrap();
-    let said = submit(&rig, &status, &path).await;
+    let said = submit(&worker, &status, &path).await;
     assert!(said.exit == Exit::Usage && said.err.contains("was made with --tenant other"), "{}", said.err);
-    rig.end().await;
+    worker.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_that_was_broken_off_goes_on_and_the_same_file_gives_the_same_jobs() {
-    let rig = Rig::start().await;
-    prove_credential(&rig).await;
+    let worker = Worker::start().await;
+    prove_credential(&worker).await;
     let rows: String = (0..300).map(|number| format!("INT-{number}\n")).collect();
-    let path = file(&rig, "members.csv", format!("ID\n{rows}").as_bytes());
+    let path = file(&worker, "members.csv", format!("ID\n{rows}").as_bytes());
     let line = "--system loyalty --key integration_id --column ID";
-    submit(&rig, line, &path).await;
+    submit(&worker, line, &path).await;
     let first = result(&path);
-    until(&rig, line, &path, &["absent"]).await;
-    let calls = rig.sandbox.sandbox().entries(0).len();
+    until(&worker, line, &path, &["absent"]).await;
+    let calls = worker.sandbox().entries(0).len();
 
     // As a kill in the middle of a write leaves it.
     let result_file = format!("{}.result.csv", path.display());
     std::fs::write(&result_file, &first[..first.len() / 2]).unwrap();
-    let said = submit(&rig, line, &path).await;
+    let said = submit(&worker, line, &path).await;
     assert_eq!(said.exit, Exit::Done);
     assert!(said.err.contains("it goes on after line"), "{}", said.err);
     assert!(!said.out.starts_with("300 queued") && said.out.contains("were queued before"), "{}", said.out);
     assert_eq!(result(&path), first);
-    let said = submit(&rig, line, &path).await;
+    let said = submit(&worker, line, &path).await;
     assert!(said.out.starts_with("0 queued,"), "{}", said.out);
     // All of them once more are the same jobs again, and nothing is called for them.
-    let said = submit(&rig, &format!("{line} --again"), &path).await;
+    let said = submit(&worker, &format!("{line} --again"), &path).await;
     assert!(said.out.starts_with("300 queued,"), "{}", said.out);
     assert_eq!(result(&path), first);
-    until(&rig, line, &path, &["absent"]).await;
-    assert_eq!(rig.sandbox.sandbox().entries(0).len(), calls);
+    until(&worker, line, &path, &["absent"]).await;
+    assert_eq!(worker.sandbox().entries(0).len(), calls);
 
     // Another file does not go on with this one's result.
     std::fs::write(&path, format!("ID\nINT-x\n{rows}")).unwrap();
-    let said = submit(&rig, line, &path).await;
+    let said = submit(&worker, line, &path).await;
     assert!(said.exit == Exit::Usage && said.err.contains("another file"), "{}", said.err);
-    rig.end().await;
+    worker.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_member_that_fails_has_its_code_and_one_that_must_give_something_is_awaited() {
-    let rig = Rig::start().await;
-    let people = rig.people(2);
+    let worker = Worker::start().await;
+    let people = worker.rig.people(2);
     let fails = Action::Status { status: 500, body: String::new(), after_work: false };
     let rule = FaultRule { subject: Some(people[0].email.clone()), ..FaultRule::on(Operation::DeleteAccount, fails) };
-    rig.sandbox.sandbox().add_fault(rule);
+    worker.sandbox().add_fault(rule);
     let rows = format!("Mail,Secret\n{},{}\n{},\n", people[0].email, people[0].customer_password, people[1].email);
-    let path = file(&rig, "members.csv", rows.as_bytes());
+    let path = file(&worker, "members.csv", rows.as_bytes());
     let line = "--system easycms --key email --column Mail --also customer_password=Secret";
-    assert_eq!(submit(&rig, line, &path).await.exit, Exit::Done);
-    let said = until(&rig, line, &path, &["failed", "needs_input"]).await;
+    assert_eq!(submit(&worker, line, &path).await.exit, Exit::Done);
+    let said = until(&worker, line, &path, &["failed", "needs_input"]).await;
     assert_eq!((said.exit, said.out.lines().next()), (Exit::Failed, Some("1 failed, 1 needs_input")));
     let first = &states(&path)[0];
     assert_eq!((first.1.as_str(), first.2.as_str()), ("failed", "ERS-0013"));
-    rig.end().await;
+    worker.end().await;
 }

@@ -8,20 +8,20 @@ use thirtyfour::Key;
 use uuid::Uuid;
 
 use crate::browser::Browser;
-use crate::worker::{Rig, TENANT};
+use crate::worker::{TENANT, Worker};
 
-fn job_url(rig: &Rig, key: &JobKey) -> String {
-    format!("{}#/jobs/{}/{}", rig.url(), key.tenant, key.job_id)
+fn job_url(worker: &Worker, key: &JobKey) -> String {
+    format!("{}#/jobs/{}/{}", worker.url(), key.tenant, key.job_id)
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_shows_its_timeline_and_is_given_up_by_name_with_the_keyboard_alone() {
-    let rig = Rig::start().await;
-    let people = rig.people(1);
+    let worker = Worker::start().await;
+    let people = worker.rig.people(1);
     let fails = Action::Status { status: 500, body: "planted reply".to_owned(), after_work: false };
-    rig.sandbox.sandbox().add_fault(FaultRule::on(Operation::DeleteAccount, fails));
-    let key = rig.submit(&people[0], 9).await;
-    let browser = Browser::open(&job_url(&rig, &key)).await;
+    worker.sandbox().add_fault(FaultRule::on(Operation::DeleteAccount, fails));
+    let key = worker.submit(&people[0], 9).await;
+    let browser = Browser::open(&job_url(&worker, &key)).await;
     browser.sees(&["failed", "ERS-0013 system unavailable", "2 failed attempts"]).await;
     browser
         .sees(&[
@@ -62,25 +62,25 @@ async fn a_job_shows_its_timeline_and_is_given_up_by_name_with_the_keyboard_alon
     let page = browser.text().await;
     assert!(!page.contains("planted") && !page.contains("example.com"), "{page}");
     browser.end().await;
-    rig.end().await;
+    worker.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_system_and_a_tenant_are_paused_and_resumed_and_their_jobs_wait_meanwhile() {
-    let rig = Rig::start().await;
-    let people = rig.people(2);
-    let browser = Browser::open(&format!("{}#/systems", rig.url())).await;
+    let worker = Worker::start().await;
+    let people = worker.rig.people(2);
+    let browser = Browser::open(&format!("{}#/systems", worker.url())).await;
     browser.press("pause-easycms").await;
     browser.fill("dialog-reason", "the vendor asked").await;
     browser.fill("dialog-by", "operations").await;
     browser.press("dialog-go").await;
     browser.sees(&["The system easycms is paused.", "operations: the vendor asked"]).await;
-    let key = rig.submit(&people[0], 3).await;
-    browser.page.goto(job_url(&rig, &key)).await.unwrap();
+    let key = worker.submit(&people[0], 3).await;
+    browser.page.goto(job_url(&worker, &key)).await.unwrap();
     browser.sees(&["waiting", "paused"]).await;
-    assert_eq!(rig.sandbox.sandbox().entries(0).len(), 0);
+    assert_eq!(worker.sandbox().entries(0).len(), 0);
 
-    browser.page.goto(format!("{}#/systems", rig.url())).await.unwrap();
+    browser.page.goto(format!("{}#/systems", worker.url())).await.unwrap();
     browser.press("pause-tenant").await;
     browser.fill("dialog-name", TENANT).await;
     browser.fill("dialog-reason", "a wrong list").await;
@@ -89,17 +89,17 @@ async fn a_system_and_a_tenant_are_paused_and_resumed_and_their_jobs_wait_meanwh
     browser.press("resume-easycms").await;
     browser.sees_no(&["the vendor asked"]).await;
     // The system works again; the tenant's job still waits.
-    rig.submit(&people[1], 3).await;
-    browser.page.goto(format!("{}#/jobs?state=waiting", rig.url())).await.unwrap();
+    worker.submit(&people[1], 3).await;
+    browser.page.goto(format!("{}#/jobs?state=waiting", worker.url())).await.unwrap();
     browser.until("two wait", async || (browser.text().await.matches("paused until").count() == 2).then_some(())).await;
-    assert_eq!(rig.sandbox.sandbox().entries(0).len(), 0);
-    browser.page.goto(format!("{}#/systems", rig.url())).await.unwrap();
+    assert_eq!(worker.sandbox().entries(0).len(), 0);
+    browser.page.goto(format!("{}#/systems", worker.url())).await.unwrap();
     browser.press(&format!("resume-tenant-{TENANT}")).await;
     browser.sees(&["No tenant is paused."]).await;
-    browser.page.goto(format!("{}#/jobs?state=completed", rig.url())).await.unwrap();
+    browser.page.goto(format!("{}#/jobs?state=completed", worker.url())).await.unwrap();
     browser.until("both end", async || (browser.text().await.matches("ended ").count() == 2).then_some(())).await;
     browser.end().await;
-    rig.end().await;
+    worker.end().await;
 }
 
 const MANY: u128 = 100_000;
@@ -129,7 +129,7 @@ fn ended(number: u128) -> (JobKey, Ended) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hundred_thousand_jobs_are_paged_through_filtered_and_found() {
-    let rig = Rig::start_with(None, |opened| {
+    let worker = Worker::start_with(None, |opened| {
         let mut tickets = Vec::new();
         for chunk in 0..MANY / 1_000 {
             let mut batch = Batch::new();
@@ -143,7 +143,7 @@ async fn a_hundred_thousand_jobs_are_paged_through_filtered_and_found() {
         drop(tickets);
     })
     .await;
-    let browser = Browser::open(&format!("{}#/jobs", rig.url())).await;
+    let browser = Browser::open(&format!("{}#/jobs", worker.url())).await;
     let first = format!("tenant-0/{}", Uuid::from_u128(0));
     browser.sees(&[&first]).await;
     let rows = "return document.querySelectorAll('tbody tr').length";
@@ -169,13 +169,13 @@ async fn a_hundred_thousand_jobs_are_paged_through_filtered_and_found() {
     browser.press("find-go").await;
     browser.sees(&[&format!("Job {wanted}"), "completed"]).await;
     browser.end().await;
-    rig.end().await;
+    worker.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_token_is_asked_for_kept_for_the_tab_and_forgotten_on_demand() {
-    let rig = Rig::start_with(Some("right-token"), |_| {}).await;
-    let browser = Browser::open(&rig.url()).await;
+    let worker = Worker::start_with(Some("right-token"), |_| {}).await;
+    let browser = Browser::open(&worker.url()).await;
     browser.sees(&["Token", "kept for this tab only"]).await;
     browser.fill("dialog-token", "wrong-token").await;
     browser.key(Key::Enter).await;
@@ -195,5 +195,5 @@ async fn the_token_is_asked_for_kept_for_the_tab_and_forgotten_on_demand() {
     browser.press("forget").await;
     browser.sees(&["kept for this tab only"]).await;
     browser.end().await;
-    rig.end().await;
+    worker.end().await;
 }

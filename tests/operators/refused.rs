@@ -6,29 +6,28 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use axum::http::StatusCode;
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use clap::Parser as _;
-use erasure_worker::cli::{Cli, Context, Exit};
-use erasure_worker::config::Surroundings;
+use erasure_worker::cli::Exit;
 use serde_json::{Value, json};
+use testkit::cli::{At, Said, run, words};
 use uuid::Uuid;
 
-use crate::members::{Said, file, result, submit, until};
-use crate::worker::Rig;
+use crate::members::{file, result, submit, until};
+use crate::worker::{Worker, order};
 
 const LINE: &str = "--system loyalty --key integration_id --column ID";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_row_that_the_worker_refused_is_told_with_the_reason_and_is_not_waited_for() {
-    let rig = Rig::start().await;
-    let path = file(&rig, "members.csv", b"ID\nINT-PLANTED-1\nINT-PLANTED-2\n");
+    let worker = Worker::start().await;
+    let path = file(&worker, "members.csv", b"ID\nINT-PLANTED-1\nINT-PLANTED-2\n");
     // A configuration that is not the worker's.
-    let configuration = rig.config.file.clone().unwrap();
+    let configuration = worker.config.file.clone().unwrap();
     let ours = std::fs::read_to_string(&configuration).unwrap();
     std::fs::write(&configuration, ours.replace("environment = \"sandbox\"", "environment = \"staging\"")).unwrap();
-    assert_eq!(submit(&rig, LINE, &path).await.exit, Exit::Done);
+    assert_eq!(submit(&worker, LINE, &path).await.exit, Exit::Done);
     std::fs::write(&configuration, ours).unwrap();
 
-    let said = until(&rig, LINE, &path, &["rejected"]).await;
+    let said = until(&worker, LINE, &path, &["rejected"]).await;
     assert_eq!(said.exit, Exit::Failed, "{}{}", said.out, said.err);
     assert!(said.out.starts_with("2 rejected\n2 rows refused: wrong_environment (ERS-0021)\n"), "{}", said.out);
     let told = result(&path);
@@ -38,13 +37,13 @@ async fn a_row_that_the_worker_refused_is_told_with_the_reason_and_is_not_waited
 
     // Known now, its own state counts, whatever a letter says; the row keeps no note of the refusal.
     let id = told.lines().nth(2).unwrap().split(',').nth(1).unwrap();
-    let person = rig.people(1).remove(0);
-    let mut job = rig.order(&person, 9);
+    let person = worker.rig.person();
+    let mut job = order(&person, 9);
     job["job_id"] = json!(id);
-    rig.publish(&job).await;
+    worker.publish(&job).await;
     let known = async {
         loop {
-            let said = submit(&rig, &format!("{LINE} --status"), &path).await;
+            let said = submit(&worker, &format!("{LINE} --status"), &path).await;
             if result(&path).contains(&format!("2,{id},erased,,\n")) {
                 return said;
             }
@@ -53,7 +52,7 @@ async fn a_row_that_the_worker_refused_is_told_with_the_reason_and_is_not_waited
     let known = tokio::time::timeout(std::time::Duration::from_secs(60), known).await;
     let said = known.expect("its own state counts");
     assert!(said.exit == Exit::Failed && said.out.contains("1 row refused"), "{}", said.out);
-    rig.end().await;
+    worker.end().await;
 }
 
 /// `--status` of a file of so many rows, asked of something that answers as a worker that knows none of them.
@@ -81,15 +80,10 @@ async fn asked(
     let rows = (0..rows).map(row).collect::<String>();
     std::fs::write(folder.path().join("members.csv.result.csv"), format!("line,job_id,state,code,note\n{rows}"))
         .unwrap();
-    let words = ["erasure-worker", "submit-csv"].into_iter().chain(LINE.split_whitespace());
-    let last = ["--tenant", "acme", "--status", "--url", &url, path.to_str().unwrap()];
-    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let line = format!("submit-csv {LINE} --tenant acme --status --url {url} {}", path.display());
     // A status needs no configuration.
-    let (config, surroundings) = (Some("/nowhere".into()), Surroundings::default());
-    let mut ctx = Context { config, surroundings, input: &mut std::io::empty(), out: &mut out, err: &mut err };
-    let exit = Cli::try_parse_from(words.chain(last)).unwrap().command.run(&mut ctx).await.unwrap();
+    let said = run(words(&line), At { config: Some("/nowhere".into()), ..At::default() }).await;
     served.abort();
-    let said = Said { exit, out: String::from_utf8(out).unwrap(), err: String::from_utf8(err).unwrap() };
     (said, looks.load(Ordering::Relaxed))
 }
 

@@ -3,7 +3,7 @@
 use erasure_worker::sandbox::{Account, Action, FaultRule, Operation, Person};
 
 use crate::browser::Browser;
-use crate::worker::Rig;
+use crate::worker::Worker;
 
 /// Every call to the shop meets this.
 fn shop(action: Action) -> FaultRule {
@@ -11,18 +11,18 @@ fn shop(action: Action) -> FaultRule {
 }
 
 /// The shop knows this password as the person's.
-fn set_shop_password(rig: &Rig, person: &Person, password: &str) {
+fn set_shop_password(worker: &Worker, person: &Person, password: &str) {
     let (email, customer_password) = (person.email.clone(), password.to_owned());
-    rig.sandbox.sandbox().world(|world| {
+    worker.sandbox().world(|world| {
         world.easycms("easycms").add(Account { email, customer_password, erased: false });
     });
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broken_system_is_held_the_operator_sees_why_mends_it_releases_it_and_replays_what_failed() {
-    let rig = Rig::start().await;
-    let people = rig.people(5);
-    let browser = Browser::open(&rig.url()).await;
+    let worker = Worker::start().await;
+    let people = worker.rig.people(5);
+    let browser = Browser::open(&worker.url()).await;
     browser.sees(&["The worker is ready.", "easycms", "working"]).await;
 
     // The shop's deletion fails for three people alone, and they become dead letters: it breaks down over two,
@@ -31,12 +31,12 @@ async fn a_broken_system_is_held_the_operator_sees_why_mends_it_releases_it_and_
     for person in &people[..2] {
         let fails = Action::Status { status: 500, body: String::new(), after_work: false };
         let subject = Some(person.email.clone());
-        rig.sandbox.sandbox().add_fault(FaultRule { subject, ..FaultRule::on(Operation::DeleteAccount, fails) });
+        worker.sandbox().add_fault(FaultRule { subject, ..FaultRule::on(Operation::DeleteAccount, fails) });
     }
-    set_shop_password(&rig, &people[2], "another");
+    set_shop_password(&worker, &people[2], "another");
     let mut failed = Vec::new();
     for (person, days) in people[..3].iter().zip([2, 20, 40]) {
-        failed.push(rig.submit(person, days).await);
+        failed.push(worker.submit(person, days).await);
     }
     browser
         .until("three dead letters", async || {
@@ -47,9 +47,9 @@ async fn a_broken_system_is_held_the_operator_sees_why_mends_it_releases_it_and_
         .await;
 
     // Then it does not take our credential any more.
-    rig.sandbox.sandbox().clear_faults();
-    rig.sandbox.sandbox().add_fault(shop(Action::CredentialRefused));
-    let held = rig.submit(&people[3], 5).await;
+    worker.sandbox().clear_faults();
+    worker.sandbox().add_fault(shop(Action::CredentialRefused));
+    let held = worker.submit(&people[3], 5).await;
     browser.sees(&["The worker is degraded.", "held", "unauthorised_ours"]).await;
     browser.sees(&[&format!("{}/{}", held.tenant, held.job_id)]).await;
     browser.picture("overview").await;
@@ -60,8 +60,8 @@ async fn a_broken_system_is_held_the_operator_sees_why_mends_it_releases_it_and_
     browser.picture("systems").await;
 
     // The credential is put right at the shop, and so is the password; the operator releases the system.
-    rig.sandbox.sandbox().clear_faults();
-    set_shop_password(&rig, &people[2], &people[2].customer_password);
+    worker.sandbox().clear_faults();
+    set_shop_password(&worker, &people[2], &people[2].customer_password);
     browser.press("release-easycms").await;
     browser.sees(&["Release easycms?", "If the cause remains"]).await;
     browser.press("dialog-go").await;
@@ -93,10 +93,10 @@ async fn a_broken_system_is_held_the_operator_sees_why_mends_it_releases_it_and_
     browser.press(&format!("job-{}", all[0])).await;
     browser.sees(&[&format!("Job {}", all[0]), "completed", "delete account", "erased"]).await;
     for person in &people[..4] {
-        assert!(!rig.sandbox.sandbox().remains(person).iter().any(|what| what.starts_with("easycms")), "still there");
+        assert!(!worker.sandbox().remains(person).iter().any(|what| what.starts_with("easycms")), "still there");
     }
     let page = browser.text().await;
     assert!(!page.contains("example.com"), "{page}");
     browser.end().await;
-    rig.end().await;
+    worker.end().await;
 }
