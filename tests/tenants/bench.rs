@@ -1,22 +1,24 @@
-//! A whole engine with a configuration, on a broker and a store that the test holds, before the
-//! stand-ins of the systems and their ledger, with a clock that the test sets.
+//! A whole engine in the test's own process: its broker, its store and its clock are the test's, its systems are the
+//! stand-ins.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use erasure_worker::app;
 use erasure_worker::broker::{Broker, HeaderValue, Properties};
 use erasure_worker::config::{Config, Surroundings};
-use erasure_worker::engine::{Engine, Parts, Policy};
+use erasure_worker::engine::Engine;
 use erasure_worker::job::At;
 use erasure_worker::sandbox::{Account, Person, RunningSandbox, Sandbox};
 use erasure_worker::seal::Keyring;
-use erasure_worker::store::{MemoryStore, Store, StoreError};
+use erasure_worker::store::{MemoryStore, Store};
 use serde_json::{Value, json};
 use testkit::config::system;
+use testkit::inside::Inside;
+use testkit::people;
+pub use testkit::people::id;
 use testkit::post::Post;
-use tokio::task::JoinHandle;
 
 /// 2026-11-22T10:00:00Z, in seconds.
 pub const NOON: i64 = 1_795_341_600;
@@ -46,20 +48,19 @@ pub struct Bench {
     pub keyring: Arc<Keyring>,
     pub store: Arc<MemoryStore>,
     clock: Shared,
-    running: JoinHandle<Result<(), StoreError>>,
+    worker: Inside,
 }
 
-/// A configuration for the stand-ins, with lines of the test's own in `[worker]` and at the end,
-/// and variables that override it.
-pub fn configuration(sandbox: &RunningSandbox, worker: &str, more: &str, overrides: &[(&str, &str)]) -> Config {
-    let system = |name, path, more| system(name, path, sandbox.addr, more);
+/// A configuration for these stand-ins, with lines of the test's own in `[worker]` and at the end.
+pub fn text(stand: SocketAddr, worker: &str, more: &str) -> String {
+    let system = |name, path, more| system(name, path, stand, more);
     let systems = [
         system("shop", "easycms", "verify_interval = \"20ms\""),
         system("loyalty", "loyalty", "verify_interval = \"20ms\""),
         system("cleeng", "cleeng", "require_confirmation = \"never\"\nverify_interval = \"20ms\""),
     ]
     .concat();
-    let text = format!(
+    format!(
         r#"
 [worker]
 environment = "sandbox"
@@ -73,36 +74,13 @@ initial_interval = "5ms"
 {systems}
 {more}
 "#
-    );
-    let variables = overrides.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-    let surroundings = Surroundings { variables, ..Surroundings::default() };
-    Config::parse(&text, Path::new("/nowhere"), &surroundings).unwrap()
+    )
 }
 
-fn start(
-    config: &Config,
-    broker: Arc<dyn Broker>,
-    store: Arc<MemoryStore>,
-    clock: &Shared,
-    policy: Policy,
-) -> (Arc<Engine>, Arc<Keyring>, JoinHandle<Result<(), StoreError>>) {
-    app::install_tls();
-    let keyring = Arc::new(app::keyring(config).unwrap());
-    let clock = Arc::clone(clock);
-    let parts = Parts {
-        settings: app::settings(config),
-        accepts: app::accepts(config),
-        gates: app::systems(config, &keyring).unwrap().gates,
-        broker,
-        store: store as Arc<dyn Store>,
-        keyring: Arc::clone(&keyring),
-        now: Arc::new(move || At(clock.lock().unwrap().now())),
-        chance: Arc::new(rand::random),
-    };
-    let engine = Engine::with_policy(parts, policy);
-    let working = Arc::clone(&engine);
-    let running = tokio::spawn(async move { working.run().await });
-    (engine, keyring, running)
+fn configuration(sandbox: &RunningSandbox, worker: &str, more: &str, overrides: &[(&str, &str)]) -> Config {
+    let variables = overrides.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    let surroundings = Surroundings { variables, ..Surroundings::default() };
+    Config::parse(&text(sandbox.addr, worker, more), Path::new("/nowhere"), &surroundings).unwrap()
 }
 
 impl Bench {
@@ -115,11 +93,22 @@ impl Bench {
     pub async fn with_overrides(more: &str, overrides: &[(&str, &str)]) -> Bench {
         let sandbox = Sandbox::start("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let config = configuration(&sandbox, &format!("master_key = \"{KEY}\""), more, overrides);
-        let (post, store) = (Post::new(), Arc::new(MemoryStore::new()));
         let clock = Arc::new(Mutex::new(Clock { millis: NOON * 1000, running_since: None }));
-        let broker = Arc::clone(&post) as Arc<dyn Broker>;
-        let (engine, keyring, running) = start(&config, broker, Arc::clone(&store), &clock, app::policy(&config));
-        Bench { post, sandbox, engine, keyring, store, clock, running }
+        Bench::assemble(&config, Post::new(), sandbox, Arc::new(MemoryStore::new()), clock)
+    }
+
+    fn assemble(
+        config: &Config,
+        post: Arc<Post>,
+        sandbox: RunningSandbox,
+        store: Arc<MemoryStore>,
+        clock: Shared,
+    ) -> Bench {
+        let (broker, rows, time) = (Arc::clone(&post), Arc::clone(&store), Arc::clone(&clock));
+        let now = move || At(time.lock().unwrap().now());
+        let worker = Inside::start(config, broker as Arc<dyn Broker>, rows as Arc<dyn Store>, now);
+        let (engine, keyring) = (Arc::clone(&worker.engine), Arc::clone(&worker.keyring));
+        Bench { post, sandbox, engine, keyring, store, clock, worker }
     }
 
     /// Stops the worker and starts another on the same broker and store, with these lines in
@@ -141,15 +130,10 @@ impl Bench {
     }
 
     async fn on(self, store: Arc<MemoryStore>, worker: &str, more: &str) -> Bench {
-        self.engine.drain();
-        // One that was cut off from its store does not end well, which is the point.
-        let _ = self.running.await.unwrap();
-        let (sandbox, clock) = (self.sandbox, self.clock);
-        let config = configuration(&sandbox, worker, more, &[]);
-        let post = self.post.again();
-        let broker = Arc::clone(&post) as Arc<dyn Broker>;
-        let (engine, keyring, running) = start(&config, broker, Arc::clone(&store), &clock, app::policy(&config));
-        Bench { post, sandbox, engine, keyring, store, clock, running }
+        // A worker without its store does not end well; such a test wants that.
+        let _ = self.worker.end().await;
+        let config = configuration(&self.sandbox, worker, more, &[]);
+        Bench::assemble(&config, self.post.again(), self.sandbox, store, self.clock)
     }
 
     /// From here on time passes by itself, so that pauses between attempts end.
@@ -159,8 +143,7 @@ impl Bench {
 
     /// Ends the worker and the stand-ins.
     pub async fn end(self) {
-        self.engine.drain();
-        self.running.await.unwrap().unwrap();
+        self.worker.end().await.unwrap();
         self.sandbox.stop().await;
     }
 
@@ -219,19 +202,18 @@ impl Bench {
 
 /// A job for the shop.
 pub fn shop_job(tenant: &str, person: &Person) -> Value {
-    job(tenant, json!([{ "system": "shop", "email": person.email, "customer_password": person.customer_password }]))
+    let mut target = people::easycms(person);
+    target["system"] = json!("shop");
+    job(tenant, json!([target]))
 }
 
-/// A job with these targets and an id of its own.
+/// A job with these targets and an id of its own. It names no law, so that it is never due.
 pub fn job(tenant: &str, targets: Value) -> Value {
-    json!({
-        "schema": "erasure.job/v1", "job_id": uuid::Uuid::new_v4(), "tenant": tenant, "environment": "sandbox",
-        "requested_at": "2026-11-20T09:00:00Z", "targets": targets,
-    })
-}
-
-pub fn id(job: &Value) -> &str {
-    job["job_id"].as_str().unwrap()
+    let mut job = people::unconfirmed(targets.as_array().unwrap());
+    job["tenant"] = json!(tenant);
+    job["requested_at"] = json!("2026-11-20T09:00:00Z");
+    job.as_object_mut().unwrap().remove("regulation");
+    job
 }
 
 /// Properties with a signature, and the broker's word on who sent them.

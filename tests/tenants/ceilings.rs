@@ -9,6 +9,7 @@ use erasure_worker::engine::Scope;
 use erasure_worker::engine::pauses::Subject;
 use erasure_worker::sandbox::Person;
 use serde_json::{Value, json};
+use testkit::people;
 
 use crate::bench::{Bench, KEY, id, shop_job};
 
@@ -166,13 +167,10 @@ async fn an_erasure_that_has_begun_is_not_continued_as_a_preview() {
     let bench = Bench::with("[tenants.acme]").await;
     let person = bench.person(1);
     // Its delete is refused for good after it was tried: it has begun, and waits for the right password.
-    let member = json!({ "system": "shop", "email": person.email, "customer_password": person.customer_password });
-    let job = crate::bench::job(
-        "acme",
-        json!([member, {
-            "system": "loyalty", "method": "member_api", "member": { "member_id": person.member_id },
-        }]),
-    );
+    let mut job = shop_job("acme", &person);
+    let member = people::member(&person, "member_id");
+    let unproven = json!({ "system": "loyalty", "method": "member_api", "member": member });
+    job["targets"].as_array_mut().unwrap().push(unproven);
     bench.send(&job);
     bench.post.event(id(&job), "needs_input").await;
     assert!(!bench.is_in_shop(&person));

@@ -4,12 +4,13 @@
 use std::time::Duration;
 
 use clap::Parser as _;
-use erasure_worker::cli::{Cli, Context, Exit};
-use erasure_worker::config::Surroundings;
+use erasure_worker::cli::{Cli, Exit};
 use erasure_worker::engine::Scope;
-use erasure_worker::ops::{Ops, OpsSettings, serve};
 use erasure_worker::sandbox::Person;
 use serde_json::{Value, json};
+use testkit::cli::{At, run, words};
+use testkit::inside::Desk;
+use testkit::people;
 
 use crate::bench::{Bench, KEY, id, job, shop_job};
 
@@ -190,8 +191,7 @@ async fn a_systems_ceiling_counts_the_jobs_of_every_tenant_and_a_job_needs_every
     assert_eq!(event["data"]["guard"].as_array().unwrap().len(), 2);
     // Another system is not concerned.
     let person = bench.person(6);
-    let member = json!({ "member_id": person.member_id });
-    let elsewhere = job("other", json!([{ "system": "loyalty", "method": "program_api", "member": member }]));
+    let elsewhere = job("other", json!([people::program(&person, "member_id")]));
     bench.send(&elsewhere);
     bench.post.event(id(&elsewhere), "completed").await;
     assert_eq!(bench.engine.release_guard(&shop, "operations").await.unwrap(), 2);
@@ -262,16 +262,11 @@ async fn a_parked_copy_cannot_be_relabelled_as_one_that_waits_for_something_else
     bench.end().await;
 }
 
-/// What a command line says that must succeed.
-async fn command(addr: std::net::SocketAddr, line: &str) -> String {
-    let url = format!("http://{addr}");
-    let words = ["erasure-worker"].into_iter().chain(line.split(' ')).chain(["--url", &url]);
-    let (mut out, mut err) = (Vec::new(), Vec::new());
-    let (config, surroundings) = (None, Surroundings::default());
-    let mut ctx = Context { config, surroundings, input: &mut std::io::empty(), out: &mut out, err: &mut err };
-    let exit = Cli::try_parse_from(words).unwrap().command.run(&mut ctx).await.unwrap();
-    assert_eq!((exit, String::from_utf8(err).unwrap().as_str()), (Exit::Done, ""));
-    String::from_utf8(out).unwrap()
+/// The output of a command line, which must succeed.
+async fn command(desk: &Desk, line: &str) -> String {
+    let said = run(words(&format!("{line} --url {}", desk.url())), At::default()).await;
+    assert_eq!((said.exit, said.err.as_str()), (Exit::Done, ""));
+    said.out
 }
 
 #[test]
@@ -284,15 +279,9 @@ fn a_decision_names_one_tenant_or_one_system() {
 #[tokio::test]
 async fn an_operator_sees_releases_and_discards_by_command_and_over_the_ops_api() {
     let bench = Bench::with(KEPT).await;
-    let stop = tokio_util::sync::CancellationToken::new();
-    let ops = Ops {
-        engine: std::sync::Arc::clone(&bench.engine),
-        settings: OpsSettings::new("127.0.0.1:0".parse().unwrap(), None),
-        imports: Default::default(),
-    };
-    let (addr, served) = serve(ops, stop.clone()).await.unwrap();
+    let desk = Desk::open(&bench.engine, None).await;
     let client = reqwest::Client::new();
-    let url = |path: &str| format!("http://{addr}{path}");
+    let url = |path: &str| format!("{}{path}", desk.url());
     let get = async |path: &str| client.get(url(path)).send().await.unwrap().text().await.unwrap();
     let post = async |path: &str| {
         let answer = client.post(url(path)).send().await.unwrap();
@@ -310,9 +299,9 @@ async fn an_operator_sees_releases_and_discards_by_command_and_over_the_ops_api(
     for path in ["/v1/guard/tenant/other/release", "/v1/guard/system/shop/discard", "/v1/guard/all/acme/release"] {
         assert_eq!(post(path).await.0, 404, "{path}");
     }
-    let said = command(addr, "guard list").await;
+    let said = command(&desk, "guard list").await;
     assert!(said.lines().count() == 2 && said.contains("acme"), "{said}");
-    let said = command(addr, "guard release --tenant acme").await;
+    let said = command(&desk, "guard release --tenant acme").await;
     assert!(said.starts_with("1 released"), "{said}");
     come_back(&bench).await;
     bench.post.event(id(&sent[3].1), "completed").await;
@@ -321,7 +310,5 @@ async fn an_operator_sees_releases_and_discards_by_command_and_over_the_ops_api(
     come_back(&bench).await;
     bench.post.event(id(&sent[0].1), "cancelled").await;
     assert!(bench.is_in_shop(&sent[0].0));
-    stop.cancel();
-    served.await.unwrap();
     bench.end().await;
 }

@@ -6,17 +6,18 @@ use std::sync::Arc;
 use erasure_worker::app;
 use erasure_worker::broker::Broker;
 use erasure_worker::broker::amqp::{AmqpBroker, AmqpConfig};
-use erasure_worker::engine::{Engine, Parts};
-use erasure_worker::sandbox::{Person, Sandbox};
-use erasure_worker::store::{MemoryStore, Store};
+use erasure_worker::sandbox::Person;
+use erasure_worker::store::MemoryStore;
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable};
 use secrecy::SecretString;
 use serde_json::{Value, json};
 use testkit::amqp::{Client, Message};
+use testkit::inside::Inside;
 use testkit::rabbit::Rabbit;
+use testkit::rig::Rig;
 
-use crate::bench::{KEY, configuration, id, shop_job};
+use crate::bench::{KEY, id, shop_job, text};
 use crate::signing::{ed25519, head, public, with_ed25519};
 
 async fn publish(client: &Client, key: &str, body: &str, user: Option<&str>, signature: Option<&str>) {
@@ -41,40 +42,24 @@ async fn event_of(client: &Client, job: &Value, n: usize) -> (String, Value) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_brokers_word_and_the_signature_decide_for_jobs_and_cancellations() {
-    app::install_tls();
-    let rabbit = Rabbit::shared();
-    let prefix = format!("t{}", uuid::Uuid::new_v4().simple());
-    let sandbox = Sandbox::start("127.0.0.1:0".parse().unwrap()).await.unwrap();
-    let people = sandbox.sandbox().add_people(1..5);
     let tenants = format!(
         "[tenants.acme]\namqp_users = [\"guest\"]\nrequire_signature = true\n\
          [tenants.acme.signature_keys.k1]\nkind = \"ed25519\"\npublic = \"{}\"\n\
          [tenants.umbrella]\namqp_users = [\"umbrella-publisher\"]",
         public(&ed25519(1))
     );
-    let config = configuration(&sandbox, &format!("master_key = \"{KEY}\""), &tenants, &[]);
-    let settings = AmqpConfig { prefix: prefix.clone(), ..AmqpConfig::new(SecretString::from(rabbit.url())) };
-    let broker = AmqpBroker::connect(settings.clone()).await.unwrap();
-    AmqpBroker::declare_topology(&settings).await.unwrap();
-    let client = Client::connect(&rabbit.url(), &prefix).await;
-    let keyring = Arc::new(app::keyring(&config).unwrap());
-    let parts = Parts {
-        settings: app::settings(&config),
-        accepts: app::accepts(&config),
-        gates: app::systems(&config, &keyring).unwrap().gates,
-        broker: Arc::clone(&broker) as Arc<dyn Broker>,
-        store: Arc::new(MemoryStore::new()) as Arc<dyn Store>,
-        keyring,
-        now: Arc::new(app::now),
-        chance: Arc::new(rand::random),
-    };
-    let engine = Engine::with_policy(parts, app::policy(&config));
-    let working = Arc::clone(&engine);
-    let running = tokio::spawn(async move { working.run().await });
+    let key = format!("master_key = \"{KEY}\"");
+    let rig = Rig::on(&Rabbit::shared().url(), |places| text(places.stand, &key, &tenants)).await;
+    let people = rig.people(4);
+    let settings = AmqpConfig { prefix: rig.prefix.clone(), ..AmqpConfig::new(SecretString::from(rig.url.clone())) };
+    let broker = AmqpBroker::connect(settings).await.unwrap();
+    let client = Client::connect(&rig.url, &rig.prefix).await;
+    let on = Arc::clone(&broker) as Arc<dyn Broker>;
+    let worker = Inside::start(&rig.config("state"), on, Arc::new(MemoryStore::new()), app::now);
 
     let now = app::now().0 / 1000;
     let signed = |body: &str| with_ed25519(&head("EdDSA", "k1", now), body.as_bytes(), &ed25519(1));
-    let in_shop = |person: &Person| sandbox.sandbox().remains(person).iter().any(|what| what.starts_with("easycms"));
+    let in_shop = |person: &Person| rig.sandbox().remains(person).iter().any(|what| what.starts_with("easycms"));
 
     // A user of the broker who is not the tenant's, and one who does not say who it is.
     let job = shop_job("umbrella", &people[0]);
@@ -85,7 +70,7 @@ async fn the_brokers_word_and_the_signature_decide_for_jobs_and_cancellations() 
     let body = job.to_string();
     publish(&client, "job", &body, None, Some(&signed(&body))).await;
     assert_eq!(event_of(&client, &job, 1).await.0, "erasure.job.rejected.v1");
-    assert_eq!(sandbox.sandbox().entries(0).len(), 0);
+    assert_eq!(rig.sandbox().entries(0).len(), 0);
 
     // A cancellation that is not signed, and one that is, each before its job.
     let (kept, dropped) = (shop_job("acme", &people[2]), shop_job("acme", &people[3]));
@@ -103,9 +88,7 @@ async fn the_brokers_word_and_the_signature_decide_for_jobs_and_cancellations() 
         assert_eq!(event_of(&client, job, events).await.0, format!("erasure.job.{what}.v1"));
         assert_eq!(in_shop(person), what == "cancelled");
     }
-    assert_eq!(engine.unauthorised(), 3);
-    engine.drain();
-    running.await.unwrap().unwrap();
+    assert_eq!(worker.engine.unauthorised(), 3);
+    worker.end().await.unwrap();
     broker.close().await;
-    sandbox.stop().await;
 }

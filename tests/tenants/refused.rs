@@ -60,7 +60,7 @@ fn attempts(bench: &Bench) -> Vec<Attempt> {
         job
     };
     let umbrella = |targets: Value| job("umbrella", targets);
-    let shop = || json!([{ "system": "shop", "email": person.email, "customer_password": person.customer_password }]);
+    let shop = || shop_job("umbrella", &person)["targets"].clone();
     let attempt = |kind, word, properties, job: &Value| Attempt {
         kind,
         word,
