@@ -4,20 +4,21 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use erasure_worker::sandbox::{FaultPlan, Person};
 use serde_json::{Value, json};
+use testkit::people::FIRST;
 
-use crate::rig::{FIRST, Rig, claims, receipt, told};
+use crate::batch::{Batch, claims, receipt, told};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_jobs_at_once_that_fail_and_succeed_give_one_chain_that_both_verifiers_hold_for_whole() {
-    let rig = Rig::start().await;
-    let jobs = rig.jobs(0..70);
-    rig.batch(&jobs).await;
-    let report = rig.verify(&[rig.path("events.ndjson").to_str().unwrap()]).await;
+    let batch = Batch::start().await;
+    let jobs = batch.jobs(0..70);
+    batch.run(&jobs).await;
+    let report = batch.verify(&[batch.path("events.ndjson").to_str().unwrap()]).await;
     assert_eq!(report["valid"], true, "{report:#}");
     let chain = &report["chains"][0];
     assert_eq!((&report["receipts"], &chain["first"], &chain["last"]), (&json!(70), &json!(1), &json!(70)));
     assert_eq!((&chain["worker"], &chain["started"]), (&json!("worker-0"), &json!("new_store")));
-    let outcomes: Vec<_> = rig.final_events().iter().map(|line| claims(&receipt(line))["outcome"].clone()).collect();
+    let outcomes: Vec<_> = batch.final_events().iter().map(|line| claims(&receipt(line))["outcome"].clone()).collect();
     for outcome in ["completed", "failed", "previewed"] {
         assert!(outcomes.iter().filter(|known| **known == outcome).count() >= 10, "{outcome}");
     }
@@ -25,56 +26,56 @@ async fn many_jobs_at_once_that_fail_and_succeed_give_one_chain_that_both_verifi
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_worker_killed_three_times_amid_faults_leaves_one_whole_chain() {
-    let rig = Rig::start().await;
-    let jobs = rig.jobs(100..170);
-    rig.sandbox.sandbox().set_faults(FaultPlan::misbehave(11));
-    rig.batch_with_kills(&jobs, &[10, 25, 40]).await;
-    let ended = rig.final_events().len();
+    let batch = Batch::start().await;
+    let jobs = batch.jobs(100..170);
+    batch.sandbox().set_faults(FaultPlan::misbehave(11));
+    batch.run_with_kills(&jobs, &[10, 25, 40]).await;
+    let ended = batch.final_events().len();
     assert!(ended >= 60, "{ended}");
-    let report = rig.verify(&[rig.path("events.ndjson").to_str().unwrap()]).await;
+    let report = batch.verify(&[batch.path("events.ndjson").to_str().unwrap()]).await;
     assert_eq!((&report["valid"], &report["receipts"]), (&json!(true), &json!(ended)), "{report:#}");
     assert_eq!(report["chains"].as_array().unwrap().len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_final_event_asked_for_again_carries_the_same_receipt() {
-    let rig = Rig::start().await;
-    let jobs = rig.jobs(200..203);
-    rig.batch(&jobs).await;
-    let first = rig.final_events();
-    std::fs::remove_file(rig.path("events.ndjson")).unwrap();
-    rig.batch(&jobs).await;
-    assert_eq!(rig.final_events(), first);
+    let batch = Batch::start().await;
+    let jobs = batch.jobs(200..203);
+    batch.run(&jobs).await;
+    let first = batch.final_events();
+    std::fs::remove_file(batch.path("events.ndjson")).unwrap();
+    batch.run(&jobs).await;
+    assert_eq!(batch.final_events(), first);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_message_that_was_refused_has_a_receipt_and_its_repeat_the_same() {
-    let rig = Rig::start().await;
-    let mut jobs = rig.jobs(210..213);
+    let batch = Batch::start().await;
+    let mut jobs = batch.jobs(210..213);
     jobs[1]["targets"][0]["misspelt"] = "field".into();
-    rig.batch(&jobs).await;
-    let first = rig.final_events();
-    let report = rig.verify(&[rig.path("events.ndjson").to_str().unwrap()]).await;
+    batch.run(&jobs).await;
+    let first = batch.final_events();
+    let report = batch.verify(&[batch.path("events.ndjson").to_str().unwrap()]).await;
     assert_eq!((&report["valid"], &report["receipts"]), (&json!(true), &json!(3)), "{report:#}");
     let refused: Vec<Value> = first.iter().map(|line| claims(&receipt(line))).collect();
     let refused = refused.iter().find(|receipt| receipt["outcome"] == "rejected").unwrap();
     assert_eq!((&refused["reason"], &refused["targets"]), (&json!("invalid"), &json!([])));
-    std::fs::remove_file(rig.path("events.ndjson")).unwrap();
-    rig.batch(&jobs).await;
-    assert_eq!(rig.final_events(), first);
+    std::fs::remove_file(batch.path("events.ndjson")).unwrap();
+    batch.run(&jobs).await;
+    assert_eq!(batch.final_events(), first);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_store_that_was_lost_and_one_that_was_damaged_each_begin_a_chain_that_says_so() {
-    let rig = Rig::start().await;
-    rig.batch(&rig.jobs(300..304)).await;
-    std::fs::remove_dir_all(rig.path("state")).unwrap();
-    rig.batch(&rig.jobs(304..308)).await;
-    let damaged = rig.path("state/store/db");
+    let batch = Batch::start().await;
+    batch.run(&batch.jobs(300..304)).await;
+    std::fs::remove_dir_all(batch.path("state")).unwrap();
+    batch.run(&batch.jobs(304..308)).await;
+    let damaged = batch.path("state/store/db");
     let length = std::fs::metadata(&damaged).unwrap().len();
     std::fs::write(&damaged, vec![0x5a; usize::try_from(length).unwrap()]).unwrap();
-    rig.batch(&rig.jobs(308..312)).await;
-    let report = rig.verify(&[rig.path("events.ndjson").to_str().unwrap()]).await;
+    batch.run(&batch.jobs(308..312)).await;
+    let report = batch.verify(&[batch.path("events.ndjson").to_str().unwrap()]).await;
     assert_eq!((&report["valid"], &report["receipts"]), (&json!(true), &json!(12)), "{report:#}");
     let chains = report["chains"].as_array().unwrap();
     assert_eq!(chains.len(), 3);
@@ -110,15 +111,15 @@ fn planted(person: &Person) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_receipt_holds_an_identifier_a_proof_a_code_or_the_salt_in_any_form() {
-    let rig = Rig::start().await;
-    rig.batch(&rig.jobs(400..421)).await;
+    let batch = Batch::start().await;
+    batch.run(&batch.jobs(400..421)).await;
     let people: Vec<Person> = (400..421).map(|number| Person::numbered(FIRST + number)).collect();
     let find = |text: &str| -> Vec<String> {
         let all = people.iter().flat_map(planted).flat_map(|secret| forms(&secret));
         all.filter(|form| text.contains(form.as_str())).collect()
     };
     let mut receipts = String::new();
-    for line in rig.final_events() {
+    for line in batch.final_events() {
         let receipt = receipt(&line);
         for part in receipt.split('.').take(2) {
             receipts.push_str(&String::from_utf8(URL_SAFE_NO_PAD.decode(part).unwrap()).unwrap());
@@ -127,7 +128,7 @@ async fn no_receipt_holds_an_identifier_a_proof_a_code_or_the_salt_in_any_form()
     }
     assert_eq!(find(&receipts), Vec::<String>::new());
     // The same search finds them where they are.
-    let jobs = std::fs::read_to_string(rig.path("jobs.ndjson")).unwrap();
+    let jobs = std::fs::read_to_string(batch.path("jobs.ndjson")).unwrap();
     assert!(find(&jobs).len() >= people.len());
     let secret = people[3].guid.clone();
     for hidden in [hex::encode(&secret), STANDARD.encode(format!("ab{secret} and so on")), secret.to_lowercase()] {
@@ -137,10 +138,10 @@ async fn no_receipt_holds_an_identifier_a_proof_a_code_or_the_salt_in_any_form()
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_preserved_is_told_with_its_reason_and_failures_with_theirs() {
-    let rig = Rig::start().await;
-    let jobs = rig.jobs(500..507);
-    rig.batch(&jobs).await;
-    let receipts: Vec<Value> = rig.final_events().iter().map(|line| claims(&receipt(line))).collect();
+    let batch = Batch::start().await;
+    let jobs = batch.jobs(500..507);
+    batch.run(&jobs).await;
+    let receipts: Vec<Value> = batch.final_events().iter().map(|line| claims(&receipt(line))).collect();
     let targets: Vec<&Value> = receipts.iter().flat_map(|receipt| receipt["targets"].as_array().unwrap()).collect();
     let loyalty = targets.iter().find(|target| target["kind"] == "zeta_loyalty" && target["outcome"] == "erased");
     let kept = json!([{ "what": "offer_responses", "why": "kept_by_platform" }]);

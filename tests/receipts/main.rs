@@ -3,9 +3,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
+mod batch;
 mod chains;
 mod opening;
 mod packs;
-mod rig;
 mod second;
 mod tampering;

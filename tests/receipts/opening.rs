@@ -3,18 +3,18 @@
 use serde_json::{Value, json};
 use testkit::times;
 
-use crate::rig::{Rig, faults, write_lines};
+use crate::batch::{Batch, faults, write_lines};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_commitment_opens_with_its_salt_and_identities_only() {
-    let rig = Rig::start().await;
-    let jobs = rig.jobs(0..14);
-    rig.batch(&jobs).await;
-    let file = rig.path("offered.ndjson");
-    let events = rig.path("events.ndjson");
+    let batch = Batch::start().await;
+    let jobs = batch.jobs(0..14);
+    batch.run(&jobs).await;
+    let file = batch.path("offered.ndjson");
+    let events = batch.path("events.ndjson");
     let arguments = ["--jobs", file.to_str().unwrap(), events.to_str().unwrap()];
     write_lines(&file, &jobs.iter().map(Value::to_string).collect::<Vec<_>>());
-    let report = rig.verify(&arguments).await;
+    let report = batch.verify(&arguments).await;
     assert_eq!((&report["valid"], &report["opened"]), (&json!(true), &json!(14)), "{report:#}");
 
     // What is no identity may differ: proofs, times, confirmations.
@@ -26,7 +26,7 @@ async fn a_commitment_opens_with_its_salt_and_identities_only() {
         }
     }
     write_lines(&file, &other_proofs.iter().map(Value::to_string).collect::<Vec<_>>());
-    assert_eq!(rig.verify(&arguments).await["opened"], 14);
+    assert_eq!(batch.verify(&arguments).await["opened"], 14);
 
     // Each part of the identity, and the salt, must be the same.
     let whole = jobs.iter().find(|job| job["targets"].as_array().unwrap().len() == 4).unwrap();
@@ -45,7 +45,7 @@ async fn a_commitment_opens_with_its_salt_and_identities_only() {
         let mut changed = whole.clone();
         *changed.pointer_mut(path).unwrap() = value;
         write_lines(&file, &[changed.to_string()]);
-        let report = rig.verify(&arguments).await;
+        let report = batch.verify(&arguments).await;
         assert_eq!(report["opened"], 0, "{path}");
         assert_eq!(faults(&report).len(), 1, "{path}: {report:#}");
         assert_eq!(faults(&report)[0].0, "not_opened", "{path}");
@@ -54,17 +54,18 @@ async fn a_commitment_opens_with_its_salt_and_identities_only() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_job_without_a_salt_has_a_receipt_without_a_commitment() {
-    let rig = Rig::start().await;
-    let mut jobs = rig.jobs(20..22);
+    let batch = Batch::start().await;
+    let mut jobs = batch.jobs(20..22);
     for job in &mut jobs {
         job.as_object_mut().unwrap().remove("receipt_salt");
     }
-    rig.batch(&jobs).await;
-    let events = rig.path("events.ndjson");
-    assert_eq!(rig.verify(&[events.to_str().unwrap()]).await["valid"], true);
+    batch.run(&jobs).await;
+    let events = batch.path("events.ndjson");
+    assert_eq!(batch.verify(&[events.to_str().unwrap()]).await["valid"], true);
     assert!(
-        rig.final_events()
+        batch
+            .final_events()
             .iter()
-            .all(|line| crate::rig::claims(&crate::rig::receipt(line)).get("commitment").is_none())
+            .all(|line| crate::batch::claims(&crate::batch::receipt(line)).get("commitment").is_none())
     );
 }

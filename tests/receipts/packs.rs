@@ -1,62 +1,41 @@
 //! The audit pack, asked for through the ops API, checked offline, and altered.
 
-use std::sync::Arc;
-
 use erasure_worker::app;
 use erasure_worker::broker::spool::{Events, Source, SpoolBroker, SpoolConfig};
-use erasure_worker::ops::{self, Ops, OpsSettings};
 use serde_json::{Value, json};
-use tokio_util::sync::CancellationToken;
+use testkit::inside::Desk;
 
-use crate::rig::{Rig, faults, program, told};
+use crate::batch::{Batch, faults, program, told};
 
-/// A worker's ops API on the store that a batch left behind.
-struct Desk {
-    url: String,
-    shutdown: CancellationToken,
+/// The ops API of a worker on the store that a batch left behind.
+async fn desk(batch: &Batch) -> Desk {
+    let config = batch.rig.config("state");
+    let (events, _) = tokio::sync::mpsc::unbounded_channel();
+    let spool = SpoolBroker::open(Source::jobs(Vec::new()), Events::Channel(events), SpoolConfig::default()).unwrap();
+    let store = app::store(&config).await.unwrap();
+    let worker = app::Worker::with_store(&config, spool, store).unwrap();
+    Desk::open(&worker.engine, Some("a token")).await
 }
 
-impl Desk {
-    async fn open(rig: &Rig) -> Desk {
-        let config = rig.config();
-        let (events, _) = tokio::sync::mpsc::unbounded_channel();
-        let spool =
-            SpoolBroker::open(Source::jobs(Vec::new()), Events::Channel(events), SpoolConfig::default()).unwrap();
-        let store = app::store(&config).await.unwrap();
-        let worker = app::Worker::with_store(&config, spool, store).unwrap();
-        let settings = OpsSettings::new(([127, 0, 0, 1], 0).into(), Some("a token".to_owned().into()));
-        let ops = Ops { engine: Arc::clone(&worker.engine), settings, imports: Default::default() };
-        let shutdown = CancellationToken::new();
-        let (addr, _) = ops::serve(ops, shutdown.clone()).await.unwrap();
-        Desk { url: format!("http://{addr}"), shutdown }
-    }
-
-    async fn export(&self, arguments: &[&str]) -> std::process::Output {
-        let mut command = program(&["receipt", "export", "--url", &self.url]);
-        command.args(arguments).env("ERASURE_OPS_TOKEN", "a token").output().await.unwrap()
-    }
-}
-
-impl Drop for Desk {
-    fn drop(&mut self) {
-        self.shutdown.cancel();
-    }
+async fn export(desk: &Desk, arguments: &[&str]) -> std::process::Output {
+    let mut command = program(&["receipt", "export", "--url", &desk.url()]);
+    command.args(arguments).env("ERASURE_OPS_TOKEN", "a token").output().await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_audit_pack_holds_offline_and_whatever_is_altered_in_it_is_found() {
-    let rig = Rig::start().await;
-    let jobs = rig.jobs(0..14);
-    rig.batch(&jobs).await;
-    let desk = Desk::open(&rig).await;
-    let answer = desk.export(&[]).await;
+    let batch = Batch::start().await;
+    let jobs = batch.jobs(0..14);
+    batch.run(&jobs).await;
+    let desk = desk(&batch).await;
+    let answer = export(&desk, &[]).await;
     assert!(answer.status.success(), "{answer:?}");
     let pack: Value = serde_json::from_slice(&answer.stdout).unwrap();
-    let report = rig.verify_texts(&[pack.to_string()], &[]).await;
+    let report = batch.verify_texts(&[pack.to_string()], &[]).await;
     assert_eq!((&report["valid"], &report["receipts"]), (&json!(true), &json!(14)), "{report:#}");
     // It says the same as the events.
-    let together = [pack.to_string(), rig.final_events().join("\n")];
-    assert_eq!(rig.verify_texts(&together, &[]).await["receipts"], 14);
+    let together = [pack.to_string(), batch.final_events().join("\n")];
+    assert_eq!(batch.verify_texts(&together, &[]).await["receipts"], 14);
 
     let log = pack["files"]["log.csv"].as_str().unwrap();
     assert_eq!(log.lines().count(), 15);
@@ -78,18 +57,18 @@ async fn an_audit_pack_holds_offline_and_whatever_is_altered_in_it_is_found() {
         });
         lines.map(|line| line + "\n").collect::<String>()
     };
-    let report = rig.verify_texts(&[alter("log.csv", &|text| text.replacen("failed", "completed", 1))], &[]).await;
+    let report = batch.verify_texts(&[alter("log.csv", &|text| text.replacen("failed", "completed", 1))], &[]).await;
     assert_eq!(kinds(&report), ["altered", "contradicted"]);
     let report =
-        rig.verify_texts(&[alter("targets.csv", &|text| text.replace("offer_responses", "nothing"))], &[]).await;
+        batch.verify_texts(&[alter("targets.csv", &|text| text.replace("offer_responses", "nothing"))], &[]).await;
     assert_eq!(kinds(&report), ["altered", "contradicted"]);
     let report =
-        rig.verify_texts(&[alter("manifest.json", &|text| text.replacen("worker-0", "worker-1", 1))], &[]).await;
+        batch.verify_texts(&[alter("manifest.json", &|text| text.replacen("worker-0", "worker-1", 1))], &[]).await;
     assert_eq!(kinds(&report), ["altered"]);
-    let report = rig.verify_texts(&[alter("keys.json", &|text| text.replacen("sig", "enc", 1))], &[]).await;
+    let report = batch.verify_texts(&[alter("keys.json", &|text| text.replacen("sig", "enc", 1))], &[]).await;
     assert_eq!(kinds(&report), ["altered"]);
     for cut in [0, 6, 13] {
-        let report = rig.verify_texts(&[alter("receipts.jws", &|text| line(text, cut, None))], &[]).await;
+        let report = batch.verify_texts(&[alter("receipts.jws", &|text| line(text, cut, None))], &[]).await;
         assert!(faults(&report).contains(&("missing".to_owned(), Some(cut as u64 + 1))), "{report:#}");
     }
     let swapped = alter("receipts.jws", &|text| {
@@ -97,21 +76,21 @@ async fn an_audit_pack_holds_offline_and_whatever_is_altered_in_it_is_found() {
         lines.swap(3, 4);
         lines.join("\n") + "\n"
     });
-    let report = rig.verify_texts(&[swapped], &[]).await;
+    let report = batch.verify_texts(&[swapped], &[]).await;
     assert!(faults(&report).contains(&("out_of_order".to_owned(), Some(4))), "{report:#}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pack_can_be_a_folder_and_a_time_span() {
-    let rig = Rig::start().await;
-    let jobs = rig.jobs(20..24);
-    rig.batch(&jobs).await;
-    let desk = Desk::open(&rig).await;
-    let folder = rig.path("audit");
+    let batch = Batch::start().await;
+    let jobs = batch.jobs(20..24);
+    batch.run(&jobs).await;
+    let desk = desk(&batch).await;
+    let folder = batch.path("audit");
     let arguments = ["--from", "2020-01-01", "--to", "2999-01-01", "--out", folder.to_str().unwrap()];
-    let answer = desk.export(&arguments).await;
+    let answer = export(&desk, &arguments).await;
     assert!(answer.status.success(), "{answer:?}");
-    let keys = rig.path("jwks.json");
+    let keys = batch.path("jwks.json");
     let check = |folder: &std::path::Path| {
         let mut command = program(&["receipt", "verify", "--keys", keys.to_str().unwrap()]);
         command.arg(folder);
@@ -120,29 +99,29 @@ async fn a_pack_can_be_a_folder_and_a_time_span() {
     let checked = check(&folder).await;
     assert_eq!(checked.status.code(), Some(0), "{checked:?}");
     assert!(String::from_utf8(checked.stdout).unwrap().contains("valid: 4 receipts, 0 faults"));
-    assert_eq!(desk.export(&arguments).await.status.code(), Some(2), "a folder is not overwritten");
+    assert_eq!(export(&desk, &arguments).await.status.code(), Some(2), "a folder is not overwritten");
     let log = folder.join("log.csv");
     let requested_at = told(&jobs[0]["requested_at"]);
     std::fs::write(&log, std::fs::read_to_string(&log).unwrap().replace(&requested_at, "2020-02-29T10:00:00.000Z"))
         .unwrap();
     assert_eq!(check(&folder).await.status.code(), Some(1));
 
-    let empty = desk.export(&["--to", "2020-01-01"]).await;
-    let report = rig.verify_texts(&[String::from_utf8(empty.stdout).unwrap()], &[]).await;
+    let empty = export(&desk, &["--to", "2020-01-01"]).await;
+    let report = batch.verify_texts(&[String::from_utf8(empty.stdout).unwrap()], &[]).await;
     assert_eq!((&report["valid"], &report["receipts"]), (&json!(true), &json!(0)));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_keys_are_open_to_all_and_the_receipts_are_not() {
-    let rig = Rig::start().await;
-    rig.batch(&rig.jobs(30..31)).await;
-    let desk = Desk::open(&rig).await;
-    let get = async |path: &str| reqwest::get(format!("{}{path}", desk.url)).await.unwrap();
+    let batch = Batch::start().await;
+    batch.run(&batch.jobs(30..31)).await;
+    let desk = desk(&batch).await;
+    let get = async |path: &str| reqwest::get(format!("{}{path}", desk.url())).await.unwrap();
     app::install_tls();
     let keys = get("/.well-known/jwks.json").await;
     assert_eq!(keys.status(), 200);
     assert_eq!(keys.headers()["content-type"], "application/jwk-set+json");
-    let mut told: Value = serde_json::from_slice(&std::fs::read(rig.path("jwks.json")).unwrap()).unwrap();
+    let mut told: Value = serde_json::from_slice(&std::fs::read(batch.path("jwks.json")).unwrap()).unwrap();
     // The one that proofs are sealed for checks nothing.
     told["keys"].as_array_mut().unwrap().retain(|key| key["use"] == "sig");
     assert_eq!(keys.json::<Value>().await.unwrap(), told);

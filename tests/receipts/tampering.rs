@@ -6,7 +6,7 @@ use erasure_worker::receipt::RECEIPT;
 use erasure_worker::seal::{Keyring, MasterKey};
 use serde_json::Value;
 
-use crate::rig::{Rig, claims, faults, receipt};
+use crate::batch::{Batch, claims, faults, receipt};
 
 /// The receipt with another payload under the old signature.
 fn altered(token: &str, change: impl FnOnce(&mut Value)) -> String {
@@ -42,9 +42,9 @@ type Case = (&'static str, Vec<String>, Vec<(String, Option<u64>)>);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn events_that_are_missing_or_altered_are_named_with_their_number() {
-    let rig = Rig::start().await;
-    rig.batch(&rig.jobs(0..8)).await;
-    let lines = rig.final_events();
+    let batch = Batch::start().await;
+    batch.run(&batch.jobs(0..8)).await;
+    let lines = batch.final_events();
     let fourth = lines.iter().position(|line| line.contains("easycms")).unwrap();
     let number = fourth as u64 + 1;
     let at = |index: usize, line: String| {
@@ -104,22 +104,22 @@ async fn events_that_are_missing_or_altered_are_named_with_their_number() {
         ),
     ];
     for (what, lines, expected) in cases {
-        let report = rig.verify_texts(&[lines.join("\n")], &[]).await;
+        let report = batch.verify_texts(&[lines.join("\n")], &[]).await;
         assert_eq!(faults(&report), expected, "{what}: {report:#}");
     }
     let without_receipt = at(2, event(&lines[2], |event| event["data"]["receipt"] = Value::Null));
-    let report = rig.verify_texts(&[without_receipt.join("\n")], &[]).await;
+    let report = batch.verify_texts(&[without_receipt.join("\n")], &[]).await;
     assert_eq!(faults(&report), [("missing".to_owned(), Some(3)), ("no_receipt".to_owned(), None)]);
-    let report = rig.verify_texts(&[at(2, "no event".to_owned()).join("\n")], &[]).await;
+    let report = batch.verify_texts(&[at(2, "no event".to_owned()).join("\n")], &[]).await;
     assert_eq!(faults(&report), [("missing".to_owned(), Some(3)), ("unreadable".to_owned(), None)]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn links_that_the_worker_itself_would_have_moved_or_replaced_are_named_with_their_number() {
-    let rig = Rig::start().await;
-    rig.batch(&rig.jobs(20..26)).await;
-    let keyring = rig.keyring();
-    let receipts: Vec<String> = rig.final_events().iter().map(|line| receipt(line)).collect();
+    let batch = Batch::start().await;
+    batch.run(&batch.jobs(20..26)).await;
+    let keyring = batch.keyring();
+    let receipts: Vec<String> = batch.final_events().iter().map(|line| receipt(line)).collect();
     let at = |index: usize, token: String| {
         let mut receipts = receipts.clone();
         receipts[index] = token;
@@ -127,7 +127,7 @@ async fn links_that_the_worker_itself_would_have_moved_or_replaced_are_named_wit
     };
     // Number 4 tells another outcome under a true signature: number 5 does not name it.
     let replaced = at(3, signed_anew(&keyring, &receipts[3], |said| said["outcome"] = "failed ".into()));
-    let report = rig.verify_texts(&[replaced.join("\n")], &[]).await;
+    let report = batch.verify_texts(&[replaced.join("\n")], &[]).await;
     assert_eq!(faults(&report), named(&[("broken_link", 5)]));
     // Number 3 is left out, and number 4 takes its place.
     let renumbered: Vec<String> = receipts
@@ -139,63 +139,63 @@ async fn links_that_the_worker_itself_would_have_moved_or_replaced_are_named_wit
             _ => token.clone(),
         })
         .collect();
-    let report = rig.verify_texts(&[renumbered.join("\n")], &[]).await;
+    let report = batch.verify_texts(&[renumbered.join("\n")], &[]).await;
     assert_eq!(faults(&report), named(&[("broken_link", 3), ("broken_link", 4), ("broken_link", 5)]));
     // Two with one number, as after a store was put back from a copy.
     let other = signed_anew(&keyring, &receipts[4], |said| said["run"] = 9.into());
-    let report = rig.verify_texts(&[receipts.join("\n"), other], &[]).await;
+    let report = batch.verify_texts(&[receipts.join("\n"), other], &[]).await;
     assert_eq!(faults(&report), named(&[("forked", 5)]));
     // Both branches go on, each of them whole; every number from the fork on is named, and why.
     let fourth = signed_anew(&keyring, &receipts[3], |said| said["run"] = 9.into());
     let previous = hex::encode(<sha2::Sha256 as sha2::Digest>::digest(&fourth));
     let fifth = signed_anew(&keyring, &receipts[4], |said| said["previous"] = previous.as_str().into());
     let branch = [&receipts[..3], &[fourth, fifth]].concat();
-    let whole = rig.verify_texts(&[branch.join("\n")], &[]).await;
+    let whole = batch.verify_texts(&[branch.join("\n")], &[]).await;
     assert_eq!(faults(&whole), named(&[]));
-    let report = rig.verify_texts(&[receipts.join("\n"), branch.join("\n")], &[]).await;
+    let report = batch.verify_texts(&[receipts.join("\n"), branch.join("\n")], &[]).await;
     assert_eq!(faults(&report), named(&[("forked", 4), ("forked", 5)]));
     assert!(report.to_string().contains("as where a state folder was put back from a copy"), "{report}");
     // A chain that begins in the middle of nowhere.
     let beheaded =
         at(0, signed_anew(&keyring, &receipts[0], |said| drop(said.as_object_mut().unwrap().remove("started"))));
-    let report = rig.verify_texts(&[beheaded.join("\n")], &[]).await;
+    let report = batch.verify_texts(&[beheaded.join("\n")], &[]).await;
     assert_eq!(faults(&report), named(&[("broken_link", 1), ("broken_link", 2)]));
     // A list in chain order whose lines were moved.
     let mut moved = receipts.clone();
     moved.swap(1, 3);
-    let report = rig.verify_texts(&[moved.join("\n")], &[]).await;
+    let report = batch.verify_texts(&[moved.join("\n")], &[]).await;
     assert_eq!(faults(&report), named(&[("out_of_order", 2), ("out_of_order", 3)]));
     // A signature of the same key for another kind of statement is none for a receipt.
     let parts: Vec<&str> = receipts[2].split('.').collect();
     let payload = BASE64.decode(parts[1]).unwrap();
     let other = at(2, keyring.signer().compact("another+jws", &payload));
-    let report = rig.verify_texts(&[other.join("\n")], &[]).await;
+    let report = batch.verify_texts(&[other.join("\n")], &[]).await;
     assert_eq!(faults(&report), named(&[("unreadable", 3)]));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn some_receipts_of_a_chain_hold_on_their_own_when_only_some_are_claimed() {
-    let rig = Rig::start().await;
-    rig.batch(&rig.jobs(40..46)).await;
-    let lines = rig.final_events();
+    let batch = Batch::start().await;
+    batch.run(&batch.jobs(40..46)).await;
+    let lines = batch.final_events();
     let some = [lines[1].clone(), lines[2].clone(), lines[4].clone()];
-    let report = rig.verify_texts(&some, &["--partial"]).await;
+    let report = batch.verify_texts(&some, &["--partial"]).await;
     assert_eq!((&report["valid"], report["receipts"].as_u64()), (&true.into(), Some(3)), "{report:#}");
-    assert_eq!(faults(&rig.verify_texts(&some, &[]).await), named(&[("missing", 1), ("missing", 4)]));
+    assert_eq!(faults(&batch.verify_texts(&some, &[]).await), named(&[("missing", 1), ("missing", 4)]));
     let wrong = with_receipt(&lines[2], &altered(&receipt(&lines[2]), |said| said["run"] = 2.into()));
-    assert_eq!(faults(&rig.verify_texts(&[wrong], &["--partial"]).await), named(&[("altered", 3)]));
+    assert_eq!(faults(&batch.verify_texts(&[wrong], &["--partial"]).await), named(&[("altered", 3)]));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn input_that_cannot_be_used_is_a_usage_error() {
-    let rig = Rig::start().await;
-    let (keys, empty) = (rig.path("jwks.json"), rig.path("empty"));
+    let batch = Batch::start().await;
+    let (keys, empty) = (batch.path("jwks.json"), batch.path("empty"));
     std::fs::write(&empty, "").unwrap();
     let (keys, empty, absent) = (keys.to_str().unwrap(), empty.to_str().unwrap(), "/nowhere/at/all");
     for arguments in
         [["--keys", keys, empty], ["--keys", keys, absent], ["--keys", empty, empty], ["--keys", absent, empty]]
     {
-        let output = crate::rig::program(&["receipt", "verify"]).args(arguments).output().await.unwrap();
+        let output = crate::batch::program(&["receipt", "verify"]).args(arguments).output().await.unwrap();
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
         assert!(!output.stderr.is_empty());
     }

@@ -1,113 +1,96 @@
-//! A worker on a file of jobs, the stand-ins it calls, and both verifiers over what it wrote.
+//! A worker on a file of jobs, and both verifiers over its events.
 //!
-//! The rule it keeps: everything is checked through the command line and the files, as somebody
-//! would who does not trust the worker.
+//! The rule it keeps: everything is checked through the command line and the files, as by somebody who does not trust
+//! the worker.
 
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
 use erasure_worker::config::example;
-use erasure_worker::config::{Config, Surroundings};
-use erasure_worker::sandbox::{Person, RunningSandbox, Sandbox};
-use erasure_worker::seal::Keyring;
+use erasure_worker::sandbox::{Person, Sandbox};
+use erasure_worker::seal::{Keyring, MasterKey};
 use serde_json::{Value, json};
+use testkit::people::{self, FIRST};
+use testkit::rig::{Places, Rig};
 use testkit::times;
 use tokio::process::{Child, Command};
 use uuid::Uuid;
 
 use crate::second;
 
-/// The first person's number: long, so that no identifier is part of anything else by chance.
-pub const FIRST: u64 = 7_301_500;
-
-pub struct Rig {
-    pub sandbox: RunningSandbox,
-    pub folder: tempfile::TempDir,
+pub struct Batch {
+    pub rig: Rig<()>,
 }
 
-/// A program over the wanted arguments, with nothing of this process's configuration.
+/// The program with these arguments, without this process's configuration.
 pub fn program(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_erasure-worker"));
+    let mut command = Command::new(testkit::program());
     command.args(arguments).env_remove("ERASURE_CONFIG").stdin(Stdio::null()).kill_on_drop(true);
     command
 }
 
-impl Rig {
-    pub async fn start() -> Rig {
-        let sandbox = Sandbox::start(([127, 0, 0, 1], 0).into()).await.unwrap();
-        let folder = tempfile::Builder::new().prefix("receipts-").tempdir().unwrap();
-        let text = example::render(sandbox.addr)
-            .replace("requests_per_minute = 50 ", "requests_per_minute = 100000 ")
-            .replace("initial_interval = \"500ms\"", "initial_interval = \"50ms\"")
-            .replace("max_interval = \"15m\"", "max_interval = \"1s\"");
-        std::fs::write(folder.path().join("worker.toml"), text).unwrap();
-        std::fs::create_dir(folder.path().join("keys")).unwrap();
-        let key = erasure_worker::seal::MasterKey::generate();
-        std::fs::write(folder.path().join("keys/master.key"), key.as_bytes()).unwrap();
-        let rig = Rig { sandbox, folder };
-        let keys = rig.worker(&["keys", "public"]).output().await.unwrap();
+impl Batch {
+    pub async fn start() -> Batch {
+        let mut rig = Rig::without_broker(configuration).await;
+        for system in ["cleeng", "loyalty", "easycms", "vitalsource"] {
+            rig.set(&format!("systems.{system}.verify_interval"), "100ms");
+        }
+        let keys = rig.other_command(&["keys", "public"]).output().await.unwrap();
         std::fs::write(rig.path("jwks.json"), keys.stdout).unwrap();
-        rig
+        Batch { rig }
     }
 
+    /// A path in the test's folder.
     pub fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
+        self.rig.path(name)
     }
 
-    pub fn config(&self) -> Config {
-        Config::load(Some(&self.path("worker.toml")), &Surroundings::default()).unwrap()
+    /// What the stand-ins hold.
+    pub fn sandbox(&self) -> &Sandbox {
+        self.rig.sandbox()
     }
 
     /// The worker's own keys, to forge with.
     pub fn keyring(&self) -> Keyring {
-        erasure_worker::app::keyring(&self.config()).unwrap()
-    }
-
-    fn worker(&self, arguments: &[&str]) -> Command {
-        let mut command = program(arguments);
-        command.arg("--config").arg(self.path("worker.toml"));
-        for system in ["CLEENG", "LOYALTY", "EASYCMS", "VITALSOURCE"] {
-            command.env(format!("ERASURE__SYSTEMS__{system}__VERIFY_INTERVAL"), "100ms");
-        }
-        command
+        erasure_worker::app::keyring(&self.rig.config("state")).unwrap()
     }
 
     /// The jobs of persons whom the stand-ins know.
     pub fn jobs(&self, numbers: std::ops::Range<u64>) -> Vec<Value> {
         let range = FIRST + numbers.start..FIRST + numbers.end;
-        self.sandbox.sandbox().add_people(range).iter().map(job).collect()
+        self.sandbox().add_people(range).iter().map(job).collect()
     }
 
-    fn start_batch(&self, jobs: &[Value]) -> Child {
+    fn spawn(&self, jobs: &[Value]) -> Child {
         let lines: Vec<_> = jobs.iter().map(Value::to_string).collect();
         std::fs::write(self.path("jobs.ndjson"), lines.join("\n") + "\n").unwrap();
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.path("worker.log")).unwrap();
-        let mut command = self.worker(&["batch"]);
+        let mut command = self.rig.other_command(&["batch"]);
         command.arg("--input").arg(self.path("jobs.ndjson")).arg("--events").arg(self.path("events.ndjson"));
         command.stderr(log).stdout(Stdio::null()).spawn().unwrap()
     }
 
     /// Works through jobs; each must end.
-    pub async fn batch(&self, jobs: &[Value]) {
+    pub async fn run(&self, jobs: &[Value]) {
         let before = self.final_events().len();
-        let status = self.start_batch(jobs).wait().await.unwrap();
+        let status = self.spawn(jobs).wait().await.unwrap();
         let log = || std::fs::read_to_string(self.path("worker.log")).unwrap_or_default();
         assert!(matches!(status.code(), Some(0 | 1)), "{status}\n{}", log());
         assert_eq!(self.final_events().len(), before + jobs.len(), "{}", log());
     }
 
     /// Works through jobs, killed by SIGKILL each time so many of them have ended.
-    pub async fn batch_with_kills(&self, jobs: &[Value], kills: &[usize]) {
+    pub async fn run_with_kills(&self, jobs: &[Value], kills: &[usize]) {
         for ended in kills {
-            let mut child = self.start_batch(jobs);
+            let mut child = self.spawn(jobs);
             while self.final_events().len() < *ended {
                 assert!(child.try_wait().unwrap().is_none(), "the worker was done before it was to be killed");
                 tokio::time::sleep(Duration::from_millis(2)).await;
             }
             child.kill().await.unwrap();
         }
-        self.start_batch(jobs).wait().await.unwrap();
+        self.spawn(jobs).wait().await.unwrap();
     }
 
     /// The lines of the events' file. One that a kill cut off is no line yet.
@@ -144,7 +127,7 @@ impl Rig {
 
     /// Both verifiers over these texts, each a file.
     pub async fn verify_texts(&self, texts: &[String], arguments: &[&str]) -> Value {
-        let dir = tempfile::tempdir_in(self.folder.path()).unwrap();
+        let dir = tempfile::tempdir_in(self.rig.folder.path()).unwrap();
         let mut all: Vec<String> = arguments.iter().map(ToString::to_string).collect();
         for (number, text) in texts.iter().enumerate() {
             let path = dir.path().join(format!("{number}.txt"));
@@ -198,20 +181,14 @@ pub fn receipt(line: &str) -> String {
     event["data"]["receipt"].as_str().unwrap().to_owned()
 }
 
-/// A job for a person: each system and all of them in turn; some fail, some only look.
+/// A job for a person: each system and all of them in turn. Some fail, some are previews.
 pub fn job(person: &Person) -> Value {
-    let cleeng = json!({
-        "system": "cleeng", "flow": "backend", "customer_id": person.customer_id, "customer_email": person.email,
-    });
-    let loyalty = json!({
-        "system": "loyalty", "method": "program_api", "member": { "integration_id": person.integration_id },
-    });
-    let shop = json!({ "system": "easycms", "email": person.email, "customer_password": person.customer_password });
-    let locked = json!({ "system": "easycms", "email": person.email, "customer_password": "not the password" });
-    let books = json!({
-        "system": "vitalsource", "guid": person.guid, "reference": person.reference, "overwrite": ["email", "first_name"],
-        "codes": person.codes.iter().map(|code| json!({ "code": code })).collect::<Vec<_>>(),
-    });
+    let (cleeng, loyalty) = (people::backend(person), people::program(person, "integration_id"));
+    let shop = people::easycms(person);
+    let mut locked = shop.clone();
+    locked["customer_password"] = json!("not the password");
+    let mut books = people::vitalsource(person);
+    books["overwrite"] = json!(["email", "first_name"]);
     let (targets, mode) = match person.number % 7 {
         0 => (vec![cleeng], "erase"),
         1 => (vec![loyalty], "erase"),
@@ -221,12 +198,21 @@ pub fn job(person: &Person) -> Value {
         5 => (vec![cleeng, loyalty], "preview"),
         _ => (vec![cleeng, loyalty, shop, books], "erase"),
     };
-    json!({
-        "schema": "erasure.job/v1", "job_id": Uuid::new_v5(&Uuid::NAMESPACE_OID, person.email.as_bytes()),
-        "tenant": "acme", "environment": "sandbox", "mode": mode, "requested_at": times::a_week_ago(),
-        "due_at": times::due_in_days(30), "regulation": "gdpr", "receipt_salt": format!("salt of {}", person.number),
-        "confirmation": { "confirmed_at": times::a_week_ago(), "by": "subject" }, "targets": targets,
-    })
+    let mut job = people::job(&targets);
+    job["job_id"] = json!(Uuid::new_v5(&Uuid::NAMESPACE_OID, person.email.as_bytes()));
+    job["mode"] = json!(mode);
+    job["due_at"] = json!(times::due_in_days(30));
+    job["receipt_salt"] = json!(format!("salt of {}", person.number));
+    job
+}
+
+fn configuration(places: &Places<'_>) -> String {
+    std::fs::create_dir(places.folder.join("keys")).unwrap();
+    std::fs::write(places.folder.join("keys/master.key"), MasterKey::generate().as_bytes()).unwrap();
+    example::render(places.stand)
+        .replace("requests_per_minute = 50 ", "requests_per_minute = 100000 ")
+        .replace("initial_interval = \"500ms\"", "initial_interval = \"50ms\"")
+        .replace("max_interval = \"15m\"", "max_interval = \"1s\"")
 }
 
 /// A job's time, as events, receipts and packs repeat it.
