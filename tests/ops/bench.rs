@@ -14,6 +14,7 @@ use erasure_worker::seal::{Keyring, MasterKey};
 use erasure_worker::store::{MemoryStore, Store};
 use secrecy::SecretString;
 use serde_json::{Value, json};
+use testkit::people;
 use testkit::post::Post;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -153,13 +154,14 @@ pub fn id(number: u128) -> String {
     Uuid::from_u128(number).to_string()
 }
 
-/// A job for the shop, which does what the first word of the e-mail says.
+/// A job for the shop. The first word of the e-mail address says what the shop does.
 pub fn shop_job(job_id: &str, word: &str) -> Value {
-    json!({
-        "schema": "erasure.job/v1", "job_id": job_id, "tenant": "acme", "environment": "sandbox",
-        "requested_at": "2026-01-02T03:04:05Z", "due_at": "2026-02-02T03:04:05Z", "regulation": "gdpr",
-        "targets": [{ "system": "shop", "email": format!("{word}@example.com"), "customer_password": "planted" }],
-    })
+    let email = format!("{word}@example.com");
+    let mut job = people::unconfirmed(&[json!({ "system": "shop", "email": email, "customer_password": "planted" })]);
+    job["job_id"] = json!(job_id);
+    job["requested_at"] = json!("2026-01-02T03:04:05Z");
+    job["due_at"] = json!("2026-02-02T03:04:05Z");
+    job
 }
 
 impl Bench {

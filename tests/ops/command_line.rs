@@ -3,35 +3,22 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::Parser as _;
-use erasure_worker::cli::{Cli, Context, Exit};
+use erasure_worker::cli::Exit;
 use erasure_worker::config::Surroundings;
 use erasure_worker::engine::Settings;
 use secrecy::SecretString;
 use serde_json::Value;
+use testkit::cli::{At, Said, run, words};
 
 use crate::bench::{Bench, Setup, bench, bench_with, id, shop_job};
 use crate::imports::{Desk, bench_with_desk};
 
-pub struct Said {
-    pub exit: Exit,
-    pub out: String,
-    pub err: String,
-}
-
-async fn run(url: &str, line: &str, surroundings: &Surroundings) -> Said {
-    // A tilde stands for a space within an argument.
-    let words = line.split(' ').map(|word| word.replace('~', " ")).chain(["--url".to_owned(), url.to_owned()]);
-    let cli = Cli::try_parse_from(["erasure-worker".to_owned()].into_iter().chain(words)).unwrap();
-    let (mut out, mut err) = (Vec::new(), Vec::new());
-    let surroundings = surroundings.clone();
-    let mut ctx = Context { config: None, surroundings, input: &mut std::io::empty(), out: &mut out, err: &mut err };
-    let exit = cli.command.run(&mut ctx).await;
-    Said { exit: exit.unwrap(), out: String::from_utf8(out).unwrap(), err: String::from_utf8(err).unwrap() }
+async fn run_at(url: &str, line: &str, surroundings: &Surroundings) -> Said {
+    run(words(&format!("{line} --url {url}")), At { surroundings: surroundings.clone(), ..At::default() }).await
 }
 
 pub async fn say(bench: &Bench, line: &str) -> Said {
-    run(&format!("http://{}", bench.addr), line, &Surroundings::default()).await
+    run_at(&format!("http://{}", bench.addr), line, &Surroundings::default()).await
 }
 
 #[tokio::test]
@@ -200,17 +187,17 @@ async fn the_deletion_file_is_exported_and_settled() {
 async fn the_token_comes_from_its_file_or_else_the_environment() {
     let bench = bench_with(Setup { token: Some(SecretString::from("right-token")), ..Setup::default() }).await;
     let url = format!("http://{}/", bench.addr);
-    let said = run(&url, "jobs list", &Surroundings::default()).await;
+    let said = run_at(&url, "jobs list", &Surroundings::default()).await;
     assert!(said.exit == Exit::Usage && said.err.contains("401"), "{}", said.err);
     let variables = [("ERASURE_OPS_TOKEN".to_owned(), "right-token".to_owned())].into();
     let surroundings = Surroundings { variables, ..Surroundings::default() };
-    assert_eq!(run(&url, "jobs list", &surroundings).await.exit, Exit::Done);
+    assert_eq!(run_at(&url, "jobs list", &surroundings).await.exit, Exit::Done);
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("token");
     let line = format!("jobs list --token-file {}", file.display());
-    assert_eq!(run(&url, &line, &surroundings).await.exit, Exit::Usage);
+    assert_eq!(run_at(&url, &line, &surroundings).await.exit, Exit::Usage);
     std::fs::write(&file, "right-token\n").unwrap();
-    assert_eq!(run(&url, &line, &Surroundings::default()).await.exit, Exit::Done);
+    assert_eq!(run_at(&url, &line, &Surroundings::default()).await.exit, Exit::Done);
 }
 
 #[tokio::test]
@@ -221,11 +208,11 @@ async fn nobody_there_and_somebody_else_there_are_told_apart_and_arguments_are_u
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
     drop(listener);
-    let said = run(&format!("http://{addr}"), "jobs list", &Surroundings::default()).await;
+    let said = run_at(&format!("http://{addr}"), "jobs list", &Surroundings::default()).await;
     assert!(said.exit == Exit::Failed && said.err.contains("no connection"), "{}", said.err);
     let sandbox = erasure_worker::sandbox::Sandbox::start("127.0.0.1:0".parse().unwrap()).await.unwrap();
-    let said = run(&format!("http://{}", sandbox.addr), "jobs list", &Surroundings::default()).await;
+    let said = run_at(&format!("http://{}", sandbox.addr), "jobs list", &Surroundings::default()).await;
     assert!(said.exit == Exit::Failed && said.err.contains("does not answer as"), "{}", said.err);
-    let said = run("ftp://127.0.0.1", "jobs list", &Surroundings::default()).await;
+    let said = run_at("ftp://127.0.0.1", "jobs list", &Surroundings::default()).await;
     assert_eq!(said.exit, Exit::Usage);
 }
