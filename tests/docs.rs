@@ -1,7 +1,6 @@
-//! The documents against the code: what they list is what there is, what they show works, what they
-//! link to exists.
+//! The documents against the code: their lists are complete, their examples work, their links lead somewhere.
 //!
-//! The rule it keeps: it only reads the sources and the documents; it changes nothing.
+//! The rule it keeps: it only reads sources and documents.
 
 #![allow(
     clippy::unwrap_used,
@@ -43,7 +42,7 @@ mod validator;
 
 use std::path::{Path, PathBuf};
 
-/// The repository's root: cargo tells it when the test runs.
+/// The repository's root, from cargo's environment variable.
 fn root() -> PathBuf {
     PathBuf::from(std::env::var_os("CARGO_MANIFEST_DIR").expect("cargo test sets CARGO_MANIFEST_DIR"))
 }
@@ -57,7 +56,7 @@ fn page(name: &str) -> String {
     read(&root().join(name))
 }
 
-/// All files below a folder with this extension, but what is built or hidden.
+/// All files below a folder with this extension, without built and hidden ones.
 fn files(folder: &Path, extension: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).unwrap() {

@@ -1,6 +1,6 @@
 //! The embedded queue against real files.
 
-// A test ends at the first thing that is not as it should be; clippy knows that of test functions only.
+// A test fails by a panic. Clippy permits that in test functions only.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::path::Path;
@@ -51,7 +51,7 @@ const FIRST: &str = "6c0b7b0e-6a4e-4a53-9a2e-0d8c6a0a7f11";
 const SECOND: &str = "6c0b7b0e-6a4e-4a53-9a2e-0d8c6a0a7f12";
 
 #[tokio::test]
-async fn every_line_is_a_job_and_the_end_waits_for_those_in_hand() {
+async fn every_line_is_a_job_and_the_end_comes_after_all_jobs_in_hand() {
     let input: &[u8] = b"a\n\n  \r\nb\nc";
     let (events, _received) = mpsc::unbounded_channel();
     let broker = SpoolBroker::open(Source::reader(input), Events::Channel(events), fast()).unwrap();
@@ -75,7 +75,7 @@ async fn every_line_is_a_job_and_the_end_waits_for_those_in_hand() {
 }
 
 #[tokio::test]
-async fn a_line_that_is_too_long_is_handed_out_cut_just_beyond_the_limit() {
+async fn a_line_over_the_limit_is_delivered_cut_just_above_the_limit() {
     let mut input = vec![b'x'; 3 * LINE_MAX];
     input.extend_from_slice(b"\nb\n");
     let (events, _received) = mpsc::unbounded_channel();
@@ -86,7 +86,7 @@ async fn a_line_that_is_too_long_is_handed_out_cut_just_beyond_the_limit() {
 }
 
 #[tokio::test]
-async fn a_parked_job_comes_back_by_resume_in_the_order_of_its_time() {
+async fn parked_jobs_are_redelivered_by_resume_in_the_order_of_their_times() {
     let (broker, _events) = spool(&["a"], fast());
     let first = next(&broker).await.unwrap();
     broker.publish(publication(Destination::Wait(Tier::S30), "later")).await.unwrap();
@@ -102,7 +102,7 @@ async fn a_parked_job_comes_back_by_resume_in_the_order_of_its_time() {
 }
 
 #[tokio::test]
-async fn jobs_that_only_a_person_can_help_are_counted_and_keep_nothing_running() {
+async fn jobs_that_wait_for_a_person_are_counted_and_do_not_delay_the_end() {
     let (broker, _events) = spool(&["a"], SpoolConfig::default());
     let delivery = next(&broker).await.unwrap();
     let mut parked = publication(Destination::Wait(Tier::H1), "a");
@@ -114,7 +114,7 @@ async fn jobs_that_only_a_person_can_help_are_counted_and_keep_nothing_running()
 }
 
 #[tokio::test]
-async fn no_more_is_in_hand_or_held_than_configured() {
+async fn no_more_jobs_are_in_hand_or_held_than_configured() {
     let (broker, _events) = spool(&["a", "b", "c"], SpoolConfig { in_hand: 2, held_max: 2, ..fast() });
     let first = next(&broker).await.unwrap();
     let _second = next(&broker).await.unwrap();
@@ -124,14 +124,14 @@ async fn no_more_is_in_hand_or_held_than_configured() {
     });
     tokio::task::yield_now().await;
     assert!(!third.is_finished());
-    // Parked, the first still counts as held: it comes before the third line is read.
+    // The parked first job still counts as held: it is redelivered before the third line is read.
     broker.publish(publication(Destination::Wait(Tier::S5), "parked")).await.unwrap();
     first.settle.ack().await.unwrap();
     assert_eq!(&tokio::time::timeout(PATIENCE, third).await.unwrap().unwrap()[..], b"parked");
 }
 
 #[tokio::test]
-async fn a_requeued_job_comes_again_and_a_dropped_one_does_not() {
+async fn a_requeued_job_is_redelivered_and_a_dropped_delivery_is_not() {
     let (broker, _events) = spool(&["a", "b"], fast());
     next(&broker).await.unwrap().settle.requeue().await.unwrap();
     let mut bodies = Vec::new();
@@ -144,7 +144,7 @@ async fn a_requeued_job_comes_again_and_a_dropped_one_does_not() {
 }
 
 #[tokio::test]
-async fn paused_intake_hands_out_nothing_and_a_closed_one_settles_nothing() {
+async fn a_paused_intake_delivers_nothing_and_a_closed_one_settles_nothing() {
     let (broker, _events) = spool(&["a", "b"], fast());
     let held = next(&broker).await.unwrap();
     broker.pause_intake().await;
@@ -163,7 +163,7 @@ async fn paused_intake_hands_out_nothing_and_a_closed_one_settles_nothing() {
 }
 
 #[tokio::test]
-async fn an_event_is_in_the_file_when_its_publish_returns_and_only_once() {
+async fn when_its_publish_returns_an_event_is_in_the_file_exactly_once() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("events.ndjson");
     let broker = file_spool(&path).await.unwrap();
@@ -175,7 +175,7 @@ async fn an_event_is_in_the_file_when_its_publish_returns_and_only_once() {
 }
 
 #[tokio::test]
-async fn a_later_run_adds_only_events_that_are_missing_and_mends_a_torn_line() {
+async fn a_later_run_adds_only_missing_events_and_removes_a_torn_line() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("events.ndjson");
     file_spool(&path).await.unwrap().publish(event(FIRST)).await.unwrap();
@@ -195,7 +195,7 @@ async fn a_later_run_adds_only_events_that_are_missing_and_mends_a_torn_line() {
 }
 
 #[tokio::test]
-async fn a_file_of_anything_else_is_refused_and_left_as_it_is() {
+async fn a_file_without_events_is_refused_and_left_unchanged() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("jobs.ndjson");
     for text in ["{\"schema\":\"erasure.job/v1\"}\n", "{\"schema\":\"erasure.job/v1\"}", "notes"] {
@@ -206,7 +206,7 @@ async fn a_file_of_anything_else_is_refused_and_left_as_it_is() {
 }
 
 #[tokio::test]
-async fn dead_letters_outlive_the_run_in_a_file_of_the_owners_alone() {
+async fn dead_letters_survive_the_run_in_a_private_file() {
     use std::os::unix::fs::PermissionsExt;
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("dead-letters.ndjson");
@@ -219,7 +219,7 @@ async fn dead_letters_outlive_the_run_in_a_file_of_the_owners_alone() {
         broker.publish(letter).await.unwrap();
     }
     assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-    // A crash in the middle of a fourth.
+    // A crash in the middle of a fourth dead letter.
     use std::io::Write;
     std::fs::File::options().append(true).open(&path).unwrap().write_all(b"{\"headers\":{").unwrap();
 
@@ -248,7 +248,7 @@ async fn dead_letters_outlive_the_run_in_a_file_of_the_owners_alone() {
 }
 
 #[tokio::test]
-async fn an_event_nobody_listens_to_is_an_error() {
+async fn an_event_without_a_receiver_is_an_error() {
     let (broker, events) = spool(&[], fast());
     drop(events);
     assert!(matches!(broker.publish(event(FIRST)).await, Err(PublishError::Unrouted(_))));

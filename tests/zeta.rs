@@ -1,7 +1,6 @@
 //! Zeta Loyalty against stand-ins on loopback, and its deletion file against crashes.
 //!
-//! The rule it keeps: every test names a promise, and checks what went over the wire or lies on the
-//! disk, not how it came about.
+//! The rule it keeps: every test names a promise, and checks only requests and files.
 
 #![allow(clippy::expect_used)]
 

@@ -1,4 +1,4 @@
-//! What systems answer with: somebody named in every place of a reply, for every call that the worker makes.
+//! Systems' replies with personal data in every place, to every call that the worker makes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -15,16 +15,16 @@ use crate::planted::{FORMS, Planter};
 use crate::search::Search;
 use crate::stage::Stage;
 
-/// Jobs of each form: enough for each call to meet every reply.
+/// Jobs of each form: enough for each call to get every reply.
 const JOBS: usize = 27;
-/// One-time passwords asked for: that call is made once a job.
+/// Jobs with a one-time password: its call is made once a job.
 const CODES: usize = 20;
-/// Calls that no job here leads to.
+/// Calls that no job here makes.
 const NEVER: [Operation; 1] = [Operation::Unknown];
-/// What everybody's calls meet at once, so that the system is held or failing.
+/// The statuses that all calls get at once, so that the systems are held or fail.
 const EVERYBODYS: [u16; 4] = [302, 401, 503, 200];
 
-/// Every reply that one call is to meet: the status and the body.
+/// Every reply that each call gets: status and body.
 fn replies(texts: &Texts) -> Vec<(u16, String)> {
     let bodies = named::bodies(texts);
     let [json, xml, line] = [&bodies[0], &bodies[1], &bodies[2]];
@@ -37,7 +37,7 @@ fn replies(texts: &Texts) -> Vec<(u16, String)> {
     replies
 }
 
-/// One job of each form, and one about a customer whom Cleeng knows by the e-mail address alone.
+/// One job of each form, and one whose customer id is unknown to Cleeng, but not the e-mail address.
 fn one_of_each(planter: &mut Planter<'_>) -> Vec<Case> {
     let others = [Form::CleengCore, Form::LoyaltyToken];
     let mut cases: Vec<Case> = FORMS.into_iter().chain(others).map(|form| planter.case(form)).collect();
@@ -47,25 +47,26 @@ fn one_of_each(planter: &mut Planter<'_>) -> Vec<Case> {
     cases
 }
 
-/// Waits until each of these jobs has ended or asked for something.
+/// Waits until each of these jobs has ended or requested an input.
 async fn all_stop(stage: &Stage, what: &str, cases: &[Case]) -> Heard {
-    let stops = |heard: &Heard, case: &Case| {
+    let has_stopped = |heard: &Heard, case: &Case| {
         heard
             .of(&case.id)
             .iter()
             .any(|event| event["data"]["final"] == true || event["data"]["outcome"] == "needs_input")
     };
-    let open = |heard: &Heard| cases.iter().filter(|case| !stops(heard, case)).count();
+    let open = |heard: &Heard| cases.iter().filter(|case| !has_stopped(heard, case)).count();
     let waited = stage.rig.events.followed(|heard| open(heard) == 0);
     let Ok(heard) = tokio::time::timeout(PATIENCE, waited).await else {
         let heard = stage.rig.events.heard();
-        let left: Vec<_> = cases.iter().filter(|case| !stops(&heard, case)).map(|case| (case.form, &case.id)).collect();
-        panic!("{what}: {} of {} jobs neither end nor ask: {left:?}", left.len(), cases.len());
+        let left: Vec<_> =
+            cases.iter().filter(|case| !has_stopped(&heard, case)).map(|case| (case.form, &case.id)).collect();
+        panic!("{what}: {} of {} jobs neither end nor request an input: {left:?}", left.len(), cases.len());
     };
     heard
 }
 
-/// Waits until each system is told to be in trouble.
+/// Waits until each system is reported as in trouble.
 async fn all_are_in_trouble(stage: &Stage) {
     let since = Instant::now();
     loop {
@@ -76,22 +77,22 @@ async fn all_are_in_trouble(stage: &Stage) {
         if working.is_empty() {
             return;
         }
-        assert!(since.elapsed() < PATIENCE, "nobody is told of trouble with {working:?}");
+        assert!(since.elapsed() < PATIENCE, "no trouble is reported for {working:?}");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_text_of_a_systems_reply_is_written_or_said() {
+async fn no_text_of_a_systems_reply_appears_in_any_output() {
     let stage = Stage::start().await;
     let mut kept = Kept::default();
     let texts = Texts::planted();
     let relay = Named::start(stage.rig.stand.addr, texts.clone()).await;
-    stage.go_by(relay.address());
+    stage.call_through(relay.address());
     let rig = &stage.rig;
     rig.keep_events("canary").await;
 
-    // Each call that is made, met by each reply.
+    // Each kind of call gets each reply.
     let mut planter = Planter::new(rig.sandbox());
     let offered = planter.case(Form::Unconfirmed);
     let list = json!({ "items": [{ "offerId": texts.of("offer"), "status": texts.of("status"),
@@ -102,7 +103,7 @@ async fn no_text_of_a_systems_reply_is_written_or_said() {
     for operation in Operation::ALL.into_iter().filter(|operation| !NEVER.contains(operation)) {
         for (number, (status, body)) in replies.iter().enumerate() {
             let action = Action::Status { status: *status, body: body.clone(), after_work: false };
-            // Every third call goes well, so that no breaker is open for long.
+            // Every third call succeeds, so that no breaker is open for long.
             let nth = number + number / 2 + 1;
             rig.sandbox().add_fault(FaultRule::on(operation, action).nth(nth as u64));
         }
@@ -123,11 +124,11 @@ async fn no_text_of_a_systems_reply_is_written_or_said() {
     let counted = |operation: Operation| met.get(&operation).map_or(0, BTreeSet::len);
     let calls = || Operation::ALL.into_iter().filter(|operation| !NEVER.contains(operation));
     let few: Vec<_> = calls().map(|call| (call, counted(call))).filter(|(_, met)| *met < replies.len()).collect();
-    assert!(few.is_empty(), "not met by all {} replies: {few:?}", replies.len());
+    assert!(few.is_empty(), "calls that did not get all {} replies: {few:?}", replies.len());
     let ids: Vec<String> = ids(&all[all.len() - 40..]).map(str::to_owned).collect();
     stage.ask_everything(&mut kept, &ids).await;
 
-    // Everybody's calls, until the trouble is told.
+    // All calls get the same reply until the trouble is reported.
     for status in EVERYBODYS {
         let (_, body) = replies.iter().find(|reply| reply.0 == status).unwrap_or(&replies[2]);
         let action = Action::Status { status, body: body.clone(), after_work: false };
@@ -144,9 +145,9 @@ async fn no_text_of_a_systems_reply_is_written_or_said() {
     stage.keep_all(&mut kept).await;
     let search = Search::new(texts.all());
     let sent = relay.sent();
-    let told = search.look(&sent);
+    let hits = search.look(&sent);
     for (kind, _) in texts.all() {
-        assert!(told.contains_key(format!("{kind}, plain").as_str()), "no reply held the {kind}");
+        assert!(hits.contains_key(format!("{kind}, plain").as_str()), "no reply held the {kind}");
     }
     eprintln!(
         "{} jobs; {} replies each of {} calls; {} bytes of replies with {} hits",
@@ -154,8 +155,8 @@ async fn no_text_of_a_systems_reply_is_written_or_said() {
         replies.len(),
         met.len(),
         sent.len(),
-        told.values().sum::<usize>(),
+        hits.values().sum::<usize>(),
     );
     let found = kept.search(&search);
-    assert!(found.is_empty(), "a system's text came out:\n{}", found.join("\n"));
+    assert!(found.is_empty(), "a system's text was found:\n{}", found.join("\n"));
 }

@@ -1,4 +1,4 @@
-//! All that a worker leaves behind, place by place.
+//! A worker's whole output, place by place.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -7,14 +7,14 @@ use testkit::rig::Rig;
 
 use crate::search::Search;
 
-/// Bytes by the place where they were found.
+/// Output bytes by place.
 #[derive(Default)]
 pub struct Kept {
     places: BTreeMap<String, Vec<Vec<u8>>>,
 }
 
 impl Kept {
-    /// Adds what was found at a place.
+    /// Adds bytes of a place.
     pub fn add(&mut self, place: &str, bytes: impl Into<Vec<u8>>) {
         self.places.entry(place.to_owned()).or_default().push(bytes.into());
     }
@@ -43,12 +43,12 @@ impl Kept {
         count
     }
 
-    /// How much lies at a place.
+    /// The number of bytes of a place.
     pub fn size(&self, place: &str) -> usize {
         self.places.get(place).into_iter().flatten().map(Vec::len).sum()
     }
 
-    /// Looks everywhere; prints what was looked through, and gives what was found.
+    /// Searches all places; prints their sizes, and returns the hits.
     pub fn search(&self, search: &Search) -> Vec<String> {
         let mut found = Vec::new();
         eprintln!("{:<34} {:>8} {:>12} {:>6}", "place", "items", "bytes", "hits");

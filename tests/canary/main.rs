@@ -1,9 +1,8 @@
-//! Personal data goes only where it must: planted in jobs of every form, carried through success,
-//! retries, failures, crashes, a panic and dead-lettering by real worker processes on a real
-//! broker, and then looked for in everything that the worker wrote or said. And what a system answers with
-//! names somebody in every place of every reply, which comes out nowhere either.
+//! Personal data goes only where it must. It is planted in jobs of every form, which real worker processes carry
+//! through success, retries, failures, crashes, a panic and dead letters on a real broker. Then it is searched for in
+//! the worker's whole output. Systems' replies too have personal data in every place, and none of it may appear.
 
-// A test ends at the first thing that is not as it should be; clippy knows that of test functions only.
+// A test fails by a panic. Clippy permits that in test functions only.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
 mod answers;

@@ -1,8 +1,7 @@
-//! A wire to the stand-ins on which every reply names somebody in every place but its meaning: the phrase
-//! beside the status, each header, where a redirect leads.
+//! A relay to the stand-ins that adds personal data to every reply: in the reason phrase, in each header, in a
+//! redirect's target.
 //!
-//! The rule it keeps: status and body stay as the stand-in made them, but for the two statuses that ask for a
-//! reply that is broken.
+//! The rule it keeps: status and body stay unchanged, except for two statuses that stand for a broken reply.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -12,10 +11,10 @@ use tokio::net::{TcpListener, TcpStream};
 
 /// The stand-in's status for a reply whose first line cannot be read.
 pub const BROKEN: u16 = 598;
-/// For one that ends in the middle of its body.
+/// The stand-in's status for a reply that ends in the middle of its body.
 pub const CUT: u16 = 599;
 
-/// Where a redirect can name somebody.
+/// Targets of a redirect, with a place for the planted text.
 const PLACES: [&str; 9] = [
     "/customers/{}/profile",
     "/login?email={}",
@@ -47,10 +46,10 @@ const HEADERS: [&str; 17] = [
     "X-RateLimit-Reset",
     "X-Powered-By",
 ];
-/// How long to wait, in forms that are none.
+/// Invalid values of `Retry-After`.
 const WAITS: [&str; 4] = ["{}", "5; {}", "Sun, 22 Nov 2026 10:01:30 {}", "99999999999999999999 {}"];
 
-/// The places of a reply that are no header.
+/// The places of a reply that are not among these headers.
 const PARTS: [&str; 12] = [
     "phrase",
     "first line",
@@ -66,7 +65,7 @@ const PARTS: [&str; 12] = [
     "subscription",
 ];
 
-/// Who is named where: one address a place, so that what comes out says where it was.
+/// The planted texts: one a place, so that a hit shows its place.
 #[derive(Clone)]
 pub struct Texts(Vec<(String, String)>);
 
@@ -84,19 +83,19 @@ impl Texts {
         Texts(texts)
     }
 
-    /// Who is named in this place.
+    /// The text of this place.
     pub fn of(&self, place: &str) -> &str {
         &self.0.iter().find(|(kind, _)| kind == place).unwrap().1
     }
 
-    /// All, each with its place.
+    /// All texts, each with its place.
     pub fn all(&self) -> &[(String, String)] {
         &self.0
     }
 }
 
-/// Bodies that name somebody, in the forms of the four interfaces and in none. The first three are JSON, XML
-/// and a line of text.
+/// Bodies with planted texts, in the forms of the four interfaces and in other forms. The first three are JSON, XML and
+/// a line of text.
 pub fn bodies(texts: &Texts) -> Vec<String> {
     let [code, message, name, value] = ["code", "message", "name", "value"].map(|place| texts.of(place));
     let number = texts.of("error number");
@@ -130,14 +129,14 @@ pub fn bodies(texts: &Texts) -> Vec<String> {
     .into()
 }
 
-/// The wire.
+/// The relay.
 pub struct Named {
     address: SocketAddr,
     sent: Arc<Mutex<Vec<u8>>>,
 }
 
 impl Named {
-    /// Listens, until the test's runtime ends.
+    /// Listens until the test's runtime ends.
     pub async fn start(stand: SocketAddr, texts: Texts) -> Named {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -154,18 +153,18 @@ impl Named {
         Named { address, sent }
     }
 
-    /// Where the stand-ins are to be called.
+    /// The address to call instead of the stand-ins' own.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// All that was answered.
+    /// All replies so far.
     pub fn sent(&self) -> Vec<u8> {
         self.sent.lock().unwrap().clone()
     }
 }
 
-/// One request a connection. Who goes away in the middle is of no interest.
+/// One request a connection. A broken connection is ignored.
 async fn exchange(
     client: TcpStream,
     stand: SocketAddr,

@@ -1,4 +1,4 @@
-//! The people and operators whom jobs wait for.
+//! The persons and operators who answer requests for input.
 
 use std::collections::BTreeSet;
 
@@ -8,15 +8,14 @@ use testkit::events::Heard;
 use testkit::forms::Case;
 use testkit::rig::Rig;
 
-/// What the job's latest question asks for; empty where it asked nothing.
+/// The kinds of input that the job has requested, in order.
 fn asked(heard: &Heard, case: &Case) -> Vec<String> {
     let questions = heard.of(&case.id).iter().filter(|event| event["data"]["outcome"] == "needs_input");
     let kind = |event: &Value| event["data"]["inputs"][0]["kind"].as_str().unwrap().to_owned();
     questions.map(kind).collect()
 }
 
-/// Gives everybody what they are asked for. Never ends by itself. A one-time password is first
-/// given wrongly.
+/// Answers every request for input; the first one-time password is wrong. Never ends by itself.
 pub async fn answer_everybody(rig: &Rig, cases: &[Case], wrong_code: &str) {
     let mut answered: BTreeSet<(String, usize)> = BTreeSet::new();
     loop {

@@ -1,18 +1,16 @@
-//! What is planted: jobs of every form about invented people, and every text about them that must
-//! not come out anywhere.
+//! The planted data: jobs of every form about invented people, and every text about them that must appear nowhere.
 
 use erasure_worker::sandbox::{Action, FaultRule, Operation, Person, Sandbox};
 use erasure_worker::seal::jwe::seal_proof;
 use serde_json::{Value, json};
 use testkit::forms::{Case, Form};
 
-/// The first person's number: so long that no identifier is part of anything else by chance.
+/// The first person's number: so long that no identifier occurs elsewhere by chance.
 const FIRST: u64 = 7_301_500;
 
-/// A message as it is sent: its id, its headers, its body.
+/// A message: id, headers, body.
 pub type Raw = (String, Vec<(&'static str, String)>, String);
 
-/// Every form of job.
 pub const FORMS: [Form; 14] = [
     Form::Proof,
     Form::CleengBackend,
@@ -30,7 +28,7 @@ pub const FORMS: [Form; 14] = [
     Form::Preview,
 ];
 
-/// Hands out people.
+/// Makes jobs about new people, and records their data.
 pub struct Planter<'a> {
     sandbox: &'a Sandbox,
     next: u64,
@@ -42,7 +40,7 @@ impl<'a> Planter<'a> {
         Planter { sandbox, next: FIRST, texts: Vec::new() }
     }
 
-    /// A job of this form about a person of its own.
+    /// A job of this form about a new person.
     pub fn case(&mut self, form: Form) -> Case {
         let case = Case::new(self.sandbox, form, self.next);
         self.next += 1;
@@ -56,7 +54,7 @@ impl<'a> Planter<'a> {
         FORMS.into_iter().map(|form| self.case(form)).collect()
     }
 
-    /// A text that must not come out.
+    /// A text that must appear nowhere.
     pub fn plant(&mut self, kind: &str, text: &str) -> String {
         self.texts.push((kind.to_owned(), text.to_owned()));
         text.to_owned()
@@ -91,7 +89,7 @@ impl<'a> Planter<'a> {
         }
     }
 
-    /// Tokens are minted with the job.
+    /// Records the tokens in the job.
     fn tokens(&mut self, body: &Value) {
         for target in body["targets"].as_array().into_iter().flatten() {
             if let Some(token) = target["customer_token"].as_str() {
@@ -101,7 +99,7 @@ impl<'a> Planter<'a> {
         }
     }
 
-    /// A job whose password comes sealed, and is opened on its way.
+    /// A job with a sealed password.
     pub fn sealed(&mut self, key: &Value) -> Case {
         let mut case = self.case(Form::EasyCms);
         let sealed = seal_proof(key, &case.person.customer_password, Some(&case.id)).unwrap();
@@ -109,7 +107,7 @@ impl<'a> Planter<'a> {
         case
     }
 
-    /// A job whose system answers with everything it knows about the person.
+    /// A job whose system answers with the person's data.
     pub fn betrayed(&mut self, form: Form, status: u16) -> Case {
         let case = self.case(form);
         let person = &case.person;
@@ -129,7 +127,7 @@ impl<'a> Planter<'a> {
         case
     }
 
-    /// Messages that are no jobs, each with a person in another wrong place: id, headers, body.
+    /// Messages that are not valid jobs, each with personal data in another wrong place.
     pub fn nonsense(&mut self) -> Vec<Raw> {
         let mut messages = Vec::new();
         let fresh = || uuid::Uuid::new_v4().to_string();
@@ -157,7 +155,7 @@ impl<'a> Planter<'a> {
         messages.push((fresh(), Vec::new(), format!("this is no JSON but names {email}")));
         let (email, ..) = easycms(self);
         messages.push((email.clone(), Vec::new(), format!("{{\"schema\": \"{email}\"}}")));
-        // What only the worker may say, and what is copied from message to message.
+        // Headers that only the worker may write, and one that is copied from message to message.
         let wrong = self.case(Form::WrongPassword);
         let (email, id, body) = (wrong.person.email, wrong.id, wrong.body);
         let forged = ["x-erasure-reason", "x-erasure-step", "x-erasure-system", "x-erasure-tenant", "traceparent"];

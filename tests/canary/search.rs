@@ -1,6 +1,6 @@
-//! The search for what must not be there: each planted text in every form in which it might hide.
+//! The search for planted texts, in every form that an encoding may give them.
 //!
-//! The rule it keeps: what it reports names the text by its kind and form, never by itself.
+//! The rule it keeps: a report names a text by its kind and form, never by its content.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -13,15 +13,15 @@ pub const SHORTEST: usize = 8;
 
 /// A form of a planted text.
 struct Needle {
-    /// What it is, for the report: `email, base64`.
+    /// Its kind and form for the report: `email, base64`.
     label: String,
     bytes: Vec<u8>,
 }
 
-/// All that is looked for.
+/// All texts in all forms.
 pub struct Search {
     needles: Vec<Needle>,
-    /// By their first bytes, those compared as they are and those compared folded.
+    /// Texts compared exactly, and texts compared in lower case.
     exact: Index,
     folded: Index,
 }
@@ -29,7 +29,7 @@ pub struct Search {
 #[derive(Default)]
 struct Index {
     by_start: HashMap<[u8; SHORTEST], Vec<usize>>,
-    /// One flag for each possible beginning of three bytes: most places are passed over by it.
+    /// A flag for each beginning of three bytes: most places are skipped by it.
     begins: Vec<bool>,
 }
 
@@ -64,8 +64,7 @@ impl Index {
     }
 }
 
-/// What of the base64 of a longer text is the same wherever `text` begins in it: one for each of
-/// the three places within a group.
+/// The base64 of `text` within a longer text: one form for each of the three offsets in a group.
 fn base64(text: &[u8], alphabet: &Alphabet) -> [String; 3] {
     let engine = GeneralPurpose::new(alphabet, NO_PAD);
     [0, 1, 2].map(|before| {
@@ -82,7 +81,7 @@ fn percent(text: &str) -> String {
         .collect()
 }
 
-/// The forms of a text: their names, their bytes, and whether case is of no account.
+/// The forms of a text: name, bytes, and `true` if letter case is ignored.
 pub fn forms(text: &str) -> Vec<(&'static str, Vec<u8>, bool)> {
     let mut forms = vec![
         ("plain", text.to_ascii_lowercase().into_bytes(), true),
@@ -108,12 +107,12 @@ pub fn forms(text: &str) -> Vec<(&'static str, Vec<u8>, bool)> {
 }
 
 impl Search {
-    /// For these texts, each with its kind.
+    /// A search for these texts, each with its kind.
     pub fn new(texts: &[(String, String)]) -> Search {
         let mut search = Search { needles: Vec::new(), exact: Index::default(), folded: Index::default() };
         for (kind, text) in texts {
             for (form, bytes, folded) in forms(text) {
-                assert!(bytes.len() >= SHORTEST, "a {kind} is too short to be looked for as {form}");
+                assert!(bytes.len() >= SHORTEST, "a {kind} is too short for a search as {form}");
                 let index = if folded { &mut search.folded } else { &mut search.exact };
                 index.add(&bytes, search.needles.len());
                 search.needles.push(Needle { label: format!("{kind}, {form}"), bytes });
@@ -122,29 +121,29 @@ impl Search {
         search
     }
 
-    /// How many texts in how many forms are looked for.
+    /// The number of forms of all texts.
     pub fn size(&self) -> usize {
         self.needles.len()
     }
 
-    /// Every form as it may stand somewhere.
+    /// The bytes of every form.
     pub fn all_forms(&self) -> impl Iterator<Item = &[u8]> {
         self.needles.iter().map(|needle| needle.bytes.as_slice())
     }
 
-    /// What is found, and how often.
+    /// The hits: kind and form, and their number.
     pub fn look(&self, haystack: &[u8]) -> BTreeMap<&str, usize> {
         let mut found = BTreeMap::new();
         self.exact.look(&self.needles, haystack, &mut found);
         self.folded.look(&self.needles, &haystack.to_ascii_lowercase(), &mut found);
-        let mut told = BTreeMap::new();
+        let mut hits = BTreeMap::new();
         for (needle, times) in found {
-            *told.entry(self.needles[needle].label.as_str()).or_default() += times;
+            *hits.entry(self.needles[needle].label.as_str()).or_default() += times;
         }
-        told
+        hits
     }
 
-    /// How many of the forms are found.
+    /// The number of forms that are found.
     pub fn distinct(&self, haystack: &[u8]) -> usize {
         let mut found = BTreeMap::new();
         self.exact.look(&self.needles, haystack, &mut found);
@@ -154,7 +153,7 @@ impl Search {
 }
 
 #[test]
-fn the_search_finds_a_text_in_every_form_within_other_text_and_nothing_in_noise() {
+fn the_search_finds_a_text_in_every_form_and_nothing_in_random_bytes() {
     let texts = [("email".to_owned(), "Canary.7301@example.com".to_owned())];
     let search = Search::new(&texts);
     let text = &texts[0].1;

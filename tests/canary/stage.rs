@@ -1,4 +1,4 @@
-//! A worker that logs all it can, everything around it, and all that it leaves behind.
+//! A worker with the most detailed log, its surroundings, and its whole output.
 
 use std::net::SocketAddr;
 
@@ -10,7 +10,7 @@ use testkit::worker::Worker;
 
 use crate::kept::Kept;
 
-/// A worker that logs all it can.
+/// A worker with the most detailed log.
 pub struct Stage {
     pub rig: Rig,
     pub ops: String,
@@ -24,8 +24,8 @@ impl Stage {
         Stage { rig, ops: format!("http://127.0.0.1:{port}"), collector: Collector::start().await }
     }
 
-    /// From now on workers call the stand-ins by way of this address.
-    pub fn go_by(&self, address: SocketAddr) {
+    /// From now on workers call the stand-ins through this address.
+    pub fn call_through(&self, address: SocketAddr) {
         let text = std::fs::read_to_string(&self.rig.config).unwrap();
         let text = text.replace(&self.rig.stand.addr.to_string(), &address.to_string());
         std::fs::write(&self.rig.config, text).unwrap();
@@ -40,7 +40,7 @@ impl Stage {
         self.rig.worker("state", &all)
     }
 
-    /// Keeps a worker alive until `done`; what lies on the disk at each death is kept.
+    /// Restarts a worker after each crash until `done`, and keeps the disk's content at each crash.
     pub async fn until(
         &self,
         kept: &mut Kept,
@@ -57,14 +57,14 @@ impl Stage {
                     assert!(!status.success(), "it ended by itself: {}", worker.log());
                     kept.add_folder("state directory, at crashes", &self.rig.state_dir("state"));
                     deaths += 1;
-                    assert!(deaths < 100, "the worker dies for ever: {}", worker.log());
+                    assert!(deaths < 100, "endless crashes: {}", worker.log());
                     worker = self.worker(settings);
                 }
             }
         }
     }
 
-    /// Asks every route of the ops API that only looks.
+    /// Gets every read-only route of the ops API.
     pub async fn ask_everything(&self, kept: &mut Kept, ids: &[String]) {
         let mut paths: Vec<String> = [
             "livez",
@@ -102,7 +102,7 @@ impl Stage {
         serde_json::from_str(&text).unwrap()
     }
 
-    /// Hands the deletion file to the platform, and its result back.
+    /// Imports the deletion file at the platform, and settles its result.
     pub async fn import(&self, kept: &mut Kept) {
         let file = self.post(kept, "v1/zeta-import/loyalty/export", json!({})).await;
         let file = std::fs::read_to_string(file["path"].as_str().unwrap()).unwrap();
@@ -113,8 +113,8 @@ impl Stage {
         kept.add("ops answers", answer.bytes().await.unwrap().to_vec());
     }
 
-    /// Takes what the workers left behind: the disk, the log, the spans, and what lies on the broker. Gives how
-    /// many events, dead letters and parked copies that were.
+    /// Collects the workers' output: disk, log, spans, and the broker's messages. Returns the numbers of events, dead
+    /// letters and parked copies.
     pub async fn keep_all(&self, kept: &mut Kept) -> [usize; 3] {
         let rig = &self.rig;
         kept.add_folder("state directory", &rig.state_dir("state"));

@@ -1,4 +1,4 @@
-//! One story with everything in it, and the search afterwards.
+//! One run with every form of job and every kind of fault, and then the search.
 
 use std::collections::BTreeSet;
 
@@ -17,7 +17,7 @@ use crate::planted::{Planter, Raw};
 use crate::search::Search;
 use crate::stage::Stage;
 
-/// Where processes end, one after the other: each for a job of its own.
+/// The points at which processes end, each for another job.
 const ENDS: [&str; 9] = [
     "after_parse",
     "panic:after_parse",
@@ -30,7 +30,7 @@ const ENDS: [&str; 9] = [
     "before_ack",
 ];
 
-/// Publishes messages with ids and headers of their own.
+/// Publishes messages with these ids and headers.
 async fn publish_raw(rig: &Rig, messages: &[Raw]) {
     let connection = rig.connect().await;
     let channel = connection.create_channel().await.unwrap();
@@ -50,7 +50,7 @@ async fn publish_raw(rig: &Rig, messages: &[Raw]) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_about_a_person_is_written_or_said_but_to_the_systems() {
+async fn personal_data_appears_in_no_output_except_the_calls_to_the_systems() {
     let stage = Stage::start().await;
     let rig = &stage.rig;
     let mut kept = Kept::default();
@@ -90,21 +90,25 @@ async fn nothing_about_a_person_is_written_or_said_but_to_the_systems() {
             rig.events.all_end(ids(&others)).await;
             let waits = imports.iter().chain([&left]);
             let all_ask = |heard: &testkit::events::Heard| waits.clone().all(|case| !heard.of(&case.id).is_empty());
-            rig.events.until("what waits to be asked for", all_ask).await;
+            rig.events.until("the requests of the waiting jobs", all_ask).await;
         };
         tokio::select! { () = answer_everybody(rig, &others, &wrong_code) => {}, () = ended => {} }
     };
     let (worker, deaths) = stage.until(&mut kept, &settings, done).await;
     let limits = std::fs::read_to_string(format!("/proc/{}/limits", worker.id())).unwrap();
     let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
-    assert_eq!(core.split_whitespace().skip(4).collect::<Vec<_>>(), ["0", "0", "bytes"], "no image of the memory");
+    assert_eq!(
+        core.split_whitespace().skip(4).collect::<Vec<_>>(),
+        ["0", "0", "bytes"],
+        "a crash may write a core file"
+    );
     worker.kill().await;
     kept.add_folder("state directory, at crashes", &rig.state_dir("state"));
     let ended = std::fs::read_to_string(&log).unwrap();
     let reached = ends.split(',').filter(|place| ended.lines().any(|line| line == *place)).count();
     assert!(ended.contains("panic:") && reached >= 6, "{ended}");
 
-    // A message that ends every process that reads it.
+    // A message that crashes every process that reads it.
     let place = format!("after_parse@{}", poison.id);
     let set_aside = async {
         rig.publish(std::slice::from_ref(&poison.body)).await;
@@ -114,7 +118,7 @@ async fn nothing_about_a_person_is_written_or_said_but_to_the_systems() {
     assert_eq!(poisoned, 4);
     worker.stop().await;
 
-    // A worker in good health, and an operator who asks it everything.
+    // A healthy worker, and an operator who reads every page.
     let worker = stage.worker(&[]);
     worker.says("\"working\"").await;
     let everybody: Vec<String> = cases.iter().chain([&left, &poison]).map(|case| case.id.clone()).collect();
@@ -132,13 +136,13 @@ async fn nothing_about_a_person_is_written_or_said_but_to_the_systems() {
     stage.ask_everything(&mut kept, &everybody).await;
     worker.stop().await;
 
-    // What it left behind.
+    // The workers' output.
     assert!(stage.collector.spans().len() > cases.len());
     let [events, letters, parked] = stage.keep_all(&mut kept).await;
     let heard = rig.events.heard();
     let outcomes: BTreeSet<String> = cases.iter().flat_map(|case| heard.finals(&case.id).into_values()).collect();
     for outcome in ["completed", "failed", "previewed"] {
-        assert!(outcomes.contains(outcome), "no job {outcome}, so that nothing was looked for in it: {outcomes:?}");
+        assert!(outcomes.contains(outcome), "no job {outcome}: {outcomes:?}");
     }
     assert!(events > cases.len() && letters >= nonsense.len() && parked > 0, "{events} {letters} {parked}");
 
@@ -152,12 +156,12 @@ async fn nothing_about_a_person_is_written_or_said_but_to_the_systems() {
     let sent: Vec<u8> = bodies(&cases).iter().flat_map(|body| body.to_string().into_bytes()).collect();
     let people: usize = search.look(&sent).values().sum();
     eprintln!(
-        "{} jobs, {} messages that are none, {deaths} + {poisoned} deaths; {texts} texts in {size} forms\n\
-         control file: {seen} of {size} forms found; what was published: {people} hits",
+        "{} jobs, {} invalid messages, {deaths} + {poisoned} crashes; {texts} texts in {size} forms\n\
+         control file: {seen} of {size} forms found; published jobs: {people} hits",
         cases.len() + 2,
         nonsense.len(),
     );
-    assert_eq!(seen, size, "the search finds what is there");
+    assert_eq!(seen, size, "the search missed a form in the control file");
     assert!(people > cases.len());
-    assert!(found.is_empty(), "personal data came out:\n{}", found.join("\n"));
+    assert!(found.is_empty(), "personal data was found:\n{}", found.join("\n"));
 }

@@ -1,4 +1,4 @@
-//! Cleeng's odd ways.
+//! Cleeng's peculiarities.
 
 use erasure_worker::sandbox::mint_jwt;
 use reqwest::{Method, RequestBuilder};
@@ -52,14 +52,14 @@ fn offers_of(body: &Value) -> Vec<&str> {
 }
 
 #[tokio::test]
-async fn a_list_without_offset_and_limit_is_refused() {
+async fn a_list_needs_both_offset_and_limit() {
     let stand = stand().await;
     assert_eq!(json_answer(list(&stand, "status=all&limit=10")).await.0, 400);
     assert_eq!(json_answer(list(&stand, "status=all&offset=0")).await.0, 400);
 }
 
 #[tokio::test]
-async fn customers_are_listed_by_email_in_any_case_until_they_are_erased() {
+async fn customers_are_found_by_email_in_any_letter_case_until_they_are_erased() {
     let stand = stand().await;
     let customers = |query: &str| core(&stand, Method::GET, &format!("customers?{query}"));
     assert_eq!(json_answer(customers("limit=1")).await.0, 400);
@@ -78,7 +78,7 @@ async fn customers_are_listed_by_email_in_any_case_until_they_are_erased() {
 }
 
 #[tokio::test]
-async fn rentals_are_listed_only_when_every_kind_is_asked_for() {
+async fn rentals_are_listed_only_if_every_kind_is_requested() {
     let stand = stand().await;
     let (_, some) = json_answer(list(&stand, "offset=0&limit=10&status=all")).await;
     assert_eq!(offers_of(&some["items"]), ["S1", "P1"]);
@@ -94,7 +94,7 @@ async fn rentals_are_listed_only_when_every_kind_is_asked_for() {
 }
 
 #[tokio::test]
-async fn a_list_comes_in_pages_and_in_either_shape() {
+async fn a_list_has_pages_and_two_shapes() {
     let stand = stand().await;
     stand.set("cleeng", json!({ "list_shape": "data", "list_ids": false })).await;
     let (_, page) = json_answer(list(&stand, "offset=1&limit=1&status=all&offerType=SPAR")).await;
@@ -113,7 +113,7 @@ async fn an_unstable_order_shifts_rows_between_pages() {
 }
 
 #[tokio::test]
-async fn rpc_answers_success_with_a_text_id_and_any_empty_error() {
+async fn rpc_answers_success_with_a_text_id_and_each_form_of_an_empty_error() {
     for (setting, expected) in [("false", Some(json!(false))), ("null", Some(Value::Null)), ("absent", None)] {
         let stand = stand().await;
         stand.set("cleeng", json!({ "rpc_error": setting })).await;
@@ -125,7 +125,7 @@ async fn rpc_answers_success_with_a_text_id_and_any_empty_error() {
 }
 
 #[tokio::test]
-async fn rpc_errors_ride_on_http_200() {
+async fn rpc_errors_have_http_status_200() {
     let stand = stand().await;
     let code = async |call| {
         let (status, body) = json_answer(call).await;
@@ -141,7 +141,7 @@ async fn rpc_errors_ride_on_http_200() {
 }
 
 #[tokio::test]
-async fn an_entitlement_of_an_app_store_is_not_terminated_by_either_call() {
+async fn neither_termination_call_ends_an_entitlement_of_an_app_store() {
     let stand = Stand::start().await;
     let entitlements = json!([{ "offer_id": "S1", "id": 11, "externally_managed": true }]);
     stand.seed("cleeng/customers", json!({ "id": ID, "email": "ann@example.com", "entitlements": entitlements })).await;
@@ -152,7 +152,7 @@ async fn an_entitlement_of_an_app_store_is_not_terminated_by_either_call() {
 }
 
 #[tokio::test]
-async fn core_terminates_by_id_once_and_tells_subscriptions_from_passes() {
+async fn core_terminates_by_id_once_and_separates_subscriptions_from_passes() {
     let stand = stand().await;
     let terminate = async |path: &str| {
         json_answer(core(&stand, Method::POST, path).json(&json!({ "terminationType": "userCancel" }))).await
@@ -162,13 +162,13 @@ async fn core_terminates_by_id_once_and_tells_subscriptions_from_passes() {
     assert_eq!(stand.last().subject.as_deref(), Some(ID));
     assert_eq!(terminate("subscriptions/11/terminate").await.0, 422);
     assert_eq!(terminate("subscriptions/12/terminate").await.0, 404);
-    // A pass has other words for why, and needs none.
+    // A pass has another set of termination types, and needs none.
     assert_eq!(terminate("passes/12/terminate").await.0, 422);
     assert_eq!(json_answer(core(&stand, Method::POST, "passes/12/terminate")).await.0, 200);
 }
 
 #[tokio::test]
-async fn deleting_a_customer_answers_in_the_vendors_words() {
+async fn the_answers_to_a_deletion_have_the_vendors_texts() {
     let stand = stand().await;
     let (status, body) = json_answer(delete(&stand, "12x")).await;
     assert_eq!((status, body["message"].as_str().unwrap()), (400, "Invalid customerId format"));
@@ -184,7 +184,7 @@ async fn deleting_a_customer_answers_in_the_vendors_words() {
 }
 
 #[tokio::test]
-async fn deleting_leaves_a_cancelled_pass_behind() {
+async fn a_deletion_leaves_a_cancelled_pass() {
     let stand = stand().await;
     json_answer(update(&stand, "S1")).await;
     json_answer(delete(&stand, ID)).await;
@@ -194,7 +194,7 @@ async fn deleting_leaves_a_cancelled_pass_behind() {
 }
 
 #[tokio::test]
-async fn a_shared_customer_answers_the_404_of_an_unknown_one_and_stays() {
+async fn the_deletion_of_a_shared_customer_answers_404_and_keeps_the_customer() {
     let stand = Stand::start().await;
     stand.seed("cleeng/customers", json!([{ "id": ID, "email": "ann@example.com", "shared": true }])).await;
     let (shared, unknown) = (json_answer(delete(&stand, ID)).await, json_answer(delete(&stand, "999999999")).await);
@@ -205,7 +205,7 @@ async fn a_shared_customer_answers_the_404_of_an_unknown_one_and_stays() {
 }
 
 #[tokio::test]
-async fn an_anonymised_customer_reads_as_missing_or_as_somebody_else() {
+async fn an_anonymised_customer_reads_as_missing_or_as_another_person() {
     for scrubbed in [false, true] {
         let stand = Stand::start().await;
         stand.seed("cleeng/customers", json!({ "id": ID, "email": "ann@example.com", "first_name": "Ann" })).await;
@@ -223,7 +223,7 @@ async fn an_anonymised_customer_reads_as_missing_or_as_somebody_else() {
 }
 
 #[tokio::test]
-async fn offers_are_shown_only_for_a_living_token_of_that_customer() {
+async fn offers_need_a_valid_token_of_that_customer() {
     let stand = stand().await;
     let offers = async |token: Option<String>| {
         let call = stand.get(OFFERS);
@@ -246,7 +246,7 @@ async fn offers_are_shown_only_for_a_living_token_of_that_customer() {
 }
 
 #[tokio::test]
-async fn a_minted_token_of_the_control_interface_is_accepted() {
+async fn a_token_from_the_control_interface_is_accepted_until_it_expires() {
     let stand = stand().await;
     let minted = stand.get(&format!("_sandbox/jwt?customer_id={ID}"));
     let token = json_answer(minted).await.1["customer_token"].as_str().unwrap().to_owned();

@@ -1,4 +1,4 @@
-//! EasyCMS's odd ways.
+//! EasyCMS's peculiarities.
 
 use erasure_worker::sandbox::Misuse;
 use reqwest::RequestBuilder;
@@ -38,7 +38,7 @@ async fn output(call: RequestBuilder) -> Value {
 }
 
 #[tokio::test]
-async fn a_delete_succeeds_with_three_cs_and_then_reads_like_a_wrong_password() {
+async fn a_repeated_deletion_answers_like_a_wrong_password() {
     let stand = stand().await;
     let wrong = output(post(&stand, DELETE, "wrong")).await;
     assert_eq!(wrong, json!({ "response_type": "error", "message": NO_MATCH }));
@@ -48,7 +48,7 @@ async fn a_delete_succeeds_with_three_cs_and_then_reads_like_a_wrong_password() 
 }
 
 #[tokio::test]
-async fn the_count_is_a_number_or_text_or_missing() {
+async fn the_count_is_a_number_a_text_or_missing() {
     let stand = stand().await;
     assert_eq!(output(post(&stand, EXISTS, "")).await, json!({ "TOTAL_COUNT": 1 }));
     stand.set("easycms", json!({ "total_count": "string" })).await;
@@ -70,7 +70,7 @@ async fn an_output_may_be_a_bare_string_or_missing() {
 }
 
 #[tokio::test]
-async fn wrong_credentials_of_ours_are_told_apart_on_http_200() {
+async fn each_wrong_worker_credential_has_its_own_text_on_http_200() {
     let stand = stand().await;
     let wrong_header = stand.post(DELETE).header("Authorization1", "wrong").form(&fields("p&w=1"));
     let message = output(wrong_header).await["message"].clone();
@@ -86,7 +86,7 @@ async fn wrong_credentials_of_ours_are_told_apart_on_http_200() {
 }
 
 #[tokio::test]
-async fn credentials_in_the_query_string_are_refused_and_noted() {
+async fn credentials_in_the_query_string_are_refused_and_recorded_as_misuse() {
     let stand = stand().await;
     let path = format!("{DELETE}?username=shop&password=easycms-password");
     assert_eq!(output(post(&stand, &path, "p&w=1")).await["response_type"], "error");
@@ -96,7 +96,7 @@ async fn credentials_in_the_query_string_are_refused_and_noted() {
 }
 
 #[tokio::test]
-async fn a_body_that_is_not_a_form_is_noted() {
+async fn a_body_that_is_not_a_form_is_recorded_as_misuse() {
     let stand = stand().await;
     let call = stand.post(DELETE).header("Authorization1", "easycms-token").json(&json!({ "username": "shop" }));
     assert_eq!(output(call).await["response_type"], "error");
@@ -104,7 +104,7 @@ async fn a_body_that_is_not_a_form_is_noted() {
 }
 
 #[tokio::test]
-async fn the_wrong_form_of_the_path_is_redirected_to_the_right_one() {
+async fn a_path_with_a_wrong_trailing_slash_is_redirected() {
     let stand = stand().await;
     assert_eq!(output(post(&stand, &format!("{EXISTS}/"), "")).await["TOTAL_COUNT"], 1);
     for (right, wrong_path, right_path) in
@@ -119,7 +119,7 @@ async fn the_wrong_form_of_the_path_is_redirected_to_the_right_one() {
 }
 
 #[tokio::test]
-async fn a_silent_mail_server_reads_like_a_bad_address() {
+async fn an_unreachable_mail_server_gives_the_error_of_an_invalid_address() {
     let stand = stand().await;
     stand.set("easycms", json!({ "mail_server_answers": false })).await;
     assert_eq!(output(post(&stand, DELETE, "p&w=1")).await["message"], "email_is_not_valid");
@@ -128,7 +128,7 @@ async fn a_silent_mail_server_reads_like_a_bad_address() {
 }
 
 #[tokio::test]
-async fn two_addresses_in_one_call_are_too_many() {
+async fn two_addresses_in_one_call_are_refused() {
     let stand = stand().await;
     let mut twice = fields("p&w=1");
     twice.push(("email", "bob@example.com"));

@@ -1,4 +1,4 @@
-//! Each fault does what it says, to the calls that it names and to no others.
+//! Each fault has its documented effect, on the named calls alone.
 
 use erasure_worker::sandbox::{Action, End, FaultPlan, FaultRule, Operation, Page};
 use reqwest::{Method, RequestBuilder};
@@ -39,7 +39,7 @@ async fn a_status_replaces_the_answer_and_the_work() {
 }
 
 #[tokio::test]
-async fn a_status_after_the_work_lies_about_it() {
+async fn a_status_after_the_work_hides_that_the_work_was_done() {
     let stand = with_fault(Action::Status { status: 500, body: String::new(), after_work: true }).await;
     assert_eq!(answer(revoke(&stand, 1)).await.0, 500);
     assert!(cancelled(&stand, 1));
@@ -47,7 +47,7 @@ async fn a_status_after_the_work_lies_about_it() {
 }
 
 #[tokio::test]
-async fn a_drop_before_closes_the_connection_and_does_nothing() {
+async fn drop_before_closes_the_connection_without_the_work() {
     let stand = with_fault(Action::DropBefore).await;
     let error = revoke(&stand, 1).send().await.unwrap_err();
     assert!(error.is_request() && error.status().is_none());
@@ -58,19 +58,19 @@ async fn a_drop_before_closes_the_connection_and_does_nothing() {
 }
 
 #[tokio::test]
-async fn a_drop_after_closes_the_connection_and_has_done_the_work() {
+async fn drop_after_does_the_work_and_closes_the_connection() {
     let stand = with_fault(Action::DropAfter).await;
-    // The second call of one client goes over a connection that has served before.
+    // The client's second call reuses a connection.
     assert_eq!(answer(stand.get("_sandbox/summary")).await.0, 200);
     assert!(revoke(&stand, 1).send().await.is_err());
     assert!(cancelled(&stand, 1));
     let entry = stand.last();
     assert_eq!((entry.end, entry.status, entry.effect), (End::Dropped, None, true));
-    assert_eq!(stand.sandbox().entries(0).len(), 1, "the client did not send it twice");
+    assert_eq!(stand.sandbox().entries(0).len(), 1, "the client sent the call twice");
 }
 
 #[tokio::test]
-async fn garbage_is_200_with_bytes_that_are_no_text() {
+async fn garbage_is_a_200_with_bytes_that_are_not_utf8() {
     let stand = with_fault(Action::Garbage).await;
     let reply = revoke(&stand, 1).send().await.unwrap();
     assert_eq!(reply.status(), 200);
@@ -79,7 +79,7 @@ async fn garbage_is_200_with_bytes_that_are_no_text() {
 }
 
 #[tokio::test]
-async fn what_is_not_taken_is_answered_as_if_it_were_done() {
+async fn not_taken_answers_success_without_the_work() {
     let stand = with_fault(Action::NotTaken).await;
     assert_eq!(answer(revoke(&stand, 1)).await.0, 200);
     let entry = stand.last();
@@ -90,7 +90,7 @@ async fn what_is_not_taken_is_answered_as_if_it_were_done() {
 }
 
 #[tokio::test]
-async fn a_gateways_page_stands_in_the_answers_place_under_any_status() {
+async fn a_gateway_page_replaces_the_answer_with_any_status() {
     let stand = stand().await;
     for page in Page::ALL {
         for status in [200, 401, 404, 502] {
@@ -111,7 +111,7 @@ async fn a_gateways_page_stands_in_the_answers_place_under_any_status() {
 }
 
 #[tokio::test]
-async fn a_rate_limit_names_its_wait() {
+async fn a_rate_limit_has_a_retry_after() {
     let stand = with_fault(Action::RateLimited { retry_after: 7 }).await;
     let reply = revoke(&stand, 1).send().await.unwrap();
     assert_eq!((reply.status().as_u16(), reply.headers()["retry-after"].to_str().unwrap()), (429, "7"));
@@ -119,7 +119,7 @@ async fn a_rate_limit_names_its_wait() {
 }
 
 #[tokio::test]
-async fn a_refused_credential_speaks_each_systems_language() {
+async fn a_refused_credential_is_answered_in_each_systems_form() {
     let stand = stand().await;
     let rule = FaultRule { operation: None, ..FaultRule::on(Operation::Unknown, Action::CredentialRefused) };
     stand.sandbox().add_fault(rule);
@@ -134,7 +134,7 @@ async fn a_refused_credential_speaks_each_systems_language() {
 }
 
 #[tokio::test]
-async fn the_work_of_a_delayed_call_is_done_even_when_the_client_has_gone() {
+async fn a_delayed_call_does_its_work_although_the_client_has_disconnected() {
     let stand = with_fault(Action::Delay { ms: 1_000, after_work: false }).await;
     let call = tokio::spawn(revoke(&stand, 1).send());
     stand.sandbox().wait_for(|entries| !entries.is_empty()).await;
@@ -146,11 +146,11 @@ async fn the_work_of_a_delayed_call_is_done_even_when_the_client_has_gone() {
 }
 
 #[tokio::test]
-async fn a_delay_after_the_work_answers_late() {
+async fn a_delay_after_the_work_delays_only_the_answer() {
     let stand = with_fault(Action::Delay { ms: 30_000, after_work: true }).await;
     let call = tokio::spawn(revoke(&stand, 1).send());
     stand.sandbox().wait_for(|entries| entries.iter().any(|entry| entry.operation == Operation::RevokeCode)).await;
-    // The work comes first, so a second reader sees it while the first still waits.
+    // The work comes first: a read sees it while the call still waits.
     let read = stand.get("vitalsource/v4/codes/CODE1A").header("X-VitalSource-API-Key", "VITALSOURCEKEY");
     assert!(answer(read).await.1.contains("<deactivation-details>"));
     assert!(!call.is_finished());
@@ -158,7 +158,7 @@ async fn a_delay_after_the_work_answers_late() {
 }
 
 #[tokio::test]
-async fn rules_count_calls_by_number_by_times_and_by_subject() {
+async fn a_rule_applies_by_the_calls_number_count_and_subject() {
     let stand = stand().await;
     let fail = || Action::Status { status: 503, body: String::new(), after_work: false };
     let statuses = async |people: [u64; 4]| {
@@ -180,7 +180,7 @@ async fn rules_count_calls_by_number_by_times_and_by_subject() {
 }
 
 #[tokio::test]
-async fn a_probability_falls_the_same_for_the_same_seed_in_any_order_of_subjects() {
+async fn a_probability_gives_the_same_faults_for_the_same_seed_in_any_order_of_subjects() {
     let draw = async |seed: u64, people: Vec<u64>| {
         let stand = stand().await;
         let fail = Action::Status { status: 503, body: String::new(), after_work: false };
@@ -202,7 +202,7 @@ async fn a_probability_falls_the_same_for_the_same_seed_in_any_order_of_subjects
 }
 
 #[tokio::test]
-async fn rules_are_planned_listed_and_cleared_over_http() {
+async fn rules_are_set_listed_and_cleared_over_http() {
     let stand = stand().await;
     let rule = json!({ "operation": "vitalsource.revoke_code", "times": 1, "action": { "kind": "drop_before" } });
     stand.control(Method::PUT, "faults", json!({ "seed": 3, "rules": [] })).await;
@@ -221,7 +221,7 @@ async fn rules_are_planned_listed_and_cleared_over_http() {
 }
 
 #[tokio::test]
-async fn stopping_cuts_waiting_calls_and_frees_the_port_and_people_can_be_served_again() {
+async fn a_stop_ends_waiting_calls_and_frees_the_port_and_the_data_stays() {
     let stand = with_fault(Action::Delay { ms: 3_600_000, after_work: false }).await;
     let call = tokio::spawn(revoke(&stand, 1).send());
     stand.sandbox().wait_for(|entries| !entries.is_empty()).await;

@@ -1,4 +1,4 @@
-//! The ledger tells what was called and counts the repeats that a careful worker never makes.
+//! The ledger records the calls, and counts the repeats that a careful worker never makes.
 
 use erasure_worker::sandbox::{
     Action, End, Entry, FaultPlan, FaultRule, Misuse, Operation, Person, Summary, mint_jwt, summarise,
@@ -22,7 +22,7 @@ fn api(call: RequestBuilder) -> RequestBuilder {
         .header("Authorization1", "easycms-token")
 }
 
-/// The destructive calls, and for each the reads that settle it.
+/// The destructive calls, each with its read-backs.
 fn pairs(stand: &Stand, person: &Person) -> Vec<(Operation, RequestBuilder, Vec<RequestBuilder>)> {
     let call = |method, path: String| api(stand.call(method, &path));
     let id = &person.customer_id;
@@ -91,7 +91,7 @@ async fn summary(stand: &Stand) -> Summary {
 }
 
 #[tokio::test]
-async fn a_lost_destructive_call_repeated_without_its_read_back_is_counted_for_every_kind() {
+async fn a_lost_destructive_call_of_any_kind_repeated_without_a_read_back_is_counted() {
     let (stand, person) = stand().await;
     for (operation, ..) in pairs(&stand, &person) {
         stand.sandbox().clear_ledger();
@@ -109,7 +109,7 @@ async fn a_lost_destructive_call_repeated_without_its_read_back_is_counted_for_e
 }
 
 #[tokio::test]
-async fn each_settling_read_makes_the_repeat_a_considered_one() {
+async fn a_repeat_after_any_of_its_read_backs_is_not_counted() {
     let (stand, person) = stand().await;
     for (operation, _, reads) in pairs(&stand, &person) {
         for (place, _) in reads.iter().enumerate() {
@@ -123,14 +123,14 @@ async fn each_settling_read_makes_the_repeat_a_considered_one() {
             assert_eq!(summary.ambiguous_repeats, [], "{operation:?} {place}");
             assert_eq!(summary.calls, 3);
         }
-        // The same person again, for the next kind of call.
+        // A fresh person for the next kind of call.
         stand.sandbox().reset();
         stand.sandbox().add_people(7..8);
     }
 }
 
 #[tokio::test]
-async fn a_read_that_failed_or_asked_about_somebody_else_settles_nothing() {
+async fn a_failed_read_or_a_read_of_another_subject_does_not_count_as_a_read_back() {
     let (stand, person) = stand().await;
     stand.sandbox().add_people(8..9);
     let operation = Operation::RevokeCode;
@@ -153,7 +153,7 @@ async fn a_read_that_failed_or_asked_about_somebody_else_settles_nothing() {
 }
 
 #[tokio::test]
-async fn a_retry_after_a_plain_failure_is_no_repeat_but_one_after_success_is() {
+async fn a_retry_after_a_plain_failure_is_no_repeat_but_a_retry_after_success_is() {
     let (stand, person) = stand().await;
     let failing = Action::Status { status: 503, body: String::new(), after_work: false };
     stand.sandbox().add_fault(FaultRule::on(Operation::DeleteAccount, failing).nth(1));
@@ -168,7 +168,7 @@ async fn a_retry_after_a_plain_failure_is_no_repeat_but_one_after_success_is() {
 }
 
 #[tokio::test]
-async fn other_offers_of_one_customer_are_no_repeat() {
+async fn calls_about_different_offers_of_one_customer_are_no_repeat() {
     let (stand, person) = stand().await;
     stand.sandbox().add_fault(FaultRule::on(Operation::UpdateSubscription, Action::DropAfter));
     for offer in ["S100_EX", "P200_EX"] {
@@ -203,7 +203,7 @@ fn otp(seq: u64, at_ms: u64) -> Entry {
 }
 
 #[test]
-fn a_one_time_password_asked_for_again_within_a_minute_is_counted() {
+fn a_second_one_time_password_within_a_minute_is_counted() {
     assert_eq!(summarise(&[otp(1, 0), otp(2, 59_999)]).otp_repeats.len(), 1);
     assert_eq!(summarise(&[otp(1, 0), otp(2, 60_000)]).otp_repeats.len(), 0);
     let refused = Entry { effect: false, worked: false, status: Some(503), ..otp(1, 0) };
@@ -213,7 +213,7 @@ fn a_one_time_password_asked_for_again_within_a_minute_is_counted() {
 }
 
 #[tokio::test]
-async fn an_entry_tells_the_call_without_its_path_and_the_ledger_is_read_from_a_number_on() {
+async fn an_entry_describes_the_call_without_identifiers_and_the_ledger_is_read_after_a_number() {
     let (stand, person) = stand().await;
     pair(&stand, &person, Operation::DeleteMember).0.send().await.unwrap();
     let (_, all) = json_answer(stand.get("_sandbox/ledger")).await;
@@ -246,7 +246,7 @@ async fn the_summary_counts_calls_effects_faults_and_misuse() {
 }
 
 #[tokio::test]
-async fn a_numbered_person_remains_until_every_system_has_let_go() {
+async fn a_persons_data_remains_until_every_system_has_erased_it() {
     let (stand, person) = stand().await;
     let all = [
         "cleeng: customer",
@@ -278,7 +278,7 @@ async fn a_numbered_person_remains_until_every_system_has_let_go() {
 }
 
 #[tokio::test]
-async fn people_are_added_by_number_and_reset_forgets_all() {
+async fn people_are_added_by_number_and_a_reset_removes_all() {
     let (stand, _) = stand().await;
     let reply = stand.post("_sandbox/people").json(&json!({ "from": 1, "count": 2 })).send().await.unwrap();
     let people: Value = reply.json().await.unwrap();
@@ -289,7 +289,7 @@ async fn people_are_added_by_number_and_reset_forgets_all() {
 }
 
 #[tokio::test]
-async fn the_requesters_endpoint_keeps_what_it_was_told() {
+async fn the_requesters_endpoint_records_its_calls() {
     let (stand, _) = stand().await;
     let told = stand.post("requester/abandon").header("X-Signature", "abc").json(&json!({ "job_id": "j1" }));
     assert_eq!(answer(told).await.0, 204);

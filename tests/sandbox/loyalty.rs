@@ -1,4 +1,4 @@
-//! The Loyalty platform's odd ways.
+//! The Loyalty platform's peculiarities.
 
 use erasure_worker::sandbox::Misuse;
 use reqwest::multipart::Form;
@@ -50,13 +50,13 @@ async fn the_vendors_media_type_must_be_accepted() {
 }
 
 #[tokio::test]
-async fn a_bare_id_may_name_any_of_four_kinds_and_so_the_wrong_person() {
+async fn a_bare_id_matches_four_kinds_of_id_and_may_find_the_wrong_person() {
     let stand = stand().await;
     for id in ["d1", "77", "INT%2F1%20%C3%A4", "c1"] {
         let (status, body) = json_answer(read(&stand, id)).await;
         assert_eq!((status, &body["email"]), (200, &json!("ann@example.com")), "{id}");
     }
-    // Bob's card id finds Ann, for it is her member id.
+    // Bob's card id finds Ann: it is her member id.
     assert_eq!(json_answer(delete(&stand, "77")).await, (200, json!({ "success": true })));
     assert_eq!(stand.last().subject.as_deref(), Some("d1"));
     let members = stand.state().await["loyalty"]["members"].clone();
@@ -80,7 +80,7 @@ async fn the_program_api_takes_its_token_only_as_a_multipart_field() {
 }
 
 #[tokio::test]
-async fn a_deleted_member_is_gone_for_both_interfaces() {
+async fn a_deleted_member_is_absent_in_both_interfaces() {
     let stand = stand().await;
     assert_eq!(json_answer(delete(&stand, "d1")).await.0, 200);
     assert_eq!(json_answer(read(&stand, "d1")).await.0, 404);
@@ -90,7 +90,7 @@ async fn a_deleted_member_is_gone_for_both_interfaces() {
 }
 
 #[tokio::test]
-async fn a_deletion_is_eventual_by_read_backs_or_by_time() {
+async fn a_deletion_shows_after_some_reads_or_some_time() {
     let stand = stand().await;
     stand.set("loyalty", json!({ "visible_reads": 2 })).await;
     assert_eq!(json_answer(delete(&stand, "d1")).await.0, 200);
@@ -118,7 +118,7 @@ async fn a_password_deletes_only_with_the_members_own_token() {
 }
 
 #[tokio::test]
-async fn a_one_time_password_is_sent_runs_out_and_goes_into_the_field_that_is_set() {
+async fn a_one_time_password_is_sent_expires_and_needs_the_configured_field() {
     let stand = stand().await;
     stand.set("loyalty", json!({ "member_proof": "otp", "otp_field": "otp_code" })).await;
     let request = || call(&stand, Method::POST, "api/profile/otp").bearer_auth("token-1");
@@ -148,7 +148,7 @@ async fn a_one_time_password_is_sent_runs_out_and_goes_into_the_field_that_is_se
 }
 
 #[tokio::test]
-async fn without_its_mail_key_the_platform_fails_to_send_one_time_passwords() {
+async fn without_its_mail_key_the_platform_sends_no_one_time_password() {
     let stand = stand().await;
     stand.set("loyalty", json!({ "member_proof": "otp", "mfa_key_set": false })).await;
     let request = call(&stand, Method::POST, "api/profile/otp").bearer_auth("token-1");
@@ -156,7 +156,7 @@ async fn without_its_mail_key_the_platform_fails_to_send_one_time_passwords() {
 }
 
 #[tokio::test]
-async fn a_token_alone_deletes_where_the_platform_is_set_so() {
+async fn a_token_alone_deletes_if_the_platform_permits_it() {
     let stand = stand().await;
     let bare = || call(&stand, Method::DELETE, "api/profile").bearer_auth("token-1");
     assert_eq!(json_answer(bare()).await.0, 400);
@@ -165,7 +165,7 @@ async fn a_token_alone_deletes_where_the_platform_is_set_so() {
 }
 
 #[tokio::test]
-async fn errors_and_members_come_in_several_shapes() {
+async fn errors_and_members_have_several_shapes() {
     let stand = stand().await;
     stand.set("loyalty", json!({ "error_body": "name" })).await;
     assert_eq!(answer(read(&stand, "nobody")).await, (404, r#"{"name":"not_found"}"#.into()));
@@ -178,7 +178,7 @@ async fn errors_and_members_come_in_several_shapes() {
 }
 
 #[tokio::test]
-async fn an_import_deletes_whom_it_knows_and_skips_the_rest() {
+async fn an_import_deletes_known_members_and_skips_unknown_ones() {
     let stand = stand().await;
     let import = |path: &str, file: &'static str| stand.post(&format!("_sandbox/loyalty/import{path}")).body(file);
     let (status, body) = json_answer(import("", "INT-2\nINT-9\n")).await;
@@ -192,7 +192,7 @@ async fn an_import_deletes_whom_it_knows_and_skips_the_rest() {
 }
 
 #[tokio::test]
-async fn a_person_can_delete_a_member_in_the_screens() {
+async fn a_member_can_be_deleted_manually() {
     let stand = stand().await;
     let by_hand = || stand.post("_sandbox/loyalty/manual_deletion").json(&json!({ "key": "member_id", "value": "77" }));
     assert_eq!(json_answer(by_hand()).await.1, json!({ "deleted": true }));
@@ -201,7 +201,7 @@ async fn a_person_can_delete_a_member_in_the_screens() {
 }
 
 #[tokio::test]
-async fn a_second_instance_holds_other_people_under_other_settings() {
+async fn a_second_instance_has_its_own_people_and_settings() {
     let stand = stand().await;
     stand.seed("loyalty@2/members", json!({ "database_id": "x1" })).await;
     stand.set("loyalty@2", json!({ "program_token": "second" })).await;

@@ -1,5 +1,5 @@
-//! The stand-ins, driven over HTTP as the worker drives them: each documented odd way, each fault, the
-//! ledger and what it counts.
+//! The stand-ins over HTTP, as the worker uses them: each documented peculiarity, each fault, the ledger and its
+//! counts.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, in the functions it shares too")]
 
@@ -24,7 +24,7 @@ struct Stand {
 
 impl Stand {
     async fn start() -> Stand {
-        // A second installation in the same process changes nothing.
+        // A second installation in the same process fails, which is harmless.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = Client::builder().redirect(reqwest::redirect::Policy::none()).tcp_nodelay(true).build().unwrap();
         let running = Sandbox::start(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();

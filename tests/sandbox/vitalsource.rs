@@ -1,4 +1,4 @@
-//! VitalSource's odd ways.
+//! VitalSource's peculiarities.
 
 use erasure_worker::sandbox::Misuse;
 use reqwest::{Method, RequestBuilder};
@@ -41,7 +41,7 @@ async fn update(stand: &Stand, name: &str, body: &'static str) -> (u16, String) 
 }
 
 #[tokio::test]
-async fn a_code_is_revoked_once_with_an_empty_body_and_then_answers_469() {
+async fn a_revoke_answers_with_an_empty_body_and_a_repeat_with_469() {
     let stand = stand().await;
     assert_eq!(revoke(&stand, "C1").await, (200, String::new()));
     let (status, body) = revoke(&stand, "C1").await;
@@ -54,7 +54,7 @@ async fn a_code_is_revoked_once_with_an_empty_body_and_then_answers_469() {
 }
 
 #[tokio::test]
-async fn an_unknown_code_is_404_and_a_key_without_permission_403() {
+async fn an_unknown_code_gives_404_and_a_key_without_permission_403() {
     let stand = stand().await;
     let (status, body) = revoke(&stand, "C9").await;
     assert_eq!(status, 404);
@@ -65,7 +65,7 @@ async fn an_unknown_code_is_404_and_a_key_without_permission_403() {
 }
 
 #[tokio::test]
-async fn a_numbered_refusal_does_not_say_whether_the_content_went() {
+async fn a_numbered_refusal_leaves_open_whether_the_content_was_removed() {
     for number in [1005, 1006, 1007, 1008, 1009, 1014] {
         for removed in [false, true] {
             let stand = stand().await;
@@ -83,7 +83,7 @@ async fn a_numbered_refusal_does_not_say_whether_the_content_went() {
 }
 
 #[tokio::test]
-async fn a_refusal_may_pass_and_an_unassigned_code_is_always_refused() {
+async fn a_refusal_may_end_but_an_unassigned_code_is_always_refused() {
     let stand = stand().await;
     let refusal = json!({ "code": 1007, "times": 1 });
     stand.seed("vitalsource/codes", json!({ "code": "C4", "owner": "G1", "wont_revoke": refusal })).await;
@@ -108,7 +108,7 @@ async fn a_code_reads_with_its_owners_name_and_address() {
 }
 
 #[tokio::test]
-async fn a_user_reads_by_guid_or_reference_and_an_unknown_one_as_404_or_error_on_200() {
+async fn a_user_is_read_by_guid_or_reference_and_an_unknown_user_gives_404_or_an_error_on_200() {
     let stand = stand().await;
     let by_guid = get(&stand, "v3/users.xml/G1").await;
     assert_eq!(by_guid, get(&stand, "v3/users.xml/shop-1").await);
@@ -121,7 +121,7 @@ async fn a_user_reads_by_guid_or_reference_and_an_unknown_one_as_404_or_error_on
 }
 
 #[tokio::test]
-async fn an_update_changes_only_what_is_sent() {
+async fn an_update_changes_only_the_sent_fields() {
     let stand = stand().await;
     let sent = "<?xml version=\"1.0\"?><user><first-name>X &amp; Y</first-name><email>QW@EXAMPLE.COM</email></user>";
     let (status, body) = update(&stand, "G1", sent).await;
@@ -136,11 +136,11 @@ async fn an_update_changes_only_what_is_sent() {
     assert!(stand.last().effect);
     stand.set("vitalsource", json!({ "update_reply": "empty" })).await;
     assert_eq!(update(&stand, "G1", sent).await, (200, String::new()));
-    assert!(!stand.last().effect, "the same values again change nothing");
+    assert!(!stand.last().effect, "a repeat of the same values counts as an effect");
 }
 
 #[tokio::test]
-async fn update_errors_ride_on_http_200() {
+async fn update_errors_have_http_status_200() {
     let stand = stand().await;
     let (status, body) = update(&stand, "G9", "<user><email>A@EXAMPLE.COM</email></user>").await;
     assert_eq!(status, 200);
@@ -162,7 +162,7 @@ async fn an_overwritten_reference_no_longer_finds_the_user_but_the_guid_does() {
 }
 
 #[tokio::test]
-async fn licences_are_listed_for_the_token_until_their_code_is_revoked() {
+async fn the_tokens_licences_are_listed_until_their_code_is_revoked() {
     let stand = stand().await;
     let body = "<credentials><credential reference=\"shop-1\"/></credentials>";
     let (status, reply) = answer(call(&stand, Method::POST, "v3/credentials.xml").body(body)).await;
@@ -172,7 +172,7 @@ async fn licences_are_listed_for_the_token_until_their_code_is_revoked() {
     let licences = || answer(call(&stand, Method::GET, "v3/licenses.xml").header("X-VitalSource-Access-Token", token));
     let (_, listed) = licences().await;
     assert!(listed.contains("sku=\"BOOK-1\"") && listed.contains("expiration=\"never\""));
-    assert!(!listed.contains("BOOK-2"), "a code that was not redeemed gives no licence");
+    assert!(!listed.contains("BOOK-2"), "an unredeemed code gives a licence");
     revoke(&stand, "C1").await;
     assert_eq!(licences().await, (200, "<licenses/>".into()));
     let other = json!({ "owner": "G1", "sku": "GIFT", "expiration": "Thu, 10 Mar 2016 22:14:54 GMT" });
@@ -181,7 +181,7 @@ async fn licences_are_listed_for_the_token_until_their_code_is_revoked() {
 }
 
 #[tokio::test]
-async fn credentials_of_an_unknown_reference_are_an_error_on_200() {
+async fn credentials_for_an_unknown_reference_give_an_error_on_200() {
     let stand = stand().await;
     let body = "<credentials><credential reference=\"nobody\"/></credentials>";
     let (status, reply) = answer(call(&stand, Method::POST, "v3/credentials.xml").body(body)).await;
@@ -200,7 +200,7 @@ async fn a_wrong_key_is_401() {
 }
 
 #[tokio::test]
-async fn the_rate_limit_is_per_endpoint_and_calling_during_the_block_lengthens_it() {
+async fn the_rate_limit_is_per_endpoint_and_calls_during_the_block_extend_it() {
     let stand = stand().await;
     let limit = json!({ "calls": 2, "window_ms": 60_000, "penalty_ms": 30_000 });
     stand.set("vitalsource", json!({ "rate_limit": limit })).await;

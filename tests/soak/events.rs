@@ -1,6 +1,6 @@
-//! What the publisher hears: of every job its endings, by event id.
+//! The events that the publisher receives: the final events of each job, by event id.
 //!
-//! The rule it keeps: it counts as events come, however many there are.
+//! The rule it keeps: events are counted on arrival, however many there are.
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -15,23 +15,23 @@ use tokio_util::task::AbortOnDropHandle;
 #[derive(Debug, Clone)]
 pub struct Final {
     pub outcome: String,
-    /// Why targets failed.
+    /// The reasons of failed targets.
     pub reasons: Vec<String>,
     pub at_ms: i64,
 }
 
-/// All that was heard.
+/// All received events.
 #[derive(Debug, Clone, Default)]
 pub struct Heard {
-    /// By job, the final events by their ids.
+    /// The final events by job and event id.
     pub finals: HashMap<String, BTreeMap<String, Final>>,
     /// All events, repeats included.
     pub events: u64,
-    /// By event id, a digest of its bytes.
+    /// A digest of the bytes, by event id.
     bodies: HashMap<String, u64>,
-    /// Jobs of which two events have one id and other bytes.
+    /// Jobs with two events of one id and different bytes.
     pub reworded: Vec<String>,
-    /// Jobs that were told something else than an ending, and what.
+    /// Jobs with events that are not final, and the event's type.
     pub others: Vec<(String, String)>,
 }
 
@@ -54,8 +54,8 @@ impl Heard {
         let targets = data["targets"].as_array().map_or(&[][..], Vec::as_slice);
         let reasons = targets.iter().filter_map(|target| target["error"]["reason"].as_str().map(str::to_owned));
         let at_ms = text(&event["time"]).parse::<jiff::Timestamp>().unwrap().as_millisecond();
-        let told = Final { outcome: text(&data["outcome"]), reasons: reasons.collect(), at_ms };
-        self.finals.entry(job).or_default().insert(id, told);
+        let event = Final { outcome: text(&data["outcome"]), reasons: reasons.collect(), at_ms };
+        self.finals.entry(job).or_default().insert(id, event);
     }
 }
 
@@ -66,25 +66,25 @@ pub struct Events {
 }
 
 impl Events {
-    /// Binds a queue to the events and reads it from now on.
+    /// Binds a queue to the events and reads it.
     pub async fn follow(url: String, prefix: String) -> Events {
-        let (told, ended) = watch::channel(0);
+        let (count, ended) = watch::channel(0);
         let heard = Arc::<Mutex<Heard>>::default();
         let noted = Arc::clone(&heard);
         let task = amqp::follow(url, prefix, move |bytes| {
             let mut heard = noted.lock().unwrap();
             heard.note(bytes);
-            told.send_replace(heard.finals.len());
+            count.send_replace(heard.finals.len());
         });
         Events { heard, ended, _task: task.await }
     }
 
-    /// Runs `look` on what was heard so far.
+    /// Runs `look` on the events so far.
     pub fn heard<R>(&self, look: impl FnOnce(&Heard) -> R) -> R {
         look(&self.heard.lock().unwrap())
     }
 
-    /// How many jobs have ended, as it changes.
+    /// The changing number of ended jobs.
     pub fn ended(&self) -> watch::Receiver<usize> {
         self.ended.clone()
     }

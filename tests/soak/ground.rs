@@ -1,6 +1,6 @@
-//! The ground of one run: broker, wire, stand-ins, workers, and what is done to each.
+//! The parts of one run: broker, proxies, stand-ins, workers; and the accidents of each.
 //!
-//! The rule it keeps: at the end everything that was taken away is there again.
+//! The rule it keeps: at the end every stopped part runs again.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -13,16 +13,16 @@ use testkit::worker::Worker;
 use tokio_util::sync::CancellationToken;
 
 use crate::events::Events;
-use crate::plan::{Act, Blow, End, Plan};
-use crate::proxy::{Bruise, Proxy};
+use crate::plan::{Act, BrokerFault, End, Plan};
+use crate::proxy::{LinkFault, Proxy};
 
-/// So that four nodes and two workers find room on two processors.
+/// Settings so that four nodes and two workers can run on two processors.
 const ERLANG: &str = "+S 1:1 +SDio 2 +A 8";
 
-/// How often what the machine's load may hinder is tried.
+/// The attempts of an action that may fail on a loaded machine.
 const ATTEMPTS: usize = 5;
 
-/// A worker whose log is kept by itself.
+/// A worker with its own log file.
 pub struct Named {
     worker: Worker,
     name: String,
@@ -32,13 +32,13 @@ pub struct Ground {
     pub plan: Plan,
     pub rig: Rig<Events>,
     nodes: Vec<Arc<Rabbit>>,
-    /// The way of workers and publisher; that of the test itself is not hurt.
+    /// The proxy of workers and publisher. The test itself uses an undisturbed one.
     pub rough: Proxy,
     _smooth: Proxy,
-    /// Nothing new is begun once this is set, except for what was not yet tried at all.
+    /// After this no accident begins, except kinds that were not tried yet.
     pub over: CancellationToken,
     counts: Mutex<BTreeMap<&'static str, u64>>,
-    /// When there were two workers, in milliseconds since 1970.
+    /// The times with two workers, in milliseconds since 1970.
     windows: Mutex<Vec<(i64, i64)>>,
     pub breaches: Mutex<Vec<String>>,
 }
@@ -47,30 +47,30 @@ fn now_ms() -> i64 {
     jiff::Timestamp::now().as_millisecond()
 }
 
-/// Runs what would hold up the other tasks; `None` where it panicked.
+/// Runs blocking work beside the other tasks; `None` if it panicked.
 async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
     tokio::task::spawn_blocking(work).await.ok()
 }
 
-/// Runs `rabbitmqctl` until it succeeds: on a loaded machine it gives up early.
+/// Runs `rabbitmqctl` until it succeeds: on a loaded machine it may time out.
 async fn ctl(node: &Arc<Rabbit>, arguments: Vec<&'static str>) -> String {
     for _ in 0..ATTEMPTS {
         let (node, arguments) = (Arc::clone(node), arguments.clone());
-        if let Some(told) = aside(move || node.ctl(&arguments)).await {
-            return told;
+        if let Some(output) = aside(move || node.ctl(&arguments)).await {
+            return output;
         }
     }
-    panic!("rabbitmqctl {arguments:?} does not succeed");
+    panic!("rabbitmqctl {arguments:?} fails");
 }
 
 impl Ground {
-    /// Starts the broker, the ways to it, and the stand-ins.
+    /// Starts the broker, the proxies and the stand-ins.
     pub async fn start(plan: Plan) -> Ground {
         let nodes = aside(move || Rabbit::cluster(plan.nodes, ERLANG)).await.expect("a broker");
         let ports: Vec<u16> = nodes.iter().map(Rabbit::port).collect();
         let (rough, smooth) = (Proxy::start(ports.clone()).await, Proxy::start(ports).await);
         let mut rig = Rig::with_events(smooth.url(), Events::follow).await;
-        // A build while this goes on must not change what is tried.
+        // A build during the run must not change the tested program.
         let program = rig.folder.path().join("erasure-worker");
         std::fs::copy(&rig.program, &program).unwrap();
         rig.program = program;
@@ -100,7 +100,7 @@ impl Ground {
         self.breaches.lock().unwrap().push(what);
     }
 
-    /// Whether there were two workers at some time between these.
+    /// True if there were two workers at some time between these.
     pub fn was_shared(&self, from_ms: i64, to_ms: i64) -> bool {
         self.windows.lock().unwrap().iter().any(|(from, to)| *from <= to_ms && from_ms <= *to)
     }
@@ -109,28 +109,28 @@ impl Ground {
         !self.over.is_cancelled() || done < kinds
     }
 
-    /// Hurts the connections, one thing after the other.
-    pub async fn bruises(&self) {
-        let lane = self.plan.bruises();
+    /// Disturbs the connections, one accident after the other.
+    pub async fn link_faults(&self) {
+        let lane = self.plan.link_faults();
         let kinds = lane.kinds();
         for (number, act) in lane.enumerate() {
             if !self.goes_on(number, kinds) {
                 return;
             }
             tokio::time::sleep(act.pause).await;
-            self.rough.bruise(act.what, act.lasts);
+            self.rough.disturb(act.what, act.lasts);
             self.count(match act.what {
-                Bruise::Cut => "cuts",
-                Bruise::HalfClose(_) => "half-closes",
-                Bruise::Stall(_) => "stalls",
-                Bruise::Slow => "slow spells",
+                LinkFault::Cut => "cuts",
+                LinkFault::HalfClose(_) => "half-closes",
+                LinkFault::Stall(_) => "stalls",
+                LinkFault::Slow => "slow spells",
             });
         }
     }
 
-    /// Hurts the broker; one node at a time, and each is back before the next.
-    pub async fn blows(&self) {
-        let lane = self.plan.blows();
+    /// Disturbs the broker: one node at a time, and each runs again before the next.
+    pub async fn broker_faults(&self) {
+        let lane = self.plan.broker_faults();
         let kinds = lane.kinds();
         for (number, act) in lane.enumerate() {
             if !self.goes_on(number, kinds) {
@@ -138,24 +138,26 @@ impl Ground {
             }
             tokio::time::sleep(act.pause).await;
             match act.what {
-                Blow::Memory => {
+                BrokerFault::Memory => {
                     self.alarm(&act, ["set_vm_memory_high_watermark", "0.00000001"], "0.4").await;
                     self.count("memory alarms");
                 }
-                Blow::Disk => {
+                BrokerFault::Disk => {
                     self.alarm(&act, ["set_disk_free_limit", "900000GB"], "50MB").await;
                     self.count("disk alarms");
                 }
-                Blow::KillLeader | Blow::StopLeader | Blow::KillNode | Blow::StopNode => self.take_away(&act).await,
+                BrokerFault::KillLeader | BrokerFault::StopLeader | BrokerFault::KillNode | BrokerFault::StopNode => {
+                    self.take_away(&act).await
+                }
             }
         }
     }
 
-    fn node(&self, act: &Act<Blow>) -> Arc<Rabbit> {
+    fn node(&self, act: &Act<BrokerFault>) -> Arc<Rabbit> {
         Arc::clone(&self.nodes[act.pick % self.nodes.len()])
     }
 
-    async fn alarm(&self, act: &Act<Blow>, [setting, alarming]: [&'static str; 2], usual: &'static str) {
+    async fn alarm(&self, act: &Act<BrokerFault>, [setting, alarming]: [&'static str; 2], usual: &'static str) {
         let node = self.node(act);
         let lasts = act.lasts;
         ctl(&node, vec![setting, alarming]).await;
@@ -163,15 +165,15 @@ impl Ground {
         ctl(&node, vec![setting, usual]).await;
     }
 
-    async fn take_away(&self, act: &Act<Blow>) {
+    async fn take_away(&self, act: &Act<BrokerFault>) {
         let node = match act.what {
-            Blow::KillLeader | Blow::StopLeader => {
+            BrokerFault::KillLeader | BrokerFault::StopLeader => {
                 self.count("leaders taken away");
                 self.leader().await
             }
             _ => self.node(act),
         };
-        let kills = matches!(act.what, Blow::KillLeader | Blow::KillNode);
+        let kills = matches!(act.what, BrokerFault::KillLeader | BrokerFault::KillNode);
         self.count(if kills { "node kills" } else { "node stops" });
         let away = Arc::clone(&node);
         aside(move || if kills { away.kill() } else { away.stop() }).await.expect("a node's end");
@@ -185,15 +187,15 @@ impl Ground {
             let hung = Arc::clone(&node);
             let _ = aside(move || hung.kill()).await;
         }
-        panic!("a node does not come back");
+        panic!("a node does not start again");
     }
 
     /// The node that leads the queue of jobs.
     async fn leader(&self) -> Arc<Rabbit> {
         let queue = format!("{}.jobs", self.rig.prefix);
         for _ in 0..ATTEMPTS {
-            let told = ctl(&self.nodes[0], vec!["--quiet", "list_queues", "name", "leader"]).await;
-            let line = told.lines().find(|line| line.starts_with(&queue)).unwrap_or_default();
+            let output = ctl(&self.nodes[0], vec!["--quiet", "list_queues", "name", "leader"]).await;
+            let line = output.lines().find(|line| line.starts_with(&queue)).unwrap_or_default();
             if let Some(leader) = self.nodes.iter().find(|node| line.ends_with(&node.name())) {
                 return Arc::clone(leader);
             }
@@ -208,7 +210,7 @@ impl Ground {
         let settings = [
             ("ERASURE__AMQP__URL", url.as_str()),
             ("ERASURE__SYSTEMS__LOYALTY__IMPORT__DIR", import.to_str().unwrap()),
-            // A person who is asked again for what another worker has used up cannot help.
+            // A person cannot give a proof again that another worker has used.
             ("ERASURE__WAITS__INPUT_MAX", "20s"),
             ("ERASURE_LOG", &level),
         ];
@@ -218,7 +220,7 @@ impl Ground {
         Named { worker, name }
     }
 
-    /// Lets a worker live for so long; it has not to end before it is ended.
+    /// Lets a worker run for this time. An earlier end is a breach.
     async fn live(&self, named: &mut Named, lasts: Duration) {
         if let Ok(status) = tokio::time::timeout(lasts, named.worker.ended_some_day()).await {
             self.ended_by_itself(named, &status.to_string());
@@ -244,15 +246,15 @@ impl Ground {
                 self.count("worker stops");
                 named.worker.ask_to_stop();
                 let status = named.worker.ended().await;
-                // One that has only just begun does not watch for signals yet.
+                // A worker that has just started may not handle signals yet.
                 if !status.success() && named.worker.log().contains("\"working\"") {
-                    self.ended_by_itself(&named, &format!("asked to, but {status}"));
+                    self.ended_by_itself(&named, &format!("after a request to stop, {status}"));
                 }
             }
         }
     }
 
-    /// The first worker's lives; the last one goes on.
+    /// The first worker's lives. Returns the last one, still running.
     pub async fn lives(&self) -> Named {
         let lane = self.plan.lives();
         let kinds = lane.kinds();
@@ -268,7 +270,7 @@ impl Ground {
         unreachable!("a lane has no end");
     }
 
-    /// The second worker comes and goes, with a disk of its own.
+    /// Starts and ends the second worker, which has its own disk.
     pub async fn standbys(&self) {
         let lane = self.plan.standbys();
         let kinds = lane.kinds();
@@ -290,8 +292,8 @@ impl Ground {
         }
     }
 
-    /// Only the systems still misbehave: waits until so many jobs have ended and nothing is left, then
-    /// stops the worker in good order.
+    /// Waits until this many jobs have ended and the broker is empty; only the systems still misbehave. Then stops the
+    /// worker.
     pub async fn settle(self: &Arc<Self>, mut named: Named, jobs: usize) {
         let mut ended = self.rig.events.ended();
         let all = async { ended.wait_for(|ended| *ended >= jobs).await.map(|ended| *ended) };

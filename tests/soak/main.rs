@@ -1,11 +1,10 @@
-//! The worker as it runs for real, for a while: a RabbitMQ of one node and a cluster of three side by
-//! side, with nodes, connections, workers and systems failing all the time, and everything counted
-//! at the end.
+//! The worker in real conditions: a RabbitMQ of one node and a cluster of three, side by side. Nodes, connections,
+//! workers and systems fail all the time, and everything is counted at the end.
 //!
-//! `cargo test --test soak -- --minutes 60 --nodes 3` for a long run (`--rate` jobs a second, 8
-//! unless told), `-- --seed 17` for the faults of an earlier one, `-- --seed 17 --plan` to see them.
+//! `cargo test --test soak -- --minutes 60 --nodes 3` for a long run (`--rate` jobs a second, by default 8),
+//! `-- --seed 17` for the faults of an earlier run, `-- --seed 17 --plan` to print them.
 
-// A run that cannot go on stops at once; clippy knows that of test functions only.
+// A run that cannot continue stops by a panic. Clippy permits that in test functions only.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)]
 
 mod events;
@@ -25,13 +24,13 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use verdict::Verdict;
 
-/// How long things go wrong unless told otherwise.
+/// The time of the faults without `--minutes`.
 const SHORT: Duration = Duration::from_secs(15);
 
-/// The seed unless told otherwise.
+/// The seed without `--seed`.
 const SEED: u64 = 2026;
 
-/// Jobs a second unless told otherwise.
+/// Jobs a second without `--rate`.
 const RATE: u32 = 8;
 
 fn main() -> ExitCode {
@@ -54,7 +53,7 @@ fn main() -> ExitCode {
         None => vec![plan(1), plan(3)],
     };
     if has("--plan") {
-        plans.iter().for_each(|plan| println!("{} nodes:\n{}", plan.nodes, plan.told(20).join("\n")));
+        plans.iter().for_each(|plan| println!("{} nodes:\n{}", plan.nodes, plan.lines(20).join("\n")));
         return ExitCode::SUCCESS;
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
@@ -69,7 +68,7 @@ fn main() -> ExitCode {
     if breaches == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// One run; returns how many promises were broken.
+/// One run; returns the number of broken promises.
 async fn soak(plan: Plan, span: Duration, rate: u32) -> usize {
     let ground = Arc::new(Ground::start(plan).await);
     println!("{}: seed {}, plan {:016x}", nodes(&plan), plan.seed, plan.digest());
@@ -79,8 +78,8 @@ async fn soak(plan: Plan, span: Duration, rate: u32) -> usize {
         |ground| async move { publisher::publish(&ground, rate, &stop).await }
     });
     let lanes = [
-        beside(&ground, |ground| async move { ground.bruises().await }),
-        beside(&ground, |ground| async move { ground.blows().await }),
+        beside(&ground, |ground| async move { ground.link_faults().await }),
+        beside(&ground, |ground| async move { ground.broker_faults().await }),
         beside(&ground, |ground| async move { ground.standbys().await }),
     ];
     let lives = beside(&ground, |ground| async move { ground.lives().await });
@@ -89,7 +88,7 @@ async fn soak(plan: Plan, span: Duration, rate: u32) -> usize {
     ground.over.cancel();
     for lane in lanes {
         if let Err(why) = lane.await {
-            ground.breach(format!("what goes wrong did so otherwise than planned: {why}"));
+            ground.breach(format!("an accident did not happen as planned: {why}"));
         }
     }
     let worker = lives.await.unwrap();
@@ -116,7 +115,7 @@ async fn report_each_minute(ground: &Ground) {
     for minute in 1.. {
         tokio::time::sleep(Duration::from_secs(60)).await;
         println!(
-            "{}, minute {minute}: {} jobs confirmed, {} ended, {} worker kills, {} nodes away, {} connections hurt, {} breaches",
+            "{}, minute {minute}: {} jobs confirmed, {} ended, {} worker kills, {} nodes down, {} connections disturbed, {} breaches",
             nodes(&ground.plan),
             ground.counted("confirmed"),
             *ground.rig.events.ended().borrow(),
@@ -129,7 +128,7 @@ async fn report_each_minute(ground: &Ground) {
 }
 
 fn report(ground: &Ground, verdict: &Verdict) -> usize {
-    let told = |whats: &[&str]| {
+    let counts = |whats: &[&str]| {
         let counts: Vec<_> = whats.iter().map(|what| format!("{} {what}", ground.counted(what))).collect();
         counts.join(", ")
     };
@@ -139,7 +138,7 @@ fn report(ground: &Ground, verdict: &Verdict) -> usize {
          which {} went wrong",
         ground.plan.seed,
         verdict.jobs,
-        told(&["published again"]),
+        counts(&["published again"]),
         verdict.completed,
         verdict.failed,
         verdict.events,
@@ -148,7 +147,7 @@ fn report(ground: &Ground, verdict: &Verdict) -> usize {
     );
     println!(
         "{nodes}: {}",
-        told(&[
+        counts(&[
             "worker kills",
             "worker stops",
             "standbys",
@@ -168,9 +167,13 @@ fn report(ground: &Ground, verdict: &Verdict) -> usize {
         verdict.lost, verdict.falsely_completed, verdict.ended_twice, verdict.repeats
     );
     println!(
-        "{nodes}: {} of the jobs had two workers with a disk each: calls repeated {}, endings told again {}, \
+        "{nodes}: {} of the jobs had two workers with a disk each: calls repeated {}, endings published again {}, \
          persons asked again {}, ended as failed {:?}",
-        verdict.shared, verdict.shared_repeats, verdict.shared_told_again, verdict.shared_asked, verdict.shared_failed,
+        verdict.shared,
+        verdict.shared_repeats,
+        verdict.shared_published_again,
+        verdict.shared_asked,
+        verdict.shared_failed,
     );
     let breaches = ground.breaches.lock().unwrap();
     breaches.iter().for_each(|breach| eprintln!("{nodes}, seed {}: {breach}", ground.plan.seed));

@@ -1,6 +1,6 @@
-//! What goes wrong and in which order, drawn from one seed.
+//! The accidents of a run and their order, from one seed.
 //!
-//! The rule it keeps: seed, nodes and length give the same plan, whatever comes of it.
+//! The rule it keeps: the same seed, nodes and length give the same plan, whatever happens during the run.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::time::Duration;
@@ -10,26 +10,26 @@ use rand::rngs::StdRng;
 use rand::seq::SliceRandom as _;
 use rand::{RngExt as _, SeedableRng as _};
 
-use crate::proxy::{Bruise, Way};
+use crate::proxy::{LinkFault, Way};
 
-/// What a broker suffers.
+/// An accident of a broker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Blow {
+pub enum BrokerFault {
     /// SIGKILL to the node that leads the queue of jobs.
     KillLeader,
-    /// A stop in good order of that node.
+    /// A clean stop of that node.
     StopLeader,
     /// SIGKILL to any node.
     KillNode,
-    /// A stop in good order of any node.
+    /// A clean stop of any node.
     StopNode,
-    /// A node says that it is out of memory: publishers are blocked.
+    /// A node's memory alarm: publishers are blocked.
     Memory,
-    /// A node says that its disk is full: publishers are blocked.
+    /// A node's disk alarm: publishers are blocked.
     Disk,
 }
 
-/// How a worker is ended.
+/// The end of a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
     /// SIGKILL.
@@ -41,17 +41,17 @@ pub enum End {
 /// One entry of a lane.
 #[derive(Debug, Clone, Copy)]
 pub struct Act<T> {
-    /// How long it is quiet before.
+    /// The quiet time before it.
     pub pause: Duration,
-    /// What then happens.
+    /// The accident.
     pub what: T,
-    /// For how long, or, of a worker, how long it lived before.
+    /// Its length; for a worker, the length of its life.
     pub lasts: Duration,
-    /// Which node, by remainder.
+    /// The node, by remainder.
     pub pick: usize,
 }
 
-/// A lane: what happens to one part, one thing after the other.
+/// A lane: the accidents of one part, one after the other.
 pub struct Lane<T> {
     random: StdRng,
     cards: Vec<T>,
@@ -61,7 +61,7 @@ pub struct Lane<T> {
 }
 
 impl<T> Lane<T> {
-    /// How many acts it takes until every kind has happened.
+    /// The number of acts until every kind has happened.
     pub fn kinds(&self) -> usize {
         self.cards.len()
     }
@@ -86,7 +86,7 @@ impl<T: Copy> Iterator for Lane<T> {
 pub struct Plan {
     pub seed: u64,
     pub nodes: usize,
-    /// Every kind once or twice, close together.
+    /// Every kind happens once or twice, close together.
     pub is_short: bool,
 }
 
@@ -97,9 +97,9 @@ impl Plan {
         Lane { random, cards: cards.to_vec(), deck: Vec::new(), pause, lasts }
     }
 
-    /// The broker's lane: one blow ends before the next begins, so that a majority stays.
-    pub fn blows(&self) -> Lane<Blow> {
-        use Blow::{Disk, KillLeader, KillNode, Memory, StopLeader, StopNode};
+    /// The broker's lane: one accident ends before the next begins, so that a majority of nodes stays.
+    pub fn broker_faults(&self) -> Lane<BrokerFault> {
+        use BrokerFault::{Disk, KillLeader, KillNode, Memory, StopLeader, StopNode};
         match (self.is_short, self.nodes) {
             (true, 1) => self.lane(1, &[KillNode, Disk], [500, 2000], [500, 2000]),
             (true, _) => self.lane(1, &[KillLeader, StopNode, Memory], [500, 2000], [500, 2000]),
@@ -112,8 +112,8 @@ impl Plan {
     }
 
     /// The lane of the connections that workers and publisher have.
-    pub fn bruises(&self) -> Lane<Bruise> {
-        use Bruise::{Cut, HalfClose, Slow, Stall};
+    pub fn link_faults(&self) -> Lane<LinkFault> {
+        use LinkFault::{Cut, HalfClose, Slow, Stall};
         let all = [
             Cut,
             Slow,
@@ -132,10 +132,10 @@ impl Plan {
         self.lane(3, &[End::Kill, End::Kill, End::Kill, End::Stop], [1, 1_500], lasts)
     }
 
-    /// The second worker's lives, with a disk of its own; most of the time there is none.
+    /// The second worker's lives, with its own disk. Most of the time it does not run.
     pub fn standbys(&self) -> Lane<End> {
         if self.is_short {
-            // One is enough here.
+            // One life is enough here.
             let end = if self.seed.is_multiple_of(2) { End::Kill } else { End::Stop };
             self.lane(4, &[end], [8_000, 12_000], [4_000, 7_000])
         } else {
@@ -143,7 +143,7 @@ impl Plan {
         }
     }
 
-    /// What the systems do wrong. Nothing that cannot be read: a job that meets that again and again fails, as it should.
+    /// The systems' faults. No unreadable reply is among them: repeated ones make a job fail, rightly.
     pub fn faults(&self) -> FaultPlan {
         let any = |probability, action| FaultRule {
             operation: None,
@@ -166,25 +166,25 @@ impl Plan {
     }
 
     /// The first `count` acts of each lane, as text.
-    pub fn told(&self, count: usize) -> Vec<String> {
+    pub fn lines(&self, count: usize) -> Vec<String> {
         fn acts<T: Copy + std::fmt::Debug>(lane: Lane<T>, count: usize) -> Vec<String> {
             lane.take(count)
                 .map(|act| format!("after {:?} {:?} {:?} ({})", act.pause, act.what, act.lasts, act.pick))
                 .collect()
         }
         let lanes = [
-            ("broker", acts(self.blows(), count)),
-            ("connections", acts(self.bruises(), count)),
+            ("broker", acts(self.broker_faults(), count)),
+            ("connections", acts(self.link_faults(), count)),
             ("worker", acts(self.lives(), count)),
             ("standby", acts(self.standbys(), count)),
         ];
         lanes.into_iter().flat_map(|(name, acts)| acts.into_iter().map(move |act| format!("{name}: {act}"))).collect()
     }
 
-    /// A digest of the plan: the same one, the same plan.
+    /// A digest of the plan. Equal digests mean equal plans.
     pub fn digest(&self) -> u64 {
         let mut digest = DefaultHasher::new();
-        (self.told(1000), format!("{:?}", self.faults())).hash(&mut digest);
+        (self.lines(1000), format!("{:?}", self.faults())).hash(&mut digest);
         digest.finish()
     }
 }

@@ -1,7 +1,7 @@
-//! What stands between workers and broker: one address that leads to whichever node is up, and a
-//! wire that can be hurt.
+//! A proxy between workers and broker: one address that leads to a running node, and connections that can be
+//! disturbed.
 //!
-//! The rule it keeps: bytes are late or missing at the end, never changed.
+//! The rule it keeps: bytes may be late, or missing at the end, but never changed.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,10 +13,10 @@ use tokio::sync::broadcast;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-/// How long the other half of a half-closed connection may stay.
+/// The longest life of a half-closed connection's other half.
 const HALF_LIFE: Duration = Duration::from_secs(20);
 
-/// The pause before each piece on a slow wire.
+/// The pause before each piece on a slow connection.
 const SLOW: Duration = Duration::from_millis(60);
 
 /// A direction.
@@ -26,22 +26,22 @@ pub enum Way {
     FromBroker,
 }
 
-/// What is done to all connections of the moment.
+/// An accident of all present connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Bruise {
+pub enum LinkFault {
     /// They end.
     Cut,
     /// One direction ends.
     HalfClose(Way),
-    /// One direction stands still for a while; the socket stays open.
+    /// One direction passes no bytes for a while; the socket stays open.
     Stall(Way),
-    /// Everything takes longer for a while.
+    /// Both directions are slow for a while.
     Slow,
 }
 
 pub struct Proxy {
     port: u16,
-    told: broadcast::Sender<(Bruise, Duration)>,
+    faults: broadcast::Sender<(LinkFault, Duration)>,
     end: CancellationToken,
 }
 
@@ -52,13 +52,13 @@ impl Drop for Proxy {
 }
 
 impl Proxy {
-    /// Listens; each connection goes to the next of these ports where somebody listens.
+    /// Listens. Each connection goes to the next open port.
     pub async fn start(ports: Vec<u16>) -> Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let (told, _) = broadcast::channel(64);
+        let (faults, _) = broadcast::channel(64);
         let end = CancellationToken::new();
-        let (to_all, ending) = (told.clone(), end.clone());
+        let (to_all, ending) = (faults.clone(), end.clone());
         tokio::spawn(async move {
             let ports = Arc::new(ports);
             for number in 0.. {
@@ -70,18 +70,18 @@ impl Proxy {
                 tokio::spawn(join(client, Arc::clone(&ports), number, to_all.clone(), ending.child_token()));
             }
         });
-        Proxy { port, told, end }
+        Proxy { port, faults, end }
     }
 
-    /// The broker's URL by way of this.
+    /// The broker's URL through this proxy.
     pub fn url(&self) -> String {
         format!("amqp://guest:guest@127.0.0.1:{}/%2f?heartbeat=4", self.port)
     }
 
-    /// Hurts the connections of the moment.
-    pub fn bruise(&self, bruise: Bruise, lasts: Duration) {
-        // Without a connection nobody is there to be told.
-        let _ = self.told.send((bruise, lasts));
+    /// Disturbs the present connections.
+    pub fn disturb(&self, fault: LinkFault, lasts: Duration) {
+        // Without a connection there is no receiver.
+        let _ = self.faults.send((fault, lasts));
     }
 }
 
@@ -89,7 +89,7 @@ async fn join(
     client: TcpStream,
     ports: Arc<Vec<u16>>,
     number: usize,
-    told: broadcast::Sender<(Bruise, Duration)>,
+    faults: broadcast::Sender<(LinkFault, Duration)>,
     cut: CancellationToken,
 ) {
     let mut broker = None;
@@ -105,8 +105,8 @@ async fn join(
     let (from_client, to_client) = client.into_split();
     let (from_broker, to_broker) = broker.into_split();
     tokio::join!(
-        pump(Way::ToBroker, from_client, to_broker, told.subscribe(), cut.clone()),
-        pump(Way::FromBroker, from_broker, to_client, told.subscribe(), cut.clone()),
+        pump(Way::ToBroker, from_client, to_broker, faults.subscribe(), cut.clone()),
+        pump(Way::FromBroker, from_broker, to_client, faults.subscribe(), cut.clone()),
     );
 }
 
@@ -114,10 +114,10 @@ async fn pump(
     way: Way,
     from: OwnedReadHalf,
     to: OwnedWriteHalf,
-    told: broadcast::Receiver<(Bruise, Duration)>,
+    faults: broadcast::Receiver<(LinkFault, Duration)>,
     cut: CancellationToken,
 ) {
-    let done = cut.clone().run_until_cancelled_owned(carry(way, from, to, told, &cut)).await;
+    let done = cut.clone().run_until_cancelled_owned(carry(way, from, to, faults, &cut)).await;
     if !matches!(done, Some(Ok(()))) {
         cut.cancel();
     }
@@ -128,18 +128,18 @@ async fn carry(
     way: Way,
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
-    mut told: broadcast::Receiver<(Bruise, Duration)>,
+    mut faults: broadcast::Receiver<(LinkFault, Duration)>,
     cut: &CancellationToken,
 ) -> std::io::Result<()> {
     let mut buffer = vec![0; 64 * 1024];
     let mut slow_until = Instant::now();
     loop {
         tokio::select! {
-            Ok((bruise, lasts)) = told.recv() => match bruise {
-                Bruise::Cut => cut.cancel(),
-                Bruise::HalfClose(hurt) if hurt == way => {
+            Ok((fault, lasts)) = faults.recv() => match fault {
+                LinkFault::Cut => cut.cancel(),
+                LinkFault::HalfClose(hurt) if hurt == way => {
                     to.shutdown().await?;
-                    // What still comes is lost, as it is when a machine in between has gone.
+                    // Further bytes are lost, as after the failure of a machine in between.
                     let mut nowhere = tokio::io::sink();
                     let drained = tokio::time::timeout(HALF_LIFE, tokio::io::copy(&mut from, &mut nowhere));
                     if drained.await.is_err() {
@@ -147,9 +147,9 @@ async fn carry(
                     }
                     return Ok(());
                 }
-                Bruise::Stall(hurt) if hurt == way => tokio::time::sleep(lasts).await,
-                Bruise::Slow => slow_until = Instant::now() + lasts,
-                Bruise::HalfClose(_) | Bruise::Stall(_) => {}
+                LinkFault::Stall(hurt) if hurt == way => tokio::time::sleep(lasts).await,
+                LinkFault::Slow => slow_until = Instant::now() + lasts,
+                LinkFault::HalfClose(_) | LinkFault::Stall(_) => {}
             },
             read = from.read(&mut buffer) => {
                 let count = read?;

@@ -1,4 +1,4 @@
-//! Who wants persons erased: a job of each form in turn, at a bounded rate, over the same bad wire.
+//! The publisher: a job of each form in turn, at a bounded rate, through the disturbed proxy.
 //!
 //! The rule it keeps: a job that was not confirmed is published again until it is.
 
@@ -11,13 +11,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::ground::Ground;
 
-/// How long a confirm may take, and how long a connection.
+/// The timeout of a confirm, and of a connection.
 const ATTEMPT: Duration = Duration::from_secs(8);
 
-/// A way to the broker, its channel in confirm mode.
+/// A connection, and its channel in confirm mode.
 type Link = (Connection, Channel);
 
-/// With more jobs under way than this it waits: a run must come to an end.
+/// With more open jobs than this it waits, so that the run ends.
 const OPEN_MOST: usize = 300;
 
 const FORMS: [Form; 16] = {
@@ -45,15 +45,15 @@ const FORMS: [Form; 16] = {
 /// A job that the broker has confirmed.
 pub struct Published {
     pub case: Case,
-    /// When it was first tried, in milliseconds since 1970.
+    /// The time of the first attempt, in milliseconds since 1970.
     pub at_ms: i64,
 }
 
-/// Publishes until told to stop; every job in the list was confirmed.
+/// Publishes until `stop`, and returns the confirmed jobs.
 pub async fn publish(ground: &Ground, rate: u32, stop: &CancellationToken) -> Vec<Published> {
     let mut confirmed = Vec::new();
     let mut link: Option<Link> = None;
-    // After a while without a broker it catches up at once.
+    // After a time without a broker the missed jobs are published at once.
     let mut beat = tokio::time::interval(Duration::from_secs(1) / rate);
     let mut ended = ground.rig.events.ended();
     while !stop.is_cancelled() {

@@ -1,7 +1,6 @@
-//! What a run came to: every job that the broker confirmed, against its endings and against what the
-//! systems have seen.
+//! The result of a run: every confirmed job is compared with its final events and with the systems' records.
 //!
-//! The rule it keeps: the worker's own word counts for nothing but the ending that is measured.
+//! The rule it keeps: of the worker's own statements only the final events are used.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -12,12 +11,12 @@ use crate::events::{Final, Heard};
 use crate::ground::Ground;
 use crate::publisher::Published;
 
-/// What a worker says of a job that another one has worked on meanwhile: of a person who is missing
-/// before its credential has succeeded, of a proof that is used up, of an e-mail that no longer
-/// belongs to anybody. Never that the job is completed.
+/// The reasons with which a worker may fail a job that another worker has worked on meanwhile: the person is absent
+/// before the credential's first success, the proof is used, or the e-mail belongs to nobody any more. It never says
+/// `completed`.
 const HINDERED: [&str; 4] = ["unproven", "input_refused", "input_never_came", "identity_mismatch"];
 
-/// The counts that must be nothing, and those that say how much was tried.
+/// Counts of breaches, which must be 0, and counts of the work.
 #[derive(Default)]
 pub struct Verdict {
     pub jobs: usize,
@@ -31,24 +30,23 @@ pub struct Verdict {
     pub falsely_completed: usize,
     pub ended_twice: usize,
     pub repeats: usize,
-    /// Jobs in whose time there were two workers, each with a disk of its own, and what is not
-    /// promised for them: calls repeated, endings told in other words, endings as failed because what
-    /// one worker has done stands in the other's way, persons asked again.
+    /// Jobs with two workers at some time, each with its own disk. They may have repeated calls, a second final
+    /// event, a failure because of the other worker's work, a repeated request for input.
     pub shared: usize,
     pub shared_repeats: usize,
-    pub shared_told_again: usize,
+    pub shared_published_again: usize,
     pub shared_failed: BTreeMap<String, usize>,
     pub shared_asked: usize,
 }
 
-/// A job and all that is known of it.
+/// A job, and whether two workers may have had it.
 struct Known<'a> {
     published: &'a Published,
     is_shared: bool,
 }
 
 impl Verdict {
-    /// Measures; whatever is not as promised is a breach.
+    /// Judges all jobs, and records every broken promise as a breach.
     pub async fn measure(ground: &Ground, published: &[Published]) -> Verdict {
         let sandbox = ground.rig.sandbox();
         let letters = ground.rig.dead_letters().await;
@@ -78,7 +76,7 @@ impl Verdict {
         let mut known = Vec::new();
         for (number, one) in published.iter().enumerate() {
             let finals = heard.finals.get(&one.case.id).unwrap_or(&no_finals);
-            let until = finals.values().map(|told| told.at_ms).fold(last_ms[number], i64::max);
+            let until = finals.values().map(|event| event.at_ms).fold(last_ms[number], i64::max);
             let is_shared = ground.was_shared(one.at_ms, until);
             verdict.shared += usize::from(is_shared);
             let known_one = Known { published: one, is_shared };
@@ -99,12 +97,12 @@ impl Verdict {
             if is_shared(job) && what.contains("needs_input") {
                 verdict.shared_asked += 1;
             } else {
-                ground.breach(format!("{job} gave no cause for an event {what}"));
+                ground.breach(format!("{job}: an event {what} without a cause"));
             }
         }
         for job in &heard.reworded {
             if is_shared(job) {
-                verdict.shared_told_again += 1;
+                verdict.shared_published_again += 1;
             } else {
                 ground.breach(format!("{job}: two events have one id and other bytes"));
             }
@@ -132,33 +130,33 @@ impl Verdict {
         }
         if finals.len() > 1 {
             if known.is_shared {
-                self.shared_told_again += 1;
+                self.shared_published_again += 1;
             } else {
                 self.ended_twice += 1;
                 breach("more than one ending");
             }
         }
         let remains = case.remains(ground.rig.sandbox());
-        for told in finals {
+        for event in finals {
             let only = |allowed: &[&str]| {
-                !told.reasons.is_empty() && told.reasons.iter().all(|reason| allowed.contains(&reason.as_str()))
+                !event.reasons.is_empty() && event.reasons.iter().all(|reason| allowed.contains(&reason.as_str()))
             };
-            match (case.form, told.outcome.as_str()) {
+            match (case.form, event.outcome.as_str()) {
                 (Form::Preview, "previewed") => self.completed += 1,
                 (Form::WrongPassword, "failed") => self.failed += 1,
-                (Form::Preview | Form::WrongPassword, _) => breach("another ending than it must have"),
+                (Form::Preview | Form::WrongPassword, _) => breach("a wrong outcome"),
                 (_, "completed") if remains.is_empty() => self.completed += 1,
                 (_, "completed") => {
                     self.falsely_completed += 1;
-                    breach(&format!("completed, but there is still {remains:?}"));
+                    breach(&format!("completed, but {remains:?} is left"));
                 }
                 (_, "failed") if known.is_shared && only(&HINDERED) => {
-                    *self.shared_failed.entry(told.reasons.join("+")).or_default() += 1;
+                    *self.shared_failed.entry(event.reasons.join("+")).or_default() += 1;
                 }
-                _ => breach("another ending than it should have"),
+                _ => breach("a wrong outcome"),
             }
         }
-        let has_failed = finals.iter().any(|told| told.outcome == "failed");
+        let has_failed = finals.iter().any(|event| event.outcome == "failed");
         if is_letter != has_failed {
             breach(&format!("a dead letter: {is_letter}"));
         }

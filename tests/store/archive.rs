@@ -1,4 +1,4 @@
-//! What has come to rest in the archive is read as if it had never moved.
+//! Archived rows read like rows in the tree.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,7 +14,7 @@ use erasure_worker::store::{
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
-/// So few rows stay in the tree that a short test archives many times.
+/// So few rows stay in the tree that a short test archives often.
 const AFTER: usize = 16;
 
 fn options() -> Options {
@@ -27,7 +27,7 @@ fn open(dir: &Path) -> SledStore {
     opened.store
 }
 
-/// As a receipt is long, and hardly to be compressed.
+/// A value as long as a receipt, and as hard to compress.
 fn value(random: &mut StdRng) -> Vec<u8> {
     let length = if random.random_bool(0.01) { 20_000 } else { random.random_range(0..600) };
     (0..length).map(|_| random.random()).collect()
@@ -58,7 +58,7 @@ async fn end_jobs(store: &SledStore, numbers: std::ops::Range<u64>, random: &mut
 
 type Rows = BTreeMap<Vec<u8>, Vec<u8>>;
 
-/// What the store must hold.
+/// The expected content.
 #[derive(Default)]
 struct Model {
     ended: Rows,
@@ -70,7 +70,7 @@ impl Model {
         [(Table::Ended, &self.ended), (Table::Receipt, &self.receipts)]
     }
 
-    fn is_what_is_in(&self, store: &SledStore) {
+    fn assert_equals(&self, store: &SledStore) {
         for (table, rows) in self.tables() {
             let all: Vec<_> = rows.clone().into_iter().collect();
             assert_eq!(store.scan(table, b"", None, usize::MAX).unwrap(), all);
@@ -78,15 +78,15 @@ impl Model {
     }
 }
 
-/// Waits until so many rows have left the tree.
-async fn at_rest(store: &SledStore, rows: u64) {
+/// Waits until this many rows are archived.
+async fn archived(store: &SledStore, rows: u64) {
     while store.stats().archived < rows {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whatever_is_put_removed_and_put_again_is_read_as_from_one_map() {
+async fn random_puts_and_removes_read_like_one_map() {
     let dir = tempfile::tempdir().unwrap();
     let mut random = StdRng::seed_from_u64(11);
     let mut model = Model::default();
@@ -108,7 +108,7 @@ async fn whatever_is_put_removed_and_put_again_is_read_as_from_one_map() {
                     batch.put(Table::Ended, job, value);
                 }
                 2 if first < next => {
-                    // From the oldest on, as they are forgotten; now and then another.
+                    // The oldest first, as in reality; sometimes another.
                     let number = if random.random_bool(0.9) { first } else { random.random_range(first..next) };
                     first += u64::from(number == first);
                     model.receipts.remove(&receipt(number));
@@ -145,15 +145,15 @@ async fn whatever_is_put_removed_and_put_again_is_read_as_from_one_map() {
         if round % 97 == 96 {
             drop(store);
             store = open(dir.path());
-            model.is_what_is_in(&store);
+            model.assert_equals(&store);
         }
     }
-    model.is_what_is_in(&store);
+    model.assert_equals(&store);
     assert!(fs::metadata(dir.path().join("store/archive")).unwrap().len() > 300_000, "nothing was archived");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn readers_see_every_batch_whole_while_rows_move() {
+async fn readers_see_only_whole_batches_while_rows_are_archived() {
     let dir = tempfile::tempdir().unwrap();
     let store = std::sync::Arc::new(open(dir.path()));
     let writing = {
@@ -161,7 +161,7 @@ async fn readers_see_every_batch_whole_while_rows_move() {
         tokio::spawn(async move {
             for number in 0..400_u64 {
                 let mut batch = Batch::new();
-                // The same keys again and again, always all of them.
+                // The same keys in every batch.
                 for key in 0..5_u8 {
                     batch.put(Table::Ended, [key], number.to_be_bytes());
                 }
@@ -170,35 +170,35 @@ async fn readers_see_every_batch_whole_while_rows_move() {
             }
         })
     };
-    let mut looked = 0;
+    let mut scans = 0;
     while !writing.is_finished() {
         let ended = store.scan(Table::Ended, b"", None, 10).unwrap();
         assert!(ended.windows(2).all(|pair| pair[0].1 == pair[1].1), "a scan saw half of a batch");
         assert!([0, 5].contains(&ended.len()));
         let receipts = store.scan(Table::Receipt, b"", None, usize::MAX).unwrap();
         assert!(receipts.iter().zip(0..).all(|((key, _), number)| *key == receipt(number)), "a receipt is missing");
-        looked += 1;
+        scans += 1;
         tokio::task::yield_now().await;
     }
     writing.await.unwrap();
-    assert!(looked > 10, "{looked}");
+    assert!(scans > 10, "{scans}");
     assert_eq!(store.scan(Table::Receipt, b"", None, usize::MAX).unwrap().len(), 400);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_store_without_its_archive_or_with_an_older_one_is_moved_aside() {
+async fn a_store_with_a_missing_older_or_damaged_archive_is_moved_aside() {
     for damage in ["gone", "older", "torn", "empty"] {
         let dir = tempfile::tempdir().unwrap();
         let (archive, older) = (dir.path().join("store/archive"), dir.path().join("older"));
         let mut random = StdRng::seed_from_u64(5);
         let store = open(dir.path());
         end_jobs(&store, 0..100, &mut random).await;
-        at_rest(&store, 100).await;
+        archived(&store, 100).await;
         drop(store);
         fs::copy(&archive, &older).unwrap();
         let store = open(dir.path());
         end_jobs(&store, 100..300, &mut random).await;
-        at_rest(&store, 200).await;
+        archived(&store, 200).await;
         drop(store);
         match damage {
             "gone" => fs::remove_file(&archive).unwrap(),
@@ -210,16 +210,16 @@ async fn a_store_without_its_archive_or_with_an_older_one_is_moved_aside() {
             _ => fs::write(&archive, b"").unwrap(),
         }
         let opened = SledStore::open(dir.path(), options()).unwrap();
-        let aside = opened.moved_aside.unwrap_or_else(|| panic!("{damage} went unnoticed"));
+        let aside = opened.moved_aside.unwrap_or_else(|| panic!("{damage}: not noticed"));
         assert!(aside.join("db").exists() && aside.starts_with(dir.path()), "{damage}");
         assert_eq!(opened.store.scan(Table::Ended, b"", None, 1).unwrap(), vec![]);
-        // And the new one works.
-        end_jobs(&opened.store, 0..50, &mut random).await.is_what_is_in(&opened.store);
+        // The new store works.
+        end_jobs(&opened.store, 0..50, &mut random).await.assert_equals(&opened.store);
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_archive_that_was_not_finished_when_the_process_ended_is_made_anew() {
+async fn an_unfinished_archive_is_created_again() {
     let dir = tempfile::tempdir().unwrap();
     drop(open(dir.path()));
     for remains in [&b""[..], b"redb", &[0; 5000]] {
@@ -230,9 +230,9 @@ async fn an_archive_that_was_not_finished_when_the_process_ended_is_made_anew() 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_store_of_the_version_before_the_archive_is_opened_and_brought_up_to_date() {
+async fn a_store_of_the_version_before_the_archive_is_opened_and_upgraded() {
     let dir = tempfile::tempdir().unwrap();
-    // Such a store has all in its tree.
+    // Such a store has all rows in its tree.
     let store = SledStore::open(dir.path(), Options { archive_after: usize::MAX, ..Options::default() }).unwrap().store;
     let model = end_jobs(&store, 0..200, &mut StdRng::seed_from_u64(3)).await;
     let mut batch = Batch::new();
@@ -241,19 +241,19 @@ async fn a_store_of_the_version_before_the_archive_is_opened_and_brought_up_to_d
     drop(store);
     fs::remove_file(dir.path().join("store/archive")).unwrap();
     let store = open(dir.path());
-    model.is_what_is_in(&store);
+    model.assert_equals(&store);
     assert_eq!(store.get(Table::Meta, VERSION_KEY).unwrap(), Some(VERSION.to_be_bytes().to_vec()));
-    at_rest(&store, 200).await;
-    model.is_what_is_in(&store);
+    archived(&store, 200).await;
+    model.assert_equals(&store);
     drop(store);
-    model.is_what_is_in(&open(dir.path()));
+    model.assert_equals(&open(dir.path()));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn on_a_full_disk_rows_stay_where_they_are() {
+async fn on_a_full_disk_no_row_is_archived_or_lost() {
     let dir = tempfile::tempdir().unwrap();
     let min_free = Options::default().min_free;
-    // Enough for the tree's groups, which are small, and not for what is moved together.
+    // Enough for the tree's small groups, but not for a larger archive write.
     let free_space = std::sync::Arc::new(move |_: &Path| Ok(min_free + 30_000));
     let options = Options { archive_after: 256, free_space, ..Options::default() };
     let store = SledStore::open(dir.path(), options).unwrap().store;
@@ -264,7 +264,7 @@ async fn on_a_full_disk_rows_stay_where_they_are() {
         model.ended.extend(more.ended);
         model.receipts.extend(more.receipts);
     }
-    model.is_what_is_in(&store);
+    model.assert_equals(&store);
     let refused = store.submit({
         let mut batch = Batch::new();
         batch.put(Table::Receipt, receipt(1000), vec![0; 40_000]);
@@ -272,10 +272,10 @@ async fn on_a_full_disk_rows_stay_where_they_are() {
     });
     assert!(matches!(refused.await, Err(StoreError::Full { .. })));
     drop(store);
-    model.is_what_is_in(&open(dir.path()));
+    model.assert_equals(&open(dir.path()));
 }
 
-/// A disk whose syncs say that they begin, and wait to be let go, one by one.
+/// A disk whose syncs report their begin, and wait for permission, one by one.
 struct Gated {
     log: LogFile,
     began: Sender<()>,
@@ -285,14 +285,14 @@ struct Gated {
 impl Syncer for Gated {
     fn sync(&mut self) -> io::Result<()> {
         let _ = self.began.send(());
-        // Whoever has dropped the other end lets all of them go.
+        // A dropped sender permits all syncs.
         let _ = self.go.recv();
         self.log.sync()
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn moving_beside_a_batch_that_finds_no_room_leaves_the_store_whole() {
+async fn archiving_beside_a_refused_batch_leaves_the_store_whole() {
     let dir = tempfile::tempdir().unwrap();
     let ((go, gate), (began, begins)) = (mpsc::channel(), mpsc::channel());
     let min_free = Options::default().min_free;
@@ -313,8 +313,7 @@ async fn moving_beside_a_batch_that_finds_no_room_leaves_the_store_whole() {
     };
     let first = ended(1);
     begins.recv().unwrap();
-    // Nobody waits for this one yet: it shares its group with what the archiver, whom the sync wakes, asks for,
-    // which is to be told when what it has read is durable.
+    // This ticket is not awaited yet: its batch shares a group with the request of the archiver, which the sync wakes.
     let mut batch = Batch::new();
     batch.put(Table::Job, b"k", vec![0; 300_000]);
     let large = store.submit(batch);
@@ -325,16 +324,16 @@ async fn moving_beside_a_batch_that_finds_no_room_leaves_the_store_whole() {
     for number in 2..20 {
         ended(number).await.unwrap();
     }
-    at_rest(&store, 10).await;
+    archived(&store, 10).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn where_there_is_no_room_to_move_rows_it_is_not_tried_with_every_batch() {
+async fn without_room_archiving_is_not_tried_with_every_batch() {
     let dir = tempfile::tempdir().unwrap();
     let (asked, min_free) = (std::sync::Arc::new(AtomicU64::new(0)), Options::default().min_free);
     let counted = asked.clone();
     let free_space = std::sync::Arc::new(move |_: &Path| {
-        // The committer asks before each group; the thread that moves rows, before it moves them.
+        // The committer asks before each group; the archiver before it moves rows.
         let moves = std::thread::current().name() == Some("store-archiver");
         counted.fetch_add(u64::from(moves), Ordering::Relaxed);
         Ok(min_free + if moves { 0 } else { 30_000 })

@@ -1,4 +1,4 @@
-//! The suite that every implementation of the store passes.
+//! The suite that every implementation of the store must pass.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use erasure_worker::store::{Batch, MemoryStore, Store, StoreError, Table};
 
 use crate::{job, open, put};
 
-/// Gives each promise a test with the memory store and one with the store on disk.
+/// Makes two tests of each promise: with the memory store, and with the store on disk.
 macro_rules! suite {
     ($($promise:ident),* $(,)?) => {
         mod memory {
@@ -28,31 +28,31 @@ macro_rules! suite {
 }
 
 suite!(
-    a_resolved_ticket_means_that_the_value_is_read,
-    the_last_write_to_a_key_wins_within_a_batch_and_between_batches,
-    a_removed_key_is_gone_and_removing_nothing_is_no_error,
+    after_its_ticket_resolves_a_value_is_read,
+    the_last_write_to_a_key_counts_within_a_batch_and_between_batches,
+    a_removed_key_is_gone_and_removing_a_missing_key_is_no_error,
     the_same_key_in_two_tables_is_two_records,
-    a_scan_keeps_to_its_table_prefix_start_and_limit,
+    a_scan_obeys_its_table_prefix_start_and_limit,
     a_scan_can_be_continued_page_by_page,
-    every_key_byte_is_ordered_as_a_byte,
-    values_of_any_length_come_back_unchanged,
-    an_empty_batch_resolves_after_those_before_it,
-    a_batch_is_seen_whole_or_not_at_all,
-    many_writers_all_get_what_they_wrote,
+    keys_are_ordered_by_their_bytes,
+    values_of_any_length_read_back_unchanged,
+    an_empty_batch_resolves_after_all_earlier_batches,
+    a_scan_sees_a_batch_whole_or_not_at_all,
+    many_writers_all_read_their_own_writes,
     batches_take_effect_in_the_order_of_submission,
-    a_check_succeeds_and_counts_grow,
-    a_note_is_kept_until_it_is_crossed_out,
-    a_batch_that_expects_another_state_writes_nothing,
-    batches_in_one_group_expect_what_those_before_them_write,
+    a_check_succeeds_and_the_counts_grow,
+    a_note_is_kept_until_it_is_removed,
+    a_batch_with_an_unmet_expectation_writes_nothing,
+    in_one_group_expectations_see_the_writes_of_earlier_batches,
 );
 
-async fn a_resolved_ticket_means_that_the_value_is_read<S: Store>(store: Arc<S>) {
+async fn after_its_ticket_resolves_a_value_is_read<S: Store>(store: Arc<S>) {
     assert_eq!(job(&*store, b"k"), None);
     store.submit(put(b"k", b"v")).await.unwrap();
     assert_eq!(job(&*store, b"k"), Some(b"v".to_vec()));
 }
 
-async fn the_last_write_to_a_key_wins_within_a_batch_and_between_batches<S: Store>(store: Arc<S>) {
+async fn the_last_write_to_a_key_counts_within_a_batch_and_between_batches<S: Store>(store: Arc<S>) {
     let mut batch = put(b"k", b"1");
     batch.put(Table::Job, b"k", b"2");
     batch.put(Table::Job, b"gone", b"1");
@@ -68,7 +68,7 @@ async fn the_last_write_to_a_key_wins_within_a_batch_and_between_batches<S: Stor
     assert_eq!(job(&*store, b"back"), Some(b"2".to_vec()));
 }
 
-async fn a_removed_key_is_gone_and_removing_nothing_is_no_error<S: Store>(store: Arc<S>) {
+async fn a_removed_key_is_gone_and_removing_a_missing_key_is_no_error<S: Store>(store: Arc<S>) {
     store.submit(put(b"k", b"v")).await.unwrap();
     let mut batch = Batch::new();
     batch.remove(Table::Job, b"k");
@@ -95,7 +95,7 @@ fn keys(store: &dyn Store, prefix: &[u8], after: Option<&[u8]>, limit: usize) ->
     pairs.into_iter().map(|(key, _)| String::from_utf8(key).unwrap()).collect()
 }
 
-async fn a_scan_keeps_to_its_table_prefix_start_and_limit<S: Store>(store: Arc<S>) {
+async fn a_scan_obeys_its_table_prefix_start_and_limit<S: Store>(store: Arc<S>) {
     let mut batch = put(b"a/9", b"other table, before");
     for key in ["b", "a/2", "a", "a/1", "a/3", "a0"] {
         batch.put(Table::Journal, key, key);
@@ -133,7 +133,7 @@ async fn a_scan_can_be_continued_page_by_page<S: Store>(store: Arc<S>) {
     assert_eq!(seen, expected);
 }
 
-async fn every_key_byte_is_ordered_as_a_byte<S: Store>(store: Arc<S>) {
+async fn keys_are_ordered_by_their_bytes<S: Store>(store: Arc<S>) {
     let mut batch = Batch::new();
     for byte in (0..=255_u8).rev() {
         batch.put(Table::Expiry, [byte], [byte]);
@@ -148,7 +148,7 @@ async fn every_key_byte_is_ordered_as_a_byte<S: Store>(store: Arc<S>) {
     assert_eq!(last, vec![(vec![255], vec![255]), (vec![255, 0], vec![255])]);
 }
 
-async fn values_of_any_length_come_back_unchanged<S: Store>(store: Arc<S>) {
+async fn values_of_any_length_read_back_unchanged<S: Store>(store: Arc<S>) {
     let lengths = [0_usize, 1, 8191, 8192, 8193, 100_000, 3_000_000, 20, 65_536];
     for (round, length) in lengths.into_iter().enumerate() {
         let value: Vec<u8> = (0..length).map(|n| (n * 7 + round) as u8).collect();
@@ -164,14 +164,14 @@ async fn values_of_any_length_come_back_unchanged<S: Store>(store: Arc<S>) {
     assert_eq!(store.scan(Table::Job, b"", None, 99).unwrap().len(), lengths.len() + 1);
 }
 
-async fn an_empty_batch_resolves_after_those_before_it<S: Store>(store: Arc<S>) {
+async fn an_empty_batch_resolves_after_all_earlier_batches<S: Store>(store: Arc<S>) {
     store.submit(Batch::new()).await.unwrap();
     drop(store.submit(put(b"k", b"v")));
     store.submit(Batch::new()).await.unwrap();
     assert_eq!(job(&*store, b"k"), Some(b"v".to_vec()));
 }
 
-async fn a_batch_is_seen_whole_or_not_at_all<S: Store>(store: Arc<S>) {
+async fn a_scan_sees_a_batch_whole_or_not_at_all<S: Store>(store: Arc<S>) {
     let writer = tokio::spawn({
         let store = store.clone();
         async move {
@@ -184,19 +184,19 @@ async fn a_batch_is_seen_whole_or_not_at_all<S: Store>(store: Arc<S>) {
             }
         }
     });
-    let mut looks = 0;
-    while !writer.is_finished() || looks == 0 {
+    let mut scans = 0;
+    while !writer.is_finished() || scans == 0 {
         let pairs = store.scan(Table::Job, b"", None, 99).unwrap();
         assert!(pairs.is_empty() || pairs.len() == 40);
         assert!(pairs.windows(2).all(|two| two[0].1 == two[1].1), "a scan saw two rounds at once");
-        looks += 1;
+        scans += 1;
         tokio::task::yield_now().await;
     }
     writer.await.unwrap();
     assert_eq!(job(&*store, &[0]), Some(199_u32.to_be_bytes().to_vec()));
 }
 
-async fn many_writers_all_get_what_they_wrote<S: Store>(store: Arc<S>) {
+async fn many_writers_all_read_their_own_writes<S: Store>(store: Arc<S>) {
     let mut writers = tokio::task::JoinSet::new();
     for writer in 0..64_u32 {
         let store = store.clone();
@@ -238,7 +238,7 @@ async fn batches_take_effect_in_the_order_of_submission<S: Store>(store: Arc<S>)
     assert_eq!(kept, expected);
 }
 
-async fn a_check_succeeds_and_counts_grow<S: Store>(store: Arc<S>) {
+async fn a_check_succeeds_and_the_counts_grow<S: Store>(store: Arc<S>) {
     let before = store.stats();
     store.check().await.unwrap();
     let mut batch = put(b"a", b"1");
@@ -251,7 +251,7 @@ async fn a_check_succeeds_and_counts_grow<S: Store>(store: Arc<S>) {
     assert_eq!(store.scan(Table::Meta, b"check", None, 9).unwrap(), vec![]);
 }
 
-async fn a_note_is_kept_until_it_is_crossed_out<S: Store>(store: Arc<S>) {
+async fn a_note_is_kept_until_it_is_removed<S: Store>(store: Arc<S>) {
     let notes = || {
         let mut notes = store.notes().unwrap();
         notes.sort();
@@ -266,10 +266,10 @@ async fn a_note_is_kept_until_it_is_crossed_out<S: Store>(store: Arc<S>) {
         store.note(key, None).unwrap();
     }
     assert_eq!(notes(), [pair(b"two", b"2")]);
-    assert_eq!(store.stats().batches, 0, "a note is no batch");
+    assert_eq!(store.stats().batches, 0, "a note counted as a batch");
 }
 
-async fn a_batch_that_expects_another_state_writes_nothing<S: Store>(store: Arc<S>) {
+async fn a_batch_with_an_unmet_expectation_writes_nothing<S: Store>(store: Arc<S>) {
     let expecting = |value: Option<&[u8]>, put: &[u8]| {
         let mut batch = crate::put(b"head", put);
         batch.put(Table::Job, b"row", put);
@@ -284,8 +284,8 @@ async fn a_batch_that_expects_another_state_writes_nothing<S: Store>(store: Arc<
     assert_eq!(job(&*store, b"row"), Some(b"2".to_vec()));
 }
 
-async fn batches_in_one_group_expect_what_those_before_them_write<S: Store>(store: Arc<S>) {
-    // Submitted without waiting, so that many share a group; every third expects what never was.
+async fn in_one_group_expectations_see_the_writes_of_earlier_batches<S: Store>(store: Arc<S>) {
+    // Submitted without waiting, so that many batches share a group. Every third has a wrong expectation.
     let mut tickets = Vec::new();
     let mut head: Option<Vec<u8>> = None;
     for n in 0_u32..300 {

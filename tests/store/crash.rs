@@ -1,4 +1,4 @@
-//! Killed with signal 9, again and again: what was acknowledged is there.
+//! Repeated SIGKILLs: every acknowledged batch is there.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
@@ -13,7 +13,7 @@ use crate::{job, open, put};
 const CHILD: &str = "STORE_TEST_CHILD_DIR";
 const WRITERS: u64 = 8;
 
-/// Writes from several tasks for ever and prints each number once it is acknowledged.
+/// Writes from several tasks for ever, and prints each acknowledged number.
 async fn write_until_killed(dir: &Path) {
     let store = Arc::new(open(dir));
     let mut writers = tokio::task::JoinSet::new();
@@ -23,7 +23,7 @@ async fn write_until_killed(dir: &Path) {
         writers.spawn(async move {
             for n in from.. {
                 let mut batch = put(&last_key(writer), &n.to_be_bytes());
-                // Some values are long enough to be cut into pieces.
+                // Some values are long enough to be split.
                 let length = if n % 16 == 0 { 40_000 } else { 100 };
                 batch.put(Table::Journal, entry_key(writer, n), vec![n as u8; length]);
                 if n >= 50 {
@@ -48,7 +48,7 @@ fn entry_key(writer: u64, n: u64) -> Vec<u8> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn after_kill_nine_every_acknowledged_batch_is_there_and_whole() {
+async fn after_sigkill_every_acknowledged_batch_is_there_and_whole() {
     if let Some(dir) = std::env::var_os(CHILD) {
         return write_until_killed(Path::new(&dir)).await;
     }
@@ -56,7 +56,7 @@ async fn after_kill_nine_every_acknowledged_batch_is_there_and_whole() {
     let mut acknowledged: BTreeMap<u64, u64> = BTreeMap::new();
     for round in 1..=4_usize {
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "crash::after_kill_nine_every_acknowledged_batch_is_there_and_whole", "--nocapture"])
+            .args(["--exact", "crash::after_sigkill_every_acknowledged_batch_is_there_and_whole", "--nocapture"])
             .env(CHILD, dir.path())
             .stdout(Stdio::piped())
             .spawn()
@@ -64,7 +64,7 @@ async fn after_kill_nine_every_acknowledged_batch_is_there_and_whole() {
         let mut seen = 0;
         for line in BufReader::new(child.stdout.take().unwrap()).lines() {
             let line = line.unwrap();
-            // The harness may have begun a line of its own; the kill may have cut the last one.
+            // The test harness may have begun a line; the kill may have cut the last one.
             let Some(at) = line.find("acknowledged ") else { continue };
             let numbers: Vec<u64> = line[at..].split(' ').skip(1).filter_map(|text| text.parse().ok()).collect();
             let [writer, n] = numbers[..] else { continue };
@@ -80,7 +80,7 @@ async fn after_kill_nine_every_acknowledged_batch_is_there_and_whole() {
         let store = open(dir.path());
         for (writer, n) in &acknowledged {
             let last = u64::from_be_bytes(job(&store, &last_key(*writer)).unwrap().try_into().unwrap());
-            assert!(last >= *n, "writer {writer}: {n} was acknowledged, {last} is the last one here");
+            assert!(last >= *n, "writer {writer}: {n} was acknowledged, but the last is {last}");
             let entries = store.scan(Table::Journal, &writer.to_be_bytes(), None, 1000).unwrap();
             let expected: Vec<_> = (last.saturating_sub(49)..=last).map(|n| entry_key(*writer, n)).collect();
             assert_eq!(entries.iter().map(|(key, _)| key.clone()).collect::<Vec<_>>(), expected);
@@ -95,7 +95,7 @@ async fn after_kill_nine_every_acknowledged_batch_is_there_and_whole() {
 }
 
 #[tokio::test]
-async fn a_closed_store_has_all_that_was_submitted_and_takes_nothing_more() {
+async fn a_closed_store_has_every_submitted_batch_and_accepts_no_more() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     let tickets: Vec<_> = (0..500_u32).map(|n| store.submit(put(&n.to_be_bytes(), b"v"))).collect();
@@ -110,7 +110,7 @@ async fn a_closed_store_has_all_that_was_submitted_and_takes_nothing_more() {
 }
 
 #[tokio::test]
-async fn dropping_the_store_keeps_what_nobody_awaited() {
+async fn a_dropped_store_keeps_unawaited_batches() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     let ticket = store.submit(put(b"k", b"v"));
@@ -120,7 +120,7 @@ async fn dropping_the_store_keeps_what_nobody_awaited() {
 }
 
 #[tokio::test]
-async fn a_crash_of_the_memory_store_loses_what_was_not_durable_and_only_that() {
+async fn a_crash_of_the_memory_store_loses_only_batches_that_are_not_durable() {
     let store = MemoryStore::new();
     store.submit(put(b"kept", b"1")).await.unwrap();
     store.hold();
@@ -139,7 +139,7 @@ async fn a_crash_of_the_memory_store_loses_what_was_not_durable_and_only_that() 
 }
 
 #[tokio::test]
-async fn the_memory_store_fails_on_request_as_the_disk_would() {
+async fn the_memory_store_can_fail_like_a_disk() {
     let store = MemoryStore::new();
     let full = StoreError::Full { path: "memory".into(), free: 1, needed: 2 };
     store.fail_with(Some(full));

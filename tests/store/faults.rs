@@ -1,4 +1,4 @@
-//! Syncs that are counted, watched and made to fail; a disk without room.
+//! Counted, delayed and failing syncs; a full disk.
 
 use std::fs;
 use std::io;
@@ -11,14 +11,14 @@ use tokio::sync::mpsc;
 
 use crate::{job, open, put};
 
-/// Stands between committer and disk: counts, copies what the disk would have, fails on request.
+/// Wraps the disk: counts syncs, copies the store's folder at each sync, fails on request.
 struct Watched {
     log: LogFile,
     calls: Arc<AtomicU64>,
     fail: Arc<AtomicBool>,
-    /// Where a sync says that it has begun, and where it waits to be let go.
+    /// A sync reports its begin on the first channel, and waits for the second.
     gate: Option<(mpsc::UnboundedSender<()>, std::sync::mpsc::Receiver<()>)>,
-    /// The store's folder and where its copies go, numbered by call.
+    /// The store's folder, and the folder for its copies, numbered by call.
     copies: Option<(PathBuf, PathBuf)>,
 }
 
@@ -33,7 +33,7 @@ impl Syncer for Watched {
             let _ = go.recv();
         }
         if self.fail.load(Ordering::SeqCst) {
-            return Err(io::Error::other("the test says so"));
+            return Err(io::Error::other("the test fails this sync"));
         }
         self.log.sync()
     }
@@ -70,14 +70,14 @@ impl Hooks {
     }
 }
 
-/// Waits for a sync to begin; the limit only turns a store that never syncs into a failure.
+/// Waits for a sync to begin. The limit only makes a store that never syncs fail the test.
 async fn begins(began: &mut mpsc::UnboundedReceiver<()>) {
     let limit = std::time::Duration::from_secs(20);
     tokio::time::timeout(limit, began.recv()).await.expect("no sync began").expect("the committer is gone");
 }
 
 #[tokio::test]
-async fn a_ticket_resolves_after_one_sync_and_not_before_it() {
+async fn a_ticket_resolves_after_one_sync_and_not_before() {
     let dir = tempfile::tempdir().unwrap();
     let hooks = Hooks::default();
     let (began_tx, mut began) = mpsc::unbounded_channel();
@@ -90,7 +90,7 @@ async fn a_ticket_resolves_after_one_sync_and_not_before_it() {
     let mut first = store.submit(put(b"1", b"v"));
     begins(&mut began).await;
     assert!(futures_util::poll!(&mut first).is_pending(), "resolved before its sync was over");
-    // What comes during a sync is gathered, and shares the next one.
+    // Batches during a sync are gathered, and share the next one.
     let mut later: Vec<_> = (0..100_u32).map(|n| store.submit(put(&n.to_be_bytes(), b"v"))).collect();
     go.send(()).unwrap();
     first.await.unwrap();
@@ -106,7 +106,7 @@ async fn a_ticket_resolves_after_one_sync_and_not_before_it() {
 }
 
 #[tokio::test]
-async fn at_the_moment_of_a_sync_the_file_holds_all_that_it_will_acknowledge() {
+async fn at_a_sync_the_file_has_every_batch_that_will_be_acknowledged() {
     let dir = tempfile::tempdir().unwrap();
     let copies = tempfile::tempdir().unwrap();
     let hooks = Hooks::default();
@@ -122,7 +122,7 @@ async fn at_the_moment_of_a_sync_the_file_holds_all_that_it_will_acknowledge() {
 }
 
 #[tokio::test]
-async fn a_failed_sync_breaks_the_store_for_good_and_is_never_tried_again() {
+async fn a_failed_sync_breaks_the_store_permanently_and_is_never_retried() {
     let dir = tempfile::tempdir().unwrap();
     let hooks = Hooks::default();
     let store = hooks.open(dir.path(), |watched| watched);
@@ -153,7 +153,7 @@ async fn a_sync_that_panics_breaks_the_store_instead_of_hanging_it() {
     impl Syncer for Panics {
         fn sync(&mut self) -> io::Result<()> {
             self.0 += 1;
-            assert!(self.0 == 1, "the test says so");
+            assert!(self.0 == 1, "the test panics in this sync");
             Ok(())
         }
     }
@@ -165,7 +165,7 @@ async fn a_sync_that_panics_breaks_the_store_instead_of_hanging_it() {
 }
 
 #[tokio::test]
-async fn a_full_disk_refuses_groups_whole_and_takes_work_again_when_there_is_room() {
+async fn a_full_disk_refuses_whole_groups_until_there_is_room() {
     let dir = tempfile::tempdir().unwrap();
     let free = Arc::new(AtomicU64::new(u64::MAX));
     let asked = free.clone();
@@ -180,14 +180,14 @@ async fn a_full_disk_refuses_groups_whole_and_takes_work_again_when_there_is_roo
     let mut batch = put(b"k", b"while full");
     batch.put(Table::Job, b"other", b"while full");
     let error = store.submit(batch).await.unwrap_err();
-    let StoreError::Full { free: told, needed, .. } = error.clone() else { panic!("{error}") };
-    assert!(told == 1000 && needed >= 16 << 20 && !error.is_fatal());
+    let StoreError::Full { free: reported, needed, .. } = error.clone() else { panic!("{error}") };
+    assert!(reported == 1000 && needed >= 16 << 20 && !error.is_fatal());
     assert!(matches!(store.check().await, Err(StoreError::Full { .. })));
     assert_eq!(job(&store, b"k"), Some(b"before".to_vec()));
     assert_eq!(job(&store, b"other"), None);
     assert_eq!(*store.broken().borrow(), None);
 
-    // A little room is none yet: what is written next would be refused again.
+    // A little room is not enough: the next batch would be refused again.
     free.store(Options::default().min_free + 1000, Ordering::SeqCst);
     assert!(matches!(store.submit(put(b"k", &[0; 2000])).await, Err(StoreError::Full { .. })));
     assert!(matches!(store.check().await, Err(StoreError::Full { .. })));
@@ -211,7 +211,7 @@ fn a_new_store_on_a_full_disk_is_refused() {
 }
 
 #[tokio::test]
-async fn no_value_ends_up_in_a_file_that_sled_does_not_sync() {
+async fn no_value_is_in_a_file_that_sled_does_not_sync() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     for round in 0..6_usize {

@@ -1,4 +1,4 @@
-//! What the store promises: one suite for every implementation, kills, power cuts, failing disks, damage, owners.
+//! The store's promises: one suite for every implementation, kills, power cuts, failing disks, damage, owners.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
@@ -14,7 +14,7 @@ use std::path::Path;
 
 use erasure_worker::store::{Batch, Options, SledStore, Store, Table};
 
-/// Opens the store of a state directory that must be sound.
+/// Opens the store of an undamaged state directory.
 fn open(state_dir: &Path) -> SledStore {
     let opened = SledStore::open(state_dir, Options::default()).unwrap();
     assert_eq!(opened.moved_aside, None);

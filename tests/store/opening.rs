@@ -1,4 +1,4 @@
-//! Who may open a store, and what is done with one that is newer or damaged.
+//! Opening a store: its owner, newer and damaged stores.
 
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::{FileExt, PermissionsExt};
@@ -27,7 +27,7 @@ fn a_missing_state_directory_is_created_for_its_user_alone() {
 }
 
 #[test]
-fn a_state_directory_open_to_others_is_closed() {
+fn a_state_directory_open_to_other_users_gets_mode_700() {
     let dir = tempfile::tempdir().unwrap();
     let state = dir.path().join("state");
     fs::create_dir(&state).unwrap();
@@ -37,7 +37,7 @@ fn a_state_directory_open_to_others_is_closed() {
 }
 
 #[test]
-fn one_store_at_a_time_owns_a_directory() {
+fn only_one_store_at_a_time_owns_a_directory() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     let second = SledStore::open(dir.path(), Options::default());
@@ -47,7 +47,7 @@ fn one_store_at_a_time_owns_a_directory() {
 }
 
 #[tokio::test]
-async fn a_second_owner_is_turned_away_before_it_touches_even_a_damaged_store() {
+async fn a_second_owner_is_refused_before_it_touches_a_damaged_store() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     fs::write(dir.path().join("store/conf"), b"no configuration at all").unwrap();
@@ -57,7 +57,7 @@ async fn a_second_owner_is_turned_away_before_it_touches_even_a_damaged_store() 
 }
 
 #[test]
-fn a_path_that_is_no_folder_is_an_error_that_names_it() {
+fn a_path_that_is_not_a_folder_is_an_error_with_the_path() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("file");
     fs::write(&file, b"").unwrap();
@@ -66,7 +66,7 @@ fn a_path_that_is_no_folder_is_an_error_that_names_it() {
 }
 
 #[tokio::test]
-async fn a_store_of_a_newer_release_is_refused_and_left_as_it_is() {
+async fn a_store_of_a_newer_release_is_refused_and_left_unchanged() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     let mut batch = put(b"k", b"v");
@@ -82,7 +82,7 @@ async fn a_store_of_a_newer_release_is_refused_and_left_as_it_is() {
 }
 
 #[tokio::test]
-async fn the_version_is_in_the_store_from_the_first_moment() {
+async fn a_new_store_has_its_version_at_once() {
     let dir = tempfile::tempdir().unwrap();
     let version = open(dir.path()).get(Table::Meta, VERSION_KEY).unwrap();
     assert_eq!(version, Some(VERSION.to_be_bytes().to_vec()));
@@ -99,7 +99,7 @@ async fn records_without_a_version_are_moved_aside() {
     assert_replaced(dir.path()).await;
 }
 
-/// A store with some thousand records, closed; its log file's length.
+/// Makes and closes a store with some thousand records. Returns the length of its log file.
 async fn filled(dir: &Path) -> u64 {
     let store = open(dir);
     let mut last = store.check();
@@ -121,7 +121,7 @@ fn aside(dir: &Path) -> Vec<String> {
     names.filter(|name| name.starts_with("store.corrupt-")).collect()
 }
 
-/// Opening moves the store aside and gives an empty one that works and opens again.
+/// Opening moves the store aside and gives an empty one, which works and can be opened again.
 async fn assert_replaced(dir: &Path) {
     let Opened { store, moved_aside, .. } = SledStore::open(dir, Options::default()).unwrap();
     let moved = moved_aside.expect("the damage was not seen");
@@ -134,7 +134,7 @@ async fn assert_replaced(dir: &Path) {
 }
 
 #[tokio::test]
-async fn a_log_overwritten_from_the_middle_on_is_moved_aside() {
+async fn a_store_whose_log_is_overwritten_from_the_middle_on_is_moved_aside() {
     let dir = tempfile::tempdir().unwrap();
     let length = filled(dir.path()).await;
     let log = OpenOptions::new().write(true).open(dir.path().join("store/db")).unwrap();
@@ -143,7 +143,7 @@ async fn a_log_overwritten_from_the_middle_on_is_moved_aside() {
 }
 
 #[tokio::test]
-async fn a_log_with_some_bytes_changed_in_the_middle_is_moved_aside() {
+async fn a_store_whose_log_has_changed_bytes_is_moved_aside() {
     let dir = tempfile::tempdir().unwrap();
     let length = filled(dir.path()).await;
     let log = OpenOptions::new().write(true).open(dir.path().join("store/db")).unwrap();
@@ -154,7 +154,7 @@ async fn a_log_with_some_bytes_changed_in_the_middle_is_moved_aside() {
 }
 
 #[tokio::test]
-async fn a_log_that_was_cut_off_is_moved_aside_and_not_taken_for_a_shorter_one() {
+async fn a_store_with_a_truncated_log_is_moved_aside() {
     let dir = tempfile::tempdir().unwrap();
     let length = filled(dir.path()).await;
     let log = OpenOptions::new().write(true).open(dir.path().join("store/db")).unwrap();
@@ -163,7 +163,7 @@ async fn a_log_that_was_cut_off_is_moved_aside_and_not_taken_for_a_shorter_one()
 }
 
 #[tokio::test]
-async fn an_emptied_log_is_moved_aside_and_not_taken_for_a_new_one() {
+async fn a_store_with_an_empty_log_is_moved_aside() {
     let dir = tempfile::tempdir().unwrap();
     filled(dir.path()).await;
     fs::write(dir.path().join("store/db"), b"").unwrap();
@@ -171,7 +171,7 @@ async fn an_emptied_log_is_moved_aside_and_not_taken_for_a_new_one() {
 }
 
 #[tokio::test]
-async fn an_unreadable_configuration_of_sled_is_moved_aside() {
+async fn a_store_with_an_unreadable_sled_configuration_is_moved_aside() {
     let dir = tempfile::tempdir().unwrap();
     filled(dir.path()).await;
     fs::write(dir.path().join("store/conf"), b"no configuration at all").unwrap();
@@ -179,7 +179,7 @@ async fn an_unreadable_configuration_of_sled_is_moved_aside() {
 }
 
 #[test]
-fn stores_moved_aside_are_deleted_after_a_week_and_nothing_else_is() {
+fn only_stores_moved_aside_a_week_ago_are_deleted() {
     let dir = tempfile::tempdir().unwrap();
     let now = SystemTime::UNIX_EPOCH + Duration::from_secs(2_000_000_000);
     let week = 7 * 24 * 3600;
@@ -196,10 +196,10 @@ fn stores_moved_aside_are_deleted_after_a_week_and_nothing_else_is() {
 }
 
 #[test]
-fn what_was_closed_and_is_still_locked_for_a_moment_is_waited_for() {
+fn opening_waits_for_a_lock_that_a_closed_store_holds_for_a_moment() {
     let dir = tempfile::tempdir().unwrap();
     drop(open(dir.path()));
-    // As in a child that was forked and does not run its own program yet.
+    // As by a forked child that has not started its own program yet.
     let kept = ["lock", "store/archive"].map(|name| {
         let file = fs::File::options().write(true).open(dir.path().join(name)).unwrap();
         file.lock().unwrap();
@@ -208,7 +208,7 @@ fn what_was_closed_and_is_still_locked_for_a_moment_is_waited_for() {
     let path = dir.path().to_owned();
     let opening = std::thread::spawn(move || SledStore::open(&path, Options::default()).map(drop));
     for file in kept {
-        // Long enough to be turned away, were it not to wait.
+        // Long enough for a refusal if it did not wait.
         std::thread::sleep(Duration::from_millis(100));
         assert!(!opening.is_finished());
         file.unlock().unwrap();

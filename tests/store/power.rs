@@ -1,8 +1,8 @@
-//! Power cuts: what was not synced is lost, kept, or kept in part and out of order.
+//! Power cuts: unsynced writes are lost, kept, or kept in part and out of order.
 //!
-//! A run is recorded call by call (strace). After each write of it, the state directory is built anew
-//! as a disk may hold it at that moment: what a completed `fdatasync` covers for certain, of the rest
-//! whatever the seed says, in sectors. Where the sync is left out, nothing is certain, and this fails.
+//! A run is recorded call by call (strace). After each of its writes, the state directory is rebuilt as a disk may have
+//! it at that moment: the writes before a completed `fdatasync`, and random sectors of the later writes. Without the
+//! sync this test fails.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -17,18 +17,17 @@ use rand::{RngExt as _, SeedableRng as _};
 use crate::{job, put};
 
 const CHILD: &str = "STORE_TEST_POWER_DIR";
-const NAME: &str =
-    "power::after_every_prefix_of_a_run_and_any_loss_of_what_was_not_synced_the_store_opens_and_is_whole";
+const NAME: &str = "power::after_a_power_cut_at_any_write_the_store_opens_with_every_acknowledged_batch";
 const WRITERS: u64 = 4;
 const BATCHES: u64 = 20;
 const ARCHIVE_AFTER: usize = 4;
 const SECTOR: usize = 512;
 
-/// Writes from several tasks and tells each number once it is acknowledged.
+/// Writes from several tasks, and prints each acknowledged number.
 async fn write(dir: &Path) {
     let options = Options { archive_after: ARCHIVE_AFTER, ..Options::default() };
     let store = Arc::new(SledStore::open(dir, options).unwrap().store);
-    tell("ready");
+    print_line("ready");
     let mut writers = tokio::task::JoinSet::new();
     for writer in 0..WRITERS {
         let store = Arc::clone(&store);
@@ -37,21 +36,21 @@ async fn write(dir: &Path) {
                 let mut batch = put(&writer.to_be_bytes(), &n.to_be_bytes());
                 let length = if n % 8 == 0 { 20_000 } else { 200 };
                 batch.put(Table::Journal, entry(writer, n), vec![n as u8; length]);
-                // What comes to rest: the archive is filled again and again meanwhile.
+                // These rows are archived, again and again.
                 batch.put(Table::Ended, writer.to_be_bytes(), n.to_be_bytes());
                 batch.put(Table::Receipt, entry(n, writer), vec![n as u8; length]);
                 store.submit(batch).await.unwrap();
-                tell(&format!("acknowledged {writer} {n}"));
+                print_line(&format!("acknowledged {writer} {n}"));
             }
         });
     }
     while let Some(done) = writers.join_next().await {
         done.unwrap();
     }
-    tell("over");
+    print_line("over");
 }
 
-fn tell(what: &str) {
+fn print_line(what: &str) {
     let mut out = std::io::stdout().lock();
     out.write_all(format!("\n{what}\n").as_bytes()).unwrap();
     out.flush().unwrap();
@@ -61,7 +60,7 @@ fn entry(writer: u64, n: u64) -> Vec<u8> {
     [writer.to_be_bytes(), n.to_be_bytes()].concat()
 }
 
-/// What happened, as far as it matters.
+/// A system call with an effect on the files, or a printed line.
 enum Event {
     Write {
         path: PathBuf,
@@ -84,7 +83,7 @@ enum Event {
     Removed {
         path: PathBuf,
     },
-    /// A sync began; what was written before it is durable when it is over.
+    /// A sync began. Earlier writes are durable when it ends.
     SyncBegan {
         path: PathBuf,
         call: u64,
@@ -92,10 +91,10 @@ enum Event {
     SyncDone {
         call: u64,
     },
-    Told(String),
+    Printed(String),
 }
 
-/// One call of the trace, put together where another thread cut it in two: begin, arguments, result.
+/// The events of a trace. A call that another thread's output splits in two lines is joined.
 fn events(trace: &str) -> Vec<Event> {
     let mut open_calls: BTreeMap<String, (String, u64)> = BTreeMap::new();
     let mut events = Vec::new();
@@ -120,7 +119,7 @@ fn events(trace: &str) -> Vec<Event> {
     events
 }
 
-/// What may have an effect from the moment it is called.
+/// The events of calls that may have an effect from their begin.
 fn began(call: &str, number: u64, events: &mut Vec<Event>) {
     let Some((name, arguments)) = call.split_once('(') else { return };
     match name {
@@ -132,7 +131,7 @@ fn began(call: &str, number: u64, events: &mut Vec<Event>) {
         }
         "write" if arguments.starts_with("1<") => {
             let text = String::from_utf8(text_of(arguments)).unwrap();
-            events.extend(text.lines().filter(|line| !line.is_empty()).map(|line| Event::Told(line.to_owned())));
+            events.extend(text.lines().filter(|line| !line.is_empty()).map(|line| Event::Printed(line.to_owned())));
         }
         "write" => events.push(Event::Append { path: path_of(arguments), bytes: text_of(arguments) }),
         "ftruncate" => {
@@ -144,7 +143,7 @@ fn began(call: &str, number: u64, events: &mut Vec<Event>) {
     }
 }
 
-/// What has an effect once it succeeded.
+/// The events of calls that have an effect after their success.
 fn ended(call: &str, result: &str, number: u64, events: &mut Vec<Event>) {
     let Some((name, arguments)) = call.split_once('(') else { return };
     if result.starts_with('-') {
@@ -188,7 +187,7 @@ fn quoted(arguments: &str) -> Vec<Vec<u8>> {
     arguments.split('"').skip(1).step_by(2).map(bytes_of).collect()
 }
 
-/// What strace writes in hexadecimal.
+/// The bytes that strace prints in hexadecimal.
 fn bytes_of(text: &str) -> Vec<u8> {
     text.split("\\x").skip(1).map(|byte| u8::from_str_radix(byte, 16).unwrap()).collect()
 }
@@ -203,12 +202,12 @@ fn place(files: &mut Files, path: &Path, at: usize, bytes: &[u8]) {
     file[at..at + bytes.len()].copy_from_slice(bytes);
 }
 
-/// The disk: what is certain, and what was written in place since.
+/// The disk: durable content, and later writes.
 #[derive(Default)]
 struct Disk {
     durable: Files,
     pending: BTreeMap<PathBuf, Vec<(usize, Vec<u8>)>>,
-    /// The syncs under way: which file, and how much of what is pending each covers.
+    /// The running syncs: the file, and the number of pending writes that the sync covers.
     syncing: BTreeMap<u64, (PathBuf, usize)>,
 }
 
@@ -218,7 +217,7 @@ impl Disk {
             Event::Write { path, at, bytes } => {
                 self.pending.entry(path.clone()).or_default().push((*at, bytes.clone()));
             }
-            // Small files that are written once, before there is a store to lose.
+            // Small files that are written once, before there is a store.
             Event::Append { path, bytes } => {
                 let end = self.durable.get(path).map_or(0, Vec::len);
                 place(&mut self.durable, path, end, bytes);
@@ -247,11 +246,11 @@ impl Disk {
                     *others = others.saturating_sub(covered);
                 }
             }
-            Event::Told(_) => {}
+            Event::Printed(_) => {}
         }
     }
 
-    /// The files as they may be found: with nothing of what is pending, all of it, or a part.
+    /// The files after a power cut: with none, all or a part of the pending writes.
     fn found(&self, pattern: usize, random: &mut StdRng) -> Files {
         let mut files = self.durable.clone();
         for (path, pending) in &self.pending {
@@ -273,7 +272,7 @@ impl Disk {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn after_every_prefix_of_a_run_and_any_loss_of_what_was_not_synced_the_store_opens_and_is_whole() {
+async fn after_a_power_cut_at_any_write_the_store_opens_with_every_acknowledged_batch() {
     if let Some(dir) = std::env::var_os(CHILD) {
         return write(Path::new(&dir)).await;
     }
@@ -299,9 +298,9 @@ async fn after_every_prefix_of_a_run_and_any_loss_of_what_was_not_synced_the_sto
     for event in events(&text) {
         disk.apply(&event);
         match &event {
-            Event::Told(what) if what == "ready" => running = true,
-            Event::Told(what) if what == "over" => running = false,
-            Event::Told(what) => {
+            Event::Printed(what) if what == "ready" => running = true,
+            Event::Printed(what) if what == "over" => running = false,
+            Event::Printed(what) => {
                 if let ["acknowledged", writer, n] = what.split(' ').collect::<Vec<_>>()[..] {
                     acknowledged.insert(writer.parse::<u64>().unwrap(), n.parse::<u64>().unwrap());
                 }
@@ -315,23 +314,24 @@ async fn after_every_prefix_of_a_run_and_any_loss_of_what_was_not_synced_the_sto
         }
         for pattern in 0..3 {
             let found = disk.found(pattern, &mut random);
-            moved_aside += u32::from(!holds(&found, &state, &acknowledged));
+            moved_aside += u32::from(!is_whole(&found, &state, &acknowledged));
             cases += 1;
         }
     }
     println!("{cases} power cuts, {syncs} syncs, {moved_aside} stores that could not be opened");
     assert!(
         disk.durable.get(&state.join("store/archive")).is_some_and(|file| file.len() > 20_000),
-        "nothing came to rest"
+        "nothing was archived"
     );
     assert_eq!(acknowledged, (0..WRITERS).map(|writer| (writer, BATCHES)).collect());
     assert!(cases > 300, "{cases}");
     assert_eq!(moved_aside, 0);
 }
 
-/// Opens what was found; all that was acknowledged is there, and every batch whole or not at all.
-fn holds(found: &Files, state: &Path, acknowledged: &BTreeMap<u64, u64>) -> bool {
-    // In memory where there is such a place: what opens it need not wait for a disk.
+/// Opens the files: every acknowledged batch is there, and every batch is whole or absent. `false` if the store was
+/// moved aside.
+fn is_whole(found: &Files, state: &Path, acknowledged: &BTreeMap<u64, u64>) -> bool {
+    // In memory if possible: opening need not wait for a disk.
     let memory = Path::new("/dev/shm");
     let copy = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap();
     for (path, bytes) in found {
@@ -348,7 +348,7 @@ fn holds(found: &Files, state: &Path, acknowledged: &BTreeMap<u64, u64>) -> bool
         let last = job(&opened.store, &writer.to_be_bytes());
         let last = last.map_or(0, |bytes| u64::from_be_bytes(bytes.try_into().unwrap()));
         let promised = acknowledged.get(&writer).copied().unwrap_or(0);
-        assert!(last >= promised, "writer {writer}: {promised} was acknowledged, {last} is the last one there");
+        assert!(last >= promised, "writer {writer}: {promised} was acknowledged, but the last is {last}");
         let entries = opened.store.scan(Table::Journal, &writer.to_be_bytes(), None, 1000).unwrap();
         let numbers: Vec<_> = entries.iter().map(|(key, _)| key.clone()).collect();
         assert_eq!(numbers, (1..=last).map(|n| entry(writer, n)).collect::<Vec<_>>());

@@ -1,6 +1,6 @@
-//! The state directory taken away from under an open store.
+//! The loss of the state directory while the store is open.
 //!
-//! The rule it keeps: nothing is called durable that nobody finds any more.
+//! The rule it keeps: a write into a lost folder is never reported as durable.
 
 use std::fs;
 use std::path::Path;
@@ -9,10 +9,10 @@ use erasure_worker::store::{CREATED_KEY, Opened, Options, SledStore, Store, Stor
 
 use crate::{open, put};
 
-/// How a folder is lost.
+/// A loss of the folder.
 type Loss = fn(&Path);
 
-/// Every way to lose it.
+/// Every kind of loss.
 const WAYS: [(&str, Loss); 9] = [
     ("the directory removed", |dir| fs::remove_dir_all(dir).unwrap()),
     ("the store's folder removed", |dir| fs::remove_dir_all(dir.join("store")).unwrap()),
@@ -41,9 +41,9 @@ const WAYS: [(&str, Loss); 9] = [
 ];
 
 #[tokio::test]
-async fn every_way_to_take_the_folder_away_ends_the_store_at_the_next_write_and_at_the_next_look() {
+async fn every_loss_of_the_folder_ends_the_store_at_the_next_write_or_check() {
     for (way, lose) in WAYS {
-        for looks in [false, true] {
+        for is_checked in [false, true] {
             let folder = tempfile::tempdir().unwrap();
             let dir = folder.path().join("state");
             let store = open(&dir);
@@ -51,7 +51,7 @@ async fn every_way_to_take_the_folder_away_ends_the_store_at_the_next_write_and_
             store.check_presence();
             assert_eq!(*store.broken().borrow(), None, "{way}");
             lose(&dir);
-            if looks {
+            if is_checked {
                 store.check_presence();
             } else {
                 let written = store.submit(put(b"k", b"after")).await;
@@ -66,7 +66,7 @@ async fn every_way_to_take_the_folder_away_ends_the_store_at_the_next_write_and_
 }
 
 #[test]
-fn a_store_says_whether_it_was_made_just_now_and_since_when_it_is_there() {
+fn a_store_reports_whether_it_is_new_and_its_time_of_creation() {
     let dir = tempfile::tempdir().unwrap();
     let opened = || SledStore::open(dir.path(), Options::default()).unwrap();
     let Opened { store, is_new, .. } = opened();

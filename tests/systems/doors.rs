@@ -1,4 +1,4 @@
-//! The way out: whose certificate is trusted, where a callback may go, and what is not unpacked.
+//! Outgoing connections: trusted certificates, permitted callback addresses, and no decompression.
 
 use std::io::Write as _;
 use std::net::TcpListener;
@@ -18,8 +18,7 @@ use testkit::certificates;
 use crate::stub::{Play, Stub, ask, one, quick, reply};
 use crate::{cleeng, vitalsource};
 
-/// A server with a certificate that no authority of this machine vouches for: what became of the
-/// first connection.
+/// A server whose certificate has no trusted authority. The thread returns the end of the first connection.
 fn untrusted() -> (String, thread::JoinHandle<String>) {
     let folder = tempfile::tempdir().expect("folder");
     certificates::make(folder.path());
@@ -48,7 +47,7 @@ fn untrusted() -> (String, thread::JoinHandle<String>) {
 }
 
 #[tokio::test]
-async fn a_certificate_that_no_authority_vouches_for_is_not_trusted_and_nothing_is_sent() {
+async fn a_certificate_without_a_trusted_authority_is_refused_and_nothing_is_sent() {
     let (url, server) = untrusted();
     let client = Cleeng::new("cleeng", cleeng::settings(&url), &quick()).expect("client");
     let delete = one(StepName::DeleteCustomer);
@@ -58,7 +57,7 @@ async fn a_certificate_that_no_authority_vouches_for_is_not_trusted_and_nothing_
         (FailureKind::Unavailable, Some("TLS: the certificate is not trusted"))
     );
     let end = server.join().expect("server");
-    assert!(end.contains("alert"), "the client said why it went: {end}");
+    assert!(end.contains("alert"), "the client sent no TLS alert: {end}");
 }
 
 fn with_callback(stub: &Stub, url: String, may_be_private: bool) -> Result<VitalSource, BuildError> {
@@ -71,27 +70,27 @@ fn with_callback(stub: &Stub, url: String, may_be_private: bool) -> Result<Vital
 }
 
 #[tokio::test]
-async fn a_callback_goes_to_a_private_address_only_where_that_is_allowed() {
+async fn a_callback_goes_to_a_private_address_only_if_that_is_allowed() {
     let stub = Stub::start().await;
     let port = stub.url.rsplit(':').next().expect("port").to_owned();
     for host in ["127.0.0.1", "[::1]", "10.0.0.7", "169.254.169.254", "[::ffff:192.168.0.1]", "2130706433", "0x7f.1"] {
         let error = with_callback(&stub, format!("http://{host}:{port}/drop"), false).err().expect(host);
         assert!(matches!(error, BuildError::Setting { key: "abandon_url", .. }), "{host}: {error}");
     }
-    // A name is judged by where it leads when it is called.
+    // A name is judged by its address at the time of the call.
     let account = vitalsource::account(Some("GUID-1"), Some("REF 1"));
     for (may_be_private, calls) in [(false, 0), (true, 1)] {
         let client = with_callback(&stub, format!("http://localhost:{port}/drop"), may_be_private).expect("client");
         stub.play([reply(202, "")]);
-        let told = ask(&client, &account, one(StepName::TellRequester), &vitalsource::facts()).await;
-        assert_eq!((told.is_ok(), stub.seen().len()), (may_be_private, calls));
+        let result = ask(&client, &account, one(StepName::TellRequester), &vitalsource::facts()).await;
+        assert_eq!((result.is_ok(), stub.seen().len()), (may_be_private, calls));
     }
 }
 
 #[tokio::test]
-async fn a_packed_reply_is_neither_asked_for_nor_unpacked() {
+async fn a_compressed_reply_is_neither_requested_nor_decompressed() {
     let packed = pack(&format!(r#"{{"items":[]{}}}"#, " ".repeat(64 << 20)));
-    assert!(packed.len() < 1 << 20, "small on the wire");
+    assert!(packed.len() < 1 << 20, "the compressed body is not small");
     let stub = Stub::start().await;
     let client = cleeng::client(&stub);
     let headers = "Content-Encoding: gzip\r\nContent-Type: application/json\r\n".to_owned();

@@ -38,13 +38,13 @@ pub fn spec() -> Spec {
     Spec::EasyCms { email: "Ann+1@example.com".into(), customer_password: Some("pa$$&=%é".into()) }
 }
 
-/// What a step makes of each reply.
+/// Checks a step's result for each reply.
 async fn table(stub: &Stub, client: &EasyCms, step: StepName, expected: &[(u16, &str, Expect)]) {
     rows(stub, client, &spec(), one(step), &Facts::default(), expected).await;
 }
 
 #[tokio::test]
-async fn only_a_count_of_zero_says_gone() {
+async fn only_a_count_of_zero_means_absent() {
     let stub = Stub::start().await;
     let client = client(&stub, PATH);
     let found = || Is(Answer::Found(Identity::Same));
@@ -94,7 +94,7 @@ async fn only_a_count_of_zero_says_gone() {
 }
 
 #[tokio::test]
-async fn a_delete_is_done_only_where_the_response_type_says_success() {
+async fn a_deletion_is_done_only_if_the_response_type_says_success() {
     let stub = Stub::start().await;
     let client = client(&stub, PATH);
     let unclear = || Is(Answer::Unclear(Reason::WrongCustomerPassword));
@@ -141,7 +141,7 @@ async fn a_delete_is_done_only_where_the_response_type_says_success() {
 }
 
 #[tokio::test]
-async fn credentials_travel_in_header_and_body_only_properly_encoded() {
+async fn credentials_are_sent_encoded_and_only_in_header_and_body() {
     let stub = Stub::start().await;
     let client = client(&stub, PATH);
     stub.play([reply(200, "{}"), reply(200, "{}")]);
@@ -162,7 +162,7 @@ async fn credentials_travel_in_header_and_body_only_properly_encoded() {
 }
 
 #[tokio::test]
-async fn the_existence_call_keeps_the_last_slash_of_the_delete_path() {
+async fn the_existence_call_keeps_the_trailing_slash_of_the_delete_path() {
     let stub = Stub::start().await;
     let client = client(&stub, "/public_api/set_customer_delete_account/");
     stub.play([reply(200, "{}"), reply(200, "{}")]);
@@ -174,7 +174,7 @@ async fn the_existence_call_keeps_the_last_slash_of_the_delete_path() {
 }
 
 #[tokio::test]
-async fn a_redirect_is_not_followed_and_told_without_its_path() {
+async fn a_redirect_is_not_followed_and_is_reported_without_its_path() {
     let stub = Stub::start().await;
     let client = client(&stub, PATH);
     for (location, note) in [
@@ -205,7 +205,7 @@ async fn without_the_customers_password_nothing_is_sent() {
 }
 
 #[tokio::test]
-async fn a_probe_asks_for_nobody_and_tells_a_refused_credential() {
+async fn a_probe_names_no_person_and_reports_a_refused_credential() {
     let stub = Stub::start().await;
     let client = client(&stub, PATH);
     for (body, works) in [

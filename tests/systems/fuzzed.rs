@@ -1,4 +1,4 @@
-//! Mutations of what systems answer with lists: never a panic, and never a list that grew shorter.
+//! Mutations of lists in systems' replies: no panic, and no missing row.
 
 use erasure_worker::job::{Answer, StepName};
 use erasure_worker::systems::Facts;
@@ -40,7 +40,7 @@ const XML: [&str; 12] = [
     "\u{feff}",
 ];
 
-/// The offers of the rows that certainly give access, read without the client's help.
+/// The offers of rows that certainly give access, read without the client.
 fn active(body: &[u8]) -> Vec<String> {
     let body: Value = serde_json::from_slice(body).unwrap_or_default();
     let rows = [body.get("items"), body.get("data")].into_iter().flatten().filter_map(Value::as_array).flatten();
@@ -50,7 +50,7 @@ fn active(body: &[u8]) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn no_mutation_of_a_list_of_entitlements_panics_or_hides_one_that_gives_access() {
+async fn no_mutated_list_of_entitlements_panics_or_hides_an_active_entitlement() {
     let stub = Stub::start().await;
     let client = cleeng::client(&stub);
     let mut mutator = Mutator::new(corpus("entitlements"), &JSON, 7301);
@@ -71,7 +71,7 @@ async fn no_mutation_of_a_list_of_entitlements_panics_or_hides_one_that_gives_ac
 }
 
 #[tokio::test]
-async fn no_mutation_of_a_list_of_licences_panics_and_none_that_was_cut_is_read() {
+async fn no_mutated_list_of_licences_panics_and_no_truncated_list_is_read() {
     let stub = Stub::start().await;
     let client = vitalsource::client(&stub);
     let (account, facts) = (vitalsource::account(Some("GUID-1"), Some("REF 1")), vitalsource::facts());

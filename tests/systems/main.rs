@@ -1,13 +1,13 @@
-//! What the clients of Cleeng, EasyCMS and VitalSource put on the wire, and what they make of every
-//! reply those systems are known to give, and of some that nobody gives.
+//! The requests of the clients of Cleeng, EasyCMS and VitalSource, and their results for every known reply and for
+//! random ones.
 
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
-    reason = "clippy's leave for tests does not reach their helpers"
+    reason = "a test fails by panicking, in the functions it shares too"
 )]
-#![allow(clippy::print_stderr, reason = "counts of what was tried")]
+#![allow(clippy::print_stderr, reason = "the numbers of cases")]
 
 mod cleeng;
 mod doors;

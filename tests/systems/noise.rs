@@ -1,4 +1,4 @@
-//! Replies that nobody ever gave: whatever comes, no client panics and none reads success into it.
+//! Random replies: no client panics or reads success in one.
 
 use erasure_worker::job::{Answer, Step, StepName};
 use erasure_worker::systems::{Facts, System};
@@ -15,7 +15,7 @@ const KEYS: &[&str] =
 const NAMES: &[&str] =
     &["error-response", "error-code", "error-text", "error", "code", "codes", "license", "credential", "id"];
 
-/// JSON made of the interfaces' own words, but for those that make a success of it.
+/// JSON of the interfaces' own words, without those that would mean success.
 fn json() -> impl Strategy<Value = Vec<u8>> {
     let leaf = prop_oneof![
         Just(serde_json::Value::Null),
@@ -33,7 +33,7 @@ fn json() -> impl Strategy<Value = Vec<u8>> {
     .prop_map(|value: serde_json::Value| value.to_string().into_bytes())
 }
 
-/// XML likewise: never a `user`, never `deactivation-details`.
+/// XML likewise: no `user`, no `deactivation-details`.
 fn xml() -> impl Strategy<Value = Vec<u8>> {
     let leaf =
         prop_oneof![Just(String::new()), Just("x".to_owned()), Just("1005".to_owned()), Just("&#65;".to_owned())];
@@ -55,7 +55,7 @@ fn noise() -> impl Strategy<Value = Vec<u8>> {
     ]
 }
 
-/// Feeds noise to a step and judges each answer.
+/// Gives random replies to a step and judges each answer.
 fn feed(
     build: impl Fn(&Stub) -> (Box<dyn System>, erasure_worker::job::Spec, Facts),
     step: Step,
@@ -72,7 +72,7 @@ fn feed(
             prop_assert!(result.as_ref().map_or(true, sound), "{status}: {result:?}");
             Ok(())
         })
-        .expect("no reply of noise is a success");
+        .expect("a random reply counts as success");
 }
 
 fn cleeng_case(stub: &Stub) -> (Box<dyn System>, erasure_worker::job::Spec, Facts) {
@@ -88,35 +88,35 @@ fn vitalsource_case(stub: &Stub) -> (Box<dyn System>, erasure_worker::job::Spec,
     (Box::new(vitalsource::client(stub)), vitalsource::account(Some("GUID-1"), Some("REF 1")), vitalsource::facts())
 }
 
-/// A destructive step may come to rest in doubt only. (`AlreadyDone` is VitalSource's plain 469.)
+/// The only permitted answer of a destructive step. (`AlreadyDone` is VitalSource's plain 469.)
 fn in_doubt(answer: &Answer) -> bool {
     matches!(answer, Answer::Unclear(_))
 }
 
 #[test]
-fn noise_never_anonymises_a_cleeng_customer() {
+fn a_random_reply_never_counts_as_an_anonymised_cleeng_customer() {
     feed(cleeng_case, one(StepName::DeleteCustomer), in_doubt);
 }
 
 #[test]
-fn noise_never_ends_an_entitlement() {
+fn a_random_reply_never_counts_as_a_terminated_entitlement() {
     feed(cleeng_case, one(StepName::TerminateEntitlement), in_doubt);
 }
 
 #[test]
-fn noise_is_never_an_empty_list_nor_a_proven_absence() {
+fn a_random_reply_is_never_an_empty_list_nor_a_proven_absence() {
     feed(cleeng_case, one(StepName::ListEntitlements), |_| false);
     feed(cleeng_case, one(StepName::Resolve), |answer| matches!(answer, Answer::Found(_)));
 }
 
 #[test]
-fn noise_never_deletes_a_shop_account_nor_says_that_it_is_gone() {
+fn a_random_reply_never_counts_as_a_deleted_or_absent_shop_account() {
     feed(easycms_case, one(StepName::DeleteAccount), in_doubt);
     feed(easycms_case, one(StepName::ReadBack), |_| false);
 }
 
 #[test]
-fn noise_never_revokes_a_code_nor_reads_as_cancelled() {
+fn a_random_reply_never_counts_as_a_revoked_or_cancelled_code() {
     feed(vitalsource_case, one(StepName::RevokeCode), |answer| {
         matches!(answer, Answer::Unclear(_) | Answer::AlreadyDone)
     });
@@ -128,7 +128,7 @@ fn noise_never_revokes_a_code_nor_reads_as_cancelled() {
 }
 
 #[test]
-fn noise_never_overwrites_a_user_nor_reads_as_overwritten() {
+fn a_random_reply_never_counts_as_an_overwritten_user() {
     feed(vitalsource_case, one(StepName::OverwriteUser), in_doubt);
     feed(vitalsource_case, one(StepName::ReadBack), |_| false);
     feed(vitalsource_case, one(StepName::CheckLicenses), |_| false);

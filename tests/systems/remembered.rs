@@ -1,6 +1,6 @@
-//! What a success is remembered under: every address, all of the credential, and whose account it is.
+//! A stored success is valid for one set of addresses, credential and account.
 //!
-//! The rule it keeps: whatever of these changes while a job waits, nobody has been shown any more.
+//! The rule it keeps: if any of these changes, the credential is unproven again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use secrecy::ExposeSecret;
 
 const KEY: &str = "5f1e0c7d9a3b48265f1e0c7d9a3b48265f1e0c7d9a3b48265f1e0c7d9a3b4826";
 
-/// Each system's own keys, and another value of each.
+/// Each system's keys, each with two values.
 const KEYS: [(&str, &str, &str, &str); 14] = [
     ("cleeng", "core_url", "http://127.0.0.1:1/3.1", "http://127.0.0.2:1/3.1"),
     ("cleeng", "rpc_url", "http://127.0.0.1:1/rpc", "http://127.0.0.2:1/rpc"),
@@ -30,7 +30,7 @@ const KEYS: [(&str, &str, &str, &str); 14] = [
     ("vitalsource", "api_key", "key-1", "key-2"),
 ];
 
-/// What each system's success is remembered under, with one key's other value.
+/// The fingerprint of each system's success; one key may have its other value.
 fn remembered(changed: Option<usize>) -> BTreeMap<String, String> {
     let folder = tempfile::tempdir().unwrap();
     let mut text = format!(
@@ -55,7 +55,7 @@ fn remembered(changed: Option<usize>) -> BTreeMap<String, String> {
 }
 
 #[tokio::test]
-async fn a_success_is_remembered_for_the_present_address_credential_and_account_alone() {
+async fn a_success_counts_only_for_the_present_address_credential_and_account() {
     let before = remembered(None);
     assert_eq!(before, remembered(None));
     let mut all: BTreeSet<String> = before.values().cloned().collect();

@@ -1,7 +1,7 @@
-//! A server that plays a script over bare TCP, and the jobs that the tests call with.
+//! A server that plays a script over TCP, and the jobs of the tests.
 //!
-//! The rule it keeps: one request a connection, recorded as it came; so a test sees every byte and
-//! can cut, stall or overfill a reply.
+//! The rule it keeps: one request a connection, recorded unchanged. So a test sees every byte, and can cut, stall or
+//! overfill a reply.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -15,7 +15,7 @@ use erasure_worker::systems::{Call, Facts, System};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-/// Whatever may never show in a failure.
+/// Texts that no failure may contain.
 pub const PRIVATE: &[&str] = &[
     "123456789",
     "ann@",
@@ -42,7 +42,7 @@ pub enum Play {
     Half,
     /// Reads the request and never answers.
     Stall,
-    /// Announces nothing and sends a body of so many bytes.
+    /// Sends a body of this many bytes, without a length.
     Flood(usize),
 }
 
@@ -54,7 +54,7 @@ pub fn reply_with(status: u16, headers: &str, body: &str) -> Play {
     Play::Reply { status, headers: headers.to_owned(), body: body.into() }
 }
 
-/// A request as it came.
+/// A received request.
 #[derive(Clone, Debug)]
 pub struct Seen {
     pub line: String,
@@ -104,7 +104,7 @@ impl Stub {
 
     pub fn only(&self) -> Seen {
         let mut seen = self.seen();
-        assert_eq!(seen.len(), 1, "one request on the wire");
+        assert_eq!(seen.len(), 1, "not exactly one request");
         seen.remove(0)
     }
 }
@@ -162,7 +162,7 @@ async fn read_request(socket: &mut TcpStream) -> Option<Seen> {
     Some(seen)
 }
 
-/// Time-outs that only the stalling tests reach.
+/// Timeouts that no usual test reaches.
 pub fn quick() -> HttpSettings {
     HttpSettings {
         timeout: Duration::from_secs(10),
@@ -193,7 +193,7 @@ pub fn job(spec: Spec) -> Job {
     }
 }
 
-/// Makes one call, and sees to it that a failure shows nothing of anybody's.
+/// Makes one call, and checks that a failure contains no personal data.
 pub async fn ask(system: &dyn System, spec: &Spec, step: Step, facts: &Facts) -> Result<Answer, Failure> {
     let job = job(spec.clone());
     let call = Call { job: &job, target: &job.targets[0], index: 0, step, facts };
@@ -212,7 +212,7 @@ pub fn assert_clean(failure: &Failure) {
     }
 }
 
-/// What a reply must be understood as.
+/// The expected result of a reply.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Expect {
     Is(Answer),
@@ -223,12 +223,12 @@ pub fn fails(kind: FailureKind, reason: Reason) -> Expect {
     Expect::Fails(kind, reason)
 }
 
-/// An absence told in the interface's own form: believed, or not.
+/// The interface's documented absence: believed, or not.
 pub fn missing(is_vouched: bool) -> Expect {
     Expect::Is(if is_vouched { Answer::Missing(Absence::vouched()) } else { Answer::Unclear(Reason::Unproven) })
 }
 
-/// Plays each row's reply and compares what was understood.
+/// Plays each row's reply and compares the result.
 pub async fn rows(
     stub: &Stub,
     system: &dyn System,
@@ -244,7 +244,7 @@ pub async fn rows(
             Err(failure) => Expect::Fails(failure.kind, failure.reason),
         };
         assert_eq!(&got, expected, "{} on {status} {body}", step.name.as_str());
-        assert_eq!(stub.seen().len(), 1, "one request on {status} {body}");
+        assert_eq!(stub.seen().len(), 1, "not exactly one request on {status} {body}");
     }
 }
 

@@ -1,5 +1,5 @@
-//! What holds for every client: what a lost, late, endless or redirected answer means, and that
-//! no failure shows an address or an identifier.
+//! Rules of every client: the meaning of a lost, late, endless or redirected answer; no address or identifier in a
+//! failure.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use tokio::net::TcpListener;
 use crate::stub::{Play, Stub, ask, assert_clean, one, quick, reply, reply_with};
 use crate::{cleeng, easycms, vitalsource};
 
-/// A system with a target for it and what its steps need.
+/// A system, a target and the facts for its steps.
 struct Case {
     system: Box<dyn System>,
     spec: Spec,
@@ -56,18 +56,18 @@ async fn lost(play: Play, read: FailureKind, change: FailureKind, reason: Reason
             stub.play([play.clone()]);
             let failure = ask(case.system.as_ref(), &case.spec, step, &case.facts).await.expect_err("lost");
             assert_eq!((failure.kind, failure.reason), (kind, reason), "{}", step.name.as_str());
-            assert_eq!(stub.seen().len(), 1, "never sent twice");
+            assert_eq!(stub.seen().len(), 1, "the request was sent twice");
         }
     }
 }
 
 #[tokio::test]
-async fn a_dropped_connection_leaves_a_change_open_and_a_read_undone() {
+async fn a_dropped_connection_leaves_a_change_in_doubt_and_a_read_undone() {
     lost(Play::Cut, FailureKind::Unavailable, FailureKind::Ambiguous, Reason::SystemUnavailable).await;
 }
 
 #[tokio::test]
-async fn half_a_reply_is_no_reply() {
+async fn a_truncated_reply_counts_as_no_reply() {
     lost(Play::Half, FailureKind::Unavailable, FailureKind::Ambiguous, Reason::SystemUnavailable).await;
 }
 
@@ -78,7 +78,7 @@ async fn a_reply_over_the_limit_is_not_read_to_its_end() {
 }
 
 #[tokio::test]
-async fn a_server_error_leaves_a_change_open_and_a_read_undone() {
+async fn a_server_error_leaves_a_change_in_doubt_and_a_read_undone() {
     lost(reply(503, "secret text"), FailureKind::Unavailable, FailureKind::Ambiguous, Reason::SystemUnavailable).await;
 }
 
@@ -89,7 +89,7 @@ async fn a_redirect_holds_the_system_and_is_not_followed() {
 }
 
 #[tokio::test]
-async fn told_to_wait_says_for_how_long_whatever_the_call() {
+async fn a_rate_limit_reports_its_retry_after_for_every_call() {
     let stub = Stub::start().await;
     for case in cases(&stub) {
         for step in case.changes.iter().chain([&case.read]) {
@@ -102,7 +102,7 @@ async fn told_to_wait_says_for_how_long_whatever_the_call() {
 }
 
 #[tokio::test]
-async fn an_answer_that_never_comes_leaves_a_change_open() {
+async fn a_timeout_leaves_a_change_in_doubt() {
     let stub = Stub::start().await;
     let common = HttpSettings {
         timeout: Duration::from_millis(200),
@@ -120,7 +120,7 @@ async fn an_answer_that_never_comes_leaves_a_change_open() {
 }
 
 #[tokio::test]
-async fn without_a_connection_surely_nothing_was_sent() {
+async fn without_a_connection_a_change_was_certainly_not_made() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
     let closed = format!("http://{}", listener.local_addr().expect("address"));
     drop(listener);
@@ -134,7 +134,7 @@ async fn without_a_connection_surely_nothing_was_sent() {
 }
 
 #[tokio::test]
-async fn a_name_that_leads_nowhere_is_told_as_that() {
+async fn an_unresolvable_name_is_reported_as_such() {
     let client = Cleeng::new("cleeng", cleeng::settings("http://nobody.invalid"), &quick()).expect("client");
     let delete = one(StepName::DeleteCustomer);
     let failure = ask(&client, &cleeng::backend(), delete, &Facts::default()).await.expect_err("none");
@@ -145,7 +145,7 @@ async fn a_name_that_leads_nowhere_is_told_as_that() {
 }
 
 #[tokio::test]
-async fn a_server_that_does_not_speak_tls_is_no_connection() {
+async fn a_server_without_tls_counts_as_no_connection() {
     let stub = Stub::start().await;
     let settings = cleeng::settings(&stub.url.replace("http://", "https://"));
     let common = HttpSettings { connect_timeout: Duration::from_millis(200), ..quick() };
@@ -156,7 +156,7 @@ async fn a_server_that_does_not_speak_tls_is_no_connection() {
 }
 
 #[tokio::test]
-async fn a_long_list_may_be_eight_times_as_long_and_no_longer() {
+async fn a_list_may_be_longer_than_other_replies_but_has_a_limit() {
     let stub = Stub::start().await;
     let client = cleeng::client(&stub);
     let padded = |length: usize| format!("{}{}", r#"{"items":[]}"#, " ".repeat(length));
@@ -169,7 +169,7 @@ async fn a_long_list_may_be_eight_times_as_long_and_no_longer() {
 }
 
 #[tokio::test]
-async fn a_one_time_password_counts_as_sent_only_where_the_answer_was_lost() {
+async fn a_one_time_password_is_in_doubt_only_after_a_lost_answer() {
     let stub = Stub::start().await;
     let base = Base::new("base_url", &stub.url).expect("base");
     let http = Http::new(&quick(), &[&base]).expect("http");
@@ -208,7 +208,7 @@ async fn form_fields_can_be_sent_as_multipart_on_a_delete() {
 }
 
 #[tokio::test]
-async fn a_proof_that_cannot_be_a_header_sends_nothing() {
+async fn with_a_proof_that_no_header_can_hold_nothing_is_sent() {
     let stub = Stub::start().await;
     let base = Base::new("base_url", &stub.url).expect("base");
     let http = Http::new(&quick(), &[&base]).expect("http");
@@ -219,7 +219,7 @@ async fn a_proof_that_cannot_be_a_header_sends_nothing() {
 }
 
 #[tokio::test]
-async fn an_id_that_would_change_the_address_sends_nothing() {
+async fn with_an_id_that_would_change_the_path_nothing_is_sent() {
     let stub = Stub::start().await;
     let client = vitalsource::client(&stub);
     for id in ["", ".", ".."] {
@@ -232,7 +232,7 @@ async fn an_id_that_would_change_the_address_sends_nothing() {
 }
 
 #[tokio::test]
-async fn a_step_of_another_kind_sends_nothing() {
+async fn for_a_step_of_another_kind_of_system_nothing_is_sent() {
     let stub = Stub::start().await;
     for case in cases(&stub) {
         for other in cases(&stub) {

@@ -1,4 +1,4 @@
-//! What lies on the disk: modes, contents, and what a cut at any byte leaves.
+//! The files on disk: modes, contents, and truncations at any byte.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -31,14 +31,14 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// After any crash: a row is whole in file and log, or in neither, and what is lost can be queued
-/// again without a second row.
+/// After any crash: a row is whole in both file and log, or in neither. A lost row can be queued again without a
+/// duplicate.
 fn is_sound(dir: &Path) {
     let ledger = open(settings(dir));
     let kept: Vec<bool> =
         (0..).zip(IDS).map(|(n, id)| ledger.state(&job_key(n), 0, &secret(id)) == Ok(RowState::Waiting)).collect();
     let whole = kept.iter().filter(|kept| **kept).count();
-    assert!(kept[..whole].iter().all(|kept| *kept), "rows are lost from the end only: {kept:?}");
+    assert!(kept[..whole].iter().all(|kept| *kept), "a row before the end is lost: {kept:?}");
     let stood: usize = ledger.batches().expect("batches").iter().map(|batch| batch.rows).sum();
     assert_eq!(stood, whole);
     for (n, id) in (0..).zip(IDS) {
@@ -56,7 +56,7 @@ fn is_sound(dir: &Path) {
 }
 
 #[test]
-fn after_a_cut_at_any_byte_of_either_file_every_row_is_whole_or_gone() {
+fn after_a_truncation_at_any_byte_of_either_file_every_row_is_whole_or_absent() {
     let full = tempfile::tempdir().expect("a folder");
     fill(full.path());
     for name in ["batch-000001.csv", "batch-000001.rows"] {
@@ -72,7 +72,7 @@ fn after_a_cut_at_any_byte_of_either_file_every_row_is_whole_or_gone() {
 }
 
 #[test]
-fn after_a_cut_at_any_byte_zeros_or_half_a_row_behind_it_do_no_harm() {
+fn zeros_or_a_partial_row_after_a_truncation_do_no_harm() {
     let full = tempfile::tempdir().expect("a folder");
     fill(full.path());
     for name in ["batch-000001.csv", "batch-000001.rows"] {
@@ -80,7 +80,7 @@ fn after_a_cut_at_any_byte_zeros_or_half_a_row_behind_it_do_no_harm() {
         for cut in (0..=whole.len()).filter(|cut| name.ends_with("csv") || *cut == 0 || whole[cut - 1] == b'\n') {
             for tail in [&[0; 40][..], b"INT-1", b"\"half", b"{\"row\":"] {
                 if cut == 0 && name.ends_with("rows") {
-                    continue; // A log is made whole, with its first line, before anything follows.
+                    continue; // A log is created with its whole first line.
                 }
                 let dir = tempfile::tempdir().expect("a folder");
                 copy(full.path(), dir.path());
@@ -92,7 +92,7 @@ fn after_a_cut_at_any_byte_zeros_or_half_a_row_behind_it_do_no_harm() {
 }
 
 #[test]
-fn a_row_whose_bytes_changed_is_not_taken_for_another_member() {
+fn a_row_with_a_changed_byte_never_names_another_member() {
     let full = tempfile::tempdir().expect("a folder");
     fill(full.path());
     let whole = fs::read(full.path().join("batch-000001.csv")).expect("a file");
@@ -107,7 +107,7 @@ fn a_row_whose_bytes_changed_is_not_taken_for_another_member() {
 }
 
 #[test]
-fn a_crash_between_the_two_files_leaves_no_row_behind() {
+fn a_crash_between_the_two_files_leaves_no_row() {
     let full = tempfile::tempdir().expect("a folder");
     fill(full.path());
     for gone in ["batch-000001.csv", "batch-000001.rows"] {
@@ -121,7 +121,7 @@ fn a_crash_between_the_two_files_leaves_no_row_behind() {
 }
 
 #[test]
-fn a_settlement_cut_at_any_byte_happened_wholly_or_not_at_all() {
+fn a_settlement_truncated_at_any_byte_counts_wholly_or_not_at_all() {
     let full = tempfile::tempdir().expect("a folder");
     fill(full.path());
     let ledger = open(settings(full.path()));
@@ -145,7 +145,11 @@ fn a_settlement_cut_at_any_byte_happened_wholly_or_not_at_all() {
         for (n, id) in (0..).zip(IDS) {
             assert_eq!(ledger.state(&job_key(n), 0, &secret(id)), Ok(wanted));
         }
-        assert_eq!(names(dir.path()).contains("batch-000001.csv"), cut != after, "gone once settled");
+        assert_eq!(
+            names(dir.path()).contains("batch-000001.csv"),
+            cut != after,
+            "the file must be gone exactly if settled"
+        );
         if cut != after {
             assert_eq!(ledger.settle(result.as_bytes(), at(3)).expect("settled").deleted, 4);
         }
@@ -153,7 +157,7 @@ fn a_settlement_cut_at_any_byte_happened_wholly_or_not_at_all() {
 }
 
 #[test]
-fn files_are_their_owners_alone_and_only_the_deletion_file_names_members() {
+fn files_are_private_and_only_the_deletion_file_names_members() {
     let dir = tempfile::tempdir().expect("a folder");
     let inner = dir.path().join("import");
     fs::create_dir(&inner).expect("a folder");
@@ -178,7 +182,7 @@ fn files_are_their_owners_alone_and_only_the_deletion_file_names_members() {
 }
 
 #[test]
-fn rows_without_a_result_outlive_a_change_of_the_digest_key() {
+fn rows_without_a_result_survive_a_change_of_the_digest_key() {
     let dir = tempfile::tempdir().expect("a folder");
     fill(dir.path());
     for key in [b"another key".as_slice(), b"a third key"] {

@@ -1,4 +1,4 @@
-//! The deletion file's ledger: one row a member, batches, settlements.
+//! The ledger of the deletion file: one row a member, batches, settlements.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,7 @@ fn exported(ledger: &ImportLedger) -> String {
 }
 
 #[test]
-fn a_member_has_one_row_however_many_jobs_ask_at_once() {
+fn concurrent_jobs_about_one_member_give_one_row() {
     let dir = tempfile::tempdir().expect("a folder");
     let ledger = Arc::new(open(settings(dir.path())));
     let threads: Vec<_> = (0..8u128)
@@ -72,7 +72,7 @@ fn a_batch_is_closed_by_size_and_by_age() {
 }
 
 #[test]
-fn exports_come_oldest_first_once_each_and_again_when_asked_by_number() {
+fn batches_are_exported_once_oldest_first_and_again_only_by_number() {
     let dir = tempfile::tempdir().expect("a folder");
     let mut small = settings(dir.path());
     small.max_rows = 1;
@@ -96,7 +96,7 @@ fn exports_come_oldest_first_once_each_and_again_when_asked_by_number() {
 }
 
 #[test]
-fn a_settlement_tells_every_row_and_every_job() {
+fn a_settlement_gives_every_row_and_every_job_its_state() {
     let dir = tempfile::tempdir().expect("a folder");
     let ledger = open(settings(dir.path()));
     let ids = ["plain", "quo\"te", "com,ma", "not there", "unnamed", "doubtful", "both"];
@@ -111,8 +111,8 @@ fn a_settlement_tells_every_row_and_every_job() {
     let result = "\u{feff}\"Row\",\" integration_id \",\"Import Status\"\r\n1, plain ,Deleted\r\n2,\"quo\"\"te\",SUCCESS\r\n\
                   3,\"com,ma\",\"ok\"\r\n4,not there,Skipped: unknown\r\n5,doubtful,perhaps deleted\r\n\
                   6,both,deleted\r\n7,both,not_found\r\n8,somebody,deleted\r\n\r\n";
-    let told = ledger.settle(result.as_bytes(), at(200)).expect("settled");
-    assert_eq!((told.deleted, told.skipped, told.missing, told.doubtful, told.unknown), (3, 2, 2, 1, 1));
+    let settled = ledger.settle(result.as_bytes(), at(200)).expect("settled");
+    assert_eq!((settled.deleted, settled.skipped, settled.missing, settled.doubtful, settled.unknown), (3, 2, 2, 1, 1));
     let states = [
         RowState::Deleted,
         RowState::Deleted,
@@ -136,7 +136,7 @@ fn a_settlement_tells_every_row_and_every_job() {
 }
 
 #[test]
-fn an_e_mail_address_is_one_member_in_any_case() {
+fn an_email_address_names_one_member_in_any_letter_case() {
     let dir = tempfile::tempdir().expect("a folder");
     let mut by_email = settings(dir.path());
     by_email.key = MemberKey::Email;
@@ -149,7 +149,7 @@ fn an_e_mail_address_is_one_member_in_any_case() {
 }
 
 #[test]
-fn a_settled_deletion_stays_and_any_other_may_be_tried_again() {
+fn a_settled_deletion_stays_and_every_other_row_may_be_queued_again() {
     let dir = tempfile::tempdir().expect("a folder");
     let ledger = open(settings(dir.path()));
     for (n, id) in [(1, "INT-1"), (2, "INT-2")] {
@@ -168,7 +168,7 @@ fn a_settled_deletion_stays_and_any_other_may_be_tried_again() {
 }
 
 #[test]
-fn a_result_is_taken_for_the_batch_it_names_and_for_no_other() {
+fn a_result_settles_only_the_batch_that_its_rows_name() {
     let dir = tempfile::tempdir().expect("a folder");
     let mut small = settings(dir.path());
     small.max_rows = 1;
@@ -179,7 +179,7 @@ fn a_result_is_taken_for_the_batch_it_names_and_for_no_other() {
     exported(&ledger);
     let second = ledger.export(None, at(1)).expect("exported").expect("second").id;
     let settle = |text: &str| ledger.settle(text.as_bytes(), at(2));
-    // The third was never handed out, so no result can speak of it.
+    // The third batch was never exported, so no result can name it.
     let nothing = settle("Integration ID,Status\nINT-3,deleted\nINT-9,deleted\n");
     assert!(matches!(nothing, Err(SettleError::NothingMatches { unknown: 2 })));
     assert!(matches!(settle("Integration ID,Status\n"), Err(SettleError::NothingMatches { unknown: 0 })));
@@ -192,7 +192,7 @@ fn a_result_is_taken_for_the_batch_it_names_and_for_no_other() {
 }
 
 #[test]
-fn what_is_forgotten_is_gone() {
+fn a_forgotten_batch_leaves_no_file() {
     let dir = tempfile::tempdir().expect("a folder");
     let ledger = open(settings(dir.path()));
     ledger.queue(&job_key(1), 0, &secret("INT-1"), at(0)).expect("queued");
@@ -200,7 +200,11 @@ fn what_is_forgotten_is_gone() {
     ledger.settle("Integration ID,Status\nINT-1,deleted\n".as_bytes(), at(10)).expect("settled");
     let nobody = |_: &str| false;
     assert_eq!(ledger.forget(at(10), nobody).expect("none"), 0);
-    assert_eq!(ledger.forget(at(11), |job| job == job_key(1).to_string()).expect("none"), 0, "its job is open");
+    assert_eq!(
+        ledger.forget(at(11), |job| job == job_key(1).to_string()).expect("none"),
+        0,
+        "a batch of an open job was forgotten"
+    );
     assert_eq!(ledger.state(&job_key(1), 0, &secret("INT-1")), Ok(RowState::Deleted));
     assert_eq!(ledger.forget(at(11), nobody).expect("one"), 1);
     assert_eq!(ledger.state(&job_key(1), 0, &secret("INT-1")), Ok(RowState::Missing));
@@ -209,7 +213,7 @@ fn what_is_forgotten_is_gone() {
 }
 
 #[test]
-fn a_value_that_cannot_be_one_row_is_rejected() {
+fn a_value_that_does_not_fit_one_row_is_rejected() {
     let dir = tempfile::tempdir().expect("a folder");
     let ledger = open(settings(dir.path()));
     for value in ["", "  ", "two\nrows", "a\rb", "nul\0"] {
@@ -220,7 +224,7 @@ fn a_value_that_cannot_be_one_row_is_rejected() {
 }
 
 #[test]
-fn settings_that_cannot_work_and_a_folder_in_use_are_refused() {
+fn unusable_settings_and_a_folder_in_use_are_refused() {
     let dir = tempfile::tempdir().expect("a folder");
     for key in [MemberKey::CardId, MemberKey::DatabaseId] {
         let mut wrong = settings(dir.path());
@@ -240,8 +244,8 @@ fn settings_that_cannot_work_and_a_folder_in_use_are_refused() {
 }
 
 #[test]
-fn a_files_result_proves_only_what_was_asked_for_before_the_file_left() {
-    // Where the second job comes, and after which act the worker starts anew.
+fn a_files_result_counts_only_for_jobs_queued_before_its_export() {
+    // All orders: the act before which the second job is queued, and the acts after which the worker restarts.
     const ACTS: usize = 3;
     let mut cases = 0;
     for comes_at in 0..=ACTS {
@@ -271,7 +275,7 @@ fn a_files_result_proves_only_what_was_asked_for_before_the_file_left() {
             let second = if comes_at <= 2 { RowState::Deleted } else { RowState::Waiting };
             assert_eq!(states, [Ok(RowState::Deleted), Ok(second)], "{comes_at} {restarts:b}");
             if comes_at > 2 {
-                assert_eq!(exported(&ledger), "Integration ID\nINT-1\n", "a row of its own, in the next file");
+                assert_eq!(exported(&ledger), "Integration ID\nINT-1\n", "the later job has no row in the next file");
             }
             cases += 1;
         }
@@ -280,7 +284,7 @@ fn a_files_result_proves_only_what_was_asked_for_before_the_file_left() {
 }
 
 #[test]
-fn a_member_in_two_files_that_were_handed_out_is_settled_by_each_files_own_result() {
+fn a_member_in_two_exported_files_is_settled_by_each_files_own_result() {
     let dir = tempfile::tempdir().expect("a folder");
     let ledger = open(settings(dir.path()));
     let queue = |job, id: &str| ledger.queue(&job_key(job), 0, &secret(id), at(0)).expect("queued");
@@ -291,13 +295,13 @@ fn a_member_in_two_files_that_were_handed_out_is_settled_by_each_files_own_resul
     queue(3, "INT-1");
     queue(4, "INT-4");
     exported(&ledger);
-    // The second file's result: only there are both.
+    // The result names both members: only the second file has both.
     ledger.settle(b"Integration ID,Status\nINT-1,skipped\nINT-4,ok\n".as_slice(), at(1)).expect("settled");
     assert_eq!(
         [state(1, "INT-1"), state(3, "INT-1"), state(4, "INT-4")],
         [RowState::Waiting, RowState::Skipped, RowState::Deleted]
     );
-    // Of two files that hold all that is named, the older one.
+    // Both remaining files have the named member: the older one is settled.
     queue(5, "INT-1");
     exported(&ledger);
     ledger.settle(b"Integration ID,Status\nINT-1,ok\n".as_slice(), at(2)).expect("settled");
@@ -305,7 +309,7 @@ fn a_member_in_two_files_that_were_handed_out_is_settled_by_each_files_own_resul
 }
 
 #[test]
-fn a_job_that_an_earlier_release_let_join_a_file_that_had_left_is_not_settled_by_it() {
+fn a_job_that_an_earlier_release_added_to_an_exported_file_is_not_settled_by_it() {
     let dir = tempfile::tempdir().expect("a folder");
     let ledger = open(settings(dir.path()));
     ledger.queue(&job_key(1), 0, &secret("INT-1"), at(0)).expect("queued");

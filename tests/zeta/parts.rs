@@ -1,4 +1,4 @@
-//! What the tests share: jobs, a stand-in that notes what it was sent, a ledger in a fresh folder.
+//! Shared parts: jobs, a stand-in that records its requests, a ledger in a new folder.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -61,7 +61,7 @@ pub fn member(key: MemberKey, value: &str) -> Member {
     Member { key, value: secret(value) }
 }
 
-/// A stand-in that gives the same reply to every request, and keeps what it was sent.
+/// A stand-in with one reply for every request. It records the requests.
 pub struct Stub {
     pub url: String,
     seen: Arc<Mutex<Vec<Seen>>>,
@@ -100,15 +100,15 @@ impl Stub {
         *self.reply.lock().expect("lock") = (status, body.to_owned());
     }
 
-    /// What was sent since the last look.
+    /// The requests since the last call.
     pub fn seen(&self) -> Vec<Seen> {
         std::mem::take(&mut *self.seen.lock().expect("lock"))
     }
 
-    /// The one request sent since the last look.
+    /// The only request since the last call.
     pub fn one(&self) -> Seen {
         let mut seen = self.seen();
-        assert_eq!(seen.len(), 1, "exactly one request a call");
+        assert_eq!(seen.len(), 1, "not exactly one request");
         seen.remove(0)
     }
 }

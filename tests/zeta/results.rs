@@ -1,4 +1,4 @@
-//! The platform's result file: headers, cuts, and anything at all.
+//! The platform's result file: headers, truncations, and random content.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
@@ -27,7 +27,7 @@ fn deleted(ledger: &ImportLedger) -> BTreeSet<&'static str> {
 }
 
 #[test]
-fn missing_headers_are_named_without_showing_a_member() {
+fn missing_headers_are_reported_without_members_data() {
     let (_dir, ledger) = exported();
     for (text, shown) in [
         ("", "nothing"),
@@ -50,7 +50,7 @@ fn missing_headers_are_named_without_showing_a_member() {
 }
 
 #[test]
-fn a_result_cut_at_any_byte_never_names_another_member_as_deleted() {
+fn a_result_truncated_at_any_byte_never_deletes_another_member() {
     for whole in [
         "Status,Integration ID\nskipped,e5\ndeleted,INT-12",
         "Integration ID,Status\ne5,skipped\nINT-12,deleted\n",
@@ -65,7 +65,7 @@ fn a_result_cut_at_any_byte_never_names_another_member_as_deleted() {
 }
 
 #[test]
-fn a_quote_that_is_never_closed_does_not_fill_the_memory() {
+fn an_unclosed_quote_does_not_fill_the_memory() {
     let (_dir, ledger) = exported();
     let endless = "Integration ID,Status\nINT-1,\"".as_bytes().chain(std::io::repeat(b'x'));
     assert!(matches!(ledger.settle(endless, at(2)), Err(SettleError::RecordTooLong)));
@@ -77,8 +77,8 @@ fn a_long_result_is_read_to_its_end() {
     let (_dir, ledger) = exported();
     let lines = (0..200_000).map(|n| format!("X-{n},deleted\n")).chain(["e5,deleted\n".to_owned()]);
     let text: String = std::iter::once("Integration ID,Status\n".to_owned()).chain(lines).collect();
-    let told = ledger.settle(text.as_bytes(), at(2)).expect("settled");
-    assert_eq!((told.deleted, told.missing, told.unknown), (1, 4, 200_000));
+    let settled = ledger.settle(text.as_bytes(), at(2)).expect("settled");
+    assert_eq!((settled.deleted, settled.missing, settled.unknown), (1, 4, 200_000));
 }
 
 fn rows() -> impl Strategy<Value = Vec<(String, String)>> {
@@ -98,7 +98,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn exactly_the_rows_named_as_deleted_and_as_nothing_else_are_deleted(
+    fn a_row_is_deleted_exactly_if_every_record_of_it_says_so(
         rows in rows(), crlf in any::<bool>(), bom in any::<bool>(), status_first in any::<bool>(), last in any::<bool>(),
     ) {
         let mut writer = csv::WriterBuilder::new();
@@ -131,7 +131,7 @@ proptest! {
     }
 
     #[test]
-    fn no_file_at_all_makes_a_panic_or_deletes_a_row_it_does_not_hold(
+    fn no_random_result_panics_or_deletes_a_row_that_it_does_not_name(
         tail in prop::collection::vec(any::<u8>(), 0..200), headed in any::<bool>(),
     ) {
         let head: &[u8] = if headed { b"Integration ID,Status\n" } else { b"" };

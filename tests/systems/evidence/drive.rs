@@ -1,7 +1,7 @@
-//! Carries one target out as the engine does, over the relay, with the pure flow deciding what comes next.
+//! Runs one target as the engine does, over the relay: the pure flow decides each step.
 //!
-//! The rule it keeps: nothing of the engine's patience is in it. Whoever would wait for a person, for a
-//! held system or beyond all measure stops there, which is no claim.
+//! The rule it keeps: it does not wait like the engine. A wait for a person or a held system, or too many calls, end
+//! the run without a claim.
 
 use std::time::Duration;
 
@@ -13,10 +13,10 @@ use erasure_worker::systems::{Call, Facts, System};
 use super::relay::Relay;
 use super::scenario::Scenario;
 
-/// What one call was understood to say.
+/// A client's result of one call.
 pub type Said = Result<Answer, Failure>;
 
-/// One call, and which exchanges it was made of.
+/// One call, and the numbers of its exchanges.
 #[derive(Debug, Clone)]
 pub struct Made {
     pub step: Step,
@@ -24,10 +24,10 @@ pub struct Made {
     pub said: Said,
 }
 
-/// A target carried out.
+/// A run of a target.
 pub struct Run {
     pub calls: Vec<Made>,
-    /// `None` where it waits for somebody.
+    /// `None` if it waits for a person or a system.
     pub end: Option<TargetEnd>,
     pub state: TargetState,
 }
@@ -40,14 +40,14 @@ fn keyring() -> Keyring {
     Keyring::new(MasterKey::parse(key).expect("a key"), Vec::new()).expect("a keyring")
 }
 
-/// What the engine would tell the client.
+/// The facts that the engine would give the client.
 pub fn facts(job: &Job, state: &TargetState, step: Step) -> Facts {
     let (keys, job_id) = (keyring(), job.key.job_id.to_string());
     let of_job = (job.key.tenant.as_str(), job_id.as_str(), 0);
     Facts::of(job, 0, state, step, &|guid, field| keys.replacements(guid, field.as_str(), of_job))
 }
 
-/// Carries a scenario out. `change_at` is asked before each call for another client to go on with.
+/// Runs a scenario. Before each call `other` may return another client to continue with.
 pub async fn run(
     scenario: &Scenario,
     client: &dyn System,
@@ -98,7 +98,7 @@ pub async fn run(
                         apply(&mut run.state, Entry::Answered { target: 0, step, answer: Some(answer), at: now });
                     }
                     Err(Failure { kind: FailureKind::RateLimited | FailureKind::UnauthorisedOurs, .. }) => {
-                        // Held: the system is called again only after a while; here, once more and no oftener.
+                        // Held: here the system is called again at most twice, each time after a minute.
                         let held = run.calls.iter().filter(|made| is_held(&made.said)).count();
                         if held > 2 {
                             return run;

@@ -1,7 +1,7 @@
-//! What an answer claims, and which mutations of a reply take nothing from it.
+//! The claims of an answer, and the mutations that may leave a claim standing.
 //!
-//! The rule it keeps: a claim is what an erasure, or its going on, is founded on. Whatever else a client
-//! says is doubt, and doubt is always allowed.
+//! The rule it keeps: an erasure, or its next step, rests on claims. Every other answer is doubt, and doubt is always
+//! allowed.
 
 use std::collections::BTreeSet;
 
@@ -11,7 +11,7 @@ use erasure_worker::sandbox::Operation;
 use super::drive::Said;
 use super::mutate::Mutation;
 
-/// The claims of an answer. Those that begin with `gone` are what an erasure is founded on.
+/// The claims of an answer. An erasure rests on those that begin with `gone`.
 pub fn claims(step: StepName, said: &Said) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     let Ok(answer) = said else { return found };
@@ -19,8 +19,8 @@ pub fn claims(step: StepName, said: &Said) -> BTreeSet<String> {
         found.insert(what.to_owned());
     };
     match answer {
-        // A revoke and an overwrite are accepted with an empty reply, so nothing is founded on that: every code
-        // and every value is read back, as the runs to the end show.
+        // Revokes and overwrites are accepted with an empty reply, so nothing rests on that answer: every code and
+        // every value is read back, as the complete runs show.
         Answer::Done | Answer::AlreadyDone if matches!(step, StepName::RevokeCode | StepName::OverwriteUser) => {}
         Answer::Done | Answer::AlreadyDone if step.is_destructive() => claim("gone: done"),
         Answer::Missing(_) => claim("gone: nobody is there"),
@@ -64,7 +64,7 @@ pub fn claims(step: StepName, said: &Said) -> BTreeSet<String> {
     found
 }
 
-/// A failure that is put down to the person, where nothing but a gateway spoke.
+/// True if a failure counts against the person, although only a gateway answered.
 pub fn blames_the_person(said: &Said) -> bool {
     matches!(
         said,
@@ -72,7 +72,7 @@ pub fn blames_the_person(said: &Said) -> bool {
     )
 }
 
-/// Why a mutated reply still says what it said. Everything that is not listed here must lose its claim.
+/// The reason why a mutated reply may keep its claim. A mutation that is not listed here must remove it.
 pub fn is_neutral(step: StepName, operation: Operation, mutation: &Mutation) -> Option<&'static str> {
     let (what, place) = (mutation.what, mutation.place.as_str());
     let within = |names: &[&str]| names.iter().any(|name| place.starts_with(name));
@@ -83,52 +83,50 @@ pub fn is_neutral(step: StepName, operation: Operation, mutation: &Mutation) -> 
             Some("Core's documented error is its message alone; a record says nothing by it")
         }
         Operation::GetCustomer if within(&["/message", "/data/firstName", "/data/lastName", "/data/externalId"]) => {
-            Some("another e-mail beside the same id is another e-mail, whatever else the record holds")
+            Some("another e-mail beside the same id stays another e-mail, with any other content")
         }
-        Operation::GetCustomer if what == "added" && place == "/data" => Some("a record may hold more than is known"),
+        Operation::GetCustomer if what == "added" && place == "/data" => Some("a record may have unknown fields"),
         Operation::DeleteCustomer if within(&["/message", "/data"]) && what != "added" => {
-            Some("success is told by `success`; its text and an empty `data` add nothing")
+            Some("`success` says success; its text and an empty `data` add nothing")
         }
         Operation::DeleteAccount if within(&["/INFO", "/OUTPUT/message"]) => {
-            Some("success is told by `response_type`; nobody reads what is in INFO")
+            Some("`response_type` says success; INFO is not read")
         }
         Operation::CustomerExists
             if within(&["/INFO/"]) || (place == "/INFO" && matches!(what, "added" | "emptied")) =>
         {
-            Some("nobody reads what is in INFO")
+            Some("INFO is not read")
         }
         Operation::UpdateSubscription if within(&["/result/expiresAt", "/jsonrpc", "/error"]) => {
-            Some("`result` of our own call, with the offer and its status, says it all")
+            Some("`result` of our own call, with the offer and its status, is sufficient")
         }
         Operation::UpdateSubscription if what == "added" && place == "/result" => {
-            Some("a result may hold more than is known")
+            Some("a result may have unknown fields")
         }
         Operation::TerminateSubscription | Operation::TerminatePass
             if within(&["/expiresAt", "/offerId"]) || what == "added" =>
         {
-            Some("the bare resource, by its id and its status, says it all")
+            Some("the resource with its id and its status is sufficient")
         }
         Operation::ListEntitlements | Operation::CustomerOffers
             if within(&["/items/", "/data/", "/responseData/items/"]) =>
         {
-            Some("a row that says that it ended is over, whatever else it holds")
+            Some("a row with an ended status is over, with any other content")
         }
-        Operation::DeleteMember | Operation::DeleteProfile if within(&["/message"]) => {
-            Some("success is told by `success`")
-        }
+        Operation::DeleteMember | Operation::DeleteProfile if within(&["/message"]) => Some("`success` says success"),
         Operation::GetCode if place != "code/deactivation-details" && (place != "code" || is_added) => {
-            Some("the text of deactivation-details says it; the request names the code")
+            Some("the text of deactivation-details is sufficient; the request names the code")
         }
         Operation::GetCode if matches!(what, "retyped" | "paged" | "added") && place != "code" => {
             Some("the text is still within the element")
         }
         Operation::Licenses if within(&["licenses/license@sku", "licenses/license@type"]) => {
-            Some("a date that has passed says that a licence expired, whatever else the row holds")
+            Some("a licence with a past date has expired, with any other content")
         }
         Operation::Licenses if place == "licenses/license" && (is_added || what == "paged") => Some("as above"),
         Operation::Licenses if place == "licenses" && what == "emptied" => Some("an empty list in its other spelling"),
         Operation::Credentials if within(&["credentials/credential@email"]) || is_added || what == "text" => {
-            Some("the token stands beside the GUID or the reference that was asked for")
+            Some("the token is beside the requested GUID or reference")
         }
         Operation::Credentials if within(&["credentials/credential@guid", "credentials/credential@reference"]) => {
             Some("the other one of the two still names the user")
@@ -137,21 +135,21 @@ pub fn is_neutral(step: StepName, operation: Operation, mutation: &Mutation) -> 
             Some("of this read only the reference is used")
         }
         Operation::GetUser if what == "status" && matches!(place, "200" | "404") => {
-            Some("v3 tells its errors on HTTP 200 as well")
+            Some("v3 also gives errors on HTTP 200")
         }
-        Operation::GetUser if what == "added" => Some("a value's own text stands beside it"),
-        Operation::GetUser if within(&["user/affiliate"]) => {
-            Some("the vendor does not list the affiliate among what a user reads with; where it is shown it must stand")
-        }
+        Operation::GetUser if what == "added" => Some("the value's own text is still there"),
+        Operation::GetUser if within(&["user/affiliate"]) => Some(
+            "the vendor does not document the affiliate in a user's record; if it is shown it must have the new value",
+        ),
         Operation::GetUser if within(&["user/guid", "user/reference"]) || (place == "user" && is_added) => {
-            Some("the request names the user by GUID, and the new values are nobody else's")
+            Some("the request names the user by GUID, and no other user has the new values")
         }
         _ => None,
     }
 }
 
-/// Mutations that make of a reply another whole statement, which the interface gives in just this form. No
-/// reader can tell them from it; what is founded on them is shown by the runs to the end.
+/// Mutations that give another valid reply of the interface. No reader can recognise them; the complete runs show
+/// their effect.
 pub fn is_another_statement(operation: Operation, mutation: &Mutation) -> Option<&'static str> {
     let (what, place) = (mutation.what, mutation.place.as_str());
     let is_row = place.trim_end_matches(|c: char| c.is_ascii_digit()).ends_with("s/") || place.starts_with("/data/");
@@ -166,9 +164,7 @@ pub fn is_another_statement(operation: Operation, mutation: &Mutation) -> Option
         (Operation::CustomerOffers, "emptied") if place == "/responseData/items" => Some("an empty list"),
         (Operation::Licenses, "removed") if place == "licenses/license" => Some("a list without that row"),
         (Operation::Licenses, "emptied") if place == "licenses" => Some("an empty list"),
-        (Operation::GetUser, "emptied" | "nulled") => {
-            Some("an empty element is how the vendor says that nothing is stored")
-        }
+        (Operation::GetUser, "emptied" | "nulled") => Some("the vendor's form of an empty value"),
         _ => None,
     }
 }

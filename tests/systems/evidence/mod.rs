@@ -1,9 +1,10 @@
-//! Evidence is positive: whatever happens to a reply on its way, a verdict may only move towards doubt.
+//! Evidence is positive: a damaged reply may only move a verdict towards doubt.
 //!
-//! Every flow is carried out against the stand-ins, and every reply that they give is mutated, one change a
-//! run. A client's answer may then claim nothing that it did not claim before; what an erasure is founded on
-//! it may claim only where the mutation says nothing ([`judge::is_neutral`] lists those, with the reason);
-//! and no target ends well while the person is there.
+//! Every flow runs against the stand-ins, and every reply of theirs is mutated, one change a run. Then:
+//!
+//! - The client's answer has no new claim.
+//! - It keeps a claim of an erasure only if the mutation is neutral ([`judge::is_neutral`] lists those, with reasons).
+//! - No target ends well while the person is there.
 
 mod drive;
 mod judge;
@@ -22,7 +23,7 @@ use self::mutate::{Mutation, Reply};
 use self::relay::{Change, Exchange, Relay};
 use self::scenario::Scenario;
 
-/// What came of the unchanged run.
+/// A run and its exchanges.
 struct Recorded {
     run: Run,
     seen: Vec<Exchange>,
@@ -42,7 +43,7 @@ fn breaches(scenario: &Scenario, whole: &Recorded, at: usize, mutation: &Mutatio
     let mut found = Vec::new();
     let exchange = &whole.seen[at];
     let operation = exchange.operation;
-    let mut tell = |what: String| {
+    let mut breach = |what: String| {
         found.push(format!(
             "{} | {operation:?} {} | {} {} | {what}",
             scenario.name, exchange.reply.status, mutation.what, mutation.place
@@ -54,25 +55,25 @@ fn breaches(scenario: &Scenario, whole: &Recorded, at: usize, mutation: &Mutatio
         let (was, is) = (judge::claims(before.step.name, &before.said), judge::claims(after.step.name, &after.said));
         let is_another = judge::is_another_statement(operation, mutation).is_some();
         for claim in is.difference(&was).filter(|_| !is_another) {
-            tell(format!("claims anew: {claim}"));
+            breach(format!("claims anew: {claim}"));
         }
         if !is_another && judge::is_neutral(after.step.name, operation, mutation).is_none() {
             for claim in is.intersection(&was).filter(|claim| claim.starts_with("gone")) {
-                tell(format!("still claims: {claim}"));
+                breach(format!("still claims: {claim}"));
             }
         }
         if mutation.what == "page" && judge::blames_the_person(&after.said) {
-            tell(format!("blames the person: {:?}", after.said));
+            breach(format!("blames the person: {:?}", after.said));
         }
     }
-    // What the customer's own list leaves out, the flow does not ask for a second time.
-    // Nor can an empty list of customers be told from one that was emptied.
+    // The flow does not request a row again that the customer's own list leaves out,
+    // and it cannot recognise an emptied list of customers.
     let is_left_out = matches!(operation, Operation::CustomerOffers | Operation::ListCustomers)
         && judge::is_another_statement(operation, mutation).is_some();
     if let Some(end) = got.end.as_ref().filter(|end| end.outcome.is_erased() && !is_left_out) {
         let left = scenario.remains();
         if !left.is_empty() {
-            tell(format!("ends as {} while there is {left:?}", end.outcome));
+            breach(format!("ends as {} while there is {left:?}", end.outcome));
         }
     }
     found
@@ -85,10 +86,10 @@ struct Count {
     runs: usize,
 }
 
-/// Mutates every reply of every scenario whose name begins so, and returns the breaches.
+/// Mutates every reply of every scenario of this kind, and returns the breaches.
 async fn mutate_all(kind: &str) -> (Count, Vec<String>) {
     let (mut count, mut found) = (Count::default(), Vec::new());
-    // A reply that came before in the same place of the same kind of call teaches nothing new.
+    // The same reply to the same kind of call is tried once.
     let mut known: BTreeSet<(Operation, u16, Vec<u8>, String)> = BTreeSet::new();
     for scenario in scenario::all().into_iter().filter(|scenario| scenario.name.starts_with(kind)) {
         count.scenarios += 1;
@@ -126,44 +127,44 @@ async fn mutate_all(kind: &str) -> (Count, Vec<String>) {
     (count, found)
 }
 
-fn told(kind: &str, count: &Count, found: &[String]) {
+fn report(kind: &str, count: &Count, found: &[String]) {
     eprintln!("{kind}: {} scenarios, {} replies, {} mutated runs", count.scenarios, count.replies, count.runs);
     let mut by_kind: BTreeMap<&str, usize> = BTreeMap::new();
     for breach in found {
         *by_kind.entry(breach.rsplit(" | ").next().unwrap_or_default()).or_default() += 1;
     }
-    assert!(found.is_empty(), "{} breaches, by what they say: {by_kind:#?}\n{}", found.len(), found.join("\n"));
+    assert!(found.is_empty(), "{} breaches, by their texts: {by_kind:#?}\n{}", found.len(), found.join("\n"));
 }
 
 async fn only_towards_doubt(kind: &str) {
     let (count, found) = mutate_all(kind).await;
-    told(kind, &count, &found);
+    report(kind, &count, &found);
 }
 
 #[tokio::test]
-async fn no_mutated_reply_of_cleeng_makes_a_claim() {
+async fn no_mutated_reply_of_cleeng_gives_new_evidence() {
     only_towards_doubt("cleeng").await;
 }
 
 #[tokio::test]
-async fn no_mutated_reply_of_loyalty_makes_a_claim() {
+async fn no_mutated_reply_of_loyalty_gives_new_evidence() {
     only_towards_doubt("loyalty").await;
 }
 
 #[tokio::test]
-async fn no_mutated_reply_of_easycms_makes_a_claim() {
+async fn no_mutated_reply_of_easycms_gives_new_evidence() {
     only_towards_doubt("easycms").await;
 }
 
 #[tokio::test]
-async fn no_mutated_reply_of_vitalsource_makes_a_claim() {
+async fn no_mutated_reply_of_vitalsource_gives_new_evidence() {
     only_towards_doubt("vitalsource").await;
 }
 
-/// The address or the credential was changed while the job waited: from some call on another region answers,
-/// in the interface's own form, and the client is one that has not seen anybody there.
+/// The address or the credential changes while the job waits: from some call on another region answers, and its
+/// credential has no success yet.
 #[tokio::test]
-async fn no_absence_told_by_another_region_ends_a_target() {
+async fn no_absence_in_another_region_ends_a_target() {
     let (mut runs, mut found) = (0, Vec::new());
     for scenario in scenario::all() {
         let relay = Relay::default();
@@ -195,7 +196,7 @@ async fn no_absence_told_by_another_region_ends_a_target() {
 }
 
 #[test]
-fn the_mutations_of_a_reply_are_many_and_all_different() {
+fn every_reply_has_more_than_thirty_mutations_and_each_changes_it() {
     let reply = |content_type: &str, body: &str| Reply {
         status: 200,
         content_type: content_type.to_owned(),

@@ -1,7 +1,6 @@
-//! What may happen to a reply on its way: one change each, of its status, its form or its type.
+//! Mutations of a reply: each changes its status, its form or its type.
 //!
-//! The rule it keeps: each mutation is named, so that a breach can be read and those that mean nothing
-//! can be listed one by one.
+//! The rule it keeps: each mutation has a name, so that a breach is readable and neutral mutations can be listed.
 
 use erasure_worker::sandbox::Page;
 use quick_xml::Reader;
@@ -9,7 +8,7 @@ use quick_xml::escape::{escape, unescape};
 use quick_xml::events::{BytesStart, Event};
 use serde_json::{Value, json};
 
-/// A reply as it came.
+/// A reply.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reply {
     pub status: u16,
@@ -17,12 +16,12 @@ pub struct Reply {
     pub body: Vec<u8>,
 }
 
-/// A reply, and what was done to it.
+/// A mutated reply.
 #[derive(Debug, Clone)]
 pub struct Mutation {
-    /// What: `status`, `page`, `removed`, `nulled`, …
+    /// The sort: `status`, `page`, `removed`, `nulled`, …
     pub what: &'static str,
-    /// Where: a path within the body, a status, a page's name.
+    /// The place: a path within the body, a status, a page's name.
     pub place: String,
     pub reply: Reply,
 }
@@ -38,7 +37,7 @@ pub fn all(reply: &Reply) -> Vec<Mutation> {
         }
     };
     for status in STATUSES {
-        // Of a 204 no client reads a body.
+        // A 204 has no body.
         let body = if status == 204 { Vec::new() } else { reply.body.clone() };
         put("status", status.to_string(), Reply { status, body, ..reply.clone() });
     }
@@ -59,7 +58,7 @@ pub fn all(reply: &Reply) -> Vec<Mutation> {
     found
 }
 
-/// Every page of a gateway, under every status that one answers with.
+/// Every page of a gateway, with every usual status.
 pub fn pages() -> Vec<Mutation> {
     let mut found = Vec::new();
     for page in Page::ALL {
@@ -107,7 +106,7 @@ fn json_bodies(root: &Value) -> Bodies {
             Value::Object(_) => with("emptied", json!({})),
             _ => {}
         }
-        // Something beside what is known.
+        // An unknown field.
         if value.is_object() {
             for (name, extra) in
                 [("extra", json!({ "rows": [1] })), ("error", json!("Service is busy")), ("total", json!(7))]

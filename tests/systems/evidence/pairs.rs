@@ -1,7 +1,7 @@
-//! Every pair of identifiers of a target, each of them the person's, another person's or nobody's.
+//! Every pair of a target's identifiers: each is the person's, another person's or unknown.
 //!
-//! The rule it keeps: only where both find the same person is anything changed; only where both find nobody is
-//! anybody absent; all else is refused, as identifiers that do not name one person.
+//! The rule it keeps: if both find the same person, the person is erased; if both find nobody, the person is absent.
+//! Every other pair is refused with `identity_mismatch`.
 
 use erasure_worker::job::{Code, Member, MemberKey, Reason, Spec, TargetEnd, TargetOutcome};
 use erasure_worker::sandbox::{Person, mint_jwt};
@@ -9,14 +9,14 @@ use erasure_worker::sandbox::{Person, mint_jwt};
 use super::scenario::{NOBODY, OTHER, PERSON, Scenario};
 use super::{Recorded, Relay, carry_out};
 
-/// Whom an identifier is of.
+/// The possible owners of an identifier.
 const WHOSE: [u64; 3] = [PERSON, OTHER, NOBODY];
 
-/// A target of two identifiers, the first of one person and the second of another.
+/// A target with two identifiers, each with its owner.
 struct Pair {
     name: &'static str,
     spec: fn(&Person, &Person) -> Spec,
-    /// The first is a proof as well: one that is nobody's is asked for again.
+    /// The first identifier is also a proof: an unknown proof is requested again.
     is_proof: bool,
 }
 
@@ -101,7 +101,7 @@ const PAIRS: [Pair; 10] = [
     },
     Pair {
         name: "vitalsource code and code",
-        // Of a code that was never redeemed nobody can say whose it is.
+        // A code that was never redeemed has no owner.
         spec: |one, two| {
             let second = if one == two { &one.codes[1] } else { &two.codes[0] };
             reader(Some(one), Some(one), &[one.codes[0].clone(), second.clone()])
@@ -111,7 +111,7 @@ const PAIRS: [Pair; 10] = [
 ];
 
 #[tokio::test]
-async fn of_every_pair_of_identifiers_both_must_find_one_person_or_both_nobody() {
+async fn both_identifiers_of_a_pair_must_find_the_same_person_or_both_nobody() {
     let mut runs = 0;
     for pair in PAIRS {
         for (one, two) in WHOSE.into_iter().flat_map(|one| WHOSE.map(|two| (one, two))) {
@@ -122,23 +122,23 @@ async fn of_every_pair_of_identifiers_both_must_find_one_person_or_both_nobody()
                 let relay = Relay::default();
                 let Recorded { run, seen } = carry_out(&scenario, &relay, None).await;
                 let said = run.end.as_ref().map(|end| (end.outcome, end.reason));
-                let told = format!("{} of {one} and {two}, strict {is_strict}: {said:?}", pair.name);
+                let case = format!("{} of {one} and {two}, strict {is_strict}: {said:?}", pair.name);
                 let is_erased = run.end.as_ref().is_some_and(|end: &TargetEnd| {
                     matches!(end.outcome, TargetOutcome::Erased | TargetOutcome::Anonymised)
                 });
                 match (one == two, one) {
-                    (true, NOBODY) => assert_eq!(said, Some((TargetOutcome::Absent, None)), "{told}"),
-                    (true, _) => assert!(is_erased, "{told}"),
-                    // It may be the person's own of yesterday: a fresh one is asked for, and nothing is done.
-                    (false, NOBODY) if pair.is_proof => assert_eq!(said, None, "{told}"),
+                    (true, NOBODY) => assert_eq!(said, Some((TargetOutcome::Absent, None)), "{case}"),
+                    (true, _) => assert!(is_erased, "{case}"),
+                    // The token may have expired: a fresh one is requested, and nothing is done.
+                    (false, NOBODY) if pair.is_proof => assert_eq!(said, None, "{case}"),
                     (false, _) => {
                         let wanted = (TargetOutcome::Refused, Some(Reason::IdentityMismatch));
-                        assert_eq!(said, Some(wanted), "{told}");
+                        assert_eq!(said, Some(wanted), "{case}");
                     }
                 }
                 let destroyed = seen.iter().filter(|exchange| exchange.operation.destructive()).count();
                 let is_one = one == two && one != NOBODY;
-                assert!(is_one == (destroyed > 0), "{told}: {destroyed} destructive calls");
+                assert!(is_one == (destroyed > 0), "{case}: {destroyed} destructive calls");
                 runs += 1;
             }
         }

@@ -1,6 +1,6 @@
-//! A wire on which every exchange with the stand-ins is seen, and one of them may be changed on its way.
+//! A relay to the stand-ins: it records every exchange, and may change one reply.
 //!
-//! The rule it keeps: the stand-in does its work whatever becomes of its reply.
+//! The rule it keeps: the stand-in does its work, also if its reply is changed.
 
 use std::sync::{Arc, Mutex};
 
@@ -11,19 +11,19 @@ use erasure_worker::systems::http::Carry;
 
 use super::mutate::Reply;
 
-/// One exchange as it was, before anything was changed.
+/// One exchange, before any change.
 #[derive(Debug, Clone)]
 pub struct Exchange {
     pub operation: Operation,
     pub reply: Reply,
 }
 
-/// Which exchanges are changed, and what they are changed to.
+/// The changed exchanges, and their new reply.
 #[derive(Clone)]
 pub struct Change {
     /// The number of the exchange, from 0.
     pub from: usize,
-    /// Every later exchange of the same operation as well.
+    /// Also every later exchange of the same operation.
     pub always: bool,
     pub reply: Reply,
 }
@@ -34,16 +34,15 @@ struct Inside {
     seen: Vec<Exchange>,
     change: Option<Change>,
     changed: Option<Operation>,
-    /// Exchanges from this one on go to another instance of the system, in which nobody is.
+    /// Exchanges from this one on go to another, empty instance of the system.
     elsewhere_from: Option<usize>,
 }
 
-/// The wire.
 #[derive(Clone, Default)]
 pub struct Relay(Arc<Mutex<Inside>>);
 
 impl Relay {
-    /// Another world, and what is changed in it.
+    /// Begins with another world and its change.
     pub fn begin(&self, sandbox: Sandbox, change: Option<Change>) {
         *self.0.lock().expect("lock") = Inside { sandbox, change, ..Inside::default() };
     }
@@ -54,12 +53,12 @@ impl Relay {
         inside.elsewhere_from = Some(inside.seen.len());
     }
 
-    /// What was seen so far.
+    /// The exchanges so far.
     pub fn seen(&self) -> Vec<Exchange> {
         self.0.lock().expect("lock").seen.clone()
     }
 
-    /// How many exchanges there were.
+    /// The number of exchanges so far.
     pub fn count(&self) -> usize {
         self.0.lock().expect("lock").seen.len()
     }
@@ -91,16 +90,16 @@ impl Carry for Relay {
         };
         let operation = sandbox.entries(0).last().map_or(Operation::Unknown, |entry| entry.operation);
         let mut inside = self.0.lock().expect("lock");
-        let mut told = reply.clone();
+        let mut sent = reply.clone();
         if let Some(change) = inside.change.clone() {
             let again = change.always && inside.changed == Some(operation);
             if index == change.from || again {
                 inside.changed = Some(operation);
-                told = change.reply;
+                sent = change.reply;
             }
         }
         inside.seen.push(Exchange { operation, reply });
-        let response = http::Response::builder().status(told.status).header("content-type", told.content_type);
-        Some(response.body(Bytes::from(told.body)).expect("a response"))
+        let response = http::Response::builder().status(sent.status).header("content-type", sent.content_type);
+        Some(response.body(Bytes::from(sent.body)).expect("a response"))
     }
 }

@@ -1,7 +1,6 @@
-//! Everything that the stand-ins answer: each flow, over each form that a stand-in can take.
+//! Each flow, with each form of the stand-ins' answers.
 //!
-//! The rule it keeps: besides the person named there is always another, so that a client has seen somebody
-//! before the first call that counts.
+//! The rule it keeps: there is always a second person, whom the client reads before the scenario's first call.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,14 +21,14 @@ use erasure_worker::systems::{Call, Facts, System};
 use super::relay::Relay;
 use crate::stub;
 
-/// The person to erase, one who is there beside, and one whom nobody knows.
+/// The person to erase, another existing person, and an unknown one.
 pub const PERSON: u64 = 1;
 pub const OTHER: u64 = 2;
 pub const NOBODY: u64 = 3;
 
 type Seed = fn(&Sandbox);
 
-/// One target, and the world in which it is carried out.
+/// One target and its world.
 pub struct Scenario {
     pub name: &'static str,
     pub spec: Spec,
@@ -56,12 +55,11 @@ impl Scenario {
         self
     }
 
-    /// The kind.
     pub fn kind(&self) -> Kind {
         self.rules.kind
     }
 
-    /// Patience for a test: no wait is long in virtual time.
+    /// Limits for a test in virtual time.
     pub fn limits(&self) -> Limits {
         Limits {
             max_attempts: 8,
@@ -73,7 +71,7 @@ impl Scenario {
         }
     }
 
-    /// A new world for it.
+    /// A new world.
     pub fn world(&self) -> Sandbox {
         let sandbox = Sandbox::default();
         sandbox.add_people(PERSON..OTHER + 1);
@@ -82,7 +80,7 @@ impl Scenario {
         sandbox
     }
 
-    /// What is left of the person in the system that the target names.
+    /// The personal data that is left in the target's system.
     pub fn remains(&self) -> Vec<&'static str> {
         let word = match self.kind() {
             Kind::Cleeng => "cleeng",
@@ -104,7 +102,7 @@ impl Scenario {
         stub::job(self.spec.clone())
     }
 
-    /// What a person gives when asked; false where nothing more is given.
+    /// Gives a requested input; false if there is none.
     pub fn give(&self, job: &mut Job, ask: &Ask) -> bool {
         let sandbox = self.sandbox.borrow();
         let sandbox = sandbox.as_ref().expect("a world");
@@ -186,7 +184,7 @@ impl Scenario {
         }
     }
 
-    /// Has the client see the other person, as any earlier job would.
+    /// Makes the client read the other person, as an earlier job would.
     pub async fn see_somebody(&self, client: &dyn System) {
         let other = Person::numbered(OTHER);
         let spec = match self.kind() {
@@ -200,7 +198,7 @@ impl Scenario {
         let (step, facts) = (Step::one(StepName::Resolve), Facts::default());
         let said = client.call(Call { job: &job, target, index: 0, step, facts: &facts }).await;
         said.expect("the other person is there");
-        assert!(client.credential().is_proven(), "{}: somebody was seen", self.name);
+        assert!(client.credential().is_proven(), "{}: the credential is not proven", self.name);
     }
 }
 
@@ -251,7 +249,6 @@ pub fn reader(person: &Person, by_guid: bool, by_reference: bool) -> Spec {
     }
 }
 
-/// Every scenario.
 pub fn all() -> Vec<Scenario> {
     let (ann, nobody) = (&Person::numbered(PERSON), &Person::numbered(NOBODY));
     let mut wrong = Person::numbered(PERSON);
@@ -378,7 +375,7 @@ fn vitalsource(ann: &Person, nobody: &Person) -> Vec<Scenario> {
         Scenario::new("vitalsource, a code that goes all the same", reader(ann, true, true), |sandbox| {
             refuse(sandbox, 1007, true);
         }),
-        // Of one that was never redeemed no licence tells: its own read alone does.
+        // A code that was never redeemed has no licence: only its own read shows it.
         Scenario::new("vitalsource, a code never redeemed that stays", reader(ann, true, true), |sandbox| {
             sandbox.world(|world| {
                 let vitalsource = world.vitalsource("vitalsource");
