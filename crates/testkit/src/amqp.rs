@@ -1,7 +1,7 @@
-//! An ordinary AMQP client: publishes with confirms, and sees every event, dead letter and parked
-//! copy that comes back, in queues of its own.
+//! A plain AMQP client: publishes with confirms, and gets every event, dead letter and redelivered parked copy in its
+//! own queues.
 //!
-//! The rule it keeps: none of the worker's own broker code, so that a mistake cannot cancel itself out.
+//! The rule it keeps: nothing here uses the worker's broker code, so that a fault of that code is seen.
 
 use std::time::Duration;
 
@@ -20,14 +20,14 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::rig::WAITING;
 use crate::soon;
 
-/// How long one attempt to connect may take.
+/// The time limit of one attempt to connect.
 const CONNECTING: Duration = Duration::from_secs(20);
 
-/// Connects, trying until it works.
+/// Connects; tries until it succeeds.
 pub async fn connect(url: &str) -> Connection {
     soon("the broker", async {
         loop {
-            // A broker on its way down may take a connection and say nothing more.
+            // A stopping broker may accept a connection and then not answer.
             let attempt = Connection::connect(url, ConnectionProperties::default());
             match tokio::time::timeout(CONNECTING, attempt).await {
                 Ok(Ok(connection)) => return connection,
@@ -38,7 +38,7 @@ pub async fn connect(url: &str) -> Connection {
     .await
 }
 
-/// Ends a connection that may be gone already.
+/// Closes a connection that may be lost already.
 pub async fn close(connection: Connection) {
     let _ = connection.close(200, "".into()).await;
 }
@@ -50,7 +50,7 @@ pub async fn confirming(connection: &Connection) -> lapin::Result<Channel> {
     Ok(channel)
 }
 
-/// Publishes a durable message. True where the broker confirmed it and had a queue for it.
+/// Publishes a durable message. True if the broker confirmed it and routed it to a queue.
 pub async fn publish(
     channel: &Channel,
     exchange: &str,
@@ -63,13 +63,13 @@ pub async fn publish(
     Ok(matches!(sent.await?.await?, Confirmation::Ack(None)))
 }
 
-/// How many messages a queue holds ready. The broker counts a little later than it acts.
+/// The number of ready messages of a queue. The broker's count is slightly late.
 pub async fn depth(channel: &Channel, queue: &str) -> u32 {
     let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
     channel.queue_declare(queue.into(), passive, FieldTable::default()).await.unwrap().message_count()
 }
 
-/// All messages of a queue, taken out.
+/// Takes all messages of a queue.
 pub async fn take_all(channel: &Channel, queue: &str) -> Vec<Delivery> {
     let mut taken = Vec::new();
     while let Some(got) = channel.basic_get(queue.into(), BasicGetOptions { no_ack: true }).await.unwrap() {
@@ -78,7 +78,7 @@ pub async fn take_all(channel: &Channel, queue: &str) -> Vec<Delivery> {
     taken
 }
 
-/// Declares a quorum queue that keeps all that an exchange routes.
+/// Declares a quorum queue for all messages of an exchange.
 pub async fn keep(channel: &Channel, exchange: &str, queue: &str) {
     let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
     let mut arguments = FieldTable::default();
@@ -88,8 +88,8 @@ pub async fn keep(channel: &Channel, exchange: &str, queue: &str) {
     channel.queue_bind(queue.into(), exchange.into(), "#".into(), bind, nothing).await.unwrap();
 }
 
-/// Keeps all events of a prefix in a queue and gives each to `note`, over whatever happens to the broker.
-/// Once it returns, the queue is there.
+/// Collects all events of a prefix in a queue and gives each to `note`, also after the broker was restarted. The queue
+/// exists when this returns.
 pub async fn follow(
     url: String,
     prefix: String,
@@ -119,14 +119,14 @@ async fn read(connection: &Connection, queue: &str, note: &mut (impl FnMut(&[u8]
     Ok(())
 }
 
-/// A message as it came.
+/// A received message.
 #[derive(Clone)]
 pub struct Message {
     pub exchange: String,
     pub routing_key: String,
     pub properties: BasicProperties,
     pub body: Vec<u8>,
-    /// The body as JSON; null where it is something else.
+    /// The body as JSON, else null.
     pub json: Value,
 }
 
@@ -146,7 +146,7 @@ impl Message {
         &self.json["data"][field]
     }
 
-    /// Which job an event or a dead letter is about.
+    /// The job of an event or a dead letter.
     pub fn job_id(&self) -> String {
         let told = self.header("x-erasure-job-id");
         if told.is_empty() { self.data("job_id").as_str().unwrap_or_default().to_owned() } else { told }
@@ -156,7 +156,7 @@ impl Message {
         self.data("final") == true
     }
 
-    /// A header as text; empty where there is none.
+    /// A header as text; empty if there is none.
     pub fn header(&self, name: &str) -> String {
         let headers = self.properties.headers().as_ref();
         match headers.and_then(|headers| headers.inner().get(name)) {
@@ -168,13 +168,13 @@ impl Message {
     }
 }
 
-/// Everything that an exchange has routed since the tap was opened.
+/// All messages that an exchange has routed since the tap was opened.
 pub struct Tap {
     seen: watch::Sender<Vec<Message>>,
 }
 
 impl Tap {
-    /// Binds a queue of its own, which ends with the connection.
+    /// Binds a new queue, which ends with the connection.
     async fn open(connection: &Connection, exchange: &str, key: &str) -> Tap {
         let channel = connection.create_channel().await.unwrap();
         let options = QueueDeclareOptions { exclusive: true, auto_delete: true, ..QueueDeclareOptions::default() };
@@ -200,14 +200,14 @@ impl Tap {
         self.seen.borrow().clone()
     }
 
-    /// The first message that is as wanted.
+    /// Waits for the first matching message.
     pub async fn first(&self, what: &str, wanted: impl Fn(&Message) -> bool) -> Message {
         let mut seen = self.seen.subscribe();
         let found = soon(what, seen.wait_for(|seen| seen.iter().any(&wanted))).await.unwrap();
         found.iter().find(|message| wanted(message)).unwrap().clone()
     }
 
-    /// All that are as wanted, once there are `count` of them.
+    /// Waits for `count` matching messages; returns all that match.
     pub async fn count(&self, what: &str, count: usize, wanted: impl Fn(&Message) -> bool) -> Vec<Message> {
         let mut seen = self.seen.subscribe();
         let enough = |seen: &Vec<Message>| seen.iter().filter(|message| wanted(message)).count() >= count;
@@ -220,7 +220,7 @@ impl Tap {
 pub struct Client {
     pub events: Tap,
     pub dead_letters: Tap,
-    /// What comes back from the wait queues, and whatever else is published there.
+    /// Parked copies that are redelivered, and everything else published to this exchange.
     pub resumed: Tap,
     prefix: String,
     channel: Channel,
@@ -228,10 +228,10 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connects; the topology must be there.
+    /// Connects; the topology must exist.
     pub async fn connect(url: &str, prefix: &str) -> Client {
         let connected = async {
-            // Without heartbeats: it shares one thread with the stand-ins, and a test may wait for minutes.
+            // Without heartbeats: the client shares one thread with the stand-ins, and a test may wait for minutes.
             let url = format!("{url}?heartbeat=0");
             let connection = Connection::connect(&url, ConnectionProperties::default()).await.unwrap();
             let channel = confirming(&connection).await.unwrap();
@@ -254,7 +254,7 @@ impl Client {
         assert!(soon("a confirm", sent).await.unwrap(), "not confirmed, or no queue for {exchange} {key}");
     }
 
-    /// Waits until everything that was published before has been seen by the taps.
+    /// Waits until the taps have all messages published before.
     pub async fn fence(&self) {
         for (exchange, tap) in [("events", &self.events), ("dead-letter", &self.dead_letters)] {
             let mark = uuid::Uuid::new_v4().to_string();
@@ -264,8 +264,8 @@ impl Client {
         }
     }
 
-    /// Takes the first message off the jobs queue and gives it back, as a worker does that dies
-    /// before it has begun. There must be no worker.
+    /// Takes the first message of the jobs queue and requeues it, like a worker that crashes before it begins. No worker
+    /// may run.
     pub async fn take_and_give_back(&self) {
         let taken = async {
             let channel = self.connection.create_channel().await.unwrap();
@@ -279,8 +279,7 @@ impl Client {
         soon("a job in the queue", taken).await;
     }
 
-    /// How many copies of jobs are ready, in the queue and in the wait queues. The broker counts a
-    /// little later than it acts.
+    /// The number of ready copies of jobs, in the queue and in the wait queues. The broker's count is slightly late.
     pub async fn copies(&self) -> u32 {
         let mut copies = 0;
         for queue in WAITING {
@@ -289,7 +288,7 @@ impl Client {
         copies
     }
 
-    /// Waits until there are so many copies of jobs.
+    /// Waits until there are `count` copies of jobs.
     pub async fn holds_copies(&self, count: u32) {
         soon(&format!("{count} copies of jobs"), async {
             while self.copies().await != count {

@@ -1,14 +1,14 @@
-//! A client of AMQP 1.0 that writes its frames itself: as much of it as RabbitMQ 4 needs to take a message
-//! from a publisher, or to give one back.
+//! A client of AMQP 1.0 that writes its own frames: only the part that RabbitMQ 4 needs to accept a message from a
+//! publisher, or to requeue one.
 //!
-//! The rule it keeps: what it sent was accepted, what it took is settled, or the test ends.
+//! The rule it keeps: a sent message was accepted and a received one is settled, or the test fails.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::Duration;
 
 const SILENCE: Duration = Duration::from_secs(60);
-/// What the other side may send before it asks again.
+/// The number of frames that the broker may send before it needs a new window.
 const WINDOW: u32 = 100;
 
 /// A value in AMQP 1.0's own encoding.
@@ -59,16 +59,16 @@ pub fn map(entries: &[(Value, Value)]) -> Value {
     compound(0xd1, &entries.iter().flat_map(|(name, value)| [name.clone(), value.clone()]).collect::<Vec<_>>())
 }
 
-/// A value under one of the numbers of the specification.
+/// A described value, with the descriptor's number in the specification.
 fn described(number: u8, value: &[u8]) -> Value {
     [&[0x00, 0x53, number][..], value].concat()
 }
 
-/// Where a body lies.
+/// The section of a body.
 pub enum Body<'a> {
-    /// As bytes, as it is to be.
+    /// A data section, as the worker expects.
     Data(&'a [u8]),
-    /// As text in a value section, as some libraries have it unless told otherwise.
+    /// Text in a value section, the default of some libraries.
     Text(&'a str),
 }
 
@@ -112,10 +112,10 @@ impl Client {
         client.expect(0x10);
         client.frame(0, &described(0x11, &list(&[null(), uint(0), uint(WINDOW), uint(WINDOW)])));
         let begun = client.expect(0x11);
-        // Behind the list's head: their channel, then the number of their first delivery.
+        // After the list's head: the broker's channel, then the number of its first delivery.
         let fields = if begun[0] == 0xc0 { &begun[3..] } else { &begun[9..] };
         assert_eq!(fields[0], 0x60, "{begun:x?}");
-        // A number is written as short as it can be.
+        // A number has the shortest encoding.
         client.first = match fields[3] {
             0x43 => 0,
             0x52 => u32::from(fields[4]),
@@ -137,7 +137,7 @@ impl Client {
         assert!(state.windows(3).any(|piece| piece == accepted), "not accepted: {}", String::from_utf8_lossy(&state));
     }
 
-    /// Takes the first message off a queue.
+    /// Takes the first message of a queue.
     pub fn take(&mut self, queue: &str) -> Vec<u8> {
         let handle = self.attach(true, &string(&format!("/queues/{queue}")), &null());
         let credit = [uint(self.first), uint(WINDOW), uint(0), uint(WINDOW), uint(handle), uint(0), uint(1)];
@@ -146,7 +146,7 @@ impl Client {
         // The first delivery of this session.
         let settled = [vec![0x41], uint(0), uint(0), vec![0x41], described(0x24, &list(&[]))];
         self.frame(0, &described(0x15, &list(&settled)));
-        // Answered in order: with this the broker has read what was settled.
+        // The broker answers in order: after this answer it has read the settlement.
         self.frame(0, &described(0x17, &list(&[])));
         self.expect(0x17);
         message
@@ -180,14 +180,14 @@ impl Client {
         self.stream.write_all(&[&size[..], &[2, kind, 0, 0], payload].concat()).unwrap();
     }
 
-    /// The next frame that is this one; another one may only grant credit.
+    /// The next frame with this number; only frames that grant credit may precede it.
     fn expect(&mut self, number: u8) -> Vec<u8> {
         loop {
             let mut size = [0; 4];
             self.stream.read_exact(&mut size).unwrap();
             let mut rest = vec![0; u32::from_be_bytes(size) as usize - 4];
             self.stream.read_exact(&mut rest).unwrap();
-            // An empty one says only that the other side is there.
+            // An empty frame is a heartbeat.
             let Some([_, _, found]) = rest.get(4..7) else { continue };
             if *found == number {
                 return rest.split_off(7);

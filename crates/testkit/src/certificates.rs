@@ -1,12 +1,12 @@
-//! Certificates of two throw-away authorities, made by the Erlang that RabbitMQ brings along.
+//! Certificates of two temporary authorities, made by RabbitMQ's Erlang.
 //!
-//! The rule it keeps: new ones for every broker, so that no test depends on a date.
+//! The rule it keeps: every broker has new certificates, so that no test depends on a date.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// Writes `server.{crt,key,ca}` and `client.{crt,key,ca}`, all PEM, into the folder. The `ca`
-/// files hold both authorities. The server's certificate is for `localhost`.
+/// Writes `server.{crt,key,ca}` and `client.{crt,key,ca}`, all PEM, into the folder. The `ca` files have both
+/// authorities. The server's certificate is for `localhost`.
 pub fn make(folder: &Path) {
     let made = Command::new("erl")
         .args(["-noshell", "-eval", PROGRAM])

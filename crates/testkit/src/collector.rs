@@ -1,4 +1,4 @@
-//! An OpenTelemetry collector that keeps what it is sent.
+//! An OpenTelemetry collector that stores the received spans.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -21,7 +21,7 @@ pub struct Collector {
 }
 
 impl Collector {
-    /// Takes spans by HTTP from now on, until the test's runtime ends.
+    /// Accepts spans by HTTP until the test's runtime ends.
     pub async fn start() -> Collector {
         let bodies = Bodies::default();
         let keep = |State(bodies): State<Bodies>, body: Bytes| async move { bodies.lock().unwrap().push(body) };
@@ -32,24 +32,24 @@ impl Collector {
         Collector { address, bodies }
     }
 
-    /// What a worker is told.
+    /// The endpoint for a worker's environment.
     pub fn endpoint(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// All that came, as it came.
+    /// All received bytes.
     pub fn bodies(&self) -> Vec<Bytes> {
         self.bodies.lock().unwrap().clone()
     }
 
-    /// All spans that came.
+    /// All received spans.
     pub fn spans(&self) -> Vec<Span> {
         let requests = self.bodies().into_iter().map(|body| ExportTraceServiceRequest::decode(body).unwrap());
         let scopes = requests.flat_map(|request| request.resource_spans).flat_map(|resource| resource.scope_spans);
         scopes.flat_map(|scope| scope.spans).collect()
     }
 
-    /// What the spans say of the process that made them.
+    /// The resource attributes of the sending process.
     pub fn resource(&self) -> Vec<KeyValue> {
         let body = self.bodies().into_iter().next().unwrap();
         let request = ExportTraceServiceRequest::decode(body).unwrap();
@@ -57,7 +57,7 @@ impl Collector {
     }
 }
 
-/// An attribute as text; empty where there is none.
+/// An attribute as text; empty if there is none.
 pub fn attribute(attributes: &[KeyValue], key: &str) -> String {
     let value = attributes.iter().find(|attribute| attribute.key == key).and_then(|attribute| attribute.value.clone());
     match value {

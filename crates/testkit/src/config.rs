@@ -2,8 +2,8 @@
 
 use std::fmt::Display;
 
-/// The section of a system whose stand-in is at `stand`, with lines of the test's own. The path says which:
-/// `cleeng`, `loyalty`, `easycms` or `vitalsource`, and behind an `@` which of several.
+/// The section of a system with its stand-in at `stand`, and additional lines. The path is the kind: `cleeng`,
+/// `loyalty`, `easycms` or `vitalsource`, with `@` and a number for a further instance.
 pub fn system(name: &str, path: &str, stand: impl Display, more: &str) -> String {
     let at = format!("http://{stand}/{path}");
     let interface = match path.split('@').next().unwrap() {
@@ -22,7 +22,7 @@ pub fn system(name: &str, path: &str, stand: impl Display, more: &str) -> String
     format!("[systems.{name}]\n{interface}\n{more}\n")
 }
 
-/// A section for each of the four systems, under its own name.
+/// A section for each of the four systems, named as its kind.
 pub fn systems(stand: impl Display, more: &str) -> String {
     ["cleeng", "loyalty", "easycms", "vitalsource"].map(|name| system(name, name, &stand, more)).concat()
 }

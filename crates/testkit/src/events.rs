@@ -1,6 +1,6 @@
-//! What the publisher hears: every event of a prefix, kept by job.
+//! The publisher's view: every event of a prefix, by job.
 //!
-//! The rule it keeps: it survives the broker's end, as a careful consumer would.
+//! The rule it keeps: no event is lost when the broker restarts.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,7 +10,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::{PATIENCE, amqp, soon};
 
-/// Events by job id, as they came, repeats included; and the jobs that have ended.
+/// Events by job id in order of arrival, repeats included; and the ended jobs.
 #[derive(Debug, Clone, Default)]
 pub struct Heard(pub BTreeMap<String, Vec<Value>>, BTreeSet<String>);
 
@@ -20,7 +20,7 @@ impl Heard {
         self.0.get(job_id).map_or(&[], Vec::as_slice)
     }
 
-    /// A job's final events by id: the outcome under each.
+    /// The outcomes in a job's final events, by event id.
     pub fn finals(&self, job_id: &str) -> BTreeMap<String, String> {
         let finals = self.of(job_id).iter().filter(|event| event["data"]["final"] == true);
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
@@ -40,7 +40,7 @@ impl Heard {
         self.0.entry(job).or_default().push(event);
     }
 
-    /// Those of these jobs that have not ended.
+    /// The jobs among `ids` that have not ended.
     fn open<'a>(&self, ids: &[&'a str]) -> Vec<&'a str> {
         ids.iter().copied().filter(|id| !self.1.contains(*id)).collect()
     }
@@ -52,7 +52,7 @@ pub struct Events {
 }
 
 impl Events {
-    /// Binds a queue to the events and reads it from now on.
+    /// Binds a queue to the events and begins to read it.
     pub async fn follow(url: String, prefix: String) -> Events {
         let (told, heard) = watch::channel(Heard::default());
         let task = amqp::follow(url, prefix, move |bytes| {
@@ -62,18 +62,18 @@ impl Events {
         Events { heard, _task: task.await }
     }
 
-    /// What was heard so far.
+    /// The events so far.
     pub fn heard(&self) -> Heard {
         self.heard.borrow().clone()
     }
 
-    /// As [`Events::until`], for as long as it takes.
+    /// As [`Events::until`], without a time limit.
     pub async fn followed(&self, enough: impl Fn(&Heard) -> bool) -> Heard {
         let mut heard = self.heard.clone();
         heard.wait_for(enough).await.unwrap().clone()
     }
 
-    /// Waits until what was heard satisfies `enough`.
+    /// Waits until the events satisfy `enough`.
     pub async fn until(&self, what: &str, enough: impl Fn(&Heard) -> bool) -> Heard {
         let mut heard = self.heard.clone();
         soon(what, async { heard.wait_for(enough).await.unwrap().clone() }).await
@@ -83,7 +83,7 @@ impl Events {
     pub async fn all_end<'a>(&self, ids: impl IntoIterator<Item = &'a str>) -> Heard {
         let ids: Vec<&str> = ids.into_iter().collect();
         let mut heard = self.heard.clone();
-        // No borrow of the events outlives the wait: reading them again beside it can lock up with the writer.
+        // No borrow of the events is held after the wait: a second read beside it can deadlock with the writer.
         let all = async { heard.wait_for(|heard| heard.open(&ids).is_empty()).await.unwrap().clone() };
         let Ok(all) = tokio::time::timeout(PATIENCE, all).await else {
             let heard = self.heard();

@@ -1,4 +1,4 @@
-//! Mutations of a corpus: what a parser may be given by somebody who knows what it expects.
+//! Mutations of a corpus: the input of an attacker who knows the parser's format.
 //!
 //! The rule it keeps: the same seed gives the same mutations, so that a failure can be repeated.
 
@@ -16,7 +16,7 @@ pub fn corpus(name: &str) -> Vec<Vec<u8>> {
     paths.iter().map(|path| std::fs::read(path).unwrap()).collect()
 }
 
-/// Makes mutations of a corpus, with words that mean something in its language.
+/// Makes mutations of a corpus, with words of its format.
 pub struct Mutator {
     random: StdRng,
     corpus: Vec<Vec<u8>>,
@@ -38,7 +38,7 @@ impl Mutator {
         from..from + self.below(most + 1)
     }
 
-    /// The next mutation: one change of one of the files, often more.
+    /// The next mutation: one or more changes of one of the files.
     pub fn mutation(&mut self) -> Vec<u8> {
         let pick = self.below(self.corpus.len());
         let mut bytes = self.corpus[pick].clone();

@@ -1,8 +1,8 @@
-//! Texts that name nobody, by what is wrong with them, and texts that somebody may be called.
+//! Texts that cannot be a person's identifier, by their flaw, and texts that can.
 
 use erasure_worker::job::identifier::Flaw;
 
-/// Characters that nobody sees, one of each kind and the edges of each block.
+/// Invisible characters: one of each kind, and the first and last of each block.
 pub fn unseen() -> Vec<char> {
     let ranges: [(u32, u32); 33] = [
         (0x00, 0x1F),
@@ -42,12 +42,12 @@ pub fn unseen() -> Vec<char> {
     ranges.into_iter().flat_map(|(first, last)| first..=last).filter_map(char::from_u32).collect()
 }
 
-/// Every character that Unicode calls white space.
+/// Every white-space character of Unicode.
 pub fn white() -> impl Iterator<Item = char> {
     ('\u{0}'..=char::MAX).filter(|c| c.is_whitespace())
 }
 
-/// Texts that stand for nobody whatever the field, by what is wrong with them.
+/// Texts that cannot be an identifier in any field, by their flaw.
 pub const NOBODY: [(Flaw, &[&str]); 7] = [
     (
         Flaw::Template,
@@ -162,7 +162,7 @@ pub const NOBODY: [(Flaw, &[&str]); 7] = [
     (Flaw::Signless, &["-", "--", ".", "?", "_", "@", "/"]),
 ];
 
-/// No one address of a person, where one is asked for.
+/// Texts that are not one person's e-mail address.
 pub const NO_EMAIL: [&str; 26] = [
     "ann",
     "@example.com",
@@ -192,7 +192,7 @@ pub const NO_EMAIL: [&str; 26] = [
     "ann@example.com/",
 ];
 
-/// What somebody may be called.
+/// Valid identifiers.
 pub const SOMEBODY: [&str; 44] = [
     "1",
     "0",
@@ -240,7 +240,7 @@ pub const SOMEBODY: [&str; 44] = [
     "{7d3b2f0e-8f6c-4d1e-9c55-0c6f9d1a2b3c}",
 ];
 
-/// Addresses that somebody may have.
+/// Valid e-mail addresses.
 pub const ADDRESSES: [&str; 20] = [
     "ann@example.com",
     "ANN@EXAMPLE.COM",

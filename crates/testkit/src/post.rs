@@ -1,4 +1,4 @@
-//! A broker that lives in the test: nothing moves but what the test lets move.
+//! A broker within the test process: a message is delivered only when the test does so.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,13 +16,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::soon;
 
-/// What the broker has seen.
+/// The messages that the broker has.
 #[derive(Default, Clone)]
 pub struct Seen {
-    /// All that was published, in order.
+    /// All publishes, in order.
     pub published: Vec<Publication>,
     pub events: Vec<Value>,
-    /// The copies that wait.
+    /// The parked copies.
     pub parked: Vec<Publication>,
     pub letters: Vec<DeadLetter>,
     pub acked: usize,
@@ -47,18 +47,18 @@ impl Seen {
     }
 }
 
-/// What is said no to.
+/// The publishes that the broker refuses.
 #[derive(Default)]
 pub struct Refuses {
     /// Every publish of an event.
     pub events: bool,
     /// Every publish to the control stream.
     pub control: bool,
-    /// Every dead letter that is put in another's place.
+    /// Every replacement of a dead letter.
     pub letters: bool,
 }
 
-/// A message as it is to be delivered.
+/// A message to deliver.
 #[derive(Clone)]
 struct Waiting {
     publication: Publication,
@@ -71,12 +71,12 @@ pub type Stream = watch::Sender<Vec<(Properties, Bytes)>>;
 
 /// The broker.
 pub struct Post {
-    /// What every worker reads.
+    /// The control stream.
     pub control: Stream,
-    /// Gives nothing of the control stream.
+    /// True: the control stream is not delivered.
     pub keeps_control: watch::Sender<bool>,
     pub refuses: Mutex<Refuses>,
-    /// How often a job was asked for.
+    /// The number of calls that asked for a delivery.
     pub asked: AtomicUsize,
     pub link: watch::Sender<Link>,
     pub depths: Mutex<BTreeMap<String, u64>>,
@@ -86,7 +86,7 @@ pub struct Post {
     stopped: CancellationToken,
 }
 
-/// Keeps what is given back until the test delivers it again.
+/// Keeps a requeued message until the test redelivers it.
 struct Shelf {
     message: Waiting,
     seen: watch::Sender<Seen>,
@@ -124,12 +124,11 @@ impl Default for Post {
 }
 
 impl Post {
-    /// An empty one.
     pub fn new() -> Arc<Post> {
         Arc::default()
     }
 
-    /// The same after its worker has ended: what lay on it lies there still.
+    /// The same broker after its worker ended, with the same messages.
     pub fn again(&self) -> Arc<Post> {
         Arc::new(Post { control: self.control.clone(), seen: watch::Sender::new(self.seen()), ..Post::default() })
     }
@@ -143,34 +142,34 @@ impl Post {
         self.sender.send(Waiting { publication, via, redelivered }).ok().unwrap();
     }
 
-    /// Delivers a message as it comes from a publisher.
+    /// Delivers a publisher's message.
     pub fn deliver(&self, properties: Properties, body: impl Into<Bytes>, redelivered: bool) {
         let publication = Publication { to: Destination::Requests, properties, body: body.into() };
         self.queue(publication, Via::Requests, redelivered);
     }
 
-    /// The same, for the first time.
+    /// The same, not redelivered.
     pub fn send(&self, properties: Properties, body: impl Into<Bytes>) {
         self.deliver(properties, body, false);
     }
 
-    /// Delivers a message as it is, by that way: as the broker's own tools move one.
+    /// Delivers a message unchanged, by this route, as the broker's own tools move messages.
     pub fn put(&self, via: Via, properties: Properties, body: Bytes) {
         let to = if via == Via::Resume { Destination::Resume } else { Destination::Requests };
         self.queue(Publication { to, properties, body }, via, false);
     }
 
-    /// Puts a message on the control stream.
+    /// Appends a message to the control stream.
     pub fn control(&self, properties: Properties, body: impl Into<Bytes>) {
         self.control.send_modify(|all| all.push((properties, body.into())));
     }
 
-    /// A parked copy is delivered after its wait.
+    /// Redelivers a parked copy after its wait.
     pub fn come_back(&self, copy: &Publication) {
         self.queue(copy.clone(), Via::Resume, false);
     }
 
-    /// All parked copies are delivered.
+    /// Redelivers all parked copies.
     pub fn waits_end(&self) -> usize {
         let mut parked = Vec::new();
         self.seen.send_modify(|seen| parked = std::mem::take(&mut seen.parked));
@@ -178,7 +177,7 @@ impl Post {
         parked.len()
     }
 
-    /// Takes away what lies there: letters and parked copies.
+    /// Returns the messages so far; removes dead letters and parked copies.
     pub fn take(&self) -> Seen {
         let taken = self.seen();
         self.seen.send_modify(|seen| {
@@ -188,23 +187,23 @@ impl Post {
         taken
     }
 
-    /// What it has seen so far.
+    /// The messages so far.
     pub fn seen(&self) -> Seen {
         self.seen.borrow().clone()
     }
 
-    /// Changes the dead letters that lie there.
+    /// Changes the dead letters in the queue.
     pub fn with_letters(&self, change: impl FnOnce(&mut Vec<DeadLetter>)) {
         self.seen.send_modify(|seen| change(&mut seen.letters));
     }
 
-    /// Waits until what was seen is enough.
+    /// Waits until the messages satisfy `enough`.
     pub async fn until(&self, what: &str, enough: impl FnMut(&Seen) -> bool) -> Seen {
         let mut seen = self.seen.subscribe();
         soon(what, seen.wait_for(enough)).await.unwrap().clone()
     }
 
-    /// Waits for an event of a job; the latest of them.
+    /// Waits for an event of a job; returns the latest.
     pub async fn event(&self, job_id: &str, what: &str) -> Value {
         let kind = format!("erasure.job.{what}.v1");
         let fits = |event: &Value| event["subject"] == job_id && event["type"] == *kind;
@@ -212,19 +211,19 @@ impl Post {
         seen.events.iter().rfind(|event| fits(event)).unwrap().clone()
     }
 
-    /// Waits until a delivery was given back.
+    /// Waits until a delivery was requeued.
     pub async fn given_back(&self) {
         self.until("a delivery that is given back", |seen| !seen.given_back.is_empty()).await;
     }
 
-    /// Delivers once more what was given back.
+    /// Redelivers the requeued messages.
     pub fn redeliver(&self) {
         let mut given_back = Vec::new();
         self.seen.send_modify(|seen| given_back = std::mem::take(&mut seen.given_back));
         given_back.into_iter().for_each(|message| self.queue(message.publication, message.via, true));
     }
 
-    /// Waits for the copy number `n` of a job's that is parked.
+    /// Waits for a job's parked copy number `n`.
     pub async fn parked(&self, job_id: &str, n: usize) -> Publication {
         let is_its = |copy: &&Publication| {
             matches!(copy.to, Destination::Wait(_)) && header(&copy.properties, "x-erasure-job-id") == job_id
@@ -233,7 +232,7 @@ impl Post {
         of(&self.until(&format!("copy {n} of {job_id}"), |seen| of(seen).is_some()).await).unwrap()
     }
 
-    /// Waits until something was published that fits; the latest of it.
+    /// Waits for a matching publish; returns the latest.
     pub async fn published(&self, mut fits: impl FnMut(&Publication) -> bool) -> Publication {
         let seen = self.until("a publication", |seen| seen.published.iter().any(&mut fits)).await;
         seen.published.iter().rfind(|publication| fits(publication)).unwrap().clone()
@@ -320,7 +319,7 @@ impl Broker for Post {
                 Verdict::Replace(publication) => self.publish(*publication).await?,
             }
         }
-        // What came in the meantime lies behind.
+        // Letters that arrived meanwhile stay behind these.
         self.with_letters(|all| drop(all.splice(0..0, kept)));
         outcome.map(|()| looked_at)
     }

@@ -1,13 +1,12 @@
-//! A Python with JOSE libraries that others wrote: what is signed and sealed here is checked and made
-//! by them as well.
+//! A Python with independent JOSE libraries: they check our signatures and seals, and make some for us to check.
 //!
-//! The rule it keeps: it stands in an environment of its own; the machine's Python stays as it is.
+//! The rule it keeps: the libraries are in a separate environment; the machine's Python stays unchanged.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-/// A Python with the libraries of `requirements.txt`; made once, kept for the next run of the tests.
+/// A Python with the libraries of `requirements.txt`; made once, reused by later test runs.
 pub fn python() -> &'static Path {
     static PYTHON: OnceLock<PathBuf> = OnceLock::new();
     PYTHON.get_or_init(|| {
@@ -19,7 +18,7 @@ pub fn python() -> &'static Path {
             return python;
         }
         let run = |program: &Path, arguments: &[&str]| {
-            // By the machine's own clock, whatever clock the tests are given: certificates are looked at.
+            // By the machine's own clock, even in tests with a moved clock: certificates are checked.
             let mut command = Command::new(program);
             let output = command.args(arguments).env_remove("LD_PRELOAD").output().expect("Python 3 is installed");
             assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));

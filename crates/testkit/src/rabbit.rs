@@ -1,8 +1,7 @@
-//! A RabbitMQ of our own, one node or a cluster: free ports on loopback, its own data, cookie and
-//! port mapper.
+//! A private RabbitMQ, one node or a cluster: free ports on loopback, its own data, cookie and port mapper.
 //!
-//! The rule it keeps: nothing of it outlives the test process. A shell waits at a pipe that the
-//! kernel closes when this process ends, and then ends the broker's process group.
+//! The rule it keeps: the broker ends with the test process. A shell waits at a pipe that the kernel closes when this
+//! process ends, and then ends the broker's process group.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
@@ -15,13 +14,13 @@ use std::time::Duration;
 use rand::RngExt as _;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
-/// Where the scripts are that need no user called `rabbitmq`.
+/// The folder of the scripts that need no user `rabbitmq`.
 const SCRIPTS: &str = "/usr/lib/rabbitmq/bin";
 
-/// Starting takes some seconds, on a loaded machine many.
+/// A start takes some seconds, on a loaded machine many.
 const BOOT_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// What the nodes of one broker share.
+/// The shared parts of a broker's nodes.
 struct Home {
     folder: tempfile::TempDir,
     epmd_port: u16,
@@ -36,7 +35,7 @@ impl Home {
         let [epmd_port] = free_ports();
         write_private(&folder.path().join(".erlang.cookie"), "COOKIEOFATESTBROKER");
         std::fs::write(folder.path().join("enabled_plugins"), format!("[{plugins}].\n")).unwrap();
-        // Leader of the group that everything else joins, and never restarted.
+        // The leader of the process group that all other processes join; never restarted.
         let epmd = Command::new("epmd")
             .args(["-port", &epmd_port.to_string()])
             .env("ERL_EPMD_ADDRESS", "127.0.0.1")
@@ -53,7 +52,7 @@ impl Home {
 
 impl Drop for Home {
     fn drop(&mut self) {
-        // The guard first: once the group is gone its number is anybody's.
+        // The guard ends first: after the group's end its number may belong to another process.
         let _ = self.guard.kill();
         let _ = self.guard.wait();
         let _ = kill_process_group(pid(self.epmd.id()), Signal::KILL);
@@ -70,12 +69,12 @@ pub struct Rabbit {
     dist_port: u16,
     erl_args: String,
     server: Mutex<Option<Child>>,
-    /// What it says that it is, when it starts.
+    /// The release in its banner.
     release: Mutex<String>,
 }
 
 impl Rabbit {
-    /// Starts a broker and waits until it takes connections.
+    /// Starts a broker and waits until it accepts connections.
     pub fn start() -> Self {
         Self::start_with("", "")
     }
@@ -87,7 +86,7 @@ impl Rabbit {
         rabbit
     }
 
-    /// A broker with its HTTP interface, and the port of that.
+    /// A broker with its HTTP interface, and that interface's port.
     pub fn start_managed() -> (Self, u16) {
         let [port] = free_ports();
         let conf = format!("management.tcp.ip = 127.0.0.1\nmanagement.tcp.port = {port}");
@@ -96,7 +95,7 @@ impl Rabbit {
         (rabbit, port)
     }
 
-    /// Starts a cluster of so many nodes. With more than one, keep a majority of them up.
+    /// Starts a cluster. It needs a majority of its nodes.
     pub fn cluster(nodes: usize, erl_args: &str) -> Vec<Self> {
         let names: Vec<_> = (1..=nodes).map(|number| format!("rabbit{number}")).collect();
         let mut conf = "cluster_formation.peer_discovery_backend = classic_config".to_owned();
@@ -124,33 +123,32 @@ impl Rabbit {
         Self { home, name, port, tls_port, dist_port, erl_args, server: Mutex::new(None), release: Mutex::default() }
     }
 
-    /// The broker that the tests of this binary share; each takes a prefix of its own.
+    /// The broker that all tests of this binary share; each test has its own prefix.
     pub fn shared() -> &'static Rabbit {
         static SHARED: OnceLock<Rabbit> = OnceLock::new();
         SHARED.get_or_init(Rabbit::start)
     }
 
-    /// Its name among the nodes of its cluster.
+    /// The node's name in its cluster.
     pub fn name(&self) -> String {
         format!("{}@localhost", self.name)
     }
 
-    /// Where it listens.
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// Where it listens for TLS, if it was started so: the `TLS_PORT` of its configuration.
+    /// The port for TLS, if its configuration has `TLS_PORT`.
     pub fn tls_port(&self) -> u16 {
         self.tls_port
     }
 
-    /// The URL of its default virtual host.
+    /// The URL of the default virtual host.
     pub fn url(&self) -> String {
         format!("amqp://guest:guest@127.0.0.1:{}/%2f", self.port)
     }
 
-    /// Starts it again after [`Rabbit::stop`] or [`Rabbit::kill`], with the same data and ports.
+    /// Starts the broker again after [`Rabbit::stop`] or [`Rabbit::kill`], with the same data and ports.
     pub fn boot(&self) {
         let mut server = self.command("rabbitmq-server");
         server.stdout(Stdio::piped());
@@ -164,7 +162,7 @@ impl Rabbit {
                 if let Some((_, after)) = line.split_once("  RabbitMQ ") {
                     release = after.trim().to_owned();
                 }
-                // The last line of its banner, written when the listeners are open.
+                // The last line of the banner, written when the listeners are open.
                 if line.contains("completed with") {
                     let _ = told.send(release.clone());
                 }
@@ -176,40 +174,40 @@ impl Rabbit {
         }
     }
 
-    /// Ends it in good order.
+    /// An orderly stop.
     pub fn stop(&self) {
         self.end(Signal::TERM);
     }
 
-    /// Ends it without a word, as a power cut would.
+    /// Ends the broker at once, like a power cut.
     pub fn kill(&self) {
         self.end(Signal::KILL);
     }
 
-    /// Keeps a copy of its disk; it must be stopped.
+    /// Copies the stopped broker's files.
     pub fn keep_copy(&self) {
         let folder = self.folder();
         copy(&folder.join("data"), &folder.join("kept"));
     }
 
-    /// Puts back what [`Rabbit::keep_copy`] kept; it must be stopped.
+    /// Restores the stopped broker's files from [`Rabbit::keep_copy`].
     pub fn restore_copy(&self) {
         let folder = self.folder();
         std::fs::remove_dir_all(folder.join("data")).unwrap();
         copy(&folder.join("kept"), &folder.join("data"));
     }
 
-    /// Holds it in mid-air: its sockets stay open, nothing answers.
+    /// Stops all its processes: its sockets stay open, but it does not answer.
     pub fn freeze(&self) {
         self.signal(Signal::STOP);
     }
 
-    /// Lets a frozen one go on.
+    /// Continues a frozen broker.
     pub fn thaw(&self) {
         self.signal(Signal::CONT);
     }
 
-    /// Runs `rabbitmqctl`; slow, so only for what AMQP cannot do.
+    /// Runs `rabbitmqctl`; slow, so only if AMQP cannot do it.
     pub fn ctl(&self, arguments: &[&str]) -> String {
         let output = self.command("rabbitmqctl").args(arguments).stdout(Stdio::piped()).output().unwrap();
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -217,13 +215,13 @@ impl Rabbit {
         text
     }
 
-    /// True for a release that takes AMQP 1.0 by itself: RabbitMQ 4 and later.
+    /// True for a release with built-in AMQP 1.0: RabbitMQ 4 and later.
     pub fn speaks_amqp1(&self) -> bool {
         let release = self.release.lock().unwrap();
         release.split('.').next().and_then(|major| major.parse::<u32>().ok()).expect("a release") >= 4
     }
 
-    /// The broker's process.
+    /// The broker's process id.
     pub fn process(&self) -> u32 {
         self.server.lock().unwrap().as_ref().expect("a running broker").id()
     }
@@ -246,7 +244,7 @@ impl Rabbit {
             .current_dir(&folder)
             .env("HOME", home)
             .env("LANG", "C.UTF-8")
-            // Makes the script become the server instead of watching over it.
+            // The script becomes the server instead of supervising it.
             .env("RUNNING_UNDER_SYSTEMD", "true")
             .env("ERL_EPMD_ADDRESS", "127.0.0.1")
             .env("ERL_EPMD_PORT", self.home.epmd_port.to_string())
@@ -288,7 +286,7 @@ impl Drop for Rabbit {
     }
 }
 
-/// A shell that ends the group and removes the folder once its input is closed.
+/// A shell that ends the group and removes the folder when its input is closed.
 fn guard(group: u32, folder: &Path) -> (Child, ChildStdin) {
     let mut guard = Command::new("sh")
         .args(["-c", r#"read -r _; kill -s KILL -- "-$1"; sleep 1; rm -rf -- "$2""#, "guard"])
@@ -314,7 +312,7 @@ fn pid(id: u32) -> Pid {
 }
 
 /// Ports that are free now. They are not ephemeral: no connection of another program takes one before it is bound, or
-/// while its owner is away.
+/// while its owner is stopped.
 pub fn free_ports<const N: usize>() -> [u16; N] {
     let free = || loop {
         if let Ok(listener) = TcpListener::bind(("127.0.0.1", rand::rng().random_range(20_000..32_000))) {

@@ -1,6 +1,6 @@
-//! A publisher that writes AMQP 0-9-1 frames itself, so that it can send what no library would.
+//! A publisher that writes its own AMQP 0-9-1 frames, so that it can send messages that no library sends.
 //!
-//! The rule it keeps: a message is either confirmed by the broker or known to have been refused by it.
+//! The rule it keeps: a message was either confirmed or refused by the broker.
 
 use std::collections::BTreeSet;
 use std::io::{self, Read as _, Write as _};
@@ -20,7 +20,7 @@ pub struct RawPublisher {
     alone: BTreeSet<u64>,
 }
 
-/// What is sent: flags and properties as they are to stand in the content header.
+/// A message with the exact flags and properties of its content header.
 #[derive(Debug, Clone, Default)]
 pub struct RawMessage {
     pub key: Vec<u8>,
@@ -34,7 +34,7 @@ pub fn short(text: &[u8]) -> Vec<u8> {
     [&[u8::try_from(text.len()).unwrap()][..], text].concat()
 }
 
-/// A value whose length goes before it: `S`, `x`, `A` or `F`.
+/// A value with its length before it: `S`, `x`, `A` or `F`.
 pub fn long(kind: u8, bytes: &[u8]) -> Vec<u8> {
     [&[kind][..], &u32::try_from(bytes.len()).unwrap().to_be_bytes(), bytes].concat()
 }
@@ -70,8 +70,8 @@ impl RawPublisher {
         self.frame_max - 8
     }
 
-    /// Publishes these, and waits until the broker has confirmed all of them. Says what the broker said
-    /// where it refused one: then the connection or the channel is gone.
+    /// Publishes these and waits for all confirms. The error is the broker's text of a refusal; the connection or channel
+    /// is then closed.
     pub fn publish(&mut self, exchange: &str, messages: &[RawMessage]) -> Result<(), String> {
         for message in messages {
             let sent = self.send(exchange, message);
@@ -83,7 +83,7 @@ impl RawPublisher {
         while self.confirmed < self.sent {
             let (kind, payload) = self.read().map_err(|error| error.to_string())?;
             match (kind, payload.get(..4)) {
-                // The tag; "multiple" means all up to it, and those alone may come in any order.
+                // The delivery tag; with "multiple" all tags up to it. Single confirms may arrive in any order.
                 (1, Some([0, 60, 0, 80])) => {
                     let tag = u64::from_be_bytes(payload[4..12].try_into().unwrap());
                     if payload[12] & 1 == 1 {
@@ -137,7 +137,7 @@ impl RawPublisher {
         Ok((head[0], payload))
     }
 
-    /// The arguments of the next method, which is this one.
+    /// The arguments of the next method, which must be this one.
     fn expect(&mut self, class: u16, method: u16) -> Vec<u8> {
         loop {
             let (kind, payload) = self.read().unwrap();

@@ -1,7 +1,7 @@
-//! A wire to a broker that can fall silent, and that ends wherever given bytes come from the broker: so
-//! looks a broker that ends the connection over a message that it cannot deliver.
+//! A relay to a broker that can become silent, or that ends a connection when given bytes come from the broker: like a
+//! broker that closes the connection because it cannot deliver a message.
 //!
-//! The rule it keeps: bytes are missing at the end, never changed.
+//! The rule it keeps: bytes may be missing at the end, but are never changed.
 
 use std::sync::Arc;
 
@@ -25,7 +25,7 @@ impl Drop for Relay {
 }
 
 impl Relay {
-    /// Listens. A connection ends where `fatal`, if it is not empty, comes from the broker.
+    /// Listens. A connection ends when the broker sends `fatal`, unless that is empty.
     pub async fn start(to: u16, fatal: &'static [u8]) -> Relay {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -48,17 +48,17 @@ impl Relay {
         Relay { port, silent, cuts, end }
     }
 
-    /// The broker's URL by way of this.
+    /// The broker's URL through this relay.
     pub fn url(&self) -> String {
         format!("amqp://guest:guest@127.0.0.1:{}/%2f", self.port)
     }
 
-    /// Ends every connection that there is.
+    /// Ends every open connection.
     pub fn cut(&self) {
         self.cuts.send_modify(|cuts| *cuts += 1);
     }
 
-    /// From now on no byte comes through, and no connection ends.
+    /// From now on no byte passes, and no connection ends.
     pub fn fall_silent(&self) {
         self.silent.send_replace(true);
     }
@@ -97,7 +97,7 @@ async fn join(client: TcpStream, broker: TcpStream, fatal: &'static [u8], silent
             tail.drain(..kept);
         }
     };
-    // Where one way ends, both do.
+    // If one direction ends, the other ends too.
     tokio::select! {
         () = up => {}
         () = down => {}

@@ -14,12 +14,12 @@ use crate::{PATIENCE, soon};
 pub struct Worker {
     child: Child,
     log: PathBuf,
-    /// Where this process's part of the log begins.
+    /// The start of this process's part of the log.
     from: usize,
 }
 
 impl Worker {
-    /// Starts it; its log is appended to `log`.
+    /// Starts a worker; its log is appended to `log`.
     pub fn spawn(mut command: Command, log: &Path) -> Worker {
         let file = OpenOptions::new().create(true).append(true).open(log).unwrap();
         let from = file.metadata().unwrap().len() as usize;
@@ -27,7 +27,7 @@ impl Worker {
         Worker { child: command.spawn().expect("setpriv (util-linux)"), log: log.to_owned(), from }
     }
 
-    /// Its process id.
+    /// The process id.
     pub fn id(&self) -> u32 {
         self.child.id().expect("a running worker")
     }
@@ -36,41 +36,41 @@ impl Worker {
         kill_process(Pid::from_raw(self.id().cast_signed()).unwrap(), signal).unwrap();
     }
 
-    /// Ends it without a word, as a power cut would.
+    /// Ends the process at once, like a power cut.
     pub async fn kill(mut self) {
         self.signal(Signal::KILL);
         self.child.wait().await.unwrap();
     }
 
-    /// Asks it to stop.
+    /// Sends the signal to stop.
     pub fn ask_to_stop(&self) {
         self.signal(Signal::TERM);
     }
 
-    /// Waits for its end.
+    /// Waits for the process's end.
     pub async fn ended(&mut self) -> ExitStatus {
         let log = self.log.clone();
         let waited = tokio::time::timeout(PATIENCE, self.child.wait()).await;
         waited.unwrap_or_else(|_| panic!("the worker does not end; see {}", log.display())).unwrap()
     }
 
-    /// Its end, whenever that is.
+    /// Waits for the process's end without a time limit.
     pub async fn ended_some_day(&mut self) -> ExitStatus {
         self.child.wait().await.unwrap()
     }
 
-    /// Whether it still runs.
+    /// True while the process runs.
     pub fn is_there(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
     }
 
-    /// Asks it to stop and expects that it does so in good order.
+    /// Expects an orderly stop.
     pub async fn stop(mut self) {
         let status = self.ended_when_asked().await;
         assert!(status.success(), "{status}: {}", self.log());
     }
 
-    /// Asks it to stop. False where it came to a place first at which it was to end.
+    /// Sends the signal to stop. False if the process first reached a planned crash.
     pub async fn stops(mut self) -> bool {
         let status = self.ended_when_asked().await;
         assert!(status.success() || status.code().is_none(), "{status}: {}", self.log());
@@ -78,7 +78,7 @@ impl Worker {
     }
 
     async fn ended_when_asked(&mut self) -> ExitStatus {
-        // A process that has only just begun does not watch for signals yet.
+        // A process that has just started does not handle signals yet.
         tokio::select! {
             () = says(&self.log, self.from, "\"working\"") => {}
             _ = self.child.wait() => {}
@@ -89,12 +89,12 @@ impl Worker {
         self.ended().await
     }
 
-    /// What this process has logged.
+    /// This process's log.
     pub fn log(&self) -> String {
         logged(&self.log, self.from)
     }
 
-    /// Where its ops API listens.
+    /// The address of the ops API.
     pub async fn address(&self) -> String {
         self.says("ops API").await;
         let log = self.log();
@@ -102,7 +102,7 @@ impl Worker {
         lines.filter_map(|line| line["listen"].as_str().map(str::to_owned)).next().unwrap()
     }
 
-    /// A figure that it gives out itself.
+    /// A value from `/metrics`.
     pub async fn metric(&self, name: &str) -> f64 {
         let page =
             reqwest::get(format!("http://{}/metrics", self.address().await)).await.unwrap().text().await.unwrap();
@@ -110,12 +110,11 @@ impl Worker {
         figure.unwrap_or_else(|| panic!("no {name} in {page}")).parse().unwrap()
     }
 
-    /// Where its log is.
     pub fn log_path(&self) -> &Path {
         &self.log
     }
 
-    /// Waits until it has logged `text`.
+    /// Waits until `text` is in the log.
     pub async fn says(&self, text: &str) {
         says(&self.log, self.from, text).await;
     }
