@@ -1,5 +1,5 @@
-//! What the worker needs of any broker, RabbitMQ or not: `scripts/broker-check URL` runs this against
-//! one that is there already. It leaves nothing behind there.
+//! The worker's requirements of any broker, RabbitMQ or not. `scripts/broker-check URL` runs this against an existing
+//! broker, and leaves nothing there.
 
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ use testkit::rabbit::Rabbit;
 
 use super::{holds, message, next, send, soon, up};
 
-/// The broker to be checked; one of our own unless told otherwise.
+/// The broker to check: from `ERASURE_TEST_AMQP_URL`, or a private one.
 fn config() -> AmqpConfig {
     let url = std::env::var("ERASURE_TEST_AMQP_URL").unwrap_or_else(|_| Rabbit::shared().url());
     AmqpConfig {
@@ -29,7 +29,7 @@ async fn plain(config: &AmqpConfig) -> Connection {
     Connection::connect(config.url.expose_secret(), ConnectionProperties::default()).await.unwrap()
 }
 
-/// Removes everything that was declared.
+/// Removes all declared names.
 async fn tidy(config: &AmqpConfig) {
     let channel = plain(config).await.create_channel().await.unwrap();
     let definitions = Topology::new(&config.prefix).definitions("/");
@@ -46,7 +46,7 @@ async fn tidy(config: &AmqpConfig) {
 }
 
 #[tokio::test]
-async fn what_was_confirmed_is_there() {
+async fn a_confirmed_message_is_in_its_queue() {
     let config = config();
     let broker = AmqpBroker::connect(config.clone().publish_only()).await.unwrap();
     up(&broker).await;
@@ -59,7 +59,7 @@ async fn what_was_confirmed_is_there() {
 }
 
 #[tokio::test]
-async fn what_nobody_takes_is_returned_with_its_confirm() {
+async fn an_unroutable_message_is_returned_with_its_confirm() {
     let config = config();
     AmqpBroker::declare_topology(&config).await.unwrap();
     let channel = plain(&config).await.create_channel().await.unwrap();
@@ -75,7 +75,7 @@ async fn what_nobody_takes_is_returned_with_its_confirm() {
 }
 
 #[tokio::test]
-async fn what_waits_comes_back_all_of_it_not_too_soon_and_as_often_as_it_is_sent() {
+async fn every_parked_message_is_delivered_by_resume_not_too_early_and_each_time() {
     let config = AmqpConfig { prefetch: 200, ..config() };
     let broker = AmqpBroker::connect(config.clone()).await.unwrap();
     up(&broker).await;
@@ -88,7 +88,7 @@ async fn what_waits_comes_back_all_of_it_not_too_soon_and_as_often_as_it_is_sent
             let back = next(&broker).await;
             assert!(parked_at.elapsed() >= Duration::from_millis(4900), "{:?}", parked_at.elapsed());
             assert_eq!(back.message.via, Via::Resume);
-            assert!(!back.message.properties.headers.contains_key("x-death"), "a cycle in the broker's eyes");
+            assert!(!back.message.properties.headers.contains_key("x-death"), "the broker could see a cycle");
             seen.insert(back.message.body.clone());
             back.settle.ack().await.unwrap();
         }
@@ -98,7 +98,7 @@ async fn what_waits_comes_back_all_of_it_not_too_soon_and_as_often_as_it_is_sent
 }
 
 #[tokio::test]
-async fn a_job_may_be_given_back_more_often_than_any_default_limit() {
+async fn a_job_may_be_requeued_more_often_than_any_default_limit() {
     let config = config();
     let broker = AmqpBroker::connect(config.clone()).await.unwrap();
     up(&broker).await;
@@ -113,7 +113,7 @@ async fn a_job_may_be_given_back_more_often_than_any_default_limit() {
 }
 
 #[tokio::test]
-async fn one_consumer_at_a_time_is_served_and_the_next_takes_over() {
+async fn only_one_consumer_gets_jobs_and_the_next_takes_over() {
     let config = config();
     let active = AmqpBroker::connect(config.clone()).await.unwrap();
     up(&active).await;
@@ -123,7 +123,7 @@ async fn one_consumer_at_a_time_is_served_and_the_next_takes_over() {
     up(&standby).await;
     send(&active, Destination::Requests, "second").await;
     let second = next(&active).await;
-    assert_eq!(&second.message.body[..], b"second", "the standby would have taken it");
+    assert_eq!(&second.message.body[..], b"second", "the standby got the job");
     second.settle.ack().await.unwrap();
     drop(held);
     active.close().await;
@@ -133,7 +133,7 @@ async fn one_consumer_at_a_time_is_served_and_the_next_takes_over() {
 }
 
 #[tokio::test]
-async fn the_control_stream_keeps_what_came_before_anybody_read() {
+async fn the_control_stream_keeps_messages_from_before_the_first_reader() {
     let config = config();
     let broker = AmqpBroker::connect(config.clone()).await.unwrap();
     up(&broker).await;

@@ -1,5 +1,5 @@
-//! Messages over which the broker itself ends the connection: nothing can be read of them, so they are
-//! stepped over where they lie in the control stream.
+//! Messages at which the broker itself ends the connection. They cannot be read, so in the control stream they are
+//! skipped.
 
 use erasure_worker::broker::amqp::{AmqpBroker, AmqpConfig};
 use erasure_worker::broker::{Broker as _, Destination};
@@ -11,7 +11,7 @@ use super::{config, send, soon, up};
 
 const FATAL: &str = "bytes-over-which-the-connection-ends";
 
-/// A worker's broker over a wire that ends at such a message, and one that is not touched by it.
+/// A worker's link through a relay that ends at such a message, and a direct link.
 async fn pair(rabbit: &Rabbit, relay: &Relay) -> (std::sync::Arc<AmqpBroker>, std::sync::Arc<AmqpBroker>) {
     let direct = config(rabbit);
     let other = AmqpBroker::connect(direct.clone().publish_only()).await.unwrap();
@@ -21,7 +21,7 @@ async fn pair(rabbit: &Rabbit, relay: &Relay) -> (std::sync::Arc<AmqpBroker>, st
 }
 
 #[tokio::test]
-async fn a_cancellation_that_ends_every_connection_is_stepped_over_and_takes_no_job_with_it() {
+async fn a_cancellation_that_ends_every_connection_is_skipped_and_loses_no_delivery() {
     let rabbit = Rabbit::shared();
     let relay = Relay::start(rabbit.port(), FATAL.as_bytes()).await;
     let (broker, other) = pair(rabbit, &relay).await;
@@ -36,7 +36,7 @@ async fn a_cancellation_that_ends_every_connection_is_stepped_over_and_takes_no_
         assert_eq!((control.offset, &control.body[..]), (offset, offset.to_string().as_bytes()));
     }
     assert_eq!(broker.tallies().control_skipped, 2);
-    assert!(!held.message.lost.is_cancelled(), "the intake was taken down with the control stream");
+    assert!(!held.message.lost.is_cancelled(), "the jobs' connection ended with the control stream's");
     held.settle.ack().await.unwrap();
     send(&other, Destination::Cancel, "5").await;
     assert_eq!(soon("control", broker.next_control(None)).await.unwrap().offset, 5);

@@ -1,4 +1,4 @@
-//! A look at the dead letters that ends before its time: no letter is lost by it.
+//! A walk of the dead letters that breaks off loses no dead letter.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -13,36 +13,36 @@ use tokio::sync::Notify;
 
 use super::{config, holds, listed, message, send, soon, up};
 
-/// How a look ends.
+/// The end of a walk.
 #[derive(Debug, Clone, Copy)]
 enum End {
-    /// Whoever asked has gone.
+    /// The caller drops the walk.
     Dropped,
-    /// The wire is cut.
+    /// The connection is cut.
     Cut,
     /// The worker stops.
     Closed,
 }
 
-/// What the look does with each letter.
+/// The walk's decision about each dead letter.
 #[derive(Debug, Clone, Copy)]
 enum Does {
     Keeps,
-    /// A letter with the same text takes its place.
+    /// A dead letter with the same text replaces it.
     Replaces,
 }
 
-/// Begins a look and ends it when it has come to a letter.
+/// Begins a walk and ends it at the dead letter of this number.
 async fn broken_off(direct: &AmqpConfig, rabbit: &Rabbit, end: End, does: Does, at: usize) {
     let relay = Relay::start(rabbit.port(), b"").await;
     let by_relay = AmqpConfig { url: SecretString::from(relay.url()), ..direct.clone() };
     let broker = AmqpBroker::connect(by_relay).await.unwrap();
     up(&broker).await;
     let (reached, seen) = (Arc::new(Notify::new()), AtomicUsize::new(0));
-    let telling = Arc::clone(&reached);
+    let notifier = Arc::clone(&reached);
     let mut decide = move |letter: &DeadLetter| {
         if seen.fetch_add(1, Ordering::Relaxed) + 1 == at {
-            telling.notify_one();
+            notifier.notify_one();
         }
         match does {
             Does::Keeps => Verdict::Keep,
@@ -52,7 +52,7 @@ async fn broken_off(direct: &AmqpConfig, rabbit: &Rabbit, end: End, does: Does, 
             }
         }
     };
-    let look = broker.dead_letters(10_000, &mut decide);
+    let walk = broker.dead_letters(10_000, &mut decide);
     let ended = async {
         reached.notified().await;
         match end {
@@ -65,13 +65,13 @@ async fn broken_off(direct: &AmqpConfig, rabbit: &Rabbit, end: End, does: Does, 
         }
     };
     tokio::select! {
-        _ = look => {}
+        _ = walk => {}
         () = ended => {}
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_look_that_ends_at_any_letter_in_any_way_loses_none() {
+async fn a_walk_of_the_dead_letters_that_breaks_off_anywhere_loses_none() {
     let rabbit = Rabbit::shared();
     let direct = config(rabbit).publish_only();
     let other = AmqpBroker::connect(direct.clone()).await.unwrap();
@@ -86,7 +86,7 @@ async fn a_look_that_ends_at_any_letter_in_any_way_loses_none() {
             for at in [1, 2, 20, 39, 40] {
                 broken_off(&direct, rabbit, end, does, at).await;
                 let what = format!("{does:?} {end:?} at {at}");
-                // They are back a moment later; a letter that was replaced may be there twice.
+                // Requeued dead letters are there a moment later; a replaced one may be there twice.
                 let letters = soon(&what, async {
                     loop {
                         let letters = listed(&other, 10_000).await;
@@ -103,9 +103,9 @@ async fn a_look_that_ends_at_any_letter_in_any_way_loses_none() {
     }
 }
 
-/// As many as a broker puts back in several steps.
+/// So many that a broker requeues them in several steps.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn thousands_of_letters_are_all_there_after_a_look_whose_connection_ends_at_once() {
+async fn thousands_of_dead_letters_survive_a_walk_whose_connection_breaks() {
     let rabbit = Rabbit::shared();
     let direct = config(rabbit).publish_only();
     let other = AmqpBroker::connect(direct.clone()).await.unwrap();

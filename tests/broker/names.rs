@@ -1,4 +1,4 @@
-//! Names of ours that somebody deletes while the worker runs: each is noticed, said, and there again.
+//! Our names that somebody deletes while the worker runs: each loss is noticed, reported and repaired.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use testkit::rabbit::Rabbit;
 
 use super::{config, message, next, plain, send, soon, up};
 
-/// Whatever can go.
+/// A deleted part of the topology.
 #[derive(Debug, Clone)]
 enum Gone {
     Exchange(String),
@@ -23,7 +23,7 @@ enum Gone {
     Binding { from: String, to: String, bound: Bound, key: &'static str },
 }
 
-/// Everything of the topology.
+/// All parts of the topology.
 fn all(prefix: &str) -> Vec<Gone> {
     let topology = Topology::new(prefix);
     let exchanges = topology.exchanges.into_iter().map(|exchange| Gone::Exchange(exchange.name));
@@ -58,7 +58,7 @@ async fn delete(channel: &Channel, gone: &Gone) {
     }
 }
 
-/// Every kind of message that a worker publishes, or that comes to it.
+/// Every destination of messages from or to a worker.
 fn destinations() -> Vec<Destination> {
     let mut all = vec![
         Destination::Requests,
@@ -72,12 +72,12 @@ fn destinations() -> Vec<Destination> {
     all
 }
 
-/// What leads to the job queue at once.
+/// The body of messages that reach the job queue at once.
 const NOW: &str = "now";
 
-/// Publishes until the broker takes it.
+/// Publishes until the broker confirms.
 async fn taken(broker: &AmqpBroker, to: &Destination, gone: &Gone) {
-    soon(&format!("{to:?} to be taken after {gone:?} was deleted"), async {
+    soon(&format!("a confirm of {to:?} after {gone:?} was deleted"), async {
         let text = if matches!(to, Destination::Requests | Destination::Resume) { NOW } else { "later" };
         while broker.publish(message(to.clone(), text)).await.is_err() {
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -87,9 +87,9 @@ async fn taken(broker: &AmqpBroker, to: &Destination, gone: &Gone) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn each_name_and_binding_that_is_deleted_under_the_worker_is_there_again_as_soon_as_it_is_missed() {
+async fn each_deleted_name_or_binding_is_restored_at_its_first_missed_use() {
     let rabbit = Rabbit::shared();
-    // Nothing is found by waiting: what is missed is looked for.
+    // No periodic check: a loss is noticed by its use alone.
     let config = AmqpConfig { look_every: Duration::from_secs(3600), ..config(rabbit) };
     let broker = AmqpBroker::connect(config.clone()).await.unwrap();
     up(&broker).await;
@@ -98,7 +98,7 @@ async fn each_name_and_binding_that_is_deleted_under_the_worker_is_there_again_a
     let mut restored = 0;
     for gone in all(&config.prefix) {
         delete(&channel, &gone).await;
-        // The job queue makes a sound of its own when it goes: it is declared by the intake.
+        // The loss of the job queue is noticed by the intake, which declares the queue again.
         restored += u64::from(matches!(&gone, Gone::Exchange(_)));
         for to in destinations() {
             taken(&broker, &to, &gone).await;
@@ -110,7 +110,7 @@ async fn each_name_and_binding_that_is_deleted_under_the_worker_is_there_again_a
             came += u32::from(&delivery.message.body[..] == NOW.as_bytes());
             delivery.settle.ack().await.unwrap();
         }
-        soon("a sound list of names", async {
+        soon("no missing name", async {
             while !broker.ailments().is_empty() {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
@@ -121,12 +121,12 @@ async fn each_name_and_binding_that_is_deleted_under_the_worker_is_there_again_a
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_name_that_nobody_misses_is_looked_for_all_the_same() {
+async fn a_deleted_name_is_restored_also_without_a_missed_use() {
     let rabbit = Rabbit::shared();
     let config = AmqpConfig { look_every: Duration::from_millis(100), want_control: false, ..config(rabbit) };
     let broker = AmqpBroker::connect(config.clone()).await.unwrap();
     up(&broker).await;
-    // It looks after nothing itself.
+    // A link without checks.
     let other = AmqpBroker::connect(config.clone().publish_only()).await.unwrap();
     up(&other).await;
     let channel = plain(rabbit).await.create_channel().await.unwrap();
@@ -140,7 +140,7 @@ async fn a_name_that_nobody_misses_is_looked_for_all_the_same() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn where_the_worker_may_not_declare_each_name_that_is_missing_is_named_and_no_more_once_it_is_there() {
+async fn a_worker_that_may_not_declare_reports_each_missing_name_until_it_is_restored() {
     let rabbit = Rabbit::shared();
     let all_names = config(rabbit);
     AmqpBroker::declare_topology(&all_names).await.unwrap();
@@ -152,10 +152,10 @@ async fn where_the_worker_may_not_declare_each_name_that_is_missing_is_named_and
     for gone in all(&all_names.prefix) {
         let name = match &gone {
             Gone::Exchange(name) => format!("exchange {name}"),
-            // Its going takes the link down, which names it.
+            // Its loss ends the link, which reports it.
             Gone::Queue(name) if name.ends_with(".jobs") => continue,
             Gone::Queue(name) => format!("queue {name}"),
-            // AMQP has no way to look at one.
+            // AMQP cannot query a binding.
             Gone::Binding { .. } => continue,
         };
         delete(&channel, &gone).await;
@@ -164,7 +164,7 @@ async fn where_the_worker_may_not_declare_each_name_that_is_missing_is_named_and
             soon("the name in the ailments", async move {
                 let says = || {
                     broker.ailments().iter().any(|ailment| {
-                        // With its end: one name begins like another.
+                        // With the separator, because some names begin like others.
                         let list = ailment.detail.replace(". Run", ",");
                         ailment.what == "names_missing" && list.contains(&format!("{name},"))
                     })
@@ -182,7 +182,7 @@ async fn where_the_worker_may_not_declare_each_name_that_is_missing_is_named_and
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_worker_that_gets_no_job_since_another_consumer_has_the_place_says_so_until_it_has_it() {
+async fn a_standby_reports_that_another_consumer_is_active_until_it_takes_over() {
     let rabbit = Rabbit::shared();
     let config = AmqpConfig { look_every: Duration::from_millis(50), want_control: false, ..config(rabbit) };
     AmqpBroker::declare_topology(&config).await.unwrap();
@@ -195,7 +195,7 @@ async fn a_worker_that_gets_no_job_since_another_consumer_has_the_place_says_so_
         channel.basic_consume(jobs.into(), "other".into(), options, FieldTable::default()).await.unwrap();
     let broker = AmqpBroker::connect(config).await.unwrap();
     up(&broker).await;
-    // One for the other consumer, which never settles it, and one that waits.
+    // One job for the other consumer, which never settles it, and one that waits.
     for _ in 0..2 {
         send(&broker, Destination::Requests, "a").await;
     }

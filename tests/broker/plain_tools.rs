@@ -1,6 +1,6 @@
-//! The README's first steps with a broker: what they have a reader type works on this release of RabbitMQ.
+//! The commands of the README's first steps with a broker work on this release of RabbitMQ.
 //!
-//! The rule it keeps: the commands are taken from the page, not written here a second time.
+//! The rule it keeps: the commands are read from the page, not copied here.
 
 use std::process::Command;
 
@@ -11,7 +11,7 @@ use testkit::rabbit::Rabbit;
 
 use super::{soon, up};
 
-/// The fenced block of the README with this line in it, for a broker whose HTTP interface is at this port.
+/// The README's fenced block with this line, for a broker whose HTTP interface has this port.
 fn block(line: &str, port: u16) -> String {
     let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
     let blocks: Vec<&str> = readme.split("```").skip(1).step_by(2).collect();
@@ -28,7 +28,7 @@ fn sh(script: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_first_ten_minutes_commands_show_an_event() {
+async fn the_readmes_first_commands_show_an_event() {
     let (rabbit, port) = tokio::task::block_in_place(Rabbit::start_managed);
     let settings = AmqpConfig::new(SecretString::from(rabbit.url()));
     AmqpBroker::declare_topology(&settings).await.unwrap();
@@ -44,7 +44,7 @@ async fn the_first_ten_minutes_commands_show_an_event() {
     let shown = tokio::task::block_in_place(|| sh(&block("/get ", port)));
     let shown: serde_json::Value = serde_json::from_str(&shown).unwrap();
     assert_eq!((&shown["type"], &shown["data"]["final"]), (&"erasure.job.completed.v1".into(), &true.into()));
-    // It took the event off the queue.
+    // The event was removed from the queue.
     assert_eq!(tokio::task::block_in_place(|| sh(&block("/get ", port))), "");
     broker.close().await;
 }

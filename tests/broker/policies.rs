@@ -1,7 +1,6 @@
-//! Policies and limits of the broker's operator that would lose messages.
+//! Policies and limits of a broker that could lose messages.
 //!
-//! The rule it keeps: `scripts/broker-check` names each of them with the names that it touches, and none that
-//! does no harm.
+//! The rule it keeps: `scripts/broker-check` reports each of them with its queues, and no harmless one.
 
 use std::io::Write as _;
 use std::process::{Command, Stdio};
@@ -13,7 +12,7 @@ use testkit::rabbit::Rabbit;
 
 use super::config;
 
-/// What the script says of a broker's definitions, and whether it found something.
+/// The script's output for a broker's definitions, and whether it found something.
 fn checked(definitions: &Value, prefix: &str) -> (Vec<String>, bool) {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/broker-check");
     let mut child = Command::new("python3")
@@ -37,9 +36,9 @@ fn operator(name: &str, pattern: &str, definition: Value) -> Value {
     json!({ "vhost": "/", "component": "operator_policy", "name": name, "value": value })
 }
 
-/// Every setting that can lose something, as a policy and as an operator's, on everything and on each name.
+/// Every such setting, as a policy and as an operator policy, for all queues and for each.
 #[test]
-fn every_setting_that_would_lose_something_is_named_with_each_of_the_names_that_it_touches() {
+fn every_policy_that_could_lose_messages_is_reported_with_its_queues() {
     let of_quorum = json!({
         "message-ttl": 60000, "expires": 1_800_000, "max-length": 1000, "max-length-bytes": 1_000_000,
         "delivery-limit": 20, "consumer-timeout": 60000, "federation-upstream-set": "all",
@@ -58,8 +57,8 @@ fn every_setting_that_would_lose_something_is_named_with_each_of_the_names_that_
                 assert!(found);
                 for (key, value) in settings.as_object().unwrap() {
                     let setting = format!("odd: {key} = {}:", value.as_str().map_or(value.to_string(), str::to_owned));
-                    let told = lines.iter().any(|line| line.contains(&setting) && line.contains(name));
-                    assert!(told, "{pattern} {key} {name}: {lines:?}");
+                    let is_reported = lines.iter().any(|line| line.contains(&setting) && line.contains(name));
+                    assert!(is_reported, "{pattern} {key} {name}: {lines:?}");
                     count += 1;
                 }
                 let others = names.iter().filter(|other| *other != name);
@@ -70,11 +69,11 @@ fn every_setting_that_would_lose_something_is_named_with_each_of_the_names_that_
     }
     let unseen = policy("ae", "^p\\.requests$", "exchanges", 0, json!({ "alternate-exchange": "x" }));
     assert!(checked(&json!({ "policies": [unseen] }), "p").1);
-    println!("{} settings that lose something", count + 1);
+    println!("{} settings that could lose messages", count + 1);
 }
 
 #[test]
-fn what_does_no_harm_is_not_named() {
+fn a_harmless_policy_is_not_reported() {
     let harmless = [
         policy("ha", ".*", "queues", 0, json!({ "ha-mode": "all", "queue-leader-locator": "balanced" })),
         policy("theirs", "^shop\\.", "all", 0, json!({ "message-ttl": 1000, "expires": 1000 })),
@@ -87,7 +86,7 @@ fn what_does_no_harm_is_not_named() {
         let (lines, found) = checked(&json!({ "policies": [one] }), "p");
         assert!(!found, "{lines:?}");
     }
-    // The highest priority takes effect, and of one priority nobody knows which.
+    // The highest priority takes effect. Of policies with the same priority it is unknown which one does.
     let odd = |priority| policy("odd", ".*", "queues", priority, json!({ "expires": 1000 }));
     let guard = |priority| policy("guard", "^p\\.", "queues", priority, json!({ "queue-leader-locator": "balanced" }));
     assert!(!checked(&json!({ "policies": [odd(0), guard(1)] }), "p").1);
@@ -96,7 +95,7 @@ fn what_does_no_harm_is_not_named() {
 }
 
 #[tokio::test]
-async fn the_policies_and_limits_of_a_real_broker_are_named_and_a_limit_is_told_as_what_it_is() {
+async fn the_policies_and_limits_of_a_real_broker_are_reported_and_a_limit_has_its_own_error() {
     let rabbit = Rabbit::start();
     let config = config(&rabbit);
     AmqpBroker::declare_topology(&config).await.unwrap();
@@ -108,15 +107,15 @@ async fn the_policies_and_limits_of_a_real_broker_are_named_and_a_limit_is_told_
     let definitions: Value = serde_json::from_slice(&std::fs::read(file.path()).unwrap()).unwrap();
     let (lines, _) = checked(&definitions, &config.prefix);
     for (what, key) in [("policy tidy", "expires"), ("operator policy short", "message-ttl"), ("max-queues", "9")] {
-        let told = lines.iter().any(|line| line.contains(what) && line.contains(key));
-        assert_eq!(told, what != "max-queues", "{what}: {lines:?} {}", definitions["parameters"]);
+        let is_reported = lines.iter().any(|line| line.contains(what) && line.contains(key));
+        assert_eq!(is_reported, what != "max-queues", "{what}: {lines:?} {}", definitions["parameters"]);
     }
-    // Nine are there and nine are allowed; of another set none is.
+    // All nine permitted queues exist; another set of names is refused.
     let other = super::config(&rabbit);
     let (lines, _) = checked(&definitions, &other.prefix);
     assert!(lines.iter().any(|line| line.contains("max-queues")), "{lines:?}");
     let error = AmqpBroker::declare_topology(&other).await.unwrap_err();
     assert!(matches!(&error, AmqpError::Limit { .. }), "{error}");
-    let told = error.to_string();
-    assert!(told.contains("limit") && !told.contains("Drain and delete"), "{told}");
+    let text = error.to_string();
+    assert!(text.contains("limit") && !text.contains("Drain and delete"), "{text}");
 }

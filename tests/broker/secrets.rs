@@ -1,6 +1,6 @@
 //! A password that is rotated while the worker runs.
 //!
-//! The rule it keeps: a secret that is given by a file is read again at each login.
+//! The rule it keeps: a secret in a file is read again at each login.
 
 use std::fs;
 
@@ -11,7 +11,7 @@ use testkit::rabbit::Rabbit;
 use super::{config, next, send, up};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_password_that_was_rotated_in_its_file_is_used_at_the_next_login() {
+async fn a_rotated_password_file_is_read_at_the_next_login() {
     let rabbit = Rabbit::start();
     let file = tempfile::NamedTempFile::new().unwrap();
     let written = |url: &str| fs::write(file.path(), format!("{url}\n")).unwrap();
@@ -24,7 +24,7 @@ async fn a_password_that_was_rotated_in_its_file_is_used_at_the_next_login() {
         written(&rabbit.url().replace("guest:guest", "guest:rotated"));
         rabbit.ctl(&["close_all_connections", "rotated"]);
     });
-    // The link may not have noticed yet that it is gone: what gets through tells.
+    // The link may not have noticed its end yet, so publish until a confirm.
     let sent = async {
         while broker.publish(super::message(Destination::Requests, "job")).await.is_err() {
             tokio::time::sleep(std::time::Duration::from_millis(50)).await;
@@ -32,7 +32,7 @@ async fn a_password_that_was_rotated_in_its_file_is_used_at_the_next_login() {
     };
     super::soon("a publish", sent).await;
     next(&broker).await.settle.ack().await.unwrap();
-    // A file that cannot be used is no reason to lose the link for good.
+    // An unusable file does not end the attempts to connect.
     written("no URL");
     tokio::task::block_in_place(|| rabbit.ctl(&["close_all_connections", "again"]));
     up(&broker).await;

@@ -1,6 +1,6 @@
-//! The control stream replaced, emptied and restored under its reader.
+//! The control stream, replaced under its reader.
 //!
-//! The rule it keeps: no message of a stream is passed over because another stream was read further.
+//! The rule it keeps: no message of a stream is skipped because another stream was read further.
 
 use erasure_worker::broker::amqp::AmqpBroker;
 use erasure_worker::broker::{Broker as _, Destination, Place};
@@ -9,7 +9,7 @@ use testkit::rabbit::Rabbit;
 
 use super::{config, plain, send, soon, up};
 
-/// Deletes the stream and declares it anew, as the runbook says.
+/// Deletes the stream and declares it again, as the runbook says.
 async fn replace(rabbit: &Rabbit, config: &erasure_worker::broker::amqp::AmqpConfig) {
     let channel = plain(rabbit).await.create_channel().await.unwrap();
     let name = format!("{}.control.log", config.prefix);
@@ -17,7 +17,7 @@ async fn replace(rabbit: &Rabbit, config: &erasure_worker::broker::amqp::AmqpCon
     AmqpBroker::declare_topology(config).await.unwrap();
 }
 
-/// Takes so many messages, as the engine does: the place goes on with each.
+/// Reads this many messages as the engine does: the place moves with each.
 async fn take(broker: &AmqpBroker, place: &mut Option<Place>, count: usize) -> Vec<String> {
     let mut bodies = Vec::new();
     for _ in 0..count {
@@ -34,7 +34,7 @@ fn bodies(word: &str, count: usize) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_stream_that_was_replaced_while_nobody_read_is_read_from_its_first_message_whatever_its_length() {
+async fn a_stream_replaced_while_no_worker_read_is_read_from_its_first_message() {
     let rabbit = Rabbit::shared();
     for count in [0, 1, 5, 6, 7, 20] {
         let config = config(rabbit);
@@ -61,7 +61,7 @@ async fn a_stream_that_was_replaced_while_nobody_read_is_read_from_its_first_mes
 }
 
 #[tokio::test]
-async fn a_stream_that_is_replaced_under_its_reader_is_read_from_its_first_message() {
+async fn a_stream_replaced_under_its_reader_is_read_from_its_first_message() {
     let rabbit = Rabbit::shared();
     let config = config(rabbit);
     let mut place = None;
@@ -78,7 +78,7 @@ async fn a_stream_that_is_replaced_under_its_reader_is_read_from_its_first_messa
 }
 
 #[tokio::test]
-async fn the_same_stream_is_read_on_behind_the_last_message_after_every_stop() {
+async fn after_a_stop_the_same_stream_is_read_after_its_last_read_message() {
     let rabbit = Rabbit::shared();
     let config = config(rabbit);
     let mut place = None;

@@ -1,4 +1,4 @@
-//! What the broker's own settings do, and how it is told.
+//! The effects of the broker's settings, and their reports.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 use super::{config, next, send, soon, up};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn where_the_broker_has_no_limit_of_frames_the_worker_asks_for_one_and_no_memory_without_bound() {
+async fn with_a_broker_without_a_frame_limit_the_worker_negotiates_one() {
     let rabbit = tokio::task::block_in_place(|| Rabbit::start_with("frame_max = 0", ""));
     let broker = AmqpBroker::connect(config(&rabbit)).await.unwrap();
     up(&broker).await;
@@ -25,14 +25,14 @@ async fn where_the_broker_has_no_limit_of_frames_the_worker_asks_for_one_and_no_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_broker_that_takes_no_message_of_a_parked_copys_size_is_named() {
+async fn a_broker_that_refuses_messages_of_a_parked_copys_size_is_reported() {
     let needed = erasure_worker::job::parse::MAX_BODY + 48;
     for (limit, is_named) in [(needed, false), (needed - 1, true)] {
         let conf = format!("max_message_size = {limit}");
         let rabbit = tokio::task::block_in_place(|| Rabbit::start_with(&conf, ""));
         let broker = AmqpBroker::connect(config(&rabbit)).await.unwrap();
         up(&broker).await;
-        let looked = soon("a look", async {
+        let checked = soon("the check", async {
             loop {
                 if let Some(takes) = broker.takes_every_copy() {
                     return takes;
@@ -40,7 +40,7 @@ async fn a_broker_that_takes_no_message_of_a_parked_copys_size_is_named() {
                 tokio::time::sleep(std::time::Duration::from_millis(20)).await;
             }
         });
-        assert_eq!(looked.await, !is_named, "{limit}");
+        assert_eq!(checked.await, !is_named, "{limit}");
         let ailments = broker.ailments();
         let named = ailments.iter().find(|ailment| ailment.what == "max_message_size");
         assert_eq!(named.is_some(), is_named, "{limit}: {ailments:?}");
@@ -48,11 +48,11 @@ async fn a_broker_that_takes_no_message_of_a_parked_copys_size_is_named() {
     }
 }
 
-/// RabbitMQ tells a consumer of its timeout in this way from 4.3 on.
+/// From 4.3 on RabbitMQ cancels a consumer in this form after its timeout.
 const CANCEL: [u8; 4] = [0, 60, 0, 30];
 const CONSUME_OK: [u8; 4] = [0, 60, 0, 21];
 
-/// A wire to the broker that can put the cancellation of the last consumer between two frames.
+/// A relay to the broker that can insert a cancellation of the last consumer between two frames.
 async fn cancelling(to: u16, now: Arc<Notify>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -72,7 +72,7 @@ async fn cancelling(to: u16, now: Arc<Notify>) -> String {
                         read = from_broker.read_exact(&mut head[..1]) => drop(read?),
                         () = now.notified(), if consumer.is_some() => {
                             let (channel, tag): ([u8; 2], Vec<u8>) = consumer.take().unwrap();
-                            // The last bit: no answer is wanted.
+                            // The last bit: no answer is requested.
                             let payload = [&CANCEL[..], &tag, &[1]].concat();
                             let size = u32::try_from(payload.len()).unwrap().to_be_bytes();
                             to_client.write_all(&[&[1], &channel[..], &size, &payload, &[206]].concat()).await?;
@@ -97,7 +97,7 @@ async fn cancelling(to: u16, now: Arc<Notify>) -> String {
 }
 
 #[tokio::test]
-async fn a_consumer_that_the_broker_cancels_for_its_timeout_is_told_as_that_and_begins_anew() {
+async fn a_consumer_cancelled_for_its_timeout_is_reported_as_such_and_starts_again() {
     let rabbit = Rabbit::shared();
     let now = Arc::new(Notify::new());
     let url = SecretString::from(cancelling(rabbit.port(), Arc::clone(&now)).await);

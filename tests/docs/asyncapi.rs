@@ -1,4 +1,4 @@
-//! The AsyncAPI document against the two schemas: the same messages, and nothing that leads nowhere.
+//! The AsyncAPI document against the two schemas: the same messages, and no dead reference.
 
 use std::collections::BTreeSet;
 
@@ -30,7 +30,7 @@ fn references(value: &Value, found: &mut Vec<String>) {
 }
 
 #[test]
-fn every_reference_leads_to_a_part_or_to_a_schema_of_the_source() {
+fn every_reference_leads_to_a_part_of_the_document_or_to_a_schema() {
     let document = document();
     let mut found = Vec::new();
     references(&document, &mut found);
@@ -46,7 +46,7 @@ fn every_reference_leads_to_a_part_or_to_a_schema_of_the_source() {
 }
 
 #[test]
-fn its_events_are_those_of_the_event_schema() {
+fn the_asyncapi_events_are_those_of_the_event_schema() {
     let document = document();
     let schema: Value = serde_json::from_str(&page("crates/job/src/schema/event.v1.json")).unwrap();
     let words = |value: &Value| -> BTreeSet<String> {
@@ -55,18 +55,18 @@ fn its_events_are_those_of_the_event_schema() {
     let outcomes = words(schema.pointer("/$defs/job_outcome/enum").unwrap());
     let events = &document["channels"]["events"];
     assert_eq!(words(&events["parameters"]["what"]["enum"]), outcomes);
-    let mut told = BTreeSet::new();
+    let mut documented = BTreeSet::new();
     for (name, message) in events["messages"].as_object().unwrap() {
         let message = at(&document, message["$ref"].as_str().unwrap());
         assert_eq!(message["bindings"]["amqp"]["messageType"], format!("erasure.job.{name}.v1"));
         assert_eq!(message["payload"]["$ref"], "../crates/job/src/schema/event.v1.json");
-        told.insert(name.clone());
+        documented.insert(name.clone());
     }
-    assert_eq!(told, outcomes);
+    assert_eq!(documented, outcomes);
 }
 
 #[test]
-fn its_jobs_and_cancellations_are_those_that_the_worker_takes() {
+fn the_asyncapi_jobs_and_cancellations_are_those_that_the_worker_accepts() {
     let document = document();
     let messages = &document["components"]["messages"];
     assert_eq!(messages["job"]["payload"]["$ref"], "../crates/job/src/schema/job.v1.json");

@@ -1,4 +1,4 @@
-//! Every command line that a document shows is one that the program takes.
+//! The program accepts every command line in a document.
 
 use clap::Parser as _;
 use clap::error::ErrorKind;
@@ -32,7 +32,7 @@ fn words(line: &str) -> Vec<String> {
     words
 }
 
-/// The command lines in a document: in fenced blocks (whole) and in `code` (may leave arguments out).
+/// The command lines in a document: in fenced blocks (`true`, complete) and in `code` (may lack arguments).
 fn commands(text: &str) -> Vec<(bool, Vec<String>)> {
     let fenced = blocks(text).into_iter().flat_map(|(_, block)| block.lines().map(str::to_owned).collect::<Vec<_>>());
     let outside = text.split("```").step_by(2).flat_map(|part| part.split('`').skip(1).step_by(2));
@@ -46,13 +46,13 @@ fn commands(text: &str) -> Vec<(bool, Vec<String>)> {
         .collect()
 }
 
-/// A placeholder for a job id is one.
+/// Replaces the placeholder of a job id.
 fn filled(word: String) -> String {
     if word == "ID" { "6c0b7b0e-6a4e-4a53-9a2e-0d8c6a0a7f11".to_owned() } else { word }
 }
 
 #[test]
-fn every_command_that_a_document_shows_is_understood() {
+fn every_command_in_a_document_is_accepted() {
     let mut checked = 0;
     for path in files(&root(), "md") {
         for (whole, command) in commands(&read(&path)) {

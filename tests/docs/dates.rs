@@ -1,31 +1,31 @@
-//! No result hangs on the day it is looked at: a date that stands in the program, or in a job that a worker
-//! with the machine's clock takes, was right on one day only.
+//! No result depends on the day: a fixed date in the program, or in a job for a worker with the machine's clock, is
+//! right on one day only.
 //!
-//! The rule it keeps: whatever is compared with a clock comes from that clock. What only shows the form of a
-//! date is listed here, with the reason.
+//! The rule it keeps: every time that is compared with a clock comes from that clock. Dates that only show a form are
+//! listed here, with reasons.
 
 use std::path::{Path, PathBuf};
 
 use crate::{files, read, root};
 
-/// Places where a date is the form that is asked for, or bytes that nobody reads as a time.
+/// Places where a date shows a form, or is never read as a time.
 const FORMS: [(&str, &str, &str); 10] = [
-    ("crates/job/src/field.rs", "such as 2026-11-22T10:00:00Z", "a fault shows the form of a time"),
-    ("src/ops/request.rs", "such as 2026-01-31T00:00:00Z", "a fault shows the form of a time"),
-    ("src/config/regulations.rs", "such as [\\\"2026-12-25\\\"]", "a fault shows the form of a date"),
-    ("src/cli/common.rs", "such as 2026-01-31T12:00:00Z", "a fault shows the form of a time"),
-    ("src/cli/receipt.rs", "receipt export --from 2026-01-01", "help; a span of the past stays one"),
-    ("src/cli/approvals.rs", "--as-of 2026-11-22T10:00:00Z", "help; copied from a list that was printed"),
-    ("benches/throughput/load.rs", "2026-11-22T10:00:0", "an event of the right size; no worker takes it"),
-    ("benches/throughput/remembered.rs", "2026-11-01T09:00:00.000Z", "a record of the right size; no worker opens it"),
-    ("benches/throughput/remembered.rs", "2026-11-22T11:12:38.{}Z", "a record of the right size; no worker opens it"),
-    ("scripts/mutations", "2026-11-22T09:00:00Z", "put in on purpose, to see that this test notices"),
+    ("crates/job/src/field.rs", "such as 2026-11-22T10:00:00Z", "an error shows the form of a time"),
+    ("src/ops/request.rs", "such as 2026-01-31T00:00:00Z", "an error shows the form of a time"),
+    ("src/config/regulations.rs", "such as [\\\"2026-12-25\\\"]", "an error shows the form of a date"),
+    ("src/cli/common.rs", "such as 2026-01-31T12:00:00Z", "an error shows the form of a time"),
+    ("src/cli/receipt.rs", "receipt export --from 2026-01-01", "help; a past period stays past"),
+    ("src/cli/approvals.rs", "--as-of 2026-11-22T10:00:00Z", "help; copied from a printed list"),
+    ("benches/throughput/load.rs", "2026-11-22T10:00:0", "an event of the right size; no worker reads it"),
+    ("benches/throughput/remembered.rs", "2026-11-01T09:00:00.000Z", "a record of the right size; no worker reads it"),
+    ("benches/throughput/remembered.rs", "2026-11-22T11:12:38.{}Z", "a record of the right size; no worker reads it"),
+    ("scripts/mutations", "2026-11-22T09:00:00Z", "a mutation that this test must notice"),
 ];
 
-/// Tests whose worker has the machine's clock.
+/// Suites whose worker has the machine's clock.
 const ON_THE_CLOCK: [&str; 7] = ["canary", "chaos", "operators", "receipts", "sandbox", "soak", "worker"];
 
-/// Dates in their tests that are right on any day: what lies before now, or is refused for its form.
+/// Dates in these suites that are right on any day: past times, and times that are refused for their form.
 const RIGHT_ON_ANY_DAY: [(&str, &str); 8] = [
     ("tests/operators/approvals.rs", "\"confirmed_at\": \"2026-01-02T03:04:05Z\""),
     ("tests/operators/finding.rs", "\"confirmed_at\": \"2026-01-02T03:04:05Z\""),
@@ -37,7 +37,7 @@ const RIGHT_ON_ANY_DAY: [(&str, &str); 8] = [
     ("tests/worker/invalid.rs", "\"a time without an offset\""),
 ];
 
-/// True where a year and a month stand in a line: `2026-11`, and what follows.
+/// True if a line contains a year and a month: `2026-11`.
 fn has_date(line: &str) -> bool {
     let bytes = line.as_bytes();
     bytes.windows(7).any(|part| {
@@ -50,7 +50,7 @@ fn has_date(line: &str) -> bool {
     }) || line.contains("civil::date(")
 }
 
-/// The lines of a file with a date, but for comments and the unit tests at its end; counted from 1.
+/// The lines with a date, counted from 1, without comments and the unit tests at the end.
 fn dated(text: &str) -> Vec<(usize, &str)> {
     let code = text.split("#[cfg(test)]").next().unwrap();
     let lines = code.lines().enumerate().map(|(index, line)| (index + 1, line));
@@ -66,8 +66,8 @@ fn named(path: &Path) -> String {
 }
 
 #[test]
-fn no_date_stands_in_the_program_or_its_benches_and_scripts() {
-    let (mut looked_at, mut used) = (0, [false; FORMS.len()]);
+fn the_program_its_benches_and_scripts_contain_no_date() {
+    let (mut read_files, mut used) = (0, [false; FORMS.len()]);
     let program = ["src", "crates", "benches"].into_iter().flat_map(|folder| files(&root().join(folder), "rs"));
     let console = files(&root().join("src"), "js");
     let deployed = ["yml", "yaml", "toml", "json"].into_iter().flat_map(|kind| files(&root().join("deploy"), kind));
@@ -75,11 +75,11 @@ fn no_date_stands_in_the_program_or_its_benches_and_scripts() {
     let mut wrong = Vec::new();
     for path in program.chain(console).chain(deployed).chain(scripts.filter(|path| path.is_file())) {
         let name = named(&path);
-        // What tests alone compile; their clock is given.
+        // Compiled for tests only, which have their own clock.
         if name.ends_with("/tests.rs") || name == "src/engine/stage.rs" {
             continue;
         }
-        looked_at += 1;
+        read_files += 1;
         let text = read(&path);
         for (number, line) in dated(&text) {
             match FORMS.iter().position(|(file, form, _)| *file == name && line.contains(form)) {
@@ -88,14 +88,14 @@ fn no_date_stands_in_the_program_or_its_benches_and_scripts() {
             }
         }
     }
-    assert!(wrong.is_empty(), "right on one day only; take the clock's time:\n{}", wrong.join("\n"));
+    assert!(wrong.is_empty(), "right on one day only; use the clock's time:\n{}", wrong.join("\n"));
     let unused: Vec<_> = FORMS.iter().zip(used).filter(|(_, used)| !used).map(|(form, _)| form).collect();
-    assert!(unused.is_empty(), "no longer there: {unused:?}");
-    assert!(looked_at > 150, "only {looked_at} files were looked at");
+    assert!(unused.is_empty(), "unused exceptions: {unused:?}");
+    assert!(read_files > 150, "only {read_files} files were read");
 }
 
 #[test]
-fn no_job_of_a_test_on_the_machines_clock_has_a_date() {
+fn no_test_on_the_machines_clock_has_a_job_with_a_date() {
     let mut wrong = Vec::new();
     for folder in ON_THE_CLOCK.map(|folder| root().join("tests").join(folder)).into_iter().chain([testkit()]) {
         for path in files(&folder, "rs") {
@@ -108,11 +108,11 @@ fn no_job_of_a_test_on_the_machines_clock_has_a_date() {
             }
         }
     }
-    assert!(wrong.is_empty(), "take the time from crates/testkit/src/times.rs:\n{}", wrong.join("\n"));
+    assert!(wrong.is_empty(), "use crates/testkit/src/times.rs:\n{}", wrong.join("\n"));
 }
 
 #[test]
-fn a_date_is_found_in_every_form_that_a_job_or_a_file_has_it() {
+fn the_search_for_dates_finds_every_form_of_a_date() {
     for line in [
         "\"requested_at\": \"2026-11-01T09:00:00Z\"",
         "redeemed_at: Some(\"2026-11-15 00:00:00 UTC\".to_owned()),",

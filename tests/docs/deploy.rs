@@ -1,4 +1,4 @@
-//! What stands in `deploy/`: it parses, fits the worker, and the alerts fire when they should.
+//! The files in `deploy/`: they parse, fit the worker, and the alerts fire at the right time.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -18,7 +18,7 @@ fn yaml(path: &Path) -> Vec<Value> {
     documents.unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// All YAML and JSON files that somebody deploys.
+/// All deployed YAML and JSON files.
 fn manifests() -> Vec<std::path::PathBuf> {
     let deploy = root().join("deploy");
     let found = ["yml", "yaml", "json"].into_iter().flat_map(|extension| files(&deploy, extension));
@@ -49,18 +49,18 @@ fn every_manifest_parses() {
     assert!(all.len() >= 7, "{all:?}");
 }
 
-/// How long a worker takes to drain at most, where its configuration does not say so.
+/// The default drain timeout.
 fn drain_by_default() -> Duration {
     let text = example::render("127.0.0.1:8470".parse().unwrap());
     let line = text.lines().find_map(|line| line.strip_prefix("drain_timeout = \"")).unwrap();
     parse_duration(line.split('"').next().unwrap()).unwrap()
 }
 
-/// What the process may take beyond its drain.
+/// The most time of the process beyond its drain.
 const ENDING: Duration = Duration::from_secs(5);
 
 #[test]
-fn whoever_stops_the_worker_waits_longer_than_it_drains() {
+fn every_deployments_stop_timeout_is_longer_than_the_drain() {
     let drain = drain_by_default() + ENDING;
     let unit = page("deploy/systemd/erasure-worker.service");
     let stop = unit.lines().find_map(|line| line.strip_prefix("TimeoutStopSec=")).unwrap();
@@ -75,14 +75,14 @@ fn whoever_stops_the_worker_waits_longer_than_it_drains() {
     assert!(Duration::from_secs(grace.unwrap()) > drain, "Kubernetes");
 }
 
-/// One store, one worker: nothing that is shipped starts a second one, or starts the worker without its store.
+/// No shipped file starts a second worker, or a worker without its store.
 #[test]
-fn every_deployment_starts_one_worker_on_a_store_that_outlives_it() {
+fn every_deployment_starts_one_worker_on_a_lasting_store() {
     let all = yaml(&root().join("deploy/kubernetes/erasure-worker.yaml"));
     let kinds: Vec<_> = all.iter().map(|one| one["kind"].as_str().unwrap()).collect();
     assert_eq!(kinds.iter().filter(|kind| **kind == "StatefulSet").count(), 1, "{kinds:?}");
     let others = ["Deployment", "ReplicaSet", "DaemonSet", "Job", "CronJob", "Pod", "HorizontalPodAutoscaler"];
-    assert!(!kinds.iter().any(|kind| others.contains(kind)), "{kinds:?}: something else starts a worker");
+    assert!(!kinds.iter().any(|kind| others.contains(kind)), "{kinds:?}: another kind starts a worker");
 
     let set = kubernetes("StatefulSet")["spec"].clone();
     assert_eq!(set["replicas"], 1);
@@ -94,15 +94,18 @@ fn every_deployment_starts_one_worker_on_a_store_that_outlives_it() {
     assert_eq!(set["persistentVolumeClaimRetentionPolicy"]["whenScaled"], "Retain");
     assert_eq!(set["persistentVolumeClaimRetentionPolicy"]["whenDeleted"], "Retain");
     let claim = &set["volumeClaimTemplates"][0];
-    assert_eq!(claim["spec"]["accessModes"], serde_json::json!(["ReadWriteOncePod"]), "one pod at a time has it");
+    assert_eq!(claim["spec"]["accessModes"], serde_json::json!(["ReadWriteOncePod"]), "two pods could have the volume");
     let pod = &set["template"]["spec"];
     let mount = pod["containers"][0]["volumeMounts"].as_array().unwrap();
     let mount = mount.iter().find(|mount| mount["name"] == claim["metadata"]["name"]).expect("the store's volume");
     let config: toml::Table = kubernetes("ConfigMap")["data"]["config.toml"].as_str().unwrap().parse().unwrap();
     let state = config["worker"]["state_dir"].as_str().unwrap();
     assert!(state.starts_with(mount["mountPath"].as_str().unwrap()), "{state} is not on the volume");
-    assert_eq!(pod["containers"][0]["readinessProbe"]["httpGet"]["path"], "/readyz", "an update waits for it");
-    assert_eq!(kubernetes("PodDisruptionBudget")["spec"]["maxUnavailable"], 1, "a node can be emptied");
+    assert_eq!(
+        pod["containers"][0]["readinessProbe"]["httpGet"]["path"], "/readyz",
+        "an update does not wait for readiness"
+    );
+    assert_eq!(kubernetes("PodDisruptionBudget")["spec"]["maxUnavailable"], 1, "a node cannot be drained");
 
     let compose = compose();
     let workers: Vec<_> = compose["services"]
@@ -119,15 +122,15 @@ fn every_deployment_starts_one_worker_on_a_store_that_outlives_it() {
     let volumes = worker["volumes"].as_array().unwrap().iter().map(|volume| volume.as_str().unwrap());
     let named = volumes.filter_map(|volume| volume.split_once(':')).find(|(_, path)| state.starts_with(path));
     let (volume, _) = named.expect("the store's volume");
-    assert!(compose["volumes"].as_object().unwrap().contains_key(volume), "{volume} goes with the container");
+    assert!(compose["volumes"].as_object().unwrap().contains_key(volume), "{volume} is deleted with the container");
 
     let unit = page("deploy/systemd/erasure-worker.service");
-    assert!(unit.contains("\nStateDirectory=erasure-worker\n"), "systemd keeps the folder over restarts");
-    assert!(!unit.contains("DynamicUser=yes") && !unit.contains("@.service"), "one instance with one folder");
+    assert!(unit.contains("\nStateDirectory=erasure-worker\n"), "the state folder does not survive a restart");
+    assert!(!unit.contains("DynamicUser=yes") && !unit.contains("@.service"), "more than one instance or folder");
 }
 
 #[test]
-fn the_configuration_of_the_pods_is_valid_where_their_secrets_are() {
+fn the_configuration_of_the_pods_is_valid_with_their_secrets() {
     let text = kubernetes("ConfigMap")["data"]["config.toml"].as_str().unwrap().to_owned();
     let folder = tempfile::tempdir().unwrap();
     for (name, value) in [
@@ -147,12 +150,12 @@ fn the_configuration_of_the_pods_is_valid_where_their_secrets_are() {
         ..Surroundings::default()
     };
     let config = Config::parse(&text, folder.path(), &surroundings).unwrap();
-    assert!(!config.ops.listen.ip().is_loopback(), "the probes come from outside the pod");
+    assert!(!config.ops.listen.ip().is_loopback(), "the probes from outside the pod are refused");
     assert_eq!(config.ops.listen.port(), 8460);
 }
 
 #[test]
-fn containers_run_as_nobody_in_particular_and_write_to_their_volumes_alone() {
+fn containers_run_unprivileged_and_write_only_to_their_volumes() {
     let pod = kubernetes("StatefulSet")["spec"]["template"]["spec"].clone();
     assert_eq!(pod["securityContext"]["runAsNonRoot"], true);
     let container = &pod["containers"][0];
@@ -163,7 +166,7 @@ fn containers_run_as_nobody_in_particular_and_write_to_their_volumes_alone() {
         let path = container[probe]["httpGet"]["path"].as_str().unwrap();
         assert!(["/livez", "/readyz"].contains(&path), "{probe}");
     }
-    assert_eq!(container["livenessProbe"]["httpGet"]["path"], "/livez", "a broker that is away asks for no restart");
+    assert_eq!(container["livenessProbe"]["httpGet"]["path"], "/livez", "a broker outage would restart the worker");
     let compose = compose();
     for (name, service) in compose["services"].as_object().unwrap() {
         assert!(service["healthcheck"]["test"].is_array(), "{name} has no health check");
@@ -176,27 +179,27 @@ fn containers_run_as_nobody_in_particular_and_write_to_their_volumes_alone() {
 }
 
 #[test]
-fn the_brokers_definitions_have_our_names_and_users_with_no_more_than_they_need() {
-    let told: Value = serde_json::from_str(&page("deploy/rabbitmq/definitions.json")).unwrap();
+fn the_brokers_definitions_have_our_names_and_least_privilege_users() {
+    let definitions: Value = serde_json::from_str(&page("deploy/rabbitmq/definitions.json")).unwrap();
     let ours = Topology::new("erasure").definitions("/");
     for (part, expected) in ours.as_object().unwrap() {
-        assert_eq!(told[part], *expected, "{part}: `erasure-worker topology export` says something else");
+        assert_eq!(definitions[part], *expected, "{part}: differs from `erasure-worker topology export`");
     }
     let users: BTreeSet<_> =
-        told["users"].as_array().unwrap().iter().map(|user| user["name"].as_str().unwrap()).collect();
+        definitions["users"].as_array().unwrap().iter().map(|user| user["name"].as_str().unwrap()).collect();
     assert_eq!(users, BTreeSet::from(["erasure-worker", "erasure-publisher", "erasure-subscriber"]));
-    for user in told["users"].as_array().unwrap() {
+    for user in definitions["users"].as_array().unwrap() {
         assert_eq!((&user["password_hash"], user["tags"].as_array().unwrap().len()), (&"".into(), 0));
     }
     let guide = page("deploy/rabbitmq/README.md");
-    for one in told["permissions"].as_array().unwrap() {
+    for one in definitions["permissions"].as_array().unwrap() {
         let writes = one["write"].as_str().unwrap();
         assert!(guide.contains(writes) || one["user"] == "erasure-subscriber", "{writes}");
-        assert!(!one["configure"].as_str().unwrap().contains("erasure\\."), "nobody declares our names");
+        assert!(!one["configure"].as_str().unwrap().contains("erasure\\."), "a user may declare our names");
     }
 }
 
-/// The names of metrics that a text names.
+/// The names of metrics in a text.
 fn names(text: &str) -> BTreeSet<String> {
     let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
     let words = text.split(|c| !is_part(c)).filter(|word| word.starts_with("erasure_"));
@@ -204,10 +207,10 @@ fn names(text: &str) -> BTreeSet<String> {
 }
 
 #[test]
-fn dashboard_and_alerts_name_metrics_that_exist_and_sections_that_help() {
-    let told = page("docs/metrics.md");
+fn dashboard_and_alerts_name_existing_metrics_and_runbook_sections() {
+    let metrics = page("docs/metrics.md");
     let known: BTreeSet<&str> =
-        told.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`')).map(|(name, _)| name).collect();
+        metrics.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`')).map(|(name, _)| name).collect();
     let dashboard: Value = serde_json::from_str(&page("deploy/grafana/dashboard.json")).unwrap();
     let panels = dashboard["panels"].as_array().unwrap();
     let asked = panels.iter().flat_map(|panel| panel["targets"].as_array().unwrap()).map(|target| &target["expr"]);
@@ -233,14 +236,14 @@ fn dashboard_and_alerts_name_metrics_that_exist_and_sections_that_help() {
     assert!(unknown.is_empty(), "not in docs/metrics.md: {unknown:?}");
 }
 
-/// What `/readyz` calls a thing that needs a look is a label of a metric, told in the documents, and has an alert.
+/// Each `degraded` state of `/readyz` is a label of a metric, is documented, and has an alert.
 #[test]
-fn every_state_that_needs_a_look_is_told_and_has_an_alert() {
+fn every_degraded_state_is_documented_and_has_an_alert() {
     let source = page("src/ops/health.rs");
     let list = source.split("const WHATS").nth(1).and_then(|rest| rest.split("];").next()).unwrap();
     let whats: BTreeSet<&str> = list.split('"').skip(1).step_by(2).collect();
     assert!(whats.len() >= 12, "{whats:?}");
-    // Written out where they are found, or taken from these.
+    // The places where the program names them.
     let amqp = ["mod", "losses", "names", "size"].map(|name| page(&format!("src/broker/amqp/{name}.rs"))).concat();
     let found = [page("src/ops/health.rs"), amqp, page("src/engine/trouble.rs")].concat();
     let said: BTreeSet<&str> = [
@@ -255,7 +258,7 @@ fn every_state_that_needs_a_look_is_told_and_has_an_alert() {
     .flat_map(|before| found.split(before).skip(1))
     .filter_map(|rest| rest.split('"').next())
     .collect();
-    assert_eq!(said, whats, "what /readyz says, and what the metric counts");
+    assert_eq!(said, whats, "the states of /readyz against those of the metric");
     let (metrics, api, alerts) =
         (page("docs/metrics.md"), page("docs/ops-api.md"), page("deploy/prometheus/alerts.yml"));
     let row = metrics.lines().find(|line| line.starts_with("| `erasure_degraded`")).unwrap();
@@ -263,7 +266,7 @@ fn every_state_that_needs_a_look_is_told_and_has_an_alert() {
     for what in &whats {
         assert!(row.contains(&format!("`{what}`")) && line.contains(&format!("`{what}`")), "{what}");
     }
-    assert!(alerts.contains("expr: erasure_degraded > 0\n"), "one for all that has none of its own");
+    assert!(alerts.contains("expr: erasure_degraded > 0\n"), "no alert for the other states");
 }
 
 fn succeeds(command: &mut Command) {
@@ -273,7 +276,7 @@ fn succeeds(command: &mut Command) {
 }
 
 #[test]
-fn the_alerts_fire_when_they_should_and_not_before() {
+fn the_alerts_fire_at_their_documented_times() {
     let folder = root().join("deploy/prometheus");
     succeeds(Command::new("promtool").args(["test", "rules", "alerts.test.yml"]).current_dir(&folder));
     succeeds(
@@ -282,7 +285,7 @@ fn the_alerts_fire_when_they_should_and_not_before() {
 }
 
 #[test]
-fn systemd_takes_the_unit() {
+fn systemd_accepts_the_unit() {
     let unit = page("deploy/systemd/erasure-worker.service");
     assert!(unit.contains("\nType=notify\n") && unit.contains("\nWatchdogSec="));
     if !Path::new("/usr/bin/systemd-analyze").exists() {
@@ -295,6 +298,6 @@ fn systemd_takes_the_unit() {
     std::fs::write(&path, unit).unwrap();
     let analyze = |arguments: &[&str]| succeeds(Command::new("systemd-analyze").args(arguments).arg(&path));
     analyze(&["verify", "--man=no"]);
-    // From 0 (nothing may be done) to 100 (anything may).
+    // From 0 (no permission) to 100 (every permission).
     analyze(&["security", "--offline=true", "--threshold=25", "--no-pager"]);
 }

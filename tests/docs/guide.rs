@@ -1,5 +1,4 @@
-//! The guide's programs run, where their language is there: against libraries of the same names that
-//! write down what they are asked to do.
+//! The guide's programs run, if their language is installed, with stand-ins of their libraries that record the calls.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -10,7 +9,7 @@ use serde_json::{Value, json};
 use crate::schema::accepts;
 use crate::{blocks, page};
 
-/// Prints what is published, one JSON object a line; delivers `$EVENTS` to a consumer.
+/// Prints each publish as a line of JSON; delivers `$EVENTS` to a consumer.
 const PIKA: &str = r#"
 import json, os
 
@@ -32,8 +31,8 @@ class Channel:
         self.confirms = True
 
     def basic_publish(self, exchange, key, body, properties, mandatory=False):
-        told = dict(exchange=exchange, key=key, body=body.decode(), mandatory=mandatory, confirms=self.confirms)
-        print(json.dumps(dict(told, **properties)))
+        publish = dict(exchange=exchange, key=key, body=body.decode(), mandatory=mandatory, confirms=self.confirms)
+        print(json.dumps(dict(publish, **properties)))
 
     def queue_declare(self, queue, durable=False):
         assert durable
@@ -100,35 +99,35 @@ fn run(command: &mut Command, folder: &Path) -> String {
     String::from_utf8(done.stdout).unwrap()
 }
 
-/// What a publisher printed: the publish, then the job's id.
-fn is_a_job_well_published(said: &str) {
+/// Checks a publisher's output: the publish, then the job's id.
+fn assert_published(said: &str) {
     let (publish, id) = said.trim_end().split_once('\n').unwrap();
     let publish: Value = serde_json::from_str(publish).unwrap();
     assert_eq!((&publish["exchange"], &publish["key"]), (&json!("erasure.requests"), &json!("job")));
     assert_eq!((&publish["mandatory"], &publish["confirms"]), (&json!(true), &json!(true)));
     assert_eq!((&publish["delivery_mode"], &publish["message_id"]), (&json!(2), &json!(id)));
-    is_a_job(publish["body"].as_str().unwrap(), id);
+    assert_job(publish["body"].as_str().unwrap(), id);
 }
 
-fn is_a_job(body: &str, id: &str) {
+fn assert_job(body: &str, id: &str) {
     let job = draft::job(body.as_bytes(), None, &accepts()).unwrap();
     assert_eq!(job.key.job_id.to_string(), id);
     assert!(job.due_at.is_some());
 }
 
 #[test]
-fn the_publisher_in_python_sends_a_job_that_the_worker_takes() {
+fn the_guides_python_publisher_sends_a_valid_job() {
     if !is_there("python3") {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("pika.py"), PIKA).unwrap();
     std::fs::write(folder.path().join("order.py"), program("python", 0)).unwrap();
-    is_a_job_well_published(&run(Command::new("python3").arg("order.py"), folder.path()));
+    assert_published(&run(Command::new("python3").arg("order.py"), folder.path()));
 }
 
 #[test]
-fn the_publisher_in_javascript_sends_a_job_that_the_worker_takes() {
+fn the_guides_javascript_publisher_sends_a_valid_job() {
     if !is_there("node") {
         return;
     }
@@ -137,11 +136,11 @@ fn the_publisher_in_javascript_sends_a_job_that_the_worker_takes() {
     std::fs::create_dir_all(&library).unwrap();
     std::fs::write(library.join("index.js"), AMQPLIB).unwrap();
     std::fs::write(folder.path().join("order.js"), program("javascript", 0)).unwrap();
-    is_a_job_well_published(&run(Command::new("node").arg("order.js"), folder.path()));
+    assert_published(&run(Command::new("node").arg("order.js"), folder.path()));
 }
 
 #[test]
-fn the_publisher_in_the_shell_hands_a_job_to_submit() {
+fn the_guides_shell_publisher_submits_a_valid_job() {
     if !is_there("jq") {
         return;
     }
@@ -152,11 +151,11 @@ fn the_publisher_in_the_shell_hands_a_job_to_submit() {
     let path = format!("{}:{}", folder.path().display(), std::env::var("PATH").unwrap());
     let said = run(Command::new("sh").args(["-c", &program("sh", 0)]).env("PATH", path), folder.path());
     let job: Value = serde_json::from_str(&said).unwrap();
-    is_a_job(&said, job["job_id"].as_str().unwrap());
+    assert_job(&said, job["job_id"].as_str().unwrap());
 }
 
 #[test]
-fn the_subscriber_in_python_takes_a_repeat_once_and_only_completed_as_erased() {
+fn the_guides_python_subscriber_ignores_repeats_and_takes_only_completed_as_erased() {
     if !is_there("python3") {
         return;
     }

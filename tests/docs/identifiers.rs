@@ -1,4 +1,4 @@
-//! The tables of what is refused and what is taken as an identifier, against the code.
+//! The tables of refused and of accepted identifiers, against the code.
 
 use erasure_worker::job::identifier::{Flaw, email_flaw, flaw};
 
@@ -12,7 +12,7 @@ fn table(page: &str, head: &str) -> Vec<Vec<String>> {
     rows.map(|row| row.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect()).collect()
 }
 
-/// The examples of a cell; what cannot be seen stands in it as `\\uXXXX`.
+/// The examples of a cell; an invisible character is written as `\\uXXXX`.
 fn examples(cell: &str) -> Vec<String> {
     let shown = cell.split('`').skip(1).step_by(2);
     let meant = |text: &str| {
@@ -28,7 +28,7 @@ fn examples(cell: &str) -> Vec<String> {
 }
 
 #[test]
-fn the_table_of_refused_identifiers_is_the_codes_own() {
+fn the_table_of_refused_identifiers_agrees_with_the_code() {
     let rows = table(&page("docs/messages.md"), "the error says");
     let said: Vec<&str> = rows.iter().map(|row| row[0].as_str()).collect();
     assert_eq!(said, Flaw::ALL.map(Flaw::as_str));
@@ -44,7 +44,7 @@ fn the_table_of_refused_identifiers_is_the_codes_own() {
 }
 
 #[test]
-fn what_the_table_of_taken_identifiers_shows_is_taken() {
+fn every_example_of_an_accepted_identifier_is_accepted() {
     let rows = table(&page("docs/messages.md"), "what is taken");
     assert_eq!(rows.len(), 10);
     for row in rows {

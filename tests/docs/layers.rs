@@ -1,11 +1,11 @@
-//! Who may import whom, read from the sources: every path, not only `use` lines.
+//! The permitted imports, checked in the sources: every path, not only `use` lines.
 
 use std::collections::BTreeSet;
 use std::path::Path;
 
 use crate::{files, read, root};
 
-/// The source without comments, strings and characters: what is left is code.
+/// The source without comments, strings and characters.
 fn code(source: &str) -> String {
     let mut out = String::with_capacity(source.len());
     let bytes: Vec<char> = source.chars().collect();
@@ -52,7 +52,7 @@ fn code(source: &str) -> String {
     out
 }
 
-/// Where a raw string that begins here ends.
+/// The end of a raw string that begins here.
 fn raw(bytes: &[char], start: usize) -> Option<usize> {
     let hashes = bytes[start + 1..].iter().take_while(|c| **c == '#').count();
     let open = start + 1 + hashes;
@@ -66,7 +66,7 @@ fn is_word(c: char) -> bool {
     c.is_alphanumeric() || c == '_'
 }
 
-/// The first names after each occurrence of `before`: one, or those of a group in braces.
+/// The first names after each `before`: one, or those of a group in braces.
 fn heads(code: &str, before: &str) -> Vec<String> {
     let mut heads = Vec::new();
     for (at, _) in code.match_indices(before) {
@@ -101,14 +101,14 @@ fn heads(code: &str, before: &str) -> Vec<String> {
     heads
 }
 
-/// The modules of the worker's root that a file of it names; a crate's own files name the crate's.
+/// The root modules that a file of the worker names.
 fn imports(path: &Path, code: &str, modules: &BTreeSet<String>) -> BTreeSet<String> {
     let Ok(inside) = path.strip_prefix(root().join("src")) else { return BTreeSet::new() };
     let is_mod = inside.file_name().is_some_and(|name| name == "mod.rs");
     let depth = inside.components().count() - usize::from(is_mod);
     let mut found: BTreeSet<String> = heads(code, "crate::").into_iter().collect();
     found.extend(heads(code, "erasure_worker::"));
-    // So many steps up lead to the root; one more from within an inline module.
+    // This many steps up lead to the root; one more from an inline module.
     for steps in depth..=depth + 1 {
         found.extend(heads(code, &"super::".repeat(steps)));
     }
@@ -121,7 +121,7 @@ fn modules() -> BTreeSet<String> {
     own.chain(crates()).chain(["receipt".to_owned()]).collect()
 }
 
-/// The folders below `crates/`, but for what the tests alone are compiled with.
+/// The folders below `crates/`, without the testkit.
 fn crates() -> Vec<String> {
     let entries = std::fs::read_dir(root().join("crates")).unwrap();
     let names = entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned());
@@ -129,17 +129,17 @@ fn crates() -> Vec<String> {
 }
 
 #[test]
-fn what_the_tests_share_is_no_part_of_the_program() {
+fn the_testkit_is_no_part_of_the_program() {
     let manifest = read(&root().join("Cargo.toml"));
     let (program, tests) = manifest.split_once("[dev-dependencies]").unwrap();
-    assert!(tests.contains("erasure-testkit") && !program.contains("testkit"), "for tests alone");
+    assert!(tests.contains("erasure-testkit") && !program.contains("testkit"), "the testkit is not for tests alone");
     for name in crates() {
         assert!(!read(&root().join("crates").join(&name).join("Cargo.toml")).contains("testkit"), "crates/{name}");
     }
 }
 
-/// The sources of the worker and its crates, with their code. A name begins with the folder in `src/`, or
-/// with the crate's.
+/// The sources of the worker and its crates: name, path and code. A name begins with the folder in `src/`, or with the
+/// crate.
 fn sources() -> Vec<(String, std::path::PathBuf, String)> {
     let mut all = Vec::new();
     let folders = crates().into_iter().map(|name| (root().join("crates").join(&name).join("src"), format!("{name}/")));
@@ -154,7 +154,7 @@ fn sources() -> Vec<(String, std::path::PathBuf, String)> {
 }
 
 #[test]
-fn each_part_imports_only_what_it_may() {
+fn each_part_imports_only_its_permitted_parts() {
     let rules: [(&str, &[&str]); 5] = [
         ("trace.rs", &[]),
         ("rows.rs", &[]),
@@ -176,21 +176,25 @@ fn each_part_imports_only_what_it_may() {
     }
 }
 
-/// A kind's settings read themselves; of the rest of the configuration systems know nothing.
+/// A system reads its own settings; it knows no other part of the configuration.
 #[test]
-fn of_the_configuration_systems_name_only_what_a_table_is_read_with() {
+fn systems_use_only_the_table_reader_of_the_configuration() {
     let tools = ["Choice", "Cursor", "POSITIVE"];
     for (name, _, code) in sources().into_iter().filter(|(name, ..)| name.starts_with("systems/")) {
         let named = heads(&code, "crate::config::");
         let foreign: Vec<_> = named.iter().filter(|item| !tools.contains(&item.as_str())).collect();
         assert!(foreign.is_empty(), "src/{name} names {foreign:?}");
         let ways = heads(&code, "crate::").into_iter().filter(|module| module == "config").count();
-        assert_eq!(ways, code.matches("crate::config::").count(), "src/{name} takes another way to the configuration");
+        assert_eq!(
+            ways,
+            code.matches("crate::config::").count(),
+            "src/{name} imports the configuration in another form"
+        );
     }
 }
 
 #[test]
-fn no_crate_of_ours_imports_another_and_receipts_are_read_by_nothing_in_theirs() {
+fn no_crate_of_ours_imports_another_and_jobs_do_not_import_receipts() {
     for name in crates() {
         let manifest = read(&root().join("crates").join(&name).join("Cargo.toml"));
         let dependencies = manifest.split("[dependencies]").nth(1).unwrap().split("[dev-dependencies]").next().unwrap();
@@ -205,7 +209,7 @@ fn no_crate_of_ours_imports_another_and_receipts_are_read_by_nothing_in_theirs()
 
 #[test]
 fn the_engine_names_no_concrete_broker_store_or_system() {
-    // Its tests put it on the parts that are made for tests.
+    // The engine's tests use parts that are made for tests.
     let engine = |name: &str| name.starts_with("engine/") && !name.ends_with("/tests.rs");
     for (name, _, code) in sources().into_iter().filter(|(name, ..)| engine(name)) {
         let code = code.split("#[cfg(test)]").next().unwrap_or_default();
@@ -226,7 +230,7 @@ fn the_engine_names_no_concrete_broker_store_or_system() {
 }
 
 #[test]
-fn an_absence_is_made_in_one_place_and_the_word_for_it_only_where_an_interface_is_known() {
+fn an_absence_is_made_in_one_place_from_the_four_known_interfaces() {
     let homes: [(&str, &[&str]); 2] = [
         ("Absence::vouched", &["systems/evidence.rs"]),
         (
@@ -249,7 +253,7 @@ fn an_absence_is_made_in_one_place_and_the_word_for_it_only_where_an_interface_i
 }
 
 #[test]
-fn each_large_library_lives_in_one_place() {
+fn each_large_library_is_used_in_one_place() {
     let homes: [(&str, &[&str]); 5] = [
         ("opentelemetry", &["trace.rs", "telemetry.rs"]),
         ("lapin", &["broker/amqp/"]),
@@ -270,7 +274,7 @@ fn each_large_library_lives_in_one_place() {
 }
 
 #[test]
-fn headers_of_ours_are_read_where_their_macs_are_checked_and_nowhere_else() {
+fn our_headers_are_read_only_where_their_macs_are_checked() {
     const OURS: [&str; 14] = [
         "JOB_ID",
         "TENANT",
@@ -287,7 +291,7 @@ fn headers_of_ours_are_read_where_their_macs_are_checked_and_nowhere_else() {
         "AT",
         "LETTER_MAC",
     ];
-    // What a parked copy's number is for is a notice to operators; nothing is done by it.
+    // `parked.rs` reads a parked copy's number for a notice to operators only.
     let readers = ["engine/envelope.rs", "engine/dead_letter_head.rs", "engine/parked.rs", "engine/parked/tests.rs"];
     let elsewhere = sources().into_iter().filter(|(name, ..)| !readers.contains(&name.as_str()));
     for (name, _, code) in elsewhere {
@@ -300,7 +304,7 @@ fn headers_of_ours_are_read_where_their_macs_are_checked_and_nowhere_else() {
 }
 
 #[test]
-fn the_reader_of_sources_sees_code_and_nothing_else() {
+fn the_reader_of_sources_sees_only_code() {
     let source = "// crate::a\nuse crate::b; /* crate::c */ let s = \"crate::d\\\" crate::e\"; let r = r#\"crate::f\"#;\n\
                   let q = '\"'; fn g<'x>() {} use crate::{h, i::{j, k}, l as m}; other_crate::n; crate::o::p()";
     let found: BTreeSet<String> = heads(&code(source), "crate::").into_iter().collect();

@@ -1,4 +1,4 @@
-//! The documents themselves: links, headings, words, and what may not stand in them.
+//! The documents themselves: links, headings, words, forbidden content.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -9,7 +9,7 @@ use erasure_worker::job::{InputKind, JobOutcome, Kind, Reason, StepName, StepOut
 use crate::{files, page, read, root};
 
 #[test]
-fn every_reason_has_a_heading_in_the_runbook_and_every_heading_a_reason() {
+fn the_runbook_has_a_heading_for_every_reason_and_for_no_other() {
     let runbook = page("docs/runbook.md");
     let written: Vec<&str> = runbook.lines().filter_map(|line| line.strip_prefix("## ERS-")).collect();
     let expected: Vec<String> =
@@ -23,7 +23,7 @@ fn every_reason_has_a_heading_in_the_runbook_and_every_heading_a_reason() {
 }
 
 #[test]
-fn every_code_that_a_document_names_exists() {
+fn every_error_code_in_a_document_exists() {
     let known: BTreeSet<&str> = Reason::ALL.iter().map(|reason| reason.code()).collect();
     for path in files(&root(), "md") {
         let text = read(&path);
@@ -36,7 +36,7 @@ fn every_code_that_a_document_names_exists() {
 }
 
 #[test]
-fn every_word_of_the_closed_lists_is_explained() {
+fn every_word_of_the_closed_lists_is_documented() {
     let messages = page("docs/messages.md");
     let systems = page("docs/systems.md");
     let explained = |text: &str, word: &str| assert!(text.contains(&format!("`{word}`")), "`{word}` is not explained");
@@ -50,7 +50,7 @@ fn every_word_of_the_closed_lists_is_explained() {
     }
 }
 
-/// A heading's anchor as forges make it.
+/// A heading's anchor, as code hosts make it.
 fn anchor(heading: &str) -> String {
     let plain = heading.trim_start_matches('#').trim().to_lowercase();
     plain
@@ -66,7 +66,7 @@ fn links(text: &str) -> Vec<&str> {
 }
 
 #[test]
-fn every_relative_link_leads_to_a_file_and_a_heading_that_exist() {
+fn every_relative_link_leads_to_an_existing_file_and_heading() {
     let mut checked = 0;
     for path in files(&root(), "md") {
         let text = read(&path);
@@ -86,8 +86,8 @@ fn every_relative_link_leads_to_a_file_and_a_heading_that_exist() {
 }
 
 #[test]
-fn no_document_names_a_path_of_somebodys_machine() {
-    // Put together here, so that this file does not hold them itself.
+fn no_document_contains_a_local_path() {
+    // Composed, so that this file does not contain them.
     let homes = ["work", "root", "home", "Users"].map(|folder| format!("/{folder}/"));
     for path in ["md", "yml", "toml", "service"].into_iter().flat_map(|extension| files(&root(), extension)) {
         for (number, line) in read(&path).lines().enumerate() {
@@ -98,7 +98,7 @@ fn no_document_names_a_path_of_somebodys_machine() {
 }
 
 #[test]
-fn the_folders_in_the_architecture_are_those_of_the_source() {
+fn the_folders_in_the_architecture_page_are_those_of_the_source() {
     let text = page("docs/architecture.md");
     let section = text.split("## Folders in reading order").nth(1).and_then(|rest| rest.split("\n## ").next());
     let rows = section.unwrap().lines().filter_map(|line| line.strip_prefix("| `")?.split_once("/`"));
@@ -108,11 +108,11 @@ fn the_folders_in_the_architecture_are_those_of_the_source() {
     let folders = |folder: &str| std::fs::read_dir(root().join(folder)).unwrap().map(|entry| entry.unwrap().path());
     let source = folders("src").chain(folders("crates"));
     let name = |path: &Path| path.strip_prefix(root()).unwrap().to_string_lossy().into_owned();
-    // A folder without sources is not in a fresh clone either.
+    // A folder without sources is not in a fresh clone.
     let there: BTreeSet<String> =
         source.filter(|path| path.is_dir() && !files(path, "rs").is_empty()).map(|path| name(&path)).collect();
     let arrived: Vec<_> = planned.intersection(&there).collect();
-    assert!(arrived.is_empty(), "{arrived:?}: no longer planned, take the word out of docs/architecture.md");
+    assert!(arrived.is_empty(), "{arrived:?}: no longer planned, remove the word from docs/architecture.md");
     assert_eq!(listed, there, "docs/architecture.md against src/ and crates/");
 }
 
@@ -142,7 +142,7 @@ fn the_configuration_of_the_containers_is_valid() {
 }
 
 #[test]
-fn every_mutation_of_the_list_still_finds_its_place() {
+fn every_mutation_still_finds_its_place() {
     let script = root().join("scripts/mutations");
     let checked = std::process::Command::new("python3").arg(script).arg("--check").output().expect("python3");
     assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));

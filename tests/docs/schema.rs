@@ -1,4 +1,4 @@
-//! The JSON Schemas against the code: the same closed lists, the same jobs, the same events.
+//! The JSON Schemas against the code: the same closed lists, jobs and events.
 
 use std::collections::BTreeSet;
 use std::fmt::Display;
@@ -32,7 +32,7 @@ fn event_schema() -> Value {
     serde_json::from_str(schema::EVENT).unwrap()
 }
 
-/// The words under a pointer, and those of the code.
+/// Compares the words under a pointer with those of the code.
 fn same_words<T: Display>(schema: &Value, pointer: &str, code: impl IntoIterator<Item = T>) {
     let words = schema.pointer(pointer).and_then(Value::as_array).unwrap_or_else(|| panic!("{pointer} is no list"));
     let words: Vec<&str> = words.iter().map(|word| word.as_str().unwrap()).collect();
@@ -41,7 +41,7 @@ fn same_words<T: Display>(schema: &Value, pointer: &str, code: impl IntoIterator
 }
 
 #[test]
-fn the_closed_lists_of_the_event_schema_are_those_of_the_code() {
+fn the_event_schema_has_the_closed_lists_of_the_code() {
     let schema = event_schema();
     same_words(&schema, "/$defs/reason/enum", Reason::ALL);
     same_words(&schema, "/$defs/retry/enum", Retry::ALL);
@@ -60,7 +60,7 @@ fn the_closed_lists_of_the_event_schema_are_those_of_the_code() {
 }
 
 #[test]
-fn the_limits_and_lists_of_the_job_schema_are_those_of_the_code() {
+fn the_job_schema_has_the_limits_and_lists_of_the_code() {
     let schema = job_schema();
     let at = |pointer: &str| schema.pointer(pointer).unwrap_or_else(|| panic!("no {pointer}"));
     assert_eq!(at("/properties/schema/const"), SCHEMA);
@@ -109,7 +109,7 @@ fn parsed(job: &Value) -> Result<Job, parse::Refusal> {
 }
 
 #[test]
-fn every_example_of_a_message_is_valid_and_each_kind_of_message_has_one() {
+fn every_kind_of_message_has_an_example_and_each_is_valid() {
     let (jobs, events) = (job_schema(), event_schema());
     let mut seen = BTreeSet::new();
     for example in examples() {
@@ -136,7 +136,7 @@ fn every_example_of_a_message_is_valid_and_each_kind_of_message_has_one() {
                 targets.chain(example["data"].get("error")).filter(|error| !error.is_null()).for_each(error);
                 seen.insert("event".into());
             }
-            _ => panic!("an example that is no message"),
+            _ => panic!("an example that is not a message"),
         }
     }
     let expected = ["cancel", "event"].into_iter().chain(Kind::ALL.map(Kind::as_str));
@@ -144,7 +144,7 @@ fn every_example_of_a_message_is_valid_and_each_kind_of_message_has_one() {
 }
 
 #[test]
-fn what_the_parser_refuses_in_a_job_the_schema_refuses_too() {
+fn parser_and_schema_refuse_the_same_bad_jobs() {
     let good = examples().into_iter().find(|example| example["schema"] == SCHEMA).unwrap();
     let with = |pointer: &str, value: Value| {
         let mut job = good.clone();
@@ -208,12 +208,12 @@ fn what_the_parser_refuses_in_a_job_the_schema_refuses_too() {
     let schema = job_schema();
     assert!(parsed(&good).is_ok() && fault(&schema, &good).is_none());
     for (index, job) in bad.iter().enumerate() {
-        assert!(parsed(job).is_err(), "the parser takes bad job {index}");
-        assert!(fault(&schema, job).is_some(), "the schema takes bad job {index}");
+        assert!(parsed(job).is_err(), "the parser accepts bad job {index}");
+        assert!(fault(&schema, job).is_some(), "the schema accepts bad job {index}");
     }
 }
 
-/// The first example with another identifier, wherever one of this form stands.
+/// The first example with another identifier in every place of this form.
 pub fn named(text: &str, is_address: bool) -> Value {
     let mut job = examples().into_iter().find(|example| example["schema"] == SCHEMA).unwrap();
     let places: &[&str] = match is_address {
@@ -224,7 +224,7 @@ pub fn named(text: &str, is_address: bool) -> Value {
     job
 }
 
-/// True where the parser and the schema both take a job.
+/// Whether the parser accepts the job, and whether the schema does.
 pub fn is_taken(job: &Value) -> (bool, bool) {
     (parsed(job).is_ok(), fault(&job_schema(), job).is_none())
 }
@@ -255,7 +255,7 @@ fn record(job: &Job) -> JobRecord {
 }
 
 #[test]
-fn what_the_worker_publishes_is_valid_under_the_event_schema() {
+fn every_event_of_the_worker_is_valid_under_the_event_schema() {
     let schema = event_schema();
     let accepts = accepts();
     let frame = Frame { environment: "sandbox", traceparent: None, now: At(1_795_000_000_000) };
@@ -351,7 +351,7 @@ fn what_the_worker_publishes_is_valid_under_the_event_schema() {
 }
 
 #[test]
-fn the_schema_command_prints_each_schema_as_it_stands_in_the_source() {
+fn the_schema_command_prints_the_schemas_of_the_source() {
     for (message, file) in
         [("job", "crates/job/src/schema/job.v1.json"), ("event", "crates/job/src/schema/event.v1.json")]
     {

@@ -1,4 +1,4 @@
-//! The scripts: what they are asked by mistake starts nothing.
+//! The scripts: a wrong argument starts nothing.
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;
@@ -7,7 +7,7 @@ use std::process::{Command, Output};
 
 use crate::root;
 
-/// What a script starts when it does its work, or needs to be there. Each notes that it was called.
+/// The programs that scripts start or need. Each stand-in records its call.
 const TOOLS: [&str; 16] = [
     "cargo",
     "git",
@@ -27,7 +27,7 @@ const TOOLS: [&str; 16] = [
     "timeout",
 ];
 
-/// Every script, each with arguments before an option that there is none of.
+/// Every script, with arguments to put before an unknown option.
 fn scripts() -> Vec<(String, &'static [&'static str])> {
     let found = std::fs::read_dir(root().join("scripts")).unwrap();
     let mut names: Vec<String> = found.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
@@ -39,14 +39,14 @@ fn scripts() -> Vec<(String, &'static [&'static str])> {
             "moved-clocks" => &["+45d"],
             "mutations" => &["no-sync"],
             "test" => &[],
-            other => panic!("scripts/{other}: say here how it is called"),
+            other => panic!("scripts/{other}: add its arguments here"),
         };
         (name, before)
     };
     names.into_iter().map(with).collect()
 }
 
-/// Runs a script where the tools are stand-ins; returns also which of them it called.
+/// Runs a script with stand-ins of the tools. Returns the output and the calls.
 fn run(script: &str, arguments: &[&str]) -> (Output, String) {
     let folder = tempfile::tempdir().unwrap();
     let called = folder.path().join("called");
@@ -62,33 +62,33 @@ fn run(script: &str, arguments: &[&str]) -> (Output, String) {
 }
 
 #[test]
-fn every_script_prints_its_usage_when_asked_and_starts_nothing() {
+fn a_request_for_help_prints_a_scripts_usage_and_starts_nothing() {
     for (script, _) in scripts() {
         for option in ["--help", "-h"] {
             let (output, called) = run(&script, &[option]);
-            let told = String::from_utf8_lossy(&output.stdout);
+            let text = String::from_utf8_lossy(&output.stdout);
             assert_eq!((output.status.code(), called.as_str()), (Some(0), ""), "scripts/{script} {option}");
-            assert!(told.contains(&format!("scripts/{script} ")), "scripts/{script} {option}: {told}");
+            assert!(text.contains(&format!("scripts/{script} ")), "scripts/{script} {option}: {text}");
             assert!(output.stderr.is_empty(), "scripts/{script} {option}");
         }
     }
 }
 
 #[test]
-fn an_option_or_a_name_that_a_script_does_not_know_ends_it_before_anything_is_started() {
+fn a_script_with_an_unknown_argument_ends_before_it_starts_anything() {
     for (script, before) in scripts() {
         for wrong in ["--no-such-option", "-x", "no-such-name"] {
             for arguments in [vec![wrong], [before, &[wrong]].concat()] {
                 let (output, called) = run(&script, &arguments);
                 if script == "test" {
-                    // What it is given is cargo's to judge.
+                    // `scripts/test` gives its arguments to cargo.
                     assert_eq!(called, format!("cargo test --locked {wrong}\n"), "scripts/test {wrong}");
                     continue;
                 }
-                let told = String::from_utf8_lossy(&output.stderr);
+                let text = String::from_utf8_lossy(&output.stderr);
                 let shown = arguments.join(" ");
-                assert_eq!((output.status.code(), called.as_str()), (Some(2), ""), "scripts/{script} {shown}: {told}");
-                assert!(told.contains("usage") || told.contains(&format!("scripts/{script} ")), "{shown}: {told}");
+                assert_eq!((output.status.code(), called.as_str()), (Some(2), ""), "scripts/{script} {shown}: {text}");
+                assert!(text.contains("usage") || text.contains(&format!("scripts/{script} ")), "{shown}: {text}");
             }
         }
     }
@@ -99,10 +99,10 @@ fn an_option_or_a_name_that_a_script_does_not_know_ends_it_before_anything_is_st
 }
 
 #[test]
-fn every_mutation_is_listed_with_the_tests_that_notice_it() {
+fn every_mutation_is_listed_with_its_tests() {
     let (output, called) = run("mutations", &["--list"]);
     assert_eq!((output.status.code(), called.as_str()), (Some(0), ""));
-    let told = String::from_utf8(output.stdout).unwrap();
-    let listed: Vec<&str> = told.lines().map(|line| line.split_once(": cargo test --").unwrap().0).collect();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let listed: Vec<&str> = text.lines().map(|line| line.split_once(": cargo test --").unwrap().0).collect();
     assert_eq!(listed, crate::mutations::made(&crate::page("scripts/mutations")));
 }

@@ -1,4 +1,4 @@
-//! Every setting that the worker reads stands in the example that `init` writes: set, or left out as a comment.
+//! Every setting that the worker reads is in the example that `init` writes: set, or as a comment.
 
 use std::collections::BTreeSet;
 
@@ -6,8 +6,8 @@ use erasure_worker::config::example;
 
 use crate::{files, read, root};
 
-/// How the sources take a key.
-const TAKES: [&str; 13] = [
+/// The calls that read a key.
+const READERS: [&str; 13] = [
     ".or(",
     ".or_within(",
     ".optional(",
@@ -23,14 +23,14 @@ const TAKES: [&str; 13] = [
     "system_names(&mutat,",
 ];
 
-/// The keys that a source takes: the texts that follow one of these, whatever types stand between.
+/// The keys that a source reads: the first argument of each of these calls.
 fn keys(source: &str) -> BTreeSet<String> {
     let dense: String = source.split_whitespace().collect();
     let dense = typeless(&dense);
     let mut keys = BTreeSet::new();
-    for takes in TAKES {
-        for (at, _) in dense.match_indices(takes) {
-            let rest = &dense[at + takes.len()..];
+    for reader in READERS {
+        for (at, _) in dense.match_indices(reader) {
+            let rest = &dense[at + reader.len()..];
             if let Some((key, _)) = rest.strip_prefix('"').and_then(|rest| rest.split_once('"')) {
                 keys.insert(key.to_owned());
             }
@@ -39,7 +39,7 @@ fn keys(source: &str) -> BTreeSet<String> {
     keys
 }
 
-/// Without `::<…>`.
+/// The source without `::<…>`.
 fn typeless(source: &str) -> String {
     let mut parts = source.split("::<");
     let first = parts.next().unwrap_or_default().to_owned();
@@ -48,7 +48,7 @@ fn typeless(source: &str) -> String {
     })
 }
 
-fn stands_in(text: &str, key: &str) -> bool {
+fn contains_key(text: &str, key: &str) -> bool {
     text.lines().map(|line| line.strip_prefix('#').unwrap_or(line)).any(|line| {
         let in_a_header = line.strip_prefix('[').and_then(|rest| rest.split(']').next());
         let is_set = |form: &str| line.strip_prefix(form).is_some_and(|rest| rest.starts_with(" = "));
@@ -58,7 +58,7 @@ fn stands_in(text: &str, key: &str) -> bool {
 }
 
 #[test]
-fn every_setting_stands_in_the_example() {
+fn every_setting_is_in_the_example_configuration() {
     let example = example::render(example::SANDBOX_ADDRESS.parse().unwrap());
     let sources = ["src/config", "src/systems"].map(|folder| files(&root().join(folder), "rs")).concat();
     let all: BTreeSet<String> =
@@ -68,25 +68,25 @@ fn every_setting_stands_in_the_example() {
     {
         assert!(all.contains(key), "{key} is not found in the sources: {all:?}");
     }
-    let missing: Vec<_> = all.iter().filter(|key| !stands_in(&example, key)).collect();
+    let missing: Vec<_> = all.iter().filter(|key| !contains_key(&example, key)).collect();
     assert!(all.len() > 70 && missing.is_empty(), "{} settings; not in the example: {missing:?}", all.len());
 }
 
 #[test]
-fn a_key_is_found_however_it_is_taken() {
+fn the_search_for_settings_finds_every_form_of_reading_one() {
     let source = "let a = at.or_within(\n    \"slow\",\n  1); at.optional::<Vec<String>>(\"many\"); at.url(\"where\");\n\
                   at.fault(\"slow\", \"is\"); at.required::<KeyKind>(\"kind\")";
     assert_eq!(keys(source), ["kind", "many", "slow", "where"].map(str::to_owned).into());
     for (text, stands) in
         [("#slow = 1", true), ("slow_file = 1", true), ("# slow, as it is", false), ("[a.slow]", true)]
     {
-        assert_eq!(stands_in(text, "slow"), stands, "{text}");
+        assert_eq!(contains_key(text, "slow"), stands, "{text}");
     }
 }
 
-/// What an absence proves depends on it: nothing that is shipped for real systems leaves it unsaid.
+/// An absence is believed because of the probe setting, so every shipped configuration must mention it.
 #[test]
-fn every_shipped_configuration_speaks_of_a_person_who_is_always_there() {
+fn every_shipped_configuration_mentions_its_probe_setting() {
     let of_kind = [
         ("cleeng", "probe_customer_id"),
         ("zeta_loyalty", "probe_member_id"),

@@ -1,10 +1,10 @@
-//! The runbook's table of states in which nothing is done, against what the program says of them.
+//! The runbook's table of idle states against the program's log lines, `/readyz` and metrics.
 
 use std::collections::BTreeSet;
 
 use crate::{files, page, read, root};
 
-/// A row: the cells behind the state's own words.
+/// The rows: the state, and the other cells.
 fn rows() -> Vec<(String, Vec<String>)> {
     let page = page("docs/runbook.md");
     let section = page.split("\n## When nothing is done\n").nth(1).and_then(|rest| rest.split("\n## ").next()).unwrap();
@@ -16,12 +16,12 @@ fn rows() -> Vec<(String, Vec<String>)> {
     .collect()
 }
 
-/// What stands in code marks.
+/// The texts in backticks.
 fn cited(cell: &str) -> impl Iterator<Item = &str> {
     cell.split('`').skip(1).step_by(2)
 }
 
-/// The sources, with each string in one line.
+/// The sources; a string over several lines is joined.
 fn sources() -> String {
     let all: String =
         ["src", "crates"].iter().flat_map(|folder| files(&root().join(folder), "rs")).map(|path| read(&path)).collect();
@@ -31,7 +31,7 @@ fn sources() -> String {
 }
 
 #[test]
-fn every_state_in_which_nothing_is_done_has_a_row_with_its_words() {
+fn every_idle_state_has_a_row_in_the_runbook_with_its_log_lines_and_metrics() {
     let (rows, sources, metrics, runbook) = (rows(), sources(), page("docs/metrics.md"), page("docs/runbook.md"));
     let health = page("src/ops/health.rs");
     let degraded = health.split("const WHATS").nth(1).and_then(|rest| rest.split("];").next()).unwrap();
@@ -39,8 +39,8 @@ fn every_state_in_which_nothing_is_done_has_a_row_with_its_words() {
     let parts = health.split("\"part\": \"").skip(1).filter_map(|rest| rest.split('"').next());
     let said: BTreeSet<&str> = degraded.chain(parts).chain(["standby"]).collect();
     assert!(said.len() >= 19, "{said:?}");
-    let told: BTreeSet<&str> = rows.iter().flat_map(|(_, cells)| cited(&cells[1])).collect();
-    assert_eq!(told, said, "docs/runbook.md, and what /readyz says");
+    let documented: BTreeSet<&str> = rows.iter().flat_map(|(_, cells)| cited(&cells[1])).collect();
+    assert_eq!(documented, said, "docs/runbook.md against /readyz");
     for (state, cells) in &rows {
         let [log, _, metric, section] = &cells[..] else { panic!("{state}: {cells:?}") };
         assert!(cited(log).count() > 0, "{state}: no line of the log");

@@ -1,14 +1,14 @@
-//! As much of JSON Schema 2020-12 as our two schemas use.
+//! The part of JSON Schema 2020-12 that our two schemas use.
 //!
-//! The rule it keeps: a keyword or pattern that it does not know is a failure, never skipped.
+//! The rule it keeps: an unknown keyword or pattern is a failure, never skipped.
 
 use erasure_worker::job::parse::is_name;
 use serde_json::Value;
 
-/// Annotations, which say nothing about validity. `format` is one too, but for the times.
+/// Annotations, which do not change validity.
 const ANNOTATIONS: [&str; 6] = ["$schema", "$id", "$defs", "title", "description", "default"];
 
-/// What is wrong with a value, as `path: keyword`; the first fault only.
+/// The first fault of a value, as `path: keyword`.
 pub fn fault(schema: &Value, value: &Value) -> Option<String> {
     check(schema, schema, value, "").err()
 }
@@ -23,7 +23,7 @@ fn check(root: &Value, schema: &Value, value: &Value, path: &str) -> Result<(), 
     Ok(())
 }
 
-/// Whether one keyword holds; faults further inside are told by themselves.
+/// True if one keyword holds; a fault further inside is returned as the error.
 fn holds(
     root: &Value,
     schema: &Value,
@@ -105,11 +105,11 @@ fn holds(
             | "format",
             _,
         ) => true,
-        (other, _) => panic!("{path}: the keyword {other} is not known here"),
+        (other, _) => panic!("{path}: unknown keyword {other}"),
     })
 }
 
-/// The patterns of our schemas, each as the code itself would say it.
+/// The patterns of our schemas, each checked by code.
 fn matches(pattern: &str, text: &str) -> bool {
     let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     match pattern {
@@ -133,6 +133,6 @@ fn matches(pattern: &str, text: &str) -> bool {
         "^[0-9a-f]{64}$" => {
             text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
         }
-        other => panic!("the pattern {other} is not known here"),
+        other => panic!("unknown pattern {other}"),
     }
 }
