@@ -1,7 +1,7 @@
 //! `approvals list`, `report`, `show`, `approve`, `reject`: erasures that wait for a second operator.
 //!
-//! The rule it keeps: what is decided about is what was printed before, one job's preview or all of a report;
-//! never whatever is there now.
+//! The rule it keeps: a decision is about what was printed before: one job's preview, or all jobs of a report. It never
+//! includes later changes.
 
 use std::io::{self, Write};
 
@@ -20,30 +20,30 @@ pub enum Command {
     /// List the erasures that wait for a second operator.
     #[command(after_help = "Example:\n  erasure-worker approvals list --requested-by ann")]
     List(List),
-    /// Tell what each system will lose if all of them are approved.
+    /// Report what each system will lose if all of them are approved.
     #[command(after_help = "Example:\n  erasure-worker approvals report --requested-by ann")]
     Report(Report),
     /// Show what one erasure will cost, without personal data.
     #[command(after_help = "Example:\n  erasure-worker approvals show acme/6c0b7b0e-6a4e-4a53-9a2e-0d8c6a0a7f11")]
     Show(OneJob),
-    /// Have exactly that erased which was shown; whatever is found beyond it asks again.
+    /// Approve: exactly what was shown is erased; if more is found, a new approval is needed.
     #[command(after_help = "Examples:\n  erasure-worker approvals approve acme/6c0b7b0e-6a4e-4a53-9a2e-0d8c6a0a7f11 \
         --preview 5f3b0c9d2e7a41886d10b2c3a4f59e77 --by bob
   erasure-worker approvals approve --as-of 2026-11-22T10:00:00Z --requested-by ann --by bob")]
     Approve(Decide),
-    /// Have nothing erased: the jobs end as cancelled.
+    /// Reject: nothing is erased, and the jobs end as cancelled.
     #[command(after_help = "Example:\n  erasure-worker approvals reject acme/6c0b7b0e-6a4e-4a53-9a2e-0d8c6a0a7f11 \
         --preview 5f3b0c9d2e7a41886d10b2c3a4f59e77 --by bob")]
     Reject(Decide),
 }
 
-/// Which of them.
+/// The selected erasures.
 #[derive(Debug, Clone, Default, Args)]
 struct Filter {
     /// Only this tenant's.
     #[arg(long, value_name = "NAME", value_parser = name)]
     tenant: Option<String>,
-    /// Only those that this operator asks for.
+    /// Only those that this operator requested.
     #[arg(long, value_name = "WHO")]
     requested_by: Option<String>,
 }
@@ -79,10 +79,10 @@ pub struct Decide {
     /// One job: ID, or TENANT/ID.
     #[arg(value_name = "JOB", requires = "preview")]
     job: Option<JobRef>,
-    /// What `approvals show` or `list` names as its preview.
+    /// The job's preview, as printed by `approvals show` or `list`.
     #[arg(long, value_name = "PREVIEW", requires = "job")]
     preview: Option<String>,
-    /// All that a report told of: the time that it gives.
+    /// All jobs of a report: the time that the report printed.
     #[arg(long, value_name = "TIME", value_parser = instant)]
     as_of: Option<Timestamp>,
     #[command(flatten)]
@@ -94,7 +94,7 @@ pub struct Decide {
     ask: Ask,
 }
 
-/// What is counted for each system, and under which head.
+/// The counts for each system, and their headings.
 const LOSSES: [(&str, &str); 8] = [
     ("system", "SYSTEM"),
     ("targets", "TARGETS"),
@@ -113,7 +113,7 @@ impl Command {
             Command::Report(options) => options.run(ctx).await,
             Command::Show(one) => {
                 let answer = ctx.ask_one(&one, "approvals", None).await;
-                ctx.tell(answer, one.ask.output, |answer, ctx| describe(answer, ctx.out))
+                ctx.print(answer, one.ask.output, |answer, ctx| describe(answer, ctx.out))
             }
             Command::Approve(options) => options.run(("approve", "approved"), ctx).await,
             Command::Reject(options) => options.run(("reject", "rejected"), ctx).await,
@@ -133,7 +133,7 @@ impl List {
         query.push(("after", self.after));
         query.push(("limit", Some(self.limit.to_string())));
         let answer = ctx.get(&self.ask.ops, &["v1", "approvals"], &query).await;
-        ctx.tell(answer, self.ask.output, |answer, ctx| {
+        ctx.print(answer, self.ask.output, |answer, ctx| {
             let rows: Vec<Vec<String>> = list(answer, "approvals")
                 .iter()
                 .map(|one| {
@@ -154,7 +154,7 @@ impl List {
 impl Report {
     async fn run(self, ctx: &mut Context<'_>) -> anyhow::Result<Exit> {
         let answer = ctx.get(&self.ask.ops, &["v1", "approvals", "report"], &self.filter.named()).await;
-        ctx.tell(answer, self.ask.output, |answer, ctx| {
+        ctx.print(answer, self.ask.output, |answer, ctx| {
             let rows: Vec<Vec<String>> = list(answer, "systems")
                 .iter()
                 .map(|system| LOSSES.iter().map(|(name, _)| field(system, name)).collect())
@@ -213,14 +213,14 @@ impl Decide {
             }
         };
         let show = |answer: &Value, ctx: &mut Context<'_>| {
-            // One job's answer has no count.
+            // The answer about a single job has no count.
             let decided = answer.get(done).and_then(Value::as_u64).unwrap_or(1);
             writeln!(ctx.out, "{decided} {done}; it takes effect within a quarter of an hour")
         };
-        ctx.judge(answer, self.ask.output, show, |answer, ctx| {
+        ctx.print_then(answer, self.ask.output, show, |answer, ctx| {
             let left @ 1.. = count(answer, "left") else { return Ok(Exit::Done) };
-            let why = "who asked for them cannot approve them, or it is too late to reject them";
-            writeln!(ctx.err, "{left} are left: {why}")?;
+            let why = "their requester cannot approve them, or it is too late to reject them";
+            writeln!(ctx.err, "{left} are not decided: {why}")?;
             Ok(Exit::Failed)
         })
     }

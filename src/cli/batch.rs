@@ -1,6 +1,6 @@
 //! `batch`: the engine on a file.
 //!
-//! The rule it keeps: it says 0 only where every job of its input ended well.
+//! The rule it keeps: the exit code is 0 only if every job of the input ended as completed or previewed.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -52,18 +52,18 @@ impl Options {
             ..SpoolConfig::default()
         };
         let stop = stop_in_time(&config)?;
-        // The state directory is made (0700) by the store, which the dead letters' file lies beside.
+        // The store creates the state directory (0700), which also contains the dead letters' file.
         let store = app::store(&config).await?;
         tokio::select! {
             () = app::wait_for_time(&store) => {}
             () = stop.cancelled() => return Ok(Exit::Failed),
         }
         let spool = SpoolBroker::open(source, events, settings)?;
-        // The file is the operator's own: it has no sender who could be asked for a signature.
+        // The file is the operator's own: it has no sender, so no signature is required.
         let policy = Policy { has_senders: false, ..app::policy(&config) };
         let worker = Worker::with_policy(&config, Arc::clone(&spool) as Arc<dyn Broker>, store, policy)?;
         let engine = Arc::clone(&worker.engine);
-        // Without events nobody would hear how a job ended: no further one is begun.
+        // If events cannot be written, no job's outcome is reported: so no further job is begun.
         let mut shut = spool.shut();
         let stopping = stop.clone();
         tokio::spawn(async move {
@@ -74,8 +74,8 @@ impl Options {
         worker.run(stop).await?;
         if let Some(why) = spool.shut().borrow().clone() {
             anyhow::bail!(
-                "--events: nobody reads stdout any more ({why}). No further job was begun; run it again with the same \
-                 input and state directory, and it goes on from what is done"
+                "--events: nobody reads stdout any more ({why}). No further job was begun. Run the command again with \
+                 the same input and state directory: it goes on from the checkpoints"
             );
         }
         if let Some(error) = spool.input_error() {
@@ -102,11 +102,11 @@ impl Options {
 }
 
 fn summary(err: &mut (dyn Write + Send), done: u64, failed: u64, waiting: u64) -> io::Result<()> {
-    // In one write: each may have to wait for a reader.
+    // One write, because each write may wait for a reader.
     err.write_all(format!("{done} completed, {failed} not completed, {waiting} waiting for input\n").as_bytes())
 }
 
-/// The open jobs that wait for a person, an operator among them.
+/// The open jobs that wait for a person or an operator.
 fn awaiting_input(store: &dyn Store) -> Result<Vec<JobKey>> {
     let mut keys = Vec::new();
     let mut after: Option<Vec<u8>> = None;

@@ -1,6 +1,6 @@
 //! `config check`: every fault, or every setting with its source.
 //!
-//! The rule it keeps: no secret is printed, in whatever form.
+//! The rule it keeps: no secret is printed.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -28,7 +28,7 @@ impl Command {
     }
 }
 
-/// Loads the configuration and prints what came of it.
+/// Loads the configuration and prints its settings or its faults.
 fn config_check(path: Option<&Path>, surroundings: &Surroundings, json: bool, out: &mut dyn Write) -> io::Result<Exit> {
     let loaded = Config::load(path, surroundings).and_then(app::usable);
     let exit = if loaded.is_ok() { Exit::Done } else { Exit::Usage };
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn a_variable_that_is_not_read_is_a_warning_and_no_fault() {
+    fn a_variable_that_is_not_read_is_a_warning_not_a_fault() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("c.toml");
         std::fs::write(&file, GOOD).unwrap();
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn what_would_keep_a_worker_from_starting_is_found_without_starting_it() {
+    fn faults_that_prevent_a_start_are_found_without_a_start() {
         let key = "abababababababababababababababababababababababababababababababcd";
         let amqps = "[amqp]\nurl = \"amqps://u:s3cret@127.0.0.1/v\"\nca_file = \"none.pem\"\n[systems.v]";
         let faults = [
@@ -125,13 +125,13 @@ mod tests {
             (GOOD.replace("[systems.v]", amqps), "amqp", "none.pem"),
         ];
         for (text, key, problem) in faults {
-            let (exit, said) = checked(&text, true);
-            let answer: Value = serde_json::from_str(&said).unwrap();
-            assert_eq!(exit, Exit::Usage, "{key}: {said}");
-            let [fault] = &answer["faults"].as_array().unwrap()[..] else { panic!("{said}") };
-            assert_eq!(fault["key"], key, "{said}");
-            assert!(fault["problem"].as_str().unwrap().contains(problem), "{said}");
-            assert!(!said.contains("s3cret"), "{said}");
+            let (exit, printed) = checked(&text, true);
+            let answer: Value = serde_json::from_str(&printed).unwrap();
+            assert_eq!(exit, Exit::Usage, "{key}: {printed}");
+            let [fault] = &answer["faults"].as_array().unwrap()[..] else { panic!("{printed}") };
+            assert_eq!(fault["key"], key, "{printed}");
+            assert!(fault["problem"].as_str().unwrap().contains(problem), "{printed}");
+            assert!(!printed.contains("s3cret"), "{printed}");
         }
     }
 

@@ -1,6 +1,6 @@
-//! What several commands have in common: where the worker is, which job is meant, how results are printed.
+//! Arguments of several commands: the worker's address, the job, the form of results.
 //!
-//! The rule it keeps: what cannot be a name, a job or a time is refused before anything is asked.
+//! The rule it keeps: a text that is not a valid name, job or time is refused before any request.
 
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use crate::config::{NAME_FORM, is_name};
 
-/// How results are printed.
+/// The form of printed results.
 #[derive(Debug, Clone, Copy, Default, Args)]
 pub struct Output {
     /// Print JSON for programs.
@@ -22,13 +22,13 @@ pub struct Output {
     pub json: bool,
 }
 
-/// Where the worker is, and how it is asked.
+/// The worker's address and token.
 #[derive(Debug, Args)]
 pub struct OpsClient {
     /// The worker's ops API.
     #[arg(long, value_name = "URL", env = "ERASURE_OPS_URL", default_value = "http://127.0.0.1:8460")]
     pub url: url::Url,
-    /// A file that holds the bearer token [default: $ERASURE_OPS_TOKEN]; a loopback address may need none
+    /// A file with the bearer token [default: $ERASURE_OPS_TOKEN]; a loopback address may need none
     #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
 }
@@ -36,7 +36,7 @@ pub struct OpsClient {
 /// A job as typed: `TENANT/ID` or `ID`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JobRef {
-    /// The tenant, where it was typed.
+    /// The tenant, if it was typed.
     pub tenant: Option<String>,
     /// The job id.
     pub job_id: Uuid,
@@ -61,7 +61,7 @@ pub struct JobSelector {
     /// The job: ID, or TENANT/ID.
     #[arg(value_name = "JOB")]
     pub job: JobRef,
-    /// The tenant, where JOB does not name it [default: default]
+    /// The tenant, if JOB does not name it [default: default]
     #[arg(long, value_name = "NAME", value_parser = name)]
     pub tenant: Option<String>,
 }
@@ -70,7 +70,7 @@ impl JobSelector {
     /// Tenant and job id.
     ///
     /// # Errors
-    /// Where two different tenants were given; a usage error.
+    /// A usage error: two different tenants were given.
     pub fn key(&self) -> Result<(&str, Uuid), String> {
         match (&self.job.tenant, &self.tenant) {
             (Some(typed), Some(flag)) if typed != flag => {
@@ -85,7 +85,7 @@ impl JobSelector {
 /// A command about one job.
 #[derive(Debug, Args)]
 pub struct OneJob {
-    /// Which.
+    /// The job.
     #[command(flatten)]
     pub job: JobSelector,
     /// The worker.
@@ -93,7 +93,7 @@ pub struct OneJob {
     pub ask: Ask,
 }
 
-/// A running worker asked, and its answer printed.
+/// A request to a running worker, and the form of its answer.
 #[derive(Debug, Args)]
 pub struct Ask {
     /// The worker.
@@ -111,7 +111,7 @@ pub(super) fn limit() -> clap::builder::RangedI64ValueParser<u32> {
 /// Reads the name of a tenant or system.
 ///
 /// # Errors
-/// Where it has another form.
+/// It is not a valid name.
 pub fn name(text: &str) -> Result<String, String> {
     if is_name(text) { Ok(text.to_owned()) } else { Err(format!("expected a name of the form {NAME_FORM}")) }
 }
@@ -133,7 +133,7 @@ pub(super) fn age(text: &str) -> Result<Duration, String> {
 /// Reads a time, or a date as its midnight in UTC.
 ///
 /// # Errors
-/// Where it is neither.
+/// It is neither.
 pub fn instant(text: &str) -> Result<Timestamp, String> {
     let midnight = |date: Date| date.to_datetime(Time::midnight()).to_zoned(TimeZone::UTC).ok();
     let date = || text.parse::<Date>().ok().and_then(midnight).map(|zoned| zoned.timestamp());

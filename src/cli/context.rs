@@ -1,7 +1,7 @@
-//! What a command works with: the configuration, the worker that it asks, and where its results go.
+//! The context of a command: the configuration, the worker's ops API, and the outputs.
 //!
-//! The rule it keeps: an answer for programs is printed as the worker gave it; a refusal goes to `err`,
-//! without control characters.
+//! The rule it keeps: with `--json` the worker's answer is printed unchanged. A refusal goes to `err`, without control
+//! characters.
 
 use std::io::{self, BufRead, Write};
 use std::path::PathBuf;
@@ -16,27 +16,27 @@ use crate::app;
 use crate::config::{Config, ConfigError, Surroundings};
 use crate::ops::client::{Body, ClientError, OpsApi};
 
-/// The variable that holds the token where no file is given.
+/// The variable with the token, if no file is given.
 const TOKEN_VARIABLE: &str = "ERASURE_OPS_TOKEN";
-/// The most jobs that the worker gives at once.
+/// The most jobs in one answer of the worker.
 const PAGE: usize = 500;
 
-/// What a command works with.
+/// The context of a command.
 pub struct Context<'a> {
-    /// The configuration file that was named.
+    /// The configuration file of the arguments.
     pub config: Option<PathBuf>,
     /// The process's variables and names.
     pub surroundings: Surroundings,
     /// stdin.
     pub input: &'a mut (dyn BufRead + Send),
-    /// Where results go.
+    /// The output for results.
     pub out: &'a mut (dyn Write + Send),
-    /// Where everything else goes.
+    /// The output for everything else.
     pub err: &'a mut (dyn Write + Send),
 }
 
 impl Context<'_> {
-    /// The configuration, with which a worker could start.
+    /// The configuration, checked so that a worker could start with it.
     ///
     /// # Errors
     /// All its faults.
@@ -44,10 +44,10 @@ impl Context<'_> {
         Config::load(self.config.as_deref(), &self.surroundings).and_then(app::usable)
     }
 
-    /// A client for the worker that the arguments name.
+    /// A client for the worker of the arguments.
     ///
     /// # Errors
-    /// Where the address or the token's file cannot be used.
+    /// The address or the token's file cannot be used.
     pub(super) fn connect(&self, args: &OpsClient) -> Result<OpsApi, ClientError> {
         let token = match &args.token_file {
             Some(path) => Some(std::fs::read_to_string(path).map_err(|error| {
@@ -69,12 +69,12 @@ impl Context<'_> {
         self.connect(args)?.get(path, query).await
     }
 
-    /// Has the worker do something.
+    /// Sends a command to the worker.
     pub(super) async fn post(&self, args: &OpsClient, path: &[&str], body: Body) -> Result<Value, ClientError> {
         self.connect(args)?.post(path, body).await
     }
 
-    /// Asks about one job: below `/v1/<what>/<tenant>/<id>`.
+    /// A request about one job: `/v1/<what>/<tenant>/<id>`, with an action below it.
     pub(super) async fn ask_one(&self, args: &OneJob, what: &str, action: Option<&str>) -> Result<Value, ClientError> {
         let (tenant, id) = args.job.key().map_err(ClientError::Setting)?;
         let id = id.to_string();
@@ -84,7 +84,7 @@ impl Context<'_> {
         }
     }
 
-    /// Asks for jobs page by page, as a page of a filtered list may hold few or none.
+    /// Requests jobs page by page: a page of a filtered list may contain few jobs or none.
     pub(super) async fn pages(
         &self,
         args: &OpsClient,
@@ -107,8 +107,8 @@ impl Context<'_> {
         }
     }
 
-    /// Says what went wrong. Arguments that the worker does not take are a usage error.
-    pub(super) fn sorry(&mut self, error: &ClientError) -> io::Result<Exit> {
+    /// Prints an error. Arguments that the worker does not accept are a usage error.
+    pub(super) fn report_error(&mut self, error: &ClientError) -> io::Result<Exit> {
         writeln!(self.err, "{}", plain(&error.to_string()))?;
         Ok(match error {
             ClientError::Setting(_) | ClientError::Refused { status: 400 | 401, .. } => Exit::Usage,
@@ -118,20 +118,18 @@ impl Context<'_> {
         })
     }
 
-    /// Prints what the worker answered: as it is for programs, for people as `show` does; or says what
-    /// went wrong.
-    pub(super) fn tell(
+    /// Prints the worker's answer: unchanged with `--json`, else by `show`; or prints the error.
+    pub(super) fn print(
         &mut self,
         answer: Result<Value, ClientError>,
         output: Output,
         show: impl FnOnce(&Value, &mut Self) -> io::Result<()>,
     ) -> anyhow::Result<Exit> {
-        self.judge(answer, output, show, |_, _| Ok(Exit::Done))
+        self.print_then(answer, output, show, |_, _| Ok(Exit::Done))
     }
 
-    /// As [`Context::tell`], where the answer itself may say that something is wrong: `end` says so, and how to
-    /// exit.
-    pub(super) fn judge(
+    /// Like [`Context::print`], for an answer that may report a problem: `end` prints it and decides the exit code.
+    pub(super) fn print_then(
         &mut self,
         answer: Result<Value, ClientError>,
         output: Output,
@@ -140,7 +138,7 @@ impl Context<'_> {
     ) -> anyhow::Result<Exit> {
         let answer = match answer {
             Ok(answer) => answer,
-            Err(error) => return Ok(self.sorry(&error)?),
+            Err(error) => return Ok(self.report_error(&error)?),
         };
         if output.json {
             writeln!(self.out, "{answer:#}")?;

@@ -1,7 +1,7 @@
 //! `dead-letters list`, `show`, `replay`, `discard`: the jobs that need a person.
 //!
-//! The rule it keeps: nothing is replayed or discarded without saying which dead letters are meant; what was
-//! done is told by number, also where it was nothing.
+//! The rule it keeps: a replay or a discard needs a filter or `--all`. The number of affected dead letters is always
+//! printed, also if it is 0.
 
 use std::io::{self, Write};
 use std::time::Duration;
@@ -29,13 +29,13 @@ pub enum Command {
     #[command(after_help = "Examples:\n  erasure-worker dead-letters replay --system cleeng --code ERS-0012
   erasure-worker dead-letters replay --all --limit 100")]
     Replay(Replay),
-    /// Give jobs up: the dead letter and the job's sealed data are removed, and it is written down who said so.
+    /// End jobs for good: removes the dead letter and the job's sealed data, and records the operator.
     #[command(after_help = "Example:\n  erasure-worker dead-letters discard \
         --job-id 6c0b7b0e-6a4e-4a53-9a2e-0d8c6a0a7f11 --reason \"erased by hand, ticket 7\" --by operations")]
     Discard(Discard),
 }
 
-/// Which dead letters.
+/// The selected dead letters.
 #[derive(Debug, Clone, Default, Args)]
 #[group(id = "filter", multiple = true)]
 pub struct Filter {
@@ -153,12 +153,12 @@ impl List {
         let mut query = self.filter.named().to_vec();
         query.push(("limit", Some(self.limit.to_string())));
         let answer = ctx.get(&self.ask.ops, &["v1", "dead-letters"], &query).await;
-        ctx.tell(answer, self.ask.output, |answer, ctx| {
+        ctx.print(answer, self.ask.output, |answer, ctx| {
             let rows: Vec<Vec<String>> = list(answer, "dead_letters")
                 .iter()
                 .map(|letter| {
                     let of = |name| field(letter, name);
-                    // Whoever may write to the queue may write such headers.
+                    // Any program that may write to the queue could have written these headers.
                     let is_vouched = letter.get("vouched").and_then(Value::as_bool) != Some(false);
                     let mark = if is_vouched { "" } else { " (not vouched for)" };
                     vec![of("code"), of("reason"), of("system"), of("step"), of("run"), of("at"), job(letter) + mark]
@@ -175,7 +175,7 @@ impl List {
 
 async fn show(one: &OneJob, ctx: &mut Context<'_>) -> anyhow::Result<Exit> {
     let answer = ctx.ask_one(one, "dead-letters", None).await;
-    ctx.tell(answer, one.ask.output, |answer, ctx| {
+    ctx.print(answer, one.ask.output, |answer, ctx| {
         for letter in list(answer, "dead_letters") {
             writeln!(ctx.out, "{}  {}", field(letter, "code"), job(letter))?;
             for name in [
@@ -201,18 +201,18 @@ impl Replay {
         };
         let show = |answer: &Value, ctx: &mut Context<'_>| {
             writeln!(ctx.out, "{} replayed", field(answer, "replayed"))?;
-            tell_more(answer, ctx.err)
+            note_more(answer, ctx.err)
         };
-        ctx.judge(answer, self.ask.output, show, |answer, ctx| {
+        ctx.print_then(answer, self.ask.output, show, |answer, ctx| {
             let unopenable @ 1.. = count(answer, "unopenable") else { return Ok(Exit::Done) };
-            writeln!(ctx.err, "{unopenable} cannot be opened with the worker's keys, and stay where they are")?;
+            writeln!(ctx.err, "{unopenable} cannot be opened with the worker's keys, and stay in the queue")?;
             Ok(Exit::Failed)
         })
     }
 }
 
-/// In portions, with a pause after each. Letters that come meanwhile, jobs that fail once more among
-/// them, are left for another time; each portion is done when its answer comes.
+/// Replays in portions, with a pause after each. A portion is finished when its answer arrives. Dead letters that
+/// arrive meanwhile, for example of jobs that fail again, are not replayed.
 async fn replay_slowly(
     api: &OpsApi,
     mut asked: Map<String, Value>,
@@ -230,7 +230,7 @@ async fn replay_slowly(
             match api.post(&["v1", "dead-letters", "replay"], Body::Json(Value::Object(asked.clone()))).await {
                 Ok(answer) => answer,
                 Err(error) => {
-                    // What the error says is not lost for a terminal that cannot be written.
+                    // If stderr cannot be written, the error is still returned.
                     let _ = writeln!(err, "{replayed} replayed before");
                     return Err(error);
                 }
@@ -253,14 +253,14 @@ impl Discard {
         asked.insert("by".into(), json!(self.by));
         let asked = Body::Json(Value::Object(asked));
         let answer = ctx.post(&self.ask.ops, &["v1", "dead-letters", "discard"], asked).await;
-        ctx.tell(answer, self.ask.output, |answer, ctx| {
+        ctx.print(answer, self.ask.output, |answer, ctx| {
             writeln!(ctx.out, "{} discarded", field(answer, "discarded"))?;
-            tell_more(answer, ctx.err)
+            note_more(answer, ctx.err)
         })
     }
 }
 
-fn tell_more(answer: &Value, err: &mut dyn Write) -> io::Result<()> {
+fn note_more(answer: &Value, err: &mut dyn Write) -> io::Result<()> {
     match answer.get("more").and_then(Value::as_bool) {
         Some(true) => writeln!(err, "there are more: run it again"),
         _ => Ok(()),

@@ -1,7 +1,7 @@
-//! `jobs find`: the jobs about a person whose identifier is typed in here.
+//! `jobs find`: finds the jobs about a person, by an identifier that the operator types in.
 //!
-//! The rule it keeps: the identifier stays in this process. What is sent are pseudonyms, made here
-//! with the master key: of the identifier by itself, and of a job that names nothing else.
+//! The rule it keeps: the identifier stays in this process. Only pseudonyms are sent. They are made here with the master
+//! key: one of the identifier, and one of each job with this identifier only.
 
 use std::io::{BufRead, Read as _, Write};
 use std::path::{Path, PathBuf};
@@ -30,7 +30,7 @@ pub struct Find {
     /// What kind of identifier is typed in; needed with --system.
     #[arg(long, value_name = "KIND", requires = "system")]
     key: Option<CsvKey>,
-    /// A job as it was published, or would be: whatever names the person in it is looked for; - for stdin.
+    /// A job, as published: finds the jobs that name the person with the same identifiers; - for stdin.
     #[arg(long, value_name = "JOB", conflicts_with_all = ["system", "key"])]
     job: Option<PathBuf>,
     /// The tenant; a job names its own.
@@ -77,14 +77,16 @@ impl Find {
             let rows: Vec<Vec<String>> = list(found, "jobs").iter().map(row).collect();
             if rows.is_empty() { Ok(()) } else { table(ctx.out, &["JOB", "STATE", "RUN", "SYSTEMS", "ENDED"], &rows) }
         };
-        ctx.judge(found, self.ask.output, show, |found, ctx| {
+        ctx.print_then(found, self.ask.output, show, |found, ctx| {
             if !list(found, "jobs").is_empty() {
                 return Ok(Exit::Done);
             }
             let why = match (&self.job, &self.system) {
-                (Some(_), _) => "no job that this worker remembers names the person in exactly this way",
-                (None, Some(_)) => "no job that waits or has failed names the person so, and none that ended so alone",
-                (None, None) => "no job that waits or has failed names the person so",
+                (Some(_), _) => "no job that this worker remembers has exactly these identifiers",
+                (None, Some(_)) => {
+                    "no job that waits or has failed has this identifier, and no other ended job has only this one"
+                }
+                (None, None) => "no job that waits or has failed has this identifier",
             };
             writeln!(ctx.err, "{why}")?;
             Ok(Exit::Failed)
@@ -92,7 +94,7 @@ impl Find {
     }
 }
 
-/// Jobs that name the person as those do that are looked for, and the identifier that was typed in; or why not.
+/// Jobs with the identity to search for, and the identifier that was typed in; or the problem.
 type About = Result<(Vec<Job>, Option<Zeroizing<String>>), String>;
 
 fn from_file(path: &Path, input: &mut dyn BufRead, accepts: &Accepts) -> Result<About> {
@@ -103,12 +105,12 @@ fn from_file(path: &Path, input: &mut dyn BufRead, accepts: &Accepts) -> Result<
         let file = std::fs::File::open(path).with_context(|| path.display().to_string())?;
         file.take(LONGEST).read_to_end(&mut text).with_context(|| path.display().to_string())?;
     }
-    // Any id does where the message's properties named it: it is not looked for.
+    // The job id may have been in the message's properties only. Any id is accepted here: it is not searched for.
     let parsed = draft::accepted_job(&text, Some(&uuid::Uuid::nil().to_string()), accepts);
     Ok(parsed.map(|job| (vec![job], None)).map_err(|refusal| refusal.invalid.to_string()))
 }
 
-/// The identifier, and every job of one target that it alone would name.
+/// The identifier, and every possible job of one target with only this identifier.
 fn from_identifier(args: &Find, accepts: &Accepts, input: &mut dyn BufRead, err: &mut dyn Write) -> Result<About> {
     let (Some(system), Some(key)) = (&args.system, args.key) else {
         let typed = ask("identifier", input, err)?;
@@ -125,14 +127,14 @@ fn from_identifier(args: &Find, accepts: &Accepts, input: &mut dyn BufRead, err:
     let word = key.as_str();
     let lines = rules.kind.lines();
     if !lines.found_by.contains(&word) {
-        return Ok(Err(format!("--key: a job for {system} names nobody by {word}")));
+        return Ok(Err(format!("--key: a job for {system} cannot name a person by {word}")));
     }
     let typed = ask(word, input, err)?;
     let identifier = typed.as_str();
     if identifier.is_empty() {
         return Ok(Err("nothing was typed in".to_owned()));
     }
-    // Where a job names more than one identifier, none is found by one alone.
+    // A job that needs several identifiers cannot be found by one of them.
     let methods: &[&str] = match (lines.is_enough, lines.methods) {
         (false, _) => &[],
         (true, []) => &[""],
@@ -151,14 +153,14 @@ fn from_identifier(args: &Find, accepts: &Accepts, input: &mut dyn BufRead, err:
     });
     let (jobs, refused): (Vec<_>, Vec<_>) = made.partition(Result::is_ok);
     let jobs: Vec<Job> = jobs.into_iter().flatten().collect();
-    // Not every method takes every kind of id: it is enough that one does.
+    // Not every method accepts every kind of id: one method is enough.
     match refused.into_iter().find_map(Result::err) {
         Some(refusal) if jobs.is_empty() => Ok(Err(refusal.invalid.to_string())),
         _ => Ok(Ok((jobs, Some(typed)))),
     }
 }
 
-/// One line from the terminal, or from whatever stands in its place.
+/// Reads one line from the terminal, or from a redirected stdin.
 fn ask(what: &str, input: &mut dyn BufRead, err: &mut dyn Write) -> Result<Zeroizing<String>> {
     write!(err, "{what}: ")?;
     err.flush()?;

@@ -1,7 +1,6 @@
-//! `guard list`, `guard release`, `guard discard`: the jobs above a ceiling, and what becomes of them.
+//! `guard list`, `guard release`, `guard discard`: the jobs above a ceiling, and the decision about them.
 //!
-//! The rule it keeps: held jobs are released or discarded by the name of what holds them, never all
-//! at once.
+//! The rule it keeps: held jobs are released or discarded by the name of a tenant or a system, never all at once.
 
 use clap::{Args, Subcommand};
 
@@ -57,7 +56,7 @@ impl Command {
 
 async fn list_scopes(ask: &Ask, ctx: &mut Context<'_>) -> anyhow::Result<Exit> {
     let answer = ctx.get(&ask.ops, &["v1", "guard"], &[]).await;
-    ctx.tell(answer, ask.output, |answer, ctx| {
+    ctx.print(answer, ask.output, |answer, ctx| {
         let names = ["scope", "name", "passed", "limit", "held", "held_since"];
         let rows: Vec<Vec<String>> =
             list(answer, "scopes").iter().map(|row| names.iter().map(|name| field(row, name)).collect()).collect();
@@ -72,7 +71,7 @@ impl Decision {
             (None, system) => ("system", system.as_deref().unwrap_or_default()),
         };
         let answer = ctx.post(&self.ask.ops, &["v1", "guard", kind, name, action], Body::Empty).await;
-        ctx.tell(answer, self.ask.output, |answer, ctx| {
+        ctx.print(answer, self.ask.output, |answer, ctx| {
             writeln!(ctx.out, "{} {done}; it takes effect within a quarter of an hour", field(answer, done))
         })
     }

@@ -1,6 +1,6 @@
-//! `init`: a folder to start from, with a configuration for the sandbox, a key and a job.
+//! `init`: a folder for a first trial, with a configuration for the sandbox, a key and a job.
 //!
-//! The rule it keeps: it only adds files. Where one of them exists, nothing at all is written.
+//! The rule it keeps: no file is overwritten. If one of the files exists, nothing is written.
 
 use std::fs::DirBuilder;
 use std::io::{self, Write};
@@ -35,7 +35,7 @@ impl Options {
     }
 }
 
-/// Writes `erasure-worker.toml`, `keys/master.key` (0600) and `job.json`, and prints what to do next.
+/// Writes `erasure-worker.toml`, `keys/master.key` (0600) and `job.json`, and prints the next commands.
 fn init(args: &Options, now: Timestamp, out: &mut dyn Write, err: &mut dyn Write) -> io::Result<Exit> {
     let dir: PathBuf = args.dir.components().collect();
     let [config, key, job] = ["erasure-worker.toml", "keys/master.key", "job.json"].map(|name| dir.join(name));
@@ -51,7 +51,7 @@ fn init(args: &Options, now: Timestamp, out: &mut dyn Write, err: &mut dyn Write
     DirBuilder::new().recursive(true).mode(0o700).create(dir.join("keys"))?;
     write_new(&key, &format!("{}\n", generate().as_str()), 0o600)?;
     write_new(&config, &example::render(args.sandbox), 0o644)?;
-    // One line, so that it is a job for `submit` and a whole input for `batch`.
+    // One line: so the file is a job for `submit` and also an input for `batch`.
     write_new(&job, &format!("{}\n", example_job(now)), 0o644)?;
     let (config, key, job) = (shell(&config), shell(&key), shell(&job));
     write!(
@@ -73,7 +73,7 @@ With RabbitMQ at the address in the configuration:
     Ok(Exit::Done)
 }
 
-/// A job over the four systems for the person whom the stand-ins know.
+/// A job with all four systems, for the person of the stand-ins.
 fn example_job(now: Timestamp) -> Value {
     let now = now.round(Unit::Second).unwrap_or(now).to_string();
     json!({
@@ -87,7 +87,7 @@ fn example_job(now: Timestamp) -> Value {
     })
 }
 
-/// A path as a shell takes it.
+/// A path, quoted for a shell if necessary.
 fn shell(path: &Path) -> String {
     let text = path.display().to_string();
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%".contains(c);
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn what_init_writes_loads_and_the_key_is_its_owners_only() {
+    fn the_written_configuration_loads_and_only_its_owner_may_read_the_key() {
         let dir = tempfile::tempdir().unwrap();
         let home = dir.path().join("a new folder");
         let (exit, out, err) = run(&home);
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn what_init_writes_reaches_every_stand_in() {
+    fn the_written_configuration_reaches_every_stand_in() {
         let dir = tempfile::tempdir().unwrap();
         run(dir.path());
         let text = std::fs::read_to_string(dir.path().join("erasure-worker.toml")).unwrap();
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn where_one_file_exists_nothing_is_written() {
+    fn if_one_file_exists_nothing_is_written() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("job.json"), "mine").unwrap();
         let (exit, out, err) = run(dir.path());

@@ -1,6 +1,6 @@
-//! `jobs list`, `show`, `forecast`, `cancel`: a running worker asked about its jobs.
+//! `jobs list`, `show`, `forecast`, `cancel`: requests to a running worker about its jobs.
 //!
-//! The rule it keeps: `--json` prints what the worker said, unchanged.
+//! The rule it keeps: `--json` prints the worker's answer, unchanged.
 
 use std::io::{self, Write};
 
@@ -13,7 +13,7 @@ use super::pausing::{self, Pause, Resume};
 use super::print::{cell, count, field, job, list, table};
 use super::{Context, Exit};
 
-/// Entries of the timeline printed for people.
+/// The most entries of the timeline that are printed for people.
 const LATEST: usize = 20;
 
 /// `jobs`
@@ -85,7 +85,7 @@ impl Command {
             Command::List(options) => options.run(ctx).await,
             Command::Show(one) => {
                 let answer = ctx.ask_one(&one, "jobs", None).await;
-                ctx.tell(answer, one.ask.output, |answer, ctx| describe(answer, ctx.out))
+                ctx.print(answer, one.ask.output, |answer, ctx| describe(answer, ctx.out))
             }
             Command::Find(options) => options.run(ctx).await,
             Command::Pause(options) => options.run(ctx).await,
@@ -107,7 +107,7 @@ async fn forecast(ask: &Ask, ctx: &mut Context<'_>) -> anyhow::Result<Exit> {
         let rows: Vec<Vec<String>> = list(answer, "systems").iter().map(row).collect();
         table(ctx.out, &["SYSTEM", "BACKLOG", "A MINUTE", "DONE", "WILL MISS"], &rows)
     };
-    ctx.judge(answer, ask.output, show, |answer, _| {
+    ctx.print_then(answer, ask.output, show, |answer, _| {
         let late = count(answer, "will_miss") + count(answer, "overdue");
         Ok(if late > 0 { Exit::Failed } else { Exit::Done })
     })
@@ -117,7 +117,7 @@ impl List {
     async fn run(self, ctx: &mut Context<'_>) -> anyhow::Result<Exit> {
         let filter = [("state", self.state), ("system", self.system), ("tenant", self.tenant)];
         let answer = ctx.pages(&self.ask.ops, &filter, self.after, self.limit as usize).await;
-        ctx.tell(answer, self.ask.output, |answer, ctx| {
+        ctx.print(answer, self.ask.output, |answer, ctx| {
             let rows: Vec<Vec<String>> = list(answer, "jobs")
                 .iter()
                 .map(|line| {
@@ -151,8 +151,8 @@ fn describe(answer: &Value, out: &mut dyn Write) -> io::Result<()> {
     }
     if let Some(waiting) = answer.get("waiting").filter(|waiting| !waiting.is_null()) {
         writeln!(out, "  waits: {} until {}", field(waiting, "reason"), field(waiting, "until"))?;
-        let told = ["since", "system", "step", "then", "gives_up_at", "gives_up_as"];
-        for name in told.into_iter().filter(|name| waiting.get(name).is_some_and(|value| !value.is_null())) {
+        let shown = ["since", "system", "step", "then", "gives_up_at", "gives_up_as"];
+        for name in shown.into_iter().filter(|name| waiting.get(name).is_some_and(|value| !value.is_null())) {
             writeln!(out, "    {name}: {}", field(waiting, name))?;
         }
     }
@@ -193,12 +193,13 @@ fn timeline(answer: &Value, out: &mut dyn Write) -> io::Result<()> {
     let rows: Vec<Vec<String>> = entries[earlier..]
         .iter()
         .map(|entry| {
-            let told = ["kind", "reason", "answer", "input", "outcome", "done"].into_iter().filter_map(|name| {
+            let details = ["kind", "reason", "answer", "input", "outcome", "done"].into_iter().filter_map(|name| {
                 let value = entry.get(name).filter(|value| !value.is_null())?;
                 Some(format!("{name} {}", cell(value)))
             });
             let of = |name| field(entry, name);
-            vec![of("at"), of("target"), of("what"), of("step"), of("item"), told.collect::<Vec<_>>().join(", ")]
+            let details = details.collect::<Vec<_>>().join(", ");
+            vec![of("at"), of("target"), of("what"), of("step"), of("item"), details]
         })
         .collect();
     writeln!(out)?;
@@ -211,14 +212,14 @@ fn timeline(answer: &Value, out: &mut dyn Write) -> io::Result<()> {
 
 async fn cancel(one: &OneJob, ctx: &mut Context<'_>) -> anyhow::Result<Exit> {
     let answer = ctx.ask_one(one, "jobs", Some("cancel")).await;
-    ctx.tell(answer, one.ask.output, |answer, ctx| {
+    ctx.print(answer, one.ask.output, |answer, ctx| {
         if answer.get("known").and_then(Value::as_bool) == Some(false) {
-            writeln!(ctx.out, "remembered: this worker does not know the job yet; it is cancelled when it comes")
+            writeln!(ctx.out, "remembered: this worker does not know the job yet; the job is cancelled on its arrival")
         } else {
             writeln!(ctx.out, "{}", field(answer, "state"))
         }?;
         match answer.get("everywhere").and_then(Value::as_bool) {
-            Some(false) => writeln!(ctx.out, "{}", pausing::UNTOLD),
+            Some(false) => writeln!(ctx.out, "{}", pausing::NOT_AT_BROKER),
             _ => Ok(()),
         }
     })

@@ -1,7 +1,6 @@
-//! `keys new`: a master key, on stdout or in a file of its own. `keys public`: the public keys.
+//! `keys new`: a master key, on stdout or in a new file. `keys public`: the public keys.
 //!
-//! The rule it keeps: a key file is readable by its owner only from the moment it exists, and none
-//! is ever overwritten.
+//! The rule it keeps: a key file is created with mode 0600, and none is ever overwritten.
 
 use std::fs::OpenOptions;
 use std::io::{self, Write};
@@ -48,14 +47,14 @@ pub(super) fn generate() -> Zeroizing<String> {
     Zeroizing::new(hex::encode(*bytes))
 }
 
-/// Writes a new file and makes it durable; refuses one that exists.
+/// Writes a new file and makes it durable; an existing file is an error.
 pub(super) fn write_new(path: &Path, content: &str, mode: u32) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
     file.write_all(content.as_bytes())?;
     file.sync_all()
 }
 
-/// Makes a master key and writes it to a new file (0600), else to `out`.
+/// Makes a master key and writes it to a new file (0600) or to `out`.
 fn new_key(file: Option<&Path>, out: &mut dyn Write, err: &mut dyn Write) -> io::Result<Exit> {
     let key = Zeroizing::new(format!("{}\n", generate().as_str()));
     let Some(path) = file else {
@@ -64,7 +63,7 @@ fn new_key(file: Option<&Path>, out: &mut dyn Write, err: &mut dyn Write) -> io:
     };
     match write_new(path, &key, 0o600) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            writeln!(err, "{} exists and is not overwritten: what it sealed would be lost", path.display())?;
+            writeln!(err, "{} exists and is not overwritten: data sealed with it would be lost", path.display())?;
             Ok(Exit::Usage)
         }
         written => written.map(|()| Exit::Done),
@@ -78,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_file_is_its_owners_only_and_is_never_overwritten() {
+    fn a_key_file_is_readable_by_its_owner_only_and_never_overwritten() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("master.key");
         let (mut out, mut err) = (Vec::new(), Vec::new());

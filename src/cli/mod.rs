@@ -1,8 +1,8 @@
-//! The command line: a file for each command, with its arguments and what it does.
+//! The command line: a file for each command, with its arguments and its work.
 //!
-//! The rule it keeps: what can be judged from the arguments alone is refused before anything is done, with exit
-//! code 2; results go to the context's `out` (stdout), everything else to its `err`; a command says how it ended
-//! with an [`Exit`]; each command's help ends with an example.
+//! The rule it keeps: arguments that cannot be right are refused before anything is done, with exit code 2. Results go
+//! to the context's `out` (stdout), everything else to its `err`. A command ends with an [`Exit`]. Each command's help
+//! ends with an example.
 
 mod approvals;
 mod batch;
@@ -145,7 +145,7 @@ impl Command {
     /// Carries the command out.
     ///
     /// # Errors
-    /// Where it cannot be carried out, or its results cannot be written.
+    /// The command failed, or its results cannot be written.
     pub async fn run(self, ctx: &mut Context<'_>) -> anyhow::Result<Exit> {
         match self {
             Command::Init(options) => options.run(ctx),
@@ -172,10 +172,10 @@ impl Command {
     }
 }
 
-/// How a command ended; the number is the process's exit code.
+/// The end of a command; the number is the process's exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
-    /// All that was asked for is done.
+    /// The command did its work.
     Done = 0,
     /// The work failed; for `batch`: a job did not complete.
     Failed = 1,

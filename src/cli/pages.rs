@@ -1,6 +1,6 @@
-//! `completions` and `man`: what the argument definitions say of themselves.
+//! `completions` and `man`: generated from the definitions of the arguments.
 //!
-//! The rule it keeps: both are made from the definitions that parse, so they can't disagree with them.
+//! The rule it keeps: both are generated from the definitions that parse, so they cannot differ from them.
 
 use std::path::PathBuf;
 
@@ -30,7 +30,7 @@ pub struct Man {
 impl Completions {
     /// Prints the completion script for a shell.
     pub(super) fn run(self, ctx: &mut Context<'_>) -> anyhow::Result<Exit> {
-        // The generator panics where it can't write, so it writes to memory.
+        // The generator panics if it cannot write, so it writes to memory.
         let mut script = Vec::new();
         clap_complete::generate(self.shell, &mut Cli::command(), "erasure-worker", &mut script);
         ctx.out.write_all(&script)?;
@@ -39,7 +39,7 @@ impl Completions {
 }
 
 impl Man {
-    /// Prints a manual page, or writes all of them to a folder (made where it is missing).
+    /// Prints a manual page, or writes all pages to a folder, which is created if necessary.
     pub(super) fn run(self, ctx: &mut Context<'_>) -> anyhow::Result<Exit> {
         let mut command = Cli::command();
         if let Some(dir) = &self.out {

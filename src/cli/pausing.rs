@@ -1,6 +1,6 @@
-//! `jobs pause`, `jobs resume`, `jobs paused`: a system or a tenant made to wait, by a running worker.
+//! `jobs pause`, `jobs resume`, `jobs paused`: pauses of a system or a tenant, at a running worker.
 //!
-//! The rule it keeps: who paused, and why, is always said.
+//! The rule it keeps: every pause has the operator's name and a reason.
 
 use clap::Args;
 use serde_json::{Value, json};
@@ -10,8 +10,8 @@ use super::print::{field, list, table};
 use super::{Context, Exit};
 use crate::ops::client::Body;
 
-/// Said where the broker did not take a decision in time.
-pub(super) const UNTOLD: &str = "the broker has not taken it yet: other workers learn of it once it has";
+/// Printed if the broker did not confirm a decision in time.
+pub(super) const NOT_AT_BROKER: &str = "the broker has not confirmed it yet: other workers get it after that";
 
 /// A system or a tenant.
 #[derive(Debug, Args)]
@@ -64,10 +64,10 @@ impl Pause {
         let (what, name) = self.subject.path();
         let body = Body::Json(json!({ "reason": self.reason, "by": self.by }));
         let answer = ctx.post(&self.ask.ops, &["v1", what, name, "pause"], body).await;
-        ctx.tell(answer, self.ask.output, |answer, ctx| {
+        ctx.print(answer, self.ask.output, |answer, ctx| {
             let everywhere = answer.get("paused").and_then(|paused| paused.get("everywhere"));
             match everywhere.and_then(Value::as_bool) {
-                Some(false) => writeln!(ctx.out, "paused at this worker; {UNTOLD}"),
+                Some(false) => writeln!(ctx.out, "paused at this worker; {NOT_AT_BROKER}"),
                 _ => writeln!(ctx.out, "paused, at every worker"),
             }
         })
@@ -78,14 +78,14 @@ impl Resume {
     pub(super) async fn run(self, ctx: &mut Context<'_>) -> anyhow::Result<Exit> {
         let (what, name) = self.subject.path();
         let answer = ctx.post(&self.ask.ops, &["v1", what, name, "resume"], Body::Empty).await;
-        let done = "resumed, at every worker; parked jobs come back within a quarter of an hour";
-        ctx.tell(answer, self.ask.output, |_, ctx| writeln!(ctx.out, "{done}"))
+        let done = "resumed, at every worker; parked jobs go on within a quarter of an hour";
+        ctx.print(answer, self.ask.output, |_, ctx| writeln!(ctx.out, "{done}"))
     }
 }
 
 pub(super) async fn paused(ask: &Ask, ctx: &mut Context<'_>) -> anyhow::Result<Exit> {
     let answer = ctx.get(&ask.ops, &["v1", "paused"], &[]).await;
-    ctx.tell(answer, ask.output, |answer, ctx| {
+    ctx.print(answer, ask.output, |answer, ctx| {
         let rows: Vec<Vec<String>> = list(answer, "paused")
             .iter()
             .map(|one| ["system", "tenant", "at", "by", "reason"].map(|name| field(one, name)).to_vec())

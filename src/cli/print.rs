@@ -1,18 +1,18 @@
-//! Values and tables as they are printed for people.
+//! Prints values and tables for people.
 //!
-//! The rule it keeps: what the worker says is printed without control characters, so that no text
-//! of somebody else's can move the terminal's cursor.
+//! The rule it keeps: the worker's texts are printed without control characters, so that no text from another source can
+//! control the terminal.
 
 use std::io::{self, Write};
 
 use serde_json::Value;
 
-/// A count, nothing being none.
+/// A count; 0 if it is absent.
 pub(super) fn count(of: &Value, name: &str) -> u64 {
     of.get(name).and_then(Value::as_u64).unwrap_or_default()
 }
 
-/// A value as a cell: text as it is, a list with commas, nothing as a dash.
+/// A value as a cell: a text unchanged, a list with commas, a missing value as a dash.
 pub(super) fn cell(value: &Value) -> String {
     match value {
         Value::Null => "-".to_owned(),
@@ -21,7 +21,7 @@ pub(super) fn cell(value: &Value) -> String {
         Value::Bool(yes) => if *yes { "yes" } else { "no" }.to_owned(),
         Value::Array(values) if values.is_empty() => "-".to_owned(),
         Value::Array(values) => values.iter().map(cell).collect::<Vec<_>>().join(","),
-        // A rate: more digits say nothing.
+        // A rate: more digits have no meaning.
         Value::Number(number) if number.is_f64() => format!("{:.1}", number.as_f64().unwrap_or_default()),
         other => plain(&other.to_string()),
     }
@@ -32,7 +32,7 @@ pub(super) fn field(of: &Value, name: &str) -> String {
     cell(of.get(name).unwrap_or(&Value::Null))
 }
 
-/// The lines of a list.
+/// The items of a list.
 pub(super) fn list<'a>(of: &'a Value, name: &str) -> &'a [Value] {
     of.get(name).and_then(Value::as_array).map_or(&[], Vec::as_slice)
 }
@@ -42,12 +42,12 @@ pub(super) fn job(of: &Value) -> String {
     format!("{}/{}", field(of, "tenant"), field(of, "job_id"))
 }
 
-/// Without control characters.
+/// The text without control characters.
 pub(super) fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
-/// Columns as wide as their longest cell.
+/// Prints a table; each column is as wide as its longest cell.
 pub(super) fn table(out: &mut dyn Write, heads: &[&str], rows: &[Vec<String>]) -> io::Result<()> {
     let widths: Vec<usize> = heads
         .iter()

@@ -1,7 +1,7 @@
 //! `receipt verify` and `receipt export`.
 //!
-//! The rule it keeps: `verify` asks nobody: it reads the files it is given and the public keys, and
-//! says 0 only where nothing is wrong.
+//! The rule it keeps: `verify` needs no worker and no network: it reads the given files and the public keys. Its exit
+//! code is 0 only if it finds no fault.
 
 use std::io::{self, Read as _, Write};
 use std::path::{Path, PathBuf};
@@ -20,7 +20,7 @@ use crate::receipt::{Checker, PublicKeys, Report, input};
 /// `receipt`
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Check signatures and the chain: events, receipts or an audit pack; nobody is asked.
+    /// Check signatures and the chain: events, receipts or an audit pack; needs no worker.
     #[command(after_help = "Examples:\n  erasure-worker receipt verify --keys jwks.json events.ndjson
   erasure-worker receipt verify --keys jwks.json --partial --jobs job.json receipt.jws
   erasure-worker receipt verify --keys jwks.json pack.json
@@ -98,11 +98,11 @@ impl Verify {
     }
 }
 
-/// `ours` gives the public keys of the configuration, where no file was named.
+/// `ours` returns the public keys of the configuration, for a check without a key file.
 fn check(args: &Verify, ours: impl FnOnce() -> anyhow::Result<Value>) -> Result<Report, String> {
     let set = match &args.keys {
         Some(path) => serde_json::from_str(&text(path)?).map_err(|_| format!("{}: is not JSON", path.display()))?,
-        None => ours().map_err(|why| format!("without --keys those of the configuration are taken, but {why:#}"))?,
+        None => ours().map_err(|why| format!("without --keys the configuration's keys are used, but {why:#}"))?,
     };
     let keys = PublicKeys::read(&set).map_err(|why| format!("--keys: {why}"))?;
     let mut checker = Checker::new(&keys, args.partial);
@@ -147,14 +147,14 @@ impl Export {
         let span = [("from", time(self.from)), ("to", time(self.to))];
         let answer = match ctx.get(&self.ops, &["v1", "receipts"], &span).await {
             Ok(answer) => answer,
-            Err(error) => return ctx.sorry(&error),
+            Err(error) => return ctx.report_error(&error),
         };
         let Some(dir) = &self.out else {
             writeln!(ctx.out, "{answer}")?;
             return Ok(Exit::Done);
         };
         let Some(pack) = Pack::from_json(&answer) else {
-            writeln!(ctx.err, "the worker's answer is no audit pack that this release knows")?;
+            writeln!(ctx.err, "the worker's answer is not an audit pack that this release can read")?;
             return Ok(Exit::Failed);
         };
         match std::fs::create_dir(dir) {
@@ -164,7 +164,7 @@ impl Export {
             }
             made => made?,
         }
-        // Only the files that a pack has: a name is never a path of the worker's choosing.
+        // Only a pack's known files: the worker's answer never decides a path.
         for name in pack::FILES {
             std::fs::write(dir.join(name), pack.0.get(name).map_or("", String::as_str))?;
         }
@@ -173,7 +173,7 @@ impl Export {
     }
 }
 
-/// A pack that lies in a folder.
+/// Reads a pack from a folder.
 fn folder(path: &Path) -> Result<Pack, String> {
     pack::FILES
         .into_iter()
@@ -205,7 +205,7 @@ fn print(report: &Report, out: &mut dyn Write) -> io::Result<()> {
         writeln!(out, "{} commitments opened", report.opened)?;
     }
     if !report.valid && report.faults.iter().all(|fault| fault.kind == crate::receipt::FaultKind::Missing) {
-        writeln!(out, "all that was given holds; with --partial absent receipts are no fault")?;
+        writeln!(out, "all given receipts are valid; with --partial absent receipts are not a fault")?;
     }
     let verdict = if report.valid { "valid" } else { "NOT valid" };
     writeln!(out, "{verdict}: {} receipts, {} faults", report.receipts, report.faults.len())

@@ -1,6 +1,6 @@
 //! `sandbox`: the stand-ins on a port of this machine, with people to erase.
 //!
-//! The rule it keeps: the person of the example job that `init` writes is among them.
+//! The rule it keeps: the stand-ins know the person of the example job that `init` writes.
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -12,7 +12,7 @@ use super::{Context, Exit};
 use crate::config::example::SANDBOX_ADDRESS;
 use crate::sandbox::{KINDS, RunningSandbox, Sandbox};
 
-/// People beside the one of the example job.
+/// People besides the one of the example job.
 const PEOPLE: std::ops::Range<u64> = 1000..1100;
 
 /// `sandbox`
@@ -24,7 +24,7 @@ pub struct Options {
 }
 
 impl Options {
-    /// Serves until a signal asks to stop.
+    /// Serves until a signal stops it.
     pub(super) async fn run(self, ctx: &mut Context<'_>) -> Result<Exit> {
         let running = Sandbox::start(self.listen).await?;
         running.sandbox().add_example_person();

@@ -1,6 +1,6 @@
 //! `schema`: prints the JSON Schema of a message.
 //!
-//! The rule it keeps: what is printed is the file that the tests compare with the code.
+//! The rule it keeps: it prints the file that the tests compare with the code.
 
 use clap::{Args, ValueEnum};
 

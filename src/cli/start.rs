@@ -1,7 +1,6 @@
-//! Arguments → command → exit code.
+//! The process's start: from its arguments to its exit code.
 //!
-//! The rule it keeps: results on stdout, everything else on stderr; 0 done, 1 failed, 2 usage or
-//! configuration, 3 input awaited.
+//! The rule it keeps: results on stdout, everything else on stderr; exit codes as [`Exit`] lists them.
 
 use std::io::{BufReader, stderr, stdin, stdout};
 use std::process::ExitCode;
@@ -14,7 +13,7 @@ use crate::config::{ConfigError, Surroundings};
 use crate::telemetry::lines::last_words;
 use crate::{app, crash, process, telemetry};
 
-/// Carries out what the process's arguments ask for.
+/// Runs the command of the process's arguments.
 pub fn start() -> ExitCode {
     let cli = Cli::parse();
     let telemetry = match telemetry::init() {
@@ -29,23 +28,23 @@ pub fn start() -> ExitCode {
         return Exit::Usage.into();
     }
     if let Err(error) = process::keep_memory_private() {
-        tracing::warn!(%error, "this process could leave an image of its memory behind");
+        tracing::warn!(%error, "core dumps could not be disabled: a crash may write this process's memory to disk");
     }
     app::install_tls();
     let result =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(anyhow::Error::from).and_then(
             |runtime| {
                 let done = runtime.block_on(command(cli));
-                // A look-up of a name, say, may take longer than anybody waits for.
+                // A blocking task, for example a name lookup, may take too long to wait for.
                 runtime.shutdown_timeout(Duration::from_secs(1));
                 done
             },
         );
-    // The lines of the log come before what is said last.
+    // All log lines are written before the last message.
     drop(telemetry);
     match result {
         Ok(exit) => exit.into(),
-        // Whoever read the result has seen enough of it.
+        // The reader of stdout has closed it: no message is needed.
         Err(error) if is_shut(&error) => Exit::Failed.into(),
         Err(error) => {
             let exit = if error.is::<ConfigError>() { Exit::Usage } else { Exit::Failed };
@@ -55,7 +54,7 @@ pub fn start() -> ExitCode {
     }
 }
 
-/// True for a write to stdout that nobody reads any more. A call's error is wrapped in others.
+/// True for a write to a closed stdout. The error of a call to a system is not one: it is wrapped in another error.
 fn is_shut(error: &anyhow::Error) -> bool {
     error.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
 }

@@ -1,6 +1,6 @@
-//! `submit`: checks jobs as the worker would, then publishes them with confirms.
+//! `submit`: checks jobs with the worker's checks, then publishes them with confirms.
 //!
-//! The rule it keeps: either every job given is valid, or none is published.
+//! The rule it keeps: jobs are published only if all of them are valid.
 
 use std::collections::VecDeque;
 use std::io::Read as _;
@@ -23,7 +23,7 @@ use crate::job::{Accepts, Draft, Invalid, Job, JobKey, Reason};
 use crate::seal::Keyring;
 use crate::seal::jwe::is_sealed_proof;
 
-/// How long the broker may take to be reached.
+/// The time limit for a connection to the broker.
 const REACH: Duration = Duration::from_secs(15);
 
 /// `submit`
@@ -42,31 +42,31 @@ pub struct Options {
     output: Output,
 }
 
-/// What is made of a job before it is published.
-enum Asked<'a> {
-    /// Nothing.
+/// The change of a job before it is published.
+enum Mode<'a> {
+    /// None.
     Erase,
-    /// A preview.
+    /// To a preview.
     Preview,
-    /// An erasure that waits until somebody else has approved what it finds.
+    /// To an erasure that waits for a second operator's approval of its findings.
     Approval(&'a str),
 }
 
-impl Asked<'_> {
-    fn by(args: &Options) -> Asked<'_> {
+impl Mode<'_> {
+    fn by(args: &Options) -> Mode<'_> {
         match &args.requested_by {
-            Some(name) => Asked::Approval(name),
-            None if args.preview => Asked::Preview,
-            None => Asked::Erase,
+            Some(name) => Mode::Approval(name),
+            None if args.preview => Mode::Preview,
+            None => Mode::Erase,
         }
     }
 
-    /// The job as it is published; `None` where it cannot be given another form.
-    fn form(&self, body: &[u8]) -> Option<Vec<u8>> {
+    /// The job to publish; `None` if it cannot be changed.
+    fn apply_to(&self, body: &[u8]) -> Option<Vec<u8>> {
         match self {
-            Asked::Erase => Some(body.to_vec()),
-            Asked::Preview => as_preview(body),
-            Asked::Approval(name) => changed(body, |job| {
+            Mode::Erase => Some(body.to_vec()),
+            Mode::Preview => as_preview(body),
+            Mode::Approval(name) => changed(body, |job| {
                 job.insert("approval".to_owned(), json!({ "requested_by": name }));
             }),
         }
@@ -80,13 +80,13 @@ struct Ready {
 }
 
 impl Options {
-    /// Publishes one job or one a line.
+    /// Publishes one job, or one job for each line.
     pub(super) async fn run(self, ctx: &mut Context<'_>) -> Result<Exit> {
         let config = ctx.load()?;
         let text = Zeroizing::new(read(&self.job)?);
         let text = text.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&text);
         let checks = Checks { accepts: app::accepts(&config), keyring: app::keyring(&config)?, now: Timestamp::now() };
-        let (ready, faults) = checks.all(text, &Asked::by(&self));
+        let (ready, faults) = checks.all(text, &Mode::by(&self));
         for fault in &faults {
             writeln!(ctx.err, "{fault}")?;
         }
@@ -141,7 +141,7 @@ impl Options {
     }
 }
 
-/// Waits until the broker is reached; why not, where that takes too long.
+/// Waits for the connection to the broker; after the time limit, returns the cause.
 pub(super) async fn reach(broker: &dyn Broker) -> Result<(), String> {
     let mut link = broker.link();
     if tokio::time::timeout(REACH, link.wait_for(|link| *link == Link::Up)).await.is_ok() {
@@ -162,7 +162,7 @@ fn read(path: &Path) -> Result<Vec<u8>> {
     std::fs::read(path).with_context(|| path.display().to_string())
 }
 
-/// What a job is checked with before it is published, as the worker would.
+/// The inputs of a job's check before it is published; it is the worker's check.
 struct Checks {
     accepts: Accepts,
     keyring: Keyring,
@@ -170,8 +170,8 @@ struct Checks {
 }
 
 impl Checks {
-    /// A file is one job, or more: one a line, or each over several lines.
-    fn all(&self, text: &[u8], asked: &Asked<'_>) -> (Vec<Ready>, Vec<String>) {
+    /// Checks all jobs of a file: one on each line, or each over several lines.
+    fn all(&self, text: &[u8], mode: &Mode<'_>) -> (Vec<Ready>, Vec<String>) {
         let (mut gather, mut groups) = (Gather::default(), VecDeque::new());
         for (number, line) in (1..).zip(text.split(|byte| *byte == b'\n')) {
             if !line.trim_ascii().is_empty() {
@@ -183,21 +183,21 @@ impl Checks {
         for group in groups {
             let line = group.first().map_or(1, |(number, _)| *number);
             let body = &Zeroizing::new(joined(&group));
-            // What is not even JSON keeps its own fault; never is it published as anything else than was asked.
-            let formed = asked.form(body).map(Zeroizing::new);
-            let read = match &formed {
-                Some(formed) => self.one(formed),
-                None => self.one(body).and_then(|_| Err(no_form())),
+            // A text that is not JSON is reported with its own fault. It is never published unchanged.
+            let changed_body = mode.apply_to(body).map(Zeroizing::new);
+            let read = match &changed_body {
+                Some(changed_body) => self.one(changed_body),
+                None => self.one(body).and_then(|_| Err(not_changeable())),
             };
             match read {
-                Ok(job) => ready.push(Ready { line, key: job.key, body: formed.unwrap_or_default() }),
+                Ok(job) => ready.push(Ready { line, key: job.key, body: changed_body.unwrap_or_default() }),
                 Err(refusal) => faults.push(format!("line {line}: {}", refusal.invalid)),
             }
         }
         (ready, faults)
     }
 
-    /// The job as the worker would read it, its sealed proofs opened.
+    /// Reads the job as the worker does, with its sealed proofs opened.
     fn one(&self, body: &[u8]) -> Result<Job, Refusal> {
         let mut draft = Draft::read(body, None)?;
         let key = draft.key().cloned();
@@ -216,14 +216,14 @@ impl Checks {
     }
 }
 
-/// A job that can be read, but not changed.
-fn no_form() -> Refusal {
-    let expected = "cannot be read by every reader; leave it out to ask for a preview or an approval";
+/// The refusal of a job that can be read, but not changed.
+fn not_changeable() -> Refusal {
+    let expected = "is not valid for every JSON parser; leave it out to request a preview or an approval";
     Refusal { reason: Reason::Invalid, invalid: Invalid::at("extensions", expected), key: None }
 }
 
-/// The job in preview mode, under an id of its own: a job that ended as previewed would otherwise
-/// be the ended job that the real one repeats.
+/// The job in preview mode, with another id. With the same id the later erasure would be a repetition of the ended
+/// preview, and nothing would be erased.
 fn as_preview(body: &[u8]) -> Option<Vec<u8>> {
     changed(body, |job| {
         job.insert("mode".to_owned(), "preview".into());

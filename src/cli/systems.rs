@@ -1,6 +1,6 @@
-//! `systems check`: one harmless read a system. `systems list` and `release`: a running worker asked.
+//! `systems check`: one harmless read for each system. `systems list` and `release`: requests to a running worker.
 //!
-//! The rule it keeps: never a destructive call, and no reply's text in the result.
+//! The rule it keeps: no destructive call is made, and no reply's text is in the result.
 
 use std::sync::Arc;
 
@@ -17,13 +17,13 @@ use crate::ops::client::{Body, ClientError};
 /// `systems`
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// One harmless read a system: address, credential, region. Nothing is erased.
+    /// Make one harmless read for each system: address, credential, region. Nothing is erased.
     #[command(after_help = "Example:\n  erasure-worker systems check --json")]
     Check(Check),
     /// Ask the running worker how each system is doing.
     #[command(after_help = "Example:\n  erasure-worker systems list")]
     List(Ask),
-    /// End a hold at once, once its cause is mended.
+    /// End a hold at once, after its cause is corrected.
     #[command(after_help = "Example:\n  erasure-worker systems release cleeng")]
     Release(Release),
 }
@@ -65,12 +65,12 @@ impl Command {
 }
 
 impl Check {
-    /// Probes the systems named, or all.
+    /// Probes the named systems, or all.
     async fn run(self, ctx: &mut Context<'_>) -> Result<Exit> {
         let config = ctx.load()?;
         if let Some(unknown) = self.systems.iter().find(|name| !config.systems.contains_key(*name)) {
             let known: Vec<_> = config.systems.keys().map(String::as_str).collect();
-            tracing::error!("{unknown} is no configured system; configured are {}", known.join(", "));
+            tracing::error!("{unknown} is not a configured system; configured are {}", known.join(", "));
             return Ok(Exit::Usage);
         }
         let keyring = Arc::new(app::keyring(&config)?);
@@ -104,13 +104,13 @@ impl Check {
     }
 }
 
-/// What a running worker says of systems.
+/// Prints a running worker's answer about systems.
 fn show(answer: Result<Value, ClientError>, ask: &Ask, ctx: &mut Context<'_>) -> Result<Exit> {
-    ctx.tell(answer, ask.output, |answer, ctx| {
+    ctx.print(answer, ask.output, |answer, ctx| {
         let names = ["calls_per_minute", "jobs_in_hand", "jobs_in_line"];
         let row = |system: &Value| {
-            let told = [field(system, "name"), field(system, "kind"), state(system)].into_iter();
-            told.chain(names.map(|name| field(system, name))).collect()
+            let first = [field(system, "name"), field(system, "kind"), state(system)].into_iter();
+            first.chain(names.map(|name| field(system, name))).collect()
         };
         let rows: Vec<Vec<String>> = list(answer, "systems").iter().map(row).collect();
         table(ctx.out, &["SYSTEM", "KIND", "STATE", "CALLS/MIN", "IN HAND", "IN LINE"], &rows)
@@ -118,12 +118,12 @@ fn show(answer: Result<Value, ClientError>, ask: &Ask, ctx: &mut Context<'_>) ->
 }
 
 fn state(system: &Value) -> String {
-    let told = |name: &str| system.get(name).filter(|value| !value.is_null());
-    if let Some(hold) = told("hold") {
+    let value = |name: &str| system.get(name).filter(|value| !value.is_null());
+    if let Some(hold) = value("hold") {
         return format!("held: {}", field(hold, "detail"));
     }
-    if let Some(paused) = told("paused") {
+    if let Some(paused) = value("paused") {
         return format!("paused by {}: {}", field(paused, "by"), field(paused, "reason"));
     }
-    if told("breaker_open") == Some(&Value::Bool(true)) { "failing".to_owned() } else { "working".to_owned() }
+    if value("breaker_open") == Some(&Value::Bool(true)) { "failing".to_owned() } else { "working".to_owned() }
 }

@@ -1,4 +1,4 @@
-//! What the command line promises to people and scripts.
+//! The promises of the command line to people and scripts.
 
 use clap::{CommandFactory as _, Parser as _};
 
@@ -67,7 +67,7 @@ fn every_documented_command_parses() {
 }
 
 #[test]
-fn no_argument_takes_a_secret_as_arguments_can_be_seen_by_everybody_on_the_machine() {
+fn no_argument_takes_a_secret_because_every_user_of_the_machine_can_see_arguments() {
     fn look(command: &clap::Command, seen: &mut usize) {
         for argument in command.get_arguments() {
             let id = argument.get_id().as_str();

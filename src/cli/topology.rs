@@ -1,6 +1,6 @@
 //! `topology`: declare the AMQP names, or write them down for the broker's operator.
 //!
-//! The rule it keeps: what differs on the broker is named, and nothing is deleted.
+//! The rule it keeps: a difference on the broker is reported, and nothing is deleted.
 
 use anyhow::Result;
 use clap::Subcommand;
@@ -37,7 +37,7 @@ impl Command {
             Command::Apply(output) => {
                 if let Err(error) = AmqpBroker::declare_topology(&settings).await {
                     let exit = if error.is_permanent() { Exit::Usage } else { Exit::Failed };
-                    tracing::error!(%error, "the topology is not there");
+                    tracing::error!(%error, "the topology could not be declared");
                     return Ok(exit);
                 }
                 let names: Vec<_> = topology.exchanges.iter().map(|exchange| &exchange.name).collect();
@@ -56,7 +56,7 @@ impl Command {
     }
 }
 
-/// The virtual host in the configured URL; `/` where it names none.
+/// The virtual host in the configured URL; `/` if there is none.
 fn vhost(config: &Config) -> String {
     let path = config.broker().ok().and_then(|amqp| {
         let url = url::Url::parse(secrecy::ExposeSecret::expose_secret(&amqp.url)).ok()?;

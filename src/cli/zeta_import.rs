@@ -1,6 +1,6 @@
 //! `zeta-import export`, `zeta-import settle`: the Loyalty platform's deletion file and its result.
 //!
-//! The rule it keeps: the file's content, which names people, is never printed.
+//! The rule it keeps: the file's content is never printed, because it names people.
 
 use std::path::PathBuf;
 
@@ -15,10 +15,10 @@ use crate::ops::client::{Body, ClientError, OpsApi};
 /// `zeta-import`
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Close the open deletion file, so that it can be handed to the platform.
+    /// Close the open deletion file, so that it can be uploaded to the platform.
     #[command(after_help = "Example:\n  erasure-worker zeta-import export --system loyalty")]
     Export(Export),
-    /// Read the platform's result file: each member's job goes on by what it says.
+    /// Read the platform's result file: each member's job goes on with its result.
     #[command(after_help = "Example:\n  erasure-worker zeta-import settle result.csv")]
     Settle(Settle),
 }
@@ -63,7 +63,7 @@ impl Export {
             api.post(&["v1", "zeta-import", &system, "export"], Body::Empty).await
         };
         let answer = ask.await;
-        ctx.tell(answer, self.ask.output, |answer, ctx| {
+        ctx.print(answer, self.ask.output, |answer, ctx| {
             let of = |name| field(answer, name);
             writeln!(ctx.out, "{}", of("path"))?;
             writeln!(ctx.out, "file {}, {} member(s): upload it, then settle its result", of("batch"), of("rows"))
@@ -82,16 +82,16 @@ impl Settle {
             api.post(&["v1", "zeta-import", &system, "settle"], Body::Csv(csv)).await
         };
         let answer = ask.await;
-        ctx.tell(answer, self.ask.output, |answer, ctx| {
+        ctx.print(answer, self.ask.output, |answer, ctx| {
             let of = |name| field(answer, name);
             writeln!(ctx.out, "file {}: {} deleted, {} skipped", of("batch"), of("deleted"), of("skipped"))?;
             writeln!(ctx.out, "{} missing ({} with an unknown status)", of("missing"), of("doubtful"))?;
-            writeln!(ctx.out, "{} rows of the result are none of ours", of("unknown"))
+            writeln!(ctx.out, "{} rows of the result are not in the deletion file", of("unknown"))
         })
     }
 }
 
-/// The system that is named, else the only one that works by import.
+/// The named system, else the only system with an import.
 async fn system(api: &OpsApi, named: Option<&str>) -> Result<String, ClientError> {
     if let Some(name) = named {
         return Ok(name.to_owned());

@@ -54,8 +54,8 @@ async fn jobs_are_found_by_what_names_the_person_while_they_wait_and_when_they_h
     assert!(out.lines().count() == 2 && out.contains("easycms,loyalty"), "{out}");
     for (line, told) in [
         ("--system nowhere --key email", "is no configured system"),
-        ("--system cleeng --key guid", "names nobody by guid"),
-        ("--system easycms --key guid", "names nobody by guid"),
+        ("--system cleeng --key guid", "cannot name a person by guid"),
+        ("--system easycms --key guid", "cannot name a person by guid"),
         ("--system loyalty --key member_id", "expected 1 to 256"),
         ("--job -", "expected"),
     ] {

@@ -181,7 +181,7 @@ async fn a_file_without_the_headers_is_refused_and_told_what_it_has_but_not_whom
         ),
         ("ann@example.com,1234567\n", "found: (looks like a person's data), (looks like a person's data)"),
         ("", "missing headers in file: \"Integration ID\"; found: nothing"),
-        ("Integration ID,Integration ID\n1,2\n", "stands more than once"),
+        ("Integration ID,Integration ID\n1,2\n", "is in the file more than once"),
     ] {
         let path = file(&worker, "members.csv", text.as_bytes());
         let said = submit(&worker, &format!("{line} --dry-run"), &path).await;
@@ -208,7 +208,7 @@ async fn a_quote_that_is_never_closed_swallows_no_row_in_silence() {
     for (text, told) in [
         (
             "ID\nINT-1\n\"INT-2\nINT-3\nINT-4\n",
-            "line 3: lines 3 to 5 are one row, because a quote opens in line 3 and is closed nowhere",
+            "line 3: lines 3 to 5 are one row, because a quote opens in line 3 and is never closed",
         ),
         (
             "ID,Note\nINT-1,a\nINT-2,\"b\nINT-3,c\nINT-4,d\"\nINT-5,e\n",
@@ -297,7 +297,7 @@ async fn the_same_file_with_other_arguments_says_how_they_differ_and_never_does_
         for line in [line, &again] {
             let said = submit(&worker, &format!("{line} {more}"), &path).await;
             assert!(said.exit == Exit::Usage && said.err.contains(told), "{more}: {}", said.err);
-            assert!(said.err.contains("That makes other jobs: give another --result FILE"), "{}", said.err);
+            assert!(said.err.contains("These make other jobs: give another --result FILE"), "{}", said.err);
             assert_eq!(result(&path), first);
         }
     }
@@ -305,7 +305,7 @@ async fn the_same_file_with_other_arguments_says_how_they_differ_and_never_does_
     let told = format!("{line} --confirmed-at 2001-01-03");
     let said = submit(&worker, &told, &path).await;
     assert!(said.exit == Exit::Usage && said.err.contains("--confirmed-at"), "{}", said.err);
-    assert!(said.err.contains("With --again all its jobs are published once more"), "{}", said.err);
+    assert!(said.err.contains("With --again all its jobs are published again"), "{}", said.err);
     let said = submit(&worker, &format!("{told} --again"), &path).await;
     assert!(said.exit == Exit::Done && said.out.starts_with("2 queued"), "{}", said.err);
     let ids = |text: &str| text.lines().skip(2).map(|row| row[..38].to_owned()).collect::<Vec<_>>();
@@ -327,7 +327,7 @@ async fn the_same_file_with_other_arguments_says_how_they_differ_and_never_does_
     assert!(said.exit == Exit::Done && said.out.contains("2 were queued before"), "{}", said.err);
     let said = submit(&worker, &told, &path).await;
     assert!(
-        said.exit == Exit::Usage && said.err.contains("does not say whether it was made with --confirmed-at"),
+        said.exit == Exit::Usage && said.err.contains("does not record whether --confirmed-at was given"),
         "{}",
         said.err
     );
@@ -367,11 +367,7 @@ async fn the_status_is_done_only_once_every_row_of_the_file_ended_well() {
     std::fs::write(&written, &whole).unwrap();
     std::fs::write(&path, "ID\nINT-1\nINT-3\n").unwrap();
     let said = submit(&worker, &status, &path).await;
-    assert!(
-        said.exit == Exit::Failed && said.err.contains("is not the file that the result was made from"),
-        "{}",
-        said.err
-    );
+    assert!(said.exit == Exit::Failed && said.err.contains("is not the file of this result"), "{}", said.err);
     std::fs::write(&written, whole.replace("tenant=acme", "tenant=other")).unwrap();
     let said = submit(&worker, &status, &path).await;
     assert!(said.exit == Exit::Usage && said.err.contains("was made with --tenant other"), "{}", said.err);

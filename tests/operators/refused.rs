@@ -102,7 +102,7 @@ async fn the_dead_letters_are_looked_through_once_and_one_that_nothing_vouches_f
     assert_eq!((said.exit, looks, said.err.as_str()), (Exit::Failed, 1, ""), "{}", said.out);
     assert!(said.out.contains("2 rows refused: invalid (ERS-0020)\n2498 rows queued"), "{}", said.out);
     let (said, _) = asked(3, letters(true)).await;
-    assert!(said.err.contains("there are more dead letters than one look takes"), "{}", said.err);
+    assert!(said.err.contains("there are more dead letters than one request returns"), "{}", said.err);
     // What is not known is never taken for an end.
     let problem = json!({ "title": "It cannot be done now", "status": 503 });
     let (said, looks) = asked(2_500, move |_| (StatusCode::SERVICE_UNAVAILABLE, problem.clone())).await;

@@ -67,7 +67,7 @@ async fn jobs_are_listed_shown_and_cancelled() {
     assert_eq!((said.exit, said.out.as_str()), (Exit::Failed, ""));
     assert!(said.err.contains("irreversible step") && said.err.contains("409"), "{}", said.err);
     let said = say(&bench, &format!("jobs cancel acme/{}", id(9))).await;
-    assert!(said.exit == Exit::Done && said.out.contains("when it comes"), "{}", said.out);
+    assert!(said.exit == Exit::Done && said.out.contains("on its arrival"), "{}", said.out);
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
-//! The demonstration's jobs: every system and flow in turn, one person each, and what these persons
-//! (and the operator) answer when they are asked.
+//! The demonstration's jobs: every system and flow in turn, each for another person, and the input that these persons
+//! (and the operator) give.
 //!
-//! The rule it keeps: whether a person is gone is asked of the stand-ins, never of the worker.
+//! The rule it keeps: the stand-ins, never the worker, show whether a person is erased.
 
 use std::sync::LazyLock;
 
@@ -11,14 +11,14 @@ use uuid::Uuid;
 
 use crate::sandbox::{KINDS, Kind, Member, MemberKey, MemberProof, Person, Sandbox, mint_jwt};
 
-/// Their people are erased in several ways: each has forms of its own here.
+/// Systems with several ways to erase a person: each way is a form below.
 const CLEENG: &str = "cleeng";
 const LOYALTY: &str = "loyalty";
-/// Instances whose platform asks for another proof.
+/// Instances whose platform requires another proof.
 const BY_OTP: &str = "loyalty@otp";
 const BY_TOKEN: &str = "loyalty@token";
 
-/// The configuration that the demonstration's worker runs with.
+/// The configuration of the demonstration's worker.
 pub(super) fn configuration(base: &str, state_dir: &str, amqp: Option<(&str, &str)>) -> String {
     let mut text = format!(
         "[worker]\nenvironment = \"sandbox\"\nid = \"demo\"\nstate_dir = \"{state_dir}/state\"\n\
@@ -49,7 +49,7 @@ pub(super) fn configuration(base: &str, state_dir: &str, amqp: Option<(&str, &st
     text
 }
 
-/// What a job of the demonstration is about.
+/// The kinds of jobs in the demonstration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Form {
     Backend,
@@ -60,7 +60,7 @@ enum Form {
     Token,
     Import,
     Manual,
-    /// The usual target in one of the other systems, by its place in [`KINDS`].
+    /// The usual target of another system, by its index in [`KINDS`].
     Other(usize),
     All,
 }
@@ -86,10 +86,10 @@ pub(super) struct Case {
 }
 
 impl Case {
-    /// The case with this number, of a person who asked an hour before `now`.
+    /// The case with this number, for a person who requested the erasure an hour before `now`.
     pub fn new(number: u64, now: Timestamp) -> Case {
         let form = FORMS[(number % FORMS.len() as u64) as usize];
-        // Every second MediaStore job comes without a confirmation and is stopped for it.
+        // Every second MediaStore job has no confirmation, so it waits for input.
         let confirmed = form != Form::Mediastore || (number / FORMS.len() as u64).is_multiple_of(2);
         let job_id = Uuid::new_v5(&Uuid::NAMESPACE_OID, format!("demo/{number}").as_bytes());
         let requested_at = now - SignedDuration::from_hours(1);
@@ -97,7 +97,7 @@ impl Case {
         Case { form, person: Person::numbered(number), job_id, requested_at, confirmed_at, code: None }
     }
 
-    /// Makes the person known to the stand-ins.
+    /// Adds the person to the stand-ins.
     pub fn add_to(&self, sandbox: &Sandbox) {
         sandbox.add_people(self.person.number..self.person.number + 1);
         let Some((instance, proof)) = self.own_instance() else { return };
@@ -166,7 +166,7 @@ impl Case {
         job
     }
 
-    /// What the person, or the operator, does when asked. `import_result` is answered for all at once.
+    /// Gives the person's or the operator's input. `import_result` is given for all jobs at once, elsewhere.
     pub fn answer(&mut self, sandbox: &Sandbox, now: Timestamp) {
         let person = &self.person;
         match self.form {
@@ -184,12 +184,12 @@ impl Case {
         }
     }
 
-    /// A one-time password was asked for, and none reached the person.
+    /// True if a one-time password was requested and did not reach the person.
     pub fn has_no_code(&self) -> bool {
         self.form == Form::Otp && self.code.is_none()
     }
 
-    /// What the stand-ins still hold of the person in the systems that the job names.
+    /// The person's data that the stand-ins still have in the job's systems.
     pub fn remains(&self, sandbox: &Sandbox) -> Vec<String> {
         if let Some((instance, _)) = self.own_instance() {
             let there = sandbox.world(|world| {
@@ -217,7 +217,7 @@ mod tests {
     use crate::job::Term;
 
     #[test]
-    fn on_no_day_is_a_job_at_risk_or_asked_for_in_the_future() {
+    fn on_no_day_is_a_job_at_risk_or_requested_in_the_future() {
         let start: Timestamp = "2026-11-22T23:30:00Z".parse().unwrap();
         let week = SignedDuration::from_hours(7 * 24);
         // Every day of nine years: two leap days, every end of a month.

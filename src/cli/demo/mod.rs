@@ -1,13 +1,13 @@
-//! `demo`: the whole story on this machine. Stand-ins that misbehave, a worker on an embedded queue
-//! that is killed twice, persons who answer when asked, and a verdict from the stand-ins' ledger.
+//! `demo`: a demonstration on this machine: stand-ins that misbehave, a worker on an embedded queue that is killed
+//! twice, persons who give input when asked, and a verdict from the stand-ins' ledger.
 //!
-//! The rule it keeps: the worker is a process of its own, killed by SIGKILL; what is counted comes
-//! from the ledger and from the events, not from the worker's own word.
+//! The rule it keeps: the worker is a separate process, killed by SIGKILL. All counts come from the ledger and the
+//! events, not from the worker.
 
 mod jobs;
 mod queue;
 mod report;
-mod said;
+mod subscriber;
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -27,20 +27,20 @@ use tokio::process::{Child, Command};
 use self::jobs::Case;
 use self::queue::Queue;
 use self::report::Report;
-use self::said::{Question, Said, ended, said};
+use self::subscriber::{Question, Status, ended, statuses};
 use super::common::Output;
 use super::{Context, Exit};
 use crate::app;
 use crate::config::{Config, Surroundings};
 use crate::sandbox::{FaultPlan, RunningSandbox, Sandbox};
 
-/// Rounds of asking persons; each answers all that is open.
+/// The most rounds of input; each round answers all open questions.
 const ROUNDS: usize = 12;
-/// How long after a one-time password another one can be asked for: the worker's minute, and a little.
+/// The time after which another one-time password can be requested: the worker's minute, and a second.
 const ANOTHER_CODE: SignedDuration = SignedDuration::from_secs(61);
-/// How often it is said that the demonstration waits, and for what.
+/// The interval between messages about a wait.
 const WAITING: Duration = Duration::from_secs(15);
-/// A worker that gets nowhere for this long is a failure of the demonstration.
+/// The demonstration fails if the worker makes no progress for this long.
 const PATIENCE: Duration = Duration::from_secs(180);
 
 /// `demo`
@@ -63,7 +63,7 @@ pub struct Options {
 }
 
 impl Options {
-    /// Runs the demonstration in a folder of its own, which is removed at the end.
+    /// Runs the demonstration in a temporary folder.
     pub(super) async fn run(self, ctx: &mut Context<'_>) -> Result<Exit> {
         let dir = Folder::new()?;
         let seed = self.seed.unwrap_or(1);
@@ -79,7 +79,7 @@ impl Options {
         let mut crashes = 0;
         stage.submit(cases.iter()).await?;
         for part in [4, 2] {
-            // Killed while it works, at a quarter and at half of the events.
+            // Killed during its work, after a quarter and after half of the events.
             if stage.killed_at(cases.len() / part).await? {
                 crashes += 1;
                 stage.say(format!("killed the worker with SIGKILL ({crashes}); starting it again on the same folder"));
@@ -109,7 +109,7 @@ impl Options {
     }
 }
 
-/// A folder that is gone when the demonstration is over.
+/// A folder that is removed at the end.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -122,12 +122,12 @@ impl Folder {
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        // Left behind it would only take room; the demonstration itself is over.
+        // A failed removal only leaves the folder; the demonstration itself is over.
         let _ = std::fs::remove_dir_all(&self.0);
     }
 }
 
-/// Where the demonstration takes place.
+/// The demonstration's queue, files and progress.
 struct Stage {
     queue: Queue,
     dir: PathBuf,
@@ -156,7 +156,7 @@ impl Stage {
         Ok(Stage { queue, dir, config, bar, answered: RefCell::default() })
     }
 
-    /// What a subscriber saw, and what it takes to check its receipts.
+    /// Copies the events, and the keys to check their receipts, to a folder.
     fn keep(&self, folder: &Path) -> Result<()> {
         std::fs::create_dir_all(folder)?;
         std::fs::copy(self.dir.join("events.ndjson"), folder.join("events.ndjson"))?;
@@ -178,7 +178,7 @@ impl Stage {
         self.queue.submit(&jobs, &self.dir.join("jobs.ndjson")).await
     }
 
-    /// Lets the worker work until every job has ended or asks for something.
+    /// Runs the worker until every job has ended or needs input.
     async fn work(&self, jobs: usize) -> Result<()> {
         let mut worker = self.worker()?;
         if matches!(self.queue, Queue::Files) {
@@ -188,7 +188,7 @@ impl Stage {
         let began = Instant::now();
         while self.at_rest()? < jobs {
             if began.elapsed() > PATIENCE || worker.try_wait()?.is_some() {
-                bail!("the worker gets nowhere; its log is {}", self.dir.join("worker.log").display());
+                bail!("the worker makes no progress; its log is {}", self.dir.join("worker.log").display());
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
@@ -200,17 +200,17 @@ impl Stage {
         Ok(())
     }
 
-    /// Jobs that have ended, or ask for something that nobody has answered yet.
+    /// The number of jobs that have ended or have an unanswered question.
     fn at_rest(&self) -> Result<usize> {
         let answered = self.answered.borrow();
-        let is_at_rest = |said: &Said| match said {
-            Said::Ended => true,
-            Said::Asks(question) => !answered.contains(&question.id),
+        let is_at_rest = |status: &Status| match status {
+            Status::Ended => true,
+            Status::NeedsInput(question) => !answered.contains(&question.id),
         };
-        Ok(said(&self.events()?).values().filter(|said| is_at_rest(said)).count())
+        Ok(statuses(&self.events()?).values().filter(|status| is_at_rest(status)).count())
     }
 
-    /// Starts the worker as a process of its own.
+    /// Starts the worker as a separate process.
     fn worker(&self) -> Result<Child> {
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.dir.join("worker.log"))?;
         let mut command = Command::new(std::env::current_exe()?);
@@ -229,7 +229,7 @@ impl Stage {
         Ok(command.spawn()?)
     }
 
-    /// Runs the worker until that many jobs have ended, then kills it. `false`: it was faster.
+    /// Runs the worker until this many jobs have ended, then kills it. `false`: the worker ended before.
     async fn killed_at(&self, ended: usize) -> Result<bool> {
         let mut worker = self.worker()?;
         let began = Instant::now();
@@ -244,7 +244,7 @@ impl Stage {
                 return Ok(false);
             }
             if began.elapsed() > PATIENCE {
-                bail!("the worker gets nowhere; its log is {}", self.dir.join("worker.log").display());
+                bail!("the worker makes no progress; its log is {}", self.dir.join("worker.log").display());
             }
             tick.tick().await;
         }
@@ -252,7 +252,7 @@ impl Stage {
 
     fn events(&self) -> Result<Vec<Value>> {
         let text = std::fs::read_to_string(self.dir.join("events.ndjson")).unwrap_or_default();
-        // A torn last line is one that the kill cut off; it is written anew.
+        // The kill may have cut the last line; the worker writes it again.
         Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
     }
 
@@ -262,13 +262,13 @@ impl Stage {
         Ok(count)
     }
 
-    /// Does what the `needs_input` events ask for, and publishes the jobs concerned once more. A person who
-    /// got no one-time password asks for another once nobody else has anything to answer.
+    /// Gives the input for the `needs_input` events, and publishes these jobs again. A person without a one-time
+    /// password requests another one after all others have answered.
     async fn answer(&self, cases: &mut [Case], sandbox: &RunningSandbox) -> Result<usize> {
-        let jobs = said(&self.events()?);
+        let jobs = statuses(&self.events()?);
         self.bar.set_position(ended(&jobs) as u64);
         let question = |case: &Case| match jobs.get(&case.job_id.to_string()) {
-            Some(Said::Asks(question)) => Some(question.clone()),
+            Some(Status::NeedsInput(question)) => Some(question.clone()),
             _ => None,
         };
         let mut asked: Vec<(&mut Case, Question)> =
@@ -280,23 +280,23 @@ impl Stage {
         let persons = answered.len();
         if answered.iter().any(|(case, _)| case.has_no_code()) {
             self.wait_for_another_code(answered.iter().filter_map(|(_, question)| question.at).max(), persons).await;
-            self.say(format!("persons who ask for another one-time password: {persons}"));
+            self.say(format!("persons who request another one-time password: {persons}"));
         } else if persons > 0 {
-            self.say(format!("persons who were asked for something and have answered: {persons}"));
+            self.say(format!("persons who were asked for input and have answered: {persons}"));
         }
         self.answered.borrow_mut().extend(answered.iter().map(|(_, question)| question.id.clone()));
         self.submit(answered.iter().map(|(case, _)| &**case)).await?;
         Ok(persons)
     }
 
-    /// Waits until a minute has passed since the last one-time password was sent, and says so meanwhile.
+    /// Waits until a minute has passed since the last one-time password was sent, and reports the wait.
     async fn wait_for_another_code(&self, sent_at: Option<Timestamp>, persons: usize) {
         let passed = sent_at.map_or(SignedDuration::ZERO, |sent_at| Timestamp::now().duration_since(sent_at));
         let left = (ANOTHER_CODE - passed).clamp(SignedDuration::ZERO, ANOTHER_CODE).unsigned_abs();
         let until = Instant::now() + left;
         while let Some(left) = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
             self.say(format!(
-                "one-time passwords lost on their way: {persons}. A person can ask for another one minute after the \
+                "one-time passwords that did not arrive: {persons}. Another can be requested one minute after the \
                  last: {} s more",
                 left.as_secs() + 1
             ));
@@ -304,8 +304,8 @@ impl Stage {
         }
     }
 
-    /// The operator takes each deletion file to the platform and brings its result back. The worker
-    /// is not running meanwhile, so its folder is free.
+    /// Does the operator's work: uploads each deletion file to the platform and settles its result. The worker does not
+    /// run meanwhile, so its folder is free.
     async fn import(&self, sandbox: &Sandbox) -> Result<()> {
         let config = Config::load(Some(&self.config), &Surroundings::default())?;
         let keyring = Arc::new(app::keyring(&config)?);
@@ -324,7 +324,7 @@ impl Stage {
     }
 }
 
-/// The worker's log, where something went wrong.
+/// Prints the end of the worker's log, after a failure.
 fn keep_log(dir: &Path, out: &mut (dyn Write + Send)) -> Result<()> {
     let log = std::fs::read_to_string(dir.join("worker.log")).unwrap_or_default();
     let last: Vec<_> = log.lines().rev().take(40).collect();

@@ -1,7 +1,7 @@
-//! Where the demonstration's jobs go in and its events come out: files for `batch`, or a RabbitMQ
-//! with names of its own, removed at the end.
+//! The queue of the demonstration's jobs and events: files for `batch`, or a RabbitMQ with separate names, which are
+//! removed at the end.
 //!
-//! The rule it keeps: what is counted is what a subscriber saw.
+//! The rule it keeps: only events that a subscriber received are counted.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use serde_json::Value;
 use crate::broker::amqp::{AmqpBroker, AmqpConfig, EventTap};
 use crate::broker::{Broker as _, Destination, Link, Properties, Publication};
 
-/// One of the two.
+/// The queue.
 pub(super) enum Queue {
     /// NDJSON in, NDJSON out.
     Files,
@@ -23,7 +23,7 @@ pub(super) enum Queue {
 }
 
 impl Queue {
-    /// Connects, declares the names and listens, writing each event to `events`.
+    /// Connects, declares the names, and writes each received event to `events`.
     pub async fn amqp(url: &str, prefix: &str, events: PathBuf) -> Result<Queue> {
         let settings = AmqpConfig { prefix: prefix.to_owned(), ..AmqpConfig::new(SecretString::from(url)) };
         AmqpBroker::declare_topology(&settings).await.context("--amqp-url")?;
@@ -49,7 +49,7 @@ impl Queue {
         Ok(Queue::Amqp { broker, tap, stop })
     }
 
-    /// Hands in jobs.
+    /// Publishes jobs.
     pub async fn submit(&self, jobs: &[Value], file: &Path) -> Result<()> {
         match self {
             Queue::Files => {
@@ -71,7 +71,7 @@ impl Queue {
         Ok(())
     }
 
-    /// The command that the worker is started with.
+    /// The worker's command.
     pub const fn command(&self) -> &'static str {
         match self {
             Queue::Files => "batch",
@@ -79,7 +79,7 @@ impl Queue {
         }
     }
 
-    /// Removes what was declared.
+    /// Removes the declared names.
     pub async fn close(self) -> Result<()> {
         if let Queue::Amqp { broker, tap, stop } = self {
             stop.cancel();

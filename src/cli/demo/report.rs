@@ -1,6 +1,6 @@
-//! The demonstration's table, drawn up from the stand-ins' ledger and the events.
+//! The demonstration's table, from the stand-ins' ledger and the events.
 //!
-//! The rule it keeps: "completed" counts only where the stand-ins no longer hold the person.
+//! The rule it keeps: "completed" counts only if the stand-ins no longer have the person's data.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::jobs::Case;
 use crate::sandbox::{Sandbox, Summary};
 
-/// What came of it.
+/// The demonstration's result.
 pub(super) struct Report {
     jobs: usize,
     outcomes: BTreeMap<String, usize>,
@@ -83,7 +83,7 @@ impl Report {
         self.summary.ambiguous_repeats.len() + self.summary.effective_repeats.len() + self.summary.otp_repeats.len()
     }
 
-    /// True where every promise held.
+    /// True if every promise held.
     pub fn holds(&self) -> bool {
         self.completed() == self.jobs
             && self.lost == 0

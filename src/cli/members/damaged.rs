@@ -1,7 +1,7 @@
-//! Files of members, damaged in thousands of ways, through the code that reads them.
+//! Reads files of members that were damaged in thousands of ways.
 //!
-//! The rule it keeps: every row of the good file that the damage itself did not take away is queued,
-//! or told with its lines, or the file is refused; and nobody is queued whom the good file did not hold.
+//! The rule it keeps: every row of the good file that the damage did not remove is queued or reported with its lines, or
+//! the file is refused. No member is queued that was not in the good file.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -10,15 +10,15 @@ use clap::Parser as _;
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::order::Orders;
 use super::reading::{DUPLICATE, Reading};
+use super::template::JobTemplate;
 use super::{Count, Ready, ready};
 use crate::cli::{Cli, Command, Exit};
 use crate::job::{Accepts, Kind, Rules};
 
 const FILES: u64 = 10_000;
 
-/// Numbers that follow from a seed.
+/// Random numbers from a seed.
 struct Dice(u64);
 
 impl Dice {
@@ -38,15 +38,15 @@ impl Dice {
     }
 }
 
-/// A row of the good file, and what became of it.
+/// A row of the good file, and its damage.
 struct Line {
-    /// None for the header and for what a damage put in.
+    /// None for the header and for a line that a damage added.
     member: Option<String>,
     bytes: Vec<u8>,
     end: &'static str,
-    /// Its bytes were changed in a way that can make another member, or none, of it.
+    /// True after a change that can remove its member, or make another member of it.
     is_rewritten: bool,
-    /// It was damaged before.
+    /// True after a damage.
     is_touched: bool,
 }
 
@@ -100,7 +100,7 @@ fn good(dice: &mut Dice) -> Good {
 }
 
 impl Good {
-    /// Damages a row in one way, and says how.
+    /// Damages a row in one way, and returns the way's name.
     fn damage(&mut self, dice: &mut Dice) -> &'static str {
         if self.lines.len() < 3 {
             return "cut off";
@@ -109,7 +109,7 @@ impl Good {
         let delimiter = self.delimiter;
         let is_last = row + 1 == self.lines.len();
         let line = &mut self.lines[row];
-        // Two damages in one row can look like anything.
+        // Two damages in one row can give any text.
         line.is_rewritten |= line.is_touched;
         line.is_touched = true;
         let starts: Vec<usize> = std::iter::once(0)
@@ -212,7 +212,7 @@ impl Good {
         }
     }
 
-    /// Each line of this with the first and the last line of the file on which it stands.
+    /// Each line, with its first and its last line number in the file.
     fn places(&self) -> Vec<(u64, u64, &Line)> {
         let (mut at, mut is_after_return, mut places) = (1, false, Vec::new());
         for line in &self.lines {
@@ -230,27 +230,27 @@ impl Good {
     }
 }
 
-/// What the code made of a file.
+/// The result of reading a file.
 #[derive(Default, Debug)]
 struct Made {
-    /// Members that would be queued, by their line.
+    /// Members that would be queued, by line.
     queued: BTreeMap<u64, String>,
-    /// The lines that are told.
-    told: Vec<(u64, u64, String)>,
+    /// The reported lines.
+    reported: Vec<(u64, u64, String)>,
     refused: Option<String>,
     is_done: bool,
 }
 
-fn orders(path: &Path) -> Orders {
+fn template(path: &Path) -> JobTemplate {
     let systems = BTreeMap::from([("loyalty".to_owned(), Rules::new(Kind::ZetaLoyalty))]);
     let accepts = Accepts { environment: "sandbox".to_owned(), systems, ..Accepts::default() };
     let line = "erasure-worker submit-csv --system loyalty --key integration_id --column ID";
     let words = line.split(' ').map(str::to_owned).chain([path.display().to_string()]);
     let Command::SubmitCsv(args) = Cli::try_parse_from(words).unwrap().command else { panic!("another command") };
-    Orders::new(&args, accepts, &[7; 32], Timestamp::now()).unwrap()
+    JobTemplate::new(&args, accepts, &[7; 32], Timestamp::now()).unwrap()
 }
 
-fn made(path: &Path, orders: &Orders, skips_damaged: bool) -> Made {
+fn made(path: &Path, template: &JobTemplate, skips_damaged: bool) -> Made {
     let mut made = Made::default();
     let reading = match Reading::begin(path, &["ID".to_owned()]) {
         Ok(reading) => reading,
@@ -267,17 +267,17 @@ fn made(path: &Path, orders: &Orders, skips_damaged: bool) -> Made {
     let mut count = Count::default();
     let read = reading.each(|row| {
         let (line, last) = (row.line, row.last);
-        match ready(orders, row) {
+        match ready(template, row) {
             Ready::Job { body, .. } => {
                 let job: Value = serde_json::from_slice(&body).unwrap();
                 let member = job.pointer("/targets/0/member/integration_id").unwrap().as_str().unwrap().to_owned();
                 assert!(made.queued.insert(line, member).is_none(), "two jobs of line {line}");
                 count.queued += 1;
             }
-            Ready::Bad { note, .. } => {
+            Ready::Unusable { note, .. } => {
                 let counter = if note.starts_with(DUPLICATE) { &mut count.duplicate } else { &mut count.unusable };
                 *counter += 1;
-                made.told.push((line, last, note));
+                made.reported.push((line, last, note));
             }
         }
         true
@@ -287,13 +287,13 @@ fn made(path: &Path, orders: &Orders, skips_damaged: bool) -> Made {
     made
 }
 
-/// What breaks the rule, if anything does.
+/// The breach of the rule, if there is one.
 fn breach(good: &Good, members: &BTreeSet<String>, made: &Made) -> Option<String> {
     let places = good.places();
     for (line, member) in &made.queued {
         let is_rewritten = || places.iter().any(|(first, last, row)| first <= line && line <= last && row.is_rewritten);
         if !members.contains(member) && !is_rewritten() {
-            return Some(format!("line {line}: queued a member that the good file did not hold: {member}"));
+            return Some(format!("line {line}: queued a member that was not in the good file: {member}"));
         }
     }
     if made.refused.is_some() {
@@ -302,9 +302,9 @@ fn breach(good: &Good, members: &BTreeSet<String>, made: &Made) -> Option<String
     for (first, _, row) in places.iter().filter(|(.., row)| !row.is_rewritten) {
         let Some(member) = &row.member else { continue };
         let is_queued = made.queued.values().any(|queued| queued == member);
-        let told = made.told.iter().find(|(from, to, _)| from <= first && first <= to);
-        match (is_queued, told) {
-            (false, None) => return Some(format!("line {first}: neither queued nor told")),
+        let reported = made.reported.iter().find(|(from, to, _)| from <= first && first <= to);
+        match (is_queued, reported) {
+            (false, None) => return Some(format!("line {first}: neither queued nor reported")),
             (false, Some(_)) if made.is_done => return Some(format!("line {first}: not queued, and called done")),
             _ => {}
         }
@@ -313,24 +313,24 @@ fn breach(good: &Good, members: &BTreeSet<String>, made: &Made) -> Option<String
 }
 
 #[test]
-fn of_ten_thousand_damaged_files_no_row_is_lost_and_nobody_else_queued() {
+fn of_ten_thousand_damaged_files_no_row_is_lost_and_no_other_member_is_queued() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("members.csv");
-    let orders = orders(&path);
-    let (mut refused, mut told, mut whole) = (0, 0, 0);
+    let template = template(&path);
+    let (mut refused, mut reported, mut whole) = (0, 0, 0);
     let mut seen = BTreeSet::new();
     for seed in 0..FILES {
         let mut dice = Dice(seed);
         let mut good = good(&mut dice);
         let members: BTreeSet<String> = good.lines.iter().filter_map(|line| line.member.clone()).collect();
         std::fs::write(&path, good.bytes()).unwrap();
-        let before = made(&path, &orders, false);
+        let before = made(&path, &template, false);
         let queued: BTreeSet<String> = before.queued.values().cloned().collect();
-        assert!(before.is_done && queued == members, "seed {seed}: an honest file: {before:?}");
+        assert!(before.is_done && queued == members, "seed {seed}: an undamaged file: {before:?}");
 
         let how: Vec<&str> = (0..1 + dice.below(3)).map(|_| good.damage(&mut dice)).collect();
         seen.extend(how.iter().copied());
-        // Whatever follows a row without an end is on its line.
+        // A row after a row without an end is on the same line.
         for row in 1..good.lines.len() {
             if good.lines[row - 1].end.is_empty() {
                 good.lines[row - 1].is_rewritten = true;
@@ -339,26 +339,29 @@ fn of_ten_thousand_damaged_files_no_row_is_lost_and_nobody_else_queued() {
         }
         std::fs::write(&path, good.bytes()).unwrap();
         for skips_damaged in [false, true] {
-            let made = made(&path, &orders, skips_damaged);
+            let made = made(&path, &template, skips_damaged);
             if let Some(breach) = breach(&good, &members, &made) {
                 let text = String::from_utf8_lossy(&good.bytes()).into_owned();
                 panic!("seed {seed} ({how:?}): {breach}\n{text:?}\n{made:?}");
             }
             refused += u64::from(made.refused.is_some());
-            told += u64::from(made.refused.is_none() && !made.told.is_empty());
+            reported += u64::from(made.refused.is_none() && !made.reported.is_empty());
             whole += u64::from(made.is_done);
         }
     }
     assert_eq!(seen.len(), 13, "{seen:?}");
-    // Each kind of ending is met often, so that none of them is shown by chance alone.
-    assert!(refused > 1_000 && told > 1_000 && whole > 1_000, "{refused} refused, {told} told, {whole} whole");
+    // Each kind of result occurs often, so none is shown by chance only.
+    assert!(
+        refused > 1_000 && reported > 1_000 && whole > 1_000,
+        "{refused} refused, {reported} reported, {whole} whole"
+    );
 }
 
 #[test]
 fn a_file_in_utf16_that_lost_a_byte_is_never_called_done_without_its_members() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("members.csv");
-    let orders = orders(&path);
+    let template = template(&path);
     for seed in 0..300 {
         let mut dice = Dice(seed);
         let mut good = good(&mut dice);
@@ -367,7 +370,7 @@ fn a_file_in_utf16_that_lost_a_byte_is_never_called_done_without_its_members() {
         let mut bytes = good.bytes();
         bytes.remove(2 + dice.below(bytes.len() - 2));
         std::fs::write(&path, bytes).unwrap();
-        let made = made(&path, &orders, false);
+        let made = made(&path, &template, false);
         let is_whole = made.queued.len() == members.len();
         assert!(is_whole || !made.is_done, "seed {seed}: {made:?}");
         assert!(made.queued.values().all(|member| members.contains(member)), "seed {seed}: {made:?}");

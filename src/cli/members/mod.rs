@@ -1,21 +1,21 @@
-//! `submit-csv`: a job of each row of a CSV file of members.
+//! `submit-csv`: publishes a job for each row of a CSV file of members.
 //!
-//! The rule it keeps: no row is passed over in silence, nothing is published from a damaged file
-//! unless that is asked for, and the same file again, also after it was broken off, gives the same jobs.
+//! The rule it keeps: every row is published or reported. Nothing is published from a damaged file without
+//! `--skip-damaged`. The same file gives the same jobs again, also after an interruption.
 
 mod arguments;
-mod before;
 #[cfg(test)]
 mod damaged;
+mod earlier;
 mod letters;
 mod options;
-mod order;
 mod reading;
 mod repeats;
 mod results;
 mod shape;
 mod status;
 mod table;
+mod template;
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -31,11 +31,11 @@ use serde_json::json;
 use tokio::sync::mpsc;
 use zeroize::Zeroizing;
 
-use self::before::{Before, goes_on};
-use self::order::Orders;
+use self::earlier::{Earlier, resume};
 use self::reading::{DUPLICATE, Reading, Row};
 use self::results::{Outcome, Results};
 use self::table::ReadError;
+use self::template::JobTemplate;
 use super::submit::reach;
 use super::{Context, Exit};
 use crate::app;
@@ -43,38 +43,38 @@ use crate::broker::{Broker, Destination, Properties, Publication};
 
 pub use self::options::{CsvKey, Options};
 
-/// Publishes under way at once, and rows read ahead of them.
+/// The most simultaneous publishes, and the rows read ahead.
 const AT_ONCE: usize = 64;
-/// How long a publish that does not get through is tried again.
+/// The time for which a failed publish is repeated.
 const PATIENCE: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_millis(500);
-/// Rows that are told one by one; the result file names all.
-const TOLD: u64 = 50;
+/// The most skipped rows that are printed; the result file has all.
+const SHOWN: u64 = 50;
 
-/// What a row comes to before anything is published.
+/// A row, prepared for its publish.
 enum Ready {
     Job { line: u64, offset: u64, body: Zeroizing<Vec<u8>> },
-    Bad { line: u64, offset: u64, note: String },
+    Unusable { line: u64, offset: u64, note: String },
 }
 
-/// What became of the rows.
+/// The numbers of rows.
 #[derive(Debug, Default)]
 struct Count {
     queued: u64,
     duplicate: u64,
     unusable: u64,
-    before: Before,
+    earlier: Earlier,
 }
 
 impl Count {
-    /// How a run ends that read the file to its end.
+    /// The exit code of a run that has read the whole file.
     fn exit(&self) -> Exit {
-        if self.unusable + self.before.unusable > 0 {
+        if self.unusable + self.earlier.unusable > 0 {
             return Exit::Failed;
         }
         match self.queued {
-            0 if self.before.unsure.is_some() => Exit::Usage,
-            0 if self.before.rows == 0 => Exit::Failed,
+            0 if self.earlier.unrecorded.is_some() => Exit::Usage,
+            0 if self.earlier.rows == 0 => Exit::Failed,
             _ => Exit::Done,
         }
     }
@@ -88,23 +88,23 @@ async fn submit_csv(args: &Options, ctx: &mut Context<'_>) -> Result<Exit> {
     let digest = tokio::task::spawn_blocking(move || reading::digest(&file)).await?.context(shown.clone())?;
     let about = std::fs::metadata(&args.file).context(shown.clone())?;
     let changed_at = about.modified().ok().and_then(|at| Timestamp::try_from(at).ok()).unwrap_or_else(Timestamp::now);
-    let mut orders = match Orders::new(args, app::accepts(&config), &digest, changed_at) {
-        Ok(orders) => orders,
+    let mut template = match JobTemplate::new(args, app::accepts(&config), &digest, changed_at) {
+        Ok(template) => template,
         Err(why) => {
             writeln!(ctx.err, "{why}")?;
             return Ok(Exit::Usage);
         }
     };
     let path = args.result.clone().unwrap_or_else(|| results::path_for(&args.file));
-    let before = match goes_on(&path, &mut orders, args) {
-        Ok(before) => before,
+    let earlier = match resume(&path, &mut template, args) {
+        Ok(earlier) => earlier,
         Err(why) => {
             writeln!(ctx.err, "{}: {why}", path.display())?;
             return Ok(Exit::Usage);
         }
     };
-    let orders = Arc::new(orders);
-    let reading = match look_through(args).await? {
+    let template = Arc::new(template);
+    let reading = match check_file(args).await? {
         Ok(reading) => reading,
         Err(error) => {
             writeln!(ctx.err, "{shown}: {error}")?;
@@ -115,11 +115,11 @@ async fn submit_csv(args: &Options, ctx: &mut Context<'_>) -> Result<Exit> {
         writeln!(ctx.err, "warning: {warning}")?;
     }
     if reading.damaged > 0 && !args.skip_damaged {
-        tell_damage(args, &reading, ctx.out, ctx.err)?;
+        report_damage(args, &reading, ctx.out, ctx.err)?;
         return Ok(Exit::Failed);
     }
-    if before.last_line > 0 {
-        writeln!(ctx.err, "it goes on after line {}, as {} says", before.last_line, path.display())?;
+    if earlier.last_line > 0 {
+        writeln!(ctx.err, "it goes on after line {}, the last in {}", earlier.last_line, path.display())?;
     }
     let broker: Option<Arc<dyn Broker>> = if args.dry_run {
         None
@@ -133,11 +133,11 @@ async fn submit_csv(args: &Options, ctx: &mut Context<'_>) -> Result<Exit> {
     };
     let bar = bar(about.len())?;
     let (sender, rows) = mpsc::channel(AT_ONCE);
-    let reader = read_on(reading, Arc::clone(&orders), before.last_line, sender);
-    let arguments = Some(orders.arguments());
-    let mut results = if args.dry_run { None } else { Some(Results::open(&path, before.bytes, arguments)?) };
-    let mut count = Count { before, ..Count::default() };
-    let published = publish(broker.as_deref(), &orders, rows, results.as_mut(), &mut count, &bar, ctx.err).await;
+    let reader = read_on(reading, Arc::clone(&template), earlier.last_line, sender);
+    let arguments = Some(template.arguments());
+    let mut results = if args.dry_run { None } else { Some(Results::open(&path, earlier.bytes, arguments)?) };
+    let mut count = Count { earlier, ..Count::default() };
+    let published = publish(broker.as_deref(), &template, rows, results.as_mut(), &mut count, &bar, ctx.err).await;
     bar.finish_and_clear();
     let read = reader.await?;
     if let Some(results) = results {
@@ -146,29 +146,29 @@ async fn submit_csv(args: &Options, ctx: &mut Context<'_>) -> Result<Exit> {
     if let Some(broker) = broker {
         broker.close().await;
     }
-    tell(args, &count, &path, ctx.out)?;
+    print_summary(args, &count, &path, ctx.out)?;
     match (read, published) {
         (Err(error), _) => {
             writeln!(ctx.err, "{shown}: {error}")?;
             return Ok(exit_of(&error));
         }
         (Ok(()), Err(error)) => {
-            writeln!(ctx.err, "{error:#}; run it again, and it goes on from there")?;
+            writeln!(ctx.err, "{error:#}; run the command again: it goes on from there")?;
             return Ok(Exit::Failed);
         }
         (Ok(()), Ok(())) => {}
     }
     let now = std::fs::metadata(&args.file).context(shown.clone())?;
     if now.len() != about.len() || now.modified().ok() != about.modified().ok() {
-        writeln!(ctx.err, "{shown}: was changed while it was read: which of its rows were queued is not certain")?;
+        writeln!(ctx.err, "{shown}: was changed during the run: it is not certain which of its rows were queued")?;
         return Ok(Exit::Failed);
     }
     let exit = count.exit();
-    if let (Exit::Usage, Some(what)) = (exit, &count.before.unsure) {
+    if let (Exit::Usage, Some(what)) = (exit, &count.earlier.unrecorded) {
         writeln!(
             ctx.err,
-            "{}: was made by an earlier release and does not say whether it was made with {what}; where it was not, \
-             give another --result FILE, and all rows are published with these arguments",
+            "{}: was written by an earlier release and does not record whether {what} was given; if it was not, \
+             give another --result FILE: all rows are then published with these arguments",
             path.display()
         )?;
     }
@@ -182,16 +182,16 @@ fn exit_of(error: &ReadError) -> Exit {
     }
 }
 
-/// Looks through the file on a thread that may block.
-async fn look_through(args: &Options) -> Result<Result<Reading, ReadError>> {
+/// Checks the file on a thread that may block.
+async fn check_file(args: &Options) -> Result<Result<Reading, ReadError>> {
     let file = args.file.clone();
     let columns: Vec<String> =
         std::iter::once(&args.column).chain(args.also.iter().map(|(_, header)| header)).cloned().collect();
     Ok(tokio::task::spawn_blocking(move || Reading::begin(&file, &columns)).await?)
 }
 
-/// Why nothing is published from a file.
-fn tell_damage(
+/// Prints why nothing is published from a damaged file.
+fn report_damage(
     args: &Options,
     reading: &Reading,
     out: &mut (dyn Write + Send),
@@ -205,7 +205,8 @@ fn tell_damage(
     }
     writeln!(
         err,
-        "the file is damaged, and nothing was published: mend these lines, or publish the other rows with --skip-damaged"
+        "the file is damaged, and nothing was published: correct these lines, or publish the other rows with \
+         --skip-damaged"
     )?;
     if args.ask.output.json {
         let counts = BTreeMap::from([("queued", 0), ("damaged", reading.damaged)]);
@@ -221,31 +222,31 @@ fn bar(bytes: u64) -> Result<ProgressBar> {
     Ok(bar)
 }
 
-/// Reads the rows on a thread that may block, from after `last_line` on.
+/// Reads the rows after `last_line`, on a thread that may block.
 fn read_on(
     reading: Reading,
-    orders: Arc<Orders>,
+    template: Arc<JobTemplate>,
     last_line: u64,
     sender: mpsc::Sender<Ready>,
 ) -> tokio::task::JoinHandle<Result<(), ReadError>> {
     tokio::task::spawn_blocking(move || {
-        reading.each(|row| row.line <= last_line || sender.blocking_send(ready(&orders, row)).is_ok())
+        reading.each(|row| row.line <= last_line || sender.blocking_send(ready(&template, row)).is_ok())
     })
 }
 
-/// A row as the job that it gives.
-fn ready(orders: &Orders, row: Row) -> Ready {
+/// Converts a row to its job.
+fn ready(template: &JobTemplate, row: Row) -> Ready {
     let Row { line, values, offset, .. } = row;
-    match values.and_then(|values| orders.job(line, &values)) {
+    match values.and_then(|values| template.job(line, &values)) {
         Ok(body) => Ready::Job { line, offset, body },
-        Err(note) => Ready::Bad { line, offset, note },
+        Err(note) => Ready::Unusable { line, offset, note },
     }
 }
 
-/// Publishes in the order of the file, several under way at once.
+/// Publishes several rows at once, and records the results in the order of the file.
 async fn publish(
     broker: Option<&dyn Broker>,
-    orders: &Orders,
+    template: &JobTemplate,
     rows: mpsc::Receiver<Ready>,
     mut results: Option<&mut Results>,
     count: &mut Count,
@@ -255,9 +256,9 @@ async fn publish(
     let rows = futures_util::stream::unfold(rows, async |mut rows| rows.recv().await.map(|row| (row, rows)));
     let published = rows.map(|row| async {
         match row {
-            Ready::Bad { line, offset, note } => (offset, Ok(Outcome::skipped(line, &note))),
+            Ready::Unusable { line, offset, note } => (offset, Ok(Outcome::skipped(line, &note))),
             Ready::Job { line, offset, body } => {
-                let id = orders.id(line);
+                let id = template.id(line);
                 let sent = match broker {
                     Some(broker) => send(broker, id, body).await.with_context(|| format!("line {line}")),
                     None => Ok(()),
@@ -274,11 +275,11 @@ async fn publish(
         } else {
             let counter = if outcome.note.starts_with(DUPLICATE) { &mut count.duplicate } else { &mut count.unusable };
             *counter += 1;
-            let told = count.duplicate + count.unusable;
-            if told <= TOLD {
+            let skipped = count.duplicate + count.unusable;
+            if skipped <= SHOWN {
                 bar.suspend(|| writeln!(err, "line {}: {}; skipped", outcome.line, outcome.note))?;
-            } else if told == TOLD + 1 {
-                bar.suspend(|| writeln!(err, "further rows that are skipped stand in the result file"))?;
+            } else if skipped == SHOWN + 1 {
+                bar.suspend(|| writeln!(err, "further skipped rows are in the result file"))?;
             }
         }
         if let Some(results) = &mut results {
@@ -290,7 +291,7 @@ async fn publish(
     Ok(())
 }
 
-/// Until it is confirmed, or for a minute.
+/// Publishes a job, and repeats that for a minute until it is confirmed.
 async fn send(broker: &dyn Broker, id: uuid::Uuid, body: Zeroizing<Vec<u8>>) -> Result<()> {
     let properties = Properties {
         content_type: Some("application/json".to_owned()),
@@ -308,12 +309,12 @@ async fn send(broker: &dyn Broker, id: uuid::Uuid, body: Zeroizing<Vec<u8>>) -> 
     }
 }
 
-fn tell(args: &Options, count: &Count, path: &Path, out: &mut (dyn Write + Send)) -> io::Result<()> {
+fn print_summary(args: &Options, count: &Count, path: &Path, out: &mut (dyn Write + Send)) -> io::Result<()> {
     let result = (!args.dry_run).then(|| path.display().to_string());
     if args.ask.output.json {
         let counts = BTreeMap::from([
             ("queued", count.queued),
-            ("queued_before", count.before.rows),
+            ("queued_before", count.earlier.rows),
             ("duplicates", count.duplicate),
             ("unusable", count.unusable),
         ]);
@@ -325,11 +326,11 @@ fn tell(args: &Options, count: &Count, path: &Path, out: &mut (dyn Write + Send)
         "{} {word}, {} duplicates and {} unusable rows skipped",
         count.queued, count.duplicate, count.unusable
     )?;
-    if count.before.rows > 0 {
-        writeln!(out, "{} were queued before", count.before.rows)?;
+    if count.earlier.rows > 0 {
+        writeln!(out, "{} were queued before", count.earlier.rows)?;
     }
-    if count.before.unusable > 0 {
-        writeln!(out, "{} unusable rows were skipped before", count.before.unusable)?;
+    if count.earlier.unusable > 0 {
+        writeln!(out, "{} unusable rows were skipped before", count.earlier.unusable)?;
     }
     match result {
         Some(result) => writeln!(out, "{result}"),
@@ -338,7 +339,7 @@ fn tell(args: &Options, count: &Count, path: &Path, out: &mut (dyn Write + Send)
 }
 
 impl Options {
-    /// Publishes the jobs, or with `--status` asks how far the members are.
+    /// Publishes the jobs, or with `--status` requests their states.
     pub(super) async fn run(&self, ctx: &mut Context<'_>) -> Result<Exit> {
         if self.status { status::status(self, ctx).await } else { submit_csv(self, ctx).await }
     }

@@ -1,6 +1,6 @@
-//! `submit-csv`, and what a column of a CSV file can hold.
+//! The arguments of `submit-csv`, and the possible fields of a CSV column.
 //!
-//! The rule it keeps: each column is named with the field of the job that it fills.
+//! The rule it keeps: a column is always given with the job's field that it fills.
 
 use std::path::PathBuf;
 use std::sync::LazyLock;
@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use crate::cli::common::{Ask, instant, name};
 use crate::job::kinds::{FIELDS, Holds, KEYS, Word};
 
-/// Which identifier a CSV column holds.
+/// The identifier in a CSV column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CsvKey(&'static Word);
 
@@ -34,7 +34,7 @@ impl ValueEnum for CsvKey {
     }
 }
 
-/// What else of a member stands in a column.
+/// Another field of a member in a CSV column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CsvField(&'static Word);
 
@@ -44,13 +44,13 @@ impl CsvField {
         self.0.name
     }
 
-    /// What stands there.
+    /// The kind of its content.
     pub const fn holds(self) -> Holds {
         self.0.holds
     }
 }
 
-/// How a Loyalty member is deleted.
+/// The method by which a Loyalty member is deleted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 #[value(rename_all = "snake_case")]
 pub enum CsvMethod {

@@ -1,7 +1,7 @@
-//! A CSV file of members, read row by row.
+//! Reads a CSV file of members row by row.
 //!
-//! The rule it keeps: every row is either a member or told with its line and what is wrong, and what
-//! could hide rows is told before anything is done.
+//! The rule it keeps: every row is a member, or is reported with its line and its fault. Damage that may hide rows is
+//! reported before anything is published.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -10,30 +10,30 @@ use std::path::Path;
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
-use super::repeats::{Members, Repeat};
+use super::repeats::{Repeat, SeenMembers};
 use super::shape::Shape;
 use super::table::{DELIMITERS, ReadError, Table};
 use crate::rows::{Fault, Record};
 
 /// One row.
 pub struct Row {
-    /// The line that it begins on, from 1.
+    /// Its first line; the first of the file is 1.
     pub line: u64,
-    /// The line that it ends on.
+    /// Its last line.
     #[cfg(test)]
     pub last: u64,
-    /// Its values, in the order of the columns asked for; or what is wrong with it.
+    /// Its values, in the order of the requested columns; or its fault.
     pub values: Result<Vec<Zeroizing<String>>, String>,
-    /// How far into the file it ends, in bytes.
+    /// The offset of its end in the file, in bytes.
     pub offset: u64,
-    /// True where it may hold, or have taken from, other rows.
+    /// True if it may contain other rows, or parts of them.
     pub is_damage: bool,
 }
 
 /// The SHA-256 of a file.
 ///
 /// # Errors
-/// Where it cannot be read.
+/// The file cannot be read.
 pub fn digest(path: &Path) -> io::Result<[u8; 32]> {
     let (mut file, mut sha, mut part) = (File::open(path)?, Sha256::new(), vec![0; 1 << 16]);
     loop {
@@ -44,28 +44,27 @@ pub fn digest(path: &Path) -> io::Result<[u8; 32]> {
     }
 }
 
-/// A file that was looked through: what its members look like, and what is damaged.
+/// A checked file: the form of its members, and its damage.
 pub struct Reading {
     table: Table,
     shape: Shape,
     rows: usize,
-    /// The damaged rows, the first of them with their lines.
+    /// The first damaged rows: line and fault.
     pub damages: Vec<(u64, String)>,
-    /// How many rows are damaged.
+    /// The number of damaged rows.
     pub damaged: u64,
-    /// What is no fault for certain.
+    /// Possible faults.
     pub warnings: Vec<String>,
 }
 
-/// Damaged rows that are told one by one.
-const TOLD: usize = 50;
+/// The most damaged rows that are printed.
+const SHOWN: usize = 50;
 
 impl Reading {
-    /// Looks through a file twice: for what its members look like, then for damage. The first of
-    /// `columns` names the member.
+    /// Reads a file twice: first for the form of its members, then for damage. The first of `columns` has the members.
     ///
     /// # Errors
-    /// Where the file cannot be read, has not the columns, or no row.
+    /// The file cannot be read, or has no such columns, or no row.
     pub fn begin(path: &Path, columns: &[String]) -> Result<Reading, ReadError> {
         let table = Table::open(path, columns)?;
         let mut shape = Shape::default();
@@ -87,7 +86,7 @@ impl Reading {
             rows += 1;
             if let (Err(note), true) = (&row.values, row.is_damage) {
                 damaged += 1;
-                if damages.len() < TOLD {
+                if damages.len() < SHOWN {
                     damages.push((row.line, note.clone()));
                 }
             }
@@ -99,19 +98,19 @@ impl Reading {
         Ok(Reading { table, shape, rows, damages, damaged, warnings })
     }
 
-    /// Calls `each` with every row until it says false. A row that repeats a member has no values.
+    /// Calls `each` with every row until it returns false. A row that repeats a member has no values.
     ///
     /// # Errors
-    /// Where the file cannot be read.
+    /// The file cannot be read.
     pub fn each(self, mut each: impl FnMut(Row) -> bool) -> Result<(), ReadError> {
-        let mut members = Members::new(self.rows);
+        let mut members = SeenMembers::new(self.rows);
         self.table.each(|record| {
             let mut row = row(record, &self.table, &self.shape);
             match row.values.as_ref().ok().and_then(|values| members.add(row.line, values)) {
                 None => {}
                 Some(Repeat::Same { first }) => row.values = Err(format!("{DUPLICATE} as in line {first}")),
                 Some(Repeat::Other { first }) => {
-                    let note = "once more, with other values: they belong into one row";
+                    let note = "once more, with other values: write them into one row";
                     row.values = Err(format!("the member of line {first} {note}"));
                 }
             }
@@ -120,7 +119,7 @@ impl Reading {
     }
 }
 
-/// How the note on a row begins whose member stood in the file before, with the same values.
+/// The beginning of the note on a row that repeats a member with the same values.
 pub const DUPLICATE: &str = "the same member";
 
 fn row(record: &Record, table: &Table, shape: &Shape) -> Row {
@@ -143,7 +142,7 @@ fn row(record: &Record, table: &Table, shape: &Shape) -> Row {
     }
 }
 
-/// What says that a row may hold, or have taken from, others.
+/// The fault of a row that may contain other rows or parts of them.
 fn damage(record: &Record, table: &Table, shape: &Shape) -> Option<String> {
     let (first, last) = (record.first, record.last);
     let opened = record.opened.unwrap_or(first);
@@ -155,12 +154,12 @@ fn damage(record: &Record, table: &Table, shape: &Shape) -> Option<String> {
         Some(Fault::Unclosed) if first == last => {
             Some("a quote is not closed where the file ends: is the file cut off?".to_owned())
         }
-        Some(Fault::Unclosed) => Some(format!("{swallowed} and is closed nowhere")),
+        Some(Fault::Unclosed) => Some(format!("{swallowed} and is never closed")),
         Some(Fault::AfterQuote) if first < last => {
-            Some(format!("{swallowed}, and the next quote stands in the middle of a value"))
+            Some(format!("{swallowed}, and the next quote is in the middle of a value"))
         }
         _ if table.is_utf16 && record.raw().windows(LOST.len()).any(|part| part == LOST) => {
-            Some("characters that are none: is a byte of the file missing, or too much?".to_owned())
+            Some("invalid characters: has a byte of the file been lost or added?".to_owned())
         }
         _ => {
             let is_row = |cells: &[Vec<u8>]| {
@@ -172,14 +171,14 @@ fn damage(record: &Record, table: &Table, shape: &Shape) -> Option<String> {
     }
 }
 
-/// The character that stands for what could not be decoded, U+FFFD.
+/// The replacement character for bytes that cannot be decoded, U+FFFD.
 const LOST: &[u8] = b"\xef\xbf\xbd";
 
 fn values(record: &Record, table: &Table) -> Result<Vec<Zeroizing<String>>, String> {
     if record.fault.is_some() {
         return Err("a quote in the middle of a value, or a character after the closing quote".to_owned());
     }
-    // Spreadsheets write delimiters for cells that hold nothing.
+    // Spreadsheets write delimiters for empty cells.
     let filled = record.iter().rposition(|cell| !cell.is_empty()).map_or(0, |last| last + 1);
     let width = record.len().min(filled.max(table.width));
     if width != table.width {
@@ -195,9 +194,9 @@ fn values(record: &Record, table: &Table) -> Result<Vec<Zeroizing<String>>, Stri
         let cell = record.get(*place).unwrap_or_default();
         let text = std::str::from_utf8(cell).map_err(|_| NOT_UTF8.to_owned())?;
         if text.contains(char::REPLACEMENT_CHARACTER) {
-            return Err("a character that was lost before (U+FFFD)".to_owned());
+            return Err("a character that another program could not read (U+FFFD)".to_owned());
         }
-        // Nothing is taken away: whether it can be an identifier is decided where the job is read.
+        // The value is not changed: the job's parser decides whether it is a valid identifier.
         if text.chars().any(char::is_control) {
             return Err("a line break or another control character in a value: is a quote not closed?".to_owned());
         }
@@ -206,7 +205,7 @@ fn values(record: &Record, table: &Table) -> Result<Vec<Zeroizing<String>>, Stri
     let values = table.places.iter().map(value).collect::<Result<Vec<_>, _>>()?;
     match values[0].as_str() {
         "" => Err("the member is empty".to_owned()),
-        member if table.is_header(member) => Err("the header once more: are these two files in one?".to_owned()),
+        member if table.is_header(member) => Err("the header once more: does the file contain two files?".to_owned()),
         _ => Ok(values),
     }
 }
@@ -217,7 +216,7 @@ const NOT_UTF8: &str = "not in UTF-8: save the file as \"CSV UTF-8\"";
 mod tests {
     use super::*;
 
-    /// Every row of a file: its line, and its member or what is wrong.
+    /// Every row of a file: its line, and its member or its fault.
     fn all(text: &str) -> Vec<(u64, Result<String, String>)> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("members.csv");
@@ -235,31 +234,31 @@ mod tests {
     }
 
     #[test]
-    fn each_repeat_is_told_with_its_line_and_the_first_one() {
+    fn each_repeat_is_reported_with_its_line_and_the_first_line() {
         // Members 0 to 99, then all of them again backwards, then one of them a hundred times.
         let members: Vec<u64> = (0..100).chain((0..100).rev()).chain(std::iter::repeat_n(7, 100)).collect();
         let text: String = members.iter().map(|member| format!("{member}\n")).collect();
-        let told: Vec<_> = (2..).zip(&members).collect();
-        let wanted = told.iter().map(|(line, member)| {
+        let lines: Vec<_> = (2..).zip(&members).collect();
+        let wanted = lines.iter().map(|(line, member)| {
             let first = **member + 2;
-            let told =
+            let result =
                 if *line == first { Ok(member.to_string()) } else { Err(format!("{DUPLICATE} as in line {first}")) };
-            (*line, told)
+            (*line, result)
         });
         let wanted: Vec<_> = wanted.collect();
         assert_eq!(all(&format!("ID\n{text}")), wanted);
     }
 
     #[test]
-    fn a_row_that_is_none_makes_no_later_one_a_repeat() {
+    fn an_unusable_row_makes_no_later_row_a_repeat() {
         let rows = all("ID,Name\nann\nann,\"first\"\n\nann,again\n");
-        let lines: Vec<_> = rows.iter().map(|(line, told)| (*line, told.is_ok())).collect();
+        let lines: Vec<_> = rows.iter().map(|(line, result)| (*line, result.is_ok())).collect();
         assert_eq!(lines, [(2, false), (3, true), (5, false)]);
         assert_eq!(rows[2].1, Err(format!("{DUPLICATE} as in line 3")));
     }
 
     #[test]
-    fn lines_are_counted_by_any_end_of_line_alone() {
+    fn every_end_of_line_counts_as_one_line() {
         for end in ["\n", "\r\n", "\r"] {
             let rows = all(&["ID", "a", "", "b", "c", ""].join(end));
             let lines: Vec<u64> = rows.iter().map(|(line, _)| *line).collect();
@@ -268,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn a_member_once_more_with_other_values_is_no_mere_repeat() {
+    fn a_member_once_more_with_other_values_is_not_a_duplicate() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("members.csv");
         std::fs::write(&path, "GUID,Code\ng-1,A\ng-1,A\ng-1,B\n").unwrap();

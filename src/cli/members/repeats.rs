@@ -1,7 +1,6 @@
-//! Which rows of a file name a member that a row before them names.
+//! Finds the rows of a file whose member is already in an earlier row.
 //!
-//! The rule it keeps: no member is held, only a digest, under a key that is made for this one look and
-//! stands nowhere.
+//! The rule it keeps: no member is stored, only its digest. The digest's key is new for each run and is never written.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -10,14 +9,14 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
-/// The members that were seen: half of a digest of each, which no two of them share in practice, with its line
-/// and the beginning of a digest of its other values.
-pub struct Members {
+/// The members so far: for each, half of its digest (a collision is practically impossible), with its line and the
+/// beginning of a digest of its other values.
+pub struct SeenMembers {
     mac: Hmac<Sha256>,
     seen: HashMap<[u8; 16], (u64, [u8; 8])>,
 }
 
-/// What a line repeats.
+/// The member that a line repeats.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Repeat {
     /// A member with the same values.
@@ -32,14 +31,14 @@ pub enum Repeat {
     },
 }
 
-impl Members {
-    /// None yet; `rows` are expected at most.
-    pub fn new(rows: usize) -> Members {
+impl SeenMembers {
+    /// No members yet; `rows` are expected at most.
+    pub fn new(rows: usize) -> SeenMembers {
         let key: [u8; 64] = rand::random();
-        Members { mac: Hmac::new(&key.into()), seen: HashMap::with_capacity(rows) }
+        SeenMembers { mac: Hmac::new(&key.into()), seen: HashMap::with_capacity(rows) }
     }
 
-    /// Adds the values of a line, the member's name first; says what the line repeats, where it does.
+    /// Adds the values of a line, the member first; returns the repeated member, if there is one.
     pub fn add(&mut self, line: u64, values: &[Zeroizing<String>]) -> Option<Repeat> {
         let (member, others) = (self.digest(&values[..1]), self.digest(&values[1..]));
         match self.seen.entry(member) {
@@ -68,23 +67,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_repeat_is_of_the_first_line_and_told_from_one_with_other_values() {
+    fn a_repeat_refers_to_the_first_line_and_shows_whether_other_values_differ() {
         let line =
             |values: &[&str]| -> Vec<_> { values.iter().map(|value| Zeroizing::new((*value).to_owned())).collect() };
-        let mut members = Members::new(0);
-        let told = [
+        let mut members = SeenMembers::new(0);
+        let cases = [
             (&["ann", "x"][..], None),
             (&["bob", "x"], None),
             (&["ann", "x"], Some(Repeat::Same { first: 0 })),
             (&["ann", "y"], Some(Repeat::Other { first: 0 })),
             // The first line counts, not the last one.
             (&["ann", "y"], Some(Repeat::Other { first: 0 })),
-            // The same characters, cut in another place.
+            // The same characters, split at another place.
             (&["annx", ""], None),
             (&["cid", "ab", "c"], None),
             (&["cid", "a", "bc"], Some(Repeat::Other { first: 6 })),
         ];
-        for (number, (values, repeat)) in (0..).zip(told) {
+        for (number, (values, repeat)) in (0..).zip(cases) {
             assert_eq!(members.add(number, &line(values)), repeat, "{values:?}");
         }
     }

@@ -1,7 +1,7 @@
-//! The result file: one row a member of the CSV file, by its line; no identifier stands in it.
+//! The result file: one row for each row of the CSV file, by its line, without identifiers.
 //!
-//! The rule it keeps: a row says `queued` only after the broker confirmed its job; a file that was cut
-//! off goes on after its last whole row; its first row says with which arguments it was made.
+//! The rule it keeps: a row says `queued` only after the broker's confirm. A cut file is continued after its last whole
+//! row. Its first row records the arguments.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, BufWriter, Seek as _, SeekFrom, Write};
@@ -13,44 +13,44 @@ use uuid::Uuid;
 use super::arguments::Arguments;
 
 const HEADER: &str = "line,job_id,state,code,note\n";
-/// The state of the row that says with which arguments the file was made.
+/// The state of the row with the arguments.
 const ARGUMENTS: &str = "arguments";
-/// Rows between two writes.
-const TOGETHER: u64 = 256;
+/// The rows of one write.
+const BATCH: u64 = 256;
 
 /// One row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outcome {
     /// The line of the CSV file.
     pub line: u64,
-    /// The job, where there is one.
+    /// The job, if there is one.
     pub job_id: Option<Uuid>,
-    /// `queued`, `skipped`, or where the job stands.
+    /// `queued`, `skipped`, or the job's state.
     pub state: String,
-    /// The code of what failed.
+    /// The error code.
     pub code: String,
-    /// What is wrong with the row.
+    /// The row's fault.
     pub note: String,
 }
 
 impl Outcome {
-    /// The job was published.
+    /// A published job.
     pub fn queued(line: u64, job_id: Uuid) -> Outcome {
         let (code, note) = (String::new(), String::new());
         Outcome { line, job_id: Some(job_id), state: "queued".to_owned(), code, note }
     }
 
-    /// The row is no member, or one that came before.
+    /// An unusable row, or a repeated member.
     pub fn skipped(line: u64, note: &str) -> Outcome {
         Outcome { line, job_id: None, state: "skipped".to_owned(), code: String::new(), note: note.to_owned() }
     }
 
-    /// With which arguments the file was made: the row of no line.
+    /// The row with the arguments; it has no line.
     pub fn arguments(arguments: &Arguments) -> Outcome {
         Outcome { line: 0, job_id: None, state: ARGUMENTS.to_owned(), code: String::new(), note: arguments.to_note() }
     }
 
-    /// The arguments, where the row says them.
+    /// The arguments, if this is their row.
     pub fn as_arguments(&self) -> Option<Arguments> {
         (self.line == 0 && self.state == ARGUMENTS).then(|| Arguments::of_note(&self.note))
     }
@@ -73,7 +73,7 @@ impl Outcome {
     }
 }
 
-/// Where the result of a file goes unless told otherwise.
+/// The default path of a file's result.
 pub fn path_for(members: &Path) -> PathBuf {
     let mut name = members.as_os_str().to_owned();
     name.push(".result.csv");
@@ -86,38 +86,38 @@ fn options() -> OpenOptions {
     options
 }
 
-/// Calls `each` with the rows of a result file; returns the length of what is whole.
+/// Calls `each` with the rows of a result file; returns the length of its whole rows.
 ///
 /// # Errors
-/// Where it cannot be read, or is no result file.
+/// It cannot be read, or is not a result file.
 pub fn read(path: &Path, mut each: impl FnMut(Outcome) -> io::Result<()>) -> io::Result<u64> {
     let mut file = BufReader::new(File::open(path)?);
     let mut text = String::new();
     let mut whole = file.read_line(&mut text)? as u64;
     if text != HEADER {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "is no result file of submit-csv"));
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "is not a result file of submit-csv"));
     }
     loop {
         text.clear();
         let count = file.read_line(&mut text)? as u64;
         let Some(line) = text.strip_suffix('\n') else { return Ok(whole) };
-        let bad = || io::Error::new(io::ErrorKind::InvalidData, "has a row that is none of submit-csv's");
+        let bad = || io::Error::new(io::ErrorKind::InvalidData, "has a row that submit-csv did not write");
         each(Outcome::read(line).ok_or_else(bad)?)?;
         whole += count;
     }
 }
 
-/// A result file that is written to.
+/// An open result file.
 pub struct Results {
     file: BufWriter<File>,
     unwritten: u64,
 }
 
 impl Results {
-    /// Goes on with a file after its first `whole` bytes; with 0, begins it, and says with which arguments.
+    /// Continues a file after its first `whole` bytes. With 0, begins the file and records the arguments.
     ///
     /// # Errors
-    /// Where it cannot be written.
+    /// It cannot be written.
     pub fn open(path: &Path, whole: u64, arguments: Option<&Arguments>) -> io::Result<Results> {
         let mut file = options().open(path)?;
         file.set_len(whole)?;
@@ -134,28 +134,28 @@ impl Results {
     /// Adds a row.
     ///
     /// # Errors
-    /// Where it cannot be written.
+    /// It cannot be written.
     pub fn add(&mut self, outcome: &Outcome) -> io::Result<()> {
         outcome.write(&mut self.file)?;
         self.unwritten += 1;
-        if self.unwritten >= TOGETHER {
+        if self.unwritten >= BATCH {
             self.unwritten = 0;
             self.file.flush()?;
         }
         Ok(())
     }
 
-    /// Everything is on the disk.
+    /// Makes everything durable.
     ///
     /// # Errors
-    /// Where it cannot be written.
+    /// It cannot be written.
     pub fn finish(self) -> io::Result<()> {
         let file = self.file.into_inner().map_err(io::IntoInnerError::into_error)?;
         file.sync_all()
     }
 }
 
-/// Writes a result file anew, as a whole or not at all.
+/// Replaces a result file, completely or not at all.
 pub struct Rewritten {
     results: Results,
     scratch: PathBuf,
@@ -166,7 +166,7 @@ impl Rewritten {
     /// Begins.
     ///
     /// # Errors
-    /// Where the folder cannot be written.
+    /// The folder cannot be written.
     pub fn begin(path: &Path) -> io::Result<Rewritten> {
         let mut scratch = path.as_os_str().to_owned();
         scratch.push(".part");
@@ -177,15 +177,15 @@ impl Rewritten {
     /// Adds a row.
     ///
     /// # Errors
-    /// Where it cannot be written.
+    /// It cannot be written.
     pub fn add(&mut self, outcome: &Outcome) -> io::Result<()> {
         self.results.add(outcome)
     }
 
-    /// Takes the old file's place.
+    /// Replaces the old file.
     ///
     /// # Errors
-    /// Where it cannot be written.
+    /// It cannot be written.
     pub fn finish(self) -> io::Result<()> {
         self.results.finish()?;
         std::fs::rename(self.scratch, self.path)

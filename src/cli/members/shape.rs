@@ -1,13 +1,13 @@
-//! What the members of a file look like, seen over all its rows.
+//! The common form of a file's members, from all its rows.
 //!
-//! The rule it keeps: it only tells text from rows, and warns; it never makes a member of anything.
+//! The rule it keeps: the form only distinguishes text from rows, and gives warnings. It never changes or adds a member.
 
-/// Members that must have been seen before their look is believed.
+/// The fewest members from which a form is concluded.
 const ENOUGH: u64 = 8;
-/// Numbers with fewer digits are counted on, not given out with zeros in front.
+/// Shorter numbers are usually sequence numbers, without leading zeros.
 const LONG: usize = 8;
 
-/// How members look.
+/// The form of members.
 #[derive(Default)]
 pub struct Shape {
     seen: u64,
@@ -15,12 +15,12 @@ pub struct Shape {
     with_at: u64,
     with_blank: u64,
     only_digits: u64,
-    /// How many have so many digits, and the line of the first of them.
+    /// For each length: the number of members, and the line of the first.
     lengths: [(u64, u64); 32],
 }
 
 impl Shape {
-    /// Takes the member of a row.
+    /// Adds the member of a row.
     pub fn add(&mut self, line: u64, member: &str) {
         self.seen += 1;
         self.with_digit += u64::from(member.bytes().any(|byte| byte.is_ascii_digit()));
@@ -33,7 +33,7 @@ impl Shape {
         }
     }
 
-    /// True where a cell could name a member of this file.
+    /// True if a cell may be a member of this file.
     pub fn is_like(&self, cell: &[u8]) -> bool {
         let text = String::from_utf8_lossy(cell);
         let text = text.trim();
@@ -45,7 +45,7 @@ impl Shape {
             && (self.with_blank > 0 || !text.contains(' '))
     }
 
-    /// What to look at where most members are long numbers of one length, and some are shorter.
+    /// A warning if most members are long numbers of one length and some are shorter.
     pub fn cut_zeros(&self) -> Option<String> {
         let longest = self.lengths.iter().rposition(|(count, _)| *count > 0)?;
         let (most, _) = self.lengths[longest];
@@ -56,7 +56,7 @@ impl Shape {
         let first = self.lengths[..longest].iter().filter(|(count, _)| *count > 0).map(|(_, line)| line).min()?;
         Some(format!(
             "line {first}: a shorter number than most; {shorter} of {} have fewer than {longest} digits: \
-             did a spreadsheet cut zeros off?",
+             did a spreadsheet remove leading zeros?",
             self.seen
         ))
     }
@@ -73,11 +73,11 @@ mod tests {
     }
 
     #[test]
-    fn a_line_is_like_a_row_only_with_what_every_member_has() {
+    fn a_line_is_like_a_row_only_with_the_characters_that_every_member_has() {
         let shape = of(&["INT-1"; 8]);
         assert!(shape.is_like(b" INT-9 ") && shape.is_like(b"77"));
         assert!(!shape.is_like(b"please") && !shape.is_like(b"room 7") && !shape.is_like(b" "));
-        // Of a few members, or mixed ones, nothing is known.
+        // A few members, or different ones, have no common form.
         for shape in [of(&["INT-1"; 7]), of(&["1", "2", "3", "4", "5", "6", "7", "8", "nine"])] {
             assert!(shape.is_like(b"please") && !shape.is_like(b"room 7"));
         }
@@ -86,9 +86,12 @@ mod tests {
     }
 
     #[test]
-    fn shorter_numbers_among_long_ones_are_worth_a_word() {
-        let told = of(&["00123456", "12345678", "123456", "12345678"]).cut_zeros().unwrap();
-        assert!(told.starts_with("line 4: a shorter number than most; 1 of 4 have fewer than 8 digits"), "{told}");
+    fn shorter_numbers_among_long_ones_give_a_warning() {
+        let warning = of(&["00123456", "12345678", "123456", "12345678"]).cut_zeros().unwrap();
+        assert!(
+            warning.starts_with("line 4: a shorter number than most; 1 of 4 have fewer than 8 digits"),
+            "{warning}"
+        );
         for none in [&["1", "12", "123"][..], &["12345678", "87654321"], &["12345678", "123456", "a"], &[]] {
             assert_eq!(of(none).cut_zeros(), None);
         }

@@ -1,7 +1,7 @@
-//! The header of a file of members: the delimiter, and where the columns are.
+//! The header of a file of members: the delimiter, and the places of the columns.
 //!
-//! The rule it keeps: a file that is no CSV, or has not the columns, is told in words of those who
-//! made it; no header is shown that may be somebody's data.
+//! The rule it keeps: an error about another kind of file, or about a missing column, uses the words of its author. No
+//! header is shown that may be personal data.
 
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _};
@@ -9,56 +9,56 @@ use std::path::{Path, PathBuf};
 
 use crate::rows::{Fault, Record, Records, decoded};
 
-/// The delimiters that files of members have.
+/// The possible delimiters.
 pub const DELIMITERS: [u8; 4] = [b',', b';', b'\t', b'|'];
 
-/// Why a file of members cannot be read at all, or not to its end.
+/// A file of members cannot be read, or not to its end.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
     /// The file cannot be read.
     #[error("cannot be read: {0}")]
     Io(#[from] io::Error),
-    /// A column that was asked for is not there.
+    /// A requested column is missing.
     #[error("missing headers in file: {missing}; found: {found}{hint}")]
     MissingHeaders {
-        /// The headers that are not there.
+        /// The missing headers.
         missing: String,
-        /// Those that are.
+        /// The headers of the file.
         found: String,
-        /// How they differ.
+        /// The differences between them.
         hint: String,
     },
-    /// A header stands twice.
-    #[error("the header {0:?} stands more than once in the file")]
+    /// A header is in the file more than once.
+    #[error("the header {0:?} is in the file more than once")]
     TwiceHeader(String),
-    /// The header runs on into the rows.
+    /// The header continues into the rows.
     #[error(
-        "lines 1 to {last} are one row, because a quote opens in line {opened}: the header cannot be told from the rows"
+        "lines 1 to {last} are one row, because a quote opens in line {opened}: the end of the header cannot be found"
     )]
     Header {
-        /// Where the quote is.
+        /// The line of the quote.
         opened: u64,
-        /// Where it ends.
+        /// The last line.
         last: u64,
     },
     /// Another kind of file.
-    #[error("this is {0}, not a CSV file: open it where it was made, and save it as \"CSV UTF-8\"")]
+    #[error("this is {0}, not a CSV file: open it in its own program, and save it as \"CSV UTF-8\"")]
     Other(&'static str),
-    /// A header alone.
+    /// There is no row after the header.
     #[error("the file has a header and no row")]
     NoRow,
 }
 
-/// A file with the columns that were asked for.
+/// A file with the requested columns.
 pub struct Table {
     path: PathBuf,
-    /// What stands between cells.
+    /// The delimiter between cells.
     pub delimiter: u8,
-    /// The cells of a row.
+    /// The number of cells in a row.
     pub width: usize,
-    /// Where the columns are.
+    /// The places of the columns.
     pub places: Vec<usize>,
-    /// True for UTF-16, of which a lost byte makes other characters of all that follows.
+    /// True for UTF-16: a lost byte changes all characters after it.
     pub is_utf16: bool,
     key: String,
     has_separator_line: bool,
@@ -68,7 +68,7 @@ impl Table {
     /// Finds the columns in the header.
     ///
     /// # Errors
-    /// Where the file is none, or has not the columns.
+    /// The file is not a CSV file, or has no such columns.
     pub fn open(path: &Path, columns: &[String]) -> Result<Table, ReadError> {
         let separator = separator(path)?;
         let mut mark = [0; 2];
@@ -76,7 +76,7 @@ impl Table {
         let delimiters = separator.map_or(DELIMITERS.to_vec(), |delimiter| vec![delimiter]);
         let wanted: Vec<String> = columns.iter().map(|name| folded(name)).collect();
         let (mut best, mut twice, mut broken) = (None::<(usize, Table)>, None, None);
-        let mut told: Vec<String> = Vec::new();
+        let mut found_names: Vec<String> = Vec::new();
         for delimiter in delimiters {
             let mut records = Records::new(decoded(open(path)?), delimiter);
             let mut header = Record::default();
@@ -87,7 +87,7 @@ impl Table {
                 continue;
             }
             if header.raw().contains(&0) {
-                return Err(ReadError::Other("text in UTF-16 without a mark, or no text at all"));
+                return Err(ReadError::Other("text in UTF-16 without a byte order mark, or not a text"));
             }
             let mut names: Vec<String> = header.iter().map(|name| String::from_utf8_lossy(name).into_owned()).collect();
             while names.len() > 1 && names.last().is_some_and(|name| name.trim().is_empty()) {
@@ -109,7 +109,7 @@ impl Table {
             let found: Vec<Vec<usize>> = wanted.iter().map(places_of).collect();
             if found.iter().all(|places| places.len() == 1) {
                 let places = found.into_iter().flatten().collect();
-                // The delimiter that splits the header most is the likely one.
+                // The most likely delimiter is the one that gives the most cells in the header.
                 if best.as_ref().is_none_or(|(cells, _)| *cells < header.len()) {
                     let has_separator_line = separator.is_some();
                     let (path, key) = (path.to_owned(), wanted[0].clone());
@@ -118,26 +118,26 @@ impl Table {
                 }
             } else if let Some(place) = found.iter().position(|places| places.len() > 1) {
                 twice.get_or_insert(ReadError::TwiceHeader(columns[place].clone()));
-            } else if names.len() > told.len() {
-                told = names;
+            } else if names.len() > found_names.len() {
+                found_names = names;
             }
         }
         match (best, twice, broken) {
             (Some((_, table)), ..) => Ok(table),
             (None, Some(error), _) | (None, None, Some(error)) => Err(error),
-            (None, None, None) => Err(missing(columns, &told)),
+            (None, None, None) => Err(missing(columns, &found_names)),
         }
     }
 
-    /// True for what stands in the header where the members stand.
+    /// True for the header of the members' column.
     pub fn is_header(&self, member: &str) -> bool {
         folded(member) == self.key
     }
 
-    /// Calls `each` with every row that holds something, until it says false.
+    /// Calls `each` with every row that is not blank, until it returns false.
     ///
     /// # Errors
-    /// Where the file cannot be read, or `each` fails.
+    /// The file cannot be read, or `each` fails.
     pub fn each(&self, mut each: impl FnMut(&Record) -> Result<bool, ReadError>) -> Result<(), ReadError> {
         let mut records = Records::new(decoded(open(&self.path)?), self.delimiter);
         let mut record = Record::default();
@@ -154,7 +154,7 @@ impl Table {
     }
 }
 
-/// The delimiter of a first line `sep=;`, as a spreadsheet writes it for itself.
+/// The delimiter of a first line `sep=;`, which some spreadsheets write.
 fn separator(path: &Path) -> Result<Option<u8>, ReadError> {
     let mut line = Vec::new();
     decoded(open(path)?).take(16).read_to_end(&mut line)?;
@@ -166,7 +166,7 @@ fn separator(path: &Path) -> Result<Option<u8>, ReadError> {
     }
 }
 
-/// A header by what can be seen of it: blanks of any kind are one blank, and what has no width is none.
+/// A header's visible text: every white space is one blank, and characters without width are left out.
 fn folded(name: &str) -> String {
     let seen = |c: char| !matches!(c, '\u{200b}'..='\u{200f}' | '\u{2060}' | '\u{feff}' | '\u{ad}');
     let name: String = name.chars().filter(|c| seen(*c)).collect();
@@ -191,7 +191,7 @@ fn missing(columns: &[String], found: &[String]) -> ReadError {
     ReadError::MissingHeaders { missing, found: if shown.is_empty() { "nothing".to_owned() } else { shown }, hint }
 }
 
-/// A header as it may be shown. A file without headers begins with a person.
+/// A header's text for messages. In a file without headers the first row may be a person's data.
 fn shown(name: &str) -> String {
     let digits = name.chars().filter(char::is_ascii_digit).count();
     if name.contains('@') || digits > 3 || name.chars().count() > 40 {
@@ -200,7 +200,7 @@ fn shown(name: &str) -> String {
     format!("{:?}", name.chars().filter(|c| !c.is_control()).collect::<String>())
 }
 
-/// The file, where its first bytes are not those of another kind.
+/// Opens the file, unless its first bytes show another kind of file.
 fn open(path: &Path) -> Result<File, ReadError> {
     let mut file = File::open(path)?;
     let mut first = Vec::with_capacity(512);
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn columns_are_found_however_a_spreadsheet_writes_the_header() {
+    fn columns_are_found_in_every_form_of_a_spreadsheets_header() {
         let wide = "Name\tMember ID\r\nAnn\t1\r\n";
         for (bytes, wanted) in [
             (b"Name,Member ID\nAnn,1\n".to_vec(), (b',', 2, vec![1])),
@@ -268,14 +268,14 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_no_csv_is_told_as_what_it_is() {
-        for (bytes, told) in [
+    fn another_kind_of_file_is_named() {
+        for (bytes, wanted) in [
             (&b"PK\x03\x04\x14\x00\x06"[..], "this is a workbook (.xlsx, .ods or .numbers), or another zipped file"),
             (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1\x00", "an Excel workbook of an old kind"),
             (b"%PDF-1.7\n", "a PDF document"),
             (b"\r\n<HTML><body>", "a web page"),
-            (b"ID\0,N\0a\0\n\0", "text in UTF-16 without a mark, or no text at all"),
-            (b"\xff\xfe\0\0I\0\0\0D\0\0\0", "text in UTF-16 without a mark, or no text at all"),
+            (b"ID\0,N\0a\0\n\0", "text in UTF-16 without a byte order mark, or not a text"),
+            (b"\xff\xfe\0\0I\0\0\0D\0\0\0", "text in UTF-16 without a byte order mark, or not a text"),
             (b"", "missing headers in file: \"ID\"; found: nothing"),
             (b"id,Name\n", "; \"id\" has other capital letters than \"ID\""),
             (b"M\xfcller,Name\n", "not in UTF-8: save the file as \"CSV UTF-8\""),
@@ -283,8 +283,8 @@ mod tests {
             (b"ID,\"Name\n1,Ann\"\n2,Bob\n", "lines 1 to 2 are one row, because a quote opens in line 1"),
             (b"ID,\"Na\"me\n1,Ann\n", ""),
         ] {
-            let said = opened(bytes, &["ID"]).err().unwrap_or_default();
-            assert!(said.contains(told) && said.is_empty() == told.is_empty(), "{said}");
+            let error = opened(bytes, &["ID"]).err().unwrap_or_default();
+            assert!(error.contains(wanted) && error.is_empty() == wanted.is_empty(), "{error}");
         }
     }
 }

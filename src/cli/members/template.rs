@@ -1,7 +1,7 @@
-//! From a row to a job: what each kind of system needs, and the job's id.
+//! Makes a job from a row: the fields of each kind of system, and the job's id.
 //!
-//! The rule it keeps: the same row of the same file gives the same job; a row that the worker would
-//! refuse is never published.
+//! The rule it keeps: the same row of the same file gives the same job. A row that the worker would refuse is never
+//! published.
 
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
@@ -13,16 +13,16 @@ use super::options::{CsvField, CsvKey, CsvMethod, Options};
 use crate::job::kinds::Holds;
 use crate::job::{Accepts, Kind, MemberKey, draft, times};
 
-/// The namespace of job ids made here.
+/// The namespace of these job ids.
 const NAMESPACE: Uuid = Uuid::from_u128(0x2d71_4f0b_9c3e_4a86_b1d5_7e60_83fa_1c9e);
 
-/// What a file is known by.
+/// The id of a file.
 pub fn file_id(digest: &[u8; 32]) -> Uuid {
     Uuid::new_v5(&NAMESPACE, digest)
 }
 
-/// How rows become jobs.
-pub struct Orders {
+/// The common parts of all jobs of a file.
+pub struct JobTemplate {
     kind: Kind,
     system: String,
     tenant: String,
@@ -41,12 +41,17 @@ pub struct Orders {
     accepts: Accepts,
 }
 
-impl Orders {
-    /// What the arguments ask for.
+impl JobTemplate {
+    /// The template for these arguments.
     ///
     /// # Errors
-    /// Where they do not fit the system; the text says which argument.
-    pub fn new(args: &Options, accepts: Accepts, digest: &[u8; 32], changed_at: Timestamp) -> Result<Orders, String> {
+    /// An argument does not fit the system; the text names it.
+    pub fn new(
+        args: &Options,
+        accepts: Accepts,
+        digest: &[u8; 32],
+        changed_at: Timestamp,
+    ) -> Result<JobTemplate, String> {
         let requested_at = args.requested_at.unwrap_or(changed_at);
         for (argument, at) in [("--requested-at", Some(requested_at)), ("--confirmed-at", args.confirmed_at)] {
             let whose = if args.requested_at.is_none() && argument == "--requested-at" {
@@ -83,13 +88,13 @@ impl Orders {
         let usual = if import { CsvMethod::Import } else { CsvMethod::ProgramApi };
         let method = args.method.unwrap_or(usual);
         if lines.methods.is_empty() && args.method.is_some() {
-            return Err(format!("--method: {} has but one", args.system));
+            return Err(format!("--method: {} has only one method", args.system));
         }
-        // What waits for an approval is the erasure itself: told once more without one, it is the same job.
+        // A job that waits for an approval is an erasure: without `--requested-by` it would be the same job.
         let is_preview = args.preview && args.requested_by.is_none();
         let mode = if is_preview { "preview" } else { "erase" };
-        // Whatever makes another job stands in its id. What an earlier release left out is added only
-        // where it is given, so that its ids stay.
+        // Every argument that makes another job is part of the id. An argument that earlier releases left out is added
+        // only if it is given, so that their ids do not change.
         let mut settings = format!("/{}/{}/{}/{}/{mode}", args.tenant, args.system, args.key.as_str(), args.column);
         let ids_of = |settings: &str| Uuid::new_v5(&NAMESPACE, &[digest.as_slice(), settings.as_bytes()].concat());
         let earlier_ids = ids_of(&settings);
@@ -129,7 +134,7 @@ impl Orders {
         if let Some(name) = &args.requested_by {
             arguments.add("requested-by", name);
         }
-        Ok(Orders {
+        Ok(JobTemplate {
             kind,
             system: args.system.clone(),
             tenant: args.tenant.clone(),
@@ -149,27 +154,27 @@ impl Orders {
         })
     }
 
-    /// With which arguments the jobs are made.
+    /// The arguments of the jobs.
     pub fn arguments(&self) -> &Arguments {
         &self.arguments
     }
 
-    /// The id of the job of a line.
+    /// The job id of a line.
     pub fn id(&self, line: u64) -> Uuid {
         Uuid::new_v5(&self.ids, &line.to_be_bytes())
     }
 
-    /// The id that an earlier release gave to the job of a line.
+    /// The job id of a line in an earlier release.
     pub fn earlier_id(&self, line: u64) -> Uuid {
         Uuid::new_v5(&self.earlier_ids, &line.to_be_bytes())
     }
 
-    /// Goes on with the jobs of a run before this one: with its ids, and its time of the request.
-    pub fn go_on(&mut self, before: Option<&Arguments>, has_earlier_ids: bool) {
+    /// Continues an earlier run: uses its ids and its time of the request.
+    pub fn continue_from(&mut self, earlier: Option<&Arguments>, has_earlier_ids: bool) {
         if has_earlier_ids {
             self.ids = self.earlier_ids;
         }
-        if let (Some(at), Some(_)) = (before.and_then(Arguments::changed_at), self.arguments.changed_at()) {
+        if let (Some(at), Some(_)) = (earlier.and_then(Arguments::changed_at), self.arguments.changed_at()) {
             self.requested_at = at;
             self.arguments.add_changed_at(at);
         }
@@ -178,7 +183,7 @@ impl Orders {
     /// The job of a row: its message, as the worker accepts it.
     ///
     /// # Errors
-    /// Where the worker would refuse it: the field, without its value.
+    /// The worker would refuse it: the text names the field, without its value.
     pub fn job(&self, line: u64, values: &[Zeroizing<String>]) -> Result<Zeroizing<Vec<u8>>, String> {
         let mut target = Map::new();
         target.insert("system".into(), self.system.clone().into());
@@ -190,7 +195,7 @@ impl Orders {
                     let codes: Vec<Value> = codes.map(|code| json!({ "code": code })).collect();
                     target.insert("codes".into(), codes.into());
                 }
-                // Nothing is no identifier.
+                // An empty cell is left out of the job.
                 Holds::Identifier | Holds::Proof if value.is_empty() => {}
                 Holds::Identifier | Holds::Proof => {
                     target.insert(field.as_str().into(), value.as_str().into());

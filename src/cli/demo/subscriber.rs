@@ -1,20 +1,20 @@
-//! What the events say of each job: that it has ended, or that it asks a person for something.
+//! Each job's status, from the events: ended, or input is needed.
 //!
-//! The rule it keeps: only `needs_input` is a question. What else is said of an open job (its term runs
-//! out, a ceiling holds it) asks nobody, and takes back no question.
+//! The rule it keeps: only a `needs_input` event is a question. Other events of an open job (it is at risk, a ceiling
+//! holds it) are not questions, and do not close one.
 
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use serde_json::Value;
 
-/// What a subscriber knows of one job.
+/// A job's status for a subscriber.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Said {
+pub(super) enum Status {
     /// It has ended.
     Ended,
     /// It waits for a person.
-    Asks(Question),
+    NeedsInput(Question),
 }
 
 /// A question that is open.
@@ -22,40 +22,40 @@ pub(super) enum Said {
 pub(super) struct Question {
     /// The event's id.
     pub id: String,
-    /// When the event was written: no sooner than whatever was sent to the person with it.
+    /// The event's time. A one-time password for this question was sent no later.
     pub at: Option<Timestamp>,
 }
 
-/// The jobs that have ended or ask for something, by their ids.
-pub(super) fn said(events: &[Value]) -> BTreeMap<String, Said> {
+/// The status of every job that has ended or needs input, by job id.
+pub(super) fn statuses(events: &[Value]) -> BTreeMap<String, Status> {
     let mut jobs = BTreeMap::new();
     for event in events {
         let job = || event["subject"].as_str().unwrap_or_default().to_owned();
         if event["data"]["final"] == true {
-            jobs.insert(job(), Said::Ended);
+            jobs.insert(job(), Status::Ended);
         } else if event["data"]["outcome"] == "needs_input" {
             let question = Question {
                 id: event["id"].as_str().unwrap_or_default().to_owned(),
                 at: event["time"].as_str().and_then(|time| time.parse().ok()),
             };
-            // A question that was published once more after the ending is none.
-            jobs.entry(job()).and_modify(|said| said.ask(&question)).or_insert(Said::Asks(question));
+            // A question that is published again after the end does not count.
+            jobs.entry(job()).and_modify(|status| status.ask(&question)).or_insert(Status::NeedsInput(question));
         }
     }
     jobs
 }
 
-impl Said {
+impl Status {
     fn ask(&mut self, question: &Question) {
-        if let Said::Asks(earlier) = self {
+        if let Status::NeedsInput(earlier) = self {
             earlier.clone_from(question);
         }
     }
 }
 
-/// How many have ended.
-pub(super) fn ended(jobs: &BTreeMap<String, Said>) -> usize {
-    jobs.values().filter(|said| **said == Said::Ended).count()
+/// The number of ended jobs.
+pub(super) fn ended(jobs: &BTreeMap<String, Status>) -> usize {
+    jobs.values().filter(|status| **status == Status::Ended).count()
 }
 
 #[cfg(test)]
@@ -65,7 +65,7 @@ mod tests {
 
     use super::*;
 
-    /// Every word that an event may have for what became of its job.
+    /// Every outcome that an event may have.
     fn outcomes() -> Vec<String> {
         let schema: Value = serde_json::from_str(crate::job::schema::EVENT).unwrap();
         let words = schema["$defs"]["job_outcome"]["enum"].as_array().unwrap();
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn only_needs_input_is_a_question_whatever_was_said_before_and_after() {
+    fn only_needs_input_is_a_question_whatever_events_come_before_and_after() {
         let words = outcomes();
         assert!(words.len() >= 10 && words.iter().any(|word| word == "at_risk"), "{words:?}");
         let open: Vec<&String> = words.iter().collect();
@@ -91,14 +91,14 @@ mod tests {
                 let mut events: Vec<Value> =
                     story.iter().enumerate().map(|(place, word)| event(place, word, false)).collect();
                 let asked = story.iter().rposition(|word| *word == "needs_input");
-                let open_question = said(&events).remove("job").map(|said| match said {
-                    Said::Asks(question) => question.id,
-                    Said::Ended => "ended".to_owned(),
+                let open_question = statuses(&events).remove("job").map(|status| match status {
+                    Status::NeedsInput(question) => question.id,
+                    Status::Ended => "ended".to_owned(),
                 });
                 assert_eq!(open_question, asked.map(|place| format!("event-{place}")), "{story:?}");
                 events.insert(number % (events.len() + 1), event(9, "completed", true));
-                let jobs = said(&events);
-                assert_eq!((jobs.get("job"), ended(&jobs)), (Some(&Said::Ended), 1), "{story:?}");
+                let jobs = statuses(&events);
+                assert_eq!((jobs.get("job"), ended(&jobs)), (Some(&Status::Ended), 1), "{story:?}");
                 checked += 1;
             }
         }
