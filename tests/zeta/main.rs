@@ -4,13 +4,8 @@
 
 #![allow(clippy::expect_used)]
 
-#[path = "zeta/client.rs"]
 mod client;
-#[path = "zeta/files.rs"]
 mod files;
-#[path = "zeta/ledger.rs"]
 mod ledger;
-#[path = "zeta/parts.rs"]
 mod parts;
-#[path = "zeta/results.rs"]
 mod results;

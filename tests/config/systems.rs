@@ -1,0 +1,87 @@
+//! Systems: which hosts an environment may call, and the example.
+
+use std::fs;
+use std::path::Path;
+
+use erasure_worker::config::{Choice, Config, example};
+
+use crate::{FULL, SMALL, full_surroundings, only_fault, parse, surroundings, with_base};
+
+#[test]
+fn production_hosts_are_refused_outside_production() {
+    for environment in ["sandbox", "staging"] {
+        let surroundings = full_surroundings(&[("ERASURE__WORKER__ENVIRONMENT", environment)]);
+        let faults = Config::parse(FULL, Path::new(""), &surroundings).unwrap_err().faults;
+        let keys: Vec<&str> = faults.iter().map(|fault| fault.key.as_str()).collect();
+        let expected = [
+            "systems.cleeng.core_url",
+            "systems.cleeng.rpc_url",
+            "systems.cleeng.mediastore_url",
+            "systems.easycms.base_url",
+            "systems.loyalty.base_url",
+            "systems.vitalsource.base_url",
+        ];
+        assert_eq!(keys, expected);
+        assert!(faults[0].problem.contains("api.cleeng.com is a production host"), "{}", faults[0]);
+        assert!(faults[0].problem.contains(environment), "{}", faults[0]);
+    }
+}
+
+#[test]
+fn another_spelling_of_a_production_host_is_the_same_host() {
+    for host in
+        ["EasyCMS.fi", "easycms.fi.", "www.easycms.fi", "prolasku.fi:443", "a.b.cheetahedp.com", "api.cleeng.com."]
+    {
+        let fault = only_fault(&with_base(&format!("https://{host}/x")));
+        assert!(fault.starts_with("systems.shop.base_url: ") && fault.contains("production host"), "{host}: {fault}");
+    }
+    for host in ["noteasycms.fi", "api.sandbox.cleeng.com"] {
+        parse(&with_base(&format!("https://{host}")), &[]).unwrap();
+    }
+}
+
+#[test]
+fn production_wants_https_and_no_sandbox() {
+    let production = SMALL.replace("\"sandbox\"", "\"production\"");
+    assert_eq!(only_fault(&production), "systems.shop.base_url: must be https:// in production");
+    let fault = only_fault(&production.replace("http://127.0.0.1:1", "https://api.sandbox.cleeng.com/3.1"));
+    assert!(fault.contains("api.sandbox.cleeng.com is a sandbox"), "{fault}");
+}
+
+#[test]
+fn a_system_is_found_by_kind_where_there_is_only_one() {
+    let config = parse(SMALL, &[]).unwrap();
+    assert_eq!(config.system("easycms", None).unwrap().name, "shop");
+    assert_eq!(config.system("easycms", Some("shop")).unwrap().name, "shop");
+    assert!(config.system("easycms", Some("other")).unwrap_err().to_string().contains("there are: shop"));
+    assert!(config.system("cleeng", None).unwrap_err().to_string().contains("no system of kind cleeng"));
+    let second = SMALL[SMALL.find("[systems").unwrap()..].replace("systems.shop", "systems.b2b");
+    let config = parse(&format!("{SMALL}{second}"), &[]).unwrap();
+    assert!(config.system("easycms", None).unwrap_err().to_string().contains("--system: b2b, shop"));
+}
+
+#[test]
+fn two_systems_never_share_an_import_folder() {
+    let loyalty = |name: &str, dir: &str| {
+        let import = format!("[systems.{name}.import]\ndir = \"{dir}\"\n");
+        format!("[systems.{name}]\nkind = \"zeta_loyalty\"\nbase_url = \"http://127.0.0.1:1\"\n{import}")
+    };
+    let both = |dir: &str| format!("{SMALL}{}{}", loyalty("a", "files"), loyalty("b", dir));
+    let fault = only_fault(&both("./files"));
+    assert!(fault.starts_with("systems.b.import.dir: is the import folder of systems.a"), "{fault}");
+    parse(&both("others"), &[]).unwrap();
+}
+
+#[test]
+fn the_example_configuration_loads_and_names_nothing_but_the_sandbox() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join("keys")).unwrap();
+    fs::write(dir.path().join("keys/master.key"), "00".repeat(32)).unwrap();
+    let text = example::render(example::SANDBOX_ADDRESS.parse().unwrap());
+    let config = Config::parse(&text, dir.path(), &surroundings(&[])).unwrap();
+    assert_eq!(config.worker.environment.as_str(), "sandbox");
+    assert_eq!(config.systems.keys().collect::<Vec<_>>(), ["cleeng", "easycms", "loyalty", "vitalsource"]);
+    let urls: Vec<_> = config.entries().iter().filter(|entry| entry.value.contains("http")).collect();
+    assert_eq!(urls.len(), 6);
+    assert!(urls.iter().all(|entry| entry.value.starts_with("\"http://127.0.0.1:8470/")), "{urls:?}");
+}
