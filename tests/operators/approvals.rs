@@ -41,7 +41,7 @@ async fn a_second_operator_sees_what_will_be_lost_and_approves_rejects_or_is_ref
     browser.fill("dialog-by", "ann").await;
     browser.key(Key::Enter).await;
     browser.sees(&["Another operator must do this"]).await;
-    assert_eq!(worker.destructive_calls(), 0, "not yet");
+    assert_eq!(worker.rig.destructive_calls(), 0, "not yet");
     browser.tab_to(&approve).await;
     browser.key(Key::Enter).await;
     browser.fill("dialog-by", "bob").await;
@@ -56,10 +56,8 @@ async fn a_second_operator_sees_what_will_be_lost_and_approves_rejects_or_is_ref
     browser.sees(&[&format!("{}/{}", jobs[0].tenant, jobs[0].job_id)]).await;
     browser.page.goto(format!("{}#/jobs?state=cancelled", worker.url())).await.unwrap();
     browser.sees(&[&format!("{}/{}", jobs[1].tenant, jobs[1].job_id)]).await;
-    let gone = |index: usize| {
-        let left = worker.sandbox().remains(&persons[index]);
-        !left.iter().any(|what| what.starts_with("easycms") || what.starts_with("cleeng"))
-    };
+    let gone =
+        |index: usize| ["easycms", "cleeng"].iter().all(|system| worker.rig.left(&persons[index], system).is_empty());
     assert!(gone(0) && !gone(1));
     let page = browser.text().await;
     assert!(!page.contains("example.com"), "{page}");
@@ -91,7 +89,7 @@ async fn what_a_ceiling_has_parked_is_seen_released_and_discarded() {
     browser.sees(&["Release 1 job?", "ask the tenant first"]).await;
     browser.press("dialog-go").await;
     browser.sees(&["1 job released.", "none"]).await;
-    assert!(worker.sandbox().remains(&people[1]).iter().any(|what| what.starts_with("easycms")));
+    assert!(!worker.rig.left(&people[1], "easycms").is_empty());
     browser.press("waiting-jobs").await;
     browser.sees(&["guard until"]).await;
     browser.page.goto(format!("{}#/jobs/{}/{}", worker.url(), first.tenant, first.job_id)).await.unwrap();

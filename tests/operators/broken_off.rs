@@ -50,10 +50,10 @@ async fn in_the_middle(path: &Path) {
 }
 
 fn each_was_erased_once(worker: &Worker, people: &[Person]) {
-    let deleted = worker.destructive_calls();
+    let deleted = worker.rig.destructive_calls();
     assert_eq!(deleted, people.len(), "nobody twice, nobody left out");
     for person in people {
-        assert!(!worker.sandbox().remains(person).iter().any(|what| what.starts_with("loyalty")));
+        assert_eq!(worker.rig.left(person, "loyalty"), [""; 0]);
     }
 }
 
@@ -105,7 +105,7 @@ async fn a_file_is_previewed_told_of_as_a_whole_approved_by_another_and_only_the
     until(&worker, LINE, &path, &["needs_input"]).await;
     let report = api.get(&["v1", "approvals", "report"], &[("requested_by", Some("ann".to_owned()))]).await.unwrap();
     assert_eq!((&report["jobs"], &report["systems"][0]["found"]), (&json!(3), &json!(3)), "{report}");
-    assert_eq!(worker.destructive_calls(), 0);
+    assert_eq!(worker.rig.destructive_calls(), 0);
     // Told to erase them at once, the very same jobs still wait.
     let said = submit(&worker, &format!("{LINE} --again"), &path).await;
     assert!(said.out.starts_with("3 queued,"), "{}", said.out);

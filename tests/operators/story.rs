@@ -93,7 +93,7 @@ async fn a_broken_system_is_held_the_operator_sees_why_mends_it_releases_it_and_
     browser.press(&format!("job-{}", all[0])).await;
     browser.sees(&[&format!("Job {}", all[0]), "completed", "delete account", "erased"]).await;
     for person in &people[..4] {
-        assert!(!worker.sandbox().remains(person).iter().any(|what| what.starts_with("easycms")), "still there");
+        assert_eq!(worker.rig.left(person, "easycms"), [""; 0]);
     }
     let page = browser.text().await;
     assert!(!page.contains("example.com"), "{page}");

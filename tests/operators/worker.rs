@@ -73,11 +73,6 @@ impl Worker {
         self.rig.sandbox()
     }
 
-    /// How many calls were destructive, at all systems.
-    pub fn destructive_calls(&self) -> usize {
-        self.sandbox().entries(0).iter().filter(|call| call.destructive).count()
-    }
-
     /// Orders the erasure of a person from the shop.
     pub async fn submit(&self, person: &Person, due_in_days: i64) -> JobKey {
         let job = order(person, due_in_days);

@@ -2,15 +2,13 @@
 //! stand-ins.
 
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use erasure_worker::broker::{Broker, HeaderValue, Properties};
-use erasure_worker::config::{Config, Surroundings};
 use erasure_worker::engine::Engine;
 use erasure_worker::job::At;
-use erasure_worker::sandbox::{Account, Person, RunningSandbox, Sandbox};
+use erasure_worker::sandbox::{Account, Person};
 use erasure_worker::seal::Keyring;
 use erasure_worker::store::{MemoryStore, Store};
 use serde_json::{Value, json};
@@ -19,6 +17,7 @@ use testkit::inside::Inside;
 use testkit::people;
 pub use testkit::people::id;
 use testkit::post::Post;
+use testkit::rig::Rig;
 
 /// 2026-11-22T10:00:00Z, in seconds.
 pub const NOON: i64 = 1_795_341_600;
@@ -42,8 +41,8 @@ type Shared = Arc<Mutex<Clock>>;
 
 /// What stays when a worker ends: the broker, the systems, the clock, and the store unless it is lost.
 pub struct Bench {
+    pub rig: Rig<()>,
     pub post: Arc<Post>,
-    pub sandbox: RunningSandbox,
     pub engine: Arc<Engine>,
     pub keyring: Arc<Keyring>,
     pub store: Arc<MemoryStore>,
@@ -65,7 +64,7 @@ pub fn text(stand: SocketAddr, worker: &str, more: &str) -> String {
 [worker]
 environment = "sandbox"
 id = "worker-0"
-state_dir = "/nowhere"
+state_dir = "state"
 {worker}
 
 [retry]
@@ -77,38 +76,27 @@ initial_interval = "5ms"
     )
 }
 
-fn configuration(sandbox: &RunningSandbox, worker: &str, more: &str, overrides: &[(&str, &str)]) -> Config {
-    let variables = overrides.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-    let surroundings = Surroundings { variables, ..Surroundings::default() };
-    Config::parse(&text(sandbox.addr, worker, more), Path::new("/nowhere"), &surroundings).unwrap()
-}
-
 impl Bench {
     /// A worker with the usual key and these lines in its configuration.
     pub async fn with(more: &str) -> Bench {
-        Bench::with_overrides(more, &[]).await
+        Bench::with_settings(more, &[]).await
     }
 
-    /// The same, with variables that override the configuration.
-    pub async fn with_overrides(more: &str, overrides: &[(&str, &str)]) -> Bench {
-        let sandbox = Sandbox::start("127.0.0.1:0".parse().unwrap()).await.unwrap();
-        let config = configuration(&sandbox, &format!("master_key = \"{KEY}\""), more, overrides);
+    /// The same, with settings on top, such as `("systems.shop.max_jobs_per_hour", "3")`.
+    pub async fn with_settings(more: &str, settings: &[(&str, &str)]) -> Bench {
+        let key = format!("master_key = \"{KEY}\"");
+        let mut rig = Rig::without_broker(|places| text(places.stand, &key, more)).await;
+        settings.iter().for_each(|(key, value)| rig.set(key, value));
         let clock = Arc::new(Mutex::new(Clock { millis: NOON * 1000, running_since: None }));
-        Bench::assemble(&config, Post::new(), sandbox, Arc::new(MemoryStore::new()), clock)
+        Bench::assemble(rig, Post::new(), Arc::new(MemoryStore::new()), clock)
     }
 
-    fn assemble(
-        config: &Config,
-        post: Arc<Post>,
-        sandbox: RunningSandbox,
-        store: Arc<MemoryStore>,
-        clock: Shared,
-    ) -> Bench {
+    fn assemble(rig: Rig<()>, post: Arc<Post>, store: Arc<MemoryStore>, clock: Shared) -> Bench {
         let (broker, rows, time) = (Arc::clone(&post), Arc::clone(&store), Arc::clone(&clock));
         let now = move || At(time.lock().unwrap().now());
-        let worker = Inside::start(config, broker as Arc<dyn Broker>, rows as Arc<dyn Store>, now);
+        let worker = Inside::start(&rig.config("state"), broker as Arc<dyn Broker>, rows as Arc<dyn Store>, now);
         let (engine, keyring) = (Arc::clone(&worker.engine), Arc::clone(&worker.keyring));
-        Bench { post, sandbox, engine, keyring, store, clock, worker }
+        Bench { rig, post, engine, keyring, store, clock, worker }
     }
 
     /// Stops the worker and starts another on the same broker and store, with these lines in
@@ -132,8 +120,8 @@ impl Bench {
     async fn on(self, store: Arc<MemoryStore>, worker: &str, more: &str) -> Bench {
         // A worker without its store does not end well; such a test wants that.
         let _ = self.worker.end().await;
-        let config = configuration(&self.sandbox, worker, more, &[]);
-        Bench::assemble(&config, self.post.again(), self.sandbox, store, self.clock)
+        std::fs::write(&self.rig.config, text(self.rig.stand.addr, worker, more)).unwrap();
+        Bench::assemble(self.rig, self.post.again(), store, self.clock)
     }
 
     /// From here on time passes by itself, so that pauses between attempts end.
@@ -144,7 +132,7 @@ impl Bench {
     /// Ends the worker and the stand-ins.
     pub async fn end(self) {
         self.worker.end().await.unwrap();
-        self.sandbox.stop().await;
+        self.rig.stand.stop().await;
     }
 
     pub fn pass(&self, time: Duration) {
@@ -169,16 +157,16 @@ impl Bench {
     }
 
     pub fn person(&self, number: u64) -> Person {
-        self.sandbox.sandbox().add_people(number..number + 1).remove(0)
+        self.rig.sandbox().add_people(number..number + 1).remove(0)
     }
 
     pub fn calls(&self) -> usize {
-        self.sandbox.sandbox().entries(0).len()
+        self.rig.sandbox().entries(0).len()
     }
 
     /// What is left of a person in the shop.
     pub fn is_in_shop(&self, person: &Person) -> bool {
-        self.sandbox.sandbox().remains(person).iter().any(|what| what.starts_with("easycms"))
+        !self.rig.left(person, "easycms").is_empty()
     }
 
     /// The shop knows this password as the person's. Another one than the job has lets that job fail, and
@@ -186,7 +174,7 @@ impl Bench {
     pub fn set_shop_password(&self, person: &Person, password: &str) {
         let (email, customer_password) = (person.email.clone(), password.to_owned());
         let account = Account { email, customer_password, erased: false };
-        self.sandbox.sandbox().world(|world| world.easycms("easycms").add(account));
+        self.rig.sandbox().world(|world| world.easycms("easycms").add(account));
     }
 
     pub fn send(&self, job: &Value) {

@@ -45,7 +45,7 @@ async fn taken_over(left: &Value, has_store: bool, is_there: bool) -> Bench {
     let email = message(left, false)["targets"][0]["email"].as_str().unwrap().to_owned();
     if is_there {
         let account = Account { email, customer_password: PASSWORD.to_owned(), erased: false };
-        bench.sandbox.sandbox().world(|world| world.easycms("easycms").add(account));
+        bench.rig.sandbox().world(|world| world.easycms("easycms").add(account));
     }
     if has_store {
         let mut batch = Batch::new();

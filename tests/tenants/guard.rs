@@ -180,7 +180,7 @@ async fn a_held_job_can_be_cancelled_by_its_publisher() {
 #[tokio::test]
 async fn a_systems_ceiling_counts_the_jobs_of_every_tenant_and_a_job_needs_every_release() {
     let more = "[tenants.acme]\nmax_jobs_per_hour = 2\n[tenants.other]";
-    let bench = Bench::with_overrides(more, &[("ERASURE__SYSTEMS__SHOP__MAX_JOBS_PER_HOUR", "3")]).await;
+    let bench = Bench::with_settings(more, &[("systems.shop.max_jobs_per_hour", "3")]).await;
     let shop = Scope::System("shop".to_owned());
     send(&bench, "acme", 1..3).await;
     assert!(!is_held(&bench, &send(&bench, "other", 3..4).await[0].1));

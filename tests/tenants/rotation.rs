@@ -96,7 +96,7 @@ async fn a_sealed_proof_whose_key_is_gone_sets_the_parked_job_aside_and_its_repl
     let bench = Bench::with("").await;
     bench.let_time_pass();
     // Our own credential is refused, so that the job waits with its sealed password.
-    bench.sandbox.sandbox().world(|world| world.easycms("easycms").settings.authorization = "another".into());
+    bench.rig.sandbox().world(|world| world.easycms("easycms").settings.authorization = "another".into());
     let person = bench.person(1);
     let mut job = shop_job("acme", &person);
     let sealed = seal_proof(&bench.keyring.sealing_key(), &person.customer_password, None).unwrap();
@@ -117,7 +117,7 @@ async fn a_sealed_proof_whose_key_is_gone_sets_the_parked_job_aside_and_its_repl
     // With the key back in place an operator replays it.
     let letter = letter.clone();
     let bench = bench.restarted(&rotated(), "").await;
-    bench.sandbox.sandbox().world(|world| world.easycms("easycms").settings.authorization = "easycms-token".into());
+    bench.rig.sandbox().world(|world| world.easycms("easycms").settings.authorization = "easycms-token".into());
     for gate in bench.engine.gates().values() {
         gate.release();
     }

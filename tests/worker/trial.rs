@@ -156,14 +156,12 @@ impl Trial {
 
     /// How many calls were destructive, at all systems.
     pub fn destructive_calls(&self) -> usize {
-        self.sandbox().entries(0).iter().filter(|entry| entry.destructive).count()
+        self.rig.destructive_calls()
     }
 
     /// What must be left of a person in a system.
     pub fn remains(&self, person: &Person, system: &str, expected: &[&str]) {
-        let mut remains = self.sandbox().remains(person);
-        remains.retain(|what| what.starts_with(system));
-        assert_eq!(remains, expected);
+        assert_eq!(self.rig.left(person, system), expected);
     }
 
     /// Stops the worker and checks what holds for every job. Removes what the test made.

@@ -1,13 +1,13 @@
 //! The forms that a job can have, and a person for each.
 //!
-//! The rule it keeps: what a form leaves behind can be asked of the stand-ins afterwards.
+//! The rule it keeps: for each form, the stand-ins show afterwards which data of the person is left.
 
 use erasure_worker::sandbox::{Member, MemberProof, Person, Sandbox, mint_jwt};
 use serde_json::{Value, json};
 
 use crate::{people, times};
 
-/// The kinds of job that need nothing but a system.
+/// The kinds of jobs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Form {
     CleengBackend,
@@ -26,7 +26,7 @@ pub enum Form {
     Unconfirmed,
     /// Asks for a one-time password.
     OneTimePassword,
-    /// Shows that the token for read-backs of one-time-password members is good.
+    /// Proves the token for read-backs of one-time-password members.
     Proof,
     /// Asks for a deletion by hand.
     ByHand,
@@ -39,7 +39,7 @@ pub enum Form {
 }
 
 impl Form {
-    /// Those that end well without anybody's help.
+    /// The forms that complete without a person's help.
     pub const PLAIN: [Form; 7] = [
         Form::CleengBackend,
         Form::CleengMediastore,
@@ -50,7 +50,7 @@ impl Form {
         Form::Everything,
     ];
 
-    /// The systems whose data of the person must be gone once the job is completed.
+    /// The systems that must have no data of the person after completion.
     fn systems(self) -> &'static [&'static str] {
         match self {
             Form::CleengBackend | Form::CleengMediastore | Form::Unconfirmed => &["cleeng"],
@@ -64,7 +64,7 @@ impl Form {
     }
 }
 
-/// A job of a form about a person of its own.
+/// A job of a form, with its own person.
 #[derive(Clone)]
 pub struct Case {
     pub form: Form,
@@ -117,7 +117,7 @@ impl Case {
         numbers.map(|number| Case::new(sandbox, forms[number as usize % forms.len()], number)).collect()
     }
 
-    /// The whole job again, with what a person was asked for.
+    /// The whole job again, with the requested input.
     pub fn answered(&self, code: Option<&str>) -> Value {
         let mut body = self.body.clone();
         body["confirmation"] = json!({ "confirmed_at": times::hours_ago(1), "by": "subject" });
@@ -127,7 +127,7 @@ impl Case {
         body
     }
 
-    /// What is left of the person in the systems that the job names.
+    /// The person's data that the job's systems still have.
     pub fn remains(&self, sandbox: &Sandbox) -> Vec<&'static str> {
         let mut left = sandbox.remains(&self.person);
         left.retain(|what| self.form.systems().iter().any(|system| what.starts_with(system)));

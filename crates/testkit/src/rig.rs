@@ -28,13 +28,13 @@ const MASTER_KEY: &str = "5f1e0c7d9a3b48265f1e0c7d9a3b48265f1e0c7d9a3b48265f1e0c
 /// The queues in which jobs wait for a worker.
 pub const WAITING: [&str; 6] = ["jobs", "wait.5s", "wait.30s", "wait.3m", "wait.15m", "wait.1h"];
 
-/// What a configuration names.
+/// The places that a configuration names.
 pub struct Places<'a> {
-    /// Where the stand-ins listen.
+    /// The address of the stand-ins.
     pub stand: SocketAddr,
-    /// The broker's URL; empty where there is none.
+    /// The broker's URL; empty without a broker.
     pub url: &'a str,
-    /// What the names on the broker begin with.
+    /// The start of every name on the broker.
     pub prefix: &'a str,
     pub folder: &'a Path,
 }
@@ -44,7 +44,7 @@ pub struct Rig<E = Events> {
     pub url: String,
     pub prefix: String,
     pub stand: RunningSandbox,
-    /// What the publisher hears.
+    /// The publisher's view of the events.
     pub events: E,
     pub folder: tempfile::TempDir,
     /// The worker's program.
@@ -64,7 +64,7 @@ impl Rig {
 }
 
 impl<E> Rig<E> {
-    /// As [`Rig::start`], with events that are followed in another way: by the broker's URL and the prefix.
+    /// As [`Rig::start`], with another reader of the events. It gets the broker's URL and the prefix.
     pub async fn with_events<F: Future<Output = E>>(url: String, follow: impl FnOnce(String, String) -> F) -> Rig<E> {
         let Rig { prefix, stand, folder, program, config, variables, next_person, .. } =
             Rig::on(&url, for_many_jobs).await;
@@ -74,7 +74,7 @@ impl<E> Rig<E> {
 }
 
 impl Rig<()> {
-    /// Stand-ins, this configuration, and its topology on the broker. Events are not followed.
+    /// Starts stand-ins and declares the topology, for this configuration. No events are read.
     pub async fn on(url: &str, configuration: impl FnOnce(&Places<'_>) -> String) -> Rig<()> {
         let rig = Rig::set_up(url, configuration).await;
         let url = SecretString::from(url.to_owned());
@@ -83,7 +83,7 @@ impl Rig<()> {
         rig
     }
 
-    /// Stand-ins and this configuration, for jobs that come from a file.
+    /// Starts stand-ins for this configuration. The jobs are in files.
     pub async fn without_broker(configuration: impl FnOnce(&Places<'_>) -> String) -> Rig<()> {
         Rig::set_up("", configuration).await
     }
@@ -111,20 +111,32 @@ impl Rig<()> {
 }
 
 impl<E> Rig<E> {
-    /// What the stand-ins hold.
+    /// The stand-ins of the systems.
     pub fn sandbox(&self) -> &Sandbox {
         self.stand.sandbox()
     }
 
-    /// A person whom all four systems know: the next of [`people::FIRST`].
+    /// A new person with data in all four systems. The numbers begin at [`people::FIRST`].
     pub fn person(&self) -> Person {
         self.people(1).remove(0)
     }
 
-    /// So many persons.
+    /// This many new persons.
     pub fn people(&self, count: u64) -> Vec<Person> {
         let first = self.next_person.fetch_add(count, Ordering::Relaxed);
         self.sandbox().add_people(first..first + count)
+    }
+
+    /// The person's data that a system still has.
+    pub fn left(&self, person: &Person, system: &str) -> Vec<&'static str> {
+        let mut left = self.sandbox().remains(person);
+        left.retain(|what| what.starts_with(system));
+        left
+    }
+
+    /// The number of destructive calls to all systems.
+    pub fn destructive_calls(&self) -> usize {
+        self.sandbox().entries(0).iter().filter(|call| call.destructive).count()
     }
 
     /// A path in the test's folder.
@@ -137,13 +149,13 @@ impl<E> Rig<E> {
         self.path(name)
     }
 
-    /// Sets a key of the configuration, such as `systems.loyalty.member_proof`, for what is started from now on.
+    /// Sets a key of the configuration, such as `systems.loyalty.member_proof`, for later starts.
     pub fn set(&mut self, key: &str, value: &str) {
         let variable = format!("ERASURE__{}", key.replace('.', "__").to_ascii_uppercase());
         self.variables.push((variable, value.to_owned()));
     }
 
-    /// The worker's command, for this configuration and a state directory, with settings on top.
+    /// The worker's command, for this configuration and a state directory, with additional variables.
     pub fn command(&self, state: &str, settings: &[(&str, &str)]) -> Command {
         self.wrapped(&[], state, settings)
     }
@@ -155,13 +167,13 @@ impl<E> Rig<E> {
         command
     }
 
-    /// Any command of the worker's program, with these arguments.
+    /// Another command of the worker's program, with these arguments.
     pub fn other_command(&self, arguments: &[&str]) -> Command {
         self.launched(&[], arguments, "state")
     }
 
     fn launched(&self, wrapper: &[&str], arguments: &[&str], state: &str) -> Command {
-        // The kernel ends it with this process, however this one ends.
+        // The kernel ends the worker with this process, also after a crash of the test.
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL"]).args(wrapper).arg(&self.program);
         command.args(arguments).arg("--config").arg(&self.config);
@@ -184,7 +196,7 @@ impl<E> Rig<E> {
         Config::load(Some(&self.config), &surroundings).unwrap()
     }
 
-    /// A connection that knows nothing of the worker's layer; tried until the broker is there.
+    /// A plain connection, without the worker's broker code. Tries until the broker accepts it.
     pub async fn connect(&self) -> Connection {
         amqp::connect(&self.url).await
     }
@@ -197,12 +209,12 @@ impl<E> Rig<E> {
         amqp::close(connection).await;
     }
 
-    /// Publishes jobs with confirms, and again over a new connection what was not confirmed.
+    /// Publishes jobs with confirms. An unconfirmed job is published again over a new connection.
     pub async fn publish(&self, jobs: &[Value]) {
         self.send("job", jobs).await;
     }
 
-    /// Sends a cancellation.
+    /// Publishes a cancellation.
     pub async fn cancel(&self, job_id: &str) {
         let body = serde_json::json!({ "schema": "erasure.cancel/v1", "tenant": "acme", "job_id": job_id });
         self.send("cancel", &[body]).await;
@@ -227,7 +239,7 @@ impl<E> Rig<E> {
         matches!(amqp::publish(channel, &exchange, key, body.to_string().as_bytes(), properties).await, Ok(true))
     }
 
-    /// How many messages a queue holds ready.
+    /// The number of ready messages of a queue.
     pub async fn depth(&self, queue: &str) -> u32 {
         let connection = self.connect().await;
         let channel = connection.create_channel().await.unwrap();
@@ -236,7 +248,7 @@ impl<E> Rig<E> {
         count
     }
 
-    /// Waits until a queue holds exactly `count`: the broker counts a little later than it acts.
+    /// Waits until a queue has exactly `count` ready messages. The broker's count is slightly late.
     pub async fn holds(&self, queue: &str, count: u32) {
         let (mut depth, mut since) = (self.depth(queue).await, Instant::now());
         while depth != count {
@@ -249,7 +261,7 @@ impl<E> Rig<E> {
         }
     }
 
-    /// The end of what the workers have logged.
+    /// The end of the workers' logs.
     fn last_words(&self) -> String {
         let logs = std::fs::read_dir(self.folder.path()).unwrap().map(|entry| entry.unwrap().path());
         let logs = logs.filter(|path| path.extension().is_some_and(|extension| extension == "log"));
@@ -261,20 +273,20 @@ impl<E> Rig<E> {
         logs.map(end).collect()
     }
 
-    /// Nothing waits anywhere for a worker.
+    /// Waits until no job is in any queue.
     pub async fn is_empty(&self) {
         for queue in WAITING {
             self.holds(queue, 0).await;
         }
     }
 
-    /// The dead letters, taken out: properties and body.
+    /// Takes all dead letters: properties and body.
     pub async fn dead_letters(&self) -> Vec<(BasicProperties, Vec<u8>)> {
         let letters = self.take_all("dead-letters").await.into_iter();
         letters.map(|letter| (letter.properties, letter.data)).collect()
     }
 
-    /// All messages of a queue, taken out.
+    /// Takes all messages of a queue.
     pub async fn take_all(&self, queue: &str) -> Vec<Delivery> {
         let connection = self.connect().await;
         let channel = connection.create_channel().await.unwrap();
@@ -283,7 +295,7 @@ impl<E> Rig<E> {
         taken
     }
 
-    /// No call was made that a careful worker would not have made.
+    /// No ambiguous or effective call was repeated, and no interface was misused.
     pub fn nothing_repeated(&self) {
         let summary = self.sandbox().summary();
         assert_eq!(summary.ambiguous_repeats, [], "ambiguous calls repeated");
