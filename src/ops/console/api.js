@@ -2,7 +2,7 @@
 
 const TOKEN = "erasure-token";
 
-export class Problem extends Error {
+class Problem extends Error {
   constructor(status, title, detail) {
     super(detail ? `${title}: ${detail}` : title);
     this.status = status;

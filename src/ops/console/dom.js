@@ -43,7 +43,7 @@ export function table(caption, heads, rows, none) {
       h("tbody", null, rows)));
 }
 
-export const jobPath = (job) => `#/jobs/${job.tenant}/${job.job_id}`;
+const jobPath = (job) => `#/jobs/${job.tenant}/${job.job_id}`;
 
 export function jobLink(job) {
   if (!job.tenant || !job.job_id) return h("span", { class: "quiet" }, "not a job");
