@@ -118,7 +118,7 @@ async fn what_a_second_operator_approves_is_erased_and_who_asked_for_it_cannot_a
     }
     let id = people::id(&job);
     let other = Some(json!({ "preview": "00", "by": "bob" }));
-    assert_eq!(refused(desk.ask(&["v1", "approvals", "acme", &id, "approve"], other).await), 409);
+    assert_eq!(refused(desk.ask(&["v1", "approvals", "acme", id, "approve"], other).await), 409);
     let mut plain = job.clone();
     plain.as_object_mut().unwrap().remove("approval");
     trial.submit(&plain).await;
