@@ -228,7 +228,7 @@ impl Worker {
         tokio::spawn({
             let (stop, link) = (stop.clone(), self.engine.broker().link());
             let (worker, concurrency) = (config.worker.id.clone(), config.worker.concurrency);
-            async move { stop.run_until_cancelled(service::tells(link, &worker, concurrency)).await }
+            async move { stop.run_until_cancelled(service::report_states(link, &worker, concurrency)).await }
         });
         let ran = self.run(stop).await;
         alive.abort();
@@ -310,7 +310,7 @@ pub fn stop_signal() -> Result<CancellationToken> {
     let (mut first, mut second) = (signal(SignalKind::user_defined1())?, signal(SignalKind::user_defined2())?);
     let has_terminal = std::io::stdin().is_terminal() || std::io::stderr().is_terminal();
     let stop = CancellationToken::new();
-    let told = stop.clone();
+    let stop_all = stop.clone();
     tokio::spawn(async move {
         loop {
             let ignored = tokio::select! {
@@ -327,7 +327,7 @@ pub fn stop_signal() -> Result<CancellationToken> {
                  at the start"
             );
         }
-        told.cancel();
+        stop_all.cancel();
     });
     Ok(stop)
 }

@@ -15,7 +15,7 @@ use crate::engine::Engine;
 const STUCK_AFTER: Duration = Duration::from_secs(60);
 const WORKING: &str = "working";
 
-fn tell(states: &[NotifyState<'_>]) {
+fn notify(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
         tracing::warn!(%error, "the service manager cannot be notified");
     }
@@ -23,16 +23,16 @@ fn tell(states: &[NotifyState<'_>]) {
 
 /// Reports the state of the link to the broker at each change: the worker is ready when the link is up, and works
 /// only then. Never returns.
-pub async fn tells(mut link: watch::Receiver<Link>, worker: &str, concurrency: u32) {
+pub async fn report_states(mut link: watch::Receiver<Link>, worker: &str, concurrency: u32) {
     let mut was_ready = false;
     loop {
         let now = link.borrow_and_update().clone();
         match now {
-            Link::Up if was_ready => tell(&[NotifyState::Status(WORKING)]),
+            Link::Up if was_ready => notify(&[NotifyState::Status(WORKING)]),
             Link::Up => {
                 was_ready = true;
                 tracing::info!(worker, concurrency, "working");
-                tell(&[NotifyState::Ready, NotifyState::Status(WORKING)]);
+                notify(&[NotifyState::Ready, NotifyState::Status(WORKING)]);
             }
             // A status is one line.
             Link::Down(why) => waits(&format!("no link to the broker: {}", why.replace('\n', " "))),
@@ -45,12 +45,12 @@ pub async fn tells(mut link: watch::Receiver<Link>, worker: &str, concurrency: u
 
 /// Reports the stop: no new jobs are taken.
 pub fn stopping() {
-    tell(&[NotifyState::Stopping, NotifyState::Status("draining")]);
+    notify(&[NotifyState::Stopping, NotifyState::Status("draining")]);
 }
 
 /// Reports the reason of a wait.
 pub fn waits(what: &str) {
-    tell(&[NotifyState::Status(what)]);
+    notify(&[NotifyState::Status(what)]);
 }
 
 /// Reports that the process is alive, as long as all of its loops run. Never returns.
@@ -62,7 +62,7 @@ pub async fn lives(engine: Arc<Engine>) {
         let stuck: Vec<_> =
             engine.pulse().ages().into_iter().filter(|(_, age)| *age > STUCK_AFTER).map(|(name, _)| name).collect();
         if stuck.is_empty() {
-            tell(&[NotifyState::Watchdog]);
+            notify(&[NotifyState::Watchdog]);
         } else {
             tracing::error!(?stuck, "loops are stuck; the service manager will restart the worker");
         }

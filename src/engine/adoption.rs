@@ -125,7 +125,7 @@ const KEPT: Duration = Duration::from_secs(30 * 86_400);
 /// Ends that other workers must learn of after the confirm of the final event.
 const TO_TELL: &[u8] = rows::ENDED_TO_REPORT.prefix;
 
-fn to_tell_row(key: &JobKey) -> Vec<u8> {
+fn to_report_row(key: &JobKey) -> Vec<u8> {
     [TO_TELL, &key.to_bytes()].concat()
 }
 
@@ -136,10 +136,10 @@ fn ended_row(key: &JobKey) -> Vec<u8> {
 impl Engine {
     /// Puts into a job's last batch the message that stops other workers from working on an older copy. There may be
     /// such a copy if the publisher's message, sent again, ended the job.
-    pub(super) fn will_tell_ended(&self, key: &JobKey, record: &JobRecord, batch: &mut Batch) {
+    pub(super) fn will_report_ended(&self, key: &JobKey, record: &JobRecord, batch: &mut Batch) {
         if self.broker.has_control() && record.copy > 0 && record.copy == record.park_written {
             let what = What::Ended { jobs: vec![key.clone()], run: record.run, park: record.copy };
-            let row = to_tell_row(key);
+            let row = to_report_row(key);
             retention::expire_fact(batch, self.now().plus(KEPT), &row);
             batch.put(Table::Meta, row, self.decided("", "", what).to_body(&self.keyring));
         }
@@ -148,8 +148,8 @@ impl Engine {
     /// Publishes the end after the confirms of the final event and the dead letter. Before them it would be too
     /// early: if this delivery were lost, another worker would ack the job's last copy, and nobody would learn of the
     /// end. True if there is an end to publish.
-    pub(super) fn tell_ended(&self, key: &JobKey, batch: &mut Batch) -> Result<bool, JournalError> {
-        let row = to_tell_row(key);
+    pub(super) fn report_ended(&self, key: &JobKey, batch: &mut Batch) -> Result<bool, JournalError> {
+        let row = to_report_row(key);
         let Some(body) = self.store.get(Table::Meta, &row)? else { return Ok(false) };
         batch.remove(Table::Meta, row);
         if let Authenticity::Ours(decided) = Decided::read(&body, &self.keyring) {
@@ -165,7 +165,7 @@ impl Engine {
         retention::expire_fact(batch, self.now().plus(KEPT), &row);
         batch.put(Table::Meta, row, value);
         let known = record_of(&*self.store, key)?;
-        let Some(_hand) = self.hands.try_take(key) else { return Ok(()) };
+        let Some(_lock) = self.job_locks.try_take(key) else { return Ok(()) };
         if known.is_some_and(|record| (record.run, record.park_written) < (run, park))
             && ended_of(&*self.store, key)?.is_none()
         {

@@ -318,7 +318,7 @@ impl Engine {
             return Err(UndecidedError::Changed);
         }
         self.may_decide(key, &asked, &decision)?;
-        let (at, taken) = self.tell_approval(&[(key.clone(), asked)], &decision).await?;
+        let (at, taken) = self.publish_approval(&[(key.clone(), asked)], &decision).await?;
         if let Some(before) = taken.before {
             return Err(UndecidedError::Decided(before));
         }
@@ -326,7 +326,7 @@ impl Engine {
     }
 
     /// Publishes a decision about these jobs and carries it out.
-    async fn tell_approval(
+    async fn publish_approval(
         &self,
         shown: &[(JobKey, Asked)],
         decision: &Decision,
@@ -365,7 +365,7 @@ impl Engine {
                 }
             }
             if !shown.is_empty() {
-                let (_, taken) = self.tell_approval(&shown, &decision).await?;
+                let (_, taken) = self.publish_approval(&shown, &decision).await?;
                 (done, left) = (done + taken.done, left + taken.left);
             }
         }

@@ -37,7 +37,7 @@ impl Engine {
         let open = keys.iter().map(|key| self.put_cancel(key, &mut batch)).collect::<Result<Vec<_>, _>>()?;
         self.store.submit(batch).await?;
         for (key, open) in keys.iter().zip(&open) {
-            if *open && self.hands.cancel(key) {
+            if *open && self.job_locks.cancel(key) {
                 tracing::info!(job = %key, "a cancellation arrived for a job in hand");
             }
         }
@@ -106,7 +106,7 @@ impl Engine {
             let Some(control) = control else { return };
             if reading.reach(&control) {
                 self.figures.count(&self.figures.control_replaced);
-                if let Err(error) = self.tell_pauses_anew().await {
+                if let Err(error) = self.publish_pauses_anew().await {
                     tracing::warn!(
                         %error,
                         "standing pauses could not be published in the new control stream; the next start \

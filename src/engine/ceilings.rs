@@ -113,7 +113,8 @@ pub(crate) struct Held {
     /// The scopes above their ceiling: each must be released.
     pub(crate) scopes: BTreeSet<Scope>,
     /// True after its event was written.
-    told: bool,
+    #[serde(rename = "told")]
+    reported: bool,
 }
 
 impl Held {
@@ -274,7 +275,7 @@ impl Lock<'_> {
             for scope in above.iter().filter(|scope| !is_holding(scope)) {
                 tracing::error!(%scope, "more jobs than the ceiling allows; from now on they wait for an operator");
             }
-            let held = Held { since: now.0, scopes: above.clone(), told: false };
+            let held = Held { since: now.0, scopes: above.clone(), reported: false };
             self.state.held.put(job.key.clone(), held, batch);
         }
     }
@@ -321,14 +322,14 @@ impl Lock<'_> {
     }
 
     /// The scopes to be named in the job's event, if no event has named them yet.
-    pub(crate) fn untold(&self, key: &JobKey) -> Option<BTreeSet<Scope>> {
-        self.state.held.get(key).filter(|held| !held.told).map(|held| held.scopes.clone())
+    pub(crate) fn unreported(&self, key: &JobKey) -> Option<BTreeSet<Scope>> {
+        self.state.held.get(key).filter(|held| !held.reported).map(|held| held.scopes.clone())
     }
 
     /// The job's event is in this batch.
-    pub(crate) fn note_told(&mut self, key: &JobKey, batch: &mut Batch) {
+    pub(crate) fn note_reported(&mut self, key: &JobKey, batch: &mut Batch) {
         if let Some(held) = self.state.held.get(key) {
-            let held = Held { told: true, ..held.clone() };
+            let held = Held { reported: true, ..held.clone() };
             self.state.held.put(key.clone(), held, batch);
         }
     }

@@ -25,7 +25,7 @@ const DAY: Duration = Duration::from_secs(86_400);
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Aged {
     /// Letters whose coming removal was reported to the publisher.
-    pub told: usize,
+    pub reported: usize,
     /// Letters removed.
     pub removed: usize,
 }
@@ -101,9 +101,9 @@ impl Engine {
                 return if is_old { Verdict::Remove } else { Verdict::Keep };
             };
             match store.get(Table::Meta, &dated.row(&key)) {
-                Ok(Some(told)) => {
-                    let told = told.try_into().map_or(now, |bytes| At(i64::from_be_bytes(bytes)));
-                    let gone = is_old && now >= told.plus(notice);
+                Ok(Some(reported)) => {
+                    let reported = reported.try_into().map_or(now, |bytes| At(i64::from_be_bytes(bytes)));
+                    let gone = is_old && now >= reported.plus(notice);
                     swept.removed += usize::from(gone);
                     if gone { Verdict::Remove } else { Verdict::Keep }
                 }
@@ -140,15 +140,15 @@ impl Engine {
         if !batch.is_empty() {
             self.store.submit(batch).await?;
         }
-        swept.told = due.len();
-        for (count, word) in [(swept.told, "told"), (swept.removed, "removed")] {
+        swept.reported = due.len();
+        for (count, word) in [(swept.reported, "told"), (swept.removed, "removed")] {
             for _ in 0..count {
                 self.figures.label("dead_letters_aged", "", word);
             }
         }
         if swept != Aged::default() {
             tracing::warn!(
-                told = swept.told,
+                reported = swept.reported,
                 removed = swept.removed,
                 "dead letters reached their age limit, or will soon"
             );

@@ -4,7 +4,7 @@
 //! worker. A job in hand is not waited for: it is checked again a minute later.
 
 use super::Engine;
-use super::in_hand::Hand;
+use super::in_hand::JobLock;
 use super::journal::{JournalError, ended_of, folded, forget_checkpoints};
 use super::retention::{IN_HAND_PAUSE, forget_due_time, look_at_due};
 use crate::job::event::{Deadline, Frame, deadline};
@@ -38,7 +38,7 @@ impl Engine {
             return None;
         }
         let which = if due <= now { Deadline::Overdue } else { Deadline::AtRisk };
-        (record.lasting.told < Some((record.run, which))).then_some(which)
+        (record.lasting.reported < Some((record.run, which))).then_some(which)
     }
 
     /// Removes the check of a job that has ended: a million useless rows would otherwise stay until their due times.
@@ -51,13 +51,13 @@ impl Engine {
 
     /// Checks an open job's due time and stores the event, if one is due. The returned lock is held until the batch
     /// is in the store.
-    pub(crate) fn tell_deadline(
+    pub(crate) fn report_deadline(
         &self,
         batch: &mut Batch,
         key: &JobKey,
         now: At,
-    ) -> Result<Option<Hand<'_>>, JournalError> {
-        let Some(hand) = self.hands.try_take(key) else {
+    ) -> Result<Option<JobLock<'_>>, JournalError> {
+        let Some(lock) = self.job_locks.try_take(key) else {
             look_at_due(batch, key, now.plus(IN_HAND_PAUSE));
             return Ok(None);
         };
@@ -67,7 +67,7 @@ impl Engine {
         let Some(stored) = self.store.get(Table::Job, &key.to_bytes())? else { return Ok(None) };
         let mut record = JobRecord::from_bytes(&stored)?;
         if !self.terms.has(&record, now) {
-            return self.not_ours(batch, key, stored, record, now).map(|()| Some(hand));
+            return self.not_ours(batch, key, stored, record, now).map(|()| Some(lock));
         }
         let Some(due) = record.due_at else { return Ok(None) };
         let at_risk_at = due.minus(self.settings.at_risk_before);
@@ -80,7 +80,7 @@ impl Engine {
         if which == Deadline::AtRisk {
             look_at_due(batch, key, due);
         }
-        record.lasting.told = Some((record.run, which));
+        record.lasting.reported = Some((record.run, which));
         record.seq += 1;
         let targets = folded(&*self.store, key, record.systems.len())?;
         let frame = Frame { environment: &self.accepts.environment, traceparent: None, now };
@@ -90,7 +90,7 @@ impl Engine {
         // A run that lost its delivery may have submitted a newer record.
         batch.expect(Table::Job, key.to_bytes(), Some(stored));
         tracing::warn!(job = %key, due_at = %due.to_rfc3339(), "the job is {}", which.as_str());
-        Ok(Some(hand))
+        Ok(Some(lock))
     }
 
     /// Another worker may have the job, or may have ended it: no event about it. The job is forgotten if no copy of

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tracing::Instrument as _;
 
 use super::envelope::{self, Unsealed};
-use super::in_hand::{Hand, Received, Run};
+use super::in_hand::{JobLock, Received, Run};
 use super::interrupted::Interrupted;
 use super::journal::{BODY, Journal};
 use super::opening::Opened;
@@ -29,21 +29,21 @@ const UNUSABLE_PAUSE: Duration = Duration::from_secs(5);
 /// The settlement that a message still needs. Its job stays locked until then.
 pub(crate) enum Done<'a> {
     /// Everything is confirmed: ack. `noted`: the last writes, perhaps not durable yet.
-    Settled { hand: Option<Hand<'a>>, noted: Vec<Ticket> },
+    Settled { lock: Option<JobLock<'a>>, noted: Vec<Ticket> },
     /// The worker drains: requeue.
-    Drained { hand: Option<Hand<'a>> },
+    Drained { lock: Option<JobLock<'a>> },
 }
 
 impl<'a> Done<'a> {
     /// An ack, with no write outstanding.
     pub(crate) fn settled() -> Done<'a> {
-        Done::Settled { hand: None, noted: Vec::new() }
+        Done::Settled { lock: None, noted: Vec::new() }
     }
 
-    fn holding(self, hand: Hand<'a>) -> Done<'a> {
+    fn holding(self, lock: JobLock<'a>) -> Done<'a> {
         match self {
-            Done::Settled { noted, .. } => Done::Settled { hand: Some(hand), noted },
-            Done::Drained { .. } => Done::Drained { hand: Some(hand) },
+            Done::Settled { noted, .. } => Done::Settled { lock: Some(lock), noted },
+            Done::Drained { .. } => Done::Drained { lock: Some(lock) },
         }
     }
 }
@@ -53,7 +53,7 @@ enum Fate<'a> {
     /// The message was acked: the result of the ack and of the last writes.
     Acked(Result<(), Interrupted>),
     /// The worker drains: the message must be requeued.
-    Drained(Box<dyn Settle>, Option<Hand<'a>>),
+    Drained(Box<dyn Settle>, Option<JobLock<'a>>),
     /// The work was interrupted: the message is not settled.
     Interrupted(Box<dyn Settle>, Interrupted),
 }
@@ -62,15 +62,15 @@ impl<'a> Fate<'a> {
     /// Acks a message that owes nothing; a message of any other end keeps its right to be settled.
     async fn of(settle: Box<dyn Settle>, done: Result<Done<'a>, Interrupted>) -> Fate<'a> {
         match done {
-            Ok(Done::Settled { hand, noted }) => {
+            Ok(Done::Settled { lock, noted }) => {
                 let acked = ack(settle).await.map_err(|Lost| Interrupted::Lost);
                 let noted = Ticket::all(noted).await.map_err(Interrupted::from);
-                drop(hand);
+                drop(lock);
                 Fate::Acked(noted.and(acked))
             }
-            Ok(Done::Drained { hand }) => {
+            Ok(Done::Drained { lock }) => {
                 tracing::info!("the worker drains; the job is requeued");
-                Fate::Drained(settle, hand)
+                Fate::Drained(settle, lock)
             }
             Err(interrupted) => Fate::Interrupted(settle, interrupted),
         }
@@ -101,11 +101,11 @@ impl Engine {
         let closed = self.close_start(&arrived, turn, fate.interrupted().is_none());
         match fate {
             Fate::Acked(Ok(())) => {}
-            Fate::Drained(settle, hand) => {
+            Fate::Drained(settle, lock) => {
                 if settle.requeue().await.is_err() {
                     self.count_lost();
                 }
-                drop(hand);
+                drop(lock);
             }
             Fate::Acked(Err(Interrupted::Lost)) | Fate::Interrupted(_, Interrupted::Lost) => self.count_lost(),
             Fate::Acked(Err(error)) => self.store_trouble(&error).await,
@@ -141,13 +141,13 @@ impl Engine {
         let (tenant, job_id) = (&job.key.tenant, job.key.job_id);
         let span = tracing::info_span!("job", %job_id, %tenant, run = tracing::field::Empty);
         let traced = trace::process(&self.broker.jobs_queue(), tenant, job_id, traceparent);
-        let told = |run: u32| {
+        let note_run = |run: u32| {
             span.record("run", run);
             traced.record("erasure.run", run);
         };
         let received = Received { body: &unsealed.body, properties: &message.properties, traceparent };
         let work = async {
-            let done = self.process_job(message, &job, &unsealed, &received, trial, arrived, told).await;
+            let done = self.process_job(message, &job, &unsealed, &received, trial, arrived, note_run).await;
             Fate::of(settle, done).await
         };
         let fate = work.instrument(span.clone()).instrument(traced.clone()).await;
@@ -167,12 +167,12 @@ impl Engine {
         received: &Received<'_>,
         trial: Trial,
         arrived: &Arrived,
-        told: impl Fn(u32),
+        note_run: impl Fn(u32),
     ) -> Result<Done<'_>, Interrupted> {
         let lost = &message.lost;
-        let hand = self.hands.take_unless_lost(&job.key, lost).await.ok_or(Interrupted::Lost)?;
+        let lock = self.job_locks.take_unless_lost(&job.key, lost).await.ok_or(Interrupted::Lost)?;
         let carry = async |journal: &Journal| {
-            let run = Run { job, journal, lost, cancelled: &hand.cancelled, arrived };
+            let run = Run { job, journal, lost, cancelled: &lock.cancelled, arrived };
             self.carry(&run, received).await
         };
         let done = match self.open(job, unsealed, message.redelivered)? {
@@ -182,7 +182,7 @@ impl Engine {
                     // If the message stops the worker again, the store then knows its job.
                     journal.durable().await?;
                 }
-                told(journal.with(|state| state.record.run));
+                note_run(journal.with(|state| state.record.run));
                 carry(&journal).await?
             }
             Opened::Stale(news) => {
@@ -206,7 +206,7 @@ impl Engine {
             Opened::Ended(ended) => self.ended_again(message, &job.key, *ended, unsealed).await?,
             Opened::Conflict => self.conflict(message, job, &unsealed.body).await?,
         };
-        Ok(done.holding(hand))
+        Ok(done.holding(lock))
     }
 
     /// Removes the note of the start: the message did not stop the worker. A condemned message stays condemned until

@@ -172,7 +172,7 @@ impl Engine {
         }
         retention::expire(&mut batch, key, frame.now, &self.settings, outcome);
         self.unwatch_deadline(&mut batch, key, run.journal.with(|state| state.record.due_at));
-        run.journal.with(|state| self.will_tell_ended(key, &state.record, &mut batch));
+        run.journal.with(|state| self.will_report_ended(key, &state.record, &mut batch));
         self.end_with_receipt(run, &mut ended, &last.data, batch).await?;
         crash::point(Point::AfterOutcome, "").await;
         self.figures.label("jobs_finished", "", outcome.as_str());
@@ -212,13 +212,13 @@ impl Engine {
             self.refuse_cancel(&mut batch, key, (ended.run, ended.seq), received.traceparent);
             batch.put(Table::Ended, key.to_bytes(), ended.to_bytes());
         }
-        if self.tell_ended(key, &mut batch)? {
+        if self.report_ended(key, &mut batch)? {
             // After the ack nothing else would cause this publish again.
             self.store.submit(batch).await?;
             self.decisions_more();
             return Ok(Done::settled());
         }
-        Ok(Done::Settled { hand: None, noted: vec![self.store.submit(batch).unhurried()] })
+        Ok(Done::Settled { lock: None, noted: vec![self.store.submit(batch).unhurried()] })
     }
 
     pub(super) async fn dead_letter(

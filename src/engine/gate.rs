@@ -452,7 +452,7 @@ impl Gate {
             held_for: state.trouble.hold().map(|hold| now.duration_since(hold.since)),
             breaker_open: state.trouble.is_open(),
             paused_for: left(state.trouble.paused_until()),
-            troubles: state.trouble.told(now),
+            troubles: state.trouble.impairments(now),
             line: state.line.len(),
             in_hand: state.in_hand.len(),
             requests_per_minute: self.settings.requests_per_minute,

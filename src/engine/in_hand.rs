@@ -15,22 +15,22 @@ use crate::job::{Job, JobKey};
 
 /// The locks of the jobs in hand.
 #[derive(Debug, Default)]
-pub struct Hands {
+pub struct JobLocks {
     jobs: Mutex<HashMap<JobKey, CancellationToken>>,
     freed: Notify,
 }
 
 /// The lock of a job in hand. After its drop the next copy may be worked on.
-pub struct Hand<'a> {
-    hands: &'a Hands,
+pub struct JobLock<'a> {
+    locks: &'a JobLocks,
     key: JobKey,
     /// Cancelled when a cancellation of the job arrives.
     pub cancelled: CancellationToken,
 }
 
-impl Hands {
+impl JobLocks {
     /// Locks the job; waits while another copy of it is in hand.
-    pub async fn take(&self, key: &JobKey) -> Hand<'_> {
+    pub async fn take(&self, key: &JobKey) -> JobLock<'_> {
         loop {
             let freed = self.freed.notified();
             tokio::pin!(freed);
@@ -40,7 +40,7 @@ impl Hands {
                 if !jobs.contains_key(key) {
                     let cancelled = CancellationToken::new();
                     jobs.insert(key.clone(), cancelled.clone());
-                    return Hand { hands: self, key: key.clone(), cancelled };
+                    return JobLock { locks: self, key: key.clone(), cancelled };
                 }
             }
             freed.await;
@@ -48,22 +48,22 @@ impl Hands {
     }
 
     /// As `take`; `None` if the delivery is lost first.
-    pub async fn take_unless_lost(&self, key: &JobKey, lost: &CancellationToken) -> Option<Hand<'_>> {
+    pub async fn take_unless_lost(&self, key: &JobKey, lost: &CancellationToken) -> Option<JobLock<'_>> {
         tokio::select! {
             biased;
-            hand = self.take(key) => Some(hand),
+            lock = self.take(key) => Some(lock),
             () = lost.cancelled() => None,
         }
     }
 
     /// Locks the job if no copy of it is in hand.
-    pub fn try_take(&self, key: &JobKey) -> Option<Hand<'_>> {
+    pub fn try_take(&self, key: &JobKey) -> Option<JobLock<'_>> {
         let mut jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
         let cancelled = CancellationToken::new();
         let is_free = !jobs.contains_key(key);
         is_free.then(|| {
             jobs.insert(key.clone(), cancelled.clone());
-            Hand { hands: self, key: key.clone(), cancelled }
+            JobLock { locks: self, key: key.clone(), cancelled }
         })
     }
 
@@ -84,10 +84,10 @@ impl Hands {
     }
 }
 
-impl Drop for Hand<'_> {
+impl Drop for JobLock<'_> {
     fn drop(&mut self) {
-        self.hands.jobs.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
-        self.hands.freed.notify_waiters();
+        self.locks.jobs.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
+        self.locks.freed.notify_waiters();
     }
 }
 

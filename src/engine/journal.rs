@@ -121,13 +121,13 @@ pub struct JobState {
     pending: Vec<Ticket>,
 }
 
-/// The journal's last row. Its newest entries may be held for the job's next write. Nothing that depends on them
+/// The journal's last row. Its newest entries wait for the job's next write. Nothing that depends on them
 /// becomes durable before them, and a write for them alone would be wasted.
 struct Tail {
     row: Vec<u8>,
     appended: Appended,
-    /// The number of entries held.
-    held: usize,
+    /// The number of entries not written yet.
+    unwritten: usize,
     since: Instant,
     is_urgent: bool,
     /// The row's bytes at its last write.
@@ -137,17 +137,17 @@ struct Tail {
 impl Tail {
     /// A small row is written again with the next entries: one key less to write and to remove.
     fn takes_more(&self) -> bool {
-        self.held > 0 || self.size < ROW_LEAST
+        self.unwritten > 0 || self.size < ROW_LEAST
     }
 }
 
 /// A row of at least this many bytes is followed by another.
 const ROW_LEAST: usize = 768;
 
-/// Most entries that are held: a crash costs at most so many repeated reads.
-const HELD_MOST: usize = 16;
-/// Longest time that an entry is held while more entries of the job arrive.
-const HELD_LONGEST: Duration = Duration::from_millis(500);
+/// Most entries that wait to be written: a crash costs at most so many repeated reads.
+const UNWRITTEN_MOST: usize = 16;
+/// Longest time that an entry waits while more entries of the job arrive.
+const UNWRITTEN_LONGEST: Duration = Duration::from_millis(500);
 
 /// The journal of a job in hand. All its writes go through here, in order.
 pub struct Journal {
@@ -293,21 +293,23 @@ impl Journal {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds entries to the state. Answers and ends are held for the job's next write: they are durable before
+    /// Adds entries to the state. Answers and ends wait for the job's next write: they are durable before
     /// everything that depends on them, because they go before it or with it. All other entries go to the store at
-    /// once, together with the held ones.
+    /// once, together with the earlier ones.
     pub fn append(&self, store: &dyn Store, entries: Vec<Entry>) -> Result<(), JournalError> {
         let mut guard = self.lock();
         let can_wait = entries.iter().all(|entry| matches!(entry, Entry::Answered { .. } | Entry::Ended { .. }));
         self.hold(&mut guard, entries)?;
-        let is_full = |tail: &Tail| tail.held >= HELD_MOST || (tail.held > 0 && tail.since.elapsed() >= HELD_LONGEST);
+        let is_full = |tail: &Tail| {
+            tail.unwritten >= UNWRITTEN_MOST || (tail.unwritten > 0 && tail.since.elapsed() >= UNWRITTEN_LONGEST)
+        };
         if !can_wait || guard.tail.as_ref().is_some_and(is_full) {
             submit_held(&mut guard, store);
         }
         Ok(())
     }
 
-    /// Writes the held entries if one of them records a change that must not be made twice. It is called before a
+    /// Writes the unwritten entries if one of them records a change that must not be made twice. It is called before a
     /// call, so that a crash leaves as few doubts as possible.
     pub fn hand_over(&self, store: &dyn Store) {
         let mut guard = self.lock();
@@ -316,7 +318,7 @@ impl Journal {
         }
     }
 
-    /// Writes all held entries: the job ends or waits.
+    /// Writes all unwritten entries: the job ends or waits.
     pub fn hand_over_all(&self, store: &dyn Store) {
         submit_held(&mut self.lock(), store);
     }
@@ -368,7 +370,7 @@ impl Journal {
         Ok(())
     }
 
-    /// Adds entries to the state and to the held entries.
+    /// Adds entries to the state and to the unwritten entries.
     fn hold(&self, state: &mut JobState, entries: Vec<Entry>) -> Result<(), JournalError> {
         if entries.is_empty() {
             return Ok(());
@@ -377,16 +379,16 @@ impl Journal {
             let mut row = self.key.to_bytes();
             row.extend_from_slice(&state.next_seq.to_be_bytes());
             let appended = Appended { entries: Vec::new(), sealed: Vec::new() };
-            state.tail = Some(Tail { row, appended, held: 0, since: Instant::now(), is_urgent: false, size: 0 });
+            state.tail = Some(Tail { row, appended, unwritten: 0, since: Instant::now(), is_urgent: false, size: 0 });
         }
         let Some(tail) = state.tail.as_mut() else { return Ok(()) };
-        if tail.held == 0 {
+        if tail.unwritten == 0 {
             tail.since = Instant::now();
         }
         for entry in entries {
             fold(&mut state.targets, &entry, state.next_seq);
             state.next_seq += 1;
-            tail.held += 1;
+            tail.unwritten += 1;
             tail.is_urgent |= matches!(&entry, Entry::Answered { step, .. }
                 if step.name.needs_intent() && !step.name.repeat_is_recognised());
             let position = tail.appended.entries.len();
@@ -408,9 +410,9 @@ fn number_of(row: &[u8]) -> Option<u64> {
     row.last_chunk().map(|number| u64::from_be_bytes(*number))
 }
 
-/// Puts the held entries into a batch, with the rest of their row.
+/// Puts the unwritten entries into a batch, with the rest of their row.
 fn put_held(state: &mut JobState, batch: &mut Batch) {
-    if state.tail.as_ref().is_some_and(|tail| tail.held > 0) {
+    if state.tail.as_ref().is_some_and(|tail| tail.unwritten > 0) {
         put_tail(state, batch);
     }
 }
@@ -423,14 +425,14 @@ fn put_tail(state: &mut JobState, batch: &mut Batch) {
             state.keys.push(tail.row.clone());
         }
         tail.size = bytes.len();
-        tail.held = 0;
+        tail.unwritten = 0;
         tail.is_urgent = false;
         batch.put(Table::Journal, tail.row.clone(), bytes);
     }
 }
 
 fn submit_held(state: &mut JobState, store: &dyn Store) {
-    if state.tail.as_ref().is_some_and(|tail| tail.held > 0) {
+    if state.tail.as_ref().is_some_and(|tail| tail.unwritten > 0) {
         let mut batch = Batch::new();
         put_held(state, &mut batch);
         state.pending.push(store.submit(batch));

@@ -50,11 +50,11 @@ impl Engine {
     /// Stores the event about the long wait of a parked job.
     pub(super) fn owe_long_wait(&self, run: &Run<'_>, frame: &Frame<'_>, why: Waiting) {
         let key = &run.job.key;
-        let told = run.journal.with(|state| {
+        let event = run.journal.with(|state| {
             let wait = Wait::of(&state.record, &state.targets, &self.settings.limits)?;
             Some((event::waiting(frame, key, &state.record, &state.targets, &wait), wait))
         });
-        let Some((event, wait)) = told else { return };
+        let Some((event, wait)) = event else { return };
         run.journal.change_record(|record| record.owed = Some(event));
         self.figures.label("long_waits", "", why.as_str());
         let Some(left_out) = self.long_waits.line() else { return };

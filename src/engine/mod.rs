@@ -164,7 +164,7 @@ pub struct Engine {
     pub(crate) keyring: Arc<Keyring>,
     pub(crate) now: WallClock,
     pub(crate) chance: Chance,
-    pub(crate) hands: in_hand::Hands,
+    pub(crate) job_locks: in_hand::JobLocks,
     pub(crate) starts: starts::Starts,
     pub(crate) outbox: outbox::Outbox,
     pub(crate) receipts: receipts::Receipts,
@@ -200,7 +200,7 @@ impl Engine {
     pub fn with_policy(parts: Parts, policy: admission::Policy) -> Arc<Engine> {
         let Parts { settings, accepts, gates, broker, store, keyring, now, chance } = parts;
         Arc::new(Engine {
-            hands: in_hand::Hands::default(),
+            job_locks: in_hand::JobLocks::default(),
             starts: starts::Starts::default(),
             outbox: outbox::Outbox::default(),
             receipts: receipts::Receipts::new(&keyring),

@@ -22,7 +22,7 @@ pub use showing::JobView;
 pub use states::JobBrief;
 
 use super::Engine;
-use super::decisions::{DecisionError, Told, What};
+use super::decisions::{DecisionError, Published, What};
 use super::journal::{JournalError, ended_of, folded, record_of};
 use crate::job::{JobKey, JobOutcome};
 use crate::store::Batch;
@@ -35,7 +35,7 @@ pub enum CancelAnswer {
         /// False if this store does not know the job (yet).
         known: bool,
         /// The workers that know the cancellation.
-        told: Told,
+        published: Published,
     },
     /// The job was cancelled before.
     AlreadyCancelled,
@@ -53,7 +53,7 @@ impl Engine {
 
     /// The number of jobs in hand.
     pub fn jobs_in_hand(&self) -> usize {
-        self.hands.count()
+        self.job_locks.count()
     }
 
     /// True after the worker began to stop: it takes no new jobs.
@@ -99,6 +99,6 @@ impl Engine {
         if !open.contains(&true) {
             return Ok(CancelAnswer::TooLate);
         }
-        Ok(CancelAnswer::Remembered { known: record.is_some(), told: self.tell_everywhere().await })
+        Ok(CancelAnswer::Remembered { known: record.is_some(), published: self.publish_decisions().await })
     }
 }

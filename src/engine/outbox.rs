@@ -55,7 +55,7 @@ impl Engine {
     pub(crate) async fn publish(&self, publication: Publication, give_up: &CancellationToken) -> Result<(), GaveUp> {
         let mut pauses = pauses();
         let mut failures = 0_u32;
-        let mut is_told = false;
+        let mut is_logged = false;
         let result = loop {
             if give_up.is_cancelled() {
                 break Err(GaveUp);
@@ -65,7 +65,7 @@ impl Engine {
                 Err(error @ PublishError::TooLarge(_)) => {
                     // Only this message waits for an operator; the broker takes others.
                     self.figures.count(&self.figures.publish_retries);
-                    if !std::mem::replace(&mut is_told, true) {
+                    if !std::mem::replace(&mut is_logged, true) {
                         let (what, bytes) = (publication.to.what(), publication.body.len());
                         tracing::error!(
                             %error,

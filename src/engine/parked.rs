@@ -63,7 +63,7 @@ struct State {
     /// Wait queues with fewer copies at the last look than were parked there, and the difference.
     short: BTreeMap<Tier, u64>,
     /// The same, after two looks agree.
-    told_short: BTreeMap<Tier, u64>,
+    reported_short: BTreeMap<Tier, u64>,
 }
 
 impl State {
@@ -72,7 +72,7 @@ impl State {
         self.link += 1;
         self.active_since = None;
         self.short.clear();
-        self.told_short.clear();
+        self.reported_short.clear();
     }
 
     fn activate(&mut self, now: Instant) {
@@ -168,7 +168,7 @@ impl Parked {
     /// The present state.
     pub fn view(&self) -> ParkedView {
         let state = self.state();
-        let short = state.told_short.iter().map(|(tier, count)| (*tier, *count)).collect();
+        let short = state.reported_short.iter().map(|(tier, count)| (*tier, *count)).collect();
         ParkedView { missing: state.missing.iter().cloned().collect(), short }
     }
 
@@ -340,7 +340,7 @@ impl Engine {
         }
         // While the job queue holds messages, the copy may be among them.
         if self.broker.depth("jobs").await == Some(0) {
-            self.tell_missing()?;
+            self.report_missing()?;
         }
         Ok(())
     }
@@ -355,11 +355,11 @@ impl Engine {
         let missing = depth.map_or(0, |depth| parked.saturating_sub(depth));
         let before = if missing > 0 { state.short.insert(tier, missing) } else { state.short.remove(&tier) };
         match before.filter(|_| missing > 0) {
-            None => drop(state.told_short.remove(&tier)),
+            None => drop(state.reported_short.remove(&tier)),
             // Two looks in a row: it is not only a moment.
             Some(before) => {
                 let missing = missing.min(before);
-                if state.told_short.insert(tier, missing).is_none() {
+                if state.reported_short.insert(tier, missing).is_none() {
                     tracing::error!(
                         queue = format!("wait.{}", tier.label()),
                         missing,
@@ -371,7 +371,7 @@ impl Engine {
         }
     }
 
-    fn tell_missing(&self) -> Result<(), JournalError> {
+    fn report_missing(&self) -> Result<(), JournalError> {
         let now = Instant::now();
         let mut due: Vec<_> = {
             let state = self.parked.state();
@@ -380,17 +380,17 @@ impl Engine {
             state.copies.iter().filter(is_late).map(|(key, copy)| (key.clone(), *copy)).collect()
         };
         due.sort_by(|(one, _), (other, _)| one.cmp(other));
-        let mut told = 0;
+        let mut count = 0;
         for (key, copy) in due {
             let record = record_of(&*self.store, &key).unwrap_or_default();
             let still = record.is_some_and(|record| (record.run, record.park_confirmed) == (copy.run, copy.number));
-            if !still || ended_of(&*self.store, &key)?.is_some() || self.hands.holds(&key) {
+            if !still || ended_of(&*self.store, &key)?.is_some() || self.job_locks.holds(&key) {
                 self.parked.taken(&key);
                 continue;
             }
             self.parked.state().missing.insert(key.clone());
-            told += 1;
-            if told <= LINES_MAX {
+            count += 1;
+            if count <= LINES_MAX {
                 tracing::error!(
                     job = %key, number = copy.number,
                     "a parked copy was not redelivered: its job does not continue. Its publisher must send the \
@@ -398,8 +398,8 @@ impl Engine {
                 );
             }
         }
-        if told > LINES_MAX {
-            tracing::error!(count = told, "parked copies were not redelivered; /v1/jobs lists all waiting jobs");
+        if count > LINES_MAX {
+            tracing::error!(count = count, "parked copies were not redelivered; /v1/jobs lists all waiting jobs");
         }
         Ok(())
     }

@@ -22,7 +22,7 @@ impl Engine {
         &self,
         run: &Run<'_>,
         unsent: Vec<Entry>,
-        tells_ceiling: bool,
+        reports_ceiling: bool,
         asks_approval: bool,
     ) -> Result<(), Interrupted> {
         let mut batch = Batch::new();
@@ -32,9 +32,9 @@ impl Engine {
             let losses = self.about(run, |about| about.losses(self.now()));
             self.put_approval(run, &losses, approvals, &mut batch)?;
         }
-        let mut ceilings = tells_ceiling.then(|| self.ceilings.lock(&*self.store)).transpose()?;
+        let mut ceilings = reports_ceiling.then(|| self.ceilings.lock(&*self.store)).transpose()?;
         if let Some(ceilings) = &mut ceilings {
-            ceilings.note_told(&run.job.key, &mut batch);
+            ceilings.note_reported(&run.job.key, &mut batch);
         }
         Ok(run.journal.write(&*self.store, unsent, batch)?)
     }
@@ -49,7 +49,7 @@ impl Engine {
         let Waits { until, why, target, ref asks } = *waits;
         let key = &run.job.key;
         let unsent = self.unsent(run);
-        let guarded = if why == Waiting::Guard { self.ceilings.lock(&*self.store)?.untold(key) } else { None };
+        let guarded = if why == Waiting::Guard { self.ceilings.lock(&*self.store)?.unreported(key) } else { None };
         let new = guarded.is_some()
             || run
                 .journal
@@ -62,7 +62,7 @@ impl Engine {
             lasting.cancel_refused = Some(self.now());
         }
         let (now, score) = (self.now(), run.journal.with(|state| score(&state.targets)));
-        let (number, job_run, tells) = run.journal.change_record(|record| {
+        let (number, job_run, reports) = run.journal.change_record(|record| {
             // The same number is used again if its publish was never confirmed.
             if record.park_written == record.park_confirmed {
                 record.park_written += 1;
@@ -72,14 +72,14 @@ impl Engine {
             record.waits_at = target;
             record.stands.begin(record.run, score, now);
             // One event a park: an event about a new question reports the wait as well.
-            let tells = !new && record.stands.tell(why, now);
-            record.seq += u32::from(new || tells);
+            let reports = !new && record.stands.report_due(why, now);
+            record.seq += u32::from(new || reports);
             if new {
                 record.announced = asks.iter().map(|(target, ask)| (*target, ask.kind)).collect();
             }
-            (record.park_written, record.run, tells)
+            (record.park_written, record.run, reports)
         });
-        if tells {
+        if reports {
             self.owe_long_wait(run, &self.frame(received), why);
         }
         if new {
@@ -125,7 +125,7 @@ impl Engine {
         self.figures.count(&self.figures.parked);
         self.figures.label("jobs_parked", "", why.as_str());
         tracing::debug!(why = why.as_str(), tier = tier.label(), number, "job parked");
-        Ok(Done::Settled { hand: None, noted: run.journal.pending() })
+        Ok(Done::Settled { lock: None, noted: run.journal.pending() })
     }
 }
 

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
-use super::decisions::{Decided, DecisionError, Told, What};
+use super::decisions::{Decided, DecisionError, Published, What};
 use super::journal::JournalError;
 use super::mirror::{Mirror, Mirrored, RowKey};
 use super::{Engine, rows};
@@ -87,8 +87,8 @@ pub struct Paused {
     /// The reason.
     pub reason: String,
     /// The time of its last publish in the control stream; 0 if there was none, as in a store of an earlier release.
-    #[serde(default)]
-    pub told_at: i64,
+    #[serde(default, rename = "told_at")]
+    pub published_at: i64,
     /// True if other workers cannot know it yet.
     #[serde(skip)]
     pub is_here_only: bool,
@@ -118,7 +118,7 @@ pub struct Pauses {
 #[derive(Debug, Default)]
 struct State {
     /// The pauses that were read from the stream.
-    settled: Mirror<Paused>,
+    shared: Mirror<Paused>,
     /// The pauses made here, in order, and not read from the stream yet.
     made: Vec<(Uuid, Subject, Paused)>,
 }
@@ -126,7 +126,7 @@ struct State {
 impl State {
     fn all(&self) -> BTreeMap<Subject, Paused> {
         let made = self.made.iter().map(|(_, subject, paused)| (subject.clone(), paused.clone()));
-        BTreeMap::clone(&self.settled).into_iter().chain(made).collect()
+        BTreeMap::clone(&self.shared).into_iter().chain(made).collect()
     }
 }
 
@@ -137,15 +137,15 @@ impl Pauses {
     }
 
     /// The pauses that every worker knows.
-    pub(crate) fn settled(&self) -> BTreeMap<Subject, Paused> {
-        BTreeMap::clone(&self.state.read().unwrap_or_else(PoisonError::into_inner).settled)
+    pub(crate) fn shared(&self) -> BTreeMap<Subject, Paused> {
+        BTreeMap::clone(&self.state.read().unwrap_or_else(PoisonError::into_inner).shared)
     }
 
     /// The wait of a job with this tenant and system; `None` if neither is paused.
     pub fn stay_away(&self, tenant: &str, system: &str, now: At) -> Option<Duration> {
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
         let made = state.made.iter().map(|(_, subject, paused)| (subject, paused));
-        let concerned = state.settled.iter().chain(made).filter(|(subject, _)| match subject {
+        let concerned = state.shared.iter().chain(made).filter(|(subject, _)| match subject {
             Subject::System(name) => name == system,
             Subject::Tenant(name) => name == tenant,
         });
@@ -155,7 +155,7 @@ impl Pauses {
     /// True if this system is paused.
     pub(crate) fn has_system(&self, system: &str) -> bool {
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
-        let mut subjects = state.settled.keys().chain(state.made.iter().map(|(_, subject, _)| subject));
+        let mut subjects = state.shared.keys().chain(state.made.iter().map(|(_, subject, _)| subject));
         subjects.any(|subject| matches!(subject, Subject::System(name) if name == system))
     }
 
@@ -179,7 +179,7 @@ impl Pauses {
 
     fn make(&self, decided: &Decided, subject: &Subject, since: At) {
         let (by, reason) = (decided.by.clone(), decided.reason.clone());
-        let paused = Paused { at: since.0, by, reason, told_at: 0, is_here_only: true };
+        let paused = Paused { at: since.0, by, reason, published_at: 0, is_here_only: true };
         self.change(|state| {
             if state.made.iter().all(|(id, _, _)| *id != decided.id) {
                 state.made.push((decided.id, subject.clone(), paused));
@@ -188,7 +188,7 @@ impl Pauses {
     }
 
     /// Notes that the stream has the pause.
-    fn told(&self, id: Uuid) {
+    fn note_published(&self, id: Uuid) {
         self.change(|state| {
             for (made, _, paused) in &mut state.made {
                 paused.is_here_only &= *made != id;
@@ -213,13 +213,13 @@ impl Engine {
         subject: &Subject,
         by: String,
         reason: String,
-    ) -> Result<Told, JournalError> {
+    ) -> Result<Published, JournalError> {
         let since = self.pauses.all().get(subject).map_or(self.now(), |paused| At(paused.at));
         let what = What::Pause { subject: subject.clone(), since, again: false };
         let decided = self.decided(&by, &reason, what);
         if !self.broker.has_control() {
             self.take_decision(&decided, Batch::new()).await?;
-            return Ok(Told::Everywhere);
+            return Ok(Published::Everywhere);
         }
         let mut batch = Batch::new();
         self.keep_decision(&decided, &mut batch);
@@ -229,11 +229,11 @@ impl Engine {
             return Err(error.into());
         }
         tracing::warn!(%subject, by, reason, "an operator pauses");
-        let told = self.tell_everywhere().await;
-        if told == Told::Everywhere {
-            self.pauses.told(decided.id);
+        let published = self.publish_decisions().await;
+        if published == Published::Everywhere {
+            self.pauses.note_published(decided.id);
         }
-        Ok(told)
+        Ok(published)
     }
 
     /// Resumes a system or a tenant at every worker; its parked jobs are redelivered within a quarter of an hour.
@@ -255,14 +255,14 @@ impl Engine {
         again: bool,
         mut batch: Batch,
     ) -> Result<(), JournalError> {
-        let before = self.pauses.settled().remove(subject);
+        let before = self.pauses.shared().remove(subject);
         let mut paused = match before {
             // A repetition: operator and reason stay.
             Some(before) if again => before,
             before => {
                 let at = before.map_or(since.0, |before| before.at.min(since.0));
                 let (by, reason) = (decided.by.clone(), decided.reason.clone());
-                Paused { at, by, reason, told_at: 0, is_here_only: false }
+                Paused { at, by, reason, published_at: 0, is_here_only: false }
             }
         };
         // A repetition by a worker that had not read the resume yet.
@@ -270,23 +270,23 @@ impl Engine {
             self.store.submit(batch).await?;
             return Ok(());
         }
-        paused.told_at = decided.at.0;
+        paused.published_at = decided.at.0;
         let noted = self.pauses.change(|state| {
-            state.settled.put(subject.clone(), paused, &mut batch);
+            state.shared.put(subject.clone(), paused, &mut batch);
             self.store.submit(batch)
         });
-        self.note_settled(decided, subject, noted).await
+        self.note_durable(decided, subject, noted).await
     }
 
     /// After the stream's row is durable, it replaces the decision made here. If the store refused it, memory is
     /// reloaded from the disk.
-    async fn note_settled(&self, decided: &Decided, subject: &Subject, noted: Ticket) -> Result<(), JournalError> {
+    async fn note_durable(&self, decided: &Decided, subject: &Subject, noted: Ticket) -> Result<(), JournalError> {
         let noted = noted.await;
         self.pauses.change(|state| {
             if noted.is_ok() {
                 state.made.retain(|(id, _, _)| *id != decided.id);
             }
-            state.settled.read_again(&*self.store, subject)
+            state.shared.read_again(&*self.store, subject)
         })?;
         Ok(noted?)
     }
@@ -300,27 +300,27 @@ impl Engine {
     ) -> Result<bool, JournalError> {
         let resumed = self.resumed_at(subject)?.map_or(decided.at, |before| before.max(decided.at));
         batch.put(Table::Meta, subject.resumed_row(), resumed.0.to_be_bytes());
-        let was_paused = self.pauses.settled().contains_key(subject);
+        let was_paused = self.pauses.shared().contains_key(subject);
         batch.remove(Table::Meta, Mirror::<Paused>::row(subject));
         // In memory once it is durable: until then the subject stays paused.
         let noted = self.store.submit(batch);
-        self.note_settled(decided, subject, noted).await?;
+        self.note_durable(decided, subject, noted).await?;
         Ok(was_paused)
     }
 
     /// A new control stream: the standing pauses must be published on it, for new stores.
-    pub(crate) async fn tell_pauses_anew(&self) -> Result<(), StoreError> {
+    pub(crate) async fn publish_pauses_anew(&self) -> Result<(), StoreError> {
         let mut batch = Batch::new();
         let noted = self.pauses.change(|state| {
-            for (subject, paused) in BTreeMap::clone(&state.settled) {
-                state.settled.put(subject, Paused { told_at: 0, ..paused }, &mut batch);
+            for (subject, paused) in BTreeMap::clone(&state.shared) {
+                state.shared.put(subject, Paused { published_at: 0, ..paused }, &mut batch);
             }
             (!batch.is_empty()).then(|| self.store.submit(batch))
         });
         if let Some(noted) = noted {
             noted.await?;
         }
-        self.begin_telling_anew();
+        self.publish_decisions_anew();
         Ok(())
     }
 
@@ -331,11 +331,11 @@ impl Engine {
 
     /// Reads the pauses from before the restart.
     pub(crate) fn recall_pauses(&self) -> Result<(), StoreError> {
-        let settled = Mirror::read(&*self.store)?;
-        for subject in settled.keys() {
+        let shared = Mirror::read(&*self.store)?;
+        for subject in shared.keys() {
             tracing::warn!(%subject, "still paused by an operator");
         }
-        self.pauses.change(|state| state.settled = settled);
+        self.pauses.change(|state| state.shared = shared);
         for decided in self.kept_decisions()? {
             if let What::Pause { subject, since, .. } = &decided.what {
                 tracing::warn!(%subject, "still paused by an operator; other workers may not know it yet");

@@ -163,8 +163,8 @@ impl Engine {
         };
         let frame = Frame { environment: &self.accepts.environment, traceparent: None, now };
         let known = record_of(&*self.store, key)?.is_some() || ended_of(&*self.store, key)?.is_some();
-        let told = detail.unwrap_or_else(|| reason.sentence());
-        let last = event::rejected(&frame, key, reason, told, &envelope::whole_sha256(properties, body), !known);
+        let sentence = detail.unwrap_or_else(|| reason.sentence());
+        let last = event::rejected(&frame, key, reason, sentence, &envelope::whole_sha256(properties, body), !known);
         if known { Ok(last.event) } else { self.refusal(key, body, last).await }
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use sha2::{Digest as _, Sha256};
 
 use super::gate::Client;
-use super::in_hand::Hand;
+use super::in_hand::JobLock;
 use super::interrupted::Interrupted;
 use super::journal::{JournalError, forget_checkpoints};
 use super::{Engine, Gate, Settings, rows};
@@ -134,7 +134,7 @@ impl Engine {
         let mut batch = Batch::new();
         let mut count = self.forget_receipts().await?;
         // These locks keep other tasks from changing the jobs until the batch is stored.
-        let mut hands = Vec::new();
+        let mut locks = Vec::new();
         for (row, _) in self.store.scan(Table::Expiry, b"", None, PAGE)? {
             let Some((at, what, key)) = read(&row) else {
                 batch.remove(Table::Expiry, row);
@@ -147,7 +147,7 @@ impl Engine {
             batch.remove(Table::Expiry, row.clone());
             let mut changes = Batch::new();
             match self.look_at(what, key, now, &mut changes) {
-                Ok(hand) => hands.extend(hand),
+                Ok(lock) => locks.extend(lock),
                 Err(error) if is_unreadable(&error) => {
                     tracing::error!(%error, "a row that is due cannot be read; it stays, and is read again in a day");
                     changes = Batch::new();
@@ -165,19 +165,19 @@ impl Engine {
                 settled => settled?,
             }
         }
-        drop(hands);
+        drop(locks);
         Ok(count)
     }
 
     /// Handles one due row and adds the changes to the batch. The returned lock is held until the batch is in the
     /// store.
-    fn look_at(&self, what: u8, key: &[u8], now: At, batch: &mut Batch) -> Result<Option<Hand<'_>>, JournalError> {
+    fn look_at(&self, what: u8, key: &[u8], now: At, batch: &mut Batch) -> Result<Option<JobLock<'_>>, JournalError> {
         match (what, JobKey::from_bytes(key)) {
             (FACT, _) => batch.remove(Table::Meta, key),
             (CANCEL, _) => batch.remove(Table::Cancel, key),
-            (DUE, Some(job)) => return self.tell_deadline(batch, &job, now),
+            (DUE, Some(job)) => return self.report_deadline(batch, &job, now),
             (CHECKPOINTS | JOB, Some(job)) => {
-                let Some(hand) = self.hands.try_take(&job) else {
+                let Some(lock) = self.job_locks.try_take(&job) else {
                     put(batch, now.plus(IN_HAND_PAUSE), what, key);
                     return Ok(None);
                 };
@@ -194,7 +194,7 @@ impl Engine {
                 } else {
                     forget_checkpoints(&*self.store, &job, batch)?;
                 }
-                return Ok(Some(hand));
+                return Ok(Some(lock));
             }
             _ => {}
         }

@@ -66,7 +66,7 @@ impl Engine {
             Rests::Drained => {
                 self.note_unsent(run)?;
                 run.journal.durable().await?;
-                Ok(Done::Drained { hand: None })
+                Ok(Done::Drained { lock: None })
             }
         }
     }

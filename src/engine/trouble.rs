@@ -22,7 +22,7 @@ const LONG_PAUSE: Duration = Duration::from_secs(60);
 /// A doubt is dropped after this if no read settles it.
 const DOUBT_LONGEST: Duration = Duration::from_secs(1);
 /// The first pause between two log lines about one trouble; it doubles up to the longest.
-const TOLD_AGAIN: Duration = Duration::from_secs(60);
+const LOG_AGAIN: Duration = Duration::from_secs(60);
 const TOLD_LONGEST: Duration = Duration::from_secs(3600);
 
 /// The kind of a trouble.
@@ -217,7 +217,7 @@ impl Trouble {
     fn failed(&mut self, failure: &Failure, first_pause: Duration, now: Instant) {
         self.failures = self.failures.saturating_add(1);
         self.failing_since.get_or_insert(now);
-        self.note = failure.told();
+        self.note = failure.summary();
         // Calls that were under way when the breaker opened do not count.
         if self.failures >= BREAKER_FAILURES && self.open_until.is_none_or(|until| until <= now) {
             let is_new = self.open_until.is_none();
@@ -256,13 +256,13 @@ impl Trouble {
             }
             Err(failure) if failure.kind == FailureKind::UnauthorisedOurs || self.hold.is_some() => {
                 let since = self.hold.as_ref().map_or(now, |hold| hold.since);
-                self.hold = Some(Hold { since, note: failure.told() });
+                self.hold = Some(Hold { since, note: failure.summary() });
                 self.probe_at = Some(now + every);
             }
             Err(failure) => {
                 self.failures = self.failures.max(BREAKER_FAILURES);
                 self.failing_since.get_or_insert(now);
-                self.note = failure.told();
+                self.note = failure.summary();
                 self.probe_at = Some(self.open(first_pause, now));
                 self.is_confirmed = true;
             }
@@ -282,7 +282,7 @@ impl Trouble {
 
     /// The time of the next action: a harmless read or a log line.
     pub fn next_look(&self, now: Instant) -> Option<Instant> {
-        let line = match (&self.line, self.told(now).is_empty()) {
+        let line = match (&self.line, self.impairments(now).is_empty()) {
             (Some(line), false) => Some(line.next),
             (None, true) => None,
             _ => Some(now),
@@ -305,7 +305,7 @@ impl Trouble {
     /// Notes that a step of a job failed in a way that says nothing about the person.
     pub fn step_failed(&mut self, step: StepName, job: &JobKey, failure: &Failure, now: Instant) {
         let row = self.steps.entry(step).or_insert_with(|| Row { since: now, jobs: Vec::new(), note: Note::default() });
-        row.note = failure.told();
+        row.note = failure.summary();
         if row.jobs.len() < JOBS_IN_A_ROW && !row.jobs.contains(job) {
             row.jobs.push(job.clone());
         }
@@ -348,7 +348,7 @@ impl Trouble {
     }
 
     /// All present troubles, the most serious first.
-    pub fn told(&self, now: Instant) -> Vec<Impairment> {
+    pub fn impairments(&self, now: Instant) -> Vec<Impairment> {
         let mut all = Vec::new();
         if let Some(hold) = &self.hold {
             all.push(Impairment { what: ImpairmentKind::Held, detail: hold.note.clone(), lasts: now - hold.since });
@@ -374,17 +374,17 @@ impl Trouble {
 
     /// The log line to write now: a new trouble, one that lasts, or (`Some(None)`) the end of all troubles.
     pub fn line(&mut self, now: Instant) -> Option<Option<Impairment>> {
-        let told = self.told(now).into_iter().next();
-        let Some(told) = told else { return self.line.take().map(|_| None) };
+        let first = self.impairments(now).into_iter().next();
+        let Some(first) = first else { return self.line.take().map(|_| None) };
         match &mut self.line {
-            Some(line) if line.what == told.what && now < line.next => return None,
-            Some(line) if line.what == told.what => {
+            Some(line) if line.what == first.what && now < line.next => return None,
+            Some(line) if line.what == first.what => {
                 line.every = (line.every * 2).min(TOLD_LONGEST);
                 line.next = now + line.every;
             }
-            _ => self.line = Some(Line { what: told.what, next: now + TOLD_AGAIN, every: TOLD_AGAIN }),
+            _ => self.line = Some(Line { what: first.what, next: now + LOG_AGAIN, every: LOG_AGAIN }),
         }
-        Some(Some(told))
+        Some(Some(first))
     }
 }
 

@@ -73,7 +73,7 @@ impl Engine {
             Verdict::Keep
         };
         self.broker.dead_letters(MOST, &mut note).await?;
-        let mut told = HashMap::new();
+        let mut reported = HashMap::new();
         for letter in found {
             let Some(it) = self.identified(&letter)? else { continue };
             if let Some(key) = &it.key {
@@ -81,18 +81,18 @@ impl Engine {
                 let event = self.refusal_event(key, original, &it.body, it.reason, Some(&it.detail)).await?;
                 self.publish_event(&event, key, original, &self.draining).await.map_err(Interrupted::from)?;
             }
-            told.insert(letter.body, it);
+            reported.insert(letter.body, it);
         }
         let mut count = 0;
         let mut code = |letter: &DeadLetter| {
-            let it = told.get(&letter.body).filter(|_| self.is_bare(letter));
+            let it = reported.get(&letter.body).filter(|_| self.is_bare(letter));
             let coded = it.and_then(|it| self.coded(letter, it));
             coded.map_or(Verdict::Keep, |(properties, body)| {
                 count += 1;
                 Verdict::Replace(Box::new(Publication { to: Destination::DeadLetter, properties, body }))
             })
         };
-        if !told.is_empty() {
+        if !reported.is_empty() {
             self.broker.dead_letters(MOST, &mut code).await?;
         }
         Ok(count)

@@ -20,7 +20,7 @@ use super::problem::{Kind, Problem};
 use super::request;
 use super::shared::Shared;
 use crate::config::is_name;
-use crate::engine::decisions::Told;
+use crate::engine::decisions::Published;
 use crate::engine::operators::{CancelAnswer, JobFilter, JobStatus, JobView};
 use crate::job::JobKey;
 
@@ -150,8 +150,8 @@ pub(super) async fn cancel(
     let answer = shared.ops.engine.cancel_for_operator(&key, caller.name()).await?;
     tracing::info!(job = %key, ?answer, "an operator requested the cancellation of a job");
     match answer {
-        CancelAnswer::Remembered { known, told } => {
-            let everywhere = told == Told::Everywhere;
+        CancelAnswer::Remembered { known, published } => {
+            let everywhere = published == Published::Everywhere;
             Ok((StatusCode::ACCEPTED, Json(json!({ "state": "cancelling", "known": known, "everywhere": everywhere }))))
         }
         CancelAnswer::AlreadyCancelled => {

@@ -303,7 +303,7 @@ async fn messages(shared: &Shared, to: &mut Scrape) -> Result<(), Problem> {
         "Operators' decisions carried out at this worker, whichever worker received them",
         counts_by(shared, "decisions", "what", What::WORDS.to_vec()),
     );
-    let unpublished = float(engine.decisions_untold()? as u64);
+    let unpublished = float(engine.decisions_unpublished()? as u64);
     to.gauge("erasure_decisions_untold", "Decisions that the broker has not confirmed yet", unpublished);
     let parked = engine.parked().view();
     let missing = float(parked.missing.len() as u64);

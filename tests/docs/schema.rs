@@ -316,7 +316,7 @@ fn every_event_of_the_worker_is_valid_under_the_event_schema() {
     let deadline = |which| event::deadline(&frame, &key, &open, &[], which);
     events.extend(event::Deadline::ALL.map(deadline));
     for (why, waits_at) in Waiting::ALL.into_iter().flat_map(|why| [(why, Some(0)), (why, None)]) {
-        let stands = Standstill { run: 1, turn: 1, score: 0, since: At(3), told: 1 };
+        let stands = Standstill { run: 1, turn: 1, score: 0, since: At(3), reported: 1 };
         let parked = JobRecord {
             waiting: Some((why, At(9))),
             stands,

@@ -422,7 +422,7 @@ fn parked_for_a_read_back() -> (JobRecord, TargetState) {
     let scenario = Scenario::new("a member", jobs::program(), Zeta::member());
     let record = JobRecord {
         waiting: Some((Waiting::Pending, At(1_795_346_100_000))),
-        stands: Standstill { run: 1, turn: 2, score: 1, since: at, told: 1 },
+        stands: Standstill { run: 1, turn: 2, score: 1, since: at, reported: 1 },
         waits_at: Some(0),
         ..record(&Run::new(&scenario, Plan::none()), (1, 3))
     };

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use erasure_worker::job::event::Deadline;
 use erasure_worker::job::record::{Appended, Certified, DeadLetterNote, Event, Undecodable};
-use erasure_worker::job::wait::TOLD_AFTER;
+use erasure_worker::job::wait::REPORT_AFTER;
 use erasure_worker::job::wait::Waiting;
 use erasure_worker::job::{
     Absence, Answer, At, Carried, CodeState, Codes, Ended, Entitlement, Entry, FailureKind, Field, Identity, InputKind,
@@ -144,19 +144,26 @@ fn lasting() -> impl Strategy<Value = Lasting> {
     let codes = (any::<u32>(), at(), by).prop_map(|(count, at, by)| Codes { count, at, by });
     let codes = proptest::collection::btree_map(any::<u16>(), codes, 0..3);
     let times = (proptest::option::of(at()), proptest::option::of(at()));
-    let told = proptest::option::of((any::<u32>(), select(Deadline::ALL.to_vec())));
-    (targets(), targets(), codes, times, told).prop_map(|(touched, changed, codes, (cancel_refused, counted), told)| {
-        Lasting { touched, changed, codes, cancel_refused, counted, told }
-    })
+    let reported = proptest::option::of((any::<u32>(), select(Deadline::ALL.to_vec())));
+    (targets(), targets(), codes, times, reported).prop_map(
+        |(touched, changed, codes, (cancel_refused, counted), reported)| Lasting {
+            touched,
+            changed,
+            codes,
+            cancel_refused,
+            counted,
+            reported,
+        },
+    )
 }
 
 fn standstill() -> impl Strategy<Value = Standstill> {
-    (any::<[u32; 3]>(), at(), any::<u8>()).prop_map(|([run, turn, score], since, told)| Standstill {
+    (any::<[u32; 3]>(), at(), any::<u8>()).prop_map(|([run, turn, score], since, reported)| Standstill {
         run,
         turn,
         score,
         since,
-        told,
+        reported,
     })
 }
 
@@ -207,11 +214,11 @@ fn ended() -> impl Strategy<Value = Ended> {
     // If the event is kept with its receipt, only its time is kept here.
     let certified = proptest::option::of((any::<u64>(), "[a-z0-9-]{0,40}"));
     let certified = certified.prop_map(|kept| kept.map(|(number, subject_ref)| Certified { number, subject_ref }));
-    let told = (event(), certified).prop_map(|(event, certified)| match certified {
+    let reported = (event(), certified).prop_map(|(event, certified)| match certified {
         Some(_) => (Event { id: String::new(), what: String::new(), body: Vec::new(), at: event.at }, certified),
         None => (Event { body: [b"{", &event.body[..]].concat(), ..event }, None),
     });
-    (digests, select(JobOutcome::ALL.to_vec()), numbers, told, proptest::option::of(note), systems()).prop_map(
+    (digests, select(JobOutcome::ALL.to_vec()), numbers, reported, proptest::option::of(note), systems()).prop_map(
         |(
             (identity, body),
             outcome,
@@ -305,8 +312,8 @@ proptest! {
     fn a_standstill_takes_the_newest_of_all_copies_in_any_order_of_adoption(
         accounts in proptest::collection::vec((1..3_u32, 1..3_u32, 0..3_u32, -3..3_i64, 0..3_u8), 1..4),
     ) {
-        let all = || accounts.iter().map(|(run, turn, score, since, told)| Standstill {
-            run: *run, turn: *turn, score: *score, since: At(*since), told: *told,
+        let all = || accounts.iter().map(|(run, turn, score, since, reported)| Standstill {
+            run: *run, turn: *turn, score: *score, since: At(*since), reported: *reported,
         });
         let adopted = |order: &mut dyn Iterator<Item = Standstill>| order.fold(Standstill::default(), |mut known, other| {
             known.adopt(&other);
@@ -317,7 +324,7 @@ proptest! {
         for account in all() {
             prop_assert!((both.run, both.turn) >= (account.run, account.turn));
             let is_same = (both.run, both.turn) == (account.run, account.turn);
-            prop_assert!(!is_same || (both.told >= account.told && both.since <= account.since));
+            prop_assert!(!is_same || (both.reported >= account.reported && both.since <= account.since));
             let mut again = both;
             again.adopt(&account);
             prop_assert_eq!(again, both, "adopting a known fact again changes the state");
@@ -328,15 +335,15 @@ proptest! {
     fn with_any_clock_a_standstill_reports_each_step_of_the_table_at_most_once(
         times in proptest::collection::vec((any::<i64>(), select(Waiting::ALL.to_vec())), 0..40),
     ) {
-        let (mut stands, mut told) = (Standstill::default(), Vec::new());
+        let (mut stands, mut reported) = (Standstill::default(), Vec::new());
         for (now, why) in times {
             stands.begin(1, 0, At(now));
-            if stands.tell(why, At(now)) {
-                told.push(stands.told);
+            if stands.report_due(why, At(now)) {
+                reported.push(stands.reported);
             }
         }
-        prop_assert!(told.is_sorted_by(|one, next| one < next), "{:?}", told);
-        prop_assert!(told.len() <= TOLD_AFTER.len());
+        prop_assert!(reported.is_sorted_by(|one, next| one < next), "{:?}", reported);
+        prop_assert!(reported.len() <= REPORT_AFTER.len());
     }
 
     #[test]
@@ -354,14 +361,14 @@ proptest! {
         for account in &accounts {
             again.adopt(account);
             prop_assert!(all.touched.is_superset(&account.touched) && all.changed.is_superset(&account.changed));
-            prop_assert!(all.cancel_refused >= account.cancel_refused && all.told >= account.told);
+            prop_assert!(all.cancel_refused >= account.cancel_refused && all.reported >= account.reported);
             for (target, codes) in &account.codes {
                 prop_assert!(all.codes[target].count >= codes.count);
             }
         }
         prop_assert_eq!(&again, &all, "adopting a known fact again changes the state");
         let back = adopted(&mut accounts.iter().rev());
-        prop_assert_eq!((back.touched, back.changed, back.told), (all.touched, all.changed, all.told));
+        prop_assert_eq!((back.touched, back.changed, back.reported), (all.touched, all.changed, all.reported));
         prop_assert_eq!((back.cancel_refused, back.counted), (all.cancel_refused, all.counted));
     }
 
@@ -420,6 +427,6 @@ fn an_unproven_absence_of_an_earlier_release_is_read_and_proves_nothing() {
 #[test]
 fn a_copy_of_an_earlier_release_is_read_without_a_standstill() {
     let carried: Carried = serde_json::from_str(r#"{"seq":3,"lasting":{"touched":[1],"told":[2,"overdue"]}}"#).unwrap();
-    let lasting = Lasting { touched: [1].into(), told: Some((2, Deadline::Overdue)), ..Lasting::default() };
+    let lasting = Lasting { touched: [1].into(), reported: Some((2, Deadline::Overdue)), ..Lasting::default() };
     assert_eq!(carried, Carried { seq: 3, lasting, stands: Standstill::default() });
 }

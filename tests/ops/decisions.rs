@@ -165,14 +165,14 @@ async fn without_the_broker_what_prevents_an_erasure_holds_here_and_what_lets_it
             assert_eq!(answer.json()["paused"]["everywhere"], false, "{case}");
         }
         if holds {
-            assert_eq!(active.engine.decisions_untold().unwrap(), 1, "{case}");
+            assert_eq!(active.engine.decisions_unpublished().unwrap(), 1, "{case}");
         }
         assert_eq!(control.borrow().len(), length, "{case}");
         obeys(kind, &active, copy.as_ref(), holds, &case).await;
         active.broker.refuses.lock().unwrap().control = false;
         if holds {
             has_read(&active, &[&active, &standby]).await;
-            assert_eq!(active.engine.decisions_untold().unwrap(), 0, "{case}");
+            assert_eq!(active.engine.decisions_unpublished().unwrap(), 0, "{case}");
             obeys(kind, &standby, copy.as_ref(), true, &case).await;
         }
     }

@@ -170,15 +170,15 @@ fn other_encoding(body: &[u8]) -> Option<&'static str> {
 
 /// The text of a syntax error names a position and a rule, never the text at that position.
 fn not_json(text: &str, error: &serde_json::Error, trail: Vec<String>) -> Invalid {
-    let mut told = error.to_string();
+    let mut problem = error.to_string();
     if !text.contains('\n') {
-        told = told.replace(" at line 1 column ", " at column ");
+        problem = problem.replace(" at line 1 column ", " at column ");
     }
     // The body has the form of JSON, but one of its values cannot be read.
-    let is_value = told.contains("hex escape") || told.starts_with("number out of range");
+    let is_value = problem.contains("hex escape") || problem.starts_with("number out of range");
     let path = trail.iter().rev().fold(String::new(), |path, name| join(&path, name));
     let at = if is_value && !path.is_empty() { path } else { "body".to_owned() };
-    Invalid::at(at, format!("is not JSON: {told}"))
+    Invalid::at(at, format!("is not JSON: {problem}"))
 }
 
 /// The part of a value that is read.

@@ -243,9 +243,9 @@ fn identity(kind: Kind, state: &TargetState) -> &'static str {
 /// One line for each kind of step: outcome, count and last time.
 fn steps(state: &TargetState, name: StepName) -> Option<(At, Value)> {
     let items = state.all(name);
-    let told = name.is_destructive() || matches!(name, StepName::ReadBack | StepName::ImportResult);
+    let is_shown = name.is_destructive() || matches!(name, StepName::ReadBack | StepName::ImportResult);
     // A row in a deletion file erases nobody; only the platform's result counts.
-    if !told || name == StepName::QueueImportRow {
+    if !is_shown || name == StepName::QueueImportRow {
         return None;
     }
     let done: Vec<_> = items.iter().filter(|item| item.is_done() || item.answer.is_some()).collect();
@@ -351,7 +351,7 @@ fn preview(spec: &Spec, state: &TargetState) -> Value {
 }
 
 fn entitlement(row: &super::step::Entitlement) -> Value {
-    json!({ "offer_id": row.told_offer(), "status": row.status, "externally_managed": row.externally_managed })
+    json!({ "offer_id": row.shown_offer_id(), "status": row.status, "externally_managed": row.externally_managed })
 }
 
 fn input(target: u16, ask: &Ask) -> Value {

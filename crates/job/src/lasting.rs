@@ -27,7 +27,8 @@ pub struct Lasting {
     /// The time at which the job was counted against its ceilings.
     pub counted: Option<At>,
     /// The last event about the due time, with its run.
-    pub told: Option<(u32, Deadline)>,
+    #[serde(rename = "told")]
+    pub reported: Option<(u32, Deadline)>,
 }
 
 impl Lasting {
@@ -45,7 +46,7 @@ impl Lasting {
         self.cancel_refused = self.cancel_refused.max(other.cancel_refused);
         // Of two counts, the earlier one leaves the hour first.
         self.counted = self.counted.max(other.counted);
-        self.told = self.told.max(other.told);
+        self.reported = self.reported.max(other.reported);
     }
 }
 

@@ -191,7 +191,7 @@ pub struct Entitlement {
 
 impl Entitlement {
     /// The offer's id for people, if it has the form of an id: the only text of a system that is shown.
-    pub fn told_offer(&self) -> &str {
+    pub fn shown_offer_id(&self) -> &str {
         let is_id = self.offer_id.len() <= OFFER_LONGEST
             && self.offer_id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-');
         if is_id { &self.offer_id } else { "unknown" }
@@ -365,7 +365,7 @@ impl FailureKind {
 
 /// A call that did not end in an [`Answer`]. It carries no text of the system.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{}", self.told())]
+#[error("{}", self.summary())]
 pub struct Failure {
     /// The kind.
     pub kind: FailureKind,
@@ -390,9 +390,9 @@ impl Failure {
     }
 
     /// Everything about it: the kind, the reason, the note.
-    pub fn told(&self) -> Note {
-        let told = Note::from(self.kind.as_str()).and(" (").and(self.reason.as_str()).and(")");
-        self.note.iter().fold(told, |told, note| told.and(": ").join(note))
+    pub fn summary(&self) -> Note {
+        let summary = Note::from(self.kind.as_str()).and(" (").and(self.reason.as_str()).and(")");
+        self.note.iter().fold(summary, |summary, note| summary.and(": ").join(note))
     }
 }
 

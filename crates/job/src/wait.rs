@@ -84,7 +84,7 @@ const HOUR: u64 = 3600;
 const DAY: u64 = 24 * HOUR;
 
 /// The lengths of a standstill at which it is reported: so at most this many reports.
-pub const TOLD_AFTER: [Duration; 7] = [
+pub const REPORT_AFTER: [Duration; 7] = [
     Duration::from_secs(HOUR / 4),
     Duration::from_secs(4 * HOUR),
     Duration::from_secs(DAY),
@@ -94,7 +94,7 @@ pub const TOLD_AFTER: [Duration; 7] = [
     Duration::from_secs(28 * DAY),
 ];
 
-/// The number of first entries of [`TOLD_AFTER`] without a report: these waits were reported by an event of their own
+/// The number of first entries of [`REPORT_AFTER`] without a report: these waits were reported by an event of their own
 /// at their beginning.
 const fn passed_over(why: Waiting) -> u8 {
     if matches!(why, Waiting::Input | Waiting::Guard) { 2 } else { 0 }
@@ -112,8 +112,9 @@ pub struct Standstill {
     pub score: u32,
     /// The time of its beginning.
     pub since: At,
-    /// The number of entries of [`TOLD_AFTER`] that were reported or are over.
-    pub told: u8,
+    /// The number of entries of [`REPORT_AFTER`] that were reported or are over.
+    #[serde(rename = "told")]
+    pub reported: u8,
 }
 
 impl Standstill {
@@ -125,7 +126,7 @@ impl Standstill {
             Ordering::Equal => {
                 self.score = self.score.max(other.score);
                 self.since = self.since.min(other.since);
-                self.told = self.told.max(other.told);
+                self.reported = self.reported.max(other.reported);
             }
         }
     }
@@ -138,7 +139,7 @@ impl Standstill {
     /// Ends the standstill: a later wait is another one.
     pub fn end(&mut self, now: At) {
         self.turn = self.turn.saturating_add(1);
-        (self.since, self.told) = (now, 0);
+        (self.since, self.reported) = (now, 0);
     }
 
     /// The job is about to wait. If it has progressed since its last wait, this is another standstill.
@@ -152,13 +153,13 @@ impl Standstill {
     }
 
     /// True if the wait must be reported now; it then counts as reported.
-    pub fn tell(&mut self, why: Waiting, now: At) -> bool {
+    pub fn report_due(&mut self, why: Waiting, now: At) -> bool {
         let waited = now.since(self.since);
-        let due = TOLD_AFTER.iter().filter(|after| waited >= **after).count();
+        let due = REPORT_AFTER.iter().filter(|after| waited >= **after).count();
         let due = u8::try_from(due).unwrap_or(u8::MAX);
-        let is_due = due > self.told.max(passed_over(why));
+        let is_due = due > self.reported.max(passed_over(why));
         if is_due {
-            self.told = due;
+            self.reported = due;
         }
         is_due
     }

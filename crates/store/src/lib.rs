@@ -221,7 +221,7 @@ impl Ticket {
     /// Waits on a thread of its own, never on the runtime's.
     fn wait(self) -> Result<(), StoreError> {
         if let Some(interest) = self.interest {
-            interest.tell();
+            interest.notify();
         }
         self.settled.blocking_recv().unwrap_or(Err(StoreError::Closed))
     }
@@ -234,7 +234,7 @@ impl Future for Ticket {
         if settled.is_pending()
             && let Some(interest) = self.interest.take()
         {
-            interest.tell();
+            interest.notify();
         }
         settled.map(|got| got.unwrap_or(Err(StoreError::Closed)))
     }

@@ -82,7 +82,7 @@ pub(super) struct Interest {
 
 impl Interest {
     /// Notes that a task waits now.
-    pub(super) fn tell(self) {
+    pub(super) fn notify(self) {
         let mut state = self.queue.state();
         let is_news = state.gathering.is_none() && state.wanted <= state.taken() && state.taken() < self.number;
         state.wanted = state.wanted.max(self.number);

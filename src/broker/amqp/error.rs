@@ -194,15 +194,15 @@ mod tests {
 
     #[test]
     fn the_differing_argument_and_both_values_are_named() {
-        let told = "PRECONDITION_FAILED - inequivalent arg 'x-message-ttl' for queue 'p.wait.5s' in vhost '/': \
+        let text = "PRECONDITION_FAILED - inequivalent arg 'x-message-ttl' for queue 'p.wait.5s' in vhost '/': \
                     received the value '5000' of type 'long' but current is the value '7000' of type 'long'";
-        let Unequal { argument, ours, theirs, .. } = unequal("queue", "p.wait.5s", told.to_owned());
+        let Unequal { argument, ours, theirs, .. } = unequal("queue", "p.wait.5s", text.to_owned());
         assert_eq!((argument.as_str(), ours.as_str(), theirs.as_str()), ("x-message-ttl", "5000", "7000"));
     }
 
     #[test]
-    fn each_way_to_have_no_link_is_told_with_what_to_do() {
-        let told = [
+    fn each_way_to_have_no_link_is_reported_with_what_to_do() {
+        let cases = [
             (
                 "ACCESS_REFUSED - Login was refused using authentication mechanism PLAIN. For details see the broker logfile.",
                 "password",
@@ -235,7 +235,7 @@ mod tests {
             ("IO error: received corrupt message of type InvalidContentType", "without TLS"),
             ("IO error: Network is unreachable (os error 101)", "network"),
         ];
-        for (text, advice) in told {
+        for (text, advice) in cases {
             let said = advised(text.to_owned());
             assert!(said.starts_with(text) && said[text.len()..].contains(advice), "{said}");
         }

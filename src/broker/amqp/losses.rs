@@ -65,7 +65,7 @@ impl Losses {
             self.is_narrow.store(true, Ordering::Relaxed);
             // At once, then less and less often.
             if in_a_row.is_multiple_of(MANY) && (in_a_row / MANY).is_power_of_two() {
-                tracing::error!(links = in_a_row, "{}", told(topology));
+                tracing::error!(links = in_a_row, "{}", links_lost(topology));
             }
         }
     }
@@ -73,11 +73,11 @@ impl Losses {
     /// The report while it lasts.
     pub(super) fn ailment(&self, topology: &Topology) -> Option<Ailment> {
         let is_many = self.in_a_row.load(Ordering::Relaxed) >= MANY;
-        is_many.then(|| Ailment { what: "links_lost_idle", detail: told(topology) })
+        is_many.then(|| Ailment { what: "links_lost_idle", detail: links_lost(topology) })
     }
 }
 
-fn told(topology: &Topology) -> String {
+fn links_lost(topology: &Topology) -> String {
     let jobs = topology.name("jobs");
     format!(
         "the link to the broker ends each time before a delivery is settled: a message in {jobs} cannot be delivered \
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn several_links_in_a_row_that_settle_nothing_are_told_and_one_delivery_is_taken_at_a_time() {
+    fn several_links_in_a_row_that_settle_nothing_are_logged_and_one_delivery_is_taken_at_a_time() {
         let losses = Losses::default();
         ends(&losses, 2);
         assert_eq!((losses.ailment(&Topology::new("p")), losses.is_narrow()), (None, false));

@@ -16,11 +16,11 @@ mod losses;
 mod message;
 mod names;
 mod publisher;
+mod reminder;
 mod size;
 mod standby;
 mod supervisor;
 mod tap;
-mod telling;
 
 use std::path::PathBuf;
 use std::sync::atomic::AtomicU64;
@@ -42,7 +42,7 @@ pub use self::error::{AmqpError, Unequal};
 use self::losses::Losses;
 use self::names::Names;
 use self::publisher::Publisher;
-use self::telling::Telling;
+use self::reminder::Reminder;
 use super::inbox::Inbox;
 use super::topology::{DEFAULT_PREFIX, Topology};
 use super::{Ailment, Broker, Control, DeadLetter, Delivery, Link, Place, Publication, PublishError, Tallies, Verdict};
@@ -158,7 +158,7 @@ struct Shared {
     names: Names,
     standby: standby::Standby,
     /// The log state of a missing link.
-    absence: std::sync::Mutex<Telling>,
+    absence: std::sync::Mutex<Reminder>,
     closing: CancellationToken,
 }
 
@@ -227,8 +227,8 @@ impl AmqpBroker {
             config,
         });
         let tasks = TaskTracker::new();
-        let (told, first) = oneshot::channel();
-        tasks.spawn(supervisor::supervise(Arc::clone(&shared), told));
+        let (reports, first) = oneshot::channel();
+        tasks.spawn(supervisor::supervise(Arc::clone(&shared), reports));
         tasks.close();
         let broker = Arc::new(Self { shared, tasks, looking: Mutex::new(()), _close_on_drop: closing.drop_guard() });
         match first.await {

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::dial::Wire;
 use super::link::TOPOLOGY_TIMEOUT;
-use super::telling::Telling;
+use super::reminder::Reminder;
 use super::{AmqpError, Shared, declare, standby};
 use crate::broker::{Ailment, PublishError};
 
@@ -23,14 +23,14 @@ const PAUSE: Duration = Duration::from_secs(1);
 pub(super) struct Names {
     doubted: Notify,
     /// The missing names that cannot be declared.
-    telling: Mutex<Telling>,
+    reminder: Mutex<Reminder>,
     /// The number of names declared again.
     restored: AtomicU64,
 }
 
 impl Names {
-    fn telling(&self) -> MutexGuard<'_, Telling> {
-        self.telling.lock().unwrap_or_else(PoisonError::into_inner)
+    fn reminder(&self) -> MutexGuard<'_, Reminder> {
+        self.reminder.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Starts a check at once after a publish that met a missing name.
@@ -52,7 +52,7 @@ impl Names {
 
     /// The report while something is missing.
     pub(super) fn ailment(&self) -> Option<Ailment> {
-        self.telling().why().map(|why| Ailment { what: "names_missing", detail: why.to_owned() })
+        self.reminder().why().map(|why| Ailment { what: "names_missing", detail: why.to_owned() })
     }
 }
 
@@ -64,13 +64,13 @@ pub(super) async fn watch(shared: &Shared, connection: &Wire) {
             () = shared.names.doubted.notified() => {}
         }
         let looked = tokio::time::timeout(TOPOLOGY_TIMEOUT, look(shared, connection)).await;
-        let late = || AmqpError::Link(format!("the broker has not told of our names in {TOPOLOGY_TIMEOUT:?}"));
+        let late = || AmqpError::Link(format!("the broker did not answer for our names in {TOPOLOGY_TIMEOUT:?}"));
         let now = Instant::now();
         match looked.unwrap_or_else(|_| Err(late())) {
-            Ok(()) => drop(shared.names.telling().over(now)),
+            Ok(()) => drop(shared.names.reminder().over(now)),
             Err(error) => {
                 let why = error.to_string();
-                if let Some(lasts) = shared.names.telling().lasts(&why, now) {
+                if let Some(lasts) = shared.names.reminder().lasts(&why, now) {
                     let seconds = lasts.as_secs();
                     if error.is_permanent() {
                         tracing::error!(why, seconds, "names on the broker are not as they must be");

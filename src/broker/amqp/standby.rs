@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::dial::Wire;
 use super::message::short;
-use super::telling::Telling;
+use super::reminder::Reminder;
 use super::{AmqpError, Shared, Wanted, within};
 
 /// The number of checks in a row: a new job may still be on its way.
@@ -23,12 +23,12 @@ const LOOKS: u32 = 2;
 pub(super) struct Standby {
     has_delivered: AtomicBool,
     looks: AtomicU32,
-    telling: Mutex<Telling>,
+    reminder: Mutex<Reminder>,
 }
 
 impl Standby {
-    fn telling(&self) -> MutexGuard<'_, Telling> {
-        self.telling.lock().unwrap_or_else(PoisonError::into_inner)
+    fn reminder(&self) -> MutexGuard<'_, Reminder> {
+        self.reminder.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Notes that a new channel requests jobs.
@@ -46,7 +46,7 @@ impl Standby {
     /// The report while this worker is a standby.
     pub(super) fn why(&self) -> Option<String> {
         let stands_by = self.looks.load(Ordering::Relaxed) >= LOOKS;
-        stands_by.then(|| self.telling().why().map(str::to_owned)).flatten()
+        stands_by.then(|| self.reminder().why().map(str::to_owned)).flatten()
     }
 }
 
@@ -56,7 +56,9 @@ pub(super) async fn look(shared: &Shared, connection: &Wire) -> Result<(), AmqpE
     let name = shared.topology.name("jobs");
     let channel = within("open a channel", connection.create_channel()).await?;
     let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
-    let queue = within("tell of the jobs", channel.queue_declare(short(&name), passive, FieldTable::default())).await?;
+    let queue =
+        within("answer for the queue of jobs", channel.queue_declare(short(&name), passive, FieldTable::default()))
+            .await?;
     let is_idle = queue.message_count() > 0
         // In a queue with a single active consumer only the active one is counted.
         && queue.consumer_count() > 0
@@ -66,7 +68,7 @@ pub(super) async fn look(shared: &Shared, connection: &Wire) -> Result<(), AmqpE
     let now = Instant::now();
     if !is_idle {
         standby.looks.store(0, Ordering::Relaxed);
-        if let Some(lasted) = standby.telling().over(now) {
+        if let Some(lasted) = standby.reminder().over(now) {
             tracing::info!(seconds = lasted.as_secs(), "this worker is no longer a standby, or the queue is empty");
         }
         return Ok(());
@@ -78,7 +80,7 @@ pub(super) async fn look(shared: &Shared, connection: &Wire) -> Result<(), AmqpE
         "another consumer has the single active place of {name}: it gets the jobs, and this worker takes over when it \
          goes. Where that is no worker of yours, end it: `rabbitmqctl list_consumers` names its connection"
     );
-    if let Some(lasts) = standby.telling().lasts(&why, now) {
+    if let Some(lasts) = standby.reminder().lasts(&why, now) {
         tracing::info!(seconds = lasts.as_secs(), waiting = queue.message_count(), "this worker stands by: {why}");
     }
     Ok(())

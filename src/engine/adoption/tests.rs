@@ -16,16 +16,16 @@ fn accounts() -> Vec<Lasting> {
         Lasting { codes: [(0, codes)].into(), ..nothing() },
         Lasting { cancel_refused: Some(at), ..nothing() },
         Lasting { counted: Some(at), ..nothing() },
-        Lasting { told: Some((1, Deadline::AtRisk)), ..nothing() },
+        Lasting { reported: Some((1, Deadline::AtRisk)), ..nothing() },
     ];
-    let told = all.iter().fold(nothing(), |mut told, account| {
-        told.adopt(account);
-        told
+    let adopted = all.iter().fold(nothing(), |mut adopted, account| {
+        adopted.adopt(account);
+        adopted
     });
     // A new field belongs in the list.
-    let Lasting { touched, changed, codes, cancel_refused, counted, told } = told;
+    let Lasting { touched, changed, codes, cancel_refused, counted, reported } = adopted;
     assert!(!touched.is_empty() && !changed.is_empty() && !codes.is_empty());
-    assert!(cancel_refused.is_some() && counted.is_some() && told.is_some());
+    assert!(cancel_refused.is_some() && counted.is_some() && reported.is_some());
     all
 }
 
@@ -37,7 +37,7 @@ async fn what_a_copy_carries_is_adopted_by_a_store_that_is_behind_and_by_one_tha
         if !is_lost {
             stage.open(1, Origin::Publisher).durable().await.unwrap();
         }
-        let stands = Standstill { run: 1, turn: 2, score: 3, since: At(1_788_775_000_000), told: 4 };
+        let stands = Standstill { run: 1, turn: 2, score: 3, since: At(1_788_775_000_000), reported: 4 };
         let carried = Box::new(Carried { seq: 7, lasting: lasting.clone(), stands });
         let journal = stage.open(1, Origin::Ours { key: key.clone(), run: 1, park: 3, carried });
         journal.durable().await.unwrap();

@@ -84,14 +84,14 @@ impl Stage {
         rows.iter().map(|(_, value)| data(value)).collect()
     }
 
-    fn told(&self) -> Vec<(String, u64)> {
-        let told = |data: &Value| (data["outcome"].as_str().unwrap().to_owned(), data["seq"].as_u64().unwrap());
-        self.owed().iter().map(told).collect()
+    fn reported(&self) -> Vec<(String, u64)> {
+        let reported = |data: &Value| (data["outcome"].as_str().unwrap().to_owned(), data["seq"].as_u64().unwrap());
+        self.owed().iter().map(reported).collect()
     }
 }
 
-fn words(told: &[(&str, u64)]) -> Vec<(String, u64)> {
-    told.iter().map(|(what, seq)| ((*what).to_owned(), *seq)).collect()
+fn words(reported: &[(&str, u64)]) -> Vec<(String, u64)> {
+    reported.iter().map(|(what, seq)| ((*what).to_owned(), *seq)).collect()
 }
 
 #[tokio::test]
@@ -100,17 +100,17 @@ async fn an_open_job_is_told_once_as_at_risk_and_once_as_overdue() {
     stage.open(1, json!({})).await;
     // Due on Wednesday, 7 October.
     stage.pass(22).await;
-    assert_eq!(stage.told(), []);
+    assert_eq!(stage.reported(), []);
     stage.pass(1).await;
-    assert_eq!(stage.told(), words(&[("at_risk", 1)]));
+    assert_eq!(stage.reported(), words(&[("at_risk", 1)]));
     stage.pass(6).await;
-    assert_eq!(stage.told().len(), 1);
+    assert_eq!(stage.reported().len(), 1);
     stage.pass(1).await;
     stage.pass(30).await;
-    assert_eq!(stage.told(), words(&[("at_risk", 1), ("overdue", 2)]));
-    let told = &stage.owed()[1];
-    assert_eq!((&told["due_at"], &told["final"]), (&json!("2026-10-07T10:00:00.000Z"), &json!(false)));
-    assert!(!told.to_string().contains("M1"), "the event names nobody");
+    assert_eq!(stage.reported(), words(&[("at_risk", 1), ("overdue", 2)]));
+    let reported = &stage.owed()[1];
+    assert_eq!((&reported["due_at"], &reported["final"]), (&json!("2026-10-07T10:00:00.000Z"), &json!(false)));
+    assert!(!reported.to_string().contains("M1"), "the event names nobody");
 }
 
 #[tokio::test]
@@ -118,9 +118,9 @@ async fn a_due_time_that_the_publisher_gives_wins_over_the_laws() {
     let stage = stage();
     stage.open(1, json!({ "due_at": "2026-09-08T10:00:00Z" })).await;
     stage.pass(0).await;
-    assert_eq!(stage.told(), words(&[("at_risk", 1)]));
+    assert_eq!(stage.reported(), words(&[("at_risk", 1)]));
     stage.pass(1).await;
-    assert_eq!(stage.told(), words(&[("at_risk", 1), ("overdue", 2)]));
+    assert_eq!(stage.reported(), words(&[("at_risk", 1), ("overdue", 2)]));
 }
 
 #[tokio::test]
@@ -130,7 +130,7 @@ async fn a_preview_has_no_term_unless_it_is_given_one() {
     let given = stage.open(2, json!({ "mode": "preview", "due_at": "2027-09-08T10:00:00Z" })).await;
     assert!(preview.due_at.is_none() && given.due_at.is_some());
     stage.pass(100).await;
-    assert_eq!(stage.told(), []);
+    assert_eq!(stage.reported(), []);
 }
 
 #[tokio::test]
@@ -141,20 +141,20 @@ async fn an_ended_job_is_not_told() {
     batch.remove(Table::Job, job.key.to_bytes());
     stage.store.submit(batch).await.unwrap();
     stage.pass(100).await;
-    assert_eq!(stage.told(), []);
+    assert_eq!(stage.reported(), []);
 }
 
 #[tokio::test]
 async fn a_job_in_hand_is_told_when_it_is_let_go() {
     let stage = stage();
     let job = stage.open(1, json!({})).await;
-    let hand = stage.engine.hands.try_take(&job.key).unwrap();
-    assert!(stage.engine.hands.try_take(&job.key).is_none(), "one copy at a time");
+    let lock = stage.engine.job_locks.try_take(&job.key).unwrap();
+    assert!(stage.engine.job_locks.try_take(&job.key).is_none(), "one copy at a time");
     stage.pass(24).await;
-    assert_eq!(stage.told(), []);
-    drop(hand);
+    assert_eq!(stage.reported(), []);
+    drop(lock);
     stage.pass(1).await;
-    assert_eq!(stage.told(), words(&[("at_risk", 1)]));
+    assert_eq!(stage.reported(), words(&[("at_risk", 1)]));
 }
 
 #[tokio::test]
@@ -164,9 +164,9 @@ async fn a_job_that_is_put_off_is_not_told_before_its_new_time() {
     // A continuation from the publisher.
     stage.open(1, json!({ "due_at": "2026-12-07T10:00:00Z", "extensions": {} })).await;
     stage.pass(83).await;
-    assert_eq!(stage.told(), []);
+    assert_eq!(stage.reported(), []);
     stage.pass(1).await;
-    assert_eq!(stage.told(), words(&[("at_risk", 1)]));
+    assert_eq!(stage.reported(), words(&[("at_risk", 1)]));
 }
 
 #[tokio::test]
@@ -188,7 +188,7 @@ async fn a_job_whose_last_write_is_still_on_its_way_is_not_set_back_by_its_term(
     drop(journal);
     let looks = async { while stage.engine.forget_due().await.unwrap() > 0 {} };
     let disk = async {
-        while stage.told().is_empty() {
+        while stage.reported().is_empty() {
             tokio::task::yield_now().await;
             stage.store.sync(usize::MAX);
         }
@@ -197,7 +197,7 @@ async fn a_job_whose_last_write_is_still_on_its_way_is_not_set_back_by_its_term(
     tokio::join!(looks, disk);
     let record = record_of(&*stage.store, &job.key).unwrap().unwrap();
     assert_eq!((record.copy, record.seq), (1, 1));
-    assert_eq!(stage.told(), words(&[("at_risk", 1)]));
+    assert_eq!(stage.reported(), words(&[("at_risk", 1)]));
 }
 
 #[tokio::test]
@@ -207,29 +207,29 @@ async fn a_worker_that_may_not_be_the_active_one_tells_nothing_until_the_job_is_
     // The channel is lost: another worker may have the job.
     stage.lost.cancel();
     stage.pass(25).await;
-    assert_eq!(stage.told(), []);
+    assert_eq!(stage.reported(), []);
     // The worker is active again, with other jobs first.
     stage.engine.terms.begin(2, &CancellationToken::new());
     stage.open(2, json!({ "due_at": "2027-09-08T10:00:00Z" })).await;
     stage.pass(6).await;
-    assert_eq!(stage.told(), []);
+    assert_eq!(stage.reported(), []);
     // Overdue meanwhile: one event.
     stage.open(1, json!({})).await;
     stage.pass(0).await;
-    assert_eq!(stage.told(), words(&[("overdue", 1)]));
+    assert_eq!(stage.reported(), words(&[("overdue", 1)]));
     stage.open(1, json!({})).await;
     stage.pass(1).await;
-    assert_eq!(stage.told().len(), 1);
+    assert_eq!(stage.reported().len(), 1);
 }
 
 #[tokio::test]
 async fn a_job_that_another_worker_told_of_is_not_told_of_again() {
     let stage = stage();
     let job = stage.open(1, json!({})).await;
-    let lasting = Lasting { told: Some((1, Deadline::Overdue)), ..Lasting::default() };
+    let lasting = Lasting { reported: Some((1, Deadline::Overdue)), ..Lasting::default() };
     stage.open_copy(1, 4, Carried { seq: 7, lasting, ..Carried::default() }).await;
     stage.pass(40).await;
-    assert_eq!(stage.told(), []);
+    assert_eq!(stage.reported(), []);
     let record = record_of(&*stage.store, &job.key).unwrap().unwrap();
     assert_eq!((record.seq, record.park_written), (7, 4));
 }
@@ -244,5 +244,5 @@ async fn a_job_that_went_elsewhere_is_forgotten_when_no_copy_of_it_came_for_long
     assert!(record_of(&*stage.store, &job.key).unwrap().is_some());
     stage.pass(2).await;
     assert!(record_of(&*stage.store, &job.key).unwrap().is_none());
-    assert_eq!(stage.told(), []);
+    assert_eq!(stage.reported(), []);
 }

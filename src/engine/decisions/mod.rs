@@ -80,7 +80,7 @@ impl From<StoreError> for DecisionError {
 
 /// The workers that know a decision which took effect here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Told {
+pub enum Published {
     /// The broker has it: every worker gets it.
     Everywhere,
     /// Only this worker; the publish is repeated until the broker confirms it.
@@ -112,7 +112,7 @@ impl Decisions {
     }
 
     /// Reports the result to the waiting request: the decision was read and carried out.
-    fn tell(&self, id: Uuid, taken: Taken) {
+    fn answer(&self, id: Uuid, taken: Taken) {
         self.sent.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
         let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
         if let Some(waiting) = waiting {
@@ -193,9 +193,9 @@ impl Engine {
     }
 
     /// Publishes the kept decisions, within a limited time.
-    pub(crate) async fn tell_everywhere(&self) -> Told {
+    pub(crate) async fn publish_decisions(&self) -> Published {
         if !self.broker.has_control() {
-            return Told::Everywhere;
+            return Published::Everywhere;
         }
         // The request may be gone before the end.
         self.decisions.more.notify_one();
@@ -204,14 +204,14 @@ impl Engine {
             self.publish_kept().await
         };
         match tokio::time::timeout(PUBLISHED_WITHIN, published).await {
-            Ok(Ok(())) => Told::Everywhere,
+            Ok(Ok(())) => Published::Everywhere,
             Ok(Err(_)) | Err(_) => {
                 tracing::warn!(
                     "an operator's decision has effect only at this worker until the broker confirms it; other \
                      workers do not know it yet"
                 );
                 self.decisions.more.notify_one();
-                Told::HereOnly
+                Published::HereOnly
             }
         }
     }
@@ -222,7 +222,7 @@ impl Engine {
     }
 
     /// A new stream: everything that was published before was lost with the old one.
-    pub(crate) fn begin_telling_anew(&self) {
+    pub(crate) fn publish_decisions_anew(&self) {
         self.decisions.sent.lock().unwrap_or_else(PoisonError::into_inner).clear();
         self.decisions.look.store(true, Ordering::Release);
         self.decisions.more.notify_one();
@@ -263,14 +263,14 @@ impl Engine {
     ///
     /// # Errors
     /// The store fails.
-    pub fn decisions_untold(&self) -> Result<usize, StoreError> {
+    pub fn decisions_unpublished(&self) -> Result<usize, StoreError> {
         let rows = self.store.scan(Table::Meta, KEPT, None, usize::MAX)?;
         let sent = self.decisions.sent.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_untold = |row: &[u8]| {
+        let is_unpublished = |row: &[u8]| {
             let id = row.get(KEPT.len() + 8..).and_then(|id| Uuid::from_slice(id).ok());
             id.is_some_and(|id| !sent.contains(&id))
         };
-        Ok(rows.iter().filter(|(row, _)| is_untold(row)).count())
+        Ok(rows.iter().filter(|(row, _)| is_unpublished(row)).count())
     }
 
     async fn publish_kept(&self) -> Result<(), PublishError> {
@@ -319,7 +319,7 @@ impl Engine {
             };
             if failing.is_none() && is_due() {
                 looked_at = Some(Instant::now());
-                self.tell_pauses_again().await;
+                self.publish_pauses_again().await;
             }
             tokio::select! {
                 biased;
@@ -331,11 +331,11 @@ impl Engine {
     }
 
     /// Publishes a pause again before the stream loses it; any worker may do it first.
-    pub(super) async fn tell_pauses_again(&self) {
+    pub(super) async fn publish_pauses_again(&self) {
         let now = self.now();
-        for (subject, paused) in self.pauses.settled() {
+        for (subject, paused) in self.pauses.shared() {
             let spread = SPREAD.mul_f64((self.chance)());
-            if paused.told_at != 0 && now.since(At(paused.told_at)) < TOLD_AGAIN + spread {
+            if paused.published_at != 0 && now.since(At(paused.published_at)) < TOLD_AGAIN + spread {
                 continue;
             }
             let what = What::Pause { subject: subject.clone(), since: At(paused.at), again: true };

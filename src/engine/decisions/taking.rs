@@ -90,7 +90,7 @@ impl Engine {
             if !batch.is_empty() {
                 self.store.submit(batch).await?;
             }
-            self.decisions.tell(decided.id, Taken::default());
+            self.decisions.answer(decided.id, Taken::default());
             return Ok(Taken::default());
         }
         if let What::Ended { jobs, run, park } = &decided.what {
@@ -150,7 +150,7 @@ impl Engine {
         self.figures.label("decisions", "", word);
         tracing::warn!(decision = word, by = %decided.by, reason = %decided.reason, at_worker = %decided.worker,
             done = taken.done, left = taken.left, "an operator's decision takes effect");
-        self.decisions.tell(decided.id, taken.clone());
+        self.decisions.answer(decided.id, taken.clone());
         Ok(taken)
     }
 }

@@ -31,7 +31,7 @@ fn is_paused(stage: &Stage) -> bool {
 }
 
 /// The messages published for every worker.
-fn told(stage: &Stage) -> Vec<Decided> {
+fn owed(stage: &Stage) -> Vec<Decided> {
     let published = stage.post.published.lock().unwrap();
     let control = published.iter().filter(|publication| publication.to == Destination::Control);
     control
@@ -71,20 +71,20 @@ async fn a_pause_of_long_ago_that_was_resumed_yesterday_ends_as_resumed_in_a_new
 }
 
 #[tokio::test]
-async fn a_standing_pause_is_told_again_before_the_stream_forgets_it_and_reaches_a_new_store_as_it_was() {
+async fn a_standing_pause_is_published_again_before_the_stream_forgets_it_and_reaches_a_new_store_as_it_was() {
     let old = Stage::new();
     let first = pause(&old);
     take(&old, &first).await;
-    old.engine.tell_pauses_again().await;
-    assert_eq!(told(&old), [], "the stream has it");
+    old.engine.publish_pauses_again().await;
+    assert_eq!(owed(&old), [], "the stream has it");
     old.pass(later(47));
-    old.engine.tell_pauses_again().await;
-    let again = told(&old);
+    old.engine.publish_pauses_again().await;
+    let again = owed(&old);
     let [again] = &again[..] else { panic!("{again:?}") };
     assert!(matches!(again.what, What::Pause { again: true, .. }));
     take(&old, again).await;
-    old.engine.tell_pauses_again().await;
-    assert_eq!(told(&old).len(), 1, "it was told");
+    old.engine.publish_pauses_again().await;
+    assert_eq!(owed(&old).len(), 1, "it was published");
 
     // The first message is gone by now.
     let new = Stage::new();
@@ -99,7 +99,7 @@ async fn a_standing_pause_is_told_again_before_the_stream_forgets_it_and_reaches
 }
 
 #[tokio::test]
-async fn a_pause_told_again_by_a_worker_that_was_away_does_not_undo_the_resume_that_it_has_not_read() {
+async fn a_pause_published_again_by_a_worker_that_was_away_does_not_undo_the_resume_that_it_has_not_read() {
     let away = Stage::new();
     let first = pause(&away);
     take(&away, &first).await;
@@ -107,8 +107,8 @@ async fn a_pause_told_again_by_a_worker_that_was_away_does_not_undo_the_resume_t
     let elsewhere = Stage::new();
     elsewhere.pass(later(46));
     let second = resume(&elsewhere);
-    away.engine.tell_pauses_again().await;
-    let again = told(&away).pop().unwrap();
+    away.engine.publish_pauses_again().await;
+    let again = owed(&away).pop().unwrap();
     let new = Stage::new();
     new.pass(later(48));
     for decided in [&first, &second, &again] {
@@ -122,7 +122,7 @@ async fn a_pause_told_again_by_a_worker_that_was_away_does_not_undo_the_resume_t
 }
 
 #[tokio::test]
-async fn a_pause_from_before_the_stream_had_any_is_told_at_once() {
+async fn a_pause_from_before_the_stream_had_any_is_published_at_once() {
     let stage = Stage::new();
     let row = [b"paused/".as_slice(), shop().to_string().as_bytes()].concat();
     let note = br#"{"at":1787000000000,"by":"operations","reason":"the vendor asked"}"#;
@@ -131,8 +131,8 @@ async fn a_pause_from_before_the_stream_had_any_is_told_at_once() {
     crate::store::Store::submit(&*stage.store, batch).await.unwrap();
     stage.engine.recall_pauses().unwrap();
     assert!(is_paused(&stage));
-    stage.engine.tell_pauses_again().await;
-    assert_eq!(told(&stage).len(), 1);
+    stage.engine.publish_pauses_again().await;
+    assert_eq!(owed(&stage).len(), 1);
 }
 
 #[tokio::test]

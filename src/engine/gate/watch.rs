@@ -123,8 +123,8 @@ impl Gate {
         self.is_watched.store(true, Ordering::Release);
         loop {
             let line = self.lock().trouble.line(Instant::now());
-            if let Some(told) = line {
-                self.log(told.as_ref());
+            if let Some(first) = line {
+                self.log(first.as_ref());
             }
             if self.lock().trouble.is_probe_due(Instant::now()) {
                 let _one = self.probing.lock().await;
@@ -144,9 +144,9 @@ impl Gate {
         }
     }
 
-    fn log(&self, told: Option<&Impairment>) {
+    fn log(&self, first: Option<&Impairment>) {
         let system = self.name();
-        match told {
+        match first {
             Some(Impairment { what: trouble::ImpairmentKind::Held, detail, lasts }) => {
                 tracing::error!(
                     system,

@@ -20,7 +20,7 @@ use crate::store::{Batch, StoreError, Table};
 /// Most letters in one request.
 pub const MAX_LETTERS: usize = 10_000;
 /// A discarded job is not in hand. If it is delivered in this moment, it continues.
-const HAND_WAIT: Duration = Duration::from_secs(1);
+const LOCK_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_TEXT: usize = 500;
 
 /// A selection of dead letters; all of them if nothing is set.
@@ -306,7 +306,7 @@ impl Engine {
             for (key, run) in &given_up {
                 self.give_up(key, *run, why, self.now()).await?;
             }
-            self.tell_everywhere().await;
+            self.publish_decisions().await;
         }
         swept
     }
@@ -352,7 +352,7 @@ impl Engine {
         at: At,
     ) -> Result<(), JournalError> {
         // In hand: a later run is open and needs its checkpoints.
-        let Ok(_hand) = tokio::time::timeout(HAND_WAIT, self.hands.take(key)).await else { return Ok(()) };
+        let Ok(_lock) = tokio::time::timeout(LOCK_WAIT, self.job_locks.take(key)).await else { return Ok(()) };
         let failed = |outcome| outcome == JobOutcome::Failed;
         if !ended_of(&*self.store, key)?.is_some_and(|ended| failed(ended.outcome) && ended.run == run) {
             return Ok(());

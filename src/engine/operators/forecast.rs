@@ -96,9 +96,9 @@ mod tests {
     fn those_that_the_rate_leaves_no_time_for_will_miss() {
         // Ten a minute: after ten minutes 100 are done, the other 412 are late.
         let jobs = (0..512).map(|_| due_in(10, &[0])).collect();
-        let told = forecast(jobs, &systems(&[Some(10.0)]), NOW);
-        assert_eq!((told.will_miss, told.systems["s0"].backlog), (412, 512));
-        assert_eq!(told.systems["s0"].done_at, Some(At(NOW.0 + 51 * 60_000 + 12_000).to_rfc3339()));
+        let found = forecast(jobs, &systems(&[Some(10.0)]), NOW);
+        assert_eq!((found.will_miss, found.systems["s0"].backlog), (412, 512));
+        assert_eq!(found.systems["s0"].done_at, Some(At(NOW.0 + 51 * 60_000 + 12_000).to_rfc3339()));
     }
 
     #[test]
@@ -110,17 +110,17 @@ mod tests {
     #[test]
     fn a_job_is_late_where_one_of_its_systems_is_and_counts_once() {
         let jobs = vec![due_in(1, &[0, 1, 1])];
-        let told = forecast(jobs.clone(), &systems(&[Some(60.0), Some(1.0)]), NOW);
-        assert_eq!((told.will_miss, told.systems["s0"].will_miss, told.systems["s1"].will_miss), (1, 0, 1));
-        let told = forecast(jobs, &systems(&[Some(60.0), Some(60.0)]), NOW);
-        assert_eq!(told.will_miss, 0);
+        let found = forecast(jobs.clone(), &systems(&[Some(60.0), Some(1.0)]), NOW);
+        assert_eq!((found.will_miss, found.systems["s0"].will_miss, found.systems["s1"].will_miss), (1, 0, 1));
+        let found = forecast(jobs, &systems(&[Some(60.0), Some(60.0)]), NOW);
+        assert_eq!(found.will_miss, 0);
     }
 
     #[test]
-    fn what_is_late_already_is_not_foretold_and_what_is_unknown_not_guessed() {
+    fn what_is_late_already_is_not_forecast_and_what_is_unknown_not_guessed() {
         let jobs = vec![due_in(-1, &[0]), due_in(1, &[1])];
-        let told = forecast(jobs, &systems(&[Some(0.001), None]), NOW);
-        assert_eq!(told.will_miss, 0);
-        assert_eq!((told.systems["s1"].backlog, &told.systems["s1"].done_at), (1, &None));
+        let found = forecast(jobs, &systems(&[Some(0.001), None]), NOW);
+        assert_eq!(found.will_miss, 0);
+        assert_eq!((found.systems["s1"].backlog, &found.systems["s1"].done_at), (1, &None));
     }
 }

@@ -116,9 +116,9 @@ impl JobFilter {
             if let Some(certified) = ended.and_then(|ended| ended.certified.as_ref()) {
                 return certified.subject_ref == *name;
             }
-            let told = format!("\"subject_ref\":\"{name}\"");
+            let member = format!("\"subject_ref\":\"{name}\"");
             let body = ended.map_or(&[][..], |ended| &ended.event.body);
-            body.windows(told.len()).any(|part| part == told.as_bytes())
+            body.windows(member.len()).any(|part| part == member.as_bytes())
         };
         let in_record = |name: &String| record.is_some_and(|record| record.subject_ref == *name);
         self.subject_refs.iter().any(|name| in_record(name) || in_event(name))
@@ -323,7 +323,7 @@ impl Engine {
             return Ok(None);
         }
         let record = other(record, Table::Job)?.map(|bytes| JobRecord::from_bytes(&bytes)).transpose()?;
-        let summary = JobSummary::new(key, record.as_ref(), ended.as_ref(), self.hands.holds(key));
+        let summary = JobSummary::new(key, record.as_ref(), ended.as_ref(), self.job_locks.holds(key));
         let wanted = (filter.is_about_anybody()
             || filter.names(record.as_ref(), ended.as_ref())
             || self.is_named_by(key, &filter.identifiers)?)
@@ -365,7 +365,7 @@ impl Engine {
                 let systems = record.systems.iter().filter_map(index).filter_map(|index| u16::try_from(index).ok());
                 waits.push(Waits { due: record.due_at, systems: systems.collect() });
             }
-            if let (Some((why, _)), false) = (record.waiting, self.hands.holds(&key)) {
+            if let (Some((why, _)), false) = (record.waiting, self.job_locks.holds(&key)) {
                 *survey.waiting.entry(why.as_str()).or_default() += 1;
                 if let Some(since) = record.stands.shown() {
                     let oldest = survey.oldest_wait.entry(why.as_str()).or_insert(since);

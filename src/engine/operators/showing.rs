@@ -55,7 +55,7 @@ impl Engine {
         if record.is_none() && ended.is_none() {
             return Ok(None);
         }
-        let in_hand = self.hands.holds(key);
+        let in_hand = self.job_locks.holds(key);
         let mut summary = JobSummary::new(key, record.as_ref(), ended.as_ref(), in_hand);
         let states = folded(store, key, summary.systems.len())?;
         if summary.waiting.is_some() {
@@ -77,7 +77,7 @@ impl Engine {
             inputs: if ended.is_none() { inputs(record.as_ref(), &states) } else { Vec::new() },
             last_error: ended.as_ref().and_then(ended_error).or_else(|| last_error(&states)),
             discarded: self.discarded(key)?,
-            timeline: entries.iter().skip(left_out).map(told).collect(),
+            timeline: entries.iter().skip(left_out).map(shown).collect(),
             timeline_left_out: left_out,
             summary,
         }))
@@ -190,7 +190,7 @@ fn ended_targets(ended: &Ended) -> Vec<Value> {
 }
 
 /// One entry of the journal, in words.
-fn told(entry: &Entry) -> Value {
+fn shown(entry: &Entry) -> Value {
     let mut line: BTreeMap<&str, Value> = BTreeMap::new();
     let (what, at) = match entry {
         Entry::Intent { step, at, .. } => (put_step(&mut line, "intent", *step), at),

@@ -38,7 +38,7 @@ impl Engine {
             if ended.is_none() && record.is_none() {
                 continue;
             }
-            let state = JobSummary::new(&key, record.as_ref(), ended.as_ref(), self.hands.holds(&key)).state;
+            let state = JobSummary::new(&key, record.as_ref(), ended.as_ref(), self.job_locks.holds(&key)).state;
             states.push(JobBrief {
                 job_id: *job_id,
                 state,

@@ -159,10 +159,10 @@ async fn a_copy_that_does_not_come_back_is_missed_when_its_time_is_over_and_foun
         // One is redelivered; one has ended elsewhere, by the numbers.
         engine.parked.delivered(&delivery(1, Some((&names[0], 1))));
         tokio::time::advance(tier.wait() + SLACK - Duration::from_secs(1)).await;
-        engine.tell_missing().unwrap();
+        engine.report_missing().unwrap();
         assert_eq!(engine.parked.view().missing, []);
         tokio::time::advance(Duration::from_secs(1)).await;
-        engine.tell_missing().unwrap();
+        engine.report_missing().unwrap();
         assert_eq!(engine.parked.view().missing, names[1..]);
         engine.parked.delivered(&delivery(1, Some((&names[1], 1))));
         engine.parked.taken(&names[2]);

@@ -75,12 +75,12 @@ struct Parked {
     passed: u64,
     copy: Option<Publication>,
     /// The events of a long wait, as published.
-    told: Vec<Value>,
+    reported: Vec<Value>,
 }
 
 impl Parked {
     fn new() -> Parked {
-        Parked { stage: Stage::new(), passed: 0, copy: None, told: Vec::new() }
+        Parked { stage: Stage::new(), passed: 0, copy: None, reported: Vec::new() }
     }
 
     /// This long after the beginning.
@@ -124,7 +124,7 @@ impl Parked {
                 Destination::Wait(_) => self.copy = Some(publication),
                 Destination::Event { routing_key } => {
                     assert_eq!(*routing_key, format!("job.{WAITING}.acme"));
-                    self.told.push(serde_json::from_slice(&publication.body).unwrap());
+                    self.reported.push(serde_json::from_slice(&publication.body).unwrap());
                 }
                 other => panic!("{other:?}"),
             }
@@ -155,9 +155,9 @@ impl Parked {
     }
 
     /// The times of the reports, one for each id.
-    fn told_after(&self) -> Vec<u64> {
+    fn reported_after(&self) -> Vec<u64> {
         let mut ids = std::collections::BTreeSet::new();
-        let first = self.told.iter().filter(|event| ids.insert(event["id"].to_string()));
+        let first = self.reported.iter().filter(|event| ids.insert(event["id"].to_string()));
         let time = |value: &Value| value.as_str().unwrap().parse::<jiff::Timestamp>().unwrap().as_second();
         let after = |event: &Value| time(&event["time"]) - time(&event["data"]["wait"]["since"]);
         first.map(|event| u64::try_from(after(event)).unwrap()).collect()
@@ -172,9 +172,9 @@ async fn of_a_wait_of_three_days_for_any_reason_the_documented_words_are_told_an
             job.at(seconds);
             job.look(why, false, false, |_| {}).await;
             let due: Vec<u64> = documented(why).into_iter().filter(|after| *after <= seconds).collect();
-            assert_eq!(job.told_after(), due, "{why:?} after {seconds} s");
+            assert_eq!(job.reported_after(), due, "{why:?} after {seconds} s");
         }
-        for event in &job.told {
+        for event in &job.reported {
             let (data, wait) = (&event["data"], &event["data"]["wait"]);
             assert_eq!((&data["waiting"], &data["final"]), (&why.as_str().into(), &false.into()));
             assert_eq!((&wait["then"], &wait["system"]), (&why.then().into(), &"loyalty".into()));
@@ -196,12 +196,15 @@ async fn whatever_happens_to_the_worker_at_any_look_nothing_is_told_twice_or_lef
                     job.look_while(why, if is_now { meanwhile } else { Meanwhile::Nothing }).await;
                 }
                 if meanwhile != Meanwhile::ClockBack {
-                    assert_eq!(job.told_after(), documented(why), "{why:?}, {meanwhile:?} at look {moment}");
+                    assert_eq!(job.reported_after(), documented(why), "{why:?}, {meanwhile:?} at look {moment}");
                 }
                 // After the clock was put back the wait counts longer: two reports may become one, but never one two.
-                let told = job.told.iter().map(|event| event["id"].to_string());
-                let told = told.collect::<std::collections::BTreeSet<_>>().len();
-                assert!((1..=documented(why).len()).contains(&told), "{why:?}, {meanwhile:?} at look {moment}: {told}");
+                let reported = job.reported.iter().map(|event| event["id"].to_string());
+                let reported = reported.collect::<std::collections::BTreeSet<_>>().len();
+                assert!(
+                    (1..=documented(why).len()).contains(&reported),
+                    "{why:?}, {meanwhile:?} at look {moment}: {reported}"
+                );
                 runs += 1;
             }
         }
@@ -217,8 +220,11 @@ async fn a_job_that_waits_for_one_thing_after_another_and_comes_no_further_is_to
             job.at(seconds);
             job.look(if look % 2 == 0 { one } else { other }, false, false, |_| {}).await;
         }
-        let told = job.told_after();
-        assert!((2..=4).contains(&told.len()) && told.is_sorted_by(|a, b| a < b), "{one:?}, {other:?}: {told:?}");
+        let reported = job.reported_after();
+        assert!(
+            (2..=4).contains(&reported.len()) && reported.is_sorted_by(|a, b| a < b),
+            "{one:?}, {other:?}: {reported:?}"
+        );
     }
 }
 
@@ -236,13 +242,13 @@ async fn a_job_that_came_further_begins_another_wait_and_one_whose_store_was_los
     job.look(Waiting::Held, false, false, |_| {}).await;
     job.at(5 * HOUR);
     job.look(Waiting::Held, false, false, |_| {}).await;
-    assert_eq!(job.told_after(), [5 * HOUR], "both of what is due at once");
+    assert_eq!(job.reported_after(), [5 * HOUR], "both of what is due at once");
     job.at(6 * HOUR);
     let engine = std::sync::Arc::clone(&job.stage.engine);
     job.look(Waiting::Pending, false, false, |journal| done(journal, &engine)).await;
     job.at(6 * HOUR + 20 * MINUTE);
     job.look(Waiting::Pending, false, false, |_| {}).await;
-    assert_eq!(job.told_after(), [5 * HOUR, 20 * MINUTE]);
+    assert_eq!(job.reported_after(), [5 * HOUR, 20 * MINUTE]);
     // Another worker makes the same deletion once more, which is no progress.
     job.another_worker();
     job.at(7 * HOUR);
@@ -252,5 +258,5 @@ async fn a_job_that_came_further_begins_another_wait_and_one_whose_store_was_los
     job.look(Waiting::Pending, false, false, |_| {}).await;
     job.at(10 * HOUR);
     job.look(Waiting::Pending, false, false, |_| {}).await;
-    assert_eq!(job.told_after(), [5 * HOUR, 20 * MINUTE, 4 * HOUR]);
+    assert_eq!(job.reported_after(), [5 * HOUR, 20 * MINUTE, 4 * HOUR]);
 }

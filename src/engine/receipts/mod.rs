@@ -14,7 +14,7 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use self::row::Row;
-use super::in_hand::{Hand, Run};
+use super::in_hand::{JobLock, Run};
 use super::interrupted::Interrupted;
 use super::journal::JournalError;
 use super::{Engine, retention, rows};
@@ -46,7 +46,7 @@ pub(crate) struct Receipts {
 /// The content of a receipt.
 struct Certifiable<'a> {
     /// The event's data.
-    told: &'a Map<String, Value>,
+    data: &'a Map<String, Value>,
     /// The commitment to the person's identities, if the publisher gave a salt.
     commitment: Option<String>,
 }
@@ -129,7 +129,7 @@ impl Engine {
         &self,
         run: &Run<'_>,
         ended: &mut Ended,
-        told: &Map<String, Value>,
+        data: &Map<String, Value>,
         rest: Batch,
     ) -> Result<(), Interrupted> {
         let forget = ended.outcome != JobOutcome::Failed;
@@ -138,7 +138,7 @@ impl Engine {
             digest::commitment(salt, &run.job.identity_bytes())
         });
         let subject_ref = run.journal.with(|state| state.record.subject_ref.clone());
-        let what = Certifiable { told, commitment };
+        let what = Certifiable { data, commitment };
         self.end_certified(&run.job.key, ended, what, subject_ref, rest, |batch| {
             run.journal.end(&*self.store, batch, forget)
         })
@@ -150,10 +150,10 @@ impl Engine {
         &self,
         key: &JobKey,
         ended: &mut Ended,
-        told: &Map<String, Value>,
+        data: &Map<String, Value>,
         rest: Batch,
     ) -> Result<(), Interrupted> {
-        let what = Certifiable { told, commitment: None };
+        let what = Certifiable { data, commitment: None };
         self.end_certified(key, ended, what, String::new(), rest, |batch| vec![self.store.submit(batch)]).await
     }
 
@@ -191,7 +191,7 @@ impl Engine {
         retention::expire_fact(&mut rest, now.plus(self.settings.retain_failed), &row);
         self.certify(
             &mut event,
-            Certifiable { told: &data, commitment: None },
+            Certifiable { data: &data, commitment: None },
             rest,
             |event, receipt, number, mut batch| {
                 batch.put(Table::Receipt, number.to_be_bytes(), row::alone(now, receipt));
@@ -220,7 +220,7 @@ impl Engine {
                 let mut chain = self.receipts.chain();
                 let before = chain.head(&*self.store)?;
                 let link = Link::after(before.as_ref(), Uuid::new_v4);
-                let payload = claims::payload(&origin, &link, what.told, what.commitment.clone());
+                let payload = claims::payload(&origin, &link, what.data, what.commitment.clone());
                 let receipt = self.receipts.signer.compact(RECEIPT, &payload);
                 *event = with_receipt(&bare, &receipt).ok_or_else(no_place)?;
                 let head = link.head(&receipt);
@@ -254,15 +254,15 @@ impl Engine {
         }
         let Some(head) = head(&*self.store)? else { return Ok(0) };
         let mut batch = Batch::new();
-        let (mut last, mut count, mut hands) = (None, 0, Vec::new());
+        let (mut last, mut count, mut locks) = (None, 0, Vec::new());
         for (key, value) in self.store.scan(Table::Receipt, b"", None, PAGE)? {
             // Always from the oldest on, even if the clock was changed.
             let Some((number, row)) = read_row(&key, &value).filter(|(_, row)| due(row)) else { break };
             if let Some(carrier) = &row.carrier {
-                let ControlFlow::Continue(hand) = self.forget_ended(&carrier.key, number, now, &mut batch)? else {
+                let ControlFlow::Continue(lock) = self.forget_ended(&carrier.key, number, now, &mut batch)? else {
                     break;
                 };
-                hands.extend(hand);
+                locks.extend(lock);
             }
             batch.remove(Table::Receipt, key);
             count += 1;
@@ -278,7 +278,7 @@ impl Engine {
             }
             tracing::info!(through = last.number, "receipts older than worker.retain_finished were forgotten");
         }
-        drop(hands);
+        drop(locks);
         Ok(count)
     }
 
@@ -290,7 +290,7 @@ impl Engine {
         number: u64,
         now: At,
         batch: &mut Batch,
-    ) -> Result<ControlFlow<(), Option<Hand<'_>>>, JournalError> {
+    ) -> Result<ControlFlow<(), Option<JobLock<'_>>>, JournalError> {
         let Some(stored) = self.store.get(Table::Ended, &key.to_bytes())? else {
             return Ok(ControlFlow::Continue(None));
         };
@@ -307,10 +307,10 @@ impl Engine {
                 return Ok(ControlFlow::Continue(None));
             }
         }
-        let Some(hand) = self.hands.try_take(key) else { return Ok(ControlFlow::Break(())) };
+        let Some(lock) = self.job_locks.try_take(key) else { return Ok(ControlFlow::Break(())) };
         batch.expect(Table::Ended, key.to_bytes(), Some(stored));
         retention::forget_job(&*self.store, key, batch)?;
-        Ok(ControlFlow::Continue(Some(hand)))
+        Ok(ControlFlow::Continue(Some(lock)))
     }
 
     /// Stores the public keys in use, so that receipts can be checked long after a rotation. Each key has a MAC by

@@ -380,8 +380,8 @@ async fn what_never_became_a_job_and_what_is_read_no_more_stand_in_the_chain_as_
     events.extend([refused.body, ended.event.body]);
     let report = stage.check(&events);
     assert!(report.valid && report.receipts == 3, "{report:?}");
-    let told = |event: &[u8]| claims(event)["reason"].clone();
-    assert_eq!((told(&events[1]), told(&events[2])), (json!("invalid"), json!("poison")));
+    let reason = |event: &[u8]| claims(event)["reason"].clone();
+    assert_eq!((reason(&events[1]), reason(&events[2])), (json!("invalid"), json!("poison")));
     // A receipt with another reason than its event is detected.
     let other = String::from_utf8(events[2].clone()).unwrap().replace("\"poison\"", "\"conflict\"");
     let faults = judge(&stage.keys(), &[other]).faults;

@@ -91,12 +91,12 @@ async fn a_replay_that_has_just_begun_keeps_its_checkpoints() {
     let key = stage.fail(1).await;
     assert_eq!(stage.kept(&key), Some((1, 1)));
     stage.pass(RETAIN_FAILED);
-    let hand = stage.engine.hands.try_take(&key).unwrap();
+    let lock = stage.engine.job_locks.try_take(&key).unwrap();
     stage.store.hold();
     let journal = stage.replay(1);
     stage.forget_while_the_disk_is_slow().await;
     assert_eq!(stage.kept(&key), Some((2, 2)));
-    drop((journal, hand));
+    drop((journal, lock));
     // After the next check it is still no failed job.
     stage.pass(DAY);
     stage.forget_all().await;
@@ -123,12 +123,12 @@ async fn a_replay_that_begins_as_its_receipt_is_forgotten_keeps_its_checkpoints(
         batch.remove(Table::Expiry, row(stage.engine.now().plus(RETAIN_FAILED), CHECKPOINTS, &key.to_bytes()));
         stage.store.submit(batch).await.unwrap();
         stage.pass(RETAIN_FINISHED);
-        let hand = is_in_hand.then(|| stage.engine.hands.try_take(&key).unwrap());
+        let lock = is_in_hand.then(|| stage.engine.job_locks.try_take(&key).unwrap());
         stage.store.hold();
         let journal = stage.replay(1);
         stage.forget_while_the_disk_is_slow().await;
         assert_eq!(stage.kept(&key), Some((2, 2)), "in hand: {is_in_hand}");
-        drop((journal, hand));
+        drop((journal, lock));
         stage.forget_all().await;
         assert_eq!(stage.kept(&key), Some((2, 2)));
         assert_eq!(stage.store.scan(Table::Receipt, b"", None, 9).unwrap(), vec![], "it goes when it can");
@@ -140,10 +140,10 @@ async fn a_failed_jobs_checkpoints_and_then_the_job_are_forgotten_when_nobody_ha
     let stage = Stage::new();
     let key = stage.fail(1).await;
     stage.pass(RETAIN_FAILED);
-    let hand = stage.engine.hands.try_take(&key).unwrap();
+    let lock = stage.engine.job_locks.try_take(&key).unwrap();
     stage.forget_all().await;
     assert_eq!(stage.kept(&key), Some((1, 1)));
-    drop(hand);
+    drop(lock);
     stage.pass(Duration::from_secs(60));
     stage.forget_all().await;
     assert_eq!(stage.kept(&key), None);
@@ -151,7 +151,7 @@ async fn a_failed_jobs_checkpoints_and_then_the_job_are_forgotten_when_nobody_ha
     stage.pass(RETAIN_FINISHED);
     stage.forget_all().await;
     assert!(!stage.has(Table::Ended, &key));
-    assert_eq!(stage.engine.hands.count(), 0);
+    assert_eq!(stage.engine.job_locks.count(), 0);
 }
 
 #[tokio::test]

@@ -20,8 +20,8 @@ fn lines(trouble: &mut Trouble, began: Instant, seconds: u64) -> Vec<(u64, Optio
     let mut lines = Vec::new();
     let mut now = began;
     loop {
-        if let Some(told) = trouble.line(now) {
-            lines.push(((now - began).as_secs(), told.map(|told| told.what)));
+        if let Some(line) = trouble.line(now) {
+            lines.push(((now - began).as_secs(), line.map(|first| first.what)));
         }
         match trouble.next_look(now) {
             Some(at) if at <= began + Duration::from_secs(seconds) => now = at.max(now + Duration::from_millis(1)),
@@ -33,9 +33,9 @@ fn lines(trouble: &mut Trouble, began: Instant, seconds: u64) -> Vec<(u64, Optio
 #[test]
 fn a_day_of_silence_is_told_at_once_then_less_and_less_often_and_so_is_its_end() {
     let (mut trouble, now) = (Trouble::default(), Instant::now());
-    let mut told = failure(FailureKind::RateLimited);
-    told.retry_after = Some(Duration::from_secs(86_400));
-    trouble.ended(now, Some(&told), FIRST, now);
+    let mut limited = failure(FailureKind::RateLimited);
+    limited.retry_after = Some(Duration::from_secs(86_400));
+    trouble.ended(now, Some(&limited), FIRST, now);
     let lines = lines(&mut trouble, now, 90_000);
     let first: Vec<u64> = lines.iter().take(7).map(|(second, _)| *second).collect();
     assert_eq!(first, [0, 60, 180, 420, 900, 1860, 3780]);
@@ -46,10 +46,10 @@ fn a_day_of_silence_is_told_at_once_then_less_and_less_often_and_so_is_its_end()
 #[test]
 fn a_short_pause_is_no_trouble() {
     let (mut trouble, now) = (Trouble::default(), Instant::now());
-    let mut told = failure(FailureKind::RateLimited);
-    told.retry_after = Some(Duration::from_secs(60));
-    trouble.ended(now, Some(&told), FIRST, now);
-    assert!(trouble.told(now).is_empty());
+    let mut limited = failure(FailureKind::RateLimited);
+    limited.retry_after = Some(Duration::from_secs(60));
+    trouble.ended(now, Some(&limited), FIRST, now);
+    assert!(trouble.impairments(now).is_empty());
     assert!(trouble.closed_until(now).unwrap().is_some());
 }
 
@@ -61,13 +61,13 @@ fn failures_in_a_row_ask_for_a_harmless_read_which_alone_says_that_the_system_is
             trouble.ended(now, Some(&failure(kind)), FIRST, now);
             assert_eq!((trouble.is_open(), trouble.is_probe_due(now)), (call == 5, call == 5), "{kind:?}");
         }
-        assert!(!trouble.is_certain() && trouble.told(now).is_empty(), "they may be one job's");
+        assert!(!trouble.is_certain() && trouble.impairments(now).is_empty(), "they may be one job's");
         trouble.probed(now, &Ok(()), (FIRST, EVERY), now);
         assert!(!trouble.is_open() && trouble.closed_until(now).unwrap().is_none());
 
         trouble.probed(now, &Err(failure(kind)), (FIRST, EVERY), now);
         assert!(trouble.is_open() && trouble.is_certain());
-        assert_eq!(trouble.told(now)[0].what, ImpairmentKind::Failing);
+        assert_eq!(trouble.impairments(now)[0].what, ImpairmentKind::Failing);
         assert!(!trouble.is_probe_due(now) && trouble.is_probe_due(now + FIRST), "it is tried again");
         // The pauses grow, up to half a minute.
         let mut at = now;
@@ -104,9 +104,9 @@ fn a_refusal_holds_a_system_only_where_a_harmless_read_is_refused_too() {
     let later = now + EVERY;
     assert!(trouble.is_probe_due(later));
     trouble.probed(later, &Err(failure(FailureKind::Unavailable)), (FIRST, EVERY), later);
-    assert_eq!(trouble.told(later)[0].lasts, EVERY);
+    assert_eq!(trouble.impairments(later)[0].lasts, EVERY);
     trouble.probed(later, &Ok(()), (FIRST, EVERY), later);
-    assert!(trouble.hold().is_none() && trouble.told(later).is_empty());
+    assert!(trouble.hold().is_none() && trouble.impairments(later).is_empty());
 }
 
 #[test]
@@ -132,9 +132,9 @@ fn a_step_that_fails_for_one_job_after_another_fails_for_all_until_it_goes_well_
     }
     trouble.step_failed(step, &job(3), &failure(FailureKind::Unavailable), now);
     assert!(trouble.fails_for_all(step) && !trouble.fails_for_all(StepName::Resolve));
-    assert_eq!(trouble.told(now)[0].what, ImpairmentKind::StepFailing);
+    assert_eq!(trouble.impairments(now)[0].what, ImpairmentKind::StepFailing);
     trouble.step_works(step);
-    assert!(!trouble.fails_for_all(step) && trouble.told(now).is_empty());
+    assert!(!trouble.fails_for_all(step) && trouble.impairments(now).is_empty());
 }
 
 #[test]

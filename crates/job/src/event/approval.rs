@@ -12,7 +12,7 @@ impl About<'_> {
     /// Each target with its losses. A target that has ended loses nothing more.
     pub fn losses(&self, now: At) -> Value {
         let each = self.job.targets.iter().zip(self.targets).zip(self.rules).enumerate();
-        let told = each.map(|(index, ((target, state), rules))| {
+        let shown = each.map(|(index, ((target, state), rules))| {
             json!({
                 "target": index, "system": target.system, "kind": target.kind.as_str(),
                 "outcome": state.end.as_ref().map(|end| end.outcome.as_str()),
@@ -21,7 +21,7 @@ impl About<'_> {
                 "preserved": rules.preserved,
             })
         });
-        told.collect()
+        shown.collect()
     }
 }
 

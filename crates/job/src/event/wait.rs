@@ -60,12 +60,12 @@ impl Wait {
 
 /// The event about a job that has waited long. The record's `seq` is already the event's own number.
 pub fn waiting(frame: &Frame<'_>, key: &JobKey, record: &JobRecord, targets: &[TargetState], wait: &Wait) -> Event {
-    let told = json!({
+    let wait = json!({
         "since": wait.since.map(At::to_rfc3339), "next_at": wait.next_at.to_rfc3339(), "then": wait.then,
         "gives_up_at": wait.gives_up.map(|(at, _)| at.to_rfc3339()),
         "gives_up_as": wait.gives_up.map(|(_, reason)| reason.as_str()),
         "target": wait.target, "system": wait.system, "step": wait.step.map(StepName::as_str),
     });
-    let data = open_job(key, record, targets, WAITING, ("wait", told));
+    let data = open_job(key, record, targets, WAITING, ("wait", wait));
     envelope(frame, key, WAITING, &numbered(key, record.run, record.seq), Value::Object(data)).event
 }

@@ -102,7 +102,7 @@ fn next(flow: &Flow<'_>) -> Go<TargetEnd> {
     }
     values(flow, overwrite)?;
     if flow.rules.tell_requester {
-        told(flow)?;
+        requester(flow)?;
     }
     // The notice may take long, and the state after it counts.
     flow.fresh(READ_BACK)?;
@@ -262,7 +262,7 @@ fn licenses(flow: &Flow<'_>) -> Go<()> {
 
 /// Sends a notice to the requester's endpoint. The erasure is already done: a failing endpoint does not undo it, and
 /// the event names the follow-up in any case.
-fn told(flow: &Flow<'_>) -> Go<()> {
+fn requester(flow: &Flow<'_>) -> Go<()> {
     let Some(state) = flow.state.get(TELL) else { return Err(Next::Call(TELL)) };
     if state.answer.is_some() {
         return Ok(());

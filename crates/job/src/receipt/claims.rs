@@ -182,11 +182,11 @@ pub fn contradiction(receipt: &Map<String, Value>, event: &Map<String, Value>) -
         return Some(name);
     }
     let targets = |of: &Map<String, Value>| of.get("targets").and_then(Value::as_array).cloned().unwrap_or_default();
-    let (signed, told) = (targets(receipt), targets(&claims));
-    if signed.len() != told.len() {
+    let (signed, stated) = (targets(receipt), targets(&claims));
+    if signed.len() != stated.len() {
         return Some("targets");
     }
     let differing =
-        |(signed, told): (&Value, &Value)| TARGET.into_iter().find(|name| signed.get(*name) != told.get(*name));
-    signed.iter().zip(&told).find_map(differing)
+        |(signed, stated): (&Value, &Value)| TARGET.into_iter().find(|name| signed.get(*name) != stated.get(*name));
+    signed.iter().zip(&stated).find_map(differing)
 }

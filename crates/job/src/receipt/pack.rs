@@ -109,8 +109,8 @@ impl Pack {
         let none = Map::new();
         let digests = manifest.get("sha256").and_then(Value::as_object).unwrap_or(&none);
         for name in [LOG, TARGETS, RECEIPTS, KEYS] {
-            let told = digests.get(name).and_then(Value::as_str);
-            if told != Some(&digest::sha256(file(name).as_bytes())) {
+            let stated = digests.get(name).and_then(Value::as_str);
+            if stated != Some(&digest::sha256(file(name).as_bytes())) {
                 checker.fault(FaultKind::Altered, &named(name), format!("{name} is not the file that was signed"));
             }
         }

@@ -273,8 +273,8 @@ impl Frames {
             return;
         }
         if let Some(tag) = self.tags.get(&channel) {
-            let told = Cut { bytes: cut.bytes, sha256: hex::encode(cut.hash.finalize()) };
-            self.marks.set(channel, *tag, |mended| mended.cut = Some(told));
+            let whole = Cut { bytes: cut.bytes, sha256: hex::encode(cut.hash.finalize()) };
+            self.marks.set(channel, *tag, |mended| mended.cut = Some(whole));
         }
         let length = self.replace(whole, BODY, channel, &cut.beginning);
         self.clear += length;
