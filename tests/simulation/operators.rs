@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use erasure_worker::engine::Engine;
-use erasure_worker::engine::decisions::Told;
+use erasure_worker::engine::decisions::Published;
 use erasure_worker::engine::pauses::Subject;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
@@ -68,7 +68,7 @@ pub struct Given {
     pub worker: (usize, u64),
     /// The time of the answer.
     pub at: Instant,
-    pub told: Told,
+    pub told: Published,
 }
 
 /// The workers that operators can reach, and the operators' pauses.
@@ -197,7 +197,7 @@ impl Operators {
             for subject in &shown {
                 self.resume(subject, &mut random).await;
             }
-            let is_over = shown.is_empty() && there().all(|desk| desk.engine.decisions_untold().unwrap() == 0);
+            let is_over = shown.is_empty() && there().all(|desk| desk.engine.decisions_unpublished().unwrap() == 0);
             looks = if is_over { looks + 1 } else { 0 };
             tokio::time::sleep(Duration::from_secs(60)).await;
         }

@@ -12,7 +12,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use erasure_worker::engine::decisions::Told;
+use erasure_worker::engine::decisions::Published;
 use erasure_worker::engine::pauses::Subject;
 use erasure_worker::sandbox::Entry;
 use serde_json::Value;
@@ -114,7 +114,7 @@ impl Verdict {
         self.paused_jobs = around.hub.paused() as u64;
         for given in given.iter() {
             let in_stream = stream.by.get(&given.by);
-            if given.told == Told::HereOnly {
+            if given.told == Published::HereOnly {
                 self.pauses_here_only += 1;
             } else if in_stream.is_none_or(|at| *at > given.at) {
                 self.breaches.push(format!(
@@ -141,7 +141,7 @@ impl Verdict {
             }
         }
         for desk in desks.iter().filter(|desk| desk.answers()) {
-            let left = (desk.engine.pauses().all(), desk.engine.decisions_untold().unwrap());
+            let left = (desk.engine.pauses().all(), desk.engine.decisions_unpublished().unwrap());
             if left != (BTreeMap::new(), 0) {
                 self.breaches
                     .push(format!("worker {} still has pauses or unpublished decisions: {left:?}", desk.worker));

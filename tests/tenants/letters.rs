@@ -32,7 +32,7 @@ async fn a_letter_is_announced_and_removed_only_when_its_notice_is_over() {
     bench.pass(15 * DAY - Duration::from_secs(1));
     assert_eq!(bench.engine.sweep_dead_letters().await.unwrap(), Aged::default());
     bench.pass(Duration::from_secs(1));
-    assert_eq!(bench.engine.sweep_dead_letters().await.unwrap(), Aged { told: 1, removed: 0 });
+    assert_eq!(bench.engine.sweep_dead_letters().await.unwrap(), Aged { reported: 1, removed: 0 });
     let event = bench.post.event(id(&job), "at_risk").await;
     assert_eq!(event["data"]["cause"], "dead_letter_expires");
     assert_eq!(event["data"]["expires_at"], "2026-12-12T10:00:00.000Z");
@@ -42,7 +42,7 @@ async fn a_letter_is_announced_and_removed_only_when_its_notice_is_over() {
     assert_eq!(bench.engine.sweep_dead_letters().await.unwrap(), Aged::default());
     assert_eq!(bench.post.seen().letters.len(), 1);
     bench.pass(Duration::from_secs(1));
-    assert_eq!(bench.engine.sweep_dead_letters().await.unwrap(), Aged { told: 0, removed: 1 });
+    assert_eq!(bench.engine.sweep_dead_letters().await.unwrap(), Aged { reported: 0, removed: 1 });
     assert!(bench.post.seen().letters.is_empty());
     assert_eq!((bench.counted("dead_letters_aged", "told"), bench.counted("dead_letters_aged", "removed")), (1, 1));
     bench.end().await;
@@ -53,12 +53,12 @@ async fn a_worker_that_was_away_when_notice_was_due_gives_it_in_full() {
     let bench = Bench::with(AGED).await;
     let job = failed(&bench).await;
     bench.pass(100 * DAY);
-    assert_eq!(bench.engine.sweep_dead_letters().await.unwrap(), Aged { told: 1, removed: 0 });
+    assert_eq!(bench.engine.sweep_dead_letters().await.unwrap(), Aged { reported: 1, removed: 0 });
     bench.post.event(id(&job), "at_risk").await;
     bench.pass(5 * DAY - Duration::from_secs(1));
     assert_eq!(bench.engine.sweep_dead_letters().await.unwrap(), Aged::default());
     bench.pass(Duration::from_secs(1));
-    assert_eq!(bench.engine.sweep_dead_letters().await.unwrap(), Aged { told: 0, removed: 1 });
+    assert_eq!(bench.engine.sweep_dead_letters().await.unwrap(), Aged { reported: 0, removed: 1 });
     bench.end().await;
 }
 
@@ -68,7 +68,7 @@ async fn a_message_that_never_named_a_job_is_removed_with_nobody_to_tell() {
     bench.post.deliver(Default::default(), "no job", false);
     bench.post.until("the dead letter", |seen| seen.letters.len() == 1).await;
     bench.pass(20 * DAY);
-    assert_eq!(bench.engine.sweep_dead_letters().await.unwrap(), Aged { told: 0, removed: 1 });
+    assert_eq!(bench.engine.sweep_dead_letters().await.unwrap(), Aged { reported: 0, removed: 1 });
     assert!(bench.post.seen().events.is_empty());
     bench.end().await;
 }
