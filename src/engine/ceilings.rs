@@ -387,7 +387,6 @@ impl Engine {
 
     pub(crate) fn note_above(&self, verdict: &Verdict) {
         for scope in verdict.above.iter().take(1) {
-            self.figures.count(&self.figures.guarded);
             self.figures.label("jobs_guarded", "", scope.kind());
         }
     }

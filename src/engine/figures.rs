@@ -15,8 +15,6 @@ pub struct Figures {
     pub rejected: AtomicU64,
     /// Messages and cancellations whose sender has no right to them; the label family `unauthorised` names the cause.
     pub unauthorised: AtomicU64,
-    /// Jobs held by a ceiling when they were accepted.
-    pub guarded: AtomicU64,
     /// Copies of a job acked without a call because a newer one exists.
     pub stale: AtomicU64,
     /// Older copies that were worked on because the newest one was gone.
@@ -27,8 +25,6 @@ pub struct Figures {
     pub cancels_unreadable: AtomicU64,
     /// Final events repeated for a publisher.
     pub repeated: AtomicU64,
-    /// Parks.
-    pub parked: AtomicU64,
     /// Events published and confirmed.
     pub events: AtomicU64,
     /// Dead letters published and confirmed.

@@ -122,7 +122,6 @@ impl Engine {
         }
         run.journal.write(&*self.store, Vec::new(), batch)?;
         crash::point(Point::AfterParkNoted, "").await;
-        self.figures.count(&self.figures.parked);
         self.figures.label("jobs_parked", "", why.as_str());
         tracing::debug!(why = why.as_str(), tier = tier.label(), number, "job parked");
         Ok(Done::Settled { lock: None, noted: run.journal.pending() })
