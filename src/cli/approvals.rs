@@ -53,10 +53,10 @@ struct Filter {
 pub struct List {
     #[command(flatten)]
     filter: Filter,
-    /// Go on where the list before ended: the job that it printed.
+    /// Continue the previous list: the job that it printed.
     #[arg(long, value_name = "JOB")]
     after: Option<String>,
-    /// At most so many.
+    /// At most this many.
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=500))]
     limit: u32,
     #[command(flatten)]

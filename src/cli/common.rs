@@ -134,7 +134,7 @@ pub(super) fn age(text: &str) -> Result<Duration, String> {
 ///
 /// # Errors
 /// It is neither.
-pub fn instant(text: &str) -> Result<Timestamp, String> {
+pub(crate) fn instant(text: &str) -> Result<Timestamp, String> {
     let midnight = |date: Date| date.to_datetime(Time::midnight()).to_zoned(TimeZone::UTC).ok();
     let date = || text.parse::<Date>().ok().and_then(midnight).map(|zoned| zoned.timestamp());
     let expected = "expected a time such as 2026-01-31T12:00:00Z, or a date such as 2026-01-31";

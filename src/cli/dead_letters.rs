@@ -19,7 +19,7 @@ use crate::ops::client::{Body, ClientError, OpsApi};
 /// `dead-letters`
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// List dead letters; looking changes nothing.
+    /// List dead letters; this changes nothing.
     #[command(after_help = "Example:\n  erasure-worker dead-letters list --code ERS-0012")]
     List(List),
     /// Show the dead letter of one job, without its body.
@@ -51,10 +51,10 @@ pub struct Filter {
     /// Only this job's.
     #[arg(long, value_name = "ID")]
     job_id: Option<Uuid>,
-    /// Only those that have been there for longer: 90s, 15m, 12h, 7d.
+    /// Only those that are older: 90s, 15m, 12h, 7d.
     #[arg(long, value_name = "AGE", value_parser = age)]
     older_than: Option<Duration>,
-    /// Only those that came within this time: 90s, 15m, 12h, 7d.
+    /// Only those that are newer: 90s, 15m, 12h, 7d.
     #[arg(long, value_name = "AGE", value_parser = age)]
     newer_than: Option<Duration>,
 }
@@ -64,7 +64,7 @@ pub struct Filter {
 pub struct List {
     #[command(flatten)]
     filter: Filter,
-    /// At most so many.
+    /// At most this many.
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = limit())]
     limit: u32,
     #[command(flatten)]
@@ -77,13 +77,13 @@ pub struct List {
 pub struct Replay {
     #[command(flatten)]
     pub(super) filter: Filter,
-    /// All of them; needed where no filter is given.
+    /// All of them; needed if no filter is given.
     #[arg(long, conflicts_with_all = ["code", "system", "tenant", "job_id"])]
     pub(super) all: bool,
-    /// At most so many.
+    /// At most this many.
     #[arg(long, value_name = "N", value_parser = limit())]
     pub(super) limit: Option<u32>,
-    /// At most so many a minute; it can be stopped at any time and run again.
+    /// At most this many a minute; it can be stopped at any time and run again.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     rate: Option<u32>,
     #[command(flatten)]
@@ -102,7 +102,7 @@ pub struct Discard {
     /// Who decided; kept with the job.
     #[arg(long, value_name = "WHO")]
     by: String,
-    /// At most so many.
+    /// At most this many.
     #[arg(long, value_name = "N", value_parser = limit())]
     limit: Option<u32>,
     #[command(flatten)]

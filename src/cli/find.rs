@@ -24,7 +24,7 @@ const LONGEST: u64 = 2 << 20;
 /// `jobs find`
 #[derive(Debug, Args)]
 pub struct Find {
-    /// Also jobs that have ended and name the person at this configured system by the identifier alone.
+    /// Also find ended jobs at this configured system whose only identifier is this one.
     #[arg(long, value_name = "NAME", requires = "key")]
     system: Option<String>,
     /// What kind of identifier is typed in; needed with --system.

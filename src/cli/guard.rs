@@ -15,10 +15,10 @@ pub enum Command {
     /// List the ceilings, what was let through in the last hour, and how many jobs they hold.
     #[command(after_help = "Example:\n  erasure-worker guard list")]
     List(Ask),
-    /// Let the jobs go on that a tenant's or a system's ceiling holds.
+    /// Release the jobs that a tenant's or a system's ceiling holds.
     #[command(after_help = "Example:\n  erasure-worker guard release --tenant acme")]
     Release(Decision),
-    /// End the jobs as cancelled that a ceiling holds; nothing was called for any of them.
+    /// End the jobs that a ceiling holds as cancelled; no system was called for them.
     #[command(after_help = "Example:\n  erasure-worker guard discard --system cleeng")]
     Discard(Decision),
 }

@@ -21,7 +21,7 @@ use crate::sandbox::KINDS;
 /// `init`
 #[derive(Debug, Args)]
 pub struct Options {
-    /// The folder to write to; made where it is missing.
+    /// The folder to write to; created if it does not exist.
     #[arg(value_name = "DIR", default_value = ".")]
     dir: PathBuf,
     /// Where the sandbox will listen.

@@ -40,13 +40,13 @@ pub enum Command {
   erasure-worker jobs pause --tenant acme --reason \"wrong list sent\" --by operations"
     )]
     Pause(Pause),
-    /// Let them go on.
+    /// Let the jobs of a paused system or tenant go on.
     #[command(after_help = "Example:\n  erasure-worker jobs resume --system cleeng")]
     Resume(Resume),
     /// List what is paused, by whom and why.
     #[command(after_help = "Example:\n  erasure-worker jobs paused --json")]
     Paused(Ask),
-    /// Tell which open jobs will be late at the present pace, and because of which system.
+    /// Forecast which open jobs will be late at the present rate, and because of which system.
     #[command(after_help = "Example:\n  erasure-worker jobs forecast
 
 Exit codes: 0 none will be late; 1 some are or will be, or the worker cannot be reached; 2 usage.")]
@@ -69,10 +69,10 @@ pub struct List {
     /// Only this tenant's jobs.
     #[arg(long, value_name = "NAME", value_parser = name)]
     tenant: Option<String>,
-    /// Go on where the list before ended: the cursor that it printed.
+    /// Continue the previous list: the cursor that it printed.
     #[arg(long, value_name = "CURSOR")]
     after: Option<String>,
-    /// At most so many.
+    /// At most this many.
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = limit())]
     limit: u32,
     #[command(flatten)]

@@ -72,7 +72,7 @@ pub enum Command {
     /// Work on the jobs of the AMQP queue until SIGTERM or SIGINT, then drain.
     #[command(after_help = "Example:\n  erasure-worker run --config /etc/erasure-worker/config.toml")]
     Run,
-    /// Work on jobs from a file, without a broker; run again after a crash, it goes on.
+    /// Work on jobs from a file, without a broker; if run again after a crash, it goes on.
     #[command(after_help = "Example:\n  erasure-worker batch --input jobs.ndjson --events events.ndjson")]
     Batch(batch::Options),
     /// Check jobs and publish them with confirms.
@@ -80,15 +80,15 @@ pub enum Command {
   erasure-worker submit --preview --requested-by ann job.json
   jq -c . *.json | erasure-worker submit -")]
     Submit(submit::Options),
-    /// Make a job of each line of a CSV file and publish them; the same file again gives the same jobs.
+    /// Publish a job for each line of a CSV file; the same file again gives the same jobs.
     #[command(after_help = "Examples:
   erasure-worker submit-csv --system loyalty --key integration_id --column \"Integration ID\" --dry-run members.csv
   erasure-worker submit-csv --system loyalty --key integration_id --column \"Integration ID\" members.csv
   erasure-worker submit-csv --system loyalty --key integration_id --column \"Integration ID\" --status members.csv
   erasure-worker submit-csv --system cleeng --key customer_id --column Id --also customer_email=E-mail customers.csv
 
-The result file has one row a member: line, job_id, state, code, note. No identifier stands in it.
-A second run goes on where the first one ended; --status brings the states up to date.")]
+The result file has one row for each member: line, job_id, state, code, note. It has no identifiers.
+A second run goes on where the first one ended; --status updates the states.")]
     SubmitCsv(Box<members::Options>),
     /// The deletion file for the Loyalty platform, and its result.
     #[command(
@@ -100,25 +100,25 @@ A second run goes on where the first one ended; --status brings the states up to
     /// Ask a running worker about its jobs.
     #[command(subcommand, after_help = "Example:\n  erasure-worker jobs list --state failed")]
     Jobs(jobs::Command),
-    /// Look at the jobs that need a person, and decide.
+    /// List the jobs that need a person, and decide about them.
     #[command(subcommand, after_help = "Example:\n  erasure-worker dead-letters list --system cleeng")]
     DeadLetters(dead_letters::Command),
-    /// Look at what waits for a second operator's approval, and decide.
+    /// List the erasures that wait for a second operator's approval, and decide about them.
     #[command(subcommand, after_help = "Example:\n  erasure-worker approvals report")]
     Approvals(approvals::Command),
-    /// Look at the jobs above a ceiling, and let them go on or end them.
+    /// List the jobs above a ceiling, and release or end them.
     #[command(subcommand, after_help = "Example:\n  erasure-worker guard list")]
     Guard(guard::Command),
     /// Check or export the signed receipts.
     #[command(subcommand, after_help = "Example:\n  erasure-worker receipt verify receipt.jws")]
     Receipt(receipt::Command),
-    /// Make a master key, or show the public keys: of the receipts, and to seal proofs for.
+    /// Make a master key, or print the public keys: for checking receipts, and for sealing proofs.
     #[command(subcommand, after_help = "Example:\n  erasure-worker keys new master.key")]
     Keys(keys::Command),
-    /// Declare the exchanges and queues, or write them down for the broker's operator.
+    /// Declare the exchanges and queues, or print them for the broker's operator.
     #[command(subcommand, after_help = "Example:\n  erasure-worker topology export > definitions.json")]
     Topology(topology::Command),
-    /// Try the configured systems; or ask how they are doing, and end a hold.
+    /// Probe the configured systems; or list their states, and end a hold.
     #[command(subcommand, after_help = "Example:\n  erasure-worker systems check cleeng")]
     Systems(systems::Command),
     /// Serve stand-ins of the four systems, with faults on request.

@@ -44,7 +44,7 @@ pub struct Verify {
     /// The public keys (a JWK set, as `keys public` prints); without it, those of the configuration.
     #[arg(long, value_name = "JWKS")]
     keys: Option<PathBuf>,
-    /// Only some of a chain's receipts are given: absent numbers are no fault.
+    /// Only some of a chain's receipts are given: absent numbers are not a fault.
     #[arg(long)]
     partial: bool,
     /// Jobs as they were published, one a line: each must open its receipt's commitment.

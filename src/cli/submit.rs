@@ -32,10 +32,10 @@ pub struct Options {
     /// Publish the jobs in preview mode: reads only, nothing is erased.
     #[arg(long)]
     preview: bool,
-    /// Keep the preview for a second operator's approval, which erases exactly what it found: your name.
+    /// Your name: requests a second operator's approval of the preview, after which exactly its findings are erased.
     #[arg(long, value_name = "WHO", requires = "preview")]
     requested_by: Option<String>,
-    /// One job, or one a line; - for stdin. With one fault nothing is published; the fault names its line.
+    /// One job, or one on each line; - for stdin. If there is a fault, it is printed and nothing is published.
     #[arg(value_name = "JOB")]
     job: PathBuf,
     #[command(flatten)]

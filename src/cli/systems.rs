@@ -20,7 +20,7 @@ pub enum Command {
     /// Make one harmless read for each system: address, credential, region. Nothing is erased.
     #[command(after_help = "Example:\n  erasure-worker systems check --json")]
     Check(Check),
-    /// Ask the running worker how each system is doing.
+    /// List each system's state at the running worker.
     #[command(after_help = "Example:\n  erasure-worker systems list")]
     List(Ask),
     /// End a hold at once, after its cause is corrected.

@@ -26,7 +26,7 @@ pub enum Command {
 /// `zeta-import export`
 #[derive(Debug, Args)]
 pub struct Export {
-    /// The Loyalty system; needed where several are configured.
+    /// The Loyalty system; needed if several are configured.
     #[arg(long, value_name = "NAME")]
     system: Option<String>,
     #[command(flatten)]
@@ -39,7 +39,7 @@ pub struct Settle {
     /// The result file, as downloaded.
     #[arg(value_name = "RESULT.csv")]
     result: PathBuf,
-    /// The Loyalty system; needed where several are configured.
+    /// The Loyalty system; needed if several are configured.
     #[arg(long, value_name = "NAME")]
     system: Option<String>,
     #[command(flatten)]

@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 use jiff::{SignedDuration, Timestamp};
 
 /// Every release of this program is newer: a machine with an earlier time has no valid time yet.
-pub const EARLIEST: Timestamp = Timestamp::constant(1_735_689_600, 0);
+pub(crate) const EARLIEST: Timestamp = Timestamp::constant(1_735_689_600, 0);
 
 /// The largest change from one reading to the next: a time server corrects more than seconds only by a jump.
-pub const TOLERANCE: SignedDuration = SignedDuration::from_mins(10);
+pub(crate) const TOLERANCE: SignedDuration = SignedDuration::from_mins(10);
 
 /// A jump that no clock has contradicted for this long counts.
 const BELIEVED_AFTER: Duration = Duration::from_secs(24 * 3600);
@@ -85,7 +85,7 @@ impl State {
 
 /// The machine's clock, without unconfirmed jumps.
 #[derive(Debug, Default)]
-pub struct Steady(Mutex<State>);
+pub(crate) struct Steady(Mutex<State>);
 
 impl Steady {
     /// The instance of this process.
@@ -104,7 +104,7 @@ impl Steady {
     }
 
     /// Notes the `Date` of an answer.
-    pub fn witness(&self, date: Timestamp) {
+    pub(crate) fn witness(&self, date: Timestamp) {
         self.state().witness(date, Timestamp::now(), Instant::now());
     }
 

@@ -99,7 +99,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// Changes the shown value of the key that was listed last.
-    pub fn relist(&self, change: impl FnOnce(&str) -> String) {
+    pub(crate) fn relist(&self, change: impl FnOnce(&str) -> String) {
         if let Some(entry) = self.loading.listing.borrow_mut().last_mut() {
             entry.value = change(&entry.value);
         }
@@ -208,13 +208,13 @@ impl<'a> Cursor<'a> {
     }
 
     /// The file from which a secret was read.
-    pub fn secret_file(&self, key: &str) -> Option<PathBuf> {
+    pub(crate) fn secret_file(&self, key: &str) -> Option<PathBuf> {
         let key = self.full(key);
         self.loading.secret_files.borrow().iter().find(|(read, _)| *read == key).map(|(_, path)| path.clone())
     }
 
     /// True if a secret was given in any form.
-    pub fn has_secret(&self, key: &str) -> bool {
+    pub(crate) fn has_secret(&self, key: &str) -> bool {
         secret::Form::ALL.iter().any(|form| self.has(&form.key(key)))
     }
 
@@ -227,7 +227,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// True if `worker.environment` is production.
-    pub fn is_production(&self) -> bool {
+    pub(crate) fn is_production(&self) -> bool {
         self.loading.environment.get() == Some(Environment::Production)
     }
 
@@ -278,7 +278,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// The names in a section of named sections. The section is not marked as read.
-    pub fn names_in(&self, key: &str) -> Vec<String> {
+    pub(crate) fn names_in(&self, key: &str) -> Vec<String> {
         self.table.get(key).and_then(Value::as_table).map(|table| table.keys().cloned().collect()).unwrap_or_default()
     }
 
@@ -315,7 +315,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// True if the key was given as an empty text; the key is then marked as read.
-    pub fn is_blank(&mut self, key: &str) -> bool {
+    pub(crate) fn is_blank(&mut self, key: &str) -> bool {
         let blank = self.table.get(key).and_then(Value::as_str).is_some_and(|text| text.trim().is_empty());
         if blank {
             self.take(key);

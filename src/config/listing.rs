@@ -26,7 +26,7 @@ pub struct Entry {
 
 impl Entry {
     /// The origin as a short text.
-    pub fn origin_text(&self) -> &str {
+    pub(crate) fn origin_text(&self) -> &str {
         match &self.origin {
             Origin::Default => "default",
             Origin::File => "file",

@@ -39,7 +39,7 @@ pub use systems::{CommonSystem, IdentityCheck, SystemConfig};
 pub use tenants::{GuardConfig, SignatureKey, TenantConfig};
 
 /// The form of the names of tenants, systems and workers.
-pub const NAME_FORM: &str = "[a-z0-9][a-z0-9_-]{0,62}";
+pub(crate) const NAME_FORM: &str = "[a-z0-9][a-z0-9_-]{0,62}";
 
 /// True for a valid name of a tenant, system or worker.
 pub fn is_name(text: &str) -> bool {

@@ -78,7 +78,7 @@ fn from_variable(name: &str, surroundings: &Surroundings) -> Result<(SecretStrin
 ///
 /// # Errors
 /// The problem, without the path: it may be the secret under the wrong key.
-pub fn from_file(path: &std::path::Path) -> Result<SecretString, String> {
+pub(crate) fn from_file(path: &std::path::Path) -> Result<SecretString, String> {
     let hint = "paths are relative to the configuration file's folder";
     let unreadable = |error: std::io::Error| format!("the file cannot be read: {} ({hint})", error.kind());
     let length = std::fs::metadata(path).map_err(unreadable)?.len();

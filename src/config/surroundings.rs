@@ -52,7 +52,7 @@ impl Surroundings {
     ///
     /// # Errors
     /// If there is none, one fault with the list of these places.
-    pub fn find_config(&self, given: Option<&Path>) -> Result<PathBuf, ConfigError> {
+    pub(crate) fn find_config(&self, given: Option<&Path>) -> Result<PathBuf, ConfigError> {
         if let Some(path) = given {
             return Ok(path.to_owned());
         }

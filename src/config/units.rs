@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 /// The form of a duration, for fault messages.
-pub const DURATION_FORM: &str = "a duration: a whole number with ms, s, m, h or d, such as \"30s\"";
+pub(crate) const DURATION_FORM: &str = "a duration: a whole number with ms, s, m, h or d, such as \"30s\"";
 
 /// Milliseconds per unit, largest unit first.
 const DURATIONS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
@@ -20,7 +20,7 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
 }
 
 /// The shortest exact form in one unit, down to the millisecond.
-pub fn format_duration(duration: Duration) -> String {
+pub(crate) fn format_duration(duration: Duration) -> String {
     let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     match DURATIONS.iter().find(|(_, factor)| millis != 0 && millis.is_multiple_of(*factor)) {
         Some((unit, factor)) => format!("{}{unit}", millis / factor),

@@ -5,12 +5,12 @@
 use crate::job::Identity;
 
 /// True if two e-mail addresses differ at most in case or outer white space.
-pub fn same_email(left: &str, right: &str) -> bool {
+pub(crate) fn same_email(left: &str, right: &str) -> bool {
     left.trim().to_lowercase() == right.trim().to_lowercase()
 }
 
 /// The verdict on an e-mail address in a system; [`Identity::Blank`] if it is empty.
-pub fn email_identity(shown: &str, named: &str) -> Identity {
+pub(crate) fn email_identity(shown: &str, named: &str) -> Identity {
     if shown.trim().is_empty() {
         Identity::Blank
     } else if same_email(shown, named) {
@@ -21,7 +21,7 @@ pub fn email_identity(shown: &str, named: &str) -> Identity {
 }
 
 /// An id from JSON: a string or a whole number. `None` for anything else.
-pub fn id_text(value: &serde_json::Value) -> Option<String> {
+pub(crate) fn id_text(value: &serde_json::Value) -> Option<String> {
     match value {
         serde_json::Value::String(text) => Some(text.trim().to_owned()),
         serde_json::Value::Number(number) if !number.is_f64() => Some(number.to_string()),

@@ -170,12 +170,12 @@ impl EasyCms {
     /// `get_customer_exists`: `OUTPUT.TOTAL_COUNT`, an integer or a string; 0 is "not found".
     async fn ask_exists(&self, email: &str) -> Result<Answer, Failure> {
         let reply = self.http.exchange(self.request(&self.exists, email, None), Effect::Read).await?;
-        let Some(envelope) = Envelope::read(&reply) else { return Err(foreign(&reply, Effect::Read)) };
+        let Some(envelope) = Envelope::read(&reply) else { return Err(without_envelope(&reply, Effect::Read)) };
         if let Some(message) = envelope.known_message() {
             return Err(message.failure(&reply, Effect::Read));
         }
         if reply.status() != 200 {
-            return Err(foreign(&reply, Effect::Read));
+            return Err(without_envelope(&reply, Effect::Read));
         }
         if let Some(not_found) = envelope.not_found() {
             return Ok(self.credential.absence(not_found));
@@ -192,11 +192,11 @@ impl EasyCms {
     async fn delete_account(&self, email: &str, customer_password: &str) -> Result<Answer, Failure> {
         let request = self.request(&self.delete, email, Some(customer_password));
         let reply = self.http.exchange(request, Effect::Change).await?;
-        let Some(envelope) = Envelope::read(&reply) else { return Err(foreign(&reply, Effect::Change)) };
+        let Some(envelope) = Envelope::read(&reply) else { return Err(without_envelope(&reply, Effect::Change)) };
         match envelope.known_message() {
             Some(Message::NoSuchAccountOrWrongPassword) => Ok(Answer::Unclear(Reason::WrongCustomerPassword)),
             Some(message) => Err(message.failure(&reply, Effect::Change)),
-            None if reply.status() != 200 => Err(foreign(&reply, Effect::Change)),
+            None if reply.status() != 200 => Err(without_envelope(&reply, Effect::Change)),
             None if envelope.is_success() => {
                 self.credential.prove();
                 Ok(Answer::Done)
@@ -308,7 +308,7 @@ impl Envelope {
 /// The failure for a reply without the interface's envelope. A refusal of our credential is believed in any form: it
 /// only holds the system. The address contains no person's id, so a redirect or a 404 means that the configured path
 /// is wrong, and the note may name it. After a change such a reply decides nothing else.
-fn foreign(reply: &Reply, effect: Effect) -> Failure {
+fn without_envelope(reply: &Reply, effect: Effect) -> Failure {
     let misdirected = |note: Note| match effect {
         Effect::Read => Failure::new(FailureKind::UnauthorisedOurs, Reason::SystemUnavailable).with_note(note),
         Effect::Change | Effect::OneTimePassword => reply.unreadable(effect).with_note(note),
@@ -323,7 +323,7 @@ fn foreign(reply: &Reply, effect: Effect) -> Failure {
             Failure::new(FailureKind::UnauthorisedOurs, Reason::SystemUnavailable).with_note(note)
         }
         (404 | 405, _) => misdirected(Note::http(reply.status()).and(": is delete_path right?")),
-        _ => reply.foreign(effect),
+        _ => reply.not_from_interface(effect),
     }
 }
 
@@ -346,8 +346,9 @@ impl System for EasyCms {
     }
 
     async fn call(&self, call: Call<'_>) -> Result<Answer, Failure> {
-        let misfit = || Failure::new(FailureKind::Rejected, Reason::RequestRejected).with_note("not a step of EasyCMS");
-        let Spec::EasyCms { email, customer_password } = &call.target.spec else { return Err(misfit()) };
+        let not_a_step =
+            || Failure::new(FailureKind::Rejected, Reason::RequestRejected).with_note("not a step of EasyCMS");
+        let Spec::EasyCms { email, customer_password } = &call.target.spec else { return Err(not_a_step()) };
         match call.step.name {
             StepName::Resolve | StepName::ReadBack => self.ask_exists(email.expose_secret()).await,
             StepName::DeleteAccount => {
@@ -356,7 +357,7 @@ impl System for EasyCms {
                 })?;
                 self.delete_account(email.expose_secret(), password.expose_secret()).await
             }
-            _ => Err(misfit()),
+            _ => Err(not_a_step()),
         }
     }
 

@@ -46,7 +46,7 @@ impl Credential {
     }
 
     /// True if the probe can find a person.
-    pub fn knows_somebody(&self) -> bool {
+    pub(crate) fn knows_somebody(&self) -> bool {
         self.knows_somebody
     }
 

@@ -24,7 +24,7 @@ pub use self::address::{Address, Base};
 use self::message::Body;
 pub use self::message::{Reply, Request};
 use self::public::PublicOnly;
-pub use self::public::is_public;
+use self::public::is_public;
 pub use self::wire::{Carry, Wire};
 use crate::clock::steady::Steady;
 use crate::job::{Failure, FailureKind, Reason, StepName};
@@ -112,7 +112,7 @@ impl From<StepName> for Effect {
 ///
 /// # Errors
 /// [`BuildError::Credential`] with the key.
-pub fn check_credential(key: &'static str, secret: &SecretString) -> Result<(), BuildError> {
+pub(crate) fn check_credential(key: &'static str, secret: &SecretString) -> Result<(), BuildError> {
     let text = secret.expose_secret();
     if text.is_empty() || HeaderValue::from_str(text).is_err() {
         return Err(BuildError::Credential { key });
@@ -169,7 +169,7 @@ impl Http {
     ///
     /// # Errors
     /// [`BuildError::Tls`].
-    pub fn public_only(settings: &HttpSettings, base: &Base) -> Result<Http, BuildError> {
+    pub(crate) fn public_only(settings: &HttpSettings, base: &Base) -> Result<Http, BuildError> {
         Http::build(settings, &[base], true)
     }
 

@@ -283,7 +283,8 @@ async fn an_import_row_is_queued_once_and_told_when_the_result_is_there() {
     let mut zeta = zeta("http://127.0.0.1:9", MemberProof::Token);
     zeta.import = Some(settings(dir.path()));
     let client = client(zeta);
-    assert!(client.accepts(MemberKey::IntegrationId) && !client.accepts(MemberKey::Email));
+    let import = client.import().unwrap();
+    assert!(import.accepts(MemberKey::IntegrationId) && !import.accepts(MemberKey::Email));
     let spec = || Spec::LoyaltyImport { member: member(MemberKey::IntegrationId, "INT-42") };
     assert_eq!(step(&client, spec(), StepName::ImportResult).await, Ok(Answer::Row(RowState::Missing)));
     for _ in 0..3 {

@@ -98,7 +98,7 @@ impl Case {
     }
 
     /// Adds the person to the stand-ins.
-    pub fn add_to(&self, sandbox: &Sandbox) {
+    pub(crate) fn add_to(&self, sandbox: &Sandbox) {
         sandbox.add_people(self.person.number..self.person.number + 1);
         let Some((instance, proof)) = self.own_instance() else { return };
         sandbox.world(|world| {
@@ -185,7 +185,7 @@ impl Case {
     }
 
     /// True if a one-time password was requested and did not reach the person.
-    pub fn has_no_code(&self) -> bool {
+    pub(crate) fn has_no_code(&self) -> bool {
         self.form == Form::Otp && self.code.is_none()
     }
 

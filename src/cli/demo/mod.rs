@@ -74,7 +74,7 @@ impl Options {
         sandbox.sandbox().set_faults(FaultPlan::misbehave(seed));
         let stage = Stage::set(dir.0.clone(), &sandbox, &self).await?;
 
-        stage.say(format!("stand-ins of the four systems on {}, misbehaving (seed {seed})", sandbox.addr));
+        stage.print(format!("stand-ins of the four systems on {}, misbehaving (seed {seed})", sandbox.addr));
         let began = Instant::now();
         let mut crashes = 0;
         stage.submit(cases.iter()).await?;
@@ -82,7 +82,8 @@ impl Options {
             // Killed during its work, after a quarter and after half of the events.
             if stage.killed_at(cases.len() / part).await? {
                 crashes += 1;
-                stage.say(format!("killed the worker with SIGKILL ({crashes}); starting it again on the same folder"));
+                stage
+                    .print(format!("killed the worker with SIGKILL ({crashes}); starting it again on the same folder"));
             }
         }
         stage.work(cases.len()).await?;
@@ -165,7 +166,7 @@ impl Stage {
         Ok(())
     }
 
-    fn say(&self, what: String) {
+    fn print(&self, what: String) {
         if self.bar.is_hidden() {
             let _ = writeln!(std::io::stderr(), "{what}");
         } else {
@@ -196,7 +197,7 @@ impl Stage {
             rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
         }
         let status = worker.wait().await?;
-        self.say(format!("asked the worker to drain: it ended with {status}"));
+        self.print(format!("asked the worker to drain: it ended with {status}"));
         Ok(())
     }
 
@@ -280,9 +281,9 @@ impl Stage {
         let persons = answered.len();
         if answered.iter().any(|(case, _)| case.has_no_code()) {
             self.wait_for_another_code(answered.iter().filter_map(|(_, question)| question.at).max(), persons).await;
-            self.say(format!("persons who request another one-time password: {persons}"));
+            self.print(format!("persons who request another one-time password: {persons}"));
         } else if persons > 0 {
-            self.say(format!("persons who were asked for input and have answered: {persons}"));
+            self.print(format!("persons who were asked for input and have answered: {persons}"));
         }
         self.answered.borrow_mut().extend(answered.iter().map(|(_, question)| question.id.clone()));
         self.submit(answered.iter().map(|(case, _)| &**case)).await?;
@@ -295,7 +296,7 @@ impl Stage {
         let left = (ANOTHER_CODE - passed).clamp(SignedDuration::ZERO, ANOTHER_CODE).unsigned_abs();
         let until = Instant::now() + left;
         while let Some(left) = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
-            self.say(format!(
+            self.print(format!(
                 "one-time passwords that did not arrive: {persons}. Another can be requested one minute after the \
                  last: {} s more",
                 left.as_secs() + 1

@@ -26,7 +26,13 @@ pub(super) struct Report {
 
 impl Report {
     /// Compares the events with the ledger.
-    pub fn draw_up(cases: &[Case], sandbox: &Sandbox, events: &[Value], crashes: usize, took: Duration) -> Report {
+    pub(crate) fn draw_up(
+        cases: &[Case],
+        sandbox: &Sandbox,
+        events: &[Value],
+        crashes: usize,
+        took: Duration,
+    ) -> Report {
         let mut endings: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
         let mut last: BTreeMap<&str, &str> = BTreeMap::new();
         let mut reasons: BTreeMap<String, usize> = BTreeMap::new();

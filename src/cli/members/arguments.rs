@@ -15,11 +15,11 @@ const PROOFS: [&str; 3] = ["also customer_password", "confirmed-at", "requested-
 
 /// Names and values.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Arguments(BTreeMap<String, String>);
+pub(crate) struct Arguments(BTreeMap<String, String>);
 
 /// The differences of two runs.
 #[derive(Debug, Default)]
-pub struct Differences {
+pub(crate) struct Differences {
     /// True for another file.
     pub is_other_file: bool,
     /// Differences that make other jobs.
@@ -35,12 +35,12 @@ impl Arguments {
     }
 
     /// Adds the time of the file's last change: it is the time of the request if none is given.
-    pub fn add_changed_at(&mut self, at: impl ToString) {
+    pub(crate) fn add_changed_at(&mut self, at: impl ToString) {
         self.add(CHANGED_AT, at);
     }
 
     /// The time of the file's last change, if it is the time of the request.
-    pub fn changed_at(&self) -> Option<jiff::Timestamp> {
+    pub(crate) fn changed_at(&self) -> Option<jiff::Timestamp> {
         self.0.get(CHANGED_AT)?.parse().ok()
     }
 
@@ -50,13 +50,13 @@ impl Arguments {
     }
 
     /// The text for the note of a row.
-    pub fn to_note(&self) -> String {
+    pub(crate) fn to_note(&self) -> String {
         let pair = |(name, value): (&String, &String)| format!("{name}={}", utf8_percent_encode(value, ENCODED));
         self.0.iter().map(pair).collect::<Vec<_>>().join("; ")
     }
 
     /// The reverse of [`Arguments::to_note`].
-    pub fn of_note(note: &str) -> Arguments {
+    pub(crate) fn of_note(note: &str) -> Arguments {
         let pair = |pair: &str| {
             let (name, value) = pair.split_once('=')?;
             Some((name.to_owned(), percent_decode_str(value).decode_utf8_lossy().into_owned()))
@@ -65,7 +65,7 @@ impl Arguments {
     }
 
     /// The differences of this run from an earlier one.
-    pub fn differ_from(&self, earlier: &Arguments) -> Differences {
+    pub(crate) fn differ_from(&self, earlier: &Arguments) -> Differences {
         let mut differences = Differences::default();
         let names: BTreeSet<&String> = self.0.keys().chain(earlier.0.keys()).collect();
         for name in names.into_iter().filter(|name| *name != CHANGED_AT) {

@@ -56,7 +56,7 @@ impl Letters {
     }
 
     /// Writes a dead letter's outcome into its row, if there is one.
-    pub fn apply_to(&self, outcome: &mut Outcome) {
+    pub(crate) fn apply_to(&self, outcome: &mut Outcome) {
         let Some(letter) = outcome.job_id.and_then(|id| self.jobs.get(&id)) else { return };
         outcome.code.clone_from(&letter.code);
         if letter.is_refused {

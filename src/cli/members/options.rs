@@ -99,7 +99,7 @@ pub struct Options {
     /// What another column holds; may be given several times.
     #[arg(long, value_name = "FIELD=HEADER", value_parser = also)]
     pub also: Vec<(CsvField, String)>,
-    /// Loyalty: how members are deleted [default: import where the key is email, else program_api]
+    /// Loyalty: how members are deleted [default: import if the key is email, else program_api]
     #[arg(long, value_name = "METHOD")]
     pub method: Option<CsvMethod>,
     /// When the persons asked: RFC 3339, or a date (midnight UTC) [default: when the file was changed]
@@ -108,28 +108,28 @@ pub struct Options {
     /// The law that they asked by: gdpr, uk_gdpr, ccpa or a configured one.
     #[arg(long, value_name = "NAME", value_parser = name)]
     pub regulation: Option<String>,
-    /// When the persons confirmed that they know what they lose, where a system asks for that.
+    /// When the persons confirmed that they know what they lose, if a system requires that.
     #[arg(long, value_name = "TIME", value_parser = instant)]
     pub confirmed_at: Option<Timestamp>,
     /// Publish the jobs in preview mode: reads only, nothing is erased.
     #[arg(long)]
     pub preview: bool,
-    /// Keep the preview for a second operator's approval, which erases exactly what it found: your name.
+    /// Your name: requests a second operator's approval of the preview, after which exactly its findings are erased.
     #[arg(long, value_name = "WHO", requires = "preview")]
     pub requested_by: Option<String>,
-    /// Where the result goes, one row a member [default: MEMBERS.csv.result.csv]
+    /// The result file, one row for each member [default: MEMBERS.csv.result.csv]
     #[arg(long, value_name = "FILE")]
     pub result: Option<PathBuf>,
-    /// Publish all rows once more, also those that the result file calls queued: the same jobs.
+    /// Publish all rows again, also those that are queued in the result file: the same jobs.
     #[arg(long)]
     pub again: bool,
-    /// Publish the whole rows of a damaged file too; without it a damaged file is refused as a whole.
+    /// Publish the undamaged rows of a damaged file; without this a damaged file is refused as a whole.
     #[arg(long)]
     pub skip_damaged: bool,
     /// Check every line and say what would be published; publish nothing.
     #[arg(long)]
     pub dry_run: bool,
-    /// Instead of publishing, ask the running worker how far each line's job is.
+    /// Publish nothing; request the state of each line's job from the running worker.
     #[arg(long, conflicts_with = "dry_run")]
     pub status: bool,
     /// The tenant of the jobs.

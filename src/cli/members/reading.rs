@@ -120,7 +120,7 @@ impl Reading {
 }
 
 /// The beginning of the note on a row that repeats a member with the same values.
-pub const DUPLICATE: &str = "the same member";
+pub(crate) const DUPLICATE: &str = "the same member";
 
 fn row(record: &Record, table: &Table, shape: &Shape) -> Row {
     let damage = damage(record, table, shape);

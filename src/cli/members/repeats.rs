@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 
 /// The members so far: for each, half of its digest (a collision is practically impossible), with its line and the
 /// beginning of a digest of its other values.
-pub struct SeenMembers {
+pub(crate) struct SeenMembers {
     mac: Hmac<Sha256>,
     seen: HashMap<[u8; 16], (u64, [u8; 8])>,
 }

@@ -20,7 +20,7 @@ const BATCH: u64 = 256;
 
 /// One row.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Outcome {
+pub(crate) struct Outcome {
     /// The line of the CSV file.
     pub line: u64,
     /// The job, if there is one.
@@ -51,7 +51,7 @@ impl Outcome {
     }
 
     /// The arguments, if this is their row.
-    pub fn as_arguments(&self) -> Option<Arguments> {
+    pub(crate) fn as_arguments(&self) -> Option<Arguments> {
         (self.line == 0 && self.state == ARGUMENTS).then(|| Arguments::of_note(&self.note))
     }
 
@@ -74,7 +74,7 @@ impl Outcome {
 }
 
 /// The default path of a file's result.
-pub fn path_for(members: &Path) -> PathBuf {
+pub(crate) fn path_for(members: &Path) -> PathBuf {
     let mut name = members.as_os_str().to_owned();
     name.push(".result.csv");
     PathBuf::from(name)
@@ -108,7 +108,7 @@ pub fn read(path: &Path, mut each: impl FnMut(Outcome) -> io::Result<()>) -> io:
 }
 
 /// An open result file.
-pub struct Results {
+pub(crate) struct Results {
     file: BufWriter<File>,
     unwritten: u64,
 }
@@ -156,7 +156,7 @@ impl Results {
 }
 
 /// Replaces a result file, completely or not at all.
-pub struct Rewritten {
+pub(crate) struct Rewritten {
     results: Results,
     scratch: PathBuf,
     path: PathBuf,

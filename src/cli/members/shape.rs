@@ -9,7 +9,7 @@ const LONG: usize = 8;
 
 /// The form of members.
 #[derive(Default)]
-pub struct Shape {
+pub(crate) struct Shape {
     seen: u64,
     with_digit: u64,
     with_at: u64,
@@ -34,7 +34,7 @@ impl Shape {
     }
 
     /// True if a cell may be a member of this file.
-    pub fn is_like(&self, cell: &[u8]) -> bool {
+    pub(crate) fn is_like(&self, cell: &[u8]) -> bool {
         let text = String::from_utf8_lossy(cell);
         let text = text.trim();
         let is_known = self.seen >= ENOUGH;
@@ -46,7 +46,7 @@ impl Shape {
     }
 
     /// A warning if most members are long numbers of one length and some are shorter.
-    pub fn cut_zeros(&self) -> Option<String> {
+    pub(crate) fn cut_zeros(&self) -> Option<String> {
         let longest = self.lengths.iter().rposition(|(count, _)| *count > 0)?;
         let (most, _) = self.lengths[longest];
         let shorter = self.only_digits.saturating_sub(most);

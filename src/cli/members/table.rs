@@ -10,11 +10,11 @@ use std::path::{Path, PathBuf};
 use crate::rows::{Fault, Record, Records, decoded};
 
 /// The possible delimiters.
-pub const DELIMITERS: [u8; 4] = [b',', b';', b'\t', b'|'];
+pub(crate) const DELIMITERS: [u8; 4] = [b',', b';', b'\t', b'|'];
 
 /// A file of members cannot be read, or not to its end.
 #[derive(Debug, thiserror::Error)]
-pub enum ReadError {
+pub(crate) enum ReadError {
     /// The file cannot be read.
     #[error("cannot be read: {0}")]
     Io(#[from] io::Error),
@@ -130,7 +130,7 @@ impl Table {
     }
 
     /// True for the header of the members' column.
-    pub fn is_header(&self, member: &str) -> bool {
+    pub(crate) fn is_header(&self, member: &str) -> bool {
         folded(member) == self.key
     }
 

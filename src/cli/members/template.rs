@@ -17,12 +17,12 @@ use crate::job::{Accepts, Kind, MemberKey, draft, times};
 const NAMESPACE: Uuid = Uuid::from_u128(0x2d71_4f0b_9c3e_4a86_b1d5_7e60_83fa_1c9e);
 
 /// The id of a file.
-pub fn file_id(digest: &[u8; 32]) -> Uuid {
+pub(crate) fn file_id(digest: &[u8; 32]) -> Uuid {
     Uuid::new_v5(&NAMESPACE, digest)
 }
 
 /// The common parts of all jobs of a file.
-pub struct JobTemplate {
+pub(crate) struct JobTemplate {
     kind: Kind,
     system: String,
     tenant: String,
@@ -165,12 +165,12 @@ impl JobTemplate {
     }
 
     /// The job id of a line in an earlier release.
-    pub fn earlier_id(&self, line: u64) -> Uuid {
+    pub(crate) fn earlier_id(&self, line: u64) -> Uuid {
         Uuid::new_v5(&self.earlier_ids, &line.to_be_bytes())
     }
 
     /// Continues an earlier run: uses its ids and its time of the request.
-    pub fn continue_from(&mut self, earlier: Option<&Arguments>, has_earlier_ids: bool) {
+    pub(crate) fn continue_from(&mut self, earlier: Option<&Arguments>, has_earlier_ids: bool) {
         if has_earlier_ids {
             self.ids = self.earlier_ids;
         }

@@ -46,7 +46,7 @@ impl Cleeng {
                 (Some(Parsed::Success(body)), _) => interface::rows(body).ok_or_else(unreadable)?,
                 (Some(Parsed::Error(_)), 404 | 422) => return Err(unreadable()),
                 (Some(Parsed::Error(_)), _) => return Err(reply.failure(Effect::Read)),
-                (None, _) => return Err(reply.foreign(Effect::Read)),
+                (None, _) => return Err(reply.not_from_interface(Effect::Read)),
             };
             let new = list.add(&rows, who).ok_or_else(unreadable)?;
             // More rows than asked for, and all were in the page before: the server lists everything at once.
@@ -55,7 +55,7 @@ impl Cleeng {
                     return Err(unreadable());
                 }
                 // An empty list proves nothing: with another publisher's token every list is empty.
-                if list.is_theirs {
+                if list.names_customer {
                     self.credential.prove();
                 }
                 return Ok(Answer::Entitlements(list.entitlements));
@@ -121,7 +121,7 @@ impl Cleeng {
             (Some(_), 400 | 409 | 422) if entitlement.externally_managed => Err(refused(Reason::ExternallyManaged)),
             (Some(_), 422) => Err(refused(Reason::ActiveEntitlement)),
             (Some(_), _) => Err(reply.failure(Effect::Change)),
-            (None, _) => Err(reply.foreign(Effect::Change)),
+            (None, _) => Err(reply.not_from_interface(Effect::Change)),
         }
     }
 
@@ -150,7 +150,7 @@ impl Cleeng {
                 None => Ok(Answer::Unclear(Reason::ActiveEntitlement)),
             },
             Some(Rpc::Error(code)) => Err(rpc_failure(code, entitlement)),
-            None => Err(reply.foreign(Effect::Change)),
+            None => Err(reply.not_from_interface(Effect::Change)),
         }
     }
 }
@@ -191,7 +191,7 @@ fn rpc_failure(code: i64, entitlement: &Entitlement) -> Failure {
 struct Collected {
     seen: HashSet<String>,
     /// A row named the customer.
-    is_theirs: bool,
+    names_customer: bool,
     entitlements: Vec<Entitlement>,
 }
 
@@ -208,7 +208,7 @@ impl Collected {
                 if id_text(customer)? != who.id.expose_secret() {
                     return None;
                 }
-                self.is_theirs = true;
+                self.names_customer = true;
             }
             if let Some(entitlement) = read_row(row)?
                 && !self

@@ -142,7 +142,7 @@ impl Cleeng {
     async fn customer(&self, who: &Customer<'_>, step: StepName) -> Result<Answer, Failure> {
         let request = Request::get(self.core.join("/customers/{id}", &[who.id.expose_secret()])?);
         let reply = self.http.send(self.as_publisher(request), Effect::Read).await?;
-        let parsed = interface::core(&reply).ok_or_else(|| reply.foreign(Effect::Read))?;
+        let parsed = interface::core(&reply).ok_or_else(|| reply.not_from_interface(Effect::Read))?;
         if let Some(not_found) = parsed.not_found(reply.status()) {
             return Ok(self.credential.absence(not_found));
         }
@@ -171,7 +171,7 @@ impl Cleeng {
         let query = [("email", who.email.expose_secret()), ("limit", "1")];
         let request = Request::get(self.core.join("/customers", &[])?).query(&query);
         let reply = self.http.send(self.as_publisher(request), Effect::Read).await?;
-        let parsed = interface::core(&reply).ok_or_else(|| reply.foreign(Effect::Read))?;
+        let parsed = interface::core(&reply).ok_or_else(|| reply.not_from_interface(Effect::Read))?;
         if let Some(not_found) = parsed.not_found(reply.status()) {
             return Ok(self.credential.absence(not_found));
         }
@@ -196,7 +196,7 @@ impl Cleeng {
     async fn delete(&self, who: &Customer<'_>) -> Result<Answer, Failure> {
         let request = Request::delete(self.core.join("/customers/{id}", &[who.id.expose_secret()])?);
         let reply = self.http.send(self.as_publisher(request), Effect::Change).await?;
-        let parsed = interface::core(&reply).ok_or_else(|| reply.foreign(Effect::Change))?;
+        let parsed = interface::core(&reply).ok_or_else(|| reply.not_from_interface(Effect::Change))?;
         match (&parsed, reply.status()) {
             (Parsed::Success(body), _) if is_deleted(body) => {
                 self.credential.prove();
@@ -301,8 +301,9 @@ impl System for Cleeng {
     }
 
     async fn call(&self, call: Call<'_>) -> Result<Answer, Failure> {
-        let misfit = || Failure::new(FailureKind::Rejected, Reason::RequestRejected).with_note("not a step of Cleeng");
-        let who = Customer::of(&call.target.spec).ok_or_else(misfit)?;
+        let not_a_step =
+            || Failure::new(FailureKind::Rejected, Reason::RequestRejected).with_note("not a step of Cleeng");
+        let who = Customer::of(&call.target.spec).ok_or_else(not_a_step)?;
         match call.step.name {
             // The second read of the identity asks for the e-mail address.
             StepName::Resolve if call.step.item > 0 => self.by_email(&who).await,
@@ -312,11 +313,11 @@ impl System for Cleeng {
                 _ => self.entitlements(&who).await,
             },
             StepName::TerminateEntitlement => {
-                let entitlement = call.facts.entitlement.as_ref().ok_or_else(misfit)?;
+                let entitlement = call.facts.entitlement.as_ref().ok_or_else(not_a_step)?;
                 self.terminate(&who, entitlement).await
             }
             StepName::DeleteCustomer => self.delete(&who).await,
-            _ => Err(misfit()),
+            _ => Err(not_a_step()),
         }
     }
 
@@ -341,7 +342,7 @@ impl System for Cleeng {
             (Some(Parsed::Error(_)), 400 | 404 | 422) => Ok(()),
             (None, 404) => Err(Failure::new(FailureKind::UnauthorisedOurs, Reason::SystemUnavailable)
                 .with_note("HTTP 404, not in the interface's own form: is core_url right?")),
-            (None, _) => Err(reply.foreign(Effect::Read)),
+            (None, _) => Err(reply.not_from_interface(Effect::Read)),
             _ => Err(reply.failure(Effect::Read)),
         }
     }

@@ -89,7 +89,7 @@ impl Request {
     }
 
     /// A header that is a credential or a proof.
-    pub fn secret_header(self, name: &'static str, value: &SecretString) -> Request {
+    pub(crate) fn secret_header(self, name: &'static str, value: &SecretString) -> Request {
         self.set(HeaderName::from_bytes(name.as_bytes()).ok(), value.expose_secret(), true)
     }
 
@@ -136,7 +136,7 @@ impl Request {
     }
 
     /// Reads up to [`LIST_LIMIT`] of the reply.
-    pub fn long_reply(mut self) -> Request {
+    pub(crate) fn long_reply(mut self) -> Request {
         self.limit = LIST_LIMIT;
         self
     }
@@ -173,7 +173,7 @@ impl Reply {
     }
 
     /// True if the body is empty or white space.
-    pub fn is_blank(&self) -> bool {
+    pub(crate) fn is_blank(&self) -> bool {
         self.body.trim_ascii().is_empty()
     }
 
@@ -216,7 +216,7 @@ impl Reply {
 
     /// The meaning of a reply that is not from the interface itself: it is from a gateway, or the address is wrong.
     /// It is never the person's fault, and after a change it decides nothing.
-    pub fn foreign(&self, effect: Effect) -> Failure {
+    pub(crate) fn not_from_interface(&self, effect: Effect) -> Failure {
         let failure = self.failure(effect);
         match self.status {
             300..=399 | 408 | 429 | 500.. => failure,

@@ -44,7 +44,7 @@ impl VitalSource {
                 (None, _) => Err(reply.failure(Effect::Read)),
             },
             Some(Parsed::Empty) => Err(unreadable()),
-            None => Err(reply.foreign(Effect::Read)),
+            None => Err(reply.not_from_interface(Effect::Read)),
         }
     }
 
@@ -68,7 +68,7 @@ impl VitalSource {
                 Ok(Answer::Done)
             }
             (Some(Parsed::Document(_)), _) => Ok(Answer::Unclear(Reason::CodeNotRevoked)),
-            (None, _) => Err(reply.foreign(Effect::Change)),
+            (None, _) => Err(reply.not_from_interface(Effect::Change)),
         }
     }
 

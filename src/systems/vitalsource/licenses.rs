@@ -44,12 +44,12 @@ impl VitalSource {
             }
             (Some(Parsed::Empty), _) | (Some(Parsed::Error(_)), 200 | 404 | 422) => Err(unreadable()),
             (Some(Parsed::Error(_)), _) => Err(reply.failure(Effect::Read)),
-            (None, _) => Err(reply.foreign(Effect::Read)),
+            (None, _) => Err(reply.not_from_interface(Effect::Read)),
         }
     }
 
     async fn reference_of(&self, account: &Account<'_>, facts: &Facts) -> Result<SecretString, Failure> {
-        let guid = facts.guid.as_ref().or(account.guid).ok_or_else(super::misfit)?;
+        let guid = facts.guid.as_ref().or(account.guid).ok_or_else(super::not_a_step)?;
         match self.user(guid).await? {
             Lookup::Found(user) => reference_in(&user),
             Lookup::Missing(_) => Err(uncheckable("the user is not found: its licences cannot be listed")),
@@ -74,7 +74,7 @@ impl VitalSource {
             (Some(Parsed::Error(error)), 200 | 404 | 422) if error.code == Some(603) => return Ok(None),
             (Some(Parsed::Empty), _) | (Some(Parsed::Error(_)), 200 | 404 | 422) => return Err(unreadable()),
             (Some(Parsed::Error(_)), _) => return Err(reply.failure(Effect::Read)),
-            (None, _) => return Err(reply.foreign(Effect::Read)),
+            (None, _) => return Err(reply.not_from_interface(Effect::Read)),
         };
         if root.name() != "credentials" || !root.holds_only(&["credential"]) {
             return Err(unreadable());

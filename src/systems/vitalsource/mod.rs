@@ -182,7 +182,7 @@ impl VitalSource {
     /// Sends the requester's endpoint the job's id. No GUID and no reference is sent: the requester finds the account
     /// by its own records of the job. A refusal of this endpoint is not VitalSource's, so it never holds the system.
     async fn tell_requester(&self, call: &Call<'_>) -> Result<Answer, Failure> {
-        let Requester { url, signer, http } = self.abandon.as_ref().ok_or_else(misfit)?;
+        let Requester { url, signer, http } = self.abandon.as_ref().ok_or_else(not_a_step)?;
         let key = &call.job.key;
         let body = json!({
             "action": "abandon_account",
@@ -225,12 +225,12 @@ impl<'a> Account<'a> {
     }
 
     fn code(&self, item: u32) -> Result<&'a str, Failure> {
-        let code = usize::try_from(item).ok().and_then(|item| self.codes.get(item)).ok_or_else(misfit)?;
+        let code = usize::try_from(item).ok().and_then(|item| self.codes.get(item)).ok_or_else(not_a_step)?;
         Ok(code.code.expose_secret())
     }
 }
 
-fn misfit() -> Failure {
+fn not_a_step() -> Failure {
     Failure::new(FailureKind::Rejected, Reason::RequestRejected).with_note("not a step of VitalSource")
 }
 
@@ -270,7 +270,7 @@ impl System for VitalSource {
     }
 
     async fn call(&self, call: Call<'_>) -> Result<Answer, Failure> {
-        let account = Account::of(&call.target.spec).ok_or_else(misfit)?;
+        let account = Account::of(&call.target.spec).ok_or_else(not_a_step)?;
         match call.step.name {
             StepName::Resolve => self.resolve(&account, call.facts).await,
             StepName::ReadCode | StepName::ReadBackCode => {
@@ -281,7 +281,7 @@ impl System for VitalSource {
             StepName::OverwriteUser => self.overwrite(&account, call.facts).await,
             StepName::ReadBack => self.read_back(&account, call.facts).await,
             StepName::TellRequester => self.tell_requester(&call).await,
-            _ => Err(misfit()),
+            _ => Err(not_a_step()),
         }
     }
 

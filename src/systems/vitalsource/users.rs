@@ -11,7 +11,7 @@ use super::super::evidence::NotFound;
 use super::super::http::{Effect, Request};
 use super::interface::{self, Parsed};
 use super::xml::{Element, user_document};
-use super::{Account, VitalSource, key_refused, misfit};
+use super::{Account, VitalSource, key_refused, not_a_step};
 use crate::job::{Answer, Failure, FailureKind, Field, Identity, Note, Reason};
 
 /// The new value of a field, made from bytes that depend on key, user and field only:
@@ -97,7 +97,7 @@ impl VitalSource {
                 (None, _) => Err(reply.failure(Effect::Read)),
             },
             Some(Parsed::Empty) => Err(unreadable()),
-            None => Err(reply.foreign(Effect::Read)),
+            None => Err(reply.not_from_interface(Effect::Read)),
         }
     }
 
@@ -143,11 +143,11 @@ impl VitalSource {
                         Identity::Other => Identity::Other,
                         _ => one_user,
                     };
-                    let identity = worse(worse(same_guid(&user, guid), one_user), by_reference);
+                    let identity = worse_of(worse_of(same_guid(&user, guid), one_user), by_reference);
                     (user, identity)
                 }
             },
-            (None, None) => return Err(misfit()),
+            (None, None) => return Err(not_a_step()),
         };
         let guid = match (user.guid(), account.guid) {
             (Some(guid), _) => guid.to_owned(),
@@ -171,8 +171,9 @@ impl VitalSource {
         let Some(guid) = &facts.guid else { return Ok(None) };
         let Lookup::Found(user) = self.user(guid).await? else { return Ok(None) };
         let is_ours = |reference| self.is_replacement(facts, Field::Reference, reference);
-        let is_theirs = same_guid(&user, guid) == Identity::Same && user.field(Field::Reference).is_some_and(is_ours);
-        Ok(is_theirs.then_some(user))
+        let is_same_user =
+            same_guid(&user, guid) == Identity::Same && user.field(Field::Reference).is_some_and(is_ours);
+        Ok(is_same_user.then_some(user))
     }
 
     /// `PUT v3/users.xml/{guid}` with the elements to change: 200 with `<user>` or an empty body; 603 and 904 if the
@@ -180,7 +181,7 @@ impl VitalSource {
     pub(super) async fn overwrite(&self, account: &Account<'_>, facts: &Facts) -> Result<Answer, Failure> {
         let guid = address(account, facts)?;
         if facts.replacements.is_empty() {
-            return Err(misfit());
+            return Err(not_a_step());
         }
         let fields: Vec<(&str, String)> = facts
             .replacements
@@ -203,7 +204,7 @@ impl VitalSource {
                 _ if error.no_user().is_some() => Ok(Answer::Unclear(Reason::Unproven)),
                 _ => Err(reply.unreadable(Effect::Change)),
             },
-            None => Err(reply.foreign(Effect::Change)),
+            None => Err(reply.not_from_interface(Effect::Change)),
         }
     }
 
@@ -220,8 +221,9 @@ impl VitalSource {
         }
         let is_written = |field: &Field| facts.replacements.iter().any(|(written, _)| written == field);
         let identifiers = [Field::FirstName, Field::LastName, Field::Affiliate, Field::Email].into_iter();
-        let is_theirs = |field: Field| user.field(field).is_some_and(|shown| !self.is_replacement(facts, field, shown));
-        let left: Vec<Field> = identifiers.filter(|field| !is_written(field) && is_theirs(*field)).collect();
+        let is_personal =
+            |field: Field| user.field(field).is_some_and(|shown| !self.is_replacement(facts, field, shown));
+        let left: Vec<Field> = identifiers.filter(|field| !is_written(field) && is_personal(*field)).collect();
         if !left.is_empty() {
             return Ok(Answer::Left { fields: left });
         }
@@ -243,7 +245,7 @@ impl VitalSource {
 
 /// The GUID that the resolve found, else the target's.
 fn address<'a>(account: &Account<'a>, facts: &'a Facts) -> Result<&'a SecretString, Failure> {
-    facts.guid.as_ref().or(account.guid).ok_or_else(misfit)
+    facts.guid.as_ref().or(account.guid).ok_or_else(not_a_step)
 }
 
 pub(super) fn same_guid(user: &User, guid: &SecretString) -> Identity {
@@ -263,7 +265,7 @@ fn same_reference(user: &User, reference: &SecretString) -> Identity {
 }
 
 /// The worse verdict: another person is worse than an unreadable reply, and that is worse than a match.
-fn worse(left: Identity, right: Identity) -> Identity {
+fn worse_of(left: Identity, right: Identity) -> Identity {
     let weight = |identity: Identity| match identity {
         Identity::Same => 0,
         Identity::Blank => 1,

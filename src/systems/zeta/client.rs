@@ -78,7 +78,7 @@ impl ZetaClient {
 
     /// Takes over the deletion file of the client that this client replaces: a process opens each folder once.
     #[must_use]
-    pub fn sharing(mut self, import: Option<Arc<ImportLedger>>) -> ZetaClient {
+    pub(crate) fn sharing(mut self, import: Option<Arc<ImportLedger>>) -> ZetaClient {
         self.import = import;
         self
     }
@@ -86,11 +86,6 @@ impl ZetaClient {
     /// The deletion file, if one is configured.
     pub fn import(&self) -> Option<&Arc<ImportLedger>> {
         self.import.as_ref()
-    }
-
-    /// True if the deletion file is configured and uses this kind of id.
-    pub fn accepts(&self, key: MemberKey) -> bool {
-        self.import.as_ref().is_some_and(|import| import.accepts(key))
     }
 
     /// `GET program/api/members/{id}`. The token is accepted only as a query parameter (O).
@@ -125,11 +120,11 @@ impl ZetaClient {
             }
             Some(Parsed::Success) => Ok(Answer::Found(Identity::Unreadable)),
             Some(Parsed::Error(About::Token)) if reply.is_success() => {
-                Err(ours("HTTP 200 with an error about the token"))
+                Err(our_credential_refused("HTTP 200 with an error about the token"))
             }
             Some(Parsed::Error(_)) if matches!(reply.status(), 200..300 | 404) => Err(reply.unreadable(Effect::Read)),
             Some(Parsed::Error(_)) => Err(reply.failure(Effect::Read)),
-            None => Err(reply.foreign(Effect::Read)),
+            None => Err(reply.not_from_interface(Effect::Read)),
         }
     }
 
@@ -154,14 +149,14 @@ impl ZetaClient {
             Spec::LoyaltyMember { access_token, member, .. } => {
                 self.profile_read(access_token.as_ref(), member.as_ref()).await
             }
-            _ => Err(not_ours()),
+            _ => Err(not_a_step()),
         }
     }
 
     /// `GET api/profile` is not documented. A platform without it answers 404 in its own form: the identity is then
     /// unreadable. If nothing else of the member can be read, any other 404 counts as a gateway's.
     async fn profile_read(&self, token: Option<&SecretString>, member: Option<&Member>) -> Result<Answer, Failure> {
-        let token = token.ok_or_else(|| theirs(InputKind::AccessToken))?;
+        let token = token.ok_or_else(|| proof_refused(InputKind::AccessToken))?;
         let Some(member) = member else { return Ok(Answer::Found(Identity::Unreadable)) };
         let request = Request::get(self.base.join("/api/profile", &[])?).accept(ACCEPT).bearer(token);
         let reply = self.http.send(request, Effect::Read).await?;
@@ -170,9 +165,9 @@ impl ZetaClient {
             (None, 404) if self.readable(Some(member)).is_some() => Ok(Answer::Found(Identity::Unreadable)),
             (Some(Parsed::Record(record)), _) => Ok(Answer::Found(reply::identity(&record, member))),
             (Some(Parsed::Error(_)), status @ (401 | 403)) => {
-                Err(theirs(InputKind::AccessToken).with_note(Note::http(status)))
+                Err(proof_refused(InputKind::AccessToken).with_note(Note::http(status)))
             }
-            (Some(Parsed::Error(About::Token)), 200..300) => Err(theirs(InputKind::AccessToken)),
+            (Some(Parsed::Error(About::Token)), 200..300) => Err(proof_refused(InputKind::AccessToken)),
             // Not in the platform's own form: it proves nothing about the member's token or ours.
             (_, 200..300) | (None, 400..500) => Err(reply.unreadable(Effect::Read)),
             _ => Err(reply.failure(Effect::Read)),
@@ -186,7 +181,7 @@ impl ZetaClient {
                 Some(member)
             }
             Spec::LoyaltyMember { member, .. } => member.as_ref(),
-            _ => return Err(not_ours()),
+            _ => return Err(not_a_step()),
         };
         let nothing = || Failure::new(FailureKind::Rejected, Reason::Unproven).with_note("no read-back is possible");
         let (token, member) = self.readable(member).ok_or_else(nothing)?;
@@ -195,8 +190,8 @@ impl ZetaClient {
 
     /// `POST api/profile/otp` with the member's token: the platform mails a code (D).
     async fn request_otp(&self, spec: &Spec) -> Result<Answer, Failure> {
-        let Spec::LoyaltyMember { access_token, .. } = spec else { return Err(not_ours()) };
-        let token = access_token.as_ref().ok_or_else(|| theirs(InputKind::AccessToken))?;
+        let Spec::LoyaltyMember { access_token, .. } = spec else { return Err(not_a_step()) };
+        let token = access_token.as_ref().ok_or_else(|| proof_refused(InputKind::AccessToken))?;
         let effect = Effect::OneTimePassword;
         let request = Request::post(self.base.join("/api/profile/otp", &[])?).accept(ACCEPT).bearer(token);
         let reply = self.http.send(request, effect).await?;
@@ -204,12 +199,12 @@ impl ZetaClient {
             // The member sees whether a code arrives. To believe the reply erases nothing.
             (Some(Parsed::Success | Parsed::Record(_)), _) => Ok(Answer::Done),
             (Some(Parsed::Error(_)), status @ (401 | 403)) => {
-                Err(theirs(InputKind::AccessToken).with_note(Note::http(status)))
+                Err(proof_refused(InputKind::AccessToken).with_note(Note::http(status)))
             }
-            (Some(Parsed::Error(About::Token)), 200..300 | 400 | 422) => Err(theirs(InputKind::AccessToken)),
+            (Some(Parsed::Error(About::Token)), 200..300 | 400 | 422) => Err(proof_refused(InputKind::AccessToken)),
             (Some(Parsed::Error(_)), 200..300) => Err(rejected("HTTP 200 with an error")),
             (Some(Parsed::Error(_) | Parsed::NotFound(_)), _) => Err(reply.failure(effect)),
-            (None, _) => Err(reply.foreign(effect)),
+            (None, _) => Err(reply.not_from_interface(effect)),
         }
     }
 
@@ -217,20 +212,21 @@ impl ZetaClient {
         match spec {
             Spec::LoyaltyProgram { member } => self.program_delete(member).await,
             Spec::LoyaltyMember { access_token, current_password, code, .. } => {
-                let token = access_token.as_ref().ok_or_else(|| theirs(InputKind::AccessToken))?;
+                let token = access_token.as_ref().ok_or_else(|| proof_refused(InputKind::AccessToken))?;
                 let proof = match self.settings.member_proof {
                     MemberProof::Password => Some((
                         "current_password",
-                        current_password.as_ref().ok_or_else(|| theirs(InputKind::CurrentPassword))?,
+                        current_password.as_ref().ok_or_else(|| proof_refused(InputKind::CurrentPassword))?,
                     )),
-                    MemberProof::Otp => {
-                        Some((self.settings.otp_field.as_str(), code.as_ref().ok_or_else(|| theirs(InputKind::Otp))?))
-                    }
+                    MemberProof::Otp => Some((
+                        self.settings.otp_field.as_str(),
+                        code.as_ref().ok_or_else(|| proof_refused(InputKind::Otp))?,
+                    )),
                     MemberProof::Token => None,
                 };
                 self.profile_delete(token, proof).await
             }
-            _ => Err(not_ours()),
+            _ => Err(not_a_step()),
         }
     }
 
@@ -248,11 +244,13 @@ impl ZetaClient {
             (Some(Parsed::NotFound(_)), _) | (Some(Parsed::Error(About::NotFound)), 200..300) => {
                 Ok(Answer::Unclear(Reason::Unproven))
             }
-            (Some(Parsed::Error(About::Token)), 200..300) => Err(ours("HTTP 200 with an error about the token")),
+            (Some(Parsed::Error(About::Token)), 200..300) => {
+                Err(our_credential_refused("HTTP 200 with an error about the token"))
+            }
             (Some(Parsed::Error(_)), 200..300) => Err(rejected("HTTP 200 with an error")),
             (Some(Parsed::Record(_)), _) | (Some(Parsed::Error(_)), 404) => Err(reply.unreadable(Effect::Change)),
             (Some(Parsed::Error(_)), _) => Err(reply.failure(Effect::Change)),
-            (None, _) => Err(reply.foreign(Effect::Change)),
+            (None, _) => Err(reply.not_from_interface(Effect::Change)),
         }
     }
 
@@ -273,7 +271,7 @@ impl ZetaClient {
             // Neither success nor an error: the member may have been deleted.
             Some(Parsed::Record(_)) => return Err(reply.unreadable(Effect::Change)),
             Some(Parsed::Error(about)) => about,
-            None => return Err(reply.foreign(Effect::Change)),
+            None => return Err(reply.not_from_interface(Effect::Change)),
         };
         let denied = self.denied(about);
         if reply.is_success() {
@@ -284,9 +282,9 @@ impl ZetaClient {
         }
         let by_mode = match (reply.status(), self.settings.member_proof) {
             (404, _) => return Err(reply.unreadable(Effect::Change)),
-            (401, _) | (403, MemberProof::Token) => theirs(InputKind::AccessToken),
+            (401, _) | (403, MemberProof::Token) => proof_refused(InputKind::AccessToken),
             (400 | 403 | 422, MemberProof::Password) => Failure::new(FailureKind::Rejected, Reason::WrongPassword),
-            (400 | 403 | 422, MemberProof::Otp) => theirs(InputKind::Otp),
+            (400 | 403 | 422, MemberProof::Otp) => proof_refused(InputKind::Otp),
             _ => return Err(reply.failure(Effect::Change)),
         };
         Err(denied.unwrap_or(by_mode).with_note(Note::http(reply.status())))
@@ -296,8 +294,8 @@ impl ZetaClient {
     /// a code (or the reverse), no proof is wrong: `member_proof` is.
     fn denied(&self, about: About) -> Option<Failure> {
         match (about, self.settings.member_proof) {
-            (About::Token, _) => Some(theirs(InputKind::AccessToken)),
-            (About::Otp, MemberProof::Otp) => Some(theirs(InputKind::Otp)),
+            (About::Token, _) => Some(proof_refused(InputKind::AccessToken)),
+            (About::Otp, MemberProof::Otp) => Some(proof_refused(InputKind::Otp)),
             (About::Password, MemberProof::Password) => {
                 Some(Failure::new(FailureKind::Rejected, Reason::WrongPassword))
             }
@@ -308,7 +306,7 @@ impl ZetaClient {
 
     /// A step of the deletion file, outside the async threads.
     async fn row(&self, call: Call<'_>) -> Result<Answer, Failure> {
-        let Spec::LoyaltyImport { member } = &call.target.spec else { return Err(not_ours()) };
+        let Spec::LoyaltyImport { member } = &call.target.spec else { return Err(not_a_step()) };
         let import = self.import.clone().ok_or_else(|| rejected("no import is configured"))?;
         if !import.accepts(member.key) {
             return Err(rejected("the deletion file is keyed by another kind of id: import.key"));
@@ -407,7 +405,7 @@ impl System for ZetaClient {
             StepName::RequestOtp => self.request_otp(spec).await,
             StepName::DeleteMember => self.delete_member(spec).await,
             StepName::QueueImportRow | StepName::ImportResult => self.row(call).await,
-            _ => Err(not_ours()),
+            _ => Err(not_a_step()),
         }
     }
 
@@ -424,7 +422,7 @@ impl System for ZetaClient {
                     "HTTP 404, not in the platform's own form: is base_url right? A platform without api/profile \
                      needs a program_token",
                 )),
-                None => Err(reply.foreign(Effect::Read)),
+                None => Err(reply.not_from_interface(Effect::Read)),
             };
         };
         let id = self.settings.probe_member_id.as_ref();
@@ -434,14 +432,14 @@ impl System for ZetaClient {
                 self.credential.prove();
                 Ok(())
             }
-            Some(Parsed::NotFound(_)) if id.is_some() => Err(ours("probe_member_id is not found")),
+            Some(Parsed::NotFound(_)) if id.is_some() => Err(our_credential_refused("probe_member_id is not found")),
             Some(Parsed::NotFound(_) | Parsed::Record(_) | Parsed::Success) if id.is_none() => Ok(()),
             Some(Parsed::Error(About::Token)) if reply.is_success() => {
-                Err(ours("HTTP 200 with an error about the token"))
+                Err(our_credential_refused("HTTP 200 with an error about the token"))
             }
             Some(Parsed::Error(_)) if !reply.is_success() => Err(reply.failure(Effect::Read)),
             Some(_) => Err(reply.unreadable(Effect::Read)),
-            None => Err(reply.foreign(Effect::Read)),
+            None => Err(reply.not_from_interface(Effect::Read)),
         }
     }
 
@@ -451,12 +449,12 @@ impl System for ZetaClient {
 }
 
 /// The failure for a wrong credential or address of ours.
-fn ours(note: &'static str) -> Failure {
+fn our_credential_refused(note: &'static str) -> Failure {
     Failure::new(FailureKind::UnauthorisedOurs, Reason::SystemUnavailable).with_note(note)
 }
 
 /// A member's proof is refused or missing.
-fn theirs(proof: InputKind) -> Failure {
+fn proof_refused(proof: InputKind) -> Failure {
     Failure::new(FailureKind::UnauthorisedTheirs(proof), Reason::InputRefused)
 }
 
@@ -464,6 +462,6 @@ fn rejected(note: &'static str) -> Failure {
     Failure::new(FailureKind::Rejected, Reason::RequestRejected).with_note(note)
 }
 
-fn not_ours() -> Failure {
+fn not_a_step() -> Failure {
     rejected("not a step of this target")
 }

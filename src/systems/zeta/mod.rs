@@ -1,4 +1,4 @@
-//! Zeta Loyalty: deletes members by Program API, by Member API, by a deletion file, or by a person's hands.
+//! Zeta Loyalty: deletes members by Program API, by Member API, by a deletion file, or by a person.
 //!
 //! The rule it keeps: a member counts as found, deleted or absent only after a reply of a known form (`interface`).
 //! After any other reply a read-back decides.

@@ -129,7 +129,7 @@ impl Batch {
         }
         let sound = whole && batch.is_readable && batch.rows.len() == logged && end == csv.len() as u64;
         batch.is_readable = true;
-        batch.make_durable(sound, end, key, keyed).map_err(LedgerError::io("mend"))?;
+        batch.make_durable(sound, end, key, keyed).map_err(LedgerError::io("repair"))?;
         Ok(Some(batch))
     }
 
@@ -238,7 +238,7 @@ impl Batch {
 
     /// Adds a row to an open batch; it is durable after a sync of [`Batch::files`]. An error shows whether both files
     /// are unchanged.
-    pub fn add_row(&mut self, value: &str, digest: Digest, claim: Claim) -> Result<(), Failed> {
+    pub(crate) fn add_row(&mut self, value: &str, digest: Digest, claim: Claim) -> Result<(), Failed> {
         let (Some(csv), Some(log)) = (&mut self.csv, &mut self.log) else { return Err(Failed::closed()) };
         let bytes = Zeroizing::new(record(value)?);
         let row = Row { digest, end: csv.length + bytes.len() as u64, claims: Vec::new() };
@@ -256,7 +256,7 @@ impl Batch {
 
     /// Adds another job to a row. In an open batch this is durable after a sync of [`Batch::files`]; in a closed batch
     /// at once.
-    pub fn share_row(&mut self, row: u32, claim: Claim) -> Result<(), Failed> {
+    pub(crate) fn share_row(&mut self, row: u32, claim: Claim) -> Result<(), Failed> {
         self.write(&Line::Shared { row, job: claim.job.clone(), target: claim.target })?;
         if let Some(row) = self.rows.get_mut(row as usize) {
             row.claims.push(claim);
@@ -278,7 +278,7 @@ impl Batch {
     }
 
     /// Notes that the deletion file was exported.
-    pub fn mark_exported(&mut self, exported_at: Timestamp) -> Result<(), Failed> {
+    pub(crate) fn mark_exported(&mut self, exported_at: Timestamp) -> Result<(), Failed> {
         self.write(&Line::Exported { exported_at })?;
         self.exported_at = Some(exported_at);
         Ok(())
@@ -312,12 +312,12 @@ impl Batch {
     }
 
     /// Removes the log, durably.
-    pub fn remove_log(&self) -> io::Result<()> {
+    pub(crate) fn remove_log(&self) -> io::Result<()> {
         remove(&self.dir, &self.log_path())
     }
 
     /// The deletion file.
-    pub fn csv_path(&self) -> PathBuf {
+    pub(crate) fn csv_path(&self) -> PathBuf {
         self.dir.join(self.id.file_name("csv"))
     }
 

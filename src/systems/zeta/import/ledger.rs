@@ -69,7 +69,7 @@ impl ImportLedger {
         if settings.max_rows == 0 {
             return Err(LedgerError::Setting { problem: "max_rows must be at least 1" });
         }
-        private_dir(&settings.dir).map_err(LedgerError::io("make"))?;
+        private_dir(&settings.dir).map_err(LedgerError::io("create"))?;
         let lock = private().write(true).create(true).truncate(false).open(settings.dir.join("lock"));
         let lock = lock.map_err(LedgerError::io("lock"))?;
         lock.try_lock().map_err(|error| match error {
