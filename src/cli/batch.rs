@@ -23,10 +23,10 @@ use crate::telemetry::lines::LastWords;
 /// `batch`
 #[derive(Debug, Args)]
 pub struct Options {
-    /// Jobs, one JSON object a line, or each over several lines; - for stdin.
+    /// Jobs: one JSON object on each line, or each over several lines; - for stdin.
     #[arg(long, value_name = "JOBS")]
     input: PathBuf,
-    /// Where events go, one JSON object a line; - for stdout.
+    /// The file for events, one JSON object on each line; - for stdout.
     #[arg(long, value_name = "OUT")]
     events: PathBuf,
 }

@@ -27,9 +27,9 @@ pub enum Command {
     Show(OneJob),
     /// Find the jobs about a person, by an identifier that is typed in here and never sent.
     ///
-    /// Any one identifier finds the jobs that wait or have failed, whatever else they name. A job that
-    /// ended otherwise keeps only a pseudonym of all that it named: it is found where this was one
-    /// identifier (--system and --key), or by the whole job (--job).
+    /// Any one identifier finds the jobs that wait or have failed. Of a job that ended otherwise only one
+    /// pseudonym of all its identifiers is kept: it is found by its only identifier (--system and --key),
+    /// or by the whole job (--job).
     #[command(after_help = "Examples:\n  erasure-worker jobs find --tenant acme
   erasure-worker jobs find --tenant acme --system easycms --key email
   erasure-worker jobs find --job job.json")]

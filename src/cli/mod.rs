@@ -65,7 +65,7 @@ pub enum Command {
     /// Write a configuration for the sandbox, a master key and an example job.
     #[command(after_help = "Example:\n  erasure-worker init trial")]
     Init(init::Options),
-    /// Show the whole story: stand-ins of the four systems, a queue, jobs, a summary.
+    /// Run a demonstration: stand-ins of the four systems, a queue, jobs, a summary.
     #[command(after_help = "Examples:\n  erasure-worker demo --jobs 200
   erasure-worker demo --amqp-url amqp://guest:guest@127.0.0.1:5672/%2f")]
     Demo(demo::Options),

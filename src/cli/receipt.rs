@@ -38,7 +38,7 @@ Exit codes: 0 all of it holds, 1 a link is missing, altered or broken, 2 the inp
 /// `receipt verify`
 #[derive(Debug, Args)]
 pub struct Verify {
-    /// Events or receipts, one a line, or an audit pack (its file or folder); - for stdin.
+    /// Events or receipts, one on each line, or an audit pack (its file or folder); - for stdin.
     #[arg(value_name = "FILE", required = true)]
     files: Vec<PathBuf>,
     /// The public keys (a JWK set, as `keys public` prints); without it, those of the configuration.
@@ -47,7 +47,7 @@ pub struct Verify {
     /// Only some of a chain's receipts are given: absent numbers are not a fault.
     #[arg(long)]
     partial: bool,
-    /// Jobs as they were published, one a line: each must open its receipt's commitment.
+    /// Jobs as published, one on each line: each must open its receipt's commitment.
     #[arg(long = "jobs", value_name = "JOBS")]
     jobs: Vec<PathBuf>,
     #[command(flatten)]

@@ -103,7 +103,7 @@ fn master_key(at: &Cursor<'_>, key: &str, given: &SecretString) -> Option<Master
     parsed
 }
 
-/// The given id, else the host's name up to its first dot.
+/// The configured id, else the host's name up to its first dot.
 fn worker_id(at: &mut Cursor<'_>) -> Option<String> {
     let form = format!("expected a name of the form {NAME_FORM}");
     if at.has("id") {

@@ -229,7 +229,7 @@ pub(crate) enum Ledgers<'a> {
     Shared(&'a BTreeMap<String, Arc<ImportLedger>>),
 }
 
-/// Why a client could not be built.
+/// A client could not be built.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
     /// A setting.

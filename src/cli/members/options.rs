@@ -102,10 +102,10 @@ pub struct Options {
     /// Loyalty: how members are deleted [default: import if the key is email, else program_api]
     #[arg(long, value_name = "METHOD")]
     pub method: Option<CsvMethod>,
-    /// When the persons asked: RFC 3339, or a date (midnight UTC) [default: when the file was changed]
+    /// The time of the request: RFC 3339, or a date (midnight UTC) [default: the file's last change]
     #[arg(long, value_name = "TIME", value_parser = instant)]
     pub requested_at: Option<Timestamp>,
-    /// The law that they asked by: gdpr, uk_gdpr, ccpa or a configured one.
+    /// The law of the request: gdpr, uk_gdpr, ccpa or a configured one.
     #[arg(long, value_name = "NAME", value_parser = name)]
     pub regulation: Option<String>,
     /// When the persons confirmed that they know what they lose, if a system requires that.
@@ -126,7 +126,7 @@ pub struct Options {
     /// Publish the undamaged rows of a damaged file; without this a damaged file is refused as a whole.
     #[arg(long)]
     pub skip_damaged: bool,
-    /// Check every line and say what would be published; publish nothing.
+    /// Check every line and print what would be published; publish nothing.
     #[arg(long)]
     pub dry_run: bool,
     /// Publish nothing; request the state of each line's job from the running worker.

@@ -110,7 +110,7 @@ fn escape(value: &str) -> String {
     value.replace('"', "&quot;").replace('\'', "&apos;")
 }
 
-/// `<user>` with an element a field.
+/// `<user>` with an element for each field.
 pub(super) fn user_document(fields: &[(&str, String)]) -> Vec<u8> {
     let mut document = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?><user>");
     for (name, value) in fields {

@@ -48,7 +48,7 @@ impl Appended {
         Ok(Appended { file: Arc::new(file), length })
     }
 
-    /// Appends all or nothing.
+    /// Appends all bytes; a failure is undone, if possible.
     pub fn append(&mut self, bytes: &[u8]) -> Result<(), Failed> {
         if let Err(source) = (&*self.file).write_all(bytes) {
             let undone = self.cut(self.length).is_ok();
