@@ -239,11 +239,11 @@ async fn dead_letters_survive_the_run_in_a_private_file() {
 
     let (broker, _events) = spool(&[], config);
     let mut bodies = Vec::new();
-    let mut look = |letter: &erasure_worker::broker::DeadLetter| {
+    let mut keep = |letter: &erasure_worker::broker::DeadLetter| {
         bodies.push(letter.body.clone());
         Verdict::Keep
     };
-    broker.dead_letters(10, &mut look).await.unwrap();
+    broker.dead_letters(10, &mut keep).await.unwrap();
     assert_eq!(bodies, ["keep"]);
 }
 

@@ -145,7 +145,7 @@ async fn no_text_of_a_systems_reply_appears_in_any_output() {
     stage.keep_all(&mut kept).await;
     let search = Search::new(texts.all());
     let sent = relay.sent();
-    let hits = search.look(&sent);
+    let hits = search.find(&sent);
     for (kind, _) in texts.all() {
         assert!(hits.contains_key(format!("{kind}, plain").as_str()), "no reply held the {kind}");
     }

@@ -55,7 +55,7 @@ impl Kept {
         for (place, items) in &self.places {
             let mut hits = 0;
             for item in items {
-                for (what, times) in search.look(item) {
+                for (what, times) in search.find(item) {
                     hits += times;
                     found.push(format!("{place}: {what} ({times})"));
                 }

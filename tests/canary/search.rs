@@ -46,7 +46,7 @@ impl Index {
         self.by_start.entry(*bytes.first_chunk().unwrap()).or_default().push(needle);
     }
 
-    fn look(&self, needles: &[Needle], haystack: &[u8], found: &mut BTreeMap<usize, usize>) {
+    fn find(&self, needles: &[Needle], haystack: &[u8], found: &mut BTreeMap<usize, usize>) {
         if self.begins.is_empty() {
             return;
         }
@@ -132,10 +132,10 @@ impl Search {
     }
 
     /// The hits: kind and form, and their number.
-    pub fn look(&self, haystack: &[u8]) -> BTreeMap<&str, usize> {
+    pub fn find(&self, haystack: &[u8]) -> BTreeMap<&str, usize> {
         let mut found = BTreeMap::new();
-        self.exact.look(&self.needles, haystack, &mut found);
-        self.folded.look(&self.needles, &haystack.to_ascii_lowercase(), &mut found);
+        self.exact.find(&self.needles, haystack, &mut found);
+        self.folded.find(&self.needles, &haystack.to_ascii_lowercase(), &mut found);
         let mut hits = BTreeMap::new();
         for (needle, times) in found {
             *hits.entry(self.needles[needle].label.as_str()).or_default() += times;
@@ -146,8 +146,8 @@ impl Search {
     /// The number of forms that are found.
     pub fn distinct(&self, haystack: &[u8]) -> usize {
         let mut found = BTreeMap::new();
-        self.exact.look(&self.needles, haystack, &mut found);
-        self.folded.look(&self.needles, &haystack.to_ascii_lowercase(), &mut found);
+        self.exact.find(&self.needles, haystack, &mut found);
+        self.folded.find(&self.needles, &haystack.to_ascii_lowercase(), &mut found);
         found.len()
     }
 }
@@ -175,9 +175,9 @@ fn the_search_finds_a_text_in_every_form_and_nothing_in_random_bytes() {
         }
     }
     for hidden in &hidden {
-        assert!(!search.look(format!("before {hidden} after").as_bytes()).is_empty(), "{hidden}");
+        assert!(!search.find(format!("before {hidden} after").as_bytes()).is_empty(), "{hidden}");
     }
     let noise: Vec<u8> = (0..200_000_u32).map(|number| (number.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
-    assert!(search.look(&noise).is_empty());
-    assert!(search.look(b"canary.7302@example.com").is_empty());
+    assert!(search.find(&noise).is_empty());
+    assert!(search.find(b"canary.7302@example.com").is_empty());
 }

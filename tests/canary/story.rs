@@ -154,7 +154,7 @@ async fn personal_data_appears_in_no_output_except_the_calls_to_the_systems() {
     std::fs::write(&control, hidden).unwrap();
     let seen = search.distinct(&std::fs::read(&control).unwrap());
     let sent: Vec<u8> = bodies(&cases).iter().flat_map(|body| body.to_string().into_bytes()).collect();
-    let people: usize = search.look(&sent).values().sum();
+    let people: usize = search.find(&sent).values().sum();
     eprintln!(
         "{} jobs, {} invalid messages, {deaths} + {poisoned} crashes; {texts} texts in {size} forms\n\
          control file: {seen} of {size} forms found; published jobs: {people} hits",

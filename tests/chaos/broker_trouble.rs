@@ -97,8 +97,8 @@ async fn a_broker_that_requeues_slow_deliveries_causes_no_second_call() {
     worker.says("the link to the broker is down").await;
     let log = worker.log();
     // Up to RabbitMQ 4.2 the broker closes the channel; from 4.3 on it cancels the consumer.
-    let told = ["timed out", "PRECONDITION_FAILED", "the broker cancelled the consumer"];
-    assert!(told.iter().any(|why| log.contains(why)), "the broker requeued the deliveries: {log}");
+    let causes = ["timed out", "PRECONDITION_FAILED", "the broker cancelled the consumer"];
+    assert!(causes.iter().any(|why| log.contains(why)), "the broker requeued the deliveries: {log}");
     all_complete(&rig, worker, &cases).await;
     let gone = rig.sandbox().entries(0).iter().filter(|call| call.end == End::ClientGone).count();
     assert_eq!(gone, 0, "a call on the wire was cut off");

@@ -99,7 +99,7 @@ async fn the_service_manager_is_notified_of_ready_watchdog_and_stopping() {
     let rig = Rig::start(Rabbit::shared().url()).await;
     let path = rig.state_dir("notify.sock");
     let socket = tokio::net::UnixDatagram::bind(&path).unwrap();
-    let told = |what: &'static str| {
+    let notified = |what: &'static str| {
         let socket = &socket;
         soon(what, async move {
             let mut buffer = [0; 256];
@@ -113,10 +113,10 @@ async fn the_service_manager_is_notified_of_ready_watchdog_and_stopping() {
     };
     let settings = [("NOTIFY_SOCKET", path.to_str().unwrap()), ("WATCHDOG_USEC", "400000")];
     let worker = rig.worker("state", &settings);
-    told("READY=1").await;
-    told("WATCHDOG=1").await;
-    told("WATCHDOG=1").await;
+    notified("READY=1").await;
+    notified("WATCHDOG=1").await;
+    notified("WATCHDOG=1").await;
     worker.ask_to_stop();
-    told("STOPPING=1").await;
+    notified("STOPPING=1").await;
     worker.stop().await;
 }

@@ -195,9 +195,9 @@ async fn amqp_1_0_ids_and_bodies_are_accepted_or_reported_and_a_cancellation_is_
     tokio::task::block_in_place(|| send(rabbit, &exchange, "cancel", Name::Uuid(name), &cancel, true));
     let is_rejected = |event: &Value| event["type"] == "erasure.job.rejected.v1";
     let heard = rig.events.until("the rejection", |heard| heard.of(&waiting.id).iter().any(is_rejected)).await;
-    let told = heard.of(&waiting.id).iter().find(|event| is_rejected(event)).unwrap();
-    assert_eq!(told["data"]["final"], false, "{told}");
-    assert!(told.to_string().contains("publish the JSON as bytes"), "{told}");
+    let rejected = heard.of(&waiting.id).iter().find(|event| is_rejected(event)).unwrap();
+    assert_eq!(rejected["data"]["final"], false, "{rejected}");
+    assert!(rejected.to_string().contains("publish the JSON as bytes"), "{rejected}");
     rig.holds("dead-letters", 3).await;
     // Both workers have read the report in the stream once a later cancellation is obeyed.
     rig.cancel(&last.id).await;

@@ -168,8 +168,8 @@ async fn another_worker_takes_over_during_a_full_disk_and_the_first_resumes_once
     let state = disk.0.join("state");
     // Two jobs at a time may use the system: a slot that stays taken would be noticed at once.
     let four = ("ERASURE__WORKER__CONCURRENCY", "4");
-    let looks = Action::Delay { ms: 50, after_work: false };
-    sandbox.add_fault(FaultRule::on(Operation::GetMember, looks));
+    let slow = Action::Delay { ms: 50, after_work: false };
+    sandbox.add_fault(FaultRule::on(Operation::GetMember, slow));
     let cases = Case::mixed(sandbox, &[Form::LoyaltyProgram], 1..61);
     rig.publish(&bodies(&cases)).await;
     let first = rig.worker("first", &[("ERASURE__WORKER__STATE_DIR", state.to_str().unwrap()), four]);

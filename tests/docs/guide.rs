@@ -161,9 +161,9 @@ fn the_guides_python_subscriber_ignores_repeats_and_takes_only_completed_as_eras
     }
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("pika.py"), PIKA).unwrap();
-    let look = "\nfor row in db.execute('SELECT job_id, outcome FROM jobs ORDER BY job_id'):\n    print(*row)\n\
+    let count = "\nfor row in db.execute('SELECT job_id, outcome FROM jobs ORDER BY job_id'):\n    print(*row)\n\
                 print(*db.execute('SELECT count(*) FROM seen').fetchone())\n";
-    std::fs::write(folder.path().join("take.py"), program("python", 1) + look).unwrap();
+    std::fs::write(folder.path().join("take.py"), program("python", 1) + count).unwrap();
     let event = |id: &str, job: &str, outcome: &str, is_final: bool| json!({ "id": id, "data": { "tenant": "acme", "job_id": job, "outcome": outcome, "final": is_final, "more": 1 } });
     let events = json!([
         event("e1", "j1", "needs_input", false),

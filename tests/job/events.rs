@@ -204,8 +204,8 @@ fn each_receipt_gives_an_event_a_different_id() {
     let [one, other] = ["e.y.A", "e.y.B"].map(|receipt| event::with_receipt(&bare, receipt).unwrap());
     assert_eq!(BTreeSet::from([&bare.id, &one.id, &other.id]).len(), 3);
     assert_eq!(event::with_receipt(&bare, "e.y.A").unwrap(), one);
-    let told = parsed(&one);
-    assert_eq!((&told["id"], &told["data"]["receipt"]), (&json!(one.id), &json!("e.y.A")));
+    let event = parsed(&one);
+    assert_eq!((&event["id"], &event["data"]["receipt"]), (&json!(one.id), &json!("e.y.A")));
 }
 
 #[test]
@@ -258,22 +258,22 @@ fn only_an_overwritten_user_gives_a_follow_up_and_only_an_erasure_names_preserve
 
 #[test]
 fn identity_is_reported_as_checked_only_if_a_read_compared_it() {
-    let told = |scenario: Scenario| {
+    let identity = |scenario: Scenario| {
         ended(&finished(&scenario, Plan::none()), &scenario)["data"]["targets"][0]["identity"].clone()
     };
     let customer = |email| {
         Scenario::new("a customer", confirmed(jobs::cleeng()), Cleeng::with(0).but(|world| world.email = email))
     };
-    assert_eq!(told(customer(Identity::Same)), "checked");
-    assert_eq!(told(customer(Identity::Unreadable)), "unchecked");
-    assert_eq!(told(customer(Identity::Other)), "unchecked");
+    assert_eq!(identity(customer(Identity::Same)), "checked");
+    assert_eq!(identity(customer(Identity::Unreadable)), "unchecked");
+    assert_eq!(identity(customer(Identity::Other)), "unchecked");
     let token =
         json!({ "system": "loyalty", "method": "member_api", "access_token": "good", "current_password": "right" });
-    assert_eq!(told(Scenario::new("a token alone", token, Zeta::member())), "unchecked");
+    assert_eq!(identity(Scenario::new("a token alone", token, Zeta::member())), "unchecked");
     let mut world = VitalSource::with(2);
     world.codes[1].owner = Identity::Unreadable;
-    assert_eq!(told(Scenario::new("a code that names nobody", catalogue::reader(2), world)), "unchecked");
-    assert_eq!(told(Scenario::new("a user", catalogue::reader(2), VitalSource::with(2))), "checked");
+    assert_eq!(identity(Scenario::new("a code without a readable owner", catalogue::reader(2), world)), "unchecked");
+    assert_eq!(identity(Scenario::new("a user", catalogue::reader(2), VitalSource::with(2))), "checked");
 }
 
 #[test]
@@ -345,10 +345,10 @@ fn a_rejection_names_its_cause_and_is_final_unless_a_job_with_that_id_was_accept
     let key = JobKey { tenant: "acme".to_owned(), job_id: jobs::JOB_ID.parse().unwrap() };
     let refusal =
         jobs::parse(&jobs::with(&jobs::one(jobs::easycms()), "/targets/0/email", Some("ann".into()))).unwrap_err();
-    let told = |reason, digest: &str, is_final| {
+    let rejected = |reason, digest: &str, is_final| {
         parsed(&event::rejected(&frame(), &key, reason, &refusal.invalid.to_string(), digest, is_final).event)
     };
-    let invalid = told(Reason::Invalid, "aa", true);
+    let invalid = rejected(Reason::Invalid, "aa", true);
     assert_eq!((&invalid["type"], &invalid["subject"]), (&json!("erasure.job.rejected.v1"), &json!(jobs::JOB_ID)));
     assert_eq!((&invalid["data"]["final"], &invalid["data"]["body_sha256"]), (&json!(true), &json!("aa")));
     assert_eq!((&invalid["data"]["outcome"], &invalid["data"]["partial"]), (&json!("rejected"), &json!(false)));
@@ -359,10 +359,10 @@ fn a_rejection_names_its_cause_and_is_final_unless_a_job_with_that_id_was_accept
             "step": null, "retry": "new_input",
         })
     );
-    assert_eq!(told(Reason::Invalid, "aa", true)["id"], invalid["id"]);
-    assert_ne!(told(Reason::Invalid, "bb", true)["id"], invalid["id"]);
-    assert_eq!(told(Reason::Conflict, "aa", false)["data"]["final"], false);
-    assert_eq!(told(Reason::WrongEnvironment, "aa", true)["data"]["error"]["code"], "ERS-0021");
+    assert_eq!(rejected(Reason::Invalid, "aa", true)["id"], invalid["id"]);
+    assert_ne!(rejected(Reason::Invalid, "bb", true)["id"], invalid["id"]);
+    assert_eq!(rejected(Reason::Conflict, "aa", false)["data"]["final"], false);
+    assert_eq!(rejected(Reason::WrongEnvironment, "aa", true)["data"]["error"]["code"], "ERS-0021");
 }
 
 #[test]
@@ -370,12 +370,12 @@ fn a_refused_cancellation_is_reported_without_ending_the_job() {
     let key = JobKey { tenant: "acme".to_owned(), job_id: jobs::JOB_ID.parse().unwrap() };
     let event = event::cancel_refused(&frame(), &key, 2, 5);
     assert_eq!(event.what, "cancel_refused");
-    let told = parsed(&event::cancel_refused(&frame(), &key, 2, 5));
+    let event = parsed(&event::cancel_refused(&frame(), &key, 2, 5));
     assert_eq!(
-        (&told["data"]["final"], &told["data"]["run"], &told["data"]["seq"]),
+        (&event["data"]["final"], &event["data"]["run"], &event["data"]["seq"]),
         (&json!(false), &json!(2), &json!(5))
     );
-    assert_eq!(told["data"]["error"]["reason"], "cancel_refused");
+    assert_eq!(event["data"]["error"]["reason"], "cancel_refused");
 }
 
 #[test]

@@ -284,7 +284,7 @@ impl<'a> Run<'a> {
         self.park()?;
         // The engine reads again after about as long as it has waited.
         let oldest = self.state.asked.values().min().copied().unwrap_or(at);
-        let look = self.now.plus(self.now.since(oldest).max(Duration::from_secs(5)));
+        let until = self.now.plus(self.now.since(oldest).max(Duration::from_secs(5)));
         for kind in kinds {
             let times = self.asks.iter().filter(|(asked, _)| asked == kind).count() as u32 + 1;
             self.asks.push((*kind, times));
@@ -302,7 +302,7 @@ impl<'a> Run<'a> {
                 }
             }
         }
-        self.wait(look.since(self.now));
+        self.wait(until.since(self.now));
         Ok(())
     }
 

@@ -10,13 +10,13 @@ fn every_scenario_ends_as_documented() {
     let mut wrong = Vec::new();
     for (scenario, expected) in &all {
         let mut run = Run::new(scenario, Plan::none());
-        let told = match run.finish() {
+        let outcome = match run.finish() {
             Ok(end) => end.reason.map_or(end.outcome.to_string(), |reason| format!("{}/{reason}", end.outcome)),
             Err(violation) => violation,
         };
-        if told != *expected {
+        if outcome != *expected {
             wrong.push(format!(
-                "{}: {told:.800}, not {expected}, {:?}",
+                "{}: {outcome:.800}, not {expected}, {:?}",
                 scenario.name,
                 &run.watch.made[..20.min(run.watch.made.len())]
             ));

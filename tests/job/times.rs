@@ -97,8 +97,8 @@ fn a_time_before_2000_or_too_far_ahead_of_the_clock_is_refused_in_every_field() 
                 assert_eq!(says(time), None, "{path} {time} at {now}");
             }
             for (time, word) in [(first - nanosecond, "2000"), (now + most + nanosecond, "ahead")] {
-                let (told, expected) = says(time).unwrap();
-                assert!(told == path && expected.contains(word), "{path} {time} at {now}: {told}: {expected}");
+                let (field, expected) = says(time).unwrap();
+                assert!(field == path && expected.contains(word), "{path} {time} at {now}: {field}: {expected}");
                 cases += 1;
             }
         }

@@ -98,8 +98,8 @@ async fn a_gateway_page_replaces_the_answer_with_any_status() {
             stand
                 .sandbox()
                 .set_faults(FaultPlan { seed: 0, rules: vec![FaultRule::on(Operation::RevokeCode, action).nth(1)] });
-            let (told, body) = answer(revoke(&stand, 1)).await;
-            assert_eq!((told, body), (status, page.content(status).1));
+            let (answered, body) = answer(revoke(&stand, 1)).await;
+            assert_eq!((answered, body), (status, page.content(status).1));
             assert!(!cancelled(&stand, 1) && !stand.last().ambiguous(), "{page:?} {status}");
         }
     }

@@ -291,8 +291,8 @@ async fn people_are_added_by_number_and_a_reset_removes_all() {
 #[tokio::test]
 async fn the_requesters_endpoint_records_its_calls() {
     let (stand, _) = stand().await;
-    let told = stand.post("requester/abandon").header("X-Signature", "abc").json(&json!({ "job_id": "j1" }));
-    assert_eq!(answer(told).await.0, 204);
+    let call = stand.post("requester/abandon").header("X-Signature", "abc").json(&json!({ "job_id": "j1" }));
+    assert_eq!(answer(call).await.0, 204);
     let state = stand.state().await;
     assert_eq!(state["requester"]["abandoned"][0]["headers"]["x-signature"], "abc");
     assert_eq!(state["requester"]["abandoned"][0]["body"], r#"{"job_id":"j1"}"#);

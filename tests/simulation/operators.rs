@@ -189,8 +189,8 @@ impl Operators {
     /// its start.
     async fn end_all(&self) {
         let mut random = self.random(3);
-        let mut looks = 0;
-        while looks < 2 {
+        let mut quiet = 0;
+        while quiet < 2 {
             let desks = self.desks.lock().unwrap().clone();
             let there = || desks.iter().filter(|desk| desk.answers());
             let shown: BTreeSet<_> = there().flat_map(|desk| desk.engine.pauses().all().into_keys()).collect();
@@ -198,7 +198,7 @@ impl Operators {
                 self.resume(subject, &mut random).await;
             }
             let is_over = shown.is_empty() && there().all(|desk| desk.engine.decisions_unpublished().unwrap() == 0);
-            looks = if is_over { looks + 1 } else { 0 };
+            quiet = if is_over { quiet + 1 } else { 0 };
             tokio::time::sleep(Duration::from_secs(60)).await;
         }
     }

@@ -223,8 +223,8 @@ fn long_waits(around: &Surroundings, case: &Case) -> Vec<f32> {
         .filter(|event| is_word(&event))
         .map(|event| {
             let time = |value: &Value| value.as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
-            let (told, since) = (time(&event.value["time"]), time(&event.value["data"]["wait"]["since"]));
-            (event.id, told.duration_since(since).as_secs_f32() / 3600.0)
+            let (at, since) = (time(&event.value["time"]), time(&event.value["data"]["wait"]["since"]));
+            (event.id, at.duration_since(since).as_secs_f32() / 3600.0)
         })
         .collect();
     let mut hours: Vec<f32> = words.into_values().collect();
@@ -258,9 +258,9 @@ async fn outage(
     let limited = matches!(way, Away::Answer(429, ..));
     tokio::time::sleep(lasts / 2).await;
     // If a job still waits for the system, its trouble is reported by now.
-    let is_told = gate.view().troubles.iter().any(|told| told.what != ImpairmentKind::StepFailing);
+    let is_reported = gate.view().troubles.iter().any(|trouble| trouble.what != ImpairmentKind::StepFailing);
     let waits = cases.iter().any(|case| outcome(&around, case).is_none());
-    if lasts > Duration::from_secs(3600) && waits && !is_told && !limited && around.hub.letters().is_empty() {
+    if lasts > Duration::from_secs(3600) && waits && !is_reported && !limited && around.hub.letters().is_empty() {
         return Err(breach(format!("the trouble is not reported: {:?}", gate.view().troubles)));
     }
     if lasts > Duration::from_secs(3600) {

@@ -55,7 +55,7 @@ fn breaches(scenario: &Scenario, whole: &Recorded, at: usize, mutation: &Mutatio
         let (was, is) = (judge::claims(before.step.name, &before.said), judge::claims(after.step.name, &after.said));
         let is_another = judge::is_another_statement(operation, mutation).is_some();
         for claim in is.difference(&was).filter(|_| !is_another) {
-            breach(format!("claims anew: {claim}"));
+            breach(format!("new claim: {claim}"));
         }
         if !is_another && judge::is_neutral(after.step.name, operation, mutation).is_none() {
             for claim in is.intersection(&was).filter(|claim| claim.starts_with("gone")) {
@@ -73,7 +73,7 @@ fn breaches(scenario: &Scenario, whole: &Recorded, at: usize, mutation: &Mutatio
     if let Some(end) = got.end.as_ref().filter(|end| end.outcome.is_erased() && !is_left_out) {
         let left = scenario.remains();
         if !left.is_empty() {
-            breach(format!("ends as {} while there is {left:?}", end.outcome));
+            breach(format!("ends as {}, although {left:?} is left", end.outcome));
         }
     }
     found
@@ -185,7 +185,7 @@ async fn no_absence_in_another_region_ends_a_target() {
             let left = scenario.remains();
             if let Some(end) = run.end.filter(|end| end.outcome.is_erased() && !left.is_empty()) {
                 found.push(format!(
-                    "{} from call {at} on: ends as {} while there is {left:?}",
+                    "{} from call {at} on: ends as {} although {left:?} is left",
                     scenario.name, end.outcome
                 ));
             }

@@ -182,7 +182,7 @@ async fn two_jobs_about_one_person_both_end_well_in_any_order_of_their_calls() {
                 breaches.push(format!("{} {:?} {}: {what}", scenario.name, order.turns, order.alternating));
             };
             if jobs.iter().any(ends_well) && !scenario.remains().is_empty() {
-                breach(format!("ended well while there is {:?}", scenario.remains()));
+                breach(format!("ended well, although {:?} is left", scenario.remains()));
             }
             for job in &jobs {
                 if ends_well(&alone) && !ends_well(job) {
