@@ -49,6 +49,8 @@ struct State {
     settled: u64,
     epochs: u64,
     events: Vec<Event>,
+    /// Jobs with a final event.
+    ended: BTreeSet<String>,
     letters: Vec<DeadLetter>,
     /// With the time of each message.
     control: Vec<(Instant, Bytes)>,
@@ -153,9 +155,9 @@ impl Hub {
         [state.tags, state.taken, state.settled]
     }
 
-    /// The number of events.
-    pub fn event_count(&self) -> usize {
-        self.state().events.len()
+    /// The number of jobs with a final event.
+    pub fn ended_count(&self) -> usize {
+        self.state().ended.len()
     }
 
     pub fn events(&self) -> Vec<Event> {
@@ -271,6 +273,9 @@ impl Hub {
         match to {
             Destination::Event { .. } => {
                 let value: Value = serde_json::from_slice(&body).unwrap();
+                if value["data"]["final"] == true {
+                    self.state().ended.insert(value["subject"].as_str().unwrap().to_owned());
+                }
                 self.state().events.push(Event {
                     id: value["id"].as_str().unwrap().to_owned(),
                     body,

@@ -45,7 +45,7 @@ async fn measure() {
         let before = hub.operations();
         tokio::time::sleep(an_hour).await;
         let [delivered, published, acked] = [0, 1, 2].map(|of| hub.operations()[of] - before[of]);
-        let ended = u32::try_from(hub.event_count()).unwrap() - done;
+        let ended = u32::try_from(hub.ended_count()).unwrap() - done;
         let waiting = f64::from(JOBS - done) - f64::from(ended) / 2.0;
         done += ended;
         // The work itself: a delivery, an event, an ack.
