@@ -10,14 +10,13 @@ use erasure_worker::engine::Engine;
 use erasure_worker::job::JobKey;
 use erasure_worker::sandbox::{Person, Sandbox};
 use serde_json::{Value, json};
-use testkit::config::system;
+use testkit::config::{head, system};
 use testkit::inside::Desk;
 use testkit::people;
 use testkit::rabbit::Rabbit;
 use testkit::rig::{Places, Rig};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
 pub const TENANT: &str = "acme";
 
@@ -108,34 +107,15 @@ pub fn key(job: &Value) -> JobKey {
 }
 
 fn configuration(places: &Places<'_>) -> String {
-    let Places { stand, url, prefix, .. } = places;
-    let master_key = hex::encode([Uuid::new_v4().into_bytes(), Uuid::new_v4().into_bytes()].concat());
     let pace = "verify_interval = \"50ms\"\nrequests_per_minute = 6000";
-    let system = |name, more: &str| system(name, name, stand, more);
-    let systems = [
+    let system = |name, more: &str| system(name, name, places.stand, more);
+    [
+        head(places, ""),
+        "[retry]\ninitial_interval = \"10ms\"\nmax_attempts = 2\n".to_owned(),
         system("easycms", &format!("hold_probe_interval = \"1h\"\n{pace}")),
         system("vitalsource", pace),
         system("cleeng", "verify_interval = \"50ms\""),
         system("loyalty", "verify_interval = \"50ms\""),
     ]
-    .concat();
-    format!(
-        r#"
-[worker]
-environment = "sandbox"
-id = "worker-0"
-state_dir = "state"
-master_key = "{master_key}"
-
-[retry]
-initial_interval = "10ms"
-max_attempts = 2
-
-[amqp]
-url = "{url}"
-prefix = "{prefix}"
-
-{systems}
-"#
-    )
+    .concat()
 }

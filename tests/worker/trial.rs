@@ -11,7 +11,7 @@ use erasure_worker::sandbox::{Entry, Operation, Person, Sandbox};
 use lapin::BasicProperties;
 use serde_json::Value;
 use testkit::amqp::{Client, Message};
-use testkit::config::systems;
+use testkit::config::{head, systems};
 use testkit::rabbit::Rabbit;
 use testkit::rig::{Places, Rig};
 use testkit::worker::Worker;
@@ -205,31 +205,9 @@ impl Drop for Trial {
 }
 
 fn configuration(places: &Places<'_>) -> String {
-    let Places { stand, url, prefix, .. } = places;
-    let master_key = hex::encode([uuid::Uuid::new_v4().into_bytes(), uuid::Uuid::new_v4().into_bytes()].concat());
     let pace = "verify_interval = \"100ms\"\nhold_probe_interval = \"200ms\"\nrequests_per_minute = 600000";
-    let systems =
-        systems(stand, pace).replace("[systems.loyalty]", "[systems.loyalty]\npreserved = [\"offer_responses\"]");
-    format!(
-        r#"
-[worker]
-environment = "sandbox"
-id = "worker-0"
-state_dir = "state"
-master_key = "{master_key}"
-inline_wait_max = "2s"
-
-[retry]
-initial_interval = "20ms"
-
-[amqp]
-url = "{url}"
-prefix = "{prefix}"
-
-[ops]
-listen = "127.0.0.1:0"
-
-{systems}
-"#
-    )
+    let systems = systems(places.stand, pace)
+        .replace("[systems.loyalty]", "[systems.loyalty]\npreserved = [\"offer_responses\"]");
+    let rest = "[retry]\ninitial_interval = \"20ms\"\n[ops]\nlisten = \"127.0.0.1:0\"\n";
+    [&head(places, "inline_wait_max = \"2s\""), rest, &systems].concat()
 }

@@ -2,6 +2,19 @@
 
 use std::fmt::Display;
 
+use crate::rig::Places;
+
+const MASTER_KEY: &str = "5f1e0c7d9a3b48265f1e0c7d9a3b48265f1e0c7d9a3b48265f1e0c7d9a3b4826";
+
+/// The sections of the worker, with additional lines, and of the broker.
+pub fn head(places: &Places<'_>, more: &str) -> String {
+    let Places { url, prefix, .. } = places;
+    format!(
+        "[worker]\nenvironment = \"sandbox\"\nid = \"worker-0\"\nstate_dir = \"state\"\nmaster_key = \"{MASTER_KEY}\"\n\
+         {more}\n[amqp]\nurl = \"{url}\"\nprefix = \"{prefix}\"\n"
+    )
+}
+
 /// The section of a system with its stand-in at `stand`, and additional lines. The path is the kind: `cleeng`,
 /// `loyalty`, `easycms` or `vitalsource`, with `@` and a number for a further instance.
 pub fn system(name: &str, path: &str, stand: impl Display, more: &str) -> String {

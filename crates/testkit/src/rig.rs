@@ -18,12 +18,10 @@ use secrecy::SecretString;
 use serde_json::Value;
 use tokio::process::Command;
 
-use crate::config::system;
+use crate::config::{head, system};
 use crate::events::Events;
 use crate::worker::Worker;
 use crate::{PATIENCE, amqp, people};
-
-const MASTER_KEY: &str = "5f1e0c7d9a3b48265f1e0c7d9a3b48265f1e0c7d9a3b48265f1e0c7d9a3b4826";
 
 /// The queues in which jobs wait for a worker.
 pub const WAITING: [&str; 6] = ["jobs", "wait.5s", "wait.30s", "wait.3m", "wait.15m", "wait.1h"];
@@ -306,26 +304,15 @@ impl<E> Rig<E> {
 }
 
 fn for_many_jobs(places: &Places<'_>) -> String {
-    let Places { stand, url, prefix, folder } = places;
+    let Places { stand, folder, .. } = places;
     let pace = "requests_per_minute = 600000\nmax_in_flight = 64\nverify_interval = \"100ms\"\n\
                 hold_probe_interval = \"1s\"\ntimeout = \"20s\"";
     let common = format!(
         r#"
-[worker]
-environment = "sandbox"
-id = "chaos"
-concurrency = 64
-state_dir = "state"
-master_key = "{MASTER_KEY}"
-inline_wait_max = "10s"
-in_hand_max = "2m"
 [retry]
 initial_interval = "20ms"
 max_interval = "400ms"
 max_attempts = 20
-[amqp]
-url = "{url}"
-prefix = "{prefix}"
 [ops]
 listen = "127.0.0.1:0"
 [systems.loyalty.import]
@@ -336,6 +323,7 @@ key = "integration_id"
     );
     let system = |name, path, more: &str| system(name, path, stand, &format!("{pace}\n{more}"));
     [
+        head(places, "concurrency = 64\ninline_wait_max = \"10s\"\nin_hand_max = \"2m\""),
         common,
         system("cleeng", "cleeng", ""),
         system("core", "cleeng@core", "termination = \"core\""),
