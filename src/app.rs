@@ -83,7 +83,6 @@ pub fn settings(config: &Config) -> Settings {
     let (worker, retry, waits) = (&config.worker, &config.retry, &config.waits);
     Settings {
         worker_id: worker.id.clone(),
-        concurrency: worker.concurrency as usize,
         inline_wait_max: worker.inline_wait_max,
         in_hand_max: worker.in_hand_max,
         drain_timeout: worker.drain_timeout,

@@ -22,7 +22,7 @@ use tracing_subscriber::filter::{FilterFn, Targets};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
-use tracing_subscriber::{EnvFilter, Layer, Registry};
+use tracing_subscriber::{Layer, Registry};
 
 use crate::trace;
 
@@ -176,7 +176,7 @@ where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
     let level = if level.trim().is_empty() { "info" } else { level };
-    let asked: EnvFilter = EnvFilter::builder().parse(level)?;
+    let asked: Targets = level.parse()?;
     let lines = tracing_subscriber::fmt::layer().with_writer(writer);
     let lines = match format {
         Format::Compact { colours } => lines.with_ansi(colours).compact().boxed(),
@@ -187,10 +187,10 @@ where
 
 /// Passes our own lines, and limits all others, whatever the user set.
 fn cap(level: &str) -> FilterFn<impl Fn(&Metadata<'_>) -> bool + use<>> {
-    // A directive is TARGET=LEVEL, TARGET[SPAN]=LEVEL, TARGET or LEVEL; no crate has the name of a level.
+    // A directive is TARGET=LEVEL, TARGET or LEVEL; no crate has the name of a level.
     let named: Vec<String> = level
         .split(',')
-        .filter_map(|directive| directive.split(['=', '[']).next())
+        .filter_map(|directive| directive.split('=').next())
         .map(|target| target.trim().to_owned())
         .filter(|target| !target.is_empty())
         .collect();

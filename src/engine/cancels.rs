@@ -24,15 +24,11 @@ impl Engine {
     }
 
     /// Stores a cancellation and cancels the copy in hand. `Ok(false)`: the job has ended.
-    pub async fn cancel(&self, key: &JobKey) -> Result<bool, JournalError> {
-        self.take_cancel(key, Batch::new()).await
-    }
-
     async fn take_cancel(&self, key: &JobKey, batch: Batch) -> Result<bool, JournalError> {
         Ok(self.take_cancels(std::slice::from_ref(key), batch).await?.contains(&true))
     }
 
-    /// As [`Engine::cancel`], for several jobs in one write.
+    /// As [`Engine::take_cancel`], for several jobs in one write.
     pub(crate) async fn take_cancels(&self, keys: &[JobKey], mut batch: Batch) -> Result<Vec<bool>, JournalError> {
         let open = keys.iter().map(|key| self.put_cancel(key, &mut batch)).collect::<Result<Vec<_>, _>>()?;
         self.store.submit(batch).await?;

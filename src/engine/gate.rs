@@ -419,12 +419,6 @@ impl Gate {
         self.lock().trouble.hold().is_some()
     }
 
-    /// Ends a hold after a harmless call has worked.
-    pub fn end_hold(&self) {
-        self.lock().trouble.end_hold();
-        self.changed.notify_one();
-    }
-
     /// Ends a hold and all other waits but those for rate and slots, for an operator.
     pub fn release(&self) {
         self.lock().trouble.release();

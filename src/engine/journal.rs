@@ -220,11 +220,6 @@ impl Journal {
         Ok(journal)
     }
 
-    /// The job.
-    pub fn key(&self) -> &JobKey {
-        &self.key
-    }
-
     /// Reads the state.
     pub fn with<T>(&self, look: impl FnOnce(&JobState) -> T) -> T {
         look(&self.lock())

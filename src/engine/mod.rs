@@ -112,8 +112,6 @@ pub struct RetryPolicy {
 pub struct Settings {
     /// The worker's stable name.
     pub worker_id: String,
-    /// Most jobs in hand at once.
-    pub concurrency: usize,
     /// A job with a longer wait is parked.
     pub inline_wait_max: Duration,
     /// A job that is in hand for longer is parked briefly.

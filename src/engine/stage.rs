@@ -153,7 +153,6 @@ pub(crate) fn parts(broker: Arc<dyn Broker>, store: &Arc<MemoryStore>, clock: &A
     let ticking = Arc::clone(clock);
     let settings = Settings {
         worker_id: "worker-7".into(),
-        concurrency: 4,
         inline_wait_max: DAY,
         in_hand_max: DAY,
         drain_timeout: DAY,

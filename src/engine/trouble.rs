@@ -340,13 +340,6 @@ impl Trouble {
         self.steps.clear();
     }
 
-    /// Ends a hold, but no other trouble.
-    pub fn end_hold(&mut self) {
-        if self.hold.take().is_some() {
-            self.probe_at = self.open_until;
-        }
-    }
-
     /// All present troubles, the most serious first.
     pub fn impairments(&self, now: Instant) -> Vec<Impairment> {
         let mut all = Vec::new();

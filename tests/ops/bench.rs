@@ -75,7 +75,6 @@ impl Default for Setup {
 pub fn settings() -> Settings {
     Settings {
         worker_id: "worker-0".to_owned(),
-        concurrency: 8,
         inline_wait_max: Duration::from_millis(20),
         in_hand_max: Duration::from_secs(600),
         drain_timeout: Duration::from_secs(1),

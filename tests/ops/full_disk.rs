@@ -220,7 +220,7 @@ async fn a_held_job_whose_end_was_refused_once_leaves_nothing_with_the_guard() {
     bench.send(&shop_job(&id(1), "ann"));
     let copy = bench.broker.parked(&id(1), 1).await;
     let key = JobKey { tenant: "acme".to_owned(), job_id: id(1).parse().unwrap() };
-    assert!(bench.engine.cancel(&key).await.unwrap());
+    bench.engine.cancel_for_operator(&key, "operator").await.unwrap();
     store.refuse(first(changes(Table::Ended, b"")));
     bench.broker.come_back(&copy);
     bench.broker.given_back().await;

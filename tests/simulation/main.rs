@@ -21,6 +21,7 @@ mod verdict;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use erasure_worker::telemetry;
 use verdict::Verdict;
 
 /// The number of seeds without `--seeds`.
@@ -37,8 +38,9 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     if let Some(seed) = number("--seed") {
-        let filter = tracing_subscriber::EnvFilter::from_env("ERASURE_LOG");
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+        let level = std::env::var("ERASURE_LOG").unwrap_or_else(|_| "error".to_owned());
+        let lines = telemetry::subscriber(&level, telemetry::Format::Compact { colours: false }, std::io::stderr, None);
+        tracing::subscriber::set_global_default(lines.unwrap()).unwrap();
         let verdict = director::play(seed);
         println!("{}", verdict.story.join("\n"));
         return report(&[verdict], 1);

@@ -246,11 +246,6 @@ impl AmqpBroker {
         Ok(())
     }
 
-    /// The names in use.
-    pub fn topology(&self) -> &Topology {
-        &self.shared.topology
-    }
-
     /// Whether the broker accepts a message as large as a parked copy can be; `None` before the test.
     pub fn takes_every_copy(&self) -> Option<bool> {
         self.shared.room.is_enough()

@@ -33,11 +33,6 @@ impl Gate {
         self.lock().trouble.is_certain()
     }
 
-    /// True while the system asks for a pause.
-    pub fn is_paused(&self) -> bool {
-        self.lock().trouble.paused_for(Instant::now()).is_some()
-    }
-
     /// True if the step has failed for several jobs in a row.
     pub fn fails_for_all(&self, step: StepName) -> bool {
         self.lock().trouble.fails_for_all(step)
