@@ -94,6 +94,7 @@ member_proof = "password"           # password | otp | token: what the platform 
 preserved = ["offer_responses"]     # the data that the platform keeps; listed in the event
 #otp_field = "code"                 # the platform's field for a one-time password: code, or otp_code
 #otp_validity = "5m"                # how long a one-time password is valid
+#otp_resend_after = "1m"            # after this time a person can request another one
 # A member who always exists and is never erased: see probe_customer_id.
 #probe_member_id = "M1"
 

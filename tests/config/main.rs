@@ -72,6 +72,7 @@ program_token_env = "LOYALTY_PROGRAM_TOKEN"
 member_proof = "password"
 otp_field = "code"
 otp_validity = "5m"
+otp_resend_after = "1m"
 preserved = ["offer_responses"]
 [systems.loyalty.import]
 dir = "./loyalty-import"

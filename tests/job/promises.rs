@@ -130,9 +130,13 @@ fn a_code_in_the_first_message_is_used_and_no_other_is_sent() {
 }
 
 #[test]
-fn a_continuation_without_a_code_a_minute_after_the_first_sends_a_second_one_time_password() {
-    for (seconds, anew) in [(59, false), (60, true)] {
+fn a_continuation_without_a_code_after_the_configured_time_sends_a_second_one_time_password() {
+    for (resend_after, seconds, anew) in [(None, 59, false), (None, 60, true), (Some(5), 4, false), (Some(5), 5, true)]
+    {
         let mut script = otp_target();
+        if let Some(seconds) = resend_after {
+            script.rules.otp_resend_after = Duration::from_secs(seconds);
+        }
         script.answer(StepName::RequestOtp, Answer::Done);
         let ask = script.expect_ask(InputKind::Otp);
         assert_eq!(ask.expires_at, Some(START.plus(script.rules.otp_validity)));

@@ -1,7 +1,7 @@
 //! The ledger records the calls, and counts the repeats that a careful worker never makes.
 
 use erasure_worker::sandbox::{
-    Action, End, Entry, FaultPlan, FaultRule, Misuse, Operation, Person, Summary, mint_jwt, summarise,
+    Action, End, Entry, FaultPlan, FaultRule, Misuse, OTP_APART, Operation, Person, Summary, mint_jwt, summarise,
 };
 use reqwest::multipart::Form;
 use reqwest::{Method, RequestBuilder};
@@ -204,12 +204,12 @@ fn otp(seq: u64, at_ms: u64) -> Entry {
 
 #[test]
 fn a_second_one_time_password_within_a_minute_is_counted() {
-    assert_eq!(summarise(&[otp(1, 0), otp(2, 59_999)]).otp_repeats.len(), 1);
-    assert_eq!(summarise(&[otp(1, 0), otp(2, 60_000)]).otp_repeats.len(), 0);
+    assert_eq!(summarise(&[otp(1, 0), otp(2, 59_999)], OTP_APART).otp_repeats.len(), 1);
+    assert_eq!(summarise(&[otp(1, 0), otp(2, 60_000)], OTP_APART).otp_repeats.len(), 0);
     let refused = Entry { effect: false, worked: false, status: Some(503), ..otp(1, 0) };
-    assert_eq!(summarise(&[refused, otp(2, 10)]).otp_repeats.len(), 0);
+    assert_eq!(summarise(&[refused, otp(2, 10)], OTP_APART).otp_repeats.len(), 0);
     let lost = Entry { end: End::Dropped, status: None, ..otp(1, 0) };
-    assert_eq!(summarise(&[lost, otp(2, 10)]).otp_repeats.len(), 1);
+    assert_eq!(summarise(&[lost, otp(2, 10)], OTP_APART).otp_repeats.len(), 1);
 }
 
 #[tokio::test]

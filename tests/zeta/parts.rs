@@ -134,6 +134,7 @@ pub fn zeta(base_url: &str, member_proof: MemberProof) -> ZetaSettings {
         member_proof,
         otp_field: "code".to_owned(),
         otp_validity: Duration::from_secs(300),
+        otp_resend_after: Duration::from_secs(60),
         preserved: Vec::new(),
         probe_member_id: None,
         import: None,

@@ -5,13 +5,15 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use super::call::Misuse;
 use super::operation::Operation;
 
-/// A second request of a one-time password for the same person within this time counts as a repeat.
-const OTP_APART_MS: u64 = 60_000;
+/// The worker's default for the time between two one-time passwords of a person.
+pub const OTP_APART: Duration = Duration::from_secs(60);
 
 /// The end of a call, as the client sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -114,7 +116,7 @@ pub struct Summary {
     pub ambiguous_repeats: Vec<Repeat>,
     /// Destructive calls that were answered and took effect, repeated without a read-back.
     pub effective_repeats: Vec<Repeat>,
-    /// One-time passwords requested twice for the same person within a minute.
+    /// One-time passwords requested twice for the same person in too short a time.
     pub otp_repeats: Vec<Repeat>,
     /// Violations of the documented form.
     pub misuse: BTreeMap<Misuse, u64>,
@@ -123,8 +125,9 @@ pub struct Summary {
 /// System, kind of call, subject, object.
 type Call<'a> = (&'a str, Operation, Option<&'a str>, Option<&'a str>);
 
-/// Adds up `entries`, which are in order of arrival.
-pub fn summarise(entries: &[Entry]) -> Summary {
+/// Adds up `entries`, which are in order of arrival. A second one-time password for the same person within `otp_apart`
+/// is a repeat.
+pub fn summarise(entries: &[Entry], otp_apart: Duration) -> Summary {
     let mut summary = Summary::default();
     // The latest call by kind, subject and object, to compare a repeat with.
     let mut open: HashMap<Call<'_>, &Entry> = HashMap::new();
@@ -162,7 +165,7 @@ pub fn summarise(entries: &[Entry]) -> Summary {
                 reads.get(&(entry.system.as_str(), *read, subject)).is_some_and(|seq| *seq > first.seq)
             };
             if entry.operation == Operation::RequestOtp {
-                if entry.at_ms.saturating_sub(first.at_ms) < OTP_APART_MS {
+                if Duration::from_millis(entry.at_ms.saturating_sub(first.at_ms)) < otp_apart {
                     summary.otp_repeats.push(repeat);
                 }
             } else if !entry.operation.settled_by().iter().any(settled) {

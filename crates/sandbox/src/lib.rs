@@ -19,6 +19,7 @@ mod serve;
 mod stand_ins;
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::sync::watch;
@@ -26,7 +27,7 @@ use tokio::time::Instant;
 
 pub use self::call::Misuse;
 pub use self::faults::{Action, FaultPlan, FaultRule};
-pub use self::ledger::{End, Entry, OperationCount, Repeat, Summary, summarise};
+pub use self::ledger::{End, Entry, OTP_APART, OperationCount, Repeat, Summary, summarise};
 pub use self::operation::Operation;
 pub use self::page::Page;
 pub use self::people::Person;
@@ -91,8 +92,14 @@ impl Sandbox {
         self.world(|world| world.ledger.after(after).to_vec())
     }
 
+    /// The counts of the ledger.
     pub fn summary(&self) -> Summary {
-        self.world(|world| summarise(world.ledger.entries()))
+        self.summary_with(OTP_APART)
+    }
+
+    /// The counts of the ledger for a worker with another time between two one-time passwords.
+    pub fn summary_with(&self, otp_apart: Duration) -> Summary {
+        self.world(|world| summarise(world.ledger.entries(), otp_apart))
     }
 
     /// Deletes the ledger's entries. Its numbers continue.

@@ -4,6 +4,7 @@
 //! The rule it keeps: the stand-ins, never the worker, show whether a person is erased.
 
 use std::sync::LazyLock;
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
@@ -17,6 +18,9 @@ const LOYALTY: &str = "loyalty";
 /// Instances whose platform requires another proof.
 const BY_OTP: &str = "loyalty@otp";
 const BY_TOKEN: &str = "loyalty@token";
+
+/// `otp_resend_after` of the demonstration: a minute is long for its audience.
+pub(super) const OTP_RESEND_AFTER: Duration = Duration::from_secs(5);
 
 /// The configuration of the demonstration's worker.
 pub(super) fn configuration(base: &str, state_dir: &str, amqp: Option<(&str, &str)>) -> String {
@@ -37,7 +41,10 @@ pub(super) fn configuration(base: &str, state_dir: &str, amqp: Option<(&str, &st
         for (name, instance, proof) in
             [(LOYALTY, LOYALTY, "password"), ("loyalty-otp", BY_OTP, "otp"), ("loyalty-token", BY_TOKEN, "token")]
         {
-            text += &table(name, instance, &format!("member_proof = \"{proof}\"\nmax_in_flight = 32\n"));
+            let more = format!(
+                "member_proof = \"{proof}\"\notp_resend_after = \"{OTP_RESEND_AFTER:?}\"\nmax_in_flight = 32\n"
+            );
+            text += &table(name, instance, &more);
         }
         text += &format!(
             "[systems.loyalty.import]\ndir = \"{state_dir}/loyalty-import\"\nkey = \"integration_id\"\nmax_rows = 8\n"

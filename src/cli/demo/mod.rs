@@ -24,7 +24,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 use tokio::process::{Child, Command};
 
-use self::jobs::Case;
+use self::jobs::{Case, OTP_RESEND_AFTER};
 use self::queue::Queue;
 use self::report::Report;
 use self::subscriber::{Question, Status, ended, statuses};
@@ -36,8 +36,8 @@ use crate::sandbox::{FaultPlan, RunningSandbox, Sandbox};
 
 /// The most rounds of input; each round answers all open questions.
 const ROUNDS: usize = 12;
-/// The time after which another one-time password can be requested: the worker's minute, and a second.
-const ANOTHER_CODE: SignedDuration = SignedDuration::from_secs(61);
+/// The time after which another one-time password can be requested, and a second.
+const ANOTHER_CODE: Duration = OTP_RESEND_AFTER.saturating_add(Duration::from_secs(1));
 /// The interval between messages about a wait.
 const WAITING: Duration = Duration::from_secs(15);
 /// The demonstration fails if the worker makes no progress for this long.
@@ -290,14 +290,14 @@ impl Stage {
         Ok(persons)
     }
 
-    /// Waits until a minute has passed since the last one-time password was sent, and reports the wait.
+    /// Waits until another one-time password can be requested after the last one, and reports the wait.
     async fn wait_for_another_code(&self, sent_at: Option<Timestamp>, persons: usize) {
         let passed = sent_at.map_or(SignedDuration::ZERO, |sent_at| Timestamp::now().duration_since(sent_at));
-        let left = (ANOTHER_CODE - passed).clamp(SignedDuration::ZERO, ANOTHER_CODE).unsigned_abs();
+        let left = ANOTHER_CODE.saturating_sub(Duration::try_from(passed).unwrap_or_default());
         let until = Instant::now() + left;
         while let Some(left) = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
             self.print(format!(
-                "one-time passwords that did not arrive: {persons}. Another can be requested one minute after the \
+                "one-time passwords that did not arrive: {persons}. Another can be requested {OTP_RESEND_AFTER:?} after the \
                  last: {} s more",
                 left.as_secs() + 1
             ));

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::jobs::Case;
+use super::jobs::{Case, OTP_RESEND_AFTER};
 use crate::sandbox::{Sandbox, Summary};
 
 /// The demonstration's result.
@@ -71,7 +71,7 @@ impl Report {
             several_endings: endings.values().filter(|ids| ids.len() > 1).count(),
             falsely_completed,
             reasons,
-            summary: sandbox.summary(),
+            summary: sandbox.summary_with(OTP_RESEND_AFTER),
             crashes,
             took,
         }

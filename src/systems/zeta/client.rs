@@ -347,6 +347,7 @@ impl KindSettings for ZetaSettings {
     fn complete(&self, rules: &mut Rules) {
         rules.member_proof = self.member_proof;
         rules.otp_validity = self.otp_validity;
+        rules.otp_resend_after = self.otp_resend_after;
         rules.program_reads = self.program_token.is_some();
         rules.preserved.clone_from(&self.preserved);
         rules.import_key = self.import.as_ref().map(|import| import.key);

@@ -44,6 +44,8 @@ pub struct ZetaSettings {
     pub otp_field: String,
     /// The validity of a one-time password.
     pub otp_validity: Duration,
+    /// After this time a person can have another one-time password sent.
+    pub otp_resend_after: Duration,
     /// The data that this platform keeps when it deletes a member; published in events.
     pub preserved: Vec<String>,
     /// A member that always exists, for the probe: only a found member proves the token.
@@ -60,6 +62,7 @@ impl ZetaSettings {
         let member_proof = at.or("member_proof", MemberProof::Password);
         let otp_field = at.or("otp_field", "code".to_owned());
         let otp_validity = at.or_within("otp_validity", Duration::from_secs(300), POSITIVE);
+        let otp_resend_after = at.or_within("otp_resend_after", Duration::from_secs(60), POSITIVE);
         let preserved = at.or("preserved", Vec::new());
         let probe_member_id = at.person("probe_member_id", identifier::flaw);
         let has_import = at.has("import");
@@ -71,6 +74,7 @@ impl ZetaSettings {
             member_proof,
             otp_field,
             otp_validity,
+            otp_resend_after,
             preserved,
             probe_member_id,
             import,

@@ -173,6 +173,7 @@ impl Scenario {
                     member_proof: self.rules.member_proof,
                     otp_field: "code".into(),
                     otp_validity: self.rules.otp_validity,
+                    otp_resend_after: self.rules.otp_resend_after,
                     preserved: Vec::new(),
                     probe_member_id: None,
                     import: None,

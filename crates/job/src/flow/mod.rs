@@ -25,8 +25,6 @@ const MOST_REPEATS: u32 = 3;
 pub(crate) const MOST_ASKS: u32 = 10;
 /// Most intents written ahead of calls that the system recognises when they are repeated.
 const AHEAD: u32 = 16;
-/// The shortest time between a sent code and a continuation without a code that has a new one sent.
-pub(crate) const OTP_PAUSE: Duration = Duration::from_secs(60);
 
 /// An input that a person must give.
 #[derive(Debug, Clone, PartialEq)]

@@ -45,6 +45,9 @@ pub struct Rules {
     pub member_proof: MemberProof,
     /// Zeta Loyalty: the validity of a one-time password.
     pub otp_validity: Duration,
+    /// Zeta Loyalty: the shortest time between a sent one-time password and a continuation without one that has
+    /// another sent.
+    pub otp_resend_after: Duration,
     /// Zeta Loyalty: true if the Program API can be read.
     pub program_reads: bool,
     /// Zeta Loyalty: the key column of the deletion file, if imports are configured.
@@ -67,6 +70,7 @@ impl Rules {
             verify_interval: Duration::from_secs(30),
             member_proof: MemberProof::Password,
             otp_validity: Duration::from_secs(300),
+            otp_resend_after: Duration::from_secs(60),
             program_reads: true,
             import_key: None,
             preserved: Vec::new(),

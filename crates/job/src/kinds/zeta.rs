@@ -9,7 +9,7 @@ use serde_json::json;
 use super::{About, Lines, Spec, fields};
 use crate::cursor::{Invalid, Object};
 use crate::field::{MAX_PROOF, email, identifier, secret, token};
-use crate::flow::{Act, Ask, Confirm, Evidence, FEW, Flow, Go, MOST_ASKS, MemberProof, Next, OTP_PAUSE, Rules, Seen};
+use crate::flow::{Act, Ask, Confirm, Evidence, FEW, Flow, Go, MOST_ASKS, MemberProof, Next, Rules, Seen};
 use crate::identifier::MAX_IDENTIFIER;
 use crate::outcome::{InputKind, Reason, TargetEnd, TargetOutcome};
 use crate::state::StepState;
@@ -234,7 +234,7 @@ fn one_time_password(flow: &Flow<'_>, has_code: bool) -> Go<()> {
     }
     let sent_at = sends.last().map(|state| state.intent_at);
     let asked_anew = match (flow.state.continued, sent_at) {
-        (Some((_, at)), Some(sent)) => !has_code && at.since(sent) >= OTP_PAUSE,
+        (Some((_, at)), Some(sent)) => !has_code && at.since(sent) >= flow.rules.otp_resend_after,
         _ => false,
     };
     if asked_anew {
