@@ -1,1 +1,5 @@
+mod edits;
 mod files;
+mod refusals;
+mod schema;
+mod shown;
