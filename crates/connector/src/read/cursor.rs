@@ -274,7 +274,9 @@ impl<'t> Keys<'t> {
     /// Reports every key that was not taken.
     pub fn finish(self, r: &mut Reader) {
         for (key, span, _) in &self.entries {
-            let place = self.full(&repeat(key));
+            let shown =
+                if key.chars().any(is_hidden) || key.len() > REPEATED { repeat(key) } else { (*key).to_owned() };
+            let place = self.full(&shown);
             let instead = match nearest(key, self.known.iter().copied()) {
                 Some(near) if near == *key => format!("remove {key}: it has no place beside the other keys here"),
                 Some(near) => format!("write {near} instead"),

@@ -20,7 +20,7 @@ pub(super) fn faults(text: &str) -> Vec<Fault> {
 pub(super) struct Case {
     pub old: &'static str,
     pub new: &'static str,
-    /// A text on the line of the fault in the edited file; the first such line counts.
+    /// A text that begins on the line of the fault in the edited file; the first such place counts.
     pub line: &'static str,
     pub place: &'static str,
     /// Parts of the fault's text: the reason, and what to write.
@@ -52,7 +52,7 @@ fn each(cases: &[Case], alone: bool) {
     let mut wrong = Vec::new();
     for Case { old, new, line, place, says } in cases {
         let text = edited(old, new);
-        let number = text.lines().position(|text| text.contains(line)).map_or(0, |index| index + 1);
+        let number = text.find(line).map_or(0, |at| text[..at].matches('\n').count() + 1);
         let found = faults(&text);
         let fits = |one: &Fault| {
             one.line == number && one.place == *place && says.iter().all(|part| one.to_string().contains(part))
