@@ -2,4 +2,21 @@
 //!
 //! The rule it keeps: a file that could report a person as erased without proof does not load.
 
+mod branches;
+mod document;
+pub mod fault;
+pub mod matching;
 pub mod model;
+mod pattern;
+pub mod read;
+mod refuse;
+pub mod schema;
+pub mod show;
+#[cfg(test)]
+mod tests;
+mod words;
+
+pub use fault::{Fault, Faults};
+pub use matching::{Meaning, Reply, Truth, Values};
+pub use model::Connector;
+pub use read::load;

@@ -392,6 +392,8 @@ pub enum Evidence {
 pub struct Example {
     /// `probe`, `read.NAME` or `act.NAME`.
     pub of: String,
+    /// The identifiers of the person whom the reply describes, where a matcher compares them.
+    pub identifiers: BTreeMap<String, String>,
     /// The status.
     pub status: u16,
     /// Headers.

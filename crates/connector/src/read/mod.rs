@@ -1,0 +1,195 @@
+//! From the text of a connector file to the model.
+//!
+//! The rule it keeps: every fault is reported, each with its line; a file with a fault does not load.
+
+mod call;
+mod cursor;
+mod head;
+pub(crate) mod keys;
+pub(crate) mod matcher;
+mod parts;
+mod template;
+
+use std::collections::BTreeMap;
+
+use sha2::{Digest as _, Sha256};
+use toml::de::{DeTable, DeValue};
+
+use self::cursor::{At, Keys, Reader};
+use crate::fault::{Fault, Faults};
+use crate::model::{Act, Connector, Read};
+use crate::refuse;
+
+/// The longest file.
+pub const LARGEST: usize = 256 * 1024;
+/// Syntax errors that are listed; after some, the rest follows from the first.
+const SYNTAX_ERRORS: usize = 20;
+
+/// The line of each place of a file.
+pub(crate) type Lines = BTreeMap<String, usize>;
+
+/// Reads a connector file and refuses it if it could report a person as erased without proof.
+///
+/// # Errors
+/// Every fault, in the file's order.
+pub fn load(bytes: &[u8]) -> Result<Connector, Faults> {
+    if bytes.len() > LARGEST {
+        return Err(single(1, "is longer than 256 KiB", "write a file for each system"));
+    }
+    let text = match std::str::from_utf8(bytes) {
+        Ok(text) => text,
+        Err(error) => {
+            let line = bytes[..error.valid_up_to()].iter().filter(|byte| **byte == b'\n').count() + 1;
+            return Err(single(line, "is not UTF-8", "save the file as UTF-8"));
+        }
+    };
+    let mut r = Reader::new(text);
+    let (table, errors) = DeTable::parse_recoverable(text);
+    for error in errors.iter().take(SYNTAX_ERRORS) {
+        let line = r.line(error.span().map_or(0, |span| span.start));
+        let message: String = error.message().lines().collect::<Vec<_>>().join(", ");
+        r.fault(line, "", format!("is not TOML here: {message}"), "mend this line");
+    }
+    if !errors.is_empty() {
+        return Err(sorted(r.faults));
+    }
+    let mut digest = Sha256::new();
+    digest.update(bytes);
+    let digest = hex::encode(digest.finalize());
+    let keys = r.table(String::new(), 1, table.get_ref(), keys::FILE);
+    let connector = file(&mut r, keys, digest);
+    let whole = r.faults.is_empty();
+    let mut faults = std::mem::take(&mut r.faults);
+    if let Some(connector) = connector {
+        faults.extend(refuse::refuse(&connector, &r.lines, &r.broken, whole));
+        faults = sorted(faults).0;
+        if faults.is_empty() {
+            return Ok(connector);
+        }
+    }
+    Err(sorted(faults))
+}
+
+fn single(line: usize, problem: &str, instead: &str) -> Faults {
+    Faults(vec![Fault { line, place: "file".to_owned(), problem: problem.to_owned(), instead: instead.to_owned() }])
+}
+
+fn sorted(mut faults: Vec<Fault>) -> Faults {
+    faults.sort();
+    faults.dedup();
+    Faults(faults)
+}
+
+/// The whole file. `None` only if a part is missing without which no rule can be tried.
+fn file(r: &mut Reader, mut keys: Keys<'_>, digest: String) -> Option<Connector> {
+    let head = head::head(r, &mut keys);
+    let reads = reads(r, &mut keys);
+    let names: Vec<String> = reads.iter().map(|(name, _)| name.clone()).collect();
+    let acts = acts(r, &mut keys, &names);
+    let mut examples = Vec::new();
+    if let Some(list) = keys.take(r, "example") {
+        examples.extend(r.list(&list).iter().filter_map(|at| r.example(at)));
+    }
+    let probe = match keys.take(r, "probe") {
+        Some(at) => head::probe(r, &at),
+        None => {
+            r.fault(
+                1,
+                "probe",
+                "is missing: without a harmless read nobody knows whether address and credential work, and \"not \
+                 found\" could mean the wrong account",
+                "write [probe] with get = \"/path\" and ok = { at = \"/place\", type = \"number\" }",
+            );
+            None
+        }
+    };
+    keys.finish(r);
+    let head = head?;
+    let all_read = reads.iter().all(|(_, read)| read.is_some());
+    // The places of reads are kept as numbers: without one of them the others' numbers would be wrong.
+    let reads = reads.into_iter().filter_map(|(_, read)| read).collect();
+    let connector = Connector {
+        name: head.name?,
+        digest,
+        outcome: head.outcome?,
+        sources: head.sources,
+        settings: head.settings,
+        secrets: head.secrets,
+        identifiers: head.identifiers,
+        proofs: head.proofs,
+        http: head.http?,
+        limits: head.limits,
+        probe: probe?,
+        reads,
+        acts: acts?,
+        examples,
+        preserved: head.preserved,
+    };
+    all_read.then_some(connector)
+}
+
+fn reads(r: &mut Reader, keys: &mut Keys<'_>) -> Vec<(String, Option<Read>)> {
+    let Some(at) = keys.take(r, "read") else {
+        r.fault(
+            1,
+            "read",
+            "has no person: nobody would be compared before something is destroyed",
+            "write [read.person] with a call that shows the person, or with unchecked = \"why nobody can be compared\"",
+        );
+        return Vec::new();
+    };
+    let Some(mut table) = r.keys(&at, &[]) else { return Vec::new() };
+    let mut reads = Vec::new();
+    for (name, at) in table.all(r) {
+        let named = r.name(at.line, &at.place, name);
+        let read = r.read_part(name, &at).filter(|_| named);
+        reads.push((name.to_owned(), read));
+    }
+    match reads.iter().position(|(name, _)| name == "person") {
+        Some(0) => {}
+        Some(_) => r.fault(
+            at.line,
+            "read.person",
+            "is not the first read, but it is called first",
+            "write [read.person] before the other reads",
+        ),
+        None => r.fault(
+            at.line,
+            "read",
+            "has no person: nobody would be compared before something is destroyed",
+            "write [read.person] with a call that shows the person, or with unchecked = \"why nobody can be compared\"",
+        ),
+    }
+    reads
+}
+
+fn acts(r: &mut Reader, keys: &mut Keys<'_>, reads: &[String]) -> Option<Vec<Act>> {
+    let missing = |r: &mut Reader| {
+        r.fault(1, "act", "is missing: the file changes nothing", "write [[act]] with name, call, answers");
+    };
+    let Some(at) = keys.take(r, "act") else {
+        missing(r);
+        return None;
+    };
+    let DeValue::Array(_) = at.value else {
+        r.fault_at(&at, "is one table", "write [[act]] with two brackets: acts are a list");
+        return None;
+    };
+    let list: Vec<At<'_>> = r.list(&at);
+    if list.is_empty() {
+        missing(r);
+    }
+    let mut acts: Vec<Act> = Vec::new();
+    let mut complete = !list.is_empty();
+    for at in &list {
+        let Some(act) = r.act_part(at, reads) else {
+            complete = false;
+            continue;
+        };
+        if acts.iter().any(|known| known.name == act.name) {
+            r.fault(act.line, &format!("act.{}", act.name), "is there twice", "give each act a name of its own");
+        }
+        acts.push(act);
+    }
+    complete.then_some(acts)
+}

@@ -1,0 +1,104 @@
+//! The closed lists of words in a connector file.
+//!
+//! The rule it keeps: a word is read and printed from one table.
+
+use crate::model::{
+    Converter, IdentifierForm, Method, Outcome, Pointer, Refusal, Says, Shows, Slot, Source, Template, Type,
+};
+
+/// An enumeration with a word for each value.
+pub(crate) trait Word: Sized + Copy + PartialEq + 'static {
+    /// Every value with its word.
+    const WORDS: &'static [(&'static str, Self)];
+
+    /// The value of a word.
+    fn of(word: &str) -> Option<Self> {
+        Self::WORDS.iter().find(|(known, _)| *known == word).map(|(_, value)| *value)
+    }
+}
+
+macro_rules! words {
+    ($($type:ident { $($word:literal => $value:ident),+ $(,)? })+) => { $(
+        impl Word for $type {
+            const WORDS: &'static [(&'static str, Self)] = &[$(($word, $type::$value)),+];
+        }
+        impl $type {
+            /// The word in a connector file.
+            pub fn word(self) -> &'static str {
+                match self { $($type::$value => $word),+ }
+            }
+        }
+    )+ };
+}
+
+words! {
+    Outcome { "erased" => Erased, "declared" => Declared, "unproven" => Unproven }
+    IdentifierForm { "text" => Text, "digits" => Digits, "email" => Email, "uuid" => Uuid }
+    Method { "get" => Get, "post" => Post, "put" => Put, "patch" => Patch, "delete" => Delete }
+    Shows {
+        "found" => Found, "gone" => Gone, "done" => Done, "not_done" => NotDone, "pending" => Pending,
+        "refused" => Refused,
+    }
+    Says {
+        "done" => Done, "done_before" => DoneBefore, "accepted" => Accepted, "unclear" => Unclear,
+        "refused" => Refused, "ask" => Ask,
+    }
+    Refusal { "precondition" => Precondition, "permission" => Permission, "rejected" => Rejected }
+    Source {
+        "id" => Id, "setting" => Setting, "secret" => Secret, "fact" => Fact, "proof" => Proof, "item" => Item,
+    }
+    Converter { "lower" => Lower, "md5" => Md5, "sha256" => Sha256, "base64" => Base64 }
+    Type {
+        "text" => Text, "number" => Number, "bool" => Bool, "list" => List, "object" => Object, "null" => Null,
+    }
+}
+
+impl Slot {
+    /// The slot as a file writes it.
+    pub fn written(&self) -> String {
+        let mut text = self.source.word().to_owned();
+        if self.source != Source::Item {
+            text = format!("{text}.{}", self.name);
+        }
+        for converter in &self.converters {
+            text = format!("{text}|{}", converter.word());
+        }
+        format!("${{{text}}}")
+    }
+}
+
+impl Template {
+    /// The template as a file writes it.
+    pub fn written(&self) -> String {
+        let part = |part: &crate::model::Part| match part {
+            crate::model::Part::Text(text) => text.clone(),
+            crate::model::Part::Slot(slot) => slot.written(),
+        };
+        self.0.iter().map(part).collect()
+    }
+
+    /// Its slots.
+    pub fn slots(&self) -> impl Iterator<Item = &Slot> {
+        self.0.iter().filter_map(|part| match part {
+            crate::model::Part::Slot(slot) => Some(slot),
+            crate::model::Part::Text(_) => None,
+        })
+    }
+}
+
+impl Pointer {
+    /// The pointer as RFC 6901 writes it.
+    pub fn written(&self) -> String {
+        self.0.iter().map(|name| format!("/{}", name.replace('~', "~0").replace('/', "~1"))).collect()
+    }
+}
+
+/// The nearest known word, if one is near.
+pub(crate) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    known
+        .into_iter()
+        .map(|known| (strsim::damerau_levenshtein(known, word), known))
+        .filter(|(distance, known)| *distance <= 1 + known.len() / 4)
+        .min()
+        .map(|(_, known)| known)
+}
