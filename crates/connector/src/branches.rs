@@ -66,11 +66,6 @@ impl<'m> Branch<'m> {
         self.status.as_ref().is_some_and(|all| !all.is_empty() && all.iter().all(|status| is_absent(*status)))
     }
 
-    /// True if it can hold of 404 or 410.
-    pub fn may_be_absent(&self) -> bool {
-        self.allows(404) || self.allows(410)
-    }
-
     /// True if it certainly holds of no reply.
     pub fn is_impossible(&self) -> bool {
         self.status.as_ref().is_some_and(Vec::is_empty)

@@ -114,7 +114,9 @@ fn settings(r: &mut Reader, at: &At<'_>, settings: &mut BTreeMap<String, Setting
                 Some(SettingForm::OneOf(values))
             }
             DeValue::String(_) => r.text(&at).and_then(|text| {
-                let valid = text.len() <= 500 && regex_lite::Regex::new(&format!("^(?:{text})$")).is_ok();
+                // By itself as well, so that no bracket closes the group around it.
+                let is_pattern = |text: &str| regex_lite::Regex::new(text).is_ok();
+                let valid = text.len() <= 500 && is_pattern(&text) && is_pattern(&format!("^(?:{text})$"));
                 if !valid {
                     r.fault_at(
                         &at,
