@@ -53,8 +53,9 @@ fn a_fact_of_an_earlier_act_must_be_certain() {
         ("an unclear answer is read back", answer, more("\"unclear\"")),
     ];
     for (why, old, new) in uncertain {
-        let faults = load(stripe.replace(old, &new).as_bytes()).expect_err(why).to_string();
-        assert!(faults.contains("act.run: uses ${fact.job}"), "{why}:\n{faults}");
+        let faults = load(stripe.replace(old, &new).as_bytes()).err().map(|faults| faults.to_string());
+        let is_refused = faults.as_ref().is_some_and(|faults| faults.contains("act.run: uses ${fact.job}"));
+        assert!(is_refused, "{why}: {faults:?}");
     }
     let refused = more("\"refused\", reason = \"rejected\"");
     assert!(load(stripe.replace(answer, &refused).as_bytes()).is_ok(), "a refusal does not go on");
