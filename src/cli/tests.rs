@@ -56,6 +56,9 @@ fn every_documented_command_parses() {
         "systems check cleeng loyalty --json",
         "sandbox --listen 127.0.0.1:8470",
         "config check --json",
+        "connector check a.toml b.toml",
+        "connector show a.toml",
+        "connector schema",
         "schema job",
         "schema event",
         "completions zsh",
@@ -107,6 +110,8 @@ fn usage_errors_exit_with_2_and_help_with_0() {
         "submit-csv --system s --key email --column c --dry-run --status m.csv",
         "demo --jobs 0",
         "sandbox --listen 8470",
+        "connector check",
+        "connector show a.toml b.toml",
         "schema event.v1",
         "man --out dir run",
     ] {
@@ -195,15 +200,42 @@ fn a_key_goes_to_stdout_unless_a_file_is_named() {
     assert!(matches!(parse("keys new k").unwrap(), Command::Keys(keys::Command::New { file: Some(_) })));
 }
 
+/// Runs a command that waits for nothing: its exit, stdout and stderr.
+fn run(command: Command) -> (Exit, String, String) {
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let (config, surroundings) = (None, Surroundings::default());
+    let mut ctx = Context { config, surroundings, input: &mut std::io::empty(), out: &mut out, err: &mut err };
+    let exit = futures_util::FutureExt::now_or_never(command.run(&mut ctx)).unwrap().unwrap();
+    (exit, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
+}
+
+#[test]
+fn a_connector_file_is_checked_with_every_fault_on_its_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let good = concat!(env!("CARGO_MANIFEST_DIR"), "/crates/connector/src/tests/zendesk.toml");
+    let bad = dir.path().join("bad.toml");
+    let text = std::fs::read_to_string(good).unwrap();
+    let text = text.replace("outcome = ", "outcom = ").replace("type = \"digits\"", "type = \"digit\"");
+    std::fs::write(&bad, text).unwrap();
+    let bad = bad.display().to_string();
+    let (exit, out, err) = run(parse(&format!("connector check {good} {bad} {}/none.toml", dir.path().display())).unwrap());
+    assert_eq!(exit, Exit::Usage);
+    assert_eq!(out, format!("{good}: zendesk: 3 reads, 2 acts, ends as erased; 5 recorded replies\n"));
+    for line in [
+        format!("{bad}:3: outcom: is an unknown key; write outcome instead\n"),
+        format!("{bad}:7: identifiers.user_id.type: \"digit\" is not a known word; write \"digits\" instead"),
+        "none.toml: cannot be read: ".to_owned(),
+    ] {
+        assert!(err.contains(&line), "{line} is not in\n{err}");
+    }
+    let (exit, out, _) = run(parse(&format!("connector show {good}")).unwrap());
+    assert_eq!((exit, out.lines().next()), (Exit::Done, Some("CONNECTOR zendesk")));
+    let (exit, out, _) = run(parse("connector schema").unwrap());
+    assert_eq!((exit, out.as_str()), (Exit::Done, erasure_connector::schema::TEXT));
+}
+
 #[test]
 fn completions_and_manual_pages_are_printed_for_every_command() {
-    let run = |command: Command| {
-        let (mut out, mut err) = (Vec::new(), Vec::new());
-        let (config, surroundings) = (None, Surroundings::default());
-        let mut ctx = Context { config, surroundings, input: &mut std::io::empty(), out: &mut out, err: &mut err };
-        let exit = futures_util::FutureExt::now_or_never(command.run(&mut ctx)).unwrap().unwrap();
-        (exit, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
-    };
     let (_, text, _) = run(Command::Completions(Completions { shell: clap_complete::Shell::Bash }));
     assert!(text.contains("dead-letters"));
 

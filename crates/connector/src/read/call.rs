@@ -311,7 +311,7 @@ impl Reader {
 
     fn slots_of(&mut self, at: &At<'_>) -> Option<Template> {
         let DeValue::String(text) = at.value else { return None };
-        let text = text.to_string();
-        self.slots(at, &text)
+        self.is_visible(at, text).then_some(())?;
+        self.slots(at, text)
     }
 }

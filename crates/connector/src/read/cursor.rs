@@ -130,12 +130,25 @@ impl Reader {
                 self.fault_at(at, "is empty", "write a text that is not empty");
                 None
             }
-            DeValue::String(text) => Some(text.to_string()),
+            DeValue::String(text) => self.is_visible(at, text).then(|| text.to_string()),
             other => {
                 self.fault_at(at, format!("is {}, not a text", kind(other)), "write a text, \"…\", instead");
                 None
             }
         }
+    }
+
+    /// False for a text that a reviewer would not see as it is.
+    pub fn is_visible(&mut self, at: &At<'_>, text: &str) -> bool {
+        let hidden = text.chars().any(is_hidden);
+        if hidden {
+            self.fault_at(
+                at,
+                "has a control character or an invisible one: a reviewer would read another text",
+                "write visible characters on one line",
+            );
+        }
+        !hidden
     }
 
     /// A whole number within bounds.
@@ -235,7 +248,15 @@ impl<'t> Keys<'t> {
     /// Takes all keys: a table whose keys are names.
     pub fn all(&mut self, r: &mut Reader) -> Vec<(&'t str, At<'t>)> {
         let entries = std::mem::take(&mut self.entries);
-        entries.into_iter().map(|(key, span, value)| (key, self.entered(r, key, &span, value))).collect()
+        let mut all = Vec::new();
+        for (key, span, value) in entries {
+            let shown = if key.chars().any(is_hidden) { repeat(key) } else { key.to_owned() };
+            let at = self.entered(r, &shown, &span, value);
+            if r.is_visible(&at, key) {
+                all.push((key, at));
+            }
+        }
+        all
     }
 
     fn entered(&self, r: &mut Reader, key: &str, span: &Range<usize>, value: &'t Spanned<DeValue<'t>>) -> At<'t> {
@@ -253,7 +274,9 @@ impl<'t> Keys<'t> {
     /// Reports every key that was not taken.
     pub fn finish(self, r: &mut Reader) {
         for (key, span, _) in &self.entries {
-            let place = self.full(&repeat(key));
+            let shown =
+                if key.chars().any(is_hidden) || key.len() > REPEATED { repeat(key) } else { (*key).to_owned() };
+            let place = self.full(&shown);
             let instead = match nearest(key, self.known.iter().copied()) {
                 Some(near) if near == *key => format!("remove {key}: it has no place beside the other keys here"),
                 Some(near) => format!("write {near} instead"),
@@ -263,6 +286,12 @@ impl<'t> Keys<'t> {
             r.fault(line, &place, "is an unknown key", instead);
         }
     }
+}
+
+/// A control character, or one that changes how others are shown.
+fn is_hidden(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
 /// A TOML integer.
@@ -286,6 +315,6 @@ pub(crate) fn kind(value: &DeValue<'_>) -> &'static str {
 
 /// A word of the file for a fault: short, on one line.
 pub(crate) fn repeat(text: &str) -> String {
-    let short: String = text.chars().take(REPEATED).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+    let short: String = text.chars().take(REPEATED).map(|c| if is_hidden(c) { '\u{fffd}' } else { c }).collect();
     if short.len() < text.len() { format!("\"{short}…\"") } else { format!("\"{short}\"") }
 }

@@ -9,7 +9,10 @@ use toml::de::DeValue;
 use super::call::Use;
 use super::cursor::{At, Keys, Reader, integer, kind, repeat};
 use super::keys;
-use crate::model::{Auth, Http, Identifier, Outcome, Probe, SettingForm, Template};
+use crate::model::{
+    Auth, Body, Call, Http, Identifier, Matcher, Method, Outcome, Part, Pointer, Probe, SettingForm, Template, Test,
+    Type,
+};
 
 /// The most requests a minute that a limit may name.
 const FASTEST: u64 = 1_000_000;
@@ -29,8 +32,8 @@ pub(super) struct Head {
     pub preserved: Vec<String>,
 }
 
-/// Reads the head. `None` if its names are not complete: every slot would then name nothing.
-pub(super) fn head(r: &mut Reader, keys: &mut Keys<'_>) -> Option<Head> {
+/// Reads the head.
+pub(super) fn head(r: &mut Reader, keys: &mut Keys<'_>) -> Head {
     let mut head = Head::default();
     match keys.must(r, "format", "write format = 1 in the first line") {
         Some(at) if integer(at.value) == Some(1) => {}
@@ -49,7 +52,6 @@ pub(super) fn head(r: &mut Reader, keys: &mut Keys<'_>) -> Option<Head> {
     });
     let outcome = "write outcome = \"erased\", \"declared\" (the vendor's word alone) or \"unproven\"";
     head.outcome = keys.must(r, "outcome", outcome).and_then(|at| r.word(&at));
-    let before = r.faults.len();
     head.sources = texts(r, keys, "sources");
     head.preserved = texts(r, keys, "preserved");
     if let Some(at) = keys.take(r, "settings") {
@@ -61,7 +63,6 @@ pub(super) fn head(r: &mut Reader, keys: &mut Keys<'_>) -> Option<Head> {
         Some(at) => identifiers(r, &at, &mut head.identifiers),
         None => {}
     }
-    let named = r.faults.len() == before;
     head.http = keys
         .must(r, "http", "write http = { base = \"https://…\", bearer = \"${secret.NAME}\" }")
         .and_then(|at| http(r, &at));
@@ -74,7 +75,7 @@ pub(super) fn head(r: &mut Reader, keys: &mut Keys<'_>) -> Option<Head> {
             head.limits.extend(limit.filter(|_| named).map(|limit| (name.to_owned(), limit)));
         }
     }
-    named.then_some(head)
+    head
 }
 
 /// A list of texts; empty if it was not given.
@@ -138,6 +139,7 @@ fn settings(r: &mut Reader, at: &At<'_>, settings: &mut BTreeMap<String, Setting
 
 fn identifiers(r: &mut Reader, at: &At<'_>, identifiers: &mut BTreeMap<String, Identifier>) {
     let Some(mut table) = r.keys(at, &[]) else { return };
+    let before = r.faults.len();
     for (name, at) in table.all(r) {
         let named = r.name(at.line, &at.place, name);
         let Some(mut keys) = r.keys(&at, keys::IDENTIFIER) else { continue };
@@ -151,7 +153,7 @@ fn identifiers(r: &mut Reader, at: &At<'_>, identifiers: &mut BTreeMap<String, I
             identifiers.insert(name.to_owned(), Identifier { form, required });
         }
     }
-    if !identifiers.values().any(|identifier| identifier.required) {
+    if r.faults.len() == before && !identifiers.values().any(|identifier| identifier.required) {
         r.fault_at(
             at,
             "requires no identifier: a job could name nobody",
@@ -202,4 +204,28 @@ pub(super) fn probe(r: &mut Reader, at: &At<'_>) -> Option<Probe> {
     let ok = keys.must(r, "ok", "write ok = { at = \"/place\", type = \"number\" }").and_then(|at| r.matcher(&at));
     keys.finish(r);
     Some(Probe { call: call?, ok: ok? })
+}
+
+/// An address in place of one that could not be read.
+pub(super) fn no_http() -> Http {
+    Http {
+        base: Template(vec![Part::Text("https://unread.example.com".to_owned())]),
+        auth: Auth::None,
+        headers: BTreeMap::new(),
+        secrets_in_address: Some(String::new()),
+        identifiers_in_address: Some(String::new()),
+    }
+}
+
+/// A probe in place of one that could not be read.
+pub(super) fn no_probe() -> Probe {
+    let call = Call {
+        method: Method::Get,
+        path: Template::default(),
+        query: Vec::new(),
+        headers: BTreeMap::new(),
+        body: Body::None,
+        endpoint: String::new(),
+    };
+    Probe { call, ok: Matcher::At(Pointer(Vec::new()), Test::Type(Type::Object)) }
 }

@@ -49,6 +49,7 @@ impl Reader {
         }
         if let Some(place) = keys.take(self, "at") {
             let pointer = match place.value {
+                DeValue::String(text) if !self.is_visible(&place, text) => None,
                 DeValue::String(text) => self.pointer(place.line, &place.place, text),
                 other => {
                     self.fault_at(&place, format!("is {}, not a text", kind(other)), "write a place such as \"/id\"");
@@ -172,7 +173,7 @@ impl Reader {
                 self.fault_at(at, "is the text \"null\", which no vendor means", "write type = \"null\" instead");
                 None
             }
-            DeValue::String(text) => Some(Value::from(text.as_ref())),
+            DeValue::String(text) => self.is_visible(at, text).then(|| Value::from(text.as_ref())),
             DeValue::Boolean(value) => Some(Value::from(*value)),
             DeValue::Integer(_) => {
                 let number = integer(at.value).filter(|number| (-LARGEST..=LARGEST).contains(number));

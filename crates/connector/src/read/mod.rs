@@ -17,7 +17,7 @@ use toml::de::{DeTable, DeValue};
 
 use self::cursor::{At, Keys, Reader};
 use crate::fault::{Fault, Faults};
-use crate::model::{Act, Connector, Read};
+use crate::model::{Act, Connector, Outcome, Read};
 use crate::refuse;
 
 /// The longest file.
@@ -33,6 +33,21 @@ pub(crate) type Lines = BTreeMap<String, usize>;
 /// # Errors
 /// Every fault, in the file's order.
 pub fn load(bytes: &[u8]) -> Result<Connector, Faults> {
+    let (connector, mut r) = read(bytes)?;
+    let whole = r.faults.is_empty();
+    let mut faults = std::mem::take(&mut r.faults);
+    faults.extend(refuse::refuse(&connector, &r.lines, &r.broken, whole));
+    if faults.is_empty() { Ok(connector) } else { Err(sorted(faults)) }
+}
+
+/// Reads a file without the rules of the loader, for tests of its parts.
+#[cfg(test)]
+pub(crate) fn unchecked(text: &str) -> Result<Connector, Faults> {
+    let (connector, r) = read(text.as_bytes())?;
+    if r.faults.is_empty() { Ok(connector) } else { Err(sorted(r.faults)) }
+}
+
+fn read(bytes: &[u8]) -> Result<(Connector, Reader), Faults> {
     if bytes.len() > LARGEST {
         return Err(single(1, "is longer than 256 KiB", "write a file for each system"));
     }
@@ -58,16 +73,7 @@ pub fn load(bytes: &[u8]) -> Result<Connector, Faults> {
     let digest = hex::encode(digest.finalize());
     let keys = r.table(String::new(), 1, table.get_ref(), keys::FILE);
     let connector = file(&mut r, keys, digest);
-    let whole = r.faults.is_empty();
-    let mut faults = std::mem::take(&mut r.faults);
-    if let Some(connector) = connector {
-        faults.extend(refuse::refuse(&connector, &r.lines, &r.broken, whole));
-        faults = sorted(faults).0;
-        if faults.is_empty() {
-            return Ok(connector);
-        }
-    }
-    Err(sorted(faults))
+    Ok((connector, r))
 }
 
 fn single(line: usize, problem: &str, instead: &str) -> Faults {
@@ -80,8 +86,9 @@ fn sorted(mut faults: Vec<Fault>) -> Faults {
     Faults(faults)
 }
 
-/// The whole file. `None` only if a part is missing without which no rule can be tried.
-fn file(r: &mut Reader, mut keys: Keys<'_>, digest: String) -> Option<Connector> {
+/// The whole file. A part that could not be read is replaced by one of which no rule has anything to say, so that the
+/// rules can be tried on the others.
+fn file(r: &mut Reader, mut keys: Keys<'_>, digest: String) -> Connector {
     let head = head::head(r, &mut keys);
     let reads = reads(r, &mut keys);
     let names: Vec<String> = reads.iter().map(|(name, _)| name.clone()).collect();
@@ -104,28 +111,25 @@ fn file(r: &mut Reader, mut keys: Keys<'_>, digest: String) -> Option<Connector>
         }
     };
     keys.finish(r);
-    let head = head?;
-    let all_read = reads.iter().all(|(_, read)| read.is_some());
-    // The places of reads are kept as numbers: without one of them the others' numbers would be wrong.
-    let reads = reads.into_iter().filter_map(|(_, read)| read).collect();
-    let connector = Connector {
-        name: head.name?,
+    // Reads are numbered: each keeps its place.
+    let unread = |name: String| Read { name, call: None, unchecked: None, answers: Vec::new(), line: 1 };
+    Connector {
+        name: head.name.unwrap_or_default(),
         digest,
-        outcome: head.outcome?,
+        outcome: head.outcome.unwrap_or(Outcome::Unproven),
         sources: head.sources,
         settings: head.settings,
         secrets: head.secrets,
         identifiers: head.identifiers,
         proofs: head.proofs,
-        http: head.http?,
+        http: head.http.unwrap_or_else(head::no_http),
         limits: head.limits,
-        probe: probe?,
-        reads,
-        acts: acts?,
+        probe: probe.unwrap_or_else(head::no_probe),
+        reads: reads.into_iter().map(|(name, read)| read.unwrap_or_else(|| unread(name))).collect(),
+        acts,
         examples,
         preserved: head.preserved,
-    };
-    all_read.then_some(connector)
+    }
 }
 
 fn reads(r: &mut Reader, keys: &mut Keys<'_>) -> Vec<(String, Option<Read>)> {
@@ -163,33 +167,29 @@ fn reads(r: &mut Reader, keys: &mut Keys<'_>) -> Vec<(String, Option<Read>)> {
     reads
 }
 
-fn acts(r: &mut Reader, keys: &mut Keys<'_>, reads: &[String]) -> Option<Vec<Act>> {
+fn acts(r: &mut Reader, keys: &mut Keys<'_>, reads: &[String]) -> Vec<Act> {
     let missing = |r: &mut Reader| {
         r.fault(1, "act", "is missing: the file changes nothing", "write [[act]] with name, call, answers");
     };
     let Some(at) = keys.take(r, "act") else {
         missing(r);
-        return None;
+        return Vec::new();
     };
     let DeValue::Array(_) = at.value else {
         r.fault_at(&at, "is one table", "write [[act]] with two brackets: acts are a list");
-        return None;
+        return Vec::new();
     };
     let list: Vec<At<'_>> = r.list(&at);
     if list.is_empty() {
         missing(r);
     }
     let mut acts: Vec<Act> = Vec::new();
-    let mut complete = !list.is_empty();
     for at in &list {
-        let Some(act) = r.act_part(at, reads) else {
-            complete = false;
-            continue;
-        };
+        let Some(act) = r.act_part(at, reads) else { continue };
         if acts.iter().any(|known| known.name == act.name) {
             r.fault(act.line, &format!("act.{}", act.name), "is there twice", "give each act a name of its own");
         }
         acts.push(act);
     }
-    complete.then_some(acts)
+    acts
 }

@@ -92,11 +92,14 @@ impl Trial<'_> {
             return;
         }
         let said: String = example.is.chars().take(40).collect();
-        self.refuse(
-            place,
-            format!("is recorded as {said:?}, but {} reads it as {is}", example.of),
-            "mend the conditions of the answers, or the example (and its `identifiers`)",
-        );
+        let instead = match is {
+            "unreadable" => {
+                "give the answers a place that this reply has and by which they differ: an earlier answer asks for a \
+                 place, or a type, that it does not have"
+            }
+            _ => "mend the conditions of the answers, or the example (and its `identifiers`)",
+        };
+        self.refuse(place, format!("is recorded as {said:?}, but {} reads it as {is}", example.of), instead);
     }
 
     fn need_examples(&mut self, shown: &BTreeSet<(String, usize)>) {
