@@ -59,9 +59,9 @@ pub(super) fn head(r: &mut Reader, keys: &mut Keys<'_>) -> Head {
     }
     head.secrets = names(r, keys, "secrets");
     head.proofs = names(r, keys, "proofs");
-    match keys.must(r, "identifiers", "write identifiers = { user_id = { type = \"digits\", required = true } }") {
-        Some(at) => identifiers(r, &at, &mut head.identifiers),
-        None => {}
+    let missing = "write identifiers = { user_id = { type = \"digits\", required = true } }";
+    if let Some(at) = keys.must(r, "identifiers", missing) {
+        identifiers(r, &at, &mut head.identifiers);
     }
     head.http = keys
         .must(r, "http", "write http = { base = \"https://…\", bearer = \"${secret.NAME}\" }")
