@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::slots::{call_slots, facts_of};
 use super::{Trial, answer_of, deciding, expected};
-use crate::model::{Act, Says};
+use crate::model::{Act, Lost, Says};
 
 impl<'c> Trial<'c> {
     /// The facts that are known before the first act.
@@ -12,11 +12,29 @@ impl<'c> Trial<'c> {
         self.first_reads().flat_map(|read| read.answers.iter().flat_map(|answer| &answer.take)).map(name).collect()
     }
 
+    /// The facts that are known before an act: those of the first reads, and those that an earlier act certainly gave.
+    /// An act certainly gives a fact if every answer after which the flow goes on takes it, and if a lost answer is
+    /// followed by a repeat: a read in its place would go on without the fact.
+    fn known_before(&self, index: usize) -> BTreeSet<&'c str> {
+        let file = self.file;
+        let mut known = self.known_first();
+        for act in file.acts.iter().take(index) {
+            let is_repeated = matches!(act.lost, Lost::Harmless(_) | Lost::Recognised) && act.each.is_none();
+            let goes_on = |says: Says| !matches!(says, Says::Refused | Says::Ask);
+            let answers: Vec<_> = act.answers.iter().filter(|answer| goes_on(answer.is)).collect();
+            let given = answers.iter().flat_map(|answer| &answer.take).map(name).filter(|fact| {
+                is_repeated && answers.iter().all(|answer| answer.take.iter().any(|(taken, _)| taken == fact))
+            });
+            known.extend(given);
+        }
+        known
+    }
+
     /// A read that decides about a lost answer uses no fact that stood in that answer.
     pub(super) fn lost_facts(&mut self) {
         let file = self.file;
-        let known = self.known_first();
-        for act in &file.acts {
+        for (index, act) in file.acts.iter().enumerate() {
+            let known = self.known_before(index);
             for expect in deciding(&act.lost) {
                 let Some((read, call)) = file.reads.get(expect.read).and_then(|read| Some((read, read.call.as_ref()?)))
                 else {
@@ -37,21 +55,25 @@ impl<'c> Trial<'c> {
         }
     }
 
-    /// Facts of acts are taken before the first one: after it the reads no longer show what was there. Evidence may use
-    /// what its own act's answer gave, if every answer that leads to it gives it.
+    /// Facts of acts are taken before the first one, because after it the reads no longer show what was there, or an
+    /// earlier act certainly gave them (the id of a task that a second call starts). Evidence may use what its own act's
+    /// answer gave, if every answer that leads to it gives it.
     pub(super) fn late_facts(&mut self) {
         let file = self.file;
-        let known = self.known_first();
-        for act in &file.acts {
+        for (index, act) in file.acts.iter().enumerate() {
+            let known = self.known_before(index);
             let own: Vec<&str> = facts_of(call_slots(&act.call)).into_iter().chain(act.each.as_deref()).collect();
             for fact in own.into_iter().filter(|fact| !known.contains(fact)) {
                 self.refuse(
                     &format!("act.{}", act.name),
                     format!(
-                        "uses ${{fact.{fact}}}, which is not taken before the first act: after a restart or a lost answer \
-                         it would be missing or another one"
+                        "uses ${{fact.{fact}}}, which is not taken before the first act, and which no earlier act certainly \
+                         gives: after a restart or a lost answer it would be missing or another one"
                     ),
-                    format!("take {fact} in [read.person], or in another read before the acts"),
+                    format!(
+                        "take {fact} in [read.person], in another read before the acts, or in every answer of an earlier \
+                         act whose lost answer is repeated (harmless, recognised)"
+                    ),
                 );
             }
             let taken: BTreeSet<&str> = act.answers.iter().flat_map(|answer| &answer.take).map(name).collect();
