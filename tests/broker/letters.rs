@@ -86,7 +86,7 @@ async fn a_walk_of_the_dead_letters_interrupted_at_any_point_loses_none() {
             for at in [1, 2, 20, 39, 40] {
                 broken_off(&direct, rabbit, end, does, at).await;
                 let what = format!("{does:?} {end:?} at {at}");
-                // Requeued dead letters are there a moment later; a replaced one may be there twice.
+                // Requeued dead letters are visible a moment later. A replaced one may exist twice.
                 let letters = soon(&what, async {
                     loop {
                         let letters = listed(&other, 10_000).await;

@@ -14,7 +14,7 @@ fn why() -> Value {
 }
 
 /// Delivers the job's parked copy, as its wait queue does after the wait.
-async fn comes_back(bench: &Bench, job: &Value) {
+async fn redeliver_copy(bench: &Bench, job: &Value) {
     bench.send(job);
 }
 
@@ -32,7 +32,7 @@ async fn jobs_of_a_paused_system_wait_without_a_call_and_go_on_after_the_resume(
 
     let resumed = post(bench.addr, "/v1/systems/shop/resume", &json!({})).await.json();
     assert_eq!(resumed["paused"], Value::Null);
-    comes_back(&bench, &job).await;
+    redeliver_copy(&bench, &job).await;
     bench.broker.event(&id(1), "completed").await;
 }
 
@@ -71,7 +71,7 @@ async fn a_paused_tenant_waits_and_another_one_goes_on() {
     let list = get(bench.addr, "/v1/paused").await.json();
     assert_eq!((&list["paused"][0]["tenant"], list["paused"].as_array().unwrap().len()), (&json!("acme"), 1));
     post(bench.addr, "/v1/tenants/acme/resume", &json!({})).await;
-    comes_back(&bench, &shop_job(&id(1), "ann")).await;
+    redeliver_copy(&bench, &shop_job(&id(1), "ann")).await;
     bench.broker.event(&id(1), "completed").await;
 }
 

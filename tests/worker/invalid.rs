@@ -12,7 +12,7 @@ use testkit::people::{self, unconfirmed};
 
 use crate::trial::Trial;
 
-/// The identifier that stands in every bad message.
+/// The identifier in every invalid message.
 const PLANTED: &str = "planted-7301599@example.com";
 
 /// A valid job with the planted identifier.
