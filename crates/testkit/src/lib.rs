@@ -54,8 +54,12 @@ pub fn program() -> PathBuf {
     built().join("erasure-worker")
 }
 
-/// The worker's settings in this process's environment, which no worker of a test may inherit.
+/// The variables of this process's environment that a worker reads. No worker of a test may inherit them.
 pub fn inherited() -> Vec<String> {
     let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
-    names.filter(|name| name.starts_with("ERASURE_")).collect()
+    let is_read = |name: &String| {
+        ["ERASURE_", "OTEL_", "WATCHDOG_"].iter().any(|start| name.starts_with(start))
+            || ["STATE_DIRECTORY", "CREDENTIALS_DIRECTORY", "NOTIFY_SOCKET"].contains(&name.as_str())
+    };
+    names.filter(is_read).collect()
 }
