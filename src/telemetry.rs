@@ -18,7 +18,7 @@ use tracing::level_filters::LevelFilter;
 use tracing::{Level, Metadata, Subscriber};
 use tracing_appender::non_blocking::WorkerGuard;
 use tracing_subscriber::filter::FilterExt as _;
-use tracing_subscriber::filter::{FilterFn, Targets};
+use tracing_subscriber::filter::{FilterFn, ParseError, Targets};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
@@ -61,8 +61,11 @@ impl Format {
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
     /// The level cannot be read.
-    #[error("{LEVEL_VARIABLE} cannot be read ({0}); examples: info, debug, erasure_worker::engine=trace,info")]
-    Level(#[from] tracing_subscriber::filter::ParseError),
+    #[error(
+        "{LEVEL_VARIABLE} cannot be read ({0}): write LEVEL, TARGET=LEVEL or TARGET, with commas between; examples: \
+         info, debug, erasure_worker::engine=trace,info"
+    )]
+    Level(String),
     /// The level excludes our own errors, like a misspelt one: it is taken for another crate's name.
     #[error(
         "{LEVEL_VARIABLE}={0} would leave out errors of the worker; levels are error, warn, info, debug, trace and \
@@ -112,6 +115,22 @@ pub fn init() -> Result<Telemetry, TelemetryError> {
     Ok(Telemetry { spans: provider, lines: Some(lines) })
 }
 
+/// The filter of a list of directives. A part that the library would read as something else, or as nothing, is an
+/// error. An empty part is left out: the library would take it for `error`.
+fn filter(level: &str) -> Result<Targets, TelemetryError> {
+    let parts: Vec<&str> = level.split(',').map(str::trim).filter(|part| !part.is_empty()).collect();
+    if parts.is_empty() {
+        return Ok(Targets::new().with_default(LevelFilter::INFO));
+    }
+    let plain = |c: char| c.is_alphanumeric() || "_:-.=".contains(c);
+    if let Some(part) =
+        parts.iter().find(|part| !part.chars().all(plain) || part.starts_with('=') || part.ends_with('='))
+    {
+        return Err(TelemetryError::Level(format!("{part:?} is no directive")));
+    }
+    parts.join(",").parse().map_err(|error: ParseError| TelemetryError::Level(error.to_string()))
+}
+
 /// True if a filter excludes our own errors without being `off`. The filter takes a word that is no level for the
 /// name of a crate, and then logs everything of that crate and nothing of ours.
 fn leaves_out_errors(level: &str) -> bool {
@@ -119,9 +138,7 @@ fn leaves_out_errors(level: &str) -> bool {
         let (target, word) = part.rsplit_once('=').unwrap_or((OWN, part));
         within(target.trim(), OWN) && word.trim().eq_ignore_ascii_case("off")
     });
-    // Targets alone cannot express a filter with spans or fields.
-    let targets = level.parse::<Targets>().ok().filter(|_| !level.trim().is_empty() && !is_off);
-    targets.is_some_and(|targets| !targets.would_enable(OWN, &Level::ERROR))
+    filter(level).is_ok_and(|targets| !is_off && !targets.would_enable(OWN, &Level::ERROR))
 }
 
 /// Sends spans to the collector of `$OTEL_EXPORTER_OTLP_ENDPOINT` (or `…_TRACES_ENDPOINT`), by HTTP and protobuf.
@@ -175,8 +192,7 @@ pub fn subscriber<W>(
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
-    let level = if level.trim().is_empty() { "info" } else { level };
-    let asked: Targets = level.parse()?;
+    let asked = filter(level)?;
     let lines = tracing_subscriber::fmt::layer().with_writer(writer);
     let lines = match format {
         Format::Compact { colours } => lines.with_ansi(colours).compact().boxed(),
@@ -303,7 +319,30 @@ mod tests {
             tracing::info!(target: "erasure_worker", "coarse");
         });
         assert!(text.contains("coarse") && !text.contains("fine"), "{text}");
-        assert!(matches!(subscriber("a=b=c", Format::Json, io::sink, None), Err(TelemetryError::Level(_))));
+        for level in ["a=b=c", "info,erasure_worker[job]=debug", "erasure_worker=", "*=debug", "info x", "=info"] {
+            assert!(
+                matches!(subscriber(level, Format::Json, io::sink, None), Err(TelemetryError::Level(_))),
+                "{level}"
+            );
+        }
+    }
+
+    #[test]
+    fn blanks_and_empty_parts_change_no_filter() {
+        let debug = Some((LevelFilter::DEBUG, false));
+        for (level, expected) in [
+            ("info,", Some((LevelFilter::INFO, true))),
+            (" , ", Some((LevelFilter::INFO, true))),
+            ("warn, erasure_worker=info", Some((LevelFilter::INFO, true))),
+            ("info,,erasure_worker=debug", debug),
+            (" info , erasure_worker=debug,", debug),
+        ] {
+            let targets = filter(level).unwrap();
+            let most =
+                [Level::TRACE, Level::DEBUG, Level::INFO].into_iter().find(|most| targets.would_enable(OWN, most));
+            let (most, is_info) = (most.map(LevelFilter::from), most == Some(Level::INFO));
+            assert_eq!(most.map(|most| (most, is_info)), expected, "{level}");
+        }
     }
 
     #[test]

@@ -17,6 +17,7 @@ mod fairness;
 mod growth;
 mod load;
 mod meter;
+mod release;
 mod remembered;
 mod report;
 mod stand_in;
@@ -67,6 +68,9 @@ fn main() {
         rounds: number("--rounds", if quick { 2 } else { 3 }),
         paced: number("--paced", if quick { 400 } else { 1_000 }),
     };
+    if flag("--release") {
+        return runtime.block_on(release::show(plan.jobs, plan.rounds));
+    }
     let report = runtime.block_on(measure(&plan));
     println!("{}", report.tables());
     if flag("--write") {
@@ -160,9 +164,25 @@ impl Loop {
         jobs: u64,
         work: Work,
     ) -> Loop {
+        let this = std::env::current_exe().unwrap();
+        Loop::of(&this, role, rabbit, stand_in, prefix, prefetch, jobs, work)
+    }
+
+    /// A loop of another build of this bench.
+    #[allow(clippy::too_many_arguments, reason = "the program, and what `start` takes")]
+    fn of(
+        program: &Path,
+        role: &str,
+        rabbit: &Rabbit,
+        stand_in: &StandIn,
+        prefix: &str,
+        prefetch: u16,
+        jobs: u64,
+        work: Work,
+    ) -> Loop {
         let dir = tempfile::Builder::new().prefix("throughput-").tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         let log = std::fs::File::create(dir.path().join("log")).unwrap();
-        let process = Command::new(std::env::current_exe().unwrap())
+        let process = Command::new(program)
             .args(["--role", role, "--url", &rabbit.url(), "--prefix", prefix, "--systems", &stand_in.address])
             .args(["--broker", &rabbit.process().to_string(), "--stand-in", &stand_in.process.id().to_string()])
             .args(["--prefetch", &prefetch.to_string(), "--jobs", &jobs.to_string()])

@@ -36,7 +36,7 @@ pub(super) async fn run(ctx: &Context<'_>) -> Result<Exit> {
 pub(super) fn stop_in_time(config: &Config) -> Result<CancellationToken> {
     let stop = app::stop_signal()?;
     tokio::spawn(end_late(stop.clone(), config.worker.drain_timeout + LATE));
-    tokio::spawn(lines::tell_losses());
+    tokio::spawn(lines::report_losses());
     Ok(stop)
 }
 

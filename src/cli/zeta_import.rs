@@ -86,7 +86,11 @@ impl Settle {
             let of = |name| field(answer, name);
             writeln!(ctx.out, "file {}: {} deleted, {} skipped", of("batch"), of("deleted"), of("skipped"))?;
             writeln!(ctx.out, "{} missing ({} with an unknown status)", of("missing"), of("doubtful"))?;
-            writeln!(ctx.out, "{} rows of the result are not in the deletion file", of("unknown"))
+            writeln!(
+                ctx.out,
+                "{} rows of the result are in no exported deletion file that waits for its result",
+                of("unknown")
+            )
         })
     }
 }

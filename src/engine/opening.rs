@@ -107,7 +107,7 @@ impl Engine {
             self.continued(job, &journal, unsealed, |at| Entry::Continued { at })?;
         } else if is_passed {
             // Identical bytes are either the parked message, redelivered, or the publisher's answer, delivered before
-            // a stop and not worked on. The two cannot be told apart, and an answer must not be lost.
+            // a stop and not worked on. The two cannot be distinguished, and an answer must not be lost.
             let refused = journal.with(|state| state.targets.iter().any(crate::job::TargetState::has_refused_proof));
             if !waits_for_input || !refused {
                 return Ok(Opened::Stale(None));

@@ -269,7 +269,7 @@ impl Trouble {
         }
     }
 
-    /// Whether the system has worked since then; `None` if only a harmless read can tell.
+    /// Whether the system has worked since then; `None` if only a harmless read can show it.
     pub fn works_since(&self, since: Instant, now: Instant) -> Option<bool> {
         if self.hold.is_some() || self.paused_for(now).is_some() {
             return Some(false);

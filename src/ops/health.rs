@@ -180,7 +180,7 @@ fn degraded(shared: &Shared) -> Vec<Value> {
         let detail = format!("the file of {key} changed; the old secret is still used: {}", next_action(&key));
         degraded.push(json!({ "what": "secret_changed", "detail": detail }));
     }
-    let unreported = lines::untold();
+    let unreported = lines::unreported();
     if unreported > 0 {
         let detail = format!("{unreported} log lines were lost, and stderr is still not read");
         degraded.push(json!({ "what": "log_lines_lost", "detail": detail }));

@@ -26,7 +26,7 @@ struct Lines {
     /// The number of written lines.
     written: Arc<AtomicU64>,
     /// The number of lost lines that the log has reported.
-    told: AtomicU64,
+    reported: AtomicU64,
 }
 
 /// Counts the written lines.
@@ -57,25 +57,25 @@ impl Lines {
             .thread_name("log")
             .finish(Counting { to, written: Arc::clone(&written) });
         let lost = writer.error_counter();
-        (writer, guard, Lines { lost, written, told: AtomicU64::new(0) })
+        (writer, guard, Lines { lost, written, reported: AtomicU64::new(0) })
     }
 
     fn lost(&self) -> u64 {
         self.lost.dropped_lines() as u64
     }
 
-    fn untold(&self) -> u64 {
-        self.lost().saturating_sub(self.told.load(Ordering::Relaxed))
+    fn unreported(&self) -> u64 {
+        self.lost().saturating_sub(self.reported.load(Ordering::Relaxed))
     }
 
     /// Reports the number of lost lines, if somebody has read since `written` lines; returns the present number of
     /// written ones.
-    fn tell(&self, written: u64) -> u64 {
+    fn report(&self, written: u64) -> u64 {
         let (lost, now) = (self.lost(), self.written.load(Ordering::Relaxed));
-        let untold = self.untold();
-        if untold > 0 && now > written {
-            self.told.store(lost, Ordering::Relaxed);
-            tracing::warn!(lines = untold, "log lines were lost: stderr was not read fast enough");
+        let unreported = self.unreported();
+        if unreported > 0 && now > written {
+            self.reported.store(lost, Ordering::Relaxed);
+            tracing::warn!(lines = unreported, "log lines were lost: stderr was not read fast enough");
         }
         now
     }
@@ -95,17 +95,17 @@ pub fn lost() -> u64 {
 }
 
 /// The number of lost lines that the log has not reported yet, because nobody reads it.
-pub fn untold() -> u64 {
-    LINES.get().map_or(0, Lines::untold)
+pub fn unreported() -> u64 {
+    LINES.get().map_or(0, Lines::unreported)
 }
 
 /// Reports lost lines repeatedly. Never returns.
-pub async fn tell_losses() {
+pub async fn report_losses() {
     let mut written = 0;
     loop {
         tokio::time::sleep(LOOK).await;
         if let Some(lines) = LINES.get() {
-            written = lines.tell(written);
+            written = lines.report(written);
         }
     }
 }
@@ -179,12 +179,12 @@ mod tests {
         }
         let lost = lines.lost();
         assert!((95..100).contains(&lost), "{lost}");
-        assert_eq!((lines.tell(0), lines.untold()), (0, lost), "nobody has read");
+        assert_eq!((lines.report(0), lines.unreported()), (0, lost), "nobody has read");
         drop(shut);
         // Its drop waits until everything is written.
         drop(guard);
         let came = door.came.lock().unwrap().iter().filter(|byte| **byte == b'\n').count() as u64;
         assert_eq!(came + lost, 100);
-        assert_eq!((lines.tell(0), lines.untold()), (came, 0));
+        assert_eq!((lines.report(0), lines.unreported()), (came, 0));
     }
 }

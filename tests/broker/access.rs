@@ -74,7 +74,7 @@ async fn amqps_trusts_the_given_authority_alone_and_shows_the_workers_certificat
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_definitions_that_are_deployed_give_each_user_what_it_needs_and_no_more() {
+async fn the_deployed_definitions_give_each_user_only_the_needed_permissions() {
     let rabbit = Rabbit::shared();
     let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/rabbitmq/definitions.json");
     rabbit.ctl(&["import_definitions", file.to_str().unwrap()]);
@@ -117,12 +117,12 @@ async fn the_definitions_that_are_deployed_give_each_user_what_it_needs_and_no_m
     bind.await.unwrap();
     worker.publish(message(Destination::Event { routing_key: "job.failed.acme".to_owned() }, "{}")).await.unwrap();
     assert!(reads(&subscriber, "erasure-subscriber.crm").await, "its own queue");
-    assert!(!reads(&subscriber, "erasure.events.unrouted").await, "the subscriber may read what is not its own");
-    assert!(!publishes(&subscriber, "erasure.requests", "job").await, "the subscriber may order erasures");
+    assert!(!reads(&subscriber, "erasure.events.unrouted").await, "the subscriber may read another queue");
+    assert!(!publishes(&subscriber, "erasure.requests", "job").await, "the subscriber may publish jobs");
     worker.close().await;
 }
 
-/// Whether the broker takes a message.
+/// Whether the broker accepts a message.
 async fn publishes(connection: &Connection, exchange: &str, key: &str) -> bool {
     let channel = connection.create_channel().await.unwrap();
     channel.confirm_select(Default::default()).await.unwrap();
@@ -134,7 +134,7 @@ async fn publishes(connection: &Connection, exchange: &str, key: &str) -> bool {
     }
 }
 
-/// Whether the broker gives a message of the queue.
+/// Whether the broker delivers a message of the queue.
 async fn reads(connection: &Connection, queue: &str) -> bool {
     let channel = connection.create_channel().await.unwrap();
     let got = channel.basic_get(queue.into(), lapin::options::BasicGetOptions { no_ack: true }).await;

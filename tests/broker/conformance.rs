@@ -75,7 +75,7 @@ async fn an_unroutable_message_is_returned_with_its_confirm() {
 }
 
 #[tokio::test]
-async fn every_parked_message_is_delivered_by_resume_not_too_early_and_each_time() {
+async fn every_parked_message_is_delivered_by_resume_each_time_and_not_too_early() {
     let config = AmqpConfig { prefetch: 200, ..config() };
     let broker = AmqpBroker::connect(config.clone()).await.unwrap();
     up(&broker).await;

@@ -9,7 +9,7 @@ use testkit::soon;
 use crate::{config, holds, message, next, plain, send, up};
 
 #[tokio::test]
-async fn a_parked_job_comes_back_by_resume_with_our_headers_and_without_the_brokers() {
+async fn a_parked_job_is_delivered_by_resume_with_our_headers_and_without_the_brokers() {
     let broker = AmqpBroker::connect(config(Rabbit::shared())).await.unwrap();
     let mut parked = message(Destination::Wait(Tier::S5), "parked");
     parked.properties.message_id = Some("m".into());
@@ -20,7 +20,7 @@ async fn a_parked_job_comes_back_by_resume_with_our_headers_and_without_the_brok
     assert_eq!(back.message.properties.message_id.as_deref(), Some("m"));
     let names: Vec<_> = back.message.properties.headers.keys().filter(|name| *name != "x-delivery-count").collect();
     assert_eq!(names, ["x-erasure-park"]);
-    // A second time round, with everything that came along.
+    // A second park with all received properties.
     let again = Publication {
         to: Destination::Wait(Tier::S5),
         properties: back.message.properties.clone(),
@@ -32,7 +32,7 @@ async fn a_parked_job_comes_back_by_resume_with_our_headers_and_without_the_brok
 }
 
 #[tokio::test]
-async fn an_acked_job_is_gone_and_a_requeued_one_comes_again() {
+async fn an_acked_job_is_removed_and_a_requeued_one_is_redelivered() {
     let config = config(Rabbit::shared());
     let broker = AmqpBroker::connect(config.clone()).await.unwrap();
     send(&broker, Destination::Requests, "a").await;
@@ -40,7 +40,7 @@ async fn an_acked_job_is_gone_and_a_requeued_one_comes_again() {
     assert_eq!((first.message.via, first.message.redelivered), (Via::Requests, false));
     first.settle.requeue().await.unwrap();
     let second = next(&broker).await;
-    // Whether a returned delivery is counted in a header differs between RabbitMQ 4.0 and 4.3; none is asked for.
+    // RabbitMQ 4.0 and 4.3 differ in the header that counts deliveries, so none is expected.
     assert_eq!(
         (second.message.via, second.message.redelivered, &second.message.body),
         (Via::Requests, true, &first.message.body)
@@ -53,7 +53,7 @@ async fn an_acked_job_is_gone_and_a_requeued_one_comes_again() {
 }
 
 #[tokio::test]
-async fn a_job_sent_around_the_exchanges_is_not_trusted() {
+async fn a_job_published_past_the_exchanges_is_not_trusted() {
     let rabbit = Rabbit::shared();
     let config = config(rabbit);
     let broker = AmqpBroker::connect(config.clone()).await.unwrap();
@@ -107,7 +107,7 @@ async fn intake_goes_on_after_its_queue_was_deleted() {
 }
 
 #[tokio::test]
-async fn paused_intake_gives_back_what_was_not_taken_and_keeps_what_was() {
+async fn paused_intake_requeues_waiting_deliveries_and_keeps_those_in_hand() {
     let config = config(Rabbit::shared());
     let broker = AmqpBroker::connect(config.clone()).await.unwrap();
     let watcher = AmqpBroker::connect(config.publish_only()).await.unwrap();
@@ -130,7 +130,7 @@ async fn paused_intake_gives_back_what_was_not_taken_and_keeps_what_was() {
 }
 
 #[tokio::test]
-async fn stopped_intake_gives_back_what_was_not_taken_and_can_still_settle() {
+async fn stopped_intake_requeues_waiting_deliveries_and_can_still_settle() {
     let config = config(Rabbit::shared());
     let broker = AmqpBroker::connect(config.clone()).await.unwrap();
     let watcher = AmqpBroker::connect(config.publish_only()).await.unwrap();
@@ -144,11 +144,11 @@ async fn stopped_intake_gives_back_what_was_not_taken_and_can_still_settle() {
     holds(&watcher, "jobs", 1).await;
     held.settle.ack().await.unwrap();
     broker.resume_intake().await;
-    assert!(broker.next().await.is_none(), "stopped is for good");
+    assert!(broker.next().await.is_none(), "a stop is permanent");
 }
 
 #[tokio::test]
-async fn the_control_stream_is_read_from_the_first_and_from_an_offset() {
+async fn the_control_stream_is_read_from_the_first_message_and_from_an_offset() {
     let config = config(Rabbit::shared());
     let broker = AmqpBroker::connect(config.clone()).await.unwrap();
     for n in 0..20 {

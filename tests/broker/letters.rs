@@ -1,4 +1,4 @@
-//! A walk of the dead letters that breaks off loses no dead letter.
+//! An interrupted walk of the dead letters loses no dead letter.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -32,7 +32,7 @@ enum Does {
     Replaces,
 }
 
-/// Begins a walk and ends it at the dead letter of this number.
+/// Begins a walk and ends it at the dead letter with this number.
 async fn broken_off(direct: &AmqpConfig, rabbit: &Rabbit, end: End, does: Does, at: usize) {
     let relay = Relay::start(rabbit.port(), b"").await;
     let by_relay = AmqpConfig { url: SecretString::from(relay.url()), ..direct.clone() };
@@ -71,7 +71,7 @@ async fn broken_off(direct: &AmqpConfig, rabbit: &Rabbit, end: End, does: Does, 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_walk_of_the_dead_letters_that_breaks_off_anywhere_loses_none() {
+async fn a_walk_of_the_dead_letters_interrupted_at_any_point_loses_none() {
     let rabbit = Rabbit::shared();
     let direct = config(rabbit).publish_only();
     let other = AmqpBroker::connect(direct.clone()).await.unwrap();
@@ -86,7 +86,7 @@ async fn a_walk_of_the_dead_letters_that_breaks_off_anywhere_loses_none() {
             for at in [1, 2, 20, 39, 40] {
                 broken_off(&direct, rabbit, end, does, at).await;
                 let what = format!("{does:?} {end:?} at {at}");
-                // Requeued dead letters are there a moment later; a replaced one may be there twice.
+                // Requeued dead letters are visible a moment later. A replaced one may exist twice.
                 let letters = soon(&what, async {
                     loop {
                         let letters = listed(&other, 10_000).await;
@@ -103,7 +103,7 @@ async fn a_walk_of_the_dead_letters_that_breaks_off_anywhere_loses_none() {
     }
 }
 
-/// So many that a broker requeues them in several steps.
+/// A number that a broker requeues in several steps.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn thousands_of_dead_letters_survive_a_walk_whose_connection_breaks() {
     let rabbit = Rabbit::shared();

@@ -1,4 +1,4 @@
-//! The broker or a delivery is lost, and work goes on.
+//! A lost broker or delivery, and the work after it.
 
 use erasure_worker::broker::amqp::AmqpBroker;
 use erasure_worker::broker::{Broker as _, Destination, Link, Lost, PublishError};
@@ -11,7 +11,7 @@ async fn down(broker: &AmqpBroker) {
     soon("the link's end", broker.link().wait_for(|link| matches!(link, Link::Down(_)))).await.unwrap();
 }
 
-/// Everything that takes the whole broker down, on a broker of its own.
+/// Every way to lose the whole broker, with its own broker.
 #[tokio::test]
 async fn work_goes_on_after_every_way_to_lose_the_broker() {
     let rabbit = Rabbit::start();
@@ -53,20 +53,20 @@ async fn work_goes_on_after_every_way_to_lose_the_broker() {
     up(&broker).await;
     again.settle.ack().await.unwrap();
     holds(&broker, "jobs", 0).await;
-    // The control stream went on where it was.
+    // The control stream was continued at its place.
     send(&broker, Destination::Cancel, "c1").await;
     assert_eq!(soon("control", broker.next_control(None)).await.unwrap().offset, 1);
 }
 
 #[tokio::test]
-async fn a_delivery_held_beyond_the_brokers_limit_is_lost_and_comes_again_on_a_new_channel() {
+async fn a_delivery_held_beyond_the_brokers_limit_is_lost_and_redelivered_on_a_new_channel() {
     let rabbit = Rabbit::start_with("consumer_timeout = 1500", "-rabbit channel_tick_interval 300");
     let broker = AmqpBroker::connect(config(&rabbit)).await.unwrap();
     send(&broker, Destination::Requests, "a").await;
     let held = next(&broker).await;
     let waiting = next(&broker);
-    // The broker closes the channel, and nothing but the channel.
-    soon("the broker's patience to end", held.message.lost.cancelled()).await;
+    // The broker closes only the channel.
+    soon("the broker's timeout", held.message.lost.cancelled()).await;
     assert_eq!(held.settle.ack().await, Err(Lost));
     let again = waiting.await;
     assert!(again.message.redelivered && again.message.epoch > held.message.epoch);

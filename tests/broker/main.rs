@@ -1,6 +1,6 @@
 //! The AMQP broker against a real RabbitMQ.
 
-// A test ends at the first thing that is not as it should be; clippy knows that of test functions only.
+// A test fails by a panic. Clippy permits that in test functions only.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod access;
@@ -8,15 +8,15 @@ mod conformance;
 mod fatal;
 mod intake;
 mod letters;
-mod looks;
+mod listing;
 mod losses;
 mod names;
 mod plain_tools;
 mod policies;
 mod publishing;
+mod reports;
 mod secrets;
 mod stream;
-mod told;
 mod topology;
 
 use std::time::Duration;
@@ -69,12 +69,12 @@ async fn holds(broker: &AmqpBroker, queue: &str, count: u64) {
     .await;
 }
 
-/// A connection that knows nothing of our layer.
+/// A connection without our broker code.
 async fn plain(rabbit: &Rabbit) -> Connection {
     Connection::connect(&rabbit.url(), ConnectionProperties::default()).await.unwrap()
 }
 
-/// What lies among the dead letters, in order, without changing it.
+/// The bodies of the dead letters, in order. Changes nothing.
 async fn listed(broker: &AmqpBroker, limit: usize) -> Vec<String> {
     let mut seen = Vec::new();
     let mut decide = |letter: &DeadLetter| {

@@ -1,4 +1,4 @@
-//! Our names that somebody deletes while the worker runs: each loss is noticed, reported and repaired.
+//! Our names, deleted while the worker runs: each loss is noticed, reported and repaired.
 
 use std::time::Duration;
 

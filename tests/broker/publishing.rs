@@ -1,4 +1,4 @@
-//! What is published: confirmed, kept, or an error.
+//! Publications: confirmed, kept, or an error.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use testkit::soon;
 use crate::{config, holds, message, plain, send, up};
 
 #[tokio::test]
-async fn a_message_that_no_queue_is_bound_for_is_an_error_and_its_neighbours_are_not() {
+async fn an_unroutable_message_is_an_error_and_its_neighbours_are_confirmed() {
     let rabbit = Rabbit::shared();
     let config = config(rabbit);
     let broker = AmqpBroker::connect(config.clone().publish_only()).await.unwrap();
@@ -19,7 +19,7 @@ async fn a_message_that_no_queue_is_bound_for_is_an_error_and_its_neighbours_are
     let channel = plain(rabbit).await.create_channel().await.unwrap();
     let gone = format!("{}.wait.30s", config.prefix);
     channel.queue_delete(gone.as_str().into(), QueueDeleteOptions::default()).await.unwrap();
-    // All at once, so that the broker confirms some of them together with the returned ones.
+    // Concurrently, so that the broker confirms some together with the returned ones.
     let attempts = (0..400).map(|n| {
         let broker = Arc::clone(&broker);
         async move {
@@ -37,7 +37,7 @@ async fn a_message_that_no_queue_is_bound_for_is_an_error_and_its_neighbours_are
 }
 
 #[tokio::test]
-async fn an_event_that_nobody_is_bound_for_is_kept_and_no_error() {
+async fn an_event_without_a_bound_queue_is_kept_without_an_error() {
     let broker = AmqpBroker::connect(config(Rabbit::shared()).publish_only()).await.unwrap();
     send(&broker, Destination::Event { routing_key: "job.completed.acme".into() }, "e").await;
     holds(&broker, "events.unrouted", 1).await;

@@ -17,7 +17,7 @@ async fn replace(rabbit: &Rabbit, config: &erasure_worker::broker::amqp::AmqpCon
     AmqpBroker::declare_topology(config).await.unwrap();
 }
 
-/// Reads this many messages as the engine does: the place moves with each.
+/// Reads this many messages like the engine: each message moves the offset.
 async fn take(broker: &AmqpBroker, place: &mut Option<Place>, count: usize) -> Vec<String> {
     let mut bodies = Vec::new();
     for _ in 0..count {

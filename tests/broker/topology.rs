@@ -1,4 +1,4 @@
-//! Exchanges and queues: declared once, compared, and named where one is missing or another.
+//! Exchanges and queues: declared, compared, and named if one is missing or different.
 
 use std::collections::BTreeMap;
 
@@ -41,7 +41,7 @@ async fn exported_definitions_are_what_the_worker_declares() {
 }
 
 #[tokio::test]
-async fn a_queue_with_other_arguments_is_an_error_that_names_queue_argument_and_both_values() {
+async fn a_queue_with_other_arguments_is_an_error_with_queue_argument_and_both_values() {
     let rabbit = Rabbit::shared();
     let config = config(rabbit);
     let name = format!("{}.wait.5s", config.prefix);
@@ -71,7 +71,7 @@ async fn a_queue_with_other_arguments_is_an_error_that_names_queue_argument_and_
 }
 
 #[tokio::test]
-async fn without_declaring_everything_that_is_missing_is_named() {
+async fn without_permission_to_declare_every_missing_name_is_reported() {
     let rabbit = Rabbit::shared();
     let config = AmqpConfig { declare_topology: false, ..config(rabbit) };
     let error = AmqpBroker::connect(config.clone()).await.err().expect("an error");
@@ -82,7 +82,7 @@ async fn without_declaring_everything_that_is_missing_is_named() {
 }
 
 #[tokio::test]
-async fn asking_for_a_queue_that_is_missing_disturbs_nothing() {
+async fn a_query_about_a_missing_queue_has_no_side_effect() {
     let broker = AmqpBroker::connect(config(Rabbit::shared())).await.unwrap();
     send(&broker, Destination::Requests, "a").await;
     let held = next(&broker).await;

@@ -1,7 +1,6 @@
-//! What an operator may rely on when writing a configuration.
+//! The promises about the configuration.
 //!
-//! The rule it keeps: every test loads as the program does, with surroundings of its own, and
-//! never looks at the real environment.
+//! The rule it keeps: every test loads as the program does, with its own surroundings, never with the real environment.
 
 #![allow(clippy::unwrap_used)]
 
@@ -14,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use erasure_worker::config::{Config, ConfigError, Surroundings};
 
-/// Every key of the documentation, with the values it shows.
+/// Every key of the documentation, with the values there.
 const FULL: &str = r#"
 [worker]
 environment = "production"
@@ -99,7 +98,7 @@ replacement_email_domain = "example.com"
 abandon_url = ""
 "#;
 
-/// The shortest configuration that serves; it leaves everything it can to defaults.
+/// The shortest valid configuration. All other keys have defaults.
 const SMALL: &str = r#"
 [worker]
 environment = "sandbox"
@@ -113,7 +112,7 @@ password = "s3cret-password"
 account = "1"
 "#;
 
-/// The secrets of [`FULL`]; none of them may ever be shown.
+/// The secrets of [`FULL`]. None may be shown.
 const SECRETS: [(&str, &str); 7] = [
     ("ERASURE_MASTER_KEY", "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="),
     ("ERASURE_OPS_TOKEN", "s3cret-ops"),
@@ -138,7 +137,7 @@ fn parse(text: &str, variables: &[(&str, &str)]) -> Result<Config, ConfigError> 
     Config::parse(text, Path::new("/etc/erasure-worker"), &surroundings(variables))
 }
 
-/// The faults as lines; none where the text loads.
+/// The faults as lines; none if the text loads.
 fn faults(text: &str, variables: &[(&str, &str)]) -> Vec<String> {
     let faults = parse(text, variables).err().map(|error| error.faults).unwrap_or_default();
     faults.iter().map(ToString::to_string).collect()

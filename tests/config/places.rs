@@ -1,4 +1,4 @@
-//! Where values come from: the file and its places, variables, defaults.
+//! The sources of values: the file and its places, variables, defaults.
 
 use std::fs;
 use std::path::Path;
@@ -11,7 +11,7 @@ use secrecy::ExposeSecret;
 use crate::{FULL, SMALL, faults, full_surroundings, parse, surroundings, with_worker};
 
 #[test]
-fn the_state_folder_comes_from_the_service_manager_before_the_user() {
+fn the_service_managers_state_folder_precedes_the_users() {
     let dir = |variables: &[(&str, &str)]| parse(SMALL, variables).unwrap().worker.state_dir;
     assert_eq!(dir(&[("XDG_STATE_HOME", "/xdg")]), Path::new("/xdg/erasure-worker"));
     assert_eq!(dir(&[("XDG_STATE_HOME", "xdg")]), Path::new("/home/operator/.local/state/erasure-worker"));
@@ -39,15 +39,15 @@ fn an_override_replaces_one_key_of_the_file() {
     assert_eq!(kind.preserved, ["devices", "identities"]);
     let import = kind.import.as_ref().unwrap();
     assert_eq!(import.dir, Path::new("files"), "a variable's path starts where the process does");
-    assert_eq!(import.max_rows, 10_000, "the keys beside it stay");
+    assert_eq!(import.max_rows, 10_000, "the other keys are kept");
     let Settings::Cleeng(kind) = &config.systems["cleeng"].settings else { panic!("kind") };
     assert_eq!(kind.core_url.as_str(), "https://core.example.com/");
     let Settings::EasyCms(kind) = &config.systems["easycms"].settings else { panic!("kind") };
-    assert_eq!(kind.password.expose_secret(), "s3cret-override", "it replaces the file's password_env");
+    assert_eq!(kind.password.expose_secret(), "s3cret-override", "the override replaces the file's password_env");
 }
 
 #[test]
-fn an_override_reaches_a_name_with_a_hyphen_and_adds_what_the_file_lacks() {
+fn an_override_reaches_a_name_with_a_hyphen_and_adds_a_missing_key() {
     let text = SMALL.replace("[systems.shop]", "[systems.my-shop]");
     let config = parse(&text, &[("ERASURE__SYSTEMS__MY_SHOP__ACCOUNT", "9"), ("ERASURE__AMQP__PREFIX", "e2")]).unwrap();
     let Settings::EasyCms(kind) = &config.systems["my-shop"].settings else { panic!("kind") };
@@ -75,7 +75,7 @@ fn a_bad_override_names_its_variable() {
 }
 
 #[test]
-fn the_listing_tells_what_is_a_default_and_what_an_override() {
+fn the_listing_marks_defaults_and_overrides() {
     let listing = parse(SMALL, &[("ERASURE__WORKER__CONCURRENCY", "8")]).unwrap().describe();
     for line in [
         "worker.environment = \"sandbox\"\n",
@@ -89,7 +89,7 @@ fn the_listing_tells_what_is_a_default_and_what_an_override() {
 }
 
 #[test]
-fn the_file_is_looked_for_in_the_usual_places() {
+fn the_file_is_searched_in_the_usual_places() {
     let dir = tempfile::tempdir().unwrap();
     let home = dir.path().join("home");
     let xdg = home.join(".config/erasure-worker/config.toml");
@@ -110,13 +110,13 @@ fn the_file_is_looked_for_in_the_usual_places() {
 }
 
 #[test]
-fn a_crash_point_that_does_not_exist_is_refused_at_the_start() {
+fn an_unknown_crash_point_is_refused_at_the_start() {
     let run = |at: &str| {
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_erasure-worker"));
         command.args(["schema", "job"]).env("ERASURE_CRASH_AT", at).output().unwrap()
     };
-    let said = run("before_ack,befor_event.completed");
-    assert_eq!(said.status.code(), Some(2));
-    assert!(String::from_utf8_lossy(&said.stderr).contains("no crash point \"befor_event.completed\""), "{said:?}");
+    let output = run("before_ack,befor_event.completed");
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("no crash point \"befor_event.completed\""), "{output:?}");
     assert!(run("before_ack,before_event.completed#2").status.success());
 }

@@ -1,4 +1,4 @@
-//! Secrets: where they come from, how each is renewed, and that none is shown.
+//! Secrets: their sources, their renewal, and that none is shown.
 
 use std::fs;
 use std::path::Path;
@@ -10,7 +10,7 @@ use secrecy::ExposeSecret;
 use crate::{FULL, SECRETS, SMALL, faults, full_surroundings, parse, surroundings, with_base, with_worker};
 
 #[test]
-fn a_secret_comes_from_a_variable_a_file_or_as_it_is_and_from_one_of_them_only() {
+fn a_secret_comes_from_exactly_one_of_variable_file_and_plain_value() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("password"), "s3cret-from-file\n").unwrap();
     let password = |given: &str, variables: &[(&str, &str)]| {
@@ -35,7 +35,7 @@ fn a_secret_comes_from_a_variable_a_file_or_as_it_is_and_from_one_of_them_only()
 }
 
 #[test]
-fn a_secret_put_under_the_wrong_key_is_not_repeated() {
+fn a_secret_under_a_wrong_key_is_not_shown() {
     for form in ["password_env", "password_file", "password_env_"] {
         let text = SMALL.replace("password = \"s3cret-password\"", &format!("{form} = \"s3cret-misplaced\""));
         let error = parse(&text, &[]).unwrap_err();
@@ -86,7 +86,7 @@ fn neither_debug_nor_the_listing_shows_a_secret() {
     assert!(config.describe().contains(broker), "{}", config.describe());
 }
 
-/// The example with every setting that it leaves out: these stand there as `#key = value`.
+/// The example with its commented settings, `#key = value`, in effect.
 fn whole_example() -> Config {
     let dir = tempfile::tempdir().unwrap();
     fs::create_dir(dir.path().join("keys")).unwrap();
@@ -104,14 +104,14 @@ fn whole_example() -> Config {
 }
 
 #[test]
-fn every_setting_that_the_example_leaves_out_loads_once_it_is_let_in() {
+fn every_commented_setting_of_the_example_loads() {
     let config = whole_example();
     assert_eq!((config.tenants.len(), config.regulations.len(), config.ops.operators.len()), (1, 3, 1));
     let proven = config.entries().iter().filter(|entry| entry.key.contains(".probe_")).count();
-    assert_eq!(proven, 4, "a person who is always there, at each system");
+    assert_eq!(proven, 4, "a person who always exists, at each system");
 }
 
-/// A secret that a kind reads and does not find again would be used only after a restart.
+/// A secret that cannot be renewed would take effect only after a restart.
 #[test]
 fn every_secret_of_every_system_can_be_renewed() {
     let mut config = whole_example();

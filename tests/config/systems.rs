@@ -1,4 +1,4 @@
-//! Systems: which hosts an environment may call, and the example.
+//! Systems: the permitted hosts of an environment, and the example.
 
 use std::fs;
 use std::path::Path;
@@ -28,7 +28,7 @@ fn production_hosts_are_refused_outside_production() {
 }
 
 #[test]
-fn another_spelling_of_a_production_host_is_the_same_host() {
+fn another_spelling_of_a_production_host_is_refused_too() {
     for host in
         ["EasyCMS.fi", "easycms.fi.", "www.easycms.fi", "prolasku.fi:443", "a.b.cheetahedp.com", "api.cleeng.com."]
     {
@@ -41,7 +41,7 @@ fn another_spelling_of_a_production_host_is_the_same_host() {
 }
 
 #[test]
-fn production_wants_https_and_no_sandbox() {
+fn production_needs_https_and_refuses_the_sandbox() {
     let production = SMALL.replace("\"sandbox\"", "\"production\"");
     assert_eq!(only_fault(&production), "systems.shop.base_url: must be https:// in production");
     let fault = only_fault(&production.replace("http://127.0.0.1:1", "https://api.sandbox.cleeng.com/3.1"));
@@ -49,7 +49,7 @@ fn production_wants_https_and_no_sandbox() {
 }
 
 #[test]
-fn a_system_is_found_by_kind_where_there_is_only_one() {
+fn a_system_is_found_by_its_kind_if_the_kind_has_only_one() {
     let config = parse(SMALL, &[]).unwrap();
     assert_eq!(config.system("easycms", None).unwrap().name, "shop");
     assert_eq!(config.system("easycms", Some("shop")).unwrap().name, "shop");
@@ -73,7 +73,7 @@ fn two_systems_never_share_an_import_folder() {
 }
 
 #[test]
-fn the_example_configuration_loads_and_names_nothing_but_the_sandbox() {
+fn the_example_configuration_loads_and_names_only_the_sandbox() {
     let dir = tempfile::tempdir().unwrap();
     fs::create_dir(dir.path().join("keys")).unwrap();
     fs::write(dir.path().join("keys/master.key"), "00".repeat(32)).unwrap();

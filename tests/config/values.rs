@@ -37,12 +37,12 @@ fn every_documented_key_loads_as_documented() {
     assert_eq!((import.key, import.max_rows), (MemberKey::IntegrationId, 10_000));
     assert_eq!(import.dir, base.join("loyalty-import"));
     let Settings::VitalSource(kind) = &config.systems["vitalsource"].settings else { panic!("kind") };
-    assert!(kind.abandon_url.is_none(), "an empty text means none");
+    assert!(kind.abandon_url.is_none(), "an empty text means no URL");
     assert_eq!(config.systems["vitalsource"].common.requests_per_minute, Some(50));
 }
 
 #[test]
-fn what_is_left_out_gets_the_documented_default() {
+fn an_omitted_key_gets_the_documented_default() {
     let config = parse(SMALL, &[]).unwrap();
     assert_eq!(config.worker.id, "node-7", "the host's name up to its first dot");
     assert_eq!(config.worker.state_dir, Path::new("/home/operator/.local/state/erasure-worker"));
@@ -125,7 +125,7 @@ fn every_bad_value_is_a_fault_of_its_key() {
 }
 
 #[test]
-fn all_faults_are_listed_at_once() {
+fn all_faults_are_reported_at_once() {
     let text = r#"
 [worker]
 environment = "live"
@@ -175,7 +175,7 @@ fn an_unknown_key_is_a_fault_that_names_the_nearest_known_one() {
 }
 
 #[test]
-fn a_syntax_error_names_its_line_and_quotes_nothing() {
+fn a_syntax_error_names_its_line_and_shows_no_text() {
     let text = SMALL.replace("password = \"s3cret-password\"", "password = s3cret-password");
     let error = parse(&text, &[]).unwrap_err();
     assert_eq!((error.faults.len(), error.faults[0].key.as_str()), (1, "line 10"), "{error}");

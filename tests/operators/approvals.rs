@@ -1,5 +1,4 @@
-//! The pages where somebody decides: previews that wait for a second operator, and what the guard
-//! has parked.
+//! The pages for decisions: previews that wait for a second operator, and jobs above a ceiling.
 
 use erasure_worker::job::JobKey;
 use serde_json::json;
@@ -10,7 +9,7 @@ use crate::browser::Browser;
 use crate::worker::{TENANT, Worker, key, order};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_second_operator_sees_what_will_be_lost_and_approves_rejects_or_is_refused_by_the_keyboard() {
+async fn a_second_operator_sees_the_losses_and_decides_with_the_keyboard_alone() {
     let worker = Worker::start().await;
     let persons = worker.rig.people(2);
     let mut jobs: Vec<JobKey> = Vec::new();
@@ -33,7 +32,7 @@ async fn a_second_operator_sees_what_will_be_lost_and_approves_rejects_or_is_ref
     };
     browser.picture("approvals").await;
 
-    // Who asked is refused, by the keyboard alone; another one is not.
+    // The requester is refused; another operator is not. Both use only the keyboard.
     let approve = format!("approve-{}", place(&jobs[0]).await);
     browser.tab_to(&approve).await;
     browser.key(Key::Enter).await;
@@ -41,7 +40,7 @@ async fn a_second_operator_sees_what_will_be_lost_and_approves_rejects_or_is_ref
     browser.fill("dialog-by", "ann").await;
     browser.key(Key::Enter).await;
     browser.sees(&["Another operator must do this"]).await;
-    assert_eq!(worker.rig.destructive_calls(), 0, "not yet");
+    assert_eq!(worker.rig.destructive_calls(), 0, "no call before the approval");
     browser.tab_to(&approve).await;
     browser.key(Key::Enter).await;
     browser.fill("dialog-by", "bob").await;
@@ -66,7 +65,7 @@ async fn a_second_operator_sees_what_will_be_lost_and_approves_rejects_or_is_ref
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_ceiling_has_parked_is_seen_released_and_discarded() {
+async fn jobs_above_a_ceiling_are_shown_released_and_discarded() {
     let worker = Worker::start_guarded(1).await;
     let people = worker.rig.people(3);
     let first = worker.submit(&people[0], 9).await;

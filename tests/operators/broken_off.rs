@@ -1,7 +1,6 @@
-//! `submit-csv` that is killed, or loses its broker, in the middle of a file; and one that asks for
-//! an approval first.
+//! `submit-csv` with a kill or a loss of the broker in the middle of a file, and with an approval first.
 //!
-//! The rule it keeps: every member is counted at the system: erased once, and none left out.
+//! The rule it keeps: the system's own count shows that every member is erased once.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -26,13 +25,13 @@ fn members(worker: &Worker) -> (Vec<Person>, std::path::PathBuf) {
     (people, path)
 }
 
-/// The binary in a process of its own.
+/// The program as its own process.
 fn start(worker: &Worker, path: &Path) -> Child {
     let mut command = worker.rig.other_command(&["submit-csv", "--tenant", "acme"]);
     command.args(LINE.split(' ')).arg(path).stdout(Stdio::null()).spawn().unwrap()
 }
 
-/// Waits until some rows are written down, and not all.
+/// Waits until some rows are written, but not all.
 async fn in_the_middle(path: &Path) {
     let written = format!("{}.result.csv", path.display());
     let seen = async {
@@ -51,21 +50,21 @@ async fn in_the_middle(path: &Path) {
 
 fn each_was_erased_once(worker: &Worker, people: &[Person]) {
     let deleted = worker.rig.destructive_calls();
-    assert_eq!(deleted, people.len(), "nobody twice, nobody left out");
+    assert_eq!(deleted, people.len(), "a member was deleted twice or not at all");
     for person in people {
         assert_eq!(worker.rig.left(person, "loyalty"), [""; 0]);
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn killed_in_the_middle_and_run_again_it_erases_every_member_once() {
+async fn after_a_kill_in_the_middle_a_second_run_erases_every_member_once() {
     let worker = Worker::start().await;
     let (people, path) = members(&worker);
     let mut first = start(&worker, &path);
     in_the_middle(&path).await;
     first.kill().await.unwrap();
     let before = result(&path).lines().count() as u64;
-    assert!(before < MEMBERS, "it was done before it was killed");
+    assert!(before < MEMBERS, "the command ended before the kill");
     let said = submit(&worker, LINE, &path).await;
     assert_eq!(said.exit, Exit::Done, "{}", said.err);
     assert!(said.err.contains("it goes on after line") && said.out.contains("were queued before"), "{}", said.out);
@@ -75,14 +74,14 @@ async fn killed_in_the_middle_and_run_again_it_erases_every_member_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_broker_that_goes_away_in_the_middle_and_comes_back_costs_no_member() {
+async fn a_restart_of_the_broker_in_the_middle_loses_no_member() {
     let rabbit = tokio::task::block_in_place(Rabbit::start);
     let worker = Worker::start_on(&rabbit).await;
     let (people, path) = members(&worker);
     let mut run = start(&worker, &path);
     in_the_middle(&path).await;
     tokio::task::block_in_place(|| {
-        // In good order: a node that is killed seconds after a stream was declared may lose it.
+        // An orderly stop: a killed node may lose a stream that was declared seconds before.
         rabbit.stop();
         rabbit.boot();
     });
@@ -94,7 +93,7 @@ async fn a_broker_that_goes_away_in_the_middle_and_comes_back_costs_no_member() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_file_is_previewed_told_of_as_a_whole_approved_by_another_and_only_then_erased() {
+async fn a_file_is_previewed_reported_and_erased_only_after_another_operators_approval() {
     let worker = Worker::start().await;
     let people = worker.rig.people(3);
     let rows: String = people.iter().map(|person| format!("{}\n", person.integration_id)).collect();
@@ -106,7 +105,7 @@ async fn a_file_is_previewed_told_of_as_a_whole_approved_by_another_and_only_the
     let report = api.get(&["v1", "approvals", "report"], &[("requested_by", Some("ann".to_owned()))]).await.unwrap();
     assert_eq!((&report["jobs"], &report["systems"][0]["found"]), (&json!(3), &json!(3)), "{report}");
     assert_eq!(worker.rig.destructive_calls(), 0);
-    // Told to erase them at once, the very same jobs still wait.
+    // The same jobs, now requested as erasures, still wait.
     let said = submit(&worker, &format!("{LINE} --again"), &path).await;
     assert!(said.out.starts_with("3 queued,"), "{}", said.out);
     let decide = async |by: &str, as_of: &serde_json::Value| {

@@ -1,7 +1,6 @@
 //! A headless chromium, driven by WebDriver.
 //!
-//! The rule it keeps: it starts with nothing stored and asks nobody but the worker; it ends with
-//! the test.
+//! The rule it keeps: it starts without stored data, connects to the worker alone, and ends with the test.
 
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Stdio};
@@ -11,7 +10,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use thirtyfour::LoggingPrefsLogLevel;
 use thirtyfour::{By, ChromiumLikeCapabilities as _, DesiredCapabilities, Key, WebDriver, WebElement};
 
-/// Longer than anything takes on a busy machine.
+/// Longer than any step takes on a busy machine.
 const HANGS: Duration = Duration::from_secs(60);
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
@@ -21,7 +20,7 @@ pub struct Browser {
     _home: tempfile::TempDir,
 }
 
-/// `chromedriver`, and what it started.
+/// `chromedriver` and its child processes.
 struct Driver(Child);
 
 impl Drop for Driver {
@@ -31,7 +30,7 @@ impl Drop for Driver {
     }
 }
 
-/// Starts it; where the port that it chose was taken before it could listen, again.
+/// Starts the driver. Starts it again if another program took its port first.
 fn start_driver(home: &std::path::Path) -> (Driver, u16) {
     loop {
         match try_driver(home) {
@@ -42,7 +41,7 @@ fn start_driver(home: &std::path::Path) -> (Driver, u16) {
     }
 }
 
-/// Its process and port, or what it said instead.
+/// The driver's process and port, or its error output.
 fn try_driver(home: &std::path::Path) -> Result<(Driver, u16), String> {
     use std::io::{BufRead as _, Read as _};
     let mut command = Command::new("setpriv");
@@ -63,7 +62,7 @@ fn try_driver(home: &std::path::Path) -> Result<(Driver, u16), String> {
     for line in lines.map_while(Result::ok) {
         if let Some((_, port)) = line.split_once("successfully on port ") {
             let digits: String = port.chars().take_while(char::is_ascii_digit).collect();
-            // Nobody reads on, and it must not wait for a reader.
+            // Drains the output, so that the driver does not block.
             std::thread::spawn(move || std::io::copy(&mut errors, &mut std::io::sink()));
             return Ok((driver, digits.parse().unwrap()));
         }
@@ -82,7 +81,7 @@ impl Browser {
         let mut capabilities = DesiredCapabilities::chrome();
         for argument in [
             "--headless=new",
-            // The tests may run as root, where chromium cannot build its own walls.
+            // The tests may run as root, where chromium's sandbox does not work.
             "--no-sandbox",
             "--disable-gpu",
             "--disable-dev-shm-usage",
@@ -91,7 +90,7 @@ impl Browser {
             "--no-first-run",
             "--window-size=1180,820",
             "--force-prefers-reduced-motion",
-            // So that it ends with its driver.
+            // Ends the browser with its driver.
             "--remote-debugging-pipe",
         ] {
             capabilities.add_arg(argument).unwrap();
@@ -103,14 +102,14 @@ impl Browser {
         Browser { page, _driver: driver, _home: home }
     }
 
-    /// Asks again and again until there is an answer.
+    /// Repeats the query until it has a result.
     pub async fn until<T>(&self, what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
         let looking = async {
             loop {
                 if let Some(found) = look().await {
                     return found;
                 }
-                // A browser tells only what it is asked.
+                // A browser sends no notifications here.
                 tokio::time::sleep(LOOK_AGAIN).await;
             }
         };
@@ -120,7 +119,7 @@ impl Browser {
         }
     }
 
-    /// What the page shows.
+    /// The page's visible text.
     pub async fn text(&self) -> String {
         self.page.find(By::Tag("body")).await.unwrap().text().await.unwrap()
     }
@@ -134,7 +133,7 @@ impl Browser {
         .await;
     }
 
-    /// Waits until none of these is shown any more.
+    /// Waits until the page shows none of these.
     pub async fn sees_no(&self, texts: &[&str]) {
         self.until(&format!("without {texts:?}"), async || {
             let all = self.text().await;
@@ -147,7 +146,7 @@ impl Browser {
         self.until(&format!("#{id}"), async || self.page.find(By::Id(id)).await.ok()).await
     }
 
-    /// Presses a button or follows a link; where the page was drawn anew in that moment, once more.
+    /// Presses a button or follows a link. Repeats it if the page was redrawn at that moment.
     pub async fn press(&self, id: &str) {
         self.until(&format!("#{id} is pressed"), async || self.page.find(By::Id(id)).await.ok()?.click().await.ok())
             .await;
@@ -172,12 +171,12 @@ impl Browser {
         field.send_keys(text).await.unwrap();
     }
 
-    /// Presses a key, wherever the focus is.
+    /// Presses a key at the current focus.
     pub async fn key(&self, key: impl Into<char>) {
         self.page.action_chain().send_keys(key.into()).perform().await.unwrap();
     }
 
-    /// Goes on by the tabulator until the element with this id has the focus.
+    /// Presses Tab until the element with this id has the focus.
     pub async fn tab_to(&self, id: &str) {
         for _ in 0..100 {
             if self.focused().await == id {
@@ -196,8 +195,8 @@ impl Browser {
         self.page.execute(script, Vec::new()).await.unwrap().json().clone()
     }
 
-    /// Errors that the browser noted: of scripts, of the policy, of files that are not there. That
-    /// the worker said no (a status of its own) is none.
+    /// The browser's errors: of scripts, of the policy, of missing files. A refusal by the worker, with its own status,
+    /// is not one.
     pub async fn complaints(&self) -> Vec<String> {
         let log = self.page.browser_log().await.unwrap();
         let refusals = ["the server responded with a status of 401", "the server responded with a status of 40"];
@@ -205,7 +204,7 @@ impl Browser {
         texts.filter(|text| !refusals.iter().any(|refusal| text.contains(refusal))).collect()
     }
 
-    /// A picture for the documentation, where it is asked for.
+    /// Takes a picture for the documentation, if requested.
     pub async fn picture(&self, name: &str) {
         if let Some(folder) = std::env::var_os("ERASURE_SCREENSHOTS") {
             let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
@@ -214,7 +213,7 @@ impl Browser {
         }
     }
 
-    /// Ends the browser; it must not have complained.
+    /// Ends the browser. It must have no errors.
     pub async fn end(self) {
         assert_eq!(self.complaints().await, Vec::<String>::new());
         self.page.clone().quit().await.unwrap();

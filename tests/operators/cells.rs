@@ -1,5 +1,5 @@
-//! Cells of a file of members that name nobody: every one is told with its line, path and reason, and no job of it
-//! is made. Those that somebody may be called are.
+//! Cells of a file of members. A value that cannot name a person is reported with line, path and reason, and makes no
+//! job. All other values make jobs.
 
 use erasure_worker::cli::Exit;
 use testkit::nobody::{ADDRESSES, NO_EMAIL, NOBODY, SOMEBODY, unseen, white};
@@ -36,7 +36,7 @@ fn cell(text: &str) -> String {
     format!("\"{}\"", text.replace('"', "\"\""))
 }
 
-/// A file of one column of these texts; the number that tells rows with the same other cells apart is added.
+/// A file with these texts in one column. A number is added where rows would be equal otherwise.
 fn sheet(texts: &[String], heads: &str, others: &str) -> String {
     let row = |(number, text): (usize, &String)| match others {
         "" | ",ann@example.com" => format!("{}{others}\n", cell(text)),
@@ -47,7 +47,7 @@ fn sheet(texts: &[String], heads: &str, others: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_cell_that_names_nobody_makes_no_job_and_is_told_with_its_path_and_reason() {
+async fn a_cell_that_cannot_name_a_person_makes_no_job_and_is_reported_with_path_and_reason() {
     let worker = Worker::start().await;
     let mut cells = 0;
     for (place, (line, path, good, heads, others)) in COLUMNS.into_iter().enumerate() {
@@ -74,12 +74,12 @@ async fn a_cell_that_names_nobody_makes_no_job_and_is_told_with_its_path_and_rea
         let said = submit(&worker, line, &sheet).await;
         assert_eq!(said.exit, Exit::Failed, "{line}");
         assert!(said.out.starts_with("0 queued, 0 duplicates"), "{line}: {}", said.out);
-        let told = result(&sheet);
-        // Under the headers, line 0 keeps the arguments.
-        let notes: Vec<&str> = told.lines().skip(1).filter(|row| !row.starts_with("0,")).collect();
+        let rows = result(&sheet);
+        // Line 0, below the headers, has the arguments.
+        let notes: Vec<&str> = rows.lines().skip(1).filter(|row| !row.starts_with("0,")).collect();
         assert_eq!(notes.len(), values.len(), "{line}");
         for ((note, reason), value) in notes.iter().zip(&reasons).zip(&values) {
-            // Told where the file is read, before there is a path.
+            // These are reported when the file is read, before a path exists.
             let is_lost = value.contains(char::REPLACEMENT_CHARACTER);
             let wanted = if is_lost { "U+FFFD".to_owned() } else { format!("targets[0].{path}: {reason}") };
             assert!(note.contains(",,skipped,,") && note.contains(&wanted), "{value:?}: {note}");
@@ -90,7 +90,7 @@ async fn a_cell_that_names_nobody_makes_no_job_and_is_told_with_its_path_and_rea
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_cell_that_somebody_may_be_called_by_makes_a_job() {
+async fn a_cell_that_can_name_a_person_makes_a_job() {
     let worker = Worker::start().await;
     for (place, (line, path, good, heads, others)) in COLUMNS.into_iter().enumerate() {
         let texts: &[&str] = match path {

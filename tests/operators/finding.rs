@@ -1,4 +1,4 @@
-//! `jobs find`: what is typed in here, and what is sent.
+//! `jobs find`: the typed identifiers, and the request that is sent.
 
 use erasure_worker::cli::Exit;
 use erasure_worker::engine::operators::{Discard, JobFilter, JobStatus, LetterFilter};
@@ -18,7 +18,7 @@ async fn find(worker: &Worker, url: &str, line: &str, typed: &str) -> (Exit, Str
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn jobs_are_found_by_what_names_the_person_while_they_wait_and_when_they_have_ended() {
+async fn waiting_and_ended_jobs_are_found_by_the_persons_identifiers() {
     let worker = Worker::start().await;
     let persons = worker.rig.people(3);
     let ended = worker.submit(&persons[0], 9).await;
@@ -45,14 +45,14 @@ async fn jobs_are_found_by_what_names_the_person_while_they_wait_and_when_they_h
     assert!(out.contains(&ended.job_id.to_string()) && out.contains("completed") && out.lines().count() == 2, "{out}");
     let (_, out, _) = find(&worker, &worker.url(), by_email, &persons[1].email).await;
     assert!(out.contains(waiting["job_id"].as_str().unwrap()) && out.contains("needs_input"), "{out}");
-    // Ended and named by more than that, it is found by the whole of it, whatever its proofs.
+    // An ended job with several identifiers is found by all of them together, with any proofs.
     let (exit, _, err) = find(&worker, &worker.url(), by_email, &persons[2].email).await;
     assert!(exit == Exit::Failed && err.contains("no job"), "{err}");
     two["job_id"] = json!("00000000-0000-4000-8000-000000000000");
     two["targets"][0]["customer_password"] = json!("another");
     let (_, out, _) = find(&worker, &worker.url(), "--job -", &two.to_string()).await;
     assert!(out.lines().count() == 2 && out.contains("easycms,loyalty"), "{out}");
-    for (line, told) in [
+    for (line, expected) in [
         ("--system nowhere --key email", "is no configured system"),
         ("--system cleeng --key guid", "cannot name a person by guid"),
         ("--system easycms --key guid", "cannot name a person by guid"),
@@ -60,14 +60,14 @@ async fn jobs_are_found_by_what_names_the_person_while_they_wait_and_when_they_h
         ("--job -", "expected"),
     ] {
         let (exit, _, err) = find(&worker, &worker.url(), line, &"9".repeat(300)).await;
-        assert!(exit == Exit::Usage && err.contains(told), "{line}: {err}");
+        assert!(exit == Exit::Usage && err.contains(expected), "{line}: {err}");
         assert!(!err.contains("99999"), "{err}");
     }
     worker.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn any_one_identifier_finds_a_job_while_it_waits_or_has_failed_and_no_longer() {
+async fn a_single_identifier_finds_only_waiting_and_failed_jobs() {
     let worker = Worker::start().await;
     let person = worker.rig.person();
     let mut job = order(&person, 9);
@@ -84,7 +84,7 @@ async fn any_one_identifier_finds_a_job_while_it_waits_or_has_failed_and_no_long
                 tokio::task::yield_now().await;
             }
         };
-        tokio::time::timeout(std::time::Duration::from_secs(60), seen).await.expect("it comes there");
+        tokio::time::timeout(std::time::Duration::from_secs(60), seen).await.expect("the job has this state");
     };
     let upper = person.email.to_uppercase();
     let finds = async |state: &str| {
@@ -105,19 +105,19 @@ async fn any_one_identifier_finds_a_job_while_it_waits_or_has_failed_and_no_long
     worker.publish(&job).await;
     until(JobStatus::NeedsInput).await;
     finds("needs_input").await;
-    // The address is another customer's: the right password does not help it.
+    // The address is another customer's: the right password does not help.
     job["targets"][0]["customer_password"] = json!(person.customer_password);
     worker.publish(&job).await;
     until(JobStatus::Failed).await;
     finds("failed").await;
-    // Given up, it is about nobody any more; nor is one that waited and was then carried out.
+    // A discarded job is not found any more, and neither is a completed job that waited before.
     let why = Discard { reason: "done by hand".to_owned(), by: "bob".to_owned() };
     let discarded = async {
         while worker.engine.discard(&LetterFilter::default(), 10, &why).await.unwrap().done == 0 {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(std::time::Duration::from_secs(60), discarded).await.expect("its dead letter comes");
+    tokio::time::timeout(std::time::Duration::from_secs(60), discarded).await.expect("its dead letter is discarded");
     assert_eq!(find(&worker, &worker.url(), "--tenant acme", &person.email).await.0, Exit::Failed);
     let other = worker.rig.person();
     let mut job = order(&other, 9);
@@ -134,7 +134,7 @@ async fn any_one_identifier_finds_a_job_while_it_waits_or_has_failed_and_no_long
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_identifier_that_is_typed_in_is_not_sent() {
+async fn a_typed_identifier_is_not_sent() {
     let worker = Worker::start().await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());

@@ -1,8 +1,8 @@
 //! The operators' tools: the console in a real browser (Debian's chromium, headless) and files of members, with a
 //! worker on a real broker and store, and the sandbox's stand-ins of the systems.
 //!
-//! The rule it keeps: a test of the console uses only what an operator sees: texts, buttons and the keyboard, not the
-//! API behind them. With `ERASURE_SCREENSHOTS=FOLDER` it also takes the documentation's pictures.
+//! The rule it keeps: a test of the console uses only texts, buttons and the keyboard, not the API behind them. With
+//! `ERASURE_SCREENSHOTS=FOLDER` it also takes the documentation's pictures.
 
 #![allow(
     missing_docs,
@@ -17,8 +17,8 @@ mod broken_off;
 mod browser;
 mod cells;
 mod finding;
-mod looks;
 mod members;
+mod page;
 mod pages;
 mod refused;
 mod story;

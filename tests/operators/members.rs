@@ -1,4 +1,4 @@
-//! `submit-csv`: files of members as people have them, for each kind of system.
+//! `submit-csv`: typical files of members, for each kind of system.
 
 use std::path::{Path, PathBuf};
 
@@ -8,7 +8,7 @@ use testkit::cli::{At, Said, run, words};
 
 use crate::worker::Worker;
 
-/// Runs `submit-csv` with these arguments, a tilde standing for a blank.
+/// Runs `submit-csv` with these arguments. A tilde stands for a blank.
 pub async fn submit(worker: &Worker, line: &str, file: &Path) -> Said {
     let line = format!("submit-csv {line} --tenant acme --url {} {}", worker.url(), file.display());
     run(words(&line), At { config: worker.config.file.clone(), ..At::default() }).await
@@ -24,7 +24,7 @@ pub fn result(file: &Path) -> String {
     std::fs::read_to_string(format!("{}.result.csv", file.display())).unwrap()
 }
 
-/// The states of the result file, by line; without the row that says the arguments.
+/// The states in the result file by line, without the row of the arguments.
 fn states(file: &Path) -> Vec<(String, String, String)> {
     let rows = result(file);
     let cells = |row: &str| row.splitn(5, ',').map(str::to_owned).collect::<Vec<_>>();
@@ -32,7 +32,7 @@ fn states(file: &Path) -> Vec<(String, String, String)> {
     rows.map(|row| (row[0].clone(), row[2].clone(), row[3].clone())).collect()
 }
 
-/// Asks for the status until every member has one of these.
+/// Requests the status until every member has one of these.
 pub async fn until(worker: &Worker, line: &str, path: &Path, ends: &[&str]) -> Said {
     let asked = async {
         loop {
@@ -47,8 +47,7 @@ pub async fn until(worker: &Worker, line: &str, path: &Path, ends: &[&str]) -> S
     asked.unwrap_or_else(|_| panic!("never ended: {}", result(path)))
 }
 
-/// Erases a real member, so that the credential is known to work: that others are not there is
-/// believed only then.
+/// Erases a real member to prove the credential. Only then do other members count as absent.
 async fn prove_credential(worker: &Worker) {
     let person = worker.sandbox().add_people(7_000_000..7_000_001).remove(0);
     let path = file(worker, "first.csv", format!("ID\n{}\n", person.integration_id).as_bytes());
@@ -58,7 +57,7 @@ async fn prove_credential(worker: &Worker) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn members_of_every_kind_of_system_are_erased_and_the_result_says_so_without_naming_them() {
+async fn members_of_every_kind_of_system_are_erased_and_the_result_does_not_name_them() {
     type Line = fn(&Person) -> String;
     let cases: [(&str, &str, &str, Line); 5] = [
         ("loyalty", "--system loyalty --key integration_id --column Integration~ID", "Name,Integration ID", |person| {
@@ -98,11 +97,11 @@ async fn members_of_every_kind_of_system_are_erased_and_the_result_says_so_witho
         assert_eq!(said.exit, Exit::Done, "{}", said.out);
         for person in &people {
             assert_eq!(worker.rig.left(person, system), [""; 0]);
-            let told = result(&path);
+            let rows = result(&path);
             for identifier in
                 [&person.email, &person.integration_id, &person.customer_id, &person.guid, &person.card_id]
             {
-                assert!(!told.contains(identifier.as_str()), "{told}");
+                assert!(!rows.contains(identifier.as_str()), "{rows}");
             }
         }
     }
@@ -110,14 +109,14 @@ async fn members_of_every_kind_of_system_are_erased_and_the_result_says_so_witho
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_file_from_a_spreadsheet_is_read_as_it_is_and_every_row_left_out_is_told_with_its_line() {
+async fn a_spreadsheets_file_is_read_unchanged_and_every_omitted_row_is_reported_with_its_line() {
     let worker = Worker::start().await;
     prove_credential(&worker).await;
     let mut text = b"\xef\xbb\xbf".to_vec();
     text.extend_from_slice(b"\"Name\",\"Integration ID\"\r\n");
     text.extend_from_slice(b"\"Ann, the first\",INT-1\r\n"); // 2
     text.extend_from_slice(b"\r\n"); // 3: blank
-    text.extend_from_slice(b"\"with \"\"quotes\"\"\", INT-2 \r\n"); // 4: blanks around, which nobody's has
+    text.extend_from_slice(b"\"with \"\"quotes\"\"\", INT-2 \r\n"); // 4: blanks at the ends
     text.extend_from_slice(b"\"two\r\nlines\",INT-3\r\n"); // 5 and 6
     text.extend_from_slice(b"again,INT-1\r\n"); // 7: duplicate
     text.extend_from_slice(b"nothing,\r\n"); // 8: empty
@@ -130,9 +129,9 @@ async fn a_file_from_a_spreadsheet_is_read_as_it_is_and_every_row_left_out_is_to
     let line = "--system loyalty --key integration_id --column Integration~ID";
     let said = submit(&worker, &format!("{line} --dry-run"), &path).await;
     assert_eq!(said.exit, Exit::Failed);
-    let told: Vec<&str> = said.err.lines().collect();
+    let warnings: Vec<&str> = said.err.lines().collect();
     assert_eq!(
-        told,
+        warnings,
         [
             "line 4: targets[0].member.integration_id: has white space at an end; expected it without; skipped",
             "line 7: the same member as in line 2; skipped",
@@ -164,16 +163,16 @@ async fn a_file_from_a_spreadsheet_is_read_as_it_is_and_every_row_left_out_is_to
             "13 queued"
         ]
     );
-    // Nobody by these ids is in the programme.
+    // The programme has no members with these ids.
     until(&worker, line, &path, &["absent", "skipped"]).await;
     worker.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_file_without_the_headers_is_refused_and_told_what_it_has_but_not_whom() {
+async fn a_file_without_the_headers_is_refused_and_the_error_names_its_columns_but_no_person() {
     let worker = Worker::start().await;
     let line = "--system loyalty --key integration_id --column Integration~ID";
-    for (text, told) in [
+    for (text, expected) in [
         (
             "Name,integration id\nx,y\n",
             "missing headers in file: \"Integration ID\"; found: \"Name\", \"integration id\"",
@@ -184,10 +183,10 @@ async fn a_file_without_the_headers_is_refused_and_told_what_it_has_but_not_whom
     ] {
         let path = file(&worker, "members.csv", text.as_bytes());
         let said = submit(&worker, &format!("{line} --dry-run"), &path).await;
-        assert!(said.exit == Exit::Usage && said.err.contains(told), "{}", said.err);
+        assert!(said.exit == Exit::Usage && said.err.contains(expected), "{}", said.err);
         assert!(!said.err.contains("example.com") && !said.err.contains("1234567"), "{}", said.err);
     }
-    for (line, told) in [
+    for (line, expected) in [
         ("--system nowhere --key email --column x", "--system: nowhere is no configured system"),
         ("--system cleeng --key customer_id --column x", "--also customer_email=HEADER"),
         ("--system easycms --key guid --column x", "--key: easycms takes email"),
@@ -195,16 +194,16 @@ async fn a_file_without_the_headers_is_refused_and_told_what_it_has_but_not_whom
     ] {
         let path = file(&worker, "members.csv", b"x,y\n1,2\n");
         let said = submit(&worker, &format!("{line} --dry-run"), &path).await;
-        assert!(said.exit == Exit::Usage && said.err.contains(told), "{}", said.err);
+        assert!(said.exit == Exit::Usage && said.err.contains(expected), "{}", said.err);
     }
     worker.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_quote_that_is_never_closed_swallows_no_row_in_silence() {
+async fn an_unclosed_quote_loses_no_row_without_a_report() {
     let worker = Worker::start().await;
     let line = "--system loyalty --key integration_id --column ID --dry-run";
-    for (text, told) in [
+    for (text, expected) in [
         (
             "ID\nINT-1\n\"INT-2\nINT-3\nINT-4\n",
             "line 3: lines 3 to 5 are one row, because a quote opens in line 3 and is never closed",
@@ -222,16 +221,16 @@ async fn a_quote_that_is_never_closed_swallows_no_row_in_silence() {
         let path = file(&worker, "members.csv", text.as_bytes());
         for line in [line, line.trim_end_matches(" --dry-run")] {
             let said = submit(&worker, line, &path).await;
-            assert!(said.exit == Exit::Failed && said.err.contains(told), "{}", said.err);
+            assert!(said.exit == Exit::Failed && said.err.contains(expected), "{}", said.err);
             assert!(!said.out.contains("queued,") && !said.err.contains("skipped"), "{}", said.out);
-            assert!(!Path::new(&format!("{}.result.csv", path.display())).exists(), "nothing was published");
+            assert!(!Path::new(&format!("{}.result.csv", path.display())).exists(), "a job was published");
         }
     }
     let long = format!("ID\nINT-1\n\"INT-2\n{}", "INT-3\n".repeat(400_000));
     let path = file(&worker, "members.csv", long.as_bytes());
     let said = submit(&worker, line, &path).await;
     assert!(said.exit == Exit::Failed && said.err.contains("line 3: the row is longer than 1 MiB"), "{}", said.err);
-    // Told to, it publishes the others.
+    // With this option it publishes the other rows.
     let path = file(&worker, "damaged.csv", b"ID,Note\nINT-1,a\nINT-2,\"b\nINT-3,c\"\nINT-4,d\n");
     let said = submit(&worker, &format!("{} --skip-damaged", line.trim_end_matches(" --dry-run")), &path).await;
     assert!(said.exit == Exit::Failed && said.err.contains("line 3: lines 3 to 4 are one row"), "{}", said.err);
@@ -241,16 +240,16 @@ async fn a_quote_that_is_never_closed_swallows_no_row_in_silence() {
     worker.end().await;
 }
 
-/// As a spreadsheet saves "Unicode text".
+/// A spreadsheet's "Unicode text" format.
 fn wide(text: &str) -> Vec<u8> {
     std::iter::once(0xfeff).chain(text.encode_utf16()).flat_map(u16::to_le_bytes).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_file_is_taken_in_every_form_that_spreadsheets_give_it_and_what_is_none_is_told_as_what_it_is() {
+async fn every_form_of_a_spreadsheets_file_is_accepted_and_another_file_is_refused_by_its_kind() {
     let worker = Worker::start().await;
     let line = "--system loyalty --key integration_id --column Member~ID --dry-run";
-    for (bytes, exit, told) in [
+    for (bytes, exit, expected) in [
         (b"Member ID;Name\r\n1001;Ann;;\r\n1002;Bob\r\n;;;\r\n".to_vec(), Exit::Done, "2 would be queued"),
         (b"Member ID,Name,,\n1001,Ann,,\n".to_vec(), Exit::Done, "1 would be queued"),
         (b"sep=;\nName, first;Member ID\nAnn;1001\n".to_vec(), Exit::Done, "1 would be queued"),
@@ -272,13 +271,13 @@ async fn a_file_is_taken_in_every_form_that_spreadsheets_give_it_and_what_is_non
         let path = file(&worker, "members.csv", &bytes);
         let said = submit(&worker, line, &path).await;
         let all = format!("{}{}", said.out, said.err);
-        assert!(said.exit == exit && all.contains(told), "{told}: {:?}: {all}", said.exit);
+        assert!(said.exit == exit && all.contains(expected), "{expected}: {:?}: {all}", said.exit);
     }
     worker.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_same_file_with_other_arguments_says_how_they_differ_and_never_does_nothing_in_silence() {
+async fn the_same_file_with_other_arguments_is_refused_and_the_error_names_the_difference() {
     let worker = Worker::start().await;
     let path = file(&worker, "members.csv", b"GUID,Ref,Codes\ng-1,r-1,C1\ng-2,r-2,C2\n");
     let line = "--system vitalsource --key guid --column GUID";
@@ -286,7 +285,7 @@ async fn the_same_file_with_other_arguments_says_how_they_differ_and_never_does_
     assert!(said.exit == Exit::Done && said.out.starts_with("2 queued"), "{}", said.err);
     let first = result(&path);
     let again = format!("{line} --again");
-    for (more, told) in [
+    for (more, expected) in [
         ("--also codes=Codes", "--also codes \"Codes\" is new"),
         ("--also reference=Ref", "--also reference \"Ref\" is new"),
         ("--regulation ccpa", "--regulation \"ccpa\" is new"),
@@ -295,22 +294,22 @@ async fn the_same_file_with_other_arguments_says_how_they_differ_and_never_does_
     ] {
         for line in [line, &again] {
             let said = submit(&worker, &format!("{line} {more}"), &path).await;
-            assert!(said.exit == Exit::Usage && said.err.contains(told), "{more}: {}", said.err);
+            assert!(said.exit == Exit::Usage && said.err.contains(expected), "{more}: {}", said.err);
             assert!(said.err.contains("These make other jobs: give another --result FILE"), "{}", said.err);
             assert_eq!(result(&path), first);
         }
     }
-    // What the same jobs may be told: not in silence, and with --again.
-    let told = format!("{line} --confirmed-at 2001-01-03");
-    let said = submit(&worker, &told, &path).await;
+    // An argument that does not change the jobs: it needs --again.
+    let confirmed = format!("{line} --confirmed-at 2001-01-03");
+    let said = submit(&worker, &confirmed, &path).await;
     assert!(said.exit == Exit::Usage && said.err.contains("--confirmed-at"), "{}", said.err);
     assert!(said.err.contains("With --again all its jobs are published again"), "{}", said.err);
-    let said = submit(&worker, &format!("{told} --again"), &path).await;
+    let said = submit(&worker, &format!("{confirmed} --again"), &path).await;
     assert!(said.exit == Exit::Done && said.out.starts_with("2 queued"), "{}", said.err);
     let ids = |text: &str| text.lines().skip(2).map(|row| row[..38].to_owned()).collect::<Vec<_>>();
     assert_eq!(ids(&result(&path)), ids(&first), "the same jobs");
 
-    // Elsewhere they are other jobs: the worker takes each, and rejects none.
+    // With another result file they are new jobs, and the worker accepts each.
     let other = worker.rig.path("codes.result.csv");
     let codes = format!("{line} --also codes=Codes --result {}", other.display());
     let said = submit(&worker, &codes, &path).await;
@@ -318,13 +317,13 @@ async fn the_same_file_with_other_arguments_says_how_they_differ_and_never_does_
     let text = std::fs::read_to_string(&other).unwrap();
     assert!(ids(&text).iter().all(|id| !first.contains(&id[2..])), "{text}");
 
-    // A result of an earlier release says no arguments: it is gone on with, and what is not known is told.
+    // An earlier release's result has no arguments: it is continued, and unknown arguments are reported.
     let (header, rest) = first.split_once('\n').unwrap();
     let earlier = format!("{header}\n{}", rest.split_once('\n').unwrap().1);
     std::fs::write(format!("{}.result.csv", path.display()), &earlier).unwrap();
     let said = submit(&worker, line, &path).await;
     assert!(said.exit == Exit::Done && said.out.contains("2 were queued before"), "{}", said.err);
-    let said = submit(&worker, &told, &path).await;
+    let said = submit(&worker, &confirmed, &path).await;
     assert!(
         said.exit == Exit::Usage && said.err.contains("does not record whether --confirmed-at was given"),
         "{}",
@@ -335,7 +334,7 @@ async fn the_same_file_with_other_arguments_says_how_they_differ_and_never_does_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_status_is_done_only_once_every_row_of_the_file_ended_well() {
+async fn the_status_succeeds_only_after_every_row_ended_well() {
     let worker = Worker::start().await;
     prove_credential(&worker).await;
     let path = file(&worker, "members.csv", b"ID\nINT-1\nINT-2\n");
@@ -352,17 +351,17 @@ async fn the_status_is_done_only_once_every_row_of_the_file_ended_well() {
     let said = submit(&worker, &status, &path).await;
     assert!(said.exit == Exit::Failed && said.out.contains("1 row not in the result"), "{}", said.out);
 
-    // A job that the worker has not seen yet; one that was skipped.
-    for (row, exit, told) in [
+    // A job that the worker has not received yet, and a skipped row.
+    for (row, exit, expected) in [
         ("4,00000000-0000-4000-8000-000000000000,queued,,", Exit::Awaiting, "1 row queued or under way"),
         ("4,,skipped,,\"the member is empty\"", Exit::Failed, "1 row skipped: no job was made"),
         ("4,,skipped,,\"the same member as in line 2\"", Exit::Done, "1 row skipped as repeats"),
     ] {
         std::fs::write(&written, format!("{whole}{row}\n")).unwrap();
         let said = submit(&worker, &status, &path).await;
-        assert!(said.exit == exit && said.out.contains(told), "{row}: {}", said.out);
+        assert!(said.exit == exit && said.out.contains(expected), "{row}: {}", said.out);
     }
-    // Another file, and another tenant's.
+    // Another file, and another tenant's result.
     std::fs::write(&written, &whole).unwrap();
     std::fs::write(&path, "ID\nINT-1\nINT-3\n").unwrap();
     let said = submit(&worker, &status, &path).await;
@@ -374,7 +373,7 @@ async fn the_status_is_done_only_once_every_row_of_the_file_ended_well() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_run_that_was_broken_off_goes_on_and_the_same_file_gives_the_same_jobs() {
+async fn an_interrupted_run_is_continued_and_the_same_file_gives_the_same_jobs() {
     let worker = Worker::start().await;
     prove_credential(&worker).await;
     let rows: String = (0..300).map(|number| format!("INT-{number}\n")).collect();
@@ -385,7 +384,7 @@ async fn a_run_that_was_broken_off_goes_on_and_the_same_file_gives_the_same_jobs
     until(&worker, line, &path, &["absent"]).await;
     let calls = worker.sandbox().entries(0).len();
 
-    // As a kill in the middle of a write leaves it.
+    // The result file after a kill in the middle of a write.
     let result_file = format!("{}.result.csv", path.display());
     std::fs::write(&result_file, &first[..first.len() / 2]).unwrap();
     let said = submit(&worker, line, &path).await;
@@ -395,14 +394,14 @@ async fn a_run_that_was_broken_off_goes_on_and_the_same_file_gives_the_same_jobs
     assert_eq!(result(&path), first);
     let said = submit(&worker, line, &path).await;
     assert!(said.out.starts_with("0 queued,"), "{}", said.out);
-    // All of them once more are the same jobs again, and nothing is called for them.
+    // All rows again are the same jobs, without further calls.
     let said = submit(&worker, &format!("{line} --again"), &path).await;
     assert!(said.out.starts_with("300 queued,"), "{}", said.out);
     assert_eq!(result(&path), first);
     until(&worker, line, &path, &["absent"]).await;
     assert_eq!(worker.sandbox().entries(0).len(), calls);
 
-    // Another file does not go on with this one's result.
+    // Another file does not continue this result.
     std::fs::write(&path, format!("ID\nINT-x\n{rows}")).unwrap();
     let said = submit(&worker, line, &path).await;
     assert!(said.exit == Exit::Usage && said.err.contains("another file"), "{}", said.err);
@@ -410,7 +409,7 @@ async fn a_run_that_was_broken_off_goes_on_and_the_same_file_gives_the_same_jobs
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_member_that_fails_has_its_code_and_one_that_must_give_something_is_awaited() {
+async fn a_failed_member_has_its_code_and_a_member_with_a_missing_input_is_awaited() {
     let worker = Worker::start().await;
     let people = worker.rig.people(2);
     let fails = Action::Status { status: 500, body: String::new(), after_work: false };

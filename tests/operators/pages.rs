@@ -1,4 +1,4 @@
-//! The pages one by one: a job's timeline, giving up, pausing, finding, paging, the token.
+//! The console's pages: a job's timeline, discard, pauses, search, paging, the token.
 
 use erasure_worker::job::record::Event;
 use erasure_worker::job::{At, Ended, JobKey, JobOutcome};
@@ -15,7 +15,7 @@ fn job_url(worker: &Worker, key: &JobKey) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_job_shows_its_timeline_and_is_given_up_by_name_with_the_keyboard_alone() {
+async fn a_job_shows_its_timeline_and_is_discarded_by_name_with_the_keyboard_alone() {
     let worker = Worker::start().await;
     let people = worker.rig.people(1);
     let fails = Action::Status { status: 500, body: "planted reply".to_owned(), after_work: false };
@@ -45,7 +45,7 @@ async fn a_job_shows_its_timeline_and_is_given_up_by_name_with_the_keyboard_alon
     browser.sees_no(&["Discard this job?"]).await;
     assert_eq!(browser.focused().await, "discard");
 
-    // Without a reason it does not go on; with one and a name it does.
+    // The dialog needs a reason and a name.
     browser.key(Key::Enter).await;
     browser.sees(&["Discard this job?"]).await;
     browser.tab_to("dialog-go").await;
@@ -66,7 +66,7 @@ async fn a_job_shows_its_timeline_and_is_given_up_by_name_with_the_keyboard_alon
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_system_and_a_tenant_are_paused_and_resumed_and_their_jobs_wait_meanwhile() {
+async fn a_system_and_a_tenant_are_paused_and_resumed_and_their_jobs_wait() {
     let worker = Worker::start().await;
     let people = worker.rig.people(2);
     let browser = Browser::open(&format!("{}#/systems", worker.url())).await;
@@ -88,7 +88,7 @@ async fn a_system_and_a_tenant_are_paused_and_resumed_and_their_jobs_wait_meanwh
     browser.sees(&["operations: a wrong list"]).await;
     browser.press("resume-easycms").await;
     browser.sees_no(&["the vendor asked"]).await;
-    // The system works again; the tenant's job still waits.
+    // The system works again. The tenant's job still waits.
     worker.submit(&people[1], 3).await;
     browser.page.goto(format!("{}#/jobs?state=waiting", worker.url())).await.unwrap();
     browser.until("two wait", async || (browser.text().await.matches("paused until").count() == 2).then_some(())).await;
@@ -139,7 +139,7 @@ async fn a_hundred_thousand_jobs_are_paged_through_filtered_and_found() {
             }
             tickets.push(opened.store.submit(batch));
         }
-        // Durable in order: the last one stands for all.
+        // Writes are durable in order: wait for the last one.
         drop(tickets);
     })
     .await;
@@ -151,11 +151,11 @@ async fn a_hundred_thousand_jobs_are_paged_through_filtered_and_found() {
     browser.press("next-page").await;
     browser.sees(&[&format!("tenant-0/{}", Uuid::from_u128(500))]).await;
     browser.sees_no(&[&first]).await;
-    // The browser's own way back leads to the page before.
+    // The browser's back button leads to the previous page.
     browser.page.back().await.unwrap();
     browser.sees(&[&first]).await;
 
-    // Twenty failed among them: found although most portions hold none, and none is left out.
+    // All twenty failed jobs are found, although most portions contain none.
     browser.choose("filter-state", "failed").await;
     browser.press("filter-go").await;
     browser.sees(&["No more jobs."]).await;
@@ -173,13 +173,13 @@ async fn a_hundred_thousand_jobs_are_paged_through_filtered_and_found() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_token_is_asked_for_kept_for_the_tab_and_forgotten_on_demand() {
+async fn the_token_is_requested_kept_for_the_tab_and_removed_on_demand() {
     let worker = Worker::start_with(Some("right-token"), |_| {}).await;
     let browser = Browser::open(&worker.url()).await;
     browser.sees(&["Token", "kept for this tab only"]).await;
     browser.fill("dialog-token", "wrong-token").await;
     browser.key(Key::Enter).await;
-    // Refused, and asked for once more.
+    // The token is refused and requested again.
     browser
         .until("asked again", async || {
             browser.by_id("dialog-token").await.value().await.ok()?.is_some_and(|text| text.is_empty()).then_some(())

@@ -1,4 +1,4 @@
-//! `submit-csv --status` of rows whose job the worker refused.
+//! `submit-csv --status` for rows with a refused job.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,10 +17,10 @@ use crate::worker::{Worker, order};
 const LINE: &str = "--system loyalty --key integration_id --column ID";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_row_that_the_worker_refused_is_told_with_the_reason_and_is_not_waited_for() {
+async fn a_row_with_a_refused_job_is_reported_with_the_reason_and_not_awaited() {
     let worker = Worker::start().await;
     let path = file(&worker, "members.csv", b"ID\nINT-PLANTED-1\nINT-PLANTED-2\n");
-    // A configuration that is not the worker's.
+    // Another configuration than the worker's.
     let configuration = worker.config.file.clone().unwrap();
     let ours = std::fs::read_to_string(&configuration).unwrap();
     std::fs::write(&configuration, ours.replace("environment = \"sandbox\"", "environment = \"staging\"")).unwrap();
@@ -30,13 +30,13 @@ async fn a_row_that_the_worker_refused_is_told_with_the_reason_and_is_not_waited
     let said = until(&worker, LINE, &path, &["rejected"]).await;
     assert_eq!(said.exit, Exit::Failed, "{}{}", said.out, said.err);
     assert!(said.out.starts_with("2 rejected\n2 rows refused: wrong_environment (ERS-0021)\n"), "{}", said.out);
-    let told = result(&path);
-    let rows: Vec<&str> = told.lines().filter(|row| row.contains(",rejected,ERS-0021,\"refused: ")).collect();
-    assert!(rows.len() == 2 && rows.iter().all(|row| row.contains("environment")), "{told}");
-    assert!(!told.contains("PLANTED") && !said.out.contains("PLANTED"), "{told}");
+    let content = result(&path);
+    let rows: Vec<&str> = content.lines().filter(|row| row.contains(",rejected,ERS-0021,\"refused: ")).collect();
+    assert!(rows.len() == 2 && rows.iter().all(|row| row.contains("environment")), "{content}");
+    assert!(!content.contains("PLANTED") && !said.out.contains("PLANTED"), "{content}");
 
-    // Known now, its own state counts, whatever a letter says; the row keeps no note of the refusal.
-    let id = told.lines().nth(2).unwrap().split(',').nth(1).unwrap();
+    // Now the job is known: its state takes precedence over the dead letter, and the row has no refusal.
+    let id = content.lines().nth(2).unwrap().split(',').nth(1).unwrap();
     let person = worker.rig.person();
     let mut job = order(&person, 9);
     job["job_id"] = json!(id);
@@ -50,12 +50,12 @@ async fn a_row_that_the_worker_refused_is_told_with_the_reason_and_is_not_waited
         }
     };
     let known = tokio::time::timeout(std::time::Duration::from_secs(60), known).await;
-    let said = known.expect("its own state counts");
+    let said = known.expect("the job's own state");
     assert!(said.exit == Exit::Failed && said.out.contains("1 row refused"), "{}", said.out);
     worker.end().await;
 }
 
-/// `--status` of a file of so many rows, asked of something that answers as a worker that knows none of them.
+/// Requests `--status` for a file of this many rows from a stand-in of a worker without these jobs.
 async fn asked(
     rows: u128,
     letters: impl Fn(usize) -> (StatusCode, Value) + Clone + Send + Sync + 'static,
@@ -93,7 +93,7 @@ fn letter(number: u128, vouched: bool) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_dead_letters_are_looked_through_once_and_one_that_nothing_vouches_for_counts_for_nothing() {
+async fn the_dead_letters_are_read_once_and_an_unvouched_one_has_no_effect() {
     let letters = |more: bool| {
         let all = json!([letter(1, true), letter(2, false), letter(2_400, true)]);
         move |_: usize| (StatusCode::OK, json!({ "dead_letters": all.clone(), "matching": 3, "more": more }))
@@ -103,7 +103,7 @@ async fn the_dead_letters_are_looked_through_once_and_one_that_nothing_vouches_f
     assert!(said.out.contains("2 rows refused: invalid (ERS-0020)\n2498 rows queued"), "{}", said.out);
     let (said, _) = asked(3, letters(true)).await;
     assert!(said.err.contains("there are more dead letters than one request returns"), "{}", said.err);
-    // What is not known is never taken for an end.
+    // An unknown state never counts as an end.
     let problem = json!({ "title": "It cannot be done now", "status": 503 });
     let (said, looks) = asked(2_500, move |_| (StatusCode::SERVICE_UNAVAILABLE, problem.clone())).await;
     assert_eq!((said.exit, looks), (Exit::Awaiting, 1), "{}", said.out);

@@ -1,16 +1,16 @@
-//! The console's main story: a system breaks, and an operator sees it through.
+//! The console's main scenario: a system fails, and an operator repairs the damage.
 
 use erasure_worker::sandbox::{Account, Action, FaultRule, Operation, Person};
 
 use crate::browser::Browser;
 use crate::worker::Worker;
 
-/// Every call to the shop meets this.
+/// The action for every call to the shop.
 fn shop(action: Action) -> FaultRule {
     FaultRule { operation: None, system: Some("easycms".to_owned()), ..FaultRule::on(Operation::DeleteAccount, action) }
 }
 
-/// The shop knows this password as the person's.
+/// Sets the person's password at the shop.
 fn set_shop_password(worker: &Worker, person: &Person, password: &str) {
     let (email, customer_password) = (person.email.clone(), password.to_owned());
     worker.sandbox().world(|world| {
@@ -19,15 +19,15 @@ fn set_shop_password(worker: &Worker, person: &Person, password: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_broken_system_is_held_the_operator_sees_why_mends_it_releases_it_and_replays_what_failed() {
+async fn a_system_is_held_with_its_reason_repaired_released_and_its_failed_jobs_are_replayed() {
     let worker = Worker::start().await;
     let people = worker.rig.people(5);
     let browser = Browser::open(&worker.url()).await;
     browser.sees(&["The worker is ready.", "easycms", "working"]).await;
 
-    // The shop's deletion fails for three people alone, and they become dead letters: it breaks down over two,
-    // and has another password of the third's. (Broken down over three in a row, it would be everybody's
-    // trouble, and their jobs would wait.)
+    // The shop's deletion fails for three people, whose jobs become dead letters: for two by server errors, for the
+    // third by another password. (Three server errors in a row would count as the system's failure, and the jobs
+    // would wait.)
     for person in &people[..2] {
         let fails = Action::Status { status: 500, body: String::new(), after_work: false };
         let subject = Some(person.email.clone());
@@ -46,7 +46,7 @@ async fn a_broken_system_is_held_the_operator_sees_why_mends_it_releases_it_and_
         })
         .await;
 
-    // Then it does not take our credential any more.
+    // Then the shop refuses our credential.
     worker.sandbox().clear_faults();
     worker.sandbox().add_fault(shop(Action::CredentialRefused));
     let held = worker.submit(&people[3], 5).await;
@@ -54,12 +54,12 @@ async fn a_broken_system_is_held_the_operator_sees_why_mends_it_releases_it_and_
     browser.sees(&[&format!("{}/{}", held.tenant, held.job_id)]).await;
     browser.picture("overview").await;
 
-    // Why, in the words of the system's answer.
+    // The reason, from the system's answer.
     browser.press("system-easycms").await;
     browser.sees(&["system_unavailable", "user name or password refused"]).await;
     browser.picture("systems").await;
 
-    // The credential is put right at the shop, and so is the password; the operator releases the system.
+    // Credential and password are corrected at the shop. The operator releases the system.
     worker.sandbox().clear_faults();
     set_shop_password(&worker, &people[2], &people[2].customer_password);
     browser.press("release-easycms").await;
@@ -68,7 +68,7 @@ async fn a_broken_system_is_held_the_operator_sees_why_mends_it_releases_it_and_
     browser.sees(&["easycms is released."]).await;
     browser.sees_no(&["user name or password refused"]).await;
 
-    // The dead letters: what they are, what to do, and back to work.
+    // The dead letters: their reasons, their remedies, and their replay.
     browser.press_link("Dead letters").await;
     browser.sees(&["3 dead letters", "ERS-0013", "ERS-0006", "delete account"]).await;
     let broken_down =
@@ -82,7 +82,7 @@ async fn a_broken_system_is_held_the_operator_sees_why_mends_it_releases_it_and_
     browser.press("dialog-go").await;
     browser.sees(&["3 dead letters replayed.", "No dead letters found."]).await;
 
-    // All four are seen to complete, the held one among them.
+    // All four jobs complete, also the held one.
     browser.press_link("Jobs").await;
     browser.choose("filter-state", "completed").await;
     browser.press("filter-go").await;

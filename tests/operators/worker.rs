@@ -34,18 +34,18 @@ impl Worker {
         Worker::start_with(None, |_| {}).await
     }
 
-    /// Starts a worker that lets so many jobs of the tenant through in an hour.
+    /// Starts a worker with this ceiling for the tenant.
     pub async fn start_guarded(max_jobs_per_hour: u32) -> Worker {
         let more = format!("\n[tenants.{TENANT}]\nmax_jobs_per_hour = {max_jobs_per_hour}\n");
         Worker::start_as(Rabbit::shared(), None, &more, |_| {}).await
     }
 
-    /// Starts a worker. `fill` may put rows of an earlier worker into its store.
+    /// Starts a worker. `fill` may add rows of an earlier worker to its store.
     pub async fn start_with(token: Option<&str>, fill: impl FnOnce(&OpenedStore)) -> Worker {
         Worker::start_as(Rabbit::shared(), token, "", fill).await
     }
 
-    /// Starts a worker on a broker of the test's own.
+    /// Starts a worker on the test's own broker.
     pub async fn start_on(rabbit: &Rabbit) -> Worker {
         Worker::start_as(rabbit, None, "", |_| {}).await
     }
@@ -67,12 +67,12 @@ impl Worker {
         format!("{}/", self.desk.url())
     }
 
-    /// What the stand-ins hold.
+    /// The stand-ins of the systems.
     pub fn sandbox(&self) -> &Sandbox {
         self.rig.sandbox()
     }
 
-    /// Orders the erasure of a person from the shop.
+    /// Publishes a job for a person's erasure from the shop.
     pub async fn submit(&self, person: &Person, due_in_days: i64) -> JobKey {
         let job = order(person, due_in_days);
         self.publish(&job).await;
@@ -101,7 +101,7 @@ pub fn order(person: &Person, due_in_days: i64) -> Value {
     job
 }
 
-/// The job's name to operators.
+/// The job's name for operators.
 pub fn key(job: &Value) -> JobKey {
     JobKey { tenant: TENANT.to_owned(), job_id: people::id(job).parse().unwrap() }
 }

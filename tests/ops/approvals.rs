@@ -1,4 +1,4 @@
-//! Approvals over the API and the command line: who may decide, about what, and what is told.
+//! Approvals over the API and the command line: who may decide, about which preview, and the answers.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ fn wanted(number: u128, word: &str, by: &str) -> Value {
 }
 
 impl Bench {
-    /// Sends a job that needs an approval, and gives its first parked copy.
+    /// Publishes a job that needs an approval. Returns its first parked copy.
     async fn asks(&self, number: u128, word: &str, by: &str) -> Publication {
         self.send(&wanted(number, word, by));
         let copy = self.broker.parked(&id(number), 1).await;
@@ -46,7 +46,7 @@ impl Bench {
 }
 
 #[tokio::test]
-async fn a_decision_needs_another_name_the_preview_shown_and_comes_once() {
+async fn a_decision_needs_another_operator_and_the_shown_preview_and_is_made_once() {
     let bench = bench().await;
     let copy = bench.asks(1, "ann", "ann").await;
     let one = get(bench.addr, &path(1, "")).await.json();
@@ -62,8 +62,8 @@ async fn a_decision_needs_another_name_the_preview_shown_and_comes_once() {
     }
     let unknown = post(bench.addr, &path(2, "/approve"), &json!({ "preview": "00", "by": "bob" })).await;
     assert_eq!(unknown.problem(404), "unknown-approval");
-    let told = bench.decides(1, "approve", "bob").await.json();
-    assert_eq!((&told["decision"], &told["by"]), (&json!("approved"), &json!("bob")));
+    let decided = bench.decides(1, "approve", "bob").await.json();
+    assert_eq!((&decided["decision"], &decided["by"]), (&json!("approved"), &json!("bob")));
     assert_eq!(bench.decides(1, "approve", "carol").await.problem(409), "already-decided");
     bench.broker.come_back(&copy);
     let ended = bench.broker.event(&id(1), "completed").await;
@@ -72,7 +72,7 @@ async fn a_decision_needs_another_name_the_preview_shown_and_comes_once() {
 }
 
 #[tokio::test]
-async fn operators_with_tokens_of_their_own_decide_as_themselves_and_nobody_else_does() {
+async fn an_operator_with_a_token_decides_only_under_the_own_name() {
     let change = |settings: &mut OpsSettings| {
         let token = |name: &str| (name.to_owned(), SecretString::from(format!("token-of-{name}")));
         settings.operators = BTreeMap::from([token("ann"), token("bob")]);
@@ -98,17 +98,17 @@ async fn operators_with_tokens_of_their_own_decide_as_themselves_and_nobody_else
     ] {
         assert_eq!(asked(whom, "POST", &approve, &by).await.status, status, "{whom} {by}");
     }
-    // Elsewhere, too, nobody signs with another's name.
+    // Other decisions, too, refuse another operator's name.
     let pause = json!({ "reason": "trial", "by": "ann" });
     assert_eq!(asked("token-of-bob", "POST", "/v1/systems/shop/pause", &pause).await.problem(403), "wrong-operator");
-    let told = asked("token-of-bob", "POST", &approve, &json!({ "preview": preview })).await.json();
-    assert_eq!(told["by"], "bob");
+    let decided = asked("token-of-bob", "POST", &approve, &json!({ "preview": preview })).await.json();
+    assert_eq!(decided["by"], "bob");
     bench.broker.come_back(&copy);
     bench.broker.event(&id(1), "completed").await;
 }
 
 #[tokio::test]
-async fn many_are_reported_and_approved_at_once_but_neither_ones_own_nor_what_came_after_the_report() {
+async fn many_jobs_are_approved_at_once_except_the_operators_own_and_those_after_the_report() {
     let bench = bench().await;
     let mut copies = Vec::new();
     for (number, word, by) in [(1, "ann", "ann"), (2, "eve", "ann"), (3, "zoe", "bob")] {
@@ -127,7 +127,7 @@ async fn many_are_reported_and_approved_at_once_but_neither_ones_own_nor_what_ca
 
     let as_of = report["as_of"].as_str().unwrap();
     let said = say(&bench, &format!("approvals approve --as-of {as_of} --by bob")).await;
-    assert_eq!(said.exit, Exit::Failed, "one is bob's own");
+    assert_eq!(said.exit, Exit::Failed, "one job is bob's own");
     assert!(
         said.out.starts_with("2 approved") && said.err.starts_with("1 are not decided"),
         "{} {}",
@@ -153,7 +153,7 @@ async fn many_are_reported_and_approved_at_once_but_neither_ones_own_nor_what_ca
 }
 
 #[tokio::test]
-async fn where_the_configuration_wants_it_every_erasure_waits_and_its_tenant_counts_as_who_asks() {
+async fn if_so_configured_every_erasure_needs_an_approval_and_its_tenant_counts_as_requester() {
     let policy = Policy { needs_approval: true, ..Policy::default() };
     let bench = bench_with(Setup { policy, ..Setup::default() }).await;
     let mut preview = shop_job(&id(2), "eve");
@@ -178,10 +178,10 @@ async fn where_the_configuration_wants_it_every_erasure_waits_and_its_tenant_cou
 }
 
 #[tokio::test]
-async fn a_job_that_failed_before_the_configuration_wanted_approvals_asks_for_one_only_where_nothing_had_begun() {
+async fn a_job_that_failed_before_approvals_were_required_needs_one_only_if_nothing_had_begun() {
     let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
     let first = bench_with(Setup { store: Arc::clone(&store), ..Setup::default() }).await;
-    // Refused at the deletion: something had begun.
+    // Refused at the deletion: a call had begun.
     first.job(1, "rejected", "failed").await;
     let broker = Post::with_control(&first.broker.control);
     drop(first);
@@ -195,7 +195,7 @@ async fn a_job_that_failed_before_the_configuration_wanted_approvals_asks_for_on
 }
 
 #[tokio::test]
-async fn an_approval_is_heeded_by_the_worker_after_this_one_with_its_store_and_without() {
+async fn the_next_worker_obeys_an_approval_with_the_store_and_without() {
     let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
     let first = bench_with(Setup { store: Arc::clone(&store), ..Setup::default() }).await;
     let copies = [first.asks(1, "ann", "ann").await, first.asks(2, "eve", "ann").await];
@@ -208,7 +208,7 @@ async fn an_approval_is_heeded_by_the_worker_after_this_one_with_its_store_and_w
     kept.broker.come_back(&copies[0]);
     kept.broker.event(&id(1), "completed").await;
 
-    // It finds what was shown there, and what was decided about it stands.
+    // The worker finds the same data as in the preview, so the decision is still valid.
     let lost = bench_with(Setup { broker: broker(), ..Setup::default() }).await;
     lost.broker.come_back(&copies[1]);
     let parked = lost.broker.parked(&id(2), 1).await;
@@ -219,7 +219,7 @@ async fn an_approval_is_heeded_by_the_worker_after_this_one_with_its_store_and_w
 }
 
 #[tokio::test]
-async fn with_store_and_stream_an_approval_is_lost_and_asked_for_again() {
+async fn without_store_and_stream_an_approval_is_lost_and_requested_again() {
     let first = bench().await;
     let copy = first.asks(2, "eve", "ann").await;
     assert_eq!(first.decides(2, "approve", "bob").await.status, 200);
@@ -235,7 +235,7 @@ async fn with_store_and_stream_an_approval_is_lost_and_asked_for_again() {
 }
 
 #[tokio::test]
-async fn approvals_tell_nothing_of_the_person_and_refuse_what_they_do_not_understand() {
+async fn approvals_show_no_personal_data_and_refuse_invalid_requests() {
     let bench = bench().await;
     let mut job = wanted(1, "planted.ann", "ann");
     job["targets"].as_array_mut().unwrap().push(json!({

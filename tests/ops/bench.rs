@@ -1,4 +1,4 @@
-//! A worker on the bench: engine, store, broker, systems, and the ops API on a free port.
+//! A worker in the test's process: engine, store, broker, systems, and the ops API on a free port.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -40,7 +40,7 @@ impl Drop for Bench {
     }
 }
 
-/// How the bench is set up.
+/// The parts of a bench.
 pub struct Setup {
     pub store: Arc<dyn Store>,
     pub token: Option<SecretString>,
@@ -153,7 +153,7 @@ pub fn id(number: u128) -> String {
     Uuid::from_u128(number).to_string()
 }
 
-/// A job for the shop. The first word of the e-mail address says what the shop does.
+/// A job for the shop. The first word of the e-mail address is the shop's behaviour.
 pub fn shop_job(job_id: &str, word: &str) -> Value {
     let email = format!("{word}@example.com");
     let mut job = people::unconfirmed(&[json!({ "system": "shop", "email": email, "customer_password": "planted" })]);
@@ -168,7 +168,7 @@ impl Bench {
         self.broker.send(Properties::default(), job.to_string());
     }
 
-    /// Sends a job for the shop and waits for this event of it.
+    /// Publishes a job for the shop and waits for this event.
     pub async fn job(&self, number: u128, word: &str, what: &str) -> String {
         let job_id = id(number);
         self.others_do_well();
@@ -177,13 +177,13 @@ impl Bench {
         job_id
     }
 
-    /// The step goes well for others meanwhile, so that a refusal speaks of its person.
+    /// The step succeeds for other persons, so that a refusal counts for its person alone.
     pub fn others_do_well(&self) {
         let other = JobKey { tenant: "acme".to_owned(), job_id: Uuid::from_u128(u128::MAX) };
         self.engine.gates()["shop"].step_ended(&other, StepName::DeleteAccount, None);
     }
 
-    /// Asks until the answer fits: the engine notes some things just after it has told them.
+    /// Repeats the request until the answer meets the condition: some state is written just after its event.
     pub async fn until(&self, path: &str, fits: impl Fn(&Value) -> bool) -> Value {
         let asked = async {
             loop {
@@ -194,7 +194,7 @@ impl Bench {
                 tokio::task::yield_now().await;
             }
         };
-        // Only so that a promise broken for good does not hang the run.
+        // Ends the test if a promise is broken for good.
         let asked = tokio::time::timeout(testkit::PATIENCE, asked).await;
         asked.unwrap_or_else(|_| panic!("{path} never fits"))
     }

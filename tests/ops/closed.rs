@@ -1,4 +1,4 @@
-//! Commands whose output nobody reads to its end, as in `… | head -1`.
+//! Commands whose output is not read to its end, as in `… | head -1`.
 
 use std::process::{Command, Stdio};
 
@@ -7,7 +7,7 @@ const CONFIG: &str = "[worker]\nenvironment = \"sandbox\"\n\
     [amqp]\nurl = \"amqp://guest:guest@127.0.0.1:1/%2f\"\n\
     [systems.v]\nkind = \"vitalsource\"\nbase_url = \"http://127.0.0.1:1\"\napi_key = \"key\"\n";
 
-/// Every command that answers without another process.
+/// Every command that needs no other process.
 const COMMANDS: [&str; 11] = [
     "completions bash",
     "completions zsh",
@@ -23,7 +23,7 @@ const COMMANDS: [&str; 11] = [
 ];
 
 #[test]
-fn a_command_whose_output_nobody_reads_ends_at_once_and_without_a_word() {
+fn a_command_with_closed_output_ends_at_once_without_an_error_message() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("worker.toml"), CONFIG).unwrap();
     for line in COMMANDS {

@@ -1,4 +1,4 @@
-//! The commands that ask a running worker.
+//! The commands that query a running worker.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -98,8 +98,8 @@ async fn dead_letters_are_listed_shown_replayed_and_discarded() {
 }
 
 #[tokio::test]
-async fn dead_letters_are_replayed_slowly_and_by_age_and_none_twice() {
-    // Several fail at once: they wait in hand until one has gone well.
+async fn dead_letters_are_replayed_at_a_rate_and_by_age_and_each_once() {
+    // Several fail at once: they wait in hand until one succeeds.
     let engine = |settings: &mut Settings| settings.limits.max_interval = Duration::from_millis(10);
     let bench = bench_with(Setup { engine, ..Setup::default() }).await;
     for number in 1..=4 {
@@ -110,7 +110,7 @@ async fn dead_letters_are_replayed_slowly_and_by_age_and_none_twice() {
     assert_eq!((said.exit, said.out.as_str()), (Exit::Done, "0 replayed\n"));
     let said = say(&bench, "dead-letters list --newer-than 1h").await;
     assert_eq!(said.out.lines().count(), 5, "{}", said.out);
-    // They fail once more and come back as new dead letters, which are not sent round in circles.
+    // They fail again and become new dead letters. The same command does not replay these.
     let said = say(&bench, "dead-letters replay --all --rate 60000").await;
     assert_eq!((said.exit, said.out.as_str()), (Exit::Done, "4 replayed\n"));
     for number in 1..=4 {
@@ -121,7 +121,7 @@ async fn dead_letters_are_replayed_slowly_and_by_age_and_none_twice() {
             })
             .await;
     }
-    // An event comes before its letter, and the four fail in any order.
+    // An event precedes its dead letter, and the four fail in any order.
     bench.until("/v1/dead-letters", |page| page["matching"] == 4).await;
     let said = say(&bench, "dead-letters replay --system shop --rate 60000 --limit 3").await;
     assert_eq!((said.exit, said.out.as_str()), (Exit::Done, "3 replayed\n"));
@@ -201,7 +201,7 @@ async fn the_token_comes_from_its_file_or_else_the_environment() {
 }
 
 #[tokio::test]
-async fn nobody_there_and_somebody_else_there_are_told_apart_and_arguments_are_usage() {
+async fn no_server_another_server_and_wrong_arguments_have_different_errors() {
     let bench = bench().await;
     let said = say(&bench, "jobs list --state done").await;
     assert!(said.exit == Exit::Usage && said.err.contains("state must be one of"), "{}", said.err);

@@ -1,4 +1,4 @@
-//! The console's files: open to all, with a policy of their own, and nothing in them but themselves.
+//! The console's files: public, with their own policy, and without other sources.
 
 use secrecy::SecretString;
 
@@ -6,7 +6,7 @@ use crate::bench::{Setup, bench_with};
 use crate::http::{ask, get};
 
 #[tokio::test]
-async fn the_console_is_open_and_loads_and_runs_nothing_but_its_own_files() {
+async fn the_console_is_public_and_loads_only_its_own_files() {
     let bench = bench_with(Setup { token: Some(SecretString::from("right-token")), ..Setup::default() }).await;
     let page = get(bench.addr, "/").await;
     assert_eq!((page.status, page.header("content-type")), (200, Some("text/html; charset=utf-8")));
@@ -23,7 +23,7 @@ async fn the_console_is_open_and_loads_and_runs_nothing_but_its_own_files() {
         "inline parts"
     );
 
-    // Every file that the page or one of its scripts names is there, with the right type.
+    // Every file that the page or a script names exists, with the right type.
     let mut wanted: Vec<String> = named(&page.text, "\"/console/").into_iter().collect();
     let mut seen = 0;
     while let Some(name) = wanted.pop() {

@@ -1,4 +1,4 @@
-//! Dead letters looked at, replayed and given up.
+//! Dead letters: their list, replay and discard.
 
 use erasure_worker::broker::{DeadLetter, Destination, HeaderValue, Properties};
 use erasure_worker::store::Table;
@@ -13,7 +13,7 @@ async fn letters(bench: &Bench, query: &str) -> Vec<Value> {
     page.json()["dead_letters"].as_array().unwrap().clone()
 }
 
-/// Jobs that failed, and are surely noted as such.
+/// Failed jobs, also recorded as failed.
 async fn failed(bench: &Bench, numbers: std::ops::RangeInclusive<u128>) {
     for number in numbers {
         let job_id = bench.job(number, "rejected", "failed").await;
@@ -22,7 +22,7 @@ async fn failed(bench: &Bench, numbers: std::ops::RangeInclusive<u128>) {
 }
 
 #[tokio::test]
-async fn dead_letters_are_listed_by_their_headers_and_looking_changes_nothing() {
+async fn dead_letters_are_listed_by_their_headers_and_a_list_changes_nothing() {
     let bench = bench().await;
     failed(&bench, 1..=2).await;
     let properties = Properties { message_id: Some(id(3)), ..Properties::default() };
@@ -68,7 +68,7 @@ async fn dead_letters_are_listed_by_their_headers_and_looking_changes_nothing() 
 }
 
 #[tokio::test]
-async fn a_replay_goes_on_as_the_next_run_and_takes_only_what_was_named() {
+async fn a_replay_begins_the_next_run_and_takes_only_the_named_dead_letters() {
     let bench = bench().await;
     failed(&bench, 1..=3).await;
     *bench.shop.mended.lock().unwrap() = true;
@@ -88,7 +88,7 @@ async fn a_replay_goes_on_as_the_next_run_and_takes_only_what_was_named() {
 }
 
 #[tokio::test]
-async fn a_message_that_never_became_a_job_goes_back_as_its_publisher_sent_it() {
+async fn a_replayed_invalid_message_is_republished_unchanged() {
     let bench = bench().await;
     let body = "{\"schema\": 1}";
     let properties = Properties {
@@ -110,7 +110,7 @@ async fn a_message_that_never_became_a_job_goes_back_as_its_publisher_sent_it() 
 }
 
 #[tokio::test]
-async fn nothing_is_replayed_or_discarded_without_saying_which_why_and_who() {
+async fn a_replay_needs_a_selection_and_a_discard_also_a_reason_and_a_name() {
     let bench = bench().await;
     failed(&bench, 1..=1).await;
     for body in [json!({}), json!({ "limit": 5 }), json!({ "all": false }), json!({ "all": true, "code": "ERS-0015" })]
@@ -135,7 +135,7 @@ async fn nothing_is_replayed_or_discarded_without_saying_which_why_and_who() {
 }
 
 #[tokio::test]
-async fn a_discarded_job_keeps_its_end_and_who_gave_it_up_but_no_checkpoints() {
+async fn a_discarded_job_keeps_its_end_and_the_operators_name_but_no_checkpoints() {
     let bench = bench().await;
     failed(&bench, 1..=2).await;
     let rows = |table| bench.engine.store().scan(table, b"", None, 100).unwrap().len();
@@ -156,10 +156,10 @@ async fn a_discarded_job_keeps_its_end_and_who_gave_it_up_but_no_checkpoints() {
 }
 
 #[tokio::test]
-async fn discarding_an_old_dead_letter_leaves_a_later_run_its_checkpoints() {
+async fn the_discard_of_an_old_dead_letter_keeps_a_later_runs_checkpoints() {
     let bench = bench().await;
     failed(&bench, 1..=1).await;
-    // The publisher sends it once more: a second run, which ends up waiting.
+    // The publisher repeats the job: a second run, which waits.
     let mut again = shop_job(&id(1), "rejected");
     again["retry"] = json!(true);
     again["targets"][0].as_object_mut().unwrap().remove("customer_password");
@@ -186,7 +186,7 @@ async fn a_broker_that_refuses_a_replay_keeps_the_dead_letter() {
 }
 
 #[tokio::test]
-async fn a_dead_letter_that_cannot_be_opened_stays_and_is_counted() {
+async fn an_unopenable_dead_letter_stays_and_is_counted() {
     let bench = bench().await;
     failed(&bench, 1..=2).await;
     *bench.shop.mended.lock().unwrap() = true;
@@ -203,7 +203,7 @@ async fn a_dead_letter_that_cannot_be_opened_stays_and_is_counted() {
 }
 
 #[tokio::test]
-async fn what_the_broker_gave_up_by_itself_is_given_its_code_and_its_event() {
+async fn a_message_dead_lettered_by_the_broker_gets_its_code_and_its_event() {
     let bench = bench_with(Setup { runs: false, ..Setup::default() }).await;
     let why = |word: &str| [("x-first-death-reason".to_owned(), HeaderValue::Text(word.to_owned()))];
     let bare = |number: u128, word| DeadLetter {
@@ -230,7 +230,7 @@ async fn what_the_broker_gave_up_by_itself_is_given_its_code_and_its_event() {
 }
 
 #[tokio::test]
-async fn a_message_with_headers_of_ours_that_the_broker_gave_up_gives_no_event_in_anybodys_name() {
+async fn a_message_with_our_headers_dead_lettered_by_the_broker_makes_no_event() {
     let bench = bench_with(Setup { runs: false, ..Setup::default() }).await;
     let text = |name: &str, value: &str| (name.to_owned(), HeaderValue::Text(value.to_owned()));
     let forged = [
@@ -248,7 +248,7 @@ async fn a_message_with_headers_of_ours_that_the_broker_gave_up_gives_no_event_i
     assert_eq!(letters(&bench, "").await[0]["vouched"], false);
     let engine = std::sync::Arc::clone(&bench.engine);
     tokio::spawn(async move { engine.run().await });
-    // It is given the code of what it is: no job, of nobody.
+    // Its code is that of an invalid message without a job.
     bench.until("/v1/dead-letters?code=ERS-0020", |page| page["matching"] == 1).await;
     let all = letters(&bench, "").await;
     assert_eq!((&all[0]["vouched"], &all[0]["tenant"], &all[0]["job_id"]), (&json!(true), &Value::Null, &Value::Null));

@@ -1,8 +1,8 @@
-//! Every decision of an operator, given at one worker, is obeyed by every other.
+//! Every operator's decision at one worker is obeyed by all others.
 //!
-//! Two workers with a store each read one control stream; a third one begins with an empty store. Each
-//! kind of decision is given at the worker that has the job and at the one that has never seen it, to a
-//! store that is new, after its opposite, in copies, forged, and between messages that are none.
+//! Two workers with a store each read one control stream; a third one begins with an empty store. Each kind of decision
+//! is made at the worker with the job, at a worker without it, for a new store, after its opposite, in copies, forged,
+//! and between invalid messages.
 
 mod kinds;
 
@@ -31,12 +31,12 @@ async fn tried(kind: Kind, way: Way) -> bool {
         Way::AtActive | Way::AfterItsOpposite => give(kind, &active).await,
         Way::AtStandby => {
             if matches!(kind, Kind::Approve | Kind::Reject) {
-                // It has shown nothing, so that nobody can decide about it there.
+                // It has no preview, so no decision is possible there.
                 let asked = post(standby.addr, &kind.paths().0, &json!({ "preview": "00", "by": "operations" })).await;
                 assert_eq!(asked.problem(404), "unknown-approval");
                 return true;
             }
-            // One queue of dead letters serves both.
+            // Both have one queue of dead letters.
             let there = active.broker.seen().letters;
             standby.broker.with_letters(|letters| *letters = there);
             give(kind, &standby).await;
@@ -45,7 +45,7 @@ async fn tried(kind: Kind, way: Way) -> bool {
             give(kind, &active).await;
             has_read(&active, &[&standby]).await;
             let new = worker(kind, &control).await;
-            // It takes no job before it has read all there is.
+            // It takes no job before it has read the stream.
             return {
                 obeys_once_read(kind, &new, copy, &case).await;
                 true
@@ -60,7 +60,7 @@ async fn tried(kind: Kind, way: Way) -> bool {
             }
         }
         Way::Forged => {
-            // Made of a genuine one, which other workers were given.
+            // Made from a genuine decision for other workers.
             let elsewhere = Stream::new(Vec::new());
             let other = worker(kind, &elsewhere).await;
             prepare(kind, &other).await;
@@ -113,34 +113,34 @@ async fn all_ways(kinds: &[Kind], cases: usize) {
 }
 
 #[tokio::test]
-async fn pauses_and_resumes_are_known_to_every_worker_however_they_come() {
+async fn pauses_and_resumes_reach_every_worker_by_every_way() {
     all_ways(&Kind::ALL[..4], 28).await;
 }
 
 #[tokio::test]
-async fn cancellations_releases_and_discards_are_known_to_every_worker_however_they_come() {
+async fn cancellations_releases_and_discards_reach_every_worker_by_every_way() {
     all_ways(&Kind::ALL[4..7], 18).await;
 }
 
 #[tokio::test]
-async fn what_a_ceiling_holds_is_released_and_discarded_at_every_worker_however_it_comes() {
+async fn releases_and_discards_of_held_jobs_reach_every_worker_by_every_way() {
     all_ways(&Kind::ALL[7..9], 12).await;
 }
 
 #[tokio::test]
-async fn approvals_are_known_to_every_worker_however_they_come() {
+async fn approvals_reach_every_worker_by_every_way() {
     all_ways(&Kind::ALL[9..], 12).await;
 }
 
-/// The broker takes nothing: what prevents an erasure holds here all the same, and the others get it once
-/// the broker is back; what lets something go on is refused, and nothing has changed.
+/// Without a broker: a decision that prevents an erasure takes effect here, and at the others after the broker's
+/// return. A decision that permits an erasure is refused and changes nothing.
 #[tokio::test]
-async fn without_the_broker_what_prevents_an_erasure_holds_here_and_what_lets_it_go_on_is_refused() {
+async fn without_a_broker_a_decision_that_prevents_an_erasure_holds_and_others_are_refused() {
     for kind in Kind::ALL {
         let control = Stream::new(Vec::new());
         let active = worker(kind, &control).await;
         let standby = worker(kind, &control).await;
-        // Before the first message it reads the stream to its end, which needs a broker that takes its mark.
+        // First it reads the stream to its end. For that the broker must accept its mark.
         active.send(&json!({}));
         active.broker.published(|publication| publication.to == erasure_worker::broker::Destination::DeadLetter).await;
         let copy = prepare(kind, &active).await;
@@ -178,10 +178,10 @@ async fn without_the_broker_what_prevents_an_erasure_holds_here_and_what_lets_it
     }
 }
 
-/// The process ends right after the answer, with the broker away: its store has the decision, holds it from
-/// the first job on, and tells it as soon as the broker is back.
+/// The process ends right after the answer, without a broker. Its store has the decision, obeys it from the first job
+/// on, and publishes it after the broker's return.
 #[tokio::test]
-async fn a_pause_that_no_broker_took_outlives_the_process_and_is_told_by_the_next() {
+async fn a_pause_without_a_broker_outlives_the_process_and_is_published_by_the_next() {
     let control = Stream::new(Vec::new());
     let store = Arc::new(erasure_worker::store::MemoryStore::new());
     let broker = Post::with_control(&control);
@@ -199,9 +199,9 @@ async fn a_pause_that_no_broker_took_outlives_the_process_and_is_told_by_the_nex
     }
 }
 
-/// More jobs than one message names, some of which only the other worker knows.
+/// More jobs than one message names. Some are known only to the other worker.
 #[tokio::test]
-async fn a_release_at_a_worker_that_holds_nothing_reaches_what_the_other_one_holds_and_those_after_it() {
+async fn a_release_at_a_worker_without_held_jobs_reaches_the_other_workers_jobs() {
     let control = Stream::new(Vec::new());
     let active = worker(Kind::ReleaseGuard, &control).await;
     let standby = worker(Kind::ReleaseGuard, &control).await;
@@ -211,10 +211,10 @@ async fn a_release_at_a_worker_that_holds_nothing_reaches_what_the_other_one_hol
     }
     active.until("/v1/guard", |all| all["scopes"][0]["held"] == json!(most)).await;
     let answer = post(standby.addr, "/v1/guard/tenant/acme/release", &json!({})).await;
-    assert_eq!(answer.json(), json!({ "released": 0 }), "it knows of none");
+    assert_eq!(answer.json(), json!({ "released": 0 }), "it holds no job");
     active.until("/v1/guard", |all| all["scopes"][0]["held"] == 0).await;
     has_read(&active, &[&standby]).await;
-    // The one that knew of none lets each of them go on, with the copy that says that it is held.
+    // The worker without held jobs lets each one go on by its parked copy.
     for number in [1, most] {
         let copy = active.broker.parked(&id(number), 1).await;
         standby.broker.come_back(&copy);
@@ -222,9 +222,9 @@ async fn a_release_at_a_worker_that_holds_nothing_reaches_what_the_other_one_hol
     }
 }
 
-/// What was decided while a worker was not there is known before it asks for its first job.
+/// A worker learns earlier decisions before it requests its first job.
 #[tokio::test]
-async fn no_job_is_asked_for_before_the_control_stream_was_read_to_its_end() {
+async fn no_job_is_requested_before_the_control_stream_was_read_to_its_end() {
     let control = Stream::new(Vec::new());
     let before = worker(Kind::PauseSystem, &control).await;
     give(Kind::PauseSystem, &before).await;
@@ -234,7 +234,7 @@ async fn no_job_is_asked_for_before_the_control_stream_was_read_to_its_end() {
     let length = control.borrow().len();
     let late = bench_with(Setup { broker, ..Setup::default() }).await;
     late.send(&Kind::PauseSystem.job());
-    // It has written how far it must read.
+    // It has published its mark, up to which it must read.
     late.broker.published(|publication| publication.to == erasure_worker::broker::Destination::Control).await;
     assert_eq!(control.borrow().len(), length + 1);
     assert_eq!(late.broker.asked.load(std::sync::atomic::Ordering::SeqCst), 0);

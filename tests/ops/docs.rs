@@ -1,4 +1,4 @@
-//! The documentation says what the program does, and the other way round.
+//! The documentation and the program agree.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,7 +11,7 @@ fn read(name: &str) -> String {
     std::fs::read_to_string(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs").join(name)).unwrap()
 }
 
-/// The rows of all tables, cell by cell, without code marks.
+/// The cells of all tables, without code marks.
 fn rows(text: &str) -> impl Iterator<Item = Vec<String>> {
     let lines = text.lines().filter(|line| line.starts_with('|') && !line.starts_with("|--"));
     lines.map(|line| line.trim_matches('|').split('|').map(|cell| cell.trim().replace('`', "")).collect())
@@ -32,20 +32,20 @@ async fn the_table_of_metrics_and_the_metrics_are_the_same() {
         served.insert(format!("{name}{suffix}"), (metric.kind, metric.unit, labels));
     }
     let text = read("metrics.md");
-    let told: BTreeMap<_, _> = rows(&text)
+    let documented: BTreeMap<_, _> = rows(&text)
         .filter(|row| row[0].starts_with("erasure_"))
         .map(|row| {
             assert!(row.len() == 5 && !row[4].is_empty(), "{row:?}");
             (row[0].clone(), (row[1].clone(), row[2].clone(), row[3].clone()))
         })
         .collect();
-    assert_eq!(told, served);
+    assert_eq!(documented, served);
 }
 
 #[test]
 fn every_kind_of_problem_and_every_state_of_a_job_is_documented() {
     let text = read("ops-api.md");
-    let told: BTreeMap<_, _> =
+    let documented: BTreeMap<_, _> =
         rows(&text).filter(|row| row[0].parse::<u16>().is_ok()).map(|row| (row[1].clone(), row[0].clone())).collect();
     let made: BTreeMap<_, _> = Kind::ALL
         .into_iter()
@@ -54,7 +54,7 @@ fn every_kind_of_problem_and_every_state_of_a_job_is_documented() {
             (word.to_owned(), status.as_u16().to_string())
         })
         .collect();
-    assert_eq!(told, made);
+    assert_eq!(documented, made);
     let states: BTreeSet<_> = rows(&text).filter(|row| row.len() == 2).map(|row| row[0].clone()).collect();
     for status in JobStatus::ALL {
         assert!(states.contains(status.as_str()), "{}", status.as_str());

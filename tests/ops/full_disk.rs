@@ -1,5 +1,5 @@
-//! A disk that takes some of a job's writes and refuses others: what the worker remembers of the job
-//! must not be ahead of the disk when the job is delivered again.
+//! A full disk that refuses some of a job's writes. At the redelivery the worker's memory must not be ahead of the
+//! disk.
 
 use std::sync::{Arc, Mutex};
 
@@ -14,7 +14,7 @@ use crate::http::{get, post};
 
 type Refuses = Box<dyn FnMut(&Batch) -> bool + Send>;
 
-/// A store without room for the batches that the test says.
+/// A store without room for the batches that the test selects.
 struct Narrow {
     inner: MemoryStore,
     refuses: Mutex<Refuses>,
@@ -25,17 +25,17 @@ impl Narrow {
         Arc::new(Narrow { inner: MemoryStore::new(), refuses: Mutex::new(Box::new(|_| false)) })
     }
 
-    /// From now on there is no room for these.
+    /// Refuses these batches from now on.
     fn refuse(&self, refuses: impl FnMut(&Batch) -> bool + Send + 'static) {
         *self.refuses.lock().unwrap() = Box::new(refuses);
     }
 
-    /// From now on there is room.
+    /// Accepts all batches from now on.
     fn relent(&self) {
         self.refuse(|_| false);
     }
 
-    /// How many rows the guard has of held jobs.
+    /// The number of rows about held jobs.
     fn held_rows(&self) -> usize {
         self.inner.scan(Table::Meta, HELD, None, usize::MAX).unwrap().len()
     }
@@ -78,12 +78,12 @@ impl Store for Narrow {
 
 const HELD: &[u8] = b"guard/held/";
 
-/// Whether a batch changes a row that begins so.
+/// Whether a batch changes a row with this beginning.
 fn changes(table: Table, prefix: &'static [u8]) -> impl Fn(&Batch) -> bool + Send {
     move |batch| batch.writes.iter().any(|write| write.table == table && write.key.starts_with(prefix))
 }
 
-/// The first batch for which this holds.
+/// The first batch that meets the condition.
 fn first(fits: impl Fn(&Batch) -> bool + Send) -> impl FnMut(&Batch) -> bool + Send {
     let mut is_over = false;
     move |batch| !is_over && fits(batch) && !std::mem::replace(&mut is_over, true)
@@ -104,19 +104,19 @@ fn wanted(number: u128, word: &str) -> Value {
     job
 }
 
-/// A job that an operator has approved, as its copy is about to come back.
+/// An approved job, before its copy's delivery.
 async fn approved(bench: &Bench) -> Publication {
     bench.send(&wanted(1, "ann"));
     let copy = bench.broker.parked(&id(1), 1).await;
     let path = format!("/v1/approvals/acme/{}", id(1));
     let preview = bench.until(&path, |one| one["preview"].is_string()).await["preview"].clone();
-    let told = post(bench.addr, &format!("{path}/approve"), &json!({ "preview": preview, "by": "bob" })).await;
-    assert_eq!(told.status, 200);
+    let answer = post(bench.addr, &format!("{path}/approve"), &json!({ "preview": preview, "by": "bob" })).await;
+    assert_eq!(answer.status, 200);
     copy
 }
 
 #[tokio::test]
-async fn an_approval_that_could_not_be_noted_as_heeded_is_heeded_at_the_next_delivery() {
+async fn an_approval_whose_use_could_not_be_written_is_obeyed_at_the_next_delivery() {
     let store = Narrow::new();
     let bench = on(&store, Policy::default()).await;
     let copy = approved(&bench).await;
@@ -131,8 +131,8 @@ async fn an_approval_that_could_not_be_noted_as_heeded_is_heeded_at_the_next_del
 }
 
 #[tokio::test]
-async fn a_parked_copy_of_an_unknown_job_owes_its_final_event_although_only_the_end_found_room() {
-    // Parked by a worker that holds everything, and delivered to one whose store knows nothing.
+async fn an_unknown_jobs_parked_copy_gets_its_final_event_also_if_only_the_end_was_written() {
+    // Parked by a worker with a ceiling of zero, and delivered to one with an empty store.
     let elsewhere = on(&Narrow::new(), ceiling(0)).await;
     elsewhere.send(&shop_job(&id(1), "absent"));
     let copy = elsewhere.broker.parked(&id(1), 1).await;
@@ -143,16 +143,16 @@ async fn a_parked_copy_of_an_unknown_job_owes_its_final_event_although_only_the_
     bench.broker.come_back(&copy);
     bench.broker.given_back().await;
     let has_ended = store.scan(Table::Ended, b"", None, 1).unwrap().len() == 1;
-    assert!(has_ended, "the end was to find room");
+    assert!(has_ended, "the write of the end was refused");
     bench.broker.redeliver();
     bench.broker.event(&id(1), "completed").await;
 }
 
 #[tokio::test]
-async fn a_job_that_could_not_be_accepted_is_counted_once_when_it_is() {
+async fn a_job_accepted_after_refused_writes_is_counted_once() {
     let store = Narrow::new();
     let bench = on(&store, ceiling(2)).await;
-    // All that is written of a job, and not what the worker writes when it starts.
+    // All writes about the job, but not those of the worker's start.
     store.refuse(|batch| batch.writes.iter().any(|write| !matches!(write.table, Table::Meta | Table::Expiry)));
     bench.send(&shop_job(&id(1), "ann"));
     for _ in 0..3 {
@@ -169,11 +169,11 @@ async fn a_job_that_could_not_be_accepted_is_counted_once_when_it_is() {
 }
 
 #[tokio::test]
-async fn a_job_whose_acceptance_found_no_room_but_whose_next_write_did_stays_counted() {
+async fn a_job_stays_counted_if_only_the_write_after_its_acceptance_succeeds() {
     let store = Narrow::new();
     let bench = on(&store, ceiling(1)).await;
     store.refuse(first(changes(Table::Job, b"")));
-    // Its question for an approval carries the record.
+    // The write of its approval request contains the record.
     bench.send(&wanted(1, "ann"));
     bench.broker.given_back().await;
     assert_eq!(bench.engine.guard_views().unwrap()[0].passed, 1);
@@ -183,11 +183,11 @@ async fn a_job_whose_acceptance_found_no_room_but_whose_next_write_did_stays_cou
 }
 
 #[tokio::test]
-async fn a_hold_whose_event_could_not_be_written_is_told_at_the_next_delivery() {
+async fn a_hold_whose_event_could_not_be_written_is_reported_at_the_next_delivery() {
     let store = Narrow::new();
     let bench = on(&store, ceiling(0)).await;
     let mut count = 0;
-    // The first accepts it, the second parks it.
+    // The first such write accepts the job, the second parks it.
     let is_held = changes(Table::Meta, HELD);
     store.refuse(move |batch| {
         count += usize::from(is_held(batch));
@@ -201,7 +201,7 @@ async fn a_hold_whose_event_could_not_be_written_is_told_at_the_next_delivery() 
 }
 
 #[tokio::test]
-async fn what_the_guard_could_not_note_as_held_is_held_all_the_same() {
+async fn a_job_whose_hold_could_not_be_written_is_held_too() {
     let store = Narrow::new();
     let bench = on(&store, ceiling(0)).await;
     store.refuse(changes(Table::Meta, HELD));
@@ -214,7 +214,7 @@ async fn what_the_guard_could_not_note_as_held_is_held_all_the_same() {
 }
 
 #[tokio::test]
-async fn a_held_job_whose_end_was_refused_once_leaves_nothing_with_the_guard() {
+async fn a_held_job_whose_end_was_refused_once_leaves_no_rows_of_its_hold() {
     let store = Narrow::new();
     let bench = on(&store, ceiling(0)).await;
     bench.send(&shop_job(&id(1), "ann"));
@@ -230,7 +230,7 @@ async fn a_held_job_whose_end_was_refused_once_leaves_nothing_with_the_guard() {
 }
 
 #[tokio::test]
-async fn what_could_not_be_released_stays_held_and_is_released_later() {
+async fn a_job_whose_release_was_refused_stays_held_and_is_released_later() {
     let store = Narrow::new();
     let bench = on(&store, ceiling(0)).await;
     bench.send(&shop_job(&id(1), "ann"));

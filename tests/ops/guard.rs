@@ -1,4 +1,4 @@
-//! Who may ask, and how each answer is marked.
+//! Access to the ops API, and the headers of its answers.
 
 use erasure_worker::ops::{CONNECTIONS, Ops, OpsSettings, serve};
 use secrecy::SecretString;
@@ -49,7 +49,7 @@ async fn guarded() -> Bench {
 }
 
 #[tokio::test]
-async fn every_route_but_the_probes_and_the_public_keys_wants_the_token() {
+async fn every_route_except_the_probes_and_the_public_keys_needs_the_token() {
     let bench = guarded().await;
     for (method, path) in ROUTES {
         for given in
@@ -70,7 +70,7 @@ async fn every_route_but_the_probes_and_the_public_keys_wants_the_token() {
 }
 
 #[tokio::test]
-async fn an_address_that_others_can_reach_is_not_served_without_a_token() {
+async fn without_a_token_only_a_loopback_address_is_served() {
     let bench = bench().await;
     let ops = Ops {
         engine: std::sync::Arc::clone(&bench.engine),
@@ -98,7 +98,7 @@ async fn on_loopback_a_foreign_host_name_is_refused_everywhere() {
 }
 
 #[tokio::test]
-async fn another_web_page_cannot_make_a_browser_change_anything() {
+async fn another_web_page_cannot_change_anything_through_a_browser() {
     let bench = bench().await;
     let own = format!("http://{}", bench.addr);
     let release = "/v1/systems/shop/release";
@@ -115,7 +115,7 @@ async fn another_web_page_cannot_make_a_browser_change_anything() {
     for own in [("Origin", own.as_str()), ("Sec-Fetch-Site", "same-origin"), ("Sec-Fetch-Site", "none")] {
         assert_eq!(ask(bench.addr, "POST", release, &[own], b"").await.status, 200, "{own:?}");
     }
-    // A plain form needs no permission, so it is no way to give an order.
+    // A plain form needs no permission from the server, so it may not change anything.
     let form = [("Content-Type", "text/plain")];
     let answer = ask(bench.addr, "POST", "/v1/dead-letters/replay", &form, b"{\"all\":true}").await;
     assert_eq!(answer.problem(415), "unsupported-media-type");
@@ -135,7 +135,7 @@ async fn every_answer_forbids_scripts_sniffing_and_storing_and_allows_no_other_o
 }
 
 #[tokio::test]
-async fn silent_connections_take_no_more_than_their_share_and_the_next_one_waits_for_a_place() {
+async fn silent_connections_take_a_limited_share_and_the_next_one_waits_for_a_place() {
     let bench = bench().await;
     let request = format!("GET /livez HTTP/1.1\r\nHost: {}\r\n\r\n", bench.addr);
     let open = async || {
@@ -156,7 +156,7 @@ async fn silent_connections_take_no_more_than_their_share_and_the_next_one_waits
         inside.push(stream);
     }
     let mut outside = open().await;
-    // Somebody inside is answered meanwhile; nobody else is.
+    // An open connection is answered; a further one is not.
     inside[0].write_all(request.as_bytes()).await.unwrap();
     answered(&mut inside[0]).await;
     assert_eq!(outside.try_read(&mut [0; 16]).unwrap_err().kind(), std::io::ErrorKind::WouldBlock);

@@ -1,4 +1,4 @@
-//! What one worker must not do before others can know of it, and what it must know of others before it works.
+//! Two workers and one control stream: what must be published before an act, and read before the first job.
 
 use std::sync::atomic::Ordering;
 
@@ -18,7 +18,7 @@ async fn on(control: &Stream) -> Bench {
     bench_with(Setup { broker: Post::with_control(control), ..Setup::default() }).await
 }
 
-/// Ends of jobs that the control stream tells of.
+/// The number of jobs' ends in the control stream.
 fn ends(control: &Stream) -> usize {
     let is_end = |message: &&(_, bytes::Bytes)| {
         let message: Value = serde_json::from_slice(&message.1).unwrap();
@@ -28,7 +28,7 @@ fn ends(control: &Stream) -> usize {
     control.borrow().iter().filter(is_end).count()
 }
 
-/// Waits until the stream has grown so far.
+/// Waits until the stream meets the condition.
 async fn grows(control: &Stream, so_far: impl Fn(&Stream) -> bool) {
     let mut changes = control.subscribe();
     let grown = async {
@@ -40,16 +40,16 @@ async fn grows(control: &Stream, so_far: impl Fn(&Stream) -> bool) {
 }
 
 #[tokio::test]
-async fn no_job_is_worked_on_over_a_new_link_before_the_control_stream_was_read_to_its_end() {
+async fn over_a_new_link_no_job_is_processed_before_the_control_stream_was_read_to_its_end() {
     let control = Stream::new(Vec::new());
     let (other, late) = (on(&control).await, on(&control).await);
-    // Once it has asked for a job it has read up to here.
+    // It requests a job only after it has read the stream up to here.
     late.broker.published(|publication| publication.to == Destination::Control).await;
     while late.broker.asked.load(Ordering::SeqCst) == 0 {
         tokio::task::yield_now().await;
     }
     late.broker.keeps_control.send_replace(true);
-    // One look at what comes next had begun before.
+    // One request for a delivery had begun before.
     post(other.addr, "/v1/tenants/nobody/pause", &why()).await;
     late.until("/v1/paused", |all| all["paused"].as_array().unwrap().len() == 1).await;
 
@@ -58,7 +58,7 @@ async fn no_job_is_worked_on_over_a_new_link_before_the_control_stream_was_read_
     late.broker.link.send_replace(Link::Up);
     let length = control.borrow().len();
     late.send(&shop_job(&id(1), "ann"));
-    // It has written how far it must read.
+    // It has published its mark, up to which it must read.
     grows(&control, |control| control.borrow().len() > length).await;
     late.broker.keeps_control.send_replace(false);
     late.until(&format!("/v1/jobs/acme/{}", id(1)), |job| job["waiting"]["reason"] == "paused").await;
@@ -66,7 +66,7 @@ async fn no_job_is_worked_on_over_a_new_link_before_the_control_stream_was_read_
 }
 
 #[tokio::test]
-async fn others_are_told_of_an_end_only_once_the_broker_has_the_final_event() {
+async fn an_end_is_published_to_other_workers_only_after_the_final_events_confirm() {
     let bench = bench().await;
     let (job, path) = (shop_job(&id(1), "ann"), format!("/v1/jobs/acme/{}", id(1)));
     post(bench.addr, "/v1/tenants/acme/pause", &why()).await;
@@ -74,10 +74,10 @@ async fn others_are_told_of_an_end_only_once_the_broker_has_the_final_event() {
     bench.until(&path, |job| job["waiting"]["reason"] == "paused").await;
     post(bench.addr, "/v1/tenants/acme/resume", &json!({})).await;
     bench.broker.refuses.lock().unwrap().events = true;
-    // Sent again by its publisher; a copy of it lies on the broker.
+    // The publisher repeats the job, whose copy is parked.
     bench.send(&job);
     bench.until(&path, |job| job["state"] == "completed").await;
-    // What is kept for the stream goes there in the order in which it was kept.
+    // Entries for the stream are published in order.
     post(bench.addr, "/v1/tenants/nobody/pause", &why()).await;
     assert_eq!(ends(&bench.broker.control), 0);
     bench.broker.refuses.lock().unwrap().events = false;

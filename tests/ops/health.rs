@@ -1,4 +1,4 @@
-//! The probes: what asks for a restart, what takes the worker out of service, and what does not.
+//! The probes: reasons for a restart, for "not ready", and for neither.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use crate::bench::{Setup, bench, bench_with, id};
 use crate::http::get;
 
 #[tokio::test]
-async fn a_worker_that_can_work_is_alive_and_ready() {
+async fn a_working_worker_is_alive_and_ready() {
     let bench = bench().await;
     let answer = get(bench.addr, "/readyz").await;
     assert_eq!((answer.status, answer.json()["status"].as_str()), (200, Some("ready")));
@@ -21,10 +21,10 @@ async fn a_worker_that_can_work_is_alive_and_ready() {
 }
 
 #[tokio::test]
-async fn a_stuck_loop_is_named_and_asks_for_a_restart() {
+async fn a_stuck_loop_is_named_and_needs_a_restart() {
     let change = |settings: &mut erasure_worker::ops::OpsSettings| settings.stuck_after = Duration::from_millis(50);
     let store = Arc::new(MemoryStore::new());
-    // Whoever waits for this store waits for ever.
+    // Calls of this store never end.
     store.hold();
     let bench = bench_with(Setup { store, change, ..Setup::default() }).await;
     let alive = bench.until("/livez", |alive| alive["alive"] == false).await;
@@ -33,7 +33,7 @@ async fn a_stuck_loop_is_named_and_asks_for_a_restart() {
 }
 
 #[tokio::test]
-async fn a_broker_that_is_away_makes_the_worker_unready_but_not_dead() {
+async fn without_its_broker_a_worker_is_alive_but_not_ready() {
     let bench = bench().await;
     bench.broker.link.send_replace(Link::Down("connection refused".to_owned()));
     let answer = get(bench.addr, "/readyz").await;
@@ -48,7 +48,7 @@ async fn a_broker_that_is_away_makes_the_worker_unready_but_not_dead() {
 }
 
 #[tokio::test]
-async fn a_store_that_cannot_be_read_makes_the_worker_unready_and_reads_a_503() {
+async fn without_a_readable_store_a_worker_is_not_ready_and_answers_503() {
     let store = Arc::new(MemoryStore::new());
     let bench = bench_with(Setup { store: store.clone(), runs: false, ..Setup::default() }).await;
     store.fail_with(Some(StoreError::Broken("a sync failed".to_owned())));
@@ -61,7 +61,7 @@ async fn a_store_that_cannot_be_read_makes_the_worker_unready_and_reads_a_503() 
 }
 
 #[tokio::test]
-async fn an_engine_that_failed_is_unready_and_says_why() {
+async fn a_failed_engine_is_not_ready_and_names_the_reason() {
     let store = Arc::new(MemoryStore::new());
     let bench = bench_with(Setup { store: store.clone(), ..Setup::default() }).await;
     bench.until("/livez", |alive| alive["loops"].as_array().is_some_and(|loops| loops.len() == 3)).await;
@@ -73,7 +73,7 @@ async fn an_engine_that_failed_is_unready_and_says_why() {
 }
 
 #[tokio::test]
-async fn a_held_system_and_a_damaged_store_are_told_and_leave_the_worker_ready() {
+async fn a_held_system_and_a_damaged_store_are_reported_and_the_worker_stays_ready() {
     let change = |settings: &mut erasure_worker::ops::OpsSettings| {
         settings.store_moved_aside = Some("/var/lib/worker/store.damaged".into());
     };
@@ -89,7 +89,7 @@ async fn a_held_system_and_a_damaged_store_are_told_and_leave_the_worker_ready()
 }
 
 #[tokio::test]
-async fn a_worker_that_drains_is_no_failure() {
+async fn a_draining_worker_is_no_failure() {
     let bench = bench().await;
     bench.engine.drain();
     let answer = get(bench.addr, "/readyz").await;
@@ -97,7 +97,7 @@ async fn a_worker_that_drains_is_no_failure() {
 }
 
 #[tokio::test]
-async fn the_server_ends_when_it_is_told_to_although_somebody_holds_a_connection() {
+async fn the_server_stops_on_request_also_with_an_open_connection() {
     let mut bench = bench().await;
     let silent = tokio::net::TcpStream::connect(bench.addr).await.unwrap();
     assert_eq!(get(bench.addr, "/livez").await.status, 200);

@@ -1,4 +1,4 @@
-//! The smallest HTTP client: every header is the test's own choice.
+//! A minimal HTTP client: the test chooses every header.
 
 use std::net::SocketAddr;
 
@@ -24,7 +24,7 @@ impl Answer {
         })
     }
 
-    /// Checks the form of a refusal and gives the last part of its type.
+    /// Checks the form of a refusal. Returns the last part of its type.
     pub fn problem(&self, status: u16) -> String {
         assert_eq!(self.status, status, "{}", self.text);
         assert_eq!(self.header("content-type"), Some("application/problem+json"));
@@ -38,7 +38,7 @@ impl Answer {
     }
 }
 
-/// One request on a connection of its own. `headers` may name another Host.
+/// One request on its own connection. `headers` may name another Host.
 pub async fn ask(addr: SocketAddr, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
     let mut head = format!("{method} {path} HTTP/1.1\r\nConnection: close\r\nContent-Length: {}\r\n", body.len());
     if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
@@ -51,7 +51,7 @@ pub async fn ask(addr: SocketAddr, method: &str, path: &str, headers: &[(&str, &
     let mut stream = TcpStream::connect(addr).await.unwrap();
     stream.set_nodelay(true).unwrap();
     stream.write_all(head.as_bytes()).await.unwrap();
-    // A server that refuses a long body may close before it has read all of it.
+    // A server that refuses a long body may close before it has read the whole body.
     let _ = stream.write_all(body).await;
     let mut bytes = Vec::new();
     let _ = stream.read_to_end(&mut bytes).await;

@@ -45,7 +45,7 @@ pub async fn bench_with_desk(desk: &Arc<Desk>) -> Bench {
 }
 
 #[tokio::test]
-async fn an_export_tells_where_the_file_lies_and_says_when_there_is_none() {
+async fn an_export_returns_the_files_path_or_reports_that_there_is_none() {
     let desk = Arc::new(Desk::default());
     let bench = bench_with_desk(&desk).await;
     let answer = ask(bench.addr, "POST", "/v1/zeta-import/shop/export", &[], b"").await;
@@ -59,7 +59,7 @@ async fn an_export_tells_where_the_file_lies_and_says_when_there_is_none() {
 }
 
 #[tokio::test]
-async fn a_result_file_of_megabytes_is_taken_whole_and_a_bad_one_is_refused_with_its_reason() {
+async fn a_result_file_of_megabytes_is_accepted_and_an_invalid_one_is_refused_with_its_reason() {
     let bench = bench_with_desk(&Arc::default()).await;
     let csv = [("Content-Type", "text/csv")];
     let large = vec![b'x'; 5 * 1024 * 1024];

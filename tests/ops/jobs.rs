@@ -1,4 +1,4 @@
-//! One job shown and cancelled.
+//! One job: its view and its cancellation.
 
 use serde_json::{Value, json};
 
@@ -26,7 +26,7 @@ async fn a_completed_job_shows_its_targets_and_keeps_no_timeline() {
 }
 
 #[tokio::test]
-async fn a_failed_job_shows_what_it_failed_by_and_all_that_happened() {
+async fn a_failed_job_shows_its_error_and_its_timeline() {
     let bench = bench().await;
     let job_id = bench.job(1, "rejected", "failed").await;
     let job = bench.until(&format!("/v1/jobs/acme/{job_id}"), |job| job["event_published"] == true).await;
@@ -43,7 +43,7 @@ async fn a_failed_job_shows_what_it_failed_by_and_all_that_happened() {
 }
 
 #[tokio::test]
-async fn a_job_that_waits_for_a_person_says_for_what() {
+async fn a_job_that_waits_for_a_person_names_the_input() {
     let bench = bench().await;
     let mut job = shop_job(&id(1), "ann");
     job["targets"][0].as_object_mut().unwrap().remove("customer_password");
@@ -60,7 +60,7 @@ async fn a_job_that_waits_for_a_person_says_for_what() {
 }
 
 #[tokio::test]
-async fn a_deletion_that_is_still_visible_is_waiting_and_can_no_longer_be_cancelled() {
+async fn a_job_whose_deletion_is_not_visible_yet_waits_and_cannot_be_cancelled() {
     let bench = bench().await;
     bench.send(&shop_job(&id(1), "visible"));
     let path = format!("/v1/jobs/acme/{}", id(1));
@@ -74,7 +74,7 @@ async fn a_deletion_that_is_still_visible_is_waiting_and_can_no_longer_be_cancel
     let deleted = job["targets"][0]["steps"].as_array().unwrap().iter().find(|step| step["step"] == "delete_account");
     let given = time(&wait["gives_up_at"]).as_millisecond() - time(&deleted.unwrap()["at"]).as_millisecond();
     assert_eq!(u128::try_from(given).unwrap(), settings().limits.pending_max.as_millis());
-    // In the list, what the record knows alone.
+    // The list shows the job's record alone.
     let listed = &get(bench.addr, "/v1/jobs?state=waiting").await.json()["jobs"][0]["waiting"];
     assert_eq!((&listed["since"], &listed["then"], listed.get("gives_up_at")), (&wait["since"], &wait["then"], None));
     let steps = job["targets"][0]["steps"].as_array().unwrap();
@@ -120,7 +120,7 @@ async fn a_job_in_hand_is_cancelled_before_its_first_destructive_call() {
 }
 
 #[tokio::test]
-async fn an_ended_job_cannot_be_cancelled_and_no_event_is_made_of_the_attempt() {
+async fn an_ended_job_cannot_be_cancelled_and_the_attempt_makes_no_event() {
     let bench = bench().await;
     let job_id = bench.job(1, "ann", "completed").await;
     let path = format!("/v1/jobs/acme/{job_id}");
@@ -132,7 +132,7 @@ async fn an_ended_job_cannot_be_cancelled_and_no_event_is_made_of_the_attempt() 
 }
 
 #[tokio::test]
-async fn a_cancellation_that_comes_before_its_job_ends_it_on_arrival() {
+async fn a_cancellation_before_its_job_ends_it_on_arrival() {
     let bench = bench().await;
     let path = format!("/v1/jobs/acme/{}", id(1));
     assert_eq!(get(bench.addr, &path).await.problem(404), "unknown-job");
@@ -145,18 +145,18 @@ async fn a_cancellation_that_comes_before_its_job_ends_it_on_arrival() {
 }
 
 #[tokio::test]
-async fn many_jobs_are_asked_for_at_once_and_unknown_ones_are_left_out() {
+async fn many_jobs_are_read_in_one_request_without_unknown_ones() {
     let bench = bench().await;
     bench.job(1, "ann", "completed").await;
     bench.job(2, "rejected", "failed").await;
     bench.job(3, "absent", "completed").await;
     let ids: Vec<_> = (1..=4).map(id).collect();
     let answer = crate::http::post(bench.addr, "/v1/jobs/acme/states", &json!({ "job_ids": ids })).await.json();
-    let told = |number: u128, state: &str, outcome: &str, code: Option<&str>| json!({ "job_id": id(number), "state": state, "target_outcome": outcome, "code": code });
+    let row = |number: u128, state: &str, outcome: &str, code: Option<&str>| json!({ "job_id": id(number), "state": state, "target_outcome": outcome, "code": code });
     let expected = [
-        told(1, "completed", "erased", None),
-        told(2, "failed", "failed", Some("ERS-0015")),
-        told(3, "completed", "absent", None),
+        row(1, "completed", "erased", None),
+        row(2, "failed", "failed", Some("ERS-0015")),
+        row(3, "completed", "absent", None),
     ];
     assert_eq!(answer["jobs"], json!(expected));
     let many: Vec<_> = (0..1001).map(id).collect();

@@ -1,4 +1,4 @@
-//! Lists of jobs, also of very many.
+//! Lists of jobs, also of many jobs.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::http::get;
 
 const MANY: u128 = 100_000;
 
-/// Counts what is read.
+/// Counts the rows that are read.
 struct Counting {
     inner: MemoryStore,
     rows: AtomicUsize,
@@ -90,7 +90,7 @@ async fn many() -> Arc<Counting> {
     Arc::new(store)
 }
 
-/// Follows the cursor to the end; the jobs, and how many pages there were.
+/// Follows the cursor to the end. Returns the jobs and the number of pages.
 async fn walk(addr: std::net::SocketAddr, store: &Counting, query: &str) -> (Vec<Value>, usize) {
     let (mut jobs, mut pages, mut after) = (Vec::new(), 0, String::new());
     loop {
@@ -108,7 +108,7 @@ async fn walk(addr: std::net::SocketAddr, store: &Counting, query: &str) -> (Vec
 }
 
 #[tokio::test]
-async fn all_of_100_000_ended_jobs_come_once_each_in_order_and_no_page_reads_more_than_its_bound() {
+async fn each_of_100_000_ended_jobs_is_listed_once_in_order_and_no_page_exceeds_its_bound() {
     let store = many().await;
     let bench = bench_with(Setup { store: store.clone(), runs: false, ..Setup::default() }).await;
     let (jobs, pages) = walk(bench.addr, &store, "limit=500").await;
@@ -120,7 +120,7 @@ async fn all_of_100_000_ended_jobs_come_once_each_in_order_and_no_page_reads_mor
 }
 
 #[tokio::test]
-async fn rare_jobs_among_100_000_are_found_although_pages_on_the_way_are_empty() {
+async fn rare_jobs_among_100_000_are_found_also_after_empty_pages() {
     let store = many().await;
     let bench = bench_with(Setup { store: store.clone(), runs: false, ..Setup::default() }).await;
     let (jobs, pages) = walk(bench.addr, &store, "state=failed").await;
@@ -131,7 +131,7 @@ async fn rare_jobs_among_100_000_are_found_although_pages_on_the_way_are_empty()
     let (jobs, pages) = walk(bench.addr, &store, "tenant=tenant-3&limit=500").await;
     assert_eq!((jobs.len(), pages), (10_000, 20));
     assert!(jobs.iter().all(|job| job["tenant"] == "tenant-3"));
-    // Open jobs lie apart: ended ones are not walked through to find that there are none.
+    // Open jobs have their own rows: a search for them does not read the ended ones.
     let (jobs, pages) = walk(bench.addr, &store, "state=open").await;
     assert_eq!((jobs.len(), pages), (0, 1));
     assert!(store.rows.load(Ordering::Relaxed) == 0);
@@ -170,7 +170,7 @@ async fn every_state_lists_its_jobs_and_no_others() {
 }
 
 #[tokio::test]
-async fn a_record_that_cannot_be_decoded_is_counted_and_hides_no_other() {
+async fn an_undecodable_record_is_counted_and_hides_no_other() {
     let store = Arc::new(MemoryStore::new());
     let mut batch = Batch::new();
     let (key, ended) = ended(1);

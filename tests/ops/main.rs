@@ -1,5 +1,4 @@
-//! The ops API and its command line, against an engine with a store in memory and a broker in the
-//! test itself.
+//! The ops API and its command line, with an engine, a store in memory and a broker in the test's process.
 
 #![allow(
     missing_docs,

@@ -1,4 +1,4 @@
-//! The figures: well-formed, true, and without a label that names anybody.
+//! The metrics: well-formed, true, and without personal data in labels.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -73,7 +73,7 @@ fn value(metrics: &BTreeMap<String, Metric>, name: &str, labels: &[(&str, &str)]
     all.clone().find(|(sample, of, _)| sample == name && *of == labels).map(|(.., value)| *value)
 }
 
-/// A worker at which all that is counted has happened.
+/// A worker with at least one case of each counted kind.
 pub async fn busy() -> Bench {
     let bench = bench().await;
     *bench.broker.depths.lock().unwrap() = [("jobs".to_owned(), 7), ("events.unrouted".to_owned(), 2)].into();
@@ -85,7 +85,7 @@ pub async fn busy() -> Bench {
 }
 
 #[tokio::test]
-async fn the_figures_say_what_happened() {
+async fn the_metrics_count_every_kind() {
     let bench = busy().await;
     let metrics = scrape(&bench).await;
     let is = |name: &str, labels: &[(&str, &str)]| value(&metrics, name, labels);
@@ -100,7 +100,7 @@ async fn the_figures_say_what_happened() {
     let since: jiff::Timestamp = job["waiting"]["since"].as_str().unwrap().parse().unwrap();
     let oldest = |reason| is("erasure_oldest_wait_timestamp_seconds", &[("reason", reason)]);
     assert!((oldest("pending").unwrap() - since.as_duration().as_secs_f64()).abs() < 0.001);
-    assert!(oldest("held").is_none() && oldest("input").is_none(), "nothing waits for these");
+    assert!(oldest("held").is_none() && oldest("input").is_none(), "no job waits for these");
     assert_eq!(is("erasure_long_waits_told_total", &[("reason", "pending")]), Some(0.0));
     assert_eq!(is("erasure_jobs_open", &[]), Some(1.0));
     assert_eq!(is("erasure_dead_letters", &[]), Some(1.0));
@@ -125,7 +125,7 @@ async fn the_figures_say_what_happened() {
 }
 
 #[tokio::test]
-async fn previews_that_wait_for_an_approval_are_counted_until_somebody_decides() {
+async fn previews_that_wait_for_an_approval_are_counted_until_the_decision() {
     let bench = bench().await;
     let figures = async |bench: &Bench| {
         let metrics = scrape(bench).await;
@@ -154,7 +154,7 @@ async fn previews_that_wait_for_an_approval_are_counted_until_somebody_decides()
 }
 
 #[tokio::test]
-async fn what_is_not_known_is_left_out() {
+async fn unknown_values_are_omitted() {
     let bench = bench().await;
     let metrics = scrape(&bench).await;
     assert_eq!(value(&metrics, "erasure_jobs_queued", &[]), None);

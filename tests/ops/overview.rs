@@ -1,4 +1,4 @@
-//! The first look, in one answer; and what a code means.
+//! The overview in one answer, and the explanation of a code.
 
 use serde_json::json;
 
@@ -7,7 +7,7 @@ use crate::http::get;
 use crate::metrics::busy;
 
 #[tokio::test]
-async fn the_overview_tells_counts_what_is_oldest_and_what_is_due_first() {
+async fn the_overview_shows_counts_the_oldest_wait_and_the_first_due_job() {
     let bench = busy().await;
     let mut urgent = shop_job(&id(5), "visible");
     urgent["due_at"] = json!("2026-01-20T00:00:00Z");
@@ -18,9 +18,9 @@ async fn the_overview_tells_counts_what_is_oldest_and_what_is_due_first() {
     let jobs = &all["jobs"];
     assert_eq!((&jobs["open"], &jobs["queued"], &jobs["dead_letters"]), (&json!(2), &json!(7), &json!(1)));
     assert_eq!((&jobs["overdue"], &jobs["at_risk"], &jobs["will_miss"]), (&json!(2), &json!(0), &json!(0)));
-    let told = get(bench.addr, "/v1/forecast").await.json();
-    assert_eq!((&told["open"], &told["overdue"], &told["will_miss"]), (&json!(2), &json!(2), &json!(0)));
-    let shop = &told["systems"][1];
+    let forecast = get(bench.addr, "/v1/forecast").await.json();
+    assert_eq!((&forecast["open"], &forecast["overdue"], &forecast["will_miss"]), (&json!(2), &json!(2), &json!(0)));
+    let shop = &forecast["systems"][1];
     assert_eq!((&shop["name"], &shop["backlog"], &shop["held"]), (&json!("shop"), &json!(2), &json!(false)));
     assert_eq!(all["oldest"]["job_id"], id(3));
     let due: Vec<_> = all["due_first"].as_array().unwrap().iter().map(|job| job["job_id"].as_str().unwrap()).collect();
@@ -29,7 +29,7 @@ async fn the_overview_tells_counts_what_is_oldest_and_what_is_due_first() {
 }
 
 #[tokio::test]
-async fn what_is_held_or_paused_is_told_as_degraded() {
+async fn holds_and_pauses_are_reported_as_degraded() {
     let bench = bench().await;
     let body = json!({ "reason": "too slow", "by": "operations" });
     crate::http::post(bench.addr, "/v1/systems/shop/pause", &body).await;

@@ -1,4 +1,4 @@
-//! Systems and tenants made to wait.
+//! Paused systems and tenants.
 
 use std::sync::Arc;
 
@@ -13,13 +13,13 @@ fn why() -> Value {
     json!({ "reason": "the vendor asked", "by": "operations" })
 }
 
-/// Delivers the job's parked copy again, as its wait queue does in the end.
-async fn comes_back(bench: &Bench, job: &Value) {
+/// Delivers the job's parked copy, as its wait queue does after the wait.
+async fn redeliver_copy(bench: &Bench, job: &Value) {
     bench.send(job);
 }
 
 #[tokio::test]
-async fn jobs_of_a_paused_system_wait_without_a_call_and_go_on_once_it_is_resumed() {
+async fn jobs_of_a_paused_system_wait_without_a_call_and_go_on_after_the_resume() {
     let bench = bench().await;
     let paused = post(bench.addr, "/v1/systems/shop/pause", &why()).await.json();
     assert_eq!((&paused["name"], &paused["paused"]["by"]), (&json!("shop"), &json!("operations")));
@@ -32,7 +32,7 @@ async fn jobs_of_a_paused_system_wait_without_a_call_and_go_on_once_it_is_resume
 
     let resumed = post(bench.addr, "/v1/systems/shop/resume", &json!({})).await.json();
     assert_eq!(resumed["paused"], Value::Null);
-    comes_back(&bench, &job).await;
+    redeliver_copy(&bench, &job).await;
     bench.broker.event(&id(1), "completed").await;
 }
 
@@ -50,7 +50,7 @@ async fn a_job_that_waits_in_hand_while_its_system_is_paused_makes_no_call() {
     bench.until("/v1/systems", |all| all["systems"][1]["jobs_in_hand"] == 2).await;
     post(bench.addr, "/v1/systems/shop/pause", &why()).await;
     bench.shop.door.cancel();
-    // It gets the first one's slot, and does not use it.
+    // It gets the first job's slot, but does not use it.
     bench.until("/v1/systems", |all| all["systems"][1]["calls"] == 2).await;
     bench.engine.drain();
     bench.until("/v1/systems", |all| all["systems"][1]["jobs_in_hand"] == 0).await;
@@ -71,12 +71,12 @@ async fn a_paused_tenant_waits_and_another_one_goes_on() {
     let list = get(bench.addr, "/v1/paused").await.json();
     assert_eq!((&list["paused"][0]["tenant"], list["paused"].as_array().unwrap().len()), (&json!("acme"), 1));
     post(bench.addr, "/v1/tenants/acme/resume", &json!({})).await;
-    comes_back(&bench, &shop_job(&id(1), "ann")).await;
+    redeliver_copy(&bench, &shop_job(&id(1), "ann")).await;
     bench.broker.event(&id(1), "completed").await;
 }
 
 #[tokio::test]
-async fn a_pause_outlives_the_process_and_says_who_and_why() {
+async fn a_pause_outlives_the_process_and_names_operator_and_reason() {
     let store = Arc::new(MemoryStore::new());
     let before = bench_with(Setup { store: Arc::clone(&store) as _, ..Setup::default() }).await;
     post(before.addr, "/v1/systems/library/pause", &why()).await;
@@ -90,7 +90,7 @@ async fn a_pause_outlives_the_process_and_says_who_and_why() {
 }
 
 #[tokio::test]
-async fn a_pause_without_a_name_or_of_something_unknown_is_refused() {
+async fn a_pause_without_a_name_or_of_an_unknown_system_is_refused() {
     let bench = bench().await;
     for body in [
         json!({}),
@@ -107,7 +107,7 @@ async fn a_pause_without_a_name_or_of_something_unknown_is_refused() {
 }
 
 #[tokio::test]
-async fn a_paused_system_is_not_even_tried_with_harmless_reads() {
+async fn a_paused_system_gets_no_harmless_reads() {
     let (paused, other) = (bench().await, bench().await);
     for one in [&paused, &other] {
         one.send(&shop_job(&id(1), "held"));
@@ -115,7 +115,7 @@ async fn a_paused_system_is_not_even_tried_with_harmless_reads() {
     }
     post(paused.addr, "/v1/systems/shop/pause", &why()).await;
     let [before, there] = [&paused, &other].map(|one| *one.shop.probes.borrow());
-    // The other one's says how many it would have been.
+    // The count at the other system is the normal number of reads.
     other.shop.probes.subscribe().wait_for(|count| *count >= there + 50).await.unwrap();
     let after = *paused.shop.probes.borrow();
     assert!(after <= before + 1, "{} harmless reads of a paused system", after - before);

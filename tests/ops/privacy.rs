@@ -1,4 +1,4 @@
-//! No answer tells who the person is.
+//! No answer contains personal data.
 
 use erasure_worker::broker::{HeaderValue, Properties};
 use serde_json::json;
@@ -6,11 +6,11 @@ use serde_json::json;
 use crate::bench::{bench, id};
 use crate::http::{get, post};
 
-/// Every identifier, proof and free text of the messages has this word in it, and nothing else has.
+/// Every identifier, proof and free text of the messages contains this word, and no other text does.
 const WORD: &str = "planted";
 
 #[tokio::test]
-async fn no_route_tells_an_identifier_a_code_a_proof_a_reply_or_a_publishers_text() {
+async fn no_route_shows_an_identifier_a_code_a_proof_a_reply_or_a_publishers_text() {
     let bench = bench().await;
     let properties = |message_id: String| Properties {
         message_id: Some(message_id),
@@ -37,7 +37,7 @@ async fn no_route_tells_an_identifier_a_code_a_proof_a_reply_or_a_publishers_tex
     send(2, json!([shop("rejected")]));
     send(3, json!([library, shop("visible")]));
     send(4, json!([shop("flaky")]));
-    // Never a job: a field, a value and a member of the wrong form.
+    // Invalid jobs: a field, a value and a member of the wrong form.
     bench.broker.send(properties(id(6)), json!({ "schema": "erasure.job/v1", "planted_field": "planted" }).to_string());
     let mut wrong = job(7, json!([shop("ann")]));
     wrong["environment"] = json!("planted-environment");
@@ -48,7 +48,7 @@ async fn no_route_tells_an_identifier_a_code_a_proof_a_reply_or_a_publishers_tex
     bench.broker.event(&id(2), "failed").await;
     bench.broker.event(&id(3), "needs_input").await;
     bench.until("/v1/dead-letters", |page| page["dead_letters"].as_array().is_some_and(|all| all.len() >= 4)).await;
-    // Last, as it stops all others.
+    // Last, because it stops all others.
     send(5, json!([shop("held")]));
     bench.until("/v1/systems", |all| all["systems"][1]["held"] == true).await;
     let path = format!("/v1/jobs/acme/{}", id(3));

@@ -1,4 +1,4 @@
-//! A system that lives in the test.
+//! A system in the test's process.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -12,17 +12,17 @@ use secrecy::ExposeSecret as _;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-/// A system that does what the first word of the e-mail says.
+/// A system whose behaviour is the first word of the e-mail address.
 pub struct Shop {
     pub name: &'static str,
     pub kind: Kind,
     credential: Credential,
-    /// How many calls wait at the door of `slow` ones.
+    /// The number of `slow` calls that wait.
     pub waiting: watch::Sender<usize>,
     pub door: CancellationToken,
     /// The word `rejected` fails until this is set.
     pub mended: Mutex<bool>,
-    /// Our credential was refused once, by the word `held`: from then on it is refused to everybody.
+    /// The word `held` was called: our credential is refused for all persons from then on.
     pub refuses: AtomicBool,
     /// Harmless reads.
     pub probes: watch::Sender<usize>,

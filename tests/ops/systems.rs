@@ -1,4 +1,4 @@
-//! The systems, the end of a hold, and who comes first where a system is scarce.
+//! The systems, the end of a hold, and the order of jobs at a limited system.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -15,7 +15,7 @@ use crate::http::{get, post};
 use crate::shop::Shop;
 
 #[tokio::test]
-async fn a_held_system_shows_why_and_is_released() {
+async fn a_held_system_shows_the_reason_and_is_released() {
     let bench = bench().await;
     let quiet = get(bench.addr, "/v1/systems").await.json();
     let names: Vec<_> = quiet["systems"].as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap()).collect();
@@ -57,7 +57,7 @@ fn job(number: u128) -> JobKey {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_renewed_credential_is_used_only_once_a_harmless_read_with_it_has_worked() {
+async fn a_renewed_credential_is_used_only_after_a_successful_harmless_read() {
     let (former, new) = (Shop::new("shop", Kind::EasyCms), Shop::new("shop", Kind::EasyCms));
     let gate = before(Arc::clone(&former), 600);
     let client = || Client { system: Arc::clone(&new) as _, fingerprint: secrecy::SecretString::from("renewed") };
@@ -75,7 +75,7 @@ async fn a_renewed_credential_is_used_only_once_a_harmless_read_with_it_has_work
 }
 
 #[tokio::test(start_paused = true)]
-async fn where_a_system_is_scarce_the_job_that_is_due_first_comes_back_first() {
+async fn at_a_limited_system_the_job_that_is_due_first_goes_first() {
     let gate = limited(1);
     let day = |number: i64| Rank::of(false, Some(At(number * 86_400_000)));
     let (begun, undated) = (Rank::of(true, None), Rank::of(false, None));
@@ -87,7 +87,7 @@ async fn where_a_system_is_scarce_the_job_that_is_due_first_comes_back_first() {
     for number in 1..=5 {
         enter(number, day(30)).await.unwrap_err();
     }
-    // A start lies a quarter of a second after the end of a minute, for a call that arrives late.
+    // A start is a quarter of a second after the full minute, because a call may arrive late.
     let minutes = |away: Result<(), StayAway>| away.unwrap_err().wait.as_secs() / 60;
     let last = minutes(enter(6, undated).await);
     let urgent = minutes(enter(7, day(1)).await);
@@ -95,15 +95,15 @@ async fn where_a_system_is_scarce_the_job_that_is_due_first_comes_back_first() {
     assert_eq!((urgent, next, last), (1, 2, 6));
     tokio::time::advance(Duration::from_secs(61)).await;
     enter(7, day(1)).await.unwrap();
-    assert_eq!(minutes(enter(8, day(2)).await), 1, "who has passed stands in line no more");
-    assert_eq!(minutes(enter(7, begun).await), 1, "who has passed once goes before those who have not");
+    assert_eq!(minutes(enter(8, day(2)).await), 1, "a job that has passed is no longer in line");
+    assert_eq!(minutes(enter(7, begun).await), 1, "a job that has passed once precedes the others");
     assert_eq!(minutes(enter(8, day(2)).await), 2);
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_system_takes_a_minute_follows_from_its_rate_and_what_a_target_has_cost() {
+async fn a_systems_targets_per_minute_follow_from_its_rate_and_the_calls_of_earlier_targets() {
     let gate = limited(60);
-    assert_eq!(gate.targets_per_minute(), Some(60.0), "nothing is known yet: a call a target");
+    assert_eq!(gate.targets_per_minute(), Some(60.0), "without history: one call for each target");
     for call in 0..12 {
         let endpoint = if call % 3 == 0 { "look" } else { "delete" };
         let pass = gate.enter(&job(1), Rank::of(true, None), &[endpoint], Duration::ZERO).await.unwrap();
@@ -111,11 +111,11 @@ async fn what_a_system_takes_a_minute_follows_from_its_rate_and_what_a_target_ha
     }
     gate.target_ended();
     gate.target_ended();
-    assert_eq!(gate.targets_per_minute(), Some(15.0), "four deletes a target");
+    assert_eq!(gate.targets_per_minute(), Some(15.0), "four deletes for each target");
 }
 
 #[tokio::test]
-async fn a_call_that_may_begin_now_is_made_however_short_the_wait_in_hand_may_be() {
+async fn a_call_that_may_begin_now_is_made_with_any_limit_of_the_wait_in_hand() {
     let gate = limited(60);
     for number in 0..60 {
         gate.enter(&job(number), Rank::of(false, None), &["delete"], Duration::ZERO).await.unwrap();
@@ -124,7 +124,7 @@ async fn a_call_that_may_begin_now_is_made_however_short_the_wait_in_hand_may_be
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_step_of_two_requests_counts_as_two_and_leaves_other_endpoints_alone() {
+async fn a_step_of_two_requests_counts_twice_and_only_at_its_endpoint() {
     let gate = limited(5);
     let enter = |number: u128, endpoints: &'static [&'static str]| {
         let gate = &gate;
@@ -142,8 +142,8 @@ async fn a_step_of_two_requests_counts_as_two_and_leaves_other_endpoints_alone()
     enter(4, &["licenses"]).await.unwrap_err();
 }
 
-/// What is learnt while a call waits for its moment.
-async fn learnt_meanwhile(failure: Failure) {
+/// A failure that becomes known while a call waits for its time. The call is not made.
+async fn no_call_after(failure: Failure) {
     let gate = std::sync::Arc::new(limited(1));
     let inline = Duration::from_secs(61);
     let first = gate.enter(&job(1), Rank::of(true, None), &["delete"], inline).await.unwrap();
@@ -159,15 +159,15 @@ async fn learnt_meanwhile(failure: Failure) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_that_waits_for_its_moment_is_not_made_where_the_system_says_no_meanwhile() {
-    let mut told = Failure::new(FailureKind::RateLimited, Reason::SystemUnavailable);
-    told.retry_after = Some(Duration::from_secs(600));
-    learnt_meanwhile(told).await;
-    learnt_meanwhile(Failure::new(FailureKind::UnauthorisedOurs, Reason::SystemUnavailable)).await;
+async fn a_call_that_waits_for_its_time_is_not_made_after_a_refusal_by_the_system() {
+    let mut limited = Failure::new(FailureKind::RateLimited, Reason::SystemUnavailable);
+    limited.retry_after = Some(Duration::from_secs(600));
+    no_call_after(limited).await;
+    no_call_after(Failure::new(FailureKind::UnauthorisedOurs, Reason::SystemUnavailable)).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn after_a_pause_one_tries_and_a_try_that_was_not_made_says_nothing() {
+async fn an_open_breaker_permits_one_trial_call_and_an_unused_trial_does_not_count() {
     let gate = limited(600);
     let one = job(1);
     let enter = || gate.enter(&one, Rank::of(true, None), &["delete"], Duration::ZERO);
@@ -185,7 +185,7 @@ async fn after_a_pause_one_tries_and_a_try_that_was_not_made_says_nothing() {
     tokio::time::advance(pause).await;
     let pass = enter().await.unwrap();
     gate.ended(pass, Some(&Failure::new(FailureKind::Unavailable, Reason::SystemUnavailable)));
-    assert!(gate.view().breaker_open, "one failure more opens it again");
+    assert!(gate.view().breaker_open, "a further failure opens the breaker again");
     tokio::time::advance(3 * pause).await;
     let pass = enter().await.unwrap();
     gate.ended(pass, None);
@@ -193,13 +193,13 @@ async fn after_a_pause_one_tries_and_a_try_that_was_not_made_says_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_wait_that_the_system_asked_for_ends_when_an_operator_says_so() {
+async fn an_operators_release_ends_a_wait_that_the_system_requested() {
     let gate = limited(60);
     let one = job(1);
     let enter = || gate.enter(&one, Rank::of(true, None), &["delete"], Duration::ZERO);
-    let mut told = Failure::new(FailureKind::RateLimited, Reason::SystemUnavailable);
-    told.retry_after = Some(Duration::from_secs(86_400));
-    gate.ended(enter().await.unwrap(), Some(&told));
+    let mut limited = Failure::new(FailureKind::RateLimited, Reason::SystemUnavailable);
+    limited.retry_after = Some(Duration::from_secs(86_400));
+    gate.ended(enter().await.unwrap(), Some(&limited));
     assert_eq!(enter().await.unwrap_err().wait, Duration::from_secs(900), "a release takes effect within this");
     gate.release();
     enter().await.unwrap();

@@ -1,7 +1,6 @@
 //! A worker on a file of jobs, and both verifiers over its events.
 //!
-//! The rule it keeps: everything is checked through the command line and the files, as by somebody who does not trust
-//! the worker.
+//! The rule it keeps: all checks use the command line and the files, as an auditor without trust in the worker does.
 
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
@@ -23,10 +22,13 @@ pub struct Batch {
     pub rig: Rig<()>,
 }
 
-/// The program with these arguments, without this process's configuration.
+/// The program with these arguments, without this process's settings.
 pub fn program(arguments: &[&str]) -> Command {
     let mut command = Command::new(testkit::program());
-    command.args(arguments).env_remove("ERASURE_CONFIG").stdin(Stdio::null()).kill_on_drop(true);
+    command.args(arguments).stdin(Stdio::null()).kill_on_drop(true);
+    for name in testkit::inherited() {
+        command.env_remove(name);
+    }
     command
 }
 
@@ -46,17 +48,17 @@ impl Batch {
         self.rig.path(name)
     }
 
-    /// What the stand-ins hold.
+    /// The stand-ins of the systems.
     pub fn sandbox(&self) -> &Sandbox {
         self.rig.sandbox()
     }
 
-    /// The worker's own keys, to forge with.
+    /// The worker's keys, for forgeries.
     pub fn keyring(&self) -> Keyring {
         erasure_worker::app::keyring(&self.rig.config("state")).unwrap()
     }
 
-    /// The jobs of persons whom the stand-ins know.
+    /// Jobs for persons in the stand-ins.
     pub fn jobs(&self, numbers: std::ops::Range<u64>) -> Vec<Value> {
         let range = FIRST + numbers.start..FIRST + numbers.end;
         self.sandbox().add_people(range).iter().map(job).collect()
@@ -71,7 +73,7 @@ impl Batch {
         command.stderr(log).stdout(Stdio::null()).spawn().unwrap()
     }
 
-    /// Works through jobs; each must end.
+    /// Processes jobs. Each must end.
     pub async fn run(&self, jobs: &[Value]) {
         let before = self.final_events().len();
         let status = self.spawn(jobs).wait().await.unwrap();
@@ -80,12 +82,12 @@ impl Batch {
         assert_eq!(self.final_events().len(), before + jobs.len(), "{}", log());
     }
 
-    /// Works through jobs, killed by SIGKILL each time so many of them have ended.
+    /// Processes jobs, with a SIGKILL after each of these numbers of ended jobs.
     pub async fn run_with_kills(&self, jobs: &[Value], kills: &[usize]) {
         for ended in kills {
             let mut child = self.spawn(jobs);
             while self.final_events().len() < *ended {
-                assert!(child.try_wait().unwrap().is_none(), "the worker was done before it was to be killed");
+                assert!(child.try_wait().unwrap().is_none(), "the worker ended before the kill");
                 tokio::time::sleep(Duration::from_millis(2)).await;
             }
             child.kill().await.unwrap();
@@ -93,7 +95,7 @@ impl Batch {
         self.spawn(jobs).wait().await.unwrap();
     }
 
-    /// The lines of the events' file. One that a kill cut off is no line yet.
+    /// The complete lines of the events' file. A kill may leave an incomplete last line.
     pub fn events(&self) -> Vec<String> {
         let text = std::fs::read_to_string(self.path("events.ndjson")).unwrap_or_default();
         text.lines().filter(|line| serde_json::from_str::<Value>(line).is_ok()).map(str::to_owned).collect()
@@ -114,7 +116,7 @@ impl Batch {
         events.into_iter().map(|(_, line)| line).collect()
     }
 
-    /// Both verifiers over the same arguments. They must agree; the report of ours.
+    /// Runs both verifiers with the same arguments. They must agree. Returns our verifier's report.
     pub async fn verify(&self, arguments: &[&str]) -> Value {
         let keys = self.path("jwks.json");
         let keys = keys.to_str().unwrap();
@@ -125,7 +127,7 @@ impl Batch {
         ours
     }
 
-    /// Both verifiers over these texts, each a file.
+    /// Runs both verifiers on these texts, each in a file.
     pub async fn verify_texts(&self, texts: &[String], arguments: &[&str]) -> Value {
         let dir = tempfile::tempdir_in(self.rig.folder.path()).unwrap();
         let mut all: Vec<String> = arguments.iter().map(ToString::to_string).collect();
@@ -138,7 +140,7 @@ impl Batch {
     }
 }
 
-/// A verifier's report; its exit code must say the same.
+/// A verifier's report. Its exit code must agree.
 fn answer(output: &Output) -> Value {
     let report: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"));
     let code = if report["valid"] == true { 0 } else { 1 };
@@ -146,7 +148,7 @@ fn answer(output: &Output) -> Value {
     report
 }
 
-/// What both verifiers must say alike: all but places and words.
+/// The parts in which both verifiers must agree: all except places and texts.
 fn outline(report: &Value) -> Value {
     let mut faults: Vec<Value> = report["faults"]
         .as_array()
@@ -170,18 +172,18 @@ pub fn faults(report: &Value) -> Vec<(String, Option<u64>)> {
     faults
 }
 
-/// What a receipt says, unproven.
+/// A receipt's claims, without a check of its signature.
 pub fn claims(receipt: &str) -> Value {
     Value::Object(erasure_worker::receipt::keys::claimed(receipt).unwrap())
 }
 
-/// The receipt of an event's line.
+/// The receipt in an event's line.
 pub fn receipt(line: &str) -> String {
     let event: Value = serde_json::from_str(line).unwrap();
     event["data"]["receipt"].as_str().unwrap().to_owned()
 }
 
-/// A job for a person: each system and all of them in turn. Some fail, some are previews.
+/// A job for a person. The jobs alternate between each system and all four. Some fail, some are previews.
 pub fn job(person: &Person) -> Value {
     let (cleeng, loyalty) = (people::backend(person), people::program(person, "integration_id"));
     let shop = people::easycms(person);
@@ -215,8 +217,8 @@ fn configuration(places: &Places<'_>) -> String {
         .replace("max_interval = \"15m\"", "max_interval = \"1s\"")
 }
 
-/// A job's time, as events, receipts and packs repeat it.
-pub fn told(time: &Value) -> String {
+/// A job's time in the form of events, receipts and packs.
+pub fn normalised(time: &Value) -> String {
     time.as_str().unwrap().replace('Z', ".000Z")
 }
 

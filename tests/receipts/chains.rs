@@ -1,4 +1,4 @@
-//! The chain over many jobs at once, kills, lost stores; and what no receipt may hold.
+//! The chain over many concurrent jobs, kills and lost stores; and data that no receipt may contain.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
@@ -6,10 +6,10 @@ use erasure_worker::sandbox::{FaultPlan, Person};
 use serde_json::{Value, json};
 use testkit::people::FIRST;
 
-use crate::batch::{Batch, claims, receipt, told};
+use crate::batch::{Batch, claims, normalised, receipt};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn many_jobs_at_once_that_fail_and_succeed_give_one_chain_that_both_verifiers_hold_for_whole() {
+async fn many_concurrent_jobs_make_one_chain_that_both_verifiers_accept() {
     let batch = Batch::start().await;
     let jobs = batch.jobs(0..70);
     batch.run(&jobs).await;
@@ -25,7 +25,7 @@ async fn many_jobs_at_once_that_fail_and_succeed_give_one_chain_that_both_verifi
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_worker_killed_three_times_amid_faults_leaves_one_whole_chain() {
+async fn a_worker_killed_three_times_during_faults_leaves_one_complete_chain() {
     let batch = Batch::start().await;
     let jobs = batch.jobs(100..170);
     batch.sandbox().set_faults(FaultPlan::misbehave(11));
@@ -38,7 +38,7 @@ async fn a_worker_killed_three_times_amid_faults_leaves_one_whole_chain() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_final_event_asked_for_again_carries_the_same_receipt() {
+async fn a_repeated_final_event_has_the_same_receipt() {
     let batch = Batch::start().await;
     let jobs = batch.jobs(200..203);
     batch.run(&jobs).await;
@@ -49,7 +49,7 @@ async fn a_final_event_asked_for_again_carries_the_same_receipt() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_message_that_was_refused_has_a_receipt_and_its_repeat_the_same() {
+async fn a_rejected_message_has_a_receipt_and_its_repeat_has_the_same() {
     let batch = Batch::start().await;
     let mut jobs = batch.jobs(210..213);
     jobs[1]["targets"][0]["misspelt"] = "field".into();
@@ -66,7 +66,7 @@ async fn a_message_that_was_refused_has_a_receipt_and_its_repeat_the_same() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_store_that_was_lost_and_one_that_was_damaged_each_begin_a_chain_that_says_so() {
+async fn a_lost_store_and_a_damaged_store_each_begin_a_new_chain_with_that_reason() {
     let batch = Batch::start().await;
     batch.run(&batch.jobs(300..304)).await;
     std::fs::remove_dir_all(batch.path("state")).unwrap();
@@ -82,11 +82,11 @@ async fn a_store_that_was_lost_and_one_that_was_damaged_each_begin_a_chain_that_
     assert!(chains.iter().all(|chain| chain["started"] == "new_store" && chain["receipts"] == 4), "{chains:#?}");
 }
 
-/// A text in the forms in which it could hide.
+/// The encoded forms of a text.
 fn forms(text: &str) -> Vec<String> {
     let url: String = percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).collect();
     let plain = [text.to_owned(), text.to_lowercase(), text.to_uppercase(), url, hex::encode(text)];
-    // In base64 a text begins at one of three places.
+    // In base64 a text has one of three alignments.
     let shifted = (0..3).flat_map(|shift| {
         let padded = [vec![b'x'; shift], text.as_bytes().to_vec()].concat();
         let inner = |code: String| code[shift + usize::from(shift > 0)..code.len() - 3].to_owned();
@@ -110,7 +110,7 @@ fn planted(person: &Person) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_receipt_holds_an_identifier_a_proof_a_code_or_the_salt_in_any_form() {
+async fn no_receipt_contains_an_identifier_a_proof_a_code_or_the_salt_in_any_form() {
     let batch = Batch::start().await;
     batch.run(&batch.jobs(400..421)).await;
     let people: Vec<Person> = (400..421).map(|number| Person::numbered(FIRST + number)).collect();
@@ -127,7 +127,7 @@ async fn no_receipt_holds_an_identifier_a_proof_a_code_or_the_salt_in_any_form()
         receipts.push_str(&receipt);
     }
     assert_eq!(find(&receipts), Vec::<String>::new());
-    // The same search finds them where they are.
+    // The same search finds the texts in the jobs.
     let jobs = std::fs::read_to_string(batch.path("jobs.ndjson")).unwrap();
     assert!(find(&jobs).len() >= people.len());
     let secret = people[3].guid.clone();
@@ -137,7 +137,7 @@ async fn no_receipt_holds_an_identifier_a_proof_a_code_or_the_salt_in_any_form()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_was_preserved_is_told_with_its_reason_and_failures_with_theirs() {
+async fn a_receipt_names_preserved_data_and_failures_with_their_reasons() {
     let batch = Batch::start().await;
     let jobs = batch.jobs(500..507);
     batch.run(&jobs).await;
@@ -150,7 +150,7 @@ async fn what_was_preserved_is_told_with_its_reason_and_failures_with_theirs() {
     assert_eq!((&failed["reason"], &failed["code"]), (&json!("wrong_customer_password"), &json!("ERS-0006")));
     for receipt in &receipts {
         let job = jobs.iter().find(|job| job["job_id"] == receipt["job_id"]).unwrap();
-        assert_eq!(receipt["due_at"], told(&job["due_at"]));
+        assert_eq!(receipt["due_at"], normalised(&job["due_at"]));
         assert_eq!(receipt["worker_version"], env!("CARGO_PKG_VERSION"));
     }
 }

@@ -1,5 +1,5 @@
-//! Receipts: what their chain promises, checked by our own verifier and by a second one in another
-//! language that has only a public JOSE library.
+//! Receipts: the promises of their chain, checked by our verifier and by a second one in another language with a public
+//! JOSE library.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 

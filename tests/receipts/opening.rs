@@ -1,4 +1,4 @@
-//! Commitments: the salt and the identities open them, and nothing else does.
+//! Commitments: only the salt together with the identities opens them.
 
 use serde_json::{Value, json};
 use testkit::times;
@@ -6,7 +6,7 @@ use testkit::times;
 use crate::batch::{Batch, faults, write_lines};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_commitment_opens_with_its_salt_and_identities_only() {
+async fn a_commitment_opens_only_with_its_salt_and_identities() {
     let batch = Batch::start().await;
     let jobs = batch.jobs(0..14);
     batch.run(&jobs).await;
@@ -17,7 +17,7 @@ async fn a_commitment_opens_with_its_salt_and_identities_only() {
     let report = batch.verify(&arguments).await;
     assert_eq!((&report["valid"], &report["opened"]), (&json!(true), &json!(14)), "{report:#}");
 
-    // What is no identity may differ: proofs, times, confirmations.
+    // Proofs, times and confirmations may differ: they are no part of the identity.
     let mut other_proofs = jobs.clone();
     for job in &mut other_proofs {
         job["requested_at"] = times::hours_ago(30).into();
@@ -28,7 +28,7 @@ async fn a_commitment_opens_with_its_salt_and_identities_only() {
     write_lines(&file, &other_proofs.iter().map(Value::to_string).collect::<Vec<_>>());
     assert_eq!(batch.verify(&arguments).await["opened"], 14);
 
-    // Each part of the identity, and the salt, must be the same.
+    // The salt and each part of the identity must be equal.
     let whole = jobs.iter().find(|job| job["targets"].as_array().unwrap().len() == 4).unwrap();
     let changes: [(&str, Value); 9] = [
         ("/receipt_salt", json!("another salt")),

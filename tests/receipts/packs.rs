@@ -1,13 +1,13 @@
-//! The audit pack, asked for through the ops API, checked offline, and altered.
+//! The audit pack: exported over the ops API, checked offline, and altered.
 
 use erasure_worker::app;
 use erasure_worker::broker::spool::{Events, Source, SpoolBroker, SpoolConfig};
 use serde_json::{Value, json};
 use testkit::inside::Desk;
 
-use crate::batch::{Batch, faults, program, told};
+use crate::batch::{Batch, faults, normalised, program};
 
-/// The ops API of a worker on the store that a batch left behind.
+/// The ops API of a worker on a batch's store.
 async fn desk(batch: &Batch) -> Desk {
     let config = batch.rig.config("state");
     let (events, _) = tokio::sync::mpsc::unbounded_channel();
@@ -23,7 +23,7 @@ async fn export(desk: &Desk, arguments: &[&str]) -> std::process::Output {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_audit_pack_holds_offline_and_whatever_is_altered_in_it_is_found() {
+async fn an_audit_pack_is_valid_offline_and_every_change_in_it_is_detected() {
     let batch = Batch::start().await;
     let jobs = batch.jobs(0..14);
     batch.run(&jobs).await;
@@ -33,13 +33,13 @@ async fn an_audit_pack_holds_offline_and_whatever_is_altered_in_it_is_found() {
     let pack: Value = serde_json::from_slice(&answer.stdout).unwrap();
     let report = batch.verify_texts(&[pack.to_string()], &[]).await;
     assert_eq!((&report["valid"], &report["receipts"]), (&json!(true), &json!(14)), "{report:#}");
-    // It says the same as the events.
+    // The pack agrees with the events.
     let together = [pack.to_string(), batch.final_events().join("\n")];
     assert_eq!(batch.verify_texts(&together, &[]).await["receipts"], 14);
 
     let log = pack["files"]["log.csv"].as_str().unwrap();
     assert_eq!(log.lines().count(), 15);
-    assert!(jobs.iter().all(|job| log.contains(&told(&job["requested_at"]))), "{log}");
+    assert!(jobs.iter().all(|job| log.contains(&normalised(&job["requested_at"]))), "{log}");
     assert!(pack["files"]["targets.csv"].as_str().unwrap().contains("offer_responses=kept_by_platform"));
 
     let alter = |name: &str, change: &dyn Fn(&str) -> String| {
@@ -81,7 +81,7 @@ async fn an_audit_pack_holds_offline_and_whatever_is_altered_in_it_is_found() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_pack_can_be_a_folder_and_a_time_span() {
+async fn a_pack_can_be_a_folder_and_cover_a_time_span() {
     let batch = Batch::start().await;
     let jobs = batch.jobs(20..24);
     batch.run(&jobs).await;
@@ -101,7 +101,7 @@ async fn a_pack_can_be_a_folder_and_a_time_span() {
     assert!(String::from_utf8(checked.stdout).unwrap().contains("valid: 4 receipts, 0 faults"));
     assert_eq!(export(&desk, &arguments).await.status.code(), Some(2), "a folder is not overwritten");
     let log = folder.join("log.csv");
-    let requested_at = told(&jobs[0]["requested_at"]);
+    let requested_at = normalised(&jobs[0]["requested_at"]);
     std::fs::write(&log, std::fs::read_to_string(&log).unwrap().replace(&requested_at, "2020-02-29T10:00:00.000Z"))
         .unwrap();
     assert_eq!(check(&folder).await.status.code(), Some(1));
@@ -112,7 +112,7 @@ async fn a_pack_can_be_a_folder_and_a_time_span() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_keys_are_open_to_all_and_the_receipts_are_not() {
+async fn the_keys_are_public_and_the_receipts_need_the_token() {
     let batch = Batch::start().await;
     batch.run(&batch.jobs(30..31)).await;
     let desk = desk(&batch).await;
@@ -121,9 +121,9 @@ async fn the_keys_are_open_to_all_and_the_receipts_are_not() {
     let keys = get("/.well-known/jwks.json").await;
     assert_eq!(keys.status(), 200);
     assert_eq!(keys.headers()["content-type"], "application/jwk-set+json");
-    let mut told: Value = serde_json::from_slice(&std::fs::read(batch.path("jwks.json")).unwrap()).unwrap();
-    // The one that proofs are sealed for checks nothing.
-    told["keys"].as_array_mut().unwrap().retain(|key| key["use"] == "sig");
-    assert_eq!(keys.json::<Value>().await.unwrap(), told);
+    let mut published: Value = serde_json::from_slice(&std::fs::read(batch.path("jwks.json")).unwrap()).unwrap();
+    // The key for sealed proofs verifies nothing.
+    published["keys"].as_array_mut().unwrap().retain(|key| key["use"] == "sig");
+    assert_eq!(keys.json::<Value>().await.unwrap(), published);
     assert_eq!(get("/v1/receipts").await.status(), 401);
 }

@@ -1,4 +1,4 @@
-//! The second verifier: `verify.py` with a public JOSE library, in an environment of its own.
+//! The second verifier: `verify.py` with a public JOSE library, in its own Python environment.
 
 use std::process::Output;
 

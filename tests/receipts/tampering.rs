@@ -1,4 +1,4 @@
-//! What is missing, altered, forged or moved is found and named by its number, by both verifiers.
+//! Missing, altered, forged and moved receipts: both verifiers name each by its number.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
@@ -8,19 +8,19 @@ use serde_json::Value;
 
 use crate::batch::{Batch, claims, faults, receipt};
 
-/// The receipt with another payload under the old signature.
+/// The receipt with a changed payload and the old signature.
 fn altered(token: &str, change: impl FnOnce(&mut Value)) -> String {
-    let mut said = claims(token);
-    change(&mut said);
+    let mut claims = claims(token);
+    change(&mut claims);
     let parts: Vec<&str> = token.split('.').collect();
-    format!("{}.{}.{}", parts[0], BASE64.encode(said.to_string()), parts[2])
+    format!("{}.{}.{}", parts[0], BASE64.encode(claims.to_string()), parts[2])
 }
 
-/// The receipt signed anew, as only the holder of the key can.
+/// The receipt with a changed payload and a new signature. This needs the key.
 fn signed_anew(keyring: &Keyring, token: &str, change: impl FnOnce(&mut Value)) -> String {
-    let mut said = claims(token);
-    change(&mut said);
-    keyring.signer().compact(RECEIPT, said.to_string().as_bytes())
+    let mut claims = claims(token);
+    change(&mut claims);
+    keyring.signer().compact(RECEIPT, claims.to_string().as_bytes())
 }
 
 fn event(line: &str, change: impl FnOnce(&mut Value)) -> String {
@@ -37,11 +37,11 @@ fn named(wanted: &[(&str, u64)]) -> Vec<(String, Option<u64>)> {
     wanted.iter().map(|(kind, number)| ((*kind).to_owned(), Some(*number))).collect()
 }
 
-/// What was done to the receipts, the lines that are left, and the faults to be named.
+/// The change of the receipts, the lines after it, and the expected faults.
 type Case = (&'static str, Vec<String>, Vec<(String, Option<u64>)>);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn events_that_are_missing_or_altered_are_named_with_their_number() {
+async fn missing_and_altered_events_are_named_by_number() {
     let batch = Batch::start().await;
     batch.run(&batch.jobs(0..8)).await;
     let lines = batch.final_events();
@@ -69,12 +69,18 @@ async fn events_that_are_missing_or_altered_are_named_with_their_number() {
         ("several are missing", without(&[1, 2, 5]), named(&[("missing", 2), ("missing", 6)])),
         (
             "the receipt's outcome is altered",
-            at(2, with_receipt(&lines[2], &altered(&receipt(&lines[2]), |said| said["outcome"] = "completed ".into()))),
+            at(
+                2,
+                with_receipt(
+                    &lines[2],
+                    &altered(&receipt(&lines[2]), |claims| claims["outcome"] = "completed ".into()),
+                ),
+            ),
             named(&[("altered", 3)]),
         ),
         (
             "the receipt's number is altered",
-            at(2, with_receipt(&lines[2], &altered(&receipt(&lines[2]), |said| said["number"] = 103.into()))),
+            at(2, with_receipt(&lines[2], &altered(&receipt(&lines[2]), |claims| claims["number"] = 103.into()))),
             named(&[("altered", 103), ("missing", 3)]),
         ),
         ("another's signature", at(2, with_receipt(&lines[2], &graft(2, 3))), named(&[("altered", 3)])),
@@ -103,9 +109,9 @@ async fn events_that_are_missing_or_altered_are_named_with_their_number() {
             named(&[("contradicted", 5), ("missing", 3)]),
         ),
     ];
-    for (what, lines, expected) in cases {
+    for (change, lines, expected) in cases {
         let report = batch.verify_texts(&[lines.join("\n")], &[]).await;
-        assert_eq!(faults(&report), expected, "{what}: {report:#}");
+        assert_eq!(faults(&report), expected, "{change}: {report:#}");
     }
     let without_receipt = at(2, event(&lines[2], |event| event["data"]["receipt"] = Value::Null));
     let report = batch.verify_texts(&[without_receipt.join("\n")], &[]).await;
@@ -115,7 +121,7 @@ async fn events_that_are_missing_or_altered_are_named_with_their_number() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn links_that_the_worker_itself_would_have_moved_or_replaced_are_named_with_their_number() {
+async fn receipts_replaced_or_moved_with_the_workers_key_are_named_by_number() {
     let batch = Batch::start().await;
     batch.run(&batch.jobs(20..26)).await;
     let keyring = batch.keyring();
@@ -125,47 +131,47 @@ async fn links_that_the_worker_itself_would_have_moved_or_replaced_are_named_wit
         receipts[index] = token;
         receipts
     };
-    // Number 4 tells another outcome under a true signature: number 5 does not name it.
-    let replaced = at(3, signed_anew(&keyring, &receipts[3], |said| said["outcome"] = "failed ".into()));
+    // Number 4 has another outcome and a valid signature: number 5 does not name it.
+    let replaced = at(3, signed_anew(&keyring, &receipts[3], |claims| claims["outcome"] = "failed ".into()));
     let report = batch.verify_texts(&[replaced.join("\n")], &[]).await;
     assert_eq!(faults(&report), named(&[("broken_link", 5)]));
-    // Number 3 is left out, and number 4 takes its place.
+    // Number 3 is missing, and the later ones are renumbered.
     let renumbered: Vec<String> = receipts
         .iter()
         .enumerate()
         .filter(|(index, _)| *index != 2)
         .map(|(index, token)| match index {
-            3.. => signed_anew(&keyring, token, |said| said["number"] = (index as u64).into()),
+            3.. => signed_anew(&keyring, token, |claims| claims["number"] = (index as u64).into()),
             _ => token.clone(),
         })
         .collect();
     let report = batch.verify_texts(&[renumbered.join("\n")], &[]).await;
     assert_eq!(faults(&report), named(&[("broken_link", 3), ("broken_link", 4), ("broken_link", 5)]));
-    // Two with one number, as after a store was put back from a copy.
-    let other = signed_anew(&keyring, &receipts[4], |said| said["run"] = 9.into());
+    // Two receipts with one number, as after a store's restore from a copy.
+    let other = signed_anew(&keyring, &receipts[4], |claims| claims["run"] = 9.into());
     let report = batch.verify_texts(&[receipts.join("\n"), other], &[]).await;
     assert_eq!(faults(&report), named(&[("forked", 5)]));
-    // Both branches go on, each of them whole; every number from the fork on is named, and why.
-    let fourth = signed_anew(&keyring, &receipts[3], |said| said["run"] = 9.into());
+    // Two complete branches: every number from the fork on is named, with the reason.
+    let fourth = signed_anew(&keyring, &receipts[3], |claims| claims["run"] = 9.into());
     let previous = hex::encode(<sha2::Sha256 as sha2::Digest>::digest(&fourth));
-    let fifth = signed_anew(&keyring, &receipts[4], |said| said["previous"] = previous.as_str().into());
+    let fifth = signed_anew(&keyring, &receipts[4], |claims| claims["previous"] = previous.as_str().into());
     let branch = [&receipts[..3], &[fourth, fifth]].concat();
     let whole = batch.verify_texts(&[branch.join("\n")], &[]).await;
     assert_eq!(faults(&whole), named(&[]));
     let report = batch.verify_texts(&[receipts.join("\n"), branch.join("\n")], &[]).await;
     assert_eq!(faults(&report), named(&[("forked", 4), ("forked", 5)]));
     assert!(report.to_string().contains("as where a state folder was put back from a copy"), "{report}");
-    // A chain that begins in the middle of nowhere.
+    // A chain without a first receipt.
     let beheaded =
-        at(0, signed_anew(&keyring, &receipts[0], |said| drop(said.as_object_mut().unwrap().remove("started"))));
+        at(0, signed_anew(&keyring, &receipts[0], |claims| drop(claims.as_object_mut().unwrap().remove("started"))));
     let report = batch.verify_texts(&[beheaded.join("\n")], &[]).await;
     assert_eq!(faults(&report), named(&[("broken_link", 1), ("broken_link", 2)]));
-    // A list in chain order whose lines were moved.
+    // A list in chain order with moved lines.
     let mut moved = receipts.clone();
     moved.swap(1, 3);
     let report = batch.verify_texts(&[moved.join("\n")], &[]).await;
     assert_eq!(faults(&report), named(&[("out_of_order", 2), ("out_of_order", 3)]));
-    // A signature of the same key for another kind of statement is none for a receipt.
+    // The same key's signature for another kind of statement is not valid for a receipt.
     let parts: Vec<&str> = receipts[2].split('.').collect();
     let payload = BASE64.decode(parts[1]).unwrap();
     let other = at(2, keyring.signer().compact("another+jws", &payload));
@@ -174,7 +180,7 @@ async fn links_that_the_worker_itself_would_have_moved_or_replaced_are_named_wit
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn some_receipts_of_a_chain_hold_on_their_own_when_only_some_are_claimed() {
+async fn a_part_of_a_chain_is_valid_if_only_a_part_is_claimed() {
     let batch = Batch::start().await;
     batch.run(&batch.jobs(40..46)).await;
     let lines = batch.final_events();
@@ -182,12 +188,12 @@ async fn some_receipts_of_a_chain_hold_on_their_own_when_only_some_are_claimed()
     let report = batch.verify_texts(&some, &["--partial"]).await;
     assert_eq!((&report["valid"], report["receipts"].as_u64()), (&true.into(), Some(3)), "{report:#}");
     assert_eq!(faults(&batch.verify_texts(&some, &[]).await), named(&[("missing", 1), ("missing", 4)]));
-    let wrong = with_receipt(&lines[2], &altered(&receipt(&lines[2]), |said| said["run"] = 2.into()));
+    let wrong = with_receipt(&lines[2], &altered(&receipt(&lines[2]), |claims| claims["run"] = 2.into()));
     assert_eq!(faults(&batch.verify_texts(&[wrong], &["--partial"]).await), named(&[("altered", 3)]));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn input_that_cannot_be_used_is_a_usage_error() {
+async fn unusable_input_is_a_usage_error() {
     let batch = Batch::start().await;
     let (keys, empty) = (batch.path("jwks.json"), batch.path("empty"));
     std::fs::write(&empty, "").unwrap();

@@ -1,4 +1,4 @@
-"""Checks receipts with a public JOSE library (jwcrypto) and nothing of the worker's own.
+"""Checks receipts with a public JOSE library (jwcrypto) and no code of the worker.
 
 Written from docs/receipts.md alone: events one a line, receipts one a line, or an audit pack.
 
@@ -32,7 +32,7 @@ def sha256(data):
 
 
 class Unbelieved(Exception):
-    """A token that is not believed; its text is the kind of fault."""
+    """An invalid token. The text is the kind of fault."""
 
 
 def part(token, index):
@@ -71,7 +71,7 @@ def evidence(target):
 
 
 def claims(data):
-    """What a receipt must say, given its event's data."""
+    """The claims of the receipt for an event's data."""
     said = {name: data.get(name) for name in SAID}
     for name in ("reason", "code", "body_sha256"):
         value = (data.get("error") or {}).get(name, data.get(name))

@@ -69,7 +69,7 @@ async fn proven(stub: &Stub) -> Cleeng {
 }
 
 #[tokio::test]
-async fn a_customer_is_the_one_named_only_by_id_and_folded_email() {
+async fn a_customer_is_the_same_only_by_id_and_folded_email() {
     let stub = Stub::start().await;
     let client = client(&stub);
     let found = |identity| Is(Answer::Found(identity));
@@ -121,7 +121,7 @@ async fn a_customer_is_the_one_named_only_by_id_and_folded_email() {
 }
 
 #[tokio::test]
-async fn a_look_up_by_email_says_nobody_only_by_an_empty_list_and_somebody_only_by_a_record_with_that_address() {
+async fn a_search_by_email_needs_an_empty_list_for_absence_and_that_address_for_a_customer() {
     let stub = Stub::start().await;
     let client = client(&stub);
     let found = |identity| Is(Answer::Found(identity));
@@ -133,7 +133,7 @@ async fn a_look_up_by_email_says_nobody_only_by_an_empty_list_and_somebody_only_
         Step::item(StepName::Resolve, 1),
         &Facts::default(),
         &[
-            // Nobody was seen by this token yet.
+            // The token has not found a customer yet.
             (200, r#"{"items":[]}"#, open()),
             (200, r#"{"items":[{"id":5,"email":"bob@example.com"}]}"#, open()),
             (200, r#"{"items":[]}"#, open()),
@@ -148,7 +148,7 @@ async fn a_look_up_by_email_says_nobody_only_by_an_empty_list_and_somebody_only_
                 r#"{"items":[{"id":4,"email":"bob@example.com"},{"id":5,"email":"ann@example.com"}]}"#,
                 found(Identity::Other),
             ),
-            // As if the filter were not known: whoever is first.
+            // The system ignored the filter and returned the first customer.
             (200, r#"{"items":[{"id":5,"email":"bob@example.com"}]}"#, open()),
             (200, r#"{"items":[{"id":5}]}"#, open()),
             (200, r#"{"items":[{"email":"ann@example.com"}]}"#, open()),
@@ -202,7 +202,7 @@ async fn after_a_delete_another_customers_record_is_no_evidence() {
 }
 
 #[tokio::test]
-async fn a_delete_is_done_only_where_success_is_true() {
+async fn a_delete_is_done_only_if_success_is_true() {
     let stub = Stub::start().await;
     let client = proven(&stub).await;
     rows(
@@ -247,7 +247,7 @@ async fn a_delete_is_done_only_where_success_is_true() {
 }
 
 #[tokio::test]
-async fn a_probe_tells_a_refused_token_and_a_wrong_address_from_a_good_one() {
+async fn a_probe_distinguishes_a_refused_token_and_a_wrong_address_from_good_ones() {
     let stub = Stub::start().await;
     let client = client(&stub);
     for (status, body, works) in [

@@ -78,13 +78,13 @@ fn user(identity: Identity) -> Expect {
         identity,
         guid: "GUID-1".into(),
         email: Some("ann@example.com".into()),
-        // The last name is there and empty; of the affiliate nothing is said.
+        // The last name is empty; the affiliate is missing.
         fields: vec![Field::FirstName, Field::Affiliate, Field::Email, Field::Reference],
     })
 }
 
 #[tokio::test]
-async fn a_user_is_the_one_named_only_where_the_reply_shows_the_same_identifier() {
+async fn a_user_is_the_same_only_if_the_reply_shows_the_same_identifier() {
     let stub = Stub::start().await;
     let client = client(&stub);
     let unknown =
@@ -196,7 +196,7 @@ const CREDENTIAL: &str =
     "<credentials><credential access-token=\"tok-user\" guid=\"GUID-1\" reference=\"REF 1\"/></credentials>";
 
 #[tokio::test]
-async fn a_reference_that_we_overwrote_still_leads_to_the_user_by_the_guid_and_any_other_to_nobody() {
+async fn after_our_overwrite_of_the_reference_the_guid_finds_the_user_only_with_our_reference() {
     let stub = Stub::start().await;
     let client = client(&stub);
     let spec = account(None, Some("REF 1"));
@@ -217,7 +217,7 @@ async fn a_reference_that_we_overwrote_still_leads_to_the_user_by_the_guid_and_a
         assert_eq!((failure.kind, failure.reason), (FailureKind::Unreadable, Reason::UnreadableReply));
         assert_eq!(stub.seen().len(), 2);
     }
-    // The same where the user is read again.
+    // The same for a repeated read of the user.
     stub.play([reply(404, NOT_FOUND), user("GUID-1", &ours)]);
     let answer = ask(&client, &spec, one(StepName::Resolve), &facts).await;
     assert!(matches!(answer, Ok(Answer::User { identity: Identity::Same, .. })), "{answer:?}");
@@ -229,7 +229,7 @@ async fn a_reference_that_we_overwrote_still_leads_to_the_user_by_the_guid_and_a
 }
 
 #[tokio::test]
-async fn what_another_job_or_an_earlier_key_wrote_for_the_same_user_is_ours() {
+async fn values_written_by_another_job_or_under_an_earlier_key_for_the_same_user_are_ours() {
     let stub = Stub::start().await;
     let client = client(&stub);
     const BEFORE: [u8; 32] = [4; 32];
@@ -244,7 +244,7 @@ async fn what_another_job_or_an_earlier_key_wrote_for_the_same_user_is_ours() {
     };
     let (first, email) = ("EEEEEEEEEEEEEEEE", "EEEEEEEEEEEEEEEE@example.com");
     let stood = user(first, email, "");
-    // The last name was empty when this job read it: the other one has overwritten it.
+    // The last name was empty at this job's read. The other job has overwritten it.
     let more = user(first, email, first);
     let theirs = user(first, "ann@example.com", "");
     let filled_in = user(first, email, "Example");
@@ -275,7 +275,7 @@ async fn what_another_job_or_an_earlier_key_wrote_for_the_same_user_is_ours() {
 }
 
 #[tokio::test]
-async fn an_overwrite_is_addressed_by_guid_and_an_error_on_200_is_no_success() {
+async fn an_overwrite_is_addressed_by_guid_and_an_error_with_200_is_no_success() {
     let stub = Stub::start().await;
     let client = client(&stub);
     let rejected = || fails(FailureKind::Rejected, Reason::RequestRejected);
@@ -319,7 +319,7 @@ async fn an_overwrite_is_addressed_by_guid_and_an_error_on_200_is_no_success() {
 }
 
 #[tokio::test]
-async fn the_overwrite_stands_only_where_every_new_value_reads_back() {
+async fn an_overwrite_is_done_only_if_every_new_value_is_read_back() {
     let stub = Stub::start().await;
     let client = client(&stub);
     let stand = |stand| Is(Answer::Values { stand });
@@ -349,7 +349,7 @@ async fn the_overwrite_stands_only_where_every_new_value_reads_back() {
         ],
     )
     .await;
-    // Filled in beside what was overwritten: the last name was empty before.
+    // The last name was empty before, and now has a value beside the overwritten ones.
     let filled_in = "<user><guid>GUID-1</guid><first-name>DDDDDDDDDDDDDDDD</first-name><last-name>Example</last-name>\
                      <email>dddddddddddddddd@example.com</email></user>";
     let left = Is(Answer::Left { fields: vec![Field::LastName] });
@@ -357,7 +357,7 @@ async fn the_overwrite_stands_only_where_every_new_value_reads_back() {
 }
 
 #[tokio::test]
-async fn the_requester_is_told_signed_without_an_identifier_and_its_refusal_is_not_vitalsources() {
+async fn the_requesters_notification_is_signed_without_identifiers_and_its_refusal_is_not_vitalsources() {
     let stub = Stub::start().await;
     let client = client(&stub);
     let later = || fails(FailureKind::Unavailable, Reason::SystemUnavailable);
@@ -449,7 +449,7 @@ async fn each_request_counts_against_the_limit_of_its_endpoint() {
 }
 
 #[tokio::test]
-async fn a_probe_tells_a_refused_key_and_a_wrong_address_from_a_good_one() {
+async fn a_probe_distinguishes_a_refused_key_and_a_wrong_address_from_good_ones() {
     let stub = Stub::start().await;
     let client = client(&stub);
     for (status, body, works) in [

@@ -1,4 +1,4 @@
-//! Messages that are believed, and for how long.
+//! Accepted messages, and the time limits of signatures.
 
 use std::time::Duration;
 
@@ -36,7 +36,7 @@ async fn without_tenants_in_the_configuration_any_tenant_is_served() {
 }
 
 #[tokio::test]
-async fn both_kinds_of_signature_hold_to_the_last_second_of_their_window() {
+async fn both_kinds_of_signature_are_valid_to_the_last_second_of_their_window() {
     let bench = Bench::with(&signing_tenant()).await;
     for (number, iat) in [(1, bench.now() - 15 * 60), (2, bench.now() + 60)] {
         let job = shop_job("acme", &bench.person(number));
@@ -53,7 +53,7 @@ async fn both_kinds_of_signature_hold_to_the_last_second_of_their_window() {
 }
 
 #[tokio::test]
-async fn a_body_without_an_id_is_accepted_where_the_signature_names_the_message_id() {
+async fn a_body_without_an_id_is_accepted_if_the_signature_names_the_message_id() {
     let bench = Bench::with(&signing_tenant()).await;
     let mut job = shop_job("acme", &bench.person(1));
     let job_id = id(&job).to_owned();
@@ -68,7 +68,7 @@ async fn a_body_without_an_id_is_accepted_where_the_signature_names_the_message_
 }
 
 #[tokio::test]
-async fn neither_a_parked_copy_nor_a_redelivery_grows_too_old() {
+async fn a_parked_copy_and_a_redelivery_are_never_too_old() {
     let bench = Bench::with(&signing_tenant()).await;
     let person = bench.person(1);
     let mut job = shop_job("acme", &person);
@@ -80,11 +80,11 @@ async fn neither_a_parked_copy_nor_a_redelivery_grows_too_old() {
     bench.pass(Duration::from_secs(3600));
     assert_eq!(bench.post.waits_end(), 1);
     bench.post.until("the next park", |seen| seen.parked.len() == 1).await;
-    // What a broker does that lost the ack: the same bytes, marked as delivered before.
+    // A redelivery after a lost ack: the same bytes, with the broker's mark.
     bench.post.deliver(sent(Some(&signature), None), job.to_string(), true);
     bench.post.until("the redelivery's ack", |seen| seen.acked >= acked + 2).await;
     assert_eq!((bench.engine.unauthorised(), bench.post.seen().letters.len()), (0, 0));
-    // Not marked so, it is a replay.
+    // Without the mark it is a replay.
     bench.post.deliver(sent(Some(&signature), None), job.to_string(), false);
     let event = bench.post.event(id(&job), "rejected").await;
     assert_eq!(event["data"]["final"], false);
@@ -93,7 +93,7 @@ async fn neither_a_parked_copy_nor_a_redelivery_grows_too_old() {
 }
 
 #[tokio::test]
-async fn a_mark_of_redelivery_alone_does_not_make_an_old_message_young() {
+async fn a_mark_of_redelivery_alone_does_not_make_an_old_signature_valid() {
     let bench = Bench::with(&signing_tenant()).await;
     let job = shop_job("acme", &bench.person(1));
     let old = head("EdDSA", "first", bench.now() - 3600);

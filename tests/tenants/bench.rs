@@ -1,5 +1,4 @@
-//! A whole engine in the test's own process: its broker, its store and its clock are the test's, its systems are the
-//! stand-ins.
+//! An engine in the test's process, with the test's broker, store and clock. Its systems are the stand-ins.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -24,7 +23,7 @@ pub const NOON: i64 = 1_795_341_600;
 pub const KEY: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
 pub const NEXT_KEY: &str = "f0f1f2f3f4f5f6f7f8f9fafbfcfdfeff000102030405060708090a0b0c0d0e0f";
 
-/// The worker's clock: it stands still until the test says otherwise.
+/// The worker's clock. Only the test moves it.
 struct Clock {
     millis: i64,
     running_since: Option<Instant>,
@@ -39,7 +38,7 @@ impl Clock {
 
 type Shared = Arc<Mutex<Clock>>;
 
-/// What stays when a worker ends: the broker, the systems, the clock, and the store unless it is lost.
+/// The parts that outlive a worker: the broker, the systems, the clock, and the store unless it is lost.
 pub struct Bench {
     pub rig: Rig<()>,
     pub post: Arc<Post>,
@@ -50,7 +49,7 @@ pub struct Bench {
     worker: Inside,
 }
 
-/// A configuration for these stand-ins, with lines of the test's own in `[worker]` and at the end.
+/// A configuration for these stand-ins, with additional lines in `[worker]` and at the end.
 pub fn text(stand: SocketAddr, worker: &str, more: &str) -> String {
     let system = |name, path, more| system(name, path, stand, more);
     let systems = [
@@ -77,12 +76,12 @@ initial_interval = "5ms"
 }
 
 impl Bench {
-    /// A worker with the usual key and these lines in its configuration.
+    /// A worker with the usual key and these additional lines.
     pub async fn with(more: &str) -> Bench {
         Bench::with_settings(more, &[]).await
     }
 
-    /// The same, with settings on top, such as `("systems.shop.max_jobs_per_hour", "3")`.
+    /// The same, with overrides such as `("systems.shop.max_jobs_per_hour", "3")`.
     pub async fn with_settings(more: &str, settings: &[(&str, &str)]) -> Bench {
         let key = format!("master_key = \"{KEY}\"");
         let mut rig = Rig::without_broker(|places| text(places.stand, &key, more)).await;
@@ -112,19 +111,19 @@ impl Bench {
         self.on(store, worker, more).await
     }
 
-    /// The same on another machine, whose store knows nothing.
+    /// The same on another machine, with an empty store.
     pub async fn moved(self, worker: &str, more: &str) -> Bench {
         self.on(Arc::new(MemoryStore::new()), worker, more).await
     }
 
     async fn on(self, store: Arc<MemoryStore>, worker: &str, more: &str) -> Bench {
-        // A worker without its store does not end well; such a test wants that.
+        // A worker without its store does not end successfully, and some tests want that.
         let _ = self.worker.end().await;
         std::fs::write(&self.rig.config, text(self.rig.stand.addr, worker, more)).unwrap();
         Bench::assemble(self.rig, self.post.again(), store, self.clock)
     }
 
-    /// From here on time passes by itself, so that pauses between attempts end.
+    /// From here on time passes, so that pauses between attempts end.
     pub fn let_time_pass(&self) {
         self.clock.lock().unwrap().running_since.get_or_insert_with(Instant::now);
     }
@@ -139,12 +138,12 @@ impl Bench {
         self.clock.lock().unwrap().millis += i64::try_from(time.as_millis()).unwrap();
     }
 
-    /// Somebody sets the clock back.
+    /// Sets the clock back.
     pub fn set_back(&self, time: Duration) {
         self.clock.lock().unwrap().millis -= i64::try_from(time.as_millis()).unwrap();
     }
 
-    /// Puts the clock to this machine's.
+    /// Sets the clock to this machine's.
     pub fn set_to_now(&self) {
         let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
         let millis = i64::try_from(since.as_millis()).unwrap();
@@ -164,13 +163,13 @@ impl Bench {
         self.rig.sandbox().entries(0).len()
     }
 
-    /// What is left of a person in the shop.
+    /// Whether the shop still has data of the person.
     pub fn is_in_shop(&self, person: &Person) -> bool {
         !self.rig.left(person, "easycms").is_empty()
     }
 
-    /// The shop knows this password as the person's. Another one than the job has lets that job fail, and
-    /// says nothing of anybody else.
+    /// Sets the person's password at the shop. With a password other than the job's that job fails. It has no
+    /// effect on other persons.
     pub fn set_shop_password(&self, person: &Person, password: &str) {
         let (email, customer_password) = (person.email.clone(), password.to_owned());
         let account = Account { email, customer_password, erased: false };
@@ -181,7 +180,7 @@ impl Bench {
         self.post.deliver(Properties::default(), job.to_string(), false);
     }
 
-    /// How often a word of a family was counted.
+    /// The count of a word in a family of metrics.
     pub fn counted(&self, family: &str, word: &str) -> u64 {
         let all = self.engine.figures().labelled();
         all.iter().filter(|(named, _, of, _)| *named == family && *of == word).map(|(.., count)| count).sum()
@@ -195,7 +194,7 @@ pub fn shop_job(tenant: &str, person: &Person) -> Value {
     job(tenant, json!([target]))
 }
 
-/// A job with these targets and an id of its own. It names no law, so that it is never due.
+/// A job with these targets and its own id. It names no regulation, so that it is never due.
 pub fn job(tenant: &str, targets: Value) -> Value {
     let mut job = people::unconfirmed(targets.as_array().unwrap());
     job["tenant"] = json!(tenant);
@@ -204,7 +203,7 @@ pub fn job(tenant: &str, targets: Value) -> Value {
     job
 }
 
-/// Properties with a signature, and the broker's word on who sent them.
+/// Properties with a signature and the broker's `user_id`.
 pub fn sent(signature: Option<&str>, user: Option<&str>) -> Properties {
     let mut properties = Properties { user_id: user.map(str::to_owned), ..Properties::default() };
     if let Some(signature) = signature {

@@ -1,4 +1,4 @@
-//! Cancellations come on a stream that every worker reads; they are believed by the same rules.
+//! Cancellations arrive on a stream that every worker reads. They are accepted by the same rules as jobs.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ fn cancel(tenant: &str, job_id: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_cancellation_that_is_not_believed_cancels_nothing_and_its_sender_is_told() {
+async fn a_rejected_cancellation_cancels_nothing_and_its_publisher_gets_an_event() {
     let bench = Bench::with(&tenants()).await;
     let person = bench.person(1);
     let job = shop_job("umbrella", &person);
@@ -35,7 +35,7 @@ async fn a_cancellation_that_is_not_believed_cancels_nothing_and_its_sender_is_t
 }
 
 #[tokio::test]
-async fn a_believed_cancellation_cancels_however_old_it_is_when_the_stream_is_read() {
+async fn an_accepted_cancellation_takes_effect_at_any_age() {
     let bench = Bench::with(&tenants()).await;
     let person = bench.person(1);
     let job = shop_job("umbrella", &person);
@@ -49,7 +49,7 @@ async fn a_believed_cancellation_cancels_however_old_it_is_when_the_stream_is_re
     bench.post.until("the stream's end", |seen| seen.events.len() == 1).await;
     bench.post.deliver(sent(None, Some("umbrella-publisher")), job.to_string(), false);
     bench.post.event(id(&job), "cancelled").await;
-    assert_eq!(bench.engine.unauthorised(), 1, "the one that only marks the stream's end");
+    assert_eq!(bench.engine.unauthorised(), 1, "only the marker at the stream's end");
     assert!(bench.is_in_shop(&person));
     bench.end().await;
 }

@@ -1,7 +1,7 @@
-//! Every way in which a job comes to erase meets its ceiling at that moment.
+//! Every way to an erasure is limited by the ceiling at its begin.
 //!
-//! The rule it keeps: the ways are all there are, each with several ceilings; more jobs come than may pass,
-//! and no more than may pass erase anybody in an hour.
+//! The rule it keeps: all ways are tried with several ceilings and more jobs than these permit. No more jobs erase in
+//! an hour than the ceiling permits.
 
 use std::time::Duration;
 
@@ -19,17 +19,17 @@ const JOBS: u64 = 17;
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Way {
-    /// Sent as an erasure.
+    /// Published as an erasure.
     Erasure,
-    /// Sent as a preview, and again as an erasure.
+    /// Published as a preview, and again as an erasure.
     PreviewContinued,
-    /// Accepted over many hours, and given what it waits for in one.
+    /// Accepted over many hours, and continued with the input in one.
     GivenInput,
     /// Accepted over many hours, and approved in one.
     Approved,
-    /// Failed before anything was begun, and opened again.
+    /// Failed before a call was begun, and retried.
     OpenedAgain,
-    /// Taken over by a worker whose store knows nothing, and given what it waits for there.
+    /// Taken over by a worker with an empty store, and continued with the input there.
     TakenOver,
 }
 
@@ -46,13 +46,13 @@ async fn send(bench: &Bench, jobs: &Sent) {
     }
 }
 
-async fn come_back(bench: &Bench) {
+async fn redeliver_copies(bench: &Bench) {
     let acked = bench.post.seen().acked;
     let count = bench.post.waits_end();
     bench.post.until("every copy's ack", |seen| seen.acked >= acked + count).await;
 }
 
-/// As many an hour as the ceiling lets through.
+/// Publishes as many jobs an hour as the ceiling permits.
 async fn send_in_time(bench: &Bench, jobs: &Sent, ceiling: usize) {
     for portion in jobs.chunks(ceiling) {
         send(bench, &portion.to_vec()).await;
@@ -74,7 +74,7 @@ fn more(ceiling: usize) -> String {
     format!("[tenants.acme]\nmax_jobs_per_hour = {ceiling}")
 }
 
-async fn all_come_to_erase(way: Way, mut bench: Bench, jobs: &Sent, ceiling: usize) -> Bench {
+async fn all_begin_erasure(way: Way, mut bench: Bench, jobs: &Sent, ceiling: usize) -> Bench {
     match way {
         Way::Erasure => send(&bench, jobs).await,
         Way::PreviewContinued => {
@@ -84,7 +84,7 @@ async fn all_come_to_erase(way: Way, mut bench: Bench, jobs: &Sent, ceiling: usi
             send(&bench, &changed(jobs, |job| job["mode"] = "preview".into())).await;
             send(&bench, jobs).await;
             bench.engine.resume_for_operator(&shop, "operations").await.unwrap();
-            come_back(&bench).await;
+            redeliver_copies(&bench).await;
         }
         Way::GivenInput => {
             send_in_time(&bench, &without_password(jobs), ceiling).await;
@@ -94,12 +94,12 @@ async fn all_come_to_erase(way: Way, mut bench: Bench, jobs: &Sent, ceiling: usi
             let wanted = changed(jobs, |job| job["approval"] = json!({ "requested_by": "ann" }));
             send_in_time(&bench, &wanted, ceiling).await;
             assert_eq!(bench.engine.decide_approvals(|_, _| true, true, "bob").await.unwrap(), (jobs.len(), 0));
-            come_back(&bench).await;
+            redeliver_copies(&bench).await;
         }
         Way::OpenedAgain => {
             send_in_time(&bench, &without_password(jobs), ceiling).await;
             bench.pass(Duration::from_secs(60 * 86_400));
-            come_back(&bench).await;
+            redeliver_copies(&bench).await;
             bench
                 .post
                 .until("every failure", |seen| {
@@ -113,7 +113,7 @@ async fn all_come_to_erase(way: Way, mut bench: Bench, jobs: &Sent, ceiling: usi
         Way::TakenOver => {
             send_in_time(&bench, &without_password(jobs), ceiling).await;
             bench = bench.moved(&format!("master_key = \"{KEY}\""), &more(ceiling)).await;
-            come_back(&bench).await;
+            redeliver_copies(&bench).await;
             send(&bench, jobs).await;
         }
     }
@@ -128,7 +128,7 @@ fn count(bench: &Bench, jobs: &Sent, what: &str) -> usize {
 }
 
 #[tokio::test]
-async fn however_a_job_comes_to_erase_no_more_than_the_ceiling_do_in_an_hour() {
+async fn by_every_way_no_more_jobs_erase_in_an_hour_than_the_ceiling_permits() {
     let mut cases = 0;
     for way in WAYS {
         for ceiling in [1, 5] {
@@ -140,19 +140,19 @@ async fn however_a_job_comes_to_erase_no_more_than_the_ceiling_do_in_an_hour() {
                     (person, job)
                 })
                 .collect();
-            let bench = all_come_to_erase(way, bench, &jobs, ceiling).await;
+            let bench = all_begin_erasure(way, bench, &jobs, ceiling).await;
             let left = jobs.iter().filter(|(person, _)| bench.is_in_shop(person)).count();
             let held = jobs.len() - ceiling;
             assert_eq!(left, held, "{way:?}, {ceiling}");
             assert_eq!(count(&bench, &jobs, "held_by_guard"), held, "{way:?}, {ceiling}");
             assert_eq!(count(&bench, &jobs, "completed"), ceiling, "{way:?}, {ceiling}");
-            // Time releases nothing, and an operator releases all: whoever was released is not held again.
+            // Time releases no job. An operator releases all, and a released job is not held again.
             bench.pass(HOUR);
-            come_back(&bench).await;
+            redeliver_copies(&bench).await;
             assert_eq!(count(&bench, &jobs, "held_by_guard"), held, "{way:?}, {ceiling}");
             let scope = Scope::Tenant("acme".to_owned());
             assert_eq!(bench.engine.release_guard(&scope, "operations").await.unwrap(), held, "{way:?}, {ceiling}");
-            come_back(&bench).await;
+            redeliver_copies(&bench).await;
             assert_eq!(count(&bench, &jobs, "completed"), jobs.len(), "{way:?}, {ceiling}");
             assert!(jobs.iter().all(|(person, _)| !bench.is_in_shop(person)), "{way:?}, {ceiling}");
             bench.end().await;
@@ -163,10 +163,10 @@ async fn however_a_job_comes_to_erase_no_more_than_the_ceiling_do_in_an_hour() {
 }
 
 #[tokio::test]
-async fn an_erasure_that_has_begun_is_not_continued_as_a_preview() {
+async fn a_begun_erasure_is_not_continued_as_a_preview() {
     let bench = Bench::with("[tenants.acme]").await;
     let person = bench.person(1);
-    // Its delete is refused for good after it was tried: it has begun, and waits for the right password.
+    // Its delete is made and refused: the erasure has begun, and waits for the right password.
     let mut job = shop_job("acme", &person);
     let member = people::member(&person, "member_id");
     let unproven = json!({ "system": "loyalty", "method": "member_api", "member": member });
@@ -179,9 +179,9 @@ async fn an_erasure_that_has_begun_is_not_continued_as_a_preview() {
     bench.send(&preview);
     let rejected = bench.post.event(id(&job), "rejected").await;
     assert_eq!(rejected["data"]["error"]["reason"], "conflict");
-    // The erasure is as it was.
+    // The erasure is unchanged.
     assert_eq!(bench.post.seen().parked.len(), 1);
-    come_back(&bench).await;
+    redeliver_copies(&bench).await;
     assert_eq!(count(&bench, &vec![(person, job)], "previewed"), 0);
     bench.end().await;
 }

@@ -1,4 +1,4 @@
-//! What an operator may rely on when writing `[tenants.NAME]` and ceilings.
+//! The configuration of `[tenants.NAME]` and of ceilings.
 
 use std::path::Path;
 use std::time::Duration;
@@ -36,18 +36,18 @@ fn has(faults: &[String], key: &str, problem: &str) {
 }
 
 #[test]
-fn a_tenants_table_may_be_empty_and_then_lets_it_do_everything_unsigned() {
+fn an_empty_tenants_table_permits_all_systems_without_a_signature() {
     let config = parse("[tenants.acme]").unwrap();
     let tenant = &config.tenants["acme"];
     assert!(tenant.systems.is_none() && tenant.amqp_users.is_none() && !tenant.require_signature);
     assert!(tenant.plain_proofs && tenant.signature_keys.is_empty());
     assert_eq!(tenant.signature_max_age, Duration::from_secs(900));
     assert!(app::policy(&config).tenants.is_some());
-    assert!(app::policy(&parse("").unwrap()).tenants.is_none(), "no table, no tenants to check");
+    assert!(app::policy(&parse("").unwrap()).tenants.is_none(), "without a table no tenant is checked");
 }
 
 #[test]
-fn a_tenants_word_on_approvals_goes_before_that_for_all() {
+fn a_tenants_setting_for_approvals_takes_precedence() {
     let policy = |more: &str| app::policy(&parse(more).unwrap());
     let of = |more: &str, tenant: &str| policy(more).tenants.unwrap()[tenant].needs_approval;
     assert!(!policy("").needs_approval && policy("[ops]\napproval = \"always\"").needs_approval);
@@ -60,7 +60,7 @@ fn a_tenants_word_on_approvals_goes_before_that_for_all() {
 }
 
 #[test]
-fn a_public_key_is_read_in_each_of_its_forms() {
+fn a_public_key_is_read_in_every_form() {
     let key = ed25519(1);
     let bytes = key.verifying_key().to_bytes();
     let folder = tempfile::tempdir().unwrap();
@@ -84,7 +84,7 @@ fn a_public_key_is_read_in_each_of_its_forms() {
 }
 
 #[test]
-fn all_that_is_wrong_is_said_at_once() {
+fn all_faults_are_reported_at_once() {
     let faults = faults(&format!(
         r#"
 [tenants.Acme]
@@ -143,7 +143,7 @@ public_file = "/nowhere/key.pem"
 }
 
 #[test]
-fn a_faulty_system_is_still_known_to_the_tenants_that_name_it() {
+fn a_faulty_system_is_no_unknown_system_for_its_tenants() {
     let error = parse("[systems.other]\nkind = \"easycms\"\n[tenants.acme]\nsystems = [\"other\"]").unwrap_err();
     assert!(error.faults.iter().all(|fault| fault.key.starts_with("systems.other.")), "{error}");
 }
@@ -169,7 +169,7 @@ fn neither_faults_nor_the_listing_show_a_secret() {
 }
 
 #[test]
-fn ceilings_of_tenants_and_systems_reach_the_guard_and_can_be_overridden() {
+fn ceilings_of_tenants_and_systems_take_effect_and_can_be_overridden() {
     let more = "[tenants.acme]\nmax_jobs_per_hour = 10\nspike_factor = 3\n[tenants.other]";
     let overridden =
         [("ERASURE__SYSTEMS__SHOP__MAX_JOBS_PER_HOUR", "7"), ("ERASURE__TENANTS__ACME__SPIKE_FACTOR", "4.5")];
@@ -184,7 +184,7 @@ fn ceilings_of_tenants_and_systems_reach_the_guard_and_can_be_overridden() {
 }
 
 #[test]
-fn the_commands_that_show_keys_show_public_ones_alone() {
+fn the_commands_that_show_keys_show_only_public_ones() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("erasure-worker.toml");
     let text = format!(

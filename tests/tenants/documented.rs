@@ -1,4 +1,4 @@
-//! The examples of the documentation, run as they stand there: what they sign and seal is accepted.
+//! The documentation's examples, run unchanged: the worker accepts their signatures and sealed proofs.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -17,7 +17,7 @@ fn example(folder: &Path, name: &str) {
     std::fs::write(folder.join(name), from.unwrap_or_else(|| panic!("no example {name}"))).unwrap();
 }
 
-/// Runs a program in the folder; what it prints, without the line's end.
+/// Runs a program in the folder. Returns its output without the line's end.
 fn run(folder: &Path, program: &str, arguments: &[&str], variables: &[(&str, &str)]) -> String {
     let output = Command::new(program)
         .args(arguments)
@@ -40,7 +40,7 @@ fn folder() -> tempfile::TempDir {
     folder
 }
 
-/// A worker whose clock is this machine's: the examples sign with the time of day.
+/// A worker with this machine's clock: the examples sign with the current time.
 async fn bench(folder: &Path) -> Bench {
     let public = folder.join("acme.pem");
     let bench = Bench::with(&format!(
@@ -63,7 +63,7 @@ secret = "{SECRET}"
     bench
 }
 
-/// A job whose password was sealed by an example and that an example signs; both must be right.
+/// A job with a password sealed by one example and a signature by another. Both must be valid.
 async fn erased(bench: &Bench, folder: &Path, number: u64, seal: (&str, &str), sign: (&str, &[&str], &[(&str, &str)])) {
     let person = bench.person(number);
     let mut job = shop_job("acme", &person);
@@ -76,14 +76,14 @@ async fn erased(bench: &Bench, folder: &Path, number: u64, seal: (&str, &str), s
     bench.post.deliver(sent(Some(&signature), None), job.to_string(), false);
     bench.post.event(id(&job), "completed").await;
     assert!(!bench.is_in_shop(&person));
-    // Their bytes are what counts: one changed byte of the body, and the signature is another's.
+    // The signature covers the bytes: one changed byte of the body makes it invalid.
     let changed = job.to_string().replacen("2026-11-20", "2026-11-21", 1);
     bench.post.deliver(sent(Some(&signature), None), changed, false);
     bench.post.event(id(&job), "rejected").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_examples_sign_and_seal_is_accepted() {
+async fn signatures_and_sealed_proofs_of_the_examples_are_accepted() {
     let folder = folder();
     let folder = folder.path();
     let bench = bench(folder).await;
@@ -99,7 +99,7 @@ async fn what_the_examples_sign_and_seal_is_accepted() {
 }
 
 #[test]
-fn the_pages_configuration_is_one_that_loads() {
+fn the_pages_configuration_loads() {
     let folder = folder();
     let start = PAGE.find("```toml\n").unwrap() + "```toml\n".len();
     let section = &PAGE[start..start + PAGE[start..].find("```").unwrap()];
@@ -123,9 +123,9 @@ fn the_pages_configuration_is_one_that_loads() {
     assert_eq!(config.systems["shop"].common.guard.max_jobs_per_hour, Some(200));
 }
 
-/// The words that the page lists are the words that are counted.
+/// The page lists exactly the causes of the metric.
 #[test]
-fn every_cause_that_is_counted_is_on_the_page() {
+fn every_counted_cause_is_on_the_page() {
     for word in erasure_worker::engine::admission::CAUSES {
         assert!(PAGE.contains(&format!("`{word}`")), "{word}");
     }

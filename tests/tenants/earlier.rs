@@ -1,4 +1,4 @@
-//! A job that an earlier release accepted by an identifier that is refused today goes on to an end.
+//! A job that an earlier release accepted with an identifier that is refused today still ends.
 
 use bytes::Bytes;
 use erasure_worker::broker::{HeaderValue, Properties, Via};
@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 
 use crate::bench::{Bench, KEY, sent};
 
-/// What a release that did not look at identifiers left of a job that waits for the shop's password: its rows
-/// in the store, its copy on the broker, and the message. The e-mail address ends with U+200B.
+/// A job that waits for the shop's password, from a release without a check of identifiers: its rows in the store, its
+/// copy on the broker, and the message. The e-mail address ends with U+200B.
 const LEFT: &str = include_str!("earlier.json");
 const PASSWORD: &str = "a password";
 const ID: &str = "6c0b7b0e-6a4e-4a53-9a2e-0d8c6a0a7f11";
@@ -20,7 +20,7 @@ fn left() -> Value {
     serde_json::from_str(LEFT).unwrap()
 }
 
-/// The message, with a password where it is sent once more.
+/// The message; with a password for its repeat.
 fn message(left: &Value, has_password: bool) -> Value {
     let mut job: Value = serde_json::from_str(left["sent"].as_str().unwrap()).unwrap();
     if has_password {
@@ -33,11 +33,11 @@ fn bytes(hexed: &Value) -> Vec<u8> {
     hex::decode(hexed.as_str().unwrap()).unwrap()
 }
 
-/// A worker of today on what was left, or on the broker's part of it alone.
+/// A worker of today on the earlier release's data, or on the broker's part alone.
 async fn taken_over(left: &Value, has_store: bool, is_there: bool) -> Bench {
     let bench = Bench::with("").await;
     bench.let_time_pass();
-    // The shop's credential is proven by somebody else.
+    // Another person proves the shop's credential.
     let person = bench.person(1);
     let job = crate::bench::shop_job("acme", &person);
     bench.post.deliver(sent(None, None), job.to_string(), false);
@@ -75,7 +75,7 @@ fn status(bench: &Bench) -> JobStatus {
 }
 
 #[tokio::test]
-async fn an_open_job_whose_identifier_is_refused_today_goes_on_and_ends_by_evidence_alone() {
+async fn an_open_job_with_an_identifier_refused_today_goes_on_and_ends_only_by_evidence() {
     let left = left();
     for has_store in [true, false] {
         for is_there in [true, false] {
@@ -85,7 +85,7 @@ async fn an_open_job_whose_identifier_is_refused_today_goes_on_and_ends_by_evide
             return_copy(&bench, &left);
             bench.post.until(&case, |seen| seen.acked > acked).await;
             if is_there || has_store {
-                // It waits for the password as before: the copy lies on the broker again.
+                // It waits for the password as before: the copy is parked again.
                 assert_eq!(status(&bench), JobStatus::NeedsInput, "{case}");
                 assert_eq!(bench.post.seen().letters.len(), letters, "{case}");
                 bench.post.deliver(sent(None, None), message(&left, true).to_string(), false);
@@ -94,7 +94,7 @@ async fn an_open_job_whose_identifier_is_refused_today_goes_on_and_ends_by_evide
                 let event = bench.post.event(ID, "completed").await;
                 assert_eq!(event["data"]["targets"][0]["outcome"], "erased", "{case}");
             } else {
-                // Nobody can have that address, so that nobody is found by it says nothing.
+                // No person can have that address, so "not found" by it proves nothing.
                 let event = bench.post.event(ID, "failed").await;
                 let target = &event["data"]["targets"][0];
                 assert_eq!(
@@ -111,7 +111,7 @@ async fn an_open_job_whose_identifier_is_refused_today_goes_on_and_ends_by_evide
 }
 
 #[tokio::test]
-async fn a_message_of_today_with_such_an_identifier_is_refused_also_beside_another_persons_job() {
+async fn a_new_message_with_such_an_identifier_is_refused_also_beside_another_persons_job() {
     let left = left();
     let bench = taken_over(&left, true, true).await;
     for (id, email) in

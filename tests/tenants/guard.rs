@@ -1,5 +1,4 @@
-//! The guard: what is above a ceiling waits for an operator, over restarts, and nothing is called
-//! for it until then.
+//! Ceilings: jobs above one wait for an operator, also over restarts, and make no call until then.
 
 use std::time::Duration;
 
@@ -21,7 +20,7 @@ fn tenant() -> Scope {
     Scope::Tenant("acme".to_owned())
 }
 
-/// Sends jobs of so many persons, one after the other, until each is settled once.
+/// Publishes a job for each person, one after the other. Waits for the first ack of each.
 async fn send(bench: &Bench, tenant: &str, numbers: std::ops::Range<u64>) -> Vec<(Person, Value)> {
     let mut sent = Vec::new();
     for number in numbers {
@@ -45,14 +44,14 @@ fn is_held(bench: &Bench, job: &Value) -> bool {
     }
 }
 
-async fn come_back(bench: &Bench) {
+async fn redeliver_copies(bench: &Bench) {
     let acked = bench.post.seen().acked;
     let count = bench.post.waits_end();
     bench.post.until("every copy's ack", |seen| seen.acked >= acked + count).await;
 }
 
 #[tokio::test]
-async fn above_a_tenants_ceiling_jobs_wait_and_are_told_once_and_others_are_not_concerned() {
+async fn jobs_above_a_tenants_ceiling_wait_and_are_reported_once_and_other_tenants_go_on() {
     let bench = Bench::with(KEPT).await;
     let sent = send(&bench, "acme", 1..6).await;
     let held: Vec<bool> = sent.iter().map(|(_, job)| is_held(&bench, job)).collect();
@@ -63,9 +62,9 @@ async fn above_a_tenants_ceiling_jobs_wait_and_are_told_once_and_others_are_not_
     assert_eq!((&event["data"]["final"], &event["data"]["seq"]), (&false.into(), &1.into()));
     let others = send(&bench, "other", 10..15).await;
     assert!(others.iter().all(|(_, job)| !is_held(&bench, job)));
-    // Coming back changes nothing, however often, and is not told again.
+    // Further deliveries of a copy change nothing and make no event.
     for _ in 0..3 {
-        come_back(&bench).await;
+        redeliver_copies(&bench).await;
     }
     let seen = bench.post.seen();
     assert_eq!((seen.of(id(&sent[3].1)).len(), seen.parked.len()), (1, 2));
@@ -78,12 +77,12 @@ async fn above_a_tenants_ceiling_jobs_wait_and_are_told_once_and_others_are_not_
 }
 
 #[tokio::test]
-async fn what_is_released_goes_on_and_what_is_discarded_ends_as_cancelled_without_a_call() {
+async fn a_released_job_goes_on_and_a_discarded_one_ends_as_cancelled_without_a_call() {
     let bench = Bench::with(KEPT).await;
     let sent = send(&bench, "acme", 1..5).await;
     let (person, job) = &sent[3];
     assert_eq!(bench.engine.release_guard(&tenant(), "operations").await.unwrap(), 1);
-    come_back(&bench).await;
+    redeliver_copies(&bench).await;
     bench.post.event(id(job), "completed").await;
     assert!(!bench.is_in_shop(person));
     let calls = bench.calls();
@@ -91,7 +90,7 @@ async fn what_is_released_goes_on_and_what_is_discarded_ends_as_cancelled_withou
     let (person, job) = &sent[0];
     assert!(is_held(&bench, job));
     assert_eq!(bench.engine.discard_guarded(&tenant(), "operations").await.unwrap(), 1);
-    come_back(&bench).await;
+    redeliver_copies(&bench).await;
     let event = bench.post.event(id(job), "cancelled").await;
     assert_eq!(event["data"]["final"], true);
     assert!(bench.is_in_shop(person) && bench.calls() == calls);
@@ -104,12 +103,12 @@ async fn counts_and_held_jobs_survive_a_crash() {
     let bench = Bench::with(KEPT).await;
     let sent = send(&bench, "acme", 1..5).await;
     let bench = bench.crashed(&format!("master_key = \"{KEY}\""), KEPT).await;
-    come_back(&bench).await;
-    assert!(is_held(&bench, &sent[3].1), "still");
+    redeliver_copies(&bench).await;
+    assert!(is_held(&bench, &sent[3].1), "still held after the crash");
     assert!(is_held(&bench, &send(&bench, "acme", 6..7).await[0].1), "the hour is not over");
     bench.pass(HOUR + Duration::from_secs(300));
     assert!(!is_held(&bench, &send(&bench, "acme", 7..8).await[0].1), "the hour is over");
-    come_back(&bench).await;
+    redeliver_copies(&bench).await;
     assert!(is_held(&bench, &sent[3].1), "time does not release");
     bench.end().await;
 }
@@ -120,30 +119,30 @@ async fn a_lost_store_releases_nothing() {
     let sent = send(&bench, "acme", 1..5).await;
     let (person, job) = &sent[3];
     let bench = bench.moved(&format!("master_key = \"{KEY}\""), KEPT).await;
-    come_back(&bench).await;
+    redeliver_copies(&bench).await;
     assert!(bench.is_in_shop(person));
     let seen = bench.post.seen();
     let ids: Vec<_> = seen.of(id(job)).iter().map(|event| event["id"].as_str().unwrap().to_owned()).collect();
     assert_eq!(ids.len(), 2);
-    assert_ne!(ids[0], ids[1], "it is told once more, under an id of its own");
+    assert_ne!(ids[0], ids[1], "the hold is reported again, with its own event id");
     bench.engine.release_guard(&tenant(), "operations").await.unwrap();
-    come_back(&bench).await;
+    redeliver_copies(&bench).await;
     bench.post.event(id(job), "completed").await;
     bench.end().await;
 }
 
 #[tokio::test]
-async fn a_ceiling_taken_out_of_the_configuration_holds_nothing_any_more() {
+async fn a_ceiling_removed_from_the_configuration_holds_no_job() {
     let bench = Bench::with(KEPT).await;
     let sent = send(&bench, "acme", 1..5).await;
     let bench = bench.restarted(&format!("master_key = \"{KEY}\""), "[tenants.acme]").await;
-    come_back(&bench).await;
+    redeliver_copies(&bench).await;
     bench.post.event(id(&sent[3].1), "completed").await;
     bench.end().await;
 }
 
 #[tokio::test]
-async fn a_continuation_does_not_slip_past_the_guard() {
+async fn a_continuation_does_not_pass_the_ceiling() {
     let bench = Bench::with(KEPT).await;
     let sent = send(&bench, "acme", 1..5).await;
     let (person, job) = &sent[3];
@@ -151,9 +150,9 @@ async fn a_continuation_does_not_slip_past_the_guard() {
     bench.send(job);
     bench.post.until("the ack", |seen| seen.acked > acked).await;
     assert!(is_held(&bench, job) && bench.is_in_shop(person));
-    // Two copies are parked now; the older one is stale.
+    // Now two copies are parked. The older one is stale.
     bench.engine.release_guard(&tenant(), "operations").await.unwrap();
-    come_back(&bench).await;
+    redeliver_copies(&bench).await;
     bench.post.event(id(job), "completed").await;
     assert_eq!(bench.post.seen().of(id(job)).len(), 2);
     bench.end().await;
@@ -166,19 +165,19 @@ async fn a_held_job_can_be_cancelled_by_its_publisher() {
     let (person, job) = &sent[3];
     let cancel = json!({ "schema": "erasure.cancel/v1", "tenant": "acme", "job_id": id(job) });
     bench.post.control(Default::default(), cancel.to_string());
-    // The stream is read beside the queue: a marker behind the cancellation says that it was read.
+    // The stream is read concurrently with the queue: a marker after the cancellation shows that it was read.
     let marker = uuid::Uuid::new_v4().to_string();
     let unknown = json!({ "schema": "erasure.cancel/v1", "tenant": "nobody", "job_id": marker });
     bench.post.control(Default::default(), unknown.to_string());
     bench.post.event(&marker, "cancel_refused").await;
-    come_back(&bench).await;
+    redeliver_copies(&bench).await;
     bench.post.event(id(job), "cancelled").await;
     assert!(bench.is_in_shop(person));
     bench.end().await;
 }
 
 #[tokio::test]
-async fn a_systems_ceiling_counts_the_jobs_of_every_tenant_and_a_job_needs_every_release() {
+async fn a_systems_ceiling_counts_the_jobs_of_all_tenants_and_a_job_needs_all_releases() {
     let more = "[tenants.acme]\nmax_jobs_per_hour = 2\n[tenants.other]";
     let bench = Bench::with_settings(more, &[("systems.shop.max_jobs_per_hour", "3")]).await;
     let shop = Scope::System("shop".to_owned());
@@ -189,17 +188,17 @@ async fn a_systems_ceiling_counts_the_jobs_of_every_tenant_and_a_job_needs_every
     let both = send(&bench, "acme", 5..6).await;
     let event = bench.post.event(id(&both[0].1), "held_by_guard").await;
     assert_eq!(event["data"]["guard"].as_array().unwrap().len(), 2);
-    // Another system is not concerned.
+    // Another system is not affected.
     let person = bench.person(6);
     let elsewhere = job("other", json!([people::program(&person, "member_id")]));
     bench.send(&elsewhere);
     bench.post.event(id(&elsewhere), "completed").await;
     assert_eq!(bench.engine.release_guard(&shop, "operations").await.unwrap(), 2);
-    come_back(&bench).await;
+    redeliver_copies(&bench).await;
     bench.post.event(id(&third[0].1), "completed").await;
     assert!(is_held(&bench, &both[0].1), "the tenant's hold stands");
     assert_eq!(bench.engine.release_guard(&tenant(), "operations").await.unwrap(), 1);
-    come_back(&bench).await;
+    redeliver_copies(&bench).await;
     bench.post.event(id(&both[0].1), "completed").await;
     bench.end().await;
 }
@@ -219,10 +218,10 @@ async fn a_preview_is_neither_counted_nor_held() {
 }
 
 #[tokio::test]
-async fn a_spike_is_measured_against_the_day_before_and_has_a_floor() {
+async fn a_spike_is_measured_by_the_previous_day_and_has_a_floor() {
     let bench = Bench::with("[tenants.acme]\nspike_factor = 2.0").await;
     let limit = || bench.engine.guard_views().unwrap()[0].limit;
-    assert_eq!(limit(), Some(20), "the floor, for who is new");
+    assert_eq!(limit(), Some(20), "the floor, without history");
     // Fifteen an hour for a day; an hour counts until its last five minutes are over.
     let counted_hour = HOUR + Duration::from_secs(300);
     let mut number = 1;
@@ -235,15 +234,15 @@ async fn a_spike_is_measured_against_the_day_before_and_has_a_floor() {
     // 345 jobs in 23 hours and 55 minutes.
     let sent = send(&bench, "acme", number..number + 29).await;
     let held = sent.iter().filter(|(_, job)| is_held(&bench, job)).count();
-    assert_eq!((limit(), held), (Some(28), 1), "twice the mean, and one above");
-    // What was held does not raise the mean that the next day is measured by.
+    assert_eq!((limit(), held), (Some(28), 1), "twice the mean, and one job above");
+    // Held jobs do not raise the mean for the next day.
     bench.pass(Duration::from_secs(25 * 3600 + 600));
     assert_eq!(limit(), Some(20));
     bench.end().await;
 }
 
 #[tokio::test]
-async fn a_parked_copy_cannot_be_relabelled_as_one_that_waits_for_something_else() {
+async fn a_parked_copy_with_another_wait_in_its_header_is_dead_lettered() {
     let bench = Bench::with(KEPT).await;
     let sent = send(&bench, "acme", 1..5).await;
     let copy = bench.post.seen().parked.remove(0);
@@ -270,7 +269,7 @@ async fn command(desk: &Desk, line: &str) -> String {
 }
 
 #[test]
-fn a_decision_names_one_tenant_or_one_system() {
+fn a_decision_about_held_jobs_names_one_tenant_or_one_system() {
     for line in ["guard release", "guard discard --tenant acme --system shop", "guard release --tenant Acme"] {
         assert!(Cli::try_parse_from(["erasure-worker"].into_iter().chain(line.split(' '))).is_err(), "{line}");
     }
@@ -303,11 +302,11 @@ async fn an_operator_sees_releases_and_discards_by_command_and_over_the_ops_api(
     assert!(said.lines().count() == 2 && said.contains("acme"), "{said}");
     let said = command(&desk, "guard release --tenant acme").await;
     assert!(said.starts_with("1 released"), "{said}");
-    come_back(&bench).await;
+    redeliver_copies(&bench).await;
     bench.post.event(id(&sent[3].1), "completed").await;
     let sent = send(&bench, "acme", 5..6).await;
     assert_eq!(post("/v1/guard/tenant/acme/discard").await, (200, json!({ "discarded": 1 })));
-    come_back(&bench).await;
+    redeliver_copies(&bench).await;
     bench.post.event(id(&sent[0].1), "cancelled").await;
     assert!(bench.is_in_shop(&sent[0].0));
     bench.end().await;

@@ -1,5 +1,4 @@
-//! Messages that are no jobs, and messages that are no cancellations: whatever they say, each is kept, and what is
-//! said of them has the form that consumers rely on.
+//! Invalid jobs and invalid cancellations: each message is kept, and the events about it follow the schema.
 
 use erasure_worker::broker::{HeaderValue, Properties};
 use erasure_worker::job::schema;
@@ -28,7 +27,7 @@ const WORDS: [&str; 12] = [
     "[[[[[[[[",
 ];
 
-/// Times as libraries put them into the property, and as nobody should.
+/// Timestamp properties as libraries write them, and invalid ones.
 fn timestamps() -> Vec<Option<u64>> {
     let noon = u64::try_from(NOON).unwrap();
     let sizes = [1, 1_000, 1_000_000, 1_000_000_000].map(|size| noon * size);
@@ -37,7 +36,7 @@ fn timestamps() -> Vec<Option<u64>> {
     sizes.into_iter().chain(edges).chain(most).map(Some).chain([None]).collect()
 }
 
-/// Properties that no two neighbours share.
+/// Properties that differ between neighbours.
 fn properties(number: usize) -> Properties {
     let timestamps = timestamps();
     let texts =
@@ -45,7 +44,7 @@ fn properties(number: usize) -> Properties {
     let text = |place: usize| Some(texts[(number / place) % texts.len()].to_owned());
     let traceparent = HeaderValue::Text(texts[number % texts.len()].to_owned());
     Properties {
-        // Most are of some job, so that most give an event.
+        // Most have a job id, so that most make an event.
         message_id: if number.is_multiple_of(5) {
             text(1)
         } else {
@@ -61,7 +60,7 @@ fn properties(number: usize) -> Properties {
     }
 }
 
-/// Every event so far has the form of the schema, and a time as RFC 3339 writes it.
+/// Every event so far is valid under the schema and has an RFC 3339 time.
 fn are_valid(events: &[Value]) {
     let schema = serde_json::from_str(schema::EVENT).unwrap();
     for event in events {
@@ -79,7 +78,7 @@ async fn every_event_about_a_hostile_message_is_valid_under_the_schema_and_every
         bench.post.deliver(properties(number), mutator.mutation(), false);
     }
     let seen = bench.post.until("every message", |seen| seen.acked == JOBS).await;
-    assert_eq!(seen.letters.len(), JOBS, "the corpus is of another environment: none is a job here");
+    assert_eq!(seen.letters.len(), JOBS, "all messages are for another environment");
     are_valid(&seen.events);
     assert!(seen.events.len() > JOBS / 2, "only {} events", seen.events.len());
 
@@ -101,7 +100,7 @@ async fn every_event_about_a_hostile_message_is_valid_under_the_schema_and_every
 }
 
 #[tokio::test]
-async fn a_time_in_seconds_or_milliseconds_is_the_events_and_any_other_number_is_none() {
+async fn a_timestamp_in_seconds_or_milliseconds_is_the_events_time_and_other_numbers_are_ignored() {
     let bench = Bench::with("").await;
     let noon = "2026-11-22T10:00:00.000Z";
     for (number, timestamp) in timestamps().into_iter().enumerate() {
@@ -112,7 +111,7 @@ async fn a_time_in_seconds_or_milliseconds_is_the_events_and_any_other_number_is
         let expected = match timestamp {
             Some(946_684_800) => "2000-01-01T00:00:00.000Z",
             Some(4_102_444_799) => "2099-12-31T23:59:59.000Z",
-            // In seconds, in milliseconds, or that of the worker's own clock.
+            // In seconds, in milliseconds, or by the worker's clock.
             _ => noon,
         };
         assert_eq!(event["time"], expected, "{timestamp:?}");
@@ -120,8 +119,7 @@ async fn a_time_in_seconds_or_milliseconds_is_the_events_and_any_other_number_is
     bench.end().await;
 }
 
-/// A worker that is delivered to: what it cannot read of the control stream is its own to set aside. One letter
-/// lies there.
+/// An active worker: only it dead-letters unreadable messages of the control stream. There is one dead letter.
 async fn active() -> Bench {
     let bench = Bench::with("").await;
     bench.post.deliver(Properties::default(), "no job", false);
@@ -129,9 +127,9 @@ async fn active() -> Bench {
     bench
 }
 
-/// A job for a person who is in the shop, and before it a cancellation of it in another form. Its letter is the
+/// A job for a person in the shop, after a cancellation of it in another form. The cancellation's dead letter is the
 /// second.
-async fn told_otherwise(form: impl Fn(&str) -> Vec<u8>) -> (Bench, Value) {
+async fn cancelled_in_form(form: impl Fn(&str) -> Vec<u8>) -> (Bench, Value) {
     let bench = active().await;
     let person = bench.person(1);
     let job = shop_job("acme", &person);
@@ -143,7 +141,7 @@ async fn told_otherwise(form: impl Fn(&str) -> Vec<u8>) -> (Bench, Value) {
 }
 
 #[tokio::test]
-async fn a_cancellation_whose_job_is_certain_is_obeyed_in_whatever_form_and_its_fault_is_told() {
+async fn a_cancellation_with_a_certain_job_is_obeyed_in_any_form_and_its_fault_is_reported() {
     let plain = |id: &str| json!({ "schema": "erasure.cancel/v1", "tenant": "acme", "job_id": id });
     let text = move |change: fn(&mut Value)| {
         move |id: &str| {
@@ -180,11 +178,11 @@ async fn a_cancellation_whose_job_is_certain_is_obeyed_in_whatever_form_and_its_
         ("long AMQP 1.0 bytes", Box::new(value(0xb0, true))),
     ];
     for (what, form) in forms {
-        let (bench, job) = told_otherwise(form).await;
+        let (bench, job) = cancelled_in_form(form).await;
         bench.post.event(id(&job), "cancelled").await;
         assert_eq!(bench.calls(), 0, "{what}: the person withdrew");
-        let told = bench.post.event(id(&job), "rejected").await;
-        assert_eq!(told["data"]["final"], false, "{what}");
+        let event = bench.post.event(id(&job), "rejected").await;
+        assert_eq!(event["data"]["final"], false, "{what}");
         let letter = &bench.post.seen().letters[1].properties;
         assert!(header(letter, "x-erasure-reason").ends_with("is cancelled all the same"), "{what}");
         bench.end().await;
@@ -192,7 +190,7 @@ async fn a_cancellation_whose_job_is_certain_is_obeyed_in_whatever_form_and_its_
 }
 
 #[tokio::test]
-async fn a_cancellation_that_leaves_its_job_or_its_wish_uncertain_cancels_nothing_and_is_told() {
+async fn an_ambiguous_cancellation_cancels_nothing_and_is_reported() {
     type Form = fn(&str) -> Value;
     let forms: [(&str, Form); 6] = [
         ("no schema", |id| json!({ "tenant": "acme", "job_id": id })),
@@ -203,7 +201,7 @@ async fn a_cancellation_that_leaves_its_job_or_its_wish_uncertain_cancels_nothin
         ("a list", |id| json!([{ "schema": "erasure.cancel/v1", "tenant": "acme", "job_id": id }])),
     ];
     for (what, form) in forms {
-        let (bench, job) = told_otherwise(|id| form(id).to_string().into_bytes()).await;
+        let (bench, job) = cancelled_in_form(|id| form(id).to_string().into_bytes()).await;
         bench.post.event(id(&job), "completed").await;
         let letter = &bench.post.seen().letters[1].properties;
         assert!(!header(letter, "x-erasure-reason").contains("cancelled"), "{what}");
@@ -212,13 +210,13 @@ async fn a_cancellation_that_leaves_its_job_or_its_wish_uncertain_cancels_nothin
 }
 
 #[tokio::test]
-async fn a_byte_order_mark_is_no_fault_of_a_job_or_of_a_cancellation() {
+async fn a_byte_order_mark_is_permitted_in_jobs_and_cancellations() {
     let bench = active().await;
     let [kept, gone] = [1, 2].map(|number| shop_job("acme", &bench.person(number)));
     let marked = |value: &Value| format!("\u{feff}{value}").into_bytes();
     let cancel = json!({ "schema": "erasure.cancel/v1", "tenant": "acme", "job_id": id(&kept) });
     bench.post.control(Properties::default(), marked(&cancel));
-    // Behind it in the stream: once that one's letter is there, the first was read.
+    // The second cancellation follows in the stream: after its dead letter, the first was read.
     bench.post.control(Properties::default(), "no cancellation");
     bench.post.until("the letter of the second", |seen| seen.letters.len() == 2).await;
     for job in [&kept, &gone] {
@@ -231,7 +229,7 @@ async fn a_byte_order_mark_is_no_fault_of_a_job_or_of_a_cancellation() {
 }
 
 #[tokio::test]
-async fn a_job_whose_request_or_confirmation_lies_ahead_is_refused_once_and_one_that_was_taken_is_not() {
+async fn a_job_with_a_future_time_is_refused_but_an_accepted_job_goes_on_after_the_clock_is_set_back() {
     let bench = Bench::with("").await;
     let person = bench.person(1);
     for (pointer, time) in [
@@ -252,7 +250,7 @@ async fn a_job_whose_request_or_confirmation_lies_ahead_is_refused_once_and_one_
         assert!(detail.starts_with(&format!("{path}: is ")), "{detail}");
     }
     assert_eq!(bench.calls(), 0);
-    // A day ahead is a clock's fault; and a clock that is set back does not undo what was taken.
+    // A day ahead is accepted as a clock's error. A clock that is set back does not undo an acceptance.
     let mut job = shop_job("acme", &person);
     job["requested_at"] = "2026-11-23T10:00:00Z".into();
     job["targets"][0].as_object_mut().unwrap().remove("customer_password");

@@ -1,4 +1,4 @@
-//! A dead letter does not lie for ever, and does not go without a word.
+//! The age limit of dead letters: each removal is announced by an event.
 
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ async fn failed(bench: &Bench) -> serde_json::Value {
 }
 
 #[tokio::test]
-async fn a_letter_is_announced_and_removed_only_when_its_notice_is_over() {
+async fn a_dead_letter_is_announced_and_removed_only_after_its_notice() {
     let bench = Bench::with(AGED).await;
     let job = failed(&bench).await;
     bench.pass(15 * DAY - Duration::from_secs(1));
@@ -49,7 +49,7 @@ async fn a_letter_is_announced_and_removed_only_when_its_notice_is_over() {
 }
 
 #[tokio::test]
-async fn a_worker_that_was_away_when_notice_was_due_gives_it_in_full() {
+async fn a_worker_that_was_down_at_the_notice_still_gives_the_full_notice() {
     let bench = Bench::with(AGED).await;
     let job = failed(&bench).await;
     bench.pass(100 * DAY);
@@ -63,7 +63,7 @@ async fn a_worker_that_was_away_when_notice_was_due_gives_it_in_full() {
 }
 
 #[tokio::test]
-async fn a_message_that_never_named_a_job_is_removed_with_nobody_to_tell() {
+async fn a_dead_letter_without_a_job_is_removed_without_an_event() {
     let bench = Bench::with(AGED).await;
     bench.post.deliver(Default::default(), "no job", false);
     bench.post.until("the dead letter", |seen| seen.letters.len() == 1).await;
@@ -74,7 +74,7 @@ async fn a_message_that_never_named_a_job_is_removed_with_nobody_to_tell() {
 }
 
 #[tokio::test]
-async fn a_letter_of_unknown_age_is_left_alone() {
+async fn a_dead_letter_of_unknown_age_is_kept() {
     let bench = Bench::with(AGED).await;
     failed(&bench).await;
     let publication = erasure_worker::broker::Publication {
@@ -92,7 +92,7 @@ async fn a_letter_of_unknown_age_is_left_alone() {
     bench.end().await;
 }
 
-/// Every header of ours that a dead letter can have, but its MACs.
+/// Every header of ours on a dead letter, except its MACs.
 const HEADERS: [&str; 10] = [
     "x-erasure-attempts",
     "x-erasure-at",
@@ -108,7 +108,7 @@ const HEADERS: [&str; 10] = [
 const MAC: &str = "x-erasure-head-mac";
 const EARLIER_MAC: &str = "x-erasure-letter-mac";
 
-/// A letter of the worker's with all of its headers.
+/// A worker's dead letter with all headers.
 fn letter(keyring: &Keyring, job: u128, body: &[u8], run: u32) -> (Properties, Vec<u8>) {
     let key = JobKey { tenant: "acme".to_owned(), job_id: uuid::Uuid::from_u128(job) };
     let (system, step) = (Some("shop".to_owned()), Some(StepName::DeleteAccount));
@@ -122,7 +122,7 @@ fn letter(keyring: &Keyring, job: u128, body: &[u8], run: u32) -> (Properties, V
     (properties, body.to_vec())
 }
 
-/// The MACs that a forger may have: none, a wrong one, another message's, and where he changed nothing the right one.
+/// A forger's possible MACs: none, a wrong one, another message's, and for unchanged headers the right one.
 fn with_mac(properties: &Properties, other: &Properties, which: usize) -> Properties {
     let mut properties = properties.clone();
     match which {
@@ -135,7 +135,7 @@ fn with_mac(properties: &Properties, other: &Properties, which: usize) -> Proper
 }
 
 #[test]
-fn each_header_of_a_letter_counts_only_under_the_right_mac_of_this_very_letter() {
+fn a_dead_letters_headers_count_only_with_its_own_valid_mac() {
     let keyring = Keyring::new(MasterKey::parse(KEY).unwrap(), Vec::new()).unwrap();
     let mut cases = 0;
     for run in [0, 1] {
@@ -154,7 +154,7 @@ fn each_header_of_a_letter_counts_only_under_the_right_mac_of_this_very_letter()
             let head = LetterHead::read(&keyring, &properties, &body);
             let wholly = change == 0 && which == 3;
             assert_eq!(head.vouched == Vouched::Wholly, wholly, "{name} {change} {which}");
-            // A letter of an earlier release is tied to its job and run, and to nothing else.
+            // An earlier release's MAC covers only job and run.
             let is_tied = ["x-erasure-job-id", "x-erasure-park", "x-erasure-run", "x-erasure-tenant"].contains(&name);
             let expected = wholly || (run > 0 && !(is_tied && change > 0));
             assert_eq!(head.vouched != Vouched::Not, expected, "{name} {change} {which}");
@@ -172,7 +172,7 @@ fn each_header_of_a_letter_counts_only_under_the_right_mac_of_this_very_letter()
 }
 
 #[tokio::test]
-async fn headers_that_nothing_vouches_for_tell_nobody_remove_nothing_and_are_shown_as_such() {
+async fn unvouched_headers_make_no_event_remove_no_dead_letter_and_are_marked() {
     let bench = Bench::with(AGED).await;
     let job = failed(&bench).await;
     let real = bench.post.seen().letters[0].clone();
@@ -188,7 +188,7 @@ async fn headers_that_nothing_vouches_for_tell_nobody_remove_nothing_and_are_sho
             properties.headers.insert("x-erasure-tenant".to_owned(), tenant);
             let long_ago = HeaderValue::Text("2020-01-01T00:00:00Z".to_owned());
             properties.headers.insert("x-erasure-at".to_owned(), long_ago);
-            // As the broker leaves it when it dead-letters a publisher's message by itself.
+            // The header of a message that the broker itself dead-lettered.
             properties.headers.insert("x-first-death-reason".to_owned(), HeaderValue::Text("expired".to_owned()));
             let publication = Publication { to: Destination::DeadLetter, properties, body: "{}".into() };
             bench.post.publish(publication).await.unwrap();

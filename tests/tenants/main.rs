@@ -1,7 +1,6 @@
-//! Who may order an erasure, how its proofs are sealed, how many may be ordered at once, and what
-//! becomes of what lies on the broker when keys and years change.
+//! The senders of jobs, sealed proofs, ceilings, and messages on the broker after rotations of keys and long times.
 
-// A test ends at the first thing that is not as it should be; clippy knows that of test functions only.
+// A test fails by a panic. Clippy permits that in test functions only.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 #[path = "../docs/validator.rs"]

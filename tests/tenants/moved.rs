@@ -1,5 +1,5 @@
-//! What the worker sealed comes back by a way of the broker's own tools, or under a key that is not there: it stays
-//! as it came, and can be replayed once the key is.
+//! Sealed messages that the broker's tools moved, or whose key is missing: they stay unchanged, and can be replayed
+//! after the key is configured.
 
 use erasure_worker::broker::{DeadLetter, HeaderValue, Properties, Via};
 use erasure_worker::engine::operators::LetterFilter;
@@ -9,8 +9,8 @@ use testkit::post::header;
 use crate::bench::{Bench, KEY, NEXT_KEY, id, sent, shop_job};
 
 const OTHER_KEY: &str = "0f0e0d0c0b0a09080706050403020100fffefdfcfbfaf9f8f7f6f5f4f3f2f1f0";
-/// The keys of the worker that it comes back to: its own; the next one with its own as the previous; the next
-/// one alone; that of another environment.
+/// The keys of the receiving worker: the same key; the next key with the same as the previous one; the next key alone;
+/// another environment's key.
 fn keys() -> [String; 4] {
     [
         format!("master_key = \"{KEY}\""),
@@ -20,18 +20,18 @@ fn keys() -> [String; 4] {
     ]
 }
 
-/// What may come back.
+/// The moved message.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum What {
-    /// The letter of a job that failed.
+    /// The dead letter of a failed job.
     Failed,
-    /// The letter of a message that never was a job.
+    /// The dead letter of an invalid message.
     Refused,
-    /// The copy of a job that waits.
+    /// The copy of a waiting job.
     Parked,
 }
 
-/// One of each, as it lies on the broker; the job is as it was sent.
+/// A message of this kind as it is on the broker, and the job as it was published.
 async fn made(bench: &Bench, what: What) -> (Value, DeadLetter) {
     let person = bench.person(1);
     let mut job = shop_job("acme", &person);
@@ -55,12 +55,12 @@ fn headers(properties: &Properties) -> Vec<(&String, Option<&str>, Option<i64>)>
 }
 
 #[tokio::test]
-async fn a_sealed_message_that_is_moved_or_lacks_its_key_stays_as_it_came_and_is_replayed_once_it_can_be() {
+async fn a_moved_sealed_message_or_one_without_its_key_stays_unchanged_and_can_be_replayed() {
     let mut cases = 0;
     for what in [What::Failed, What::Refused, What::Parked] {
         for via in [Via::Requests, Via::Resume, Via::Other] {
             for (number, key) in keys().iter().enumerate() {
-                // A copy that comes by its own way, and opens, goes on.
+                // A copy that arrives by its own queue, and opens, goes on.
                 if what == What::Parked && via == Via::Resume && number < 2 {
                     continue;
                 }
@@ -85,7 +85,7 @@ async fn a_sealed_message_that_is_moved_or_lacks_its_key_stays_as_it_came_and_is
 
                 let filter = LetterFilter::default();
                 let bench = if number > 1 {
-                    // Without its key it stays there, or returns to there.
+                    // Without its key it stays in the dead letters, or returns to them.
                     let moved_on = bench.engine.replay(&filter, 10).await.unwrap().swept.done;
                     let acked = seen.acked + moved_on;
                     let is_back = |seen: &testkit::post::Seen| seen.letters.len() == 1 && seen.acked == acked;
@@ -95,7 +95,7 @@ async fn a_sealed_message_that_is_moved_or_lacks_its_key_stays_as_it_came_and_is
                 } else {
                     bench
                 };
-                // The shop knows the password that the job has; the copy still waits for one.
+                // The shop has the job's password. The copy still waits for one.
                 bench.set_shop_password(&bench.person(1), "wrong");
                 bench.engine.replay(&filter, 10).await.unwrap();
                 match what {
@@ -123,7 +123,7 @@ async fn a_sealed_message_that_is_moved_or_lacks_its_key_stays_as_it_came_and_is
 }
 
 #[tokio::test]
-async fn a_plain_letter_that_is_moved_stays_the_letter_that_it_was() {
+async fn a_moved_plain_dead_letter_stays_unchanged() {
     let bench = Bench::with("[dead_letters]\nseal = false").await;
     bench.let_time_pass();
     let (job, moved) = made(&bench, What::Failed).await;
@@ -143,7 +143,7 @@ async fn a_plain_letter_that_is_moved_stays_the_letter_that_it_was() {
 }
 
 #[tokio::test]
-async fn a_publisher_who_dresses_a_message_as_a_sealed_one_gains_no_vouched_header() {
+async fn a_publishers_message_that_imitates_a_sealed_one_gets_no_vouched_header() {
     let bench = Bench::with("").await;
     let (_, parked) = made(&bench, What::Parked).await;
     let mut body = parked.body.to_vec();

@@ -1,4 +1,4 @@
-//! Sealed proofs: what opens, what does not, and that a sealed proof is the same as its plain form.
+//! Sealed proofs: which ones open, and their equality with the plain form.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
@@ -23,7 +23,7 @@ fn seal(plain: &str) -> String {
     seal_proof(&ring().sealing_key(), plain, Some(JOB)).unwrap()
 }
 
-/// The sealed text with another header in its place.
+/// The sealed text with a changed header.
 fn with_header(sealed: &str, change: impl FnOnce(&mut Value)) -> String {
     let (header, rest) = sealed.split_once('.').unwrap();
     let mut header: Value = serde_json::from_slice(&BASE64.decode(header).unwrap()).unwrap();
@@ -32,7 +32,7 @@ fn with_header(sealed: &str, change: impl FnOnce(&mut Value)) -> String {
 }
 
 #[test]
-fn what_was_sealed_opens_for_its_job_and_no_other() {
+fn a_sealed_proof_opens_for_its_job_and_no_other() {
     assert_eq!(*ring().open_proof(&seal("pässword"), JOB).unwrap(), "pässword");
     assert_eq!(*ring().open_proof(&seal("p"), &JOB.to_uppercase()).unwrap(), "p");
     let other = uuid::Uuid::new_v4().to_string();
@@ -42,7 +42,7 @@ fn what_was_sealed_opens_for_its_job_and_no_other() {
 }
 
 #[test]
-fn a_rotation_opens_what_was_sealed_for_the_key_before_and_shows_the_new_one_alone() {
+fn after_a_rotation_proofs_for_the_previous_key_open_and_only_the_new_key_is_shown() {
     let during = Keyring::new(key(NEXT_KEY), vec![key(KEY)]).unwrap();
     let after = Keyring::new(key(NEXT_KEY), vec![]).unwrap();
     assert_eq!(*during.open_proof(&seal("p"), JOB).unwrap(), "p");
@@ -59,7 +59,7 @@ fn a_rotation_opens_what_was_sealed_for_the_key_before_and_shows_the_new_one_alo
 }
 
 #[test]
-fn no_other_way_of_sealing_is_understood() {
+fn no_other_form_of_sealing_is_accepted() {
     let sealed = seal("p");
     let refused = |change: fn(&mut Value)| ring().open_proof(&with_header(&sealed, change), JOB).unwrap_err();
     assert_eq!(refused(|header| header["alg"] = "ECDH-ES+A256KW".into()), ProofError::Algorithm);
@@ -130,7 +130,7 @@ fn every_proof(bench: &Bench) -> (Value, Vec<(usize, &'static str)>) {
 }
 
 #[tokio::test]
-async fn the_sealed_form_of_any_proof_is_the_same_job_as_its_plain_form() {
+async fn a_job_with_sealed_proofs_is_the_same_job_as_with_plain_ones() {
     let bench = Bench::with("").await;
     let (targets, fields) = every_proof(&bench);
     let plain = job("acme", targets);
@@ -147,7 +147,7 @@ async fn the_sealed_form_of_any_proof_is_the_same_job_as_its_plain_form() {
     sealed["job_id"] = plain["job_id"].clone();
     let acked = bench.post.seen().acked;
     bench.send(&sealed);
-    // Another identity would be a conflict.
+    // Another identity would be rejected as a conflict.
     let seen = bench.post.until("the second copy", |seen| seen.acked > acked).await;
     for event in seen.of(id(&plain)) {
         assert_ne!(event["data"]["outcome"], "rejected", "{event}");
@@ -170,7 +170,7 @@ async fn a_sealed_password_erases() {
 }
 
 #[tokio::test]
-async fn a_proof_that_does_not_open_is_refused_by_its_path_before_any_call() {
+async fn a_proof_that_does_not_open_is_refused_with_its_path_before_any_call() {
     let bench = Bench::with("").await;
     let person = bench.person(1);
     let mut job = crate::bench::shop_job("acme", &person);

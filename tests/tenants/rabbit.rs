@@ -1,5 +1,4 @@
-//! On a real RabbitMQ: the broker's word on who published arrives with jobs and cancellations, and
-//! signatures survive the way.
+//! On a real RabbitMQ: jobs and cancellations arrive with the broker's `user_id` and an unchanged signature.
 
 use std::sync::Arc;
 
@@ -32,7 +31,7 @@ async fn publish(client: &Client, key: &str, body: &str, user: Option<&str>, sig
     client.publish("requests", key, body.as_bytes(), properties).await;
 }
 
-/// What a job's event number `n` says that it is, and the event.
+/// A job's event number `n` and its kind.
 async fn event_of(client: &Client, job: &Value, n: usize) -> (String, Value) {
     let is_its = |event: &Message| event.json["subject"] == id(job);
     let event = client.events.count(&format!("event {n} of {}", id(job)), n, is_its).await.swap_remove(n - 1).json;
@@ -40,7 +39,7 @@ async fn event_of(client: &Client, job: &Value, n: usize) -> (String, Value) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_brokers_word_and_the_signature_decide_for_jobs_and_cancellations() {
+async fn the_brokers_user_id_and_the_signature_decide_about_jobs_and_cancellations() {
     let tenants = format!(
         "[tenants.acme]\namqp_users = [\"guest\"]\nrequire_signature = true\n\
          [tenants.acme.signature_keys.k1]\nkind = \"ed25519\"\npublic = \"{}\"\n\
@@ -59,7 +58,7 @@ async fn the_brokers_word_and_the_signature_decide_for_jobs_and_cancellations() 
     let now = app::now().0 / 1000;
     let signed = |body: &str| with_ed25519(&head("EdDSA", "k1", now), body.as_bytes(), &ed25519(1));
 
-    // A user of the broker who is not the tenant's, and one who does not say who it is.
+    // A broker's user of another tenant, and a message without a `user_id`.
     let job = shop_job("umbrella", &people[0]);
     publish(&client, "job", &job.to_string(), Some("guest"), None).await;
     let (kind, event) = event_of(&client, &job, 1).await;
@@ -70,13 +69,13 @@ async fn the_brokers_word_and_the_signature_decide_for_jobs_and_cancellations() 
     assert_eq!(event_of(&client, &job, 1).await.0, "erasure.job.rejected.v1");
     assert_eq!(rig.sandbox().entries(0).len(), 0);
 
-    // A cancellation that is not signed, and one that is, each before its job.
+    // An unsigned cancellation and a signed one, each before its job.
     let (kept, dropped) = (shop_job("acme", &people[2]), shop_job("acme", &people[3]));
     let cancel =
         |job: &Value| json!({ "schema": "erasure.cancel/v1", "tenant": "acme", "job_id": id(job) }).to_string();
     let body = cancel(&dropped);
     publish(&client, "cancel", &body, Some("guest"), Some(&signed(&body))).await;
-    // The stream is in order: once this one is answered, the one before it was read.
+    // The stream is in order: after this one's answer, the earlier one was read.
     publish(&client, "cancel", &cancel(&kept), Some("guest"), None).await;
     assert_eq!(event_of(&client, &kept, 1).await.0, "erasure.job.cancel_refused.v1");
 

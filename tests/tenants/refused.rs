@@ -1,5 +1,4 @@
-//! Messages that are not believed: each kind is rejected, dead-lettered and counted, and no system
-//! hears of any of them.
+//! Unauthorised messages: each kind is rejected, dead-lettered and counted, without a call to a system.
 
 use erasure_worker::broker::Properties;
 use erasure_worker::seal::jwe::seal_proof;
@@ -9,7 +8,7 @@ use testkit::post::header;
 use crate::bench::{Bench, id, job, sent, shop_job};
 use crate::signing::{SECRET, ed25519, head, public, with_ed25519, with_hmac};
 
-/// `acme` signs and seals, `umbrella` publishes as a user of the broker and has the shop alone.
+/// `acme` signs and seals. `umbrella` publishes as a user of the broker and may use only the shop.
 pub fn tenants() -> String {
     format!(
         r#"
@@ -47,7 +46,7 @@ struct Attempt {
     job_id: String,
 }
 
-/// What is wrong with the message, and nothing else is.
+/// The only fault of the message.
 fn attempts(bench: &Bench) -> Vec<Attempt> {
     let person = bench.person(NUMBER);
     let now = bench.now();
@@ -121,7 +120,7 @@ fn attempts(bench: &Bench) -> Vec<Attempt> {
     let mut bound = usual.clone();
     bound["job_id"] = uuid::Uuid::new_v4().to_string().into();
     all.push(attempt("signed for another job", "other_job", sent(signed(&job, &bound).as_deref(), None), &job));
-    // The same signed bytes under an id of the message's own choice.
+    // The same signed bytes with another message id.
     let mut nameless = acme();
     let job_id = uuid::Uuid::new_v4().to_string();
     nameless.as_object_mut().unwrap().remove("job_id");
@@ -139,7 +138,7 @@ fn attempts(bench: &Bench) -> Vec<Attempt> {
     all.push(Attempt { kind: "bound to another message_id", word: "other_job", properties, body, job_id });
     let job = shop_job("acme", &person);
     all.push(attempt("with a plain password", "plain_proof", sent(signed(&job, &usual).as_deref(), None), &job));
-    // An optional signature that is given must hold.
+    // An optional signature must be valid.
     let job = umbrella(shop());
     let wrong = with_ed25519(&head("EdDSA", "own", now), job.to_string().as_bytes(), &right);
     let properties = sent(Some(&wrong), Some("umbrella-publisher"));
@@ -148,7 +147,7 @@ fn attempts(bench: &Bench) -> Vec<Attempt> {
 }
 
 #[tokio::test]
-async fn no_system_is_called_for_a_message_that_is_not_believed() {
+async fn no_system_is_called_for_an_unauthorised_message() {
     let bench = Bench::with(&tenants()).await;
     let attempts = attempts(&bench);
     for attempt in &attempts {
@@ -171,9 +170,9 @@ async fn no_system_is_called_for_a_message_that_is_not_believed() {
     assert_eq!(seen.letters.len(), attempts.len());
     assert_eq!(bench.engine.unauthorised(), attempts.len() as u64);
     assert!(attempts.len() >= 20);
-    assert_eq!(bench.calls(), 0, "the ledger of the stand-ins");
+    assert_eq!(bench.calls(), 0, "calls in the stand-ins' ledger");
 
-    // The same worker does what it is rightly asked, so that silence above means refusal.
+    // The same worker carries out a valid job, so the missing calls above are due to the refusals.
     let person = bench.person(2);
     let mut job = shop_job("acme", &person);
     let password = seal_proof(&bench.keyring.sealing_key(), &person.customer_password, Some(id(&job))).unwrap();
@@ -186,7 +185,7 @@ async fn no_system_is_called_for_a_message_that_is_not_believed() {
 }
 
 #[tokio::test]
-async fn a_refused_message_tells_nothing_of_what_it_carried() {
+async fn the_reports_of_a_refused_message_show_none_of_its_content() {
     let bench = Bench::with(&tenants()).await;
     let attempts = attempts(&bench);
     for attempt in &attempts {
@@ -194,13 +193,13 @@ async fn a_refused_message_tells_nothing_of_what_it_carried() {
     }
     let seen = bench.post.until("every refusal", |seen| seen.acked == attempts.len()).await;
     let person = bench.person(NUMBER);
-    let mut told: Vec<u8> = seen.events.iter().flat_map(|event| event.to_string().into_bytes()).collect();
+    let mut shown: Vec<u8> = seen.events.iter().flat_map(|event| event.to_string().into_bytes()).collect();
     for letter in &seen.letters {
-        told.extend_from_slice(&letter.body);
-        told.extend(format!("{:?}", letter.properties.headers.keys()).into_bytes());
+        shown.extend_from_slice(&letter.body);
+        shown.extend(format!("{:?}", letter.properties.headers.keys()).into_bytes());
     }
-    let holds = |text: &str| told.windows(text.len()).any(|window| window == text.as_bytes());
-    assert!(holds("erasure.job.rejected.v1"), "the search finds what is there");
+    let holds = |text: &str| shown.windows(text.len()).any(|window| window == text.as_bytes());
+    assert!(holds("erasure.job.rejected.v1"), "the search finds an existing text");
     for planted in [&person.email, &person.customer_password, &person.member_id] {
         assert!(!holds(planted), "{planted}");
     }
@@ -208,11 +207,11 @@ async fn a_refused_message_tells_nothing_of_what_it_carried() {
 }
 
 #[tokio::test]
-async fn a_stranger_cannot_end_a_tenants_job_in_the_eyes_of_who_listens() {
+async fn a_strangers_message_makes_no_final_event_for_a_tenants_job() {
     let bench = Bench::with(&tenants()).await;
     let person = bench.person(3);
     let mut job = shop_job("umbrella", &person);
-    // Without a password it waits for one.
+    // Without a password the job waits for one.
     job["targets"][0].as_object_mut().unwrap().remove("customer_password");
     bench.post.deliver(sent(None, Some("umbrella-publisher")), job.to_string(), false);
     bench.post.event(id(&job), "needs_input").await;

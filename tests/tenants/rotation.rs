@@ -1,5 +1,5 @@
-//! A new master key: what was sealed under the one before still opens while that is configured, and
-//! what cannot be opened any more is set aside, never worked on.
+//! A new master key: sealed data of the previous key opens while that key is configured. Messages that do not open are
+//! dead-lettered, never processed.
 
 use erasure_worker::broker::{Destination, Properties, Publication};
 use erasure_worker::engine::envelope;
@@ -34,10 +34,10 @@ async fn a_parked_copy_goes_on_after_a_rotation_with_its_store_and_without() {
         let events = bench.post.seen().of(id(&job)).len();
         let bench = if lost { bench.moved(&rotated(), "").await } else { bench.restarted(&rotated(), "").await };
         assert_eq!(bench.post.waits_end(), 1);
-        // Parked again under the new key, which alone opens it from here on.
+        // Parked again under the new key. Only this key opens it from here on.
         bench.post.until("the next park", |seen| seen.parked.len() == 1).await;
-        let told = bench.post.seen().of(id(&job)).len();
-        assert_eq!(told, events + usize::from(lost), "only a lost store asks again, under the same id");
+        let count = bench.post.seen().of(id(&job)).len();
+        assert_eq!(count, events + usize::from(lost), "only a lost store repeats the request, with the same id");
         let bench = bench.restarted(&retired(), "").await;
         assert_eq!(bench.post.waits_end(), 1);
         bench.post.until("the park after", |seen| seen.parked.len() == 1).await;
@@ -77,7 +77,7 @@ async fn a_dead_letter_is_replayed_after_a_rotation() {
 }
 
 #[tokio::test]
-async fn a_copy_parked_under_a_key_that_is_gone_is_set_aside_without_a_call() {
+async fn a_copy_parked_under_a_missing_key_is_dead_lettered_without_a_call() {
     let bench = Bench::with("").await;
     let job = parked(&bench, 1).await;
     let calls = bench.calls();
@@ -92,10 +92,10 @@ async fn a_copy_parked_under_a_key_that_is_gone_is_set_aside_without_a_call() {
 }
 
 #[tokio::test]
-async fn a_sealed_proof_whose_key_is_gone_sets_the_parked_job_aside_and_its_replay_goes_on() {
+async fn a_parked_job_with_a_proof_under_a_missing_key_is_dead_lettered_and_its_replay_goes_on() {
     let bench = Bench::with("").await;
     bench.let_time_pass();
-    // Our own credential is refused, so that the job waits with its sealed password.
+    // Our credential is refused, so that the job waits with its sealed password.
     bench.rig.sandbox().world(|world| world.easycms("easycms").settings.authorization = "another".into());
     let person = bench.person(1);
     let mut job = shop_job("acme", &person);
@@ -103,7 +103,7 @@ async fn a_sealed_proof_whose_key_is_gone_sets_the_parked_job_aside_and_its_repl
     job["targets"][0]["customer_password"] = sealed.into();
     bench.send(&job);
     bench.post.until("the park", |seen| seen.parked.len() == 1).await;
-    // Through a rotation: parked anew under the next key, with the proof sealed for the old one.
+    // A rotation: parked again under the next key, with the proof sealed for the old one.
     let bench = bench.restarted(&rotated(), "").await;
     bench.post.waits_end();
     bench.post.until("the next park", |seen| seen.parked.len() == 1).await;
@@ -114,7 +114,7 @@ async fn a_sealed_proof_whose_key_is_gone_sets_the_parked_job_aside_and_its_repl
     assert_eq!(header(&letter.properties, "x-erasure-code"), "ERS-0024");
     assert_eq!(bench.post.event(id(&job), "rejected").await["data"]["final"], false);
     assert!(bench.is_in_shop(&person));
-    // With the key back in place an operator replays it.
+    // With the key in the configuration again, an operator replays it.
     let letter = letter.clone();
     let bench = bench.restarted(&rotated(), "").await;
     bench.rig.sandbox().world(|world| world.easycms("easycms").settings.authorization = "easycms-token".into());
@@ -130,12 +130,12 @@ async fn a_sealed_proof_whose_key_is_gone_sets_the_parked_job_aside_and_its_repl
 }
 
 #[tokio::test]
-async fn a_refused_message_cannot_be_made_a_run_of_an_accepted_job_in_the_dead_letters() {
+async fn forged_headers_of_a_dead_letter_make_no_run_of_an_accepted_job() {
     let bench = Bench::with("[tenants.acme]\namqp_users = [\"acme-publisher\"]").await;
     let person = bench.person(1);
     bench.send(&shop_job("acme", &person));
     let refused = bench.post.until("the dead letter", |seen| seen.letters.len() == 1).await.letters.remove(0);
-    // A letter that may say so: the shop refuses the person's password, and the job fails.
+    // A genuine dead letter of a job: the shop refuses the person's password, and the job fails.
     bench.let_time_pass();
     let other = bench.person(2);
     bench.set_shop_password(&other, "another");
@@ -146,7 +146,7 @@ async fn a_refused_message_cannot_be_made_a_run_of_an_accepted_job_in_the_dead_l
         envelope::replayed(&bench.keyring, &letter.properties, &letter.body).unwrap()
     };
     assert!(replayed(&failed).is_some() && replayed(&refused).is_none());
-    // Whoever can write to the queue gives the refused one the other's headers, or makes one up.
+    // A writer to the queue gives the refused message the other's headers, or forges headers.
     let mut dressed = refused.clone();
     dressed.properties.headers = failed.properties.headers.clone();
     let mut plain = failed.clone();
@@ -160,11 +160,11 @@ async fn a_refused_message_cannot_be_made_a_run_of_an_accepted_job_in_the_dead_l
 }
 
 #[tokio::test]
-async fn headers_of_ours_on_a_publishers_message_change_nothing() {
+async fn our_headers_on_a_publishers_message_have_no_effect() {
     let bench = Bench::with("[tenants.acme]\namqp_users = [\"acme-publisher\"]").await;
     let person = bench.person(1);
     let job = shop_job("acme", &person);
-    // Taken from a real parked copy, so that even the MAC is one that was right for something.
+    // The headers of a real parked copy, with a MAC that was valid for that copy.
     let waiting = parked_of(&bench).await;
     let properties = Properties { headers: waiting.headers, ..Properties::default() };
     bench.post.deliver(properties, job.to_string(), false);

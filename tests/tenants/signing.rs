@@ -1,4 +1,4 @@
-//! A publisher's side of a signature, for the tests: what the documentation shows in other languages.
+//! A publisher's signature in Rust. The documentation shows it in other languages.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
@@ -18,7 +18,7 @@ pub fn public(key: &SigningKey) -> String {
     BASE64.encode(key.verifying_key().as_bytes())
 }
 
-/// The head that a publisher writes.
+/// A publisher's signature header.
 pub fn head(alg: &str, kid: &str, iat: i64) -> Value {
     json!({ "alg": alg, "kid": kid, "iat": iat })
 }

@@ -1,7 +1,6 @@
 //! Previews that wait for a second operator, over the ops API of the running worker.
 //!
-//! The rule it keeps: what a system was told is looked up at its stand-in, never believed of the
-//! worker.
+//! The rule it keeps: calls are checked at the stand-ins, not by the worker's reports.
 
 use erasure_worker::ops::client::{Body, ClientError, OpsApi};
 use erasure_worker::sandbox::{Entitlement, Operation, Person, User};
@@ -18,14 +17,14 @@ struct Desk {
 }
 
 async fn desk() -> Desk {
-    // Of its own, so that a client finds the worker after a restart as well.
+    // A fixed port, so that a client finds the worker also after a restart.
     let [port] = testkit::rabbit::free_ports();
     let trial = Trial::start(&[("ops.listen", &format!("127.0.0.1:{port}"))]).await;
     Desk { trial, port }
 }
 
 impl Desk {
-    /// Asks until the worker listens.
+    /// Waits until the worker listens.
     async fn ask(&self, path: &[&str], body: Option<Value>) -> Result<Value, ClientError> {
         let api = OpsApi::new(format!("http://127.0.0.1:{}", self.port).parse().unwrap(), None).unwrap();
         let asked = async {
@@ -53,7 +52,7 @@ impl Desk {
             .await
     }
 
-    /// The number `n` of the job's questions for an approval.
+    /// The job's request number `n` for an approval.
     async fn asks(&self, job: &Value, n: usize) -> Message {
         let id = people::id(job);
         let is_ask = |event: &Message| event.job_id() == id && event.json["type"] == "erasure.job.needs_input.v1";
@@ -86,7 +85,7 @@ fn everywhere(person: &Person) -> [Value; 4] {
 }
 
 #[tokio::test]
-async fn what_a_second_operator_approves_is_erased_and_who_asked_for_it_cannot_approve() {
+async fn a_second_operators_approval_erases_and_the_requester_cannot_approve() {
     let desk = desk().await;
     let trial = &desk.trial;
     let (person, kept) = (trial.person(), trial.person());
@@ -112,7 +111,7 @@ async fn what_a_second_operator_approves_is_erased_and_who_asked_for_it_cannot_a
     let books = &report["systems"].as_array().unwrap().iter().find(|one| one["system"] == "vitalsource").unwrap();
     assert_eq!((&books["codes_active"], &books["refunds_expected"]), (&json!(4), &json!(2)));
 
-    // Neither by the same operator, however written, nor about something else, nor without an approval at all.
+    // Refused: the same operator in any spelling, another preview, and no approval.
     for by in ["ann", " Ann "] {
         assert_eq!(refused(desk.decide(&job, "approve", by).await), 403, "{by}");
     }
@@ -134,9 +133,9 @@ async fn what_a_second_operator_approves_is_erased_and_who_asked_for_it_cannot_a
         (&json!("approved"), &json!("bob"), &json!(["ann"]))
     );
     assert!(trial.sandbox().remains(&person).is_empty());
-    assert_eq!(refused(desk.one(&job).await), 404, "it waits no more");
+    assert_eq!(refused(desk.one(&job).await), 404, "it does not wait");
 
-    // A no ends the job, and who asked may withdraw.
+    // A rejection ends the job. The requester may reject too.
     let before = trial.destructive_calls();
     desk.decide(&refused_job, "reject", "ann").await.unwrap();
     let ended = trial.ended(&refused_job, "cancelled", 1).await;
@@ -149,7 +148,7 @@ async fn what_a_second_operator_approves_is_erased_and_who_asked_for_it_cannot_a
 }
 
 #[tokio::test]
-async fn what_is_new_since_it_was_shown_asks_again_and_nothing_was_erased() {
+async fn a_change_since_the_preview_needs_a_new_approval_and_nothing_is_erased_before() {
     let desk = desk().await;
     let trial = &desk.trial;
     let (customer, reader) = (trial.person(), trial.person());
@@ -175,8 +174,8 @@ async fn what_is_new_since_it_was_shown_asks_again_and_nothing_was_erased() {
     }
     let event = desk.asks(&richer, 2).await;
     assert_eq!(event.data("targets")[0]["preview"]["entitlements_with_access"], 3);
-    assert_eq!(event.data("approval")["decision"], "approved", "what was approved before stays told");
-    // Another user under the same reference is not what was shown, and nobody can approve it.
+    assert_eq!(event.data("approval")["decision"], "approved", "the earlier approval is still reported");
+    // Another user with the same reference differs from the preview and cannot be approved.
     let refused = trial.ended(&other, "failed", 1).await;
     assert_eq!(refused.data("targets")[0]["error"]["reason"], "identity_mismatch");
     assert_eq!(trial.destructive_calls(), 0);
@@ -184,7 +183,7 @@ async fn what_is_new_since_it_was_shown_asks_again_and_nothing_was_erased() {
     assert_eq!(shown["again"], true);
     assert_eq!(shown["targets"][0]["preview"]["entitlements"][2]["offer_id"], "S999_EX");
 
-    // Seen and approved, it goes on; the other person is left alone.
+    // After its approval the job goes on. The other person keeps all data.
     desk.decide(&richer, "approve", "bob").await.unwrap();
     trial.ended(&richer, "completed", 1).await;
     trial.remains(&customer, "cleeng", &[]);
@@ -193,7 +192,7 @@ async fn what_is_new_since_it_was_shown_asks_again_and_nothing_was_erased() {
 }
 
 #[tokio::test]
-async fn a_crash_between_question_approval_and_run_loses_nothing_and_erases_nothing_unapproved() {
+async fn a_crash_around_an_approval_loses_nothing_and_erases_nothing_without_it() {
     let mut desk = desk().await;
     let person = desk.trial.person();
     let job = wanted(&everywhere(&person));
@@ -201,10 +200,10 @@ async fn a_crash_between_question_approval_and_run_loses_nothing_and_erases_noth
     let shown = desk.asks(&job, 1).await;
     desk.trial.kill_worker().await;
     desk.trial.start_worker();
-    assert_eq!(desk.one(&job).await.unwrap()["requested_by"], json!(["ann"]), "the question is still there");
+    assert_eq!(desk.one(&job).await.unwrap()["requested_by"], json!(["ann"]), "the request is still open");
     assert_eq!(desk.trial.destructive_calls(), 0);
     desk.decide(&job, "approve", "bob").await.unwrap();
-    // Dead before the job came back: the approval was durable when it was answered.
+    // A crash before the job's redelivery: the approval was durable before the answer.
     desk.trial.kill_worker().await;
     desk.trial.start_worker();
     let ended = desk.trial.ended(&job, "completed", 1).await;

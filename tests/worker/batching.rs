@@ -1,14 +1,13 @@
 //! The same engine on a file of jobs, without a broker.
 //!
-//! The rule it keeps: the exit code says whether every job of the file ended well, and running it
-//! again repeats nothing.
+//! The rule it keeps: the exit code shows whether all jobs ended well. A second run on the file repeats nothing.
 
 use serde_json::{Value, json};
 use testkit::people::{self, confirm, id, job, unconfirmed};
 
 use crate::trial::Trial;
 
-/// Runs `batch` on these jobs; its exit code and all events so far.
+/// Runs `batch` on these jobs. Returns its exit code and all events so far.
 async fn batch(trial: &Trial, jobs: &[Value]) -> (i32, Vec<Value>) {
     let lines: String = jobs.iter().map(|job| format!("{job}\n")).collect();
     let (input, events) = (trial.rig.path("jobs.ndjson"), trial.rig.path("events.ndjson"));
@@ -25,7 +24,7 @@ fn outcomes(events: &[Value], job: &Value) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_file_whose_jobs_all_end_well_is_done_and_done_once() {
+async fn a_file_of_good_jobs_succeeds_and_a_second_run_repeats_nothing() {
     let trial = Trial::without_worker(&[]).await;
     let (ann, bob) = (trial.person(), trial.person());
     let jobs = [job(&[people::backend(&ann), people::redeemed(&ann)]), job(&[people::easycms(&bob)])];
@@ -39,7 +38,7 @@ async fn a_file_whose_jobs_all_end_well_is_done_and_done_once() {
 }
 
 #[tokio::test]
-async fn a_job_that_fails_or_cannot_be_read_makes_the_batch_fail_and_the_others_end_well() {
+async fn a_failed_or_unreadable_job_fails_the_batch_and_the_other_jobs_complete() {
     let trial = Trial::without_worker(&[]).await;
     let person = trial.person();
     let mut wrong = people::easycms(&person);
@@ -56,7 +55,7 @@ async fn a_job_that_fails_or_cannot_be_read_makes_the_batch_fail_and_the_others_
 }
 
 #[tokio::test]
-async fn a_job_that_waits_for_a_person_is_told_by_the_exit_code_and_goes_on_with_the_input() {
+async fn the_exit_code_reports_a_job_that_waits_for_a_person_and_the_job_goes_on_with_the_input() {
     let trial = Trial::without_worker(&[]).await;
     let person = trial.person();
     let mut job = unconfirmed(&[people::mediastore(&person)]);

@@ -1,7 +1,7 @@
 //! Cancellations and previews.
 //!
-//! The rule it keeps: a job is cancelled only while nothing irreversible was begun; otherwise its
-//! publisher is told that it came too late. A preview destroys nothing.
+//! The rule it keeps: a job is cancelled only before its first irreversible call. A later cancellation is refused by an
+//! event. A preview destroys nothing.
 
 use erasure_worker::sandbox::{Action, FaultRule, Operation as Op};
 use serde_json::json;
@@ -9,19 +9,19 @@ use testkit::people::{self, confirm, job, unconfirmed};
 
 use crate::trial::Trial;
 
-/// Waits until a cancellation sent before was read: the stream is in order, and one for a job that
-/// has ended is answered.
+/// Waits until all earlier cancellations were read, by a further one for an ended job: the stream is in order, and that
+/// one is answered.
 async fn cancellations_are_read(trial: &Trial) {
     let person = trial.person();
     let ended = unconfirmed(&[people::easycms(&person)]);
     trial.runs_to(&ended, "completed").await;
     trial.cancel(&ended).await;
-    let told = trial.event(&ended, "cancel_refused").await;
-    assert_eq!(told.data("final"), false);
+    let refused = trial.event(&ended, "cancel_refused").await;
+    assert_eq!(refused.data("final"), false);
 }
 
 #[tokio::test]
-async fn a_cancellation_that_comes_first_ends_the_job_on_its_arrival() {
+async fn a_cancellation_before_its_job_ends_the_job_on_arrival() {
     let trial = Trial::start(&[]).await;
     let person = trial.person();
     let job = job(&[people::backend(&person), people::easycms(&person)]);
@@ -31,7 +31,7 @@ async fn a_cancellation_that_comes_first_ends_the_job_on_its_arrival() {
     let event = trial.runs_to(&job, "cancelled").await;
     assert_eq!(event.data("targets")[0]["outcome"], "cancelled");
     assert_eq!(trial.sandbox().entries(0).len(), calls);
-    // It stays cancelled.
+    // The job stays cancelled.
     trial.submit(&job).await;
     let id = people::id(&job);
     let events = trial.client.events.count("the repeat", 2, |event| event.job_id() == id).await;
@@ -53,7 +53,7 @@ async fn a_job_that_waits_for_a_person_is_cancelled() {
 }
 
 #[tokio::test]
-async fn a_cancelled_job_does_not_go_on_with_the_input_that_comes_later() {
+async fn a_cancelled_job_does_not_go_on_with_a_later_input() {
     let trial = Trial::start(&[]).await;
     let person = trial.person();
     let mut job = unconfirmed(&[people::mediastore(&person)]);
@@ -85,7 +85,7 @@ async fn a_job_in_hand_is_cancelled_before_its_first_destructive_call() {
 }
 
 #[tokio::test]
-async fn from_the_first_destructive_intent_on_a_cancellation_is_refused_and_the_job_completes() {
+async fn after_the_first_destructive_intent_a_cancellation_is_refused_and_the_job_completes() {
     let trial = Trial::start(&[]).await;
     let person = trial.person();
     let slow = Action::Delay { ms: 1500, after_work: false };
@@ -103,7 +103,7 @@ async fn from_the_first_destructive_intent_on_a_cancellation_is_refused_and_the_
 }
 
 #[tokio::test]
-async fn sending_a_one_time_password_is_not_irreversible() {
+async fn a_job_is_cancelled_also_after_a_one_time_password_was_sent() {
     let trial = Trial::start(&[("systems.loyalty.member_proof", "otp")]).await;
     trial.sandbox().world(|world| {
         world.loyalty("loyalty").settings.member_proof = erasure_worker::sandbox::MemberProof::Otp;
@@ -119,7 +119,7 @@ async fn sending_a_one_time_password_is_not_irreversible() {
 }
 
 #[tokio::test]
-async fn a_cancellation_that_cannot_be_read_does_not_stop_those_after_it() {
+async fn an_unreadable_cancellation_does_not_stop_later_ones() {
     let trial = Trial::start(&[]).await;
     for body in [&b"no JSON"[..], b"{}", b""] {
         trial.client.publish("requests", "cancel", body, lapin::BasicProperties::default()).await;
@@ -129,7 +129,7 @@ async fn a_cancellation_that_cannot_be_read_does_not_stop_those_after_it() {
 }
 
 #[tokio::test]
-async fn a_preview_reads_everything_tells_what_would_be_lost_and_destroys_nothing() {
+async fn a_preview_reads_all_targets_names_the_losses_and_destroys_nothing() {
     let trial = Trial::start(&[]).await;
     let person = trial.person();
     let targets = [

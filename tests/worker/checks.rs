@@ -1,6 +1,6 @@
-//! What holds for every job, checked at the end of every test.
+//! The promises for every job, checked at the end of every test.
 //!
-//! The rule it keeps: the contract's words and forms, written out here by hand.
+//! The rule it keeps: the contract's words and forms are written here by hand.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -8,13 +8,13 @@ use std::path::Path;
 use serde_json::Value;
 use testkit::amqp::{Message, is_fence};
 
-/// The correlation id that the tests send with a job.
+/// The correlation id of a test's job.
 pub fn correlation_of(job_id: &str) -> String {
     format!("ticket-{job_id}")
 }
 
-/// Every event is a well-formed CloudEvent with the properties that the contract names, holds
-/// nothing of a person, and says the same each time it is published.
+/// Every event is a valid CloudEvent with the contract's properties and no personal data. A repeated event has the same
+/// bytes.
 pub fn events(events: &[Message], prefix: &str, planted: &[String]) {
     let mut by_id: HashMap<String, &Message> = HashMap::new();
     let mut ends: HashMap<(Value, String, u64), String> = HashMap::new();
@@ -28,7 +28,7 @@ pub fn events(events: &[Message], prefix: &str, planted: &[String]) {
         if event.is_final() && event.data("outcome") != "rejected" {
             let run = event.data("run").as_u64().unwrap();
             let end = ends.entry((event.data("tenant").clone(), event.job_id(), run)).or_insert_with(|| id.clone());
-            assert_eq!(*end, id, "a run with two ends");
+            assert_eq!(*end, id, "a run with two final events");
         }
     }
 }
@@ -38,9 +38,9 @@ fn envelope(event: &Message, prefix: &str) {
     let text = |value: &Value| value.as_str().unwrap_or_else(|| panic!("no text in {json}")).to_owned();
     let (id, kind, job_id, tenant) =
         (text(&json["id"]), text(&json["type"]), text(&json["subject"]), text(event.data("tenant")));
-    let what = kind.strip_prefix("erasure.job.").and_then(|kind| kind.strip_suffix(".v1")).unwrap();
+    let name = kind.strip_prefix("erasure.job.").and_then(|kind| kind.strip_suffix(".v1")).unwrap();
     assert_eq!(event.exchange, format!("{prefix}.events"));
-    assert_eq!(event.routing_key, format!("job.{what}.{tenant}"));
+    assert_eq!(event.routing_key, format!("job.{name}.{tenant}"));
     assert_eq!(json["specversion"], "1.0");
     assert_eq!(json["source"], format!("/erasure-worker/sandbox/{tenant}"));
     assert_eq!(json["datacontenttype"], "application/json");
@@ -48,21 +48,21 @@ fn envelope(event: &Message, prefix: &str) {
     assert_eq!(uuid::Uuid::parse_str(&id).unwrap().get_version_num(), 5);
     let time: jiff::Timestamp = text(&json["time"]).parse().unwrap();
     assert_eq!(event.data("job_id"), &Value::from(job_id.as_str()));
-    assert_eq!(event.data("outcome"), what);
+    assert_eq!(event.data("outcome"), name);
 
-    let told = |value: &Option<lapin::types::ShortString>| value.as_ref().map(ToString::to_string);
-    assert_eq!(told(properties.content_type()).as_deref(), Some("application/cloudevents+json"));
+    let text_of = |value: &Option<lapin::types::ShortString>| value.as_ref().map(ToString::to_string);
+    assert_eq!(text_of(properties.content_type()).as_deref(), Some("application/cloudevents+json"));
     assert_eq!(*properties.delivery_mode(), Some(2));
-    assert_eq!(told(properties.message_id()), Some(id));
-    assert_eq!(told(properties.kind()), Some(kind.clone()));
-    assert_eq!(told(properties.app_id()).as_deref(), Some("erasure-worker"));
+    assert_eq!(text_of(properties.message_id()), Some(id));
+    assert_eq!(text_of(properties.kind()), Some(kind.clone()));
+    assert_eq!(text_of(properties.app_id()).as_deref(), Some("erasure-worker"));
     assert_eq!(*properties.timestamp(), u64::try_from(time.as_second()).ok());
-    let correlation = told(properties.correlation_id()).unwrap();
-    // An event that answers a cancellation has no job's message to take it from.
-    assert!(correlation == correlation_of(&job_id) || (what == "cancel_refused" && correlation == job_id));
+    let correlation = text_of(properties.correlation_id()).unwrap();
+    // An event about a cancellation has no job message with a correlation id.
+    assert!(correlation == correlation_of(&job_id) || (name == "cancel_refused" && correlation == job_id));
 }
 
-/// Every dead letter says which error, when and why, and is sealed unless switched off.
+/// Every dead letter has an error code, a time and a reason, and is sealed unless sealing is off.
 pub fn dead_letters(letters: &[Message], planted: &[String], sealed: bool) {
     for letter in letters.iter().filter(|letter| !is_fence(letter)) {
         let code = letter.header("x-erasure-code");
@@ -80,7 +80,7 @@ pub fn dead_letters(letters: &[Message], planted: &[String], sealed: bool) {
     }
 }
 
-/// A copy of a job that lies on the broker shows nothing of the person.
+/// A parked copy shows no personal data.
 pub fn parked(copies: &[Message], planted: &[String]) {
     for copy in copies.iter().filter(|copy| !copy.header("x-erasure-wait").is_empty()) {
         holds_none_of(planted, "a parked copy", &copy.body);
@@ -94,7 +94,7 @@ pub fn holds_none_of(planted: &[String], what: &str, bytes: &[u8]) {
 }
 
 #[test]
-fn a_planted_text_is_found_wherever_it_stands_in_upper_or_lower_case() {
+fn a_planted_text_is_found_at_any_place_in_upper_or_lower_case() {
     let planted = ["Ann@example.com".to_owned(), "ÅSA-7".to_owned()];
     for held in ["ann@example.com", "\0\u{1}ANN@EXAMPLE.COM\u{1}", "xxÅsa-7"] {
         assert!(testkit::finds(&planted, held.as_bytes()).is_some(), "{held:?}");

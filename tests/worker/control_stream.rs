@@ -1,6 +1,6 @@
-//! The control stream deleted and declared anew, as an operator may do it.
+//! A control stream that an operator deletes and declares again.
 //!
-//! The rule it keeps: no cancellation is passed over, and none is answered twice.
+//! The rule it keeps: no cancellation is skipped, and none is answered twice.
 
 use serde_json::Value;
 use testkit::people::{self, unconfirmed};
@@ -8,7 +8,7 @@ use testkit::people::{self, unconfirmed};
 use crate::trial::Trial;
 
 impl Trial {
-    /// Deletes the control stream and declares it anew.
+    /// Deletes the control stream and declares it again.
     async fn replace_control_stream(&self) {
         self.client.remove(&[format!("{}.control.log", self.rig.prefix)], &[]).await;
         assert!(self.run(&["topology", "apply"]).await.success());
@@ -19,7 +19,7 @@ fn waiting(trial: &Trial, count: usize) -> Vec<Value> {
     (0..count).map(|_| unconfirmed(&[people::mediastore(&trial.person())])).collect()
 }
 
-/// Cancels each of some jobs, and sends them.
+/// Publishes jobs, each after its cancellation.
 async fn all_are_cancelled(trial: &Trial, jobs: &[Value]) {
     for job in jobs {
         trial.cancel(job).await;
@@ -32,7 +32,7 @@ async fn all_are_cancelled(trial: &Trial, jobs: &[Value]) {
     }
 }
 
-/// Cancels each of some jobs that have ended, which their publishers are told.
+/// Cancels ended jobs. Their publishers get an event about each refusal.
 async fn all_are_refused(trial: &Trial, jobs: &[Value]) {
     for job in jobs {
         trial.cancel(job).await;
@@ -43,8 +43,7 @@ async fn all_are_refused(trial: &Trial, jobs: &[Value]) {
 }
 
 #[tokio::test]
-async fn the_cancellations_of_a_stream_that_was_declared_anew_are_carried_out_and_those_of_the_old_one_not_told_again()
-{
+async fn cancellations_of_a_replaced_stream_are_carried_out_and_older_ones_are_not_answered_again() {
     let mut trial = Trial::start(&[]).await;
     let ended = [unconfirmed(&[people::easycms(&trial.person())]), unconfirmed(&[people::easycms(&trial.person())])];
     for job in &ended {
@@ -53,11 +52,11 @@ async fn the_cancellations_of_a_stream_that_was_declared_anew_are_carried_out_an
     all_are_cancelled(&trial, &waiting(&trial, 4)).await;
     all_are_refused(&trial, &ended).await;
 
-    // Under the worker: what comes next has the offsets that were read before.
+    // While the worker runs: the next messages have offsets that were read before.
     trial.replace_control_stream().await;
     all_are_cancelled(&trial, &waiting(&trial, 6)).await;
 
-    // While no worker runs; the operator has also moved the older ones into the new stream.
+    // While no worker runs. The operator also moves the older messages into the new stream.
     trial.stop_worker().await;
     trial.replace_control_stream().await;
     let jobs = waiting(&trial, 3);
@@ -72,10 +71,10 @@ async fn the_cancellations_of_a_stream_that_was_declared_anew_are_carried_out_an
     trial.client.fence().await;
     for job in &ended {
         let id = people::id(job);
-        let told = trial.client.events.all();
-        let told =
-            told.iter().filter(|event| event.job_id() == id && event.json["type"] == "erasure.job.cancel_refused.v1");
-        assert_eq!(told.count(), 1, "it was told before that it came too late");
+        let events = trial.client.events.all();
+        let answers =
+            events.iter().filter(|event| event.job_id() == id && event.json["type"] == "erasure.job.cancel_refused.v1");
+        assert_eq!(answers.count(), 1, "the late cancellation was answered before");
     }
     trial.end().await;
 }

@@ -1,7 +1,7 @@
-//! A worker that is stopped or killed while a call is on the wire, and the next one on the same store. Every other
-//! place at which a process can end: `chaos crash_points`.
+//! A worker that is stopped or killed during a call, and the next worker on the same store. `chaos crash_points` covers
+//! the other crash points.
 //!
-//! The rule it keeps: what was called is read back, not called again.
+//! The rule it keeps: a call that was made is read back, not repeated.
 
 use erasure_worker::sandbox::{Action, FaultRule, Operation as Op};
 use serde_json::Value;
@@ -9,7 +9,7 @@ use testkit::people;
 
 use crate::trial::Trial;
 
-/// A worker whose call takes so long, and its job, while that call is on the wire.
+/// A worker and its job during a call of this length.
 async fn in_a_call(ms: u64) -> (Trial, Value) {
     let trial = Trial::start(&[]).await;
     let person = trial.person();
@@ -22,7 +22,7 @@ async fn in_a_call(ms: u64) -> (Trial, Value) {
 }
 
 #[tokio::test]
-async fn a_worker_that_is_stopped_finishes_the_call_on_the_wire_and_another_goes_on() {
+async fn a_stopped_worker_finishes_its_call_and_another_worker_goes_on() {
     let (mut trial, job) = in_a_call(700).await;
     trial.stop_worker().await;
     assert_eq!(trial.calls("loyalty"), [Op::GetMember, Op::DeleteMember]);
@@ -34,7 +34,7 @@ async fn a_worker_that_is_stopped_finishes_the_call_on_the_wire_and_another_goes
 }
 
 #[tokio::test]
-async fn a_worker_that_is_killed_in_a_call_is_followed_by_one_that_reads_back() {
+async fn after_a_kill_during_a_call_the_next_worker_reads_back() {
     let (mut trial, job) = in_a_call(300).await;
     trial.kill_worker().await;
     trial.called("the call", |calls| calls.iter().any(|call| call.effect)).await;

@@ -1,7 +1,7 @@
-//! Systems that refuse, break, lie or never come to an end.
+//! Systems that refuse, fail, report a false success or never finish.
 //!
-//! The rule it keeps: nothing counts as erased that was not; what is not erased fails with the reason
-//! that the contract names, and a person is told in a dead letter.
+//! The rule it keeps: no false erasure is reported. A failed target has the contract's reason, and its job a dead
+//! letter.
 
 use erasure_worker::sandbox::{
     Action, Code, Entitlement, Entry, FaultRule, Licence, Operation as Op, Output, Page, Person, WontRevoke,
@@ -12,7 +12,7 @@ use testkit::people::{self, job};
 
 use crate::trial::{NOBODY, Trial};
 
-/// Runs a job to its failure; its only target must have ended so.
+/// Runs a job to its failure. Its only target must have this error.
 async fn fails(trial: &Trial, target: Value, outcome: &str, reason: &str) -> (Message, Message) {
     let job = job(&[target]);
     let event = trial.runs_to(&job, "failed").await;
@@ -42,7 +42,7 @@ async fn a_customer_shared_with_another_broadcaster_is_refused_not_erased() {
         world.cleeng("cleeng").add(customer);
     });
     let (event, _) = fails(&trial, people::backend(&person), "refused", "shared_customer").await;
-    // The entitlements were ended before the vendor said so.
+    // The vendor reports it only after the entitlements ended.
     assert_eq!(event.data("partial"), true);
     trial.remains(&person, "cleeng", &["cleeng: customer"]);
     trial.end().await;
@@ -62,17 +62,17 @@ async fn customer_is_left(change: impl FnOnce(&mut Entitlement), reason: &str) {
 }
 
 #[tokio::test]
-async fn a_subscription_of_an_app_store_is_refused_and_the_customer_left() {
+async fn a_subscription_of_an_app_store_is_refused_and_the_customer_is_kept() {
     customer_is_left(|entitlement| entitlement.externally_managed = true, "externally_managed").await;
 }
 
 #[tokio::test]
-async fn an_entitlement_that_cannot_be_ended_is_refused_and_the_customer_left() {
+async fn an_entitlement_that_cannot_be_ended_is_refused_and_the_customer_is_kept() {
     customer_is_left(|entitlement| entitlement.wont_terminate = true, "active_entitlement").await;
 }
 
 #[tokio::test]
-async fn a_wrong_shop_password_fails_and_asks_for_another() {
+async fn a_wrong_shop_password_fails_and_requests_another() {
     let trial = Trial::start(&[]).await;
     let person = trial.person();
     let mut target = people::easycms(&person);
@@ -113,7 +113,7 @@ fn wont_revoke(trial: &Trial, person: &erasure_worker::sandbox::Person, refusal:
 }
 
 #[tokio::test]
-async fn a_code_that_stays_active_is_refused_and_the_user_not_overwritten() {
+async fn a_code_that_stays_active_is_refused_and_the_user_is_not_overwritten() {
     let trial = Trial::start(&[]).await;
     let person = trial.person();
     wont_revoke(&trial, &person, WontRevoke { code: 1005, content_removed: false, times: None });
@@ -125,7 +125,7 @@ async fn a_code_that_stays_active_is_refused_and_the_user_not_overwritten() {
 }
 
 #[tokio::test]
-async fn a_refused_revoke_whose_content_is_gone_counts_as_revoked() {
+async fn a_refused_revoke_counts_as_revoked_if_the_content_is_gone() {
     let trial = Trial::start(&[]).await;
     let person = trial.person();
     wont_revoke(&trial, &person, WontRevoke { code: 1009, content_removed: true, times: None });
@@ -135,7 +135,7 @@ async fn a_refused_revoke_whose_content_is_gone_counts_as_revoked() {
 }
 
 #[tokio::test]
-async fn a_licence_that_no_code_accounts_for_stops_the_overwrite() {
+async fn a_licence_without_its_code_in_the_job_stops_the_overwrite() {
     let trial = Trial::start(&[]).await;
     let person = trial.person();
     trial.sandbox().world(|world| {
@@ -148,7 +148,7 @@ async fn a_licence_that_no_code_accounts_for_stops_the_overwrite() {
 }
 
 #[tokio::test]
-async fn a_person_whom_a_system_never_serves_is_given_up_after_the_configured_attempts_and_a_last_call() {
+async fn a_persons_permanent_failure_ends_after_the_configured_attempts_and_a_last_call() {
     let trial = Trial::start(&[("retry.max_attempts", "6")]).await;
     let person = trial.person();
     let never = FaultRule::on(Op::GetMember, status(503)).subject(&person.database_id);
@@ -160,7 +160,7 @@ async fn a_person_whom_a_system_never_serves_is_given_up_after_the_configured_at
 }
 
 #[tokio::test]
-async fn a_person_whom_a_system_refuses_fails_alone_and_others_go_on() {
+async fn the_refusal_of_one_person_fails_one_job_and_the_others_go_on() {
     for refusal in [Action::CredentialRefused, status(403), status(400)] {
         let trial = Trial::start(&[]).await;
         let refused = trial.person();
@@ -177,12 +177,12 @@ async fn a_person_whom_a_system_refuses_fails_alone_and_others_go_on() {
         }
         trial.ended(&bad, "failed", 1).await;
         trial.dead_letter(&bad, 1).await;
-        assert!(!trial.log().contains("system held"), "one person's refusal holds the system");
+        assert!(!trial.log().contains("system held"), "the refusal of one person holds the system");
         trial.end().await;
     }
 }
 
-/// Each system meets three of these, one after another.
+/// Each system gives three of these replies in turn.
 const PAGES: [(Page, u16); 6] = [
     (Page::Maintenance, 200),
     (Page::Proxy, 404),
@@ -193,7 +193,7 @@ const PAGES: [(Page, u16); 6] = [
 ];
 
 #[tokio::test]
-async fn a_page_in_place_of_every_answer_fails_nobody() {
+async fn a_page_in_place_of_all_answers_fails_no_job() {
     type Target = fn(&Person) -> Value;
     let systems: [(&str, Target); 4] = [
         ("cleeng", people::backend),
@@ -216,7 +216,7 @@ async fn a_page_in_place_of_every_answer_fails_nobody() {
         for job in &jobs {
             trial.submit(job).await;
         }
-        // The jobs met the page; then the harmless reads did, which ask for nobody.
+        // The jobs got the page, and then the harmless reads, which name no person.
         let is_read = |call: &Entry| call.subject.as_deref().is_some_and(|subject| NOBODY.contains(&subject));
         let is_long = |calls: &[Entry]| {
             let calls = calls.get(before..).unwrap_or_default();
@@ -229,13 +229,13 @@ async fn a_page_in_place_of_every_answer_fails_nobody() {
             trial.ended(job, "completed", 1).await;
         }
     }
-    assert!(trial.log().contains("a system is in trouble"), "nobody is told");
+    assert!(trial.log().contains("a system is in trouble"), "the trouble is not in the log");
     assert_eq!(trial.client.dead_letters.all().len(), 0);
     trial.end().await;
 }
 
 #[tokio::test]
-async fn a_delete_that_only_gives_server_errors_is_read_back_before_each_further_attempt() {
+async fn a_delete_with_server_errors_is_read_back_before_each_further_attempt() {
     let trial = Trial::start(&[("retry.max_attempts", "3")]).await;
     let person = trial.person();
     breaks(&trial, Op::DeleteCustomer, status(503));
@@ -246,7 +246,7 @@ async fn a_delete_that_only_gives_server_errors_is_read_back_before_each_further
 }
 
 #[tokio::test]
-async fn a_passing_failure_of_every_call_only_delays_the_job() {
+async fn temporary_failures_of_all_calls_only_delay_the_job() {
     let trial = Trial::start(&[]).await;
     let person = trial.person();
     let all = [Op::GetCustomer, Op::ListEntitlements, Op::GetUser, Op::GetCode, Op::CustomerExists, Op::Licenses];
@@ -259,7 +259,7 @@ async fn a_passing_failure_of_every_call_only_delays_the_job() {
 }
 
 #[tokio::test]
-async fn replies_that_cannot_be_read_are_asked_for_a_few_times_and_never_believed() {
+async fn unreadable_replies_are_retried_a_few_times_and_never_count() {
     let trial = Trial::start(&[]).await;
     let person = trial.person();
     let garbage = FaultRule::on(Op::CustomerExists, Action::Garbage).subject(&person.email);
@@ -271,7 +271,7 @@ async fn replies_that_cannot_be_read_are_asked_for_a_few_times_and_never_believe
 }
 
 #[tokio::test]
-async fn a_destructive_call_whose_answer_is_lost_is_settled_by_a_read_back() {
+async fn a_destructive_call_without_an_answer_is_decided_by_a_read_back() {
     let destructive = [
         Op::UpdateSubscription,
         Op::DeleteCustomer,
@@ -299,7 +299,7 @@ async fn a_destructive_call_whose_answer_is_lost_is_settled_by_a_read_back() {
             assert!(target["steps"].as_array().unwrap().iter().any(found) || target["system"] != "easycms", "{target}");
         }
         assert_eq!(trial.sandbox().remains(&person), Vec::<&str>::new());
-        // Each took effect the first time, and none was repeated: the codes and entitlements are two.
+        // Each first call took effect, and none was repeated. There are two codes and two entitlements.
         let calls = trial.sandbox().summary().by_operation;
         let counts: Vec<_> = destructive.iter().map(|operation| calls[operation].calls).collect();
         assert_eq!(counts, [2, 1, 1, 1, 2, 1]);
@@ -308,7 +308,7 @@ async fn a_destructive_call_whose_answer_is_lost_is_settled_by_a_read_back() {
 }
 
 #[tokio::test]
-async fn a_destructive_call_that_never_arrived_is_made_again_after_a_read_back() {
+async fn a_destructive_call_that_never_arrived_is_repeated_after_a_read_back() {
     let trial = Trial::start(&[]).await;
     let person = trial.person();
     let destructive = [Op::UpdateSubscription, Op::DeleteCustomer, Op::DeleteMember, Op::DeleteAccount, Op::RevokeCode];
@@ -327,7 +327,7 @@ async fn a_destructive_call_that_never_arrived_is_made_again_after_a_read_back()
 }
 
 #[tokio::test]
-async fn a_success_that_is_not_said_in_the_shops_envelope_is_read_back() {
+async fn a_success_without_the_shops_envelope_is_read_back() {
     let trial = Trial::start(&[]).await;
     let person = trial.person();
     trial.sandbox().world(|world| world.easycms("easycms").settings.output = Output::Missing);
@@ -337,7 +337,7 @@ async fn a_success_that_is_not_said_in_the_shops_envelope_is_read_back() {
 }
 
 #[tokio::test]
-async fn a_delete_that_says_done_and_did_nothing_is_found_out() {
+async fn a_delete_with_a_false_success_is_detected() {
     let trial = Trial::start(&[("waits.pending_max", "300ms")]).await;
     let person = trial.person();
     let lie = r#"{"data":[],"success":true,"message":"User deleted successfully"}"#;
@@ -347,7 +347,7 @@ async fn a_delete_that_says_done_and_did_nothing_is_found_out() {
 }
 
 #[tokio::test]
-async fn a_write_that_is_answered_and_did_not_take_is_made_again_only_where_a_repeat_is_harmless() {
+async fn a_successful_write_without_effect_is_repeated_only_if_harmless() {
     let trial = Trial::start(&[("waits.pending_max", "1s")]).await;
     let person = trial.person();
     for operation in [Op::UpdateUser, Op::RevokeCode] {
@@ -357,7 +357,7 @@ async fn a_write_that_is_answered_and_did_not_take_is_made_again_only_where_a_re
     let left = trial.sandbox().remains(&person);
     assert!(left.iter().all(|what| !what.starts_with("vitalsource")), "{left:?}");
     let calls = |operation| trial.sandbox().summary().by_operation[&operation].calls;
-    // Two codes, of which the first call of each did not take.
+    // The first call for each of the two codes had no effect.
     assert_eq!((calls(Op::UpdateUser), calls(Op::RevokeCode)), (3, 4));
     trial.sandbox().add_fault(FaultRule::on(Op::DeleteMember, Action::NotTaken));
     fails(&trial, people::program(&person, "member_id"), "failed", "not_gone").await;
@@ -366,7 +366,7 @@ async fn a_write_that_is_answered_and_did_not_take_is_made_again_only_where_a_re
 }
 
 #[tokio::test]
-async fn a_deletion_that_never_shows_fails_once_it_was_waited_for_long_enough() {
+async fn a_deletion_that_stays_invisible_fails_after_its_longest_wait() {
     let trial = Trial::start(&[("waits.pending_max", "500ms")]).await;
     let person = trial.person();
     trial.sandbox().world(|world| world.loyalty("loyalty").settings.visible_reads = u32::MAX);
@@ -376,7 +376,7 @@ async fn a_deletion_that_never_shows_fails_once_it_was_waited_for_long_enough() 
 }
 
 #[tokio::test]
-async fn an_input_that_never_comes_ends_the_job() {
+async fn an_input_that_never_arrives_ends_the_job() {
     let trial = Trial::start(&[("waits.input_max", "1s")]).await;
     let person = trial.person();
     let job = people::unconfirmed(&[people::redeemed(&person)]);

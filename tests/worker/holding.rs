@@ -1,6 +1,6 @@
-//! Systems that are not to be called for now: our credential is refused, or a limit is reached.
+//! Systems without calls for a time: the credential is refused, or a limit is reached.
 //!
-//! The rule it keeps: jobs wait and lose no attempt; the jobs of other systems go on.
+//! The rule it keeps: jobs wait without the loss of an attempt; the jobs of other systems go on.
 
 use erasure_worker::sandbox::{Action, Entry, FaultRule, Operation as Op, RateLimit, Slash};
 use testkit::people::{self, job};
@@ -8,7 +8,7 @@ use testkit::people::{self, job};
 use crate::trial::Trial;
 
 #[tokio::test]
-async fn a_refused_credential_holds_the_system_and_its_release_lets_the_jobs_go_on() {
+async fn a_refused_credential_holds_the_system_and_after_the_release_the_jobs_go_on() {
     let trial = Trial::start(&[]).await;
     let (ann, bob) = (trial.person(), trial.person());
     trial.sandbox().world(|world| world.cleeng("cleeng").settings.publisher_token = "rotated".into());
@@ -18,7 +18,7 @@ async fn a_refused_credential_holds_the_system_and_its_release_lets_the_jobs_go_
 
     let other = job(&[people::program(&bob, "member_id"), people::easycms(&bob)]);
     trial.runs_to(&other, "completed").await;
-    // A second job of the held system is not what calls it; the probe is.
+    // Only the probe calls the held system, not its second job.
     let waiting = job(&[people::backend(&bob)]);
     trial.submit(&waiting).await;
     let probed =
@@ -35,9 +35,9 @@ async fn a_refused_credential_holds_the_system_and_its_release_lets_the_jobs_go_
     trial.end().await;
 }
 
-/// As a vault or a cluster rotates credentials: the vendor changes the token, then the file has it.
+/// A rotation as by a vault or a cluster: first the vendor changes the token, then the file.
 #[tokio::test]
-async fn a_credential_that_was_rotated_in_its_file_ends_the_hold_without_a_restart() {
+async fn a_credential_rotated_in_its_file_ends_the_hold_without_a_restart() {
     let mut trial = Trial::without_worker(&[]).await;
     let person = trial.person();
     let file = trial.rig.path("publisher-token");
@@ -61,7 +61,7 @@ async fn a_credential_that_was_rotated_in_its_file_ends_the_hold_without_a_resta
 }
 
 #[tokio::test]
-async fn a_wrong_path_of_the_shop_holds_the_system_instead_of_failing_people() {
+async fn a_wrong_path_of_the_shop_holds_the_system_and_fails_no_job() {
     let trial = Trial::start(&[]).await;
     let person = trial.person();
     trial.sandbox().world(|world| world.easycms("easycms").settings.slash = Slash::With);
@@ -85,12 +85,12 @@ async fn a_hold_in_the_middle_of_a_job_repeats_nothing() {
 }
 
 #[tokio::test]
-async fn the_time_of_a_hold_is_not_counted_against_the_job() {
+async fn the_time_of_a_hold_does_not_count_as_retry_time() {
     let trial = Trial::start(&[("retry.max_elapsed", "1s"), ("retry.max_interval", "1s")]).await;
     let person = trial.person();
     let unavailable = Action::Status { status: 503, body: String::new(), after_work: false };
-    // The harmless read that follows is refused too: the job is parked for five seconds. What fails then are its
-    // first two attempts: one alone would be made once more in any case.
+    // The harmless read is refused too: the job is parked for five seconds. Then its first two attempts fail: a
+    // single failed attempt is repeated in any case.
     trial.sandbox().add_fault(FaultRule::on(Op::DeleteMember, Action::CredentialRefused).nth(1));
     trial.sandbox().add_fault(FaultRule::on(Op::GetMember, Action::CredentialRefused).nth(2));
     trial.sandbox().add_fault(FaultRule::on(Op::DeleteMember, unavailable).nth(2).times(2));
@@ -106,7 +106,7 @@ async fn the_time_of_a_hold_is_not_counted_against_the_job() {
 }
 
 #[tokio::test]
-async fn a_limit_with_a_time_is_obeyed_and_spends_no_attempt() {
+async fn a_rate_limit_with_a_time_is_obeyed_and_costs_no_attempt() {
     let trial = Trial::start(&[("retry.max_attempts", "1")]).await;
     let person = trial.person();
     let limited = Action::RateLimited { retry_after: 1 };
@@ -122,19 +122,19 @@ async fn a_limit_with_a_time_is_obeyed_and_spends_no_attempt() {
 }
 
 #[tokio::test]
-async fn a_limited_system_is_never_called_while_it_is_blocked() {
+async fn a_blocked_system_is_never_called() {
     let trial = Trial::start(&[]).await;
     let limit = RateLimit { calls: 3, window_ms: 700, penalty_ms: 60_000 };
     trial.sandbox().world(|world| world.vitalsource("vitalsource").settings.rate_limit = Some(limit));
     let person = trial.person();
-    // A call while blocked would be told as misuse at the end.
+    // The final check reports a call during the block as misuse.
     trial.runs_to(&job(&[people::redeemed(&person)]), "completed").await;
     trial.remains(&person, "vitalsource", &[]);
     trial.end().await;
 }
 
 #[tokio::test]
-async fn a_slow_system_leaves_room_for_the_jobs_of_others() {
+async fn a_slow_system_does_not_delay_the_jobs_of_other_systems() {
     let trial = Trial::start(&[("worker.concurrency", "4")]).await;
     let people: Vec<_> = (0..4).map(|_| trial.person()).collect();
     let slow = Action::Delay { ms: 6000, after_work: false };
@@ -146,7 +146,7 @@ async fn a_slow_system_leaves_room_for_the_jobs_of_others() {
     let quick = job(&[people::easycms(&people[0])]);
     trial.runs_to(&quick, "completed").await;
     let ended = trial.client.events.all().iter().filter(|event| event.is_final()).count();
-    assert_eq!(ended, 1, "the slow jobs were first in the queue and are still at work");
+    assert_eq!(ended, 1, "the slow jobs were first in the queue and have not ended");
     for job in &slow_jobs {
         trial.ended(job, "completed", 1).await;
     }

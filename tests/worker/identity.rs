@@ -1,6 +1,6 @@
-//! Identifiers that do not name one and the same person.
+//! Identifiers of different persons in one target.
 //!
-//! The rule it keeps: nothing is destroyed, the job fails as `identity_mismatch`, and a person is told.
+//! The rule it keeps: nothing is destroyed, and the job fails as `identity_mismatch` with a dead letter.
 
 use erasure_worker::sandbox::{Member, MemberShape};
 use serde_json::{Value, json};
@@ -32,10 +32,10 @@ async fn a_customer_id_with_another_customers_e_mail_is_refused() {
 }
 
 #[tokio::test]
-async fn a_customer_id_of_nobody_with_a_customers_e_mail_is_refused() {
+async fn an_unknown_customer_id_with_a_customers_e_mail_is_refused() {
     let trial = Trial::start(&[]).await;
     let (ann, bob) = (trial.person(), trial.person());
-    // Somebody was seen, so that a "not found" is believed.
+    // A customer was found before, so that "not found" counts as proven.
     trial.runs_to(&job(&[people::backend(&bob)]), "completed").await;
     let mut target = people::backend(&ann);
     target["customer_id"] = json!("100000005000000000");
@@ -115,7 +115,7 @@ async fn the_other_targets_of_the_job_are_erased() {
 }
 
 #[tokio::test]
-async fn a_reply_that_names_nobody_is_unchecked_or_refused_as_configured() {
+async fn a_reply_without_identifiers_is_unchecked_or_refused_as_configured() {
     for (setting, what) in [("when_readable", "completed"), ("strict", "failed")] {
         let trial = Trial::start(&[("systems.loyalty.identity_check", setting)]).await;
         let person = trial.person();

@@ -1,7 +1,6 @@
-//! Messages that are no jobs.
+//! Invalid messages on the job queue.
 //!
-//! The rule it keeps: each goes to a person as a dead letter that says what is wrong and shows
-//! nobody, and the next job is worked on.
+//! The rule it keeps: each becomes a dead letter that names the fault and no person. The next job is processed.
 
 use erasure_worker::app;
 use erasure_worker::engine::envelope::open_dead_letter;
@@ -13,28 +12,28 @@ use testkit::people::{self, unconfirmed};
 
 use crate::trial::Trial;
 
-/// The identifier that stands in every bad message.
+/// The identifier in every invalid message.
 const PLANTED: &str = "planted-7301599@example.com";
 
-/// A job that would be good, with the planted identifier.
-fn good() -> Value {
+/// A valid job with the planted identifier.
+fn valid_job() -> Value {
     unconfirmed(&[json!({ "system": "easycms", "email": PLANTED, "customer_password": "planted-secret" })])
 }
 
 fn with(change: impl FnOnce(&mut Value)) -> Vec<u8> {
-    let mut job = good();
+    let mut job = valid_job();
     change(&mut job);
     job.to_string().into_bytes()
 }
 
-/// What is wrong, the body, and what the dead letter's reason must name.
-fn bad_messages() -> Vec<(&'static str, Vec<u8>, &'static str)> {
+/// The fault, the body, and a text that the dead letter's reason must contain.
+fn invalid_messages() -> Vec<(&'static str, Vec<u8>, &'static str)> {
     let vitalsource = |codes: usize| {
         let codes: Vec<_> = (0..codes).map(|number| json!({ "code": format!("C{number}") })).collect();
         json!({ "system": "vitalsource", "guid": PLANTED, "codes": codes })
     };
     let nested = format!("{}1{}", "[".repeat(500), "]".repeat(500));
-    let text = good().to_string();
+    let text = valid_job().to_string();
     let mut not_utf8 = text.clone().into_bytes();
     let at = text.find(PLANTED).unwrap();
     not_utf8[at] = 0xff;
@@ -63,7 +62,7 @@ fn bad_messages() -> Vec<(&'static str, Vec<u8>, &'static str)> {
     ]
 }
 
-/// Puts raw JSON in the place of `"DEEP"`.
+/// Replaces `"DEEP"` by raw JSON.
 trait Nest {
     fn nest(self, raw: &str) -> Self;
 }
@@ -87,10 +86,10 @@ fn letters_in_customer_id(job: &mut Value) {
     }]);
 }
 
-/// Publishes a bad body with an id of its own on the message; returns its dead letter.
+/// Publishes an invalid body in a message with its own id. Returns the dead letter.
 async fn dead_lettered(trial: &Trial, body: &[u8]) -> Message {
     let ticket = uuid::Uuid::new_v4().to_string();
-    // The id in the body, where it is read, is the one that counts for the correlation.
+    // A readable id in the body takes precedence for the correlation.
     let read = serde_json::from_slice::<Value>(body).ok().filter(|_| body.len() <= 1 << 20);
     let id = read.and_then(|job| job["job_id"].as_str().map(str::to_owned));
     let correlation = crate::checks::correlation_of(id.as_deref().unwrap_or(&ticket));
@@ -103,13 +102,13 @@ async fn dead_lettered(trial: &Trial, body: &[u8]) -> Message {
 }
 
 #[tokio::test]
-async fn a_bad_message_is_dead_lettered_with_what_is_wrong_and_the_next_job_is_worked_on() {
+async fn an_invalid_message_is_dead_lettered_with_its_fault_and_the_next_job_is_processed() {
     let trial = Trial::start(&[]).await;
     trial.plant([PLANTED.to_owned(), "planted-secret".to_owned(), PLANTED[1..].to_owned()]);
     let person = trial.person();
     let config = trial.rig.config("state");
     let keyring = app::keyring(&config).unwrap();
-    for (wrong, body, names) in bad_messages() {
+    for (wrong, body, names) in invalid_messages() {
         let letter = dead_lettered(&trial, &body).await;
         assert_eq!(letter.header("x-erasure-code"), "ERS-0020", "{wrong}");
         let reason = letter.header("x-erasure-reason");
@@ -118,7 +117,7 @@ async fn a_bad_message_is_dead_lettered_with_what_is_wrong_and_the_next_job_is_w
         assert_eq!(letter.header("x-erasure-tenant").is_empty(), letter.job_id().is_empty(), "{wrong}");
         let opened = open_dead_letter(&keyring, &letter.body).unwrap();
         if body.len() <= 1 << 20 {
-            assert!(*opened == body, "{wrong}: the letter holds another body");
+            assert!(*opened == body, "{wrong}: the dead letter contains another body");
         } else {
             let whole = (body.len().to_string(), hex::encode(sha2::Sha256::digest(&body)));
             assert_eq!(
@@ -126,7 +125,10 @@ async fn a_bad_message_is_dead_lettered_with_what_is_wrong_and_the_next_job_is_w
                 whole,
                 "{wrong}"
             );
-            assert!(body.starts_with(&opened) && !opened.is_empty(), "{wrong}: the letter holds another beginning");
+            assert!(
+                body.starts_with(&opened) && !opened.is_empty(),
+                "{wrong}: the dead letter contains another beginning"
+            );
         }
 
         let id = letter.job_id();
@@ -144,7 +146,7 @@ async fn a_bad_message_is_dead_lettered_with_what_is_wrong_and_the_next_job_is_w
 }
 
 #[tokio::test]
-async fn a_message_without_any_id_gives_a_dead_letter_and_no_event() {
+async fn a_message_without_an_id_gives_a_dead_letter_and_no_event() {
     let trial = Trial::start(&[]).await;
     trial.plant([PLANTED.to_owned()]);
     for body in [format!("{PLANTED} is no JSON").into_bytes(), Vec::new()] {
@@ -158,14 +160,14 @@ async fn a_message_without_any_id_gives_a_dead_letter_and_no_event() {
 }
 
 #[tokio::test]
-async fn a_job_for_another_environment_is_rejected_as_such() {
+async fn a_job_for_another_environment_is_rejected_with_that_reason() {
     let trial = Trial::start(&[]).await;
     let person = trial.person();
     for environment in [json!("production"), json!("staging"), Value::Null] {
         let mut job = unconfirmed(&[people::easycms(&person)]);
         job["environment"] = environment.clone();
         if environment.is_null() {
-            // Not said is production.
+            // The default environment is production.
             job.as_object_mut().unwrap().remove("environment");
         }
         trial.submit(&job).await;
@@ -177,7 +179,7 @@ async fn a_job_for_another_environment_is_rejected_as_such() {
 }
 
 #[tokio::test]
-async fn a_dead_letter_is_the_plain_message_where_sealing_is_switched_off() {
+async fn without_sealing_a_dead_letter_is_the_plain_message() {
     let trial = Trial::start(&[("dead_letters.seal", "false")]).await;
     let body = with(|job| job["schema"] = json!("erasure.job/v2"));
     let letter = dead_lettered(&trial, &body).await;
@@ -186,7 +188,7 @@ async fn a_dead_letter_is_the_plain_message_where_sealing_is_switched_off() {
 }
 
 #[tokio::test]
-async fn the_same_bad_message_again_repeats_the_same_event() {
+async fn a_repeated_invalid_message_repeats_its_event() {
     let trial = Trial::start(&[]).await;
     let body = with(|job| job["schema"] = json!("erasure.job/v2"));
     dead_lettered(&trial, &body).await;
@@ -197,7 +199,7 @@ async fn the_same_bad_message_again_repeats_the_same_event() {
 }
 
 #[tokio::test]
-async fn a_bad_message_under_an_open_jobs_id_does_not_end_that_job() {
+async fn an_invalid_message_with_an_open_jobs_id_does_not_end_that_job() {
     let trial = Trial::start(&[]).await;
     let person = trial.person();
     let mut job = unconfirmed(&[people::redeemed(&person)]);

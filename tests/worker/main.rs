@@ -1,10 +1,10 @@
-//! The worker from the outside: the real binary between a real RabbitMQ and the stand-ins of the
-//! four systems, as publishers, consumers and operators see it.
+//! The real worker program with a real RabbitMQ and the stand-ins of the four systems, as publishers, consumers and
+//! operators see it.
 //!
-//! The rule it keeps: a test waits for what it is told (an event, a call, a dead letter), and when
-//! it ends, [`trial::Trial::end`] checks everything that holds for every job.
+//! The rule it keeps: a test waits for an event, a call or a dead letter, never for a time. At its end,
+//! [`trial::Trial::end`] checks the promises for every job.
 
-// A test ends at the first thing that is not as it should be; clippy knows that of test functions only.
+// A test fails by a panic. Clippy permits that in test functions only.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod approving;

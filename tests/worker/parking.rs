@@ -1,6 +1,6 @@
-//! Jobs that lie on the broker, copies of them, and messages that pretend to be such copies.
+//! Parked jobs, duplicates of their copies, and messages that imitate a copy.
 //!
-//! The rule it keeps: only the newest copy is worked on, and only the worker's own headers count.
+//! The rule it keeps: only the newest copy is processed, and only the worker's own headers count.
 
 use erasure_worker::sandbox::{Action, FaultRule, MemberKey, MemberProof, Operation as Op};
 use lapin::BasicProperties;
@@ -11,8 +11,8 @@ use testkit::people::{self, id, unconfirmed};
 
 use crate::trial::Trial;
 
-/// A job that waits for its one-time password, and its parked copy as the broker brought it back: not the
-/// copy before it, under which the password was only announced.
+/// A job that waits for its one-time password, and the delivered copy with that wait. An earlier copy, parked for
+/// another reason, does not count.
 async fn parked_job(trial: &Trial) -> (Value, Message) {
     trial.sandbox().world(|world| world.loyalty("loyalty").settings.member_proof = MemberProof::Otp);
     let person = trial.person();
@@ -27,7 +27,7 @@ async fn complete(trial: &Trial, job: &mut Value) {
     let number = job["targets"][0]["member"]["integration_id"].as_str().unwrap().trim_start_matches("INT-").to_owned();
     let code = trial.sandbox().world(|world| {
         let (code, sent) = world.loyalty("loyalty").mailbox(&format!("db-{number}")).unwrap();
-        assert_eq!(sent, 1, "one password, whatever was copied");
+        assert_eq!(sent, 1, "one password for all copies");
         code.to_owned()
     });
     job["targets"][0]["code"] = json!(code);
@@ -38,14 +38,14 @@ async fn complete(trial: &Trial, job: &mut Value) {
 }
 
 #[tokio::test]
-async fn copies_of_a_parked_job_make_one_run_and_send_no_second_password() {
+async fn duplicates_of_a_parked_job_make_one_run_and_send_no_second_password() {
     let trial = Trial::start(&[("systems.loyalty.member_proof", "otp")]).await;
     let (mut job, copy) = parked_job(&trial).await;
     for _ in 0..5 {
         trial.client.publish("resume", "job", &copy.body, copy.properties.clone()).await;
     }
     complete(&trial, &mut job).await;
-    // Nor do they move anything once the job has ended.
+    // The copies have no effect after the job's end either.
     for _ in 0..5 {
         trial.client.publish("resume", "job", &copy.body, copy.properties.clone()).await;
     }
@@ -58,7 +58,7 @@ async fn copies_of_a_parked_job_make_one_run_and_send_no_second_password() {
 }
 
 #[tokio::test]
-async fn an_older_copy_of_a_parked_job_is_acked_without_a_call_and_leaves_one_copy_on_the_broker() {
+async fn an_older_copy_of_a_parked_job_is_acked_without_a_call_and_one_copy_stays_on_the_broker() {
     let mut trial = Trial::start(&[]).await;
     let person = trial.person();
     let job = unconfirmed(&[people::manual(&person)]);
@@ -68,7 +68,7 @@ async fn an_older_copy_of_a_parked_job_is_acked_without_a_call_and_leaves_one_co
     for _ in 0..5 {
         trial.client.publish("resume", "job", &copy.body, copy.properties.clone()).await;
     }
-    // Behind them in the queue; a worker that stops in good order has settled what it had in hand.
+    // This job is behind them in the queue. An orderly stop settles all jobs in hand.
     let next = unconfirmed(&[people::easycms(&trial.person())]);
     trial.runs_to(&next, "completed").await;
     trial.stop_worker().await;
@@ -89,13 +89,13 @@ async fn an_older_copy_of_a_parked_job_is_acked_without_a_call_and_leaves_one_co
     });
     trial.start_worker();
     trial.runs_to(&job, "completed").await;
-    // The copy that is still parked comes back and goes.
+    // The last parked copy is delivered and acked.
     trial.client.holds_copies(0).await;
     trial.end().await;
 }
 
 #[tokio::test]
-async fn a_copy_with_changed_headers_is_no_copy_and_does_not_touch_the_job() {
+async fn a_copy_with_changed_headers_does_not_count_as_a_copy_and_does_not_change_the_job() {
     let trial = Trial::start(&[("systems.loyalty.member_proof", "otp")]).await;
     let (mut job, copy) = parked_job(&trial).await;
     let changed = |name: &str, value: AMQPValue| {
@@ -113,7 +113,7 @@ async fn a_copy_with_changed_headers_is_no_copy_and_does_not_touch_the_job() {
     for forgery in forgeries {
         trial.client.publish("resume", "job", &copy.body, forgery).await;
     }
-    // A sealed body that nothing vouches for is kept as it came.
+    // A sealed body without a valid MAC is kept unchanged.
     let letters = trial.client.dead_letters.count("the forgeries", count, |_| true).await;
     for letter in &letters {
         assert_eq!((letter.header("x-erasure-code").as_str(), &letter.body), ("ERS-0024", &copy.body));
@@ -123,7 +123,7 @@ async fn a_copy_with_changed_headers_is_no_copy_and_does_not_touch_the_job() {
 }
 
 #[tokio::test]
-async fn a_publishers_own_headers_of_ours_mean_nothing() {
+async fn our_headers_from_a_publisher_have_no_effect() {
     let trial = Trial::start(&[]).await;
     let (ann, bob) = (trial.person(), trial.person());
     let victim = unconfirmed(&[people::program(&ann, "member_id")]);
@@ -149,7 +149,7 @@ async fn a_publishers_own_headers_of_ours_mean_nothing() {
 }
 
 #[tokio::test]
-async fn a_job_long_in_hand_is_parked_for_a_moment_and_goes_on() {
+async fn a_job_in_hand_for_too_long_is_parked_briefly_and_goes_on() {
     let trial = Trial::start(&[
         ("worker.in_hand_max", "1s"),
         ("worker.inline_wait_max", "500ms"),
@@ -173,12 +173,12 @@ async fn a_job_long_in_hand_is_parked_for_a_moment_and_goes_on() {
     let copy = trial.client.resumed.first("the parked copy", |copy| copy.job_id() == id(&job)).await;
     assert_eq!(copy.header("x-erasure-wait"), "renewal");
     trial.ended(&job, "completed", 1).await;
-    assert_eq!(trial.calls("cleeng").len(), 7, "what was done is not done again");
+    assert_eq!(trial.calls("cleeng").len(), 7, "no call was repeated");
     trial.end().await;
 }
 
 #[tokio::test]
-async fn the_publishers_trace_is_told_in_the_events_and_survives_a_wait() {
+async fn the_publishers_trace_is_in_the_events_also_after_a_wait() {
     let trial = Trial::start(&[]).await;
     let person = trial.person();
     let mut job = unconfirmed(&[people::redeemed(&person)]);

@@ -1,6 +1,6 @@
-//! The same job again: while it is open, after it ended, for another person, and as a new run.
+//! A job id again: while the job is open, after its end, for another person, and as a new run.
 //!
-//! The rule it keeps: one run, one end; a repeat of the message repeats the event and calls nothing.
+//! The rule it keeps: a run has one end. A repeated message repeats the event and makes no call.
 
 use serde_json::{Value, json};
 use testkit::people::{self, confirm, id, job, unconfirmed};
@@ -8,14 +8,14 @@ use testkit::people::{self, confirm, id, job, unconfirmed};
 use crate::trial::Trial;
 
 #[tokio::test]
-async fn an_ended_job_sent_again_repeats_its_event_and_calls_nothing() {
+async fn a_repeat_of_an_ended_job_repeats_its_event_and_makes_no_call() {
     let trial = Trial::start(&[]).await;
     let person = trial.person();
     let mut job = unconfirmed(&[people::program(&person, "member_id")]);
     let first = trial.runs_to(&job, "completed").await;
     let calls = trial.sandbox().entries(0).len();
     trial.submit(&job).await;
-    // Other details, an id in capitals: the same job all the same.
+    // Other details and an id in capitals do not make another job.
     confirm(&mut job);
     job["regulation"] = json!("ccpa");
     let capitals = job.to_string().replace(id(&job), &id(&job).to_uppercase());
@@ -27,7 +27,7 @@ async fn an_ended_job_sent_again_repeats_its_event_and_calls_nothing() {
 }
 
 #[tokio::test]
-async fn a_failed_job_sent_again_repeats_its_event_but_not_its_dead_letter() {
+async fn a_repeat_of_a_failed_job_repeats_its_event_but_not_its_dead_letter() {
     let trial = Trial::start(&[]).await;
     let job = wrong_password(&trial);
     let first = trial.runs_to(&job, "failed").await;
@@ -55,7 +55,7 @@ fn letters_of(trial: &Trial, job: &Value) -> usize {
 }
 
 #[tokio::test]
-async fn another_persons_job_under_an_ended_jobs_id_is_rejected() {
+async fn another_persons_job_with_an_ended_jobs_id_is_rejected() {
     let trial = Trial::start(&[]).await;
     let (ann, bob) = (trial.person(), trial.person());
     let first = unconfirmed(&[people::program(&ann, "member_id")]);
@@ -85,7 +85,7 @@ fn checks_sha256(bytes: &[u8]) -> String {
 }
 
 #[tokio::test]
-async fn another_persons_job_under_an_open_jobs_id_leaves_the_first_untouched() {
+async fn another_persons_job_with_an_open_jobs_id_does_not_change_the_first() {
     let trial = Trial::start(&[]).await;
     let (ann, bob) = (trial.person(), trial.person());
     let mut first = unconfirmed(&[people::redeemed(&ann)]);
@@ -120,7 +120,7 @@ async fn the_same_id_of_two_tenants_is_two_jobs() {
 }
 
 #[tokio::test]
-async fn a_message_id_serves_where_the_body_has_no_job_id() {
+async fn the_message_id_is_the_job_id_if_the_body_has_none() {
     let trial = Trial::start(&[]).await;
     let person = trial.person();
     let job = unconfirmed(&[people::program(&person, "member_id")]);
@@ -145,7 +145,7 @@ async fn two_copies_at_once_make_one_run() {
     let ends = trial.client.events.count("an event for each copy", 2, |event| event.is_final()).await;
     assert_eq!(ends[0].body, ends[1].body);
     assert_eq!(ends[0].data("outcome"), "completed");
-    // One run's calls, none of them twice.
+    // The calls of one run.
     assert_eq!(
         (trial.calls("cleeng").len(), trial.calls("vitalsource").len(), trial.calls("easycms").len()),
         (7, 12, 3)
@@ -161,7 +161,7 @@ async fn a_retry_of_a_failed_job_is_a_new_run_from_its_checkpoints() {
     trial.dead_letter(&job, 1).await;
     let loyalty = trial.calls("loyalty");
 
-    // Still wrong: the second run fails as the first did, with an event and a letter of its own.
+    // The password is still wrong: the second run fails too, with its own event and dead letter.
     job["retry"] = json!(true);
     trial.submit(&job).await;
     let second = trial.ended(&job, "failed", 2).await;
@@ -173,11 +173,11 @@ async fn a_retry_of_a_failed_job_is_a_new_run_from_its_checkpoints() {
     trial.submit(&job).await;
     let third = trial.ended(&job, "completed", 3).await;
     assert_eq!(third.data("partial"), false);
-    assert_eq!(trial.calls("loyalty"), loyalty, "what was erased is not called again");
+    assert_eq!(trial.calls("loyalty"), loyalty, "no second call for an erased target");
     let (first, third) = (first.data("seq").as_u64().unwrap(), third.data("seq").as_u64().unwrap());
     assert_eq!((first, third), (1, 3));
 
-    // A completed job has nothing to retry.
+    // A completed job cannot be retried.
     trial.submit(&job).await;
     let ends = |event: &testkit::amqp::Message| event.job_id() == id(&job) && event.data("run") == 3;
     let ends = trial.client.events.count("the repeat", 2, ends).await;
@@ -186,7 +186,7 @@ async fn a_retry_of_a_failed_job_is_a_new_run_from_its_checkpoints() {
 }
 
 #[tokio::test]
-async fn a_retry_that_was_given_back_before_it_began_is_not_forgotten() {
+async fn a_retry_requeued_before_its_begin_is_carried_out() {
     let mut trial = Trial::start(&[]).await;
     let mut job = wrong_password(&trial);
     trial.runs_to(&job, "failed").await;

@@ -1,7 +1,6 @@
-//! One trial of the worker: a rig, one worker process on it, and a client that sees all that is published.
+//! One worker process on a rig, and a client that gets all publications.
 //!
-//! The rule it keeps: every test ends in [`Trial::end`], which checks what holds for every job, whatever the test was
-//! about.
+//! The rule it keeps: every test ends in [`Trial::end`], which checks the promises for every job.
 
 use std::process::ExitStatus;
 use std::sync::Mutex;
@@ -19,7 +18,7 @@ use testkit::{people, soon};
 
 use crate::checks;
 
-/// The identifiers in the systems' harmless reads.
+/// The identifiers of the systems' harmless reads.
 pub const NOBODY: [&str; 4] = ["0", "erasure-worker~probe", "probe@example.com", "erasure-worker-probe"];
 
 pub struct Trial {
@@ -31,7 +30,7 @@ pub struct Trial {
 }
 
 impl Trial {
-    /// Starts everything. `settings` are keys of the configuration, such as
+    /// Starts all parts. `settings` are keys of the configuration, such as
     /// `("systems.loyalty.member_proof", "otp")`.
     pub async fn start(settings: &[(&str, &str)]) -> Trial {
         let mut trial = Trial::without_worker(settings).await;
@@ -39,7 +38,7 @@ impl Trial {
         trial
     }
 
-    /// Starts everything but the worker.
+    /// Starts all parts except the worker.
     pub async fn without_worker(settings: &[(&str, &str)]) -> Trial {
         let mut rig = Rig::on(&Rabbit::shared().url(), configuration).await;
         settings.iter().for_each(|(key, value)| rig.set(key, value));
@@ -52,29 +51,29 @@ impl Trial {
         self.worker = Some(self.rig.worker("state", &[("ERASURE_LOG", "debug")]));
     }
 
-    /// Runs another command of the binary to its end. Its log goes to the worker's.
+    /// Runs another command of the program to its end. Its log is added to the worker's.
     pub async fn run(&self, arguments: &[&str]) -> ExitStatus {
         let mut command = self.rig.other_command(arguments);
         command.env("ERASURE_LOG", "debug");
         Worker::spawn(command, &self.rig.path("state.log")).ended().await
     }
 
-    /// Ends the worker as an operator does. It must end well.
+    /// Stops the worker as an operator does. It must exit successfully.
     pub async fn stop_worker(&mut self) {
         self.worker.take().expect("a running worker").stop().await;
     }
 
-    /// Ends the worker as a power cut does.
+    /// Kills the worker, as a power cut does.
     pub async fn kill_worker(&mut self) {
         self.worker.take().expect("a running worker").kill().await;
     }
 
-    /// What the stand-ins hold.
+    /// The stand-ins of the systems.
     pub fn sandbox(&self) -> &Sandbox {
         self.rig.sandbox()
     }
 
-    /// A person whom all four systems know, and whose identifiers must not appear anywhere else.
+    /// A person in all four systems. The person's identifiers must not appear elsewhere.
     pub fn person(&self) -> Person {
         let person = self.rig.person();
         let Person { email, customer_id, database_id, member_id, integration_id, card_id, .. } = person.clone();
@@ -96,7 +95,7 @@ impl Trial {
         self.submit_bytes(job.to_string().as_bytes(), people::id(job)).await;
     }
 
-    /// Publishes a body with the correlation id that belongs to this job id.
+    /// Publishes a body with this job id's correlation id.
     pub async fn submit_bytes(&self, body: &[u8], job_id: &str) {
         let properties = BasicProperties::default()
             .with_content_type("application/json".into())
@@ -128,7 +127,7 @@ impl Trial {
         event
     }
 
-    /// Submits a job and waits for its end, which must be of this kind.
+    /// Publishes a job and waits for its final event, which must be of this kind.
     pub async fn runs_to(&self, job: &Value, what: &str) -> Message {
         self.submit(job).await;
         self.ended(job, what, 1).await
@@ -141,12 +140,12 @@ impl Trial {
         self.client.dead_letters.first(&format!("the dead letter of {id}"), wanted).await
     }
 
-    /// Waits until the calls to the systems are as wanted.
+    /// Waits until the calls to the systems meet this condition.
     pub async fn called(&self, what: &str, wanted: impl Fn(&[Entry]) -> bool) {
         soon(what, self.sandbox().wait_for(wanted)).await;
     }
 
-    /// The calls to a system for its jobs, in order: without the harmless reads of nobody.
+    /// A system's calls for jobs, in order, without the harmless reads.
     pub fn calls(&self, system: &str) -> Vec<Operation> {
         let entries = self.sandbox().entries(0);
         let of_a_job = |entry: &&Entry| !entry.subject.as_deref().is_some_and(|subject| NOBODY.contains(&subject));
@@ -154,17 +153,17 @@ impl Trial {
         of_system.filter(of_a_job).map(|entry| entry.operation).collect()
     }
 
-    /// How many calls were destructive, at all systems.
+    /// The number of destructive calls to all systems.
     pub fn destructive_calls(&self) -> usize {
         self.rig.destructive_calls()
     }
 
-    /// What must be left of a person in a system.
+    /// Checks the person's data that a system still has.
     pub fn remains(&self, person: &Person, system: &str, expected: &[&str]) {
         assert_eq!(self.rig.left(person, system), expected);
     }
 
-    /// Stops the worker and checks what holds for every job. Removes what the test made.
+    /// Stops the worker, checks the promises for every job, and removes the test's names.
     pub async fn end(mut self) {
         if self.worker.is_some() {
             self.stop_worker().await;

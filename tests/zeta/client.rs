@@ -1,4 +1,4 @@
-//! What the client sends, and what it makes of each reply.
+//! The client's requests, and its reading of each reply.
 
 mod deletes;
 
@@ -31,11 +31,11 @@ async fn stub_and(proof: MemberProof) -> (Stub, ZetaClient) {
 }
 
 #[tokio::test]
-async fn a_member_counts_as_the_same_only_in_the_kind_of_id_that_was_named() {
+async fn a_member_is_the_same_only_by_the_named_kind_of_id() {
     use Identity::{Other, Same, Unreadable};
     use MemberKey::{CardId, DatabaseId, IntegrationId, MemberId};
     let (stub, client) = stub_and(MemberProof::Password).await;
-    // One person's card id is the other's member id.
+    // One person's card id is another person's member id.
     let record = r#"{"id":5,"member_id":"M-1","integration_id":"I-1","card_id":"77","email":"Ann@example.com"}"#;
     for (body, key, value, identity) in [
         (record, MemberId, "M-1", Same),
@@ -62,7 +62,7 @@ async fn a_member_counts_as_the_same_only_in_the_kind_of_id_that_was_named() {
         stub.replies(200, body);
         for name in [StepName::Resolve, StepName::ReadBack] {
             let answer = step(&client, program(key, value), name).await;
-            // After a delete, somebody else's record counts only where it shows why it was found.
+            // After a delete, another member's record counts only if it shows the reason why it was found.
             let shows_why = body == record && [(MemberId, "77"), (IntegrationId, "M-1")].contains(&(key, value));
             if name == StepName::ReadBack && identity == Other && !shows_why {
                 assert_eq!(answer.expect_err("no evidence").kind, FailureKind::Unreadable, "{value} in {body}");
@@ -131,7 +131,7 @@ async fn a_404_is_proven_only_after_the_credential_succeeded() {
 }
 
 #[tokio::test]
-async fn program_reads_that_say_nothing_are_failures() {
+async fn program_reads_without_a_clear_answer_are_failures() {
     let (stub, client) = stub_and(MemberProof::Password).await;
     for (status, body, kind) in [
         (200, "<html></html>", FailureKind::Unreadable),
@@ -151,7 +151,7 @@ async fn program_reads_that_say_nothing_are_failures() {
 }
 
 #[tokio::test]
-async fn a_record_found_by_another_kind_of_id_is_somebody_elses() {
+async fn a_record_found_by_another_kind_of_id_is_another_members() {
     let (stub, client) = stub_and(MemberProof::Password).await;
     for (body, identity) in [
         (r#"{"card_id":null,"member_id":"77"}"#, Identity::Other),
@@ -185,9 +185,9 @@ async fn a_profile_is_read_with_the_members_own_token() {
     assert!(!client.credential().is_proven());
 }
 
-/// Without a program token the profile is all that can be read: a gateway's 404 would let the deletion go out.
+/// Without a program token only the profile can be read. A gateway's 404 must not permit the deletion.
 #[tokio::test]
-async fn without_a_program_token_only_the_platforms_own_404_is_taken_for_a_platform_without_profiles() {
+async fn without_a_program_token_only_the_platforms_own_404_means_that_it_has_no_profiles() {
     let stub = Stub::start().await;
     let mut settings = zeta(&stub.url, MemberProof::Token);
     settings.program_token = None;
@@ -200,9 +200,9 @@ async fn without_a_program_token_only_the_platforms_own_404_is_taken_for_a_platf
         assert_eq!(resolve().await.expect_err(page).kind, FailureKind::Unreadable, "{page}");
         assert_eq!(bare.probe().await.expect_err(page).kind, FailureKind::Unreadable, "{page}");
     }
-    for said in [r#"{"error":"not_found"}"#, r#"{"name":"not_found","code":"no_such_path"}"#] {
-        stub.replies(404, said);
-        assert_eq!((resolve().await, bare.probe().await), (Ok(Answer::Found(Identity::Unreadable)), Ok(())), "{said}");
+    for body in [r#"{"error":"not_found"}"#, r#"{"name":"not_found","code":"no_such_path"}"#] {
+        stub.replies(404, body);
+        assert_eq!((resolve().await, bare.probe().await), (Ok(Answer::Found(Identity::Unreadable)), Ok(())), "{body}");
     }
 }
 
@@ -231,7 +231,7 @@ async fn without_a_possible_read_back_nothing_is_proven_and_nothing_is_sent() {
 }
 
 #[tokio::test]
-async fn a_probe_is_a_read_and_proves_the_token_only_by_a_member_found() {
+async fn a_probe_proves_the_token_only_if_it_finds_a_member() {
     let (stub, client_without) = stub_and(MemberProof::Token).await;
     stub.replies(404, "");
     assert_eq!(client_without.probe().await.expect_err("something else speaks").kind, FailureKind::Unreadable);
@@ -278,7 +278,7 @@ async fn no_failure_shows_an_id_a_proof_or_a_reply() {
 }
 
 #[tokio::test]
-async fn an_import_row_is_queued_once_and_told_when_the_result_is_there() {
+async fn an_import_row_is_queued_once_and_its_result_is_reported() {
     let dir = tempfile::tempdir().expect("a folder");
     let mut zeta = zeta("http://127.0.0.1:9", MemberProof::Token);
     zeta.import = Some(settings(dir.path()));
@@ -301,7 +301,7 @@ async fn an_import_row_is_queued_once_and_told_when_the_result_is_there() {
 }
 
 #[test]
-fn each_step_counts_against_a_stable_endpoint() {
+fn each_step_counts_for_its_endpoint() {
     let client = client(zeta("http://127.0.0.1:9", MemberProof::Token));
     let spec = Spec::LoyaltyImport { member: member(MemberKey::MemberId, "77") };
     let endpoints = |name| client.endpoints(&spec, Step::one(name));

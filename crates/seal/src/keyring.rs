@@ -86,7 +86,7 @@ impl Keyring {
             .into()
     }
 
-    /// A pseudonym of a subject: `s-` and 32 hex digits. It tells nothing about the person, and differs for each
+    /// A pseudonym of a subject: `s-` and 32 hex digits. It shows nothing of the person, and differs for each
     /// tenant and after a rotation.
     pub fn pseudonym(&self, tenant: &str, parts: &[&[u8]]) -> String {
         format!("s-{}", hex::encode(&mac_with(&self.current, b"pseudonym", tenant, parts)[..16]))
@@ -98,7 +98,7 @@ impl Keyring {
         self.all().map(name).collect()
     }
 
-    /// A keyed name of one identifier; upper and lower case are equal. It tells nothing about the person, and differs
+    /// A keyed name of one identifier; upper and lower case are equal. It shows nothing of the person, and differs
     /// for each tenant and after a rotation.
     pub fn identifier_name(&self, tenant: &str, identifier: &str) -> [u8; 16] {
         identifier_with(&self.current, tenant, identifier)

@@ -148,8 +148,8 @@ impl Message {
 
     /// The job of an event or a dead letter.
     pub fn job_id(&self) -> String {
-        let told = self.header("x-erasure-job-id");
-        if told.is_empty() { self.data("job_id").as_str().unwrap_or_default().to_owned() } else { told }
+        let id = self.header("x-erasure-job-id");
+        if id.is_empty() { self.data("job_id").as_str().unwrap_or_default().to_owned() } else { id }
     }
 
     pub fn is_final(&self) -> bool {

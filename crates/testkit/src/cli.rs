@@ -6,14 +6,14 @@ use clap::Parser as _;
 use erasure_worker::cli::{Cli, Context, Exit};
 use erasure_worker::config::Surroundings;
 
-/// What a command said.
+/// A command's exit and output.
 pub struct Said {
     pub exit: Exit,
     pub out: String,
     pub err: String,
 }
 
-/// Where a command runs: its configuration's file, its surroundings, and the text that is typed in.
+/// A command's surroundings: its configuration file, its environment and its standard input.
 #[derive(Default)]
 pub struct At<'a> {
     pub config: Option<PathBuf>,
@@ -21,12 +21,12 @@ pub struct At<'a> {
     pub typed: &'a str,
 }
 
-/// The words of a line. A tilde stands for a blank within a word.
+/// The arguments in a line. A tilde stands for a blank within an argument.
 pub fn words(line: &str) -> Vec<String> {
     line.split_whitespace().map(|word| word.replace('~', " ")).collect()
 }
 
-/// Runs the command of these words.
+/// Runs the command with these arguments.
 pub async fn run(words: impl IntoIterator<Item = String>, at: At<'_>) -> Said {
     let cli = Cli::try_parse_from(["erasure-worker".to_owned()].into_iter().chain(words)).unwrap();
     let At { config, surroundings, typed } = at;

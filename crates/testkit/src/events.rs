@@ -54,10 +54,10 @@ pub struct Events {
 impl Events {
     /// Binds a queue to the events and begins to read it.
     pub async fn follow(url: String, prefix: String) -> Events {
-        let (told, heard) = watch::channel(Heard::default());
+        let (shared, heard) = watch::channel(Heard::default());
         let task = amqp::follow(url, prefix, move |bytes| {
             let event = serde_json::from_slice(bytes).unwrap();
-            told.send_modify(|heard| heard.note(event));
+            shared.send_modify(|heard| heard.note(event));
         });
         Events { heard, _task: task.await }
     }

@@ -50,7 +50,7 @@ impl Form {
         Form::Everything,
     ];
 
-    /// The systems that must have no data of the person after completion.
+    /// The systems that may have no data of the person after completion.
     fn systems(self) -> &'static [&'static str] {
         match self {
             Form::CleengBackend | Form::CleengMediastore | Form::Unconfirmed => &["cleeng"],
@@ -112,7 +112,7 @@ impl Case {
         Case { form, person, id: people::id(&body).to_owned(), body }
     }
 
-    /// One job of each number, the forms in turn.
+    /// One job for each number. The forms alternate.
     pub fn mixed(sandbox: &Sandbox, forms: &[Form], numbers: std::ops::Range<u64>) -> Vec<Case> {
         numbers.map(|number| Case::new(sandbox, forms[number as usize % forms.len()], number)).collect()
     }

@@ -57,14 +57,14 @@ impl Inside {
     }
 }
 
-/// The ops API of an engine. It ends with this value.
+/// The ops API of an engine. It ends when this value is dropped.
 pub struct Desk {
     pub addr: SocketAddr,
     shutdown: CancellationToken,
 }
 
 impl Desk {
-    /// Serves it on a free port, for everybody or for those with this token.
+    /// Serves it on a free port: to all, or with a token only to its bearers.
     pub async fn open(engine: &Arc<Engine>, token: Option<&str>) -> Desk {
         let settings = OpsSettings::new(SocketAddr::from(([127, 0, 0, 1], 0)), token.map(SecretString::from));
         let ops = Ops { engine: Arc::clone(engine), settings, imports: Default::default() };

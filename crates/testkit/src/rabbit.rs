@@ -155,7 +155,7 @@ impl Rabbit {
         let mut child = server.spawn().expect("rabbitmq-server (Debian package of that name)");
         let output = child.stdout.take().unwrap();
         *self.server.lock().unwrap() = Some(child);
-        let (told, ready) = mpsc::channel();
+        let (sender, ready) = mpsc::channel();
         std::thread::spawn(move || {
             let mut release = String::new();
             for line in BufReader::new(output).lines().map_while(Result::ok) {
@@ -164,7 +164,7 @@ impl Rabbit {
                 }
                 // The last line of the banner, written when the listeners are open.
                 if line.contains("completed with") {
-                    let _ = told.send(release.clone());
+                    let _ = sender.send(release.clone());
                 }
             }
         });

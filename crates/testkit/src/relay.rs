@@ -31,11 +31,11 @@ impl Relay {
         let port = listener.local_addr().unwrap().port();
         let (silent, end) = (watch::Sender::new(false), CancellationToken::new());
         let cuts = watch::Sender::new(0);
-        let (told, cut, ending) = (silent.clone(), cuts.clone(), end.clone());
+        let (wanted, cut, ending) = (silent.clone(), cuts.clone(), end.clone());
         tokio::spawn(ending.run_until_cancelled_owned(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let Ok(broker) = TcpStream::connect(("127.0.0.1", to)).await else { continue };
-                let joined = join(client, broker, fatal, Arc::new(told.subscribe()));
+                let joined = join(client, broker, fatal, Arc::new(wanted.subscribe()));
                 let mut cut = cut.subscribe();
                 tokio::spawn(async move {
                     tokio::select! {

@@ -175,6 +175,9 @@ impl<E> Rig<E> {
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL"]).args(wrapper).arg(&self.program);
         command.args(arguments).arg("--config").arg(&self.config);
+        for name in crate::inherited() {
+            command.env_remove(name);
+        }
         command.env("ERASURE__WORKER__STATE_DIR", self.state_dir(state)).envs(self.variables.iter().cloned());
         command.stdin(Stdio::null()).kill_on_drop(true);
         command
@@ -188,6 +191,7 @@ impl<E> Rig<E> {
     /// The configuration as the worker reads it.
     pub fn config(&self, state: &str) -> Config {
         let mut surroundings = Surroundings::of_process();
+        surroundings.variables.retain(|name, _| !name.starts_with("ERASURE_"));
         let state = self.state_dir(state).display().to_string();
         surroundings.variables.insert("ERASURE__WORKER__STATE_DIR".to_owned(), state);
         surroundings.variables.extend(self.variables.iter().cloned());

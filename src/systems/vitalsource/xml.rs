@@ -1,14 +1,23 @@
 //! Reads VitalSource's XML into a small tree, and writes the documents that are sent.
 //!
-//! The rule it keeps: depth and number of elements are limited. An entity that the document defines is refused.
-//! Nothing is fetched or expanded.
+//! The rule it keeps: depth and number of elements are limited. A document type, or an entity that the document
+//! defines, is refused. Nothing is fetched or expanded.
+//!
+//! The tree is ours because the kept readers do not have these limits: roxmltree 0.21 compares attributes in pairs and
+//! copies namespaces to each child, so a reply of 100 KB takes a minute. It also refuses a control character in a
+//! stored name, which a reader of people's data meets.
 
-use roxmltree::{Document, Node, ParsingOptions};
+use quick_xml::Reader;
+use quick_xml::XmlVersion;
+use quick_xml::escape::{escape, resolve_predefined_entity};
+use quick_xml::events::{BytesStart, Event};
 
 /// The interface's replies are nested only a few levels deep.
 const MAX_DEPTH: usize = 16;
-/// Elements and texts: enough for about ten thousand licences.
-const MAX_NODES: u32 = 100_000;
+/// Enough for about ten thousand licences.
+const MAX_ELEMENTS: usize = 50_000;
+/// A licence has about a dozen.
+const MAX_ATTRIBUTES: usize = 64;
 
 /// An element. Names of elements and attributes are without prefix, in lower case, with `-` for `_`.
 #[derive(Default)]
@@ -22,24 +31,42 @@ pub(super) struct Element {
 impl Element {
     /// Reads one document; `None` if it is not exactly one well-formed element.
     pub(super) fn parse(bytes: &[u8]) -> Option<Element> {
-        let options = ParsingOptions { allow_dtd: false, nodes_limit: MAX_NODES, entity_resolver: None };
-        let document = Document::parse_with_options(std::str::from_utf8(bytes).ok()?, options).ok()?;
-        Element::read(document.root_element(), MAX_DEPTH)
-    }
-
-    /// `None` if it is deeper than `depth`.
-    fn read(node: Node<'_, '_>, depth: usize) -> Option<Element> {
-        let depth = depth.checked_sub(1)?;
-        Some(Element {
-            name: plain(node.tag_name().name()),
-            attributes: node.attributes().map(|one| (plain(one.name()), one.value().to_owned())).collect(),
-            text: node.children().filter(Node::is_text).filter_map(|text| text.text()).collect(),
-            children: node
-                .children()
-                .filter(Node::is_element)
-                .map(|child| Element::read(child, depth))
-                .collect::<Option<_>>()?,
-        })
+        let text = std::str::from_utf8(bytes).ok()?;
+        let mut reader = Reader::from_str(text.strip_prefix('\u{feff}').unwrap_or(text));
+        let mut open: Vec<Element> = Vec::new();
+        let mut root = None;
+        let mut count = 0;
+        loop {
+            match reader.read_event().ok()? {
+                Event::Start(start) => {
+                    count += 1;
+                    if root.is_some() || open.len() >= MAX_DEPTH || count > MAX_ELEMENTS {
+                        return None;
+                    }
+                    open.push(begin(&start)?);
+                }
+                Event::Empty(start) => {
+                    count += 1;
+                    if root.is_some() || open.len() >= MAX_DEPTH || count > MAX_ELEMENTS {
+                        return None;
+                    }
+                    close(begin(&start)?, &mut open, &mut root);
+                }
+                Event::End(_) => close(open.pop()?, &mut open, &mut root),
+                Event::Text(text) => put(&text.xml10_content(), &mut open)?,
+                Event::CData(text) => put(&text.xml10_content(), &mut open)?,
+                Event::GeneralRef(reference) => {
+                    let element = open.last_mut()?;
+                    match reference.resolve_char_ref().ok()? {
+                        Some(character) => element.text.push(character),
+                        None => element.text.push_str(resolve_predefined_entity(&reference.xml10_content())?),
+                    }
+                }
+                Event::Comment(_) | Event::Decl(_) | Event::PI(_) => {}
+                Event::DocType(_) => return None,
+                Event::Eof => return if open.is_empty() { root } else { None },
+            }
+        }
     }
 
     pub(super) fn name(&self) -> &str {
@@ -101,20 +128,51 @@ impl Element {
     }
 }
 
-fn plain(name: &str) -> String {
-    name.to_ascii_lowercase().replace('_', "-")
+fn begin(start: &BytesStart<'_>) -> Option<Element> {
+    let mut element = Element { name: plain(start.local_name().as_ref())?, ..Element::default() };
+    for (count, attribute) in start.attributes().enumerate() {
+        // Each is compared with all before it.
+        if count >= MAX_ATTRIBUTES {
+            return None;
+        }
+        let attribute = attribute.ok()?;
+        // A namespace declaration has no content.
+        if attribute.key.as_namespace_binding().is_some() {
+            continue;
+        }
+        let value = attribute.normalized_value(XmlVersion::Implicit1_0).ok()?;
+        element.attributes.push((plain(attribute.key.local_name().as_ref())?, value.into_owned()));
+    }
+    Some(element)
 }
 
-fn escape(value: &str) -> String {
-    let value = value.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
-    value.replace('"', "&quot;").replace('\'', "&apos;")
+fn plain(name: &str) -> Option<String> {
+    (!name.is_empty()).then(|| name.to_ascii_lowercase().replace('_', "-"))
 }
 
-/// `<user>` with an element for each field.
+fn close(element: Element, open: &mut [Element], root: &mut Option<Element>) {
+    match open.last_mut() {
+        Some(parent) => parent.children.push(element),
+        None => *root = Some(element),
+    }
+}
+
+/// Text outside the root must be white space.
+fn put(text: &str, open: &mut [Element]) -> Option<()> {
+    match open.last_mut() {
+        Some(element) => {
+            element.text.push_str(text);
+            Some(())
+        }
+        None => text.trim().is_empty().then_some(()),
+    }
+}
+
+/// `<user>` with an element a field.
 pub(super) fn user_document(fields: &[(&str, String)]) -> Vec<u8> {
     let mut document = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?><user>");
     for (name, value) in fields {
-        document.push_str(&format!("<{name}>{}</{name}>", escape(value)));
+        document.push_str(&format!("<{name}>{}</{name}>", escape(value.as_str())));
     }
     document.push_str("</user>");
     document.into_bytes()
@@ -135,7 +193,7 @@ mod tests {
 
     #[test]
     fn names_in_every_spelling_are_read_as_the_same() {
-        let root = Element::parse(b"\xef\xbb\xbf<?xml version=\"1.0\"?><!-- c --><v:User xmlns:v='urn:v'><First_Name> A &amp; &#66; <![CDATA[<C>]]></First_Name><x guid='G&lt;'/></v:User>").expect("document");
+        let root = Element::parse(b"\xef\xbb\xbf<?xml version=\"1.0\"?><!-- c --><v:User><First_Name> A &amp; &#66; <![CDATA[<C>]]></First_Name><x guid='G&lt;'/></v:User>").expect("document");
         assert_eq!((root.name(), root.value("first-name")), ("user", Some("A & B <C>")));
         assert_eq!(root.value_within("guid"), Some("G<"));
     }
@@ -171,10 +229,35 @@ mod tests {
         let deep = |depth: usize| format!("{}{}", "<a>".repeat(depth), "</a>".repeat(depth));
         assert!(Element::parse(deep(MAX_DEPTH).as_bytes()).is_some());
         assert!(Element::parse(deep(MAX_DEPTH + 1).as_bytes()).is_none());
-        assert!(Element::parse(deep(200_000).as_bytes()).is_none());
         let wide = |count: usize| format!("<a>{}</a>", "<b/>".repeat(count));
-        assert!(Element::parse(wide(MAX_NODES as usize - 2).as_bytes()).is_some());
-        assert!(Element::parse(wide(MAX_NODES as usize - 1).as_bytes()).is_none());
+        assert!(Element::parse(wide(MAX_ELEMENTS - 1).as_bytes()).is_some());
+        assert!(Element::parse(wide(MAX_ELEMENTS).as_bytes()).is_none());
+    }
+
+    #[test]
+    fn attributes_and_namespaces_are_bounded() {
+        for name in ["a", "xmlns:a"] {
+            let wide = |count: usize| {
+                let attributes: String = (0..count).map(|number| format!(" {name}{number}='v'")).collect();
+                format!("<a{attributes}/>")
+            };
+            assert!(Element::parse(wide(MAX_ATTRIBUTES).as_bytes()).is_some(), "{name}");
+            assert!(Element::parse(wide(MAX_ATTRIBUTES + 1).as_bytes()).is_none(), "{name}");
+            assert!(Element::parse(wide(200_000).as_bytes()).is_none(), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_stored_value_never_makes_a_reply_unreadable() {
+        for (document, name) in [
+            ("<user><first-name>A\u{b}B</first-name></user>", "A\u{b}B"),
+            ("<user><first-name>A&#11;B</first-name></user>", "A\u{b}B"),
+            ("<v:user><first-name xsi:nil='true'>A]]>B</first-name></v:user>", "A]]>B"),
+            (" <?xml version='1.0'?><!-- a -- b --><user><first-name>A</first-name></user>", "A"),
+        ] {
+            let root = Element::parse(document.as_bytes());
+            assert_eq!(root.as_ref().and_then(|root| root.value("first-name")), Some(name), "{document}");
+        }
     }
 
     #[test]

@@ -118,7 +118,7 @@ pub struct Settlement {
     pub missing: usize,
     /// Of the missing rows, those with an unknown status.
     pub doubtful: usize,
-    /// Rows of the result that are not in our files.
+    /// Rows of the result that are in no exported file without a result.
     pub unknown: usize,
 }
 
@@ -157,7 +157,7 @@ pub enum SettleError {
         kind: io::ErrorKind,
     },
     /// No row belongs to a file that was exported and has no result yet.
-    #[error("no row of the file is in an exported batch without a result ({unknown} rows are not in our files)")]
+    #[error("no row of the file is in an exported batch without a result ({unknown} rows)")]
     NothingMatches {
         /// The number of its rows.
         unknown: usize,

@@ -3,6 +3,7 @@
 //! The rule it keeps: credentials are secret types. The proof that the platform requires of members is a setting of the
 //! platform, never of a job.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -54,6 +55,9 @@ pub struct ZetaSettings {
     pub import: Option<ImportSettings>,
 }
 
+/// Each password that is sent makes the one before useless, so not at once after it.
+const RESEND_AFTER: RangeInclusive<Duration> = Duration::from_secs(5)..=Duration::from_secs(3600);
+
 impl ZetaSettings {
     /// Reads the kind's own keys.
     pub(crate) fn read(at: &mut Cursor<'_>) -> Option<ZetaSettings> {
@@ -62,7 +66,13 @@ impl ZetaSettings {
         let member_proof = at.or("member_proof", MemberProof::Password);
         let otp_field = at.or("otp_field", "code".to_owned());
         let otp_validity = at.or_within("otp_validity", Duration::from_secs(300), POSITIVE);
-        let otp_resend_after = at.or_within("otp_resend_after", Duration::from_secs(60), POSITIVE);
+        let otp_resend_after = at.or_within("otp_resend_after", Duration::from_secs(60), RESEND_AFTER);
+        if otp_resend_after > otp_validity {
+            at.fault(
+                "otp_resend_after",
+                "must not be longer than otp_validity: an expired password could not be replaced",
+            );
+        }
         let preserved = at.or("preserved", Vec::new());
         let probe_member_id = at.person("probe_member_id", identifier::flaw);
         let has_import = at.has("import");

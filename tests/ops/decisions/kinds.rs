@@ -1,4 +1,4 @@
-//! The kinds of decisions, and what each means for a worker.
+//! The kinds of decisions, and their effects at a worker.
 
 use erasure_worker::broker::{Properties, Publication};
 use erasure_worker::engine::{Ceiling, Policy, Scope};
@@ -41,7 +41,7 @@ impl Kind {
         Kind::Reject,
     ];
 
-    /// The path of the decision, and of its opposite where there is one.
+    /// The path of the decision, and of its opposite, if any.
     pub(super) fn paths(self) -> (String, Option<String>) {
         let job = id(1);
         let pause = |subject: &str, word: &str| format!("/v1/{subject}/{word}");
@@ -89,7 +89,7 @@ impl Kind {
     }
 }
 
-/// How a decision comes to the other workers.
+/// The way of a decision to the other workers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Way {
     AtActive,
@@ -120,7 +120,7 @@ pub(super) async fn worker(kind: Kind, control: &Stream) -> Bench {
 
 pub(super) const SHOP: usize = 1;
 
-/// The worker that has the job gets it as far as the decision finds it. A copy that waits is returned.
+/// Brings the job at its worker to the state before the decision. Returns its parked copy, if any.
 pub(super) async fn prepare(kind: Kind, bench: &Bench) -> Option<Publication> {
     let path = format!("/v1/jobs/acme/{}", id(1));
     match kind {
@@ -128,7 +128,7 @@ pub(super) async fn prepare(kind: Kind, bench: &Bench) -> Option<Publication> {
         Kind::ReleaseSystem => {
             bench.send(&kind.job());
             bench.until("/v1/systems", |all| all["systems"][SHOP]["held"] == true).await;
-            // Once it waits it makes no further look at the system, which would hold it again.
+            // A waiting job makes no further call, which would hold the system again.
             bench.until(&path, |job| job["waiting"]["reason"] == "held").await;
             return None;
         }
@@ -167,10 +167,10 @@ pub(super) async fn give(kind: Kind, bench: &Bench) {
     assert!([200, 202].contains(&answer.status), "{kind:?}: {}", answer.text);
 }
 
-/// All that is in the stream now has been read by this worker, with what it told on.
+/// Waits until the others have read the whole stream, with the messages that this worker forwards.
 pub(super) async fn has_read(bench: &Bench, others: &[&Bench]) {
     static ROUND: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
-    // Twice: what was told on after the first is before the second.
+    // Twice: forwarded messages after the first mark precede the second.
     for _ in 0..2 {
         let name = format!("mark-{}", ROUND.fetch_add(1, std::sync::atomic::Ordering::SeqCst));
         let why = json!({ "reason": "a mark", "by": "nobody" });
@@ -182,8 +182,8 @@ pub(super) async fn has_read(bench: &Bench, others: &[&Bench]) {
     }
 }
 
-/// What the decision means for a worker that gets the job now: where it has not seen it, with the copy that
-/// waited. `given` is false where it was forged.
+/// The decision's effect at a worker that gets the job now, or, if it does not know the job, its parked copy. `given`
+/// is false for a forged decision.
 pub(super) async fn obeys(kind: Kind, bench: &Bench, copy: Option<&Publication>, given: bool, case: &str) {
     let path = format!("/v1/jobs/acme/{}", id(1));
     let paused = || async {
@@ -206,7 +206,7 @@ pub(super) async fn obeys(kind: Kind, bench: &Bench, copy: Option<&Publication>,
             }
         }
         Kind::ResumeSystem | Kind::ResumeTenant => {
-            // A forged one does not end the pause.
+            // A forged decision does not end the pause.
             assert_eq!(paused().await.len(), usize::from(!given), "{case}");
             bench.send(&kind.job());
             match given {
@@ -229,9 +229,9 @@ pub(super) async fn obeys(kind: Kind, bench: &Bench, copy: Option<&Publication>,
         Kind::Discard => {
             let job = get(bench.addr, &path).await;
             if job.status == 200 {
-                let told = &job.json()["discarded"];
+                let discarded = &job.json()["discarded"];
                 let expected = if given { json!("operations") } else { Value::Null };
-                assert_eq!(told["by"], expected, "{case}: {told}");
+                assert_eq!(discarded["by"], expected, "{case}: {discarded}");
             }
         }
         Kind::ReleaseGuard | Kind::DiscardGuarded | Kind::Approve | Kind::Reject => {
@@ -254,7 +254,7 @@ pub(super) async fn obeys(kind: Kind, bench: &Bench, copy: Option<&Publication>,
                 }
             };
             if matches!(kind, Kind::Approve | Kind::Reject) && !is_seen {
-                // A worker that has not seen the job finds first what was decided about.
+                // A worker that does not know the job first makes its own preview.
                 let parked = bench.broker.parked(&id(1), 1).await;
                 bench.broker.come_back(&parked);
             }
@@ -263,7 +263,7 @@ pub(super) async fn obeys(kind: Kind, bench: &Bench, copy: Option<&Publication>,
     }
 }
 
-/// The newest message of the stream that is a decision of a kind other than a mark.
+/// The newest decision in the stream that is no mark.
 pub(super) fn newest(control: &Stream) -> Value {
     let all = control.borrow();
     let decisions = all.iter().rev().filter_map(|(_, body)| serde_json::from_slice::<Value>(body).ok());
@@ -275,7 +275,7 @@ pub(super) fn put(control: &Stream, body: impl Into<bytes::Bytes>) {
     control.send_modify(|all| all.push((Properties::default(), body)));
 }
 
-/// Forgeries of a decision: its id is another one, so that it is none that was carried out already.
+/// Forgeries of a decision. The id differs, so that they are not skipped as repeats.
 pub(super) fn forgeries(genuine: &Value) -> Vec<Value> {
     let text = genuine["decision"].as_str().unwrap();
     let other = text.replacen(&text[7..15], "00000000", 1);
@@ -288,10 +288,10 @@ pub(super) fn forgeries(genuine: &Value) -> Vec<Value> {
     vec![bare.clone(), with(genuine["mac"].clone()), with(json!("0".repeat(64))), with(json!("")), with(Value::Null)]
 }
 
-/// A worker that has only just begun: what waits for its first look must not look too early.
+/// As [`obeys`], at a worker just after its start.
 pub(super) async fn obeys_once_read(kind: Kind, new: &Bench, copy: Option<&Publication>, case: &str) {
     match kind {
-        // Its first job is taken after the reading, so these need no look before it.
+        // Its first job is taken only after the stream was read.
         Kind::PauseSystem | Kind::PauseTenant => {
             new.send(&kind.job());
             new.until(&format!("/v1/jobs/acme/{}", id(1)), |job| job["waiting"]["reason"] == "paused").await;

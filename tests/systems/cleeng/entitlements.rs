@@ -1,4 +1,4 @@
-//! Entitlements: what the list says, page by page, and when one has ended.
+//! Entitlements: their list, its pages, and the end of an entitlement.
 
 use erasure_worker::job::{Answer, Entitlement, FailureKind, InputKind, Reason, Step, StepName};
 use erasure_worker::systems::cleeng::{Cleeng, CleengSettings, Termination};
@@ -10,7 +10,7 @@ use crate::stub::Expect::Is;
 use crate::stub::{Stub, ask, fails, one, quick, reply, rows};
 
 #[tokio::test]
-async fn entitlements_that_clearly_ended_are_left_out_and_all_others_kept() {
+async fn only_clearly_ended_entitlements_are_omitted() {
     let stub = Stub::start().await;
     let client = client(&stub);
     let list = json!({"items": [
@@ -28,12 +28,12 @@ async fn entitlements_that_clearly_ended_are_left_out_and_all_others_kept() {
     stub.play([reply(200, list.to_string())]);
     let answer = ask(&client, &backend(), one(StepName::ListEntitlements), &Facts::default()).await.expect("list");
     let Answer::Entitlements(list) = answer else { panic!("a list") };
-    let told: Vec<_> = list
+    let read: Vec<_> = list
         .iter()
         .map(|row| (row.offer_id.as_str(), row.status.as_str(), row.is_pass, row.id.as_deref(), row.externally_managed))
         .collect();
     assert_eq!(
-        told,
+        read,
         [
             ("S1_PL", "active", false, Some("77"), false),
             ("S2_PL", "cancelled", false, None, false),
@@ -52,7 +52,7 @@ async fn entitlements_that_clearly_ended_are_left_out_and_all_others_kept() {
 }
 
 #[tokio::test]
-async fn a_list_that_is_not_recognised_is_never_empty() {
+async fn an_unrecognised_list_never_counts_as_empty() {
     let stub = Stub::start().await;
     let client = client(&stub);
     let none = || Is(Answer::Entitlements(Vec::new()));
@@ -120,7 +120,7 @@ async fn a_page_that_fails_fails_the_list() {
 }
 
 #[tokio::test]
-async fn a_list_that_never_moves_on_is_unreadable_and_one_given_at_once_is_whole() {
+async fn a_list_with_repeated_pages_is_unreadable_and_a_list_in_one_page_is_complete() {
     let stub = Stub::start().await;
     let client = client(&stub);
     stub.play([page(0, 20), page(0, 20)].map(|page| reply(200, page.to_string())));
@@ -132,7 +132,7 @@ async fn a_list_that_never_moves_on_is_unreadable_and_one_given_at_once_is_whole
 }
 
 #[tokio::test]
-async fn the_first_list_of_the_mediastore_flow_uses_the_customers_token_and_the_next_ours() {
+async fn the_mediastore_flow_first_lists_with_the_customers_token_and_then_with_ours() {
     let stub = Stub::start().await;
     let client = client(&stub);
     let theirs = fails(FailureKind::UnauthorisedTheirs(InputKind::CustomerToken), Reason::InputRefused);
@@ -174,7 +174,7 @@ async fn the_first_list_of_the_mediastore_flow_uses_the_customers_token_and_the_
 }
 
 #[tokio::test]
-async fn an_entitlement_ended_by_offer_is_done_only_where_the_result_says_terminated() {
+async fn an_entitlement_ended_by_offer_is_done_only_if_the_result_says_terminated() {
     let stub = Stub::start().await;
     let client = client(&stub);
     let unclear = || Is(Answer::Unclear(Reason::ActiveEntitlement));
@@ -249,7 +249,7 @@ async fn an_entitlement_ended_by_offer_is_done_only_where_the_result_says_termin
 }
 
 #[tokio::test]
-async fn an_entitlement_with_an_id_is_ended_through_core_where_so_configured() {
+async fn an_entitlement_with_an_id_is_ended_by_core_if_so_configured() {
     let stub = Stub::start().await;
     let by_id = CleengSettings { termination: Termination::Core, ..settings(&stub.url) };
     let client = Cleeng::new("cleeng", by_id, &quick()).expect("client");

@@ -1,4 +1,4 @@
-//! Codes and licences: when a code is cancelled or revoked, and when a licence has expired.
+//! Codes and licences: cancelled and revoked codes, expired licences.
 
 use erasure_worker::job::{Answer, CodeState, Failure, FailureKind, Identity, Reason, Step, StepName};
 use erasure_worker::systems::Facts;
@@ -11,7 +11,7 @@ use crate::stub::Expect::Is;
 use crate::stub::{Stub, ask, fails, missing, one, reply, rows};
 
 #[tokio::test]
-async fn a_code_is_cancelled_only_where_its_read_carries_deactivation_details() {
+async fn a_code_is_cancelled_only_if_its_read_has_deactivation_details() {
     let stub = Stub::start().await;
     let client = client(&stub);
     let is = |state, owner| Is(Answer::Code { state, owner });
@@ -84,11 +84,11 @@ async fn a_code_is_cancelled_only_where_its_read_carries_deactivation_details() 
 }
 
 #[tokio::test]
-async fn a_revoke_is_done_only_where_the_answer_leaves_no_doubt() {
+async fn a_revoke_is_done_only_with_an_unambiguous_answer() {
     let stub = Stub::start().await;
     let client = client(&stub);
     let unclear = || Is(Answer::Unclear(Reason::CodeNotRevoked));
-    let told = |code: u32| {
+    let error = |code: u32| {
         format!("<error-response><error-code>{code}</error-code><error-text>x</error-text></error-response>")
     };
     rows(
@@ -123,11 +123,11 @@ async fn a_revoke_is_done_only_where_the_answer_leaves_no_doubt() {
     )
     .await;
     for code in [1005, 1006, 1007, 1008, 1009, 1014, 1015] {
-        let body = told(code);
+        let body = error(code);
         let table: Vec<_> = [200, 400, 422, 500].map(|status| (status, body.as_str(), unclear())).into();
         rows(&stub, &client, &both(), one(StepName::RevokeCode), &Facts::default(), &table).await;
     }
-    let body = told(469);
+    let body = error(469);
     rows(
         &stub,
         &client,
@@ -154,7 +154,7 @@ async fn check(stub: &Stub, client: &VitalSource, credentials: &str, licenses: &
 }
 
 #[tokio::test]
-async fn only_licences_whose_date_was_read_and_has_passed_count_as_expired() {
+async fn only_licences_with_a_readable_past_date_count_as_expired() {
     let stub = Stub::start().await;
     let client = client(&stub);
     for (rows, unexpired) in [
@@ -198,7 +198,7 @@ async fn only_licences_whose_date_was_read_and_has_passed_count_as_expired() {
 }
 
 #[tokio::test]
-async fn licences_are_never_read_with_a_token_that_may_be_somebody_elses() {
+async fn licences_are_never_read_with_a_token_that_may_belong_to_another_user() {
     let stub = Stub::start().await;
     let client = client(&stub);
     for (credentials, kind, reason) in [
@@ -227,7 +227,7 @@ async fn licences_are_never_read_with_a_token_that_may_be_somebody_elses() {
 }
 
 #[tokio::test]
-async fn where_only_the_guid_is_known_the_reference_is_read_for_the_licences() {
+async fn with_the_guid_alone_the_reference_is_read_for_the_licences() {
     let stub = Stub::start().await;
     let client = client(&stub);
     let spec = account(Some("GUID-1"), None);

@@ -1,6 +1,6 @@
 //! Cleeng's two flows.
 //!
-//! The rule it keeps: entitlements first, the customer last, and a confirmation before either.
+//! The rule it keeps: a confirmation first, then the entitlements, the customer last.
 
 use erasure_worker::sandbox::{Entitlement, EntitlementKind, Operation as Op};
 use serde_json::json;
@@ -10,7 +10,7 @@ use super::{steps, target};
 use crate::trial::Trial;
 
 #[tokio::test]
-async fn the_backend_flow_ends_each_entitlement_lists_again_and_anonymises() {
+async fn the_backend_flow_ends_each_entitlement_lists_them_again_and_anonymises() {
     let trial = Trial::start(&[]).await;
     let person = trial.person();
     let event = trial.runs_to(&job(&[people::backend(&person)]), "completed").await;
@@ -26,14 +26,14 @@ async fn the_backend_flow_ends_each_entitlement_lists_again_and_anonymises() {
     assert_eq!(trial.calls("cleeng"), flow);
     assert_eq!(target(&event, 0)["outcome"], "anonymised");
     assert_eq!(target(&event, 0)["identity"], "checked");
-    let told = ["terminate_entitlement: erased × 2", "delete_customer: anonymised × 1", "read_back: erased × 1"];
-    assert_eq!(steps(&event, 0), told);
+    let expected = ["terminate_entitlement: erased × 2", "delete_customer: anonymised × 1", "read_back: erased × 1"];
+    assert_eq!(steps(&event, 0), expected);
     trial.remains(&person, "cleeng", &[]);
     trial.end().await;
 }
 
 #[tokio::test]
-async fn the_mediastore_flow_tells_what_will_be_lost_and_goes_on_once_the_person_confirms() {
+async fn the_mediastore_flow_names_the_expected_losses_and_goes_on_after_a_confirmation() {
     let trial = Trial::start(&[]).await;
     let person = trial.person();
     let mut job = unconfirmed(&[people::mediastore(&person)]);
@@ -42,17 +42,17 @@ async fn the_mediastore_flow_tells_what_will_be_lost_and_goes_on_once_the_person
     assert_eq!(asked.data("final"), false);
     let input = &asked.data("inputs")[0];
     assert_eq!((&input["target"], &input["kind"]), (&json!(0), &json!("confirmation")));
-    let told = json!([
+    let expected = json!([
         { "offer_id": "S100_EX", "status": "active", "externally_managed": false },
         { "offer_id": "P200_EX", "status": "cancelled", "externally_managed": false },
     ]);
-    assert_eq!(input["entitlements"], told);
+    assert_eq!(input["entitlements"], expected);
     assert_eq!(target(&asked, 0)["outcome"], "needs_input");
     assert_eq!(trial.destructive_calls(), 0);
 
     confirm(&mut job);
     let event = trial.runs_to(&job, "completed").await;
-    // Who it is and what gives access is read again: the confirmation may have taken days to come.
+    // Customer and entitlements are read again: the confirmation may have taken days.
     let flow = [
         Op::GetCustomer,
         Op::CustomerOffers,
@@ -85,7 +85,7 @@ async fn a_customer_without_access_needs_no_confirmation() {
 }
 
 #[tokio::test]
-async fn with_core_termination_subscriptions_and_passes_are_ended_by_their_ids() {
+async fn core_termination_ends_subscriptions_and_passes_by_their_ids() {
     let trial = Trial::start(&[("systems.cleeng.termination", "core")]).await;
     let person = trial.person();
     trial.sandbox().world(|world| {
@@ -100,7 +100,7 @@ async fn with_core_termination_subscriptions_and_passes_are_ended_by_their_ids()
         Op::ListEntitlements,
         Op::TerminateSubscription,
         Op::TerminatePass,
-        // A rental has no id to end it by.
+        // A rental has no id.
         Op::UpdateSubscription,
         Op::ListEntitlements,
         Op::DeleteCustomer,
@@ -112,7 +112,7 @@ async fn with_core_termination_subscriptions_and_passes_are_ended_by_their_ids()
 }
 
 #[tokio::test]
-async fn a_customer_who_reads_as_scrubbed_is_anonymised_too() {
+async fn a_customer_with_scrubbed_data_is_anonymised_too() {
     let trial = Trial::start(&[]).await;
     let person = trial.person();
     trial.sandbox().world(|world| {
@@ -125,7 +125,7 @@ async fn a_customer_who_reads_as_scrubbed_is_anonymised_too() {
 }
 
 #[tokio::test]
-async fn a_customer_nobody_knows_is_absent_and_nothing_is_destroyed() {
+async fn an_unknown_customer_is_absent_and_nothing_is_destroyed() {
     let trial = Trial::start(&[("systems.cleeng.probe_customer_id", "100000001")]).await;
     trial.sandbox().add_people(1..2);
     let nobody = json!({

@@ -1,6 +1,6 @@
 //! The shop's account.
 //!
-//! The rule it keeps: existence is asked before the delete and after it.
+//! The rule it keeps: the account's existence is read before the delete and after it.
 
 use erasure_worker::sandbox::Operation as Op;
 use testkit::people::{self, unconfirmed};
@@ -9,7 +9,7 @@ use super::target;
 use crate::trial::Trial;
 
 #[tokio::test]
-async fn an_account_is_deleted_with_the_customers_password_and_asked_for_again() {
+async fn an_account_is_deleted_with_the_customers_password_and_read_back() {
     let trial = Trial::start(&[]).await;
     let person = trial.person();
     let event = trial.runs_to(&unconfirmed(&[people::easycms(&person)]), "completed").await;
@@ -20,7 +20,7 @@ async fn an_account_is_deleted_with_the_customers_password_and_asked_for_again()
 }
 
 #[tokio::test]
-async fn without_the_password_it_is_asked_for_and_the_job_goes_on_with_it() {
+async fn a_missing_password_is_requested_and_the_job_goes_on_with_it() {
     let trial = Trial::start(&[]).await;
     let person = trial.person();
     let mut job = unconfirmed(&[people::easycms(&person)]);
@@ -36,13 +36,13 @@ async fn without_the_password_it_is_asked_for_and_the_job_goes_on_with_it() {
 }
 
 #[tokio::test]
-async fn an_account_that_does_not_exist_is_absent_and_no_password_is_sent() {
+async fn a_missing_account_is_absent_and_no_password_is_sent() {
     let trial = Trial::start(&[("systems.easycms.probe_email", "person1@example.com")]).await;
     trial.sandbox().add_people(1..2);
     let nobody = serde_json::json!({ "system": "easycms", "email": "nobody@example.com", "customer_password": "x" });
     let event = trial.runs_to(&unconfirmed(&[nobody]), "completed").await;
     assert_eq!(target(&event, 0)["outcome"], "absent");
-    // Nobody; somebody who is always there; and nobody again, which is believed by then.
+    // Absent; then the probe's account, which exists; then absent again, now proven.
     assert_eq!(trial.calls("easycms"), [Op::CustomerExists; 3]);
     trial.end().await;
 }

@@ -1,6 +1,6 @@
-//! Deletion by a file that a person hands to the Loyalty platform.
+//! Deletion by a file that a person uploads to the Loyalty platform.
 //!
-//! The rule it keeps: the job waits for the platform's own result, and only the file holds the person.
+//! The rule it keeps: the job waits for the platform's result. Only the file contains personal data.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use super::target;
 use crate::trial::Trial;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_member_waits_in_the_deletion_file_until_the_platforms_result_names_it() {
+async fn a_member_stays_in_the_deletion_file_until_the_platforms_result_names_it() {
     let mut trial = Trial::without_worker(&[]).await;
     let dir = trial.rig.path("loyalty-import");
     trial.rig.set("systems.loyalty.import.dir", dir.to_str().unwrap());
@@ -25,7 +25,7 @@ async fn a_member_waits_in_the_deletion_file_until_the_platforms_result_names_it
     assert_eq!(asked.data("inputs")[0]["kind"], "import_result");
     trial.stop_worker().await;
 
-    // The worker's folder, in the hands of another process while the worker stands still.
+    // Another process uses the worker's folder while the worker is stopped.
     let config = trial.rig.config("state");
     {
         let keyring = Arc::new(app::keyring(&config).unwrap());

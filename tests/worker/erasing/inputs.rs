@@ -1,6 +1,6 @@
-//! Proofs that ran out or are missing, and persons who were erased before.
+//! Expired or missing proofs, and persons who were erased before.
 //!
-//! The rule it keeps: what is asked for is named, once; a fresher proof is the same job going on.
+//! The rule it keeps: each requested input is named once. With a new proof the same job goes on.
 
 use erasure_worker::sandbox::{MemberProof, Operation as Op, User, mint_jwt};
 use serde_json::json;
@@ -10,7 +10,7 @@ use super::target;
 use crate::trial::Trial;
 
 #[tokio::test]
-async fn a_customer_token_that_ran_out_is_asked_for_and_the_job_goes_on_with_a_fresh_one() {
+async fn an_expired_customer_token_is_requested_and_the_job_goes_on_with_a_new_one() {
     let trial = Trial::start(&[]).await;
     let person = trial.person();
     let mut job = job(&[people::mediastore(&person)]);
@@ -25,7 +25,7 @@ async fn a_customer_token_that_ran_out_is_asked_for_and_the_job_goes_on_with_a_f
 }
 
 #[tokio::test]
-async fn an_access_token_that_is_refused_is_asked_for_and_another_one_goes_on() {
+async fn a_refused_access_token_is_requested_and_the_job_goes_on_with_another() {
     let trial = Trial::start(&[]).await;
     let person = trial.person();
     let mut target = people::member_api(&person);
@@ -36,14 +36,14 @@ async fn an_access_token_that_is_refused_is_asked_for_and_another_one_goes_on() 
     assert_eq!(trial.event(&job, "needs_input").await.data("inputs")[0]["kind"], "access_token");
     job["targets"][0]["access_token"] = good;
     trial.runs_to(&job, "completed").await;
-    // A refused token of a member's is not our credential: the system was not held.
+    // A member's refused token is not our credential: the system is not held.
     let flow = [Op::GetMember, Op::GetProfile, Op::GetProfile, Op::GetMember, Op::DeleteProfile, Op::GetMember];
     assert_eq!(trial.calls("loyalty"), flow);
     trial.end().await;
 }
 
 #[tokio::test]
-async fn inputs_of_two_targets_are_asked_for_together_and_may_come_one_by_one() {
+async fn inputs_of_two_targets_are_requested_together_and_may_arrive_separately() {
     let trial = Trial::start(&[]).await;
     let person = trial.person();
     let mut shop = people::easycms(&person);
@@ -76,7 +76,7 @@ async fn inputs_of_two_targets_are_asked_for_together_and_may_come_one_by_one() 
 }
 
 #[tokio::test]
-async fn an_input_is_asked_for_in_one_event_however_long_it_is_waited_for() {
+async fn an_input_is_requested_in_one_event_for_any_length_of_the_wait() {
     let trial = Trial::start(&[]).await;
     let person = trial.person();
     let job = unconfirmed(&[people::mediastore(&person)]);
@@ -91,7 +91,7 @@ async fn an_input_is_asked_for_in_one_event_however_long_it_is_waited_for() {
 }
 
 #[tokio::test]
-async fn somebody_erased_before_is_absent_under_a_new_job() {
+async fn a_person_erased_before_is_absent_in_a_new_job() {
     let trial = Trial::start(&[]).await;
     let person = trial.person();
     let mut targets = vec![people::backend(&person), people::program(&person, "member_id"), people::easycms(&person)];
@@ -102,14 +102,14 @@ async fn somebody_erased_before_is_absent_under_a_new_job() {
         assert_eq!(target(&event, index)["outcome"], "absent");
     }
     assert_eq!(trial.destructive_calls(), destroyed);
-    // Neither is anybody asked to confirm what is not there.
+    // Absent data needs no confirmation either.
     targets[0] = people::mediastore(&person);
     trial.runs_to(&unconfirmed(&targets), "completed").await;
     trial.end().await;
 }
 
 #[tokio::test]
-async fn the_case_of_an_e_mail_address_does_not_make_another_person() {
+async fn an_e_mail_address_in_another_case_is_the_same_person() {
     let trial = Trial::start(&[]).await;
     let person = trial.person();
     let mut targets = [people::backend(&person), people::easycms(&person)];
@@ -122,7 +122,7 @@ async fn the_case_of_an_e_mail_address_does_not_make_another_person() {
 }
 
 #[tokio::test]
-async fn a_user_whose_identifiers_are_all_empty_needs_no_overwrite() {
+async fn a_user_with_only_empty_identifiers_needs_no_overwrite() {
     let trial = Trial::start(&[]).await;
     let guid = "GUIDEMPTYUSER001".to_owned();
     trial.plant([guid.clone()]);
@@ -138,7 +138,7 @@ async fn a_user_whose_identifiers_are_all_empty_needs_no_overwrite() {
 }
 
 #[tokio::test]
-async fn the_requesters_deaf_endpoint_does_not_undo_an_erasure() {
+async fn an_unreachable_endpoint_of_the_requester_does_not_change_an_erasures_outcome() {
     let mut trial = Trial::without_worker(&[("retry.max_attempts", "2")]).await;
     trial.rig.set("systems.vitalsource.abandon_url", &trial.rig.stand.url("requester/nowhere"));
     trial.start_worker();
@@ -150,7 +150,7 @@ async fn the_requesters_deaf_endpoint_does_not_undo_an_erasure() {
 }
 
 #[tokio::test]
-async fn a_member_without_a_possible_read_back_is_unproven_when_the_answer_is_lost() {
+async fn a_lost_answer_without_a_possible_read_back_leaves_a_deletion_unproven() {
     let trial = Trial::start(&[("systems.loyalty.member_proof", "token")]).await;
     trial.sandbox().world(|world| world.loyalty("loyalty").settings.member_proof = MemberProof::Token);
     trial.sandbox().add_fault(

@@ -1,6 +1,6 @@
-//! The Loyalty platform: Program API, Member API with each of its proofs, and by hand.
+//! The Loyalty platform: Program API, Member API with each kind of proof, and deletion by hand.
 //!
-//! The rule it keeps: a member is read, deleted, and read again by the id that the job names.
+//! The rule it keeps: a member is read, deleted, and read again by the job's id.
 
 use erasure_worker::sandbox::{Entry, MemberKey, MemberProof, Operation as Op, Person};
 use serde_json::json;
@@ -44,7 +44,7 @@ async fn a_member_is_deleted_by_database_id() {
 }
 
 #[tokio::test]
-async fn an_id_with_characters_of_an_address_reaches_the_member_it_names() {
+async fn an_id_with_special_characters_of_urls_finds_its_member() {
     let trial = Trial::start(&[]).await;
     let person = trial.person();
     let id = "INT/42?x=1#é %2F";
@@ -62,7 +62,7 @@ async fn an_id_with_characters_of_an_address_reaches_the_member_it_names() {
 }
 
 #[tokio::test]
-async fn a_deletion_that_shows_only_later_is_read_back_until_it_does() {
+async fn a_delayed_deletion_is_read_back_until_it_is_visible() {
     let trial = Trial::start(&[]).await;
     let person = trial.person();
     trial.sandbox().world(|world| world.loyalty("loyalty").settings.visible_reads = 3);
@@ -77,7 +77,7 @@ fn set_proof(trial: &Trial, proof: MemberProof) {
 }
 
 #[tokio::test]
-async fn a_member_is_deleted_with_the_own_password() {
+async fn a_member_is_deleted_with_the_members_password() {
     let trial = Trial::start(&[]).await;
     let person = trial.person();
     let mut target = people::member_api(&person);
@@ -89,7 +89,7 @@ async fn a_member_is_deleted_with_the_own_password() {
 }
 
 #[tokio::test]
-async fn a_token_without_a_member_is_deleted_on_the_platforms_own_answer() {
+async fn a_deletion_by_token_alone_counts_by_the_platforms_answer() {
     let trial = Trial::start(&[("systems.loyalty.member_proof", "token")]).await;
     set_proof(&trial, MemberProof::Token);
     let person = trial.person();
@@ -103,7 +103,7 @@ async fn a_token_without_a_member_is_deleted_on_the_platforms_own_answer() {
 }
 
 #[tokio::test]
-async fn a_member_is_deleted_with_the_token_alone_where_the_platform_is_set_so() {
+async fn a_member_is_deleted_with_the_token_alone_if_so_configured() {
     let trial = Trial::start(&[("systems.loyalty.member_proof", "token")]).await;
     set_proof(&trial, MemberProof::Token);
     let person = trial.person();
@@ -113,20 +113,20 @@ async fn a_member_is_deleted_with_the_token_alone_where_the_platform_is_set_so()
     trial.end().await;
 }
 
-/// The code in the member's mailbox, once it is there.
+/// Waits for the code in the member's mailbox.
 async fn mailed_code(trial: &Trial, person: &Person) -> String {
     let sandbox = trial.sandbox();
     let is_sent = |calls: &[Entry]| calls.iter().any(|call| call.operation == Op::RequestOtp && call.effect);
     trial.called("the code", is_sent).await;
     let mailbox = sandbox.world(|world| world.loyalty("loyalty").mailbox(&person.database_id).map(|m| m.0.to_owned()));
     let code = mailbox.unwrap();
-    // In quotes: six digits alone stand in many a timestamp.
+    // With quotes, because timestamps contain six digits too.
     trial.plant([format!("\"{code}\"")]);
     code
 }
 
 #[tokio::test]
-async fn a_one_time_password_is_sent_once_and_the_job_goes_on_with_the_whole_message_again() {
+async fn a_one_time_password_is_sent_once_and_the_job_goes_on_by_a_continuation() {
     let trial = Trial::start(&[("systems.loyalty.member_proof", "otp")]).await;
     set_proof(&trial, MemberProof::Otp);
     let person = trial.person();
@@ -150,7 +150,7 @@ async fn a_one_time_password_is_sent_once_and_the_job_goes_on_with_the_whole_mes
 }
 
 #[tokio::test]
-async fn a_wrong_one_time_password_is_asked_for_again_and_no_second_one_is_sent() {
+async fn a_wrong_one_time_password_is_requested_again_and_no_second_one_is_sent() {
     let trial = Trial::start(&[("systems.loyalty.member_proof", "otp")]).await;
     set_proof(&trial, MemberProof::Otp);
     let person = trial.person();
@@ -174,7 +174,7 @@ async fn a_wrong_one_time_password_is_asked_for_again_and_no_second_one_is_sent(
 }
 
 #[tokio::test]
-async fn a_deletion_by_hand_is_asked_for_and_noticed() {
+async fn a_deletion_by_hand_is_requested_and_detected() {
     let trial = Trial::start(&[]).await;
     let person = trial.person();
     let job = unconfirmed(&[people::manual(&person)]);

@@ -1,7 +1,6 @@
-//! One job of every form that a target can have, from its message to its final event.
+//! One job for each form of a target, from its message to its final event.
 //!
-//! The rule it keeps: the calls come in the order of the vendors' own instructions, and nothing of
-//! the person is left.
+//! The rule it keeps: the calls have the order of the vendors' instructions, and no personal data remains.
 
 mod cleeng;
 mod easycms;
@@ -14,12 +13,12 @@ mod vitalsource;
 use serde_json::Value;
 use testkit::amqp::Message;
 
-/// The event's target at an index.
+/// A target in the event.
 pub fn target(event: &Message, index: usize) -> Value {
     event.data("targets")[index].clone()
 }
 
-/// The event's steps of a target as `step: outcome × count`.
+/// A target's steps in the event, as `step: outcome × count`.
 pub fn steps(event: &Message, index: usize) -> Vec<String> {
     let target = target(event, index);
     let steps = target["steps"].as_array().unwrap();

@@ -1,6 +1,6 @@
-//! A job over several systems.
+//! Jobs for several systems.
 //!
-//! The rule it keeps: one job, one end, and every target's outcome in it.
+//! The rule it keeps: each job has one final event, with every target's outcome.
 
 use serde_json::json;
 use testkit::people::{self, job, unconfirmed};
@@ -26,7 +26,7 @@ async fn one_job_erases_a_person_from_all_four_systems() {
 }
 
 #[tokio::test]
-async fn a_target_that_fails_does_not_stop_the_others_and_the_job_says_partial() {
+async fn a_failed_target_does_not_stop_the_others_and_the_outcome_is_partial() {
     let trial = Trial::start(&[]).await;
     let person = trial.person();
     let mut shop = people::easycms(&person);
@@ -41,7 +41,7 @@ async fn a_target_that_fails_does_not_stop_the_others_and_the_job_says_partial()
 }
 
 #[tokio::test]
-async fn the_same_target_twice_in_a_job_is_erased_once_and_absent_then() {
+async fn a_duplicate_target_is_erased_once_and_then_absent() {
     let trial = Trial::start(&[]).await;
     let person = trial.person();
     let twin = people::program(&person, "member_id");
@@ -53,7 +53,7 @@ async fn the_same_target_twice_in_a_job_is_erased_once_and_absent_then() {
 }
 
 #[tokio::test]
-async fn the_same_target_twice_asks_for_what_it_needs_and_rests_until_it_comes() {
+async fn a_duplicate_target_requests_its_input_and_makes_no_call_until_it_arrives() {
     let trial = Trial::start(&[]).await;
     let person = trial.person();
     let twin = people::redeemed(&person);

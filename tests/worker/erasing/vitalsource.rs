@@ -1,7 +1,6 @@
 //! VitalSource's users and codes.
 //!
-//! The rule it keeps: every code is revoked before the first identifier is overwritten, and no
-//! original value is left.
+//! The rule it keeps: all codes are revoked before the first overwrite, and no original value remains.
 
 use erasure_worker::sandbox::{Operation as Op, User};
 use serde_json::json;
@@ -16,14 +15,14 @@ async fn codes_are_revoked_licences_checked_and_every_identifier_overwritten() {
     let person = trial.person();
     let event = trial.runs_to(&job(&[people::redeemed(&person)]), "completed").await;
     let flow = [
-        // By GUID and by reference: one user.
+        // The GUID and the reference name one user.
         Op::GetUser,
         Op::GetUser,
         Op::GetCode,
         Op::GetCode,
         Op::RevokeCode,
         Op::RevokeCode,
-        // The answer to a revoke alone is no evidence.
+        // The answer to a revoke is not enough evidence.
         Op::GetCode,
         Op::GetCode,
         Op::Credentials,
@@ -36,11 +35,11 @@ async fn codes_are_revoked_licences_checked_and_every_identifier_overwritten() {
     assert_eq!((&target["outcome"], &target["identity"]), (&json!("anonymised"), &json!("checked")));
     let refunds = json!([{ "code": 0, "refund_expected": true }, { "code": 1, "refund_expected": false }]);
     assert_eq!(target["refunds"], refunds);
-    let told = ["revoke_code: erased × 2", "overwrite_user: anonymised × 1"];
-    assert!(told.iter().all(|step| steps(&event, 0).contains(&(*step).to_owned())), "{:?}", steps(&event, 0));
+    let expected = ["revoke_code: erased × 2", "overwrite_user: anonymised × 1"];
+    assert!(expected.iter().all(|step| steps(&event, 0).contains(&(*step).to_owned())), "{:?}", steps(&event, 0));
     assert_eq!(*event.data("follow_up"), json!([{ "target": 0, "action": "abandon_account" }]));
     trial.remains(&person, "vitalsource", &[]);
-    // The reference is the requester's own: left unless asked for.
+    // The reference is the requester's own. It is overwritten only on request.
     let user = trial.sandbox().world(|world| world.vitalsource("vitalsource").user(&person.guid).cloned());
     let user = user.unwrap();
     assert_eq!(user.reference, person.reference);
@@ -63,7 +62,7 @@ async fn without_a_confirmation_nothing_is_revoked() {
 }
 
 #[tokio::test]
-async fn a_user_without_codes_is_overwritten_all_the_same() {
+async fn a_user_without_codes_is_overwritten_too() {
     let trial = Trial::start(&[]).await;
     let person = trial.person();
     trial.sandbox().world(|world| {
@@ -82,14 +81,14 @@ async fn a_user_without_codes_is_overwritten_all_the_same() {
     let user = trial.sandbox().world(|world| world.vitalsource("vitalsource").user("GUIDNOCODES00001").cloned());
     let user = user.unwrap();
     assert_ne!(user.last_name, "Leftover");
-    // What read empty was not filled.
+    // Empty values stay empty.
     assert_eq!((user.first_name.as_str(), user.email.as_str()), ("", ""));
     trial.remains(&person, "vitalsource", &["vitalsource: code", "vitalsource: user"]);
     trial.end().await;
 }
 
 #[tokio::test]
-async fn a_reference_alone_finds_the_user_who_is_then_addressed_by_guid() {
+async fn a_user_found_by_reference_is_then_addressed_by_guid() {
     let trial = Trial::start(&[]).await;
     let person = trial.person();
     let mut target = people::redeemed(&person);
@@ -100,7 +99,7 @@ async fn a_reference_alone_finds_the_user_who_is_then_addressed_by_guid() {
 }
 
 #[tokio::test]
-async fn the_reference_is_overwritten_where_the_job_asks_for_it_and_the_requester_is_told() {
+async fn the_reference_is_overwritten_on_request_and_the_requester_is_notified() {
     let sandbox_path = "requester/abandon";
     let mut trial = Trial::without_worker(&[]).await;
     trial.rig.set("systems.vitalsource.abandon_url", &trial.rig.stand.url(sandbox_path));
@@ -111,13 +110,13 @@ async fn the_reference_is_overwritten_where_the_job_asks_for_it_and_the_requeste
     let job = job(&[target]);
     trial.runs_to(&job, "completed").await;
     trial.remains(&person, "vitalsource", &[]);
-    let (reference, told) = trial.sandbox().world(|world| {
+    let (reference, request) = trial.sandbox().world(|world| {
         let user = world.vitalsource("vitalsource").user(&person.guid).cloned().unwrap();
         (user.reference, serde_json::to_value(world.requester()).unwrap().to_string())
     });
     assert_ne!(reference, person.reference);
     assert_eq!(trial.calls("requester"), [Op::Abandon]);
-    assert!(told.contains(people::id(&job)), "{told}");
-    assert!(!told.contains(&person.guid) && !told.contains(&person.reference), "{told}");
+    assert!(request.contains(people::id(&job)), "{request}");
+    assert!(!request.contains(&person.guid) && !request.contains(&person.reference), "{request}");
     trial.end().await;
 }

@@ -22,7 +22,7 @@ async fn program_delete_is_multipart_without_authorization_and_with_the_id_as_on
 }
 
 #[tokio::test]
-async fn an_id_that_would_address_another_resource_is_never_sent() {
+async fn an_id_that_could_name_another_resource_is_never_sent() {
     let (stub, client) = stub_and(MemberProof::Password).await;
     stub.replies(200, "{}");
     for id in ["", " ", ".", ".."] {
@@ -35,7 +35,7 @@ async fn an_id_that_would_address_another_resource_is_never_sent() {
 }
 
 #[tokio::test]
-async fn member_deletes_send_the_proof_the_platform_is_set_to() {
+async fn a_member_delete_sends_the_configured_proof() {
     for (proof, field) in [
         (MemberProof::Password, Some(("current_password", "pass word"))),
         (MemberProof::Otp, Some(("code", "123456"))),
@@ -70,7 +70,7 @@ async fn the_older_name_of_the_otp_field_is_a_setting() {
 }
 
 #[tokio::test]
-async fn a_proof_that_was_not_given_is_asked_for_without_a_call() {
+async fn a_missing_proof_is_requested_without_a_call() {
     let nothing = || Spec::LoyaltyMember { access_token: None, member: None, current_password: None, code: None };
     let token_only = || Spec::LoyaltyMember {
         access_token: Some(secret("member-token")),
@@ -111,7 +111,7 @@ async fn an_otp_is_requested_with_the_members_token() {
         let failure = step(&client, own(None), StepName::RequestOtp).await.expect_err("refused");
         assert_eq!(failure.kind, FailureKind::UnauthorisedTheirs(InputKind::AccessToken), "{status} {body}");
     }
-    // One that may have been sent counts as sent.
+    // A password that may have been sent counts as sent.
     for (status, body) in [(504, ""), (401, ""), (200, ""), (200, "<html>Sign in</html>"), (200, "sent")] {
         stub.replies(status, body);
         let failure = step(&client, own(None), StepName::RequestOtp).await.expect_err("lost");
@@ -120,7 +120,7 @@ async fn an_otp_is_requested_with_the_members_token() {
 }
 
 #[tokio::test]
-async fn member_delete_replies_mean_what_the_proof_makes_of_them() {
+async fn the_meaning_of_member_delete_replies_depends_on_the_proof() {
     use MemberProof::{Otp, Password, Token};
     let token = (FailureKind::UnauthorisedTheirs(InputKind::AccessToken), Reason::InputRefused);
     let otp = (FailureKind::UnauthorisedTheirs(InputKind::Otp), Reason::InputRefused);
@@ -195,7 +195,7 @@ async fn member_delete_replies_mean_what_the_proof_makes_of_them() {
 }
 
 #[tokio::test]
-async fn program_delete_replies_are_done_only_where_they_say_so() {
+async fn a_program_delete_is_done_only_with_an_explicit_success() {
     let (stub, client) = stub_and(MemberProof::Password).await;
     let spec = || program(MemberKey::MemberId, "77");
     for (status, body, kind) in [

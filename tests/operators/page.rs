@@ -1,4 +1,4 @@
-//! How the console behaves as a page: its policy, its colours, small screens, a worker that is gone.
+//! The console as a page: its policy, its colours, small screens, and a stopped worker.
 
 use thirtyfour::Key;
 
@@ -21,7 +21,7 @@ async fn scripts_from_elsewhere_do_not_run_and_text_never_becomes_markup() {
     for blocked in ["TrustedScript", "TrustedHTML"] {
         assert!(complaints.iter().any(|text| text.contains(blocked)), "{complaints:?}");
     }
-    // A name in the address is shown as it is.
+    // A name in the URL is shown unchanged.
     browser.page.goto(format!("{}#/jobs/%3Cimg%20src=x%3E/1", worker.url())).await.unwrap();
     browser.sees(&["Job <img src=x>/1"]).await;
     browser.end().await;
@@ -29,11 +29,11 @@ async fn scripts_from_elsewhere_do_not_run_and_text_never_becomes_markup() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_is_used_by_keyboard_in_light_and_dark_and_on_a_small_screen() {
+async fn the_console_works_by_keyboard_in_light_and_dark_and_on_a_small_screen() {
     let worker = Worker::start().await;
     let browser = Browser::open(&worker.url()).await;
     browser.sees(&["The worker is ready."]).await;
-    // The first stop skips the navigation; a page's heading has the focus when it opens.
+    // The first Tab stop skips the navigation. A new page's heading has the focus.
     browser.key(Key::Tab).await;
     assert_eq!(browser.focused().await, "skip");
     browser.key(Key::Tab).await;
@@ -64,7 +64,7 @@ async fn it_is_used_by_keyboard_in_light_and_dark_and_on_a_small_screen() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_that_is_gone_is_said_to_be_and_what_was_seen_stays() {
+async fn a_stopped_worker_is_reported_and_the_last_data_stays_on_the_page() {
     let worker = Worker::start().await;
     let browser = Browser::open(&worker.url()).await;
     browser.sees(&["The worker is ready."]).await;

@@ -1,4 +1,4 @@
-//! A look at the dead letters: their order, replacement and removal.
+//! The list of dead letters: order, replacement and removal.
 
 use erasure_worker::broker::amqp::AmqpBroker;
 use erasure_worker::broker::{Broker as _, DeadLetter, Destination, PublishError, Verdict, Via};
@@ -8,7 +8,7 @@ use testkit::rabbit::Rabbit;
 use crate::{config, holds, listed, message, next, plain, send};
 
 #[tokio::test]
-async fn looking_at_dead_letters_changes_neither_order_nor_number() {
+async fn a_list_of_dead_letters_changes_neither_order_nor_number() {
     let broker = AmqpBroker::connect(config(Rabbit::shared()).publish_only()).await.unwrap();
     let all: Vec<String> = (0..6).map(|n| n.to_string()).collect();
     for body in &all {
@@ -19,7 +19,7 @@ async fn looking_at_dead_letters_changes_neither_order_nor_number() {
         assert_eq!(listed(&broker, 100).await, all);
     }
     assert_eq!(listed(&broker, 3).await, all[..3]);
-    assert_eq!(listed(&broker, 100).await, all, "after a look at some of them");
+    assert_eq!(listed(&broker, 100).await, all, "after a list of some of them");
     assert_eq!(broker.dead_letters(0, &mut |_| Verdict::Remove).await, Ok(0));
 }
 
