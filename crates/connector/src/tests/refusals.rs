@@ -236,6 +236,28 @@ fn absence_counts_only_where_presence_was_seen() {
     }
 }
 
+/// A search in the wrong region has an empty list, too. It may confirm another proof.
+#[test]
+fn an_empty_search_alone_proves_nothing() {
+    let with = |evidence: &str| {
+        let text = edited(r#"evidence = { read = ["progress", "person"], expect = ["done", "gone"]"#, evidence)
+            .replace(
+                "[[act]]\nname = \"tickets\"",
+                "[read.search]\nget = \"/search/${id.user_id}\"\nanswers = [{ when = { at = \"/total\", is = 0 }, is = \
+                 \"gone\" }]\n\n[[act]]\nname = \"tickets\"",
+            )
+            .replace("of = \"read.person\"", "of = \"read.search\"")
+            .replace("status = 404\nbody = '{\"error\":\"not_found\"}'", "status = 200\nbody = '{\"total\":0}'");
+        faults(&text)
+    };
+    let found = with(r#"evidence = { read = "search""#);
+    let told = |one: &crate::Fault| {
+        one.place == "act.erase.evidence" && one.problem.contains("takes a reply without the person from read.search")
+    };
+    assert!(found.iter().any(told), "{found:?}");
+    assert_eq!(with(r#"evidence = { read = ["progress", "search"], expect = ["done", "gone"]"#), []);
+}
+
 /// The first draft of a file took 404 at an address of deleted users as purged; an active user gives the same 404.
 #[test]
 fn a_bin_that_never_showed_the_person_proves_no_purge() {
