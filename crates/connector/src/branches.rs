@@ -72,16 +72,27 @@ impl<'m> Branch<'m> {
             || self.atoms.iter().enumerate().any(|(i, one)| self.atoms[..i].iter().any(|two| contradict(one, two)))
     }
 
+    /// True if a status satisfies both.
+    fn shares_a_status(&self, other: &Branch<'_>) -> bool {
+        match (&self.status, &other.status) {
+            (None, None) => true,
+            (Some(named), _) => named.iter().any(|status| other.allows(*status)),
+            (None, Some(named)) => named.iter().any(|status| self.allows(*status)),
+        }
+    }
+
     /// True if certainly no reply satisfies both.
     fn excludes(&self, other: &Branch<'_>) -> bool {
-        !(100..600).any(|status| self.allows(status) && other.allows(status))
-            || self.atoms.iter().any(|one| other.atoms.iter().any(|two| contradict(one, two)))
+        !self.shares_a_status(other) || self.atoms.iter().any(|one| other.atoms.iter().any(|two| contradict(one, two)))
     }
 
     /// True if certainly every reply that satisfies this one satisfies the other.
     fn implies(&self, other: &Branch<'_>) -> bool {
-        (100..600).all(|status| !self.allows(status) || other.allows(status))
-            && other.atoms.iter().all(|two| self.atoms.iter().any(|one| implies(one, two)))
+        let statuses = match &self.status {
+            None => (200..300).all(|status| other.allows(status)),
+            Some(named) => named.iter().all(|status| other.allows(*status)),
+        };
+        statuses && other.atoms.iter().all(|two| self.atoms.iter().any(|one| implies(one, two)))
     }
 }
 

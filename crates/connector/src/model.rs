@@ -170,7 +170,8 @@ pub enum Converter {
 pub struct Call {
     /// `GET`, `POST`, `PUT`, `PATCH` or `DELETE`.
     pub method: Method,
-    /// The path below the base; each slot is encoded as a path segment.
+    /// The path below the base; each slot is encoded as a path segment. A value that is empty, `.` or `..` would make it
+    /// another path, and encoding does not help: such a call must not be made.
     pub path: Template,
     /// The query; each value is encoded.
     pub query: Vec<(String, Template)>,

@@ -40,6 +40,14 @@ fn head(file: &Connector, out: &mut String) {
     };
     line!(out, "  A person ends as: {end}");
     line!(out, "  File: SHA-256 {}", file.digest);
+    line!(
+        out,
+        "  In calls ${{id.x}} stands for the person's x, ${{setting.x}} and ${{secret.x}} for the installation's,"
+    );
+    line!(
+        out,
+        "  ${{fact.x}} for a value of an earlier reply, ${{item}} for one of a list. /a/b is the field b in a of a reply."
+    );
     line!(out, "\nTHE INSTALLATION GIVES");
     for (name, form) in &file.settings {
         match form {
@@ -173,19 +181,19 @@ fn reads(file: &Connector, out: &mut String) {
     let by_index: BTreeMap<usize, &Read> = file.reads.iter().enumerate().collect();
     for (number, index) in first.iter().enumerate() {
         if let Some(read) = by_index.get(index) {
-            self::read(number + 1, read, out);
+            self::read(file, number + 1, read, out);
         }
     }
     let later: Vec<_> = by_index.iter().filter(|(index, _)| !first.contains(index)).collect();
     if !later.is_empty() {
         line!(out, "\nWHAT IS READ AFTERWARDS, TO SEE WHAT HAS HAPPENED");
         for (number, (_, read)) in later.into_iter().enumerate() {
-            self::read(number + 1, read, out);
+            self::read(file, number + 1, read, out);
         }
     }
 }
 
-fn read(number: usize, read: &Read, out: &mut String) {
+fn read(file: &Connector, number: usize, read: &Read, out: &mut String) {
     line!(out, "  {number}. {}", read.name);
     if let Some(why) = &read.unchecked {
         line!(out, "     NOBODY IS COMPARED: {why}. Events say so; identity_check = \"strict\" refuses it.");
@@ -204,7 +212,11 @@ fn read(number: usize, read: &Read, out: &mut String) {
         };
         line!(out, "     If {}: {means}", conditions::words(&answer.when));
         for (place, name) in &answer.same {
-            line!(out, "        {} must be the job's {name}, else nothing is changed", pointer(place));
+            let given = match file.identifiers.get(name) {
+                Some(identifier) if !identifier.required => " (if the job gives it)",
+                _ => "",
+            };
+            line!(out, "        {} must be the job's {name}{given}, else nothing is changed", pointer(place));
         }
         kept(&answer.take, out);
     }

@@ -17,6 +17,8 @@ use crate::words::{Word, nearest};
 const LONGEST_PAUSE: Duration = Duration::from_secs(86_400);
 /// The longest time that an effect may take.
 const LONGEST_POLL: Duration = Duration::from_secs(90 * 86_400);
+/// The most answers of a read or an act; each is compared with each.
+const MOST_ANSWERS: usize = 32;
 /// Milliseconds per unit.
 const UNITS: [(&str, u64); 5] = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
 
@@ -40,7 +42,7 @@ impl Reader {
             self.fault(keys.line, &keys.place.clone(), "has answers but no call", "write get = \"/path\"");
         }
         let answers = match answers {
-            Some(answers) => self.list(&answers),
+            Some(answers) => self.answers(&answers),
             None if call.is_some() => {
                 self.fault(
                     keys.line,
@@ -56,6 +58,20 @@ impl Reader {
         keys.finish(self);
         let whole = Read { name: name.to_owned(), call, unchecked, answers, line: at.line };
         (self.faults.len() == before).then_some(whole)
+    }
+
+    /// The list of answers.
+    fn answers<'t>(&mut self, at: &At<'t>) -> Vec<At<'t>> {
+        let mut answers = self.list(at);
+        if answers.len() > MOST_ANSWERS {
+            let is = format!("has {} answers, more than {MOST_ANSWERS}", answers.len());
+            self.fault_at(at, is, "write one answer for each meaning, with `any` and `in`");
+            answers.truncate(MOST_ANSWERS);
+        }
+        if answers.is_empty() {
+            self.fault_at(at, "gives no reply a meaning", "write { when = { … }, is = \"…\" }");
+        }
+        answers
     }
 
     fn read_answer(&mut self, at: &At<'_>) -> Option<ReadAnswer> {
@@ -149,7 +165,7 @@ impl Reader {
         });
         let proof = keys.take(self, "proof").and_then(|at| self.text(&at));
         let answers = keys.must(self, "answers", "write answers = [ { when = { … }, is = \"accepted\" } ]");
-        let answers = answers.map(|answers| self.list(&answers)).unwrap_or_default();
+        let answers = answers.map(|answers| self.answers(&answers)).unwrap_or_default();
         let answers: Vec<_> = answers.iter().filter_map(|answer| self.act_answer(answer)).collect();
         let lost = match keys.take(self, "lost") {
             Some(at) => self.lost(&at, reads),

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::positive::rests_on_absence;
 use super::{Trial, answer_of, deciding, expected};
-use crate::model::{Call, Expect, Read, Says, Shows};
+use crate::model::{Call, Expect, Read, ReadAnswer, Says, Shows};
 
 /// An address as the file writes it: method, path and query. The body belongs to it where the method is POST.
 pub(super) fn address(call: &Call) -> String {
@@ -16,9 +16,10 @@ pub(super) fn address(call: &Call) -> String {
     format!("{}?{} {body}", call.path.written(), query.join("&"))
 }
 
-impl Trial<'_> {
+impl<'c> Trial<'c> {
     /// After an act a 404 or 410 counts only at an address at which a read of the same run has shown the person or the
-    /// object. An address that never existed, another account and a credential without rights give the same 404.
+    /// object. Every other `gone` counts elsewhere only beside a read that has a sign of its own. An address that never existed, another account and a credential without rights give the same
+    /// 404, and a search in the wrong region the same empty list.
     ///
     /// What this rule can show: the address template is that of `person` with an answer `found`, of another read before
     /// the acts with such an answer, or of a read whose `found` an *earlier* act's evidence expects. The template is
@@ -38,8 +39,12 @@ impl Trial<'_> {
         for act in &file.acts {
             let place = format!("act.{}", act.name);
             for (key, expects) in [("evidence", expected(&act.evidence)), ("lost", deciding(&act.lost))] {
+                // A read that has a sign of its own, or that speaks of an address at which somebody was seen.
+                let has_a_sign = expects
+                    .iter()
+                    .any(|expect| expect.shows != [Shows::Found] && self.unseen_absences(expect, &seen).is_empty());
                 for expect in expects {
-                    self.absent_only_where_seen(&format!("{place}.{key}"), expect, &seen);
+                    self.absent_only_where_seen(&format!("{place}.{key}"), expect, &seen, has_a_sign);
                 }
             }
             // An act's own 404: "somebody has deleted it before" is an absence, too.
@@ -68,32 +73,55 @@ impl Trial<'_> {
         }
     }
 
-    fn absent_only_where_seen(&mut self, place: &str, expect: &Expect, seen: &BTreeSet<String>) {
+    /// The answers of a read that count, are an absence, and speak of an address at which nobody was seen. `gone` is an
+    /// absence whatever shows it: an empty list, a total of 0, an error on 200.
+    fn unseen_absences(&self, expect: &Expect, seen: &BTreeSet<String>) -> Vec<(usize, &'c ReadAnswer)> {
         let file = self.file;
-        let Some(read) = file.reads.get(expect.read) else { return };
-        let Some(call) = &read.call else { return };
+        let Some((read, call)) = file.reads.get(expect.read).and_then(|read| Some((read, read.call.as_ref()?))) else {
+            return Vec::new();
+        };
         if seen.contains(&address(call)) {
+            return Vec::new();
+        }
+        let answers = read.answers.iter().enumerate();
+        answers
+            .filter(|(_, answer)| {
+                expect.shows.contains(&answer.is)
+                    && answer.is != Shows::Found
+                    && (answer.is == Shows::Gone || rests_on_absence(&answer.when))
+            })
+            .collect()
+    }
+
+    /// A 404 or 410 never counts where nobody was seen. Another absence there may only confirm a read with a sign.
+    fn absent_only_where_seen(&mut self, place: &str, expect: &Expect, seen: &BTreeSet<String>, has_a_sign: bool) {
+        let file = self.file;
+        let mut counted = self.unseen_absences(expect, seen);
+        if has_a_sign {
+            counted.retain(|(_, answer)| rests_on_absence(&answer.when));
+        }
+        let Some((_, first)) = counted.first() else { return };
+        let Some((read, call)) = file.reads.get(expect.read).and_then(|read| Some((read, read.call.as_ref()?))) else {
             return;
-        }
-        for (index, answer) in read.answers.iter().enumerate() {
-            if !expect.shows.contains(&answer.is) || answer.is == Shows::Found || !rests_on_absence(&answer.when) {
-                continue;
-            }
-            self.refuse(
-                place,
-                format!(
-                    "takes 404 or 410 from read.{name} (its answers[{index}]) as {}, but no earlier read shows anybody at \
-                     {}: an address that never existed gives the same reply",
-                    answer.is.word(),
-                    call.path.written(),
-                    name = read.name,
-                ),
-                format!(
-                    "write a read of person's own address, or let an earlier act's evidence expect \"found\" of read.{}",
-                    read.name
-                ),
-            );
-        }
+        };
+        let by_status = counted.iter().any(|(_, answer)| rests_on_absence(&answer.when));
+        let which: Vec<_> = counted.iter().map(|(index, _)| format!("answers[{index}]")).collect();
+        self.refuse(
+            place,
+            format!(
+                "takes {} from read.{} ({}) as {}, but no earlier read shows anybody at {}: an address that never existed \
+                 gives the same reply",
+                if by_status { "404 or 410" } else { "a reply without the person" },
+                read.name,
+                which.join(", "),
+                first.is.word(),
+                call.path.written(),
+            ),
+            format!(
+                "write a read of person's own address, or let an earlier act's evidence expect \"found\" of read.{}",
+                read.name
+            ),
+        );
     }
 }
 

@@ -8,9 +8,14 @@ use crate::model::{Matcher, Test, Type};
 
 /// The condition; a reply without a named status must have 200 to 299.
 pub(super) fn words(matcher: &Matcher) -> String {
-    let named = branches::of(matcher).is_some_and(|all| all.iter().all(|branch| branch.status.is_some()));
+    let branches = branches::of(matcher).unwrap_or_default();
+    let named = branches.iter().filter(|branch| branch.status.is_some()).count();
     let text = inner(matcher);
-    if named { text } else { format!("the status is 200 to 299 unless named, and {text}") }
+    match named {
+        0 => format!("the status is 200 to 299 and {text}"),
+        _ if named == branches.len() => text,
+        _ => format!("(the status is 200 to 299 where none is named) {text}"),
+    }
 }
 
 fn inner(matcher: &Matcher) -> String {

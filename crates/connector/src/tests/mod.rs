@@ -2,6 +2,7 @@ mod edits;
 mod files;
 mod matching;
 mod mutations;
+mod places;
 mod reading;
 mod refusals;
 mod schema;

@@ -359,6 +359,16 @@ fn hostile_files_are_refused_at_once() {
     let any = "{ any = [{ at = \"/a\", is = 1 }, { at = \"/b\", is = 1 }] }, ".repeat(40);
     let found = faults(&edited("{ at = \"/id\", type = \"number\" }", &format!("{{ all = [{any}] }}")));
     assert!(found.iter().any(|one| one.problem.contains("too many alternatives")), "{found:?}");
+    // Many answers, each with many alternatives: each is compared with each.
+    let any = |n: usize| {
+        let all: Vec<_> = (0..8).map(|m| format!("{{ at = \"/{n}{m}\", is = {m} }}")).collect();
+        format!("{{ any = [{}] }}", all.join(", "))
+    };
+    let answer = |n: usize| format!("{{ when = {{ all = [{}, {}] }}, is = \"pending\" }}, ", any(n), any(n + 1));
+    let many: String = (0..200).map(answer).collect();
+    let old = "{ when = { at = \"/state\", in";
+    let found = faults(&edited(old, &format!("{many}{old}")));
+    assert!(found.iter().any(|one| one.problem.contains("more than 32")), "{found:?}");
     assert_eq!(faults(""), faults("\n"));
     assert!(BASE.len() < LARGEST);
 }

@@ -24,6 +24,7 @@ fn everything_that_is_sent_destroyed_or_taken_as_proof_is_named() {
         "user_id (digits; every job must give it): sent in read person (address)",
         "/user/email must be the job's email, else nothing is changed",
         "1. soft_delete\n     DELETE /api/v2/users/${id.user_id}\n",
+        "If the status is 200 to 299 and /user/active is false: the change has taken effect",
         "If the status is 403 or 422: the vendor refuses (something else must happen first)",
         "2. purge\n",
         "COUNTS AS PROOF: all of this, read from the vendor: bin shows \"it is gone\", and inactive shows \"the change has \
@@ -46,6 +47,7 @@ fn everything_that_is_sent_destroyed_or_taken_as_proof_is_named() {
         assert!(text.contains(part), "{part:?} is not in\n{text}");
     }
     let text = shown(BRAZE);
+    assert!(text.contains("/users/0/email must be the job's email (if the job gives it), else"), "{text}");
     assert!(text.contains("with the body {\"external_ids\": [\"${id.external_id}\"]"), "{text}");
     assert!(text.contains("it is not repeated blindly. First is read: person shows \"it is gone\""), "{text}");
 }
