@@ -218,7 +218,8 @@ fn a_connector_file_is_checked_with_every_fault_on_its_line() {
     let text = text.replace("outcome = ", "outcom = ").replace("type = \"digits\"", "type = \"digit\"");
     std::fs::write(&bad, text).unwrap();
     let bad = bad.display().to_string();
-    let (exit, out, err) = run(parse(&format!("connector check {good} {bad} {}/none.toml", dir.path().display())).unwrap());
+    let (exit, out, err) =
+        run(parse(&format!("connector check {good} {bad} {}/none.toml", dir.path().display())).unwrap());
     assert_eq!(exit, Exit::Usage);
     assert_eq!(out, format!("{good}: zendesk: 3 reads, 2 acts, ends as erased; 5 recorded replies\n"));
     for line in [
