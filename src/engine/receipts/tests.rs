@@ -192,6 +192,19 @@ async fn each_receipt_names_the_one_before_and_the_first_says_how_the_chain_bega
 }
 
 #[tokio::test]
+async fn a_final_event_is_there_to_be_published_only_after_its_outcome_is_durable() {
+    let stage = fresh();
+    stage.store.hold();
+    let mut work = std::pin::pin!(stage.end(1));
+    for _ in 0..10 {
+        assert!(futures_util::poll!(work.as_mut()).is_pending());
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(stage.store.settle(|_| Ok(())), 1);
+    work.await.unwrap();
+}
+
+#[tokio::test]
 async fn a_batch_that_the_store_refused_takes_none_with_it_and_leaves_no_hole() {
     let stage = fresh();
     stage.end(1).await.unwrap();
