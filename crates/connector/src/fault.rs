@@ -3,7 +3,11 @@
 //! The rule it keeps: a fault says where it is, what is wrong and what to write instead. It never repeats a value that
 //! may be a secret.
 
+use std::collections::BTreeMap;
 use std::fmt;
+
+/// The line of each place of a file.
+pub(crate) type Lines = BTreeMap<String, usize>;
 
 /// One fault to correct.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

@@ -10,8 +10,6 @@ pub(crate) mod matcher;
 mod parts;
 mod template;
 
-use std::collections::BTreeMap;
-
 use sha2::{Digest as _, Sha256};
 use toml::de::{DeTable, DeValue};
 
@@ -24,9 +22,6 @@ use crate::refuse;
 pub const LARGEST: usize = 256 * 1024;
 /// Syntax errors that are listed; after some, the rest follows from the first.
 const SYNTAX_ERRORS: usize = 20;
-
-/// The line of each place of a file.
-pub(crate) type Lines = BTreeMap<String, usize>;
 
 /// Reads a connector file and refuses it if it could report a person as erased without proof.
 ///

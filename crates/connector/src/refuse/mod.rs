@@ -18,9 +18,8 @@ mod slots;
 
 use std::collections::BTreeSet;
 
-use crate::fault::Fault;
+use crate::fault::{Fault, Lines};
 use crate::model::{Connector, Evidence, Expect, Lost, Read, Shows};
-use crate::read::Lines;
 
 /// The file under trial, and the refusals so far.
 pub(crate) struct Trial<'c> {
