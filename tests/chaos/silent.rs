@@ -258,7 +258,7 @@ async fn a_batch_without_a_reader_of_its_events_begins_no_further_job_and_goes_o
     let ended = soon("the batch's end", child.wait_with_output()).await.unwrap();
     let said = String::from_utf8_lossy(&ended.stderr).into_owned();
     assert_eq!(ended.status.code(), Some(1), "{said}");
-    assert!(said.contains("nobody reads stdout any more") && said.contains("run it again"), "{said}");
+    assert!(said.contains("nobody reads stdout any more") && said.contains("Run the command again"), "{said}");
     let left = cases.iter().filter(|case| !case.remains(rig.sandbox()).is_empty()).count();
     // At most the jobs in hand at the first failed write were begun: 64.
     assert!(left >= 200, "{left} of {JOBS} jobs were not begun");
