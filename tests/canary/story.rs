@@ -106,7 +106,9 @@ async fn personal_data_appears_in_no_output_except_the_calls_to_the_systems() {
     kept.add_folder("state directory, at crashes", &rig.state_dir("state"));
     let ended = std::fs::read_to_string(&log).unwrap();
     let reached = ends.split(',').filter(|place| ended.lines().any(|line| line == *place)).count();
-    assert!(ended.contains("panic:") && reached >= 6, "{ended}");
+    // A crash at one job's place may come after another job's outcome became durable and before that job's own place:
+    // the next process then has no reason to pass the place again.
+    assert!(ended.contains("panic:") && reached >= 4, "{ended}");
 
     // A message that crashes every process that reads it.
     let place = format!("after_parse@{}", poison.id);
