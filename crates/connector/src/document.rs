@@ -15,7 +15,7 @@ pub(crate) const LARGEST: usize = 1 << 20;
 /// How deep a body may be nested.
 pub(crate) const DEEPEST: usize = 64;
 /// The largest whole number that every JSON library keeps.
-const LARGEST_NUMBER: u64 = 1 << 53;
+pub(crate) const LARGEST_NUMBER: i64 = 1 << 53;
 
 /// A body that was read.
 #[derive(Debug, Clone, PartialEq)]
@@ -69,19 +69,16 @@ pub(crate) fn has_parent(value: &Value, pointer: &Pointer) -> bool {
     }
 }
 
-/// A whole number that no library rounds.
+/// A whole number that no library rounds. A float beyond 2^53 may have been a longer whole number.
 pub(crate) fn exact(number: &Number) -> Option<i64> {
     let whole = match number.as_f64() {
-        Some(float) if number.is_f64() => {
-            // A float beyond 2^53 may have been a longer whole number.
-            (float.fract() == 0.0 && float.abs() <= 9_007_199_254_740_992.0).then(|| format!("{float:.0}"))?
-        }
+        Some(float) if number.is_f64() => (float.fract() == 0.0).then(|| format!("{float:.0}"))?,
         _ => number.to_string(),
     };
-    whole.parse::<i64>().ok().filter(|whole| whole.unsigned_abs() <= LARGEST_NUMBER)
+    whole.parse::<i64>().ok().filter(|whole| (-LARGEST_NUMBER..=LARGEST_NUMBER).contains(whole))
 }
 
-/// True if the number is one that libraries round.
+/// True if a JSON library may round the number.
 pub(crate) fn is_rounded(number: &Number) -> bool {
     exact(number).is_none() && number.as_f64().is_none_or(|float| float.fract() == 0.0)
 }

@@ -111,6 +111,17 @@ pub enum Auth {
     Bearer(Template),
 }
 
+impl Auth {
+    /// Its templates, each with its place in the file.
+    pub fn templates(&self) -> Vec<(&'static str, &Template)> {
+        match self {
+            Auth::None => Vec::new(),
+            Auth::Bearer(token) => vec![("http.bearer", token)],
+            Auth::Basic(user, password) => vec![("http.basic", user), ("http.basic", password)],
+        }
+    }
+}
+
 /// A text with slots.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Template(pub Vec<Part>);

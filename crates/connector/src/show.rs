@@ -1,4 +1,4 @@
-//! What a connector file does, in words, for a review by somebody who cannot program.
+//! The effects of a connector file in words, for a reviewer who does not program.
 //!
 //! The rule it keeps: everything that leaves the worker, everything that is destroyed and everything that counts as
 //! proof is named. The same file gives the same text.

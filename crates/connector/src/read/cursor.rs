@@ -288,7 +288,7 @@ impl<'t> Keys<'t> {
     }
 }
 
-/// A control character, or one that changes how others are shown.
+/// A control character, or an invisible character that changes the shown order or form of its neighbours.
 fn is_hidden(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')

@@ -206,7 +206,7 @@ pub(super) fn probe(r: &mut Reader, at: &At<'_>) -> Option<Probe> {
     Some(Probe { call: call?, ok: ok? })
 }
 
-/// An address in place of one that could not be read.
+/// The placeholder for an unreadable `[http]`.
 pub(super) fn no_http() -> Http {
     Http {
         base: Template(vec![Part::Text("https://unread.example.com".to_owned())]),
@@ -217,7 +217,7 @@ pub(super) fn no_http() -> Http {
     }
 }
 
-/// A probe in place of one that could not be read.
+/// The placeholder for an unreadable `[probe]`.
 pub(super) fn no_probe() -> Probe {
     let call = Call {
         method: Method::Get,

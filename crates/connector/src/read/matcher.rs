@@ -8,14 +8,13 @@ use toml::de::DeValue;
 use super::cursor::{At, Keys, Reader, integer, kind};
 use super::keys::MATCHER;
 use crate::branches;
+use crate::document::LARGEST_NUMBER;
 use crate::model::{Matcher, Test};
 
 /// How deep conditions may be nested.
 const DEEPEST: usize = 6;
 /// The longest list that a condition may count: the most items of a connector.
 pub(crate) const MOST_ITEMS: u64 = 10_000;
-/// The largest whole number that every JSON library keeps.
-const LARGEST: i64 = 1 << 53;
 
 impl Reader {
     /// A condition.
@@ -176,7 +175,7 @@ impl Reader {
             DeValue::String(text) => self.is_visible(at, text).then(|| Value::from(text.as_ref())),
             DeValue::Boolean(value) => Some(Value::from(*value)),
             DeValue::Integer(_) => {
-                let number = integer(at.value).filter(|number| (-LARGEST..=LARGEST).contains(number));
+                let number = integer(at.value).filter(|number| (-LARGEST_NUMBER..=LARGEST_NUMBER).contains(number));
                 if number.is_none() {
                     self.fault_at(
                         at,

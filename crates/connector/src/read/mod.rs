@@ -63,9 +63,7 @@ fn read(bytes: &[u8]) -> Result<(Connector, Reader), Faults> {
     if !errors.is_empty() {
         return Err(sorted(r.faults));
     }
-    let mut digest = Sha256::new();
-    digest.update(bytes);
-    let digest = hex::encode(digest.finalize());
+    let digest = hex::encode(Sha256::digest(bytes));
     let keys = r.table(String::new(), 1, table.get_ref(), keys::FILE);
     let connector = file(&mut r, keys, digest);
     Ok((connector, r))
@@ -128,13 +126,16 @@ fn file(r: &mut Reader, mut keys: Keys<'_>, digest: String) -> Connector {
 }
 
 fn reads(r: &mut Reader, keys: &mut Keys<'_>) -> Vec<(String, Option<Read>)> {
-    let Some(at) = keys.take(r, "read") else {
+    let no_person = |r: &mut Reader, line: usize| {
         r.fault(
-            1,
+            line,
             "read",
             "has no person: nobody would be compared before something is destroyed",
             "write [read.person] with a call that shows the person, or with unchecked = \"why nobody can be compared\"",
         );
+    };
+    let Some(at) = keys.take(r, "read") else {
+        no_person(r, 1);
         return Vec::new();
     };
     let Some(mut table) = r.keys(&at, &[]) else { return Vec::new() };
@@ -152,12 +153,7 @@ fn reads(r: &mut Reader, keys: &mut Keys<'_>) -> Vec<(String, Option<Read>)> {
             "is not the first read, but it is called first",
             "write [read.person] before the other reads",
         ),
-        None => r.fault(
-            at.line,
-            "read",
-            "has no person: nobody would be compared before something is destroyed",
-            "write [read.person] with a call that shows the person, or with unchecked = \"why nobody can be compared\"",
-        ),
+        None => no_person(r, at.line),
     }
     reads
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::positive::rests_on_absence;
-use super::{Trial, answer_of, deciding, expected};
+use super::{Trial, answer_of, called, deciding, expected};
 use crate::model::{Call, Expect, Read, ReadAnswer, Says, Shows};
 
 /// An address as the file writes it: method, path and query. The body belongs to it where the method is POST.
@@ -18,8 +18,9 @@ pub(super) fn address(call: &Call) -> String {
 
 impl<'c> Trial<'c> {
     /// After an act a 404 or 410 counts only at an address at which a read of the same run has shown the person or the
-    /// object. Every other `gone` counts elsewhere only beside a read that has a sign of its own. An address that never existed, another account and a credential without rights give the same
-    /// 404, and a search in the wrong region the same empty list.
+    /// object. At any other address every other `gone` counts only beside a read with a sign of its own. A wrong
+    /// address, another account and a credential without rights give the same 404, and a search in the wrong region the
+    /// same empty list.
     ///
     /// What this rule can show: the address template is that of `person` with an answer `found`, of another read before
     /// the acts with such an answer, or of a read whose `found` an *earlier* act's evidence expects. The template is
@@ -39,7 +40,7 @@ impl<'c> Trial<'c> {
         for act in &file.acts {
             let place = format!("act.{}", act.name);
             for (key, expects) in [("evidence", expected(&act.evidence)), ("lost", deciding(&act.lost))] {
-                // A read that has a sign of its own, or that speaks of an address at which somebody was seen.
+                // Such a read has a sign of its own, or its address has shown the person before.
                 let has_a_sign = expects
                     .iter()
                     .any(|expect| expect.shows != [Shows::Found] && self.unseen_absences(expect, &seen).is_empty());
@@ -47,7 +48,7 @@ impl<'c> Trial<'c> {
                     self.absent_only_where_seen(&format!("{place}.{key}"), expect, &seen, has_a_sign);
                 }
             }
-            // An act's own 404: "somebody has deleted it before" is an absence, too.
+            // An act's own 404 says that the object was deleted before: an absence, too.
             for (index, answer) in act.answers.iter().enumerate() {
                 let counts = matches!(answer.is, Says::Done | Says::DoneBefore) && rests_on_absence(&answer.when);
                 if counts && !seen.iter().any(|seen| same_path(seen, &address(&act.call))) {
@@ -63,8 +64,7 @@ impl<'c> Trial<'c> {
                 }
             }
             for expect in expected(&act.evidence) {
-                let read = file.reads.get(expect.read);
-                if let Some(call) = read.and_then(|read| read.call.as_ref())
+                if let Some((_, call)) = called(file, expect)
                     && expect.shows == [Shows::Found]
                 {
                     seen.insert(address(call));
@@ -77,7 +77,7 @@ impl<'c> Trial<'c> {
     /// absence whatever shows it: an empty list, a total of 0, an error on 200.
     fn unseen_absences(&self, expect: &Expect, seen: &BTreeSet<String>) -> Vec<(usize, &'c ReadAnswer)> {
         let file = self.file;
-        let Some((read, call)) = file.reads.get(expect.read).and_then(|read| Some((read, read.call.as_ref()?))) else {
+        let Some((read, call)) = called(file, expect) else {
             return Vec::new();
         };
         if seen.contains(&address(call)) {
@@ -101,7 +101,7 @@ impl<'c> Trial<'c> {
             counted.retain(|(_, answer)| rests_on_absence(&answer.when));
         }
         let Some((_, first)) = counted.first() else { return };
-        let Some((read, call)) = file.reads.get(expect.read).and_then(|read| Some((read, read.call.as_ref()?))) else {
+        let Some((read, call)) = called(file, expect) else {
             return;
         };
         let by_status = counted.iter().any(|(_, answer)| rests_on_absence(&answer.when));

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::slots::{call_slots, facts_of};
-use super::{Trial, answer_of, deciding, expected};
+use super::{Trial, answer_of, called, deciding, expected};
 use crate::model::{Act, Lost, Says};
 
 impl<'c> Trial<'c> {
@@ -36,10 +36,7 @@ impl<'c> Trial<'c> {
         for (index, act) in file.acts.iter().enumerate() {
             let known = self.known_before(index);
             for expect in deciding(&act.lost) {
-                let Some((read, call)) = file.reads.get(expect.read).and_then(|read| Some((read, read.call.as_ref()?)))
-                else {
-                    continue;
-                };
+                let Some((read, call)) = called(file, expect) else { continue };
                 for fact in facts_of(call_slots(call)).into_iter().filter(|fact| !known.contains(fact)) {
                     self.refuse(
                         &format!("act.{}.lost", act.name),
@@ -78,7 +75,7 @@ impl<'c> Trial<'c> {
             }
             let taken: BTreeSet<&str> = act.answers.iter().flat_map(|answer| &answer.take).map(name).collect();
             for expect in expected(&act.evidence) {
-                let Some(call) = file.reads.get(expect.read).and_then(|read| read.call.as_ref()) else { continue };
+                let Some((_, call)) = called(file, expect) else { continue };
                 for fact in facts_of(call_slots(call)).into_iter().filter(|fact| !known.contains(fact)) {
                     if taken.contains(fact) {
                         self.always_taken(act, fact);

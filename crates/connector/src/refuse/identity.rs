@@ -1,4 +1,4 @@
-//! The right person: somebody is compared before anything is destroyed.
+//! The right person: the file compares the person before anything is destroyed.
 
 use super::{Trial, answer_of};
 use crate::model::Shows;

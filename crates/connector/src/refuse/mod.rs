@@ -19,7 +19,7 @@ mod slots;
 use std::collections::BTreeSet;
 
 use crate::fault::{Fault, Lines};
-use crate::model::{Connector, Evidence, Expect, Lost, Read, Shows};
+use crate::model::{Act, Call, Connector, Evidence, Expect, Lost, Read, Shows};
 
 /// The file under trial, and the refusals so far.
 pub(crate) struct Trial<'c> {
@@ -100,21 +100,26 @@ fn deciding(lost: &Lost) -> &[Expect] {
     }
 }
 
+/// True if the act names this read: as evidence, or to decide about a lost answer.
+fn names(act: &Act, read: usize) -> bool {
+    expected(&act.evidence).iter().chain(deciding(&act.lost)).any(|expect| expect.read == read)
+}
+
+/// An expected read with its call. `None` if it calls nothing.
+fn called<'c>(file: &'c Connector, expect: &Expect) -> Option<(&'c Read, &'c Call)> {
+    let read = file.reads.get(expect.read)?;
+    Some((read, read.call.as_ref()?))
+}
+
 impl Connector {
     /// The reads that run before the first act, in this order: the person, then every read that keeps a fact and is no
     /// evidence of an act and does not decide about a lost answer.
     pub fn before_acts(&self) -> Vec<usize> {
-        let later = |index: usize| {
-            self.acts
-                .iter()
-                .any(|act| expected(&act.evidence).iter().chain(deciding(&act.lost)).any(|expect| expect.read == index))
-        };
+        let later = |index: usize| self.acts.iter().any(|act| names(act, index));
         let keeps = |read: &Read| read.answers.iter().any(|answer| !answer.take.is_empty());
-        (0..self.reads.len())
-            .filter(|index| {
-                self.reads.get(*index).is_some_and(|read| read.name == "person" || (keeps(read) && !later(*index)))
-            })
-            .collect()
+        let reads = self.reads.iter().enumerate();
+        let first = reads.filter(|(index, read)| read.name == "person" || (keeps(read) && !later(*index)));
+        first.map(|(index, _)| index).collect()
     }
 }
 

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use super::{Trial, answer_of, deciding, expected};
-use crate::model::{Auth, Body, Call, Converter, Json, Matcher, Slot, Source, Template, Test};
+use super::{Trial, answer_of, names};
+use crate::model::{Body, Call, Converter, Json, Matcher, Slot, Source, Template, Test};
 use crate::words::nearest;
 
 /// The templates of a call, each with the key under which it stands.
@@ -80,13 +80,8 @@ impl<'c> Trial<'c> {
     pub(super) fn slots(&mut self) {
         let file = self.file;
         self.template("http.base", &file.http.base, &BASE);
-        match &file.http.auth {
-            Auth::None => {}
-            Auth::Bearer(token) => self.template("http.bearer", token, &ALWAYS),
-            Auth::Basic(user, password) => {
-                self.template("http.basic", user, &ALWAYS);
-                self.template("http.basic", password, &ALWAYS);
-            }
+        for (place, template) in file.http.auth.templates() {
+            self.template(place, template, &ALWAYS);
         }
         for value in file.http.headers.values() {
             self.template("http.headers", value, &ALWAYS);
@@ -97,16 +92,11 @@ impl<'c> Trial<'c> {
         }
         for (index, read) in file.reads.iter().enumerate() {
             let place = format!("read.{}", read.name);
-            let users = |all: bool| {
-                let uses = |act: &crate::model::Act| {
-                    expected(&act.evidence).iter().chain(deciding(&act.lost)).any(|expect| expect.read == index)
-                };
-                let mut users = file.acts.iter().filter(|act| uses(act)).peekable();
-                users.peek().is_some() && if all { users.all(|act| act.each.is_some()) } else { true }
-            };
+            let mut users = file.acts.iter().filter(|act| names(act, index)).peekable();
+            let has_item = users.peek().is_some() && users.all(|act| act.each.is_some());
             let scope = match read.name.as_str() {
                 "person" => PERSON,
-                _ if users(true) && !file.before_acts().contains(&index) => ITEM_READ,
+                _ if has_item && !file.before_acts().contains(&index) => ITEM_READ,
                 _ => READ,
             };
             if let Some(call) = &read.call {
@@ -260,11 +250,7 @@ impl<'c> Trial<'c> {
         let mut slots: Vec<&Slot> = call_slots(&file.probe.call);
         slots.extend(file.http.base.slots());
         slots.extend(file.http.headers.values().flat_map(Template::slots));
-        match &file.http.auth {
-            Auth::None => {}
-            Auth::Bearer(token) => slots.extend(token.slots()),
-            Auth::Basic(user, password) => slots.extend(user.slots().chain(password.slots())),
-        }
+        slots.extend(file.http.auth.templates().into_iter().flat_map(|(_, template)| template.slots()));
         let reads = file.reads.iter();
         slots.extend(reads.clone().filter_map(|read| read.call.as_ref()).flat_map(call_slots));
         slots.extend(file.acts.iter().flat_map(|act| call_slots(&act.call)));

@@ -43,7 +43,7 @@ pub(super) fn each_is_the_only_fault(cases: &[Case]) {
     each(cases, true);
 }
 
-/// Tries each edit: the fault is told, perhaps beside others that follow from the same edit.
+/// Tries each edit: the fault is reported, perhaps with further faults that the edit causes.
 pub(super) fn each_is_told(cases: &[Case]) {
     each(cases, false);
 }

@@ -90,7 +90,7 @@ fn tests_of_a_place_have_three_values() {
     ] {
         assert_eq!(truth(&at("/x", test.clone()), 200, body), expected, "{test:?} of {body}");
     }
-    // A place below one that is not there is not "absent".
+    // Without its parent a place is unreadable, not absent.
     assert_eq!(truth(&at("/user/email", Test::Exists(false)), 200, r#"{"error":1}"#), Unreadable);
     assert_eq!(truth(&at("/user/email", Test::Exists(false)), 200, r#"{"user":{}}"#), True);
     assert_eq!(truth(&at("/a/1", Test::Is(json!(2))), 200, r#"{"a":[1,2]}"#), True);

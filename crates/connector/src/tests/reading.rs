@@ -1,4 +1,4 @@
-//! Faults of form: every one is told, with its line.
+//! Faults of form: each is reported with its line.
 
 use super::edits::{BASE, case, each_is_the_only_fault, each_is_told, edited, faults};
 use crate::load;

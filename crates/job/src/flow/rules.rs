@@ -45,8 +45,8 @@ pub struct Rules {
     pub member_proof: MemberProof,
     /// Zeta Loyalty: the validity of a one-time password.
     pub otp_validity: Duration,
-    /// Zeta Loyalty: the shortest time between a sent one-time password and a continuation without one that has
-    /// another sent.
+    /// Zeta Loyalty: another one-time password is sent only to a continuation that comes this long after the last send,
+    /// without a password.
     pub otp_resend_after: Duration,
     /// Zeta Loyalty: true if the Program API can be read.
     pub program_reads: bool,
