@@ -115,10 +115,15 @@ pub fn init() -> Result<Telemetry, TelemetryError> {
     Ok(Telemetry { spans: provider, lines: Some(lines) })
 }
 
+/// The directives of a filter: TARGET=LEVEL, TARGET or LEVEL.
+fn directives(level: &str) -> impl Iterator<Item = &str> {
+    level.split(',').map(str::trim).filter(|part| !part.is_empty())
+}
+
 /// The filter of a list of directives. A part that the library would read as something else, or as nothing, is an
 /// error. An empty part is left out: the library would take it for `error`.
 fn filter(level: &str) -> Result<Targets, TelemetryError> {
-    let parts: Vec<&str> = level.split(',').map(str::trim).filter(|part| !part.is_empty()).collect();
+    let parts: Vec<&str> = directives(level).collect();
     if parts.is_empty() {
         return Ok(Targets::new().with_default(LevelFilter::INFO));
     }
@@ -134,7 +139,7 @@ fn filter(level: &str) -> Result<Targets, TelemetryError> {
 /// True if a filter excludes our own errors without being `off`. The filter takes a word that is no level for the
 /// name of a crate, and then logs everything of that crate and nothing of ours.
 fn leaves_out_errors(level: &str) -> bool {
-    let is_off = level.split(',').any(|part| {
+    let is_off = directives(level).any(|part| {
         let (target, word) = part.rsplit_once('=').unwrap_or((OWN, part));
         within(target.trim(), OWN) && word.trim().eq_ignore_ascii_case("off")
     });
@@ -203,13 +208,9 @@ where
 
 /// Passes our own lines, and limits all others, whatever the user set.
 fn cap(level: &str) -> FilterFn<impl Fn(&Metadata<'_>) -> bool + use<>> {
-    // A directive is TARGET=LEVEL, TARGET or LEVEL; no crate has the name of a level.
-    let named: Vec<String> = level
-        .split(',')
-        .filter_map(|directive| directive.split('=').next())
-        .map(|target| target.trim().to_owned())
-        .filter(|target| !target.is_empty())
-        .collect();
+    // No crate has the name of a level.
+    let targets = directives(level).filter_map(|directive| directive.split('=').next());
+    let named: Vec<String> = targets.map(str::to_owned).collect();
     FilterFn::new(move |line: &Metadata<'_>| {
         // These are for the collector.
         if line.target() == trace::TARGET {

@@ -191,7 +191,9 @@ impl<E> Rig<E> {
     /// The configuration as the worker reads it.
     pub fn config(&self, state: &str) -> Config {
         let mut surroundings = Surroundings::of_process();
-        surroundings.variables.retain(|name, _| !name.starts_with("ERASURE_"));
+        for name in crate::inherited() {
+            surroundings.variables.remove(&name);
+        }
         let state = self.state_dir(state).display().to_string();
         surroundings.variables.insert("ERASURE__WORKER__STATE_DIR".to_owned(), state);
         surroundings.variables.extend(self.variables.iter().cloned());
