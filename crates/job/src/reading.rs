@@ -109,9 +109,9 @@ impl Means {
         }
     }
 
-    /// True if it shows the person or the object.
+    /// True if it shows the person or the object. Another person shows neither.
     pub const fn is_presence(self) -> bool {
-        matches!(self, Means::Found(Identity::Same | Identity::Unreadable) | Means::NotDone)
+        matches!(self, Means::Found(Identity::Same | Identity::Unreadable | Identity::Blank) | Means::NotDone)
     }
 }
 

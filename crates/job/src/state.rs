@@ -676,14 +676,17 @@ impl TargetState {
             Some(Answer::Found(identity) | Answer::User { identity, .. }) => {
                 matches!(identity, Identity::Same | Identity::Unreadable)
             }
-            Some(Answer::Connector(reading)) => reading.means.is_presence(),
+            Some(Answer::Connector(reading)) => {
+                matches!(reading.means, Means::Found(Identity::Same | Identity::Unreadable))
+            }
             _ => false,
         };
         let is_revoked =
             |code: &StepState| matches!(code.answer, Some(Answer::Code { state: CodeState::Cancelled, .. }));
         !found
-            // A list does not show whether an entitlement was ended or expired.
+            // A list does not show whether an entitlement, or a member, was ended or expired.
             || self.get(Step::one(StepName::ListEntitlements)).is_some()
+            || !self.all(StepName::ConnectorRead).is_empty()
             || self.all(StepName::ReadCode).iter().any(is_revoked)
     }
 

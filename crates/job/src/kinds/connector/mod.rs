@@ -200,15 +200,22 @@ impl Connector<'_> {
         Call { rewrites: look, ..Call::one(step, basis) }
     }
 
-    /// The reads on which a call rests: before its first one the person and the facts; before a repeat that reads
-    /// decide, these reads.
+    /// The reads on which a call rests: the facts, and the person; before a repeat that reads decide, these reads
+    /// instead of the person.
     fn basis(&self, act: &Act, step: Step) -> Vec<Step> {
+        // Up to the first act about the whole person, a list may grow while the job waits.
+        let before = &self.plan.acts[..step.place().min(self.plan.acts.len())];
+        let before = if before.iter().all(|act| act.each.is_some()) { before } else { &[] };
+        let mut facts: Vec<usize> = before.iter().chain([act]).flat_map(|act| act.reads.iter().copied()).collect();
+        facts.retain(|read| *read != 0);
+        facts.sort_unstable();
+        facts.dedup();
+        let facts = facts.into_iter().map(|read| Step::of_connector(READ, read, 0));
         let may_have_acted = self.flow.state.get(step).is_some_and(StepState::may_have_acted);
-        if let (Lost::Read(expect), true) = (&act.lost, may_have_acted) {
-            return expect.iter().map(|expect| look_of(expect, step)).collect();
+        match &act.lost {
+            Lost::Read(expect) if may_have_acted => facts.chain(expect.iter().map(|one| look_of(one, step))).collect(),
+            _ => self.is_checked().then_some(RESOLVE).into_iter().chain(facts).collect(),
         }
-        let facts = act.reads.iter().filter(|read| **read != 0).map(|read| Step::of_connector(READ, *read, 0));
-        self.is_checked().then_some(RESOLVE).into_iter().chain(facts).collect()
     }
 
     /// Stops a call whose losses are not approved, that lacks a proof or a fact, or whose person is another one now.
