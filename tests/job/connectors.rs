@@ -7,6 +7,7 @@ use std::time::Duration;
 use erasure_worker::job::event::{self, About};
 use erasure_worker::job::flow::{self, Next};
 use erasure_worker::job::plan::{Act, Evidence, Expect, Lost};
+use erasure_worker::job::receipt::claims;
 use erasure_worker::job::record::Appended;
 use erasure_worker::job::{
     Absence, Accepts, Answer, Draft, Entry, Fact, FailureKind, Found, Identity, InputKind, Job, JobOutcome, Means,
@@ -367,8 +368,8 @@ fn a_reading_is_private_and_has_its_place_at_the_end_of_the_stored_forms() {
     assert_eq!(Answer::from_bytes(&unvouched).unwrap().believed(), Answer::Unclear(Reason::Unproven));
 }
 
-/// The target of the final event of a scenario of the catalogue.
-fn told(name: &str) -> Value {
+/// The target of the final event of a scenario of the catalogue, and the same target in the receipt.
+fn told(name: &str) -> (Value, Value) {
     let (scenario, _) = all().into_iter().find(|(scenario, _)| scenario.name == name).unwrap();
     let mut run = Run::new(&scenario, Faults::none());
     let end = run.finish().unwrap();
@@ -382,12 +383,16 @@ fn told(name: &str) -> Value {
     let event = about.ended(&frame(), outcome).event;
     let text = String::from_utf8(event.body.clone()).unwrap();
     assert!(!text.contains("ann@") && !text.contains("task-") && !text.contains("\"s0\""), "{text}");
-    serde_json::from_slice::<Value>(&event.body).unwrap()["data"]["targets"][0].clone()
+    let event: Value = serde_json::from_slice(&event.body).unwrap();
+    let claims = claims::of(event["data"].as_object().unwrap());
+    (event["data"]["targets"][0].clone(), claims["targets"][0].clone())
 }
 
 #[test]
 fn an_event_names_the_connector_and_says_if_the_evidence_is_a_promise() {
-    let erased = told("two acts and a list");
+    let (erased, certified) = told("two acts and a list");
+    let of = |claims: &Value| (claims["connector"].clone(), claims["declared"].clone());
+    assert_eq!(of(&certified), (json!("helpdesk@0123abcd"), json!(false)));
     assert_eq!((&erased["kind"], &erased["connector"]), (&json!("connector"), &json!("helpdesk@0123abcd")));
     assert_eq!((&erased["outcome"], &erased["identity"]), (&json!("erased"), &json!("checked")));
     assert_eq!(erased["preserved"], json!(["invoices"]));
@@ -398,19 +403,20 @@ fn an_event_names_the_connector_and_says_if_the_evidence_is_a_promise() {
     };
     assert_eq!(steps(&erased), [json!(["connector_act", "erased", 4]), json!(["connector_read_back", "erased", 2])]);
 
-    let declared = told("a deletion by promise");
+    let (declared, certified) = told("a deletion by promise");
+    assert_eq!(of(&certified), (json!("helpdesk@0123abcd"), json!(true)));
     assert_eq!((&declared["outcome"], &declared["evidence"]), (&json!("erased"), &json!("declared")));
     assert_eq!(declared["promises"], json!(["within 90 days"]));
 
-    let failed = told("a purge that shows never");
+    let (failed, _) = told("a purge that shows never");
     assert_eq!(
         (&failed["error"]["reason"], &failed["error"]["step"]),
         (&json!("not_gone"), &json!("connector_read_back"))
     );
     assert_eq!(failed["preserved"], json!([]));
-    assert_eq!(told("a task, and nobody to compare")["identity"], "unchecked");
-    assert_eq!(told("nobody")["identity"], "nobody");
-    let preview = told("a preview of a person");
+    assert_eq!(told("a task, and nobody to compare").0["identity"], "unchecked");
+    assert_eq!(told("nobody").0["identity"], "nobody");
+    let (preview, _) = told("a preview of a person");
     assert_eq!(preview["preview"]["found"], true);
     let acts = json!([
         { "act": "end_session", "count": 2 }, { "act": "soft_delete", "count": 1 }, { "act": "purge", "count": 1 },
