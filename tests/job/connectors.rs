@@ -264,6 +264,19 @@ fn an_accepted_call_is_no_evidence_where_the_answer_must_be() {
 }
 
 #[test]
+fn reads_that_are_none_show_nothing() {
+    let none = Evidence::Read { expect: Vec::new(), first: Duration::ZERO, longest: None, within: None };
+    let plan = Arc::new(plan(vec![delete(Lost::Read(Vec::new()), none)]));
+    let mut done = script(&plan);
+    done.answer(StepName::Resolve, says(&plan, SAME)).answer(ACT, says(&plan, Means::Done));
+    done.expect_end(TargetEnd::failed(Reason::Unproven, ACT));
+    let mut lost = script(&plan);
+    lost.answer(StepName::Resolve, says(&plan, SAME));
+    lost.fail(ACT, FailureKind::Ambiguous, Reason::SystemUnavailable);
+    lost.pass(3600).expect_end(TargetEnd::failed(Reason::Unproven, ACT));
+}
+
+#[test]
 fn an_effect_that_was_there_before_any_call_ends_as_absent() {
     let plan = Arc::new(plan(vec![delete(Lost::Recognised, Evidence::Answer)]));
     let mut script = script(&plan);
@@ -306,10 +319,10 @@ fn a_member_of_a_list_keeps_its_place_when_the_list_is_read_again() {
     let plan = list_plan();
     let mut script = script(&plan);
     script.answer(StepName::Resolve, says(&plan, SAME));
-    script.answer(StepName::ConnectorRead, list(&plan, &["a", "b"]));
+    script.answer(StepName::ConnectorRead, list(&plan, &["a", "b", "a"]));
     script.answer(ACT, says(&plan, Means::Done)).pass(3600);
     script.answer(StepName::Resolve, says(&plan, SAME));
-    script.answer(StepName::ConnectorRead, list(&plan, &["c", "b"]));
+    script.answer(StepName::ConnectorRead, list(&plan, &["c", "b", "c"]));
     assert_eq!(script.state.findings.list(0).unwrap(), ["a", "b", "c"]);
     for member in 1..3 {
         script.carry_intents();

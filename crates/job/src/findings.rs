@@ -3,7 +3,7 @@
 //! The rule it keeps: a member of a list keeps its place, because the calls for the members have places only. And a
 //! read's absence counts only after something was seen at its address.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use crate::plan::Plan;
 use crate::reading::{Fact, Reading};
@@ -48,13 +48,14 @@ impl Findings {
                 self.later.insert((*place, item % MOST_ITEMS), fact.clone());
                 continue;
             }
-            match (self.facts.get_mut(place), fact) {
-                (Some(Fact::List(known)), Fact::List(members)) => {
-                    let new: Vec<String> = members.iter().filter(|member| !known.contains(member)).cloned().collect();
-                    known.extend(new);
-                }
-                _ => drop(self.facts.insert(*place, fact.clone())),
-            }
+            let Fact::List(members) = fact else {
+                self.facts.insert(*place, fact.clone());
+                continue;
+            };
+            let mut known = self.list(*place).map_or_else(Vec::new, <[String]>::to_vec);
+            let mut met: HashSet<String> = known.iter().cloned().collect();
+            known.extend(members.iter().filter(|member| met.insert((*member).clone())).cloned());
+            self.facts.insert(*place, Fact::List(known));
         }
     }
 

@@ -3,6 +3,7 @@
 //! The rule it keeps: a reading says whether it rests on nothing but something missing. Such a one proves nothing at a
 //! place where nothing was ever seen.
 
+use std::collections::HashSet;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -90,7 +91,10 @@ impl Fact {
     /// True if the other one has all that this one has.
     pub(crate) fn is_within(&self, other: &Fact) -> bool {
         match (self, other) {
-            (Fact::List(members), Fact::List(others)) => members.iter().all(|member| others.contains(member)),
+            (Fact::List(members), Fact::List(others)) => {
+                let others: HashSet<&String> = others.iter().collect();
+                members.iter().all(|member| others.contains(member))
+            }
             (one, other) => one == other,
         }
     }

@@ -283,6 +283,9 @@ impl Connector<'_> {
     /// take a moment to show an effect.
     fn happened(&self, act: &Act, expect: &[Expect], step: Step, seq: u64) -> Go<Seen> {
         let flow = self.flow;
+        if expect.is_empty() {
+            return flow.failed(Reason::Unproven, ACT);
+        }
         let (mut is_not, mut is_pending, mut open, mut early) = (false, false, None, None);
         let first = if let Evidence::Read { first, .. } = &act.evidence { *first } else { Default::default() };
         let called_at = flow.state.get(step).map_or(flow.now, |state| state.intent_at.max(state.last_failed_at));
@@ -355,7 +358,9 @@ impl Connector<'_> {
     fn shown(&self, act: &Act, step: Step) -> Go<()> {
         let flow = self.flow;
         let Evidence::Read { expect, first, longest, within } = &act.evidence else { return Ok(()) };
-        let Some(acted) = flow.state.get(step) else { return flow.failed(Reason::Unproven, ACT) };
+        // Without a read nothing would be shown.
+        let acted = flow.state.get(step).filter(|_| !expect.is_empty());
+        let Some(acted) = acted else { return flow.failed(Reason::Unproven, ACT) };
         let since = acted.answered_at.max(acted.intent_at).max(acted.last_failed_at).max(flow.state.run_began_at);
         let (first_at, within) = (since.plus(*first), within.unwrap_or(flow.limits.pending_max));
         let shortest = flow.rules.verify_interval.max(*first);
