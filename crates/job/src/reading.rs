@@ -129,4 +129,8 @@ impl Answer {
     pub const fn means(&self) -> Option<Means> {
         if let Answer::Connector(reading) = self { Some(reading.means) } else { None }
     }
+    /// True if a connector's system has taken the call.
+    pub const fn is_taken(&self) -> bool {
+        matches!(self.means(), Some(Means::Done | Means::DoneBefore | Means::Accepted))
+    }
 }

@@ -85,15 +85,11 @@ pub struct StepState {
 impl StepState {
     /// True if the call is known to have taken effect.
     pub fn is_done(&self) -> bool {
-        let says_so = |answer: &Answer| match answer {
-            Answer::Done | Answer::AlreadyDone => true,
-            // Accepted: the call was taken, and must not be made again. Its effect is still to be shown.
-            Answer::Connector(reading) => {
-                matches!(reading.means, Means::Done | Means::DoneBefore | Means::Accepted)
-            }
-            _ => false,
-        };
-        self.settled_done || self.answer.as_ref().is_some_and(says_so)
+        // An accepted call must not be made again, although its effect is still to be shown.
+        if self.answer.as_ref().is_some_and(Answer::is_taken) {
+            return true;
+        }
+        self.settled_done || matches!(self.answer, Some(Answer::Done | Answer::AlreadyDone))
     }
 
     /// True if a call of this step may have taken effect: later reads may show its effect.
