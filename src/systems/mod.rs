@@ -95,6 +95,8 @@ impl Settings {
             Kind::ZetaLoyalty => ZetaSettings::read(at).map(Settings::ZetaLoyalty),
             Kind::EasyCms => EasyCmsSettings::read(at).map(Settings::EasyCms),
             Kind::VitalSource => VitalSourceSettings::read(at).map(Settings::VitalSource),
+            // No word of a configuration means it.
+            Kind::Connector => None,
         }
     }
 
@@ -102,7 +104,7 @@ impl Settings {
     pub(crate) fn usual_rate(kind: Kind) -> Option<u32> {
         match kind {
             Kind::VitalSource => Some(vitalsource::USUAL_RATE),
-            Kind::Cleeng | Kind::ZetaLoyalty | Kind::EasyCms => None,
+            Kind::Cleeng | Kind::ZetaLoyalty | Kind::EasyCms | Kind::Connector => None,
         }
     }
 
@@ -169,6 +171,7 @@ pub(crate) fn production_hosts() -> impl Iterator<Item = &'static str> {
             Kind::ZetaLoyalty => &zeta::PRODUCTION_HOSTS,
             Kind::EasyCms => &easycms::PRODUCTION_HOSTS,
             Kind::VitalSource => &vitalsource::PRODUCTION_HOSTS,
+            Kind::Connector => &[],
         }
     };
     Kind::ALL.into_iter().flat_map(hosts).copied()

@@ -19,7 +19,7 @@ use crate::world::easycms::EasyCms;
 use crate::world::vitalsource::{Coupon, Revokes, VitalSource};
 use crate::world::zeta::{PASSWORD, TOKEN, Zeta};
 
-fn plan() -> impl Strategy<Value = Plan> {
+pub fn plan() -> impl Strategy<Value = Plan> {
     let faults = proptest::collection::btree_map(0_usize..80, select(Fault::ALL.to_vec()), 0..10);
     let crashes = proptest::collection::btree_map(0_usize..300, select(Survives::ALL.to_vec()), 0..10);
     (faults, crashes).prop_map(|(faults, crashes)| Plan { faults, crashes, ..Plan::none() })
@@ -146,7 +146,7 @@ fn vitalsource() -> impl Strategy<Value = Scenario> {
 }
 
 /// Runs the scenario and checks it. A failed run is replayed, twice at most.
-fn check(scenario: &Scenario, plan: Plan, crash: Option<(usize, Survives)>) -> Result<(), TestCaseError> {
+pub fn check(scenario: &Scenario, plan: Plan, crash: Option<(usize, Survives)>) -> Result<(), TestCaseError> {
     let mut run = Run::new(scenario, plan);
     let mut end = run.finish().map_err(TestCaseError::fail)?;
     for _ in 0..2 {
@@ -158,7 +158,7 @@ fn check(scenario: &Scenario, plan: Plan, crash: Option<(usize, Survives)>) -> R
     Ok(())
 }
 
-fn crash() -> impl Strategy<Value = Option<(usize, Survives)>> {
+pub fn crash() -> impl Strategy<Value = Option<(usize, Survives)>> {
     proptest::option::of((0_usize..40, select(Survives::ALL.to_vec())))
 }
 

@@ -102,9 +102,13 @@ impl<'a> Run<'a> {
 
     /// Runs to the target's end, and checks every promise that holds for any run.
     pub fn finish(&mut self) -> Result<TargetEnd, String> {
-        if self.scenario.needs_approval && self.batches.is_empty() {
+        while self.scenario.needs_approval && self.batches.is_empty() {
             let needed = Entry::ApprovalNeeded { by: "ann".to_owned(), at: self.now };
-            if let Err(Stopped::Violated(what)) = self.append(vec![needed]) {
+            let written = match self.append(vec![needed]) {
+                Err(Stopped::Crashed) => self.restart(),
+                other => other,
+            };
+            if let Err(Stopped::Violated(what)) = written {
                 return Err(self.story(&what));
             }
         }
@@ -235,7 +239,7 @@ impl<'a> Run<'a> {
         self.calls += 1;
         self.now = self.now.plus(Duration::from_millis(50));
         let said = self.said(step, fault);
-        self.watch.made(step, &said, self.now, self.batches.len());
+        self.watch.made(self.scenario, step, &said, self.now, self.batches.len());
         self.point()?;
         let at = self.now;
         match said {

@@ -14,6 +14,7 @@ mod approving;
 mod cancel;
 mod catalogue;
 mod chance;
+mod connectors;
 mod cost;
 mod ends;
 mod enumerated;

@@ -19,7 +19,7 @@ pub struct Script {
     pub job: Job,
     pub rules: Rules,
     pub state: TargetState,
-    entries: Vec<Entry>,
+    pub entries: Vec<Entry>,
     pub now: At,
 }
 

@@ -5,7 +5,8 @@
 
 use std::time::Duration;
 
-use erasure_worker::job::{Answer, At, CodeState, Entry, FailureKind, Mode, Step, StepName, TargetState};
+use erasure_worker::job::plan::Lost;
+use erasure_worker::job::{Answer, At, CodeState, Entry, FailureKind, Means, Mode, Step, StepName, TargetState};
 
 use crate::scenario::Scenario;
 use crate::world::Said;
@@ -36,13 +37,19 @@ pub struct Watch {
 }
 
 /// The read-back of a step; `None` if its repeat is harmless or has a rule of its own.
-fn read_back_of(step: Step) -> Option<Step> {
+fn read_back_of(scenario: &Scenario, step: Step) -> Option<Step> {
     match step.name {
         StepName::DeleteCustomer | StepName::DeleteMember | StepName::DeleteAccount | StepName::OverwriteUser => {
             Some(Step::one(StepName::ReadBack))
         }
         StepName::TerminateEntitlement => Some(Step::item(StepName::ListEntitlements, 1)),
         StepName::RevokeCode => Some(Step::item(StepName::ReadBackCode, step.item)),
+        StepName::ConnectorAct => match &scenario.rules.plan.as_ref()?.acts[step.place()].lost {
+            Lost::Read(expect) => Some(Step::of_connector(StepName::ConnectorReadBack, expect[0].read, step.member())),
+            // No read can settle it, so it is never repeated.
+            Lost::Unproven => Some(Step::one(StepName::TellRequester)),
+            Lost::Recognised | Lost::Harmless => None,
+        },
         _ => None,
     }
 }
@@ -63,12 +70,13 @@ impl Watch {
         if step.name.needs_intent() && !has_open_intent(durable, step) {
             return Some(format!("{step:?} is called without a durable intent"));
         }
-        if read_back_of(step).is_some()
+        if read_back_of(scenario, step).is_some()
             && self.doubts.iter().any(|doubt| doubt.step == step && !doubt.is_clear && doubt.read_back_in.is_none())
         {
             return Some(format!("{step:?} is repeated without a read-back of its first call"));
         }
-        if read_back_of(step).is_some() && !is_harmless(step) && was_done(durable, step) {
+        let must_not_repeat = read_back_of(scenario, step).is_some() || step.name == StepName::ConnectorAct;
+        if must_not_repeat && !is_harmless(step) && was_done(durable, step) {
             return Some(format!("{step:?} was answered as done, and is repeated"));
         }
         if step.name == StepName::RequestOtp
@@ -81,7 +89,7 @@ impl Watch {
     }
 
     /// A call was made. Its answer will be written as batch `batch`.
-    pub fn made(&mut self, step: Step, said: &Said, now: At, batch: usize) {
+    pub fn made(&mut self, scenario: &Scenario, step: Step, said: &Said, now: At, batch: usize) {
         self.made.push(step.name);
         let unsent = |kind: &FailureKind| {
             matches!(
@@ -95,13 +103,13 @@ impl Watch {
             )
         };
         let is_clear = match said {
-            Ok(answer) => matches!(answer, Answer::Done | Answer::AlreadyDone),
+            Ok(answer) => matches!(answer, Answer::Done | Answer::AlreadyDone) || is_taken(answer),
             Err(failure) => unsent(&failure.kind),
         };
         if step.name == StepName::RequestOtp && !matches!(said, Err(failure) if unsent(&failure.kind)) {
             self.sent.push(now);
         }
-        if read_back_of(step).is_some() {
+        if read_back_of(scenario, step).is_some() {
             self.doubts.push(Doubt { step, answered_in: Some(batch), is_clear, read_back_in: None });
         }
         // Another field was filled in: the overwrite is repeated.
@@ -110,11 +118,11 @@ impl Watch {
         }
         // A write without an effect, whose repeat is harmless, may be repeated.
         if let Ok(Answer::Values { stand: false } | Answer::Code { state: CodeState::Active, .. }) = said {
-            self.finished.retain(|done| !is_harmless(*done) || read_back_of(*done) != Some(step));
+            self.finished.retain(|done| !is_harmless(*done) || read_back_of(scenario, *done) != Some(step));
         }
         if said.is_ok() {
             for doubt in &mut self.doubts {
-                if read_back_of(doubt.step) == Some(step) && doubt.read_back_in.is_none() {
+                if read_back_of(scenario, doubt.step) == Some(step) && doubt.read_back_in.is_none() {
                     doubt.read_back_in = Some(batch);
                 }
             }
@@ -148,8 +156,8 @@ impl Watch {
     pub fn new_run(&mut self, state: &TargetState, at: At) {
         self.asked_anew.push(at);
         for name in state.names().filter(|name| name.needs_intent() && *name != StepName::QueueImportRow) {
-            let done = state.all(name).iter().enumerate().filter(|(_, state)| state.is_done());
-            self.finished.extend(done.map(|(item, _)| Step::item(name, item as u32)));
+            let done = state.numbered(name).into_iter().filter(|(_, state)| state.is_done());
+            self.finished.extend(done.map(|(step, _)| step));
         }
     }
 
@@ -182,12 +190,20 @@ fn is_harmless(step: Step) -> bool {
     matches!(step.name, StepName::OverwriteUser | StepName::RevokeCode)
 }
 
+/// A connector's system has taken the call.
+fn is_taken(answer: &Answer) -> bool {
+    matches!(answer.means(), Some(Means::Done | Means::DoneBefore | Means::Accepted))
+}
+
 /// True if the step was answered as done in this run.
 fn was_done(durable: &[Vec<Entry>], step: Step) -> bool {
     let of_run = durable.iter().flatten().rev().take_while(|entry| !matches!(entry, Entry::NewRun { .. }));
-    of_run
-        .into_iter()
-        .any(|entry| matches!(entry, Entry::Answered { step: of, answer: Some(Answer::Done), .. } if *of == step))
+    of_run.into_iter().any(|entry| match entry {
+        Entry::Answered { step: of, answer: Some(answer), .. } if *of == step => {
+            *answer == Answer::Done || is_taken(answer)
+        }
+        _ => false,
+    })
 }
 
 /// True if the latest durable entry about a step is an intent.

@@ -2,9 +2,12 @@
 //!
 //! The rule it keeps: a loss counts as new unless the approver has certainly seen it.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::journal::At;
+use super::reading::{Fact, Means};
 use super::state::TargetState;
 use super::step::Field;
 use super::step::{Answer, CodeState, Entitlement, Identity, StepName};
@@ -59,6 +62,13 @@ impl Seen {
                 guid: Some(guid.clone()),
                 email: email.clone(),
             }),
+            Answer::Connector(reading) => match reading.means {
+                Means::Gone(_) => Some(Seen::Nobody),
+                Means::Found(identity) => {
+                    Some(Seen::Somebody { is_same: identity == Identity::Same, guid: None, email: None })
+                }
+                _ => None,
+            },
             _ => None,
         }
     }
@@ -71,6 +81,9 @@ pub struct Found {
     fields: Vec<Field>,
     access: Vec<Entitlement>,
     codes: Vec<u32>,
+    /// Only a connector has any: without them the bytes are those of earlier releases.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    facts: BTreeMap<u16, Fact>,
 }
 
 impl std::fmt::Debug for Found {
@@ -89,7 +102,11 @@ impl Found {
         });
         let is_active = |answer: &Option<Answer>| matches!(answer, Some(Answer::Code { state: CodeState::Active, .. }));
         let codes = target.all(StepName::ReadCode).iter().zip(0..).filter(|(state, _)| is_active(&state.answer));
+        // Not the facts of acts: they come after the approval.
+        let readings = [StepName::Resolve, StepName::ConnectorRead].into_iter().flat_map(|name| target.all(name));
+        let readings = readings.filter_map(|state| state.answer.as_ref()?.reading());
         Found {
+            facts: readings.flat_map(|reading| reading.facts.iter().cloned()).collect(),
             persons: resolved.iter().map(|state| state.answer.as_ref().and_then(Seen::of)).collect(),
             fields: fields.unwrap_or_default(),
             access: target.entitlements.iter().filter(|row| row.gives_access).cloned().collect(),
@@ -112,6 +129,7 @@ impl Found {
         self.persons.iter().enumerate().all(known)
             && self.fields.iter().all(|field| approved.fields.contains(field))
             && self.codes.iter().all(|code| approved.codes.contains(code))
+            && self.facts.iter().all(|(place, fact)| approved.facts.get(place).is_some_and(|old| fact.is_within(old)))
             && is_covered(&self.access, &approved.access)
     }
 }

@@ -10,7 +10,7 @@ use serde::de::{Deserialize, DeserializeSeed, Deserializer, IgnoredAny, MapAcces
 use zeroize::Zeroizing;
 
 /// Every field of a job and of a cancellation.
-const FIELDS: [&str; 43] = [
+const FIELDS: [&str; 45] = [
     "schema",
     "job_id",
     "tenant",
@@ -54,6 +54,8 @@ const FIELDS: [&str; 43] = [
     "overwrite",
     "first_name",
     "last_name",
+    "subject",
+    "proofs",
 ];
 
 /// A fault in a message: its path, and the expected value. Holds no value of the message.
@@ -141,7 +143,7 @@ impl Node {
         }
     }
 
-    const fn noun(&self) -> &'static str {
+    pub(crate) const fn noun(&self) -> &'static str {
         match self {
             Node::Null => "null",
             Node::Bool(_) => "a boolean",
@@ -383,6 +385,11 @@ impl<'a> Object<'a> {
         }
     }
 
+    /// Takes all fields, of an object whose names are not known here.
+    pub fn take_all(self) -> &'a [(String, Node)] {
+        self.fields
+    }
+
     /// The error for a field that must be there and is not.
     pub fn missing(&self, name: &str) -> Invalid {
         Invalid::at(self.path_of(name), "is missing and required")
@@ -430,7 +437,7 @@ fn join(path: &str, name: &str) -> String {
 
 /// A field's name is shown only if it is one of ours or similar: by mistake a publisher may have put an identifier in
 /// its place.
-fn shown(name: &str) -> String {
+pub(crate) fn shown(name: &str) -> String {
     let resembles = |field: &str| strsim::damerau_levenshtein(field, name) <= field.len() / 4;
     let ours = name.len() <= 40 && name.is_ascii() && FIELDS.iter().any(|field| resembles(field));
     if ours { name.to_owned() } else { format!("<a field name of {} bytes>", name.len()) }

@@ -6,7 +6,7 @@
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use super::cursor::{Forms, Invalid, Node};
+use super::cursor::{Forms, Invalid, Node, shown};
 use super::field::{is_name, uuid, uuid_of_property};
 use super::model::{Job, JobKey};
 use super::outcome::Reason;
@@ -67,10 +67,23 @@ impl Draft {
             let Node::List(targets) = targets else { continue };
             for (index, target) in targets.iter_mut().enumerate() {
                 let Node::Object(fields) = target else { continue };
-                for (name, node) in fields.iter_mut().filter(|(name, _)| PROOFS.contains(&name.as_str())) {
-                    let Node::Text(text) = node else { continue };
-                    if let Some(opened) = open(&format!("targets[{index}].{name}"), text)? {
-                        *text = opened;
+                for (name, node) in fields.iter_mut() {
+                    match node {
+                        Node::Text(text) if PROOFS.contains(&name.as_str()) => {
+                            if let Some(opened) = open(&format!("targets[{index}].{name}"), text)? {
+                                *text = opened;
+                            }
+                        }
+                        // A connector's.
+                        Node::Object(proofs) if name == "proofs" => {
+                            for (name, node) in proofs {
+                                let Node::Text(text) = node else { continue };
+                                if let Some(opened) = open(&format!("targets[{index}].proofs.{}", shown(name)), text)? {
+                                    *text = opened;
+                                }
+                            }
+                        }
+                        _ => {}
                     }
                 }
             }

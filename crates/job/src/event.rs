@@ -4,6 +4,7 @@
 //! list, a time, or a keyed pseudonym.
 
 mod approval;
+mod connector;
 mod deadline;
 mod id;
 mod wait;
@@ -16,6 +17,7 @@ use super::journal::At;
 use super::kinds::{Code, Kind, Spec};
 use super::model::{Job, JobKey, Mode};
 use super::outcome::{JobOutcome, Reason, StepOutcome, TargetEnd, TargetOutcome};
+use super::reading::Means;
 use super::record::{Event, JobRecord};
 use super::state::{Intent, StepState, TargetState};
 use super::step::{Answer, CodeState, FailureKind, Identity, RowState, Step, StepName};
@@ -195,14 +197,17 @@ impl About<'_> {
             "target": index, "system": target.system, "kind": target.kind.as_str(),
             "outcome": end.outcome.as_str(), "identity": identity(target.kind, state),
             "steps": steps,
-            "preserved": if end.outcome == TargetOutcome::Erased { rules.preserved.clone() } else { Vec::new() },
+            "preserved": if end.outcome == TargetOutcome::Erased { preserved(rules) } else { Vec::new() },
             "refunds": refunds(&target.spec, state, now),
             "error": error,
         });
+        if let (Some(plan), Some(object)) = (&rules.plan, value.as_object_mut()) {
+            connector::tell(plan, end, object);
+        }
         // The approver must see the findings.
         let is_shown = self.job.mode == Mode::Preview || (state.approving.is_needed() && !is_final);
         if is_shown && let Some(object) = value.as_object_mut() {
-            object.insert("preview".into(), preview(&target.spec, state));
+            object.insert("preview".into(), preview(&target.spec, state, rules));
         }
         value
     }
@@ -213,7 +218,10 @@ impl About<'_> {
 pub fn changed(state: &TargetState) -> bool {
     let by_us = |name, step: &StepState| match step_outcome(name, step) {
         StepOutcome::Erased | StepOutcome::Anonymised | StepOutcome::AlreadyErased => true,
-        _ => step.intent == Intent::Doubt || (name == StepName::QueueImportRow && step.is_done()),
+        _ => {
+            let is_taken = matches!(name, StepName::QueueImportRow | StepName::ConnectorAct) && step.is_done();
+            step.intent == Intent::Doubt || is_taken
+        }
     };
     let destructive = state.names().filter(|name| name.is_destructive());
     destructive.into_iter().any(|name| state.all(name).iter().any(|step| by_us(name, step)))
@@ -223,12 +231,16 @@ pub fn changed(state: &TargetState) -> bool {
 /// Otherwise `unchecked`.
 fn identity(kind: Kind, state: &TargetState) -> &'static str {
     let answers = || state.all(StepName::Resolve).iter().filter_map(|state| state.answer.as_ref());
-    let is_nobody = |answer: &Answer| matches!(answer, Answer::Missing(_) | Answer::Found(Identity::Blank));
+    let is_nobody = |answer: &Answer| {
+        matches!(answer, Answer::Missing(_) | Answer::Found(Identity::Blank))
+            || matches!(answer.means(), Some(Means::Gone(_)))
+    };
     if answers().next().is_some() && answers().all(is_nobody) {
         return "nobody";
     }
     let resolved = match state.get(Step::one(StepName::Resolve)).and_then(|state| state.answer.as_ref()) {
         Some(Answer::Found(identity) | Answer::User { identity, .. }) => *identity == Identity::Same,
+        Some(Answer::Connector(reading)) => reading.means == Means::Found(Identity::Same),
         _ => false,
     };
     let codes = state.all(StepName::ReadCode).iter().all(|code| {
@@ -243,7 +255,8 @@ fn identity(kind: Kind, state: &TargetState) -> &'static str {
 /// One line for each kind of step: outcome, count and last time.
 fn steps(state: &TargetState, name: StepName) -> Option<(At, Value)> {
     let items = state.all(name);
-    let is_shown = name.is_destructive() || matches!(name, StepName::ReadBack | StepName::ImportResult);
+    let is_shown = name.is_destructive()
+        || matches!(name, StepName::ReadBack | StepName::ImportResult | StepName::ConnectorReadBack);
     // A row in a deletion file erases nobody; only the platform's result counts.
     if !is_shown || name == StepName::QueueImportRow {
         return None;
@@ -258,11 +271,20 @@ fn steps(state: &TargetState, name: StepName) -> Option<(At, Value)> {
         Some(TargetEnd { outcome: TargetOutcome::Refused, step: Some(step), .. }) if *step == name => {
             StepOutcome::Refused
         }
+        // Only reads that show what was expected end a connector's target as erased.
+        Some(TargetEnd { outcome: TargetOutcome::Erased, .. })
+            if name.is_connectors() && worst == StepOutcome::Pending =>
+        {
+            StepOutcome::Erased
+        }
         _ => worst,
     };
     let at = items.iter().map(|item| item.answered_at.max(item.last_failed_at).max(item.intent_at)).max()?;
-    let count =
-        if name == StepName::ReadBack { items.iter().map(|item| item.answers as usize).sum() } else { done.len() };
+    let count = if matches!(name, StepName::ReadBack | StepName::ConnectorReadBack) {
+        items.iter().map(|item| item.answers as usize).sum()
+    } else {
+        done.len()
+    };
     Some((at, json!({ "step": name.as_str(), "outcome": outcome.as_str(), "count": count, "at": at.to_rfc3339() })))
 }
 
@@ -287,7 +309,9 @@ pub fn step_outcome(name: StepName, state: &StepState) -> StepOutcome {
         StepName::QueueImportRow => StepOutcome::Pending,
         _ => StepOutcome::Erased,
     };
-    if state.settled_done {
+    // A connector's act is settled after its own answer too, when a read shows the effect.
+    let says_done = matches!(state.answer.as_ref().and_then(Answer::means), Some(Means::Done | Means::Accepted));
+    if state.settled_done && !says_done {
         return if state.is_ours() { StepOutcome::AlreadyErased } else { StepOutcome::Absent };
     }
     match (&state.answer, state.failure) {
@@ -303,6 +327,7 @@ pub fn step_outcome(name: StepName, state: &StepState) -> StepOutcome {
             RowState::Skipped => StepOutcome::Absent,
             RowState::Missing => StepOutcome::Failed,
         },
+        (Some(Answer::Connector(reading)), _) => connector::outcome(reading.means, state),
         (Some(Answer::Found(_) | Answer::Values { .. } | Answer::Left { .. } | Answer::Unclear(_)), _) => {
             StepOutcome::Pending
         }
@@ -331,10 +356,11 @@ fn refunds(spec: &Spec, state: &TargetState, now: At) -> Vec<Value> {
     codes.iter().enumerate().map(refund).collect()
 }
 
-fn preview(spec: &Spec, state: &TargetState) -> Value {
+fn preview(spec: &Spec, state: &TargetState, rules: &Rules) -> Value {
     // Unknown if the system was not asked, for example about a member known by a token alone.
     let found = match state.get(Step::one(StepName::Resolve)).and_then(|state| state.answer.as_ref()) {
         Some(Answer::Missing { .. } | Answer::Found(Identity::Blank)) => Some(false),
+        Some(Answer::Connector(reading)) => Some(!matches!(reading.means, Means::Gone(_))),
         Some(_) => Some(true),
         None => None,
     };
@@ -344,10 +370,20 @@ fn preview(spec: &Spec, state: &TargetState) -> Value {
         .all(StepName::ReadCode)
         .iter()
         .filter(|code| matches!(code.answer, Some(Answer::Code { state: CodeState::Active, .. })));
-    json!({
+    let mut value = json!({
         "found": found, "entitlements": offers, "entitlements_with_access": state.with_access.len(),
         "codes": codes, "codes_active": active.count(),
-    })
+    });
+    if let (Some(plan), Some(object)) = (&rules.plan, value.as_object_mut()) {
+        object.insert("acts".into(), connector::acts(plan, state));
+    }
+    value
+}
+
+/// The data that a system keeps, by its owner's settings and its connector.
+fn preserved(rules: &Rules) -> Vec<String> {
+    let by_plan = rules.plan.iter().flat_map(|plan| &plan.preserved);
+    rules.preserved.iter().chain(by_plan).cloned().collect()
 }
 
 fn entitlement(row: &super::step::Entitlement) -> Value {

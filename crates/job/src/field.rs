@@ -44,18 +44,22 @@ pub(super) fn is_customer_id(digits: &str) -> bool {
     is_number && digits.bytes().any(|byte| byte != b'0')
 }
 
+/// Checks an identifier at a path. Its form may be that of any release.
+pub(super) fn checked(text: &str, path: &str, forms: Forms, flaw: fn(&str) -> Option<Flaw>) -> Result<(), Invalid> {
+    match flaw(text) {
+        Some(flaw) if forms == Forms::Todays || flaw == Flaw::Length => Err(Invalid::at(path, flaw.as_str())),
+        _ => Ok(()),
+    }
+}
+
 fn whose(
     object: &mut Object<'_>,
     name: &'static str,
     flaw: fn(&str) -> Option<Flaw>,
 ) -> Result<Option<SecretString>, Invalid> {
     let Some(text) = object.text(name)? else { return Ok(None) };
-    match flaw(text) {
-        Some(flaw) if object.forms() == Forms::Todays || flaw == Flaw::Length => {
-            Err(Invalid::at(object.path_of(name), flaw.as_str()))
-        }
-        _ => Ok(Some(text.into())),
-    }
+    checked(text, &object.path_of(name), object.forms(), flaw)?;
+    Ok(Some(text.into()))
 }
 
 /// A proof or salt: 1 to `max` bytes.

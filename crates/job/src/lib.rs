@@ -10,6 +10,7 @@ pub mod draft;
 pub mod due;
 pub mod event;
 mod field;
+pub mod findings;
 pub mod flow;
 pub mod identifier;
 pub mod journal;
@@ -19,6 +20,8 @@ pub mod model;
 mod note;
 pub mod outcome;
 pub mod parse;
+pub mod plan;
+pub mod reading;
 pub mod receipt;
 pub mod record;
 pub mod schema;
@@ -31,6 +34,7 @@ pub use approval::{Approved, Approving, Found};
 pub use cancel::Cancel;
 pub use draft::Draft;
 pub use due::Term;
+pub use findings::Findings;
 pub use flow::{Next, Rules};
 pub use journal::{At, Entry};
 pub use kinds::{Code, Kind, Member, MemberKey, Spec};
@@ -39,9 +43,12 @@ pub use model::{Approval, Confirmation, Job, JobKey, Mode, Target};
 pub use note::Note;
 pub use outcome::{InputKind, JobOutcome, Reason, Retry, StepOutcome, TargetEnd, TargetOutcome};
 pub use parse::{Accepts, Invalid};
+pub use plan::Plan;
+pub use reading::{Fact, Means, Reading, Shows};
 pub use record::{Ended, JobRecord};
 pub use state::{LetThrough, StepState, TargetState};
 pub use step::{
-    Absence, Answer, CodeState, Entitlement, Failure, FailureKind, Field, Identity, RowState, Step, StepName,
+    Absence, Answer, CodeState, Entitlement, Failure, FailureKind, Field, Identity, MOST_ITEMS, RowState, Step,
+    StepName,
 };
 pub use wait::Standstill;

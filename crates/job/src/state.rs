@@ -7,8 +7,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::approval::{Approved, Approving, Found};
+use super::findings::Findings;
 use super::journal::{At, Entry};
 use super::outcome::{InputKind, Reason, TargetEnd};
+use super::reading::Means;
 use super::step::Field;
 use super::step::{Answer, CodeState, Entitlement, FailureKind, Identity, Step, StepName};
 
@@ -83,6 +85,10 @@ pub struct StepState {
 impl StepState {
     /// True if the call is known to have taken effect.
     pub fn is_done(&self) -> bool {
+        // An accepted call must not be made again, although its effect is still to be shown.
+        if self.answer.as_ref().is_some_and(Answer::is_taken) {
+            return true;
+        }
         self.settled_done || matches!(self.answer, Some(Answer::Done | Answer::AlreadyDone))
     }
 
@@ -98,14 +104,16 @@ impl StepState {
     /// True if an effect is ours: our only answer does not say that it was there before, or an earlier call of ours
     /// may have made it.
     pub fn is_ours(&self) -> bool {
-        self.doubted || matches!(self.answer, None | Some(Answer::Done))
+        let is_own =
+            |answer: &Answer| *answer == Answer::Done || matches!(answer.means(), Some(Means::Done | Means::Accepted));
+        self.doubted || self.answer.as_ref().is_none_or(is_own)
     }
 }
 
 /// The read that shows a call's effect; `None` for a call that is just repeated.
 const fn look_for(step: Step) -> Option<Step> {
     match step.name {
-        StepName::QueueImportRow => None,
+        StepName::QueueImportRow | StepName::ConnectorAct => None,
         StepName::RevokeCode => Some(Step::item(StepName::ReadBackCode, step.item)),
         StepName::TerminateEntitlement => Some(Step::item(StepName::ListEntitlements, 1)),
         _ => Some(Step::one(StepName::ReadBack)),
@@ -117,6 +125,8 @@ const fn look_for(step: Step) -> Option<Step> {
 pub struct TargetState {
     /// Its steps; the items of a kind side by side.
     steps: BTreeMap<StepName, Vec<StepState>>,
+    /// The places of a connector's steps among those of their kind, in order of first appearance.
+    places: BTreeMap<Step, usize>,
     /// For each kind, the number of leading items that are done: long lists are not walked again.
     done_prefix: BTreeMap<StepName, u32>,
     /// Its end.
@@ -144,6 +154,8 @@ pub struct TargetState {
     guid: Option<String>,
     /// VitalSource: fields that read-backs showed and no overwrite had covered.
     pub left: Vec<Field>,
+    /// A connector's findings.
+    pub findings: Findings,
     /// The last time at which a read showed the person.
     pub person_seen_at: At,
     /// Reads up to this entry are from before a wait that a person, an operator or another worker ended.
@@ -156,7 +168,21 @@ pub struct TargetState {
 impl TargetState {
     /// A step's state, if there is one.
     pub fn get(&self, step: Step) -> Option<&StepState> {
-        self.steps.get(&step.name)?.get(step.item as usize)
+        self.steps.get(&step.name)?.get(self.place(step)?)
+    }
+
+    fn place(&self, step: Step) -> Option<usize> {
+        if step.name.is_connectors() { self.places.get(&step).copied() } else { Some(step.item as usize) }
+    }
+
+    /// The steps of a kind, with their numbers.
+    pub fn numbered(&self, name: StepName) -> Vec<(Step, &StepState)> {
+        let items = self.all(name).iter();
+        if !name.is_connectors() {
+            return (0..).map(|item| Step::item(name, item)).zip(items).collect();
+        }
+        let steps = self.places.iter().filter(|(step, _)| step.name == name);
+        steps.filter_map(|(step, _)| Some((*step, self.get(*step)?))).collect()
     }
 
     /// All steps of a kind.
@@ -203,11 +229,15 @@ impl TargetState {
 
     fn step(&mut self, step: Step) -> &mut StepState {
         let items = self.steps.entry(step.name).or_default();
-        let needed = step.item as usize + 1;
-        if items.len() < needed {
-            items.resize_with(needed, StepState::default);
+        let place = if step.name.is_connectors() {
+            *self.places.entry(step).or_insert(items.len())
+        } else {
+            step.item as usize
+        };
+        if items.len() <= place {
+            items.resize_with(place + 1, StepState::default);
         }
-        &mut items[step.item as usize]
+        &mut items[place]
     }
 
     /// A one-time password whose send had no effect is sent under the next number: the attempts and the last result
@@ -235,13 +265,29 @@ impl TargetState {
 
     /// True if a read-back was made after the step's intent.
     fn looked_since_intent(&self, step: Step) -> bool {
+        let intended = self.get(step).map_or(0, |state| state.seq);
+        let is_later = |look: &StepState| look.answer.is_some() && look.seq > intended;
+        if step.name == StepName::ConnectorAct {
+            let looks = self.numbered(StepName::ConnectorReadBack);
+            return looks.iter().any(|(look, state)| look.member() == step.member() && is_later(state));
+        }
         // In doubt, it is just queued again.
         let Some(look) = look_for(step) else { return true };
-        let intended = self.get(step).map_or(0, |state| state.seq);
-        self.get(look).is_some_and(|look| look.answer.is_some() && look.seq > intended)
+        self.get(look).is_some_and(is_later)
+    }
+
+    /// The answers of the reads after a connector's act are counted from the act on.
+    fn count_looks_anew(&mut self, acted: Step) {
+        if acted.name == StepName::ConnectorAct {
+            let looks = self.steps.get_mut(&StepName::ConnectorReadBack);
+            looks.into_iter().flatten().for_each(|look| look.answers = 0);
+        }
     }
 
     fn advance(&mut self, name: StepName) {
+        if name.is_connectors() {
+            return;
+        }
         let items = self.steps.get(&name).map_or(&[][..], Vec::as_slice);
         let mut done = self.done_prefix.get(&name).copied().unwrap_or(0);
         // Reads count as done after their answer, reads of revoked codes after the code is gone: so all lists are
@@ -263,7 +309,10 @@ impl TargetState {
         match entry {
             Entry::Intent { step, at, .. } => {
                 self.goes_on_as(*step);
+                self.count_looks_anew(*step);
                 let state = self.step(*step);
+                // A call in doubt that is repeated without a read: the first one may have taken effect.
+                state.doubted |= state.intent != Intent::None;
                 state.intent = Intent::Fresh;
                 state.intent_at = *at;
                 state.seq = seq;
@@ -275,8 +324,10 @@ impl TargetState {
                     self.learn(*step, answer, *at);
                 }
                 let acts_since = self.acted.max(self.outlived);
+                let may_age =
+                    step.name == StepName::Resolve || (step.name.is_connectors() && !step.name.needs_intent());
                 let state = self.step(*step);
-                let has_aged = step.name == StepName::Resolve && at.since(state.answered_at) >= FRESH;
+                let has_aged = may_age && at.since(state.answered_at) >= FRESH;
                 state.aged =
                     if has_aged && state.answer.is_some() && state.seq > acts_since { state.aged + 1 } else { 0 };
                 state.seq = seq;
@@ -295,6 +346,7 @@ impl TargetState {
                     if let Some(look) = look_for(*step).filter(|look| self.get(*look).is_some()) {
                         self.step(look).answers = 0;
                     }
+                    self.count_looks_anew(*step);
                 }
                 self.last_at = *at;
                 self.advance(step.name);
@@ -407,6 +459,7 @@ impl TargetState {
         }
         self.entitlements.clear();
         self.with_access.clear();
+        self.findings = Findings::default();
     }
 
     /// The results of the step's calls do not count. A read is repeated, and a call that may have been made is in
@@ -478,7 +531,7 @@ impl TargetState {
             for (item, state) in items.iter_mut().enumerate() {
                 let was = std::mem::take(state);
                 let is_first_read = match name {
-                    StepName::Resolve | StepName::ReadCode => true,
+                    StepName::Resolve | StepName::ReadCode | StepName::ConnectorRead => true,
                     StepName::ListEntitlements => item == 0,
                     _ => false,
                 };
@@ -516,6 +569,7 @@ impl TargetState {
         if !keep_reads {
             self.entitlements.clear();
             self.with_access.clear();
+            self.findings = Findings::default();
         }
     }
 
@@ -529,6 +583,15 @@ impl TargetState {
             Answer::Left { fields } => {
                 let new: Vec<Field> = fields.iter().copied().filter(|field| !self.left.contains(field)).collect();
                 self.left.extend(new);
+            }
+            Answer::Connector(reading) => {
+                // Another plan, and nothing was changed by the first: all is read anew.
+                if !self.touched && self.findings.shape.is_some_and(|shape| shape != reading.shape) {
+                    self.findings = Findings::default();
+                    let reads = self.steps.get_mut(&StepName::ConnectorRead);
+                    reads.into_iter().flatten().for_each(|state| state.answer = None);
+                }
+                self.findings.learn(step, reading, self.last_seq);
             }
             Answer::Found(Identity::Same) if matches!(step.name, StepName::Resolve | StepName::ReadBack) => {
                 self.person_seen_at = at;
@@ -598,6 +661,8 @@ impl TargetState {
             self.steps.entry(name).or_default().iter_mut().for_each(|state| state.answer = None);
             self.done_prefix.insert(name, 0);
         }
+        let reads = self.steps.get_mut(&StepName::ConnectorRead);
+        reads.into_iter().flatten().for_each(|state| state.answer = None);
     }
 
     /// For use if nothing is known about another worker's calls: true if the reads may show their effect, or if
@@ -607,13 +672,17 @@ impl TargetState {
             Some(Answer::Found(identity) | Answer::User { identity, .. }) => {
                 matches!(identity, Identity::Same | Identity::Unreadable)
             }
+            Some(Answer::Connector(reading)) => {
+                matches!(reading.means, Means::Found(Identity::Same | Identity::Unreadable))
+            }
             _ => false,
         };
         let is_revoked =
             |code: &StepState| matches!(code.answer, Some(Answer::Code { state: CodeState::Cancelled, .. }));
         !found
-            // A list does not show whether an entitlement was ended or expired.
+            // A list does not show whether an entitlement, or a member, was ended or expired.
             || self.get(Step::one(StepName::ListEntitlements)).is_some()
+            || !self.all(StepName::ConnectorRead).is_empty()
             || self.all(StepName::ReadCode).iter().any(is_revoked)
     }
 
@@ -625,13 +694,10 @@ impl TargetState {
     /// The intents whose call was not made: they must be settled as not done before the job leaves this worker.
     pub fn unsent(&self) -> Vec<Step> {
         let mut steps = Vec::new();
-        for (name, items) in &self.steps {
+        for name in self.steps.keys() {
             let from = self.done_prefix(*name) as usize;
-            for (item, state) in items.iter().enumerate().skip(from) {
-                if state.intent == Intent::Fresh {
-                    steps.push(Step::item(*name, u32::try_from(item).unwrap_or(u32::MAX)));
-                }
-            }
+            let open = self.numbered(*name).into_iter().skip(from);
+            steps.extend(open.filter(|(_, state)| state.intent == Intent::Fresh).map(|(step, _)| step));
         }
         steps
     }

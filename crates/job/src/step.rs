@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::note::Note;
 use super::outcome::{InputKind, Reason};
+use super::reading::{Means, Reading};
 
 /// A kind of step. The same word in journal, events, metrics and docs.
 ///
@@ -47,10 +48,16 @@ pub enum StepName {
     OverwriteUser,
     /// Send a notice to the requester's own endpoint.
     TellRequester,
+    /// A connector's read before its first act; the person's is `resolve`.
+    ConnectorRead,
+    /// A connector's change.
+    ConnectorAct,
+    /// A connector's read after an act.
+    ConnectorReadBack,
 }
 
 impl StepName {
-    /// Every step.
+    /// Every step of the kinds that a configuration can name.
     pub const ALL: [StepName; 16] = [
         StepName::Resolve,
         StepName::ListEntitlements,
@@ -69,6 +76,10 @@ impl StepName {
         StepName::OverwriteUser,
         StepName::TellRequester,
     ];
+
+    /// The steps of a connector.
+    pub const OF_CONNECTORS: [StepName; 3] =
+        [StepName::ConnectorRead, StepName::ConnectorAct, StepName::ConnectorReadBack];
 
     /// The word.
     pub const fn as_str(self) -> &'static str {
@@ -89,6 +100,9 @@ impl StepName {
             StepName::CheckLicenses => "check_licenses",
             StepName::OverwriteUser => "overwrite_user",
             StepName::TellRequester => "tell_requester",
+            StepName::ConnectorRead => "connector_read",
+            StepName::ConnectorAct => "connector_act",
+            StepName::ConnectorReadBack => "connector_read_back",
         }
     }
 
@@ -102,7 +116,8 @@ impl StepName {
             | StepName::QueueImportRow
             | StepName::DeleteAccount
             | StepName::RevokeCode
-            | StepName::OverwriteUser => true,
+            | StepName::OverwriteUser
+            | StepName::ConnectorAct => true,
             StepName::Resolve
             | StepName::ListEntitlements
             | StepName::ReadBack
@@ -111,8 +126,15 @@ impl StepName {
             | StepName::ReadCode
             | StepName::ReadBackCode
             | StepName::CheckLicenses
-            | StepName::TellRequester => false,
+            | StepName::TellRequester
+            | StepName::ConnectorRead
+            | StepName::ConnectorReadBack => false,
         }
+    }
+
+    /// True for a connector's steps: their items are far apart, see [`Step::of_connector`].
+    pub const fn is_connectors(self) -> bool {
+        matches!(self, StepName::ConnectorRead | StepName::ConnectorAct | StepName::ConnectorReadBack)
     }
 
     /// True if a checkpointed intent must precede the call.
@@ -152,7 +174,25 @@ impl Step {
     pub const fn item(name: StepName, item: u32) -> Step {
         Step { name, item }
     }
+
+    /// A connector's step: its read or act by place, and the member of `each` (0 without `each`).
+    pub const fn of_connector(name: StepName, place: usize, member: u32) -> Step {
+        Step { name, item: (place as u32).saturating_mul(MOST_ITEMS).saturating_add(member) }
+    }
+
+    /// The place of a connector's read or act.
+    pub const fn place(self) -> usize {
+        (self.item / MOST_ITEMS) as usize
+    }
+
+    /// The member of `each` for which a connector's step is.
+    pub const fn member(self) -> u32 {
+        self.item % MOST_ITEMS
+    }
 }
+
+/// The most members of a list for which a connector makes a call each.
+pub const MOST_ITEMS: u32 = 10_000;
 
 /// Whether the person that was read is the person of the job.
 ///
@@ -295,13 +335,15 @@ pub enum Answer {
         /// The fields.
         fields: Vec<Field>,
     },
+    /// The answer to a connector's call.
+    Connector(Reading),
 }
 
 impl Answer {
     /// True if it holds personal data: it is stored only sealed.
     pub const fn is_private(&self) -> bool {
         match self {
-            Answer::User { .. } | Answer::Entitlements(_) => true,
+            Answer::User { .. } | Answer::Entitlements(_) | Answer::Connector(_) => true,
             Answer::Done
             | Answer::AlreadyDone
             | Answer::Unclear(_)
@@ -318,7 +360,10 @@ impl Answer {
     /// The answer that may be used. An earlier release wrote absences without a proof: they decide nothing.
     pub fn believed(self) -> Answer {
         match self {
-            Answer::Missing(Absence { is_vouched: false }) => Answer::Unclear(Reason::Unproven),
+            Answer::Missing(Absence { is_vouched: false })
+            | Answer::Connector(Reading { means: Means::Gone(Absence { is_vouched: false }), .. }) => {
+                Answer::Unclear(Reason::Unproven)
+            }
             answer => answer,
         }
     }

@@ -262,5 +262,6 @@ const fn word(answer: &Answer) -> &'static str {
         Answer::Licenses { .. } => "licenses",
         Answer::Row(_) => "row",
         Answer::Values { .. } | Answer::Left { .. } => "values",
+        Answer::Connector(_) => "reading",
     }
 }

@@ -1,6 +1,7 @@
 //! The scenarios: each peculiar behaviour of each system, and the outcome of a run without other faults.
 
 mod cleeng;
+pub mod connector;
 mod easycms;
 mod loyalty;
 mod member;
@@ -38,6 +39,7 @@ pub fn all() -> Vec<Known> {
         loyalty::by_file(),
         loyalty::by_hand(),
         vitalsource::all(),
+        connector::all(),
         previews(),
     ]
     .into_iter()

@@ -3,6 +3,7 @@
 //! The rule it keeps: a model knows nothing about the flows; only [`World::is_gone`] and [`World::harm`] judge them.
 
 pub mod cleeng;
+pub mod connector;
 pub mod easycms;
 pub mod vitalsource;
 pub mod zeta;

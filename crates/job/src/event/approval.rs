@@ -4,7 +4,7 @@
 
 use serde_json::{Value, json};
 
-use super::{About, preview, refunds};
+use super::{About, preserved, preview, refunds};
 use crate::journal::At;
 use crate::state::TargetState;
 
@@ -17,8 +17,8 @@ impl About<'_> {
                 "target": index, "system": target.system, "kind": target.kind.as_str(),
                 "outcome": state.end.as_ref().map(|end| end.outcome.as_str()),
                 "reason": state.end.as_ref().and_then(|end| end.reason).map(crate::Reason::as_str),
-                "preview": preview(&target.spec, state), "refunds": refunds(&target.spec, state, now),
-                "preserved": rules.preserved,
+                "preview": preview(&target.spec, state, rules), "refunds": refunds(&target.spec, state, now),
+                "preserved": preserved(rules),
             })
         });
         shown.collect()

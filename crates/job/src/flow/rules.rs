@@ -2,9 +2,11 @@
 //!
 //! The rule it keeps: only settings; the flows decide about their consequences.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::kinds::{Kind, MemberKey};
+use crate::plan::Plan;
 
 /// When a system requires the person's (or an agent's) confirmation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -58,6 +60,8 @@ pub struct Rules {
     pub check_licenses: bool,
     /// VitalSource: at the end the requester's endpoint gets a notice.
     pub tell_requester: bool,
+    /// A connector's steps.
+    pub plan: Option<Arc<Plan>>,
 }
 
 impl Rules {
@@ -76,6 +80,7 @@ impl Rules {
             preserved: Vec::new(),
             check_licenses: true,
             tell_requester: false,
+            plan: None,
         }
     }
 }

@@ -4,17 +4,19 @@
 //! The rule it keeps: no other part of the core depends on the kind if a row can describe the difference.
 
 mod cleeng;
+mod connector;
 mod easycms;
 mod vitalsource;
 mod zeta;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Map, Value};
 
 use super::cursor::{Invalid, Object};
 use super::flow::{Confirm, Flow, Go, Rules};
+use super::identifier::email_flaw;
 use super::model::{put, put_secret};
 use super::outcome::TargetEnd;
 use super::step::Field;
@@ -32,10 +34,12 @@ pub enum Kind {
     EasyCms,
     /// VitalSource.
     VitalSource,
+    /// Any other system, by a connector's plan.
+    Connector,
 }
 
 impl Kind {
-    /// All kinds.
+    /// The kinds that a configuration can name.
     pub const ALL: [Kind; 4] = [Kind::Cleeng, Kind::ZetaLoyalty, Kind::EasyCms, Kind::VitalSource];
 
     /// The kind's row.
@@ -45,7 +49,13 @@ impl Kind {
             Kind::ZetaLoyalty => &zeta::KIND,
             Kind::EasyCms => &easycms::KIND,
             Kind::VitalSource => &vitalsource::KIND,
+            Kind::Connector => &connector::KIND,
         }
+    }
+
+    /// The kind with this word in events.
+    pub fn of(word: &str) -> Option<Kind> {
+        Kind::ALL.into_iter().chain([Kind::Connector]).find(|kind| kind.as_str() == word)
     }
 
     /// The word used in configuration and events.
@@ -211,12 +221,32 @@ pub enum Spec {
         /// Fields to overwrite besides those that are not empty.
         overwrite: BTreeSet<Field>,
     },
+    /// A system with a connector.
+    Connector {
+        /// The person, by the names of the plan. At least one is there.
+        identifiers: BTreeMap<String, SecretString>,
+        /// The proofs, by their names.
+        proofs: BTreeMap<String, SecretString>,
+    },
 }
 
 impl Spec {
     /// Each identifier of the person; true for an e-mail address.
     pub(crate) fn identifiers(&self) -> impl Iterator<Item = (&str, bool)> {
-        let each = match self {
+        let (each, named) = match self {
+            Spec::Connector { identifiers, .. } => ([None, None], Some(identifiers)),
+            other => (other.usual_identifiers(), None),
+        };
+        let usual = each.into_iter().flatten().map(|(value, is_email)| (value.expose_secret(), is_email));
+        let named = named.into_iter().flatten().map(|(_, value)| {
+            let text = value.expose_secret();
+            (text, email_flaw(text).is_none())
+        });
+        usual.chain(named)
+    }
+
+    fn usual_identifiers(&self) -> [Option<(&SecretString, bool)>; 2] {
+        match self {
             Spec::CleengBackend { customer_id, customer_email }
             | Spec::CleengMediastore { customer_id, customer_email, .. } => {
                 [Some((customer_id, false)), Some((customer_email, true))]
@@ -229,8 +259,8 @@ impl Spec {
             Spec::VitalSource { guid, reference, .. } => {
                 [guid.as_ref().map(|guid| (guid, false)), reference.as_ref().map(|reference| (reference, false))]
             }
-        };
-        each.into_iter().flatten().map(|(identifier, is_email)| (identifier.expose_secret(), is_email))
+            Spec::Connector { .. } => [None, None],
+        }
     }
 
     /// Adds the identity part, in the bytes from which keys and digests are derived.
@@ -271,6 +301,11 @@ impl Spec {
                 }
                 for field in overwrite {
                     put(out, "overwrite", field.as_str());
+                }
+            }
+            Spec::Connector { identifiers, .. } => {
+                for (name, value) in identifiers {
+                    put_secret(out, &format!("subject.{name}"), value);
                 }
             }
         }

@@ -149,12 +149,21 @@ fn target(target: &Map<String, Value>) -> Value {
     let last = digest::steps(target).filter_map(|step| step.get("at").and_then(Value::as_str)).max();
     let kept = target.get("preserved").and_then(Value::as_array).into_iter().flatten();
     let preserved: Vec<Value> = kept.map(|what| json!({ "what": what, "why": KEPT_BY_PLATFORM })).collect();
-    json!({
+    let mut claims = json!({
         "target": copy("target"), "system": copy("system"), "kind": copy("kind"), "outcome": copy("outcome"),
         "identity": copy("identity"), "reason": error("reason"), "code": error("code"),
         "evidence": digest::evidence(target), "evidence_at": last, "preserved": preserved,
-    })
+    });
+    // Only for a connector, so that all other receipts keep their bytes.
+    if let (Some(claims), Some(connector)) = (claims.as_object_mut(), target.get("connector")) {
+        claims.insert("connector".into(), connector.clone());
+        claims.insert("declared".into(), (target.get("evidence") == Some(&"declared".into())).into());
+    }
+    claims
 }
+
+/// The claims about a target that only a connector's has: its file, and whether the vendor's word is all evidence.
+const OF_CONNECTORS: [&str; 2] = ["connector", "declared"];
 
 /// The reason why data was preserved: the platform keeps it when it deletes the person, by its operator's
 /// configuration (`preserved`).
@@ -186,7 +195,8 @@ pub fn contradiction(receipt: &Map<String, Value>, event: &Map<String, Value>) -
     if signed.len() != stated.len() {
         return Some("targets");
     }
-    let differing =
-        |(signed, stated): (&Value, &Value)| TARGET.into_iter().find(|name| signed.get(*name) != stated.get(*name));
+    let differing = |(signed, stated): (&Value, &Value)| {
+        TARGET.into_iter().chain(OF_CONNECTORS).find(|name| signed.get(*name) != stated.get(*name))
+    };
     signed.iter().zip(&stated).find_map(differing)
 }

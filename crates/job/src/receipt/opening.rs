@@ -86,7 +86,7 @@ fn accepts(receipt: &Map<String, Value>, import_key: MemberKey) -> Accepts {
     let text = |of: &Value, name: &str| of.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
     let targets = receipt.get("targets").and_then(Value::as_array).into_iter().flatten();
     let system = |target: &Value| {
-        let kind = Kind::ALL.into_iter().find(|kind| kind.as_str() == text(target, "kind"))?;
+        let kind = Kind::of(&text(target, "kind"))?;
         Some((text(target, "system"), Rules { import_key: Some(import_key), ..Rules::new(kind) }))
     };
     Accepts {
