@@ -5,6 +5,7 @@
 mod branches;
 mod document;
 pub mod fault;
+pub mod fill;
 pub mod matching;
 pub mod model;
 mod pattern;
@@ -14,9 +15,11 @@ pub mod schema;
 pub mod show;
 #[cfg(test)]
 mod tests;
+pub mod understand;
 mod words;
 
 pub use fault::{Fault, Faults};
 pub use matching::{Meaning, Reply, Truth, Values};
 pub use model::Connector;
 pub use read::load;
+pub use understand::{Compared, Taken, Understood};
