@@ -7,6 +7,7 @@ mod clock;
 pub mod config;
 pub mod crash;
 pub mod engine;
+pub mod kit;
 pub mod ops;
 mod process;
 mod rows;
