@@ -8,6 +8,7 @@ pub mod config;
 pub mod crash;
 mod csv;
 pub mod engine;
+pub mod kit;
 pub mod ops;
 mod process;
 mod service;

@@ -13,9 +13,11 @@ pub mod read;
 mod refuse;
 pub mod schema;
 pub mod show;
+pub mod stand_in;
 #[cfg(test)]
 mod tests;
 pub mod understand;
+pub mod vary;
 mod words;
 
 pub use fault::{Fault, Faults};
