@@ -12,6 +12,7 @@ pub mod read;
 mod refuse;
 pub mod schema;
 pub mod show;
+pub mod sql;
 #[cfg(test)]
 mod tests;
 mod words;
@@ -19,4 +20,4 @@ mod words;
 pub use fault::{Fault, Faults};
 pub use matching::{Meaning, Reply, Truth, Values};
 pub use model::Connector;
-pub use read::load;
+pub use read::{File, load, load_file};
