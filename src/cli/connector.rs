@@ -7,7 +7,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
-use erasure_connector::{Connector, read, schema, show};
+use erasure_connector::{File, read, schema, show, sql};
 
 use super::print::plain;
 use super::{Context, Exit};
@@ -63,7 +63,16 @@ impl Check {
         let mut exit = Exit::Done;
         for path in &self.files {
             match load(path, ctx)? {
-                Some(file) => writeln!(
+                Some(File::Sql(file)) => writeln!(
+                    ctx.out,
+                    "{}: {}: {}, {} statements, {} counts",
+                    path.display(),
+                    file.name,
+                    file.database.title(),
+                    file.acts.iter().map(|act| act.changes.len()).sum::<usize>(),
+                    file.reads.iter().map(|read| read.counts.len()).sum::<usize>()
+                )?,
+                Some(File::Calls(file)) => writeln!(
                     ctx.out,
                     "{}: {}: {} reads, {} acts, ends as {}; {} recorded replies",
                     path.display(),
@@ -83,13 +92,17 @@ impl Check {
 impl Show {
     fn run(self, ctx: &mut Context<'_>) -> anyhow::Result<Exit> {
         let Some(file) = load(&self.file, ctx)? else { return Ok(Exit::Usage) };
-        ctx.out.write_all(show::show(&file).as_bytes())?;
+        let text = match &file {
+            File::Calls(file) => show::show(file),
+            File::Sql(file) => sql::show(file),
+        };
+        ctx.out.write_all(text.as_bytes())?;
         Ok(Exit::Done)
     }
 }
 
 /// Reads a file; prints its faults if it does not load.
-fn load(path: &Path, ctx: &mut Context<'_>) -> anyhow::Result<Option<Connector>> {
+fn load(path: &Path, ctx: &mut Context<'_>) -> anyhow::Result<Option<File>> {
     let mut bytes = Vec::new();
     // One byte more than a file may have is enough to refuse it.
     let most = u64::try_from(read::LARGEST)? + 1;
@@ -97,7 +110,7 @@ fn load(path: &Path, ctx: &mut Context<'_>) -> anyhow::Result<Option<Connector>>
         writeln!(ctx.err, "{}: cannot be read: {error}", path.display())?;
         return Ok(None);
     }
-    match erasure_connector::load(&bytes) {
+    match erasure_connector::load_file(&bytes) {
         Ok(file) => Ok(Some(file)),
         Err(faults) => {
             for fault in &faults.0 {

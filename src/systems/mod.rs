@@ -11,6 +11,7 @@ mod evidence;
 mod facts;
 mod form;
 pub mod http;
+pub mod sql;
 pub mod vitalsource;
 pub mod zeta;
 
@@ -67,6 +68,11 @@ pub trait System: Send + Sync + 'static {
 
     /// One harmless read that shows that address and credential work.
     async fn probe(&self) -> Result<(), Failure>;
+
+    /// What `systems check` finds besides the probe, one line each. The lines are for the operator's terminal alone.
+    async fn survey(&self) -> Result<Vec<String>, Failure> {
+        Ok(Vec::new())
+    }
 
     /// The rate limit of the harmless read.
     fn probe_endpoint(&self) -> &'static str {

@@ -11,11 +11,14 @@ mod proof;
 mod read;
 mod refuse;
 mod show;
+
 pub mod statement;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 pub use draft::{Catalogue, Reference, TableInfo, draft};
 pub use model::{Act, Change, Counts, Database, Lost, Rows, SqlFile};
 pub(crate) use read::file;
 pub use show::show;
+pub use watch::uncovered;
