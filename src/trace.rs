@@ -52,7 +52,7 @@ pub fn attempt(system: &str, step: &'static str, item: u32, attempt: u32) -> Spa
 }
 
 /// One request to a system. `template` is the path below the configured address, with `{…}` for every identifier.
-pub fn request(method: &str, template: Option<&'static str>, url: &url::Url) -> Span {
+pub fn request(method: &str, template: Option<&str>, url: &url::Url) -> Span {
     let span = debug_span!(
         target: TARGET,
         "request",

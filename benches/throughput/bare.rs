@@ -96,6 +96,8 @@ impl Loop {
         self.call(Method::GET, &code(1), key, None).await;
         self.call(Method::DELETE, &code(0), key, None).await;
         self.call(Method::DELETE, &code(1), key, None).await;
+        self.call(Method::GET, &code(0), key, None).await;
+        self.call(Method::GET, &code(1), key, None).await;
         let document = "<?xml version=\"1.0\"?><user><first-name>AAAA</first-name><email>B@example.com</email></user>";
         self.call(Method::PUT, &user, key, Some(("text/xml", document.to_owned()))).await;
         self.call(Method::GET, &user, key, None).await;

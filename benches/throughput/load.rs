@@ -30,17 +30,14 @@ const WITHOUT_RECEIPT: &str = concat!(
     r#""inputs":[],"follow_up":[{"target":0,"action":"abandon_account"}],"receipt":null}}"#,
 );
 
-/// The two kinds of job, in turn. Each needs seven calls.
+/// The two kinds of job, in turn.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// Resolve, read two codes, revoke both, overwrite, read back.
+    /// Resolve, read two codes, revoke both, read both back, overwrite, read back: nine calls.
     VitalSource,
-    /// Compare, list, end two entitlements, list, delete, read back.
+    /// Compare, list, end two entitlements, list, delete, read back: seven calls.
     Cleeng,
 }
-
-/// Calls to a system that each job of the mixture needs.
-pub const CALLS: u64 = 7;
 
 /// The jobs of a round.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -53,6 +53,8 @@ fn main() {
     app::install_tls();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let quick = flag("--quick");
+    // `cargo test` runs this program without `--bench`.
+    let is_test = !std::env::args().any(|argument| argument == "--bench");
     let number = |name: &str, default: u64| value(name).map_or(default, |text| text.parse().unwrap());
     if flag("--growth") {
         return runtime.block_on(growth::show(number("--most", 100_000)));
@@ -64,9 +66,36 @@ fn main() {
         return runtime.block_on(remembered::show(number("--remembered", 1_000_000)));
     }
     let plan = Plan {
-        jobs: number("--jobs", if quick { 5_000 } else { 20_000 }),
-        rounds: number("--rounds", if quick { 2 } else { 3 }),
-        paced: number("--paced", if quick { 400 } else { 1_000 }),
+        jobs: number(
+            "--jobs",
+            if is_test {
+                50
+            } else if quick {
+                5_000
+            } else {
+                20_000
+            },
+        ),
+        rounds: number(
+            "--rounds",
+            if is_test {
+                1
+            } else if quick {
+                2
+            } else {
+                3
+            },
+        ),
+        paced: number(
+            "--paced",
+            if is_test {
+                50
+            } else if quick {
+                400
+            } else {
+                1_000
+            },
+        ),
     };
     if flag("--release") {
         return runtime.block_on(release::show(plan.jobs, plan.rounds));

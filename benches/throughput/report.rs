@@ -6,7 +6,6 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::load::CALLS;
 use crate::meter::Meter;
 
 /// Rounds with one prefetch, in turn.
@@ -67,7 +66,7 @@ impl Report {
         let rounds = self.pairs.first().map_or(0, |pair| pair.bare.len());
         let _ = writeln!(
             text,
-            "{} jobs a round, {rounds} rounds of each in turn, {CALLS} calls a job; medians.\n",
+            "{} jobs a round, {rounds} rounds of each in turn, 7 or 9 calls a job; medians.\n",
             self.jobs
         );
         let _ = writeln!(

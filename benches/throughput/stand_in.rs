@@ -3,7 +3,7 @@
 //! The rule it keeps: both loops get the same answers. A person's data is kept only for the next answers, until the
 //! read-back that ends the job.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -14,6 +14,8 @@ use tokio::net::{TcpListener, TcpStream};
 struct Memory {
     /// The fields of the last `PUT`.
     users: HashMap<String, String>,
+    /// The revoked codes.
+    revoked: HashSet<String>,
     /// The number of ended entitlements.
     ended: HashMap<String, u8>,
     deleted: HashMap<String, ()>,
@@ -102,12 +104,19 @@ fn answer(line: &str, body: &str, memory: &Mutex<Memory>) -> (u16, String) {
             (200, String::new())
         }
         ("GET", _) if path.starts_with("/vs/v4/codes/") => {
-            let details = "<redemption-details>Redeemed</redemption-details>";
+            let details = if memory.revoked.remove(last) {
+                "<deactivation-details>Deactivated by the requester</deactivation-details>"
+            } else {
+                "<redemption-details>Redeemed</redemption-details>"
+            };
             let owner = last.rsplit_once('X').map_or(last, |(guid, _)| guid);
             let owner = format!("<user-email>{owner}X@example.com</user-email>");
             (200, format!("<code><id>{last}</id><product-sku>SKU</product-sku>{details}{owner}</code>"))
         }
-        ("DELETE", _) if path.starts_with("/vs/v4/codes/") => (200, String::new()),
+        ("DELETE", _) if path.starts_with("/vs/v4/codes/") => {
+            memory.revoked.insert(last.to_owned());
+            (200, String::new())
+        }
         ("GET", "/core/entitlements") => {
             let customer = query.split('&').find_map(|pair| pair.strip_prefix("customerId=")).unwrap_or_default();
             let ended = memory.ended.get(&email(customer)).copied().unwrap_or(0);

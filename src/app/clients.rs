@@ -10,7 +10,7 @@ use secrecy::SecretString;
 
 use crate::config::{CommonSystem, Config, SystemConfig};
 use crate::engine::gate::Client;
-use crate::engine::{Gate, GateSettings};
+use crate::engine::{Gate, GateSettings, Rates};
 use crate::seal::Keyring;
 use crate::systems::http::{HttpSettings, Wire};
 use crate::systems::zeta::ImportLedger;
@@ -42,7 +42,7 @@ pub fn systems_over(wire: &Wire, config: &Config, keyring: &Arc<Keyring>) -> Res
         // With several systems, one has at most half of the jobs in hand, so that the others get work too.
         let most_in_hand = if config.systems.len() > 1 { (concurrency / 2).max(1) } else { concurrency };
         let settings = GateSettings {
-            requests_per_minute: system.common.requests_per_minute,
+            rates: Rates { each: system.common.requests_per_minute, of: system.settings.limits() },
             max_in_flight: system.common.max_in_flight as usize,
             hold_probe_interval: system.common.hold_probe_interval,
             breaker_pause: config.retry.initial_interval * BREAKER_PAUSES,

@@ -3,7 +3,6 @@
 //! The rule it keeps: they need no worker, no configuration and no network. A file with a fault ends with exit code 2,
 //! and every fault of every file is printed.
 
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
@@ -103,13 +102,13 @@ impl Show {
 
 /// Reads a file; prints its faults if it does not load.
 fn load(path: &Path, ctx: &mut Context<'_>) -> anyhow::Result<Option<File>> {
-    let mut bytes = Vec::new();
-    // One byte more than a file may have is enough to refuse it.
-    let most = u64::try_from(read::LARGEST)? + 1;
-    if let Err(error) = std::fs::File::open(path).and_then(|file| file.take(most).read_to_end(&mut bytes)) {
-        writeln!(ctx.err, "{}: cannot be read: {error}", path.display())?;
-        return Ok(None);
-    }
+    let bytes = match read::bytes_of(path) {
+        Ok(bytes) => bytes,
+        Err(error) => {
+            writeln!(ctx.err, "{}: cannot be read: {error}", path.display())?;
+            return Ok(None);
+        }
+    };
     match erasure_connector::load_file(&bytes) {
         Ok(file) => Ok(Some(file)),
         Err(faults) => {

@@ -77,6 +77,11 @@ impl<'a> Cursor<'a> {
         self.loading.faults.borrow_mut().push(Fault { key, problem });
     }
 
+    /// Records several faults of a key.
+    pub fn faults(&self, key: &str, problems: Vec<String>) {
+        problems.into_iter().for_each(|problem| self.fault(key, problem));
+    }
+
     /// True if the key was given and is not read yet.
     pub fn has(&self, key: &str) -> bool {
         self.table.contains_key(key)

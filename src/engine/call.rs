@@ -37,7 +37,8 @@ impl Engine {
         if let Some(paused) = self.paused(run, target) {
             return Ok(Some(paused));
         }
-        let endpoints = gate.system().endpoints(&target.spec, step);
+        let system = gate.system();
+        let endpoints = system.endpoints(&target.spec, step);
         let has_begun = run.journal.with(|state| state.targets[index].names().next().is_some());
         let rank = Rank::of(has_begun, run.job.due_at.map(At::from));
         let pass = tokio::select! {

@@ -5,6 +5,8 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use super::rates::Rates;
+
 const MINUTE: Duration = Duration::from_secs(60);
 /// After this many targets the cost of one is known.
 const ENOUGH_ENDED: u64 = 20;
@@ -42,23 +44,25 @@ impl Costs {
         self.targets_ended += 1;
     }
 
-    fn busiest(&self) -> u64 {
-        self.calls.values().copied().max().unwrap_or_default()
+    /// The calls and the limit of each endpoint that has one.
+    fn limited<'a>(&'a self, rates: &'a Rates) -> impl Iterator<Item = (u64, u32)> + 'a {
+        self.calls.iter().filter_map(|(endpoint, count)| Some((*count, rates.limit(endpoint)?)))
     }
 
     fn all(&self) -> u64 {
         self.calls.values().sum()
     }
 
-    /// The time between two targets: by the rate of the busiest endpoint, or by the slots. It is rather too short
-    /// than too long: an early job only waits again, a late one leaves the system idle.
-    pub fn each_target(&self, per_minute: Option<u32>, slots: usize) -> Duration {
+    /// The time between two targets: by the rate of the endpoint that limits them most, or by the slots. It is rather
+    /// too short than too long: an early job only waits again, a late one leaves the system idle.
+    pub fn each_target(&self, rates: &Rates, slots: usize) -> Duration {
         // One call, until enough targets have ended.
         let known = self.targets_ended >= ENOUGH_ENDED;
         let targets = self.targets_begun.max(self.targets_ended);
         let calls = |calls| if known { ratio(calls, targets) } else { 1.0 };
-        match per_minute {
-            Some(limit) => (MINUTE / limit.max(1)).mul_f64(calls(self.busiest())),
+        let limited = self.limited(rates).map(|(count, limit)| (MINUTE / limit).mul_f64(calls(count))).max();
+        match limited.or(rates.smallest().map(|limit| MINUTE / limit)) {
+            Some(by_rate) => by_rate,
             None => self.each_call(slots).mul_f64(calls(self.all())),
         }
     }
@@ -70,9 +74,10 @@ impl Costs {
 
     /// The system's targets a minute, by its rate and the cost of a target so far, or by its slots and the duration
     /// of a call. `None` before the first call.
-    pub fn targets_per_minute(&self, per_minute: Option<u32>, slots: usize) -> Option<f64> {
+    pub fn targets_per_minute(&self, rates: &Rates, slots: usize) -> Option<f64> {
         let calls = |calls| ratio(calls, self.targets_ended);
-        let by_rate = per_minute.map(|limit| f64::from(limit) / calls(self.busiest()));
+        let limited = self.limited(rates).map(|(count, limit)| f64::from(limit) / calls(count)).reduce(f64::min);
+        let by_rate = limited.or(rates.smallest().map(f64::from));
         let each_call = self.each_call(slots).as_secs_f64();
         let by_slots = (each_call > 0.0).then(|| 60.0 / each_call / calls(self.all()));
         by_rate.into_iter().chain(by_slots).reduce(f64::min)

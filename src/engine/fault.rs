@@ -172,11 +172,11 @@ fn blamed(state: &TargetState, name: StepName, reason: Reason) -> (Vec<Step>, Du
     let unproven = |answer: &Answer| matches!(answer, Answer::Unclear(_));
     let mut steps = Vec::new();
     let mut lasts = Duration::ZERO;
-    for (item, step) in (0..).zip(state.all(name)) {
+    for (numbered, step) in state.numbered(name) {
         let is_blamed =
             step.failure.is_some() || (reason == Reason::Unproven && step.answer.as_ref().is_some_and(unproven));
         if is_blamed {
-            steps.push(Step::item(name, item));
+            steps.push(numbered);
             lasts = lasts.max(step.last_failed_at.since(step.first_failed_at));
         }
     }

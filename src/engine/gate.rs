@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use super::costs::Costs;
 use super::line::{Line, Rank};
+use super::rates::Rates;
 use super::trouble::{Impairment, Trouble};
 use super::window::Window;
 use crate::job::wait::Waiting;
@@ -24,8 +25,8 @@ use crate::systems::System;
 /// A gate's settings.
 #[derive(Debug, Clone)]
 pub struct GateSettings {
-    /// Calls a minute, per endpoint; `None` for no limit.
-    pub requests_per_minute: Option<u32>,
+    /// Calls a minute.
+    pub rates: Rates,
     /// Calls on the wire at once.
     pub max_in_flight: usize,
     /// The pause between harmless reads of a held system.
@@ -144,7 +145,7 @@ pub struct GateView {
     pub line: usize,
     /// Jobs in hand that need it.
     pub in_hand: usize,
-    /// Its limit.
+    /// Its smallest limit.
     pub requests_per_minute: Option<u32>,
 }
 
@@ -258,8 +259,7 @@ impl Gate {
                 break;
             }
             if waiter.is_none() {
-                let every =
-                    self.lock().costs.each_target(self.settings.requests_per_minute, self.settings.max_in_flight);
+                let every = self.lock().costs.each_target(&self.settings.rates, self.settings.max_in_flight);
                 let joined = Waiter::join(&self.for_room, every, inline);
                 waiter = Some(joined.ok_or_else(|| self.join_line(&mut self.lock(), job, rank))?);
             }
@@ -362,13 +362,16 @@ impl Gate {
         deadline: Instant,
     ) -> Result<Instant, StayAway> {
         let now = Instant::now();
-        let Some(limit) = self.settings.requests_per_minute else { return Ok(now) };
-        let limit = limit.max(1) as usize;
+        let rates = &self.settings.rates;
+        if rates.is_unlimited() {
+            return Ok(now);
+        }
         let mut state = self.lock();
         let windows = &mut state.windows;
         let mut next = |endpoint: &'static str| {
+            let Some(limit) = rates.limit(endpoint) else { return now };
             let calls = endpoints.iter().filter(|other| **other == endpoint).count();
-            windows.entry(endpoint).or_default().next(limit, now, calls)
+            windows.entry(endpoint).or_default().next(limit as usize, now, calls)
         };
         let start = endpoints.iter().map(|endpoint| next(endpoint)).max().unwrap_or(now);
         // A start that is possible now is never too late.
@@ -377,7 +380,8 @@ impl Gate {
             return Err(StayAway { wait: away.wait.max(start - now), ..away });
         }
         for endpoint in endpoints {
-            state.windows.entry(endpoint).or_default().add(limit, start);
+            let Some(limit) = rates.limit(endpoint) else { continue };
+            state.windows.entry(endpoint).or_default().add(limit as usize, start);
         }
         Ok(start)
     }
@@ -385,7 +389,7 @@ impl Gate {
     /// Puts the job into the line; the wait is the estimated time until its place is reached.
     fn join_line(&self, state: &mut State, job: &JobKey, rank: Rank) -> StayAway {
         let place = state.line.join(job, rank, Instant::now());
-        let each = state.costs.each_target(self.settings.requests_per_minute, self.settings.max_in_flight);
+        let each = state.costs.each_target(&self.settings.rates, self.settings.max_in_flight);
         StayAway { wait: each.saturating_mul(place).max(UNKNOWN_WAIT), why: Waiting::RateLimit }
     }
 
@@ -411,7 +415,7 @@ impl Gate {
 
     /// The system's targets a minute, as far as known; `None` before the first call.
     pub fn targets_per_minute(&self) -> Option<f64> {
-        self.lock().costs.targets_per_minute(self.settings.requests_per_minute, self.settings.max_in_flight)
+        self.lock().costs.targets_per_minute(&self.settings.rates, self.settings.max_in_flight)
     }
 
     /// True while held.
@@ -449,7 +453,7 @@ impl Gate {
             troubles: state.trouble.impairments(now),
             line: state.line.len(),
             in_hand: state.in_hand.len(),
-            requests_per_minute: self.settings.requests_per_minute,
+            requests_per_minute: self.settings.rates.smallest(),
         }
     }
 }

@@ -53,6 +53,7 @@ pub mod outbox;
 pub mod parked;
 mod parking;
 pub mod pauses;
+mod rates;
 pub mod receipts;
 mod refusing;
 mod rests;
@@ -89,6 +90,7 @@ pub use ceilings::{Ceiling, GuardView, Scope};
 pub use figures::Figures;
 pub use gate::{Gate, GateSettings, StayAway};
 pub use line::Rank;
+pub use rates::Rates;
 
 /// The wall clock.
 pub type WallClock = Arc<dyn Fn() -> At + Send + Sync>;

@@ -337,7 +337,7 @@ impl System for EasyCms {
         Kind::EasyCms
     }
 
-    fn endpoints(&self, _spec: &Spec, _step: Step) -> &'static [&'static str] {
+    fn endpoints(&self, _spec: &Spec, _step: Step) -> &[&'static str] {
         &["all"]
     }
 

@@ -50,8 +50,13 @@ impl Credential {
         self.knows_somebody
     }
 
+    /// The absence that follows from the interface's report; `None` without a proof of the credential.
+    pub(super) fn vouched(&self, _: NotFound) -> Option<Absence> {
+        self.is_proven().then(Absence::vouched)
+    }
+
     /// The answer that follows from the interface's report of absence.
-    pub(super) fn absence(&self, _: NotFound) -> Answer {
-        if self.is_proven() { Answer::Missing(Absence::vouched()) } else { Answer::Unclear(Reason::Unproven) }
+    pub(super) fn absence(&self, not_found: NotFound) -> Answer {
+        self.vouched(not_found).map_or(Answer::Unclear(Reason::Unproven), Answer::Missing)
     }
 }

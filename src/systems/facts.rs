@@ -3,9 +3,11 @@
 //! The rule it keeps: a replacement value is derived from the user, not from the job. So two jobs about the same user
 //! write the same values, and each accepts the other's values as its own.
 
+use std::sync::Arc;
+
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::job::{Answer, Entitlement, Field, Job, Spec, Step, StepName, TargetState, flow};
+use crate::job::{Answer, Entitlement, Fact, Field, Job, Spec, Step, StepName, TargetState, flow};
 
 /// The bytes from which a field's replacement values are made, for the user with this GUID. The first are those that
 /// are written now; the others may have been written before.
@@ -22,6 +24,8 @@ pub struct Facts {
     pub user_email: Option<SecretString>,
     /// VitalSource: each field to overwrite, with the fixed bytes for its new value.
     pub replacements: Vec<(Field, [u8; 32])>,
+    /// A connector: the facts of earlier replies, by their places in the plan.
+    pub of_connector: Vec<(u16, Arc<Fact>)>,
     /// VitalSource: the bytes of every replacement value that any job may have written into a field of this user.
     pub own: Vec<(Field, [u8; 32])>,
 }
@@ -38,6 +42,9 @@ impl Facts {
         let mut facts = Facts::default();
         if step.name == StepName::TerminateEntitlement {
             facts.entitlement = state.entitlements.get(step.item as usize).cloned();
+        }
+        if matches!(job.targets[index].spec, Spec::Connector { .. }) {
+            facts.of_connector = state.findings.facts_of(step.member());
         }
         let Spec::VitalSource { guid, overwrite, .. } = &job.targets[index].spec else {
             return facts;

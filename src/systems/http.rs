@@ -207,7 +207,7 @@ impl Http {
     /// `RateLimited` on 429; `Rejected` if the request cannot be written. A reply over the limit is `Unreadable` for
     /// a read and `Ambiguous` for a change.
     pub async fn exchange(&self, request: Request, effect: Effect) -> Result<Reply, Failure> {
-        let span = trace::request(request.method.as_str(), request.template, &request.url);
+        let span = trace::request(request.method.as_str(), request.template.as_deref(), &request.url);
         let replied = self.once(request, effect).instrument(span.clone()).await;
         match &replied {
             Ok(reply) => {
@@ -259,6 +259,7 @@ impl Http {
             status: response.status().as_u16(),
             retry_after: message::retry_after(response.headers()),
             location: message::location(response.headers(), &url),
+            headers: std::mem::take(response.headers_mut()),
             body: Zeroizing::new(Vec::new()),
         };
         let read = read_body(&mut response, &mut reply.body, limit, effect).await;

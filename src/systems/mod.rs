@@ -6,6 +6,7 @@
 
 pub mod cleeng;
 mod compare;
+pub mod connector;
 pub mod easycms;
 mod evidence;
 mod facts;
@@ -23,10 +24,12 @@ use async_trait::async_trait;
 use secrecy::SecretString;
 
 use self::cleeng::CleengSettings;
+use self::connector::ConnectorSettings;
 use self::easycms::EasyCmsSettings;
 pub use self::evidence::Credential;
 pub use self::facts::Facts;
 use self::http::{BuildError, HttpSettings};
+use self::sql::SqlSettings;
 use self::vitalsource::{Signer, VitalSourceSettings};
 use self::zeta::{ImportLedger, KeyedDigest, LedgerError, ZetaSettings};
 use crate::config::Cursor;
@@ -58,7 +61,7 @@ pub trait System: Send + Sync + 'static {
 
     /// The rate limit of each request of a step's call (stable words). Most kinds have one limit only, and most
     /// steps one request.
-    fn endpoints(&self, spec: &Spec, step: Step) -> &'static [&'static str];
+    fn endpoints(&self, spec: &Spec, step: Step) -> &[&'static str];
 
     /// The proof that address and credential can find a person.
     fn credential(&self) -> &Credential;
@@ -91,6 +94,10 @@ pub enum Settings {
     EasyCms(EasyCmsSettings),
     /// `kind = "vitalsource"`
     VitalSource(VitalSourceSettings),
+    /// `kind = "connector"`
+    Connector(ConnectorSettings),
+    /// `kind = "sql"`
+    Sql(SqlSettings),
 }
 
 impl Settings {
@@ -101,8 +108,12 @@ impl Settings {
             Kind::ZetaLoyalty => ZetaSettings::read(at).map(Settings::ZetaLoyalty),
             Kind::EasyCms => EasyCmsSettings::read(at).map(Settings::EasyCms),
             Kind::VitalSource => VitalSourceSettings::read(at).map(Settings::VitalSource),
-            // No word of a configuration means it.
-            Kind::Connector => None,
+            Kind::Connector => ConnectorSettings::read(at).map(Settings::Connector),
+            Kind::Sql => SqlSettings::read(at).map(Settings::Sql),
+            Kind::Webhook => {
+                at.fault("kind", "is not built yet");
+                None
+            }
         }
     }
 
@@ -110,7 +121,7 @@ impl Settings {
     pub(crate) fn usual_rate(kind: Kind) -> Option<u32> {
         match kind {
             Kind::VitalSource => Some(vitalsource::USUAL_RATE),
-            Kind::Cleeng | Kind::ZetaLoyalty | Kind::EasyCms | Kind::Connector => None,
+            _ => None,
         }
     }
 
@@ -121,6 +132,8 @@ impl Settings {
             Settings::ZetaLoyalty(_) => Kind::ZetaLoyalty,
             Settings::EasyCms(_) => Kind::EasyCms,
             Settings::VitalSource(_) => Kind::VitalSource,
+            Settings::Connector(_) => Kind::Connector,
+            Settings::Sql(_) => Kind::Sql,
         }
     }
 
@@ -130,6 +143,8 @@ impl Settings {
             Settings::ZetaLoyalty(settings) => settings,
             Settings::EasyCms(settings) => settings,
             Settings::VitalSource(settings) => settings,
+            Settings::Connector(settings) => settings,
+            Settings::Sql(settings) => settings,
         }
     }
 
@@ -140,6 +155,8 @@ impl Settings {
             Settings::ZetaLoyalty(settings) => settings,
             Settings::EasyCms(settings) => settings,
             Settings::VitalSource(settings) => settings,
+            Settings::Connector(settings) => settings,
+            Settings::Sql(settings) => settings,
         };
         settings.secret(key)
     }
@@ -148,6 +165,14 @@ impl Settings {
     /// publisher.
     pub(crate) fn proven_parts(&self) -> Vec<&str> {
         self.of_kind().proven_parts()
+    }
+
+    /// The vendor's limits, in requests a minute for each endpoint.
+    pub(crate) fn limits(&self) -> BTreeMap<&'static str, u32> {
+        match self {
+            Settings::Connector(settings) => settings.limits(),
+            _ => BTreeMap::new(),
+        }
     }
 
     /// The folder of its deletion files, which no other system may use.
@@ -177,7 +202,8 @@ pub(crate) fn production_hosts() -> impl Iterator<Item = &'static str> {
             Kind::ZetaLoyalty => &zeta::PRODUCTION_HOSTS,
             Kind::EasyCms => &easycms::PRODUCTION_HOSTS,
             Kind::VitalSource => &vitalsource::PRODUCTION_HOSTS,
-            Kind::Connector => &[],
+            // A connector file names the vendor's own address.
+            Kind::Connector | Kind::Sql | Kind::Webhook => &[],
         }
     };
     Kind::ALL.into_iter().flat_map(hosts).copied()

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use erasure_worker::broker::Properties;
-use erasure_worker::engine::{Engine, Gate, GateSettings, Parts, Policy, RetryPolicy, Settings};
+use erasure_worker::engine::{Engine, Gate, GateSettings, Parts, Policy, Rates, RetryPolicy, Settings};
 use erasure_worker::job::flow::Limits;
 use erasure_worker::job::{Accepts, At, JobKey, Kind, Rules, StepName};
 use erasure_worker::ops::{ImportDesk, Ops, OpsSettings, serve};
@@ -100,7 +100,7 @@ pub fn settings() -> Settings {
 
 fn gate(shop: &Arc<Shop>, rules: &Rules, change: fn(&mut GateSettings)) -> Arc<Gate> {
     let mut settings = GateSettings {
-        requests_per_minute: None,
+        rates: Rates::default(),
         max_in_flight: 8,
         hold_probe_interval: Duration::from_millis(5),
         breaker_pause: Duration::from_millis(1),

@@ -57,7 +57,7 @@ impl System for Shop {
         self.kind
     }
 
-    fn endpoints(&self, _spec: &Spec, _step: Step) -> &'static [&'static str] {
+    fn endpoints(&self, _spec: &Spec, _step: Step) -> &[&'static str] {
         &["all"]
     }
 

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use erasure_worker::engine::gate::Client;
-use erasure_worker::engine::{Gate, GateSettings, Rank, StayAway};
+use erasure_worker::engine::{Gate, GateSettings, Rank, Rates, StayAway};
 use erasure_worker::job::{At, Failure, FailureKind, JobKey, Kind, Reason, Rules};
 use serde_json::json;
 use tokio::time::Instant;
@@ -42,7 +42,7 @@ fn limited(requests_per_minute: u32) -> Gate {
 
 fn before(shop: Arc<Shop>, requests_per_minute: u32) -> Gate {
     let settings = GateSettings {
-        requests_per_minute: Some(requests_per_minute),
+        rates: Rates::each(requests_per_minute),
         max_in_flight: 8,
         hold_probe_interval: Duration::from_secs(3600),
         breaker_pause: Duration::from_secs(2),
@@ -207,7 +207,7 @@ async fn an_operators_release_ends_a_wait_that_the_system_requested() {
 
 #[tokio::test]
 async fn a_job_that_ends_without_a_call_leaves_the_line() {
-    let bench = bench_with(Setup { gate: |gate| gate.requests_per_minute = Some(1), ..Setup::default() }).await;
+    let bench = bench_with(Setup { gate: |gate| gate.rates = Rates::each(1), ..Setup::default() }).await;
     bench.send(&shop_job(&id(1), "ann"));
     bench.broker.parked(&id(1), 1).await;
     let job = shop_job(&id(2), "ann");

@@ -44,7 +44,7 @@ async fn an_act_that_breaks_a_rule_is_rolled_back_and_refused() {
         let before = shop.rows().await;
         let mut run = ann(FILE);
         let end = run.end(&shop.system()).await.unwrap();
-        assert_eq!((end.outcome, end.reason), (TargetOutcome::Refused, Some(Reason::RequestRejected)), "{note}");
+        assert_eq!((end.outcome, end.reason), (TargetOutcome::Refused, Some(Reason::Precondition)), "{note}");
         assert_eq!(shop.rows().await, before, "{note}");
         assert!(run.failures().contains(note), "{note} is not in {}", run.failures());
         assert!(!run.failures().to_lowercase().contains("ann@"), "{}", run.failures());
@@ -65,7 +65,7 @@ async fn fewer_rows_than_must_be_changed_are_read_back() {
         })
         .await
         .unwrap();
-    assert_eq!((end.outcome, end.reason), (TargetOutcome::Failed, Some(Reason::RequestRejected)));
+    assert_eq!((end.outcome, end.reason), (TargetOutcome::Failed, Some(Reason::Precondition)));
     assert!(shop.rows().await.contains("sessions 7, 7, 7, 8"));
 }
 

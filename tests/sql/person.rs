@@ -88,7 +88,7 @@ async fn rows_that_are_left_over_are_no_absence() {
     // `exactly = 1` cannot be kept: everything is rolled back, and the counts decide.
     let mut run = ann(FILE);
     let end = run.end(&system).await.unwrap();
-    assert_eq!((end.outcome, end.reason), (TargetOutcome::Failed, Some(Reason::RequestRejected)));
+    assert_eq!((end.outcome, end.reason), (TargetOutcome::Failed, Some(Reason::Precondition)));
     assert!(shop.rows().await.contains("sessions 7, 7, 7, 8"));
     let most = FILE.replace("exactly = 1", "most = 1");
     let end = ann(&most).end(&shop.system_with(&most, "worker", crate::shop::port())).await.unwrap();

@@ -2,17 +2,17 @@
 //!
 //! The rule it keeps: every entry is durable. A failure that only holds the system ends the run.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use erasure_connector::load_file;
 use erasure_worker::job::flow::{self, Limits, Next};
 use erasure_worker::job::{
     Accepts, Answer, At, Entry, Failure, FailureKind, Job, Kind, Rules, Step, StepName, TargetEnd, TargetState, draft,
 };
-use erasure_worker::systems::sql::SqlSystem;
+use erasure_worker::systems::sql::{SqlSettings, SqlSystem};
 use erasure_worker::systems::{Call, Facts, System};
 use serde_json::json;
+
+use crate::shop::loaded;
 
 /// A target's run.
 pub struct Run {
@@ -32,9 +32,8 @@ pub fn ann(file: &str) -> Run {
 }
 
 pub fn run(file: &str, user_id: &str, email: &str) -> Run {
-    let Ok(erasure_connector::File::Sql(file)) = load_file(file.as_bytes()) else { panic!("no file for a database") };
-    let plan = Arc::new(SqlSystem::plan(&file));
-    let rules = Rules { plan: Some(plan), ..Rules::new(Kind::Connector) };
+    let settings = SqlSettings::new(loaded(file), "".into(), Duration::ZERO);
+    let rules = Rules { plan: Some(settings.plan), ..Rules::new(Kind::Sql) };
     let accepts = Accepts {
         environment: "production".to_owned(),
         systems: [("shop".to_owned(), rules.clone())].into(),

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use erasure_connector::load_file;
+use erasure_connector::sql::SqlFile;
+use erasure_connector::{File, load_file};
 use erasure_worker::systems::sql::{SqlSettings, SqlSystem, Timeouts};
 use testkit::postgres::Postgres;
 use tokio_postgres::{Client, NoTls};
@@ -32,6 +33,15 @@ pub const ERASED: &str =
     "users 8; orders 1 - erased-1, 2 - erased-2, 3 Bea bea@example.com; notes 3; sessions 8; invoices 7, 8";
 /// The rows at the beginning.
 pub const WHOLE: &str = "users 7, 8; orders 1 Ann ann@example.com, 2 Ann ann@example.com, 3 Bea bea@example.com; notes 1, 2, 3; sessions 7, 7, 7, 8; invoices 7, 8";
+
+/// A file that loads.
+pub fn loaded(text: &str) -> SqlFile {
+    match load_file(text.as_bytes()) {
+        Ok(File::Sql(file)) => *file,
+        Ok(File::Calls(_)) => panic!("a file of calls"),
+        Err(faults) => panic!("{faults}"),
+    }
+}
 
 /// A database of its own.
 pub struct Shop {
@@ -74,13 +84,8 @@ impl Shop {
     }
 
     pub fn system_with(&self, file: &str, role: &str, port: u16) -> SqlSystem {
-        let file = match load_file(file.as_bytes()) {
-            Ok(erasure_connector::File::Sql(file)) => Arc::new(*file),
-            Ok(_) => panic!("a file of calls"),
-            Err(faults) => panic!("{faults}"),
-        };
         let lock_timeout = Duration::from_millis(200);
-        let settings = SqlSettings { file, url: self.url(role, port).into(), ca_file: None, lock_timeout };
+        let settings = SqlSettings::new(loaded(file), self.url(role, port).into(), lock_timeout);
         let timeouts = Timeouts { call: Duration::from_secs(60), connect: Duration::from_secs(60), lock: lock_timeout };
         let digest = Arc::new(|bytes: &[u8]| {
             let mut digest = [0; 16];

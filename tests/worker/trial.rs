@@ -38,8 +38,29 @@ impl Trial {
         trial
     }
 
+    /// As [`Trial::start`], with a further system: `shop` is the stand-in of EasyCMS by its connector file.
+    pub async fn with_shop(settings: &[(&str, &str)]) -> Trial {
+        let mut trial = Trial::configured(settings, |places| {
+            let file = concat!(env!("CARGO_MANIFEST_DIR"), "/connectors/easycms.toml");
+            let shop = format!(
+                "[systems.shop]\nkind = \"connector\"\nfile = \"{file}\"\nbase_url = \"http://{}/easycms\"\n{PACE}\n\
+                 [systems.shop.settings]\nhost = \"easycms.fi\"\nusername = \"shop\"\naccount = \"1\"\n\
+                 authorization = \"easycms-token\"\npassword = \"easycms-password\"\n",
+                places.stand
+            );
+            configuration(places) + &shop
+        })
+        .await;
+        trial.start_worker();
+        trial
+    }
+
     /// Starts all parts except the worker.
     pub async fn without_worker(settings: &[(&str, &str)]) -> Trial {
+        Trial::configured(settings, configuration).await
+    }
+
+    async fn configured(settings: &[(&str, &str)], configuration: impl FnOnce(&Places<'_>) -> String) -> Trial {
         let mut rig = Rig::on(&Rabbit::shared().url(), configuration).await;
         settings.iter().for_each(|(key, value)| rig.set(key, value));
         let client = Client::connect(&rig.url, &rig.prefix).await;
@@ -203,9 +224,10 @@ impl Drop for Trial {
     }
 }
 
+const PACE: &str = "verify_interval = \"100ms\"\nhold_probe_interval = \"200ms\"\nrequests_per_minute = 600000";
+
 fn configuration(places: &Places<'_>) -> String {
-    let pace = "verify_interval = \"100ms\"\nhold_probe_interval = \"200ms\"\nrequests_per_minute = 600000";
-    let systems = systems(places.stand, pace)
+    let systems = systems(places.stand, PACE)
         .replace("[systems.loyalty]", "[systems.loyalty]\npreserved = [\"offer_responses\"]");
     let rest = "[retry]\ninitial_interval = \"20ms\"\n[ops]\nlisten = \"127.0.0.1:0\"\n";
     [&head(places, "inline_wait_max = \"2s\""), rest, &systems].concat()

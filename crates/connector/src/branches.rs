@@ -134,7 +134,7 @@ fn below(p: &Pointer, x: &Test, q: &Pointer, y: &Test) -> bool {
         return false;
     }
     let is_leaf = match x {
-        Test::Is(_) | Test::In(_) | Test::Exists(false) => true,
+        Test::Is(_) | Test::In(_) | Test::Begins(_) | Test::Exists(false) => true,
         Test::Type(of) => !matches!(of, Type::List | Type::Object),
         _ => false,
     };
@@ -161,6 +161,7 @@ fn tests_contradict(one: &Test, two: &Test) -> bool {
     match (one, two) {
         (Test::Count(a), Test::Count(b)) => a != b,
         (Test::Count(0), Test::Has(_)) | (Test::Has(_), Test::Count(0)) => true,
+        (Test::Begins(a), Test::Begins(b)) => !a.starts_with(b.as_str()) && !b.starts_with(a.as_str()),
         _ => false,
     }
 }
@@ -169,6 +170,7 @@ fn tests_contradict(one: &Test, two: &Test) -> bool {
 fn value_may_pass(value: &Value, test: &Test) -> bool {
     match test {
         Test::Type(of) => type_of(value) == *of && !(*of == Type::Text && value == ""),
+        Test::Begins(start) => value.as_str().is_some_and(|text| text.starts_with(start.as_str())),
         _ => true,
     }
 }
@@ -181,6 +183,7 @@ fn types(test: &Test) -> Option<Vec<Type>> {
         Test::Type(of) => vec![*of],
         Test::Count(_) => vec![Type::List, Type::Object],
         Test::Has(_) => vec![Type::List],
+        Test::Begins(_) => vec![Type::Text],
         Test::Exists(_) => return None,
     })
 }
@@ -222,9 +225,13 @@ fn implies(one: &Matcher, two: &Matcher) -> bool {
     match (values(x), values(y)) {
         (Some(one), Some(two)) => return one.iter().all(|value| two.contains(value)),
         (Some(values), None) => {
-            return matches!(y, Test::Type(_)) && values.iter().all(|value| value_may_pass(value, y));
+            return matches!(y, Test::Type(_) | Test::Begins(_)) && values.iter().all(|value| value_may_pass(value, y));
         }
         _ => {}
     }
-    matches!((x, y), (Test::Has(_), Test::Type(Type::List)))
+    match (x, y) {
+        (Test::Begins(one), Test::Begins(two)) => one.starts_with(two.as_str()),
+        (Test::Begins(_), Test::Type(Type::Text)) | (Test::Has(_), Test::Type(Type::List)) => true,
+        _ => false,
+    }
 }

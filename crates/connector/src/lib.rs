@@ -5,6 +5,7 @@
 mod branches;
 mod document;
 pub mod fault;
+pub mod fill;
 pub mod matching;
 pub mod model;
 mod pattern;
@@ -15,9 +16,11 @@ pub mod show;
 pub mod sql;
 #[cfg(test)]
 mod tests;
+pub mod understand;
 mod words;
 
 pub use fault::{Fault, Faults};
 pub use matching::{Meaning, Reply, Truth, Values};
 pub use model::Connector;
 pub use read::{File, load, load_file};
+pub use understand::{Compared, Taken, Understood};

@@ -56,6 +56,11 @@ fn text_of(value: &Value) -> Option<String> {
 pub trait Values {
     /// The value of a slot, with its conversions.
     fn slot(&self, slot: &Slot) -> Option<String>;
+
+    /// The value of a slot in JSON. A fact keeps its type.
+    fn typed(&self, slot: &Slot) -> Option<Value> {
+        self.slot(slot).map(Value::from)
+    }
 }
 
 /// Writes a template with its values. `None` if a value is missing.
@@ -165,6 +170,10 @@ fn passes(test: &Test, value: &Value, values: &dyn Values) -> Truth {
                 false => Truth::Unreadable,
             }
         }
+        Test::Begins(start) => match value {
+            Value::String(text) => text.starts_with(start.as_str()).into(),
+            _ => Truth::Unreadable,
+        },
         // Decided before a value is looked at.
         Test::Exists(wanted) => (*wanted).into(),
     }
@@ -193,7 +202,7 @@ pub enum Meaning<'a, A> {
 pub trait Answer {
     /// Its condition.
     fn when(&self) -> &Matcher;
-    /// True if nothing rests on it: the worker only reads again.
+    /// True if nothing about the person rests on it: the worker only waits or reads again.
     fn decides_nothing(&self) -> bool;
     /// True if the other answer has the same consequences.
     fn means_the_same(&self, other: &Self) -> bool;
@@ -205,7 +214,7 @@ impl Answer for ReadAnswer {
     }
 
     fn decides_nothing(&self) -> bool {
-        self.is == Shows::Pending
+        matches!(self.is, Shows::Pending | Shows::Unauthorised)
     }
 
     fn means_the_same(&self, other: &Self) -> bool {
@@ -233,7 +242,7 @@ impl Answer for ActAnswer {
 /// then only if
 ///
 /// - both have the same consequences, or
-/// - the later one decides nothing (`pending`, `unclear`), or
+/// - the later one decides nothing about the person (`pending`, `unclear`, a read's `unauthorised`), or
 /// - the two conditions are disjoint as data: where the later one is true, the earlier one cannot be.
 ///
 /// Otherwise a reply that lost the field by which `not_done` is recognised could pass as `done`. A status of which no

@@ -63,6 +63,26 @@ pub enum SettingForm {
     Pattern(String),
 }
 
+impl SettingForm {
+    /// True if a setting may have this value.
+    pub fn permits(&self, value: &str) -> bool {
+        match self {
+            SettingForm::OneOf(values) => values.iter().any(|known| known == value),
+            SettingForm::Pattern(pattern) => {
+                regex_lite::Regex::new(&format!("^(?:{pattern})$")).is_ok_and(|pattern| pattern.is_match(value))
+            }
+        }
+    }
+
+    /// The permitted values, in words.
+    pub fn expected(&self) -> String {
+        match self {
+            SettingForm::OneOf(values) => format!("one of {}", values.join(", ")),
+            SettingForm::Pattern(pattern) => format!("a text of the form {pattern}"),
+        }
+    }
+}
+
 /// An identifier of a person.
 #[derive(Debug, Clone)]
 pub struct Identifier {
@@ -251,6 +271,9 @@ pub struct Read {
     pub call: Option<Call>,
     /// The reason why nobody can be compared, if so.
     pub unchecked: Option<String>,
+    /// The reason why a found person is the person asked for, without a comparison: the reply is about the identifiers
+    /// of the call alone.
+    pub same_as_asked: Option<String>,
     /// The meanings of replies, in order; the first that matches counts.
     pub answers: Vec<ReadAnswer>,
     /// The line of its table.
@@ -289,6 +312,8 @@ pub enum Shows {
     Pending,
     /// The vendor refuses.
     Refused,
+    /// The vendor refuses the installation's own credential: all jobs wait.
+    Unauthorised,
 }
 
 /// `[[act]]`
@@ -342,6 +367,8 @@ pub enum Says {
     Refused,
     /// The proof is missing or wrong: ask the person.
     Ask,
+    /// The vendor refuses the installation's own credential, and nothing was changed: all jobs wait.
+    Unauthorised,
 }
 
 /// Why a vendor refuses.
@@ -452,6 +479,8 @@ pub enum Test {
     Count(usize),
     /// A list that has this value.
     Has(Template),
+    /// A text that begins so.
+    Begins(String),
     /// The place is there, or is not.
     Exists(bool),
 }

@@ -198,6 +198,9 @@ fn read(file: &Connector, number: usize, read: &Read, out: &mut String) {
     if let Some(why) = &read.unchecked {
         line!(out, "     NOBODY IS COMPARED: {why}. Events say so; identity_check = \"strict\" refuses it.");
     }
+    if let Some(why) = &read.same_as_asked {
+        line!(out, "     A PERSON WHO IS FOUND IS THE PERSON ASKED FOR: {why}");
+    }
     if let Some(request) = &read.call {
         call(request, out);
     }
@@ -209,6 +212,7 @@ fn read(file: &Connector, number: usize, read: &Read, out: &mut String) {
             Shows::NotDone => "the change has not taken effect".to_owned(),
             Shows::Pending => "the vendor is still working on it: read again later".to_owned(),
             Shows::Refused => refusal(answer.reason),
+            Shows::Unauthorised => UNAUTHORISED.to_owned(),
         };
         line!(out, "     If {}: {means}", conditions::words(&answer.when));
         for (place, name) in &answer.same {
@@ -231,6 +235,8 @@ fn kept(take: &[(String, Pointer)], out: &mut String) {
 fn pointer(place: &Pointer) -> String {
     if place.0.is_empty() { "the whole reply".to_owned() } else { place.written() }
 }
+
+const UNAUTHORISED: &str = "the vendor refuses the installation's own credential: all jobs wait, nothing was changed";
 
 fn refusal(reason: Option<Refusal>) -> String {
     let why = match reason {
@@ -261,6 +267,7 @@ fn acts(file: &Connector, out: &mut String) {
                 Says::Unclear => "it decides nothing; the proof below decides".to_owned(),
                 Says::Refused => refusal(answer.reason),
                 Says::Ask => "the proof is missing or wrong: the person is asked".to_owned(),
+                Says::Unauthorised => UNAUTHORISED.to_owned(),
             };
             line!(out, "     If {}: {means}", conditions::words(&answer.when));
             kept(&answer.take, out);

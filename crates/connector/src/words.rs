@@ -39,11 +39,11 @@ words! {
     Method { "get" => Get, "post" => Post, "put" => Put, "patch" => Patch, "delete" => Delete }
     Shows {
         "found" => Found, "gone" => Gone, "done" => Done, "not_done" => NotDone, "pending" => Pending,
-        "refused" => Refused,
+        "refused" => Refused, "unauthorised" => Unauthorised,
     }
     Says {
         "done" => Done, "done_before" => DoneBefore, "accepted" => Accepted, "unclear" => Unclear,
-        "refused" => Refused, "ask" => Ask,
+        "refused" => Refused, "ask" => Ask, "unauthorised" => Unauthorised,
     }
     Refusal { "precondition" => Precondition, "permission" => Permission, "rejected" => Rejected }
     Source {
@@ -75,6 +75,16 @@ impl Template {
         let part = |part: &crate::model::Part| match part {
             crate::model::Part::Text(text) => text.clone(),
             crate::model::Part::Slot(slot) => slot.written(),
+        };
+        self.0.iter().map(part).collect()
+    }
+
+    /// The template with the name of each value in braces, as traces show it.
+    pub fn named(&self) -> String {
+        let part = |part: &crate::model::Part| match part {
+            crate::model::Part::Text(text) => text.clone(),
+            crate::model::Part::Slot(slot) if slot.source == Source::Item => "{item}".to_owned(),
+            crate::model::Part::Slot(slot) => format!("{{{}}}", slot.name),
         };
         self.0.iter().map(part).collect()
     }

@@ -4,6 +4,7 @@
 //! read's absence counts only after something was seen at its address.
 
 use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 
 use crate::plan::Plan;
 use crate::reading::{Fact, Reading};
@@ -15,9 +16,9 @@ pub struct Findings {
     /// The shape of the plan by which the target is worked on.
     pub(crate) shape: Option<u32>,
     /// The facts of the reads before the first act.
-    facts: BTreeMap<u16, Fact>,
+    facts: BTreeMap<u16, Arc<Fact>>,
     /// The facts of acts and of reads after them, with the member of `each`.
-    later: BTreeMap<(u16, u32), Fact>,
+    later: BTreeMap<(u16, u32), Arc<Fact>>,
     /// For each read and member: the first entry that showed the person or the object.
     seen: BTreeMap<u32, u64>,
 }
@@ -25,12 +26,20 @@ pub struct Findings {
 impl Findings {
     /// A fact for a call about this member of `each` (0 without `each`).
     pub fn fact(&self, place: u16, member: u32) -> Option<&Fact> {
-        self.later.get(&(place, member)).or_else(|| self.facts.get(&place))
+        self.later.get(&(place, member)).or_else(|| self.facts.get(&place)).map(|fact| &**fact)
+    }
+
+    /// Every fact for a call about this member of `each`. Lists are shared, not copied.
+    pub fn facts_of(&self, member: u32) -> Vec<(u16, Arc<Fact>)> {
+        let mut facts = self.facts.clone();
+        let later = self.later.iter().filter(|((_, of), _)| *of == member);
+        facts.extend(later.map(|((place, _), fact)| (*place, Arc::clone(fact))));
+        facts.into_iter().collect()
     }
 
     /// The members of a list, in order of first appearance; `None` if it was never read.
     pub fn list(&self, place: u16) -> Option<&[String]> {
-        self.facts.get(&place).and_then(Fact::members)
+        self.facts.get(&place).and_then(|fact| fact.members())
     }
 
     /// Takes a reading.
@@ -45,17 +54,17 @@ impl Findings {
         }
         for (place, fact) in &reading.facts {
             if matches!(step.name, StepName::ConnectorAct | StepName::ConnectorReadBack) {
-                self.later.insert((*place, item % MOST_ITEMS), fact.clone());
+                self.later.insert((*place, item % MOST_ITEMS), Arc::new(fact.clone()));
                 continue;
             }
             let Fact::List(members) = fact else {
-                self.facts.insert(*place, fact.clone());
+                self.facts.insert(*place, Arc::new(fact.clone()));
                 continue;
             };
             let mut known = self.list(*place).map_or_else(Vec::new, <[String]>::to_vec);
             let mut met: HashSet<String> = known.iter().cloned().collect();
             known.extend(members.iter().filter(|member| met.insert((*member).clone())).cloned());
-            self.facts.insert(*place, Fact::List(known));
+            self.facts.insert(*place, Arc::new(Fact::List(known)));
         }
     }
 

@@ -181,6 +181,8 @@ words! {
         CancelRefused = "cancel_refused",
         /// The broker dropped the message before the worker got it.
         Undelivered = "undelivered",
+        /// The system demands that something else happens first.
+        Precondition = "precondition",
     }
 }
 
@@ -214,6 +216,7 @@ impl Reason {
             Reason::Unopenable => "ERS-0024",
             Reason::CancelRefused => "ERS-0025",
             Reason::Undelivered => "ERS-0026",
+            Reason::Precondition => "ERS-0027",
         }
     }
 
@@ -250,7 +253,8 @@ impl Reason {
             | Reason::Unauthorised
             | Reason::Poison
             | Reason::Unopenable
-            | Reason::Undelivered => Retry::Operator,
+            | Reason::Undelivered
+            | Reason::Precondition => Retry::Operator,
         }
     }
 
@@ -289,6 +293,7 @@ impl Reason {
             }
             Reason::CancelRefused => "The job can no longer be cancelled.",
             Reason::Undelivered => "The broker gave the message up before it was worked on.",
+            Reason::Precondition => "The system demands that something else happens first.",
         }
     }
 }

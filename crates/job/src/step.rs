@@ -57,8 +57,8 @@ pub enum StepName {
 }
 
 impl StepName {
-    /// Every step of the kinds that a configuration can name.
-    pub const ALL: [StepName; 16] = [
+    /// Every step.
+    pub const ALL: [StepName; 19] = [
         StepName::Resolve,
         StepName::ListEntitlements,
         StepName::TerminateEntitlement,
@@ -75,11 +75,10 @@ impl StepName {
         StepName::CheckLicenses,
         StepName::OverwriteUser,
         StepName::TellRequester,
+        StepName::ConnectorRead,
+        StepName::ConnectorAct,
+        StepName::ConnectorReadBack,
     ];
-
-    /// The steps of a connector.
-    pub const OF_CONNECTORS: [StepName; 3] =
-        [StepName::ConnectorRead, StepName::ConnectorAct, StepName::ConnectorReadBack];
 
     /// The word.
     pub const fn as_str(self) -> &'static str {

@@ -86,8 +86,8 @@ impl Gate {
 
     /// Waits for a place within the rate limit, for a harmless read.
     async fn wait_for_a_place(&self, system: &dyn System) {
-        if let Some(limit) = self.settings.requests_per_minute {
-            let limit = limit.max(1) as usize;
+        if let Some(limit) = self.settings.rates.limit(system.probe_endpoint()) {
+            let limit = limit as usize;
             let now = Instant::now();
             let start = {
                 let mut state = self.lock();

@@ -292,7 +292,7 @@ impl System for Cleeng {
         Kind::Cleeng
     }
 
-    fn endpoints(&self, _spec: &Spec, _step: Step) -> &'static [&'static str] {
+    fn endpoints(&self, _spec: &Spec, _step: Step) -> &[&'static str] {
         &["all"]
     }
 

@@ -2,6 +2,8 @@
 //!
 //! The rule it keeps: an id is one path segment, whatever its characters.
 
+use std::borrow::Cow;
+
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use url::{Host, Url};
 use zeroize::Zeroizing;
@@ -16,7 +18,7 @@ const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'
 pub struct Address {
     pub(super) url: Url,
     /// The path below the configured address, with `{…}` for ids; `None` for a configured address itself.
-    pub(super) template: Option<&'static str>,
+    pub(super) template: Option<Cow<'static, str>>,
 }
 
 /// A configured address, checked once.
@@ -74,7 +76,14 @@ impl Base {
         // Only the path is parsed: the host was parsed when the address was checked.
         let mut url = self.url.clone();
         url.set_path(&path);
-        Ok(Address { url, template: Some(template) })
+        Ok(Address { url, template: Some(Cow::Borrowed(template)) })
+    }
+
+    /// The address with an encoded path below it. `template` is the path with names in place of ids.
+    pub(crate) fn below(&self, path: &str, template: String) -> Address {
+        let mut url = self.url.clone();
+        url.set_path(&Zeroizing::new(format!("{}{path}", self.path)));
+        Address { url, template: Some(Cow::Owned(template)) }
     }
 
     /// True for an IP address of this machine or of a private network; false for a name.

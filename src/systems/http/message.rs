@@ -2,6 +2,7 @@
 //!
 //! The rule it keeps: no part of either is shown, except the reply's status.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -30,7 +31,7 @@ pub(super) enum Body {
 pub struct Request {
     pub(super) method: Method,
     pub(super) url: Url,
-    pub(super) template: Option<&'static str>,
+    pub(super) template: Option<Cow<'static, str>>,
     pub(super) headers: HeaderMap,
     pub(super) body: Body,
     pub(super) limit: usize,
@@ -38,7 +39,8 @@ pub struct Request {
 }
 
 impl Request {
-    fn new(method: Method, address: Address) -> Request {
+    /// Any method.
+    pub(crate) fn new(method: Method, address: Address) -> Request {
         let Address { url, template } = address;
         Request {
             method,
@@ -91,6 +93,11 @@ impl Request {
     /// A header that is a credential or a proof.
     pub(crate) fn secret_header(self, name: &'static str, value: &SecretString) -> Request {
         self.set(HeaderName::from_bytes(name.as_bytes()).ok(), value.expose_secret(), true)
+    }
+
+    /// A header whose name is data. Its value may be a credential or name a person.
+    pub(crate) fn named_header(self, name: &str, value: &str) -> Request {
+        self.set(HeaderName::from_bytes(name.as_bytes()).ok(), value, true)
     }
 
     /// `Authorization: Bearer …`.
@@ -147,6 +154,7 @@ pub struct Reply {
     pub(super) status: u16,
     pub(super) retry_after: Option<Duration>,
     pub(super) location: Option<&'static str>,
+    pub(super) headers: HeaderMap,
     pub(super) body: Zeroizing<Vec<u8>>,
 }
 
@@ -165,6 +173,11 @@ impl Reply {
     /// True for 200 to 299.
     pub fn is_success(&self) -> bool {
         (200..300).contains(&self.status)
+    }
+
+    /// The headers that are texts.
+    pub(crate) fn headers(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.headers.iter().filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)))
     }
 
     /// The body as received; never decompressed.
@@ -311,7 +324,9 @@ mod tests {
     #[test]
     fn after_a_server_error_it_is_unknown_whether_a_change_was_made() {
         let kind = |status: u16, effect: Effect| {
-            Reply { status, retry_after: None, location: None, body: Zeroizing::default() }.failure(effect).kind
+            Reply { status, retry_after: None, location: None, headers: HeaderMap::new(), body: Zeroizing::default() }
+                .failure(effect)
+                .kind
         };
         assert_eq!(kind(503, Effect::Read), FailureKind::Unavailable);
         assert_eq!(kind(503, Effect::Change), FailureKind::Ambiguous);

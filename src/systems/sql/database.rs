@@ -93,7 +93,7 @@ pub(super) fn ours(note: impl Into<Note>) -> Failure {
 
 /// The database refuses, for good. Rolled back.
 pub(super) fn refused(note: impl Into<Note>) -> Failure {
-    Failure::new(FailureKind::Refused, Reason::RequestRejected).with_note(note)
+    Failure::new(FailureKind::Refused, Reason::Precondition).with_note(note)
 }
 
 /// A COMMIT without an answer.

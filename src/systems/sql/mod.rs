@@ -8,9 +8,9 @@ mod database;
 mod person;
 mod plan;
 mod postgres;
+mod settings;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,26 +22,13 @@ use secrecy::{ExposeSecret as _, SecretString};
 use self::database::{Acted, Bound, Change, Checked, Database, ours};
 use self::plan::Place;
 use self::postgres::Postgres;
+pub use self::settings::SqlSettings;
 use super::evidence::NotFound;
 use super::http::BuildError;
 use super::zeta::KeyedDigest;
 use super::{Call, Credential, System};
-use crate::job::plan::Plan;
 use crate::job::reading::{Means, Reading};
 use crate::job::{Answer, Failure, FailureKind, Identity, Kind, Reason, Spec, Step, StepName};
-
-/// Settings of one database.
-#[derive(Debug, Clone)]
-pub struct SqlSettings {
-    /// The file.
-    pub file: Arc<SqlFile>,
-    /// The address, with user and password.
-    pub url: SecretString,
-    /// The only authority to trust; otherwise the system's.
-    pub ca_file: Option<PathBuf>,
-    /// The longest wait for another session's lock.
-    pub lock_timeout: Duration,
-}
 
 /// Time limits.
 #[derive(Debug, Clone, Copy)]
@@ -79,22 +66,16 @@ impl SqlSystem {
         let url = settings.url.expose_secret();
         let database: Box<dyn Database> = match file.database {
             Kinds::Postgresql => {
-                let (config, tls) = postgres::read_url(url, settings.ca_file.as_deref())?;
-                Box::new(Postgres::new(config, tls, timeouts))
+                Box::new(Postgres::new(postgres::read_url(url, settings.ca_file.as_deref())?, timeouts))
             }
             Kinds::Mysql => {
                 let problem = "this release has no client for MySQL";
                 return Err(BuildError::Setting { key: "file", problem });
             }
         };
-        let shape = plan::plan(&file).shape();
+        let shape = settings.plan.shape();
         // The probe looks whether the person's table has a row.
         Ok(SqlSystem { name: name.to_owned(), file, shape, database, digest, credential: Credential::new(true) })
-    }
-
-    /// The plan of the flow.
-    pub fn plan(file: &SqlFile) -> Plan {
-        plan::plan(file)
     }
 
     fn bound(&self, sql: &Sql, named: &BTreeMap<String, SecretString>) -> Result<Bound, Failure> {
@@ -131,9 +112,9 @@ impl SqlSystem {
         match &seen.rows[..] {
             // Rows of the person without the person's own row: they are erased, and nobody can be compared.
             [] if seen.left > 0 => Ok(self.reading(Means::Found(Identity::Unreadable), false)),
-            [] => Ok(match self.credential.absence(NotFound::reported()) {
-                Answer::Missing(absence) => self.reading(Means::Gone(absence), false),
-                unproven => unproven,
+            [] => Ok(match self.credential.vouched(NotFound::reported()) {
+                Some(absence) => self.reading(Means::Gone(absence), false),
+                None => Answer::Unclear(Reason::Unproven),
             }),
             [row] => {
                 self.credential.prove();
@@ -182,7 +163,7 @@ impl SqlSystem {
             Acted::Committed => Ok(self.reading(Means::Done, false)),
             Acted::Before => Ok(self.reading(Means::DoneBefore, false)),
             // Perhaps somebody else has removed the rows: the counts decide.
-            Acted::TooFew => Ok(Answer::Unclear(Reason::RequestRejected)),
+            Acted::TooFew => Ok(Answer::Unclear(Reason::Precondition)),
         }
     }
 
@@ -246,10 +227,10 @@ impl System for SqlSystem {
     }
 
     fn kind(&self) -> Kind {
-        Kind::Connector
+        Kind::Sql
     }
 
-    fn endpoints(&self, _spec: &Spec, _step: Step) -> &'static [&'static str] {
+    fn endpoints(&self, _spec: &Spec, _step: Step) -> &[&'static str] {
         &["all"]
     }
 

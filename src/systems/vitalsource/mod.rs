@@ -250,7 +250,7 @@ impl System for VitalSource {
 
     /// The vendor's limit holds for each endpoint and key. A user named by GUID and by reference is read twice. A
     /// listing of licences needs a new token, which is given by reference: without one in the job, the user is read.
-    fn endpoints(&self, spec: &Spec, step: Step) -> &'static [&'static str] {
+    fn endpoints(&self, spec: &Spec, step: Step) -> &[&'static str] {
         let (guid, reference) =
             Account::of(spec).map(|who| (who.guid.is_some(), who.reference.is_some())).unwrap_or_default();
         match step.name {

@@ -384,7 +384,7 @@ impl System for ZetaClient {
 
     /// `program`, `member` or `import`. Reads and deletes count as `program`: the step alone does not show which API
     /// it uses.
-    fn endpoints(&self, _spec: &Spec, step: Step) -> &'static [&'static str] {
+    fn endpoints(&self, _spec: &Spec, step: Step) -> &[&'static str] {
         match step.name {
             StepName::QueueImportRow | StepName::ImportResult => &["import"],
             StepName::RequestOtp => &["member"],

@@ -87,7 +87,7 @@ impl Scenario {
             Kind::ZetaLoyalty => "loyalty",
             Kind::EasyCms => "easycms",
             Kind::VitalSource => "vitalsource",
-            Kind::Connector => unreachable!("no spec here is a connector's"),
+            Kind::Connector | Kind::Sql | Kind::Webhook => unreachable!("no spec here is a connector's"),
         };
         let sandbox = self.sandbox.borrow();
         let sandbox = sandbox.as_ref().expect("a world");
@@ -131,7 +131,7 @@ impl Scenario {
         let http = HttpSettings { wire, ..HttpSettings::default() };
         let base = |path: &str| format!("http://stand-ins/{path}");
         match self.kind() {
-            Kind::Connector => unreachable!("no spec here is a connector's"),
+            Kind::Connector | Kind::Sql | Kind::Webhook => unreachable!("no spec here is a connector's"),
             Kind::Cleeng => {
                 let settings = CleengSettings {
                     core_url: base("cleeng/core"),
@@ -195,7 +195,7 @@ impl Scenario {
             Kind::ZetaLoyalty => Spec::LoyaltyProgram { member: by_member_id(&other) },
             Kind::EasyCms => shop(&other),
             Kind::VitalSource => reader(&other, true, false),
-            Kind::Connector => unreachable!("no spec here is a connector's"),
+            Kind::Connector | Kind::Sql | Kind::Webhook => unreachable!("no spec here is a connector's"),
         };
         let job = stub::job(spec);
         let target: &Target = &job.targets[0];

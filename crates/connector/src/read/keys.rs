@@ -23,8 +23,19 @@ pub(crate) const HTTP: &[&str] =
     &["base", "basic", "bearer", "headers", "secrets_in_address", "identifiers_in_address"];
 pub(crate) const IDENTIFIER: &[&str] = &["type", "required"];
 pub(crate) const PROBE: &[&str] = &["get", "post", "query", "headers", "json", "form", "endpoint", "reads_only", "ok"];
-pub(crate) const READ: &[&str] =
-    &["get", "post", "query", "headers", "json", "form", "endpoint", "reads_only", "unchecked", "answers"];
+pub(crate) const READ: &[&str] = &[
+    "get",
+    "post",
+    "query",
+    "headers",
+    "json",
+    "form",
+    "endpoint",
+    "reads_only",
+    "unchecked",
+    "same_as_asked",
+    "answers",
+];
 pub(crate) const READ_ANSWER: &[&str] = &["when", "is", "reason", "same", "take"];
 pub(crate) const ACT: &[&str] = &[
     "name", "post", "put", "patch", "delete", "query", "headers", "json", "form", "endpoint", "each", "proof",
@@ -32,7 +43,7 @@ pub(crate) const ACT: &[&str] = &[
 ];
 pub(crate) const ACT_ANSWER: &[&str] = &["when", "is", "reason", "take"];
 pub(crate) const MATCHER: &[&str] =
-    &["status", "header", "empty", "at", "is", "in", "type", "count", "has", "exists", "all", "any"];
+    &["status", "header", "empty", "at", "is", "in", "type", "count", "has", "begins", "exists", "all", "any"];
 pub(crate) const LOST: &[&str] = &["read", "expect", "recognised", "harmless", "unproven", "because"];
 pub(crate) const EVIDENCE: &[&str] =
     &["read", "expect", "first", "longest", "for", "answer", "declared", "unproven", "because"];

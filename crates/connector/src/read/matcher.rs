@@ -69,7 +69,7 @@ impl Reader {
             let members: Vec<_> = members.iter().filter_map(|member| self.condition(member, depth + 1)).collect();
             all.push(make(members));
         }
-        for test in ["is", "in", "type", "count", "has", "exists"] {
+        for test in ["is", "in", "type", "count", "has", "begins", "exists"] {
             if keys.has(test) {
                 let test = keys.take(self, test)?;
                 self.fault_at(&test, "tests no place", "write one test for each `at = \"/place\"` (more in `all`)");
@@ -152,6 +152,9 @@ impl Reader {
         if let Some(has) = keys.take(self, "has") {
             tests.extend(self.template(&has).map(Test::Has));
         }
+        if let Some(begins) = keys.take(self, "begins") {
+            tests.extend(self.text(&begins).map(Test::Begins));
+        }
         if let Some(exists) = keys.take(self, "exists") {
             tests.extend(self.bool(&exists).map(Test::Exists));
         }
@@ -160,7 +163,7 @@ impl Reader {
             return None;
         }
         if tests.is_empty() && self.faults.len() == before {
-            self.fault_at(at, "has no test", "write is, in, type, count, has or exists beside it");
+            self.fault_at(at, "has no test", "write is, in, type, count, has, begins or exists beside it");
         }
         tests.pop()
     }

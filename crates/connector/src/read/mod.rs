@@ -25,6 +25,16 @@ pub const LARGEST: usize = 256 * 1024;
 /// Syntax errors that are listed; after some, the rest follows from the first.
 const SYNTAX_ERRORS: usize = 20;
 
+/// The bytes of a file; one byte more than the largest, so that a longer file is refused without being read whole.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn bytes_of(path: &std::path::Path) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    std::io::Read::read_to_end(&mut std::io::Read::take(std::fs::File::open(path)?, LARGEST as u64 + 1), &mut bytes)?;
+    Ok(bytes)
+}
+
 /// Reads a connector file and refuses it if it could report a person as erased without proof.
 ///
 /// # Errors
@@ -135,7 +145,8 @@ fn file(r: &mut Reader, mut keys: Keys<'_>, digest: String) -> Connector {
     };
     keys.finish(r);
     // Reads are numbered: each keeps its place.
-    let unread = |name: String| Read { name, call: None, unchecked: None, answers: Vec::new(), line: 1 };
+    let unread =
+        |name: String| Read { name, call: None, unchecked: None, same_as_asked: None, answers: Vec::new(), line: 1 };
     Connector {
         name: head.name.unwrap_or_default(),
         digest,

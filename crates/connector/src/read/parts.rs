@@ -36,6 +36,11 @@ impl Reader {
         let mut keys = self.keys(at, keys::READ)?;
         let before = self.faults.len();
         let unchecked = keys.take(self, "unchecked").and_then(|at| self.text(&at));
+        let same_as_asked = keys.take(self, "same_as_asked");
+        if let Some(at) = same_as_asked.as_ref().filter(|_| name != "person" || unchecked.is_some()) {
+            self.fault_at(at, "belongs to a person who is compared", "write it in [read.person], without unchecked");
+        }
+        let same_as_asked = same_as_asked.and_then(|at| self.text(&at));
         let call = self.call(&mut keys, Use::Reading, unchecked.is_none());
         let answers = keys.take(self, "answers");
         if call.is_none() && unchecked.is_some() && answers.is_some() {
@@ -56,7 +61,7 @@ impl Reader {
         };
         let answers = answers.iter().filter_map(|answer| self.read_answer(answer)).collect();
         keys.finish(self);
-        let whole = Read { name: name.to_owned(), call, unchecked, answers, line: at.line };
+        let whole = Read { name: name.to_owned(), call, unchecked, same_as_asked, answers, line: at.line };
         (self.faults.len() == before).then_some(whole)
     }
 

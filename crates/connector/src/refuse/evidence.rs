@@ -1,6 +1,6 @@
 //! What proves an act, and what follows if its answer is lost.
 
-use super::{Trial, answer_of, deciding, is_success, names};
+use super::{Trial, answer_of, deciding, is_success};
 use crate::model::{Act, Evidence, Expect, Lost, Outcome, Says, Shows};
 
 impl Trial<'_> {
@@ -125,7 +125,7 @@ impl Trial<'_> {
     pub(super) fn unused_reads(&mut self) {
         let first = self.file.before_acts();
         for (index, read) in self.file.reads.iter().enumerate() {
-            let used = self.file.acts.iter().any(|act| names(act, index));
+            let used = self.file.acts.iter().any(|act| act.names(index));
             if !used && !first.contains(&index) {
                 self.refuse(
                     &format!("read.{}", read.name),

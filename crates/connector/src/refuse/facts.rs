@@ -20,7 +20,7 @@ impl<'c> Trial<'c> {
         let mut known = self.known_first();
         for act in file.acts.iter().take(index) {
             let is_repeated = matches!(act.lost, Lost::Harmless(_) | Lost::Recognised) && act.each.is_none();
-            let goes_on = |says: Says| !matches!(says, Says::Refused | Says::Ask);
+            let goes_on = |says: Says| !matches!(says, Says::Refused | Says::Ask | Says::Unauthorised);
             let answers: Vec<_> = act.answers.iter().filter(|answer| goes_on(answer.is)).collect();
             let given = answers.iter().flat_map(|answer| &answer.take).map(name).filter(|fact| {
                 is_repeated && answers.iter().all(|answer| answer.take.iter().any(|(taken, _)| taken == fact))

@@ -19,7 +19,7 @@ mod slots;
 use std::collections::BTreeSet;
 
 use crate::fault::{Fault, Lines};
-use crate::model::{Act, Call, Connector, Evidence, Expect, Lost, Read, Shows};
+use crate::model::{Act, Call, Connector, Evidence, Expect, Lost, Read, Shows, Slot, Template};
 
 /// The file under trial, and the refusals so far.
 pub(crate) struct Trial<'c> {
@@ -100,9 +100,26 @@ fn deciding(lost: &Lost) -> &[Expect] {
     }
 }
 
-/// True if the act names this read: as evidence, or to decide about a lost answer.
-fn names(act: &Act, read: usize) -> bool {
-    expected(&act.evidence).iter().chain(deciding(&act.lost)).any(|expect| expect.read == read)
+impl Act {
+    /// True if it names this read: as evidence, or to decide about a lost answer.
+    pub fn names(&self, read: usize) -> bool {
+        expected(&self.evidence).iter().chain(deciding(&self.lost)).any(|expect| expect.read == read)
+    }
+}
+
+impl Call {
+    /// Its slots.
+    pub fn slots(&self) -> Vec<&Slot> {
+        slots::call_slots(self)
+    }
+}
+
+impl Read {
+    /// The slots of its call and of its conditions.
+    pub fn slots(&self) -> Vec<&Slot> {
+        let compared = self.answers.iter().flat_map(|answer| slots::compared(&answer.when));
+        self.call.iter().flat_map(Call::slots).chain(compared.flat_map(Template::slots)).collect()
+    }
 }
 
 /// An expected read with its call. `None` if it calls nothing.
@@ -112,10 +129,17 @@ fn called<'c>(file: &'c Connector, expect: &Expect) -> Option<(&'c Read, &'c Cal
 }
 
 impl Connector {
+    /// The other reads at the same address as this one.
+    pub fn same_address(&self, read: usize) -> Vec<usize> {
+        let address = |index: usize| self.reads.get(index)?.call.as_ref().map(absence::address);
+        let Some(own) = address(read) else { return Vec::new() };
+        (0..self.reads.len()).filter(|other| *other != read && address(*other).as_ref() == Some(&own)).collect()
+    }
+
     /// The reads that run before the first act, in this order: the person, then every read that keeps a fact and is no
     /// evidence of an act and does not decide about a lost answer.
     pub fn before_acts(&self) -> Vec<usize> {
-        let later = |index: usize| self.acts.iter().any(|act| names(act, index));
+        let later = |index: usize| self.acts.iter().any(|act| act.names(index));
         let keeps = |read: &Read| read.answers.iter().any(|answer| !answer.take.is_empty());
         let reads = self.reads.iter().enumerate();
         let first = reads.filter(|(index, read)| read.name == "person" || (keeps(read) && !later(*index)));

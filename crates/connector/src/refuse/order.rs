@@ -13,7 +13,7 @@ fn weight_of_act(says: Says) -> u8 {
     match says {
         Says::Done | Says::DoneBefore => 2,
         Says::Accepted => 1,
-        Says::Unclear | Says::Refused | Says::Ask => 0,
+        Says::Unclear | Says::Refused | Says::Ask | Says::Unauthorised => 0,
     }
 }
 

@@ -67,7 +67,7 @@ fn is_sign(test: &Test) -> bool {
         Test::In(values) => values.iter().all(|value| value != ""),
         Test::Type(of) => *of != Type::Null,
         Test::Count(count) => *count > 0,
-        Test::Has(_) => true,
+        Test::Has(_) | Test::Begins(_) => true,
         // The place of `deleted_at: null` exists.
         Test::Exists(_) => false,
     }

@@ -2,24 +2,18 @@
 
 use std::collections::BTreeSet;
 
-use sha2::{Digest as _, Sha256};
-
 use super::{Trial, answer_of, expected};
+use crate::fill::converted;
 use crate::matching::{Answer, Meaning, Reply, Truth, Values, matches, meaning_of};
-use crate::model::{Converter, Evidence, Example, Says, Slot, Source};
+use crate::model::{Evidence, Example, Says, Slot, Source};
 
 /// The identifiers of an example.
 struct Recorded<'e>(&'e Example);
 
 impl Values for Recorded<'_> {
     fn slot(&self, slot: &Slot) -> Option<String> {
-        let value = self.0.identifiers.get(&slot.name).filter(|_| slot.source == Source::Id)?.clone();
-        slot.converters.iter().try_fold(value, |value, converter| match converter {
-            Converter::Lower => Some(value.to_ascii_lowercase()),
-            Converter::Sha256 => Some(hex::encode(Sha256::digest(value))),
-            // Refused where a reply is compared.
-            Converter::Md5 | Converter::Base64 => None,
-        })
+        let value = self.0.identifiers.get(&slot.name).filter(|_| slot.source == Source::Id)?;
+        Some(converted(value.clone(), &slot.converters))
     }
 }
 

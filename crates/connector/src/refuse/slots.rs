@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Trial, answer_of, names};
+use super::{Trial, answer_of};
 use crate::model::{Body, Call, Converter, Json, Matcher, Slot, Source, Template, Test};
 use crate::words::nearest;
 
@@ -92,7 +92,7 @@ impl<'c> Trial<'c> {
         }
         for (index, read) in file.reads.iter().enumerate() {
             let place = format!("read.{}", read.name);
-            let mut users = file.acts.iter().filter(|act| names(act, index)).peekable();
+            let mut users = file.acts.iter().filter(|act| act.names(index)).peekable();
             let has_item = users.peek().is_some() && users.all(|act| act.each.is_some());
             let scope = match read.name.as_str() {
                 "person" => PERSON,

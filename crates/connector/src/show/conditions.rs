@@ -55,6 +55,7 @@ fn tested(test: &Test) -> String {
         Test::Count(1) => "has exactly 1 member".to_owned(),
         Test::Count(count) => format!("has exactly {count} members"),
         Test::Has(value) => format!("is a list with {}", value.written()),
+        Test::Begins(start) => format!("begins with {start:?}"),
         Test::Exists(true) => "is there".to_owned(),
         Test::Exists(false) => "is not there".to_owned(),
     }

@@ -34,13 +34,18 @@ pub enum Kind {
     EasyCms,
     /// VitalSource.
     VitalSource,
-    /// Any other system, by a connector's plan.
+    /// Any other system with an HTTP interface, by a connector file.
     Connector,
+    /// A database, by a connector file.
+    Sql,
+    /// An operator's own receiver of signed requests.
+    Webhook,
 }
 
 impl Kind {
-    /// The kinds that a configuration can name.
-    pub const ALL: [Kind; 4] = [Kind::Cleeng, Kind::ZetaLoyalty, Kind::EasyCms, Kind::VitalSource];
+    /// Every kind.
+    pub const ALL: [Kind; 7] =
+        [Kind::Cleeng, Kind::ZetaLoyalty, Kind::EasyCms, Kind::VitalSource, Kind::Connector, Kind::Sql, Kind::Webhook];
 
     /// The kind's row.
     pub(crate) const fn about(self) -> &'static About {
@@ -50,12 +55,14 @@ impl Kind {
             Kind::EasyCms => &easycms::KIND,
             Kind::VitalSource => &vitalsource::KIND,
             Kind::Connector => &connector::KIND,
+            Kind::Sql => &connector::SQL,
+            Kind::Webhook => &connector::WEBHOOK,
         }
     }
 
     /// The kind with this word in events.
     pub fn of(word: &str) -> Option<Kind> {
-        Kind::ALL.into_iter().chain([Kind::Connector]).find(|kind| kind.as_str() == word)
+        Kind::ALL.into_iter().find(|kind| kind.as_str() == word)
     }
 
     /// The word used in configuration and events.

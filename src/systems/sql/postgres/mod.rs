@@ -21,7 +21,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::database::{Acted, Bound, Change, Checked, Database, Seen, ambiguous, ours, refused, unavailable};
 use crate::job::{Failure, Note};
-pub(super) use settings::read_url;
+pub(super) use settings::{Address, read_url};
 
 /// A database of PostgreSQL.
 pub(super) struct Postgres {
@@ -33,7 +33,8 @@ pub(super) struct Postgres {
 
 impl Postgres {
     /// Its client; nothing is called.
-    pub(super) fn new(mut config: Config, tls: Option<MakeRustlsConnect>, timeouts: &super::Timeouts) -> Postgres {
+    pub(super) fn new(address: Address, timeouts: &super::Timeouts) -> Postgres {
+        let Address { mut config, tls } = address;
         config.application_name("erasure-worker").connect_timeout(timeouts.connect);
         Postgres { config, tls, timeout: timeouts.call, lock_timeout: timeouts.lock }
     }

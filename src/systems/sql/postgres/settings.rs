@@ -3,6 +3,7 @@
 //! The rule it keeps: encrypted and checked against an authority, unless the address says `sslmode=disable` or the
 //! database is reached through a socket file.
 
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -19,14 +20,29 @@ const fn url(problem: &'static str) -> BuildError {
     BuildError::Setting { key: "url", problem }
 }
 
+/// A database's address.
+pub(in super::super) struct Address {
+    pub(super) config: Config,
+    /// `None`: without encryption.
+    pub(super) tls: Option<MakeRustlsConnect>,
+}
+
+impl Address {
+    /// True if nobody on a network can read along.
+    pub(in super::super) fn is_private(&self) -> bool {
+        let is_here = |host: &Host| match host {
+            Host::Unix(_) => true,
+            Host::Tcp(name) => name == "localhost" || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback()),
+        };
+        self.tls.is_some() || self.config.get_hosts().iter().all(is_here)
+    }
+}
+
 /// Reads an address; with `ca_file` only that authority is trusted, otherwise the system's roots.
 ///
 /// # Errors
 /// [`BuildError`] naming the key that is wrong.
-pub(in super::super) fn read_url(
-    text: &str,
-    ca_file: Option<&Path>,
-) -> Result<(Config, Option<MakeRustlsConnect>), BuildError> {
+pub(in super::super) fn read_url(text: &str, ca_file: Option<&Path>) -> Result<Address, BuildError> {
     if !["postgresql://", "postgres://"].iter().any(|scheme| text.starts_with(scheme)) {
         return Err(url("must begin with postgresql://"));
     }
@@ -50,10 +66,10 @@ pub(in super::super) fn read_url(
     let is_socket = config.get_hosts().iter().all(|host| matches!(host, Host::Unix(_)));
     if is_plain || is_socket {
         config.ssl_mode(SslMode::Disable);
-        return Ok((config, None));
+        return Ok(Address { config, tls: None });
     }
     config.ssl_mode(SslMode::Require);
-    Ok((config, Some(MakeRustlsConnect::new(tls(ca_file)?))))
+    Ok(Address { config, tls: Some(MakeRustlsConnect::new(tls(ca_file)?)) })
 }
 
 fn tls(ca_file: Option<&Path>) -> Result<ClientConfig, BuildError> {

@@ -33,6 +33,12 @@ pub(super) const KIND: About = About {
     },
 };
 
+/// A database has the same flow.
+pub(super) const SQL: About = About { name: "sql", ..KIND };
+
+/// A receiver has the same flow.
+pub(super) const WEBHOOK: About = About { name: "webhook", ..KIND };
+
 const RESOLVE: Step = Step::one(StepName::Resolve);
 const READ: StepName = StepName::ConnectorRead;
 const ACT: StepName = StepName::ConnectorAct;
