@@ -128,7 +128,7 @@ A second run goes on where the first one ended; --status updates the states.")]
     /// Check the configuration.
     #[command(subcommand, after_help = "Example:\n  erasure-worker config check --config erasure-worker.toml")]
     Config(check::Command),
-    /// Check connector files, or show what one does.
+    /// Check connector files, show what one does, or draft one for a database.
     #[command(subcommand, after_help = "Example:\n  erasure-worker connector check connectors/helpdesk.toml")]
     Connector(connector::Command),
     /// Print the JSON Schema of a message.
@@ -169,7 +169,7 @@ impl Command {
             Command::Systems(command) => command.run(ctx).await,
             Command::Sandbox(options) => options.run(ctx).await,
             Command::Config(command) => command.run(ctx),
-            Command::Connector(command) => command.run(ctx),
+            Command::Connector(command) => command.run(ctx).await,
             Command::Schema(options) => options.run(ctx),
             Command::Completions(options) => options.run(ctx),
             Command::Man(options) => options.run(ctx),

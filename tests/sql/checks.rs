@@ -1,7 +1,8 @@
 //! What `systems check` refuses, and what it tells.
 
-use erasure_connector::sql::draft;
-use erasure_connector::{File, load_file};
+use std::process::Command;
+
+use erasure_connector::load_file;
 use erasure_worker::job::FailureKind;
 use erasure_worker::systems::System as _;
 
@@ -85,16 +86,24 @@ async fn a_draft_of_a_real_database_erases_after_its_gaps_are_filled() {
          references users",
     )
     .await;
-    let catalogue = shop.system().catalogue().await.unwrap();
-    let text = draft(erasure_connector::sql::Database::Postgresql, &catalogue, "public.users", "id").unwrap();
+    let draft = |url: String, table: &str| {
+        let arguments = ["connector", "draft", "--url-env", "SHOP_URL", "--table", table, "--key", "id"];
+        Command::new(testkit::program()).args(arguments).env("SHOP_URL", url).output().unwrap()
+    };
+    let made = draft(shop.url("worker", port()), "users");
+    let text = String::from_utf8(made.stdout).unwrap();
     assert!(text.contains("#   public.invoices"), "{text}");
     assert!(load_file(text.as_bytes()).is_err(), "a gap loads");
     let filled = text.replace("\"FILL: a name for events\"", "\"shop\"").replace("\"FILL\"", "100");
-    match load_file(filled.as_bytes()) {
-        Ok(File::Sql(_)) => {}
-        Ok(File::Calls(_)) => panic!("a file of calls"),
-        Err(faults) => panic!("{faults}\n{filled}"),
-    }
     ann(&filled).end(&shop.system_with(&filled, "worker", port())).await.unwrap();
     assert_eq!(shop.rows().await, ERASED.replace("orders 1 - erased-1, 2 - erased-2, ", "orders "));
+    for (url, table, code, says) in [
+        (shop.url("worker", port()), "people", 2, "no table public.people"),
+        (shop.url("nobody", port()), "users", 1, "role, database, table or column is wrong (28000)"),
+        ("mysql://a@b/c".to_owned(), "users", 1, "must begin with postgresql://"),
+    ] {
+        let refused = draft(url, table);
+        assert_eq!(refused.status.code(), Some(code), "{says}");
+        assert!(String::from_utf8(refused.stderr).unwrap().contains(says), "{says}");
+    }
 }

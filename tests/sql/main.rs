@@ -7,5 +7,6 @@ mod acts;
 mod checks;
 mod lost;
 mod person;
+mod program;
 mod run;
 mod shop;

@@ -11,6 +11,7 @@ mod postgres;
 mod settings;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -201,14 +202,18 @@ impl SqlSystem {
             ledger: self.file.ledger.as_ref().map(part),
         }
     }
+}
 
-    /// The tables and foreign keys, for a draft.
-    ///
-    /// # Errors
-    /// The catalogue could not be read.
-    pub async fn catalogue(&self) -> Result<Catalogue, Failure> {
-        self.database.catalogue().await
-    }
+/// The kind of database at an address, its tables and its foreign keys: for a draft.
+///
+/// # Errors
+/// The problem, in fixed words.
+pub async fn catalogue(url: &SecretString, ca_file: Option<&Path>) -> Result<(Kinds, Catalogue), String> {
+    let address = postgres::read_url(url.expose_secret(), ca_file).map_err(|error| error.to_string())?;
+    let limit = Duration::from_secs(30);
+    let database = Postgres::new(address, &Timeouts { call: limit, connect: limit, lock: limit });
+    let catalogue = database.catalogue().await.map_err(|failure| failure.to_string())?;
+    Ok((Kinds::Postgresql, catalogue))
 }
 
 fn not_a_step() -> Failure {

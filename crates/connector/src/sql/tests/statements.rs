@@ -24,10 +24,10 @@ fn the_database_gets_the_data_with_placeholders() {
             "update `orders` set `name` = null, `active` = false, `email` = concat('erased-', `id`), `n` = 0 where `user_id` = ?",
         ),
         (
-            "select count(*) from notes where at >= '2020-01-01' and a is not null and b like '%x' and \n\torder_id in (select \
+            "select count(*) from notes where at >= 'm-1' and a is not null and b like '%x' and \n\torder_id in (select \
              orders.id from orders where orders.user_id = $user_id)",
-            r#"select count(*) from "notes" where "at" >= '2020-01-01' and "a" is not null and "b" like '%x' and "order_id" in (select "orders"."id" from "orders" where "orders"."user_id" = $1)"#,
-            "select count(*) from `notes` where `at` >= '2020-01-01' and `a` is not null and `b` like '%x' and `order_id` in (select `orders`.`id` from `orders` where `orders`.`user_id` = ?)",
+            r#"select count(*) from "notes" where "at" >= 'm-1' and "a" is not null and "b" like '%x' and "order_id" in (select "orders"."id" from "orders" where "orders"."user_id" = $1)"#,
+            "select count(*) from `notes` where `at` >= 'm-1' and `a` is not null and `b` like '%x' and `order_id` in (select `orders`.`id` from `orders` where `orders`.`user_id` = ?)",
         ),
         (
             "select id as user_id, email from users where id = $user_id",
