@@ -6,6 +6,8 @@ use erasure_connector::load_file;
 use erasure_worker::job::FailureKind;
 use erasure_worker::systems::System as _;
 
+use testkit::postgres::Postgres;
+
 use crate::run::ann;
 use crate::shop::{ERASED, FILE, Shop, port};
 
@@ -57,6 +59,27 @@ async fn a_ledger_must_be_unique_and_writable() {
     shop.run("grant insert on erasure_done to worker; alter table erasure_done drop constraint erasure_done_pkey")
         .await;
     assert!(probe().await.unwrap_err().to_string().contains("digest is not unique"));
+}
+
+/// Without `sslmode=disable` a connection is encrypted, and the server's name is checked.
+#[tokio::test]
+async fn a_connection_is_encrypted_to_the_named_server() {
+    let server = tokio::task::spawn_blocking(Postgres::start).await.unwrap();
+    let shop = Shop::open_on(&server).await;
+    let url = |host: &str, port: u16| format!("postgresql://worker@{host}:{port}/{}", shop.name);
+    let plain = shop.system_at(FILE, &url("localhost", server.port()), None);
+    assert_eq!(plain.probe().await.unwrap_err().kind, FailureKind::Unavailable, "without encryption");
+    let (server, ca) = tokio::task::spawn_blocking(move || {
+        let ca = server.encrypt();
+        (server, ca)
+    })
+    .await
+    .unwrap();
+    let at = |host: &str, ca| shop.system_at(FILE, &url(host, server.port()), ca);
+    assert_eq!(at("localhost", Some(ca.clone())).probe().await, Ok(()));
+    for (host, ca, why) in [("127.0.0.1", Some(ca), "another name"), ("localhost", None, "another authority")] {
+        assert_eq!(at(host, ca).probe().await.unwrap_err().kind, FailureKind::Unavailable, "{why}");
+    }
 }
 
 #[tokio::test]

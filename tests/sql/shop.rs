@@ -1,5 +1,6 @@
 //! A shop's database, with Ann, who is erased, and Bea, whose rows must stay.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -84,8 +85,12 @@ impl Shop {
     }
 
     pub fn system_with(&self, file: &str, role: &str, port: u16) -> SqlSystem {
+        self.system_at(file, &self.url(role, port), None)
+    }
+
+    pub fn system_at(&self, file: &str, url: &str, ca_file: Option<PathBuf>) -> SqlSystem {
         let lock_timeout = Duration::from_millis(200);
-        let settings = SqlSettings::new(loaded(file), self.url(role, port).into(), lock_timeout);
+        let settings = SqlSettings { ca_file, ..SqlSettings::new(loaded(file), url.into(), lock_timeout) };
         let timeouts = Timeouts { call: Duration::from_secs(60), connect: Duration::from_secs(60), lock: lock_timeout };
         let digest = Arc::new(|bytes: &[u8]| {
             let mut digest = [0; 16];

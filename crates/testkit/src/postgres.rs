@@ -23,18 +23,18 @@ pub struct Postgres {
     folder: tempfile::TempDir,
     port: u16,
     server: Mutex<Option<Child>>,
-    _guards: Mutex<Vec<(Child, ChildStdin)>>,
+    guards: Mutex<Vec<(Child, ChildStdin)>>,
 }
 
 impl Postgres {
     /// Starts a server and waits until it accepts connections.
     pub fn start() -> Self {
         let folder = tempfile::Builder::new().prefix("postgres-").tempdir().unwrap();
-        if let Some((user, group)) = unprivileged() {
+        if let Some((user, group)) = unprivileged("postgres") {
             std::os::unix::fs::chown(folder.path(), Some(user), Some(group)).unwrap();
         }
         let [port] = free_ports();
-        let postgres = Self { folder, port, server: Mutex::new(None), _guards: Mutex::default() };
+        let postgres = Self { folder, port, server: Mutex::new(None), guards: Mutex::default() };
         let made = postgres
             .command("initdb")
             .args(["--username=postgres", "--auth=trust", "--no-sync", "--encoding=UTF8", "--locale=C.UTF-8"])
@@ -77,7 +77,7 @@ impl Postgres {
             .stderr(Stdio::piped());
         let mut child = command.spawn().expect("postgres (Debian: postgresql)");
         let output = child.stderr.take().unwrap();
-        self._guards.lock().unwrap().push(guard(child.id(), self.folder.path()));
+        self.guards.lock().unwrap().push(guard(child.id(), self.folder.path()));
         *self.server.lock().unwrap() = Some(child);
         let (sender, ready) = mpsc::channel();
         std::thread::spawn(move || {
@@ -95,7 +95,27 @@ impl Postgres {
         let mut server = self.server.lock().unwrap().take().expect("a running server");
         kill_process(Pid::from_raw(server.id().cast_signed()).unwrap(), Signal::QUIT).unwrap();
         server.wait().unwrap();
-        self._guards.lock().unwrap().drain(..).for_each(disarm);
+        self.guards.lock().unwrap().drain(..).for_each(disarm);
+    }
+
+    /// Starts the server again with TLS, for the name `localhost`. Returns the authority's file.
+    pub fn encrypt(&self) -> PathBuf {
+        let folder = self.folder.path().join("tls");
+        std::fs::create_dir(&folder).unwrap();
+        crate::certificates::make(&folder);
+        let key = folder.join("server.key");
+        std::fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+        if let Some((user, group)) = unprivileged("postgres") {
+            std::os::unix::fs::chown(&key, Some(user), Some(group)).unwrap();
+        }
+        let certificate = folder.join("server.crt");
+        self.crash();
+        self.boot(&[
+            "ssl=on",
+            &format!("ssl_key_file={}", key.display()),
+            &format!("ssl_cert_file={}", certificate.display()),
+        ]);
+        folder.join("client.ca")
     }
 
     fn data(&self) -> PathBuf {
@@ -111,7 +131,7 @@ impl Postgres {
             .stdout(Stdio::null())
             .process_group(0);
         // The server refuses to run as root.
-        if let Some((user, group)) = unprivileged() {
+        if let Some((user, group)) = unprivileged("postgres") {
             command.uid(user).gid(group);
         }
         command
@@ -120,7 +140,7 @@ impl Postgres {
 
 impl Drop for Postgres {
     fn drop(&mut self) {
-        self._guards.lock().unwrap().drain(..).for_each(disarm);
+        self.guards.lock().unwrap().drain(..).for_each(disarm);
         if let Some(mut server) = self.server.lock().unwrap().take() {
             let _ = kill_process(Pid::from_raw(server.id().cast_signed()).unwrap(), Signal::QUIT);
             let _ = server.wait();
@@ -129,7 +149,7 @@ impl Drop for Postgres {
 }
 
 /// Ends a guard before its group's number may belong to another process.
-fn disarm((mut guard, pipe): (Child, ChildStdin)) {
+pub(crate) fn disarm((mut guard, pipe): (Child, ChildStdin)) {
     let _ = guard.kill();
     let _ = guard.wait();
     drop(pipe);
@@ -144,12 +164,12 @@ fn newest() -> PathBuf {
 }
 
 /// User and group of the package, if this process is root's.
-fn unprivileged() -> Option<(u32, u32)> {
+pub(crate) fn unprivileged(name: &str) -> Option<(u32, u32)> {
     if !rustix::process::geteuid().is_root() {
         return None;
     }
     let users = std::fs::read_to_string("/etc/passwd").unwrap();
-    let line = users.lines().find(|line| line.starts_with("postgres:")).expect("the package's user");
+    let line = users.lines().find(|line| line.split(':').next() == Some(name)).expect("the package's user");
     let mut numbers = line.split(':').skip(2).map(|number| number.parse().unwrap());
     Some((numbers.next().unwrap(), numbers.next().unwrap()))
 }
