@@ -222,6 +222,7 @@ fn the_engine_names_no_concrete_broker_store_or_system() {
             "systems::zeta",
             "systems::easycms",
             "systems::vitalsource",
+            "systems::sql",
             "systems::http",
         ] {
             assert!(!code.contains(concrete), "src/{name} names {concrete}");
@@ -240,6 +241,7 @@ fn an_absence_is_made_in_one_place_from_the_four_known_interfaces() {
                 "systems/zeta/interface.rs",
                 "systems/vitalsource/interface.rs",
                 "systems/easycms.rs",
+                "systems/sql/mod.rs",
             ],
         ),
     ];
@@ -254,7 +256,9 @@ fn an_absence_is_made_in_one_place_from_the_four_known_interfaces() {
 
 #[test]
 fn each_large_library_is_used_in_one_place() {
-    let homes: [(&str, &[&str]); 5] = [
+    let homes: [(&str, &[&str]); 7] = [
+        ("tokio_postgres", &["systems/sql/postgres/"]),
+        ("sqlparser", &[]),
         ("opentelemetry", &["trace.rs", "telemetry.rs"]),
         ("lapin", &["broker/amqp/"]),
         ("sled", &["store/"]),
