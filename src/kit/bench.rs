@@ -13,6 +13,7 @@ use secrecy::SecretString;
 use serde_json::{Value, json};
 
 use super::run::START;
+use super::trials::Around;
 use super::vendor::Vendor;
 use crate::job::flow::Limits;
 use crate::job::{Accepts, Job, Kind, Mode, Rules, draft};
@@ -75,6 +76,7 @@ pub(super) struct Bench {
     settings: ConnectorSettings,
     pub(super) rules: Rules,
     pub(super) limits: Limits,
+    around: Option<Around>,
     stand_in: StandIn,
 }
 
@@ -98,7 +100,12 @@ impl Bench {
             pending_max: Duration::from_secs(2 * 3600),
             approval_max: Duration::from_secs(24 * 3600),
         };
-        Ok(Bench { original: Arc::clone(original), settings, rules, limits, stand_in })
+        Ok(Bench { original: Arc::clone(original), settings, rules, limits, around: None, stand_in })
+    }
+
+    /// With something around each client.
+    pub(super) fn with_client_in(self, around: Option<Around>) -> Bench {
+        Bench { around, ..self }
     }
 
     /// A vendor in the state of the scenario.
@@ -118,7 +125,8 @@ impl Bench {
     pub(super) fn client(&self, vendor: &Arc<Vendor>) -> Result<Arc<dyn System>, String> {
         let wire = Wire::InProcess(Arc::clone(vendor) as Arc<_>);
         let http = HttpSettings { wire, ..HttpSettings::default() };
-        self.settings.system(SYSTEM, &http).map_err(|error| error.to_string())
+        let client = self.settings.system(SYSTEM, &http).map_err(|error| error.to_string())?;
+        Ok(self.around.map_or_else(|| Arc::clone(&client), |around| around(Arc::clone(&client))))
     }
 
     /// The job of the scenario.

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, in the functions it shares too")]
 
+mod lies;
 mod planted;
 mod served;
 
@@ -70,6 +71,16 @@ async fn the_same_seed_gives_the_same_report_and_a_page_of_its_own() {
         assert!(!html.contains(foreign), "{foreign}");
     }
     assert!(html.contains("&lt;script&gt;alert(1)") && html.contains("every promise holds"));
+}
+
+/// A list with an act for each member, a proof, and a task: no shipped file has all of them.
+#[tokio::test]
+async fn a_file_with_a_list_and_a_proof_keeps_every_promise() {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("crates/connector/src/tests/base.toml");
+    let text = std::fs::read_to_string(path).unwrap().replace("password", "customer_password");
+    let file = Arc::new(erasure_connector::load(text.as_bytes()).map_err(|faults| faults.to_string()).unwrap());
+    let report = test(&file, &text, sample()).await;
+    assert!(report.violations.is_empty() && report.gaps.is_empty(), "{report}");
 }
 
 /// A file is tried in whole within a minute, also one with many steps: the runs are bounded by its calls.
