@@ -8,6 +8,7 @@ use erasure_worker::job::{
 };
 use erasure_worker::kit::{Around, Options, Report};
 use erasure_worker::systems::{Call, Credential, System};
+use secrecy::ExposeSecret;
 
 use crate::{sample, tried};
 
@@ -19,6 +20,8 @@ struct Liar {
     lie: Lie,
     /// The number of requests for a call.
     requests: usize,
+    /// It logs the person.
+    logs: bool,
 }
 
 #[async_trait]
@@ -40,6 +43,12 @@ impl System for Liar {
     }
 
     async fn call(&self, call: Call<'_>) -> Result<Answer, Failure> {
+        if let Spec::Connector { identifiers, .. } = &call.target.spec
+            && self.logs
+        {
+            let ids: Vec<_> = identifiers.values().map(ExposeSecret::expose_secret).collect();
+            tracing::debug!(?ids, "a call");
+        }
         for _ in 1..self.requests {
             let _ = self.client.call(call).await;
         }
@@ -62,7 +71,7 @@ fn with(answer: Result<Answer, Failure>, change: impl Fn(Means) -> Means) -> Res
 }
 
 fn liar(client: Arc<dyn System>, lie: Lie) -> Arc<dyn System> {
-    Arc::new(Liar { client, lie, requests: 1 })
+    Arc::new(Liar { client, lie, requests: 1, logs: false })
 }
 
 /// The name, the client, and the words of a violation: one of them is enough.
@@ -116,11 +125,16 @@ fn lies() -> Vec<(&'static str, Around, &'static [&'static str])> {
         ),
         (
             "two requests for a call",
-            |client| Arc::new(Liar { client, lie: |_, said| said, requests: 2 }),
+            |client| Arc::new(Liar { client, lie: |_, said| said, requests: 2, logs: false }),
             &["2 requests"],
         ),
         (
-            "everything is taken",
+            "a log with the person",
+            |client| Arc::new(Liar { client, lie: |_, said| said, requests: 1, logs: true }),
+            &["stands in a log"],
+        ),
+        (
+            "everything is refused",
             |client| {
                 liar(client, |step, said| match step.name {
                     StepName::ConnectorAct => {
