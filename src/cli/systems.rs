@@ -9,7 +9,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::common::{Ask, Output, name};
-use super::print::{field, list, table};
+use super::print::{field, list, plain, table};
 use super::{Context, Exit};
 use crate::app;
 use crate::ops::client::{Body, ClientError};
@@ -79,8 +79,11 @@ impl Check {
         let mut exit = Exit::Done;
         let is_asked = |name: &String| self.systems.is_empty() || self.systems.contains(name);
         for (name, client) in clients.iter().filter(|(name, _)| is_asked(name)) {
-            let result = client.probe().await;
-            if result.is_err() {
+            let result = match client.probe().await {
+                Ok(()) => client.survey().await,
+                Err(failure) => Err(failure),
+            };
+            if result.as_ref().map_or(true, |found| !found.is_empty()) {
                 exit = Exit::Failed;
             }
             rows.push((name, client.kind(), result));
@@ -89,15 +92,25 @@ impl Check {
             let rows: Vec<_> = rows
                 .iter()
                 .map(|(name, kind, result)| {
-                    let problem = result.as_ref().err().map(ToString::to_string);
-                    json!({ "system": name, "kind": kind.as_str(), "ok": result.is_ok(), "problem": problem })
+                    let problem = match result {
+                        Ok(found) if found.is_empty() => None,
+                        Ok(found) => Some(found.join("\n")),
+                        Err(failure) => Some(failure.to_string()),
+                    };
+                    json!({ "system": name, "kind": kind.as_str(), "ok": problem.is_none(), "problem": problem })
                 })
                 .collect();
             writeln!(ctx.out, "{:#}", json!(rows))?;
         } else {
             for (name, kind, result) in rows {
-                let verdict = result.map_or_else(|failure| failure.to_string(), |()| "ok".to_owned());
-                writeln!(ctx.out, "{name:<20} {:<14} {verdict}", kind.as_str())?;
+                let verdicts = match result {
+                    Ok(found) if found.is_empty() => vec!["ok".to_owned()],
+                    Ok(found) => found,
+                    Err(failure) => vec![failure.to_string()],
+                };
+                for verdict in verdicts {
+                    writeln!(ctx.out, "{name:<20} {:<14} {}", kind.as_str(), plain(&verdict))?;
+                }
             }
         }
         Ok(exit)

@@ -129,6 +129,13 @@ replacement_email_domain = "example.com"
 # The GUID or reference of a user who always exists and is never erased: see probe_customer_id.
 #probe_user = "GUID00000000000001"
 
+#[systems.shop]                     # a database of one's own: docs/sql.md
+#kind = "sql"
+#file = "shop.toml"
+#url_file = "keys/shop.url"         # postgresql://USER:PASSWORD@HOST/DATABASE, encrypted unless sslmode=disable
+#ca_file = "keys/ca.pem"            # the certificate authority, if it is not a public one
+#lock_timeout = "5s"                # the longest wait for another session's lock
+
 #[tenants.acme]                     # if any tenant has a table, only jobs of tenants with a table are accepted
 #systems = ["cleeng", "easycms"]    # without this key all systems
 #amqp_users = ["acme"]              # the broker's users that may publish for it; without this key any user

@@ -12,6 +12,7 @@ mod evidence;
 mod facts;
 mod form;
 pub mod http;
+pub mod sql;
 pub mod vitalsource;
 pub mod zeta;
 
@@ -28,6 +29,7 @@ use self::easycms::EasyCmsSettings;
 pub use self::evidence::Credential;
 pub use self::facts::Facts;
 use self::http::{BuildError, HttpSettings};
+use self::sql::SqlSettings;
 use self::vitalsource::{Signer, VitalSourceSettings};
 use self::zeta::{ImportLedger, KeyedDigest, LedgerError, ZetaSettings};
 use crate::config::Cursor;
@@ -70,6 +72,11 @@ pub trait System: Send + Sync + 'static {
     /// One harmless read that shows that address and credential work.
     async fn probe(&self) -> Result<(), Failure>;
 
+    /// What `systems check` finds besides the probe, one line each. The lines are for the operator's terminal alone.
+    async fn survey(&self) -> Result<Vec<String>, Failure> {
+        Ok(Vec::new())
+    }
+
     /// The rate limit of the harmless read.
     fn probe_endpoint(&self) -> &'static str {
         "all"
@@ -89,6 +96,8 @@ pub enum Settings {
     VitalSource(VitalSourceSettings),
     /// `kind = "connector"`
     Connector(ConnectorSettings),
+    /// `kind = "sql"`
+    Sql(SqlSettings),
 }
 
 impl Settings {
@@ -100,7 +109,8 @@ impl Settings {
             Kind::EasyCms => EasyCmsSettings::read(at).map(Settings::EasyCms),
             Kind::VitalSource => VitalSourceSettings::read(at).map(Settings::VitalSource),
             Kind::Connector => ConnectorSettings::read(at).map(Settings::Connector),
-            Kind::Sql | Kind::Webhook => {
+            Kind::Sql => SqlSettings::read(at).map(Settings::Sql),
+            Kind::Webhook => {
                 at.fault("kind", "is not built yet");
                 None
             }
@@ -123,6 +133,7 @@ impl Settings {
             Settings::EasyCms(_) => Kind::EasyCms,
             Settings::VitalSource(_) => Kind::VitalSource,
             Settings::Connector(_) => Kind::Connector,
+            Settings::Sql(_) => Kind::Sql,
         }
     }
 
@@ -133,6 +144,7 @@ impl Settings {
             Settings::EasyCms(settings) => settings,
             Settings::VitalSource(settings) => settings,
             Settings::Connector(settings) => settings,
+            Settings::Sql(settings) => settings,
         }
     }
 
@@ -144,6 +156,7 @@ impl Settings {
             Settings::EasyCms(settings) => settings,
             Settings::VitalSource(settings) => settings,
             Settings::Connector(settings) => settings,
+            Settings::Sql(settings) => settings,
         };
         settings.secret(key)
     }

@@ -13,6 +13,7 @@ pub mod read;
 mod refuse;
 pub mod schema;
 pub mod show;
+pub mod sql;
 pub mod stand_in;
 #[cfg(test)]
 mod tests;
@@ -23,5 +24,5 @@ mod words;
 pub use fault::{Fault, Faults};
 pub use matching::{Meaning, Reply, Truth, Values};
 pub use model::Connector;
-pub use read::load;
+pub use read::{File, load, load_file};
 pub use understand::{Compared, Taken, Understood};

@@ -5,6 +5,7 @@
 use crate::model::{
     Converter, IdentifierForm, Method, Outcome, Pointer, Refusal, Says, Shows, Slot, Source, Template, Type,
 };
+use crate::sql::Database;
 
 /// An enumeration with a word for each value.
 pub(crate) trait Word: Sized + Copy + PartialEq + 'static {
@@ -32,6 +33,7 @@ macro_rules! words {
 }
 
 words! {
+    Database { "postgresql" => Postgresql, "mysql" => Mysql }
     Outcome { "erased" => Erased, "declared" => Declared, "unproven" => Unproven }
     IdentifierForm { "text" => Text, "digits" => Digits, "email" => Email, "uuid" => Uuid }
     Method { "get" => Get, "post" => Post, "put" => Put, "patch" => Patch, "delete" => Delete }

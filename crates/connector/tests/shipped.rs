@@ -5,7 +5,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use erasure_connector::load;
+use erasure_connector::{File, load, load_file};
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
@@ -36,6 +36,14 @@ fn the_tutorials_file_loads() {
     let blocks: Vec<_> = page.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
     let file = load(blocks.concat().as_bytes()).unwrap_or_else(|faults| panic!("{faults}"));
     assert_eq!(file.name, "newsletter");
+}
+
+#[test]
+fn the_databases_page_has_a_file_that_loads() {
+    let page = fs::read_to_string(root().join("docs/sql.md")).unwrap();
+    let file = page.split("```toml\n").find(|block| block.starts_with("format = 1")).unwrap();
+    let file = load_file(file.split("```").next().unwrap().as_bytes()).unwrap_or_else(|faults| panic!("{faults}"));
+    assert!(matches!(file, File::Sql(_)));
 }
 
 /// A second act may use a fact of the first one's answer only if no path goes on without it.

@@ -19,6 +19,7 @@ pub mod mutate;
 pub mod nobody;
 pub mod people;
 pub mod post;
+pub mod postgres;
 pub mod python;
 pub mod rabbit;
 pub mod raw;

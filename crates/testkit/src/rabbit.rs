@@ -287,7 +287,7 @@ impl Drop for Rabbit {
 }
 
 /// A shell that ends the group and removes the folder when its input is closed.
-fn guard(group: u32, folder: &Path) -> (Child, ChildStdin) {
+pub(crate) fn guard(group: u32, folder: &Path) -> (Child, ChildStdin) {
     let mut guard = Command::new("sh")
         .args(["-c", r#"read -r _; kill -s KILL -- "-$1"; sleep 1; rm -rf -- "$2""#, "guard"])
         .arg(group.to_string())

@@ -35,21 +35,8 @@ pub(super) struct Head {
 /// Reads the head.
 pub(super) fn head(r: &mut Reader, keys: &mut Keys<'_>) -> Head {
     let mut head = Head::default();
-    match keys.must(r, "format", "write format = 1 in the first line") {
-        Some(at) if integer(at.value) == Some(1) => {}
-        Some(at) => r.fault_at(&at, "is a format that this release does not read", "write format = 1"),
-        None => {}
-    }
-    head.name = keys.must(r, "name", "write name = \"the vendor\"").and_then(|at| {
-        let name = r.text(&at)?;
-        let good = name.len() <= 63
-            && name.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit())
-            && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-');
-        if !good {
-            r.fault_at(&at, format!("{} is not a name", repeat(&name)), "write small letters, digits, - and _");
-        }
-        good.then_some(name)
-    });
+    format(r, keys);
+    head.name = vendor(r, keys);
     let outcome = "write outcome = \"erased\", \"declared\" (the vendor's word alone) or \"unproven\"";
     head.outcome = keys.must(r, "outcome", outcome).and_then(|at| r.word(&at));
     head.sources = texts(r, keys, "sources");
@@ -78,8 +65,31 @@ pub(super) fn head(r: &mut Reader, keys: &mut Keys<'_>) -> Head {
     head
 }
 
+/// `format`
+pub(crate) fn format(r: &mut Reader, keys: &mut Keys<'_>) {
+    match keys.must(r, "format", "write format = 1 in the first line") {
+        Some(at) if integer(at.value) == Some(1) => {}
+        Some(at) => r.fault_at(&at, "is a format that this release does not read", "write format = 1"),
+        None => {}
+    }
+}
+
+/// `name`
+pub(crate) fn vendor(r: &mut Reader, keys: &mut Keys<'_>) -> Option<String> {
+    keys.must(r, "name", "write name = \"the vendor\"").and_then(|at| {
+        let name = r.text(&at)?;
+        let good = name.len() <= 63
+            && name.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit())
+            && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-');
+        if !good {
+            r.fault_at(&at, format!("{} is not a name", repeat(&name)), "write small letters, digits, - and _");
+        }
+        good.then_some(name)
+    })
+}
+
 /// A list of texts; empty if it was not given.
-fn texts(r: &mut Reader, keys: &mut Keys<'_>, key: &str) -> Vec<String> {
+pub(crate) fn texts(r: &mut Reader, keys: &mut Keys<'_>, key: &str) -> Vec<String> {
     let Some(at) = keys.take(r, key) else { return Vec::new() };
     let list = r.list(&at);
     list.iter().filter_map(|at| r.text(at)).collect()
@@ -137,7 +147,8 @@ fn settings(r: &mut Reader, at: &At<'_>, settings: &mut BTreeMap<String, Setting
     }
 }
 
-fn identifiers(r: &mut Reader, at: &At<'_>, identifiers: &mut BTreeMap<String, Identifier>) {
+/// `identifiers`
+pub(crate) fn identifiers(r: &mut Reader, at: &At<'_>, identifiers: &mut BTreeMap<String, Identifier>) {
     let Some(mut table) = r.keys(at, &[]) else { return };
     let before = r.faults.len();
     for (name, at) in table.all(r) {

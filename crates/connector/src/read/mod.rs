@@ -3,20 +3,22 @@
 //! The rule it keeps: every fault is reported, each with its line; a file with a fault does not load.
 
 mod call;
-mod cursor;
-mod head;
+pub(crate) mod cursor;
+pub(crate) mod head;
 pub(crate) mod keys;
 pub(crate) mod matcher;
 mod parts;
 mod template;
 
 use sha2::{Digest as _, Sha256};
+use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use self::cursor::{At, Keys, Reader};
 use crate::fault::{Fault, Faults};
 use crate::model::{Act, Connector, Outcome, Read};
 use crate::refuse;
+use crate::sql::{self, SqlFile};
 
 /// The longest file.
 pub const LARGEST: usize = 256 * 1024;
@@ -52,7 +54,38 @@ pub(crate) fn unchecked(text: &str) -> Result<Connector, Faults> {
     if r.faults.is_empty() { Ok(connector) } else { Err(sorted(r.faults)) }
 }
 
+/// An accepted file of either form.
+#[derive(Debug)]
+pub enum File {
+    /// A vendor's interface.
+    Calls(Box<Connector>),
+    /// A database.
+    Sql(Box<SqlFile>),
+}
+
+/// Reads a file of either form: one with `database` is for a database.
+///
+/// # Errors
+/// Every fault, in the file's order.
+pub fn load_file(bytes: &[u8]) -> Result<File, Faults> {
+    let (mut r, table) = parsed(bytes)?;
+    if !table.get_ref().contains_key("database") {
+        return load(bytes).map(|file| File::Calls(Box::new(file)));
+    }
+    let keys = r.table(String::new(), 1, table.get_ref(), sql::keys::FILE);
+    let file = sql::file(&mut r, keys, hex::encode(Sha256::digest(bytes)));
+    if r.faults.is_empty() { Ok(File::Sql(Box::new(file))) } else { Err(sorted(r.faults)) }
+}
+
 fn read(bytes: &[u8]) -> Result<(Connector, Reader), Faults> {
+    let (mut r, table) = parsed(bytes)?;
+    let keys = r.table(String::new(), 1, table.get_ref(), keys::FILE);
+    let connector = file(&mut r, keys, hex::encode(Sha256::digest(bytes)));
+    Ok((connector, r))
+}
+
+/// The file as TOML.
+fn parsed(bytes: &[u8]) -> Result<(Reader, Spanned<DeTable<'_>>), Faults> {
     if bytes.len() > LARGEST {
         return Err(single(1, "is longer than 256 KiB", "write a file for each system"));
     }
@@ -73,10 +106,7 @@ fn read(bytes: &[u8]) -> Result<(Connector, Reader), Faults> {
     if !errors.is_empty() {
         return Err(sorted(r.faults));
     }
-    let digest = hex::encode(Sha256::digest(bytes));
-    let keys = r.table(String::new(), 1, table.get_ref(), keys::FILE);
-    let connector = file(&mut r, keys, digest);
-    Ok((connector, r))
+    Ok((r, table))
 }
 
 fn single(line: usize, problem: &str, instead: &str) -> Faults {

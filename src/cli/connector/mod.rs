@@ -1,18 +1,18 @@
-//! `connector check`, `connector show`, `connector test` and `connector schema`.
+//! `connector check`, `connector show`, `connector test`, `connector draft` and `connector schema`.
 //!
-//! The rule it keeps: they need no worker, no configuration and no network. A file with a fault ends with exit code 2,
-//! and every fault of every file is printed.
+//! The rule it keeps: they need no worker and no configuration, and only `draft` calls somebody: a database. A file with
+//! a fault ends with exit code 2, and every fault of every file is printed.
+
+mod draft;
+mod test;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::Instant;
 
 use clap::{Args, Subcommand};
-use erasure_connector::{Connector, read, schema, show};
+use erasure_connector::{Connector, File, read, schema, show, sql};
 
 use super::print::plain;
 use super::{Context, Exit};
-use crate::kit;
 
 /// `connector`
 #[derive(Debug, Subcommand)]
@@ -32,7 +32,13 @@ Exit codes: 0 every file loads, 2 a file has a fault.")]
 
 The same file and seed give the same findings. No vendor is called.
 Exit codes: 0 every promise holds, 1 a promise is broken or too many slips are not noticed, 2 a file does not load.")]
-    Test(Test),
+    Test(test::Test),
+    /// Write a first file for a database, from its foreign keys. Its gaps are marked FILL.
+    #[command(after_help = "Example:
+  erasure-worker connector draft --url-env SHOP_URL --table users --key id > shop.toml
+
+The database is only read. Exit codes: 0 a draft, 1 the database cannot be read, 2 there is no such table or column.")]
+    Draft(draft::Draft),
     /// Print the JSON Schema of a connector file, for editors.
     #[command(after_help = "Example:\n  erasure-worker connector schema > connector.v1.json")]
     Schema,
@@ -54,26 +60,13 @@ pub struct Show {
     file: PathBuf,
 }
 
-/// `connector test`
-#[derive(Debug, Args)]
-pub struct Test {
-    /// The files.
-    #[arg(value_name = "FILE", required = true)]
-    files: Vec<PathBuf>,
-    /// For the trials by chance.
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    seed: u64,
-    /// Write the findings as one HTML file.
-    #[arg(long, value_name = "FILE")]
-    report: Option<PathBuf>,
-}
-
 impl Command {
     pub(super) async fn run(self, ctx: &mut Context<'_>) -> anyhow::Result<Exit> {
         match self {
             Command::Check(options) => options.run(ctx),
             Command::Show(options) => options.run(ctx),
             Command::Test(options) => options.run(ctx).await,
+            Command::Draft(options) => options.run(ctx).await,
             Command::Schema => {
                 ctx.out.write_all(schema::TEXT.as_bytes())?;
                 Ok(Exit::Done)
@@ -87,7 +80,16 @@ impl Check {
         let mut exit = Exit::Done;
         for path in &self.files {
             match load(path, ctx)? {
-                Some(file) => writeln!(
+                Some(File::Sql(file)) => writeln!(
+                    ctx.out,
+                    "{}: {}: {}, {} statements, {} counts",
+                    path.display(),
+                    file.name,
+                    file.database.title(),
+                    file.acts.iter().map(|act| act.changes.len()).sum::<usize>(),
+                    file.reads.iter().map(|read| read.counts.len()).sum::<usize>()
+                )?,
+                Some(File::Calls(file)) => writeln!(
                     ctx.out,
                     "{}: {}: {} reads, {} acts, ends as {}; {} recorded replies",
                     path.display(),
@@ -107,50 +109,33 @@ impl Check {
 impl Show {
     fn run(self, ctx: &mut Context<'_>) -> anyhow::Result<Exit> {
         let Some(file) = load(&self.file, ctx)? else { return Ok(Exit::Usage) };
-        ctx.out.write_all(show::show(&file).as_bytes())?;
+        let text = match &file {
+            File::Calls(file) => show::show(file),
+            File::Sql(file) => sql::show(file),
+        };
+        ctx.out.write_all(text.as_bytes())?;
         Ok(Exit::Done)
     }
 }
 
-impl Test {
-    async fn run(self, ctx: &mut Context<'_>) -> anyhow::Result<Exit> {
-        let mut files = Vec::new();
-        for path in &self.files {
-            if let Some(file) = load_with_text(path, ctx)? {
-                files.push(file);
-            }
+/// Reads a file; prints its faults if it does not load.
+fn load(path: &Path, ctx: &mut Context<'_>) -> anyhow::Result<Option<File>> {
+    Ok(read(path, ctx)?.map(|(file, _)| file))
+}
+
+/// Reads a file of calls, with its text; prints its faults if it does not load.
+pub(super) fn load_with_text(path: &Path, ctx: &mut Context<'_>) -> anyhow::Result<Option<(Connector, String)>> {
+    match read(path, ctx)? {
+        Some((File::Calls(file), text)) => Ok(Some((*file, text))),
+        Some((File::Sql(_), _)) => {
+            writeln!(ctx.err, "{}: is about a database, which has no stand-in", path.display())?;
+            Ok(None)
         }
-        if files.len() < self.files.len() {
-            return Ok(Exit::Usage);
-        }
-        let mut reports = Vec::new();
-        for (file, text) in files {
-            let began = Instant::now();
-            let options = kit::Options { seed: self.seed, ..kit::Options::default() };
-            let mut report = kit::test(&Arc::new(file), &text, options).await;
-            report.took = began.elapsed();
-            write!(ctx.out, "{report}")?;
-            ctx.out.flush()?;
-            writeln!(ctx.err, "{}: {:.1} s", report.name, report.took.as_secs_f64())?;
-            reports.push(report);
-        }
-        if let Some(path) = &self.report
-            && let Err(error) = std::fs::write(path, kit::page(&reports))
-        {
-            writeln!(ctx.err, "{}: cannot be written: {}", path.display(), error.kind())?;
-            return Ok(Exit::Failed);
-        }
-        Ok(if reports.iter().all(kit::Report::holds) { Exit::Done } else { Exit::Failed })
+        None => Ok(None),
     }
 }
 
-/// Reads a file; prints its faults if it does not load.
-fn load(path: &Path, ctx: &mut Context<'_>) -> anyhow::Result<Option<Connector>> {
-    Ok(load_with_text(path, ctx)?.map(|(file, _)| file))
-}
-
-/// Reads a file with its text; prints its faults if it does not load.
-pub(super) fn load_with_text(path: &Path, ctx: &mut Context<'_>) -> anyhow::Result<Option<(Connector, String)>> {
+fn read(path: &Path, ctx: &mut Context<'_>) -> anyhow::Result<Option<(File, String)>> {
     let bytes = match read::bytes_of(path) {
         Ok(bytes) => bytes,
         Err(error) => {
@@ -158,7 +143,7 @@ pub(super) fn load_with_text(path: &Path, ctx: &mut Context<'_>) -> anyhow::Resu
             return Ok(None);
         }
     };
-    match erasure_connector::load(&bytes) {
+    match erasure_connector::load_file(&bytes) {
         Ok(file) => Ok(Some((file, String::from_utf8_lossy(&bytes).into_owned()))),
         Err(faults) => {
             for fault in &faults.0 {

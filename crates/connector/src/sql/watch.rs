@@ -1,0 +1,34 @@
+//! Tables that nobody covers.
+//!
+//! The rule it keeps: a table that may hold the person's data is changed by an act, or kept with a reason.
+
+use super::draft::Catalogue;
+use super::model::SqlFile;
+
+/// One line for each table that refers to a changed table, or has a column that names a person in a watched schema, and
+/// is neither changed nor kept.
+pub fn uncovered(file: &SqlFile, catalogue: &Catalogue) -> Vec<String> {
+    let changed = file.changed();
+    let ledger = file.ledger.as_ref().map(|ledger| ledger.full(file.database));
+    let is_covered =
+        |table: &String| changed.contains(table) || file.keep.contains_key(table) || ledger.as_ref() == Some(table);
+    let telling = file.telling_columns();
+    let mut lines = Vec::new();
+    for table in catalogue.tables.iter().filter(|table| !is_covered(&table.name)) {
+        let name = &table.name;
+        let reference = catalogue.references.iter().find(|one| one.from == *name && changed.contains(&one.to));
+        let is_watched = name.split_once('.').is_some_and(|(schema, _)| file.watch.contains(schema));
+        let column = table.columns.iter().find(|(column, _)| is_watched && telling.contains(column));
+        if let Some(reference) = reference {
+            lines.push(format!(
+                "{name} refers to {} by {}; cover it, or write it in keep",
+                reference.to, reference.column
+            ));
+        } else if let Some((column, _)) = column {
+            lines.push(format!("{name} has the column {column}; cover it, or write it in keep"));
+        }
+    }
+    let missing = changed.iter().filter(|table| !catalogue.tables.iter().any(|known| known.name == **table));
+    lines.extend(missing.map(|table| format!("{table} is in the file, but not in the database")));
+    lines
+}

@@ -1,0 +1,268 @@
+//! A database of one's own: reads the person, changes the rows in one transaction for each act, and counts what is
+//! left. See `docs/sql.md`.
+//!
+//! The rule it keeps: one call is one connection. Nothing that was not committed counts, and no value of a row leaves
+//! this module.
+
+mod database;
+mod person;
+mod plan;
+mod postgres;
+mod settings;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use erasure_connector::sql::statement::{Select, Sql, Table};
+use erasure_connector::sql::{Act, Catalogue, Database as Kinds, SqlFile, uncovered};
+use secrecy::{ExposeSecret as _, SecretString};
+
+use self::database::{Acted, Bound, Change, Checked, Database, ours};
+use self::plan::Place;
+use self::postgres::Postgres;
+pub use self::settings::SqlSettings;
+use super::evidence::NotFound;
+use super::http::BuildError;
+use super::zeta::KeyedDigest;
+use super::{Call, Credential, System};
+use crate::job::reading::{Means, Reading};
+use crate::job::{Answer, Failure, FailureKind, Identity, Kind, Reason, Spec, Step, StepName};
+
+/// Time limits.
+#[derive(Debug, Clone, Copy)]
+pub struct Timeouts {
+    /// Of a whole call.
+    pub call: Duration,
+    /// Of connecting.
+    pub connect: Duration,
+    /// Of a wait for a lock.
+    pub lock: Duration,
+}
+
+/// The client of one database.
+pub struct SqlSystem {
+    name: String,
+    file: Arc<SqlFile>,
+    shape: u32,
+    database: Box<dyn Database>,
+    digest: KeyedDigest,
+    credential: Credential,
+}
+
+impl SqlSystem {
+    /// Builds the client; nothing is called. `digest` is for the ledger's rows.
+    ///
+    /// # Errors
+    /// [`BuildError`] naming the key that is wrong.
+    pub fn new(
+        name: &str,
+        settings: &SqlSettings,
+        timeouts: &Timeouts,
+        digest: KeyedDigest,
+    ) -> Result<SqlSystem, BuildError> {
+        let file = Arc::clone(&settings.file);
+        let url = settings.url.expose_secret();
+        let database: Box<dyn Database> = match file.database {
+            Kinds::Postgresql => {
+                Box::new(Postgres::new(postgres::read_url(url, settings.ca_file.as_deref())?, timeouts))
+            }
+            Kinds::Mysql => {
+                let problem = "this release has no client for MySQL";
+                return Err(BuildError::Setting { key: "file", problem });
+            }
+        };
+        let shape = settings.plan.shape();
+        // The probe looks whether the person's table has a row.
+        Ok(SqlSystem { name: name.to_owned(), file, shape, database, digest, credential: Credential::new(true) })
+    }
+
+    fn bound(&self, sql: &Sql, named: &BTreeMap<String, SecretString>) -> Result<Bound, Failure> {
+        let value = |name: &String| {
+            named.get(name).cloned().ok_or_else(|| {
+                Failure::new(FailureKind::Rejected, Reason::RequestRejected).with_note("an identifier is missing")
+            })
+        };
+        let values = sql.binds.iter().map(value).collect::<Result<_, _>>()?;
+        Ok(Bound { text: sql.text.clone(), values })
+    }
+
+    fn counts<'c>(
+        &self,
+        counts: impl IntoIterator<Item = &'c Select>,
+        named: &BTreeMap<String, SecretString>,
+    ) -> Result<Vec<Bound>, Failure> {
+        counts.into_iter().map(|count| self.bound(&count.sql(self.file.database), named)).collect()
+    }
+
+    /// The person's select with each column as a text, under the identifiers' names.
+    fn person_sql(&self) -> Sql {
+        let mut sql = self.file.person.sql(self.file.database);
+        let columns: Vec<_> =
+            self.file.person.columns.iter().map(|(_, name)| format!("p.\"{}\"::text", name.0)).collect();
+        sql.text = format!("select {} from ({}) as p", columns.join(", "), sql.text);
+        sql
+    }
+
+    async fn person(&self, named: &BTreeMap<String, SecretString>) -> Result<Answer, Failure> {
+        let person = self.bound(&self.person_sql(), named)?;
+        let counts = self.counts(self.file.reads.iter().flat_map(|read| &read.counts), named)?;
+        let seen = self.database.person(&person, &counts).await?;
+        match &seen.rows[..] {
+            // Rows of the person without the person's own row: they are erased, and nobody can be compared.
+            [] if seen.left > 0 => Ok(self.reading(Means::Found(Identity::Unreadable), false)),
+            [] => Ok(match self.credential.vouched(NotFound::reported()) {
+                Some(absence) => self.reading(Means::Gone(absence), false),
+                None => Answer::Unclear(Reason::Unproven),
+            }),
+            [row] => {
+                self.credential.prove();
+                Ok(self.reading(Means::Found(person::compare(&self.file, row, named)), false))
+            }
+            _ => {
+                Err(Failure::new(FailureKind::Refused, Reason::IdentityMismatch).with_note("two rows, not one person"))
+            }
+        }
+    }
+
+    async fn read_back(&self, call: &Call<'_>, named: &BTreeMap<String, SecretString>) -> Result<Answer, Failure> {
+        match plan::place(&self.file, call.step.place()) {
+            Some(Place::Person) => self.person(named).await,
+            Some(Place::Counts(read)) => {
+                let counts = self.file.reads.get(read).map(|read| &read.counts[..]).unwrap_or_default();
+                let left = self.database.count(&self.counts(counts, named)?).await?;
+                // An absence of rows, which counts only where the person was seen.
+                Ok(self.reading(if left == 0 { Means::Done } else { Means::NotDone }, left == 0))
+            }
+            Some(Place::Ledger(act)) => {
+                let Some(ledger) = &self.file.ledger else { return Err(not_a_step()) };
+                let text = format!("select count(*) from {} where \"digest\" = $1", quoted(ledger));
+                let noted = self.database.count(&[Bound { text, values: vec![self.entry(call, act)] }]).await?;
+                Ok(self.reading(if noted > 0 { Means::Done } else { Means::NotDone }, false))
+            }
+            None => Err(not_a_step()),
+        }
+    }
+
+    async fn act(&self, call: &Call<'_>, named: &BTreeMap<String, SecretString>) -> Result<Answer, Failure> {
+        let act = self.file.acts.get(call.step.place()).ok_or_else(not_a_step)?;
+        let mut changes = Vec::new();
+        for (place, change) in act.changes.iter().enumerate() {
+            changes.push(Change {
+                statement: self.bound(&change.statement.sql(self.file.database), named)?,
+                rows: change.rows,
+                proofs: self.counts(self.file.proofs_after(act, place), named)?,
+            });
+        }
+        let note = self.file.ledger.as_ref().map(|ledger| Bound {
+            text: format!("insert into {} (\"digest\") values ($1) on conflict do nothing", quoted(ledger)),
+            values: vec![self.entry(call, act)],
+        });
+        match self.database.act(&changes, note.as_ref()).await? {
+            Acted::Committed => Ok(self.reading(Means::Done, false)),
+            Acted::Before => Ok(self.reading(Means::DoneBefore, false)),
+            // Perhaps somebody else has removed the rows: the counts decide.
+            Acted::TooFew => Ok(Answer::Unclear(Reason::Precondition)),
+        }
+    }
+
+    /// The ledger's digest of an act of a job's target.
+    fn entry(&self, call: &Call<'_>, act: &Act) -> SecretString {
+        let key = &call.job.key;
+        let parts = [key.tenant.to_string(), key.job_id.to_string(), call.index.to_string(), act.name.clone()];
+        let parts: Vec<String> = parts.iter().map(|part| format!("{}:{part}", part.len())).collect();
+        SecretString::from(hex::encode((self.digest)(format!("sql-ledger {}", parts.concat()).as_bytes())))
+    }
+
+    fn reading(&self, means: Means, is_bare: bool) -> Answer {
+        Answer::Connector(Reading { shape: self.shape, means, is_bare, facts: Vec::new() })
+    }
+
+    fn checked(&self) -> Checked {
+        let database = self.file.database;
+        let part = |table: &Table| (table.schema.as_ref().map(|schema| schema.0.clone()), table.name.0.clone());
+        let changes = || self.file.acts.iter().flat_map(|act| &act.changes);
+        let counts = self.file.reads.iter().flat_map(|read| &read.counts).map(|count| count.sql(database));
+        let all = changes().map(|change| change.statement.sql(database)).chain(counts).chain([self.person_sql()]);
+        let empty = |sql: Sql| Bound { values: vec![SecretString::default(); sql.binds.len()], text: sql.text };
+        let mut statements: Vec<Bound> = all.map(empty).collect();
+        if let Some(ledger) = &self.file.ledger {
+            let texts = [
+                format!("insert into {} (\"digest\") values ($1) on conflict do nothing", quoted(ledger)),
+                format!("select count(*) from {} where \"digest\" = $1", quoted(ledger)),
+            ];
+            statements.extend(texts.map(|text| Bound { text, values: vec![SecretString::default()] }));
+        }
+        Checked {
+            statements,
+            somebody: format!("select 1 from {} limit 1", quoted(&self.file.person.table)),
+            changed: changes().map(|change| part(change.statement.table())).collect(),
+            ledger: self.file.ledger.as_ref().map(part),
+        }
+    }
+}
+
+/// The kind of database at an address, its tables and its foreign keys: for a draft.
+///
+/// # Errors
+/// The problem, in fixed words.
+pub async fn catalogue(url: &SecretString, ca_file: Option<&Path>) -> Result<(Kinds, Catalogue), String> {
+    let address = postgres::read_url(url.expose_secret(), ca_file).map_err(|error| error.to_string())?;
+    let limit = Duration::from_secs(30);
+    let database = Postgres::new(address, &Timeouts { call: limit, connect: limit, lock: limit });
+    let catalogue = database.catalogue().await.map_err(|failure| failure.to_string())?;
+    Ok((Kinds::Postgresql, catalogue))
+}
+
+fn not_a_step() -> Failure {
+    Failure::new(FailureKind::Rejected, Reason::RequestRejected).with_note("not a step of this file")
+}
+
+fn quoted(table: &Table) -> String {
+    let schema = table.schema.as_ref().map(|schema| format!("\"{}\".", schema.0)).unwrap_or_default();
+    format!("{schema}\"{}\"", table.name.0)
+}
+
+#[async_trait]
+impl System for SqlSystem {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn kind(&self) -> Kind {
+        Kind::Sql
+    }
+
+    fn endpoints(&self, _spec: &Spec, _step: Step) -> &[&'static str] {
+        &["all"]
+    }
+
+    fn credential(&self) -> &Credential {
+        &self.credential
+    }
+
+    async fn call(&self, call: Call<'_>) -> Result<Answer, Failure> {
+        let Spec::Connector { identifiers, .. } = &call.target.spec else { return Err(not_a_step()) };
+        match call.step.name {
+            StepName::Resolve => self.person(identifiers).await,
+            StepName::ConnectorReadBack => self.read_back(&call, identifiers).await,
+            StepName::ConnectorAct => self.act(&call, identifiers).await,
+            _ => Err(not_a_step()),
+        }
+    }
+
+    /// Role, tables and statements; and whether the person's table has a row, which proves that persons can be found.
+    async fn probe(&self) -> Result<(), Failure> {
+        if !self.database.check(&self.checked()).await? {
+            return Err(ours("the person's table is empty: is it the right database?"));
+        }
+        self.credential.prove();
+        Ok(())
+    }
+
+    async fn survey(&self) -> Result<Vec<String>, Failure> {
+        Ok(uncovered(&self.file, &self.database.catalogue().await?))
+    }
+}

@@ -1,0 +1,94 @@
+//! The address of a PostgreSQL database.
+//!
+//! The rule it keeps: encrypted and checked against an authority, unless the address says `sslmode=disable` or the
+//! database is reached through a socket file.
+
+use std::net::IpAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::{ClientConfig, RootCertStore};
+use tokio_postgres::Config;
+use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use super::super::super::http::BuildError;
+
+const fn url(problem: &'static str) -> BuildError {
+    BuildError::Setting { key: "url", problem }
+}
+
+/// A database's address.
+pub(in super::super) struct Address {
+    pub(super) config: Config,
+    /// `None`: without encryption.
+    pub(super) tls: Option<MakeRustlsConnect>,
+}
+
+impl Address {
+    /// True if nobody on a network can read along.
+    pub(in super::super) fn is_private(&self) -> bool {
+        let is_here = |host: &Host| match host {
+            Host::Unix(_) => true,
+            Host::Tcp(name) => name == "localhost" || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback()),
+        };
+        self.tls.is_some() || self.config.get_hosts().iter().all(is_here)
+    }
+}
+
+/// Reads an address; with `ca_file` only that authority is trusted, otherwise the system's roots.
+///
+/// # Errors
+/// [`BuildError`] naming the key that is wrong.
+pub(in super::super) fn read_url(text: &str, ca_file: Option<&Path>) -> Result<Address, BuildError> {
+    if !["postgresql://", "postgres://"].iter().any(|scheme| text.starts_with(scheme)) {
+        return Err(url("must begin with postgresql://"));
+    }
+    // The library knows three of the words only, and `prefer` would accept a connection without encryption.
+    let (address, query) = text.split_once('?').unwrap_or((text, ""));
+    let (modes, others): (Vec<&str>, Vec<&str>) =
+        query.split('&').filter(|pair| !pair.is_empty()).partition(|pair| pair.starts_with("sslmode="));
+    let is_plain = match modes[..] {
+        [] | ["sslmode=require" | "sslmode=verify-ca" | "sslmode=verify-full"] => false,
+        ["sslmode=disable"] => true,
+        _ => return Err(url("sslmode must be verify-full or disable")),
+    };
+    let unreadable = |_| url("is not an address: postgresql://USER:PASSWORD@HOST:PORT/DATABASE");
+    let mut config: Config = format!("{address}?{}", others.join("&")).parse().map_err(unreadable)?;
+    if config.get_hosts().is_empty() || config.get_user().is_none() || config.get_dbname().is_none() {
+        return Err(url("must name user, host and database: postgresql://USER:PASSWORD@HOST:PORT/DATABASE"));
+    }
+    if config.get_hosts().len() > 1 {
+        config.target_session_attrs(TargetSessionAttrs::ReadWrite);
+    }
+    let is_socket = config.get_hosts().iter().all(|host| matches!(host, Host::Unix(_)));
+    if is_plain || is_socket {
+        config.ssl_mode(SslMode::Disable);
+        return Ok(Address { config, tls: None });
+    }
+    config.ssl_mode(SslMode::Require);
+    Ok(Address { config, tls: Some(MakeRustlsConnect::new(tls(ca_file)?)) })
+}
+
+fn tls(ca_file: Option<&Path>) -> Result<ClientConfig, BuildError> {
+    let trusted: Vec<CertificateDer<'static>> = match ca_file {
+        Some(path) => CertificateDer::pem_file_iter(path).and_then(Iterator::collect).map_err(|_| {
+            BuildError::Setting { key: "ca_file", problem: "cannot be read as certificates in PEM form" }
+        })?,
+        None => rustls_native_certs::load_native_certs().certs,
+    };
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(trusted);
+    if roots.is_empty() {
+        return Err(BuildError::Setting {
+            key: "ca_file",
+            problem: "has no certificate of an authority, and without it this machine has none",
+        });
+    }
+    let tls = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|_| url("TLS cannot be set up"))?;
+    Ok(tls.with_root_certificates(roots).with_no_client_auth())
+}
