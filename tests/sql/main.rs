@@ -6,6 +6,7 @@
 mod acts;
 mod checks;
 mod lost;
+mod mariadb;
 mod person;
 mod program;
 mod run;

@@ -32,6 +32,13 @@ pub fn ann(file: &str) -> Run {
 }
 
 pub fn run(file: &str, user_id: &str, email: &str) -> Run {
+    named(file, &[("user_id", user_id), ("email", email)])
+}
+
+/// A job with these identifiers.
+pub fn named(file: &str, subject: &[(&str, &str)]) -> Run {
+    let subject: serde_json::Map<_, _> =
+        subject.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect();
     let settings = SqlSettings::new(loaded(file), "".into(), Duration::ZERO);
     let rules = Rules { plan: Some(settings.plan), ..Rules::new(Kind::Sql) };
     let accepts = Accepts {
@@ -43,7 +50,7 @@ pub fn run(file: &str, user_id: &str, email: &str) -> Run {
         "schema": "erasure.job/v1",
         "job_id": "6c0b7b0e-6a4e-4a53-9a2e-0d8c6a0a7f11",
         "requested_at": "2026-11-22T10:00:00Z",
-        "targets": [{ "system": "shop", "subject": { "user_id": user_id, "email": email } }],
+        "targets": [{ "system": "shop", "subject": subject }],
     });
     let job = draft::job(job.to_string().as_bytes(), None, &accepts).unwrap();
     let minute = Duration::from_secs(60);
