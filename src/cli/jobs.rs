@@ -31,7 +31,7 @@ pub enum Command {
     /// pseudonym of all its identifiers is kept: it is found by its only identifier (--system and --key),
     /// or by the whole job (--job).
     #[command(after_help = "Examples:\n  erasure-worker jobs find --tenant acme
-  erasure-worker jobs find --tenant acme --system easycms --key email
+  erasure-worker jobs find --tenant acme --system shop --key email
   erasure-worker jobs find --job job.json")]
     Find(Find),
     /// Let the jobs of a system or a tenant wait until they are resumed, also over a restart.

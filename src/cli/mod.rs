@@ -128,7 +128,7 @@ A second run goes on where the first one ended; --status updates the states.")]
     /// Check the configuration.
     #[command(subcommand, after_help = "Example:\n  erasure-worker config check --config erasure-worker.toml")]
     Config(check::Command),
-    /// Check connector files, show what one does, or draft one for a database.
+    /// Check connector files, show what one does, try them against stand-ins, or draft one for a database.
     #[command(subcommand, after_help = "Example:\n  erasure-worker connector check connectors/helpdesk.toml")]
     Connector(connector::Command),
     /// Print the JSON Schema of a message.

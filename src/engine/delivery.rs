@@ -1,5 +1,5 @@
 //! One delivery, from the note of its start to its ack: the only place that settles a message after its start was
-//! noted.
+//! noted. Before that `src/broker/amqp` requeues what a worker on standby, paused or stopping got.
 //!
 //! The rule it keeps: a message is acked only after [`Done::Settled`]. That is returned after every publish that the
 //! message requires is confirmed. The right to settle is moved, so the compiler refuses a second settlement.

@@ -25,7 +25,7 @@ use self::message::Body;
 pub use self::message::{Reply, Request};
 use self::public::PublicOnly;
 use self::public::is_public;
-pub use self::wire::{Carry, Wire};
+pub use self::wire::{Carried, Carry, Wire, body_of};
 use crate::clock::steady::Steady;
 use crate::job::{Failure, FailureKind, Reason, StepName};
 use crate::trace;

@@ -20,7 +20,14 @@ const JOBS: usize = 27;
 /// Jobs with a one-time password: its call is made once a job.
 const CODES: usize = 20;
 /// Calls that no job here makes.
-const NEVER: [Operation; 1] = [Operation::Unknown];
+const NEVER: [Operation; 5] = [
+    Operation::Unknown,
+    // The kit searches connectors' calls.
+    Operation::ConnectorProbe,
+    Operation::ConnectorRead,
+    Operation::ConnectorAct,
+    Operation::ConnectorRepeatableAct,
+];
 /// The statuses that all calls get at once, so that the systems are held or fail.
 const EVERYBODYS: [u16; 4] = [302, 401, 503, 200];
 

@@ -55,11 +55,13 @@ pub async fn to_the_end(rig: &Rig, cases: &[Case], settings: &[(&str, &str)]) ->
         };
         let (worker, more) = keep_alive(start, rest).await;
         deaths += more;
-        if worker.stops().await {
-            return deaths;
+        // A copy in hand at the stop is requeued.
+        match worker.stops().await {
+            true if rig.stays_empty().await => return deaths,
+            true => {}
+            // A job in hand crashed the worker at the stop.
+            false => deaths += 1,
         }
-        // A job in hand crashed the worker at the stop.
-        deaths += 1;
     }
 }
 

@@ -14,9 +14,11 @@ mod refuse;
 pub mod schema;
 pub mod show;
 pub mod sql;
+pub mod stand_in;
 #[cfg(test)]
 mod tests;
 pub mod understand;
+pub mod vary;
 mod words;
 
 pub use fault::{Fault, Faults};

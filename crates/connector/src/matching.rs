@@ -23,6 +23,11 @@ impl Reply {
         Reply { status, headers, document: Document::of(body) }
     }
 
+    /// A reply whose body was read before.
+    pub(crate) fn of(status: u16, headers: Vec<(String, String)>, document: Document) -> Self {
+        Reply { status, headers, document }
+    }
+
     /// The status.
     pub fn status(&self) -> u16 {
         self.status

@@ -140,3 +140,100 @@ impl Reader {
         Some(())
     }
 }
+
+/// A value that the pattern permits; `None` if none was found.
+pub(crate) fn example(pattern: &str) -> Option<String> {
+    let whole = regex_lite::Regex::new(&format!("^(?:{pattern})$")).ok()?;
+    let mut maker = Maker { rest: pattern.chars().collect(), at: 0 };
+    let made = maker.alternatives(0);
+    let usual = ["example", "a1", "1", "example1", "eu1", "agent@example.com", "00000000-0000-4000-8000-000000000001"];
+    let tries = made.into_iter().chain(usual.into_iter().map(str::to_owned));
+    tries.into_iter().find(|value| whole.is_match(value))
+}
+
+/// Makes a text that a simple pattern permits. What it makes is tried with the pattern.
+struct Maker {
+    rest: Vec<char>,
+    at: usize,
+}
+
+impl Maker {
+    fn peek(&self) -> Option<char> {
+        self.rest.get(self.at).copied()
+    }
+
+    /// The first alternative; the others are passed over.
+    fn alternatives(&mut self, depth: usize) -> Option<String> {
+        if depth > DEEPEST {
+            return None;
+        }
+        let (mut first, mut text) = (None, String::new());
+        while let Some(c) = self.peek() {
+            self.at += 1;
+            let piece = match c {
+                ')' if depth > 0 => {
+                    self.at -= 1;
+                    break;
+                }
+                '|' => {
+                    first.get_or_insert(std::mem::take(&mut text));
+                    continue;
+                }
+                '(' => {
+                    if self.peek() == Some('?') {
+                        self.at += 2;
+                    }
+                    let inner = self.alternatives(depth + 1)?;
+                    self.at += 1;
+                    inner
+                }
+                '[' => self.class()?.to_string(),
+                '\\' => {
+                    let escaped = self.peek()?;
+                    self.at += 1;
+                    match escaped {
+                        'd' => "1".to_owned(),
+                        'w' => "a".to_owned(),
+                        's' => " ".to_owned(),
+                        other => other.to_string(),
+                    }
+                }
+                '.' => "a".to_owned(),
+                '^' | '$' => continue,
+                plain => plain.to_string(),
+            };
+            text.push_str(&piece.repeat(self.times()?));
+        }
+        Some(first.unwrap_or(text))
+    }
+
+    /// A character of a class, letters first.
+    fn class(&mut self) -> Option<char> {
+        let is_negated = self.peek() == Some('^');
+        let start = self.at - 1;
+        while self.peek()? != ']' || self.at == start + 1 {
+            self.at += if self.peek() == Some('\\') { 2 } else { 1 };
+        }
+        self.at += 1;
+        let class: String = self.rest.get(start..self.at)?.iter().collect();
+        let one = regex_lite::Regex::new(&format!("^{class}$")).ok()?;
+        let letters = if is_negated { "a1-_" } else { "ab1A0-_.@: " };
+        letters.chars().chain(' '..='~').find(|c| one.is_match(c.encode_utf8(&mut [0; 4])))
+    }
+
+    fn times(&mut self) -> Option<usize> {
+        let times = match self.peek() {
+            Some('*' | '+' | '?') => {
+                self.at += 1;
+                1
+            }
+            Some('{') => {
+                let inner: String = self.rest.get(self.at + 1..)?.iter().take_while(|c| **c != '}').collect();
+                self.at += inner.chars().count() + 2;
+                inner.split(',').next()?.parse::<usize>().ok()?.max(1)
+            }
+            _ => 1,
+        };
+        (times <= 256).then_some(times)
+    }
+}

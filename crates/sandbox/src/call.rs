@@ -2,6 +2,8 @@
 //!
 //! The rule it keeps: the whole call is read before any decision about it.
 
+use std::borrow::Cow;
+
 use axum::body::{Body, to_bytes};
 use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
@@ -103,7 +105,7 @@ pub(super) fn first<'a>(fields: &'a [(String, String)], name: &str) -> Option<&'
 pub(super) struct Route {
     pub(super) operation: Operation,
     /// The path with names in place of identifiers.
-    pub(super) template: &'static str,
+    pub(super) template: Cow<'static, str>,
     /// The person, account or code, by a key that all calls for it share.
     pub(super) subject: Option<String>,
     /// The subject's offer or entitlement, if the call concerns one.
@@ -112,7 +114,7 @@ pub(super) struct Route {
 
 impl Route {
     pub(super) fn new(operation: Operation, template: &'static str, subject: Option<String>) -> Route {
-        Route { operation, template, subject, object: None }
+        Route { operation, template: Cow::Borrowed(template), subject, object: None }
     }
 
     pub(super) fn unknown() -> Route {
@@ -167,6 +169,10 @@ impl Reply {
 
     pub(super) fn xml(status: u16, body: impl Into<String>) -> Reply {
         Reply::new(status, "text/xml; charset=utf-8", body.into().into_bytes())
+    }
+
+    pub(super) fn of(status: u16, content_type: &'static str, body: Vec<u8>) -> Reply {
+        Reply::new(status, content_type, body)
     }
 
     pub(super) fn typed(status: u16, content_type: &'static str, body: String) -> Reply {

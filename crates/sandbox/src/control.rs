@@ -90,7 +90,10 @@ async fn change_settings(
     Path(system): Path<String>,
     Json(changes): Json<Value>,
 ) -> Answer<Json<Value>> {
-    let change = |world: &mut World| Some(world.register(&system)?.change_settings(&system, changes));
+    let change = |world: &mut World| match world.described(&system) {
+        Some(stand_in) => Some(stand_in.change_settings(changes)),
+        None => Some(world.register(&system)?.change_settings(&system, changes)),
+    };
     Ok(Json(sandbox.world(change).ok_or(ControlError::Unknown)??))
 }
 

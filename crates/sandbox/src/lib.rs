@@ -34,6 +34,9 @@ pub use self::people::Person;
 pub use self::serve::{RunningSandbox, SandboxError};
 pub use self::stand_ins::*;
 
+/// The number of the example job's person in a described stand-in.
+pub const EXAMPLE_NUMBER: u64 = 0;
+
 /// The stand-ins, their people, the fault plan and the ledger. Clones share them.
 #[derive(Clone)]
 pub struct Sandbox {
@@ -124,18 +127,31 @@ impl Sandbox {
             for register in world.registers() {
                 people.iter().for_each(|person| register.add_person(person));
             }
+            for stand_in in world.all_described() {
+                people.iter().for_each(|person| stand_in.add_person(person.number));
+            }
         });
         people
     }
 
     /// The person's remaining data, as `system: data`; empty if everything is erased.
     pub fn remains(&self, person: &Person) -> Vec<&'static str> {
-        self.world(|world| world.registers().into_iter().flat_map(|register| register.remains(person)).collect())
+        let now_ms = self.now_ms();
+        self.world(|world| {
+            let mut left: Vec<&'static str> =
+                world.registers().into_iter().flat_map(|register| register.remains(person)).collect();
+            let described = world.all_described().filter(|stand_in| stand_in.remains(person.number, now_ms));
+            left.extend(described.map(|_| "connector: person"));
+            left
+        })
     }
 
     /// Adds the person of the example job to every system.
     pub fn add_example_person(&self) {
-        self.world(|world| world.registers().into_iter().for_each(|register| register.add_example()));
+        self.world(|world| {
+            world.registers().into_iter().for_each(|register| register.add_example());
+            world.all_described().for_each(|stand_in| stand_in.add_person(EXAMPLE_NUMBER));
+        });
     }
 
     /// Milliseconds since 1970; never runs backwards.

@@ -50,13 +50,21 @@ pub enum Operation {
     Licenses,
     /// `POST /requester/abandon`, the requester's own endpoint.
     Abandon,
+    /// The harmless call of a connector file.
+    ConnectorProbe,
+    /// A read of a connector file.
+    ConnectorRead,
+    /// An act of a connector file: a repeat must be decided by a read.
+    ConnectorAct,
+    /// An act of a connector file whose repeat is recognised or does no harm.
+    ConnectorRepeatableAct,
     /// Any path or method that the system does not have.
     Unknown,
 }
 
 impl Operation {
     /// Every kind.
-    pub const ALL: [Operation; 23] = [
+    pub const ALL: [Operation; 27] = [
         Operation::ListEntitlements,
         Operation::UpdateSubscription,
         Operation::TerminateSubscription,
@@ -79,6 +87,10 @@ impl Operation {
         Operation::Credentials,
         Operation::Licenses,
         Operation::Abandon,
+        Operation::ConnectorProbe,
+        Operation::ConnectorRead,
+        Operation::ConnectorAct,
+        Operation::ConnectorRepeatableAct,
         Operation::Unknown,
     ];
 }

@@ -123,7 +123,7 @@ impl Sandbox {
                 system: call.system.clone(),
                 operation: route.operation,
                 method: call.method.to_string(),
-                path: route.template.into(),
+                path: route.template.clone(),
                 subject: route.subject.clone(),
                 object: route.object.clone(),
                 end: End::InHand,

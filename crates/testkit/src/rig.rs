@@ -284,6 +284,19 @@ impl<E> Rig<E> {
         }
     }
 
+    /// True if no message waits for a worker. For use without a worker: the count has no message in hand. It is read
+    /// several times, because the broker's count is slightly late.
+    pub async fn stays_empty(&self) -> bool {
+        for _ in 0..3 {
+            for queue in WAITING {
+                if self.depth(queue).await != 0 {
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
     /// Takes all dead letters: properties and body.
     pub async fn dead_letters(&self) -> Vec<(BasicProperties, Vec<u8>)> {
         let letters = self.take_all("dead-letters").await.into_iter();

@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 use super::repeats::{Repeat, SeenMembers};
 use super::shape::Shape;
 use super::table::{DELIMITERS, ReadError, Table};
-use crate::rows::{Fault, Record};
+use crate::csv::{Fault, Record};
 
 /// One row.
 pub struct Row {

@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io::{self, Read as _, Seek as _};
 use std::path::{Path, PathBuf};
 
-use crate::rows::{Fault, Record, Records, decoded};
+use crate::csv::{Fault, Record, Records, decoded};
 
 /// The possible delimiters.
 pub(crate) const DELIMITERS: [u8; 4] = [b',', b';', b'\t', b'|'];

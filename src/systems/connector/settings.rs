@@ -15,6 +15,7 @@ use super::plan;
 use super::slots::Installed;
 use crate::config::Cursor;
 use crate::job::{Plan, Rules, identifier};
+use crate::systems::http::{BuildError, HttpSettings};
 use crate::systems::{KindSettings, Making, SettingsError, System};
 
 /// Settings of one system with a connector file.
@@ -161,5 +162,36 @@ impl KindSettings for ConnectorSettings {
 
     fn client(&self, making: Making<'_, '_>) -> Result<Arc<dyn System>, SettingsError> {
         Ok(Arc::new(Client::new(making.name, self.clone(), &self.base, making.http)?))
+    }
+}
+
+impl ConnectorSettings {
+    /// The settings for a stand-in at this address.
+    ///
+    /// # Errors
+    /// A proof that no job can have, in words.
+    pub(crate) fn of_stand_in(
+        file: Arc<Connector>,
+        base_url: &str,
+        settings: BTreeMap<String, String>,
+        secrets: BTreeMap<String, SecretString>,
+    ) -> Result<ConnectorSettings, String> {
+        Ok(ConnectorSettings {
+            plan: Arc::new(plan::of(&file)?),
+            base_url: Some(base_url.to_owned()),
+            probe_subject: BTreeMap::new(),
+            base: base_url.to_owned(),
+            file,
+            settings,
+            secrets,
+        })
+    }
+
+    /// Its client; nothing is called.
+    ///
+    /// # Errors
+    /// [`BuildError`] naming the key that is wrong.
+    pub(crate) fn system(&self, name: &str, http: &HttpSettings) -> Result<Arc<dyn System>, BuildError> {
+        Ok(Arc::new(Client::new(name, self.clone(), &self.base, http)?))
     }
 }

@@ -17,7 +17,15 @@ pub trait Carry: Send + Sync + 'static {
     }
 
     /// Sends one request; `None` if the connection was lost before the answer arrived.
-    async fn carry(&self, request: http::Request<Body>) -> Option<http::Response<Bytes>>;
+    async fn carry(&self, request: Carried) -> Option<http::Response<Bytes>>;
+}
+
+/// A request as a carrier gets it.
+pub type Carried = http::Request<Body>;
+
+/// The bytes of a request's body.
+pub fn body_of(request: &Carried) -> &[u8] {
+    request.body().as_bytes().unwrap_or_default()
 }
 
 /// The carrier of a client's requests.

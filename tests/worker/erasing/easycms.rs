@@ -11,7 +11,7 @@ use super::{steps, target};
 use crate::trial::Trial;
 
 /// The two ways to the shop.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 enum Way {
     BuiltIn,
     File,
@@ -38,7 +38,7 @@ impl Way {
         }
     }
 
-    /// The steps of an erased account.
+    /// The steps of an erased account, by name.
     fn steps(self) -> [&'static str; 2] {
         match self {
             Way::BuiltIn => ["delete_account: erased × 1", "read_back: erased × 1"],
@@ -56,7 +56,9 @@ async fn an_account_is_deleted_with_the_customers_password_and_read_back() {
         assert_eq!(trial.calls("easycms"), [Op::CustomerExists, Op::DeleteAccount, Op::CustomerExists]);
         assert_eq!(target(&event, 0)["outcome"], "erased");
         assert_eq!(target(&event, 0)["identity"], "checked");
-        assert_eq!(steps(&event, 0), way.steps());
+        let mut steps = steps(&event, 0);
+        steps.sort();
+        assert_eq!(steps, way.steps());
         trial.remains(&person, "easycms", &[]);
         trial.end().await;
     }
@@ -90,7 +92,7 @@ async fn a_wrong_password_fails_the_target_and_nothing_is_deleted() {
         *job["targets"][0].pointer_mut(way.password()).unwrap() = "wrong".into();
         let event = trial.runs_to(&job, "failed").await;
         assert_eq!(target(&event, 0)["error"]["reason"], "wrong_customer_password");
-        assert_eq!(trial.calls("easycms"), [Op::CustomerExists, Op::DeleteAccount, Op::CustomerExists]);
+        assert_eq!(trial.calls("easycms"), [Op::CustomerExists, Op::DeleteAccount, Op::CustomerExists], "{way:?}");
         trial.remains(&person, "easycms", &["easycms: account"]);
         trial.end().await;
     }

@@ -7,3 +7,4 @@ mod reading;
 mod refusals;
 mod schema;
 mod shown;
+mod stand_in;

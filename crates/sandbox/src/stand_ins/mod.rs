@@ -5,6 +5,7 @@
 
 mod calls;
 mod cleeng;
+mod described;
 mod easycms;
 mod loyalty;
 mod requester;
@@ -20,6 +21,8 @@ pub use self::cleeng::{
     Anonymised, Cleeng, CleengSettings, Customer, Entitlement, EntitlementKind, EntitlementStatus, ListShape, RpcError,
     mint_jwt,
 };
+use self::described::Foreign;
+pub use self::described::{Described, DescribedCall, DescribedReply, DescribedRoute};
 pub use self::easycms::{Account, Easycms, EasycmsSettings, Output, Slash, TotalCount};
 pub use self::loyalty::{
     DeletedBy, Deletion, ErrorBody, ImportError, Loyalty, LoyaltySettings, Member, MemberKey, MemberProof, MemberShape,
@@ -38,12 +41,13 @@ use crate::people::Person;
 pub const KINDS: [Kind; 4] = [Cleeng::KIND, Loyalty::KIND, Easycms::KIND, Vitalsource::KIND];
 
 /// The known calls, by stand-in.
-pub(crate) const OPERATIONS: [&[Row]; 6] = [
+pub(crate) const OPERATIONS: [&[Row]; 7] = [
     cleeng::OPERATIONS,
     loyalty::OPERATIONS,
     easycms::OPERATIONS,
     vitalsource::OPERATIONS,
     requester::OPERATIONS,
+    described::OPERATIONS,
     &[UNKNOWN],
 ];
 
@@ -56,6 +60,8 @@ pub struct World {
     easycms: Instances<Easycms>,
     vitalsource: Instances<Vitalsource>,
     requester: Requester,
+    /// By system: the name of a connector file's stand-in.
+    described: BTreeMap<String, Foreign>,
     pub(crate) faults: Faults,
     pub(crate) ledger: Ledger,
 }
@@ -91,6 +97,21 @@ impl World {
         self.registers().into_iter().find(|register| register.kind().name == kind_of(system))
     }
 
+    /// Adds a stand-in that is described from outside, under this name (`connector`, `connector@2`).
+    pub fn describe(&mut self, name: &str, stand_in: Box<dyn Described>) {
+        self.described.insert(name.to_owned(), Foreign(stand_in));
+    }
+
+    /// The described stand-in under a name.
+    pub fn described(&mut self, name: &str) -> Option<&mut (dyn Described + 'static)> {
+        self.described.get_mut(name).map(|foreign| &mut *foreign.0)
+    }
+
+    /// All described stand-ins.
+    pub(crate) fn all_described(&mut self) -> impl Iterator<Item = &mut (dyn Described + 'static)> {
+        self.described.values_mut().map(|foreign| &mut *foreign.0)
+    }
+
     pub fn requester(&self) -> &Requester {
         &self.requester
     }
@@ -98,6 +119,7 @@ impl World {
     /// All systems with their settings and people, by name.
     pub fn state(&mut self) -> Value {
         let mut all: Map<String, Value> = self.registers().into_iter().flat_map(|register| register.state()).collect();
+        all.extend(self.described.iter().map(|(name, foreign)| (name.clone(), foreign.0.state())));
         all.insert("requester".into(), json!(self.requester));
         Value::Object(all)
     }
@@ -105,13 +127,18 @@ impl World {
     pub(crate) fn reset(&mut self) {
         let mut ledger = std::mem::take(&mut self.ledger);
         ledger.clear();
-        *self = World { ledger, ..World::default() };
+        let mut described = std::mem::take(&mut self.described);
+        described.values_mut().for_each(|foreign| foreign.0.reset());
+        *self = World { ledger, described, ..World::default() };
     }
 
     /// The stand-in under `name`; `None` for an unknown kind.
     pub(crate) fn stand_in(&mut self, name: &str) -> Option<&mut dyn StandIn> {
         if kind_of(name) == "requester" {
             return Some(&mut self.requester);
+        }
+        if self.described.contains_key(name) {
+            return self.described.get_mut(name).map(|foreign| foreign as &mut dyn StandIn);
         }
         Some(self.register(name)?.stand_in(name))
     }

@@ -9,8 +9,8 @@ use zeroize::{Zeroize, Zeroizing};
 
 use super::SettleError;
 use super::line::heading;
+use crate::csv::{Fault, Record, Records, decoded};
 use crate::job::MemberKey;
-use crate::rows::{Fault, Record, Records, decoded};
 
 const DELIMITER: u8 = b',';
 

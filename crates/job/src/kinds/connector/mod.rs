@@ -6,6 +6,8 @@
 
 mod spec;
 
+use std::time::Duration;
+
 use secrecy::ExposeSecret as _;
 
 use super::{About, Lines, Spec, fields};
@@ -281,8 +283,7 @@ impl Connector<'_> {
 
     /// An answer decided nothing, and nothing happened.
     fn unclear(&self, reason: Reason, state: &StepState) -> Go<()> {
-        let is_proof = matches!(reason, Reason::WrongCustomerPassword | Reason::WrongPassword);
-        if is_proof || state.unclear >= FEW { self.flow.failed(reason, ACT) } else { Ok(()) }
+        if is_about_proof(reason) || state.unclear >= FEW { self.flow.failed(reason, ACT) } else { Ok(()) }
     }
 
     /// Whether a call happened, by reads after the entry `seq`. "Not" needs a read some time after the call: systems
@@ -294,8 +295,13 @@ impl Connector<'_> {
         }
         let (mut is_not, mut is_pending, mut open, mut early) = (false, false, None, None);
         let first = if let Evidence::Read { first, .. } = &act.evidence { *first } else { Default::default() };
-        let called_at = flow.state.get(step).map_or(flow.now, |state| state.intent_at.max(state.last_failed_at));
-        let until = called_at.plus(first.max(flow.rules.verify_interval));
+        let state = flow.state.get(step);
+        let called_at = state.map_or(flow.now, |state| state.intent_at.max(state.last_failed_at));
+        // The system has answered that the proof is wrong, or that nobody is there: one read decides which.
+        let is_answered = state.and_then(|state| state.answer.as_ref());
+        let is_answered = matches!(is_answered, Some(Answer::Unclear(reason)) if is_about_proof(*reason));
+        let pause = if is_answered { Duration::ZERO } else { first.max(flow.rules.verify_interval) };
+        let until = called_at.plus(pause);
         for expect in expect {
             let look = self.readable(expect, step)?;
             let answer = flow.read_any_after(look, seq)?;
@@ -393,6 +399,10 @@ impl Connector<'_> {
         }
         Ok(())
     }
+}
+
+const fn is_about_proof(reason: Reason) -> bool {
+    matches!(reason, Reason::WrongCustomerPassword | Reason::WrongPassword)
 }
 
 /// The read that an expectation means, after an act.

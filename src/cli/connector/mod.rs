@@ -1,17 +1,18 @@
-//! `connector check`, `connector show`, `connector schema` and `connector draft`.
+//! `connector check`, `connector show`, `connector test`, `connector draft` and `connector schema`.
 //!
 //! The rule it keeps: they need no worker and no configuration, and only `draft` calls somebody: a database. A file with
 //! a fault ends with exit code 2, and every fault of every file is printed.
 
+mod draft;
+mod test;
+
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
-use erasure_connector::{File, read, schema, show, sql};
-use secrecy::SecretString;
+use erasure_connector::{Connector, File, read, schema, show, sql};
 
 use super::print::plain;
 use super::{Context, Exit};
-use crate::systems;
 
 /// `connector`
 #[derive(Debug, Subcommand)]
@@ -25,12 +26,19 @@ Exit codes: 0 every file loads, 2 a file has a fault.")]
     /// Show in words what a connector file reads, destroys and takes as proof.
     #[command(after_help = "Example:\n  erasure-worker connector show connectors/helpdesk.toml")]
     Show(Show),
+    /// Try connector files against stand-ins: faults at every call, the process ending at every entry, changed replies.
+    #[command(after_help = "Examples:\n  erasure-worker connector test connectors/helpdesk.toml
+  erasure-worker connector test --seed 7 --report report.html connectors/helpdesk.toml
+
+The same file and seed give the same findings. No vendor is called.
+Exit codes: 0 every promise holds, 1 a promise is broken or too many slips are not noticed, 2 a file does not load.")]
+    Test(test::Test),
     /// Write a first file for a database, from its foreign keys. Its gaps are marked FILL.
     #[command(after_help = "Example:
   erasure-worker connector draft --url-env SHOP_URL --table users --key id > shop.toml
 
 The database is only read. Exit codes: 0 a draft, 1 the database cannot be read, 2 there is no such table or column.")]
-    Draft(Draft),
+    Draft(draft::Draft),
     /// Print the JSON Schema of a connector file, for editors.
     #[command(after_help = "Example:\n  erasure-worker connector schema > connector.v1.json")]
     Schema,
@@ -52,33 +60,13 @@ pub struct Show {
     file: PathBuf,
 }
 
-/// `connector draft`
-#[derive(Debug, Args)]
-#[group(skip)]
-pub struct Draft {
-    /// The variable with the database's address, postgresql://USER:PASSWORD@HOST/DATABASE or mysql://…
-    #[arg(long, value_name = "NAME", required_unless_present = "url_file", conflicts_with = "url_file")]
-    url_env: Option<String>,
-    /// The file with the database's address.
-    #[arg(long, value_name = "FILE")]
-    url_file: Option<PathBuf>,
-    /// The certificate authority, if it is not a public one.
-    #[arg(long, value_name = "FILE")]
-    ca_file: Option<PathBuf>,
-    /// The table with a row for each person: SCHEMA.TABLE, or TABLE in the schema public (PostgreSQL) or in the address's (MySQL).
-    #[arg(long, value_name = "TABLE")]
-    table: String,
-    /// The column that jobs name: id, email.
-    #[arg(long, value_name = "COLUMN")]
-    key: String,
-}
-
 impl Command {
     pub(super) async fn run(self, ctx: &mut Context<'_>) -> anyhow::Result<Exit> {
         match self {
-            Command::Draft(options) => options.run(ctx).await,
             Command::Check(options) => options.run(ctx),
             Command::Show(options) => options.run(ctx),
+            Command::Test(options) => options.run(ctx).await,
+            Command::Draft(options) => options.run(ctx).await,
             Command::Schema => {
                 ctx.out.write_all(schema::TEXT.as_bytes())?;
                 Ok(Exit::Done)
@@ -130,46 +118,24 @@ impl Show {
     }
 }
 
-impl Draft {
-    async fn run(self, ctx: &mut Context<'_>) -> anyhow::Result<Exit> {
-        let url = match (&self.url_env, &self.url_file) {
-            (Some(name), _) => std::env::var(name).map_err(|_| format!("{name} is not set")),
-            (None, Some(path)) => {
-                std::fs::read_to_string(path).map_err(|error| format!("{}: cannot be read: {error}", path.display()))
-            }
-            (None, None) => Err("no address is given".to_owned()),
-        };
-        let url = match url {
-            Ok(url) => SecretString::from(url.trim().to_owned()),
-            Err(problem) => {
-                writeln!(ctx.err, "{problem}")?;
-                return Ok(Exit::Usage);
-            }
-        };
-        let (database, catalogue) = match systems::sql::catalogue(&url, self.ca_file.as_deref()).await {
-            Ok(read) => read,
-            Err(problem) => {
-                writeln!(ctx.err, "{problem}")?;
-                return Ok(Exit::Failed);
-            }
-        };
-        let table = match &catalogue.home {
-            Some(home) if !self.table.contains('.') => format!("{home}.{}", self.table),
-            _ => self.table.clone(),
-        };
-        let Some(text) = sql::draft(database, &catalogue, &table, &self.key) else {
-            let tables: Vec<_> = catalogue.tables.iter().map(|table| table.name.as_str()).collect();
-            let known = plain(&tables.join(", "));
-            writeln!(ctx.err, "no table {table} with a column {}; the tables are {known}", self.key)?;
-            return Ok(Exit::Usage);
-        };
-        ctx.out.write_all(text.as_bytes())?;
-        Ok(Exit::Done)
+/// Reads a file; prints its faults if it does not load.
+fn load(path: &Path, ctx: &mut Context<'_>) -> anyhow::Result<Option<File>> {
+    Ok(read(path, ctx)?.map(|(file, _)| file))
+}
+
+/// Reads a file of calls, with its text; prints its faults if it does not load.
+pub(super) fn load_with_text(path: &Path, ctx: &mut Context<'_>) -> anyhow::Result<Option<(Connector, String)>> {
+    match read(path, ctx)? {
+        Some((File::Calls(file), text)) => Ok(Some((*file, text))),
+        Some((File::Sql(_), _)) => {
+            writeln!(ctx.err, "{}: is about a database, which has no stand-in", path.display())?;
+            Ok(None)
+        }
+        None => Ok(None),
     }
 }
 
-/// Reads a file; prints its faults if it does not load.
-fn load(path: &Path, ctx: &mut Context<'_>) -> anyhow::Result<Option<File>> {
+fn read(path: &Path, ctx: &mut Context<'_>) -> anyhow::Result<Option<(File, String)>> {
     let bytes = match read::bytes_of(path) {
         Ok(bytes) => bytes,
         Err(error) => {
@@ -178,7 +144,7 @@ fn load(path: &Path, ctx: &mut Context<'_>) -> anyhow::Result<Option<File>> {
         }
     };
     match erasure_connector::load_file(&bytes) {
-        Ok(file) => Ok(Some(file)),
+        Ok(file) => Ok(Some((file, String::from_utf8_lossy(&bytes).into_owned()))),
         Err(faults) => {
             for fault in &faults.0 {
                 writeln!(ctx.err, "{}:{}", path.display(), plain(&fault.to_string()))?;

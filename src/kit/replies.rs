@@ -1,0 +1,123 @@
+//! Changed replies: whatever a proxy, another version or another account makes of a reply, the verdict may only move
+//! towards doubt.
+//!
+//! The rule it keeps: the vendor holds the person in each of these runs, so no end may be a success.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use erasure_connector::matching::meaning_of;
+use erasure_connector::model::{Evidence, Matcher, Shows};
+use erasure_connector::stand_in::Part;
+use erasure_connector::vary::replies::{Changed, changes, strange};
+use erasure_connector::{Meaning, Values};
+
+use super::run::Plan;
+use super::trials::{Trials, never};
+use super::vendor::Replaced;
+
+/// More than any reader takes.
+const HUGE: usize = 50 << 20;
+
+/// A reply of the run without changes.
+struct Due {
+    part: Part,
+    /// Among the replies of the part.
+    number: usize,
+    given: erasure_connector::vary::Given,
+}
+
+/// Tries every change of every reply.
+pub(super) async fn tried(trials: &mut Trials<'_>) {
+    let scenario = never();
+    let Some(plain) = trials.run(&scenario.name, &scenario, Plan::default()).await else { return };
+    let mut due: Vec<Due> = Vec::new();
+    let mut met = BTreeSet::new();
+    for made in &plain.made {
+        let (Some(part), Some(given)) = (made.parts.first(), &made.given) else { continue };
+        let number = due.iter().filter(|due| due.part == *part).count();
+        // The same reply again is changed in the same ways.
+        if met.insert((*part, made.effect, given.bytes())) {
+            due.push(Due { part: *part, number, given: given.clone() });
+        }
+    }
+    for due in &due {
+        let is_act = matches!(due.part, Part::Act(_));
+        // An act's answer that is the vendor's word is believed as it stands.
+        if is_act && trials.file.acts.iter().any(|act| !matches!(act.evidence, Evidence::Read { .. })) {
+            continue;
+        }
+        for change in changes(&due.given).into_iter().chain(strange()) {
+            let change = Arc::new(change);
+            if trusts(trials, due.part, &change) {
+                trials.report.counts.replies_trusted += 1;
+                continue;
+            }
+            if !trials.is_taken() || trials.is_enough() {
+                continue;
+            }
+            let name = super::watch::name(trials.file, due.part);
+            let trial = format!("a changed reply to {name}: {}", change.what);
+            trials.report.counts.replies += 1;
+            let from = due.number;
+            let replaced = Some(Replaced { part: Some(due.part), from, by: Arc::clone(&change) });
+            trials.run(&trial, &scenario, Plan { replaced, ..Plan::default() }).await;
+        }
+    }
+    // The same strange reply to everything, from the first call on.
+    for change in strange() {
+        let trial = format!("the same reply to every call: {}", change.what);
+        let replaced = Some(Replaced { part: None, from: 0, by: Arc::new(change) });
+        trials.report.counts.replies += 1;
+        trials.run(&trial, &scenario, Plan { replaced, ..Plan::default() }).await;
+    }
+    if let Some(due) = due.last() {
+        let huge = Changed {
+            what: "50 MiB".to_owned(),
+            status: 200,
+            content_type: "application/json",
+            body: vec![b' '; HUGE],
+        };
+        let replaced = Some(Replaced { part: Some(due.part), from: due.number, by: Arc::new(huge) });
+        trials.report.counts.replies += 1;
+        trials.run("a reply of 50 MiB", &scenario, Plan { replaced, ..Plan::default() }).await;
+    }
+}
+
+/// True if the file takes this reply for an absence by its status alone: nothing tells it from a proxy's. It counts
+/// only where presence was seen, and is told in the report.
+fn trusts(trials: &mut Trials<'_>, part: Part, change: &Changed) -> bool {
+    let Part::Read(read) = part else { return false };
+    let file = Arc::clone(trials.file);
+    let Some(read) = file.reads.get(read).filter(|_| matches!(change.status, 404 | 410)) else { return false };
+    let Meaning::Known(_, answer) = meaning_of(&read.answers, &change.reply(), &Nobody) else { return false };
+    let is_bare = rests_on_status(&answer.when);
+    if is_bare && matches!(answer.is, Shows::Gone | Shows::Done) {
+        trials.report.trusts.insert(format!(
+            "read.{}: any reply with {} counts as {}, also a proxy's; only where the person was seen before",
+            read.name,
+            change.status,
+            answer.is.word()
+        ));
+        return true;
+    }
+    false
+}
+
+fn rests_on_status(matcher: &Matcher) -> bool {
+    match matcher {
+        Matcher::Status(_) => true,
+        Matcher::All(members) => members.iter().all(rests_on_status),
+        Matcher::Any(members) => members.iter().any(rests_on_status),
+        _ => false,
+    }
+}
+
+/// No values: a condition that compares one is not true.
+struct Nobody;
+
+impl Values for Nobody {
+    fn slot(&self, _: &erasure_connector::model::Slot) -> Option<String> {
+        None
+    }
+}
