@@ -179,6 +179,29 @@ async fn a_commit_that_ends_late_is_not_made_twice() {
     }
 }
 
+/// The process ends after each entry and after each call, with and without the entries that were not durable yet.
+#[tokio::test]
+async fn the_process_may_end_at_every_entry() {
+    for file in [FILE.to_owned(), by_ledger(FILE)] {
+        let mut whole = ann(&file);
+        let shop = Shop::open().await;
+        whole.end(&shop.system_with(&file, "worker", port())).await.unwrap();
+        for point in 1..=whole.points {
+            for all in [false, true] {
+                let shop = Shop::open().await;
+                let mut run = ann(&file);
+                run.crash = Some((point, all));
+                let end = run.end(&shop.system_with(&file, "worker", port())).await.unwrap();
+                assert_eq!(end.outcome, TargetOutcome::Erased, "{point}, {all}: {:?}", run.calls);
+                assert_eq!(shop.rows().await, ERASED, "{point}, {all}");
+                // The lost answer of a made act is read back, and the act is not made again.
+                assert_eq!(run.acts(), 1, "{point}, {all}: {:?}", run.calls);
+            }
+        }
+        assert!(whole.points > 6, "{}", whole.points);
+    }
+}
+
 /// The server ends in the middle of a COMMIT: before it is made, or after it.
 #[tokio::test]
 async fn the_server_may_end_in_the_middle_of_a_commit() {

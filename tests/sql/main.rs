@@ -5,6 +5,7 @@
 
 mod acts;
 mod checks;
+mod generated;
 mod lost;
 mod mariadb;
 mod person;
