@@ -257,7 +257,8 @@ fn an_absence_is_made_in_one_place_from_the_known_interfaces() {
 
 #[test]
 fn each_large_library_is_used_in_one_place() {
-    let homes: [(&str, &[&str]); 7] = [
+    let homes: [(&str, &[&str]); 8] = [
+        ("mysql_async", &["systems/sql/mysql/"]),
         ("tokio_postgres", &["systems/sql/postgres/"]),
         ("sqlparser", &["connector/sql/"]),
         ("opentelemetry", &["trace.rs", "telemetry.rs"]),
