@@ -79,7 +79,11 @@ fn no_argument_takes_a_secret_because_every_user_of_the_machine_can_see_argument
             if ["secret", "password", "token", "credential", "key"].iter().any(|word| id.contains(word)) {
                 let values: Vec<_> =
                     argument.get_value_names().into_iter().flatten().map(|name| name.as_str()).collect();
-                assert!(matches!(values[..], ["FILE" | "JWKS" | "KIND" | "COLUMN"]), "{} {id} {values:?}", command.get_name());
+                assert!(
+                    matches!(values[..], ["FILE" | "JWKS" | "KIND" | "COLUMN"]),
+                    "{} {id} {values:?}",
+                    command.get_name()
+                );
                 *seen += 1;
             }
         }
