@@ -99,6 +99,16 @@ async fn tables_that_nobody_covers_are_told() {
             "public.letters has the column email; cover it, or write it in keep",
         ]
     );
+    // A slip in a name would watch or keep nothing.
+    shop.run("drop table letters; drop schema crm cascade; drop table invoices").await;
+    let slip = FILE.replace("watch = [\"public.*\"]", "watch = [\"publik.*\"]");
+    assert_eq!(
+        shop.system_with(&slip, "worker", port()).survey().await.unwrap(),
+        [
+            "public.invoices is in the file, but not in the database",
+            "watch names publik, which has no tables; correct it",
+        ]
+    );
 }
 
 #[tokio::test]

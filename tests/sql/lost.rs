@@ -218,6 +218,10 @@ async fn the_server_may_end_in_the_middle_of_a_commit() {
             for statement in statements {
                 shop.run(statement).await;
             }
+            // The server reads its settings again some time after it was told to.
+            while is_made && shop.setting("synchronous_standby_names").await != "nobody" {
+                tokio::task::yield_now().await;
+            }
             let holder = shop.another().await;
             if !is_made {
                 holder.batch_execute("begin; select pg_advisory_xact_lock(1)").await.unwrap();

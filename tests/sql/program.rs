@@ -29,7 +29,13 @@ impl Program {
     fn run(&self, arguments: &[&str]) -> Output {
         let mut command = Command::new(testkit::program());
         command.args(["--config", "worker.toml"]).args(arguments).current_dir(self.folder.path());
-        command.env("SHOP_URL", &self.url).env("KEY", KEY).output().unwrap()
+        // The libraries' own lines, too.
+        command
+            .env("SHOP_URL", &self.url)
+            .env("KEY", KEY)
+            .env("ERASURE_LOG", "trace,tokio_postgres=trace,log=trace")
+            .output()
+            .unwrap()
     }
 
     /// A job with this e-mail address; its events, and everything that was written.
@@ -63,6 +69,12 @@ async fn a_job_erases_a_person_and_says_what_stays() {
     let (events, written) = program.erase(1, "nobody@example.com");
     assert_eq!(last(&events)["targets"][0]["outcome"], "refused", "{written}");
     assert_eq!(shop.rows().await, WHOLE);
+    // The server's notices repeat rows.
+    shop.run(
+        "create function tell() returns trigger language plpgsql as $$ begin raise notice 'gone: %', old.email; return \
+         old; end $$; create trigger tell before delete on users for each row execute function tell()",
+    )
+    .await;
     let (events, written) = program.erase(2, "ann@example.com");
     let target = &last(&events)["targets"][0];
     assert_eq!((&target["outcome"], &target["kind"]), (&json!("erased"), &json!("sql")), "{written}");

@@ -122,6 +122,11 @@ impl Shop {
         rows(&self.admin).await
     }
 
+    /// A setting, as a new connection has it.
+    pub async fn setting(&self, name: &str) -> String {
+        self.another().await.query_one(&format!("show {name}"), &[]).await.unwrap().get(0)
+    }
+
     pub async fn run(&self, statements: &str) {
         self.admin.batch_execute(statements).await.unwrap();
     }

@@ -56,7 +56,7 @@ impl MariaDb {
     pub fn boot(&self) {
         let mut command = self.command("mariadbd");
         command
-            .args(["--bind-address=127.0.0.1", "--skip-log-bin", "--max-connections=60"])
+            .args(["--bind-address=127.0.0.1", "--skip-log-bin", "--max-connections=300"])
             // The end of a process loses nothing that was written to the kernel.
             .args(["--innodb-flush-method=nosync", "--innodb-buffer-pool-size=16M"])
             .arg(format!("--port={}", self.port))

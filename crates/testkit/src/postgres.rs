@@ -72,7 +72,7 @@ impl Postgres {
             .args(["-p", &self.port.to_string()])
             // The end of a process loses nothing that was written to the kernel.
             .args(["-c", "fsync=off", "-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="])
-            .args(["-c", "max_connections=60", "-c", "shared_buffers=16MB", "-c", "logging_collector=off"])
+            .args(["-c", "max_connections=300", "-c", "shared_buffers=16MB", "-c", "logging_collector=off"])
             .args(settings.iter().flat_map(|setting| ["-c", *setting]))
             .stderr(Stdio::piped());
         let mut child = command.spawn().expect("postgres (Debian: postgresql)");

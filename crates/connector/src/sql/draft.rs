@@ -51,7 +51,7 @@ pub fn draft(database: Database, catalogue: &Catalogue, table: &str, key: &str) 
     let info = catalogue.tables.iter().find(|info| info.name == table)?;
     let is_number = info.columns.iter().find(|(name, _)| name == key)?.1;
     let identifier = if key == "id" { "user_id" } else { key };
-    let mut paths = BTreeMap::from([(table, Path { condition: format!("{key} = ${identifier}"), depth: 0 })]);
+    let mut paths = BTreeMap::from([(table, Path { condition: by("", key, identifier), depth: 0 })]);
     // Breadth first: each table by its shortest way to the person.
     let mut front = vec![table];
     while !front.is_empty() {
@@ -62,9 +62,13 @@ pub fn draft(database: Database, catalogue: &Catalogue, table: &str, key: &str) 
             }
             let Some(to) = paths.get(reference.to.as_str()) else { continue };
             let condition = if to.depth == 0 && reference.key == key {
-                format!("{} = ${identifier}", reference.column)
+                by("", &reference.column, identifier)
             } else {
-                let within = prefixed(&to.condition, &reference.to);
+                let within = if to.depth == 0 {
+                    by(&format!("{}.", short(&reference.to)), key, identifier)
+                } else {
+                    format!("{}.{}", short(&reference.to), to.condition)
+                };
                 let name = short(&reference.to);
                 format!(
                     "{} in (select {name}.{} from {} where {within})",
@@ -115,7 +119,7 @@ fn text(
     put("\n[read.person]".to_owned());
     let own = if key == identifier { key.to_owned() } else { format!("{key} as {identifier}") };
     let email = if has_email { ", email" } else { "" };
-    put(format!("select = \"select {own}{email} from {} where {key} = ${identifier}\"", info.name));
+    put(format!("select = \"select {own}{email} from {} where {}\"", info.name, by("", key, identifier)));
     put("\n[read.rest]".to_owned());
     put("counts = [".to_owned());
     for (table, path) in paths {
@@ -156,7 +160,10 @@ fn short(table: &str) -> &str {
     table.rsplit('.').next().unwrap_or(table)
 }
 
-/// A condition of a table, with the table's name before its first column.
-fn prefixed(condition: &str, table: &str) -> String {
-    format!("{}.{condition}", short(table))
+/// The condition that a column has the person's identifier. Addresses are compared without case.
+fn by(table: &str, column: &str, identifier: &str) -> String {
+    match identifier {
+        "email" => format!("lower({table}{column}) = lower(${identifier})"),
+        _ => format!("{table}{column} = ${identifier}"),
+    }
 }

@@ -6,9 +6,10 @@
 
 use std::collections::BTreeSet;
 
-use super::model::{Act, Lost, SqlFile};
+use super::model::{Act, Database, Lost, SqlFile};
 use super::proof::{covers, old_value};
 use super::statement::{Column, Condition, NewValue, Select, Statement, Update};
+use crate::model::IdentifierForm;
 use crate::read::cursor::Reader;
 use crate::words::nearest;
 
@@ -124,6 +125,17 @@ impl Trial<'_> {
                 }
                 Some(_) => {}
             }
+        }
+        let is_email = |name: &&str| file.identifiers.get(*name).is_some_and(|of| of.form == IdentifierForm::Email);
+        // Elsewhere the collation decides, and most take no notice of case.
+        if file.database == Database::Postgresql
+            && let Some(name) = condition.with_case().into_iter().find(is_email)
+        {
+            self.refuse(
+                place,
+                format!("compares ${name} with its case: rows with another one would stay, and count as none"),
+                format!("write lower(COLUMN) = lower(${name})"),
+            );
         }
         if condition.bound_to().is_empty() {
             self.refuse(

@@ -327,6 +327,18 @@ impl Condition {
         }
     }
 
+    /// The identifiers that are compared by = with regard to case: without `lower` on both sides.
+    pub fn with_case(&self) -> Vec<&str> {
+        match self {
+            Condition::And(one, two) | Condition::Or(one, two) => [one.with_case(), two.with_case()].concat(),
+            Condition::Not(inner) | Condition::Nested(inner) => inner.with_case(),
+            Condition::Compare(Operand::Lower(_), _, Operand::Lower(_)) => Vec::new(),
+            Condition::Compare(..) => self.names(),
+            Condition::Within(_, inner) => inner.condition.with_case(),
+            Condition::Null(..) | Condition::Like(..) | Condition::OneOf(..) => Vec::new(),
+        }
+    }
+
     /// Every identifier in it.
     pub fn names(&self) -> Vec<&str> {
         fn of(operand: &Operand) -> Option<&str> {

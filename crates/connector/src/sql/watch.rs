@@ -34,7 +34,13 @@ pub fn uncovered(file: &SqlFile, catalogue: &Catalogue) -> Vec<String> {
             lines.push(format!("{name} has the column {column}; cover it, or write it in keep"));
         }
     }
-    let missing = changed.iter().filter(|table| !catalogue.tables.iter().any(|known| known.name == **table));
+    let is_there = |table: &&String| catalogue.tables.iter().any(|known| known.name == **table);
+    let missing = changed.iter().chain(&kept).chain(&ledger).filter(|table| !is_there(table));
     lines.extend(missing.map(|table| format!("{table} is in the file, but not in the database")));
+    let has_tables = |schema: &&String| {
+        catalogue.tables.iter().any(|table| table.name.split_once('.').is_some_and(|(of, _)| of == schema.as_str()))
+    };
+    let empty = file.watch.iter().filter(|schema| !has_tables(schema));
+    lines.extend(empty.map(|schema| format!("watch names {schema}, which has no tables; correct it")));
     lines
 }

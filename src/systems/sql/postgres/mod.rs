@@ -7,16 +7,19 @@ mod catalogue;
 mod error;
 mod settings;
 
+use std::fmt;
+use std::future::poll_fn;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::BytesMut;
 use erasure_connector::sql::{Catalogue, Rows};
 use secrecy::{ExposeSecret as _, SecretString};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 use tokio_postgres::types::{Format, IsNull, ToSql, Type};
-use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage};
+use tokio_postgres::{Client, Config, Connection, NoTls, SimpleQueryMessage};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::database::{Acted, Bound, Change, Checked, Database, Seen, ambiguous, ours, refused, unavailable};
@@ -48,12 +51,12 @@ impl Postgres {
         let session = match &self.tls {
             None => {
                 let (client, connection) = self.config.connect(NoTls).await.map_err(|error| connecting(&error))?;
-                Session { client, task: tokio::spawn(async move { drop(connection.await) }) }
+                Session { client, task: tokio::spawn(drive(connection)) }
             }
             Some(tls) => {
                 let connected = self.config.connect(tls.clone()).await;
                 let (client, connection) = connected.map_err(|error| connecting(&error))?;
-                Session { client, task: tokio::spawn(async move { drop(connection.await) }) }
+                Session { client, task: tokio::spawn(drive(connection)) }
             }
         };
         // A pooler may give the connection another server between transactions: settings hold for this one. Tables
@@ -214,9 +217,25 @@ impl Session {
     }
 }
 
+/// Carries the connection's bytes. The server's notices are dropped: they may repeat rows, and the library's own loop
+/// would log them.
+async fn drive<S, T>(mut connection: Connection<S, T>)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    T: AsyncRead + AsyncWrite + Unpin,
+{
+    while let Some(Ok(_)) = poll_fn(|cx| connection.poll_message(cx)).await {}
+}
+
 /// A value in its text form: the server reads it as the type of the column with which it is compared.
-#[derive(Debug)]
 struct Text<'a>(Option<&'a str>);
+
+impl fmt::Debug for Text<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The library logs its parameters.
+        f.write_str("withheld")
+    }
+}
 
 impl ToSql for Text<'_> {
     fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn std::error::Error + Sync + Send>> {

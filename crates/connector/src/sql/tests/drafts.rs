@@ -51,5 +51,5 @@ fn a_draft_needs_a_table_with_that_key() {
     assert_eq!(draft(Database::Postgresql, &shop(), "public.users", "number"), None);
     let text = draft(Database::Postgresql, &shop(), "public.users", "email").unwrap();
     assert!(text.contains("identifiers = { email = { type = \"email\", required = true } }"), "{text}");
-    assert!(text.contains("select email from public.users where email = $email"), "{text}");
+    assert!(text.contains("select email from public.users where lower(email) = lower($email)"), "{text}");
 }

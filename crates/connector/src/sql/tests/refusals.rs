@@ -100,6 +100,12 @@ const CASES: &[Case] = &[
         "act.erase.statements[0].sql",
         ["which a job may leave out", "required = true"],
     ),
+    (
+        "from sessions where user_id = $user_id\", most",
+        "from sessions where user_id = $user_id and email = $email\", most",
+        "act.erase.statements[2].sql",
+        ["compares $email with its case", "write lower(COLUMN) = lower($email)"],
+    ),
     // A ceiling.
     (
         USERS,
