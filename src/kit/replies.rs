@@ -34,11 +34,13 @@ pub(super) async fn tried(trials: &mut Trials<'_>) {
     let Some(plain) = trials.run(&scenario.name, &scenario, Plan::default()).await else { return };
     let mut due: Vec<Due> = Vec::new();
     let mut met = BTreeSet::new();
-    for made in &plain.made {
+    for (place, made) in plain.made.iter().enumerate() {
         let (Some(part), Some(given)) = (made.parts.first(), &made.given) else { continue };
-        let number = due.iter().filter(|due| due.part == *part).count();
-        // The same reply again is changed in the same ways.
-        if met.insert((*part, made.effect, given.bytes())) {
+        let before = &plain.made[..place];
+        let number = before.iter().filter(|made| made.parts.contains(part)).count();
+        // The same reply again is changed in the same ways, but after an act it is evidence.
+        let acts = before.iter().filter(|made| made.effect).count();
+        if met.insert((*part, acts, given.bytes())) {
             due.push(Due { part: *part, number, given: given.clone() });
         }
     }
@@ -99,9 +101,13 @@ fn trusts(trials: &mut Trials<'_>, part: Part, change: &Changed) -> bool {
     let is_bare = rests_on_status(&answer.when);
     if is_bare && matches!(answer.is, Shows::Gone | Shows::Done) {
         trials.report.trusts.insert(format!(
-            "read.{}: any reply with {} counts as {}, also a proxy's; only where the person was seen before",
+            "read.{}: {} counts as {}, from whatever it comes; only where the person was seen before",
             read.name,
-            change.status,
+            if has_empty(&answer.when) {
+                format!("an empty {}", change.status)
+            } else {
+                format!("any {}", change.status)
+            },
             answer.is.word()
         ));
         return true;
@@ -111,9 +117,17 @@ fn trusts(trials: &mut Trials<'_>, part: Part, change: &Changed) -> bool {
 
 fn rests_on_status(matcher: &Matcher) -> bool {
     match matcher {
-        Matcher::Status(_) => true,
+        Matcher::Status(_) | Matcher::Empty => true,
         Matcher::All(members) => members.iter().all(rests_on_status),
         Matcher::Any(members) => members.iter().any(rests_on_status),
+        _ => false,
+    }
+}
+
+fn has_empty(matcher: &Matcher) -> bool {
+    match matcher {
+        Matcher::Empty => true,
+        Matcher::All(members) => members.iter().any(has_empty),
         _ => false,
     }
 }

@@ -46,7 +46,7 @@ fn a_file_that_takes_a_proxys_page_for_an_absence_ends_with_1_and_the_story() {
         "NOT SAFE TO USE",
         "VIOLATION: ends as erased although the vendor still has the person",
         "read.person -> HTTP 404, a proxy's 404",
-        "trusted: read.person: any reply with 404 counts as gone",
+        "trusted: read.person: any 404 counts as gone",
     ];
     for words in words {
         assert!(said.contains(words), "{words}: {said}");

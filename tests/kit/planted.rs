@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use erasure_connector::Connector;
-use erasure_worker::kit::{Noticed, notices};
+use erasure_worker::kit::{Extent, Noticed, Options, notices, test};
 
-use crate::file;
+use crate::{file, sample};
 
 /// File, old text, new text. The old text counts at its first place.
 const SLIPS: [(&str, &str, &str); 50] = [
@@ -152,6 +152,23 @@ fn slipped(name: &str, old: &str, new: &str) -> Option<Connector> {
     let (_, text) = file(name);
     assert!(text.contains(old), "{name} does not have {old}");
     erasure_connector::load(text.replacen(old, new, 1).as_bytes()).ok()
+}
+
+/// A stand-in made from a file with a slip has the same slip. What is too weak for changed replies, shows all the same.
+#[tokio::test]
+async fn a_file_that_is_too_weak_is_found_out_by_its_own_stand_in() {
+    let weak = [
+        ("braze", "has = \"${id.external_id}\"", "has = \"${id.external_id}\"", false),
+        ("braze", ", { at = \"/invalid_user_ids\", has = \"${id.external_id}\" }", "", true),
+        ("sendgrid-contacts", "{ status = 404, empty = true }", "{ status = 404 }", true),
+    ];
+    for (name, old, new, is_weak) in weak {
+        let (_, text) = file(name);
+        let text = text.replacen(old, new, 1);
+        let changed = Arc::new(slipped(name, old, new).unwrap());
+        let report = test(&changed, &text, Options { extent: Extent::Sample(1), by_chance: 0, ..sample() }).await;
+        assert_eq!(report.counts.false_successes > 0, is_weak, "{report}");
+    }
 }
 
 #[tokio::test]
