@@ -52,8 +52,8 @@ impl Options {
         running.sandbox().add_example_person();
         running.sandbox().add_people(PEOPLE);
         listing(&running, ctx.out)?;
-        for (name, path, file) in &served {
-            described(&running, name, path, file, ctx.out)?;
+        for (place, (name, path, file)) in served.iter().enumerate() {
+            described(&running, (place + 1, name), path, file, ctx.out)?;
         }
         tokio::signal::ctrl_c().await?;
         running.stop().await;
@@ -64,7 +64,7 @@ impl Options {
 /// The configuration and an example job for a connector file's stand-in.
 fn described(
     running: &RunningSandbox,
-    name: &str,
+    (number, name): (usize, &str),
     path: &str,
     file: &Arc<Connector>,
     out: &mut (dyn Write + Send),
@@ -76,7 +76,9 @@ fn described(
     if let Some(target) = example.target(&system, EXAMPLE_NUMBER) {
         let job = json!({
             "schema": "erasure.job/v1",
-            "job_id": "00000000-0000-4000-8000-000000000001",
+            "job_id": format!("00000000-0000-4000-8000-{number:012}"),
+            // That of the configuration that `init` writes.
+            "environment": "sandbox",
             "requested_at": Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
             "targets": [target],
         });

@@ -129,6 +129,18 @@ replacement_email_domain = "example.com"
 # The GUID or reference of a user who always exists and is never erased: see probe_customer_id.
 #probe_user = "GUID00000000000001"
 
+#[systems.helpdesk]                 # any system with a connector file: docs/connectors.md
+#kind = "connector"
+#file = "connectors/zendesk.toml"   # with its settings and secrets:
+#base_url = "http://{sandbox}/helpdesk" # a stand-in in place of the file's address; not in production
+#[systems.helpdesk.settings]
+#subdomain = "acme"
+#agent = "privacy@example.com"
+#token_file = "keys/helpdesk-token"
+#[systems.helpdesk.probe_subject]   # a person who always exists and is never erased: see probe_customer_id
+#user_id = "1"
+#email = "person1@example.com"
+
 #[systems.shop]                     # a database of one's own: docs/sql.md
 #kind = "sql"
 #file = "shop.toml"

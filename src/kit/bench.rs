@@ -13,9 +13,11 @@ use secrecy::SecretString;
 use serde_json::{Value, json};
 
 use super::run::START;
+use super::trials::Around;
 use super::vendor::Vendor;
 use crate::job::flow::Limits;
-use crate::job::{Accepts, Job, Kind, Mode, Rules, draft};
+use crate::job::plan::Evidence;
+use crate::job::{Accepts, Job, Kind, Mode, Plan, Rules, draft};
 use crate::systems::System;
 use crate::systems::connector::ConnectorSettings;
 use crate::systems::http::{HttpSettings, Wire};
@@ -68,6 +70,20 @@ impl Scenario {
     }
 }
 
+/// The most pauses of the longest kind in one wait for evidence. More would be the same again.
+const MOST_PAUSES: u32 = 12;
+
+/// The plan, with an end of each wait that is not many pauses away.
+fn shortened(plan: &Plan) -> Plan {
+    let mut plan = plan.clone();
+    for act in &mut plan.acts {
+        if let Evidence::Read { longest: Some(longest), within: Some(within), .. } = &mut act.evidence {
+            *within = (*within).min(*longest * MOST_PAUSES);
+        }
+    }
+    plan
+}
+
 /// A worker with one file, and the stand-in of a file.
 pub(super) struct Bench {
     /// The file that the stand-in is made from, and by which a run is judged.
@@ -75,6 +91,7 @@ pub(super) struct Bench {
     settings: ConnectorSettings,
     pub(super) rules: Rules,
     pub(super) limits: Limits,
+    around: Option<Around>,
     stand_in: StandIn,
 }
 
@@ -89,7 +106,7 @@ impl Bench {
             stand_in.secrets().iter().map(|(name, value)| (name.clone(), SecretString::from(value.as_str()))).collect();
         let settings =
             ConnectorSettings::of_stand_in(Arc::clone(under_test), ADDRESS, stand_in.settings().clone(), secrets)?;
-        let rules = Rules { plan: Some(Arc::clone(&settings.plan)), ..Rules::new(Kind::Connector) };
+        let rules = Rules { plan: Some(Arc::new(shortened(&settings.plan))), ..Rules::new(Kind::Connector) };
         let limits = Limits {
             max_attempts: 8,
             max_elapsed: Duration::from_secs(72 * 3600),
@@ -98,7 +115,12 @@ impl Bench {
             pending_max: Duration::from_secs(2 * 3600),
             approval_max: Duration::from_secs(24 * 3600),
         };
-        Ok(Bench { original: Arc::clone(original), settings, rules, limits, stand_in })
+        Ok(Bench { original: Arc::clone(original), settings, rules, limits, around: None, stand_in })
+    }
+
+    /// With something around each client.
+    pub(super) fn with_client_in(self, around: Option<Around>) -> Bench {
+        Bench { around, ..self }
     }
 
     /// A vendor in the state of the scenario.
@@ -118,7 +140,8 @@ impl Bench {
     pub(super) fn client(&self, vendor: &Arc<Vendor>) -> Result<Arc<dyn System>, String> {
         let wire = Wire::InProcess(Arc::clone(vendor) as Arc<_>);
         let http = HttpSettings { wire, ..HttpSettings::default() };
-        self.settings.system(SYSTEM, &http).map_err(|error| error.to_string())
+        let client = self.settings.system(SYSTEM, &http).map_err(|error| error.to_string())?;
+        Ok(self.around.map_or_else(|| Arc::clone(&client), |around| around(Arc::clone(&client))))
     }
 
     /// The job of the scenario.

@@ -19,4 +19,4 @@ pub use self::files::{Noticed, notices};
 pub use self::page::page;
 pub use self::report::{Report, Violation};
 pub use self::stand_in::{Served, served};
-pub use self::trials::{Extent, Options, test};
+pub use self::trials::{Around, Extent, Options, test};

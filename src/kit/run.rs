@@ -294,6 +294,9 @@ impl Run<'_> {
             if let Some(what) = watch::of_requests(&self.bench.original, step, made, person) {
                 return Err(Stopped::Broken(what));
             }
+            if let Some(what) = watch::of_lost(&self.bench.original, made, &said) {
+                return Err(Stopped::Broken(what));
+            }
         }
         self.watch.made(&self.bench.original, step, &said, self.batches.len());
         self.point()?;

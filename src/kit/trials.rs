@@ -19,6 +19,7 @@ use super::run::{Broken, Ended, Plan, Survives, run};
 use super::vendor::Behaviour;
 use super::{canary, files, replies};
 use crate::job::{Reason, TargetEnd, TargetOutcome};
+use crate::systems::System;
 
 /// How many of the trials are made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,11 +39,16 @@ pub struct Options {
     pub extent: Extent,
     /// The trials by chance.
     pub by_chance: usize,
+    /// Put around the worker's client: a test of the kit lets it lie.
+    pub around: Option<Around>,
 }
+
+/// Makes another client of a client.
+pub type Around = fn(Arc<dyn System>) -> Arc<dyn System>;
 
 impl Default for Options {
     fn default() -> Self {
-        Options { seed: 1, extent: Extent::Whole, by_chance: 200 }
+        Options { seed: 1, extent: Extent::Whole, by_chance: 200, around: None }
     }
 }
 
@@ -62,7 +68,7 @@ pub(super) struct Trials<'a> {
 pub async fn test(file: &Arc<Connector>, text: &str, options: Options) -> Report {
     let report = Report::new(file, text, options.seed);
     let bench = match Bench::new(file, file) {
-        Ok(bench) => bench,
+        Ok(bench) => bench.with_client_in(options.around),
         Err(what) => {
             let mut report = report;
             report.violations.push(Violation { trial: "the file".to_owned(), what, story: Vec::new() });

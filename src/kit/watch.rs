@@ -6,7 +6,7 @@ use erasure_connector::Connector;
 use erasure_connector::model::Lost;
 use erasure_connector::stand_in::Part;
 
-use super::vendor::Made;
+use super::vendor::{Behaviour, Made};
 use crate::job::{Answer, Entry, Failure, FailureKind, Means, Step, StepName};
 
 /// A call with an unknown effect, until a read settles it.
@@ -110,6 +110,23 @@ pub(super) fn of_requests(file: &Connector, step: Step, made: &[Made], person: O
         }
         [_] => None,
         many => Some(format!("the step {name} sends {} requests", many.len())),
+    }
+}
+
+/// A call took effect, its answer was lost, and the client says that nothing was sent.
+pub(super) fn of_lost(file: &Connector, made: &[Made], said: &Result<Answer, Failure>) -> Option<String> {
+    let is_lost = |made: &Made| {
+        use Behaviour::{DropAfter, Garbage, PageAfter, UnavailableAfter};
+        made.effect && matches!(made.behaviour, Some(DropAfter | Garbage | PageAfter | UnavailableAfter))
+    };
+    let made = made.iter().find(|made| is_lost(made))?;
+    let name = made.parts.first().map_or_else(String::new, |part| name(file, *part));
+    match said {
+        Ok(_) => Some(format!("{name}: an answer is read although it was lost")),
+        Err(failure) if matches!(failure.kind, FailureKind::Ambiguous | FailureKind::Unreadable) => None,
+        Err(failure) => {
+            Some(format!("{name} took effect, its answer was lost, and is reported as {}", failure.kind.as_str()))
+        }
     }
 }
 

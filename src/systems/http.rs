@@ -12,10 +12,11 @@ mod wire;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub(crate) use reqwest::Method;
 use reqwest::header::{
     ACCEPT, AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER,
 };
-use reqwest::{Client, Method, redirect};
+use reqwest::{Client, redirect};
 use secrecy::{ExposeSecret, SecretString};
 use tracing::Instrument as _;
 use zeroize::Zeroizing;

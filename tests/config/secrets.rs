@@ -96,6 +96,17 @@ fn whole_example() -> Config {
         let secret = if name == "acme-1.pem" { public.to_owned() } else { format!("{number:02}").repeat(32) };
         fs::write(dir.path().join("keys").join(name), secret).unwrap();
     }
+    fs::write(dir.path().join("keys").join("helpdesk-token"), "token").unwrap();
+    fs::write(dir.path().join("keys").join("shop.url"), "postgresql://shop:password@db.example.com/shop").unwrap();
+    fs::create_dir(dir.path().join("connectors")).unwrap();
+    let copies = [
+        ("tests/config/ca.pem", "keys/ca.pem"),
+        ("connectors/zendesk.toml", "connectors/zendesk.toml"),
+        ("crates/connector/src/sql/tests/shop.toml", "shop.toml"),
+    ];
+    for (from, to) in copies {
+        fs::copy(Path::new(env!("CARGO_MANIFEST_DIR")).join(from), dir.path().join(to)).unwrap();
+    }
     let text = example::render(example::SANDBOX_ADDRESS.parse().unwrap());
     let is_setting = |line: &str| line.starts_with(|c: char| c == '[' || c.is_ascii_lowercase());
     let lines = text.lines().map(|line| line.strip_prefix('#').filter(|rest| is_setting(rest)).unwrap_or(line));
@@ -108,7 +119,7 @@ fn every_commented_setting_of_the_example_loads() {
     let config = whole_example();
     assert_eq!((config.tenants.len(), config.regulations.len(), config.ops.operators.len()), (1, 3, 1));
     let proven = config.entries().iter().filter(|entry| entry.key.contains(".probe_")).count();
-    assert_eq!(proven, 4, "a person who always exists, at each system");
+    assert_eq!(proven, 7, "a person who always exists, by one identifier at each system and by two at the help desk");
 }
 
 /// A secret that cannot be renewed would take effect only after a restart.
@@ -125,5 +136,5 @@ fn every_secret_of_every_system_can_be_renewed() {
     for (system, key) in &of_systems {
         assert!(config.systems.get_mut(*system).unwrap().renew(key, "renewed".to_owned().into()), "{system}.{key}");
     }
-    assert_eq!(of_systems.len(), 9, "{of_systems:?}");
+    assert_eq!(of_systems.len(), 14, "{of_systems:?}");
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Display;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Parser as _;
@@ -19,6 +20,7 @@ use erasure_worker::job::{
     Answer, At, Cancel, Entitlement, Field, Identity, InputKind, Job, JobKey, JobOutcome, JobRecord, Kind, MemberKey,
     Reason, Retry, Rules, Standstill, Step, StepName, StepOutcome, TargetEnd, TargetOutcome, TargetState,
 };
+use erasure_worker::systems::connector;
 use serde_json::{Value, json};
 
 use crate::validator::fault;
@@ -82,6 +84,12 @@ fn the_job_schema_has_the_limits_and_lists_of_the_code() {
 }
 
 /// The systems of the examples.
+/// The help desk of the connector files.
+fn helpdesk() -> Rules {
+    let plan = connector::plan(&erasure_connector::load(page("connectors/zendesk.toml").as_bytes()).unwrap()).unwrap();
+    Rules { plan: Some(Arc::new(plan)), ..Rules::new(Kind::Connector) }
+}
+
 pub fn accepts() -> Accepts {
     let mut loyalty = Rules::new(Kind::ZetaLoyalty);
     loyalty.import_key = Some(MemberKey::IntegrationId);
@@ -90,6 +98,7 @@ pub fn accepts() -> Accepts {
         ("loyalty", loyalty),
         ("easycms", Rules::new(Kind::EasyCms)),
         ("vitalsource", Rules::new(Kind::VitalSource)),
+        ("helpdesk", helpdesk()),
     ];
     Accepts {
         environment: "sandbox".into(),
@@ -139,7 +148,9 @@ fn every_kind_of_message_has_an_example_and_each_is_valid() {
             _ => panic!("an example that is not a message"),
         }
     }
-    let expected = ["cancel", "event"].into_iter().chain(Kind::ALL.map(Kind::as_str));
+    // A database and a webhook have a connector's form.
+    let kinds = Kind::ALL.into_iter().filter(|kind| !matches!(kind, Kind::Sql | Kind::Webhook));
+    let expected = ["cancel", "event"].into_iter().chain(kinds.map(Kind::as_str));
     assert_eq!(seen, expected.map(str::to_owned).collect());
 }
 
@@ -203,6 +214,11 @@ fn parser_and_schema_refuse_the_same_bad_jobs() {
         without("/targets/0", "customer_email"),
         without("/targets/1", "member"),
         without("/targets/2", "email"),
+        without("/targets/4", "subject"),
+        with("/targets/4/subject", json!({})),
+        with("/targets/4/subject/user_id", json!(7)),
+        with("/targets/4/subject/user_id", json!(" 7")),
+        and("/targets/4", "email", json!("ann@example.com")),
         without("/targets/3/codes/0", "code"),
     ];
     let schema = job_schema();

@@ -58,9 +58,17 @@ fn holds(
         ("minProperties", Value::Object(object)) => object.len() >= limit(),
         ("maxProperties", Value::Object(object)) => object.len() <= limit(),
         ("additionalProperties", Value::Object(object)) => {
-            assert_eq!(wanted, &Value::Bool(false), "{path}: only false is known");
             let known = schema.get("properties").and_then(Value::as_object);
-            object.keys().all(|name| known.is_some_and(|known| known.contains_key(name)))
+            let mut others = object.iter().filter(|(name, _)| known.is_none_or(|known| !known.contains_key(*name)));
+            match wanted {
+                Value::Bool(allowed) => *allowed || others.next().is_none(),
+                schema => {
+                    for (name, value) in others {
+                        check(root, schema, value, &format!("{path}/{name}"))?;
+                    }
+                    true
+                }
+            }
         }
         ("properties", Value::Object(object)) => {
             for (name, schema) in wanted.as_object().unwrap() {

@@ -9,7 +9,7 @@ use erasure_worker::systems::System as _;
 use testkit::postgres::Postgres;
 
 use crate::run::ann;
-use crate::shop::{ERASED, FILE, Shop, port};
+use crate::shop::{ERASED, FILE, Shop, port, system_at};
 
 #[tokio::test]
 async fn a_role_that_can_do_more_than_change_rows_is_refused() {
@@ -67,7 +67,7 @@ async fn a_connection_is_encrypted_to_the_named_server() {
     let server = tokio::task::spawn_blocking(Postgres::start).await.unwrap();
     let shop = Shop::open_on(&server).await;
     let url = |host: &str, port: u16| format!("postgresql://worker@{host}:{port}/{}", shop.name);
-    let plain = shop.system_at(FILE, &url("localhost", server.port()), None);
+    let plain = system_at(FILE, &url("localhost", server.port()), None);
     assert_eq!(plain.probe().await.unwrap_err().kind, FailureKind::Unavailable, "without encryption");
     let (server, ca) = tokio::task::spawn_blocking(move || {
         let ca = server.encrypt();
@@ -75,7 +75,7 @@ async fn a_connection_is_encrypted_to_the_named_server() {
     })
     .await
     .unwrap();
-    let at = |host: &str, ca| shop.system_at(FILE, &url(host, server.port()), ca);
+    let at = |host: &str, ca| system_at(FILE, &url(host, server.port()), ca);
     assert_eq!(at("localhost", Some(ca.clone())).probe().await, Ok(()));
     for (host, ca, why) in [("127.0.0.1", Some(ca), "another name"), ("localhost", None, "another authority")] {
         assert_eq!(at(host, ca).probe().await.unwrap_err().kind, FailureKind::Unavailable, "{why}");
@@ -123,7 +123,7 @@ async fn a_draft_of_a_real_database_erases_after_its_gaps_are_filled() {
     for (url, table, code, says) in [
         (shop.url("worker", port()), "people", 2, "no table public.people"),
         (shop.url("nobody", port()), "users", 1, "role, database, table or column is wrong (28000)"),
-        ("mysql://a@b/c".to_owned(), "users", 1, "must begin with postgresql://"),
+        ("https://a@b/c".to_owned(), "users", 1, "must begin with postgresql:// or mysql://"),
     ] {
         let refused = draft(url, table);
         assert_eq!(refused.status.code(), Some(code), "{says}");

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use erasure_worker::job::{FailureKind, StepName, TargetOutcome};
 use testkit::postgres::Postgres;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::tcp::OwnedWriteHalf;
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::run::ann;
@@ -21,7 +22,7 @@ const WAITS_AT_COMMIT: [&str; 2] = [
 
 /// What becomes of the first COMMITs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Fate {
+pub enum Fate {
     /// It never reaches the server.
     Unsent,
     /// It is made; its answer is lost.
@@ -32,28 +33,54 @@ enum Fate {
 
 /// A relay to the server that cuts the connection at the first `cuts` COMMITs.
 async fn relay(to: u16, fate: Fate, cuts: usize) -> u16 {
+    relay_for(to, b"commit\0", fate, cuts, || {}).await
+}
+
+/// The same, for a COMMIT of these bytes; what is done to the server before the cut may block.
+pub async fn relay_for(
+    to: u16,
+    commit: &'static [u8],
+    fate: Fate,
+    cuts: usize,
+    then: impl Fn() + Send + Sync + 'static,
+) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
-    let met = Arc::new(AtomicUsize::new(0));
+    let (met, then) = (Arc::new(AtomicUsize::new(0)), Arc::new(then));
     tokio::spawn(async move {
         while let Ok((client, _)) = listener.accept().await {
             let server = TcpStream::connect(("127.0.0.1", to)).await.unwrap();
-            tokio::spawn(pass(client, server, fate, cuts, Arc::clone(&met)));
+            let (met, then) = (Arc::clone(&met), Arc::clone(&then));
+            tokio::spawn(async move {
+                let ends = |bytes: &[u8]| {
+                    let is_commit = bytes.windows(commit.len()).any(|part| part == commit);
+                    is_commit && met.fetch_add(1, Ordering::Relaxed) < cuts
+                };
+                let cut = pass(client, server, fate, ends).await;
+                if let Some(_client) = cut {
+                    tokio::task::spawn_blocking(move || then()).await.unwrap();
+                }
+            });
         }
     });
     port
 }
 
-async fn pass(client: TcpStream, server: TcpStream, fate: Fate, cuts: usize, met: Arc<AtomicUsize>) {
+/// Returns the client's side, still open, if the connection is to be cut.
+async fn pass(
+    client: TcpStream,
+    server: TcpStream,
+    fate: Fate,
+    ends: impl Fn(&[u8]) -> bool,
+) -> Option<OwnedWriteHalf> {
     let (mut from_client, mut to_client) = client.into_split();
     let (mut from_server, mut to_server) = server.into_split();
     let (mut up, mut down) = ([0; 8192], [0; 8192]);
     loop {
         tokio::select! {
             read = from_client.read(&mut up) => {
-                let Ok(count @ 1..) = read else { return };
-                let is_commit = up[..count].windows(7).any(|bytes| bytes == b"commit\0");
-                if is_commit && met.fetch_add(1, Ordering::Relaxed) < cuts {
+                let Ok(count @ 1..) = read else { return None };
+                if ends(&up[..count]) {
                     if fate != Fate::Unsent {
                         to_server.write_all(&up[..count]).await.unwrap();
                     }
@@ -61,26 +88,26 @@ async fn pass(client: TcpStream, server: TcpStream, fate: Fate, cuts: usize, met
                         // The answer ends with "ready for query".
                         let _ = from_server.read(&mut down).await;
                     }
-                    return;
+                    return Some(to_client);
                 }
-                if to_server.write_all(&up[..count]).await.is_err() { return }
+                if to_server.write_all(&up[..count]).await.is_err() { return None }
             }
             read = from_server.read(&mut down) => {
-                let Ok(count @ 1..) = read else { return };
-                if to_client.write_all(&down[..count]).await.is_err() { return }
+                let Ok(count @ 1..) = read else { return None };
+                if to_client.write_all(&down[..count]).await.is_err() { return None }
             }
         }
     }
 }
 
-fn by_ledger() -> String {
-    FILE.replace("watch =", "ledger = \"erasure_done\"\nwatch =")
+pub fn by_ledger(file: &str) -> String {
+    file.replace("watch =", "ledger = \"erasure_done\"\nwatch =")
         .replace("lost = { read = \"rest\" }", "lost = { ledger = true }")
 }
 
 #[tokio::test]
 async fn a_lost_answer_is_settled_by_the_counts_or_by_the_ledger() {
-    for file in [FILE.to_owned(), by_ledger()] {
+    for file in [FILE.to_owned(), by_ledger(FILE)] {
         for (fate, cuts, acts) in [(Fate::Unanswered, 1, 1), (Fate::Unsent, 1, 2), (Fate::Unsent, 2, 3)] {
             let shop = Shop::open().await;
             let through = relay(port(), fate, cuts).await;
@@ -106,7 +133,7 @@ async fn a_lost_answer_is_settled_by_the_counts_or_by_the_ledger() {
 /// Another delivery of the same job commits between the first read and the act: nothing is left to do.
 #[tokio::test]
 async fn another_deliverys_commit_is_found_done() {
-    for file in [FILE.to_owned(), by_ledger()] {
+    for file in [FILE.to_owned(), by_ledger(FILE)] {
         let shop = Shop::open().await;
         let (mut run, mut other) = (ann(&file), ann(&file));
         let (system, others) = (shop.system_with(&file, "worker", port()), shop.system_with(&file, "worker", port()));
@@ -126,7 +153,7 @@ async fn another_deliverys_commit_is_found_done() {
 /// A COMMIT that is still under way when its rows are looked for: the repeat waits at its locks, and changes nothing.
 #[tokio::test]
 async fn a_commit_that_ends_late_is_not_made_twice() {
-    for file in [FILE.to_owned(), by_ledger()] {
+    for file in [FILE.to_owned(), by_ledger(FILE)] {
         let shop = Shop::open().await;
         for statement in WAITS_AT_COMMIT {
             shop.run(statement).await;
@@ -152,10 +179,33 @@ async fn a_commit_that_ends_late_is_not_made_twice() {
     }
 }
 
+/// The process ends after each entry and after each call, with and without the entries that were not durable yet.
+#[tokio::test]
+async fn the_process_may_end_at_every_entry() {
+    for file in [FILE.to_owned(), by_ledger(FILE)] {
+        let mut whole = ann(&file);
+        let shop = Shop::open().await;
+        whole.end(&shop.system_with(&file, "worker", port())).await.unwrap();
+        for point in 1..=whole.points {
+            for all in [false, true] {
+                let shop = Shop::open().await;
+                let mut run = ann(&file);
+                run.crash = Some((point, all));
+                let end = run.end(&shop.system_with(&file, "worker", port())).await.unwrap();
+                assert_eq!(end.outcome, TargetOutcome::Erased, "{point}, {all}: {:?}", run.calls);
+                assert_eq!(shop.rows().await, ERASED, "{point}, {all}");
+                // The lost answer of a made act is read back, and the act is not made again.
+                assert_eq!(run.acts(), 1, "{point}, {all}: {:?}", run.calls);
+            }
+        }
+        assert!(whole.points > 6, "{}", whole.points);
+    }
+}
+
 /// The server ends in the middle of a COMMIT: before it is made, or after it.
 #[tokio::test]
 async fn the_server_may_end_in_the_middle_of_a_commit() {
-    for file in [FILE.to_owned(), by_ledger()] {
+    for file in [FILE.to_owned(), by_ledger(FILE)] {
         for is_made in [false, true] {
             let server = Arc::new(tokio::task::spawn_blocking(Postgres::start).await.unwrap());
             let shop = Shop::open_on(&server).await;

@@ -5,7 +5,9 @@
 
 mod acts;
 mod checks;
+mod generated;
 mod lost;
+mod mariadb;
 mod person;
 mod program;
 mod run;

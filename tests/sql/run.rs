@@ -20,8 +20,14 @@ pub struct Run {
     rules: Rules,
     limits: Limits,
     state: TargetState,
-    seq: u64,
+    /// Every entry; those before `durable` survive the end of the process.
+    entries: Vec<Entry>,
+    durable: usize,
     now: At,
+    /// The process ends after so many entries and calls: `true` if all entries survive.
+    pub crash: Option<(usize, bool)>,
+    /// The entries and calls so far.
+    pub points: usize,
     /// Every call with its result.
     pub calls: Vec<(StepName, Result<Answer, Failure>)>,
 }
@@ -32,6 +38,13 @@ pub fn ann(file: &str) -> Run {
 }
 
 pub fn run(file: &str, user_id: &str, email: &str) -> Run {
+    named(file, &[("user_id", user_id), ("email", email)])
+}
+
+/// A job with these identifiers.
+pub fn named(file: &str, subject: &[(&str, &str)]) -> Run {
+    let subject: serde_json::Map<_, _> =
+        subject.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect();
     let settings = SqlSettings::new(loaded(file), "".into(), Duration::ZERO);
     let rules = Rules { plan: Some(settings.plan), ..Rules::new(Kind::Sql) };
     let accepts = Accepts {
@@ -43,7 +56,7 @@ pub fn run(file: &str, user_id: &str, email: &str) -> Run {
         "schema": "erasure.job/v1",
         "job_id": "6c0b7b0e-6a4e-4a53-9a2e-0d8c6a0a7f11",
         "requested_at": "2026-11-22T10:00:00Z",
-        "targets": [{ "system": "shop", "subject": { "user_id": user_id, "email": email } }],
+        "targets": [{ "system": "shop", "subject": subject }],
     });
     let job = draft::job(job.to_string().as_bytes(), None, &accepts).unwrap();
     let minute = Duration::from_secs(60);
@@ -56,7 +69,8 @@ pub fn run(file: &str, user_id: &str, email: &str) -> Run {
         approval_max: 60 * minute,
     };
     let state = TargetState::default();
-    Run { job, rules, limits, state, seq: 0, now: At(1_795_341_600_000), calls: Vec::new() }
+    let now = At(1_795_341_600_000);
+    Run { job, rules, limits, state, entries: Vec::new(), durable: 0, now, crash: None, points: 0, calls: Vec::new() }
 }
 
 impl Run {
@@ -74,6 +88,7 @@ impl Run {
                 Next::Settle { step, done } => self.append(Entry::Settled { target: 0, step, done, at }),
                 Next::Intend(steps) => {
                     steps.into_iter().for_each(|step| self.append(Entry::Intent { target: 0, step, at }));
+                    self.durable = self.entries.len();
                 }
                 Next::Wait { until, .. } => self.now = until,
                 Next::Ask(asks) => panic!("asks for {asks:?}"),
@@ -103,6 +118,12 @@ impl Run {
         self.now = self.now.plus(Duration::from_millis(50));
         let said = self.ask(system, step).await;
         self.calls.push((step.name, said.clone()));
+        let ends_here = self.crash.is_some_and(|(point, _)| point == self.points + 1);
+        self.point();
+        if ends_here {
+            // Nobody wrote the answer down.
+            return Ok(());
+        }
         let at = self.now;
         match said {
             Ok(answer) => self.append(Entry::Answered { target: 0, step, answer: Some(answer), at }),
@@ -116,8 +137,22 @@ impl Run {
     }
 
     fn append(&mut self, entry: Entry) {
-        self.seq += 1;
-        self.state.apply(&entry, self.seq);
+        self.entries.push(entry);
+        self.state.apply(&self.entries[self.entries.len() - 1], self.entries.len() as u64);
+        self.point();
+    }
+
+    /// The process may end here. The next one knows only the entries that survived.
+    fn point(&mut self) {
+        self.points += 1;
+        let Some((_, all)) = self.crash.take_if(|(point, _)| *point == self.points) else { return };
+        self.entries.truncate(if all { usize::MAX } else { self.durable });
+        self.now = self.now.plus(Duration::from_secs(3));
+        self.state = TargetState::default();
+        for (place, entry) in self.entries.iter().enumerate() {
+            self.state.apply(entry, place as u64 + 1);
+        }
+        self.state.doubt_open_intents();
     }
 
     /// The calls that change something.

@@ -44,6 +44,35 @@ pub fn loaded(text: &str) -> SqlFile {
     }
 }
 
+/// A client.
+pub fn system_at(file: &str, url: &str, ca_file: Option<PathBuf>) -> SqlSystem {
+    let lock_timeout = Duration::from_millis(200);
+    let settings = SqlSettings { ca_file, ..SqlSettings::new(loaded(file), url.into(), lock_timeout) };
+    let timeouts = Timeouts { call: Duration::from_secs(60), connect: Duration::from_secs(60), lock: lock_timeout };
+    let digest = Arc::new(|bytes: &[u8]| {
+        let mut digest = [0; 16];
+        bytes.iter().enumerate().for_each(|(at, byte)| digest[at % 16] ^= byte.rotate_left((at / 16) as u32));
+        digest
+    });
+    SqlSystem::new("shop", &settings, &timeouts, digest).unwrap()
+}
+
+/// A file whose only act deletes the letters with this column's value, besides the person.
+pub fn with(file: &str, column: &str, name: &str, form: &str) -> String {
+    let act = file.find("[[act]]").unwrap();
+    let file = format!(
+        "{}[[act]]\nname = \"letters\"\nstatements = [{{ sql = \"delete from letters where {column} = ${name}\", most = \
+         10 }}]\nlost = {{ read = \"letters\" }}\nevidence = {{ read = \"letters\" }}\n{}",
+        &file[..act],
+        &file[act..]
+    );
+    let head = format!("identifiers = {{ {name} = {{ type = \"{form}\", required = true }}, ");
+    let read =
+        format!("[read.letters]\ncounts = [\"select count(*) from letters where {column} = ${name}\"]\n\n[read.rest]");
+    let file = file.replace("identifiers = { ", &head).replace("[read.rest]", &read);
+    file.replace("id as user_id, email from", &format!("id as user_id, email, name as {name} from"))
+}
+
 /// A database of its own.
 pub struct Shop {
     pub name: String,
@@ -85,19 +114,7 @@ impl Shop {
     }
 
     pub fn system_with(&self, file: &str, role: &str, port: u16) -> SqlSystem {
-        self.system_at(file, &self.url(role, port), None)
-    }
-
-    pub fn system_at(&self, file: &str, url: &str, ca_file: Option<PathBuf>) -> SqlSystem {
-        let lock_timeout = Duration::from_millis(200);
-        let settings = SqlSettings { ca_file, ..SqlSettings::new(loaded(file), url.into(), lock_timeout) };
-        let timeouts = Timeouts { call: Duration::from_secs(60), connect: Duration::from_secs(60), lock: lock_timeout };
-        let digest = Arc::new(|bytes: &[u8]| {
-            let mut digest = [0; 16];
-            bytes.iter().enumerate().for_each(|(at, byte)| digest[at % 16] ^= byte.rotate_left((at / 16) as u32));
-            digest
-        });
-        SqlSystem::new("shop", &settings, &timeouts, digest).unwrap()
+        system_at(file, &self.url(role, port), None)
     }
 
     /// Every row.

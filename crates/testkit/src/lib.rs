@@ -15,6 +15,7 @@ pub mod config;
 pub mod events;
 pub mod forms;
 pub mod inside;
+pub mod mariadb;
 pub mod mutate;
 pub mod nobody;
 pub mod people;

@@ -16,7 +16,7 @@ use crate::systems;
 #[derive(Debug, Args)]
 #[group(skip)]
 pub struct Draft {
-    /// The variable with the database's address, postgresql://USER:PASSWORD@HOST/DATABASE.
+    /// The variable with the database's address, postgresql://USER:PASSWORD@HOST/DATABASE or mysql://…
     #[arg(long, value_name = "NAME", required_unless_present = "url_file", conflicts_with = "url_file")]
     url_env: Option<String>,
     /// The file with the database's address.
@@ -25,7 +25,7 @@ pub struct Draft {
     /// The certificate authority, if it is not a public one.
     #[arg(long, value_name = "FILE")]
     ca_file: Option<PathBuf>,
-    /// The table with a row for each person: SCHEMA.TABLE, or a table of the schema public.
+    /// The table with a row for each person: SCHEMA.TABLE, or TABLE in the schema public (PostgreSQL) or in the address's (MySQL).
     #[arg(long, value_name = "TABLE")]
     table: String,
     /// The column that jobs name: id, email.
@@ -56,7 +56,10 @@ impl Draft {
                 return Ok(Exit::Failed);
             }
         };
-        let table = if self.table.contains('.') { self.table.clone() } else { format!("public.{}", self.table) };
+        let table = match &catalogue.home {
+            Some(home) if !self.table.contains('.') => format!("{home}.{}", self.table),
+            _ => self.table.clone(),
+        };
         let Some(text) = sql::draft(database, &catalogue, &table, &self.key) else {
             let tables: Vec<_> = catalogue.tables.iter().map(|table| table.name.as_str()).collect();
             let known = plain(&tables.join(", "));

@@ -18,7 +18,7 @@ use crate::job::{
     Answer, Fact, Failure, FailureKind, Identity, InputKind, Kind, Means, Note, Reading, Reason, Spec, Step, StepName,
 };
 use crate::systems::evidence::NotFound;
-use crate::systems::http::{Base, BuildError, Effect, Http, HttpSettings, Reply, Request};
+use crate::systems::http::{self, Base, BuildError, Effect, Http, HttpSettings, Reply, Request};
 use crate::systems::{Call, Credential, System};
 
 /// The client of one system.
@@ -71,11 +71,11 @@ impl Client {
         let Filled { method, path, query, headers, body } =
             filled(call, &self.given.file.http, values).map_err(unfilled)?;
         let method = match method {
-            Method::Get => reqwest::Method::GET,
-            Method::Post => reqwest::Method::POST,
-            Method::Put => reqwest::Method::PUT,
-            Method::Patch => reqwest::Method::PATCH,
-            Method::Delete => reqwest::Method::DELETE,
+            Method::Get => http::Method::GET,
+            Method::Post => http::Method::POST,
+            Method::Put => http::Method::PUT,
+            Method::Patch => http::Method::PATCH,
+            Method::Delete => http::Method::DELETE,
         };
         let mut request = Request::new(method, self.base.below(&path, call.path.named())).accept("application/json");
         if !query.is_empty() {

@@ -4,13 +4,14 @@
 //! judged here and by the flow, as with the other kinds.
 
 mod client;
-pub(crate) mod plan;
+mod plan;
 mod settings;
 mod slots;
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 
+pub use self::plan::of as plan;
 pub use self::settings::ConnectorSettings;
 
 /// The name of an endpoint for limits and estimates. Names come from the files of the configuration: there are few, and

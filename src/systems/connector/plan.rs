@@ -13,7 +13,7 @@ use crate::job::{InputKind, Shows};
 ///
 /// # Errors
 /// A proof that no job can have, in words.
-pub(crate) fn of(file: &Connector) -> Result<Plan, String> {
+pub fn of(file: &Connector) -> Result<Plan, String> {
     let facts = facts(file);
     let place = |name: &str| facts.iter().position(|fact| fact == name).and_then(|place| u16::try_from(place).ok());
     let proof = |name: &String| -> Result<(String, InputKind), String> {

@@ -58,6 +58,8 @@ pub(super) struct Checked {
     pub somebody: String,
     /// The tables that acts change: schema, if given, and name.
     pub changed: Vec<(Option<String>, String)>,
+    /// The watched schemas.
+    pub watch: Vec<String>,
     /// The ledger.
     pub ledger: Option<(Option<String>, String)>,
 }

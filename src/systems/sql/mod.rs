@@ -5,22 +5,25 @@
 //! this module.
 
 mod database;
+mod mysql;
 mod person;
 mod plan;
 mod postgres;
 mod settings;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use erasure_connector::model::IdentifierForm;
 use erasure_connector::sql::statement::{Select, Sql, Table};
 use erasure_connector::sql::{Act, Catalogue, Database as Kinds, SqlFile, uncovered};
 use secrecy::{ExposeSecret as _, SecretString};
 
 use self::database::{Acted, Bound, Change, Checked, Database, ours};
+use self::mysql::Mysql;
 use self::plan::Place;
 use self::postgres::Postgres;
 pub use self::settings::SqlSettings;
@@ -64,16 +67,10 @@ impl SqlSystem {
         digest: KeyedDigest,
     ) -> Result<SqlSystem, BuildError> {
         let file = Arc::clone(&settings.file);
-        let url = settings.url.expose_secret();
-        let database: Box<dyn Database> = match file.database {
-            Kinds::Postgresql => {
-                Box::new(Postgres::new(postgres::read_url(url, settings.ca_file.as_deref())?, timeouts))
-            }
-            Kinds::Mysql => {
-                let problem = "this release has no client for MySQL";
-                return Err(BuildError::Setting { key: "file", problem });
-            }
-        };
+        let (kind, database) = open(&settings.url, settings.ca_file.as_deref(), timeouts, &changed(&file))?;
+        if kind != file.database {
+            return Err(BuildError::Setting { key: "url", problem: "is of another kind of database than the file" });
+        }
         let shape = settings.plan.shape();
         // The probe looks whether the person's table has a row.
         Ok(SqlSystem { name: name.to_owned(), file, shape, database, digest, credential: Credential::new(true) })
@@ -81,6 +78,13 @@ impl SqlSystem {
 
     fn bound(&self, sql: &Sql, named: &BTreeMap<String, SecretString>) -> Result<Bound, Failure> {
         let value = |name: &String| {
+            let is_digits = self.file.identifiers.get(name).is_some_and(|of| of.form == IdentifierForm::Digits);
+            let begins_with_0 = |value: &SecretString| value.expose_secret().starts_with('0');
+            if self.file.database == Kinds::Mysql && is_digits && named.get(name).is_some_and(begins_with_0) {
+                // There a number is compared by its characters, so it would be missed.
+                let rejected = Failure::new(FailureKind::Rejected, Reason::RequestRejected);
+                return Err(rejected.with_note("a number begins with 0"));
+            }
             named.get(name).cloned().ok_or_else(|| {
                 Failure::new(FailureKind::Rejected, Reason::RequestRejected).with_note("an identifier is missing")
             })
@@ -97,17 +101,8 @@ impl SqlSystem {
         counts.into_iter().map(|count| self.bound(&count.sql(self.file.database), named)).collect()
     }
 
-    /// The person's select with each column as a text, under the identifiers' names.
-    fn person_sql(&self) -> Sql {
-        let mut sql = self.file.person.sql(self.file.database);
-        let columns: Vec<_> =
-            self.file.person.columns.iter().map(|(_, name)| format!("p.\"{}\"::text", name.0)).collect();
-        sql.text = format!("select {} from ({}) as p", columns.join(", "), sql.text);
-        sql
-    }
-
     async fn person(&self, named: &BTreeMap<String, SecretString>) -> Result<Answer, Failure> {
-        let person = self.bound(&self.person_sql(), named)?;
+        let person = self.bound(&self.file.person_sql(), named)?;
         let counts = self.counts(self.file.reads.iter().flat_map(|read| &read.counts), named)?;
         let seen = self.database.person(&person, &counts).await?;
         match &seen.rows[..] {
@@ -137,8 +132,7 @@ impl SqlSystem {
                 Ok(self.reading(if left == 0 { Means::Done } else { Means::NotDone }, left == 0))
             }
             Some(Place::Ledger(act)) => {
-                let Some(ledger) = &self.file.ledger else { return Err(not_a_step()) };
-                let text = format!("select count(*) from {} where \"digest\" = $1", quoted(ledger));
+                let text = self.file.noted_sql().ok_or_else(not_a_step)?;
                 let noted = self.database.count(&[Bound { text, values: vec![self.entry(call, act)] }]).await?;
                 Ok(self.reading(if noted > 0 { Means::Done } else { Means::NotDone }, false))
             }
@@ -156,10 +150,7 @@ impl SqlSystem {
                 proofs: self.counts(self.file.proofs_after(act, place), named)?,
             });
         }
-        let note = self.file.ledger.as_ref().map(|ledger| Bound {
-            text: format!("insert into {} (\"digest\") values ($1) on conflict do nothing", quoted(ledger)),
-            values: vec![self.entry(call, act)],
-        });
+        let note = self.file.note_sql().map(|text| Bound { text, values: vec![self.entry(call, act)] });
         match self.database.act(&changes, note.as_ref()).await? {
             Acted::Committed => Ok(self.reading(Means::Done, false)),
             Acted::Before => Ok(self.reading(Means::DoneBefore, false)),
@@ -182,26 +173,31 @@ impl SqlSystem {
 
     fn checked(&self) -> Checked {
         let database = self.file.database;
-        let part = |table: &Table| (table.schema.as_ref().map(|schema| schema.0.clone()), table.name.0.clone());
-        let changes = || self.file.acts.iter().flat_map(|act| &act.changes);
+        let changes = self.file.acts.iter().flat_map(|act| &act.changes).map(|change| change.statement.sql(database));
         let counts = self.file.reads.iter().flat_map(|read| &read.counts).map(|count| count.sql(database));
-        let all = changes().map(|change| change.statement.sql(database)).chain(counts).chain([self.person_sql()]);
         let empty = |sql: Sql| Bound { values: vec![SecretString::default(); sql.binds.len()], text: sql.text };
-        let mut statements: Vec<Bound> = all.map(empty).collect();
-        if let Some(ledger) = &self.file.ledger {
-            let texts = [
-                format!("insert into {} (\"digest\") values ($1) on conflict do nothing", quoted(ledger)),
-                format!("select count(*) from {} where \"digest\" = $1", quoted(ledger)),
-            ];
-            statements.extend(texts.map(|text| Bound { text, values: vec![SecretString::default()] }));
-        }
+        let mut statements: Vec<Bound> = changes.chain(counts).chain([self.file.person_sql()]).map(empty).collect();
+        let ledger = [self.file.note_sql(), self.file.noted_sql()].into_iter().flatten();
+        statements.extend(ledger.map(|text| Bound { text, values: vec![SecretString::default()] }));
         Checked {
             statements,
-            somebody: format!("select 1 from {} limit 1", quoted(&self.file.person.table)),
-            changed: changes().map(|change| part(change.statement.table())).collect(),
+            somebody: self.file.somebody_sql(),
+            changed: changed(&self.file),
             ledger: self.file.ledger.as_ref().map(part),
+            watch: self.file.watch.iter().cloned().collect(),
         }
     }
+}
+
+/// A table's schema, if the file names one, and its name.
+fn part(table: &Table) -> (Option<String>, String) {
+    (table.schema.as_ref().map(|schema| schema.0.clone()), table.name.0.clone())
+}
+
+/// The tables that acts change, each once.
+fn changed(file: &SqlFile) -> Vec<(Option<String>, String)> {
+    let tables = file.acts.iter().flat_map(|act| &act.changes).map(|change| part(change.statement.table()));
+    tables.collect::<BTreeSet<_>>().into_iter().collect()
 }
 
 /// The kind of database at an address, its tables and its foreign keys: for a draft.
@@ -209,20 +205,40 @@ impl SqlSystem {
 /// # Errors
 /// The problem, in fixed words.
 pub async fn catalogue(url: &SecretString, ca_file: Option<&Path>) -> Result<(Kinds, Catalogue), String> {
-    let address = postgres::read_url(url.expose_secret(), ca_file).map_err(|error| error.to_string())?;
     let limit = Duration::from_secs(30);
-    let database = Postgres::new(address, &Timeouts { call: limit, connect: limit, lock: limit });
+    let timeouts = Timeouts { call: limit, connect: limit, lock: limit };
+    let (kind, database) = open(url, ca_file, &timeouts, &[]).map_err(|error| error.to_string())?;
     let catalogue = database.catalogue().await.map_err(|failure| failure.to_string())?;
-    Ok((Kinds::Postgresql, catalogue))
+    Ok((kind, catalogue))
+}
+
+/// The client for an address; nothing is called.
+fn open(
+    url: &SecretString,
+    ca_file: Option<&Path>,
+    timeouts: &Timeouts,
+    changed: &[(Option<String>, String)],
+) -> Result<(Kinds, Box<dyn Database>), BuildError> {
+    let url = url.expose_secret();
+    if url.starts_with("mysql://") {
+        let address = mysql::read_url(url, ca_file)?;
+        return Ok((Kinds::Mysql, Box::new(Mysql::new(address, timeouts, changed))));
+    }
+    let address = postgres::read_url(url, ca_file)?;
+    Ok((Kinds::Postgresql, Box::new(Postgres::new(address, timeouts))))
+}
+
+/// True if nobody on a network can read along.
+fn is_private(url: &SecretString, ca_file: Option<&Path>) -> Result<bool, BuildError> {
+    let url = url.expose_secret();
+    if url.starts_with("mysql://") {
+        return mysql::read_url(url, ca_file).map(|address| address.is_private());
+    }
+    postgres::read_url(url, ca_file).map(|address| address.is_private())
 }
 
 fn not_a_step() -> Failure {
     Failure::new(FailureKind::Rejected, Reason::RequestRejected).with_note("not a step of this file")
-}
-
-fn quoted(table: &Table) -> String {
-    let schema = table.schema.as_ref().map(|schema| format!("\"{}\".", schema.0)).unwrap_or_default();
-    format!("{schema}\"{}\"", table.name.0)
 }
 
 #[async_trait]

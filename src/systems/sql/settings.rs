@@ -6,11 +6,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use erasure_connector::sql::{Database, SqlFile};
+use erasure_connector::sql::SqlFile;
 use erasure_connector::{File, read};
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::{SqlSystem, Timeouts, plan, postgres};
+use super::{SqlSystem, Timeouts, plan};
 use crate::config::Cursor;
 use crate::job::{Plan, Rules};
 use crate::systems::http::BuildError;
@@ -47,21 +47,19 @@ impl SqlSettings {
         let lock_timeout =
             at.or_within("lock_timeout", Duration::from_secs(5), Duration::from_millis(1)..=Duration::from_secs(300));
         let (file, url) = (file?, url?);
-        if file.database == Database::Postgresql {
-            match postgres::read_url(url.expose_secret(), ca_file.as_deref()) {
-                Ok(address) if at.is_production() && !address.is_private() => {
-                    at.fault("url", "must be encrypted in production: remove sslmode=disable");
-                    return None;
-                }
-                Ok(_) => {}
-                Err(BuildError::Setting { key, problem }) => {
-                    at.fault(key, problem);
-                    return None;
-                }
-                Err(error) => {
-                    at.fault("url", error.to_string());
-                    return None;
-                }
+        match super::is_private(&url, ca_file.as_deref()) {
+            Ok(false) if at.is_production() => {
+                at.fault("url", "must be encrypted in production: remove sslmode=disable or ssl-mode=disabled");
+                return None;
+            }
+            Ok(_) => {}
+            Err(BuildError::Setting { key, problem }) => {
+                at.fault(key, problem);
+                return None;
+            }
+            Err(error) => {
+                at.fault("url", error.to_string());
+                return None;
             }
         }
         Some(SqlSettings { ca_file, ..SqlSettings::new(file, url, lock_timeout) })

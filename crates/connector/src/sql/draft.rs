@@ -32,6 +32,8 @@ pub struct Reference {
 /// A database's tables and foreign keys.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Catalogue {
+    /// The schema of tables that are written without one.
+    pub home: Option<String>,
     /// The tables.
     pub tables: Vec<TableInfo>,
     /// The foreign keys.

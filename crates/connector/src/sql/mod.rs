@@ -7,6 +7,7 @@ mod draft;
 pub(crate) mod keys;
 mod model;
 mod parse;
+mod phrases;
 mod proof;
 mod read;
 mod refuse;

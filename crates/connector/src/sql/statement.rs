@@ -478,6 +478,23 @@ impl Sql {
                 self.condition(inner);
                 self.put(")");
             }
+            Condition::Compare(one, Comparison::Equal, two)
+                if self.database == Database::Mysql && !self.is_shown && condition.bound().is_some() =>
+            {
+                // There a collation takes different letters for equal, a comparison of a number with a text takes the
+                // text's first digits, and large numbers are rounded. So the characters must be equal, too.
+                self.put("(");
+                self.operand(one);
+                self.put(" = ");
+                self.operand(two);
+                for (sign, side) in [(" and ", one), (" = ", two)] {
+                    self.put(sign);
+                    self.put("cast(lower(convert(");
+                    self.operand(side);
+                    self.put(" using utf8mb4)) as binary)");
+                }
+                self.put(")");
+            }
             Condition::Compare(one, how, two) => {
                 self.operand(one);
                 let _ = write!(self.text, " {} ", how.written());

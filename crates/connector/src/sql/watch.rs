@@ -2,16 +2,22 @@
 //!
 //! The rule it keeps: a table that may hold the person's data is changed by an act, or kept with a reason.
 
+use std::collections::BTreeSet;
+
 use super::draft::Catalogue;
 use super::model::SqlFile;
 
 /// One line for each table that refers to a changed table, or has a column that names a person in a watched schema, and
 /// is neither changed nor kept.
 pub fn uncovered(file: &SqlFile, catalogue: &Catalogue) -> Vec<String> {
-    let changed = file.changed();
-    let ledger = file.ledger.as_ref().map(|ledger| ledger.full(file.database));
-    let is_covered =
-        |table: &String| changed.contains(table) || file.keep.contains_key(table) || ledger.as_ref() == Some(table);
+    let full = |name: &String| match (name.contains('.'), &catalogue.home) {
+        (false, Some(home)) => format!("{home}.{name}"),
+        _ => name.clone(),
+    };
+    let changed: BTreeSet<String> = file.changed().iter().map(full).collect();
+    let kept: BTreeSet<String> = file.keep.keys().map(full).collect();
+    let ledger = file.ledger.as_ref().map(|ledger| full(&ledger.full(file.database)));
+    let is_covered = |table: &String| changed.contains(table) || kept.contains(table) || ledger.as_ref() == Some(table);
     let telling = file.telling_columns();
     let mut lines = Vec::new();
     for table in catalogue.tables.iter().filter(|table| !is_covered(&table.name)) {

@@ -4,8 +4,11 @@ use proptest::prelude::*;
 
 use super::edits::BASE;
 use super::files::{BRAZE, MIXPANEL, ZENDESK};
-use crate::load;
 use crate::show::show;
+use crate::{File, load_file, sql};
+
+/// A file for a database.
+const SHOP: &str = include_str!("../sql/tests/shop.toml");
 
 /// A change of a file's bytes.
 #[derive(Debug, Clone)]
@@ -54,13 +57,14 @@ proptest! {
 
     #[test]
     fn no_change_of_bytes_stops_the_loader(
-        file in prop::sample::select(vec![ZENDESK, BRAZE, MIXPANEL, BASE]),
+        file in prop::sample::select(vec![ZENDESK, BRAZE, MIXPANEL, BASE, SHOP]),
         changes in prop::collection::vec(change(), 1..4),
     ) {
         let bytes = changed(file, changes);
         let lines = bytes.iter().filter(|byte| **byte == b'\n').count() + 1;
-        match load(&bytes) {
-            Ok(file) => prop_assert!(!show(&file).is_empty()),
+        match load_file(&bytes) {
+            Ok(File::Calls(file)) => prop_assert!(!show(&file).is_empty()),
+            Ok(File::Sql(file)) => prop_assert!(!sql::show(&file).is_empty()),
             Err(faults) => {
                 prop_assert!(!faults.0.is_empty());
                 for fault in faults.0 {

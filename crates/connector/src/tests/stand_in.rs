@@ -262,3 +262,31 @@ fn changed_replies_and_changed_files_are_many_and_always_the_same() {
         }
     }
 }
+
+#[test]
+fn every_change_of_a_reply_is_another_reply() {
+    let body = vary::Content::Json(serde_json::json!({ "id": 7, "name": "x", "tags": ["y"], "is": { "on": true } }));
+    let given = vary::Given::new(200, body);
+    let changes = vary::replies::changes(&given);
+    let mut met = std::collections::BTreeSet::new();
+    for change in &changes {
+        assert!((change.status, change.body.as_slice()) != (200, given.bytes().as_slice()), "{}", change.what);
+        assert!(met.insert((change.status, change.body.clone())), "{} is there twice", change.what);
+    }
+    let body_of = |what: &str| {
+        let change = changes.iter().find(|change| change.what == what).unwrap_or_else(|| panic!("no {what}"));
+        String::from_utf8(change.body.clone()).unwrap()
+    };
+    let value_of = |what: &str| serde_json::from_str::<Value>(&body_of(what)).unwrap();
+    let whole = || serde_json::from_slice::<Value>(&given.bytes()).unwrap();
+    let with = |change: &dyn Fn(&mut Value)| {
+        let mut value = whole();
+        change(&mut value);
+        value
+    };
+    assert_eq!(value_of("/id missing"), with(&|value| drop(value.as_object_mut().unwrap().remove("id"))));
+    assert_eq!(value_of("/tags empty"), with(&|value| value["tags"] = Value::from(Vec::<u8>::new())));
+    assert_eq!(value_of("/is/on as a number"), with(&|value| value["is"]["on"] = Value::from(1)));
+    assert_eq!(body_of("/id twice").matches("\"id\":7").count(), 2);
+    assert!(body_of("/id beyond 2^53").contains("9007199254740993"));
+}

@@ -94,5 +94,5 @@ pub(super) async fn read(session: &Session) -> Result<Catalogue, Failure> {
             key: text(5)?,
         });
     }
-    Ok(Catalogue { tables: tables.into_values().collect(), references })
+    Ok(Catalogue { home: Some("public".to_owned()), tables: tables.into_values().collect(), references })
 }

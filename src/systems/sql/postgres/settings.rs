@@ -44,7 +44,7 @@ impl Address {
 /// [`BuildError`] naming the key that is wrong.
 pub(in super::super) fn read_url(text: &str, ca_file: Option<&Path>) -> Result<Address, BuildError> {
     if !["postgresql://", "postgres://"].iter().any(|scheme| text.starts_with(scheme)) {
-        return Err(url("must begin with postgresql://"));
+        return Err(url("must begin with postgresql:// or mysql://"));
     }
     // The library knows three of the words only, and `prefer` would accept a connection without encryption.
     let (address, query) = text.split_once('?').unwrap_or((text, ""));

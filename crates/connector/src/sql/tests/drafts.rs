@@ -15,6 +15,7 @@ fn shop() -> Catalogue {
         key: "id".to_owned(),
     };
     Catalogue {
+        home: Some("public".to_owned()),
         tables: vec![
             table("public.users", &[("id", true), ("email", false)]),
             table("public.orders", &[("id", true), ("user_id", true)]),
