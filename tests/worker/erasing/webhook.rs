@@ -84,7 +84,7 @@ async fn a_receivers_answer_is_told_as_its_word_and_a_lost_one_is_asked_for_with
     let jobs = ids.map(|user_id| job(&[json!({ "system": "crm", "subject": { "user_id": user_id } })]));
     let expected = [
         ("completed", "erased", json!(null), "connector_act: erased × 1", 1, 0),
-        ("completed", "erased", json!(null), "connector_act: erased × 1", 1, 3),
+        ("completed", "erased", json!(null), "connector_act: erased × 1, connector_read_back: erased × 1", 1, 3),
         ("failed", "refused", json!("precondition"), "connector_act: refused × 1", 1, 0),
         ("completed", "erased", json!(null), "connector_act: erased × 1", 2, 0),
         ("failed", "refused", json!("identity_mismatch"), "connector_act: refused × 1", 1, 0),
@@ -97,7 +97,7 @@ async fn a_receivers_answer_is_told_as_its_word_and_a_lost_one_is_asked_for_with
         assert_eq!((&target["kind"], &target["identity"]), (&json!("webhook"), &json!("unchecked")), "{target}");
         assert!(target["connector"].as_str().unwrap().starts_with("webhook@"), "{target}");
         assert_eq!(target["evidence"] == "declared", ended == "completed", "{target}");
-        assert_eq!(steps(&event, 0), [step]);
+        assert_eq!(steps(&event, 0).join(", "), step);
         let heard = heard.lock().unwrap();
         let heard = &heard[user_id];
         assert_eq!((heard.ids.len(), heard.asked), (requests, asked), "{user_id}");
