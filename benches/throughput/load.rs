@@ -50,6 +50,10 @@ pub enum Work {
     Systems(usize),
     /// As [`Kind::VitalSource`], at a system limited to fifty calls a minute.
     Limited,
+    /// An EasyCMS account by the built-in client: read, delete, read back.
+    Shop,
+    /// The same by the connector file.
+    ShopByFile,
 }
 
 impl std::fmt::Display for Work {
@@ -59,6 +63,8 @@ impl std::fmt::Display for Work {
             Work::Codes(count) => write!(f, "codes:{count}"),
             Work::Systems(count) => write!(f, "systems:{count}"),
             Work::Limited => write!(f, "limited"),
+            Work::Shop => write!(f, "shop"),
+            Work::ShopByFile => write!(f, "shop-by-file"),
         }
     }
 }
@@ -72,6 +78,8 @@ impl std::str::FromStr for Work {
             "codes" => Work::Codes(count.parse()?),
             "systems" => Work::Systems(count.parse()?),
             "limited" => Work::Limited,
+            "shop" => Work::Shop,
+            "shop-by-file" => Work::ShopByFile,
             _ => Work::Mixed,
         })
     }
@@ -97,6 +105,11 @@ pub fn customer(number: &str) -> String {
     format!("7{number}")
 }
 
+/// The e-mail address of a job's account.
+fn shopper(number: &str) -> String {
+    format!("s{number}@example.com")
+}
+
 /// A VitalSource target of a job.
 fn user(system: &str, number: &str, codes: usize) -> String {
     let codes: Vec<String> = (0..codes).map(|item| format!(r#"{{"code":"{}"}}"#, code(number, item))).collect();
@@ -108,6 +121,13 @@ fn body(number: u64, work: Work) -> String {
     let text = number.to_string();
     let target = match (work, kind_of(number)) {
         (Work::Limited, _) => user("limited", &text, 2),
+        (Work::Shop, _) => {
+            format!(r#"{{"system":"shop","email":"{}","customer_password":"x"}}"#, shopper(&text))
+        }
+        (Work::ShopByFile, _) => format!(
+            r#"{{"system":"shop","subject":{{"email":"{}"}},"proofs":{{"customer_password":"x"}}}}"#,
+            shopper(&text)
+        ),
         (Work::Codes(count), _) => user("vitalsource", &text, count),
         (Work::Systems(count), _) => user(&format!("s{}", number % count as u64), &text, 2),
         (Work::Mixed, Kind::VitalSource) => user("vitalsource", &text, 2),

@@ -13,6 +13,7 @@
 #![allow(missing_docs)]
 
 mod bare;
+mod connector;
 mod fairness;
 mod growth;
 mod load;
@@ -97,6 +98,9 @@ fn main() {
             },
         ),
     };
+    if flag("--connector") {
+        return runtime.block_on(connector::show(plan.jobs, plan.rounds));
+    }
     if flag("--release") {
         return runtime.block_on(release::show(plan.jobs, plan.rounds));
     }

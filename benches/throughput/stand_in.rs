@@ -19,6 +19,8 @@ struct Memory {
     /// The number of ended entitlements.
     ended: HashMap<String, u8>,
     deleted: HashMap<String, ()>,
+    /// The deleted accounts of the shop.
+    shoppers: HashSet<String>,
 }
 
 /// Serves on a free port until standard input is closed; prints the address.
@@ -148,8 +150,21 @@ fn answer(line: &str, body: &str, memory: &Mutex<Memory>) -> (u16, String) {
             let shown = if gone { "null".to_owned() } else { format!("\"{}\"", email(last)) };
             (200, format!(r#"{{"success":true,"data":{{"id":"{last}","email":{shown},"country":"DE"}}}}"#))
         }
+        ("POST", "/public_api/get_customer_exists") => {
+            let count = u8::from(!memory.shoppers.remove(shopper(body)));
+            (200, format!(r#"{{"INFO":{{}},"OUTPUT":{{"TOTAL_COUNT":{count}}}}}"#))
+        }
+        ("POST", "/public_api/set_customer_delete_account") => {
+            memory.shoppers.insert(shopper(body).to_owned());
+            (200, r#"{"INFO":{},"OUTPUT":{"response_type":"success","message":"deleted"}}"#.to_owned())
+        }
         _ => (404, "no such page".to_owned()),
     }
+}
+
+/// The encoded e-mail address in a form.
+fn shopper(form: &str) -> &str {
+    form.split('&').find_map(|pair| pair.strip_prefix("email=")).unwrap_or_default()
 }
 
 /// The jobs' e-mail address for a customer id.

@@ -21,6 +21,7 @@ pub fn config(url: &str, prefix: &str, prefetch: u16, systems: &str, dir: &Path,
         Work::Mixed | Work::Codes(_) => Vec::new(),
         Work::Systems(count) => (0..count).map(|number| (format!("s{number}"), 600_000)).collect(),
         Work::Limited => vec![("limited".to_owned(), 50)],
+        Work::Shop | Work::ShopByFile => Vec::new(),
     };
     let more: Vec<String> = more.iter().map(|(name, limit)| users(name, *limit, prefetch, systems)).collect();
     let text = format!(
@@ -48,9 +49,27 @@ max_in_flight = {prefetch}
 "#,
         "0123456789abcdef".repeat(4),
         users("vitalsource", 600_000, prefetch, systems),
-        more.concat(),
+        more.concat() + &shop(prefetch, systems, dir, work),
     );
     Config::parse(&text, dir, &Surroundings::default()).unwrap()
+}
+
+/// The shop, by the built-in client or by the connector file without its limit.
+fn shop(prefetch: u16, systems: &str, dir: &Path, work: Work) -> String {
+    let common = format!("base_url = \"http://{systems}\"\nmax_in_flight = {prefetch}\n");
+    let given = "authorization = \"a\"\nusername = \"u\"\npassword = \"p\"\naccount = \"1\"\n";
+    match work {
+        Work::Shop => format!("[systems.shop]\nkind = \"easycms\"\n{common}{given}"),
+        Work::ShopByFile => {
+            let file = include_str!("../../connectors/easycms.toml").replace("default = 60", "default = 600000");
+            std::fs::write(dir.join("easycms.toml"), file).unwrap();
+            format!(
+                "[systems.shop]\nkind = \"connector\"\nfile = \"easycms.toml\"\n{common}[systems.shop.settings]\n\
+                 host = \"easycms.fi\"\n{given}"
+            )
+        }
+        _ => String::new(),
+    }
 }
 
 fn users(name: &str, limit: u32, prefetch: u16, systems: &str) -> String {

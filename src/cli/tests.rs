@@ -59,6 +59,8 @@ fn every_documented_command_parses() {
         "connector check a.toml b.toml",
         "connector show a.toml",
         "connector schema",
+        "connector schema --sql",
+        "connector draft --url-env SHOP_URL --table users --key id",
         "schema job",
         "schema event",
         "completions zsh",
@@ -77,7 +79,11 @@ fn no_argument_takes_a_secret_because_every_user_of_the_machine_can_see_argument
             if ["secret", "password", "token", "credential", "key"].iter().any(|word| id.contains(word)) {
                 let values: Vec<_> =
                     argument.get_value_names().into_iter().flatten().map(|name| name.as_str()).collect();
-                assert!(matches!(values[..], ["FILE" | "JWKS" | "KIND"]), "{} {id} {values:?}", command.get_name());
+                assert!(
+                    matches!(values[..], ["FILE" | "JWKS" | "KIND" | "COLUMN"]),
+                    "{} {id} {values:?}",
+                    command.get_name()
+                );
                 *seen += 1;
             }
         }
@@ -233,6 +239,8 @@ fn a_connector_file_is_checked_with_every_fault_on_its_line() {
     assert_eq!((exit, out.lines().next()), (Exit::Done, Some("CONNECTOR zendesk")));
     let (exit, out, _) = run(parse("connector schema").unwrap());
     assert_eq!((exit, out.as_str()), (Exit::Done, erasure_connector::schema::TEXT));
+    let (exit, out, _) = run(parse("connector schema --sql").unwrap());
+    assert_eq!((exit, out.as_str()), (Exit::Done, erasure_connector::schema::SQL));
 }
 
 #[test]

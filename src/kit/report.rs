@@ -50,6 +50,10 @@ pub struct Counts {
     pub files_by_reply: u64,
     /// Texts that were searched for a planted value.
     pub searched: u64,
+    /// Runs that ended as a success while the vendor had the person.
+    pub false_successes: u64,
+    /// Runs with an act that was repeated blindly.
+    pub blind_repeats: u64,
 }
 
 /// The marks in the comments of a file.
@@ -132,6 +136,11 @@ impl Report {
         self.violations.is_empty() && self.counts.noticed() >= MUST_NOTICE
     }
 
+    /// The runs that broke a promise.
+    fn broken_runs(&self) -> u64 {
+        self.violations.len() as u64 + self.more_violations
+    }
+
     /// The lines of numbers.
     pub fn numbers(&self) -> Vec<(&'static str, String)> {
         let counts = &self.counts;
@@ -155,6 +164,15 @@ impl Report {
                     counts.files_by_loader,
                     counts.files_by_reply,
                     counts.files_by_run
+                ),
+            ),
+            (
+                "broken",
+                format!(
+                    "{} false successes, {} blind repeats, {} other runs",
+                    counts.false_successes,
+                    counts.blind_repeats,
+                    self.broken_runs().saturating_sub(counts.false_successes + counts.blind_repeats)
                 ),
             ),
             ("texts searched for personal data", counts.searched.to_string()),

@@ -26,6 +26,9 @@ const INLINE: Duration = Duration::from_secs(2);
 /// The time at which each run begins.
 pub(super) const START: At = At(1_795_341_600_000);
 
+/// The words of a false success.
+pub(super) const LEFT: &str = "although the vendor still has the person";
+
 /// The batches that survive the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Survives {
@@ -170,7 +173,7 @@ impl Run<'_> {
         let is_success = end.outcome.is_erased() || end.outcome == TargetOutcome::Absent;
         let holds = inner.stand_in.holds(PERSON, inner.now_ms());
         if is_success && holds {
-            return Some(format!("ends as {} although the vendor still has the person", end.outcome));
+            return Some(format!("ends as {} {LEFT}", end.outcome));
         }
         let acts = inner.made.iter().filter(|made| made.effect).count();
         if acts > 0 && self.scenario.is_preview {

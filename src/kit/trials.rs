@@ -15,8 +15,9 @@ use rand::{RngExt as _, SeedableRng as _};
 
 use super::bench::{Bench, Proof, Scenario};
 use super::report::{Counts, Report, Violation};
-use super::run::{Broken, Ended, Plan, Survives, run};
+use super::run::{Broken, Ended, LEFT, Plan, Survives, run};
 use super::vendor::Behaviour;
+use super::watch::BLIND;
 use super::{canary, files, replies};
 use crate::job::{Reason, TargetEnd, TargetOutcome};
 use crate::systems::System;
@@ -110,6 +111,8 @@ impl Trials<'_> {
 
     pub(super) fn broken(&mut self, trial: &str, broken: Broken) {
         let Broken { what, story } = broken;
+        self.report.counts.false_successes += u64::from(what.contains(LEFT));
+        self.report.counts.blind_repeats += u64::from(what.contains(BLIND));
         if self.seen.insert(what.clone()) && !self.is_enough() {
             self.report.violations.push(Violation { trial: trial.to_owned(), what, story });
         } else {

@@ -9,6 +9,9 @@ use erasure_connector::stand_in::Part;
 use super::vendor::{Behaviour, Made};
 use crate::job::{Answer, Entry, Failure, FailureKind, Means, Step, StepName};
 
+/// The words of a repeat without a read that settles the first call.
+pub(super) const BLIND: &str = "is repeated blindly after a lost answer";
+
 /// A call with an unknown effect, until a read settles it.
 #[derive(Debug, Clone)]
 struct Doubt {
@@ -46,7 +49,7 @@ impl Watch {
             Some(Lost::Read(_)) => open.any(|doubt| doubt.read_in.is_none()),
             _ => open.next().is_some(),
         };
-        is_blind.then(|| format!("act.{name} is repeated blindly after a lost answer"))
+        is_blind.then(|| format!("act.{name} {BLIND}"))
     }
 
     /// A call was made; its answer will be written as batch `batch`.

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, in the functions it shares too")]
 
+mod commands;
 mod lies;
 mod planted;
 mod served;

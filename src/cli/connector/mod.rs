@@ -40,8 +40,13 @@ Exit codes: 0 every promise holds, 1 a promise is broken or too many slips are n
 The database is only read. Exit codes: 0 a draft, 1 the database cannot be read, 2 there is no such table or column.")]
     Draft(draft::Draft),
     /// Print the JSON Schema of a connector file, for editors.
-    #[command(after_help = "Example:\n  erasure-worker connector schema > connector.v1.json")]
-    Schema,
+    #[command(after_help = "Examples:\n  erasure-worker connector schema > connector.v1.json
+  erasure-worker connector schema --sql > sql.v1.json")]
+    Schema {
+        /// Of a file for a database.
+        #[arg(long)]
+        sql: bool,
+    },
 }
 
 /// `connector check`
@@ -67,8 +72,8 @@ impl Command {
             Command::Show(options) => options.run(ctx),
             Command::Test(options) => options.run(ctx).await,
             Command::Draft(options) => options.run(ctx).await,
-            Command::Schema => {
-                ctx.out.write_all(schema::TEXT.as_bytes())?;
+            Command::Schema { sql } => {
+                ctx.out.write_all(if sql { schema::SQL } else { schema::TEXT }.as_bytes())?;
                 Ok(Exit::Done)
             }
         }

@@ -6,23 +6,29 @@ use serde_json::Value;
 
 use crate::model::{IdentifierForm, Outcome, Refusal, Says, Shows, Type};
 use crate::read::keys::TABLES;
-use crate::schema::TEXT;
+use crate::schema::{SQL, TEXT};
+use crate::sql::{self, Database};
 use crate::words::Word;
 
 fn schema() -> Value {
     serde_json::from_str(TEXT).unwrap()
 }
 
+fn of_databases() -> Value {
+    serde_json::from_str(SQL).unwrap()
+}
+
 #[test]
 fn every_table_has_the_readers_keys() {
-    let schema = schema();
-    for (name, keys) in TABLES {
-        let table = &schema["$defs"][name];
-        let listed: BTreeSet<&str> = table["properties"].as_object().unwrap().keys().map(String::as_str).collect();
-        assert_eq!(listed, keys.iter().copied().collect(), "{name}");
-        assert_eq!(table["additionalProperties"], Value::Bool(false), "{name}");
-        for required in table["required"].as_array().into_iter().flatten() {
-            assert!(listed.contains(required.as_str().unwrap()), "{name}: {required}");
+    for (schema, tables) in [(schema(), &TABLES[..]), (of_databases(), &sql::keys::TABLES[..])] {
+        for (name, keys) in tables {
+            let table = &schema["$defs"][name];
+            let listed: BTreeSet<&str> = table["properties"].as_object().unwrap().keys().map(String::as_str).collect();
+            assert_eq!(listed, keys.iter().copied().collect(), "{name}");
+            assert_eq!(table["additionalProperties"], Value::Bool(false), "{name}");
+            for required in table["required"].as_array().into_iter().flatten() {
+                assert!(listed.contains(required.as_str().unwrap()), "{name}: {required}");
+            }
         }
     }
 }
@@ -43,6 +49,13 @@ fn every_closed_list_has_the_readers_words() {
     ] {
         assert_eq!(schema.pointer(pointer).unwrap()["enum"], Value::Array(words), "{pointer}");
     }
+    let schema = of_databases();
+    for (pointer, words) in [
+        ("/$defs/file/properties/database", words::<Database>()),
+        ("/$defs/identifier/properties/type", words::<IdentifierForm>()),
+    ] {
+        assert_eq!(schema.pointer(pointer).unwrap()["enum"], Value::Array(words), "{pointer}");
+    }
 }
 
 #[test]
@@ -60,7 +73,9 @@ fn every_reference_leads_to_a_definition() {
             _ => {}
         }
     }
-    let (schema, mut seen) = (schema(), 0);
-    visit(&schema, &schema, &mut seen);
-    assert!(seen > 40, "{seen}");
+    for (schema, least) in [(schema(), 40), (of_databases(), 12)] {
+        let mut seen = 0;
+        visit(&schema, &schema, &mut seen);
+        assert!(seen > least, "{seen}");
+    }
 }
