@@ -72,9 +72,10 @@ fn client(
 ) -> Result<(Arc<dyn System>, String)> {
     let CommonSystem { timeout, connect_timeout, .. } = system.common;
     let http = HttpSettings { timeout, connect_timeout, wire: wire.clone() };
-    let (signing, digesting) = (Arc::clone(keyring), Arc::clone(keyring));
+    let (signing, calling, digesting) = (Arc::clone(keyring), Arc::clone(keyring), Arc::clone(keyring));
     let keys = Keys {
         signer: Arc::new(move |body| signing.sign_detached(body)),
+        webhook_signer: Arc::new(move |content| calling.sign_webhook(content)),
         row_digest: Arc::new(move |bytes| {
             let mut digest = [0; 16];
             digest.copy_from_slice(&digesting.mac("import-row", &[bytes])[..16]);

@@ -148,6 +148,20 @@ replacement_email_domain = "example.com"
 #ca_file = "keys/ca.pem"            # the certificate authority, if it is not a public one
 #lock_timeout = "5s"                # the longest wait for another session's lock
 
+#[systems.crm]                      # a receiver of one's own: docs/connectors.md#webhook
+#kind = "webhook"
+#url = "https://crm.example.com/erasure" # for signed requests; below it, their status
+#read_url = "https://crm.example.com/erasure/read" # says whether a person is there; without it the event says "declared"
+#private = true                     # whether these addresses may be private
+#preserved = ["invoices"]           # the data that the receiver keeps; listed in the event
+
+#[systems.crm.identifiers.user_id]  # a name in "subject" of a job
+#type = "digits"                    # text | digits | email | uuid
+#required = true
+
+#[systems.crm.probe_subject]        # with read_url: a person who always exists, see probe_customer_id
+#user_id = "1"
+
 #[tenants.acme]                     # if any tenant has a table, only jobs of tenants with a table are accepted
 #systems = ["cleeng", "easycms"]    # without this key all systems
 #amqp_users = ["acme"]              # the broker's users that may publish for it; without this key any user

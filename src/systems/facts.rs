@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::job::{Answer, Entitlement, Fact, Field, Job, Spec, Step, StepName, TargetState, flow};
+use crate::job::{Answer, At, Entitlement, Fact, Field, Job, Spec, Step, StepName, TargetState, flow};
 
 /// The bytes from which a field's replacement values are made, for the user with this GUID. The first are those that
 /// are written now; the others may have been written before.
@@ -24,6 +24,8 @@ pub struct Facts {
     pub user_email: Option<SecretString>,
     /// VitalSource: each field to overwrite, with the fixed bytes for its new value.
     pub replacements: Vec<(Field, [u8; 32])>,
+    /// The beginning of the run; zero for the first one.
+    pub run_began_at: At,
     /// A connector: the facts of earlier replies, by their places in the plan.
     pub of_connector: Vec<(u16, Arc<Fact>)>,
     /// VitalSource: the bytes of every replacement value that any job may have written into a field of this user.
@@ -39,7 +41,7 @@ impl std::fmt::Debug for Facts {
 impl Facts {
     /// The facts for one step of a job's target.
     pub fn of(job: &Job, index: usize, state: &TargetState, step: Step, values: Values<'_>) -> Facts {
-        let mut facts = Facts::default();
+        let mut facts = Facts { run_began_at: state.run_began_at, ..Facts::default() };
         if step.name == StepName::TerminateEntitlement {
             facts.entitlement = state.entitlements.get(step.item as usize).cloned();
         }

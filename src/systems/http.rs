@@ -165,13 +165,13 @@ impl Http {
         Http::build(settings, bases, false)
     }
 
-    /// Like [`Http::new`], for an address whose name must not resolve to a private network. The caller checks an
+    /// Like [`Http::new`], for addresses whose names must not resolve to a private network. The caller checks an
     /// address without a name, with [`Base::is_private`].
     ///
     /// # Errors
     /// [`BuildError::Tls`].
-    pub(crate) fn public_only(settings: &HttpSettings, base: &Base) -> Result<Http, BuildError> {
-        Http::build(settings, &[base], true)
+    pub(crate) fn public_only(settings: &HttpSettings, bases: &[&Base]) -> Result<Http, BuildError> {
+        Http::build(settings, bases, true)
     }
 
     fn build(settings: &HttpSettings, bases: &[&Base], public_only: bool) -> Result<Http, BuildError> {

@@ -14,6 +14,7 @@ mod form;
 pub mod http;
 pub mod sql;
 pub mod vitalsource;
+pub mod webhook;
 pub mod zeta;
 
 use std::collections::BTreeMap;
@@ -31,6 +32,7 @@ pub use self::facts::Facts;
 use self::http::{BuildError, HttpSettings};
 use self::sql::SqlSettings;
 use self::vitalsource::{Signer, VitalSourceSettings};
+use self::webhook::WebhookSettings;
 use self::zeta::{ImportLedger, KeyedDigest, LedgerError, ZetaSettings};
 use crate::config::Cursor;
 use crate::job::{Answer, Failure, Job, Kind, Rules, Spec, Step, Target};
@@ -98,6 +100,8 @@ pub enum Settings {
     Connector(ConnectorSettings),
     /// `kind = "sql"`
     Sql(SqlSettings),
+    /// `kind = "webhook"`
+    Webhook(WebhookSettings),
 }
 
 impl Settings {
@@ -110,10 +114,7 @@ impl Settings {
             Kind::VitalSource => VitalSourceSettings::read(at).map(Settings::VitalSource),
             Kind::Connector => ConnectorSettings::read(at).map(Settings::Connector),
             Kind::Sql => SqlSettings::read(at).map(Settings::Sql),
-            Kind::Webhook => {
-                at.fault("kind", "is not built yet");
-                None
-            }
+            Kind::Webhook => WebhookSettings::read(at).map(Settings::Webhook),
         }
     }
 
@@ -134,6 +135,7 @@ impl Settings {
             Settings::VitalSource(_) => Kind::VitalSource,
             Settings::Connector(_) => Kind::Connector,
             Settings::Sql(_) => Kind::Sql,
+            Settings::Webhook(_) => Kind::Webhook,
         }
     }
 
@@ -145,6 +147,7 @@ impl Settings {
             Settings::VitalSource(settings) => settings,
             Settings::Connector(settings) => settings,
             Settings::Sql(settings) => settings,
+            Settings::Webhook(settings) => settings,
         }
     }
 
@@ -157,6 +160,7 @@ impl Settings {
             Settings::VitalSource(settings) => settings,
             Settings::Connector(settings) => settings,
             Settings::Sql(settings) => settings,
+            Settings::Webhook(settings) => settings,
         };
         settings.secret(key)
     }
@@ -202,7 +206,7 @@ pub(crate) fn production_hosts() -> impl Iterator<Item = &'static str> {
             Kind::ZetaLoyalty => &zeta::PRODUCTION_HOSTS,
             Kind::EasyCms => &easycms::PRODUCTION_HOSTS,
             Kind::VitalSource => &vitalsource::PRODUCTION_HOSTS,
-            // A connector file names the vendor's own address.
+            // A connector file names the vendor's own address; a database and a receiver are one's own.
             Kind::Connector | Kind::Sql | Kind::Webhook => &[],
         }
     };
@@ -250,6 +254,8 @@ pub(crate) struct Making<'a, 'b> {
 pub(crate) struct Keys {
     /// Signs the body of a call to the requester.
     pub signer: Signer,
+    /// Signs a webhook: the value of its header.
+    pub webhook_signer: Signer,
     /// Digests the rows of deletion files.
     pub row_digest: KeyedDigest,
 }

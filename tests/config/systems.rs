@@ -4,8 +4,9 @@ use std::fs;
 use std::path::Path;
 
 use erasure_worker::config::{Choice, Config, example};
+use erasure_worker::job::plan::Form;
 
-use crate::{FULL, SMALL, full_surroundings, only_fault, parse, surroundings, with_base};
+use crate::{FULL, SMALL, faults, full_surroundings, only_fault, parse, surroundings, with_base};
 
 #[test]
 fn production_hosts_are_refused_outside_production() {
@@ -84,4 +85,48 @@ fn the_example_configuration_loads_and_names_only_the_sandbox() {
     let urls: Vec<_> = config.entries().iter().filter(|entry| entry.value.contains("http")).collect();
     assert_eq!(urls.len(), 6);
     assert!(urls.iter().all(|entry| entry.value.starts_with("\"http://127.0.0.1:8470/")), "{urls:?}");
+}
+
+/// The receiver of the page.
+#[test]
+fn a_receivers_settings_load_and_each_fault_names_its_key() {
+    let page = include_str!("../../docs/connectors.md");
+    let section = page.split("\n## Webhook\n").nth(1).unwrap();
+    let crm = section.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
+    let whole = format!("{SMALL}\n{crm}");
+    let plan = parse(&whole, &[]).unwrap().systems["crm"].rules().plan.unwrap();
+    let forms: Vec<_> = plan.identifiers.iter().map(|(name, one)| (name.as_str(), one.form, one.is_required)).collect();
+    assert_eq!(forms, [("email", Form::Email, false), ("user_id", Form::Digits, true)]);
+    assert!(!plan.is_declared() && !plan.reads[0].is_unchecked);
+    let by_word = parse(&whole.replace("read_url", "#"), &[]).unwrap().systems["crm"].rules().plan.unwrap();
+    assert!(by_word.is_declared() && by_word.reads[0].is_unchecked);
+    assert_ne!(plan.connector, by_word.connector, "events show that the settings differ");
+
+    let kind = "kind = \"webhook\"\n";
+    let probe = |email: &str| format!("{kind}probe_subject = {{ user_id = \"7\", email = \"{email}\" }}\n");
+    parse(&whole.replace(kind, &probe("person@example.com")), &[]).unwrap();
+    for (old, new, fault) in [
+        ("\"digits\"", "\"number\"", "identifiers.user_id.type: "),
+        ("required = true", "requird = true", "identifiers.user_id.requird: unknown key"),
+        ("identifiers = {", "other = {", "identifiers: names nobody"),
+        (
+            kind,
+            &format!("{kind}probe_subject = {{ email = \"a@example.com\" }}\n"),
+            "probe_subject.user_id: is required",
+        ),
+        (kind, &probe("nobody"), "probe_subject.email: "),
+        ("url = \"https://crm.example.com/erasure\"\n", "", "url: is required"),
+    ] {
+        let faults = faults(&whole.replacen(old, new, 1), &[]).join("\n");
+        assert!(faults.contains(&format!("systems.crm.{fault}")), "{fault}: {faults}");
+    }
+    let without = whole.replace("read_url", "#").replace(kind, &probe("person@example.com"));
+    let missing = faults(&without, &[]).join("\n");
+    assert!(missing.contains("systems.crm.probe_subject.email: has no effect without read_url"), "{missing}");
+    let production =
+        format!("{}\n{crm}", SMALL.replace("\"sandbox\"", "\"production\"")).replace("https://crm", "http://crm");
+    let plain = faults(&production, &[]);
+    for key in ["url", "read_url"] {
+        assert!(plain.contains(&format!("systems.crm.{key}: must be https:// in production")), "{plain:?}");
+    }
 }

@@ -223,6 +223,7 @@ fn the_engine_names_no_concrete_broker_store_or_system() {
             "systems::easycms",
             "systems::vitalsource",
             "systems::sql",
+            "systems::webhook",
             "systems::http",
         ] {
             assert!(!code.contains(concrete), "src/{name} names {concrete}");
@@ -243,6 +244,7 @@ fn an_absence_is_made_in_one_place_from_the_known_interfaces() {
                 "systems/easycms.rs",
                 "systems/sql/mod.rs",
                 "systems/connector/client.rs",
+                "systems/webhook/client.rs",
             ],
         ),
     ];

@@ -1,5 +1,5 @@
-//! The requests of the clients of Cleeng, EasyCMS and VitalSource, and their results for every known reply and for
-//! random ones.
+//! The requests of the clients of Cleeng, EasyCMS, VitalSource and webhooks, and their results for every known reply
+//! and for random ones.
 
 #![allow(
     clippy::unwrap_used,
@@ -18,4 +18,5 @@ mod noise;
 mod remembered;
 mod stub;
 mod vitalsource;
+mod webhook;
 mod wire;

@@ -55,6 +55,17 @@ impl Trial {
         trial
     }
 
+    /// As [`Trial::start`], with a further system: `crm` is the receiver at this address.
+    pub async fn with_receiver(url: &str) -> Trial {
+        let mut trial = Trial::configured(&[], |places| {
+            let crm = format!("[systems.crm]\nkind = \"webhook\"\nurl = \"{url}\"\n{PACE}\n");
+            configuration(places) + &crm + "identifiers = { user_id = { type = \"digits\", required = true } }\n"
+        })
+        .await;
+        trial.start_worker();
+        trial
+    }
+
     /// Starts all parts except the worker.
     pub async fn without_worker(settings: &[(&str, &str)]) -> Trial {
         Trial::configured(settings, configuration).await

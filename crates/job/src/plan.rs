@@ -133,6 +133,13 @@ pub enum Evidence {
     },
     /// The system's answer that it is done.
     Answer,
+    /// The system's word: its answer or, if the call was only accepted, the read of its status.
+    Word {
+        /// The status of an accepted call.
+        status: Expect,
+        /// Reads that must show the effect as well.
+        proof: Vec<Expect>,
+    },
     /// The vendor's promise, in the words of the connector's author.
     Declared(String),
     /// None: the target ends as unproven.

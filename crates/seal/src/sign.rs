@@ -3,7 +3,7 @@
 //! The rule it keeps: everyone with the public key can check the worker's signatures alone.
 
 use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD as BASE64};
 use ed25519_dalek::{Signer as _, SigningKey};
 
 use super::keyring::Keyring;
@@ -71,6 +71,13 @@ impl Keyring {
         let header = BASE64.encode(header);
         let signature = key.sign(format!("{header}.{}", BASE64.encode(body)).as_bytes());
         format!("{header}..{}", BASE64.encode(signature.to_bytes()))
+    }
+
+    /// The signatures of a webhook (Standard Webhooks, `v1a`), by the current key and the previous ones: during a
+    /// rotation a receiver may have either public key. A JWS signs other bytes: they have one full stop, these have two.
+    pub fn sign_webhook(&self, content: &[u8]) -> String {
+        let one = |master| format!("v1a,{}", STANDARD.encode(signing_key(master).sign(content).to_bytes()));
+        self.masters().map(one).collect::<Vec<_>>().join(" ")
     }
 
     /// The public keys, current one first, as a JWK set.

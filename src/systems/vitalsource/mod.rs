@@ -139,7 +139,7 @@ impl Requester {
             let problem = "a private address; to allow it, set abandon_private = true";
             return Err(BuildError::Setting { key: "abandon_url", problem });
         } else {
-            Http::public_only(http, &url)?
+            Http::public_only(http, &[&url])?
         };
         Ok(Requester { url, signer, http })
     }

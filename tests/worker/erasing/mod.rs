@@ -9,6 +9,7 @@ mod inputs;
 mod loyalty;
 mod together;
 mod vitalsource;
+mod webhook;
 
 use serde_json::Value;
 use testkit::amqp::Message;

@@ -12,7 +12,10 @@ use crate::state::{StepState, TargetState};
 /// Adds the connector, and says if an erasure rests on the vendor's word alone.
 pub(super) fn tell(plan: &Plan, end: &TargetEnd, target: &mut Map<String, Value>) {
     target.insert("connector".into(), plan.connector.clone().into());
-    if end.outcome == TargetOutcome::Erased && plan.is_declared() {
+    // An absence rests on a read, unless nobody can be read.
+    let is_absent_by_word =
+        end.outcome == TargetOutcome::Absent && plan.reads.first().is_none_or(|read| read.is_unchecked);
+    if (end.outcome == TargetOutcome::Erased || is_absent_by_word) && plan.is_declared() {
         target.insert("evidence".into(), "declared".into());
         target.insert("promises".into(), plan.promises().into());
     }

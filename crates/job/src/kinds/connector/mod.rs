@@ -190,8 +190,13 @@ impl Connector<'_> {
                 self.shown(act, step)?;
                 Err(Next::Settle { step, done: true })
             }
+            // Only an accepted call has a status.
+            Evidence::Word { proof, .. } if !proof.is_empty() || self.is_accepted(step) => {
+                self.shown(act, step)?;
+                Err(Next::Settle { step, done: true })
+            }
             Evidence::Answer if self.is_accepted(step) => flow.failed(Reason::Unproven, ACT),
-            Evidence::Answer | Evidence::Declared(_) | Evidence::None => Ok(by),
+            Evidence::Word { .. } | Evidence::Answer | Evidence::Declared(_) | Evidence::None => Ok(by),
         }
     }
 
@@ -369,13 +374,20 @@ impl Connector<'_> {
     /// Waits until all reads of the evidence show what counts.
     fn shown(&self, act: &Act, step: Step) -> Go<()> {
         let flow = self.flow;
-        let Evidence::Read { expect, first, longest, within } = &act.evidence else { return Ok(()) };
+        let (expect, first, longest, within): (Vec<&Expect>, _, _, _) = match &act.evidence {
+            Evidence::Read { expect, first, longest, within } => (expect.iter().collect(), *first, *longest, *within),
+            Evidence::Word { status, proof } => {
+                let status = Some(status).filter(|_| self.is_accepted(step));
+                (status.into_iter().chain(proof).collect(), Duration::ZERO, None, None)
+            }
+            Evidence::Answer | Evidence::Declared(_) | Evidence::None => return Ok(()),
+        };
         // Without a read nothing would be shown.
         let acted = flow.state.get(step).filter(|_| !expect.is_empty());
         let Some(acted) = acted else { return flow.failed(Reason::Unproven, ACT) };
         let since = acted.answered_at.max(acted.intent_at).max(acted.last_failed_at).max(flow.state.run_began_at);
-        let (first_at, within) = (since.plus(*first), within.unwrap_or(flow.limits.pending_max));
-        let shortest = flow.rules.verify_interval.max(*first);
+        let (first_at, within) = (since.plus(first), within.unwrap_or(flow.limits.pending_max));
+        let shortest = flow.rules.verify_interval.max(first);
         let longest = longest.unwrap_or_else(|| flow.longest_pause());
         for expect in expect {
             let look = self.readable(expect, step)?;
