@@ -39,6 +39,8 @@ pub(super) enum Behaviour {
     NotFound,
     /// A gateway's error page after the work.
     PageAfter,
+    /// A redirect after the work.
+    Redirected,
     /// 429 with `Retry-After`.
     RateLimited,
     /// The answer to a wrong credential.
@@ -46,7 +48,7 @@ pub(super) enum Behaviour {
 }
 
 impl Behaviour {
-    pub(super) const ALL: [Behaviour; 12] = [
+    pub(super) const ALL: [Behaviour; 13] = [
         Self::Unavailable,
         Self::UnavailableAfter,
         Self::Late,
@@ -57,6 +59,7 @@ impl Behaviour {
         Self::Login,
         Self::NotFound,
         Self::PageAfter,
+        Self::Redirected,
         Self::RateLimited,
         Self::Refused,
     ];
@@ -73,6 +76,7 @@ impl Behaviour {
             Self::Login => "a login page with 200",
             Self::NotFound => "a proxy's 404",
             Self::PageAfter => "a gateway's page after the work",
+            Self::Redirected => "303 after the work",
             Self::RateLimited => "429",
             Self::Refused => "401",
         }
@@ -255,6 +259,10 @@ impl Inner {
             Some(Behaviour::Login) => page(Page::Login, 200),
             Some(Behaviour::NotFound) => page(Page::Proxy, 404),
             Some(Behaviour::PageAfter) => page(Page::Proxy, 504),
+            Some(Behaviour::Redirected) => {
+                let place = [("location".to_owned(), "/done".to_owned())];
+                response(303, "text/plain", &place, Bytes::from_static(b"See Other"))
+            }
             Some(Behaviour::RateLimited) => {
                 let wait = [("retry-after".to_owned(), "1".to_owned())];
                 response(429, "text/plain", &wait, Bytes::from_static(b"Too Many Requests"))

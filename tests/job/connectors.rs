@@ -249,6 +249,20 @@ fn a_lost_answer_is_settled_as_the_plan_says() {
     assert!(matches!(script.next(), Next::Wait { why: flow::Why::Pending, .. }));
     script.pass(28).answer(LOOK, says(&plan, SAME));
     script.answer(ACT, says(&plan, Means::Done)).expect_end(TargetEnd::well(TargetOutcome::Erased));
+    // It is being worked on, and the evidence is the answer that was lost: no read proves it.
+    let (plan, mut script) = lost(by_person());
+    let end = loop {
+        match script.next() {
+            Next::End(end) => break end,
+            Next::Wait { .. } => drop(script.pass(60)),
+            Next::Call(step) => assert_eq!(step.name, LOOK),
+            other => panic!("{other:?}"),
+        }
+        if matches!(script.next(), Next::Call(_)) {
+            script.answer(LOOK, says(&plan, Means::Pending));
+        }
+    };
+    assert_eq!(end, TargetEnd::failed(Reason::Unproven, LOOK));
     // It is being worked on: it is not repeated, and nothing proves it yet.
     let (plan, mut script) = lost(Lost::Read(vec![Expect { read: 5, shows: vec![Shows::Done] }]));
     script.expect_end(TargetEnd::failed(Reason::Unproven, LOOK));
@@ -286,20 +300,29 @@ fn an_effect_that_was_there_before_any_call_ends_as_absent() {
 
 #[test]
 fn another_plan_reads_anew_before_the_first_act_and_ends_as_unproven_after_it() {
+    let change = |change: fn(&mut Plan)| {
+        let mut changed = plan(in_two_steps());
+        change(&mut changed);
+        Arc::new(changed)
+    };
+    reads_anew(&change(|plan| plan.acts[0].name = "archive".to_owned()));
+    // A file with other conditions, and another region: an absence there says nothing about what was seen here.
+    reads_anew(&change(|plan| plan.connector = "helpdesk@89abcdef".to_owned()));
+    reads_anew(&change(|plan| plan.installation = "https://eu.helpdesk.example.com".to_owned()));
+}
+
+fn reads_anew(renamed: &Arc<Plan>) {
     let old = two_steps();
-    let mut renamed = plan(in_two_steps());
-    renamed.acts[0].name = "archive".to_owned();
-    let renamed = Arc::new(renamed);
     let mut untouched = script(&old);
     untouched.answer(StepName::Resolve, says(&old, SAME));
-    untouched.rules.plan = Some(Arc::clone(&renamed));
-    untouched.answer(StepName::Resolve, says(&renamed, SAME));
+    untouched.rules.plan = Some(Arc::clone(renamed));
+    untouched.answer(StepName::Resolve, says(renamed, SAME));
     untouched.carry_intents();
     untouched.expect_call(ACT);
 
     let mut touched = script(&old);
     touched.answer(StepName::Resolve, says(&old, SAME)).answer(ACT, says(&old, Means::Accepted));
-    touched.rules.plan = Some(Arc::clone(&renamed));
+    touched.rules.plan = Some(Arc::clone(renamed));
     touched.expect_end(TargetEnd::failed(Reason::Unproven, ACT));
     touched.restart();
     touched.expect_end(TargetEnd::failed(Reason::Unproven, ACT));

@@ -14,6 +14,8 @@ use crate::reading::Shows;
 pub struct Plan {
     /// `NAME@DIGEST`, for events.
     pub connector: String,
+    /// The address and the account, without a secret.
+    pub installation: String,
     /// What the target ends as.
     pub ends: Ends,
     /// The identifiers of a person, by name.
@@ -147,12 +149,18 @@ pub enum Evidence {
 }
 
 impl Plan {
-    /// A number that changes if a read, an act or a fact gets another name or another place: entries of a journal
-    /// have places only.
+    /// A number that changes with the file, the address, the account, and with the name or place of a read, an act or a
+    /// fact: entries of a journal have places only, and an absence at another address says nothing about this one.
     pub fn shape(&self) -> u32 {
         let reads = self.reads.iter().map(|read| read.name.as_str());
         let acts = self.acts.iter().map(|act| act.name.as_str());
-        let groups = reads.chain(["/"]).chain(acts).chain(["/"]).chain(self.facts.iter().map(String::as_str));
+        let groups = [self.connector.as_str(), self.installation.as_str()]
+            .into_iter()
+            .chain(reads)
+            .chain(["/"])
+            .chain(acts)
+            .chain(["/"])
+            .chain(self.facts.iter().map(String::as_str));
         // FNV-1a. A name has no zero byte.
         groups
             .flat_map(|name| name.bytes().chain([0]))

@@ -220,8 +220,10 @@ fn unfilled(unfilled: Unfilled) -> Failure {
 /// A reply of which the file does not speak. It may be from a gateway: after a change it decides nothing, unless its
 /// status always means the same.
 fn unmatched(reply: &Reply, effect: Effect) -> Failure {
-    match reply.status() {
-        401 => reply.failure(effect),
+    match (reply.status(), effect) {
+        // The address is wrong, or the redirect leads from a change that was made to its result.
+        (300..=399, Effect::Change) => reply.unreadable(effect),
+        (401, _) => reply.failure(effect),
         _ => reply.not_from_interface(effect),
     }
 }

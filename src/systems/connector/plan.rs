@@ -63,6 +63,7 @@ pub fn of(file: &Connector) -> Result<Plan, String> {
     };
     Ok(Plan {
         connector: format!("{}@{}", file.name, file.digest),
+        installation: String::new(),
         ends: match file.outcome {
             model::Outcome::Erased => Ends::Erased,
             model::Outcome::Declared => Ends::Declared,

@@ -59,14 +59,16 @@ impl ConnectorSettings {
             Some(url) => Some(url.to_string()),
             None => written(&file.http.base, settings.as_ref()),
         };
+        let (mut plan, base, settings) = (plan?, base?, settings?);
+        plan.installation = installation(&base, &settings);
         Some(ConnectorSettings {
             file: Arc::new(file),
-            plan: Arc::new(plan?),
+            plan: Arc::new(plan),
             base_url: base_url.map(Into::into),
-            settings: settings?,
+            settings,
             secrets: secrets?,
             probe_subject: probe_subject?,
-            base: base?,
+            base,
         })
     }
 
@@ -79,6 +81,11 @@ impl ConnectorSettings {
 fn written(template: &Template, settings: Option<&BTreeMap<String, String>>) -> Option<String> {
     let (secrets, settings) = (BTreeMap::new(), settings?);
     erasure_connector::matching::written(template, &Installed { settings, secrets: &secrets })
+}
+
+/// The address and the account of an installation.
+fn installation(base: &str, settings: &BTreeMap<String, String>) -> String {
+    settings.iter().fold(base.to_owned(), |text, (name, value)| format!("{text}\n{name}={value}"))
 }
 
 /// The faults of the file, each with its line.

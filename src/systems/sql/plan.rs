@@ -13,13 +13,14 @@ use crate::job::reading::Shows;
 const DIGEST: usize = 12;
 
 /// The plan: the person, the file's reads, then one read of the ledger for each act that needs it.
-pub(super) fn plan(file: &SqlFile) -> Plan {
+pub(super) fn plan(file: &SqlFile, installation: String) -> Plan {
     let read = |name: String| Read { name, is_unchecked: false, same_address: vec![0], needs: Vec::new() };
     let person = Read { same_address: Vec::new(), ..read("person".to_owned()) };
     let counts = file.reads.iter().map(|counts| read(counts.name.clone()));
     let ledger = noted(file).into_iter().map(|act| read(format!("ledger.{}", act.name)));
     Plan {
         connector: format!("{}@{}", file.name, file.digest.get(..DIGEST).unwrap_or(&file.digest)),
+        installation,
         ends: Ends::Erased,
         identifiers: file
             .identifiers

@@ -34,7 +34,7 @@ pub struct SqlSettings {
 impl SqlSettings {
     /// Settings without a configuration.
     pub fn new(file: SqlFile, url: SecretString, lock_timeout: Duration) -> SqlSettings {
-        let plan = Arc::new(plan::plan(&file));
+        let plan = Arc::new(plan::plan(&file, installation(&url)));
         SqlSettings { file: Arc::new(file), plan, url, ca_file: None, lock_timeout }
     }
 
@@ -64,6 +64,13 @@ impl SqlSettings {
         }
         Some(SqlSettings { ca_file, ..SqlSettings::new(file, url, lock_timeout) })
     }
+}
+
+/// Where the database is, without user and password.
+fn installation(url: &SecretString) -> String {
+    let parsed = url::Url::parse(url.expose_secret()).ok();
+    let part = |url: url::Url| format!("{}:{}{}", url.host_str().unwrap_or(""), url.port().unwrap_or(0), url.path());
+    parsed.map(part).unwrap_or_default()
 }
 
 /// Reads a file for a database.

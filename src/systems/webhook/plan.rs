@@ -27,6 +27,8 @@ pub(super) fn of(
     let gone = Expect { read: PERSON, shows: vec![Shows::Gone] };
     Plan {
         connector,
+        // The digest in its name is of the address, too.
+        installation: String::new(),
         ends: if can_read { Ends::Erased } else { Ends::Declared },
         identifiers,
         proofs: Vec::new(),

@@ -32,6 +32,7 @@ pub fn plan(acts: Vec<Act>) -> Plan {
     let identifier = |form, is_required| Identifier { form, is_required };
     Plan {
         connector: "helpdesk@0123abcd".to_owned(),
+        installation: "https://helpdesk.example.com".to_owned(),
         ends: Ends::Erased,
         identifiers: [
             ("user_id".to_owned(), identifier(Form::Digits, true)),

@@ -300,6 +300,7 @@ impl Connector<'_> {
         }
         let (mut is_not, mut is_pending, mut open, mut early) = (false, false, None, None);
         let first = if let Evidence::Read { first, .. } = &act.evidence { *first } else { Default::default() };
+        let is_read = matches!(act.evidence, Evidence::Read { .. });
         let state = flow.state.get(step);
         let called_at = state.map_or(flow.now, |state| state.intent_at.max(state.last_failed_at));
         // The system has answered that the proof is wrong, or that nobody is there: one read decides which.
@@ -312,6 +313,8 @@ impl Connector<'_> {
             let answer = flow.read_any_after(look, seq)?;
             match self.verdict(expect, look, answer) {
                 Verdict::Counts => {}
+                // What is being worked on is proven by a later read only.
+                Verdict::Pending if !is_read => open = open.or(Some(look)),
                 Verdict::Pending => is_pending = true,
                 Verdict::Not => {
                     is_not = true;
