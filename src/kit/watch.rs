@@ -119,8 +119,8 @@ pub(super) fn of_requests(file: &Connector, step: Step, made: &[Made], person: O
 /// A call took effect, its answer was lost, and the client says that nothing was sent.
 pub(super) fn of_lost(file: &Connector, made: &[Made], said: &Result<Answer, Failure>) -> Option<String> {
     let is_lost = |made: &Made| {
-        use Behaviour::{DropAfter, Garbage, PageAfter, UnavailableAfter};
-        made.effect && matches!(made.behaviour, Some(DropAfter | Garbage | PageAfter | UnavailableAfter))
+        use Behaviour::{DropAfter, Garbage, PageAfter, Redirected, UnavailableAfter};
+        made.effect && matches!(made.behaviour, Some(DropAfter | Garbage | PageAfter | Redirected | UnavailableAfter))
     };
     let made = made.iter().find(|made| is_lost(made))?;
     let name = made.parts.first().map_or_else(String::new, |part| name(file, *part));
