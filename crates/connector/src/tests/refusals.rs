@@ -218,6 +218,42 @@ fn success_rests_on_something_that_the_reply_says() {
     )]);
 }
 
+/// Of two hits only the first would be compared and deleted.
+#[test]
+fn a_member_of_a_list_is_its_only_one() {
+    let user = r#"{ when = { at = "/user/id", type = "number" }, is = "found", same = { "/user/id" = "user_id", "/user/email" = "email" }, take = { tickets = "/user/tickets" } }"#;
+    let hits = |when: &str| {
+        let same =
+            r#"same = { "/hits/0/id" = "user_id", "/hits/0/email" = "email" }, take = { tickets = "/hits/0/tickets" }"#;
+        faults(&edited(user, &format!("{{ when = {when}, is = \"found\", {same} }}")))
+    };
+    for weak in [
+        r#"{ at = "/hits/0/id", type = "number" }"#,
+        r#"{ at = "/hits", type = "list" }"#,
+        r#"{ at = "/hits", count = 2 }"#,
+        r#"{ at = "/total", is = 1 }"#,
+        r#"{ any = [{ at = "/hits", count = 1 }, { at = "/total", is = 1 }] }"#,
+    ] {
+        let found = hits(weak);
+        let told = |one: &crate::Fault| {
+            one.place == "read.person.answers[0]"
+                && one.problem.contains("does not ask that it is the only one")
+                && one.instead.contains(r#"{ at = "/hits", count = 1 }"#)
+        };
+        assert_eq!(found.iter().filter(|one| told(one)).count(), 3, "{weak}: {found:?}");
+        assert_eq!(found.len(), 3, "{weak}: {found:?}");
+    }
+    assert_eq!(hits(r#"{ status = 200, at = "/hits", count = 1 }"#), []);
+    // An act's fact, and a list in a list.
+    each_is_told(&[case(
+        r#"take = { task = "/task" }"#,
+        r#"take = { task = "/tasks/0/steps/0/id" }"#,
+        r#"  { when = { status = 202, at = "/task""#,
+        "act.erase.answers[0]",
+        ["/tasks/0/steps/0/id (take)", r#"{ at = "/tasks/0/steps", count = 1 }"#],
+    )]);
+}
+
 /// A proxy's error has a text, too.
 #[test]
 fn an_absence_with_conditions_has_a_word_of_the_vendor() {
