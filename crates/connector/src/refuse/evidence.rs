@@ -1,6 +1,7 @@
 //! What proves an act, and what follows if its answer is lost.
 
 use super::{Trial, answer_of, deciding, is_success};
+use crate::branches;
 use crate::model::{Act, Evidence, Expect, Lost, Outcome, Says, Shows};
 
 impl Trial<'_> {
@@ -48,11 +49,32 @@ impl Trial<'_> {
                             "write an answer with is = \"done\", or evidence = { read = \"…\" }",
                         );
                     }
+                    self.completed(act);
                 }
                 Evidence::Declared(_) | Evidence::None => {}
             }
             self.asks(act);
             self.outcome(act, &place);
+        }
+    }
+
+    /// An answer that is the proof is never a 202: by the standard of HTTP that status says that the work is not done.
+    fn completed(&mut self, act: &Act) {
+        for (index, answer) in act.answers.iter().enumerate() {
+            let is_proof = matches!(answer.is, Says::Done | Says::DoneBefore);
+            let branches = branches::of(&answer.when).unwrap_or_default();
+            if is_proof && branches.iter().any(|branch| branch.allows(202)) {
+                self.refuse(
+                    &format!("{}.when", answer_of("act", &act.name, index)),
+                    format!(
+                        "takes a reply with 202 as {}, and the answer is the proof: 202 says that the work is accepted, not \
+                         that it is done",
+                        answer.is.word()
+                    ),
+                    "write the status of the completed answer, such as status = 200; for 202 write is = \"accepted\" and \
+                     evidence = { read = \"…\" }, or outcome = \"declared\"",
+                );
+            }
         }
     }
 

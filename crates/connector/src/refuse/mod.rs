@@ -14,6 +14,7 @@ mod identity;
 mod order;
 mod positive;
 mod recorded;
+mod single;
 mod slots;
 
 use std::collections::BTreeSet;
@@ -37,6 +38,7 @@ pub(crate) fn refuse(file: &Connector, lines: &Lines, broken: &BTreeSet<String>,
     trial.hosts();
     trial.addresses();
     trial.positive();
+    trial.single();
     trial.order();
     if whole {
         trial.slots();

@@ -186,6 +186,17 @@ fn success_rests_on_something_that_the_reply_says() {
         r#"{ when = { at = "/deleted_at", exists = true }, is = "done" }"#,
         r#"{ when = { at = "/rows", count = 0 }, is = "done" }"#,
         r#"{ when = { at = "/error", is = "" }, is = "done" }"#,
+        // What the vendor's error has, too.
+        r#"{ when = { at = "", type = "object" }, is = "done" }"#,
+        r#"{ when = { at = "/success", type = "bool" }, is = "done" }"#,
+        r#"{ when = { at = "/success", in = [true, false] }, is = "done" }"#,
+        r#"{ when = { at = "/deleted_at", type = "text" }, is = "done" }"#,
+        r#"{ when = { at = "/hits", type = "number" }, is = "done" }"#,
+        r#"{ when = { at = "/rows", type = "list" }, is = "done" }"#,
+        r#"{ when = { status = 200, header = { content-type = "application/json" } }, is = "done" }"#,
+        r#"{ when = { status = [403, 404], at = "/error", type = "text" }, is = "done" }"#,
+        r#"{ when = { status = 400, at = "/error", type = "text" }, is = "done" }"#,
+        r#"{ when = { all = [{ at = "/ok", type = "bool" }, { at = "/user", exists = false }] }, is = "done" }"#,
         r#"{ when = { any = [{ at = "/state", is = "completed" }, { status = 200 }] }, is = "done" }"#,
     ]
     .map(edit)
@@ -205,6 +216,87 @@ fn success_rests_on_something_that_the_reply_says() {
         "probe.ok",
         ["a login page on 200 would show a working credential", "write a place and its value"],
     )]);
+}
+
+/// Of two hits only the first would be compared and deleted.
+#[test]
+fn a_member_of_a_list_is_its_only_one() {
+    let user = r#"{ when = { at = "/user/id", type = "number" }, is = "found", same = { "/user/id" = "user_id", "/user/email" = "email" }, take = { tickets = "/user/tickets" } }"#;
+    let hits = |when: &str| {
+        let same =
+            r#"same = { "/hits/0/id" = "user_id", "/hits/0/email" = "email" }, take = { tickets = "/hits/0/tickets" }"#;
+        faults(&edited(user, &format!("{{ when = {when}, is = \"found\", {same} }}")))
+    };
+    for weak in [
+        r#"{ at = "/hits/0/id", type = "number" }"#,
+        r#"{ at = "/hits", type = "list" }"#,
+        r#"{ at = "/hits", count = 2 }"#,
+        r#"{ at = "/total", is = 1 }"#,
+        r#"{ any = [{ at = "/hits", count = 1 }, { at = "/total", is = 1 }] }"#,
+    ] {
+        let found = hits(weak);
+        let told = |one: &crate::Fault| {
+            one.place == "read.person.answers[0]"
+                && one.problem.contains("does not ask that it is the only one")
+                && one.instead.contains(r#"{ at = "/hits", count = 1 }"#)
+        };
+        assert_eq!(found.iter().filter(|one| told(one)).count(), 3, "{weak}: {found:?}");
+        assert_eq!(found.len(), 3, "{weak}: {found:?}");
+    }
+    assert_eq!(hits(r#"{ status = 200, at = "/hits", count = 1 }"#), []);
+    // An act's fact, and a list in a list.
+    each_is_told(&[case(
+        r#"take = { task = "/task" }"#,
+        r#"take = { task = "/tasks/0/steps/0/id" }"#,
+        r#"  { when = { status = 202, at = "/task""#,
+        "act.erase.answers[0]",
+        ["/tasks/0/steps/0/id (take)", r#"{ at = "/tasks/0/steps", count = 1 }"#],
+    )]);
+}
+
+/// A proxy's error has a text, too.
+#[test]
+fn an_absence_with_conditions_has_a_word_of_the_vendor() {
+    let says = ["by a place that every error has", "write the vendor's own word"];
+    let at = |new: &'static str| case(GONE, new, new, "read.person.answers[1].when", says);
+    each_is_told(&[
+        at(r#"{ when = { status = 404, at = "/error", type = "text" }, is = "gone" }"#),
+        at(r#"{ when = { status = [404, 410], at = "/user", exists = false }, is = "gone" }"#),
+        at(r#"{ when = { status = 404, header = { server = "vendor" } }, is = "gone" }"#),
+        at(r#"{ when = { status = 404, at = "/users", count = 0 }, is = "gone" }"#),
+    ]);
+    for good in [
+        r#"{ when = { status = 404, at = "/error", is = "not_found" }, is = "gone" }"#,
+        r#"{ when = { status = 404, at = "/error", begins = "not_" }, is = "gone" }"#,
+        r#"{ when = { status = 404, at = "/error", in = ["not_found"] }, is = "gone" }"#,
+    ] {
+        assert_eq!(faults(&edited(GONE, good)), [], "{good}");
+    }
+}
+
+/// By the standard of HTTP a 202 says that the work is not done.
+#[test]
+fn an_answer_that_is_the_proof_is_no_202() {
+    let of = |answers: &str| {
+        let text =
+            edited(r#"  { when = { at = "/ticket/deleted", is = true }, is = "accepted" },"#, &format!("  {answers},"));
+        let text = text.replace(TICKET_EVIDENCE, "evidence = { answer = true, because = \"documented\" }");
+        let example =
+            "[[example]]\nof = \"act.tickets\"\nis = \"done\"\nstatus = 200\nbody = '{\"state\":\"erased\"}'\n\n";
+        faults(&text.replacen("[[example]]", &format!("{example}[[example]]"), 1))
+    };
+    for answer in [
+        r#"{ when = { at = "/state", is = "erased" }, is = "done" }"#,
+        r#"{ when = { status = [200, 202], at = "/state", is = "erased" }, is = "done" }"#,
+        r#"{ when = { any = [{ status = 200, at = "/state", is = "erased" }, { at = "/state", is = "x" }] }, is = "done" }"#,
+    ] {
+        let found = of(answer);
+        let told = |one: &crate::Fault| {
+            one.place == "act.tickets.answers[0].when" && one.problem.contains("202 says that the work is accepted")
+        };
+        assert!(matches!(&found[..], [one] if told(one)), "{answer}: {found:?}");
+    }
+    assert_eq!(of(r#"{ when = { status = 200, at = "/state", is = "erased" }, is = "done" }"#), []);
 }
 
 #[test]
