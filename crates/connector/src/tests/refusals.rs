@@ -299,6 +299,44 @@ fn an_answer_that_is_the_proof_is_no_202() {
     assert_eq!(of(r#"{ when = { status = 200, at = "/state", is = "erased" }, is = "done" }"#), []);
 }
 
+/// A "duplicate request" can still be in the queue.
+#[test]
+fn an_earlier_success_that_is_the_proof_has_an_example() {
+    let example = |of: &str, is: &str, status: u16, body: &str| {
+        format!("[[example]]\nof = \"{of}\"\nis = \"{is}\"\nstatus = {status}\nbody = '{body}'\n\n")
+    };
+    let answers = edited(
+        r#"  { when = { at = "/ticket/deleted", is = true }, is = "accepted" },"#,
+        r#"  { when = { status = 200, at = "/state", is = "erased" }, is = "done" },
+  { when = { status = 409, at = "/error", is = "duplicate" }, is = "done_before" },"#,
+    )
+    .replace(TICKET_EVIDENCE, "evidence = { answer = true, because = \"documented\" }");
+    let done = example("act.tickets", "done", 200, r#"{"state":"erased"}"#);
+    let before = example("act.tickets", "done_before", 409, r#"{"error":"duplicate"}"#);
+    let with = |examples: &str| faults(&answers.replacen("[[example]]", &format!("{examples}[[example]]"), 1));
+    let found = with(&done);
+    assert!(
+        matches!(&found[..], [one] if one.place == "act.tickets.answers[1]"
+            && one.problem.contains("counts as evidence (done_before), but no recorded reply shows")),
+        "{found:?}"
+    );
+    assert_eq!(with(&(done + &before)), []);
+}
+
+/// An end is no success: `failed` in the list would count.
+#[test]
+fn each_value_that_counts_has_an_example() {
+    each_is_told(&[case(
+        DONE,
+        r#"{ when = { at = "/state", in = ["completed", "failed"] }, is = "done" }"#,
+        r#"  { when = { at = "/state", in = ["completed", "failed"]"#,
+        "read.progress.answers[0]",
+        [r#"counts "failed" at /state as evidence (done)"#, "remove the value from in"],
+    )]);
+    let one = r#"{ when = { at = "/state", in = ["completed"] }, is = "done" }"#;
+    assert_eq!(faults(&edited(DONE, one)), []);
+}
+
 #[test]
 fn absence_counts_only_where_presence_was_seen() {
     // A status that only an address of its own gives: nobody was ever seen there.
