@@ -16,6 +16,7 @@ mod positive;
 mod recorded;
 mod single;
 mod slots;
+mod traces;
 
 use std::collections::BTreeSet;
 
@@ -50,6 +51,7 @@ pub(crate) fn refuse(file: &Connector, lines: &Lines, broken: &BTreeSet<String>,
         trial.late_facts();
         trial.bounds();
         trial.recorded();
+        trial.traces();
     }
     trial.faults
 }

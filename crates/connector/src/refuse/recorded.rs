@@ -9,7 +9,7 @@ use crate::matching::{Answer, Meaning, Reply, Truth, Values, matches, meaning_of
 use crate::model::{ActAnswer, Evidence, Example, Matcher, Says, Slot, Source, Test};
 
 /// The identifiers of an example.
-struct Recorded<'e>(&'e Example);
+pub(super) struct Recorded<'e>(pub(super) &'e Example);
 
 impl Values for Recorded<'_> {
     fn slot(&self, slot: &Slot) -> Option<String> {

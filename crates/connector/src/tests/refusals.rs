@@ -337,6 +337,49 @@ fn each_value_that_counts_has_an_example() {
     assert_eq!(faults(&edited(DONE, one)), []);
 }
 
+/// Archived, or marked as deleted, with the address still in the reply.
+#[test]
+fn a_reply_that_counts_as_erased_has_no_identifier() {
+    let archiving = |gone: &str| {
+        edited(GONE, gone)
+            .replace(r#"{ when = { at = "/user/id", type = "number" }"#, r#"{ when = { at = "/state", is = "active" }"#)
+    };
+    let with = |gone: &str, example: &str| {
+        let text = archiving(gone).replace("status = 404\nbody = '{\"error\":\"not_found\"}'", example);
+        faults(&text)
+    };
+    let gone = r#"{ when = { status = 200, at = "/state", is = "archived" }, is = "gone" }"#;
+    let same = r#"status = 200
+body = '{"state":"archived","user":{"email":"person@example.com"}}'"#;
+    let elsewhere = r#"identifiers = { email = "Person@example.com" }
+status = 200
+body = '{"state":"archived","log":["created for person@example.com"]}'"#;
+    for example in [same, elsewhere] {
+        let found = with(gone, example);
+        let told =
+            |one: &crate::Fault| one.place == "example[2]" && one.problem.contains("still has the person's email");
+        assert!(matches!(&found[..], [one] if told(one)), "{example}: {found:?}");
+    }
+    // The person of another example, and an identifier that the vendor repeats.
+    let found = "[[example]]\nof = \"read.person\"\nis = \"found\"\nstatus = 200\nbody = \
+                 '{\"state\":\"active\",\"user\":{\"id\":7,\"email\":\"person@example.com\",\"tickets\":[]}}'\n";
+    let text = archiving(gone).replace(
+        "status = 404\nbody = '{\"error\":\"not_found\"}'",
+        &format!(
+            "status = 200\nbody = '{{\"state\":\"archived\",\"mail\":\"person@example.com\",\"id\":7}}'\n\n{found}"
+        ),
+    );
+    let found = faults(&text);
+    assert!(matches!(&found[..], [one] if one.place == "example[2]" && one.problem.contains("email")), "{found:?}");
+    for good in [
+        "status = 200\nbody = '{\"state\":\"archived\",\"user\":{\"id\":7,\"email\":null}}'",
+        "identifiers = { email = \"person@example.com\" }\nstatus = 200\nbody = \
+         '{\"state\":\"archived\",\"user\":{\"id\":7,\"email\":\"nobody@example.com\"}}'",
+    ] {
+        assert_eq!(with(gone, good), [], "{good}");
+    }
+}
+
 #[test]
 fn absence_counts_only_where_presence_was_seen() {
     // A status that only an address of its own gives: nobody was ever seen there.
