@@ -7,6 +7,7 @@
 mod absence;
 mod address;
 mod bounds;
+mod complete;
 mod credential;
 mod evidence;
 mod facts;
@@ -50,6 +51,7 @@ pub(crate) fn refuse(file: &Connector, lines: &Lines, broken: &BTreeSet<String>,
         trial.lost_facts();
         trial.late_facts();
         trial.bounds();
+        trial.complete();
         trial.recorded();
         trial.traces();
     }

@@ -221,10 +221,9 @@ fn success_rests_on_something_that_the_reply_says() {
 /// Of two hits only the first would be compared and deleted.
 #[test]
 fn a_member_of_a_list_is_its_only_one() {
-    let user = r#"{ when = { at = "/user/id", type = "number" }, is = "found", same = { "/user/id" = "user_id", "/user/email" = "email" }, take = { tickets = "/user/tickets" } }"#;
+    let user = r#"{ when = { at = "/user/id", type = "number" }, is = "found", same = { "/user/id" = "user_id", "/user/email" = "email" }, take = { tickets = "/user/tickets" }, complete = "an account has ten tickets at most" }"#;
     let hits = |when: &str| {
-        let same =
-            r#"same = { "/hits/0/id" = "user_id", "/hits/0/email" = "email" }, take = { tickets = "/hits/0/tickets" }"#;
+        let same = r#"same = { "/hits/0/id" = "user_id", "/hits/0/email" = "email" }, take = { tickets = "/hits/0/tickets" }, complete = "documented""#;
         faults(&edited(user, &format!("{{ when = {when}, is = \"found\", {same} }}")))
     };
     for weak in [
@@ -377,6 +376,46 @@ body = '{"state":"archived","log":["created for person@example.com"]}'"#;
          '{\"state\":\"archived\",\"user\":{\"id\":7,\"email\":\"nobody@example.com\"}}'",
     ] {
         assert_eq!(with(gone, good), [], "{good}");
+    }
+}
+
+/// The objects of page 2 would stay.
+#[test]
+fn a_list_of_objects_to_erase_is_complete() {
+    const COMPLETE: &str = r#", complete = "an account has ten tickets at most""#;
+    let says = ["does not show that the list is complete", "/next_page"];
+    each_is_the_only_fault(&[
+        case(COMPLETE, "", r#"  { when = { at = "/user/id""#, "read.person.answers[0]", says),
+        case(
+            GONE,
+            r#"{ when = { status = 404 }, is = "gone", complete = "documented" }"#,
+            GONE.split_at(25).0,
+            "read.person.answers[1]",
+            ["takes no list", "remove complete"],
+        ),
+    ]);
+    let without = edited(COMPLETE, "");
+    let with = |more: &str| {
+        let all = format!(r#"{{ when = {{ all = [{{ at = "/user/id", type = "number" }}, {more}] }}"#);
+        faults(&without.replace(r#"{ when = { at = "/user/id", type = "number" }"#, &all))
+    };
+    for end in [
+        r#"{ at = "/next_page", type = "null" }"#,
+        r#"{ at = "/next_page", exists = false }"#,
+        r#"{ at = "/links/next", is = "" }"#,
+        r#"{ at = "/has_more", is = false }"#,
+    ] {
+        assert_eq!(with(end), [], "{end}");
+    }
+    for no_end in [
+        r#"{ at = "/user/tickets", type = "list" }"#,
+        r#"{ at = "/user/tickets/1", exists = false }"#,
+        r#"{ at = "/has_more", is = true }"#,
+        r#"{ at = "/next_page", type = "text" }"#,
+        r#"{ any = [{ at = "/has_more", is = false }, { at = "/page", is = 1 }] }"#,
+    ] {
+        let found = with(no_end);
+        assert!(matches!(&found[..], [one] if one.problem.contains(says[0])), "{no_end}: {found:?}");
     }
 }
 
