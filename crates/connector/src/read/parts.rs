@@ -195,7 +195,8 @@ impl Reader {
                     &place,
                     "has no evidence: an accepted request is no proof that anybody was erased",
                     "write evidence = { read = \"person\" }, or { answer = true, because = \"…\" } where the vendor \
-                     documents that the answer means completed",
+                     documents that the answer means completed, { declared = true, because = \"…\" } for the vendor's \
+                     promise alone (with outcome = \"declared\"), or { unproven = true } (with outcome = \"unproven\")",
                 );
                 None
             }
