@@ -293,6 +293,8 @@ pub struct ReadAnswer {
     pub same: Vec<(Pointer, String)>,
     /// Facts that are kept for later calls.
     pub take: Vec<(String, Pointer)>,
+    /// The reason why a list that is taken has no further page, if no condition shows it.
+    pub complete: Option<String>,
     /// Its line.
     pub line: usize,
 }

@@ -223,6 +223,9 @@ fn read(file: &Connector, number: usize, read: &Read, out: &mut String) {
             line!(out, "        {} must be the job's {name}{given}, else nothing is changed", pointer(place));
         }
         kept(&answer.take, out);
+        if let Some(why) = &answer.complete {
+            line!(out, "        THE LIST IS TAKEN AS COMPLETE: {why}");
+        }
     }
 }
 

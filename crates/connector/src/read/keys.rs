@@ -36,7 +36,7 @@ pub(crate) const READ: &[&str] = &[
     "same_as_asked",
     "answers",
 ];
-pub(crate) const READ_ANSWER: &[&str] = &["when", "is", "reason", "same", "take"];
+pub(crate) const READ_ANSWER: &[&str] = &["when", "is", "reason", "same", "take", "complete"];
 pub(crate) const ACT: &[&str] = &[
     "name", "post", "put", "patch", "delete", "query", "headers", "json", "form", "endpoint", "each", "proof",
     "answers", "lost", "evidence",

@@ -90,9 +90,10 @@ impl Reader {
             self.fault_at(same, "compares a person whom this answer does not show", "write it with is = \"found\"");
         }
         let same = same.map(|same| self.same(&same)).unwrap_or_default();
+        let complete = keys.take(self, "complete").and_then(|at| self.text(&at));
         keys.finish(self);
         let Common { when, is, reason, take } = common?;
-        (self.faults.len() == before).then_some(ReadAnswer { when, is, reason, same, take, line: at.line })
+        (self.faults.len() == before).then_some(ReadAnswer { when, is, reason, same, take, complete, line: at.line })
     }
 
     fn same(&mut self, at: &At<'_>) -> Vec<(Pointer, String)> {
@@ -194,7 +195,8 @@ impl Reader {
                     &place,
                     "has no evidence: an accepted request is no proof that anybody was erased",
                     "write evidence = { read = \"person\" }, or { answer = true, because = \"…\" } where the vendor \
-                     documents that the answer means completed",
+                     documents that the answer means completed, { declared = true, because = \"…\" } for the vendor's \
+                     promise alone (with outcome = \"declared\"), or { unproven = true } (with outcome = \"unproven\")",
                 );
                 None
             }

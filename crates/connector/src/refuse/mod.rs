@@ -7,6 +7,7 @@
 mod absence;
 mod address;
 mod bounds;
+mod complete;
 mod credential;
 mod evidence;
 mod facts;
@@ -16,6 +17,7 @@ mod positive;
 mod recorded;
 mod single;
 mod slots;
+mod traces;
 
 use std::collections::BTreeSet;
 
@@ -49,7 +51,9 @@ pub(crate) fn refuse(file: &Connector, lines: &Lines, broken: &BTreeSet<String>,
         trial.lost_facts();
         trial.late_facts();
         trial.bounds();
+        trial.complete();
         trial.recorded();
+        trial.traces();
     }
     trial.faults
 }

@@ -221,10 +221,9 @@ fn success_rests_on_something_that_the_reply_says() {
 /// Of two hits only the first would be compared and deleted.
 #[test]
 fn a_member_of_a_list_is_its_only_one() {
-    let user = r#"{ when = { at = "/user/id", type = "number" }, is = "found", same = { "/user/id" = "user_id", "/user/email" = "email" }, take = { tickets = "/user/tickets" } }"#;
+    let user = r#"{ when = { at = "/user/id", type = "number" }, is = "found", same = { "/user/id" = "user_id", "/user/email" = "email" }, take = { tickets = "/user/tickets" }, complete = "an account has ten tickets at most" }"#;
     let hits = |when: &str| {
-        let same =
-            r#"same = { "/hits/0/id" = "user_id", "/hits/0/email" = "email" }, take = { tickets = "/hits/0/tickets" }"#;
+        let same = r#"same = { "/hits/0/id" = "user_id", "/hits/0/email" = "email" }, take = { tickets = "/hits/0/tickets" }, complete = "documented""#;
         faults(&edited(user, &format!("{{ when = {when}, is = \"found\", {same} }}")))
     };
     for weak in [
@@ -297,6 +296,127 @@ fn an_answer_that_is_the_proof_is_no_202() {
         assert!(matches!(&found[..], [one] if told(one)), "{answer}: {found:?}");
     }
     assert_eq!(of(r#"{ when = { status = 200, at = "/state", is = "erased" }, is = "done" }"#), []);
+}
+
+/// A "duplicate request" can still be in the queue.
+#[test]
+fn an_earlier_success_that_is_the_proof_has_an_example() {
+    let example = |of: &str, is: &str, status: u16, body: &str| {
+        format!("[[example]]\nof = \"{of}\"\nis = \"{is}\"\nstatus = {status}\nbody = '{body}'\n\n")
+    };
+    let answers = edited(
+        r#"  { when = { at = "/ticket/deleted", is = true }, is = "accepted" },"#,
+        r#"  { when = { status = 200, at = "/state", is = "erased" }, is = "done" },
+  { when = { status = 409, at = "/error", is = "duplicate" }, is = "done_before" },"#,
+    )
+    .replace(TICKET_EVIDENCE, "evidence = { answer = true, because = \"documented\" }");
+    let done = example("act.tickets", "done", 200, r#"{"state":"erased"}"#);
+    let before = example("act.tickets", "done_before", 409, r#"{"error":"duplicate"}"#);
+    let with = |examples: &str| faults(&answers.replacen("[[example]]", &format!("{examples}[[example]]"), 1));
+    let found = with(&done);
+    assert!(
+        matches!(&found[..], [one] if one.place == "act.tickets.answers[1]"
+            && one.problem.contains("counts as evidence (done_before), but no recorded reply shows")),
+        "{found:?}"
+    );
+    assert_eq!(with(&(done + &before)), []);
+}
+
+/// An end is no success: `failed` in the list would count.
+#[test]
+fn each_value_that_counts_has_an_example() {
+    each_is_told(&[case(
+        DONE,
+        r#"{ when = { at = "/state", in = ["completed", "failed"] }, is = "done" }"#,
+        r#"  { when = { at = "/state", in = ["completed", "failed"]"#,
+        "read.progress.answers[0]",
+        [r#"counts "failed" at /state as evidence (done)"#, "remove the value from in"],
+    )]);
+    let one = r#"{ when = { at = "/state", in = ["completed"] }, is = "done" }"#;
+    assert_eq!(faults(&edited(DONE, one)), []);
+}
+
+/// Archived, or marked as deleted, with the address still in the reply.
+#[test]
+fn a_reply_that_counts_as_erased_has_no_identifier() {
+    let archiving = |gone: &str| {
+        edited(GONE, gone)
+            .replace(r#"{ when = { at = "/user/id", type = "number" }"#, r#"{ when = { at = "/state", is = "active" }"#)
+    };
+    let with = |gone: &str, example: &str| {
+        let text = archiving(gone).replace("status = 404\nbody = '{\"error\":\"not_found\"}'", example);
+        faults(&text)
+    };
+    let gone = r#"{ when = { status = 200, at = "/state", is = "archived" }, is = "gone" }"#;
+    let same = r#"status = 200
+body = '{"state":"archived","user":{"email":"person@example.com"}}'"#;
+    let elsewhere = r#"identifiers = { email = "Person@example.com" }
+status = 200
+body = '{"state":"archived","log":["created for person@example.com"]}'"#;
+    for example in [same, elsewhere] {
+        let found = with(gone, example);
+        let told =
+            |one: &crate::Fault| one.place == "example[2]" && one.problem.contains("still has the person's email");
+        assert!(matches!(&found[..], [one] if told(one)), "{example}: {found:?}");
+    }
+    // The person of another example, and an identifier that the vendor repeats.
+    let found = "[[example]]\nof = \"read.person\"\nis = \"found\"\nstatus = 200\nbody = \
+                 '{\"state\":\"active\",\"user\":{\"id\":7,\"email\":\"person@example.com\",\"tickets\":[]}}'\n";
+    let text = archiving(gone).replace(
+        "status = 404\nbody = '{\"error\":\"not_found\"}'",
+        &format!(
+            "status = 200\nbody = '{{\"state\":\"archived\",\"mail\":\"person@example.com\",\"id\":7}}'\n\n{found}"
+        ),
+    );
+    let found = faults(&text);
+    assert!(matches!(&found[..], [one] if one.place == "example[2]" && one.problem.contains("email")), "{found:?}");
+    for good in [
+        "status = 200\nbody = '{\"state\":\"archived\",\"user\":{\"id\":7,\"email\":null}}'",
+        "identifiers = { email = \"person@example.com\" }\nstatus = 200\nbody = \
+         '{\"state\":\"archived\",\"user\":{\"id\":7,\"email\":\"nobody@example.com\"}}'",
+    ] {
+        assert_eq!(with(gone, good), [], "{good}");
+    }
+}
+
+/// The objects of page 2 would stay.
+#[test]
+fn a_list_of_objects_to_erase_is_complete() {
+    const COMPLETE: &str = r#", complete = "an account has ten tickets at most""#;
+    let says = ["does not show that the list is complete", "/next_page"];
+    each_is_the_only_fault(&[
+        case(COMPLETE, "", r#"  { when = { at = "/user/id""#, "read.person.answers[0]", says),
+        case(
+            GONE,
+            r#"{ when = { status = 404 }, is = "gone", complete = "documented" }"#,
+            GONE.split_at(25).0,
+            "read.person.answers[1]",
+            ["takes no list", "remove complete"],
+        ),
+    ]);
+    let without = edited(COMPLETE, "");
+    let with = |more: &str| {
+        let all = format!(r#"{{ when = {{ all = [{{ at = "/user/id", type = "number" }}, {more}] }}"#);
+        faults(&without.replace(r#"{ when = { at = "/user/id", type = "number" }"#, &all))
+    };
+    for end in [
+        r#"{ at = "/next_page", type = "null" }"#,
+        r#"{ at = "/next_page", exists = false }"#,
+        r#"{ at = "/links/next", is = "" }"#,
+        r#"{ at = "/has_more", is = false }"#,
+    ] {
+        assert_eq!(with(end), [], "{end}");
+    }
+    for no_end in [
+        r#"{ at = "/user/tickets", type = "list" }"#,
+        r#"{ at = "/user/tickets/1", exists = false }"#,
+        r#"{ at = "/has_more", is = true }"#,
+        r#"{ at = "/next_page", type = "text" }"#,
+        r#"{ any = [{ at = "/has_more", is = false }, { at = "/page", is = 1 }] }"#,
+    ] {
+        let found = with(no_end);
+        assert!(matches!(&found[..], [one] if one.problem.contains(says[0])), "{no_end}: {found:?}");
+    }
 }
 
 #[test]
