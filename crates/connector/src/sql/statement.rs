@@ -317,6 +317,25 @@ impl Condition {
         self.conjuncts().into_iter().filter_map(Condition::bound).map(|(column, _)| column).collect()
     }
 
+    /// Every `column = $NAME` of its own table, under any word.
+    pub(crate) fn equals(&self) -> Vec<(&Column, &str)> {
+        match self {
+            Condition::And(one, two) | Condition::Or(one, two) => [one.equals(), two.equals()].concat(),
+            Condition::Not(inner) | Condition::Nested(inner) => inner.equals(),
+            other => other.bound().into_iter().collect(),
+        }
+    }
+
+    /// Every `column in (select …)` of its own table.
+    pub(crate) fn within(&self) -> Vec<(&Column, &Inner)> {
+        match self {
+            Condition::And(one, two) | Condition::Or(one, two) => [one.within(), two.within()].concat(),
+            Condition::Not(inner) | Condition::Nested(inner) => inner.within(),
+            Condition::Within(column, inner) => vec![(column, inner)],
+            _ => Vec::new(),
+        }
+    }
+
     /// Every inner select, at any depth.
     pub fn inner(&self) -> Vec<&Inner> {
         match self {
