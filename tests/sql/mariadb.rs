@@ -172,6 +172,20 @@ async fn a_table_that_cannot_be_rolled_back_is_not_changed() {
     assert_eq!(shop.rows().await, WHOLE);
 }
 
+/// A view may hide rows: they would be neither found nor counted.
+#[tokio::test]
+async fn rows_that_a_view_hides_are_no_absence() {
+    let shop = Shop::open().await;
+    let system = shop.system();
+    system.probe().await.unwrap();
+    shop.run("rename table users to behind").await;
+    shop.run("create view users as select * from behind where false").await;
+    let mut run = ann(&shop.file());
+    assert_eq!(run.end(&system).await, None, "the system is held");
+    assert!(run.failures().contains("a table is a view"), "{}", run.failures());
+    assert!(shop.system().probe().await.unwrap_err().to_string().contains("a table is a view"));
+}
+
 #[tokio::test]
 async fn a_lock_of_another_session_is_waited_for_and_nothing_is_changed() {
     let shop = Shop::open().await;
