@@ -116,6 +116,30 @@ async fn rows_by_an_identifier_that_nobody_confirms_are_not_touched() {
     }
 }
 
+/// A text would be compared with its case: such a column is refused. The type uuid has no case.
+#[tokio::test]
+async fn a_uuid_is_found_in_any_case() {
+    let shop = Shop::open().await;
+    let file = FILE.replace("user_id = { type = \"digits\"", "user_id = { type = \"uuid\"");
+    let system = shop.system_with(&file, "worker", port());
+    for form in ["text", "uuid"] {
+        for (table, column) in [("users", "id"), ("orders", "user_id"), ("sessions", "user_id")] {
+            let uuid = if form == "text" { format!("'a' || lpad({column}::text, 31, '0')") } else { column.to_owned() };
+            shop.run(&format!("alter table {table} alter {column} type {form} using ({uuid})::{form}")).await;
+        }
+        let mut run = run(&file, "A0000000-0000-0000-0000-000000000007", "ann@example.com");
+        let end = run.end(&system).await;
+        if form == "text" {
+            assert_eq!(end, None, "the system is held");
+            assert!(run.failures().contains("column is wrong (42883)"), "{}", run.failures());
+        } else {
+            assert_eq!(end.unwrap().outcome, TargetOutcome::Erased, "{}", run.failures());
+            let left = shop.admin.query_one("select count(*) from users", &[]).await.unwrap();
+            assert_eq!(left.get::<_, i64>(0), 1);
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_value_of_another_form_is_rejected() {
     let shop = Shop::open().await;

@@ -129,7 +129,15 @@ impl Trial<'_> {
         }
         let is_email = |name: &&str| file.identifiers.get(*name).is_some_and(|of| of.form == IdentifierForm::Email);
         // In MySQL the column's collation decides, and the file does not know it.
-        if let Some(name) = condition.with_case().into_iter().find(is_email) {
+        // A column of PostgreSQL's type uuid has no case, and the database refuses another type (see `type_uuids`).
+        let is_uuid = |name: &&str| file.identifiers.get(*name).is_some_and(|of| of.form == IdentifierForm::Uuid);
+        let uuids = match file.database {
+            Database::Postgresql => condition.half_lowered(),
+            Database::Mysql => condition.with_case(),
+        };
+        let with_case =
+            condition.with_case().into_iter().filter(is_email).chain(uuids.into_iter().filter(is_uuid)).next();
+        if let Some(name) = with_case {
             self.refuse(
                 place,
                 format!("compares ${name} with its case: rows with another one would stay, and count as none"),

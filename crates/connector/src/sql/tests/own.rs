@@ -180,3 +180,30 @@ fn mysql_has_refusals_of_its_own() {
     ];
     assert_eq!(wrong(&cases), Vec::<String>::new());
 }
+
+/// A uuid has no case: its column has PostgreSQL's type, or `lower` stands on both sides.
+#[test]
+fn a_uuid_is_compared_without_case() {
+    let uuid = ("{ type = \"digits\"", "{ type = \"uuid\"");
+    let file = super::load(&edited(&[uuid]));
+    let tables = |text: &str| text.contains("\"user_id\" = $1::uuid") || text.contains("\"id\" = $1::uuid");
+    let changes = file.acts.iter().flat_map(|act| &act.changes).map(|change| change.statement.sql(file.database).text);
+    let counts =
+        file.reads.iter().flat_map(|read| &read.counts).chain([&file.person]).map(|of| of.sql(file.database).text);
+    for text in changes.chain(counts) {
+        assert!(tables(&text), "{text}");
+    }
+    let [half, whole] = ["lower(user_id) = $user_id", "lower(user_id) = lower($user_id)"]
+        .map(|rows| (SESSIONS.replace("user_id = $user_id", rows), SESSIONS_COUNT.replace("user_id = $user_id", rows)));
+    let narrower =
+        ("  { sql = \"delete from sessions where user_id = $user_id and kind <> 'system'\", most = 10000 },\n", "");
+    let mysql = ("database = \"postgresql\"", "database = \"mysql\"");
+    let place = "act.erase.statements[1].sql";
+    let says = ["compares $user_id with its case", "write lower(COLUMN) = lower($user_id)"];
+    let cases: [Case<'_>; 3] = [
+        (&[uuid, narrower, (SESSIONS, &half.0), (SESSIONS_COUNT, &half.1)], place, says),
+        (&[uuid, narrower, (SESSIONS, &whole.0), (SESSIONS_COUNT, &whole.1)], "", ["", ""]),
+        (&[uuid, mysql], place, says),
+    ];
+    assert_eq!(wrong(&cases), Vec::<String>::new());
+}
