@@ -119,6 +119,20 @@ impl Trial<'_> {
                     "use the column that refers to the person",
                 );
             }
+            let within = condition.within();
+            let shared = within
+                .iter()
+                .find(|(_, inner)| inner.table.may_be(table, file.database) && !names_a_row(&inner.column.name.0));
+            if let Some((column, _)) = shared {
+                self.refuse(
+                    place,
+                    format!(
+                        "takes every row with the same {} as a row of the person: other people's fit",
+                        column.name.0
+                    ),
+                    "write the inner select's condition in its place",
+                );
+            }
             let from_own = |(column, inner): &(&super::statement::Column, &super::statement::Inner)| {
                 names_a_row(&column.name.0)
                     && names_a_row(&inner.column.name.0)

@@ -211,7 +211,12 @@ impl Trial<'_> {
                 );
             }
         }
-        let by: Vec<&Column> = update.condition.columns();
+        let mut by: Vec<&Column> = update.condition.columns();
+        for inner in update.condition.inner() {
+            if inner.table.may_be(&update.table, file.database) {
+                by.extend(inner.condition.columns());
+            }
+        }
         if let Some(column) = by.into_iter().find(|column| set.contains(&column.name.0)) {
             let name = &column.name.0;
             self.refuse(

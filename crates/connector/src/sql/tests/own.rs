@@ -135,6 +135,10 @@ fn rows_of_other_people_do_not_fit() {
             "id in (select orders.id from orders where orders.user_id = $user_id)",
             ["takes id of sessions for another table's", "refers to that table"],
         ),
+        (
+            "thread_id in (select sessions.thread_id from sessions where sessions.user_id = $user_id)",
+            ["the same thread_id as a row of the person", "inner select's condition"],
+        ),
         ("tenant_id = $tenant_id", ["bound to $tenant_id alone", "COLUMN = $user_id"]),
         (
             "order_id in (select orders.id from orders where orders.tenant_id = $tenant_id)",
@@ -206,4 +210,15 @@ fn a_uuid_is_compared_without_case() {
         (&[uuid, mysql], place, says),
     ];
     assert_eq!(wrong(&cases), Vec::<String>::new());
+}
+
+/// An update through an inner select of its own table: it overwrites what a count would need.
+#[test]
+fn an_update_keeps_what_its_inner_select_reads() {
+    let rows = "id in (select sessions.id from sessions where sessions.user_id = $user_id)";
+    let statement = format!("update sessions set user_id = null where {rows}\"");
+    let count = format!("select count(*) from sessions where {rows} and user_id is not null\"");
+    let edits = [(SESSIONS, &statement[..]), (SESSIONS_COUNT, &count)];
+    let says = ["sets user_id, by which it finds the rows", "a column that stays"];
+    assert_eq!(wrong(&[(&edits, "act.erase.statements[2].sql", says)]), Vec::<String>::new());
 }
