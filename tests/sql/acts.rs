@@ -1,6 +1,7 @@
 //! What a transaction may change: all of it or nothing.
 
 use erasure_worker::job::{FailureKind, Reason, StepName, TargetOutcome};
+use erasure_worker::systems::System as _;
 
 use crate::run::ann;
 use crate::shop::{ERASED, FILE, Shop, WHOLE, port};
@@ -146,6 +147,26 @@ async fn rows_that_a_policy_hides_are_no_absence() {
     assert_eq!(failure.kind, FailureKind::UnauthorisedOurs);
     assert!(failure.to_string().contains("row security hides rows"), "{failure}");
     assert_eq!(shop.rows().await, WHOLE);
+}
+
+/// A view may hide rows too: they would be neither found nor counted.
+#[tokio::test]
+async fn rows_that_a_view_hides_are_no_absence() {
+    for table in ["users", "sessions"] {
+        let shop = Shop::open().await;
+        let before = shop.system();
+        before.probe().await.unwrap();
+        shop.run(&format!(
+            "alter table {table} rename to behind; create view {table} as select * from behind where false; grant \
+             select, delete, update on {table} to worker"
+        ))
+        .await;
+        let mut run = ann(FILE);
+        assert_eq!(run.end(&before).await, None, "the system is held");
+        assert!(run.failures().contains("is a view or a foreign table"), "{}", run.failures());
+        let failure = shop.system().probe().await.unwrap_err();
+        assert!(failure.to_string().contains("is a view or a foreign table"), "{failure}");
+    }
 }
 
 /// A temporary table or another schema in front never stands for the public one.

@@ -4,7 +4,7 @@ use erasure_worker::job::{Answer, FailureKind, Identity, Means, Reason, Step, St
 use erasure_worker::systems::System as _;
 
 use crate::run::{ann, run};
-use crate::shop::{ERASED, FILE, Shop, WHOLE};
+use crate::shop::{ERASED, FILE, Shop, WHOLE, port, with};
 
 const RESOLVE: Step = Step::one(StepName::Resolve);
 
@@ -93,6 +93,51 @@ async fn rows_that_are_left_over_are_no_absence() {
     let most = FILE.replace("exactly = 1", "most = 1");
     let end = ann(&most).end(&shop.system_with(&most, "worker", crate::shop::port())).await.unwrap();
     assert_eq!((end.outcome, shop.rows().await.as_str()), (TargetOutcome::Erased, ERASED));
+}
+
+/// Rows by an identifier that the person's row does not confirm may be another person's.
+#[tokio::test]
+async fn rows_by_an_identifier_that_nobody_confirms_are_not_touched() {
+    let file = with(FILE, "lower(email) = lower($email)");
+    for (statement, user_id) in [
+        ("", "999"),
+        ("update users set email = null where id = 7", "7"),
+        ("update users set email = ' ' where id = 7", "7"),
+    ] {
+        let shop = Shop::open().await;
+        shop.run("create table letters (email text); insert into letters values ('bea@example.com')").await;
+        shop.run("grant select, delete, update on letters to worker").await;
+        shop.run(statement).await;
+        let mut run = run(&file, user_id, "bea@example.com");
+        let end = run.end(&shop.system_with(&file, "worker", port())).await.unwrap();
+        assert_eq!((end.outcome, end.reason), (TargetOutcome::Refused, Some(Reason::IdentityMismatch)), "{statement}");
+        assert_eq!((shop.rows().await.as_str(), run.acts()), (WHOLE, 0), "{statement}");
+        assert!(run.failures().contains("does not confirm"), "{}", run.failures());
+    }
+}
+
+/// A text would be compared with its case: such a column is refused. The type uuid has no case.
+#[tokio::test]
+async fn a_uuid_is_found_in_any_case() {
+    let shop = Shop::open().await;
+    let file = FILE.replace("user_id = { type = \"digits\"", "user_id = { type = \"uuid\"");
+    let system = shop.system_with(&file, "worker", port());
+    for form in ["text", "uuid"] {
+        for (table, column) in [("users", "id"), ("orders", "user_id"), ("sessions", "user_id")] {
+            let uuid = if form == "text" { format!("'a' || lpad({column}::text, 31, '0')") } else { column.to_owned() };
+            shop.run(&format!("alter table {table} alter {column} type {form} using ({uuid})::{form}")).await;
+        }
+        let mut run = run(&file, "A0000000-0000-0000-0000-000000000007", "ann@example.com");
+        let end = run.end(&system).await;
+        if form == "text" {
+            assert_eq!(end, None, "the system is held");
+            assert!(run.failures().contains("column is wrong (42883)"), "{}", run.failures());
+        } else {
+            assert_eq!(end.unwrap().outcome, TargetOutcome::Erased, "{}", run.failures());
+            let left = shop.admin.query_one("select count(*) from users", &[]).await.unwrap();
+            assert_eq!(left.get::<_, i64>(0), 1);
+        }
+    }
 }
 
 #[tokio::test]

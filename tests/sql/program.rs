@@ -120,6 +120,12 @@ async fn a_configuration_that_could_not_work_is_refused() {
     };
     for (url, says) in [
         ("postgresql://worker@db.example.com/shop?sslmode=disable", "must be encrypted in production"),
+        (
+            "postgresql://worker@localhost/shop?sslmode=disable&hostaddr=203.0.113.9",
+            "must not have hostaddr: write the address as the host",
+        ),
+        ("postgresql://worker@localhost/shop?sslmode=disable&host%61ddr=203.0.113.9", "must not have hostaddr"),
+        ("postgresql://worker@localhost/shop?sslmode=disable&host=203.0.113.9", "must be encrypted in production"),
         ("postgresql://worker@db.example.com/shop?sslmode=prefer", "sslmode must be verify-full or disable"),
         ("postgresql://db.example.com/shop", "must name user, host and database"),
         ("https://db.example.com/shop", "must begin with postgresql://"),

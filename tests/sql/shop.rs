@@ -57,20 +57,17 @@ pub fn system_at(file: &str, url: &str, ca_file: Option<PathBuf>) -> SqlSystem {
     SqlSystem::new("shop", &settings, &timeouts, digest).unwrap()
 }
 
-/// A file whose only act deletes the letters with this column's value, besides the person.
-pub fn with(file: &str, column: &str, name: &str, form: &str) -> String {
+/// A file whose first act deletes the letters of this condition.
+pub fn with(file: &str, condition: &str) -> String {
     let act = file.find("[[act]]").unwrap();
     let file = format!(
-        "{}[[act]]\nname = \"letters\"\nstatements = [{{ sql = \"delete from letters where {column} = ${name}\", most = \
-         10 }}]\nlost = {{ read = \"letters\" }}\nevidence = {{ read = \"letters\" }}\n{}",
+        "{}[[act]]\nname = \"letters\"\nstatements = [{{ sql = \"delete from letters where {condition}\", most = 10 \
+         }}]\nlost = {{ read = \"letters\" }}\nevidence = {{ read = \"letters\" }}\n{}",
         &file[..act],
         &file[act..]
     );
-    let head = format!("identifiers = {{ {name} = {{ type = \"{form}\", required = true }}, ");
-    let read =
-        format!("[read.letters]\ncounts = [\"select count(*) from letters where {column} = ${name}\"]\n\n[read.rest]");
-    let file = file.replace("identifiers = { ", &head).replace("[read.rest]", &read);
-    file.replace("id as user_id, email from", &format!("id as user_id, email, name as {name} from"))
+    let read = format!("[read.letters]\ncounts = [\"select count(*) from letters where {condition}\"]\n\n[read.rest]");
+    file.replace("[read.rest]", &read)
 }
 
 /// A database of its own.

@@ -23,8 +23,8 @@ pub(super) struct Bound {
 pub(super) struct Seen {
     /// At most two rows.
     pub rows: Vec<Vec<Option<SecretString>>>,
-    /// The rows that the counts found; counted only if there is no row.
-    pub left: u64,
+    /// The rows that each count found; counted only if there is no row.
+    pub left: Vec<u64>,
 }
 
 /// One statement of an act.

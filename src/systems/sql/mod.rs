@@ -67,7 +67,7 @@ impl SqlSystem {
         digest: KeyedDigest,
     ) -> Result<SqlSystem, BuildError> {
         let file = Arc::clone(&settings.file);
-        let (kind, database) = open(&settings.url, settings.ca_file.as_deref(), timeouts, &changed(&file))?;
+        let (kind, database) = open(&settings.url, settings.ca_file.as_deref(), timeouts, &tables(&file))?;
         if kind != file.database {
             return Err(BuildError::Setting { key: "url", problem: "is of another kind of database than the file" });
         }
@@ -103,18 +103,27 @@ impl SqlSystem {
 
     async fn person(&self, named: &BTreeMap<String, SecretString>) -> Result<Answer, Failure> {
         let person = self.bound(&self.file.person_sql(), named)?;
-        let counts = self.counts(self.file.reads.iter().flat_map(|read| &read.counts), named)?;
-        let seen = self.database.person(&person, &counts).await?;
+        let counts: Vec<&Select> = self.file.reads.iter().flat_map(|read| &read.counts).collect();
+        let seen = self.database.person(&person, &self.counts(counts.iter().copied(), named)?).await?;
+        // Rows by an identifier that no row has confirmed may be another person's.
+        let finder = self.file.person.condition.bound_to();
+        let is_by_another = |count: &Select| !count.condition.bound_to().iter().any(|name| finder.contains(name));
+        let strangers = counts.iter().zip(&seen.left).any(|(count, left)| *left > 0 && is_by_another(count));
         match &seen.rows[..] {
             // Rows of the person without the person's own row: they are erased, and nobody can be compared.
-            [] if seen.left > 0 => Ok(self.reading(Means::Found(Identity::Unreadable), false)),
+            [] if strangers => Err(unconfirmed()),
+            [] if seen.left.iter().any(|left| *left > 0) => Ok(self.reading(Means::Found(Identity::Unreadable), false)),
             [] => Ok(match self.credential.vouched(NotFound::reported()) {
                 Some(absence) => self.reading(Means::Gone(absence), false),
                 None => Answer::Unclear(Reason::Unproven),
             }),
             [row] => {
                 self.credential.prove();
-                Ok(self.reading(Means::Found(person::compare(&self.file, row, named)), false))
+                let verdict = person::compare(&self.file, row, named);
+                if verdict == Identity::Unreadable && person::acts_on_empty(&self.file, row) {
+                    return Err(unconfirmed());
+                }
+                Ok(self.reading(Means::Found(verdict), false))
             }
             _ => {
                 Err(Failure::new(FailureKind::Refused, Reason::IdentityMismatch).with_note("two rows, not one person"))
@@ -194,6 +203,11 @@ fn part(table: &Table) -> (Option<String>, String) {
     (table.schema.as_ref().map(|schema| schema.0.clone()), table.name.0.clone())
 }
 
+/// Every table of a statement or a count, each once.
+fn tables(file: &SqlFile) -> Vec<(Option<String>, String)> {
+    file.tables().into_iter().map(part).collect()
+}
+
 /// The tables that acts change, each once.
 fn changed(file: &SqlFile) -> Vec<(Option<String>, String)> {
     let tables = file.acts.iter().flat_map(|act| &act.changes).map(|change| part(change.statement.table()));
@@ -217,15 +231,15 @@ fn open(
     url: &SecretString,
     ca_file: Option<&Path>,
     timeouts: &Timeouts,
-    changed: &[(Option<String>, String)],
+    tables: &[(Option<String>, String)],
 ) -> Result<(Kinds, Box<dyn Database>), BuildError> {
     let url = url.expose_secret();
     if url.starts_with("mysql://") {
         let address = mysql::read_url(url, ca_file)?;
-        return Ok((Kinds::Mysql, Box::new(Mysql::new(address, timeouts, changed))));
+        return Ok((Kinds::Mysql, Box::new(Mysql::new(address, timeouts, tables))));
     }
     let address = postgres::read_url(url, ca_file)?;
-    Ok((Kinds::Postgresql, Box::new(Postgres::new(address, timeouts))))
+    Ok((Kinds::Postgresql, Box::new(Postgres::new(address, timeouts, tables))))
 }
 
 /// True if nobody on a network can read along.
@@ -235,6 +249,11 @@ fn is_private(url: &SecretString, ca_file: Option<&Path>) -> Result<bool, BuildE
         return mysql::read_url(url, ca_file).map(|address| address.is_private());
     }
     postgres::read_url(url, ca_file).map(|address| address.is_private())
+}
+
+fn unconfirmed() -> Failure {
+    Failure::new(FailureKind::Refused, Reason::IdentityMismatch)
+        .with_note("rows are found by an identifier that the person's row does not confirm")
 }
 
 fn not_a_step() -> Failure {

@@ -32,6 +32,16 @@ pub(super) fn compare(
     verdict
 }
 
+/// True if a statement finds rows by an identifier of which the row shows nothing.
+pub(super) fn acts_on_empty(file: &SqlFile, row: &[Option<SecretString>]) -> bool {
+    let changes = file.acts.iter().flat_map(|act| &act.changes);
+    let used: Vec<&str> = changes.flat_map(|change| change.statement.condition().names()).collect();
+    file.person.columns.iter().zip(row).any(|((_, name), shown)| {
+        let shown = shown.as_ref().map_or("", |shown| shown.expose_secret());
+        shown.trim().is_empty() && used.contains(&&*name.0)
+    })
+}
+
 fn is_same(form: IdentifierForm, shown: &str, named: &str) -> bool {
     match form {
         IdentifierForm::Email => same_email(shown, named),

@@ -6,6 +6,7 @@
 mod draft;
 pub(crate) mod keys;
 mod model;
+mod own;
 mod parse;
 mod phrases;
 mod proof;

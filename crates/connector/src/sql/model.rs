@@ -139,6 +139,15 @@ impl SqlFile {
         changes.map(|change| change.statement.table().full(self.database)).collect()
     }
 
+    /// Every table of the person's select, a statement or a count, with those of inner selects.
+    pub fn tables(&self) -> BTreeSet<&Table> {
+        let changes = self.acts.iter().flat_map(|act| &act.changes);
+        let changes = changes.map(|change| (change.statement.table(), change.statement.condition()));
+        let selects = self.reads.iter().flat_map(|read| &read.counts).chain([&self.person]);
+        let all = changes.chain(selects.map(|select| (&select.table, &select.condition)));
+        all.flat_map(|(table, rows)| rows.inner().into_iter().map(|inner| &inner.table).chain([table])).collect()
+    }
+
     /// The columns that name a person: those with an identifier's name, and those to which a statement binds one. `id`
     /// names something else in every table.
     pub fn telling_columns(&self) -> BTreeSet<String> {

@@ -53,7 +53,7 @@ fn own(column: &Column, table: &Table) -> Column {
 }
 
 /// The condition with its own table's columns written without the table, and without outer parentheses.
-fn without_table(condition: &Condition, table: &Table) -> Condition {
+pub(super) fn without_table(condition: &Condition, table: &Table) -> Condition {
     let boxed = |inner: &Condition| Box::new(without_table(inner, table));
     match condition {
         Condition::And(one, two) => Condition::And(boxed(one), boxed(two)),

@@ -9,6 +9,7 @@ use toml::de::DeValue;
 use super::model::{Act, Change, Counts, Database, Lost, Rows, SqlFile};
 use super::statement::{Condition, Literal, Name, Operand, Select, Statement, Table};
 use super::{keys, parse, refuse};
+use crate::model::IdentifierForm;
 use crate::read::cursor::{At, Keys, Reader, repeat};
 use crate::read::head;
 use crate::words::nearest;
@@ -46,7 +47,7 @@ pub(crate) fn file(r: &mut Reader, mut keys: Keys<'_>, digest: String) -> SqlFil
     let names: Vec<String> = reads.iter().map(|read| read.name.clone()).collect();
     let acts = acts(r, &mut keys, database, &names);
     keys.finish(r);
-    let file = SqlFile {
+    let mut file = SqlFile {
         name: name.unwrap_or_default(),
         digest,
         database,
@@ -63,7 +64,20 @@ pub(crate) fn file(r: &mut Reader, mut keys: Keys<'_>, digest: String) -> SqlFil
     if r.faults.is_empty() {
         refuse::refuse(&file, r);
     }
+    if database == Database::Postgresql {
+        type_uuids(&mut file);
+    }
     file
+}
+
+/// A text column would be compared with its case, and rows with another one would count as none.
+fn type_uuids(file: &mut SqlFile) {
+    let SqlFile { identifiers, person, reads, acts, .. } = file;
+    let is_uuid = |name: &str| identifiers.get(name).is_some_and(|of| of.form == IdentifierForm::Uuid);
+    person.condition.type_uuids(&is_uuid);
+    reads.iter_mut().flat_map(|read| &mut read.counts).for_each(|count| count.condition.type_uuids(&is_uuid));
+    let changes = acts.iter_mut().flat_map(|act| &mut act.changes);
+    changes.for_each(|change| change.statement.condition_mut().type_uuids(&is_uuid));
 }
 
 /// The placeholder for an unreadable select.

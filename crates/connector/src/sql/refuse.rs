@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use super::model::{Act, Database, Lost, SqlFile};
 use super::proof::{covers, old_value};
-use super::statement::{Column, Condition, NewValue, Select, Statement, Update};
+use super::statement::{Column, Condition, Literal, NewValue, Select, Statement, Update};
 use crate::model::IdentifierForm;
 use crate::read::cursor::Reader;
 use crate::words::nearest;
@@ -25,16 +25,17 @@ pub(super) fn refuse(file: &SqlFile, r: &mut Reader) {
     trial.acts();
     trial.ledger();
     trial.kept();
+    trial.own_row();
 }
 
-struct Trial<'a> {
-    file: &'a SqlFile,
+pub(super) struct Trial<'a> {
+    pub(super) file: &'a SqlFile,
     r: &'a mut Reader,
 }
 
 impl Trial<'_> {
     /// Records a refusal. The line is that of the place, or of the nearest place around it.
-    fn refuse(&mut self, place: &str, problem: impl Into<String>, instead: impl Into<String>) {
+    pub(super) fn refuse(&mut self, place: &str, problem: impl Into<String>, instead: impl Into<String>) {
         let mut around = place;
         let line = loop {
             if let Some(line) = self.r.lines.get(around) {
@@ -127,17 +128,24 @@ impl Trial<'_> {
             }
         }
         let is_email = |name: &&str| file.identifiers.get(*name).is_some_and(|of| of.form == IdentifierForm::Email);
-        // Elsewhere the collation decides, and most take no notice of case.
-        if file.database == Database::Postgresql
-            && let Some(name) = condition.with_case().into_iter().find(is_email)
-        {
+        // In MySQL the column's collation decides, and the file does not know it.
+        // A column of PostgreSQL's type uuid has no case, and the database refuses another type (see `type_uuids`).
+        let is_uuid = |name: &&str| file.identifiers.get(*name).is_some_and(|of| of.form == IdentifierForm::Uuid);
+        let uuids = match file.database {
+            Database::Postgresql => condition.half_lowered(),
+            Database::Mysql => condition.with_case(),
+        };
+        let with_case =
+            condition.with_case().into_iter().filter(is_email).chain(uuids.into_iter().filter(is_uuid)).next();
+        if let Some(name) = with_case {
             self.refuse(
                 place,
                 format!("compares ${name} with its case: rows with another one would stay, and count as none"),
                 format!("write lower(COLUMN) = lower(${name})"),
             );
         }
-        if condition.bound_to().is_empty() {
+        let bound_to = condition.bound_to();
+        if bound_to.is_empty() {
             self.refuse(
                 place,
                 "is bound to nobody: no condition that always holds compares a column with an identifier by =. Under OR \
@@ -145,15 +153,43 @@ impl Trial<'_> {
                 "write where COLUMN = $NAME and …, or COLUMN in (select TABLE.COLUMN from TABLE where TABLE.COLUMN = \
                  $NAME)",
             );
+            return;
+        }
+        // Many people have the same tenant, or the same shop: only these identifiers are one person's.
+        let finder = file.person.condition.bound_to();
+        let is_one_persons = |name: &&str| finder.contains(name) || is_email(name);
+        if !bound_to.iter().any(is_one_persons) {
+            let finder = finder.first().copied().unwrap_or("NAME");
+            self.refuse(
+                place,
+                format!(
+                    "is bound to {} alone, which other people may share: their rows fit too",
+                    bound_to.iter().map(|name| format!("${name}")).collect::<Vec<_>>().join(" and ")
+                ),
+                format!("write where COLUMN = ${finder} and …: the identifier by which read.person finds the person"),
+            );
         }
     }
 
     fn new_values(&mut self, place: &str, update: &Update) {
+        let file = self.file;
         let mut set = BTreeSet::new();
         for (column, value) in &update.set {
             let name = &column.name.0;
             if !set.insert(name) {
                 self.refuse(place, format!("sets {name} twice"), "set each column once");
+            }
+            if file.database == Database::Mysql
+                && let NewValue::Literal(Literal::Number(_) | Literal::Bool(_)) = value
+            {
+                self.refuse(
+                    place,
+                    format!(
+                        "sets {name} to a number: MySQL takes every text without digits for 0, so a count would not \
+                         find the old one"
+                    ),
+                    "write null, or the number as a text: '0'",
+                );
             }
             if old_value(column, value).is_none() {
                 self.refuse(
@@ -175,7 +211,12 @@ impl Trial<'_> {
                 );
             }
         }
-        let by: Vec<&Column> = update.condition.columns();
+        let mut by: Vec<&Column> = update.condition.columns();
+        for inner in update.condition.inner() {
+            if inner.table.may_be(&update.table, file.database) {
+                by.extend(inner.condition.columns());
+            }
+        }
         if let Some(column) = by.into_iter().find(|column| set.contains(&column.name.0)) {
             let name = &column.name.0;
             self.refuse(
@@ -195,11 +236,31 @@ impl Trial<'_> {
             other.changes.iter().take(most)
         });
         let earlier: Vec<&Statement> = earlier.map(|change| &change.statement).collect();
+        let table = change.statement.table();
+        let by = change.statement.condition().columns();
+        let sets = |column: &Column| {
+            earlier.iter().any(|earlier| match earlier {
+                Statement::Update(update) => {
+                    update.table.may_be(table, file.database)
+                        && update.set.iter().any(|(set, _)| set.name == column.name)
+                }
+                _ => false,
+            })
+        };
+        if let Some(column) = by.into_iter().find(|column| sets(column)) {
+            self.refuse(
+                place,
+                format!(
+                    "finds its rows by {}, which an earlier statement has overwritten: it would find none",
+                    column.name.0
+                ),
+                "write this statement before that one, or find the rows by a column that stays",
+            );
+        }
         for inner in change.statement.condition().inner() {
             let name = inner.table.full(file.database);
             let hides = |earlier: &&&Statement| {
-                let is_same = earlier.table().full(file.database) == name;
-                is_same
+                earlier.table().may_be(&inner.table, file.database)
                     && match earlier {
                         Statement::Delete(_) => true,
                         Statement::Update(update) => {

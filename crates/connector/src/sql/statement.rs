@@ -49,6 +49,8 @@ pub enum Operand {
     Literal(Literal),
     /// `$NAME`: the person's identifier of this name.
     Bind(String),
+    /// The same in PostgreSQL, for a column of the type uuid. With another type the database refuses the statement.
+    Uuid(String),
     /// `lower(…)`
     Lower(Box<Operand>),
 }
@@ -288,7 +290,7 @@ impl Condition {
         fn side(operand: &Operand) -> Option<Result<&Column, &str>> {
             match operand {
                 Operand::Column(column) => Some(Ok(column)),
-                Operand::Bind(name) => Some(Err(name)),
+                Operand::Bind(name) | Operand::Uuid(name) => Some(Err(name)),
                 Operand::Lower(inner) => side(inner),
                 Operand::Literal(_) => None,
             }
@@ -317,6 +319,25 @@ impl Condition {
         self.conjuncts().into_iter().filter_map(Condition::bound).map(|(column, _)| column).collect()
     }
 
+    /// Every `column = $NAME` of its own table, under any word.
+    pub(crate) fn equals(&self) -> Vec<(&Column, &str)> {
+        match self {
+            Condition::And(one, two) | Condition::Or(one, two) => [one.equals(), two.equals()].concat(),
+            Condition::Not(inner) | Condition::Nested(inner) => inner.equals(),
+            other => other.bound().into_iter().collect(),
+        }
+    }
+
+    /// Every `column in (select …)` of its own table.
+    pub(crate) fn within(&self) -> Vec<(&Column, &Inner)> {
+        match self {
+            Condition::And(one, two) | Condition::Or(one, two) => [one.within(), two.within()].concat(),
+            Condition::Not(inner) | Condition::Nested(inner) => inner.within(),
+            Condition::Within(column, inner) => vec![(column, inner)],
+            _ => Vec::new(),
+        }
+    }
+
     /// Every inner select, at any depth.
     pub fn inner(&self) -> Vec<&Inner> {
         match self {
@@ -339,11 +360,23 @@ impl Condition {
         }
     }
 
+    /// The identifiers that are compared with `lower` on one side only.
+    pub(crate) fn half_lowered(&self) -> Vec<&str> {
+        let is_lower = |operand: &Operand| matches!(operand, Operand::Lower(_));
+        match self {
+            Condition::And(one, two) | Condition::Or(one, two) => [one.half_lowered(), two.half_lowered()].concat(),
+            Condition::Not(inner) | Condition::Nested(inner) => inner.half_lowered(),
+            Condition::Within(_, inner) => inner.condition.half_lowered(),
+            Condition::Compare(one, _, two) if is_lower(one) != is_lower(two) => self.names(),
+            _ => Vec::new(),
+        }
+    }
+
     /// Every identifier in it.
     pub fn names(&self) -> Vec<&str> {
         fn of(operand: &Operand) -> Option<&str> {
             match operand {
-                Operand::Bind(name) => Some(name),
+                Operand::Bind(name) | Operand::Uuid(name) => Some(name),
                 Operand::Lower(inner) => of(inner),
                 _ => None,
             }
@@ -374,6 +407,41 @@ impl Condition {
             | Condition::Like(column, ..)
             | Condition::OneOf(column, ..)
             | Condition::Within(column, _) => vec![column],
+        }
+    }
+}
+
+impl Condition {
+    /// Writes `$NAME` of these identifiers as values of the type uuid, where no `lower` is around it.
+    pub(crate) fn type_uuids(&mut self, is_uuid: &impl Fn(&str) -> bool) {
+        match self {
+            Condition::And(one, two) | Condition::Or(one, two) => {
+                one.type_uuids(is_uuid);
+                two.type_uuids(is_uuid);
+            }
+            Condition::Not(inner) | Condition::Nested(inner) => inner.type_uuids(is_uuid),
+            Condition::Within(_, inner) => inner.condition.type_uuids(is_uuid),
+            Condition::Compare(one, _, two) => {
+                for operand in [one, two] {
+                    if let Operand::Bind(name) = operand
+                        && is_uuid(name)
+                    {
+                        *operand = Operand::Uuid(std::mem::take(name));
+                    }
+                }
+            }
+            Condition::Null(..) | Condition::Like(..) | Condition::OneOf(..) => {}
+        }
+    }
+}
+
+impl Statement {
+    /// Its condition, to be changed.
+    pub(crate) fn condition_mut(&mut self) -> &mut Condition {
+        match self {
+            Statement::Delete(Delete { condition, .. })
+            | Statement::Update(Update { condition, .. })
+            | Statement::Select(Select { condition, .. }) => condition,
         }
     }
 }
@@ -460,6 +528,10 @@ impl Sql {
                 self.put("lower(");
                 self.operand(inner);
                 self.put(")");
+            }
+            Operand::Uuid(name) => {
+                self.operand(&Operand::Bind(name.clone()));
+                self.put(if self.is_shown { "" } else { "::uuid" });
             }
             Operand::Bind(name) => {
                 self.binds.push(name.clone());

@@ -27,12 +27,17 @@ const REFERENCES: &str = "select table_schema, table_name, column_name, referenc
 /// Refuses tables whose changes cannot be rolled back.
 pub(super) async fn can_roll_back(session: &mut Session, tables: &[(String, String)]) -> Result<(), Failure> {
     for (schema, name) in tables {
-        let text = "select engine from information_schema.tables where table_schema = ? and table_name = ?";
+        let text =
+            "select coalesce(engine, '') from information_schema.tables where table_schema = ? and table_name = ?";
         let rows = session.query(text, vec![schema.as_str().into(), name.as_str().into()]).await?;
         match rows.first().map(|row| cell(row, 0)).transpose()?.as_deref() {
             None => return Err(ours("a table of the file is not in the database, or the role may not see it")),
             Some("InnoDB") => {}
-            Some(_) => return Err(ours("a table is not of the engine InnoDB: a rollback would not undo its changes")),
+            Some(_) => {
+                return Err(ours(
+                    "a table is a view, or not of the engine InnoDB: a rollback would not undo its changes",
+                ));
+            }
         }
     }
     Ok(())
@@ -43,9 +48,9 @@ pub(super) async fn check(
     session: &mut Session,
     checked: &Checked,
     schema: &str,
-    changed: &[(String, String)],
+    tables: &[(String, String)],
 ) -> Result<bool, Failure> {
-    can_roll_back(session, changed).await?;
+    can_roll_back(session, tables).await?;
     for table in ["user_privileges", "schema_privileges", "table_privileges"] {
         let text = format!(
             "select count(*) from information_schema.{table} where grantee = {GRANTEE} and (privilege_type not in \

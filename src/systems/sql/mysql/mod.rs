@@ -26,18 +26,18 @@ pub(super) struct Mysql {
     timeout: Duration,
     connect_timeout: Duration,
     lock_timeout: Duration,
-    /// The tables that acts change: schema and name.
-    changed: Vec<(String, String)>,
+    /// Every table of the file: schema and name.
+    tables: Vec<(String, String)>,
 }
 
 impl Mysql {
     /// Its client; nothing is called.
-    pub(super) fn new(address: Address, timeouts: &super::Timeouts, changed: &[(Option<String>, String)]) -> Mysql {
+    pub(super) fn new(address: Address, timeouts: &super::Timeouts, tables: &[(Option<String>, String)]) -> Mysql {
         let Address { opts, schema } = address;
         let full = |(of, name): &(Option<String>, String)| (of.clone().unwrap_or_else(|| schema.clone()), name.clone());
         Mysql {
             opts,
-            changed: changed.iter().map(full).collect(),
+            tables: tables.iter().map(full).collect(),
             schema,
             timeout: timeouts.call,
             connect_timeout: timeouts.connect,
@@ -87,7 +87,7 @@ impl Mysql {
     async fn change(&self, changes: &[Change], note: Option<&Bound>) -> Result<Result<Session, Acted>, Failure> {
         let mut session = self.begin("set session transaction isolation level read committed").await?;
         // A table of an engine without transactions would keep what a rollback takes back elsewhere.
-        catalogue::can_roll_back(&mut session, &self.changed).await?;
+        catalogue::can_roll_back(&mut session, &self.tables).await?;
         session.run("start transaction").await?;
         if let Some(note) = note {
             // The row of another transaction that is not committed yet makes this one wait for its end.
@@ -123,8 +123,13 @@ impl Database for Mysql {
     async fn person(&self, person: &Bound, counts: &[Bound]) -> Result<Seen, Failure> {
         let read = async {
             let mut session = self.snapshot().await?;
+            // A view hides rows: they would be neither found nor counted.
+            catalogue::can_roll_back(&mut session, &self.tables).await?;
             let rows = session.rows(person, 2).await?;
-            let left = if rows.is_empty() { session.sum(counts).await? } else { 0 };
+            let mut left = Vec::new();
+            for count in counts.iter().filter(|_| rows.is_empty()) {
+                left.push(session.sum(std::slice::from_ref(count)).await?);
+            }
             Ok(Seen { rows, left })
         };
         timeout_at(self.deadline(), read).await.unwrap_or_else(|_| Err(late()))
@@ -153,7 +158,7 @@ impl Database for Mysql {
         let read = async {
             // The plan of a change is refused in a transaction that only reads.
             let mut session = self.begin("start transaction").await?;
-            catalogue::check(&mut session, checked, &self.schema, &self.changed).await
+            catalogue::check(&mut session, checked, &self.schema, &self.tables).await
         };
         timeout_at(self.deadline(), read).await.unwrap_or_else(|_| Err(late()))
     }

@@ -17,6 +17,8 @@ const ROLE: &str = "select (select rolsuper or rolcreaterole or rolcreatedb or r
 const TABLE: &str = "select coalesce(pg_has_role(current_user, c.relowner, 'USAGE'), true), coalesce(\
                      has_schema_privilege(current_user, c.relnamespace, 'CREATE'), true) from pg_class c where c.oid = \
                      to_regclass($1)";
+const OTHERS: &str = "select count(*) from unnest($1::text[]) as t (name) join pg_class c on c.oid = \
+                      to_regclass(t.name) where c.relkind not in ('r', 'p')";
 const LEDGER: &str = "select count(*) from pg_index i join pg_attribute a on a.attrelid = i.indrelid and a.attnum = \
                       i.indkey[0] where i.indrelid = to_regclass($1) and i.indisunique and i.indisvalid and \
                       i.indnkeyatts = 1 and i.indpred is null and a.attname = 'digest'";
@@ -32,6 +34,21 @@ const REFERENCES: &str = "select fn.nspname::text, f.relname::text, fa.attname::
                           k.conkey[1] join pg_attribute ta on ta.attrelid = t.oid and ta.attnum = k.confkey[1] where \
                           k.contype = 'f' and not f.relispartition and not t.relispartition order by 1, 2, 3";
 
+/// A table's name, in full and in quotes.
+pub(super) fn full((schema, name): &(Option<String>, String)) -> String {
+    format!("\"{}\".\"{name}\"", schema.as_deref().unwrap_or("public"))
+}
+
+/// Refuses views and tables of other databases: rows that they do not show are neither found nor counted.
+pub(super) async fn are_tables(session: &Session, tables: &[String]) -> Result<(), Failure> {
+    let failed = |error: tokio_postgres::Error| error::before_commit(&error);
+    let row = session.client.query_one(OTHERS, &[&tables]).await.map_err(failed)?;
+    match row.try_get::<_, i64>(0).map_err(|_| unavailable("the catalogue cannot be read"))? {
+        0 => Ok(()),
+        _ => Err(ours("a table of the file is a view or a foreign table: name the tables behind it")),
+    }
+}
+
 /// See [`super::Database::check`].
 pub(super) async fn check(session: &Session, checked: &Checked) -> Result<bool, Failure> {
     const FEWER: &str = ": use a role that owns nothing and has only SELECT, UPDATE and DELETE";
@@ -44,8 +61,6 @@ pub(super) async fn check(session: &Session, checked: &Checked) -> Result<bool, 
     if role.try_get(1).map_err(unreadable)? {
         return Err(ours(Note::from("the role may make schemas").and(FEWER)));
     }
-    let full =
-        |(schema, name): &(Option<String>, String)| format!("\"{}\".\"{name}\"", schema.as_deref().unwrap_or("public"));
     for table in checked.changed.iter().chain(&checked.ledger) {
         let rows = session.client.query(TABLE, &[&full(table)]).await.map_err(failed)?;
         let Some(row) = rows.first() else { return Err(ours("a table of the file is not in the database")) };

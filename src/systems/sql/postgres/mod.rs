@@ -32,14 +32,17 @@ pub(super) struct Postgres {
     tls: Option<MakeRustlsConnect>,
     timeout: Duration,
     lock_timeout: Duration,
+    /// Every table of the file, in full and in quotes.
+    tables: Vec<String>,
 }
 
 impl Postgres {
     /// Its client; nothing is called.
-    pub(super) fn new(address: Address, timeouts: &super::Timeouts) -> Postgres {
+    pub(super) fn new(address: Address, timeouts: &super::Timeouts, tables: &[(Option<String>, String)]) -> Postgres {
         let Address { mut config, tls } = address;
         config.application_name("erasure-worker").connect_timeout(timeouts.connect);
-        Postgres { config, tls, timeout: timeouts.call, lock_timeout: timeouts.lock }
+        let tables = tables.iter().map(catalogue::full).collect();
+        Postgres { config, tls, timeout: timeouts.call, lock_timeout: timeouts.lock, tables }
     }
 
     fn deadline(&self) -> Instant {
@@ -88,6 +91,7 @@ impl Postgres {
 
     async fn change(&self, changes: &[Change], note: Option<&Bound>) -> Result<Result<Session, Acted>, Failure> {
         let session = self.begin("isolation level read committed").await?;
+        catalogue::are_tables(&session, &self.tables).await?;
         if let Some(note) = note {
             // The row of another transaction that is not committed yet makes this one wait for its end.
             let written = session.execute(note).await.map_err(|error| error::before_commit(&error))?;
@@ -122,8 +126,12 @@ impl Database for Postgres {
     async fn person(&self, person: &Bound, counts: &[Bound]) -> Result<Seen, Failure> {
         let read = async {
             let session = self.snapshot().await?;
+            catalogue::are_tables(&session, &self.tables).await?;
             let rows = session.rows(person, 2).await?;
-            let left = if rows.is_empty() { session.sum(counts).await? } else { 0 };
+            let mut left = Vec::new();
+            for count in counts.iter().filter(|_| rows.is_empty()) {
+                left.push(session.sum(std::slice::from_ref(count)).await?);
+            }
             Ok(Seen { rows, left })
         };
         timeout_at(self.deadline(), read).await.unwrap_or_else(|_| Err(late()))
@@ -149,7 +157,11 @@ impl Database for Postgres {
     }
 
     async fn check(&self, checked: &Checked) -> Result<bool, Failure> {
-        let read = async { catalogue::check(&self.snapshot().await?, checked).await };
+        let read = async {
+            let session = self.snapshot().await?;
+            catalogue::are_tables(&session, &self.tables).await?;
+            catalogue::check(&session, checked).await
+        };
         timeout_at(self.deadline(), read).await.unwrap_or_else(|_| Err(late()))
     }
 

@@ -60,6 +60,10 @@ pub(in super::super) fn read_url(text: &str, ca_file: Option<&Path>) -> Result<A
     if config.get_hosts().is_empty() || config.get_user().is_none() || config.get_dbname().is_none() {
         return Err(url("must name user, host and database: postgresql://USER:PASSWORD@HOST:PORT/DATABASE"));
     }
+    if !config.get_hostaddrs().is_empty() {
+        // The connection would go there, whatever the host is.
+        return Err(url("must not have hostaddr: write the address as the host"));
+    }
     if config.get_hosts().len() > 1 {
         config.target_session_attrs(TargetSessionAttrs::ReadWrite);
     }

@@ -1,4 +1,5 @@
 mod drafts;
+mod own;
 mod refusals;
 mod statements;
 
