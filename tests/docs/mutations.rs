@@ -12,7 +12,7 @@ fn rows() -> Vec<(String, String)> {
     let rows = table.lines().filter_map(|line| line.strip_prefix("| `")?.strip_suffix(" |"));
     rows.map(|row| {
         let (name, rest) = row.split_once("` | ").unwrap();
-        (name.to_owned(), rest.split_once(" | ").unwrap().1.to_owned())
+        (name.to_owned(), rest.to_owned())
     })
     .collect()
 }
