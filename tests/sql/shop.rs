@@ -47,7 +47,9 @@ pub fn loaded(text: &str) -> SqlFile {
 /// A client.
 pub fn system_at(file: &str, url: &str, ca_file: Option<PathBuf>) -> SqlSystem {
     let lock_timeout = Duration::from_secs(2);
-    let settings = SqlSettings { ca_file, ..SqlSettings::new(loaded(file), url.into(), lock_timeout) };
+    // Whatever is between, it is the database of the runs' rules.
+    let plan = SqlSettings::new(loaded(file), "".into(), lock_timeout).plan;
+    let settings = SqlSettings { plan, ca_file, ..SqlSettings::new(loaded(file), url.into(), lock_timeout) };
     let timeouts = Timeouts { call: Duration::from_secs(60), connect: Duration::from_secs(60), lock: lock_timeout };
     let digest = Arc::new(|bytes: &[u8]| {
         let mut digest = [0; 16];
