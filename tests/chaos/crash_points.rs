@@ -157,7 +157,8 @@ fn assert_covered(healthy: &[Tried], counts: &Counts) {
         let is_at = |name: &&str| name.split('.').next() == Some(point.as_str());
         assert!(names.iter().any(is_at), "no process ended at {point:?}");
     }
-    for step in StepName::ALL {
+    // The kit ends the process at each entry of a connector's journal.
+    for step in StepName::ALL.into_iter().filter(|step| !step.is_connectors()) {
         let mut around = vec![Point::AfterCheckpoint, Point::BeforeCall, Point::AfterCall, Point::AfterAnswer];
         // One write may hold several intents; the first one names the point.
         if step.needs_intent() {
