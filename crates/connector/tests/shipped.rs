@@ -33,7 +33,7 @@ fn each_shipped_file_loads_under_its_name() {
 #[test]
 fn the_tutorials_file_loads() {
     let page = fs::read_to_string(root().join("docs/connectors.md")).unwrap();
-    let tutorial = page.split("## Webhook").next().unwrap();
+    let tutorial = page.split("## Run it").next().unwrap();
     let blocks: Vec<_> = tutorial.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
     let file = load(blocks.concat().as_bytes()).unwrap_or_else(|faults| panic!("{faults}"));
     assert_eq!(file.name, "newsletter");
