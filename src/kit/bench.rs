@@ -43,7 +43,7 @@ pub(super) struct Scenario {
     pub(super) name: String,
     pub(super) pace: Pace,
     pub(super) exists: bool,
-    /// The credential has found somebody before.
+    /// The credential has found a person before.
     pub(super) knows_somebody: bool,
     /// This identifier of the job is another person's.
     pub(super) differs: Option<String>,

@@ -10,8 +10,8 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use crate::model::{
-    Act, Auth, Body, Call, Connector, Evidence, Expect, IdentifierForm, Json, Lost, Outcome, Pointer, Read, Refusal,
-    Says, SettingForm, Shows, Source, Template,
+    Act, Auth, Body, Call, Connector, Evidence, Expect, Json, Lost, Outcome, Pointer, Read, Refusal, Says, SettingForm,
+    Shows, Source, Template,
 };
 
 /// The text.
@@ -67,14 +67,7 @@ fn head(file: &Connector, out: &mut String) {
 fn sent(file: &Connector, out: &mut String) {
     line!(out, "\nWHAT IS KNOWN OF THE PERSON, AND WHERE IT IS SENT");
     for (name, identifier) in &file.identifiers {
-        let form = match identifier.form {
-            IdentifierForm::Text => "a text",
-            IdentifierForm::Digits => "digits",
-            IdentifierForm::Email => "an e-mail address",
-            IdentifierForm::Uuid => "a UUID",
-        };
-        let need = if identifier.required { "every job must give it" } else { "a job may give it" };
-        line!(out, "  - {name} ({form}; {need}): {}", places(file, Source::Id, name));
+        line!(out, "  - {name} ({}): {}", identifier.described(), places(file, Source::Id, name));
         let compared = file.reads.iter().any(|read| {
             read.name == "person" && read.answers.iter().any(|answer| answer.same.iter().any(|(_, id)| id == name))
         });

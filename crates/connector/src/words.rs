@@ -3,7 +3,7 @@
 //! The rule it keeps: a word is read and printed from one table.
 
 use crate::model::{
-    Converter, IdentifierForm, Method, Outcome, Pointer, Refusal, Says, Shows, Slot, Source, Template, Type,
+    Converter, Identifier, IdentifierForm, Method, Outcome, Pointer, Refusal, Says, Shows, Slot, Source, Template, Type,
 };
 use crate::sql::Database;
 
@@ -95,6 +95,20 @@ impl Template {
             crate::model::Part::Slot(slot) => Some(slot),
             crate::model::Part::Text(_) => None,
         })
+    }
+}
+
+impl Identifier {
+    /// Its form, and whether a job must have it, in words.
+    pub(crate) fn described(&self) -> String {
+        let form = match self.form {
+            IdentifierForm::Text => "a text",
+            IdentifierForm::Digits => "digits",
+            IdentifierForm::Email => "an e-mail address",
+            IdentifierForm::Uuid => "a UUID",
+        };
+        let need = if self.required { "every job must give it" } else { "a job may give it" };
+        format!("{form}; {need}")
     }
 }
 

@@ -11,6 +11,7 @@ mod slots;
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 
+pub(super) use self::plan::identifiers;
 pub use self::plan::of as plan;
 pub use self::settings::ConnectorSettings;
 

@@ -2,7 +2,7 @@
 //!
 //! The rule it keeps: the plan says nothing that the file does not say.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use erasure_connector::model::{self, Connector, Slot, Source};
 
@@ -69,11 +69,7 @@ pub fn of(file: &Connector) -> Result<Plan, String> {
             model::Outcome::Declared => Ends::Declared,
             model::Outcome::Unproven => Ends::Unproven,
         },
-        identifiers: file
-            .identifiers
-            .iter()
-            .map(|(name, identifier)| (name.clone(), self::identifier(identifier)))
-            .collect(),
+        identifiers: identifiers(&file.identifiers),
         preserved: file.preserved.clone(),
         reads: file.reads.iter().enumerate().map(read).collect(),
         acts: file.acts.iter().map(act).collect(),
@@ -88,6 +84,11 @@ pub(super) fn facts(file: &Connector) -> Vec<String> {
     let of_acts = file.acts.iter().flat_map(|act| &act.answers).flat_map(|answer| &answer.take);
     let names: BTreeSet<&String> = of_reads.chain(of_acts).map(|(name, _)| name).collect();
     names.into_iter().cloned().collect()
+}
+
+/// The identifiers of a file.
+pub fn identifiers(of: &BTreeMap<String, model::Identifier>) -> BTreeMap<String, Identifier> {
+    of.iter().map(|(name, one)| (name.clone(), identifier(one))).collect()
 }
 
 fn identifier(identifier: &model::Identifier) -> Identifier {

@@ -25,15 +25,13 @@ pub struct ConnectorSettings {
     pub file: Arc<Connector>,
     /// Its steps.
     pub plan: Arc<Plan>,
-    /// In place of the address in the file, outside production: a stand-in.
-    pub base_url: Option<String>,
     /// The values of the file's settings.
     pub settings: BTreeMap<String, String>,
     /// The values of its secrets.
     pub secrets: BTreeMap<String, SecretString>,
     /// The identifiers of a person who always exists, for the probe: only a found person proves the credential.
     pub probe_subject: BTreeMap<String, SecretString>,
-    /// The address of every call.
+    /// The address of every call: the file's or, outside production, a stand-in's.
     base: String,
 }
 
@@ -64,7 +62,6 @@ impl ConnectorSettings {
         Some(ConnectorSettings {
             file: Arc::new(file),
             plan: Arc::new(plan),
-            base_url: base_url.map(Into::into),
             settings,
             secrets: secrets?,
             probe_subject: probe_subject?,
@@ -185,7 +182,6 @@ impl ConnectorSettings {
     ) -> Result<ConnectorSettings, String> {
         Ok(ConnectorSettings {
             plan: Arc::new(plan::of(&file)?),
-            base_url: Some(base_url.to_owned()),
             probe_subject: BTreeMap::new(),
             base: base_url.to_owned(),
             file,

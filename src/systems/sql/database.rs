@@ -38,6 +38,28 @@ pub(super) struct Change {
     pub proofs: Vec<Bound>,
 }
 
+impl Change {
+    /// True unless the statement changed fewer rows than it must. `number` counts the statements from 1.
+    pub(super) fn is_enough(&self, number: i64, rows: u64) -> Result<bool, Failure> {
+        if self.rows.is_passed_by(rows) {
+            let (Rows::Most(most) | Rows::Exactly(most)) = self.rows;
+            let most = i64::try_from(most).unwrap_or(i64::MAX);
+            let note = Note::from("statement ").number(number).and(" changed more rows than ").number(most);
+            return Err(refused(note.and(": rolled back")));
+        }
+        Ok(self.rows.permits(rows))
+    }
+
+    /// Refuses a statement after which its counts still find rows.
+    pub(super) fn is_complete(&self, number: i64, left: u64) -> Result<(), Failure> {
+        if left > 0 {
+            let note = Note::from("statement ").number(number);
+            return Err(refused(note.and(" left rows that it should change (a trigger?): rolled back")));
+        }
+        Ok(())
+    }
+}
+
 /// The end of an act whose transaction was answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Acted {
@@ -55,7 +77,7 @@ pub(super) struct Checked {
     /// Every statement, to see whether the role may make it.
     pub statements: Vec<Bound>,
     /// Whether the person's table has a row: one row, or none.
-    pub somebody: String,
+    pub any_person: String,
     /// The tables that acts change: schema, if given, and name.
     pub changed: Vec<(Option<String>, String)>,
     /// The watched schemas.

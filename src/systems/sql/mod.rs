@@ -163,7 +163,7 @@ impl SqlSystem {
         match self.database.act(&changes, note.as_ref()).await? {
             Acted::Committed => Ok(self.reading(Means::Done, false)),
             Acted::Before => Ok(self.reading(Means::DoneBefore, false)),
-            // Perhaps somebody else has removed the rows: the counts decide.
+            // Perhaps another session has removed the rows: the counts decide.
             Acted::TooFew => Ok(Answer::Unclear(Reason::Precondition)),
         }
     }
@@ -190,7 +190,7 @@ impl SqlSystem {
         statements.extend(ledger.map(|text| Bound { text, values: vec![SecretString::default()] }));
         Checked {
             statements,
-            somebody: self.file.somebody_sql(),
+            any_person: self.file.any_person_sql(),
             changed: changed(&self.file),
             ledger: self.file.ledger.as_ref().map(part),
             watch: self.file.watch.iter().cloned().collect(),

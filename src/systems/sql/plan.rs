@@ -3,11 +3,11 @@
 //! The rule it keeps: a count of 0 is an absence. It counts only after the same run has seen the person in the same
 //! database.
 
-use erasure_connector::model::IdentifierForm;
 use erasure_connector::sql::{Act, Lost, SqlFile};
 
-use crate::job::plan::{Act as PlanAct, Ends, Evidence, Expect, Form, Identifier, Lost as PlanLost, Plan, Read};
+use crate::job::plan::{Act as PlanAct, Ends, Evidence, Expect, Lost as PlanLost, Plan, Read};
 use crate::job::reading::Shows;
+use crate::systems::connector;
 
 /// The characters of the file's digest in events.
 const DIGEST: usize = 12;
@@ -22,19 +22,7 @@ pub(super) fn plan(file: &SqlFile, installation: String) -> Plan {
         connector: format!("{}@{}", file.name, file.digest.get(..DIGEST).unwrap_or(&file.digest)),
         installation,
         ends: Ends::Erased,
-        identifiers: file
-            .identifiers
-            .iter()
-            .map(|(name, identifier)| {
-                let form = match identifier.form {
-                    IdentifierForm::Text => Form::Text,
-                    IdentifierForm::Digits => Form::Digits,
-                    IdentifierForm::Email => Form::Email,
-                    IdentifierForm::Uuid => Form::Uuid,
-                };
-                (name.clone(), Identifier { form, is_required: identifier.required })
-            })
-            .collect(),
+        identifiers: connector::identifiers(&file.identifiers),
         proofs: Vec::new(),
         preserved: file.stays(),
         facts: Vec::new(),

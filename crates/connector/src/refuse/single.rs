@@ -1,4 +1,4 @@
-//! A member of a list is somebody only if the list has no other.
+//! A member of a list shows the person only if the list has no other member.
 
 use super::{Trial, answer_of};
 use crate::branches;

@@ -164,7 +164,7 @@ impl SqlFile {
         kept.chain(self.preserved.iter().cloned()).collect()
     }
 
-    /// The counts that must be 0 within the transaction, after the statement of this place: it is the last one that each
+    /// The counts that must be 0 within the transaction, after the statement of this place: it is the last statement that each
     /// of them is about. Later statements may remove the rows by which a count finds others.
     pub fn proofs_after(&self, act: &Act, place: usize) -> Vec<&Select> {
         let counts = act.evidence.iter().filter_map(|read| self.reads.get(*read)).flat_map(|read| &read.counts);

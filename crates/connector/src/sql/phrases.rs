@@ -33,7 +33,7 @@ impl SqlFile {
     }
 
     /// One row if the person's table has any.
-    pub fn somebody_sql(&self) -> String {
+    pub fn any_person_sql(&self) -> String {
         format!("select 1 from {} limit 1", self.person.table.written(self.database))
     }
 

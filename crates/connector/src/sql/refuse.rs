@@ -1,4 +1,4 @@
-//! The refusals of a file for a database: one that could report a person as erased while rows are left, or change
+//! The refusals of files for databases: a file that could report a person as erased while rows are left, or change
 //! another person's rows, does not load.
 //!
 //! The rule it keeps: each refusal says its reason in words, and what to write instead. What cannot be shown to be safe

@@ -7,7 +7,6 @@ use std::fmt::Write as _;
 
 use super::model::{Act, Lost, Rows, SqlFile};
 use super::statement::Statement;
-use crate::model::IdentifierForm;
 
 /// Writes a line; writing to a text cannot fail.
 macro_rules! line {
@@ -23,14 +22,7 @@ pub fn show(file: &SqlFile) -> String {
     line!(out, "  In statements $x stands for the person's x. It is sent beside the statement, never in its text.");
     line!(out, "\nWHAT IS KNOWN OF THE PERSON");
     for (name, identifier) in &file.identifiers {
-        let form = match identifier.form {
-            IdentifierForm::Text => "a text",
-            IdentifierForm::Digits => "digits",
-            IdentifierForm::Email => "an e-mail address",
-            IdentifierForm::Uuid => "a UUID",
-        };
-        let need = if identifier.required { "every job must give it" } else { "a job may give it" };
-        line!(out, "  - {name} ({form}; {need})");
+        line!(out, "  - {name} ({})", identifier.described());
     }
     line!(out, "\nWHAT IS READ BEFORE ANYTHING IS CHANGED");
     line!(out, "  {}", file.person.shown(file.database));

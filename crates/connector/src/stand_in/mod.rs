@@ -204,7 +204,7 @@ impl StandIn {
         for (part, call) in self.calls() {
             let Some(bound) = self.bound(call, asked) else { continue };
             let who = self.who(part, &bound);
-            // A call about somebody who is known, before one about nobody.
+            // A call about a known person, before a call about nobody.
             match &found {
                 Some((Some(_), _)) if who.0.is_none() => continue,
                 Some((None, _)) if who.0.is_some() => parts.clear(),

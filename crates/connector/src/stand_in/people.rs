@@ -34,7 +34,7 @@ pub struct Person {
     pub identifiers: BTreeMap<String, String>,
     /// The proofs, by name.
     pub proofs: BTreeMap<String, String>,
-    /// False for somebody whom the vendor does not know.
+    /// False for a person whom the vendor does not know.
     pub exists: bool,
     /// The facts that the vendor has given about the person; the latest is the last.
     facts: BTreeMap<String, Vec<Value>>,

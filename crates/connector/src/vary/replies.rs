@@ -48,7 +48,7 @@ impl Changed {
     }
 }
 
-/// Replies that have nothing to do with the one that was due.
+/// Replies that have nothing to do with the due reply.
 pub fn strange() -> Vec<Changed> {
     vec![
         Changed::page("a login page with 200", 200, LOGIN),

@@ -89,7 +89,7 @@ pub(super) async fn check(
         let nothing = bound.values.iter().map(|_| Value::NULL).collect();
         session.query(&format!("explain {}", bound.text), nothing).await?;
     }
-    Ok(!session.query(&checked.somebody, Vec::new()).await?.is_empty())
+    Ok(!session.query(&checked.any_person, Vec::new()).await?.is_empty())
 }
 
 /// See [`super::Database::catalogue`].

@@ -9,14 +9,14 @@ mod settings;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use erasure_connector::sql::{Catalogue, Rows};
+use erasure_connector::sql::Catalogue;
 use mysql_async::prelude::Queryable as _;
 use mysql_async::{Conn, Opts, Params, Row, Value};
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::database::{Acted, Bound, Change, Checked, Database, Seen, ambiguous, ours, refused, unavailable};
-use crate::job::{Failure, Note};
+use super::database::{Acted, Bound, Change, Checked, Database, Seen, ambiguous, ours, unavailable};
+use crate::job::Failure;
 pub(super) use settings::{Address, read_url};
 
 /// A database of MySQL or MariaDB.
@@ -97,22 +97,12 @@ impl Mysql {
                 return Ok(Err(Acted::Before));
             }
         }
-        for (number, change) in changes.iter().enumerate() {
+        for (number, change) in (1..).zip(changes) {
             let rows = session.execute(&change.statement).await?;
-            let number = i64::try_from(number).unwrap_or(i64::MAX).saturating_add(1);
-            if change.rows.is_passed_by(rows) {
-                let (Rows::Most(most) | Rows::Exactly(most)) = change.rows;
-                let most = i64::try_from(most).unwrap_or(i64::MAX);
-                let note = Note::from("statement ").number(number).and(" changed more rows than ").number(most);
-                return Err(refused(note.and(": rolled back")));
-            }
-            if !change.rows.permits(rows) {
+            if !change.is_enough(number, rows)? {
                 return Ok(Err(Acted::TooFew));
             }
-            if session.sum(&change.proofs).await? > 0 {
-                let note = Note::from("statement ").number(number);
-                return Err(refused(note.and(" left rows that it should change (a trigger?): rolled back")));
-            }
+            change.is_complete(number, session.sum(&change.proofs).await?)?;
         }
         Ok(Ok(session))
     }

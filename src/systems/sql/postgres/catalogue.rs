@@ -84,8 +84,8 @@ pub(super) async fn check(session: &Session, checked: &Checked) -> Result<bool, 
         let text = format!("explain {}", bound.text);
         session.client.query(&text, &nothing).await.map_err(failed)?;
     }
-    let somebody = session.client.query(&checked.somebody, &[]).await.map_err(failed)?;
-    Ok(!somebody.is_empty())
+    let found = session.client.query(&checked.any_person, &[]).await.map_err(failed)?;
+    Ok(!found.is_empty())
 }
 
 /// See [`super::Database::catalogue`].

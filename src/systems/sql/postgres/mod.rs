@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::BytesMut;
-use erasure_connector::sql::{Catalogue, Rows};
+use erasure_connector::sql::Catalogue;
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::JoinHandle;
@@ -22,8 +22,8 @@ use tokio_postgres::types::{Format, IsNull, ToSql, Type};
 use tokio_postgres::{Client, Config, Connection, NoTls, SimpleQueryMessage};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::database::{Acted, Bound, Change, Checked, Database, Seen, ambiguous, ours, refused, unavailable};
-use crate::job::{Failure, Note};
+use super::database::{Acted, Bound, Change, Checked, Database, Seen, ambiguous, ours, unavailable};
+use crate::job::Failure;
 pub(super) use settings::{Address, read_url};
 
 /// A database of PostgreSQL.
@@ -100,22 +100,12 @@ impl Postgres {
                 return Ok(Err(Acted::Before));
             }
         }
-        for (number, change) in changes.iter().enumerate() {
+        for (number, change) in (1..).zip(changes) {
             let rows = session.execute(&change.statement).await.map_err(|error| error::before_commit(&error))?;
-            let number = i64::try_from(number).unwrap_or(i64::MAX).saturating_add(1);
-            if change.rows.is_passed_by(rows) {
-                let (Rows::Most(most) | Rows::Exactly(most)) = change.rows;
-                let most = i64::try_from(most).unwrap_or(i64::MAX);
-                let note = Note::from("statement ").number(number).and(" changed more rows than ").number(most);
-                return Err(refused(note.and(": rolled back")));
-            }
-            if !change.rows.permits(rows) {
+            if !change.is_enough(number, rows)? {
                 return Ok(Err(Acted::TooFew));
             }
-            if session.sum(&change.proofs).await? > 0 {
-                let note = Note::from("statement ").number(number);
-                return Err(refused(note.and(" left rows that it should change (a trigger?): rolled back")));
-            }
+            change.is_complete(number, session.sum(&change.proofs).await?)?;
         }
         Ok(Ok(session))
     }

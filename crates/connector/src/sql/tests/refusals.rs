@@ -13,7 +13,7 @@ const NOTES: &str = "  { sql = \"delete from notes where order_id in (select ord
                      $user_id)\", most = 500 },\n";
 
 const CASES: &[Case] = &[
-    // Somebody is compared.
+    // The person is compared.
     (
         "id as user_id, email from",
         "id as user_id from",
@@ -229,7 +229,7 @@ fn each_rule_has_its_fault() {
     assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), CASES.len(), wrong.join("\n"));
 }
 
-/// A statement that finds its rows through other rows comes before the one that removes those.
+/// A statement that finds its rows through other rows comes before the statement that removes those rows.
 #[test]
 fn rows_that_others_lead_to_are_changed_first() {
     assert_eq!(faults(SHOP), []);

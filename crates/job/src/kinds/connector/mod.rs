@@ -98,7 +98,7 @@ impl Connector<'_> {
                 is_open |= act.evidence == Evidence::None;
             }
         }
-        // Somebody was there, and no call was made about it.
+        // The person was there, and no call was made.
         if !is_any || is_open {
             return flow.failed(Reason::Unproven, ACT);
         }
