@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser as _;
+use futures_util::FutureExt as _;
 
 use super::{Cli, Context, Exit};
 use crate::config::{ConfigError, Surroundings};
@@ -34,7 +35,8 @@ pub fn start() -> ExitCode {
     let result =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(anyhow::Error::from).and_then(
             |runtime| {
-                let done = runtime.block_on(command(cli));
+                // Boxed: the runtime's code exists once for each kind of future, and with it a copy of all commands.
+                let done = runtime.block_on(command(cli).boxed_local());
                 // A blocking task, for example a name lookup, may take too long to wait for.
                 runtime.shutdown_timeout(Duration::from_secs(1));
                 done

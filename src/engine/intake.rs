@@ -38,20 +38,21 @@ impl Engine {
         self.recall_pauses()?;
         self.recall_parked()?;
         self.once_there_is_room(|| self.remember_keys()).await?;
+        // Boxed: otherwise the compiler makes a copy of the runtime's code, and of the engine's, for each loop.
         let background = tokio_util::task::TaskTracker::new();
-        background.spawn(Arc::clone(self).outbox_loop());
-        background.spawn(Arc::clone(self).cancel_loop());
-        background.spawn(Arc::clone(self).decisions_loop());
-        background.spawn(Arc::clone(self).retention_loop());
-        background.spawn(Arc::clone(self).undelivered_loop());
-        background.spawn(Arc::clone(self).dead_letter_age_loop());
-        background.spawn(Arc::clone(self).parked_loop());
+        background.spawn(Arc::clone(self).outbox_loop().boxed());
+        background.spawn(Arc::clone(self).cancel_loop().boxed());
+        background.spawn(Arc::clone(self).decisions_loop().boxed());
+        background.spawn(Arc::clone(self).retention_loop().boxed());
+        background.spawn(Arc::clone(self).undelivered_loop().boxed());
+        background.spawn(Arc::clone(self).dead_letter_age_loop().boxed());
+        background.spawn(Arc::clone(self).parked_loop().boxed());
         for gate in self.gates.values() {
-            background.spawn(Arc::clone(self).probe_loop(Arc::clone(gate)));
+            background.spawn(Arc::clone(self).probe_loop(Arc::clone(gate)).boxed());
         }
         let heart = self.pulse.of("intake");
         heart.during(self.catch_up()).await;
-        background.spawn(Arc::clone(self).unreadable_loop());
+        background.spawn(Arc::clone(self).unreadable_loop().boxed());
         loop {
             let delivery = tokio::select! {
                 biased;

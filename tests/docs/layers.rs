@@ -195,10 +195,13 @@ fn systems_use_only_the_table_reader_of_the_configuration() {
 
 #[test]
 fn no_crate_of_ours_imports_another_and_jobs_do_not_import_receipts() {
+    // A file for a database is a connector file with statements.
+    let permitted = |name: &str, line: &str| name == "connector" && line.starts_with("erasure-statement.");
     for name in crates() {
         let manifest = read(&root().join("crates").join(&name).join("Cargo.toml"));
         let dependencies = manifest.split("[dependencies]").nth(1).unwrap().split("[dev-dependencies]").next().unwrap();
-        let ours: Vec<_> = dependencies.lines().filter(|line| line.starts_with("erasure-")).collect();
+        let ours: Vec<_> =
+            dependencies.lines().filter(|line| line.starts_with("erasure-") && !permitted(&name, line)).collect();
         assert!(ours.is_empty(), "crates/{name} imports {ours:?}");
     }
     let job = |name: &str| name.starts_with("job/") && !name.starts_with("job/receipt/");
@@ -262,7 +265,7 @@ fn each_large_library_is_used_in_one_place() {
     let homes: [(&str, &[&str]); 8] = [
         ("mysql_async", &["systems/sql/mysql/"]),
         ("tokio_postgres", &["systems/sql/postgres/"]),
-        ("sqlparser", &["connector/sql/"]),
+        ("sqlparser", &["statement/"]),
         ("opentelemetry", &["trace.rs", "telemetry.rs"]),
         ("lapin", &["broker/amqp/"]),
         ("sled", &["store/"]),

@@ -2,10 +2,11 @@
 //!
 //! The rule it keeps: a word is read and printed from one table.
 
+use erasure_statement::Database;
+
 use crate::model::{
     Converter, Identifier, IdentifierForm, Method, Outcome, Pointer, Refusal, Says, Shows, Slot, Source, Template, Type,
 };
-use crate::sql::Database;
 
 /// An enumeration with a word for each value.
 pub(crate) trait Word: Sized + Copy + PartialEq + 'static {
@@ -32,8 +33,12 @@ macro_rules! words {
     )+ };
 }
 
+impl Word for Database {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[(Database::Postgresql.word(), Database::Postgresql), (Database::Mysql.word(), Database::Mysql)];
+}
+
 words! {
-    Database { "postgresql" => Postgresql, "mysql" => Mysql }
     Outcome { "erased" => Erased, "declared" => Declared, "unproven" => Unproven }
     IdentifierForm { "text" => Text, "digits" => Digits, "email" => Email, "uuid" => Uuid }
     Method { "get" => Get, "post" => Post, "put" => Put, "patch" => Patch, "delete" => Delete }

@@ -27,7 +27,7 @@ pub(super) fn configuration(base: &str, state_dir: &str, amqp: Option<(&str, &st
     let mut text = format!(
         "[worker]\nenvironment = \"sandbox\"\nid = \"demo\"\nstate_dir = \"{state_dir}/state\"\n\
          master_key_file = \"{state_dir}/master.key\"\n\
-         [retry]\ninitial_interval = \"100ms\"\nmax_attempts = 12\nmax_interval = \"2s\"\n",
+         [retry]\ninitial_interval = \"100ms\"\nmax_attempts = 12\nmax_interval = \"1s\"\n",
     );
     for kind in KINDS {
         let table = |name: &str, instance: &str, more: &str| {

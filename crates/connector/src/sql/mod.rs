@@ -7,20 +7,18 @@ mod draft;
 pub(crate) mod keys;
 mod model;
 mod own;
-mod parse;
 mod phrases;
 mod proof;
 mod read;
 mod refuse;
 mod show;
-
-pub mod statement;
 #[cfg(test)]
 mod tests;
 mod watch;
 
 pub use draft::{Catalogue, Reference, TableInfo, draft};
-pub use model::{Act, Change, Counts, Database, Lost, Rows, SqlFile};
+pub use erasure_statement::{self as statement, Database};
+pub use model::{Act, Change, Counts, Lost, Rows, SqlFile};
 pub(crate) use read::file;
 pub use show::show;
 pub use watch::uncovered;

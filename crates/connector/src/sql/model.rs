@@ -2,17 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::statement::{Select, Statement, Table};
-use crate::model::Identifier;
+use erasure_statement::{Database, Select, Statement, Table};
 
-/// The kind of database.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Database {
-    /// PostgreSQL.
-    Postgresql,
-    /// MySQL or MariaDB.
-    Mysql,
-}
+use crate::model::Identifier;
 
 /// An accepted file.
 #[derive(Debug, Clone)]
@@ -88,32 +80,6 @@ pub enum Lost {
     Read(Vec<usize>),
     /// The ledger's row decides.
     Ledger,
-}
-
-impl Database {
-    /// Its name.
-    pub const fn title(self) -> &'static str {
-        match self {
-            Database::Postgresql => "PostgreSQL",
-            Database::Mysql => "MySQL",
-        }
-    }
-
-    /// The quote around names.
-    pub(crate) const fn quote(self) -> char {
-        match self {
-            Database::Postgresql => '"',
-            Database::Mysql => '`',
-        }
-    }
-
-    /// The schema of a table that is written without one.
-    pub const fn usual_schema(self) -> Option<&'static str> {
-        match self {
-            Database::Postgresql => Some("public"),
-            Database::Mysql => None,
-        }
-    }
 }
 
 impl Rows {

@@ -3,10 +3,10 @@
 //! The rule it keeps: the row that was compared is the row that is changed, after everything that leads from it; and
 //! nothing is left of it by which the person was found, besides a key.
 
-use super::model::Database;
+use erasure_statement::{Condition, Select, Statement, Table};
+
 use super::proof::without_table;
 use super::refuse::Trial;
-use super::statement::{Condition, Select, Statement, Table};
 use crate::model::IdentifierForm;
 
 impl Trial<'_> {
@@ -133,7 +133,7 @@ impl Trial<'_> {
                     "write the inner select's condition in its place",
                 );
             }
-            let from_own = |(column, inner): &(&super::statement::Column, &super::statement::Inner)| {
+            let from_own = |(column, inner): &(&erasure_statement::Column, &erasure_statement::Inner)| {
                 names_a_row(&column.name.0)
                     && names_a_row(&inner.column.name.0)
                     && !inner.table.may_be(table, file.database)
@@ -165,20 +165,5 @@ impl Trial<'_> {
             .map(|one| without_table(&one, table))
             .collect();
         !old.is_empty() && old.iter().all(|one| wanted.contains(&without_table(one, table)))
-    }
-}
-
-impl Table {
-    /// True if both names may mean the same table. In MySQL a name without a schema may be in any, and case may not
-    /// count.
-    pub(crate) fn may_be(&self, other: &Table, database: Database) -> bool {
-        match database {
-            Database::Postgresql => self.full(database) == other.full(database),
-            Database::Mysql => {
-                let is_same = |one: &str, two: &str| one.eq_ignore_ascii_case(two);
-                let schemas = self.schema.as_ref().zip(other.schema.as_ref());
-                is_same(&self.name.0, &other.name.0) && schemas.is_none_or(|(one, two)| is_same(&one.0, &two.0))
-            }
-        }
     }
 }

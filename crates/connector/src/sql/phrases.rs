@@ -2,18 +2,10 @@
 //!
 //! The rule it keeps: names come from an accepted file, values are placeholders.
 
+use erasure_statement::{Name, Sql};
+
 use super::Database;
 use super::model::SqlFile;
-use super::statement::{Name, Sql, Table};
-
-impl Table {
-    fn written(&self, database: Database) -> String {
-        let quote = database.quote();
-        let name = |name: &Name| format!("{quote}{}{quote}", name.0);
-        let schema = self.schema.as_ref().map(|schema| format!("{}.", name(schema))).unwrap_or_default();
-        format!("{schema}{}", name(&self.name))
-    }
-}
 
 impl SqlFile {
     /// The person's select with each column as a text.

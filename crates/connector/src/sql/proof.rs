@@ -3,8 +3,9 @@
 //! The rule it keeps: a count proves a statement only if it certainly counts every row that the statement should have
 //! changed.
 
+use erasure_statement::{Column, Comparison, Condition, Inner, NewValue, Operand, Select, Statement, Table};
+
 use super::Database;
-use super::statement::{Column, Comparison, Condition, Inner, NewValue, Operand, Select, Statement, Table};
 
 /// True if the count certainly finds every row that the statement leaves although it should not: of a deletion, every
 /// row; of an update, every row with an old value in one of the columns.

@@ -6,9 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use toml::de::DeValue;
 
-use super::model::{Act, Change, Counts, Database, Lost, Rows, SqlFile};
-use super::statement::{Condition, Literal, Name, Operand, Select, Statement, Table};
-use super::{keys, parse, refuse};
+use erasure_statement::{Condition, Literal, Name, Operand, Select, Statement, Table};
+
+use super::Database;
+use super::model::{Act, Change, Counts, Lost, Rows, SqlFile};
+use super::{keys, refuse};
 use crate::model::IdentifierForm;
 use crate::read::cursor::{At, Keys, Reader, repeat};
 use crate::read::head;
@@ -86,7 +88,7 @@ fn nobody() -> Select {
     Select {
         columns: Vec::new(),
         table: Table { schema: None, name: Name(String::new()) },
-        condition: Condition::Compare(one(), super::statement::Comparison::Equal, one()),
+        condition: Condition::Compare(one(), erasure_statement::Comparison::Equal, one()),
     }
 }
 
@@ -195,7 +197,7 @@ fn statement(r: &mut Reader, at: &At<'_>, database: Database) -> Option<Statemen
         DeValue::String(text) if !text.trim().is_empty() => text.to_string(),
         _ => r.text(at)?,
     };
-    match parse::statement(&text, database) {
+    match erasure_statement::statement(&text, database) {
         Ok(statement) => Some(statement),
         Err(flaw) => {
             r.fault_at(at, flaw.problem, flaw.instead);

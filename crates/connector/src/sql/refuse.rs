@@ -6,9 +6,11 @@
 
 use std::collections::BTreeSet;
 
-use super::model::{Act, Database, Lost, SqlFile};
+use erasure_statement::{Column, Condition, Literal, NewValue, Select, Statement, Update};
+
+use super::Database;
+use super::model::{Act, Lost, SqlFile};
 use super::proof::{covers, old_value};
-use super::statement::{Column, Condition, Literal, NewValue, Select, Statement, Update};
 use crate::model::IdentifierForm;
 use crate::read::cursor::Reader;
 use crate::words::nearest;

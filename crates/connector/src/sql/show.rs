@@ -5,8 +5,9 @@
 
 use std::fmt::Write as _;
 
+use erasure_statement::Statement;
+
 use super::model::{Act, Lost, Rows, SqlFile};
-use super::statement::Statement;
 
 /// Writes a line; writing to a text cannot fail.
 macro_rules! line {

@@ -1,7 +1,7 @@
 mod drafts;
 mod own;
 mod refusals;
-mod statements;
+mod shown;
 
 use crate::fault::Fault;
 use crate::read::{File, load_file};

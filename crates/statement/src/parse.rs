@@ -12,8 +12,8 @@ use sqlparser::dialect::{Dialect, MySqlDialect, PostgreSqlDialect};
 use sqlparser::parser::Parser;
 use sqlparser::tokenizer::{Token, Tokenizer, Word};
 
-use super::Database;
-use super::statement::{
+use crate::Database;
+use crate::statement::{
     Column, Comparison, Condition, Delete, Inner, Literal, Name, NewValue, Operand, Select, Statement, Table, Update,
 };
 
@@ -21,10 +21,16 @@ use super::statement::{
 const LONGEST: usize = 8 * 1024;
 /// The deepest nesting of conditions.
 const DEEPEST: usize = 16;
+/// The words between conditions.
+const LINKS: [&str; 3] = ["and", "or", "not"];
+/// The most conditions: each is one level of data.
+const MOST: usize = 100;
+/// The stack of the parser, which calls itself for each level: 50 levels at most, of 60 KiB where it is not optimised.
+const STACK: usize = 16 * 1024 * 1024;
 
 /// What is wrong with a statement, and what to write instead.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Flaw {
+pub struct Flaw {
     pub problem: String,
     pub instead: String,
 }
@@ -36,7 +42,19 @@ fn flaw<T>(problem: impl Into<String>, instead: impl Into<String>) -> Read<T> {
 }
 
 /// Reads one statement.
-pub(crate) fn statement(text: &str, database: Database) -> Read<Statement> {
+pub fn statement(text: &str, database: Database) -> Read<Statement> {
+    std::thread::scope(|scope| {
+        let reading = std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, || read(text, database));
+        // The parser's panic may repeat the text.
+        reading.ok().and_then(|reading| reading.join().ok()).unwrap_or_else(|| unreadable(database))
+    })
+}
+
+fn unreadable<T>(database: Database) -> Read<T> {
+    flaw(format!("is not SQL that {} reads", database.title()), "mend the statement")
+}
+
+fn read(text: &str, database: Database) -> Read<Statement> {
     if text.len() > LONGEST {
         return flaw("is longer than 8 KiB", "write shorter statements");
     }
@@ -50,6 +68,10 @@ pub(crate) fn statement(text: &str, database: Database) -> Read<Statement> {
     if depth.is_none() {
         return flaw("has too many parentheses inside each other", "write a simpler condition");
     }
+    let is_link = |token: &&Token| matches!(token, Token::Word(word) if LINKS.iter().any(|link| word.value.eq_ignore_ascii_case(link)));
+    if tokens.iter().filter(is_link).count() > MOST {
+        return flaw("has more than 100 conditions", "write more statements");
+    }
     let dialect = dialect(database);
     let parsed = Parser::new(&*dialect).with_recursion_limit(50).with_tokens(tokens.clone()).parse_statements();
     let statement = match parsed.as_deref() {
@@ -57,7 +79,7 @@ pub(crate) fn statement(text: &str, database: Database) -> Read<Statement> {
         Ok([]) => return flaw("is empty", "write one statement"),
         Ok(_) => return flaw("is more than one statement", "write each statement as an entry of its own"),
         // The parser's message may repeat the text.
-        Err(_) => return flaw(format!("is not SQL that {} reads", database.title()), "mend the statement"),
+        Err(_) => return unreadable(database),
     };
     let understood = self::tokens(&statement.shown(database), database)?;
     if words(&understood, database) != words(&tokens, database) {

@@ -5,7 +5,7 @@
 
 use std::fmt::Write as _;
 
-use super::Database;
+use crate::Database;
 
 /// A name of a schema, a table or a column, as the database stores it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -261,6 +261,27 @@ impl Table {
             (None, None) => self.name.0.clone(),
         }
     }
+
+    /// Its name in quotes, as the database reads it.
+    pub fn written(&self, database: Database) -> String {
+        let quote = database.quote();
+        let name = |name: &Name| format!("{quote}{}{quote}", name.0);
+        let schema = self.schema.as_ref().map(|schema| format!("{}.", name(schema))).unwrap_or_default();
+        format!("{schema}{}", name(&self.name))
+    }
+
+    /// True if both names may mean the same table. In MySQL a name without a schema may be in any, and case may not
+    /// count.
+    pub fn may_be(&self, other: &Table, database: Database) -> bool {
+        match database {
+            Database::Postgresql => self.full(database) == other.full(database),
+            Database::Mysql => {
+                let is_same = |one: &str, two: &str| one.eq_ignore_ascii_case(two);
+                let schemas = self.schema.as_ref().zip(other.schema.as_ref());
+                is_same(&self.name.0, &other.name.0) && schemas.is_none_or(|(one, two)| is_same(&one.0, &two.0))
+            }
+        }
+    }
 }
 
 impl Condition {
@@ -320,7 +341,7 @@ impl Condition {
     }
 
     /// Every `column = $NAME` of its own table, under any word.
-    pub(crate) fn equals(&self) -> Vec<(&Column, &str)> {
+    pub fn equals(&self) -> Vec<(&Column, &str)> {
         match self {
             Condition::And(one, two) | Condition::Or(one, two) => [one.equals(), two.equals()].concat(),
             Condition::Not(inner) | Condition::Nested(inner) => inner.equals(),
@@ -329,7 +350,7 @@ impl Condition {
     }
 
     /// Every `column in (select …)` of its own table.
-    pub(crate) fn within(&self) -> Vec<(&Column, &Inner)> {
+    pub fn within(&self) -> Vec<(&Column, &Inner)> {
         match self {
             Condition::And(one, two) | Condition::Or(one, two) => [one.within(), two.within()].concat(),
             Condition::Not(inner) | Condition::Nested(inner) => inner.within(),
@@ -361,7 +382,7 @@ impl Condition {
     }
 
     /// The identifiers that are compared with `lower` on one side only.
-    pub(crate) fn half_lowered(&self) -> Vec<&str> {
+    pub fn half_lowered(&self) -> Vec<&str> {
         let is_lower = |operand: &Operand| matches!(operand, Operand::Lower(_));
         match self {
             Condition::And(one, two) | Condition::Or(one, two) => [one.half_lowered(), two.half_lowered()].concat(),
@@ -413,7 +434,7 @@ impl Condition {
 
 impl Condition {
     /// Writes `$NAME` of these identifiers as values of the type uuid, where no `lower` is around it.
-    pub(crate) fn type_uuids(&mut self, is_uuid: &impl Fn(&str) -> bool) {
+    pub fn type_uuids(&mut self, is_uuid: &impl Fn(&str) -> bool) {
         match self {
             Condition::And(one, two) | Condition::Or(one, two) => {
                 one.type_uuids(is_uuid);
@@ -437,7 +458,7 @@ impl Condition {
 
 impl Statement {
     /// Its condition, to be changed.
-    pub(crate) fn condition_mut(&mut self) -> &mut Condition {
+    pub fn condition_mut(&mut self) -> &mut Condition {
         match self {
             Statement::Delete(Delete { condition, .. })
             | Statement::Update(Update { condition, .. })

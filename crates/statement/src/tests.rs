@@ -1,7 +1,6 @@
 //! Which statements are read, what the database gets of them, and what is refused.
 
-use super::{SHOP, load};
-use crate::sql::{Database, parse, show};
+use crate::{Database, statement as read};
 
 const BOTH: [Database; 2] = [Database::Postgresql, Database::Mysql];
 
@@ -37,21 +36,21 @@ fn the_database_gets_the_data_with_placeholders() {
     ];
     for (text, postgresql, mysql) in cases {
         for (database, wanted) in BOTH.into_iter().zip([postgresql, mysql]) {
-            let statement = parse::statement(text, database).unwrap_or_else(|flaw| panic!("{text}: {}", flaw.problem));
+            let statement = read(text, database).unwrap_or_else(|flaw| panic!("{text}: {}", flaw.problem));
             let sql = statement.sql(database);
             assert_eq!(sql.text, wanted);
             assert_eq!(sql.binds.len(), wanted.matches(['$', '?']).count());
             // The text for people is read as the same statement.
-            assert_eq!(parse::statement(&statement.shown(database), database).as_ref(), Ok(&statement));
+            assert_eq!(read(&statement.shown(database), database).as_ref(), Ok(&statement));
         }
     }
 }
 
 #[test]
 fn a_name_in_quotes_keeps_its_case() {
-    let statement = parse::statement(r#"delete from "Users" where "userId" = $id"#, Database::Postgresql).unwrap();
+    let statement = read(r#"delete from "Users" where "userId" = $id"#, Database::Postgresql).unwrap();
     assert_eq!(statement.sql(Database::Postgresql).text, r#"delete from "Users" where "userId" = $1"#);
-    assert!(parse::statement(r#"delete from "Users" where "userId" = $id"#, Database::Mysql).is_err(), "a text there");
+    assert!(read(r#"delete from "Users" where "userId" = $id"#, Database::Mysql).is_err(), "a text there");
 }
 
 /// Whatever else SQL can say is refused, with a reason.
@@ -117,7 +116,7 @@ fn everything_else_is_refused() {
     ];
     for (text, says) in cases {
         for database in BOTH {
-            match parse::statement(text, database) {
+            match read(text, database) {
                 Ok(statement) => panic!("{text} is read as {}", statement.shown(database)),
                 Err(flaw) => {
                     assert!(flaw.problem.contains(says) && !flaw.instead.is_empty(), "{text}: {}", flaw.problem)
@@ -128,39 +127,42 @@ fn everything_else_is_refused() {
     let deep = format!("delete from a where {}b = $id{}", "(".repeat(4000), ")".repeat(4000));
     let long = format!("delete from a where b = $id{}", " and b = 1".repeat(1000));
     for text in [deep, long] {
-        assert!(parse::statement(&text, Database::Postgresql).is_err());
+        assert!(read(&text, Database::Postgresql).is_err());
     }
 }
 
+/// Every way to write one thing inside another, as deep as a statement may be long.
 #[test]
-fn everything_is_shown() {
-    let file = load(SHOP);
-    let text = show(&file);
-    for part in [
-        "DATABASE shop (PostgreSQL)",
-        "select id as user_id, email from users where id = $user_id",
-        "deletes exactly one row; with more, everything is rolled back",
-        "overwrites 5000 rows at most",
-        "update orders set name = null, phone = '', email = concat('erased-', id) where user_id = $user_id",
-        "select count(*) from sessions where user_id = $user_id",
-        "public.invoices: tax law, ten years",
-        "backups, thirty days",
-        "tables with a column email or user_id",
-    ] {
-        assert!(text.contains(part), "{part:?} is not in\n{text}");
-    }
-    for change in &file.acts[0].changes {
-        assert!(text.contains(&change.statement.shown(file.database)));
-    }
-}
-
-/// Within the transaction a count follows the last statement that it is about.
-#[test]
-fn a_count_follows_the_last_statement_that_it_proves() {
-    let file = load(SHOP);
-    let tables = |place| {
-        let counts = file.proofs_after(&file.acts[0], place);
-        counts.iter().map(|count| count.table.name.0.clone()).collect::<Vec<_>>()
-    };
-    assert_eq!([0, 1, 2, 3, 4].map(tables), [vec!["notes"], vec![], vec!["sessions"], vec!["orders"], vec!["users"]]);
+fn a_deep_statement_needs_no_deep_stack() {
+    let ways = [
+        ("not ", "a = $id", ""),
+        ("a = case when 1 = 1 then ", "1", " end"),
+        ("a = interval ", "'1'", ""),
+        ("a = - ", "1", ""),
+        ("a = ! ", "1", ""),
+        ("a in (select b.a from b where b.", "a = $id", ")"),
+        ("(", "a = $id", ")"),
+        ("a = $id and ", "a = $id", ""),
+        ("a = $id or ", "a = $id", ""),
+        ("exists (select 1 from b where ", "true", ")"),
+        ("a = array[", "1", "]"),
+        ("a = f(", "1", ")"),
+    ];
+    let small = std::thread::Builder::new().stack_size(512 * 1024);
+    let tried = small.spawn(move || {
+        for (before, inner, after) in ways {
+            for length in [1, 10, 16, 40, 60, 8000 / (before.len() + after.len())] {
+                let (first, repeated) = before.split_once('=').map_or((String::new(), before), |(column, value)| {
+                    if inner.contains("$id") { (String::new(), before) } else { (format!("{column}="), value) }
+                });
+                let condition = first + &repeated.repeat(length) + inner + &after.repeat(length);
+                for database in BOTH {
+                    if let Ok(statement) = read(&format!("delete from users where {condition}"), database) {
+                        assert!(statement.shown(database).len() > length);
+                    }
+                }
+            }
+        }
+    });
+    tried.unwrap().join().unwrap();
 }
