@@ -233,7 +233,7 @@ async fn the_server_may_end_in_the_middle_of_a_commit() {
         let again = Arc::clone(&server);
         let kill = move || {
             again.crash();
-            again.boot();
+            again.boot(&[]);
         };
         let through = relay_for(shop.port, b"\x03commit", fate, 1, kill).await;
         let mut run = ann(&shop.file());
@@ -362,4 +362,24 @@ async fn an_absence_needs_a_database_with_persons() {
     assert!(matches!(answer.means(), Some(Means::Gone(_))), "{answer:?}");
     let answer = ann(&shop.file()).ask(&system, RESOLVE).await.unwrap();
     assert_eq!(answer.means(), Some(Means::Found(Identity::Same)));
+}
+
+/// Without `ssl-mode=disabled` a connection is encrypted, and the server's name is checked.
+#[tokio::test]
+async fn a_connection_is_encrypted_to_the_named_server() {
+    let server = tokio::task::spawn_blocking(MariaDb::start).await.unwrap();
+    let shop = Shop::open_on(server.port()).await;
+    let url = |host: &str, port: u16| format!("mysql://{}@{host}:{port}/{}", shop.name, shop.name);
+    let at = |host: &str, ca| system_at(&shop.file(), &url(host, shop.port), ca);
+    assert_eq!(at("localhost", None).probe().await.unwrap_err().kind, FailureKind::Unavailable, "without encryption");
+    let (_server, ca) = tokio::task::spawn_blocking(move || {
+        let ca = server.encrypt();
+        (server, ca)
+    })
+    .await
+    .unwrap();
+    assert_eq!(at("localhost", Some(ca.clone())).probe().await, Ok(()));
+    for (host, ca, why) in [("127.0.0.1", Some(ca), "another name"), ("localhost", None, "another authority")] {
+        assert_eq!(at(host, ca).probe().await.unwrap_err().kind, FailureKind::Unavailable, "{why}");
+    }
 }

@@ -150,11 +150,16 @@ impl Trial {
         self.client.events.first(&format!("{what} of {id}"), wanted).await
     }
 
-    /// The job's final event of a run. It must be of this kind.
-    pub async fn ended(&self, job: &Value, what: &str, run: u64) -> Message {
+    /// The job's final event of a run.
+    pub async fn ended_somehow(&self, job: &Value, run: u64) -> Message {
         let id = people::id(job);
         let is_end = |event: &Message| event.job_id() == id && event.is_final() && event.data("run") == run;
-        let event = self.client.events.first(&format!("the end of run {run} of {id}"), is_end).await;
+        self.client.events.first(&format!("the end of run {run} of {id}"), is_end).await
+    }
+
+    /// The job's final event of a run. It must be of this kind.
+    pub async fn ended(&self, job: &Value, what: &str, run: u64) -> Message {
+        let event = self.ended_somehow(job, run).await;
         assert_eq!(event.data("outcome"), what, "{}", event.json);
         event
     }

@@ -4,6 +4,7 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::{Mutex, OnceLock, mpsc};
 use std::time::Duration;
@@ -38,7 +39,7 @@ impl MariaDb {
             .status()
             .expect("mariadb-install-db (Debian: mariadb-server)");
         assert!(made.success(), "mariadb-install-db");
-        server.boot();
+        server.boot(&[]);
         server
     }
 
@@ -52,8 +53,8 @@ impl MariaDb {
         self.port
     }
 
-    /// Starts the server, also after [`MariaDb::crash`], with the same data and port.
-    pub fn boot(&self) {
+    /// Starts the server, also after [`MariaDb::crash`], with the same data and port, and with further arguments.
+    pub fn boot(&self, further: &[String]) {
         let mut command = self.command("mariadbd");
         command
             .args(["--bind-address=127.0.0.1", "--skip-log-bin", "--max-connections=300"])
@@ -62,6 +63,7 @@ impl MariaDb {
             .arg(format!("--port={}", self.port))
             .arg(format!("--socket={}", self.folder.path().join("socket").display()))
             .arg(format!("--pid-file={}", self.folder.path().join("pid").display()))
+            .args(further)
             .stderr(Stdio::piped());
         let mut child = command.spawn().expect("mariadbd (Debian: mariadb-server)");
         let output = child.stderr.take().unwrap();
@@ -84,6 +86,20 @@ impl MariaDb {
         server.kill().unwrap();
         server.wait().unwrap();
         self.guards.lock().unwrap().drain(..).for_each(disarm);
+    }
+
+    /// Starts the server again with TLS, for the name `localhost`. Returns the authority's file.
+    pub fn encrypt(&self) -> PathBuf {
+        let folder = self.folder.path().join("tls");
+        std::fs::create_dir(&folder).unwrap();
+        crate::certificates::make(&folder);
+        let of = |name: &str, part: &str| format!("--ssl-{part}={}", folder.join(name).display());
+        if let Some((user, group)) = unprivileged("mysql") {
+            std::os::unix::fs::chown(folder.join("server.key"), Some(user), Some(group)).unwrap();
+        }
+        self.crash();
+        self.boot(&[of("server.key", "key"), of("server.crt", "cert")]);
+        folder.join("client.ca")
     }
 
     fn command(&self, program: &str) -> Command {

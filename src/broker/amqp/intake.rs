@@ -4,8 +4,8 @@
 //! newer channel delivers anything.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -19,7 +19,6 @@ use lapin::options::{
 use lapin::protocol::AMQPSoftError;
 use lapin::types::FieldTable;
 use lapin::{Channel, Consumer};
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::dial::Wire;
@@ -32,10 +31,10 @@ use crate::broker::{Delivery, Lost, Message, Settle, Via};
 /// The pause between checks of an idle channel: if it has no consumer, the broker's close makes no event.
 const IDLE_LOOK: Duration = Duration::from_secs(1);
 
-/// Takes jobs over one channel until it is lost; returns the error. `asked` is set at the first request for jobs.
-pub(super) async fn epoch(shared: &Shared, connection: &Wire, asked: &OnceLock<Instant>) -> AmqpError {
+/// Takes jobs over one channel until it is lost; returns the error.
+pub(super) async fn epoch(shared: &Shared, connection: &Wire) -> AmqpError {
     let epoch = Epoch { shared, lost: CancellationToken::new() };
-    match epoch.run(connection, asked).await {
+    match epoch.run(connection).await {
         Err(error) => error,
         Ok(never) => match never {},
     }
@@ -56,7 +55,7 @@ impl Drop for Epoch<'_> {
 }
 
 impl Epoch<'_> {
-    async fn run(&self, connection: &Wire, asked: &OnceLock<Instant>) -> Result<Infallible, AmqpError> {
+    async fn run(&self, connection: &Wire) -> Result<Infallible, AmqpError> {
         let channel = within("open a channel", connection.create_channel()).await?;
         self.shared.standby.begins();
         let mut wanted = self.shared.wanted.subscribe();
@@ -66,7 +65,7 @@ impl Epoch<'_> {
                 let prefetch = if is_narrow { 1 } else { self.shared.config.prefetch.max(1) };
                 within("set a prefetch", channel.basic_qos(prefetch, BasicQosOptions::default())).await?;
                 // Before the answer: the message that ends the link may arrive with it.
-                asked.get_or_init(Instant::now);
+                self.shared.losses.asked();
                 // Another worker may have had the jobs since this one last asked for them.
                 self.shared.epoch.fetch_add(1, Ordering::Relaxed);
                 let mut consumer = self.consume(&channel).await?;

@@ -3,7 +3,8 @@
 //! The rule it keeps: this is noticed, logged, and narrowed down to one message. No message is dropped for it.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use crate::broker::Ailment;
 use crate::broker::topology::Topology;
@@ -24,6 +25,8 @@ pub(super) struct Losses {
     is_narrow: AtomicBool,
     /// The number of settled deliveries at the beginning of the narrow time.
     since: AtomicU64,
+    /// When jobs were first requested over the present link.
+    asked: Mutex<Option<Instant>>,
 }
 
 impl Losses {
@@ -51,8 +54,29 @@ impl Losses {
         self.is_narrow.load(Ordering::Relaxed)
     }
 
+    /// Jobs are requested over the present link.
+    pub(super) fn asked(&self) {
+        self.first_asked().get_or_insert_with(Instant::now);
+    }
+
+    /// Notes the beginning of a link. Returns the number of settled deliveries.
+    pub(super) fn began(&self) -> u64 {
+        *self.first_asked() = None;
+        self.so_far()
+    }
+
+    /// The time since jobs were requested over the present link.
+    pub(super) fn lived(&self) -> Option<Duration> {
+        self.first_asked().as_ref().map(Instant::elapsed)
+    }
+
+    fn first_asked(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Notes the end of a link. `lived`: the time since jobs were requested; `settled`: the count at its beginning.
     pub(super) fn ended(&self, settled: u64, lived: Option<Duration>, topology: &Topology) {
+        *self.first_asked() = None;
         let Some(lived) = lived.filter(|_| self.so_far() == settled) else { return };
         self.count.fetch_add(1, Ordering::Relaxed);
         if lived > AT_ONCE {
@@ -70,10 +94,12 @@ impl Losses {
         }
     }
 
-    /// The report while it lasts.
-    pub(super) fn ailment(&self, topology: &Topology) -> Option<Ailment> {
+    /// The report while it lasts: until a delivery is settled, or the present link has lived for long enough. `lived`:
+    /// the time since jobs were requested over it.
+    pub(super) fn ailment(&self, lived: Option<Duration>, topology: &Topology) -> Option<Ailment> {
         let is_many = self.in_a_row.load(Ordering::Relaxed) >= MANY;
-        is_many.then(|| Ailment { what: "links_lost_idle", detail: links_lost(topology) })
+        let is_calm = lived.is_some_and(|lived| lived > AT_ONCE);
+        (is_many && !is_calm).then(|| Ailment { what: "links_lost_idle", detail: links_lost(topology) })
     }
 }
 
@@ -100,12 +126,15 @@ mod tests {
     fn several_links_in_a_row_that_settle_nothing_are_logged_and_one_delivery_is_taken_at_a_time() {
         let losses = Losses::default();
         ends(&losses, 2);
-        assert_eq!((losses.ailment(&Topology::new("p")), losses.is_narrow()), (None, false));
+        assert_eq!((losses.ailment(None, &Topology::new("p")), losses.is_narrow()), (None, false));
         ends(&losses, 1);
-        assert!(losses.ailment(&Topology::new("p")).is_some() && losses.is_narrow());
-        assert!(losses.ailment(&Topology::new("p")).unwrap().detail.contains("p.jobs"));
+        assert!(losses.ailment(None, &Topology::new("p")).is_some() && losses.is_narrow());
+        assert!(losses.ailment(None, &Topology::new("p")).unwrap().detail.contains("p.jobs"));
+        // The message may be gone, and no other one may come for a long time.
+        assert!(losses.ailment(Some(AT_ONCE), &Topology::new("p")).is_some());
+        assert_eq!(losses.ailment(Some(AT_ONCE * 2), &Topology::new("p")), None);
         losses.settled();
-        assert_eq!((losses.ailment(&Topology::new("p")), losses.is_narrow()), (None, true));
+        assert_eq!((losses.ailment(None, &Topology::new("p")), losses.is_narrow()), (None, true));
         (0..CALM).for_each(|_| losses.settled());
         assert!(!losses.is_narrow());
         assert_eq!(losses.count(), 3);
@@ -122,6 +151,6 @@ mod tests {
             losses.ended(losses.so_far() - 1, Some(Duration::from_secs(1)), &Topology::new("p"));
             losses.ended(losses.so_far(), None, &Topology::new("p"));
         }
-        assert_eq!((losses.ailment(&Topology::new("p")), losses.is_narrow()), (None, false));
+        assert_eq!((losses.ailment(None, &Topology::new("p")), losses.is_narrow()), (None, false));
     }
 }

@@ -371,7 +371,7 @@ impl Broker for AmqpBroker {
         let control = self.shared.control.why_down();
         let control =
             control.map(|why| Ailment { what: "control_stream", detail: format!("cancellations are not read: {why}") });
-        let losses = self.shared.losses.ailment(&self.shared.topology);
+        let losses = self.shared.losses.ailment(self.shared.losses.lived(), &self.shared.topology);
         let names = self.shared.names.ailment();
         control.into_iter().chain(losses).chain(names).chain(self.shared.room.ailment()).collect()
     }

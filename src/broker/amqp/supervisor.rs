@@ -3,7 +3,7 @@
 //!
 //! The rule it keeps: every end is logged once and followed by another attempt, at growing intervals.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -47,11 +47,10 @@ async fn keep_up(shared: &Shared, first: oneshot::Sender<Result<(), AmqpError>>)
                 if let Some(first) = first.take() {
                     let _ = first.send(Ok(()));
                 }
-                let settled = shared.losses.so_far();
-                let asked = OnceLock::new();
-                let error = live(shared, &connection, &asked).await;
+                let settled = shared.losses.began();
+                let error = live(shared, &connection).await;
                 shared.publisher.attach(None);
-                shared.losses.ended(settled, asked.get().map(Instant::elapsed), &shared.topology);
+                shared.losses.ended(settled, shared.losses.lived(), &shared.topology);
                 error
             }
             Err(error) => error,
@@ -88,7 +87,7 @@ async fn topology(shared: &Shared, connection: &Wire) -> Result<(), AmqpError> {
 }
 
 /// Runs intake and checks over a connection until it ends.
-async fn live(shared: &Shared, connection: &Wire, asked: &OnceLock<Instant>) -> AmqpError {
+async fn live(shared: &Shared, connection: &Wire) -> AmqpError {
     let intake = async {
         if !shared.config.consume {
             shared.up();
@@ -97,7 +96,7 @@ async fn live(shared: &Shared, connection: &Wire, asked: &OnceLock<Instant>) -> 
         let mut pace = Pace::new(&shared.config);
         loop {
             let began = Instant::now();
-            let mut error = intake::epoch(shared, connection, asked).await;
+            let mut error = intake::epoch(shared, connection).await;
             shared.down(&error.to_string());
             loop {
                 pace.wait(began, &error).await;

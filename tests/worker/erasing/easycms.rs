@@ -3,7 +3,7 @@
 //! The rule it keeps: the account's existence is read before the delete and after it. Both ways make the same calls and
 //! end alike.
 
-use erasure_worker::sandbox::{Operation as Op, Person};
+use erasure_worker::sandbox::{Action, FaultRule, Operation as Op, Page, Person};
 use serde_json::{Value, json};
 use testkit::people::{self, unconfirmed};
 
@@ -119,4 +119,73 @@ async fn a_missing_account_is_absent_and_no_password_is_sent() {
         assert_eq!(trial.calls("easycms"), [Op::CustomerExists; 3]);
         trial.end().await;
     }
+}
+
+/// The faults of the stand-in. Without an answer, with another system's, late, false.
+fn faults() -> Vec<Action> {
+    let status = |status, after_work| Action::Status { status, body: "try again".into(), after_work };
+    let page = |status, page, after_work| Action::GatewayPage { status, page, after_work };
+    vec![
+        Action::DropBefore,
+        Action::DropAfter,
+        Action::Garbage,
+        Action::NotTaken,
+        Action::RateLimited { retry_after: 1 },
+        Action::Delay { ms: 50, after_work: true },
+        status(503, false),
+        status(502, true),
+        status(400, false),
+        status(404, false),
+        status(410, true),
+        page(200, Page::Login, false),
+        page(200, Page::Login, true),
+        page(403, Page::Route, false),
+    ]
+}
+
+/// The calls about a person, and the end of the person's job.
+async fn life(trial: &Trial, way: Way, person: &Person) -> (Vec<Op>, Value, Value, Value) {
+    let job = unconfirmed(&[way.target(person)]);
+    trial.submit(&job).await;
+    let event = trial.ended_somehow(&job, 1).await;
+    let ended = &event.data("targets")[0];
+    let entries = trial.sandbox().entries(0);
+    let about = entries.iter().filter(|entry| entry.subject.as_deref() == Some(&*person.email));
+    let mut calls: Vec<_> = about.map(|entry| entry.operation).collect();
+    // The file's flow looks twice before it repeats a lost call.
+    calls.dedup_by(|one, two| one == two && *one == Op::CustomerExists);
+    (calls, event.data("outcome").clone(), ended["outcome"].clone(), ended["error"]["reason"].clone())
+}
+
+/// Each fault at one of the calls, and some faults for ever: both ways make the same calls and end alike.
+async fn both_ways_bear(operation: Op, nth: u64) {
+    let trial = Trial::with_shop(&[("retry.max_attempts", "3"), ("waits.pending_max", "300ms")]).await;
+    let lasting = [Action::DropAfter, Action::Garbage, Action::NotTaken];
+    let once = faults().into_iter().map(|action| (action, 1));
+    for (action, times) in once.chain(lasting.map(|action| (action, 100))) {
+        let persons = [trial.person(), trial.person()];
+        for person in &persons {
+            let rule = FaultRule::on(operation, action.clone()).nth(nth).times(times);
+            trial.sandbox().add_fault(rule.subject(&person.email));
+        }
+        let (built_in, file) =
+            tokio::join!(life(&trial, Way::BuiltIn, &persons[0]), life(&trial, Way::File, &persons[1]));
+        assert_eq!(built_in, file, "{action:?} × {times}");
+    }
+    trial.end().await;
+}
+
+#[tokio::test]
+async fn both_ways_bear_a_fault_of_the_first_read() {
+    both_ways_bear(Op::CustomerExists, 1).await;
+}
+
+#[tokio::test]
+async fn both_ways_bear_a_fault_of_the_delete() {
+    both_ways_bear(Op::DeleteAccount, 1).await;
+}
+
+#[tokio::test]
+async fn both_ways_bear_a_fault_of_the_read_back() {
+    both_ways_bear(Op::CustomerExists, 2).await;
 }
