@@ -40,7 +40,7 @@ async fn receiver() -> (String, Subjects) {
 }
 
 /// The stand-in of EasyCMS by its file, and the receiver.
-fn systems(places: &Places<'_>, receiver: &str) -> String {
+pub fn systems(places: &Places<'_>, receiver: &str) -> String {
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/connectors/easycms.toml");
     format!(
         "[systems.shop]\nkind = \"connector\"\nfile = \"{file}\"\nbase_url = \"http://{}/easycms\"\n\
