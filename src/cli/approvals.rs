@@ -95,7 +95,7 @@ pub struct Decide {
 }
 
 /// The counts for each system, and their headings.
-const LOSSES: [(&str, &str); 8] = [
+const LOSSES: [(&str, &str); 9] = [
     ("system", "SYSTEM"),
     ("targets", "TARGETS"),
     ("found", "FOUND"),
@@ -103,6 +103,7 @@ const LOSSES: [(&str, &str); 8] = [
     ("codes_active", "ACTIVE CODES"),
     ("refunds_expected", "MONEY BACK"),
     ("refunds_unknown", "MAYBE"),
+    ("acts", "ACTS"),
     ("preserved", "IS PRESERVED"),
 ];
 
@@ -157,12 +158,30 @@ impl Report {
         ctx.print(answer, self.ask.output, |answer, ctx| {
             let rows: Vec<Vec<String>> = list(answer, "systems")
                 .iter()
-                .map(|system| LOSSES.iter().map(|(name, _)| field(system, name)).collect())
+                .map(|system| {
+                    let cell = |(name, _): &(&str, &str)| match *name {
+                        "acts" => acts(system),
+                        name => field(system, name),
+                    };
+                    LOSSES.iter().map(cell).collect()
+                })
                 .collect();
             writeln!(ctx.out, "{} jobs wait for an approval, as of {}", field(answer, "jobs"), field(answer, "as_of"))?;
             table(ctx.out, &LOSSES.map(|(_, head)| head), &rows)
         })
     }
+}
+
+/// The acts of a connector, with the number of their calls.
+fn acts(of: &Value) -> String {
+    let act = |act: &Value| {
+        let calls = act.get("count").and_then(Value::as_u64).map_or("?".to_owned(), |calls| calls.to_string());
+        let unknown = count(act, "unknown");
+        let unknown = if unknown > 0 { format!(" (+ ? of {unknown} targets)") } else { String::new() };
+        format!("{} × {calls}{unknown}", field(act, "act"))
+    };
+    let acts: Vec<String> = list(of, "acts").iter().map(act).collect();
+    if acts.is_empty() { "-".to_owned() } else { acts.join(", ") }
 }
 
 /// One preview, for people.
@@ -176,6 +195,9 @@ fn describe(answer: &Value, out: &mut dyn Write) -> io::Result<()> {
         let preview = target.get("preview").unwrap_or(&Value::Null);
         for name in ["found", "entitlements_with_access", "codes", "codes_active"] {
             writeln!(out, "    {name}: {}", field(preview, name))?;
+        }
+        if preview.get("acts").is_some() {
+            writeln!(out, "    acts: {}", acts(preview))?;
         }
         for offer in list(preview, "entitlements") {
             writeln!(out, "    entitlement: {} ({})", field(offer, "offer_id"), field(offer, "status"))?;
@@ -223,5 +245,26 @@ impl Decide {
             writeln!(ctx.err, "{left} are not decided: {why}")?;
             Ok(Exit::Failed)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_acts_of_a_connector_are_shown_with_the_number_of_their_calls() {
+        let list =
+            json!([{ "act": "orders", "count": 9, "unknown": 2 }, { "act": "account", "count": 3, "unknown": 0 }]);
+        assert_eq!(acts(&json!({ "acts": list })), "orders × 9 (+ ? of 2 targets), account × 3");
+        assert_eq!((acts(&json!({ "acts": [] })), acts(&json!({}))), ("-".to_owned(), "-".to_owned()));
+        let target = |preview: Value| json!({ "system": "shop", "kind": "connector", "preview": preview });
+        let preview = json!({ "found": true, "acts": [{ "act": "orders", "count": null }] });
+        let answer = json!({ "targets": [target(preview), target(json!({ "found": true }))] });
+        let mut out = Vec::new();
+        describe(&answer, &mut out).unwrap();
+        let shown = String::from_utf8(out).unwrap();
+        assert_eq!(shown.matches("acts: ").count(), 1, "{shown}");
+        assert!(shown.contains("    acts: orders × ?\n"), "{shown}");
     }
 }

@@ -12,10 +12,11 @@ use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use super::common::{Ask, name};
-use super::members::CsvKey;
+use super::members::{Columns, Names, shown};
 use super::print::{field, job, list, table};
 use super::{Context, Exit};
 use crate::app;
+use crate::job::kinds::KEYS;
 use crate::job::{Accepts, Job, draft};
 
 /// A job has 1 MiB at most.
@@ -27,9 +28,10 @@ pub struct Find {
     /// Also find ended jobs at this configured system whose only identifier is this one.
     #[arg(long, value_name = "NAME", requires = "key")]
     system: Option<String>,
-    /// What kind of identifier is typed in; needed with --system.
-    #[arg(long, value_name = "KIND", requires = "system")]
-    key: Option<CsvKey>,
+    /// What kind of identifier is typed in; needed with --system. For a connector, a database or a webhook: the name of
+    /// one of its identifiers.
+    #[arg(long, value_name = "KIND", requires = "system", value_parser = Names(&KEYS))]
+    key: Option<String>,
     /// A job, as published: finds the jobs that name the person with the same identifiers; - for stdin.
     #[arg(long, value_name = "JOB", conflicts_with_all = ["system", "key"])]
     job: Option<PathBuf>,
@@ -112,7 +114,7 @@ fn from_file(path: &Path, input: &mut dyn BufRead, accepts: &Accepts) -> Result<
 
 /// The identifier, and every possible job of one target with only this identifier.
 fn from_identifier(args: &Find, accepts: &Accepts, input: &mut dyn BufRead, err: &mut dyn Write) -> Result<About> {
-    let (Some(system), Some(key)) = (&args.system, args.key) else {
+    let (Some(system), Some(key)) = (&args.system, &args.key) else {
         let typed = ask("identifier", input, err)?;
         return Ok(if typed.is_empty() {
             Err("nothing was typed in".to_owned())
@@ -125,9 +127,10 @@ fn from_identifier(args: &Find, accepts: &Accepts, input: &mut dyn BufRead, err:
         return Ok(Err(format!("--system: {system} is no configured system; configured are {known}")));
     };
     let word = key.as_str();
-    let lines = rules.kind.lines();
-    if !lines.found_by.contains(&word) {
-        return Ok(Err(format!("--key: a job for {system} cannot name a person by {word}")));
+    let columns = Columns::of(rules);
+    if !columns.found_by().contains(&word) {
+        let known = columns.found_by().join(", ");
+        return Ok(Err(format!("--key: a job for {system} cannot name a person by {}, but by {known}", shown(word))));
     }
     let typed = ask(word, input, err)?;
     let identifier = typed.as_str();
@@ -135,13 +138,13 @@ fn from_identifier(args: &Find, accepts: &Accepts, input: &mut dyn BufRead, err:
         return Ok(Err("nothing was typed in".to_owned()));
     }
     // A job that needs several identifiers cannot be found by one of them.
-    let methods: &[&str] = match (lines.is_enough, lines.methods) {
+    let methods: &[&str] = match (columns.is_enough(word), rules.kind.lines().methods) {
         (false, _) => &[],
         (true, []) => &[""],
         (true, methods) => methods,
     };
     let made = methods.iter().map(|method| {
-        let mut target = (lines.target)(word, identifier, method);
+        let mut target = columns.target((word, identifier), method, std::iter::empty());
         target.insert("system".into(), system.as_str().into());
         let job = json!({
             "schema": "erasure.job/v1", "job_id": uuid::Uuid::nil(), "tenant": args.tenant,

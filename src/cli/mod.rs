@@ -87,6 +87,9 @@ pub enum Command {
   erasure-worker submit-csv --system loyalty --key integration_id --column \"Integration ID\" members.csv
   erasure-worker submit-csv --system loyalty --key integration_id --column \"Integration ID\" --status members.csv
   erasure-worker submit-csv --system cleeng --key customer_id --column Id --also customer_email=E-mail customers.csv
+  erasure-worker submit-csv --system helpdesk --key user_id --column Id --also email=E-mail users.csv
+
+For a connector, a database or a webhook, --key and --also take the names of its identifiers; a proof is an --also, too.
 
 The result file has one row for each member: line, job_id, state, code, note. It has no identifiers.
 A second run goes on where the first one ended; --status updates the states.")]

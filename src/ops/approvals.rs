@@ -140,6 +140,8 @@ pub(super) async fn show(
 struct Losses {
     kind: String,
     counts: BTreeMap<&'static str, u64>,
+    /// A connector's acts: the number of their calls, and the number of targets for which it is not known yet.
+    acts: Vec<(String, u64, u64)>,
     preserved: BTreeSet<String>,
 }
 
@@ -161,8 +163,27 @@ impl Losses {
         count("refunds_expected", of(&true.into()));
         count("refunds_unknown", of(&"unknown".into()));
         self.kind = target["kind"].as_str().unwrap_or_default().to_owned();
+        // Nothing is called for a target that has ended, or whose person is not there.
+        if target["outcome"].is_null() && preview["found"] != false {
+            preview["acts"].as_array().into_iter().flatten().for_each(|act| self.add_act(act));
+        }
         let preserved = target["preserved"].as_array().into_iter().flatten();
         self.preserved.extend(preserved.filter_map(Value::as_str).map(str::to_owned));
+    }
+
+    fn add_act(&mut self, act: &Value) {
+        let name = act["act"].as_str().unwrap_or_default();
+        let (calls, unknown) = act["count"].as_u64().map_or((0, 1), |calls| (calls, 0));
+        match self.acts.iter_mut().find(|(known, ..)| known == name) {
+            Some(known) => (known.1, known.2) = (known.1 + calls, known.2 + unknown),
+            None => self.acts.push((name.to_owned(), calls, unknown)),
+        }
+    }
+
+    fn shown_acts(&self) -> Vec<Value> {
+        let act =
+            |(name, calls, unknown): &(String, u64, u64)| json!({ "act": name, "count": calls, "unknown": unknown });
+        self.acts.iter().map(act).collect()
     }
 }
 
@@ -191,7 +212,8 @@ pub(super) async fn report(
             }
         }
         let systems = systems.into_iter().map(|(name, losses)| {
-            let mut line = json!({ "system": name, "kind": losses.kind, "preserved": losses.preserved });
+            let acts = losses.shown_acts();
+            let mut line = json!({ "system": name, "kind": losses.kind, "acts": acts, "preserved": losses.preserved });
             for (name, count) in losses.counts {
                 line[name] = count.into();
             }
@@ -257,5 +279,26 @@ mod tests {
         assert_eq!((counts["codes_active"], counts["entitlements_with_access"]), (6, 6));
         assert_eq!((counts["refunds_expected"], counts["refunds_unknown"]), (3, 3));
         assert_eq!(losses.preserved.into_iter().collect::<Vec<_>>(), ["orders"]);
+    }
+
+    #[test]
+    fn a_report_adds_the_calls_of_a_connectors_acts_where_there_is_something_to_erase() {
+        let mut losses = Losses::default();
+        let target = |found: Value, outcome: Value, orders: Value| {
+            let acts = json!([{ "act": "orders", "count": orders }, { "act": "account", "count": 1 }]);
+            json!({ "system": "shop", "kind": "connector", "outcome": outcome, "preview": { "found": found, "acts": acts } })
+        };
+        for (found, outcome, orders) in [
+            (json!(true), Value::Null, json!(7)),
+            (json!(true), Value::Null, json!(2)),
+            (Value::Null, Value::Null, Value::Null),
+            (json!(false), Value::Null, json!(100)),
+            (json!(true), json!("erased"), json!(100)),
+        ] {
+            losses.add(&target(found, outcome, orders));
+        }
+        let wanted =
+            json!([{ "act": "orders", "count": 9, "unknown": 1 }, { "act": "account", "count": 3, "unknown": 0 }]);
+        assert_eq!(Value::from(losses.shown_acts()), wanted);
     }
 }

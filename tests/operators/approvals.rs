@@ -1,11 +1,15 @@
 //! The pages for decisions: previews that wait for a second operator, and jobs above a ceiling.
 
+use erasure_worker::cli::Exit;
 use erasure_worker::job::JobKey;
 use serde_json::json;
+use testkit::cli::{At, run, words};
 use testkit::people;
 use thirtyfour::Key;
 
 use crate::browser::Browser;
+use crate::connectors::systems;
+use crate::members::{file, submit, until};
 use crate::worker::{TENANT, Worker, key, order};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -60,6 +64,36 @@ async fn a_second_operator_sees_the_losses_and_decides_with_the_keyboard_alone()
     assert!(gone(0) && !gone(1));
     let page = browser.text().await;
     assert!(!page.contains("example.com"), "{page}");
+    browser.end().await;
+    worker.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_acts_of_a_connector_are_listed_before_the_erasures_of_a_file_are_approved() {
+    let worker = Worker::start_with_more(|places| systems(places, "http://127.0.0.1:1/erasure")).await;
+    let people = worker.rig.people(2);
+    let row = |person: &erasure_worker::sandbox::Person| format!("{},{}\n", person.email, person.customer_password);
+    let path = file(&worker, "shop.csv", format!("Mail,Secret\n{}{}", row(&people[0]), row(&people[1])).as_bytes());
+    let line = "--system shop --key email --column Mail --also customer_password=Secret --preview --requested-by ann";
+    let said = submit(&worker, line, &path).await;
+    assert_eq!((said.exit, said.err.as_str()), (Exit::Done, ""), "{}", said.out);
+    let browser = Browser::open(&format!("{}#/approvals", worker.url())).await;
+    browser.sees(&["Approve all 2", "2 of 2 targets found; delete_account: 2 calls"]).await;
+    browser.sees(&["shop: found; delete_account: 1 call"]).await;
+    let ask = async |line: &str| {
+        let line = format!("approvals {line} --url {}", worker.url());
+        run(words(&line), At { config: worker.config.file.clone(), ..At::default() }).await
+    };
+    let said = ask("report").await;
+    assert!(said.exit == Exit::Done && said.out.contains("delete_account × 2"), "{}", said.out);
+    let job = ask("list").await.out.lines().nth(1).unwrap().split(' ').next().unwrap().to_owned();
+    let said = ask(&format!("show {job}")).await;
+    assert!(said.out.contains("    acts: delete_account × 1\n"), "{}", said.out);
+    assert_eq!(worker.rig.destructive_calls(), 0);
+    let report: serde_json::Value = serde_json::from_str(&ask("report --json").await.out).unwrap();
+    let said = ask(&format!("approve --as-of {} --requested-by ann --by bob", report["as_of"].as_str().unwrap())).await;
+    assert!(said.exit == Exit::Done && said.out.starts_with("2 approved"), "{}{}", said.out, said.err);
+    assert_eq!(until(&worker, line, &path, &["erased"]).await.exit, Exit::Done);
     browser.end().await;
     worker.end().await;
 }

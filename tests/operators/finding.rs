@@ -11,7 +11,7 @@ use tokio::net::TcpListener;
 
 use crate::worker::{Worker, order};
 
-async fn find(worker: &Worker, url: &str, line: &str, typed: &str) -> (Exit, String, String) {
+pub async fn find(worker: &Worker, url: &str, line: &str, typed: &str) -> (Exit, String, String) {
     let at = At { config: worker.config.file.clone(), typed, ..At::default() };
     let Said { exit, out, err } = run(words(&format!("jobs find --url {url} {line}")), at).await;
     (exit, out, err)

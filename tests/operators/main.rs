@@ -16,6 +16,7 @@ mod approvals;
 mod broken_off;
 mod browser;
 mod cells;
+mod connectors;
 mod finding;
 mod members;
 mod page;

@@ -37,21 +37,31 @@ impl Worker {
     /// Starts a worker with this ceiling for the tenant.
     pub async fn start_guarded(max_jobs_per_hour: u32) -> Worker {
         let more = format!("\n[tenants.{TENANT}]\nmax_jobs_per_hour = {max_jobs_per_hour}\n");
-        Worker::start_as(Rabbit::shared(), None, &more, |_| {}).await
+        Worker::start_with_more(|_| more).await
+    }
+
+    /// Starts a worker with further sections of its configuration.
+    pub async fn start_with_more(more: impl FnOnce(&Places<'_>) -> String) -> Worker {
+        Worker::start_as(Rabbit::shared(), None, more, |_| {}).await
     }
 
     /// Starts a worker. `fill` may add rows of an earlier worker to its store.
     pub async fn start_with(token: Option<&str>, fill: impl FnOnce(&OpenedStore)) -> Worker {
-        Worker::start_as(Rabbit::shared(), token, "", fill).await
+        Worker::start_as(Rabbit::shared(), token, |_| String::new(), fill).await
     }
 
     /// Starts a worker on the test's own broker.
     pub async fn start_on(rabbit: &Rabbit) -> Worker {
-        Worker::start_as(rabbit, None, "", |_| {}).await
+        Worker::start_as(rabbit, None, |_| String::new(), |_| {}).await
     }
 
-    async fn start_as(rabbit: &Rabbit, token: Option<&str>, more: &str, fill: impl FnOnce(&OpenedStore)) -> Worker {
-        let rig = Rig::on(&rabbit.url(), |places| configuration(places) + more).await;
+    async fn start_as(
+        rabbit: &Rabbit,
+        token: Option<&str>,
+        more: impl FnOnce(&Places<'_>) -> String,
+        fill: impl FnOnce(&OpenedStore),
+    ) -> Worker {
+        let rig = Rig::on(&rabbit.url(), |places| configuration(places) + more(places).as_str()).await;
         let config = rig.config("state");
         let opened = app::store(&config).await.unwrap();
         fill(&opened);

@@ -10,8 +10,8 @@ use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_enco
 const ENCODED: &AsciiSet = &CONTROLS.add(b';').add(b'=').add(b'"').add(b'%');
 /// The time of the file's last change, if no time of the request was given.
 const CHANGED_AT: &str = "file_changed_at";
-/// The arguments that may differ when the same jobs are published again.
-const PROOFS: [&str; 3] = ["also customer_password", "confirmed-at", "requested-by"];
+/// The arguments that may differ when the same jobs are published again, besides the columns of proofs.
+const PROOFS: [&str; 2] = ["confirmed-at", "requested-by"];
 
 /// Names and values.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -64,8 +64,9 @@ impl Arguments {
         Arguments(note.split("; ").filter_map(pair).collect())
     }
 
-    /// The differences of this run from an earlier one.
-    pub(crate) fn differ_from(&self, earlier: &Arguments) -> Differences {
+    /// The differences of this run from an earlier one. `is_proof` tells whether a column of this name is a proof.
+    pub(crate) fn differ_from(&self, earlier: &Arguments, is_proof: impl Fn(&str) -> bool) -> Differences {
+        let may_differ = |name: &str| PROOFS.contains(&name) || name.strip_prefix("also ").is_some_and(&is_proof);
         let mut differences = Differences::default();
         let names: BTreeSet<&String> = self.0.keys().chain(earlier.0.keys()).collect();
         for name in names.into_iter().filter(|name| *name != CHANGED_AT) {
@@ -78,7 +79,7 @@ impl Arguments {
             };
             match name.as_str() {
                 "file" => differences.is_other_file = true,
-                proof if PROOFS.contains(&proof) => differences.proofs.push(difference),
+                name if may_differ(name) => differences.proofs.push(difference),
                 _ => differences.jobs.push(difference),
             }
         }
@@ -108,14 +109,20 @@ mod tests {
         };
         let earlier = of(&[("file", "1"), ("tenant", "acme"), ("method", "manual"), ("file_changed_at", "then")]);
         let now = of(&[("file", "1"), ("tenant", "acme"), ("also codes", "Codes"), ("confirmed-at", "now")]);
-        let differences = now.differ_from(&earlier);
+        let of_no_proof = |_: &str| false;
+        let differences = now.differ_from(&earlier, of_no_proof);
         assert_eq!(differences.jobs, ["--also codes \"Codes\" is new", "--method \"manual\" is missing now"]);
         assert!(
             differences.proofs == ["--confirmed-at \"now\" is new"] && !differences.is_other_file,
             "{differences:?}"
         );
-        let differences = earlier.differ_from(&earlier);
+        let differences = earlier.differ_from(&earlier, of_no_proof);
         assert!(differences.jobs.is_empty() && differences.proofs.is_empty() && !differences.is_other_file);
-        assert!(of(&[("file", "2")]).differ_from(&earlier).is_other_file);
+        assert!(of(&[("file", "2")]).differ_from(&earlier, of_no_proof).is_other_file);
+        // A column of this name is a proof of one system and an identifier of another.
+        for is_proof in [true, false] {
+            let differences = of(&[("also code", "Code")]).differ_from(&of(&[]), |name| is_proof && name == "code");
+            assert_eq!((differences.proofs.len(), differences.jobs.len()), if is_proof { (1, 0) } else { (0, 1) });
+        }
     }
 }

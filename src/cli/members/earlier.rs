@@ -59,7 +59,7 @@ pub fn resume(path: &Path, template: &mut JobTemplate, args: &Options) -> io::Re
     }
     let refused = |why: String| io::Error::new(io::ErrorKind::InvalidData, why);
     if let Some(arguments) = &arguments {
-        let differences = template.arguments().differ_from(arguments);
+        let differences = template.arguments().differ_from(arguments, |name| template.is_proof(name));
         if differences.is_other_file {
             return Err(refused(format!("is the result of another file; {OTHER}")));
         }

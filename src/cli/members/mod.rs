@@ -4,6 +4,9 @@
 //! `--skip-damaged`. The same file gives the same jobs again, also after an interruption.
 
 mod arguments;
+mod columns;
+#[cfg(test)]
+mod connectors;
 #[cfg(test)]
 mod damaged;
 mod earlier;
@@ -41,7 +44,9 @@ use super::{Context, Exit};
 use crate::app;
 use crate::broker::{Broker, Destination, Properties, Publication};
 
-pub use self::options::{CsvKey, Options};
+pub(crate) use self::columns::{Columns, shown};
+pub(crate) use self::options::Names;
+pub use self::options::Options;
 
 /// The most simultaneous publishes, and the rows read ahead.
 const AT_ONCE: usize = 64;

@@ -1,52 +1,31 @@
-//! The arguments of `submit-csv`, and the possible fields of a CSV column.
+//! The arguments of `submit-csv`.
 //!
 //! The rule it keeps: a column is always given with the job's field that it fills.
 
+use std::ffi::OsStr;
 use std::path::PathBuf;
-use std::sync::LazyLock;
 
-use clap::builder::PossibleValue;
-use clap::{Args, ValueEnum};
+use clap::builder::{NonEmptyStringValueParser, PossibleValue, TypedValueParser};
+use clap::{Arg, Args, Command, ValueEnum};
 use jiff::Timestamp;
 
 use crate::cli::common::{Ask, instant, name};
-use crate::job::kinds::{FIELDS, Holds, KEYS, Word};
+use crate::job::kinds::{FIELDS, KEYS, Word};
 
-/// The identifier in a CSV column.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct CsvKey(&'static Word);
+/// A value parser for names of which only some are known before the configuration is read.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Names(pub(crate) &'static [Word]);
 
-impl CsvKey {
-    /// The name of the field in a job.
-    pub const fn as_str(self) -> &'static str {
-        self.0.name
-    }
-}
+impl TypedValueParser for Names {
+    type Value = String;
 
-impl ValueEnum for CsvKey {
-    fn value_variants<'a>() -> &'a [CsvKey] {
-        static ALL: LazyLock<Vec<CsvKey>> = LazyLock::new(|| KEYS.iter().map(CsvKey).collect());
-        &ALL
+    fn parse_ref(&self, cmd: &Command, arg: Option<&Arg>, value: &OsStr) -> Result<String, clap::Error> {
+        NonEmptyStringValueParser::new().parse_ref(cmd, arg, value)
     }
 
-    fn to_possible_value(&self) -> Option<PossibleValue> {
-        Some(PossibleValue::new(self.0.name).help(self.0.about))
-    }
-}
-
-/// Another field of a member in a CSV column.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct CsvField(&'static Word);
-
-impl CsvField {
-    /// The name of the field in a job.
-    pub const fn as_str(self) -> &'static str {
-        self.0.name
-    }
-
-    /// The kind of its content.
-    pub const fn holds(self) -> Holds {
-        self.0.holds
+    /// The built-in names, for the help and the completions. The names of a file are accepted, too.
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        Some(Box::new(self.0.iter().map(|word| PossibleValue::new(word.name).help(word.about))))
     }
 }
 
@@ -73,15 +52,22 @@ impl CsvMethod {
     }
 }
 
-fn also(text: &str) -> Result<(CsvField, String), String> {
-    let expected = || {
-        let names = FIELDS.each_ref().map(|word| word.name).join(", ");
-        let (before, last) = names.rsplit_once(", ").unwrap_or_default();
-        format!("expected FIELD=HEADER, where FIELD is {before} or {last}")
-    };
-    let (field, header) = text.split_once('=').ok_or_else(expected)?;
-    let word = FIELDS.iter().find(|word| word.name == field).ok_or_else(expected)?;
-    Ok((CsvField(word), header.trim().to_owned()))
+/// A column without a header may hold anything.
+fn header(text: &str) -> Result<String, &'static str> {
+    if text.trim().is_empty() { Err("expected a column's header") } else { Ok(text.to_owned()) }
+}
+
+/// Another column: what it holds, and its header.
+fn also(text: &str) -> Result<(String, String), String> {
+    let pair = text.split_once('=').map(|(field, header)| (field.trim(), header.trim()));
+    match pair.filter(|(field, header)| !field.is_empty() && !header.is_empty()) {
+        Some((field, header)) => Ok((field.to_owned(), header.to_owned())),
+        None => Err(format!(
+            "expected FIELD=HEADER, where FIELD is {} or, for a connector, a database or a webhook, an identifier or \
+             a proof of it",
+            FIELDS.each_ref().map(|word| word.name).join(", ")
+        )),
+    }
 }
 
 /// `submit-csv`
@@ -90,15 +76,15 @@ pub struct Options {
     /// The configured system to erase from.
     #[arg(long, value_name = "NAME")]
     pub system: String,
-    /// What the column holds.
-    #[arg(long, value_name = "KIND")]
-    pub key: CsvKey,
+    /// What the column holds. For a connector, a database or a webhook: the name of one of its identifiers.
+    #[arg(long, value_name = "KIND", value_parser = Names(&KEYS))]
+    pub key: String,
     /// The column's header.
-    #[arg(long, value_name = "HEADER")]
+    #[arg(long, value_name = "HEADER", value_parser = header)]
     pub column: String,
-    /// What another column holds; may be given several times.
+    /// What another column holds: a further identifier, or a proof; may be given several times.
     #[arg(long, value_name = "FIELD=HEADER", value_parser = also)]
-    pub also: Vec<(CsvField, String)>,
+    pub also: Vec<(String, String)>,
     /// Loyalty: how members are deleted [default: import if the key is email, else program_api]
     #[arg(long, value_name = "METHOD")]
     pub method: Option<CsvMethod>,

@@ -4,14 +4,15 @@
 //! published.
 
 use jiff::Timestamp;
-use serde_json::{Map, Value, json};
+use serde_json::json;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use super::arguments::Arguments;
-use super::options::{CsvField, CsvKey, CsvMethod, Options};
+use super::columns::{Column, Columns};
+use super::options::{CsvMethod, Options};
 use crate::job::kinds::Holds;
-use crate::job::{Accepts, Kind, MemberKey, draft, times};
+use crate::job::{Accepts, MemberKey, draft, times};
 
 /// The namespace of these job ids.
 const NAMESPACE: Uuid = Uuid::from_u128(0x2d71_4f0b_9c3e_4a86_b1d5_7e60_83fa_1c9e);
@@ -23,13 +24,13 @@ pub(crate) fn file_id(digest: &[u8; 32]) -> Uuid {
 
 /// The common parts of all jobs of a file.
 pub(crate) struct JobTemplate {
-    kind: Kind,
+    columns: Columns,
     system: String,
     tenant: String,
     environment: String,
-    key: CsvKey,
+    key: String,
     method: CsvMethod,
-    fields: Vec<CsvField>,
+    fields: Vec<Column>,
     requested_at: Timestamp,
     regulation: Option<String>,
     confirmed_at: Option<Timestamp>,
@@ -67,27 +68,12 @@ impl JobTemplate {
             .systems
             .get(&args.system)
             .ok_or_else(|| format!("--system: {} is no configured system; configured are {}", args.system, known()))?;
-        let kind = rules.kind;
-        let fields: Vec<CsvField> = args.also.iter().map(|(field, _)| *field).collect();
-        let lines = kind.lines();
-        if !lines.keys.contains(&args.key.as_str()) {
-            return Err(format!("--key: {} takes {}", args.system, lines.keys.join(", ")));
-        }
-        if let Some(foreign) = fields.iter().find(|field| !lines.fields.contains(&field.as_str())) {
-            return Err(format!("--also: a member of {} has no {}", args.system, foreign.as_str()));
-        }
-        if fields.iter().any(|field| field.as_str() == args.key.as_str()) {
-            return Err(format!("--also: {} is the --key already", args.key.as_str()));
-        }
-        if let Some((field, why)) = lines.needs
-            && !fields.iter().any(|given| given.as_str() == field)
-        {
-            return Err(format!("--also {field}=HEADER: {why}"));
-        }
-        let import = rules.import_key.is_some() && args.key.as_str() == MemberKey::Email.as_str();
+        let columns = Columns::of(rules);
+        let fields = columns.chosen(&args.system, &args.key, &args.also)?;
+        let import = rules.import_key.is_some() && args.key == MemberKey::Email.as_str();
         let usual = if import { CsvMethod::Import } else { CsvMethod::ProgramApi };
         let method = args.method.unwrap_or(usual);
-        if lines.methods.is_empty() && args.method.is_some() {
+        if rules.kind.lines().methods.is_empty() && args.method.is_some() {
             return Err(format!("--method: {} has only one method", args.system));
         }
         // A job that waits for an approval is an erasure: without `--requested-by` it would be the same job.
@@ -95,7 +81,7 @@ impl JobTemplate {
         let mode = if is_preview { "preview" } else { "erase" };
         // Every argument that makes another job is part of the id. An argument that earlier releases left out is added
         // only if it is given, so that their ids do not change.
-        let mut settings = format!("/{}/{}/{}/{}/{mode}", args.tenant, args.system, args.key.as_str(), args.column);
+        let mut settings = format!("/{}/{}/{}/{}/{mode}", args.tenant, args.system, args.key, args.column);
         let ids_of = |settings: &str| Uuid::new_v5(&NAMESPACE, &[digest.as_slice(), settings.as_bytes()].concat());
         let earlier_ids = ids_of(&settings);
         let mut arguments = Arguments::default();
@@ -103,17 +89,17 @@ impl JobTemplate {
         arguments.add("environment", &accepts.environment);
         arguments.add("tenant", &args.tenant);
         arguments.add("system", &args.system);
-        arguments.add("key", args.key.as_str());
+        arguments.add("key", &args.key);
         arguments.add("column", &args.column);
         if is_preview {
             arguments.add("preview", "yes");
         }
-        let mut details: Vec<(String, String)> = args
-            .also
-            .iter()
-            .filter(|(field, _)| field.holds() != Holds::Proof)
-            .map(|(field, header)| (format!("also {}", field.as_str()), header.clone()))
-            .collect();
+        let columns_of = |are_proofs: bool| {
+            let all = fields.iter().zip(&args.also);
+            let wanted = all.filter(move |(field, _)| (field.holds == Holds::Proof) == are_proofs);
+            wanted.map(|(field, (_, header))| (format!("also {}", field.name), header.clone()))
+        };
+        let mut details: Vec<(String, String)> = columns_of(false).collect();
         details.extend((method != usual).then(|| ("method".to_owned(), method.as_str().to_owned())));
         details.extend(args.regulation.clone().map(|name| ("regulation".to_owned(), name)));
         details.extend(args.requested_at.map(|at| ("requested-at".to_owned(), at.to_string())));
@@ -125,8 +111,8 @@ impl JobTemplate {
         if args.requested_at.is_none() {
             arguments.add_changed_at(changed_at);
         }
-        for (field, header) in args.also.iter().filter(|(field, _)| field.holds() == Holds::Proof) {
-            arguments.add(&format!("also {}", field.as_str()), header);
+        for (name, header) in columns_of(true) {
+            arguments.add(&name, header);
         }
         if let Some(at) = args.confirmed_at {
             arguments.add("confirmed-at", at);
@@ -135,11 +121,11 @@ impl JobTemplate {
             arguments.add("requested-by", name);
         }
         Ok(JobTemplate {
-            kind,
+            columns,
             system: args.system.clone(),
             tenant: args.tenant.clone(),
             environment: accepts.environment.clone(),
-            key: args.key,
+            key: args.key.clone(),
             method,
             fields,
             requested_at,
@@ -157,6 +143,11 @@ impl JobTemplate {
     /// The arguments of the jobs.
     pub fn arguments(&self) -> &Arguments {
         &self.arguments
+    }
+
+    /// True if a column of this name is a proof: another one makes the same jobs.
+    pub(crate) fn is_proof(&self, name: &str) -> bool {
+        self.columns.is_proof(name)
     }
 
     /// The job id of a line.
@@ -185,23 +176,9 @@ impl JobTemplate {
     /// # Errors
     /// The worker would refuse it: the text names the field, without its value.
     pub fn job(&self, line: u64, values: &[Zeroizing<String>]) -> Result<Zeroizing<Vec<u8>>, String> {
-        let mut target = Map::new();
+        let others = self.fields.iter().zip(values[1..].iter().map(|value| value.as_str()));
+        let mut target = self.columns.target((&self.key, &values[0]), self.method.as_str(), others);
         target.insert("system".into(), self.system.clone().into());
-        target.extend((self.kind.lines().target)(self.key.as_str(), &values[0], self.method.as_str()));
-        for (field, value) in self.fields.iter().zip(&values[1..]) {
-            match field.holds() {
-                Holds::Codes => {
-                    let codes = value.split([' ', ',', ';', '|']).filter(|code| !code.is_empty());
-                    let codes: Vec<Value> = codes.map(|code| json!({ "code": code })).collect();
-                    target.insert("codes".into(), codes.into());
-                }
-                // An empty cell is left out of the job.
-                Holds::Identifier | Holds::Proof if value.is_empty() => {}
-                Holds::Identifier | Holds::Proof => {
-                    target.insert(field.as_str().into(), value.as_str().into());
-                }
-            }
-        }
         let mut job = json!({
             "schema": "erasure.job/v1", "job_id": self.id(line), "tenant": self.tenant,
             "environment": self.environment, "requested_at": self.requested_at.to_string(), "targets": [target],

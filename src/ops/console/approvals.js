@@ -8,6 +8,9 @@ const PAGE = 50;
 
 const count = (many, noun) => `${number(many)} ${noun}${many === 1 ? "" : "s"}`;
 
+// A connector's act, and the number of its calls; null: not known yet.
+const act = ({ act, count: calls, unknown }) => `${act}: ${calls === null ? "not known yet" : count(calls, "call")}${unknown ? `, not known of ${number(unknown)}` : ""}`;
+
 // The losses at one target.
 function losses({ preview, refunds, preserved, outcome, reason }) {
   if (outcome) return [`ended before: ${[outcome, reason].filter(Boolean).map(words).join(", ")}`];
@@ -15,6 +18,7 @@ function losses({ preview, refunds, preserved, outcome, reason }) {
   const offers = preview.entitlements.map((offer) => `${offer.offer_id} (${words(offer.status)}${offer.externally_managed ? ", by an app store" : ""})`);
   if (preview.entitlements_with_access) parts.push(`${count(preview.entitlements_with_access, "entitlement")}: ${offers.join(", ")}`);
   if (preview.codes) parts.push(`${number(preview.codes_active)} of ${count(preview.codes, "code")} active`);
+  for (const one of preview.acts ?? []) parts.push(act(one));
   const expected = (word) => refunds.filter((refund) => refund.refund_expected === word).length;
   if (refunds.length) parts.push(`refunds expected: ${number(expected(true))}${expected("unknown") ? `, unknown: ${number(expected("unknown"))}` : ""}`);
   if (preserved.length) parts.push(`preserved: ${preserved.map(words).join(", ")}`);
@@ -52,6 +56,7 @@ function totals(system) {
   const parts = [`${number(system.found)} of ${count(system.targets, "target")} found`];
   if (system.entitlements_with_access) parts.push(count(system.entitlements_with_access, "entitlement"));
   if (system.codes_active) parts.push(`${count(system.codes_active, "active code")}, refunds expected: ${number(system.refunds_expected)}`);
+  for (const one of system.acts) parts.push(act(one));
   if (system.preserved.length) parts.push(`preserved: ${system.preserved.map(words).join(", ")}`);
   return parts;
 }
