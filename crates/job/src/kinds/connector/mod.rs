@@ -11,7 +11,7 @@ use std::time::Duration;
 use secrecy::ExposeSecret as _;
 
 use super::{About, Lines, Spec, fields};
-use crate::flow::{Act as Call, Confirm, Evidence as By, FEW, Flow, Go, Next, Seen, Why};
+use crate::flow::{Act as Call, Confirm, FEW, Flow, Go, Next, Seen, Why};
 use crate::outcome::{Reason, TargetEnd, TargetOutcome};
 use crate::plan::{Act, Ends, Evidence, Expect, Lost, Plan};
 use crate::reading::{Means, Shows};
@@ -91,12 +91,19 @@ impl Connector<'_> {
         }
         let (mut is_any, mut is_ours, mut is_open) = (false, false, plan.ends == Ends::Unproven);
         for (place, act) in plan.acts.iter().enumerate() {
-            for member in 0..self.members(act)? {
-                let by = self.carry_out(act, Step::of_connector(ACT, place, member))?;
-                is_any = true;
-                is_ours |= by != By::NotOurs;
-                is_open |= act.evidence == Evidence::None;
+            let count = self.members(act)?;
+            let step = |member| Step::of_connector(ACT, place, member);
+            let leading = flow.state.leading(place);
+            // All members' calls before the first proof: the waits for their effects pass together.
+            for member in leading.done.min(count)..count {
+                self.call_once(act, step(member))?;
             }
+            for member in leading.settled.min(count)..count {
+                self.prove(act, step(member))?;
+            }
+            is_any |= count > 0;
+            is_ours |= (0..count).any(|member| flow.state.get(step(member)).is_some_and(StepState::is_ours));
+            is_open |= count > 0 && act.evidence == Evidence::None;
         }
         // The person was there, and no call was made.
         if !is_any || is_open {
@@ -172,19 +179,26 @@ impl Connector<'_> {
         matches!(state.and_then(|state| state.answer.as_ref()?.means()), Some(Means::Gone(_)))
     }
 
-    /// One call, and the proof of its effect.
-    fn carry_out(&self, act: &Act, step: Step) -> Go<By> {
+    /// One call. It is done afterwards, or accepted.
+    fn call_once(&self, act: &Act, step: Step) -> Go<()> {
         let flow = self.flow;
-        let state = flow.state.get(step);
-        if let Some(state) = state.filter(|state| state.settled_done) {
-            return Ok(if state.is_ours() { By::Before } else { By::NotOurs });
+        if flow.state.get(step).is_some_and(|state| state.settled_done) {
+            return Ok(());
         }
         if !flow.is_sent(step) {
             self.may_call(act, step)?;
         }
         let basis = self.basis(act, step);
         let call = self.call(act, step, &basis);
-        let by = flow.act(call, |seq| self.read_back(act, step, seq), |reason, state| self.unclear(reason, state))?;
+        flow.act(call, |seq| self.read_back(act, step, seq), |reason, state| self.unclear(reason, state)).map(drop)
+    }
+
+    /// The proof of a call's effect.
+    fn prove(&self, act: &Act, step: Step) -> Go<()> {
+        let flow = self.flow;
+        if flow.state.get(step).is_some_and(|state| state.settled_done) {
+            return Ok(());
+        }
         match &act.evidence {
             Evidence::Read { .. } => {
                 self.shown(act, step)?;
@@ -196,7 +210,7 @@ impl Connector<'_> {
                 Err(Next::Settle { step, done: true })
             }
             Evidence::Answer if self.is_accepted(step) => flow.failed(Reason::Unproven, ACT),
-            Evidence::Word { .. } | Evidence::Answer | Evidence::Declared(_) | Evidence::None => Ok(by),
+            Evidence::Word { .. } | Evidence::Answer | Evidence::Declared(_) | Evidence::None => Ok(()),
         }
     }
 
