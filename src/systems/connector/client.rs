@@ -108,7 +108,10 @@ impl Client {
         let reply = self.http.exchange(request, Effect::Read).await?;
         let understood = self.given.file.understand_read(read, &understandable(&reply), values);
         let (is, reason, identity, is_bare, facts) = match understood {
-            Understood::Means { is, reason, identity, is_bare, facts } => (is, reason, identity, is_bare, facts),
+            Understood::Means { is: FileShows::Done, is_bare, is_marked: true, facts, .. } => {
+                return Ok(self.reading(Means::Marked, is_bare, facts));
+            }
+            Understood::Means { is, reason, identity, is_bare, facts, .. } => (is, reason, identity, is_bare, facts),
             Understood::Unreadable => return Err(reply.unreadable(Effect::Read)),
             Understood::Unmatched => return Err(unmatched(&reply, Effect::Read)),
         };
