@@ -79,9 +79,9 @@ pub trait System: Send + Sync + 'static {
         Ok(Vec::new())
     }
 
-    /// The rate limit of the harmless read.
-    fn probe_endpoint(&self) -> &'static str {
-        "all"
+    /// The rate limit of each request of [`System::probe`].
+    fn probe_endpoints(&self) -> &[&'static str] {
+        &["all"]
     }
 }
 
