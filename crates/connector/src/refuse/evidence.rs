@@ -52,6 +52,8 @@ impl Trial<'_> {
                         );
                     }
                     self.completed(act);
+                    // After a lost answer these reads are the proof.
+                    self.own_job(&format!("act.{}.lost", act.name), index, act, deciding(&act.lost));
                 }
                 Evidence::Declared(_) | Evidence::None => {}
             }
@@ -154,8 +156,8 @@ impl Trial<'_> {
                  unsubscription, would count",
                 names.join(" and read.")
             ),
-            "take the job's id in the act's answer and read that job: get = \"/jobs/${fact.job}\"; or add a read with \
-             expect = \"gone\"",
+            "take the job's id in the act's answer and read that job: get = \"/jobs/${fact.job}\"; or read the person, \
+             with expect = \"gone\"",
         );
     }
 

@@ -189,6 +189,25 @@ fn a_job_that_proves_an_act_is_its_own() {
     }
     // Beside a read that shows that nobody is there, it may be any.
     assert!(!is_told(&faults(&edited("get = \"/tasks/${fact.task}\"", "get = \"/tasks/latest\""))));
+    // Where the answer is the proof, and it is lost, the deciding read is the proof.
+    let lost = |get: &str| {
+        let text = edited(
+            r#"  { when = { at = "/ticket/deleted", is = true }, is = "accepted" },"#,
+            r#"  { when = { status = 200, at = "/ticket/deleted", is = true }, is = "done" },"#,
+        );
+        let example = "[[example]]\nof = \"act.tickets\"\nis = \"done\"\nstatus = 200\nbody = '{\"ticket\":{\"deleted\":true}}'\n\n";
+        let text = text
+            .replace(r#"evidence = { read = "ticket" }"#, "evidence = { answer = true, because = \"documented\" }")
+            .replace("get = \"/tickets/${item}\"", get)
+            .replacen("[[example]]", &format!("{example}[[example]]"), 1);
+        faults(&text)
+    };
+    assert_eq!(lost("get = \"/tickets/${item}\""), []);
+    let found = lost("get = \"/erasures/${item}\"");
+    assert!(
+        matches!(&found[..], [one] if one.place == "act.tickets.lost" && one.problem.contains("names no job of this act")),
+        "{found:?}"
+    );
     // The job of another act, unless this act's call is about that job.
     let two = |second: &str| {
         let act = format!(
