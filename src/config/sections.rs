@@ -56,6 +56,7 @@ pub(super) fn read(mut root: Cursor<'_>) -> Option<Config> {
         regulations,
         secret_files: Vec::new(),
         unread_variables: Vec::new(),
+        sharing_a_limit: Vec::new(),
         entries: Vec::new(),
     })
 }

@@ -128,6 +128,34 @@ pub(super) fn read(root: &mut Cursor<'_>, in_hand_max: Option<Duration>) -> BTre
     systems
 }
 
+/// A sentence for each group of systems to which a vendor gives one limit together. Each of them counts alone.
+///
+/// They share no window: `requests_per_minute` is a system's own, its line and its estimates follow from it, and two
+/// files name endpoints each in its own way. An operator who has set the key for each of them has divided the limit.
+pub(super) fn sharing_a_limit(systems: &BTreeMap<String, SystemConfig>) -> Vec<String> {
+    let mut groups: BTreeMap<Vec<&str>, Vec<&SystemConfig>> = BTreeMap::new();
+    for system in systems.values() {
+        groups.entry(system.settings.limited_by()).or_default().push(system);
+    }
+    let rate = |system: &SystemConfig| system.common.requests_per_minute;
+    let is_limited = |system: &&SystemConfig| rate(system).is_some() || !system.settings.limits().is_empty();
+    let is_divided = |system: &&SystemConfig| {
+        rate(system).is_some_and(|own| Settings::usual_rate(system.settings.kind()) != Some(own))
+    };
+    groups.retain(|_, group| group.len() > 1 && group.iter().any(is_limited) && !group.iter().all(is_divided));
+    let sentence = |group: Vec<&SystemConfig>| {
+        let names: Vec<String> = group.iter().map(|system| format!("systems.{}", system.name)).collect();
+        format!(
+            "{} have one address and credential, so the vendor counts them together, but each keeps to the whole limit \
+             alone: give each its part as requests_per_minute",
+            names.join(" and ")
+        )
+    };
+    let mut sentences: Vec<String> = groups.into_values().map(sentence).collect();
+    sentences.sort();
+    sentences
+}
+
 fn common(at: &mut Cursor<'_>, kind: Kind, in_hand_max: Option<Duration>) -> CommonSystem {
     let given_rate = at.has("requests_per_minute");
     let requests_per_minute = at.optional("requests_per_minute").or(Settings::usual_rate(kind));

@@ -362,28 +362,35 @@ impl Gate {
         deadline: Instant,
     ) -> Result<Instant, StayAway> {
         let now = Instant::now();
-        let rates = &self.settings.rates;
-        if rates.is_unlimited() {
+        if self.settings.rates.is_unlimited() {
             return Ok(now);
         }
         let mut state = self.lock();
-        let windows = &mut state.windows;
-        let mut next = |endpoint: &'static str| {
-            let Some(limit) = rates.limit(endpoint) else { return now };
-            let calls = endpoints.iter().filter(|other| **other == endpoint).count();
-            windows.entry(endpoint).or_default().next(limit as usize, now, calls)
-        };
-        let start = endpoints.iter().map(|endpoint| next(endpoint)).max().unwrap_or(now);
+        let start = self.start_of(&mut state, endpoints, now);
         // A start that is possible now is never too late.
         if start > deadline.max(now) {
             let away = self.join_line(&mut state, job, rank);
             return Err(StayAway { wait: away.wait.max(start - now), ..away });
         }
+        self.count(&mut state, endpoints, start);
+        Ok(start)
+    }
+
+    /// The next moment at which a request to each of these endpoints may start.
+    fn start_of(&self, state: &mut State, endpoints: &[&'static str], now: Instant) -> Instant {
+        let mut next = |endpoint: &'static str| {
+            let Some(limit) = self.settings.rates.limit(endpoint) else { return now };
+            let calls = endpoints.iter().filter(|other| **other == endpoint).count();
+            state.windows.entry(endpoint).or_default().next(limit as usize, now, calls)
+        };
+        endpoints.iter().map(|endpoint| next(endpoint)).max().unwrap_or(now)
+    }
+
+    fn count(&self, state: &mut State, endpoints: &[&'static str], start: Instant) {
         for endpoint in endpoints {
-            let Some(limit) = rates.limit(endpoint) else { continue };
+            let Some(limit) = self.settings.rates.limit(endpoint) else { continue };
             state.windows.entry(endpoint).or_default().add(limit as usize, start);
         }
-        Ok(start)
     }
 
     /// Puts the job into the line; the wait is the estimated time until its place is reached.

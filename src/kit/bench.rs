@@ -188,6 +188,11 @@ impl Bench {
         Ok(job)
     }
 
+    /// An identifier of the job's person.
+    pub(super) fn identifier(&self, name: &str) -> Option<&String> {
+        self.stand_in.people().get(PERSON)?.identifiers.get(name)
+    }
+
     /// The right proofs of the job's person.
     pub(super) fn proofs(&self) -> BTreeMap<String, String> {
         self.stand_in.people().get(PERSON).map(|person| person.proofs.clone()).unwrap_or_default()

@@ -9,12 +9,12 @@ use std::sync::Arc;
 use erasure_connector::matching::meaning_of;
 use erasure_connector::model::{Evidence, Matcher, Shows};
 use erasure_connector::stand_in::Part;
-use erasure_connector::vary::replies::{Changed, changes, strange};
+use erasure_connector::vary::replies::{Changed, changes, marked, strange};
 use erasure_connector::{Meaning, Values};
 
 use super::bench::Scenario;
-use super::run::Plan;
-use super::trials::{Trials, never};
+use super::run::{Broken, Plan};
+use super::trials::{Trials, never, prompt};
 use super::vendor::Replaced;
 
 /// More than any reader takes.
@@ -30,6 +30,7 @@ struct Due {
 
 /// Tries every change of every reply.
 pub(super) async fn tried(trials: &mut Trials<'_>) {
+    with_the_address(trials).await;
     let scenario = never();
     let Some(plain) = trials.run(&scenario.name, &scenario, Plan::default()).await else { return };
     let mut due: Vec<Due> = Vec::new();
@@ -81,6 +82,33 @@ pub(super) async fn tried(trials: &mut Trials<'_>) {
         };
         let replaced = Some(Replaced { part: Some(due.part), from: due.number, by: Arc::new(huge) });
         one(trials, "a reply of 50 MiB", &scenario, replaced).await;
+    }
+}
+
+/// The last reply of each read that proves an act, with the person's address in it: a mark such as "deleted".
+async fn with_the_address(trials: &mut Trials<'_>) {
+    let (scenario, bench, file) = (prompt(), trials.bench, Arc::clone(trials.file));
+    let Some(plain) = trials.run(&scenario.name, &scenario, Plan::default()).await else { return };
+    for (place, read) in file.reads.iter().enumerate() {
+        let names = |act: &erasure_connector::model::Act| match &act.evidence {
+            Evidence::Read { expect, .. } => expect.iter().any(|expect| expect.read == place),
+            _ => false,
+        };
+        let ends = file.acts.iter().enumerate().any(|(act, of)| names(of) && !file.leads_on(act));
+        let unsent = file.unsent_addresses(&read.slots());
+        let address = unsent.iter().find_map(|name| bench.identifier(name)).filter(|_| ends);
+        let last = plain.made.iter().rposition(|made| made.parts.contains(&Part::Read(place)));
+        let (Some(address), Some(last)) = (address, last) else { continue };
+        let (Some(part), Some(given)) = (plain.made[last].parts.first(), &plain.made[last].given) else { continue };
+        let trial = format!("the person's address in a reply to read.{}", read.name);
+        let from = plain.made[..last].iter().filter(|made| made.parts.contains(part)).count();
+        let replaced = Some(Replaced { part: Some(*part), from, by: Arc::new(marked(given, address)) });
+        trials.report.counts.replies += 1;
+        let Some(ended) = trials.run(&trial, &scenario, Plan { replaced, ..Plan::default() }).await else { continue };
+        if ended.end.outcome.is_erased() {
+            let what = format!("ends as {} although read.{} shows the person's address", ended.end.outcome, read.name);
+            trials.broken(&trial, Broken { what, story: vec![format!("scenario: {}", scenario.name)] });
+        }
     }
 }
 

@@ -294,7 +294,8 @@ impl Run<'_> {
             self.now = inner.now;
             let made = &inner.made[before.min(inner.made.len())..];
             let person = (self.scenario.exists && self.scenario.differs.is_none()).then_some(PERSON);
-            if let Some(what) = watch::of_requests(&self.bench.original, step, made, person) {
+            let is_changed = self.plan.replaced.is_some();
+            if let Some(what) = watch::of_requests(&self.bench.original, step, made, person, is_changed) {
                 return Err(Stopped::Broken(what));
             }
             if let Some(what) = watch::of_lost(&self.bench.original, made, &said) {

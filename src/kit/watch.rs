@@ -94,19 +94,27 @@ impl Watch {
 }
 
 /// What is wrong with the requests of one step: each step is one request, for its own part of the file, about the
-/// person of the job, with the credential.
-pub(super) fn of_requests(file: &Connector, step: Step, made: &[Made], person: Option<usize>) -> Option<String> {
+/// person of the job, with the credential. Which member of a changed list a call is about follows from that list.
+pub(super) fn of_requests(
+    file: &Connector,
+    step: Step,
+    made: &[Made],
+    person: Option<usize>,
+    is_changed: bool,
+) -> Option<String> {
     let part = match step.name {
         StepName::Resolve => Part::Read(0),
         StepName::ConnectorAct => Part::Act(step.place()),
         _ => Part::Read(step.place()),
     };
     let name = name(file, part);
+    let is_listed = matches!(part, Part::Act(act) if file.acts.get(act).is_some_and(|act| act.each.is_some()));
     match made {
         // A value that cannot be sent: the client makes no call.
         [] => None,
         [made] if !made.parts.contains(&part) => Some(format!("the step {name} sends {}", made.names)),
         [made] if !made.is_authorised => Some(format!("{name} is sent without the right credential")),
+        [_] if is_changed && is_listed => None,
         [made] if is_about_another(made, part, person) => Some(format!("{name} is about another person")),
         [made] if made.member != step.member() && matches!(part, Part::Act(_)) => {
             Some(format!("{name} is about another member of the list"))

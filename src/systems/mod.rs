@@ -79,9 +79,9 @@ pub trait System: Send + Sync + 'static {
         Ok(Vec::new())
     }
 
-    /// The rate limit of the harmless read.
-    fn probe_endpoint(&self) -> &'static str {
-        "all"
+    /// The rate limit of each request of [`System::probe`].
+    fn probe_endpoints(&self) -> &[&'static str] {
+        &["all"]
     }
 }
 
@@ -171,6 +171,11 @@ impl Settings {
         self.of_kind().proven_parts()
     }
 
+    /// Host and credential: to these a vendor's limit belongs.
+    pub(crate) fn limited_by(&self) -> Vec<&str> {
+        self.of_kind().limited_by()
+    }
+
     /// The vendor's limits, in requests a minute for each endpoint.
     pub(crate) fn limits(&self) -> BTreeMap<&'static str, u32> {
         match self {
@@ -225,6 +230,11 @@ trait KindSettings {
 
     /// See [`Settings::proven_parts`].
     fn proven_parts(&self) -> Vec<&str>;
+
+    /// See [`Settings::limited_by`].
+    fn limited_by(&self) -> Vec<&str> {
+        self.proven_parts()
+    }
 
     /// See [`Settings::import_dir`].
     fn import_dir(&self) -> Option<&Path> {

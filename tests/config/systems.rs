@@ -87,6 +87,69 @@ fn the_example_configuration_loads_and_names_only_the_sandbox() {
     assert!(urls.iter().all(|entry| entry.value.starts_with("\"http://127.0.0.1:8470/")), "{urls:?}");
 }
 
+/// Each system counts alone, and the vendor counts them together.
+#[test]
+fn systems_with_one_credential_at_one_host_are_named_unless_the_limit_is_divided() {
+    let connector = |name: &str, file: &str, settings: &str, more: &str| {
+        let folder = env!("CARGO_MANIFEST_DIR");
+        format!(
+            "[systems.{name}]\nkind = \"connector\"\nfile = \"{folder}/connectors/{file}.toml\"\n{more}\nsettings = {{ \
+             {settings} }}\n"
+        )
+    };
+    let audience = |name: &str, server: &str, audience: &str, key: &str, more: &str| {
+        let settings = format!("server = \"{server}\", audience = \"{audience}\", key = \"{key}\"");
+        connector(name, "mailchimp", &settings, more)
+    };
+    let warnings = |systems: &[String]| -> Vec<String> {
+        let config = parse(&format!("{SMALL}\n{}", systems.concat()), &[]).unwrap();
+        config.warnings().cloned().collect()
+    };
+    let one = |name: &str, more: &str| audience(name, "us1", &format!("aaaaaa{}", name.len()), "s3cret-key", more);
+    let part = "requests_per_minute = 60";
+    for systems in [vec![one("news", ""), one("offers", "")], vec![one("news", part), one("offers", "")]] {
+        let found = warnings(&systems);
+        assert!(
+            matches!(&found[..], [one] if one.starts_with("systems.news and systems.offers have one address")),
+            "{found:?}"
+        );
+        assert!(!found.concat().contains("s3cret"), "{found:?}");
+    }
+    let found = warnings(&[one("a", ""), one("bb", ""), one("ccc", "")]);
+    assert!(
+        matches!(&found[..], [one] if one.starts_with("systems.a and systems.bb and systems.ccc have")),
+        "{found:?}"
+    );
+    // Two files of one vendor.
+    let found = warnings(&[
+        connector("mails", "sendgrid", "host = \"api.sendgrid.com\", key = \"s3cret-key\"", ""),
+        connector("people", "sendgrid-contacts", "key = \"s3cret-key\"", ""),
+    ]);
+    assert!(matches!(&found[..], [one] if one.starts_with("systems.mails and systems.people have")), "{found:?}");
+    for apart in [
+        vec![one("news", part), one("offers", part)],
+        vec![one("news", "")],
+        vec![one("news", ""), audience("offers", "us1", "bbbbbb", "another-key", "")],
+        vec![one("news", ""), audience("offers", "us2", "bbbbbb", "s3cret-key", "")],
+    ] {
+        assert_eq!(warnings(&apart), [""; 0], "{apart:?}");
+    }
+    // The built-in kinds: a default is no part. Without a limit there is nothing to divide.
+    let library = |name: &str, more: &str| {
+        format!(
+            "[systems.{name}]\nkind = \"vitalsource\"\nbase_url = \"http://127.0.0.1:1\"\napi_key = \"k\"\n{more}\n"
+        )
+    };
+    assert_eq!(warnings(&[library("b1", ""), library("b2", "")]).len(), 1);
+    assert_eq!(
+        warnings(&[library("b1", "requests_per_minute = 20"), library("b2", "requests_per_minute = 30")]),
+        [""; 0]
+    );
+    let second = SMALL[SMALL.find("[systems").unwrap()..].replace("systems.shop", "systems.b2b");
+    assert_eq!(warnings(std::slice::from_ref(&second)), [""; 0]);
+    assert_eq!(warnings(&[second.replace("kind =", "requests_per_minute = 60\nkind =")]).len(), 1);
+}
+
 /// The receiver of the page.
 #[test]
 fn a_receivers_settings_load_and_each_fault_names_its_key() {

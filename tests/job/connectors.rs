@@ -38,7 +38,7 @@ fn two_steps() -> Arc<Plan> {
 }
 
 /// A script for a plan.
-fn script(plan: &Arc<Plan>) -> Script {
+pub fn script(plan: &Arc<Plan>) -> Script {
     let accepts = accepts(plan);
     let rules = accepts.systems["helpdesk"].clone();
     Script { job: parsed(target(), &accepts).unwrap(), rules, ..Script::new(jobs::easycms()) }

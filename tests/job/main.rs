@@ -24,6 +24,7 @@ mod fuzzed;
 mod identifiers;
 mod identity;
 mod jobs;
+mod marks;
 mod mutated;
 mod plain;
 mod plan;

@@ -11,12 +11,12 @@ use crate::{file, sample};
 const SLIPS: [(&str, &str, &str); 50] = [
     (
         "zendesk",
-        "evidence = { read = [\"bin\", \"inactive\"], expect = [\"gone\", \"done\"], first = \"1m\" }",
+        "evidence = { read = [\"bin\", \"purged\"], expect = [\"gone\", \"done\"], first = \"1m\" }",
         "evidence = { answer = true, because = \"it said so\" }",
     ),
     (
         "zendesk",
-        "evidence = { read = [\"bin\", \"inactive\"], expect = [\"gone\", \"done\"], first = \"1m\" }",
+        "evidence = { read = [\"bin\", \"purged\"], expect = [\"gone\", \"done\"], first = \"1m\" }",
         "evidence = { read = \"inactive\" }",
     ),
     (
@@ -27,7 +27,7 @@ const SLIPS: [(&str, &str, &str); 50] = [
     ("zendesk", "lost = { read = \"inactive\" }", "lost = { harmless = true, because = \"it is a deletion\" }"),
     (
         "zendesk",
-        "lost = { read = [\"bin\", \"inactive\"], expect = [\"gone\", \"done\"] }",
+        "lost = { read = [\"bin\", \"purged\"], expect = [\"gone\", \"done\"] }",
         "lost = { recognised = true }",
     ),
     ("zendesk", "{ at = \"/deleted_user/name\", is = \"Permanently Deleted User\" }, ", ""),

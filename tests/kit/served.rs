@@ -1,8 +1,11 @@
 //! A connector file's stand-in in the sandbox, over HTTP.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 
+use erasure_worker::app;
+use erasure_worker::config::{Config, Surroundings};
 use erasure_worker::kit::served;
 use erasure_worker::sandbox::{Action, Described as _, FaultRule, Operation, RunningSandbox, Sandbox};
 use serde_json::{Value, json};
@@ -111,6 +114,41 @@ async fn faults_settings_and_a_reset_reach_it_as_any_other() {
     assert_eq!(get(profile(7)).await.status(), 404);
     stand.running.sandbox().add_people(7..8);
     assert_eq!(get(profile(7)).await.status(), 200);
+}
+
+/// Every request of the harmless read has its limit: the file's own call, and the person who always exists.
+#[tokio::test]
+async fn a_probe_makes_as_many_requests_as_it_counts() {
+    let key = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
+    let folder = env!("CARGO_MANIFEST_DIR");
+    for name in ["klaviyo", "braze", "mailchimp"] {
+        for knows_somebody in [false, true] {
+            let stand = Stand::start(name).await;
+            let (file, _) = file(name);
+            let mut served = served(&file);
+            served.add_person(7);
+            let target = served.target("vendor", 7).unwrap();
+            let table = served.table(&stand.running.url("connector"), &format!("{folder}/connectors/{name}.toml"));
+            let subject = target["subject"].as_object().unwrap().iter();
+            let subject: Vec<String> = subject.map(|(name, value)| format!("{name} = {value}")).collect();
+            let subject =
+                format!("probe_subject = {{ {} }}\n", if knows_somebody { subject.join(", ") } else { String::new() });
+            let text = format!(
+                "[worker]\nenvironment = \"sandbox\"\nid = \"worker-0\"\nstate_dir = \"state\"\nmaster_key = \"{key}\"\n\
+                 [systems.vendor]\n{table}{subject}"
+            );
+            let config = Config::parse(&text, Path::new("/"), &Surroundings::default()).unwrap();
+            let keyring = Arc::new(app::keyring(&config).unwrap());
+            let system = Arc::clone(&app::probes(&config, &keyring).unwrap()["vendor"]);
+            system.probe().await.unwrap();
+            let operations: Vec<_> = stand.running.sandbox().entries(0).iter().map(|entry| entry.operation).collect();
+            assert_eq!(operations.len(), system.probe_endpoints().len(), "{name}: {operations:?}");
+            assert_eq!(operations.len(), 1 + usize::from(knows_somebody), "{name}");
+            let person = file.reads[0].call.as_ref().unwrap();
+            let expected = [&file.probe.call.endpoint, &person.endpoint];
+            assert_eq!(system.probe_endpoints(), &expected[..operations.len()], "{name}");
+        }
+    }
 }
 
 #[test]

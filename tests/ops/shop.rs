@@ -26,10 +26,16 @@ pub struct Shop {
     pub refuses: AtomicBool,
     /// Harmless reads.
     pub probes: watch::Sender<usize>,
+    /// The limit of each request of a harmless read.
+    probe_endpoints: &'static [&'static str],
 }
 
 impl Shop {
     pub fn new(name: &'static str, kind: Kind) -> Arc<Shop> {
+        Shop::probed_at(name, kind, &["all"])
+    }
+
+    pub fn probed_at(name: &'static str, kind: Kind, probe_endpoints: &'static [&'static str]) -> Arc<Shop> {
         Arc::new(Shop {
             name,
             kind,
@@ -39,6 +45,7 @@ impl Shop {
             mended: Mutex::new(false),
             refuses: AtomicBool::new(false),
             probes: watch::Sender::new(0),
+            probe_endpoints,
         })
     }
 }
@@ -110,5 +117,9 @@ impl System for Shop {
             return Err(failure(FailureKind::UnauthorisedOurs, Reason::SystemUnavailable));
         }
         Ok(())
+    }
+
+    fn probe_endpoints(&self) -> &[&'static str] {
+        self.probe_endpoints
     }
 }

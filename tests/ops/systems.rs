@@ -74,6 +74,30 @@ async fn a_renewed_credential_is_used_only_after_a_successful_harmless_read() {
     assert_eq!(secrecy::ExposeSecret::expose_secret(&gate.client().fingerprint), "renewed");
 }
 
+/// A harmless read of two requests leaves so much less for jobs, at each endpoint.
+#[tokio::test(start_paused = true)]
+async fn every_request_of_a_harmless_read_counts_against_its_limit() {
+    for (endpoints, delete, look) in [
+        (&["delete"][..], 2, 3),
+        (&["delete", "delete"], 1, 3),
+        (&["delete", "look"], 2, 2),
+        (&["delete", "look", "delete", "look"], 1, 1),
+    ] {
+        let gate = before(Shop::probed_at("shop", Kind::EasyCms, endpoints), 3);
+        assert!(gate.works_since(Instant::now()).await);
+        for (endpoint, left) in [("delete", delete), ("look", look)] {
+            let mut passed = 0;
+            while gate.enter(&job(1), Rank::of(true, None), &[endpoint], Duration::ZERO).await.is_ok() {
+                passed += 1;
+            }
+            assert_eq!(passed, left, "{endpoint} after {endpoints:?}");
+        }
+        let began = Instant::now();
+        assert!(gate.works_since(began + Duration::from_secs(1)).await);
+        assert!(began.elapsed() > Duration::from_secs(60), "it waits until each of its requests may start");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn at_a_limited_system_the_job_that_is_due_first_goes_first() {
     let gate = limited(1);

@@ -15,17 +15,21 @@ pub struct Reply {
     status: u16,
     headers: Vec<(String, String)>,
     document: Document,
+    /// A body of another form than JSON.
+    page: String,
 }
 
 impl Reply {
     /// A reply: its status, its headers (names in any case), its body.
     pub fn new(status: u16, headers: Vec<(String, String)>, body: &[u8]) -> Self {
-        Reply { status, headers, document: Document::of(body) }
+        let document = Document::of(body);
+        let page = if document == Document::Other { String::from_utf8_lossy(body).into_owned() } else { String::new() };
+        Reply { status, headers, document, page }
     }
 
     /// A reply whose body was read before.
     pub(crate) fn of(status: u16, headers: Vec<(String, String)>, document: Document) -> Self {
-        Reply { status, headers, document }
+        Reply { status, headers, document, page: String::new() }
     }
 
     /// The status.
@@ -41,11 +45,34 @@ impl Reply {
         }
     }
 
+    /// True if a value stands somewhere in the body: as a whole, as a name, or an address within a text.
+    pub(crate) fn has(&self, wanted: &str) -> bool {
+        match &self.document {
+            Document::Json(value) => has(value, wanted),
+            _ => wanted.contains('@') && stands_in(&self.page, wanted),
+        }
+    }
+
     /// The text or whole number at a place, for a comparison with an identifier. `None` also for a number that JSON
     /// libraries round: nobody can be recognised by it.
     pub fn text(&self, pointer: &Pointer) -> Option<String> {
         text_of(self.at(pointer)?)
     }
+}
+
+fn has(body: &Value, wanted: &str) -> bool {
+    match body {
+        Value::String(text) => stands_in(text, wanted),
+        Value::Number(number) => number.to_string() == wanted,
+        Value::Array(members) => members.iter().any(|member| has(member, wanted)),
+        Value::Object(members) => members.iter().any(|(name, member)| stands_in(name, wanted) || has(member, wanted)),
+        Value::Null | Value::Bool(_) => false,
+    }
+}
+
+fn stands_in(text: &str, wanted: &str) -> bool {
+    let (text, wanted) = (text.to_lowercase(), wanted.to_lowercase());
+    text == wanted || (wanted.contains('@') && text.contains(&wanted))
 }
 
 /// A text, or a whole number's digits.

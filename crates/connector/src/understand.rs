@@ -1,15 +1,18 @@
 //! A reply in the words of the flow: what it shows, whose data it is, and the facts in it.
 //!
 //! The rule it keeps: a reply without a fact that its answer takes is unreadable as a whole, because a later call would
-//! be made with another value or none.
+//! be made with another value or none. And a reply that still has the person's address shows no erasure.
 
 use serde_json::Value;
 
 use crate::branches::is_absent;
 use crate::document;
 use crate::matching::{Meaning, Reply, Values, meaning_of};
-use crate::model::{Act, Connector, IdentifierForm, Pointer, Read, ReadAnswer, Refusal, Says, Shows, Slot, Source};
+use crate::model::{
+    Act, Connector, Converter, Evidence, IdentifierForm, Pointer, Read, ReadAnswer, Refusal, Says, Shows, Slot, Source,
+};
 use crate::read::matcher::MOST_ITEMS;
+use crate::refuse::is_success;
 
 /// The most bytes of a fact, or of a member of a list.
 const LONGEST_FACT: usize = 2_048;
@@ -27,6 +30,8 @@ pub enum Understood<W> {
         identity: Compared,
         /// True if it rests on nothing but a 404 or 410.
         is_bare: bool,
+        /// True of `done` if the reply still has the person's address: the change may be a mark, such as "deleted".
+        is_marked: bool,
         /// The facts, by name.
         facts: Vec<(String, Taken)>,
     },
@@ -79,7 +84,12 @@ impl Connector {
                     Some(_) => Compared::Same,
                     None => self.compared(answer, reply, values),
                 };
-                Understood::Means { is, reason, identity, is_bare: is_absent(reply.status()), facts }
+                let is_marked = is_success(is) && self.names_somebody(&read.slots(), &read.answers, reply, values);
+                // Nobody is there, and here is the address: one of both is wrong.
+                if is_marked && is == Shows::Gone {
+                    return Understood::Unreadable;
+                }
+                Understood::Means { is, reason, identity, is_bare: is_absent(reply.status()), is_marked, facts }
             }
             Meaning::Unreadable => Understood::Unreadable,
             Meaning::Unmatched => Understood::Unmatched,
@@ -93,11 +103,38 @@ impl Connector {
                 let Some(facts) = facts(&answer.take, reply) else { return Understood::Unreadable };
                 let (is, reason) = (answer.is, answer.reason);
                 let is_bare = is_absent(reply.status());
-                Understood::Means { is, reason, identity: Compared::Unreadable, is_bare, facts }
+                let is_proof =
+                    matches!(is, Says::Done | Says::DoneBefore) && matches!(act.evidence, Evidence::Answer(_));
+                if is_proof && self.names_somebody(&act.call.slots(), &[], reply, values) {
+                    return Understood::Unreadable;
+                }
+                Understood::Means { is, reason, identity: Compared::Unreadable, is_bare, is_marked: false, facts }
             }
             Meaning::Unreadable => Understood::Unreadable,
             Meaning::Unmatched => Understood::Unmatched,
         }
+    }
+
+    /// The e-mail addresses that these slots do not give to the vendor in clear, by name.
+    pub fn unsent_addresses(&self, sent: &[&Slot]) -> Vec<&str> {
+        let addresses = self.identifiers.iter().filter(|(_, identifier)| identifier.form == IdentifierForm::Email);
+        let is_sent = |name: &str| sent.iter().any(|slot| is_in_clear(slot, name));
+        addresses.map(|(name, _)| name.as_str()).filter(|name| !is_sent(name)).collect()
+    }
+
+    /// True if a reply still has an address of the person. What a call names in clear the vendor may repeat of nobody,
+    /// too: then only a place at which this read compares the address counts. An id is no such sign: vendors name by it
+    /// what they have deleted.
+    fn names_somebody(&self, sent: &[&Slot], answers: &[ReadAnswer], reply: &Reply, values: &dyn Values) -> bool {
+        let has = |name: &&str| address_of(name, values).is_some_and(|address| reply.has(&address));
+        if self.unsent_addresses(sent).iter().any(has) {
+            return true;
+        }
+        answers.iter().flat_map(|answer| &answer.same).any(|(pointer, name)| {
+            let form = self.identifiers.get(name).map_or(IdentifierForm::Text, |identifier| identifier.form);
+            let shown = reply.text(pointer).filter(|_| form == IdentifierForm::Email);
+            shown.zip(address_of(name, values)).is_some_and(|(shown, address)| is_same(form, &shown, &address))
+        })
     }
 
     /// Compares the person shown with the job's. An identifier that the job does not give is not compared. A place that
@@ -119,6 +156,19 @@ impl Connector {
             Compared::Same
         }
     }
+}
+
+fn address_of(name: &str, values: &dyn Values) -> Option<String> {
+    let slot = Slot { source: Source::Id, name: name.to_owned(), converters: Vec::new() };
+    values.slot(&slot).map(|address| address.trim().to_owned()).filter(|address| !address.is_empty())
+}
+
+/// True if a call's slot gives this identifier to the vendor as it is. Of a digest the vendor knows the person only if
+/// it still has the person.
+pub(crate) fn is_in_clear(slot: &Slot, name: &str) -> bool {
+    slot.source == Source::Id
+        && slot.name == name
+        && !slot.converters.iter().any(|converter| matches!(converter, Converter::Md5 | Converter::Sha256))
 }
 
 /// E-mail addresses and UUIDs may differ in case.

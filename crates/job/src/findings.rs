@@ -17,8 +17,8 @@ pub struct Findings {
     pub(crate) shape: Option<u32>,
     /// The facts of the reads before the first act.
     facts: BTreeMap<u16, Arc<Fact>>,
-    /// The facts of acts and of reads after them, with the member of `each`.
-    later: BTreeMap<(u16, u32), Arc<Fact>>,
+    /// The facts of acts and of reads after them, by the member of `each`.
+    later: BTreeMap<(u32, u16), Arc<Fact>>,
     /// For each read and member: the first entry that showed the person or the object.
     seen: BTreeMap<u32, u64>,
 }
@@ -26,14 +26,14 @@ pub struct Findings {
 impl Findings {
     /// A fact for a call about this member of `each` (0 without `each`).
     pub fn fact(&self, place: u16, member: u32) -> Option<&Fact> {
-        self.later.get(&(place, member)).or_else(|| self.facts.get(&place)).map(|fact| &**fact)
+        self.later.get(&(member, place)).or_else(|| self.facts.get(&place)).map(|fact| &**fact)
     }
 
     /// Every fact for a call about this member of `each`. Lists are shared, not copied.
     pub fn facts_of(&self, member: u32) -> Vec<(u16, Arc<Fact>)> {
         let mut facts = self.facts.clone();
-        let later = self.later.iter().filter(|((_, of), _)| *of == member);
-        facts.extend(later.map(|((place, _), fact)| (*place, Arc::clone(fact))));
+        let later = self.later.range((member, 0)..=(member, u16::MAX));
+        facts.extend(later.map(|((_, place), fact)| (*place, Arc::clone(fact))));
         facts.into_iter().collect()
     }
 
@@ -54,7 +54,7 @@ impl Findings {
         }
         for (place, fact) in &reading.facts {
             if matches!(step.name, StepName::ConnectorAct | StepName::ConnectorReadBack) {
-                self.later.insert((*place, item % MOST_ITEMS), Arc::new(fact.clone()));
+                self.later.insert((item % MOST_ITEMS, *place), Arc::new(fact.clone()));
                 continue;
             }
             let Fact::List(members) = fact else {

@@ -42,6 +42,8 @@ pub enum Means {
     DoneBefore,
     /// An act: it was accepted, and its effect follows.
     Accepted,
+    /// A read: as `Done`, and the reply still has the person's address. A mark such as "deleted" is no erasure.
+    Marked,
 }
 
 /// A read's meaning, as a plan expects it.
@@ -106,7 +108,7 @@ impl Means {
         match self {
             Means::Found(_) => Some(Shows::Found),
             Means::Gone(_) => Some(Shows::Gone),
-            Means::Done => Some(Shows::Done),
+            Means::Done | Means::Marked => Some(Shows::Done),
             Means::NotDone => Some(Shows::NotDone),
             Means::Pending => Some(Shows::Pending),
             Means::DoneBefore | Means::Accepted => None,

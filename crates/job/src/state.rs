@@ -12,7 +12,7 @@ use super::journal::{At, Entry};
 use super::outcome::{InputKind, Reason, TargetEnd};
 use super::reading::Means;
 use super::step::Field;
-use super::step::{Answer, CodeState, Entitlement, FailureKind, Identity, Step, StepName};
+use super::step::{Answer, CodeState, Entitlement, FailureKind, Identity, MOST_ITEMS, Step, StepName};
 
 /// A read's validity. After it the read is repeated before a destructive call.
 const FRESH: Duration = Duration::from_secs(60);
@@ -110,6 +110,15 @@ impl StepState {
     }
 }
 
+/// The members of a list that need no more, in the list's order, up to the first that does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Leading {
+    /// Their calls are known to have taken effect, or are accepted.
+    pub done: u32,
+    /// Their effects are shown.
+    pub settled: u32,
+}
+
 /// The read that shows a call's effect; `None` for a call that is just repeated.
 const fn look_for(step: Step) -> Option<Step> {
     match step.name {
@@ -129,6 +138,8 @@ pub struct TargetState {
     places: BTreeMap<Step, usize>,
     /// For each kind, the number of leading items that are done: long lists are not walked again.
     done_prefix: BTreeMap<StepName, u32>,
+    /// The same for each act of a connector.
+    leading: BTreeMap<usize, Leading>,
     /// Its end.
     pub end: Option<TargetEnd>,
     /// The inputs that were asked for, with the first time.
@@ -227,6 +238,11 @@ impl TargetState {
         self.done_prefix.get(&name).copied().unwrap_or(0)
     }
 
+    /// The leading members of a connector's act.
+    pub fn leading(&self, act: usize) -> Leading {
+        self.leading.get(&act).copied().unwrap_or_default()
+    }
+
     fn step(&mut self, step: Step) -> &mut StepState {
         let items = self.steps.entry(step.name).or_default();
         let place = if step.name.is_connectors() {
@@ -268,24 +284,47 @@ impl TargetState {
         let intended = self.get(step).map_or(0, |state| state.seq);
         let is_later = |look: &StepState| look.answer.is_some() && look.seq > intended;
         if step.name == StepName::ConnectorAct {
-            let looks = self.numbered(StepName::ConnectorReadBack);
-            return looks.iter().any(|(look, state)| look.member() == step.member() && is_later(state));
+            return self.looks_of(step).into_iter().filter_map(|look| self.get(look)).any(is_later);
         }
         // In doubt, it is just queued again.
         let Some(look) = look_for(step) else { return true };
         self.get(look).is_some_and(is_later)
     }
 
+    /// The reads after a connector's act that are about the same member.
+    fn looks_of(&self, act: Step) -> Vec<Step> {
+        let look = |place, member| Step::of_connector(StepName::ConnectorReadBack, place, member);
+        let all = look(0, 0)..=Step::item(StepName::ConnectorReadBack, u32::MAX);
+        let last = self.places.range(all).next_back().map(|(step, _)| step.place());
+        last.map_or_else(Vec::new, |last| (0..=last).map(|place| look(place, act.member())).collect())
+    }
+
     /// The answers of the reads after a connector's act are counted from the act on.
     fn count_looks_anew(&mut self, acted: Step) {
         if acted.name == StepName::ConnectorAct {
-            let looks = self.steps.get_mut(&StepName::ConnectorReadBack);
-            looks.into_iter().flatten().for_each(|look| look.answers = 0);
+            let known: Vec<Step> = self.looks_of(acted).into_iter().filter(|look| self.get(*look).is_some()).collect();
+            known.into_iter().for_each(|look| self.step(look).answers = 0);
         }
     }
 
-    fn advance(&mut self, name: StepName) {
+    /// Moves the ends of an act's leading members, after an entry about this member.
+    fn advance_members(&mut self, act: Step) {
+        let Leading { done, settled } = self.leading(act.place());
+        let first_not = |end: u32, holds: fn(&StepState) -> bool| {
+            let of = |member| Step::of_connector(StepName::ConnectorAct, act.place(), member);
+            let is_not = |member: &u32| !self.get(of(*member)).is_some_and(holds);
+            let from = if is_not(&act.member()) { end.min(act.member()) } else { end };
+            (from..MOST_ITEMS).find(is_not).unwrap_or(MOST_ITEMS)
+        };
+        let (done, settled) = (first_not(done, StepState::is_done), first_not(settled, |state| state.settled_done));
+        self.leading.insert(act.place(), Leading { done, settled });
+    }
+
+    fn advance(&mut self, Step { name, item }: Step) {
         if name.is_connectors() {
+            if name == StepName::ConnectorAct {
+                self.advance_members(Step { name, item });
+            }
             return;
         }
         let items = self.steps.get(&name).map_or(&[][..], Vec::as_slice);
@@ -349,7 +388,7 @@ impl TargetState {
                     self.count_looks_anew(*step);
                 }
                 self.last_at = *at;
-                self.advance(step.name);
+                self.advance(*step);
             }
             Entry::Failed { step, kind, reason, at, not_before, .. } => {
                 if let FailureKind::UnauthorisedTheirs(input) = kind {
@@ -400,7 +439,7 @@ impl TargetState {
                 }
                 self.last_at = *at;
                 self.open_from(*step, *done);
-                self.advance(step.name);
+                self.advance(*step);
             }
             Entry::Asked { kind, at, .. } => {
                 self.asked.entry(*kind).or_insert(*at);
@@ -564,7 +603,10 @@ impl TargetState {
         let names: Vec<_> = self.steps.keys().copied().collect();
         for name in names {
             self.done_prefix.insert(name, 0);
-            self.advance(name);
+            self.advance(Step::one(name));
+        }
+        for act in std::mem::take(&mut self.leading).into_keys() {
+            self.advance_members(Step::of_connector(StepName::ConnectorAct, act, 0));
         }
         if !keep_reads {
             self.entitlements.clear();

@@ -84,21 +84,17 @@ impl Gate {
         self.changed.notify_one();
     }
 
-    /// Waits for a place within the rate limit, for a harmless read.
+    /// Waits for a place within the rate limits, for each request of a harmless read.
     async fn wait_for_a_place(&self, system: &dyn System) {
-        if let Some(limit) = self.settings.rates.limit(system.probe_endpoint()) {
-            let limit = limit as usize;
-            let now = Instant::now();
-            let start = {
-                let mut state = self.lock();
-                let window = state.windows.entry(system.probe_endpoint()).or_default();
-                let start = window.next(limit, now, 1);
-                window.add(limit, start);
-                start
-            };
-            if start > now {
-                tokio::time::sleep_until(start).await;
-            }
+        let now = Instant::now();
+        let start = {
+            let (mut state, endpoints) = (self.lock(), system.probe_endpoints());
+            let start = self.start_of(&mut state, endpoints, now);
+            self.count(&mut state, endpoints, start);
+            start
+        };
+        if start > now {
+            tokio::time::sleep_until(start).await;
         }
     }
 

@@ -33,7 +33,8 @@ pub struct Client {
     shape: u32,
     reads: Vec<[&'static str; 1]>,
     acts: Vec<[&'static str; 1]>,
-    probe: [&'static str; 1],
+    /// The file's own call, and the read of the person who always exists.
+    probe: Vec<&'static str>,
 }
 
 impl Client {
@@ -53,6 +54,9 @@ impl Client {
         let authorization = authorization(&given.file.http.auth, &installed).map_err(missing)?;
         let endpoint = |call: Option<&FileCall>| [call.map_or("", |call| interned(&call.endpoint))];
         let file = &given.file;
+        let person = file.reads.first().filter(|_| !given.probe_subject.is_empty());
+        let calls = std::iter::once(&file.probe.call).chain(person.and_then(|person| person.call.as_ref()));
+        let probe = calls.map(|call| interned(&call.endpoint)).collect();
         Ok(Client {
             http: Http::new(http, &[&base])?,
             name: name.to_owned(),
@@ -62,7 +66,7 @@ impl Client {
             shape: given.plan.shape(),
             reads: file.reads.iter().map(|read| endpoint(read.call.as_ref())).collect(),
             acts: file.acts.iter().map(|act| endpoint(Some(&act.call))).collect(),
-            probe: endpoint(Some(&file.probe.call)),
+            probe,
             given,
         })
     }
@@ -108,7 +112,10 @@ impl Client {
         let reply = self.http.exchange(request, Effect::Read).await?;
         let understood = self.given.file.understand_read(read, &understandable(&reply), values);
         let (is, reason, identity, is_bare, facts) = match understood {
-            Understood::Means { is, reason, identity, is_bare, facts } => (is, reason, identity, is_bare, facts),
+            Understood::Means { is: FileShows::Done, is_bare, is_marked: true, facts, .. } => {
+                return Ok(self.reading(Means::Marked, is_bare, facts));
+            }
+            Understood::Means { is, reason, identity, is_bare, facts, .. } => (is, reason, identity, is_bare, facts),
             Understood::Unreadable => return Err(reply.unreadable(Effect::Read)),
             Understood::Unmatched => return Err(unmatched(&reply, Effect::Read)),
         };
@@ -323,7 +330,7 @@ impl System for Client {
         }
     }
 
-    fn probe_endpoint(&self) -> &'static str {
-        self.probe[0]
+    fn probe_endpoints(&self) -> &[&'static str] {
+        &self.probe
     }
 }

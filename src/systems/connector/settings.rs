@@ -160,6 +160,12 @@ impl KindSettings for ConnectorSettings {
         parts
     }
 
+    /// Two files, and two audiences of one file, can share an account.
+    fn limited_by(&self) -> Vec<&str> {
+        let host = self.base.split('/').nth(2).unwrap_or(&self.base);
+        std::iter::once(host).chain(self.secrets.values().map(ExposeSecret::expose_secret)).collect()
+    }
+
     fn complete(&self, rules: &mut Rules) {
         rules.plan = Some(Arc::clone(&self.plan));
     }

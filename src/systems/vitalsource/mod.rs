@@ -298,7 +298,7 @@ impl System for VitalSource {
         }
     }
 
-    fn probe_endpoint(&self) -> &'static str {
-        "users"
+    fn probe_endpoints(&self) -> &[&'static str] {
+        &["users"]
     }
 }

@@ -210,4 +210,8 @@ impl System for Webhook {
                 .with_note("probe_subject is not found: are read_url and probe_subject right?")),
         }
     }
+
+    fn probe_endpoints(&self) -> &[&'static str] {
+        if self.probe_subject.is_empty() { &["all"] } else { &["all", "all"] }
+    }
 }

@@ -444,8 +444,8 @@ impl System for ZetaClient {
         }
     }
 
-    fn probe_endpoint(&self) -> &'static str {
-        "program"
+    fn probe_endpoints(&self) -> &[&'static str] {
+        &["program"]
     }
 }
 

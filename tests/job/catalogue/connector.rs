@@ -17,7 +17,7 @@ use crate::world::{Change, World};
 
 const PERSON: usize = 0;
 const SESSIONS: usize = 1;
-const SESSION: usize = 2;
+pub const SESSION: usize = 2;
 const INACTIVE: usize = 3;
 const BIN: usize = 4;
 const TASK: usize = 5;
@@ -58,15 +58,16 @@ fn act(name: &str, lost: Lost, evidence: Evidence) -> Act {
     Act { name: name.to_owned(), proof: None, each: None, needs: Vec::new(), reads: Vec::new(), lost, evidence }
 }
 
-fn expect(read: usize, shows: Shows) -> Expect {
+pub fn expect(read: usize, shows: Shows) -> Expect {
     Expect { read, shows: vec![shows] }
 }
 
-fn by(expect: Vec<Expect>, first: u64) -> Evidence {
+pub fn by(expect: Vec<Expect>, first: u64) -> Evidence {
     Evidence::Read { expect, first: Duration::from_secs(first), longest: None, within: None }
 }
 
-fn sessions(lost: Lost, evidence: Evidence) -> Act {
+/// One call for each session.
+pub fn sessions(lost: Lost, evidence: Evidence) -> Act {
     Act { each: Some(0), needs: vec![0], reads: vec![SESSIONS], ..act("end_session", lost, evidence) }
 }
 

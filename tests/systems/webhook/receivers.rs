@@ -40,6 +40,9 @@ async fn means(client: &Webhook, step: Step, facts: &Facts) -> Result<Means, (Fa
 }
 
 async fn works(program: &Path, script: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/receivers").join(script);
+    let lines = std::fs::read_to_string(path).expect("a script").lines().count();
+    assert!(lines <= 60, "{script} has {lines} lines: nobody reads a long example before copying it");
     let folder = tempfile::tempdir().expect("folder");
     let folder = folder.path();
     std::fs::write(folder.join("keys.json"), keyring().all_public_keys().to_string()).expect("keys");
@@ -83,6 +86,20 @@ async fn works(program: &Path, script: &str) {
     let foreign = Arc::new(move |content: &[u8]| foreign.sign_webhook(content));
     let foreign = Webhook::new("crm", settings(&receiver.url, true), &quick(), foreign).expect("client");
     assert_eq!(means(&foreign, ERASE, &facts(3)).await, ours);
+    // A right signature over another time, or named as another scheme.
+    erasure_worker::app::install_tls();
+    let (id, now) = ("7a5c1a52-0d3e-4f7c-9d0e-7b9a3c1f2e4d", jiff::Timestamp::now().as_second());
+    for (off, scheme, status) in
+        [(0, "v1a,", 200), (-200, "v1a,", 200), (-400, "v1a,", 401), (400, "v1a,", 401), (0, "v1,", 401)]
+    {
+        let data = json!({ "id": id, "system": "crm", "subject": { "user_id": "1" } });
+        let body = json!({ "type": "erasure.read", "data": data }).to_string();
+        let signatures = keyring().sign_webhook(format!("{id}.{}.{body}", now + off).as_bytes());
+        let request = reqwest::Client::new().post(format!("{}/read", receiver.url)).body(body);
+        let request = request.header("webhook-id", id).header("webhook-timestamp", (now + off).to_string());
+        let request = request.header("webhook-signature", signatures.replace("v1a,", scheme));
+        assert_eq!(request.send().await.expect("an answer").status(), status, "{off} s, {scheme}");
+    }
     drop(receiver);
     let other = start(program, script, folder, "shop");
     assert_eq!(means(&client_of(&other.url), ERASE, &facts(4)).await, ours);

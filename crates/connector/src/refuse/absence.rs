@@ -126,6 +126,6 @@ impl<'c> Trial<'c> {
 }
 
 /// True if the addresses differ at most in the body.
-fn same_path(one: &str, two: &str) -> bool {
+pub(super) fn same_path(one: &str, two: &str) -> bool {
     one.split(' ').next() == two.split(' ').next()
 }

@@ -1,8 +1,9 @@
 //! What proves an act, and what follows if its answer is lost.
 
-use super::{Trial, answer_of, deciding, is_success};
+use super::absence::{address, same_path};
+use super::{Trial, answer_of, called, deciding, expected, is_success};
 use crate::branches;
-use crate::model::{Act, Evidence, Expect, Lost, Outcome, Says, Shows};
+use crate::model::{Act, Call, Evidence, Expect, Lost, Outcome, Says, Shows, Source};
 
 impl Trial<'_> {
     /// A lost answer: `recognised` needs an answer that says so, a read must be able to decide.
@@ -23,11 +24,12 @@ impl Trial<'_> {
 
     /// Evidence: reads that can show it, or an answer that the vendor documents as completed. `accepted` never is.
     pub(super) fn evidence(&mut self) {
-        for act in &self.file.acts {
+        for (index, act) in self.file.acts.iter().enumerate() {
             let place = format!("act.{}.evidence", act.name);
             match &act.evidence {
                 Evidence::Read { expect, within, .. } => {
                     self.decides(&place, expect);
+                    self.own_job(&place, index, act, expect);
                     let pending = expect
                         .iter()
                         .filter_map(|expect| self.file.reads.get(expect.read))
@@ -50,6 +52,8 @@ impl Trial<'_> {
                         );
                     }
                     self.completed(act);
+                    // After a lost answer these reads are the proof.
+                    self.own_job(&format!("act.{}.lost", act.name), index, act, deciding(&act.lost));
                 }
                 Evidence::Declared(_) | Evidence::None => {}
             }
@@ -107,6 +111,54 @@ impl Trial<'_> {
                 "write also a read with expect = \"gone\" or \"done\"",
             );
         }
+    }
+
+    /// Where `done` is all that proves an act, one such read is about this very act: it names a fact of the act's own
+    /// answer, or of its call's job, or it reads where the person or the object was seen. Any other job that has ended,
+    /// such as an unsubscription, would count.
+    fn own_job(&mut self, place: &str, index: usize, act: &Act, expects: &[Expect]) {
+        let file = self.file;
+        // An expectation without a word counts both; what the read never shows proves nothing.
+        let shows_more = |expect: &Expect| {
+            let answers = file.reads.get(expect.read).into_iter().flat_map(|read| &read.answers);
+            answers.into_iter().any(|answer| answer.is != Shows::Done && expect.shows.contains(&answer.is))
+        };
+        if file.outcome != Outcome::Erased || expects.is_empty() || expects.iter().any(shows_more) {
+            return;
+        }
+        let gives =
+            |act: &Act, fact: &str| act.answers.iter().any(|answer| answer.take.iter().any(|(name, _)| name == fact));
+        let uses =
+            |call: &Call, fact: &str| call.slots().iter().any(|slot| slot.source == Source::Fact && slot.name == fact);
+        let is_of_the_act = |fact: &str| {
+            gives(act, fact) || (uses(&act.call, fact) && file.acts[..index].iter().any(|earlier| gives(earlier, fact)))
+        };
+        let shows = |expect: &&Expect| expect.shows == [Shows::Found];
+        let earlier = file.acts[..index].iter().flat_map(|act| expected(&act.evidence)).filter(shows);
+        let finds = file.before_acts().into_iter().filter_map(|read| file.reads.get(read));
+        let finds = finds.filter(|read| read.answers.iter().any(|answer| answer.is == Shows::Found));
+        let mut seen: Vec<String> = finds.filter_map(|read| read.call.as_ref()).map(address).collect();
+        seen.extend(earlier.filter_map(|expect| Some(address(called(file, expect)?.1))));
+        let is_about_it = |call: &Call| {
+            let address_of = address(call);
+            call.slots().iter().any(|slot| slot.source == Source::Fact && is_of_the_act(&slot.name))
+                || seen.contains(&address_of)
+                || same_path(&address_of, &address(&act.call))
+        };
+        if expects.iter().filter_map(|expect| called(file, expect)).any(|(_, call)| is_about_it(call)) {
+            return;
+        }
+        let names: Vec<_> = expects.iter().filter_map(|expect| Some(called(file, expect)?.0.name.as_str())).collect();
+        self.refuse(
+            place,
+            format!(
+                "rests on done of read.{}, which names no job of this act: another one that has ended, such as an \
+                 unsubscription, would count",
+                names.join(" and read.")
+            ),
+            "take the job's id in the act's answer and read that job: get = \"/jobs/${fact.job}\"; or read the person, \
+             with expect = \"gone\"",
+        );
     }
 
     /// `ask` names the proof that is missing.

@@ -106,6 +106,14 @@ fn deciding(lost: &Lost) -> &[Expect] {
     }
 }
 
+impl Connector {
+    /// True if this act's evidence itself finds something that a later act erases: "deleted, and in the bin".
+    pub fn leads_on(&self, act: usize) -> bool {
+        let finds = |act: &Act| expected(&act.evidence).iter().any(|expect| expect.shows == [Shows::Found]);
+        act + 1 < self.acts.len() && self.acts.get(act).is_some_and(finds)
+    }
+}
+
 impl Act {
     /// True if it names this read: as evidence, or to decide about a lost answer.
     pub fn names(&self, read: usize) -> bool {
@@ -154,6 +162,6 @@ impl Connector {
 }
 
 /// True for a meaning that says that the person or the object is no longer there, or the change has taken effect.
-fn is_success(shows: Shows) -> bool {
+pub(crate) fn is_success(shows: Shows) -> bool {
     matches!(shows, Shows::Gone | Shows::Done)
 }

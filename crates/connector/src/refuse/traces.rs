@@ -2,18 +2,17 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::Value;
-
-use super::{Trial, is_success};
+use super::{Trial, expected, is_success};
 use crate::matching::{Meaning, meaning_of};
-use crate::model::{Connector, Evidence, Example, IdentifierForm, Pointer, Read, Says, Shows, Slot, Source};
+use crate::model::{Connector, Evidence, Example, IdentifierForm, Read, Says, Shows, Slot, Source};
 use crate::refuse::recorded::Recorded;
+use crate::understand::is_in_clear;
 
 impl Trial<'_> {
     /// "Archived" and "deleted" with the address still in the reply is no erasure.
     ///
     /// The identifiers that the call or the condition itself names do not count: the vendor repeats them of nobody, too.
-    /// An address at a place of `same` always counts.
+    /// An address at a place of `same` always counts. The worker does the same with each reply of the vendor.
     pub(super) fn traces(&mut self) {
         let file = self.file;
         for (index, example) in file.examples.iter().enumerate() {
@@ -26,9 +25,13 @@ impl Trial<'_> {
                 let sent = sent(read.slots());
                 self.left_at_same(&place, example, read, shows, &sent);
                 let mut known = given(example, &sent);
-                known.extend(
-                    file.reads.iter().flat_map(|other| persons(file, other, &sent)).filter(|_| shows == Shows::Gone),
-                );
+                let counts = |name: &str| match shows {
+                    Shows::Gone => true,
+                    // Of what was changed, an id may be left.
+                    _ => is_address(file, name) && proves(file, read),
+                };
+                let others = file.reads.iter().flat_map(|other| persons(file, other, &sent));
+                known.extend(others.filter(|(name, _)| counts(name)));
                 self.left(&place, example, shows.word(), &known);
             }
             if let Some(act) = file.acts.iter().find(|act| part == "act" && act.name == name)
@@ -44,9 +47,8 @@ impl Trial<'_> {
     /// The values of known identifiers anywhere in the body.
     fn left(&mut self, place: &str, example: &Example, word: &str, known: &BTreeSet<(String, String)>) {
         let reply = example.reply();
-        let Some(body) = reply.at(&Pointer(Vec::new())) else { return };
         let names: BTreeSet<&str> =
-            known.iter().filter(|(_, value)| has(body, value)).map(|(name, _)| name.as_str()).collect();
+            known.iter().filter(|(_, value)| reply.has(value)).map(|(name, _)| name.as_str()).collect();
         for name in names {
             self.still_there(place, name, word);
         }
@@ -56,8 +58,7 @@ impl Trial<'_> {
     fn left_at_same(&mut self, place: &str, example: &Example, read: &Read, shows: Shows, sent: &BTreeSet<&str>) {
         let reply = example.reply();
         for (pointer, name) in read.answers.iter().flat_map(|answer| &answer.same) {
-            let is_address = self.file.identifiers.get(name).is_some_and(|known| known.form == IdentifierForm::Email);
-            if sent.contains(name.as_str()) && !is_address {
+            if sent.contains(name.as_str()) && !is_address(self.file, name) {
                 continue;
             }
             let Some(value) = reply.text(pointer).filter(|value| !value.is_empty()) else { continue };
@@ -88,9 +89,21 @@ fn shown(read: &Read, example: &Example) -> Option<(Shows, usize)> {
     }
 }
 
+fn is_address(file: &Connector, name: &str) -> bool {
+    file.identifiers.get(name).is_some_and(|known| known.form == IdentifierForm::Email)
+}
+
+/// True if a target can end on what this read shows.
+fn proves(file: &Connector, read: &Read) -> bool {
+    let is_it = |place: usize| file.reads.get(place).is_some_and(|other| other.name == read.name);
+    let mut acts = file.acts.iter().enumerate().filter(|(place, _)| !file.leads_on(*place));
+    acts.any(|(_, act)| expected(&act.evidence).iter().any(|expect| is_it(expect.read)))
+}
+
 /// The identifiers that a call or a condition names.
 fn sent(slots: Vec<&Slot>) -> BTreeSet<&str> {
-    slots.into_iter().filter(|slot| slot.source == Source::Id).map(|slot| slot.name.as_str()).collect()
+    let named = |slot: &&Slot| slot.source == Source::Id && is_in_clear(slot, &slot.name);
+    slots.into_iter().filter(named).map(|slot| slot.name.as_str()).collect()
 }
 
 /// The identifiers that the example itself gives.
@@ -110,18 +123,4 @@ fn persons(file: &Connector, read: &Read, sent: &BTreeSet<&str>) -> Vec<(String,
         }
     }
     all
-}
-
-/// True if a value stands somewhere: as a whole, or an address within a text.
-fn has(body: &Value, wanted: &str) -> bool {
-    match body {
-        Value::String(text) => {
-            text.eq_ignore_ascii_case(wanted)
-                || (wanted.contains('@') && text.to_ascii_lowercase().contains(&wanted.to_ascii_lowercase()))
-        }
-        Value::Number(number) => number.to_string() == wanted,
-        Value::Array(members) => members.iter().any(|member| has(member, wanted)),
-        Value::Object(members) => members.values().any(|member| has(member, wanted)),
-        Value::Null | Value::Bool(_) => false,
-    }
 }

@@ -3,6 +3,7 @@ mod files;
 mod matching;
 mod mutations;
 mod places;
+mod proofs;
 mod reading;
 mod refusals;
 mod schema;

@@ -66,6 +66,20 @@ pub fn strange() -> Vec<Changed> {
     ]
 }
 
+/// This reply with a text in it that the vendor should no longer have.
+pub fn marked(given: &Given, text: &str) -> Changed {
+    let what = "with the person's address";
+    match &given.body {
+        Content::Json(Value::Object(members)) => {
+            let mut members = members.clone();
+            members.insert("another".to_owned(), json!({ "contact": format!("<{text}>") }));
+            Changed::new(what, given.status, Value::Object(members).to_string())
+        }
+        Content::Json(other) => Changed::new(what, given.status, json!([other, text]).to_string()),
+        Content::Empty | Content::Text(_) => Changed::page(what, given.status, &format!("<p>{text}</p>")),
+    }
+}
+
 /// Every change of this reply: each place of its body removed, null, of another type, empty, and rounded; each status;
 /// cut; with a key twice; with more around it.
 pub fn changes(given: &Given) -> Vec<Changed> {

@@ -28,7 +28,7 @@ pub(super) fn outcome(means: Means, state: &StepState) -> StepOutcome {
         Means::DoneBefore if state.is_ours() => StepOutcome::AlreadyErased,
         Means::DoneBefore => StepOutcome::Absent,
         Means::Accepted if state.settled_done => StepOutcome::Erased,
-        Means::Accepted | Means::Found(_) | Means::NotDone | Means::Pending => StepOutcome::Pending,
+        Means::Accepted | Means::Found(_) | Means::NotDone | Means::Pending | Means::Marked => StepOutcome::Pending,
     }
 }
 

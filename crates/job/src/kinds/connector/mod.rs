@@ -11,7 +11,7 @@ use std::time::Duration;
 use secrecy::ExposeSecret as _;
 
 use super::{About, Lines, Spec, fields};
-use crate::flow::{Act as Call, Confirm, Evidence as By, FEW, Flow, Go, Next, Seen, Why};
+use crate::flow::{Act as Call, Confirm, FEW, Flow, Go, Next, Seen, Why};
 use crate::outcome::{Reason, TargetEnd, TargetOutcome};
 use crate::plan::{Act, Ends, Evidence, Expect, Lost, Plan};
 use crate::reading::{Means, Shows};
@@ -91,12 +91,19 @@ impl Connector<'_> {
         }
         let (mut is_any, mut is_ours, mut is_open) = (false, false, plan.ends == Ends::Unproven);
         for (place, act) in plan.acts.iter().enumerate() {
-            for member in 0..self.members(act)? {
-                let by = self.carry_out(act, Step::of_connector(ACT, place, member))?;
-                is_any = true;
-                is_ours |= by != By::NotOurs;
-                is_open |= act.evidence == Evidence::None;
+            let count = self.members(act)?;
+            let step = |member| Step::of_connector(ACT, place, member);
+            let leading = flow.state.leading(place);
+            // All members' calls before the first proof: the waits for their effects pass together.
+            for member in leading.done.min(count)..count {
+                self.call_once(act, step(member))?;
             }
+            for member in leading.settled.min(count)..count {
+                self.prove(act, step(member))?;
+            }
+            is_any |= count > 0;
+            is_ours |= (0..count).any(|member| flow.state.get(step(member)).is_some_and(StepState::is_ours));
+            is_open |= count > 0 && act.evidence == Evidence::None;
         }
         // The person was there, and no call was made.
         if !is_any || is_open {
@@ -147,7 +154,7 @@ impl Connector<'_> {
         for read in self.plan.first_reads() {
             match flow.read(Step::of_connector(READ, read, 0))?.means() {
                 Some(Means::Found(Identity::Other)) => return flow.refused(Reason::IdentityMismatch, READ),
-                Some(Means::Found(_) | Means::Gone(_) | Means::Done | Means::NotDone) => {}
+                Some(Means::Found(_) | Means::Gone(_) | Means::Done | Means::Marked | Means::NotDone) => {}
                 _ => return flow.failed(Reason::UnreadableReply, READ),
             }
         }
@@ -172,19 +179,26 @@ impl Connector<'_> {
         matches!(state.and_then(|state| state.answer.as_ref()?.means()), Some(Means::Gone(_)))
     }
 
-    /// One call, and the proof of its effect.
-    fn carry_out(&self, act: &Act, step: Step) -> Go<By> {
+    /// One call. It is done afterwards, or accepted.
+    fn call_once(&self, act: &Act, step: Step) -> Go<()> {
         let flow = self.flow;
-        let state = flow.state.get(step);
-        if let Some(state) = state.filter(|state| state.settled_done) {
-            return Ok(if state.is_ours() { By::Before } else { By::NotOurs });
+        if flow.state.get(step).is_some_and(|state| state.settled_done) {
+            return Ok(());
         }
         if !flow.is_sent(step) {
             self.may_call(act, step)?;
         }
         let basis = self.basis(act, step);
         let call = self.call(act, step, &basis);
-        let by = flow.act(call, |seq| self.read_back(act, step, seq), |reason, state| self.unclear(reason, state))?;
+        flow.act(call, |seq| self.read_back(act, step, seq), |reason, state| self.unclear(reason, state)).map(drop)
+    }
+
+    /// The proof of a call's effect.
+    fn prove(&self, act: &Act, step: Step) -> Go<()> {
+        let flow = self.flow;
+        if flow.state.get(step).is_some_and(|state| state.settled_done) {
+            return Ok(());
+        }
         match &act.evidence {
             Evidence::Read { .. } => {
                 self.shown(act, step)?;
@@ -196,7 +210,7 @@ impl Connector<'_> {
                 Err(Next::Settle { step, done: true })
             }
             Evidence::Answer if self.is_accepted(step) => flow.failed(Reason::Unproven, ACT),
-            Evidence::Word { .. } | Evidence::Answer | Evidence::Declared(_) | Evidence::None => Ok(by),
+            Evidence::Word { .. } | Evidence::Answer | Evidence::Declared(_) | Evidence::None => Ok(()),
         }
     }
 
@@ -293,9 +307,9 @@ impl Connector<'_> {
 
     /// Whether a call happened, by reads after the entry `seq`. "Not" needs a read some time after the call: systems
     /// take a moment to show an effect.
-    fn happened(&self, act: &Act, expect: &[Expect], step: Step, seq: u64) -> Go<Seen> {
+    fn happened(&self, act: &Act, expects: &[Expect], step: Step, seq: u64) -> Go<Seen> {
         let flow = self.flow;
-        if expect.is_empty() {
+        if expects.is_empty() {
             return flow.failed(Reason::Unproven, ACT);
         }
         let (mut is_not, mut is_pending, mut open, mut early) = (false, false, None, None);
@@ -308,10 +322,11 @@ impl Connector<'_> {
         let is_answered = matches!(is_answered, Some(Answer::Unclear(reason)) if is_about_proof(*reason));
         let pause = if is_answered { Duration::ZERO } else { first.max(flow.rules.verify_interval) };
         let until = called_at.plus(pause);
-        for expect in expect {
+        for expect in expects {
             let look = self.readable(expect, step)?;
             let answer = flow.read_any_after(look, seq)?;
-            match self.verdict(expect, look, answer) {
+            // Where no read follows as evidence, this one ends the act.
+            match self.verdict(expect, look, answer, is_read || self.leads_on(step, expects)) {
                 Verdict::Counts => {}
                 // What is being worked on is proven by a later read only.
                 Verdict::Pending if !is_read => open = open.or(Some(look)),
@@ -349,7 +364,12 @@ impl Connector<'_> {
         self.flow.failed(Reason::Unproven, LOOK)
     }
 
-    fn verdict(&self, expect: &Expect, look: Step, answer: &Answer) -> Verdict {
+    /// True if the evidence itself finds something that a later act erases: "deleted, and in the bin".
+    fn leads_on(&self, step: Step, expects: &[Expect]) -> bool {
+        step.place() + 1 < self.plan.acts.len() && expects.iter().any(|expect| expect.shows == [Shows::Found])
+    }
+
+    fn verdict(&self, expect: &Expect, look: Step, answer: &Answer, may_be_marked: bool) -> Verdict {
         let Some(reading) = answer.reading() else { return Verdict::Nothing };
         let Some(shows) = reading.means.shows() else { return Verdict::Nothing };
         if matches!(reading.means, Means::Found(Identity::Other | Identity::Blank)) {
@@ -361,6 +381,8 @@ impl Connector<'_> {
             state.findings.was_seen(self.plan, expect.read, look.member(), seq)
         };
         match shows {
+            // The person's address still stands there.
+            Shows::Done if reading.means == Means::Marked && !may_be_marked => Verdict::Nothing,
             shows if expect.shows.contains(&shows) => {
                 if reading.is_bare && !was_seen() {
                     Verdict::Nothing
@@ -377,8 +399,12 @@ impl Connector<'_> {
     /// Waits until all reads of the evidence show what counts.
     fn shown(&self, act: &Act, step: Step) -> Go<()> {
         let flow = self.flow;
+        let mut may_be_marked = false;
         let (expect, first, longest, within): (Vec<&Expect>, _, _, _) = match &act.evidence {
-            Evidence::Read { expect, first, longest, within } => (expect.iter().collect(), *first, *longest, *within),
+            Evidence::Read { expect, first, longest, within } => {
+                may_be_marked = self.leads_on(step, expect);
+                (expect.iter().collect(), *first, *longest, *within)
+            }
             Evidence::Word { status, proof } => {
                 let status = Some(status).filter(|_| self.is_accepted(step));
                 (status.into_iter().chain(proof).collect(), Duration::ZERO, None, None)
@@ -399,7 +425,7 @@ impl Connector<'_> {
             if !is_read && flow.now < first_at {
                 return Err(Next::Wait { until: first_at, why: Why::Pending });
             }
-            let verdict = self.verdict(expect, look, flow.read_any_after(look, acted.seq)?);
+            let verdict = self.verdict(expect, look, flow.read_any_after(look, acted.seq)?, may_be_marked);
             let Some(state) = state.filter(|_| verdict != Verdict::Counts) else { continue };
             let waited = state.answered_at.since(since);
             if waited >= within {
