@@ -38,7 +38,7 @@ function handle(method, path, id, body) { // GET: the status of an accepted requ
   if (method === "GET") return path.endsWith(`/${id}`) && kept.has(id) ? [200, kept.get(id)] : [404];
   const { type, data } = JSON.parse(body);
   if (data.id !== id || data.system !== system) return [403]; // Signed for another receiver.
-  if (type === "erasure.probe") return [204];
+  if (type === "erasure.probe") return [200, { status: "ready" }];
   if (type === "erasure.read") return [200, look(data.subject, "found", "found")];
   if (type !== "erasure.requested") return [400];
   if (!kept.has(id)) {

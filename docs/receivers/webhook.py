@@ -39,7 +39,7 @@ def handle(method, path, id, body):
         return (200, KEPT[id]) if path.endswith(f"/{id}") and id in KEPT else (404, None)
     kind, data = map(json.loads(body).get, ("type", "data"))
     if data["id"] != id or data["system"] != SYSTEM: return 403, None  # Signed for another receiver.
-    if kind == "erasure.probe": return 204, None
+    if kind == "erasure.probe": return 200, {"status": "ready"}
     if kind == "erasure.read": return 200, look(data["subject"], "found", "found")
     if kind != "erasure.requested": return 400, None
     if id not in KEPT:

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use erasure_worker::sandbox::{Action, Entry, FaultRule, Operation};
+use testkit::connectors;
 use testkit::forms::{Case, Form};
 
 /// A stand-in's behaviour at one call.
@@ -70,16 +71,30 @@ pub struct Call {
     nth: u64,
 }
 
+/// A kind of call. The shop's stand-in is called by a connector file; the calls are of the same kinds as EasyCMS's.
+pub type Kind = (bool, Operation);
+
+/// The kind of a call to this system.
+pub fn kind(system: &str, operation: Operation) -> Kind {
+    (system == connectors::SHOP, operation)
+}
+
 /// The identifiers of a case in the ledger.
 fn things(case: &Case) -> Vec<String> {
     let person = &case.person;
     let mut things = vec![case.id.clone(), person.customer_id.clone(), person.database_id.clone()];
     things.extend([person.email.clone(), person.guid.clone(), person.reference.clone()]);
     things.extend(person.codes.iter().cloned());
+    // The subject at a stand-in that is made from a connector file.
+    things.push(person.number.to_string());
     things
 }
 
 impl Call {
+    pub fn kind(&self) -> Kind {
+        kind(&self.system, self.operation)
+    }
+
     /// The calls of a case in the ledger.
     pub fn of(case: &Case, entries: &[Entry]) -> Vec<Call> {
         let things = things(case);
@@ -192,10 +207,10 @@ pub fn every_fault(healthy: &[Tried]) -> Vec<Trial> {
 
 /// Every kind of call with every faulty behaviour, once: the forms that make the call take turns.
 pub fn each_fault_once(healthy: &[Tried]) -> Vec<Trial> {
-    let mut makers: BTreeMap<Operation, Vec<(&Tried, &Call)>> = BTreeMap::new();
+    let mut makers: BTreeMap<Kind, Vec<(&Tried, &Call)>> = BTreeMap::new();
     for tried in healthy {
         for call in &tried.calls {
-            makers.entry(call.operation).or_default().push((tried, call));
+            makers.entry(call.kind()).or_default().push((tried, call));
         }
     }
     let mut trials = Vec::new();

@@ -14,11 +14,12 @@ use erasure_worker::crash::Point;
 use erasure_worker::job::StepName;
 use erasure_worker::sandbox::{Action, FaultRule, Operation};
 use futures_util::StreamExt as _;
+use testkit::connectors::SHOP;
 use testkit::forms::{Case, Form, bodies};
 use testkit::rabbit::Rabbit;
 use testkit::rig::Rig;
 
-use crate::crash_plan::{Behaviour, Call, Trial, Tried, each_fault_once, every_fault, rounds};
+use crate::crash_plan::{Behaviour, Call, Kind, Trial, Tried, each_fault_once, every_fault, kind, rounds};
 use crate::persons::{to_the_end, was_sent};
 use crate::poison::header;
 
@@ -31,7 +32,7 @@ const TOGETHER: &str = "24";
 /// The number of further rounds for places that were not reached.
 const MORE_ROUNDS: usize = 4;
 
-const FORMS: [Form; 15] = [
+const FORMS: [Form; 18] = [
     Form::CleengBackend,
     Form::CleengCore,
     Form::CleengMediastore,
@@ -47,6 +48,9 @@ const FORMS: [Form; 15] = [
     Form::Import,
     Form::WrongPassword,
     Form::Preview,
+    Form::Shop,
+    Form::Club,
+    Form::Crm,
 ];
 
 /// The counts of all rounds.
@@ -57,7 +61,7 @@ struct Counts {
     /// The places at which processes ended, by form.
     ended: BTreeSet<(Form, String)>,
     /// The calls and behaviours in trials whose process ended.
-    met: BTreeSet<(Operation, Behaviour)>,
+    met: BTreeSet<(Kind, Behaviour)>,
     missed: Vec<String>,
 }
 
@@ -157,8 +161,7 @@ fn assert_covered(healthy: &[Tried], counts: &Counts) {
         let is_at = |name: &&str| name.split('.').next() == Some(point.as_str());
         assert!(names.iter().any(is_at), "no process ended at {point:?}");
     }
-    // The kit ends the process at each entry of a connector's journal.
-    for step in StepName::ALL.into_iter().filter(|step| !step.is_connectors()) {
+    for step in StepName::ALL {
         let mut around = vec![Point::AfterCheckpoint, Point::BeforeCall, Point::AfterCall, Point::AfterAnswer];
         // One write may hold several intents; the first one names the point.
         if step.needs_intent() {
@@ -175,18 +178,13 @@ fn assert_covered(healthy: &[Tried], counts: &Counts) {
             assert!(counts.ended.contains(&place), "no process ended at {place:?}");
         }
     }
-    // The look-up by e-mail happens only if the id finds nobody; other tests try it.
-    // The kit tries connectors' calls.
-    let connectors = [
-        Operation::ConnectorProbe,
-        Operation::ConnectorRead,
-        Operation::ConnectorAct,
-        Operation::ConnectorRepeatableAct,
-    ];
-    let elsewhere = [&[Operation::Unknown, Operation::ListCustomers][..], &connectors].concat();
-    for operation in Operation::ALL.into_iter().filter(|operation| !elsewhere.contains(operation)) {
+    // The look-up by e-mail happens only if the id finds nobody; other tests try it. A probe is no job's call.
+    let elsewhere = [Operation::Unknown, Operation::ListCustomers, Operation::ConnectorProbe];
+    let all = Operation::ALL.into_iter().filter(|operation| !elsewhere.contains(operation));
+    let shops = [Operation::CustomerExists, Operation::DeleteAccount].map(|operation| kind(SHOP, operation));
+    for call in all.map(|operation| kind("", operation)).chain(shops) {
         for behaviour in Behaviour::ALL {
-            assert!(counts.met.contains(&(operation, behaviour)), "{operation:?} never met {behaviour:?}");
+            assert!(counts.met.contains(&(call, behaviour)), "{call:?} never met {behaviour:?}");
         }
     }
 }
@@ -215,8 +213,8 @@ async fn run(trials: Vec<Trial>, counts: &mut Counts) -> Vec<Tried> {
             }
             counts.ended.insert((tried.trial.form, place));
             match &tried.trial.fault {
-                Some((call, behaviour)) => drop(counts.met.insert((call.operation, *behaviour))),
-                None => counts.met.extend(tried.calls.iter().map(|call| (call.operation, Behaviour::Answered))),
+                Some((call, behaviour)) => drop(counts.met.insert((call.kind(), *behaviour))),
+                None => counts.met.extend(tried.calls.iter().map(|call| (call.kind(), Behaviour::Answered))),
             }
         }
         all.extend(tried);

@@ -10,6 +10,7 @@ use erasure_worker::store::MemoryStore;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use testkit::config::system;
+use testkit::connectors;
 use testkit::forms::{Case, Form};
 
 use crate::hub::Hub;
@@ -20,7 +21,7 @@ use crate::verdict::{Facts, Verdict};
 /// The longest time of the last job after the accidents have ended.
 const DEADLINE: Duration = Duration::from_secs(3 * 86_400);
 
-const FORMS: [Form; 12] = [
+const FORMS: [Form; 15] = [
     Form::CleengBackend,
     Form::CleengMediastore,
     Form::LoyaltyProgram,
@@ -33,6 +34,9 @@ const FORMS: [Form; 12] = [
     Form::ByHand,
     Form::WrongPassword,
     Form::Preview,
+    Form::Shop,
+    Form::Club,
+    Form::Crm,
 ];
 
 /// Plays a seed from the first job to the last final event.
@@ -66,6 +70,7 @@ impl Director {
     fn new(seed: u64) -> Director {
         let mut random = StdRng::seed_from_u64(seed);
         let sandbox = Sandbox::default();
+        connectors::add(&sandbox);
         let hub = Hub::new(random.random());
         let count = random.random_range(4..14);
         let mut cases = vec![Case::new(&sandbox, Form::Proof, 0)];
@@ -300,6 +305,7 @@ pub fn configuration() -> Config {
             nowhere,
             &format!("abandon_url = \"http://{nowhere}/requester/abandon\"\n{pace}"),
         ),
+        connectors::systems(nowhere, folder.path(), pace),
     ]
     .concat();
     let text = format!(

@@ -22,7 +22,7 @@ use crate::life::Life;
 /// Longer than a worker's answer takes.
 const PATIENCE: Duration = Duration::from_secs(60);
 const TENANTS: [&str; 2] = ["acme", "birch"];
-const SYSTEMS: [&str; 5] = ["cleeng", "loyalty", "codes", "easycms", "vitalsource"];
+const SYSTEMS: [&str; 8] = ["cleeng", "loyalty", "codes", "easycms", "vitalsource", "shop", "club", "crm"];
 
 /// An operator's access to a worker.
 #[derive(Clone)]

@@ -16,6 +16,7 @@ use erasure_worker::engine::decisions::Published;
 use erasure_worker::engine::pauses::Subject;
 use erasure_worker::sandbox::Entry;
 use serde_json::Value;
+use testkit::connectors;
 use testkit::forms::Case;
 use tokio::time::Instant;
 
@@ -74,11 +75,15 @@ fn subjects(entry: &Entry, cases: &[Case]) -> Vec<Subject> {
     let system = match entry.system.as_str() {
         "loyalty@codes" => "codes",
         "requester" => "vitalsource",
+        connectors::SHOP => "shop",
         other => other,
     };
     let mut subjects = vec![Subject::System(system.to_owned())];
     let is_theirs = |case: &&Case| {
         let person = &case.person;
+        if [connectors::CLUB, connectors::CRM].contains(&entry.system.as_str()) {
+            return entry.subject == Some(person.number.to_string());
+        }
         let names = [
             &person.email,
             &person.customer_id,

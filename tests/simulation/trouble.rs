@@ -9,6 +9,7 @@ use std::time::Duration;
 use erasure_worker::sandbox::{Action, FaultRule, Operation};
 use erasure_worker::store::MemoryStore;
 use rand::RngExt as _;
+use testkit::connectors::{CLUB, CRM, SHOP};
 
 use crate::director::Director;
 use crate::life::Life;
@@ -55,7 +56,8 @@ impl Director {
                 self.begin(worker, disk);
             }
             8 => {
-                let system = ["cleeng", "loyalty", "easycms", "vitalsource"][self.random.random_range(0..4)];
+                let all = ["cleeng", "loyalty", "easycms", "vitalsource", SHOP, CLUB, CRM];
+                let system = all[self.random.random_range(0..all.len())];
                 self.log(&format!("{system} refuses our credential for a while, or is slow"));
                 let slow = Action::Delay { ms: self.random.random_range(100..30_000), after_work: true };
                 let action = if self.random.random_bool(0.5) { Action::CredentialRefused } else { slow };

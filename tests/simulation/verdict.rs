@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use erasure_worker::sandbox::{Entry, Operation, Sandbox};
+use testkit::connectors;
 use testkit::forms::{Case, Form};
 
 use crate::hub::{Event, Hub};
@@ -89,6 +90,8 @@ impl Verdict {
             for repeat in repeats.into_iter().flatten() {
                 self.breaches.push(format!("repeated: {repeat:?}"));
             }
+            let acts = connectors::repeated(&entries).into_iter();
+            self.breaches.extend(acts.map(|act| format!("repeated: {act}")));
         }
         if !summary.misuse.is_empty() {
             self.breaches.push(format!("misuse: {:?}", summary.misuse));

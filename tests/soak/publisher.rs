@@ -20,7 +20,7 @@ type Link = (Connection, Channel);
 /// With more open jobs than this it waits, so that the run ends.
 const OPEN_MOST: usize = 300;
 
-const FORMS: [Form; 16] = {
+const FORMS: [Form; 19] = {
     let [backend, mediastore, program, member, easycms, vitalsource, everything] = Form::PLAIN;
     [
         backend,
@@ -39,6 +39,9 @@ const FORMS: [Form; 16] = {
         vitalsource,
         everything,
         Form::WrongPassword,
+        Form::Shop,
+        Form::Club,
+        Form::Crm,
     ]
 };
 

@@ -64,7 +64,9 @@ impl Verdict {
         for (number, one) in published.iter().enumerate() {
             let person = &one.case.person;
             let names = [&person.customer_id, &person.database_id, &person.email, &person.guid];
-            names.into_iter().chain(&person.codes).for_each(|name| _ = owners.insert(name.as_str(), number));
+            names.into_iter().chain(&person.codes).for_each(|name| _ = owners.insert(name.clone(), number));
+            // The subject at the stand-ins of club and receiver.
+            owners.insert(person.number.to_string(), number);
         }
         let mut last_ms: Vec<i64> = published.iter().map(|one| one.at_ms).collect();
         for call in sandbox.entries(0) {
@@ -181,7 +183,7 @@ impl Verdict {
     }
 }
 
-fn owner(owners: &HashMap<&str, usize>, repeat: &Repeat) -> Option<usize> {
+fn owner(owners: &HashMap<String, usize>, repeat: &Repeat) -> Option<usize> {
     let name = |name: &Option<String>| owners.get(name.as_deref()?).copied();
     name(&repeat.subject).or_else(|| name(&repeat.object))
 }

@@ -2,10 +2,10 @@
 //!
 //! The rule it keeps: for each form, the stand-ins show afterwards which data of the person is left.
 
-use erasure_worker::sandbox::{Member, MemberProof, Person, Sandbox, mint_jwt};
+use erasure_worker::sandbox::{Account, Member, MemberProof, Person, Sandbox, mint_jwt};
 use serde_json::{Value, json};
 
-use crate::{people, times};
+use crate::{connectors, people, times};
 
 /// The kinds of jobs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -36,6 +36,12 @@ pub enum Form {
     WrongPassword,
     /// Reads only.
     Preview,
+    /// EasyCMS by its connector file.
+    Shop,
+    /// A connector file with a list: an act for each of its members, and one more.
+    Club,
+    /// A receiver of webhooks.
+    Crm,
 }
 
 impl Form {
@@ -59,7 +65,7 @@ impl Form {
             Form::VitalSource => &["vitalsource"],
             Form::Everything => &["cleeng", "loyalty", "easycms", "vitalsource"],
             Form::CleengCore | Form::LoyaltyToken | Form::OneTimePassword | Form::Proof => &[],
-            Form::WrongPassword | Form::Preview => &[],
+            Form::WrongPassword | Form::Preview | Form::Shop | Form::Club | Form::Crm => &[],
         }
     }
 }
@@ -100,6 +106,10 @@ impl Case {
                 program.settings.member_proof = MemberProof::Token;
                 program.add(member);
             }
+            Form::Shop => {
+                let (email, customer_password) = (person.email.clone(), person.customer_password.clone());
+                world.easycms(connectors::SHOP).add(Account { email, customer_password, erased: false });
+            }
             _ => {}
         });
         let mut body = people::unconfirmed(&targets(form, &person));
@@ -136,6 +146,11 @@ impl Case {
             let id = &self.person.database_id;
             sandbox.world(|world| world.loyalty(system).member(id).is_some_and(is_there))
         };
+        let described = |name: &str| {
+            let number = self.person.number;
+            // What has been accepted takes effect at once.
+            sandbox.world(|world| world.described(name).is_some_and(|stand_in| stand_in.remains(number, u64::MAX)))
+        };
         match self.form {
             Form::OneTimePassword | Form::Proof if member("loyalty@codes") => left.push("codes: member"),
             Form::LoyaltyToken if member("loyalty@tokens") => left.push("tokens: member"),
@@ -143,6 +158,13 @@ impl Case {
                 let customer = world.cleeng("cleeng@core").customer(&self.person.customer_id).unwrap();
                 if !customer.erased || customer.entitlements.iter().any(|row| row.status.gives_access()) {
                     left.push("core: customer");
+                }
+            }),
+            Form::Club if described(connectors::CLUB) => left.push("club: person"),
+            Form::Crm if described(connectors::CRM) => left.push("crm: person"),
+            Form::Shop => sandbox.world(|world| {
+                if world.easycms(connectors::SHOP).account(&self.person.email).is_some_and(|account| !account.erased) {
+                    left.push("shop: account");
                 }
             }),
             _ => {}
@@ -184,6 +206,9 @@ fn targets(form: Form, person: &Person) -> Vec<Value> {
         Form::ByHand => vec![with(program, json!({ "method": "manual" }))],
         Form::Import => vec![people::import(person)],
         Form::EasyCms => vec![people::easycms(person)],
+        Form::Shop => vec![people::shop(person)],
+        Form::Club => vec![connectors::club(person.number)],
+        Form::Crm => vec![connectors::crm(person.number)],
         Form::VitalSource => vec![people::vitalsource(person)],
         Form::Everything => {
             vec![people::backend(person), program, people::easycms(person), people::vitalsource(person)]

@@ -97,6 +97,14 @@ pub fn easycms(person: &Person) -> Value {
     json!({ "system": "easycms", "email": person.email, "customer_password": person.customer_password })
 }
 
+/// The shop's account, by the connector file.
+pub fn shop(person: &Person) -> Value {
+    json!({
+        "system": "shop", "subject": { "email": person.email },
+        "proofs": { "customer_password": person.customer_password },
+    })
+}
+
 /// VitalSource, by GUID, reference and both codes.
 pub fn vitalsource(person: &Person) -> Value {
     let codes: Vec<Value> = person.codes.iter().map(|code| json!({ "code": code })).collect();

@@ -21,7 +21,7 @@ use tokio::process::Command;
 use crate::config::{head, system};
 use crate::events::Events;
 use crate::worker::Worker;
-use crate::{PATIENCE, amqp, people};
+use crate::{PATIENCE, amqp, connectors, people};
 
 /// The queues in which jobs wait for a worker.
 pub const WAITING: [&str; 6] = ["jobs", "wait.5s", "wait.30s", "wait.3m", "wait.15m", "wait.1h"];
@@ -66,6 +66,7 @@ impl<E> Rig<E> {
     pub async fn with_events<F: Future<Output = E>>(url: String, follow: impl FnOnce(String, String) -> F) -> Rig<E> {
         let Rig { prefix, stand, folder, program, config, variables, next_person, .. } =
             Rig::on(&url, for_many_jobs).await;
+        connectors::add(stand.sandbox());
         let events = follow(url.clone(), prefix.clone()).await;
         Rig { url, prefix, stand, events, folder, program, config, variables, next_person }
     }
@@ -319,6 +320,7 @@ impl<E> Rig<E> {
         assert_eq!(summary.effective_repeats, [], "effective calls repeated");
         assert_eq!(summary.otp_repeats, [], "one-time passwords sent twice");
         assert!(summary.misuse.is_empty(), "{:?}", summary.misuse);
+        assert_eq!(connectors::repeated(&self.sandbox().entries(0)), [""; 0], "acts repeated");
     }
 }
 
@@ -351,6 +353,7 @@ key = "integration_id"
         system("tokens", "loyalty@tokens", "member_proof = \"token\""),
         system("easycms", "easycms", ""),
         system("vitalsource", "vitalsource", &format!("abandon_url = \"http://{stand}/requester/abandon\"")),
+        connectors::systems(stand, folder, pace),
     ]
     .concat()
 }

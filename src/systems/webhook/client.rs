@@ -135,7 +135,9 @@ impl Webhook {
                 Some(absence) => Means::Gone(absence),
                 None => return Ok(Answer::Unclear(Reason::Unproven)),
             },
-            Status::Erased | Status::Accepted | Status::Refused => return Err(reply.unreadable(Effect::Read)),
+            Status::Erased | Status::Accepted | Status::Refused | Status::Ready => {
+                return Err(reply.unreadable(Effect::Read));
+            }
         };
         Ok(self.reading(means, Vec::new()))
     }
@@ -181,7 +183,8 @@ impl System for Webhook {
         }
     }
 
-    /// A signed request about nobody. With a person who always exists that person must be found too.
+    /// A signed request about nobody. Only the receiver's own word shows that it works: a page of a gateway may have the
+    /// status 200, too. With a person who always exists that person must be found as well.
     async fn probe(&self) -> Result<(), Failure> {
         let id = Uuid::new_v4().to_string();
         let now = Timestamp::now();
@@ -189,10 +192,10 @@ impl System for Webhook {
         let body = json!({ "type": "erasure.probe", "timestamp": now, "data": data });
         let request = self.signed(Request::post(self.url.itself()), &id, Some(&body));
         let reply = self.http.exchange(request, Effect::Read).await?;
-        match reply.status() {
-            200 | 204 => {}
-            300..=403 | 408 | 500.. => return Err(reply.failure(Effect::Read)),
-            status => {
+        match (reply.status(), said(&reply, Effect::Read)) {
+            (200, Ok(Said { status: Status::Ready, .. })) => {}
+            (300..=403 | 408 | 500.., _) => return Err(reply.failure(Effect::Read)),
+            (status, _) => {
                 return Err(Failure::new(FailureKind::UnauthorisedOurs, Reason::SystemUnavailable)
                     .with_note(Note::http(status).and(", not the answer to a probe: is url right?")));
             }

@@ -60,6 +60,8 @@ pub(super) enum Status {
     Accepted,
     Refused,
     Found,
+    /// To a probe alone.
+    Ready,
 }
 
 /// The answer, if the reply has the documented form.
@@ -79,7 +81,7 @@ pub(super) fn outcome(reply: &Reply, effect: Effect) -> Result<Status, Failure> 
         Said { status: Status::Refused, .. } => {
             Err(Failure::new(FailureKind::Refused, Reason::Precondition).with_note("the receiver refuses"))
         }
-        Said { status: Status::Erased, same: None } | Said { status: Status::Found, .. } => {
+        Said { status: Status::Erased, same: None } | Said { status: Status::Found | Status::Ready, .. } => {
             Err(reply.unreadable(effect))
         }
         Said { status, .. } => Ok(status),

@@ -138,7 +138,7 @@ async fn every_request_is_signed_and_no_address_names_the_person() {
     let body: Value = serde_json::from_str(&reads[0].body).expect("json");
     assert_eq!((&body["type"], &body["data"]["id"]), (&json!("erasure.read"), &json!(ids[0])));
 
-    stub.play([reply(204, "")]);
+    stub.play([reply(200, r#"{"status":"ready"}"#)]);
     client.probe().await.expect("works");
     let probe = stub.only();
     let id = verified(&probe);
@@ -324,22 +324,27 @@ async fn an_absence_is_believed_only_after_the_receiver_has_shown_a_person() {
 async fn a_probe_needs_the_answer_to_a_probe_and_finds_the_configured_person() {
     let stub = Stub::start().await;
     let client = client(&stub, true);
-    for (status, expected) in [
-        (200, None),
-        (204, None),
-        (202, Some(FailureKind::UnauthorisedOurs)),
-        (301, Some(FailureKind::UnauthorisedOurs)),
-        (401, Some(FailureKind::UnauthorisedOurs)),
-        (404, Some(FailureKind::UnauthorisedOurs)),
-        (429, Some(FailureKind::RateLimited)),
-        (503, Some(FailureKind::Unavailable)),
+    let ready = r#"{"status":"ready"}"#;
+    for (status, body, expected) in [
+        (200, ready, None),
+        (200, "", Some(FailureKind::UnauthorisedOurs)),
+        (200, "<html>back soon</html>", Some(FailureKind::UnauthorisedOurs)),
+        (200, "{}", Some(FailureKind::UnauthorisedOurs)),
+        (200, r#"{"status":"accepted"}"#, Some(FailureKind::UnauthorisedOurs)),
+        (204, "", Some(FailureKind::UnauthorisedOurs)),
+        (202, ready, Some(FailureKind::UnauthorisedOurs)),
+        (301, ready, Some(FailureKind::UnauthorisedOurs)),
+        (401, ready, Some(FailureKind::UnauthorisedOurs)),
+        (404, ready, Some(FailureKind::UnauthorisedOurs)),
+        (429, ready, Some(FailureKind::RateLimited)),
+        (503, ready, Some(FailureKind::Unavailable)),
     ] {
-        stub.play([reply(status, "")]);
-        assert_eq!(client.probe().await.err().map(|failure| failure.kind), expected, "{status}");
+        stub.play([reply(status, body)]);
+        assert_eq!(client.probe().await.err().map(|failure| failure.kind), expected, "{status} {body}");
     }
     let known = with(WebhookSettings { probe_subject: subject(), ..settings(&stub.url, true) }).expect("client");
     for (body, works) in [(r#"{"status":"absent"}"#, false), (r#"{"status":"found","same":true}"#, true)] {
-        stub.play([reply(204, ""), reply(200, body)]);
+        stub.play([reply(200, ready), reply(200, body)]);
         let said = known.probe().await;
         said.as_ref().err().into_iter().for_each(assert_clean);
         assert_eq!((said.is_ok(), known.credential().is_proven()), (works, works), "{body}");

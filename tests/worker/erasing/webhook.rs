@@ -49,7 +49,7 @@ async fn requested(State(heard): State<Receiver>, headers: HeaderMap, body: Byte
     assert!(headers["webhook-signature"].to_str().unwrap().starts_with("v1a,"));
     let body: Value = serde_json::from_slice(&body).unwrap();
     if body["type"] == "erasure.probe" {
-        return answer(204, "");
+        return answer(200, r#"{"status":"ready"}"#);
     }
     let person = body["data"]["subject"]["user_id"].as_str().unwrap().to_owned();
     let mut heard = heard.lock().unwrap();
