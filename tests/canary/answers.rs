@@ -140,7 +140,9 @@ async fn no_text_of_a_systems_reply_appears_in_any_output() {
         let (_, body) = replies.iter().find(|reply| reply.0 == status).unwrap_or(&replies[2]);
         let action = Action::Status { status, body: body.clone(), after_work: false };
         rig.sandbox().add_fault(FaultRule { operation: None, ..FaultRule::on(Operation::Unknown, action) });
-        let cases = one_of_each(&mut planter);
+        let mut cases = one_of_each(&mut planter);
+        // Every configured system must get into trouble.
+        cases.extend([Form::Shop, Form::Club, Form::Crm].map(|form| planter.case(form)));
         rig.publish(&bodies(&cases)).await;
         all_are_in_trouble(&stage).await;
         stage.ask_everything(&mut kept, &[]).await;
