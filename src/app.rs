@@ -201,7 +201,7 @@ impl Worker {
 
     /// As [`Worker::run`], with the ops API.
     pub async fn run_with_ops(self, config: &Config, stop: CancellationToken) -> Result<()> {
-        config.warnings().for_each(|warning| tracing::warn!("{warning}"));
+        config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
         let mut settings = OpsSettings::new(config.ops.listen, config.ops.token.clone());
         settings.operators.clone_from(&config.ops.operators);
         settings.store_moved_aside.clone_from(&self.moved_aside);

@@ -37,9 +37,9 @@ fn config_check(path: Option<&Path>, surroundings: &Surroundings, json: bool, ou
         Err(error) if json => writeln!(out, "{:#}", invalid(&error))?,
         Ok(config) => {
             write!(out, "{}", config.describe())?;
-            let file = config.file.as_deref().unwrap_or(Path::new(""));
+            let file = config.file.unwrap_or_default();
             writeln!(out, "\n{} is valid: {} system(s)", file.display(), config.systems.len())?;
-            config.warnings().try_for_each(|warning| writeln!(out, "warning: {warning}"))?;
+            config.warnings.iter().try_for_each(|warning| writeln!(out, "warning: {warning}"))?;
         }
         Err(error) => writeln!(out, "{error}")?,
     }
@@ -52,8 +52,7 @@ fn valid(config: &Config) -> Value {
         .iter()
         .map(|entry| json!({ "key": entry.key, "value": entry.value, "from": entry.origin_text() }))
         .collect();
-    let warnings: Vec<&String> = config.warnings().collect();
-    json!({ "valid": true, "file": config.file, "settings": settings, "warnings": warnings })
+    json!({ "valid": true, "file": config.file, "settings": settings, "warnings": config.warnings })
 }
 
 fn invalid(error: &ConfigError) -> Value {

@@ -231,10 +231,9 @@ pub struct Config {
     pub regulations: BTreeMap<String, RegulationConfig>,
     /// The secrets that were read from files: key and file.
     pub secret_files: Vec<(String, PathBuf)>,
-    /// A sentence for each environment variable with the worker's prefix that is not read.
-    pub unread_variables: Vec<String>,
-    /// A sentence for each group of systems with one limit at their vendor.
-    pub sharing_a_limit: Vec<String>,
+    /// What an operator should look at, although the configuration is valid: a sentence for each environment variable
+    /// with the worker's prefix that is not read, and for each group of systems with one limit at their vendor.
+    pub warnings: Vec<String>,
     entries: Vec<Entry>,
 }
 
@@ -282,18 +281,12 @@ impl Config {
         match config {
             Some(config) if faults.is_empty() => {
                 let (entries, secret_files) = (loading.listing.into_inner(), loading.secret_files.into_inner());
-                let unread_variables =
-                    variables::unread(surroundings, &loading.secret_variables.into_inner(), &entries);
-                let sharing_a_limit = systems::sharing_a_limit(&config.systems);
-                Ok(Config { entries, secret_files, unread_variables, sharing_a_limit, ..config })
+                let mut warnings = variables::unread(surroundings, &loading.secret_variables.into_inner(), &entries);
+                warnings.extend(systems::sharing_a_limit(&config.systems));
+                Ok(Config { entries, secret_files, warnings, ..config })
             }
             _ => Err(ConfigError { file: None, faults }),
         }
-    }
-
-    /// What an operator should look at, although the configuration is valid.
-    pub fn warnings(&self) -> impl Iterator<Item = &String> {
-        self.unread_variables.iter().chain(&self.sharing_a_limit)
     }
 
     /// The broker's section.

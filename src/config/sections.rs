@@ -55,8 +55,7 @@ pub(super) fn read(mut root: Cursor<'_>) -> Option<Config> {
         tenants,
         regulations,
         secret_files: Vec::new(),
-        unread_variables: Vec::new(),
-        sharing_a_limit: Vec::new(),
+        warnings: Vec::new(),
         entries: Vec::new(),
     })
 }

@@ -61,7 +61,7 @@ mod tests {
         let variables = own.into_iter().chain(more).map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
         let surroundings = Surroundings { variables, host_name: Some("node".into()), ..Surroundings::default() };
         let config = Config::parse(FILE, std::path::Path::new("/"), &surroundings).unwrap();
-        config.unread_variables
+        config.warnings
     }
 
     #[test]

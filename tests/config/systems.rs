@@ -103,7 +103,7 @@ fn systems_with_one_credential_at_one_host_are_named_unless_the_limit_is_divided
     };
     let warnings = |systems: &[String]| -> Vec<String> {
         let config = parse(&format!("{SMALL}\n{}", systems.concat()), &[]).unwrap();
-        config.warnings().cloned().collect()
+        config.warnings
     };
     let one = |name: &str, more: &str| audience(name, "us1", &format!("aaaaaa{}", name.len()), "s3cret-key", more);
     let part = "requests_per_minute = 60";

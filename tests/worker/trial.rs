@@ -14,7 +14,7 @@ use testkit::config::{head, systems};
 use testkit::rabbit::Rabbit;
 use testkit::rig::{Places, Rig};
 use testkit::worker::Worker;
-use testkit::{people, soon};
+use testkit::{connectors, people, soon};
 
 use crate::checks;
 
@@ -42,12 +42,7 @@ impl Trial {
     pub async fn with_shop(settings: &[(&str, &str)]) -> Trial {
         let mut trial = Trial::configured(settings, |places| {
             let file = concat!(env!("CARGO_MANIFEST_DIR"), "/connectors/easycms.toml");
-            let shop = format!(
-                "[systems.shop]\nkind = \"connector\"\nfile = \"{file}\"\nbase_url = \"http://{}/easycms\"\n{PACE}\n\
-                 [systems.shop.settings]\nhost = \"easycms.fi\"\nusername = \"shop\"\naccount = \"1\"\n\
-                 authorization = \"easycms-token\"\npassword = \"easycms-password\"\n",
-                places.stand
-            );
+            let shop = connectors::shop(&format!("http://{}/easycms", places.stand), file, PACE);
             configuration(places) + &shop
         })
         .await;

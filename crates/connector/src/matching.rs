@@ -47,6 +47,7 @@ impl Reply {
 
     /// True if a value stands somewhere in the body: as a whole, as a name, or an address within a text.
     pub(crate) fn has(&self, wanted: &str) -> bool {
+        let wanted = &wanted.to_lowercase();
         match &self.document {
             Document::Json(value) => has(value, wanted),
             _ => wanted.contains('@') && stands_in(&self.page, wanted),
@@ -70,9 +71,10 @@ fn has(body: &Value, wanted: &str) -> bool {
     }
 }
 
+/// `wanted` is in lower case.
 fn stands_in(text: &str, wanted: &str) -> bool {
-    let (text, wanted) = (text.to_lowercase(), wanted.to_lowercase());
-    text == wanted || (wanted.contains('@') && text.contains(&wanted))
+    let text = text.to_lowercase();
+    text == wanted || (wanted.contains('@') && text.contains(wanted))
 }
 
 /// A text, or a whole number's digits.

@@ -84,7 +84,7 @@ impl Connector {
                     Some(_) => Compared::Same,
                     None => self.compared(answer, reply, values),
                 };
-                let is_marked = is_success(is) && self.names_somebody(&read.slots(), &read.answers, reply, values);
+                let is_marked = is_success(is) && self.names_the_person(&read.slots(), &read.answers, reply, values);
                 // Nobody is there, and here is the address: one of both is wrong.
                 if is_marked && is == Shows::Gone {
                     return Understood::Unreadable;
@@ -105,7 +105,7 @@ impl Connector {
                 let is_bare = is_absent(reply.status());
                 let is_proof =
                     matches!(is, Says::Done | Says::DoneBefore) && matches!(act.evidence, Evidence::Answer(_));
-                if is_proof && self.names_somebody(&act.call.slots(), &[], reply, values) {
+                if is_proof && self.names_the_person(&act.call.slots(), &[], reply, values) {
                     return Understood::Unreadable;
                 }
                 Understood::Means { is, reason, identity: Compared::Unreadable, is_bare, is_marked: false, facts }
@@ -125,7 +125,7 @@ impl Connector {
     /// True if a reply still has an address of the person. What a call names in clear the vendor may repeat of nobody,
     /// too: then only a place at which this read compares the address counts. An id is no such sign: vendors name by it
     /// what they have deleted.
-    fn names_somebody(&self, sent: &[&Slot], answers: &[ReadAnswer], reply: &Reply, values: &dyn Values) -> bool {
+    fn names_the_person(&self, sent: &[&Slot], answers: &[ReadAnswer], reply: &Reply, values: &dyn Values) -> bool {
         let has = |name: &&str| address_of(name, values).is_some_and(|address| reply.has(&address));
         if self.unsent_addresses(sent).iter().any(has) {
             return true;

@@ -35,15 +35,22 @@ pub fn systems(stand: impl Display, folder: &Path, more: &str) -> String {
     };
     let (shop, club) = (write("shop.toml", &SHOP_FILE.replace(slow, fast)), write("club.toml", CLUB_FILE));
     format!(
-        "[systems.shop]\nkind = \"connector\"\nfile = {}\nbase_url = \"http://{stand}/{SHOP}\"\n\
-         settings = {{ host = \"easycms.fi\", username = \"shop\", account = \"1\", \
-         authorization = \"easycms-token\", password = \"easycms-password\" }}\n{more}\n\
-         [systems.club]\n{}{more}\n\
+        "{}[systems.club]\n{}{more}\n\
          [systems.crm]\nkind = \"webhook\"\nurl = \"http://{stand}/{CRM}/erasure\"\n\
          read_url = \"http://{stand}/{CRM}/read\"\n\
          identifiers = {{ user_id = {{ type = \"digits\", required = true }}, email = {{ type = \"email\" }} }}\n{more}\n",
-        json!(shop),
+        self::shop(&format!("http://{stand}/{SHOP}"), &shop, more),
         stand_in().table(&format!("http://{stand}/{CLUB}"), &club),
+    )
+}
+
+/// The section of the shop by this file, with the stand-in of EasyCMS at this address.
+pub fn shop(at: &str, file: &str, more: &str) -> String {
+    format!(
+        "[systems.shop]\nkind = \"connector\"\nfile = {}\nbase_url = \"{at}\"\n\
+         settings = {{ host = \"easycms.fi\", username = \"shop\", account = \"1\", \
+         authorization = \"easycms-token\", password = \"easycms-password\" }}\n{more}\n",
+        json!(file)
     )
 }
 

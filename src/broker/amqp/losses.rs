@@ -3,7 +3,7 @@
 //! The rule it keeps: this is noticed, logged, and narrowed down to one message. No message is dropped for it.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::broker::Ailment;
@@ -59,18 +59,12 @@ impl Losses {
         self.first_asked().get_or_insert_with(Instant::now);
     }
 
-    /// Notes the beginning of a link. Returns the number of settled deliveries.
-    pub(super) fn began(&self) -> u64 {
-        *self.first_asked() = None;
-        self.so_far()
-    }
-
     /// The time since jobs were requested over the present link.
     pub(super) fn lived(&self) -> Option<Duration> {
         self.first_asked().as_ref().map(Instant::elapsed)
     }
 
-    fn first_asked(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
+    fn first_asked(&self) -> MutexGuard<'_, Option<Instant>> {
         self.asked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -47,7 +47,7 @@ async fn keep_up(shared: &Shared, first: oneshot::Sender<Result<(), AmqpError>>)
                 if let Some(first) = first.take() {
                     let _ = first.send(Ok(()));
                 }
-                let settled = shared.losses.began();
+                let settled = shared.losses.so_far();
                 let error = live(shared, &connection).await;
                 shared.publisher.attach(None);
                 shared.losses.ended(settled, shared.losses.lived(), &shared.topology);

@@ -20,7 +20,7 @@ pub(crate) struct Columns {
     plan: Option<Arc<Plan>>,
 }
 
-/// A column besides the one that names the member.
+/// A further column: an identifier, codes or a proof of the member.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Column {
     /// The field of the job.
