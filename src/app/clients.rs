@@ -44,6 +44,7 @@ pub fn systems_over(wire: &Wire, config: &Config, keyring: &Arc<Keyring>) -> Res
         let settings = GateSettings {
             rates: Rates { each: system.common.requests_per_minute, of: system.settings.limits() },
             max_in_flight: system.common.max_in_flight as usize,
+            timeout: system.common.timeout,
             hold_probe_interval: system.common.hold_probe_interval,
             breaker_pause: config.retry.initial_interval * BREAKER_PAUSES,
             most_in_hand,

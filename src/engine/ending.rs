@@ -99,13 +99,23 @@ impl Engine {
     }
 
     /// Before a cancellation takes effect: if another worker may have had the job, it may have changed data, and no
-    /// copy names the change. All that can be read is read; a target without a read counts as changed.
+    /// copy names the change. After the time in which its last call can end, all that can be read is read; a target
+    /// without a read counts as changed.
     pub(super) async fn look_before_cancelling(&self, run: &Run<'_>, open: &[u16]) -> Result<(), Interrupted> {
         if !run.journal.was_elsewhere() {
             return Ok(());
         }
         let job = Job { mode: Mode::Preview, ..run.job.clone() };
         let look = Run { job: &job, cancelled: &CancellationToken::new(), ..*run };
+        let gates = run.job.targets.iter().filter_map(|target| self.gates.get(&target.system));
+        let longest_call = gates.map(|gate| gate.timeout()).max().unwrap_or_default();
+        let passed = run.arrived.at.elapsed();
+        if passed < longest_call {
+            self.pause(&look, longest_call - passed).await;
+            // Reads from before may be older than the other worker's change.
+            run.journal.distrust_reads();
+            run.journal.forget_distrusted();
+        }
         self.each_target(&look).await?;
         if run.lost.is_cancelled() {
             return Err(Interrupted::Lost);

@@ -29,6 +29,8 @@ pub struct GateSettings {
     pub rates: Rates,
     /// Calls on the wire at once.
     pub max_in_flight: usize,
+    /// The time limit of a call.
+    pub timeout: Duration,
     /// The pause between harmless reads of a held system.
     pub hold_probe_interval: Duration,
     /// The breaker's first pause.
@@ -189,6 +191,11 @@ impl Gate {
     /// The rules of its flows.
     pub fn rules(&self) -> &Rules {
         &self.rules
+    }
+
+    /// The time limit of a call: for so long another worker's last call may still be on the wire.
+    pub fn timeout(&self) -> Duration {
+        self.settings.timeout
     }
 
     /// The pause between harmless reads during a hold.

@@ -122,7 +122,7 @@ impl Engine {
         Ok(rests)
     }
 
-    async fn pause(&self, run: &Run<'_>, wait: Duration) {
+    pub(super) async fn pause(&self, run: &Run<'_>, wait: Duration) {
         run.journal.hand_over_all(&*self.store);
         tokio::select! {
             biased;

@@ -102,6 +102,28 @@ async fn the_person_is_read_again_if_another_worker_may_have_had_the_job_meanwhi
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cancellation_says_partial_if_a_killed_workers_deletion_was_still_on_the_wire() {
+    let rig = Rig::start(Rabbit::shared().url()).await;
+    let case = Case::new(rig.sandbox(), Form::EasyCms, 1);
+    rig.sandbox().add_fault(FaultRule::on(Operation::DeleteAccount, Action::Delay { ms: 2_000, after_work: false }));
+    let timeout = ("ERASURE__SYSTEMS__EASYCMS__TIMEOUT", "5s");
+    let first = rig.worker("first", &[timeout]);
+    rig.publish(std::slice::from_ref(&case.body)).await;
+    let deletes =
+        |calls: &[erasure_worker::sandbox::Entry]| calls.iter().any(|call| call.operation == Operation::DeleteAccount);
+    soon("the deletion", rig.sandbox().wait_for(deletes)).await;
+    first.kill().await;
+    rig.cancel(&case.id).await;
+    // Its store does not know of the call.
+    let second = rig.worker("second", &[timeout]);
+    let heard = rig.events.all_end([case.id.as_str()]).await;
+    second.stop().await;
+    let last = heard.of(&case.id).last().unwrap()["data"].clone();
+    assert_eq!((&last["outcome"], &last["partial"]), (&Value::from("cancelled"), &Value::from(true)), "{last}");
+    assert_eq!(case.remains(rig.sandbox()), [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_standby_with_its_own_store_takes_over_from_a_killed_worker() {
     let rig = Rig::start(Rabbit::shared().url()).await;
     let sandbox = rig.sandbox();

@@ -102,6 +102,7 @@ fn gate(shop: &Arc<Shop>, rules: &Rules, change: fn(&mut GateSettings)) -> Arc<G
     let mut settings = GateSettings {
         rates: Rates::default(),
         max_in_flight: 8,
+        timeout: Duration::from_secs(30),
         hold_probe_interval: Duration::from_millis(5),
         breaker_pause: Duration::from_millis(1),
         most_in_hand: 8,

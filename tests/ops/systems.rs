@@ -44,6 +44,7 @@ fn before(shop: Arc<Shop>, requests_per_minute: u32) -> Gate {
     let settings = GateSettings {
         rates: Rates::each(requests_per_minute),
         max_in_flight: 8,
+        timeout: Duration::from_secs(30),
         hold_probe_interval: Duration::from_secs(3600),
         breaker_pause: Duration::from_secs(2),
         most_in_hand: 100,
