@@ -129,6 +129,8 @@ impl Stage {
         for tier in ["5s", "30s", "3m", "15m", "1h"] {
             parked += kept.add_queue("parked copies", rig, &format!("wait.{tier}")).await;
         }
+        // The worker has stopped: a copy whose wait ended meanwhile is here.
+        parked += kept.add_queue("parked copies that came back", rig, "jobs").await;
         [events, letters, parked]
     }
 }
