@@ -22,14 +22,16 @@ use tokio_util::sync::CancellationToken;
 use self::imports::{Desk, sweep_imports};
 use crate::broker::Broker;
 use crate::broker::amqp::{AmqpBroker, AmqpConfig};
-use crate::config::{self, Config, ConfigError, Fault};
+use crate::config::{self, Config, ConfigError, Durability, Fault, PostgresConfig, StoreConfig};
 use crate::engine::{Engine, Parts, Policy, RetryPolicy, Settings};
 use crate::job::At;
 use crate::job::flow::Limits;
 use crate::ops::{self, ImportDesk, Ops, OpsSettings};
 use crate::seal::{Keyring, MasterKey};
 use crate::service;
-use crate::store::{KEEP_MOVED_ASIDE, Options, SledStore, Store, StoreError, delete_moved_aside};
+use crate::store::postgres::{Address, Copied, PostgresStore};
+use crate::store::{self, DurableStore, KEEP_MOVED_ASIDE, Options, SledStore, Store, StoreError, delete_moved_aside};
+use crate::systems::sql::store_address;
 use crate::systems::zeta::import::ImportLedger;
 
 pub use clients::{Systems, probes, systems, systems_over};
@@ -109,16 +111,73 @@ pub fn settings(config: &Config) -> Settings {
 /// The time limit of running answers when the worker stops.
 const OPS_STOP: Duration = Duration::from_secs(1);
 
-/// The store on disk.
+/// An open store.
 pub struct OpenedStore {
     /// The store.
-    pub store: Arc<SledStore>,
+    pub store: Arc<dyn DurableStore>,
     /// The new place of a damaged store.
     pub moved_aside: Option<PathBuf>,
 }
 
-/// Opens the store on disk.
+/// Opens the store.
 pub async fn store(config: &Config) -> Result<OpenedStore> {
+    match &config.store {
+        StoreConfig::Sled => sled_store(config).await,
+        StoreConfig::Postgres(postgres) => postgres_store(config, postgres).await,
+    }
+}
+
+/// Beside the longest call: the renewals that may fail before no call can begin.
+const LEASE_MORE: Duration = Duration::from_secs(25);
+const LEASE_LEAST: Duration = Duration::from_secs(60);
+
+/// The address of the store's database, and the store's settings.
+fn in_database(config: &Config, postgres: &PostgresConfig) -> Result<(Address, store::postgres::Options)> {
+    let address = store_address(&postgres.url, &postgres.files);
+    let address = address.map_err(|(key, problem)| anyhow::anyhow!("store.postgres.{key}: {problem}"))?;
+    let longest = config.systems.values().map(|system| system.common.timeout).max().unwrap_or_default();
+    let options = store::postgres::Options {
+        schema: postgres.schema.clone(),
+        connections: postgres.connections as usize,
+        statement_timeout: postgres.statement_timeout,
+        lease: LEASE_LEAST.max(longest + LEASE_MORE),
+        checks_standbys: postgres.durability == Durability::Synchronous,
+    };
+    Ok((address, options))
+}
+
+/// Copies the store of `worker.state_dir` into the empty one in the database; both must be free. All of it, or
+/// nothing.
+pub async fn copy_store(config: &Config) -> Result<Copied> {
+    let StoreConfig::Postgres(postgres) = &config.store else {
+        let missing = "must be \"postgres\": the copy goes into the database of [store.postgres]";
+        return Err(ConfigError::single(config.file.clone(), "store.kind", missing).into());
+    };
+    let (address, options) = in_database(config, postgres)?;
+    if !config.worker.state_dir.join("store").exists() {
+        let missing = format!("there is no store in {}", config.worker.state_dir.display());
+        return Err(ConfigError::single(config.file.clone(), "worker.state_dir", missing).into());
+    }
+    let from = sled_store(config).await?;
+    let copied = tokio::task::spawn_blocking(move || store::postgres::copy(&*from.store, &address, &options)).await??;
+    Ok(copied)
+}
+
+/// Opens the store in a database.
+async fn postgres_store(config: &Config, postgres: &PostgresConfig) -> Result<OpenedStore> {
+    let (address, options) = in_database(config, postgres)?;
+    let opened = tokio::task::spawn_blocking(move || PostgresStore::open(&address, options)).await??;
+    if opened.is_new {
+        tracing::warn!(
+            "there was no store in this schema: a new one is made, which remembers nothing. Where a worker has run \
+             before, another database or schema is configured; `store copy` takes open jobs along"
+        );
+    }
+    Ok(OpenedStore { store: Arc::new(opened.store), moved_aside: None })
+}
+
+/// Opens the store on disk.
+async fn sled_store(config: &Config) -> Result<OpenedStore> {
     let dir = config.worker.state_dir.clone();
     let opened = tokio::task::spawn_blocking(move || {
         let opened = SledStore::open(&dir, Options::default())?;
@@ -133,7 +192,7 @@ pub async fn store(config: &Config) -> Result<OpenedStore> {
 
 /// Returns when the machine's clock can be right, as far as store and program know.
 pub async fn wait_for_time(opened: &OpenedStore) {
-    time::wait_for_time(&opened.store).await;
+    time::wait_for_time(&*opened.store).await;
 }
 
 /// The broker's settings, for a worker (`consume`) or a plain client.
@@ -164,7 +223,7 @@ pub struct Worker {
     pub engine: Arc<Engine>,
     /// The deletion files, by system.
     pub imports: BTreeMap<String, Arc<ImportLedger>>,
-    store: Arc<SledStore>,
+    store: Arc<dyn DurableStore>,
     moved_aside: Option<PathBuf>,
 }
 
@@ -290,7 +349,7 @@ impl Worker {
 const PRESENT_EVERY: Duration = Duration::from_secs(3);
 
 /// Checks repeatedly that the state directory is still there. Never returns.
-async fn stay_present(store: Arc<SledStore>) {
+async fn stay_present(store: Arc<dyn DurableStore>) {
     loop {
         tokio::time::sleep(PRESENT_EVERY).await;
         let store = Arc::clone(&store);

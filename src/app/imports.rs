@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use crate::job::JobKey;
 use crate::ops::{DeskError, ExportedFile, ImportDesk, Settled};
-use crate::store::{SledStore, Store, Table};
+use crate::store::{DurableStore, Store, Table};
 use crate::systems::zeta::import::{ImportLedger, LedgerError};
 
 /// A deletion ledger for the ops API.
@@ -70,7 +70,11 @@ const FORGET_EVERY: Duration = Duration::from_secs(3_600);
 
 /// Closes deletion files by age, even without new jobs, and forgets settled ones after the time of an ended job.
 /// The record of a file is kept while a job of it is open in this worker's store.
-pub(super) async fn sweep_imports(ledgers: Vec<Arc<ImportLedger>>, store: Arc<SledStore>, retain_settled: Duration) {
+pub(super) async fn sweep_imports(
+    ledgers: Vec<Arc<ImportLedger>>,
+    store: Arc<dyn DurableStore>,
+    retain_settled: Duration,
+) {
     let mut tick = tokio::time::interval(EVERY);
     let mut forgotten_at = None::<tokio::time::Instant>;
     loop {

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use crate::clock::steady::{EARLIEST, Steady, TOLERANCE};
 use crate::engine::rows;
 use crate::service;
-use crate::store::{Batch, SledStore, Store, Table};
+use crate::store::{Batch, DurableStore, Store, Table};
 
 /// The last time that a worker on this store has seen, milliseconds since 1970, eight bytes, big-endian.
 const LAST: &[u8] = rows::CLOCK.prefix;
@@ -44,7 +44,7 @@ fn last(store: &dyn Store) -> Option<Timestamp> {
 }
 
 /// Returns when the machine's time can be right.
-pub(super) async fn wait_for_time(store: &SledStore) {
+pub(super) async fn wait_for_time(store: &dyn Store) {
     let last = last(store);
     let mut looks = 0;
     while let Some(why) = wrong(Timestamp::now(), last) {
@@ -69,7 +69,7 @@ pub(super) async fn wait_for_time(store: &SledStore) {
 }
 
 /// Notes the time repeatedly. Never returns.
-pub(super) async fn note_time(store: Arc<SledStore>) {
+pub(super) async fn note_time(store: Arc<dyn DurableStore>) {
     loop {
         let now = Steady::of_process().now().as_millisecond();
         let mut batch = Batch::new();

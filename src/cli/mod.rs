@@ -26,6 +26,7 @@ mod run;
 mod sandbox;
 mod schema;
 mod start;
+mod store;
 mod submit;
 mod systems;
 mod topology;
@@ -125,6 +126,9 @@ A second run goes on where the first one ended; --status updates the states.")]
     /// Probe the configured systems; or list their states, and end a hold.
     #[command(subcommand, after_help = "Example:\n  erasure-worker systems check cleeng")]
     Systems(systems::Command),
+    /// Move a worker's store from its folder into a database.
+    #[command(subcommand, after_help = "Example:\n  erasure-worker store copy --to postgres")]
+    Store(store::Command),
     /// Serve stand-ins of the four systems, with faults on request.
     #[command(after_help = "Example:\n  erasure-worker sandbox --listen 127.0.0.1:8470")]
     Sandbox(sandbox::Options),
@@ -170,6 +174,7 @@ impl Command {
             Command::Keys(command) => command.run(ctx),
             Command::Topology(command) => command.run(ctx).await,
             Command::Systems(command) => command.run(ctx).await,
+            Command::Store(command) => command.run(ctx).await,
             Command::Sandbox(options) => options.run(ctx).await,
             Command::Config(command) => command.run(ctx),
             Command::Connector(command) => command.run(ctx).await,

@@ -28,6 +28,19 @@ retain_finished = "800d"            # how long an ended job is remembered, witho
 retain_failed = "30d"               # how long a failed job can be replayed from its last checkpoint
 #master_key_previous_file = "keys/previous.key" # during a rotation: the former master key, to open what it sealed
 
+[store]
+kind = "sled"                       # sled: in worker.state_dir | postgres: in a database, for a worker without a disk
+
+#[store.postgres]                   # with kind = "postgres"
+#url_env = "ERASURE_STORE_URL"      # postgresql://USER:PASSWORD@HOST:PORT/DATABASE, encrypted unless on this machine
+#ca_file = "keys/store-ca.pem"      # the certificate authority, if it is not a public one
+#client_cert_file = "keys/store-client.pem" # the worker's own certificate
+#client_key_file = "keys/store-client.key"
+#schema = "erasure"                 # the store's tables; one worker owns them
+#connections = 8
+#statement_timeout = "5s"
+#durability = "synchronous"         # synchronous | trusted: a failover loses nothing, although a standby is asynchronous
+
 [retry]                             # per step; a wait is no attempt
 max_attempts = 8
 initial_interval = "500ms"

@@ -12,6 +12,7 @@ mod regulations;
 pub mod secret;
 mod sections;
 mod setting;
+mod store;
 mod surroundings;
 mod systems;
 mod tenants;
@@ -34,6 +35,7 @@ pub use fault::{ConfigError, Fault};
 pub use listing::{Entry, Origin};
 pub use secret::MasterKey;
 pub use setting::Choice;
+pub use store::{Durability, PostgresConfig, StoreConfig};
 pub use surroundings::Surroundings;
 pub use systems::{CommonSystem, IdentityCheck, SystemConfig};
 pub use tenants::{GuardConfig, SignatureKey, TenantConfig};
@@ -211,6 +213,8 @@ pub struct Config {
     pub file: Option<PathBuf>,
     /// The worker itself.
     pub worker: WorkerConfig,
+    /// Where progress is kept.
+    pub store: StoreConfig,
     /// Backoff.
     pub retry: RetryConfig,
     /// Waiting for people and platforms.

@@ -14,7 +14,7 @@ use super::listing::Origin;
 use super::secret::MasterKey;
 use super::{
     AmqpConfig, ApprovalRule, Config, DeadLettersConfig, DeadlinesConfig, Environment, NAME_FORM, OpsConfig,
-    RetryConfig, WaitsConfig, WorkerConfig, is_name, regulations, systems, tenants,
+    RetryConfig, WaitsConfig, WorkerConfig, is_name, regulations, store, systems, tenants,
 };
 
 /// A local broker with its default settings.
@@ -28,6 +28,7 @@ const DAY: Duration = Duration::from_secs(86_400);
 /// Reads the whole file. `None` only if a fault was recorded.
 pub(super) fn read(mut root: Cursor<'_>) -> Option<Config> {
     let worker = worker(root.section("worker"));
+    let store = store::read(root.section("store"));
     let retry = retry(root.section("retry"));
     let waits = waits(root.section("waits"));
     let has_amqp = root.has("amqp");
@@ -45,6 +46,7 @@ pub(super) fn read(mut root: Cursor<'_>) -> Option<Config> {
     Some(Config {
         file: None,
         worker: worker?,
+        store: store?,
         retry,
         waits,
         amqp,

@@ -22,6 +22,11 @@ use crate::job::{Answer, At, Entry, Failure, FailureKind, Field, Reason, Step, T
 use crate::systems::{Call, Facts};
 use crate::trace;
 
+/// Beside the time limit of a call: for its beginning.
+const CALL_MARGIN: Duration = Duration::from_secs(2);
+/// The pause between looks at the store's lease.
+const VOUCHED_AGAIN: Duration = Duration::from_millis(200);
+
 impl Engine {
     /// Makes one call and records its result. `Some`: the gate is closed for longer than a job may wait in hand.
     pub(super) async fn call(
@@ -60,6 +65,10 @@ impl Engine {
         if let Some(paused) = self.paused(run, target) {
             drop(pass);
             return Ok(Some(paused));
+        }
+        if step.name.needs_intent() && !self.is_vouched_for(run, gate).await {
+            drop(pass);
+            return Ok(None);
         }
         let attempt = run.journal.with(|state| state.targets[index].get(step).map_or(0, |state| state.attempts)) + 1;
         let facts = self.facts(run, index, step);
@@ -122,6 +131,24 @@ impl Engine {
             }
         }
         Ok(None)
+    }
+
+    /// Waits until no other process can take the store over before a call of this system has ended: it would read the
+    /// system while the call is on the wire. False: no call may start any more.
+    async fn is_vouched_for(&self, run: &Run<'_>, gate: &Gate) -> bool {
+        let needed = gate.timeout() + CALL_MARGIN;
+        while self.store.vouched_for().is_some_and(|left| left < needed) {
+            if self.must_stop(run) {
+                return false;
+            }
+            tokio::select! {
+                biased;
+                () = tokio::time::sleep(VOUCHED_AGAIN) => {}
+                () = run.lost.cancelled() => return false,
+                () = self.draining.cancelled() => return false,
+            }
+        }
+        true
     }
 
     /// The wait of the job if an operator has paused its system or tenant.

@@ -15,7 +15,7 @@ use super::{Engine, retention};
 use crate::broker::Control;
 use crate::job::event::{self, Frame};
 use crate::job::{Cancel, JobKey, JobOutcome};
-use crate::store::{Batch, StoreError, Table};
+use crate::store::{Batch, Table};
 
 impl Engine {
     /// True if a cancellation of the job is stored.
@@ -89,8 +89,9 @@ impl Engine {
 
     /// Reads the control stream from the place that this store has reached.
     pub(crate) async fn cancel_loop(self: Arc<Self>) {
-        let mut reading = match StreamPlace::recall(&*self.store) {
-            Ok(reading) => reading,
+        let mut reading = match self.once_there_is_room(|| async { StreamPlace::recall(&*self.store) }).await {
+            Ok(Some(reading)) => reading,
+            Ok(None) => return,
             Err(error) => return self.fail(format!("the stored place in the control stream cannot be read: {error}")),
         };
         loop {
@@ -112,7 +113,7 @@ impl Engine {
             }
             // The message is tried again until it is stored: the offset of the next message would skip it.
             while let Err(error) = self.take_control(&control, &reading).await {
-                if !matches!(error, JournalError::Store(StoreError::Full { .. })) {
+                if !matches!(&error, JournalError::Store(error) if error.is_passing()) {
                     self.store_trouble(&error.into()).await;
                     break;
                 }

@@ -98,7 +98,7 @@ impl Engine {
         let (fate, turn) = self.starts.watch(&*self.store, turn, &arrived, || self.now(), work).await;
         // The start is closed before the requeue: the broker may redeliver at once, and the redelivery notes its own
         // start.
-        let closed = self.close_start(&arrived, turn, fate.interrupted().is_none());
+        let closed = self.close_start(&arrived, turn, fate.interrupted().is_none()).await;
         match fate {
             Fate::Acked(Ok(())) => {}
             Fate::Drained(settle, lock) => {
@@ -171,6 +171,9 @@ impl Engine {
     ) -> Result<Done<'_>, Interrupted> {
         let lost = &message.lost;
         let lock = self.job_locks.take_unless_lost(&job.key, lost).await.ok_or(Interrupted::Lost)?;
+        if let Some(warm) = self.store.warm(&|| super::rows::of_job(&job.key)) {
+            warm.await?;
+        }
         let carry = async |journal: &Journal| {
             let run = Run { job, journal, lost, cancelled: &lock.cancelled, arrived };
             self.carry(&run, received).await
@@ -211,12 +214,12 @@ impl Engine {
 
     /// Removes the note of the start: the message did not stop the worker. A condemned message stays condemned until
     /// it is among the dead letters.
-    fn close_start(&self, arrived: &Arrived, turn: Turn, is_settled: bool) -> Result<(), StoreError> {
+    async fn close_start(&self, arrived: &Arrived, turn: Turn, is_settled: bool) -> Result<(), StoreError> {
         if matches!(turn, Turn::Condemned) && !is_settled {
             return Ok(());
         }
         drop(turn);
-        self.starts.close(&*self.store, &arrived.digest)
+        self.starts.close(&*self.store, &arrived.digest).await
     }
 
     fn count_lost(&self) {

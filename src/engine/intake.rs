@@ -92,7 +92,7 @@ impl Engine {
         // A requested stop is no crash, even if it ended a slow call early.
         let is_sound = self.failed.borrow().is_none();
         match if is_sound { self.starts.end(&*self.store).await } else { Ok(()) } {
-            Err(error @ StoreError::Full { .. }) => {
+            Err(error) if error.is_passing() => {
                 tracing::warn!(
                     %error,
                     "the clean stop could not be stored; after the restart the messages that were in hand run one \

@@ -164,8 +164,10 @@ impl Engine {
         let heart = self.pulse.of("outbox");
         while !self.draining.is_cancelled() {
             heart.beat();
-            let page = match self.store.scan(Table::Outbox, b"", None, 64) {
-                Ok(page) => page,
+            let read = || async { self.store.scan(Table::Outbox, b"", None, 64) };
+            let page = match heart.during(self.once_there_is_room(read)).await {
+                Ok(Some(page)) => page,
+                Ok(None) => return,
                 Err(error) => return self.fail(format!("the outbox cannot be read: {error}")),
             };
             for (row, value) in page {

@@ -1,7 +1,7 @@
-//! Intake stops while the disk is full or a publish fails.
+//! Intake stops while the disk is full, the store's database is away, or a publish fails.
 //!
-//! The rule it keeps: intake resumes as soon as there is no such reason, and not before. A full disk ends no job and
-//! no process, neither at the start nor at the stop.
+//! The rule it keeps: intake resumes as soon as there is no such reason, and not before. Neither a full disk nor a
+//! database that is away ends a job or the process, at the start, in the middle or at the stop.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -40,7 +40,7 @@ impl Engine {
             return self.wait_for_room().await;
         }
         match error.store() {
-            Some(StoreError::Full { .. }) => {}
+            Some(fault) if fault.is_passing() => {}
             Some(fault) if fault.is_fatal() => self.fail(fault.to_string()),
             _ => tracing::error!(%error, "a job could not be processed; it is requeued"),
         }
@@ -48,7 +48,7 @@ impl Engine {
 
     /// Stops intake if the store is full. True if no task waits for room yet: then the caller must wait.
     pub(crate) async fn stop_for_room(&self, error: &Interrupted) -> bool {
-        if !matches!(error.store(), Some(StoreError::Full { .. })) {
+        if !error.store().is_some_and(StoreError::is_passing) {
             return false;
         }
         let is_first = !self.stalled.swap(true, Ordering::AcqRel);
@@ -67,7 +67,12 @@ impl Engine {
                 () = tokio::time::sleep(LOOK_EVERY) => {}
                 () = self.draining.cancelled() => return,
             }
-            match self.store.check().await {
+            let checked = tokio::select! {
+                biased;
+                checked = self.store.check() => checked,
+                () = self.draining.cancelled() => return,
+            };
+            match checked {
                 Ok(()) if self.cancel_waits.load(Ordering::Acquire) => {}
                 Ok(()) => break,
                 Err(fault) if fault.is_fatal() => return self.fail(fault.to_string()),
@@ -86,7 +91,7 @@ impl Engine {
     {
         loop {
             match attempt().await {
-                Err(error @ StoreError::Full { .. }) => {
+                Err(error) if error.is_passing() => {
                     if self.stop_for_room(&error.into()).await {
                         self.wait_for_room().await;
                     } else {

@@ -2,7 +2,8 @@
 //!
 //! The rule it keeps: every row is of a kind in this list. `docs/rows.md` is this list as a table.
 
-use crate::store::{CREATED_KEY, Table, VERSION_KEY};
+use crate::job::JobKey;
+use crate::store::{CREATED_KEY, Table, VERSION_KEY, Wanted};
 
 /// A row's data about the person who is to be erased.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -151,6 +152,16 @@ rows! {
         Nothing, "always", "";
     CREATED = Meta CREATED_KEY, "", "when the store was made",
         Nothing, "always", "";
+}
+
+/// All rows of a job that a delivery may read.
+pub(crate) fn of_job(key: &JobKey) -> Wanted {
+    let key = key.to_bytes();
+    let single = ALL.iter().filter(|row| row.key == JOB.key);
+    Wanted {
+        rows: single.map(|row| (row.table, [row.prefix, &key].concat())).collect(),
+        below: vec![(JOURNAL.table, [JOURNAL.prefix, &key].concat())],
+    }
 }
 
 /// The list as a table in Markdown.

@@ -125,11 +125,11 @@ impl Starts {
         for (digest, value) in store.notes()? {
             let (at, weight, stage) = decode(&value);
             if !unclean || now.0 - at > FORGET_AFTER_MS {
-                store.note(&digest, None)?;
+                store.note(&digest, None).await?;
                 continue;
             }
             let weight = weight.saturating_add(stage.weight());
-            store.note(&digest, Some(&encode(at, weight, Stage::Shared)))?;
+            store.note(&digest, Some(&encode(at, weight, Stage::Shared))).await?;
             found.insert(digest, Suspect { weight });
         }
         batch.put(Table::Meta, RUNNING, now.0.to_be_bytes());
@@ -145,7 +145,12 @@ impl Starts {
         batch.remove(Table::Meta, RUNNING);
         match store.submit(batch).await {
             // Without an open start there is no suspect. Removing a start needs no room.
-            Err(StoreError::Full { .. }) => store.notes()?.iter().try_for_each(|(digest, _)| store.note(digest, None)),
+            Err(StoreError::Full { .. }) => {
+                for (digest, _) in store.notes()? {
+                    store.note(&digest, None).await?;
+                }
+                Ok(())
+            }
             settled => settled,
         }
     }
@@ -159,7 +164,7 @@ impl Starts {
             }
             None => (Turn::Shared(std::sync::Arc::clone(&self.alone).read_owned().await), 0, Stage::Shared),
         };
-        store.note(digest, Some(&encode(now.0, weight, stage)))?;
+        store.note(digest, Some(&encode(now.0, weight, stage))).await?;
         Ok(turn)
     }
 
@@ -182,7 +187,7 @@ impl Starts {
                 () = tokio::time::sleep(ALIVE_AFTER) => {}
                 () = arrived.life.notified() => {}
             }
-            self.lives(store, &arrived.digest, now());
+            self.lives(store, &arrived.digest, now()).await;
             tokio::select! {
                 biased;
                 () = tokio::time::sleep(ALONE_MAX) => false,
@@ -195,24 +200,24 @@ impl Starts {
             done = &mut work => (done, turn),
             got_on = survived => {
                 // It has not crashed the worker so far: other messages need not wait any longer.
-                let turn = self.survived(store, &arrived.digest, turn, got_on, now());
+                let turn = self.survived(store, &arrived.digest, turn, got_on, now()).await;
                 (work.await, turn)
             }
         }
     }
 
     /// Notes a sign of life of a suspect that runs alone.
-    pub fn lives(&self, store: &dyn Store, digest: &[u8], now: At) {
+    pub async fn lives(&self, store: &dyn Store, digest: &[u8], now: At) {
         let weight = self.suspect(digest).map_or(0, |suspect| suspect.weight);
-        self.note(store, digest, now, weight, Stage::Alive);
+        self.note(store, digest, now, weight, Stage::Alive).await;
     }
 
     /// A suspect was alone for long enough: later crashes do not count against it. If it `got_on` with its work,
     /// earlier ones do not count either.
-    pub fn survived(&self, store: &dyn Store, digest: &[u8], turn: Turn, got_on: bool, now: At) -> Turn {
+    pub async fn survived(&self, store: &dyn Store, digest: &[u8], turn: Turn, got_on: bool, now: At) -> Turn {
         let Turn::Alone(guard) = turn else { return turn };
         let weight = if got_on { 0 } else { self.suspect(digest).map_or(0, |suspect| suspect.weight) };
-        self.note(store, digest, now, weight, Stage::Shared);
+        self.note(store, digest, now, weight, Stage::Shared).await;
         Turn::Shared(guard.downgrade())
     }
 
@@ -221,16 +226,16 @@ impl Starts {
     }
 
     /// If this note is lost, the next crash counts more, which is the safe side.
-    fn note(&self, store: &dyn Store, digest: &[u8], now: At, weight: u8, stage: Stage) {
-        if let Err(error) = store.note(digest, Some(&encode(now.0, weight, stage))) {
+    async fn note(&self, store: &dyn Store, digest: &[u8], now: At, weight: u8, stage: Stage) {
+        if let Err(error) = store.note(digest, Some(&encode(now.0, weight, stage))).await {
             tracing::debug!(%error, "the progress of a suspect message could not be stored");
         }
     }
 
     /// Removes the start of a message that is settled or requeued: it did not crash the worker.
-    pub fn close(&self, store: &dyn Store, digest: &[u8]) -> Result<(), StoreError> {
+    pub async fn close(&self, store: &dyn Store, digest: &[u8]) -> Result<(), StoreError> {
         self.suspects.lock().unwrap_or_else(PoisonError::into_inner).remove(digest);
-        store.note(digest, None)
+        store.note(digest, None).await
     }
 }
 

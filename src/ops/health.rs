@@ -16,18 +16,26 @@ use super::shared::Shared;
 use crate::broker::Link;
 use crate::clock::steady::Steady;
 use crate::engine::{Engine, rows};
-use crate::store::Table;
+use crate::store::{Table, postgres};
 use crate::telemetry::lines;
 
 /// The pause between checks of the store.
 const CHECK_INTERVAL: Duration = Duration::from_secs(20);
+/// The pause between looks at a store that does not answer.
+const AWAY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Checks the store at intervals; each answer is a beat of the loop `store`. Never returns.
 pub(super) async fn watch_store(engine: &Arc<Engine>) {
     let heart = engine.pulse().of("store");
     loop {
-        // An error counts as an answer too: the engine handles and logs the store's faults.
-        let _ = engine.store().check().await;
+        // An error counts as an answer too: the engine handles and logs the store's faults. So does the report that the
+        // database is away: a restart would not bring it back.
+        let mut check = engine.store().check();
+        while tokio::time::timeout(AWAY_INTERVAL, &mut check).await.is_err() {
+            if engine.store().ailments().iter().any(|(what, _)| *what == postgres::AWAY) {
+                heart.beat();
+            }
+        }
         heart.beat();
         tokio::time::sleep(CHECK_INTERVAL).await;
     }
@@ -52,7 +60,7 @@ pub(super) async fn readyz(State(shared): State<Arc<Shared>>) -> (StatusCode, Js
 }
 
 /// Every value of `what` in [`Health::degraded`].
-const WHATS: [&str; 15] = [
+const WHATS: [&str; 17] = [
     "system_held",
     "system_failing",
     "system_paused",
@@ -68,6 +76,8 @@ const WHATS: [&str; 15] = [
     "secret_changed",
     "log_lines_lost",
     "store_moved_aside",
+    "store_away",
+    "store_may_forget",
 ];
 
 /// The worker's state.
@@ -184,6 +194,9 @@ fn degraded(shared: &Shared) -> Vec<Value> {
     if unreported > 0 {
         let detail = format!("{unreported} log lines were lost, and stderr is still not read");
         degraded.push(json!({ "what": "log_lines_lost", "detail": detail }));
+    }
+    for (what, detail) in shared.ops.engine.store().ailments() {
+        degraded.push(json!({ "what": what, "system": null, "detail": detail }));
     }
     if let Some(path) = &shared.ops.settings.store_moved_aside {
         let detail = format!("the store was damaged and moved to {}; a new, empty store is used", path.display());

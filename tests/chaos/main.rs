@@ -12,6 +12,7 @@ mod bytes;
 mod crash_plan;
 mod crash_points;
 mod decisions;
+mod diskless;
 mod drain;
 mod fatal;
 mod handover;

@@ -83,7 +83,8 @@ pub fn was_sent(sandbox: &Sandbox, case: &Case) -> bool {
     sandbox.entries(0).iter().any(|call| is_send(call) && call.subject.as_ref() == Some(&case.person.database_id))
 }
 
-fn mailbox(sandbox: &Sandbox, case: &Case) -> Option<String> {
+/// The one-time password that was sent.
+pub fn mailbox(sandbox: &Sandbox, case: &Case) -> Option<String> {
     let id = &case.person.database_id;
     sandbox.world(|world| world.loyalty("loyalty@codes").mailbox(id).map(|(code, _)| code.to_owned()))
 }

@@ -6,6 +6,7 @@
 
 mod places;
 mod secrets;
+mod store;
 mod systems;
 mod values;
 

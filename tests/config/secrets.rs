@@ -107,11 +107,20 @@ fn whole_example() -> Config {
     for (from, to) in copies {
         fs::copy(Path::new(env!("CARGO_MANIFEST_DIR")).join(from), dir.path().join(to)).unwrap();
     }
+    let keys = dir.path().join("keys");
+    testkit::certificates::make(&keys);
+    for (from, to) in
+        [("client.ca", "store-ca.pem"), ("client.crt", "store-client.pem"), ("client.key", "store-client.key")]
+    {
+        fs::rename(keys.join(from), keys.join(to)).unwrap();
+    }
     let text = example::render(example::SANDBOX_ADDRESS.parse().unwrap());
     let is_setting = |line: &str| line.starts_with(|c: char| c == '[' || c.is_ascii_lowercase());
     let lines = text.lines().map(|line| line.strip_prefix('#').filter(|rest| is_setting(rest)).unwrap_or(line));
     let whole = lines.collect::<Vec<_>>().join("\n").replace("amqp://", "amqps://");
-    Config::parse(&whole, dir.path(), &surroundings(&[])).unwrap()
+    let whole = whole.replace("kind = \"sled\"", "kind = \"postgres\"");
+    let store = ("ERASURE_STORE_URL", "postgresql://worker:s3cret-store@db.example.com/progress");
+    Config::parse(&whole, dir.path(), &surroundings(&[store])).unwrap()
 }
 
 #[test]

@@ -245,10 +245,13 @@ fn every_degraded_state_is_documented_and_has_an_alert() {
     assert!(whats.len() >= 12, "{whats:?}");
     // The places where the program names them.
     let amqp = ["mod", "losses", "names", "size"].map(|name| page(&format!("src/broker/amqp/{name}.rs"))).concat();
-    let found = [page("src/ops/health.rs"), amqp, page("src/engine/trouble.rs")].concat();
+    let store = page("crates/store/src/postgres/mod.rs");
+    let found = [page("src/ops/health.rs"), amqp, page("src/engine/trouble.rs"), store].concat();
     let said: BTreeSet<&str> = [
         "\"what\": \"",
         "what: \"",
+        "AWAY: &str = \"",
+        "MAY_FORGET: &str = \"",
         "ImpairmentKind::Held => \"",
         "ImpairmentKind::Failing => \"",
         "ImpairmentKind::Paused => \"",

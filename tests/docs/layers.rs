@@ -159,7 +159,7 @@ fn each_part_imports_only_its_permitted_parts() {
         ("trace.rs", &[]),
         ("csv.rs", &[]),
         ("broker/", &["broker", "job", "crash", "trace"]),
-        ("systems/", &["systems", "job", "config", "clock", "trace", "csv"]),
+        ("systems/", &["systems", "job", "config", "clock", "trace", "csv", "store"]),
         ("engine/", &["engine", "job", "store", "broker", "systems", "seal", "receipt", "clock", "crash", "trace"]),
     ];
     let modules = modules();
@@ -221,6 +221,7 @@ fn the_engine_names_no_concrete_broker_store_or_system() {
             "broker::spool",
             "store::SledStore",
             "store::MemoryStore",
+            "store::postgres",
             "systems::cleeng",
             "systems::zeta",
             "systems::easycms",
@@ -264,7 +265,7 @@ fn an_absence_is_made_in_one_place_from_the_known_interfaces() {
 fn each_large_library_is_used_in_one_place() {
     let homes: [(&str, &[&str]); 8] = [
         ("mysql_async", &["systems/sql/mysql/"]),
-        ("tokio_postgres", &["systems/sql/postgres/"]),
+        ("tokio_postgres", &["systems/sql/postgres/", "store/postgres/"]),
         ("sqlparser", &["statement/"]),
         ("opentelemetry", &["trace.rs", "telemetry.rs"]),
         ("lapin", &["broker/amqp/"]),

@@ -3,7 +3,7 @@
 use erasure_worker::job::record::Event;
 use erasure_worker::job::{At, Ended, JobKey, JobOutcome};
 use erasure_worker::sandbox::{Action, FaultRule, Operation};
-use erasure_worker::store::{Batch, Store as _, Table};
+use erasure_worker::store::{Batch, Table};
 use thirtyfour::Key;
 use uuid::Uuid;
 

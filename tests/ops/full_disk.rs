@@ -59,7 +59,7 @@ impl Store for Narrow {
         ticket
     }
 
-    fn note(&self, key: &[u8], value: Option<&[u8]>) -> Result<(), StoreError> {
+    fn note(&self, key: &[u8], value: Option<&[u8]>) -> Ticket {
         self.inner.note(key, value)
     }
 

@@ -39,7 +39,7 @@ impl Store for Counting {
         self.inner.submit(batch)
     }
 
-    fn note(&self, key: &[u8], value: Option<&[u8]>) -> Result<(), StoreError> {
+    fn note(&self, key: &[u8], value: Option<&[u8]>) -> Ticket {
         self.inner.note(key, value)
     }
 

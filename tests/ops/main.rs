@@ -13,6 +13,7 @@ mod bench;
 mod closed;
 mod command_line;
 mod console;
+mod database;
 mod dead_letters;
 mod decisions;
 mod docs;

@@ -209,7 +209,7 @@ impl Store for Disk {
         self.store.submit(batch)
     }
 
-    fn note(&self, key: &[u8], value: Option<&[u8]>) -> Result<(), StoreError> {
+    fn note(&self, key: &[u8], value: Option<&[u8]>) -> Ticket {
         self.store.note(key, value)
     }
 

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::Duration;
 
+use erasure_worker::store::DurableStore as _;
 use erasure_worker::store::{
     Batch, LogFile, Options, SledStore, Store, StoreError, Syncer, Table, VERSION, VERSION_KEY,
 };

@@ -1,4 +1,4 @@
-//! The suite that every implementation of the store must pass.
+//! The suite that every implementation of the store must pass: in memory, on disk, in PostgreSQL.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use erasure_worker::store::{Batch, MemoryStore, Store, StoreError, Table};
 
 use crate::{job, open, put};
 
-/// Makes two tests of each promise: with the memory store, and with the store on disk.
+/// Makes three tests of each promise: with the memory store, with the store on disk, and with the store in PostgreSQL.
 macro_rules! suite {
     ($($promise:ident),* $(,)?) => {
         mod memory {
@@ -22,6 +22,13 @@ macro_rules! suite {
             async fn $promise() {
                 let dir = tempfile::tempdir().unwrap();
                 super::$promise(Arc::new(open(dir.path()))).await;
+            })*
+        }
+        mod postgres {
+            use super::*;
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $promise() {
+                super::$promise(Arc::new(crate::postgres::open(stringify!($promise)))).await;
             })*
         }
     };
@@ -258,12 +265,12 @@ async fn a_note_is_kept_until_it_is_removed<S: Store>(store: Arc<S>) {
         notes
     };
     let pair = |key: &[u8], value: &[u8]| (key.to_vec(), value.to_vec());
-    store.note(b"one", Some(b"1")).unwrap();
-    store.note(b"two", Some(b"2")).unwrap();
-    store.note(b"one", Some(b"anew")).unwrap();
+    store.note(b"one", Some(b"1")).await.unwrap();
+    store.note(b"two", Some(b"2")).await.unwrap();
+    store.note(b"one", Some(b"anew")).await.unwrap();
     assert_eq!(notes(), [pair(b"one", b"anew"), pair(b"two", b"2")]);
     for key in [b"one", b"one", b"six"] {
-        store.note(key, None).unwrap();
+        store.note(key, None).await.unwrap();
     }
     assert_eq!(notes(), [pair(b"two", b"2")]);
     assert_eq!(store.stats().batches, 0, "a note counted as a batch");

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
+use erasure_worker::store::DurableStore as _;
 use erasure_worker::store::{MemoryStore, Store, StoreError, Table};
 
 use crate::{job, open, put};

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use erasure_worker::store::DurableStore as _;
 use erasure_worker::store::{LogFile, Options, SledStore, Store, StoreError, Syncer, Table};
 use tokio::sync::mpsc;
 

@@ -7,6 +7,7 @@ mod conformance;
 mod crash;
 mod faults;
 mod opening;
+mod postgres;
 mod power;
 mod presence;
 

@@ -5,6 +5,7 @@
 use std::fs;
 use std::path::Path;
 
+use erasure_worker::store::DurableStore as _;
 use erasure_worker::store::{CREATED_KEY, Opened, Options, SledStore, Store, StoreError, Table};
 
 use crate::{open, put};

@@ -38,8 +38,16 @@ pub(super) trait Sink: Send + 'static {
     /// The tree's own value of a flat key; `Some(None)`: removed.
     fn in_tree(&self, key: &[u8]) -> Result<Option<Option<Vec<u8>>>, StoreError>;
 
-    /// Makes a group visible and durable. After an error the state on disk is unknown.
-    fn commit(&mut self, changes: Changes) -> Result<(), String>;
+    /// Makes a group visible and durable.
+    fn commit(&mut self, changes: Changes) -> Result<(), CommitError>;
+}
+
+/// The reason why a group was not committed.
+pub(super) enum CommitError {
+    /// The state of the store is unknown: it has failed.
+    Broken(String),
+    /// The group's tickets resolve to this; the store stays usable.
+    Refused(StoreError),
 }
 
 /// Whether the store has failed, for all parts.
@@ -284,7 +292,8 @@ impl<S: Sink> Worker<S> {
                 self.counts.groups.fetch_add(1, Ordering::Relaxed);
                 Ok(())
             }
-            Ok(Err(why)) => Err(self.health.fail(&why)),
+            Ok(Err(CommitError::Broken(why))) => Err(self.health.fail(&why)),
+            Ok(Err(CommitError::Refused(error))) => Err(error),
             Err(_) => Err(self.health.fail("the commit panicked")),
         }
     }

@@ -5,8 +5,8 @@
 //!
 //! In reading order: `sled` (the store on disk) with `options`, `committer` (its only writer) with its `queue`,
 //! `layout` (tables and values in one tree), `notes` (values that outlive the process), `folder` (the state
-//! directory) with `presence`; `archive` (ended jobs) with `block`, and `archiver` (it fills the archive); `memory`
-//! (for tests).
+//! directory) with `presence`; `archive` (ended jobs) with `block`, and `archiver` (it fills the archive); `postgres`
+//! (the store of a worker without a disk, with the same committer); `memory` (for tests).
 
 mod archive;
 mod archiver;
@@ -18,6 +18,7 @@ mod memory;
 mod notes;
 mod opening;
 mod options;
+pub mod postgres;
 mod presence;
 mod queue;
 mod sled;
@@ -26,8 +27,9 @@ mod value;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 pub use folder::{KEEP_MOVED_ASIDE, delete_moved_aside};
 pub use memory::MemoryStore;
@@ -59,6 +61,21 @@ pub enum Table {
     Expiry = 8,
     /// The receipts by their number in the chain: eight bytes, big-endian.
     Receipt = 9,
+}
+
+impl Table {
+    /// All tables.
+    pub const ALL: [Table; 9] = [
+        Table::Job,
+        Table::Journal,
+        Table::Start,
+        Table::Outbox,
+        Table::Cancel,
+        Table::Meta,
+        Table::Ended,
+        Table::Expiry,
+        Table::Receipt,
+    ];
 }
 
 /// One change: a new value, or (with `None`) a removal.
@@ -125,7 +142,7 @@ impl Batch {
 pub enum StoreError {
     /// Another process owns the folder.
     #[error(
-        "the store in {path} is held by another process; one process owns a state directory: stop the other one or set another worker.state_dir"
+        "the store in {path} is held by another process; one process owns a store: stop the other one, or set another worker.state_dir or store.postgres.schema"
     )]
     Held {
         /// The folder.
@@ -143,6 +160,14 @@ pub enum StoreError {
         /// The newest version this release reads.
         known: u32,
     },
+    /// The database cannot hold a store as it is set up.
+    #[error("the database {path} cannot hold the store: {why}")]
+    Unfit {
+        /// Host, database and schema.
+        path: String,
+        /// What is wrong, and what to do.
+        why: String,
+    },
     /// Too little room on the disk; nothing of the batch was written.
     #[error(
         "the disk of {path} has {free} bytes free, {needed} are needed: make room; jobs stay on the broker until then"
@@ -155,6 +180,15 @@ pub enum StoreError {
         /// Bytes that must be free.
         needed: u64,
     },
+    /// The database cannot be reached, or does not answer. Whether a batch was written is unknown until it can.
+    #[error("the store's database is away: {why}; jobs stay on the broker until it is back")]
+    Away {
+        /// The reason, without names or values of rows.
+        why: String,
+    },
+    /// Another process has taken the store over: nothing more is written by this one.
+    #[error("another process has taken over the store: this one must stop")]
+    Fenced,
     /// A batch before this one failed, or changed an expected value; nothing of this batch was written.
     #[error("the store changed since this batch was prepared; nothing of it was written")]
     Outrun,
@@ -172,7 +206,12 @@ pub enum StoreError {
 impl StoreError {
     /// True if the process must exit with 1: a retry could report a false durability.
     pub fn is_fatal(&self) -> bool {
-        matches!(self, StoreError::Broken(_) | StoreError::Closed)
+        matches!(self, StoreError::Broken(_) | StoreError::Closed | StoreError::Fenced)
+    }
+
+    /// True if the store can be used again later: intake stops until a check succeeds.
+    pub fn is_passing(&self) -> bool {
+        matches!(self, StoreError::Full { .. } | StoreError::Away { .. })
     }
 }
 
@@ -190,6 +229,13 @@ impl Ticket {
     pub fn new() -> (oneshot::Sender<Result<(), StoreError>>, Ticket) {
         let (sender, settled) = oneshot::channel();
         (sender, Ticket { settled, interest: None })
+    }
+
+    /// A ticket that is settled already.
+    pub fn settled(answer: Result<(), StoreError>) -> Ticket {
+        let (sender, ticket) = Ticket::new();
+        let _ = sender.send(answer);
+        ticket
     }
 
     /// A ticket whose await does not hurry the store: its batch goes with the next group.
@@ -255,6 +301,15 @@ pub struct StoreStats {
     pub bytes_on_disk: u64,
 }
 
+/// Rows that will be read.
+#[derive(Debug, Default)]
+pub struct Wanted {
+    /// Rows by table and key.
+    pub rows: Vec<(Table, Vec<u8>)>,
+    /// All rows whose keys begin so.
+    pub below: Vec<(Table, Vec<u8>)>,
+}
+
 /// A key and its value.
 pub type Pair = (Vec<u8>, Vec<u8>);
 
@@ -273,17 +328,45 @@ pub trait Store: Send + Sync + 'static {
     /// Submits a batch to the committer. Never waits for the disk.
     fn submit(&self, batch: Batch) -> Ticket;
 
-    /// Stores a small value for the next process; `None` removes it. After the return it survives the end of this
-    /// process, in whatever way. A power cut may lose it, or restore an older one. Key and value have at most 54
+    /// Stores a small value for the next process; `None` removes it. After its ticket resolves it survives the end of
+    /// this process, in whatever way. A power cut may lose it, or restore an older one. Key and value have at most 54
     /// bytes together.
-    fn note(&self, key: &[u8], value: Option<&[u8]>) -> Result<(), StoreError>;
+    fn note(&self, key: &[u8], value: Option<&[u8]>) -> Ticket;
 
     /// All notes.
     fn notes(&self) -> Result<Vec<Pair>, StoreError>;
+
+    /// Reads rows before they are asked for: later reads of them need no trip to a database. A store on the machine
+    /// has nothing to do.
+    fn warm(&self, _rows: &dyn Fn() -> Wanted) -> Option<Ticket> {
+        None
+    }
+
+    /// The time for which no other process can take the store over; `None` if none ever can while this one lives.
+    fn vouched_for(&self) -> Option<Duration> {
+        None
+    }
+
+    /// The faults of the store that need attention although it can be used: a word and its detail.
+    fn ailments(&self) -> Vec<(&'static str, String)> {
+        Vec::new()
+    }
 
     /// A test write and sync: `Ok` means that the store can be written (again).
     fn check(&self) -> Ticket;
 
     /// Figures for metrics.
     fn stats(&self) -> StoreStats;
+}
+
+/// A store that outlives the process.
+pub trait DurableStore: Store {
+    /// The reason of the store's failure, once it has failed; the process must then stop.
+    fn broken(&self) -> watch::Receiver<Option<String>>;
+
+    /// Checks that the store is still where it was opened; otherwise it has failed. Blocks.
+    fn check_presence(&self);
+
+    /// Commits everything submitted and closes the store; later tickets resolve to [`StoreError::Closed`]. Blocks.
+    fn close(&self);
 }

@@ -164,17 +164,17 @@ impl Store for MemoryStore {
         self.hand_in(batch)
     }
 
-    fn note(&self, key: &[u8], value: Option<&[u8]>) -> Result<(), StoreError> {
+    fn note(&self, key: &[u8], value: Option<&[u8]>) -> Ticket {
         let mut state = self.state();
         if let Some(error) = state.broken.clone().or_else(|| state.failure.clone()) {
-            return Err(error);
+            return Ticket::settled(Err(error));
         }
         let key = flat(Table::Start, key);
         match value {
             Some(value) => state.durable.insert(key, value.to_vec()),
             None => state.durable.remove(&key),
         };
-        Ok(())
+        Ticket::settled(Ok(()))
     }
 
     fn notes(&self) -> Result<Vec<Pair>, StoreError> {

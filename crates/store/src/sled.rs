@@ -18,7 +18,7 @@ use tokio::sync::watch;
 
 use super::archive::Archive;
 use super::archiver::{Archiver, Mover, Resting, bed};
-use super::committer::{Committer, Health, Sink};
+use super::committer::{CommitError, Committer, Health, Sink};
 use super::folder::{Mark, StateDir, sync_dir};
 use super::layout::{self, Change, Changes, Cuts, GROUP_KEY, flat, is_archived};
 use super::notes::Notes;
@@ -26,7 +26,7 @@ use super::opening::{Found, read};
 use super::options::{FreeSpace, LogFile, Options, Syncer};
 use super::presence::Presence;
 use super::value::{Failure, value_of, whole_value};
-use super::{Batch, Pair, Store, StoreError, StoreStats, TARGET, Table, Ticket};
+use super::{Batch, DurableStore, Pair, Store, StoreError, StoreStats, TARGET, Table, Ticket};
 
 /// The version of the records that this release writes. It also reads version 1, which has no archive.
 pub const VERSION: u32 = 2;
@@ -130,7 +130,11 @@ impl SledStore {
                 let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
                 changes.insert(flat(Table::Meta, CREATED_KEY), Change::Put(now.to_be_bytes().to_vec()));
             }
-            disk.commit(changes).map_err(StoreError::Broken)?;
+            match disk.commit(changes) {
+                Ok(()) => {}
+                Err(CommitError::Broken(why)) => return Err(StoreError::Broken(why)),
+                Err(CommitError::Refused(error)) => return Err(error),
+            }
             File::open(state.store().join("conf")).and_then(|conf| conf.sync_all()).map_err(failed)?;
             sync_dir(&state.store()).map_err(failed)?;
         }
@@ -151,25 +155,6 @@ impl SledStore {
         let archiver = Archiver::start(mover, bed).map_err(failed)?;
         let store = Self { committer, archiver, db, archive, whole, health, notes, presence, state };
         Ok(Opened { store, moved_aside, is_new })
-    }
-
-    /// The reason of the store's failure, once it has failed; the process must then stop.
-    pub fn broken(&self) -> watch::Receiver<Option<String>> {
-        self.health.subscribe()
-    }
-
-    /// Checks that the state directory is still there; otherwise the store has failed. Blocks.
-    pub fn check_presence(&self) {
-        if let Err(why) = self.presence.check() {
-            let _ = self.health.fail(&why);
-        }
-    }
-
-    /// Commits everything submitted and ends the committer; later tickets resolve to [`StoreError::Closed`]. Blocks
-    /// as long as the disk needs. The drop of the store does the same and unlocks the directory.
-    pub fn close(&self) {
-        self.committer.close();
-        self.archiver.close();
     }
 
     /// Runs a read that sees no part of a commit. sled panics on some kinds of damage.
@@ -240,12 +225,14 @@ impl Store for SledStore {
         self.committer.submit(batch, false)
     }
 
-    fn note(&self, key: &[u8], value: Option<&[u8]>) -> Result<(), StoreError> {
-        self.health.check()?;
-        self.notes.note(key, value).map_err(|error| match error.kind() {
-            io::ErrorKind::StorageFull => StoreError::Full { path: self.state.shown(), free: 0, needed: 1 },
-            _ => self.health.fail(&format!("a note could not be written: {error}")),
-        })
+    fn note(&self, key: &[u8], value: Option<&[u8]>) -> Ticket {
+        let noted = self.health.check().and_then(|()| {
+            self.notes.note(key, value).map_err(|error| match error.kind() {
+                io::ErrorKind::StorageFull => StoreError::Full { path: self.state.shown(), free: 0, needed: 1 },
+                _ => self.health.fail(&format!("a note could not be written: {error}")),
+            })
+        });
+        Ticket::settled(noted)
     }
 
     fn notes(&self) -> Result<Vec<Pair>, StoreError> {
@@ -266,6 +253,24 @@ impl Store for SledStore {
             archived: counts.archived.load(Relaxed),
             bytes_on_disk: self.db.size_on_disk().unwrap_or(0) + self.archive.bytes_on_disk(),
         }
+    }
+}
+
+impl DurableStore for SledStore {
+    fn broken(&self) -> watch::Receiver<Option<String>> {
+        self.health.subscribe()
+    }
+
+    fn check_presence(&self) {
+        if let Err(why) = self.presence.check() {
+            let _ = self.health.fail(&why);
+        }
+    }
+
+    /// Takes as long as the disk needs. The drop of the store does the same and unlocks the directory.
+    fn close(&self) {
+        self.committer.close();
+        self.archiver.close();
     }
 }
 
@@ -344,8 +349,8 @@ impl Sink for Disk {
         })
     }
 
-    fn commit(&mut self, changes: Changes) -> Result<(), String> {
-        let answer = self.write(changes);
+    fn commit(&mut self, changes: Changes) -> Result<(), CommitError> {
+        let answer = self.write(changes).map_err(CommitError::Broken);
         if answer.is_err() {
             // sled syncs once more when its last handle is dropped: that sync may "succeed" without the bytes that
             // the failed one lost. The process is about to stop, so the handle stays.

@@ -29,12 +29,12 @@ pub struct Postgres {
 impl Postgres {
     /// Starts a server and waits until it accepts connections.
     pub fn start() -> Self {
-        let folder = tempfile::Builder::new().prefix("postgres-").tempdir().unwrap();
-        if let Some((user, group)) = unprivileged("postgres") {
-            std::os::unix::fs::chown(folder.path(), Some(user), Some(group)).unwrap();
-        }
-        let [port] = free_ports();
-        let postgres = Self { folder, port, server: Mutex::new(None), guards: Mutex::default() };
+        Postgres::with(&[])
+    }
+
+    /// As [`Postgres::start`], with settings.
+    pub fn with(settings: &[&str]) -> Self {
+        let postgres = Postgres::without_data();
         let made = postgres
             .command("initdb")
             .args(["--username=postgres", "--auth=trust", "--no-sync", "--encoding=UTF8", "--locale=C.UTF-8"])
@@ -44,8 +44,68 @@ impl Postgres {
             .status()
             .unwrap();
         assert!(made.success(), "initdb");
-        postgres.boot(&[]);
+        postgres.boot(settings);
         postgres
+    }
+
+    fn without_data() -> Self {
+        let folder = tempfile::Builder::new().prefix("postgres-").tempdir().unwrap();
+        if let Some((user, group)) = unprivileged("postgres") {
+            std::os::unix::fs::chown(folder.path(), Some(user), Some(group)).unwrap();
+        }
+        let [port] = free_ports();
+        Self { folder, port, server: Mutex::new(None), guards: Mutex::default() }
+    }
+
+    /// As [`Postgres::shared`]; this one loses nothing when the machine ends.
+    pub fn durable() -> &'static Postgres {
+        static DURABLE: OnceLock<Postgres> = OnceLock::new();
+        DURABLE.get_or_init(|| Postgres::with(&["fsync=on"]))
+    }
+
+    /// A standby that streams from this server, under this name.
+    pub fn standby(&self, name: &str) -> Postgres {
+        let standby = Postgres::without_data();
+        let source = format!("host=127.0.0.1 port={} user=postgres application_name={name}", self.port);
+        let copied = self
+            .command("pg_basebackup")
+            .args([
+                "--write-recovery-conf",
+                "--checkpoint=fast",
+                "--no-sync",
+                "--wal-method=stream",
+                "--dbname",
+                &source,
+            ])
+            .arg("--pgdata")
+            .arg(standby.data())
+            .status()
+            .unwrap();
+        assert!(copied.success(), "pg_basebackup");
+        standby.boot(&["fsync=on", "hot_standby=on"]);
+        standby
+    }
+
+    /// Makes a standby the primary.
+    pub fn promote(&self) {
+        let promoted =
+            self.command("pg_ctl").args(["promote", "--wait", "--pgdata"]).arg(self.data()).status().unwrap();
+        assert!(promoted.success(), "pg_ctl promote");
+    }
+
+    /// Freezes the server (true), or lets it go on: nothing answers, and no connection ends.
+    pub fn freeze(&self, freezes: bool) {
+        let signal = if freezes { Signal::STOP } else { Signal::CONT };
+        let server = self.server.lock().unwrap().as_ref().expect("a running server").id();
+        // Each child has a process group of its own. The server itself goes first, so that no child is added.
+        let children = std::fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| {
+            let stat = std::fs::read_to_string(entry.path().join("stat")).ok()?;
+            let parent: u32 = stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()?;
+            (parent == server).then(|| entry.file_name().to_str()?.parse::<u32>().ok())?
+        });
+        let stop = |id: u32| kill_process(Pid::from_raw(id.cast_signed()).unwrap(), signal).unwrap_or_default();
+        stop(server);
+        children.for_each(stop);
     }
 
     /// The server that all tests of this binary share; each test has its own database.
@@ -82,7 +142,7 @@ impl Postgres {
         let (sender, ready) = mpsc::channel();
         std::thread::spawn(move || {
             for line in BufReader::new(output).lines().map_while(Result::ok) {
-                if line.contains("ready to accept connections") {
+                if line.contains("ready to accept") {
                     let _ = sender.send(());
                 }
             }
@@ -118,7 +178,8 @@ impl Postgres {
         folder.join("client.ca")
     }
 
-    fn data(&self) -> PathBuf {
+    /// The server's files.
+    pub fn data(&self) -> PathBuf {
         self.folder.path().join("data")
     }
 

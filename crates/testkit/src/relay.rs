@@ -1,4 +1,4 @@
-//! A relay to a broker that can become silent, or that ends a connection when given bytes come from the broker: like a
+//! A relay to a broker, or a database, that can become silent, or that ends a connection when given bytes come from the broker: like a
 //! broker that closes the connection because it cannot deliver a message.
 //!
 //! The rule it keeps: bytes may be missing at the end, but are never changed.
@@ -10,10 +10,12 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-/// A relay to one port.
+/// A relay to one port at a time.
 pub struct Relay {
     port: u16,
+    to: watch::Sender<u16>,
     silent: watch::Sender<bool>,
+    refuses: watch::Sender<bool>,
     cuts: watch::Sender<u64>,
     end: CancellationToken,
 }
@@ -30,11 +32,18 @@ impl Relay {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let (silent, end) = (watch::Sender::new(false), CancellationToken::new());
-        let cuts = watch::Sender::new(0);
+        let (cuts, refuses) = (watch::Sender::new(0), watch::Sender::new(false));
         let (wanted, cut, ending) = (silent.clone(), cuts.clone(), end.clone());
+        let refused = refuses.subscribe();
+        let to = watch::Sender::new(to);
+        let present = to.subscribe();
         tokio::spawn(ending.run_until_cancelled_owned(async move {
             while let Ok((client, _)) = listener.accept().await {
-                let Ok(broker) = TcpStream::connect(("127.0.0.1", to)).await else { continue };
+                if *refused.borrow() {
+                    continue;
+                }
+                let port = *present.borrow();
+                let Ok(broker) = TcpStream::connect(("127.0.0.1", port)).await else { continue };
                 let joined = join(client, broker, fatal, Arc::new(wanted.subscribe()));
                 let mut cut = cut.subscribe();
                 tokio::spawn(async move {
@@ -45,12 +54,26 @@ impl Relay {
                 });
             }
         }));
-        Relay { port, silent, cuts, end }
+        Relay { port, to, silent, refuses, cuts, end }
     }
 
     /// The broker's URL through this relay.
     pub fn url(&self) -> String {
         format!("amqp://guest:guest@127.0.0.1:{}/%2f", self.port)
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Whether new connections end at once.
+    pub fn refuse(&self, refuses: bool) {
+        self.refuses.send_replace(refuses);
+    }
+
+    /// New connections go to this port.
+    pub fn turn_to(&self, port: u16) {
+        self.to.send_replace(port);
     }
 
     /// Ends every open connection.

@@ -57,7 +57,7 @@ async fn a_message_that_cannot_be_set_aside_yet_is_still_condemned_when_it_comes
     store.submit(batch).await.unwrap();
     let digest = stage.engine.keyring.digest(BODY, &Stage::body(1));
     let note = [&stage.engine.now().0.to_be_bytes()[..], &[12, 0]].concat();
-    store.note(&digest, Some(&note)).unwrap();
+    store.note(&digest, Some(&note)).await.unwrap();
     assert_eq!(starts.begin(store, stage.engine.now()).await.unwrap(), 1);
     store.fail_with(Some(full()));
     let (delivery, open) = stage.delivery();
@@ -104,7 +104,7 @@ async fn a_suspect_whose_ack_stalls_keeps_the_others_waiting_no_longer_than_its_
     batch.put(Table::Meta, b"running", b"then");
     store.submit(batch).await.unwrap();
     let digest = stage.engine.keyring.digest(BODY, b"no job");
-    store.note(&digest, Some(&[&stage.engine.now().0.to_be_bytes()[..], &[4, 0]].concat())).unwrap();
+    store.note(&digest, Some(&[&stage.engine.now().0.to_be_bytes()[..], &[4, 0]].concat())).await.unwrap();
     assert_eq!(starts.begin(store, stage.engine.now()).await.unwrap(), 1);
     let (mut delivery, _) = stage.delivery();
     (delivery.message.body, delivery.settle) = (b"no job".to_vec().into(), Box::new(Stalled));

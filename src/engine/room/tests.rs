@@ -71,7 +71,7 @@ async fn a_stop_while_the_start_waits_for_room_is_clean_and_forgets_no_suspect()
     let mut batch = Batch::new();
     batch.put(Table::Meta, RUNNING, b"then");
     stage.store.submit(batch).await.unwrap();
-    stage.store.note(b"message", Some(b"its start")).unwrap();
+    stage.store.note(b"message", Some(b"its start")).await.unwrap();
     stage.store.fail_with(Some(full()));
     let run = stage.run();
     seconds(3).await;
@@ -97,7 +97,7 @@ async fn a_drain_that_finds_no_room_leaves_no_start_behind_that_counts_as_a_deat
     let run = stage.run();
     seconds(1).await;
     // Its slow call was ended early.
-    stage.store.note(b"message", Some(b"its start")).unwrap();
+    stage.store.note(b"message", Some(b"its start")).await.unwrap();
     stage.store.hold();
     stage.engine.drain();
     while !run.is_finished() {

@@ -12,7 +12,7 @@ mod postgres;
 mod settings;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,6 +33,7 @@ use super::zeta::KeyedDigest;
 use super::{Call, Credential, System};
 use crate::job::reading::{Means, Reading};
 use crate::job::{Answer, Failure, FailureKind, Identity, Kind, Reason, Spec, Step, StepName};
+use crate::store::postgres::Address;
 
 /// Time limits.
 #[derive(Debug, Clone, Copy)]
@@ -238,8 +239,37 @@ fn open(
         let address = mysql::read_url(url, ca_file)?;
         return Ok((Kinds::Mysql, Box::new(Mysql::new(address, timeouts, tables))));
     }
-    let address = postgres::read_url(url, ca_file)?;
+    let address = postgres::read_url(url, ca_file, None)?;
     Ok((Kinds::Postgresql, Box::new(Postgres::new(address, timeouts, tables))))
+}
+
+/// The certificates of the store's database.
+#[derive(Debug, Clone, Default)]
+pub struct StoreFiles {
+    /// The only authority to trust; otherwise the system's.
+    pub ca_file: Option<PathBuf>,
+    /// The worker's own certificate and its key.
+    pub client_cert: Option<(PathBuf, PathBuf)>,
+}
+
+/// The address of the store's database; nothing is called.
+///
+/// # Errors
+/// The key that is wrong, and the problem.
+pub fn store_address(url: &SecretString, files: &StoreFiles) -> Result<Address, (&'static str, String)> {
+    let setting = |error: BuildError| match error {
+        BuildError::Setting { key, problem } => (key, problem.to_owned()),
+        error => ("url", error.to_string()),
+    };
+    let client = files.client_cert.as_ref().map(|(certificate, key)| (certificate.as_path(), key.as_path()));
+    let address = postgres::read_url(url.expose_secret(), files.ca_file.as_deref(), client).map_err(setting)?;
+    if !address.is_private() {
+        return Err((
+            "url",
+            "must be encrypted, unless the database is on this machine: remove sslmode=disable".into(),
+        ));
+    }
+    Ok(Address { config: address.config, tls: address.tls })
 }
 
 /// True if nobody on a network can read along.
@@ -248,7 +278,7 @@ fn is_private(url: &SecretString, ca_file: Option<&Path>) -> Result<bool, BuildE
     if url.starts_with("mysql://") {
         return mysql::read_url(url, ca_file).map(|address| address.is_private());
     }
-    postgres::read_url(url, ca_file).map(|address| address.is_private())
+    postgres::read_url(url, ca_file, None).map(|address| address.is_private())
 }
 
 fn unconfirmed() -> Failure {

@@ -7,8 +7,8 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 use tokio_postgres::Config;
 use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
@@ -22,9 +22,9 @@ const fn url(problem: &'static str) -> BuildError {
 
 /// A database's address.
 pub(in super::super) struct Address {
-    pub(super) config: Config,
+    pub(in super::super) config: Config,
     /// `None`: without encryption.
-    pub(super) tls: Option<MakeRustlsConnect>,
+    pub(in super::super) tls: Option<MakeRustlsConnect>,
 }
 
 impl Address {
@@ -38,11 +38,16 @@ impl Address {
     }
 }
 
-/// Reads an address; with `ca_file` only that authority is trusted, otherwise the system's roots.
+/// Reads an address; with `ca_file` only that authority is trusted, otherwise the system's roots. `client`: the files of
+/// our own certificate and its key.
 ///
 /// # Errors
 /// [`BuildError`] naming the key that is wrong.
-pub(in super::super) fn read_url(text: &str, ca_file: Option<&Path>) -> Result<Address, BuildError> {
+pub(in super::super) fn read_url(
+    text: &str,
+    ca_file: Option<&Path>,
+    client: Option<(&Path, &Path)>,
+) -> Result<Address, BuildError> {
     if !["postgresql://", "postgres://"].iter().any(|scheme| text.starts_with(scheme)) {
         return Err(url("must begin with postgresql:// or mysql://"));
     }
@@ -73,10 +78,10 @@ pub(in super::super) fn read_url(text: &str, ca_file: Option<&Path>) -> Result<A
         return Ok(Address { config, tls: None });
     }
     config.ssl_mode(SslMode::Require);
-    Ok(Address { config, tls: Some(MakeRustlsConnect::new(tls(ca_file)?)) })
+    Ok(Address { config, tls: Some(MakeRustlsConnect::new(tls(ca_file, client)?)) })
 }
 
-fn tls(ca_file: Option<&Path>) -> Result<ClientConfig, BuildError> {
+fn tls(ca_file: Option<&Path>, client: Option<(&Path, &Path)>) -> Result<ClientConfig, BuildError> {
     let trusted: Vec<CertificateDer<'static>> = match ca_file {
         Some(path) => CertificateDer::pem_file_iter(path).and_then(Iterator::collect).map_err(|_| {
             BuildError::Setting { key: "ca_file", problem: "cannot be read as certificates in PEM form" }
@@ -94,5 +99,11 @@ fn tls(ca_file: Option<&Path>) -> Result<ClientConfig, BuildError> {
     let tls = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(|_| url("TLS cannot be set up"))?;
-    Ok(tls.with_root_certificates(roots).with_no_client_auth())
+    let tls = tls.with_root_certificates(roots);
+    let Some((certificate, key)) = client else { return Ok(tls.with_no_client_auth()) };
+    let unreadable = |key| BuildError::Setting { key, problem: "cannot be read in PEM form" };
+    let chain = CertificateDer::pem_file_iter(certificate).and_then(Iterator::collect);
+    let chain: Vec<_> = chain.map_err(|_| unreadable("client_cert_file"))?;
+    let key = PrivateKeyDer::from_pem_file(key).map_err(|_| unreadable("client_key_file"))?;
+    tls.with_client_auth_cert(chain, key).map_err(|_| unreadable("client_cert_file"))
 }

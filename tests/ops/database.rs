@@ -1,0 +1,105 @@
+//! A worker whose store is in PostgreSQL.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use erasure_worker::store::postgres::{Address, Options, PostgresStore};
+use erasure_worker::store::{Batch, MemoryStore, Pair, Store, StoreError, StoreStats, Table, Ticket};
+use erasure_worker::systems::System as _;
+use testkit::postgres::Postgres;
+
+use crate::bench::{Setup, bench_with, id, shop_job};
+use crate::http::get;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_delivery_reads_its_job_in_one_trip_and_no_thread_waits_for_more() {
+    let database = Postgres::with(&["fsync=on"]);
+    let config = database.url("postgres", "postgres").parse().unwrap();
+    let options = Options {
+        schema: "erasure".to_owned(),
+        connections: 4,
+        statement_timeout: Duration::from_secs(5),
+        lease: Duration::from_secs(60),
+        checks_standbys: true,
+    };
+    let opened = tokio::task::block_in_place(|| PostgresStore::open(&Address { config, tls: None }, options));
+    let store = Arc::new(opened.unwrap().store);
+    let bench = bench_with(Setup { store: Arc::clone(&store) as Arc<dyn Store>, ..Setup::default() }).await;
+    for number in 1..6 {
+        bench.job(number, "absent", "completed").await;
+    }
+    let before = store.trips();
+    for number in 10..60 {
+        bench.job(number, "absent", "completed").await;
+    }
+    let trips = store.trips() - before;
+    println!("{trips} reads waited for, in 50 jobs");
+    assert!(trips <= 10, "{trips} in 50 jobs");
+
+    // The state of the store is a part of the worker's state.
+    let ready = |status: u16| async move {
+        let answer = get(bench.addr, "/readyz").await;
+        assert_eq!(answer.status, status, "{:?}", answer.json());
+        answer.json()
+    };
+    assert_eq!(ready(200).await["degraded"], serde_json::json!([]));
+}
+
+/// A store in memory with a lease.
+struct Leased {
+    inner: MemoryStore,
+    seconds: AtomicU64,
+}
+
+impl Store for Leased {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        self.inner.get(table, key)
+    }
+
+    fn scan(&self, table: Table, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Result<Vec<Pair>, StoreError> {
+        self.inner.scan(table, prefix, after, limit)
+    }
+
+    fn submit(&self, batch: Batch) -> Ticket {
+        self.inner.submit(batch)
+    }
+
+    fn note(&self, key: &[u8], value: Option<&[u8]>) -> Ticket {
+        self.inner.note(key, value)
+    }
+
+    fn notes(&self) -> Result<Vec<Pair>, StoreError> {
+        self.inner.notes()
+    }
+
+    fn vouched_for(&self) -> Option<Duration> {
+        Some(Duration::from_secs(self.seconds.load(Ordering::SeqCst)))
+    }
+
+    fn check(&self) -> Ticket {
+        self.inner.check()
+    }
+
+    fn stats(&self) -> StoreStats {
+        self.inner.stats()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_destructive_call_begins_that_could_outlast_the_lease() {
+    // A call may take 30 seconds here.
+    let store = Arc::new(Leased { inner: MemoryStore::new(), seconds: AtomicU64::new(31) });
+    let bench = bench_with(Setup { store: Arc::clone(&store) as Arc<dyn Store>, ..Setup::default() }).await;
+    let job_id = id(1);
+    // The first deletion would fail for ever.
+    bench.others_do_well();
+    bench.send(&shop_job(&job_id, "rejected"));
+    while !bench.shop.credential().is_proven() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    *bench.shop.mended.lock().unwrap() = true;
+    store.seconds.store(40, Ordering::SeqCst);
+    bench.broker.event(&job_id, "completed").await;
+}
