@@ -17,6 +17,8 @@ use crate::store::StoreError;
 
 /// The longest time in which background tasks must end: they may wait for the broker.
 const BACKGROUND_MAX: Duration = Duration::from_secs(1);
+/// The longest wait for the note of a clean stop in a database, which may be away.
+const CLEAN_STOP_MAX: Duration = Duration::from_millis(500);
 
 impl Engine {
     /// Works until the broker has nothing more or [`Engine::drain`] is called; then ends the steps in hand within
@@ -91,7 +93,10 @@ impl Engine {
         }
         // A requested stop is no crash, even if it ended a slow call early.
         let is_sound = self.failed.borrow().is_none();
-        match if is_sound { self.starts.end(&*self.store).await } else { Ok(()) } {
+        let end = async { if is_sound { self.starts.end(&*self.store).await } else { Ok(()) } };
+        let limit = self.store.vouched_for().map_or(Duration::MAX, |_| CLEAN_STOP_MAX);
+        let ended = tokio::time::timeout(limit, end).await;
+        match ended.unwrap_or_else(|_| Err(StoreError::Away { why: "no answer to the last write".to_owned() })) {
             Err(error) if error.is_passing() => {
                 tracing::warn!(
                     %error,

@@ -34,7 +34,7 @@ impl Kept {
 
     /// Takes all messages out of a queue: bodies, headers and properties.
     pub async fn add_queue(&mut self, place: &str, rig: &Rig, queue: &str) -> usize {
-        let taken = rig.take_all(queue).await;
+        let taken = if queue == "jobs" { rig.take_jobs().await } else { rig.take_all(queue).await };
         let count = taken.len();
         for delivery in taken {
             self.add(place, format!("{:?} {}", delivery.properties, delivery.routing_key).into_bytes());

@@ -131,6 +131,39 @@ async fn a_worker_rides_out_restarts_of_its_database_and_repeats_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_stops_although_its_database_is_away_and_the_next_one_goes_on() {
+    let database = Postgres::with(&["fsync=on"]);
+    let mut rig = Rig::start(Rabbit::shared().url()).await;
+    in_database(&mut rig, &database);
+    rig.set("worker.drain_timeout", "3s");
+    let sandbox = rig.sandbox();
+    sandbox.add_fault(FaultRule::on(Operation::DeleteAccount, Action::Delay { ms: 1_000, after_work: true }));
+    let mut worker = rig.worker("first", &[]);
+    worker.says("working").await;
+    let cases = Case::mixed(sandbox, &[Form::EasyCms], 1..5);
+    rig.publish(&bodies(&cases)).await;
+    soon("the deletions", sandbox.wait_for(|calls| count(calls, Operation::DeleteAccount) == 4)).await;
+    tokio::task::block_in_place(|| database.crash());
+    let began = Instant::now();
+    // On a loaded machine the process may end itself, with 1, before its last write has failed.
+    worker.ask_to_stop();
+    let status = worker.ended().await;
+    println!("{status} after {:.1} s", began.elapsed().as_secs_f64());
+    assert!(status.code().is_some(), "{status}");
+    tokio::task::block_in_place(|| database.boot(&["fsync=on"]));
+    let worker = rig.worker("second", &[]);
+    let heard = rig.events.all_end(ids(&cases)).await;
+    worker.stop().await;
+    for case in &cases {
+        assert_eq!(heard.finals(&case.id).values().collect::<Vec<_>>(), ["completed"]);
+        assert_eq!(case.remains(sandbox), [""; 0]);
+    }
+    assert_eq!(count(&sandbox.entries(0), Operation::DeleteAccount), 4, "a deletion was repeated");
+    rig.nothing_repeated();
+    rig.is_empty().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn open_jobs_move_from_the_folder_into_the_database_and_go_on() {
     let database = Postgres::with(&["fsync=on"]);
     let mut rig = Rig::start(Rabbit::shared().url()).await;

@@ -392,6 +392,30 @@ async fn rows_that_were_warmed_or_read_before_need_no_trip_and_are_the_newest() 
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 8)]
+async fn readers_of_one_row_at_the_same_time_all_see_it() {
+    let store = open("readers");
+    let mut batch = Batch::new();
+    for n in 0..400_u32 {
+        batch.put(Table::Job, n.to_be_bytes(), b"there");
+    }
+    store.submit(batch).await.unwrap();
+    drop(store);
+    // A new process knows no row yet.
+    let store = Arc::new(open("readers"));
+    for n in 0..400_u32 {
+        let readers: Vec<_> = (0..8)
+            .map(|_| {
+                let store = Arc::clone(&store);
+                tokio::spawn(async move { job(&*store, &n.to_be_bytes()) })
+            })
+            .collect();
+        for reader in readers {
+            assert_eq!(reader.await.unwrap(), Some(b"there".to_vec()), "row {n}");
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_copy_takes_every_row_and_note_along_or_nothing() {
     let memory = MemoryStore::new();
@@ -492,9 +516,10 @@ async fn the_connection_is_encrypted_for_the_right_authority_and_name_only() {
     };
     let store = opened("localhost", &authority).unwrap();
     store.submit(put(b"k", b"v")).await.unwrap();
+    let connections = "select (count(*) > 1 and bool_and(ssl))::text from pg_stat_ssl join pg_stat_activity using (pid) \
+                       where application_name = 'erasure-worker store'";
+    assert_eq!(sql(database.port(), connections).await, ["true"]);
     drop(store);
-    let encrypted = "select count(*) from pg_stat_ssl where ssl";
-    assert_eq!(sql(database.port(), encrypted).await, ["0"], "this connection alone, without encryption");
     for (host, ca) in [("127.0.0.1", authority.as_path()), ("localhost", &other.path().join("client.ca"))] {
         let refused = opened(host, ca);
         assert!(matches!(refused, Err(StoreError::Away { .. })), "{host}: {:?}", refused.err());

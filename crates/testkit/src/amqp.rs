@@ -78,6 +78,14 @@ pub async fn take_all(channel: &Channel, queue: &str) -> Vec<Delivery> {
     taken
 }
 
+/// As [`take_all`], from a queue with a single active consumer, which answers no `basic.get`.
+pub async fn consume_all(channel: &Channel, queue: &str) -> Vec<Delivery> {
+    let count = depth(channel, queue).await as usize;
+    let options = BasicConsumeOptions { no_ack: true, ..BasicConsumeOptions::default() };
+    let consumer = channel.basic_consume(queue.into(), "".into(), options, FieldTable::default()).await.unwrap();
+    consumer.take(count).map(Result::unwrap).collect().await
+}
+
 /// Declares a quorum queue for all messages of an exchange.
 pub async fn keep(channel: &Channel, exchange: &str, queue: &str) {
     let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };

@@ -313,6 +313,15 @@ impl<E> Rig<E> {
         taken
     }
 
+    /// Takes all messages of the queue of jobs. For use without a worker.
+    pub async fn take_jobs(&self) -> Vec<Delivery> {
+        let connection = self.connect().await;
+        let channel = connection.create_channel().await.unwrap();
+        let taken = amqp::consume_all(&channel, &format!("{}.jobs", self.prefix)).await;
+        amqp::close(connection).await;
+        taken
+    }
+
     /// No ambiguous or effective call was repeated, and no interface was misused.
     pub fn nothing_repeated(&self) {
         let summary = self.sandbox().summary();

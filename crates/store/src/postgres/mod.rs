@@ -184,24 +184,31 @@ impl Shared {
 
     /// A row by its flat key, from memory if it is there.
     async fn row(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Trouble> {
-        if let Some(here) = self.cache().get(key) {
-            return Ok(here);
-        }
-        let mut read = self.read(vec![key.to_vec()], Vec::new()).await?;
-        Ok(read.remove(key))
+        let reading = {
+            let mut cache = self.cache();
+            // Asked and begun under one lock: a row that arrives in between would be neither here nor read.
+            if let Some(here) = cache.get(key) {
+                return Ok(here);
+            }
+            Reading { shared: self, rows: cache.begin(vec![key.to_vec()]), below: Vec::new() }
+        };
+        Ok(self.carry_out(reading).await?.remove(key))
     }
 
-    /// Reads rows and the rows below prefixes, and keeps them in memory. Returns the rows that were read.
-    async fn read(&self, rows: Vec<Vec<u8>>, below: Vec<Vec<u8>>) -> Result<Rows, Trouble> {
-        let (rows, below) = {
+    /// Brings rows, and the rows below prefixes, into memory, if they are not there.
+    async fn read(&self, rows: Vec<Vec<u8>>, below: Vec<Vec<u8>>) -> Result<(), Trouble> {
+        let reading = {
             let mut cache = self.cache();
-            (cache.begin(rows), cache.begin_below(below))
+            Reading { shared: self, rows: cache.begin(rows), below: cache.begin_below(below) }
         };
-        // Dropped in the middle, the rows are not read.
-        let reading = Reading { shared: self, rows, below };
         if reading.rows.is_empty() && reading.below.is_empty() {
-            return Ok(Rows::new());
+            return Ok(());
         }
+        self.carry_out(reading).await.map(drop)
+    }
+
+    /// Reads from the database, and keeps the rows in memory. Returns them.
+    async fn carry_out(&self, reading: Reading<'_>) -> Result<Rows, Trouble> {
         let tables = |keys: &[Vec<u8>]| keys.iter().map(|key| i16::from(key[0])).collect::<Vec<_>>();
         let single: Vec<&[u8]> = reading.rows.iter().map(|key| &key[1..]).collect();
         let from: Vec<&[u8]> = reading.below.iter().map(|key| &key[1..]).collect();
@@ -241,7 +248,7 @@ fn after_prefix(prefix: &[u8]) -> Option<Vec<u8>> {
     None
 }
 
-/// Rows that are being read.
+/// Rows that are being read. Dropped in the middle, they are not in memory.
 struct Reading<'a> {
     shared: &'a Shared,
     rows: Vec<Vec<u8>>,
@@ -461,7 +468,7 @@ impl Store for PostgresStore {
         let Wanted { rows, below } = rows();
         let flat = |keys: Vec<(Table, Vec<u8>)>| keys.into_iter().map(|(table, key)| flat(table, &key)).collect();
         let (shared, rows, below) = (Arc::clone(&self.shared), flat(rows), flat(below));
-        Some(self.spawn(async move { shared.read(rows, below).await.map(drop) }))
+        Some(self.spawn(async move { shared.read(rows, below).await }))
     }
 
     fn vouched_for(&self) -> Option<Duration> {

@@ -35,8 +35,8 @@ const OWNER: &str = "select epoch, incarnation, last_batch from SCHEMA.slice whe
 /// The first pause before a group is sent again, and the longest: it doubles.
 const AGAIN: Duration = Duration::from_millis(10);
 const AGAIN_MOST: Duration = Duration::from_secs(1);
-/// For so long a stop waits for a database that is away.
-const STOP_WAITS: Duration = Duration::from_secs(5);
+/// For so long a stop waits for a database that is away: its end must not need longer than the process has.
+const STOP_WAITS: Duration = Duration::from_millis(500);
 
 /// Who may write.
 #[derive(Debug, Clone)]
