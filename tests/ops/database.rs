@@ -1,11 +1,10 @@
 //! A worker whose store is in PostgreSQL.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use erasure_worker::store::postgres::{Address, Options, PostgresStore};
-use erasure_worker::store::{Batch, MemoryStore, Pair, Store, StoreError, StoreStats, Table, Ticket};
+use erasure_worker::store::{MemoryStore, Store};
 use erasure_worker::systems::System as _;
 use testkit::postgres::Postgres;
 
@@ -46,50 +45,11 @@ async fn a_delivery_reads_its_job_in_one_trip_and_no_thread_waits_for_more() {
     assert_eq!(ready(200).await["degraded"], serde_json::json!([]));
 }
 
-/// A store in memory with a lease.
-struct Leased {
-    inner: MemoryStore,
-    seconds: AtomicU64,
-}
-
-impl Store for Leased {
-    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        self.inner.get(table, key)
-    }
-
-    fn scan(&self, table: Table, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Result<Vec<Pair>, StoreError> {
-        self.inner.scan(table, prefix, after, limit)
-    }
-
-    fn submit(&self, batch: Batch) -> Ticket {
-        self.inner.submit(batch)
-    }
-
-    fn note(&self, key: &[u8], value: Option<&[u8]>) -> Ticket {
-        self.inner.note(key, value)
-    }
-
-    fn notes(&self) -> Result<Vec<Pair>, StoreError> {
-        self.inner.notes()
-    }
-
-    fn vouched_for(&self) -> Option<Duration> {
-        Some(Duration::from_secs(self.seconds.load(Ordering::SeqCst)))
-    }
-
-    fn check(&self) -> Ticket {
-        self.inner.check()
-    }
-
-    fn stats(&self) -> StoreStats {
-        self.inner.stats()
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_destructive_call_begins_that_could_outlast_the_lease() {
     // A call may take 30 seconds here.
-    let store = Arc::new(Leased { inner: MemoryStore::new(), seconds: AtomicU64::new(31) });
+    let store = Arc::new(MemoryStore::new());
+    store.lease(Some(Duration::from_secs(31)));
     let bench = bench_with(Setup { store: Arc::clone(&store) as Arc<dyn Store>, ..Setup::default() }).await;
     let job_id = id(1);
     // The first deletion would fail for ever.
@@ -100,6 +60,6 @@ async fn no_destructive_call_begins_that_could_outlast_the_lease() {
     }
     tokio::time::sleep(Duration::from_millis(500)).await;
     *bench.shop.mended.lock().unwrap() = true;
-    store.seconds.store(40, Ordering::SeqCst);
+    store.lease(Some(Duration::from_secs(40)));
     bench.broker.event(&job_id, "completed").await;
 }

@@ -4,6 +4,7 @@
 
 mod archive;
 mod conformance;
+mod copy;
 mod crash;
 mod faults;
 mod opening;

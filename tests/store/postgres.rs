@@ -1,19 +1,20 @@
 //! The store in PostgreSQL: one owner, lost answers, a server that ends, freezes, fails over or forgets.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use erasure_worker::store::postgres::{Address, MAY_FORGET, Options, PostgresStore, copy};
-use erasure_worker::store::{Batch, DurableStore as _, MemoryStore, Store, StoreError, Table, Wanted};
+use erasure_worker::store::postgres::{Address, MAY_FORGET, Options, PostgresStore};
+use erasure_worker::store::{Batch, DurableStore as _, Store, StoreError, Table, Wanted};
 use testkit::postgres::Postgres;
 use testkit::relay::Relay;
+use tokio::task::JoinHandle;
 
 use crate::{job, put};
 
 /// The options of a schema for one test. Names are cut: PostgreSQL cuts longer ones too.
-fn options(test: &str) -> Options {
+pub fn options(test: &str) -> Options {
     let schema: String = test.chars().take(60).collect();
     Options {
         schema,
@@ -24,7 +25,7 @@ fn options(test: &str) -> Options {
     }
 }
 
-fn at(port: u16) -> Address {
+pub fn at(port: u16) -> Address {
     let url = format!("postgresql://postgres@127.0.0.1:{port}/postgres?sslmode=disable");
     Address { config: url.parse().unwrap(), tls: None }
 }
@@ -63,6 +64,21 @@ async fn count(store: &PostgresStore, counted: &mut u64) -> Result<(), StoreErro
     store.submit(batch).await?;
     *counted = next;
     Ok(())
+}
+
+/// Counts one further while the database is away, and returns once the store says that it is.
+async fn counting_without_database(store: &Arc<PostgresStore>, mut number: u64) -> JoinHandle<u64> {
+    let waiting = tokio::spawn({
+        let store = Arc::clone(store);
+        async move {
+            count(&store, &mut number).await.unwrap();
+            number
+        }
+    });
+    while store.ailments().is_empty() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    waiting
 }
 
 fn counted(store: &PostgresStore) -> (u64, u64) {
@@ -160,16 +176,7 @@ async fn what_is_acknowledged_survives_ends_of_the_server_and_nothing_fails_mean
             count(&store, &mut number).await.unwrap();
         }
         tokio::task::block_in_place(|| database.crash());
-        let waiting = tokio::spawn({
-            let store = Arc::clone(&store);
-            async move {
-                count(&store, &mut number).await.unwrap();
-                number
-            }
-        });
-        while store.ailments().is_empty() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        let waiting = counting_without_database(&store, number).await;
         told += 1;
         assert!(matches!(store.get(Table::Ended, b"not read before"), Err(StoreError::Away { .. })));
         assert!(!waiting.is_finished(), "no ticket resolves while nobody knows");
@@ -189,16 +196,7 @@ async fn a_frozen_server_is_waited_for_and_a_stop_does_not_wait_for_ever() {
     let mut number = 0;
     count(&store, &mut number).await.unwrap();
     database.freeze(true);
-    let waiting = tokio::spawn({
-        let store = Arc::clone(&store);
-        async move {
-            count(&store, &mut number).await.unwrap();
-            number
-        }
-    });
-    while store.ailments().is_empty() {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    let waiting = counting_without_database(&store, number).await;
     database.freeze(false);
     number = waiting.await.unwrap();
     assert_eq!(counted(&store), (number, number));
@@ -414,82 +412,6 @@ async fn readers_of_one_row_at_the_same_time_all_see_it() {
             assert_eq!(reader.await.unwrap(), Some(b"there".to_vec()), "row {n}");
         }
     }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_copy_takes_every_row_and_note_along_or_nothing() {
-    let memory = MemoryStore::new();
-    for (number, table) in (0_u8..).zip(Table::ALL.into_iter().filter(|table| *table != Table::Start)) {
-        for n in 0..1_234_u32 {
-            let mut batch = Batch::new();
-            batch.put(table, n.to_be_bytes(), vec![number; n as usize % 50]);
-            memory.submit(batch).await.unwrap();
-        }
-    }
-    memory.note(b"start", Some(b"1")).await.unwrap();
-    let address = at(Postgres::durable().port());
-    let options = options("a_copy");
-    let copied = tokio::task::block_in_place(|| copy(&memory, &address, &options)).unwrap();
-    // The memory store has its notes among its rows.
-    assert_eq!((copied.jobs, copied.ended, copied.rows), (1_234, 1_234, 8 * 1_234 + 2));
-    let store = open("a_copy");
-    for table in Table::ALL {
-        let (here, there) =
-            (memory.scan(table, b"", None, 9_999).unwrap(), store.scan(table, b"", None, 9_999).unwrap());
-        let there: Vec<_> = there.into_iter().filter(|(key, _)| key != b"version" && key != b"created").collect();
-        assert!(here == there, "{table:?}");
-    }
-    assert_eq!(store.notes().unwrap(), [(b"start".to_vec(), b"1".to_vec())]);
-    drop(store);
-    let again = tokio::task::block_in_place(|| copy(&memory, &address, &options));
-    assert!(matches!(&again, Err(StoreError::Unfit { why, .. }) if why.contains("empty")), "{again:?}");
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_copy_that_ends_in_the_middle_leaves_an_empty_store() {
-    /// A store whose last table cannot be read.
-    struct Torn(MemoryStore, Mutex<u32>);
-    impl Store for Torn {
-        fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-            self.0.get(table, key)
-        }
-        fn scan(
-            &self,
-            table: Table,
-            prefix: &[u8],
-            after: Option<&[u8]>,
-            limit: usize,
-        ) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
-            *self.1.lock().unwrap() += 1;
-            if table == Table::Receipt {
-                return Err(StoreError::Unreadable("a test".to_owned()));
-            }
-            self.0.scan(table, prefix, after, limit)
-        }
-        fn submit(&self, batch: Batch) -> erasure_worker::store::Ticket {
-            self.0.submit(batch)
-        }
-        fn note(&self, key: &[u8], value: Option<&[u8]>) -> erasure_worker::store::Ticket {
-            self.0.note(key, value)
-        }
-        fn notes(&self) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
-            self.0.notes()
-        }
-        fn check(&self) -> erasure_worker::store::Ticket {
-            self.0.check()
-        }
-        fn stats(&self) -> erasure_worker::store::StoreStats {
-            self.0.stats()
-        }
-    }
-    let torn = Torn(MemoryStore::new(), Mutex::new(0));
-    torn.submit(put(b"k", b"v")).await.unwrap();
-    let address = at(Postgres::durable().port());
-    let copied = tokio::task::block_in_place(|| copy(&torn, &address, &options("torn_copy")));
-    assert!(matches!(copied, Err(StoreError::Unreadable(_))), "{copied:?}");
-    assert!(*torn.1.lock().unwrap() > 2);
-    let store = open("torn_copy");
-    assert_eq!(job(&store, b"k"), None);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

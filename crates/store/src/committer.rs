@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use super::archive::Row;
 use super::layout::{ARCHIVE_KEY, Change, Changes, flat};
 use super::queue::{Order, Queue, Reply, Work};
-use super::{Batch, StoreError, Ticket};
+use super::{Batch, StoreError, StoreStats, Ticket};
 
 /// Most batches of a group: it bounds the wait of the first one.
 const GROUP_BATCHES: usize = 4096;
@@ -90,6 +90,19 @@ pub(super) struct Counts {
     pub(super) groups: AtomicU64,
     pub(super) writes: AtomicU64,
     pub(super) archived: AtomicU64,
+}
+
+impl Counts {
+    /// The figures of a store of this size.
+    pub(super) fn stats(&self, bytes_on_disk: u64) -> StoreStats {
+        StoreStats {
+            batches: self.batches.load(Ordering::Relaxed),
+            syncs: self.groups.load(Ordering::Relaxed),
+            writes: self.writes.load(Ordering::Relaxed),
+            archived: self.archived.load(Ordering::Relaxed),
+            bytes_on_disk,
+        }
+    }
 }
 
 /// The archiver's orders to the committer.

@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
@@ -19,6 +20,7 @@ struct State {
     failure: Option<StoreError>,
     broken: Option<StoreError>,
     stats: StoreStats,
+    lease: Option<Duration>,
 }
 
 /// A store that forgets everything when it is dropped.
@@ -82,6 +84,11 @@ impl MemoryStore {
             }
         }
         state.failure = failure;
+    }
+
+    /// From now on the store is vouched for so long only; `None`: for ever.
+    pub fn lease(&self, left: Option<Duration>) {
+        self.state().lease = left;
     }
 
     /// The store that a new process finds after this one was killed: the durable batches. Tickets of waiting batches
@@ -179,6 +186,10 @@ impl Store for MemoryStore {
 
     fn notes(&self) -> Result<Vec<Pair>, StoreError> {
         self.scan(Table::Start, b"", None, usize::MAX)
+    }
+
+    fn vouched_for(&self) -> Option<Duration> {
+        self.state().lease
     }
 
     fn check(&self) -> Ticket {

@@ -10,7 +10,6 @@ use std::io;
 use std::ops::Bound;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::SystemTime;
 
@@ -245,14 +244,7 @@ impl Store for SledStore {
     }
 
     fn stats(&self) -> StoreStats {
-        let counts = &self.committer.counts;
-        StoreStats {
-            batches: counts.batches.load(Relaxed),
-            syncs: counts.groups.load(Relaxed),
-            writes: counts.writes.load(Relaxed),
-            archived: counts.archived.load(Relaxed),
-            bytes_on_disk: self.db.size_on_disk().unwrap_or(0) + self.archive.bytes_on_disk(),
-        }
+        self.committer.counts.stats(self.db.size_on_disk().unwrap_or(0) + self.archive.bytes_on_disk())
     }
 }
 

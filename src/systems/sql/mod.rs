@@ -269,7 +269,7 @@ pub fn store_address(url: &SecretString, files: &StoreFiles) -> Result<Address, 
             "must be encrypted, unless the database is on this machine: remove sslmode=disable".into(),
         ));
     }
-    Ok(Address { config: address.config, tls: address.tls })
+    Ok(address)
 }
 
 /// True if nobody on a network can read along.

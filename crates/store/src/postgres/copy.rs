@@ -6,7 +6,7 @@ use tokio_postgres::Client;
 
 use super::super::{Store, StoreError, Table};
 use super::link::{Trouble, Use, connect};
-use super::schema::{self, of};
+use super::schema::{self, GIVE_BACK, of};
 use super::{Address, Options, SLICE, incarnation};
 
 /// Rows of one statement.
@@ -34,20 +34,13 @@ pub fn copy(from: &dyn Store, address: &Address, options: &Options) -> Result<Co
         let incarnation = incarnation();
         let taken = schema::open(address, options, &incarnation).await?;
         let shown = options.shown(address);
-        let error = |trouble: Trouble| match trouble {
-            Trouble::Away(why) => StoreError::Away { why: format!("{shown}: {why}") },
-            Trouble::Full => StoreError::Full { path: shown.clone(), free: 0, needed: 1 },
-            Trouble::Refused(why) => StoreError::Broken(format!("the store's database refuses a statement: {why}")),
-        };
-        let session = connect(address, Use::Durable, options.statement_timeout).await.map_err(error)?;
-        let by = |failure: tokio_postgres::Error| error(Trouble::of(&failure));
+        let session = connect(address, Use::Durable, options.statement_timeout).await;
+        let session = session.map_err(|trouble| trouble.at(&shown))?;
+        let by = |error: tokio_postgres::Error| Trouble::of(&error).at(&shown);
         let copied = whole(from, &session.client, options, taken.epoch, &incarnation, &shown).await;
-        // The next process need not wait for the end of the lease; a failed transaction is over first.
+        // A failed transaction is over first.
         session.client.batch_execute("rollback").await.map_err(by)?;
-        let give_back = of(
-            &options.schema,
-            "update SCHEMA.slice set until = '-infinity' where slice = $1 and epoch = $2 and incarnation = $3",
-        );
+        let give_back = of(&options.schema, GIVE_BACK);
         session.client.execute(&give_back, &[&SLICE, &taken.epoch, &incarnation]).await.map_err(by)?;
         copied?.map_err(by)
     })

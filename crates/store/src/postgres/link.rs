@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::future::poll_fn;
+use std::net::IpAddr;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -16,6 +17,8 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Config, Connection, Error, NoTls, Row, Statement};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+use super::super::StoreError;
+
 /// The database's address.
 #[derive(Clone)]
 pub struct Address {
@@ -26,6 +29,32 @@ pub struct Address {
 }
 
 impl Address {
+    /// True if nobody on a network can read along.
+    pub fn is_private(&self) -> bool {
+        let is_here = |host: &Host| match host {
+            Host::Unix(_) => true,
+            Host::Tcp(name) => name == "localhost" || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback()),
+        };
+        self.tls.is_some() || self.config.get_hosts().iter().all(is_here)
+    }
+
+    /// A connection, and the task that carries its bytes.
+    ///
+    /// # Errors
+    /// The library's; its text may repeat values.
+    pub async fn connect(&self) -> Result<(Client, JoinHandle<()>), Error> {
+        match &self.tls {
+            None => {
+                let (client, connection) = self.config.connect(NoTls).await?;
+                Ok((client, tokio::spawn(drive(connection))))
+            }
+            Some(tls) => {
+                let (client, connection) = self.config.connect(tls.clone()).await?;
+                Ok((client, tokio::spawn(drive(connection))))
+            }
+        }
+    }
+
     /// The hosts and the database, for errors and logs.
     pub(super) fn shown(&self) -> String {
         let ports = self.config.get_ports();
@@ -74,6 +103,17 @@ impl Trouble {
     }
 }
 
+impl Trouble {
+    /// The store's error, with the words for its database.
+    pub(super) fn at(self, shown: &str) -> StoreError {
+        match self {
+            Trouble::Away(why) => StoreError::Away { why: format!("{shown}: {why}") },
+            Trouble::Full => StoreError::Full { path: shown.to_owned(), free: 0, needed: 1 },
+            Trouble::Refused(why) => StoreError::Broken(format!("the store's database refuses a statement: {why}")),
+        }
+    }
+}
+
 /// What a connection is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Use {
@@ -91,10 +131,6 @@ pub(super) struct Session {
 }
 
 impl Session {
-    fn new(client: Client, task: JoinHandle<()>) -> Session {
-        Session { client, task, prepared: std::sync::Mutex::default() }
-    }
-
     /// A statement that this connection prepares once.
     async fn prepared(&self, text: &str) -> Result<Statement, Error> {
         let known = self.prepared.lock().unwrap_or_else(PoisonError::into_inner).get(text).cloned();
@@ -129,17 +165,8 @@ impl Drop for Session {
 pub(super) async fn connect(address: &Address, of: Use, limit: Duration) -> Result<Session, Trouble> {
     let late = |_| Trouble::Away("no answer in time".to_owned());
     tokio::time::timeout(limit * 2, async {
-        let session = match &address.tls {
-            None => {
-                let (client, connection) = address.config.connect(NoTls).await.map_err(|error| Trouble::of(&error))?;
-                Session::new(client, tokio::spawn(drive(connection)))
-            }
-            Some(tls) => {
-                let connected = address.config.connect(tls.clone()).await;
-                let (client, connection) = connected.map_err(|error| Trouble::of(&error))?;
-                Session::new(client, tokio::spawn(drive(connection)))
-            }
-        };
+        let (client, task) = address.connect().await.map_err(|error| Trouble::of(&error))?;
+        let session = Session { client, task, prepared: std::sync::Mutex::default() };
         let durable = if of == Use::Durable { "on" } else { "off" };
         let limit = limit.as_millis();
         let set = format!(

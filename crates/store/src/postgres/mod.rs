@@ -28,7 +28,7 @@ use self::cache::{Cache, Rows};
 pub use self::copy::{Copied, copy};
 pub use self::link::Address;
 use self::link::{Link, Trouble, Use};
-use self::schema::of;
+use self::schema::{GIVE_BACK, of};
 use self::sink::{Groups, Owner};
 use super::committer::{Committer, Health};
 use super::layout::{flat, start};
@@ -151,19 +151,11 @@ impl Shared {
     fn away(&self) -> StoreError {
         let away = self.away.lock().unwrap_or_else(PoisonError::into_inner);
         let why = away.as_ref().map_or_else(|| "no connection".to_owned(), |(_, why)| why.clone());
-        StoreError::Away { why: format!("{}: {why}", self.shown) }
+        Trouble::Away(why).at(&self.shown)
     }
 
     fn is_closing(&self) -> bool {
         self.is_closing.load(Acquire)
-    }
-
-    fn error(&self, trouble: &Trouble) -> StoreError {
-        match trouble {
-            Trouble::Away(why) => StoreError::Away { why: format!("{}: {why}", self.shown) },
-            Trouble::Full => StoreError::Full { path: self.shown.clone(), free: 0, needed: 1 },
-            Trouble::Refused(why) => StoreError::Broken(format!("the store's database refuses a statement: {why}")),
-        }
     }
 
     fn reader(&self) -> &Link {
@@ -322,7 +314,6 @@ impl PostgresStore {
         let groups = Groups {
             handle: runtime.handle().clone(),
             link: link(Use::Durable),
-            owner: shared.owner.clone(),
             shared: Arc::clone(&shared),
             health: health.clone(),
             last: 0,
@@ -333,7 +324,7 @@ impl PostgresStore {
             tokio::spawn(keeper.keep());
             first
         });
-        first.map_err(|trouble| shared.error(&trouble))?;
+        first.map_err(|trouble| trouble.at(&shared.shown))?;
         let committer = Committer::start(groups, health.clone()).map_err(failed)?;
         let store = PostgresStore { committer, shared, health, runtime: Some(runtime) };
         Ok(Opened { store, is_new: taken.is_new })
@@ -356,7 +347,7 @@ impl PostgresStore {
         let (reply, ticket) = Ticket::new();
         let shared = Arc::clone(&self.shared);
         handle.spawn(async move {
-            let _ = reply.send(work.await.map_err(|trouble| shared.error(&trouble)));
+            let _ = reply.send(work.await.map_err(|trouble| trouble.at(&shared.shown)));
         });
         ticket
     }
@@ -369,7 +360,7 @@ impl PostgresStore {
         self.health.check()?;
         self.shared.trips.fetch_add(1, Relaxed);
         let done = blocking(self.handle()?, work);
-        done.map_err(|trouble| match self.shared.error(&trouble) {
+        done.map_err(|trouble| match trouble.at(&self.shared.shown) {
             StoreError::Broken(why) => self.health.fail(&why),
             error => error,
         })
@@ -379,7 +370,7 @@ impl PostgresStore {
 /// Waits for a task of the store's own threads.
 fn blocking<T: Send + 'static>(handle: &Handle, work: impl Future<Output = T> + Send + 'static) -> T {
     let (reply, answer) = std::sync::mpsc::sync_channel(1);
-    let task = handle.spawn(async move {
+    handle.spawn(async move {
         let _ = reply.send(work.await);
     });
     let wait = || answer.recv();
@@ -387,7 +378,6 @@ fn blocking<T: Send + 'static>(handle: &Handle, work: impl Future<Output = T> + 
         Ok(handle) if handle.runtime_flavor() == RuntimeFlavor::MultiThread => tokio::task::block_in_place(wait),
         _ => wait(),
     };
-    drop(task);
     match answer {
         Ok(answer) => answer,
         // The task panicked: so does its caller, as in the same thread.
@@ -496,14 +486,7 @@ impl Store for PostgresStore {
     }
 
     fn stats(&self) -> StoreStats {
-        let counts = &self.committer.counts;
-        StoreStats {
-            batches: counts.batches.load(Relaxed),
-            syncs: counts.groups.load(Relaxed),
-            writes: counts.writes.load(Relaxed),
-            archived: 0,
-            bytes_on_disk: self.shared.bytes.load(Relaxed),
-        }
+        self.committer.counts.stats(self.shared.bytes.load(Relaxed))
     }
 }
 
@@ -533,10 +516,7 @@ impl DurableStore for PostgresStore {
         if let (Ok(()), Ok(handle)) = (self.health.check(), self.handle()) {
             let shared = Arc::clone(&self.shared);
             let given_back = blocking(handle, async move {
-                let text = of(
-                    &shared.options.schema,
-                    "update SCHEMA.slice set until = '-infinity' where slice = $1 and epoch = $2 and incarnation = $3",
-                );
+                let text = of(&shared.options.schema, GIVE_BACK);
                 let owner = &shared.owner;
                 let values: [&(dyn ToSql + Sync); 3] = [&SLICE, &owner.epoch, &owner.incarnation];
                 shared.query(&text, &values).await.map(drop)

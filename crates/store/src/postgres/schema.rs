@@ -37,6 +37,10 @@ on conflict (slice) do update
     where s.until < clock_timestamp()
 returning epoch";
 
+/// The next process need not wait for the end of the lease.
+pub(super) const GIVE_BACK: &str =
+    "update SCHEMA.slice set until = '-infinity' where slice = $1 and epoch = $2 and incarnation = $3";
+
 /// A store that this process has taken.
 pub(super) struct Taken {
     pub(super) epoch: i64,
@@ -53,9 +57,8 @@ pub(super) async fn open(address: &Address, options: &Options, incarnation: &str
     let shown = options.shown(address);
     let unfit = |why: String| StoreError::Unfit { path: shown.clone(), why };
     let failed = |trouble: Trouble| match trouble {
-        Trouble::Away(why) => StoreError::Away { why: format!("{shown}: {why}") },
-        Trouble::Full => StoreError::Full { path: shown.clone(), free: 0, needed: 1 },
         Trouble::Refused(why) => unfit(format!("{why}; the role needs the schema {:?} for itself", options.schema)),
+        trouble => trouble.at(&shown),
     };
     let session = connect(address, Use::Durable, options.statement_timeout).await.map_err(failed)?;
     let by = |error: tokio_postgres::Error| failed(Trouble::of(&error));
@@ -63,8 +66,7 @@ pub(super) async fn open(address: &Address, options: &Options, incarnation: &str
     let second = connect(address, Use::Durable, options.statement_timeout).await.map_err(failed)?;
     own_sessions(&session, &second).await.map_err(by)?.map_err(unfit)?;
     drop(second);
-    let is_new = tables(&session.client, &options.schema).await.map_err(by)?;
-    let is_new = match is_new {
+    let is_new = match tables(&session.client, &options.schema).await.map_err(by)? {
         Version::New => true,
         Version::Known => false,
         Version::Newer(found) => {
@@ -156,7 +158,7 @@ async fn create(client: &Client, schema: &str) -> Result<(), tokio_postgres::Err
     client.batch_execute("commit").await
 }
 
-/// Takes the store. The lease of a process that is dead runs out; one that lives is renewed.
+/// Takes the store. A dead process's lease ends; a living process renews its lease.
 async fn take(
     client: &Client,
     options: &Options,

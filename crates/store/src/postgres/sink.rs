@@ -59,7 +59,6 @@ enum Became {
 pub(super) struct Groups {
     pub(super) handle: Handle,
     pub(super) link: Link,
-    pub(super) owner: Owner,
     pub(super) shared: Arc<Shared>,
     pub(super) health: Health,
     pub(super) last: i64,
@@ -92,7 +91,7 @@ fn columns(changes: &Changes) -> Columns<'_> {
 
 impl Groups {
     async fn send(&self, number: i64, changes: &Changes) -> Result<Became, Trouble> {
-        let (shared, owner) = (&self.shared, &self.owner);
+        let (shared, owner) = (&self.shared, &self.shared.owner);
         let columns = columns(changes);
         let asked_at = super::since_boot();
         let seconds = shared.options.lease.as_secs_f64();
@@ -139,7 +138,7 @@ impl Groups {
         Ok(became)
     }
 
-    /// Repeats until the database answers; `None` if the store is closed while it is away.
+    /// Repeats until the database answers, or the store is closed while it is away.
     fn until_answered<T>(&self, what: impl AsyncFn() -> Result<T, Trouble>) -> Result<T, StoreError> {
         let (mut stopping, mut pause): (Option<Instant>, _) = (None, AGAIN);
         loop {
@@ -151,14 +150,14 @@ impl Groups {
                 Err(trouble) => trouble,
             };
             match trouble {
-                Trouble::Full => {
-                    self.shared.is_back();
-                    return Err(StoreError::Full { path: self.shared.shown.clone(), free: 0, needed: 1 });
-                }
-                Trouble::Refused(why) => {
-                    return Err(self.health.fail(&format!("the store's database refuses a statement: {why}")));
-                }
                 Trouble::Away(why) => self.shared.is_away(&why),
+                answered => {
+                    self.shared.is_back();
+                    return Err(match answered.at(&self.shared.shown) {
+                        StoreError::Broken(why) => self.health.fail(&why),
+                        error => error,
+                    });
+                }
             }
             self.health.check()?;
             if self.shared.is_closing() && stopping.get_or_insert_with(Instant::now).elapsed() >= STOP_WAITS {

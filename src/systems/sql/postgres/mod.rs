@@ -8,28 +8,25 @@ mod error;
 mod settings;
 
 use std::fmt;
-use std::future::poll_fn;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::BytesMut;
 use erasure_connector::sql::Catalogue;
 use secrecy::{ExposeSecret as _, SecretString};
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 use tokio_postgres::types::{Format, IsNull, ToSql, Type};
-use tokio_postgres::{Client, Config, Connection, NoTls, SimpleQueryMessage};
-use tokio_postgres_rustls::MakeRustlsConnect;
+use tokio_postgres::{Client, SimpleQueryMessage};
 
 use super::database::{Acted, Bound, Change, Checked, Database, Seen, ambiguous, ours, unavailable};
 use crate::job::Failure;
-pub(super) use settings::{Address, read_url};
+use crate::store::postgres::Address;
+pub(super) use settings::read_url;
 
 /// A database of PostgreSQL.
 pub(super) struct Postgres {
-    config: Config,
-    tls: Option<MakeRustlsConnect>,
+    address: Address,
     timeout: Duration,
     lock_timeout: Duration,
     /// Every table of the file, in full and in quotes.
@@ -39,10 +36,10 @@ pub(super) struct Postgres {
 impl Postgres {
     /// Its client; nothing is called.
     pub(super) fn new(address: Address, timeouts: &super::Timeouts, tables: &[(Option<String>, String)]) -> Postgres {
-        let Address { mut config, tls } = address;
-        config.application_name("erasure-worker").connect_timeout(timeouts.connect);
+        let mut address = address;
+        address.config.application_name("erasure-worker").connect_timeout(timeouts.connect);
         let tables = tables.iter().map(catalogue::full).collect();
-        Postgres { config, tls, timeout: timeouts.call, lock_timeout: timeouts.lock, tables }
+        Postgres { address, timeout: timeouts.call, lock_timeout: timeouts.lock, tables }
     }
 
     fn deadline(&self) -> Instant {
@@ -51,17 +48,8 @@ impl Postgres {
 
     /// A new connection with a transaction on the primary.
     async fn begin(&self, how: &str) -> Result<Session, Failure> {
-        let session = match &self.tls {
-            None => {
-                let (client, connection) = self.config.connect(NoTls).await.map_err(|error| connecting(&error))?;
-                Session { client, task: tokio::spawn(drive(connection)) }
-            }
-            Some(tls) => {
-                let connected = self.config.connect(tls.clone()).await;
-                let (client, connection) = connected.map_err(|error| connecting(&error))?;
-                Session { client, task: tokio::spawn(drive(connection)) }
-            }
-        };
+        let (client, task) = self.address.connect().await.map_err(|error| connecting(&error))?;
+        let session = Session { client, task };
         // A pooler may give the connection another server between transactions: settings hold for this one. Tables
         // without a schema are the public ones, never a temporary one. With row_security off, a policy that would hide
         // rows is an error.
@@ -217,16 +205,6 @@ impl Session {
         }
         Ok(sum)
     }
-}
-
-/// Carries the connection's bytes. The server's notices are dropped: they may repeat rows, and the library's own loop
-/// would log them.
-async fn drive<S, T>(mut connection: Connection<S, T>)
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-    T: AsyncRead + AsyncWrite + Unpin,
-{
-    while let Some(Ok(_)) = poll_fn(|cx| connection.poll_message(cx)).await {}
 }
 
 /// A value in its text form: the server reads it as the type of the column with which it is compared.

@@ -3,7 +3,6 @@
 //! The rule it keeps: encrypted and checked against an authority, unless the address says `sslmode=disable` or the
 //! database is reached through a socket file.
 
-use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -15,27 +14,10 @@ use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::super::super::http::BuildError;
+use crate::store::postgres::Address;
 
 const fn url(problem: &'static str) -> BuildError {
     BuildError::Setting { key: "url", problem }
-}
-
-/// A database's address.
-pub(in super::super) struct Address {
-    pub(in super::super) config: Config,
-    /// `None`: without encryption.
-    pub(in super::super) tls: Option<MakeRustlsConnect>,
-}
-
-impl Address {
-    /// True if nobody on a network can read along.
-    pub(in super::super) fn is_private(&self) -> bool {
-        let is_here = |host: &Host| match host {
-            Host::Unix(_) => true,
-            Host::Tcp(name) => name == "localhost" || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback()),
-        };
-        self.tls.is_some() || self.config.get_hosts().iter().all(is_here)
-    }
 }
 
 /// Reads an address; with `ca_file` only that authority is trusted, otherwise the system's roots. `client`: the files of
